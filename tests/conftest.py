@@ -1,0 +1,28 @@
+"""Virtual time is the default; ``real_time`` marks tests that open sockets, threads or child processes."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from voicechat.testing.virtual_time import VirtualTimeLoop
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.get_closest_marker("real_time"):
+        return {"real": asyncio.SelectorEventLoop}
+    return {"virtual": VirtualTimeLoop}
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of recordings of people that stands beside a developer's checkout."""
+    folder = ROOT.parent / "shared" / "speech"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/speech (recordings of people)")
+    return folder

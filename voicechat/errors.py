@@ -1,0 +1,95 @@
+"""The exception tree and the status codes. An error says whose fault it is.
+
+Foreign exceptions (of aiohttp, PyAV, a recogniser) are mapped to one of these where they enter the engine.
+Their texts stay inside: a client is told a status code and one of our own sentences.
+"""
+
+from enum import Enum, IntEnum
+
+
+class Status(IntEnum):
+    """Status codes of the wire contract (``protocol/errors.json``). The first three digits are an HTTP status."""
+
+    OK = 0
+    MALFORMED = 40001
+    UNKNOWN_EVENT = 40002
+    INVALID_PARAMETER = 40003
+    NOT_AUTHORISED = 40101
+    NOT_FOUND = 40401
+    TIMEOUT = 40801
+    NOT_ALLOWED_NOW = 40901
+    TOO_LARGE = 41301
+    UNSUPPORTED_FORMAT = 41501
+    UNDECODABLE_AUDIO = 41502
+    QUOTA = 42901
+    INTERNAL = 50001
+    ASR_FAILED = 50201
+    LLM_FAILED = 50202
+    TTS_FAILED = 50203
+    AT_CAPACITY = 50301
+
+
+class VoiceChatError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class ProtocolError(VoiceChatError):
+    """The contract of a connection was broken. Never raised itself: see the two subclasses."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own code broke the contract: a bug. The session ends with close code 1011."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the contract: answer it with ``status``, and go on."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        """``message`` is sent to the client: it names the field, the value and what is allowed."""
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class FailureKind(Enum):
+    """What went wrong at a provider; decides whether trying again can help."""
+
+    TIMEOUT = "timeout"
+    CONNECTIVITY = "connectivity"
+    RATE_LIMIT = "rate_limit"
+    REJECTED = "rejected"
+    BROKEN = "broken"
+
+    @property
+    def retryable(self) -> bool:
+        """True when the same request may succeed later or elsewhere."""
+        return self in (FailureKind.TIMEOUT, FailureKind.CONNECTIVITY, FailureKind.RATE_LIMIT)
+
+
+class ProviderError(VoiceChatError):
+    """A recogniser, chat model or synthesiser failed. The only exception a provider may raise."""
+
+    def __init__(self, provider: str, kind: FailureKind, message: str) -> None:
+        """``message`` goes to the server's log, never to a client; it must hold no transcript and no secret."""
+        super().__init__(f"{provider}: {kind.value}: {message}")
+        self.provider = provider
+        self.kind = kind
+
+    @property
+    def retryable(self) -> bool:
+        """True when the same request may succeed later or elsewhere."""
+        return self.kind.retryable
+
+
+class AdmissionError(VoiceChatError):
+    """A session or request was refused before it began: capacity, quota, authorisation, unknown service."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        """``message`` is sent to the client."""
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class ConfigError(VoiceChatError):
+    """The configuration cannot be used. The message names the key's path, the value and what is allowed."""

@@ -1,0 +1,108 @@
+"""What a recogniser, a chat model and a synthesiser must be. Outsiders implement these: they stay stable.
+
+One method each. The end of the input iterator means "finish"; closing the output iterator (``aclose``, or
+cancelling the task that awaits it) means "cancel": the provider then releases everything within one turn of the
+event loop. A provider raises ``ProviderError`` and nothing else. Do not ``yield`` inside an ``asyncio.TaskGroup``
+or ``asyncio.timeout`` (PEP 789).
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from voicechat.session.vocabulary import Message, Transcript
+
+PCM_RATE_HZ = 16000
+"""Sample rate of the audio that a recogniser is given: s16le mono."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecognitionOptions:
+    """What a recogniser may want to know of the audio besides the samples."""
+
+    source_rate_hz: int = PCM_RATE_HZ
+    """The client's own sample rate: 8000 means telephone bandwidth, although samples arrive at 16 kHz."""
+
+
+class SpeechRecognizer(Protocol):
+    """One configured recognition service; ``recognize`` is called once per stream, concurrently."""
+
+    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        """Recognise s16le mono 16 kHz audio, in pieces of any even size.
+
+        Yields transcripts: partial ones only when the text changed, each sentence closed by a final one. When the
+        audio ends, the last sentence is made final and the iterator ends. Silence gives nothing.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the reply's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call, in OpenAI's streaming form."""
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFinished:
+    """The model's own closing word: why it stopped, and what it used."""
+
+    finish_reason: str = "stop"
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+ReplyPart: TypeAlias = TextDelta | ToolCallDelta | ReplyFinished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """What a chat model is asked."""
+
+    messages: tuple[Message, ...]
+    options: Mapping[str, object] = field(default_factory=dict)
+    """``temperature``, ``max_tokens`` and the like by their OpenAI names; a model ignores what it does not know."""
+
+
+class ChatModel(Protocol):
+    """One configured chat model."""
+
+    def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        """Answer the last message. Text deltas come as soon as they exist; ``ReplyFinished`` at most once, last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceOptions:
+    """How a text is to be spoken."""
+
+    voice: str = ""
+    """One of the synthesiser's ``voices``; empty: its default."""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioChunk:
+    """Synthesised audio: s16le mono at ``rate_hz``. All chunks of one synthesis have the same rate."""
+
+    pcm: bytes
+    rate_hz: int
+
+
+class SpeechSynthesizer(Protocol):
+    """One configured synthesis service."""
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names a client may ask for. The first is the default."""
+
+    def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+        """Speak one sentence. The first chunk comes as soon as it exists. Nothing speakable gives no chunk."""

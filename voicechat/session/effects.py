@@ -1,0 +1,243 @@
+"""What is to be done about an event, in the imperative; and the messages that a client is sent.
+
+Performing an effect never waits.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from voicechat.errors import Status
+from voicechat.session.vocabulary import ChatSettings, InputSettings, Message, Transcript, VoiceSettings
+
+# --- messages: what a client is told, before a dialect gives them their wire form --------------------------------
+
+
+class Request(Enum):
+    """The requests that earn exactly one answer each; named by the answer's event type."""
+
+    OPEN = "chat.created"
+    UPDATE = "chat.updated"
+    COMPLETE = "input_audio_buffer.completed"
+    CLEAR = "input_audio_buffer.cleared"
+    FORGET = "conversation.cleared"
+    CANCEL = "conversation.chat.canceled"
+    PING = "pong"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a request."""
+
+    request: Request
+    status: Status = Status.OK
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A recognition result."""
+
+    transcript: Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyText:
+    """A piece of the reply's text. ``first`` marks the reply's first; ``begun_ms`` is when the reply began."""
+
+    reply: int
+    text: str
+    first: bool
+    begun_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTextFinished:
+    """The reply's text is complete."""
+
+    reply: int
+    finish_reason: str
+    first: bool
+    begun_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAudio:
+    """A piece of the reply's encoded audio; ``end_ms`` is the media position after it."""
+
+    reply: int
+    payload: bytes
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAudioFinished:
+    """The last message of a reply that came to its natural end."""
+
+    reply: int
+    characters: int
+    """Characters spoken; a Han character counts 2, any other 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCompleted:
+    """The turn is over, however it ended; the session listens again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReported:
+    """Anything wrong that is not the answer to a request."""
+
+    status: Status
+    message: str
+
+
+ClientMessage: TypeAlias = (
+    Answered
+    | Recognised
+    | ReplyText
+    | ReplyTextFinished
+    | ReplyAudio
+    | ReplyAudioFinished
+    | TurnCompleted
+    | ErrorReported
+)
+
+# --- effects -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put a message into the outbox."""
+
+    message: ClientMessage
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRecognition:
+    """Start recogniser ``stream``. With ``replay_of``, feed it first what that stream heard since its last final."""
+
+    stream: int
+    settings: InputSettings
+    replay_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRecognition:
+    """Give the next frame to ``stream``."""
+
+    stream: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRecognition:
+    """No more audio for ``stream``: ask for its last result."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropRecognition:
+    """Cancel ``stream`` and forget its audio."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartReply:
+    """Ask the chat model for reply number ``reply``."""
+
+    reply: int
+    messages: tuple[Message, ...]
+    chat: ChatSettings
+    voice: VoiceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """Synthesise one sentence of the reply; sentences are numbered from 0, without gaps, in order."""
+
+    reply: int
+    sentence: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishSpeech:
+    """No more sentences will come: flush the encoder after the last one."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopReply:
+    """Cancel everything of the reply and empty the outbox of it."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Send what is in the outbox, then close the connection."""
+
+    code: int
+    reason: str = ""
+
+
+class LateKind(Enum):
+    """What arrived after its reply or stream was over."""
+
+    REPLY = "reply"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class LateDropped:
+    """Fact: something of an older reply or stream arrived and was dropped."""
+
+    kind: LateKind
+
+
+class Outcome(Enum):
+    """How a turn ended."""
+
+    SPOKEN = "spoken"
+    EMPTY = "empty"
+    CANCELED = "canceled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """Fact: a turn is over. Times are milliseconds after the user's ``complete``; None: not reached."""
+
+    outcome: Outcome
+    transcript_ms: int | None
+    first_text_ms: int | None
+    first_audio_ms: int | None
+
+
+Fact: TypeAlias = LateDropped | TurnEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Tell the observers (metrics, log) a fact. Facts hold no text and no audio."""
+
+    fact: Fact
+
+
+Effect: TypeAlias = (
+    Send
+    | OpenRecognition
+    | FeedRecognition
+    | FinishRecognition
+    | DropRecognition
+    | StartReply
+    | Speak
+    | FinishSpeech
+    | StopReply
+    | Close
+    | Observe
+)
