@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from voicechat.session.vocabulary import Message, Transcript
+from voicechat.session.vocabulary import Message, ToolCall, Transcript
 
 PCM_RATE_HZ = 16000
 """Sample rate of the audio that a recogniser is given: s16le mono."""
@@ -43,16 +43,6 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCallDelta:
-    """A piece of a tool call, in OpenAI's streaming form."""
-
-    index: int
-    id: str | None
-    name: str | None
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
 class ReplyFinished:
     """The model's own closing word: why it stopped, and what it used."""
 
@@ -61,7 +51,7 @@ class ReplyFinished:
     completion_tokens: int | None = None
 
 
-ReplyPart: TypeAlias = TextDelta | ToolCallDelta | ReplyFinished
+ReplyPart: TypeAlias = TextDelta | ToolCall | ReplyFinished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from voicechat.errors import Status
-from voicechat.session.vocabulary import ChatSettings, InputSettings, Message, Transcript, VoiceSettings
+from voicechat.session.vocabulary import ChatSettings, InputSettings, Message, ToolCall, Transcript, VoiceSettings
 
 # --- messages: what a client is told, before a dialect gives them their wire form --------------------------------
 
@@ -47,6 +47,16 @@ class ReplyText:
 
     reply: int
     text: str
+    first: bool
+    begun_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyToolCall:
+    """A piece of a tool call that the client is to carry out."""
+
+    reply: int
+    call: ToolCall
     first: bool
     begun_ms: int
 
@@ -96,6 +106,7 @@ ClientMessage: TypeAlias = (
     Answered
     | Recognised
     | ReplyText
+    | ReplyToolCall
     | ReplyTextFinished
     | ReplyAudio
     | ReplyAudioFinished
@@ -127,6 +138,13 @@ class FeedRecognition:
     """Give the next frame to ``stream``."""
 
     stream: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SkipAudio:
+    """This frame is not to be recognised; it only takes its time on the connection's time line."""
+
     payload: bytes
 
 
@@ -232,6 +250,7 @@ Effect: TypeAlias = (
     Send
     | OpenRecognition
     | FeedRecognition
+    | SkipAudio
     | FinishRecognition
     | DropRecognition
     | StartReply

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from voicechat.errors import Status
-from voicechat.session.vocabulary import Settings, Transcript
+from voicechat.session.vocabulary import Settings, ToolCall, Transcript
 
 # --- from the client, decoded by a dialect ---------------------------------------------------------------------
 
@@ -147,6 +147,14 @@ class ReplyTextArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """The chat model said the next piece of a tool call."""
+
+    reply: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyTextEnded:
     """The chat model has finished."""
 
@@ -247,6 +255,7 @@ Event: TypeAlias = (
     | RecognitionEnded
     | RecognitionFailed
     | ReplyTextArrived
+    | ToolCalled
     | ReplyTextEnded
     | SpeechSynthesized
     | SentenceSynthesized

@@ -14,3 +14,7 @@ class Machine(Protocol):
 
     def deadline_ms(self) -> int | None:
         """When ``Ticked`` is wanted next. Ask again after every ``receive``: each answer replaces the last."""
+
+    @property
+    def held_ms(self) -> int:
+        """Milliseconds of synthesised audio that wait for their time to leave."""

@@ -41,6 +41,16 @@ class Transcript:
         return self.end_ms is not None
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A piece of a tool call, in OpenAI's streaming form: ``id`` and ``name`` come with its first piece."""
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
 class AsrMode(Enum):
     """What happens to audio that arrives while a reply is made."""
 

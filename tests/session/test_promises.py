@@ -1,0 +1,510 @@
+"""The promises of the contract, under every interleaving of client, providers and clock that Hypothesis can find.
+
+A world around one session: it plays the client, the recogniser, the model, the synthesiser, the outbox and the
+clock, obeys the session's effects, and remembers what it was promised. ``test_every_corner_is_reached`` asserts that
+the rules really get everywhere: a machine whose rules never fire proves nothing.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from voicechat.errors import Status
+from voicechat.session import effects as ef
+from voicechat.session import events as ev
+from voicechat.session.limits import SessionLimits
+from voicechat.session.session import Session
+from voicechat.session.states import TURN, State
+from voicechat.session.vocabulary import AsrMode, InputSettings, Settings, Transcript
+
+REACHED: Counter[str] = Counter()
+LIMITS = SessionLimits(protocol_errors=5)
+REQUESTS: dict[type, ef.Request] = {
+    ev.Opened: ef.Request.OPEN,
+    ev.UpdateRequested: ef.Request.UPDATE,
+    ev.CompleteRequested: ef.Request.COMPLETE,
+    ev.ClearRequested: ef.Request.CLEAR,
+    ev.ForgetRequested: ef.Request.FORGET,
+    ev.CancelRequested: ef.Request.CANCEL,
+    ev.PingReceived: ef.Request.PING,
+}
+TEXTS = [
+    "Hello there. ",
+    "How are you? ",
+    "你好。",
+    "今天天气怎么样?",
+    "well, ",
+    "one two three four five ",
+    "```x```",
+    "🙂",
+    "3.14 ",
+]
+
+
+@dataclass
+class MadeReply:
+    """What the world knows of one reply."""
+
+    number: int
+    text: str = ""
+    text_told: str = ""
+    text_ended: bool = False
+    sentences: list[str] = field(default_factory=list)
+    sentences_complete: bool = False
+    next_sentence: int = 0
+    open_sentence: bool = False
+    made_ms: int = 0
+    last_left_ms: int = 0
+    ended: bool = False
+    stopped: bool = False
+    finished: bool = False
+
+
+class World(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.session = Session(limits=LIMITS)
+        self.streams: dict[int, str] = {}
+        self.replies: dict[int, MadeReply] = {}
+        self.outbox: list[ef.ClientMessage] = []
+        self.turns_begun = 0
+        self.turns_completed = 0
+        self.closed = False
+        self.gone = False
+        self.last_cancel_reply = 0
+        self.frames = 0
+
+    @initialize(
+        mode=st.sampled_from(AsrMode),
+        heartbeat=st.booleans(),
+        lead_ms=st.sampled_from([None, 500]),
+        update=st.booleans(),
+    )
+    def connect(self, mode: AsrMode, heartbeat: bool, lead_ms: int | None, update: bool) -> None:
+        self.mode = mode
+        self.feed(ev.Opened())
+        wished = Settings(asr_mode=mode, lead_ms=lead_ms, input=InputSettings(heartbeat=heartbeat))
+        self.feed(ev.UpdateRequested(wished))
+        assert self.session.settings == wished
+
+    # --- the world obeys ---------------------------------------------------------------------------------------
+
+    def feed(self, event: ev.Event) -> list[ef.Effect]:
+        before = self.session.state
+        effects = self.session.receive(event, self.now)
+        if self.closed or self.gone:
+            assert effects == [], "a closed session does nothing"
+            return effects
+        self.check_answers(event, before, effects)
+        for effect in effects:
+            self.obey(effect, event, before)
+        if isinstance(event, ev.Disconnected):
+            self.gone = True
+        REACHED[f"state {self.session.state.name}"] += 1
+        REACHED[f"{type(event).__name__} in {before.name}"] += 1
+        return effects
+
+    def check_answers(self, event: ev.Event, before: State, effects: list[ef.Effect]) -> None:
+        """Promise 1: exactly one answer per request, and no answer without a request."""
+        answers = [e.message for e in effects if isinstance(e, ef.Send) and isinstance(e.message, ef.Answered)]
+        wanted = REQUESTS.get(type(event))
+        assert [a.request for a in answers] == ([wanted] if wanted else [])
+        if not answers:
+            return
+        granted = answers[0].status is Status.OK
+        if isinstance(event, ev.CompleteRequested):
+            assert granted == (before is State.LISTENING)
+            self.turns_begun += granted
+        if isinstance(event, ev.ClearRequested):
+            assert granted == (before is not State.CONFIGURING)
+        if isinstance(event, ev.UpdateRequested):
+            assert granted == (before is State.CONFIGURING and isinstance(event.settings, Settings))
+        if isinstance(event, ev.CancelRequested | ev.ForgetRequested | ev.PingReceived):
+            assert granted
+
+    def obey(self, effect: ef.Effect, event: ev.Event, before: State) -> None:
+        match effect:
+            case ef.Send(message):
+                self.told(message)
+            case ef.OpenRecognition(stream):
+                assert stream not in self.streams
+                self.streams[stream] = "open"
+                if effect.replay_of is not None:
+                    REACHED["replay"] += 1
+                    self.streams[effect.replay_of] = "gone"
+            case ef.FeedRecognition(stream):
+                assert self.streams[stream] == "open"
+                # Promise 8: with refresh, audio of a turn in progress never reaches a recogniser.
+                assert not (self.mode is AsrMode.REFRESH and before in TURN)
+            case ef.SkipAudio():
+                assert self.mode is AsrMode.REFRESH
+                assert before in TURN
+                REACHED["refresh drops audio"] += 1
+            case ef.FinishRecognition(stream):
+                assert self.streams[stream] == "open"
+                self.streams[stream] = "finished"
+            case ef.DropRecognition(stream):
+                self.streams[stream] = "gone"
+            case ef.StartReply():
+                self.start(effect)
+            case ef.Speak(reply, sentence, text):
+                made = self.live(reply)
+                assert sentence == len(made.sentences)
+                assert text.strip()
+                made.sentences.append(text)
+            case ef.FinishSpeech(reply):
+                self.live(reply).sentences_complete = True
+            case ef.StopReply(reply):
+                self.live(reply).stopped = True
+                self.outbox = [m for m in self.outbox if getattr(m, "reply", None) != reply]
+            case ef.Close():
+                self.closed = True
+            case ef.Observe(ef.LateDropped(kind)):
+                REACHED[f"late {kind.value}"] += 1
+            case ef.Observe(ef.TurnEnded(outcome)):
+                REACHED[f"turn {outcome.value}"] += 1
+
+    def start(self, effect: ef.StartReply) -> None:
+        assert effect.reply == len(self.replies) + 1, "reply numbers rise by one and are never used again"
+        assert all(made.stopped or made.finished for made in self.replies.values()), "one reply at a time"
+        assert effect.messages[-1]["role"] == "user"
+        for message in effect.messages:
+            if message["role"] == "assistant":
+                self.check_remembered(str(message["content"]))
+        self.replies[effect.reply] = MadeReply(effect.reply)
+        REACHED["second reply"] += effect.reply == 2
+
+    def check_remembered(self, text: str) -> None:
+        """Promise 6: of a reply, at most what was said; of one that sent no audio, nothing."""
+        assert any(
+            made.text.startswith(text) and (made.finished or made.last_left_ms) for made in self.replies.values()
+        )
+        REACHED["memory"] += 1
+
+    def live(self, reply: int) -> MadeReply:
+        made = self.replies[reply]
+        assert reply == len(self.replies)
+        assert not made.stopped
+        assert not made.finished
+        return made
+
+    def told(self, message: ef.ClientMessage) -> None:
+        """What the client will see, in order."""
+        self.outbox.append(message)
+        match message:
+            case ef.ReplyText(reply, text, first):
+                made = self.live(reply)
+                assert first == (made.text_told == "")
+                made.text_told += text
+                assert made.text.startswith(made.text_told)
+            case ef.ReplyTextFinished(reply):
+                assert self.live(reply).text_told == self.replies[reply].text
+            case ef.ReplyAudio(reply, payload, end_ms):
+                made = self.live(reply)
+                assert end_ms > made.last_left_ms
+                assert payload == end_ms.to_bytes(4, "big")
+                made.last_left_ms = end_ms
+            case ef.ReplyAudioFinished(reply):
+                made = self.live(reply)
+                # Promise 4: everything that was to be spoken was spoken and has left.
+                assert made.ended
+                assert made.next_sentence == len(made.sentences)
+                assert made.last_left_ms == made.made_ms
+                made.finished = True
+            case ef.TurnCompleted():
+                self.turns_completed += 1
+                assert self.turns_completed == self.turns_begun, "promise 2: completed exactly once per turn"
+            case ef.Recognised():
+                # Promise 5: nothing is told of recognition while a reply is being told.
+                assert not any(not made.stopped and not made.finished for made in self.replies.values())
+
+    # --- the client --------------------------------------------------------------------------------------------
+
+    @rule()
+    def audio(self) -> None:
+        self.frames += 1
+        self.feed(ev.AudioReceived(b"\0\0" * 160))
+
+    @rule()
+    def complete(self) -> None:
+        self.feed(ev.CompleteRequested())
+
+    @rule()
+    def clear(self) -> None:
+        before = dict(self.streams)
+        self.feed(ev.ClearRequested())
+        if not self.closed and self.session.state in TURN:
+            finished = [s for s, how in before.items() if how == "finished"]
+            assert all(self.streams[s] == "finished" for s in finished), "clear does not touch the running turn"
+
+    @rule()
+    def forget(self) -> None:
+        self.feed(ev.ForgetRequested())
+
+    @rule()
+    def cancel(self) -> None:
+        before, completed = self.session.state, self.turns_completed
+        effects = self.feed(ev.CancelRequested())
+        if self.closed or self.gone:
+            return
+        assert self.turns_completed - completed == (before in TURN)
+        if before in TURN:
+            # Promise 3: `canceled`, then `completed`; and nothing of the reply is left to be sent.
+            said = [e.message for e in effects if isinstance(e, ef.Send)]
+            assert isinstance(said[0], ef.Answered)
+            assert isinstance(said[1], ef.TurnCompleted)
+            assert not any(getattr(m, "reply", None) for m in self.outbox)
+
+    @rule()
+    def ping(self) -> None:
+        self.feed(ev.PingReceived())
+
+    @rule(good=st.booleans())
+    def update(self, good: bool) -> None:
+        same = self.session.settings
+        self.feed(ev.UpdateRequested(same if good else ev.Refusal(Status.INVALID_PARAMETER, "x: y")))
+        assert self.session.settings == same
+
+    @rule()
+    def type_message(self) -> None:
+        accepted = self.session.state in (State.CONFIGURING, State.LISTENING) and not self.closed and not self.gone
+        self.turns_begun += accepted
+        self.feed(ev.MessageCreated("typed"))
+
+    @rule()
+    def malformed(self) -> None:
+        self.feed(ev.MalformedReceived(Status.MALFORMED, "no JSON"))
+
+    @rule(which=st.integers(0, 3), played_ms=st.integers(-10, 5000))
+    def played(self, which: int, played_ms: int) -> None:
+        self.feed(ev.PlaybackReported(max(0, len(self.replies) - which), played_ms))
+
+    # --- the recogniser, also late and out of turn --------------------------------------------------------------
+
+    @precondition(lambda self: self.streams)
+    @rule(back=st.integers(0, 2), text=st.sampled_from(["go", "go forward", ""]), final=st.booleans())
+    def recognise(self, back: int, text: str, final: bool) -> None:
+        stream = max(1, len(self.streams) - back)
+        self.feed(ev.Transcribed(stream, Transcript(text, 0, 900 if final else None)))
+
+    @precondition(lambda self: self.streams)
+    @rule(back=st.integers(0, 2))
+    def recognition_ends(self, back: int) -> None:
+        stream = max(1, len(self.streams) - back)
+        if self.streams[stream] == "finished":
+            self.streams[stream] = "gone"
+            self.feed(ev.RecognitionEnded(stream))
+        elif self.streams[stream] == "gone":
+            self.feed(ev.RecognitionEnded(stream))
+
+    @precondition(lambda self: self.streams)
+    @rule(back=st.integers(0, 2), retryable=st.booleans())
+    def recognition_fails(self, back: int, retryable: bool) -> None:
+        stream = max(1, len(self.streams) - back)
+        self.feed(ev.RecognitionFailed(stream, Status.ASR_FAILED, "it failed", retryable))
+
+    # --- the model and the synthesiser --------------------------------------------------------------------------
+
+    @precondition(lambda self: self.replies)
+    @rule(text=st.sampled_from(TEXTS))
+    def model_says(self, text: str) -> None:
+        made = self.replies[len(self.replies)]
+        if made.text_ended:
+            return
+        if not made.stopped:
+            made.text += text
+        self.feed(ev.ReplyTextArrived(made.number, text))
+
+    @precondition(lambda self: self.replies)
+    @rule()
+    def model_ends(self) -> None:
+        made = self.replies[len(self.replies)]
+        if not made.text_ended:
+            made.text_ended = True
+            self.feed(ev.ReplyTextEnded(made.number))
+
+    @precondition(lambda self: len(self.replies) > 1)
+    @rule(kind=st.integers(0, 5))
+    def something_of_an_old_reply(self, kind: int) -> None:
+        old = len(self.replies) - 1
+        late: list[ev.Event] = [
+            ev.ReplyTextArrived(old, "stale"),
+            ev.ReplyTextEnded(old),
+            ev.SpeechSynthesized(old, 0, b"stale", 100),
+            ev.SentenceSynthesized(old, 0),
+            ev.SpeechEnded(old),
+            ev.ReplyFailed(old, Status.LLM_FAILED, "stale"),
+        ]
+        effects = self.feed(late[kind])
+        assert all(isinstance(effect, ef.Observe) for effect in effects)
+
+    @precondition(lambda self: self.replies)
+    @rule(length_ms=st.sampled_from([20, 100, 400]))
+    def synthesiser_makes(self, length_ms: int) -> None:
+        made = self.replies[len(self.replies)]
+        if made.ended or made.next_sentence >= len(made.sentences):
+            return
+        made.open_sentence = True
+        made.made_ms += length_ms
+        payload = made.made_ms.to_bytes(4, "big")
+        self.feed(ev.SpeechSynthesized(made.number, made.next_sentence, payload, made.made_ms))
+
+    @precondition(lambda self: self.replies)
+    @rule()
+    def sentence_is_made(self) -> None:
+        made = self.replies[len(self.replies)]
+        if made.next_sentence < len(made.sentences) and made.open_sentence:
+            made.open_sentence = False
+            made.next_sentence += 1
+            self.feed(ev.SentenceSynthesized(made.number, made.next_sentence - 1))
+
+    @precondition(lambda self: self.replies)
+    @rule()
+    def speech_ends(self) -> None:
+        made = self.replies[len(self.replies)]
+        if made.sentences_complete and made.next_sentence == len(made.sentences) and not made.ended:
+            made.ended = True
+            self.feed(ev.SpeechEnded(made.number))
+
+    @precondition(lambda self: self.replies)
+    @rule(status=st.sampled_from([Status.LLM_FAILED, Status.TTS_FAILED]))
+    def reply_fails(self, status: Status) -> None:
+        made = self.replies[len(self.replies)]
+        if not made.ended:
+            self.feed(ev.ReplyFailed(made.number, status, "it failed"))
+
+    # --- compound steps: single ones rarely get past the first turn -----------------------------------------------
+
+    @rule()
+    def user_says(self) -> None:
+        self.audio()
+        if self.closed or self.gone:
+            return
+        opened = [stream for stream, how in self.streams.items() if how == "open"]
+        if opened:
+            self.feed(ev.Transcribed(opened[-1], Transcript("please go on", 0, 900)))
+        self.complete()
+        if opened and self.streams[opened[-1]] == "finished":
+            self.streams[opened[-1]] = "gone"
+            self.feed(ev.RecognitionEnded(opened[-1]))
+
+    @rule()
+    def reply_speaks(self) -> None:
+        if not self.replies:
+            return
+        self.model_says("Hello there. ")
+        self.model_says("How are you? ")
+        self.synthesiser_makes(400)
+        self.outbox_writes(20)
+
+    @rule()
+    def reply_completes(self) -> None:
+        if not self.replies:
+            return
+        self.model_says("All is well. ")
+        self.model_ends()
+        made = self.replies[len(self.replies)]
+        while made.next_sentence < len(made.sentences) and not made.ended:
+            self.synthesiser_makes(400)
+            self.sentence_is_made()
+        self.speech_ends()
+        self.outbox_writes(99)
+
+    # --- the outbox, the clock, the server -------------------------------------------------------------------------
+
+    @rule(count=st.integers(1, 20))
+    def outbox_writes(self, count: int) -> None:
+        for _ in range(count):
+            if not self.outbox or self.gone:
+                return
+            message = self.outbox.pop(0)
+            if isinstance(message, ef.ReplyAudio):
+                assert not self.replies[message.reply].stopped, "promise 3: nothing of a stopped reply leaves"
+                self.feed(ev.AudioSent(message.reply, message.end_ms))
+
+    @rule(wait_ms=st.sampled_from([1, 50, 400, 2_000, 11_000, 31_000]))
+    def time_passes(self, wait_ms: int) -> None:
+        until = self.now + wait_ms
+        for _ in range(200):
+            deadline = self.session.deadline_ms()
+            if deadline is None or deadline > until:
+                break
+            self.now = max(self.now, deadline)
+            self.feed(ev.Ticked())
+            after = self.session.deadline_ms()
+            assert after is None or after > self.now, "a tick moves the deadline on"
+        self.now = until
+
+    @precondition(lambda self: self.turns_begun >= 2)
+    @rule(rarely=st.integers(1, 16))
+    def something_final(self, rarely: int) -> None:
+        final: dict[int, ev.Event] = {
+            1: ev.Disconnected(),
+            2: ev.WriteStalled("the client does not read"),
+            3: ev.DrainRequested(self.now + 5_000),
+            4: ev.Faulted(),
+        }
+        if rarely in final:
+            self.feed(final[rarely])
+
+    # --- what always holds -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def a_turn_is_open_exactly_in_the_turn_states(self) -> None:
+        open_turns = self.turns_begun - self.turns_completed
+        if not self.gone:
+            assert open_turns == (self.session.state in TURN)
+
+    @invariant()
+    def an_ended_session_holds_nothing(self) -> None:
+        """Promise 7: every stream and reply has been given up."""
+        if self.closed or self.gone:
+            assert all(how == "gone" for how in self.streams.values())
+            assert all(made.stopped or made.finished for made in self.replies.values())
+            assert self.session.deadline_ms() is None
+
+    @invariant()
+    def at_most_two_streams_are_alive(self) -> None:
+        assert sum(how != "gone" for how in self.streams.values()) <= 2
+
+
+CORNERS = [
+    *(f"state {state.name}" for state in State),
+    *(f"turn {outcome.value}" for outcome in ef.Outcome),
+    *(
+        f"{request.__name__} in {state.name}"
+        for request in REQUESTS
+        for state in State
+        if request is not ev.Opened and state is not State.CLOSED
+    ),
+    "late reply",
+    "late stream",
+    "second reply",
+    "memory",
+    "replay",
+    "refresh drops audio",
+    "AudioSent in LISTENING",
+    "PlaybackReported in LISTENING",
+    "DrainRequested in REPLYING",
+    "Disconnected in REPLYING",
+]
+
+
+def test_every_promise_holds_and_every_corner_is_reached() -> None:
+    REACHED.clear()
+    options: dict[str, Any] = {"suppress_health_check": list(HealthCheck), "deadline": None, "derandomize": True}
+    run_state_machine_as_test(World, settings=settings(max_examples=400, stateful_step_count=50, **options))
+    missed = [corner for corner in CORNERS if not REACHED[corner]]
+    assert not missed, f"the rules never reached: {missed}"

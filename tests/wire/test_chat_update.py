@@ -1,0 +1,275 @@
+"""The configuration of ``chat.update``: defaults, ranges, refusals that name the offending field."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from voicechat.errors import Status
+from voicechat.session.events import Refusal, UpdateRequested
+from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, VoiceSettings
+from voicechat.wire.chat_update import read_chat_update
+from voicechat.wire.dialect import Greeting
+from voicechat.wire.speech_chat import open_dialect
+
+GREETING = Greeting(models=frozenset({"default", "qwen3"}))
+COMPLETION = "chat_completion_with_voice_output_req.chat_completion_req"
+SYNTHESIS = "chat_completion_with_voice_output_req.speech_synthesis_req"
+RECOGNITION = "create_transcription_task_req"
+
+SEED_EXAMPLE = (
+    '{"event_type":"chat.update","message":"{\\"create_transcription_task_req\\":{\\"service_uuid\\":\\"\\"},'
+    '\\"chat_completion_with_voice_output_req\\":{\\"chat_completion_req\\":{\\"messages\\":[{\\"role\\":\\"system\\",'
+    '\\"content\\":\\"你是人工智能助手。\\"}],\\"model\\":\\"\\",\\"stream\\":true},'
+    '\\"speech_synthesis_req\\":{\\"service_id\\":\\"\\"}}}"}'
+)
+
+
+def configuration(
+    recognition: object = None, completion: object = None, synthesis: object = None, **top: object
+) -> dict[str, object]:
+    return {
+        "create_transcription_task_req": {} if recognition is None else recognition,
+        "chat_completion_with_voice_output_req": {
+            "chat_completion_req": {} if completion is None else completion,
+            "speech_synthesis_req": {} if synthesis is None else synthesis,
+        },
+        **top,
+    }
+
+
+def accepted(message: object, greeting: Greeting = GREETING) -> Settings:
+    update = read_chat_update(json.dumps(message), greeting)
+    assert isinstance(update.settings, Settings), update
+    return update.settings
+
+
+def refused(message: object) -> Refusal:
+    update = read_chat_update(json.dumps(message), GREETING)
+    assert isinstance(update.settings, Refusal), update
+    return update.settings
+
+
+def options(**given: object) -> Mapping[str, object]:
+    return accepted(configuration(completion=given)).chat.options
+
+
+def test_the_documents_own_example_is_accepted() -> None:
+    context = ({"role": "system", "content": "你是人工智能助手。"},)
+    assert open_dialect(GREETING).decode(SEED_EXAMPLE) == [
+        UpdateRequested(Settings(chat=ChatSettings(messages=context)))
+    ]
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_empty_fields_stand_for_the_defaults(empty: object) -> None:
+    message = configuration(
+        {"heartbeat": empty, "speech_recognition_param": {"sample_rate": empty, "format": empty}},
+        {"messages": empty, "model": empty, "stream": empty, "temperature": empty, "stop": empty},
+        {"stream": empty, "synthesis_param": {"model": empty, "voice": empty, "format": empty, "volume": empty}},
+        asr_mode=empty,
+        pacing=empty,
+        turn_detection=empty,
+        downlink=empty,
+    )
+    assert accepted(message) == accepted(configuration()) == Settings()
+
+
+def test_a_json_string_and_an_object_say_the_same() -> None:
+    message = configuration({"heartbeat": True}, asr_mode="refresh")
+    assert read_chat_update(json.dumps(message), GREETING) == read_chat_update(message, GREETING)
+
+
+def test_everything_can_be_set() -> None:
+    message = configuration(
+        {"heartbeat": True, "speech_recognition_param": {"sample_rate": 48000, "format": "pcm"}},
+        {"model": "qwen3", "messages": [{"role": "user", "content": None, "name": "ann"}], "temperature": 0.5},
+        {"stream": True, "synthesis_param": {"model": "m", "voice": "v", "format": "WAV_16000HZ_MONO_16BIT"}},
+        asr_mode="refresh",
+        pacing={"lead_ms": 1500},
+    )
+    context = ({"role": "user", "content": None, "name": "ann"},)
+    assert accepted(message) == Settings(
+        input=InputSettings(format="pcm", sample_rate_hz=48000, heartbeat=True),
+        chat=ChatSettings(model="qwen3", messages=context, options={"temperature": 0.5}),
+        voice=VoiceSettings(model="m", voice="v", format="WAV_16000HZ_MONO_16BIT"),
+        asr_mode=AsrMode.REFRESH,
+        lead_ms=1500,
+    )
+
+
+def test_what_the_client_gave_passes_through_and_nothing_else() -> None:
+    given = {
+        "temperature": 2,
+        "top_p": 0,
+        "max_tokens": 1,
+        "stop": ["a", "b", "c", "d"],
+        "presence_penalty": -2,
+        "frequency_penalty": 2,
+        "logprobs": True,
+        "top_logprobs": 20,
+        "response_format": {"type": "json_object"},
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}],
+        "enable_thinking": False,
+        "chat_template_kwargs": {"enable_thinking": True, "other": [1]},
+        "thinking": {"type": "disabled"},
+    }
+    assert options(**given) == given
+    assert options(**given, seed=7, unknown={}) == given
+    assert options() == {}
+    assert options(stop="。") == {"stop": "。"}
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"temperature": 2.1}, ".temperature"),
+        ({"temperature": "1"}, ".temperature"),
+        ({"temperature": True}, ".temperature"),
+        ({"top_p": -0.1}, ".top_p"),
+        ({"max_tokens": 0}, ".max_tokens"),
+        ({"max_tokens": 1.5}, ".max_tokens"),
+        ({"max_tokens": 10**30}, ".max_tokens"),
+        ({"stop": ["a"] * 5}, ".stop"),
+        ({"stop": [1]}, ".stop"),
+        ({"presence_penalty": 2.5}, ".presence_penalty"),
+        ({"frequency_penalty": -3}, ".frequency_penalty"),
+        ({"logprobs": 1}, ".logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, ".top_logprobs"),
+        ({"top_logprobs": 3}, ""),
+        ({"logprobs": False, "top_logprobs": 3}, ""),
+        ({"response_format": {"type": "xml"}}, ".response_format.type"),
+        ({"response_format": "json_object"}, ".response_format"),
+        ({"tools": {}}, ".tools"),
+        ({"tools": [{"type": "retrieval", "function": {"name": "f"}}]}, ".tools[0].type"),
+        ({"tools": [{"type": "function", "function": {}}]}, ".tools[0].function.name"),
+        ({"enable_thinking": "yes"}, ".enable_thinking"),
+        ({"chat_template_kwargs": {"enable_thinking": 1}}, ".chat_template_kwargs.enable_thinking"),
+        ({"thinking": {"type": "auto"}}, ".thinking.type"),
+        ({"stream": False}, ".stream"),
+        ({"messages": {}}, ".messages"),
+        ({"messages": ["hello"]}, ".messages[0]"),
+        ({"messages": [{"content": "hello"}]}, ".messages[0].role"),
+        ({"messages": [{"role": "owner", "content": ""}]}, ".messages[0].role"),
+        ({"messages": [{"role": "user"}]}, ".messages[0]"),
+        ({"messages": [{"role": "user", "content": 7}]}, ".messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"text": "no type"}]}]}, ".messages[0].content"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_its_path(given: dict[str, object], path: str) -> None:
+    refusal = refused(configuration(completion=given))
+    assert refusal.status is Status.INVALID_PARAMETER
+    assert refusal.message.startswith(f"{COMPLETION}{path}: ")
+
+
+def test_the_context_may_hold_tool_calls_and_pictures() -> None:
+    context = [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}]},
+        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": ""},
+    ]
+    assert list(accepted(configuration(completion={"messages": context})).chat.messages) == context
+
+
+@pytest.mark.parametrize(
+    ("message", "path"),
+    [
+        ({}, "create_transcription_task_req"),
+        (configuration(recognition=""), "create_transcription_task_req"),
+        (configuration(recognition=[]), "create_transcription_task_req"),
+        ({"create_transcription_task_req": {}}, "chat_completion_with_voice_output_req"),
+        (
+            {
+                "create_transcription_task_req": {},
+                "chat_completion_with_voice_output_req": {"chat_completion_req": {}},
+            },
+            "chat_completion_with_voice_output_req.speech_synthesis_req",
+        ),
+        (
+            {
+                "create_transcription_task_req": {},
+                "chat_completion_with_voice_output_req": {"speech_synthesis_req": {}},
+            },
+            "chat_completion_with_voice_output_req.chat_completion_req",
+        ),
+        (configuration({"heartbeat": "true"}), f"{RECOGNITION}.heartbeat"),
+        (configuration({"speech_recognition_param": 7}), f"{RECOGNITION}.speech_recognition_param"),
+        (configuration(synthesis={"stream": False}), f"{SYNTHESIS}.stream"),
+        (configuration(synthesis={"synthesis_param": {"voice": 7}}), f"{SYNTHESIS}.synthesis_param.voice"),
+        (
+            configuration(synthesis={"synthesis_param": {"format": "MP3_22050HZ_STEREO_256KBPS"}}),
+            f"{SYNTHESIS}.synthesis_param.format",
+        ),
+        (
+            configuration({"speech_recognition_param": {"format": "cassette"}}),
+            f"{RECOGNITION}.speech_recognition_param.format",
+        ),
+        (configuration(asr_mode="offline"), "asr_mode"),
+        (configuration(pacing={"lead_ms": 199}), "pacing.lead_ms"),
+        (configuration(pacing={"lead_ms": 60_001}), "pacing.lead_ms"),
+        (configuration(pacing=1500), "pacing"),
+    ],
+)
+def test_a_wrong_or_missing_section_is_refused_by_its_path(message: object, path: str) -> None:
+    refusal = refused(message)
+    assert refusal.status is Status.INVALID_PARAMETER
+    assert refusal.message.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("sample_rate", [4000, 7999, 192_001, 10**30])
+def test_a_sample_rate_out_of_range_is_told_with_the_range(sample_rate: int) -> None:
+    message = refused(configuration({"speech_recognition_param": {"sample_rate": sample_rate}})).message
+    assert message.startswith(f"{RECOGNITION}.speech_recognition_param.sample_rate: ")
+    if sample_rate < 10**9:
+        assert message.endswith(f": {sample_rate} is not between 8000 and 192000")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "default", "other"), [("volume", 50, 80), ("speechRate", 1, 1.5), ("pitchRate", 1.0, 0.5)]
+)
+def test_what_a_later_version_brings_is_refused_by_name(parameter: str, default: float, other: float) -> None:
+    assert accepted(configuration(synthesis={"synthesis_param": {parameter: default}})) == Settings()
+    refusal = refused(configuration(synthesis={"synthesis_param": {parameter: other}}))
+    expected = f"{SYNTHESIS}.synthesis_param.{parameter}: {other} is not supported by this version"
+    assert refusal == Refusal(Status.INVALID_PARAMETER, expected.replace(": 80 ", ": 80.0 "))
+
+
+def test_hands_free_mode_and_binary_audio_are_refused_by_name() -> None:
+    detection = refused(configuration(turn_detection={"type": "server_vad"}))
+    binary = refused(configuration(downlink="binary"))
+    assert detection == Refusal(Status.INVALID_PARAMETER, "turn_detection: an object is not supported by this version")
+    assert binary == Refusal(Status.INVALID_PARAMETER, 'downlink: "binary" is not supported by this version')
+
+
+def test_a_compressed_input_format_is_unsupported_rather_than_invalid() -> None:
+    refusal = refused(configuration({"speech_recognition_param": {"format": "mp3"}}))
+    assert refusal.status is Status.UNSUPPORTED_FORMAT
+    assert refusal.message.startswith(f"{RECOGNITION}.speech_recognition_param.format: ")
+
+
+def test_an_unknown_model_is_not_found() -> None:
+    refusal = refused(configuration(completion={"model": "gpt-9"}))
+    assert refusal == Refusal(Status.NOT_FOUND, f'{COMPLETION}.model: "gpt-9" is not one of default, qwen3')
+
+
+def test_a_mapped_voice_is_reported_when_the_client_asked_for_it() -> None:
+    greeting = Greeting(pick_voice=lambda name: "en-us")
+    asked = read_chat_update(configuration(synthesis={"synthesis_param": {"voice": "longwan"}}), greeting)
+    silent = read_chat_update(configuration(), greeting)
+    known = read_chat_update(configuration(synthesis={"synthesis_param": {"voice": "en-us"}}), greeting)
+    for update in (asked, silent, known):
+        assert isinstance(update.settings, Settings)
+        assert update.settings.voice.voice == "en-us"
+    path = f"{SYNTHESIS}.synthesis_param.voice"
+    assert asked.note == f'{path}: "longwan" is not known here; "en-us" speaks instead'
+    assert silent.note == known.note == ""
+
+
+def test_a_refusal_never_grows_with_what_was_sent() -> None:
+    for message in (
+        configuration(asr_mode="x" * 100_000),
+        configuration({"speech_recognition_param": {"format": "x" * 100_000}}),
+        configuration(synthesis={"synthesis_param": {"format": "x" * 100_000}}),
+        configuration(completion={"messages": [{"role": "x" * 100_000}]}),
+    ):
+        assert len(refused(message).message) < 500

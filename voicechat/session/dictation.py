@@ -1,0 +1,127 @@
+"""The recognition socket as a value machine: audio in, results out, until ``BYE``."""
+
+from voicechat.errors import Status
+from voicechat.session import events as ev
+from voicechat.session.effects import (
+    Answered,
+    Close,
+    Effect,
+    LateDropped,
+    LateKind,
+    Observe,
+    Request,
+    Send,
+)
+from voicechat.session.hearing import Hearing
+from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import InputSettings
+
+
+class Dictation:
+    """One recognition stream of a client: see ``Machine``.
+
+    A recogniser that fails is replaced, as in a conversation; when no replacement works, the connection is closed,
+    because this protocol has no message for errors.
+    """
+
+    def __init__(self, settings: InputSettings | None = None, limits: SessionLimits | None = None) -> None:
+        """``settings`` come from the connection's query and do not change."""
+        self._settings = settings or InputSettings()
+        self._limits = limits or SessionLimits()
+        self._hearing = Hearing()
+        self._closed = False
+        self._finishing_since_ms: int | None = None
+        self._last_message_ms = 0
+        self._last_speech_ms = 0
+
+    @property
+    def held_ms(self) -> int:
+        """See ``Machine.held_ms``: nothing is ever spoken here."""
+        return 0
+
+    def receive(self, event: ev.Event, now_ms: int) -> list[Effect]:
+        """See ``Machine.receive``."""
+        if self._closed:
+            return []
+        match event:
+            case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
+                if not self._hearing.is_current(event.stream):
+                    return [Observe(LateDropped(LateKind.STREAM))]
+                return self._on_recognition(event, now_ms)
+            case ev.Disconnected():
+                self._closed = True
+                return [*self._hearing.drop_awaited(), *self._hearing.drop_gathering()]
+            case ev.WriteStalled():
+                return self._close(1013, event.message)
+            case ev.Faulted():
+                return self._close(1011, "internal error")
+            case ev.DrainRequested():
+                return self._close(1012, "the server restarts; connect again")
+            case ev.Ticked():
+                return self._on_tick(now_ms)
+            case _:
+                self._last_message_ms = now_ms
+                return self._on_client(event, now_ms)
+
+    def deadline_ms(self) -> int | None:
+        """See ``Machine.deadline_ms``."""
+        if self._closed:
+            return None
+        deadline_ms = self._last_message_ms + self._limits.idle_ms
+        if self._finishing_since_ms is not None:
+            return min(deadline_ms, self._finishing_since_ms + self._limits.transcript_ms)
+        if not self._settings.heartbeat:
+            return min(deadline_ms, self._last_speech_ms + self._limits.speech_idle_ms)
+        return deadline_ms
+
+    def _on_client(self, event: ev.Event, now_ms: int) -> list[Effect]:
+        match event:
+            case ev.Opened():
+                self._last_speech_ms = now_ms
+                return [Send(Answered(Request.OPEN))]
+            case ev.AudioReceived() if self._finishing_since_ms is None:
+                return self._hearing.feed(event.payload, self._settings, now_ms)
+            case ev.FinishRequested() if self._finishing_since_ms is None:
+                self._finishing_since_ms = now_ms
+                return self._hearing.finish() or self._close(1000)
+            case ev.MalformedReceived():
+                return self._close(1003, event.message)
+            case _:
+                return []
+
+    def _on_recognition(
+        self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed, now_ms: int
+    ) -> list[Effect]:
+        awaited = self._hearing.is_awaited(event.stream)
+        if isinstance(event, ev.Transcribed):
+            if event.transcript.text.strip():
+                self._last_speech_ms = now_ms
+            return self._hearing.take(event.stream, event.transcript, hold=False)
+        if isinstance(event, ev.RecognitionEnded):
+            self._hearing.end(event.stream)
+            return self._close(1000) if awaited else []
+        if awaited:
+            again = self._hearing.replace_awaited(event, self._settings)
+        else:
+            again = self._hearing.replace_gathering(event, self._settings, now_ms) if event.retryable else []
+        if again and self._hearing.alive:
+            return again
+        return [*again, *self._close(1003 if event.status in _CLIENTS_FAULT else 1011, event.message)]
+
+    def _on_tick(self, now_ms: int) -> list[Effect]:
+        if now_ms >= self._last_message_ms + self._limits.idle_ms:
+            return self._close(1000, f"no message for {self._limits.idle_ms // 1000} s")
+        if self._finishing_since_ms is not None:
+            if now_ms >= self._finishing_since_ms + self._limits.transcript_ms:
+                return self._close(1011, "the recogniser did not answer in time")
+        elif not self._settings.heartbeat and now_ms >= self._last_speech_ms + self._limits.speech_idle_ms:
+            return self._close(1000, f"no speech for {self._limits.speech_idle_ms // 1000} s")
+        return []
+
+    def _close(self, code: int, reason: str = "") -> list[Effect]:
+        self._closed = True
+        dropped = [*self._hearing.drop_awaited(), *self._hearing.drop_gathering()]
+        return [*dropped, Close(code, reason)]
+
+
+_CLIENTS_FAULT = frozenset({Status.UNDECODABLE_AUDIO, Status.UNSUPPORTED_FORMAT, Status.TOO_LARGE})

@@ -1,0 +1,166 @@
+"""The recognition side of a session: which streams count, what they said, what is to be told and when.
+
+An ``Utterance`` is what one turn of the user gathers. It may need several recogniser streams, one after another,
+when a recogniser fails. Two utterances can be alive at once: the one whose last result a turn awaits, and the one
+that the next turn is already gathering.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from voicechat.errors import Status
+from voicechat.session.effects import (
+    DropRecognition,
+    Effect,
+    FeedRecognition,
+    FinishRecognition,
+    OpenRecognition,
+    Recognised,
+    Send,
+)
+from voicechat.session.events import RecognitionFailed
+from voicechat.session.vocabulary import InputSettings, Transcript
+from voicechat.text.words import join
+
+FAILURES_IN_A_ROW = 3
+"""After so many failures without a result, a recogniser is left alone for ``RETRY_AFTER_MS``."""
+RETRY_AFTER_MS = 1_000
+
+
+@dataclass(slots=True)
+class Utterance:
+    """What one turn of the user has gathered."""
+
+    stream: int | None = None
+    """The recogniser stream that works for it now."""
+    finals: list[str] = field(default_factory=list)
+    partial: str = ""
+    retried: bool = False
+    """Its last stream failed while its last result was awaited, and was replaced once."""
+
+    @property
+    def text(self) -> str:
+        """Everything understood so far."""
+        return join([*self.finals, self.partial])
+
+    def take(self, transcript: Transcript) -> None:
+        """Add one result of the recogniser."""
+        if transcript.final:
+            if transcript.text.strip():
+                self.finals.append(transcript.text)
+            self.partial = ""
+        else:
+            self.partial = transcript.text
+
+
+class Hearing:
+    """Numbers the recogniser streams and keeps their results apart."""
+
+    def __init__(self) -> None:
+        self.gathering = Utterance()
+        """What the user is saying now."""
+        self.awaited: Utterance | None = None
+        """What the turn in progress waits for."""
+        self._streams = 0
+        self._held: list[Transcript] = []
+        self._failures = 0
+        self._retry_at_ms = 0
+
+    def is_current(self, stream: int) -> bool:
+        """Whether results of ``stream`` still count."""
+        return stream == self.gathering.stream or (self.awaited is not None and stream == self.awaited.stream)
+
+    def is_awaited(self, stream: int) -> bool:
+        """Whether ``stream`` is the one whose last result the turn waits for."""
+        return self.awaited is not None and stream == self.awaited.stream
+
+    @property
+    def alive(self) -> bool:
+        """Whether a recogniser stream is at work."""
+        return self.gathering.stream is not None or (self.awaited is not None and self.awaited.stream is not None)
+
+    def feed(self, payload: bytes, settings: InputSettings, now_ms: int) -> list[Effect]:
+        """Give a frame to the recogniser, opening a stream when there is none."""
+        effects: list[Effect] = []
+        if self.gathering.stream is None:
+            if now_ms < self._retry_at_ms:
+                return effects
+            effects.append(self._open(self.gathering, settings, None))
+        assert self.gathering.stream is not None
+        effects.append(FeedRecognition(self.gathering.stream, payload))
+        return effects
+
+    def take(self, stream: int, transcript: Transcript, *, hold: bool) -> list[Effect]:
+        """Take a result; ``hold`` keeps what the next turn gathers until the running turn is over."""
+        self._failures = 0
+        if self.awaited is not None and self.is_awaited(stream):
+            self.awaited.take(transcript)
+            return [Send(Recognised(transcript))]
+        self.gathering.take(transcript)
+        if not hold:
+            return [Send(Recognised(transcript))]
+        if self._held and not self._held[-1].final:
+            self._held.pop()
+        self._held.append(transcript)
+        return []
+
+    def release(self) -> list[Effect]:
+        """The turn is over: tell what was held. Of each sentence only the newest result was kept."""
+        effects: list[Effect] = [Send(Recognised(transcript)) for transcript in self._held]
+        self._held.clear()
+        return effects
+
+    def finish(self) -> list[Effect]:
+        """The user's turn ends: what was gathered is awaited. Without a stream nothing more will come."""
+        self.awaited, self.gathering = self.gathering, Utterance()
+        if self.awaited.stream is None:
+            return []
+        return [FinishRecognition(self.awaited.stream)]
+
+    def end(self, stream: int) -> None:
+        """The recogniser of ``stream`` has said everything."""
+        for utterance in (self.gathering, self.awaited):
+            if utterance is not None and utterance.stream == stream:
+                utterance.stream = None
+
+    def settle(self) -> str:
+        """The awaited utterance is complete: give its text and forget it."""
+        text = self.awaited.text if self.awaited is not None else ""
+        self.awaited = None
+        return text
+
+    def drop_gathering(self) -> list[Effect]:
+        """Forget what the next turn has gathered."""
+        dropped, self.gathering = self.gathering, Utterance()
+        self._held.clear()
+        return [] if dropped.stream is None else [DropRecognition(dropped.stream)]
+
+    def drop_awaited(self) -> list[Effect]:
+        """Forget what the turn in progress waits for."""
+        dropped, self.awaited = self.awaited, None
+        return [] if dropped is None or dropped.stream is None else [DropRecognition(dropped.stream)]
+
+    def replace_gathering(self, failure: RecognitionFailed, settings: InputSettings, now_ms: int) -> list[Effect]:
+        """The stream of the gathering utterance failed: let another hear the same audio, unless the audio is at fault.
+
+        A recogniser that fails again and again is left alone for a while.
+        """
+        self._failures += 1
+        self.gathering.stream = None
+        self.gathering.partial = ""
+        if failure.status is Status.ASR_FAILED and self._failures < FAILURES_IN_A_ROW:
+            return [self._open(self.gathering, settings, failure.stream)]
+        self._retry_at_ms = now_ms + RETRY_AFTER_MS
+        return [DropRecognition(failure.stream)]
+
+    def replace_awaited(self, failure: RecognitionFailed, settings: InputSettings) -> list[Effect]:
+        """The awaited stream failed: once, let another hear the same audio. Empty: there is no second try."""
+        if self.awaited is None or self.awaited.retried or not failure.retryable:
+            return []
+        self.awaited = replace(self.awaited, retried=True, partial="")
+        opened = self._open(self.awaited, settings, failure.stream)
+        return [opened, FinishRecognition(opened.stream)]
+
+    def _open(self, utterance: Utterance, settings: InputSettings, replay_of: int | None) -> OpenRecognition:
+        self._streams += 1
+        utterance.stream = self._streams
+        return OpenRecognition(self._streams, settings, replay_of)

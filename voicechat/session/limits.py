@@ -1,0 +1,49 @@
+"""Every bound and deadline of a session, in one place. The wire contract fixes those marked (contract)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """Bounds of one session. All times are milliseconds, all sizes bytes."""
+
+    idle_ms: int = 60_000
+    """Without any message of the client for this long, the connection is closed (contract)."""
+    speech_idle_ms: int = 60_000
+    """Without recognised speech for this long while listening, unless ``heartbeat`` is set (contract)."""
+    ping_ms: int = 20_000
+    """How often the server sends a WebSocket ping; its pong counts as a message."""
+    protocol_errors: int = 100
+    """So many malformed messages in a row close the connection (contract)."""
+    turn_audio_ms: int = 900_000
+    """Audio of one turn, from its first recognised word (contract: 15 minutes)."""
+    unread_audio_ms: int = 60_000
+    """Audio that the recogniser has not taken yet: past it the socket is not read, so a fast sender is slowed."""
+    transcript_ms: int = 10_000
+    """From the end of the user's turn to the recogniser's last result."""
+    first_token_ms: int = 15_000
+    """From asking the chat model to its first piece of text; keep-alives and empty pieces do not count."""
+    between_tokens_ms: int = 10_000
+    """Between two pieces of text of the chat model."""
+    speakable_wait_ms: int = 1_500
+    """Text that waits this long for its sentence's end, while nothing is being spoken, is spoken as it stands."""
+    first_audio_ms: int = 5_000
+    """From handing a sentence to the synthesiser to its first audio."""
+    between_audio_ms: int = 5_000
+    """Between two pieces of audio of a sentence."""
+    write_ms: int = 10_000
+    """A client that does not read for this long is cut off (contract)."""
+    backlog_bytes: int = 8 * 1024 * 1024
+    """A client whose unsent messages exceed this is cut off (contract)."""
+    ahead_bytes: int = 1024 * 1024
+    """Unsent audio past which the synthesiser waits: a long reply must not fill the backlog by itself."""
+    frame_bytes: int = 1024 * 1024
+    """One WebSocket message (contract)."""
+    control_bytes: int = 256 * 1024
+    """One text message (contract)."""
+    history_messages: int = 200
+    """Messages of the conversation that are remembered; older ones are forgotten in pairs."""
+    close_ms: int = 2_000
+    """For the closing handshake and for each last write of a connection that is being cut off."""
+    resume_ms: int = 30_000
+    """How long a resumable recognition stream waits for its client to return (contract)."""

@@ -1,0 +1,208 @@
+"""One reply: its text, its sentences, its audio, and how much of it has been heard."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from voicechat.session.effects import (
+    Effect,
+    FinishSpeech,
+    ReplyAudio,
+    ReplyAudioFinished,
+    ReplyText,
+    ReplyTextFinished,
+    ReplyToolCall,
+    Send,
+    Speak,
+)
+from voicechat.session.events import SpeechSynthesized
+from voicechat.session.playback import PlaybackClock
+from voicechat.session.vocabulary import ToolCall
+from voicechat.text.sentences import SentenceSplitter
+from voicechat.text.spoken import Speakable
+from voicechat.text.words import cut_at_word, speaking_ms, usage_characters
+
+RUN_OUT_MARGIN_MS = 500
+"""How long before the listener falls into silence an unfinished sentence is spoken: time to synthesise it."""
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A run of the reply's text that is spoken as a whole, or not at all (``spoken`` is then empty)."""
+
+    text: str
+    spoken: str
+    begin_ms: int = 0
+    end_ms: int = 0
+    done: bool = False
+
+
+class Reply:
+    """The reply with number ``number``. Its methods return what is to be done."""
+
+    def __init__(self, number: int, begun_ms: int, lead_ms: int | None) -> None:
+        self.number = number
+        self.text = ""
+        """What the client has been told."""
+        self.clock = PlaybackClock()
+        self.first_text_ms: int | None = None
+        self.first_audio_ms: int | None = None
+        self._begun_ms = begun_ms
+        self._lead_ms = lead_ms
+        self._splitter = SentenceSplitter()
+        self._speakable = Speakable()
+        self._pieces: list[_Piece] = []
+        self._sentences: list[_Piece] = []
+        self._waiting_since_ms: int | None = None
+        self._text_finished = False
+        self._made_ms = 0
+        self._left_ms = 0
+        self._paced: deque[SpeechSynthesized] = deque()
+        self._all_made = False
+
+    # --- text ------------------------------------------------------------------------------------------------
+
+    def add_text(self, text: str, now_ms: int) -> list[Effect]:
+        """The model said ``text``."""
+        first = self.first_text_ms is None
+        if first:
+            self.first_text_ms = now_ms
+        self.text += text
+        told: list[Effect] = [Send(ReplyText(self.number, text, first, self._begun_ms))]
+        spoken = self._speak(self._splitter.push(text), now_ms)
+        if self._waiting_since_ms is None:
+            self._waiting_since_ms = now_ms
+        return told + spoken
+
+    def call_tool(self, call: ToolCall, now_ms: int) -> list[Effect]:
+        """The model said a piece of a tool call."""
+        first = self.first_text_ms is None
+        if first:
+            self.first_text_ms = now_ms
+        return [Send(ReplyToolCall(self.number, call, first, self._begun_ms))]
+
+    def finish_text(self, reason: str, now_ms: int) -> list[Effect]:
+        """The model has finished."""
+        self._text_finished = True
+        told = Send(ReplyTextFinished(self.number, reason, self.first_text_ms is None, self._begun_ms))
+        return [told, *self._speak(self._splitter.finish(), now_ms), FinishSpeech(self.number)]
+
+    def hurry(self, now_ms: int) -> list[Effect]:
+        """Text has waited too long for the end of its sentence: speak what can be spoken."""
+        effects = self._speak(self._splitter.force(), now_ms)
+        self._waiting_since_ms = now_ms
+        return effects
+
+    def hurry_at_ms(self, wait_ms: int) -> int | None:
+        """When ``hurry`` is due: text has waited for ``wait_ms``, and what was spoken before is about to run out."""
+        if self._waiting_since_ms is None or self._text_finished or not all(piece.done for piece in self._sentences):
+            return None
+        runs_out_ms = self.clock.reaches_ms(self._made_ms)
+        return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
+
+    def _speak(self, texts: list[str], now_ms: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for text in texts:
+            piece = _Piece(text, self._speakable.clean(text))
+            self._pieces.append(piece)
+            self._waiting_since_ms = None
+            if piece.spoken:
+                effects.append(Speak(self.number, len(self._sentences), piece.spoken))
+                self._sentences.append(piece)
+        return effects
+
+    # --- audio -----------------------------------------------------------------------------------------------
+
+    def add_audio(self, audio: SpeechSynthesized, now_ms: int) -> list[Effect]:
+        """The next piece of audio was made."""
+        if audio.sentence < len(self._sentences):
+            piece = self._sentences[audio.sentence]
+            if piece.end_ms == 0:
+                piece.begin_ms = self._made_ms
+            piece.end_ms = audio.end_ms
+        self._made_ms = audio.end_ms
+        if audio.payload and self.first_audio_ms is None:
+            self.first_audio_ms = now_ms
+        self._paced.append(audio)
+        return self.release(now_ms)
+
+    def finish_sentence(self, sentence: int) -> None:
+        """All audio of ``sentence`` was made."""
+        if sentence < len(self._sentences):
+            piece = self._sentences[sentence]
+            if piece.end_ms == 0:
+                piece.begin_ms = piece.end_ms = self._made_ms
+            piece.done = True
+
+    def finish_audio(self, now_ms: int) -> list[Effect]:
+        """All audio of the reply was made."""
+        self._all_made = True
+        return self.release(now_ms)
+
+    def release(self, now_ms: int) -> list[Effect]:
+        """Let the audio go that may go now; behind the last of it, the finish message."""
+        effects: list[Effect] = []
+        while self._paced and self._may_leave(self._paced[0], now_ms):
+            audio = self._paced.popleft()
+            self._left_ms = audio.end_ms
+            if audio.payload:
+                effects.append(Send(ReplyAudio(self.number, audio.payload, audio.end_ms)))
+        if self.spoken:
+            characters = sum(usage_characters(piece.spoken) for piece in self._sentences)
+            effects.append(Send(ReplyAudioFinished(self.number, characters)))
+        return effects
+
+    def release_at_ms(self) -> int | None:
+        """When the next piece of held-back audio may leave. None: never, or not before the socket has taken more."""
+        if not self._paced or self._lead_ms is None:
+            return None
+        due_ms = min(self._paced[0].end_ms - self._lead_ms, self._left_ms)
+        return self.clock.reaches_ms(due_ms) if due_ms <= self.clock.sent_ms else None
+
+    @property
+    def spoken(self) -> bool:
+        """Whether all audio has been made and let go."""
+        return self._all_made and not self._paced
+
+    @property
+    def held_ms(self) -> int:
+        """How much audio pacing holds back."""
+        return self._paced[-1].end_ms - self._paced[0].end_ms if self._paced else 0
+
+    def _may_leave(self, audio: SpeechSynthesized, now_ms: int) -> bool:
+        if self._lead_ms is None or self._left_ms == 0:
+            return True
+        position_ms = self.clock.position_ms(now_ms)
+        return audio.end_ms <= position_ms + self._lead_ms or position_ms >= self._left_ms
+
+    # --- what was heard --------------------------------------------------------------------------------------
+
+    def heard(self, now_ms: int) -> str:
+        """The text whose audio has been played by ``now_ms``, cut at a word."""
+        position_ms = self.clock.position_ms(now_ms)
+        heard, unsure = "", ""
+        for piece in self._pieces:
+            if not piece.spoken:
+                unsure += piece.text
+                continue
+            share = self._share(piece, position_ms)
+            part = cut_at_word(piece.text, share)
+            if part:
+                heard += unsure + part
+                unsure = ""
+            if share < 1:
+                return heard.rstrip()
+        everything = self.spoken and position_ms >= self._made_ms > 0
+        return (heard + unsure if everything else heard).rstrip()
+
+    def audible(self, now_ms: int) -> bool:
+        """Whether the listener still has audio to hear."""
+        return self.clock.position_ms(now_ms) < self._made_ms
+
+    @staticmethod
+    def _share(piece: _Piece, position_ms: int) -> float:
+        """Which part of the piece has been played; of one still being made, by an estimate of its length."""
+        made_ms = piece.end_ms - piece.begin_ms
+        length_ms = made_ms if piece.done else max(made_ms, speaking_ms(piece.spoken))
+        if position_ms >= piece.begin_ms + length_ms and piece.done:
+            return 1.0
+        return max(0.0, min(0.999, (position_ms - piece.begin_ms) / max(1, length_ms)))

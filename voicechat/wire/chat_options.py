@@ -1,0 +1,122 @@
+"""The chat completion parameters: the document's table of section "Chat completions", with its ranges."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from voicechat.session.vocabulary import Message
+from voicechat.wire.checked import Passage, Section, between, one_of
+from voicechat.wire.json_text import shown
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+MAX_STOPS = 4
+_PENALTY = between(-2, 2)
+
+
+def _check_content(content: object) -> object:
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise ValueError(f"{shown(content)} is not a text, an array of parts or null")
+    for part in content:
+        if not (isinstance(part, dict) and isinstance(part.get("type"), str)):
+            raise ValueError("every part must be an object with a type")
+    return content
+
+
+def _check_stop(stop: object) -> object:
+    texts = [stop] if isinstance(stop, str) else stop
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{shown(stop)} is not a text or an array of texts")
+    if len(texts) > MAX_STOPS:
+        raise ValueError(f"{len(texts)} texts are more than {MAX_STOPS}")
+    return stop
+
+
+def _at_least_one(count: int) -> int:
+    if count < 1:
+        raise ValueError(f"{shown(count)} is less than 1")
+    return count
+
+
+class ChatMessage(Passage):
+    """One message of the context; names, tool calls and the like pass through."""
+
+    role: Annotated[str, one_of(*ROLES)]
+    content: Annotated[object, AfterValidator(_check_content)] = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "ChatMessage":
+        if "content" not in self.model_fields_set and self.role != "assistant":
+            raise ValueError("content must be present")
+        return self
+
+
+class ToolFunction(Passage):
+    """The function of a tool; its schema passes through."""
+
+    name: str
+
+
+class Tool(Passage):
+    """A tool the model may call: only functions exist."""
+
+    type: Annotated[str, one_of("function")]
+    function: ToolFunction
+
+
+class ResponseFormat(Passage):
+    """The form of the model's answer."""
+
+    type: Annotated[str, one_of("text", "json_object", "json_schema")]
+
+
+class Thinking(Passage):
+    """Whether the model thinks before it answers, in GLM's form."""
+
+    type: Annotated[str, one_of("enabled", "disabled")]
+
+
+class TemplateArguments(Passage):
+    """Arguments of the model's chat template."""
+
+    enable_thinking: bool | None = None
+
+
+class ChatOptions(Section):
+    """The parameters that pass through to the chat model by name; None: not given, the model decides."""
+
+    temperature: Annotated[float, between(0, 2)] | None = None
+    top_p: Annotated[float, between(0, 1)] | None = None
+    max_tokens: Annotated[int, AfterValidator(_at_least_one)] | None = None
+    stop: Annotated[object, AfterValidator(_check_stop)] = None
+    presence_penalty: Annotated[float, _PENALTY] | None = None
+    frequency_penalty: Annotated[float, _PENALTY] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, between(0, 20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    enable_thinking: bool | None = None
+    chat_template_kwargs: TemplateArguments | None = None
+    thinking: Thinking | None = None
+
+    @model_validator(mode="after")
+    def _top_logprobs_need_logprobs(self) -> "ChatOptions":
+        if "top_logprobs" in self.model_fields_set and not self.logprobs:
+            raise ValueError("top_logprobs is only allowed with logprobs: true")
+        return self
+
+    def given(self) -> dict[str, object]:
+        """Return the parameters that the client gave, by name."""
+        return self.model_dump(include=set(ChatOptions.model_fields), exclude_unset=True)
+
+
+class ChatCompletion(ChatOptions):
+    """``chat_completion_req``: the parameters, the context and the model."""
+
+    messages: list[ChatMessage] = Field(default_factory=list)
+    model: str = ""
+
+    def context(self) -> tuple[Message, ...]:
+        """Return the configured messages in OpenAI's form, unknown keys included."""
+        return tuple(message.model_dump(exclude_unset=True) for message in self.messages)

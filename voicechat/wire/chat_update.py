@@ -1,0 +1,132 @@
+"""``chat.update``: the document's nested configuration, checked and laid over the defaults."""
+
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format, parse_output_format
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.session.events import Refusal, UpdateRequested
+from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, VoiceSettings
+from voicechat.wire.chat_options import ChatCompletion
+from voicechat.wire.checked import Section, between, first_failure, one_of, only
+from voicechat.wire.dialect import Greeting
+from voicechat.wire.json_text import read_json, shown
+
+_DEFAULTS = Settings()
+_COMPLETION_PATH = "chat_completion_with_voice_output_req.chat_completion_req"
+_RECOGNITION_PATH = "create_transcription_task_req.speech_recognition_param"
+_SYNTHESIS_PATH = "chat_completion_with_voice_output_req.speech_synthesis_req.synthesis_param"
+
+
+def _unsupported(value: object) -> str:
+    return f"{shown(value)} is not supported by this version"
+
+
+def _no_stream(value: object) -> str:
+    return f"{shown(value)} is not possible here: replies are always streamed"
+
+
+class _RecognitionParam(Section):
+    sample_rate: Annotated[int, between(LOWEST_RATE_HZ, HIGHEST_RATE_HZ)] = _DEFAULTS.input.sample_rate_hz
+    format: str = _DEFAULTS.input.format
+
+
+class _Transcription(Section):
+    heartbeat: bool = _DEFAULTS.input.heartbeat
+    speech_recognition_param: _RecognitionParam = _RecognitionParam()
+
+
+class _SynthesisParam(Section):
+    model: str = _DEFAULTS.voice.model
+    voice: str = _DEFAULTS.voice.voice
+    format: str = _DEFAULTS.voice.format
+    volume: Annotated[float, only(50, _unsupported)] = 50
+    speech_rate: Annotated[float, only(1, _unsupported)] = Field(default=1, validation_alias="speechRate")
+    pitch_rate: Annotated[float, only(1, _unsupported)] = Field(default=1, validation_alias="pitchRate")
+
+
+class _Synthesis(Section):
+    stream: Annotated[bool, only(True, _no_stream)] = True
+    synthesis_param: _SynthesisParam = _SynthesisParam()
+
+
+class _Completion(ChatCompletion):
+    stream: Annotated[bool, only(True, _no_stream)] = True
+
+
+class _VoiceOutput(Section):
+    chat_completion_req: _Completion
+    speech_synthesis_req: _Synthesis
+
+
+class _Pacing(Section):
+    lead_ms: Annotated[int, between(200, 60_000)] | None = None
+
+
+class _ChatUpdate(Section):
+    create_transcription_task_req: _Transcription
+    chat_completion_with_voice_output_req: _VoiceOutput
+    asr_mode: Annotated[str, one_of("online", "refresh")] = _DEFAULTS.asr_mode.value
+    pacing: _Pacing = _Pacing()
+    turn_detection: Annotated[object, only(None, _unsupported)] = None
+    downlink: Annotated[object, only(None, _unsupported)] = None
+
+
+def read_chat_update(message: object, greeting: Greeting) -> UpdateRequested:
+    """Understand the ``message`` of a ``chat.update``: a JSON string, or an object.
+
+    Every update is complete in itself: unset fields take the defaults, never the previous update's values. What is
+    not acceptable becomes a ``Refusal`` that begins with the path of the offending field; nothing is raised.
+    """
+    try:
+        value = read_json(message) if isinstance(message, str) else message
+    except RemoteProtocolError as exc:
+        return UpdateRequested(Refusal(exc.status, f"message: {exc.message}"))
+    if not isinstance(value, dict):
+        return UpdateRequested(Refusal(Status.INVALID_PARAMETER, f"message: {shown(value)} is not an object"))
+    try:
+        return _settled(_ChatUpdate.model_validate(value), greeting)
+    except ValidationError as exc:
+        return UpdateRequested(Refusal(Status.INVALID_PARAMETER, first_failure(exc)))
+    except RemoteProtocolError as exc:
+        return UpdateRequested(Refusal(exc.status, exc.message))
+
+
+def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
+    """Check what depends on the service: its formats, models and voices."""
+    completion = update.chat_completion_with_voice_output_req.chat_completion_req
+    synthesis = update.chat_completion_with_voice_output_req.speech_synthesis_req.synthesis_param
+    if completion.model and completion.model not in greeting.models:
+        known = ", ".join(sorted(greeting.models))
+        message = f"{_COMPLETION_PATH}.model: {shown(completion.model)} is not one of {known}"
+        return UpdateRequested(Refusal(Status.NOT_FOUND, message))
+    voice = greeting.pick_voice(synthesis.voice)
+    settings = Settings(
+        input=_input_settings(update.create_transcription_task_req),
+        chat=ChatSettings(model=completion.model, messages=completion.context(), options=completion.given()),
+        voice=VoiceSettings(model=synthesis.model, voice=voice, format=_output_format(synthesis.format)),
+        asr_mode=AsrMode(update.asr_mode),
+        lead_ms=update.pacing.lead_ms,
+    )
+    if voice == synthesis.voice or "voice" not in synthesis.model_fields_set:
+        return UpdateRequested(settings)
+    note = f"{_SYNTHESIS_PATH}.voice: {shown(synthesis.voice)} is not known here; {shown(voice)} speaks instead"
+    return UpdateRequested(settings, note)
+
+
+def _input_settings(transcription: _Transcription) -> InputSettings:
+    param = transcription.speech_recognition_param
+    try:
+        parse_input_format(param.format, param.sample_rate)
+    except RemoteProtocolError as exc:
+        raise RemoteProtocolError(exc.status, f"{_RECOGNITION_PATH}.format: {exc.message}") from exc
+    return InputSettings(format=param.format, sample_rate_hz=param.sample_rate, heartbeat=transcription.heartbeat)
+
+
+def _output_format(name: str) -> str:
+    try:
+        parse_output_format(name)
+    except RemoteProtocolError as exc:
+        raise RemoteProtocolError(exc.status, f"{_SYNTHESIS_PATH}.format: {exc.message}") from exc
+    return name

@@ -1,0 +1,70 @@
+"""JSON as it stands on the wire: bounded reading that refuses everything doubtful, and writing that cannot fail."""
+
+import json
+import re
+from collections.abc import Iterable
+
+import orjson
+
+from voicechat.errors import RemoteProtocolError, Status
+
+MAX_NESTING = 64
+"""Deepest nesting of a client's JSON. orjson reads 1024 levels but writes only 254, so what it read might not be
+passed on to a chat model; the deepest honest message, a tool's schema, has about 20."""
+
+_SHOWN_CHARS = 60
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read_json(text: str) -> object:
+    """Parse one JSON value.
+
+    Raises ``RemoteProtocolError(MALFORMED)`` for anything that is not strict JSON: NaN and infinite numbers, lone
+    surrogates, nesting beyond ``MAX_NESTING``. Of duplicate keys the last one counts.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise RemoteProtocolError(Status.MALFORMED, "not valid JSON") from exc
+    if _nested_deeper_than(value, MAX_NESTING):
+        raise RemoteProtocolError(Status.MALFORMED, f"JSON nested deeper than {MAX_NESTING} levels")
+    return value
+
+
+def read_object(text: str) -> dict[str, object]:
+    """Parse one JSON object; as ``read_json``, and any other value is MALFORMED too."""
+    value = read_json(text)
+    if not isinstance(value, dict):
+        raise RemoteProtocolError(Status.MALFORMED, "not a JSON object")
+    return value
+
+
+def write_json(value: object) -> str:
+    """Serialise what a message holds. A lone surrogate in a text becomes U+FFFD: no socket can carry it."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return _SURROGATE.sub("\ufffd", text)
+
+
+def shown(value: object) -> str:
+    """Quote a value in an error message: as JSON, cut to a length that no client can inflate."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "an array"
+    text = write_json(value[: _SHOWN_CHARS + 1] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+
+
+def _nested_deeper_than(value: object, levels: int) -> bool:
+    containers = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(levels):
+        children = (child for container in containers for child in _children(container))
+        containers = [child for child in children if isinstance(child, (dict, list))]
+        if not containers:
+            return False
+    return True
+
+
+def _children(container: dict[str, object] | list[object]) -> Iterable[object]:
+    return container.values() if isinstance(container, dict) else container

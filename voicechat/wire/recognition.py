@@ -1,0 +1,36 @@
+"""The recognition result, which both of the document's dialects send in the same form."""
+
+from voicechat.session.vocabulary import Transcript, Word
+from voicechat.wire.json_text import write_json
+
+
+def result_text(transcript: Transcript, *, words_as_objects: bool = False) -> str:
+    """Serialise one result. Words are strings as the document's samples show them, or, opted in, objects."""
+    write_word = _word_object if words_as_objects else _word_string
+    return write_json(
+        {
+            "text": transcript.text,
+            "begin_time": transcript.begin_ms,
+            "end_time": transcript.end_ms,
+            "words": [write_word(word) for word in transcript.words],
+            "is_sentence_end": transcript.final,
+        }
+    )
+
+
+def _word_string(word: Word) -> object:
+    fixed = "true" if word.fixed else "false"
+    return (
+        f"Word(beginTime={word.begin_ms}, endTime={word.end_ms}, text={word.text}, "
+        f"punctuation={word.punctuation}, fixed={fixed})"
+    )
+
+
+def _word_object(word: Word) -> object:
+    return {
+        "text": word.text,
+        "begin_time": word.begin_ms,
+        "end_time": word.end_ms,
+        "punctuation": word.punctuation,
+        "fixed": word.fixed,
+    }
