@@ -1,0 +1,253 @@
+"""The asyncio shell around one session: events in, effects performed, one timer. The only writer of its machine."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from voicechat.audio.encode import open_encoder
+from voicechat.audio.formats import parse_output_format
+from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
+from voicechat.runtime.ears import Ears
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.faults import where
+from voicechat.runtime.outbox import Outbox
+from voicechat.runtime.socket import Control, Socket
+from voicechat.runtime.tasks import SessionTasks
+from voicechat.runtime.turn import Turn
+from voicechat.session.effects import (
+    Close,
+    DropRecognition,
+    Effect,
+    Fact,
+    FeedRecognition,
+    FinishRecognition,
+    FinishSpeech,
+    Observe,
+    OpenRecognition,
+    Send,
+    SkipAudio,
+    Speak,
+    StartReply,
+    StopReply,
+)
+from voicechat.session.events import Disconnected, Event, Faulted, Opened, PongReceived, Ticked
+from voicechat.session.limits import SessionLimits
+from voicechat.session.machine import Machine
+from voicechat.session.vocabulary import InputSettings
+from voicechat.wire.dialect import Dialect
+
+logger = logging.getLogger(__name__)
+
+RELEASE_S = 1.0
+"""Within so long after the end of a session everything of it is released (contract)."""
+HELD_MS = 10_000
+"""Paced audio that waits for its time; past it the synthesiser waits too."""
+FRAMES_IN_A_ROW = 8
+"""Frames of one client that are taken before the other sessions get their turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """Who serves a conversation."""
+
+    recognizer: SpeechRecognizer
+    models: Callable[[str], ChatModel]
+    """The chat model of a name; the empty name is the connection's own."""
+    synthesizer: SpeechSynthesizer
+    threads: EncodingThreads
+
+
+class Conversation:
+    """One session on one socket."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        dialect: Dialect,
+        socket: Socket,
+        services: Cast,
+        *,
+        limits: SessionLimits,
+        observe: Callable[[Fact], None],
+    ) -> None:
+        """``observe`` is told facts for metrics; it must not raise and not wait."""
+        self._machine = machine
+        self._dialect = dialect
+        self._socket = socket
+        self._cast = services
+        self._limits = limits
+        self._observe = observe
+        self._loop = asyncio.get_running_loop()
+        self._opened_s = self._loop.time()
+        self._events: deque[Event] = deque()
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks = SessionTasks(on_fault=lambda: self.post(Faulted()))
+        self._outbox = Outbox(socket, dialect.encode, limits, self.post)
+        self._ears = Ears(services.recognizer, limits=limits, post=self.post, tasks=self._tasks)
+        self._input = InputSettings()
+        self._turn: tuple[Turn, asyncio.Task[None]] | None = None
+        self._drained = asyncio.Event()
+        self._faulted = False
+
+    @property
+    def now_ms(self) -> int:
+        """Milliseconds since the connection was opened."""
+        return int((self._loop.time() - self._opened_s) * 1000)
+
+    def post(self, event: Event) -> None:
+        """Let the session take ``event``. Runs to completion and never waits; called from within, it queues."""
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        while self._events:
+            self._handle(self._events.popleft())
+        self._busy = False
+        if self._machine.held_ms < HELD_MS:
+            self._drained.set()
+        else:
+            self._drained.clear()
+        self._set_timer()
+
+    async def run(self) -> None:
+        """Serve the connection until it is closed from either side. Cancelling drops it.
+
+        Afterwards nothing of the session is left: its tasks, recogniser streams and buffers are released within
+        ``RELEASE_S``, the closing of the socket within ``close_ms`` more.
+        """
+        self.post(Opened())
+        writer = self._tasks.spawn(self._outbox.run(), "session-writer")
+        reader = self._tasks.spawn(self._read(), "session-reader")
+        pinger = self._tasks.spawn(self._keep_alive(), "session-pinger")
+        try:
+            await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
+            pinger.cancel()
+            if self._outbox.closing:  # the last words and the closing handshake, which are bounded
+                await asyncio.wait([writer])
+        finally:
+            self.post(Disconnected())
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._tasks.close(RELEASE_S)
+            self._socket.abort()
+
+    def abort(self) -> None:
+        """Drop the connection; ``run`` returns within ``RELEASE_S``."""
+        self._socket.abort()
+
+    # --- effects -----------------------------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        try:
+            for effect in self._machine.receive(event, self.now_ms):
+                self._perform(effect)
+        except Exception as error:  # noqa: BLE001 - the one place around a session
+            # A bug of ours. It ends this session, with the contract's last words; the server goes on.
+            logger.error("handling %s failed: %s at %s", type(event).__name__, type(error).__name__, where(error))
+            if self._faulted:
+                self._outbox.close(1011, "internal error")
+            else:
+                self._faulted = True
+                self._events.append(Faulted())
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self._outbox.put(effect.message)
+            case FeedRecognition():
+                self._ears.feed(effect.stream, effect.payload, self._input)
+            case SkipAudio():
+                self._ears.skip(effect.payload, self._input)
+            case OpenRecognition():
+                self._input = effect.settings
+                self._ears.open(effect)
+            case FinishRecognition():
+                self._ears.finish(effect.stream)
+            case DropRecognition():
+                self._ears.drop(effect.stream)
+            case StartReply():
+                self._start(effect)
+            case Speak():
+                if self._turn is not None:
+                    self._turn[0].speak(effect.sentence, effect.text)
+            case FinishSpeech():
+                if self._turn is not None:
+                    self._turn[0].finish_speech()
+            case StopReply():
+                if self._turn is not None:
+                    self._turn[1].cancel()
+                self._outbox.flush(effect.reply)
+            case Close():
+                self._outbox.close(effect.code, effect.reason)
+            case Observe():
+                self._observe(effect.fact)
+            case _:
+                assert_never(effect)
+
+    def _start(self, effect: StartReply) -> None:
+        turn = Turn(
+            effect,
+            self._cast.models(effect.chat.model),
+            self._cast.synthesizer,
+            open_encoder(parse_output_format(effect.voice.format)),
+            threads=self._cast.threads,
+            limits=self._limits,
+            post=self.post,
+            room=self._room,
+        )
+        self._turn = (turn, self._tasks.spawn(turn.run(), f"reply-{effect.reply}"))
+
+    async def _room(self) -> None:
+        await self._outbox.room()
+        await self._drained.wait()
+
+    # --- the tasks of the session ------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        taken = 0
+        while (frame := await self._socket.receive()) is not Control.CLOSED:
+            if isinstance(frame, Control):
+                self.post(PongReceived())
+                continue
+            for event in self._dialect.decode(frame):
+                self.post(event)
+            await self._ears.room()
+            taken += 1
+            if taken % FRAMES_IN_A_ROW == 0:
+                await asyncio.sleep(0)
+        self.post(Disconnected())
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.ping_ms / 1000)
+            try:
+                await self._socket.ping()
+            except ConnectionError:
+                return  # the reader or the writer sees the same and ends the session
+
+    def _set_timer(self) -> None:
+        """Keep one timer. A later deadline leaves it alone: when it fires, the session is asked again."""
+        deadline_ms = self._machine.deadline_ms()
+        if deadline_ms is None:
+            return
+        when_s = self._opened_s + deadline_ms / 1000
+        if self._timer is not None:
+            if self._timer.when() <= when_s:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        deadline_ms = self._machine.deadline_ms()
+        if deadline_ms is None:
+            return
+        if self.now_ms >= deadline_ms:
+            self.post(Ticked())
+        else:
+            # Timers may fire within a millisecond before their time, and the deadline may have moved.
+            self._timer = self._loop.call_at(self._opened_s + (deadline_ms + 1) / 1000, self._on_timer)

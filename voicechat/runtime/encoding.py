@@ -1,0 +1,34 @@
+"""Where encoders run: light ones in place, heavy ones in a few threads that release the interpreter lock."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from voicechat.audio.encode import Encoder
+
+
+class EncodingThreads:
+    """Threads shared by all sessions of a process.
+
+    An encoder is used by one reply only, which awaits each piece before it gives the next: no two threads ever
+    touch the same one. Cancelling stops waiting; the thread finishes its piece (a millisecond) and the result is lost.
+    """
+
+    def __init__(self, threads: int = 2) -> None:
+        """Threads start when they are first needed."""
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
+
+    async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int) -> bytes:
+        """Encode ``pcm``: s16le mono at ``rate_hz``."""
+        if not encoder.heavy:
+            return encoder.encode(pcm, rate_hz)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, encoder.encode, pcm, rate_hz)
+
+    async def finish(self, encoder: Encoder) -> bytes:
+        """What the encoder still holds back."""
+        if not encoder.heavy:
+            return encoder.finish()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, encoder.finish)
+
+    def close(self) -> None:
+        """End the threads; pieces being encoded are waited for."""
+        self._pool.shutdown(cancel_futures=True)

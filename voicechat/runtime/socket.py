@@ -1,0 +1,35 @@
+"""What a conversation needs of a connection."""
+
+from enum import Enum
+from typing import Protocol
+
+from voicechat.wire.dialect import Frame
+
+
+class Control(Enum):
+    """What arrives besides frames."""
+
+    PONG = "pong"
+    CLOSED = "closed"
+
+
+class Socket(Protocol):
+    """One message-oriented connection. ``receive`` and ``send`` are each called by one task at a time."""
+
+    async def receive(self) -> Frame | Control:
+        """The next message. ``CLOSED`` for ever once the connection is gone; never raises. Cancelling loses nothing."""
+
+    async def send(self, frame: Frame) -> None:
+        """Hand a frame over; returns when the connection can take another.
+
+        Raises ``ConnectionError`` when it is gone. Cancelled while waiting, the frame may have been sent.
+        """
+
+    async def ping(self) -> None:
+        """Send a WebSocket ping. Raises ``ConnectionError`` when the connection is gone."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """The closing handshake; the caller bounds it."""
+
+    def abort(self) -> None:
+        """Drop the connection at once."""

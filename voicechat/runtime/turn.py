@@ -1,0 +1,205 @@
+"""One reply: the chat model's text in, encoded speech out. It owns its tasks; cancelling it is the only way to stop.
+
+The next sentence is synthesised while the last one is encoded and sent, and their audio is given out in order.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from voicechat.audio.encode import Encoder
+from voicechat.errors import FailureKind, ProviderError, Status
+from voicechat.providers.interfaces import (
+    AudioChunk,
+    ChatModel,
+    ChatRequest,
+    ReplyFinished,
+    ReplyPart,
+    SpeechSynthesizer,
+    TextDelta,
+    VoiceOptions,
+)
+from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.session.effects import StartReply
+from voicechat.session.events import (
+    Event,
+    ReplyFailed,
+    ReplyTextArrived,
+    ReplyTextEnded,
+    SentenceSynthesized,
+    SpeechEnded,
+    SpeechSynthesized,
+    ToolCalled,
+)
+from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import ToolCall
+
+SENTENCES_AHEAD = 2
+"""Sentences being synthesised or waiting to be sent: the one that is leaving, and the next."""
+CHUNKS_AHEAD = 256
+"""Synthesised chunks that wait for the one before them to be sent."""
+PIECE_MS = 100
+"""Audio is given out in pieces of this length: what an interruption can be late by, and what pacing can measure."""
+REPLY_CHARACTERS = 100_000
+"""A model that never stops is stopped here, as one that ran out of tokens."""
+
+
+class _Sentence:
+    """A sentence on its way: chunks go in at one end while they leave at the other."""
+
+    def __init__(self, number: int, text: str) -> None:
+        self.number = number
+        self.text = text
+        self.chunks: asyncio.Queue[AudioChunk | None] = asyncio.Queue(CHUNKS_AHEAD)
+
+
+class Turn:
+    """Makes one reply and posts what it makes."""
+
+    def __init__(
+        self,
+        start: StartReply,
+        model: ChatModel,
+        synthesizer: SpeechSynthesizer,
+        encoder: Encoder,
+        *,
+        threads: EncodingThreads,
+        limits: SessionLimits,
+        post: Callable[[Event], None],
+        room: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``room`` is awaited before each piece of audio: it returns when the client has taken enough."""
+        self._start = start
+        self._model = model
+        self._synthesizer = synthesizer
+        self._encoder = encoder
+        self._threads = threads
+        self._limits = limits
+        self._post = post
+        self._room = room
+        self._sentences: asyncio.Queue[_Sentence | None] = asyncio.Queue()
+        self._made_us = 0
+        self._model_failed = False
+
+    def speak(self, sentence: int, text: str) -> None:
+        """The next sentence to be spoken."""
+        self._sentences.put_nowait(_Sentence(sentence, text))
+
+    def finish_speech(self) -> None:
+        """No more sentences will come."""
+        self._sentences.put_nowait(None)
+
+    async def run(self) -> None:
+        """Make the reply. A provider's failure is posted; cancelling releases the model and the synthesiser."""
+        reply = self._start.reply
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._think(), name=f"reply-{reply}-think")
+                group.create_task(self._talk(), name=f"reply-{reply}-talk")
+        except* ProviderError as failures:
+            status, message = _blame(failures.exceptions[0], self._model_failed)
+            self._post(ReplyFailed(reply, status, message))
+
+    # --- the model ---------------------------------------------------------------------------------------------
+
+    async def _think(self) -> None:
+        request = ChatRequest(messages=self._start.messages, options=self._start.chat.options)
+        try:
+            await self._take_parts(self._model.reply(request))
+        except ProviderError:
+            self._model_failed = True
+            raise
+
+    async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
+        loop, reply = asyncio.get_running_loop(), self._start.reply
+        finish_reason = "stop"
+        characters = 0
+        deadline_s = loop.time() + self._limits.first_token_ms / 1000
+        async with closing(parts):
+            while (part := await next_item(parts, deadline_s, "the model said nothing in time")) is not None:
+                match part:
+                    case ReplyFinished():
+                        finish_reason = part.finish_reason
+                        continue
+                    case TextDelta(""):
+                        continue  # an empty piece is no sign of life: the deadline stands
+                    case TextDelta():
+                        characters += len(part.text)
+                        self._post(ReplyTextArrived(reply, part.text))
+                    case ToolCall():
+                        self._post(ToolCalled(reply, part))
+                if characters > REPLY_CHARACTERS:
+                    finish_reason = "length"
+                    break
+                deadline_s = loop.time() + self._limits.between_tokens_ms / 1000
+        self._post(ReplyTextEnded(reply, finish_reason))
+
+    # --- the voice ---------------------------------------------------------------------------------------------
+
+    async def _talk(self) -> None:
+        """Start the synthesis of sentences, ``SENTENCES_AHEAD`` at once, and give their audio out in order."""
+        ready: asyncio.Queue[_Sentence | None] = asyncio.Queue()
+        ahead = asyncio.Semaphore(SENTENCES_AHEAD)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._say_all(ready, ahead), name=f"reply-{self._start.reply}-say")
+            while (sentence := await self._sentences.get()) is not None:
+                await ahead.acquire()
+                ready.put_nowait(sentence)
+                group.create_task(self._synthesize(sentence), name=f"reply-{self._start.reply}-synthesize")
+            ready.put_nowait(None)
+
+    async def _synthesize(self, sentence: _Sentence) -> None:
+        loop, limits = asyncio.get_running_loop(), self._limits
+        voice = VoiceOptions(voice=self._start.voice.voice, model=self._start.voice.model)
+        chunks = self._synthesizer.synthesize(sentence.text, voice)
+        deadline_s = loop.time() + limits.first_audio_ms / 1000
+        async with closing(chunks):
+            while (chunk := await next_item(chunks, deadline_s, "no audio came in time")) is not None:
+                await sentence.chunks.put(chunk)
+                deadline_s = loop.time() + limits.between_audio_ms / 1000
+        await sentence.chunks.put(None)
+
+    async def _say_all(self, ready: "asyncio.Queue[_Sentence | None]", ahead: asyncio.Semaphore) -> None:
+        reply = self._start.reply
+        said, last = 0, 0
+        while (sentence := await ready.get()) is not None:
+            await self._say(sentence)
+            self._post(SentenceSynthesized(reply, sentence.number))
+            said, last = said + 1, sentence.number
+            ahead.release()
+        if said and not self._made_us:
+            raise ProviderError(type(self._synthesizer).__name__, FailureKind.BROKEN, "made no audio at all")
+        if said:
+            self._give_out(last, await self._threads.finish(self._encoder))
+        self._post(SpeechEnded(reply))
+
+    async def _say(self, sentence: _Sentence) -> None:
+        rate_hz = 0
+        while (chunk := await sentence.chunks.get()) is not None:
+            rate_hz = chunk.rate_hz
+            piece_bytes = rate_hz * PIECE_MS // 1000 * 2
+            for start in range(0, len(chunk.pcm), piece_bytes):
+                await self._encode(sentence.number, chunk.pcm[start : start + piece_bytes], rate_hz)
+        if rate_hz and self._encoder.held_back_ms:
+            # The end of a sentence must not stay in the encoder until the next sentence pushes it out.
+            silence = bytes(rate_hz * self._encoder.held_back_ms // 1000 * 2)
+            await self._encode(sentence.number, silence, rate_hz)
+
+    async def _encode(self, sentence: int, pcm: bytes, rate_hz: int) -> None:
+        await self._room()
+        payload = await self._threads.encode(self._encoder, pcm, rate_hz)
+        self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
+        self._give_out(sentence, payload)
+
+    def _give_out(self, sentence: int, payload: bytes) -> None:
+        self._post(SpeechSynthesized(self._start.reply, sentence, payload, self._made_us // 1000))
+
+
+def _blame(failure: BaseException, model_failed: bool) -> tuple[Status, str]:
+    """What the client is told: whose failure, and of which kind; never the provider's own words."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    kind = failure.kind.value if isinstance(failure, ProviderError) else "failure"
+    if model_failed:
+        return Status.LLM_FAILED, f"the chat model failed: {kind}"
+    return Status.TTS_FAILED, f"speech synthesis failed: {kind}"

@@ -1,0 +1,8 @@
+"""The one place that reads the wall clock: for stamps that clients see. Everything else uses the loop's clock."""
+
+from datetime import UTC, datetime
+
+
+def unix_s() -> float:
+    """Seconds since 1970."""
+    return datetime.now(UTC).timestamp()

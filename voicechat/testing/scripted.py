@@ -1,0 +1,162 @@
+"""A recogniser, a chat model and a synthesiser that do as they are told: with set delays, and failing where asked.
+
+They keep the providers' contract, record what was asked of them, and count what is still open, so that a test can
+assert that nothing was left behind.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.interfaces import (
+    PCM_RATE_HZ,
+    AudioChunk,
+    ChatRequest,
+    RecognitionOptions,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+    VoiceOptions,
+)
+from voicechat.session.vocabulary import Transcript, Word
+
+BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
+
+
+@dataclass(slots=True)
+class Failure:
+    """Where a scripted provider fails. ``kind`` None: it hangs there instead, until it is cancelled."""
+
+    after: int = 0
+    """How many items (words, deltas, chunks) come first."""
+    kind: FailureKind | None = FailureKind.BROKEN
+    calls: int = 1
+    """How many calls fail before one succeeds."""
+
+    async def strike(self, given: int) -> None:
+        """Fail if ``given`` items have been given."""
+        if self.calls <= 0 or given < self.after:
+            return
+        if self.kind is None:
+            await asyncio.Event().wait()
+            return
+        self.calls -= 1
+        raise ProviderError("scripted", self.kind, "as the script says")
+
+
+_NEVER = Failure(calls=0)
+
+
+@dataclass(slots=True)
+class ScriptedRecognizer:
+    """Understands ``texts``, one per stream in turn, a word for each ``word_ms`` of audio; the rest at the end."""
+
+    texts: Sequence[str] = ("hello",)
+    word_ms: int = 300
+    final_ms: int = 0
+    """From the end of the audio to the final result."""
+    failure: Failure = field(default_factory=lambda: _NEVER)
+    heard_ms: list[int] = field(default_factory=list)
+    """Per stream, how much audio it was given."""
+    open: int = 0
+    """Streams that have not ended."""
+
+    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        """See ``SpeechRecognizer``."""
+        number = len(self.heard_ms)
+        words = self.texts[number % len(self.texts)].split() if self.texts else []
+        self.heard_ms.append(0)
+        self.open += 1
+        try:
+            said, heard_bytes = 0, 0
+            await self.failure.strike(said)
+            async for pcm in audio:
+                heard_bytes += len(pcm)
+                self.heard_ms[number] = heard_bytes // BYTES_PER_MS
+                now_said = min(len(words), self.heard_ms[number] // self.word_ms)
+                if now_said > said:
+                    said = now_said
+                    yield self._result(words[:said], None)
+                await self.failure.strike(said)
+            if self.final_ms:
+                await asyncio.sleep(self.final_ms / 1000)
+            if words and heard_bytes:
+                yield self._result(words, max(self.heard_ms[number], 1))
+        finally:
+            self.open -= 1
+
+    def _result(self, words: Sequence[str], end_ms: int | None) -> Transcript:
+        timed = tuple(Word(w, i * self.word_ms, (i + 1) * self.word_ms) for i, w in enumerate(words))
+        return Transcript(" ".join(words), 0, end_ms, timed)
+
+
+@dataclass(slots=True)
+class ScriptedModel:
+    """Says ``replies``, one per request in turn, each a list of deltas."""
+
+    replies: Sequence[Sequence[str]] = (("Hello there. ", "How are you?"),)
+    first_ms: int = 0
+    delta_ms: int = 0
+    failure: Failure = field(default_factory=lambda: _NEVER)
+    requests: list[ChatRequest] = field(default_factory=list)
+    open: int = 0
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        """See ``ChatModel``."""
+        deltas = self.replies[len(self.requests) % len(self.replies)]
+        self.requests.append(request)
+        self.open += 1
+        try:
+            for number, delta in enumerate(deltas):
+                await self.failure.strike(number)
+                delay_ms = self.first_ms if number == 0 else self.delta_ms
+                if delay_ms:
+                    await asyncio.sleep(delay_ms / 1000)
+                yield TextDelta(delta)
+            await self.failure.strike(len(deltas))
+            yield ReplyFinished("stop")
+        finally:
+            self.open -= 1
+
+
+@dataclass(slots=True)
+class ScriptedSynthesizer:
+    """Speaks each text as ``ms_per_character`` of a steady wave, in chunks of ``chunk_ms``."""
+
+    rate_hz: int = 16000
+    ms_per_character: int = 50
+    first_ms: int = 0
+    chunk_delay_ms: int = 0
+    chunk_ms: int = 100
+    failure: Failure = field(default_factory=lambda: _NEVER)
+    silent: Callable[[str], bool] = lambda text: False
+    """Texts that this synthesiser cannot speak: it gives no chunk for them."""
+    texts: list[str] = field(default_factory=list)
+    open: int = 0
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """See ``SpeechSynthesizer``."""
+        return ("scripted",)
+
+    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+        """See ``SpeechSynthesizer``."""
+        self.texts.append(text)
+        self.open += 1
+        try:
+            if self.first_ms:
+                await asyncio.sleep(self.first_ms / 1000)
+            left_ms = 0 if self.silent(text) else len(text) * self.ms_per_character
+            given = 0
+            while left_ms > 0:
+                await self.failure.strike(given)
+                if given and self.chunk_delay_ms:
+                    await asyncio.sleep(self.chunk_delay_ms / 1000)
+                length_ms = min(left_ms, self.chunk_ms)
+                yield AudioChunk(b"\x00\x10" * (self.rate_hz * length_ms // 1000), self.rate_hz)
+                left_ms -= length_ms
+                given += 1
+            await self.failure.strike(given)
+        finally:
+            self.open -= 1

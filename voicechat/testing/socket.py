@@ -1,0 +1,77 @@
+"""A connection in memory: the test is the client."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from voicechat.runtime.socket import Control
+from voicechat.wire.dialect import Frame
+
+
+@dataclass(slots=True)
+class Sent:
+    """One frame that the server handed to the connection, and when (loop time)."""
+
+    frame: Frame
+    at_s: float
+
+
+@dataclass(slots=True)
+class MemorySocket:
+    """See ``Socket``. ``stuck`` makes every send wait, as for a client that does not read."""
+
+    sent: list[Sent] = field(default_factory=list)
+    closed_with: tuple[int, str] | None = None
+    aborted: bool = False
+    pings: int = 0
+    answers_pings: bool = True
+    stuck: asyncio.Event | None = None
+    """While set to an unset event, sends wait for it."""
+    _up: deque[Frame | Control] = field(default_factory=deque)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def say(self, frame: Frame) -> None:
+        """The client sends a frame."""
+        self._up.append(frame)
+        self._arrived.set()
+
+    def vanish(self) -> None:
+        """The connection is gone."""
+        self._up.append(Control.CLOSED)
+        self._arrived.set()
+
+    async def receive(self) -> Frame | Control:
+        """See ``Socket.receive``."""
+        while not self._up:
+            self._arrived.clear()
+            await self._arrived.wait()
+        if self._up[0] is Control.CLOSED:
+            return Control.CLOSED
+        return self._up.popleft()
+
+    async def send(self, frame: Frame) -> None:
+        """See ``Socket.send``."""
+        if self.closed_with is not None or self.aborted or (self._up and self._up[-1] is Control.CLOSED):
+            raise ConnectionResetError("gone")
+        if self.stuck is not None:
+            await self.stuck.wait()
+        self.sent.append(Sent(frame, asyncio.get_running_loop().time()))
+
+    async def ping(self) -> None:
+        """See ``Socket.ping``."""
+        self.pings += 1
+        if self.answers_pings:
+            self._up.append(Control.PONG)
+            self._arrived.set()
+
+    async def close(self, code: int, reason: str) -> None:
+        """See ``Socket.close``."""
+        if self.stuck is not None:
+            await self.stuck.wait()
+        self.closed_with = (code, reason)
+        self.vanish()
+
+    def abort(self) -> None:
+        """See ``Socket.abort``."""
+        self.aborted = True
+        self.vanish()
