@@ -167,7 +167,9 @@ class World(RuleBasedStateMachine):
             case ef.FinishSpeech(reply):
                 self.live(reply).sentences_complete = True
             case ef.StopReply(reply):
-                self.live(reply).stopped = True
+                assert reply == len(self.replies)
+                assert not self.replies[reply].stopped
+                self.replies[reply].stopped = True
                 self.outbox = [m for m in self.outbox if getattr(m, "reply", None) != reply]
             case ef.Close():
                 self.closed = True
@@ -265,7 +267,8 @@ class World(RuleBasedStateMachine):
             said = [e.message for e in effects if isinstance(e, ef.Send)]
             assert isinstance(said[0], ef.Answered)
             assert isinstance(said[1], ef.TurnCompleted)
-            assert not any(getattr(m, "reply", None) for m in self.outbox)
+        stopped = [made.number for made in self.replies.values() if made.stopped]
+        assert not any(getattr(m, "reply", None) in stopped for m in self.outbox)
 
     @rule()
     def ping(self) -> None:
@@ -448,16 +451,21 @@ class World(RuleBasedStateMachine):
         self.now = until
 
     @precondition(lambda self: self.turns_begun >= 2)
-    @rule(rarely=st.integers(1, 16))
-    def something_final(self, rarely: int) -> None:
-        final: dict[int, ev.Event] = {
-            1: ev.Disconnected(),
-            2: ev.WriteStalled("the client does not read"),
-            3: ev.DrainRequested(self.now + 5_000),
-            4: ev.Faulted(),
+    @rule(end=st.sampled_from(["disconnect", "stall", "drain", "fault", *["nothing"] * 6]))
+    def something_final(self, end: str) -> None:
+        final: dict[str, ev.Event] = {
+            "disconnect": ev.Disconnected(),
+            "stall": ev.WriteStalled("the client does not read"),
+            "drain": ev.DrainRequested(self.now + 5_000),
+            "fault": ev.Faulted(),
         }
-        if rarely in final:
-            self.feed(final[rarely])
+        if end in final:
+            self.feed(final[end])
+
+    @precondition(lambda self: self.turns_begun >= 2 and self.session.state in TURN)
+    @rule()
+    def drain_in_a_turn(self) -> None:
+        self.feed(ev.DrainRequested(self.now + 5_000))
 
     # --- what always holds -------------------------------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ class FinishSpeech:
 
 @dataclass(frozen=True, slots=True)
 class StopReply:
-    """Cancel everything of the reply and empty the outbox of it."""
+    """Cancel everything of the reply, if it is still being made, and empty the outbox of it."""
 
     reply: int
 

@@ -251,6 +251,7 @@ class Session:
             self._end_turn(Outcome.CANCELED)
             return
         if self._playing is not None and self._playing.audible(self._now_ms):
+            self._effects.append(StopReply(self._playing.number))
             self._dialogue.cut(self._playing.number, self._playing.heard(self._now_ms))
         self._playing = None
         self._answer(Request.CANCEL)

@@ -1,0 +1,205 @@
+"""Golden transcripts: read them, and play them against the kernel and its dialect, to the millisecond.
+
+The form is described in ``protocol/README.md``. A missing, extra or mistimed message is a difference.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from voicechat.errors import Status
+from voicechat.session import events as ev
+from voicechat.session.dictation import Dictation
+from voicechat.session.effects import Close, Effect, ReplyAudio, Send, StartReply
+from voicechat.session.limits import SessionLimits
+from voicechat.session.machine import Machine
+from voicechat.session.session import Session
+from voicechat.session.vocabulary import Transcript, Word
+from voicechat.wire import speech_chat, stream_speech
+from voicechat.wire.dialect import Dialect, Frame, Greeting
+
+AUDIO_RATE_HZ = 16000
+EXPECTED = ("server", "close", "model_asked")
+"""Keys of the lines that state what must follow; every other line is something that happens."""
+_SESSION_ID = "transcript"
+_REPLY = re.compile(r"<reply (\d+)>")
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenTranscript:
+    """One conversation: what happens, and what must follow."""
+
+    name: str
+    dialect: str
+    lines: tuple[Line, ...]
+    query: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> SessionLimits:
+        """The limits it is played with."""
+        known = {name: value for name, value in self.config.items() if name != "strict_ping"}
+        return replace(SessionLimits(), **known)
+
+    @property
+    def expected(self) -> list[Line]:
+        """What must follow, in order."""
+        return [_comparable(line) for line in self.lines if any(key in line for key in EXPECTED)]
+
+    @property
+    def stimuli(self) -> list[Line]:
+        """What happens, in order; the end too, so that nothing may follow until then."""
+        return [line for line in self.lines if not any(key in line for key in EXPECTED)]
+
+
+def read_transcript(path: Path) -> GoldenTranscript:
+    """Read one ``.jsonl`` file. Raises ``ValueError`` when a line is no JSON object."""
+    head, *lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    return GoldenTranscript(
+        head["transcript"], head["dialect"], tuple(lines), head.get("query", {}), head.get("config", {})
+    )
+
+
+def play_on_kernel(golden: GoldenTranscript) -> list[Line]:
+    """Play what happens against a kernel of its own; return what followed, in the form of ``expected``.
+
+    The socket of this play takes every frame at once.
+    """
+    player = _KernelPlayer(golden)
+    for line in golden.stimuli:
+        player.wait_until(int(line["at_ms"]))
+        for event in player.events_of(line):
+            player.post(event)
+    asked = any("model_asked" in line for line in golden.lines)
+    return [line for line in player.followed if asked or "model_asked" not in line]
+
+
+class _KernelPlayer:
+    def __init__(self, golden: GoldenTranscript) -> None:
+        self.followed: list[Line] = []
+        self._machine, self._dialect = open_machine(golden)
+        self._now_ms = 0
+        self._made_ms: dict[int, int] = {}
+        self.post(ev.Opened())
+
+    def wait_until(self, at_ms: int) -> None:
+        """Let the time pass, waking the session at each deadline on the way."""
+        while (deadline_ms := self._machine.deadline_ms()) is not None and deadline_ms <= at_ms:
+            self._now_ms = max(self._now_ms, deadline_ms)
+            self.post(ev.Ticked())
+        self._now_ms = at_ms
+
+    def events_of(self, line: Line) -> Iterable[ev.Event]:
+        """What the session is told of a line; no event for the end."""
+        frame = client_frame(line)
+        if frame is not None:
+            return self._dialect.decode(frame)
+        if "asr" in line:
+            return [recognition_event(line["asr"])]
+        if "llm" in line:
+            return [_model_event(line["llm"])]
+        if "tts" in line:
+            return [self._voice_event(line["tts"])]
+        if "server_drain_ms" in line:
+            return [ev.DrainRequested(self._now_ms + int(line["server_drain_ms"]))]
+        return [ev.Disconnected()] if "disconnect" in line else []
+
+    def post(self, event: ev.Event) -> None:
+        """Let the session take an event, note what it says, and acknowledge audio as a socket does."""
+        sent: list[ev.Event] = []
+        for effect in self._machine.receive(event, self._now_ms):
+            self.followed += [{"at_ms": self._now_ms, **said} for said in self._said(effect)]
+            if isinstance(effect, Send) and isinstance(effect.message, ReplyAudio):
+                sent.append(ev.AudioSent(effect.message.reply, effect.message.end_ms))
+        for event_sent in sent:
+            self.post(event_sent)
+
+    def _said(self, effect: Effect) -> list[Line]:
+        match effect:
+            case Send(message):
+                return [{"server": normalised(frame)} for frame in self._dialect.encode(message)]
+            case Close(code):
+                return [{"close": code}]
+            case StartReply(reply, messages):
+                return [{"model_asked": {"reply": reply, "messages": [dict(message) for message in messages]}}]
+            case _:
+                return []
+
+    def _voice_event(self, said: Mapping[str, Any]) -> ev.Event:
+        reply = int(said["reply"])
+        if "failed" in said:
+            return ev.ReplyFailed(reply, Status(said["failed"]), "the synthesiser failed")
+        if said.get("ended"):
+            return ev.SpeechEnded(reply)
+        if said.get("done"):
+            return ev.SentenceSynthesized(reply, int(said["sentence"]))
+        length_ms = int(said["audio_ms"])
+        self._made_ms[reply] = self._made_ms.get(reply, 0) + length_ms
+        payload = bytes(length_ms * AUDIO_RATE_HZ // 1000 * 2)
+        return ev.SpeechSynthesized(reply, int(said["sentence"]), payload, self._made_ms[reply])
+
+
+def open_machine(golden: GoldenTranscript) -> tuple[Machine, Dialect]:
+    """The machine and the dialect that a server would open for the transcript's connection."""
+    greeting = Greeting(query=golden.query, session_id=_SESSION_ID)
+    if golden.dialect == "stream_speech":
+        options = stream_speech.parse_query(golden.query)
+        return Dictation(options.input, golden.limits), stream_speech.open_dialect(greeting)
+    session = Session(limits=golden.limits, strict_ping=bool(golden.config.get("strict_ping")))
+    return session, speech_chat.open_dialect(greeting)
+
+
+def client_frame(line: Line) -> Frame | None:
+    """The frame that the client sends, if the line is one of the client's."""
+    if "client" in line:
+        return _REPLY.sub(rf"chatcmpl-{_SESSION_ID}-\1", json.dumps(line["client"], ensure_ascii=False))
+    if "client_text" in line:
+        return str(line["client_text"])
+    if "client_audio_ms" in line:
+        return bytes(int(line["client_audio_ms"]) * AUDIO_RATE_HZ // 1000 * 2)
+    return None
+
+
+def recognition_event(said: Mapping[str, Any]) -> ev.Event:
+    """What a line of the recogniser tells the session."""
+    stream = int(said["stream"])
+    if "failed" in said:
+        return ev.RecognitionFailed(stream, Status(said["failed"]), "it failed", bool(said.get("retryable")))
+    if said.get("ended"):
+        return ev.RecognitionEnded(stream)
+    words = tuple(Word(**word) for word in said.get("words", []))
+    return ev.Transcribed(stream, Transcript(said["text"], said["begin_ms"], said["end_ms"], words))
+
+
+def _model_event(said: Mapping[str, Any]) -> ev.Event:
+    reply = int(said["reply"])
+    if "failed" in said:
+        return ev.ReplyFailed(reply, Status(said["failed"]), "the chat model failed")
+    if "finish" in said:
+        return ev.ReplyTextEnded(reply, said["finish"])
+    return ev.ReplyTextArrived(reply, said["text"])
+
+
+def normalised(frame: Frame) -> Line:
+    """A frame of the server as transcripts write it: audio by its length, ids by the reply's number, no stamps."""
+    message: Line = json.loads(frame)
+    message.pop("created", None)
+    if isinstance(message.get("audioFrame"), str):
+        base64_characters = message.pop("audioFrame").rstrip("=")
+        message["audio_ms"] = len(base64_characters) * 3 // 4 // 2 * 1000 // AUDIO_RATE_HZ
+    if "id" in message:
+        message["id"] = f"<reply {message['id'].rsplit('-', 1)[1]}>"
+    return _comparable({"server": message})["server"]  # type: ignore[no-any-return]
+
+
+def _comparable(line: Line) -> Line:
+    """Texts of errors are ours to word: any that is not empty is as good as another."""
+    message = line.get("server")
+    if isinstance(message, dict) and message.get("status") and message.get("message"):
+        return {**line, "server": {**message, "message": "<reason>"}}
+    return line
