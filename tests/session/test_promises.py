@@ -462,6 +462,14 @@ class World(RuleBasedStateMachine):
         if end in final:
             self.feed(final[end])
 
+    @precondition(lambda self: self.session.state in TURN)
+    @rule(request=st.sampled_from(["update", "complete", "clear", "forget", "ping"]))
+    def a_request_in_a_turn(self, request: str) -> None:
+        if request == "update":
+            self.update(good=True)
+        else:
+            getattr(self, request)()
+
     @precondition(lambda self: self.turns_begun >= 2 and self.session.state in TURN)
     @rule()
     def drain_in_a_turn(self) -> None:

@@ -25,7 +25,7 @@ def test_a_query_of_the_document_is_understood() -> None:
 @pytest.mark.parametrize("query", [{}, {"format": "", "sample_rate": "", "heartbeat": "", "words": "", "received": ""}])
 def test_a_bare_query_means_pcm_at_16_khz(query: dict[str, str]) -> None:
     expected = InputSettings(format="pcm", sample_rate_hz=16000, heartbeat=False)
-    assert parse_query(query) == StreamOptions(input=expected, word_objects=False, session="", received=0)
+    assert parse_query(query) == StreamOptions(input=expected, word_objects=False, session="", received=None)
 
 
 @pytest.mark.parametrize(

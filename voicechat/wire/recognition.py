@@ -4,18 +4,22 @@ from voicechat.session.vocabulary import Transcript, Word
 from voicechat.wire.json_text import write_json
 
 
-def result_text(transcript: Transcript, *, words_as_objects: bool = False) -> str:
-    """Serialise one result. Words are strings as the document's samples show them, or, opted in, objects."""
+def result_text(transcript: Transcript, *, words_as_objects: bool = False, number: int | None = None) -> str:
+    """Serialise one result. Words are strings as the document's samples show them, or, opted in, objects.
+
+    ``number`` counts the results of a resumable session.
+    """
     write_word = _word_object if words_as_objects else _word_string
-    return write_json(
-        {
-            "text": transcript.text,
-            "begin_time": transcript.begin_ms,
-            "end_time": transcript.end_ms,
-            "words": [write_word(word) for word in transcript.words],
-            "is_sentence_end": transcript.final,
-        }
-    )
+    result: dict[str, object] = {
+        "text": transcript.text,
+        "begin_time": transcript.begin_ms,
+        "end_time": transcript.end_ms,
+        "words": [write_word(word) for word in transcript.words],
+        "is_sentence_end": transcript.final,
+    }
+    if number is not None:
+        result["number"] = number
+    return write_json(result)
 
 
 def _word_string(word: Word) -> object:

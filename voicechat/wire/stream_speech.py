@@ -43,8 +43,8 @@ class StreamOptions:
     """True: words are objects, not the document's strings."""
     session: str = ""
     """Name of a resumable session; empty: the connection cannot be resumed."""
-    received: int = 0
-    """Results that a returning client has already got."""
+    received: int | None = None
+    """Results that a returning client says it has; None: it does not say."""
 
 
 def parse_query(query: Mapping[str, str]) -> StreamOptions:
@@ -59,18 +59,31 @@ def parse_query(query: Mapping[str, str]) -> StreamOptions:
         input=InputSettings(format=name, sample_rate_hz=rate_hz, heartbeat=_boolean(query, "heartbeat")),
         word_objects=_word_objects(query),
         session=_session(query),
-        received=_integer(query, "received", default=0, low=0, high=_MAX_RECEIVED),
+        received=_integer(query, "received", default=0, low=0, high=_MAX_RECEIVED) if query.get("received") else None,
     )
 
 
 def open_dialect(greeting: Greeting) -> Dialect:
     """Open the dialect for one connection, whose query ``parse_query`` has accepted."""
-    return _StreamSpeech(word_objects=parse_query(greeting.query).word_objects)
+    options = parse_query(greeting.query)
+    return _StreamSpeech(word_objects=options.word_objects, resumable=bool(options.session))
+
+
+def resumed_text(offset_bytes: int) -> str:
+    """Greet the client of a resumable session: the first, and each time that it returns.
+
+    ``offset_bytes`` is the byte of audio that is expected next.
+    """
+    return write_json({"status": "ok", "offset": offset_bytes})
 
 
 class _StreamSpeech:
-    def __init__(self, *, word_objects: bool) -> None:
+    """In a resumable session results are numbered, and ``resumed_text`` stands for the ready message."""
+
+    def __init__(self, *, word_objects: bool, resumable: bool) -> None:
         self._word_objects = word_objects
+        self._resumable = resumable
+        self._results = 0
 
     def decode(self, frame: Frame) -> list[Event]:
         if isinstance(frame, bytes):
@@ -80,9 +93,11 @@ class _StreamSpeech:
     def encode(self, message: ClientMessage) -> list[Frame]:
         match message:
             case Recognised():
-                return [result_text(message.transcript, words_as_objects=self._word_objects)]
+                self._results += 1
+                number = self._results if self._resumable else None
+                return [result_text(message.transcript, words_as_objects=self._word_objects, number=number)]
             case Answered(Request.OPEN, Status.OK):
-                return [write_json({"status": "ok"})]
+                return [] if self._resumable else [write_json({"status": "ok"})]
             case (
                 Answered()
                 | ErrorReported()

@@ -1,0 +1,122 @@
+"""A recognition stream whose connection is lost: nothing is lost, nothing comes twice."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.resume import ResumableSocket
+from voicechat.session.dictation import Dictation
+from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import InputSettings
+from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+from voicechat.testing.socket import MemorySocket
+from voicechat.wire import stream_speech
+from voicechat.wire.dialect import Greeting
+
+LIMITS = SessionLimits()
+AUDIO_100_MS = bytes(3200)
+
+
+@asynccontextmanager
+async def dictation(recognizer: ScriptedRecognizer) -> AsyncIterator[ResumableSocket]:
+    resumable = ResumableSocket(LIMITS.resume_ms, stream_speech.resumed_text)
+    conversation = Conversation(
+        Dictation(InputSettings(format="pcm"), LIMITS),
+        stream_speech.open_dialect(Greeting(query={"session": "s"})),
+        resumable,
+        Cast(
+            recognizer=recognizer,
+            models=lambda _: ScriptedModel(),
+            synthesizer=ScriptedSynthesizer(),
+            threads=EncodingThreads(),
+        ),
+        limits=LIMITS,
+        observe=lambda fact: None,
+    )
+    before = asyncio.all_tasks()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(conversation.run())
+        yield resumable
+        resumable.abort()
+        await running
+    assert asyncio.all_tasks() == before
+
+
+@asynccontextmanager
+async def connected(resumable: ResumableSocket, received: int | None = None) -> AsyncIterator[MemorySocket]:
+    socket = MemorySocket()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(resumable.attach(socket, received))
+        await asyncio.sleep(0.01)
+        yield socket
+        socket.vanish()
+
+
+def results(socket: MemorySocket) -> list[tuple[int, str]]:
+    messages = [json.loads(sent.frame) for sent in socket.sent]
+    return [(message["number"], message["text"]) for message in messages[1:]]
+
+
+def offset(socket: MemorySocket) -> int:
+    greeting = json.loads(socket.sent[0].frame)
+    assert greeting["status"] == "ok"
+    return int(greeting["offset"])
+
+
+async def test_a_client_that_returns_is_told_where_to_go_on_and_gets_what_it_missed() -> None:
+    async with dictation(ScriptedRecognizer(texts=("one two three four",))) as resumable:
+        async with connected(resumable) as socket:
+            assert offset(socket) == 0
+            for _ in range(6):
+                socket.say(AUDIO_100_MS)
+                await asyncio.sleep(0.01)
+            assert results(socket) == [(1, "one"), (2, "one two")]
+        await asyncio.sleep(20)
+        async with connected(resumable, received=1) as socket:
+            assert offset(socket) == 6 * len(AUDIO_100_MS)
+            assert results(socket) == [(2, "one two")]
+            for _ in range(6):
+                socket.say(AUDIO_100_MS)
+                await asyncio.sleep(0.01)
+            socket.say("BYE")
+            await asyncio.sleep(1)
+            assert results(socket)[1:] == [(3, "one two three"), (4, "one two three four"), (5, "one two three four")]
+            assert socket.closed_with == (1000, "")
+
+
+async def test_results_made_while_nobody_was_connected_are_kept() -> None:
+    async with dictation(ScriptedRecognizer(texts=("one two",), word_ms=300)) as resumable:
+        async with connected(resumable) as socket:
+            socket.say(AUDIO_100_MS * 3)
+            socket.vanish()
+        await asyncio.sleep(1)
+        async with connected(resumable) as socket:
+            assert results(socket) == [(1, "one")]
+        await asyncio.sleep(1)
+        async with connected(resumable) as socket:
+            assert results(socket) == [], "a client that does not count is not told twice"
+
+
+async def test_the_newest_connection_wins() -> None:
+    recognizer = ScriptedRecognizer(texts=("one two",), word_ms=100)
+    async with dictation(recognizer) as resumable, connected(resumable) as old, connected(resumable) as new:
+        assert old.aborted
+        new.say(AUDIO_100_MS)
+        await asyncio.sleep(0.1)
+        assert results(new) == [(1, "one")]
+
+
+@pytest.mark.parametrize(("absent_s", "alive"), [(29.0, True), (31.0, False)])
+async def test_a_session_waits_thirty_seconds(absent_s: float, alive: bool) -> None:
+    recognizer = ScriptedRecognizer()
+    async with dictation(recognizer) as resumable:
+        async with connected(resumable) as socket:
+            socket.say(AUDIO_100_MS)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(absent_s)
+        assert recognizer.open == alive

@@ -1,0 +1,125 @@
+"""A connection that may be lost and come back: the session behind it sees one socket."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from voicechat.runtime.socket import Control, Socket
+from voicechat.wire.dialect import Frame
+
+RESULTS_KEPT = 1_000
+"""Results remembered for a client that did not get them: far more than any recogniser makes in ``resume_ms``."""
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    socket: Socket
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ResumableSocket:
+    """See ``Socket``. Frames sent are numbered from 1, and repeated to a returning client that did not get them."""
+
+    def __init__(self, resume_ms: int, greet: Callable[[int], Frame]) -> None:
+        """``greet`` makes the first frame of each connection from the bytes of audio received so far."""
+        self._resume_ms = resume_ms
+        self._greet = greet
+        self._connection: _Connection | None = None
+        self._attached = asyncio.Event()
+        self._sending = asyncio.Lock()
+        self._results: deque[tuple[int, Frame]] = deque(maxlen=RESULTS_KEPT)
+        self._made = 0
+        self._handed_over = 0
+        self._received_bytes = 0
+        self._ended = False
+
+    async def attach(self, socket: Socket, received: int | None) -> None:
+        """Serve the session on ``socket`` until it is lost, superseded by a newer one, or the session ends.
+
+        ``received`` is how many results the client says it has; None: all that were handed to a connection.
+        Cancelling counts as losing the connection.
+        """
+        connection = _Connection(socket)
+        try:
+            async with self._sending:
+                self._leave(self._connection)
+                await socket.send(self._greet(self._received_bytes))
+                known = self._handed_over if received is None else received
+                for number, frame in self._results:
+                    if number > known:
+                        await socket.send(frame)
+                        self._handed_over = max(self._handed_over, number)
+                self._connection = connection
+                self._attached.set()
+            await connection.over.wait()
+        except ConnectionError:
+            return
+        finally:
+            self._leave(connection)
+
+    async def receive(self) -> Frame | Control:
+        """See ``Socket.receive``. ``CLOSED`` when nobody came back within ``resume_ms``."""
+        while not self._ended:
+            connection = self._connection
+            if connection is None:
+                try:
+                    async with asyncio.timeout(self._resume_ms / 1000):
+                        await self._attached.wait()
+                except TimeoutError:
+                    self._end()
+                continue
+            frame = await connection.socket.receive()
+            if connection is not self._connection:
+                continue  # superseded meanwhile: what came late over the old connection is sent again by the client
+            if frame is Control.CLOSED:
+                self._leave(connection)
+                continue
+            if isinstance(frame, bytes):
+                self._received_bytes += len(frame)
+            return frame
+        return Control.CLOSED
+
+    async def send(self, frame: Frame) -> None:
+        """See ``Socket.send``. Without a connection the frame is kept for the next one."""
+        async with self._sending:
+            self._made += 1
+            self._results.append((self._made, frame))
+            connection = self._connection
+            if connection is None:
+                return
+            try:
+                await connection.socket.send(frame)
+                self._handed_over = self._made
+            except ConnectionError:
+                self._leave(connection)
+
+    async def ping(self) -> None:
+        """See ``Socket.ping``."""
+        if self._connection is not None:
+            await self._connection.socket.ping()
+
+    async def close(self, code: int, reason: str) -> None:
+        """See ``Socket.close``."""
+        if self._connection is not None:
+            await self._connection.socket.close(code, reason)
+        self._end()
+
+    def abort(self) -> None:
+        """See ``Socket.abort``: ends the session, not only the connection."""
+        self._end()
+
+    def _leave(self, connection: _Connection | None) -> None:
+        """Have done with a connection; nothing happens to a newer one."""
+        if connection is None:
+            return
+        connection.over.set()
+        if connection is self._connection:
+            self._connection = None
+            self._attached.clear()
+            connection.socket.abort()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._leave(self._connection)
+        self._attached.set()
