@@ -1,0 +1,15 @@
+"""A plug-in as somebody outside would write it: factories that a configuration names."""
+
+from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+
+
+def open_recognizer(*, text: str, word_ms: int = 100) -> ScriptedRecognizer:
+    return ScriptedRecognizer(texts=(text,), word_ms=word_ms)
+
+
+def open_chat_model(*, reply: list[str]) -> ScriptedModel:
+    return ScriptedModel(replies=(tuple(reply),))
+
+
+def open_synthesizer() -> ScriptedSynthesizer:
+    return ScriptedSynthesizer()

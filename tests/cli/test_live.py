@@ -1,0 +1,120 @@
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from voicechat.cli.command import CommandError
+from voicechat.cli.live import LiveConversation, converse_live
+from voicechat.client import chat_settings, connect
+from voicechat.config import load_config
+from voicechat.runtime.services import Services
+from voicechat.server.serve import credentials, serving
+from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+
+pytestmark = pytest.mark.real_time
+
+
+class FakeDevices:
+    """A microphone that always hears the same block, and a loudspeaker that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.played = b""
+        self.hushed = 0
+        self.recording = 0
+        self.blocks = asyncio.Event()
+
+    async def record(self) -> AsyncIterator[bytes]:
+        self.recording += 1
+        try:
+            while True:
+                yield bytes(3200)
+                self.blocks.set()
+                await asyncio.sleep(0.005)
+        finally:
+            self.recording -= 1
+
+    def play(self, pcm: bytes) -> None:
+        self.played += pcm
+
+    def hush(self) -> None:
+        self.hushed += 1
+
+
+class Person:
+    """Presses Enter when told to, and waits for what the screen shows."""
+
+    def __init__(self) -> None:
+        self.keys: asyncio.Queue[None] = asyncio.Queue()
+        self.screen = ""
+        self.written = asyncio.Event()
+
+    async def entered(self) -> None:
+        await self.keys.get()
+
+    def write(self, text: str) -> None:
+        self.screen += text
+        self.written.set()
+
+    async def reads(self, text: str) -> None:
+        while text not in self.screen:
+            self.written.clear()
+            await self.written.wait()
+        self.screen = self.screen.split(text, 1)[1]
+
+
+async def test_speaking_hearing_and_interrupting(tmp_path: Path) -> None:
+    config = load_config(None, {"VOICECHAT_DATA_DIR": str(tmp_path)}, {"server": {"port": 0}})
+    services = Services(
+        recognizers={"default": ScriptedRecognizer(texts=("first", "second"))},
+        models={"default": ScriptedModel(replies=(("One. ", *["More. "] * 1000), ("Two.",)), delta_ms=5)},
+        synthesizers={"default": ScriptedSynthesizer()},
+    )
+    devices, person = FakeDevices(), Person()
+
+    async def talk() -> None:
+        await person.reads("[Enter to speak]")
+        person.keys.put_nowait(None)
+        await devices.blocks.wait()
+        person.keys.put_nowait(None)
+        await person.reads("you:    first\nanswer: One. ")
+        person.keys.put_nowait(None)  # interrupts
+        await person.reads("[listening; Enter to send]")
+        assert devices.hushed == 2
+        devices.blocks.clear()
+        await devices.blocks.wait()
+        person.keys.put_nowait(None)
+        await person.reads("you:    second\nanswer: Two.")
+
+    async with (
+        serving(config, services, credentials(config), print) as server,
+        connect(server.url, key=server.key or "") as conversation,
+    ):
+        live = LiveConversation(conversation, devices, person.entered, person.write)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(live.run(chat_settings(output_format="PCM_22050HZ_MONO_16BIT")))
+            await talk()
+            running.cancel()
+    assert devices.played
+    assert devices.recording == 0
+
+
+async def test_a_closed_keyboard_ends_the_conversation(tmp_path: Path) -> None:
+    config = load_config(None, {"VOICECHAT_DATA_DIR": str(tmp_path)}, {"server": {"port": 0}})
+    services = Services(
+        recognizers={"default": ScriptedRecognizer()},
+        models={"default": ScriptedModel()},
+        synthesizers={"default": ScriptedSynthesizer()},
+    )
+    reading, writing = os.pipe()
+    os.close(writing)
+    with os.fdopen(reading) as keyboard:
+        async with (
+            serving(config, services, credentials(config), print) as server,
+            connect(server.url, key=server.key or "") as conversation,
+        ):
+            with pytest.raises(ExceptionGroup) as raised:
+                await converse_live(conversation, {}, FakeDevices(), keyboard, io.StringIO())
+    assert raised.group_contains(CommandError, match="keyboard")

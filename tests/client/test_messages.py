@@ -1,0 +1,89 @@
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicechat.client import (
+    Canceled,
+    ConnectionLostError,
+    Created,
+    Error,
+    Recognised,
+    ReplyAudio,
+    ReplyFinished,
+    ReplyText,
+    ServerMessage,
+    TurnCompleted,
+    Updated,
+    parse_message,
+)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ('{"status":0,"message":"","event_type":"chat.created"}', Created(0, "")),
+        ('{"status":40901,"message":"too late","event_type":"chat.updated"}', Updated(40901, "too late")),
+        ('{"status":0,"message":"","event_type":"chat.update"}', Updated(0, "")),
+        ('{"status":0,"message":"","event_type":"conversation.chat.canceled"}', Canceled(0, "")),
+        ('{"status":0,"message":"","event_type":"conversation.chat.completed"}', TurnCompleted(0, "")),
+        ('{"status":50202,"message":"the model failed","event_type":"error"}', Error(50202, "the model failed")),
+        (
+            '{"text":"go","begin_time":10,"end_time":null,"words":[],"is_sentence_end":false}',
+            Recognised("go", 10, None),
+        ),
+        (
+            '{"text":"go on","begin_time":10,"end_time":900,"words":[],"is_sentence_end":true}',
+            Recognised("go on", 10, 900),
+        ),
+        (
+            '{"id":"c-1","choices":[{"delta":{"content":"Hi","role":"assistant"},"index":0}]}',
+            ReplyText("c-1", "Hi"),
+        ),
+        (
+            '{"id":"c-1","choices":[{"delta":{},"index":0,"finish_reason":"stop"}]}',
+            ReplyText("c-1", "", "stop"),
+        ),
+        ('{"status":"accepting","usage":null,"audioFrame":"AAEC","id":"c-1"}', ReplyAudio("c-1", b"\0\1\2")),
+        ('{"status":"finish","usage":{"characters":26},"audioFrame":null}', ReplyFinished("", 26)),
+    ],
+)
+def test_every_message_of_the_contract_is_understood(frame: str, message: ServerMessage) -> None:
+    parsed = parse_message(frame)
+    assert parsed == message
+    assert type(parsed) is type(message)
+
+
+def test_answers_of_different_kinds_differ() -> None:
+    assert parse_message('{"status":0,"message":"","event_type":"chat.created"}') != Updated(0, "")
+    assert Created(0, "").granted
+    assert not Updated(40003, "no").granted
+
+
+@pytest.mark.parametrize(
+    "frame", ['{"event_type":"something.new"}', '{"a":1}', "[]", "7", b"\0\1", '{"event_type":null}']
+)
+def test_what_is_not_known_is_passed_over(frame: str | bytes) -> None:
+    assert parse_message(frame) is None
+
+
+@pytest.mark.parametrize("frame", ["", "{", '{"event_type":"error"}', '{"choices":[]}', '{"audioFrame":"*"}'])
+def test_what_breaks_the_contract_is_a_lost_connection(frame: str) -> None:
+    with pytest.raises(ConnectionLostError):
+        parse_message(frame)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+_KEYS = ("event_type", "status", "message", "choices", "delta", "audioFrame", "usage", "is_sentence_end", "end_time")
+
+
+@given(st.dictionaries(st.sampled_from(_KEYS), _VALUES))
+def test_nothing_a_server_sends_raises_anything_else(message: dict[str, object]) -> None:
+    with suppress(ConnectionLostError):
+        parse_message(json.dumps(message))

@@ -1,0 +1,152 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from voicechat.config import Config, ServiceConfig, load_config
+from voicechat.errors import ConfigError
+from voicechat.session.limits import SessionLimits
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load(toml: str = "", **environ: str) -> Config:
+    path = Path("given.toml")
+    path.write_text(toml, encoding="utf-8")
+    return load_config(path, environ)
+
+
+def test_without_a_file_everything_is_embedded() -> None:
+    config = load_config(None, {})
+    assert (config.server.host, config.server.port) == ("127.0.0.1", 8000)
+    assert config.llm["default"] == ServiceConfig(provider="builtin")
+    assert config.asr["default"] == ServiceConfig(provider="pocketsphinx")
+    assert config.tts["default"] == ServiceConfig(provider="espeak")
+    assert config.limits == SessionLimits()
+    assert config.api_key is None
+    assert config.file is None
+
+
+def test_the_file_is_the_given_one_else_the_environments_else_the_directorys() -> None:
+    for name, port in (("a.toml", 1), ("b.toml", 2), ("voicechat.toml", 3)):
+        Path(name).write_text(f"[server]\nport = {port}\n")
+    assert load_config(Path("a.toml"), {"VOICECHAT_CONFIG": "b.toml"}).server.port == 1
+    assert load_config(None, {"VOICECHAT_CONFIG": "b.toml"}).server.port == 2
+    assert load_config(None, {}).server.port == 3
+
+
+def test_the_environment_lies_over_the_file_and_the_command_line_over_both() -> None:
+    Path("voicechat.toml").write_text('[server]\nport = 1\nhost = "::1"\n')
+    environ = {"VOICECHAT_SERVER__PORT": "2", "VOICECHAT_SERVER__DRAIN_S": "1.5"}
+    config = load_config(None, environ, {"server": {"port": 3}})
+    assert (config.server.port, config.server.drain_s, config.server.host) == (3, 1.5, "::1")
+    assert load_config(None, environ).server.port == 2
+
+
+def test_environment_values_are_toml_or_else_strings() -> None:
+    config = load(
+        VOICECHAT_SERVER__HOST="192.168.0.1",
+        VOICECHAT_SERVER__ALLOWED_ORIGINS='["https://a.example", "https://b.example"]',
+        VOICECHAT_COMPAT__STRICT_PING="true",
+        VOICECHAT_LLM__FAST__PROVIDER="openai",
+        VOICECHAT_LLM__FAST__MODEL="qwen3:8b",
+        VOICECHAT_LLM__FAST__SINCE="2024-01-01",
+        VOICECHAT_LLM__FAST__NOTE="1\nother = 2",
+    )
+    assert config.server.host == "192.168.0.1"
+    assert config.server.allowed_origins == ("https://a.example", "https://b.example")
+    assert config.compat.strict_ping is True
+    assert config.llm["fast"].arguments == {"model": "qwen3:8b", "since": "2024-01-01", "note": "1\nother = 2"}
+
+
+def test_variables_that_are_not_settings_are_left_alone() -> None:
+    # Kubernetes sets these for a service called voicechat.
+    config = load(VOICECHAT_PORT="tcp://10.0.0.1:80", VOICECHAT_SERVICE_HOST="10.0.0.1")
+    assert config.server.port == 8000
+
+
+def test_key_and_data_directory_come_from_the_environment(tmp_path: Path) -> None:
+    config = load(VOICECHAT_API_KEY="secret-of-the-house", VOICECHAT_DATA_DIR=str(tmp_path / "d"))
+    assert config.api_key == "secret-of-the-house"
+    assert config.data_dir == tmp_path / "d"
+    assert "secret-of-the-house" not in repr(config)
+
+
+def test_a_service_keeps_its_other_keys_as_arguments_and_does_not_show_them() -> None:
+    config = load('[asr.mine]\nprovider = "my.asr:open"\nlanguage = "zh"\nbeam = 4\n')
+    assert config.asr["mine"].arguments == {"language": "zh", "beam": 4}
+    assert "zh" not in repr(config)
+    assert "default" in config.asr
+
+
+def test_a_secret_is_named_not_written() -> None:
+    toml = '[llm.default]\nprovider = "openai"\nmodel = "m"\napi_key_env = "MY_KEY"\n'
+    assert load(toml, MY_KEY="k").llm["default"].arguments == {"model": "m", "api_key": "k"}
+    with pytest.raises(ConfigError, match=r"llm\.default\.api_key_env: 'MY_KEY'"):
+        load(toml)
+
+
+def test_openai_variables_give_the_default_model_unless_one_is_configured() -> None:
+    by_key = load(OPENAI_API_KEY="k").llm["default"]
+    assert by_key.provider == "openai"
+    assert by_key.arguments == {"base_url": "https://api.openai.com/v1", "api_key": "k", "model": "gpt-4o-mini"}
+    by_url = load(OPENAI_BASE_URL="http://127.0.0.1:11434/v1", OPENAI_MODEL="qwen3").llm["default"]
+    assert by_url.arguments == {"base_url": "http://127.0.0.1:11434/v1", "api_key": "", "model": "qwen3"}
+    assert load('[llm.default]\nprovider = "builtin"\n', OPENAI_API_KEY="k").llm["default"].provider == "builtin"
+
+
+def test_a_default_without_provider_is_the_embedded_one_with_arguments() -> None:
+    assert load("[asr.default]\nworkers = 1\n").asr["default"] == ServiceConfig.model_validate(
+        {"provider": "pocketsphinx", "workers": 1}
+    )
+
+
+def test_every_limit_can_be_set() -> None:
+    wanted = {limit.name: number for number, limit in enumerate(fields(SessionLimits), 7)}
+    toml = "[limits]\n" + "\n".join(f"{name} = {value}" for name, value in wanted.items())
+    assert load(toml).limits == SessionLimits(**wanted)
+
+
+@pytest.mark.parametrize(
+    ("toml", "lines"),
+    [
+        ("[server]\nprot = 1\n", ["server.prot: no such key; did you mean port? (allowed: host, port, "]),
+        ('[server]\nport = "80"\n', ["server.port: '80' is not allowed; it should be"]),
+        ("[server]\nport = 65536\n", ["server.port: 65536 is not allowed; it should be less than or equal to 65535"]),
+        ("[limits]\nidle_ms = 0\n", ["limits.idle_ms: 0 is not allowed; it should be greater than or equal to 1"]),
+        ("[limits]\nidle = 1\n", ["limits.idle: no such key; did you mean idle_ms?"]),
+        ('[compat]\nchat_update_reply = "x"\n', ["'x' is not allowed; it should be 'chat.updated' or 'chat.update'"]),
+        ("[sever]\nport = 1\n", ["sever: no such key; did you mean server?"]),
+        ("[asr.mine]\nlanguage = 'zh'\n", ["asr.mine.provider: missing"]),
+        ("asr = 1\n", ["asr: 1 is not allowed; it should be"]),
+        ("asr.default = 1\n", ["asr.default: 1 is not allowed"]),
+        ("server = 1\n", ["server: 1 is not allowed"]),
+        ("[server]\nport = -1\nhost = ''\n", ["server.host: '' is not", "server.port: -1 is not"]),
+    ],
+)
+def test_each_mistake_is_one_line_with_path_value_and_what_is_allowed(toml: str, lines: list[str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(toml)
+    told = str(raised.value).splitlines()
+    assert len(told) == len(lines)
+    for line, expected in zip(told, lines, strict=True):
+        assert expected in line
+
+
+def test_unreadable_files_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        load_config(Path("nowhere.toml"), {})
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load("[server\n")
+    Path("binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_config(Path("binary.toml"), {})
+
+
+def test_clashing_variables_are_named() -> None:
+    with pytest.raises(ConfigError, match="VOICECHAT_SERVER__PORT__X"):
+        load(VOICECHAT_SERVER__PORT="1", VOICECHAT_SERVER__PORT__X="1")

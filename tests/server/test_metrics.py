@@ -1,0 +1,81 @@
+import asyncio
+from typing import get_args
+
+import pytest
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestServer
+
+from voicechat.server.app import build_app
+from voicechat.server.metrics import LAG_PERIOD_S, LAG_WINDOW, Metrics
+from voicechat.session.effects import Fact, LateDropped, LateKind, Outcome, TurnEnded
+from voicechat.testing.virtual_time import VirtualTimeLoop
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_a_turn_is_counted_by_its_outcome_and_timed_as_far_as_it_came() -> None:
+    metrics = Metrics()
+    metrics.observe(TurnEnded(Outcome.SPOKEN, transcript_ms=40, first_text_ms=200, first_audio_ms=350))
+    metrics.observe(TurnEnded(Outcome.CANCELED, transcript_ms=60, first_text_ms=None, first_audio_ms=None))
+    assert value(metrics, "voicechat_turns_total", outcome="spoken") == 1
+    assert value(metrics, "voicechat_turns_total", outcome="canceled") == 1
+    assert value(metrics, "voicechat_transcript_seconds_sum") == pytest.approx(0.1)
+    assert value(metrics, "voicechat_first_text_seconds_count") == 1
+    assert value(metrics, "voicechat_first_audio_seconds_bucket", le="0.3") == 0
+    assert value(metrics, "voicechat_first_audio_seconds_bucket", le="0.5") == 1
+
+
+def test_every_fact_is_counted() -> None:
+    facts: list[Fact] = [
+        LateDropped(LateKind.REPLY),
+        LateDropped(LateKind.STREAM),
+        *(TurnEnded(outcome, None, None, None) for outcome in Outcome),
+    ]
+    assert {type(fact) for fact in facts} == set(get_args(Fact))
+    metrics = Metrics()
+    for fact in facts:
+        metrics.observe(fact)
+    assert value(metrics, "voicechat_late_dropped_total", kind="reply") == 1
+    assert value(metrics, "voicechat_late_dropped_total", kind="stream") == 1
+    assert all(value(metrics, "voicechat_turns_total", outcome=outcome.value) == 1 for outcome in Outcome)
+
+
+def test_open_sessions_are_asked_for_when_somebody_looks() -> None:
+    metrics, sessions = Metrics(), [1, 2]
+    metrics.follow_sessions(lambda: len(sessions))
+    assert value(metrics, "voicechat_sessions") == 2
+    sessions.clear()
+    assert value(metrics, "voicechat_sessions") == 0
+
+
+async def test_the_lag_is_the_worst_of_the_window_and_is_forgotten_after_it() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    metrics = Metrics()
+    with metrics.measuring_loop_lag():
+        await asyncio.sleep(10 * LAG_PERIOD_S)
+        assert value(metrics, "voicechat_loop_lag_seconds") == 0
+        loop._jumping.now_s += 0.7  # What a computation on the event loop's thread does.
+        await asyncio.sleep(LAG_PERIOD_S)
+        assert value(metrics, "voicechat_loop_lag_seconds") == pytest.approx(0.7 - LAG_PERIOD_S, abs=LAG_PERIOD_S)
+        await asyncio.sleep((LAG_WINDOW + 2) * LAG_PERIOD_S)
+        assert value(metrics, "voicechat_loop_lag_seconds") == 0
+    loop._jumping.now_s += 0.7
+    await asyncio.sleep(LAG_PERIOD_S)
+    assert value(metrics, "voicechat_loop_lag_seconds") == 0  # Nobody measures any more.
+
+
+@pytest.mark.real_time
+async def test_a_scraper_gets_the_text_form() -> None:
+    metrics = Metrics()
+    metrics.follow_sessions(lambda: 3)
+    async with (
+        TestServer(build_app(metrics.routes()), host="127.0.0.1") as server,
+        ClientSession() as session,
+        session.get(server.make_url("/metrics")) as response,
+    ):
+        text = await response.text()
+    assert response.content_type == "text/plain"
+    assert "voicechat_sessions 3.0" in text

@@ -1,0 +1,90 @@
+from voicechat.errors import Status
+from voicechat.session import effects as ef
+from voicechat.session import events as ev
+from voicechat.session.dictation import Dictation
+from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import InputSettings, Transcript
+
+AUDIO = ev.AudioReceived(bytes(3200))
+FINAL = Transcript("hello", 0, 100)
+
+
+def closed(effects: list[ef.Effect]) -> list[int]:
+    return [effect.code for effect in effects if isinstance(effect, ef.Close)]
+
+
+def test_bye_brings_the_last_result_and_then_1000() -> None:
+    dictation = Dictation()
+    dictation.receive(ev.Opened(), 0)
+    dictation.receive(AUDIO, 0)
+    assert dictation.receive(ev.FinishRequested(), 10) == [ef.FinishRecognition(1)]
+    assert dictation.receive(AUDIO, 11) == [], "audio after BYE is too late"
+    assert dictation.receive(ev.Transcribed(1, FINAL), 20) == [ef.Send(ef.Recognised(FINAL))]
+    assert closed(dictation.receive(ev.RecognitionEnded(1), 21)) == [1000]
+    assert dictation.deadline_ms() is None
+    assert dictation.receive(AUDIO, 22) == []
+
+
+def test_bye_without_audio_closes_at_once() -> None:
+    assert closed(Dictation().receive(ev.FinishRequested(), 0)) == [1000]
+
+
+def test_a_recogniser_that_never_finishes_is_not_waited_for() -> None:
+    dictation = Dictation()
+    dictation.receive(AUDIO, 0)
+    dictation.receive(ev.FinishRequested(), 0)
+    due_ms = dictation.deadline_ms()
+    assert due_ms == SessionLimits().transcript_ms
+    assert closed(dictation.receive(ev.Ticked(), due_ms)) == [1011]
+
+
+def test_without_heartbeat_silence_ends_it_and_with_heartbeat_it_does_not() -> None:
+    for heartbeat in (False, True):
+        dictation = Dictation(InputSettings(heartbeat=heartbeat))
+        dictation.receive(ev.Opened(), 0)
+        now_ms, codes = 0, []
+        while now_ms < 120_000 and not codes:
+            now_ms += 100
+            codes += closed(dictation.receive(AUDIO, now_ms))
+            due_ms = dictation.deadline_ms()
+            if due_ms is not None and now_ms >= due_ms:
+                codes += closed(dictation.receive(ev.Ticked(), now_ms))
+        assert codes == ([] if heartbeat else [1000])
+
+
+def test_a_failed_recogniser_is_replaced_and_told_to_finish_when_the_client_has() -> None:
+    dictation = Dictation()
+    dictation.receive(AUDIO, 0)
+    again = dictation.receive(ev.RecognitionFailed(1, Status.ASR_FAILED, "it failed", True), 1)
+    assert again == [ef.OpenRecognition(2, InputSettings(), 1)]
+    dictation.receive(ev.FinishRequested(), 2)
+    again = dictation.receive(ev.RecognitionFailed(2, Status.ASR_FAILED, "it failed", True), 3)
+    assert again == [ef.OpenRecognition(3, InputSettings(), 2), ef.FinishRecognition(3)]
+    assert closed(dictation.receive(ev.RecognitionFailed(3, Status.ASR_FAILED, "it failed", True), 4)) == [1011]
+
+
+def test_undecodable_audio_is_the_clients_fault() -> None:
+    dictation = Dictation()
+    dictation.receive(AUDIO, 0)
+    effects = dictation.receive(ev.RecognitionFailed(1, Status.UNDECODABLE_AUDIO, "wav: no audio"), 1)
+    assert closed(effects) == [1003]
+
+
+def test_late_results_are_dropped_and_counted() -> None:
+    dictation = Dictation()
+    dictation.receive(AUDIO, 0)
+    assert dictation.receive(ev.Transcribed(9, FINAL), 0) == [ef.Observe(ef.LateDropped(ef.LateKind.STREAM))]
+
+
+def test_everything_that_ends_it_drops_its_stream() -> None:
+    for event, code in [
+        (ev.WriteStalled("slow"), [1013]),
+        (ev.Faulted(), [1011]),
+        (ev.DrainRequested(5_000), [1012]),
+        (ev.Disconnected(), []),
+    ]:
+        dictation = Dictation()
+        dictation.receive(AUDIO, 0)
+        effects = dictation.receive(event, 1)
+        assert ef.DropRecognition(1) in effects
+        assert closed(effects) == code

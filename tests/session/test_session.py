@@ -1,0 +1,174 @@
+"""Single promises of the kernel that are easier to read as an example than as a property."""
+
+from voicechat.errors import Status
+from voicechat.session import effects as ef
+from voicechat.session import events as ev
+from voicechat.session.limits import SessionLimits
+from voicechat.session.session import Session
+from voicechat.session.states import State
+from voicechat.session.vocabulary import InputSettings, Settings, Transcript
+
+AUDIO = ev.AudioReceived(bytes(3200))
+
+
+def told(effects: list[ef.Effect]) -> list[ef.ClientMessage]:
+    return [effect.message for effect in effects if isinstance(effect, ef.Send)]
+
+
+def replying(number: int = 1, session: Session | None = None, at_ms: int = 0, lead_ms: int | None = None) -> Session:
+    """A session whose reply ``number`` has just been asked for."""
+    session = session or Session(Settings(lead_ms=lead_ms))
+    session.receive(AUDIO, at_ms)
+    session.receive(ev.Transcribed(number, Transcript("go on", 0, 100)), at_ms)
+    session.receive(ev.CompleteRequested(), at_ms)
+    session.receive(ev.RecognitionEnded(number), at_ms)
+    assert session.state is State.REPLYING
+    return session
+
+
+def audio(number: int, end_ms: int, sentence: int = 0) -> ev.SpeechSynthesized:
+    return ev.SpeechSynthesized(number, sentence, b"x", end_ms)
+
+
+def finish(session: Session, number: int, at_ms: int, sentences: int = 1) -> None:
+    session.receive(ev.ReplyTextEnded(number), at_ms)
+    for sentence in range(sentences):
+        session.receive(ev.SentenceSynthesized(number, sentence), at_ms)
+    session.receive(ev.SpeechEnded(number), at_ms)
+    assert session.state is State.LISTENING
+
+
+def test_a_stale_playback_report_does_not_touch_the_running_reply() -> None:
+    session = replying(1)
+    session.receive(ev.ReplyTextArrived(1, "Well then. "), 0)
+    session.receive(audio(1, 1_000), 0)
+    finish(session, 1, 10)
+    replying(2, session, at_ms=20)
+    session.receive(ev.ReplyTextArrived(2, "One two three four five six seven eight nine ten. "), 20)
+    session.receive(audio(2, 5_000), 20)
+    session.receive(ev.AudioSent(2, 5_000), 20)
+    session.receive(ev.PlaybackReported(1, 1_000), 4_020)
+    session.receive(ev.AudioSent(1, 1_000), 4_020)
+    session.receive(ev.CancelRequested(), 4_020)
+    asked = replying_messages(session, 3, 5_000)
+    assert str(asked[3]["content"]).startswith("One two three four five six"), "4 of 5 seconds were heard"
+
+
+def replying_messages(session: Session, stream: int, at_ms: int) -> tuple[ef.Message, ...]:
+    session.receive(AUDIO, at_ms)
+    session.receive(ev.Transcribed(stream, Transcript("next", 0, 100)), at_ms)
+    session.receive(ev.CompleteRequested(), at_ms)
+    effects = session.receive(ev.RecognitionEnded(stream), at_ms)
+    return next(effect.messages for effect in effects if isinstance(effect, ef.StartReply))
+
+
+def test_text_that_waits_too_long_is_spoken_as_it_stands() -> None:
+    session = replying()
+    assert not spoken(session.receive(ev.ReplyTextArrived(1, "Well let me think about this for"), 100))
+    due_ms = session.deadline_ms()
+    assert due_ms == 100 + SessionLimits().speakable_wait_ms
+    assert spoken(session.receive(ev.Ticked(), due_ms))
+    assert session.deadline_ms() != due_ms
+
+
+def test_text_does_not_hurry_while_speech_is_still_playing() -> None:
+    session = replying()
+    session.receive(ev.ReplyTextArrived(1, "A first sentence. And then"), 0)
+    session.receive(audio(1, 4_000), 0)
+    session.receive(ev.AudioSent(1, 4_000), 0)
+    session.receive(ev.SentenceSynthesized(1, 0), 0)
+    due_ms = session.deadline_ms()
+    assert due_ms is not None
+    assert 3_000 <= due_ms < 4_000, "shortly before the listener falls into silence"
+
+
+def spoken(effects: list[ef.Effect]) -> list[str]:
+    return [effect.text for effect in effects if isinstance(effect, ef.Speak)]
+
+
+def test_paced_audio_is_let_go_by_the_clock_and_by_reports() -> None:
+    session = replying(lead_ms=500)
+    session.receive(ev.ReplyTextArrived(1, "A first sentence. "), 0)
+    left: list[int] = []
+    for end_ms in range(100, 2_001, 100):
+        left += ends(session.receive(audio(1, end_ms), 0))
+    assert left == [100, 200, 300, 400, 500]
+    session.receive(ev.AudioSent(1, 500), 0)
+    assert session.deadline_ms() == 100
+    assert ends(session.receive(ev.Ticked(), 100)) == [600]
+    session.receive(ev.AudioSent(1, 600), 100)
+    assert ends(session.receive(ev.PlaybackReported(1, 400), 100)) == [700, 800, 900]
+    assert session.held_ms > 0
+
+
+def ends(effects: list[ef.Effect]) -> list[int]:
+    return [message.end_ms for message in told(effects) if isinstance(message, ef.ReplyAudio)]
+
+
+def test_a_paced_reply_is_completed_only_when_its_last_audio_has_left() -> None:
+    session = replying(lead_ms=200)
+    session.receive(ev.ReplyTextArrived(1, "A first sentence. "), 0)
+    for end_ms in (200, 400):
+        session.receive(audio(1, end_ms), 0)
+    session.receive(ev.AudioSent(1, 200), 0)
+    session.receive(ev.ReplyTextEnded(1), 0)
+    session.receive(ev.SentenceSynthesized(1, 0), 0)
+    session.receive(ev.SpeechEnded(1), 0)
+    assert session.state is State.REPLYING
+    assert session.deadline_ms() == 200
+    last = told(session.receive(ev.Ticked(), 200))
+    assert [type(message) for message in last] == [ef.ReplyAudio, ef.ReplyAudioFinished, ef.TurnCompleted]
+
+
+def test_clearing_the_conversation_while_the_turn_is_transcribed_forgets_that_turn_too() -> None:
+    session = Session()
+    session.receive(AUDIO, 0)
+    session.receive(ev.Transcribed(1, Transcript("secret", 0, 100)), 0)
+    session.receive(ev.CompleteRequested(), 0)
+    session.receive(ev.ForgetRequested(), 0)
+    session.receive(ev.RecognitionEnded(1), 0)
+    session.receive(ev.ReplyTextArrived(1, "Noted. "), 0)
+    session.receive(audio(1, 100), 0)
+    finish(session, 1, 10)
+    assert [message["content"] for message in replying_messages(session, 2, 20)] == ["next"]
+
+
+def test_a_recogniser_that_fails_again_and_again_is_left_alone_for_a_while() -> None:
+    session = Session()
+    opened = 0
+    for at_ms in range(0, 3_000, 100):
+        effects = session.receive(AUDIO, at_ms)
+        while (stream := next((e.stream for e in effects if isinstance(e, ef.OpenRecognition)), None)) is not None:
+            opened += 1
+            effects = session.receive(ev.RecognitionFailed(stream, Status.ASR_FAILED, "it failed", True), at_ms)
+    assert 3 <= opened <= 6
+
+
+def test_audio_at_fault_is_not_fed_again() -> None:
+    session = Session()
+    session.receive(AUDIO, 0)
+    effects = session.receive(ev.RecognitionFailed(1, Status.UNDECODABLE_AUDIO, "no audio"), 0)
+    assert not any(isinstance(effect, ef.OpenRecognition) for effect in effects)
+
+
+def test_only_pings_count_when_they_are_asked_for_strictly() -> None:
+    session = Session(Settings(input=InputSettings(heartbeat=True)), strict_ping=True)
+    session.receive(ev.Opened(), 0)
+    session.receive(AUDIO, 30_000)
+    session.receive(ev.PongReceived(), 50_000)
+    assert session.deadline_ms() == 60_000
+    session.receive(ev.PingReceived(), 55_000)
+    assert session.deadline_ms() == 115_000
+
+
+def test_malformed_messages_in_a_row_close_the_connection() -> None:
+    session = Session()
+    bad = ev.MalformedReceived(Status.MALFORMED, "no JSON")
+    for number in range(150):
+        if number == 50:
+            session.receive(ev.PingReceived(), 0)
+        effects = session.receive(bad, 0)
+        closed = [effect.code for effect in effects if isinstance(effect, ef.Close)]
+        assert closed == ([1008] if number == 149 else [])
+    assert session.state is State.CLOSED
+    assert session.receive(ev.PingReceived(), 1) == []

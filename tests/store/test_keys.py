@@ -1,0 +1,115 @@
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from voicechat.errors import ConfigError
+from voicechat.store.keys import ApiKey, KeyStore
+
+
+def found(store: KeyStore, key: str) -> ApiKey | None:
+    """What a server does: read the file again if it was changed, then look."""
+    if store.stale:
+        store.refresh()
+    return store.find(key)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "keys.sqlite3"
+
+
+def test_a_key_is_found_by_what_it_reads_and_by_nothing_else(path: Path) -> None:
+    store = KeyStore(path)
+    record, key = store.create("reception")
+    other_record, other_key = store.create("")
+
+    assert found(store, key) == record
+    assert found(store, other_key) == other_record
+    assert found(store, key[:-1]) is None
+    assert found(store, key + "x") is None
+    assert found(store, key[:11] + other_key[11:]) is None  # the id of one, the secret of the other
+    assert found(store, key.removeprefix("vc_")) is None
+    assert found(store, "") is None
+
+
+def test_a_key_has_256_random_bits_and_safe_characters(path: Path) -> None:
+    record, key = KeyStore(path).create("a")
+    assert key.startswith(f"vc_{record.id}")
+    assert len(key.removeprefix(f"vc_{record.id}")) == 43
+    assert key.replace("-", "").replace("_", "").isalnum()
+
+
+def test_the_file_holds_no_key_and_is_its_owners_alone(path: Path) -> None:
+    _, key = KeyStore(path).create("a")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    secret = key[11:].encode()
+    assert all(secret not in file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_a_revoked_key_is_refused_and_stays_listed(path: Path) -> None:
+    store = KeyStore(path)
+    record, key = store.create("a")
+    assert store.revoke(record.id)
+    assert not store.revoke(record.id)
+    assert not store.revoke("nothing")
+    assert found(store, key) is None
+    assert not store.has_valid_keys()
+    [listed] = store.list()
+    assert listed.revoked_s is not None
+    assert listed.created_s <= listed.revoked_s
+
+
+def test_a_running_server_notices_what_another_process_does(path: Path) -> None:
+    server, command_line = KeyStore(path), KeyStore(path)
+    assert not server.has_valid_keys()
+    record, key = command_line.create("a")
+    assert found(server, key) == record
+    command_line.revoke(record.id)
+    assert found(server, key) is None
+
+
+def test_a_file_put_in_the_place_of_another_is_noticed(path: Path) -> None:
+    server = KeyStore(path)
+    _, old_key = server.create("a")
+    assert found(server, old_key)
+    path.rename(path.with_name("old"))
+    assert found(server, old_key) is None
+    _, new_key = KeyStore(path).create("a")
+    assert found(server, new_key)
+    path.with_name("old").replace(path)
+    assert found(server, old_key)
+    assert found(server, new_key) is None
+
+
+def test_the_file_is_read_only_when_it_changed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = KeyStore(path)
+    _, key = store.create("a")
+    assert found(store, key)
+    monkeypatch.setattr(sqlite3, "connect", None)
+    assert found(store, key)
+    assert found(store, "vc_00000000nonsense") is None
+
+
+def test_nothing_is_written_by_looking(path: Path) -> None:
+    store = KeyStore(path)
+    assert store.list() == []
+    assert not store.revoke("0")
+    assert found(store, "vc_x") is None
+    assert not path.parent.exists()
+
+
+def test_a_broken_file_is_a_config_error_that_names_it(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(os.urandom(4096))
+    with pytest.raises(ConfigError, match=r"keys\.sqlite3"):
+        KeyStore(path).has_valid_keys()
+
+
+def test_any_text_may_be_tried_as_a_key(path: Path) -> None:
+    store = KeyStore(path)
+    store.create("a")
+    for text in ("vc_\udcff", "vc_" + "x" * 100_000, "vc_\0", "vc_好"):
+        assert found(store, text) is None

@@ -1,0 +1,122 @@
+"""The single checks of ``voicechat doctor``. Each returns what it found, or raises an error that says what is wrong."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+
+from voicechat.audio.encode import open_encoder
+from voicechat.audio.formats import parse_output_format
+from voicechat.audio.resample import RateConverter
+from voicechat.cli.command import CommandError
+from voicechat.cli.opened import opened
+from voicechat.cli.recordings import in_pieces
+from voicechat.config import Config
+from voicechat.providers.interfaces import (
+    PCM_RATE_HZ,
+    ChatModel,
+    ChatRequest,
+    RecognitionOptions,
+    SpeechRecognizer,
+    SpeechSynthesizer,
+    TextDelta,
+    VoiceOptions,
+)
+from voicechat.server.app import build_app
+from voicechat.server.listener import listening
+from voicechat.server.serve import credentials
+from voicechat.session.vocabulary import InputSettings, VoiceSettings
+from voicechat.text.words import join
+
+PROBE_TEXT = "Hello, this is a test."
+
+
+async def check_data_directory(config: Config) -> str:
+    """Write and remove a file."""
+    probe = config.data_dir / f".probe-{secrets.token_hex(4)}"
+    try:
+        config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe.touch(mode=0o600)
+        probe.unlink()
+    except OSError as error:
+        raise CommandError(
+            f"{config.data_dir} cannot be written ({error.strerror}); set VOICECHAT_DATA_DIR to a directory that can"
+        ) from error
+    return f"{config.data_dir} can be written"
+
+
+async def check_keys(config: Config) -> str:
+    """Find out who will be let in."""
+    return "made at the first start, for this machine alone" if credentials(config).shown else "configured"
+
+
+async def check_port(config: Config) -> str:
+    """Listen for a moment."""
+    async with listening(build_app([]), config.server.host, config.server.port) as port:
+        return f"{config.server.host}:{port} is free"
+
+
+async def check_codecs() -> str:
+    """Encode a tenth of a second in the format that clients get when they ask for none."""
+    wished = parse_output_format(VoiceSettings().format)
+    encoder = open_encoder(wished)
+    encoded = encoder.encode(bytes(wished.rate_hz // 10 * 2), wished.rate_hz) + encoder.finish()
+    if not encoded:
+        raise CommandError("the MP3 encoder makes nothing; reinstall the package 'av'")
+    return f"{wished.name} is made, {InputSettings().format} is read"
+
+
+async def probe_synthesizer(config: Config, name: str) -> str:
+    """Speak a sentence."""
+    begun_s = _now_s()
+    async with opened("tts", name, config.tts) as service:
+        pcm = await _speech(service)
+        voices = len(service.voices)
+    if not pcm:
+        raise CommandError("it made no audio of a plain sentence")
+    return f"made {_seconds(pcm)} of speech in {_now_s() - begun_s:.1f} s, start included; {voices} voices"
+
+
+async def probe_recognizer(config: Config, name: str) -> str:
+    """Recognise synthesised speech. What counts is that it answers: synthetic voices are not always understood."""
+    begun_s = _now_s()
+    async with opened("tts", "default", config.tts) as synthesizer:
+        pcm = await _speech(synthesizer)
+    async with opened("asr", name, config.asr) as service:
+        recognizer: SpeechRecognizer = service
+        results = recognizer.recognize(in_pieces(pcm), RecognitionOptions())
+        understood = join([result.text async for result in results if result.final])
+    return f"heard {PROBE_TEXT!r} as {understood!r} in {_now_s() - begun_s:.1f} s, start included"
+
+
+async def probe_chat_model(config: Config, name: str) -> str:
+    """Ask for a short reply."""
+    begun_s = _now_s()
+    request = ChatRequest(messages=({"role": "user", "content": "Say hello."},), options={"max_tokens": 16})
+    async with opened("llm", name, config.llm) as service:
+        model: ChatModel = service
+        characters = sum([len(part.text) async for part in model.reply(request) if isinstance(part, TextDelta)])
+    if not characters:
+        raise CommandError("it answered without any text")
+    return f"answered with {characters} characters in {_now_s() - begun_s:.1f} s"
+
+
+PROBES: Mapping[str, Callable[[Config, str], Awaitable[str]]] = {
+    "tts": probe_synthesizer,
+    "asr": probe_recognizer,
+    "llm": probe_chat_model,
+}
+
+
+async def _speech(synthesizer: SpeechSynthesizer) -> bytes:
+    """Speak the probe as s16le mono 16 kHz."""
+    chunks = [chunk async for chunk in synthesizer.synthesize(PROBE_TEXT, VoiceOptions())]
+    converter = RateConverter(PCM_RATE_HZ)
+    return b"".join(converter.push(chunk.pcm, chunk.rate_hz) for chunk in chunks) + converter.finish()
+
+
+def _seconds(pcm: bytes) -> str:
+    return f"{len(pcm) / 2 / PCM_RATE_HZ:.1f} s"
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

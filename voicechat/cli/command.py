@@ -1,0 +1,36 @@
+"""What a command of the command line is made of."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from voicechat.errors import VoiceChatError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: what ``--help`` says of it, its arguments, and what it does."""
+
+    summary: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    """Returns the exit status. Raises VoiceChatError for a failure that is explained in a line."""
+
+
+class CommandError(VoiceChatError):
+    """A command cannot do what it was asked to. The message is one line for a person."""
+
+    def __init__(self, message: str, exit_status: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config``, which most commands take."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: ./voicechat.toml, if any)")

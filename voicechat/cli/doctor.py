@@ -1,0 +1,83 @@
+"""``voicechat doctor``: does everything that is configured work? Says in plain words what does not."""
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from voicechat.cli.checks import PROBES, check_codecs, check_data_directory, check_keys, check_port
+from voicechat.cli.command import EXIT_FAILED, EXIT_OK, Command, add_config_argument
+from voicechat.config import Config, load_config
+from voicechat.errors import VoiceChatError
+
+DEADLINE_S = 60.0
+"""For one check; loading a large model from a slow disk takes its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check. ``detail`` says what was found, or what is wrong and what helps."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_argument(parser)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return asyncio.run(_examine(arguments.config))
+
+
+async def _examine(path: Path | None) -> int:
+    try:
+        config = load_config(path)
+    except VoiceChatError as error:
+        _show(Finding("configuration", False, str(error)))
+        return EXIT_FAILED
+    _show(Finding("configuration", True, str(config.file or "no file: the embedded services and the environment")))
+    failed = 0
+    async for finding in examine(config):
+        _show(finding)
+        failed += not finding.works
+    print("everything that is configured works" if not failed else f"{failed} of the checks failed")
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+async def examine(config: Config) -> AsyncIterator[Finding]:
+    """Run every check, one after the other, each within ``DEADLINE_S``."""
+    yield await _find("data directory", partial(check_data_directory, config))
+    yield await _find("keys", partial(check_keys, config))
+    yield await _find("port", partial(check_port, config))
+    yield await _find("codecs", check_codecs)
+    for kind, services in (("tts", config.tts), ("asr", config.asr), ("llm", config.llm)):
+        for name, service in services.items():
+            yield await _find(f"{kind}.{name} ({service.provider})", partial(PROBES[kind], config, name))
+
+
+async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return Finding(name, True, await check())
+    except TimeoutError:
+        return Finding(name, False, f"no answer within {DEADLINE_S:g} s")
+    except VoiceChatError as error:
+        return Finding(name, False, str(error).removeprefix(f"{name.split()[0]}: "))
+    except Exception as error:  # noqa: BLE001 - a provider of somebody else may raise anything: that is a finding
+        return Finding(name, False, f"it failed in an unexpected way: {type(error).__name__}: {error}")
+
+
+def _show(finding: Finding) -> None:
+    print(f"{'ok  ' if finding.works else 'FAIL'} {finding.name}: {finding.detail}", flush=True)
+
+
+COMMAND = Command(
+    summary="check configuration, providers, codecs and port, and say what is missing",
+    example="  voicechat doctor\n  voicechat doctor --config voicechat.toml && voicechat serve --config voicechat.toml",
+    add_arguments=_add_arguments,
+    run=_run,
+)

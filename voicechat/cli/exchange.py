@@ -1,0 +1,102 @@
+"""One recorded turn over the socket: send the speech, show and gather the answer."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TextIO
+
+from voicechat.cli.command import CommandError
+from voicechat.cli.recordings import in_pieces
+from voicechat.client import (
+    Completed,
+    Conversation,
+    Error,
+    Recognised,
+    ReplyAudio,
+    ReplyText,
+    ServerMessage,
+    TurnCompleted,
+    Updated,
+)
+
+
+class Exchange:
+    """A conversation of which every turn is a recording. ``audio`` gathers the encoded answers."""
+
+    def __init__(self, conversation: Conversation, output: TextIO) -> None:
+        self.audio = bytearray()
+        self._conversation = conversation
+        self._output = output
+        self._completed_s: float | None = None
+        self._first_text_ms: int | None = None
+        self._first_audio_ms: int | None = None
+
+    async def configure(self, settings: Mapping[str, object]) -> None:
+        """Apply settings before the first audio. CommandError with the server's reason when it refuses."""
+        await self._conversation.update(settings)
+        while not isinstance(answer := await self._conversation.receive(), Updated):
+            pass
+        if not answer.granted:
+            raise CommandError(f"the server refuses the settings: {answer.message}")
+
+    async def turn(self, pcm: bytes) -> None:
+        """Send one turn and wait for its end.
+
+        CommandError (in a group) when nothing was understood or the server failed.
+        Speech is sent while answers are read: a server that is not read from stops reading.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send(pcm))
+            if not await self._receive():
+                raise CommandError("nothing was recognised in the recording")
+
+    def latency(self) -> str:
+        """Say how long the answer took, from the end of the speech."""
+        return f"first text after {self._first_text_ms} ms, first audio after {self._first_audio_ms} ms"
+
+    async def _send(self, pcm: bytes) -> None:
+        async for piece in in_pieces(pcm):
+            await self._conversation.send_audio(piece)
+        await self._conversation.complete()
+
+    async def _receive(self) -> bool:
+        """Show messages until the turn is over; whether anything was understood."""
+        heard = False
+        async for message in self._conversation:
+            heard = heard or (isinstance(message, Recognised) and message.final and bool(message.text))
+            if isinstance(message, TurnCompleted):
+                self._write("\n" if self._first_text_ms is not None else "")
+                return heard
+            self._take(message)
+        raise CommandError("the server ended the conversation")
+
+    def _take(self, message: ServerMessage) -> None:
+        match message:
+            case Completed(status=status, message=reason):
+                if status:
+                    raise CommandError(f"the server refuses the turn: {reason}")
+                self._completed_s = self._now_s()
+            case Recognised(text=text) if message.final:
+                self._write(f"you:    {text}\n")
+            case ReplyText(content=content):
+                if self._first_text_ms is None:
+                    self._first_text_ms = self._since_completed_ms()
+                    self._write("answer: ")
+                self._write(content)
+            case ReplyAudio(payload=payload):
+                self.audio += payload
+                if self._first_audio_ms is None:
+                    self._first_audio_ms = self._since_completed_ms()
+            case Error(message=reason):
+                raise CommandError(f"the server reports: {reason}")
+            case _:
+                pass  # The other messages answer requests that are not made here.
+
+    def _since_completed_ms(self) -> int | None:
+        return None if self._completed_s is None else round((self._now_s() - self._completed_s) * 1000)
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _write(self, text: str) -> None:
+        self._output.write(text)
+        self._output.flush()

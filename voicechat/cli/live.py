@@ -1,0 +1,131 @@
+"""A live conversation at the terminal: Enter to speak, Enter to send, Enter again to interrupt the answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+from voicechat.cli.command import CommandError
+from voicechat.cli.microphone import AudioDevices
+from voicechat.client import (
+    Conversation,
+    Error,
+    Recognised,
+    ReplyAudio,
+    ReplyText,
+    ServerMessage,
+    TurnCompleted,
+    Updated,
+)
+
+LIVE_RATE_HZ = 22050
+LIVE_FORMAT = f"PCM_{LIVE_RATE_HZ}HZ_MONO_16BIT"
+
+_MAX_LINES = 16
+
+
+class LiveConversation:
+    """Speaks and listens in turn. ``entered`` waits for the person's Enter key."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        devices: AudioDevices,
+        entered: Callable[[], Awaitable[None]],
+        write: Callable[[str], None],
+    ) -> None:
+        self._conversation = conversation
+        self._devices = devices
+        self._entered = entered
+        self._write = write
+        self._listening = asyncio.Event()
+        self._listening.set()
+
+    async def run(self, settings: Mapping[str, object]) -> None:
+        """Converse until cancelled or the server ends the conversation (CommandError, ConnectionLostError)."""
+        await self._conversation.update(settings)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._receive())
+            while True:
+                self._write("\n[Enter to speak] ")
+                await self._entered()
+                await self._interrupt()
+                await self._speak(tasks)
+
+    async def _interrupt(self) -> None:
+        self._devices.hush()
+        if not self._listening.is_set():
+            await self._conversation.cancel()
+            await self._listening.wait()
+
+    async def _speak(self, tasks: asyncio.TaskGroup) -> None:
+        self._write("[listening; Enter to send] ")
+        sending = tasks.create_task(self._send())
+        await self._entered()
+        sending.cancel()
+        await asyncio.wait([sending])
+        self._listening.clear()
+        await self._conversation.complete()
+
+    async def _send(self) -> None:
+        async for block in self._devices.record():
+            await self._conversation.send_audio(block)
+
+    async def _receive(self) -> None:
+        async for message in self._conversation:
+            self._take(message)
+        raise CommandError("the server ended the conversation")
+
+    def _take(self, message: ServerMessage) -> None:
+        match message:
+            case Recognised(text=text) if message.final:
+                self._write(f"\nyou:    {text}\nanswer: ")
+            case ReplyText(content=content):
+                self._write(content)
+            case ReplyAudio(payload=pcm):
+                self._devices.play(pcm)
+            case TurnCompleted():
+                self._listening.set()
+            case Error(message=reason):
+                self._write(f"\n(the server reports: {reason})\n")
+            case Updated(status=status, message=reason) if status:
+                raise CommandError(f"the server refuses the settings: {reason}")
+            case _:
+                pass  # The other messages answer requests whose outcome shows by itself.
+
+
+async def converse_live(
+    conversation: Conversation, settings: Mapping[str, object], devices: AudioDevices, keyboard: TextIO, screen: TextIO
+) -> None:
+    """Hold a live conversation at a terminal until it is interrupted from the keyboard."""
+
+    def write(text: str) -> None:
+        screen.write(text)
+        screen.flush()
+
+    async with _enter_key(keyboard) as entered:
+        await LiveConversation(conversation, devices, entered, write).run(settings)
+
+
+@asynccontextmanager
+async def _enter_key(keyboard: TextIO) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Give a function that waits for the next line; it raises CommandError when the keyboard has been closed."""
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str] = asyncio.Queue(_MAX_LINES)
+
+    def read() -> None:
+        line = keyboard.readline()
+        if not line:
+            loop.remove_reader(keyboard)
+        if not lines.full():
+            lines.put_nowait(line)
+
+    async def entered() -> None:
+        if not await lines.get():
+            raise CommandError("the keyboard is closed")
+
+    loop.add_reader(keyboard, read)
+    try:
+        yield entered
+    finally:
+        loop.remove_reader(keyboard)

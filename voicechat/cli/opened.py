@@ -1,0 +1,23 @@
+"""One configured service, started for the length of a command."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from voicechat.cli.command import EXIT_USAGE, CommandError
+from voicechat.config import ServiceConfig, ServiceKind, open_service
+
+
+@asynccontextmanager
+async def opened(kind: ServiceKind, name: str, services: Mapping[str, ServiceConfig]) -> AsyncIterator[Any]:
+    """Start the service called ``name``, and close it afterwards. CommandError when there is none of that name."""
+    if name not in services:
+        raise CommandError(f"there is no [{kind}.{name}]; configured: {', '.join(sorted(services))}", EXIT_USAGE)
+    service = open_service(kind, name, services[name])
+    try:
+        if hasattr(service, "start"):
+            await service.start()
+        yield service
+    finally:
+        if hasattr(service, "aclose"):
+            await service.aclose()

@@ -1,0 +1,36 @@
+"""``voicechat serve``: everything on one port."""
+
+import argparse
+import logging
+
+from voicechat.cli.command import EXIT_OK, Command, add_config_argument
+from voicechat.config import load_config
+from voicechat.server.serve import run
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: 8000; 0: any free one)")
+    add_config_argument(parser)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    given = {name: getattr(arguments, name) for name in ("host", "port") if getattr(arguments, name) is not None}
+    config = load_config(arguments.config, overrides={"server": given})
+    if not arguments.debug:
+        logging.getLogger("voicechat").setLevel(logging.INFO)
+    run(config, announce=_announce)
+    return EXIT_OK
+
+
+def _announce(line: str) -> None:
+    # Flushed: whoever started us as a child waits for the line with the address.
+    print(f"voicechat: {line}", flush=True)
+
+
+COMMAND = Command(
+    summary="run the server: conversation and recognition sockets, web demo, health and metrics on one port",
+    example="  voicechat serve --port 8000\n  voicechat serve --host 0.0.0.0 --config voicechat.toml",
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,0 +1,58 @@
+"""The client's WebSocket: its address, its opening, and how its end is reported."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as websockets_connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from voicechat.errors import VoiceChatError
+
+OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+class ConnectionLostError(VoiceChatError):
+    """The connection could not be opened, or ended before it should have. ``code``: 1006 when nobody said why."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        """``reason`` is the peer's, or ours when the network failed."""
+        super().__init__(f"connection lost ({code}): {reason or 'no reason given'}")
+        self.code = code
+        self.reason = reason
+
+
+@asynccontextmanager
+async def open_socket(url: str, key: str) -> AsyncIterator[ClientConnection]:
+    """Open the WebSocket. The key travels in a header: addresses end up in logs."""
+    try:
+        socket = await websockets_connect(
+            url,
+            additional_headers={"Authorization": f"Bearer {key}"},
+            compression=None,
+            max_size=MAX_MESSAGE_BYTES,
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+        )
+    except (OSError, InvalidHandshake, InvalidURI) as error:
+        host = urlsplit(url).netloc
+        raise ConnectionLostError(1006, f"cannot connect to {host}: {error}") from error
+    async with socket:
+        yield socket
+
+
+def socket_url(url: str, path: str, query: Mapping[str, str]) -> str:
+    """Complete a server's address: WebSocket scheme, endpoint path unless it is there already, query."""
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    scheme = {"https": "wss", "wss": "wss"}.get(parts.scheme, "ws")
+    endpoint = path.rsplit("/", 1)[1]
+    own_path = parts.path if parts.path.rstrip("/").endswith(endpoint) else parts.path.rstrip("/") + path
+    return urlunsplit((scheme, parts.netloc, own_path, "&".join(filter(None, (parts.query, urlencode(query)))), ""))
+
+
+def lost(error: ConnectionClosed) -> ConnectionLostError:
+    """Say with the peer's code and reason that the connection has ended."""
+    return ConnectionLostError(error.rcvd.code, error.rcvd.reason) if error.rcvd else ConnectionLostError(1006, "")

@@ -1,0 +1,168 @@
+"""A conversation from the client's side."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Self
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
+
+from voicechat.client.connection import OPEN_TIMEOUT_S, ConnectionLostError, lost, open_socket, socket_url
+from voicechat.client.messages import Created, ServerMessage, parse_message
+from voicechat.errors import AdmissionError, Status
+
+CHAT_PATH = "/api/open-apis/projects/default/chat/speech-chat"
+PING_S = 20.0
+"""The contract closes a connection that is silent for 60 s."""
+
+
+class Conversation:
+    """An open conversation. Iterate over it for what the server says; it ends when the server closes normally.
+
+    Every method sends one request and returns when it is handed to the network: it waits while the server does not
+    read. The answers come through the iteration. Cancelling any of them leaves the conversation usable. All raise
+    ConnectionLostError once the connection is gone.
+    """
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    async def update(self, settings: Mapping[str, object]) -> None:
+        """Configure the conversation, before its first audio; see ``chat_settings`` for the usual ones."""
+        await self._send({"event_type": "chat.update", "message": json.dumps(settings)})
+
+    async def send_audio(self, audio: bytes) -> None:
+        """Send the next piece of the user's speech, in the configured format."""
+        try:
+            await self._socket.send(audio)
+        except ConnectionClosed as error:
+            raise lost(error) from error
+
+    async def complete(self) -> None:
+        """End the user's turn: the reply follows."""
+        await self._send({"event_type": "input_audio_buffer.complete"})
+
+    async def clear(self) -> None:
+        """Take back what was said since the last turn."""
+        await self._send({"event_type": "input_audio_buffer.clear"})
+
+    async def forget(self) -> None:
+        """Make the server forget the conversation so far."""
+        await self._send({"event_type": "conversation.clear"})
+
+    async def cancel(self) -> None:
+        """Interrupt the reply."""
+        await self._send({"event_type": "conversation.chat.cancel"})
+
+    async def send_text(self, content: str) -> None:
+        """Add what the user typed, as a turn of its own."""
+        await self._send({"event_type": "conversation.message.create", "role": "user", "content": content})
+
+    async def report_played(self, reply_id: str, played_ms: int) -> None:
+        """Tell how much of a reply has been heard, so that an interrupted one is remembered as far as that."""
+        await self._send({"event_type": "conversation.audio.played", "reply": reply_id, "played_ms": played_ms})
+
+    async def ping(self) -> None:
+        """Show that this side lives; done every 20 s by itself."""
+        await self._send({"event_type": "ping"})
+
+    async def receive(self) -> ServerMessage:
+        """Wait for the next message that this client knows."""
+        while True:
+            try:
+                message = parse_message(await self._socket.recv())
+            except ConnectionClosed as error:
+                raise lost(error) from error
+            if message is not None:
+                return message
+
+    def __aiter__(self) -> Self:
+        """Iterate over the messages."""
+        return self
+
+    async def __anext__(self) -> ServerMessage:
+        """Wait for the next message; the iteration ends when the server closes normally (code 1000 or 1001)."""
+        try:
+            return await self.receive()
+        except ConnectionLostError as error:
+            if isinstance(error.__cause__, ConnectionClosedOK):
+                raise StopAsyncIteration from None
+            raise
+
+    async def _send(self, request: Mapping[str, object]) -> None:
+        try:
+            await self._socket.send(json.dumps(request))
+        except ConnectionClosed as error:
+            raise lost(error) from error
+
+    async def keep_alive(self) -> None:
+        """Ping until cancelled; ``connect`` runs it."""
+        while True:
+            await asyncio.sleep(PING_S)
+            try:
+                await self.ping()
+            except ConnectionLostError:
+                return  # Whoever iterates or sends learns of it.
+
+
+def chat_settings(
+    *,
+    input_format: str = "",
+    sample_rate_hz: int | None = None,
+    output_format: str = "",
+    voice: str = "",
+    messages: tuple[Mapping[str, object], ...] = (),
+) -> dict[str, object]:
+    """Build the settings of ``Conversation.update``; what is left out keeps the contract's default."""
+    recognition = {"format": input_format, "sample_rate": sample_rate_hz}
+    return {
+        "create_transcription_task_req": {"speech_recognition_param": {k: v for k, v in recognition.items() if v}},
+        "chat_completion_with_voice_output_req": {
+            "chat_completion_req": {"messages": list(messages), "stream": True},
+            "speech_synthesis_req": {"stream": True, "synthesis_param": {"format": output_format, "voice": voice}},
+        },
+    }
+
+
+@asynccontextmanager
+async def connect(
+    url: str, *, key: str, model: str = "default", recognizer: str = "default", synthesizer: str = "default"
+) -> AsyncIterator[Conversation]:
+    """Open a conversation; it is closed when the context ends, within two seconds.
+
+    ``url`` is the server's address (http, https, ws or wss), with or without the endpoint's path. Raises
+    AdmissionError when the server refuses, ConnectionLostError when there is no server. Cancelling closes the socket.
+    """
+    query = {"model": model, "asr_easyllm_id": recognizer, "tts_easyllm_id": synthesizer}
+    async with open_socket(socket_url(url, CHAT_PATH, query), key) as socket:
+        conversation = Conversation(socket)
+        created = await _first_message(conversation)
+        if not isinstance(created, Created):
+            raise ConnectionLostError(1002, "the server did not begin with chat.created")
+        if not created.granted:
+            raise AdmissionError(_status(created.status), created.message)
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as tasks:
+            keeping_alive = tasks.create_task(conversation.keep_alive())
+            try:
+                yield conversation
+            except Exception as error:  # noqa: BLE001 - raised below: the task group would wrap it into a group
+                failure = error
+            finally:
+                keeping_alive.cancel()
+        if failure is not None:
+            raise failure
+
+
+async def _first_message(conversation: Conversation) -> ServerMessage:
+    try:
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            return await conversation.receive()
+    except TimeoutError as error:
+        raise ConnectionLostError(1006, f"the server said nothing for {OPEN_TIMEOUT_S:g} s") from error
+
+
+def _status(code: int) -> Status:
+    return Status(code) if code in Status._value2member_map_ else Status.INTERNAL

@@ -1,0 +1,166 @@
+"""What a server says, as values; and how a client reads it from a frame."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import orjson
+import pybase64
+
+from voicechat.client.connection import ConnectionLostError
+from voicechat.errors import Status
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    message: str
+
+    @property
+    def granted(self) -> bool:
+        """Whether the request was granted; else ``message`` says why not."""
+        return self.status == Status.OK
+
+
+class Created(_Answer):
+    """The conversation is open."""
+
+    __slots__ = ()
+
+
+class Updated(_Answer):
+    """The answer to ``update``. ``message`` may hold a remark although it is granted."""
+
+    __slots__ = ()
+
+
+class Completed(_Answer):
+    """The answer to ``complete``: the user's turn is closed."""
+
+    __slots__ = ()
+
+
+class Cleared(_Answer):
+    """The answer to ``clear``."""
+
+    __slots__ = ()
+
+
+class Forgotten(_Answer):
+    """The answer to ``forget``."""
+
+    __slots__ = ()
+
+
+class Canceled(_Answer):
+    """The answer to ``cancel``: nothing of the reply follows."""
+
+    __slots__ = ()
+
+
+class Pong(_Answer):
+    """The answer to a ping, which the client sends by itself."""
+
+    __slots__ = ()
+
+
+class TurnCompleted(_Answer):
+    """The turn is over, however it ended; the server listens again."""
+
+    __slots__ = ()
+
+
+class Error(_Answer):
+    """Anything wrong that is not the answer to a request."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A recognition result. ``text`` replaces the sentence's earlier one; ``end_ms`` None: the sentence goes on."""
+
+    text: str
+    begin_ms: int
+    end_ms: int | None
+
+    @property
+    def final(self) -> bool:
+        """Whether the sentence is finished."""
+        return self.end_ms is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyText:
+    """A piece of the reply's text; the last one has a ``finish_reason`` and often no content."""
+
+    reply_id: str
+    content: str
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAudio:
+    """A piece of the reply's audio, in the format that was asked for; all pieces together are one stream."""
+
+    reply_id: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFinished:
+    """The last message of a reply that came to its natural end."""
+
+    reply_id: str
+    characters: int
+
+
+Answer: TypeAlias = Created | Updated | Completed | Cleared | Forgotten | Canceled | Pong | TurnCompleted | Error
+ServerMessage: TypeAlias = Answer | Recognised | ReplyText | ReplyAudio | ReplyFinished
+
+_ANSWERS: Mapping[str, type[Answer]] = {
+    "chat.created": Created,
+    "chat.updated": Updated,
+    "chat.update": Updated,
+    "input_audio_buffer.completed": Completed,
+    "input_audio_buffer.cleared": Cleared,
+    "conversation.cleared": Forgotten,
+    "conversation.chat.canceled": Canceled,
+    "conversation.chat.completed": TurnCompleted,
+    "pong": Pong,
+    "error": Error,
+}
+
+
+def parse_message(frame: str | bytes) -> ServerMessage | None:
+    """Understand one frame of the server. None: a message that this client does not know, to be passed over.
+
+    Raises ConnectionLostError(1002) for what breaks the contract.
+    """
+    if isinstance(frame, bytes):
+        return None
+    try:
+        message = orjson.loads(frame)
+        return _parse(message) if isinstance(message, dict) else None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ConnectionLostError(
+            1002, f"the server sent what this client cannot read: {type(error).__name__}"
+        ) from error
+
+
+def _parse(message: Mapping[str, Any]) -> ServerMessage | None:
+    if "event_type" in message:
+        kind = _ANSWERS.get(message["event_type"])
+        return kind(int(message["status"]), str(message["message"])) if kind else None
+    if "choices" in message:
+        choice = message["choices"][0]
+        return ReplyText(str(message.get("id", "")), choice["delta"].get("content") or "", choice.get("finish_reason"))
+    if "audioFrame" in message:
+        reply_id = str(message.get("id", ""))
+        if message["audioFrame"] is not None:
+            return ReplyAudio(reply_id, pybase64.b64decode(message["audioFrame"], validate=True))
+        return ReplyFinished(reply_id, int(message["usage"]["characters"])) if message.get("usage") else None
+    if "is_sentence_end" in message:
+        end = message["end_time"] if message["is_sentence_end"] else None
+        return Recognised(message["text"], int(message["begin_time"]), None if end is None else int(end))
+    return None

@@ -1,0 +1,281 @@
+"""The configuration: a TOML file, the environment over it, and the services that it describes.
+
+Nothing else of the package reads the environment. Everything is checked before anything starts: a wrong or unknown key
+is a ``ConfigError`` with one line for each mistake: the key's path, its value, what is allowed.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import platformdirs
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
+
+from voicechat.errors import ConfigError
+from voicechat.providers.registry import find_factory
+from voicechat.runtime.services import Services
+from voicechat.session.limits import SessionLimits
+
+DEFAULT_FILE = Path("voicechat.toml")
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+OPENAI_MODEL = "gpt-4o-mini"
+_PREFIX = "VOICECHAT_"
+_EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
+_MAX_FILE_BYTES = 1024 * 1024
+_MAX_SHOWN_CHARACTERS = 60
+
+ServiceKind: TypeAlias = Literal["asr", "llm", "tts"]
+
+Tree: TypeAlias = dict[str, Any]
+"""Nested tables as TOML gives them."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class ServerConfig(_Section):
+    """``[server]``: the port and who may come in."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0: any free port."""
+    max_sessions: Annotated[int, Field(ge=1)] = 500
+    """Further sessions are told that the server is at capacity."""
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """How long turns in progress may take to end after SIGTERM."""
+    allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    """Web origins besides the server's own whose pages may connect: ``https://app.example``."""
+
+
+class CompatConfig(_Section):
+    """``[compat]``: behaviour that clients of the original service may rely on."""
+
+    chat_update_reply: Literal["chat.updated", "chat.update"] = "chat.updated"
+    strict_ping: bool = False
+    """True: only ``ping`` shows that a client is alive."""
+
+
+class ServiceConfig(BaseModel):
+    """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider, and its keyword arguments as the other keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
+
+    provider: Annotated[str, Field(min_length=1)]
+
+    def __repr__(self) -> str:
+        """Without the keyword arguments: one of them may be a secret."""
+        return f"ServiceConfig(provider={self.provider!r})"
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The provider's keyword arguments."""
+        return dict(self.model_extra or {})
+
+
+# Built from the dataclass, so that a limit can never be missing here.
+_LIMIT_FIELDS: Any = {limit.name: (Annotated[int, Field(ge=1)], limit.default) for limit in fields(SessionLimits)}
+_LimitsSection = create_model("_LimitsSection", __base__=_Section, **_LIMIT_FIELDS)
+
+
+class _File(_Section):
+    """What a configuration file may hold."""
+
+    server: ServerConfig = ServerConfig()
+    limits: _LimitsSection = _LimitsSection()  # type: ignore[valid-type]
+    compat: CompatConfig = CompatConfig()
+    llm: dict[str, ServiceConfig]
+    asr: dict[str, ServiceConfig]
+    tts: dict[str, ServiceConfig]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole, checked configuration. In ``llm``, ``asr`` and ``tts`` the name ``default`` always exists."""
+
+    server: ServerConfig
+    limits: SessionLimits
+    compat: CompatConfig
+    llm: Mapping[str, ServiceConfig]
+    asr: Mapping[str, ServiceConfig]
+    tts: Mapping[str, ServiceConfig]
+    data_dir: Path
+    api_key: str | None = field(default=None, repr=False)
+    """The key of the environment, which may do everything."""
+    file: Path | None = None
+    """The file that was read; None: there was none."""
+
+
+def load_config(
+    path: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+) -> Config:
+    """Read ``path``, else ``VOICECHAT_CONFIG``, else ``./voicechat.toml`` if it exists; then the environment over it.
+
+    Variables named ``VOICECHAT_<SECTION>__<KEY>`` set any key; their value is read as TOML, and what is not TOML is a
+    string. ``overrides`` come last: what a command line says. Raises ConfigError.
+    """
+    file = path or (Path(environ[_PREFIX + "CONFIG"]) if environ.get(_PREFIX + "CONFIG") else None)
+    if file is None and DEFAULT_FILE.is_file():
+        file = DEFAULT_FILE
+    tree = _read_toml(file) if file else {}
+    _lay_over(tree, _from_environment(environ))
+    _lay_over(tree, {section: dict(keys) for section, keys in (overrides or {}).items()})
+    _add_defaults(tree, environ)
+    _resolve_named_secrets(tree, environ)
+    try:
+        checked = _File.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(detail, tree) for detail in error.errors(include_url=False, include_context=False)]
+        raise ConfigError("\n".join(lines)) from None
+    return Config(
+        server=checked.server,
+        limits=SessionLimits(**dict(checked.limits)),
+        compat=checked.compat,
+        llm=checked.llm,
+        asr=checked.asr,
+        tts=checked.tts,
+        data_dir=Path(environ.get(_PREFIX + "DATA_DIR") or platformdirs.user_data_dir("voicechat", appauthor=False)),
+        api_key=environ.get(_PREFIX + "API_KEY") or None,
+        file=file,
+    )
+
+
+def build_services(config: Config) -> Services:
+    """Open every configured service. Nothing runs before ``Services.start``. Raises ConfigError naming the section."""
+    return Services(
+        recognizers={name: open_service("asr", name, service) for name, service in config.asr.items()},
+        models={name: open_service("llm", name, service) for name, service in config.llm.items()},
+        synthesizers={name: open_service("tts", name, service) for name, service in config.tts.items()},
+    )
+
+
+def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
+    """Open one service; it does nothing before its ``start``. Raises ConfigError naming the section."""
+    try:
+        return find_factory(kind, service.provider)(**service.arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{kind}.{name}: {error}") from error
+
+
+def _read_toml(path: Path) -> Tree:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+        if len(content) > _MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, so it is no configuration")
+        return tomllib.loads(content.decode())
+    except OSError as error:
+        raise ConfigError(f"the configuration file {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> Tree:
+    """Names without ``__`` are left alone: Kubernetes sets ``VOICECHAT_PORT`` for a service called voicechat."""
+    tree: Tree = {}
+    for name, raw in sorted(environ.items()):
+        if not name.startswith(_PREFIX) or "__" not in name:
+            continue
+        *sections, key = name.removeprefix(_PREFIX).lower().split("__")
+        table = tree
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{name}: another variable gives {section!r} a value, so it holds no keys")
+        table[key] = _toml_value(raw)
+    return tree
+
+
+def _toml_value(raw: str) -> object:
+    try:
+        table = tomllib.loads(f"value = {raw}")
+    except tomllib.TOMLDecodeError:
+        return raw
+    value = table["value"]
+    return value if len(table) == 1 and isinstance(value, bool | int | float | str | list | dict) else raw
+
+
+def _lay_over(tree: Tree, upper: Tree) -> None:
+    for key, value in upper.items():
+        below = tree.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            _lay_over(below, value)
+        else:
+            tree[key] = value
+
+
+def _add_defaults(tree: Tree, environ: Mapping[str, str]) -> None:
+    for kind, provider in _EMBEDDED.items():
+        services = tree.setdefault(kind, {})
+        if isinstance(services, dict):
+            default = services.setdefault("default", _openai(environ) if kind == "llm" else {})
+            if isinstance(default, dict):
+                default.setdefault("provider", provider)
+
+
+def _openai(environ: Mapping[str, str]) -> Tree:
+    """Describe the endpoint that the environment names as OpenAI's own clients read it; empty when it names none."""
+    key, base_url = environ.get("OPENAI_API_KEY", ""), environ.get("OPENAI_BASE_URL", "")
+    if not key and not base_url:
+        return {}
+    model = environ.get("OPENAI_MODEL") or OPENAI_MODEL
+    return {"provider": "openai", "base_url": base_url or OPENAI_BASE_URL, "api_key": key, "model": model}
+
+
+def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
+    """``api_key_env = "NAME"`` becomes ``api_key`` = the value of that variable; so for every key of that form."""
+    for kind in _EMBEDDED:
+        services = tree[kind] if isinstance(tree[kind], dict) else {}
+        for name, service in services.items():
+            if not isinstance(service, dict):
+                continue
+            for key in [key for key in service if key.endswith("_env")]:
+                variable = service.pop(key)
+                secret = environ.get(variable) if isinstance(variable, str) else None
+                if not secret:
+                    shown = _shown(variable)
+                    raise ConfigError(f"{kind}.{name}.{key}: {shown} is not the name of a variable that is set")
+                service[key.removesuffix("_env")] = secret
+
+
+def _explain(detail: ErrorDetails, tree: Tree) -> str:
+    path = ".".join(str(step) for step in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        allowed = _keys_allowed_beside(detail["loc"])
+        near = difflib.get_close_matches(str(detail["loc"][-1]), allowed, 1)
+        guess = f"; did you mean {near[0]}?" if near else ""
+        return f"{path}: no such key{guess} (allowed: {', '.join(allowed)})"
+    if detail["type"] == "missing":
+        return f"{path}: missing"
+    expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{path}: {_shown(_value_at(detail['loc'], tree))} is not allowed; it should be {expected}"
+
+
+def _value_at(path: tuple[int | str, ...], tree: Tree) -> object:
+    value: Any = tree
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
+    if len(path) == 1:
+        return list(_File.model_fields)
+    sections: dict[object, type[BaseModel]] = {"server": ServerConfig, "compat": CompatConfig, "limits": _LimitsSection}
+    return list(sections[path[0]].model_fields)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "..."

@@ -1,0 +1,48 @@
+"""The form of every HTTP error: ``{"status", "message", "timestamp"}``, its status one of the wire contract's."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.runtime.wall_clock import unix_s
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_STATUS_OF_HTTP = {
+    400: Status.MALFORMED,
+    401: Status.NOT_AUTHORISED,
+    404: Status.NOT_FOUND,
+    # No route takes this method: to the client the same as no route at all, and the contract has no 405xx.
+    405: Status.NOT_FOUND,
+    413: Status.TOO_LARGE,
+    503: Status.AT_CAPACITY,
+}
+
+_log = logging.getLogger(__name__)
+
+
+def error_answer(status: Status, message: str) -> web.Response:
+    """Build an error answer; the status' first three digits are the HTTP status."""
+    body = {"status": int(status), "message": message, "timestamp": int(unix_s() * 1000)}
+    return web.json_response(body, status=status // 100)
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into an error answer. Texts of foreign exceptions stay in the log."""
+    try:
+        return await handler(request)
+    except (AdmissionError, RemoteProtocolError) as error:
+        return error_answer(error.status, error.message)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        status = _STATUS_OF_HTTP.get(error.status, Status.MALFORMED if error.status < 500 else Status.INTERNAL)
+        return error_answer(status, error.reason if status is not Status.NOT_FOUND else "there is nothing here")
+    except Exception:
+        if request.writer.output_size:
+            raise  # An answer is on its way, perhaps a socket's frames: nothing can be added to it.
+        _log.exception("a request failed")
+        return error_answer(Status.INTERNAL, "internal error")

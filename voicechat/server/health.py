@@ -1,0 +1,34 @@
+"""``/healthz``: the process lives. ``/readyz``: it takes new sessions."""
+
+from enum import Enum
+
+from aiohttp import web
+
+
+class Phase(Enum):
+    """Where the server stands between its start and its end."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Health:
+    """The server's phase, for whoever asks over HTTP."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.STARTING
+
+    def routes(self) -> list[web.RouteDef]:
+        """List the two routes. They need no key and tell nothing but the phase."""
+        return [web.get("/healthz", self._live), web.get("/readyz", self._ready)]
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return _answer(200, "ok")
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return _answer(200 if self.phase is Phase.READY else 503, self.phase.value)
+
+
+def _answer(http_status: int, status: str) -> web.Response:
+    return web.json_response({"status": status}, status=http_status, headers={"Cache-Control": "no-store"})

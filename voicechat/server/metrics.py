@@ -1,0 +1,89 @@
+"""What the server counts, for Prometheus. Times are seconds there, as its conventions want; ours are milliseconds."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import assert_never
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from voicechat.session.effects import Fact, LateDropped, TurnEnded
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LAG_PERIOD_S = 0.25
+LAG_WINDOW = 40
+"""The lag gauge shows the worst of so many measurements: 10 s, within which a scraper is expected to come by."""
+
+_LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+
+
+class Metrics:
+    """The counters of one server, in a registry of their own so that two servers in a process do not collide."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=registry)
+        self._turns = Counter("voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry)
+        self._late = Counter("voicechat_late_dropped", "Late results dropped", ["kind"], registry=registry)
+        self._lag = Gauge("voicechat_loop_lag_seconds", "Worst event loop lag of the last 10 s", registry=registry)
+        self._transcript = self._latency("transcript", "last recognition result")
+        self._first_text = self._latency("first_text", "first piece of text")
+        self._first_audio = self._latency("first_audio", "first piece of audio")
+
+    def _latency(self, name: str, meaning: str) -> Histogram:
+        about = f"From the user's complete to the {meaning}"
+        return Histogram(f"voicechat_{name}_seconds", about, buckets=_LATENCY_BUCKETS_S, registry=self.registry)
+
+    def follow_sessions(self, count: Callable[[], int]) -> None:
+        """Show as the number of open sessions what ``count`` says whenever somebody asks."""
+        self._sessions.set_function(count)
+
+    def observe(self, fact: Fact) -> None:
+        """Count what a session reports."""
+        match fact:
+            case TurnEnded(outcome, transcript_ms, first_text_ms, first_audio_ms):
+                self._turns.labels(outcome.value).inc()
+                _observe_ms(self._transcript, transcript_ms)
+                _observe_ms(self._first_text, first_text_ms)
+                _observe_ms(self._first_audio, first_audio_ms)
+            case LateDropped(kind):
+                self._late.labels(kind.value).inc()
+            case _:
+                assert_never(fact)
+
+    @contextmanager
+    def measuring_loop_lag(self) -> Iterator[None]:
+        """Measure how late the running event loop calls a timer, while the context lasts."""
+        loop = asyncio.get_running_loop()
+        lags_s: deque[float] = deque(maxlen=LAG_WINDOW)
+
+        timer: asyncio.TimerHandle
+
+        def called(due_s: float) -> None:
+            nonlocal timer
+            now_s = loop.time()
+            lags_s.append(max(0.0, now_s - due_s))
+            self._lag.set(max(lags_s))
+            timer = loop.call_at(now_s + LAG_PERIOD_S, called, now_s + LAG_PERIOD_S)
+
+        first_s = loop.time() + LAG_PERIOD_S
+        timer = loop.call_at(first_s, called, first_s)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def routes(self) -> list[web.RouteDef]:
+        """List the route ``/metrics``. It needs no key: it tells counts, no content and no identity."""
+        return [web.get("/metrics", self._scrape)]
+
+    async def _scrape(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _observe_ms(histogram: Histogram, value_ms: int | None) -> None:
+    if value_ms is not None:
+        histogram.observe(value_ms / 1000)

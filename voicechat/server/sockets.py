@@ -1,0 +1,272 @@
+"""The WebSocket routes: who is admitted, with which services, and how all of them end when the server stops."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+from aiohttp import web
+
+from voicechat.config import CompatConfig
+from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.providers.interfaces import SpeechSynthesizer
+from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.resume import ResumableSocket
+from voicechat.runtime.services import Services
+from voicechat.runtime.socket import Socket
+from voicechat.runtime.tasks import SessionTasks
+from voicechat.runtime.wall_clock import unix_s
+from voicechat.server.auth import SECRET_PARAMETERS, Principal
+from voicechat.server.websocket import AiohttpSocket
+from voicechat.session.dictation import Dictation
+from voicechat.session.effects import Answered, Fact, Request
+from voicechat.session.events import DrainRequested
+from voicechat.session.limits import SessionLimits
+from voicechat.session.machine import Machine
+from voicechat.session.session import Session
+from voicechat.session.vocabulary import ChatSettings, Settings, VoiceSettings
+from voicechat.wire import speech_chat, stream_speech
+from voicechat.wire.dialect import Dialect, Greeting
+
+T = TypeVar("T")
+
+SPEECH_CHAT_PATHS = (
+    "/api/open-apis/projects/{project}/chat/speech-chat",
+    "/api/open-apis/projects/chat/speech-chat",
+    "/api/open-apis/chat/speech-chat",
+)
+STREAM_SPEECH_PATHS = (
+    "/api/open-apis/projects/{project}/easyllms/stream-speech",
+    "/api/open-apis/projects/easyllms/stream-speech",
+    "/api/open-apis/easyllms/stream-speech",
+)
+"""With the project and, as public clients do, without: then the key's default project serves."""
+
+DRAIN_GRACE_S = 3.0
+"""After the drain's deadline: for the last messages and the closing handshakes."""
+
+
+class SocketHub:
+    """Counts, admits and drains the sessions of one server."""
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        limits: SessionLimits,
+        max_sessions: int,
+        compat: CompatConfig,
+        authorise: Callable[[web.Request], Awaitable[Principal]],
+        observe: Callable[[Fact], None],
+    ) -> None:
+        """``observe`` is told every session's facts; it must not raise and not wait."""
+        self._services = services
+        self._limits = limits
+        self._max_sessions = max_sessions
+        self._compat = compat
+        self._authorise = authorise
+        self._observe = observe
+        self._threads = EncodingThreads()
+        self._conversations: set[Conversation] = set()
+        self._resumable: dict[tuple[str, str, str], ResumableSocket] = {}
+        self._tasks = SessionTasks(on_fault=lambda: None)
+        self._admitted = 0
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that are open now."""
+        return self._admitted
+
+    @property
+    def draining(self) -> bool:
+        """Whether new sessions are refused because the server stops."""
+        return self._draining
+
+    def routes(self) -> list[web.RouteDef]:
+        """The WebSocket routes."""
+        return [
+            *(web.get(path, self._speech_chat) for path in SPEECH_CHAT_PATHS),
+            *(web.get(path, self._stream_speech) for path in STREAM_SPEECH_PATHS),
+        ]
+
+    async def drain(self, deadline_s: float) -> None:
+        """Refuse new sessions and end the open ones: idle ones now, others when their turn is over or time is up."""
+        self._draining = True
+        for conversation in self._conversations:
+            conversation.post(DrainRequested(conversation.now_ms + int(deadline_s * 1000)))
+        try:
+            async with asyncio.timeout(deadline_s + DRAIN_GRACE_S):
+                await self._empty.wait()
+        except TimeoutError:
+            for conversation in list(self._conversations):
+                conversation.abort()
+        await self._tasks.close(DRAIN_GRACE_S)
+        self._threads.close()
+
+    # --- speech-chat -------------------------------------------------------------------------------------------
+
+    async def _speech_chat(self, request: web.Request) -> web.StreamResponse:
+        socket = AiohttpSocket(self._limits)
+        try:
+            await self._authorise(request)
+            with self._admission():
+                machine, dialect, cast = self._converse(request.query)
+                response = await socket.open(request)
+                await self._serve(machine, dialect, socket, cast)
+        except AdmissionError as refusal:
+            response = await socket.open(request)
+            await self._refuse(socket, refusal)
+        return response
+
+    def _converse(self, query: Mapping[str, str]) -> tuple[Machine, Dialect, Cast]:
+        services = self._services
+        model = _pick("model", query, services.models)
+        recognizer = _pick("asr_easyllm_id", query, services.recognizers)
+        synthesizer = _pick("tts_easyllm_id", query, services.synthesizers)
+        name = query["model"]
+        pick_voice = _voice_picker(synthesizer)
+        greeting = Greeting(
+            query={key: value for key, value in query.items() if key not in SECRET_PARAMETERS},
+            epoch_s=unix_s(),
+            session_id=secrets.token_hex(8),
+            models=frozenset(services.models),
+            model=name,
+            pick_voice=pick_voice,
+        )
+        defaults = Settings(chat=ChatSettings(model=name), voice=VoiceSettings(voice=pick_voice(VoiceSettings().voice)))
+        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping)
+        dialect = speech_chat.open_dialect(greeting, update_reply=self._compat.chat_update_reply)
+        cast = Cast(
+            recognizer=recognizer,
+            models=lambda wanted: services.models.get(wanted, model),
+            synthesizer=synthesizer,
+            threads=self._threads,
+        )
+        return machine, dialect, cast
+
+    # --- stream-speech -----------------------------------------------------------------------------------------
+
+    async def _stream_speech(self, request: web.Request) -> web.StreamResponse:
+        socket = AiohttpSocket(self._limits)
+        try:
+            principal = await self._authorise(request)
+            options = _stream_options(request.query)
+            if options.session:
+                resumable = self._resume((principal.key_id, principal.project, options.session), request.query)
+                response = await socket.open(request)
+                await resumable.attach(socket, options.received)
+            else:
+                with self._admission():
+                    machine, dialect, cast = self._dictate(request.query)
+                    response = await socket.open(request)
+                    await self._serve(machine, dialect, socket, cast)
+        except AdmissionError as refusal:
+            response = await socket.open(request)
+            await socket.close(self._close_code(refusal), refusal.message)
+        return response
+
+    def _resume(self, name: tuple[str, str, str], query: Mapping[str, str]) -> ResumableSocket:
+        """The session of that name; begun now if there is none. It lives on when its connection is lost."""
+        if name not in self._resumable:
+            served = self._dictate(query)
+            self._admit()
+            socket = ResumableSocket(self._limits.resume_ms, stream_speech.resumed_text)
+            self._resumable[name] = socket
+            _ = self._tasks.spawn(self._serve_resumable(name, socket, served), "resumable-session")
+        return self._resumable[name]
+
+    async def _serve_resumable(
+        self, name: tuple[str, str, str], socket: ResumableSocket, served: tuple[Machine, Dialect, Cast]
+    ) -> None:
+        machine, dialect, cast = served
+        try:
+            await self._serve(machine, dialect, socket, cast)
+        finally:
+            self._dismiss()
+            del self._resumable[name]
+            socket.abort()
+
+    def _dictate(self, query: Mapping[str, str]) -> tuple[Machine, Dialect, Cast]:
+        services = self._services
+        recognizer = _pick("easyllm_id", {"easyllm_id": "default"} | dict(query), services.recognizers)
+        dialect = stream_speech.open_dialect(Greeting(query=query, epoch_s=unix_s()))
+        cast = Cast(
+            recognizer=recognizer,
+            models=lambda _: services.models["default"],
+            synthesizer=services.synthesizers["default"],
+            threads=self._threads,
+        )
+        return Dictation(stream_speech.parse_query(query).input, self._limits), dialect, cast
+
+    # --- both --------------------------------------------------------------------------------------------------
+
+    async def _serve(self, machine: Machine, dialect: Dialect, socket: Socket, cast: Cast) -> None:
+        conversation = Conversation(machine, dialect, socket, cast, limits=self._limits, observe=self._observe)
+        self._conversations.add(conversation)
+        try:
+            await conversation.run()
+        finally:
+            self._conversations.discard(conversation)
+
+    async def _refuse(self, socket: AiohttpSocket, refusal: AdmissionError) -> None:
+        """Tell a refused client why, in the form it waits for. A client that has gone already is not an error."""
+        dialect = speech_chat.open_dialect(Greeting())
+        try:
+            for frame in dialect.encode(Answered(Request.OPEN, refusal.status, refusal.message)):
+                await socket.send(frame)
+            await socket.close(self._close_code(refusal), refusal.message)
+        except ConnectionError:
+            socket.abort()
+
+    def _close_code(self, refusal: AdmissionError) -> int:
+        if refusal.status is not Status.AT_CAPACITY:
+            return 1008
+        return 1012 if self._draining else 1013
+
+    @contextmanager
+    def _admission(self) -> Iterator[None]:
+        """One place among the sessions. Raises ``AdmissionError`` when there is none."""
+        self._admit()
+        try:
+            yield
+        finally:
+            self._dismiss()
+
+    def _admit(self) -> None:
+        if self._draining:
+            raise AdmissionError(Status.AT_CAPACITY, "the server restarts; connect again")
+        if self._admitted >= self._max_sessions:
+            raise AdmissionError(Status.AT_CAPACITY, f"the server holds its {self._max_sessions} sessions already")
+        self._admitted += 1
+        self._empty.clear()
+
+    def _dismiss(self) -> None:
+        self._admitted -= 1
+        if not self._admitted:
+            self._empty.set()
+
+
+def _stream_options(query: Mapping[str, str]) -> stream_speech.StreamOptions:
+    try:
+        return stream_speech.parse_query(query)
+    except RemoteProtocolError as error:
+        raise AdmissionError(error.status, error.message) from None
+
+
+def _pick(parameter: str, query: Mapping[str, str], services: Mapping[str, T]) -> T:
+    name = query.get(parameter, "")
+    if not name:
+        raise AdmissionError(Status.INVALID_PARAMETER, f"{parameter}: is missing")
+    if name not in services:
+        raise AdmissionError(Status.NOT_FOUND, f"{parameter}: there is no service of this name; 'default' exists")
+    return services[name]
+
+
+def _voice_picker(synthesizer: SpeechSynthesizer) -> Callable[[str], str]:
+    voices = synthesizer.voices
+    return lambda wanted: wanted if wanted in voices or not voices else voices[0]
