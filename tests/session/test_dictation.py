@@ -42,7 +42,8 @@ def test_without_heartbeat_silence_ends_it_and_with_heartbeat_it_does_not() -> N
     for heartbeat in (False, True):
         dictation = Dictation(InputSettings(heartbeat=heartbeat))
         dictation.receive(ev.Opened(), 0)
-        now_ms, codes = 0, []
+        now_ms = 0
+        codes: list[int] = []
         while now_ms < 120_000 and not codes:
             now_ms += 100
             codes += closed(dictation.receive(AUDIO, now_ms))
@@ -77,12 +78,13 @@ def test_late_results_are_dropped_and_counted() -> None:
 
 
 def test_everything_that_ends_it_drops_its_stream() -> None:
-    for event, code in [
+    ends: list[tuple[ev.Event, list[int]]] = [
         (ev.WriteStalled("slow"), [1013]),
         (ev.Faulted(), [1011]),
         (ev.DrainRequested(5_000), [1012]),
         (ev.Disconnected(), []),
-    ]:
+    ]
+    for event, code in ends:
         dictation = Dictation()
         dictation.receive(AUDIO, 0)
         effects = dictation.receive(event, 1)

@@ -177,6 +177,8 @@ class World(RuleBasedStateMachine):
                 REACHED[f"late {kind.value}"] += 1
             case ef.Observe(ef.TurnEnded(outcome)):
                 REACHED[f"turn {outcome.value}"] += 1
+            case ef.Observe():
+                pass
 
     def start(self, effect: ef.StartReply) -> None:
         assert effect.reply == len(self.replies) + 1, "reply numbers rise by one and are never used again"
@@ -231,6 +233,8 @@ class World(RuleBasedStateMachine):
             case ef.Recognised():
                 # Promise 5: nothing is told of recognition while a reply is being told.
                 assert not any(not made.stopped and not made.finished for made in self.replies.values())
+            case ef.Answered() | ef.ReplyToolCall() | ef.ErrorReported():
+                pass
 
     # --- the client --------------------------------------------------------------------------------------------
 

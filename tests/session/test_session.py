@@ -6,7 +6,7 @@ from voicechat.session import events as ev
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.vocabulary import InputSettings, Settings, Transcript
+from voicechat.session.vocabulary import InputSettings, Message, Settings, Transcript
 
 AUDIO = ev.AudioReceived(bytes(3200))
 
@@ -54,7 +54,7 @@ def test_a_stale_playback_report_does_not_touch_the_running_reply() -> None:
     assert str(asked[3]["content"]).startswith("One two three four five six"), "4 of 5 seconds were heard"
 
 
-def replying_messages(session: Session, stream: int, at_ms: int) -> tuple[ef.Message, ...]:
+def replying_messages(session: Session, stream: int, at_ms: int) -> tuple[Message, ...]:
     session.receive(AUDIO, at_ms)
     session.receive(ev.Transcribed(stream, Transcript("next", 0, 100)), at_ms)
     session.receive(ev.CompleteRequested(), at_ms)

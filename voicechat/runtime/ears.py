@@ -134,7 +134,7 @@ class Ears:
             async with closing(results):
                 while (transcript := await next_item(results, None, "")) is not None:
                     self._note(stream, transcript)
-                    self._post(Transcribed(stream.number, _shifted(transcript, stream.offset_ms)))
+                    self._post(Transcribed(stream.number, shifted(transcript, stream.offset_ms)))
         except ProviderError as failure:
             message = f"speech recognition failed: {failure.kind.value}"
             self._post(RecognitionFailed(stream.number, Status.ASR_FAILED, message, failure.retryable))
@@ -204,7 +204,7 @@ class Ears:
             self._room.clear()
 
 
-def _shifted(transcript: Transcript, by_ms: int) -> Transcript:
+def shifted(transcript: Transcript, by_ms: int) -> Transcript:
     """Move stream time to the connection's time line."""
     if by_ms == 0:
         return transcript

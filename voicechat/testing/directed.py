@@ -1,0 +1,244 @@
+"""Providers that say exactly what they are told, when they are told; and golden transcripts played on a real runtime.
+
+What a transcript puts into the mouths of recogniser, model and synthesiser reaches the session through the runtime's
+own streams, turns and outbox. Times are virtual (``VirtualTimeLoop``).
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeVar
+
+from voicechat.audio.encode import Encoder
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.interfaces import (
+    AudioChunk,
+    ChatRequest,
+    RecognitionOptions,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+    VoiceOptions,
+)
+from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.ears import shifted
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.session.events import DrainRequested, Transcribed
+from voicechat.session.vocabulary import Transcript
+from voicechat.testing.socket import MemorySocket
+from voicechat.testing.transcripts import (
+    AUDIO_RATE_HZ,
+    GoldenTranscript,
+    Line,
+    client_frame,
+    normalised,
+    open_machine,
+    recognition_event,
+)
+
+T = TypeVar("T")
+
+_Told = asyncio.Queue[T | ProviderError | None]
+
+
+async def _as_told(told: "_Told[T]") -> AsyncIterator[T]:
+    """Give what comes out of the queue: None ends, an error is raised."""
+    while (item := await told.get()) is not None:
+        if isinstance(item, ProviderError):
+            raise item
+        yield item
+
+
+class DirectedRecognizer:
+    """Stream N, counted from 1, gives what is put into ``told[N]``. ``opened`` is called with N when it begins."""
+
+    def __init__(self, opened: Callable[[int], None] = lambda stream: None) -> None:
+        self.told: defaultdict[int, _Told[Transcript]] = defaultdict(asyncio.Queue)
+        self._on_open = opened
+        self._opened = 0
+
+    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        """See ``SpeechRecognizer``. The audio is left unread."""
+        self._opened += 1
+        self._on_open(self._opened)
+        return _as_told(self.told[self._opened])
+
+
+class DirectedModel:
+    """Reply N, counted from 1, gives what is put into ``told[N]``."""
+
+    def __init__(self) -> None:
+        self.told: defaultdict[int, _Told[ReplyPart]] = defaultdict(asyncio.Queue)
+        self.requests: list[ChatRequest] = []
+
+    def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        """See ``ChatModel``."""
+        self.requests.append(request)
+        return _as_told(self.told[len(self.requests)])
+
+
+class DirectedSynthesizer:
+    """Sentence S of reply N gives what is put into ``told[N, S]``."""
+
+    def __init__(self, model: DirectedModel) -> None:
+        self.told: defaultdict[tuple[int, int], _Told[AudioChunk]] = defaultdict(asyncio.Queue)
+        self._model = model
+        self._sentences: defaultdict[int, int] = defaultdict(int)
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """See ``SpeechSynthesizer``."""
+        return ("directed",)
+
+    def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+        """See ``SpeechSynthesizer``."""
+        reply = len(self._model.requests)
+        sentence = self._sentences[reply]
+        self._sentences[reply] += 1
+        return _as_told(self.told[reply, sentence])
+
+
+class BareSamples(EncodingThreads):
+    """Encodes nothing, so that a transcript's audio can be measured whatever format it asked for, without threads."""
+
+    async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int) -> bytes:
+        """Give the samples back, but for the padding that only an encoder needs."""
+        return pcm if any(pcm) else b""
+
+    async def finish(self, encoder: Encoder) -> bytes:
+        """Nothing is held back."""
+        return b""
+
+
+async def play_on_runtime(golden: GoldenTranscript) -> list[Line]:
+    """Play what happens against a conversation of its own; return what followed, without times, audio joined."""
+    player = _RuntimePlayer(golden)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(player.conversation.run())
+        for line in golden.stimuli:
+            await player.wait_until(int(line["at_ms"]))
+            player.do(line)
+            await asyncio.sleep(0)
+        player.socket.vanish()
+        await running
+    return player.followed
+
+
+class _RuntimePlayer:
+    def __init__(self, golden: GoldenTranscript) -> None:
+        machine, dialect = open_machine(golden)
+        self.socket = MemorySocket(answers_pings=False)
+        self._recognizer, self._model = DirectedRecognizer(self._note_stream), DirectedModel()
+        self._synthesizer = DirectedSynthesizer(self._model)
+        cast = Cast(
+            recognizer=self._recognizer,
+            models=lambda _: self._model,
+            synthesizer=self._synthesizer,
+            threads=BareSamples(),
+        )
+        self.conversation = Conversation(
+            machine, dialect, self.socket, cast, limits=golden.limits, observe=lambda fact: None
+        )
+        self._last_done = _last_done(golden)
+        self._began_s = asyncio.get_running_loop().time()
+        self._audio_ms = 0
+        self._last_frame_ms = 0
+        self._stream_began_ms: dict[int, int] = {}
+
+    @property
+    def followed(self) -> list[Line]:
+        """What the server sent, in the form of ``in_order``."""
+        lines: list[Line] = [{"server": normalised(sent.frame)} for sent in self.socket.sent]
+        if self.socket.closed_with is not None:
+            lines.append({"close": self.socket.closed_with[0]})
+        return in_order(lines)
+
+    async def wait_until(self, at_ms: int) -> None:
+        """Let virtual time pass, and a moment more for what happens at that very time."""
+        delay_s = self._began_s + at_ms / 1000 - asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, delay_s))
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    def do(self, line: Line) -> None:
+        """Let one line happen."""
+        frame = client_frame(line)
+        if frame is not None:
+            self._last_frame_ms = int(line.get("client_audio_ms", 0)) or self._last_frame_ms
+            self._audio_ms += int(line.get("client_audio_ms", 0))
+            self.socket.say(frame)
+        elif "asr" in line:
+            self._hear(line["asr"])
+        elif "llm" in line:
+            self._think(line["llm"])
+        elif "tts" in line:
+            self._speak(line["tts"])
+        elif "server_drain_ms" in line:
+            deadline_ms = self.conversation.now_ms + int(line["server_drain_ms"])
+            self.conversation.post(DrainRequested(deadline_ms))
+        elif "disconnect" in line:
+            self.socket.vanish()
+
+    def _note_stream(self, stream: int) -> None:
+        self._stream_began_ms[stream] = self._audio_ms - self._last_frame_ms
+
+    def _hear(self, said: Mapping[str, Any]) -> None:
+        told = self._recognizer.told[int(said["stream"])]
+        event = recognition_event(said)
+        if isinstance(event, Transcribed):
+            # A transcript tells the connection's times, a recogniser those of its own stream.
+            told.put_nowait(shifted(event.transcript, -self._stream_began_ms.get(event.stream, 0)))
+        else:
+            told.put_nowait(_failure(said) if "failed" in said else None)
+
+    def _think(self, said: Mapping[str, Any]) -> None:
+        told = self._model.told[int(said["reply"])]
+        if "failed" in said:
+            told.put_nowait(_failure(said))
+        elif "finish" in said:
+            told.put_nowait(ReplyFinished(said["finish"]))
+            told.put_nowait(None)
+        else:
+            told.put_nowait(TextDelta(said["text"]))
+
+    def _speak(self, said: Mapping[str, Any]) -> None:
+        reply = int(said["reply"])
+        sentence = int(said.get("sentence", self._last_done.get(reply, 0)))
+        told = self._synthesizer.told[reply, sentence]
+        if "failed" in said:
+            told.put_nowait(_failure(said))
+        elif said.get("ended"):
+            told.put_nowait(None)
+        elif said.get("done"):
+            # The runtime ends a reply's audio with its last sentence; a transcript names the two apart.
+            if sentence != self._last_done.get(reply):
+                told.put_nowait(None)
+        else:
+            samples = int(said["audio_ms"]) * AUDIO_RATE_HZ // 1000
+            told.put_nowait(AudioChunk(b"\x01\x01" * samples, AUDIO_RATE_HZ))
+
+
+def in_order(lines: list[Line]) -> list[Line]:
+    """Lines without their times and without the model's part, a reply's audio joined while nothing is in between."""
+    joined: list[Line] = []
+    for line in lines:
+        if "model_asked" in line:
+            continue
+        timeless = {key: value for key, value in line.items() if key != "at_ms"}
+        message, last = timeless.get("server"), joined[-1].get("server") if joined else None
+        if message and last and "audio_ms" in message and "audio_ms" in last:
+            joined[-1] = {"server": {**last, "audio_ms": last["audio_ms"] + message["audio_ms"]}}
+        else:
+            joined.append(timeless)
+    return joined
+
+
+def _last_done(golden: GoldenTranscript) -> dict[int, int]:
+    """Per reply, its last sentence."""
+    said = [line["tts"] for line in golden.stimuli if "tts" in line]
+    return {int(line["reply"]): int(line["sentence"]) for line in said if line.get("done")}
+
+
+def _failure(said: Mapping[str, Any]) -> ProviderError:
+    kind = FailureKind.CONNECTIVITY if said.get("retryable") else FailureKind.BROKEN
+    return ProviderError("directed", kind, "as the transcript says")
