@@ -33,7 +33,7 @@ from voicechat.session.effects import (
     StartReply,
     StopReply,
 )
-from voicechat.session.events import Disconnected, Event, Faulted, Opened, PongReceived, Ticked
+from voicechat.session.events import AudioReceived, Disconnected, Event, Faulted, Opened, PongReceived, Ticked
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.vocabulary import InputSettings
@@ -45,6 +45,8 @@ RELEASE_S = 1.0
 """Within so long after the end of a session everything of it is released (contract)."""
 HELD_MS = 10_000
 """Paced audio that waits for its time; past it the synthesiser waits too."""
+SLICE_BYTES = 64 * 1024
+"""Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen times as long."""
 FRAMES_IN_A_ROW = 8
 """Frames of one client that are taken before the other sessions get their turn."""
 
@@ -214,12 +216,21 @@ class Conversation:
                 self.post(PongReceived())
                 continue
             for event in self._dialect.decode(frame):
-                self.post(event)
+                await self._take(event)
             await self._ears.room()
             taken += 1
             if taken % FRAMES_IN_A_ROW == 0:
                 await asyncio.sleep(0)
         self.post(Disconnected())
+
+    async def _take(self, event: Event) -> None:
+        """Post an event; a long frame of audio in slices, so that decoding it does not hold up the other sessions."""
+        if not isinstance(event, AudioReceived) or len(event.payload) <= SLICE_BYTES:
+            self.post(event)
+            return
+        for start in range(0, len(event.payload), SLICE_BYTES):
+            self.post(AudioReceived(event.payload[start : start + SLICE_BYTES]))
+            await asyncio.sleep(0)
 
     async def _keep_alive(self) -> None:
         while True:

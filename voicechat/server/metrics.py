@@ -9,7 +9,7 @@ from typing import assert_never
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from voicechat.session.effects import Fact, LateDropped, TurnEnded
+from voicechat.session.effects import Fact, LateDropped, SessionClosed, SessionRefused, TurnEnded
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_PERIOD_S = 0.25
@@ -28,6 +28,8 @@ class Metrics:
         self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=registry)
         self._turns = Counter("voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry)
         self._late = Counter("voicechat_late_dropped", "Late results dropped", ["kind"], registry=registry)
+        self._closed = Counter("voicechat_closed", "Sessions that the server closed", ["code"], registry=registry)
+        self._refused = Counter("voicechat_refused", "Clients not admitted", ["status"], registry=registry)
         self._lag = Gauge("voicechat_loop_lag_seconds", "Worst event loop lag of the last 10 s", registry=registry)
         self._transcript = self._latency("transcript", "last recognition result")
         self._first_text = self._latency("first_text", "first piece of text")
@@ -51,6 +53,10 @@ class Metrics:
                 _observe_ms(self._first_audio, first_audio_ms)
             case LateDropped(kind):
                 self._late.labels(kind.value).inc()
+            case SessionClosed(code):
+                self._closed.labels(str(code)).inc()
+            case SessionRefused(status):
+                self._refused.labels(str(int(status))).inc()
             case _:
                 assert_never(fact)
 

@@ -21,7 +21,7 @@ from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth import SECRET_PARAMETERS, Principal
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.dictation import Dictation
-from voicechat.session.effects import Answered, Fact, Request
+from voicechat.session.effects import Answered, Fact, Request, SessionRefused
 from voicechat.session.events import DrainRequested
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
@@ -119,8 +119,7 @@ class SocketHub:
                 response = await socket.open(request)
                 await self._serve(machine, dialect, socket, cast)
         except AdmissionError as refusal:
-            response = await socket.open(request)
-            await self._refuse(socket, refusal)
+            return await self._refuse(request, refusal, speech_chat.open_dialect(Greeting()))
         return response
 
     def _converse(self, query: Mapping[str, str]) -> tuple[Machine, Dialect, Cast]:
@@ -166,8 +165,7 @@ class SocketHub:
                     response = await socket.open(request)
                     await self._serve(machine, dialect, socket, cast)
         except AdmissionError as refusal:
-            response = await socket.open(request)
-            await socket.close(self._close_code(refusal), refusal.message)
+            return await self._refuse(request, refusal, stream_speech.open_dialect(Greeting()))
         return response
 
     def _resume(self, name: tuple[str, str, str], query: Mapping[str, str]) -> ResumableSocket:
@@ -213,15 +211,24 @@ class SocketHub:
         finally:
             self._conversations.discard(conversation)
 
-    async def _refuse(self, socket: AiohttpSocket, refusal: AdmissionError) -> None:
-        """Tell a refused client why, in the form it waits for. A client that has gone already is not an error."""
-        dialect = speech_chat.open_dialect(Greeting())
+    async def _refuse(self, request: web.Request, refusal: AdmissionError, dialect: Dialect) -> web.StreamResponse:
+        """Tell a refused client why, in the form it waits for: a browser cannot read what comes before the upgrade.
+
+        A request that is no upgrade gets its answer as HTTP. A client that has gone already is not an error.
+        """
+        self._observe(SessionRefused(refusal.status))
+        if not web.WebSocketResponse().can_prepare(request):
+            raise refusal
+        socket = AiohttpSocket(self._limits)
+        response = await socket.open(request)
         try:
-            for frame in dialect.encode(Answered(Request.OPEN, refusal.status, refusal.message)):
-                await socket.send(frame)
-            await socket.close(self._close_code(refusal), refusal.message)
-        except ConnectionError:
+            async with asyncio.timeout(self._limits.close_ms / 1000):
+                for frame in dialect.encode(Answered(Request.OPEN, refusal.status, refusal.message)):
+                    await socket.send(frame)
+                await socket.close(self._close_code(refusal), refusal.message)
+        except (ConnectionError, TimeoutError):
             socket.abort()
+        return response
 
     def _close_code(self, refusal: AdmissionError) -> int:
         if refusal.status is not Status.AT_CAPACITY:

@@ -11,6 +11,7 @@ from voicechat.session.effects import (
     Observe,
     Request,
     Send,
+    SessionClosed,
 )
 from voicechat.session.hearing import Hearing
 from voicechat.session.limits import SessionLimits
@@ -121,7 +122,7 @@ class Dictation:
     def _close(self, code: int, reason: str = "") -> list[Effect]:
         self._closed = True
         dropped = [*self._hearing.drop_awaited(), *self._hearing.drop_gathering()]
-        return [*dropped, Close(code, reason)]
+        return [*dropped, Close(code, reason), Observe(SessionClosed(code))]
 
 
 _CLIENTS_FAULT = frozenset({Status.UNDECODABLE_AUDIO, Status.UNSUPPORTED_FORMAT, Status.TOO_LARGE})

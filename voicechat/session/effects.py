@@ -236,7 +236,21 @@ class TurnEnded:
     first_audio_ms: int | None
 
 
-Fact: TypeAlias = LateDropped | TurnEnded
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """Fact: the server closed a session, with this WebSocket code."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRefused:
+    """Fact: a client was not admitted."""
+
+    status: Status
+
+
+Fact: TypeAlias = LateDropped | TurnEnded | SessionClosed | SessionRefused
 
 
 @dataclass(frozen=True, slots=True)

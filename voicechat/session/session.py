@@ -20,6 +20,7 @@ from voicechat.session.effects import (
     Outcome,
     Request,
     Send,
+    SessionClosed,
     SkipAudio,
     StartReply,
     StopReply,
@@ -443,7 +444,7 @@ class Session:
             self._end_turn(Outcome.FAILED)
         self._effects += self._hearing.drop_gathering()
         self._report(status, message)
-        self._effects.append(Close(code, message))
+        self._effects += [Close(code, message), Observe(SessionClosed(code))]
         self.state = State.CLOSED
 
     def _on_tick(self) -> None:

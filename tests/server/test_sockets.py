@@ -1,0 +1,208 @@
+"""The WebSocket routes over real sockets: who is admitted, what refusals look like, how a server drains."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from voicechat.config import CompatConfig
+from voicechat.errors import AdmissionError, Status
+from voicechat.runtime.services import Services
+from voicechat.server.app import build_app
+from voicechat.server.auth import Principal, request_key
+from voicechat.server.listener import listening
+from voicechat.server.sockets import SPEECH_CHAT_PATHS, STREAM_SPEECH_PATHS, SocketHub
+from voicechat.session.effects import Fact, SessionRefused
+from voicechat.session.limits import SessionLimits
+from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+
+pytestmark = pytest.mark.real_time
+
+AUDIO_100_MS = bytes(3200)
+CHAT = "/api/open-apis/projects/p/chat/speech-chat"
+STREAM = "/api/open-apis/projects/p/easyllms/stream-speech"
+GOOD = {"token": "Bearer k", "model": "default", "asr_easyllm_id": "default", "tts_easyllm_id": "default"}
+
+
+class Server:
+    def __init__(self, hub: SocketHub, port: int, facts: list[Fact], recognizer: ScriptedRecognizer) -> None:
+        self.hub, self.port, self.facts, self.recognizer = hub, port, facts, recognizer
+
+    def url(self, path: str, **query: str) -> str:
+        pairs = "&".join(f"{name}={value.replace(' ', '%20')}" for name, value in query.items())
+        return f"ws://127.0.0.1:{self.port}{path}?{pairs}"
+
+    def chat(self, **changes: str) -> Any:
+        return connect(self.url(CHAT, **{**GOOD, **changes}))
+
+
+@asynccontextmanager
+async def server(max_sessions: int = 10, limits: SessionLimits | None = None) -> AsyncIterator[Server]:
+    async def authorise(request: aiohttp.web.Request) -> Principal:
+        if request_key(request) != "k":
+            raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
+        return Principal("id")
+
+    facts: list[Fact] = []
+    recognizer = ScriptedRecognizer(texts=("one two three",), word_ms=100)
+    services = Services(
+        {"default": recognizer}, {"default": ScriptedModel(delta_ms=50)}, {"default": ScriptedSynthesizer()}
+    )
+    hub = SocketHub(
+        services,
+        limits=limits or SessionLimits(),
+        max_sessions=max_sessions,
+        compat=CompatConfig(),
+        authorise=authorise,
+        observe=facts.append,
+    )
+    async with listening(build_app(hub.routes()), "127.0.0.1", 0) as port:
+        try:
+            yield Server(hub, port, facts, recognizer)
+        finally:
+            await hub.drain(0)
+    assert hub.sessions == 0
+    assert recognizer.open == 0
+
+
+async def told(client: ClientConnection) -> dict[str, Any]:
+    async with asyncio.timeout(5):
+        message: dict[str, Any] = json.loads(await client.recv())
+    return message
+
+
+async def closed(client: ClientConnection) -> tuple[int, str]:
+    async with asyncio.timeout(5):
+        await client.wait_closed()
+    return client.close_code or 0, client.close_reason or ""
+
+
+async def until(client: ClientConnection, event_type: str) -> dict[str, Any]:
+    while (message := await told(client)).get("event_type") != event_type:
+        pass
+    return message
+
+
+@pytest.mark.parametrize("path", SPEECH_CHAT_PATHS)
+async def test_the_conversation_is_routed_with_and_without_a_project(path: str) -> None:
+    async with server() as running, connect(running.url(path.format(project="p"), **GOOD)) as client:
+        assert await told(client) == {"status": 0, "message": "", "event_type": "chat.created"}
+
+
+@pytest.mark.parametrize("path", STREAM_SPEECH_PATHS)
+async def test_recognition_is_routed_with_and_without_a_project(path: str) -> None:
+    async with server() as running, connect(running.url(path.format(project="p"), apikey="k")) as client:
+        assert await told(client) == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "names"),
+    [
+        ({"token": "Bearer wrong"}, 40101, "token"),
+        ({"token": ""}, 40101, "token"),
+        ({"model": ""}, 40003, "model"),
+        ({"model": "gpt-9"}, 40401, "model"),
+        ({"asr_easyllm_id": "nope"}, 40401, "asr_easyllm_id"),
+        ({"tts_easyllm_id": ""}, 40003, "tts_easyllm_id"),
+    ],
+)
+async def test_a_refusal_is_told_after_the_upgrade(changes: dict[str, str], status: int, names: str) -> None:
+    async with server() as running:
+        async with running.chat(**changes) as client:
+            answer = await told(client)
+            assert (answer["event_type"], answer["status"]) == ("chat.created", status)
+            assert answer["message"].startswith(names)
+            assert (await closed(client))[0] == 1008
+        assert running.facts == [SessionRefused(Status(status))]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({"apikey": "wrong"}, "token"),
+        ({"apikey": "k", "easyllm_id": "nope"}, "easyllm_id"),
+        ({"apikey": "k", "sample_rate": "12"}, "sample_rate"),
+        ({"apikey": "k", "format": "midi"}, "format"),
+    ],
+)
+async def test_recognition_is_refused_by_closing_with_a_reason(query: dict[str, str], names: str) -> None:
+    async with server() as running, connect(running.url(STREAM, **query)) as client:
+        code, reason = await closed(client)
+        assert code == 1008
+        assert names in reason
+
+
+async def test_a_request_that_is_no_upgrade_is_answered_as_http() -> None:
+    async with server() as running, aiohttp.ClientSession() as http:
+        url = running.url(CHAT, token="wrong").replace("ws:", "http:")
+        async with http.get(url) as answer:
+            assert answer.status == 401
+            assert (await answer.json())["status"] == 40101
+
+
+async def test_at_capacity_newcomers_are_refused_and_a_free_place_is_given_again() -> None:
+    async with server(max_sessions=1) as running:
+        async with running.chat() as first:
+            await told(first)
+            async with running.chat() as second:
+                assert (await told(second))["status"] == 50301
+                assert (await closed(second))[0] == 1013
+        async with running.chat() as third:
+            assert (await told(third))["status"] in (0, 50301)
+
+
+async def test_a_drain_lets_a_turn_end_and_closes_the_idle_at_once() -> None:
+    async with server() as running, running.chat() as idle, running.chat() as busy:
+        await told(idle)
+        await told(busy)
+        await busy.send(AUDIO_100_MS * 3)
+        await busy.send('{"event_type":"input_audio_buffer.complete"}')
+        await until(busy, "input_audio_buffer.completed")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(running.hub.drain(5))
+            assert (await closed(idle))[0] == 1012
+            await until(busy, "conversation.chat.completed")
+            assert (await closed(busy))[0] == 1012
+        async with running.chat() as late:
+            assert (await told(late))["status"] == 50301
+            assert (await closed(late))[0] == 1012
+
+
+async def test_bye_flushes_the_last_result() -> None:
+    async with server() as running, connect(running.url(STREAM, apikey="k")) as client:
+        await told(client)
+        await client.send(AUDIO_100_MS)
+        await client.send("BYE")
+        results = [json.loads(message) async for message in client]
+        assert results[-1]["text"] == "one two three"
+        assert results[-1]["is_sentence_end"]
+        assert client.close_code == 1000
+
+
+async def test_a_recognition_stream_survives_its_connection() -> None:
+    async with server() as running:
+        url = running.url(STREAM, apikey="k", session="s1")
+        async with connect(url) as client:
+            assert await told(client) == {"status": "ok", "offset": 0}
+            await client.send(AUDIO_100_MS)
+            assert (await told(client))["number"] == 1
+            client.transport.abort()
+        async with connect(url + "&received=1") as client:
+            assert await told(client) == {"status": "ok", "offset": len(AUDIO_100_MS)}
+            await client.send(AUDIO_100_MS)
+            assert (await told(client))["number"] == 2
+            await client.send("BYE")
+            assert (await closed(client))[0] == 1000
+        assert running.recognizer.heard_ms == [200]
+
+
+async def test_a_message_over_the_limit_closes_with_1009() -> None:
+    async with server() as running, running.chat() as client:
+        await told(client)
+        await client.send(bytes(SessionLimits().frame_bytes + 1))
+        assert (await closed(client))[0] == 1009

@@ -1,0 +1,181 @@
+"""From a client's audio frames to what recognisers are given: s16le mono 16 kHz.
+
+Decoders do no I/O and may be fed frames cut anywhere. For any bytes whatever they raise ``RemoteProtocolError`` or
+nothing, and they keep no more than a header's worth of them.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, assert_never
+
+from voicechat.audio.formats import InputContainer, InputFormat
+from voicechat.audio.resample import RateConverter
+from voicechat.audio.riff import SIGNATURE_BYTES, HeaderParser, may_be_clip
+from voicechat.audio.samples import SampleEncoding, SampleLayout, to_mono_s16
+from voicechat.errors import RemoteProtocolError, Status
+
+DECODED_RATE_HZ = 16000
+MAX_CLIPS_PER_FRAME = 16
+"""A frame made of headers must not occupy the event loop."""
+MAX_RATE_CHANGES = 16
+"""Of one stream. Each opens a resampler: less than a millisecond at the usual rates, 13 at the worst (191999 Hz)."""
+
+
+class Decoder(Protocol):
+    """One stream of a client's audio."""
+
+    def decode(self, frame: bytes) -> bytes:
+        """Decode the next frame to s16le mono 16 kHz; perhaps nothing yet.
+
+        Raises ``RemoteProtocolError`` for audio that cannot be decoded; decoding may go on with the next frame.
+        """
+
+    def finish(self) -> bytes:
+        """Return what is still held back. Never raises."""
+
+
+def open_decoder(audio_format: InputFormat) -> Decoder:
+    """Make the decoder for what a client declared."""
+    match audio_format.container:
+        case InputContainer.PCM:
+            return PcmDecoder(audio_format.rate_hz)
+        case InputContainer.WAV:
+            return WavDecoder(audio_format.rate_hz)
+        case _:
+            assert_never(audio_format.container)
+
+
+class PcmDecoder:
+    """Bare s16le mono samples; an odd byte is carried into the next frame."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._converter = RateConverter(DECODED_RATE_HZ)
+
+    def decode(self, frame: bytes) -> bytes:
+        """See ``Decoder.decode``. Raises nothing: any bytes are samples."""
+        return self._converter.push(frame, self._rate_hz)
+
+    def finish(self) -> bytes:
+        """See ``Decoder.finish``."""
+        return self._converter.finish()
+
+
+class WavDecoder:
+    """WAV clips one after the other, or, as stock clients send under this name, bare samples.
+
+    What begins with ``RIFF....WAVE`` is a clip, looked for in three places: at the start, where a clip's declared size
+    ends, and at the start of every frame (a clip whose header promised more than came). What is no clip at the start is
+    s16le mono at the declared rate. What follows a clip without being one goes on in that clip's own encoding (a header
+    that promised less than came, or a size of 0), apart from the chunks that the clip's RIFF size covers, which are
+    skipped.
+
+    After a header that cannot be used everything up to the next clip is dropped: one error for each bad clip.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        """``rate_hz`` holds until a clip names its own."""
+        self._rate_hz = rate_hz
+        self._layout = SampleLayout(SampleEncoding.S16, 1)
+        self._converter = RateConverter(DECODED_RATE_HZ)
+        self._decoded: list[bytes] = []
+        # A plain function: a bound method would tie the decoder into a reference cycle.
+        self._take: Callable[[WavDecoder, bytes], bytes] = WavDecoder._take_start
+        self._start = b""
+        self._header = HeaderParser()
+        self._samples_left_bytes: int | None = None
+        self._trailing_bytes = 0
+        self._cut_sample = b""
+        self._clips_begun = 0
+        self._rate_changes = 0
+
+    def decode(self, frame: bytes) -> bytes:
+        """See ``Decoder.decode``. Samples decoded before an error are returned by the next call."""
+        self._clips_begun = 0
+        if len(frame) >= SIGNATURE_BYTES and may_be_clip(frame):
+            self._expect_start(trailing_bytes=0)
+        rest = frame
+        try:
+            while rest:  # each part takes some of it, or all
+                rest = self._take(self, rest)
+        except RemoteProtocolError:
+            self._take = WavDecoder._drop
+            raise
+        return self._flush()
+
+    def finish(self) -> bytes:
+        """See ``Decoder.finish``. A clip that ends within its header gives nothing."""
+        if self._take is WavDecoder._take_start:
+            self._take_samples(self._start)
+        self._decoded.append(self._converter.finish())
+        return self._flush()
+
+    def _flush(self) -> bytes:
+        decoded, self._decoded = self._decoded, []
+        return decoded[0] if len(decoded) == 1 else b"".join(decoded)
+
+    def _expect_start(self, trailing_bytes: int) -> None:
+        self._take = WavDecoder._take_start
+        self._start = self._cut_sample = b""
+        self._trailing_bytes = trailing_bytes
+        self._samples_left_bytes = None
+
+    # Each of these takes some of what has come, and returns the rest for its successor.
+
+    def _take_start(self, data: bytes) -> bytes:
+        start = self._start + data
+        if may_be_clip(start):
+            if len(start) < SIGNATURE_BYTES:
+                self._start = start
+                return b""
+            self._clips_begun += 1
+            if self._clips_begun > MAX_CLIPS_PER_FRAME:
+                raise RemoteProtocolError(
+                    Status.UNDECODABLE_AUDIO, f"wav: more than {MAX_CLIPS_PER_FRAME} clips in one frame"
+                )
+            self._header = HeaderParser()
+            self._take = WavDecoder._take_header
+        else:
+            self._take = WavDecoder._take_trailer if self._trailing_bytes else WavDecoder._take_samples
+        self._start = b""
+        return start
+
+    def _take_header(self, data: bytes) -> bytes:
+        parsed = self._header.push(data)
+        if parsed is None:
+            return b""
+        header, rest = parsed
+        self._rate_changes += header.rate_hz != self._rate_hz
+        if self._rate_changes > MAX_RATE_CHANGES:
+            raise RemoteProtocolError(
+                Status.UNDECODABLE_AUDIO, f"wav: the sample rate changed more than {MAX_RATE_CHANGES} times"
+            )
+        self._rate_hz, self._layout = header.rate_hz, header.layout
+        self._samples_left_bytes, self._trailing_bytes = header.data_bytes, header.trailing_bytes
+        self._take = WavDecoder._take_samples
+        return rest
+
+    def _take_samples(self, data: bytes) -> bytes:
+        mine, rest = data, b""
+        if self._samples_left_bytes is not None:
+            mine, rest = data[: self._samples_left_bytes], data[self._samples_left_bytes :]
+            self._samples_left_bytes -= len(mine)
+        samples = self._cut_sample + mine if self._cut_sample else mine
+        whole_bytes = len(samples) - len(samples) % self._layout.frame_bytes
+        self._cut_sample = samples[whole_bytes:]
+        if whole_bytes:
+            mono = to_mono_s16(samples[:whole_bytes], self._layout)
+            self._decoded.append(self._converter.push(mono, self._rate_hz))
+        if self._samples_left_bytes == 0:
+            self._expect_start(self._trailing_bytes)
+        return rest
+
+    def _take_trailer(self, data: bytes) -> bytes:
+        skipped, rest = data[: self._trailing_bytes], data[self._trailing_bytes :]
+        if len(skipped) == self._trailing_bytes:
+            self._expect_start(trailing_bytes=0)
+        else:
+            self._trailing_bytes -= len(skipped)
+        return rest
+
+    def _drop(self, data: bytes) -> bytes:
+        return b""

@@ -1,0 +1,125 @@
+"""From a synthesiser's samples to one continuous encoded stream per reply."""
+
+import math
+from typing import Protocol, assert_never
+
+import av
+
+from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Container, OutputFormat
+from voicechat.audio.resample import RateConverter, resampling_delay_ms
+from voicechat.audio.wav import wav_header
+
+# What lies between a sample going into LAME and coming out of a decoder: LAME's 576 and the decoder's 529 (LAME's
+# "Technical FAQ", encoder and decoder delay).
+_MP3_DELAY_SAMPLES = 576 + 529
+
+
+class Encoder(Protocol):
+    """One reply's audio. Calls must not overlap, but may come from different threads."""
+
+    @property
+    def heavy(self) -> bool:
+        """Whether ``encode`` and ``finish`` compute for milliseconds. Then call them in a thread: they free the GIL."""
+
+    @property
+    def held_back_ms(self) -> int:
+        """How much audio at most waits inside until more comes.
+
+        Whoever wants a sentence's end out before the next sentence exists pads it with that much silence.
+        """
+
+    def encode(self, pcm: bytes, rate_hz: int) -> bytes:
+        """Encode the next s16le mono samples, at any rate from 8000 to 192000 Hz; perhaps nothing is ready yet.
+
+        Raises ``ValueError`` for another rate.
+        """
+
+    def finish(self) -> bytes:
+        """Return the stream's end. The encoder is of no use afterwards."""
+
+
+def open_encoder(audio_format: OutputFormat) -> Encoder:
+    """Make the encoder of one reply; takes less than a millisecond."""
+    match audio_format.container:
+        case Container.PCM:
+            return SampleEncoder(audio_format.rate_hz)
+        case Container.WAV:
+            return SampleEncoder(audio_format.rate_hz, header=wav_header(audio_format.rate_hz, None))
+        case Container.MP3:
+            assert audio_format.bitrate_bps is not None, "an MP3 format has a bit rate"
+            return Mp3Encoder(audio_format.rate_hz, audio_format.bitrate_bps)
+        case _:
+            assert_never(audio_format.container)
+
+
+class SampleEncoder:
+    """Bare samples, after ``header`` if there is one; nothing at all when no audio comes."""
+
+    heavy = False
+
+    def __init__(self, rate_hz: int, header: bytes = b"") -> None:
+        self.held_back_ms = _conversion_delay_ms(rate_hz)
+        self._converter = RateConverter(rate_hz)
+        self._header = header
+
+    def encode(self, pcm: bytes, rate_hz: int) -> bytes:
+        """See ``Encoder.encode``."""
+        return self._headed(self._converter.push(pcm, rate_hz))
+
+    def finish(self) -> bytes:
+        """See ``Encoder.finish``."""
+        return self._headed(self._converter.finish())
+
+    def _headed(self, samples: bytes) -> bytes:
+        if not self._header or not samples:
+            return samples
+        header, self._header = self._header, b""
+        return header + samples
+
+
+class Mp3Encoder:
+    """MPEG audio layer III at a constant bit rate, by LAME.
+
+    Bare frames, without a Xing or LAME header frame: its counts cannot be known in a stream. The bit reservoir is off:
+    each frame can then be decoded wherever a client cuts the stream, and what LAME holds back is the same two frames at
+    every bit rate (with it, 1 to 6 frames more). LAME lowers the level by 5 % against clipping.
+
+    Measured at 22.05 kHz: 4 to 10 ms of CPU per second of audio.
+    """
+
+    heavy = True
+
+    def __init__(self, rate_hz: int, bitrate_bps: int) -> None:
+        codec = av.CodecContext.create("libmp3lame", "w")
+        codec.sample_rate = rate_hz
+        codec.layout = "mono"
+        codec.format = "s16p"
+        codec.bit_rate = bitrate_bps
+        codec.options = {"compression_level": "7", "reservoir": "0"}
+        codec.open()
+        held_back_samples = _MP3_DELAY_SAMPLES + 2 * codec.frame_size - 1
+        self.held_back_ms = _conversion_delay_ms(rate_hz) + math.ceil(1000 * held_back_samples / rate_hz)
+        self._codec = codec
+        self._rate_hz = rate_hz
+        self._converter = RateConverter(rate_hz)
+
+    def encode(self, pcm: bytes, rate_hz: int) -> bytes:
+        """See ``Encoder.encode``."""
+        return self._encode_samples(self._converter.push(pcm, rate_hz))
+
+    def finish(self) -> bytes:
+        """See ``Encoder.finish``."""
+        return self._encode_samples(self._converter.finish()) + b"".join(map(bytes, self._codec.encode(None)))
+
+    def _encode_samples(self, samples: bytes) -> bytes:
+        if not samples:
+            return b""
+        frame = av.AudioFrame("s16p", "mono", len(samples) // 2)
+        frame.sample_rate = self._rate_hz
+        frame.planes[0].update(samples)
+        return b"".join(map(bytes, self._codec.encode(frame)))
+
+
+def _conversion_delay_ms(rate_hz: int) -> int:
+    # The synthesiser's rate is not known yet: the slowest input and the fastest are the two worst.
+    return max(resampling_delay_ms(LOWEST_RATE_HZ, rate_hz), resampling_delay_ms(HIGHEST_RATE_HZ, rate_hz))

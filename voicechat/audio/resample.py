@@ -1,0 +1,125 @@
+"""Streaming resampling of s16le mono audio with libswresample.
+
+Measured on 20 ms pieces: 0.6 to 0.8 ms of CPU per second of audio, most of it the calls themselves. Delay: 1 to 2 ms
+when the lower rate is 16 kHz or more, up to 4 ms at 8 kHz. Opening takes 0.2 to 0.9 ms at the usual rates, and 13 ms at
+the worst (191999 Hz to 16 kHz: 1024 phases of a long filter).
+"""
+
+import math
+from typing import cast
+
+import av
+
+from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+
+# Taps at the lower of the two rates, and the filter's edge as a part of that rate's Nyquist frequency.
+# Downwards, libswresample's own choice (32, 0.97) lets what lies 5 % above the new Nyquist frequency fold back at -22
+# dB; this one leaves -84 dB of it, and is flat within 0.3 dB up to 0.9 of that frequency. Upwards nothing folds: the
+# library's choice is flat within 0.4 dB up to 0.9 and has half the delay.
+_DOWN_TAPS, _DOWN_CUTOFF = 64, 0.95
+_UP_TAPS, _UP_CUTOFF = 32, 0.97
+
+
+class Resampler:
+    """Converts one stream from ``in_rate_hz`` to ``out_rate_hz``; equal rates pass through untouched.
+
+    How the input is cut never changes the output's samples; an odd byte is carried into the next piece. A whole stream
+    that is shorter than the filter (a few milliseconds) may give nothing. Raises ``ValueError`` for a rate outside 8000
+    to 192000 Hz.
+    """
+
+    def __init__(self, in_rate_hz: int, out_rate_hz: int) -> None:
+        for rate_hz in (in_rate_hz, out_rate_hz):
+            if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+                raise ValueError(f"sample rate {rate_hz} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
+        self.in_rate_hz = in_rate_hz
+        self.out_rate_hz = out_rate_hz
+        self._odd_byte = b""
+        self._graph = None if in_rate_hz == out_rate_hz else _open_graph(in_rate_hz, out_rate_hz)
+
+    @property
+    def delay_ms(self) -> int:
+        """Upper bound of the audio held back until more comes or the stream is finished: half the filter."""
+        return 0 if self._graph is None else resampling_delay_ms(self.in_rate_hz, self.out_rate_hz)
+
+    def push(self, pcm: bytes) -> bytes:
+        """Convert the next piece, of any size. Returns what is ready, perhaps nothing."""
+        if self._odd_byte or len(pcm) % 2:
+            pcm = self._odd_byte + pcm
+            whole_bytes = len(pcm) & ~1
+            self._odd_byte, pcm = pcm[whole_bytes:], pcm[:whole_bytes]
+        if self._graph is None or not pcm:
+            return pcm
+        frame = av.AudioFrame("s16", "mono", len(pcm) // 2)
+        frame.sample_rate = self.in_rate_hz
+        frame.planes[0].update(pcm)
+        self._graph.push(frame)
+        return _pull_all(self._graph)
+
+    def finish(self) -> bytes:
+        """Return what is still held back. The resampler is of no use afterwards."""
+        if self._graph is None:
+            return b""
+        self._graph.push(None)
+        return _pull_all(self._graph)
+
+
+class RateConverter:
+    """Converts a stream whose rate may change between pieces to one rate; opens a resampler when it first needs one."""
+
+    def __init__(self, out_rate_hz: int) -> None:
+        self.out_rate_hz = out_rate_hz
+        self._resampler: Resampler | None = None
+
+    def push(self, pcm: bytes, in_rate_hz: int) -> bytes:
+        """Convert the next piece. At a change of rate, what the old one held back goes first."""
+        held_back = b""
+        if self._resampler is None or self._resampler.in_rate_hz != in_rate_hz:
+            successor = Resampler(in_rate_hz, self.out_rate_hz)
+            held_back = self.finish()
+            self._resampler = successor
+        converted = self._resampler.push(pcm)
+        return held_back + converted if held_back else converted
+
+    def finish(self) -> bytes:
+        """Return what is still held back. The next piece begins a new stream."""
+        resampler, self._resampler = self._resampler, None
+        return b"" if resampler is None else resampler.finish()
+
+
+def resampling_delay_ms(in_rate_hz: int, out_rate_hz: int) -> int:
+    """Milliseconds of audio that conversion between two different rates holds back, rounded up."""
+    taps, cutoff = _filter(in_rate_hz, out_rate_hz)
+    return math.ceil(1000 * taps / 2 / (min(in_rate_hz, out_rate_hz) * cutoff))
+
+
+def _filter(in_rate_hz: int, out_rate_hz: int) -> tuple[int, float]:
+    return (_DOWN_TAPS, _DOWN_CUTOFF) if in_rate_hz > out_rate_hz else (_UP_TAPS, _UP_CUTOFF)
+
+
+def _open_graph(in_rate_hz: int, out_rate_hz: int) -> av.filter.Graph:
+    taps, cutoff = _filter(in_rate_hz, out_rate_hz)
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add(
+            "abuffer",
+            sample_rate=str(in_rate_hz),
+            sample_fmt="s16",
+            channel_layout="mono",
+            time_base=f"1/{in_rate_hz}",
+        ),
+        graph.add("aresample", osr=str(out_rate_hz), filter_size=str(taps), cutoff=str(cutoff)),
+        graph.add("aformat", sample_fmts="s16", channel_layouts="mono", sample_rates=str(out_rate_hz)),
+        graph.add("abuffersink"),
+    ).configure()
+    return graph
+
+
+def _pull_all(graph: av.filter.Graph) -> bytes:
+    pieces: list[bytes] = []
+    while True:  # ends: each pull takes a frame of what was pushed before
+        try:
+            frame = cast(av.AudioFrame, graph.pull())
+        except (BlockingIOError, EOFError):  # wants more input; has given all
+            return b"".join(pieces)
+        pieces.append(bytes(frame.planes[0])[: frame.samples * 2])

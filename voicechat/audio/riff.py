@@ -1,0 +1,134 @@
+"""The header of a RIFF/WAVE clip, understood while it arrives.
+
+Layout after Microsoft's "Multimedia Programming Interface and Data Specifications 1.0" and, for
+``WAVE_FORMAT_EXTENSIBLE``, the Windows driver kit's ``mmreg.h``.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+from voicechat.audio.samples import SampleEncoding, SampleLayout
+from voicechat.errors import RemoteProtocolError, Status
+
+MAX_HEADER_BYTES = 64 * 1024
+"""Bound of everything in front of the samples, and of what may follow them within the clip."""
+MAX_CHANNELS = 8
+SIGNATURE_BYTES = 12
+UNKNOWN_SIZE = 0xFFFFFFFF
+
+_EXTENSIBLE = 0xFFFE
+_EXTENSIBLE_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+_ENCODINGS = {
+    (1, 8): SampleEncoding.U8,
+    (1, 16): SampleEncoding.S16,
+    (1, 24): SampleEncoding.S24,
+    (1, 32): SampleEncoding.S32,
+    (3, 32): SampleEncoding.F32,
+    (3, 64): SampleEncoding.F64,
+    (6, 8): SampleEncoding.A_LAW,
+    (7, 8): SampleEncoding.MU_LAW,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClipHeader:
+    """What a header says of its samples."""
+
+    rate_hz: int
+    layout: SampleLayout
+    data_bytes: int | None
+    """Bytes of samples; None: the writer could not know (0xFFFFFFFF), they go on until another clip begins."""
+    trailing_bytes: int
+    """Bytes of the clip after its samples: other chunks, such as tags."""
+
+
+def may_be_clip(start: bytes) -> bool:
+    """Whether a stream that begins like this may be a clip; certain from ``SIGNATURE_BYTES`` on."""
+    return b"RIFF".startswith(start[:4]) and b"WAVE".startswith(start[8:SIGNATURE_BYTES])
+
+
+class HeaderParser:
+    """Reads one clip from its ``RIFF`` on, in pieces of any size, up to the first byte of its samples.
+
+    Raises ``RemoteProtocolError`` for a header that cannot be used: ``UNSUPPORTED_FORMAT`` for an encoding,
+    ``UNDECODABLE_AUDIO`` for the rest. ``nBlockAlign`` and ``nAvgBytesPerSec`` follow from other fields, and are not
+    read: writers get them wrong.
+    """
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self._offset_bytes = 0
+        self._skip_bytes = 0
+        self._riff_bytes = 0
+        self._format: tuple[int, SampleLayout] | None = None
+
+    def push(self, data: bytes) -> tuple[ClipHeader, bytes] | None:
+        """Take the next piece. Returns the header and what follows it, or None while the header goes on."""
+        self._pending += data
+        if self._offset_bytes == 0:
+            if len(self._pending) < SIGNATURE_BYTES:
+                return None
+            self._riff_bytes = int.from_bytes(self._take(SIGNATURE_BYTES)[4:8], "little")
+        while True:  # ends: each turn takes bytes, and the header's size is bounded
+            skipped = self._take(min(self._skip_bytes, len(self._pending)))
+            self._skip_bytes -= len(skipped)
+            if self._skip_bytes or len(self._pending) < 8:
+                return None
+            chunk, size = bytes(self._pending[:4]), int.from_bytes(self._pending[4:8], "little")
+            if chunk == b"data":
+                self._take(8)
+                return self._header(size), bytes(self._pending)
+            padded_bytes = size + size % 2
+            if self._offset_bytes + 8 + padded_bytes > MAX_HEADER_BYTES:
+                raise _undecodable(f"its header is longer than {MAX_HEADER_BYTES} bytes")
+            if chunk != b"fmt ":
+                self._take(8)
+                self._skip_bytes = padded_bytes
+                continue
+            if len(self._pending) < 8 + size:
+                return None
+            self._format = _parse_format(self._take(8 + size)[8:])
+            self._skip_bytes = size % 2
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._pending[:size])
+        del self._pending[:size]
+        self._offset_bytes += size
+        return taken
+
+    def _header(self, data_bytes: int) -> ClipHeader:
+        if self._format is None:
+            raise _undecodable("its header has no 'fmt ' chunk before its samples")
+        rate_hz, layout = self._format
+        if data_bytes == UNKNOWN_SIZE:
+            return ClipHeader(rate_hz, layout, None, 0)
+        trailing_bytes = 8 + self._riff_bytes - (self._offset_bytes + data_bytes)
+        if data_bytes == 0 or not 0 <= trailing_bytes <= MAX_HEADER_BYTES:
+            # Sizes that were never filled in, or that contradict each other: what follows may be samples.
+            trailing_bytes = 0
+        return ClipHeader(rate_hz, layout, data_bytes, trailing_bytes)
+
+
+def _parse_format(chunk: bytes) -> tuple[int, SampleLayout]:
+    if len(chunk) < 16:
+        raise _undecodable(f"its 'fmt ' chunk has {len(chunk)} bytes; at least 16 are needed")
+    tag, channels, rate_hz, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
+    if tag == _EXTENSIBLE and len(chunk) >= 40 and chunk[26:40] == _EXTENSIBLE_GUID_TAIL:
+        tag = int.from_bytes(chunk[24:26], "little")
+    encoding = _ENCODINGS.get((tag, bits))
+    if encoding is None:
+        raise RemoteProtocolError(
+            Status.UNSUPPORTED_FORMAT,
+            f"wav: encoding 0x{tag:04X} with {bits} bits is not supported; "
+            "allowed: PCM 8, 16, 24 or 32, float 32 or 64, A-law, mu-law",
+        )
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise _undecodable(f"its header names {channels} channels; allowed: 1 to {MAX_CHANNELS}")
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise _undecodable(f"its header names {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
+    return rate_hz, SampleLayout(encoding, channels)
+
+
+def _undecodable(reason: str) -> RemoteProtocolError:
+    return RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"wav: {reason}")
