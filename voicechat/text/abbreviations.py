@@ -1,0 +1,55 @@
+"""Which words keep their full stop without ending a sentence. English, as only its dot needs telling apart."""
+
+import re
+from enum import Enum
+
+from voicechat.text.characters import HAN_RANGES
+
+LONGEST = 12
+"""No abbreviation is longer: as many characters before a dot are enough to judge it."""
+
+_NEVER_END = frozenset(
+    {"mr", "mrs", "ms", "mx", "dr", "prof", "st", "mt", "rev", "hon", "sen", "rep", "gov", "pres", "gen", "col", "maj"}
+    | {"capt", "cpt", "lt", "sgt", "cmdr", "messrs", "vs", "cf", "viz", "approx", "ca", "resp", "fig", "figs", "eq"}
+    | {"eqs", "vol", "eds", "al"}
+)
+"""Titles and introductions: a name, a number or the rest of the sentence always follows."""
+
+_MAY_END = frozenset(
+    {"etc", "inc", "ltd", "co", "corp", "bros", "jr", "sr", "esq", "ave", "blvd", "rd", "dept", "est", "ext", "ed"}
+    | {"a.m", "p.m", "b.c", "a.d", "ph.d", "m.d", "d.c", "no", "nos", "pp", "ch", "sec", "min", "max"}
+    | {"jan", "feb", "mar", "apr", "jun", "jul", "aug", "sept", "sep", "oct", "nov", "dec"}
+    | {"mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat", "sun"}
+)
+"""Words that stand in a sentence as often as at its end: what follows decides."""
+
+_WORD = re.compile(rf"(?:(?![{HAN_RANGES}\u3041-\u30ff])[\w.])*\Z")
+_INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
+_LIST_NUMBER = re.compile(r"[\s>#*_+-]*\d{1,3}")
+
+
+class Dot(Enum):
+    """What a full stop followed by white space does."""
+
+    ENDS = "ends"
+    """It ends the sentence."""
+    GOES_ON = "goes on"
+    """It belongs to the word."""
+    DEPENDS = "depends"
+    """It ends the sentence unless a small letter or a digit follows."""
+
+
+def judge_dot(before: str, line: str | None) -> Dot:
+    """Judge the full stop after ``before``, the last ``LONGEST`` characters or more of the text.
+
+    ``line`` is the text of the dot's line before the dot; None when that is too long for a list number.
+    """
+    if line is not None and _LIST_NUMBER.fullmatch(line):
+        return Dot.GOES_ON
+    match = _WORD.search(before)
+    word = match[0].lower() if match else ""
+    if word in _MAY_END:
+        return Dot.DEPENDS
+    if word in _NEVER_END or _INITIALS.fullmatch(word):
+        return Dot.GOES_ON
+    return Dot.ENDS

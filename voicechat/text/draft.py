@@ -1,0 +1,126 @@
+"""The text that has come but has not been given out yet, and the places where it may be cut."""
+
+from dataclasses import dataclass
+
+from voicechat.text.characters import is_mark, is_wide, may_cut_between, stands_alone
+
+NARROW_WEIGHT = 3
+WIDE_WEIGHT = 8
+"""A wide character is spoken in about the time of 8/3 others: 4.8 Han or 13 to 15 Latin characters make a second."""
+
+ALONE_SUBSTANCE = 3
+WORD_SUBSTANCE = 4
+"""Four characters that stand alone say as much as three words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """A place between two characters: how much text there is before it, since the beginning."""
+
+    at: int = 0
+    """Characters."""
+    weight: int = 0
+    """Length in units of speaking time."""
+    substance: int = 0
+    """What is to be spoken: 0 in punctuation, white space and code."""
+
+
+class Draft:
+    """Characters that wait, with the last clause border and the last word border among them.
+
+    Borders count from the beginning of the text, so that cutting moves none of them.
+    """
+
+    __slots__ = ("_chars", "_clause", "_end", "_line", "_origin", "_previous", "_word")
+
+    def __init__(self) -> None:
+        self._chars: list[str] = []
+        self._origin = self._end = self._clause = self._word = Border()
+        self._line = 0
+        self._previous = "\n"
+
+    @property
+    def end(self) -> Border:
+        """The border after the last character."""
+        return self._end
+
+    @property
+    def previous(self) -> str:
+        """The character before the end, given out or not."""
+        return self._previous
+
+    @property
+    def length(self) -> int:
+        """Characters held."""
+        return len(self._chars)
+
+    @property
+    def clause(self) -> Border:
+        """The last clause border; without positive substance if it is not within the text held."""
+        return self._clause
+
+    @property
+    def word(self) -> Border:
+        """The last border between words, clauses included; without positive substance if it is not within the text."""
+        return self._word
+
+    def weight(self, border: Border) -> int:
+        """Weight of the text held up to ``border``."""
+        return border.weight - self._origin.weight
+
+    def substance(self, border: Border) -> int:
+        """Substance of the text held up to ``border``."""
+        return border.substance - self._origin.substance
+
+    def meet(self, char: str) -> None:
+        """See what comes next: there is a border before it if letters of a script without spaces meet there."""
+        if may_cut_between(self._previous, char):
+            self._word = self._end
+
+    def append(self, char: str, *, code: bool) -> None:
+        """Take one more character; ``code`` has no substance and no borders."""
+        substance = 0 if code else self._substance_of(char)
+        weight = WIDE_WEIGHT if is_wide(char) else NARROW_WEIGHT
+        end = self._end
+        self._end = Border(end.at + 1, end.weight + weight, end.substance + substance)
+        self._chars.append(char)
+        self._previous = char
+        if char == "\n":
+            self._line = self._end.at
+        if char.isspace() and not code:
+            self._word = self._end
+
+    def mark_clause(self, border: Border) -> None:
+        """Remember that a clause ends at ``border``."""
+        self._clause = border
+        if border.at > self._word.at:
+            self._word = border
+
+    def tail(self, count: int) -> str:
+        """The last ``count`` characters held, or fewer."""
+        return "".join(self._chars[-count:])
+
+    def line(self, limit: int) -> str | None:
+        """The line in progress; None when it is longer than ``limit`` or its beginning has been given out."""
+        held = self._end.at - self._line
+        return self.tail(held) if 0 < held <= min(limit, len(self._chars)) else None
+
+    def cut(self, border: Border) -> str:
+        """Give out the text up to ``border``."""
+        count = border.at - self._origin.at
+        piece = "".join(self._chars[:count])
+        del self._chars[:count]
+        self._origin = border
+        return piece
+
+    def ends_at_word(self) -> bool:
+        """Whether no half word stands at the end."""
+        return stands_alone(self._previous) or not (self._previous.isalnum() or is_mark(self._previous))
+
+    def _substance_of(self, char: str) -> int:
+        if stands_alone(char):
+            return ALONE_SUBSTANCE
+        if not char.isalnum():
+            return 0
+        inside = self._chars and (self._previous.isalnum() or is_mark(self._previous))
+        return 0 if inside and not stands_alone(self._previous) else WORD_SUBSTANCE

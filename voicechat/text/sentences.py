@@ -1,0 +1,183 @@
+"""Cuts the text of a reply, while it arrives, into pieces to be spoken one after the other."""
+
+from dataclasses import replace
+
+from voicechat.text.abbreviations import LONGEST, Dot, judge_dot
+from voicechat.text.characters import is_wide
+from voicechat.text.context import LineContext
+from voicechat.text.draft import ALONE_SUBSTANCE, NARROW_WEIGHT, WIDE_WEIGHT, Border, Draft
+from voicechat.text.fences import Fence
+from voicechat.text.stops import Mark, Stop, Verdict, mark_of
+
+LATIN_LIMIT = 160
+"""A sentence of more characters is cut: about 11 s of speech, past which a synthesiser's first audio comes late."""
+PIECE_WEIGHT_LIMIT = LATIN_LIMIT * NARROW_WEIGHT
+"""The same in units of speaking time; it makes 60 Han characters, 12 s."""
+FIRST_CLAUSE_SUBSTANCE = 4 * ALONE_SUBSTANCE
+"""A reply's first piece may be a clause of four Han characters or three words: about a second of speech, in which the
+rest of the sentence can be written and synthesised. A shorter clause would be followed by a gap."""
+HARD_LIMIT_CHARACTERS = 1000
+"""What cannot be cut well (a link's address, a line of code) is cut anyhow when it is longer: the bound of memory."""
+_LIST_NUMBER_CHARACTERS = 16
+
+
+class SentenceSplitter:
+    """Takes deltas of text, gives pieces: one sentence each, but the first as early as it can be spoken.
+
+    Nothing is lost, changed or moved: all pieces joined are all deltas joined. The pieces do not depend on how the
+    text was cut into deltas, unless ``force`` is called. A piece ends after its closing quotation marks, and takes
+    along the one white space character that showed its end.
+
+    The reply's first piece is given out at the first full stop, question mark or comma that cannot be misread (``，``),
+    without waiting for what follows; what belonged to it (``！！``) leads the next piece, where it is not spoken.
+
+    Work is linear in the text, memory bounded by ``HARD_LIMIT_CHARACTERS``.
+    """
+
+    __slots__ = ("_context", "_draft", "_fence", "_first", "_pieces", "_stop")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._restart()
+
+    def push(self, delta: str) -> list[str]:
+        """Take the next text; return the pieces that it completed."""
+        for char in delta:
+            self._take(char)
+        return self._given()
+
+    def force(self) -> list[str]:
+        """The text has waited too long: return what can be spoken of it, cut at a clause or a word.
+
+        Returns nothing when there is nothing but half a word or code.
+        """
+        draft = self._draft
+        if not self._in_code:
+            border = self._forced_border()
+            if draft.substance(border) > 0:
+                self._cut(border)
+        return self._given()
+
+    def finish(self) -> list[str]:
+        """The text is complete: return the rest. The splitter is then as new."""
+        if self._draft.length:
+            self._cut(self._draft.end)
+        pieces = self._given()
+        self._restart()
+        return pieces
+
+    @property
+    def _in_code(self) -> bool:
+        return self._fence.inside or self._context.fence_like
+
+    def _restart(self) -> None:
+        self._draft = Draft()
+        self._context = LineContext()
+        self._fence = Fence()
+        self._first = True
+        self._stop: Stop | None = None
+
+    def _given(self) -> list[str]:
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _take(self, char: str) -> None:
+        self._bound(char)
+        if char == "\n":
+            self._end_line()
+        elif self._stop is None or not self._continue_stop(self._stop, char):
+            self._begin_stop(char)
+
+    def _append(self, char: str) -> None:
+        self._draft.append(char, code=self._in_code)
+        self._context.take(char)
+
+    def _bound(self, char: str) -> None:
+        """Cut before ``char`` if the piece would become too long with it."""
+        draft = self._draft
+        if draft.length >= HARD_LIMIT_CHARACTERS:
+            self._cut(draft.end)
+        if self._in_code:
+            return
+        draft.meet(char)
+        added = WIDE_WEIGHT if is_wide(char) else NARROW_WEIGHT
+        if draft.weight(draft.end) + added <= PIECE_WEIGHT_LIMIT:
+            return
+        border = draft.clause
+        if draft.weight(border) * 2 < PIECE_WEIGHT_LIMIT:
+            border = draft.word
+        if draft.substance(border) > 0:
+            self._cut(border)
+
+    def _end_line(self) -> None:
+        """A line feed ends a sentence; code is kept together up to about the length of a sentence."""
+        was_code = self._fence.inside
+        line = self._draft.line(HARD_LIMIT_CHARACTERS)
+        if line is not None:
+            self._fence.take_line(line)
+        self._append("\n")
+        if self._fence.inside:
+            complete = self._draft.length >= LATIN_LIMIT
+        else:
+            complete = was_code or self._draft.substance(self._draft.end) > 0
+        if complete:
+            self._cut(self._draft.end)
+
+    def _begin_stop(self, char: str) -> None:
+        """Append ``char``, and look whether it may end the piece."""
+        draft = self._draft
+        previous = draft.previous
+        mark = mark_of(char, previous)
+        dot = judge_dot(draft.tail(LONGEST), draft.line(_LIST_NUMBER_CHARACTERS)) if mark is Mark.DOT else Dot.ENDS
+        self._append(char)
+        if mark is None or self._in_code or self._context.shielded or draft.substance(draft.end) == 0:
+            return
+        self._stop = Stop(mark, draft.end, dot=dot, after_digit=previous.isdigit())
+        if mark in (Mark.FULL, Mark.FULL_CLAUSE) and self._first and not self._context.enclosed:
+            self._end_stop(self._stop)
+
+    def _continue_stop(self, stop: Stop, char: str) -> bool:
+        """Judge the stop by ``char``; True if that was appended, as a part of what is judged."""
+        verdict = stop.judge(char, quote_open=self._context.quote_open)
+        if verdict is Verdict.GOES_ON:
+            self._stop = None
+            return False
+        if verdict is Verdict.ENDS and not char.isspace():
+            self._end_stop(stop)
+            return False
+        self._append(char)
+        match verdict:
+            case Verdict.JOINS:
+                self._stop = stop.joined(char, self._draft.end)
+            case Verdict.WAITS:
+                self._stop = stop.waited(self._draft.end)
+            case Verdict.ENDS:
+                self._end_stop(replace(stop, border=self._draft.end))
+        return True
+
+    def _end_stop(self, stop: Stop) -> None:
+        """End the sentence; or the clause, if that is the reply's first piece and long enough."""
+        self._stop = None
+        if stop.mark.ends_sentence or (self._first and self._draft.substance(stop.border) >= FIRST_CLAUSE_SUBSTANCE):
+            self._cut(stop.border)
+        else:
+            self._draft.mark_clause(stop.border)
+
+    def _forced_border(self) -> Border:
+        draft = self._draft
+        if self._stop is not None and self._stop.likely:
+            return self._stop.border
+        clause = draft.clause
+        if draft.substance(clause) >= FIRST_CLAUSE_SUBSTANCE:
+            return clause
+        whole = draft.ends_at_word() and self._stop is None and not self._context.shielded
+        return draft.end if whole else draft.word
+
+    def _cut(self, border: Border) -> None:
+        """Give out the text up to ``border``."""
+        if self._draft.substance(border) > 0:
+            self._first = False
+        if self._stop is not None and self._stop.border.at <= border.at:
+            self._stop = None
+        self._context.leave_span()
+        self._pieces.append(self._draft.cut(border))
