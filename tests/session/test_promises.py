@@ -466,13 +466,19 @@ class World(RuleBasedStateMachine):
         if end in final:
             self.feed(final[end])
 
+    @rule()
+    def user_finishes(self) -> None:
+        self.audio()
+        self.complete()
+
     @precondition(lambda self: self.session.state in TURN)
-    @rule(request=st.sampled_from(["update", "complete", "clear", "forget", "ping"]))
-    def a_request_in_a_turn(self, request: str) -> None:
-        if request == "update":
-            self.update(good=True)
-        else:
-            getattr(self, request)()
+    @rule(order=st.permutations(["update", "complete", "clear", "forget", "ping"]))
+    def every_request_in_a_turn(self, order: list[str]) -> None:
+        for request in order:
+            if request == "update":
+                self.update(good=True)
+            else:
+                getattr(self, request)()
 
     @precondition(lambda self: self.turns_begun >= 2 and self.session.state in TURN)
     @rule()
