@@ -1,0 +1,135 @@
+"""The parent's side of one process for each stream: see `voicechat.processes.fork_server`."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Sequence
+
+from voicechat.errors import LocalProtocolError
+from voicechat.processes.errors import WorkerLostError
+from voicechat.processes.fork_protocol import READY, REQUEST
+from voicechat.processes.frames import Frame, FrameKind, encode, read_frame
+
+logger = logging.getLogger(__name__)
+
+READY_MS = 10_000
+"""How long the fork server may take to load."""
+EXIT_MS = 1_000
+"""How long it may take to exit when asked to; then it is killed."""
+ANSWER_MS = 5_000
+"""How long a job may owe a frame. Its CPU time has a closer limit of its own; this one is for what the kernel does."""
+
+
+class ForkServer:
+    """Keeps one fork server running from `start`, or the first `fork`, to `aclose`; a lost one is replaced."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """``command`` must end up in `voicechat.processes.fork_server.serve`."""
+        self._command = tuple(command)
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: socket.socket | None = None
+        self._starting = asyncio.Lock()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Start the server unless it runs. Raises `WorkerLostError` when it does not get ready, or is closed."""
+        async with self._starting:
+            if self._closed:
+                raise WorkerLostError("the fork server is closed")
+            if self._process is not None and self._process.returncode is None:
+                return
+            await self._start()
+
+    async def fork(self, options: bytes) -> "ForkedStream":
+        """Start a process for one job. Raises `WorkerLostError` when there is no server to fork it."""
+        await self.start()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            try:
+                assert self._control is not None, "started"
+                socket.send_fds(self._control, [REQUEST], [theirs.fileno()])
+            except OSError as error:  # it died a moment ago, or is too slow to fork any more
+                ours.close()
+                raise WorkerLostError("the fork server does not take requests") from error
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        return ForkedStream(reader, writer, options)
+
+    async def aclose(self) -> None:
+        """End the server; killed after ``EXIT_MS``. What it forked ends with its own socket. Idempotent."""
+        self._closed = True
+        async with self._starting:
+            await self._stop()
+
+    async def _start(self) -> None:
+        await self._stop()
+        ours, theirs = socket.socketpair()
+        self._control = ours
+        with theirs:
+            ours.setblocking(False)
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=theirs, stdout=asyncio.subprocess.DEVNULL, start_new_session=True
+            )
+        try:
+            async with asyncio.timeout(READY_MS / 1000):
+                ready = await asyncio.get_running_loop().sock_recv(ours, len(READY))
+        except (TimeoutError, ConnectionError):
+            ready = b""
+        if ready != READY:
+            await self._stop()
+            raise WorkerLostError("the fork server did not become ready; its own words are on stderr")
+
+    async def _stop(self) -> None:
+        process, self._process = self._process, None
+        if self._control is not None:
+            self._control.close()  # asks it to exit
+            self._control = None
+        if process is None:
+            return
+        try:
+            async with asyncio.timeout(EXIT_MS / 1000):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):  # it ended at this very moment
+                process.kill()
+            await process.wait()
+
+
+class ForkedStream:
+    """One job in a process of its own. Sending never waits: whoever sends bounds what has not been answered."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: bytes) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._write(FrameKind.OPEN, options)
+
+    def send(self, payload: bytes) -> None:
+        """Give the job bytes; dropped when the process is gone, as the next `receive` says."""
+        self._write(FrameKind.DATA, payload)
+
+    def finish(self) -> None:
+        """Ask for what the job holds back."""
+        self._write(FrameKind.FINISH)
+
+    async def receive(self) -> Frame:
+        """Give the next answer; call it only while one is due.
+
+        Raises `WorkerLostError` when the process has died or says nothing for ``ANSWER_MS``. After cancelling, only
+        `close` may follow.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_MS / 1000):
+                return await read_frame(self._reader)
+        except (asyncio.IncompleteReadError, ConnectionError, LocalProtocolError):
+            raise WorkerLostError("the process of the job is gone") from None
+        except TimeoutError:
+            raise WorkerLostError(f"the process of the job said nothing for {ANSWER_MS} ms") from None
+
+    def close(self) -> None:
+        """Drop the job, at once; its process ends when it sees that."""
+        self._writer.transport.abort()
+
+    def _write(self, kind: FrameKind, payload: bytes = b"") -> None:
+        if not self._writer.transport.is_closing():
+            self._writer.write(encode(Frame(kind, 0, payload)))

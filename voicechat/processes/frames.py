@@ -1,0 +1,94 @@
+"""The frames between the pool and a child.
+
+Little-endian: ``payload length (u32) | kind (u8) | channel (u32) | payload``. To the child: OPEN (payload: the job's
+options), DATA, FINISH, CANCEL. From the child: READY once, then MESSAGE, CONSUMED (payload: how many bytes of DATA were
+worked off, u32), ENDED and FAILED (payload: the exception's type). A channel's number is used once.
+"""
+
+import struct
+from asyncio import StreamReader
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import BinaryIO
+
+from voicechat.errors import LocalProtocolError
+
+MAX_PAYLOAD_BYTES = 1 << 24
+"""A longer frame is garbage: something else wrote to the pipe."""
+
+_HEADER = struct.Struct("<IBI")
+_COUNT = struct.Struct("<I")
+
+
+class FrameKind(IntEnum):
+    """What a frame says."""
+
+    OPEN = 1
+    DATA = 2
+    FINISH = 3
+    CANCEL = 4
+    READY = 5
+    MESSAGE = 6
+    CONSUMED = 7
+    ENDED = 8
+    FAILED = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame; ``channel`` is 0 for READY."""
+
+    kind: FrameKind
+    channel: int = 0
+    payload: bytes = b""
+
+
+def encode(frame: Frame) -> bytes:
+    """Give the frame's bytes. Raises `LocalProtocolError` when the payload is too long."""
+    if len(frame.payload) > MAX_PAYLOAD_BYTES:
+        raise LocalProtocolError(f"a frame of {len(frame.payload)} bytes; at most {MAX_PAYLOAD_BYTES} are allowed")
+    return _HEADER.pack(len(frame.payload), frame.kind, frame.channel) + frame.payload
+
+
+def encode_count(count: int) -> bytes:
+    """Give the payload of CONSUMED."""
+    return _COUNT.pack(count)
+
+
+def decode_count(payload: bytes) -> int:
+    """Read the payload of CONSUMED. Raises `LocalProtocolError` when it is none."""
+    if len(payload) != _COUNT.size:
+        raise LocalProtocolError(f"a count of {len(payload)} bytes")
+    count: int = _COUNT.unpack(payload)[0]
+    return count
+
+
+async def read_frame(stream: StreamReader) -> Frame:
+    """Read the next frame.
+
+    Raises `asyncio.IncompleteReadError` at the end of the stream and `LocalProtocolError` for bytes that are no frame.
+    Cancelling may lose the bytes read so far: do not read on.
+    """
+    length, kind, channel = _parse_header(await stream.readexactly(_HEADER.size))
+    return Frame(kind, channel, await stream.readexactly(length))
+
+
+def read_frame_blocking(stream: BinaryIO) -> Frame | None:
+    """Read the next frame, or None at the end of the stream. Raises `LocalProtocolError` for what is no frame."""
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    length, kind, channel = _parse_header(header)
+    payload = stream.read(length)
+    return Frame(kind, channel, payload) if len(payload) == length else None
+
+
+def _parse_header(header: bytes) -> tuple[int, FrameKind, int]:
+    length, kind, channel = _HEADER.unpack(header)
+    try:
+        known_kind = FrameKind(kind)
+    except ValueError:
+        raise LocalProtocolError(f"no frame: kind {kind}") from None
+    if length > MAX_PAYLOAD_BYTES:
+        raise LocalProtocolError(f"no frame: length {length}")
+    return length, known_kind, channel

@@ -1,0 +1,175 @@
+"""The embedded synthesiser: espeak-ng (through its wheel, offline), English and Chinese by the text's script.
+
+Speech of ten seconds takes about ten milliseconds, the first chunk less than one.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.providers.espeak_library import PROVIDER, EspeakLibrary, open_library
+from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.text.words import Script, runs_by_script
+
+MAX_PIECE_CHARACTERS = 200
+"""Text is synthesised in pieces of this length (about 15 s of speech, 20 ms of computing), so that a long text neither
+fills the memory nor keeps other sessions waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptVoices:
+    """The espeak voice for each script: espeak reads a foreign script letter by letter."""
+
+    latin: str
+    han: str = "cmn"
+
+    def of(self, script: Script) -> str:
+        """The voice for a run of this script."""
+        return self.han if script is Script.HAN else self.latin
+
+
+VOICES: dict[str, ScriptVoices] = {
+    "auto": ScriptVoices("en-us"),
+    "en-us": ScriptVoices("en-us"),
+    "en-us+f3": ScriptVoices("en-us+f3", "cmn+f3"),
+    # espeak's own name of British English is "en".
+    "en-gb": ScriptVoices("en"),
+    "en-gb+f3": ScriptVoices("en+f3", "cmn+f3"),
+    "cmn": ScriptVoices("en-us"),
+    "cmn+f3": ScriptVoices("en-us+f3", "cmn+f3"),
+}
+"""Names a client may ask for; ``+f3`` is a woman's voice."""
+
+
+class EspeakSynthesizer:
+    """A `SpeechSynthesizer` on one thread; the C library releases the interpreter lock while it computes."""
+
+    def __init__(self, library: EspeakLibrary, voices: tuple[str, ...], rate_wpm: int) -> None:
+        """``voices``: names out of `VOICES`, the default first."""
+        self._library = library
+        self._voices = voices
+        self._rate_wpm = rate_wpm
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="espeak")
+        self._closed = False
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names a client may ask for. The first is the default."""
+        return self._voices
+
+    async def start(self) -> None:
+        """Load both languages, so that the first sentence of the first session is as quick as any."""
+        async for _ in self.synthesize("one 一", VoiceOptions()):
+            pass
+
+    async def aclose(self) -> None:
+        """End the thread and fail what waits for it; what is being spoken is at most one piece (20 ms)."""
+        self._closed = True
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
+        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk.
+
+        Raises `ProviderError`: REJECTED for an unknown voice, BROKEN when the library fails.
+        """
+        name = voice.voice or self._voices[0]
+        if name not in self._voices:
+            raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {name!r}")
+        for script, run in runs_by_script(text):
+            for piece in _pieces(run):
+                chunks = _Chunks()
+                speaking = self._submit(piece, VOICES[name].of(script), chunks)
+                try:
+                    while (pcm := await chunks.next()) is not None:
+                        yield AudioChunk(pcm, self._library.rate_hz)
+                    speaking.result()
+                except CancelledError as error:
+                    raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed while it spoke") from error
+                finally:
+                    speaking.cancel()
+                    chunks.stop()
+
+    def _submit(self, piece: str, voice: str, chunks: "_Chunks") -> Future[None]:
+        if self._closed:
+            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
+        speaking = self._thread.submit(self._library.speak, piece, voice, self._rate_wpm, chunks.put)
+        speaking.add_done_callback(chunks.end)
+        return speaking
+
+
+class _Chunks:
+    """Chunks on their way from the thread to the event loop; bounded, because a piece of text is."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._wanted = True
+
+    def put(self, pcm: bytes) -> bool:
+        """Take a chunk (on the thread); False: nobody wants more."""
+        return self._wanted and self._hand_over(pcm)
+
+    def end(self, _speaking: object) -> None:
+        """Take note of the end (on the thread)."""
+        if self._wanted:
+            self._hand_over(None)
+
+    def stop(self) -> None:
+        """Want no more: the thread stops at its next chunk."""
+        self._wanted = False
+
+    async def next(self) -> bytes | None:
+        """Give the next chunk, or None at the end."""
+        return await self._queue.get()
+
+    def _hand_over(self, pcm: bytes | None) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, pcm)
+        except RuntimeError:  # the loop was closed while the thread was speaking
+            return False
+        return True
+
+
+_BREAK = re.compile(r"[^.!?,;:。！？，；：、\s]*[.!?,;:。！？，；：、\s]*")
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut at punctuation or space into pieces that are short and have something to say."""
+    piece = ""
+    for word in _BREAK.findall(text):
+        for start in range(0, len(word), MAX_PIECE_CHARACTERS):
+            part = word[start : start + MAX_PIECE_CHARACTERS]
+            if len(piece) + len(part) > MAX_PIECE_CHARACTERS:
+                yield from _if_speakable(piece)
+                piece = ""
+            piece += part
+    yield from _if_speakable(piece)
+
+
+def _if_speakable(piece: str) -> Iterator[str]:
+    if any(char.isalnum() for char in piece):
+        yield piece
+
+
+def open_synthesizer(*, voice: str = "auto", rate_wpm: Annotated[int, Field(ge=80, le=450)] = 175) -> EspeakSynthesizer:
+    """Configure the synthesiser.
+
+    ``voice``: the default, one of `VOICES`. ``rate_wpm``: words a minute. Raises `ConfigError` for an unknown voice or
+    when the package or its data is missing.
+    """
+    if voice not in VOICES:
+        raise ConfigError(f"voice: {voice!r} is not one of {', '.join(VOICES)}")
+    try:
+        library = open_library()
+    except ModuleNotFoundError as error:
+        raise ConfigError("the espeak provider needs a package: pip install espeakng-loader") from error
+    except ProviderError as error:
+        raise ConfigError(str(error)) from error
+    voices = (voice, *(name for name in VOICES if name != voice))
+    return EspeakSynthesizer(library, voices, rate_wpm)

@@ -1,0 +1,121 @@
+"""The embedded recogniser: PocketSphinx (American English, in the wheel, offline) in child processes.
+
+Honest about what it is: on clean read prose about every third word is wrong; commands and short phrases fare better.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated
+
+from pydantic import Field
+
+from voicechat.audio.segment import PAUSE_MS
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.processes.channel import Channel
+from voicechat.processes.errors import JobFailedError, WorkerError, WorkersBusyError
+from voicechat.processes.pool import WorkerPool
+from voicechat.processes.worker import WorkerLimits
+from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
+from voicechat.providers.transcript_json import decode_transcript
+from voicechat.session.vocabulary import Transcript
+
+PROVIDER = "pocketsphinx"
+
+PIECE_BYTES = PCM_RATE_HZ // 10 * 2
+"""100 ms, about 12 ms of decoding: the longest that one stream keeps its neighbours in the process waiting."""
+WINDOW_BYTES = PCM_RATE_HZ * 2 * 2
+"""Two seconds of audio may be under way to the process; then the audio's source has to wait."""
+
+
+class PocketSphinxRecognizer:
+    """A `SpeechRecognizer` on a pool of warm processes."""
+
+    def __init__(self, pool: WorkerPool, wait_ms: int) -> None:
+        self._pool = pool
+        self._wait_ms = wait_ms
+
+    @property
+    def pool(self) -> WorkerPool:
+        """The processes, for health checks and metrics."""
+        return self._pool
+
+    async def start(self) -> None:
+        """Load the models; returns when all processes are warm. Raises `ProviderError` when they do not start."""
+        try:
+            await self._pool.start()
+        except WorkerError as error:
+            raise _as_provider_error(error) from error
+
+    async def aclose(self) -> None:
+        """End the processes; streams that are still open fail."""
+        await self._pool.aclose()
+
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncGenerator[Transcript, None]:
+        """Recognise one stream; see `SpeechRecognizer`. The model knows wide-band speech only: 8 kHz fares badly.
+
+        Raises `ProviderError`: RATE_LIMIT when no decoder gets free in time, CONNECTIVITY when the process is lost (the
+        same audio may succeed on a new stream), BROKEN when decoding itself fails. What ``audio`` raises passes
+        through. Cancelling drops the stream in the process, too, and does not wait for it.
+        """
+        try:
+            channel = await self._pool.open(wait_ms=self._wait_ms)
+        except WorkerError as error:
+            raise _as_provider_error(error) from error
+        # A TaskGroup may not be held over a yield (PEP 789); this task ends with the generator, below.
+        feeding = asyncio.get_running_loop().create_task(_feed(channel, audio))
+        try:
+            async for message in channel:
+                yield decode_transcript(message)
+            await feeding
+        except WorkerError as error:
+            raise _as_provider_error(error) from error
+        finally:
+            channel.close()
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+
+
+async def _feed(channel: Channel, audio: AsyncIterator[bytes]) -> None:
+    try:
+        async for pcm in audio:
+            for start in range(0, len(pcm), PIECE_BYTES):
+                await channel.send(pcm[start : start + PIECE_BYTES])
+    except BaseException:
+        channel.close()  # ends the reader, which then sees this exception
+        raise
+    channel.finish()
+
+
+def _as_provider_error(error: WorkerError) -> ProviderError:
+    if isinstance(error, WorkersBusyError):
+        kind = FailureKind.RATE_LIMIT
+    elif isinstance(error, JobFailedError):
+        kind = FailureKind.BROKEN
+    else:
+        kind = FailureKind.CONNECTIVITY
+    return ProviderError(PROVIDER, kind, str(error))
+
+
+def open_recognizer(
+    *,
+    workers: Annotated[int, Field(ge=1, le=256)] | None = None,
+    streams_per_worker: Annotated[int, Field(ge=1, le=64)] = 4,
+    pause_ms: Annotated[int, Field(ge=100, le=10_000)] = PAUSE_MS,
+    wait_ms: Annotated[int, Field(ge=0, le=60_000)] = 3_000,
+    niceness: Annotated[int, Field(ge=0, le=19)] = 5,
+) -> PocketSphinxRecognizer:
+    """Configure the recogniser; its processes start with `start` or the first stream.
+
+    ``workers``: processes, by default one for each core. ``streams_per_worker``: decoders in each (50 to 60 MB each on
+    top of 70). ``pause_ms``: silence that ends a sentence. ``wait_ms``: how long a stream waits for a free decoder.
+    ``niceness``: how far decoding gives way to the server's own process.
+    """
+    command = [sys.executable, "-m", "voicechat.providers.pocketsphinx_worker"]
+    command += [f"--streams={streams_per_worker}", f"--pause-ms={pause_ms}", f"--niceness={niceness}"]
+    limits = WorkerLimits(channels=streams_per_worker, window_bytes=WINDOW_BYTES)
+    pool = WorkerPool(command, size=workers or os.cpu_count() or 1, limits=limits)
+    return PocketSphinxRecognizer(pool, wait_ms)

@@ -1,0 +1,76 @@
+"""From a name in the configuration to a provider's factory.
+
+``provider = "espeak"`` is ours: ``open_synthesizer`` of ``voicechat.providers.espeak``. ``"package.module:factory"`` is
+anybody's. A factory takes the other keys of its section as keyword arguments, checked against its annotations, and
+returns what `voicechat.providers.interfaces` asks for. What it returns may also have ``async def start()`` (warming up,
+awaited before the server says it is ready) and ``async def aclose()`` (awaited when it stops).
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import wraps
+from typing import Literal
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from voicechat.errors import ConfigError
+
+Kind = Literal["asr", "llm", "tts"]
+
+FACTORY_NAMES: dict[Kind, str] = {"asr": "open_recognizer", "llm": "open_chat_model", "tts": "open_synthesizer"}
+OURS: dict[Kind, tuple[str, ...]] = {"asr": ("pocketsphinx",), "llm": ("builtin", "openai"), "tts": ("espeak",)}
+
+
+def find_factory(kind: Kind, provider: str) -> Callable[..., object]:
+    """Load a provider's factory; the provider itself is not yet opened.
+
+    Raises `ConfigError`, as the factory does when called with a wrong key or value: the message names the key.
+    """
+    module_name, colon, factory_name = provider.partition(":")
+    if not colon:
+        if provider not in OURS[kind]:
+            known = ", ".join(OURS[kind])
+            raise ConfigError(f"provider: {provider!r} is not one of {known}; your own is 'package.module:factory'")
+        module_name, factory_name = f"voicechat.providers.{provider}", FACTORY_NAMES[kind]
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"provider: {provider!r} needs the Python package {error.name!r}, which is not installed (pip install ...)"
+        ) from error
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"provider: {provider!r} cannot be imported: {error}") from error
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        raise ConfigError(f"provider: {module_name!r} has no function {factory_name!r}")
+    return _checked(factory)
+
+
+def _checked(factory: Callable[..., object]) -> Callable[..., object]:
+    """Check the keyword arguments by the factory's annotations before calling it."""
+    call = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(factory)
+
+    @wraps(factory)
+    def opened(**options: object) -> object:
+        try:
+            return call(**options)
+        except ValidationError as error:
+            raise ConfigError(
+                "; ".join(
+                    _complaint(detail["loc"], detail["type"], detail["msg"])
+                    for detail in error.errors(include_url=False, include_input=False)
+                )
+            ) from error
+
+    return opened
+
+
+def _complaint(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = ".".join(map(str, location))
+    match kind:
+        case "unexpected_keyword_argument":
+            return f"{key}: unknown key"
+        case "missing_keyword_only_argument" | "missing_argument":
+            return f"{key}: missing"
+        case _:
+            return f"{key}: {message}"
