@@ -26,10 +26,11 @@ from voicechat.session import events as ev
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import TURN, State
-from voicechat.session.vocabulary import AsrMode, InputSettings, Settings, Transcript
+from voicechat.session.vocabulary import AsrMode, InputSettings, Settings, Transcript, TurnDetection
 
 REACHED: Counter[str] = Counter()
 LIMITS = SessionLimits(protocol_errors=5)
+OF_REPLY = (ef.ReplyText, ef.ReplyTextFinished, ef.ReplyAudio, ef.ReplyAudioFinished)
 REQUESTS: dict[type, ef.Request] = {
     ev.Opened: ef.Request.OPEN,
     ev.UpdateRequested: ef.Request.UPDATE,
@@ -59,6 +60,7 @@ class MadeReply:
     number: int
     text: str = ""
     text_told: str = ""
+    told: bool = False
     text_ended: bool = False
     sentences: list[str] = field(default_factory=list)
     sentences_complete: bool = False
@@ -90,12 +92,14 @@ class World(RuleBasedStateMachine):
         mode=st.sampled_from(AsrMode),
         heartbeat=st.booleans(),
         lead_ms=st.sampled_from([None, 500]),
-        update=st.booleans(),
+        detection=st.sampled_from([None, TurnDetection(), TurnDetection(min_interruption_words=2)]),
     )
-    def connect(self, mode: AsrMode, heartbeat: bool, lead_ms: int | None, update: bool) -> None:
+    def connect(self, mode: AsrMode, heartbeat: bool, lead_ms: int | None, detection: TurnDetection | None) -> None:
         self.mode = mode
         self.feed(ev.Opened())
-        wished = Settings(asr_mode=mode, lead_ms=lead_ms, input=InputSettings(heartbeat=heartbeat))
+        wished = Settings(
+            asr_mode=mode, lead_ms=lead_ms, input=InputSettings(heartbeat=heartbeat), turn_detection=detection
+        )
         self.feed(ev.UpdateRequested(wished))
         assert self.session.settings == wished
 
@@ -119,6 +123,13 @@ class World(RuleBasedStateMachine):
     def check_answers(self, event: ev.Event, before: State, effects: list[ef.Effect]) -> None:
         """Promise 1: exactly one answer per request, and no answer without a request."""
         answers = [e.message for e in effects if isinstance(e, ef.Send) and isinstance(e.message, ef.Answered)]
+        by_itself = [a for a in answers if a.reason]
+        assert len(by_itself) <= 1
+        assert all(self.hands_free and a.status is Status.OK for a in by_itself)
+        for answer in by_itself:
+            REACHED[f"{answer.request.name} by itself"] += 1
+            self.turns_begun += answer.request is ef.Request.COMPLETE
+        answers = [a for a in answers if not a.reason]
         wanted = REQUESTS.get(type(event))
         assert [a.request for a in answers] == ([wanted] if wanted else [])
         if not answers:
@@ -148,6 +159,9 @@ class World(RuleBasedStateMachine):
                 assert self.streams[stream] == "open"
                 # Promise 8: with refresh, audio of a turn in progress never reaches a recogniser.
                 assert not (self.mode is AsrMode.REFRESH and before in TURN)
+            case ef.Listen():
+                assert self.hands_free
+                assert not (self.mode is AsrMode.REFRESH and before in TURN)
             case ef.SkipAudio():
                 assert self.mode is AsrMode.REFRESH
                 assert before in TURN
@@ -175,10 +189,16 @@ class World(RuleBasedStateMachine):
                 self.closed = True
             case ef.Observe(ef.LateDropped(kind)):
                 REACHED[f"late {kind.value}"] += 1
+            case ef.Observe(ef.EarlyReply(used)):
+                REACHED[f"early reply {'used' if used else 'dropped'}"] += 1
             case ef.Observe(ef.TurnEnded(outcome)):
                 REACHED[f"turn {outcome.value}"] += 1
             case ef.Observe():
                 pass
+
+    @property
+    def hands_free(self) -> bool:
+        return self.session.settings.turn_detection is not None
 
     def start(self, effect: ef.StartReply) -> None:
         assert effect.reply == len(self.replies) + 1, "reply numbers rise by one and are never used again"
@@ -207,6 +227,10 @@ class World(RuleBasedStateMachine):
     def told(self, message: ef.ClientMessage) -> None:
         """What the client will see, in order."""
         self.outbox.append(message)
+        if isinstance(message, OF_REPLY):
+            # A reply that was begun early is told of only once its turn has begun and ended for the user.
+            assert self.turns_begun == self.turns_completed + 1, "a held-back reply never leaks"
+            self.replies[message.reply].told = True
         match message:
             case ef.ReplyText(reply, text, first):
                 made = self.live(reply)
@@ -232,8 +256,8 @@ class World(RuleBasedStateMachine):
                 assert self.turns_completed == self.turns_begun, "promise 2: completed exactly once per turn"
             case ef.Recognised():
                 # Promise 5: nothing is told of recognition while a reply is being told.
-                assert not any(not made.stopped and not made.finished for made in self.replies.values())
-            case ef.Answered() | ef.ReplyToolCall() | ef.ErrorReported():
+                assert not any(made.told and not made.stopped and not made.finished for made in self.replies.values())
+            case ef.Answered() | ef.ReplyToolCall() | ef.ErrorReported() | ef.SpeechNoticed():
                 pass
 
     # --- the client --------------------------------------------------------------------------------------------
@@ -321,6 +345,35 @@ class World(RuleBasedStateMachine):
     def recognition_fails(self, back: int, retryable: bool) -> None:
         stream = max(1, len(self.streams) - back)
         self.feed(ev.RecognitionFailed(stream, Status.ASR_FAILED, "it failed", retryable))
+
+    # --- the voice detector -------------------------------------------------------------------------------------
+
+    @rule(ago_ms=st.integers(0, 300))
+    def speech_starts(self, ago_ms: int) -> None:
+        self.feed(ev.SpeechStarted(self.now, ago_ms))
+
+    @rule(ago_ms=st.integers(0, 300))
+    def speech_stops(self, ago_ms: int) -> None:
+        self.feed(ev.SpeechStopped(self.now, ago_ms))
+
+    @precondition(lambda self: self.hands_free and self.session.state is not State.CONFIGURING)
+    @rule(
+        pause_ms=st.sampled_from([50, 200, 260, 2_000]), text=st.sampled_from(["go on please", "wait", "mm hmm", "no"])
+    )
+    def user_speaks_up(self, pause_ms: int, text: str) -> None:
+        self.speech_starts(64)
+        self.time_passes(150)
+        opened = [stream for stream, how in self.streams.items() if how == "open"]
+        if opened:
+            self.feed(ev.Transcribed(opened[-1], Transcript(text, 0)))
+        self.time_passes(150)
+        self.speech_stops(96)
+        self.time_passes(pause_ms)
+        finished = [stream for stream, how in self.streams.items() if how == "finished"]
+        if finished and pause_ms > 1_000:
+            self.feed(ev.Transcribed(finished[-1], Transcript(text, 0, 900)))
+            self.streams[finished[-1]] = "gone"
+            self.feed(ev.RecognitionEnded(finished[-1]))
 
     # --- the model and the synthesiser --------------------------------------------------------------------------
 
@@ -525,6 +578,12 @@ CORNERS = [
     "PlaybackReported in LISTENING",
     "DrainRequested in REPLYING",
     "Disconnected in REPLYING",
+    "COMPLETE by itself",
+    "CANCEL by itself",
+    "early reply used",
+    "early reply dropped",
+    "SpeechStarted in REPLYING",
+    "SpeechStarted in TRANSCRIBING",
 ]
 
 

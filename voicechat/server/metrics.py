@@ -9,7 +9,7 @@ from typing import assert_never
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from voicechat.session.effects import Fact, LateDropped, SessionClosed, SessionRefused, TurnEnded
+from voicechat.session.effects import EarlyReply, Fact, LateDropped, SessionClosed, SessionRefused, TurnEnded
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_PERIOD_S = 0.25
@@ -30,6 +30,8 @@ class Metrics:
         self._late = Counter("voicechat_late_dropped", "Late results dropped", ["kind"], registry=registry)
         self._closed = Counter("voicechat_closed", "Sessions that the server closed", ["code"], registry=registry)
         self._refused = Counter("voicechat_refused", "Clients not admitted", ["status"], registry=registry)
+        self._early = Counter("voicechat_early_replies", "Replies begun early", ["fate"], registry=registry)
+        self._early_saved = Counter("voicechat_early_saved_seconds", "Time that early replies saved", registry=registry)
         self._lag = Gauge("voicechat_loop_lag_seconds", "Worst event loop lag of the last 10 s", registry=registry)
         self._transcript = self._latency("transcript", "last recognition result")
         self._first_text = self._latency("first_text", "first piece of text")
@@ -57,6 +59,9 @@ class Metrics:
                 self._closed.labels(str(code)).inc()
             case SessionRefused(status):
                 self._refused.labels(str(int(status))).inc()
+            case EarlyReply(used, saved_ms):
+                self._early.labels("used" if used else "wasted").inc()
+                self._early_saved.inc(saved_ms / 1000)
             case _:
                 assert_never(fact)
 

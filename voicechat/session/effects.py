@@ -27,11 +27,12 @@ class Request(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to a request."""
+    """The answer to a request; or, with a ``reason``, what the server did by itself as if it had been requested."""
 
     request: Request
     status: Status = Status.OK
     message: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,14 @@ class Recognised:
     """A recognition result."""
 
     transcript: Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechNoticed:
+    """Hands-free: the user began to speak, or fell silent (``started`` false), at ``at_ms`` of the audio."""
+
+    started: bool
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,7 @@ class ErrorReported:
 ClientMessage: TypeAlias = (
     Answered
     | Recognised
+    | SpeechNoticed
     | ReplyText
     | ReplyToolCall
     | ReplyTextFinished
@@ -126,11 +136,16 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class OpenRecognition:
-    """Start recogniser ``stream``. With ``replay_of``, feed it first what that stream heard since its last final."""
+    """Start recogniser ``stream``.
+
+    With ``replay_of``, feed it first what that stream heard since its last final result; with ``from_ms``, the audio of
+    the connection from there on, as far as it is still there, and then all that ``Listen`` brings.
+    """
 
     stream: int
     settings: InputSettings
     replay_of: int | None = None
+    from_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +153,13 @@ class FeedRecognition:
     """Give the next frame to ``stream``."""
 
     stream: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Hands-free: watch this frame for speech, and give it to the open recogniser streams that began at a time."""
+
     payload: bytes
 
 
@@ -250,7 +272,16 @@ class SessionRefused:
     status: Status
 
 
-Fact: TypeAlias = LateDropped | TurnEnded | SessionClosed | SessionRefused
+@dataclass(frozen=True, slots=True)
+class EarlyReply:
+    """Fact: a reply that was begun before the turn had surely ended was ``used``, or dropped."""
+
+    used: bool
+    saved_ms: int
+    """How much earlier than otherwise it was begun."""
+
+
+Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | SessionClosed | SessionRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +295,7 @@ Effect: TypeAlias = (
     Send
     | OpenRecognition
     | FeedRecognition
+    | Listen
     | SkipAudio
     | FinishRecognition
     | DropRecognition

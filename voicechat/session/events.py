@@ -135,6 +135,22 @@ class RecognitionFailed:
     """True: the same audio may succeed on a new stream."""
 
 
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Hands-free: the user has begun to speak at ``at_ms`` of the connection's audio, ``ago_ms`` before its end."""
+
+    at_ms: int
+    ago_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """Hands-free: the user has fallen silent at ``at_ms`` of the connection's audio, ``ago_ms`` before its end."""
+
+    at_ms: int
+    ago_ms: int
+
+
 # --- from the turn (model and synthesiser) -----------------------------------------------------------------------
 
 
@@ -254,6 +270,8 @@ Event: TypeAlias = (
     | Transcribed
     | RecognitionEnded
     | RecognitionFailed
+    | SpeechStarted
+    | SpeechStopped
     | ReplyTextArrived
     | ToolCalled
     | ReplyTextEnded

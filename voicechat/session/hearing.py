@@ -89,6 +89,20 @@ class Hearing:
         effects.append(FeedRecognition(self.gathering.stream, payload))
         return effects
 
+    def open_from(self, settings: InputSettings, from_ms: int) -> list[Effect]:
+        """Hands-free: recognise from ``from_ms`` of the connection's audio on; a stream at work goes on."""
+        if self.gathering.stream is not None:
+            return []
+        return [replace(self._open(self.gathering, settings, None), from_ms=from_ms)]
+
+    def take_back(self) -> list[Effect]:
+        """The awaited utterance was not the end of the user's turn: what it said belongs to what is gathered now."""
+        if self.awaited is None:
+            return []
+        before = [*self.awaited.finals, self.awaited.partial]
+        self.gathering.finals = [text for text in before if text.strip()] + self.gathering.finals
+        return self.drop_awaited()
+
     def take(self, stream: int, transcript: Transcript, *, hold: bool) -> list[Effect]:
         """Take a result; ``hold`` keeps what the next turn gathers until the running turn is over."""
         self._failures = 0

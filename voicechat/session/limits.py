@@ -31,6 +31,9 @@ class SessionLimits:
     """From handing a sentence to the synthesiser to its first audio."""
     between_audio_ms: int = 5_000
     """Between two pieces of audio of a sentence."""
+    early_replies_wasted: int = 5
+    """Hands-free: after so many more early replies dropped than used, a session begins none until the balance is
+    better. 0: never begin early."""
     write_ms: int = 10_000
     """A client that does not read for this long is cut off (contract)."""
     backlog_bytes: int = 8 * 1024 * 1024

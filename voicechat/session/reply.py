@@ -198,6 +198,11 @@ class Reply:
         """Whether the listener still has audio to hear."""
         return self.clock.position_ms(now_ms) < self._made_ms
 
+    @property
+    def audible_until_ms(self) -> int:
+        """When the listener will have heard everything that was made so far."""
+        return self.clock.reaches_ms(self._made_ms)
+
     @staticmethod
     def _share(piece: _Piece, position_ms: int) -> float:
         """Which part of the piece has been played; of one still being made, by an estimate of its length."""

@@ -1,14 +1,13 @@
 """A conversation as a value machine: events in, effects out, time as an argument.
 
 Nothing a client or a provider does can make it raise. The state table is in ``states``; what a turn gathers in
-``hearing``; what a reply is in ``reply``; what is remembered in ``dialogue``.
+``hearing``; what a reply is, and what is remembered of it, in ``speaking``; who may speak, hands-free, in ``floor``.
 """
 
 from typing import assert_never
 
 from voicechat.errors import Status
 from voicechat.session import events as ev
-from voicechat.session.dialogue import Dialogue
 from voicechat.session.effects import (
     Answered,
     Close,
@@ -16,39 +15,26 @@ from voicechat.session.effects import (
     ErrorReported,
     LateDropped,
     LateKind,
+    Listen,
     Observe,
     Outcome,
     Request,
     Send,
     SessionClosed,
     SkipAudio,
-    StartReply,
-    StopReply,
+    SpeechNoticed,
     TurnCompleted,
     TurnEnded,
 )
+from voicechat.session.floor import Decision, Floor
 from voicechat.session.hearing import Hearing
 from voicechat.session.limits import SessionLimits
+from voicechat.session.presence import Presence
 from voicechat.session.reply import Reply
+from voicechat.session.speaking import Speaking
 from voicechat.session.states import MOVES, TURN, State, Step
 from voicechat.session.vocabulary import AsrMode, Settings
 
-_FROM_CLIENT = (
-    ev.Opened,
-    ev.AudioReceived,
-    ev.UpdateRequested,
-    ev.CompleteRequested,
-    ev.ClearRequested,
-    ev.ForgetRequested,
-    ev.CancelRequested,
-    ev.MessageCreated,
-    ev.PlaybackReported,
-    ev.PingReceived,
-    ev.PongReceived,
-    ev.MalformedReceived,
-    ev.IgnorableReceived,
-    ev.FinishRequested,
-)
 _OF_REPLY = (
     ev.ReplyTextArrived,
     ev.ToolCalled,
@@ -69,6 +55,10 @@ _NAMES = {
 }
 
 
+TURN_DETECTED = "turn_detected"
+"""The reason of what the server does by itself in hands-free mode (contract)."""
+
+
 class Session:
     """One conversation: see ``Machine``."""
 
@@ -79,20 +69,15 @@ class Session:
         self.state = State.CONFIGURING
         self.settings = settings or Settings()
         self._limits = limits or SessionLimits()
-        self._strict_ping = strict_ping
         self._now_ms = 0
         self._effects: list[Effect] = []
-        self._dialogue = Dialogue(self._limits.history_messages)
+        self._presence = Presence(strict_ping=strict_ping)
         self._hearing = Hearing()
-        self._replies = 0
-        self._reply: Reply | None = None
-        self._playing: Reply | None = None
-        self._forgotten = False
+        self._speaking = Speaking(self._limits.history_messages)
+        self._floor: Floor | None = None
         self._turn_began_ms = 0
         self._understood_ms: int | None = None
-        self._last_message_ms = 0
         self._last_speech_ms = 0
-        self._errors_in_a_row = 0
         self._drain_at_ms: int | None = None
 
     # --- the machine -----------------------------------------------------------------------------------------
@@ -103,11 +88,11 @@ class Session:
             return []
         self._now_ms = max(self._now_ms, now_ms)
         self._effects = []
-        if isinstance(event, _FROM_CLIENT):
-            self._note_alive(event)
+        self._presence.note(event, self._now_ms)
         late = self._late(event)
         if late is None:
             self._take(event)
+            self._settle_floor()
         else:
             self._effects.append(Observe(LateDropped(late)))
         return self._effects
@@ -116,27 +101,32 @@ class Session:
         """See ``Machine.deadline_ms``."""
         if self.state is State.CLOSED:
             return None
-        deadlines = [self._last_message_ms + self._limits.idle_ms, self._drain_at_ms]
+        deadlines = [self._presence.last_message_ms + self._limits.idle_ms, self._drain_at_ms]
         if self.state is State.LISTENING and not self.settings.input.heartbeat:
             deadlines.append(self._last_speech_ms + self._limits.speech_idle_ms)
         if self.state is State.TRANSCRIBING:
             deadlines.append(self._turn_began_ms + self._limits.transcript_ms)
-        if self._reply is not None:
-            deadlines.append(self._reply.hurry_at_ms(self._limits.speakable_wait_ms))
-            deadlines.append(self._reply.release_at_ms())
+        if self._speaking.current is not None:
+            deadlines.append(self._speaking.current.hurry_at_ms(self._limits.speakable_wait_ms))
+            if not self._speaking.early:
+                deadlines.append(self._speaking.current.release_at_ms())
+        if self._floor is not None:
+            deadlines.append(self._floor_deadline_ms(self._floor))
         return min(deadline for deadline in deadlines if deadline is not None)
 
     @property
     def held_ms(self) -> int:
         """How much audio of the running reply pacing holds back: the synthesiser need not hurry."""
-        return self._reply.held_ms if self._reply is not None else 0
+        return self._speaking.current.held_ms if self._speaking.current is not None else 0
 
     def _late(self, event: ev.Event) -> LateKind | None:
         """The only place where numbers of replies and streams are compared: what is late is dropped and counted."""
         if isinstance(event, _OF_REPLY):
-            return None if self._reply is not None and event.reply == self._reply.number else LateKind.REPLY
+            reply = self._speaking.current
+            return None if reply is not None and event.reply == reply.number else LateKind.REPLY
         if isinstance(event, _OF_PLAYBACK):
-            return None if self._playing is not None and event.reply == self._playing.number else LateKind.REPLY
+            playing = self._speaking.playing
+            return None if playing is not None and event.reply == playing.number else LateKind.REPLY
         if isinstance(event, _OF_STREAM):
             return None if self._hearing.is_current(event.stream) else LateKind.STREAM
         return None
@@ -159,6 +149,10 @@ class Session:
                 self._on_message(event)
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 self._on_recognition(event)
+            case ev.SpeechStarted() | ev.SpeechStopped():
+                self._on_speech(event)
+            case ev.ReplyFailed():
+                self._on_reply_failed(event)
             case (
                 ev.ReplyTextArrived()
                 | ev.ToolCalled()
@@ -166,9 +160,9 @@ class Session:
                 | ev.SpeechSynthesized()
                 | ev.SentenceSynthesized()
                 | ev.SpeechEnded()
-                | ev.ReplyFailed()
             ):
-                self._on_reply(event)
+                self._effects += self._speaking.take(event, self._now_ms)
+                self._finish_if_spoken()
             case ev.AudioSent() | ev.PlaybackReported():
                 self._on_playback(event)
             case ev.MalformedReceived():
@@ -177,7 +171,7 @@ class Session:
                 pass
             case ev.Disconnected():
                 self._stop()
-                self._effects += self._hearing.drop_gathering()
+                self._drop_gathering()
                 self.state = State.CLOSED
             case ev.WriteStalled():
                 self._close(1013, Status.TIMEOUT, event.message)
@@ -200,7 +194,10 @@ class Session:
             self._effects.append(SkipAudio(event.payload))
             return
         self._move(Step.AUDIO)
-        self._effects += self._hearing.feed(event.payload, self.settings.input, self._now_ms)
+        if self._floor is not None:
+            self._effects.append(Listen(event.payload))
+        else:
+            self._effects += self._hearing.feed(event.payload, self.settings.input, self._now_ms)
 
     def _on_request(
         self,
@@ -223,11 +220,10 @@ class Session:
                     self._begin_turn()
             case ev.ClearRequested():
                 if self._granted(Request.CLEAR, Step.CLEAR):
-                    self._effects += self._hearing.drop_gathering()
+                    self._drop_gathering()
                     self._answer(Request.CLEAR)
             case ev.ForgetRequested():
-                self._dialogue.forget()
-                self._forgotten = True
+                self._speaking.forget()
                 self._answer(Request.FORGET)
             case ev.CancelRequested():
                 self._on_cancel()
@@ -243,19 +239,18 @@ class Session:
             self._answer(Request.UPDATE, event.settings.status, event.settings.message)
             return
         self.settings = event.settings
+        detection = event.settings.turn_detection
+        self._floor = Floor(detection) if detection is not None else None
         self._answer(Request.UPDATE, message=event.note)
 
-    def _on_cancel(self) -> None:
+    def _on_cancel(self, reason: str = "") -> None:
         if self.state in TURN:
             self._stop()
-            self._answer(Request.CANCEL)
+            self._answer(Request.CANCEL, reason=reason)
             self._end_turn(Outcome.CANCELED)
-            return
-        if self._playing is not None and self._playing.audible(self._now_ms):
-            self._effects.append(StopReply(self._playing.number))
-            self._dialogue.cut(self._playing.number, self._playing.heard(self._now_ms))
-        self._playing = None
-        self._answer(Request.CANCEL)
+        else:
+            self._effects += self._speaking.silence(self._now_ms)
+            self._answer(Request.CANCEL, reason=reason)
 
     def _on_message(self, event: ev.MessageCreated) -> None:
         if Step.MESSAGE not in MOVES[self.state]:
@@ -267,17 +262,10 @@ class Session:
         self._start_reply(event.content)
 
     def _on_malformed(self, event: ev.MalformedReceived) -> None:
-        self._errors_in_a_row += 1
-        if self._errors_in_a_row >= self._limits.protocol_errors:
+        if self._presence.errors_in_a_row >= self._limits.protocol_errors:
             self._close(1008, event.status, event.message)
         else:
             self._report(event.status, event.message)
-
-    def _note_alive(self, event: ev.Event) -> None:
-        if not self._strict_ping or isinstance(event, ev.PingReceived):
-            self._last_message_ms = self._now_ms
-        if not isinstance(event, ev.MalformedReceived | ev.PongReceived):
-            self._errors_in_a_row = 0
 
     # --- recognition -----------------------------------------------------------------------------------------
 
@@ -292,7 +280,9 @@ class Session:
     def _note_turn(self) -> None:
         self._turn_began_ms = self._now_ms
         self._understood_ms = None
-        self._forgotten = False
+        self._speaking.begin_turn()
+        if self._floor is not None:
+            self._floor.end_turn()
 
     def _on_recognition(self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed) -> None:
         awaited = self._hearing.is_awaited(event.stream)
@@ -300,8 +290,11 @@ class Session:
             case ev.Transcribed():
                 if event.transcript.text.strip():
                     self._last_speech_ms = self._now_ms
-                hold = self.state in TURN
+                contested = self._floor is not None and self._floor.contested
+                hold = self.state in TURN or contested
                 self._effects += self._hearing.take(event.stream, event.transcript, hold=hold)
+                if self._floor is not None and not awaited:
+                    self._floor.transcribed(self._hearing.gathering.text, self._now_ms)
             case ev.RecognitionEnded():
                 self._hearing.end(event.stream)
                 if awaited:
@@ -320,7 +313,7 @@ class Session:
             return
         self._report(event.status, event.message)
         if event.status is Status.TOO_LARGE:
-            self._effects += self._hearing.drop_gathering()
+            self._drop_gathering()
         else:
             self._effects += self._hearing.replace_gathering(event, self.settings.input, self._now_ms)
 
@@ -328,71 +321,126 @@ class Session:
         """The recogniser has said everything about the turn: answer it, if there is anything to answer."""
         text = self._hearing.settle()
         self._understood_ms = self._now_ms
-        if text:
+        if text and self._answers:
             self._move(Step.UNDERSTOOD)
             self._start_reply(text)
         else:
+            self._effects += self._speaking.drop_early()
             self._end_turn(Outcome.EMPTY)
+
+    @property
+    def _answers(self) -> bool:
+        """Whether turns are answered at all; a hands-free client may want only their ends."""
+        return self.settings.turn_detection is None or self.settings.turn_detection.create_response
+
+    def _drop_gathering(self) -> None:
+        self._effects += self._hearing.drop_gathering()
+        if self._floor is not None:
+            self._floor.forget()
+            self._effects += self._speaking.drop_early()
+
+    # --- hands-free ------------------------------------------------------------------------------------------
+
+    def _on_speech(self, event: ev.SpeechStarted | ev.SpeechStopped) -> None:
+        floor = self._floor
+        if floor is None or self.state is State.CONFIGURING:
+            return
+        self._effects.append(Send(SpeechNoticed(isinstance(event, ev.SpeechStarted), event.at_ms)))
+        if isinstance(event, ev.SpeechStopped):
+            floor.speech_stopped(self._now_ms - event.ago_ms)
+            return
+        self._last_speech_ms = self._now_ms
+        contested = self._assistant_heard and self._may_interrupt
+        floor.speech_started(self._now_ms - event.ago_ms, contested=contested)
+        if not contested:
+            self._effects += self._speaking.drop_early()
+        self._effects += self._hearing.open_from(self.settings.input, event.at_ms)
+
+    @property
+    def _assistant_heard(self) -> bool:
+        """Whether the assistant has the floor: a turn is in progress, or its reply is still heard."""
+        return self.state in TURN or self._speaking.audible_until_ms(self._now_ms) is not None
+
+    @property
+    def _may_interrupt(self) -> bool:
+        return self.settings.turn_detection is not None and self.settings.turn_detection.interrupt_response
+
+    @property
+    def _turn_may_end(self) -> bool:
+        """Whether the user's turn may end now: not while an earlier one is answered or its answer heard."""
+        return self.state is State.LISTENING and (self._may_interrupt or not self._assistant_heard)
+
+    def _floor_deadline_ms(self, floor: Floor) -> int | None:
+        candidates = [floor.deadline_ms(may_end=self._turn_may_end)]
+        if self.state is State.LISTENING:
+            candidates.append(self._speaking.audible_until_ms(self._now_ms))
+            if self._may_begin_early:
+                candidates.append(floor.early_at_ms())
+        return min((candidate for candidate in candidates if candidate is not None), default=None)
+
+    @property
+    def _may_begin_early(self) -> bool:
+        wasted = self._speaking.wasted >= self._limits.early_replies_wasted
+        return self._turn_may_end and self._answers and not self._speaking.early and not wasted
+
+    def _settle_floor(self) -> None:
+        """Do what the floor decides, until it decides nothing more."""
+        floor = self._floor
+        if floor is None or self.state is State.CLOSED:
+            return
+        if floor.contested and not self._assistant_heard:
+            floor.take()
+            self._effects += self._hearing.release()
+        match floor.decide(self._now_ms, may_end=self._turn_may_end):
+            case Decision.END_TURN:
+                self._answer(Request.COMPLETE, reason=TURN_DETECTED)
+                self._begin_turn()
+            case Decision.INTERRUPT:
+                self._interrupt(floor)
+            case Decision.DISMISS:
+                self._effects += self._hearing.drop_gathering()
+                floor.forget()
+            case Decision.BEGIN_EARLY if self._may_begin_early:
+                text = self._hearing.gathering.text
+                self._effects += self._speaking.start_early(text, self.settings, self._now_ms)
+            case Decision.BEGIN_EARLY | None:
+                pass
+
+    def _interrupt(self, floor: Floor) -> None:
+        if self.state is State.TRANSCRIBING:  # the user was cut short: what was said before belongs to this turn too
+            self._effects += self._hearing.take_back()
+        self._on_cancel(TURN_DETECTED)
+        floor.take()
+        self._effects += self._hearing.release()
 
     # --- the reply -------------------------------------------------------------------------------------------
 
     def _start_reply(self, text: str) -> None:
-        self._dialogue.hear_user(text)
-        self._replies += 1
-        self._reply = self._playing = Reply(self._replies, self._now_ms, self.settings.lead_ms)
-        messages = (*self.settings.chat.messages, *self._dialogue.messages)
-        self._effects.append(StartReply(self._replies, messages, self.settings.chat, self.settings.voice))
-
-    def _on_reply(
-        self,
-        event: ev.ReplyTextArrived
-        | ev.ToolCalled
-        | ev.ReplyTextEnded
-        | ev.SpeechSynthesized
-        | ev.SentenceSynthesized
-        | ev.SpeechEnded
-        | ev.ReplyFailed,
-    ) -> None:
-        reply = self._reply
-        assert reply is not None
-        match event:
-            case ev.SpeechSynthesized():
-                self._effects += reply.add_audio(event, self._now_ms)
-            case ev.ReplyTextArrived():
-                self._effects += reply.add_text(event.text, self._now_ms)
-            case ev.ToolCalled():
-                self._effects += reply.call_tool(event.call, self._now_ms)
-            case ev.SentenceSynthesized():
-                reply.finish_sentence(event.sentence)
-            case ev.ReplyTextEnded():
-                self._effects += reply.finish_text(event.finish_reason, self._now_ms)
-            case ev.SpeechEnded():
-                self._effects += reply.finish_audio(self._now_ms)
-            case ev.ReplyFailed():
-                self._fail_turn(event.status, event.message)
-            case _:
-                assert_never(event)
+        self._effects += self._speaking.start(text, self.settings, self._now_ms)
         self._finish_if_spoken()
 
-    def _on_playback(self, event: ev.AudioSent | ev.PlaybackReported) -> None:
-        assert self._playing is not None
-        if isinstance(event, ev.AudioSent):
-            self._playing.clock.sent(event.end_ms, self._now_ms)
+    def _on_reply_failed(self, event: ev.ReplyFailed) -> None:
+        if self._speaking.early:
+            self._effects += self._speaking.drop_early()
         else:
-            self._playing.clock.played(event.played_ms, self._now_ms)
+            self._fail_turn(event.status, event.message)
+
+    def _on_playback(self, event: ev.AudioSent | ev.PlaybackReported) -> None:
+        playing = self._speaking.playing
+        assert playing is not None
+        if isinstance(event, ev.AudioSent):
+            playing.clock.sent(event.end_ms, self._now_ms)
+        else:
+            playing.clock.played(event.played_ms, self._now_ms)
         self._release()
 
     def _release(self) -> None:
-        if self._reply is not None:
-            self._effects += self._reply.release(self._now_ms)
-            self._finish_if_spoken()
+        self._effects += self._speaking.release(self._now_ms)
+        self._finish_if_spoken()
 
     def _finish_if_spoken(self) -> None:
-        reply = self._reply
-        if reply is None or not reply.spoken:
-            return
-        self._dialogue.say(reply.number, reply.text)
-        self._end_turn(Outcome.SPOKEN)
+        if self._speaking.finish():
+            self._end_turn(Outcome.SPOKEN)
 
     # --- the end of a turn, and of the session ---------------------------------------------------------------
 
@@ -404,22 +452,17 @@ class Session:
     def _stop(self) -> None:
         """Stop whatever the turn is doing; of its reply, remember what was heard."""
         self._effects += self._hearing.drop_awaited()
-        if self._reply is not None:
-            self._effects.append(StopReply(self._reply.number))
-            self._dialogue.say(self._reply.number, self._reply.heard(self._now_ms))
+        self._effects += self._speaking.stop(self._now_ms)
 
     def _end_turn(self, outcome: Outcome) -> None:
         """The one place where a turn ends: exactly one ``TurnCompleted`` for each that began."""
-        reply, self._reply = self._reply, None
-        if outcome is not Outcome.SPOKEN:
-            self._playing = None
-        if self._forgotten:  # conversation.clear during the turn: the turn went on and is not remembered
-            self._dialogue.forget()
+        reply = self._speaking.end_turn(spoken=outcome is Outcome.SPOKEN)
         self._effects.append(Send(TurnCompleted()))
         self._effects.append(Observe(self._summary(outcome, reply)))
         self._move(Step.CANCEL if outcome is Outcome.CANCELED else Step.TURN_OVER)
         self._last_speech_ms = self._now_ms
-        self._effects += self._hearing.release()
+        if self._floor is None or not self._floor.contested:
+            self._effects += self._hearing.release()
         self._drain_if_free()
 
     def _summary(self, outcome: Outcome, reply: Reply | None) -> TurnEnded:
@@ -442,7 +485,7 @@ class Session:
             self._drain_at_ms = None
             self._stop()
             self._end_turn(Outcome.FAILED)
-        self._effects += self._hearing.drop_gathering()
+        self._drop_gathering()
         self._report(status, message)
         self._effects += [Close(code, message), Observe(SessionClosed(code))]
         self.state = State.CLOSED
@@ -450,7 +493,7 @@ class Session:
     def _on_tick(self) -> None:
         limits, now_ms = self._limits, self._now_ms
         listening = self.state is State.LISTENING and not self.settings.input.heartbeat
-        if now_ms >= self._last_message_ms + limits.idle_ms:
+        if now_ms >= self._presence.last_message_ms + limits.idle_ms:
             self._close(1000, Status.TIMEOUT, f"no message for {limits.idle_ms // 1000} s")
         elif self._drain_at_ms is not None and now_ms >= self._drain_at_ms:
             self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
@@ -458,11 +501,12 @@ class Session:
             self._close(1000, Status.TIMEOUT, f"no speech for {limits.speech_idle_ms // 1000} s")
         elif self.state is State.TRANSCRIBING and now_ms >= self._turn_began_ms + limits.transcript_ms:
             self._fail_turn(Status.ASR_FAILED, "the recogniser did not answer in time")
-        elif self._reply is not None:
-            hurry_at_ms = self._reply.hurry_at_ms(limits.speakable_wait_ms)
+        elif self._speaking.current is not None:
+            hurry_at_ms = self._speaking.current.hurry_at_ms(limits.speakable_wait_ms)
             if hurry_at_ms is not None and now_ms >= hurry_at_ms:
-                self._effects += self._reply.hurry(now_ms)
-            self._release()
+                self._effects += self._speaking.hurry(now_ms)
+            if not self._speaking.early:
+                self._release()
 
     # --- small words -----------------------------------------------------------------------------------------
 
@@ -475,8 +519,8 @@ class Session:
         self._answer(request, Status.NOT_ALLOWED_NOW, _NAMES[step])
         return False
 
-    def _answer(self, request: Request, status: Status = Status.OK, message: str = "") -> None:
-        self._effects.append(Send(Answered(request, status, message)))
+    def _answer(self, request: Request, status: Status = Status.OK, message: str = "", reason: str = "") -> None:
+        self._effects.append(Send(Answered(request, status, message, reason)))
 
     def _report(self, status: Status, message: str) -> None:
         self._effects.append(Send(ErrorReported(status, message)))

@@ -51,6 +51,10 @@ class ToolCall:
     arguments: str
 
 
+HANDS_FREE_LEAD_MS = 1_500
+"""How far ahead of playback audio leaves in hands-free mode unless set (contract)."""
+
+
 class AsrMode(Enum):
     """What happens to audio that arrives while a reply is made."""
 
@@ -77,6 +81,12 @@ class VoiceSettings:
     model: str = "cosyvoice-v1"
     voice: str = "longxiaochun"
     format: str = "MP3_22050HZ_MONO_256KBPS"
+    volume: float = 50
+    """0 to 100; 50: as it comes."""
+    speech_rate: float = 1
+    """0.5 to 2: how many times as fast as it comes."""
+    pitch_rate: float = 1
+    """0.5 to 2: how many times the voice's fundamental frequency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +102,25 @@ class ChatSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TurnDetection:
+    """Hands-free mode: how the server finds the ends of the user's turns, and what interrupts a reply."""
+
+    threshold: float = 0.5
+    """Probability from which a frame counts as speech."""
+    prefix_padding_ms: int = 300
+    """Audio before the detected start that belongs to the speech."""
+    silence_duration_ms: int = 500
+    """Silence that ends a turn, as a policy may shorten or lengthen it."""
+    create_response: bool = True
+    """False: the end of a turn is told, and not answered."""
+    interrupt_response: bool = True
+    """False: a reply is heard to its end whatever the user says."""
+    min_interruption_ms: int = 200
+    min_interruption_words: int = 0
+    """Words needed to interrupt (a Han character counts as one), backchannels not counted; 0: any speech does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The configuration of one conversation: what ``chat.update`` sets, complete in itself."""
 
@@ -101,3 +130,10 @@ class Settings:
     asr_mode: AsrMode = AsrMode.ONLINE
     lead_ms: int | None = None
     """How far ahead of playback frames may leave the server; None: as fast as they are made."""
+    turn_detection: TurnDetection | None = None
+    """None: the client ends each turn itself."""
+
+    @property
+    def effective_lead_ms(self) -> int | None:
+        """``lead_ms``; in hands-free mode frames are paced even if the client did not ask for it."""
+        return HANDS_FREE_LEAD_MS if self.lead_ms is None and self.turn_detection is not None else self.lead_ms

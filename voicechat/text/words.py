@@ -173,3 +173,8 @@ def _continues_word(text: str, index: int) -> bool:
 def _trails(char: str) -> bool:
     """Whether a character after a word belongs to it: its punctuation, not what opens the next."""
     return not (char.isalnum() or char.isspace() or is_han(char) or char in OPENERS)
+
+
+def bare_words(text: str) -> str:
+    """Reduce ``text`` to its letters and digits, case aside: the same words written in two ways become equal."""
+    return "".join(char for char in text.casefold() if char.isalnum())

@@ -41,9 +41,13 @@ class _SynthesisParam(Section):
     model: str = _DEFAULTS.voice.model
     voice: str = _DEFAULTS.voice.voice
     format: str = _DEFAULTS.voice.format
-    volume: Annotated[float, only(50, _unsupported)] = 50
-    speech_rate: Annotated[float, only(1, _unsupported)] = Field(default=1, validation_alias="speechRate")
-    pitch_rate: Annotated[float, only(1, _unsupported)] = Field(default=1, validation_alias="pitchRate")
+    volume: Annotated[float, between(0, 100)] = _DEFAULTS.voice.volume
+    speech_rate: Annotated[float, between(0.5, 2)] = Field(
+        default=_DEFAULTS.voice.speech_rate, validation_alias="speechRate"
+    )
+    pitch_rate: Annotated[float, between(0.5, 2)] = Field(
+        default=_DEFAULTS.voice.pitch_rate, validation_alias="pitchRate"
+    )
 
 
 class _Synthesis(Section):
@@ -105,7 +109,14 @@ def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
     settings = Settings(
         input=_input_settings(update.create_transcription_task_req),
         chat=ChatSettings(model=completion.model, messages=completion.context(), options=completion.given()),
-        voice=VoiceSettings(model=synthesis.model, voice=voice, format=_output_format(synthesis.format)),
+        voice=VoiceSettings(
+            model=synthesis.model,
+            voice=voice,
+            format=_output_format(synthesis.format),
+            volume=synthesis.volume,
+            speech_rate=synthesis.speech_rate,
+            pitch_rate=synthesis.pitch_rate,
+        ),
         asr_mode=AsrMode(update.asr_mode),
         lead_ms=update.pacing.lead_ms,
     )

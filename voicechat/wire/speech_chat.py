@@ -22,6 +22,7 @@ from voicechat.session.effects import (
     ReplyTextFinished,
     ReplyToolCall,
     Request,
+    SpeechNoticed,
     TurnCompleted,
 )
 from voicechat.session.events import (
@@ -138,6 +139,10 @@ class _SpeechChat:
                 return [self._answer_text(message)]
             case TurnCompleted():
                 return [_typed_text("conversation.chat.completed", Status.OK, "")]
+            case SpeechNoticed(started=True):
+                return [_typed_text("input_audio_buffer.speech_started", Status.OK, "", audio_start_ms=message.at_ms)]
+            case SpeechNoticed():
+                return [_typed_text("input_audio_buffer.speech_stopped", Status.OK, "", audio_end_ms=message.at_ms)]
             case ErrorReported():
                 return [_typed_text("error", message.status, message.message)]
 
@@ -145,7 +150,8 @@ class _SpeechChat:
         if answer.request is Request.UPDATE and self._asked_models:
             asked = self._asked_models.popleft()
             self._model = asked if answer.status is Status.OK else self._model
-        return _typed_text(self._names[answer.request], answer.status, answer.message)
+        more = {"reason": answer.reason} if answer.reason else {}
+        return _typed_text(self._names[answer.request], answer.status, answer.message, **more)
 
     def _chunk_text(
         self, message: ReplyText | ReplyToolCall | ReplyTextFinished, delta: dict[str, object], finish_reason: str = ""
@@ -186,8 +192,8 @@ class _SpeechChat:
         return f"chatcmpl-{self._greeting.session_id}-{reply}"
 
 
-def _typed_text(event_type: str, status: Status, message: str) -> str:
-    return write_json({"status": int(status), "message": message, "event_type": event_type})
+def _typed_text(event_type: str, status: Status, message: str, **more: object) -> str:
+    return write_json({"status": int(status), "message": message, "event_type": event_type, **more})
 
 
 def _tool_call(call: ToolCall) -> dict[str, object]:

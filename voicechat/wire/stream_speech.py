@@ -19,6 +19,7 @@ from voicechat.session.effects import (
     ReplyTextFinished,
     ReplyToolCall,
     Request,
+    SpeechNoticed,
     TurnCompleted,
 )
 from voicechat.session.events import AudioReceived, Event, FinishRequested, IgnorableReceived
@@ -106,6 +107,7 @@ class _StreamSpeech:
                 | ReplyText()
                 | ReplyTextFinished()
                 | ReplyToolCall()
+                | SpeechNoticed()
                 | TurnCompleted()
             ):
                 return []

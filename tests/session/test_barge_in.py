@@ -1,0 +1,126 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicechat.session.barge_in import BargeIn, BargeInSettings, Verdict
+
+FILTERED = BargeInSettings()
+BY_VOICE = BargeInSettings(ignore_backchannels=False)
+
+
+def test_by_voice_alone_speech_of_the_least_length_interrupts() -> None:
+    sound = BargeIn(BY_VOICE, 1_000)
+    assert sound.decide(1_199) is Verdict.UNDECIDED
+    assert sound.deadline_ms() == 1_200
+    assert sound.decide(1_200) is Verdict.INTERRUPTION
+    assert sound.deadline_ms() is None
+
+
+@pytest.mark.parametrize("settings", [FILTERED, BY_VOICE])
+def test_a_click_does_not_interrupt(settings: BargeInSettings) -> None:
+    sound = BargeIn(settings, 0)
+    sound.stopped(120)
+    assert sound.decide(130) is Verdict.UNDECIDED
+    assert sound.deadline_ms() == 520
+    assert sound.decide(520) is Verdict.NONE
+
+
+def test_a_cough_that_brings_no_word_does_not_interrupt() -> None:
+    sound = BargeIn(FILTERED, 0)
+    assert sound.decide(350) is Verdict.UNDECIDED
+    sound.stopped(350)
+    assert sound.decide(750) is Verdict.NONE
+
+
+@pytest.mark.parametrize("text", ["mm-hmm", "right", "嗯", "好的"])
+def test_a_sign_of_listening_does_not_interrupt(text: str) -> None:
+    sound = BargeIn(FILTERED, 0)
+    sound.transcribed(text, 350)
+    sound.stopped(400)
+    assert sound.decide(799) is Verdict.UNDECIDED
+    assert sound.decide(800) is Verdict.NONE
+
+
+def test_what_follows_a_sign_of_listening_interrupts() -> None:
+    sound = BargeIn(FILTERED, 0)
+    sound.transcribed("right", 350)
+    assert sound.decide(350) is Verdict.UNDECIDED
+    sound.transcribed("right but when", 700)
+    assert sound.decide(700) is Verdict.INTERRUPTION
+
+
+def test_words_before_the_least_length_are_decided_at_it() -> None:
+    sound = BargeIn(FILTERED, 0)
+    sound.transcribed("how much", 150)
+    assert sound.decide(150) is Verdict.UNDECIDED
+    assert sound.deadline_ms() == 200
+    assert sound.decide(200) is Verdict.INTERRUPTION
+
+
+@pytest.mark.parametrize(("text", "verdict"), [("多少", Verdict.UNDECIDED), ("多少钱", Verdict.INTERRUPTION)])
+def test_a_han_character_is_a_word(text: str, verdict: Verdict) -> None:
+    sound = BargeIn(BargeInSettings(min_words=3), 0)
+    sound.transcribed(text, 300)
+    assert sound.decide(300) is verdict
+
+
+@pytest.mark.parametrize("text", ["stop", "停", "等一下"])
+def test_who_asks_for_the_floor_gets_it_however_short(text: str) -> None:
+    sound = BargeIn(BargeInSettings(min_words=5), 0)
+    sound.stopped(150)
+    sound.transcribed(text, 400)
+    assert sound.decide(400) is Verdict.INTERRUPTION
+
+
+def test_a_recogniser_that_stays_silent_does_not_delay_for_long() -> None:
+    sound = BargeIn(BargeInSettings(min_words=2), 0)
+    assert sound.deadline_ms() == 600
+    assert sound.decide(599) is Verdict.UNDECIDED
+    assert sound.decide(600) is Verdict.INTERRUPTION
+
+
+def test_the_reply_heard_again_does_not_interrupt() -> None:
+    sound = BargeIn(BY_VOICE, 0)
+    for _ in range(100):
+        sound.echoed(32, 0.9)
+    assert sound.decide(3_200) is Verdict.UNDECIDED
+    sound.stopped(3_200)
+    assert sound.decide(3_600) is Verdict.NONE
+
+
+def test_a_user_over_the_echo_interrupts() -> None:
+    sound = BargeIn(BY_VOICE, 0)
+    for _ in range(10):
+        sound.echoed(32, 0.9)
+    for _ in range(7):
+        sound.echoed(32, 0.1)
+    assert sound.decide(544) is Verdict.INTERRUPTION
+
+
+def test_a_verdict_does_not_change() -> None:
+    sound = BargeIn(FILTERED, 0)
+    sound.stopped(100)
+    assert sound.decide(600) is Verdict.NONE
+    sound.transcribed("stop", 700)
+    assert sound.decide(700) is Verdict.NONE
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 400), st.sampled_from(["", "mm", "mm okay", "but why", "嗯"])), max_size=12),
+    st.sampled_from([FILTERED, BY_VOICE, BargeInSettings(min_words=3)]),
+)
+def test_every_sound_is_decided_at_its_deadlines(partials: list[tuple[int, str]], settings: BargeInSettings) -> None:
+    """Nothing happens any more: asking at the deadlines, each later than the one before, leads to a verdict."""
+    sound, now_ms = BargeIn(settings, 0), 0
+    for wait_ms, text in partials:
+        now_ms += wait_ms
+        sound.transcribed(text, now_ms)
+        sound.decide(now_ms)
+    for _ in range(3):
+        deadline_ms = sound.deadline_ms()
+        if deadline_ms is None:
+            break
+        now_ms = max(now_ms, deadline_ms)
+        sound.decide(now_ms)
+    assert sound.deadline_ms() is None
+    assert sound.decide(now_ms) is not Verdict.UNDECIDED

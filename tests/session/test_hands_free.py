@@ -1,0 +1,311 @@
+"""Hands-free mode in the kernel: turns that end by themselves, interruptions by voice, replies begun early."""
+
+from dataclasses import dataclass, field
+
+from voicechat.session import effects as ef
+from voicechat.session import events as ev
+from voicechat.session.session import Session
+from voicechat.session.states import State
+from voicechat.session.vocabulary import Message, Settings, Transcript, TurnDetection
+
+AUDIO = ev.AudioReceived(bytes(3200))
+
+
+@dataclass
+class Talk:
+    """A hands-free session with the world around it reduced to a few words. Audio time is session time."""
+
+    detection: TurnDetection = field(default_factory=TurnDetection)
+    now_ms: int = 0
+
+    def __post_init__(self) -> None:
+        self.session = Session()
+        self.effects: list[ef.Effect] = []
+        self.stream = 0
+        self.post(ev.UpdateRequested(Settings(turn_detection=self.detection)))
+        self.post(AUDIO)
+
+    def post(self, event: ev.Event) -> list[ef.Effect]:
+        new = self.session.receive(event, self.now_ms)
+        self.effects += new
+        for effect in new:
+            if isinstance(effect, ef.OpenRecognition):
+                self.stream = effect.stream
+        return new
+
+    def wait(self, wait_ms: int) -> None:
+        until_ms = self.now_ms + wait_ms
+        while (due_ms := self.session.deadline_ms()) is not None and due_ms <= until_ms:
+            self.now_ms = max(self.now_ms, due_ms)
+            self.post(ev.Ticked())
+            again_ms = self.session.deadline_ms()
+            assert again_ms is None or again_ms > self.now_ms, "a tick moves the deadline on"
+        self.now_ms = until_ms
+
+    def starts(self) -> None:
+        self.post(ev.SpeechStarted(self.now_ms, 64))
+
+    def stops(self) -> None:
+        self.post(ev.SpeechStopped(self.now_ms - 96, 96))
+
+    def hears(self, text: str, *, final: bool = False) -> None:
+        self.post(ev.Transcribed(self.stream, Transcript(text, 0, self.now_ms if final else None)))
+
+    def says(self, text: str, length_ms: int = 800) -> None:
+        """Speak, be understood, fall silent."""
+        self.starts()
+        self.wait(length_ms // 2)
+        self.hears(text)
+        self.wait(length_ms // 2)
+        self.stops()
+
+    def finishes(self, text: str) -> None:
+        """The recogniser gives its last result."""
+        self.hears(text, final=True)
+        self.post(ev.RecognitionEnded(self.stream))
+
+    def replies(
+        self, number: int, text: str = "One two three four five six seven eight. ", length_ms: int = 4_000
+    ) -> None:
+        self.post(ev.ReplyTextArrived(number, text))
+        self.post(ev.ReplyTextEnded(number))
+        for end_ms in range(100, length_ms + 1, 100):
+            self.post(ev.SpeechSynthesized(number, 0, b"x", end_ms))
+        self.post(ev.SentenceSynthesized(number, 0))
+        self.post(ev.SpeechEnded(number))
+
+    def plays(self, wait_ms: int, number: int = 1) -> None:
+        """Let time pass while the socket takes what may leave."""
+        until_ms = self.now_ms + wait_ms
+        while self.now_ms < until_ms:
+            for message in self.take(ef.ReplyAudio):
+                self.post(ev.AudioSent(number, message.end_ms))
+            self.wait(20)
+
+    def take(self, kind: type[ef.ReplyAudio]) -> list[ef.ReplyAudio]:
+        taken = [e.message for e in self.effects if isinstance(e, ef.Send) and isinstance(e.message, kind)]
+        self.effects = [e for e in self.effects if not (isinstance(e, ef.Send) and isinstance(e.message, kind))]
+        return taken
+
+    def answers(self, request: ef.Request) -> list[ef.Answered]:
+        return [m for m in self.told if isinstance(m, ef.Answered) and m.request is request]
+
+    @property
+    def told(self) -> list[ef.ClientMessage]:
+        return [effect.message for effect in self.effects if isinstance(effect, ef.Send)]
+
+    @property
+    def asked(self) -> list[tuple[Message, ...]]:
+        return [effect.messages for effect in self.effects if isinstance(effect, ef.StartReply)]
+
+
+def a_reply_is_playing(detection: TurnDetection | None = None) -> Talk:
+    talk = Talk(detection or TurnDetection())
+    talk.says("tell me a story please")
+    talk.wait(600)
+    talk.finishes("tell me a story please")
+    talk.replies(1)
+    talk.plays(1_000)
+    assert talk.session.state is State.REPLYING
+    return talk
+
+
+def test_a_pause_ends_the_turn_as_if_complete_had_been_sent() -> None:
+    talk = Talk()
+    talk.says("what time is it")
+    assert talk.answers(ef.Request.COMPLETE) == []
+    talk.wait(800)
+    assert [answer.reason for answer in talk.answers(ef.Request.COMPLETE)] == ["turn_detected"]
+    assert talk.session.state is State.TRANSCRIBING
+    talk.finishes("what time is it")
+    assert talk.session.state is State.REPLYING
+
+
+def test_the_client_is_told_when_speech_starts_and_stops() -> None:
+    talk = Talk()
+    talk.says("hello")
+    noticed = [message for message in talk.told if isinstance(message, ef.SpeechNoticed)]
+    assert [message.started for message in noticed] == [True, False]
+
+
+def test_recognition_begins_before_the_speech_that_was_noticed() -> None:
+    talk = Talk()
+    talk.wait(5_000)
+    assert not any(isinstance(effect, ef.OpenRecognition) for effect in talk.effects), "silence needs no recogniser"
+    talk.post(ev.SpeechStarted(4_600, 100))
+    opened = [effect for effect in talk.effects if isinstance(effect, ef.OpenRecognition)]
+    assert [effect.from_ms for effect in opened] == [4_600]
+
+
+def test_speech_after_a_short_pause_belongs_to_the_same_turn() -> None:
+    talk = Talk()
+    talk.says("I want to go to")
+    talk.wait(600)
+    talk.starts()
+    talk.wait(400)
+    talk.hears("I want to go to Paris")
+    talk.stops()
+    talk.wait(3_000)
+    talk.finishes("I want to go to Paris")
+    assert [asked[-1]["content"] for asked in talk.asked] == ["I want to go to Paris"]
+    assert len(talk.answers(ef.Request.COMPLETE)) == 1
+
+
+def test_speech_during_the_reply_interrupts_it() -> None:
+    talk = a_reply_is_playing()
+    talk.starts()
+    talk.wait(100)
+    assert talk.answers(ef.Request.CANCEL) == [], "too short to know"
+    talk.wait(100)
+    assert [answer.reason for answer in talk.answers(ef.Request.CANCEL)] == ["turn_detected"]
+    assert isinstance(talk.told[-1], ef.TurnCompleted)
+    assert talk.session.state is State.LISTENING
+
+
+def test_the_decision_takes_the_configured_time_from_the_onset() -> None:
+    talk = a_reply_is_playing(TurnDetection(min_interruption_ms=300))
+    onset_ms = talk.now_ms - 64
+    talk.starts()
+    while not talk.answers(ef.Request.CANCEL):
+        talk.wait(1)
+    assert talk.now_ms - onset_ms <= 300 + 1
+
+
+def test_a_cough_does_not_interrupt_and_is_forgotten() -> None:
+    talk = a_reply_is_playing()
+    talk.starts()
+    talk.wait(80)
+    talk.stops()
+    talk.plays(2_000)
+    assert talk.answers(ef.Request.CANCEL) == []
+    assert any(isinstance(effect, ef.DropRecognition) for effect in talk.effects)
+    assert talk.session.state in (State.REPLYING, State.LISTENING)
+
+
+def test_a_backchannel_does_not_interrupt_where_words_are_asked_for() -> None:
+    talk = a_reply_is_playing(TurnDetection(min_interruption_words=1))
+    talk.starts()
+    talk.wait(200)
+    talk.hears("mm hmm")
+    talk.wait(150)
+    talk.stops()
+    talk.plays(1_000)
+    assert talk.answers(ef.Request.CANCEL) == []
+    assert not any(isinstance(message, ef.Recognised) and "mm" in message.transcript.text for message in talk.told)
+
+
+def test_words_interrupt_and_become_the_next_turn() -> None:
+    talk = a_reply_is_playing(TurnDetection(min_interruption_words=1))
+    talk.starts()
+    talk.wait(250)
+    talk.hears("no the other one")
+    assert talk.answers(ef.Request.CANCEL)
+    talk.wait(200)
+    talk.stops()
+    talk.wait(2_000)
+    talk.finishes("no the other one")
+    asked = talk.asked[-1]
+    assert asked[-1]["content"] == "no the other one"
+    assert str(asked[-2]["content"]).startswith("One two"), "of the reply, what was heard"
+    assert "eight" not in str(asked[-2]["content"])
+
+
+def test_an_interruption_is_possible_until_the_audio_has_been_heard() -> None:
+    talk = Talk()
+    talk.says("hello there friend")
+    talk.wait(800)
+    talk.finishes("hello there friend")
+    talk.replies(1, length_ms=1_400)  # all of it leaves at once: the lead is 1500 ms
+    talk.plays(300)
+    assert talk.session.state is State.LISTENING
+    talk.starts()
+    talk.wait(300)
+    assert [answer.reason for answer in talk.answers(ef.Request.CANCEL)] == ["turn_detected"]
+    assert sum(isinstance(message, ef.TurnCompleted) for message in talk.told) == 1
+
+
+def test_with_interruptions_off_the_reply_is_heard_to_its_end_and_the_speech_is_the_next_turn() -> None:
+    talk = a_reply_is_playing(TurnDetection(interrupt_response=False))
+    talk.says("and then what happened")
+    talk.plays(6_000)
+    assert talk.answers(ef.Request.CANCEL) == []
+    talk.finishes("and then what happened")
+    assert talk.asked[-1][-1]["content"] == "and then what happened"
+
+
+def test_a_turn_without_an_answer_is_only_told() -> None:
+    talk = Talk(TurnDetection(create_response=False))
+    talk.says("just write this down")
+    talk.wait(2_000)
+    talk.finishes("just write this down")
+    assert talk.asked == []
+    assert sum(isinstance(message, ef.TurnCompleted) for message in talk.told) == 1
+
+
+def test_a_reply_begun_early_is_told_only_when_the_turn_has_ended() -> None:
+    talk = Talk()
+    talk.says("what time is it")
+    talk.wait(260)
+    assert len(talk.asked) == 1, "begun within the silence"
+    talk.post(ev.ReplyTextArrived(1, "It is noon. "))
+    assert not any(isinstance(message, ef.ReplyText) for message in talk.told)
+    talk.wait(600)
+    talk.finishes("What time is it?")
+    assert len(talk.asked) == 1, "the same words: the reply that was begun is used"
+    texts = [message.text for message in talk.told if isinstance(message, ef.ReplyText)]
+    assert texts == ["It is noon. "]
+    facts = [effect.fact for effect in talk.effects if isinstance(effect, ef.Observe)]
+    assert [fact.used for fact in facts if isinstance(fact, ef.EarlyReply)] == [True]
+
+
+def test_a_reply_begun_early_leaves_no_trace_when_the_user_goes_on() -> None:
+    talk = Talk()
+    talk.says("what time is it")
+    talk.wait(260)
+    talk.post(ev.ReplyTextArrived(1, "It is noon. "))
+    talk.starts()
+    assert any(isinstance(effect, ef.StopReply) for effect in talk.effects)
+    talk.wait(300)
+    talk.hears("what time is it in Paris")
+    talk.stops()
+    talk.wait(2_000)
+    talk.finishes("what time is it in Paris")
+    assert [asked[-1]["content"] for asked in talk.asked if len(asked) == 1][-1] == "what time is it in Paris"
+    assert all(len(asked) == 1 for asked in talk.asked), "nothing is remembered of what was dropped"
+    assert not any(isinstance(message, ef.ReplyText) for message in talk.told)
+
+
+def test_early_replies_stop_when_too_many_are_wasted() -> None:
+    talk = Talk()
+    for number in range(20):
+        talk.starts()
+        talk.wait(200)
+        talk.hears("something else " * number + "entirely")
+        talk.stops()
+        talk.wait(280)
+    wasted = [e for e in talk.effects if isinstance(e, ef.Observe) and isinstance(e.fact, ef.EarlyReply)]
+    assert 1 <= len(wasted) <= 6
+
+
+def test_what_was_said_before_a_turn_ended_too_early_is_not_lost() -> None:
+    talk = Talk()
+    talk.says("book a table for two")
+    talk.wait(800)
+    assert talk.session.state is State.TRANSCRIBING
+    talk.starts()
+    talk.wait(250)
+    talk.hears("at eight")
+    assert talk.session.state is State.LISTENING
+    talk.stops()
+    talk.wait(2_000)
+    talk.finishes("at eight")
+    assert talk.asked[-1][-1]["content"] == "book a table for two at eight"
+
+
+def test_push_to_talk_still_works_hands_free() -> None:
+    talk = Talk()
+    talk.says("hello")
+    talk.post(ev.CompleteRequested())
+    talk.finishes("hello")
+    assert talk.session.state is State.REPLYING
+    assert [answer.reason for answer in talk.answers(ef.Request.COMPLETE)] == [""]

@@ -1,0 +1,106 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicechat.session.turn_policy import AdaptiveSilence, FixedSilence, usual_pause_ms
+from voicechat.session.turn_words import Ending, asks_for_the_floor, ending_of, is_backchannel, words_of_substance
+
+
+@pytest.mark.parametrize(
+    ("text", "ending"),
+    [
+        ("", Ending.PLAIN),
+        ("the printer upstairs", Ending.PLAIN),
+        ("I would like two tickets.", Ending.COMPLETE),
+        ("where is it?", Ending.COMPLETE),
+        ("for two people please", Ending.COMPLETE),
+        ("what are you looking at", Ending.PLAIN),
+        ("i am looking for", Ending.UNFINISHED),
+        ("I want to fly to Paris and.", Ending.UNFINISHED),
+        ("it does not work because", Ending.UNFINISHED),
+        ("could you tell me um", Ending.UNFINISHED),
+        ("on the one hand,", Ending.UNFINISHED),
+        ("i was thinking...", Ending.UNFINISHED),
+        ("my number is zero two zero", Ending.DICTATING),
+        ("it is 0 2 0.", Ending.DICTATING),
+        ("code 4711", Ending.DICTATING),
+        ("i have two", Ending.PLAIN),
+        ("我想订一张票", Ending.PLAIN),
+        ("你能帮我看看吗", Ending.COMPLETE),
+        ("明天出发。", Ending.COMPLETE),
+        ("我想去北京然后", Ending.UNFINISHED),
+        ("请问那个", Ending.UNFINISHED),
+        ("这个坏了，", Ending.UNFINISHED),
+        ("我的电话是一三八", Ending.DICTATING),
+        ("我要三个", Ending.PLAIN),
+    ],
+)
+def test_how_a_text_ends(text: str, ending: Ending) -> None:
+    assert ending_of(text) is ending
+
+
+@pytest.mark.parametrize("text", ["mm-hmm", "Right.", "yeah, yeah", "I see", "嗯", "好的。", "对，对", "嗯 right"])
+def test_signs_of_listening(text: str) -> None:
+    assert is_backchannel(text)
+    assert words_of_substance(text) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("right but when", 2), ("对但是几点开门", 7), ("no", 1), ("我", 1), ("", 0)]
+)
+def test_words_of_substance(text: str, words: int) -> None:
+    assert not is_backchannel(text)
+    assert words_of_substance(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [("wait", True), ("Stop!", True), ("停", True), ("等一下", True), ("好的", False), ("await", False)],
+)
+def test_words_that_ask_for_the_floor(text: str, asks: bool) -> None:
+    assert asks_for_the_floor(text) is asks
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_classified(text: str) -> None:
+    ending_of(text)
+    assert asks_for_the_floor(text) in (True, False)
+    assert not (is_backchannel(text) and words_of_substance(text))
+
+
+def test_a_finished_sentence_shortens_and_an_open_one_lengthens() -> None:
+    policy = AdaptiveSilence(silence_ms=500)
+    delays_ms = [
+        policy.end_delay_ms(text, ()) for text in ("see you tomorrow.", "the printer", "my number is 123", "so")
+    ]
+    assert delays_ms == [300, 500, 1_300, 1_500]
+
+
+def test_a_speaker_who_pauses_long_is_given_longer() -> None:
+    policy = AdaptiveSilence()
+    assert policy.end_delay_ms("the printer", (800, 800)) == 1_000
+    assert policy.end_delay_ms("see you tomorrow.", (800, 800)) == 600
+    assert policy.end_delay_ms("the printer", (100,)) == 500
+
+
+def test_the_newest_pauses_count_most() -> None:
+    assert usual_pause_ms(()) == 0
+    assert usual_pause_ms((400,)) == 400
+    assert usual_pause_ms((400, 400, 800)) > usual_pause_ms((800, 400, 400))
+
+
+@pytest.mark.parametrize(("completion", "delay_ms"), [(1.0, 300), (0.5, 900), (0.0, 1_500)])
+def test_a_learned_model_overrules_the_words(completion: float, delay_ms: int) -> None:
+    assert AdaptiveSilence().end_delay_ms("the printer and", (), completion) == delay_ms
+
+
+@given(st.text(max_size=30), st.lists(st.integers(0, 100_000)), st.none() | st.floats(-1, 2))
+def test_every_delay_is_bounded(text: str, pauses_ms: Sequence[int], completion: float | None) -> None:
+    policy = AdaptiveSilence()
+    assert policy.least_ms <= policy.end_delay_ms(text, pauses_ms, completion) <= policy.most_ms
+
+
+def test_fixed_silence_is_fixed() -> None:
+    assert FixedSilence(700).end_delay_ms("and", (2_000,), 0.0) == 700

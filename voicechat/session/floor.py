@@ -1,0 +1,134 @@
+"""Hands-free: who has the floor. Speech and words in, decisions out. Pure; time is an argument.
+
+A sound while the assistant has the floor is *contested*: the reply goes on until ``BargeIn`` has judged it. Any other
+sound belongs to the user's turn, whose end ``TurnEnd`` finds.
+"""
+
+from enum import Enum, auto
+
+from voicechat.session.barge_in import BargeIn, BargeInSettings, Verdict
+from voicechat.session.turn_end import TurnEnd
+from voicechat.session.turn_policy import AdaptiveSilence, TurnPolicy
+from voicechat.session.turn_words import Ending, ending_of
+from voicechat.session.vocabulary import TurnDetection
+
+EARLY_PART = 0.5
+"""Part of the silence after which a reply may be begun early: before it most pauses are over."""
+
+
+class Decision(Enum):
+    """What the session is to do."""
+
+    END_TURN = auto()
+    """The user has finished: answer."""
+    BEGIN_EARLY = auto()
+    """The user has probably finished: begin the answer, and keep it back."""
+    INTERRUPT = auto()
+    """The user wants the floor: stop the reply."""
+    DISMISS = auto()
+    """A sound during the reply was nothing: forget what was heard of it."""
+
+
+class Floor:
+    """One session's hands-free state."""
+
+    def __init__(self, detection: TurnDetection, policy: TurnPolicy | None = None) -> None:
+        self._barge_in = BargeInSettings(
+            min_ms=detection.min_interruption_ms,
+            min_words=detection.min_interruption_words,
+            ignore_backchannels=detection.min_interruption_words > 0,
+        )
+        self._turn_end = TurnEnd(policy or AdaptiveSilence(silence_ms=detection.silence_duration_ms))
+        self._sound: BargeIn | None = None
+        self._sound_began_ms = 0
+        self._sound_ended_ms: int | None = None
+        self._text = ""
+        self._stopped_ms: int | None = None
+
+    @property
+    def contested(self) -> bool:
+        """Whether a sound is being judged while the reply goes on."""
+        return self._sound is not None
+
+    def speech_started(self, at_ms: int, *, contested: bool) -> None:
+        """The user has been speaking since ``at_ms``; ``contested``: while the assistant has the floor."""
+        self._stopped_ms = None
+        if self._sound is not None:
+            self._sound.resumed()
+            self._sound_ended_ms = None
+        elif contested:
+            self._sound, self._sound_began_ms, self._sound_ended_ms = BargeIn(self._barge_in, at_ms), at_ms, None
+            self._text = ""
+        else:
+            self._turn_end.speech_started(at_ms)
+
+    def speech_stopped(self, at_ms: int) -> None:
+        """The user has been silent since ``at_ms``."""
+        self._stopped_ms = at_ms
+        if self._sound is not None:
+            self._sound.stopped(at_ms)
+            self._sound_ended_ms = at_ms
+        else:
+            self._turn_end.speech_stopped(at_ms)
+
+    def transcribed(self, text: str, now_ms: int) -> None:
+        """``text`` is all that was understood of what the user is saying."""
+        self._text = text
+        if self._sound is not None:
+            self._sound.transcribed(text, now_ms)
+        else:
+            self._turn_end.transcribed(text)
+
+    def take(self) -> None:
+        """The contested sound is the beginning of the user's turn: it interrupted, or the reply has been heard."""
+        if self._sound is None:
+            return
+        self._sound = None
+        self._turn_end.speech_started(self._sound_began_ms)
+        if self._text:
+            self._turn_end.transcribed(self._text)
+        if self._sound_ended_ms is not None:
+            self._turn_end.speech_stopped(self._sound_ended_ms)
+
+    def end_turn(self) -> None:
+        """The user's turn is over, by a decision or because the client said so."""
+        self._turn_end.end()
+        self._text = ""
+
+    def forget(self) -> None:
+        """What was heard does not count."""
+        self._sound = None
+        self.end_turn()
+
+    def deadline_ms(self, *, may_end: bool) -> int | None:
+        """When ``decide`` is to be asked next although nothing happens. ``may_end``: the user's turn may end now."""
+        if self._sound is not None:
+            return self._sound.deadline_ms()
+        return self._turn_end.deadline_ms() if may_end else None
+
+    def early_at_ms(self) -> int | None:
+        """When a reply may be begun early: within a silence after words that do not ask for more."""
+        end_ms = self._turn_end.deadline_ms()
+        if self._sound is not None or end_ms is None or self._stopped_ms is None or not self._text:
+            return None
+        if ending_of(self._text) in (Ending.UNFINISHED, Ending.DICTATING):
+            return None
+        return self._stopped_ms + int((end_ms - self._stopped_ms) * EARLY_PART)
+
+    def decide(self, now_ms: int, *, may_end: bool) -> Decision | None:
+        """What is to be done now, if anything; tell the floor with ``take``, ``forget`` or ``end_turn`` once done."""
+        if self._sound is not None:
+            match self._sound.decide(now_ms):
+                case Verdict.INTERRUPTION:
+                    return Decision.INTERRUPT
+                case Verdict.NONE:
+                    return Decision.DISMISS
+                case Verdict.UNDECIDED:
+                    return None
+        end_ms = self._turn_end.deadline_ms()
+        if not may_end or end_ms is None:
+            return None
+        if now_ms >= end_ms:
+            return Decision.END_TURN
+        early_ms = self.early_at_ms()
+        return Decision.BEGIN_EARLY if early_ms is not None and now_ms >= early_ms else None
