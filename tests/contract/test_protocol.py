@@ -224,7 +224,6 @@ def test_the_invalid_frames_reach_every_status_that_reading_a_message_can_give()
         Status.UNKNOWN_EVENT,
         Status.INVALID_PARAMETER,
         Status.NOT_FOUND,
-        Status.UNSUPPORTED_FORMAT,
     }
 
 

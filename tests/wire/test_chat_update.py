@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from voicechat.errors import Status
 from voicechat.session.events import Refusal, UpdateRequested
-from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, VoiceSettings
+from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
 from voicechat.wire.chat_update import read_chat_update
 from voicechat.wire.dialect import Greeting
 from voicechat.wire.speech_chat import open_dialect
@@ -224,26 +225,68 @@ def test_a_sample_rate_out_of_range_is_told_with_the_range(sample_rate: int) -> 
         assert message.endswith(f": {sample_rate} is not between 8000 and 192000")
 
 
+def test_volume_speed_and_pitch_are_taken() -> None:
+    wished = {"volume": 80, "speechRate": 1.2, "pitchRate": 0.5}
+    settings = accepted(configuration(synthesis={"synthesis_param": wished}))
+    assert settings.voice == VoiceSettings(volume=80, speech_rate=1.2, pitch_rate=0.5)
+
+
 @pytest.mark.parametrize(
-    ("parameter", "default", "other"), [("volume", 50, 80), ("speechRate", 1, 1.5), ("pitchRate", 1.0, 0.5)]
+    ("parameter", "low", "high"), [("volume", 0, 100), ("speechRate", 0.5, 2), ("pitchRate", 0.5, 2)]
 )
-def test_what_a_later_version_brings_is_refused_by_name(parameter: str, default: float, other: float) -> None:
-    assert accepted(configuration(synthesis={"synthesis_param": {parameter: default}})) == Settings()
-    refusal = refused(configuration(synthesis={"synthesis_param": {parameter: other}}))
-    expected = f"{SYNTHESIS}.synthesis_param.{parameter}: {other} is not supported by this version"
-    assert refusal == Refusal(Status.INVALID_PARAMETER, expected.replace(": 80 ", ": 80.0 "))
+def test_volume_speed_and_pitch_have_bounds(parameter: str, low: float, high: float) -> None:
+    for allowed in (low, high):
+        assert accepted(configuration(synthesis={"synthesis_param": {parameter: allowed}})) != Settings()
+    for other in (low - 0.25, high + 0.25, "1", True):
+        refusal = refused(configuration(synthesis={"synthesis_param": {parameter: other}}))
+        assert refusal.status is Status.INVALID_PARAMETER
+        assert refusal.message.startswith(f"{SYNTHESIS}.synthesis_param.{parameter}: ")
 
 
-def test_hands_free_mode_and_binary_audio_are_refused_by_name() -> None:
-    detection = refused(configuration(turn_detection={"type": "server_vad"}))
-    binary = refused(configuration(downlink="binary"))
-    assert detection == Refusal(Status.INVALID_PARAMETER, "turn_detection: an object is not supported by this version")
-    assert binary == Refusal(Status.INVALID_PARAMETER, 'downlink: "binary" is not supported by this version')
+def test_hands_free_mode_is_laid_over_its_defaults() -> None:
+    wished = {"type": "server_vad", "silence_duration_ms": 700, "min_interruption_words": 2, "threshold": None}
+    settings = accepted(configuration(turn_detection=wished))
+    assert settings.turn_detection == TurnDetection(silence_duration_ms=700, min_interruption_words=2)
+    assert accepted(configuration()).turn_detection is None
 
 
-def test_a_compressed_input_format_is_unsupported_rather_than_invalid() -> None:
-    refusal = refused(configuration({"speech_recognition_param": {"format": "mp3"}}))
-    assert refusal.status is Status.UNSUPPORTED_FORMAT
+@pytest.mark.parametrize(
+    ("detection", "path"),
+    [
+        ({}, "turn_detection.type: "),
+        ({"type": "semantic_vad"}, "turn_detection.type: "),
+        ({"type": "server_vad", "threshold": 2}, "turn_detection.threshold: "),
+        ({"type": "server_vad", "min_interruption_ms": 1}, "turn_detection.min_interruption_ms: "),
+        ("server_vad", "turn_detection: "),
+    ],
+)
+def test_hands_free_mode_has_bounds(detection: object, path: str) -> None:
+    refusal = refused(configuration(turn_detection=detection))
+    assert refusal.status is Status.INVALID_PARAMETER
+    assert refusal.message.startswith(path)
+
+
+def test_a_server_without_voice_detection_refuses_hands_free_mode() -> None:
+    message = json.dumps(configuration(turn_detection={"type": "server_vad"}))
+    update = read_chat_update(message, replace(GREETING, hands_free=False))
+    assert isinstance(update.settings, Refusal)
+    assert update.settings.message.startswith("turn_detection: ")
+
+
+def test_audio_may_be_asked_for_as_binary_messages() -> None:
+    assert accepted(configuration(downlink="binary")).binary_audio
+    assert not accepted(configuration(downlink="json")).binary_audio
+    assert refused(configuration(downlink="opus")).message.startswith("downlink: ")
+
+
+@pytest.mark.parametrize("name", ["mp3", "opus", "opus_raw", "speex", "aac", "amr", "flac", "webm", "mulaw", "g722"])
+def test_every_input_format_is_taken(name: str) -> None:
+    assert accepted(configuration({"speech_recognition_param": {"format": name}})).input == InputSettings(format=name)
+
+
+def test_an_unknown_input_format_is_refused_by_its_path() -> None:
+    refusal = refused(configuration({"speech_recognition_param": {"format": "cassette"}}))
+    assert refusal.status is Status.INVALID_PARAMETER
     assert refusal.message.startswith(f"{RECOGNITION}.speech_recognition_param.format: ")
 
 

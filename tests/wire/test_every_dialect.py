@@ -48,6 +48,7 @@ _SAMPLES: dict[type, list[ClientMessage]] = {
     effects.ReplyTextFinished: [effects.ReplyTextFinished(1, "stop", first, 20) for first in (True, False)],
     effects.ReplyAudio: [effects.ReplyAudio(1, payload, 900) for payload in (b"mp3", b"")],
     effects.ReplyAudioFinished: [effects.ReplyAudioFinished(1, 3)],
+    effects.SpeechNoticed: [effects.SpeechNoticed(started, 1_240) for started in (True, False)],
     effects.TurnCompleted: [effects.TurnCompleted()],
     effects.ErrorReported: [effects.ErrorReported(Status.LLM_FAILED, "the chat model failed")],
 }

@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from voicechat.session.turn_policy import TurnPolicy
+from voicechat.session.turn_words import Ending, ending_of
 
 REMEMBERED_PAUSES = 12
 RESUMED_WITHIN_MS = 2_000
@@ -32,13 +33,22 @@ class TurnEnd:
         self._limits = limits or SoundLimits()
         self._pauses_ms: deque[int] = deque(maxlen=REMEMBERED_PAUSES)
         self._ended_ms: int | None = None
-        self._clear()
+        self._text = ""
+        self._text_before = ""
+        """What was recognised before the newest sound."""
+        self._completion: float | None = None
+        self._delay_ms: int | None = None
+        """The policy's answer, until what it was asked about changes: it is wanted after every event."""
+        self._quiet_from_ms: int | None = None
+        """Where the last sound that surely was speech ended."""
+        self._sound_from_ms: int | None = None
+        self._sound_to_ms: int | None = None
 
     def speech_started(self, at_ms: int) -> None:
         """Someone speaks since ``at_ms``."""
         self._sound_from_ms, self._sound_to_ms = at_ms, None
         self._text_before = self._text
-        self._completion = None
+        self._completion = self._delay_ms = None
         if self._ended_ms is not None and not self._text:
             gap_ms = at_ms - self._ended_ms
             self._ended_ms = None
@@ -58,13 +68,14 @@ class TurnEnd:
         if text == self._text:
             return
         self._text = text
-        self._completion = None
+        self._completion = self._delay_ms = None
         if self._sound_to_ms is not None:
             self._adopt()
 
     def completed(self, probability: float) -> None:
         """A learned model's judgement of the silence that lasts now."""
         self._completion = probability
+        self._delay_ms = None
 
     def deadline_ms(self) -> int | None:
         """When the turn is over if nothing more happens; None while there is speech, or no turn."""
@@ -78,24 +89,19 @@ class TurnEnd:
     def end(self) -> None:
         """The turn is over: forget it, keep the speaker's pauses."""
         self._ended_ms = self._quiet_from_ms
-        self._clear()
+        self._text = self._text_before = ""
+        self._completion = self._delay_ms = None
+        self._quiet_from_ms = self._sound_from_ms = self._sound_to_ms = None
 
     @property
     def pauses_ms(self) -> tuple[int, ...]:
-        """The speaker's pauses within turns, oldest first."""
+        """The speaker's unannounced pauses within turns, oldest first."""
         return tuple(self._pauses_ms)
 
-    def _clear(self) -> None:
-        self._text = ""
-        self._text_before = ""
-        self._completion: float | None = None
-        self._quiet_from_ms: int | None = None
-        """Where the last sound that surely was speech ended."""
-        self._sound_from_ms: int | None = None
-        self._sound_to_ms: int | None = None
-
     def _due_ms(self, quiet_from_ms: int) -> int:
-        return quiet_from_ms + self._policy.end_delay_ms(self._text, self._pauses_ms, self._completion)
+        if self._delay_ms is None:
+            self._delay_ms = self._policy.end_delay_ms(self._text, self._pauses_ms, self._completion)
+        return quiet_from_ms + self._delay_ms
 
     @property
     def _is_speech(self) -> bool:
@@ -115,5 +121,8 @@ class TurnEnd:
         if self._sound_to_ms == self._quiet_from_ms:
             return
         if self._quiet_from_ms is not None and self._sound_from_ms > self._quiet_from_ms:
-            self._pauses_ms.append(self._sound_from_ms - self._quiet_from_ms)
+            # A pause that the words announce says nothing about those that they do not.
+            if ending_of(self._text_before) in (Ending.PLAIN, Ending.COMPLETE):
+                self._pauses_ms.append(self._sound_from_ms - self._quiet_from_ms)
+            self._delay_ms = None
         self._quiet_from_ms = self._sound_to_ms

@@ -1,4 +1,4 @@
-"""What recognised words say of a turn, in English and Chinese: does it go on, does it ask for the floor?
+"""What recognised words say of a turn, in English and Chinese: that it goes on, that it asks for the floor.
 
 Recognisers differ: some punctuate, some give bare lower-case words. Both are read.
 """

@@ -132,6 +132,8 @@ class Settings:
     """How far ahead of playback frames may leave the server; None: as fast as they are made."""
     turn_detection: TurnDetection | None = None
     """None: the client ends each turn itself."""
+    binary_audio: bool = False
+    """True: the dialect is to send the reply's audio as binary messages."""
 
     @property
     def effective_lead_ms(self) -> int | None:

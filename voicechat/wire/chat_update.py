@@ -7,20 +7,17 @@ from pydantic import Field, ValidationError
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format, parse_output_format
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.session.events import Refusal, UpdateRequested
-from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, VoiceSettings
+from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
 from voicechat.wire.chat_options import ChatCompletion
 from voicechat.wire.checked import Section, between, first_failure, one_of, only
 from voicechat.wire.dialect import Greeting
 from voicechat.wire.json_text import read_json, shown
 
 _DEFAULTS = Settings()
+_DETECTION = TurnDetection()
 _COMPLETION_PATH = "chat_completion_with_voice_output_req.chat_completion_req"
 _RECOGNITION_PATH = "create_transcription_task_req.speech_recognition_param"
 _SYNTHESIS_PATH = "chat_completion_with_voice_output_req.speech_synthesis_req.synthesis_param"
-
-
-def _unsupported(value: object) -> str:
-    return f"{shown(value)} is not supported by this version"
 
 
 def _no_stream(value: object) -> str:
@@ -68,13 +65,24 @@ class _Pacing(Section):
     lead_ms: Annotated[int, between(200, 60_000)] | None = None
 
 
+class _TurnDetection(Section):
+    type: Annotated[str, one_of("server_vad")]
+    threshold: Annotated[float, between(0.05, 0.95)] = _DETECTION.threshold
+    prefix_padding_ms: Annotated[int, between(0, 2_000)] = _DETECTION.prefix_padding_ms
+    silence_duration_ms: Annotated[int, between(100, 5_000)] = _DETECTION.silence_duration_ms
+    create_response: bool = _DETECTION.create_response
+    interrupt_response: bool = _DETECTION.interrupt_response
+    min_interruption_ms: Annotated[int, between(64, 5_000)] = _DETECTION.min_interruption_ms
+    min_interruption_words: Annotated[int, between(0, 50)] = _DETECTION.min_interruption_words
+
+
 class _ChatUpdate(Section):
     create_transcription_task_req: _Transcription
     chat_completion_with_voice_output_req: _VoiceOutput
     asr_mode: Annotated[str, one_of("online", "refresh")] = _DEFAULTS.asr_mode.value
     pacing: _Pacing = _Pacing()
-    turn_detection: Annotated[object, only(None, _unsupported)] = None
-    downlink: Annotated[object, only(None, _unsupported)] = None
+    turn_detection: _TurnDetection | None = None
+    downlink: Annotated[str, one_of("json", "binary")] = "json"
 
 
 def read_chat_update(message: object, greeting: Greeting) -> UpdateRequested:
@@ -105,6 +113,9 @@ def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
         known = ", ".join(sorted(greeting.models))
         message = f"{_COMPLETION_PATH}.model: {shown(completion.model)} is not one of {known}"
         return UpdateRequested(Refusal(Status.NOT_FOUND, message))
+    if update.turn_detection is not None and not greeting.hands_free:
+        message = "turn_detection: this server detects no voice; end turns with input_audio_buffer.complete"
+        return UpdateRequested(Refusal(Status.INVALID_PARAMETER, message))
     voice = greeting.pick_voice(synthesis.voice)
     settings = Settings(
         input=_input_settings(update.create_transcription_task_req),
@@ -119,11 +130,17 @@ def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
         ),
         asr_mode=AsrMode(update.asr_mode),
         lead_ms=update.pacing.lead_ms,
+        turn_detection=_detection(update.turn_detection),
+        binary_audio=update.downlink == "binary",
     )
     if voice == synthesis.voice or "voice" not in synthesis.model_fields_set:
         return UpdateRequested(settings)
     note = f"{_SYNTHESIS_PATH}.voice: {shown(synthesis.voice)} is not known here; {shown(voice)} speaks instead"
     return UpdateRequested(settings, note)
+
+
+def _detection(wished: _TurnDetection | None) -> TurnDetection | None:
+    return None if wished is None else TurnDetection(**wished.model_dump(exclude={"type"}))
 
 
 def _input_settings(transcription: _Transcription) -> InputSettings:

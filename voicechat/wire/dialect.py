@@ -29,6 +29,8 @@ class Greeting:
     """Chat models that may be asked for by name."""
     model: str = "default"
     """The chat model that the connection asked for."""
+    hands_free: bool = True
+    """Whether the server can detect the ends of turns itself."""
     pick_voice: Callable[[str], str] = lambda name: name
     """Maps a wished-for voice name to one that the service has."""
 

@@ -5,6 +5,7 @@ Requests and their answers are typed by ``event_type``. The untyped messages dow
 """
 
 import re
+import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -47,6 +48,9 @@ from voicechat.wire.recognition import result_text
 
 MAX_CONTROL_BYTES = 256 * 1024
 """Largest text frame."""
+BINARY_HEADER = struct.Struct(">IIQ")
+"""Of an audio frame with ``downlink: binary``: reply number, sequence within the reply from 0, and the position in the
+reply, in milliseconds, of its first sample."""
 _MAX_NUMBER = 2**53 - 1
 """Largest whole number that every JSON implementation keeps exact (RFC 8259, section 6)."""
 _REPLY_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
@@ -66,8 +70,13 @@ class _SpeechChat:
         self._greeting = greeting
         self._names = {request: request.value for request in Request} | {Request.UPDATE: update_reply}
         self._model = greeting.model
-        self._asked_models: deque[str] = deque()
-        """The model of each ``chat.update`` that awaits its answer; the kernel answers each one, in order."""
+        self._binary_audio = False
+        self._sequence = 0
+        self._position_ms = 0
+        self._audio_of = 0
+        self._asked: deque[tuple[str, bool]] = deque()
+        """Of each ``chat.update`` that awaits its answer, the model and whether audio is to be binary; the kernel
+        answers each one, in order."""
         self._readers: Mapping[str, Callable[[dict[str, object]], Event]] = {
             "chat.update": self._read_update,
             "input_audio_buffer.complete": lambda _: CompleteRequested(),
@@ -103,8 +112,11 @@ class _SpeechChat:
 
     def _read_update(self, event: dict[str, object]) -> Event:
         update = read_chat_update(event.get("message"), self._greeting)
-        asked = "" if isinstance(update.settings, Refusal) else update.settings.chat.model
-        self._asked_models.append(asked or self._greeting.model)
+        if isinstance(update.settings, Refusal):
+            self._asked.append((self._model, self._binary_audio))
+        else:
+            model = update.settings.chat.model or self._greeting.model
+            self._asked.append((model, update.settings.binary_audio))
         return update
 
     def _read_played(self, event: dict[str, object]) -> Event:
@@ -124,7 +136,7 @@ class _SpeechChat:
     def encode(self, message: ClientMessage) -> list[Frame]:
         match message:
             case ReplyAudio():
-                return [self._audio_text(message)]
+                return [self._audio_bytes(message) if self._binary_audio else self._audio_text(message)]
             case ReplyText():
                 return [self._chunk_text(message, {"content": message.text})]
             case Recognised():
@@ -147,9 +159,10 @@ class _SpeechChat:
                 return [_typed_text("error", message.status, message.message)]
 
     def _answer_text(self, answer: Answered) -> str:
-        if answer.request is Request.UPDATE and self._asked_models:
-            asked = self._asked_models.popleft()
-            self._model = asked if answer.status is Status.OK else self._model
+        if answer.request is Request.UPDATE and self._asked:
+            asked = self._asked.popleft()
+            if answer.status is Status.OK:
+                self._model, self._binary_audio = asked
         more = {"reason": answer.reason} if answer.reason else {}
         return _typed_text(self._names[answer.request], answer.status, answer.message, **more)
 
@@ -177,6 +190,13 @@ class _SpeechChat:
         frame = f'"{pybase64.b64encode_as_string(audio.payload)}"' if audio.payload else "null"
         reply_id = write_json(self._reply_id(audio.reply))
         return f'{{"status":"accepting","usage":null,"audioFrame":{frame},"id":{reply_id}}}'
+
+    def _audio_bytes(self, audio: ReplyAudio) -> bytes:
+        if audio.reply != self._audio_of:
+            self._audio_of, self._sequence, self._position_ms = audio.reply, 0, 0
+        header = BINARY_HEADER.pack(audio.reply, self._sequence, self._position_ms)
+        self._sequence, self._position_ms = self._sequence + 1, audio.end_ms
+        return header + audio.payload
 
     def _audio_end_text(self, end: ReplyAudioFinished) -> str:
         return write_json(
