@@ -41,7 +41,7 @@ def test_transcribe_prints_subtitles(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("argv", "status", "told"),
     [
-        (["transcribe", "voicechat.toml"], 1, "not a WAV file"),
+        (["transcribe", "voicechat.toml"], 1, "voicechat.toml: file: it is no recording of a known format"),
         (["transcribe", "nowhere.wav"], 1, "nowhere.wav"),
         (["transcribe", "--service", "mine", "hello.wav"], 2, "there is no [asr.mine]; configured: default"),
         (["say", "Hello", "-o", "a.txt"], 2, "the suffix is none of .mp3, .wav, .pcm"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.espeak import MAX_PIECE_CHARACTERS, VOICES, EspeakSynthesizer, open_synthesizer
-from voicechat.providers.espeak_library import EspeakLibrary, OnSamples, open_library
+from voicechat.providers.espeak_library import EspeakLibrary, OnSamples, Prosody, open_library
 from voicechat.providers.interfaces import VoiceOptions
 
 pytestmark = pytest.mark.real_time
@@ -50,7 +50,7 @@ class NotingLibrary(EspeakLibrary):
         self.rate_hz = RATE_HZ
         self.asked: list[tuple[str, str]] = []
 
-    def speak(self, text: str, voice: str, rate_wpm: int, on_samples: OnSamples) -> None:
+    def speak(self, text: str, voice: str, prosody: Prosody, on_samples: OnSamples) -> None:
         self.asked.append((voice, text))
         for char in f"{voice}:{text};":
             if not on_samples(char.encode("utf-16-le")):
@@ -142,7 +142,7 @@ def test_the_library_stops_at_the_chunk_it_is_told_to() -> None:
         chunks.append(pcm)
         return False
 
-    open_library().speak("word " * 100, "en-us", 175, take_one)
+    open_library().speak("word " * 100, "en-us", Prosody(175), take_one)
     assert len(chunks) == 1
 
 
@@ -171,7 +171,7 @@ class EndlessLibrary(NotingLibrary):
         self.gate = threading.Event()
         self.stopped = 0
 
-    def speak(self, text: str, voice: str, rate_wpm: int, on_samples: OnSamples) -> None:
+    def speak(self, text: str, voice: str, prosody: Prosody, on_samples: OnSamples) -> None:
         self.asked.append((voice, text))
         assert self.gate.wait(10)
         for _ in range(100_000):
@@ -227,7 +227,7 @@ async def test_closing_ends_the_thread_and_refuses_more() -> None:
 
 async def test_an_unknown_voice_is_rejected(synthesizer: EspeakSynthesizer) -> None:
     with pytest.raises(ProviderError) as caught:
-        await speak(synthesizer, "hello", "longxiaochun")
+        await speak(synthesizer, "hello", "longnobody")
     assert caught.value.kind is FailureKind.REJECTED
 
 

@@ -9,6 +9,7 @@ from yarl import URL
 from voicechat.server.answers import answer_errors
 from voicechat.server.auth import Authoriser
 from voicechat.server.listener import listening
+from voicechat.store.access import Endpoint
 from voicechat.store.keys import KeyStore
 
 pytestmark = pytest.mark.real_time
@@ -21,7 +22,7 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
     authorise = Authoriser(KeyStore(tmp_path / "keys"), {"environment": KEY}, ["https://app.example"])
 
     async def who(request: web.Request) -> web.Response:
-        principal = await authorise(request)
+        principal = await authorise(request, Endpoint.CHAT)
         return web.Response(text=f"{principal.key_id} {principal.project}")
 
     app = web.Application(middlewares=[answer_errors])

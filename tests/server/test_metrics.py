@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestServer
 from voicechat.errors import Status
 from voicechat.server.app import build_app
 from voicechat.server.metrics import LAG_PERIOD_S, LAG_WINDOW, Metrics
-from voicechat.session.effects import Fact, LateDropped, LateKind, Outcome, SessionClosed, SessionRefused, TurnEnded
+from voicechat.session.effects import EarlyReply, Fact, LateDropped, LateKind, Outcome, SessionClosed, SessionRefused, TurnEnded
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
 
@@ -33,6 +33,8 @@ def test_every_fact_is_counted() -> None:
         LateDropped(LateKind.REPLY),
         LateDropped(LateKind.STREAM),
         *(TurnEnded(outcome, None, None, None) for outcome in Outcome),
+        EarlyReply(used=True, saved_ms=250),
+        EarlyReply(used=False, saved_ms=0),
         SessionClosed(1013),
         SessionRefused(Status.AT_CAPACITY),
     ]
@@ -42,6 +44,9 @@ def test_every_fact_is_counted() -> None:
         metrics.observe(fact)
     assert value(metrics, "voicechat_late_dropped_total", kind="reply") == 1
     assert value(metrics, "voicechat_late_dropped_total", kind="stream") == 1
+    assert value(metrics, "voicechat_early_replies_total", fate="used") == 1
+    assert value(metrics, "voicechat_early_replies_total", fate="wasted") == 1
+    assert value(metrics, "voicechat_early_saved_seconds_total") == pytest.approx(0.25)
     assert value(metrics, "voicechat_closed_total", code="1013") == 1
     assert value(metrics, "voicechat_refused_total", status="50301") == 1
     assert all(value(metrics, "voicechat_turns_total", outcome=outcome.value) == 1 for outcome in Outcome)

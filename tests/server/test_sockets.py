@@ -19,6 +19,7 @@ from voicechat.server.listener import listening
 from voicechat.server.sockets import SPEECH_CHAT_PATHS, STREAM_SPEECH_PATHS, SocketHub
 from voicechat.session.effects import Fact, SessionRefused
 from voicechat.session.limits import SessionLimits
+from voicechat.store.access import Endpoint
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 pytestmark = pytest.mark.real_time
@@ -43,7 +44,7 @@ class Server:
 
 @asynccontextmanager
 async def server(max_sessions: int = 10, limits: SessionLimits | None = None) -> AsyncIterator[Server]:
-    async def authorise(request: aiohttp.web.Request) -> Principal:
+    async def authorise(request: aiohttp.web.Request, endpoint: Endpoint) -> Principal:
         if request_key(request) != "k":
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
         return Principal("id")

@@ -80,6 +80,7 @@ def test_late_results_are_dropped_and_counted() -> None:
 def test_everything_that_ends_it_drops_its_stream() -> None:
     ends: list[tuple[ev.Event, list[int]]] = [
         (ev.WriteStalled("slow"), [1013]),
+        (ev.AccessEnded(Status.NOT_AUTHORISED, "token: revoked"), [1008]),
         (ev.Faulted(), [1011]),
         (ev.DrainRequested(5_000), [1012]),
         (ev.Disconnected(), []),

@@ -40,6 +40,13 @@ REQUESTS: dict[type, ef.Request] = {
     ev.CancelRequested: ef.Request.CANCEL,
     ev.PingReceived: ef.Request.PING,
 }
+ENDS: dict[str, ev.Event] = {
+    "disconnect": ev.Disconnected(),
+    "stall": ev.WriteStalled("the client does not read"),
+    "drain": ev.DrainRequested(0),
+    "fault": ev.Faulted(),
+    "revoked": ev.AccessEnded(Status.NOT_AUTHORISED, "token: revoked"),
+}
 TEXTS = [
     "Hello there. ",
     "How are you? ",
@@ -508,35 +515,20 @@ class World(RuleBasedStateMachine):
         self.now = until
 
     @precondition(lambda self: self.turns_begun >= 2)
-    @rule(end=st.sampled_from(["disconnect", "stall", "drain", "fault", *["nothing"] * 6]))
+    @rule(end=st.sampled_from([*ENDS, *["nothing"] * 8]))
     def something_final(self, end: str) -> None:
-        final: dict[str, ev.Event] = {
-            "disconnect": ev.Disconnected(),
-            "stall": ev.WriteStalled("the client does not read"),
-            "drain": ev.DrainRequested(self.now + 5_000),
-            "fault": ev.Faulted(),
-        }
-        if end in final:
-            self.feed(final[end])
-
-    @rule()
-    def user_finishes(self) -> None:
-        self.audio()
-        self.complete()
-
-    @precondition(lambda self: self.session.state in TURN)
-    @rule(order=st.permutations(["update", "complete", "clear", "forget", "ping"]))
-    def every_request_in_a_turn(self, order: list[str]) -> None:
-        for request in order:
-            if request == "update":
-                self.update(good=True)
-            else:
-                getattr(self, request)()
+        self.happen(end)
 
     @precondition(lambda self: self.turns_begun >= 2 and self.session.state in TURN)
-    @rule()
-    def drain_in_a_turn(self) -> None:
-        self.feed(ev.DrainRequested(self.now + 5_000))
+    @rule(end=st.sampled_from([*ENDS, *["nothing"] * 3]))
+    def something_final_in_a_turn(self, end: str) -> None:
+        self.happen(end)
+
+    def happen(self, end: str) -> None:
+        if end == "drain":
+            self.feed(ev.DrainRequested(self.now + 5_000))
+        elif end in ENDS:
+            self.feed(ENDS[end])
 
     # --- what always holds -------------------------------------------------------------------------------------------
 

@@ -43,6 +43,13 @@ def test_speech_that_goes_on_keeps_the_turn_open_and_teaches_the_pause() -> None
     assert turn.pauses_ms == (300,)
 
 
+def test_a_pause_that_the_words_announced_teaches_nothing() -> None:
+    turn = TurnEnd(FixedSilence(2_000))
+    said(turn, 0, 1_000, "i was there and")
+    said(turn, 2_200, 3_000, "i was there and saw it")
+    assert turn.pauses_ms == ()
+
+
 def test_a_cough_after_the_words_does_not_start_the_wait_again() -> None:
     turn = TurnEnd(FixedSilence(500))
     said(turn, 0, 1_000, "that is all")

@@ -88,7 +88,7 @@ def test_a_speaker_who_pauses_long_is_given_longer() -> None:
 def test_the_newest_pauses_count_most() -> None:
     assert usual_pause_ms(()) == 0
     assert usual_pause_ms((400,)) == 400
-    assert usual_pause_ms((400, 400, 800)) > usual_pause_ms((800, 400, 400))
+    assert usual_pause_ms((400, 800, 400, 800)) > usual_pause_ms((400, 800, 800, 400))
 
 
 @pytest.mark.parametrize(("completion", "delay_ms"), [(1.0, 300), (0.5, 900), (0.0, 1_500)])

@@ -1,19 +1,23 @@
 import os
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from voicechat.errors import ConfigError
-from voicechat.store.keys import ApiKey, KeyStore
+from voicechat.store.access import Endpoint, Grant, Quota, Scope
+from voicechat.store.keys import ApiKey, KeyStore, digest
+
+NOW_S = 1_800_000_000
 
 
 def found(store: KeyStore, key: str) -> ApiKey | None:
     """What a server does: read the file again if it was changed, then look."""
     if store.stale:
         store.refresh()
-    return store.find(key)
+    return store.find(key, NOW_S)
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def test_a_revoked_key_is_refused_and_stays_listed(path: Path) -> None:
     assert not store.revoke(record.id)
     assert not store.revoke("nothing")
     assert found(store, key) is None
-    assert not store.has_valid_keys()
+    assert not store.has_valid_keys(NOW_S)
     [listed] = store.list()
     assert listed.revoked_s is not None
     assert listed.created_s <= listed.revoked_s
@@ -64,7 +68,7 @@ def test_a_revoked_key_is_refused_and_stays_listed(path: Path) -> None:
 
 def test_a_running_server_notices_what_another_process_does(path: Path) -> None:
     server, command_line = KeyStore(path), KeyStore(path)
-    assert not server.has_valid_keys()
+    assert not server.has_valid_keys(NOW_S)
     record, key = command_line.create("a")
     assert found(server, key) == record
     command_line.revoke(record.id)
@@ -105,7 +109,7 @@ def test_a_broken_file_is_a_config_error_that_names_it(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(os.urandom(4096))
     with pytest.raises(ConfigError, match=r"keys\.sqlite3"):
-        KeyStore(path).has_valid_keys()
+        KeyStore(path).has_valid_keys(NOW_S)
 
 
 def test_any_text_may_be_tried_as_a_key(path: Path) -> None:
@@ -113,3 +117,41 @@ def test_any_text_may_be_tried_as_a_key(path: Path) -> None:
     store.create("a")
     for text in ("vc_\udcff", "vc_" + "x" * 100_000, "vc_\0", "vc_好"):
         assert found(store, text) is None
+
+
+def test_a_key_expires(path: Path) -> None:
+    store = KeyStore(path)
+    record, key = store.create("a", Grant(expires_s=NOW_S + 10))
+    store.refresh()
+    assert store.find(key, NOW_S + 9) == record
+    assert store.valid(record.id, NOW_S + 9) == record
+    assert store.valid_ids(NOW_S + 9) == {record.id}
+    assert store.find(key, NOW_S + 10) is None
+    assert store.valid(record.id, NOW_S + 10) is None
+    assert not store.valid_ids(NOW_S + 10)
+    assert not store.has_valid_keys(NOW_S + 10)
+
+
+def test_scope_and_quota_come_back_as_they_were_given(path: Path) -> None:
+    grant = Grant(
+        scope=Scope(projects=("p", "好"), endpoints=(Endpoint.SPEECH, Endpoint.CHAT)),
+        quota=Quota(max_sessions=1, requests_per_minute=2, audio_seconds_per_day=3),
+        expires_s=NOW_S + 1,
+    )
+    record, key = KeyStore(path).create("a", grant)
+    assert record.grant == grant
+    assert found(KeyStore(path), key) == record
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
+    path.parent.mkdir()
+    key = "vc_00000000" + "x" * 43
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute(
+            "CREATE TABLE api_key (id TEXT PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL, "
+            "created_s INTEGER NOT NULL DEFAULT 0, revoked_s INTEGER)"
+        )
+        old.execute("INSERT INTO api_key (id, name, digest) VALUES ('00000000', 'old', ?)", (digest(key),))
+    record = found(KeyStore(path), key)
+    assert record == ApiKey("00000000", "old", 0, None)
+    assert KeyStore(path).create("new", Grant(quota=Quota(max_sessions=1)))[0].grant.quota.max_sessions == 1

@@ -5,13 +5,13 @@ nothing, and they keep no more than a header's worth of them.
 """
 
 from collections.abc import Callable
-from typing import Protocol, assert_never
+from typing import Protocol
 
 from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.audio.resample import RateConverter
 from voicechat.audio.riff import SIGNATURE_BYTES, HeaderParser, may_be_clip
 from voicechat.audio.samples import SampleEncoding, SampleLayout, to_mono_s16
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import LocalProtocolError, RemoteProtocolError, Status
 
 DECODED_RATE_HZ = 16000
 MAX_CLIPS_PER_FRAME = 16
@@ -34,26 +34,32 @@ class Decoder(Protocol):
 
 
 def open_decoder(audio_format: InputFormat) -> Decoder:
-    """Make the decoder for what a client declared."""
+    """Make the decoder for samples as a client declared them; compressed audio is ``CompressedDecoder``'s matter."""
     match audio_format.container:
         case InputContainer.PCM:
             return PcmDecoder(audio_format.rate_hz)
+        case InputContainer.MU_LAW:
+            return PcmDecoder(audio_format.rate_hz, SampleEncoding.MU_LAW)
+        case InputContainer.A_LAW:
+            return PcmDecoder(audio_format.rate_hz, SampleEncoding.A_LAW)
         case InputContainer.WAV:
             return WavDecoder(audio_format.rate_hz)
-        case _:
-            assert_never(audio_format.container)
+        case compressed:
+            raise LocalProtocolError(f"{compressed.value} is not decoded in place")
 
 
 class PcmDecoder:
-    """Bare s16le mono samples; an odd byte is carried into the next frame."""
+    """Bare mono samples of one or two bytes; an odd byte is carried into the next frame."""
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, encoding: SampleEncoding = SampleEncoding.S16) -> None:
+        self._layout = SampleLayout(encoding, 1)
         self._rate_hz = rate_hz
         self._converter = RateConverter(DECODED_RATE_HZ)
 
     def decode(self, frame: bytes) -> bytes:
         """See ``Decoder.decode``. Raises nothing: any bytes are samples."""
-        return self._converter.push(frame, self._rate_hz)
+        # The converter carries the odd byte of 16-bit samples, which pass through here untouched.
+        return self._converter.push(to_mono_s16(frame, self._layout), self._rate_hz)
 
     def finish(self) -> bytes:
         """See ``Decoder.finish``."""

@@ -1,17 +1,24 @@
 """From a synthesiser's samples to one continuous encoded stream per reply."""
 
 import math
+import struct
 from typing import Protocol, assert_never
 
 import av
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Container, OutputFormat
+from voicechat.audio.ogg_pages import OggWriter
 from voicechat.audio.resample import RateConverter, resampling_delay_ms
 from voicechat.audio.wav import wav_header
 
 # What lies between a sample going into LAME and coming out of a decoder: LAME's 576 and the decoder's 529 (LAME's
 # "Technical FAQ", encoder and decoder delay).
 _MP3_DELAY_SAMPLES = 576 + 529
+_OPUS_FRAME_MS = 20
+OPUS_RATE_HZ = 48000
+"""Ogg counts Opus samples at this rate, whatever went into the encoder (RFC 7845, section 4)."""
+_OPUS_VENDOR = b"voicechat"
+_OPUS_TAGS = b"OpusTags" + struct.pack("<I", len(_OPUS_VENDOR)) + _OPUS_VENDOR + struct.pack("<I", 0)
 
 
 class Encoder(Protocol):
@@ -48,6 +55,9 @@ def open_encoder(audio_format: OutputFormat) -> Encoder:
         case Container.MP3:
             assert audio_format.bitrate_bps is not None, "an MP3 format has a bit rate"
             return Mp3Encoder(audio_format.rate_hz, audio_format.bitrate_bps)
+        case Container.OGG_OPUS:
+            assert audio_format.bitrate_bps is not None, "an Opus format has a bit rate"
+            return OggOpusEncoder(audio_format.rate_hz, audio_format.bitrate_bps)
         case _:
             assert_never(audio_format.container)
 
@@ -118,6 +128,72 @@ class Mp3Encoder:
         frame.sample_rate = self._rate_hz
         frame.planes[0].update(samples)
         return b"".join(map(bytes, self._codec.encode(frame)))
+
+
+class OggOpusEncoder:
+    """Opus in Ogg (RFC 7845): one logical stream, and a page of its own for what each call makes.
+
+    The header pages come with the first audio. The last page says how many samples there really are, so that a player
+    drops the encoder's padding at either end.
+
+    Measured at 16 kHz: 5 to 7 ms of CPU per second of audio.
+    """
+
+    heavy = True
+
+    def __init__(self, rate_hz: int, bitrate_bps: int) -> None:
+        codec = av.CodecContext.create("libopus", "w")
+        codec.sample_rate = rate_hz
+        codec.layout = "mono"
+        codec.format = "s16"
+        codec.bit_rate = bitrate_bps
+        codec.options = {"frame_duration": str(_OPUS_FRAME_MS), "compression_level": "5"}
+        codec.open()
+        assert codec.extradata is not None, "libopus makes an OpusHead"
+        self._head = bytes(codec.extradata)
+        self._skip_samples = int.from_bytes(self._head[10:12], "little")
+        skip_ms = math.ceil(1000 * self._skip_samples / OPUS_RATE_HZ)
+        self.held_back_ms = _conversion_delay_ms(rate_hz) + _OPUS_FRAME_MS + skip_ms
+        self._codec = codec
+        self._rate_hz = rate_hz
+        self._converter = RateConverter(rate_hz)
+        # Nobody mixes this stream with others: any serial number serves.
+        self._ogg = OggWriter(serial=1)
+        self._taken_samples = 0
+        self._packed_samples = 0
+
+    def encode(self, pcm: bytes, rate_hz: int) -> bytes:
+        """See ``Encoder.encode``."""
+        return self._paged(self._packets(self._converter.push(pcm, rate_hz)))
+
+    def finish(self) -> bytes:
+        """See ``Encoder.finish``. Without any audio there is no stream either."""
+        packets = self._packets(self._converter.finish())
+        if not self._taken_samples:
+            return b""
+        packets += map(bytes, self._codec.encode(None))
+        return self._paged(packets, last=True)
+
+    def _packets(self, samples: bytes) -> list[bytes]:
+        if not samples:
+            return []
+        self._taken_samples += len(samples) // 2
+        frame = av.AudioFrame("s16", "mono", len(samples) // 2)
+        frame.sample_rate = self._rate_hz
+        frame.planes[0].update(samples)
+        return [bytes(packet) for packet in self._codec.encode(frame)]
+
+    def _paged(self, packets: list[bytes], *, last: bool = False) -> bytes:
+        if not packets and not last:
+            return b""
+        headers = b""
+        if not self._packed_samples:
+            headers = self._ogg.pages([self._head], 0) + self._ogg.pages([_OPUS_TAGS], 0)
+        self._packed_samples += len(packets) * _OPUS_FRAME_MS * OPUS_RATE_HZ // 1000
+        position = self._packed_samples
+        if last:
+            position = self._skip_samples + self._taken_samples * OPUS_RATE_HZ // self._rate_hz
+        return headers + self._ogg.pages(packets, position, last=last)
 
 
 def _conversion_delay_ms(rate_hz: int) -> int:

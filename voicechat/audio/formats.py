@@ -14,11 +14,12 @@ HIGHEST_RATE_HZ = 192000
 OUTPUT_RATES_HZ = (8000, 16000, 22050, 24000, 44100, 48000)
 
 _OUTPUT_NAME = re.compile(r"(WAV|PCM|MP3|OGG_OPUS)_([0-9]{1,6})(HZ|KHZ)_MONO_([0-9]{1,4})(BIT|KBPS)")
+OPUS_RATES_HZ = (8000, 16000, 24000, 48000)
 _OUTPUT_GRAMMAR = (
     "WAV_<rate>HZ_MONO_16BIT, PCM_<rate>HZ_MONO_16BIT or MP3_<rate>HZ_MONO_<n>KBPS, "
-    f"rate one of {', '.join(map(str, OUTPUT_RATES_HZ))}"
+    f"rate one of {', '.join(map(str, OUTPUT_RATES_HZ))}; "
+    f"OGG_OPUS_<rate>KHZ_MONO_<n>KBPS, rate one of {', '.join(str(rate // 1000) for rate in OPUS_RATES_HZ)}"
 )
-_COMPRESSED_INPUTS = frozenset({"mp3", "opus", "opus_raw", "speex", "aac", "amr"})
 
 # The bit rates, in kbit/s, of layer III: ISO/IEC 11172-3 (MPEG-1, rates from 32 kHz), ISO/IEC 13818-3 (MPEG-2, the
 # rates of half that) and their customary continuation MPEG-2.5 (8 kHz), which LAME ends at 64.
@@ -26,6 +27,8 @@ _MPEG1_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MPEG2_KBPS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _MPEG25_KBPS = (8, 16, 24, 32, 40, 48, 56, 64)
 _MPEG2_SUBSTITUTE_KBPS = 128
+_OPUS_KBPS = (6, 256)
+"""RFC 6716, section 2.1.1, for one channel: a wish outside is moved to the nearer end."""
 
 
 class Container(Enum):
@@ -34,9 +37,20 @@ class Container(Enum):
     WAV = "wav"
     PCM = "pcm"
     MP3 = "mp3"
+    OGG_OPUS = "ogg_opus"
+
+    @property
+    def compressed(self) -> bool:
+        """Whether making it takes an encoder that computes for milliseconds."""
+        return self in (Container.MP3, Container.OGG_OPUS)
 
 
-_CONTENT_TYPES = {Container.WAV: "audio/wav", Container.PCM: "audio/pcm", Container.MP3: "audio/mpeg"}
+_CONTENT_TYPES = {
+    Container.WAV: "audio/wav",
+    Container.PCM: "audio/pcm",
+    Container.MP3: "audio/mpeg",
+    Container.OGG_OPUS: "audio/ogg; codecs=opus",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +69,38 @@ class OutputFormat:
 
 
 class InputContainer(Enum):
-    """How a client's audio is wrapped."""
+    """How a client's audio is coded and wrapped; the value is its name on the wire."""
 
-    WAV = "wav"
     PCM = "pcm"
+    """Bare 16-bit samples."""
+    WAV = "wav"
+    MU_LAW = "mulaw"
+    """Bare G.711, as telephones have it."""
+    A_LAW = "alaw"
+    G722 = "g722"
+    """Bare G.722 at 64 kbit/s."""
+    MP3 = "mp3"
+    OPUS = "opus"
+    """In Ogg."""
+    OPUS_RAW = "opus_raw"
+    """One packet per frame."""
+    SPEEX = "speex"
+    """In Ogg."""
+    AAC = "aac"
+    """In ADTS."""
+    AMR = "amr"
+    """Narrow-band or wide-band, as its magic says."""
+    FLAC = "flac"
+    WEBM = "webm"
+    """Opus in WebM."""
+
+    @property
+    def compressed(self) -> bool:
+        """Whether a codec decodes it: then rate and channels are its own matter, and it is decoded apart."""
+        return self not in _SAMPLES
+
+
+_SAMPLES = frozenset({InputContainer.PCM, InputContainer.WAV, InputContainer.MU_LAW, InputContainer.A_LAW})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,45 +117,43 @@ def parse_output_format(name: str) -> OutputFormat:
     A bit rate that layer III does not have at the sample rate is replaced by the nearest it has (of two equally near,
     the lower), except that above MPEG-2's limit of 160 kbit/s the substitute is 128.
 
-    Raises ``RemoteProtocolError``: ``INVALID_PARAMETER`` for a name outside the grammar, ``UNSUPPORTED_FORMAT`` for
-    one inside it that is not offered.
+    Raises ``RemoteProtocolError`` (``INVALID_PARAMETER``) for a name outside the grammar.
     """
     parts = _OUTPUT_NAME.fullmatch(name)
     if parts is None:
         raise _unknown_output(name)
     kind, rate_text, rate_unit, depth_text, depth_unit = parts.groups()
+    container = Container(kind.lower())
     rate_hz = int(rate_text) * (1000 if rate_unit == "KHZ" else 1)
     depth = int(depth_text)
-    if kind == "OGG_OPUS":
-        if rate_hz not in (8000, 16000, 24000, 48000) or depth_unit != "KBPS" or depth == 0:
-            raise _unknown_output(name)
-        raise RemoteProtocolError(
-            Status.UNSUPPORTED_FORMAT, f"format {name!r}: Ogg Opus is not offered; allowed: {_OUTPUT_GRAMMAR}"
-        )
-    container = Container(kind.lower())
-    compressed = container is Container.MP3
+    rates_hz = OPUS_RATES_HZ if container is Container.OGG_OPUS else OUTPUT_RATES_HZ
+    compressed = container in (Container.MP3, Container.OGG_OPUS)
     depth_known = (depth_unit == "KBPS" and depth > 0) if compressed else (depth_unit == "BIT" and depth == 16)
-    if rate_hz not in OUTPUT_RATES_HZ or not depth_known:
+    if rate_hz not in rates_hz or not depth_known:
         raise _unknown_output(name)
-    return OutputFormat(name, container, rate_hz, _mp3_kbps(rate_hz, depth) * 1000 if compressed else None)
+    bitrate_bps: int | None
+    match container:
+        case Container.MP3:
+            bitrate_bps = _mp3_kbps(rate_hz, depth) * 1000
+        case Container.OGG_OPUS:
+            bitrate_bps = min(max(depth, _OPUS_KBPS[0]), _OPUS_KBPS[1]) * 1000
+        case Container.PCM | Container.WAV:
+            bitrate_bps = None
+    return OutputFormat(name, container, rate_hz, bitrate_bps)
 
 
 def parse_input_format(name: str, sample_rate_hz: int) -> InputFormat:
     """Understand what a client declares its audio to be; an empty name means ``wav``.
 
-    Raises ``RemoteProtocolError``: ``UNSUPPORTED_FORMAT`` for compressed audio, ``INVALID_PARAMETER`` for an unknown
-    name or a sample rate outside 8000 to 192000 Hz.
+    Raises ``RemoteProtocolError`` (``INVALID_PARAMETER``) for an unknown name or a sample rate outside 8000 to 192000
+    Hz.
     """
-    if name in _COMPRESSED_INPUTS:
-        raise RemoteProtocolError(
-            Status.UNSUPPORTED_FORMAT,
-            f"format {name!r} comes as compressed audio, which this version does not decode; send pcm or wav",
-        )
     try:
         container = InputContainer(name or "wav")
     except ValueError:
+        allowed = ", ".join(container.value for container in InputContainer)
         raise RemoteProtocolError(
-            Status.INVALID_PARAMETER, f"format {_quoted(name)} is not known; allowed: pcm, wav"
+            Status.INVALID_PARAMETER, f"format {_quoted(name)} is not known; allowed: {allowed}"
         ) from None
     if not LOWEST_RATE_HZ <= sample_rate_hz <= HIGHEST_RATE_HZ:
         raise RemoteProtocolError(

@@ -54,14 +54,14 @@ class Resampler:
         frame.sample_rate = self.in_rate_hz
         frame.planes[0].update(pcm)
         self._graph.push(frame)
-        return _pull_all(self._graph)
+        return pulled_samples(self._graph)
 
     def finish(self) -> bytes:
         """Return what is still held back. The resampler is of no use afterwards."""
         if self._graph is None:
             return b""
         self._graph.push(None)
-        return _pull_all(self._graph)
+        return pulled_samples(self._graph)
 
 
 class RateConverter:
@@ -115,7 +115,8 @@ def _open_graph(in_rate_hz: int, out_rate_hz: int) -> av.filter.Graph:
     return graph
 
 
-def _pull_all(graph: av.filter.Graph) -> bytes:
+def pulled_samples(graph: av.filter.Graph) -> bytes:
+    """Take all s16 mono samples that a filter graph has ready."""
     pieces: list[bytes] = []
     while True:  # ends: each pull takes a frame of what was pushed before
         try:

@@ -16,6 +16,10 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_CHANNELS = 8
 SIGNATURE_BYTES = 12
 UNKNOWN_SIZE = 0xFFFFFFFF
+MAX_DATA_BYTES = 1 << 30
+"""What a header may promise: more than nine hours at 16 kHz."""
+_UNKNOWN_SIZES = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000))
+"""What recorders write that cannot know: the largest number they dared to, less a header or two."""
 
 _EXTENSIBLE = 0xFFFE
 _EXTENSIBLE_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
@@ -38,7 +42,7 @@ class ClipHeader:
     rate_hz: int
     layout: SampleLayout
     data_bytes: int | None
-    """Bytes of samples; None: the writer could not know (0xFFFFFFFF), they go on until another clip begins."""
+    """Bytes of samples; None: the writer could not know, they go on until another clip begins."""
     trailing_bytes: int
     """Bytes of the clip after its samples: other chunks, such as tags."""
 
@@ -52,8 +56,8 @@ class HeaderParser:
     """Reads one clip from its ``RIFF`` on, in pieces of any size, up to the first byte of its samples.
 
     Raises ``RemoteProtocolError`` for a header that cannot be used: ``UNSUPPORTED_FORMAT`` for an encoding,
-    ``UNDECODABLE_AUDIO`` for the rest. ``nBlockAlign`` and ``nAvgBytesPerSec`` follow from other fields, and are not
-    read: writers get them wrong.
+    ``TOO_LARGE`` for more than ``MAX_DATA_BYTES``, ``UNDECODABLE_AUDIO`` for the rest. ``nBlockAlign`` and
+    ``nAvgBytesPerSec`` follow from other fields, and are not read: writers get them wrong.
     """
 
     def __init__(self) -> None:
@@ -101,8 +105,12 @@ class HeaderParser:
         if self._format is None:
             raise _undecodable("its header has no 'fmt ' chunk before its samples")
         rate_hz, layout = self._format
-        if data_bytes == UNKNOWN_SIZE:
+        if any(data_bytes in sizes for sizes in _UNKNOWN_SIZES):
             return ClipHeader(rate_hz, layout, None, 0)
+        if data_bytes > MAX_DATA_BYTES:
+            raise RemoteProtocolError(
+                Status.TOO_LARGE, f"wav: its header promises {data_bytes} bytes; allowed: {MAX_DATA_BYTES}"
+            )
         trailing_bytes = 8 + self._riff_bytes - (self._offset_bytes + data_bytes)
         if data_bytes == 0 or not 0 <= trailing_bytes <= MAX_HEADER_BYTES:
             # Sizes that were never filled in, or that contradict each other: what follows may be samples.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 import voicechat
-from voicechat.cli import doctor, keys, say, serve, talk, transcribe
+from voicechat.cli import bench, doctor, keys, say, serve, talk, transcribe
 from voicechat.cli.command import EXIT_FAILED, EXIT_USAGE, Command, CommandError
 from voicechat.errors import VoiceChatError
 
@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, Command] = {
     "transcribe": transcribe.COMMAND,
     "say": say.COMMAND,
     "doctor": doctor.COMMAND,
+    "bench": bench.COMMAND,
     "keys": keys.COMMAND,
 }
 

@@ -1,46 +1,70 @@
 """Recordings that commands read and speech files that they write."""
 
+import asyncio
+import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import numpy as np
 
 from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import parse_output_format
-from voicechat.audio.wav import read_wav, wav_header
+from voicechat.audio.wav import wav_header
 from voicechat.cli.command import EXIT_USAGE, CommandError
 from voicechat.errors import RemoteProtocolError
 from voicechat.providers.interfaces import PCM_RATE_HZ
+from voicechat.runtime.decoding import decode_file, open_decoding
 
 PIECE_BYTES = PCM_RATE_HZ * 2 // 10
 """100 ms, as most clients send it."""
-MAX_RECORDING_BYTES = 1024 * 1024 * 1024
 
 _FORMAT_OF_SUFFIX = {
     ".mp3": "MP3_22050HZ_MONO_128KBPS",
     ".wav": "WAV_22050HZ_MONO_16BIT",
     ".pcm": "PCM_22050HZ_MONO_16BIT",
+    ".opus": "OGG_OPUS_24KHZ_MONO_32KBPS",
 }
 
 
 def read_recording(name: str) -> bytes:
-    """Read a WAV file, ``-`` for stdin, as s16le mono 16 kHz. CommandError in plain words for anything else."""
-    content = sys.stdin.buffer.read(MAX_RECORDING_BYTES + 1) if name == "-" else _read_file(Path(name))
-    if len(content) > MAX_RECORDING_BYTES:
-        raise CommandError(f"{name}: recordings may have 1 GiB")
-    if content[:4] != b"RIFF":
-        raise CommandError(
-            f"{name}: not a WAV file; this version reads WAV only, later ones all formats "
-            "(convert it, for example: ffmpeg -i IN out.wav)"
-        )
+    """Read a recording of any known format, ``-`` for stdin, as s16le mono 16 kHz; channels are mixed.
+
+    Takes its time: about a second for ten minutes. Raises CommandError, in plain words, and OSError.
+    """
+    if name != "-":
+        with Path(name).open("rb"):  # so that what is missing is told as every command tells it
+            return _decoded(name, Path(name))
+    with tempfile.NamedTemporaryFile() as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        return _decoded(name, Path(file.name))
+
+
+def _decoded(name: str, path: Path) -> bytes:
+    # In a thread of its own, because some commands call this with their event loop running.
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(asyncio.run, _decode(path)).result()
+        except RemoteProtocolError as error:
+            raise CommandError(f"{name}: {error}") from error
+
+
+async def _decode(path: Path) -> bytes:
+    server = open_decoding()
     try:
-        return read_wav(content)
-    except RemoteProtocolError as error:
-        raise CommandError(f"{name}: {error}") from error
+        return b"".join([_mixed(channels) async for channels in decode_file(server, path)])
+    finally:
+        await server.aclose()
 
 
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_RECORDING_BYTES + 1)
+def _mixed(channels: tuple[bytes, ...]) -> bytes:
+    if len(channels) == 1:
+        return channels[0]
+    samples = [np.frombuffer(channel, "<i2").astype(np.int32) for channel in channels]
+    return (sum(samples[1:], samples[0]) // len(samples)).astype("<i2").tobytes()
 
 
 async def in_pieces(pcm: bytes) -> AsyncIterator[bytes]:

@@ -18,7 +18,7 @@ from voicechat.text.words import join
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a WAV recording; - reads one from stdin")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording of any common format; - reads one from stdin")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object per recording, with word times")
     form.add_argument("--srt", action="store_true", help="print subtitles")
@@ -78,7 +78,7 @@ def _as_json(name: str, sentences: list[Transcript]) -> dict[str, object]:
 
 COMMAND = Command(
     summary="recognise recordings",
-    example="  voicechat transcribe interview.wav\n  voicechat transcribe --srt talk.wav > talk.srt",
+    example="  voicechat transcribe interview.m4a\n  voicechat transcribe --srt talk.wav > talk.srt",
     add_arguments=_add_arguments,
     run=_run,
 )

@@ -1,4 +1,4 @@
-"""The Python client: hold a conversation, or recognise a stream, over the wire contract.
+"""The Python client: hold a conversation, recognise a stream, or use the HTTP endpoints (``Api``).
 
 ::
 
@@ -36,9 +36,11 @@ from voicechat.client.messages import (
     parse_message,
 )
 from voicechat.client.recognition import RecognitionStream, recognise_stream
+from voicechat.client.rest import Api, ApiError, ChatReply, Token, ToolRequest
 
 __all__ = [
-    "Answer", "Canceled", "Cleared", "Completed", "ConnectionLostError", "Conversation", "Created", "Error",
-    "Forgotten", "Pong", "Recognised", "RecognitionStream", "ReplyAudio", "ReplyFinished", "ReplyText",
-    "ServerMessage", "TurnCompleted", "Updated", "chat_settings", "connect", "parse_message", "recognise_stream",
+    "Answer", "Api", "ApiError", "Canceled", "ChatReply", "Cleared", "Completed", "ConnectionLostError",
+    "Conversation", "Created", "Error", "Forgotten", "Pong", "Recognised", "RecognitionStream", "ReplyAudio",
+    "ReplyFinished", "ReplyText", "ServerMessage", "Token", "ToolRequest", "TurnCompleted", "Updated", "chat_settings",
+    "connect", "parse_message", "recognise_stream",
 ]  # fmt: skip

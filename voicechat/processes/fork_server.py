@@ -7,6 +7,7 @@ ENDED, after which DATA may go on. FAILED is the last frame of a job that raised
 one of its limits, just closes its socket.
 """
 
+import contextlib
 import gc
 import os
 import resource
@@ -71,26 +72,29 @@ def serve(open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
             os._exit(0)
         for fd in fds:
             if os.fork() == 0:
-                control.close()
-                _carry(socket.socket(fileno=fd), open_job, limits)
-                os._exit(0)
+                try:
+                    control.close()
+                    _carry(socket.socket(fileno=fd), open_job, limits)
+                finally:  # whatever happened: this copy must never become a server itself
+                    os._exit(0)
             os.close(fd)
 
 
 def _carry(stream: socket.socket, open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
-    """Carry one job to the end of its socket; nothing gets out of here but the end of the process."""
+    """Carry one job to the end of its socket. What it raises is told, unless memory is too short even for that."""
     frames_in, frames_out = stream.makefile("rb"), stream.makefile("wb")
     try:
         confine(limits)
         _work(frames_in, frames_out, open_job, limits)
-    except (BrokenPipeError, ConnectionResetError):  # nobody wants the answers any more
-        os._exit(0)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # nobody wants the answers any more
     except JobRefusalError as refusal:
         _say(frames_out, FrameKind.FAILED, str(refusal).encode())
     except BaseException as error:  # noqa: BLE001 - whatever it is, this process ends and says so
-        # The type only: a message may hold what a user said.
-        print(f"a forked job raised {type(error).__name__}", file=sys.stderr)  # noqa: T201 - the child's log
         _say(frames_out, FrameKind.FAILED)
+        with contextlib.suppress(OSError):  # standard error is a file, which this process may not write to
+            # The type only: a message may hold what a user said.
+            print(f"a forked job raised {type(error).__name__}", file=sys.stderr)  # noqa: T201 - the child's log
 
 
 def _work(frames_in: BinaryIO, frames_out: BinaryIO, open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:

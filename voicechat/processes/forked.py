@@ -45,16 +45,32 @@ class ForkServer:
         """Start a process for one job. Raises `WorkerLostError` when there is no server to fork it."""
         await self.start()
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         with theirs:
-            ours.setblocking(False)
             try:
-                assert self._control is not None, "started"
-                socket.send_fds(self._control, [REQUEST], [theirs.fileno()])
-            except OSError as error:  # it died a moment ago, or is too slow to fork any more
+                await self._hand_over(theirs)
+            except BaseException:
                 ours.close()
-                raise WorkerLostError("the fork server does not take requests") from error
+                raise
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         return ForkedStream(reader, writer, options)
+
+    async def _hand_over(self, job: socket.socket) -> None:
+        """Ask the server to serve ``job``; one that died unnoticed is replaced once."""
+        try:
+            self._ask(job)
+        except OSError:
+            async with self._starting:
+                await self._start()
+            try:
+                self._ask(job)
+            except OSError as error:
+                raise WorkerLostError("the fork server does not take requests") from error
+
+    def _ask(self, job: socket.socket) -> None:
+        if self._control is None:
+            raise WorkerLostError("the fork server is closed")
+        socket.send_fds(self._control, [REQUEST], [job.fileno()])
 
     async def aclose(self) -> None:
         """End the server; killed after ``EXIT_MS``. What it forked ends with its own socket. Idempotent."""
@@ -69,7 +85,7 @@ class ForkServer:
         with theirs:
             ours.setblocking(False)
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=theirs, stdout=asyncio.subprocess.DEVNULL, start_new_session=True
+                *self._command, stdin=theirs.fileno(), stdout=asyncio.subprocess.DEVNULL, start_new_session=True
             )
         try:
             async with asyncio.timeout(READY_MS / 1000):

@@ -4,6 +4,7 @@ Speech of ten seconds takes about ten milliseconds, the first chunk less than on
 """
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Annotated
 from pydantic import Field
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
-from voicechat.providers.espeak_library import PROVIDER, EspeakLibrary, open_library
+from voicechat.providers.espeak_library import PROVIDER, EspeakLibrary, Prosody, open_library
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.text.words import Script, runs_by_script
 
@@ -34,21 +35,46 @@ class ScriptVoices:
         return self.han if script is Script.HAN else self.latin
 
 
+_MAN = ScriptVoices("en-us")
+_WOMAN = ScriptVoices("en-us+f3", "cmn+f3")
+_CHILD = ScriptVoices("en-us+f5", "cmn+f5")
+
 VOICES: dict[str, ScriptVoices] = {
-    "auto": ScriptVoices("en-us"),
-    "en-us": ScriptVoices("en-us"),
-    "en-us+f3": ScriptVoices("en-us+f3", "cmn+f3"),
+    "auto": _MAN,
+    "en-us": _MAN,
+    "en-us+f3": _WOMAN,
     # espeak's own name of British English is "en".
     "en-gb": ScriptVoices("en"),
     "en-gb+f3": ScriptVoices("en+f3", "cmn+f3"),
-    "cmn": ScriptVoices("en-us"),
-    "cmn+f3": ScriptVoices("en-us+f3", "cmn+f3"),
+    "cmn": _MAN,
+    "cmn+f3": _WOMAN,
+    # The names that the original document's clients ask for: women, men and a boy.
+    "longxiaochun": _WOMAN,
+    "longxiaoxia": _WOMAN,
+    "longxiaobai": _WOMAN,
+    "longwan": _WOMAN,
+    "longjing": _WOMAN,
+    "longyue": _WOMAN,
+    "loongstella": _WOMAN,
+    "loongbella": _WOMAN,
+    "longcheng": _MAN,
+    "longhua": _MAN,
+    "longxiaocheng": _MAN,
+    "longlaotie": _MAN,
+    "longshu": _MAN,
+    "longshuo": _MAN,
+    "longjielidou": _CHILD,
 }
-"""Names a client may ask for; ``+f3`` is a woman's voice."""
+"""Names a client may ask for, and who speaks then; ``+f3`` is a woman's voice, ``+f5`` a child's."""
+
+SLOWEST_WPM, FASTEST_WPM = 80, 450
+"""The library's own limits."""
 
 
 class EspeakSynthesizer:
     """A `SpeechSynthesizer` on one thread; the C library releases the interpreter lock while it computes."""
+
+    shapes_prosody = True
 
     def __init__(self, library: EspeakLibrary, voices: tuple[str, ...], rate_wpm: int) -> None:
         """``voices``: names out of `VOICES`, the default first."""
@@ -81,10 +107,11 @@ class EspeakSynthesizer:
         name = voice.voice or self._voices[0]
         if name not in self._voices:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {name!r}")
+        prosody = _prosody(self._rate_wpm, voice)
         for script, run in runs_by_script(text):
             for piece in _pieces(run):
                 chunks = _Chunks()
-                speaking = self._submit(piece, VOICES[name].of(script), chunks)
+                speaking = self._submit(piece, VOICES[name].of(script), prosody, chunks)
                 try:
                     while (pcm := await chunks.next()) is not None:
                         yield AudioChunk(pcm, self._library.rate_hz)
@@ -95,12 +122,20 @@ class EspeakSynthesizer:
                     speaking.cancel()
                     chunks.stop()
 
-    def _submit(self, piece: str, voice: str, chunks: "_Chunks") -> Future[None]:
+    def _submit(self, piece: str, voice: str, prosody: Prosody, chunks: "_Chunks") -> Future[None]:
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
-        speaking = self._thread.submit(self._library.speak, piece, voice, self._rate_wpm, chunks.put)
+        speaking = self._thread.submit(self._library.speak, piece, voice, prosody, chunks.put)
         speaking.add_done_callback(chunks.end)
         return speaking
+
+
+def _prosody(rate_wpm: int, voice: VoiceOptions) -> Prosody:
+    wpm = min(max(round(rate_wpm * voice.speech_rate), SLOWEST_WPM), FASTEST_WPM)
+    # Measured: a part of the fundamental frequency follows neither setting, a fifth of it in ordinary speech. The rest
+    # must make up for it, which it can for rates of 0.6 to 1.8; what is beyond comes out like these.
+    scale = min(max(voice.pitch_rate + (voice.pitch_rate - 1) * 0.25, 0.5), 2.0)
+    return Prosody(wpm, round(50 + 50 * math.log2(scale)), round(50 * scale))
 
 
 class _Chunks:
@@ -157,7 +192,9 @@ def _if_speakable(piece: str) -> Iterator[str]:
         yield piece
 
 
-def open_synthesizer(*, voice: str = "auto", rate_wpm: Annotated[int, Field(ge=80, le=450)] = 175) -> EspeakSynthesizer:
+def open_synthesizer(
+    *, voice: str = "auto", rate_wpm: Annotated[int, Field(ge=SLOWEST_WPM, le=FASTEST_WPM)] = 175
+) -> EspeakSynthesizer:
     """Configure the synthesiser.
 
     ``voice``: the default, one of `VOICES`. ``rate_wpm``: words a minute. Raises `ConfigError` for an unknown voice or

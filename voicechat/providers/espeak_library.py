@@ -7,6 +7,7 @@ callers in turn; the interpreter lock is released while the library computes.
 import ctypes
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from voicechat.errors import FailureKind, ProviderError
 
@@ -17,6 +18,8 @@ _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
 _POS_CHARACTER = 1
 _RATE = 1
+_PITCH = 3
+_RANGE = 4
 _INITIALIZE_DONT_EXIT = 0x8000
 _OK = 0
 
@@ -27,6 +30,18 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), 
 
 OnSamples = Callable[[bytes], bool]
 """Takes s16le mono samples as they are made; returns False to stop the synthesis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prosody:
+    """How a text is to be spoken, in the library's own units."""
+
+    rate_wpm: int
+    """Words a minute, 80 to 450."""
+    pitch: int = 50
+    """0 to 100; the base of the melody doubles with every 50."""
+    pitch_range: int = 50
+    """0 to 100: how far the melody moves from its base."""
 
 
 class EspeakLibrary:
@@ -54,7 +69,7 @@ class EspeakLibrary:
         self._callback = _SynthCallback(self._called_back)
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def speak(self, text: str, voice: str, rate_wpm: int, on_samples: OnSamples) -> None:
+    def speak(self, text: str, voice: str, prosody: Prosody, on_samples: OnSamples) -> None:
         """Synthesise; blocks the calling thread and calls ``on_samples`` on it. Any text is safe.
 
         Raises `ProviderError`: REJECTED for a voice that does not exist, BROKEN when the library fails.
@@ -63,7 +78,9 @@ class EspeakLibrary:
         with self._turn:
             if self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
                 raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {voice!r}")
-            self._library.espeak_SetParameter(_RATE, rate_wpm, 0)
+            self._library.espeak_SetParameter(_RATE, prosody.rate_wpm, 0)
+            self._library.espeak_SetParameter(_PITCH, prosody.pitch, 0)
+            self._library.espeak_SetParameter(_RANGE, prosody.pitch_range, 0)
             self._on_samples = on_samples
             try:
                 status = self._library.espeak_Synth(

@@ -77,6 +77,10 @@ class VoiceOptions:
     voice: str = ""
     """One of the synthesiser's ``voices``; empty: its default."""
     model: str = ""
+    speech_rate: float = 1.0
+    """How many times as fast as usual, 0.5 to 2; other than 1 only if the synthesiser says ``shapes_prosody``."""
+    pitch_rate: float = 1.0
+    """How many times the usual fundamental frequency, 0.5 to 2; other than 1 likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,12 @@ class AudioChunk:
 
 
 class SpeechSynthesizer(Protocol):
-    """One configured synthesis service."""
+    """One configured synthesis service.
+
+    A synthesiser that carries out ``VoiceOptions.speech_rate`` and ``pitch_rate`` itself has an attribute
+    ``shapes_prosody`` that is True. For one without it the engine changes the finished speech. Volume is always the
+    engine's matter.
+    """
 
     @property
     def voices(self) -> tuple[str, ...]:

@@ -5,10 +5,10 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
-from voicechat.audio.encode import open_encoder
-from voicechat.audio.formats import parse_output_format
+from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.runtime.ears import Ears
 from voicechat.runtime.encoding import EncodingThreads
@@ -17,6 +17,7 @@ from voicechat.runtime.outbox import Outbox
 from voicechat.runtime.socket import Control, Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.turn import Turn
+from voicechat.runtime.watch import Watch
 from voicechat.session.effects import (
     Close,
     DropRecognition,
@@ -25,6 +26,7 @@ from voicechat.session.effects import (
     FeedRecognition,
     FinishRecognition,
     FinishSpeech,
+    Listen,
     Observe,
     OpenRecognition,
     Send,
@@ -33,10 +35,20 @@ from voicechat.session.effects import (
     StartReply,
     StopReply,
 )
-from voicechat.session.events import AudioReceived, Disconnected, Event, Faulted, Opened, PongReceived, Ticked
+from voicechat.session.events import (
+    AudioReceived,
+    AudioSent,
+    Disconnected,
+    Event,
+    Faulted,
+    Opened,
+    PongReceived,
+    Ticked,
+)
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
-from voicechat.session.vocabulary import InputSettings
+from voicechat.session.vocabulary import InputSettings, TurnDetection
+from voicechat.voice.detector import VoiceDetector
 from voicechat.wire.dialect import Dialect
 
 logger = logging.getLogger(__name__)
@@ -60,6 +72,10 @@ class Cast:
     """The chat model of a name; the empty name is the connection's own."""
     synthesizer: SpeechSynthesizer
     threads: EncodingThreads
+    decoding: ForkServer | None = None
+    """Processes for compressed input; without them it is refused."""
+    detector: VoiceDetector | None = None
+    """Voice detection; without it there is no hands-free mode."""
 
 
 class Conversation:
@@ -88,8 +104,15 @@ class Conversation:
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = SessionTasks(on_fault=lambda: self.post(Faulted()))
-        self._outbox = Outbox(socket, dialect.encode, limits, self.post)
-        self._ears = Ears(services.recognizer, limits=limits, post=self.post, tasks=self._tasks)
+        self._outbox = Outbox(socket, dialect.encode, limits, self._post_of_outbox)
+        self._ears = Ears(
+            services.recognizer,
+            limits=limits,
+            post=self.post,
+            tasks=self._tasks,
+            decoding=services.decoding,
+            watcher=partial(self._open_watch, services.detector) if services.detector is not None else None,
+        )
         self._input = InputSettings()
         self._turn: tuple[Turn, asyncio.Task[None]] | None = None
         self._drained = asyncio.Event()
@@ -134,6 +157,7 @@ class Conversation:
             self.post(Disconnected())
             if self._timer is not None:
                 self._timer.cancel()
+            self._ears.close()
             await self._tasks.close(RELEASE_S)
             self._socket.abort()
 
@@ -164,6 +188,8 @@ class Conversation:
                 self._ears.feed(effect.stream, effect.payload, self._input)
             case SkipAudio():
                 self._ears.skip(effect.payload, self._input)
+            case Listen():
+                self._ears.listen(effect)
             case OpenRecognition():
                 self._input = effect.settings
                 self._ears.open(effect)
@@ -183,6 +209,8 @@ class Conversation:
                 if self._turn is not None:
                     self._turn[1].cancel()
                 self._outbox.flush(effect.reply)
+                if self._ears.watch is not None:
+                    self._ears.watch.stopped()
             case Close():
                 self._outbox.close(effect.code, effect.reason)
             case Observe():
@@ -195,13 +223,29 @@ class Conversation:
             effect,
             self._cast.models(effect.chat.model),
             self._cast.synthesizer,
-            open_encoder(parse_output_format(effect.voice.format)),
             threads=self._cast.threads,
             limits=self._limits,
             post=self.post,
             room=self._room,
         )
-        self._turn = (turn, self._tasks.spawn(turn.run(), f"reply-{effect.reply}"))
+        if self._ears.watch is not None:
+            turn.on_speech = self._ears.watch.made
+        task = self._tasks.spawn(turn.run(), f"reply-{effect.reply}")
+        self._turn = (turn, task)
+        task.add_done_callback(self._forget_turn)
+
+    def _forget_turn(self, task: asyncio.Task[None]) -> None:
+        """A finished reply's encoder weighs half a megabyte."""
+        if self._turn is not None and self._turn[1] is task:
+            self._turn = None
+
+    def _open_watch(self, detector: VoiceDetector, detection: TurnDetection) -> Watch:
+        return Watch(detector, detection, lambda: self.now_ms, self.post)
+
+    def _post_of_outbox(self, event: Event) -> None:
+        if isinstance(event, AudioSent) and self._ears.watch is not None:
+            self._ears.watch.sent(event.reply, event.end_ms)
+        self.post(event)
 
     async def _room(self) -> None:
         await self._outbox.room()

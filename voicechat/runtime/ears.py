@@ -5,16 +5,19 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
-from voicechat.audio.decode import Decoder, open_decoder
-from voicechat.audio.formats import parse_input_format
+from voicechat.audio.decode import open_decoder
+from voicechat.audio.formats import InputFormat, parse_input_format
 from voicechat.errors import FailureKind, ProviderError, RemoteProtocolError, Status
+from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.intake import InPlaceIntake, Intake, ProcessIntake, RefusingIntake
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.session.effects import OpenRecognition
+from voicechat.runtime.watch import Watch
+from voicechat.session.effects import Listen, OpenRecognition
 from voicechat.session.events import Event, RecognitionEnded, RecognitionFailed, Transcribed
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings, Transcript
+from voicechat.session.vocabulary import InputSettings, Transcript, TurnDetection
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 SILENT_REPLAY_MS = 10_000
@@ -26,8 +29,8 @@ class _Stream:
     """One recogniser stream: the audio that waits for it, and the audio it may have to hear again."""
 
     number: int
-    offset_ms: int
-    """Where its first sample stands on the connection's time line."""
+    offset_ms: int | None = None
+    """Where its first sample stands on the connection's time line; None: none has come."""
     waiting: deque[bytes] = field(default_factory=deque)
     kept: deque[bytes] = field(default_factory=deque)
     kept_from_ms: int = 0
@@ -35,6 +38,8 @@ class _Stream:
     spoken_from_ms: int | None = None
     """Stream time of the first recognised word."""
     fed_bytes: int = 0
+    ending: bool = False
+    """No more frames are meant for it; what was decoded of them may still come."""
     finished: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
@@ -54,14 +59,26 @@ class Ears:
         limits: SessionLimits,
         post: Callable[[Event], None],
         tasks: SessionTasks,
+        decoding: ForkServer | None = None,
+        watcher: Callable[[TurnDetection], Watch] | None = None,
     ) -> None:
-        """``tasks`` owns the streams' tasks."""
+        """``tasks`` owns the streams' tasks. Without ``decoding`` compressed audio is refused.
+
+        ``watcher`` makes the watch of a hands-free session; without it none can be held.
+        """
         self._recognizer = recognizer
         self._limits = limits
         self._post = post
         self._tasks = tasks
+        self._decoding = decoding
+        self._watcher = watcher
+        self._watch: Watch | None = None
+        self._following: dict[int, _Stream] = {}
+        """Hands-free: streams that hear what the watch hears."""
         self._streams: dict[int, _Stream] = {}
-        self._decoder: Decoder | None = None
+        self._intake: Intake | None = None
+        self._seats: dict[int, _Seat] = {}
+        self._nobody = _Seat(self, None)
         self._options = RecognitionOptions()
         self._received_bytes = 0
         self._unread_bytes = 0
@@ -70,61 +87,149 @@ class Ears:
 
     def open(self, effect: OpenRecognition) -> None:
         """Start a stream; a replacement begins with what its predecessor heard since its last final result."""
-        stream = _Stream(effect.stream, self._received_bytes // BYTES_PER_MS)
+        stream = _Stream(effect.stream)
+        seat = _Seat(self, stream)
         old = self._streams.get(effect.replay_of) if effect.replay_of is not None else None
         if old is not None:
-            stream.offset_ms = old.offset_ms + old.kept_from_ms
-            stream.finished = old.finished
+            if old.offset_ms is not None:
+                stream.offset_ms = old.offset_ms + old.kept_from_ms
+            stream.ending, stream.finished = old.ending, old.finished
             for pcm in old.kept:
                 self._give(stream, pcm)
+            # What is being decoded for the old one is meant for the new one.
+            seat = self._seats.pop(old.number)
+            if old.number in self._following:
+                self._following[stream.number] = stream
             self.drop(old.number)
+            seat.stream = stream
+        elif effect.from_ms is not None and self._watch is not None:
+            stream.offset_ms, pcm = self._watch.since(effect.from_ms)
+            self._give(stream, pcm)
+            self._following[stream.number] = stream
         self._streams[stream.number] = stream
+        self._seats[stream.number] = seat
         self._options = RecognitionOptions(source_rate_hz=effect.settings.sample_rate_hz)
         stream.task = self._tasks.spawn(self._listen(stream), f"stream-{stream.number}")
 
     def feed(self, number: int, payload: bytes, settings: InputSettings) -> None:
         """Decode a frame and hand it on. Audio that cannot be decoded fails the stream."""
-        stream = self._streams.get(number)
-        if stream is None:
-            return
-        pcm = self._decode(payload, settings, stream)
-        self._received_bytes += len(pcm)
-        if pcm:
-            self._give(stream, pcm)
-        since_ms = stream.fed_ms - (stream.spoken_from_ms if stream.spoken_from_ms is not None else stream.fed_ms)
-        if since_ms > self._limits.turn_audio_ms:
-            minutes = self._limits.turn_audio_ms // 60_000
-            self._fail(stream, Status.TOO_LARGE, f"the audio of one turn is longer than {minutes} minutes")
+        seat = self._seats.get(number)
+        if seat is not None:
+            self._opened_intake(settings).feed(payload, seat)
+
+    def listen(self, effect: Listen) -> None:
+        """Hands-free: watch a frame for speech; streams that were opened at a time of the audio hear it too."""
+        if self._watch is None:
+            assert self._watcher is not None, "without voice detection hands-free mode is refused"
+            self._watch = self._watcher(effect.detection)
+            self._watch.begin_at(self._received_bytes // BYTES_PER_MS)
+        self._opened_intake(effect.settings).feed(effect.payload, _Microphone(self))
+
+    @property
+    def watch(self) -> Watch | None:
+        """The watch of a hands-free session that has begun."""
+        return self._watch
+
+    def close(self) -> None:
+        """Nothing is heard any more."""
+        if self._watch is not None:
+            self._watch.close()
 
     def skip(self, payload: bytes, settings: InputSettings) -> None:
-        """Let a frame that is not recognised take its time on the time line."""
-        self._received_bytes += len(payload) // 2 * PCM_RATE_HZ // settings.sample_rate_hz * 2
+        """Let a frame that is not recognised take its time on the time line, and its effect on the decoder."""
+        self._opened_intake(settings).feed(payload, self._nobody)
 
     def finish(self, number: int) -> None:
         """No more audio for the stream: its recogniser is to give its last result."""
         stream = self._streams.get(number)
-        if stream is None:
+        if stream is None or stream.ending:
             return
-        if self._decoder is not None and not stream.finished:
-            tail = self._decoder.finish()
-            if tail:
-                self._give(stream, tail)
-        stream.finished = True
-        stream.wake.set()
+        stream.ending = True
+        if self._following.pop(number, None) is not None:
+            self.end(stream)
+        elif self._intake is not None:
+            self._intake.finish(self._seats[number])
+        else:
+            self.end(stream)
 
     def drop(self, number: int) -> None:
         """Cancel the stream and forget its audio."""
         stream = self._streams.pop(number, None)
         if stream is None:
             return
+        self._following.pop(number, None)
+        self._vacate(number)
         if stream.task is not None:
             stream.task.cancel()
         self._unread(-sum(len(pcm) for pcm in stream.waiting))
         stream.waiting.clear()
 
     async def room(self) -> None:
-        """Wait until the recognisers have taken most of what was received."""
+        """Wait until the decoder and the recognisers have taken most of what was received."""
         await self._room.wait()
+        if self._intake is not None:
+            await self._intake.room()
+
+    # --- what was decoded --------------------------------------------------------------------------------------
+
+    def take(self, stream: _Stream | None, pcm: bytes) -> None:
+        """Audio for ``stream``; for None it only takes its time."""
+        position_ms = self._received_bytes // BYTES_PER_MS
+        self._received_bytes += len(pcm)
+        if stream is None or not pcm:
+            return
+        if stream.offset_ms is None:
+            stream.offset_ms = position_ms
+        self._hear(stream, pcm)
+
+    def overhear(self, pcm: bytes) -> None:
+        """Audio of a hands-free session: for the watch, and for the streams that follow it."""
+        self._received_bytes += len(pcm)
+        if self._watch is not None:
+            self._watch.take(pcm)
+        for stream in list(self._following.values()):
+            self._hear(stream, pcm)
+
+    def undecodable(self, error: RemoteProtocolError) -> None:
+        """Audio of a hands-free session cannot be decoded: the streams that follow it fail."""
+        for stream in list(self._following.values()):
+            self.fail(stream, error)
+
+    def _hear(self, stream: _Stream, pcm: bytes) -> None:
+        self._give(stream, pcm)
+        since_ms = stream.fed_ms - (stream.spoken_from_ms if stream.spoken_from_ms is not None else stream.fed_ms)
+        if since_ms > self._limits.turn_audio_ms:
+            minutes = self._limits.turn_audio_ms // 60_000
+            message = f"the audio of one turn is longer than {minutes} minutes"
+            self.fail(stream, RemoteProtocolError(Status.TOO_LARGE, message))
+
+    def end(self, stream: _Stream) -> None:
+        """All audio of ``stream`` has been decoded."""
+        stream.finished = True
+        stream.wake.set()
+
+    def fail(self, stream: _Stream, error: RemoteProtocolError) -> None:
+        """The audio of ``stream`` cannot be used."""
+        self.drop(stream.number)
+        self._post(RecognitionFailed(stream.number, error.status, error.message))
+
+    def _opened_intake(self, settings: InputSettings) -> Intake:
+        if self._intake is None:
+            audio_format = parse_input_format(settings.format, settings.sample_rate_hz)
+            self._intake = self._open_intake(audio_format)
+        return self._intake
+
+    def _open_intake(self, audio_format: InputFormat) -> Intake:
+        if not audio_format.container.compressed:
+            return InPlaceIntake(open_decoder(audio_format))
+        if self._decoding is None:
+            return RefusingIntake(audio_format.container.value)
+        return ProcessIntake(self._decoding, audio_format.container, tasks=self._tasks, ready=self._room.wait)
+
+    def _vacate(self, number: int) -> None:
+        seat = self._seats.pop(number, None)
+        if seat is not None:
+            seat.stream = None
 
     # --- one stream --------------------------------------------------------------------------------------------
 
@@ -134,7 +239,7 @@ class Ears:
             async with closing(results):
                 while (transcript := await next_item(results, None, "")) is not None:
                     self._note(stream, transcript)
-                    self._post(Transcribed(stream.number, shifted(transcript, stream.offset_ms)))
+                    self._post(Transcribed(stream.number, shifted(transcript, stream.offset_ms or 0)))
         except ProviderError as failure:
             message = f"speech recognition failed: {failure.kind.value}"
             self._post(RecognitionFailed(stream.number, Status.ASR_FAILED, message, failure.retryable))
@@ -145,6 +250,7 @@ class Ears:
             self._post(RecognitionFailed(stream.number, Status.ASR_FAILED, message, retryable))
             return
         self._streams.pop(stream.number, None)
+        self._vacate(stream.number)
         self._post(RecognitionEnded(stream.number))
 
     async def _audio(self, stream: _Stream) -> AsyncIterator[bytes]:
@@ -157,15 +263,6 @@ class Ears:
                 return
             stream.wake.clear()
             await stream.wake.wait()
-
-    def _decode(self, payload: bytes, settings: InputSettings, stream: _Stream) -> bytes:
-        if self._decoder is None:
-            self._decoder = open_decoder(parse_input_format(settings.format, settings.sample_rate_hz))
-        try:
-            return self._decoder.decode(payload)
-        except RemoteProtocolError as error:
-            self._fail(stream, error.status, error.message)
-            return b""
 
     def _give(self, stream: _Stream, pcm: bytes) -> None:
         stream.waiting.append(pcm)
@@ -192,16 +289,52 @@ class Ears:
             stream.kept.popleft()
             stream.kept_from_ms += length_ms
 
-    def _fail(self, stream: _Stream, status: Status, message: str) -> None:
-        self.drop(stream.number)
-        self._post(RecognitionFailed(stream.number, status, message))
-
     def _unread(self, change_bytes: int) -> None:
         self._unread_bytes += change_bytes
         if self._unread_bytes < self._limits.unread_audio_ms * BYTES_PER_MS:
             self._room.set()
         else:
             self._room.clear()
+
+
+class _Seat:
+    """Whoever is to hear what is being decoded: a stream, the one that replaced it, or nobody any more."""
+
+    def __init__(self, ears: Ears, stream: _Stream | None) -> None:
+        self._ears = ears
+        self.stream = stream
+
+    def take(self, pcm: bytes) -> None:
+        """See ``Sink.take``."""
+        self._ears.take(self.stream, pcm)
+
+    def end(self) -> None:
+        """See ``Sink.end``."""
+        if self.stream is not None:
+            self._ears.end(self.stream)
+
+    def fail(self, error: RemoteProtocolError) -> None:
+        """See ``Sink.fail``."""
+        if self.stream is not None:
+            self._ears.fail(self.stream, error)
+
+
+class _Microphone:
+    """Hands-free: everybody who listens."""
+
+    def __init__(self, ears: Ears) -> None:
+        self._ears = ears
+
+    def take(self, pcm: bytes) -> None:
+        """See ``Sink.take``."""
+        self._ears.overhear(pcm)
+
+    def end(self) -> None:
+        """See ``Sink.end``: a microphone does not end."""
+
+    def fail(self, error: RemoteProtocolError) -> None:
+        """See ``Sink.fail``."""
+        self._ears.undecodable(error)
 
 
 def shifted(transcript: Transcript, by_ms: int) -> Transcript:

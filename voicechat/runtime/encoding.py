@@ -1,9 +1,11 @@
 """Where encoders run: light ones in place, heavy ones in a few threads that release the interpreter lock."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from voicechat.audio.encode import Encoder
+from voicechat.audio.encode import Encoder, open_encoder
+from voicechat.audio.formats import OutputFormat
 
 
 class EncodingThreads:
@@ -17,6 +19,12 @@ class EncodingThreads:
         """Threads start when they are first needed."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
 
+    async def open(self, audio_format: OutputFormat) -> Encoder:
+        """Make a reply's encoder; LAME takes a millisecond for it."""
+        if not audio_format.container.compressed:
+            return open_encoder(audio_format)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, open_encoder, audio_format)
+
     async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int) -> bytes:
         """Encode ``pcm``: s16le mono at ``rate_hz``."""
         if not encoder.heavy:
@@ -28,6 +36,10 @@ class EncodingThreads:
         if not encoder.heavy:
             return encoder.finish()
         return await asyncio.get_running_loop().run_in_executor(self._pool, encoder.finish)
+
+    async def run(self, work: Callable[[], bytes]) -> bytes:
+        """Have other work on samples done in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
         """End the threads; pieces being encoded are waited for."""

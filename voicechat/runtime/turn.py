@@ -5,8 +5,11 @@ The next sentence is synthesised while the last one is encoded and sent, and the
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
 
 from voicechat.audio.encode import Encoder
+from voicechat.audio.formats import parse_output_format
+from voicechat.audio.loudness import Gain
 from voicechat.errors import FailureKind, ProviderError, Status
 from voicechat.providers.interfaces import (
     AudioChunk,
@@ -16,10 +19,10 @@ from voicechat.providers.interfaces import (
     ReplyPart,
     SpeechSynthesizer,
     TextDelta,
-    VoiceOptions,
 )
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.shaping import ShapedSpeech
 from voicechat.session.effects import StartReply
 from voicechat.session.events import (
     Event,
@@ -44,6 +47,10 @@ REPLY_CHARACTERS = 100_000
 """A model that never stops is stopped here, as one that ran out of tokens."""
 
 
+OnSpeech: TypeAlias = Callable[[int, bytes, int, int], None]
+"""Reply, s16le mono samples, their rate in Hz, and the position in the reply after them in milliseconds."""
+
+
 class _Sentence:
     """A sentence on its way: chunks go in at one end while they leave at the other."""
 
@@ -61,18 +68,21 @@ class Turn:
         start: StartReply,
         model: ChatModel,
         synthesizer: SpeechSynthesizer,
-        encoder: Encoder,
         *,
         threads: EncodingThreads,
         limits: SessionLimits,
         post: Callable[[Event], None],
         room: Callable[[], Awaitable[None]],
     ) -> None:
-        """``room`` is awaited before each piece of audio: it returns when the client has taken enough."""
+        """``start`` must name an audio format that ``parse_output_format`` accepts.
+
+        ``room`` is awaited before each piece of audio: it returns when the client has taken enough.
+        """
         self._start = start
         self._model = model
         self._synthesizer = synthesizer
-        self._encoder = encoder
+        self._speech = ShapedSpeech(synthesizer, start.voice, threads)
+        self._gain = Gain(start.voice.volume)
         self._threads = threads
         self._limits = limits
         self._post = post
@@ -80,6 +90,8 @@ class Turn:
         self._sentences: asyncio.Queue[_Sentence | None] = asyncio.Queue()
         self._made_us = 0
         self._model_failed = False
+        self.on_speech: OnSpeech | None = None
+        """Told of each piece of speech before it is encoded; must not wait. For finding its echo in the microphone."""
 
     def speak(self, sentence: int, text: str) -> None:
         """The next sentence to be spoken."""
@@ -138,10 +150,11 @@ class Turn:
 
     async def _talk(self) -> None:
         """Start the synthesis of sentences, ``SENTENCES_AHEAD`` at once, and give their audio out in order."""
+        encoder = await self._threads.open(parse_output_format(self._start.voice.format))
         ready: asyncio.Queue[_Sentence | None] = asyncio.Queue()
         ahead = asyncio.Semaphore(SENTENCES_AHEAD)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._say_all(ready, ahead), name=f"reply-{self._start.reply}-say")
+            group.create_task(self._say_all(encoder, ready, ahead), name=f"reply-{self._start.reply}-say")
             while (sentence := await self._sentences.get()) is not None:
                 await ahead.acquire()
                 ready.put_nowait(sentence)
@@ -150,8 +163,7 @@ class Turn:
 
     async def _synthesize(self, sentence: _Sentence) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
-        voice = VoiceOptions(voice=self._start.voice.voice, model=self._start.voice.model)
-        chunks = self._synthesizer.synthesize(sentence.text, voice)
+        chunks = self._speech.of(sentence.text)
         deadline_s = loop.time() + limits.first_audio_ms / 1000
         async with closing(chunks):
             while (chunk := await next_item(chunks, deadline_s, "no audio came in time")) is not None:
@@ -159,36 +171,40 @@ class Turn:
                 deadline_s = loop.time() + limits.between_audio_ms / 1000
         await sentence.chunks.put(None)
 
-    async def _say_all(self, ready: "asyncio.Queue[_Sentence | None]", ahead: asyncio.Semaphore) -> None:
+    async def _say_all(
+        self, encoder: Encoder, ready: "asyncio.Queue[_Sentence | None]", ahead: asyncio.Semaphore
+    ) -> None:
         reply = self._start.reply
         said, last = 0, 0
         while (sentence := await ready.get()) is not None:
-            await self._say(sentence)
+            await self._say(encoder, sentence)
             self._post(SentenceSynthesized(reply, sentence.number))
             said, last = said + 1, sentence.number
             ahead.release()
         if said and not self._made_us:
             raise ProviderError(type(self._synthesizer).__name__, FailureKind.BROKEN, "made no audio at all")
         if said:
-            self._give_out(last, await self._threads.finish(self._encoder))
+            self._give_out(last, await self._threads.finish(encoder))
         self._post(SpeechEnded(reply))
 
-    async def _say(self, sentence: _Sentence) -> None:
+    async def _say(self, encoder: Encoder, sentence: _Sentence) -> None:
         rate_hz = 0
         while (chunk := await sentence.chunks.get()) is not None:
             rate_hz = chunk.rate_hz
             piece_bytes = rate_hz * PIECE_MS // 1000 * 2
             for start in range(0, len(chunk.pcm), piece_bytes):
-                await self._encode(sentence.number, chunk.pcm[start : start + piece_bytes], rate_hz)
-        if rate_hz and self._encoder.held_back_ms:
+                await self._encode(encoder, sentence.number, chunk.pcm[start : start + piece_bytes], rate_hz)
+        if rate_hz and encoder.held_back_ms:
             # The end of a sentence must not stay in the encoder until the next sentence pushes it out.
-            silence = bytes(rate_hz * self._encoder.held_back_ms // 1000 * 2)
-            await self._encode(sentence.number, silence, rate_hz)
+            silence = bytes(rate_hz * encoder.held_back_ms // 1000 * 2)
+            await self._encode(encoder, sentence.number, silence, rate_hz)
 
-    async def _encode(self, sentence: int, pcm: bytes, rate_hz: int) -> None:
+    async def _encode(self, encoder: Encoder, sentence: int, pcm: bytes, rate_hz: int) -> None:
         await self._room()
-        payload = await self._threads.encode(self._encoder, pcm, rate_hz)
+        payload = await self._threads.encode(encoder, self._gain.apply(pcm), rate_hz)
         self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
+        if self.on_speech is not None:
+            self.on_speech(self._start.reply, pcm, rate_hz, self._made_us // 1000)
         self._give_out(sentence, payload)
 
     def _give_out(self, sentence: int, payload: bytes) -> None:

@@ -41,6 +41,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             raise
         status = _STATUS_OF_HTTP.get(error.status, Status.MALFORMED if error.status < 500 else Status.INTERNAL)
         return error_answer(status, error.reason if status is not Status.NOT_FOUND else "there is nothing here")
+    except ConnectionError:
+        return web.Response()  # The client has gone: nobody will read it.
     except Exception:
         if request.writer.output_size:
             raise  # An answer is on its way, perhaps a socket's frames: nothing can be added to it.

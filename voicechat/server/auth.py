@@ -9,16 +9,21 @@ import hmac
 import logging
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from voicechat.errors import AdmissionError, ConfigError, Status
-from voicechat.store.keys import MAX_KEY_CHARACTERS, ApiKey, KeyStore, digest
+from voicechat.runtime.wall_clock import unix_s
+from voicechat.server.attempts import FailedAttempts
+from voicechat.store.access import EVERYTHING, Endpoint, Grant, Quota, Scope
+from voicechat.store.keys import MAX_KEY_CHARACTERS, KeyStore, digest
+from voicechat.store.quotas import Account, Accounts
+from voicechat.store.tokens import TokenGrant, TokenStore
 
 DEFAULT_PROJECT = "default"
-"""Serves requests whose path names no project."""
+"""Serves requests whose path names no project, unless the key is bound to others."""
 
 SECRET_PARAMETERS = ("token", "apikey")
 """Query parameters that hold a key: they must never reach a dialect or a log."""
@@ -35,41 +40,90 @@ class Principal:
 
     key_id: str
     project: str = DEFAULT_PROJECT
+    scope: Scope = EVERYTHING.scope
+    """What of the key's scope this request may hand on to a token."""
+    account: Account = field(default_factory=lambda: Account(Quota(), unix_s))
+    """What the key has used, to be added to: ``account.session()`` around whatever takes time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Credential:
+    """A key or token that was recognised, before anybody asked what it opens."""
+
+    key_id: str
+    grant: Grant
+    origin: str = ""
 
 
 class Authoriser:
     """Decides for each request; one per server.
 
     ``static_keys`` are keys by id that are known in the clear: the environment's, or the server's own on loopback.
+    They open everything, without quota.
     """
 
     def __init__(self, keys: KeyStore, static_keys: dict[str, str], allowed_origins: Collection[str] = ()) -> None:
         self._keys = keys
         self._static_digests = {key_id: digest(key) for key_id, key in static_keys.items()}
         self._allowed_origins = frozenset(allowed_origins)
+        self._tokens = TokenStore()
+        self._attempts = FailedAttempts()
+        self.accounts = Accounts(unix_s)
 
-    async def __call__(self, request: web.Request) -> Principal:
-        """Admit the request, or raise AdmissionError(NOT_AUTHORISED)."""
+    async def __call__(self, request: web.Request, endpoint: Endpoint) -> Principal:
+        """Admit the request to ``endpoint``, and count it.
+
+        Raises AdmissionError: NOT_AUTHORISED, late when its sender has failed often, or QUOTA.
+        """
         if not origin_allowed(request, self._allowed_origins):
             _log.info("refused %s: its Origin is not allowed", request.remote)
             raise AdmissionError(Status.NOT_AUTHORISED, "pages of this origin may not connect")
-        key_id = await self._key_id(request_key(request))
-        if key_id is None:
+        credential = await self._recognise(request_key(request))
+        if credential is None:
             _log.info("refused %s: no valid key", request.remote)
+            await self._attempts.punish(request.remote)
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
-        return Principal(key_id, request.match_info.get("project", DEFAULT_PROJECT))
+        project = _project(request, credential, endpoint)
+        account = self.accounts.of(credential.key_id, credential.grant.quota)
+        account.begin_request(asyncio.get_running_loop().time())
+        return Principal(credential.key_id, project, credential.grant.scope, account)
 
-    async def _key_id(self, key: str) -> str | None:
+    def issue_token(self, grant: TokenGrant, life_s: int) -> str:
+        """Make a token that this object will accept once. Raises AdmissionError: there are too many."""
+        return self._tokens.issue(grant, life_s, asyncio.get_running_loop().time())
+
+    async def invalid_of(self, key_ids: Collection[str]) -> frozenset[str]:
+        """Which of these keys are no longer valid: revoked, expired, or in a key file that cannot be read."""
+        try:
+            await self._refresh()
+        except AdmissionError:
+            return frozenset(key_ids) - self._static_digests.keys()
+        valid = self._keys.valid_ids(unix_s())
+        self.accounts.close_all_but(valid | self._static_digests.keys())
+        return frozenset(key_ids) - valid - self._static_digests.keys()
+
+    async def _recognise(self, key: str) -> _Credential | None:
         if not key or len(key) > MAX_KEY_CHARACTERS:
             return None
         offered = digest(key)
         for key_id, expected in self._static_digests.items():
             if hmac.compare_digest(expected, offered):
-                return key_id
-        found = await self._stored_key(key)
-        return found.id if found else None
+                return _Credential(key_id, EVERYTHING)
+        await self._refresh()
+        token = self._tokens.redeem(key, asyncio.get_running_loop().time())
+        if token is not None:
+            return self._credential_of(token)
+        found = self._keys.find(key, unix_s())
+        return _Credential(found.id, found.grant) if found else None
 
-    async def _stored_key(self, key: str) -> ApiKey | None:
+    def _credential_of(self, token: TokenGrant) -> _Credential | None:
+        """What a token is good for, by its own scope and its key's quota; None when the key is not valid any more."""
+        if token.key_id in self._static_digests:
+            return _Credential(token.key_id, Grant(scope=token.scope), token.origin)
+        key = self._keys.valid(token.key_id, unix_s())
+        return _Credential(key.id, Grant(scope=token.scope, quota=key.grant.quota), token.origin) if key else None
+
+    async def _refresh(self) -> None:
         try:
             if self._keys.stale:
                 await asyncio.to_thread(self._keys.refresh)
@@ -77,7 +131,20 @@ class Authoriser:
             # Nobody is let in on keys that may have been revoked.
             _log.error("%s", error)
             raise AdmissionError(Status.INTERNAL, "the keys cannot be read") from error
-        return self._keys.find(key)
+
+
+def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) -> str:
+    """Settle the project: the path's, else the key's own. AdmissionError when the key does not open it."""
+    scope = credential.grant.scope
+    if credential.origin and request.headers.get(hdrs.ORIGIN) != credential.origin:
+        raise AdmissionError(Status.NOT_AUTHORISED, "token: it was made for pages of another origin")
+    if not scope.opens(endpoint):
+        raise AdmissionError(Status.NOT_AUTHORISED, f"token: the key does not open the endpoint {endpoint.value!r}")
+    own = scope.projects[0] if scope.projects else DEFAULT_PROJECT
+    project = request.match_info.get("project", own)
+    if not scope.serves(project):
+        raise AdmissionError(Status.NOT_AUTHORISED, "token: the key does not open this project")
+    return project
 
 
 def request_key(request: web.Request) -> str:

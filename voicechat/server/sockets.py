@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -19,14 +19,17 @@ from voicechat.runtime.socket import Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth import SECRET_PARAMETERS, Principal
+from voicechat.server.metering import metered
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.dictation import Dictation
 from voicechat.session.effects import Answered, Fact, Request, SessionRefused
-from voicechat.session.events import DrainRequested
+from voicechat.session.events import AccessEnded, DrainRequested
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.session import Session
 from voicechat.session.vocabulary import ChatSettings, Settings, VoiceSettings
+from voicechat.store.access import Endpoint
+from voicechat.voice.detector import VoiceDetector
 from voicechat.wire import speech_chat, stream_speech
 from voicechat.wire.dialect import Dialect, Greeting
 
@@ -58,10 +61,15 @@ class SocketHub:
         limits: SessionLimits,
         max_sessions: int,
         compat: CompatConfig,
-        authorise: Callable[[web.Request], Awaitable[Principal]],
+        authorise: Callable[[web.Request, Endpoint], Awaitable[Principal]],
         observe: Callable[[Fact], None],
+        detector: VoiceDetector | None = None,
     ) -> None:
-        """``observe`` is told every session's facts; it must not raise and not wait."""
+        """``observe`` is told every session's facts; it must not raise and not wait.
+
+        ``detector`` must be running; without it hands-free mode is refused.
+        """
+        self._detector = detector
         self._services = services
         self._limits = limits
         self._max_sessions = max_sessions
@@ -69,7 +77,7 @@ class SocketHub:
         self._authorise = authorise
         self._observe = observe
         self._threads = EncodingThreads()
-        self._conversations: set[Conversation] = set()
+        self._conversations: dict[Conversation, Principal] = {}
         self._resumable: dict[tuple[str, str, str], ResumableSocket] = {}
         self._tasks = SessionTasks(on_fault=lambda: None)
         self._admitted = 0
@@ -94,6 +102,16 @@ class SocketHub:
             *(web.get(path, self._stream_speech) for path in STREAM_SPEECH_PATHS),
         ]
 
+    def keys_in_use(self) -> frozenset[str]:
+        """Ids of the keys that sessions are open with."""
+        return frozenset(principal.key_id for principal in self._conversations.values())
+
+    def end_sessions_of(self, key_ids: Collection[str], why: AccessEnded) -> None:
+        """End the sessions of these keys now, in the middle of a turn too."""
+        for conversation, principal in list(self._conversations.items()):
+            if principal.key_id in key_ids:
+                conversation.post(why)
+
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions and end the open ones: idle ones now, others when their turn is over or time is up."""
         self._draining = True
@@ -113,11 +131,11 @@ class SocketHub:
     async def _speech_chat(self, request: web.Request) -> web.StreamResponse:
         socket = AiohttpSocket(self._limits)
         try:
-            await self._authorise(request)
-            with self._admission():
+            principal = await self._authorise(request, Endpoint.CONVERSATION)
+            with self._admission(principal):
                 machine, dialect, cast = self._converse(request.query)
                 response = await socket.open(request)
-                await self._serve(machine, dialect, socket, cast)
+                await self._serve(machine, dialect, socket, cast, principal)
         except AdmissionError as refusal:
             return await self._refuse(request, refusal, speech_chat.open_dialect(Greeting()))
         return response
@@ -136,6 +154,7 @@ class SocketHub:
             models=frozenset(services.models),
             model=name,
             pick_voice=pick_voice,
+            hands_free=self._detector is not None,
         )
         defaults = Settings(chat=ChatSettings(model=name), voice=VoiceSettings(voice=pick_voice(VoiceSettings().voice)))
         machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping)
@@ -145,6 +164,7 @@ class SocketHub:
             models=lambda wanted: services.models.get(wanted, model),
             synthesizer=synthesizer,
             threads=self._threads,
+            detector=self._detector,
         )
         return machine, dialect, cast
 
@@ -153,39 +173,44 @@ class SocketHub:
     async def _stream_speech(self, request: web.Request) -> web.StreamResponse:
         socket = AiohttpSocket(self._limits)
         try:
-            principal = await self._authorise(request)
+            principal = await self._authorise(request, Endpoint.RECOGNITION)
             options = _stream_options(request.query)
             if options.session:
-                resumable = self._resume((principal.key_id, principal.project, options.session), request.query)
+                resumable = self._resume(principal, options.session, request.query)
                 response = await socket.open(request)
                 await resumable.attach(socket, options.received)
             else:
-                with self._admission():
+                with self._admission(principal):
                     machine, dialect, cast = self._dictate(request.query)
                     response = await socket.open(request)
-                    await self._serve(machine, dialect, socket, cast)
+                    await self._serve(machine, dialect, socket, cast, principal)
         except AdmissionError as refusal:
             return await self._refuse(request, refusal, stream_speech.open_dialect(Greeting()))
         return response
 
-    def _resume(self, name: tuple[str, str, str], query: Mapping[str, str]) -> ResumableSocket:
+    def _resume(self, principal: Principal, session: str, query: Mapping[str, str]) -> ResumableSocket:
         """The session of that name; begun now if there is none. It lives on when its connection is lost."""
+        name = (principal.key_id, principal.project, session)
         if name not in self._resumable:
             served = self._dictate(query)
-            self._admit()
+            self._admit(principal)
             socket = ResumableSocket(self._limits.resume_ms, stream_speech.resumed_text)
             self._resumable[name] = socket
-            _ = self._tasks.spawn(self._serve_resumable(name, socket, served), "resumable-session")
+            _ = self._tasks.spawn(self._serve_resumable(principal, name, socket, served), "resumable-session")
         return self._resumable[name]
 
     async def _serve_resumable(
-        self, name: tuple[str, str, str], socket: ResumableSocket, served: tuple[Machine, Dialect, Cast]
+        self,
+        principal: Principal,
+        name: tuple[str, str, str],
+        socket: ResumableSocket,
+        served: tuple[Machine, Dialect, Cast],
     ) -> None:
         machine, dialect, cast = served
         try:
-            await self._serve(machine, dialect, socket, cast)
+            await self._serve(machine, dialect, socket, cast, principal)
         finally:
-            self._dismiss()
+            self._dismiss(principal)
             del self._resumable[name]
             socket.abort()
 
@@ -203,13 +228,16 @@ class SocketHub:
 
     # --- both --------------------------------------------------------------------------------------------------
 
-    async def _serve(self, machine: Machine, dialect: Dialect, socket: Socket, cast: Cast) -> None:
-        conversation = Conversation(machine, dialect, socket, cast, limits=self._limits, observe=self._observe)
-        self._conversations.add(conversation)
+    async def _serve(
+        self, machine: Machine, dialect: Dialect, socket: Socket, cast: Cast, principal: Principal
+    ) -> None:
+        paid = metered(cast, principal.account)
+        conversation = Conversation(machine, dialect, socket, paid, limits=self._limits, observe=self._observe)
+        self._conversations[conversation] = principal
         try:
             await conversation.run()
         finally:
-            self._conversations.discard(conversation)
+            del self._conversations[conversation]
 
     async def _refuse(self, request: web.Request, refusal: AdmissionError, dialect: Dialect) -> web.StreamResponse:
         """Tell a refused client why, in the form it waits for: a browser cannot read what comes before the upgrade.
@@ -236,23 +264,25 @@ class SocketHub:
         return 1012 if self._draining else 1013
 
     @contextmanager
-    def _admission(self) -> Iterator[None]:
-        """One place among the sessions. Raises ``AdmissionError`` when there is none."""
-        self._admit()
+    def _admission(self, principal: Principal) -> Iterator[None]:
+        """One place among the sessions. Raises ``AdmissionError`` when there is none, or none for this key."""
+        self._admit(principal)
         try:
             yield
         finally:
-            self._dismiss()
+            self._dismiss(principal)
 
-    def _admit(self) -> None:
+    def _admit(self, principal: Principal) -> None:
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; connect again")
         if self._admitted >= self._max_sessions:
             raise AdmissionError(Status.AT_CAPACITY, f"the server holds its {self._max_sessions} sessions already")
+        principal.account.enter_session()
         self._admitted += 1
         self._empty.clear()
 
-    def _dismiss(self) -> None:
+    def _dismiss(self, principal: Principal) -> None:
+        principal.account.leave_session()
         self._admitted -= 1
         if not self._admitted:
             self._empty.set()

@@ -1,5 +1,7 @@
 """aiohttp's WebSocket as the ``Socket`` that conversations are held on."""
 
+import asyncio
+
 from aiohttp import WSMsgType, web
 
 from voicechat.runtime.socket import Control
@@ -8,6 +10,11 @@ from voicechat.wire.dialect import Frame
 
 WRITE_AHEAD_BYTES = 32 * 1024
 """What may lie in the process's own write buffer before a send waits: nothing there can be taken back."""
+_NEVER_DRAIN_BYTES = 2**62
+"""aiohttp's own waiting for the client to read cannot be given up: its future is shared with the closing handshake,
+and once cancelled cancels that too. So a full buffer is waited for here."""
+_LOOK_AGAIN_S = 0.005
+"""How often a full buffer is looked at."""
 _MAX_REASON_BYTES = 123
 """RFC 6455, 5.5: a control frame holds 125 bytes, two of them the code."""
 
@@ -22,7 +29,7 @@ class AiohttpSocket:
             compress=False,
             max_msg_size=limits.frame_bytes,
             timeout=limits.close_ms / 1000,
-            writer_limit=WRITE_AHEAD_BYTES,
+            writer_limit=_NEVER_DRAIN_BYTES,
         )
         self._request: web.Request | None = None
 
@@ -59,6 +66,11 @@ class AiohttpSocket:
             await self._ws.send_str(frame)
         else:
             await self._ws.send_bytes(frame)
+        transport = self._request.transport if self._request is not None else None
+        while transport is not None and transport.get_write_buffer_size() > WRITE_AHEAD_BYTES:
+            if transport.is_closing():
+                raise ConnectionResetError("the connection is closing")
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def ping(self) -> None:
         """See ``Socket.ping``."""
@@ -67,7 +79,7 @@ class AiohttpSocket:
     async def close(self, code: int, reason: str) -> None:
         """See ``Socket.close``."""
         cut = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
-        await self._ws.close(code=code, message=cut.encode())
+        await self._ws.close(code=code, message=cut.encode(), drain=False)
 
     def abort(self) -> None:
         """See ``Socket.abort``."""

@@ -54,6 +54,8 @@ class Dictation:
                 return [*self._hearing.drop_awaited(), *self._hearing.drop_gathering()]
             case ev.WriteStalled():
                 return self._close(1013, event.message)
+            case ev.AccessEnded():
+                return self._close(1008, event.message)
             case ev.Faulted():
                 return self._close(1011, "internal error")
             case ev.DrainRequested():

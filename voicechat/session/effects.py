@@ -8,7 +8,15 @@ from enum import Enum
 from typing import TypeAlias
 
 from voicechat.errors import Status
-from voicechat.session.vocabulary import ChatSettings, InputSettings, Message, ToolCall, Transcript, VoiceSettings
+from voicechat.session.vocabulary import (
+    ChatSettings,
+    InputSettings,
+    Message,
+    ToolCall,
+    Transcript,
+    TurnDetection,
+    VoiceSettings,
+)
 
 # --- messages: what a client is told, before a dialect gives them their wire form --------------------------------
 
@@ -161,6 +169,8 @@ class Listen:
     """Hands-free: watch this frame for speech, and give it to the open recogniser streams that began at a time."""
 
     payload: bytes
+    settings: InputSettings
+    detection: TurnDetection
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,14 @@ class DrainRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessEnded:
+    """The client may no longer be served: its key was revoked, or its quota is used up."""
+
+    status: Status
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Faulted:
     """Our own code failed in a task of this session: a bug. The session ends, the server goes on."""
 
@@ -282,6 +290,7 @@ Event: TypeAlias = (
     | AudioSent
     | WriteStalled
     | DrainRequested
+    | AccessEnded
     | Faulted
     | Ticked
 )

@@ -175,6 +175,8 @@ class Session:
                 self.state = State.CLOSED
             case ev.WriteStalled():
                 self._close(1013, Status.TIMEOUT, event.message)
+            case ev.AccessEnded():
+                self._close(1008, event.status, event.message)
             case ev.Faulted():
                 self._close(1011, Status.INTERNAL, "internal error; this session ends")
             case ev.DrainRequested():
@@ -194,8 +196,9 @@ class Session:
             self._effects.append(SkipAudio(event.payload))
             return
         self._move(Step.AUDIO)
-        if self._floor is not None:
-            self._effects.append(Listen(event.payload))
+        detection = self.settings.turn_detection
+        if detection is not None:
+            self._effects.append(Listen(event.payload, self.settings.input, detection))
         else:
             self._effects += self._hearing.feed(event.payload, self.settings.input, self._now_ms)
 

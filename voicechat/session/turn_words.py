@@ -26,9 +26,7 @@ class Ending(Enum):
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
 
-_DIGITS = frozenset(
-    ["zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "double", "triple"]
-)
+_DIGITS = frozenset("zero oh one two three four five six seven eight nine double triple".split())
 _HAN_DIGITS = frozenset("零〇一二三四五六七八九幺两")
 _DIGITS_OF_A_DICTATION = 3
 """So many digits in a row are no count of things: "twenty two" or "三个" is not being dictated."""
@@ -48,191 +46,23 @@ _QUESTION_WORDS = frozenset(
 )
 _QUESTION_REACH = 8
 """How many words before the end a question may begin."""
-_CLOSING_WORDS = frozenset(
-    [
-        "please",
-        "thanks",
-        "thank",
-        "you",
-        "today",
-        "tomorrow",
-        "tonight",
-        "now",
-        "okay",
-        "right",
-        "goodbye",
-        "bye",
-        "done",
-        "yes",
-    ]
-)
+_CLOSING_WORDS = frozenset("please thanks thank you today tomorrow tonight now okay right goodbye bye done yes".split())
 
-_HAN_OPEN = [
-    "和",
-    "跟",
-    "与",
-    "或",
-    "或者",
-    "还有",
-    "而且",
-    "并且",
-    "但是",
-    "但",
-    "可是",
-    "不过",
-    "然后",
-    "因为",
-    "所以",
-    "如果",
-    "要是",
-    "虽然",
-    "除了",
-    "以及",
-    "的话",
-    "比如",
-    "比如说",
-    "就是",
-    "就是说",
-    "那个",
-    "这个",
-    "那",
-    "嗯",
-    "呃",
-    "额",
-    "啊",
-    "想",
-    "要",
-    "想要",
-    "我",
-    "我们",
-    "你",
-    "在",
-    "从",
-    "把",
-    "被",
-    "给",
-    "对于",
-    "关于",
-    "的时候",
-    "是",
-    "有",
-    "去",
-    "到",
-    "为了",
-    "一个",
-    "先",
-    "再",
-    "帮我",
-    "请",
-]
-_HAN_CLOSED = [
-    "吗",
-    "呢",
-    "吧",
-    "了",
-    "谢谢",
-    "好的",
-    "可以",
-    "多少",
-    "什么",
-    "怎么办",
-    "怎么样",
-    "哪里",
-    "没有",
-    "就这样",
-    "再见",
-    "行",
-    "一下",
-]
+_HAN_OPEN = """
+    和 跟 与 或 或者 还有 而且 并且 但是 但 可是 不过 然后 因为 所以 如果 要是 虽然 除了 以及
+    的话 比如 比如说 就是 就是说 那个 这个 那 嗯 呃 额
+    啊 想 要 想要 我 我们 你 在 从 把 被 给 对于 关于 的时候 是 有 去 到 为了 一个 先 再 帮我 请""".split()
+_HAN_CLOSED = "吗 呢 吧 了 谢谢 好的 可以 多少 什么 怎么办 怎么样 哪里 没有 就这样 再见 行 一下".split()
 
 _BACKCHANNELS = frozenset(
-    [
-        "mm",
-        "hmm",
-        "mhm",
-        "mm-hm",
-        "mm-hmm",
-        "uh-huh",
-        "uhuh",
-        "huh",
-        "uh",
-        "um",
-        "hm",
-        "ah",
-        "oh",
-        "aha",
-        "yeah",
-        "yep",
-        "yes",
-        "yup",
-        "ok",
-        "okay",
-        "right",
-        "sure",
-        "good",
-        "great",
-        "nice",
-        "true",
-        "exactly",
-        "absolutely",
-        "indeed",
-        "alright",
-        "wow",
-        "cool",
-        "fine",
-        "see",
-        "i",
-        "got",
-        "it",
-        "totally",
-        "really",
-        "interesting",
-    ]
+    """mm hmm mhm mm-hm mm-hmm uh-huh uhuh huh uh um hm ah oh aha yeah yep yes yup ok okay right sure good
+    great nice true exactly absolutely indeed alright wow cool fine see i got it totally really interesting""".split()
 )
 _BACKCHANNEL_HAN = frozenset(
-    [
-        "嗯",
-        "嗯嗯",
-        "哦",
-        "噢",
-        "喔",
-        "啊",
-        "哈",
-        "哈哈",
-        "呵呵",
-        "对",
-        "对对",
-        "对对对",
-        "对的",
-        "对啊",
-        "好",
-        "好的",
-        "好啊",
-        "好好",
-        "好吧",
-        "是",
-        "是的",
-        "是啊",
-        "是吗",
-        "行",
-        "没错",
-        "明白",
-        "明白了",
-        "知道了",
-        "懂了",
-        "可以",
-        "嗯对",
-        "嗯好",
-        "当然",
-        "真的",
-        "哇",
-        "原来如此",
-        "这样啊",
-        "哦这样",
-        "有道理",
-    ]
+    """嗯 嗯嗯 哦 噢 喔 啊 哈 哈哈 呵呵 对 对对 对对对 对的 对啊 好 好的 好啊 好好 好吧 是 是的 是啊 是吗
+    行 没错 明白 明白了 知道了 懂了 可以 嗯对 嗯好 当然 真的 哇 原来如此 这样啊 哦这样 有道理""".split()
 )
-_FLOOR_WORDS = frozenset(["stop", "wait", "no", "hold", "quiet", "pause", "enough", "cancel", "hey", "shut", "excuse"])
+_FLOOR_WORDS = frozenset("stop wait no hold quiet pause enough cancel hey shut excuse".split())
 _FLOOR_HAN = ("停", "等等", "等一下", "等下", "别说", "不要", "不是", "不对", "闭嘴", "暂停", "够了", "打住", "算了")
 
 

@@ -7,6 +7,7 @@ bits cannot be, so a fast hash gives away nothing and costs the event loop a mic
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
 import sqlite3
@@ -14,8 +15,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from voicechat.errors import ConfigError
+from voicechat.store.access import EVERYTHING, Endpoint, Grant, Quota, Scope
 
 KEY_PREFIX = "vc_"
 ID_DIGITS = 8
@@ -26,25 +29,41 @@ MAX_KEY_CHARACTERS = 512
 _LOCK_TIMEOUT_S = 2.0
 _NO_FILE = (0, 0)
 _NO_DIGEST = bytes(hashlib.sha256().digest_size)
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS api_key (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    digest BLOB NOT NULL,
-    created_s INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER)),
-    revoked_s INTEGER
+_MIGRATIONS = (
+    (
+        "CREATE TABLE IF NOT EXISTS api_key ("
+        "id TEXT PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL, "
+        "created_s INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER)), revoked_s INTEGER)",
+    ),
+    (
+        "ALTER TABLE api_key ADD COLUMN expires_s INTEGER",
+        "ALTER TABLE api_key ADD COLUMN projects TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE api_key ADD COLUMN endpoints TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE api_key ADD COLUMN max_sessions INTEGER",
+        "ALTER TABLE api_key ADD COLUMN requests_per_minute INTEGER",
+        "ALTER TABLE api_key ADD COLUMN audio_seconds_per_day INTEGER",
+    ),
 )
-"""
+"""The file's ``user_version`` counts how many of these it has been through."""
+_COLUMNS = (
+    "id, name, created_s, revoked_s, expires_s, projects, endpoints, "
+    "max_sessions, requests_per_minute, audio_seconds_per_day"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What may be shown of a key. Times are Unix seconds; ``revoked_s`` None: the key is valid."""
+    """What may be shown of a key. Times are Unix seconds; ``revoked_s`` None: the key is valid until it expires."""
 
     id: str
     name: str
     created_s: int
     revoked_s: int | None
+    grant: Grant = EVERYTHING
+
+    def expired(self, now_s: float) -> bool:
+        """Whether its time is over at Unix time ``now_s``."""
+        return self.grant.expires_s is not None and now_s >= self.grant.expires_s
 
 
 def digest(key: str) -> bytes:
@@ -62,27 +81,31 @@ class KeyStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._valid: Mapping[str, tuple[ApiKey, bytes]] = {}
+        self._unrevoked: Mapping[str, tuple[ApiKey, bytes]] = {}
         self._read_version = _NO_FILE
 
-    def create(self, name: str) -> tuple[ApiKey, str]:
+    def create(self, name: str, grant: Grant = EVERYTHING) -> tuple[ApiKey, str]:
         """Make a key; the second of the pair is the key itself, which is kept nowhere. ConfigError: disk or lock."""
         key_id = secrets.token_hex(ID_DIGITS // 2)
         key = f"{KEY_PREFIX}{key_id}{secrets.token_urlsafe(SECRET_BYTES)}"
+        row: tuple[object, ...] = (key_id, name, digest(key), grant.expires_s, json.dumps(grant.scope.projects))
+        row += (json.dumps([endpoint.value for endpoint in grant.scope.endpoints]),)
+        row += (grant.quota.max_sessions, grant.quota.requests_per_minute, grant.quota.audio_seconds_per_day)
         with self._database() as database:
-            row = database.execute(
-                "INSERT INTO api_key (id, name, digest) VALUES (?, ?, ?) RETURNING id, name, created_s, revoked_s",
-                (key_id, name, digest(key)),
+            made = database.execute(
+                "INSERT INTO api_key (id, name, digest, expires_s, projects, endpoints, "
+                "max_sessions, requests_per_minute, audio_seconds_per_day) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                f"RETURNING {_COLUMNS}",
+                row,
             ).fetchone()
-        return ApiKey(*row), key
+        return _api_key(made), key
 
     def list(self) -> list[ApiKey]:
         """Every key ever made, oldest first."""
         if not self._path.exists():
             return []
         with self._database() as database:
-            rows = database.execute("SELECT id, name, created_s, revoked_s FROM api_key ORDER BY created_s, id")
-            return [ApiKey(*row) for row in rows]
+            return [_api_key(row) for row in database.execute(f"SELECT {_COLUMNS} FROM api_key ORDER BY created_s, id")]
 
     def revoke(self, key_id: str) -> bool:
         """Make a key invalid from now on. False when no valid key has that id."""
@@ -96,20 +119,30 @@ class KeyStore:
             )
             return changed.rowcount == 1
 
-    def find(self, key: str) -> ApiKey | None:
-        """Return the valid key that reads ``key``, as the file stood at the last ``refresh``; None: there is none.
+    def find(self, key: str, now_s: float) -> ApiKey | None:
+        """Return the key that reads ``key`` and is valid at Unix time ``now_s``, as the file stood at ``refresh``.
 
-        The comparison takes the same time wherever the first difference is.
+        The comparison takes the same time wherever the first difference is. None: there is no such key.
         """
         if not key.startswith(KEY_PREFIX) or len(key) > MAX_KEY_CHARACTERS:
             return None
-        found, expected = self._valid.get(key[len(KEY_PREFIX) :][:ID_DIGITS], (None, _NO_DIGEST))
-        return found if hmac.compare_digest(expected, digest(key)) else None
+        key_id = key[len(KEY_PREFIX) :][:ID_DIGITS]
+        _, expected = self._unrevoked.get(key_id, (None, _NO_DIGEST))
+        return self.valid(key_id, now_s) if hmac.compare_digest(expected, digest(key)) else None
 
-    def has_valid_keys(self) -> bool:
-        """Whether anybody can be let in by a key of this store."""
+    def valid(self, key_id: str, now_s: float) -> ApiKey | None:
+        """Return the key with that id if it is valid at Unix time ``now_s``, as the file stood at ``refresh``."""
+        key, _ = self._unrevoked.get(key_id, (None, _NO_DIGEST))
+        return key if key is not None and not key.expired(now_s) else None
+
+    def valid_ids(self, now_s: float) -> frozenset[str]:
+        """Ids of the keys that are valid at Unix time ``now_s``, as the file stood at the last ``refresh``."""
+        return frozenset(key_id for key_id, (key, _) in self._unrevoked.items() if not key.expired(now_s))
+
+    def has_valid_keys(self, now_s: float) -> bool:
+        """Whether anybody can be let in at Unix time ``now_s`` by a key of this store. Reads the file."""
         self.refresh()
-        return bool(self._valid)
+        return bool(self.valid_ids(now_s))
 
     @property
     def stale(self) -> bool:
@@ -117,19 +150,20 @@ class KeyStore:
         return _version(self._path) != self._read_version
 
     def refresh(self) -> None:
-        """Read the valid keys if they are stale. May be called from any thread. ConfigError: the file is broken."""
+        """Read the keys that are not revoked, if the file has changed; ConfigError when it is broken.
+
+        May be called from any thread.
+        """
         version = _version(self._path)
         if version != self._read_version:
             # The version is older than what is read: a change in between is seen at the next call.
-            self._valid = self._read_valid() if version != _NO_FILE else {}
+            self._unrevoked = self._read_unrevoked() if version != _NO_FILE else {}
             self._read_version = version
 
-    def _read_valid(self) -> Mapping[str, tuple[ApiKey, bytes]]:
+    def _read_unrevoked(self) -> Mapping[str, tuple[ApiKey, bytes]]:
         with self._database() as database:
-            rows = database.execute(
-                "SELECT id, name, created_s, revoked_s, digest FROM api_key WHERE revoked_s IS NULL"
-            )
-            return {row[0]: (ApiKey(*row[:4]), row[4]) for row in rows}
+            rows = database.execute(f"SELECT {_COLUMNS}, digest FROM api_key WHERE revoked_s IS NULL").fetchall()
+        return {row[0]: (_api_key(row[:-1]), row[-1]) for row in rows}
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
@@ -138,10 +172,31 @@ class KeyStore:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
             with closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)) as database, database:
-                database.execute(_SCHEMA)
+                _migrate(database)
                 yield database
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"the key file {self._path} cannot be used: {error}") from error
+
+
+def _migrate(database: sqlite3.Connection) -> None:
+    """Bring an older file up to date; of two processes that try at once, the second finds it done."""
+    if database.execute("PRAGMA user_version").fetchone()[0] >= len(_MIGRATIONS):
+        return
+    database.execute("BEGIN IMMEDIATE")
+    done = database.execute("PRAGMA user_version").fetchone()[0]
+    for statements in _MIGRATIONS[done:]:
+        for statement in statements:
+            database.execute(statement)
+    database.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+    database.commit()
+
+
+def _api_key(row: tuple[Any, ...]) -> ApiKey:
+    """Read a row of ``_COLUMNS``."""
+    key_id, name, created_s, revoked_s, expires_s, projects, endpoints, sessions, requests, audio_s = row
+    scope = Scope(projects=tuple(json.loads(projects)), endpoints=tuple(map(Endpoint, json.loads(endpoints))))
+    quota = Quota(max_sessions=sessions, requests_per_minute=requests, audio_seconds_per_day=audio_s)
+    return ApiKey(key_id, name, created_s, revoked_s, Grant(scope=scope, quota=quota, expires_s=expires_s))
 
 
 def _version(path: Path) -> tuple[int, int]:

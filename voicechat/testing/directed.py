@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 
-from voicechat.audio.encode import Encoder
+from voicechat.audio.encode import Encoder, open_encoder
+from voicechat.audio.formats import OutputFormat, parse_output_format
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import (
     AudioChunk,
@@ -100,6 +101,10 @@ class DirectedSynthesizer:
 
 class BareSamples(EncodingThreads):
     """Encodes nothing, so that a transcript's audio can be measured whatever format it asked for, without threads."""
+
+    async def open(self, audio_format: OutputFormat) -> Encoder:
+        """Any encoder will do: it is never used."""
+        return open_encoder(parse_output_format("PCM_16000HZ_MONO_16BIT"))
 
     async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int) -> bytes:
         """Give the samples back, but for the padding that only an encoder needs."""

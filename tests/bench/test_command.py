@@ -1,0 +1,57 @@
+"""The command itself, for a second or two, on its own server."""
+
+import json
+from typing import Any
+
+import pytest
+
+from voicechat.cli import main
+
+pytestmark = pytest.mark.real_time
+
+
+def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_conversations_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--sessions", "2", "--seconds", "3", "--json"]) == 0
+    found = figures(capsys)
+    assert found["turns"] >= 2
+    assert (found["lost"], found["stale"]) == (0, 0)
+    assert found["overhead"]["count"] == found["turns"]
+    assert found["interruption"]["count"] >= 1
+    assert found["collector_pauses"] is not None
+
+
+def test_pings_are_measured_while_streams_are_recognised(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--recognising", "1", "--seconds", "2", "--json"]) == 0
+    found = figures(capsys)
+    assert found["unanswered"] == 0
+    assert found["ping"]["count"] == found["pings"] > 100
+    assert found["sentences"] >= 1
+
+
+def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--sessions", "1", "--seconds", "1", "--output", "PCM_16000HZ_MONO_16BIT"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 sessions, 1 s, PCM_16000HZ_MONO_16BIT" in printed
+    assert "turns lost, late    0, " in printed
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--sessions", "0"], "--sessions: 0 is not between 1 and 10000"),
+        (["--seconds", "0.5"], "--seconds: 0.5 is not between"),
+        (["--recognising", "65"], "--recognising: 65 is not between"),
+        (["--output", "TAPE"], "--output: "),
+        (["--recording", "a.wav"], "--recording is for --recognising"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(
+    argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *argv]) == 2
+    assert told in capsys.readouterr().err

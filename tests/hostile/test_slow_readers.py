@@ -1,0 +1,68 @@
+"""A client that does not read is cut off; the other sessions do not notice."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.clients import RawClient, all_left, conversation, live_server, scripted_services
+
+pytestmark = pytest.mark.real_time
+
+WRITE_MS = 300
+LIMITS = {"write_ms": WRITE_MS, "close_ms": 400, "backlog_bytes": 4 * 1024 * 1024}
+LONG_REPLY = tuple("This is a very long sentence of a very long reply. " for _ in range(200))
+SLOW_MS = 150
+
+
+async def ask_for_much(client: RawClient) -> None:
+    """PCM at 48 kHz: more than the buffers of both ends can hold."""
+    update = {
+        "create_transcription_task_req": {},
+        "chat_completion_with_voice_output_req": {
+            "chat_completion_req": {},
+            "speech_synthesis_req": {"synthesis_param": {"format": "PCM_48000HZ_MONO_16BIT"}},
+        },
+    }
+    client.event("chat.update", message=update)
+    assert (await client.until("chat.updated"))["status"] == 0
+    client.event("conversation.message.create", role="user", content="Tell me everything.")
+
+
+async def longest_ping_ms(client: RawClient, until: "asyncio.Task[None]") -> float:
+    loop = asyncio.get_running_loop()
+    longest_ms = 0.0
+    while not until.done():
+        begun_s = loop.time()
+        await client.goes_on()
+        longest_ms = max(longest_ms, (loop.time() - begun_s) * 1000)
+        await asyncio.sleep(0.02)
+    return longest_ms
+
+
+async def test_a_client_that_never_reads_is_dropped_and_nobody_else_notices(tmp_path: Path) -> None:
+    async with (
+        live_server(tmp_path, scripted_services(LONG_REPLY), **LIMITS) as server,
+        conversation(server) as bystander,
+        conversation(server, receive_buffer_bytes=4096) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await ask_for_much(client)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        dropped = tasks.create_task(all_left(server, 1))
+        assert await longest_ping_ms(bystander, dropped) < SLOW_MS
+
+
+async def test_a_client_that_reads_again_in_time_is_told_why(tmp_path: Path) -> None:
+    limits = {**LIMITS, "close_ms": 5_000}
+    async with (
+        live_server(tmp_path, scripted_services(LONG_REPLY), **limits) as server,
+        conversation(server, receive_buffer_bytes=4096) as client,
+    ):
+        await ask_for_much(client)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(4 * WRITE_MS / 1000)  # the fault itself: the buffers fill, then patience ends
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert await client.closed() == 1013
+        errors = [message["status"] for message in client.seen if message.get("event_type") == "error"]
+        assert errors == [40801]

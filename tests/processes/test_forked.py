@@ -1,0 +1,158 @@
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from voicechat.processes.errors import WorkerLostError
+from voicechat.processes.forked import ForkedStream, ForkServer
+from voicechat.processes.frames import Frame, FrameKind
+
+pytestmark = [
+    pytest.mark.real_time,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork"),
+]
+
+COMMAND = [sys.executable, str(Path(__file__).parent / "forking_worker.py")]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ForkServer]:
+    running = ForkServer(COMMAND)
+    await running.start()
+    yield running
+    await running.aclose()
+
+
+async def ask(stream: ForkedStream, payload: str) -> list[bytes]:
+    """Send a payload; give the answers to it."""
+    stream.send(payload.encode())
+    answers: list[bytes] = []
+    while (frame := await stream.receive()).kind is FrameKind.MESSAGE:
+        answers.append(frame.payload)
+    assert frame.kind is FrameKind.CONSUMED
+    return answers
+
+
+async def test_a_job_answers_what_it_is_fed_in_a_process_of_its_own(server: ForkServer) -> None:
+    one, two = await server.fork(b"one"), await server.fork(b"two")
+    assert await ask(one, "echo a") == [b"one", b"a"]
+    assert await ask(two, "echo b") == [b"two", b"b"]
+    assert await ask(one, "echo c") == [b"one", b"c"]
+    one.close()
+    two.close()
+
+
+async def test_what_is_held_back_may_be_asked_for_more_than_once(server: ForkServer) -> None:
+    stream = await server.fork(b"")
+    for _ in range(2):
+        stream.finish()
+        assert await stream.receive() == Frame(FrameKind.MESSAGE, 0, b"rest")
+        assert (await stream.receive()).kind is FrameKind.ENDED
+    stream.close()
+
+
+@pytest.mark.parametrize("misdeed", ["crash", "spin"])
+async def test_a_crash_and_a_hang_cost_one_stream_and_little_time(server: ForkServer, misdeed: str) -> None:
+    loop = asyncio.get_running_loop()
+    innocent, guilty = await server.fork(b"i"), await server.fork(b"g")
+    guilty.send(misdeed.encode())
+    began_s = loop.time()
+    with pytest.raises(WorkerLostError):
+        await guilty.receive()
+    assert loop.time() - began_s < 2  # 0.3 s of CPU, on a machine that may be busy
+    assert await ask(innocent, "echo still") == [b"i", b"still"]
+    for stream in (innocent, guilty):
+        stream.close()
+
+
+async def test_memory_is_limited(server: ForkServer) -> None:
+    stream = await server.fork(b"")
+    stream.send(b"grow")
+    with pytest.raises(WorkerLostError):
+        await stream.receive()
+    stream.close()
+
+
+async def test_no_file_can_be_written(server: ForkServer, tmp_path: Path) -> None:
+    stream = await server.fork(b"")
+    stream.send(f"write {tmp_path}/file".encode())
+    # The kernel sends SIGXFSZ, or where that is ignored, as Python does, the write fails.
+    assert await stream.receive() == Frame(FrameKind.FAILED)
+    assert size_bytes(tmp_path) == 0
+    stream.close()
+
+
+def size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+async def test_a_refusal_says_why(server: ForkServer) -> None:
+    stream = await server.fork(b"")
+    stream.send(b"refuse")
+    assert await stream.receive() == Frame(FrameKind.FAILED, 0, b"40001 not this")
+    stream.close()
+
+
+async def test_what_a_library_prints_is_not_taken_for_an_answer(server: ForkServer) -> None:
+    stream = await server.fork(b"")
+    assert await ask(stream, "print") == []
+    stream.close()
+
+
+async def test_a_closed_stream_leaves_no_process(server: ForkServer) -> None:
+    stream = await server.fork(b"")
+    assert await ask(stream, "echo a")
+    (parent,) = processes_of(os.getpid())
+    assert len(processes_of(parent)) == 1
+    stream.close()
+    await until(lambda: processes_of(parent) == [])
+
+
+async def test_a_lost_server_is_replaced_and_its_jobs_live_on(server: ForkServer) -> None:
+    stream = await server.fork(b"old")
+    assert await ask(stream, "echo a")
+    (parent,) = processes_of(os.getpid())
+    os.kill(parent, signal.SIGKILL)
+    await until(lambda: processes_of(os.getpid()) == [])
+    another = await server.fork(b"new")
+    assert await ask(another, "echo b") == [b"new", b"b"]
+    assert await ask(stream, "echo c") == [b"old", b"c"]
+    for each in (stream, another):
+        each.close()
+
+
+async def test_a_server_that_does_not_start_says_so() -> None:
+    broken = ForkServer([*COMMAND, "broken"])
+    with pytest.raises(WorkerLostError, match="did not become ready"):
+        await broken.start()
+    await broken.aclose()
+
+
+async def test_a_closed_server_forks_no_more(server: ForkServer) -> None:
+    await server.aclose()
+    await server.aclose()
+    with pytest.raises(WorkerLostError, match="closed"):
+        await server.fork(b"")
+    assert processes_of(os.getpid()) == []
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the kernel does in its own time."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - nothing tells this process
+            await asyncio.sleep(0.01)
+
+
+def processes_of(parent: int) -> list[int]:
+    """The children of a process that have not ended."""
+    children = []
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+            if state != "Z":
+                children.append(child)
+    return children

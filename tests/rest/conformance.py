@@ -1,0 +1,52 @@
+"""Lets schemathesis loose on a live server: ``python -m tests.rest.conformance [schemathesis command]``.
+
+A command of its own, because schemathesis is no dependency of the tests and takes minutes. It looks for answers with a
+5xx status and for answers outside the OpenAPI document. The document that it is given names the services that exist, so
+that random requests get past the 404.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.rest.live import KEY, serving_live
+
+CHECKS = (
+    "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
+    "response_headers_conformance",
+)  # fmt: skip
+EXAMPLES = "100"
+FORMATS = ["MP3_16000HZ_MONO_128KBPS", "WAV_16000HZ_MONO_16BIT", "PCM_8000HZ_MONO_16BIT", "OGG_OPUS_24KHZ_MONO_32KBPS"]
+
+
+def with_known_names(document: Any) -> Any:
+    """Narrow fields that name a service or a format to names that exist."""
+    schemas = document["components"]["schemas"]
+    for name, field in (
+        ("CompletionRequest", "model"), ("SpokenCompletion", "model"), ("OpenAISpeechRequest", "model"),
+        ("SpeechRequest", "easyllm_id"), ("SpeechPart", "easyllm_id"),
+    ):  # fmt: skip
+        schemas[name]["properties"][field]["enum"] = ["default"]
+    schemas["SynthesisParam"]["properties"]["format"]["enum"] = FORMATS
+    return document
+
+
+async def main(command: str) -> int:
+    """Run it; give schemathesis' exit status."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with serving_live(Path(folder)) as live:
+            document = Path(folder) / "openapi.json"
+            document.write_text(json.dumps(with_known_names((await live.ask("/openapi.json", method="GET")).json)))
+            process = await asyncio.create_subprocess_exec(
+                command, "run", str(document), "--url", live.url, "--header", f"Authorization: Bearer {KEY}",
+                "--checks", ",".join(CHECKS), "--phases", "coverage,fuzzing", "--max-examples", EXAMPLES,
+                cwd=folder,
+            )  # fmt: skip
+            return await process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "schemathesis")))

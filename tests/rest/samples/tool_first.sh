@@ -1,0 +1,34 @@
+curl --location -g --request POST 'https://www.sophnet.com/api/open-apis/v1/chat/completions' \
+--header "Authorization: Bearer $API_KEY" \
+--header "Content-Type: application/json" \
+--data-raw '{
+"messages": [
+{
+"role": "user",
+"content": "今日上海天气如何?"
+}
+],
+"model":"DeepSeek-v3",
+"tools": [
+{
+"type": "function",
+"function":
+{
+"name": "get_weather",
+"description": "Get current temperature for provided coordinates in celsius.",
+"parameters":
+{
+"type": "object",
+"properties":
+{
+"latitude": {"type": "number"},
+"longitude": {"type": "number"}
+},
+"required": ["latitude", "longitude"],
+"additionalProperties": false
+},
+"strict": true
+}
+}
+]
+}'

@@ -1,0 +1,223 @@
+"""Keys and tokens on a live server: what they open, how much they may use, and how they end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.rest.live import KEY, PROJECT, Answer, Live, serving_live
+from voicechat.client import ConnectionLostError, Conversation, connect, recognise_stream
+from voicechat.client.messages import Error
+from voicechat.errors import AdmissionError, Status
+from voicechat.runtime.wall_clock import unix_s
+from voicechat.server import key_watch
+from voicechat.store.access import Endpoint, Grant, Quota, Scope
+
+pytestmark = pytest.mark.real_time
+
+CHAT = {"model": "default", "messages": [{"role": "user", "content": "hello"}]}
+SPEECH = {"easyllm_id": "default", "text": ["hi"], "synthesis_param": {"format": "PCM_16000HZ_MONO_16BIT"}}
+MODELS = "/v1/models"
+
+
+@pytest.fixture
+async def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Live]:
+    monkeypatch.setattr(key_watch, "WATCH_S", 0.02)
+    async with serving_live(tmp_path) as server:
+        yield server
+
+
+def make_key(live: Live, grant: Grant) -> str:
+    return live.store.create("test", grant)[1]
+
+
+async def make_token(live: Live, key: str = KEY, *, project: str = "p", **asked: object) -> Answer:
+    return await live.ask(f"/api/open-apis/projects/{project}/tokens", asked, key=key)
+
+
+# --- scopes and expiry ---------------------------------------------------------------------------------------------
+
+
+async def test_a_key_opens_its_endpoints_and_no_others(live: Live) -> None:
+    key = make_key(live, Grant(scope=Scope(endpoints=(Endpoint.CHAT,))))
+    assert (await live.ask("/v1/chat/completions", CHAT, key=key)).status == 200
+    assert (await live.ask(MODELS, key=key, method="GET")).status == 200
+    refused = await live.ask(f"{PROJECT}/easyllms/voice/synthesize-audio", SPEECH, key=key)
+    assert (refused.status, refused.json["status"]) == (401, 40101)
+    assert "'speech'" in refused.json["message"]
+    assert (await make_token(live, key)).status == 401
+    with pytest.raises(AdmissionError, match="conversation"):
+        async with connect(live.url, key=key):
+            raise AssertionError("must not be entered")
+    with pytest.raises(ConnectionLostError, match="recognition"):
+        async with recognise_stream(live.url, key=key):
+            raise AssertionError("must not be entered")
+
+
+async def test_a_key_opens_its_projects_and_no_others(live: Live) -> None:
+    key = make_key(live, Grant(scope=Scope(projects=("p", "q"))))
+    for project, status in (("p", 200), ("q", 200), ("r", 401), ("default", 401)):
+        path = f"/api/open-apis/projects/{project}/easyllms/voice/synthesize-audio"
+        assert (await live.ask(path, SPEECH, key=key)).status == status, project
+    assert (await live.ask("/v1/chat/completions", CHAT, key=key)).status == 200, "paths without one mean its first"
+
+
+async def test_an_expired_key_is_refused(live: Live) -> None:
+    assert (await live.ask(MODELS, key=make_key(live, Grant(expires_s=int(unix_s()) + 60)), method="GET")).status == 200
+    assert (await live.ask(MODELS, key=make_key(live, Grant(expires_s=int(unix_s()))), method="GET")).status == 401
+
+
+async def next_error(conversation: Conversation) -> Error:
+    async with asyncio.timeout(2):
+        while not isinstance(message := await conversation.receive(), Error):
+            pass
+        return message
+
+
+async def test_the_open_sockets_of_a_revoked_key_end_and_those_of_others_go_on(live: Live) -> None:
+    record, key = live.store.create("revoked")
+    async with connect(live.url, key=KEY) as staying:
+        async with connect(live.url, key=key) as ending, recognise_stream(live.url, key=key) as stream:
+            live.store.revoke(record.id)
+            assert (await next_error(ending)).status == Status.NOT_AUTHORISED
+            async with asyncio.timeout(2):
+                with pytest.raises(ConnectionLostError):
+                    await anext(stream)
+        with pytest.raises(AdmissionError, match="valid key"):
+            async with connect(live.url, key=key):
+                raise AssertionError("must not be entered")
+        await staying.ping()
+        assert (await staying.receive()).status == Status.OK  # type: ignore[union-attr]
+
+
+# --- quotas --------------------------------------------------------------------------------------------------------
+
+
+async def test_requests_a_minute_are_answered_with_when_to_come_back(live: Live) -> None:
+    key = make_key(live, Grant(quota=Quota(requests_per_minute=2)))
+    for _ in range(2):
+        assert (await live.ask(MODELS, key=key, method="GET")).status == 200
+    openai_form = await live.ask(MODELS, key=key, method="GET")
+    assert (openai_form.status, openai_form.headers["Retry-After"]) == (429, "30")
+    assert openai_form.json["error"]["type"] == "rate_limit_error"
+    own_form = await live.ask(f"{PROJECT}/easyllms/voice/synthesize-audio", SPEECH, key=key)
+    assert (own_form.status, own_form.headers["Retry-After"], own_form.json["status"]) == (429, "30", 42901)
+    with pytest.raises(AdmissionError, match="try again in 30 s") as refused:
+        async with connect(live.url, key=key):
+            raise AssertionError("must not be entered")
+    assert refused.value.status is Status.QUOTA
+
+
+async def test_sockets_and_requests_of_a_key_are_counted_together(live: Live) -> None:
+    key = make_key(live, Grant(quota=Quota(max_sessions=1)))
+    async with connect(live.url, key=key):
+        assert (await live.ask(MODELS, key=key, method="GET")).status == 429
+        assert (await live.ask(MODELS, method="GET")).status == 200, "another key"
+        with pytest.raises(AdmissionError, match="1 sessions at once"):
+            async with connect(live.url, key=key):
+                raise AssertionError("must not be entered")
+    await live.until(lambda: not live.running.hub.sessions)
+    assert (await live.ask(MODELS, key=key, method="GET")).status == 200
+
+
+async def test_audio_spoken_and_recognised_is_counted_and_ends_the_session_that_has_used_it_up(live: Live) -> None:
+    key = make_key(live, Grant(quota=Quota(audio_seconds_per_day=1)))
+    path = f"{PROJECT}/easyllms/voice/synthesize-audio"
+    half_second = SPEECH | {"text": ["x" * 50]}
+    assert (await live.ask(path, half_second, key=key)).status == 200
+    async with connect(live.url, key=key) as conversation:
+        await conversation.send_audio(bytes(16000))
+        await next_error(conversation)
+    refused = await live.ask(path, half_second, key=key)
+    assert refused.status == 429
+    assert 1 <= int(refused.headers["Retry-After"]) <= 86_400
+    assert (await live.ask("/v1/chat/completions", CHAT, key=key)).status == 200, "it needs no audio"
+
+
+async def test_wrong_keys_are_slowed_and_a_right_one_is_not(live: Live) -> None:
+    loop = asyncio.get_running_loop()
+    before_s = loop.time()
+    for _ in range(7):
+        before_s = loop.time()
+        assert (await live.ask(MODELS, key="wrong", method="GET")).status == 401
+    assert loop.time() - before_s >= 0.2
+    before_s = loop.time()
+    assert (await live.ask(MODELS, method="GET")).status == 200
+    assert loop.time() - before_s < 0.2
+
+
+# --- tokens --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_opens_one_request_and_never_another(live: Live) -> None:
+    made = await make_token(live)
+    assert made.status == 201
+    assert made.headers["Cache-Control"] == "no-store"
+    assert made.json["expires_in"] == 60
+    assert abs(made.json["expires_at"] - unix_s() - 60) < 5
+    path = f"{PROJECT}/easyllms/voice/synthesize-audio"
+    assert (await live.ask(path, SPEECH, key=made.json["token"])).status == 200
+    assert (await live.ask(path, SPEECH, key=made.json["token"])).status == 401
+
+
+async def test_both_sockets_take_a_token(live: Live) -> None:
+    token = (await make_token(live, project="default")).json["token"]
+    async with connect(live.url, key=token) as conversation:
+        await conversation.ping()
+    token = (await make_token(live, project="default")).json["token"]
+    async with recognise_stream(live.url, key=token) as stream:
+        await stream.finish()
+
+
+async def test_a_token_is_bound_to_project_endpoints_and_origin(live: Live) -> None:
+    path = f"{PROJECT}/easyllms/voice/synthesize-audio"
+    token = (await make_token(live, project="q")).json["token"]
+    assert (await live.ask(path, SPEECH, key=token)).status == 401
+    token = (await make_token(live, endpoints=["conversation"])).json["token"]
+    assert (await live.ask(path, SPEECH, key=token)).status == 401
+    token = (await make_token(live, origin=live.url)).json["token"]
+    assert (await live.ask(path, SPEECH, key=token)).status == 401
+    token = (await make_token(live, origin=live.url)).json["token"]
+    assert (await live.ask(path, SPEECH, key=token, Origin=live.url)).status == 200
+    token = (await make_token(live, origin="https://evil.example")).json["token"]
+    assert (await live.ask(path, SPEECH, key=token, Origin="https://evil.example")).status == 401, "not on the list"
+
+
+async def test_a_token_opens_no_more_than_its_key_and_makes_no_tokens(live: Live) -> None:
+    key = make_key(live, Grant(scope=Scope(endpoints=(Endpoint.TOKENS, Endpoint.SPEECH))))
+    assert (await make_token(live, key, endpoints=["chat"])).status == 401
+    token = (await make_token(live, key)).json["token"]
+    assert (await live.ask("/v1/chat/completions", CHAT, key=token)).status == 401
+    token = (await make_token(live)).json["token"]
+    assert (await make_token(live, token)).status == 401
+    alone = make_key(live, Grant(scope=Scope(endpoints=(Endpoint.TOKENS,))))
+    assert (await make_token(live, alone)).status == 400
+
+
+async def test_a_token_dies_with_its_key_and_uses_its_keys_quota(live: Live) -> None:
+    record, key = live.store.create("a", Grant(quota=Quota(requests_per_minute=2)))
+    first, second = [(await make_token(live, key)).json["token"] for _ in range(2)]
+    path = f"{PROJECT}/easyllms/voice/synthesize-audio"
+    assert (await live.ask(path, SPEECH, key=first)).status == 429
+    live.store.revoke(record.id)
+    assert (await live.ask(path, SPEECH, key=second)).status == 401
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ({"endpoints": ["all"]}, "endpoints"),
+        ({"endpoints": ["tokens"]}, "endpoints"),
+        ({"endpoints": "chat"}, "endpoints"),
+        ({"origin": "app.example"}, "origin"),
+        ({"origin": "https://app.example/page"}, "origin"),
+        ({"expires_in": 0}, "expires_in"),
+        ({"expires_in": 601}, "expires_in"),
+        ({"expires_in": "60"}, "expires_in"),
+    ],
+)
+async def test_every_field_outside_its_range_is_named(live: Live, asked: dict[str, object], names: str) -> None:
+    answer = await live.ask(f"{PROJECT}/tokens", asked)
+    assert (answer.status, answer.json["status"]) == (400, 40003)
+    assert answer.json["message"].startswith(f"{names}: ")

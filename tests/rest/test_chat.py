@@ -1,0 +1,225 @@
+"""Chat completions through OpenAI's own SDK, and what the SDK does not show."""
+
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.rest.live import KEY, Live, PartsModel, serving_live
+from voicechat.errors import FailureKind
+from voicechat.providers.interfaces import ChatModel, ReplyFinished, TextDelta
+from voicechat.session.vocabulary import ToolCall
+from voicechat.testing.scripted import Failure, ScriptedModel
+
+pytestmark = pytest.mark.real_time
+
+PATH = "/v1/chat/completions"
+WEATHER: Any = {
+    "type": "function",
+    "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+}
+CALLING = PartsModel(
+    [
+        ToolCall(0, "call_1", "get_weather", ""),
+        ToolCall(0, None, None, '{"city":'),
+        ToolCall(1, "call_2", "get_weather", "{}"),
+        ToolCall(0, None, None, '"Paris"}'),
+        ReplyFinished("tool_calls", 11, 7),
+    ]
+)
+COUNTING = PartsModel([TextDelta("Hi"), TextDelta(" you"), ReplyFinished("length", 3, 2)])
+ONE = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture
+async def live(tmp_path: Path) -> AsyncIterator[Live]:
+    models: dict[str, ChatModel] = {
+        "calling": CALLING,
+        "counting": COUNTING,
+        "broken": ScriptedModel(failure=Failure(after=0, calls=99, kind=FailureKind.REJECTED)),
+        "breaking": ScriptedModel(failure=Failure(after=1, calls=99, kind=FailureKind.CONNECTIVITY)),
+        "mute": ScriptedModel(failure=Failure(kind=None)),
+    }
+    async with serving_live(tmp_path, models, {"first_token_ms": 300}) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(live: Live) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/api/open-apis/v1", max_retries=0) as client:
+        yield client
+
+
+async def test_a_reply_in_one_piece(live: Live, client: openai.AsyncOpenAI) -> None:
+    reply = await client.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": "hello"}], temperature=0.5, seed=7
+    )
+    assert reply.object == "chat.completion"
+    assert reply.model == "default"
+    assert reply.choices[0].message.content == "Hello there. How are you?"
+    assert reply.choices[0].message.role == "assistant"
+    assert reply.choices[0].finish_reason == "stop"
+    assert reply.usage is None, "a model that does not count"
+    [asked] = live.model.requests
+    assert asked.messages == ({"role": "user", "content": "hello"},)
+    assert asked.options == {"temperature": 0.5, "seed": 7}
+
+
+async def test_usage_and_the_models_own_finish_reason_are_passed_on(client: openai.AsyncOpenAI) -> None:
+    reply = await client.chat.completions.create(model="counting", messages=[{"role": "user", "content": "x"}])
+    assert reply.usage is not None
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (3, 2, 5)
+    assert reply.choices[0].finish_reason == "length"
+
+
+async def test_a_streamed_reply(client: openai.AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model="counting", messages=[{"role": "user", "content": "x"}], stream=True,
+        stream_options={"include_usage": True},
+    )  # fmt: skip
+    chunks = [chunk async for chunk in stream]
+    assert [chunk.choices[0].delta.content for chunk in chunks if chunk.choices] == ["Hi", " you", None]
+    assert [chunk.choices[0].delta.role for chunk in chunks if chunk.choices] == ["assistant", None, None]
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices] == [None, None, "length"]
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens == 5
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+async def test_events_stand_as_the_document_writes_them(live: Live) -> None:
+    answer = await live.ask(PATH, {"model": "default", "messages": ONE, "stream": True})
+    assert answer.content_type == "text/event-stream"
+    *chunks, done = answer.events
+    assert done == " [DONE]"
+    assert all(chunk.startswith("{") for chunk in chunks)
+    assert "usage" not in json.loads(chunks[0])
+
+
+async def test_tool_calls_whole_and_streamed_say_the_same(client: openai.AsyncOpenAI) -> None:
+    whole = await client.chat.completions.create(
+        model="calling", messages=[{"role": "user", "content": "x"}], tools=[WEATHER], tool_choice="auto"
+    )
+    calls = whole.choices[0].message.tool_calls
+    assert calls is not None
+    assert whole.choices[0].finish_reason == "tool_calls"
+    assert [(call.id, call.function.name, call.function.arguments) for call in calls if call.type == "function"] == [
+        ("call_1", "get_weather", '{"city":"Paris"}'),
+        ("call_2", "get_weather", "{}"),
+    ]
+    assert CALLING.requests[-1].options["tools"] == [WEATHER]
+    assert CALLING.requests[-1].options["tool_choice"] == "auto"
+
+    stream = await client.chat.completions.create(
+        model="calling", messages=[{"role": "user", "content": "x"}], stream=True
+    )
+    arguments: dict[int, str] = {}
+    async for chunk in stream:
+        for call in chunk.choices[0].delta.tool_calls or []:
+            assert call.function is not None
+            arguments[call.index] = arguments.get(call.index, "") + (call.function.arguments or "")
+    assert arguments == {0: '{"city":"Paris"}', 1: "{}"}
+
+
+async def test_the_answer_of_a_tool_and_images_reach_the_model_untouched(
+    live: Live, client: openai.AsyncOpenAI
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA" + "A" * 1_000_000, "detail": "low"}}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "what is this"}, image]},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "20"},
+    ]
+    await client.chat.completions.create(model="default", messages=messages)  # type: ignore[arg-type]
+    assert live.model.requests[-1].messages == tuple(messages)
+
+
+async def test_the_sdk_raises_its_own_exceptions(live: Live, client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match='no service "none"') as unknown:
+        await client.chat.completions.create(model="none", messages=[{"role": "user", "content": "x"}])
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError, match=r"temperature: 3\.0 is not between 0 and 2") as bad:
+        await client.chat.completions.create(
+            model="default", messages=[{"role": "user", "content": "x"}], temperature=3
+        )
+    assert bad.value.param == "temperature"
+    with pytest.raises(openai.AuthenticationError, match="valid key"):
+        await client.with_options(api_key="wrong").models.list()
+    with pytest.raises(openai.InternalServerError, match="the chat model failed: rejected") as failed:
+        await client.chat.completions.create(model="broken", messages=[{"role": "user", "content": "x"}])
+    assert failed.value.status_code == 502
+    with pytest.raises(openai.InternalServerError, match="the chat model failed: timeout"):
+        await client.chat.completions.create(model="mute", messages=[{"role": "user", "content": "x"}], stream=True)
+
+
+async def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(live: Live, client: openai.AsyncOpenAI) -> None:
+    answer = await live.ask(PATH, {"model": "breaking", "messages": ONE, "stream": True})
+    assert answer.status == 200
+    assert json.loads(answer.events[-1])["error"]["message"] == "the chat model failed: connectivity"
+    stream = await client.chat.completions.create(
+        model="breaking", messages=[{"role": "user", "content": "x"}], stream=True
+    )
+    with pytest.raises(openai.APIError, match="connectivity"):
+        async for _ in stream:
+            pass
+
+
+async def test_the_models_are_listed(live: Live, client: openai.AsyncOpenAI) -> None:
+    listed = [model.id async for model in await client.models.list()]
+    assert listed == sorted(live.models)
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
+        ({"model": ""}, "model"),
+        ({"model": 1}, "model"),
+        ({"stream": "yes"}, "stream"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"frequency_penalty": -2.1}, "frequency_penalty"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"tools": [{"type": "retrieval", "function": {"name": "f"}}]}, "tools[0].type"),
+        ({"thinking": {"type": "maybe"}}, "thinking.type"),
+        ({"chat_template_kwargs": {"enable_thinking": "no"}}, "chat_template_kwargs.enable_thinking"),
+        ({"enable_thinking": "no"}, "enable_thinking"),
+        ({"n": 2}, "n"),
+    ],
+)
+async def test_every_field_outside_its_range_is_named(live: Live, change: dict[str, object], names: str) -> None:
+    answer = await live.ask(PATH, {"model": "default", "messages": ONE} | change)
+    assert answer.status == 400, answer.content
+    assert answer.json["error"]["message"].startswith(f"{names}: ")
+    assert answer.json["error"]["type"] == "invalid_request_error"
+    assert not live.model.requests
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model": NaN}', b"\xff", b'{"a":' * 100])
+async def test_what_is_no_json_object_is_refused(live: Live, body: bytes) -> None:
+    answer = await live.ask(PATH, body)
+    assert answer.status == 400
+    assert answer.json["error"]["code"] == "malformed"
+
+
+async def test_a_body_beyond_the_limit_is_refused(live: Live) -> None:
+    answer = await live.ask(PATH, io.BytesIO(b" " * 9_000_000))
+    assert answer.status == 413

@@ -1,0 +1,200 @@
+"""The OpenAPI document: the same as the router, as the committed copy, and as what the models check."""
+
+import hashlib
+import json
+import re
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from tests.rest.live import Live, serving_live
+from voicechat.errors import RemoteProtocolError
+from voicechat.runtime.services import Services
+from voicechat.server.app import build_app
+from voicechat.server.auth import Principal
+from voicechat.server.health import Health
+from voicechat.server.metrics import Metrics
+from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.chat import CompletionRequest
+from voicechat.server.rest.field_notes import NOTES
+from voicechat.server.rest.openai_speech import OpenAISpeechRequest
+from voicechat.server.rest.operation import Operation
+from voicechat.server.rest.routes import document_of, rest_operations, rest_routes
+from voicechat.server.rest.tokens import TokenRequest
+from voicechat.server.rest.voice import SynthesisParam
+from voicechat.session.limits import SessionLimits
+from voicechat.wire.chat_options import ChatMessage, ResponseFormat, Thinking, Tool
+
+COMMITTED = Path(__file__).parents[2] / "protocol" / "openapi.json"
+
+
+async def nobody(*_: object) -> Principal:
+    raise AssertionError("no request is made")
+
+
+@pytest.fixture
+async def operations() -> list[Operation]:
+    backend = Backend(Services({}, {}, {}), limits=SessionLimits(), max_requests=1, authorise=nobody)
+    return rest_operations(backend, lambda grant, life_s: "")
+
+
+def test_the_committed_copy_is_the_document(operations: list[Operation]) -> None:
+    """Write it anew with ``python -m tests.rest.write_openapi`` after a change that is meant."""
+    assert json.loads(COMMITTED.read_text("utf-8")) == document_of(operations)
+
+
+def test_the_router_and_the_document_name_the_same_endpoints(operations: list[Operation]) -> None:
+    app = build_app([*rest_routes(operations), *Health().routes(), *Metrics().routes()])
+    routed = {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    document = document_of(operations)
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert described == routed
+
+
+def test_the_document_is_openapi_whose_references_lead_somewhere(operations: list[Operation]) -> None:
+    document = document_of(operations)
+    assert document["openapi"].startswith("3.1.")
+    schemas = document["components"]["schemas"]
+    assert set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document))) == set(schemas)
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert len(set(ids)) == len(ids)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert operation["summary"]
+            assert ("security" in operation) == (operation["tags"] == ["server"])
+
+
+@pytest.mark.parametrize(
+    ("model", "whole"),
+    [
+        (CompletionRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}], "logprobs": True}),
+        (SynthesisParam, {}),
+        (OpenAISpeechRequest, {"model": "m", "input": "x"}),
+        (TokenRequest, {}),
+        (ChatMessage, {"role": "user", "content": "x"}),
+        (Tool, {"type": "function", "function": {"name": "f"}}),
+        (ResponseFormat, {"type": "text"}),
+        (Thinking, {"type": "enabled"}),
+    ],
+)
+def test_the_bounds_that_the_document_names_are_those_that_are_checked(
+    model: type[BaseModel], whole: dict[str, object]
+) -> None:
+    def accepts(field: str, value: object) -> bool:
+        try:
+            model.model_validate(whole | {field: value})
+        except (ValidationError, RemoteProtocolError):
+            return False
+        return True
+
+    tried = 0
+    for field, note in NOTES[model.__name__].items():
+        step = 1 if isinstance(model.model_validate(whole).model_dump().get(field), int) else 0.01
+        for bound, outside in (("minimum", -1), ("maximum", 1)):
+            if bound in note:
+                tried += 1
+                assert accepts(field, note[bound]), (field, bound)
+                assert not accepts(field, note[bound] + outside * max(step, 0.01)), (field, bound)
+                assert not accepts(field, note[bound] + outside), (field, bound)
+        for value in note.get("enum", [note["const"]] if "const" in note else []):
+            tried += 1
+            assert accepts(field, value), (field, value)
+            assert not accepts(field, f"{value}x"), (field, value)
+        if "maxLength" in note:
+            assert accepts(field, "x" * note["maxLength"])
+            assert not accepts(field, "x" * (note["maxLength"] + 1))
+        if note.get("minItems"):
+            assert not accepts(field, [])
+    assert tried
+
+
+class Tags(HTMLParser):
+    """Counts the elements of a page, and keeps what its attributes point to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        for name, value in attrs:
+            assert not name.startswith("on"), "no inline script"
+            if name in ("href", "src"):
+                self.links.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+
+@pytest.fixture
+async def live(tmp_path: Path) -> AsyncIterator[Live]:
+    async with serving_live(tmp_path) as server:
+        yield server
+
+
+@pytest.mark.real_time
+async def test_the_documents_are_served_without_a_key(live: Live) -> None:
+    document = await live.ask("/openapi.json", method="GET", key="")
+    assert (document.status, document.content_type) == (200, "application/json")
+    assert document.json == json.loads(COMMITTED.read_text("utf-8"))
+
+    page = await live.ask("/docs", method="GET", key="")
+    assert page.status == 200
+    tags = Tags()
+    tags.feed(page.content.decode())
+    assert "script" not in tags.names
+    assert all(link == "/openapi.json" or link.removeprefix("#") in tags.ids for link in tags.links), "no other host"
+    for path in document.json["paths"]:
+        assert path in page.content.decode()
+
+
+@pytest.mark.real_time
+async def test_the_page_may_run_nothing_and_its_style_is_the_one_that_is_allowed(live: Live) -> None:
+    page = await live.ask("/docs", method="GET", key="")
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    [style] = re.findall(r"<style>(.*?)</style>", page.content.decode(), re.DOTALL)
+    assert f"'sha256-{b64encode(hashlib.sha256(style.encode()).digest()).decode()}'" in policy
+
+
+@pytest.mark.real_time
+async def test_what_the_endpoints_answer_fits_the_document(live: Live) -> None:
+    schemas: Any = json.loads(COMMITTED.read_text("utf-8"))["components"]["schemas"]
+
+    def fits(value: object, name: str) -> None:
+        root = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas}}
+        jsonschema.Draft202012Validator(root).validate(value)
+
+    chat = {"model": "default", "messages": [{"role": "user", "content": "x"}]}
+    fits((await live.ask("/v1/chat/completions", chat)).json, "ChatCompletionAnswer")
+    streamed = await live.ask("/v1/chat/completions", chat | {"stream": True})
+    for event in streamed.events[:-1]:
+        fits(json.loads(event), "ChatCompletionChunk")
+    fits((await live.ask("/v1/chat/completions", {})).json, "OpenAIError")
+    fits((await live.ask("/v1/models", method="GET")).json, "ModelList")
+    fits((await live.ask("/api/open-apis/projects/p/tokens", {})).json, "TokenAnswer")
+    voice = "/api/open-apis/projects/p/easyllms/voice/synthesize-audio-stream"
+    for event in (await live.ask(voice, {"easyllm_id": "default", "text": ["hi"], "synthesis_param": {}})).events:
+        fits(json.loads(event), "SpeechEvent")
+    spoken = await live.ask(
+        "/api/open-apis/v1/chat/completions-with-voice-output",
+        {"chat_completion_req": chat, "speech_synthesis_req": {"easyllm_id": "default"}},
+    )
+    for event in map(json.loads, spoken.events):
+        fits(event, "ChatCompletionChunk" if "choices" in event else "SpeechEvent")
+    fits((await live.ask(voice, {})).json, "ContractError")
+    fits((await live.ask("/healthz", method="GET")).json, "PhaseAnswer")

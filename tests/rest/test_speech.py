@@ -1,0 +1,226 @@
+"""Text to voice: as events, as a file, through OpenAI's SDK; and the spoken reply of a chat model."""
+
+import base64
+import io
+import json
+import wave
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.rest.live import KEY, PROJECT, Answer, Live, serving_live
+from voicechat.testing.scripted import Failure, ScriptedModel
+
+pytestmark = pytest.mark.real_time
+
+STREAM = f"{PROJECT}/easyllms/voice/synthesize-audio-stream"
+WHOLE = f"{PROJECT}/easyllms/voice/synthesize-audio"
+VOICE_OUTPUT = "/api/open-apis/v1/chat/completions-with-voice-output"
+PCM = {"format": "PCM_16000HZ_MONO_16BIT"}
+
+
+@pytest.fixture
+async def live(tmp_path: Path) -> AsyncIterator[Live]:
+    models = {"broken": ScriptedModel(failure=Failure(after=0, calls=99))}
+    async with serving_live(tmp_path, models) as server:
+        yield server
+
+
+def asked(text: list[str] | None = None, **param: object) -> dict[str, object]:
+    return {"easyllm_id": "default", "text": text or ["Good morning."], "synthesis_param": PCM | param}
+
+
+def assert_length(length_ms: float, live: Live) -> None:
+    """The synthesiser speaks 10 ms a character; each sentence may be followed by what an encoder holds back."""
+    spoken_ms = 10 * sum(map(len, live.synthesizer.texts))
+    assert spoken_ms <= length_ms <= spoken_ms + 10 * len(live.synthesizer.texts)
+
+
+async def test_frames_are_one_stream_and_the_last_event_says_finish(live: Live) -> None:
+    answer = await live.ask(STREAM, asked(["One two. Three.", "四五。"]))
+    assert answer.content_type == "text/event-stream"
+    events = [json.loads(event) for event in answer.events]
+    assert [event["status"] for event in events] == ["accepting"] * (len(events) - 1) + ["finish"]
+    assert events[-1]["usage"] == {"characters": 19}
+    assert events[-1]["audioFrame"] is None
+    audio = b"".join(base64.b64decode(event["audioFrame"]) for event in events[:-1])
+    assert live.synthesizer.texts == ["One two.", "Three.", "四五。"], "each entry is cut into sentences"
+    assert_length(len(audio) / 32, live)
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("MP3_16000HZ_MONO_128KBPS", "audio/mpeg"),
+        ("WAV_16000HZ_MONO_16BIT", "audio/wav"),
+        ("PCM_16000HZ_MONO_16BIT", "audio/L16; rate=16000; channels=1"),
+    ],
+)
+async def test_the_audio_itself_has_the_type_of_its_format(live: Live, name: str, content_type: str) -> None:
+    answer = await live.ask(WHOLE, asked(format=name))
+    assert (answer.status, answer.content_type) == (200, content_type)
+    assert int(answer.headers["Content-Length"]) == len(answer.content) > 1000
+
+
+async def test_volume_rate_and_pitch_reach_the_speech(live: Live) -> None:
+    text = ["A sentence that is long enough to be measured, and then a little longer."]
+    usual = (await live.ask(WHOLE, asked(text))).content
+    louder = (await live.ask(WHOLE, asked(text, volume=100))).content
+    faster = (await live.ask(WHOLE, asked(text, speechRate=2))).content
+    assert max(memoryview(louder).cast("h")) == pytest.approx(2 * max(memoryview(usual).cast("h")), rel=0.01)
+    assert len(faster) == pytest.approx(len(usual) / 2, rel=0.1)
+    async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/v1", max_retries=0) as client:
+        speech = client.audio.speech
+        plain = await speech.create(model="tts-1", voice="alloy", input=text[0], response_format="pcm")
+        quick = await speech.create(model="tts-1", voice="alloy", input=text[0], response_format="pcm", speed=2)
+    assert len(quick.content) == pytest.approx(len(plain.content) / 2, rel=0.1)
+
+
+async def test_a_wav_file_has_its_true_length(live: Live) -> None:
+    answer = await live.ask(WHOLE, asked(format="WAV_16000HZ_MONO_16BIT"))
+    with wave.open(io.BytesIO(answer.content)) as file:
+        assert file.getframerate() == 16000
+        assert_length(file.getnframes() / 16, live)
+        assert len(file.readframes(10**9)) == file.getnframes() * 2
+
+
+@pytest.mark.parametrize("path", [STREAM, WHOLE])
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"easyllm_id": None}, "easyllm_id"),
+        ({"text": None}, "text"),
+        ({"text": "Good morning."}, "text"),
+        ({"text": []}, "text"),
+        ({"text": [" "]}, "text"),
+        ({"text": [1]}, "text[0]"),
+        ({"text": ["x" * 20_001]}, "text"),
+        ({"synthesis_param": None}, "synthesis_param"),
+        ({"synthesis_param": {"volume": 101}}, "synthesis_param.volume"),
+        ({"synthesis_param": {"volume": "80"}}, "synthesis_param.volume"),
+        ({"synthesis_param": {"speechRate": 0.4}}, "synthesis_param.speechRate"),
+        ({"synthesis_param": {"pitchRate": 2.1}}, "synthesis_param.pitchRate"),
+        ({"synthesis_param": {"format": "MP3"}}, "synthesis_param.format"),
+        ({"synthesis_param": {"voice": 1}}, "synthesis_param.voice"),
+        ({"synthesis_param": {"model": 1}}, "synthesis_param.model"),
+    ],
+)
+async def test_every_field_outside_its_range_is_named(
+    live: Live, path: str, change: dict[str, object], names: str
+) -> None:
+    answer = await live.ask(path, asked() | change)
+    assert (answer.status, answer.json["status"]) == (400, 40003)
+    assert answer.json["message"].startswith(f"{names}: ")
+    assert answer.json["timestamp"] > 1_700_000_000_000
+    assert not live.synthesizer.texts
+
+
+async def test_what_cannot_be_spoken_and_what_fails_are_told_apart(live: Live) -> None:
+    nothing = await live.ask(WHOLE, asked(["!!! ..."]))
+    assert (nothing.status, nothing.json["message"]) == (400, "text: there is nothing in it that can be spoken")
+    unknown = await live.ask(WHOLE, asked() | {"easyllm_id": "none"})
+    assert (unknown.status, unknown.json["status"]) == (404, 40401)
+    live.synthesizer.failure = Failure(after=0, calls=99)
+    for path in (STREAM, WHOLE):
+        failed = await live.ask(path, asked())
+        assert (failed.status, failed.json["status"]) == (502, 50203)
+
+
+async def test_a_failure_in_the_middle_is_the_last_event(live: Live) -> None:
+    live.synthesizer.failure = Failure(after=1, calls=99)
+    answer = await live.ask(STREAM, asked(["A long sentence, of some chunks."]))
+    assert answer.status == 200
+    last = json.loads(answer.events[-1])
+    assert (last["status"], last["audioFrame"]) == (50203, None)
+
+
+async def test_openais_sdk_gets_its_speech(live: Live) -> None:
+    async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/v1", max_retries=0) as client:
+        speech = await client.audio.speech.create(
+            model="tts-1", voice="alloy", input="Good morning.", response_format="pcm"
+        )
+        assert_length(len(speech.content) / 48, live)
+        mp3 = await client.audio.speech.create(model="default", voice="scripted", input="Good morning.")
+        assert mp3.response.headers["Content-Type"] == "audio/mpeg"
+        assert mp3.content[0] == 0xFF
+        with pytest.raises(openai.NotFoundError):
+            await client.audio.speech.create(model="none", voice="alloy", input="x")
+        with pytest.raises(openai.BadRequestError, match="response_format"):
+            await client.audio.speech.create(model="tts-1", voice="alloy", input="x", response_format="flac")
+        with pytest.raises(openai.BadRequestError, match="input"):
+            await client.audio.speech.create(model="tts-1", voice="alloy", input="x" * 4097)
+
+
+async def test_speech_that_breaks_off_does_not_look_whole(live: Live) -> None:
+    live.synthesizer.failure = Failure(after=1, calls=99)
+    async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/v1", max_retries=0) as client:
+        with pytest.raises(openai.APIConnectionError):
+            await client.audio.speech.create(
+                model="tts-1", voice="alloy", input="A long sentence, of some chunks.", response_format="pcm"
+            )
+
+
+# --- chat completions with voice output ---------------------------------------------------------------------------
+
+
+async def speak(live: Live, chat: dict[str, object], speech: dict[str, object]) -> Answer:
+    return await live.ask(VOICE_OUTPUT, {"chat_completion_req": chat, "speech_synthesis_req": speech})
+
+
+CHAT = {"model": "default", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+
+
+async def test_chunks_and_frames_of_a_spoken_reply(live: Live) -> None:
+    answer = await speak(live, CHAT, {"easyllm_id": "default", "synthesis_param": PCM})
+    events = [json.loads(event) for event in answer.events]
+    chunks = [event for event in events if "choices" in event]
+    frames = [event for event in events if "audioFrame" in event]
+    assert len(chunks) + len(frames) == len(events)
+    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    assert text == "Hello there. How are you?"
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    assert [frame["status"] for frame in frames] == ["accepting"] * (len(frames) - 1) + ["finish"]
+    assert events[-1]["usage"] == {"characters": 24}
+    assert live.synthesizer.texts == ["Hello there.", "How are you?"]
+
+
+async def test_the_first_sentence_is_spoken_while_the_model_still_writes(live: Live) -> None:
+    live.model.delta_ms = 200
+    answer = await speak(live, CHAT, {"easyllm_id": "default", "synthesis_param": PCM})
+    kinds = ["text" if "choices" in json.loads(event) else "audio" for event in answer.events]
+    assert kinds.index("audio") < len(kinds) - 1 - kinds[::-1].index("text")
+
+
+@pytest.mark.parametrize(
+    ("chat", "speech", "status", "names"),
+    [
+        (CHAT | {"stream": False}, {"easyllm_id": "default"}, 400, "chat_completion_req.stream"),
+        (CHAT | {"temperature": 9}, {"easyllm_id": "default"}, 400, "chat_completion_req.temperature"),
+        (CHAT, {}, 400, "speech_synthesis_req.easyllm_id"),
+        (CHAT, {"easyllm_id": "none"}, 404, "speech_synthesis_req.easyllm_id"),
+        (CHAT | {"model": "none"}, {"easyllm_id": "default"}, 404, "chat_completion_req.model"),
+        (
+            CHAT,
+            {"easyllm_id": "default", "synthesis_param": {"format": "MP3"}},
+            400,
+            "speech_synthesis_req.synthesis_param.format",
+        ),
+    ],
+)
+async def test_a_wrong_field_is_named_in_openais_form(
+    live: Live, chat: dict[str, object], speech: dict[str, object], status: int, names: str
+) -> None:
+    answer = await speak(live, chat, speech)
+    assert answer.status == status
+    assert answer.json["error"]["param"] == names
+
+
+async def test_failures_of_either_service_are_told(live: Live) -> None:
+    before = await speak(live, CHAT | {"model": "broken"}, {"easyllm_id": "default"})
+    assert (before.status, before.json["error"]["code"]) == (502, "llm_failed")
+    live.synthesizer.failure = Failure(after=0, calls=99)
+    after = await speak(live, CHAT, {"easyllm_id": "default"})
+    assert json.loads(after.events[-1])["error"]["code"] == "tts_failed"

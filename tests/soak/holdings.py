@@ -1,0 +1,77 @@
+"""What a process holds, so that it can be compared exactly."""
+
+import asyncio
+import gc
+import os
+import re
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from voicechat.bench.usage import usage_of
+from voicechat.server.serve import Running
+
+_DESCRIPTORS = Path("/proc/self/fd")
+_INODE = re.compile(r":?\[\d+\]")
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Compared exactly: everything that a session takes and must give back."""
+
+    sessions: int
+    resumable: int
+    tasks: tuple[str, ...]
+    descriptors: dict[str, int]
+    children: tuple[str, ...]
+    threads: int
+    provider_streams: int
+
+
+def holdings(server: Running, provider_streams: int) -> Holdings:
+    return Holdings(
+        sessions=server.hub.sessions,
+        resumable=len(server.hub._resumable),
+        tasks=tuple(sorted(_name(task) for task in asyncio.all_tasks())),
+        descriptors=_descriptors(),
+        children=_children(),
+        threads=threading.active_count(),
+        provider_streams=provider_streams,
+    )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Compared by its slope."""
+
+    resident_bytes: int
+    objects: int
+
+
+def memory() -> Memory:
+    """After a collection: what is left is held."""
+    gc.collect()
+    usage = usage_of(os.getpid())
+    return Memory(usage.anonymous_bytes if usage else 0, len(gc.get_objects()))
+
+
+def _name(task: "asyncio.Task[object]") -> str:
+    """By what it does: tasks that asyncio names itself are numbered."""
+    name = task.get_name()
+    return name if not re.fullmatch(r"Task-\d+", name) else getattr(task.get_coro(), "__qualname__", "task")
+
+
+def _descriptors() -> dict[str, int]:
+    kinds: Counter[str] = Counter()
+    for entry in _DESCRIPTORS.iterdir() if _DESCRIPTORS.is_dir() else ():
+        try:
+            kinds[_INODE.sub("", os.readlink(entry))] += 1
+        except OSError:  # the descriptor of this very listing
+            continue
+    return dict(kinds)
+
+
+def _children() -> tuple[str, ...]:
+    found = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+    return tuple(sorted(pid for pids in found for pid in pids))

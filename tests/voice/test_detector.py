@@ -1,0 +1,150 @@
+"""The detector on a real loop: its thread is real, so is its time."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+
+import pytest
+
+from tests.voice.sounds import OBJECTION, speak, to_pcm
+from voicechat.voice.detector import MAX_PENDING_MS, Heard, Tick, VoiceDetector
+from voicechat.voice.listener import Listener, Turn, score
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel, find_model
+
+pytestmark = pytest.mark.real_time
+
+
+@cache
+def model() -> SileroModel:
+    return SileroModel(find_model())
+
+
+@cache
+def speech() -> bytes:
+    pcm = to_pcm(speak(OBJECTION))
+    return pcm[: len(pcm) // FRAME_BYTES * FRAME_BYTES]
+
+
+@asynccontextmanager
+async def running(on_tick: Callable[[Tick], None] | None = None) -> AsyncGenerator[VoiceDetector]:
+    detector = VoiceDetector(model(), on_tick)
+    async with asyncio.TaskGroup() as group:
+        work = group.create_task(detector.run())
+        yield detector
+        work.cancel()
+
+
+class Notes:
+    """Collects what one ear heard and says when it is all there."""
+
+    def __init__(self, frames: int) -> None:
+        self.heard: list[Heard] = []
+        self.complete = asyncio.Event()
+        self._frames = frames
+
+    def take(self, heard: Heard) -> None:
+        self.heard.append(heard)
+        if len(self.heard) == self._frames:
+            self.complete.set()
+
+
+async def test_hears_what_the_model_hears_however_the_audio_is_cut() -> None:
+    frames = len(speech()) // FRAME_BYTES
+    notes = Notes(frames)
+    async with running() as detector, asyncio.timeout(10):
+        ear = detector.register(notes.take)
+        for at in range(0, len(speech()), 640):
+            ear.push(speech()[at : at + 640])
+        await notes.complete.wait()
+    listener = Listener()
+    expected = [
+        score(model(), [Turn(listener, speech()[at : at + FRAME_BYTES])]).probabilities[0]
+        for at in range(0, len(speech()), FRAME_BYTES)
+    ]
+    assert [heard.probability for heard in notes.heard] == pytest.approx(expected, abs=1e-5)
+    assert [heard.audio_ms for heard in notes.heard] == [FRAME_MS * (index + 1) for index in range(frames)]
+
+
+async def test_ears_share_the_model_calls() -> None:
+    ticks: list[Tick] = []
+    notes = [Notes(10) for _ in range(20)]
+    async with running(ticks.append) as detector, asyncio.timeout(10):
+        for note in notes:
+            detector.register(note.take).push(speech()[: 10 * FRAME_BYTES])
+        await asyncio.gather(*(note.complete.wait() for note in notes))
+    assert [tick.frames for tick in ticks] == [20] * 10
+    assert all(tick.duration_ms > 0 and tick.lag_ms >= 0 and tick.lost_ms == 0 for tick in ticks)
+
+
+async def test_an_ear_that_left_hears_nothing_and_harms_nobody() -> None:
+    gone, there = Notes(1), Notes(20)
+    async with running() as detector, asyncio.timeout(10):
+        leaver, stayer = detector.register(gone.take), detector.register(there.take)
+        leaver.push(speech())
+        stayer.push(speech()[: 20 * FRAME_BYTES])
+        leaver.close()
+        leaver.push(speech())
+        await there.complete.wait()
+    assert gone.heard == []
+
+
+async def test_a_callback_that_leaves_hears_no_more() -> None:
+    others = Notes(30)
+    heard: list[Heard] = []
+    async with running() as detector, asyncio.timeout(10):
+
+        def leave(once: Heard) -> None:
+            heard.append(once)
+            ear.close()
+
+        ear = detector.register(leave)
+        ear.push(speech()[: 30 * FRAME_BYTES])
+        detector.register(others.take).push(speech()[: 30 * FRAME_BYTES])
+        await others.complete.wait()
+    assert len(heard) == 1
+
+
+async def test_a_callback_that_raises_stops_no_other_ear() -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    notes = Notes(5)
+
+    def fail(_: Heard) -> None:
+        raise ValueError("a bug of one session")
+
+    async with running() as detector, asyncio.timeout(10):
+        detector.register(fail).push(speech()[:FRAME_BYTES])
+        detector.register(notes.take).push(speech()[: 5 * FRAME_BYTES])
+        await notes.complete.wait()
+    assert [type(fault) for fault in faults] == [ValueError]
+
+
+async def test_a_flood_loses_its_oldest_audio_and_keeps_its_time() -> None:
+    lost: list[int] = []
+    notes = Notes(1)
+    detector = VoiceDetector(model(), lambda tick: lost.append(tick.lost_ms))
+    ear = detector.register(notes.take)
+    ear.push(bytes(FRAME_BYTES) * (MAX_PENDING_MS // FRAME_MS + 10))
+    assert MAX_PENDING_MS - FRAME_MS < ear.pending_ms <= MAX_PENDING_MS
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        work = group.create_task(detector.run())
+        await notes.complete.wait()
+        work.cancel()
+    assert lost[0] == 10 * FRAME_MS
+    assert notes.heard[0].audio_ms == 11 * FRAME_MS
+
+
+async def test_the_loop_stays_free_while_the_model_works() -> None:
+    """300 streams of speech: the loop's own clock ticks on. The bound is wide because CI machines stall."""
+    notes = [Notes(6) for _ in range(300)]
+    worst_s = 0.0
+    loop = asyncio.get_running_loop()
+    async with running() as detector, asyncio.timeout(20):
+        for note in notes:
+            detector.register(note.take).push(speech()[30 * FRAME_BYTES : 36 * FRAME_BYTES])
+        while not all(note.complete.is_set() for note in notes):
+            before_s = loop.time()
+            await asyncio.sleep(0.001)
+            worst_s = max(worst_s, loop.time() - before_s)
+    assert worst_s < 0.1

@@ -1,0 +1,207 @@
+"""From compressed audio to s16le mono 16 kHz. Runs in a process of its own: codecs are not trusted with the server.
+
+What comes in is bounded by the demuxers, what goes out in the loop here: a codec may be made to give hours of sound
+for a few bytes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import av
+
+from voicechat.audio.demux import adts
+from voicechat.audio.demux.amr import AmrDemuxer
+from voicechat.audio.demux.bare import G722Bytes, OpusPackets
+from voicechat.audio.demux.flac import FlacDemuxer
+from voicechat.audio.demux.mpeg import Mp3Demuxer
+from voicechat.audio.demux.ogg import OggDemuxer
+from voicechat.audio.demux.stream import DemuxedItem, Demuxer, StreamStart, undecodable
+from voicechat.audio.demux.webm import EBML_MAGIC, WebmDemuxer
+from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, InputContainer
+from voicechat.audio.resample import RateConverter
+from voicechat.errors import RemoteProtocolError, Status
+
+DECODED_RATE_HZ = 16000
+MAX_CHANNELS = 8
+MAX_BAD_PACKETS = 50
+"""In a row. Fewer are damage, which is passed over."""
+SPARE_AUDIO_S = 30
+SPARSEST_BYTES_PER_S = 16
+"""Of any audio. Silence in Opus and FLAC takes 17 and more; a stream has ``SPARE_AUDIO_S`` before this counts."""
+_OUTPUT_BYTES = 32 * 1024
+_START_BYTES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How one container is opened, and how its beginning looks."""
+
+    open: Callable[[], Demuxer]
+    begins: Callable[[bytes], bool] = lambda start: False
+    """Whether ``_START_BYTES`` that follow the end of a turn are the beginning of another stream."""
+
+
+def _ogg_begins(start: bytes) -> bool:
+    return start[:4] == b"OggS" and bool(start[5] & 2)
+
+
+_KINDS: Mapping[InputContainer, _Kind] = {
+    InputContainer.G722: _Kind(G722Bytes),
+    InputContainer.OPUS_RAW: _Kind(OpusPackets),
+    InputContainer.OPUS: _Kind(OggDemuxer, _ogg_begins),
+    InputContainer.SPEEX: _Kind(OggDemuxer, _ogg_begins),
+    InputContainer.WEBM: _Kind(WebmDemuxer, lambda start: start[:4] == EBML_MAGIC),
+    InputContainer.FLAC: _Kind(FlacDemuxer, lambda start: start[:4] == b"fLaC"),
+    InputContainer.AMR: _Kind(AmrDemuxer, lambda start: start[:5] == b"#!AMR"),
+    InputContainer.MP3: _Kind(Mp3Demuxer, lambda start: start[:3] == b"ID3" or (start[0] == 255 and start[1] >= 0xE2)),
+    InputContainer.AAC: _Kind(adts.open_demuxer, lambda start: start[0] == 255 and start[1] >= 0xF0),
+}
+
+_MAGICS = {
+    b"RIFF": (InputContainer.WAV,),
+    b"OggS": (InputContainer.OPUS, InputContainer.SPEEX),
+    EBML_MAGIC: (InputContainer.WEBM,),
+    b"fLaC": (InputContainer.FLAC,),
+    b"#!AM": (InputContainer.AMR,),
+    b"ID3\x03": (InputContainer.MP3,),
+    b"ID3\x04": (InputContainer.MP3,),
+}
+
+
+class CompressedDecoder:
+    """Decodes one client's audio: perhaps several streams, one after the other, with pauses between turns.
+
+    Damage is passed over; a stream that is something else, or that breaks a bound, raises ``RemoteProtocolError``
+    (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``, ``TOO_LARGE``), after which the decoder is of no use. Samples do not
+    depend on how the input is cut.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self._container = container
+        self._kind = _KINDS[container]
+        self._demuxer = self._kind.open()
+        self._codec: _Codec | None = None
+        self._converter = RateConverter(DECODED_RATE_HZ)
+        self._start: bytes | None = b""
+        """What has come since the last turn, while it may still be the beginning of something."""
+        self._first = True
+        self._taken_bytes = 0
+        self._given_samples = 0
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        """Decode the next bytes; gives pieces of some 32 KiB at most."""
+        self._taken_bytes += len(data)
+        if self._container is not InputContainer.OPUS_RAW and self._start is not None:
+            self._start += data
+            if len(self._start) < _START_BYTES:
+                return iter(())
+            data, self._start = self._start, None
+            self._look_at_start(data)
+        return self._gathered(self._decode_all(self._demuxer.push(data)))
+
+    def finish(self) -> Iterator[bytes]:
+        """Give what is held back: the turn is over. More of the same stream, or another one, may follow."""
+        yield from self._gathered(self._rest())
+        self._start = b""
+
+    def _look_at_start(self, data: bytes) -> None:
+        expected = _MAGICS.get(data[:4])
+        if self._first and expected is not None and self._container not in expected:
+            name, found = self._container.value, " or ".join(container.value for container in expected)
+            raise undecodable(name, f"the audio is something else; declare format {found}")
+        if not self._first and self._kind.begins(data):
+            self._demuxer = self._kind.open()
+        self._first = False
+
+    def _rest(self) -> Iterator[bytes]:
+        if self._start:
+            yield from self._decode_all(self._demuxer.push(self._start))
+        yield from self._decode_all(self._demuxer.finish())
+        yield self._converter.finish()
+
+    def _decode_all(self, items: Iterator[DemuxedItem]) -> Iterator[bytes]:
+        for item in items:
+            if isinstance(item, StreamStart):
+                self._codec = _Codec(item, self._container.value)
+            elif self._codec is not None:
+                yield from self._converted(self._codec.decode(item))
+
+    def _converted(self, pieces: Iterator[tuple[bytes, int]]) -> Iterator[bytes]:
+        for pcm, rate_hz in pieces:
+            converted = self._converter.push(pcm, rate_hz)
+            self._given_samples += len(converted) // 2
+            allowed_s = SPARE_AUDIO_S + self._taken_bytes / SPARSEST_BYTES_PER_S
+            if self._given_samples > allowed_s * DECODED_RATE_HZ:
+                name, seconds = self._container.value, self._given_samples // DECODED_RATE_HZ
+                raise RemoteProtocolError(
+                    Status.TOO_LARGE, f"{name}: {self._taken_bytes} bytes hold more than {seconds} s of audio"
+                )
+            yield converted
+
+    @staticmethod
+    def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        gathered = bytearray()
+        for piece in pieces:
+            gathered += piece
+            if len(gathered) >= _OUTPUT_BYTES:
+                yield bytes(gathered)
+                gathered.clear()
+        if gathered:
+            yield bytes(gathered)
+
+
+class _Codec:
+    """One stream's codec: packets in, s16le mono at the stream's own rate out. None of ours holds a packet back."""
+
+    def __init__(self, start: StreamStart, name: str) -> None:
+        """``name`` is the format that was declared, for errors."""
+        self._name = name
+        self._bad_packets = 0
+        self._mono: av.AudioResampler | None = None
+        self._shape: tuple[str, str, int] | None = None
+        codec = av.CodecContext.create(start.codec, "r")
+        assert isinstance(codec, av.AudioCodecContext)
+        codec.thread_count = 1
+        if start.rate_hz is not None:
+            _check_rate(start.rate_hz, name)
+            codec.sample_rate = start.rate_hz
+        if start.channels is not None:
+            codec.layout = _LAYOUTS[start.channels - 1]
+        if start.extradata:
+            codec.extradata = start.extradata
+        self._codec = codec
+
+    def decode(self, packet: bytes) -> Iterator[tuple[bytes, int]]:
+        """Decode one packet; a damaged one gives nothing."""
+        try:
+            frames = self._codec.decode(av.Packet(packet))
+        except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            self._bad_packets += 1
+            if self._bad_packets > MAX_BAD_PACKETS:
+                raise undecodable(self._name, f"{MAX_BAD_PACKETS} packets in a row are damaged") from None
+            return
+        self._bad_packets = 0
+        for frame in frames:
+            yield self._samples(frame), frame.sample_rate
+
+    def _samples(self, frame: av.AudioFrame) -> bytes:
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._mono is None or shape != self._shape:
+            _check_rate(frame.sample_rate, self._name)
+            if not 1 <= frame.layout.nb_channels <= MAX_CHANNELS:
+                raise undecodable(self._name, f"{frame.layout.nb_channels} channels; allowed: 1 to {MAX_CHANNELS}")
+            # It keeps the rate, and so nothing is held back in it.
+            self._mono = av.AudioResampler("s16", "mono")
+            self._shape = shape
+        frame.pts = None
+        return b"".join(bytes(mono.planes[0])[: mono.samples * 2] for mono in self._mono.resample(frame))
+
+
+_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+
+
+def _check_rate(rate_hz: int, name: str) -> None:
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise undecodable(name, f"its rate is {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")

@@ -1,0 +1,123 @@
+"""Opus and Speex in Ogg (RFC 3533, RFC 7845, the Speex manual's section 7)."""
+
+import struct
+from collections.abc import Iterator
+
+from voicechat.audio.demux.stream import (
+    MAX_PACKET_BYTES,
+    DemuxedItem,
+    GarbageCounter,
+    StreamStart,
+    undecodable,
+    unsupported,
+)
+from voicechat.audio.ogg_pages import CHECKSUM_AT, page_checksum
+
+OPUS_RATE_HZ = 48000
+_CAPTURE = b"OggS"
+_HEAD_BYTES = 27
+_CONTINUED, _FIRST, _LACED_FULL = 1, 2, 255
+_OTHER_CODECS = {b"\x01vorbis": "Vorbis", b"\x7fFLAC": "FLAC", b"\x80theora": "Theora"}
+
+
+class OggDemuxer:
+    """Gives the packets of the first Opus or Speex stream; streams may follow each other, others beside it are skipped.
+
+    A packet is given when its page is complete: a page's checksum covers it whole, and senders send it whole.
+    """
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self._garbage = GarbageCounter("ogg")
+        self._serial: int | None = None
+        self._header_packets_left = 0
+        self._partial = b""
+
+    def push(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push``."""
+        self._pending += data
+        while (size_bytes := self._page_size()) is not None:
+            page = bytes(self._pending[:size_bytes])
+            if page_checksum(page) != page[CHECKSUM_AT : CHECKSUM_AT + 4]:
+                self._drop(1)
+                continue
+            del self._pending[:size_bytes]
+            yield from self._take(page)
+
+    def finish(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish``: a page that is cut off gives nothing."""
+        return iter(())
+
+    def _page_size(self) -> int | None:
+        """The length of the page that the pending bytes begin with; None while it is not all there."""
+        found = self._pending.find(_CAPTURE)
+        if found < 0:  # keep what may be the beginning of the capture pattern
+            self._drop(max(0, len(self._pending) - len(_CAPTURE) + 1))
+            return None
+        self._drop(found)
+        if len(self._pending) < _HEAD_BYTES:
+            return None
+        lacing_end = _HEAD_BYTES + self._pending[26]
+        if len(self._pending) < lacing_end:
+            return None
+        size_bytes = lacing_end + sum(self._pending[_HEAD_BYTES:lacing_end])
+        return size_bytes if len(self._pending) >= size_bytes else None
+
+    def _drop(self, size_bytes: int) -> None:
+        if size_bytes:
+            self._garbage.skip(size_bytes)
+            del self._pending[:size_bytes]
+
+    def _take(self, page: bytes) -> Iterator[DemuxedItem]:
+        flags, serial = page[5], int.from_bytes(page[14:18], "little")
+        if flags & _FIRST:
+            start = _stream_start(page[_HEAD_BYTES + page[26] :])
+            if start is not None:
+                self._serial, self._partial = serial, b""
+                self._header_packets_left = 2  # the one on this page, and the comments
+                yield start
+        if serial != self._serial:
+            self._garbage.skip(len(page))
+            return
+        self._garbage.reset()
+        if not flags & _CONTINUED:
+            self._partial = b""  # the rest of it was lost
+        yield from self._packets(page)
+
+    def _packets(self, page: bytes) -> Iterator[bytes]:
+        position = _HEAD_BYTES + page[26]
+        for lacing in page[_HEAD_BYTES : _HEAD_BYTES + page[26]]:
+            self._partial += page[position : position + lacing]
+            position += lacing
+            if len(self._partial) > MAX_PACKET_BYTES:
+                raise undecodable("ogg", f"a packet is longer than {MAX_PACKET_BYTES} bytes")
+            if lacing == _LACED_FULL:
+                continue
+            packet, self._partial = self._partial, b""
+            if self._header_packets_left:
+                self._header_packets_left -= 1
+            elif packet:
+                yield packet
+
+
+def opus_start(head: bytes) -> StreamStart | None:
+    """Understand an ``OpusHead`` (RFC 7845, section 5.1); None if it is none, or of a version to come."""
+    if len(head) < 19 or head[:8] != b"OpusHead" or head[8] & 0xF0:
+        return None
+    channels = head[9]
+    if not 1 <= channels <= 8:
+        raise undecodable("opus", f"its header names {channels} channels; allowed: 1 to 8")
+    return StreamStart("libopus", OPUS_RATE_HZ, channels, head)
+
+
+def _stream_start(packet: bytes) -> StreamStart | None:
+    """Understand the first packet of a stream; None: it is no audio."""
+    if packet.startswith(b"Speex   ") and len(packet) >= 80:
+        rate_hz, _, _, channels = struct.unpack_from("<4i", packet, 36)
+        if channels not in (1, 2):
+            raise undecodable("speex", f"its header names {channels} channels; allowed: 1 or 2")
+        return StreamStart("speex", rate_hz, channels, packet[:80])
+    for magic, name in _OTHER_CODECS.items():
+        if packet.startswith(magic) and name != "Theora":
+            raise unsupported("ogg", f"it carries {name}; supported: Opus and Speex")
+    return opus_start(packet)

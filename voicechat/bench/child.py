@@ -1,0 +1,46 @@
+"""The server under test, in a process of its own: ``python -m voicechat.bench.child CONFIG DATA_DIR [--core N]``.
+
+It is the server that ``voicechat serve`` runs, but no variable of the user's environment reaches it, and its last
+line says what its garbage collector did once it was ready, and how late the scripted services were.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import orjson
+
+from voicechat.bench.collector import watching_collector
+from voicechat.bench.lateness import LATENESS
+from voicechat.config import load_config
+from voicechat.server.serve import run
+
+READY = "ready"
+"""How the line with the address begins."""
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description="the server that a bench measures")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("data_dir")
+    parser.add_argument("--core", type=int, help="run on this core alone")
+    options = parser.parse_args()
+    if options.core is not None:
+        os.sched_setaffinity(0, {options.core})
+    config = load_config(options.config, {"VOICECHAT_DATA_DIR": options.data_dir})
+    with watching_collector() as pauses:
+
+        def announce(line: str) -> None:
+            if line.startswith(READY):
+                pauses.forget()  # the start's collections stop nobody
+            # Flushed: the bench waits for the line with the address.
+            print(line, flush=True)  # noqa: T201 - a line of the protocol with the bench
+
+        run(config, announce)
+        account = {"pauses": pauses.pauses, "longest_us": pauses.longest_us, "script_late_ms": LATENESS.mean_ms}
+    print(orjson.dumps(account).decode(), flush=True)  # noqa: T201 - as above
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""How often, and for how long, Python's garbage collector stops a process."""
+
+import gc
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class CollectorPauses:
+    """Adds pauses up while it is one of ``gc.callbacks``.
+
+    The clock is the system's: uvloop's own counts whole milliseconds and stands still while a callback runs.
+    """
+
+    pauses: int = 0
+    longest_us: int = 0
+    _begun_ns: int = 0
+
+    def __call__(self, phase: str, _info: Mapping[str, Any]) -> None:
+        """Take note of the start or the end of a collection."""
+        now_ns = time.perf_counter_ns()
+        if phase == "start":
+            self._begun_ns = now_ns
+            return
+        self.pauses += 1
+        self.longest_us = max(self.longest_us, (now_ns - self._begun_ns) // 1000)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.pauses = self.longest_us = 0
+
+
+@contextmanager
+def watching_collector() -> Iterator[CollectorPauses]:
+    """Watch this process's collector while the context lasts."""
+    pauses = CollectorPauses()
+    gc.callbacks.append(pauses)
+    try:
+        yield pauses
+    finally:
+        gc.callbacks.remove(pauses)

@@ -1,0 +1,167 @@
+"""The bench's own server as a child process: started, watched, ended."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from voicechat.bench.child import READY
+from voicechat.errors import VoiceChatError
+
+START_S = 60.0
+STOP_S = 15.0
+"""Longer than a server takes that drains nothing; then it is killed."""
+EXIT_S = 2.0
+"""For a server that has said its last words."""
+
+SCRIPTED = """
+[server]
+port = 0
+max_sessions = 10000
+drain_s = 0.0
+[asr.default]
+provider = "voicechat.bench.services:open_recognizer"
+[llm.default]
+provider = "voicechat.bench.services:open_chat_model"
+[tts.default]
+provider = "voicechat.bench.services:open_synthesizer"
+"""
+EMBEDDED = """
+[server]
+port = 0
+drain_s = 0.0
+"""
+
+_ADDRESS = re.compile(r"(https?://\S+)/#key=(\S+)")
+
+
+class BenchError(VoiceChatError):
+    """The bench cannot be carried out: its server does not start or does not stop."""
+
+
+@dataclass(slots=True)
+class BenchServer:
+    """A server that takes sessions. What its last line tells is known when it has ended."""
+
+    url: str
+    key: str
+    pid: int
+    collector_pauses: int | None = None
+    longest_pause_ms: float | None = None
+    script_late_ms: float | None = None
+    """See ``ScriptLateness.mean_ms``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Which core the server and the clients have to themselves; None: wherever the system puts them."""
+
+    server: int | None = None
+    client: int | None = None
+
+    def __str__(self) -> str:
+        """Say it for a report."""
+        if self.server is None:
+            return "server and clients on any core"
+        return f"server on core {self.server}, clients on core {self.client}"
+
+
+def separate_cores() -> Cores:
+    """A core each, where the machine has two and the system lets us choose."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return Cores(allowed[0], allowed[1]) if len(allowed) > 1 else Cores()
+
+
+@contextmanager
+def running_on(core: int | None) -> Iterator[None]:
+    """Keep this process on one core while the context lasts."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@asynccontextmanager
+async def bench_server(config: str, core: int | None) -> AsyncIterator[BenchServer]:
+    """Run a server of this configuration while the context lasts. Its warnings go to stderr.
+
+    Raises BenchError when it is not ready within ``START_S`` or does not end within ``STOP_S``.
+    """
+    with tempfile.TemporaryDirectory(prefix="voicechat-bench-") as name:
+        directory = Path(name)
+        (directory / "bench.toml").write_text(config)
+        command = [
+            sys.executable,
+            "-m",
+            "voicechat.bench.child",
+            str(directory / "bench.toml"),
+            str(directory / "data"),
+        ]
+        command += [] if core is None else [f"--core={core}"]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        try:
+            server = await _ready(process.stdout, process.pid)
+            yield server
+            process.send_signal(signal.SIGTERM)
+            await _last_words(process.stdout, server)
+        finally:
+            await _end(process)
+
+
+async def _ready(lines: asyncio.StreamReader, pid: int) -> BenchServer:
+    try:
+        async with asyncio.timeout(START_S):
+            async for line in lines:
+                address = _ADDRESS.search(line.decode())
+                if line.startswith(READY.encode()) and address is not None:
+                    return BenchServer(address[1], address[2], pid)
+    except TimeoutError:
+        raise BenchError(f"the server was not ready within {START_S:g} s") from None
+    raise BenchError("the server ended before it was ready; its own words are above")
+
+
+async def _last_words(lines: asyncio.StreamReader, server: BenchServer) -> None:
+    """Read the server's own account, its last line."""
+    last = b""
+    try:
+        async with asyncio.timeout(STOP_S):
+            async for line in lines:
+                last = line
+    except TimeoutError:
+        raise BenchError(f"the server did not end within {STOP_S:g} s") from None
+    if not last.startswith(b"{"):
+        raise BenchError("the server did not end in order; its own words are above")
+    account = orjson.loads(last)
+    server.collector_pauses = account["pauses"]
+    server.longest_pause_ms = account["longest_us"] / 1000
+    server.script_late_ms = account["script_late_ms"]
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Whatever happened, leave no process behind.
+
+    One that is about to exit is not signalled: Popen would take its exit status away from the event loop.
+    """
+    for stop in (None, process.terminate, process.kill):
+        if stop is not None:
+            stop()
+        try:
+            async with asyncio.timeout(EXIT_S if stop is None else STOP_S):
+                await process.wait()
+            return
+        except TimeoutError:
+            continue

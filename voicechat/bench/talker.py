@@ -1,0 +1,157 @@
+"""One user of a bench: speaks in real time, listens, and interrupts every second answer in the middle of its audio."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from voicechat.bench.script import DELAYS, FRAME, FRAME_MS, REPLY_AUDIO_MS, SPEECH_MS
+from voicechat.client import (
+    Canceled,
+    Conversation,
+    Error,
+    Pong,
+    ReplyAudio,
+    ReplyFinished,
+    ReplyText,
+    ServerMessage,
+    TurnCompleted,
+)
+from voicechat.errors import VoiceChatError
+
+TURN_S = 15.0
+"""A turn that is not over by then is lost."""
+LATE_MS = 200
+"""Overhead from which a listener notices that the engine is slow."""
+INTERRUPT_AT_FRAME = 5
+"""The reply's frame that makes the user interrupt: about half a second of its audio."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What all users of a bench saw."""
+
+    overheads_ms: list[float] = field(default_factory=list)
+    """From ``complete`` to the first audio, without the scripted delays."""
+    interruptions_ms: list[float] = field(default_factory=list)
+    """From ``cancel`` to ``canceled``."""
+    lost: int = 0
+    stale: int = 0
+    """Messages of an interrupted reply that came after ``canceled``."""
+
+    @property
+    def turns(self) -> int:
+        """Turns that were answered."""
+        return len(self.overheads_ms)
+
+    @property
+    def late(self) -> int:
+        """Turns that were answered too late."""
+        return sum(overhead_ms > LATE_MS for overhead_ms in self.overheads_ms)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What has happened since ``complete``."""
+
+    begun_s: float
+    interrupt: bool
+    first_audio_s: float | None = None
+    frames: int = 0
+    reply_id: str = ""
+    cancel_s: float | None = None
+    canceled: bool = False
+    completed: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the turn has ended and every request of it has been answered."""
+        return self.completed and (self.cancel_s is None or self.canceled)
+
+
+class Talker:
+    """One user on one conversation; ``tally`` is shared by all."""
+
+    def __init__(self, conversation: Conversation, tally: Tally, *, interrupts_first: bool = False) -> None:
+        """``interrupts_first``: whether it is the first, third... answer that is interrupted, or the second, fourth."""
+        self._conversation = conversation
+        self._tally = tally
+        self._interrupts = interrupts_first
+        self._canceled_ids: set[str] = set()
+        self._loop = asyncio.get_running_loop()
+
+    async def talk_until(self, end_s: float) -> None:
+        """Have turn after turn; the last one begins before ``end_s`` (loop time).
+
+        A turn that fails or takes longer than ``TURN_S`` is counted as lost, and ends the talk.
+        """
+        try:
+            while self._loop.time() < end_s:
+                await self._speak()
+                async with asyncio.timeout(TURN_S):
+                    turn = await self._hear(interrupt=self._interrupts)
+                await self._listen_on(turn, end_s)
+                self._interrupts = not self._interrupts
+            async with asyncio.timeout(TURN_S):
+                await self._see_what_is_left()
+        except (VoiceChatError, TimeoutError):
+            self._tally.lost += 1
+
+    async def _speak(self) -> None:
+        begun_s = self._loop.time()
+        for sent_ms in range(0, SPEECH_MS, FRAME_MS):
+            await self._conversation.send_audio(FRAME)
+            due_s = begun_s + (sent_ms + FRAME_MS) / 1000
+            await asyncio.sleep(due_s - self._loop.time())
+
+    async def _hear(self, *, interrupt: bool) -> _Turn:
+        turn = _Turn(self._loop.time(), interrupt)
+        await self._conversation.complete()
+        while not turn.over:
+            await self._take(await self._conversation.receive(), turn)
+        if turn.first_audio_s is None:
+            self._tally.lost += 1
+        else:
+            took_ms = (turn.first_audio_s - turn.begun_s) * 1000
+            self._tally.overheads_ms.append(took_ms - DELAYS.first_audio_ms)
+        return turn
+
+    async def _take(self, message: ServerMessage, turn: _Turn) -> None:
+        self._count_stale(message)
+        match message:
+            case ReplyAudio(reply_id=reply_id):
+                await self._take_audio(reply_id, turn)
+            case Canceled():
+                assert turn.cancel_s is not None
+                turn.canceled = True
+                self._canceled_ids.add(turn.reply_id)
+                self._tally.interruptions_ms.append((self._loop.time() - turn.cancel_s) * 1000)
+            case TurnCompleted():
+                turn.completed = True
+            case Error():
+                self._tally.lost += 1
+            case _:
+                pass  # Text, recognition results and answers: nothing of them is measured.
+
+    async def _take_audio(self, reply_id: str, turn: _Turn) -> None:
+        if turn.first_audio_s is None:
+            turn.first_audio_s = self._loop.time()
+        turn.frames += 1
+        if turn.interrupt and turn.frames == INTERRUPT_AT_FRAME:
+            turn.reply_id = reply_id
+            turn.cancel_s = self._loop.time()
+            await self._conversation.cancel()
+
+    def _count_stale(self, message: ServerMessage) -> None:
+        if isinstance(message, ReplyAudio | ReplyText | ReplyFinished) and message.reply_id in self._canceled_ids:
+            self._tally.stale += 1
+
+    async def _listen_on(self, turn: _Turn, end_s: float) -> None:
+        """Hear the answer to its end, as it was heard from its first frame on; an interrupted one is over."""
+        if turn.first_audio_s is not None and not turn.canceled:
+            heard_s = turn.first_audio_s + REPLY_AUDIO_MS / 1000
+            await asyncio.sleep(min(heard_s, end_s) - self._loop.time())
+
+    async def _see_what_is_left(self) -> None:
+        """Read everything that was under way: what an interrupted last turn may have left behind."""
+        await self._conversation.ping()
+        while not isinstance(message := await self._conversation.receive(), Pong):
+            self._count_stale(message)

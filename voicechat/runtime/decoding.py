@@ -1,0 +1,63 @@
+"""The fork server that decodes, and what its processes answer; see `voicechat.runtime.decoding_child`."""
+
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from voicechat.audio.formats import InputContainer
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.processes.errors import WorkerError, WorkerLostError
+from voicechat.processes.forked import ForkedStream, ForkServer
+from voicechat.processes.frames import Frame, FrameKind
+
+
+def open_decoding() -> ForkServer:
+    """Make the server; nothing runs before it is started or used. It needs a system that can fork: no Windows."""
+    return ForkServer([sys.executable, "-m", "voicechat.runtime.decoding_child"])
+
+
+async def decode_stream(server: ForkServer, container: InputContainer) -> ForkedStream:
+    """Start a process for one client's audio. Raises `WorkerError`."""
+    return await server.fork(f"stream {container.value}".encode())
+
+
+async def decode_file(server: ForkServer, path: Path) -> AsyncGenerator[tuple[bytes, ...], None]:
+    """Decode a recording of any known format: a few seconds at a time, s16le 16 kHz of each channel.
+
+    Only a piece is kept in memory at a time. Raises ``RemoteProtocolError`` for a file that cannot be used
+    (``UNDECODABLE_AUDIO``, ``TOO_LARGE``; ``NOT_FOUND`` when it cannot be read). Closing the generator ends the
+    process.
+    """
+    try:
+        stream = await server.fork(_file_job(path))
+    except WorkerError as error:
+        raise RemoteProtocolError(Status.INTERNAL, "recordings cannot be decoded now") from error
+    try:
+        while True:
+            stream.send(b"more")
+            answer = await stream.receive()
+            check(answer)
+            if answer.kind is FrameKind.CONSUMED:
+                return
+            channels, planes = answer.payload[0], memoryview(answer.payload)[1:]
+            size_bytes = len(planes) // channels
+            yield tuple(bytes(planes[at : at + size_bytes]) for at in range(0, len(planes), size_bytes))
+            check(await stream.receive())
+    except WorkerError as error:
+        raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, "file: its decoder failed") from error
+    finally:
+        stream.close()
+
+
+def _file_job(path: Path) -> bytes:
+    return f"file {path.absolute()}".encode()
+
+
+def check(answer: Frame) -> None:
+    """Raise what the process refused with, as the ``RemoteProtocolError`` that it was; `WorkerLostError` without."""
+    if answer.kind is not FrameKind.FAILED:
+        return
+    if not answer.payload:
+        raise WorkerLostError("the process of the job failed")
+    status, _, message = answer.payload.decode().partition(" ")
+    raise RemoteProtocolError(Status(int(status)), message)

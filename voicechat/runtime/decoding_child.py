@@ -1,0 +1,83 @@
+"""The processes that decode compressed audio: ``python -m voicechat.runtime.decoding_child`` is their fork server.
+
+A job's options say what it decodes: ``stream <format>``, whose payloads are the client's bytes, or ``file <path>``,
+whose payloads only ask for more. An answer of the first is s16le mono 16 kHz; of the second it is one byte, the number
+of channels, and then channel after channel.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from voicechat.audio.compressed import CompressedDecoder
+from voicechat.audio.files import FileDecoder
+from voicechat.audio.formats import InputContainer
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.processes.fork_server import ForkedJob, JobLimits, JobRefusalError, serve
+
+
+class StreamJob:
+    """One client's audio."""
+
+    def __init__(self, container: InputContainer) -> None:
+        self._decoder = CompressedDecoder(container)
+
+    def feed(self, payload: bytes) -> Iterator[bytes]:
+        """Decode the next bytes."""
+        return _refusing(self._decoder.decode(payload))
+
+    def finish(self) -> Iterator[bytes]:
+        """Give what is held back."""
+        return _refusing(self._decoder.finish())
+
+
+class FileJob:
+    """One uploaded file; it is opened with the first request, within that one's limits."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._decoder: FileDecoder | None = None
+
+    def feed(self, payload: bytes) -> Iterator[bytes]:
+        """Give the next few seconds; nothing at the end."""
+        return _refusing(self._read())
+
+    def finish(self) -> Iterator[bytes]:
+        """Close the file."""
+        if self._decoder is not None:
+            self._decoder.close()
+        return iter(())
+
+    def _read(self) -> Iterator[bytes]:
+        if self._decoder is None:
+            self._decoder = FileDecoder(self._path)
+        channels = self._decoder.read()
+        if channels:
+            yield bytes([len(channels)]) + b"".join(channels)
+
+
+def open_job(options: bytes) -> ForkedJob:
+    """Make the job that the options name."""
+    kind, _, what = options.decode().partition(" ")
+    return FileJob(Path(what)) if kind == "file" else StreamJob(InputContainer(what))
+
+
+def _refusing(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except RemoteProtocolError as error:
+        raise JobRefusalError(f"{error.status.value} {error.message}") from error
+    except OSError as error:
+        raise JobRefusalError(f"{Status.NOT_FOUND.value} file: it cannot be read: {error.strerror}") from error
+
+
+def main() -> None:
+    """Serve until the parent leaves."""
+    # A job's first packet must not pay for what loads late, and forked processes share what is loaded here.
+    for container in InputContainer:
+        if container.compressed:
+            StreamJob(container)
+    serve(open_job, JobLimits())
+
+
+if __name__ == "__main__":
+    main()

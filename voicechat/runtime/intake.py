@@ -1,0 +1,240 @@
+"""Where a session's incoming audio is decoded: samples in place, compressed audio in a process of its own.
+
+Either way frames are decoded in the order they came, and what becomes of each is told to the sink it was meant for.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from voicechat.audio.decode import DECODED_RATE_HZ, Decoder
+from voicechat.audio.formats import InputContainer
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.processes.errors import WorkerError
+from voicechat.processes.forked import ForkedStream, ForkServer
+from voicechat.processes.frames import Frame, FrameKind
+from voicechat.runtime.decoding import check, decode_stream
+from voicechat.runtime.tasks import SessionTasks
+
+PIECE_BYTES = 4 * 1024
+"""What a decoding process is given at once; its CPU time is limited for each."""
+WINDOW_BYTES = 256 * 1024
+"""Compressed audio that waits to be decoded: past it the socket is not read."""
+MAX_AHEAD_MS = 900_000
+"""How far compressed audio may run ahead of real time: a whole turn of it, sent at once."""
+SPARE_AHEAD_MS = 30_000
+SPARSEST_BYTES_PER_S = 300
+"""What runs ahead by more than ``SPARE_AHEAD_MS`` must have as many bytes as speech has in any codec (Speex at 2.15
+kbit/s has 270): silence may take next to nothing, but nobody sends silence faster than it passes."""
+_BYTES_PER_MS = DECODED_RATE_HZ * 2 // 1000
+
+
+class Sink(Protocol):
+    """Whom decoded audio is meant for."""
+
+    def take(self, pcm: bytes) -> None:
+        """Take s16le mono 16 kHz."""
+
+    def end(self) -> None:
+        """Take note that everything up to ``finish`` has been given."""
+
+    def fail(self, error: RemoteProtocolError) -> None:
+        """Take note that the audio cannot be decoded. What follows of it is dropped or decoded anew."""
+
+
+class Intake(Protocol):
+    """One session's audio on its way to the recognisers."""
+
+    def feed(self, payload: bytes, sink: Sink) -> None:
+        """Decode the client's next frame for ``sink``. Never waits."""
+
+    def finish(self, sink: Sink) -> None:
+        """Give ``sink`` what is held back, then its end."""
+
+    async def room(self) -> None:
+        """Wait until little enough waits to be decoded."""
+
+
+class InPlaceIntake:
+    """Decodes at once, on the event loop: for samples, which take microseconds."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def feed(self, payload: bytes, sink: Sink) -> None:
+        """See ``Intake.feed``."""
+        try:
+            sink.take(self._decoder.decode(payload))
+        except RemoteProtocolError as error:
+            sink.fail(error)
+
+    def finish(self, sink: Sink) -> None:
+        """See ``Intake.finish``."""
+        sink.take(self._decoder.finish())
+        sink.end()
+
+    async def room(self) -> None:
+        """See ``Intake.room``: nothing ever waits."""
+
+
+class RefusingIntake:
+    """Decodes nothing: where there are no processes for compressed audio."""
+
+    def __init__(self, name: str) -> None:
+        self._error = RemoteProtocolError(Status.UNSUPPORTED_FORMAT, f"{name}: this server decodes no compressed audio")
+
+    def feed(self, payload: bytes, sink: Sink) -> None:
+        """See ``Intake.feed``."""
+        sink.fail(self._error)
+
+    def finish(self, sink: Sink) -> None:
+        """See ``Intake.finish``."""
+        sink.end()
+
+    async def room(self) -> None:
+        """See ``Intake.room``: nothing ever waits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """What the process is to do next; an empty ``payload``: give what is held back."""
+
+    payload: bytes
+    sink: Sink
+
+
+class ProcessIntake:
+    """Decodes in a forked process. If that dies, whoever's audio it was decoding fails, and another takes over."""
+
+    def __init__(
+        self,
+        server: ForkServer,
+        container: InputContainer,
+        *,
+        tasks: SessionTasks,
+        ready: Callable[[], Awaitable[object]],
+    ) -> None:
+        """``tasks`` owns the task that works; ``ready`` is awaited before each piece of audio is taken out."""
+        self._server = server
+        self._container = container
+        self._ready = ready
+        self._steps: deque[_Step] = deque()
+        self._waiting_bytes = 0
+        self._stream: ForkedStream | None = None
+        self._wanted = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._loop = asyncio.get_running_loop()
+        self._began_s = self._loop.time()
+        self._taken_bytes = 0
+        self._decoded_bytes = 0
+        _ = tasks.spawn(self._run(), "decoding")
+
+    def feed(self, payload: bytes, sink: Sink) -> None:
+        """See ``Intake.feed``."""
+        # A packet on its own must stay whole; anything else may be cut anywhere.
+        piece_bytes = max(len(payload), 1) if self._container is InputContainer.OPUS_RAW else PIECE_BYTES
+        for start in range(0, len(payload), piece_bytes):
+            self._add(_Step(payload[start : start + piece_bytes], sink))
+
+    def finish(self, sink: Sink) -> None:
+        """See ``Intake.finish``."""
+        self._add(_Step(b"", sink))
+
+    async def room(self) -> None:
+        """See ``Intake.room``."""
+        await self._room.wait()
+
+    def _add(self, step: _Step) -> None:
+        self._steps.append(step)
+        self._count(len(step.payload))
+        self._wanted.set()
+        if self._stream is not None:
+            self._send(self._stream, step)
+
+    def _count(self, change_bytes: int) -> None:
+        self._waiting_bytes += change_bytes
+        if self._waiting_bytes < WINDOW_BYTES:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    @staticmethod
+    def _send(stream: ForkedStream, step: _Step) -> None:
+        if step.payload:
+            stream.send(step.payload)
+        else:
+            stream.finish()
+
+    async def _run(self) -> None:
+        """Have the steps done, one after the other, for as long as the session lives."""
+        try:
+            while True:
+                try:
+                    await self._work()
+                except RemoteProtocolError as error:
+                    self._give_up(error)
+                except WorkerError:
+                    name = self._container.value
+                    self._give_up(RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: its decoder failed"))
+        finally:
+            self._close()
+
+    async def _work(self) -> None:
+        """Work with one process until it is lost, which raises."""
+        await self._wanted.wait()
+        self._stream = await decode_stream(self._server, self._container)
+        for step in self._steps:
+            self._send(self._stream, step)
+        while True:
+            if not self._steps:
+                self._wanted.clear()
+                await self._wanted.wait()
+            await self._ready()
+            self._receive(await self._stream.receive())
+
+    def _receive(self, frame: Frame) -> None:
+        step = self._steps[0]
+        match frame.kind:
+            case FrameKind.MESSAGE:
+                self._check_pace(len(frame.payload), len(step.payload))
+                step.sink.take(frame.payload)
+            case FrameKind.CONSUMED | FrameKind.ENDED:
+                self._steps.popleft()
+                self._taken_bytes += len(step.payload)
+                self._count(-len(step.payload))
+                if not step.payload:
+                    step.sink.end()
+            case _:
+                check(frame)
+
+    def _check_pace(self, decoded_bytes: int, under_way_bytes: int) -> None:
+        self._decoded_bytes += decoded_bytes
+        taken_bytes = self._taken_bytes + under_way_bytes
+        real_ms = (self._loop.time() - self._began_s) * 1000
+        ahead_ms = self._decoded_bytes / _BYTES_PER_MS - real_ms
+        if ahead_ms > min(MAX_AHEAD_MS, SPARE_AHEAD_MS + taken_bytes * 1000 / SPARSEST_BYTES_PER_S):
+            raise RemoteProtocolError(
+                Status.TOO_LARGE,
+                f"{self._container.value}: {taken_bytes} bytes run {ahead_ms / 1000:.0f} s ahead of real time",
+            )
+
+    def _give_up(self, error: RemoteProtocolError) -> None:
+        """Fail whoever's step it was, drop what else was meant for the same, and let the rest begin anew."""
+        self._close()
+        if not self._steps:
+            return
+        sink = self._steps[0].sink
+        kept = [step for step in self._steps if step.sink is not sink]
+        self._steps.clear()
+        self._steps.extend(kept)
+        self._waiting_bytes = 0
+        self._count(sum(len(step.payload) for step in kept))
+        sink.fail(error)
+
+    def _close(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()

@@ -1,0 +1,46 @@
+"""Speech as fast and as high as the client wishes: by the synthesiser where it can, else changed afterwards."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+from voicechat.audio.prosody import ProsodyFilter
+from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceOptions
+from voicechat.runtime.edge import closing
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.session.vocabulary import VoiceSettings
+
+
+class ShapedSpeech:
+    """A synthesiser together with one reply's voice settings."""
+
+    def __init__(self, synthesizer: SpeechSynthesizer, voice: VoiceSettings, threads: EncodingThreads) -> None:
+        """``threads`` change speech that the synthesiser cannot change."""
+        self._synthesizer = synthesizer
+        self._threads = threads
+        self._voice = voice
+        wished = (voice.speech_rate, voice.pitch_rate) != (1, 1)
+        self._asks = wished and getattr(synthesizer, "shapes_prosody", False) is True
+        self._filters = wished and not self._asks
+
+    def of(self, text: str) -> AsyncIterator[AudioChunk]:
+        """Speak one sentence; as ``SpeechSynthesizer.synthesize``."""
+        voice = VoiceOptions(
+            voice=self._voice.voice,
+            model=self._voice.model,
+            speech_rate=self._voice.speech_rate if self._asks else 1.0,
+            pitch_rate=self._voice.pitch_rate if self._asks else 1.0,
+        )
+        chunks = self._synthesizer.synthesize(text, voice)
+        return self._filtered(chunks) if self._filters else chunks
+
+    async def _filtered(self, chunks: AsyncIterator[AudioChunk]) -> AsyncIterator[AudioChunk]:
+        shaping: ProsodyFilter | None = None
+        rate_hz = 0
+        async with closing(chunks):
+            async for chunk in chunks:
+                if shaping is None:
+                    rate_hz = chunk.rate_hz
+                    shaping = ProsodyFilter(rate_hz, self._voice.speech_rate, self._voice.pitch_rate)
+                yield AudioChunk(await self._threads.run(partial(shaping.push, chunk.pcm)), rate_hz)
+            if shaping is not None:
+                yield AudioChunk(await self._threads.run(shaping.finish), rate_hz)

@@ -1,0 +1,87 @@
+"""Slows down whoever tries one wrong key after the other. Right keys are never slowed, whoever sends them."""
+
+import asyncio
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from voicechat.store.quotas import QuotaExceededError
+
+MAX_ADDRESSES = 4096
+"""Remembered; past it the one that failed longest ago is forgotten."""
+FREE_FAILURES = 5
+"""A person who mistypes a key is not made to wait."""
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 5.0
+FORGET_S = 300.0
+"""So long after its last failure an address is as new."""
+MAX_WAITING = 8
+"""Refusals that one address may have waiting at once: each holds a connection."""
+_V6_NETWORK_BITS = 64
+"""Whoever has one IPv6 address has a network of this size (RFC 6177)."""
+
+
+@dataclass(slots=True)
+class _Record:
+    failures: int = 0
+    last_s: float = 0.0
+    waiting: int = 0
+
+
+class FailedAttempts:
+    """Failed attempts by remote address. Behind a proxy all clients share one address, and only wrong keys suffer."""
+
+    def __init__(self, now_s: Callable[[], float] | None = None) -> None:
+        """``now_s`` is the running event loop's clock unless given."""
+        self._now_s = now_s or (lambda: asyncio.get_running_loop().time())
+        self._records: OrderedDict[str, _Record] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many addresses are remembered."""
+        return len(self._records)
+
+    async def punish(self, address: str | None) -> None:
+        """Count a failure of ``address``, and return when it may be told so.
+
+        Raises ``QuotaExceededError`` at once when too many of its refusals wait already. Cancelling stops waiting.
+        """
+        record = self._record(_network(address or ""))
+        delay_s = self._delay_s(record)
+        if not delay_s:
+            return
+        if record.waiting >= MAX_WAITING:
+            raise QuotaExceededError("too many wrong keys from this address", int(LONGEST_DELAY_S))
+        record.waiting += 1
+        try:
+            await asyncio.sleep(delay_s)
+        finally:
+            record.waiting -= 1
+
+    def _record(self, network: str) -> _Record:
+        record = self._records.setdefault(network, _Record())
+        self._records.move_to_end(network)
+        if len(self._records) > MAX_ADDRESSES:
+            self._records.popitem(last=False)
+        now_s = self._now_s()
+        if now_s - record.last_s > FORGET_S:
+            record.failures = 0
+        record.failures += 1
+        record.last_s = now_s
+        return record
+
+    @staticmethod
+    def _delay_s(record: _Record) -> float:
+        excess = record.failures - FREE_FAILURES
+        # The exponent is bounded before it is used: the count is whatever an attacker makes it.
+        return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(excess - 1, 16)) if excess > 0 else 0.0
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, _V6_NETWORK_BITS), strict=False))

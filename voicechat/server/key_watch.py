@@ -1,0 +1,43 @@
+"""Ends the open sessions of keys that were revoked, have expired, or have had their audio of the day."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from voicechat.errors import Status
+from voicechat.runtime.tasks import SessionTasks
+from voicechat.server.auth import Authoriser
+from voicechat.server.sockets import SocketHub
+from voicechat.session.events import AccessEnded
+
+WATCH_S = 1.0
+"""So long at most an open session outlives its key. New requests are judged when they come."""
+_CLOSE_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def watching_keys(authorise: Authoriser, hub: SocketHub) -> AsyncIterator[None]:
+    """Watch while the context lasts."""
+    tasks = SessionTasks(on_fault=lambda: _log.error("open sessions now outlive their keys: restart the server"))
+    _ = tasks.spawn(_watch(authorise, hub), "key-watch")
+    try:
+        yield
+    finally:
+        await tasks.close(_CLOSE_S)
+
+
+async def _watch(authorise: Authoriser, hub: SocketHub) -> None:
+    while True:
+        await asyncio.sleep(WATCH_S)
+        in_use = hub.keys_in_use()
+        if not in_use:
+            continue
+        invalid = await authorise.invalid_of(in_use)
+        if invalid:
+            _log.info("ending the sessions of %d keys that are no longer valid", len(invalid))
+        hub.end_sessions_of(invalid, AccessEnded(Status.NOT_AUTHORISED, "token: the key is no longer valid"))
+        used_up = authorise.accounts.used_up() - invalid
+        hub.end_sessions_of(used_up, AccessEnded(Status.QUOTA, "the key's audio of this day is used up"))

@@ -1,0 +1,78 @@
+"""Counts the audio of a key as it passes: what a recogniser takes, and what a synthesiser gives."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from voicechat.providers.interfaces import (
+    PCM_RATE_HZ,
+    AudioChunk,
+    RecognitionOptions,
+    SpeechRecognizer,
+    SpeechSynthesizer,
+    VoiceOptions,
+)
+from voicechat.runtime.conversation import Cast
+from voicechat.runtime.edge import closing
+from voicechat.session.vocabulary import Transcript
+from voicechat.store.quotas import Account
+
+
+def metered(cast: Cast, account: Account) -> Cast:
+    """Let ``account`` pay for what the cast hears and says."""
+    return replace(
+        cast,
+        recognizer=MeteredRecognizer(cast.recognizer, account),
+        synthesizer=MeteredSynthesizer(cast.synthesizer, account),
+    )
+
+
+class MeteredRecognizer:
+    """A `SpeechRecognizer` that does as another one does."""
+
+    def __init__(self, recognizer: SpeechRecognizer, account: Account) -> None:
+        self._recognizer = recognizer
+        self._account = account
+
+    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        """See `SpeechRecognizer`."""
+        return self._recognizer.recognize(self._counted(audio), options)
+
+    async def _counted(self, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        heard_bytes, counted_ms = 0, 0
+        async for pcm in audio:
+            heard_bytes += len(pcm)
+            heard_ms = _length_ms(heard_bytes, PCM_RATE_HZ)
+            self._account.use_audio(heard_ms - counted_ms)
+            counted_ms = heard_ms
+            yield pcm
+
+
+class MeteredSynthesizer:
+    """A `SpeechSynthesizer` that does as another one does."""
+
+    def __init__(self, synthesizer: SpeechSynthesizer, account: Account) -> None:
+        self.shapes_prosody = bool(getattr(synthesizer, "shapes_prosody", False))
+        self._synthesizer = synthesizer
+        self._account = account
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """See `SpeechSynthesizer`."""
+        return self._synthesizer.voices
+
+    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+        """See `SpeechSynthesizer`."""
+        made_bytes, counted_ms = 0, 0
+        chunks = self._synthesizer.synthesize(text, voice)
+        async with closing(chunks):
+            async for chunk in chunks:
+                made_bytes += len(chunk.pcm)
+                made_ms = _length_ms(made_bytes, chunk.rate_hz)
+                self._account.use_audio(made_ms - counted_ms)
+                counted_ms = made_ms
+                yield chunk
+
+
+def _length_ms(size_bytes: int, rate_hz: int) -> int:
+    """Length of s16le mono audio. Counted over a whole stream, so that no rounding adds up."""
+    return size_bytes * 1000 // (2 * rate_hz)

@@ -1,0 +1,89 @@
+"""What all endpoints stand on: the services, who may use them, and how many at once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from aiohttp import web
+
+from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.services import Services
+from voicechat.server.auth import Principal
+from voicechat.server.rest.hangup import ending_when_gone
+from voicechat.session.limits import SessionLimits
+from voicechat.store.access import Endpoint
+from voicechat.wire.json_text import shown
+
+T = TypeVar("T")
+
+
+class Backend:
+    """Shared by the endpoints of one server; counts, admits and drains their requests."""
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        limits: SessionLimits,
+        max_requests: int,
+        authorise: Callable[[web.Request, Endpoint], Awaitable[Principal]],
+    ) -> None:
+        self.services = services
+        self.limits = limits
+        self.threads = EncodingThreads()
+        self._max_requests = max_requests
+        self._authorise = authorise
+        self._requests = 0
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @asynccontextmanager
+    async def admitted(self, request: web.Request, endpoint: Endpoint) -> AsyncIterator[Principal]:
+        """Hold a place for a request to ``endpoint`` while the context lasts; it ends early if the client goes.
+
+        Raises ``AdmissionError``: no valid key, its quota is used up, or no place; ``ClientGoneError``.
+        """
+        with ending_when_gone(request):
+            principal = await self._authorise(request, endpoint)
+            with principal.account.session(uses_audio=endpoint.uses_audio):
+                self._enter()
+                try:
+                    yield principal
+                finally:
+                    self._leave()
+
+    async def drain(self, deadline_s: float) -> None:
+        """Refuse new requests and wait for those in progress, for ``deadline_s`` at most."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return  # The listener cuts the connections that are left, and with them their requests.
+
+    def close(self) -> None:
+        """End the encoding threads, after the last request."""
+        self.threads.close()
+
+    def _enter(self) -> None:
+        if self._draining:
+            raise AdmissionError(Status.AT_CAPACITY, "the server restarts; try again")
+        if self._requests >= self._max_requests:
+            raise AdmissionError(Status.AT_CAPACITY, f"the server holds its {self._max_requests} requests already")
+        self._requests += 1
+        self._empty.clear()
+
+    def _leave(self) -> None:
+        self._requests -= 1
+        if not self._requests:
+            self._empty.set()
+
+
+def pick(field: str, name: str, services: Mapping[str, T]) -> T:
+    """Return the service called ``name``. Raises ``RemoteProtocolError`` (NOT_FOUND) that names ``field``."""
+    if name not in services:
+        raise RemoteProtocolError(Status.NOT_FOUND, f"{field}: there is no service {shown(name)}")
+    return services[name]

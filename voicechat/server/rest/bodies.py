@@ -1,0 +1,50 @@
+"""Request bodies: read within a size and a time, parsed strictly, checked against a model that names the field."""
+
+import asyncio
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.wire.checked import first_failure
+from voicechat.wire.json_text import read_object
+
+READ_S = 30.0
+"""For a whole body: a client that sends slower than that holds a place for nothing."""
+MAX_BODY_BYTES = 256 * 1024
+"""Unless an endpoint says otherwise."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def read_body(request: web.Request, model: type[Model], limit_bytes: int = MAX_BODY_BYTES) -> Model:
+    """Read a JSON object and check it.
+
+    Raises ``RemoteProtocolError``: ``TOO_LARGE``, ``MALFORMED``, or ``INVALID_PARAMETER`` whose message begins with
+    the path of the field; ``TIMEOUT`` when the body does not come within ``READ_S``.
+    """
+    content = await _read(request, limit_bytes)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise RemoteProtocolError(Status.MALFORMED, "the body is not UTF-8") from None
+    try:
+        return model.model_validate(read_object(text))
+    except ValidationError as error:
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, first_failure(error)) from None
+
+
+async def _read(request: web.Request, limit_bytes: int) -> bytes:
+    content = bytearray()
+    try:
+        async with asyncio.timeout(READ_S):
+            async for piece in request.content.iter_any():
+                content += piece
+                if len(content) > limit_bytes:
+                    raise RemoteProtocolError(Status.TOO_LARGE, f"the body is limited to {limit_bytes} bytes")
+    except TimeoutError:
+        raise RemoteProtocolError(Status.TIMEOUT, f"the body did not come within {READ_S:g} s") from None
+    except web.RequestPayloadError:
+        raise RemoteProtocolError(Status.MALFORMED, "the body is not encoded as its headers say") from None
+    return bytes(content)

@@ -1,0 +1,183 @@
+"""Chat completions, in OpenAI's form: whole or streamed, with tools, and the list of models."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import AfterValidator, Field
+
+from voicechat.errors import ProviderError
+from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, ReplyPart, TextDelta
+from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.turn import REPLY_CHARACTERS
+from voicechat.runtime.wall_clock import unix_s
+from voicechat.server.rest.backend import Backend, pick
+from voicechat.server.rest.bodies import read_body
+from voicechat.server.rest.completion import Completion, chunk_text
+from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
+from voicechat.server.rest.event_stream import DONE, answer_with_events
+from voicechat.server.rest.failures import ServiceFailedError, model_failed, openai_error
+from voicechat.server.rest.operation import CHAT_ERRORS, JSON, Body, Operation, Shape
+from voicechat.server.rest.schemas import ChatCompletionAnswer, ChatCompletionChunk, ModelCard, ModelList
+from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import ToolCall
+from voicechat.store.access import Endpoint
+from voicechat.wire.chat_options import ChatCompletion, ChatMessage
+from voicechat.wire.checked import Section, between, only
+from voicechat.wire.json_text import shown
+
+COMPLETION_PATHS = (
+    "/api/open-apis/v1/chat/completions",
+    "/api/open-apis/projects/v1/chat/completions",
+    "/v1/chat/completions",
+)
+MODEL_PATHS = ("/api/open-apis/v1/models", "/v1/models")
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""Room for some images as data URLs."""
+MAX_MESSAGES = 2048
+
+
+def _one_reply(value: object) -> str:
+    return f"{shown(value)} replies are not possible: only one"
+
+
+def _some_messages(messages: list[ChatMessage]) -> list[ChatMessage]:
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        raise ValueError(f"{len(messages)} messages are not between 1 and {MAX_MESSAGES}")
+    return messages
+
+
+class StreamOptions(Section):
+    """Of a streamed reply."""
+
+    include_usage: bool = False
+
+
+class CompletionRequest(ChatCompletion):
+    """The document's table, and what OpenAI's SDKs send besides; other keys are ignored."""
+
+    messages: Annotated[list[ChatMessage], AfterValidator(_some_messages)]
+    model: str
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    n: Annotated[int, only(1, _one_reply)] = 1
+    max_completion_tokens: Annotated[int, between(1, 2**31 - 1)] | None = None
+    seed: int | None = None
+    tool_choice: Annotated[object, Field(description="passed through")] = None
+    parallel_tool_calls: bool | None = None
+
+    def given(self) -> dict[str, object]:
+        """Return what is passed through to the model, as far as the client gave it."""
+        passed = {"max_completion_tokens", "seed", "tool_choice", "parallel_tool_calls"}
+        return super().given() | self.model_dump(include=passed, exclude_unset=True)
+
+
+class Chat:
+    """The endpoints of the chat models."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._started_s = int(unix_s())
+
+    def operations(self) -> list[Operation]:
+        """List the endpoints."""
+        return [
+            Operation(
+                method="POST",
+                paths=COMPLETION_PATHS,
+                tag="chat",
+                summary="Ask a chat model",
+                details="With `stream` the answer is events, a chunk each, and `data: [DONE]` at the end.",
+                handle=self._complete,
+                body=CompletionRequest,
+                answers={200: (Body(JSON, ChatCompletionAnswer), Body(EVENTS, ChatCompletionChunk))},
+                errors=CHAT_ERRORS,
+                shape=Shape.OPENAI,
+            ),
+            Operation(
+                method="GET",
+                paths=MODEL_PATHS,
+                tag="chat",
+                summary="List the chat models",
+                handle=self._models,
+                answers={200: (Body(JSON, ModelList),)},
+                errors=(401, 429, 500, 503),
+                shape=Shape.OPENAI,
+            ),
+        ]
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        async with self._backend.admitted(request, Endpoint.CHAT):
+            asked = await read_body(request, CompletionRequest, MAX_BODY_BYTES)
+            model = pick("model", asked.model, self._backend.services.models)
+            completion = Completion(f"chatcmpl-{secrets.token_hex(12)}", int(unix_s()), asked.model)
+            parts = timed_parts(model, ChatRequest(messages=asked.context(), options=asked.given()), self.limits)
+            if asked.stream:
+                events = _events(parts, completion, include_usage=asked.stream_options.include_usage)
+                write_ms = self.limits.write_ms
+                return await answer_with_events(request, events, write_ms=write_ms, failed=_failure_text)
+            async with closing(parts):
+                async for part in parts:
+                    list(completion.add(part))
+            return web.json_response(text=completion.answer().model_dump_json())
+
+    @property
+    def limits(self) -> SessionLimits:
+        """The waits and bounds of a reply."""
+        return self._backend.limits
+
+    async def _models(self, request: web.Request) -> web.Response:
+        async with self._backend.admitted(request, Endpoint.CHAT):
+            names = sorted(self._backend.services.models)
+            cards = [ModelCard(id=name, created=self._started_s, owned_by="voicechat") for name in names]
+            return web.json_response(text=ModelList(data=cards).model_dump_json())
+
+
+async def timed_parts(model: ChatModel, request: ChatRequest, limits: SessionLimits) -> AsyncGenerator[ReplyPart, None]:
+    """Ask the model, and keep the deadlines of its answer; empty pieces of text are left out.
+
+    A reply past ``REPLY_CHARACTERS`` is ended as one that ran out of tokens. Raises ``ServiceFailedError``. Closing
+    it cancels the model.
+    """
+    loop = asyncio.get_running_loop()
+    parts = model.reply(request)
+    characters = 0
+    deadline_s = loop.time() + limits.first_token_ms / 1000
+    try:
+        async with closing(parts):
+            while (part := await next_item(parts, deadline_s, "the model said nothing in time")) is not None:
+                match part:
+                    case TextDelta(""):
+                        continue  # no sign of life: the deadline stands
+                    case TextDelta():
+                        characters += len(part.text)
+                    case ToolCall():
+                        characters += len(part.arguments)
+                    case ReplyFinished():
+                        pass
+                yield part
+                if characters > REPLY_CHARACTERS:
+                    yield ReplyFinished("length")
+                    return
+                deadline_s = loop.time() + limits.between_tokens_ms / 1000
+    except ProviderError as error:
+        raise model_failed(error) from error
+
+
+async def _events(
+    parts: AsyncGenerator[ReplyPart, None], completion: Completion, *, include_usage: bool
+) -> AsyncGenerator[str, None]:
+    async with closing(parts):
+        async for part in parts:
+            for chunk in completion.add(part):
+                yield chunk_text(chunk)
+    yield chunk_text(completion.last_chunk())
+    if include_usage:
+        yield chunk_text(completion.usage_chunk())
+    yield DONE
+
+
+def _failure_text(failure: ServiceFailedError) -> str:
+    return openai_error(failure.status, failure.message).model_dump_json()

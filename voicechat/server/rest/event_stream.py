@@ -1,0 +1,68 @@
+"""Server-sent events as the original service writes them: ``data:`` and JSON, no space between, then an empty line."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from aiohttp import hdrs, web
+
+from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.hangup import ClientGoneError
+
+CONTENT_TYPE = "text/event-stream"
+DONE = " [DONE]"
+"""OpenAI's last event; the space before it is theirs."""
+
+
+async def answer_with_events(
+    request: web.Request,
+    events: AsyncGenerator[str, None],
+    *,
+    write_ms: int,
+    failed: Callable[[ServiceFailedError], str],
+) -> web.StreamResponse:
+    """Send what ``events`` yields, each as the data of one event.
+
+    A failure before the first event is raised: it can still be an HTTP status. A later one is sent as the last event,
+    written by ``failed``. Raises ``ClientGoneError`` when the client has gone or does not read for ``write_ms``.
+    Whatever happens, ``events`` is closed.
+    """
+    headers = {hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}
+    response = web.StreamResponse(headers=headers)
+    async with aclosing(events):
+        try:
+            async for data in events:
+                await _write(request, response, data, write_ms)
+        except ServiceFailedError as error:
+            if not response.prepared:
+                raise
+            await _write(request, response, failed(error), write_ms)
+    await response.write_eof()
+    return response
+
+
+async def _write(request: web.Request, response: web.StreamResponse, data: str, write_ms: int) -> None:
+    await send_piece(request, response, f"data:{data}\n\n".encode(), write_ms)
+
+
+async def send_piece(request: web.Request, response: web.StreamResponse, piece: bytes, write_ms: int) -> None:
+    """Send the next piece of a body, after the headers if it is the first.
+
+    Raises ``ClientGoneError`` when the client has gone, or has not read for ``write_ms``: it is then cut off.
+    """
+    try:
+        async with asyncio.timeout(write_ms / 1000):
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(piece)
+    except ConnectionError:
+        raise ClientGoneError from None
+    except TimeoutError:
+        cut_off(request)
+        raise ClientGoneError from None
+
+
+def cut_off(request: web.Request) -> None:
+    """Drop the connection, so that a client cannot take what it has for the whole answer."""
+    if request.transport is not None:
+        request.transport.abort()

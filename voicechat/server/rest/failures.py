@@ -1,0 +1,77 @@
+"""How a failure is told: in the contract's form, or on the chat endpoints in OpenAI's, for its SDKs to raise."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from aiohttp import hdrs, web
+
+from voicechat.errors import AdmissionError, ProviderError, RemoteProtocolError, Status, VoiceChatError
+from voicechat.server.answers import error_answer
+from voicechat.server.rest.hangup import ClientGoneError
+from voicechat.server.rest.schemas import OpenAIError, OpenAIErrorBody
+from voicechat.store.quotas import QuotaExceededError
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+CLIENT_GONE = 499
+"""Never sent, but logged: nginx's number for it."""
+
+# The types and codes that OpenAI's own service answers with.
+_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_CODES = {Status.NOT_AUTHORISED: "invalid_api_key", Status.NOT_FOUND: "model_not_found"}
+
+
+class ServiceFailedError(VoiceChatError):
+    """A chat model or synthesiser failed. ``message`` may be shown to the client: it quotes nobody."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def model_failed(error: ProviderError) -> ServiceFailedError:
+    """Say of a chat model's failure what a client may know."""
+    return ServiceFailedError(Status.LLM_FAILED, f"the chat model failed: {error.kind.value}")
+
+
+def openai_error(status: Status, message: str) -> OpenAIError:
+    """Put a failure into OpenAI's form. ``param`` is the field, if the message begins with one."""
+    http_status = status // 100
+    field, colon, _ = message.partition(": ")
+    named = colon and " " not in field and status in (Status.INVALID_PARAMETER, Status.NOT_FOUND)
+    kind = _TYPES.get(http_status, "invalid_request_error" if http_status < 500 else "server_error")
+    code = _CODES.get(status, status.name.lower())
+    return OpenAIError(error=OpenAIErrorBody(message=message, type=kind, param=field if named else None, code=code))
+
+
+def answering_as_openai(handler: Handler) -> Handler:
+    """Turn what ``handler`` raises on purpose into an answer in OpenAI's form."""
+
+    def answer(status: Status, message: str) -> web.Response:
+        return web.json_response(text=openai_error(status, message).model_dump_json(), status=status // 100)
+
+    return _answering(handler, answer)
+
+
+def answering_by_contract(handler: Handler) -> Handler:
+    """Turn what ``handler`` raises on purpose into an answer in the contract's form."""
+    return _answering(handler, error_answer)
+
+
+def _answering(handler: Handler, answer: Callable[[Status, str], web.Response]) -> Handler:
+    @functools.wraps(handler)
+    async def answered(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except QuotaExceededError as error:
+            refusal = answer(error.status, error.message)
+            refusal.headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
+            return refusal
+        except (AdmissionError, RemoteProtocolError, ServiceFailedError) as error:
+            return answer(error.status, error.message)
+        except ClientGoneError:
+            return web.Response(status=CLIENT_GONE)
+
+    return answered

@@ -1,0 +1,119 @@
+"""OpenAI's ``audio/speech`` over the same services, for its SDKs."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+from aiohttp import hdrs, web
+from pydantic import AfterValidator
+
+from voicechat.audio.formats import parse_output_format
+from voicechat.errors import RemoteProtocolError
+from voicechat.server.auth import Principal
+from voicechat.server.rest.backend import Backend, pick
+from voicechat.server.rest.bodies import read_body
+from voicechat.server.rest.event_stream import cut_off, send_piece
+from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.hangup import ClientGoneError
+from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation, Shape
+from voicechat.server.rest.recital import recite
+from voicechat.server.rest.speech import audio_of
+from voicechat.server.rest.voice import known_voice
+from voicechat.session.vocabulary import VoiceSettings
+from voicechat.store.access import Endpoint
+from voicechat.wire.checked import Section, between, one_of, only
+from voicechat.wire.json_text import shown
+
+SPEECH_PATHS = ("/v1/audio/speech", "/api/open-apis/v1/audio/speech")
+MAX_INPUT_CHARACTERS = 4096
+"""OpenAI's own limit."""
+FORMATS = {
+    "mp3": ("MP3_24000HZ_MONO_128KBPS", "audio/mpeg"),
+    "opus": ("OGG_OPUS_24KHZ_MONO_32KBPS", "audio/ogg"),
+    "wav": ("WAV_24000HZ_MONO_16BIT", "audio/wav"),
+    "pcm": ("PCM_24000HZ_MONO_16BIT", "audio/pcm"),
+}
+"""24 kHz is what OpenAI's service gives, and what clients assume of headerless ``pcm``."""
+OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+"""Asked for by clients that were only given another address: the default service speaks."""
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise ValueError("there is nothing to say")
+    if len(text) > MAX_INPUT_CHARACTERS:
+        raise ValueError(f"{len(text)} characters are more than {MAX_INPUT_CHARACTERS}")
+    return text
+
+
+def _audio_only(value: object) -> str:
+    return f"{shown(value)} is not possible here: only audio"
+
+
+class OpenAISpeechRequest(Section):
+    """OpenAI's table; ``instructions`` and other keys are ignored."""
+
+    model: str
+    input: Annotated[str, AfterValidator(_not_empty)]
+    voice: str = ""
+    response_format: Annotated[str, one_of(*FORMATS)] = "mp3"
+    speed: Annotated[float, between(0.5, 2)] = 1
+    stream_format: Annotated[str, only("audio", _audio_only)] = "audio"
+
+
+class OpenAISpeech:
+    """The endpoint; a voice that the service does not have is replaced by its first one."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def operations(self) -> list[Operation]:
+        """List the endpoint."""
+        return [
+            Operation(
+                method="POST",
+                paths=SPEECH_PATHS,
+                tag="speech",
+                summary="Speak a text, in OpenAI's form",
+                details="The audio is sent while it is made.",
+                handle=self._speak,
+                body=OpenAISpeechRequest,
+                answers={200: tuple(Body(content_type) for _, content_type in FORMATS.values())},
+                errors=SPEECH_ERRORS,
+                shape=Shape.OPENAI,
+            )
+        ]
+
+    async def _speak(self, request: web.Request) -> web.StreamResponse:
+        async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
+            asked = await read_body(request, OpenAISpeechRequest)
+            _, content_type = FORMATS[asked.response_format]
+            response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type})
+            try:
+                async with aclosing(self._audio(asked, principal)) as audio:
+                    async for piece in audio:
+                        await send_piece(request, response, piece, self._backend.limits.write_ms)
+            except ServiceFailedError:
+                if not response.prepared:
+                    raise
+                cut_off(request)
+                raise ClientGoneError from None
+            await response.write_eof()
+            return response
+
+    def _audio(self, asked: OpenAISpeechRequest, principal: Principal) -> AsyncGenerator[bytes, None]:
+        services = self._backend.services.synthesizers
+        name = asked.model if asked.model in services or asked.model not in OPENAI_MODELS else "default"
+        synthesizer = pick("model", name, services)
+        format_name, _ = FORMATS[asked.response_format]
+        try:
+            parse_output_format(format_name)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(error.status, f"response_format: {error.message}") from error
+        voice = VoiceSettings(
+            model=name,
+            voice=known_voice(synthesizer, asked.voice),
+            format=format_name,
+            speech_rate=asked.speed,
+        )
+        return audio_of(recite(self._backend, principal, [asked.input], synthesizer, voice))

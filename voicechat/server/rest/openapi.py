@@ -1,0 +1,145 @@
+"""The OpenAPI document, made from the same operations as the routes and the same models as the answers."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+import voicechat
+from voicechat.server.rest.field_notes import NOTES
+from voicechat.server.rest.operation import JSON, Body, Operation
+
+Tree: TypeAlias = dict[str, Any]
+
+_EVENTS = "text/event-stream"
+_REASONS = {
+    400: "Malformed, or a parameter that is not allowed: the message begins with its path",
+    401: "No valid key, or one that does not open this",
+    404: "No such model or service",
+    408: "The body did not come in time",
+    413: "The body is too large",
+    415: "An audio format that is not offered",
+    429: "A quota is used up",
+    500: "An error of the server",
+    502: "The chat model or the synthesiser failed",
+    503: "The server is at capacity, starts, or stops",
+}
+_PARAMETER = re.compile(r"{(\w+)}")
+
+
+def build_document(operations: Iterable[Operation]) -> Tree:
+    """Build the document, an OpenAPI 3.1 object that JSON can hold."""
+    operations = list(operations)
+    definitions = _definitions(operations)
+    paths: Tree = {}
+    for operation in operations:
+        for number, path in enumerate(operation.paths):
+            paths.setdefault(path, {})[operation.method.lower()] = _describe(operation, path, alias=number > 0)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "voicechat",
+            "version": voicechat.__version__,
+            "description": "The HTTP side of a realtime voice-conversation engine. The sockets are in asyncapi.json.",
+        },
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": definitions,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key, or a short-lived token."}
+            },
+        },
+    }
+
+
+def _definitions(operations: list[Operation]) -> Tree:
+    """Collect the schemas of all models: of what is asked as it is read, of what is answered as it is written."""
+    asked = {operation.body for operation in operations if operation.body}
+    answered: set[type[BaseModel]] = {operation.error_model for operation in operations}
+    for operation in operations:
+        answered |= {body.model for bodies in operation.answers.values() for body in bodies if body.model}
+    modes = [(model, "validation") for model in asked] + [(model, "serialization") for model in answered]
+    ordered = sorted(modes, key=lambda pair: pair[0].__name__)
+    _, schema = models_json_schema(ordered, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    definitions: Tree = schema["$defs"]
+    for name, fields in NOTES.items():
+        properties = definitions[name]["properties"]
+        for field, note in fields.items():
+            properties[field] = _annotated(properties[field], note)
+    return dict(sorted(definitions.items()))
+
+
+def _annotated(schema: Tree, note: Tree) -> Tree:
+    """Add a note to a field; of an optional one the bounds belong to the alternative that is not null."""
+    bounds = {key: value for key, value in note.items() if key != "description"}
+    if "anyOf" in schema and bounds:
+        options = [option if option == {"type": "null"} else option | bounds for option in schema["anyOf"]]
+        return schema | {"anyOf": options, "description": note["description"]}
+    return schema | note
+
+
+def _describe(operation: Operation, path: str, *, alias: bool) -> Tree:
+    described: Tree = {
+        "operationId": _operation_id(operation.method, path),
+        "tags": [operation.tag],
+        "summary": operation.summary + (f" (alias of {operation.paths[0]})" if alias else ""),
+        "responses": _responses(operation),
+    }
+    if operation.details:
+        described["description"] = operation.details
+    if not operation.needs_key:
+        described["security"] = []
+    names = _PARAMETER.findall(path)
+    if names:
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            for name in names
+        ]
+    if operation.body:
+        content = {JSON: {"schema": _reference(operation.body)}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _responses(operation: Operation) -> Tree:
+    responses: Tree = {
+        str(status): {"description": "Granted", "content": _content(bodies)}
+        for status, bodies in operation.answers.items()
+    }
+    for status in operation.errors:
+        answer: Tree = {
+            "description": _REASONS[status],
+            "content": {JSON: {"schema": _reference(operation.error_model)}},
+        }
+        if status == 429:
+            answer["headers"] = {
+                "Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds to wait"}
+            }
+        responses[str(status)] = answer
+    return responses
+
+
+def _content(bodies: tuple[Body, ...]) -> Tree:
+    """One entry per media type; bytes have no schema (OpenAPI 3.1.0, "Considerations for File Uploads").
+
+    Of an event stream each event is described, as OpenAPI 3.2 does in its ``itemSchema``.
+    """
+    content: Tree = {}
+    for body in bodies:
+        content[body.content_type] = {"schema": _reference(body.model)} if body.model else {}
+    events = [_reference(body.model) for body in bodies if body.content_type == _EVENTS and body.model]
+    if events:
+        data = {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": events}}
+        content[_EVENTS] = {"schema": {"type": "object", "required": ["data"], "properties": {"data": data}}}
+    return content
+
+
+def _reference(model: type[BaseModel]) -> Tree:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _operation_id(method: str, path: str) -> str:
+    return "_".join([method.lower(), *re.findall(r"[A-Za-z0-9]+", path)])

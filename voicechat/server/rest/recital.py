@@ -1,0 +1,47 @@
+"""A text that is there already, spoken as if a model were writing it: so every text goes the same way to speech."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, SpeechSynthesizer, TextDelta
+from voicechat.server.auth import Principal
+from voicechat.server.metering import MeteredSynthesizer
+from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
+from voicechat.session.effects import ClientMessage, StartReply
+from voicechat.session.vocabulary import ChatSettings, VoiceSettings
+
+MAX_TEXT_CHARACTERS = 20_000
+"""About half an hour of speech, and within the characters at which a reply is cut."""
+
+
+class Recital:
+    """A `ChatModel` that says these texts, each as a paragraph of its own."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        """See `ChatModel`."""
+        for text in self._texts:
+            yield TextDelta(f"{text}\n")
+        yield ReplyFinished()
+
+
+def check_texts(texts: list[str]) -> list[str]:
+    """Require something to say, and a bounded amount of it."""
+    characters = sum(map(len, texts))
+    if characters > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"{characters} characters are more than {MAX_TEXT_CHARACTERS}")
+    if not any(text.strip() for text in texts):
+        raise ValueError("there is nothing to say")
+    return texts
+
+
+def recite(
+    backend: Backend, principal: Principal, texts: Sequence[str], synthesizer: SpeechSynthesizer, voice: VoiceSettings
+) -> AsyncGenerator[ClientMessage, None]:
+    """Speak ``texts``, sentence by sentence; see ``SpokenReply.messages``. ``principal`` pays for the audio."""
+    start = StartReply(reply=FIRST_REPLY, messages=(), chat=ChatSettings(), voice=voice)
+    paid = MeteredSynthesizer(synthesizer, principal.account)
+    reply = SpokenReply(start, Recital(texts), paid, threads=backend.threads, limits=backend.limits)
+    return reply.messages()

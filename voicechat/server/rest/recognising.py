@@ -1,0 +1,141 @@
+"""A whole recording through a recogniser: one speaker per channel, what they said merged by time."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from voicechat.errors import FailureKind, ProviderError, RemoteProtocolError, Status
+from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
+from voicechat.runtime.edge import closing, next_item
+from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.recordings import BYTES_PER_MS, Recording
+from voicechat.session.vocabulary import Transcript
+
+PIECE_MS = 200
+"""Audio is handed over in pieces of this length."""
+STALL_S = 120.0
+"""How long a recogniser may neither take audio nor end. Of silence it rightly says nothing, so results do not count."""
+RETRY_S = (1.0, 5.0, 25.0)
+"""Waits before a recogniser that was busy or away is asked again."""
+MAX_SENTENCES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A sentence, and the channel that it was said on."""
+
+    transcript: Transcript
+    channel: int
+
+    @property
+    def begin_ms(self) -> int:
+        """Where it begins."""
+        return self.transcript.begin_ms
+
+    @property
+    def end_ms(self) -> int:
+        """Where it ends."""
+        return self.transcript.end_ms if self.transcript.end_ms is not None else self.transcript.begin_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """What was said in a recording, in the order of time, and how long the recording is."""
+
+    utterances: tuple[Utterance, ...]
+    length_ms: int
+
+
+@dataclass(slots=True)
+class _Feed:
+    """One channel on its way to a recogniser."""
+
+    recording: Recording
+    channel: int
+    progressed: Callable[[float], None]
+    heard_bytes: int = 0
+    failure: RemoteProtocolError | None = None
+    """What ended the channel early. The recogniser sees only an end: its own errors shall stay apart."""
+    took_audio: Callable[[], None] = lambda: None
+
+    @property
+    def heard_ms(self) -> int:
+        return self.heard_bytes // BYTES_PER_MS
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        pcm = self.recording.pcm(self.channel)
+        async with closing(pcm):
+            try:
+                async for block in pcm:
+                    for start in range(0, len(block), PIECE_MS * BYTES_PER_MS):
+                        piece = block[start : start + PIECE_MS * BYTES_PER_MS]
+                        self._count(len(piece))
+                        yield piece
+            except RemoteProtocolError as failure:
+                self.failure = failure
+
+    def _count(self, size_bytes: int) -> None:
+        self.heard_bytes += size_bytes
+        if self.recording.length_ms:
+            self.progressed(min(1.0, self.heard_ms / self.recording.length_ms))
+        self.took_audio()
+
+
+async def recognise(recording: Recording, recognizer: SpeechRecognizer, report: Callable[[float], None]) -> Recognised:
+    """Recognise every channel, one after the other: a recording takes one place of a recogniser, not several.
+
+    Raises ``RemoteProtocolError``: undecodable; ``ServiceFailedError``: the recogniser
+    failed, also when tried again. Cancelling stops the recogniser. Memory: the text and a second of audio.
+    """
+    utterances: list[Utterance] = []
+    for channel in range(recording.channels):
+
+        def progressed(done: float, channel: int = channel) -> None:
+            report((channel + done) / recording.channels)
+
+        feed = _Feed(recording, channel, progressed)
+        utterances += await _recognise_patiently(feed, recognizer)
+    utterances.sort(key=lambda utterance: (utterance.begin_ms, utterance.channel))
+    return Recognised(tuple(utterances), recording.length_ms)
+
+
+async def _recognise_patiently(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
+    for wait_s in (*RETRY_S, None):
+        feed.heard_bytes = 0
+        try:
+            return await _recognise_channel(feed, recognizer)
+        except ProviderError as error:
+            if not error.retryable or wait_s is None:
+                raise ServiceFailedError(Status.ASR_FAILED, f"recognition failed: {error.kind.value}") from error
+            await asyncio.sleep(wait_s)
+    raise AssertionError("the last wait is None")
+
+
+async def _recognise_channel(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(STALL_S) as limit:
+
+            def took_audio() -> None:
+                if not limit.expired():
+                    limit.reschedule(loop.time() + STALL_S)
+
+            feed.took_audio = took_audio
+            utterances = await _results(feed, recognizer)
+    except TimeoutError:
+        raise ProviderError("recogniser", FailureKind.TIMEOUT, f"took no audio for {STALL_S:g} s") from None
+    if feed.failure is not None:
+        raise feed.failure
+    return utterances
+
+
+async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
+    utterances: list[Utterance] = []
+    results = recognizer.recognize(feed.pieces(), RecognitionOptions())
+    async with closing(results):
+        while (transcript := await next_item(results, None, "")) is not None:
+            if transcript.final and transcript.text.strip():
+                utterances.append(Utterance(transcript, feed.channel))
+            if len(utterances) > MAX_SENTENCES:
+                raise RemoteProtocolError(Status.TOO_LARGE, f"the recording has more than {MAX_SENTENCES} sentences")
+    return utterances

@@ -1,0 +1,72 @@
+"""All endpoints of the HTTP side, and the documents about them."""
+
+import json
+from collections.abc import Iterable
+
+from aiohttp import hdrs, web
+
+from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.chat import Chat
+from voicechat.server.rest.docs_page import docs_headers, render_page
+from voicechat.server.rest.openai_speech import OpenAISpeech
+from voicechat.server.rest.openapi import Tree, build_document
+from voicechat.server.rest.operation import JSON, Body, Operation
+from voicechat.server.rest.schemas import PhaseAnswer
+from voicechat.server.rest.speech import Speech
+from voicechat.server.rest.tokens import IssueToken, Tokens
+from voicechat.server.rest.voice_output import VoiceOutput
+
+DOCUMENT_PATH = "/openapi.json"
+DOCS_PATH = "/docs"
+
+
+def rest_operations(backend: Backend, issue_token: IssueToken) -> list[Operation]:
+    """List the endpoints that need a key."""
+    families = (
+        Chat(backend),
+        VoiceOutput(backend),
+        Speech(backend),
+        OpenAISpeech(backend),
+        Tokens(backend, issue_token),
+    )
+    return [operation for family in families for operation in family.operations()]
+
+
+def rest_routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
+    """Make the routes of the operations, and of the two documents about them."""
+    operations = list(operations)
+    document = document_of(operations)
+    content = json.dumps(document, ensure_ascii=False).encode()
+    page = render_page(document).encode()
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.Response(body=content, headers={hdrs.CONTENT_TYPE: JSON, hdrs.CACHE_CONTROL: "no-cache"})
+
+    async def docs(_: web.Request) -> web.Response:
+        return web.Response(body=page, headers=docs_headers())
+
+    routes = [route for operation in operations for route in operation.routes()]
+    return [*routes, web.get(DOCUMENT_PATH, openapi), web.get(DOCS_PATH, docs)]
+
+
+def document_of(operations: Iterable[Operation]) -> Tree:
+    """Build the OpenAPI document of the operations and of the routes that the server has besides."""
+    return build_document([*operations, *_without_key()])
+
+
+def _without_key() -> list[Operation]:
+    """Describe the routes that others serve and that need no key."""
+    return [
+        _open("/healthz", "Whether the process lives", Body(JSON, PhaseAnswer)),
+        _open("/readyz", "Whether it takes new sessions", Body(JSON, PhaseAnswer), (503,)),
+        _open("/metrics", "Counters for Prometheus", Body("text/plain")),
+        _open(DOCUMENT_PATH, "This document", Body(JSON)),
+        _open(DOCS_PATH, "This document for people", Body("text/html")),
+    ]
+
+
+def _open(path: str, summary: str, body: Body, also: tuple[int, ...] = ()) -> Operation:
+    answers = {status: (body,) for status in (200, *also)}
+    return Operation(
+        method="GET", paths=(path,), tag="server", summary=summary, answers=answers, errors=(), needs_key=False
+    )

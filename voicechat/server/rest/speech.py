@@ -1,0 +1,145 @@
+"""Text to voice: as events, or as the audio itself."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+from aiohttp import hdrs, web
+from pydantic import AfterValidator
+
+from voicechat.audio.formats import Container, parse_output_format
+from voicechat.audio.wav import HEADER_BYTES, wav_header
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.server.auth import Principal
+from voicechat.server.rest.backend import Backend, pick
+from voicechat.server.rest.bodies import read_body
+from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
+from voicechat.server.rest.event_stream import answer_with_events
+from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation
+from voicechat.server.rest.recital import check_texts, recite
+from voicechat.server.rest.schemas import SpeechEvent
+from voicechat.server.rest.voice import SynthesisParam
+from voicechat.server.rest.voice_output import conversation_dialect
+from voicechat.session.effects import ClientMessage, ReplyAudio, ReplyAudioFinished
+from voicechat.session.vocabulary import VoiceSettings
+from voicechat.store.access import Endpoint
+from voicechat.wire.checked import Section
+from voicechat.wire.json_text import write_json
+
+_FOLDER = "/api/open-apis/projects/{project}/easyllms/voice"
+STREAM_PATH = f"{_FOLDER}/synthesize-audio-stream"
+WHOLE_PATH = f"{_FOLDER}/synthesize-audio"
+MAX_AUDIO_BYTES = 64 * 1024 * 1024
+"""An answer in one piece, which is held until its length is known; longer speech is to be had as events."""
+
+AUDIO_TYPES = ("audio/mpeg", "audio/wav", "audio/L16", "audio/ogg")
+
+
+class SpeechRequest(Section):
+    """The document's table."""
+
+    easyllm_id: str
+    text: Annotated[list[str], AfterValidator(check_texts)]
+    synthesis_param: SynthesisParam
+
+
+class Speech:
+    """The endpoints of text to voice."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def operations(self) -> list[Operation]:
+        """List the endpoints."""
+        return [
+            Operation(
+                method="POST",
+                paths=(STREAM_PATH,),
+                tag="speech",
+                summary="Speak a text, streamed",
+                details='Server-sent events with base64 audio in `audioFrame`; the last one has `"status":"finish"`.',
+                handle=self._stream,
+                body=SpeechRequest,
+                answers={200: (Body(EVENTS, SpeechEvent),)},
+                errors=SPEECH_ERRORS,
+            ),
+            Operation(
+                method="POST",
+                paths=(WHOLE_PATH,),
+                tag="speech",
+                summary="Speak a text",
+                details="The answer is the audio itself.",
+                handle=self._whole,
+                body=SpeechRequest,
+                answers={200: tuple(Body(content_type) for content_type in AUDIO_TYPES)},
+                errors=SPEECH_ERRORS,
+            ),
+        ]
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
+            asked = await read_body(request, SpeechRequest)
+            events = _events(self._speak(asked, principal), asked.easyllm_id)
+            write_ms = self._backend.limits.write_ms
+            return await answer_with_events(request, events, write_ms=write_ms, failed=_failure_text)
+
+    async def _whole(self, request: web.Request) -> web.StreamResponse:
+        async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
+            asked = await read_body(request, SpeechRequest)
+            audio = bytearray()
+            async with aclosing(audio_of(self._speak(asked, principal))) as pieces:
+                async for piece in pieces:
+                    audio += piece
+                    if len(audio) > MAX_AUDIO_BYTES:
+                        message = f"text: its speech is longer than {MAX_AUDIO_BYTES} bytes; ask for it as a stream"
+                        raise RemoteProtocolError(Status.TOO_LARGE, message)
+            name = asked.synthesis_param.format
+            return web.Response(body=with_wav_sizes(audio, name), headers={hdrs.CONTENT_TYPE: content_type(name)})
+
+    def _speak(self, asked: SpeechRequest, principal: Principal) -> AsyncGenerator[ClientMessage, None]:
+        synthesizer = pick("easyllm_id", asked.easyllm_id, self._backend.services.synthesizers)
+        voice: VoiceSettings = asked.synthesis_param.settings(synthesizer, "synthesis_param")
+        return recite(self._backend, principal, asked.text, synthesizer, voice)
+
+
+async def audio_of(messages: AsyncGenerator[ClientMessage, None]) -> AsyncGenerator[bytes, None]:
+    """Give the audio of a reply. Raises ``RemoteProtocolError`` when nothing of the text could be spoken."""
+    silent = True
+    async with aclosing(messages):
+        async for message in messages:
+            if isinstance(message, ReplyAudio):
+                silent = False
+                yield message.payload
+    if silent:
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, "text: there is nothing in it that can be spoken")
+
+
+def content_type(format_name: str) -> str:
+    """Name the media type of an output format, as the document does: PCM is ``audio/L16``, but little-endian."""
+    wanted = parse_output_format(format_name)
+    if wanted.container is Container.PCM:
+        return f"audio/L16; rate={wanted.rate_hz}; channels=1"
+    return wanted.content_type
+
+
+def with_wav_sizes(audio: bytearray, format_name: str) -> bytes:
+    """Write the true sizes into a WAV header, which was begun before they were known; leave other formats alone."""
+    wanted = parse_output_format(format_name)
+    if wanted.container is not Container.WAV:
+        return bytes(audio)
+    return wav_header(wanted.rate_hz, len(audio) - HEADER_BYTES) + audio[HEADER_BYTES:]
+
+
+async def _events(messages: AsyncGenerator[ClientMessage, None], service: str) -> AsyncGenerator[str, None]:
+    dialect = conversation_dialect(service)
+    async with aclosing(messages):
+        async for message in messages:
+            if isinstance(message, (ReplyAudio, ReplyAudioFinished)):
+                for frame in dialect.encode(message):
+                    yield str(frame)
+
+
+def _failure_text(failure: ServiceFailedError) -> str:
+    """Tell a failure in the middle in the contract's form; ``audioFrame`` is there for clients that just take it."""
+    return write_json({"status": int(failure.status), "message": failure.message, "audioFrame": None})

@@ -1,0 +1,161 @@
+"""One spoken reply without a conversation around it: the kernel's `Reply` and the runtime's `Turn`, driven directly."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TypeAlias
+
+from voicechat.errors import Status
+from voicechat.providers.interfaces import ChatModel, SpeechSynthesizer
+from voicechat.runtime.conversation import RELEASE_S
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.tasks import SessionTasks
+from voicechat.runtime.turn import Turn
+from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.session.effects import (
+    ClientMessage,
+    Effect,
+    FinishSpeech,
+    ReplyAudio,
+    ReplyAudioFinished,
+    Send,
+    Speak,
+    StartReply,
+)
+from voicechat.session.events import (
+    Event,
+    ReplyFailed,
+    ReplyTextArrived,
+    ReplyTextEnded,
+    SentenceSynthesized,
+    SpeechEnded,
+    SpeechSynthesized,
+    ToolCalled,
+)
+from voicechat.session.limits import SessionLimits
+from voicechat.session.reply import Reply
+
+FIRST_REPLY = 1
+
+_Queued: TypeAlias = ClientMessage | ServiceFailedError
+
+
+class SpokenReply:
+    """Makes one reply. What it says is what a conversation would say: same messages, same order, same sentences."""
+
+    def __init__(
+        self,
+        start: StartReply,
+        model: ChatModel,
+        synthesizer: SpeechSynthesizer,
+        *,
+        threads: EncodingThreads,
+        limits: SessionLimits,
+    ) -> None:
+        """``start`` must name an audio format that ``parse_output_format`` accepts."""
+        self._loop = asyncio.get_running_loop()
+        self._begun_s = self._loop.time()
+        self._limits = limits
+        self._reply = Reply(start.reply, begun_ms=0, lead_ms=None)
+        self._turn = Turn(start, model, synthesizer, threads=threads, limits=limits, post=self._post, room=self._room)
+        # Bounded by the reply: its text in characters, its audio by `_room`.
+        self._queue: asyncio.Queue[_Queued] = asyncio.Queue()
+        self.unsent_bytes = 0
+        """Audio that is made and not taken yet; past ``ahead_bytes`` the synthesiser waits."""
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def messages(self) -> AsyncGenerator[ClientMessage, None]:
+        """Make the reply; the last message is ``ReplyAudioFinished``. To be called once.
+
+        A message counts as sent when the next one is asked for. Raises ``ServiceFailedError``. Closing it stops the
+        model and the synthesiser, within ``RELEASE_S``.
+        """
+        tasks = SessionTasks(on_fault=lambda: self._queue.put_nowait(_internal_error()))
+        _ = tasks.spawn(self._turn.run(), "spoken-reply")
+        try:
+            message: ClientMessage | None = None
+            while not isinstance(message, ReplyAudioFinished):
+                message = await self._next()
+                yield message
+                if isinstance(message, ReplyAudio):
+                    self._reply.clock.sent(message.end_ms, self._now_ms)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await tasks.close(RELEASE_S)
+
+    @property
+    def _now_ms(self) -> int:
+        return int((self._loop.time() - self._begun_s) * 1000)
+
+    async def _next(self) -> ClientMessage:
+        queued = await self._queue.get()
+        if isinstance(queued, ServiceFailedError):
+            raise queued
+        if isinstance(queued, ReplyAudio):
+            self._weigh(-len(queued.payload))
+        return queued
+
+    def _post(self, event: Event) -> None:
+        """Let the reply take what the turn has made."""
+        reply, now_ms = self._reply, self._now_ms
+        match event:
+            case ReplyTextArrived():
+                self._perform(reply.add_text(event.text, now_ms))
+            case ToolCalled():
+                self._perform(reply.call_tool(event.call, now_ms))
+            case ReplyTextEnded():
+                self._perform(reply.finish_text(event.finish_reason, now_ms))
+            case SpeechSynthesized():
+                self._perform(reply.add_audio(event, now_ms))
+            case SentenceSynthesized():
+                reply.finish_sentence(event.sentence)
+            case SpeechEnded():
+                self._perform(reply.finish_audio(now_ms))
+            case ReplyFailed():
+                self._queue.put_nowait(ServiceFailedError(event.status, event.message))
+            case _:
+                raise AssertionError(f"a turn does not post {type(event).__name__}")
+        self._set_timer()
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    if isinstance(effect.message, ReplyAudio):
+                        self._weigh(len(effect.message.payload))
+                    self._queue.put_nowait(effect.message)
+                case Speak():
+                    self._turn.speak(effect.sentence, effect.text)
+                case FinishSpeech():
+                    self._turn.finish_speech()
+                case _:
+                    raise AssertionError(f"a reply does not ask for {type(effect).__name__}")
+
+    def _set_timer(self) -> None:
+        """Text that waits too long for the end of its sentence is spoken as it stands."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_ms = self._reply.hurry_at_ms(self._limits.speakable_wait_ms)
+        if due_ms is not None:
+            self._timer = self._loop.call_at(self._begun_s + (due_ms + 1) / 1000, self._hurry)
+
+    def _hurry(self) -> None:
+        self._perform(self._reply.hurry(self._now_ms))
+        self._set_timer()
+
+    async def _room(self) -> None:
+        await self._has_room.wait()
+
+    def _weigh(self, change_bytes: int) -> None:
+        self.unsent_bytes += change_bytes
+        if self.unsent_bytes < self._limits.ahead_bytes:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+
+
+def _internal_error() -> ServiceFailedError:
+    return ServiceFailedError(Status.INTERNAL, "internal error")

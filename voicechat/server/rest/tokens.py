@@ -1,0 +1,99 @@
+"""Short-lived tokens: what a page's own server fetches, so that no key stands in a page or an address."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated
+
+from aiohttp import hdrs, web
+from pydantic import AfterValidator, Field
+
+from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.runtime.wall_clock import unix_s
+from voicechat.server.auth import Principal
+from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.bodies import read_body
+from voicechat.server.rest.operation import BODY_ERRORS, JSON, Body, Operation
+from voicechat.server.rest.schemas import TokenAnswer
+from voicechat.store.access import Endpoint, Scope
+from voicechat.store.tokens import DEFAULT_LIFE_S, MAX_LIFE_S, TokenGrant
+from voicechat.wire.checked import Section, between
+from voicechat.wire.json_text import shown
+
+TOKEN_PATH = "/api/open-apis/projects/{project}/tokens"
+OFFERED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.TOKENS)
+"""A token never makes tokens."""
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,255}")
+
+IssueToken = Callable[[TokenGrant, int], str]
+
+
+def _known_endpoints(names: list[str]) -> list[str]:
+    allowed = [endpoint.value for endpoint in OFFERED]
+    for name in names:
+        if name not in allowed:
+            raise ValueError(f"{shown(name)} is not one of {', '.join(allowed)}")
+    return names
+
+
+def _origin_form(origin: str) -> str:
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError(f"{shown(origin)} is not a web origin such as https://app.example")
+    return origin
+
+
+class TokenRequest(Section):
+    """What the token is to be good for; everything may be left out."""
+
+    endpoints: Annotated[list[str], AfterValidator(_known_endpoints)] = Field(default_factory=list)
+    origin: Annotated[str, AfterValidator(_origin_form)] | None = None
+    expires_in: Annotated[int, between(1, MAX_LIFE_S)] = DEFAULT_LIFE_S
+
+
+class Tokens:
+    """The endpoint."""
+
+    def __init__(self, backend: Backend, issue: IssueToken) -> None:
+        self._backend = backend
+        self._issue = issue
+
+    def operations(self) -> list[Operation]:
+        """List the endpoint."""
+        return [
+            Operation(
+                method="POST",
+                paths=(TOKEN_PATH,),
+                tag="tokens",
+                summary="Make a short-lived token for a browser",
+                details="The token stands where a key would: in the header, or in a socket's `token` parameter. It is "
+                "accepted once, for this project, for the named endpoints, from the named origin.",
+                handle=self._make,
+                body=TokenRequest,
+                answers={201: (Body(JSON, TokenAnswer),)},
+                errors=BODY_ERRORS,
+            )
+        ]
+
+    async def _make(self, request: web.Request) -> web.Response:
+        async with self._backend.admitted(request, Endpoint.TOKENS) as principal:
+            asked = await read_body(request, TokenRequest)
+            scope = Scope(projects=(principal.project,), endpoints=_granted(asked, principal))
+            grant = TokenGrant(key_id=principal.key_id, scope=scope, origin=asked.origin or "")
+            token = self._issue(grant, asked.expires_in)
+            expires_at = int(unix_s()) + asked.expires_in
+            answer = TokenAnswer(token=token, expires_in=asked.expires_in, expires_at=expires_at)
+            headers = {hdrs.CACHE_CONTROL: "no-store"}
+            return web.json_response(text=answer.model_dump_json(), status=201, headers=headers)
+
+
+def _granted(asked: TokenRequest, principal: Principal) -> tuple[Endpoint, ...]:
+    """Settle what the token opens: never more than its key does. AdmissionError when more was asked for."""
+    if not asked.endpoints:
+        granted = tuple(endpoint for endpoint in OFFERED if principal.scope.opens(endpoint))
+        if not granted:
+            raise RemoteProtocolError(Status.INVALID_PARAMETER, "endpoints: the key opens none that a token may")
+        return granted
+    wanted = tuple(Endpoint(name) for name in asked.endpoints)
+    for endpoint in wanted:
+        if not principal.scope.opens(endpoint):
+            raise AdmissionError(Status.NOT_AUTHORISED, f"endpoints: the key does not open {endpoint.value!r}")
+    return wanted

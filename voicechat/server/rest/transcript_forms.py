@@ -1,0 +1,50 @@
+"""What was recognised, in the forms that clients ask for."""
+
+from collections.abc import Iterable
+
+from voicechat.server.rest.recognising import Recognised, Utterance
+from voicechat.text.words import join
+
+
+def plain(recognised: Recognised) -> str:
+    """Join the sentences to one text."""
+    return join(_one_line(utterance) for utterance in recognised.utterances)
+
+
+def lines(recognised: Recognised) -> str:
+    r"""One line per sentence, as transcription tasks give them: ``[0:5.840,0:6.690,0] text\n``."""
+    return "".join(
+        f"[{_minutes(spoken.begin_ms)},{_minutes(spoken.end_ms)},{spoken.channel}] {_one_line(spoken)}\n"
+        for spoken in recognised.utterances
+    )
+
+
+def srt(recognised: Recognised) -> str:
+    """SubRip."""
+    return "\n".join(f"{number}\n{cue}" for number, cue in enumerate(_cues(recognised.utterances, ","), 1))
+
+
+def vtt(recognised: Recognised) -> str:
+    """WebVTT (W3C, 4.1). What might be markup is escaped."""
+    return "WEBVTT\n\n" + "\n".join(
+        cue.replace("&", "&amp;").replace("<", "&lt;") for cue in _cues(recognised.utterances, ".")
+    )
+
+
+def _cues(utterances: Iterable[Utterance], decimal: str) -> Iterable[str]:
+    for spoken in utterances:
+        yield f"{_clock(spoken.begin_ms, decimal)} --> {_clock(spoken.end_ms, decimal)}\n{_one_line(spoken)}\n"
+
+
+def _one_line(spoken: Utterance) -> str:
+    return " ".join(spoken.transcript.text.split())
+
+
+def _minutes(time_ms: int) -> str:
+    minutes, rest_ms = divmod(time_ms, 60_000)
+    return f"{minutes}:{rest_ms // 1000}.{rest_ms % 1000:03d}"
+
+
+def _clock(time_ms: int, decimal: str) -> str:
+    minutes, rest_ms = divmod(time_ms, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest_ms // 1000:02d}{decimal}{rest_ms % 1000:03d}"

@@ -1,0 +1,210 @@
+"""Transcription tasks: handed in, looked at, listed, deleted."""
+
+import hashlib
+import json
+import re
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from voicechat.errors import RemoteProtocolError, Status
+from voicechat.server.auth import Principal
+from voicechat.server.fetch import check_url
+from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.bodies import read_body
+from voicechat.server.rest.forms import FORM, Form, receive_form
+from voicechat.server.rest.operation import JSON, KEY_ERRORS, Body, Operation
+from voicechat.server.rest.transcribing import Transcriber
+from voicechat.server.rest.transcription_schemas import (
+    TaskAnswer,
+    TaskCreated,
+    TaskDeleted,
+    TaskList,
+    TaskState,
+    TranscriptionRequest,
+)
+from voicechat.store.access import Endpoint
+from voicechat.store.tasks.interface import IdempotencyConflictError, Payload, Submission, Task, TaskStatus
+from voicechat.wire.checked import first_failure
+from voicechat.wire.json_text import read_object
+
+TASKS_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/transcriptions"
+TASK_PATH = TASKS_PATH + "/{taskId}"
+LISTED_TASKS = 100
+SUBMIT_ERRORS = (400, 401, 404, 408, 409, 413, 415, 429, 500, 503)
+FIND_ERRORS = (401, 404, 429, 500, 503)
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_ERRORS = {
+    "attempts_exhausted": f"{int(Status.INTERNAL)}: the work was begun too often without coming to an end",
+    "internal": f"{int(Status.INTERNAL)}: internal error",
+}
+"""The store's own words."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Transcriptions:
+    """The endpoints. A task belongs to its key and project: to others it does not exist."""
+
+    def __init__(self, backend: Backend, transcriber: Transcriber) -> None:
+        self._backend = backend
+        self._transcriber = transcriber
+
+    def operations(self) -> list[Operation]:
+        """List the endpoints."""
+        return [
+            Operation(
+                method="POST",
+                paths=(TASKS_PATH,),
+                tag="transcription",
+                summary="Transcribe a recording, as a task",
+                details="A JSON body with `audio_url`, or a form (`multipart/form-data`) with `data`, which is that "
+                "object as text, and `audio_file`. The task is durable when it is answered. A request repeated with "
+                "its `Idempotency-Key` gives the same task.",
+                handle=self._submit,
+                body=TranscriptionRequest,
+                answers={200: (Body(JSON, TaskCreated),)},
+                errors=SUBMIT_ERRORS,
+            ),
+            Operation(
+                method="GET",
+                paths=(TASKS_PATH,),
+                tag="transcription",
+                summary="List the newest tasks",
+                handle=self._list,
+                answers={200: (Body(JSON, TaskList),)},
+                errors=KEY_ERRORS,
+            ),
+            Operation(
+                method="GET",
+                paths=(TASK_PATH,),
+                tag="transcription",
+                summary="Look at a task, and get its result",
+                details="Results are kept for 24 hours.",
+                handle=self._look,
+                answers={200: (Body(JSON, TaskAnswer),)},
+                errors=FIND_ERRORS,
+            ),
+            Operation(
+                method="DELETE",
+                paths=(TASK_PATH,),
+                tag="transcription",
+                summary="Delete a task, its result and its recording",
+                handle=self._delete,
+                answers={200: (Body(JSON, TaskDeleted),)},
+                errors=FIND_ERRORS,
+            ),
+        ]
+
+    async def _submit(self, request: web.Request) -> web.Response:
+        async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
+            idempotency_key = _idempotency_key(request)
+            if request.content_type != FORM:
+                asked = await read_body(request, TranscriptionRequest)
+                task = await self._submit_url(principal, asked, idempotency_key)
+            else:
+                task = await self._submit_form(request, principal, idempotency_key)
+        return _json(TaskCreated(taskId=task.id, created=task.created_s))
+
+    async def _submit_form(self, request: web.Request, principal: Principal, idempotency_key: str) -> Task:
+        transcriber = self._transcriber
+        async with transcriber.recordings.receiving(_owner(principal)) as upload:
+            form = await receive_form(request, upload)
+            asked = read_field(form, "data", TranscriptionRequest)
+            if not form.has_file:
+                return await self._submit_url(principal, asked, idempotency_key)
+            if asked.audio_url:
+                raise RemoteProtocolError(Status.INVALID_PARAMETER, "audio_url: not together with audio_file")
+            transcriber.recognizer(asked.easyllm_id)
+            payload: Payload = {"service": asked.easyllm_id, "recording": upload.name}
+            submission = _submission(principal, payload, (asked.easyllm_id, upload.sha256), idempotency_key)
+            # Kept from here on: whether a submission that is cut off was written down nobody knows. The sweep finds out.
+            upload.kept = True
+            try:
+                task, upload.kept = await transcriber.tasks.submit(submission)
+            except IdempotencyConflictError:
+                upload.kept = False
+                raise
+            return task
+
+    async def _submit_url(self, principal: Principal, asked: TranscriptionRequest, idempotency_key: str) -> Task:
+        if not asked.audio_url:
+            raise RemoteProtocolError(Status.INVALID_PARAMETER, "audio_url: must be present")
+        check_url(asked.audio_url, self._transcriber.settings.fetch)
+        self._transcriber.recognizer(asked.easyllm_id)
+        payload: Payload = {"service": asked.easyllm_id, "audio_url": asked.audio_url}
+        submission = _submission(principal, payload, (asked.easyllm_id, asked.audio_url), idempotency_key)
+        task, _ = await self._transcriber.tasks.submit(submission)
+        return task
+
+    async def _list(self, request: web.Request) -> web.Response:
+        async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
+            tasks = await self._transcriber.tasks.newest(_owner(principal), LISTED_TASKS)
+        return _json(TaskList(tasks=[TaskState.model_validate(_state(task)) for task in tasks]))
+
+    async def _look(self, request: web.Request) -> web.Response:
+        async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
+            task = await self._transcriber.tasks.find(_owner(principal), request.match_info["taskId"])
+        if task is None:
+            raise _no_such_task()
+        result = task.result if task.status is TaskStatus.SUCCESS else None
+        return _json(TaskAnswer.model_validate(_state(task) | {"result": result}))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
+            task = await self._transcriber.tasks.delete(_owner(principal), request.match_info["taskId"])
+            if task is None:
+                raise _no_such_task()
+            if "recording" in task.payload:
+                await self._transcriber.recordings.remove(str(task.payload["recording"]))
+        return _json(TaskDeleted(taskId=task.id))
+
+
+def read_field(form: Form, name: str, model: type[Model]) -> Model:
+    """Read a form's field that holds a JSON object. Raises ``RemoteProtocolError`` as ``read_body`` does."""
+    if name not in form.fields:
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{name}: must be present")
+    try:
+        return model.model_validate(read_object(form.first(name)))
+    except ValidationError as error:
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, first_failure(error)) from None
+
+
+def _owner(principal: Principal) -> str:
+    return json.dumps([principal.project, principal.key_id])
+
+
+def _submission(principal: Principal, payload: Payload, parts: tuple[str, ...], idempotency_key: str) -> Submission:
+    fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return Submission(
+        owner=_owner(principal), payload=payload, fingerprint=fingerprint, idempotency_key=idempotency_key
+    )
+
+
+def _idempotency_key(request: web.Request) -> str:
+    key = request.headers.get("Idempotency-Key", "")
+    if key and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise RemoteProtocolError(
+            Status.INVALID_PARAMETER, "Idempotency-Key: should be 1 to 255 ASCII characters without spaces"
+        )
+    return key
+
+
+def _state(task: Task) -> dict[str, object]:
+    return {
+        "taskId": task.id,
+        "status": task.status.value,
+        "created": task.created_s,
+        "progress": task.progress,
+        "attempt": task.attempt,
+        "errorMsg": _ERRORS.get(task.error, task.error) or None,
+    }
+
+
+def _no_such_task() -> RemoteProtocolError:
+    return RemoteProtocolError(Status.NOT_FOUND, "taskId: there is no such task")
+
+
+def _json(answer: BaseModel) -> web.Response:
+    return web.json_response(text=answer.model_dump_json())

@@ -1,0 +1,43 @@
+"""``synthesis_param``: how a text is to be spoken, checked field by field."""
+
+from typing import Annotated
+
+from voicechat.audio.formats import parse_output_format
+from voicechat.errors import RemoteProtocolError
+from voicechat.providers.interfaces import SpeechSynthesizer
+from voicechat.session.vocabulary import VoiceSettings
+from voicechat.wire.checked import Section, between
+
+_DEFAULTS = VoiceSettings()
+
+
+class SynthesisParam(Section):
+    """The document's table; a voice that the service does not have is replaced by its first one."""
+
+    model: str = _DEFAULTS.model
+    voice: str = _DEFAULTS.voice
+    format: str = _DEFAULTS.format
+    volume: Annotated[float, between(0, 100)] = _DEFAULTS.volume
+    speechRate: Annotated[float, between(0.5, 2)] = _DEFAULTS.speech_rate  # noqa: N815 - the document's name
+    pitchRate: Annotated[float, between(0.5, 2)] = _DEFAULTS.pitch_rate  # noqa: N815 - the document's name
+
+    def settings(self, synthesizer: SpeechSynthesizer, path: str) -> VoiceSettings:
+        """Settle what depends on the service. Raises ``RemoteProtocolError`` whose message begins with ``path``."""
+        try:
+            parse_output_format(self.format)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(error.status, f"{path}.format: {error.message}") from error
+        return VoiceSettings(
+            model=self.model,
+            voice=known_voice(synthesizer, self.voice),
+            format=self.format,
+            volume=self.volume,
+            speech_rate=self.speechRate,
+            pitch_rate=self.pitchRate,
+        )
+
+
+def known_voice(synthesizer: SpeechSynthesizer, wanted: str) -> str:
+    """Give a voice that the service has: the wanted one, else its first."""
+    voices = synthesizer.voices
+    return wanted if wanted in voices or not voices else voices[0]

@@ -1,0 +1,116 @@
+"""Chat completions with voice output: one event stream with the text's chunks and the speech's frames."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+from aiohttp import web
+
+from voicechat.runtime.wall_clock import unix_s
+from voicechat.server.auth import Principal
+from voicechat.server.metering import MeteredSynthesizer
+from voicechat.server.rest.backend import Backend, pick
+from voicechat.server.rest.bodies import read_body
+from voicechat.server.rest.chat import MAX_BODY_BYTES, CompletionRequest
+from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
+from voicechat.server.rest.event_stream import answer_with_events
+from voicechat.server.rest.failures import ServiceFailedError, openai_error
+from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation, Shape
+from voicechat.server.rest.schemas import ChatCompletionChunk, SpeechEvent
+from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
+from voicechat.server.rest.voice import SynthesisParam
+from voicechat.session.effects import StartReply
+from voicechat.session.vocabulary import ChatSettings
+from voicechat.store.access import Endpoint
+from voicechat.wire import speech_chat
+from voicechat.wire.checked import Section, only
+from voicechat.wire.dialect import Dialect, Greeting
+from voicechat.wire.json_text import shown
+
+VOICE_OUTPUT_PATH = "/api/open-apis/v1/chat/completions-with-voice-output"
+_VOICE_FIELD = "speech_synthesis_req.synthesis_param"
+
+
+def _always_streamed(value: object) -> str:
+    return f"{shown(value)} is not possible here: the answer is always streamed"
+
+
+class SpokenCompletion(CompletionRequest):
+    """The chat part; it is streamed whether asked for or not."""
+
+    stream: Annotated[bool, only(True, _always_streamed)] = True
+
+
+class SpeechPart(Section):
+    """The speech part."""
+
+    easyllm_id: str
+    stream: Annotated[bool, only(True, _always_streamed)] = True
+    synthesis_param: SynthesisParam = SynthesisParam()
+
+
+class VoiceOutputRequest(Section):
+    """Both parts."""
+
+    chat_completion_req: SpokenCompletion
+    speech_synthesis_req: SpeechPart
+
+
+class VoiceOutput:
+    """The endpoint, which answers as the conversation socket would."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def operations(self) -> list[Operation]:
+        """List the endpoint."""
+        return [
+            Operation(
+                method="POST",
+                paths=(VOICE_OUTPUT_PATH,),
+                tag="chat",
+                summary="Ask a chat model, and hear its reply while it is written",
+                details="Server-sent events: chunks of text and frames of speech as they are made. The last event "
+                'has `"status":"finish"`.',
+                handle=self._reply,
+                body=VoiceOutputRequest,
+                answers={200: (Body(EVENTS, ChatCompletionChunk), Body(EVENTS, SpeechEvent))},
+                errors=SPEECH_ERRORS,
+                shape=Shape.OPENAI,
+            )
+        ]
+
+    async def _reply(self, request: web.Request) -> web.StreamResponse:
+        async with self._backend.admitted(request, Endpoint.CONVERSATION) as principal:
+            asked = await read_body(request, VoiceOutputRequest, MAX_BODY_BYTES)
+            events = self._events(asked, principal)
+            write_ms = self._backend.limits.write_ms
+            return await answer_with_events(request, events, write_ms=write_ms, failed=_failure_text)
+
+    async def _events(self, asked: VoiceOutputRequest, principal: Principal) -> AsyncGenerator[str, None]:
+        backend, chat, speech = self._backend, asked.chat_completion_req, asked.speech_synthesis_req
+        model = pick("chat_completion_req.model", chat.model, backend.services.models)
+        synthesizer = pick("speech_synthesis_req.easyllm_id", speech.easyllm_id, backend.services.synthesizers)
+        start = StartReply(
+            reply=FIRST_REPLY,
+            messages=chat.context(),
+            chat=ChatSettings(model=chat.model, options=chat.given()),
+            voice=speech.synthesis_param.settings(synthesizer, _VOICE_FIELD),
+        )
+        paid = MeteredSynthesizer(synthesizer, principal.account)
+        reply = SpokenReply(start, model, paid, threads=backend.threads, limits=backend.limits)
+        dialect = conversation_dialect(chat.model)
+        async with aclosing(reply.messages()) as messages:
+            async for message in messages:
+                for frame in dialect.encode(message):
+                    yield str(frame)
+
+
+def conversation_dialect(model: str) -> Dialect:
+    """Write messages as the conversation socket does, for one request."""
+    return speech_chat.open_dialect(Greeting(session_id=secrets.token_hex(8), epoch_s=unix_s(), model=model))
+
+
+def _failure_text(failure: ServiceFailedError) -> str:
+    return openai_error(failure.status, failure.message).model_dump_json()

@@ -1,0 +1,127 @@
+"""What each key has used, held against its quota. Counted in this process: a restart begins anew."""
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+from voicechat.errors import AdmissionError, Status
+from voicechat.store.access import Quota
+
+DAY_S = 86_400
+MINUTE_S = 60.0
+SESSION_RETRY_S = 5
+"""What a client is told to wait for a session of its own key to end: nobody knows."""
+
+
+class QuotaExceededError(AdmissionError):
+    """A quota is used up. ``retry_after_s``: whole seconds after which trying again may help."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(Status.QUOTA, f"{message}; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class Account:
+    """What one key has used. ``unix_s`` gives the wall clock, which settles when a day begins."""
+
+    def __init__(self, quota: Quota, unix_s: Callable[[], float]) -> None:
+        self.quota = quota
+        self._unix_s = unix_s
+        self._sessions = 0
+        self._requests_until_s = -math.inf
+        self._day = 0
+        self._audio_ms = 0
+
+    @property
+    def sessions(self) -> int:
+        """Sockets and requests that are in progress."""
+        return self._sessions
+
+    def begin_request(self, now_s: float) -> None:
+        """Count a request that begins at loop time ``now_s``. Raises ``QuotaExceededError``.
+
+        A generic cell rate algorithm (ITU-T I.371, annex A): a minute's requests may come at once, then one comes
+        free every 1/n minute. It needs a single number, and tells exactly when the next request will be allowed.
+        """
+        allowed = self.quota.requests_per_minute
+        if allowed is None:
+            return
+        until_s = max(self._requests_until_s, now_s) + MINUTE_S / allowed
+        if until_s > now_s + MINUTE_S:
+            # Without the rounding, floating point would now and then refuse the last request of a full minute.
+            wait_s = math.ceil(round(until_s - MINUTE_S - now_s, 6))
+            if wait_s > 0:
+                raise QuotaExceededError(f"the key may make {allowed} requests a minute", wait_s)
+        self._requests_until_s = until_s
+
+    @contextmanager
+    def session(self, *, uses_audio: bool = True) -> Iterator[None]:
+        """Count something in progress while the context lasts; see ``enter_session``."""
+        self.enter_session(uses_audio=uses_audio)
+        try:
+            yield
+        finally:
+            self.leave_session()
+
+    def enter_session(self, *, uses_audio: bool = True) -> None:
+        """Begin a session, which ``leave_session`` ends.
+
+        Raises ``QuotaExceededError``: there are too many, or, if it ``uses_audio``, none of that is left.
+        """
+        allowed = self.quota.max_sessions
+        if allowed is not None and self._sessions >= allowed:
+            raise QuotaExceededError(f"the key may have {allowed} sessions at once", SESSION_RETRY_S)
+        if uses_audio and self.audio_used_up:
+            seconds = self.quota.audio_seconds_per_day
+            wait_s = math.ceil(DAY_S - self._unix_s() % DAY_S)
+            raise QuotaExceededError(f"the key may use {seconds} s of audio a day", wait_s)
+        self._sessions += 1
+
+    def leave_session(self) -> None:
+        """End a session."""
+        self._sessions -= 1
+
+    def use_audio(self, length_ms: int) -> None:
+        """Count audio that was recognised or spoken."""
+        self._begin_day()
+        self._audio_ms += length_ms
+
+    @property
+    def audio_used_up(self) -> bool:
+        """Whether the key has had its audio of today."""
+        self._begin_day()
+        allowed_s = self.quota.audio_seconds_per_day
+        return allowed_s is not None and self._audio_ms >= allowed_s * 1000
+
+    def _begin_day(self) -> None:
+        day = int(self._unix_s() // DAY_S)
+        if day != self._day:
+            self._day = day
+            self._audio_ms = 0
+
+
+class Accounts:
+    """The accounts of one server by key. As many as there are keys; those of keys that are gone are dropped."""
+
+    def __init__(self, unix_s: Callable[[], float]) -> None:
+        self._unix_s = unix_s
+        self._accounts: dict[str, Account] = {}
+
+    def of(self, key_id: str, quota: Quota) -> Account:
+        """Open the account of a key, or return the open one."""
+        account = self._accounts.get(key_id)
+        if account is None:
+            account = self._accounts[key_id] = Account(quota, self._unix_s)
+        account.quota = quota
+        return account
+
+    def used_up(self) -> frozenset[str]:
+        """Keys with something in progress that have had their audio of today."""
+        accounts = self._accounts.items()
+        return frozenset(key_id for key_id, account in accounts if account.sessions and account.audio_used_up)
+
+    def close_all_but(self, key_ids: Collection[str]) -> None:
+        """Forget the accounts of other keys, unless something of theirs is still in progress."""
+        gone = [key_id for key_id, account in self._accounts.items() if key_id not in key_ids and not account.sessions]
+        for key_id in gone:
+            del self._accounts[key_id]

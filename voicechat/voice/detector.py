@@ -1,0 +1,169 @@
+"""Voice detection for every session of the process: audio and probabilities on the event loop, work in a thread."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from voicechat.voice.listener import Listener, Turn, score
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel
+
+GATHER_MS = 10
+"""How long the first whole frame waits for those of other sessions: sessions share a model call, and a lonely one
+loses no more than this."""
+MAX_PENDING_MS = 60_000
+"""Audio of one ear that may wait. A caller who reads sockets stops reading before (`Ear.pending_ms`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The probability of speech in the 32 ms that end at ``audio_ms`` of the ear's audio."""
+
+    audio_ms: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One round of work, for metrics. Overload shows as ``lag_ms`` that grows, then as ``lost_ms``."""
+
+    frames: int
+    modelled: int
+    """Frames that passed the gate and took the model."""
+    duration_ms: float
+    lag_ms: float
+    """How long the frame that waited longest had waited when the round began."""
+    lost_ms: int
+    """Audio that was thrown away unheard since the last round."""
+
+
+OnHeard: TypeAlias = Callable[[Heard], None]
+OnTick: TypeAlias = Callable[[Tick], None]
+
+
+class Ear:
+    """One session's way in. Made by `VoiceDetector.register`; used on the event loop only."""
+
+    def __init__(self, detector: "VoiceDetector", on_heard: OnHeard) -> None:
+        self._detector = detector
+        self._on_heard = on_heard
+        self._pending = bytearray()
+        self._audio_ms = 0
+        self._gap = False
+        self._closed = False
+        self.listener = Listener()
+        self.waiting_since_s = 0.0
+
+    @property
+    def pending_ms(self) -> int:
+        """Audio that has been pushed and not been judged yet."""
+        return len(self._pending) * FRAME_MS // FRAME_BYTES
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether a whole frame waits."""
+        return len(self._pending) >= FRAME_BYTES and not self._closed
+
+    def push(self, pcm: bytes) -> None:
+        """Take audio of any length, s16le mono 16 kHz. Past `MAX_PENDING_MS` the oldest is lost; its time passes."""
+        if self._closed:
+            return
+        self._pending += pcm
+        excess_ms = self.pending_ms - MAX_PENDING_MS
+        if excess_ms > 0:
+            lost_frames = -(-excess_ms // FRAME_MS)
+            del self._pending[: lost_frames * FRAME_BYTES]
+            self._audio_ms += lost_frames * FRAME_MS
+            self._gap = True
+            self._detector.count_lost(lost_frames * FRAME_MS)
+        if self.has_frame:
+            self._detector.wake(self)
+
+    def close(self) -> None:
+        """Leave: nothing is reported any more, not even what is being judged."""
+        self._closed = True
+        self._pending.clear()
+        self._detector.forget(self)
+
+    def take(self) -> Turn:
+        """Give the oldest whole frame up to be judged."""
+        frame = bytes(self._pending[:FRAME_BYTES])
+        del self._pending[:FRAME_BYTES]
+        gap, self._gap = self._gap, False
+        self._audio_ms += FRAME_MS
+        return Turn(self.listener, frame, gap)
+
+    def report(self, probability: float, audio_ms: int) -> None:
+        """Tell the session, unless it has left meanwhile."""
+        if not self._closed:
+            self._on_heard(Heard(audio_ms, probability))
+
+    @property
+    def taken_ms(self) -> int:
+        """Where the frame that was taken last ends."""
+        return self._audio_ms
+
+
+class VoiceDetector:
+    """Judges the frames of all ears together: one model call for one frame of each ear that has one.
+
+    Results come in the order of the audio, on the event loop; an ear's callback that raises reaches the loop's
+    exception handler and harms no other ear.
+    """
+
+    def __init__(self, model: SileroModel, on_tick: OnTick | None = None) -> None:
+        """``on_tick`` is called on the event loop after each round."""
+        self._model = model
+        self._on_tick = on_tick
+        self._ready: dict[Ear, None] = {}
+        self._wake = asyncio.Event()
+        self._lost_ms = 0
+
+    def register(self, on_heard: OnHeard) -> Ear:
+        """Open an ear; ``on_heard`` is called on the event loop for every 32 ms of its audio."""
+        return Ear(self, on_heard)
+
+    async def run(self) -> None:
+        """Work until cancelled. Cancelling waits for the round in its thread (below 20 ms) and drops its results.
+
+        Raises `ProviderError` when the model fails: then no voice can be detected at all.
+        """
+        with ThreadPoolExecutor(1, "voice-detection") as thread:
+            while True:
+                await self._wake.wait()
+                await asyncio.sleep(GATHER_MS / 1000)
+                while self._ready:
+                    await self._round(thread)
+                self._wake.clear()
+
+    def wake(self, ear: Ear) -> None:
+        """An ear has a whole frame."""
+        if ear not in self._ready:
+            ear.waiting_since_s = asyncio.get_running_loop().time()
+            self._ready[ear] = None
+            self._wake.set()
+
+    def forget(self, ear: Ear) -> None:
+        """An ear has left."""
+        self._ready.pop(ear, None)
+
+    def count_lost(self, lost_ms: int) -> None:
+        """An ear's audio was thrown away unheard."""
+        self._lost_ms += lost_ms
+
+    async def _round(self, thread: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        ears = list(self._ready)
+        began_s = loop.time()
+        lag_s = began_s - min(ear.waiting_since_s for ear in ears)
+        turns = [ear.take() for ear in ears]
+        ends_ms = [ear.taken_ms for ear in ears]
+        self._ready = {ear: None for ear in ears if ear.has_frame}
+        scores = await loop.run_in_executor(thread, score, self._model, turns)
+        for ear, probability, end_ms in zip(ears, scores.probabilities, ends_ms, strict=True):
+            loop.call_soon(ear.report, probability, end_ms)
+        if self._on_tick is not None:
+            lost_ms, self._lost_ms = self._lost_ms, 0
+            duration_ms = (loop.time() - began_s) * 1000
+            self._on_tick(Tick(len(turns), scores.modelled, duration_ms, lag_s * 1000, lost_ms))

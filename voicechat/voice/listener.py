@@ -1,0 +1,77 @@
+"""What is remembered of each stream between two frames, and the one model call that serves them all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from voicechat.voice.gate import Gate
+from voicechat.voice.silero import CONTEXT_BYTES, CONTEXT_SAMPLES, FRAME_SAMPLES, STATE_SHAPE, Floats, SileroModel
+
+
+class Listener:
+    """The memory of one stream. Nothing in it is shared: streams meet only inside the model's matrices."""
+
+    __slots__ = ("gate", "state", "tail")
+    gate: Gate
+    state: Floats
+    tail: bytes
+    """The last samples of the frame before."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Audio was lost: forget what came before it."""
+        self.gate = Gate()
+        self.state = np.zeros(STATE_SHAPE, np.float32)
+        self.tail = bytes(CONTEXT_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One frame of one stream, 32 ms of s16le mono 16 kHz."""
+
+    listener: Listener
+    frame: bytes
+    after_gap: bool = False
+    """Audio is missing before this frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The probabilities of speech, in the order of the turns, and how many of them took the model."""
+
+    probabilities: list[float]
+    modelled: int
+
+
+def score(model: SileroModel, turns: Sequence[Turn]) -> Scores:
+    """Judge one frame of each of many streams; no listener may appear twice.
+
+    A stream whose gate is closed costs nothing more: its probability is 0 and its state becomes that of a new stream,
+    so that what follows a silence does not depend on how long it was. The samples before the frame are kept either way.
+    """
+    probabilities = [0.0] * len(turns)
+    rows: list[int] = []
+    pcm: list[bytes] = []
+    for index, turn in enumerate(turns):
+        listener = turn.listener
+        if turn.after_gap:
+            listener.restart()
+        if listener.gate.push(turn.frame):
+            rows.append(index)
+            pcm += (listener.tail, turn.frame)
+        else:
+            listener.state = np.zeros(STATE_SHAPE, np.float32)
+        listener.tail = turn.frame[-CONTEXT_BYTES:]
+    if not rows:
+        return Scores(probabilities, 0)
+    samples = np.frombuffer(b"".join(pcm), "<i2").reshape(len(rows), CONTEXT_SAMPLES + FRAME_SAMPLES)
+    states = np.stack([turns[index].listener.state for index in rows], axis=1)
+    spoken, new_states = model.score(samples.astype(np.float32) / np.float32(32768), states)
+    for row, index in enumerate(rows):
+        probabilities[index] = float(spoken[row])
+        # A copy: a view would keep the matrix of all streams alive.
+        turns[index].listener.state = new_states[:, row].copy()
+    return Scores(probabilities, len(rows))
