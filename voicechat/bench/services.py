@@ -36,11 +36,16 @@ class _Model:
         return LATENESS.watch("model", script.reply(request), DELAYS.first_deltas_ms)
 
 
+RATE_HZ = 22_050
+"""As the embedded synthesiser's, and the default output's: nothing needs resampling."""
+
+
 class _Synthesizer:
     voices = ("scripted",)
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         script = ScriptedSynthesizer(
+            rate_hz=RATE_HZ,
             ms_per_character=MS_PER_CHARACTER,
             first_ms=DELAYS.tts_first_ms,
             chunk_delay_ms=DELAYS.tts_chunk_ms,

@@ -1,0 +1,149 @@
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.web_demo.stage import Network, chromium, serving, wait_ready, write_microphone
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+ROOT = Path(__file__).parents[2]
+WORDS = "go forward ten meters"
+AXE = "axe-core@4"
+
+# Whatever the page connects to the loudspeaker is measured here, so that the page's own word is not taken for it.
+_TAP = """
+(() => {
+  const connect = AudioNode.prototype.connect;
+  window.loudness = []; // [ms, level] of what reaches the loudspeaker
+  window.spoken = []; // and of what the microphone hears
+  const record = (node, levels) => {
+    const tap = new AnalyserNode(node.context, { fftSize: 256 });
+    const samples = new Float32Array(256);
+    connect.call(node, tap);
+    setInterval(() => {
+      tap.getFloatTimeDomainData(samples);
+      levels.push([performance.now(), Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / 256)]);
+      if (levels.length > 20000) levels.splice(0, 10000);
+    }, 4);
+  };
+  AudioNode.prototype.connect = function (to, ...rest) {
+    if (this instanceof MediaStreamAudioSourceNode) record(this, window.spoken);
+    if (to instanceof AudioDestinationNode) record(this, window.loudness);
+    return connect.call(this, to, ...rest);
+  };
+})();
+"""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Address and fragment of a server on embedded services."""
+    with serving(tmp_path_factory.mktemp("server")) as (url, fragment):
+        wait_ready(url)
+        yield url, fragment
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A WAV file of a person, or where there is none of the embedded synthesiser, saying WORDS."""
+    recorded = ROOT.parent / "shared" / "speech" / "goforward.wav"
+    if recorded.is_file():
+        return recorded
+    made = tmp_path_factory.mktemp("speech") / "words.wav"
+    say = [sys.executable, "-m", "voicechat", "say", WORDS, "--format", "WAV_16000HZ_MONO_16BIT", "-o", str(made)]
+    subprocess.run(say, check=True, timeout=60, capture_output=True)
+    return made
+
+
+# Not for the session: playwright's own event loop runs while it is open, and tests elsewhere need theirs.
+@pytest.fixture(scope="package")
+def browser(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Iterator["Browser"]:
+    executable = chromium()
+    if executable is None:
+        pytest.skip("needs Chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    microphone = tmp_path_factory.mktemp("microphone") / "microphone.wav"
+    write_microphone(microphone, speech.read_bytes()[44:])
+    with playwright.sync_playwright() as api:
+        running = api.chromium.launch(
+            executable_path=executable,
+            args=[
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
+                f"--use-file-for-fake-audio-capture={microphone}",
+            ],
+        )
+        yield running
+        running.close()
+
+
+OpenPage = Callable[..., Any]
+
+
+@pytest.fixture
+def open_page(browser: "Browser", server: tuple[str, str]) -> Iterator[OpenPage]:
+    """Open pages; at the end none of them may have logged an error or asked another host for anything."""
+    url, fragment = server
+    defaults: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "locale": "en"}
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def note_error(said: "ConsoleMessage") -> None:
+        if said.type in ("error", "warning"):
+            complaints.append(said.text)
+
+    def note_foreign(request: "Request", at: str) -> None:
+        if not request.url.startswith((at, "data:", "blob:")):
+            complaints.append(request.url)
+
+    def open_one(
+        path: str = "",
+        *,
+        at: str = url,
+        key: str = fragment,
+        script: str = "",
+        lenient: bool = False,
+        **options: object,
+    ) -> "Page":
+        context = browser.new_context(**(defaults | options))
+        contexts.append(context)
+        page = context.new_page()
+        page.add_init_script(_TAP + script)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        if not lenient:
+            page.on("console", note_error)
+        page.on("request", lambda request: note_foreign(request, at))
+        page.goto(f"{at}/{path}{key}")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def network(server: tuple[str, str]) -> Iterator[Network]:
+    proxy = Network(server[0])
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The accessibility checker's source: from node_modules, else fetched by npm into a temporary folder."""
+    found = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+    if not found.is_file():
+        npm = shutil.which("npm")
+        folder = tmp_path_factory.mktemp("npm")
+        install = [npm, "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", AXE]
+        if npm is None or subprocess.run(install, capture_output=True, timeout=90).returncode:  # type: ignore[arg-type]
+            pytest.skip("needs axe-core from npm")
+        found = folder / "node_modules" / "axe-core" / "axe.min.js"
+    return found.read_text("utf-8")

@@ -1,0 +1,104 @@
+// The interface's words, in English and Chinese. HTML names them: data-i18n, data-i18n-label, data-i18n-placeholder.
+
+const ENGLISH = {
+  "nav.label": "Pages", "nav.conversation": "Conversation", "nav.recognise": "Recognition",
+  "conversation.label": "Conversation", "transcript.label": "Transcript", "panel.label": "Details",
+  "panel.open": "Details", "panel.close": "Close", "language.switch": "中文", "theme.light": "Light theme", "theme.dark": "Dark theme",
+  "welcome.lead": "Speak, and be answered.",
+  "welcome.how": "Hold Talk while you speak, or tap it to begin and again to end. With Hands-free, just talk: a pause ends your turn, and speaking interrupts the reply.",
+  "key.label": "Key of this server", "key.use": "Use key", "key.hint": "“voicechat serve” prints an address that carries it. It stays in this page's memory.",
+  "state.idle": "Ready", "state.listening": "Listening", "state.thinking": "Thinking", "state.speaking": "Speaking", "state.interrupted": "Interrupted",
+  "talk": "Talk", "talk.end": "Done", "handsfree": "Hands-free", "stop": "Stop",
+  "say.label": "Or type here", "say.send": "Send", "strip.label": "Loudness: you above the line, the assistant below",
+  "role.user": "You", "role.assistant": "Assistant", "role.typed": "You, typed", "reply.cut": "interrupted", "reply.failed": "failed: {message}",
+  "connection.off": "Not connected", "connection.connecting": "Connecting", "connection.ready": "Connected", "connection.refused": "Refused",
+  "connection.waiting": "Connection lost, again in {seconds} s",
+  "notice.close": "Dismiss",
+  "fault.key": "The server does not accept this key. Open the address that “voicechat serve” prints, or enter the key here.",
+  "fault.refused": "The server refuses the conversation: {message}", "fault.ended": "The server ended the conversation after a long silence. Talk to begin again.",
+  "fault.decode": "The reply's audio cannot be decoded: {message}",
+  "handsfree.refused": "This server does not offer hands-free conversation, so hold Talk while you speak. It says: {message}",
+  "setting.refused": "The server does not take a setting, so its default is used. It says: {message}",
+  "microphone.refused": "The browser does not let this page use the microphone. Allow it beside the address, then try again. You can type meanwhile.",
+  "microphone.absent": "No microphone was found. Connect one and try again, or type.",
+  "microphone.busy": "The microphone cannot be opened: another program may be using it.",
+  "microphone.insecure": "Browsers give the microphone only to pages from https:// or from this very machine (localhost).",
+  "microphone.failed": "The microphone does not work: {message}", "microphone.lost": "The microphone was disconnected.",
+  "tab.latency": "Latency", "tab.events": "Events", "tab.settings": "Settings",
+  "stage.text": "text", "stage.token": "first word", "stage.audio": "first audio", "stage.heard": "heard",
+  "legend.text": "end of speech to its text", "legend.token": "text to the reply's first word", "legend.audio": "first word to first audio", "legend.heard": "first audio to loudspeaker",
+  "latency.none": "Each turn draws its delay here, from the end of your speech to the moment you hear the reply.",
+  "latency.median": "median, end of speech to heard", "latency.turn": "Turn {number}: {total} ms",
+  "log.filter": "Filter", "log.pause": "Pause", "log.download": "Save", "log.time": "Time", "log.direction": "Direction", "log.message": "Message", "log.size": "Size", "log.audio": "audio {ms} ms",
+  "settings.services": "Services", "settings.model": "Chat model", "settings.asr": "Recognition", "settings.tts": "Speech", "settings.voice": "Voice", "settings.voice.default": "the service's own",
+  "settings.speed": "Speed", "settings.format": "Reply audio", "settings.downlink": "Reply audio as binary frames", "settings.sound": "Sound", "settings.microphone": "Microphone", "settings.microphone.default": "the system's own",
+  "settings.mode": "Speech during a reply", "settings.mode.online": "next turn", "settings.mode.refresh": "ignored", "settings.system": "Instructions to the model", "settings.handsfree": "Hands-free",
+  "settings.silence": "Pause that ends a turn, ms", "settings.interruption": "Speech that interrupts, ms", "settings.threshold": "Speech threshold, 0 to 1", "settings.forget": "Forget the conversation", "settings.hint": "Changes take effect at once, over a new connection that remembers what was said.",
+  "recognise.title": "Recognition", "recognise.lead": "Words as they are recognised.", "recognise.drop": "Drop a recording here, or", "recognise.choose": "choose a file", "recognise.speak": "Speak", "recognise.stop": "Stop", "recognise.empty": "What is recognised appears here.",
+  "recognise.save": "Save as", "recognise.progress": "{done} of {total} s", "recognise.unreadable": "This file cannot be read as audio.", "recognise.closed": "The server closed the connection: {reason}", "recognise.done": "Done: {seconds} s of audio", "recognise.label": "Recognised text",
+};
+
+const CHINESE = {
+  "nav.label": "页面", "nav.conversation": "对话", "nav.recognise": "识别",
+  "conversation.label": "对话", "transcript.label": "对话内容", "panel.label": "详情",
+  "panel.open": "详情", "panel.close": "关闭", "language.switch": "English", "theme.light": "浅色主题", "theme.dark": "深色主题",
+  "welcome.lead": "你说，它答。",
+  "welcome.how": "按住“说话”讲话；也可以点一下开始，再点一下结束。打开“免提”后直接说：停顿即结束，开口即打断。",
+  "key.label": "服务器密钥", "key.use": "使用密钥", "key.hint": "“voicechat serve” 打印的地址里带有密钥。它只留在本页的内存中。",
+  "state.idle": "就绪", "state.listening": "在听", "state.thinking": "在想", "state.speaking": "在说", "state.interrupted": "已打断",
+  "talk": "说话", "talk.end": "说完了", "handsfree": "免提", "stop": "停止",
+  "say.label": "也可以打字", "say.send": "发送", "strip.label": "音量：线上是你，线下是助手",
+  "role.user": "你", "role.assistant": "助手", "role.typed": "你（打字）", "reply.cut": "被打断", "reply.failed": "失败：{message}",
+  "connection.off": "未连接", "connection.connecting": "连接中", "connection.ready": "已连接", "connection.refused": "被拒绝",
+  "connection.waiting": "连接断开，{seconds} 秒后重试",
+  "notice.close": "知道了",
+  "fault.key": "服务器不接受这个密钥。请打开 “voicechat serve” 打印的地址，或在这里输入密钥。",
+  "fault.refused": "服务器拒绝了对话：{message}", "fault.ended": "长时间没有声音，服务器结束了对话。再说话即可重新开始。",
+  "fault.decode": "无法解码回复的音频：{message}",
+  "handsfree.refused": "这台服务器不支持免提，请按住“说话”讲话。服务器的说明：{message}",
+  "setting.refused": "服务器不接受某项设置，已改用默认值。服务器的说明：{message}",
+  "microphone.refused": "浏览器不允许本页使用麦克风。请在地址栏旁允许后再试；也可以先打字。",
+  "microphone.absent": "没有找到麦克风。请接上后再试，或者打字。",
+  "microphone.busy": "无法打开麦克风：可能正被其他程序使用。",
+  "microphone.insecure": "浏览器只允许 https:// 或本机（localhost）的页面使用麦克风。",
+  "microphone.failed": "麦克风无法工作：{message}", "microphone.lost": "麦克风已断开。",
+  "tab.latency": "延迟", "tab.events": "事件", "tab.settings": "设置",
+  "stage.text": "文字", "stage.token": "首词", "stage.audio": "首个音频", "stage.heard": "听到",
+  "legend.text": "说完到出文字", "legend.token": "文字到回复首词", "legend.audio": "首词到首个音频", "legend.heard": "首个音频到扬声器",
+  "latency.none": "每一轮从你说完到听见回复的延迟都会画在这里。",
+  "latency.median": "中位数：说完到听见", "latency.turn": "第 {number} 轮：{total} 毫秒",
+  "log.filter": "筛选", "log.pause": "暂停", "log.download": "保存", "log.time": "时间", "log.direction": "方向", "log.message": "消息", "log.size": "大小", "log.audio": "音频 {ms} 毫秒",
+  "settings.services": "服务", "settings.model": "对话模型", "settings.asr": "识别", "settings.tts": "合成", "settings.voice": "音色", "settings.voice.default": "服务默认",
+  "settings.speed": "语速", "settings.format": "回复音频", "settings.downlink": "回复音频用二进制帧", "settings.sound": "声音", "settings.microphone": "麦克风", "settings.microphone.default": "系统默认",
+  "settings.mode": "回复期间说的话", "settings.mode.online": "算下一轮", "settings.mode.refresh": "忽略", "settings.system": "给模型的指示", "settings.handsfree": "免提",
+  "settings.silence": "停顿多久算说完（毫秒）", "settings.interruption": "说多久算打断（毫秒）", "settings.threshold": "语音阈值（0 到 1）", "settings.forget": "清除对话", "settings.hint": "更改立即生效：会重新连接，并记得说过的话。",
+  "recognise.title": "识别", "recognise.lead": "边说边出文字。", "recognise.drop": "把录音拖到这里，或", "recognise.choose": "选择文件", "recognise.speak": "说话", "recognise.stop": "停止", "recognise.empty": "识别结果显示在这里。",
+  "recognise.save": "另存为", "recognise.progress": "{done} / {total} 秒", "recognise.unreadable": "无法把这个文件读作音频。", "recognise.closed": "服务器关闭了连接：{reason}", "recognise.done": "完成：{seconds} 秒音频", "recognise.label": "识别文字",
+};
+
+export const LANGUAGES = { en: ENGLISH, zh: CHINESE };
+let words = ENGLISH;
+
+/** The text of a key, `{name}` replaced by `values.name`. */
+export function text(key, values = {}) {
+  return (words[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+export function preferredLanguage(languages = navigator.languages) {
+  return languages[0]?.toLowerCase().startsWith("zh") ? "zh" : "en";
+}
+
+/** Change the language of the page. Whoever writes texts himself listens for `language` on the document. */
+export function setLanguage(language) {
+  words = LANGUAGES[language] ?? ENGLISH;
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  translate(document);
+  document.dispatchEvent(new Event("language"));
+}
+
+/** Fill in the texts of the elements below `root`. */
+export function translate(root) {
+  for (const element of root.querySelectorAll("[data-i18n]")) element.textContent = text(element.dataset.i18n);
+  for (const element of root.querySelectorAll("[data-i18n-label]")) element.setAttribute("aria-label", text(element.dataset.i18nLabel));
+  for (const element of root.querySelectorAll("[data-i18n-placeholder]")) element.placeholder = text(element.dataset.i18nPlaceholder);
+}

@@ -1,0 +1,54 @@
+// What a conversation consists of: turns, each with what the user said and what was replied. Pure.
+
+const HAN = /\p{Script=Han}/u;
+
+/** One exchange. `marks` are times in ms on the page's clock; an absent mark has not happened. */
+export class Turn {
+  constructor(number) {
+    this.number = number;
+    this.user = { finals: [], partial: "", typed: false };
+    this.reply = null;
+    this.marks = {};
+    this.fault = "";
+  }
+
+  get userText() {
+    return joinSentences([...this.user.finals, this.user.partial]);
+  }
+
+  /** The reply's text as far as it has been spoken. */
+  get heardText() {
+    return this.reply ? this.reply.text.slice(0, this.reply.heardLength) : "";
+  }
+}
+
+/** Sentences side by side: a space between them, but none after Chinese. */
+export function joinSentences(sentences) {
+  return sentences.filter(Boolean).reduce((text, next) => (text && !HAN.test(text.at(-1)) && !/[。！？，]$/.test(text) ? `${text} ${next}` : text + next), "");
+}
+
+/** A reply of which nothing has been heard yet. */
+export function newReply(key) {
+  return {
+    key,
+    text: "",
+    heardLength: 0, // of the text, in UTF-16 units
+    playedMs: 0,
+    reportedMs: 0,
+    totalMs: 0, // decoded so far
+    textEnded: false,
+    audioEnded: false,
+    sounded: false, // to its end
+    cut: false,
+  };
+}
+
+/** Turns as a chat model's messages, replies cut to what was heard. */
+export function asMessages(turns) {
+  return turns
+    .filter(({ userText }) => userText)
+    .flatMap(({ userText, heardText }) => [
+      { role: "user", content: userText },
+      ...(heardText.trim() ? [{ role: "assistant", content: heardText.trim() }] : []),
+    ]);
+}
