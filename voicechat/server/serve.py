@@ -24,11 +24,14 @@ from voicechat.server.metrics import Metrics
 from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.routes import rest_operations, rest_routes
+from voicechat.server.rest.transcribing import Transcriber, TranscriptionSettings
+from voicechat.server.rest.transcription_operations import transcription_operations
 from voicechat.server.signals import stop_on_signals
 from voicechat.server.sockets import SocketHub
 from voicechat.store.access import Endpoint
 from voicechat.store.keys import KeyStore
 from voicechat.store.local_key import local_key
+from voicechat.store.tasks.on_demand import TaskSettings
 from voicechat.voice.detector import VoiceDetector
 from voicechat.voice.silero import SileroModel, find_model
 
@@ -36,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 CLOSE_DETECTION_S = 1.0
 KEY_FILE = "keys.sqlite3"
+TASK_FOLDER = "tasks"
 LOCAL_KEY_ID = "local"
 ENVIRONMENT_KEY_ID = "environment"
 
@@ -115,13 +119,16 @@ async def serving(
     )
     metrics.follow_sessions(lambda: hub.sessions)
     backend = Backend(services, limits=config.limits, max_requests=config.server.max_sessions, authorise=admit)
+    transcriber = Transcriber(services, TranscriptionSettings(tasks=TaskSettings(folder=config.data_dir / TASK_FOLDER)))
+    transcription = [route for family in transcription_operations(backend, transcriber) for route in family.routes()]
     rest = rest_routes(rest_operations(backend, authorise.issue_token))
-    app = build_app([*hub.routes(), *rest, *health.routes(), *metrics.routes(), *pages.routes()])
+    app = build_app([*hub.routes(), *rest, *transcription, *health.routes(), *metrics.routes(), *pages.routes()])
     try:
         async with listening(app, config.server.host, config.server.port) as port:
             url = base_url(config.server.host, port)
             announce(f"warming up; not ready yet: {url}")
             await services.start()
+            await transcriber.start()
             health.phase = Phase.READY
             with metrics.measuring_loop_lag():
                 try:
@@ -130,6 +137,7 @@ async def serving(
                 finally:
                     await hub.drain(0)
     finally:
+        await transcriber.aclose()
         backend.close()
         await services.aclose()
 

@@ -32,7 +32,7 @@ from voicechat.wire.json_text import read_object
 TASKS_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/transcriptions"
 TASK_PATH = TASKS_PATH + "/{taskId}"
 LISTED_TASKS = 100
-SUBMIT_ERRORS = (400, 401, 404, 408, 409, 413, 415, 429, 500, 503)
+SUBMIT_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503)
 FIND_ERRORS = (401, 404, 429, 500, 503)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _ERRORS = {
@@ -119,7 +119,7 @@ class Transcriptions:
             transcriber.recognizer(asked.easyllm_id)
             payload: Payload = {"service": asked.easyllm_id, "recording": upload.name}
             submission = _submission(principal, payload, (asked.easyllm_id, upload.sha256), idempotency_key)
-            # Kept from here on: whether a submission that is cut off was written down nobody knows. The sweep finds out.
+            # Kept from here on: whether a submission that is cut off was written down only the sweep can tell.
             upload.kept = True
             try:
                 task, upload.kept = await transcriber.tasks.submit(submission)

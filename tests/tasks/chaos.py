@@ -1,0 +1,206 @@
+"""Kill the processes that do tasks at random moments, and see that every acknowledged task ends in one result.
+
+    python -m tests.tasks.chaos --tasks 200 [--seed N] [--database postgresql://...]
+
+Several workers share one database. This process submits through them, kills one with SIGKILL every so often, starts it
+again, and at the end compares what was acknowledged with what the store and the log of begun work say.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voicechat.store.tasks.interface import Report, Submission, Task, Work
+from voicechat.store.tasks.on_demand import TaskSettings, open_task_store
+
+WORK_S = 0.15
+LAST_RESULT_S = 60.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one run came to."""
+
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """Task ids, and the number each was submitted with."""
+    kills: int = 0
+    unacknowledged: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    reruns: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        return (
+            f"{len(self.acknowledged)} acknowledged, {self.unacknowledged} requests cut, {self.kills} kills, "
+            f"{self.reruns} attempts repeated; ended {dict(self.ended)}; wrong: {self.wrong or 'none'}"
+        )
+
+
+def settings(folder: Path, database_url: str) -> TaskSettings:
+    return TaskSettings(folder=folder, database_url=database_url, poll_s=0.05, adopt_s=0.2, max_attempts=50)
+
+
+def logged_work(folder: Path) -> Work:
+    """Work that writes down that it began."""
+
+    async def work(task: Task, report: Report) -> str:
+        number = task.payload["number"]
+        with (folder / "begun.log").open("a") as log:
+            log.write(f"{task.id} {number}\n")
+        await asyncio.sleep(WORK_S)
+        report(1.0)
+        return f"result of {number}"
+
+    return work
+
+
+async def work_until_killed(folder: Path, database_url: str) -> None:
+    """One worker: takes numbers on its standard input as tasks, answers with their ids, and does whatever is due."""
+    store = await open_task_store(settings(folder, database_url), logged_work(folder))
+    print("ready", flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        number = int(line)
+        submission = Submission(
+            owner=folder.name, payload={"number": number}, fingerprint=str(number), idempotency_key=str(number)
+        )
+        task, _ = await store.submit(submission)
+        print(task.id, flush=True)
+
+
+class Worker:
+    """A child process, and the one request that may be under way to it."""
+
+    def __init__(self, folder: Path, database_url: str) -> None:
+        self._arguments = ("-m", "tests.tasks.chaos", "--worker", str(folder), "--database", database_url)
+        self._process: asyncio.subprocess.Process | None = None
+        self._ready = asyncio.Event()
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, *self._arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        if await _line(self._process) != "ready":
+            raise RuntimeError("a worker did not start")
+        self._ready.set()
+
+    async def submit(self, number: int) -> str:
+        """The task's id; empty when the worker died before it acknowledged."""
+        await self._ready.wait()
+        # Held on to: a kill puts another one in its place while the answer is awaited.
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        try:
+            process.stdin.write(f"{number}\n".encode())
+            await process.stdin.drain()
+        except ConnectionError:
+            return ""
+        return await _line(process)
+
+    async def kill(self) -> None:
+        assert self._process is not None
+        self._ready.clear()
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+
+async def _line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    line = (await process.stdout.readline()).decode()
+    return line.strip() if line.endswith("\n") else ""
+
+
+async def torment(folder: Path, database_url: str, tasks: int, workers: int, seed: int) -> Tally:
+    """Run it all; the tally says what came of it."""
+    chance = random.Random(seed)
+    tally = Tally()
+    crowd = [Worker(folder, database_url) for _ in range(workers)]
+    for worker in crowd:
+        await worker.start()
+    enough = asyncio.Event()
+
+    async def submit_all(worker: Worker, numbers: range) -> None:
+        for number in numbers:
+            while not (task_id := await worker.submit(number)):
+                tally.unacknowledged += 1
+                await asyncio.sleep(0.1)
+            tally.acknowledged[task_id] = number
+
+    async def kill_some() -> None:
+        while not enough.is_set():
+            await asyncio.sleep(chance.uniform(0.1, 1.2))
+            worker = chance.choice(crowd)
+            await worker.kill()
+            tally.kills += 1
+            await worker.start()
+
+    async with asyncio.TaskGroup() as group:
+        killing = group.create_task(kill_some())
+        submits = [
+            group.create_task(submit_all(worker, range(index, tasks, workers))) for index, worker in enumerate(crowd)
+        ]
+        await asyncio.wait(submits)
+        # The queue is longer than the submitting: most of the killing is still to come.
+        async with asyncio.timeout(LAST_RESULT_S + tasks):
+            while begun(folder).total() < tasks * 9 // 10:  # noqa: ASYNC110 - another process' log has no event
+                await asyncio.sleep(0.1)
+        enough.set()
+        await killing
+    for worker in crowd:
+        await worker.kill()
+    await examine(folder, database_url, tally)
+    return tally
+
+
+async def examine(folder: Path, database_url: str, tally: Tally) -> None:
+    """Finish what is left, and hold what the store says against what was acknowledged."""
+    store = await open_task_store(settings(folder, database_url), logged_work(folder))
+    try:
+        async with asyncio.timeout(LAST_RESULT_S):
+            for task_id, number in tally.acknowledged.items():
+                while (task := await store.find(folder.name, task_id)) and not task.status.finished:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                tally.ended[task.status.value if task else "lost"] += 1
+                if task is None or task.result != f"result of {number}":
+                    tally.wrong.append(f"{number}: {task.status.value if task else 'lost'}")
+        known = await store.newest(folder.name, 2 * len(tally.acknowledged))
+        if {task.id for task in known} != set(tally.acknowledged):
+            tally.wrong.append(f"{len(known)} tasks in the store")
+    finally:
+        await store.aclose()
+    tally.reruns = begun(folder).total() - len(begun(folder))
+
+
+def begun(folder: Path) -> Counter[str]:
+    log = folder / "begun.log"
+    return Counter(log.read_text().splitlines()) if log.exists() else Counter()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--database", default="", help="postgresql://...; SQLite without it")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        asyncio.run(work_until_killed(arguments.worker, arguments.database))
+        return 0
+    print(f"seed {arguments.seed}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        tally = asyncio.run(
+            torment(Path(folder), arguments.database, arguments.tasks, arguments.workers, arguments.seed)
+        )
+    print(tally.line())
+    return 1 if tally.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

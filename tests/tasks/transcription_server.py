@@ -1,0 +1,125 @@
+"""The transcription endpoints on a port, with a scripted recogniser, and a folder to look into."""
+
+import io
+import json
+import wave
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from voicechat.errors import AdmissionError, Status
+from voicechat.runtime.services import Services
+from voicechat.server.app import build_app
+from voicechat.server.auth import Principal
+from voicechat.server.fetch import FetchPolicy, parse_networks
+from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.transcribing import Transcriber, TranscriptionSettings
+from voicechat.server.rest.transcription_operations import transcription_operations
+from voicechat.server.rest.uploads import DiskLimits
+from voicechat.session.limits import SessionLimits
+from voicechat.store.access import Endpoint
+from voicechat.store.tasks.on_demand import TaskSettings
+from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+
+PROJECT = "/api/open-apis/projects/p"
+TASKS = f"{PROJECT}/easyllms/speechtotext/transcriptions"
+NON_STREAM = f"{PROJECT}/easyllms/speechtotext/non-stream"
+KEYS = ("alice", "bob")
+
+
+def wav(seconds: float = 1.0, channels: int = 1, rate_hz: int = 8000) -> bytes:
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(bytes(int(seconds * rate_hz) * 2 * channels))
+    return content.getvalue()
+
+
+def form(**fields: object) -> aiohttp.FormData:
+    """A form with its fields in this order; bytes are a file."""
+    made = aiohttp.FormData(default_to_multipart=True)
+    for name, value in fields.items():
+        if isinstance(value, bytes):
+            made.add_field(name, value, filename="../../etc/passwd", content_type="audio/wav")
+        else:
+            made.add_field(name, value if isinstance(value, str) else json.dumps(value))
+    return made
+
+
+@dataclass
+class Server:
+    url: str
+    folder: Path
+    session: aiohttp.ClientSession
+    recognizer: ScriptedRecognizer
+    transcriber: Transcriber
+
+    async def ask(self, method: str, path: str, *, key: str = "alice", **more: Any) -> tuple[int, Any]:
+        """One request: the HTTP status, and the answer's JSON (or text)."""
+        headers = {"Authorization": f"Bearer {key}", **more.pop("headers", {})}
+        async with self.session.request(method, self.url + path, headers=headers, **more) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if response.content_type == "application/json" else text
+
+    def on_disk(self) -> list[str]:
+        """What lies in the folder of recordings."""
+        folder = self.folder / "recordings"
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@dataclass
+class Rules:
+    """What a test wants of its server."""
+
+    disk: DiskLimits = field(default_factory=DiskLimits)
+    max_synchronous_ms: int = 60_000
+    ports: frozenset[int] = frozenset({80})
+    texts: tuple[str, ...] = ("hello there", "and you")
+    keep_s: float = 86_400.0
+
+
+async def _authorise(request: web.Request, endpoint: Endpoint) -> Principal:
+    key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if key not in KEYS or endpoint is not Endpoint.TRANSCRIPTION:
+        raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
+    return Principal(key, request.match_info.get("project", "default"))
+
+
+@asynccontextmanager
+async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Server]:
+    recognizer = ScriptedRecognizer(texts=rules.texts)
+    services = Services(
+        {"default": recognizer, "YOUR_SERVICE_ID": recognizer},
+        {"default": ScriptedModel()},
+        {"default": ScriptedSynthesizer()},
+    )
+    settings = TranscriptionSettings(
+        tasks=TaskSettings(folder=folder, poll_s=0.02, adopt_s=0.2),
+        disk=rules.disk,
+        fetch=FetchPolicy(allowed_networks=parse_networks(["127.0.0.3/32"]), ports=rules.ports),
+        max_synchronous_ms=rules.max_synchronous_ms,
+        keep_s=rules.keep_s,
+    )
+    transcriber = Transcriber(services, settings)
+    backend = Backend(services, limits=SessionLimits(), max_requests=50, authorise=_authorise)
+    operations = transcription_operations(backend, transcriber)
+    app = build_app([route for operation in operations for route in operation.routes()])
+    runner = web.AppRunner(app, shutdown_timeout=0.2)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    await transcriber.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield Server(f"http://127.0.0.1:{runner.addresses[0][1]}", folder, session, recognizer, transcriber)
+    finally:
+        await transcriber.aclose()
+        await runner.cleanup()
+        backend.close()

@@ -1,0 +1,188 @@
+"""Fetches what a client's URL names, and nothing inside our own network.
+
+The check is made on the address that is about to be dialled, for every dial of every redirect: whatever a name resolves
+to, however often its answer changes and however an address is written, the socket is opened to a public address or to
+one that the configuration allows, or not at all. Names and URL texts are not trusted for that.
+
+No proxy of the environment is used: behind one the check would see only the proxy.
+"""
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from voicechat.errors import ConfigError, RemoteProtocolError, Status, VoiceChatError
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Dial: TypeAlias = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
+"""What aiohttp gives a socket factory: an entry of ``socket.getaddrinfo``."""
+Write: TypeAlias = Callable[[bytes], Awaitable[None]]
+
+MAX_URL_CHARACTERS = 4096
+MAX_REDIRECTS = 3
+CONNECT_S = 5.0
+IDLE_S = 30.0
+TOTAL_S = 1800.0
+PIECE_BYTES = 256 * 1024
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+# Not all of these are "not global" to Python's ipaddress: they carry another address inside, or belong to a site.
+_NEVER_PUBLIC = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "64:ff9b::/96",  # NAT64 (RFC 6052)
+        "64:ff9b:1::/48",  # local NAT64 (RFC 8215)
+        "2002::/16",  # 6to4 (RFC 3056)
+        "2001::/32",  # Teredo (RFC 4380)
+        "::/96",  # IPv4-compatible (RFC 4291, 2.5.5.1)
+        "fec0::/10",  # site-local (RFC 3879)
+    )
+)
+
+logger = logging.getLogger(__name__)
+
+
+class FetchError(VoiceChatError):
+    """The recording could not be fetched. ``reason`` may be shown to the client: it says nothing of our network."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPolicy:
+    """What may be fetched from where. The metadata services of clouds are link-local, so refused like the rest."""
+
+    allowed_networks: tuple[Network, ...] = ()
+    """Besides the public ones, for those who keep recordings on a machine of their own."""
+    ports: frozenset[int] = frozenset({80, 443})
+    max_bytes: int = 1024**3
+
+    def allows(self, address: Address) -> bool:
+        """Whether a socket to ``address`` may be opened."""
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return is_public(address) or any(address in network for network in self.allowed_networks)
+
+
+def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Read networks such as ``10.1.0.0/16``. Raises ``ConfigError`` naming the one that is none."""
+    networks: list[Network] = []
+    for text in texts:
+        try:
+            networks.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            raise ConfigError(f"{text!r} is not a network such as 10.1.0.0/16: {error}") from error
+    return tuple(networks)
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address (no IPv4-mapped one) is of the public internet, and leads nowhere else."""
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    return not any(address in network for network in _NEVER_PUBLIC if network.version == address.version)
+
+
+def check_url(text: str, policy: FetchPolicy) -> URL:
+    """Refuse what no fetch should be begun for. Raises ``RemoteProtocolError`` naming ``audio_url``."""
+    try:
+        if len(text) > MAX_URL_CHARACTERS:
+            raise ValueError(f"longer than {MAX_URL_CHARACTERS} characters")
+        url = URL(text)
+        _check(url, policy)
+    except ValueError as error:
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"audio_url: {error}") from None
+    return url
+
+
+def _check(url: URL, policy: FetchPolicy) -> None:
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("should be an absolute http or https URL")
+    if url.user is not None or url.password is not None:
+        raise ValueError("should hold no user name and password")
+    if url.port not in policy.ports:
+        raise ValueError(f"port {url.port} is not allowed")
+
+
+async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractResolver | None = None) -> None:
+    """Give the content of ``url`` to ``write``, in pieces.
+
+    Raises ``FetchError``; what has been written by then is the caller's to remove. Cancelling closes the connection.
+    """
+    guard = _Guard(policy)
+    connector = TCPConnector(
+        socket_factory=guard.open_socket, resolver=resolver, use_dns_cache=False, force_close=True, limit=1
+    )
+    timeout = ClientTimeout(total=TOTAL_S, sock_connect=CONNECT_S, sock_read=IDLE_S)
+    try:
+        async with ClientSession(
+            connector=connector,
+            timeout=timeout,
+            cookie_jar=DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            headers={hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: "voicechat"},
+        ) as session:
+            await _follow(session, url, write, policy)
+    except TimeoutError:
+        raise FetchError("its server does not answer in time") from None
+    except (ClientError, OSError, ValueError) as error:
+        # ValueError: what yarl and the codecs say of a host or a Location that is none.
+        logger.info("a fetch failed: %s", type(error).__name__)
+        refused = "it leads to an address that is not allowed"
+        raise FetchError(refused if guard.refused else "it cannot be fetched") from None
+
+
+async def _follow(session: ClientSession, url: URL, write: Write, policy: FetchPolicy) -> None:
+    for _ in range(MAX_REDIRECTS + 1):
+        async with session.get(url, allow_redirects=False) as response:
+            if response.status not in _REDIRECTS:
+                await _read(response, write, policy.max_bytes)
+                return
+            url = url.join(URL(response.headers.get(hdrs.LOCATION, "")))
+        _check(url, policy)
+    raise FetchError(f"it redirects more than {MAX_REDIRECTS} times")
+
+
+async def _read(response: ClientResponse, write: Write, max_bytes: int) -> None:
+    if response.status != 200:
+        raise FetchError(f"its server answers with status {response.status}")
+    if response.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
+        raise FetchError("its server sends compressed content unasked")
+    too_large = FetchError(f"recordings may have {max_bytes} bytes")
+    if (response.content_length or 0) > max_bytes:
+        raise too_large
+    read_bytes = 0
+    async for piece in response.content.iter_chunked(PIECE_BYTES):
+        read_bytes += len(piece)
+        if read_bytes > max_bytes:
+            raise too_large
+        await write(piece)
+
+
+class _Guard:
+    """Opens the sockets of one fetch, or refuses to."""
+
+    def __init__(self, policy: FetchPolicy) -> None:
+        self._policy = policy
+        self.refused = False
+
+    def open_socket(self, dial: Dial) -> socket.socket:
+        """Make the socket for an address that may be dialled; ``OSError`` else, and the next address is tried."""
+        family, kind, protocol, _, sockaddr = dial
+        # A scope, as in fe80::1%eth0, would have to be cut off; it only occurs where nothing is allowed anyway.
+        address = ipaddress.ip_address(sockaddr[0])
+        if not self._policy.allows(address):
+            self.refused = True
+            logger.warning("refused to fetch from %s", address)
+            raise OSError("the address is not allowed")
+        return socket.socket(family, kind, protocol)

@@ -1,0 +1,361 @@
+"""Tasks on DBOS Transact: one workflow each, in SQLite (one machine) or PostgreSQL (many).
+
+What DBOS gives: a row that is committed before a task is acknowledged, a queue that hands each task to one executor,
+and outcomes that only the execution that owns the task can write, so that a result is written once whoever is late.
+What it leaves to its paid service, and is done here: finding the tasks of executors that died (`liveness`).
+
+Importing this module costs 0.4 s and 45 MB; DBOS exists once per process, and so does an open store.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from dbos import DBOS, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus, error
+from sqlalchemy.exc import SQLAlchemyError
+
+from voicechat.errors import AdmissionError, Status
+from voicechat.store.tasks.interface import (
+    MAX_ATTEMPTS,
+    IdempotencyConflictError,
+    Payload,
+    Submission,
+    Task,
+    TaskFailedError,
+    Work,
+)
+from voicechat.store.tasks.liveness import Liveness, LivenessUnknownError
+from voicechat.store.tasks.workflows import STATUS, as_task, attributes_of, payload_of, without_contents
+
+QUEUE = "voicechat-tasks"
+WORKFLOW = "voicechat-task"
+FORMAT_VERSION = "1"
+"""Of payloads and results, and DBOS' application version: executors take up only tasks of their own."""
+ANSWER_S = 10.0
+"""How long a caller waits for the database; DBOS itself would retry for ever."""
+RETRY_S = 1.0
+CLOSE_S = 2.0
+CALL_THREADS = 4
+PROGRESS_S = 1.0
+"""Progress is written down this often, not more."""
+PAGE_TASKS = 500
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where tasks are kept, and how they are worked off."""
+
+    database_url: str
+    """``sqlite:///PATH`` or ``postgresql://...``."""
+    executor_id: str
+    """This process' own name, never used before."""
+    workers: int = 2
+    """Tasks that this process does at once."""
+    max_attempts: int = MAX_ATTEMPTS
+    poll_s: float = 0.5
+    """How often new tasks are looked for."""
+    adopt_s: float = 5.0
+    """How often the tasks of dead executors are looked for."""
+
+
+class DbosTaskStore:
+    """See ``TaskStore``. Between ``open`` and ``aclose`` it also does tasks."""
+
+    def __init__(self, settings: StoreSettings, liveness: Liveness, work: Work) -> None:
+        self._settings = settings
+        self._liveness = liveness
+        self._work = work
+        self._threads = ThreadPoolExecutor(CALL_THREADS, "tasks")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._adopting: asyncio.Task[None] | None = None
+        self._attempts: dict[str, int] = {}
+        self._dbos: DBOS | None = None
+
+    async def open(self) -> None:
+        """Bring the database up to date and begin to work. Raises ``AdmissionError``: the database cannot be used."""
+        global _open_store
+        if _open_store is not None:
+            raise RuntimeError("another task store is open in this process")
+        self._loop = asyncio.get_running_loop()
+        _open_store = self
+        try:
+            await self._call(self._launch, timeout_s=6 * ANSWER_S)
+        except BaseException:
+            await self.aclose()
+            raise
+        self._adopting = self._loop.create_task(self._adopt_for_ever(), name="adopt tasks of the dead")
+
+    async def aclose(self) -> None:
+        """See ``TaskStore.aclose``. Idempotent."""
+        global _open_store
+        if self._loop is None:
+            return
+        if self._adopting is not None:
+            self._adopting.cancel()
+            await asyncio.wait([self._adopting])
+        await asyncio.to_thread(self._stop_dequeuing)
+        with suppress(AdmissionError):
+            # An orderly end is no attempt: only what kills the process makes a task poison.
+            await self._call(self._take_attempts_back, timeout_s=CLOSE_S)
+        await asyncio.to_thread(DBOS.destroy)
+        await asyncio.to_thread(self._liveness.release)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._loop = _open_store = None
+
+    # --- what clients ask ----------------------------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> tuple[Task, bool]:
+        """See ``TaskStore.submit``."""
+        task_id = _task_id(submission)
+        options: EnqueueOptions = {
+            "workflow_name": WORKFLOW,
+            "queue_name": QUEUE,
+            "workflow_id": task_id,
+            "workflow_id_reuse_policy": "reject",
+            "app_version": FORMAT_VERSION,
+            "authenticated_user": submission.owner,
+            "attributes": {"fingerprint": submission.fingerprint},
+        }
+        is_new = await self._call(lambda: _enqueue(options, submission.payload))
+        (workflow,) = await self._find(task_id, submission.owner) or (None,)
+        if workflow is None or workflow.status == "CANCELLED":
+            raise AdmissionError(Status.NOT_ALLOWED_NOW, "the task has just been deleted")
+        if attributes_of(workflow).get("fingerprint") != submission.fingerprint:
+            raise IdempotencyConflictError
+        return as_task(workflow), is_new
+
+    async def find(self, owner: str, task_id: str) -> Task | None:
+        """See ``TaskStore.find``."""
+        found = await self._find(task_id, owner)
+        return as_task(found[0]) if found and found[0].status != "CANCELLED" else None
+
+    async def newest(self, owner: str, limit: int) -> list[Task]:
+        """See ``TaskStore.newest``."""
+        found = await self._call(
+            lambda: DBOS.list_workflows(user=owner, name=WORKFLOW, status=list(STATUS), sort_desc=True, limit=limit)
+        )
+        return [as_task(workflow) for workflow in found]
+
+    async def delete(self, owner: str, task_id: str) -> Task | None:
+        """See ``TaskStore.delete``."""
+        task = await self.find(owner, task_id)
+        if task is None:
+            return None
+        if task.status.finished:
+            await self._call(lambda: DBOS.delete_workflow(task_id))
+        else:
+            # The row stays for the executor to see, and until it expires.
+            await self._call(lambda: DBOS.cancel_workflow(task_id))
+        return task
+
+    async def expire(self, finished_before_s: float) -> None:
+        """See ``TaskStore.expire``."""
+        before = datetime.fromtimestamp(finished_before_s, UTC).isoformat()
+        while ids := await self._call(lambda: _finished_before(before)):
+            await self._call(lambda ids=ids: DBOS.delete_workflows(ids))  # type: ignore[misc]
+
+    async def payload_values(self, key: str) -> set[str]:
+        """See ``TaskStore.payload_values``."""
+        values: set[str] = set()
+        offset = 0
+        while page := await self._call(lambda offset=offset: _page(offset)):  # type: ignore[misc]
+            values |= {str(payload_of(workflow)[key]) for workflow in page if key in payload_of(workflow)}
+            offset += len(page)
+        return values
+
+    async def _find(self, task_id: str, owner: str) -> list[WorkflowStatus]:
+        return await self._call(lambda: DBOS.list_workflows(workflow_ids=[task_id], user=owner, name=WORKFLOW))
+
+    async def _call(self, call: Callable[[], T], timeout_s: float = ANSWER_S) -> T:
+        """Let a thread ask the database. Cancelling leaves the call to end by itself."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except (TimeoutError, SQLAlchemyError, error.DBOSException, LivenessUnknownError) as failure:
+            logger.error("the task database does not answer: %s", type(failure).__name__)
+            raise AdmissionError(Status.AT_CAPACITY, "tasks cannot be reached now; try again") from failure
+
+    async def _call_until_answered(self, call: Callable[[], T]) -> T:
+        """For the work itself, which must not fail because the database is away. Ends when the task is cancelled."""
+        while True:
+            with suppress(AdmissionError):
+                return await self._call(call)
+            await asyncio.sleep(RETRY_S)
+
+    # --- doing tasks ---------------------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        settings = self._settings
+        self._liveness.hold()
+        self._dbos = DBOS(
+            config={
+                "name": "voicechat",
+                "system_database_url": settings.database_url,
+                "executor_id": settings.executor_id,
+                "application_version": FORMAT_VERSION,
+                "serializer": DBOSPortableJSONSerializer(),
+                "log_level": "ERROR",
+                # Nobody listens: it is only how long closing takes.
+                "notification_listener_polling_interval_sec": 2 * settings.poll_s,
+                "max_executor_threads": settings.workers + CALL_THREADS,
+            }
+        )
+        logging.getLogger("dbos").addFilter(without_contents)
+        DBOS.launch()
+        DBOS.register_queue(
+            QUEUE,
+            worker_concurrency=settings.workers,
+            polling_interval_sec=settings.poll_s,
+            on_conflict="always_update",
+        )
+
+    def _stop_dequeuing(self) -> None:
+        """Let the threads of the queues end: one that handed a task to a stopped event loop would log an error."""
+        if self._dbos is not None:
+            for event in self._dbos.background_thread_stop_events:
+                event.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("queue-worker-"):
+                thread.join(CLOSE_S)
+
+    def _take_attempts_back(self) -> None:
+        for task_id, attempt in list(self._attempts.items()):
+            DBOS.update_workflow_attributes(task_id, {"attempt": attempt - 1}, merge=True)
+
+    async def perform(self, task_id: str) -> dict[str, str]:
+        """Do one task on this store's event loop, and give its outcome. Called on DBOS' own loop."""
+        assert self._loop is not None
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._perform(task_id), self._loop))
+
+    async def _perform(self, task_id: str) -> dict[str, str]:
+        workflow = await self._call_until_answered(lambda: DBOS.get_workflow_status(task_id))
+        if workflow is None:
+            raise asyncio.CancelledError
+        task = as_task(workflow)
+        # Counted before the work begins: the next attempt must know of this one although it killed the process.
+        attempt = task.attempt + 1
+        if attempt > self._settings.max_attempts:
+            return {"error": "attempts_exhausted"}
+        await self._call_until_answered(
+            lambda: DBOS.update_workflow_attributes(task_id, {"attempt": attempt}, merge=True)
+        )
+        self._attempts[task_id] = attempt
+        try:
+            progress = _Progress()
+            async with asyncio.TaskGroup() as group:
+                writing = group.create_task(self._write_progress(task_id, progress))
+                outcome = await self._outcome(task, progress)
+                writing.cancel()
+            return outcome
+        finally:
+            self._attempts.pop(task_id, None)
+
+    async def _outcome(self, task: Task, progress: "_Progress") -> dict[str, str]:
+        try:
+            return {"result": await self._work(task, progress.report)}
+        except TaskFailedError as failure:
+            return {"error": failure.reason}
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it is this task's alone
+            # Not its message, which may hold what a person said.
+            logger.error("task %s failed: %s", task.id, type(failure).__name__)
+            return {"error": "internal"}
+
+    async def _write_progress(self, task_id: str, progress: "_Progress") -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            attributes = {"progress": round(progress.done, 3)}
+            with suppress(AdmissionError):  # The next second's writing may succeed.
+                await self._call(lambda: DBOS.update_workflow_attributes(task_id, attributes, merge=True))  # noqa: B023
+
+    # --- tasks of the dead ---------------------------------------------------------------------------------------
+
+    async def _adopt_for_ever(self) -> None:
+        while True:
+            try:
+                await self._call(self._adopt)
+            except AdmissionError:
+                logger.warning("dead executors cannot be told from living ones now")
+            await asyncio.sleep(self._settings.adopt_s)
+
+    def _adopt(self) -> None:
+        """Put back into the queue what executors were doing that have died."""
+        self._liveness.hold()
+        executors = {workflow.executor_id or "" for workflow in _doing()}
+        for executor_id in executors - {self._settings.executor_id}:
+            with self._liveness.inherit(executor_id) as is_dead:
+                # Nobody else can inherit meanwhile: what is listed now cannot have been taken up again.
+                orphans = [workflow.workflow_id for workflow in _doing(executor_id)] if is_dead else []
+                if orphans:
+                    logger.warning("taking over %d tasks of an executor that died", len(orphans))
+                    DBOS.resume_workflows(orphans, queue_name=QUEUE)
+
+
+_open_store: DbosTaskStore | None = None
+
+
+@DBOS.step(name="work", preemptible=True)
+async def _step(task_id: str) -> dict[str, str]:
+    if _open_store is None:  # The process ends: another one will do it.
+        raise asyncio.CancelledError
+    return await _open_store.perform(task_id)
+
+
+@DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
+async def _workflow(payload: dict[str, Any]) -> dict[str, str]:
+    task_id = DBOS.workflow_id
+    assert task_id is not None
+    return await _step(task_id)
+
+
+class _Progress:
+    def __init__(self) -> None:
+        self.done = 0.0
+
+    def report(self, done: float) -> None:
+        self.done = min(1.0, max(self.done, done))
+
+
+def _enqueue(options: EnqueueOptions, payload: Payload) -> bool:
+    try:
+        DBOS.enqueue_workflow_with_options(options, dict(payload))
+    except error.DBOSWorkflowIDInUseError:
+        return False
+    return True
+
+
+def _doing(executor_id: str | None = None) -> list[WorkflowStatus]:
+    return DBOS.list_workflows(
+        status="PENDING", name=WORKFLOW, executor_id=executor_id, load_input=False, load_output=False
+    )
+
+
+def _finished_before(before: str) -> list[str]:
+    ended = ["SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED"]
+    found = DBOS.list_workflows(
+        status=ended, name=WORKFLOW, completed_before=before, limit=PAGE_TASKS, load_input=False, load_output=False
+    )
+    return [workflow.workflow_id for workflow in found]
+
+
+def _page(offset: int) -> list[WorkflowStatus]:
+    return DBOS.list_workflows(name=WORKFLOW, limit=PAGE_TASKS, offset=offset, load_output=False)
+
+
+def _task_id(submission: Submission) -> str:
+    """Make a random id; with an idempotency key the one that only this owner and key have."""
+    if not submission.idempotency_key:
+        return secrets.token_hex(16)
+    name = json.dumps([submission.owner, submission.idempotency_key])
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,113 @@
+"""What a task is, and what a store of tasks must promise."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from voicechat.errors import AdmissionError, Status, VoiceChatError
+
+Payload: TypeAlias = Mapping[str, str | int | float | bool | None]
+"""What the work needs to know; kept as JSON."""
+
+MAX_ATTEMPTS = 5
+"""Attempts that may die with their process before a task counts as poison."""
+
+
+class TaskStatus(Enum):
+    """Where a task stands, by the wire contract's names."""
+
+    WAITING = "waiting"
+    DOING = "doing"
+    SUCCESS = "success"
+    FAILED = "failed"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it will stay so."""
+        return self in (TaskStatus.SUCCESS, TaskStatus.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A task as it is handed in."""
+
+    owner: str
+    """Whose task it is: nobody else can see it."""
+    payload: Payload
+    fingerprint: str
+    """A digest of the whole request: two of one idempotency key must agree in it."""
+    idempotency_key: str = ""
+    """Empty: the same request twice makes two tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task as its owner sees it. ``progress`` is 0 to 1; ``attempt`` counts from 1 once the work has begun."""
+
+    id: str
+    owner: str
+    payload: Payload
+    status: TaskStatus
+    created_s: int
+    progress: float = 0.0
+    attempt: int = 0
+    result: str = ""
+    """What the work gave; empty until then."""
+    error: str = ""
+    """Why it failed: one of our own words, such as ``undecodable``."""
+
+
+class TaskFailedError(VoiceChatError):
+    """The work cannot be done, however often it is tried. ``reason`` is shown to the owner."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class IdempotencyConflictError(AdmissionError):
+    """The idempotency key has been used for another request."""
+
+    def __init__(self) -> None:
+        super().__init__(Status.NOT_ALLOWED_NOW, "Idempotency-Key: it was used for another request")
+
+
+Report: TypeAlias = Callable[[float], None]
+"""Tells how far the work is, 0 to 1. Returns at once; what is told too often is thinned out."""
+
+Work: TypeAlias = Callable[[Task, Report], Awaitable[str]]
+"""Does a task and gives its result. It may be done again from the start, when a process dies, and must then give the
+same. Raises ``TaskFailedError``; anything else is a bug and fails the task as ``internal``. It is cancelled when the
+task is deleted or the store closes."""
+
+
+class TaskStore(Protocol):
+    """Tasks that survive their processes. All methods raise ``AdmissionError`` (``AT_CAPACITY``) without a database.
+
+    Every task that ``submit`` has returned ends in exactly one result, unless it is deleted before.
+    """
+
+    async def submit(self, submission: Submission) -> tuple[Task, bool]:
+        """Write a task down, and return it when it is durable; the second is False when it was there already.
+
+        Raises ``IdempotencyConflictError``. Cancelling leaves open whether the task exists.
+        """
+
+    async def find(self, owner: str, task_id: str) -> Task | None:
+        """Return one task of an owner; None also for what belongs to another."""
+
+    async def newest(self, owner: str, limit: int) -> list[Task]:
+        """Return the newest tasks of an owner, newest first."""
+
+    async def delete(self, owner: str, task_id: str) -> Task | None:
+        """Delete a task, stopping its work, and return what it was; None: there is none."""
+
+    async def expire(self, finished_before_s: float) -> None:
+        """Forget tasks that were finished, or deleted, before that Unix time."""
+
+    async def payload_values(self, key: str) -> set[str]:
+        """Collect what the payloads of all tasks that exist hold under ``key``: whose files are still needed."""
+
+    async def aclose(self) -> None:
+        """Stop the work in progress, which another process or the next start does again."""

@@ -1,0 +1,174 @@
+"""Which executors are alive: each holds a lock that the operating system or the database drops when it dies.
+
+No clock is compared and no lease runs out: a process that is killed, or whose machine is lost, loses its lock, and one
+that merely stalls keeps it. The methods block for some milliseconds; they are called from one thread at a time.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from voicechat.errors import VoiceChatError
+
+if TYPE_CHECKING:
+    import psycopg
+
+_CONNECT_TIMEOUT_S = 5
+_KEEPALIVE_IDLE_S = 10
+_KEEPALIVE_COUNT = 3
+"""With the idle time before it: a lost machine's lock is free after some 40 s, both ways."""
+
+
+class LivenessUnknownError(VoiceChatError):
+    """Nobody's life can be told now: no connection to the locks. Try again later."""
+
+
+class Liveness(Protocol):
+    """The lock of one executor, and a look at those of others. Raises ``LivenessUnknownError``."""
+
+    def hold(self) -> None:
+        """Take this executor's lock, or take it again if it was lost."""
+
+    def inherit(self, executor_id: str) -> AbstractContextManager[bool]:
+        """Hold another executor's lock while the context lasts; it gives False when that executor is alive."""
+
+    def release(self) -> None:
+        """Give the lock back: from now on this executor counts as dead."""
+
+
+class FileLiveness:
+    """For the processes of one machine: a file for each, exclusively locked through SQLite, which does so portably."""
+
+    def __init__(self, folder: Path, executor_id: str) -> None:
+        self._folder = folder
+        self._path = folder / f"{executor_id}.lock"
+        self._held: sqlite3.Connection | None = None
+
+    def hold(self) -> None:
+        """See ``Liveness.hold``."""
+        if self._held is not None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for path in self._folder.glob("*.lock"):
+                with self.inherit(path.stem):
+                    pass  # what it is for: files of the dead go
+            self._held = _locked(self._path)
+        except (OSError, sqlite3.Error) as error:
+            raise LivenessUnknownError(f"{self._path}: {error}") from error
+
+    @contextmanager
+    def inherit(self, executor_id: str) -> Iterator[bool]:
+        """See ``Liveness.inherit``. Leaving the context removes a dead executor's file."""
+        path = self._folder / f"{executor_id}.lock"
+        try:
+            lock = _locked(path)
+        except sqlite3.Error:
+            yield False
+            return
+        with closing(lock):
+            yield True
+            with suppress(OSError):  # One that stays is only clutter.
+                path.unlink()
+
+    def release(self) -> None:
+        """See ``Liveness.release``."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+            with suppress(OSError):
+                self._path.unlink()
+
+
+def _locked(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = MEMORY")  # no second file: nothing is ever written
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+class PostgresLiveness:
+    """For the processes of many machines: session-level advisory locks, dropped with their connection.
+
+    The connection must be the database's own: behind a pooler that shares sessions the locks mean nothing.
+    """
+
+    def __init__(self, url: str, executor_id: str) -> None:
+        # Loaded with the store only: it comes with DBOS and costs 40 ms.
+        import psycopg
+
+        self._psycopg = psycopg
+        self._url = url
+        self._key = _lock_key(executor_id)
+        self._connection: psycopg.Connection[tuple[bool]] | None = None
+
+    def hold(self) -> None:
+        """See ``Liveness.hold``."""
+        try:
+            if self._connection is not None:
+                with suppress(self._psycopg.OperationalError):
+                    self._connection.execute("SELECT true")
+                    return
+                self.release()
+            self._connection = self._connect()
+            self._connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
+        except self._psycopg.Error as error:
+            self.release()
+            raise LivenessUnknownError("no connection for the executors' locks") from error
+
+    @contextmanager
+    def inherit(self, executor_id: str) -> Iterator[bool]:
+        """See ``Liveness.inherit``."""
+        key = _lock_key(executor_id)
+        if not self._try_lock(key):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with suppress(self._psycopg.Error):  # Without the connection the lock is gone too.
+                assert self._connection is not None
+                self._connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
+
+    def release(self) -> None:
+        """See ``Liveness.release``."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> "psycopg.Connection[tuple[bool]]":
+        connection = self._psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            keepalives_idle=_KEEPALIVE_IDLE_S,
+            keepalives_interval=_KEEPALIVE_IDLE_S,
+            keepalives_count=_KEEPALIVE_COUNT,
+        )
+        connection.execute(f"SET lock_timeout = '{_CONNECT_TIMEOUT_S}s'")
+        connection.execute(f"SET tcp_keepalives_idle = {_KEEPALIVE_IDLE_S}")
+        connection.execute(f"SET tcp_keepalives_interval = {_KEEPALIVE_IDLE_S}")
+        connection.execute(f"SET tcp_keepalives_count = {_KEEPALIVE_COUNT}")
+        return connection
+
+    def _try_lock(self, key: int) -> bool:
+        if self._connection is None:
+            raise LivenessUnknownError("no connection for the executors' locks")
+        try:
+            row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
+        except self._psycopg.Error as error:
+            raise LivenessUnknownError("no connection for the executors' locks") from error
+        return row is not None and row[0]
+
+
+def _lock_key(executor_id: str) -> int:
+    """Advisory locks are named by a signed 64-bit number."""
+    digest = hashlib.sha256(f"voicechat task executor {executor_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

@@ -1,0 +1,139 @@
+"""A task store that costs nothing until there is a task: DBOS is imported and its threads start with the first one."""
+
+import asyncio
+import importlib
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from voicechat.errors import ConfigError
+from voicechat.store.tasks.interface import MAX_ATTEMPTS, Submission, Task, TaskStore, Work
+from voicechat.store.tasks.liveness import FileLiveness, PostgresLiveness
+
+DATABASE_FILE = "tasks.sqlite3"
+LOCK_FOLDER = "executors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSettings:
+    """Where tasks are kept, and how many are done at once."""
+
+    folder: Path
+    """For the SQLite file and the executors' locks; readable by this user alone."""
+    database_url: str = ""
+    """``postgresql://...`` for several machines; empty: SQLite in ``folder``."""
+    workers: int = 2
+    """Tasks that one process does at once."""
+    max_attempts: int = MAX_ATTEMPTS
+    poll_s: float = 0.5
+    adopt_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.database_url and urlsplit(self.database_url).scheme not in ("postgresql", "postgres"):
+            raise ConfigError("tasks.database_url: should begin with postgresql://, or be empty for SQLite")
+
+    @property
+    def used_before(self) -> bool:
+        """Whether there may be tasks already."""
+        return bool(self.database_url) or (self.folder / DATABASE_FILE).exists()
+
+
+class OnDemandTaskStore:
+    """See ``TaskStore``. ``start`` opens the store if there may be tasks to go on with, else the first one does."""
+
+    def __init__(self, settings: TaskSettings, work: Work) -> None:
+        self._settings = settings
+        self._work = work
+        self._opening = asyncio.Lock()
+        self._store: TaskStore | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Go on with the tasks that there are. Raises ``AdmissionError``: the database cannot be used."""
+        await self._opened_if_used()
+
+    async def submit(self, submission: Submission) -> tuple[Task, bool]:
+        """See ``TaskStore.submit``. The first takes about a second longer."""
+        return await (await self._opened()).submit(submission)
+
+    async def find(self, owner: str, task_id: str) -> Task | None:
+        """See ``TaskStore.find``."""
+        store = await self._opened_if_used()
+        return await store.find(owner, task_id) if store else None
+
+    async def newest(self, owner: str, limit: int) -> list[Task]:
+        """See ``TaskStore.newest``."""
+        store = await self._opened_if_used()
+        return await store.newest(owner, limit) if store else []
+
+    async def delete(self, owner: str, task_id: str) -> Task | None:
+        """See ``TaskStore.delete``."""
+        store = await self._opened_if_used()
+        return await store.delete(owner, task_id) if store else None
+
+    async def expire(self, finished_before_s: float) -> None:
+        """See ``TaskStore.expire``."""
+        if store := await self._opened_if_used():
+            await store.expire(finished_before_s)
+
+    async def payload_values(self, key: str) -> set[str]:
+        """See ``TaskStore.payload_values``."""
+        store = await self._opened_if_used()
+        return await store.payload_values(key) if store else set()
+
+    async def aclose(self) -> None:
+        """See ``TaskStore.aclose``."""
+        self._closed = True
+        async with self._opening:
+            if self._store is not None:
+                await self._store.aclose()
+                self._store = None
+
+    async def _opened_if_used(self) -> TaskStore | None:
+        return await self._opened() if self._store or self._settings.used_before else None
+
+    async def _opened(self) -> TaskStore:
+        async with self._opening:
+            if self._closed:
+                raise RuntimeError("the task store is closed")
+            if self._store is None:
+                # In a thread: importing takes 0.4 s, which the conversations of this process must not wait for.
+                await asyncio.to_thread(importlib.import_module, "voicechat.store.tasks.dbos_store")
+                self._store = await open_task_store(self._settings, self._work)
+            return self._store
+
+
+async def open_task_store(settings: TaskSettings, work: Work) -> TaskStore:
+    """Open the store that the settings describe. Raises ``AdmissionError``: the database cannot be used."""
+    from voicechat.store.tasks.dbos_store import DbosTaskStore, StoreSettings
+
+    # Never the same again: whatever was left under an old name belongs to the dead.
+    executor_id = secrets.token_hex(8)
+    database_url = settings.database_url
+    if database_url:
+        liveness: FileLiveness | PostgresLiveness = PostgresLiveness(database_url, executor_id)
+    else:
+        await asyncio.to_thread(_make_private_file, settings.folder / DATABASE_FILE)
+        database_url = f"sqlite:///{settings.folder / DATABASE_FILE}"
+        liveness = FileLiveness(settings.folder / LOCK_FOLDER, executor_id)
+    store = DbosTaskStore(
+        StoreSettings(
+            database_url=database_url,
+            executor_id=executor_id,
+            workers=settings.workers,
+            max_attempts=settings.max_attempts,
+            poll_s=settings.poll_s,
+            adopt_s=settings.adopt_s,
+        ),
+        liveness,
+        work,
+    )
+    await store.open()
+    return store
+
+
+def _make_private_file(path: Path) -> None:
+    """Results stand in it: it is this user's alone before SQLite writes to it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
