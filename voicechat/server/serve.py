@@ -12,6 +12,7 @@ from aiohttp import web
 
 from voicechat.config import Config, build_services
 from voicechat.errors import AdmissionError, ConfigError, Status
+from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import unix_s
@@ -107,7 +108,7 @@ async def serving(
             raise AdmissionError(Status.AT_CAPACITY, "the server is starting")
         return await authorise(request, endpoint)
 
-    detector = VoiceDetector(SileroModel(find_model()))
+    detector, decoding = VoiceDetector(SileroModel(find_model())), open_decoding()
     hub = SocketHub(
         services,
         limits=config.limits,
@@ -116,6 +117,7 @@ async def serving(
         authorise=admit,
         observe=metrics.observe,
         detector=detector,
+        decoding=decoding,
     )
     metrics.follow_sessions(lambda: hub.sessions)
     backend = Backend(services, limits=config.limits, max_requests=config.server.max_sessions, authorise=admit)
@@ -127,6 +129,7 @@ async def serving(
         async with listening(app, config.server.host, config.server.port) as port:
             url = base_url(config.server.host, port)
             announce(f"warming up; not ready yet: {url}")
+            await decoding.start()
             await services.start()
             await transcriber.start()
             health.phase = Phase.READY
@@ -139,6 +142,7 @@ async def serving(
     finally:
         await transcriber.aclose()
         backend.close()
+        await decoding.aclose()
         await services.aclose()
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from voicechat.config import CompatConfig
 from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
@@ -64,12 +65,14 @@ class SocketHub:
         authorise: Callable[[web.Request, Endpoint], Awaitable[Principal]],
         observe: Callable[[Fact], None],
         detector: VoiceDetector | None = None,
+        decoding: ForkServer | None = None,
     ) -> None:
         """``observe`` is told every session's facts; it must not raise and not wait.
 
-        ``detector`` must be running; without it hands-free mode is refused.
+        ``detector`` must be running; without it hands-free mode is refused, as is compressed audio without ``decoding``.
         """
         self._detector = detector
+        self._decoding = decoding
         self._services = services
         self._limits = limits
         self._max_sessions = max_sessions
@@ -164,6 +167,7 @@ class SocketHub:
             models=lambda wanted: services.models.get(wanted, model),
             synthesizer=synthesizer,
             threads=self._threads,
+            decoding=self._decoding,
             detector=self._detector,
         )
         return machine, dialect, cast
@@ -223,6 +227,7 @@ class SocketHub:
             models=lambda _: services.models["default"],
             synthesizer=services.synthesizers["default"],
             threads=self._threads,
+            decoding=self._decoding,
         )
         return Dictation(stream_speech.parse_query(query).input, self._limits), dialect, cast
 
