@@ -69,7 +69,7 @@ class SocketHub:
     ) -> None:
         """``observe`` is told every session's facts; it must not raise and not wait.
 
-        ``detector`` must be running; without it hands-free mode is refused, as is compressed audio without ``decoding``.
+        Without ``detector``, which must be running, hands-free mode is refused; without ``decoding`` compressed audio.
         """
         self._detector = detector
         self._decoding = decoding
