@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from voicechat.runtime.edge import closing
@@ -24,6 +24,25 @@ class ScriptLateness:
     def forget(self) -> None:
         """Begin anew."""
         self._late_ms.clear()
+
+    async def watch_final(
+        self, audio: AsyncIterator[bytes], recognize: Callable[[AsyncIterator[bytes]], AsyncIterator[T]], final_ms: int
+    ) -> AsyncIterator[T]:
+        """Hand a recogniser's results on; of the last, due ``final_ms`` after its audio ended, note how late it came."""
+        ended_ns = 0
+
+        async def noted() -> AsyncIterator[bytes]:
+            nonlocal ended_ns
+            async for pcm in audio:
+                yield pcm
+            ended_ns = time.perf_counter_ns()
+
+        results = recognize(noted())
+        async with closing(results):
+            async for result in results:
+                if ended_ns:
+                    self._late_ms["recognizer"].append((time.perf_counter_ns() - ended_ns) / 1e6 - final_ms)
+                yield result
 
     async def watch(self, service: str, items: AsyncIterator[T], scripted_ms: tuple[int, ...]) -> AsyncIterator[T]:
         """Hand ``items`` on; of the first ones, whose delays are ``scripted_ms``, note how late they came together."""

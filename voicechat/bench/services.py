@@ -24,9 +24,8 @@ from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, Script
 
 class _Recognizer:
     def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
-        return ScriptedRecognizer(texts=(WORDS,), word_ms=WORD_MS, final_ms=DELAYS.asr_final_ms).recognize(
-            audio, options
-        )
+        script = ScriptedRecognizer(texts=(WORDS,), word_ms=WORD_MS, final_ms=DELAYS.asr_final_ms)
+        return LATENESS.watch_final(audio, lambda heard: script.recognize(heard, options), DELAYS.asr_final_ms)
 
 
 class _Model:
