@@ -260,3 +260,32 @@ def test_any_bytes_are_decoded_or_refused_and_never_anything_else(name: str, fra
     output += decoder.finish()
     assert len(output) % 2 == 0
     assert len(output) <= 4 * sum(map(len, frames)) + 64
+
+
+def promising(data_bytes: int) -> bytes:
+    header = bytearray(wav_header(16000, None))
+    header[40:44] = data_bytes.to_bytes(4, "little")
+    return bytes(header)
+
+
+@pytest.mark.parametrize("data_bytes", [(1 << 30) + 2, 3_000_000_000, 4_000_000_000])
+def test_a_clip_that_promises_too_much_is_refused_by_its_header(data_bytes: int) -> None:
+    with pytest.raises(RemoteProtocolError, match=f"its header promises {data_bytes} bytes") as refused:
+        wav().decode(promising(data_bytes) + A)
+    assert refused.value.status is Status.TOO_LARGE
+
+
+@pytest.mark.parametrize("data_bytes", [0x7FFFFFFF, 0x80000000 - 44, 0xFFFFFFFF - 44, 0xFFFFFFFF])
+def test_sizes_that_recorders_write_for_want_of_a_better_one_are_taken_for_unknown(data_bytes: int) -> None:
+    assert decoded(wav(), promising(data_bytes) + A, B) == A + B
+
+
+@pytest.mark.parametrize("name", ["mulaw", "alaw"])
+def test_telephone_codes_are_one_byte_a_sample_at_any_cut(name: str) -> None:
+    code = bytes(range(256))
+    whole = decoded(open_decoder(parse_input_format(name, 16000)), code)
+    assert len(whole) == 512
+    assert decoded(open_decoder(parse_input_format(name, 16000)), *[code[at : at + 1] for at in range(256)]) == whole
+    # The sign is the code's highest bit, and the table falls on both of its sides.
+    samples = np.frombuffer(whole, "<i2").astype(int)
+    assert sorted(samples[:128] + samples[128:]) == sorted([0] * 128)

@@ -1,6 +1,5 @@
 """Speech in every format: synthesised, and encoded here with PyAV, but for what PyAV cannot encode (``assets``)."""
 
-import asyncio
 import io
 from functools import cache
 from pathlib import Path
@@ -13,8 +12,7 @@ from voicechat.audio.compressed import CompressedDecoder
 from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import InputContainer, parse_output_format
 from voicechat.audio.resample import Resampler
-from voicechat.providers.espeak import open_synthesizer
-from voicechat.providers.interfaces import VoiceOptions
+from voicechat.providers.espeak_library import Prosody, open_library
 
 ASSETS = Path(__file__).parent / "assets"
 TEXT = "Please open the door, and turn on the light in the kitchen."
@@ -22,17 +20,18 @@ RATE_HZ = 16000
 
 
 @cache
-def speech() -> bytes:
+def speech(voice: str = "en-us") -> bytes:
     """The text in s16le mono 16 kHz, with some silence at either end."""
 
-    async def speak() -> bytes:
-        synthesizer = open_synthesizer()
-        chunks = [chunk async for chunk in synthesizer.synthesize(TEXT, VoiceOptions(voice="en-us"))]
-        await synthesizer.aclose()
-        resampler = Resampler(chunks[0].rate_hz, RATE_HZ)
-        return resampler.push(b"".join(chunk.pcm for chunk in chunks)) + resampler.finish()
+    library, chunks = open_library(), list[bytes]()
 
-    return bytes(RATE_HZ // 2) + asyncio.run(speak()) + bytes(RATE_HZ // 2)
+    def take(pcm: bytes) -> bool:
+        chunks.append(pcm)
+        return True
+
+    library.speak(TEXT, voice, Prosody(175), take)
+    resampler = Resampler(library.rate_hz, RATE_HZ)
+    return bytes(RATE_HZ // 2) + resampler.push(b"".join(chunks)) + resampler.finish() + bytes(RATE_HZ // 2)
 
 
 def through_av(pcm: bytes, codec: str, container: str, rate_hz: int, channels: int = 1, bit_rate: int = 0) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.formats.checksums import crc
 from tests.formats.material import NAMES, RATE_HZ, container_of, decoded, encoded, likeness, samples, speech, through_av
 from tests.formats.words import words
 from voicechat.audio.compressed import SPARE_AUDIO_S, CompressedDecoder
@@ -136,7 +137,7 @@ def test_noise_is_given_up_after_a_bounded_number_of_bytes(container: InputConta
 
 def opus_packets() -> list[bytes]:
     """The packets of an Ogg stream whose pages hold whole packets, as ours do."""
-    stream, packets, at = encoded("opus-ours"), [], 0
+    stream, packets, at = encoded("opus-ours"), list[bytes](), 0
     while at < len(stream):
         lacing = stream[at + 27 : at + 27 + stream[at + 26]]
         body = at + 27 + len(lacing)
@@ -174,16 +175,6 @@ def test_a_few_bytes_do_not_unfold_to_hours() -> None:
     seconds = len(bomb) / 25  # what this sparsest form of Opus really takes
     assert len(decoded(InputContainer.OPUS, bomb)) / 2 / RATE_HZ == pytest.approx(seconds, rel=0.05)
     assert seconds > SPARE_AUDIO_S
-
-
-def crc(data: bytes, bits: int, polynomial: int) -> bytes:
-    value = 0
-    for byte in data:
-        value ^= byte << (bits - 8)
-        for _ in range(8):
-            value = (value << 1) ^ (polynomial if value >> (bits - 1) else 0)
-            value &= (1 << bits) - 1
-    return value.to_bytes(bits // 8, "big")
 
 
 def constant_flac(blocks: int) -> bytes:

@@ -26,7 +26,7 @@ class Job:
                 while True:
                     pass
             case ["grow"]:
-                self._kept.extend(bytearray(MEGABYTE) for _ in range(10_000))
+                self._kept.append(bytearray(200 * MEGABYTE))
             case ["write", path]:
                 Path(path).write_bytes(bytes(MEGABYTE))
             case ["refuse"]:

@@ -48,9 +48,11 @@ async def pieces(pcm: bytes, piece_bytes: int = 3200) -> AsyncIterator[bytes]:
         yield pcm[start : start + piece_bytes]
 
 
-async def transcribe(recognizer: PocketSphinxRecognizer, pcm: bytes, piece_bytes: int = 3200) -> list[Transcript]:
+async def transcribe(
+    recognizer: PocketSphinxRecognizer, pcm: bytes, piece_bytes: int = 3200, options: RecognitionOptions = OPTIONS
+) -> list[Transcript]:
     async with asyncio.timeout(30):
-        return [found async for found in recognizer.recognize(pieces(pcm, piece_bytes), OPTIONS)]
+        return [found async for found in recognizer.recognize(pieces(pcm, piece_bytes), options)]
 
 
 def samples(recording: Path) -> bytes:
@@ -71,6 +73,15 @@ async def test_a_command_is_recognised_exactly(recognizer: PocketSphinxRecognize
     (final,) = [found for found in await transcribe(recognizer, pcm, 640) if found.final]
     assert [word.text for word in final.words] == ["go", "forward", "ten", "meters"]
     assert all(one.begin_ms < one.end_ms <= other.begin_ms for one, other in pairwise(final.words))
+
+
+async def test_a_command_over_the_telephone_is_recognised(recognizer: PocketSphinxRecognizer, recordings: Path) -> None:
+    down, up = Resampler(16000, 8000), Resampler(8000, 16000)
+    narrow = down.push(samples(recordings / "goforward.wav")) + down.finish()
+    pcm = up.push(narrow) + up.finish()
+    telephone = RecognitionOptions(source_rate_hz=8000)
+    assert texts(await transcribe(recognizer, pcm, options=telephone)) == ["go forward ten meters"]
+    assert texts(await transcribe(recognizer, pcm)) != ["go forward ten meters"]
 
 
 async def test_one_stream_does_not_colour_the_next(recognizer: PocketSphinxRecognizer, recordings: Path) -> None:

@@ -68,6 +68,11 @@ _MAGICS = {
 }
 
 
+def open_demuxer(container: InputContainer) -> Demuxer:
+    """Make the demuxer for one stream of compressed audio."""
+    return _KINDS[container].open()
+
+
 class CompressedDecoder:
     """Decodes one client's audio: perhaps several streams, one after the other, with pauses between turns.
 

@@ -12,6 +12,8 @@ from voicechat.audio.resample import pulled_samples
 _LOWEST_TEMPO, _HIGHEST_TEMPO = 0.5, 2.0
 """Of one ``atempo``; past 2 it would skip samples, and so several are put in a row."""
 
+_FLUSH_MS = 300
+
 
 class ProsodyFilter:
     """Changes one stretch of s16le mono speech.
@@ -41,21 +43,34 @@ class ProsodyFilter:
         steps.append(graph.add("abuffersink"))
         graph.link_nodes(*steps).configure()
         self._graph = graph
+        self._speech_rate = speech_rate
+        self._due_bytes = 0.0
+        self._given_bytes = 0
 
     def push(self, pcm: bytes) -> bytes:
         """Change the next piece, of an even size; gives what is ready, perhaps nothing."""
+        self._due_bytes += len(pcm) / self._speech_rate
+        return self._filtered(pcm)
+
+    def finish(self) -> bytes:
+        """Give what is still held back. The filter is of no use afterwards."""
+        given_bytes = self._given_bytes
+        # atempo swallows what does not fill its last window: silence is put there for it to swallow.
+        rest = self._filtered(bytes(self._rate_hz * _FLUSH_MS // 1000 * 2))
+        self._graph.push(None)
+        rest += pulled_samples(self._graph)
+        return rest[: max(0, round(self._due_bytes / 2) * 2 - given_bytes)]
+
+    def _filtered(self, pcm: bytes) -> bytes:
         if not pcm:
             return b""
         frame = av.AudioFrame("s16", "mono", len(pcm) // 2)
         frame.sample_rate = self._rate_hz
         frame.planes[0].update(pcm)
         self._graph.push(frame)
-        return pulled_samples(self._graph)
-
-    def finish(self) -> bytes:
-        """Give what is still held back. The filter is of no use afterwards."""
-        self._graph.push(None)
-        return pulled_samples(self._graph)
+        changed = pulled_samples(self._graph)
+        self._given_bytes += len(changed)
+        return changed
 
 
 def _tempos(tempo: float) -> list[float]:

@@ -21,6 +21,7 @@ from typing import BinaryIO, Protocol
 from voicechat.processes.fork_protocol import READY, REQUEST
 from voicechat.processes.frames import Frame, FrameKind, encode, encode_count, read_frame_blocking
 
+_DRAIN_BYTES = 1 << 16
 _PAGE_BYTES = resource.getpagesize()
 
 
@@ -90,6 +91,9 @@ def _carry(stream: socket.socket, open_job: Callable[[bytes], ForkedJob], limits
         return  # nobody wants the answers any more
     except JobRefusalError as refusal:
         _say(frames_out, FrameKind.FAILED, str(refusal).encode())
+        # Closed before the other side has stopped sending, the socket would be reset, and the reason lost.
+        while frames_in.read(_DRAIN_BYTES):
+            pass
     except BaseException as error:  # noqa: BLE001 - whatever it is, this process ends and says so
         _say(frames_out, FrameKind.FAILED)
         with contextlib.suppress(OSError):  # standard error is a file, which this process may not write to

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 
 from pocketsphinx import Decoder, NGramModel, get_model_path
 
+from voicechat.audio.telephone import BandExtension
 from voicechat.processes.child import serve
+from voicechat.providers.pocketsphinx import TELEPHONE
 from voicechat.providers.sentence_decoding import SentenceDecoding
 from voicechat.providers.transcript_json import encode_transcript
 from voicechat.session.vocabulary import Word
@@ -74,7 +76,8 @@ class SphinxDecoder:
 class RecognitionJob:
     """One stream: PCM in, transcripts out, on a decoder borrowed from ``free``."""
 
-    def __init__(self, free: list[SphinxDecoder], pause_ms: int) -> None:
+    def __init__(self, free: list[SphinxDecoder], pause_ms: int, *, telephone: bool) -> None:
+        self._extension = BandExtension() if telephone else None
         self._free = free
         self._decoder = free.pop()
         self._decoder.reset()
@@ -82,7 +85,8 @@ class RecognitionJob:
 
     def feed(self, payload: bytes) -> Iterator[bytes]:
         """Decode the next samples."""
-        return map(encode_transcript, self._decoding.push(payload))
+        pcm = payload if self._extension is None else self._extension.push(payload)
+        return map(encode_transcript, self._decoding.push(pcm))
 
     def finish(self) -> Iterator[bytes]:
         """Close the last sentence."""
@@ -112,7 +116,7 @@ def main() -> None:
             return loaded[0]
 
         free = [SphinxDecoder(language_model) for _ in range(options.streams)]
-        return lambda _: RecognitionJob(free, options.pause_ms)
+        return lambda wanted: RecognitionJob(free, options.pause_ms, telephone=wanted == TELEPHONE)
 
     serve(load, niceness=options.niceness)
 

@@ -11,6 +11,14 @@ from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
 
 
+class DecoderLostError(RemoteProtocolError):
+    """The process that decodes could not be begun, died, or said nothing in time: another one may do better."""
+
+
+class _JobRaisedError(WorkerLostError):
+    """The process ended by an exception of its own: the same file ends the next one too."""
+
+
 def open_decoding() -> ForkServer:
     """Make the server; nothing runs before it is started or used. It needs a system that can fork: no Windows."""
     return ForkServer([sys.executable, "-m", "voicechat.runtime.decoding_child"])
@@ -25,13 +33,14 @@ async def decode_file(server: ForkServer, path: Path) -> AsyncGenerator[tuple[by
     """Decode a recording of any known format: a few seconds at a time, s16le 16 kHz of each channel.
 
     Only a piece is kept in memory at a time. Raises ``RemoteProtocolError`` for a file that cannot be used
-    (``UNDECODABLE_AUDIO``, ``TOO_LARGE``; ``NOT_FOUND`` when it cannot be read). Closing the generator ends the
-    process.
+    (``UNDECODABLE_AUDIO``, ``TOO_LARGE``; ``NOT_FOUND`` when it cannot be read), ``DecoderLostError`` when that cannot
+    be told: ``AT_CAPACITY`` without a process, ``UNDECODABLE_AUDIO`` when the file may have been its death. Closing the
+    generator ends the process.
     """
     try:
         stream = await server.fork(_file_job(path))
     except WorkerError as error:
-        raise RemoteProtocolError(Status.INTERNAL, "recordings cannot be decoded now") from error
+        raise DecoderLostError(Status.AT_CAPACITY, "recordings cannot be decoded now; try again") from error
     try:
         while True:
             stream.send(b"more")
@@ -43,8 +52,10 @@ async def decode_file(server: ForkServer, path: Path) -> AsyncGenerator[tuple[by
             size_bytes = len(planes) // channels
             yield tuple(bytes(planes[at : at + size_bytes]) for at in range(0, len(planes), size_bytes))
             check(await stream.receive())
-    except WorkerError as error:
+    except _JobRaisedError as error:
         raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, "file: its decoder failed") from error
+    except WorkerError as error:
+        raise DecoderLostError(Status.UNDECODABLE_AUDIO, "file: its decoder failed") from error
     finally:
         stream.close()
 
@@ -58,6 +69,6 @@ def check(answer: Frame) -> None:
     if answer.kind is not FrameKind.FAILED:
         return
     if not answer.payload:
-        raise WorkerLostError("the process of the job failed")
+        raise _JobRaisedError("the process of the job failed")
     status, _, message = answer.payload.decode().partition(" ")
     raise RemoteProtocolError(Status(int(status)), message)

@@ -177,23 +177,25 @@ class ProcessIntake:
                 except RemoteProtocolError as error:
                     self._give_up(error)
                 except WorkerError:
-                    name = self._container.value
-                    self._give_up(RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: its decoder failed"))
+                    self._give_up(self._lost())
         finally:
             self._close()
 
     async def _work(self) -> None:
-        """Work with one process until it is lost, which raises."""
-        await self._wanted.wait()
+        """Work with one process until it is lost, which raises. Without anything to do, wait."""
+        await self._steps_to_do()
         self._stream = await decode_stream(self._server, self._container)
         for step in self._steps:
             self._send(self._stream, step)
         while True:
-            if not self._steps:
-                self._wanted.clear()
-                await self._wanted.wait()
+            await self._steps_to_do()
             await self._ready()
             self._receive(await self._stream.receive())
+
+    async def _steps_to_do(self) -> None:
+        while not self._steps:
+            self._wanted.clear()
+            await self._wanted.wait()
 
     def _receive(self, frame: Frame) -> None:
         step = self._steps[0]
@@ -220,6 +222,12 @@ class ProcessIntake:
                 Status.TOO_LARGE,
                 f"{self._container.value}: {taken_bytes} bytes run {ahead_ms / 1000:.0f} s ahead of real time",
             )
+
+    def _lost(self) -> RemoteProtocolError:
+        name = self._container.value
+        if self._stream is None:
+            return RemoteProtocolError(Status.INTERNAL, f"{name}: it cannot be decoded now")
+        return RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: its decoder failed")
 
     def _give_up(self, error: RemoteProtocolError) -> None:
         """Fail whoever's step it was, drop what else was meant for the same, and let the rest begin anew."""

@@ -1,7 +1,7 @@
 """Codecs whose frames say how long they are: MPEG layer III, AAC in ADTS, AMR.
 
-They share one search: a frame begins where its header is right and, when the last frame did not end there, where
-another right header stands at the end of it.
+They share one search: a frame begins where its header is right and, when neither the stream began nor the last frame
+ended there, where another right header stands at the end of it.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,6 +35,9 @@ class FrameDemuxer:
         self._pending = bytearray()
         self._garbage = GarbageCounter(framing.name)
         self._locked: object = None
+        """What the frames have in common; None: it is not known yet, or no more."""
+        self._in_place = True
+        """Whether a frame is expected just here."""
         self._started = False
 
     def push(self, data: bytes) -> Iterator[DemuxedItem]:
@@ -52,7 +55,7 @@ class FrameDemuxer:
             if size_bytes == 0:
                 # To the next byte that can begin a header: all of these begin with a known one.
                 self._garbage.skip(1)
-                self._locked = None
+                self._locked, self._in_place = None, False
                 position += 1
                 continue
             frame = bytes(self._pending[position : position + size_bytes])
@@ -75,14 +78,14 @@ class FrameDemuxer:
             return 0
         if position + size_bytes > len(self._pending):
             return None
-        if self._locked is None:
+        if not self._in_place:
             successor = self._head(position + size_bytes)
             if successor is None:
                 if not at_end:
                     return None
             elif successor[0] == 0 or successor[1] != kind:
                 return 0
-            self._locked = kind
+        self._locked, self._in_place = kind, True
         return size_bytes
 
     def _head(self, position: int) -> FrameHead | None:

@@ -1,0 +1,29 @@
+import asyncio
+import os
+
+import pytest
+
+from tests.formats.fuzz import fuzz, hurtful
+from tests.formats.material import NAMES
+
+pytestmark = [
+    pytest.mark.real_time,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork"),
+]
+
+INPUTS = 420
+FIRST_SEED = 1_000_000
+
+
+async def test_damaged_audio_is_answered_in_time_and_leaves_nothing_behind() -> None:
+    findings = await fuzz([(NAMES[seed % len(NAMES)], seed) for seed in range(FIRST_SEED, FIRST_SEED + INPUTS)])
+    assert findings.sound, findings
+    assert sum(findings.outcomes.values()) == INPUTS
+    # It proves something only while most of the damage gets as far as a codec.
+    assert findings.outcomes["heard"] > INPUTS / 2
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_what_once_hurt_does_not_hurt_again() -> None:
+    findings = await fuzz(hurtful())
+    assert (findings.slow, findings.ended) == ([], [])
