@@ -182,7 +182,8 @@ class Asked(ScriptedSynthesizer):
 
 
 class Shaping(Asked):
-    shapes_prosody = True
+    def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
+        return pitch_rate < 2
 
 
 @pytest.mark.real_time
@@ -196,3 +197,21 @@ async def test_what_the_synthesiser_cannot_do_is_done_for_it(able: bool, asked_r
     assert synthesizer.asked == VoiceOptions(voice="scripted", model="cosyvoice-v1", speech_rate=asked_rate)
     assert sum(len(chunk.pcm) for chunk in chunks) / 32 == pytest.approx(length_ms, rel=0.1)
     assert synthesizer.open == 0
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("rate", [0.5, 2])
+async def test_what_espeak_cannot_reach_is_reached_all_the_same(espeak: EspeakSynthesizer, rate: float) -> None:
+    threads = EncodingThreads()
+
+    async def said(**wishes: float) -> tuple[NDArray[np.float64], int]:
+        speech = ShapedSpeech(espeak, VoiceSettings(voice="en-us", **wishes), threads)  # type: ignore[arg-type]
+        chunks = [chunk async for chunk in speech.of(SENTENCE)]
+        return samples(b"".join(chunk.pcm for chunk in chunks)), chunks[0].rate_hz
+
+    usual, rate_hz = await said()
+    pitched, _ = await said(pitch_rate=rate)
+    hurried, _ = await said(speech_rate=rate)
+    threads.close()
+    assert fundamental_hz(pitched, rate_hz) / fundamental_hz(usual, rate_hz) == pytest.approx(rate, rel=0.06)
+    assert len(usual) / len(hurried) == pytest.approx(rate, rel=0.03)

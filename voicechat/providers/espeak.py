@@ -71,10 +71,13 @@ SLOWEST_WPM, FASTEST_WPM = 80, 450
 """The library's own limits."""
 
 
+FAITHFUL_SPEECH_RATES = (0.7, 1.5)
+FAITHFUL_PITCH_RATES = (0.65, 1.6)
+"""Where what is measured is what was asked for, within a few percent."""
+
+
 class EspeakSynthesizer:
     """A `SpeechSynthesizer` on one thread; the C library releases the interpreter lock while it computes."""
-
-    shapes_prosody = True
 
     def __init__(self, library: EspeakLibrary, voices: tuple[str, ...], rate_wpm: int) -> None:
         """``voices``: names out of `VOICES`, the default first."""
@@ -83,6 +86,13 @@ class EspeakSynthesizer:
         self._rate_wpm = rate_wpm
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="espeak")
         self._closed = False
+
+    def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
+        """See `SpeechSynthesizer`. Beyond its reach espeak's pitch stands still, and its speed is a fifth off."""
+        return (
+            FAITHFUL_SPEECH_RATES[0] <= speech_rate <= FAITHFUL_SPEECH_RATES[1]
+            and FAITHFUL_PITCH_RATES[0] <= pitch_rate <= FAITHFUL_PITCH_RATES[1]
+        )
 
     @property
     def voices(self) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class VoiceOptions:
     """One of the synthesiser's ``voices``; empty: its default."""
     model: str = ""
     speech_rate: float = 1.0
-    """How many times as fast as usual, 0.5 to 2; other than 1 only if the synthesiser says ``shapes_prosody``."""
+    """How many times as fast as usual, 0.5 to 2; other than 1 only if ``shapes_prosody`` says so."""
     pitch_rate: float = 1.0
     """How many times the usual fundamental frequency, 0.5 to 2; other than 1 likewise."""
 
@@ -94,9 +94,9 @@ class AudioChunk:
 class SpeechSynthesizer(Protocol):
     """One configured synthesis service.
 
-    A synthesiser that carries out ``VoiceOptions.speech_rate`` and ``pitch_rate`` itself has an attribute
-    ``shapes_prosody`` that is True. For one without it the engine changes the finished speech. Volume is always the
-    engine's matter.
+    A synthesiser that can carry out ``VoiceOptions.speech_rate`` and ``pitch_rate`` itself has a method
+    ``shapes_prosody(speech_rate, pitch_rate) -> bool`` that says for which. For others, and for synthesisers without it,
+    the engine changes the finished speech. Volume is always the engine's matter.
     """
 
     @property

@@ -19,7 +19,8 @@ class ShapedSpeech:
         self._threads = threads
         self._voice = voice
         wished = (voice.speech_rate, voice.pitch_rate) != (1, 1)
-        self._asks = wished and getattr(synthesizer, "shapes_prosody", False) is True
+        shapes = getattr(synthesizer, "shapes_prosody", None)
+        self._asks = wished and shapes is not None and shapes(voice.speech_rate, voice.pitch_rate)
         self._filters = wished and not self._asks
 
     def of(self, text: str) -> AsyncIterator[AudioChunk]:

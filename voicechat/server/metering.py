@@ -50,8 +50,12 @@ class MeteredRecognizer:
 class MeteredSynthesizer:
     """A `SpeechSynthesizer` that does as another one does."""
 
+    def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
+        """See `SpeechSynthesizer`."""
+        shapes = getattr(self._synthesizer, "shapes_prosody", None)
+        return shapes is not None and bool(shapes(speech_rate, pitch_rate))
+
     def __init__(self, synthesizer: SpeechSynthesizer, account: Account) -> None:
-        self.shapes_prosody = bool(getattr(synthesizer, "shapes_prosody", False))
         self._synthesizer = synthesizer
         self._account = account
 
