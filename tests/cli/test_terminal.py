@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from voicechat.cli import main
-from voicechat.cli.microphone import PlaybackBuffer, SoundCard
+from voicechat.cli.microphone import SoundCard
 from voicechat.cli.progress import ProgressBar
 from voicechat.cli.subtitles import srt
+from voicechat.client import PlaybackBuffer
 from voicechat.session.vocabulary import Transcript
 
 
@@ -47,7 +48,7 @@ def test_subtitles_count_hours() -> None:
 
 
 def test_playback_is_in_order_and_silence_when_there_is_nothing() -> None:
-    playback = PlaybackBuffer()
+    playback = PlaybackBuffer(16000)
     playback.add(b"abc")
     playback.add(b"def")
     assert playback.take(4) == b"abcd"
@@ -77,7 +78,7 @@ class FakeInput:
 
 async def test_the_microphone_loses_the_oldest_speech_rather_than_memory() -> None:
     sound: Any = SimpleNamespace(RawInputStream=FakeInput)
-    card = SoundCard(sound, 16000, PlaybackBuffer())
+    card = SoundCard(sound, 16000, PlaybackBuffer(16000))
     blocks = card.record()
     asyncio.get_running_loop().call_soon(lambda: FakeInput.opened[0].callback(memoryview(b"\0\0"), 1, None, None))
     assert await anext(blocks) == b"\0\0"

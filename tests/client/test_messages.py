@@ -15,6 +15,8 @@ from voicechat.client import (
     ReplyFinished,
     ReplyText,
     ServerMessage,
+    SpeechStarted,
+    SpeechStopped,
     TurnCompleted,
     Updated,
     parse_message,
@@ -47,10 +49,23 @@ from voicechat.client import (
             ReplyText("c-1", "", "stop"),
         ),
         ('{"status":"accepting","usage":null,"audioFrame":"AAEC","id":"c-1"}', ReplyAudio("c-1", b"\0\1\2")),
+        (
+            '{"status":0,"message":"","event_type":"conversation.chat.canceled","reason":"turn_detected"}',
+            Canceled(0, "", "turn_detected"),
+        ),
+        (
+            '{"status":0,"message":"","event_type":"input_audio_buffer.speech_started","audio_start_ms":120}',
+            SpeechStarted(120),
+        ),
+        (
+            '{"status":0,"message":"","event_type":"input_audio_buffer.speech_stopped","audio_end_ms":900}',
+            SpeechStopped(900),
+        ),
+        (b"\0\0\0\3\0\0\0\1\0\0\0\0\0\0\1\0audio", ReplyAudio("3", b"audio", 256)),
         ('{"status":"finish","usage":{"characters":26},"audioFrame":null}', ReplyFinished("", 26)),
     ],
 )
-def test_every_message_of_the_contract_is_understood(frame: str, message: ServerMessage) -> None:
+def test_every_message_of_the_contract_is_understood(frame: str | bytes, message: ServerMessage) -> None:
     parsed = parse_message(frame)
     assert parsed == message
     assert type(parsed) is type(message)

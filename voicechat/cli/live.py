@@ -10,8 +10,9 @@ from voicechat.cli.microphone import AudioDevices
 from voicechat.client import (
     Conversation,
     Error,
+    PlaybackBuffer,
     Recognised,
-    ReplyAudio,
+    ReplyPlayer,
     ReplyText,
     ServerMessage,
     TurnCompleted,
@@ -36,6 +37,7 @@ class LiveConversation:
     ) -> None:
         self._conversation = conversation
         self._devices = devices
+        self._player = ReplyPlayer(conversation, devices.playback or PlaybackBuffer(LIVE_RATE_HZ))
         self._entered = entered
         self._write = write
         self._listening = asyncio.Event()
@@ -46,6 +48,7 @@ class LiveConversation:
         await self._conversation.update(settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive())
+            tasks.create_task(self._player.report())
             while True:
                 self._write("\n[Enter to speak] ")
                 await self._entered()
@@ -53,10 +56,8 @@ class LiveConversation:
                 await self._speak(tasks)
 
     async def _interrupt(self) -> None:
-        self._devices.hush()
-        if not self._listening.is_set():
-            await self._conversation.cancel()
-            await self._listening.wait()
+        await self._player.interrupt()
+        await self._listening.wait()
 
     async def _speak(self, tasks: asyncio.TaskGroup) -> None:
         self._write("[listening; Enter to send] ")
@@ -77,13 +78,12 @@ class LiveConversation:
         raise CommandError("the server ended the conversation")
 
     def _take(self, message: ServerMessage) -> None:
+        self._player.take(message)
         match message:
             case Recognised(text=text) if message.final:
                 self._write(f"\nyou:    {text}\nanswer: ")
             case ReplyText(content=content):
                 self._write(content)
-            case ReplyAudio(payload=pcm):
-                self._devices.play(pcm)
             case TurnCompleted():
                 self._listening.set()
             case Error(message=reason):

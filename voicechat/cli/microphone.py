@@ -1,13 +1,13 @@
 """The machine's microphone and loudspeaker, through the optional package ``sounddevice``."""
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from voicechat.cli.command import EXIT_USAGE, CommandError
+from voicechat.client import PlaybackBuffer
 
 _BLOCK_MS = 100
 _MAX_BLOCKS = 50
@@ -15,41 +15,14 @@ _MAX_BLOCKS = 50
 
 
 class AudioDevices(Protocol):
-    """A microphone and a loudspeaker; both carry s16le mono."""
+    """A microphone, and a loudspeaker where there is one; both carry s16le mono."""
+
+    @property
+    def playback(self) -> PlaybackBuffer | None:
+        """What the loudspeaker plays; None: there is none."""
 
     def record(self) -> AsyncIterator[bytes]:
         """Yield what is said, from now on, until closed."""
-
-    def play(self, pcm: bytes) -> None:
-        """Play after what is still being played."""
-
-    def hush(self) -> None:
-        """Stop playing at once."""
-
-
-class PlaybackBuffer:
-    """Speech that waits for the sound card, which takes it on a thread of its own."""
-
-    def __init__(self) -> None:
-        self._pcm = bytearray()
-        self._lock = threading.Lock()
-
-    def add(self, pcm: bytes) -> None:
-        """Append speech."""
-        with self._lock:
-            self._pcm += pcm
-
-    def clear(self) -> None:
-        """Forget what has not been played."""
-        with self._lock:
-            self._pcm.clear()
-
-    def take(self, n_bytes: int) -> bytes:
-        """Give the next ``n_bytes``, filled up with silence."""
-        with self._lock:
-            taken = bytes(self._pcm[:n_bytes])
-            del self._pcm[:n_bytes]
-        return taken.ljust(n_bytes, b"\0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +31,7 @@ class SoundCard:
 
     sound: Any
     record_rate_hz: int
-    playback: PlaybackBuffer
+    playback: PlaybackBuffer | None
 
     async def record(self) -> AsyncGenerator[bytes, None]:
         """Yield 100 ms blocks. Closing the iterator closes the microphone."""
@@ -80,33 +53,37 @@ class SoundCard:
             while True:
                 yield await blocks.get()
 
-    def play(self, pcm: bytes) -> None:
-        """Play after what is still being played."""
-        self.playback.add(pcm)
-
-    def hush(self) -> None:
-        """Stop playing at once."""
-        self.playback.clear()
-
 
 @contextmanager
 def open_audio_devices(record_rate_hz: int, play_rate_hz: int) -> Iterator[AudioDevices]:
-    """Open the default devices. CommandError that says what to install or give instead when there are none."""
+    """Open the default devices. CommandError that says what to install or give instead when there is no microphone."""
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the package is there, the PortAudio library is not.
         raise _no_devices("the microphone needs an extra: pip install 'voicechat[mic]'") from error
-    playback = PlaybackBuffer()
+    try:
+        sounddevice.check_input_settings(samplerate=record_rate_hz, channels=1, dtype="int16")
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise _no_devices("this machine has no microphone") from error
+    with _loudspeaker(sounddevice, play_rate_hz) as playback:
+        yield SoundCard(sounddevice, record_rate_hz, playback)
+
+
+@contextmanager
+def _loudspeaker(sound: Any, rate_hz: int) -> Iterator[PlaybackBuffer | None]:
+    playback: PlaybackBuffer | None = None
 
     def wanted(out: Any, _frames: int, _time: object, _status: object) -> None:
-        out[:] = playback.take(len(out))
+        out[:] = bytes(len(out)) if playback is None else playback.take(len(out))
 
     try:
-        loudspeaker = sounddevice.RawOutputStream(samplerate=play_rate_hz, channels=1, dtype="int16", callback=wanted)
-    except sounddevice.PortAudioError as error:
-        raise _no_devices("this machine has no sound device") from error
-    with loudspeaker:
-        yield SoundCard(sounddevice, record_rate_hz, playback)
+        stream = sound.RawOutputStream(samplerate=rate_hz, channels=1, dtype="int16", callback=wanted)
+    except (sound.PortAudioError, ValueError):  # ValueError: there is no such device at all.
+        yield None
+        return
+    playback = PlaybackBuffer(rate_hz, latency_ms=round(stream.latency * 1000))
+    with stream:
+        yield playback
 
 
 def _no_devices(reason: str) -> CommandError:

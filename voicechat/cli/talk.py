@@ -10,9 +10,10 @@ from pathlib import Path
 
 from voicechat.cli.command import EXIT_OK, EXIT_USAGE, Command, CommandError, add_config_argument
 from voicechat.cli.exchange import Exchange
+from voicechat.cli.hands_free import HandsFreeConversation, RecordedPerson
 from voicechat.cli.live import LIVE_FORMAT, LIVE_RATE_HZ, converse_live
 from voicechat.cli.microphone import open_audio_devices
-from voicechat.cli.recordings import output_format, read_recording, with_wav_sizes
+from voicechat.cli.recordings import SpeechFile, output_format, read_recording, with_wav_sizes
 from voicechat.client import chat_settings, connect
 from voicechat.config import Config, build_services, load_config
 from voicechat.providers.interfaces import PCM_RATE_HZ
@@ -25,6 +26,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", nargs="?", metavar="FILE", help="a WAV recording, - for stdin (default: the microphone)"
     )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--hands-free",
+        action="store_true",
+        help="send FILE as an open microphone does, in real time, and show what happens (without FILE: the default)",
+    )
+    mode.add_argument("--push-to-talk", action="store_true", help="with the microphone: Enter to speak, Enter to send")
     parser.add_argument("--url", help="a running server (default: an engine is started for this conversation)")
     parser.add_argument("--key", help="the server's API key (default: VOICECHAT_API_KEY, else this machine's own)")
     parser.add_argument("--model", default="default", metavar="NAME", help="the chat model to ask for")
@@ -37,6 +45,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.file is None:
         with suppress(KeyboardInterrupt):  # The way to end a live conversation.
             asyncio.run(_talk_live(arguments, config))
+    elif arguments.hands_free:
+        asyncio.run(_talk_recorded_hands_free(arguments, config))
     else:
         asyncio.run(_talk_recorded(arguments, config))
     return EXIT_OK
@@ -55,16 +65,48 @@ async def _talk_recorded(arguments: argparse.Namespace, config: Config) -> None:
         print(f"the answer is in {path} ({exchange.latency()})")
 
 
+async def _talk_recorded_hands_free(arguments: argparse.Namespace, config: Config) -> None:
+    person = RecordedPerson(read_recording(arguments.file), LIVE_RATE_HZ)
+    file = SpeechFile(output_format(arguments.output, None)) if arguments.output is not None else None
+    async with _server(arguments, config) as (url, key), connect(url, key=key, model=arguments.model) as conversation:
+        talk = HandsFreeConversation(conversation, person, _write, events=True)
+        person.answered = lambda: not talk.busy
+        await talk.run(_live_settings(hands_free=True))
+    if file is not None and person.heard:
+        file.add(bytes(person.heard), LIVE_RATE_HZ)
+        arguments.output.write_bytes(file.content())
+        print(f"what was heard of the answers is in {arguments.output}")
+
+
 async def _talk_live(arguments: argparse.Namespace, config: Config) -> None:
     if arguments.output is not None:
         raise CommandError("-o needs a FILE: a live answer is played", EXIT_USAGE)
-    settings = chat_settings(input_format="pcm", sample_rate_hz=PCM_RATE_HZ, output_format=LIVE_FORMAT)
+    settings = _live_settings(hands_free=not arguments.push_to_talk)
     with open_audio_devices(PCM_RATE_HZ, LIVE_RATE_HZ) as devices:
         async with (
             _server(arguments, config) as (url, key),
             connect(url, key=key, model=arguments.model) as conversation,
         ):
-            await converse_live(conversation, settings, devices, sys.stdin, sys.stdout)
+            if arguments.push_to_talk:
+                await converse_live(conversation, settings, devices, sys.stdin, sys.stdout)
+            else:
+                _write("speak; Ctrl-C to end\n")
+                await HandsFreeConversation(conversation, devices, _write).run(settings)
+
+
+def _live_settings(*, hands_free: bool) -> dict[str, object]:
+    return chat_settings(
+        input_format="pcm",
+        sample_rate_hz=PCM_RATE_HZ,
+        output_format=LIVE_FORMAT,
+        turn_detection={} if hands_free else None,
+        binary_audio=True,
+    )
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 _EPHEMERAL = {"host": "127.0.0.1", "port": 0}
@@ -88,7 +130,8 @@ def _announce(line: str) -> None:
 
 COMMAND = Command(
     summary="hold a conversation: with the microphone, or by sending a recording",
-    example="  voicechat talk hello.wav -o answer.mp3\n  voicechat talk --url https://voice.example --key vc_...",
+    example="  voicechat talk hello.wav -o answer.mp3\n  voicechat talk hello.wav --hands-free\n"
+    "  voicechat talk --url https://voice.example --key vc_...",
     add_arguments=_add_arguments,
     run=_run,
 )

@@ -1,4 +1,4 @@
-"""The Python client: hold a conversation, recognise a stream, or use the HTTP endpoints (``Api``).
+"""The Python client: hold a conversation, recognise a stream, or use the HTTP endpoints (``Api``, ``Transcriptions``).
 
 ::
 
@@ -15,6 +15,7 @@
                     break
 """
 
+from voicechat.client.backoff import Backoff
 from voicechat.client.connection import ConnectionLostError
 from voicechat.client.conversation import Conversation, chat_settings, connect
 from voicechat.client.messages import (
@@ -31,16 +32,59 @@ from voicechat.client.messages import (
     ReplyFinished,
     ReplyText,
     ServerMessage,
+    SpeechStarted,
+    SpeechStopped,
     TurnCompleted,
     Updated,
     parse_message,
 )
+from voicechat.client.playback import PlaybackBuffer, Played, ReplyPlayer
 from voicechat.client.recognition import RecognitionStream, recognise_stream
+from voicechat.client.reconnecting import Reconnected, ReconnectingConversation, stay_connected
 from voicechat.client.rest import Api, ApiError, ChatReply, Token, ToolRequest
+from voicechat.client.resuming import ResumingRecognition, stay_recognising
+from voicechat.client.transcription import Transcription, Transcriptions, TranscriptionTask
 
 __all__ = [
-    "Answer", "Api", "ApiError", "Canceled", "ChatReply", "Cleared", "Completed", "ConnectionLostError",
-    "Conversation", "Created", "Error", "Forgotten", "Pong", "Recognised", "RecognitionStream", "ReplyAudio",
-    "ReplyFinished", "ReplyText", "ServerMessage", "Token", "ToolRequest", "TurnCompleted", "Updated", "chat_settings",
-    "connect", "parse_message", "recognise_stream",
+    "Answer",
+    "Api",
+    "ApiError",
+    "Backoff",
+    "Canceled",
+    "ChatReply",
+    "Cleared",
+    "Completed",
+    "ConnectionLostError",
+    "Conversation",
+    "Created",
+    "Error",
+    "Forgotten",
+    "PlaybackBuffer",
+    "Played",
+    "Pong",
+    "Recognised",
+    "RecognitionStream",
+    "Reconnected",
+    "ReconnectingConversation",
+    "ReplyAudio",
+    "ReplyFinished",
+    "ReplyPlayer",
+    "ReplyText",
+    "ResumingRecognition",
+    "ServerMessage",
+    "SpeechStarted",
+    "SpeechStopped",
+    "Token",
+    "ToolRequest",
+    "Transcription",
+    "TranscriptionTask",
+    "Transcriptions",
+    "TurnCompleted",
+    "Updated",
+    "chat_settings",
+    "connect",
+    "parse_message",
+    "recognise_stream",
+    "stay_connected",
+    "stay_recognising",
 ]  # fmt: skip

@@ -114,10 +114,20 @@ def chat_settings(
     output_format: str = "",
     voice: str = "",
     messages: tuple[Mapping[str, object], ...] = (),
+    turn_detection: Mapping[str, object] | None = None,
+    binary_audio: bool = False,
 ) -> dict[str, object]:
-    """Build the settings of ``Conversation.update``; what is left out keeps the contract's default."""
+    """Build the settings of ``Conversation.update``; what is left out keeps the contract's default.
+
+    ``turn_detection`` asks for hands-free mode: ``{}`` as the contract has it, or with other values for its fields.
+    ``binary_audio``: the reply's audio comes as binary messages, a quarter smaller.
+    """
     recognition = {"format": input_format, "sample_rate": sample_rate_hz}
+    ours: dict[str, object] = {"downlink": "binary"} if binary_audio else {}
+    if turn_detection is not None:
+        ours["turn_detection"] = {"type": "server_vad", **turn_detection}
     return {
+        **ours,
         "create_transcription_task_req": {"speech_recognition_param": {k: v for k, v in recognition.items() if v}},
         "chat_completion_with_voice_output_req": {
             "chat_completion_req": {"messages": list(messages), "stream": True},

@@ -1,5 +1,6 @@
 """What a server says, as values; and how a client reads it from a frame."""
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,11 +11,16 @@ import pybase64
 from voicechat.client.connection import ConnectionLostError
 from voicechat.errors import Status
 
+_BINARY_HEADER = struct.Struct(">IIQ")
+"""Of audio as a binary message: reply number, sequence, position in milliseconds (contract)."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     status: int
     message: str
+    reason: str = ""
+    """Why the server did it unasked: ``turn_detected`` in hands-free mode. Empty: it was asked to."""
 
     @property
     def granted(self) -> bool:
@@ -35,7 +41,7 @@ class Updated(_Answer):
 
 
 class Completed(_Answer):
-    """The answer to ``complete``: the user's turn is closed."""
+    """The answer to ``complete``: the user's turn is closed. Hands-free, the server says so by itself."""
 
     __slots__ = ()
 
@@ -53,7 +59,7 @@ class Forgotten(_Answer):
 
 
 class Canceled(_Answer):
-    """The answer to ``cancel``: nothing of the reply follows."""
+    """The answer to ``cancel``, or the user was heard to interrupt: nothing of the reply follows. Empty your buffer."""
 
     __slots__ = ()
 
@@ -74,6 +80,20 @@ class Error(_Answer):
     """Anything wrong that is not the answer to a request."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Hands-free: the user began to speak, at ``audio_start_ms`` of the audio sent."""
+
+    audio_start_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """Hands-free: the user fell silent, at ``audio_end_ms`` of the audio sent."""
+
+    audio_end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +121,15 @@ class ReplyText:
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudio:
-    """A piece of the reply's audio, in the format that was asked for; all pieces together are one stream."""
+    """A piece of the reply's audio, in the format that was asked for; all pieces together are one stream.
+
+    ``reply_id`` is the one of the reply's text, or the reply's number where audio comes as binary messages; the
+    server takes either in ``report_played``. Those also tell where in the reply the piece begins.
+    """
 
     reply_id: str
     payload: bytes
+    position_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +141,7 @@ class ReplyFinished:
 
 
 Answer: TypeAlias = Created | Updated | Completed | Cleared | Forgotten | Canceled | Pong | TurnCompleted | Error
-ServerMessage: TypeAlias = Answer | Recognised | ReplyText | ReplyAudio | ReplyFinished
+ServerMessage: TypeAlias = Answer | SpeechStarted | SpeechStopped | Recognised | ReplyText | ReplyAudio | ReplyFinished
 
 _ANSWERS: Mapping[str, type[Answer]] = {
     "chat.created": Created,
@@ -138,7 +163,7 @@ def parse_message(frame: str | bytes) -> ServerMessage | None:
     Raises ConnectionLostError(1002) for what breaks the contract.
     """
     if isinstance(frame, bytes):
-        return None
+        return _parse_audio(frame)
     try:
         message = orjson.loads(frame)
         return _parse(message) if isinstance(message, dict) else None
@@ -148,10 +173,16 @@ def parse_message(frame: str | bytes) -> ServerMessage | None:
         ) from error
 
 
+def _parse_audio(frame: bytes) -> ReplyAudio | None:
+    if len(frame) < _BINARY_HEADER.size:
+        return None
+    reply, _, position_ms = _BINARY_HEADER.unpack_from(frame)
+    return ReplyAudio(str(reply), frame[_BINARY_HEADER.size :], position_ms)
+
+
 def _parse(message: Mapping[str, Any]) -> ServerMessage | None:
     if "event_type" in message:
-        kind = _ANSWERS.get(message["event_type"])
-        return kind(int(message["status"]), str(message["message"])) if kind else None
+        return _parse_event(message)
     if "choices" in message:
         choice = message["choices"][0]
         return ReplyText(str(message.get("id", "")), choice["delta"].get("content") or "", choice.get("finish_reason"))
@@ -164,3 +195,15 @@ def _parse(message: Mapping[str, Any]) -> ServerMessage | None:
         end = message["end_time"] if message["is_sentence_end"] else None
         return Recognised(message["text"], int(message["begin_time"]), None if end is None else int(end))
     return None
+
+
+def _parse_event(message: Mapping[str, Any]) -> ServerMessage | None:
+    match message["event_type"]:
+        case "input_audio_buffer.speech_started":
+            return SpeechStarted(int(message["audio_start_ms"]))
+        case "input_audio_buffer.speech_stopped":
+            return SpeechStopped(int(message["audio_end_ms"]))
+        case event_type:
+            kind = _ANSWERS.get(event_type)
+            reason = str(message.get("reason", ""))
+            return kind(int(message["status"]), str(message["message"]), reason) if kind else None

@@ -102,7 +102,9 @@ class Conversation:
         self._opened_s = self._loop.time()
         self._events: deque[Event] = deque()
         self._busy = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_s = 0.0
+        """When it fires. Handles do not say: uvloop gives one without a time for a time that has come."""
         self._tasks = SessionTasks(on_fault=lambda: self.post(Faulted()))
         self._outbox = Outbox(socket, dialect.encode, limits, self._post_of_outbox)
         self._ears = Ears(
@@ -291,10 +293,10 @@ class Conversation:
             return
         when_s = self._opened_s + deadline_ms / 1000
         if self._timer is not None:
-            if self._timer.when() <= when_s:
+            if self._timer_s <= when_s:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(when_s, self._on_timer)
+        self._start_timer(when_s)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -305,4 +307,7 @@ class Conversation:
             self.post(Ticked())
         else:
             # Timers may fire within a millisecond before their time, and the deadline may have moved.
-            self._timer = self._loop.call_at(self._opened_s + (deadline_ms + 1) / 1000, self._on_timer)
+            self._start_timer(self._opened_s + (deadline_ms + 1) / 1000)
+
+    def _start_timer(self, when_s: float) -> None:
+        self._timer, self._timer_s = self._loop.call_at(when_s, self._on_timer), when_s

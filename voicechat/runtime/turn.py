@@ -43,6 +43,8 @@ CHUNKS_AHEAD = 256
 """Synthesised chunks that wait for the one before them to be sent."""
 PIECE_MS = 100
 """Audio is given out in pieces of this length: what an interruption can be late by, and what pacing can measure."""
+TELL_CHARACTERS = 160
+"""Text that is split into sentences at once: a millisecond's work; a model that gives all in one piece has more."""
 REPLY_CHARACTERS = 100_000
 """A model that never stops is stopped here, as one that ran out of tokens."""
 
@@ -137,7 +139,7 @@ class Turn:
                         continue  # an empty piece is no sign of life: the deadline stands
                     case TextDelta():
                         characters += len(part.text)
-                        self._post(ReplyTextArrived(reply, part.text))
+                        await self._tell(part.text)
                     case ToolCall():
                         self._post(ToolCalled(reply, part))
                 if characters > REPLY_CHARACTERS:
@@ -145,6 +147,13 @@ class Turn:
                     break
                 deadline_s = loop.time() + self._limits.between_tokens_ms / 1000
         self._post(ReplyTextEnded(reply, finish_reason))
+
+    async def _tell(self, text: str) -> None:
+        """Post what the model said; a long piece in parts, because splitting it into sentences takes time."""
+        for start in range(0, len(text), TELL_CHARACTERS):
+            if start:
+                await asyncio.sleep(0)
+            self._post(ReplyTextArrived(self._start.reply, text[start : start + TELL_CHARACTERS]))
 
     # --- the voice ---------------------------------------------------------------------------------------------
 

@@ -1,36 +1,37 @@
-"""Hands-free: watches a session's microphone for speech, and keeps its last seconds for a recogniser that comes late.
-
-What the loudspeaker says is not speech of the user: frames in which the echo of the reply prevails count as silence.
-"""
+"""Hands-free: watches a session's microphone for speech, and keeps its last seconds for whoever recognises it late."""
 
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from voicechat.audio.resample import RateConverter
 from voicechat.providers.interfaces import PCM_RATE_HZ
+from voicechat.runtime.echo import EchoWatch
 from voicechat.session.events import Event, SpeechStarted, SpeechStopped
 from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.activity import ActivitySettings, SpeechActivity
 from voicechat.voice.activity import SpeechStarted as Began
-from voicechat.voice.detector import Ear, Heard, VoiceDetector
-from voicechat.voice.echo import EchoDetector
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
+from voicechat.voice.detector import Heard, OnHeard
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 KEPT_MS = 4_000
 """Audio kept for a recogniser: the padding before speech, and what the detection and an overloaded tick may lag."""
-ECHO_PREVAILS = 0.5
-"""Share of echo in a frame from which it is not the user's speech."""
-REPLY_KEPT_MS = 30_000
-"""Speech of a reply that has been made and not been sent yet; of more, the echo is not looked for."""
 
 
-class Listener(Protocol):
-    """A recogniser stream that follows the microphone."""
+class Ear(Protocol):
+    """One session's way into the voice detection; see ``voicechat.voice.detector.Ear``."""
 
-    def take(self, pcm: bytes) -> None:
-        """Take s16le mono 16 kHz."""
+    def push(self, pcm: bytes) -> None:
+        """Take audio of any length, s16le mono 16 kHz."""
+
+    def close(self) -> None:
+        """Nothing is reported any more."""
+
+
+class Detector(Protocol):
+    """Voice detection; see ``voicechat.voice.detector.VoiceDetector``."""
+
+    def register(self, on_heard: OnHeard) -> Ear:
+        """Open an ear; ``on_heard`` is called on the event loop for each frame of its audio, in order."""
 
 
 class Watch:
@@ -38,7 +39,7 @@ class Watch:
 
     def __init__(
         self,
-        detector: VoiceDetector,
+        detector: Detector,
         detection: TurnDetection,
         now_ms: Callable[[], int],
         post: Callable[[Event], None],
@@ -52,7 +53,7 @@ class Watch:
         self._kept: deque[tuple[int, bytes]] = deque()
         self._position_bytes = 0
         self._begins_ms = 0
-        self._echo = _Echo(now_ms)
+        self._echo = EchoWatch(now_ms)
 
     @property
     def position_ms(self) -> int:
@@ -101,9 +102,11 @@ class Watch:
         self._ear.close()
 
     def _on_heard(self, heard: Heard) -> None:
-        echo = self._echo.share(heard.audio_ms)
-        probability = 0.0 if echo > ECHO_PREVAILS else heard.probability
-        activity = self._activity.push(heard.audio_ms, probability)
+        for audio_ms, probability in self._echo.judge(heard):
+            self._note(audio_ms, probability)
+
+    def _note(self, audio_ms: int, probability: float) -> None:
+        activity = self._activity.push(audio_ms, probability)
         if activity is None:
             return
         if isinstance(activity, Began):
@@ -112,65 +115,3 @@ class Watch:
         else:
             ended_ms = self._begins_ms + activity.audio_end_ms
             self._post(SpeechStopped(ended_ms, self.position_ms - ended_ms))
-
-
-class _Echo:
-    """The reply's samples on their way to the loudspeaker, and their echo in the microphone's frames."""
-
-    def __init__(self, now_ms: Callable[[], int]) -> None:
-        self._now_ms = now_ms
-        self._detector = EchoDetector()
-        self._converter = RateConverter(PCM_RATE_HZ)
-        self._reply = 0
-        self._made: deque[tuple[int, bytes]] = deque()
-        self._made_bytes = 0
-        self._plays_until_ms = 0
-        self._frame = b""
-        self._frames_ms = 0
-        self._shares: deque[tuple[int, float]] = deque(maxlen=2 * KEPT_MS // FRAME_MS)
-        self._active = False
-
-    def made(self, reply: int, pcm: bytes, rate_hz: int, end_ms: int) -> None:
-        if reply != self._reply:
-            self._reply = reply
-            self._made.clear()
-            self._made_bytes = 0
-        converted = self._converter.push(pcm, rate_hz)
-        if self._made_bytes <= REPLY_KEPT_MS * BYTES_PER_MS:
-            self._made.append((end_ms, converted))
-            self._made_bytes += len(converted)
-
-    def sent(self, reply: int, end_ms: int) -> None:
-        while reply == self._reply and self._made and self._made[0][0] <= end_ms:
-            _, pcm = self._made.popleft()
-            self._made_bytes -= len(pcm)
-            at_ms = max(self._now_ms(), self._plays_until_ms)
-            self._detector.played(pcm, at_ms)
-            self._plays_until_ms = at_ms + len(pcm) // BYTES_PER_MS
-            self._active = True
-
-    def stopped(self) -> None:
-        self._made.clear()
-        self._made_bytes = 0
-        if self._active:
-            self._plays_until_ms = min(self._plays_until_ms, self._now_ms())
-            self._detector.stopped(self._now_ms())
-
-    def hear(self, pcm: bytes) -> None:
-        """Judge the microphone's frames as they come; the voice detector tells of the same frames a little later."""
-        audio = self._frame + pcm
-        whole = len(audio) - len(audio) % FRAME_BYTES
-        now_ms = self._now_ms()
-        for start in range(0, whole, FRAME_BYTES):
-            self._frames_ms += FRAME_MS
-            if self._active:
-                ago_ms = (len(audio) - start - FRAME_BYTES) // BYTES_PER_MS
-                share = self._detector.heard(audio[start : start + FRAME_BYTES], now_ms - ago_ms)
-                self._shares.append((self._frames_ms, share))
-        self._frame = audio[whole:]
-
-    def share(self, audio_ms: int) -> float:
-        """The share of echo in the frame that ends at ``audio_ms`` of the microphone's audio."""
-        while self._shares and self._shares[0][0] < audio_ms:
-            self._shares.popleft()
-        return self._shares[0][1] if self._shares and self._shares[0][0] == audio_ms else 0.0

@@ -111,6 +111,9 @@ class EchoDetector:
         self._heard[:-_FRAME] = self._heard[_FRAME:]
         self._heard[-_FRAME:] = samples
         if float(samples @ samples) < _FAINT * _FRAME:
+            # Silence passes too: what was heard before it must not outweigh the first frames after it.
+            self._powers *= _MEMORY
+            self._cross *= _MEMORY
             return 0.0
         self._to_search -= 1
         if self._to_search <= 0:

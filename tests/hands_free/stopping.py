@@ -1,0 +1,155 @@
+"""How soon a server stops: a hundred hands-free sessions over real sockets, interrupted by voice again and again.
+
+The decision is the moment in which the session's machine says "canceled"; the end is the moment in which the socket
+has taken that message. Both are seen from within the server, by two observers laid around its own functions. The
+clients live in another process.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from tests.voice.sounds import RATE_HZ, silence, speak, to_pcm
+from voicechat.client import Canceled, Conversation, ReplyAudio, chat_settings, connect
+from voicechat.config import load_config
+from voicechat.runtime import conversation
+from voicechat.runtime.outbox import Outbox
+from voicechat.runtime.services import Services
+from voicechat.server.serve import credentials, serving, tune_garbage_collector, tune_threads
+from voicechat.session.effects import Answered, ClientMessage, Request
+from voicechat.session.effects import ReplyAudio as AudioMessage
+from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+
+BLOCK_MS = 100
+SENTENCE = "this goes on and on and it is of no importance at all. "
+
+
+@dataclass
+class Stops:
+    """What was observed."""
+
+    delays_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    """What of the delays the event loop's thread itself computed, for whomever: the rest it was kept waiting."""
+    late_bytes: int = 0
+    lateness_ms: list[float] = field(default_factory=list)
+    """How late timers of the same event loop fired meanwhile: what the machine and all other work make of any wait."""
+
+    async def watch_loop(self) -> None:
+        """Set a timer each 5 ms, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + 0.005
+            await asyncio.sleep(0.005)
+            self.lateness_ms.append((loop.time() - due_s) * 1000)
+
+
+class _ObservedOutbox(Outbox):
+    """Sees the decision, and what is written after it."""
+
+    stops = Stops()
+
+    def __init__(self, *arguments: object, **more: object) -> None:
+        super().__init__(*arguments, **more)  # type: ignore[arg-type]
+        self._stopped_reply = 0
+        self._decided_s = self._decided_cpu_s = 0.0
+
+    def put(self, message: ClientMessage) -> None:
+        if isinstance(message, Answered) and message.request is Request.CANCEL:
+            self._decided_s = asyncio.get_running_loop().time()
+            self._decided_cpu_s = time.thread_time()
+        super().put(message)
+
+    def flush(self, reply: int) -> None:
+        self._stopped_reply = reply
+        super().flush(reply)
+
+    async def _write(self, message: ClientMessage) -> None:
+        if isinstance(message, AudioMessage) and message.reply <= self._stopped_reply:
+            self.stops.late_bytes += len(message.payload)
+        await super()._write(message)
+        if isinstance(message, Answered) and message.request is Request.CANCEL:
+            self.stops.cpu_ms.append((time.thread_time() - self._decided_cpu_s) * 1000)
+            self.stops.delays_ms.append((asyncio.get_running_loop().time() - self._decided_s) * 1000)
+
+
+async def measure_stops(sessions: int, interruptions: int) -> Stops:
+    """Serve, let as many clients talk, and tell how their replies were stopped. Takes 5 s per interruption."""
+    vars(conversation)["Outbox"] = _ObservedOutbox
+    _ObservedOutbox.stops = Stops()
+    services = Services(
+        recognizers={"default": ScriptedRecognizer(texts=("say something",))},
+        models={"default": ScriptedModel(replies=([f"{word} " for word in SENTENCE.split()] * 20,), delta_ms=30)},
+        synthesizers={"default": ScriptedSynthesizer(chunk_delay_ms=20)},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        config = load_config(None, {"VOICECHAT_DATA_DIR": folder}, {"server": {"port": 0}})
+        async with serving(config, services, credentials(config), lambda _: None) as server:
+            tune_garbage_collector()
+            tune_threads()
+            watching = asyncio.get_running_loop().create_task(_ObservedOutbox.stops.watch_loop())
+            arguments = (server.url, server.key or "", str(sessions), str(interruptions))
+            clients = await asyncio.create_subprocess_exec(sys.executable, "-m", __spec__.name, *arguments)
+            try:
+                await clients.wait()
+            finally:
+                watching.cancel()
+                with suppress(ProcessLookupError):
+                    clients.kill()
+    return _ObservedOutbox.stops
+
+
+async def talk(url: str, key: str, number: int, of: int, interruptions: int) -> None:
+    """One client: speaks, is answered, speaks again in mid-reply."""
+    phrase = to_pcm(speak("no, stop that, and say something else"))
+    script = to_pcm(silence(500)) + (phrase + to_pcm(silence(3_500))) * (1 + interruptions)
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(number * 5 / of + number * 0.0137 % 0.1)  # and no two send their blocks at the same time
+    async with connect(url, key=key) as client:
+        await client.update(
+            chat_settings(
+                input_format="pcm",
+                sample_rate_hz=RATE_HZ,
+                output_format="PCM_16000HZ_MONO_16BIT",
+                turn_detection={},
+                binary_audio=True,
+            )
+        )
+        began_s = loop.time()
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(_check(client))
+            block_bytes = RATE_HZ * 2 * BLOCK_MS // 1000
+            for start in range(0, len(script), block_bytes):
+                await asyncio.sleep(began_s + start / (RATE_HZ * 2) - loop.time())
+                await client.send_audio(script[start : start + block_bytes])
+            reading.cancel()
+
+
+async def _check(talk: Conversation) -> None:
+    """Nothing of a reply may come after it was cancelled."""
+    playing, canceled = "", set()
+    async for message in talk:
+        match message:
+            case ReplyAudio():
+                playing = message.reply_id
+                if playing in canceled:
+                    print(f"audio of reply {playing} came after its end", file=sys.stderr)
+            case Canceled():
+                canceled.add(playing)
+            case _:
+                pass
+
+
+async def talk_all(url: str, key: str, sessions: int, interruptions: int) -> None:
+    """All clients, their beginnings spread over one period of their speech."""
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(sessions):
+            tasks.create_task(talk(url, key, number, sessions, interruptions))
+
+
+if __name__ == "__main__":
+    url_of_server, key_of_server, *counts = sys.argv[1:]
+    asyncio.run(talk_all(url_of_server, key_of_server, *map(int, counts)))

@@ -1,0 +1,182 @@
+"""Whole hands-free conversations: the real voice detection, a room with a loudspeaker, scripted words."""
+
+import numpy as np
+import pytest
+
+from tests.hands_free.stage import Echo, Stage
+from tests.voice.sounds import OBJECTION, RATE_HZ, REPLY, Samples, loudness, noise, silence, speak
+from voicechat.client import (
+    Canceled,
+    Completed,
+    Created,
+    Recognised,
+    ReplyAudio,
+    SpeechStarted,
+    TurnCompleted,
+    Updated,
+)
+from voicechat.session.effects import EarlyReply
+from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
+
+QUESTION = "what is the weather like today"
+DETECTION_MS = 64 + 32
+"""From the onset to its detection (two frames), and the frame in which it lies."""
+
+
+def a_long_reply(**more: object) -> Stage:
+    fields = {
+        "model": ScriptedModel(replies=((REPLY,),)),
+        "recognizer": ScriptedRecognizer(texts=(QUESTION, "and tomorrow")),
+        **more,
+    }
+    return Stage(**fields)  # type: ignore[arg-type]
+
+
+def a_cough(seed: int = 0) -> Samples:
+    """A burst that decays within 250 ms, as loud as speech."""
+    times_s = np.arange(RATE_HZ // 4) / RATE_HZ
+    burst: Samples = np.random.default_rng(seed).standard_normal(len(times_s)) * np.exp(-times_s / 0.06) * 9000
+    return burst
+
+
+def asked(stage: Stage) -> list[list[str]]:
+    """What the model was asked: the contents of the messages, per request."""
+    assert isinstance(stage.model, ScriptedModel)
+    return [[str(message["content"]) for message in request.messages] for request in stage.model.requests]
+
+
+async def test_two_turns_without_a_button() -> None:
+    stage = Stage(recognizer=ScriptedRecognizer(texts=("first question", "second question")))
+    async with stage.playing():
+        for number in (1, 2):
+            end_ms = stage.says(speak(QUESTION), stage.mic_ms + 500)
+            completed_ms = await stage.until(Completed, number)
+            assert 200 <= completed_ms - end_ms <= 700, "the turn ends by itself, after a pause"
+            await stage.until(TurnCompleted, number)
+            await stage.at(stage.mic_ms + 2_500)
+    assert [message.reason for message in stage.of(Completed)] == ["turn_detected"] * 2
+    assert [messages[-1] for messages in asked(stage)] == ["first question", "second question"]
+    assert stage.times(Canceled) == []
+
+
+async def test_speech_in_mid_reply_stops_it_and_becomes_the_next_turn() -> None:
+    stage = a_long_reply()
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        onset_ms = await stage.until(ReplyAudio) + 3_000
+        stage.says(speak("no, and tomorrow"), onset_ms)
+        canceled_ms = await stage.until(Canceled)
+        sent = len(stage.of(ReplyAudio))
+        assert canceled_ms - onset_ms <= 200 + DETECTION_MS + 20, "and a block of the sound card"
+        await stage.until(Completed, 2)
+        assert [message.reply_id for message in stage.of(ReplyAudio)[sent:]] in (
+            [],
+            ["2"] * len(stage.of(ReplyAudio)[sent:]),
+        )
+        await stage.until(TurnCompleted, 2)
+        await stage.at(stage.mic_ms + 500)
+    question, answer, more = asked(stage)[1]
+    assert (question, more) == (QUESTION, "and tomorrow")
+    assert REPLY.startswith(answer)
+    assert 0 < len(answer) < len(REPLY) / 2, "the model remembers what was heard"
+
+
+async def test_the_recogniser_hears_the_interrupting_speech_from_its_first_syllable() -> None:
+    recognizer = ScriptedRecognizer(texts=(QUESTION, "no"))
+    stage = a_long_reply(recognizer=recognizer)
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        onset_ms = await stage.until(ReplyAudio) + 3_000
+        end_ms = stage.says(speak("no, and tomorrow"), onset_ms)
+        completed_ms = await stage.until(Completed, 2)
+        heard_ms = recognizer.heard_ms[1]
+        assert heard_ms >= completed_ms - onset_ms + 200, "and 200 ms of what came before"
+        assert completed_ms > end_ms
+
+
+@pytest.mark.parametrize("sound", [a_cough(), noise(400, -20), noise(2_000, -35), np.sign(noise(5, -3)) * 20_000])
+async def test_a_noise_does_not_interrupt(sound: Samples) -> None:
+    stage = a_long_reply()
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        stage.says(sound, await stage.until(ReplyAudio) + 2_000)
+        await stage.at(stage.mic_ms + 5_000)
+    assert stage.times(Canceled) == []
+    assert len([message for message in stage.of(Recognised) if message.final]) == 1
+
+
+@pytest.mark.parametrize("level_db", [-10, -15, -25])
+@pytest.mark.parametrize("delay_ms", [50, 150, 250])
+async def test_the_echo_of_the_reply_neither_interrupts_nor_enters_the_transcript(level_db: int, delay_ms: int) -> None:
+    stage = a_long_reply(echo=Echo(level_db, delay_ms))
+    async with stage.playing():
+        end_ms = stage.says(speak(QUESTION), 500)
+        await stage.until(ReplyAudio)
+        await stage.at(stage.mic_ms + 11_000)
+        assert stage.heard_ms > 7_500, "the reply was heard to its end"
+    assert stage.times(Canceled) == []
+    assert [started_ms for started_ms in stage.times(SpeechStarted) if started_ms > end_ms] == []
+    assert all(QUESTION.startswith(message.text) for message in stage.of(Recognised))
+    assert len([message for message in stage.of(Recognised) if message.final]) == 1
+
+
+async def test_frames_that_the_network_delivers_unevenly_do_not_hide_the_echo() -> None:
+    stage = a_long_reply(echo=Echo(-15, 150), uplink_jitter_ms=60)
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        await stage.until(ReplyAudio)
+        await stage.at(stage.mic_ms + 9_000)
+    assert stage.times(Canceled) == []
+
+
+@pytest.mark.parametrize("level_db", [-10, -25])
+@pytest.mark.parametrize("delay_ms", [50, 250])
+@pytest.mark.parametrize("after_ms", [300, 3_000])
+async def test_the_user_who_talks_over_the_echo_interrupts(level_db: int, delay_ms: int, after_ms: int) -> None:
+    stage = a_long_reply(echo=Echo(level_db, delay_ms))
+    objection = speak(OBJECTION)
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        onset_ms = await stage.until(ReplyAudio) + after_ms
+        stage.says(objection * loudness(speak(REPLY)) / loudness(objection), onset_ms)
+        canceled_ms = await stage.until(Canceled)
+    assert onset_ms < canceled_ms < onset_ms + 900
+
+
+async def test_without_an_echo_the_first_reply_is_interrupted_with_a_bounded_delay() -> None:
+    """Until it is known that there is none, speech is kept back for up to 448 ms."""
+    stage = a_long_reply()
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        onset_ms = await stage.until(ReplyAudio) + 200
+        stage.says(speak("no, and tomorrow"), onset_ms)
+        canceled_ms = await stage.until(Canceled)
+    assert canceled_ms - onset_ms <= 448 + DETECTION_MS + 20
+
+
+async def test_after_a_cancel_what_the_loudspeaker_still_says_is_no_speech() -> None:
+    stage = a_long_reply(echo=Echo(-10, 250))
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        onset_ms = await stage.until(ReplyAudio) + 3_000
+        end_ms = stage.says(speak("stop"), onset_ms)
+        await stage.until(Canceled)
+        await stage.at(end_ms + 3_000)
+    assert len([started_ms for started_ms in stage.times(SpeechStarted) if started_ms > end_ms + 150]) == 0
+
+
+async def test_a_reply_begun_early_saves_time_and_is_told_only_at_the_end_of_the_turn() -> None:
+    stage = a_long_reply(model=ScriptedModel(replies=((REPLY,),), first_ms=100))
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        first_audio_ms = await stage.until(ReplyAudio)
+    assert first_audio_ms >= stage.times(Completed)[0]
+    assert [fact.used for fact in stage.facts if isinstance(fact, EarlyReply)] == [True]
+
+
+async def test_silence_is_nobodys_turn() -> None:
+    stage = Stage()
+    async with stage.playing():
+        stage.says(silence(1_000), 0)
+        await stage.at(10_000)
+    assert [type(message) for _, message in stage.messages] == [Created, Updated]

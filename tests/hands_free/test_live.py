@@ -1,0 +1,102 @@
+"""The server as it runs, over a socket and in real time: recordings of people, the real recogniser and detector."""
+
+import asyncio
+import wave
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.voice.sounds import RATE_HZ
+from voicechat.client import (
+    Canceled,
+    Conversation,
+    Recognised,
+    ReplyAudio,
+    ServerMessage,
+    chat_settings,
+    connect,
+)
+from voicechat.config import build_services, load_config
+from voicechat.runtime.services import Services
+from voicechat.server.serve import credentials, serving
+from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer
+
+pytestmark = pytest.mark.real_time
+
+BLOCK_BYTES = RATE_HZ * 2 // 10
+LONG = ("This goes on for quite some time. " * 6,)
+
+
+@asynccontextmanager
+async def conversation(folder: Path) -> AsyncIterator[Conversation]:
+    """With the recogniser that comes with the server, and a long answer."""
+    config = load_config(None, {"VOICECHAT_DATA_DIR": str(folder)}, {"server": {"port": 0}})
+    own = build_services(config)
+    services = Services(own.recognizers, {"default": ScriptedModel((LONG,))}, {"default": ScriptedSynthesizer()})
+    async with (
+        serving(config, services, credentials(config), lambda _: None) as server,
+        connect(server.url, key=server.key or "") as client,
+    ):
+        await client.update(
+            chat_settings(
+                input_format="pcm",
+                sample_rate_hz=RATE_HZ,
+                output_format="PCM_16000HZ_MONO_16BIT",
+                turn_detection={},
+                binary_audio=True,
+            )
+        )
+        yield client
+
+
+class Microphone:
+    """Open all the time; says what it is given, in real time."""
+
+    def __init__(self, client: Conversation) -> None:
+        self._client = client
+        self._waiting = b""
+
+    def says(self, pcm: bytes) -> None:
+        self._waiting += pcm
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        began_s, blocks = loop.time(), 0
+        while True:
+            block, self._waiting = self._waiting[:BLOCK_BYTES], self._waiting[BLOCK_BYTES:]
+            await self._client.send_audio(block.ljust(BLOCK_BYTES, b"\0"))
+            blocks += 1
+            await asyncio.sleep(began_s + blocks * 0.1 - loop.time())
+
+
+def recording(path: Path) -> bytes:
+    with wave.open(str(path)) as file:
+        pcm: bytes = file.readframes(file.getnframes())
+    return pcm
+
+
+async def test_a_person_interrupts_and_every_word_of_the_interruption_is_understood(
+    recordings: Path, tmp_path: Path
+) -> None:
+    said = (recording(recordings / "something.wav"), recording(recordings / "goforward.wav"))
+    messages: list[ServerMessage] = []
+    async with conversation(tmp_path) as client, asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        microphone = Microphone(client)
+        sending = tasks.create_task(microphone.run())
+        microphone.says(said[0])
+        with suppress(StopAsyncIteration):
+            while len(finals(messages)) < 2:
+                messages.append(await anext(client))
+                if isinstance(messages[-1], ReplyAudio) and not any(isinstance(m, ReplyAudio) for m in messages[:-1]):
+                    microphone.says(bytes(RATE_HZ * 2) + said[1])
+        sending.cancel()
+    assert finals(messages) == ["go somewhere and do something", "go forward ten meters"]
+    [canceled] = [number for number, message in enumerate(messages) if isinstance(message, Canceled)]
+    assert messages[canceled] == Canceled(0, "", "turn_detected")
+    assert not any(isinstance(m, ReplyAudio) and m.reply_id == "1" for m in messages[canceled:])
+
+
+def finals(messages: list[ServerMessage]) -> list[str]:
+    return [message.text for message in messages if isinstance(message, Recognised) and message.final]

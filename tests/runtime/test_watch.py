@@ -1,0 +1,199 @@
+"""One session's microphone: its time line, what it keeps, and what it tells."""
+
+import numpy as np
+import pytest
+
+from tests.voice.sounds import RATE_HZ, REPLY, Samples, noise, speak, to_pcm
+from voicechat.runtime.watch import BYTES_PER_MS, KEPT_MS, Watch
+from voicechat.session.events import Event, SpeechStarted, SpeechStopped
+from voicechat.session.vocabulary import TurnDetection
+from voicechat.voice.detector import Heard, OnHeard
+
+FRAME_MS = 32
+
+
+class ScriptedEar:
+    """Hears what the test says, and keeps the audio."""
+
+    def __init__(self, on_heard: OnHeard) -> None:
+        self.on_heard = on_heard
+        self.audio_ms = 0
+        self.pcm = b""
+        self.closed = False
+
+    def push(self, pcm: bytes) -> None:
+        self.pcm += pcm
+
+    def close(self) -> None:
+        self.closed = True
+
+    def hears(self, probability: float, frames: int = 1) -> None:
+        for _ in range(frames):
+            self.audio_ms += FRAME_MS
+            self.on_heard(Heard(self.audio_ms, probability))
+
+
+class Room:
+    """A watch, its clock, and what it told."""
+
+    def __init__(self) -> None:
+        self.now_ms = 0
+        self.told: list[Event] = []
+        self.watch = Watch(self, TurnDetection(prefix_padding_ms=100), lambda: self.now_ms, self.told.append)
+
+    def register(self, on_heard: OnHeard) -> ScriptedEar:
+        self.ear = ScriptedEar(on_heard)
+        return self.ear
+
+    def records(self, pcm: bytes) -> None:
+        self.now_ms += len(pcm) // BYTES_PER_MS
+        self.watch.take(pcm)
+
+
+def counted(from_ms: int, length_ms: int) -> bytes:
+    """Audio in which every sample is the millisecond it stands at."""
+    return np.repeat(np.arange(from_ms, from_ms + length_ms, dtype="<i2"), RATE_HZ // 1000).tobytes()
+
+
+def test_the_audio_since_a_time_begins_there() -> None:
+    room = Room()
+    for start_ms in range(0, 1_000, 100):
+        room.records(counted(start_ms, 100))
+    begins_ms, pcm = room.watch.since(250)
+    assert begins_ms == 250
+    assert pcm == counted(250, 750)
+
+
+def test_positions_count_from_where_the_watch_began() -> None:
+    room = Room()
+    room.watch.begin_at(5_000)
+    room.records(counted(0, 300))
+    assert room.watch.position_ms == 5_300
+    assert room.watch.since(5_200) == (5_200, counted(200, 100))
+    room.ear.hears(1.0, 4)
+    room.ear.hears(0.0, 3)
+    assert room.told == [SpeechStarted(5_000, 300), SpeechStopped(5_128, 172)]
+
+
+def test_only_the_last_seconds_are_kept() -> None:
+    room = Room()
+    for _ in range(200):
+        room.records(counted(0, 100))
+    begins_ms, pcm = room.watch.since(0)
+    assert 20_000 - KEPT_MS - 100 <= begins_ms <= 20_000 - KEPT_MS
+    assert len(pcm) == (20_000 - begins_ms) * BYTES_PER_MS
+
+
+def test_of_the_future_there_is_nothing() -> None:
+    room = Room()
+    room.records(counted(0, 100))
+    assert room.watch.since(900) == (100, b"")
+
+
+def test_speech_is_told_with_its_padding_and_its_age() -> None:
+    room = Room()
+    room.records(counted(0, 1_000))
+    room.ear.hears(0.0, 10)
+    room.ear.hears(0.9, 2)
+    assert room.told == [SpeechStarted(320 - 100, 1_000 - 320)]
+
+
+def test_a_click_is_no_speech() -> None:
+    room = Room()
+    room.records(counted(0, 1_000))
+    room.ear.hears(0.9)
+    room.ear.hears(0.0, 10)
+    assert room.told == []
+
+
+def test_a_closed_watch_hears_nothing() -> None:
+    room = Room()
+    room.watch.close()
+    assert room.ear.closed
+
+
+class Loudspeaker:
+    """Plays a reply that was sent at once into the room's microphone, late, beside what else sounds there."""
+
+    def __init__(self, room: Room, *, delay_ms: int = 120, level_db: float = -12) -> None:
+        self.room = room
+        reply = speak(REPLY)
+        room.watch.made(1, to_pcm(reply), RATE_HZ, len(reply) * 1000 // RATE_HZ)
+        room.watch.sent(1, len(reply) * 1000 // RATE_HZ)
+        echo = np.concatenate((np.zeros(delay_ms * RATE_HZ // 1000), reply)) * 10 ** (level_db / 20)
+        self.sound = echo + noise(60_000, -70)[: len(echo)]
+
+    def plays(self, from_ms: int, to_ms: int, probability: float | None = None, user: Samples | None = None) -> None:
+        """Record frame by frame; the detector says ``probability``, or takes every sound for speech."""
+        for at_ms in range(from_ms, to_ms, FRAME_MS):
+            sound = self.sound[at_ms * RATE_HZ // 1000 : (at_ms + FRAME_MS) * RATE_HZ // 1000]
+            if user is not None:
+                sound = sound + np.resize(user[(at_ms - from_ms) * RATE_HZ // 1000 :], len(sound))
+            self.room.records(to_pcm(sound))
+            loud = float(np.sqrt((sound**2).mean())) > 60
+            self.room.ear.hears(probability if probability is not None else 0.95 if loud else 0.05)
+
+
+def test_the_echo_of_the_reply_is_not_told_even_before_its_delay_is_known() -> None:
+    room = Room()
+    Loudspeaker(room).plays(0, 7_000)
+    assert room.told == []
+
+
+@pytest.mark.parametrize("jitter_ms", [1, 30])
+def test_a_clock_that_trembles_does_not_let_the_echo_through(jitter_ms: int) -> None:
+    room, random = Room(), np.random.default_rng(1)
+    loudspeaker = Loudspeaker(room)
+    for at_ms in range(0, 4_000, FRAME_MS):
+        late_ms = int(random.integers(0, jitter_ms + 1))
+        room.now_ms += late_ms
+        loudspeaker.plays(at_ms, at_ms + FRAME_MS)
+        room.now_ms -= late_ms
+    assert room.told == []
+
+
+def test_the_user_over_the_echo_is_told_as_of_when_they_began() -> None:
+    room = Room()
+    loudspeaker = Loudspeaker(room)
+    loudspeaker.plays(0, 1_984)
+    loudspeaker.plays(1_984, 2_624, user=speak("wait, that is not what I asked"))
+    started = room.told[0]
+    assert isinstance(started, SpeechStarted)
+    assert 1_984 - 100 <= started.at_ms <= 1_984 + 200
+
+
+def test_what_the_detector_still_hears_after_the_echo_is_not_told() -> None:
+    room = Room()
+    loudspeaker = Loudspeaker(room)
+    loudspeaker.plays(0, 1_984)
+    for _ in range(3):
+        room.records(bytes(FRAME_MS * BYTES_PER_MS))
+        room.ear.hears(0.9)
+    room.ear.hears(0.1, 10)
+    assert room.told == []
+
+
+def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once() -> None:
+    room = Room()
+    loudspeaker = Loudspeaker(room, level_db=-200)
+    loudspeaker.plays(0, 320, probability=0.0)
+    loudspeaker.plays(320, 960, probability=0.95)
+    [started] = room.told
+    assert isinstance(started, SpeechStarted)
+    assert started.at_ms == 320 - 100
+    assert 448 <= started.ago_ms <= 512
+    loudspeaker.plays(960, 2_976, probability=0.0)
+    loudspeaker.plays(2_976, 3_040, probability=0.95)
+    assert isinstance(room.told[-1], SpeechStarted)
+    assert room.told[-1].ago_ms <= 96, "it is known by now that there is no echo"
+
+
+def test_a_microphone_that_was_stopped_is_placed_anew() -> None:
+    room = Room()
+    room.records(bytes(3 * FRAME_MS * BYTES_PER_MS))
+    room.ear.hears(0.0, 3)
+    room.now_ms += 5_000
+    loudspeaker = Loudspeaker(room)
+    loudspeaker.plays(0, 640, probability=0.0)  # so long until it is noticed
+    loudspeaker.plays(640, 7_000)
+    assert room.told == []

@@ -1,0 +1,159 @@
+"""A conversation that outlives its connection: it is opened again, configured as before, and one is told.
+
+What the server remembered and the turn in progress are gone with the connection. Of a recognition stream nothing is
+lost: see `voicechat.client.resuming`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Self, TypeAlias
+
+from voicechat.client.backoff import Attempts, Backoff, is_final
+from voicechat.client.connection import ConnectionLostError
+from voicechat.client.conversation import Conversation, connect
+from voicechat.client.inbox import Inbox, running
+from voicechat.client.messages import ServerMessage
+from voicechat.errors import AdmissionError
+
+Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[Conversation]]
+Request: TypeAlias = Callable[[Conversation], Awaitable[None]]
+
+PATIENT = Backoff()
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """The connection was lost and is back, with the settings of the last ``update``. Begin the turn again."""
+
+
+class ReconnectingConversation:
+    """Like ``Conversation``; its iteration also gives ``Reconnected``.
+
+    What is sent while there is no connection is dropped, as a microphone's audio must be: the turn that it belongs to
+    is gone. Once no further attempt is made, every method raises what ended the last one: ``ConnectionLostError`` or
+    ``AdmissionError``.
+    """
+
+    def __init__(self, open_one: Opening, backoff: Backoff) -> None:
+        self._open_one = open_one
+        self._attempts = Attempts(backoff, is_final)
+        self._conversation: Conversation | None = None
+        self._settings: Mapping[str, object] | None = None
+        self._inbox: Inbox[ServerMessage | Reconnected] = Inbox()
+        self._first = asyncio.Event()
+
+    async def update(self, settings: Mapping[str, object]) -> None:
+        """Configure the conversation, and those that may have to follow it."""
+        self._settings = settings
+        await self._request(lambda conversation: conversation.update(settings))
+
+    async def send_audio(self, audio: bytes) -> None:
+        """See ``Conversation``, as for all that follow."""
+        await self._request(lambda conversation: conversation.send_audio(audio))
+
+    async def complete(self) -> None:
+        """End the user's turn."""
+        await self._request(Conversation.complete)
+
+    async def clear(self) -> None:
+        """Take back what was said since the last turn."""
+        await self._request(Conversation.clear)
+
+    async def forget(self) -> None:
+        """Make the server forget the conversation so far."""
+        await self._request(Conversation.forget)
+
+    async def cancel(self) -> None:
+        """Interrupt the reply."""
+        await self._request(Conversation.cancel)
+
+    async def send_text(self, content: str) -> None:
+        """Add what the user typed, as a turn of its own."""
+        await self._request(lambda conversation: conversation.send_text(content))
+
+    async def report_played(self, reply_id: str, played_ms: int) -> None:
+        """Tell how much of a reply has been heard."""
+        await self._request(lambda conversation: conversation.report_played(reply_id, played_ms))
+
+    def __aiter__(self) -> Self:
+        """Iterate over the messages."""
+        return self
+
+    async def __anext__(self) -> ServerMessage | Reconnected:
+        """Wait for the next message; the iteration ends when the server closes normally."""
+        return await self._inbox.take()
+
+    async def begun(self) -> None:
+        """Wait for the first connection. Raises what the first attempt raised."""
+        await self._first.wait()
+        if self._inbox.error is not None:
+            raise self._inbox.error
+
+    async def keep(self) -> None:
+        """Connect, and connect again, until the server closes normally or trying again cannot help."""
+        try:
+            while not await self._hold():
+                pass
+            await self._inbox.end()
+        except (ConnectionLostError, AdmissionError) as error:
+            await self._inbox.end(error)
+        finally:
+            self._first.set()
+
+    async def _hold(self) -> bool:
+        """Hold one connection; True when the server closed it normally, else when it is time for the next one."""
+        try:
+            async with self._open_one() as conversation:
+                await self._serve(conversation)
+        except (ConnectionLostError, AdmissionError) as error:
+            await self._attempts.pause(error)
+            return False
+        return True
+
+    async def _serve(self, conversation: Conversation) -> None:
+        if self._settings is not None:
+            await conversation.update(self._settings)
+        if self._attempts.connected_before:
+            await self._inbox.put(Reconnected())
+        self._attempts.succeed()
+        self._conversation = conversation
+        self._first.set()
+        try:
+            async for message in conversation:
+                await self._inbox.put(message)
+        finally:
+            self._conversation = None
+
+    async def _request(self, request: Request) -> None:
+        if self._inbox.error is not None:
+            raise self._inbox.error
+        if self._conversation is None:
+            return
+        try:
+            await request(self._conversation)
+        except ConnectionLostError:
+            return  # The iteration tells of it: by `Reconnected`, or by the error when there is no more to come.
+
+
+@asynccontextmanager
+async def stay_connected(
+    url: str,
+    *,
+    key: str,
+    model: str = "default",
+    recognizer: str = "default",
+    synthesizer: str = "default",
+    backoff: Backoff = PATIENT,
+) -> AsyncIterator[ReconnectingConversation]:
+    """Open a conversation that is opened again whenever its connection is lost; see ``connect``.
+
+    Iterate all the time: messages that nobody takes hold up the connection.
+    """
+    opening = partial(connect, url, key=key, model=model, recognizer=recognizer, synthesizer=synthesizer)
+    conversation = ReconnectingConversation(opening, backoff)
+    async with running(conversation.keep()):
+        await conversation.begun()
+        yield conversation

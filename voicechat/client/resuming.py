@@ -1,0 +1,240 @@
+"""A recognition stream that outlives its connection: no audio and no result is lost, and none comes twice.
+
+The server names the byte of audio that it expects next whenever a client returns to its session. Audio is kept here
+until the server is known to have taken it, which the answer to a ping that was sent after it proves: WebSocket frames
+are handled in order (RFC 6455, 5.4).
+"""
+
+import asyncio
+import secrets
+from asyncio import Future
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Self
+
+import orjson
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
+
+from voicechat.client.backoff import Attempts, Backoff
+from voicechat.client.connection import OPEN_TIMEOUT_S, ConnectionLostError, lost, open_socket, socket_url
+from voicechat.client.inbox import Inbox, running
+from voicechat.client.messages import Recognised, parse_message
+from voicechat.client.recognition import STREAM_PATH
+from voicechat.errors import VoiceChatError
+
+KEPT_BYTES = 1024 * 1024
+"""Audio that the server may not have taken yet: half a minute of s16le at 16 kHz. Past it ``send_audio`` waits."""
+FRAME_BYTES = 32 * 1024
+"""One WebSocket message: the server takes up to 1 MiB (contract)."""
+PROVED_BYTES = 64 * 1024
+"""After so much audio a ping asks whether it has been taken."""
+WITHIN_RESUMPTION = Backoff(give_up_s=25.0)
+"""The server keeps a session for 30 s (contract)."""
+_ABNORMAL = 1006
+
+
+class UnprovedAudio:
+    """Audio from ``start`` on, in bytes of the whole stream; what lies before the server has taken."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self.start = 0
+        self.end = 0
+
+    def append(self, piece: bytes) -> None:
+        """Add the next piece."""
+        self._pieces.append(piece)
+        self.end += len(piece)
+
+    def drop_before(self, position: int) -> None:
+        """Forget the pieces that lie wholly before ``position``."""
+        while self._pieces and self.start + len(self._pieces[0]) <= position:
+            self.start += len(self._pieces.popleft())
+
+    def at(self, position: int) -> bytes:
+        """Give the piece at ``position``, from there on."""
+        start = self.start
+        for piece in self._pieces:
+            if position < start + len(piece):
+                return piece[position - start :]
+            start += len(piece)
+        return b""
+
+
+class ResumingRecognition:
+    """Like ``RecognitionStream``. Once no further attempt is made, every method raises ``ConnectionLostError``."""
+
+    def __init__(self, url: str, key: str, query: Mapping[str, str], backoff: Backoff) -> None:
+        self._url, self._key, self._query = url, key, dict(query)
+        self._session = secrets.token_hex(16)
+        self._attempts = Attempts(backoff, _is_final)
+        self._audio = UnprovedAudio()
+        self._finishing = False
+        self._received = 0
+        self._inbox: Inbox[Recognised] = Inbox()
+        self._first = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    async def send_audio(self, audio: bytes) -> None:
+        """Send the next piece of audio; waits while too much is on its way."""
+        for start in range(0, len(audio), FRAME_BYTES):
+            await self._until(lambda: self._inbox.error or self._audio.end - self._audio.start < KEPT_BYTES)
+            self._check()
+            self._audio.append(audio[start : start + FRAME_BYTES])
+            self._changed.set()
+
+    async def finish(self) -> None:
+        """Say that there is no more audio: the last results follow."""
+        self._check()
+        self._finishing = True
+        self._changed.set()
+
+    def __aiter__(self) -> Self:
+        """Iterate over the results."""
+        return self
+
+    async def __anext__(self) -> Recognised:
+        """Wait for the next result; the iteration ends when the server closes normally."""
+        return await self._inbox.take()
+
+    def _check(self) -> None:
+        if self._inbox.error is not None:
+            raise self._inbox.error
+
+    async def begun(self) -> None:
+        """Wait for the first connection. Raises what the first attempt raised."""
+        await self._first.wait()
+        self._check()
+
+    async def keep(self) -> None:
+        """Connect, and return to the session, until the server closes normally or trying again cannot help."""
+        try:
+            while not await self._hold():
+                pass
+            await self._inbox.end()
+        except ConnectionLostError as error:
+            await self._inbox.end(error)
+        finally:
+            self._first.set()
+            self._changed.set()
+
+    async def _hold(self) -> bool:
+        """Hold one connection; True when the server closed it normally, else when it is time for the next one."""
+        query = self._query | {"session": self._session, "received": str(self._received)}
+        try:
+            async with open_socket(socket_url(self._url, STREAM_PATH, query), self._key) as socket:
+                position = await self._greeted(socket)
+                self._attempts.succeed()
+                self._first.set()
+                async with running(self._send(socket, position)):
+                    await self._receive(socket)
+        except ConnectionLostError as error:
+            await self._attempts.pause(error)
+            return False
+        return True
+
+    async def _greeted(self, socket: ClientConnection) -> int:
+        """Give the byte of audio that the server expects next."""
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                greeting = _object(await socket.recv())
+        except ConnectionClosed as error:
+            raise lost(error) from error
+        except TimeoutError as error:
+            raise ConnectionLostError(_ABNORMAL, f"the server said nothing for {OPEN_TIMEOUT_S:g} s") from error
+        position = greeting.get("offset")
+        if greeting.get("status") != "ok" or not isinstance(position, int):
+            raise ConnectionLostError(1002, "the server does not offer to resume")
+        if not self._audio.start <= position <= self._audio.end or (self._received and not position):
+            raise ConnectionLostError(1002, "the server has forgotten the session")
+        return position
+
+    async def _send(self, socket: ClientConnection, position: int) -> None:
+        """Send everything from ``position`` on, as it comes. The end of the connection is the receiver's to tell."""
+        unproved_bytes = 0
+        try:
+            while True:
+                await self._until(partial(self._is_due, position))
+                piece = self._audio.at(position)
+                if not piece:
+                    await socket.send("BYE")
+                    return
+                await socket.send(piece)
+                position += len(piece)
+                unproved_bytes += len(piece)
+                if unproved_bytes >= PROVED_BYTES:
+                    unproved_bytes = 0
+                    proof = await socket.ping()
+                    proof.add_done_callback(partial(self._prove, position))  # type: ignore[attr-defined]
+        except ConnectionClosed:
+            return
+
+    def _is_due(self, position: int) -> bool:
+        return position < self._audio.end or self._finishing
+
+    def _prove(self, position: int, pong: "Future[float]") -> None:
+        if not pong.cancelled() and pong.exception() is None:
+            self._audio.drop_before(position)
+            self._changed.set()
+
+    async def _until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _receive(self, socket: ClientConnection) -> None:
+        while True:
+            try:
+                frame = await socket.recv()
+            except ConnectionClosedOK:
+                return
+            except ConnectionClosed as error:
+                raise lost(error) from error
+            result = parse_message(frame)
+            number = _object(frame).get("number")
+            if isinstance(result, Recognised) and isinstance(number, int) and number > self._received:
+                self._received = number
+                await self._inbox.put(result)
+
+
+@asynccontextmanager
+async def stay_recognising(
+    url: str,
+    *,
+    key: str,
+    audio_format: str = "pcm",
+    sample_rate_hz: int = 16000,
+    heartbeat: bool = False,
+    recognizer: str = "default",
+    backoff: Backoff = WITHIN_RESUMPTION,
+) -> AsyncIterator[ResumingRecognition]:
+    """Open a recognition stream that returns whenever its connection is lost; see ``recognise_stream``.
+
+    Iterate all the time: results that nobody takes hold up the connection.
+    """
+    query = {
+        "easyllm_id": recognizer,
+        "format": audio_format,
+        "sample_rate": str(sample_rate_hz),
+        "heartbeat": "true" if heartbeat else "false",
+    }
+    stream = ResumingRecognition(url, key, query, backoff)
+    async with running(stream.keep()):
+        await stream.begun()
+        yield stream
+
+
+def _is_final(error: VoiceChatError) -> bool:
+    """Whether the server ended the session: a connection that is merely lost has no close code of the server's."""
+    return not isinstance(error, ConnectionLostError) or error.code != _ABNORMAL
+
+
+def _object(frame: str | bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        value = None
+    return value if isinstance(value, dict) else {}
