@@ -8,7 +8,16 @@ from aiohttp.test_utils import TestServer
 from voicechat.errors import Status
 from voicechat.server.app import build_app
 from voicechat.server.metrics import LAG_PERIOD_S, LAG_WINDOW, Metrics
-from voicechat.session.effects import EarlyReply, Fact, LateDropped, LateKind, Outcome, SessionClosed, SessionRefused, TurnEnded
+from voicechat.session.effects import (
+    EarlyReply,
+    Fact,
+    LateDropped,
+    LateKind,
+    Outcome,
+    SessionClosed,
+    SessionRefused,
+    TurnEnded,
+)
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
 

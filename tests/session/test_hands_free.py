@@ -25,9 +25,8 @@ class Talk:
         self.post(ev.UpdateRequested(Settings(turn_detection=self.detection)))
         self.post(AUDIO)
 
-    @property
-    def state(self) -> State:
-        return self.session.state
+    def is_in(self, *states: State) -> bool:
+        return self.session.state in states
 
     def post(self, event: ev.Event) -> list[ef.Effect]:
         new = self.session.receive(event, self.now_ms)
@@ -110,7 +109,7 @@ def a_reply_is_playing(detection: TurnDetection | None = None) -> Talk:
     talk.finishes("tell me a story please")
     talk.replies(1)
     talk.plays(1_000)
-    assert talk.state is State.REPLYING
+    assert talk.is_in(State.REPLYING)
     return talk
 
 
@@ -120,9 +119,9 @@ def test_a_pause_ends_the_turn_as_if_complete_had_been_sent() -> None:
     assert talk.answers(ef.Request.COMPLETE) == []
     talk.wait(800)
     assert [answer.reason for answer in talk.answers(ef.Request.COMPLETE)] == ["turn_detected"]
-    assert talk.state is State.TRANSCRIBING
+    assert talk.is_in(State.TRANSCRIBING)
     talk.finishes("what time is it")
-    assert talk.state is State.REPLYING
+    assert talk.is_in(State.REPLYING)
 
 
 def test_the_client_is_told_when_speech_starts_and_stops() -> None:
@@ -163,7 +162,7 @@ def test_speech_during_the_reply_interrupts_it() -> None:
     talk.wait(100)
     assert [answer.reason for answer in talk.answers(ef.Request.CANCEL)] == ["turn_detected"]
     assert isinstance(talk.told[-1], ef.TurnCompleted)
-    assert talk.state is State.LISTENING
+    assert talk.is_in(State.LISTENING)
 
 
 def test_the_decision_takes_the_configured_time_from_the_onset() -> None:
@@ -183,7 +182,7 @@ def test_a_cough_does_not_interrupt_and_is_forgotten() -> None:
     talk.plays(2_000)
     assert talk.answers(ef.Request.CANCEL) == []
     assert any(isinstance(effect, ef.DropRecognition) for effect in talk.effects)
-    assert talk.state in (State.REPLYING, State.LISTENING)
+    assert talk.is_in(State.REPLYING, State.LISTENING)
 
 
 def test_a_backchannel_does_not_interrupt_where_words_are_asked_for() -> None:
@@ -221,7 +220,7 @@ def test_an_interruption_is_possible_until_the_audio_has_been_heard() -> None:
     talk.finishes("hello there friend")
     talk.replies(1, length_ms=1_400)  # all of it leaves at once: the lead is 1500 ms
     talk.plays(300)
-    assert talk.state is State.LISTENING
+    assert talk.is_in(State.LISTENING)
     talk.starts()
     talk.wait(300)
     assert [answer.reason for answer in talk.answers(ef.Request.CANCEL)] == ["turn_detected"]
@@ -295,11 +294,11 @@ def test_what_was_said_before_a_turn_ended_too_early_is_not_lost() -> None:
     talk = Talk()
     talk.says("book a table for two")
     talk.wait(800)
-    assert talk.state is State.TRANSCRIBING
+    assert talk.is_in(State.TRANSCRIBING)
     talk.starts()
     talk.wait(250)
     talk.hears("at eight")
-    assert talk.state is State.LISTENING
+    assert talk.is_in(State.LISTENING)
     talk.stops()
     talk.wait(2_000)
     talk.finishes("at eight")
@@ -311,5 +310,5 @@ def test_push_to_talk_still_works_hands_free() -> None:
     talk.says("hello")
     talk.post(ev.CompleteRequested())
     talk.finishes("hello")
-    assert talk.state is State.REPLYING
+    assert talk.is_in(State.REPLYING)
     assert [answer.reason for answer in talk.answers(ef.Request.COMPLETE)] == [""]

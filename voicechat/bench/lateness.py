@@ -28,7 +28,7 @@ class ScriptLateness:
     async def watch_final(
         self, audio: AsyncIterator[bytes], recognize: Callable[[AsyncIterator[bytes]], AsyncIterator[T]], final_ms: int
     ) -> AsyncIterator[T]:
-        """Hand a recogniser's results on; of the last, due ``final_ms`` after its audio ended, note how late it came."""
+        """Hand a recogniser's results on; note how late the last came, due ``final_ms`` after its audio ended."""
         ended_ns = 0
 
         async def noted() -> AsyncIterator[bytes]:

@@ -18,7 +18,7 @@ from voicechat.text.words import join
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording of any common format; - reads one from stdin")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording of any format; - reads stdin")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object per recording, with word times")
     form.add_argument("--srt", action="store_true", help="print subtitles")

@@ -95,8 +95,8 @@ class SpeechSynthesizer(Protocol):
     """One configured synthesis service.
 
     A synthesiser that can carry out ``VoiceOptions.speech_rate`` and ``pitch_rate`` itself has a method
-    ``shapes_prosody(speech_rate, pitch_rate) -> bool`` that says for which. For others, and for synthesisers without it,
-    the engine changes the finished speech. Volume is always the engine's matter.
+    ``shapes_prosody(speech_rate, pitch_rate) -> bool`` that says for which. For others, and without that method, the
+    engine changes the finished speech. Volume is always the engine's matter.
     """
 
     @property
