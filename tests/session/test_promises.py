@@ -524,6 +524,30 @@ class World(RuleBasedStateMachine):
     def something_final_in_a_turn(self, end: str) -> None:
         self.happen(end)
 
+    @rule()
+    def user_finishes(self) -> None:
+        self.audio()
+        self.complete()
+
+    @precondition(lambda self: self.session.state in TURN)
+    @rule(order=st.permutations(["update", "complete", "clear", "forget", "ping"]))
+    def every_request_in_a_turn(self, order: list[str]) -> None:
+        for request in order:
+            if request == "update":
+                self.update(good=True)
+            else:
+                getattr(self, request)()
+
+    @precondition(lambda self: self.session.state is State.TRANSCRIBING)
+    @rule()
+    def cancel_before_the_reply(self) -> None:
+        self.cancel()
+
+    @precondition(lambda self: self.hands_free and self.session.state in TURN)
+    @rule()
+    def user_speaks_over(self) -> None:
+        self.speech_starts(64)
+
     def happen(self, end: str) -> None:
         if end == "drain":
             self.feed(ev.DrainRequested(self.now + 5_000))
