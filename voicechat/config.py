@@ -5,15 +5,17 @@ is a ``ConfigError`` with one line for each mistake: the key's path, its value, 
 """
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from voicechat.errors import ConfigError
@@ -65,6 +67,57 @@ class CompatConfig(_Section):
     """True: only ``ping`` shows that a client is alive."""
 
 
+def _network(text: object) -> object:
+    if not isinstance(text, str):
+        raise ValueError("networks such as '10.1.0.0/16'")
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("a network such as '10.1.0.0/16'") from None
+
+
+def _database_url(url: str) -> str:
+    if url and urlsplit(url).scheme not in ("postgresql", "postgres"):
+        raise ValueError("postgresql://..., or empty for SQLite")
+    return url
+
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+_GIB = 1024**3
+
+
+class TranscriptionConfig(_Section):
+    """``[transcription]``: tasks and the recordings that they are about."""
+
+    folder: str = ""
+    """For recordings, and for the tasks unless there is a ``database_url``. Empty: ``tasks`` in the data directory."""
+    database_url: Annotated[str, AfterValidator(_database_url), Field(repr=False)] = ""
+    """``postgresql://...`` for several machines, which then share ``folder`` too; empty: SQLite."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Tasks that this process does at once."""
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Attempts that may die with their process before a task fails."""
+    keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
+    """How long a finished task is kept, and its recording with it."""
+    max_recording_bytes: Annotated[int, Field(ge=1)] = _GIB
+    max_key_bytes: Annotated[int, Field(ge=1)] = 20 * _GIB
+    """Recordings of one key on disk."""
+    max_disk_bytes: Annotated[int, Field(ge=1)] = 100 * _GIB
+    """Recordings of all keys on disk."""
+    max_task_minutes: Annotated[int, Field(ge=1, le=1440)] = 300
+    """Length of a task's recording."""
+    max_request_minutes: Annotated[int, Field(ge=1, le=1440)] = 30
+    """Length of a recording whose client waits for the result."""
+    allowed_networks: Annotated[
+        tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_as_tuple)
+    ] = ()
+    """Networks that ``audio_url`` may lead to besides the public ones."""
+    allowed_ports: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
+    ] = (80, 443)
+    """Ports that ``audio_url`` may name."""
+
+
 class ServiceConfig(BaseModel):
     """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider, and its keyword arguments as the other keys."""
 
@@ -93,6 +146,7 @@ class _File(_Section):
     server: ServerConfig = ServerConfig()
     limits: _LimitsSection = _LimitsSection()  # type: ignore[valid-type]
     compat: CompatConfig = CompatConfig()
+    transcription: TranscriptionConfig = TranscriptionConfig()
     llm: dict[str, ServiceConfig]
     asr: dict[str, ServiceConfig]
     tts: dict[str, ServiceConfig]
@@ -105,6 +159,7 @@ class Config:
     server: ServerConfig
     limits: SessionLimits
     compat: CompatConfig
+    transcription: TranscriptionConfig
     llm: Mapping[str, ServiceConfig]
     asr: Mapping[str, ServiceConfig]
     tts: Mapping[str, ServiceConfig]
@@ -142,6 +197,7 @@ def load_config(
         server=checked.server,
         limits=SessionLimits(**dict(checked.limits)),
         compat=checked.compat,
+        transcription=checked.transcription,
         llm=checked.llm,
         asr=checked.asr,
         tts=checked.tts,
@@ -235,18 +291,19 @@ def _openai(environ: Mapping[str, str]) -> Tree:
 
 def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
     """``api_key_env = "NAME"`` becomes ``api_key`` = the value of that variable; so for every key of that form."""
+    sections = {"transcription": tree.get("transcription")}
     for kind in _EMBEDDED:
         services = tree[kind] if isinstance(tree[kind], dict) else {}
-        for name, service in services.items():
-            if not isinstance(service, dict):
-                continue
-            for key in [key for key in service if key.endswith("_env")]:
-                variable = service.pop(key)
-                secret = environ.get(variable) if isinstance(variable, str) else None
-                if not secret:
-                    shown = _shown(variable)
-                    raise ConfigError(f"{kind}.{name}.{key}: {shown} is not the name of a variable that is set")
-                service[key.removesuffix("_env")] = secret
+        sections |= {f"{kind}.{name}": service for name, service in services.items()}
+    for path, section in sections.items():
+        if not isinstance(section, dict):
+            continue
+        for key in [key for key in section if key.endswith("_env")]:
+            variable = section.pop(key)
+            secret = environ.get(variable) if isinstance(variable, str) else None
+            if not secret:
+                raise ConfigError(f"{path}.{key}: {_shown(variable)} is not the name of a variable that is set")
+            section[key.removesuffix("_env")] = secret
 
 
 def _explain(detail: ErrorDetails, tree: Tree) -> str:
@@ -258,8 +315,10 @@ def _explain(detail: ErrorDetails, tree: Tree) -> str:
         return f"{path}: no such key{guess} (allowed: {', '.join(allowed)})"
     if detail["type"] == "missing":
         return f"{path}: missing"
-    expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{path}: {_shown(_value_at(detail['loc'], tree))} is not allowed; it should be {expected}"
+    expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    # An address of a database may hold its password.
+    value = "the value" if path.endswith("_url") else _shown(_value_at(detail["loc"], tree))
+    return f"{path}: {value} is not allowed; it should be {expected}"
 
 
 def _value_at(path: tuple[int | str, ...], tree: Tree) -> object:
@@ -272,7 +331,12 @@ def _value_at(path: tuple[int | str, ...], tree: Tree) -> object:
 def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
     if len(path) == 1:
         return list(_File.model_fields)
-    sections: dict[object, type[BaseModel]] = {"server": ServerConfig, "compat": CompatConfig, "limits": _LimitsSection}
+    sections: dict[object, type[BaseModel]] = {
+        "server": ServerConfig,
+        "compat": CompatConfig,
+        "limits": _LimitsSection,
+        "transcription": TranscriptionConfig,
+    }
     return list(sections[path[0]].model_fields)
 
 

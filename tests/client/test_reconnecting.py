@@ -75,11 +75,12 @@ async def test_no_audio_and_no_result_is_lost_or_doubled_however_often_the_conne
 
         _ = tasks.create_task(speak())
         results: list[str] = []
-        async for result in stream:
-            results.append(result.text)
-            # Cut in the middle of the audio; what follows the end of the audio is the server's to keep.
-            if len(results) < 100 and chance.random() < 0.1:
-                proxy.cut()
+        async with asyncio.timeout(20):
+            async for result in stream:
+                results.append(result.text)
+                # Cut in the middle of the audio; what follows the end of the audio is the server's to keep.
+                if len(results) < 100 and chance.random() < 0.1:
+                    proxy.cut()
         assert results == [digest(block) for block in blocks]
         assert proxy.connections > 3
 
@@ -176,6 +177,17 @@ async def test_a_conversation_that_is_refused_is_not_tried_again(tmp_path: Path)
             async with stay_connected(proxy.url, key="wrong", backoff=QUICK):
                 raise AssertionError("must not be entered")
         assert proxy.connections == 1
+
+
+async def test_a_key_that_was_revoked_meanwhile_ends_the_attempts(tmp_path: Path) -> None:
+    async with serving_live(tmp_path) as live, cutting_proxy(live.url) as proxy:
+        record, key = live.store.create("a")
+        async with stay_connected(proxy.url, key=key, backoff=QUICK) as conversation:
+            live.store.revoke(record.id)
+            proxy.cut()
+            with pytest.raises(AdmissionError, match="a valid key"):
+                await anext(conversation)
+        assert proxy.connections == 2
 
 
 async def test_an_error_inside_the_context_comes_out_as_itself(tmp_path: Path) -> None:

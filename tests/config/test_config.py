@@ -1,11 +1,14 @@
 from dataclasses import fields
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
 from voicechat.config import Config, ServiceConfig, load_config
 from voicechat.errors import ConfigError
+from voicechat.server.rest.transcription_settings import TranscriptionSettings, configured
 from voicechat.session.limits import SessionLimits
+from voicechat.store.tasks.on_demand import TaskSettings
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +153,58 @@ def test_unreadable_files_are_named() -> None:
 def test_clashing_variables_are_named() -> None:
     with pytest.raises(ConfigError, match="VOICECHAT_SERVER__PORT__X"):
         load(VOICECHAT_SERVER__PORT="1", VOICECHAT_SERVER__PORT__X="1")
+
+
+def test_transcription_is_configured() -> None:
+    config = load(
+        """
+        [transcription]
+        folder = "/srv/recordings"
+        database_url_env = "TASKS_DATABASE"
+        workers = 4
+        keep_hours = 0.5
+        allowed_networks = ["10.1.0.0/16", "fd00::/8"]
+        allowed_ports = [443, 8443]
+        """,
+        TASKS_DATABASE="postgresql://me:secret@db/tasks",
+    )
+    section = config.transcription
+    assert (section.folder, section.workers, section.keep_hours) == ("/srv/recordings", 4, 0.5)
+    assert section.database_url == "postgresql://me:secret@db/tasks"
+    assert "secret" not in repr(config)
+    assert section.allowed_networks == (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
+    settings = configured(config)
+    assert settings.tasks.folder == Path("/srv/recordings")
+    assert (settings.tasks.database_url, settings.tasks.workers) == (section.database_url, 4)
+    assert settings.fetch.allows(ip_address("10.1.2.3"))
+    assert not settings.fetch.allows(ip_address("10.2.0.1"))
+    assert settings.fetch.ports == {443, 8443}
+    assert settings.keep_s == 1800
+
+
+def test_without_a_section_transcription_has_the_contracts_limits() -> None:
+    settings = configured(load_config(None, {"VOICECHAT_DATA_DIR": "data"}))
+    assert settings == TranscriptionSettings(tasks=TaskSettings(folder=Path("data/tasks")))
+    assert settings.disk.file_bytes == settings.fetch.max_bytes == 1024**3
+    assert settings.max_audio_ms == 5 * 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('allowed_networks = ["10.1.0.1/16"]', r"allowed_networks.0: '10.1.0.1/16' is not allowed; .*'10.1.0.0/16'"),
+        ("allowed_networks = [7]", "allowed_networks.0: 7 is not allowed"),
+        ("allowed_ports = []", "allowed_ports: "),
+        ("allowed_ports = [80, 0]", "allowed_ports.1: 0 is not allowed"),
+        ('database_url = "mysql://me:secret@a/b"', "database_url: the value is not allowed; .*postgresql://"),
+        ('database_url_env = "NOT_SET"', "transcription.database_url_env: 'NOT_SET'"),
+        ("workers = 0", "workers: 0 is not allowed"),
+        ("keep_hours = 0", "keep_hours: 0 is not allowed"),
+        ("worker = 2", "no such key; did you mean workers"),
+    ],
+)
+def test_mistakes_of_the_section_are_named(line: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint) as refused:
+        load(f"[transcription]\n{line}")
+    assert str(refused.value).startswith("transcription.")
+    assert "secret" not in str(refused.value)

@@ -1,8 +1,8 @@
 """Lets schemathesis loose on a live server: ``python -m tests.rest.conformance [schemathesis command]``.
 
 A command of its own, because schemathesis is no dependency of the tests and takes minutes. It looks for answers with a
-5xx status and for answers outside the OpenAPI document. The document that it is given names the services that exist, so
-that random requests get past the 404.
+5xx status, for answers outside the OpenAPI document, and for requests outside it that are granted. The document that it
+is given names the services that exist, so that random requests get past the 404.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from tests.rest.live import KEY, serving_live
 
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
-    "response_headers_conformance",
+    "response_headers_conformance", "negative_data_rejection",
 )  # fmt: skip
 EXAMPLES = "100"
 FORMATS = ["MP3_16000HZ_MONO_128KBPS", "WAV_16000HZ_MONO_16BIT", "PCM_8000HZ_MONO_16BIT", "OGG_OPUS_24KHZ_MONO_32KBPS"]
@@ -27,10 +27,11 @@ def with_known_names(document: Any) -> Any:
     schemas = document["components"]["schemas"]
     for name, field in (
         ("CompletionRequest", "model"), ("SpokenCompletion", "model"), ("OpenAISpeechRequest", "model"),
-        ("SpeechRequest", "easyllm_id"), ("SpeechPart", "easyllm_id"),
+        ("SpeechRequest", "easyllm_id"), ("SpeechPart", "easyllm_id"), ("TranscriptionRequest", "easyllm_id"),
+        ("NonStreamRequest", "easyllm_id"), ("OpenAITranscriptionForm", "model"),
     ):  # fmt: skip
         schemas[name]["properties"][field]["enum"] = ["default"]
-    schemas["SynthesisParam"]["properties"]["format"]["enum"] = FORMATS
+    schemas["SynthesisParam"]["properties"]["format"] = {"enum": FORMATS}
     return document
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from voicechat.config import load_config
-from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart
+from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, SpeechRecognizer
 from voicechat.runtime.services import Services
 from voicechat.server.serve import Credentials, Running, serving
 from voicechat.store.keys import KeyStore
@@ -99,13 +99,16 @@ async def serving_live(
     models: Mapping[str, ChatModel] | None = None,
     limits: dict[str, int] | None = None,
     services: Sequence[str] = (),
+    recognizer: SpeechRecognizer | None = None,
 ) -> AsyncIterator[Live]:
     environ = {"VOICECHAT_DATA_DIR": str(folder / "data")}
     config = load_config(None, environ, {"server": {"port": 0, "drain_s": 2.0}, "limits": limits or {}})
     known: dict[str, ChatModel] = {"default": ScriptedModel(), **(models or {})}
     synthesizer = ScriptedSynthesizer(ms_per_character=10)
     synthesizers = dict.fromkeys(("default", *services), synthesizer)
-    opened = Services(recognizers={"default": ScriptedRecognizer()}, models=known, synthesizers=synthesizers)
+    opened = Services(
+        recognizers={"default": recognizer or ScriptedRecognizer()}, models=known, synthesizers=synthesizers
+    )
     store = KeyStore(folder / "data" / "keys.sqlite3")
     credentials = Credentials(store, {"environment": KEY}, None)
     async with (

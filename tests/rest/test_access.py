@@ -19,6 +19,7 @@ pytestmark = pytest.mark.real_time
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "hello"}]}
 SPEECH = {"easyllm_id": "default", "text": ["hi"], "synthesis_param": {"format": "PCM_16000HZ_MONO_16BIT"}}
 MODELS = "/v1/models"
+TOKENS = Grant(scope=Scope(endpoints=(Endpoint.TOKENS, Endpoint.SPEECH)))
 
 
 @pytest.fixture
@@ -46,7 +47,12 @@ async def test_a_key_opens_its_endpoints_and_no_others(live: Live) -> None:
     refused = await live.ask(f"{PROJECT}/easyllms/voice/synthesize-audio", SPEECH, key=key)
     assert (refused.status, refused.json["status"]) == (401, 40101)
     assert "'speech'" in refused.json["message"]
-    assert (await make_token(live, key)).status == 401
+    assert refused.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+    refused = await live.ask(MODELS, key="wrong", method="GET")
+    assert refused.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    for refused in (await make_token(live, key), await make_token(live, make_key(live, TOKENS), endpoints=["chat"])):
+        assert (refused.status, refused.json["status"]) == (401, 40101)
+        assert refused.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
     with pytest.raises(AdmissionError, match="conversation"):
         async with connect(live.url, key=key):
             raise AssertionError("must not be entered")

@@ -171,6 +171,21 @@ async def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(live: Live,
             pass
 
 
+async def test_a_bug_is_told_in_openais_form_and_without_its_words(
+    live: Live, client: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug(*_: object) -> None:
+        raise LookupError("a secret of the house")
+
+    monkeypatch.setattr("voicechat.server.rest.chat.Completion", bug)
+    with pytest.raises(openai.InternalServerError) as failed:
+        await client.chat.completions.create(model="default", messages=[{"role": "user", "content": "x"}])
+    assert failed.value.status_code == 500
+    assert failed.value.code == "internal"
+    assert failed.value.body == {"message": "internal error", "type": "server_error", "param": None, "code": "internal"}
+    assert "LookupError" in caplog.text
+
+
 async def test_the_models_are_listed(live: Live, client: openai.AsyncOpenAI) -> None:
     listed = [model.id async for model in await client.models.list()]
     assert listed == sorted(live.models)

@@ -15,33 +15,45 @@ from pydantic import BaseModel, ValidationError
 
 from tests.rest.live import Live, serving_live
 from voicechat.errors import RemoteProtocolError
+from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.server.app import build_app
-from voicechat.server.auth import Principal
 from voicechat.server.health import Health
 from voicechat.server.metrics import Metrics
+from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import CompletionRequest
-from voicechat.server.rest.field_notes import NOTES
 from voicechat.server.rest.openai_speech import OpenAISpeechRequest
 from voicechat.server.rest.operation import Operation
 from voicechat.server.rest.routes import document_of, rest_operations, rest_routes
 from voicechat.server.rest.tokens import TokenRequest
+from voicechat.server.rest.transcribing import Transcriber
+from voicechat.server.rest.transcription_schemas import OpenAITranscriptionRequest, RecognitionParam
+from voicechat.server.rest.transcription_settings import TranscriptionSettings
 from voicechat.server.rest.voice import SynthesisParam
 from voicechat.session.limits import SessionLimits
+from voicechat.store.tasks.on_demand import TaskSettings
 from voicechat.wire.chat_options import ChatMessage, ResponseFormat, Thinking, Tool
+from voicechat.wire.checked import STANDS_FOR_DEFAULT
 
 COMMITTED = Path(__file__).parents[2] / "protocol" / "openapi.json"
 
 
-async def nobody(*_: object) -> Principal:
+async def nobody(*_: object) -> Any:
     raise AssertionError("no request is made")
+
+
+async def all_operations() -> list[Operation]:
+    services = Services({}, {}, {})
+    backend = Backend(services, limits=SessionLimits(), max_requests=1, authorise=nobody)
+    settings = TranscriptionSettings(tasks=TaskSettings(folder=Path("nowhere")))
+    transcriber = Transcriber(services, settings, decoding=open_decoding(), account_of=nobody)
+    return rest_operations(backend, lambda grant, life_s: "", transcriber)
 
 
 @pytest.fixture
 async def operations() -> list[Operation]:
-    backend = Backend(Services({}, {}, {}), limits=SessionLimits(), max_requests=1, authorise=nobody)
-    return rest_operations(backend, lambda grant, life_s: "")
+    return await all_operations()
 
 
 def test_the_committed_copy_is_the_document(operations: list[Operation]) -> None:
@@ -61,6 +73,18 @@ def test_the_router_and_the_document_name_the_same_endpoints(operations: list[Op
     assert described == routed
 
 
+@pytest.mark.real_time
+async def test_whatever_a_server_answers_is_in_a_document(live: Live) -> None:
+    """Asked of a whole server, so that no route can be made beside the documents: HTTP's, the sockets', the demo's."""
+    http = json.loads(COMMITTED.read_text("utf-8"))["paths"]
+    channels = json.loads(COMMITTED.with_name("asyncapi.json").read_text("utf-8"))["channels"].values()
+    sockets = {channel["address"].replace("{projectId}", "{project}") for channel in channels}
+    aliases = {path.replace("/projects/{project}", short) for path in sockets for short in ("", "/projects")}
+    demo = {route.path for route in Pages(demo_folder()).routes()}
+    routed = {route.resource.canonical for route in live.running.app.router.routes() if route.resource is not None}
+    assert routed == set(http) | sockets | aliases | demo
+
+
 def test_the_document_is_openapi_whose_references_lead_somewhere(operations: list[Operation]) -> None:
     document = document_of(operations)
     assert document["openapi"].startswith("3.1.")
@@ -76,22 +100,27 @@ def test_the_document_is_openapi_whose_references_lead_somewhere(operations: lis
             assert ("security" in operation) == (operation["tags"] == ["server"])
 
 
-@pytest.mark.parametrize(
-    ("model", "whole"),
-    [
-        (CompletionRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}], "logprobs": True}),
-        (SynthesisParam, {}),
-        (OpenAISpeechRequest, {"model": "m", "input": "x"}),
-        (TokenRequest, {}),
-        (ChatMessage, {"role": "user", "content": "x"}),
-        (Tool, {"type": "function", "function": {"name": "f"}}),
-        (ResponseFormat, {"type": "text"}),
-        (Thinking, {"type": "enabled"}),
-    ],
-)
+TRIED = [
+    (CompletionRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}], "logprobs": True}, 8),
+    (SynthesisParam, {}, 3),
+    (OpenAISpeechRequest, {"model": "m", "input": "x"}, 4),
+    (TokenRequest, {}, 1),
+    (ChatMessage, {"role": "user", "content": "x"}, 1),
+    (Tool, {"type": "function", "function": {"name": "f"}}, 1),
+    (ResponseFormat, {"type": "text"}, 1),
+    (Thinking, {"type": "enabled"}, 1),
+    (RecognitionParam, {}, 1),
+    (OpenAITranscriptionRequest, {"model": "m"}, 2),
+]
+
+
+@pytest.mark.parametrize(("model", "whole", "fields"), TRIED)
 def test_the_bounds_that_the_document_names_are_those_that_are_checked(
-    model: type[BaseModel], whole: dict[str, object]
+    model: type[BaseModel], whole: dict[str, object], fields: int
 ) -> None:
+    schemas = json.loads(COMMITTED.read_text("utf-8"))["components"]["schemas"]
+    properties = (schemas.get(model.__name__) or model.model_json_schema())["properties"]
+
     def accepts(field: str, value: object) -> bool:
         try:
             model.model_validate(whole | {field: value})
@@ -99,25 +128,42 @@ def test_the_bounds_that_the_document_names_are_those_that_are_checked(
             return False
         return True
 
-    tried = 0
-    for field, note in NOTES[model.__name__].items():
-        step = 1 if isinstance(model.model_validate(whole).model_dump().get(field), int) else 0.01
-        for bound, outside in (("minimum", -1), ("maximum", 1)):
-            if bound in note:
-                tried += 1
-                assert accepts(field, note[bound]), (field, bound)
-                assert not accepts(field, note[bound] + outside * max(step, 0.01)), (field, bound)
-                assert not accepts(field, note[bound] + outside), (field, bound)
-        for value in note.get("enum", [note["const"]] if "const" in note else []):
-            tried += 1
-            assert accepts(field, value), (field, value)
-            assert not accepts(field, f"{value}x"), (field, value)
-        if "maxLength" in note:
-            assert accepts(field, "x" * note["maxLength"])
-            assert not accepts(field, "x" * (note["maxLength"] + 1))
-        if note.get("minItems"):
-            assert not accepts(field, [])
-    assert tried
+    tried = set()
+    for field, about in properties.items():
+        for option in about.get("anyOf", [about]):
+            if option == STANDS_FOR_DEFAULT:
+                assert accepts(field, None), field
+                assert accepts(field, ""), field
+                continue
+            step = 1 if option.get("type") == "integer" else 0.01
+            for bound, outside in (("minimum", -step), ("maximum", step)):
+                if bound in option:
+                    tried.add(field)
+                    assert accepts(field, option[bound]), (field, bound)
+                    assert not accepts(field, option[bound] + outside), (field, bound)
+            for value in option.get("enum", [option["const"]] if "const" in option else []):
+                tried.add(field)
+                assert accepts(field, value), (field, value)
+                assert not accepts(field, f"{value}x"), (field, value)
+            if "maxLength" in option:
+                tried.add(field)
+                assert accepts(field, "x" * option["maxLength"])
+                assert not accepts(field, "x" * (option["maxLength"] + 1))
+    assert len(tried) == fields, tried
+
+
+def test_null_and_nothing_stand_for_the_default_only_where_there_is_one() -> None:
+    schema = CompletionRequest.model_json_schema()
+    assert schema["properties"]["model"]["minLength"] == 1
+    assert schema["properties"]["temperature"]["anyOf"][-1] == STANDS_FOR_DEFAULT
+    assert "anyOf" not in schema["properties"]["messages"]
+    for value in (None, ""):
+        given = CompletionRequest.model_validate(
+            {"model": "m", "messages": [{"role": "user", "content": "x"}], "top_p": value}
+        )
+        assert given.given() == {}
+        with pytest.raises(ValidationError):
+            CompletionRequest.model_validate({"model": value, "messages": [{"role": "user", "content": "x"}]})
 
 
 class Tags(HTMLParser):

@@ -3,18 +3,9 @@
 import asyncio
 import json
 
-from tests.rest.test_openapi import COMMITTED, nobody
-from voicechat.runtime.services import Services
-from voicechat.server.rest.backend import Backend
-from voicechat.server.rest.routes import document_of, rest_operations
-from voicechat.session.limits import SessionLimits
-
-
-async def _document() -> str:
-    backend = Backend(Services({}, {}, {}), limits=SessionLimits(), max_requests=1, authorise=nobody)
-    document = document_of(rest_operations(backend, lambda grant, life_s: ""))
-    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
-
+from tests.rest.test_openapi import COMMITTED, all_operations
+from voicechat.server.rest.routes import document_of
 
 if __name__ == "__main__":
-    COMMITTED.write_text(asyncio.run(_document()), "utf-8")
+    document = document_of(asyncio.run(all_operations()))
+    COMMITTED.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", "utf-8")

@@ -12,11 +12,11 @@ from voicechat.client.transcription import Transcription, Transcriptions
 pytestmark = pytest.mark.real_time
 
 
-async def test_a_client_hands_in_waits_lists_and_deletes(tmp_path: Path) -> None:
+async def test_a_client_hands_in_waits_lists_and_deletes(tmp_path: Path, tasks_folder: Path) -> None:
     recording = tmp_path / "a.wav"
     recording.write_bytes(wav(2.0))
     async with (
-        transcription_server(tmp_path / "tasks", Rules()) as server,
+        transcription_server(tasks_folder, Rules()) as server,
         Transcriptions(server.url, key="alice", project="a/b") as client,
     ):
         task_id = await client.submit(recording, idempotency_key="k")

@@ -8,8 +8,8 @@ from typing import Any
 
 import openai
 import pytest
-from aiohttp import web
 
+from tests.tasks.recording_host import recording_host
 from tests.tasks.transcription_server import NON_STREAM, TASKS, Rules, Server, form, transcription_server, wav
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.rest import forms
@@ -22,20 +22,9 @@ OPENAI = "/v1/audio/transcriptions"
 
 
 @pytest.fixture
-async def server(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Server]:
-    async with transcription_server(tmp_path / "tasks", getattr(request, "param", Rules())) as running:
+async def server(tasks_folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+    async with transcription_server(tasks_folder, getattr(request, "param", Rules())) as running:
         yield running
-
-
-async def finished(server: Server, task_id: str, key: str = "alice") -> dict[str, Any]:
-    async with asyncio.timeout(15):
-        while True:
-            status, answer = await server.ask("GET", f"{TASKS}/{task_id}", key=key)
-            assert status == 200
-            if answer["status"] in ("success", "failed"):
-                found: dict[str, Any] = answer
-                return found
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("order", ["data first", "file first"])
@@ -46,7 +35,7 @@ async def test_an_upload_becomes_a_task_with_one_speaker_per_channel(order: str,
     assert status == 200
     assert set(made) == {"taskId", "created"}
     assert abs(made["created"] - unix_s()) < 5
-    done = await finished(server, made["taskId"])
+    done = await server.finished(made["taskId"])
     assert done["result"] == "[0:0.000,0:2.000,0] hello there\n[0:0.000,0:2.000,1] and you\n"
     assert (done["status"], done["errorMsg"], done["progress"], done["attempt"]) == ("success", None, 1.0, 1)
     assert len(server.on_disk()) == 1
@@ -67,7 +56,7 @@ async def test_a_task_is_seen_by_its_key_and_project_alone(server: Server) -> No
 
 async def test_deleting_a_task_deletes_its_recording(server: Server) -> None:
     _, made = await server.ask("POST", TASKS, data=form(data=DATA, audio_file=wav()))
-    await finished(server, made["taskId"])
+    await server.finished(made["taskId"])
     assert server.on_disk()
     status, answer = await server.ask("DELETE", f"{TASKS}/{made['taskId']}")
     assert (status, answer) == (200, {"taskId": made["taskId"], "deleted": True})
@@ -81,7 +70,7 @@ async def test_what_has_been_kept_long_enough_goes_with_its_recording(
 ) -> None:
     monkeypatch.setattr("voicechat.server.rest.uploads.ABANDONED_S", -10.0)
     _, made = await server.ask("POST", TASKS, data=form(data=DATA, audio_file=wav()))
-    await finished(server, made["taskId"])
+    await server.finished(made["taskId"])
     await server.transcriber.sweep()
     assert (await server.ask("GET", f"{TASKS}/{made['taskId']}"))[0] == 404
     assert server.on_disk() == []
@@ -89,7 +78,7 @@ async def test_what_has_been_kept_long_enough_goes_with_its_recording(
 
 async def test_a_sweep_spares_what_a_task_needs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     _, made = await server.ask("POST", TASKS, data=form(data=DATA, audio_file=wav()))
-    await finished(server, made["taskId"])
+    await server.finished(made["taskId"])
     (server.folder / "recordings" / "left-by-the-dead").write_bytes(b"x")
     await server.transcriber.sweep()
     assert "left-by-the-dead" in server.on_disk()
@@ -118,7 +107,7 @@ async def test_a_repeated_request_gives_the_same_task_and_leaves_one_recording(s
 
 async def test_a_recording_that_cannot_be_decoded_fails_its_task_and_says_so(server: Server) -> None:
     _, made = await server.ask("POST", TASKS, data=form(data=DATA, audio_file=b"RIFF" + bytes(1000)))
-    done = await finished(server, made["taskId"])
+    done = await server.finished(made["taskId"])
     assert (done["status"], done["result"]) == ("failed", None)
     assert done["errorMsg"].startswith("41502: ")
     assert str(server.folder) not in done["errorMsg"]
@@ -238,30 +227,20 @@ async def test_the_disks_share_of_a_key_and_of_all_is_kept(server: Server) -> No
 
 @pytest.fixture
 async def files() -> AsyncIterator[int]:
-    """A server of recordings on a "public" address; its port."""
-
-    async def give(request: web.Request) -> web.Response:
-        return web.Response(body=wav(2.0), status=200 if request.path == "/a.wav" else 404)
-
-    app = web.Application()
-    app.router.add_get("/{path}", give)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.3", 0).start()
-    yield runner.addresses[0][1]
-    await runner.cleanup()
+    async with recording_host() as port:
+        yield port
 
 
-async def test_a_url_is_fetched_when_its_task_is_done(files: int, tmp_path: Path) -> None:
-    async with transcription_server(tmp_path / "tasks", Rules(ports=frozenset({files}))) as server:
+async def test_a_url_is_fetched_when_its_task_is_done(files: int, tasks_folder: Path) -> None:
+    async with transcription_server(tasks_folder, Rules(ports=frozenset({files}))) as server:
         url = f"http://127.0.0.3:{files}/a.wav"
         _, made = await server.ask("POST", TASKS, json=DATA | {"audio_url": url})
-        assert (await finished(server, made["taskId"]))["result"] == "[0:0.000,0:2.000,0] hello there\n"
+        assert (await server.finished(made["taskId"]))["result"] == "[0:0.000,0:2.000,0] hello there\n"
         status, answer = await server.ask("POST", NON_STREAM, json=DATA | {"audio_url": url})
         assert (status, answer) == (200, {"result": "and you", "audio_duration": 2.0})
         for path, told in ((f"127.0.0.3:{files}/b.wav", "status 404"), (f"127.0.0.1:{files}/", "not allowed")):
             _, made = await server.ask("POST", TASKS, json=DATA | {"audio_url": f"http://{path}"})
-            failed = await finished(server, made["taskId"])
+            failed = await server.finished(made["taskId"])
             assert failed["errorMsg"].startswith("40003: audio_url: ")
             assert told in failed["errorMsg"]
             status, answer = await server.ask("POST", NON_STREAM, json=DATA | {"audio_url": f"http://{path}"})
@@ -332,20 +311,3 @@ async def test_openais_sdk_raises_its_own_errors(sdk: openai.AsyncOpenAI) -> Non
         await sdk.audio.transcriptions.create(model="default", file=("a", wav()), response_format="xml")  # type: ignore[call-overload]
     with pytest.raises(openai.AuthenticationError):
         await sdk.with_options(api_key="eve").audio.transcriptions.create(model="default", file=("a.wav", wav()))
-
-
-async def test_the_original_documents_own_request_runs(server: Server, tmp_path: Path) -> None:
-    recording = tmp_path / "your_audio_file.wav"
-    recording.write_bytes(wav())
-    command = [
-        "curl", "--silent", "--location", "--request", "POST", server.url + TASKS,
-        "--header", "Authorization: Bearer alice", "--header", "Content-Type: multipart/form-data",
-        "-F", 'data={"easyllm_id":"YOUR_SERVICE_ID"};type=application/json', "-F",
-        f"audio_file=@{recording};type=audio/wav",
-    ]  # fmt: skip
-    try:
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    except FileNotFoundError:
-        pytest.skip("needs curl")
-    content, _ = await process.communicate()
-    assert b'"taskId":' in content

@@ -1,11 +1,13 @@
 """The transcription endpoints on a port, with a scripted recogniser, and a folder to look into."""
 
+import asyncio
 import io
 import json
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,21 @@ import aiohttp
 from aiohttp import web
 
 from voicechat.errors import AdmissionError, Status
+from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
+from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.app import build_app
 from voicechat.server.auth import Principal
-from voicechat.server.fetch import FetchPolicy, parse_networks
+from voicechat.server.fetch import FetchPolicy
 from voicechat.server.rest.backend import Backend
-from voicechat.server.rest.transcribing import Transcriber, TranscriptionSettings
-from voicechat.server.rest.transcription_operations import transcription_operations
+from voicechat.server.rest.non_stream import NonStream
+from voicechat.server.rest.transcribing import Transcriber
+from voicechat.server.rest.transcription_settings import TranscriptionSettings
+from voicechat.server.rest.transcriptions import Transcriptions
 from voicechat.server.rest.uploads import DiskLimits
 from voicechat.session.limits import SessionLimits
-from voicechat.store.access import Endpoint
+from voicechat.store.access import Endpoint, Quota
+from voicechat.store.quotas import Account, Accounts
 from voicechat.store.tasks.on_demand import TaskSettings
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
@@ -60,6 +67,18 @@ class Server:
     session: aiohttp.ClientSession
     recognizer: ScriptedRecognizer
     transcriber: Transcriber
+    accounts: Accounts
+
+    async def finished(self, task_id: str, key: str = "alice") -> dict[str, Any]:
+        """Wait for a task's end; the answer about it then."""
+        async with asyncio.timeout(15):
+            while True:
+                status, answer = await self.ask("GET", f"{TASKS}/{task_id}", key=key)
+                assert status == 200
+                if answer["status"] in ("success", "failed"):
+                    found: dict[str, Any] = answer
+                    return found
+                await asyncio.sleep(0.02)
 
     async def ask(self, method: str, path: str, *, key: str = "alice", **more: Any) -> tuple[int, Any]:
         """One request: the HTTP status, and the answer's JSON (or text)."""
@@ -83,18 +102,13 @@ class Rules:
     ports: frozenset[int] = frozenset({80})
     texts: tuple[str, ...] = ("hello there", "and you")
     keep_s: float = 86_400.0
-
-
-async def _authorise(request: web.Request, endpoint: Endpoint) -> Principal:
-    key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if key not in KEYS or endpoint is not Endpoint.TRANSCRIPTION:
-        raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
-    return Principal(key, request.match_info.get("project", "default"))
+    quota: Quota = field(default_factory=Quota)
+    recognizer: ScriptedRecognizer | None = None
 
 
 @asynccontextmanager
 async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Server]:
-    recognizer = ScriptedRecognizer(texts=rules.texts)
+    recognizer = rules.recognizer or ScriptedRecognizer(texts=rules.texts)
     services = Services(
         {"default": recognizer, "YOUR_SERVICE_ID": recognizer},
         {"default": ScriptedModel()},
@@ -103,13 +117,25 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
     settings = TranscriptionSettings(
         tasks=TaskSettings(folder=folder, poll_s=0.02, adopt_s=0.2),
         disk=rules.disk,
-        fetch=FetchPolicy(allowed_networks=parse_networks(["127.0.0.3/32"]), ports=rules.ports),
+        fetch=FetchPolicy(allowed_networks=(ip_network("127.0.0.3/32"),), ports=rules.ports),
         max_synchronous_ms=rules.max_synchronous_ms,
         keep_s=rules.keep_s,
     )
-    transcriber = Transcriber(services, settings)
-    backend = Backend(services, limits=SessionLimits(), max_requests=50, authorise=_authorise)
-    operations = transcription_operations(backend, transcriber)
+    decoding = open_decoding()
+    accounts = Accounts(unix_s)
+
+    async def account_of(key_id: str) -> Account:
+        return accounts.of(key_id, rules.quota)
+
+    async def authorise(request: web.Request, endpoint: Endpoint) -> Principal:
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if key not in KEYS or endpoint is not Endpoint.TRANSCRIPTION:
+            raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
+        return Principal(key, request.match_info.get("project", "default"), account=await account_of(key))
+
+    transcriber = Transcriber(services, settings, decoding=decoding, account_of=account_of)
+    backend = Backend(services, limits=SessionLimits(), max_requests=50, authorise=authorise)
+    operations = [*Transcriptions(backend, transcriber).operations(), *NonStream(backend, transcriber).operations()]
     app = build_app([route for operation in operations for route in operation.routes()])
     runner = web.AppRunner(app, shutdown_timeout=0.2)
     await runner.setup()
@@ -118,8 +144,10 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
     await transcriber.start()
     try:
         async with aiohttp.ClientSession() as session:
-            yield Server(f"http://127.0.0.1:{runner.addresses[0][1]}", folder, session, recognizer, transcriber)
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            yield Server(url, folder, session, recognizer, transcriber, accounts)
     finally:
         await transcriber.aclose()
         await runner.cleanup()
+        await decoding.aclose()
         backend.close()

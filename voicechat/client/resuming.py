@@ -195,7 +195,7 @@ class ResumingRecognition:
                 raise lost(error) from error
             result = parse_message(frame)
             number = _object(frame).get("number")
-            if isinstance(result, Recognised) and isinstance(number, int) and number > self._received:
+            if isinstance(result, Recognised) and isinstance(number, int):
                 self._received = number
                 await self._inbox.put(result)
 

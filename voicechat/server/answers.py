@@ -23,6 +23,19 @@ _STATUS_OF_HTTP = {
 _log = logging.getLogger(__name__)
 
 
+def told_of(error: Exception) -> tuple[Status, str]:
+    """Say what a client may know of what a handler raised. Texts of foreign exceptions stay in the log."""
+    match error:
+        case AdmissionError() | RemoteProtocolError():
+            return error.status, error.message
+        case web.HTTPException():
+            status = _STATUS_OF_HTTP.get(error.status, Status.MALFORMED if error.status < 500 else Status.INTERNAL)
+            return status, error.reason if status is not Status.NOT_FOUND else "there is nothing here"
+        case _:
+            _log.error("a request failed", exc_info=error)
+            return Status.INTERNAL, "internal error"
+
+
 def error_answer(status: Status, message: str) -> web.Response:
     """Build an error answer; the status' first three digits are the HTTP status."""
     body = {"status": int(status), "message": message, "timestamp": int(unix_s() * 1000)}
@@ -31,20 +44,18 @@ def error_answer(status: Status, message: str) -> web.Response:
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into an error answer. Texts of foreign exceptions stay in the log."""
+    """Turn whatever a handler raises into an error answer."""
     try:
         return await handler(request)
-    except (AdmissionError, RemoteProtocolError) as error:
-        return error_answer(error.status, error.message)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        status = _STATUS_OF_HTTP.get(error.status, Status.MALFORMED if error.status < 500 else Status.INTERNAL)
-        return error_answer(status, error.reason if status is not Status.NOT_FOUND else "there is nothing here")
     except ConnectionError:
         return web.Response()  # The client has gone: nobody will read it.
-    except Exception:
-        if request.writer.output_size:
-            raise  # An answer is on its way, perhaps a socket's frames: nothing can be added to it.
-        _log.exception("a request failed")
-        return error_answer(Status.INTERNAL, "internal error")
+    except Exception as error:
+        if not is_answerable(request, error):
+            raise
+        return error_answer(*told_of(error))
+
+
+def is_answerable(request: web.Request, error: Exception) -> bool:
+    """Whether ``error`` is no answer itself, and none is on its way to which nothing can be added."""
+    is_answer = isinstance(error, web.HTTPException) and error.status < 400
+    return not is_answer and not request.writer.output_size

@@ -55,6 +55,13 @@ class _Credential:
     origin: str = ""
 
 
+class OutOfScopeError(AdmissionError):
+    """The key or token is valid, but not for this: no other attempt with it will do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Status.NOT_AUTHORISED, f"token: {message}")
+
+
 class Authoriser:
     """Decides for each request; one per server.
 
@@ -91,6 +98,15 @@ class Authoriser:
     def issue_token(self, grant: TokenGrant, life_s: int) -> str:
         """Make a token that this object will accept once. Raises AdmissionError: there are too many."""
         return self._tokens.issue(grant, life_s, asyncio.get_running_loop().time())
+
+    async def account_of(self, key_id: str) -> Account:
+        """Give the account of a key; of one that is gone an account of its own, which nothing limits.
+
+        Raises AdmissionError: the keys cannot be read.
+        """
+        await self._refresh()
+        key = self._keys.valid(key_id, unix_s())
+        return self.accounts.of(key_id, key.grant.quota if key else Quota())
 
     async def invalid_of(self, key_ids: Collection[str]) -> frozenset[str]:
         """Which of these keys are no longer valid: revoked, expired, or in a key file that cannot be read."""
@@ -134,16 +150,16 @@ class Authoriser:
 
 
 def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) -> str:
-    """Settle the project: the path's, else the key's own. AdmissionError when the key does not open it."""
+    """Settle the project: the path's, else the key's own. OutOfScopeError when the key does not open it."""
     scope = credential.grant.scope
     if credential.origin and request.headers.get(hdrs.ORIGIN) != credential.origin:
-        raise AdmissionError(Status.NOT_AUTHORISED, "token: it was made for pages of another origin")
+        raise OutOfScopeError("it was made for pages of another origin")
     if not scope.opens(endpoint):
-        raise AdmissionError(Status.NOT_AUTHORISED, f"token: the key does not open the endpoint {endpoint.value!r}")
+        raise OutOfScopeError(f"the key does not open the endpoint {endpoint.value!r}")
     own = scope.projects[0] if scope.projects else DEFAULT_PROJECT
     project = request.match_info.get("project", own)
     if not scope.serves(project):
-        raise AdmissionError(Status.NOT_AUTHORISED, "token: the key does not open this project")
+        raise OutOfScopeError("the key does not open this project")
     return project
 
 

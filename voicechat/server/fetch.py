@@ -10,7 +10,7 @@ No proxy of the environment is used: behind one the check would see only the pro
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, D
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from voicechat.errors import ConfigError, RemoteProtocolError, Status, VoiceChatError
+from voicechat.errors import RemoteProtocolError, Status, VoiceChatError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -72,17 +72,6 @@ class FetchPolicy:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return is_public(address) or any(address in network for network in self.allowed_networks)
-
-
-def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """Read networks such as ``10.1.0.0/16``. Raises ``ConfigError`` naming the one that is none."""
-    networks: list[Network] = []
-    for text in texts:
-        try:
-            networks.append(ipaddress.ip_network(text))
-        except ValueError as error:
-            raise ConfigError(f"{text!r} is not a network such as 10.1.0.0/16: {error}") from error
-    return tuple(networks)
 
 
 def is_public(address: Address) -> bool:

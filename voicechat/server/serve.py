@@ -25,14 +25,13 @@ from voicechat.server.metrics import Metrics
 from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.routes import rest_operations, rest_routes
-from voicechat.server.rest.transcribing import Transcriber, TranscriptionSettings
-from voicechat.server.rest.transcription_operations import transcription_operations
+from voicechat.server.rest.transcribing import Transcriber
+from voicechat.server.rest.transcription_settings import configured
 from voicechat.server.signals import stop_on_signals
 from voicechat.server.sockets import SocketHub
 from voicechat.store.access import Endpoint
 from voicechat.store.keys import KeyStore
 from voicechat.store.local_key import local_key
-from voicechat.store.tasks.on_demand import TaskSettings
 from voicechat.voice.detector import VoiceDetector
 from voicechat.voice.silero import SileroModel, find_model
 
@@ -40,7 +39,6 @@ _log = logging.getLogger(__name__)
 
 CLOSE_DETECTION_S = 1.0
 KEY_FILE = "keys.sqlite3"
-TASK_FOLDER = "tasks"
 LOCAL_KEY_ID = "local"
 ENVIRONMENT_KEY_ID = "environment"
 
@@ -81,6 +79,7 @@ class Running:
     key: str | None
     """A key that is let in, when the server made one itself."""
     has_demo: bool
+    app: web.Application
     health: Health
     hub: SocketHub
     backend: Backend
@@ -121,10 +120,9 @@ async def serving(
     )
     metrics.follow_sessions(lambda: hub.sessions)
     backend = Backend(services, limits=config.limits, max_requests=config.server.max_sessions, authorise=admit)
-    transcriber = Transcriber(services, TranscriptionSettings(tasks=TaskSettings(folder=config.data_dir / TASK_FOLDER)))
-    transcription = [route for family in transcription_operations(backend, transcriber) for route in family.routes()]
-    rest = rest_routes(rest_operations(backend, authorise.issue_token))
-    app = build_app([*hub.routes(), *rest, *transcription, *health.routes(), *metrics.routes(), *pages.routes()])
+    transcriber = Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of)
+    rest = rest_routes(rest_operations(backend, authorise.issue_token, transcriber))
+    app = build_app([*hub.routes(), *rest, *health.routes(), *metrics.routes(), *pages.routes()])
     try:
         async with listening(app, config.server.host, config.server.port) as port:
             url = base_url(config.server.host, port)
@@ -136,7 +134,7 @@ async def serving(
             with metrics.measuring_loop_lag():
                 try:
                     async with watching_keys(authorise, hub), detecting(detector):
-                        yield Running(url, admitted.shown, bool(pages), health, hub, backend)
+                        yield Running(url, admitted.shown, bool(pages), app, health, hub, backend)
                 finally:
                     await hub.drain(0)
     finally:

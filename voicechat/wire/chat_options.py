@@ -2,15 +2,21 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from voicechat.session.vocabulary import Message
-from voicechat.wire.checked import Passage, Section, between, one_of
+from voicechat.wire.checked import Check, Passage, Section, between, one_of
 from voicechat.wire.json_text import shown
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_STOPS = 4
 _PENALTY = between(-2, 2)
+_NULL = {"type": "null"}
+_TEXTS = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_STOPS}
+_PARTS = {
+    "type": "array",
+    "items": {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}},
+}
 
 
 def _check_content(content: object) -> object:
@@ -39,11 +45,18 @@ def _at_least_one(count: int) -> int:
     return count
 
 
+_CONTENT = Check(_check_content, {"anyOf": [{"type": "string"}, _PARTS, _NULL]})
+_STOP = Check(_check_stop, {"anyOf": [{"type": "string"}, _TEXTS, _NULL]})
+_AT_LEAST_ONE = Check(_at_least_one, {"minimum": 1})
+
+
 class ChatMessage(Passage):
     """One message of the context; names, tool calls and the like pass through."""
 
     role: Annotated[str, one_of(*ROLES)]
-    content: Annotated[object, AfterValidator(_check_content)] = None
+    """Who speaks."""
+    content: Annotated[object, _CONTENT] = None
+    """A text, an array of parts such as text and image_url, or null."""
 
     @model_validator(mode="after")
     def _says_something(self) -> "ChatMessage":
@@ -87,16 +100,26 @@ class ChatOptions(Section):
     """The parameters that pass through to the chat model by name; None: not given, the model decides."""
 
     temperature: Annotated[float, between(0, 2)] | None = None
+    """Higher is more random."""
     top_p: Annotated[float, between(0, 1)] | None = None
-    max_tokens: Annotated[int, AfterValidator(_at_least_one)] | None = None
-    stop: Annotated[object, AfterValidator(_check_stop)] = None
+    """Share of the likeliest tokens that are drawn from."""
+    max_tokens: Annotated[int, _AT_LEAST_ONE] | None = None
+    """Longest reply, in tokens."""
+    stop: Annotated[object, _STOP] = None
+    """Up to four texts that end the reply."""
     presence_penalty: Annotated[float, _PENALTY] | None = None
+    """Against any repetition."""
     frequency_penalty: Annotated[float, _PENALTY] | None = None
+    """Against frequent repetition."""
     logprobs: bool | None = None
+    """Passed to the model; the answer has no log probabilities."""
     top_logprobs: Annotated[int, between(0, 20)] | None = None
+    """Only with logprobs."""
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = None
+    """Functions that the model may call."""
     enable_thinking: bool | None = None
+    """Whether the model thinks before it answers."""
     chat_template_kwargs: TemplateArguments | None = None
     thinking: Thinking | None = None
 
@@ -115,7 +138,9 @@ class ChatCompletion(ChatOptions):
     """``chat_completion_req``: the parameters, the context and the model."""
 
     messages: list[ChatMessage] = Field(default_factory=list)
+    """The conversation so far."""
     model: str = ""
+    """A configured chat model."""
 
     def context(self) -> tuple[Message, ...]:
         """Return the configured messages in OpenAI's form, unknown keys included."""

@@ -1,10 +1,19 @@
 """What the request models share: how a field is checked, and how its failure is told to a client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from voicechat.wire.json_text import shown
 
@@ -21,10 +30,14 @@ _WANTED = {
 }
 
 
+STANDS_FOR_DEFAULT: Mapping[str, object] = {"enum": [None, ""]}
+"""How JSON Schema says of a field of a ``Section`` that null and "" mean the same as leaving it out."""
+
+
 class Section(BaseModel):
     """An object of a request. Types are strict, unknown keys are ignored; null and "" stand for the default."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -33,14 +46,44 @@ class Section(BaseModel):
             return {key: item for key, item in value.items() if item is not None and item != ""}
         return value
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, checked: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say what ``_empty_means_default`` does: which fields may be empty, and which may not."""
+        found = handler(checked)
+        schema = handler.resolve_ref_schema(found)
+        for name, described in schema.get("properties", {}).items():
+            if name not in schema.get("required", ()):
+                schema["properties"][name] = _or_default(described)
+            elif described.get("type") == "string":
+                described.setdefault("minLength", 1)
+        return found
+
 
 class Passage(BaseModel):
     """An object that is passed on to a chat model whole: known keys are checked, unknown ones kept."""
 
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, use_attribute_docstrings=True)
 
 
-def between(low: float, high: float) -> AfterValidator:
+@dataclass(frozen=True, slots=True, eq=False)
+class Check:
+    """What a field must be, to stand in its ``Annotated``, and the same in JSON Schema's words.
+
+    ``check`` gives the value or raises ``ValueError`` with a sentence for the client. ``schema`` may allow more than
+    ``check`` does, never less.
+    """
+
+    check: Callable[[Any], object]
+    schema: Mapping[str, object]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, checked: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(checked), **self.schema}
+
+
+def between(low: float, high: float) -> Check:
     """Require a number from ``low`` to ``high``, both included."""
 
     def check(value: float) -> float:
@@ -48,10 +91,10 @@ def between(low: float, high: float) -> AfterValidator:
             raise ValueError(f"{shown(value)} is not between {low} and {high}")
         return value
 
-    return AfterValidator(check)
+    return Check(check, {"minimum": low, "maximum": high})
 
 
-def one_of(*allowed: str) -> AfterValidator:
+def one_of(*allowed: str) -> Check:
     """Require one of a few texts."""
 
     def check(value: str) -> str:
@@ -59,10 +102,10 @@ def one_of(*allowed: str) -> AfterValidator:
             raise ValueError(f"{shown(value)} is not one of {', '.join(allowed)}")
         return value
 
-    return AfterValidator(check)
+    return Check(check, {"enum": list(allowed)})
 
 
-def only(default: object, why_not: Callable[[object], str]) -> AfterValidator:
+def only(default: object, why_not: Callable[[object], str]) -> Check:
     """Require the default: any other value is refused with a reason of its own."""
 
     def check(value: object) -> object:
@@ -70,7 +113,7 @@ def only(default: object, why_not: Callable[[object], str]) -> AfterValidator:
             raise ValueError(why_not(value))
         return value
 
-    return AfterValidator(check)
+    return Check(check, {"const": default})
 
 
 def first_failure(error: ValidationError) -> str:
@@ -78,6 +121,17 @@ def first_failure(error: ValidationError) -> str:
     detail = error.errors(include_url=False)[0]
     path = _path(detail["loc"])
     return f"{path}: {_reason(detail)}" if path else _reason(detail)
+
+
+_ABOUT = ("title", "description", "default")
+"""What JSON Schema says of a field as a whole, whatever its alternatives are."""
+
+
+def _or_default(schema: JsonSchemaValue) -> JsonSchemaValue:
+    """Let a field also be what stands for its default."""
+    about: JsonSchemaValue = {name: schema.pop(name) for name in _ABOUT if name in schema}
+    options = [option for option in schema.get("anyOf", [schema]) if option != {"type": "null"}]
+    return about if options == [{}] else about | {"anyOf": [*options, dict(STANDS_FOR_DEFAULT)]}
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

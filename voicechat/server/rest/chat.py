@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import AfterValidator, Field
 
 from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, ReplyPart, TextDelta
@@ -25,7 +24,7 @@ from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import ToolCall
 from voicechat.store.access import Endpoint
 from voicechat.wire.chat_options import ChatCompletion, ChatMessage
-from voicechat.wire.checked import Section, between, only
+from voicechat.wire.checked import Check, Section, between, only
 from voicechat.wire.json_text import shown
 
 COMPLETION_PATHS = (
@@ -55,17 +54,26 @@ class StreamOptions(Section):
     include_usage: bool = False
 
 
+_SOME_MESSAGES = Check(_some_messages, {"minItems": 1, "maxItems": MAX_MESSAGES})
+
+
 class CompletionRequest(ChatCompletion):
     """The document's table, and what OpenAI's SDKs send besides; other keys are ignored."""
 
-    messages: Annotated[list[ChatMessage], AfterValidator(_some_messages)]
+    messages: Annotated[list[ChatMessage], _SOME_MESSAGES]
+    """The conversation so far."""
     model: str
+    """A configured chat model."""
     stream: bool = False
+    """Whether the reply is sent while it is written."""
     stream_options: StreamOptions = StreamOptions()
     n: Annotated[int, only(1, _one_reply)] = 1
+    """Only one reply is made."""
     max_completion_tokens: Annotated[int, between(1, 2**31 - 1)] | None = None
+    """OpenAI's newer name of max_tokens."""
     seed: int | None = None
-    tool_choice: Annotated[object, Field(description="passed through")] = None
+    tool_choice: object = None
+    """Passed through."""
     parallel_tool_calls: bool | None = None
 
     def given(self) -> dict[str, object]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
+from voicechat.wire.checked import STANDS_FOR_DEFAULT
+
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1f; }
 h2 { margin-top: 2.5rem; text-transform: capitalize; } h3 { margin-bottom: 0; } code { font-size: 0.9em; }
@@ -59,9 +61,14 @@ def _operations(document: dict[str, Any]) -> Iterator[str]:
 
 def _exchange(operation: dict[str, Any]) -> Iterator[str]:
     yield "<table>"
+    for parameter in operation.get("parameters", []):
+        if "description" in parameter:
+            about = f"{parameter['in']} <code>{escape(parameter['name'])}</code>"
+            yield f"<tr><th>may have</th><td>{about}</td><td>{escape(parameter['description'])}</td></tr>"
     if "requestBody" in operation:
-        [(content_type, content)] = operation["requestBody"]["content"].items()
-        yield f"<tr><th>asks</th><td>{escape(content_type)}</td><td>{_shown(content['schema'])}</td></tr>"
+        for content_type, content in operation["requestBody"]["content"].items():
+            shown = _shown(content.get("schema", {}))
+            yield f"<tr><th>asks</th><td>{escape(content_type)}</td><td>{shown}</td></tr>"
     for status, answer in operation["responses"].items():
         forms = [
             f"{escape(content_type)} {_shown(content.get('schema', {}))}"
@@ -91,7 +98,7 @@ def _shown(schema: dict[str, Any]) -> str:
     if "contentSchema" in schema.get("properties", {}).get("data", {}):
         return f"events of {_shown(schema['properties']['data']['contentSchema'])}"
     if "anyOf" in schema:
-        return " or ".join(_shown(option) for option in schema["anyOf"])
+        return " or ".join(_shown(option) for option in schema["anyOf"] if option != STANDS_FOR_DEFAULT)
     if "const" in schema:
         return f"<code>{escape(str(schema['const']))}</code>"
     if "enum" in schema:

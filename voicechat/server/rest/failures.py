@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 from aiohttp import hdrs, web
 
-from voicechat.errors import AdmissionError, ProviderError, RemoteProtocolError, Status, VoiceChatError
-from voicechat.server.answers import error_answer
+from voicechat.errors import AdmissionError, ProviderError, Status, VoiceChatError
+from voicechat.server.answers import error_answer, is_answerable, told_of
+from voicechat.server.auth import OutOfScopeError
 from voicechat.server.rest.hangup import ClientGoneError
 from voicechat.server.rest.schemas import OpenAIError, OpenAIErrorBody
 from voicechat.store.quotas import QuotaExceededError
@@ -47,7 +48,7 @@ def openai_error(status: Status, message: str) -> OpenAIError:
 
 
 def answering_as_openai(handler: Handler) -> Handler:
-    """Turn what ``handler`` raises on purpose into an answer in OpenAI's form."""
+    """Turn what ``handler`` raises into an answer in OpenAI's form."""
 
     def answer(status: Status, message: str) -> web.Response:
         return web.json_response(text=openai_error(status, message).model_dump_json(), status=status // 100)
@@ -56,7 +57,7 @@ def answering_as_openai(handler: Handler) -> Handler:
 
 
 def answering_by_contract(handler: Handler) -> Handler:
-    """Turn what ``handler`` raises on purpose into an answer in the contract's form."""
+    """Turn what ``handler`` raises into an answer in the contract's form."""
     return _answering(handler, error_answer)
 
 
@@ -65,13 +66,28 @@ def _answering(handler: Handler, answer: Callable[[Status, str], web.Response]) 
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
-        except QuotaExceededError as error:
-            refusal = answer(error.status, error.message)
-            refusal.headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
-            return refusal
-        except (AdmissionError, RemoteProtocolError, ServiceFailedError) as error:
-            return answer(error.status, error.message)
-        except ClientGoneError:
+        except (ClientGoneError, ConnectionError):
             return web.Response(status=CLIENT_GONE)
+        except ServiceFailedError as error:
+            return answer(error.status, error.message)
+        except Exception as error:
+            if not is_answerable(request, error):
+                raise
+            refusal = answer(*told_of(error))
+            refusal.headers.update(_headers_about(error))
+            return refusal
 
     return answered
+
+
+def _headers_about(error: Exception) -> dict[str, str]:
+    """Say when to try again, or whether another key is needed or one that opens more (RFC 6750, 3)."""
+    match error:
+        case QuotaExceededError():
+            return {hdrs.RETRY_AFTER: str(error.retry_after_s)}
+        case OutOfScopeError():
+            return {hdrs.WWW_AUTHENTICATE: 'Bearer error="insufficient_scope"'}
+        case AdmissionError(status=Status.NOT_AUTHORISED):
+            return {hdrs.WWW_AUTHENTICATE: 'Bearer error="invalid_token"'}
+        case _:
+            return {}

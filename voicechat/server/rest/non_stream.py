@@ -10,19 +10,20 @@ from pydantic import BaseModel, ValidationError
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.server.auth import Principal
 from voicechat.server.fetch import FetchError, check_url
-from voicechat.server.metering import MeteredRecognizer
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.forms import FORM, Form, receive_file, receive_form
-from voicechat.server.rest.operation import JSON, SPEECH_ERRORS, Body, Operation, Shape
+from voicechat.server.rest.operation import JSON, SPEECH_ERRORS, Body, Operation, Parameter, Shape
 from voicechat.server.rest.recognising import Recognised
 from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcript_forms import plain, srt, vtt
 from voicechat.server.rest.transcription_schemas import (
     NonStreamAnswer,
+    NonStreamForm,
     NonStreamRequest,
     OpenAISegment,
     OpenAITranscription,
+    OpenAITranscriptionForm,
     OpenAITranscriptionRequest,
     OpenAIVerboseTranscription,
     OpenAIWord,
@@ -36,6 +37,7 @@ NON_STREAM_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/non-s
 OPENAI_PATHS = ("/v1/audio/transcriptions", "/api/open-apis/v1/audio/transcriptions")
 OPENAI_MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 """Asked for by clients that were only given another address: the default service listens."""
+OCTETS = "application/octet-stream"
 _LISTS = ("timestamp_granularities",)
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,6 +63,10 @@ class NonStream:
                 "`easyllm_id` in the query.",
                 handle=self._non_stream,
                 body=NonStreamRequest,
+                forms=(Body(FORM, NonStreamForm), Body(OCTETS)),
+                parameters=(
+                    Parameter("query", "easyllm_id", f"The service, where the body is {OCTETS}.", {"type": "string"}),
+                ),
                 answers={200: (Body(JSON, NonStreamAnswer),)},
                 errors=SPEECH_ERRORS,
             ),
@@ -72,6 +78,7 @@ class NonStream:
                 details="A form (`multipart/form-data`) with `file`, `model`, and if wished `response_format`, "
                 "`language` and `timestamp_granularities[]`.",
                 handle=self._openai,
+                forms=(Body(FORM, OpenAITranscriptionForm),),
                 answers={
                     200: (
                         Body(JSON, OpenAITranscription),
@@ -91,7 +98,7 @@ class NonStream:
                 form = await receive_form(request, upload)
                 asked = read_field(form, "data", NonStreamRequest)
                 has_file = form.has_file
-            elif has_file := request.content_type == "application/octet-stream":
+            elif has_file := request.content_type == OCTETS:
                 asked = _checked(NonStreamRequest, {"easyllm_id": request.query.get("easyllm_id", "")})
                 await receive_file(request, upload)
             else:
@@ -132,9 +139,9 @@ class NonStream:
             raise RemoteProtocolError(Status.INVALID_PARAMETER, f"audio_url: {error.reason}") from error
 
     async def _recognise(self, upload: Upload, principal: Principal, name: str, parameter: str) -> Recognised:
-        recognizer = MeteredRecognizer(self._transcriber.recognizer(name, parameter), principal.account)
+        recognizer = self._transcriber.recognizer(name, parameter)
         max_ms = self._transcriber.settings.max_synchronous_ms
-        return await self._transcriber.recognise(upload.path, recognizer, max_ms, lambda _: None)
+        return await self._transcriber.recognise(upload.path, recognizer, max_ms, principal.account)
 
 
 def _checked(model: type[Model], fields: dict[str, object]) -> Model:

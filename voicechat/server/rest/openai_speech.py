@@ -5,7 +5,6 @@ from contextlib import aclosing
 from typing import Annotated
 
 from aiohttp import hdrs, web
-from pydantic import AfterValidator
 
 from voicechat.audio.formats import parse_output_format
 from voicechat.errors import RemoteProtocolError
@@ -21,7 +20,7 @@ from voicechat.server.rest.speech import audio_of
 from voicechat.server.rest.voice import known_voice
 from voicechat.session.vocabulary import VoiceSettings
 from voicechat.store.access import Endpoint
-from voicechat.wire.checked import Section, between, one_of, only
+from voicechat.wire.checked import Check, Section, between, one_of, only
 from voicechat.wire.json_text import shown
 
 SPEECH_PATHS = ("/v1/audio/speech", "/api/open-apis/v1/audio/speech")
@@ -50,15 +49,24 @@ def _audio_only(value: object) -> str:
     return f"{shown(value)} is not possible here: only audio"
 
 
+_TEXT = Check(_not_empty, {"minLength": 1, "maxLength": MAX_INPUT_CHARACTERS})
+
+
 class OpenAISpeechRequest(Section):
     """OpenAI's table; ``instructions`` and other keys are ignored."""
 
     model: str
-    input: Annotated[str, AfterValidator(_not_empty)]
+    """A configured speech service, or one of OpenAI's names."""
+    input: Annotated[str, _TEXT]
+    """What to say."""
     voice: str = ""
+    """One of the service's voices."""
     response_format: Annotated[str, one_of(*FORMATS)] = "mp3"
+    """pcm is 24 kHz."""
     speed: Annotated[float, between(0.5, 2)] = 1
+    """Times the usual speed."""
     stream_format: Annotated[str, only("audio", _audio_only)] = "audio"
+    """Only audio."""
 
 
 class OpenAISpeech:

@@ -8,8 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import voicechat
-from voicechat.server.rest.field_notes import NOTES
-from voicechat.server.rest.operation import JSON, Body, Operation
+from voicechat.server.rest.operation import JSON, Body, Operation, Parameter
 
 Tree: TypeAlias = dict[str, Any]
 
@@ -17,14 +16,24 @@ _EVENTS = "text/event-stream"
 _REASONS = {
     400: "Malformed, or a parameter that is not allowed: the message begins with its path",
     401: "No valid key, or one that does not open this",
-    404: "No such model or service",
+    404: "No such model, service or task",
     408: "The body did not come in time",
+    409: "The Idempotency-Key was used for another request, or the task has just been deleted",
     413: "The body is too large",
-    415: "An audio format that is not offered",
+    415: "An audio format that is not offered, or a recording that cannot be decoded",
     429: "A quota is used up",
     500: "An error of the server",
-    502: "The chat model or the synthesiser failed",
+    502: "The chat model, the synthesiser or the recogniser failed",
     503: "The server is at capacity, starts, or stops",
+}
+_HEADERS: dict[int, Tree] = {
+    401: {
+        "WWW-Authenticate": {
+            "schema": {"type": "string"},
+            "description": "Whether the key is not valid (`invalid_token`) or opens too little (`insufficient_scope`)",
+        }
+    },
+    429: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds to wait"}},
 }
 _PARAMETER = re.compile(r"{(\w+)}")
 
@@ -57,7 +66,7 @@ def build_document(operations: Iterable[Operation]) -> Tree:
 
 def _definitions(operations: list[Operation]) -> Tree:
     """Collect the schemas of all models: of what is asked as it is read, of what is answered as it is written."""
-    asked = {operation.body for operation in operations if operation.body}
+    asked = {body.model for operation in operations for body in operation.bodies if body.model}
     answered: set[type[BaseModel]] = {operation.error_model for operation in operations}
     for operation in operations:
         answered |= {body.model for bodies in operation.answers.values() for body in bodies if body.model}
@@ -65,20 +74,7 @@ def _definitions(operations: list[Operation]) -> Tree:
     ordered = sorted(modes, key=lambda pair: pair[0].__name__)
     _, schema = models_json_schema(ordered, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     definitions: Tree = schema["$defs"]
-    for name, fields in NOTES.items():
-        properties = definitions[name]["properties"]
-        for field, note in fields.items():
-            properties[field] = _annotated(properties[field], note)
     return dict(sorted(definitions.items()))
-
-
-def _annotated(schema: Tree, note: Tree) -> Tree:
-    """Add a note to a field; of an optional one the bounds belong to the alternative that is not null."""
-    bounds = {key: value for key, value in note.items() if key != "description"}
-    if "anyOf" in schema and bounds:
-        options = [option if option == {"type": "null"} else option | bounds for option in schema["anyOf"]]
-        return schema | {"anyOf": options, "description": note["description"]}
-    return schema | note
 
 
 def _describe(operation: Operation, path: str, *, alias: bool) -> Tree:
@@ -92,16 +88,21 @@ def _describe(operation: Operation, path: str, *, alias: bool) -> Tree:
         described["description"] = operation.details
     if not operation.needs_key:
         described["security"] = []
-    names = _PARAMETER.findall(path)
-    if names:
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-            for name in names
-        ]
-    if operation.body:
-        content = {JSON: {"schema": _reference(operation.body)}}
-        described["requestBody"] = {"required": True, "content": content}
+    parameters = [*map(_in_path, _PARAMETER.findall(path)), *map(_optional, operation.parameters)]
+    if parameters:
+        described["parameters"] = parameters
+    if operation.bodies:
+        described["requestBody"] = {"required": True, "content": _content(operation.bodies)}
     return described
+
+
+def _in_path(name: str) -> Tree:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def _optional(parameter: Parameter) -> Tree:
+    described: Tree = {"name": parameter.name, "in": parameter.place, "description": parameter.description}
+    return described | {"schema": dict(parameter.schema)}
 
 
 def _responses(operation: Operation) -> Tree:
@@ -114,10 +115,8 @@ def _responses(operation: Operation) -> Tree:
             "description": _REASONS[status],
             "content": {JSON: {"schema": _reference(operation.error_model)}},
         }
-        if status == 429:
-            answer["headers"] = {
-                "Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds to wait"}
-            }
+        if status in _HEADERS:
+            answer["headers"] = _HEADERS[status]
         responses[str(status)] = answer
     return responses
 
@@ -128,13 +127,19 @@ def _content(bodies: tuple[Body, ...]) -> Tree:
     Of an event stream each event is described, as OpenAPI 3.2 does in its ``itemSchema``.
     """
     content: Tree = {}
-    for body in bodies:
-        content[body.content_type] = {"schema": _reference(body.model)} if body.model else {}
+    for content_type in dict.fromkeys(body.content_type for body in bodies):
+        models = [body.model for body in bodies if body.content_type == content_type and body.model]
+        references = [_reference(model) for model in models]
+        content[content_type] = {"schema": _any_of(references)} if references else {}
     events = [_reference(body.model) for body in bodies if body.content_type == _EVENTS and body.model]
     if events:
-        data = {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": events}}
+        data = {"type": "string", "contentMediaType": JSON, "contentSchema": _any_of(events)}
         content[_EVENTS] = {"schema": {"type": "object", "required": ["data"], "properties": {"data": data}}}
     return content
+
+
+def _any_of(schemas: list[Tree]) -> Tree:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _reference(model: type[BaseModel]) -> Tree:

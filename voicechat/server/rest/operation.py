@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -28,10 +29,20 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One form of an answer's body; ``model`` None: bytes. Of an event stream it is the model of one event."""
+    """One form of a body; ``model`` None: bytes. Of an event stream it is the model of one event."""
 
     content_type: str
     model: type[BaseModel] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A header or a parameter of the query, which may be left out; ``schema`` is JSON Schema."""
+
+    place: Literal["header", "query"]
+    name: str
+    description: str
+    schema: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +57,19 @@ class Operation:
     handle: Handler | None = None
     """None: the route is made elsewhere, and only described here."""
     body: type[BaseModel] | None = None
+    """What a JSON body holds."""
+    forms: tuple[Body, ...] = ()
+    """What the body may be besides, or instead."""
+    parameters: tuple[Parameter, ...] = ()
     answers: Mapping[int, tuple[Body, ...]]
     errors: tuple[int, ...] = field(default=KEY_ERRORS)
     shape: Shape = Shape.CONTRACT
     needs_key: bool = True
+
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        """All forms of the request's body."""
+        return (*((Body(JSON, self.body),) if self.body else ()), *self.forms)
 
     @property
     def error_model(self) -> type[BaseModel]:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from voicechat.errors import FailureKind, ProviderError, RemoteProtocolError, Status
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
 from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.patience import patiently
 from voicechat.server.rest.recordings import BYTES_PER_MS, Recording
 from voicechat.session.vocabulary import Transcript
 
@@ -16,7 +18,7 @@ PIECE_MS = 200
 STALL_S = 120.0
 """How long a recogniser may neither take audio nor end. Of silence it rightly says nothing, so results do not count."""
 RETRY_S = (1.0, 5.0, 25.0)
-"""Waits before a recogniser that was busy or away is asked again."""
+"""Waits before a recogniser that was busy or away, or a decoder that was lost, is tried again."""
 MAX_SENTENCES = 100_000
 
 
@@ -94,25 +96,17 @@ async def recognise(recording: Recording, recognizer: SpeechRecognizer, report: 
             report((channel + done) / recording.channels)
 
         feed = _Feed(recording, channel, progressed)
-        utterances += await _recognise_patiently(feed, recognizer)
+        try:
+            utterances += await patiently(partial(_recognise_channel, feed, recognizer), RETRY_S)
+        except ProviderError as error:
+            raise ServiceFailedError(Status.ASR_FAILED, f"recognition failed: {error.kind.value}") from error
     utterances.sort(key=lambda utterance: (utterance.begin_ms, utterance.channel))
     return Recognised(tuple(utterances), recording.length_ms)
 
 
-async def _recognise_patiently(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
-    for wait_s in (*RETRY_S, None):
-        feed.heard_bytes = 0
-        try:
-            return await _recognise_channel(feed, recognizer)
-        except ProviderError as error:
-            if not error.retryable or wait_s is None:
-                raise ServiceFailedError(Status.ASR_FAILED, f"recognition failed: {error.kind.value}") from error
-            await asyncio.sleep(wait_s)
-    raise AssertionError("the last wait is None")
-
-
 async def _recognise_channel(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
     loop = asyncio.get_running_loop()
+    feed.heard_bytes, feed.failure = 0, None
     try:
         async with asyncio.timeout(STALL_S) as limit:
 

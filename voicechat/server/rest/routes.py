@@ -8,25 +8,30 @@ from aiohttp import hdrs, web
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat
 from voicechat.server.rest.docs_page import docs_headers, render_page
+from voicechat.server.rest.non_stream import NonStream
 from voicechat.server.rest.openai_speech import OpenAISpeech
 from voicechat.server.rest.openapi import Tree, build_document
 from voicechat.server.rest.operation import JSON, Body, Operation
 from voicechat.server.rest.schemas import PhaseAnswer
 from voicechat.server.rest.speech import Speech
 from voicechat.server.rest.tokens import IssueToken, Tokens
+from voicechat.server.rest.transcribing import Transcriber
+from voicechat.server.rest.transcriptions import Transcriptions
 from voicechat.server.rest.voice_output import VoiceOutput
 
 DOCUMENT_PATH = "/openapi.json"
 DOCS_PATH = "/docs"
 
 
-def rest_operations(backend: Backend, issue_token: IssueToken) -> list[Operation]:
+def rest_operations(backend: Backend, issue_token: IssueToken, transcriber: Transcriber) -> list[Operation]:
     """List the endpoints that need a key."""
     families = (
         Chat(backend),
         VoiceOutput(backend),
         Speech(backend),
         OpenAISpeech(backend),
+        Transcriptions(backend, transcriber),
+        NonStream(backend, transcriber),
         Tokens(backend, issue_token),
     )
     return [operation for family in families for operation in family.operations()]

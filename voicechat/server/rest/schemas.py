@@ -8,13 +8,17 @@ from pydantic import BaseModel, ConfigDict
 class Answer(BaseModel):
     """Part of an answer."""
 
-    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(
+        frozen=True, use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class Piece(Answer):
     """Part of a streamed answer: what has not changed or is not there may be left out."""
 
-    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=False)
+    model_config = ConfigDict(
+        frozen=True, use_attribute_docstrings=True, json_schema_serialization_defaults_required=False
+    )
 
 
 class ContractError(Answer):

@@ -5,7 +5,6 @@ from contextlib import aclosing
 from typing import Annotated
 
 from aiohttp import hdrs, web
-from pydantic import AfterValidator
 
 from voicechat.audio.formats import Container, parse_output_format
 from voicechat.audio.wav import HEADER_BYTES, wav_header
@@ -24,7 +23,7 @@ from voicechat.server.rest.voice_output import conversation_dialect
 from voicechat.session.effects import ClientMessage, ReplyAudio, ReplyAudioFinished
 from voicechat.session.vocabulary import VoiceSettings
 from voicechat.store.access import Endpoint
-from voicechat.wire.checked import Section
+from voicechat.wire.checked import Check, Section
 from voicechat.wire.json_text import write_json
 
 _FOLDER = "/api/open-apis/projects/{project}/easyllms/voice"
@@ -40,7 +39,9 @@ class SpeechRequest(Section):
     """The document's table."""
 
     easyllm_id: str
-    text: Annotated[list[str], AfterValidator(check_texts)]
+    """A configured speech service."""
+    text: Annotated[list[str], Check(check_texts, {"minItems": 1})]
+    """What to say, 20 000 characters in all at most."""
     synthesis_param: SynthesisParam
 
 

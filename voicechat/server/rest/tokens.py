@@ -5,18 +5,18 @@ from collections.abc import Callable
 from typing import Annotated
 
 from aiohttp import hdrs, web
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.errors import RemoteProtocolError, Status
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.server.auth import Principal
+from voicechat.server.auth import OutOfScopeError, Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.operation import BODY_ERRORS, JSON, Body, Operation
 from voicechat.server.rest.schemas import TokenAnswer
 from voicechat.store.access import Endpoint, Scope
 from voicechat.store.tokens import DEFAULT_LIFE_S, MAX_LIFE_S, TokenGrant
-from voicechat.wire.checked import Section, between
+from voicechat.wire.checked import Check, Section, between
 from voicechat.wire.json_text import shown
 
 TOKEN_PATH = "/api/open-apis/projects/{project}/tokens"
@@ -41,12 +41,18 @@ def _origin_form(origin: str) -> str:
     return origin
 
 
+_ENDPOINTS = Check(_known_endpoints, {"items": {"enum": [endpoint.value for endpoint in OFFERED]}})
+
+
 class TokenRequest(Section):
     """What the token is to be good for; everything may be left out."""
 
-    endpoints: Annotated[list[str], AfterValidator(_known_endpoints)] = Field(default_factory=list)
-    origin: Annotated[str, AfterValidator(_origin_form)] | None = None
+    endpoints: Annotated[list[str], _ENDPOINTS] = Field(default_factory=list)
+    """What the token opens; empty: all that its key opens."""
+    origin: Annotated[str, Check(_origin_form, {"pattern": f"^{_ORIGIN.pattern}$"})] | None = None
+    """The web origin that must send it, such as https://app.example."""
     expires_in: Annotated[int, between(1, MAX_LIFE_S)] = DEFAULT_LIFE_S
+    """Seconds."""
 
 
 class Tokens:
@@ -86,7 +92,7 @@ class Tokens:
 
 
 def _granted(asked: TokenRequest, principal: Principal) -> tuple[Endpoint, ...]:
-    """Settle what the token opens: never more than its key does. AdmissionError when more was asked for."""
+    """Settle what the token opens: never more than its key does. OutOfScopeError when more was asked for."""
     if not asked.endpoints:
         granted = tuple(endpoint for endpoint in OFFERED if principal.scope.opens(endpoint))
         if not granted:
@@ -95,5 +101,5 @@ def _granted(asked: TokenRequest, principal: Principal) -> tuple[Endpoint, ...]:
     wanted = tuple(Endpoint(name) for name in asked.endpoints)
     for endpoint in wanted:
         if not principal.scope.opens(endpoint):
-            raise AdmissionError(Status.NOT_AUTHORISED, f"endpoints: the key does not open {endpoint.value!r}")
+            raise OutOfScopeError(f"the key does not open the endpoint {endpoint.value!r}")
     return wanted

@@ -1,50 +1,40 @@
 """What transcriptions stand on: recordings on disk, URLs that are fetched, recognisers, and the store of tasks."""
 
 import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechRecognizer
-from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.server.fetch import FetchError, FetchPolicy, fetch
+from voicechat.server.fetch import FetchError, fetch
 from voicechat.server.rest.backend import pick
 from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.patience import patiently
 from voicechat.server.rest.recognising import Recognised, recognise
 from voicechat.server.rest.recordings import opening_with
 from voicechat.server.rest.transcript_forms import lines
-from voicechat.server.rest.uploads import DiskLimits, RecordingFolder, Upload
-from voicechat.store.quotas import QuotaExceededError
+from voicechat.server.rest.transcription_settings import TranscriptionSettings
+from voicechat.server.rest.uploads import RecordingFolder, Upload
+from voicechat.store.quotas import Account, QuotaExceededError
 from voicechat.store.tasks.interface import Report, Task, TaskFailedError, TaskStore
-from voicechat.store.tasks.on_demand import OnDemandTaskStore, TaskSettings
+from voicechat.store.tasks.on_demand import OnDemandTaskStore
 
 RECORDING_FOLDER = "recordings"
 SWEEP_S = 600.0
+DECODER_RETRY_S = (0.2, 2.0)
+"""Waits before a recording is opened again whose decoder was lost. Short, because a client may be waiting."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TranscriptionSettings:
-    """What the configuration says of transcription."""
-
-    tasks: TaskSettings
-    disk: DiskLimits = field(default_factory=DiskLimits)
-    fetch: FetchPolicy = field(default_factory=FetchPolicy)
-    keep_s: float = 86_400.0
-    """How long a result is kept, and the recording with it."""
-    max_audio_ms: int = 5 * 3_600_000
-    """Of a task."""
-    max_synchronous_ms: int = 30 * 60_000
-    """Of a request that waits for its result."""
 
 
 class Transcriber:
@@ -54,14 +44,18 @@ class Transcriber:
         self,
         services: Services,
         settings: TranscriptionSettings,
+        *,
+        decoding: ForkServer,
+        account_of: Callable[[str], Awaitable[Account]],
         resolver: AbstractResolver | None = None,
     ) -> None:
-        """``resolver`` None: the system's."""
+        """``account_of`` gives the account of a key, which pays for its tasks. ``resolver`` None: the system's."""
         self.settings = settings
         self.recordings = RecordingFolder(settings.tasks.folder / RECORDING_FOLDER, settings.disk)
         self._store = OnDemandTaskStore(settings.tasks, self._do)
         self._services = services
-        self._decoding = open_decoding()
+        self._account_of = account_of
+        self.decoding = decoding
         self._resolver = resolver
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -79,7 +73,6 @@ class Transcriber:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
         await self.tasks.aclose()
-        await self._decoding.aclose()
 
     @property
     def tasks(self) -> TaskStore:
@@ -91,10 +84,19 @@ class Transcriber:
         return pick(parameter, name, self._services.recognizers)
 
     async def recognise(
-        self, path: Path, recognizer: SpeechRecognizer, max_ms: int, report: Callable[[float], None]
+        self,
+        path: Path,
+        recognizer: SpeechRecognizer,
+        max_ms: int,
+        account: Account,
+        report: Callable[[float], None] = lambda _: None,
     ) -> Recognised:
-        """Recognise a recording on disk. Raises as ``recognising.recognise``; what cannot be opened too."""
-        recording = await opening_with(self._decoding, max_ms)(path)
+        """Recognise a recording on disk. Raises as ``recognising.recognise``; what cannot be opened too.
+
+        ``account`` pays when it has been opened, for all channels at once: what is tried again is not paid twice.
+        """
+        recording = await patiently(partial(opening_with(self.decoding, max_ms), path), DECODER_RETRY_S)
+        account.use_audio(recording.length_ms * recording.channels)
         return await recognise(recording, recognizer, report)
 
     async def fetch(self, url: URL, upload: Upload) -> None:
@@ -119,8 +121,9 @@ class Transcriber:
         """Do a task: see ``Work``. Its failure is told as the wire contract's status and a sentence."""
         try:
             recognizer = self.recognizer(str(task.payload["service"]))
+            account = await self._account_of(owner_key_id(task.owner))
             async with self._recording(task) as path:
-                recognised = await self.recognise(path, recognizer, self.settings.max_audio_ms, report)
+                recognised = await self.recognise(path, recognizer, self.settings.max_audio_ms, account, report)
         except (RemoteProtocolError, ServiceFailedError, QuotaExceededError) as error:
             raise TaskFailedError(f"{int(error.status)}: {error.message}") from error
         except FetchError as error:
@@ -137,3 +140,13 @@ class Transcriber:
         async with self.recordings.receiving(task.owner) as upload:
             await self.fetch(URL(str(task.payload["audio_url"])), upload)
             yield upload.path
+
+
+def owner_of(project: str, key_id: str) -> str:
+    """Name whose task it is: a key's in a project."""
+    return json.dumps([project, key_id])
+
+
+def owner_key_id(owner: str) -> str:
+    """Give the key of an owner that ``owner_of`` named."""
+    return str(json.loads(owner)[1])

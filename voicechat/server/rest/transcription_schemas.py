@@ -2,23 +2,36 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import WithJsonSchema
 
 from voicechat.server.rest.schemas import Answer
-from voicechat.wire.checked import Section, between, one_of
+from voicechat.wire.checked import Check, Section, between, one_of
+
+RecordingPart = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
+"""A form's file. It is streamed to disk, so nothing of it ever becomes part of a model: it is only described."""
 
 
 class TranscriptionRequest(Section):
     """A task to be made; the same as the field ``data`` of a form, where ``audio_url`` is not needed."""
 
     easyllm_id: str
+    """A configured recognition service."""
     audio_url: str = ""
+    """Where the recording is to be fetched: http or https, a public address."""
+
+
+class TranscriptionForm(Section):
+    """A task and its recording, in any order."""
+
+    data: TranscriptionRequest
+    audio_file: RecordingPart
 
 
 class RecognitionParam(Section):
     """How a recording is to be read. All of it is in the recording's own header: it is checked, and ignored."""
 
     model: str = ""
+    """Ignored."""
     sample_rate: Annotated[int, between(8000, 192_000)] = 16_000
     format: str = ""
 
@@ -27,8 +40,17 @@ class NonStreamRequest(Section):
     """A recording to be recognised at once."""
 
     easyllm_id: str
+    """A configured recognition service."""
     audio_url: str = ""
+    """Where the recording is to be fetched: http or https, a public address."""
     speech_recognition_param: RecognitionParam = RecognitionParam()
+
+
+class NonStreamForm(Section):
+    """The same and the recording, in any order."""
+
+    data: NonStreamRequest
+    audio_file: RecordingPart
 
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
@@ -41,14 +63,28 @@ def _granularities(values: list[str]) -> list[str]:
     return values
 
 
+_GRANULARITIES = Check(_granularities, {"items": {"enum": ["word", "segment"]}})
+
+
 class OpenAITranscriptionRequest(Section):
     """OpenAI's table without the file; ``prompt``, ``temperature`` and other keys are ignored."""
 
     model: str
+    """A configured recognition service, or one of OpenAI's names."""
     response_format: Annotated[str, one_of(*FORMATS)] = "json"
+    """The form of the answer."""
     language: str = ""
-    timestamp_granularities: Annotated[list[str], AfterValidator(_granularities)] = ["segment"]  # noqa: RUF012
+    """Repeated in the answer; the service knows its own."""
+    timestamp_granularities: Annotated[list[str], _GRANULARITIES] = ["segment"]  # noqa: RUF012
+    """For verbose_json; `timestamp_granularities[]` is the same."""
     stream: Annotated[str, one_of("false", "False")] = "false"
+    """Only whole answers are given."""
+
+
+class OpenAITranscriptionForm(OpenAITranscriptionRequest):
+    """The same with the recording, in any order."""
+
+    file: RecordingPart
 
 
 class TaskCreated(Answer):

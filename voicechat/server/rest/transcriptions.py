@@ -14,14 +14,15 @@ from voicechat.server.fetch import check_url
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.forms import FORM, Form, receive_form
-from voicechat.server.rest.operation import JSON, KEY_ERRORS, Body, Operation
-from voicechat.server.rest.transcribing import Transcriber
+from voicechat.server.rest.operation import JSON, KEY_ERRORS, Body, Operation, Parameter
+from voicechat.server.rest.transcribing import Transcriber, owner_of
 from voicechat.server.rest.transcription_schemas import (
     TaskAnswer,
     TaskCreated,
     TaskDeleted,
     TaskList,
     TaskState,
+    TranscriptionForm,
     TranscriptionRequest,
 )
 from voicechat.store.access import Endpoint
@@ -32,9 +33,15 @@ from voicechat.wire.json_text import read_object
 TASKS_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/transcriptions"
 TASK_PATH = TASKS_PATH + "/{taskId}"
 LISTED_TASKS = 100
-SUBMIT_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503)
+SUBMIT_ERRORS = (400, 401, 404, 408, 409, 413, 415, 429, 500, 503)
 FIND_ERRORS = (401, 404, 429, 500, 503)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+IDEMPOTENCY_KEY = Parameter(
+    "header",
+    "Idempotency-Key",
+    "A name of the client's for this request, which makes it safe to repeat: 1 to 255 ASCII characters without spaces.",
+    {"type": "string", "pattern": r"^[!-~]{1,255}$"},
+)
 _ERRORS = {
     "attempts_exhausted": f"{int(Status.INTERNAL)}: the work was begun too often without coming to an end",
     "internal": f"{int(Status.INTERNAL)}: internal error",
@@ -64,6 +71,8 @@ class Transcriptions:
                 "its `Idempotency-Key` gives the same task.",
                 handle=self._submit,
                 body=TranscriptionRequest,
+                forms=(Body(FORM, TranscriptionForm),),
+                parameters=(IDEMPOTENCY_KEY,),
                 answers={200: (Body(JSON, TaskCreated),)},
                 errors=SUBMIT_ERRORS,
             ),
@@ -172,7 +181,7 @@ def read_field(form: Form, name: str, model: type[Model]) -> Model:
 
 
 def _owner(principal: Principal) -> str:
-    return json.dumps([principal.project, principal.key_id])
+    return owner_of(principal.project, principal.key_id)
 
 
 def _submission(principal: Principal, payload: Payload, parts: tuple[str, ...], idempotency_key: str) -> Submission:

@@ -15,11 +15,17 @@ class SynthesisParam(Section):
     """The document's table; a voice that the service does not have is replaced by its first one."""
 
     model: str = _DEFAULTS.model
+    """The service's model; passed through."""
     voice: str = _DEFAULTS.voice
+    """One of the service's voices."""
     format: str = _DEFAULTS.format
+    """Such as MP3_16000HZ_MONO_128KBPS, WAV_16000HZ_MONO_16BIT, PCM_16000HZ_MONO_16BIT."""
     volume: Annotated[float, between(0, 100)] = _DEFAULTS.volume
+    """Loudness."""
     speechRate: Annotated[float, between(0.5, 2)] = _DEFAULTS.speech_rate  # noqa: N815 - the document's name
+    """Speed."""
     pitchRate: Annotated[float, between(0.5, 2)] = _DEFAULTS.pitch_rate  # noqa: N815 - the document's name
+    """Pitch."""
 
     def settings(self, synthesizer: SpeechSynthesizer, path: str) -> VoiceSettings:
         """Settle what depends on the service. Raises ``RemoteProtocolError`` whose message begins with ``path``."""

@@ -40,13 +40,16 @@ class SpokenCompletion(CompletionRequest):
     """The chat part; it is streamed whether asked for or not."""
 
     stream: Annotated[bool, only(True, _always_streamed)] = True
+    """Always streamed."""
 
 
 class SpeechPart(Section):
     """The speech part."""
 
     easyllm_id: str
+    """A configured speech service."""
     stream: Annotated[bool, only(True, _always_streamed)] = True
+    """Always streamed."""
     synthesis_param: SynthesisParam = SynthesisParam()
 
 

@@ -102,17 +102,19 @@ class DbosTaskStore:
         global _open_store
         if self._loop is None:
             return
-        if self._adopting is not None:
-            self._adopting.cancel()
-            await asyncio.wait([self._adopting])
-        await asyncio.to_thread(self._stop_dequeuing)
-        with suppress(AdmissionError):
-            # An orderly end is no attempt: only what kills the process makes a task poison.
-            await self._call(self._take_attempts_back, timeout_s=CLOSE_S)
-        await asyncio.to_thread(DBOS.destroy)
-        await asyncio.to_thread(self._liveness.release)
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._loop = _open_store = None
+        try:
+            if self._adopting is not None:
+                self._adopting.cancel()
+                await asyncio.wait([self._adopting])
+            await asyncio.to_thread(self._stop_dequeuing)
+            with suppress(AdmissionError):
+                # An orderly end is no attempt: only what kills the process makes a task poison.
+                await self._call(self._take_attempts_back, timeout_s=CLOSE_S)
+            await asyncio.to_thread(DBOS.destroy)
+            await asyncio.to_thread(self._liveness.release)
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._loop = _open_store = None
 
     # --- what clients ask ----------------------------------------------------------------------------------------
 
@@ -227,7 +229,8 @@ class DbosTaskStore:
             for event in self._dbos.background_thread_stop_events:
                 event.set()
         for thread in threading.enumerate():
-            if thread.name.startswith("queue-worker-"):
+            # One that is enumerated but does not run yet will find the event set, and cannot be joined.
+            if thread.name.startswith("queue-worker-") and thread.is_alive():
                 thread.join(CLOSE_S)
 
     def _take_attempts_back(self) -> None:

@@ -1,11 +1,13 @@
 """Which executors are alive: each holds a lock that the operating system or the database drops when it dies.
 
 No clock is compared and no lease runs out: a process that is killed, or whose machine is lost, loses its lock, and one
-that merely stalls keeps it. The methods block for some milliseconds; they are called from one thread at a time.
+that merely stalls keeps it. The methods block for some milliseconds. ``hold`` and ``inherit`` are called by one thread
+at a time; ``release`` may meet a call that nobody waits for any more.
 """
 
 import hashlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
@@ -36,7 +38,7 @@ class Liveness(Protocol):
         """Hold another executor's lock while the context lasts; it gives False when that executor is alive."""
 
     def release(self) -> None:
-        """Give the lock back: from now on this executor counts as dead."""
+        """Give the lock back, for good: from now on this executor counts as dead."""
 
 
 class FileLiveness:
@@ -46,19 +48,24 @@ class FileLiveness:
         self._folder = folder
         self._path = folder / f"{executor_id}.lock"
         self._held: sqlite3.Connection | None = None
+        self._holding = threading.Lock()
+        self._released = False
 
     def hold(self) -> None:
         """See ``Liveness.hold``."""
-        if self._held is not None:
-            return
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for path in self._folder.glob("*.lock"):
-                with self.inherit(path.stem):
-                    pass  # what it is for: files of the dead go
-            self._held = _locked(self._path)
-        except (OSError, sqlite3.Error) as error:
-            raise LivenessUnknownError(f"{self._path}: {error}") from error
+        with self._holding:
+            if self._released:
+                raise LivenessUnknownError("this executor has ended")
+            if self._held is not None:
+                return
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                for path in self._folder.glob("*.lock"):
+                    with self.inherit(path.stem):
+                        pass  # what it is for: files of the dead go
+                self._held = _locked(self._path)
+            except (OSError, sqlite3.Error) as error:
+                raise LivenessUnknownError(f"{self._path}: {error}") from error
 
     @contextmanager
     def inherit(self, executor_id: str) -> Iterator[bool]:
@@ -75,12 +82,14 @@ class FileLiveness:
                 path.unlink()
 
     def release(self) -> None:
-        """See ``Liveness.release``."""
-        if self._held is not None:
-            self._held.close()
-            self._held = None
-            with suppress(OSError):
-                self._path.unlink()
+        """See ``Liveness.release``. A ``hold`` that comes late must not bring this executor back to life."""
+        with self._holding:
+            self._released = True
+            if self._held is not None:
+                self._held.close()
+                self._held = None
+                with suppress(OSError):
+                    self._path.unlink()
 
 
 def _locked(path: Path) -> sqlite3.Connection:
@@ -108,37 +117,51 @@ class PostgresLiveness:
         self._url = url
         self._key = _lock_key(executor_id)
         self._connection: psycopg.Connection[tuple[bool]] | None = None
+        self._holding = threading.Lock()
+        self._released = False
 
     def hold(self) -> None:
         """See ``Liveness.hold``."""
-        try:
-            if self._connection is not None:
-                with suppress(self._psycopg.OperationalError):
-                    self._connection.execute("SELECT true")
-                    return
-                self.release()
-            self._connection = self._connect()
-            self._connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
-        except self._psycopg.Error as error:
-            self.release()
-            raise LivenessUnknownError("no connection for the executors' locks") from error
+        with self._holding:
+            if self._released:
+                raise LivenessUnknownError("this executor has ended")
+            try:
+                if self._connection is not None:
+                    with suppress(self._psycopg.OperationalError):
+                        self._connection.execute("SELECT true")
+                        return
+                    self._disconnect()
+                self._connection = self._connect()
+                self._connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
+            except self._psycopg.Error as error:
+                self._disconnect()
+                raise LivenessUnknownError("no connection for the executors' locks") from error
 
     @contextmanager
     def inherit(self, executor_id: str) -> Iterator[bool]:
         """See ``Liveness.inherit``."""
-        key = _lock_key(executor_id)
-        if not self._try_lock(key):
+        key, connection = _lock_key(executor_id), self._connection
+        if connection is None:
+            raise LivenessUnknownError("no connection for the executors' locks")
+        if not self._try_lock(connection, key):
             yield False
             return
         try:
             yield True
         finally:
             with suppress(self._psycopg.Error):  # Without the connection the lock is gone too.
-                assert self._connection is not None
-                self._connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
+                connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
 
     def release(self) -> None:
-        """See ``Liveness.release``."""
+        """See ``Liveness.release``. A ``hold`` that comes late must not bring this executor back to life."""
+        with self._holding:
+            self._released = True
+            if self._connection is not None:
+                with suppress(self._psycopg.Error):  # Closing does it too, but only when the database comes to it.
+                    self._connection.execute("SELECT pg_advisory_unlock_all()")
+            self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -158,11 +181,9 @@ class PostgresLiveness:
         connection.execute(f"SET tcp_keepalives_count = {_KEEPALIVE_COUNT}")
         return connection
 
-    def _try_lock(self, key: int) -> bool:
-        if self._connection is None:
-            raise LivenessUnknownError("no connection for the executors' locks")
+    def _try_lock(self, connection: "psycopg.Connection[tuple[bool]]", key: int) -> bool:
         try:
-            row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
         except self._psycopg.Error as error:
             raise LivenessUnknownError("no connection for the executors' locks") from error
         return row is not None and row[0]

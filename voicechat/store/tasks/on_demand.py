@@ -5,9 +5,7 @@ import importlib
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from voicechat.errors import ConfigError
 from voicechat.store.tasks.interface import MAX_ATTEMPTS, Submission, Task, TaskStore, Work
 from voicechat.store.tasks.liveness import FileLiveness, PostgresLiveness
 
@@ -28,10 +26,6 @@ class TaskSettings:
     max_attempts: int = MAX_ATTEMPTS
     poll_s: float = 0.5
     adopt_s: float = 5.0
-
-    def __post_init__(self) -> None:
-        if self.database_url and urlsplit(self.database_url).scheme not in ("postgresql", "postgres"):
-            raise ConfigError("tasks.database_url: should begin with postgresql://, or be empty for SQLite")
 
     @property
     def used_before(self) -> bool:

@@ -1,0 +1,54 @@
+"""What transcription is told of limits and places."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voicechat.config import Config
+from voicechat.server.fetch import FetchPolicy
+from voicechat.server.rest.uploads import DiskLimits
+from voicechat.store.tasks.on_demand import TaskSettings
+
+TASK_FOLDER = "tasks"
+MINUTE_MS = 60_000
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptionSettings:
+    """Where tasks and recordings lie, and how much there may be of them."""
+
+    tasks: TaskSettings
+    disk: DiskLimits = field(default_factory=DiskLimits)
+    fetch: FetchPolicy = field(default_factory=FetchPolicy)
+    keep_s: float = 24 * HOUR_S
+    """How long a result is kept, and the recording with it."""
+    max_audio_ms: int = 300 * MINUTE_MS
+    """Of a task."""
+    max_synchronous_ms: int = 30 * MINUTE_MS
+    """Of a request that waits for its result."""
+
+
+def configured(config: Config) -> TranscriptionSettings:
+    """Read them from the section ``[transcription]`` of the configuration."""
+    section = config.transcription
+    return TranscriptionSettings(
+        tasks=TaskSettings(
+            folder=Path(section.folder) if section.folder else config.data_dir / TASK_FOLDER,
+            database_url=section.database_url,
+            workers=section.workers,
+            max_attempts=section.max_attempts,
+        ),
+        disk=DiskLimits(
+            file_bytes=section.max_recording_bytes,
+            owner_bytes=section.max_key_bytes,
+            total_bytes=section.max_disk_bytes,
+        ),
+        fetch=FetchPolicy(
+            allowed_networks=section.allowed_networks,
+            ports=frozenset(section.allowed_ports),
+            max_bytes=section.max_recording_bytes,
+        ),
+        keep_s=section.keep_hours * HOUR_S,
+        max_audio_ms=section.max_task_minutes * MINUTE_MS,
+        max_synchronous_ms=section.max_request_minutes * MINUTE_MS,
+    )
