@@ -29,7 +29,7 @@ _TAP = """
     setInterval(() => {
       tap.getFloatTimeDomainData(samples);
       levels.push([performance.now(), Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / 256)]);
-      if (levels.length > 20000) levels.splice(0, 10000);
+      if (levels.length > 60000) levels.splice(0, 30000);
     }, 4);
   };
   AudioNode.prototype.connect = function (to, ...rest) {

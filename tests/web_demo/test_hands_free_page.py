@@ -138,7 +138,7 @@ def test_the_playback_clock_keeps_the_time_of_the_wall(open_page: OpenPage) -> N
     page, server = open_hands_free(open_page)
     page.get_by_role("button", name="Hands-free").click()
     state(page, "listening")
-    turns, length_ms = 8, 1500
+    turns, length_ms = 24, 2500  # a minute of speech
     for number in range(1, turns + 1):
         server.hear("again")
         server.reply(number, "Once more, the same.", length_ms)
