@@ -5,14 +5,20 @@ The model is a recurrent network over frames of 32 ms. Its memory of a stream is
 """
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
+
+# The runtime reports its use to its maker over the network unless told not to before it is loaded; the function that
+# it has for this comes too late. A server of voices tells nobody anything.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # noqa: TID251 - it has no other way in
+
+import onnxruntime
 
 RATE_HZ = 16_000
 FRAME_SAMPLES = 512
