@@ -603,9 +603,18 @@ CORNERS = [
 ]
 
 
+def missed_corners() -> list[str]:
+    return [corner for corner in CORNERS if not REACHED[corner]]
+
+
 def test_every_promise_holds_and_every_corner_is_reached() -> None:
+    """One pass reaches nearly every corner; a rare one may take another pass with other histories."""
     REACHED.clear()
-    options: dict[str, Any] = {"suppress_health_check": list(HealthCheck), "deadline": None, "derandomize": True}
-    run_state_machine_as_test(World, settings=settings(max_examples=400, stateful_step_count=50, **options))
-    missed = [corner for corner in CORNERS if not REACHED[corner]]
-    assert not missed, f"the rules never reached: {missed}"
+    options: dict[str, Any] = {"suppress_health_check": list(HealthCheck), "deadline": None, "database": None}
+    for repeated in range(5):
+        if repeated and not missed_corners():
+            break
+        derandomize = repeated == 0
+        chosen = settings(max_examples=400, stateful_step_count=50, derandomize=derandomize, **options)
+        run_state_machine_as_test(World, settings=chosen)
+    assert not missed_corners(), f"the rules never reached: {missed_corners()}"
