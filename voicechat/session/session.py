@@ -79,6 +79,7 @@ class Session:
         self._understood_ms: int | None = None
         self._last_speech_ms = 0
         self._drain_at_ms: int | None = None
+        self._ticked_ms = -1
 
     # --- the machine -----------------------------------------------------------------------------------------
 
@@ -112,7 +113,8 @@ class Session:
                 deadlines.append(self._speaking.current.release_at_ms())
         if self._floor is not None:
             deadlines.append(self._floor_deadline_ms(self._floor))
-        return min(deadline for deadline in deadlines if deadline is not None)
+        # A decision that hangs on the same millisecond is asked for again in the next one, never in a loop.
+        return max(min(deadline for deadline in deadlines if deadline is not None), self._ticked_ms + 1)
 
     @property
     def held_ms(self) -> int:
@@ -494,6 +496,7 @@ class Session:
         self.state = State.CLOSED
 
     def _on_tick(self) -> None:
+        self._ticked_ms = self._now_ms
         limits, now_ms = self._limits, self._now_ms
         listening = self.state is State.LISTENING and not self.settings.input.heartbeat
         if now_ms >= self._presence.last_message_ms + limits.idle_ms:
