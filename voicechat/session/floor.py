@@ -90,6 +90,10 @@ class Floor:
         if self._sound_ended_ms is not None:
             self._turn_end.speech_stopped(self._sound_ended_ms)
 
+    def answered(self) -> None:
+        """The reply is being heard."""
+        self._turn_end.answered()
+
     def end_turn(self) -> None:
         """The user's turn is over, by a decision or because the client said so."""
         self._turn_end.end()

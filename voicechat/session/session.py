@@ -435,6 +435,8 @@ class Session:
         assert playing is not None
         if isinstance(event, ev.AudioSent):
             playing.clock.sent(event.end_ms, self._now_ms)
+            if self._floor is not None:
+                self._floor.answered()
         else:
             playing.clock.played(event.played_ms, self._now_ms)
         self._release()
