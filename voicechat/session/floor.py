@@ -46,6 +46,11 @@ class Floor:
         self._stopped_ms: int | None = None
 
     @property
+    def silent_since_ms(self) -> int | None:
+        """When the user fell silent; None while they speak, or have not spoken in this turn."""
+        return self._stopped_ms
+
+    @property
     def contested(self) -> bool:
         """Whether a sound is being judged while the reply goes on."""
         return self._sound is not None
@@ -98,6 +103,7 @@ class Floor:
         """The user's turn is over, by a decision or because the client said so."""
         self._turn_end.end()
         self._text = ""
+        self._stopped_ms = None
 
     def forget(self) -> None:
         """What was heard does not count."""
