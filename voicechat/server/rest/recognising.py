@@ -125,7 +125,7 @@ async def _recognise_channel(feed: _Feed, recognizer: SpeechRecognizer) -> list[
 
 async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
     utterances: list[Utterance] = []
-    results = recognizer.recognize(feed.pieces(), RecognitionOptions())
+    results = recognizer.recognize(feed.pieces(), RecognitionOptions(live=False))
     async with closing(results):
         while (transcript := await next_item(results, None, "")) is not None:
             if transcript.final and transcript.text.strip():
