@@ -102,8 +102,8 @@ async def _audible(chunks: AsyncIterator[AudioChunk]) -> AsyncGenerator[AudioChu
     empty = True
     async with closing(chunks):
         async for chunk in chunks:
-            empty = False
             yield chunk
+            empty = empty and not chunk.pcm
     if empty:
         raise ProviderError("synthesiser", FailureKind.BROKEN, "made no audio")
 
@@ -113,10 +113,12 @@ def _check(chunk: AudioChunk, rates_hz: set[int]) -> bool:
     given: object = chunk
     if not isinstance(given, AudioChunk) or len(given.pcm) % 2 or given.rate_hz not in RATES_HZ:
         raise ProviderError("synthesiser", FailureKind.BROKEN, "gave what is no audio")
+    if not chunk.pcm:
+        return False
     rates_hz.add(chunk.rate_hz)
     if len(rates_hz) > 1:
         raise ProviderError("synthesiser", FailureKind.BROKEN, "changed the sample rate within a sentence")
-    return bool(chunk.pcm)
+    return True
 
 
 def _shapes(synthesizer: SpeechSynthesizer, speech_rate: float, pitch_rate: float) -> bool:
