@@ -24,6 +24,7 @@ from voicechat.runtime.fallback.chains import chat_chains, order_of, recognition
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.services import Services
+from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
 
 DEFAULT_FILE = Path("voicechat.toml")
@@ -32,6 +33,7 @@ OPENAI_MODEL = "gpt-4o-mini"
 _PREFIX = "VOICECHAT_"
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
 _POLICY = ServicePolicy()
+_APOLOGY = Apology()
 _MAX_FILE_BYTES = 1024 * 1024
 _MAX_SHOWN_CHARACTERS = 60
 
@@ -69,6 +71,19 @@ class CompatConfig(_Section):
     chat_update_reply: Literal["chat.updated", "chat.update"] = "chat.updated"
     strict_ping: bool = False
     """True: only ``ping`` shows that a client is alive."""
+
+
+class ApologyConfig(_Section):
+    """``[apology]``: what is said aloud when no chat model answers. An empty text is not said."""
+
+    enabled: bool = True
+    zh: Annotated[str, Field(max_length=200)] = _APOLOGY.zh
+    en: Annotated[str, Field(max_length=200)] = _APOLOGY.en
+
+    @property
+    def spoken(self) -> Apology | None:
+        """As the session takes it."""
+        return Apology(zh=self.zh, en=self.en) if self.enabled else None
 
 
 def _network(text: object) -> object:
@@ -165,6 +180,7 @@ class _File(_Section):
     server: ServerConfig = ServerConfig()
     limits: _LimitsSection = _LimitsSection()  # type: ignore[valid-type]
     compat: CompatConfig = CompatConfig()
+    apology: ApologyConfig = ApologyConfig()
     transcription: TranscriptionConfig = TranscriptionConfig()
     llm: dict[str, ServiceConfig]
     asr: dict[str, ServiceConfig]
@@ -178,6 +194,7 @@ class Config:
     server: ServerConfig
     limits: SessionLimits
     compat: CompatConfig
+    apology: ApologyConfig
     transcription: TranscriptionConfig
     llm: Mapping[str, ServiceConfig]
     asr: Mapping[str, ServiceConfig]
@@ -219,6 +236,7 @@ def load_config(
         server=checked.server,
         limits=SessionLimits(**dict(checked.limits)),
         compat=checked.compat,
+        apology=checked.apology,
         transcription=checked.transcription,
         llm=checked.llm,
         asr=checked.asr,
@@ -378,6 +396,7 @@ def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
     sections: dict[object, type[BaseModel]] = {
         "server": ServerConfig,
         "compat": CompatConfig,
+        "apology": ApologyConfig,
         "limits": _LimitsSection,
         "transcription": TranscriptionConfig,
     }
