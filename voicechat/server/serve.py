@@ -128,8 +128,8 @@ async def serving(
         observe=observe,
         detector=detector,
         decoding=decoding,
-        apology=config.apology.spoken,
     )
+    hub.apology = config.apology.spoken
     metrics.follow_sessions(lambda: hub.sessions)
     backend = Backend(services, limits=config.limits, max_requests=config.server.max_sessions, authorise=admit)
     transcriber = Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of)

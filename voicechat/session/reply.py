@@ -106,9 +106,9 @@ class Reply:
         return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
 
     @property
-    def begun_speaking(self) -> bool:
-        """Whether anything of it has been given to the voice."""
-        return bool(self._sentences)
+    def may_apologise(self) -> bool:
+        """Whether the model still owes an answer, and nothing has been given to the voice."""
+        return not self._sentences and not self._text_finished
 
     def apologise(self, apology: str) -> list[Effect]:
         """Speak ``apology`` and end. It is no part of the reply's text: it is neither told nor remembered."""
