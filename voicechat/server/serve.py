@@ -103,7 +103,7 @@ async def serving(
     The port is opened first, so that ``/healthz`` answers and ``/readyz`` says "starting" while models load. Raises
     ConfigError and what ``Services.start`` raises. Leaving cuts the sessions that are left and stops the services.
     """
-    health, metrics, pages = Health(), Metrics(), Pages(demo_folder())
+    health, metrics, pages = Health(), Metrics(services), Pages(demo_folder())
     authorise = Authoriser(admitted.store, admitted.static_keys, config.server.allowed_origins)
 
     tracer = trace.get_tracer("voicechat", voicechat.__version__)
