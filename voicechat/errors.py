@@ -91,6 +91,10 @@ class ProviderError(VoiceChatError):
         self.retry_after_s = retry_after_s
 
 
+class BrokenOffError(ProviderError):
+    """A provider failed in the middle of what it gave, and another one can be asked for what comes next."""
+
+
 class AdmissionError(VoiceChatError):
     """A session or request was refused before it began: capacity, quota, authorisation, unknown service."""
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from voicechat.errors import FailureKind, ProviderError
+from voicechat.errors import BrokenOffError, FailureKind, ProviderError
 from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
@@ -303,18 +303,29 @@ async def test_a_sentence_that_fails_before_its_first_audio_is_spoken_by_the_nex
     assert rates(await spoken(chain.for_one_reply(), "Three.")) == {16_000}, "the next reply begins anew"
 
 
-async def test_a_sentence_that_breaks_off_is_not_repeated_and_the_next_one_is_spoken_by_the_next_voice() -> None:
+async def test_after_a_sentence_that_breaks_off_the_next_one_is_spoken_by_the_next_voice() -> None:
     first, second = voice(16_000, broken(after=2, calls=1)), voice(22_050)
     reply = voices(first, second).for_one_reply()
-    assert len(await spoken(reply, "One two three.")) == 2
+    with pytest.raises(BrokenOffError):
+        await spoken(reply, "One two three.")
     assert rates(await spoken(reply, "Four.")) == {22_050}
     assert (first.texts, second.texts) == (["One two three."], ["Four."])
     assert (first.open, second.open) == (0, 0)
 
 
+async def test_a_sentence_that_began_before_the_change_of_voice_does_not_take_it_back() -> None:
+    first = voice(16_000, broken(calls=1))
+    first.first_ms = 100
+    reply = voices(first, voice(22_050)).for_one_reply()
+    both = await asyncio.gather(spoken(reply, "One."), spoken(reply, "Two."))
+    assert [rates(chunks) for chunks in both] == [{22_050}, {16_000}]
+    assert rates(await spoken(reply, "Three.")) == {22_050}
+
+
 async def test_a_sentence_that_breaks_off_is_a_failure_when_nobody_can_go_on() -> None:
-    with pytest.raises(ProviderError):
+    with pytest.raises(ProviderError) as raised:
         await spoken(voices(voice(16_000, broken(after=2))), "One two three.")
+    assert not isinstance(raised.value, BrokenOffError)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +340,8 @@ async def test_what_is_no_audio_is_replaced(garbage: object) -> None:
 
 async def test_a_change_of_rate_within_a_sentence_breaks_it_off() -> None:
     first = voice(16_000, Failure(after=1, garbage=AudioChunk(b"ab", 8_000), calls=ALWAYS))
-    assert rates(await spoken(voices(first, voice(22_050)), "One.")) == {16_000}
+    with pytest.raises(BrokenOffError):
+        await spoken(voices(first, voice(22_050)), "One.")
 
 
 async def test_nothing_to_say_is_no_failure() -> None:
