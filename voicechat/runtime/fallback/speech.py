@@ -78,7 +78,7 @@ class ReplySpeech:
         def check(chunk: AudioChunk) -> bool:
             return _check(chunk, rate_hz)
 
-        chunks = relay(chain, plan, begin, check, chain.patience.between_s)
+        chunks = relay(chain, plan, begin, check, lambda _: chain.patience.between_s)
         try:
             async with closing(chunks):
                 async for chunk in chunks:
