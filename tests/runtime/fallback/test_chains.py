@@ -227,6 +227,13 @@ async def test_an_interruption_is_no_failure() -> None:
     assert chain.links[0].failures == {}
 
 
+async def test_to_refuse_a_request_is_no_failure_of_the_service() -> None:
+    first = saying("first", broken(FailureKind.REJECTED, calls=3))
+    chain = chat(first, saying("second"), policy=ServicePolicy(breaker_failures=2))
+    assert [await text_of(chain) for _ in range(4)] == ["second", "second", "second", "first"]
+    assert chain.links[0].failures == {FailureKind.REJECTED: 3}
+
+
 async def test_at_most_so_many_streams_and_the_queue_has_a_deadline() -> None:
     first = ScriptedModel(replies=[["first"]], first_ms=1_000)
     chain = chat(first, saying("second"), policy=ServicePolicy(max_streams=2, queue_s=0.5))
