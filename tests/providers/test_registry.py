@@ -14,7 +14,8 @@ from voicechat.providers.registry import FACTORY_NAMES, OURS, find_factory
 @pytest.fixture
 def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_plug_in.py").write_text(
-        "def open_recognizer(*, language: str, beams: int = 1):\n    return language, beams\nnot_a_function = 1\nclass Recognizer: ...\n",
+        "def open_recognizer(*, language: str, beams: int = 1):\n    return language, beams\n"
+        "not_a_function = 1\nclass Recognizer: ...\n",
         encoding="utf-8",
     )
     (tmp_path / "needs_more.py").write_text("import a_package_that_is_missing\n", encoding="utf-8")
