@@ -31,6 +31,8 @@ class Stage:
     output: str = "PCM_16000HZ_MONO_16BIT"
     lead_ms: int | None = None
     apology: Apology | None = None
+    poll_s: float = 0.001
+    """How exactly ``until`` sees when something came."""
     facts: list[Fact] = field(default_factory=list)
     socket: MemorySocket = field(default_factory=MemorySocket)
 
@@ -83,7 +85,7 @@ class Stage:
         """Wait until ``count`` messages of ``kind`` have been sent; give the last of them."""
         async with asyncio.timeout(100):
             while len(self.of(kind)) < count:  # noqa: ASYNC110 - virtual time: polling costs nothing
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(self.poll_s)
         return self.of(kind)[count - 1]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
