@@ -45,7 +45,7 @@ class DashScopeRecognizer:
         self._runner.close()
 
     async def recognize(
-        self, audio: AsyncIterator[bytes], _options: RecognitionOptions
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
         """Recognise one stream; see `SpeechRecognizer`. Without audio nothing is connected.
 

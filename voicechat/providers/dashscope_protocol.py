@@ -37,7 +37,7 @@ def run_task(task_id: str, kind: TaskKind, parameters: Mapping[str, object]) -> 
 
 
 def continue_task(task_id: str, kind: TaskKind, text: str) -> str:
-    """Give more text to speak."""
+    """Give more text to speak. Raises `ProviderError` (REJECTED) for half a character."""
     return _command("continue-task", task_id, kind.payload({"input": {"text": text}}))
 
 
@@ -48,7 +48,10 @@ def finish_task(task_id: str) -> str:
 
 def _command(action: str, task_id: str, payload: Mapping[str, object]) -> str:
     header = {"action": action, "task_id": task_id, "streaming": "duplex"}
-    return orjson.dumps({"header": header, "payload": payload}).decode()
+    try:
+        return orjson.dumps({"header": header, "payload": payload}).decode()
+    except orjson.JSONEncodeError as error:
+        raise ProviderError(PROVIDER, FailureKind.REJECTED, "the text is no Unicode") from error
 
 
 class SpokenWord(BaseModel):
