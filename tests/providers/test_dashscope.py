@@ -382,7 +382,7 @@ FINISHED = '{"header": {"event": "task-finished", "task_id": "TASK"}, "payload":
 async def test_what_can_go_wrong_at_any_point(
     point: str, disturbance: Callable[[ServerConnection, str], Awaitable[None]], kind: FailureKind
 ) -> None:
-    async with serving() as (service, _, synthesizer):
+    async with serving() as (service, _, _synthesizer):
         recognizer = provider.open_recognizer(api_key="k", base_url=service.url, silence_ms=100)
         service.disturb[point] = disturbance
         await check_fails(recognising(recognizer, SPEECH), kind)

@@ -1,8 +1,7 @@
-"""The scripted service speaks the SDK's protocol: the SDK itself says so, where it is installed (pip install dashscope)."""
+"""The scripted service speaks the SDK's protocol: the SDK itself says so where it is installed."""
 
 import asyncio
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,8 @@ SILENCE = bytes(32 * 400)
 
 
 @pytest.fixture(autouse=True)
-def a_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sdk, "api_key", "secret")
-    return
 
 
 async def test_the_sdk_recognises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
