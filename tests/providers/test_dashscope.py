@@ -471,6 +471,20 @@ async def test_cancelling_closes_the_connection_at_once() -> None:
         assert not service.asked[0].finished
 
 
+async def test_cancelling_while_a_task_is_being_started_closes_its_connection() -> None:
+    async with serving() as (service, recognizer, synthesizer):
+        service.disturb["run"] = hang
+        for items in (recognising(recognizer, SPEECH), speaking(synthesizer)):
+            task = asyncio.get_running_loop().create_task(anext(items))  # type: ignore[arg-type]
+            while not service.asked:
+                await asyncio.sleep(0.01)
+            service.asked.clear()
+            task.cancel()
+            await asyncio.wait([task])
+            await service.gone.wait()
+            service.gone.clear()
+
+
 async def test_closing_fails_what_is_in_progress_and_what_comes() -> None:
     async with serving() as (_, recognizer, _synthesizer):
         transcripts = recognising(recognizer, SPEECH, 60.0)
