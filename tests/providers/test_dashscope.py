@@ -473,15 +473,23 @@ async def test_cancelling_closes_the_connection_at_once() -> None:
 
 async def test_cancelling_while_a_task_is_being_started_closes_its_connection() -> None:
     async with serving() as (service, recognizer, synthesizer):
-        service.disturb["run"] = hang
+        asked = asyncio.Event()
+
+        async def start_nothing(socket: ServerConnection, _task_id: str) -> None:
+            asked.set()
+            await socket.wait_closed()
+
+        async def use(items: AsyncIterator[object]) -> None:
+            await anext(items)
+
+        service.disturb["run"] = start_nothing
         for items in (recognising(recognizer, SPEECH), speaking(synthesizer)):
-            task = asyncio.get_running_loop().create_task(anext(items))  # type: ignore[arg-type]
-            while not service.asked:
-                await asyncio.sleep(0.01)
-            service.asked.clear()
-            task.cancel()
-            await asyncio.wait([task])
+            using = asyncio.get_running_loop().create_task(use(items))
+            await asked.wait()
+            using.cancel()
+            await asyncio.wait([using])
             await service.gone.wait()
+            asked.clear()
             service.gone.clear()
 
 

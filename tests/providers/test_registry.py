@@ -7,7 +7,7 @@ import pytest
 
 from voicechat.errors import ConfigError
 from voicechat.providers.builtin import BuiltinChatModel
-from voicechat.providers.openai import OpenAIChatModel
+from voicechat.providers.openai_chat import OpenAIChatModel
 from voicechat.providers.registry import FACTORY_NAMES, OURS, find_factory
 
 

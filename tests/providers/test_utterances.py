@@ -140,6 +140,19 @@ async def test_a_file_is_recognised_utterance_by_utterance() -> None:
     assert decode.most_at_once == 1
 
 
+async def test_what_comes_faster_than_it_is_spoken_is_sent_once() -> None:
+    async def hurried() -> AsyncIterator[bytes]:
+        async for piece in file(voice(8000) + silence(1000)):
+            for start in range(0, len(piece), PIECE_BYTES):
+                await asyncio.sleep(0.005)
+                yield piece[start : start + PIECE_BYTES]
+
+    decode = Decoder()
+    (final,) = await transcribe(hurried(), decode)
+    assert final.final
+    assert decode.partial_ms == []
+
+
 async def test_audio_waits_when_recognition_cannot_follow() -> None:
     read_bytes = 0
 

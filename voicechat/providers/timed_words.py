@@ -38,9 +38,10 @@ def timed_words(text: str, pieces: Sequence[TimedText], duration_ms: int) -> tup
     words: list[Word] = []
     floor_ms = place = 0
     for (unit, punctuation), own in zip(units, letters, strict=True):
-        begin_ms = min(max(round(times[place][0]), floor_ms), duration_ms)
+        # The bound comes first: of a time that is no number, Python's `max` then gives the bound.
+        begin_ms = round(min(duration_ms, max(floor_ms, times[place][0])))
         place += len(own)
-        floor_ms = min(max(round(times[place - 1][1]), begin_ms), duration_ms)
+        floor_ms = round(min(duration_ms, max(begin_ms, times[place - 1][1])))
         words.append(Word(unit, begin_ms, floor_ms, punctuation))
     return tuple(words)
 

@@ -90,7 +90,7 @@ async def _partials(
     agreement = Agreement()
     every_ms, shown = schedule.partial_every_ms, 0
     due_ms = every_ms
-    while every_ms and await stream.grown(utterance, due_ms):
+    while every_ms and await stream.grown(utterance, due_ms, every_ms // 2):
         heard_ms = utterance.heard_ms
         due_ms = heard_ms + max(every_ms, heard_ms // SLOWING)
         try:
@@ -152,13 +152,23 @@ class _Stream:
             await self._more()
         return self._cutter.waiting[0]
 
-    async def grown(self, utterance: Utterance, to_ms: int) -> bool:
-        """Wait until the utterance is so long; False when it, or the audio, ends before."""
-        while not (utterance.closed or self._over):
-            if utterance.heard_ms >= to_ms:
-                return True
-            await self._more()
-        return False
+    async def grown(self, utterance: Utterance, to_ms: int, least_ms: int) -> bool:
+        """Wait until the utterance is so long; False when it, or the audio, ends before.
+
+        Takes ``least_ms`` at least: of a recording that comes faster than it is spoken nobody wants partial results.
+        """
+        loop = asyncio.get_running_loop()
+        from_s = loop.time() + least_ms / 1000
+        # A timer may fire a moment early, by the clock's resolution.
+        waking = loop.call_at(from_s + 0.001, self._heard.set)
+        try:
+            while not (utterance.closed or self._over):
+                if utterance.heard_ms >= to_ms and loop.time() >= from_s:
+                    return True
+                await self._more()
+            return False
+        finally:
+            waking.cancel()
 
     async def completed(self, utterance: Utterance) -> bool:
         """Wait until the utterance is closed; False when the audio failed before."""

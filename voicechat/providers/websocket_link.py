@@ -10,7 +10,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
-from voicechat.providers.chat_stream import kind_of_status
+from voicechat.providers.openai_errors import kind_of_status
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Of one incoming message; of these at most 16 wait, then reading from the network pauses."""

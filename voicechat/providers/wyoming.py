@@ -3,7 +3,8 @@
 Protocol: github.com/OHF-Voice/wyoming, with the ``wyoming`` package (``pip install 'voicechat[wyoming]'``).
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Annotated, TypeVar
 
@@ -24,6 +25,8 @@ from voicechat.providers.timed_words import timed_words
 from voicechat.providers.utterances import Schedule, recognize_utterances
 from voicechat.providers.wyoming_link import PROVIDER, WyomingLink, WyomingService
 from voicechat.session.vocabulary import Transcript, Word
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -46,7 +49,10 @@ class WyomingRecognizer:
         self._schedule = schedule
 
     async def start(self) -> None:
-        """Ask what the service can do. Raises `ProviderError`, REJECTED when it cannot recognise with the model."""
+        """Ask what the service can do: REJECTED when it cannot recognise with the model. It may come up later."""
+        await _unless_away(self._check())
+
+    async def _check(self) -> None:
         info = await _describe(self._service)
         models = [model.name for program in info.asr for model in program.models]
         if not info.asr:
@@ -93,6 +99,7 @@ class WyomingSynthesizer:
         self._service = service
         self._voice = voice
         self._voices: tuple[str, ...] = (voice or UNNAMED,)
+        self._asked = False
 
     @property
     def voices(self) -> tuple[str, ...]:
@@ -100,7 +107,13 @@ class WyomingSynthesizer:
         return self._voices
 
     async def start(self) -> None:
-        """Ask for the service's voices. Raises `ProviderError`, REJECTED when it has not the one that is configured."""
+        """Ask for the service's voices: REJECTED when it has not the one that is configured.
+
+        A service may come up later: it is asked before the first sentence then.
+        """
+        await _unless_away(self._learn_voices())
+
+    async def _learn_voices(self) -> None:
         info = await _describe(self._service)
         if not info.tts:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, "the service offers no synthesis")
@@ -117,6 +130,7 @@ class WyomingSynthesizer:
         offered = [name for name in known if name.partition(SPEAKER_MARK)[0] in installed]
         default = self._voice or (offered[0] if offered else UNNAMED)
         self._voices = (default, *dict.fromkeys(name for name in offered if name != default))
+        self._asked = True
 
     async def aclose(self) -> None:
         """Close all connections; sentences in progress fail."""
@@ -128,11 +142,13 @@ class WyomingSynthesizer:
         Raises `ProviderError` as `WyomingRecognizer.recognize` does, REJECTED for an unknown voice. Cancelling drops
         the connection.
         """
+        if not any(char.isalnum() for char in text):
+            return
+        if not self._asked:
+            await self._learn_voices()
         name = voice.voice or self._voices[0]
         if name not in self._voices:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {name!r}")
-        if not any(char.isalnum() for char in text):
-            return
         link = await self._service.connect()
         try:
             await link.send(Synthesize(text=text, voice=_wyoming_voice(name)))
@@ -149,6 +165,16 @@ class WyomingSynthesizer:
                     yield AudioChunk(pcm[:whole_bytes], rate_hz)
         finally:
             self._service.release(link)
+
+
+async def _unless_away(asking: Awaitable[None]) -> None:
+    """Let a service be away that may come up; ``voicechat doctor`` says what is wrong with it."""
+    try:
+        await asking
+    except ProviderError as error:
+        if not error.retryable:
+            raise
+        logger.warning("%s", error)
 
 
 async def _describe(service: WyomingService) -> Info:

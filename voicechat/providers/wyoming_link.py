@@ -109,10 +109,11 @@ class WyomingService:
                     lambda: asyncio.StreamReaderProtocol(reader), self._host, self._port
                 )
         except TimeoutError as error:
-            message = f"not connected within {self._connect_s:g} s"
+            message = f"{self._host}:{self._port} did not accept within {self._connect_s:g} s"
             raise ProviderError(PROVIDER, FailureKind.TIMEOUT, message) from error
         except OSError as error:
-            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, type(error).__name__) from error
+            message = f"{self._host}:{self._port}: {type(error).__name__}"
+            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
         link = WyomingLink(reader, asyncio.StreamWriter(transport, protocol, reader, loop), self._silence_s)
         self._links.add(link)
         return link
