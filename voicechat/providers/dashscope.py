@@ -5,7 +5,6 @@ The protocol is that of the public Python SDK; `voicechat.providers.dashscope_pr
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
@@ -28,8 +27,6 @@ MAX_TEXT = 5_000
 """Characters in one ``continue-task``; the service takes 20000."""
 SLOWEST, FASTEST = 0.5, 2.0
 """The service's bounds of ``rate`` and ``pitch``."""
-
-_NONE: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 class DashScopeRecognizer:
@@ -149,7 +146,7 @@ def open_recognizer(
     api_key: str,
     model: str = "paraformer-realtime-v2",
     language_hints: tuple[str, ...] = (),
-    parameters: Mapping[str, JsonValue] = _NONE,
+    parameters: Mapping[str, JsonValue] | None = None,
     base_url: str = BASE_URL,
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
     silence_ms: Annotated[int, Field(ge=1)] = 10_000,
@@ -161,7 +158,7 @@ def open_recognizer(
     ``silence_ms``: limit for each answer that is due. Raises `ConfigError` for an unusable URL.
     """
     # "heartbeat" keeps a task alive that hears nothing but silence for a minute.
-    sent: dict[str, object] = {"heartbeat": True, **parameters, "format": "pcm", "sample_rate": PCM_RATE_HZ}
+    sent: dict[str, object] = {"heartbeat": True, **(parameters or {}), "format": "pcm", "sample_rate": PCM_RATE_HZ}
     if language_hints:
         sent["language_hints"] = language_hints
     return DashScopeRecognizer(_open_runner(base_url, api_key, connect_ms, silence_ms), model, sent)
@@ -173,7 +170,7 @@ def open_synthesizer(
     model: str = "cosyvoice-v2",
     voices: Annotated[tuple[str, ...], Field(min_length=1)] = ("longxiaochun_v2",),
     sample_rate_hz: Literal[8000, 16000, 22050, 24000, 44100, 48000] = 24000,
-    parameters: Mapping[str, JsonValue] = _NONE,
+    parameters: Mapping[str, JsonValue] | None = None,
     base_url: str = BASE_URL,
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
     silence_ms: Annotated[int, Field(ge=1)] = 10_000,
@@ -184,7 +181,7 @@ def open_synthesizer(
     else the model knows (``instruction``, ``seed``; ``volume``, 0 to 100, before the client's own). ``connect_ms`` and
     ``silence_ms`` as for `open_recognizer`. Raises `ConfigError` for an unusable URL.
     """
-    sent: dict[str, object] = {"volume": 50, **parameters}
+    sent: dict[str, object] = {"volume": 50, **(parameters or {})}
     sent |= {"text_type": "PlainText", "format": "pcm", "sample_rate": sample_rate_hz}
     runner = _open_runner(base_url, api_key, connect_ms, silence_ms)
     return DashScopeSynthesizer(runner, model, voices, sample_rate_hz, sent)

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
@@ -113,6 +114,7 @@ async def open_link(
     certificate that is not trusted), RATE_LIMIT (429), BROKEN (no WebSocket).
     """
     tls = _tls(verify_tls) if url.startswith("wss://") else None
+    where = urlsplit(url).hostname
     try:
         connection = await _DirectConnect(
             url,
@@ -125,18 +127,18 @@ async def open_link(
             ssl=tls,
         )
     except TimeoutError as error:
-        raise ProviderError(provider, FailureKind.TIMEOUT, f"not connected within {connect_s:g} s") from error
+        raise ProviderError(provider, FailureKind.TIMEOUT, f"{where}: not connected within {connect_s:g} s") from error
     except ssl.SSLCertVerificationError as error:
-        raise ProviderError(provider, FailureKind.REJECTED, "the service's certificate is not trusted") from error
+        raise ProviderError(provider, FailureKind.REJECTED, f"{where}: its certificate is not trusted") from error
     except (OSError, EOFError) as error:
-        raise ProviderError(provider, FailureKind.CONNECTIVITY, type(error).__name__) from error
+        raise ProviderError(provider, FailureKind.CONNECTIVITY, f"{where}: {type(error).__name__}") from error
     except InvalidStatus as error:
         status = error.response.status_code
-        raise ProviderError(provider, kind_of_status(status), f"HTTP status {status}") from error
+        raise ProviderError(provider, kind_of_status(status), f"{where}: HTTP status {status}") from error
     except InvalidMessage as error:
-        raise ProviderError(provider, _kind_of_no_answer(error), "no HTTP answer") from error
+        raise ProviderError(provider, _kind_of_no_answer(error), f"{where}: no HTTP answer") from error
     except InvalidHandshake as error:
-        raise ProviderError(provider, FailureKind.BROKEN, f"no WebSocket: {type(error).__name__}") from error
+        raise ProviderError(provider, FailureKind.BROKEN, f"{where}: no WebSocket: {type(error).__name__}") from error
     return WebSocketLink(provider, connection, send_s)
 
 
