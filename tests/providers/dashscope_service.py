@@ -101,7 +101,11 @@ class DashScope:
 
     def refuse(self, connection: ServerConnection, request: Request) -> Response | None:
         self.authorization.append(request.headers.get("Authorization"))
-        return connection.respond(self.refusal, "{}") if self.refusal else None
+        if not self.refusal:
+            return None
+        response = connection.respond(self.refusal, "{}")
+        response.headers["Location"] = self.url
+        return response
 
     async def handle(self, socket: ServerConnection) -> None:
         number = next(self._connections)

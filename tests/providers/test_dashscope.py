@@ -152,6 +152,14 @@ async def test_results_come_while_audio_is_still_being_given() -> None:
         assert [transcript async for transcript in transcripts][-1].final
 
 
+async def test_while_audio_comes_the_service_may_be_silent() -> None:
+    async with serving() as (service, _, _synthesizer):
+        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, silence_ms=100)
+        transcripts = await recognise(recognizer, SILENCE, 0.3, SPEECH)
+        assert transcripts[-1].text == "w1 w2 w3."
+        await recognizer.aclose()
+
+
 async def test_nothing_connects_to_nothing() -> None:
     async with serving() as (service, recognizer, synthesizer):
         assert await recognise(recognizer) == []
@@ -330,6 +338,7 @@ async def test_refused_handshakes(status: int, kind: FailureKind) -> None:
         await check_fails(recognising(recognizer, SPEECH), kind)
         error = await check_fails(speaking(synthesizer), kind)
         assert "secret" not in str(error)
+        assert len(service.authorization) == 2  # a redirect is not followed: it could take the key elsewhere
 
 
 async def hang(socket: ServerConnection, _task_id: str) -> None:

@@ -157,6 +157,12 @@ async def test_a_server_that_does_not_even_answer_a_ping_is_a_timeout(monkeypatc
         await check_fails(recognising(recognizer, SILENCE), FailureKind.TIMEOUT)
 
 
+async def test_all_audio_is_given_in_frames_whatever_the_pieces_are() -> None:
+    async with serving(server := CppServer()) as recognizer:
+        await recognise(recognizer, bytes(1000), bytes(5000), bytes(2))
+        assert server.frames == [1920, 1920, 1920, 242]
+
+
 async def test_nothing_connects_to_nothing() -> None:
     async with serving(server := CppServer()) as recognizer:
         assert await recognise(recognizer) == []
