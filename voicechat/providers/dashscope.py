@@ -3,6 +3,7 @@
 The protocol is that of the public Python SDK; `voicechat.providers.dashscope_protocol` names its files.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Literal
@@ -10,12 +11,12 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.audio_pieces import AudioPieces
+from voicechat.providers.audio_pieces import BYTES_PER_MS, AudioPieces
 from voicechat.providers.dashscope_protocol import PROVIDER, Sentence, SentenceReader, TaskKind
 from voicechat.providers.dashscope_tasks import Endpoint, Task, TaskRunner
 from voicechat.providers.feeding import Feeding
 from voicechat.providers.interfaces import PCM_RATE_HZ, AudioChunk, RecognitionOptions, VoiceOptions
-from voicechat.providers.websocket_link import LinkLostError, checked_url
+from voicechat.providers.websocket_link import LinkLostError, checked_url, tls_for
 from voicechat.session.vocabulary import Transcript
 
 BASE_URL = "wss://dashscope.aliyuncs.com/api-ws/v1/inference"
@@ -23,6 +24,8 @@ BASE_URL = "wss://dashscope.aliyuncs.com/api-ws/v1/inference"
 GAP_S = 15.0
 """A task that is given no audio for 23 s fails (the SDK's ``SILENCE_TIMEOUT_S``): before that it is finished, and
 the next piece of audio begins another."""
+MESSAGE_BYTES = 200 * BYTES_PER_MS
+"""Of audio in one message."""
 MAX_TEXT = 5_000
 """Characters in one ``continue-task``; the service takes 20000."""
 SLOWEST, FASTEST = 0.5, 2.0
@@ -82,7 +85,9 @@ class DashScopeRecognizer:
 
 async def _feed(task: Task, pieces: AudioPieces) -> None:
     while await pieces.ready(GAP_S) and (pcm := await pieces.take()) is not None:
-        await task.send_audio(pcm)
+        for start in range(0, len(pcm), MESSAGE_BYTES):
+            await task.send_audio(pcm[start : start + MESSAGE_BYTES])
+            await asyncio.sleep(0)  # audio that is there at once must not keep others waiting
     await task.end_input()
 
 
@@ -189,4 +194,4 @@ def open_synthesizer(
 
 def _open_runner(base_url: str, api_key: str, connect_ms: int, silence_ms: int) -> TaskRunner:
     url = checked_url("base_url", base_url)
-    return TaskRunner(Endpoint(url, api_key, connect_s=connect_ms / 1000, silence_s=silence_ms / 1000))
+    return TaskRunner(Endpoint(url, api_key, tls_for(url), connect_ms / 1000, silence_ms / 1000))

@@ -1,6 +1,7 @@
 """DashScope's tasks and the connections they run on: one after the other on the same connection, while it is warm."""
 
 import asyncio
+import ssl
 import uuid
 from collections import deque
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ class Endpoint:
 
     url: str
     api_key: str = field(repr=False)
+    tls: ssl.SSLContext | None
     connect_s: float
     silence_s: float
 
@@ -127,7 +129,12 @@ class TaskRunner:
         endpoint = self._endpoint
         headers = {"Authorization": f"bearer {endpoint.api_key}"}
         link = await open_link(
-            PROVIDER, endpoint.url, headers=headers, connect_s=endpoint.connect_s, send_s=endpoint.silence_s
+            PROVIDER,
+            endpoint.url,
+            connect_s=endpoint.connect_s,
+            send_s=endpoint.silence_s,
+            headers=headers,
+            tls=endpoint.tls,
         )
         return await self._begin_on(link, kind, parameters)
 

@@ -1,5 +1,7 @@
 """A FunASR runtime of one's own: streaming Paraformer for what is shown, a second pass for what counts."""
 
+import asyncio
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
@@ -19,7 +21,7 @@ from voicechat.providers.funasr_protocol import (
     read_message,
 )
 from voicechat.providers.interfaces import RecognitionOptions
-from voicechat.providers.websocket_link import LinkLostError, WebSocketLink, checked_url, open_link
+from voicechat.providers.websocket_link import LinkLostError, WebSocketLink, checked_url, open_link, tls_for
 from voicechat.session.vocabulary import Transcript
 
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
@@ -31,13 +33,13 @@ PING_S = 1.0
 class FunASRRecognizer:
     """A `SpeechRecognizer`; each stream has a connection of its own."""
 
-    def __init__(self, url: str, begin: str, *, connect_s: float, silence_s: float, verify_tls: bool) -> None:
+    def __init__(self, url: str, begin: str, *, connect_s: float, silence_s: float, tls: ssl.SSLContext | None) -> None:
         """``begin``: the message that opens a stream. ``silence_s``: limit between messages after the audio's end."""
         self._url = url
         self._begin = begin
         self._connect_s = connect_s
         self._silence_s = silence_s
-        self._verify_tls = verify_tls
+        self._tls = tls
         self._links: set[WebSocketLink] = set()
         self._closed = False
 
@@ -95,7 +97,7 @@ class FunASRRecognizer:
             send_s=self._silence_s,
             # The Python server refuses clients that do not offer it.
             subprotocols=("binary",),
-            verify_tls=self._verify_tls,
+            tls=self._tls,
         )
         self._links.add(link)
         return link
@@ -108,6 +110,7 @@ class FunASRRecognizer:
             whole_bytes = len(held) - len(held) % FRAME_BYTES
             for start in range(0, whole_bytes, FRAME_BYTES):
                 await link.send(held[start : start + FRAME_BYTES])
+                await asyncio.sleep(0)  # audio that is there at once must not keep others waiting
             held = held[whole_bytes:]
         if held:
             await link.send(held)
@@ -149,5 +152,5 @@ def open_recognizer(
         begin_message(hotwords, itn),
         connect_s=connect_ms / 1000,
         silence_s=silence_ms / 1000,
-        verify_tls=verify_tls,
+        tls=tls_for(url, verify=verify_tls),
     )

@@ -106,14 +106,13 @@ async def open_link(
     send_s: float,
     headers: Mapping[str, str] | None = None,
     subprotocols: Sequence[str] = (),
-    verify_tls: bool = True,
+    tls: ssl.SSLContext | None = None,
 ) -> WebSocketLink:
-    """Connect within ``connect_s``. Cancelling leaves nothing behind.
+    """Connect within ``connect_s``. Cancelling leaves nothing behind. ``tls``: see `tls_for`.
 
     Raises `ProviderError`: TIMEOUT, CONNECTIVITY (refused, no such host, 5xx), REJECTED (401 and the like, a
     certificate that is not trusted), RATE_LIMIT (429), BROKEN (no WebSocket).
     """
-    tls = _tls(verify_tls) if url.startswith("wss://") else None
     where = urlsplit(url).hostname
     try:
         connection = await _DirectConnect(
@@ -149,7 +148,10 @@ def checked_url(key: str, url: str) -> str:
     return url
 
 
-def _tls(verify: bool) -> ssl.SSLContext:
+def tls_for(url: str, *, verify: bool = True) -> ssl.SSLContext | None:
+    """What a ``wss://`` address needs, None for others. Reads the machine's certificates (20 ms): once, not later."""
+    if not url.startswith("wss://"):
+        return None
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname = False

@@ -3,6 +3,7 @@
 Protocol: github.com/OHF-Voice/wyoming, with the ``wyoming`` package (``pip install 'voicechat[wyoming]'``).
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -86,6 +87,7 @@ class WyomingRecognizer:
             await link.send(AudioStart(**form))
             for start in range(0, len(pcm), PIECE_BYTES):
                 await link.send(WyomingAudio(audio=pcm[start : start + PIECE_BYTES], **form))
+                await asyncio.sleep(0)  # half a minute takes 10 ms, in which others want their turn
             await link.send(AudioStop())
             return timed_words(await _transcript(link), [], len(pcm) // BYTES_PER_MS)
         finally:
