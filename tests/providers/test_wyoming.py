@@ -2,6 +2,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from wyoming.asr import Transcribe, TranscriptChunk, TranscriptStart, TranscriptStop
@@ -20,7 +21,8 @@ from tests.providers.loopback import a_full_backlog, closed_port, raw_service
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers import wyoming as provider
 from voicechat.providers.interfaces import AudioChunk, RecognitionOptions, VoiceOptions
-from voicechat.providers.wyoming import WyomingRecognizer, WyomingSynthesizer
+from voicechat.providers.wyoming_recognition import WyomingRecognizer
+from voicechat.providers.wyoming_speech import WyomingSynthesizer
 from voicechat.session.vocabulary import Transcript
 from voicechat.testing.conformance import check_fails, check_recognizer, check_synthesizer, leaving_nothing
 
@@ -397,11 +399,16 @@ async def test_a_synthesis_that_breaks_off() -> None:
         await check_fails(chunks, FailureKind.CONNECTIVITY)
 
 
-@pytest.mark.parametrize("form", [{"width": 4}, {"channels": 2}])
-async def test_audio_of_another_kind(form: dict[str, int]) -> None:
-    chunk = WyomingAudio(**{"audio": bytes(8), "rate": 22050, "width": 2, "channels": 1} | form)  # type: ignore[arg-type]
+@pytest.mark.parametrize("form", [{"width": 4}, {"channels": 2}, {"rate": 16000}, {"rate": 1}, {"rate": None}])
+async def test_audio_of_another_kind(form: dict[str, Any]) -> None:
+    usual: dict[str, Any] = {"rate": 22050, "width": 2, "channels": 1}
+
+    async def answer(handler: Handler) -> None:
+        await handler.say(*(WyomingAudio(audio=bytes(8), **each) for each in (usual, usual | form)))
+        await hang(handler)
+
     async with serving() as (service, _, synthesizer):
-        service.answer = says(chunk)
+        service.answer = answer
         await check_fails(speaking(synthesizer), FailureKind.BROKEN)
 
 

@@ -4,12 +4,20 @@ How an event is written and read is the ``wyoming`` package's matter; this bound
 """
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from wyoming.error import Error
 from wyoming.event import Event, Eventable, async_read_event, async_write_event
+from wyoming.info import Describe, Info
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PROVIDER = "wyoming"
 
@@ -128,6 +136,34 @@ class WyomingService:
         self._closed = True
         for link in self._links:
             link.drop()
+
+
+async def describe(service: WyomingService) -> Info:
+    """Ask a service what it can do. Raises `ProviderError`."""
+    link = await service.connect()
+    try:
+        await link.send(Describe())
+        return read_data(Info.from_event, await link.answer(Info))
+    finally:
+        service.release(link)
+
+
+async def unless_away(asking: Awaitable[None]) -> None:
+    """Let a service be away that may come up; ``voicechat doctor`` says what is wrong with it."""
+    try:
+        await asking
+    except ProviderError as error:
+        if not error.retryable:
+            raise
+        logger.warning("%s", error)
+
+
+def read_data(read: Callable[[Event], T], event: Event) -> T:
+    """Read an event's data, which may be of any form. Raises `ProviderError` (BROKEN)."""
+    try:
+        return read(event)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the data of {event.type[:40]!r} are incomplete") from error
 
 
 def _code(data: object) -> str:
