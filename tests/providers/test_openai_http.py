@@ -60,7 +60,9 @@ async def test_the_codes_of_an_error_are_told_and_its_sentence_is_not() -> None:
     body = b'{"error": {"message": "no model my secret", "type": "x y z", "code": "model_not_found", "param": null}}'
     async with connected() as (service, endpoint):
         service.answers = [saying(body, status=404)]
-        assert str(await failure(endpoint)) == "openai: rejected: HTTP status 404, code model_not_found"
+        told = str(await failure(endpoint))
+        assert told.startswith("openai: rejected: HTTP status 404, code model_not_found; see base_url")
+        assert "secret" not in told
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"error": 7}', b"[]", b'{"error": null}', b"\xff", b"x" * 1_000_000])
@@ -133,8 +135,13 @@ async def test_an_answer_that_breaks_off_is_not_asked_for_again() -> None:
 
 
 async def test_nobody_listens() -> None:
-    endpoint = OpenAIEndpoint(unused_url(), "")
-    assert (await failure(endpoint)).kind is FailureKind.CONNECTIVITY
+    url = unused_url()
+    endpoint = OpenAIEndpoint(url.replace("127", "user:password@127"), "")
+    refused = await failure(endpoint)
+    assert refused.kind is FailureKind.CONNECTIVITY
+    # The address helps; what may stand in front of it is nobody's business.
+    assert url.split("/")[2] in str(refused)
+    assert "password" not in str(refused)
     await endpoint.aclose()
 
 

@@ -12,6 +12,13 @@ from voicechat.errors import FailureKind, ProviderError
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
 
+HINTS = {
+    401: "; see api_key",
+    403: "; see api_key",
+    404: "; see base_url, which usually ends with /v1, and model",
+}
+"""What in the configuration may be wrong, by status."""
+
 
 class ErrorObject(BaseModel):
     """``{"error": {"message", "type", "code", "param"}}``, its inside."""
@@ -51,6 +58,7 @@ def refusal(provider: str, status: int, body: bytes, retry_after: str) -> Provid
     error = _error_in(body)
     if isinstance(error, ErrorObject):
         said += error.codes()
+    said += HINTS.get(status, "")
     if retry_after.isdecimal() and len(retry_after) < 8:
         said += f", to be tried again after {int(retry_after)} s"
     return ProviderError(provider, kind_of_status(status), said)
