@@ -154,7 +154,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> ProviderError:
     with suppress(TimeoutError, aiohttp.ClientError):  # the status is known already
         async with asyncio.timeout(ERROR_BODY_MS / 1000):
             body = await read_whole(response.content, MAX_ERROR_BYTES)
-    return refusal(PROVIDER, response.status, body, response.headers.get("Retry-After", ""))
+    return refusal(PROVIDER, response.status, body, response.headers)
 
 
 def _payload(body: Body) -> bytes | aiohttp.FormData:
