@@ -1,10 +1,11 @@
 """A conversation through an OpenAI-compatible server that is not ours: `transformers serve`, on the CPU.
 
-    python3 -m venv /tmp/serving && /tmp/serving/bin/pip install torch 'transformers[serving]'
+    python3 -m venv /tmp/serving && /tmp/serving/bin/pip install torch 'transformers[serving,audio]' python-multipart
     python -m tests.providers.real_server --python /tmp/serving/bin/python
 
-The model is made on the spot, tiny and random: what it says means nothing, and that it says it in its own way (no
-``[DONE]``, the usage beside the finish reason) is the point. Ends with status 0 when all is as it should be.
+The models, a Llama and a Whisper, are made on the spot, tiny and random. What they say means nothing; that the server
+has its own ways is the point: no ``[DONE]``, the usage beside the finish reason, no times of words (422), and 500 for a
+list of models where none were downloaded. Ends with status 0 when all is as it should be.
 """
 
 import argparse
@@ -33,12 +34,24 @@ TURN_S = 60
 MAX_TOKENS = 60
 LONG_TOKENS = 4_000
 RATE_HZ = 22_050
+LLAMA, WHISPER = "llama", "whisper"
+CONFIG = """
+[llm.default]
+provider = "openai"
+model = "{folder}/llama"
+base_url = "http://127.0.0.1:{port}/v1"
+[asr.default]
+provider = "openai"
+model = "{folder}/whisper"
+base_url = "http://127.0.0.1:{port}/v1"
+"""
 
 
 async def main(python: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        await run(str(python), str(Path(__file__).with_name("real_server_model.py")), name)
+        makes_models = Path(__file__).with_name("real_server_model.py")
+        await run(str(python), str(makes_models), str(folder / LLAMA), str(folder / WHISPER))
         async with (
             model_server(python, folder) as model_port,
             relaying(model_port) as relay,
@@ -54,7 +67,8 @@ async def converse(url: str, key: str, relay: Relay) -> None:
         for piece in await speech("Go forward ten meters."):
             await conversation.send_audio(piece)
         await conversation.complete()
-        await hear_turn(conversation, "spoken turn")
+        heard = await hear_turn(conversation, "spoken turn")
+        assert len(heard.split()) > 1, heard
         await conversation.send_text("And then?")
         await hear_turn(conversation, "typed turn")
     async with connect(url, key=key) as conversation:
@@ -68,8 +82,8 @@ async def converse(url: str, key: str, relay: Relay) -> None:
         assert sum(passage.whole_answers for passage in relay.chats) == whole + 1
 
 
-async def hear_turn(conversation: Conversation, name: str) -> None:
-    """Hear a turn to its end: text in pieces, audio, completed."""
+async def hear_turn(conversation: Conversation, name: str) -> str:
+    """Hear a turn to its end: text in pieces, audio, completed. Gives what was recognised."""
     heard, deltas, finish_reason, audio_bytes = "", 0, None, 0
     async with asyncio.timeout(TURN_S):
         async for message in conversation:
@@ -91,6 +105,7 @@ async def hear_turn(conversation: Conversation, name: str) -> None:
     assert finish_reason == "length", finish_reason
     assert audio_bytes > RATE_HZ, audio_bytes
     print(f"{name}: heard {heard!r}, {deltas} pieces of text, {audio_bytes / RATE_HZ / 2:.1f} s of speech, completed")
+    return heard
 
 
 async def interrupt(conversation: Conversation, relay: Relay) -> None:
@@ -144,7 +159,7 @@ async def speech(text: str) -> list[bytes]:
 async def model_server(python: Path, folder: Path) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [str(python.with_name("transformers")), "serve", str(folder), "--device", "cpu", "--port", str(port)]
+    command = [str(python.with_name("transformers")), "serve", "--device", "cpu", "--port", str(port)]
     environ = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")}
     async with child(*command, "--host", "127.0.0.1", environ=environ, output=folder / "model-server.log") as process:
         async with asyncio.timeout(START_S), aiohttp.ClientSession() as session:
@@ -157,9 +172,7 @@ async def model_server(python: Path, folder: Path) -> AsyncIterator[int]:
 @asynccontextmanager
 async def voicechat_server(folder: Path, model_port: int) -> AsyncIterator[tuple[str, str]]:
     config, log = folder / "voicechat.toml", folder / "voicechat.log"
-    config.write_text(
-        f'[llm.default]\nprovider = "openai"\nmodel = "{folder}"\nbase_url = "http://127.0.0.1:{model_port}/v1"\n'
-    )
+    config.write_text(CONFIG.format(folder=folder, port=model_port))
     assert load_config(config).llm["default"].provider == "openai"
     environ = os.environ | {"VOICECHAT_DATA_DIR": str(folder / "data")}
     command = [sys.executable, "-m", "voicechat", "serve", "--port", "0", "--config", str(config)]

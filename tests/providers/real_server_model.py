@@ -1,9 +1,23 @@
-"""Makes a tiny Llama with random weights, and its tokenizer, in the folder that is named: nothing is downloaded.
+"""Makes a tiny Llama and a tiny Whisper with random weights, in the folders that are named: nothing is downloaded.
 
 Run by `tests.providers.real_server` with the Python that has torch and transformers; imports nothing of this project.
 """
 
+import json
 import sys
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+    WhisperTokenizer,
+)
 
 SENTENCES = (
     "Yes, of course we can walk to the old harbour this evening.",
@@ -12,26 +26,28 @@ SENTENCES = (
     "The weather is mild today, and tomorrow will be sunny.",
 )
 TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant: "
+END, START, NO_TIMES = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
 
 
-def make(folder: str) -> None:
-    """Write the model: 2 layers of 64, some 300 tokens, all of them pieces of the sentences above."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+def trained_tokenizer(size: int, special: tuple[str, ...] = ()) -> Tokenizer:
+    """Give a tokenizer of pieces of the sentences. Without the alphabet of all bytes, any tokens are text."""
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
-    # Without the alphabet of all bytes, whatever the model says is text.
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<end>"], show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=[*special], show_progress=False)
     tokenizer.train_from_iterator([*SENTENCES * 20, "user: assistant: system: "], trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>")
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
-    torch.manual_seed(7)
+    return tokenizer
+
+
+def make_llama(folder: str) -> None:
+    """Two layers of 64 and 300 tokens, never at an end."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained_tokenizer(300, ("<unk>", "<end>")), unk_token="<unk>", eos_token="<end>"
+    )
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
     config = LlamaConfig(
-        vocab_size=len(fast),
+        vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -47,5 +63,49 @@ def make(folder: str) -> None:
     model.save_pretrained(folder)
 
 
+def make_whisper(folder: str) -> None:
+    """A layer of 32 that understands a dozen pieces of words in anything."""
+    trained = json.loads(trained_tokenizer(150).to_str())["model"]
+    vocabulary = trained["vocab"] | {END: len(trained["vocab"])}
+    tokenizer = WhisperTokenizer(
+        vocab=vocabulary,
+        merges=[tuple(merge) for merge in trained["merges"]],
+        unk_token=END,
+        bos_token=END,
+        eos_token=END,
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": [START, NO_TIMES]})
+    WhisperProcessor(WhisperFeatureExtractor(), tokenizer).save_pretrained(folder)
+    end, start, no_times = tokenizer.convert_tokens_to_ids([END, START, NO_TIMES])
+    config = WhisperConfig(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_target_positions=64,
+        decoder_start_token_id=start,
+        eos_token_id=end,
+        bos_token_id=end,
+        pad_token_id=end,
+    )
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=start,
+        eos_token_id=end,
+        bos_token_id=end,
+        pad_token_id=end,
+        max_new_tokens=12,
+        suppress_tokens=[end, start, no_times],
+        no_timestamps_token_id=no_times,
+        is_multilingual=False,
+    )
+    model.save_pretrained(folder)
+
+
 if __name__ == "__main__":
-    make(sys.argv[1])
+    make_llama(sys.argv[1])
+    make_whisper(sys.argv[2])
