@@ -3,14 +3,24 @@
 An error's own sentence may quote the conversation: only its codes are kept.
 """
 
+import math
 import re
+from collections.abc import Mapping
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 
 from pydantic import BaseModel, ValidationError
 
 from voicechat.errors import FailureKind, ProviderError
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
+
+HINTS = {
+    401: "; see api_key",
+    403: "; see api_key",
+    404: "; see base_url, which usually ends with /v1, and model",
+}
+"""What in the configuration may be wrong, by status."""
 
 
 class ErrorObject(BaseModel):
@@ -45,15 +55,14 @@ def kind_of_status(status: int) -> FailureKind:
             return FailureKind.BROKEN
 
 
-def refusal(provider: str, status: int, body: bytes, retry_after: str) -> ProviderError:
-    """Read an answer whose status is not 200; ``retry_after`` is the header of that name, or empty."""
+def refusal(provider: str, status: int, body: bytes, headers: Mapping[str, str]) -> ProviderError:
+    """Read an answer whose status is not 200; ``headers`` find their names in any case."""
     said = f"HTTP status {status}"
     error = _error_in(body)
     if isinstance(error, ErrorObject):
         said += error.codes()
-    if retry_after.isdecimal() and len(retry_after) < 8:
-        said += f", to be tried again after {int(retry_after)} s"
-    return ProviderError(provider, kind_of_status(status), said)
+    said += HINTS.get(status, "")
+    return ProviderError(provider, kind_of_status(status), said, retry_after_s=_wait_s(headers))
 
 
 def reported(provider: str, error: ErrorObject | str) -> ProviderError:
@@ -82,3 +91,19 @@ def _error_in(body: bytes) -> ErrorObject | str | None:
     with suppress(ValidationError):  # proxies answer with pages
         return _Body.model_validate_json(body).error
     return None
+
+
+def _wait_s(headers: Mapping[str, str]) -> float | None:
+    """Read ``Retry-After`` (RFC 9110, section 10.2.3), or ``retry-after-ms``, which OpenAI and Azure add."""
+    with suppress(KeyError, ValueError):
+        return _seconds(float(headers["retry-after-ms"]) / 1000)
+    with suppress(KeyError, ValueError):
+        return _seconds(float(headers["Retry-After"]))
+    with suppress(KeyError, ValueError, TypeError):  # a date, by the clock of the server
+        until, now = (parsedate_to_datetime(headers[name]) for name in ("Retry-After", "Date"))
+        return _seconds((until - now).total_seconds())
+    return None
+
+
+def _seconds(wait_s: float) -> float | None:
+    return wait_s if 0 <= wait_s < math.inf else None

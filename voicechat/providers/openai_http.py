@@ -45,6 +45,7 @@ class OpenAIEndpoint:
         if not (api_key.isascii() and api_key.isprintable()):
             raise ConfigError("api_key: has characters that no HTTP header can carry")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._host = URL(self._base_url).authority.rpartition("@")[2]
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_ms / 1000, sock_read=silence_ms / 1000)
         self._warm_up_timeout = aiohttp.ClientTimeout(total=connect_ms / 1000)
         self._client: aiohttp.ClientSession | None = None
@@ -61,7 +62,7 @@ class OpenAIEndpoint:
             ) as response:
                 await reach_end(response.content)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            logger.warning("openai: %s cannot be reached yet: %s", self._base_url, type(error).__name__)
+            logger.warning("openai: %s cannot be reached yet: %s", self._host, type(error).__name__)
 
     async def aclose(self) -> None:
         """Close all connections; requests in progress fail."""
@@ -78,7 +79,7 @@ class OpenAIEndpoint:
         Raises `ProviderError`, also for what reading within the context raises: TIMEOUT (connecting, silence, 408),
         RATE_LIMIT (429), REJECTED (other 4xx), CONNECTIVITY (refused, reset, 5xx), BROKEN (another status, no HTTP).
         """
-        with _failures_mapped():
+        with _failures_mapped(self._host):
             async with await self._sent(f"{self._base_url}/{path}", body, self._headers | headers) as response:
                 if response.status != 200:
                     raise await _refusal(response)
@@ -131,15 +132,21 @@ async def reach_end(content: aiohttp.StreamReader) -> None:
 
 
 @contextmanager
-def _failures_mapped() -> Iterator[None]:
+def _failures_mapped(host: str) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise ProviderError(PROVIDER, FailureKind.TIMEOUT, type(error).__name__) from error
+        message = f"{host} did not answer in time ({type(error).__name__})"
+        raise ProviderError(PROVIDER, FailureKind.TIMEOUT, message) from error
+    except aiohttp.ClientConnectorError as error:
+        message = f"{host} cannot be reached ({type(error).__name__}); does it run, and is base_url right?"
+        raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
     except aiohttp.ClientResponseError as error:
-        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"no HTTP: {type(error).__name__}") from error
+        message = f"{host} does not speak HTTP ({type(error).__name__})"
+        raise ProviderError(PROVIDER, FailureKind.BROKEN, message) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, type(error).__name__) from error
+        message = f"the connection to {host} was lost ({type(error).__name__})"
+        raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> ProviderError:
@@ -147,7 +154,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> ProviderError:
     with suppress(TimeoutError, aiohttp.ClientError):  # the status is known already
         async with asyncio.timeout(ERROR_BODY_MS / 1000):
             body = await read_whole(response.content, MAX_ERROR_BYTES)
-    return refusal(PROVIDER, response.status, body, response.headers.get("Retry-After", ""))
+    return refusal(PROVIDER, response.status, body, response.headers)
 
 
 def _payload(body: Body) -> bytes | aiohttp.FormData:

@@ -15,7 +15,7 @@ from voicechat.providers.timed_words import TimedText, timed_words
 from voicechat.providers.utterances import Schedule, recognize_utterances
 from voicechat.session.vocabulary import Transcript, Word
 
-MAX_ANSWER_BYTES = 4 << 20
+MAX_ANSWER_BYTES = 256 * 1024
 """Half a minute of speech with times and tokens is some 20 KB."""
 NO_SPEECH, UNSURE = 0.6, -1.0
 """A segment whose ``no_speech_prob`` is above the first and ``avg_logprob`` below the second is silence: Whisper's own
