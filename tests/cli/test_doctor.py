@@ -43,6 +43,18 @@ def test_each_broken_service_is_named_and_the_others_are_still_checked(
     assert failed[1].startswith("FAIL llm.mute (scripted_services:open_chat_model): it answered without any text")
 
 
+def test_services_that_are_away_are_told_with_their_host(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    configure(directory, f'[asr.own]\nprovider = "funasr"\nurl = "ws://127.0.0.1:{port}"\n')
+    configure(directory, f'[tts.home]\nprovider = "wyoming"\nuri = "tcp://127.0.0.1:{port}"\n')
+    assert main(["doctor"]) == 1
+    assert failures(capsys) == [
+        f"FAIL tts.home (wyoming): wyoming: connectivity: 127.0.0.1:{port}: ConnectionRefusedError",
+        "FAIL asr.own (funasr): funasr: connectivity: 127.0.0.1: ConnectionRefusedError",
+    ]
+
+
 def test_a_port_in_use_is_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -525,6 +525,7 @@ async def test_they_keep_the_contract() -> None:
         gc.collect()
 
 
-def test_an_unusable_address_stops_the_start() -> None:
-    with pytest.raises(ConfigError, match="base_url: 'http://x' does not begin with ws:// or wss://"):
-        provider.open_recognizer(api_key="k", base_url="http://x")
+@pytest.mark.parametrize("url", ["http://x", "ws://", "ws://host:99999", "wss://[::1", "host:1"])
+def test_an_unusable_address_stops_the_start(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"base_url: .* is not of the form ws://host:port/path"):
+        provider.open_recognizer(api_key="k", base_url=url)

@@ -273,5 +273,5 @@ async def test_a_certificate_that_nobody_signed(certified: ssl.SSLContext) -> No
 
 
 def test_an_unusable_address_stops_the_start() -> None:
-    with pytest.raises(ConfigError, match=r"url: '127\.0\.0\.1:10095' does not begin with ws:// or wss://"):
+    with pytest.raises(ConfigError, match=r"url: '127\.0\.0\.1:10095' is not of the form ws://host:port/path"):
         provider.open_recognizer(url="127.0.0.1:10095")

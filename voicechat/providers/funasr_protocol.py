@@ -200,9 +200,8 @@ class SentenceReader:
 
 def _pieces(text: str, message: Message) -> list[TimedText]:
     """Match a sentence's times with its words; empty when there are none."""
-    clauses = [clause for clause in message.stamp_sents or () if clause.text_seg.strip() and clause.ts_list]
-    if clauses:
-        return [piece for clause in clauses for piece in clause.pieces()]
+    if pieces := [piece for clause in message.stamp_sents or () for piece in clause.pieces()]:
+        return pieces
     stamps = message.timestamp
     if not stamps:
         return []

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus, InvalidURI, WebSocketException
 from websockets.protocol import State
 from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.openai_errors import kind_of_status
@@ -136,15 +137,19 @@ async def open_link(
         raise ProviderError(provider, kind_of_status(status), f"{where}: HTTP status {status}") from error
     except InvalidMessage as error:
         raise ProviderError(provider, _kind_of_no_answer(error), f"{where}: no HTTP answer") from error
-    except InvalidHandshake as error:
+    except WebSocketException as error:
         raise ProviderError(provider, FailureKind.BROKEN, f"{where}: no WebSocket: {type(error).__name__}") from error
+    except ImportError as error:  # of python-socks
+        raise ProviderError(provider, FailureKind.REJECTED, f"the proxy cannot be used: {error}") from error
     return WebSocketLink(provider, connection, send_s)
 
 
 def checked_url(key: str, url: str) -> str:
     """Return ``url``; raises `ConfigError` that names ``key`` when it is no WebSocket's address."""
-    if not url.startswith(("ws://", "wss://")):
-        raise ConfigError(f"{key}: {url!r} does not begin with ws:// or wss://")
+    try:
+        parse_uri(url)
+    except (InvalidURI, ValueError) as error:
+        raise ConfigError(f"{key}: {url!r} is not of the form ws://host:port/path or wss://host:port/path") from error
     return url
 
 
