@@ -20,7 +20,7 @@ from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.providers.timed_words import TimedText, timed_words
 from voicechat.session.vocabulary import Transcript, Word
-from voicechat.text.words import join
+from voicechat.text.words import join, speaking_ms
 
 PROVIDER = "funasr"
 
@@ -190,7 +190,8 @@ class SentenceReader:
         """Say from when to when a sentence was spoken: as told, else as near as it can be known."""
         latest_ms = max(heard_ms, self._last_end_ms)
         if not pieces:
-            return (shown.begin_ms if shown else self._last_end_ms), latest_ms
+            begin_ms = shown.begin_ms if shown else max(self._last_end_ms, latest_ms - speaking_ms(message.text))
+            return begin_ms, latest_ms
         first_ms, length_ms = round(pieces[0].begin_ms), round(pieces[-1].end_ms - pieces[0].begin_ms)
         if not message.from_cpp:
             first_ms = shown.begin_ms if shown else heard_ms - length_ms
