@@ -158,6 +158,22 @@ async def test_nobody_listens() -> None:
     await endpoint.aclose()
 
 
+async def test_a_connection_that_cannot_be_made_is_not_tried_again() -> None:
+    tried = 0
+
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tried
+        tried += 1
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    endpoint = OpenAIEndpoint(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", "")
+    assert (await failure(endpoint)).kind is FailureKind.CONNECTIVITY
+    assert tried == 1
+    await endpoint.aclose()
+    server.close()
+
+
 async def test_a_server_that_does_not_accept_is_a_timeout() -> None:
     # A full backlog leaves further connections unanswered.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.socket() as one, socket.socket() as two:

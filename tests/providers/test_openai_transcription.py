@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.providers.humming import silence, voice
-from tests.providers.openai_service import Answer, Service, saying, serving
+from tests.providers.openai_service import Answer, Endless, Service, saying, serving
 from voicechat.audio.wav import read_wav
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions
@@ -138,6 +138,16 @@ async def test_answers_that_are_no_transcription(answer: Answer, kind: FailureKi
             await transcribe(recognizer)
         assert caught.value.kind is kind
         assert len(service.asked) == 1
+
+
+@pytest.mark.real_time
+async def test_an_answer_without_end_is_no_transcription() -> None:
+    endless = Endless(b" " * 10_000)
+    async with hearing(endless) as (_, recognizer):
+        with pytest.raises(ProviderError) as caught:
+            await transcribe(recognizer)
+        assert caught.value.kind is FailureKind.BROKEN
+        await endless.gone.wait()
 
 
 @pytest.mark.real_time
