@@ -90,6 +90,7 @@ class DashScope:
         self.authorization: list[str | None] = []
         self.asked: list[Asked] = []
         self.disturb: dict[str, Disturbance] = {}
+        self.open = 0
         self.gone = asyncio.Event()
         """A connection has ended."""
         self._connections = itertools.count(1)
@@ -109,6 +110,7 @@ class DashScope:
 
     async def handle(self, socket: ServerConnection) -> None:
         number = next(self._connections)
+        self.open += 1
         try:
             while True:
                 if not await self._task(socket, number):
@@ -116,6 +118,7 @@ class DashScope:
         except ConnectionClosed:
             pass
         finally:
+            self.open -= 1
             self.gone.set()
 
     async def _task(self, socket: ServerConnection, number: int) -> bool:
@@ -179,8 +182,8 @@ class DashScope:
 
 
 def audio_of(text: str) -> bytes:
-    """What the service makes of a text: 20 ms of a tone at 24 kHz for each character."""
-    return b"".join((ord(char) % 9000 + 1).to_bytes(2, "little") * 480 for char in text)
+    """What the service makes of a text: 2 ms at 24 kHz for each character."""
+    return b"".join((ord(char) % 9000 + 1).to_bytes(2, "little") * 48 for char in text)
 
 
 async def send_event(socket: ServerConnection, event: str, task_id: str, payload: object = None, **header: str) -> None:

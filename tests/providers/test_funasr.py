@@ -57,8 +57,7 @@ async def recognise(recognizer: FunASRRecognizer, *pieces: bytes | float) -> lis
 
 
 @pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FunASR:
-    monkeypatch.setattr(provider, "LINGER_S", 0.1)
+def server(request: pytest.FixtureRequest) -> FunASR:
     return SERVERS[str(request.param)]()
 
 
@@ -83,21 +82,21 @@ async def test_times_of_the_cpp_server_are_exact() -> None:
 
 
 async def test_times_of_the_python_server_are_near() -> None:
-    """Given at the speed of speech, as a microphone does; the server does not say where a sentence began."""
+    """Given as a microphone does, at twice the speed; the server does not say where a sentence began."""
 
     async def microphone() -> AsyncIterator[bytes]:
         for piece in (SPEECH, SILENCE, SPEECH):
             for start in range(0, len(piece), 1920):
                 yield piece[start : start + 1920]
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.03)
 
     async with serving(PythonServer()) as recognizer:
         transcripts = recognizer.recognize(microphone(), RecognitionOptions())
         finals = [transcript async for transcript in transcripts if transcript.final]
         for final, (begin_ms, end_ms) in zip(finals, [(0, 1200), (2400, 3600)], strict=True):
-            assert abs(final.begin_ms - begin_ms) <= 600
+            assert abs(final.begin_ms - begin_ms) <= 1_000
             assert final.end_ms is not None
-            assert abs(final.end_ms - end_ms) <= 600
+            assert abs(final.end_ms - end_ms) <= 1_000
 
 
 async def test_partials_come_while_audio_is_still_being_given(server: FunASR) -> None:
@@ -125,7 +124,7 @@ async def test_a_stream_ends_as_soon_as_the_server_says_so(monkeypatch: pytest.M
 async def test_an_old_server_may_have_one_more_sentence_after_the_end() -> None:
     async def two_more(socket: ServerConnection) -> None:
         await send(socket, mode="2pass-offline", text="一。", is_final=False)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.1)
         await send(socket, mode="2pass-offline", text="二。", is_final=False)
         await socket.wait_closed()
 
@@ -135,13 +134,21 @@ async def test_an_old_server_may_have_one_more_sentence_after_the_end() -> None:
         assert [transcript.text for transcript in await recognise(recognizer, SILENCE)] == ["一。", "二。"]
 
 
-async def test_a_server_that_is_alive_and_says_nothing_heard_nothing() -> None:
+async def test_a_server_that_is_alive_and_says_nothing_heard_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider, "PING_S", 20)
     server = PythonServer()
     server.disturb["end"] = hang
     async with serving(server, silence_ms=100) as recognizer:
         assert await recognise(recognizer, SILENCE) == []
-        # What was begun must be ended: that is no silence.
-        await check_fails(recognising(recognizer, SPEECH), FailureKind.TIMEOUT)
+
+
+async def test_what_was_begun_must_be_ended() -> None:
+    server = PythonServer()
+    server.disturb["end"] = hang
+    async with serving(server, silence_ms=1_000) as recognizer:
+        transcripts = recognising(recognizer, SPEECH)
+        assert not (await anext(transcripts)).final
+        await check_fails(transcripts, FailureKind.TIMEOUT)
 
 
 async def test_a_server_that_does_not_even_answer_a_ping_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +249,8 @@ async def test_closing_fails_what_is_in_progress_and_what_comes() -> None:
         await check_fails(recognising(recognizer, SPEECH), FailureKind.CONNECTIVITY)
 
 
-async def test_they_keep_the_contract(server: FunASR) -> None:
+async def test_they_keep_the_contract(server: FunASR, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider, "LINGER_S", 0.1)
     async with serving(server) as recognizer:
         await check_recognizer(recognizer, SPEECH + SILENCE + SPEECH)
 

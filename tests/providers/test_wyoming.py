@@ -145,8 +145,8 @@ async def serving() -> AsyncIterator[tuple[Service, WyomingRecognizer, WyomingSy
         service.uri = f"tcp://127.0.0.1:{port}"
         server = AsyncTcpServer("127.0.0.1", port)
         await server.start(service.handler)
-        recognizer = provider.open_recognizer(uri=service.uri, silence_ms=2_000)
-        synthesizer = provider.open_synthesizer(uri=service.uri, silence_ms=2_000)
+        recognizer = provider.open_recognizer(uri=service.uri, silence_ms=10_000)
+        synthesizer = provider.open_synthesizer(uri=service.uri, silence_ms=10_000)
         try:
             yield service, recognizer, synthesizer
         finally:
@@ -381,8 +381,9 @@ async def test_what_is_no_answer(name: str) -> None:
 )
 async def test_answers_that_do_not_come(answer: Callable[[Handler], Awaitable[None]], kind: FailureKind) -> None:
     async with serving() as (service, _, _synthesizer):
-        recognizer = provider.open_recognizer(uri=service.uri, silence_ms=100)
-        synthesizer = provider.open_synthesizer(uri=service.uri, silence_ms=100)
+        silence_ms = 500 if kind is FailureKind.TIMEOUT else 10_000
+        recognizer = provider.open_recognizer(uri=service.uri, silence_ms=silence_ms)
+        synthesizer = provider.open_synthesizer(uri=service.uri, silence_ms=silence_ms)
         service.answer = answer
         await check_fails(recognising(recognizer, SPEECH), kind)
         await check_fails(speaking(synthesizer), kind)
