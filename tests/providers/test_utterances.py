@@ -4,11 +4,14 @@ from contextlib import aclosing, suppress
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.providers.humming import silence, voice
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.utterances import SLOWING, Schedule, recognize_utterances
+from voicechat.providers.utterances import EARLY_PASSES, SLOWING, Schedule, recognize_utterances
 from voicechat.session.vocabulary import Transcript, Word
+from voicechat.testing.virtual_time import VirtualTimeLoop
 
 PIECE_BYTES = 3200
 
@@ -124,6 +127,91 @@ async def test_the_pause_cancels_the_pass_that_is_under_way() -> None:
     assert final.final
     # 2 s of speech, the pause and the last pass; nothing waited for the cancelled one.
     assert loop.time() - began_s == pytest.approx(2.0 + 0.75 + 10.0, abs=0.3)
+
+
+async def test_the_final_result_is_there_when_the_pause_is_long_enough() -> None:
+    decode = Decoder(takes_ms=300)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    async with aclosing(recognize_utterances(microphone(voice(2000) + silence(5000)), decode)) as results:
+        async for result in results:
+            if result.final:
+                break
+    assert [length_ms for length_ms, complete in decode.passes if complete] == pytest.approx([2000], abs=400)
+    assert loop.time() - began_s == pytest.approx(2.0 + 0.75, abs=0.15)  # nothing was added to the pause
+
+
+async def test_a_pass_that_may_be_the_last_goes_on_over_the_end_of_the_pause() -> None:
+    decode = Decoder(takes_ms=1500)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    async with aclosing(recognize_utterances(microphone(voice(600) + silence(5000)), decode)) as results:
+        assert (await anext(results)).final
+    assert [complete for _, complete in decode.passes] == [True]
+    assert decode.cancelled == 0
+    assert loop.time() - began_s == pytest.approx(0.6 + 0.3 + 1.5, abs=0.2)
+
+
+@pytest.mark.parametrize("more", [voice(900), voice(20)], ids=["speech", "a click"])
+async def test_who_goes_on_after_a_hesitation_is_heard_to_the_end(more: bytes) -> None:
+    decode = Decoder()
+    results = await transcribe(microphone(voice(900) + silence(400) + more + silence(2000)), decode)
+    (final,) = [result for result in results if result.final]
+    assert len([complete for _, complete in decode.passes if complete]) == 2
+    assert final.words[-1].end_ms >= 1300
+
+
+async def test_a_pass_that_can_no_longer_be_the_last_is_cancelled_at_the_end() -> None:
+    decode = Decoder(takes_ms=10_000)
+    audio = microphone(voice(600) + silence(400) + voice(600) + silence(2000))
+    async with aclosing(recognize_utterances(audio, decode)) as results:
+        assert (await anext(results)).final
+    assert [complete for _, complete in decode.passes] == [True, True]
+    assert decode.cancelled == 1
+
+
+async def test_an_early_pass_that_is_refused_leaves_no_older_one_in_its_place() -> None:
+    decode = Decoder()
+    decode.failures[1] = ProviderError("test", FailureKind.RATE_LIMIT, "as the script says")
+    audio = microphone(voice(600) + silence(450) + voice(600) + silence(2000))
+    (final,) = await transcribe(audio, decode, partial_every_ms=10_000)
+    assert [complete for _, complete in decode.passes] == [True, True, True]
+    assert final.words[-1].end_ms >= 1600
+
+
+async def test_who_hesitates_again_and_again_is_waited_for() -> None:
+    decode = Decoder()
+    await transcribe(microphone((voice(300) + silence(450)) * 12), decode, partial_every_ms=10_000)
+    assert [complete for _, complete in decode.passes] == [True] * (EARLY_PASSES + 1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(20, 2500), st.sampled_from([100, 260, 400, 650, 1200])), min_size=1, max_size=6),
+    st.sampled_from([0, 300, 1500]),
+    st.sampled_from([3000, 28_000]),
+)
+def test_nothing_is_lost_by_not_waiting(parts: list[tuple[int, int]], takes_ms: int, max_utterance_ms: int) -> None:
+    audio = b"".join(voice(voiced_ms) + silence(silent_ms) for voiced_ms, silent_ms in parts)
+
+    def finals(partial_every_ms: int) -> list[Transcript]:
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            results = runner.run(
+                transcribe(
+                    microphone(audio),
+                    Decoder(takes_ms),
+                    partial_every_ms=partial_every_ms,
+                    max_utterance_ms=max_utterance_ms,
+                )
+            )
+        return [result for result in results if result.final]
+
+    waited, early = finals(0), finals(1000)
+    assert len(waited) == len(early)
+    for whole, found in zip(waited, early, strict=True):
+        assert found.words == whole.words[: len(found.words)]
+        # What is left out is the silence of the pause, and what voice detection takes for voice of it.
+        assert len(whole.words) - len(found.words) <= (700 + 200) // 200
 
 
 async def test_partial_results_can_be_left_out() -> None:

@@ -31,6 +31,8 @@ class Utterance:
     begin_ms: int
     pcm: bytearray = field(default_factory=bytearray)
     closed: bool = False
+    voiced_ms: int = 0
+    """Where its last voice, or click, ended; in one that was cut, perhaps behind its end."""
 
     @property
     def heard_ms(self) -> int:
@@ -72,7 +74,10 @@ class UtteranceCutter:
             self._held.append(frame)
         else:
             self._open.pcm += frame
-        for event in self._pauses.push(frame):
+        events = self._pauses.push(frame)
+        if self._open is not None:
+            self._open.voiced_ms = max(0, self._pauses.voiced_until_ms - self._open.begin_ms)
+        for event in events:
             match event:
                 case SpeechBegan(keep_from_ms=keep_from_ms):
                     kept = min((self._now_ms - keep_from_ms) // FRAME_MS, len(self._held))
@@ -84,7 +89,8 @@ class UtteranceCutter:
             self._cut(self._open)
 
     def _begin(self, pcm: bytes) -> None:
-        self._open = Utterance(self._now_ms - len(pcm) // _BYTES_PER_MS, bytearray(pcm))
+        begin_ms = self._now_ms - len(pcm) // _BYTES_PER_MS
+        self._open = Utterance(begin_ms, bytearray(pcm), voiced_ms=max(0, self._pauses.voiced_until_ms - begin_ms))
         self.waiting.append(self._open)
 
     def _close(self) -> None:
