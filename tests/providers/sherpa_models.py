@@ -136,9 +136,7 @@ def _zipformer(path: Path, weight_columns: int = 0) -> None:
             helper.make_node("Add", ["heard", "no_matter"], ["weighed"]),
         ]
         result = "weighed"
-    nodes += [
-        helper.make_node("Identity", [name], [f"new_{name}"]) for name in _STATES if name != "embed_states"
-    ]
+    nodes += [helper.make_node("Identity", [name], [f"new_{name}"]) for name in _STATES if name != "embed_states"]
     nodes.append(helper.make_node("Identity", [result], ["log_probs"]))
     _save(
         path, nodes,
@@ -270,4 +268,24 @@ def make_vits(folder: Path, speakers: int = 2) -> Path:
     )  # fmt: skip
     lines = [f"{letter} {index}\n" for index, letter in enumerate(letters)]
     (folder / "tokens.txt").write_text("".join(lines))
+    return folder
+
+
+def make_ct_punctuation(folder: Path) -> Path:
+    """A CT-transformer that puts a full stop at the end, and nothing before it."""
+    folder.mkdir(parents=True)
+    tokens, marks = ["<unk>", "你", "好"], ["<unk>", "_", "，", "。", "？", "、"]
+    nothing = np.zeros(len(marks), np.float32)
+    nothing[1] = 1
+    _save(
+        folder / "model.onnx",
+        [
+            helper.make_node("Gather", ["scores", "inputs"], ["logits"], axis=0),
+            helper.make_node("Identity", ["text_lengths"], ["unused"]),
+        ],
+        [_value("inputs", ["N", "L"], TensorProto.INT32), _value("text_lengths", ["N"], TensorProto.INT32)],
+        [_value("logits", ["N", "L", len(marks)])], {"scores": np.tile(nothing, (len(tokens), 1))},
+        {"model_type": "ct_transformer", "tokens": "|".join(tokens), "vocab_size": len(tokens),
+         "punctuations": "|".join(marks), "unk_symbol": "<unk>"},
+    )  # fmt: skip
     return folder

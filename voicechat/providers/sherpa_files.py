@@ -86,10 +86,20 @@ class ModelFiles:
     paths: Mapping[str, str]
 
 
-def find_model(model: str, *, kind: str | None, int8: bool, models_dir: str, tasks: frozenset[str]) -> ModelFiles:
+def find_model(
+    model: str,
+    *,
+    kind: str | None,
+    int8: bool,
+    models_dir: str,
+    tasks: frozenset[str],
+    given: Mapping[str, str] | None = None,
+) -> ModelFiles:
     """Find the model called ``model``: a folder, or the name of one in ``models_dir``, of one of ``tasks``.
 
-    ``kind``: None lets the files tell. Raises `ConfigError` naming the key, the value and what to do.
+    ``kind``: None lets the files tell. ``given``: files that need not be in the folder.
+
+    Raises `ConfigError` naming the key, the value and what to do.
     """
     folder = _folder(model, models_dir)
     names = sorted(path.name for path in folder.iterdir())
@@ -98,7 +108,13 @@ def find_model(model: str, *, kind: str | None, int8: bool, models_dir: str, tas
         raise ConfigError(f"kind: {told!r} is not one of {_of(tasks)}")
     if KINDS[told].task not in tasks:
         raise ConfigError(f"model: {folder} is of the kind {told!r}, which cannot be used here; allowed: {_of(tasks)}")
-    return ModelFiles(told, _paths(folder, names, KINDS[told], int8))
+    given = given or {}
+    for role, path in given.items():
+        if role not in KINDS[told].files:
+            raise ConfigError(f"{role}: a model of the kind {told!r} has none; leave the key out")
+        if not Path(path).is_file():
+            raise ConfigError(f"{role}: there is no file {path!r}")
+    return ModelFiles(told, _paths(folder, names, KINDS[told], int8, given))
 
 
 def _folder(model: str, models_dir: str) -> Path:
@@ -166,9 +182,11 @@ def _metadata(path: Path) -> dict[str, str]:
         raise ConfigError(f"model: {path} cannot be read: {error.strerror}") from error
 
 
-def _paths(folder: Path, names: list[str], kind: ModelKind, int8: bool) -> dict[str, str]:
-    paths: dict[str, str] = {}
+def _paths(folder: Path, names: list[str], kind: ModelKind, int8: bool, given: Mapping[str, str]) -> dict[str, str]:
+    paths = dict(given)
     for role, patterns in kind.files.items():
+        if role in given:
+            continue
         fitting = next(filter(None, (fnmatch.filter(names, pattern) for pattern in patterns)), [])
         if not fitting:
             raise ConfigError(
@@ -184,7 +202,7 @@ def _paths(folder: Path, names: list[str], kind: ModelKind, int8: bool) -> dict[
 
 
 def _preferred(folder: Path, names: list[str], int8: bool) -> str:
-    """Choose between a model and its variant of 8-bit integers; more than one of each is for a person to choose from."""
+    """Choose between a model and its variant of 8-bit integers; a person chooses among more."""
     wanted = [name for name in names if (".int8." in name or "-int8" in name) == int8] or names
     if len(wanted) > 1:
         raise ConfigError(f"model: {folder} holds {', '.join(wanted)}; leave one of them there")

@@ -4,12 +4,18 @@ A plan is plain data, because it also goes to another process: given a file that
 process it is in (``SHERPA_ONNX_EXIT`` in its macros.h). `sherpa_trial` tries a plan where that harms nobody.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
+from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.sherpa_files import ModelFiles
 
 PROVIDER = "sherpa_onnx"
+
+Punctuate: TypeAlias = Callable[[str], str]
+"""Puts punctuation into a final text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +147,50 @@ def load(plan: Plan) -> Any:
     return sherpa_onnx.OfflineTts(
         sherpa_onnx.OfflineTtsConfig(model=model, max_num_sentences=1, **plan.arguments["rules"])
     )
+
+
+def load_recognizer(plan: Plan, punctuate: Callable[[], Punctuate] | None) -> tuple[Any, Punctuate]:
+    """Load a recogniser and its punctuation. Raises `ProviderError` (BROKEN)."""
+    try:
+        return load(plan), punctuate() if punctuate is not None else str
+    except Exception as error:
+        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the model cannot be loaded: {error}") from error
+
+
+def load_synthesizer(plan: Plan) -> Any:
+    """Load a synthesiser. Raises `ProviderError` (BROKEN)."""
+    try:
+        return load(plan)
+    except Exception as error:
+        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the model cannot be loaded: {error}") from error
+
+
+def plan_punctuation(folder: Path, threads: int) -> Callable[[], Punctuate]:
+    """Find the punctuation model in ``folder``; gives what loads it. Raises `ConfigError`.
+
+    Two kinds: one for Chinese and English (CT-transformer), and one for English with capital letters (CNN-BiLSTM).
+    """
+    models = sorted(folder.glob("model*.onnx"), key=lambda path: ".int8." not in path.name)
+    if not models:
+        raise ConfigError(
+            f"punctuation: {folder} holds no model*.onnx; 'voicechat models list' shows what can be pulled"
+        )
+    model, vocabulary = str(models[0]), folder / "bpe.vocab"
+
+    def load_english() -> Punctuate:
+        import sherpa_onnx
+
+        of_kind = sherpa_onnx.OnlinePunctuationModelConfig(
+            cnn_bilstm=model, bpe_vocab=str(vocabulary), num_threads=threads
+        )
+        loaded = sherpa_onnx.OnlinePunctuation(sherpa_onnx.OnlinePunctuationConfig(model_config=of_kind))
+        return lambda text: str(loaded.add_punctuation_with_case(text))
+
+    def load_both() -> Punctuate:
+        import sherpa_onnx
+
+        of_kind = sherpa_onnx.OfflinePunctuationModelConfig(ct_transformer=model, num_threads=threads)
+        loaded = sherpa_onnx.OfflinePunctuation(sherpa_onnx.OfflinePunctuationConfig(model=of_kind))
+        return lambda text: str(loaded.add_punctuation(text))
+
+    return load_english if vocabulary.is_file() else load_both

@@ -37,7 +37,7 @@ def usage_characters(text: str) -> int:
 
 def count_words(text: str) -> int:
     """Words of text; each character of a script without spaces (Han, kana, Thai) counts as one."""
-    return sum(1 for _ in word_spans(text))
+    return sum(1 for _ in _word_spans(text))
 
 
 def join(parts: Iterable[str]) -> str:
@@ -75,7 +75,7 @@ def cut_at_word(text: str, fraction: float) -> str:
         return ""
     times = list(itertools.accumulate(map(_character_ms, text), initial=0))
     heard = 0
-    for _, end in word_spans(text):
+    for _, end in _word_spans(text):
         if times[end] > fraction * times[-1]:
             break
         heard = end
@@ -94,7 +94,7 @@ class Script(Enum):
 
 def dominant_script(text: str) -> Script:
     """Return the script of most words, the first of them if there are as many of another; OTHER without letters."""
-    scripts = Counter(filter(None, (_script_of(text[begin]) for begin, _ in word_spans(text))))
+    scripts = Counter(filter(None, (_script_of(text[begin]) for begin, _ in _word_spans(text))))
     return scripts.most_common(1)[0][0] if scripts else Script.OTHER
 
 
@@ -142,7 +142,7 @@ def _character_ms(char: str) -> int:
     return CLAUSE_PAUSE_MS if char in CLAUSE_MARKS else 0
 
 
-def word_spans(text: str) -> Iterator[tuple[int, int]]:
+def _word_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield where each word begins and ends."""
     index, length = 0, len(text)
     while index < length:
