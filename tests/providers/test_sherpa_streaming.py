@@ -23,7 +23,7 @@ from tests.providers.sherpa_models import (
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.providers.sherpa_onnx import open_recognizer
-from voicechat.providers.sherpa_streaming import WINDOW_BYTES, SherpaStreamingRecognizer
+from voicechat.providers.sherpa_streaming import MAX_RESULTS, WINDOW_BYTES, SherpaStreamingRecognizer
 from voicechat.session.vocabulary import Transcript
 
 pytestmark = [pytest.mark.real_time, pytest.mark.asyncio(loop_scope="module")]
@@ -213,27 +213,26 @@ async def test_what_the_audio_raises_passes_through(recognizer: SherpaStreamingR
 
 
 async def test_who_does_not_read_is_not_fed(recognizer: SherpaStreamingRecognizer) -> None:
+    tune = melody((0, 1, 2, 3, 4, 5), note_ms=160)  # every chunk of 160 ms changes the text
     given_bytes = 0
 
-    async def greedy() -> AsyncIterator[bytes]:
+    async def endless() -> AsyncIterator[bytes]:
         nonlocal given_bytes
         while True:
-            given_bytes += 640
-            yield melody((0, None, 1, None))[:640] if given_bytes % 7 else bytes(640)
+            for start in range(0, len(tune), 5120):
+                given_bytes += 5120
+                yield tune[start : start + 5120]
 
-    results = recognizer.recognize(greedy(), OPTIONS)
+    results = recognizer.recognize(endless(), OPTIONS)
     await anext(results)
-    while True:
+    before_bytes = -1
+    while before_bytes != given_bytes:
         before_bytes = given_bytes
         await asyncio.sleep(0.05)
-        if given_bytes == before_bytes:
-            break
-        # 64 results wait at most; each needs a chunk of 160 ms at least, and 16 s of audio can hardly have none.
-        assert given_bytes < 64 * 16_000 * 2 * 16
-    # It stands still although nobody has left; reading sets it going again.
-    for _ in range(70):
+    assert MAX_RESULTS * 5120 < given_bytes < (MAX_RESULTS + 6) * 5120 + WINDOW_BYTES
+    for _ in range(2 * MAX_RESULTS):
         await anext(results)
-    assert given_bytes > before_bytes - WINDOW_BYTES
+    assert given_bytes > before_bytes
     await results.aclose()
 
 

@@ -55,6 +55,7 @@ class Batching(Generic[J]):
         self._wake = asyncio.Event()
         self._thread: ThreadPoolExecutor | None = None
         self._task: asyncio.Task[None] | None = None
+        self._calling: asyncio.Future[None] | None = None
         self._closed = False
         self.batches = 0
         self.decoded = 0
@@ -85,16 +86,19 @@ class Batching(Generic[J]):
         """
         if self._closed:
             raise closed()
-        await asyncio.get_running_loop().run_in_executor(self._opened_thread(), work)
+        self._calling = asyncio.get_running_loop().run_in_executor(self._opened_thread(), work)
+        await self._calling
 
     async def aclose(self) -> None:
-        """Wait for the batch being computed and end the thread; what waits fails. The second call does nothing."""
+        """Wait for what the thread is doing and end it; what waits fails. The second call does nothing."""
         self._closed = True
         self._wake.set()
         if self._task is not None:
             await asyncio.shield(self._task)
         self._fail(list(self._waiting), closed())
         self._waiting.clear()
+        if self._calling is not None:
+            await asyncio.wait([self._calling])
         if self._thread is not None:
             self._thread.shutdown()
 

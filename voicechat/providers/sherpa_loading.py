@@ -136,6 +136,13 @@ def load(plan: Plan) -> Any:
         return getattr(sherpa_onnx.OnlineRecognizer, plan.method)(**plan.arguments)
     if plan.task == "whole":
         return getattr(sherpa_onnx.OfflineRecognizer, plan.method)(**plan.arguments)
+    return sherpa_onnx.OfflineTts(speech_config(plan))
+
+
+def speech_config(plan: Plan) -> Any:
+    """Give sherpa-onnx's ``OfflineTtsConfig`` for a plan of a synthesiser."""
+    import sherpa_onnx
+
     of_kind = {
         "vits": sherpa_onnx.OfflineTtsVitsModelConfig,
         "kokoro": sherpa_onnx.OfflineTtsKokoroModelConfig,
@@ -144,9 +151,7 @@ def load(plan: Plan) -> Any:
     }[plan.method](**plan.arguments["files"])
     model = sherpa_onnx.OfflineTtsModelConfig(**{plan.method: of_kind}, num_threads=plan.arguments["threads"])
     # One sentence at a time: each is handed over, and the work may stop, when it is made.
-    return sherpa_onnx.OfflineTts(
-        sherpa_onnx.OfflineTtsConfig(model=model, max_num_sentences=1, **plan.arguments["rules"])
-    )
+    return sherpa_onnx.OfflineTtsConfig(model=model, max_num_sentences=1, **plan.arguments["rules"])
 
 
 def load_recognizer(plan: Plan, punctuate: Callable[[], Punctuate] | None) -> tuple[Any, Punctuate]:

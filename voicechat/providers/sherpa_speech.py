@@ -66,7 +66,9 @@ class SherpaSynthesizer:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {name!r}")
         if not self._closed:
             await self.start()
-        for piece in pieces(text, MAX_PIECE_CHARACTERS):
+        # Half a surrogate pair is no text to C++.
+        writable = text.encode("utf-8", "replace").decode()
+        for piece in pieces(writable, MAX_PIECE_CHARACTERS):
             chunks = Chunks()
             speaking = self._submit(piece, self._speakers[name], voice.speech_rate, chunks)
             try:
