@@ -24,7 +24,9 @@ SPEECH_RATE_HZ = 8000
 SAMPLES_PER_CHARACTER = 800
 
 QUIET = 1.0
-"""Loudness (logarithm of a mel filter's energy) below which nothing is heard: a steady note has 2.5 to 9, its neighbours less than 0."""
+"""Loudness (logarithm of a mel filter's energy) below which nothing is heard.
+
+A steady note has 2.5 to 9, the bands beside it have less than 0."""
 
 _MELS_PER_BAND = 10
 _EMBED = 128 * 3 * 19
@@ -189,7 +191,8 @@ def make_sense_voice(folder: Path) -> Path:
     zh, en, mood, event, normal, raw = range(BANDS + 1, classes)
     constants: dict[str, NDArray[Any]] = {
         "bands": np.array([0, -1, 4, BANDS, _MELS_PER_BAND], np.int64), "nothing": np.array(0, np.float32),
-        "quiet": np.array(QUIET, np.float32), "zero": np.array([0], np.int64), "one": np.array([1], np.int64), "axis2": np.array([2], np.int64),
+        "quiet": np.array(QUIET, np.float32), "zero": np.array([0], np.int64), "one": np.array([1], np.int64),
+        "axis2": np.array([2], np.int64),
         "pads": np.array([0, 0, 0, 0, 0, len(_MARKS)], np.int64), "lowest": np.array(-1000, np.float32),
         "marks": 1000 * np.eye(classes, dtype=np.float32),
         "column": np.array([0, 1], np.int64), "fixed": np.array([[mood, event]], np.int64),
