@@ -22,6 +22,7 @@ CHUNK_FRAMES = 16
 """Frames of 10 ms in one call of the streaming models: 160 ms, and four results of them."""
 SPEECH_RATE_HZ = 8000
 SAMPLES_PER_CHARACTER = 800
+PIPER_PHONEMES = "abdefhijklmnoprstuvwzæðŋɐɑɔəɚɛɜɡɪɹʃʊʌʒθˈˌː"
 
 QUIET = 1.0
 """Loudness (logarithm of a mel filter's energy) below which nothing is heard.
@@ -232,10 +233,16 @@ def make_sense_voice(folder: Path) -> Path:
     return folder
 
 
-def make_vits(folder: Path, speakers: int = 2) -> Path:
-    """A VITS voice: every character is a tone of 100 ms, every speaker speaks an octave above the one before."""
+def make_vits(folder: Path, speakers: int = 2, *, piper: bool = False) -> Path:
+    """A VITS voice: every character is a tone of 100 ms, every speaker speaks an octave above the one before.
+
+    ``piper``: its characters are espeak-ng's phonemes.
+    """
     folder.mkdir(parents=True)
     letters = " .abcdefghijklmnopqrstuvwxyz"
+    if piper:
+        letters = "_^$ .,?!" + PIPER_PHONEMES
+        (folder / "espeak-ng-data").mkdir()
     frequencies = 200 + 20 * np.arange(len(letters) + 4, dtype=np.float32)
     constants: dict[str, NDArray[Any]] = {
         "frequencies": frequencies, "length_at": np.array(1, np.int64),
@@ -266,8 +273,9 @@ def make_vits(folder: Path, speakers: int = 2) -> Path:
         [_value("input", [1, "L"], TensorProto.INT64), _value("input_lengths", [1], TensorProto.INT64),
          _value("scales", [3]), _value("sid", [1], TensorProto.INT64)],
         [_value("output", [1, 1, "samples_made"])], constants,
-        {"model_type": "vits", "comment": "coqui", "language": "English", "frontend": "characters", "add_blank": 0,
-         "use_eos_bos": 0, "n_speakers": speakers, "sample_rate": SPEECH_RATE_HZ, "punctuation": ""},
+        {"model_type": "vits", "comment": "piper" if piper else "coqui", "voice": "en-us", "language": "English",
+         "frontend": "" if piper else "characters", "add_blank": int(piper), "has_espeak": 1, "use_eos_bos": 0,
+         "n_speakers": speakers, "sample_rate": SPEECH_RATE_HZ, "punctuation": ""},
     )  # fmt: skip
     lines = [f"{letter} {index}\n" for index, letter in enumerate(letters)]
     (folder / "tokens.txt").write_text("".join(lines))

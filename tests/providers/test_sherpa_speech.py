@@ -56,6 +56,15 @@ async def test_a_text_is_spoken_sentence_by_sentence(synthesizer: SherpaSynthesi
     assert 0.45 * 32767 < np.abs(samples).max() < 0.55 * 32767
 
 
+async def test_a_voice_that_speaks_espeaks_phonemes_is_given_them(tmp_path: Path) -> None:
+    synthesizer = open_synthesizer(model=str(make_vits(tmp_path / "piper", piper=True)))
+    chunks = await speak(synthesizer, "Hello, world. Fine!")
+    await synthesizer.aclose()
+    characters = [len(chunk) / 2 / SAMPLES_PER_CHARACTER for chunk in chunks]
+    # Between a beginning and an end each phoneme stands with a gap behind it.
+    assert characters == [3 + 2 * len("həlˈoʊ, wˈɜːld."), 3 + 2 * len("fˈaɪn!")]
+
+
 async def test_speakers_are_voices(synthesizer: SherpaSynthesizer) -> None:
     assert synthesizer.voices == ("0", "1", "2")
     (first,) = await speak(synthesizer, "aaaa")

@@ -6,6 +6,7 @@ process it is in (``SHERPA_ONNX_EXIT`` in its macros.h). `sherpa_trial` tries a 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -102,12 +103,28 @@ def plan_whole(model: ModelFiles, options: RecognizerOptions) -> Plan:
     return Plan("whole", _WHOLE_METHODS[model.kind], arguments)
 
 
+def reads_by_itself(model: ModelFiles) -> bool:
+    """Whether a synthesiser knows how to pronounce: by a lexicon, by its letters, or because sherpa-onnx has espeak-ng.
+
+    From 2.0 on sherpa-onnx has not: voices trained on espeak-ng's phonemes (Piper's) then have to be given them.
+    """
+    return "data_dir" not in model.paths or "lexicon" in model.paths or _has_espeak()
+
+
+def _has_espeak() -> bool:
+    return int(version("sherpa-onnx").partition(".")[0]) < 2
+
+
 def plan_speech(model: ModelFiles, *, threads: int) -> Plan:
     """Plan a synthesiser."""
     paths = dict(model.paths)
+    if not _has_espeak():
+        paths.pop("data_dir", None)
     rules = {role: paths.pop(role) for role in ("rule_fsts", "rule_fars") if role in paths}
     if model.kind == "kitten":
         paths.pop("dict_dir", None)
+        if _has_espeak():
+            paths.pop("lexicon", None)
     return Plan("speech", model.kind, {"files": paths, "threads": threads, "rules": rules})
 
 
@@ -152,6 +169,16 @@ def speech_config(plan: Plan) -> Any:
     model = sherpa_onnx.OfflineTtsModelConfig(**{plan.method: of_kind}, num_threads=plan.arguments["threads"])
     # One sentence at a time: each is handed over, and the work may stop, when it is made.
     return sherpa_onnx.OfflineTtsConfig(model=model, max_num_sentences=1, **plan.arguments["rules"])
+
+
+def phoneme_settings(sentences: list[str], speaker: int, speed: float) -> Any:
+    """Give sherpa-onnx's ``GenerationConfig`` for sentences of phonemes."""
+    import sherpa_onnx
+
+    settings = sherpa_onnx.GenerationConfig()
+    settings.sid, settings.speed = speaker, speed
+    settings.phoneme_codepoints = [[ord(phoneme) for phoneme in sentence] for sentence in sentences]
+    return settings
 
 
 def load_recognizer(plan: Plan, punctuate: Callable[[], Punctuate] | None) -> tuple[Any, Punctuate]:

@@ -11,7 +11,9 @@ from typing import Annotated
 from pydantic import Field
 
 from voicechat.audio.segment import PAUSE_MS
-from voicechat.errors import ConfigError
+from voicechat.errors import ConfigError, ProviderError
+from voicechat.providers.espeak_library import open_library
+from voicechat.providers.espeak_phonemes import sentences_of_phonemes
 from voicechat.providers.onnx_metadata import read_metadata
 from voicechat.providers.sherpa_files import KINDS, ModelFiles, find_model
 from voicechat.providers.sherpa_loading import (
@@ -23,6 +25,7 @@ from voicechat.providers.sherpa_loading import (
     plan_speech,
     plan_streaming,
     plan_whole,
+    reads_by_itself,
 )
 from voicechat.providers.sherpa_seats import Seats
 from voicechat.providers.sherpa_speech import SherpaSynthesizer
@@ -117,8 +120,14 @@ def open_synthesizer(  # noqa: PLR0913 - one for each setting
     _need_package()
     given = {"vocoder": vocoder} if vocoder else {}
     found = find_model(model, kind=kind, int8=int8, models_dir=models_dir, tasks=_SPEECH, given=given)
-    named = _voices(found, voice, voices or {})
-    return SherpaSynthesizer(plan_speech(found, threads=threads), voices=named, sentences=sentences, trial=trial)
+    said = read_metadata(Path(found.paths.get("model") or found.paths["acoustic_model"]))
+    return SherpaSynthesizer(
+        plan_speech(found, threads=threads),
+        voices=_voices(said, voice, voices or {}),
+        sentences=sentences,
+        trial=trial,
+        phonemize=None if reads_by_itself(found) else _phonemizer(said.get("voice") or "en-us"),
+    )
 
 
 def _need_package() -> None:
@@ -149,9 +158,19 @@ def _punctuation(punctuation: str, models_dir: str, threads: int) -> Callable[[]
     return plan_punctuation(folder, threads)
 
 
-def _voices(found: ModelFiles, voice: str, extra: Mapping[str, int]) -> dict[str, int]:
+def _phonemizer(voice: str) -> Callable[[str], list[str]]:
+    try:
+        library = open_library()
+    except (ModuleNotFoundError, ProviderError) as error:
+        raise ConfigError(
+            f"model: it speaks espeak-ng's phonemes, which sherpa-onnx does not make from 2.0 on: "
+            f"pip install espeakng-loader (GPL-3), or a model with a lexicon ({error})"
+        ) from error
+    return lambda text: sentences_of_phonemes(library, text, voice)
+
+
+def _voices(said: Mapping[str, str], voice: str, extra: Mapping[str, int]) -> dict[str, int]:
     """Name the speakers: as the model names them (``speaker2id``), or by their numbers."""
-    said = read_metadata(Path(found.paths.get("model") or found.paths["acoustic_model"]))
     count = max(int(said.get("n_speakers", "1")), 1)
     pairs = [pair.partition("->") for pair in said.get("speaker2id", "").split(",") if "->" in pair]
     names = {name.strip(): int(number) for name, _, number in pairs} or {str(index): index for index in range(count)}

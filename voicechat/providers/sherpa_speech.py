@@ -1,7 +1,7 @@
 """Synthesis by a model of sherpa-onnx (VITS, Kokoro, Kitten, Matcha), in threads, a sentence at a time."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
-from voicechat.providers.sherpa_loading import PROVIDER, Plan, load_synthesizer
+from voicechat.providers.sherpa_loading import PROVIDER, Plan, load_synthesizer, phoneme_settings
 from voicechat.providers.sherpa_trial import try_plan
 from voicechat.providers.speech_thread import Chunks, pieces
 
@@ -22,10 +22,22 @@ MAX_PIECE_CHARACTERS = 200
 class SherpaSynthesizer:
     """A `SpeechSynthesizer` on one model; the interpreter lock is released while it computes."""
 
-    def __init__(self, plan: Plan, *, voices: Mapping[str, int], sentences: int, trial: bool) -> None:
-        """``voices``: the model's speakers by name, the default first. ``sentences``: spoken at once, a thread each."""
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        voices: Mapping[str, int],
+        sentences: int,
+        trial: bool,
+        phonemize: Callable[[str], list[str]] | None = None,
+    ) -> None:
+        """``voices``: the model's speakers by name, the default first. ``sentences``: spoken at once, a thread each.
+
+        ``phonemize`` gives the sentences of a text as phonemes, for models that cannot read.
+        """
         self._plan = plan
         self._speakers = voices
+        self._phonemize = phonemize
         self._trial = trial
         self._threads = ThreadPoolExecutor(sentences, thread_name_prefix="sherpa-speech")
         self._loading = asyncio.Lock()
@@ -95,6 +107,9 @@ class SherpaSynthesizer:
             return int(chunks.put(pcm) if pcm else True)
 
         try:
-            self._model.generate(piece, sid=speaker, speed=speed, callback=take)
+            if self._phonemize is None:
+                self._model.generate(piece, sid=speaker, speed=speed, callback=take)
+            elif sentences := self._phonemize(piece):
+                self._model.generate(piece, phoneme_settings(sentences, speaker, speed), callback=take)
         except Exception as error:
             raise ProviderError(PROVIDER, FailureKind.BROKEN, f"speaking failed: {type(error).__name__}") from error
