@@ -27,7 +27,6 @@ class ModelKind:
 
 _SPEECH_EXTRAS = {
     "data_dir": ("espeak-ng-data",),
-    "dict_dir": ("dict",),
     # A second English lexicon (lexicon-gb-en.txt) would contradict the first.
     "lexicon": ("lexicon.txt", "lexicon-us-en.txt", "lexicon-zh.txt"),
     # In this order: a telephone number is no date, and a date no number.

@@ -6,7 +6,6 @@ process it is in (``SHERPA_ONNX_EXIT`` in its macros.h). `sherpa_trial` tries a 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -104,27 +103,18 @@ def plan_whole(model: ModelFiles, options: RecognizerOptions) -> Plan:
 
 
 def reads_by_itself(model: ModelFiles) -> bool:
-    """Whether a synthesiser knows how to pronounce: by a lexicon, by its letters, or because sherpa-onnx has espeak-ng.
+    """Whether a synthesiser knows how to pronounce, by a lexicon or by its letters.
 
-    From 2.0 on sherpa-onnx has not: voices trained on espeak-ng's phonemes (Piper's) then have to be given them.
+    sherpa-onnx itself has no espeak-ng since 2.0: voices trained on its phonemes (Piper's) have to be given them.
     """
-    return "data_dir" not in model.paths or "lexicon" in model.paths or _has_espeak()
-
-
-def _has_espeak() -> bool:
-    return int(version("sherpa-onnx").partition(".")[0]) < 2
+    return "data_dir" not in model.paths or "lexicon" in model.paths
 
 
 def plan_speech(model: ModelFiles, *, threads: int) -> Plan:
     """Plan a synthesiser."""
     paths = dict(model.paths)
-    if not _has_espeak():
-        paths.pop("data_dir", None)
+    paths.pop("data_dir", None)  # it tells what a model needs, and sherpa-onnx ignores it
     rules = {role: paths.pop(role) for role in ("rule_fsts", "rule_fars") if role in paths}
-    if model.kind == "kitten":
-        paths.pop("dict_dir", None)
-        if _has_espeak():
-            paths.pop("lexicon", None)
     return Plan("speech", model.kind, {"files": paths, "threads": threads, "rules": rules})
 
 

@@ -163,8 +163,8 @@ def _phonemizer(voice: str) -> Callable[[str], list[str]]:
         library = open_library()
     except (ModuleNotFoundError, ProviderError) as error:
         raise ConfigError(
-            f"model: it speaks espeak-ng's phonemes, which sherpa-onnx does not make from 2.0 on: "
-            f"pip install espeakng-loader (GPL-3), or a model with a lexicon ({error})"
+            f"model: it speaks espeak-ng's phonemes: pip install espeakng-loader (GPL-3), "
+            f"or choose a model with a lexicon ({error})"
         ) from error
     return lambda text: sentences_of_phonemes(library, text, voice)
 
