@@ -84,17 +84,17 @@ async def test_utterances_are_cut_at_the_pause_and_recognised_whole(recognizer: 
 
 
 async def test_partial_results_come_while_the_utterance_goes_on(folder: Path) -> None:
-    recognizer = opened(folder, partial_every_ms=300)
+    recognizer = opened(folder, partial_every_ms=100)
 
     async def slowly() -> AsyncIterator[bytes]:
         async for piece in pieces(sung(*[4, 5] * 6) + silence(1000)):
             yield piece
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.01)
 
     found = [one async for one in recognizer.recognize(slowly(), OPTIONS)]
     await recognizer.aclose()
     partials = [one.text for one in found if not one.final]
-    assert len(partials) > 3
+    assert len(partials) > 2
     assert all(other.startswith(one) for one, other in pairwise(partials))
     assert [one.text for one in found if one.final] == [" ".join(["rightft redft"] * 6).removesuffix("ft")]
 
