@@ -245,12 +245,21 @@ async def test_closing_fails_the_streams_that_are_open(folder: Path) -> None:
         yield melody((None, 0))
         await asyncio.Event().wait()
 
+    async def idle() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
     results = recognizer.recognize(silent(), OPTIONS)
     assert (await anext(results)).text == "go"
+    waiting = asyncio.get_running_loop().create_task(anext(recognizer.recognize(idle(), OPTIONS)))
+    while recognizer.open_streams < 2:  # noqa: ASYNC110 - one turn of the loop, in fact
+        await asyncio.sleep(0)
     await recognizer.aclose()
-    with pytest.raises(ProviderError) as caught:
-        await anext(results)
-    assert caught.value.kind is FailureKind.CONNECTIVITY
+    for last in (anext(results), waiting):
+        async with asyncio.timeout(30):
+            with pytest.raises(ProviderError) as caught:
+                await last
+        assert caught.value.kind is FailureKind.CONNECTIVITY
     with pytest.raises(ProviderError):
         await transcribe(recognizer, b"")
     await recognizer.aclose()
