@@ -87,9 +87,7 @@ async def _attempt(
         begin_bytes, total_bytes = _extent(response, have_bytes)
         _check_room(part.path, total_bytes, begin_bytes, limits)
         part.begin(url, begin_bytes, response.headers.get(hdrs.ETAG), response.headers.get(hdrs.LAST_MODIFIED))
-        with part.path.open("r+b" if begin_bytes else "wb") as file:
-            file.truncate(begin_bytes)
-            file.seek(begin_bytes)
+        with part.path.open("ab" if begin_bytes else "wb") as file:
             on_progress(begin_bytes, total_bytes)
             async for piece in response.content.iter_chunked(PIECE_BYTES):
                 file.write(piece)
