@@ -106,6 +106,7 @@ async def test_silence_gives_nothing(recognizer: SherpaStreamingRecognizer) -> N
     assert await transcribe(recognizer, bytes(160_000)) == []
     assert await transcribe(recognizer, b"") == []
     assert await transcribe(recognizer, b"\0\0") == []
+    assert await transcribe(recognizer, b"\0\0\0") == []
 
 
 async def test_what_is_said_up_to_the_last_sample_is_heard(recognizer: SherpaStreamingRecognizer) -> None:

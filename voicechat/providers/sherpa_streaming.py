@@ -149,8 +149,8 @@ class _Stream:
             raise
         self._audio_ms = fed_bytes // _BYTES_PER_MS
         await self._push(tail)
-        if self._cut_piece:
-            self._pending.append(self._cut_piece)
+        # Half a sample, which nobody should send, would spoil the batch for the others.
+        self._pending.append(self._cut_piece[: len(self._cut_piece) // 2 * 2])
         self._ended = True
         self._batching.wake(self)
 
