@@ -19,9 +19,9 @@ Kind = Literal["asr", "llm", "tts"]
 
 FACTORY_NAMES: dict[Kind, str] = {"asr": "open_recognizer", "llm": "open_chat_model", "tts": "open_synthesizer"}
 OURS: dict[Kind, tuple[str, ...]] = {
-    "asr": ("pocketsphinx", "openai", "dashscope", "funasr", "wyoming"),
+    "asr": ("pocketsphinx", "sherpa_onnx", "openai", "dashscope", "funasr", "wyoming"),
     "llm": ("builtin", "openai"),
-    "tts": ("espeak", "openai", "dashscope", "wyoming"),
+    "tts": ("espeak", "sherpa_onnx", "openai", "dashscope", "wyoming"),
 }
 
 
