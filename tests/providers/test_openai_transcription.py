@@ -2,7 +2,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from itertools import pairwise
 
 import pytest
 from aiohttp import web
@@ -46,14 +45,14 @@ async def hearing(*answers: Answer, **options: object) -> AsyncIterator[tuple[Se
             await recognizer.aclose()
 
 
-async def pieces(pcm: bytes, pause_s: float = 0) -> AsyncIterator[bytes]:
+async def pieces(pcm: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(pcm), 3200):
-        await asyncio.sleep(pause_s)
+        await asyncio.sleep(0)
         yield pcm[start : start + 3200]
 
 
-async def transcribe(recognizer: OpenAIRecognizer, pcm: bytes = SPEECH, pause_s: float = 0) -> list[Transcript]:
-    return [result async for result in recognizer.recognize(pieces(pcm, pause_s), RecognitionOptions())]
+async def transcribe(recognizer: OpenAIRecognizer, pcm: bytes = SPEECH) -> list[Transcript]:
+    return [result async for result in recognizer.recognize(pieces(pcm), RecognitionOptions())]
 
 
 def formats(service: Service) -> list[str]:
@@ -154,13 +153,23 @@ async def test_an_answer_without_end_is_no_transcription() -> None:
 async def test_while_a_sentence_goes_on_it_is_sent_again_and_what_two_passes_agree_on_is_given() -> None:
     texts = ("one", "one two tea", "one two three", "one two three four")
     answers = [answering({"text": text}) for text in texts]
+    results: list[Transcript] = []
     async with hearing(*answers, partial_every_ms=500) as (service, recognizer):
-        results = await transcribe(recognizer, voice(2500) + silence(1000), pause_s=0.1)
-        assert [result.text for result in results][:2] == ["one", "one two"]
-        assert [result.final for result in results] == [False] * (len(results) - 1) + [True]
-        assert results[-1].text == "one two three four"
-        lengths_ms = [len(read_wav(asked.file)) // 32 for asked in service.asked]
-        assert all(after - before >= 500 for before, after in pairwise(lengths_ms[:-1]))
+
+        async def speaking() -> AsyncIterator[bytes]:
+            for passes in (1, 2, 3):
+                yield voice(700)
+                # The first pass shows nothing, each later one a word more.
+                while len(service.asked) < passes or len(results) < passes - 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            yield silence(1000)
+
+        async for result in recognizer.recognize(speaking(), RecognitionOptions()):
+            results.append(result)
+    assert [(result.text, result.final) for result in results[:2]] == [("one", False), ("one two", False)]
+    assert (results[-1].text, results[-1].final) == ("one two three four", True)
+    lengths_ms = [len(read_wav(asked.file)) // 32 for asked in service.asked]
+    assert lengths_ms[:3] == [700, 1400, 2100]
 
 
 @pytest.mark.real_time
