@@ -26,11 +26,14 @@ from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.services import Services
 from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
+from voicechat.store.model_catalogue import MODELS_FOLDER
 
 DEFAULT_FILE = Path("voicechat.toml")
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
 _PREFIX = "VOICECHAT_"
+# These look for models by name where "voicechat models pull" puts them.
+_MODELS_FOLDER_USERS = ("sherpa_onnx",)
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
 _POLICY = ServicePolicy()
 _APOLOGY = Apology()
@@ -224,6 +227,8 @@ def load_config(
     _lay_over(tree, {section: dict(keys) for section, keys in (overrides or {}).items()})
     _add_defaults(tree, environ)
     _resolve_named_secrets(tree, environ)
+    data_dir = Path(environ.get(_PREFIX + "DATA_DIR") or platformdirs.user_data_dir("voicechat", appauthor=False))
+    _tell_models_folder(tree, data_dir / MODELS_FOLDER)
     try:
         checked = _File.model_validate(tree)
     except ValidationError as error:
@@ -241,7 +246,7 @@ def load_config(
         llm=checked.llm,
         asr=checked.asr,
         tts=checked.tts,
-        data_dir=Path(environ.get(_PREFIX + "DATA_DIR") or platformdirs.user_data_dir("voicechat", appauthor=False)),
+        data_dir=data_dir,
         api_key=environ.get(_PREFIX + "API_KEY") or None,
         file=file,
     )
@@ -366,6 +371,14 @@ def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
             if not secret:
                 raise ConfigError(f"{path}.{key}: {_shown(variable)} is not the name of a variable that is set")
             section[key.removesuffix("_env")] = secret
+
+
+def _tell_models_folder(tree: Tree, folder: Path) -> None:
+    for kind in _EMBEDDED:
+        services = tree[kind].values() if isinstance(tree[kind], dict) else ()
+        for service in services:
+            if isinstance(service, dict) and service.get("provider") in _MODELS_FOLDER_USERS:
+                service.setdefault("models_dir", str(folder))
 
 
 def _explain(detail: ErrorDetails, tree: Tree) -> str:

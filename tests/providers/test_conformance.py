@@ -1,19 +1,19 @@
 """Every provider of ours passes the suite that is shipped for everybody's."""
 
 import json
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp import web
 
+from tests.providers.humming import silence, voice
+from tests.providers.openai_service import saying, serving
 from voicechat.audio.resample import RateConverter
 from voicechat.providers import espeak, openai, pocketsphinx
 from voicechat.providers.interfaces import VoiceOptions
 from voicechat.testing.conformance import check_chat_model, check_recognizer, check_synthesizer, leaving_nothing
 
 pytestmark = pytest.mark.real_time
+
+DONE = b"data: [DONE]\n\n"
 
 
 async def test_espeak() -> None:
@@ -33,11 +33,32 @@ async def test_pocketsphinx() -> None:
         await recognizer.aclose()
 
 
-async def test_openai() -> None:
-    async with leaving_nothing(), an_endpoint() as base_url:
-        model = openai.open_chat_model(model="m", base_url=base_url)
+async def test_openai_chat() -> None:
+    events = [{"choices": [{"delta": {"content": text}}]} for text in ("Hello", " there", ".")]
+    async with leaving_nothing(), serving() as service:
+        service.answers = [saying(*(f"data: {json.dumps(event)}\n\n".encode() for event in events), DONE)]
+        model = openai.open_chat_model(model="m", base_url=service.base_url)
+        await model.start()
         await check_chat_model(model)
         await model.aclose()
+
+
+async def test_openai_speech() -> None:
+    async with leaving_nothing(), serving() as service:
+        service.answers = [saying(voice(500), voice(501)[:-1])]
+        synthesizer = openai.open_synthesizer(model="m", base_url=service.base_url)
+        await synthesizer.start()
+        await check_synthesizer(synthesizer)
+        await synthesizer.aclose()
+
+
+async def test_openai_transcription() -> None:
+    async with leaving_nothing(), serving() as service:
+        service.answers = [saying(b'{"text": "one two three"}')]
+        recognizer = openai.open_recognizer(model="m", base_url=service.base_url)
+        await recognizer.start()
+        await check_recognizer(recognizer, silence(300) + voice(1200) + silence(900) + voice(800))
+        await recognizer.aclose()
 
 
 async def speech(text: str) -> bytes:
@@ -48,27 +69,3 @@ async def speech(text: str) -> bytes:
     )
     await synthesizer.aclose()
     return pcm + converter.finish()
-
-
-@asynccontextmanager
-async def an_endpoint() -> AsyncIterator[str]:
-    """Serve a chat endpoint that always says the same."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for text in ("Hello", " there", "."):
-            event = {"choices": [{"index": 0, "delta": {"content": text}}]}
-            await response.write(f"data: {json.dumps(event)}\n\n".encode())
-        await response.write(b"data: [DONE]\n\n")
-        return response
-
-    application = web.Application()
-    application.router.add_post("/v1/chat/completions", answer)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.SockSite(runner, listening := socket.create_server(("127.0.0.1", 0))).start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-    finally:
-        await runner.cleanup()
