@@ -16,11 +16,14 @@ from voicechat.session.effects import (
 )
 from voicechat.session.events import SpeechSynthesized
 from voicechat.session.playback import PlaybackClock
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.tool_calls import ReplyTools
+from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.text.sentences import SentenceSplitter
 from voicechat.text.spoken import Speakable
 from voicechat.text.words import cut_at_word, speaking_ms, usage_characters
 
+TOOL_CALLS = "tool_calls"
+"""Why a model stops that waits for the client's tools, whatever its server calls it (OpenAI's name)."""
 RUN_OUT_MARGIN_MS = 500
 """How long before the listener falls into silence an unfinished sentence is spoken: time to synthesise it."""
 
@@ -44,9 +47,11 @@ class Reply:
         self.text = ""
         """What the client has been told."""
         self.clock = PlaybackClock()
+        self.tools = ReplyTools(number)
         self.first_text_ms: int | None = None
         self.first_audio_ms: int | None = None
         self._begun_ms = begun_ms
+        self._role_told = False
         self._lead_ms = lead_ms
         self._splitter = SentenceSplitter()
         self._speakable = Speakable()
@@ -63,11 +68,10 @@ class Reply:
 
     def add_text(self, text: str, now_ms: int) -> list[Effect]:
         """The model said ``text``."""
-        first = self.first_text_ms is None
-        if first:
+        if self.first_text_ms is None:
             self.first_text_ms = now_ms
         self.text += text
-        told: list[Effect] = [Send(ReplyText(self.number, text, first, self._begun_ms))]
+        told: list[Effect] = [Send(ReplyText(self.number, text, self._first(), self._begun_ms))]
         spoken = self._speak(self._splitter.push(text), now_ms)
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
@@ -75,15 +79,29 @@ class Reply:
 
     def call_tool(self, call: ToolCall, now_ms: int) -> list[Effect]:
         """The model said a piece of a tool call."""
-        first = self.first_text_ms is None
-        if first:
+        piece = self.tools.take(call)
+        if piece is None:
+            return []
+        if self.first_text_ms is None:
             self.first_text_ms = now_ms
-        return [Send(ReplyToolCall(self.number, call, first, self._begun_ms))]
+        return [Send(ReplyToolCall(self.number, piece, self._first(), self._begun_ms))]
+
+    def use_tools(self, exchange: ToolExchange) -> None:
+        """The model had tools carried out on the server, and goes on."""
+        self.tools.record(exchange, len(self.text))
+
+    def pause_text(self, reason: str, now_ms: int) -> list[Effect]:
+        """The model has finished, unless it called tools of the client: then it is to be asked again."""
+        if not self.tools.ask(reason, len(self.text), now_ms):
+            return self.finish_text("stop" if reason == TOOL_CALLS else reason, now_ms)
+        told = Send(ReplyTextFinished(self.number, TOOL_CALLS, self._first(), self._begun_ms))
+        self._role_told = False
+        return [told, *self._speak(self._splitter.finish(), now_ms)]
 
     def finish_text(self, reason: str, now_ms: int) -> list[Effect]:
         """The model has finished."""
         self._text_finished = True
-        told = Send(ReplyTextFinished(self.number, reason, self.first_text_ms is None, self._begun_ms))
+        told = Send(ReplyTextFinished(self.number, reason, self._first(), self._begun_ms))
         return [told, *self._speak(self._splitter.finish(), now_ms), FinishSpeech(self.number)]
 
     def hurry(self, now_ms: int) -> list[Effect]:
@@ -98,6 +116,11 @@ class Reply:
             return None
         runs_out_ms = self.clock.reaches_ms(self._made_ms)
         return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
+
+    def _first(self) -> bool:
+        """Whether this is the first that is told of an answer of the model."""
+        first, self._role_told = not self._role_told, True
+        return first
 
     def _speak(self, texts: list[str], now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
