@@ -21,6 +21,8 @@ from pydantic_core import ErrorDetails
 from voicechat.errors import ConfigError
 from voicechat.providers.registry import find_factory
 from voicechat.runtime.services import Services
+from voicechat.runtime.tool_function import Filler, Tool, open_tool
+from voicechat.runtime.toolbox import Toolbox
 from voicechat.session.limits import SessionLimits
 
 DEFAULT_FILE = Path("voicechat.toml")
@@ -118,6 +120,34 @@ class TranscriptionConfig(_Section):
     """Ports that ``audio_url`` may name."""
 
 
+class FillerConfig(_Section):
+    """What is said while a tool takes long, by the user's language; one alone serves both."""
+
+    en: str = ""
+    zh: str = ""
+
+
+def _in_both_languages(filler: object) -> object:
+    if not isinstance(filler, str | dict):
+        raise ValueError("a text, or a table with the keys en and zh")
+    return {"en": filler, "zh": filler} if isinstance(filler, str) else filler
+
+
+class ToolConfig(_Section):
+    """``[tools.NAME]``: a Python function that the models may call in conversations."""
+
+    function: Annotated[str, Field(min_length=1)]
+    """``package.module:function``, asynchronous or not."""
+    description: str = ""
+    """For the model; empty: the function's docstring."""
+    parameters: dict[str, Any] | None = None
+    """JSON Schema of the arguments; none: from the function's annotations."""
+    deadline_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """Past it the model is told that there is no answer."""
+    filler: Annotated[FillerConfig, BeforeValidator(_in_both_languages)] = FillerConfig()
+    filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = 1_000
+
+
 class ServiceConfig(BaseModel):
     """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider, and its keyword arguments as the other keys."""
 
@@ -150,6 +180,7 @@ class _File(_Section):
     llm: dict[str, ServiceConfig]
     asr: dict[str, ServiceConfig]
     tts: dict[str, ServiceConfig]
+    tools: dict[str, ToolConfig] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +194,7 @@ class Config:
     llm: Mapping[str, ServiceConfig]
     asr: Mapping[str, ServiceConfig]
     tts: Mapping[str, ServiceConfig]
+    tools: Mapping[str, ToolConfig]
     data_dir: Path
     api_key: str | None = field(default=None, repr=False)
     """The key of the environment, which may do everything."""
@@ -201,6 +233,7 @@ def load_config(
         llm=checked.llm,
         asr=checked.asr,
         tts=checked.tts,
+        tools=checked.tools,
         data_dir=Path(environ.get(_PREFIX + "DATA_DIR") or platformdirs.user_data_dir("voicechat", appauthor=False)),
         api_key=environ.get(_PREFIX + "API_KEY") or None,
         file=file,
@@ -213,7 +246,20 @@ def build_services(config: Config) -> Services:
         recognizers={name: open_service("asr", name, service) for name, service in config.asr.items()},
         models={name: open_service("llm", name, service) for name, service in config.llm.items()},
         synthesizers={name: open_service("tts", name, service) for name, service in config.tts.items()},
+        toolbox=_open_toolbox(config.tools),
     )
+
+
+def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:
+    return Toolbox({name: _open_tool(name, tool) for name, tool in tools.items()}) if tools else None
+
+
+def _open_tool(name: str, tool: ToolConfig) -> Tool:
+    filler = Filler(tool.filler.en, tool.filler.zh)
+    try:
+        return open_tool(name, **(dict(tool) | {"filler": filler}))
+    except ConfigError as error:
+        raise ConfigError(f"tools.{name}: {error}") from error
 
 
 def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
@@ -332,6 +378,7 @@ def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
     if len(path) == 1:
         return list(_File.model_fields)
     sections: dict[object, type[BaseModel]] = {
+        "tools": FillerConfig if "filler" in path else ToolConfig,
         "server": ServerConfig,
         "compat": CompatConfig,
         "limits": _LimitsSection,

@@ -274,6 +274,7 @@ class World(RuleBasedStateMachine):
 
     def check_history(self, messages: tuple[Message, ...]) -> None:
         """What any OpenAI-compatible model accepts: each call has its answer behind it, and nothing else has."""
+        assert messages[0]["role"] == "user", "no answer stands without its question"
         ids: list[object] = []
         open_ids: list[object] = []
         said = ""
@@ -330,6 +331,7 @@ class World(RuleBasedStateMachine):
                 assert made.text.startswith(made.text_told)
             case ef.ReplyToolCall(reply, call, first):
                 self.check_role(reply, first)
+                assert self.live(reply).rounds < LIMITS.tool_rounds
                 if call.id is not None:
                     assert call.id not in self.told_ids
                     self.live(reply).calls.append(call.id)
@@ -589,7 +591,9 @@ class World(RuleBasedStateMachine):
             return
         live = not (made.stopped or self.closed or self.gone)
         self.calls_made += live
-        exchange = ToolExchange((ToolCall(0, own_id, "clock", "{}"),), (ToolAnswer("noon", ToolOutcome.ANSWERED, 20),))
+        exchange = ToolExchange(
+            (ToolCall(0, own_id, "clock", "{}"),), (ToolAnswer("noon", ToolOutcome.ANSWERED, 20, "clock"),)
+        )
         self.feed(ev.ToolsUsed(made.number, exchange))
         if live and not self.forgetting:
             self.remembered_ids.add(own_id)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
+from voicechat.runtime.tool_calling import ToolCallingModel
+from voicechat.runtime.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,12 @@ class Services:
     recognizers: Mapping[str, SpeechRecognizer]
     models: Mapping[str, ChatModel]
     synthesizers: Mapping[str, SpeechSynthesizer]
+    toolbox: Toolbox | None = None
+    """What the models may have done on the server in a conversation; None: nothing."""
+
+    def talking(self, model: ChatModel) -> ChatModel:
+        """A chat model as it serves conversations: with the tools."""
+        return model if self.toolbox is None else ToolCallingModel(model, self.toolbox)
 
     async def start(self) -> None:
         """Warm every provider up that has a ``start``, all at once. The first failure is raised; the rest stop."""
@@ -46,7 +54,8 @@ class Services:
 
     def _distinct(self) -> Iterator[object]:
         seen: set[int] = set()
-        for provider in (*self.recognizers.values(), *self.models.values(), *self.synthesizers.values()):
+        every = (*self.recognizers.values(), *self.models.values(), *self.synthesizers.values(), self.toolbox)
+        for provider in every:
             if id(provider) not in seen:
                 seen.add(id(provider))
                 yield provider

@@ -22,7 +22,7 @@ from voicechat.session.effects import (
 )
 from voicechat.session.limits import SessionLimits
 from voicechat.session.reply import Reply
-from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED
+from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED, options_after_calls
 from voicechat.session.vocabulary import ChatSettings, Settings, ToolOutcome
 from voicechat.text.words import bare_words
 
@@ -119,8 +119,8 @@ class Speaking:
                 effects = reply.call_tool(event.call, now_ms) if may_call else []
             case ev.ToolsUsed():
                 reply.use_tools(event.exchange)
-                pairs = zip(event.exchange.calls, event.exchange.answers, strict=True)
-                effects = [Observe(ToolEnded(call.name or "", done.outcome, done.took_ms)) for call, done in pairs]
+                answers = event.exchange.answers
+                effects = [Observe(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers]
             case ev.SentenceSynthesized():
                 reply.finish_sentence(event.sentence)
                 effects = []
@@ -195,10 +195,7 @@ class Speaking:
             return []
         reply.tools.asked_ms = None
         messages = (*self._chat.messages, *self._dialogue.messages, *reply.tools.messages(reply.text))
-        # A choice that forces a call would force one for ever.
-        options = {name: value for name, value in self._chat.options.items() if name != "tool_choice"}
-        if self._chat.options.get("tool_choice") == "none" or reply.tools.rounds >= self._limits.tool_rounds:
-            options["tool_choice"] = "none"
+        options = options_after_calls(self._chat.options, may_call=reply.tools.rounds < self._limits.tool_rounds)
         return [ContinueReply(reply.number, messages, options)]
 
     # --- stopping, and what was heard --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ that says why there is none.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voicechat.session.vocabulary import Message, ToolCall, ToolExchange
@@ -143,12 +144,7 @@ class ReplyTools:
         begin = 0
         for exchange in self._exchanges:
             said = text[begin : exchange.position].strip()
-            calls = [_call_message(call) for call in exchange.calls]
-            messages.append({"role": "assistant", "content": said, "tool_calls": calls})
-            messages += [
-                {"role": "tool", "tool_call_id": call.id, "content": exchange.answers.get(str(call.id), STOPPED)}
-                for call in exchange.calls
-            ]
+            messages += exchange_messages(said, exchange.calls, exchange.answers)
             begin = exchange.position
         if text[begin:].strip():
             messages.append({"role": "assistant", "content": text[begin:]})
@@ -156,6 +152,25 @@ class ReplyTools:
 
     def _new(self) -> CallsGathered:
         return CallsGathered(f"call_{self._reply}_{self.rounds}")
+
+
+def options_after_calls(options: Mapping[str, object], *, may_call: bool) -> dict[str, object]:
+    """What the model is asked with once it has called tools: a choice that forces a call would force one for ever."""
+    after = {name: value for name, value in options.items() if name != "tool_choice"}
+    if not may_call or options.get("tool_choice") == "none":
+        after["tool_choice"] = "none"
+    return after
+
+
+def exchange_messages(said: str, calls: Sequence[ToolCall], answers: Mapping[str, str]) -> list[Message]:
+    """One answer of the model that called tools, and what they answered, by the calls' ids."""
+    messages: list[Message] = [
+        {"role": "assistant", "content": said, "tool_calls": [_call_message(call) for call in calls]}
+    ]
+    for call in calls:
+        answer = answers.get(str(call.id), STOPPED)
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": answer})
+    return messages
 
 
 def _call_message(call: ToolCall) -> Message:

@@ -68,11 +68,15 @@ class ToolOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswer:
-    """What a tool answered, as the model is told, and how long it took."""
+    """What a tool answered, as the model is told, and how long it took.
+
+    ``tool`` is the configured name, never one that the model made up.
+    """
 
     content: str
     outcome: ToolOutcome
     took_ms: int
+    tool: str
 
 
 @dataclass(frozen=True, slots=True)
