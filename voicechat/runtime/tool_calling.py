@@ -58,7 +58,7 @@ class ToolCallingModel:
             yield ToolsStarted(
                 max((own[name].deadline_s for call in calls if (name := str(call.name)) in own), default=0)
             )
-            runs = {str(call.id): self._toolbox.start(call) for call in calls if call.name in own}
+            runs = {str(call.id): self._toolbox.begin(call) for call in calls if call.name in own}
             try:
                 if silent and (filler := await _filler(runs.values())) is not None:
                     silent = False

@@ -83,7 +83,7 @@ class Toolbox:
         self._slots = asyncio.Semaphore(THREADS)
         self._tasks: set[asyncio.Task[str]] = set()
 
-    def start(self, call: ToolCall) -> ToolRun:
+    def begin(self, call: ToolCall) -> ToolRun:
         """Begin to carry a call out; its ``name`` must be that of one of the ``tools``."""
         tool = self.tools[str(call.name)]
         task = asyncio.get_running_loop().create_task(self._carry_out(tool, call.arguments), name=f"tool-{tool.name}")
