@@ -5,26 +5,14 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from voicechat.session.vocabulary import Message
+from voicechat.wire.chat_tools import Tool
 from voicechat.wire.checked import Check, Passage, Section, between, one_of
 from voicechat.wire.json_text import shown
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_STOPS = 4
-MAX_TOOLS = 64
-MAX_TOOLS_BYTES = 64 * 1024
-"""Of all tools together, as JSON: a model reads them before every answer."""
-MAX_NAME_CHARACTERS = 64
-TOOL_CHOICES = ("none", "auto", "required")
 _PENALTY = between(-2, 2)
 _NULL = {"type": "null"}
-_NAMED_TOOL = {
-    "type": "object",
-    "required": ["type", "function"],
-    "properties": {
-        "type": {"const": "function"},
-        "function": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
-    },
-}
 _TEXTS = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_STOPS}
 _PARTS = {
     "type": "array",
@@ -52,35 +40,6 @@ def _check_stop(stop: object) -> object:
     return stop
 
 
-def _check_name(name: str) -> str:
-    if not 1 <= len(name) <= MAX_NAME_CHARACTERS:
-        raise ValueError(f"{shown(name)} is not 1 to {MAX_NAME_CHARACTERS} characters long")
-    return name
-
-
-def _check_tools(tools: "list[Tool]") -> "list[Tool]":
-    if len(tools) > MAX_TOOLS:
-        raise ValueError(f"{len(tools)} tools are more than {MAX_TOOLS}")
-    size_bytes = sum(len(tool.model_dump_json().encode()) for tool in tools)
-    if size_bytes > MAX_TOOLS_BYTES:
-        raise ValueError(f"{size_bytes} bytes of JSON are more than {MAX_TOOLS_BYTES}")
-    names = [tool.function.name for tool in tools]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{shown(twice)} is the name of two functions")
-    return tools
-
-
-def _check_tool_choice(choice: object) -> object:
-    if choice is None or choice in TOOL_CHOICES:
-        return choice
-    function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
-    if isinstance(function, dict) and isinstance(function.get("name"), str):
-        return choice
-    allowed = ", ".join(TOOL_CHOICES)
-    raise ValueError(f'{shown(choice)} is not one of {allowed} or {{"type": "function", "function": {{"name": ...}}}}')
-
-
 def _at_least_one(count: int) -> int:
     if count < 1:
         raise ValueError(f"{shown(count)} is less than 1")
@@ -89,9 +48,6 @@ def _at_least_one(count: int) -> int:
 
 _CONTENT = Check(_check_content, {"anyOf": [{"type": "string"}, _PARTS, _NULL]})
 _STOP = Check(_check_stop, {"anyOf": [{"type": "string"}, _TEXTS, _NULL]})
-_NAME = Check(_check_name, {"minLength": 1, "maxLength": MAX_NAME_CHARACTERS})
-_TOOLS = Check(_check_tools, {"maxItems": MAX_TOOLS})
-_TOOL_CHOICE = Check(_check_tool_choice, {"anyOf": [{"enum": list(TOOL_CHOICES)}, _NAMED_TOOL, _NULL]})
 _AT_LEAST_ONE = Check(_at_least_one, {"minimum": 1})
 
 
@@ -108,23 +64,6 @@ class ChatMessage(Passage):
         if "content" not in self.model_fields_set and self.role != "assistant":
             raise ValueError("content must be present")
         return self
-
-
-class ToolFunction(Passage):
-    """The function of a tool; what its ``parameters`` say passes through."""
-
-    name: Annotated[str, _NAME]
-    description: str | None = None
-    """What it does, for the model."""
-    parameters: dict[str, object] | None = None
-    """JSON Schema of its arguments, an object."""
-
-
-class Tool(Passage):
-    """A tool the model may call: only functions exist."""
-
-    type: Annotated[str, one_of("function")]
-    function: ToolFunction
 
 
 class ResponseFormat(Passage):
@@ -165,12 +104,8 @@ class ChatOptions(Section):
     top_logprobs: Annotated[int, between(0, 20)] | None = None
     """Only with logprobs."""
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], _TOOLS] | None = None
-    """Functions that the model may call: up to 64, together 64 KiB of JSON."""
-    tool_choice: Annotated[object, _TOOL_CHOICE] = None
-    """Whether the model may call a tool, must, or must call the one named; only with tools."""
-    parallel_tool_calls: bool | None = None
-    """Whether it may call several at once; only with tools."""
+    tools: list[Tool] | None = None
+    """Functions that the model may call."""
     enable_thinking: bool | None = None
     """Whether the model thinks before it answers."""
     chat_template_kwargs: TemplateArguments | None = None
@@ -180,13 +115,6 @@ class ChatOptions(Section):
     def _top_logprobs_need_logprobs(self) -> "ChatOptions":
         if "top_logprobs" in self.model_fields_set and not self.logprobs:
             raise ValueError("top_logprobs is only allowed with logprobs: true")
-        return self
-
-    @model_validator(mode="after")
-    def _choices_need_tools(self) -> "ChatOptions":
-        for name in ("tool_choice", "parallel_tool_calls"):
-            if name in self.model_fields_set and not self.tools:
-                raise ValueError(f"{name} is only allowed with tools")
         return self
 
     def given(self) -> dict[str, object]:
