@@ -100,6 +100,7 @@ class MadeReply:
     stopped: bool = False
     finished: bool = False
     early: bool = False
+    timed: bool = False
 
 
 def bare(text: str) -> str:
@@ -138,7 +139,11 @@ class World(RuleBasedStateMachine):
         self.mode = mode
         self.feed(ev.Opened())
         wished = Settings(
-            asr_mode=mode, lead_ms=lead_ms, input=InputSettings(heartbeat=heartbeat), turn_detection=detection
+            asr_mode=mode,
+            lead_ms=lead_ms,
+            input=InputSettings(heartbeat=heartbeat),
+            turn_detection=detection,
+            report_latency=True,
         )
         self.feed(ev.UpdateRequested(wished))
         assert self.session.settings == wished
@@ -363,6 +368,13 @@ class World(RuleBasedStateMachine):
             case ef.Recognised():
                 # Promise 5: nothing is told of recognition while a reply is being told.
                 assert not any(made.told and not made.stopped and not made.finished for made in self.replies.values())
+            case ef.LatencyMeasured(reply, measured):
+                made = self.replies[reply]
+                assert not made.stopped
+                assert not made.timed, "the latency of a reply is told once"
+                assert sum(measured.stages_ms.values()) == measured.total_ms <= self.now
+                made.timed = True
+                REACHED["latency told"] += 1
             case ef.Answered() | ef.ErrorReported() | ef.SpeechNoticed():
                 pass
 
@@ -808,6 +820,7 @@ CORNERS = [
     "second reply",
     "memory",
     "replay",
+    "latency told",
     "refresh drops audio",
     "AudioSent in LISTENING",
     "PlaybackReported in LISTENING",

@@ -19,6 +19,7 @@ from voicechat.session.vocabulary import (
     TurnDetection,
     VoiceSettings,
 )
+from voicechat.session.waterfall import Waterfall
 
 # --- messages: what a client is told, before a dialect gives them their wire form --------------------------------
 
@@ -114,6 +115,14 @@ class TurnCompleted:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyMeasured:
+    """For a client that asked for it: where the time went until the reply's first audio left."""
+
+    reply: int
+    waterfall: Waterfall
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorReported:
     """Anything wrong that is not the answer to a request."""
 
@@ -131,6 +140,7 @@ ClientMessage: TypeAlias = (
     | ReplyAudio
     | ReplyAudioFinished
     | TurnCompleted
+    | LatencyMeasured
     | ErrorReported
 )
 
@@ -323,7 +333,14 @@ class ToolEnded:
     took_ms: int
 
 
-Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | SessionClosed | SessionRefused | ToolEnded
+@dataclass(frozen=True, slots=True)
+class TurnTimed:
+    """Fact: the first audio of a reply has just left, after this."""
+
+    waterfall: Waterfall
+
+
+Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | TurnTimed | SessionClosed | SessionRefused | ToolEnded
 
 
 @dataclass(frozen=True, slots=True)

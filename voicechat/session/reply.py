@@ -18,6 +18,7 @@ from voicechat.session.events import SpeechSynthesized
 from voicechat.session.playback import PlaybackClock
 from voicechat.session.tool_calls import ReplyTools
 from voicechat.session.vocabulary import ToolCall, ToolExchange
+from voicechat.session.waterfall import Stage, TurnTimes, Waterfall, waterfall
 from voicechat.text.sentences import SentenceSplitter
 from voicechat.text.spoken import Speakable
 from voicechat.text.words import cut_at_word, speaking_ms, usage_characters
@@ -50,6 +51,9 @@ class Reply:
         self.tools = ReplyTools(number)
         self.first_text_ms: int | None = None
         self.first_audio_ms: int | None = None
+        self.turn_times: TurnTimes | None = None
+        """Of the turn that it answers, once it is certain that it does, and until its first audio has left."""
+        self._first_sentence_ms: int | None = None
         self._begun_ms = begun_ms
         self._role_told = False
         self._lead_ms = lead_ms
@@ -71,7 +75,7 @@ class Reply:
         if self.first_text_ms is None:
             self.first_text_ms = now_ms
         self.text += text
-        told: list[Effect] = [Send(ReplyText(self.number, text, self._first(), self._begun_ms))]
+        told: list[Effect] = [Send(ReplyText(self.number, text, self._role_due(), self._begun_ms))]
         spoken = self._speak(self._splitter.push(text), now_ms)
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
@@ -84,7 +88,7 @@ class Reply:
             return []
         if self.first_text_ms is None:
             self.first_text_ms = now_ms
-        return [Send(ReplyToolCall(self.number, piece, self._first(), self._begun_ms))]
+        return [Send(ReplyToolCall(self.number, piece, self._role_due(), self._begun_ms))]
 
     def use_tools(self, exchange: ToolExchange) -> None:
         """The model had tools carried out on the server, and goes on."""
@@ -94,14 +98,14 @@ class Reply:
         """The model has finished, unless it called tools of the client: then it is to be asked again."""
         if not self.tools.ask(reason, len(self.text), now_ms):
             return self.finish_text("stop" if reason == TOOL_CALLS else reason, now_ms)
-        told = Send(ReplyTextFinished(self.number, TOOL_CALLS, self._first(), self._begun_ms))
+        told = Send(ReplyTextFinished(self.number, TOOL_CALLS, self._role_due(), self._begun_ms))
         self._role_told = False
         return [told, *self._speak(self._splitter.finish(), now_ms)]
 
     def finish_text(self, reason: str, now_ms: int) -> list[Effect]:
         """The model has finished."""
         self._text_finished = True
-        told = Send(ReplyTextFinished(self.number, reason, self._first(), self._begun_ms))
+        told = Send(ReplyTextFinished(self.number, reason, self._role_due(), self._begun_ms))
         return [told, *self._speak(self._splitter.finish(), now_ms), FinishSpeech(self.number)]
 
     def hurry(self, now_ms: int) -> list[Effect]:
@@ -117,10 +121,10 @@ class Reply:
         runs_out_ms = self.clock.reaches_ms(self._made_ms)
         return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
 
-    def _first(self) -> bool:
-        """Whether this is the first that is told of an answer of the model."""
-        first, self._role_told = not self._role_told, True
-        return first
+    def _role_due(self) -> bool:
+        """Whether what is told now is the first of an answer of the model, and so to carry the role."""
+        due, self._role_told = not self._role_told, True
+        return due
 
     def _speak(self, texts: list[str], now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
@@ -129,6 +133,8 @@ class Reply:
             self._pieces.append(piece)
             self._waiting_since_ms = None
             if piece.spoken:
+                if self._first_sentence_ms is None:
+                    self._first_sentence_ms = now_ms
                 effects.append(Speak(self.number, len(self._sentences), piece.spoken))
                 self._sentences.append(piece)
         return effects
@@ -147,6 +153,22 @@ class Reply:
             self.first_audio_ms = now_ms
         self._paced.append(audio)
         return self.release(now_ms)
+
+    def audio_sent(self, end_ms: int, now_ms: int) -> Waterfall | None:
+        """Audio up to ``end_ms`` was handed to the socket; for the first of it, tell where the time went."""
+        self.clock.sent(end_ms, now_ms)
+        times, self.turn_times = self.turn_times, None
+        if times is None:
+            return None
+        ends_ms = {
+            Stage.DECISION: times.decided_ms,
+            Stage.TRANSCRIPT: times.understood_ms,
+            Stage.FIRST_TOKEN: self.first_text_ms,
+            Stage.FIRST_SENTENCE: self._first_sentence_ms,
+            Stage.FIRST_AUDIO: self.first_audio_ms,
+            Stage.FIRST_SENT: now_ms,
+        }
+        return waterfall(times.spoken_ms, ends_ms)
 
     def finish_sentence(self, sentence: int) -> None:
         """All audio of ``sentence`` was made."""
