@@ -251,10 +251,11 @@ def build_services(config: Config) -> Services:
 
 
 def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:
-    return Toolbox({name: _open_tool(name, tool) for name, tool in tools.items()}) if tools else None
+    return Toolbox({name: configured_tool(name, tool) for name, tool in tools.items()}) if tools else None
 
 
-def _open_tool(name: str, tool: ToolConfig) -> Tool:
+def configured_tool(name: str, tool: ToolConfig) -> Tool:
+    """Load one tool, without calling it. Raises ConfigError naming the section."""
     filler = Filler(tool.filler.en, tool.filler.zh)
     try:
         return open_tool(name, **(dict(tool) | {"filler": filler}))
