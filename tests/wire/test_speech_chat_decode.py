@@ -68,6 +68,15 @@ def test_the_answer_to_a_tool_call_is_understood_even_if_it_is_empty(content: st
     assert decode(json.dumps(frame)) == ToolAnswered("c" * 256, content)
 
 
+def test_the_answer_to_a_tool_call_is_bounded() -> None:
+    frame = {"event_type": "conversation.message.create", "role": "tool", "tool_call_id": "c"}
+    longest = "é" * 32_768
+    assert decode(json.dumps(frame | {"content": longest})) == ToolAnswered("c", longest)
+    status, message = refusal(json.dumps(frame | {"content": longest + "x"}))
+    assert status is Status.TOO_LARGE
+    assert message.startswith("content: ")
+
+
 @pytest.mark.parametrize("reply", [7, "7", "chatcmpl-abc-7"])
 def test_a_playback_report_names_the_reply_by_its_id_or_number(reply: object) -> None:
     frame = {"event_type": "conversation.audio.played", "reply": reply, "played_ms": 1500}

@@ -90,9 +90,10 @@ class Reply:
             self.first_text_ms = now_ms
         return [Send(ReplyToolCall(self.number, piece, self._role_due(), self._begun_ms))]
 
-    def use_tools(self, exchange: ToolExchange) -> None:
+    def use_tools(self, exchange: ToolExchange, now_ms: int) -> list[Effect]:
         """The model had tools carried out on the server, and goes on."""
         self.tools.record(exchange, len(self.text))
+        return self._speak_rest(now_ms)
 
     def pause_text(self, reason: str, now_ms: int) -> list[Effect]:
         """The model has finished, unless it called tools of the client: then it is to be asked again."""
@@ -100,13 +101,13 @@ class Reply:
             return self.finish_text("stop" if reason == TOOL_CALLS else reason, now_ms)
         told = Send(ReplyTextFinished(self.number, TOOL_CALLS, self._role_due(), self._begun_ms))
         self._role_told = False
-        return [told, *self._speak(self._splitter.finish(), now_ms)]
+        return [told, *self._speak_rest(now_ms)]
 
     def finish_text(self, reason: str, now_ms: int) -> list[Effect]:
         """The model has finished."""
         self._text_finished = True
         told = Send(ReplyTextFinished(self.number, reason, self._role_due(), self._begun_ms))
-        return [told, *self._speak(self._splitter.finish(), now_ms), FinishSpeech(self.number)]
+        return [told, *self._speak_rest(now_ms), FinishSpeech(self.number)]
 
     def hurry(self, now_ms: int) -> list[Effect]:
         """Text has waited too long for the end of its sentence: speak what can be spoken."""
@@ -125,6 +126,12 @@ class Reply:
         """Whether what is told now is the first of an answer of the model, and so to carry the role."""
         due, self._role_told = not self._role_told, True
         return due
+
+    def _speak_rest(self, now_ms: int) -> list[Effect]:
+        """An answer of the model is complete: speak the rest of it; the next one begins outside of any code."""
+        effects = self._speak(self._splitter.finish(), now_ms)
+        self._speakable = Speakable()
+        return effects
 
     def _speak(self, texts: list[str], now_ms: int) -> list[Effect]:
         effects: list[Effect] = []

@@ -118,9 +118,9 @@ class Speaking:
                 may_call = reply.tools.rounds < self._limits.tool_rounds
                 effects = reply.call_tool(event.call, now_ms) if may_call else []
             case ev.ToolsUsed():
-                reply.use_tools(event.exchange)
                 answers = event.exchange.answers
-                effects = [Observe(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers]
+                effects = reply.use_tools(event.exchange, now_ms)
+                effects += [Observe(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers]
             case ev.SentenceSynthesized():
                 reply.finish_sentence(event.sentence)
                 effects = []

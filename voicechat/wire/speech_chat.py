@@ -57,6 +57,8 @@ _MAX_NUMBER = 2**53 - 1
 """Largest whole number that every JSON implementation keeps exact (RFC 8259, section 6)."""
 MAX_CALL_ID_CHARACTERS = 256
 """Longest id of a tool call that may be answered."""
+MAX_TOOL_ANSWER_BYTES = 64 * 1024
+"""Of one answer: the model reads it in every later turn."""
 _REPLY_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
 
 
@@ -260,6 +262,10 @@ def _read_tool_answer(event: Mapping[str, object], content: str) -> Event:
     if not 1 <= len(call_id) <= MAX_CALL_ID_CHARACTERS:
         message = f"tool_call_id: {shown(call_id)} is not 1 to {MAX_CALL_ID_CHARACTERS} characters long"
         raise RemoteProtocolError(Status.INVALID_PARAMETER, message)
+    if len(content.encode()) > MAX_TOOL_ANSWER_BYTES:
+        raise RemoteProtocolError(
+            Status.TOO_LARGE, f"content: a tool's answer is limited to {MAX_TOOL_ANSWER_BYTES} bytes"
+        )
     return ToolAnswered(call_id, content)
 
 
