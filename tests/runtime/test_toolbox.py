@@ -150,6 +150,7 @@ async def test_threads_are_bounded_and_a_blocked_one_keeps_its_place() -> None:
     late = await asyncio.gather(*(run.answer() for run in blocked_runs))
     assert {done.outcome for done in late} == {ToolOutcome.TIMEOUT}
     assert sum(thread.name == "tool-blocked" for thread in threading.enumerate()) == THREADS
+    assert (await answer(box, "in_a_thread", '{"city": "Rome"}')).outcome is ToolOutcome.TIMEOUT
     released.set()
     patient = toolbox_of(box, deadline_s=20)
     assert (await answer(patient, "in_a_thread", '{"city": "Rome"}')).content == "Rome False"
