@@ -697,6 +697,27 @@ class World(RuleBasedStateMachine):
         while self.awaited:
             self.client_answers_a_call(-1, "20")
 
+    @precondition(lambda self: self.session.state is State.REPLYING and not self.closed)
+    @rule()
+    def model_calls_again_and_again(self) -> None:
+        for _ in range(LIMITS.tool_rounds + 1):
+            self.model_calls_tools(1, named=True, index="own", reason="tool_calls")
+            if self.awaited:
+                self.client_answers_every_call()
+
+    @precondition(lambda self: self.session.state is State.REPLYING and not self.closed)
+    @rule()
+    def client_answers_a_call_twice(self) -> None:
+        self.model_waits_for_tools(2)
+        if len(self.awaited) > 1:
+            self.client_answers_a_call(0, "20")
+            self.client_answers_what_nobody_asked(0)
+
+    @precondition(lambda self: self.awaited)
+    @rule()
+    def client_forgets_while_tools_are_awaited(self) -> None:
+        self.forget()
+
     @precondition(lambda self: self.awaited)
     @rule()
     def client_is_too_late(self) -> None:
