@@ -5,8 +5,10 @@ from typing import Any, cast
 import pytest
 
 from tests.session.test_hands_free import Talk
+from voicechat.errors import Status
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
@@ -235,3 +237,16 @@ def test_the_tools_of_a_reply_begun_early_are_asked_for_once_it_is_adopted() -> 
     assert adopted < told
     asked_again = talk.post(ev.ToolAnswered("a", "20"))
     assert any(isinstance(effect, ef.ContinueReply) for effect in asked_again)
+
+
+def test_tools_that_worked_before_the_model_failed_are_remembered_beside_an_apology() -> None:
+    session = Session(apology=Apology(en="Sorry.", zh="抱歉。"))
+    asks(session, "What time is it?", 0)
+    session.receive(ev.ToolsUsed(1, EXCHANGE), 10)
+    effects = session.receive(ev.ReplyFailed(1, Status.LLM_FAILED, "the chat model failed"), 20)
+    assert [effect.text for effect in effects if isinstance(effect, ef.Speak)] == ["Sorry."]
+    spoken(session, 0, 0, 300, 30)
+    session.receive(ev.SpeechEnded(1), 40)
+    assert session.state is State.LISTENING
+    said = roles(asks(session, "And now?", 1_000))
+    assert said == [("user", "What time is it?"), ("assistant", ""), ("tool", "noon"), ("user", "And now?")]

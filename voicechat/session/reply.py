@@ -67,6 +67,8 @@ class Reply:
         self._left_ms = 0
         self._paced: deque[SpeechSynthesized] = deque()
         self._all_made = False
+        self.apologises = False
+        """Its audio is no answer: the model failed before anything of one was spoken."""
 
     # --- text ------------------------------------------------------------------------------------------------
 
@@ -132,6 +134,18 @@ class Reply:
         effects = self._speak(self._splitter.finish(), now_ms)
         self._speakable = Speakable()
         return effects
+
+    @property
+    def begun_speaking(self) -> bool:
+        """Whether anything of it has been given to the voice."""
+        return bool(self._sentences)
+
+    def apologise(self, apology: str) -> list[Effect]:
+        """Speak ``apology`` and end. It is no part of the reply's text: it is neither told nor remembered."""
+        self.apologises = self._text_finished = True
+        self.turn_times = None
+        self._sentences.append(_Piece("", apology))
+        return [Speak(self.number, 0, apology), FinishSpeech(self.number)]
 
     def _speak(self, texts: list[str], now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
