@@ -56,6 +56,15 @@ def test_chains_are_shown_with_their_health(directory: Path, capsys: pytest.Capt
     assert told in lines
 
 
+def test_tools_are_loaded_and_not_called(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(directory, '[tools.siren]\nfunction = "scripted_services:sound_the_siren"\n')
+    configure(directory, '[tools.bell]\nfunction = "scripted_services:ring"\n')
+    assert main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert "ok   tools.siren (scripted_services:sound_the_siren): loaded, with a deadline of 10 s" in output
+    assert "FAIL tools.bell (scripted_services:ring): function: 'scripted_services' has no function 'ring'" in output
+
+
 def test_services_that_are_away_are_told_with_their_host(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

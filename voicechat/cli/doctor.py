@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from voicechat.cli.checks import PROBES, check_codecs, check_data_directory, check_keys, check_port
+from voicechat.cli.checks import PROBES, check_codecs, check_data_directory, check_keys, check_port, check_tool
 from voicechat.cli.command import EXIT_FAILED, EXIT_OK, Command, add_config_argument
 from voicechat.config import Config, ServiceConfig, ServiceKind, fallback_orders, load_config
 from voicechat.errors import VoiceChatError
@@ -65,6 +65,8 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
         for order in fallback_orders(kind, services).values():
             if len(order) > 1:
                 yield _chain(kind, order, works)
+    for name, tool in config.tools.items():
+        yield await _find(f"tools.{name} ({tool.function})", partial(check_tool, config, name))
 
 
 def _chain(kind: ServiceKind, order: Sequence[str], works: Mapping[str, bool]) -> Finding:
