@@ -16,6 +16,7 @@ from voicechat.providers.interfaces import (
     ReplyPart,
     SpeechSynthesizer,
     TextDelta,
+    ToolsStarted,
     VoiceOptions,
 )
 from voicechat.runtime.fallback.breaker import BreakerState
@@ -143,6 +144,21 @@ async def test_a_service_that_stops_between_two_words_is_given_up() -> None:
     with pytest.raises(ProviderError, match="timeout"):
         await text_of(chain)
     assert now_s() == PATIENCE.between_s
+
+
+async def test_tools_that_the_model_carries_out_take_their_time_and_no_longer() -> None:
+    @dataclass
+    class Working:
+        works_s: float
+
+        async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+            yield ToolsStarted(20)
+            await asyncio.sleep(self.works_s)
+            yield TextDelta("done")
+
+    assert await text_of(chat(Working(20 + PATIENCE.first_s - 1))) == "done"
+    with pytest.raises(ProviderError, match="timeout"):
+        await text_of(chat(Working(20 + PATIENCE.first_s + 1)))
 
 
 async def test_a_lost_connection_is_tried_once_more_when_nobody_else_is_left() -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import get_args
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, TextDelta
+from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, TextDelta, ToolsStarted
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.plan import Plan
 from voicechat.runtime.fallback.policy import Patience
@@ -30,7 +30,7 @@ class ChatChain(Chain[ChatModel]):
         """Tools that the model carries out itself say how long they take; after them it thinks as at the beginning."""
         if isinstance(part, TextDelta | ToolCall):
             return self._patience.between_s
-        return self._patience.first_s + float(getattr(part, "within_s", 0.0))
+        return self._patience.first_s + (part.within_s if isinstance(part, ToolsStarted) else 0.0)
 
 
 def _check(part: ReplyPart) -> bool:
