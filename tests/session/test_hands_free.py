@@ -227,6 +227,21 @@ def test_an_interruption_is_possible_until_the_audio_has_been_heard() -> None:
     assert sum(isinstance(message, ef.TurnCompleted) for message in talk.told) == 1
 
 
+def test_a_reply_that_the_socket_does_not_take_asks_for_no_time_and_is_still_to_be_heard() -> None:
+    """Found by the promises: its end by the clock lay in the past, and the session asked for that time for ever."""
+    talk = Talk()
+    talk.says("hello there friend")
+    talk.wait(800)
+    talk.finishes("hello there friend")
+    talk.replies(1, length_ms=1_400)
+    assert talk.is_in(State.LISTENING)
+    talk.wait(3_000)
+    talk.plays(100)
+    talk.starts()
+    talk.wait(300)
+    assert [answer.reason for answer in talk.answers(ef.Request.CANCEL)] == ["turn_detected"]
+
+
 def test_with_interruptions_off_the_reply_is_heard_to_its_end_and_the_speech_is_the_next_turn() -> None:
     talk = a_reply_is_playing(TurnDetection(interrupt_response=False))
     talk.says("and then what happened")

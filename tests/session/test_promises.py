@@ -476,8 +476,8 @@ class World(RuleBasedStateMachine):
         self.synthesiser_makes(400)
         self.outbox_writes(20)
 
-    @rule()
-    def reply_completes(self) -> None:
+    @rule(written=st.sampled_from([0, 1, 99]))
+    def reply_completes(self, written: int) -> None:
         if not self.replies:
             return
         self.model_says("All is well. ")
@@ -487,7 +487,7 @@ class World(RuleBasedStateMachine):
             self.synthesiser_makes(400)
             self.sentence_is_made()
         self.speech_ends()
-        self.outbox_writes(99)
+        self.outbox_writes(written)
 
     # --- the outbox, the clock, the server -------------------------------------------------------------------------
 

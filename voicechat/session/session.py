@@ -79,7 +79,6 @@ class Session:
         self._understood_ms: int | None = None
         self._last_speech_ms = 0
         self._drain_at_ms: int | None = None
-        self._ticked_ms = -1
 
     # --- the machine -----------------------------------------------------------------------------------------
 
@@ -113,8 +112,7 @@ class Session:
                 deadlines.append(self._speaking.current.release_at_ms())
         if self._floor is not None:
             deadlines.append(self._floor_deadline_ms(self._floor))
-        # A decision that hangs on the same millisecond is asked for again in the next one, never in a loop.
-        return max(min(deadline for deadline in deadlines if deadline is not None), self._ticked_ms + 1)
+        return min(deadline for deadline in deadlines if deadline is not None)
 
     @property
     def held_ms(self) -> int:
@@ -364,7 +362,7 @@ class Session:
     @property
     def _assistant_heard(self) -> bool:
         """Whether the assistant has the floor: a turn is in progress, or its reply is still heard."""
-        return self.state in TURN or self._speaking.audible_until_ms(self._now_ms) is not None
+        return self.state in TURN or self._speaking.audible(self._now_ms)
 
     @property
     def _may_interrupt(self) -> bool:
@@ -378,7 +376,7 @@ class Session:
     def _floor_deadline_ms(self, floor: Floor) -> int | None:
         candidates = [floor.deadline_ms(may_end=self._turn_may_end)]
         if self.state is State.LISTENING:
-            candidates.append(self._speaking.audible_until_ms(self._now_ms))
+            candidates.append(self._speaking.silent_at_ms(self._now_ms))
             if self._may_begin_early:
                 candidates.append(floor.early_at_ms())
         return min((candidate for candidate in candidates if candidate is not None), default=None)
@@ -496,7 +494,6 @@ class Session:
         self.state = State.CLOSED
 
     def _on_tick(self) -> None:
-        self._ticked_ms = self._now_ms
         limits, now_ms = self._limits, self._now_ms
         listening = self.state is State.LISTENING and not self.settings.input.heartbeat
         if now_ms >= self._presence.last_message_ms + limits.idle_ms:
