@@ -53,7 +53,7 @@ class Watch:
         self._kept: deque[tuple[int, bytes]] = deque()
         self._position_bytes = 0
         self._begins_ms = 0
-        self._echo = EchoWatch(now_ms)
+        self._echo = EchoWatch(now_ms, detection.min_interruption_ms)
 
     @property
     def position_ms(self) -> int:
