@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
+from opentelemetry import trace
 
+import voicechat
 from voicechat.config import Config, build_services
 from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.runtime.decoding import open_decoding
@@ -29,6 +31,8 @@ from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcription_settings import configured
 from voicechat.server.signals import stop_on_signals
 from voicechat.server.sockets import SocketHub
+from voicechat.server.tracing import trace_turn
+from voicechat.session.effects import Fact, TurnTimed
 from voicechat.store.access import Endpoint
 from voicechat.store.keys import KeyStore
 from voicechat.store.local_key import local_key
@@ -102,6 +106,13 @@ async def serving(
     health, metrics, pages = Health(), Metrics(), Pages(demo_folder())
     authorise = Authoriser(admitted.store, admitted.static_keys, config.server.allowed_origins)
 
+    tracer = trace.get_tracer("voicechat", voicechat.__version__)
+
+    def observe(fact: Fact) -> None:
+        metrics.observe(fact)
+        if isinstance(fact, TurnTimed):
+            trace_turn(tracer, fact.waterfall)
+
     async def admit(request: web.Request, endpoint: Endpoint) -> Principal:
         if health.phase is Phase.STARTING:
             raise AdmissionError(Status.AT_CAPACITY, "the server is starting")
@@ -114,7 +125,7 @@ async def serving(
         max_sessions=config.server.max_sessions,
         compat=config.compat,
         authorise=admit,
-        observe=metrics.observe,
+        observe=observe,
         detector=detector,
         decoding=decoding,
     )
