@@ -67,6 +67,13 @@ class CompatConfig(_Section):
     """True: only ``ping`` shows that a client is alive."""
 
 
+class HandsFreeConfig(_Section):
+    """``[hands_free]``: how the server finds the end of a turn by itself."""
+
+    turn_model: str = ""
+    """The file of a Smart Turn model (ONNX, version 3) that hears whether a turn is finished; none: its words say."""
+
+
 def _network(text: object) -> object:
     if not isinstance(text, str):
         raise ValueError("networks such as '10.1.0.0/16'")
@@ -147,6 +154,7 @@ class _File(_Section):
     limits: _LimitsSection = _LimitsSection()  # type: ignore[valid-type]
     compat: CompatConfig = CompatConfig()
     transcription: TranscriptionConfig = TranscriptionConfig()
+    hands_free: HandsFreeConfig = HandsFreeConfig()
     llm: dict[str, ServiceConfig]
     asr: dict[str, ServiceConfig]
     tts: dict[str, ServiceConfig]
@@ -164,6 +172,7 @@ class Config:
     asr: Mapping[str, ServiceConfig]
     tts: Mapping[str, ServiceConfig]
     data_dir: Path
+    hands_free: HandsFreeConfig = field(default_factory=HandsFreeConfig)
     api_key: str | None = field(default=None, repr=False)
     """The key of the environment, which may do everything."""
     file: Path | None = None
@@ -198,6 +207,7 @@ def load_config(
         limits=SessionLimits(**dict(checked.limits)),
         compat=checked.compat,
         transcription=checked.transcription,
+        hands_free=checked.hands_free,
         llm=checked.llm,
         asr=checked.asr,
         tts=checked.tts,

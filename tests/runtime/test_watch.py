@@ -1,13 +1,16 @@
 """One session's microphone: its time line, what it keeps, and what it tells."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from tests.voice.sounds import RATE_HZ, REPLY, Samples, noise, speak, to_pcm
 from voicechat.runtime.watch import BYTES_PER_MS, KEPT_MS, Watch
-from voicechat.session.events import Event, SpeechStarted, SpeechStopped
+from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
 from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.turn_model import TurnJudge
 
 FRAME_MS = 32
 
@@ -36,7 +39,8 @@ class ScriptedEar:
 class Room:
     """A watch, its clock, and what it told."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn_judge: TurnJudge | None = None) -> None:
+        self.turn_judge = turn_judge
         self.now_ms = 0
         self.told: list[Event] = []
         self.watch = Watch(self, TurnDetection(prefix_padding_ms=100), lambda: self.now_ms, self.told.append)
@@ -110,6 +114,69 @@ def test_a_closed_watch_hears_nothing() -> None:
     room = Room()
     room.watch.close()
     assert room.ear.closed
+
+
+class ScriptedJudge(TurnJudge):
+    """Remembers what it was asked; tells when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, Callable[[float], None]]] = []
+
+    def ask(self, pcm: bytes, tell: Callable[[float], None]) -> None:
+        self.asked.append((pcm, tell))
+
+
+def hears(room: Room, probability: float, length_ms: int) -> None:
+    for _ in range(length_ms // FRAME_MS):
+        room.records(bytes(FRAME_MS * BYTES_PER_MS))
+        room.ear.hears(probability)
+
+
+def test_at_each_stop_the_turn_so_far_is_judged() -> None:
+    judge = ScriptedJudge()
+    room = Room(judge)
+    hears(room, 0.05, 960)
+    hears(room, 0.95, 640)
+    hears(room, 0.05, 192)
+    [(first, _)] = judge.asked
+    assert len(first) == (100 + 640 + 96) * BYTES_PER_MS, "with its padding, and the silence in which it was noticed"
+    hears(room, 0.95, 640)
+    hears(room, 0.05, 192)
+    assert len(judge.asked[1][0]) == (100 + 640 + 192 + 640 + 96) * BYTES_PER_MS
+    judge.asked[1][1](0.75)
+    assert room.told[-1] == TurnJudged(0.75)
+
+
+def test_of_a_long_turn_the_last_eight_seconds_are_judged() -> None:
+    judge = ScriptedJudge()
+    room = Room(judge)
+    hears(room, 0.95, 9_600)
+    hears(room, 0.05, 192)
+    assert len(judge.asked[0][0]) == 8_000 * BYTES_PER_MS
+
+
+def test_after_a_reply_another_turn_is_judged() -> None:
+    judge = ScriptedJudge()
+    room = Room(judge)
+    hears(room, 0.95, 640)
+    hears(room, 0.05, 192)
+    room.watch.sent(1, 100)
+    hears(room, 0.95, 320)
+    hears(room, 0.05, 192)
+    assert len(judge.asked[1][0]) == (100 + 320 + 96) * BYTES_PER_MS
+
+
+def test_a_judgement_is_not_told_once_speech_has_gone_on_or_the_session_ended() -> None:
+    judge = ScriptedJudge()
+    room = Room(judge)
+    hears(room, 0.95, 640)
+    hears(room, 0.05, 192)
+    hears(room, 0.95, 640)
+    judge.asked[0][1](0.9)
+    hears(room, 0.05, 192)
+    room.watch.close()
+    judge.asked[1][1](0.9)
+    assert not any(isinstance(event, TurnJudged) for event in room.told)
 
 
 class Loudspeaker:

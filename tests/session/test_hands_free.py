@@ -260,6 +260,30 @@ def test_a_turn_without_an_answer_is_only_told() -> None:
     assert sum(isinstance(message, ef.TurnCompleted) for message in talk.told) == 1
 
 
+def test_a_turn_that_sounds_finished_ends_sooner_and_one_that_does_not_later() -> None:
+    waited_ms = []
+    for probability in (1.0, None, 0.0):
+        talk = Talk()
+        talk.says("go forward")
+        if probability is not None:
+            talk.post(ev.TurnJudged(probability))
+        talk.hears("go forward ten meters")  # a late word changes nothing about the sound
+        began_ms = talk.now_ms
+        while not talk.answers(ef.Request.COMPLETE):
+            talk.wait(10)
+        waited_ms.append(talk.now_ms - began_ms)
+    finished, unknown, unfinished = waited_ms
+    assert finished <= unknown - 150
+    assert unfinished >= unknown + 500
+
+
+def test_what_is_judged_while_the_reply_is_heard_says_nothing_about_a_turn() -> None:
+    talk = a_reply_is_playing()
+    talk.starts()
+    talk.post(ev.TurnJudged(1.0))
+    assert talk.is_in(State.REPLYING)
+
+
 def test_a_reply_begun_early_is_told_only_when_the_turn_has_ended() -> None:
     talk = Talk()
     talk.says("what time is it")

@@ -375,6 +375,10 @@ class World(RuleBasedStateMachine):
     def speech_stops(self, ago_ms: int) -> None:
         self.feed(ev.SpeechStopped(self.now, ago_ms))
 
+    @rule(probability=st.floats(0, 1))
+    def turn_is_judged(self, probability: float) -> None:
+        self.feed(ev.TurnJudged(probability))
+
     @precondition(lambda self: self.hands_free and self.session.state is not State.CONFIGURING)
     @rule(
         pause_ms=st.sampled_from([50, 200, 260, 2_000]), text=st.sampled_from(["go on please", "wait", "mm hmm", "no"])

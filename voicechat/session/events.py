@@ -151,6 +151,13 @@ class SpeechStopped:
     ago_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class TurnJudged:
+    """Hands-free: by its sound, the turn is complete with ``probability``, 0 to 1, if nothing follows the last stop."""
+
+    probability: float
+
+
 # --- from the turn (model and synthesiser) -----------------------------------------------------------------------
 
 
@@ -280,6 +287,7 @@ Event: TypeAlias = (
     | RecognitionFailed
     | SpeechStarted
     | SpeechStopped
+    | TurnJudged
     | ReplyTextArrived
     | ToolCalled
     | ReplyTextEnded

@@ -151,7 +151,7 @@ class Session:
                 self._on_message(event)
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 self._on_recognition(event)
-            case ev.SpeechStarted() | ev.SpeechStopped():
+            case ev.SpeechStarted() | ev.SpeechStopped() | ev.TurnJudged():
                 self._on_speech(event)
             case ev.ReplyFailed():
                 self._on_reply_failed(event)
@@ -346,9 +346,12 @@ class Session:
 
     # --- hands-free ------------------------------------------------------------------------------------------
 
-    def _on_speech(self, event: ev.SpeechStarted | ev.SpeechStopped) -> None:
+    def _on_speech(self, event: ev.SpeechStarted | ev.SpeechStopped | ev.TurnJudged) -> None:
         floor = self._floor
         if floor is None or self.state is State.CONFIGURING:
+            return
+        if isinstance(event, ev.TurnJudged):
+            floor.judged(event.probability)
             return
         self._effects.append(Send(SpeechNoticed(isinstance(event, ev.SpeechStarted), event.at_ms)))
         if isinstance(event, ev.SpeechStopped):

@@ -120,6 +120,8 @@ class BareSamples(EncodingThreads):
 class DirectedDetector:
     """Hears nothing by itself: the transcript says when there is speech."""
 
+    turn_judge = None
+
     def register(self, on_heard: OnHeard) -> "DirectedDetector":
         """See ``Detector.register``."""
         return self

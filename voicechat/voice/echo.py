@@ -58,6 +58,10 @@ _BELIEVED = 0.5
 _THINNED_BYTES = 8
 """Four samples of 16 kHz become one."""
 _MEAN = np.full(4, 1 / (4 * 32768), np.float32)
+_CHECKED_FIRST = 16
+_CHECKED_FRAMES = 64
+"""Frames of echo after which the delay is looked for again, and again after so many more (2 s): what was found from the
+first frames of a vowel may be wrong by a period of the voice, which half a second is not."""
 _NOTHING = np.float32(1e-9)
 """Keeps silence from being divided by."""
 
@@ -81,6 +85,8 @@ class EchoDetector:
         self._uncounted = _RECOUNTED
         """Frames that were heard and are not in the spectra yet."""
         self._spectra = _Spectra()
+        self._explained = 0
+        """Frames of echo since the delay was found."""
         self._window: Floats = np.hanning(_WINDOW).astype(np.float32)
         self._both: Floats = np.zeros((2, _WINDOW), np.float32)
 
@@ -133,18 +139,26 @@ class EchoDetector:
             self._spectra = _Spectra()
         self._count(self._spectra, self._uncounted, self._delay)
         self._uncounted = 0
-        return self._spectra.share
+        share = self._spectra.share
+        if share > _BELIEVED:
+            self._explained += 1
+            if self._explained % _CHECKED_FRAMES == _CHECKED_FIRST:
+                share = max(share, self.find())
+        return share
 
     def find(self) -> float:
-        """Look for another delay; give the newest frame's share of echo with it, 0 if there is none. Takes 0.4 ms."""
+        """Look for a better delay; give the newest frame's share of echo with it, 0 if there is none. Takes 0.4 ms.
+
+        Ask for the `share` with the known delay first.
+        """
         delay = self._likely_delay()
         if delay is None or (self._delay is not None and abs(delay - self._delay) <= _KHZ):
             return 0.0
         spectra = _Spectra()
         self._count(spectra, _RECOUNTED, delay)
-        if spectra.share <= _BELIEVED:
+        if spectra.share <= max(_BELIEVED, self._spectra.share):
             return 0.0
-        self._delay, self._spectra, self._uncounted = delay, spectra, 0
+        self._delay, self._spectra, self._uncounted, self._explained = delay, spectra, 0, 0
         return spectra.share
 
     def _put(self, begin: int, samples: Floats) -> None:
