@@ -260,6 +260,14 @@ def test_a_turn_without_an_answer_is_only_told() -> None:
     assert sum(isinstance(message, ef.TurnCompleted) for message in talk.told) == 1
 
 
+def test_a_recording_that_is_sent_at_once_was_not_spoken_before_the_connection() -> None:
+    talk = Talk()
+    talk.now_ms = 100
+    talk.post(ev.SpeechStarted(0, 3_000))
+    talk.post(ev.SpeechStopped(2_000, 1_000))
+    assert talk.session.deadline_ms() == 500
+
+
 def test_a_turn_that_sounds_finished_ends_sooner_and_one_that_does_not_later() -> None:
     waited_ms = []
     for probability in (1.0, None, 0.0):

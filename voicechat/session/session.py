@@ -354,12 +354,14 @@ class Session:
             floor.judged(event.probability)
             return
         self._effects.append(Send(SpeechNoticed(isinstance(event, ev.SpeechStarted), event.at_ms)))
+        # Audio may be sent faster than it was spoken; nothing was said before the connection was opened.
+        at_ms = max(0, self._now_ms - event.ago_ms)
         if isinstance(event, ev.SpeechStopped):
-            floor.speech_stopped(self._now_ms - event.ago_ms)
+            floor.speech_stopped(at_ms)
             return
         self._last_speech_ms = self._now_ms
         contested = self._assistant_heard and self._may_interrupt
-        floor.speech_started(self._now_ms - event.ago_ms, contested=contested)
+        floor.speech_started(at_ms, contested=contested)
         if not contested:
             self._effects += self._speaking.drop_early()
         self._effects += self._hearing.open_from(self.settings.input, event.at_ms)
