@@ -39,11 +39,12 @@ class ScriptedEar:
 class Room:
     """A watch, its clock, and what it told."""
 
-    def __init__(self, turn_judge: TurnJudge | None = None) -> None:
+    def __init__(self, turn_judge: TurnJudge | None = None, min_interruption_ms: int = 200) -> None:
         self.turn_judge = turn_judge
         self.now_ms = 0
         self.told: list[Event] = []
-        self.watch = Watch(self, TurnDetection(prefix_padding_ms=100), lambda: self.now_ms, self.told.append)
+        detection = TurnDetection(prefix_padding_ms=100, min_interruption_ms=min_interruption_ms)
+        self.watch = Watch(self, detection, lambda: self.now_ms, self.told.append)
 
     def register(self, on_heard: OnHeard) -> ScriptedEar:
         self.ear = ScriptedEar(on_heard)
@@ -242,15 +243,16 @@ def test_what_the_detector_still_hears_after_the_echo_is_not_told() -> None:
     assert room.told == []
 
 
-def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once() -> None:
-    room = Room()
+@pytest.mark.parametrize(("min_ms", "kept_ms"), [(0, 96), (128, 128), (200, 192), (1_000, 192)])
+def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once(min_ms: int, kept_ms: int) -> None:
+    room = Room(min_interruption_ms=min_ms)
     loudspeaker = Loudspeaker(room, level_db=-200)
     loudspeaker.plays(0, 320, probability=0.0)
     loudspeaker.plays(320, 960, probability=0.95)
     [started] = room.told
     assert isinstance(started, SpeechStarted)
     assert started.at_ms == 320 - 100
-    assert 192 <= started.ago_ms <= 224, "no longer than the shortest speech that interrupts"
+    assert kept_ms <= started.ago_ms <= kept_ms + FRAME_MS, "no longer than the shortest speech that interrupts"
     loudspeaker.plays(960, 2_976, probability=0.0)
     loudspeaker.plays(2_976, 3_040, probability=0.95)
     assert isinstance(room.told[-1], SpeechStarted)

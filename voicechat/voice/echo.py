@@ -42,7 +42,7 @@ _BINS = slice(8, 122)
 """125 Hz to 1900 Hz in steps of 15.6 Hz: where speech has its power and small loudspeakers have theirs."""
 _MEMORY = 0.75
 """Weight of the past in the spectra: of a steady sound, that averages 7 frames."""
-_LONELY = 0.8
+_LONELY = 0.99
 """When a single frame makes up so much of the average, nothing can be said of it."""
 _RECOUNTED = 14
 """Frames of the past that a share begins with: all whose windows lie in the samples that are kept."""
