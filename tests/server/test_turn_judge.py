@@ -28,3 +28,8 @@ def test_the_configured_one_is_opened(tmp_path: Path) -> None:
 def test_a_wrong_one_stops_the_start_and_names_its_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"hands_free\.turn_model: .*nothing\.onnx.* is no file"):
         opened(tmp_path / "nothing.onnx")
+
+
+def test_a_misspelt_key_is_told_the_right_one() -> None:
+    with pytest.raises(ConfigError, match="turn_model"):
+        load_config(None, {}, {"hands_free": {"turnmodel": ""}})

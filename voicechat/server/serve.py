@@ -131,6 +131,7 @@ async def serving(
         observe=observe,
         detector=detector,
         decoding=decoding,
+        apology=config.apology.spoken,
     )
     metrics.follow_sessions(lambda: hub.sessions)
     backend = Backend(services, limits=config.limits, max_requests=config.server.max_sessions, authorise=admit)
