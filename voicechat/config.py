@@ -78,6 +78,13 @@ class CompatConfig(_Section):
     """True: only ``ping`` shows that a client is alive."""
 
 
+class HandsFreeConfig(_Section):
+    """``[hands_free]``: how the server finds the end of a turn by itself."""
+
+    turn_model: str = ""
+    """The file of a Smart Turn model (ONNX, version 3) that hears whether a turn is finished; none: its words say."""
+
+
 class ApologyConfig(_Section):
     """``[apology]``: what is said aloud when no chat model answers. An empty text is not said."""
 
@@ -215,6 +222,7 @@ class _File(_Section):
     compat: CompatConfig = CompatConfig()
     apology: ApologyConfig = ApologyConfig()
     transcription: TranscriptionConfig = TranscriptionConfig()
+    hands_free: HandsFreeConfig = HandsFreeConfig()
     llm: dict[str, ServiceConfig]
     asr: dict[str, ServiceConfig]
     tts: dict[str, ServiceConfig]
@@ -235,6 +243,7 @@ class Config:
     tts: Mapping[str, ServiceConfig]
     tools: Mapping[str, ToolConfig]
     data_dir: Path
+    hands_free: HandsFreeConfig = field(default_factory=HandsFreeConfig)
     api_key: str | None = field(default=None, repr=False)
     """The key of the environment, which may do everything."""
     file: Path | None = None
@@ -275,6 +284,7 @@ def load_config(
         compat=checked.compat,
         apology=checked.apology,
         transcription=checked.transcription,
+        hands_free=checked.hands_free,
         llm=checked.llm,
         asr=checked.asr,
         tts=checked.tts,
@@ -458,6 +468,7 @@ def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
         "server": ServerConfig,
         "compat": CompatConfig,
         "apology": ApologyConfig,
+        "hands_free": HandsFreeConfig,
         "limits": _LimitsSection,
         "transcription": TranscriptionConfig,
     }

@@ -1,11 +1,12 @@
-"""Prints the figures of hands-free mode: ``python -m tests.hands_free.figures [stop|onset|heard|early]``, or all.
+"""Prints the figures of hands-free mode: ``python -m tests.hands_free.figures``, or of one of them by its name.
 
-``stop`` runs over real sockets in real time; the others play whole conversations with the real voice detection in
-virtual time, so that they tell what the server waits for, and not what this machine is busy with.
+``stop`` runs over real sockets in real time, ``listening`` counts CPU time; the others play whole conversations with
+the real voice detection in virtual time: they tell what the server waits for, and not what this machine is busy with.
 """
 
 import argparse
 import asyncio
+import itertools
 import wave
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import TypeVar
 import numpy as np
 import uvloop
 
-from tests.hands_free.stage import Stage
+from tests.hands_free.stage import Echo, Stage
 from tests.voice.sounds import RATE_HZ, Samples, speak, to_pcm
-from voicechat.client import Canceled, Completed, ReplyAudio, SpeechStarted, TurnCompleted
+from voicechat.client import Canceled, Completed, ReplyAudio, ServerMessage, SpeechStarted, TurnCompleted
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.session.effects import EarlyReply
 from voicechat.session.vocabulary import TurnDetection
@@ -55,7 +56,14 @@ class WordByWord:
 
 
 def main() -> None:
-    figures: dict[str, Callable[[], None]] = {"stop": stop, "onset": onset, "heard": heard, "early": early}
+    figures: dict[str, Callable[[], None]] = {
+        "stop": stop,
+        "listening": listening,
+        "onset": onset,
+        "echo": echo,
+        "heard": heard,
+        "early": early,
+    }
     parser = argparse.ArgumentParser(prog="python -m tests.hands_free.figures")
     parser.add_argument("figure", nargs="?", choices=list(figures))
     chosen = parser.parse_args().figure
@@ -76,6 +84,15 @@ def stop() -> None:
     print(f"  bytes of the old reply after the decision: {result.late_bytes}")
 
 
+def listening() -> None:
+    """What a second of a microphone costs."""
+    from tests.hands_free.listening import measure_listening
+
+    print("listening: milliseconds of CPU per second of speech, 20 ms blocks")
+    for name, cost_ms in measure_listening().items():
+        print(f"  {name}: {cost_ms:.2f}")
+
+
 def onset() -> None:
     """From the onset of speech to the decision."""
     clips = voices()
@@ -84,7 +101,10 @@ def onset() -> None:
     filtered = TurnDetection(min_interruption_words=1)
     for name, detection, words, after_ms in (
         ("by voice alone", TurnDetection(), "word " * 40, 3_000),
-        ("by voice alone, in the first reply's first 1.5 s", TurnDetection(), "word " * 40, 300),
+        *(
+            (f"by voice alone, {after_ms} ms into the first reply", TurnDetection(), "word " * 40, after_ms)
+            for after_ms in (50, 300, 700, 1_300)
+        ),
         (f"one word asked for, first partial after {FIRST_PARTIAL_MS} ms", filtered, "word " * 40, 3_000),
         ("one word asked for, a silent recogniser", filtered, "", 3_000),
     ):
@@ -111,6 +131,44 @@ async def decide(clip: Samples, detection: TurnDetection, words: str, after_ms: 
     started = zip(stage.times(SpeechStarted), stage.of(SpeechStarted), strict=True)
     begun = [message.audio_start_ms for at_ms, message in started if at_ms <= canceled[0]]
     return canceled[0] - begins_ms - onset_ms(clip), canceled[0] - begun[-1] - detection.prefix_padding_ms
+
+
+def echo() -> None:
+    """What of the echo gets through, in a session's first reply and in a second that is played later."""
+    rooms = list(itertools.product((-10, -15, -25), (50, 150, 250), (False, True), range(2)))
+    told: list[int] = []
+    canceled = 0
+    for number, (level_db, delay_ms, room, seed) in enumerate(rooms):
+        early_ms, stops = virtual(echoed(Echo(level_db, delay_ms, room), (0, 60)[number % 2], seed))
+        told += early_ms
+        canceled += stops
+    print(f"echo: {len(rooms)} conversations of two replies, -10 to -25 dB, 50 to 250 ms, with and without a room,")
+    print("  the loudspeaker 0 to 100 ms late anew for each reply, half with 60 ms of jitter on the way up:")
+    print(f"  interrupted {canceled} times; speech told although nobody spoke: {len(told)} times {told}")
+
+
+async def echoed(echo: Echo, uplink_jitter_ms: int, seed: int) -> tuple[list[int], int]:
+    """When the echo was told as speech, in milliseconds of its reply, and how often it interrupted."""
+    stage = Stage(
+        recognizer=ScriptedRecognizer(texts=(QUESTION, QUESTION, "x", "x")),
+        model=ScriptedModel(replies=((STORY,), (STORY,))),
+        echo=echo,
+        jitter_ms=(0, 100),
+        uplink_jitter_ms=uplink_jitter_ms,
+        seed=seed,
+    )
+    nobody_speaks: list[tuple[int, int]] = []
+    async with stage.playing():
+        for turn in (1, 2):
+            end_ms = stage.says(speak(QUESTION), stage.mic_ms + 500)
+            await stage.until(Completed, turn)
+            await stage.at(end_ms + 20_000)
+            nobody_speaks.append((end_ms + 200, stage.mic_ms))
+
+    def among(kind: type[ServerMessage]) -> list[int]:
+        return [at_ms - begin for at_ms in stage.times(kind) for begin, end in nobody_speaks if begin < at_ms < end]
+
+    return among(SpeechStarted), len(among(Canceled))
 
 
 def heard() -> None:

@@ -41,6 +41,8 @@ ROOM = in_a_room(np.eye(1, RATE_HZ * 150 // 1000)[0])
 class InlineDetector:
     """Judges each frame where it is pushed, and tells on the loop's next turn."""
 
+    turn_judge = None
+
     def __init__(self) -> None:
         self.model = SileroModel(find_model())
 

@@ -16,7 +16,9 @@ from voicechat.client import (
     Updated,
 )
 from voicechat.session.effects import EarlyReply
+from voicechat.session.vocabulary import TurnDetection
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
+from voicechat.voice.silero import FRAME_MS
 
 QUESTION = "what is the weather like today"
 DETECTION_MS = 64 + 32
@@ -143,15 +145,35 @@ async def test_the_user_who_talks_over_the_echo_interrupts(level_db: int, delay_
     assert onset_ms < canceled_ms < onset_ms + 900
 
 
-async def test_without_an_echo_the_first_reply_is_interrupted_with_a_bounded_delay() -> None:
-    """Until it is known that there is none, speech is kept back for up to 448 ms."""
-    stage = a_long_reply()
+@pytest.mark.parametrize("after_ms", [100, 400, 900, 1_600])
+@pytest.mark.parametrize("min_ms", [128, 200, 500])
+async def test_without_an_echo_the_first_reply_is_interrupted_as_soon_as_any_other(after_ms: int, min_ms: int) -> None:
+    """Whether it echoes is found out within the time that speech must last anyway."""
+    stage = a_long_reply(detection=TurnDetection(min_interruption_ms=min_ms))
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        onset_ms = await stage.until(ReplyAudio) + 200
-        stage.says(speak("no, and tomorrow"), onset_ms)
+        begins_ms = await stage.until(ReplyAudio) + after_ms
+        stage.says(speak("tell me about tomorrow instead"), begins_ms)
         canceled_ms = await stage.until(Canceled)
-    assert canceled_ms - onset_ms <= 448 + DETECTION_MS + 20
+    onset_ms = stage.of(SpeechStarted)[-1].audio_start_ms + stage.detection.prefix_padding_ms
+    assert begins_ms - FRAME_MS <= onset_ms <= begins_ms + 300, "it begins softly"
+    assert canceled_ms - onset_ms <= min_ms + 64
+
+
+@pytest.mark.parametrize("late_ms", [37, 110])
+async def test_the_echo_of_a_reply_that_is_played_later_than_the_one_before_is_known(late_ms: int) -> None:
+    stage = a_long_reply(echo=Echo(-15, 100), model=ScriptedModel(replies=((REPLY,), (REPLY,))))
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        await stage.until(ReplyAudio)
+        await stage.at(stage.mic_ms + 10_500)
+        stage.jitter_ms = (late_ms, late_ms)
+        end_ms = stage.says(speak(QUESTION), stage.mic_ms + 100)
+        await stage.until(Completed, 2)
+        await stage.at(end_ms + 10_500)
+        assert stage.heard_ms > 7_500, "the second reply too was heard to its end"
+    assert stage.times(Canceled) == []
+    assert [started_ms for started_ms in stage.times(SpeechStarted) if started_ms > end_ms] == []
 
 
 async def test_after_a_cancel_what_the_loudspeaker_still_says_is_no_speech() -> None:

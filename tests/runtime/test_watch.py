@@ -1,13 +1,16 @@
 """One session's microphone: its time line, what it keeps, and what it tells."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from tests.voice.sounds import RATE_HZ, REPLY, Samples, noise, speak, to_pcm
 from voicechat.runtime.watch import BYTES_PER_MS, KEPT_MS, Watch
-from voicechat.session.events import Event, SpeechStarted, SpeechStopped
+from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
 from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.turn_model import TurnJudge
 
 FRAME_MS = 32
 
@@ -36,10 +39,12 @@ class ScriptedEar:
 class Room:
     """A watch, its clock, and what it told."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn_judge: TurnJudge | None = None, min_interruption_ms: int = 200) -> None:
+        self.turn_judge = turn_judge
         self.now_ms = 0
         self.told: list[Event] = []
-        self.watch = Watch(self, TurnDetection(prefix_padding_ms=100), lambda: self.now_ms, self.told.append)
+        detection = TurnDetection(prefix_padding_ms=100, min_interruption_ms=min_interruption_ms)
+        self.watch = Watch(self, detection, lambda: self.now_ms, self.told.append)
 
     def register(self, on_heard: OnHeard) -> ScriptedEar:
         self.ear = ScriptedEar(on_heard)
@@ -112,20 +117,85 @@ def test_a_closed_watch_hears_nothing() -> None:
     assert room.ear.closed
 
 
+class ScriptedJudge(TurnJudge):
+    """Remembers what it was asked; tells when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, Callable[[float], None]]] = []
+
+    def ask(self, pcm: bytes, tell: Callable[[float], None]) -> None:
+        self.asked.append((pcm, tell))
+
+
+def hears(room: Room, probability: float, length_ms: int) -> None:
+    for _ in range(length_ms // FRAME_MS):
+        room.records(bytes(FRAME_MS * BYTES_PER_MS))
+        room.ear.hears(probability)
+
+
+def test_at_each_stop_the_turn_so_far_is_judged() -> None:
+    judge = ScriptedJudge()
+    room = Room(judge)
+    hears(room, 0.05, 960)
+    hears(room, 0.95, 640)
+    hears(room, 0.05, 192)
+    [(first, _)] = judge.asked
+    assert len(first) == (100 + 640 + 96) * BYTES_PER_MS, "with its padding, and the silence in which it was noticed"
+    hears(room, 0.95, 640)
+    hears(room, 0.05, 192)
+    assert len(judge.asked[1][0]) == (100 + 640 + 192 + 640 + 96) * BYTES_PER_MS
+    judge.asked[1][1](0.75)
+    assert room.told[-1] == TurnJudged(0.75)
+
+
+def test_of_a_long_turn_the_last_eight_seconds_are_judged() -> None:
+    judge = ScriptedJudge()
+    room = Room(judge)
+    hears(room, 0.95, 9_600)
+    hears(room, 0.05, 192)
+    assert len(judge.asked[0][0]) == 8_000 * BYTES_PER_MS
+
+
+def test_after_a_reply_another_turn_is_judged() -> None:
+    judge = ScriptedJudge()
+    room = Room(judge)
+    hears(room, 0.95, 640)
+    hears(room, 0.05, 192)
+    room.watch.sent(1, 100)
+    hears(room, 0.95, 320)
+    hears(room, 0.05, 192)
+    assert len(judge.asked[1][0]) == (100 + 320 + 96) * BYTES_PER_MS
+
+
+def test_a_judgement_is_not_told_once_speech_has_gone_on_or_the_session_ended() -> None:
+    judge = ScriptedJudge()
+    room = Room(judge)
+    hears(room, 0.95, 640)
+    hears(room, 0.05, 192)
+    hears(room, 0.95, 640)
+    judge.asked[0][1](0.9)
+    hears(room, 0.05, 192)
+    room.watch.close()
+    judge.asked[1][1](0.9)
+    assert not any(isinstance(event, TurnJudged) for event in room.told)
+
+
 class Loudspeaker:
-    """Plays a reply that was sent at once into the room's microphone, late, beside what else sounds there."""
+    """Plays a reply that is sent 1.5 s ahead into the room's microphone, late, beside what else sounds there."""
 
     def __init__(self, room: Room, *, delay_ms: int = 120, level_db: float = -12) -> None:
         self.room = room
         reply = speak(REPLY)
-        room.watch.made(1, to_pcm(reply), RATE_HZ, len(reply) * 1000 // RATE_HZ)
-        room.watch.sent(1, len(reply) * 1000 // RATE_HZ)
+        for begin_ms in range(0, len(reply) * 1000 // RATE_HZ, 100):
+            samples = reply[begin_ms * RATE_HZ // 1000 :][: RATE_HZ // 10]
+            room.watch.made(1, to_pcm(samples), RATE_HZ, begin_ms + 100)
         echo = np.concatenate((np.zeros(delay_ms * RATE_HZ // 1000), reply)) * 10 ** (level_db / 20)
         self.sound = echo + noise(60_000, -70)[: len(echo)]
 
     def plays(self, from_ms: int, to_ms: int, probability: float | None = None, user: Samples | None = None) -> None:
         """Record frame by frame; the detector says ``probability``, or takes every sound for speech."""
         for at_ms in range(from_ms, to_ms, FRAME_MS):
+            self.room.watch.sent(1, at_ms + 1_500)
             sound = self.sound[at_ms * RATE_HZ // 1000 : (at_ms + FRAME_MS) * RATE_HZ // 1000]
             if user is not None:
                 sound = sound + np.resize(user[(at_ms - from_ms) * RATE_HZ // 1000 :], len(sound))
@@ -173,15 +243,16 @@ def test_what_the_detector_still_hears_after_the_echo_is_not_told() -> None:
     assert room.told == []
 
 
-def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once() -> None:
-    room = Room()
+@pytest.mark.parametrize(("min_ms", "kept_ms"), [(0, 96), (128, 128), (200, 192), (1_000, 192)])
+def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once(min_ms: int, kept_ms: int) -> None:
+    room = Room(min_interruption_ms=min_ms)
     loudspeaker = Loudspeaker(room, level_db=-200)
     loudspeaker.plays(0, 320, probability=0.0)
     loudspeaker.plays(320, 960, probability=0.95)
     [started] = room.told
     assert isinstance(started, SpeechStarted)
     assert started.at_ms == 320 - 100
-    assert 448 <= started.ago_ms <= 512
+    assert kept_ms <= started.ago_ms <= kept_ms + FRAME_MS, "no longer than the shortest speech that interrupts"
     loudspeaker.plays(960, 2_976, probability=0.0)
     loudspeaker.plays(2_976, 3_040, probability=0.95)
     assert isinstance(room.told[-1], SpeechStarted)

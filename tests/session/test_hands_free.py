@@ -227,6 +227,21 @@ def test_an_interruption_is_possible_until_the_audio_has_been_heard() -> None:
     assert sum(isinstance(message, ef.TurnCompleted) for message in talk.told) == 1
 
 
+def test_a_reply_that_the_socket_does_not_take_asks_for_no_time_and_is_still_to_be_heard() -> None:
+    """Found by the promises: its end by the clock lay in the past, and the session asked for that time for ever."""
+    talk = Talk()
+    talk.says("hello there friend")
+    talk.wait(800)
+    talk.finishes("hello there friend")
+    talk.replies(1, length_ms=1_400)
+    assert talk.is_in(State.LISTENING)
+    talk.wait(3_000)
+    talk.plays(100)
+    talk.starts()
+    talk.wait(300)
+    assert [answer.reason for answer in talk.answers(ef.Request.CANCEL)] == ["turn_detected"]
+
+
 def test_with_interruptions_off_the_reply_is_heard_to_its_end_and_the_speech_is_the_next_turn() -> None:
     talk = a_reply_is_playing(TurnDetection(interrupt_response=False))
     talk.says("and then what happened")
@@ -243,6 +258,38 @@ def test_a_turn_without_an_answer_is_only_told() -> None:
     talk.finishes("just write this down")
     assert talk.asked == []
     assert sum(isinstance(message, ef.TurnCompleted) for message in talk.told) == 1
+
+
+def test_a_recording_that_is_sent_at_once_was_not_spoken_before_the_connection() -> None:
+    talk = Talk()
+    talk.now_ms = 100
+    talk.post(ev.SpeechStarted(0, 3_000))
+    talk.post(ev.SpeechStopped(2_000, 1_000))
+    assert talk.session.deadline_ms() == 500
+
+
+def test_a_turn_that_sounds_finished_ends_sooner_and_one_that_does_not_later() -> None:
+    waited_ms = []
+    for probability in (1.0, None, 0.0):
+        talk = Talk()
+        talk.says("go forward")
+        if probability is not None:
+            talk.post(ev.TurnJudged(probability))
+        talk.hears("go forward ten meters")  # a late word changes nothing about the sound
+        began_ms = talk.now_ms
+        while not talk.answers(ef.Request.COMPLETE):
+            talk.wait(10)
+        waited_ms.append(talk.now_ms - began_ms)
+    finished, unknown, unfinished = waited_ms
+    assert finished <= unknown - 150
+    assert unfinished >= unknown + 500
+
+
+def test_what_is_judged_while_the_reply_is_heard_says_nothing_about_a_turn() -> None:
+    talk = a_reply_is_playing()
+    talk.starts()
+    talk.post(ev.TurnJudged(1.0))
+    assert talk.is_in(State.REPLYING)
 
 
 def test_a_reply_begun_early_is_told_only_when_the_turn_has_ended() -> None:

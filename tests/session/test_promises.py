@@ -542,6 +542,10 @@ class World(RuleBasedStateMachine):
     def speech_stops(self, ago_ms: int) -> None:
         self.feed(ev.SpeechStopped(self.now, ago_ms))
 
+    @rule(probability=st.floats(0, 1))
+    def turn_is_judged(self, probability: float) -> None:
+        self.feed(ev.TurnJudged(probability))
+
     @precondition(lambda self: self.hands_free and self.session.state is not State.CONFIGURING)
     @rule(
         pause_ms=st.sampled_from([50, 200, 260, 2_000]), text=st.sampled_from(["go on please", "wait", "mm hmm", "no"])
@@ -737,8 +741,8 @@ class World(RuleBasedStateMachine):
     def client_is_too_late(self) -> None:
         self.time_passes(31_000)
 
-    @rule()
-    def reply_completes(self) -> None:
+    @rule(written=st.sampled_from([0, 1, 99]))
+    def reply_completes(self, written: int) -> None:
         if not self.replies or self.replies[len(self.replies)].paused:
             return
         self.model_says("All is well. ")
@@ -748,7 +752,7 @@ class World(RuleBasedStateMachine):
             self.synthesiser_makes(400)
             self.sentence_is_made()
         self.speech_ends()
-        self.outbox_writes(99)
+        self.outbox_writes(written)
 
     # --- the outbox, the clock, the server -------------------------------------------------------------------------
 

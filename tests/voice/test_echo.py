@@ -29,8 +29,15 @@ def shares(
             detector.played(played[given : given + 3_200], from_ms + given // 32)
             given += 3_200
         frame = heard[index * FRAME_BYTES : (index + 1) * FRAME_BYTES]
-        result.append(detector.heard(frame, from_ms + (index + 1) * FRAME_MS))
+        result.append(listen(detector, frame, from_ms + (index + 1) * FRAME_MS))
     return np.array(result)
+
+
+def listen(detector: EchoDetector, frame: bytes, end_ms: int) -> float:
+    """The share of echo in a frame; another delay is looked for where little of it is echo."""
+    detector.heard(frame, end_ms)
+    share = detector.share()
+    return share if share > 0.5 else max(share, detector.find())
 
 
 def echo_of(reply: Samples, level_db: float, delay_ms: int, *, room: bool = True) -> Samples:
@@ -86,7 +93,22 @@ def test_a_user_who_talks_over_the_echo_is_heard(level_db: float, delay_ms: int)
 def test_who_wears_headphones_is_never_echo() -> None:
     reply = speak(REPLY)
     user = np.concatenate([speak(OBJECTION)] * 3)[: len(reply)]
-    assert (shares(reply, user) > 0.5).mean() <= 0.02
+    detector = EchoDetector()
+    assert (shares(reply, user, detector) > 0.5).mean() <= 0.02
+    assert detector.delay_ms is None, "the highest peak of what has nothing in common is not believed"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_first_frame_of_another_sound_is_not_taken_for_echo(seed: int) -> None:
+    reply = speak(REPLY)
+    detector = EchoDetector()
+    shares(reply[: 3 * RATE_HZ], echo_of(reply, -15, 130)[: 3 * RATE_HZ], detector)
+    end_ms = 1_000 + 3 * RATE_HZ // FRAME_SAMPLES * FRAME_MS
+    for _ in range(14):
+        end_ms += FRAME_MS
+        listen(detector, to_pcm(noise(FRAME_MS, -75, seed)), end_ms)
+    burst = to_pcm(noise(FRAME_MS, -20, seed))
+    assert listen(detector, burst, end_ms + FRAME_MS) == 0.0
 
 
 def test_the_delay_is_known_from_the_reply_before() -> None:
@@ -104,7 +126,7 @@ def test_without_a_reply_nothing_is_echo() -> None:
     detector = EchoDetector()
     pcm = to_pcm(speak(OBJECTION))
     frames = [pcm[at : at + FRAME_BYTES] for at in range(0, FRAME_BYTES * 40, FRAME_BYTES)]
-    assert {detector.heard(frame, index * FRAME_MS) for index, frame in enumerate(frames, start=1)} == {0.0}
+    assert {listen(detector, frame, index * FRAME_MS) for index, frame in enumerate(frames, start=1)} == {0.0}
 
 
 def test_what_was_cut_off_is_not_expected_any_more() -> None:
@@ -115,7 +137,7 @@ def test_what_was_cut_off_is_not_expected_any_more() -> None:
     detector.stopped(1_000)
     heard = to_pcm(microphone)
     cut = [
-        detector.heard(heard[index * FRAME_BYTES : (index + 1) * FRAME_BYTES], 1_000 + (index + 1) * FRAME_MS)
+        listen(detector, heard[index * FRAME_BYTES : (index + 1) * FRAME_BYTES], 1_000 + (index + 1) * FRAME_MS)
         for index in range(60)
     ]
     assert max(cut) < 0.5

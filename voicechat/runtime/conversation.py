@@ -17,7 +17,7 @@ from voicechat.runtime.outbox import Outbox
 from voicechat.runtime.socket import Control, Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.turn import Turn
-from voicechat.runtime.watch import Watch
+from voicechat.runtime.watch import Detector, Watch
 from voicechat.session.effects import (
     AdoptReply,
     Close,
@@ -50,7 +50,6 @@ from voicechat.session.events import (
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.vocabulary import InputSettings, TurnDetection
-from voicechat.voice.detector import VoiceDetector
 from voicechat.wire.dialect import Dialect
 
 logger = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class Cast:
     threads: EncodingThreads
     decoding: ForkServer | None = None
     """Processes for compressed input; without them it is refused."""
-    detector: VoiceDetector | None = None
+    detector: Detector | None = None
     """Voice detection; without it there is no hands-free mode."""
 
 
@@ -252,7 +251,7 @@ class Conversation:
         if self._turn is not None and self._turn[1] is task:
             self._turn = None
 
-    def _open_watch(self, detector: VoiceDetector, detection: TurnDetection) -> Watch:
+    def _open_watch(self, detector: Detector, detection: TurnDetection) -> Watch:
         return Watch(detector, detection, lambda: self.now_ms, self.post)
 
     def _post_of_outbox(self, event: Event) -> None:

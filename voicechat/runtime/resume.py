@@ -94,6 +94,15 @@ class ResumableSocket:
             except ConnectionError:
                 self._leave(connection)
 
+    @property
+    def has_room(self) -> bool:
+        """See ``Socket.has_room``: results are counted by ``send``, in its order."""
+        return False
+
+    def send_now(self, frame: Frame) -> None:
+        """See ``Socket.send_now``: nothing is sent so here."""
+        raise ConnectionError("a resumable connection sends in order")
+
     async def ping(self) -> None:
         """See ``Socket.ping``."""
         if self._connection is not None:

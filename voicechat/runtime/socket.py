@@ -25,6 +25,13 @@ class Socket(Protocol):
         Raises ``ConnectionError`` when it is gone. Cancelled while waiting, the frame may have been sent.
         """
 
+    @property
+    def has_room(self) -> bool:
+        """Whether ``send`` would not wait."""
+
+    def send_now(self, frame: Frame) -> None:
+        """Hand a frame over without waiting; for the few that may not. Raises ``ConnectionError`` when it is gone."""
+
     async def ping(self) -> None:
         """Send a WebSocket ping. Raises ``ConnectionError`` when the connection is gone."""
 

@@ -2,16 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.runtime.echo import EchoWatch
-from voicechat.session.events import Event, SpeechStarted, SpeechStopped
+from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
 from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.activity import ActivitySettings, SpeechActivity
 from voicechat.voice.activity import SpeechStarted as Began
 from voicechat.voice.detector import Heard, OnHeard
 from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
+from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 KEPT_MS = 4_000
@@ -31,6 +33,10 @@ class Ear(Protocol):
 class Detector(Protocol):
     """Voice detection; see ``voicechat.voice.detector.VoiceDetector``."""
 
+    @property
+    def turn_judge(self) -> TurnJudge | None:
+        """What hears whether a turn is finished, if there is a model for it."""
+
     def register(self, on_heard: OnHeard) -> Ear:
         """Open an ear; ``on_heard`` is called on the event loop for each frame of its audio, in order."""
 
@@ -45,7 +51,10 @@ class Watch:
         now_ms: Callable[[], int],
         post: Callable[[Event], None],
     ) -> None:
-        """``now_ms`` is the session's clock; ``post`` is told when speech starts and stops."""
+        """``now_ms`` is the session's clock; ``post`` is told when speech starts and stops.
+
+        After a stop it is also told whether the turn sounds finished, where there is a model for it.
+        """
         settings = ActivitySettings(threshold=detection.threshold, prefix_padding_ms=detection.prefix_padding_ms)
         self._activity = SpeechActivity(settings)
         self._now_ms = now_ms
@@ -54,7 +63,14 @@ class Watch:
         self._kept: deque[tuple[int, bytes]] = deque()
         self._position_bytes = 0
         self._begins_ms = 0
-        self._echo = EchoWatch(now_ms)
+        self._judge = detector.turn_judge
+        self._kept_ms = KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS)
+        self._turn_from_ms: int | None = None
+        """Where the first speech since the last reply began."""
+        self._closed = False
+        self._noticed = 0
+        """How often speech has started or stopped."""
+        self._echo = EchoWatch(now_ms, detection.min_interruption_ms)
 
     @property
     def position_ms(self) -> int:
@@ -69,7 +85,7 @@ class Watch:
         """Watch the next samples, s16le mono 16 kHz."""
         self._kept.append((self.position_ms, pcm))
         self._position_bytes += len(pcm)
-        oldest_ms = self.position_ms - KEPT_MS
+        oldest_ms = self.position_ms - self._kept_ms
         while self._kept and self._kept[0][0] + len(self._kept[0][1]) // BYTES_PER_MS <= oldest_ms:
             self._kept.popleft()
         self._echo.hear(pcm)
@@ -92,6 +108,7 @@ class Watch:
 
     def sent(self, reply: int, end_ms: int) -> None:
         """Speech of ``reply`` up to ``end_ms`` was handed to the socket."""
+        self._turn_from_ms = None
         self._echo.sent(reply, end_ms)
 
     def stopped(self) -> None:
@@ -100,6 +117,7 @@ class Watch:
 
     def close(self) -> None:
         """Nothing is reported any more."""
+        self._closed = True
         self._ear.close()
 
     def _on_heard(self, heard: Heard) -> None:
@@ -110,12 +128,22 @@ class Watch:
         activity = self._activity.push(audio_ms, probability)
         if activity is None:
             return
+        self._noticed += 1
         if isinstance(activity, Began):
+            if self._turn_from_ms is None:
+                self._turn_from_ms = self._begins_ms + activity.audio_start_ms
             ago_ms = self.position_ms - (self._begins_ms + activity.onset_ms)
             self._post(SpeechStarted(self._begins_ms + activity.audio_start_ms, ago_ms))
         else:
             ended_ms = self._quiet_from(self._begins_ms + activity.audio_end_ms)
             self._post(SpeechStopped(ended_ms, self.position_ms - ended_ms))
+            if self._judge is not None and self._turn_from_ms is not None:
+                _, pcm = self.since(max(self._turn_from_ms, self.position_ms - LENGTH_MS))
+                self._judge.ask(pcm, partial(self._on_judged, self._noticed))
+
+    def _on_judged(self, noticed: int, probability: float) -> None:
+        if noticed == self._noticed and not self._closed:
+            self._post(TurnJudged(probability))
 
     def _quiet_from(self, ended_ms: int) -> int:
         """Where the speech ended by its loudness, of which the model heard the end at ``ended_ms``."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 from opentelemetry import trace
@@ -38,6 +39,7 @@ from voicechat.store.keys import KeyStore
 from voicechat.store.local_key import local_key
 from voicechat.voice.detector import VoiceDetector
 from voicechat.voice.silero import SileroModel, find_model
+from voicechat.voice.turn_model import TurnJudge, TurnModel
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +120,8 @@ async def serving(
             raise AdmissionError(Status.AT_CAPACITY, "the server is starting")
         return await authorise(request, endpoint)
 
-    detector, decoding = VoiceDetector(SileroModel(find_model())), open_decoding()
+    detector = VoiceDetector(SileroModel(find_model()), turn_judge=open_turn_judge(config))
+    decoding = open_decoding()
     hub = SocketHub(
         services,
         limits=config.limits,
@@ -154,6 +157,17 @@ async def serving(
         backend.close()
         await decoding.aclose()
         await services.aclose()
+
+
+def open_turn_judge(config: Config) -> TurnJudge | None:
+    """The configured model that hears whether a turn is finished. Raises ConfigError naming the key."""
+    path = config.hands_free.turn_model
+    if not path:
+        return None
+    try:
+        return TurnJudge(TurnModel(Path(path)))
+    except ConfigError as error:
+        raise ConfigError(f"hands_free.turn_model: {error}") from error
 
 
 @asynccontextmanager

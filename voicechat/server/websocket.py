@@ -1,6 +1,7 @@
 """aiohttp's WebSocket as the ``Socket`` that conversations are held on."""
 
 import asyncio
+from contextlib import closing, suppress
 
 from aiohttp import WSMsgType, web
 
@@ -62,15 +63,29 @@ class AiohttpSocket:
 
     async def send(self, frame: Frame) -> None:
         """See ``Socket.send``."""
-        if isinstance(frame, str):
-            await self._ws.send_str(frame)
-        else:
-            await self._ws.send_bytes(frame)
-        transport = self._request.transport if self._request is not None else None
-        while transport is not None and transport.get_write_buffer_size() > WRITE_AHEAD_BYTES:
-            if transport.is_closing():
+        self.send_now(frame)
+        while not self.has_room:
+            transport = self._transport
+            if transport is not None and transport.is_closing():
                 raise ConnectionResetError("the connection is closing")
             await asyncio.sleep(_LOOK_AGAIN_S)
+
+    @property
+    def has_room(self) -> bool:
+        """See ``Socket.has_room``."""
+        transport = self._transport
+        return transport is None or transport.get_write_buffer_size() <= WRITE_AHEAD_BYTES
+
+    def send_now(self, frame: Frame) -> None:
+        """See ``Socket.send_now``."""
+        sending = self._ws.send_str(frame) if isinstance(frame, str) else self._ws.send_bytes(frame)
+        # A coroutine that never waits: it would compress, or drain past its limit, and is told to do neither.
+        with closing(sending), suppress(StopIteration):
+            sending.send(None)
+
+    @property
+    def _transport(self) -> asyncio.Transport | None:
+        return self._request.transport if self._request is not None else None
 
     async def ping(self) -> None:
         """See ``Socket.ping``."""

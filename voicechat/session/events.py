@@ -159,6 +159,13 @@ class SpeechStopped:
     ago_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class TurnJudged:
+    """Hands-free: by its sound, the turn is complete with ``probability``, 0 to 1, if nothing follows the last stop."""
+
+    probability: float
+
+
 # --- from the turn (model and synthesiser) -----------------------------------------------------------------------
 
 
@@ -297,6 +304,7 @@ Event: TypeAlias = (
     | RecognitionFailed
     | SpeechStarted
     | SpeechStopped
+    | TurnJudged
     | ReplyTextArrived
     | ToolCalled
     | ToolsUsed

@@ -76,6 +76,11 @@ class Floor:
         else:
             self._turn_end.speech_stopped(at_ms)
 
+    def judged(self, probability: float) -> None:
+        """A learned model has heard the turn up to its last silence; of a contested sound it says nothing."""
+        if self._sound is None:
+            self._turn_end.completed(probability)
+
     def transcribed(self, text: str, now_ms: int) -> None:
         """``text`` is all that was understood of what the user is saying."""
         self._text = text

@@ -265,9 +265,9 @@ class Reply:
         return self.clock.position_ms(now_ms) < self._made_ms
 
     @property
-    def audible_until_ms(self) -> int:
-        """When the listener will have heard everything that was made so far."""
-        return self.clock.reaches_ms(self._made_ms)
+    def silent_at_ms(self) -> int | None:
+        """When the listener will have heard everything that was made so far; None: not all of it has been sent."""
+        return self.clock.reaches_ms(self._made_ms) if self.clock.sent_ms >= self._made_ms else None
 
     @staticmethod
     def _share(piece: _Piece, position_ms: int) -> float:

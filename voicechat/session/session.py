@@ -93,7 +93,6 @@ class Session:
         self._times = TurnTimes(0, 0)
         self._last_speech_ms = 0
         self._drain_at_ms: int | None = None
-        self._ticked_ms = -1
 
     # --- the machine -----------------------------------------------------------------------------------------
 
@@ -127,8 +126,7 @@ class Session:
                 deadlines += [self._speaking.current.release_at_ms(), self._speaking.answers_due_ms]
         if self._floor is not None:
             deadlines.append(self._floor_deadline_ms(self._floor))
-        # A decision that hangs on the same millisecond is asked for again in the next one, never in a loop.
-        return max(min(deadline for deadline in deadlines if deadline is not None), self._ticked_ms + 1)
+        return min(deadline for deadline in deadlines if deadline is not None)
 
     @property
     def held_ms(self) -> int:
@@ -165,7 +163,7 @@ class Session:
                 self._on_message(event)
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 self._on_recognition(event)
-            case ev.SpeechStarted() | ev.SpeechStopped():
+            case ev.SpeechStarted() | ev.SpeechStopped() | ev.TurnJudged():
                 self._on_speech(event)
             case ev.ReplyFailed():
                 self._on_reply_failed(event)
@@ -374,17 +372,22 @@ class Session:
 
     # --- hands-free ------------------------------------------------------------------------------------------
 
-    def _on_speech(self, event: ev.SpeechStarted | ev.SpeechStopped) -> None:
+    def _on_speech(self, event: ev.SpeechStarted | ev.SpeechStopped | ev.TurnJudged) -> None:
         floor = self._floor
         if floor is None or self.state is State.CONFIGURING:
             return
+        if isinstance(event, ev.TurnJudged):
+            floor.judged(event.probability)
+            return
         self._effects.append(Send(SpeechNoticed(isinstance(event, ev.SpeechStarted), event.at_ms)))
+        # Audio may be sent faster than it was spoken; nothing was said before the connection was opened.
+        at_ms = max(0, self._now_ms - event.ago_ms)
         if isinstance(event, ev.SpeechStopped):
-            floor.speech_stopped(self._now_ms - event.ago_ms)
+            floor.speech_stopped(at_ms)
             return
         self._last_speech_ms = self._now_ms
         contested = self._assistant_heard and self._may_interrupt
-        floor.speech_started(self._now_ms - event.ago_ms, contested=contested)
+        floor.speech_started(at_ms, contested=contested)
         if not contested:
             self._effects += self._speaking.drop_early()
         self._effects += self._hearing.open_from(self.settings.input, event.at_ms)
@@ -392,7 +395,7 @@ class Session:
     @property
     def _assistant_heard(self) -> bool:
         """Whether the assistant has the floor: a turn is in progress, or its reply is still heard."""
-        return self.state in TURN or self._speaking.audible_until_ms(self._now_ms) is not None
+        return self.state in TURN or self._speaking.audible(self._now_ms)
 
     @property
     def _may_interrupt(self) -> bool:
@@ -406,7 +409,7 @@ class Session:
     def _floor_deadline_ms(self, floor: Floor) -> int | None:
         candidates = [floor.deadline_ms(may_end=self._turn_may_end)]
         if self.state is State.LISTENING:
-            candidates.append(self._speaking.audible_until_ms(self._now_ms))
+            candidates.append(self._speaking.silent_at_ms(self._now_ms))
             if self._may_begin_early:
                 candidates.append(floor.early_at_ms())
         return min((candidate for candidate in candidates if candidate is not None), default=None)
@@ -545,7 +548,6 @@ class Session:
         self.state = State.CLOSED
 
     def _on_tick(self) -> None:
-        self._ticked_ms = self._now_ms
         limits, now_ms = self._limits, self._now_ms
         listening = self.state is State.LISTENING and not self.settings.input.heartbeat
         if now_ms >= self._presence.last_message_ms + limits.idle_ms:

@@ -237,9 +237,13 @@ class Speaking:
         self._dialogue.forget(keep_question=self.current is not None and self._early is None)
         self._forgotten = True
 
-    def audible_until_ms(self, now_ms: int) -> int | None:
-        """Until when the last reply is heard, by the clock; None when it is not."""
-        return self.playing.audible_until_ms if self.playing is not None and self.playing.audible(now_ms) else None
+    def audible(self, now_ms: int) -> bool:
+        """Whether the last reply is still heard."""
+        return self.playing is not None and self.playing.audible(now_ms)
+
+    def silent_at_ms(self, now_ms: int) -> int | None:
+        """When the last reply will have been heard, by the clock; None: it has been, or not all of it was sent."""
+        return self.playing.silent_at_ms if self.playing is not None and self.playing.audible(now_ms) else None
 
     # --- within ------------------------------------------------------------------------------------------------
 

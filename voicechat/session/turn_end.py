@@ -68,7 +68,7 @@ class TurnEnd:
         if text == self._text:
             return
         self._text = text
-        self._completion = self._delay_ms = None
+        self._delay_ms = None
         if self._sound_to_ms is not None:
             self._adopt()
 

@@ -35,8 +35,10 @@ from voicechat.testing.transcripts import (
     normalised,
     open_machine,
     recognition_event,
+    speech_event,
     tool_call,
 )
+from voicechat.voice.detector import OnHeard
 
 T = TypeVar("T")
 
@@ -118,6 +120,22 @@ class BareSamples(EncodingThreads):
         return b""
 
 
+class DirectedDetector:
+    """Hears nothing by itself: the transcript says when there is speech."""
+
+    turn_judge = None
+
+    def register(self, on_heard: OnHeard) -> "DirectedDetector":
+        """See ``Detector.register``."""
+        return self
+
+    def push(self, pcm: bytes) -> None:
+        """See ``Ear.push``."""
+
+    def close(self) -> None:
+        """See ``Ear.close``."""
+
+
 async def play_on_runtime(golden: GoldenTranscript) -> list[Line]:
     """Play what happens against a conversation of its own; return what followed, without times, audio joined."""
     player = _RuntimePlayer(golden)
@@ -143,6 +161,7 @@ class _RuntimePlayer:
             models=lambda _: self._model,
             synthesizer=self._synthesizer,
             threads=BareSamples(),
+            detector=DirectedDetector(),
         )
         self.conversation = Conversation(
             machine, dialect, self.socket, cast, limits=golden.limits, observe=lambda fact: None
@@ -152,6 +171,8 @@ class _RuntimePlayer:
         self._audio_ms = 0
         self._last_frame_ms = 0
         self._stream_began_ms: dict[int, int] = {}
+        self._speech_from_ms: int | None = None
+        """Hands-free: where the recogniser that is opened next begins to hear."""
 
     @property
     def followed(self) -> list[Line]:
@@ -177,6 +198,10 @@ class _RuntimePlayer:
             self.socket.say(frame)
         elif "asr" in line:
             self._hear(line["asr"])
+        elif "voice" in line:
+            event = speech_event(line["voice"])
+            self._speech_from_ms = event.at_ms
+            self.conversation.post(event)
         elif "llm" in line:
             self._think(line["llm"])
         elif "tts" in line:
@@ -188,7 +213,8 @@ class _RuntimePlayer:
             self.socket.vanish()
 
     def _note_stream(self, stream: int) -> None:
-        self._stream_began_ms[stream] = self._audio_ms - self._last_frame_ms
+        frame_began_ms = self._audio_ms - self._last_frame_ms
+        self._stream_began_ms[stream] = frame_began_ms if self._speech_from_ms is None else self._speech_from_ms
 
     def _hear(self, said: Mapping[str, Any]) -> None:
         told = self._recognizer.told[int(said["stream"])]

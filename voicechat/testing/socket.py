@@ -51,11 +51,24 @@ class MemorySocket:
 
     async def send(self, frame: Frame) -> None:
         """See ``Socket.send``."""
-        if self.closed_with is not None or self.aborted or (self._up and self._up[-1] is Control.CLOSED):
-            raise ConnectionResetError("gone")
+        self._check()
         if self.stuck is not None:
             await self.stuck.wait()
+        self.send_now(frame)
+
+    @property
+    def has_room(self) -> bool:
+        """See ``Socket.has_room``."""
+        return self.stuck is None or self.stuck.is_set()
+
+    def send_now(self, frame: Frame) -> None:
+        """See ``Socket.send_now``."""
+        self._check()
         self.sent.append(Sent(frame, asyncio.get_running_loop().time()))
+
+    def _check(self) -> None:
+        if self.closed_with is not None or self.aborted or (self._up and self._up[-1] is Control.CLOSED):
+            raise ConnectionResetError("gone")
 
     async def ping(self) -> None:
         """See ``Socket.ping``."""

@@ -104,6 +104,8 @@ class _KernelPlayer:
             return self._dialect.decode(frame)
         if "asr" in line:
             return [recognition_event(line["asr"])]
+        if "voice" in line:
+            return [speech_event(line["voice"])]
         if "llm" in line:
             return [_model_event(line["llm"])]
         if "tts" in line:
@@ -181,6 +183,12 @@ def recognition_event(said: Mapping[str, Any]) -> ev.Event:
         return ev.RecognitionEnded(stream)
     words = tuple(Word(**word) for word in said.get("words", []))
     return ev.Transcribed(stream, Transcript(said["text"], said["begin_ms"], said["end_ms"], words))
+
+
+def speech_event(said: Mapping[str, Any]) -> ev.SpeechStarted | ev.SpeechStopped:
+    """What a line of the voice detection tells the session."""
+    event = ev.SpeechStarted if said["speech"] == "started" else ev.SpeechStopped
+    return event(int(said["audio_ms"]), int(said["ago_ms"]))
 
 
 def _model_event(said: Mapping[str, Any]) -> ev.Event:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from voicechat.voice.listener import Listener, Turn, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel
+from voicechat.voice.turn_model import TurnJudge
 
 GATHER_MS = 10
 """How long the first whole frame waits for those of other sessions: sessions share a model call, and a lonely one
@@ -112,8 +113,11 @@ class VoiceDetector:
     exception handler and harms no other ear.
     """
 
-    def __init__(self, model: SileroModel, on_tick: OnTick | None = None) -> None:
-        """``on_tick`` is called on the event loop after each round."""
+    def __init__(
+        self, model: SileroModel, on_tick: OnTick | None = None, *, turn_judge: TurnJudge | None = None
+    ) -> None:
+        """``on_tick`` is called on the event loop after each round; ``turn_judge`` is closed with the detector."""
+        self.turn_judge = turn_judge
         self._model = model
         self._on_tick = on_tick
         self._ready: dict[Ear, None] = {}
@@ -129,13 +133,17 @@ class VoiceDetector:
 
         Raises `ProviderError` when the model fails: then no voice can be detected at all.
         """
-        with ThreadPoolExecutor(1, "voice-detection") as thread:
-            while True:
-                await self._wake.wait()
-                await asyncio.sleep(GATHER_MS / 1000)
-                while self._ready:
-                    await self._round(thread)
-                self._wake.clear()
+        try:
+            with ThreadPoolExecutor(1, "voice-detection") as thread:
+                while True:
+                    await self._wake.wait()
+                    await asyncio.sleep(GATHER_MS / 1000)
+                    while self._ready:
+                        await self._round(thread)
+                    self._wake.clear()
+        finally:
+            if self.turn_judge is not None:
+                self.turn_judge.close()
 
     def wake(self, ear: Ear) -> None:
         """An ear has a whole frame."""

@@ -1,20 +1,22 @@
 """How much of what the microphone hears is the reply itself, heard again through the loudspeaker.
 
 The server knows the reply's samples and roughly when they are played; the microphone has them 50 to 400 ms later,
-softer and coloured by the room. Two steps, both on 8 kHz:
+softer and coloured by the room. Two steps, both at a rate of 4 kHz, which holds most of the power of speech and
+little noise:
 
 - *Delay*: the peak of the cross-correlation (with phase transform, Knapp and Carter, "The generalized correlation
   method for estimation of time delay", IEEE Trans. ASSP 24:4, 1976) of the last half second of the microphone with
-  what was played before it; recomputed some times a second.
+  what was played before it. It is believed when what was heard is then coherent with the reply: sounds that have
+  nothing in common have a highest peak too.
 - *Share*: with the reply moved by that delay, the magnitude-squared coherence of both in each frequency, averaged over
   about 200 ms; the coherent part of the microphone's power is echo ("coherent output power", Bendat and Piersol,
   "Engineering Applications of Correlation and Spectral Analysis", 1980).
 
 A user who talks over the echo is louder than it (echo arrives 10 to 25 dB below the reply) and coherent with nothing,
-so the share falls with their first frame.
+so the share falls with their first frames.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +24,9 @@ from numpy.typing import NDArray
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
 
 Floats: TypeAlias = NDArray[np.float32]
+Spectrum: TypeAlias = NDArray[np.complexfloating[Any, Any]]
 
-_KHZ = 8
+_KHZ = 4
 _FRAME = FRAME_MS * _KHZ
 _WINDOW = 2 * _FRAME
 _HEARD = 16 * _FRAME
@@ -35,30 +38,38 @@ _PLAYED = 8_192 * _KHZ
 """Reply samples that are kept, 8 s: what may wait ahead of playback and what the search looks back on."""
 _JITTER = 40 * _KHZ
 """A gap in the estimated times that is shorter is an error of the estimate: players play without gaps."""
-_BINS = slice(8, 240)
-"""125 Hz to 3750 Hz in steps of 15.6 Hz: where speech has its power and small loudspeakers have theirs."""
-_MEMORY = np.float32(0.75)
-_AVERAGED = 7
-"""Weight of the past in the spectra, and how many frames that averages: unrelated sounds then seem coherent to 1/7."""
-_SEARCH_FRAMES = 6
-_CHECK_FRAMES = 62
-"""Frames of sound between two searches for the delay: while none is known (192 ms), and afterwards (2 s)."""
-_SEARCH_BINS = slice(128, 3_584)
-"""125 Hz to 3500 Hz in the search's spectra: beyond, whitening would raise what is only noise."""
-_SEARCH_MEMORY = np.float32(0.7)
-"""Weight of the searches before in the correlation: chance peaks wander, the echo's stays."""
+_BINS = slice(8, 122)
+"""125 Hz to 1900 Hz in steps of 15.6 Hz: where speech has its power and small loudspeakers have theirs."""
+_MEMORY = 0.75
+"""Weight of the past in the spectra: of a steady sound, that averages 7 frames."""
+_LONELY = 0.99
+"""When a single frame makes up so much of the average, nothing can be said of it."""
+_RECOUNTED = 14
+"""Frames of the past that a share begins with: all whose windows lie in the samples that are kept."""
+_SEARCH_SIZE = 4_096
+_SEARCH_BINS = slice(128, 1_948)
+"""125 Hz to 1900 Hz in the search's spectra: beyond, whitening would raise what is only noise."""
 _WHITENING = np.float32(0.8)
 """1 is the phase transform, 0 plain correlation; between them, faint frequencies count less than loud ones."""
-_CLEAR_PEAK = 7.0
-"""A delay is believed when its correlation stands out so many standard deviations."""
-_FAINT = 1e-7
-"""Mean power (full scale is 1) of a frame that holds nothing: -70 dB."""
+_CLEAR_PEAK = 6.0
+"""A delay is tried when its correlation stands out so many standard deviations."""
+_BELIEVED = 0.5
+"""A delay is believed when so much of the newest frame is then echo."""
+_THINNED_BYTES = 8
+"""Four samples of 16 kHz become one."""
+_MEAN = np.full(4, 1 / (4 * 32768), np.float32)
+_CHECKED_FIRST = 16
+_CHECKED_FRAMES = 64
+"""Frames of echo after which the delay is looked for again, and again after so many more (2 s): what was found from the
+first frames of a vowel may be wrong by a period of the voice, which half a second is not."""
+_NOTHING = np.float32(1e-9)
+"""Keeps silence from being divided by."""
 
 
 class EchoDetector:
     """One session's echo: the reply's audio in, the microphone's frames in, the share of echo out.
 
-    Costs nothing while nothing was played. Remembers 8 s of the reply (256 KB) and half a second of the microphone.
+    Nothing is computed before it is asked for. Remembers 8 s of the reply (128 KB) and half a second of the microphone.
     Times are milliseconds of the session; what is played and what is heard must share the line to within ± 200 ms.
     """
 
@@ -66,27 +77,36 @@ class EchoDetector:
         self._played: Floats = np.zeros(_PLAYED, np.float32)
         self._played_to = 0
         """Where the reply's samples end, in samples of the session."""
+        self._rest = b""
+        """Samples of the reply that are less than one of ours."""
         self._heard: Floats = np.zeros(_HEARD, np.float32)
+        self._heard_to = 0
         self._delay: int | None = None
-        self._to_search = _SEARCH_FRAMES
-        self._lags: Floats = np.zeros(_LAGS + 1, np.float32)
+        self._uncounted = _RECOUNTED
+        """Frames that were heard and are not in the spectra yet."""
+        self._spectra = _Spectra()
+        self._explained = 0
+        """Frames of echo since the delay was found."""
         self._window: Floats = np.hanning(_WINDOW).astype(np.float32)
-        self._clear_spectra()
+        self._both: Floats = np.zeros((2, _WINDOW), np.float32)
 
     def played(self, pcm: bytes, at_ms: int) -> None:
         """``pcm`` (s16le mono 16 kHz) is estimated to leave the loudspeaker from ``at_ms`` on.
 
         Calls come in the order of play. What overlaps the call before is played after it; a gap of more than 40 ms is
-        silence. A half sample at the end, and an odd one, are dropped.
+        silence.
         """
-        samples = _halve(pcm)[-_PLAYED:]
         begin = at_ms * _KHZ
         if begin < self._played_to + _JITTER:
             begin = self._played_to
+            pcm = self._rest + pcm
+        whole = len(pcm) - len(pcm) % _THINNED_BYTES
+        samples, self._rest = _thin(pcm[:whole]), pcm[whole:]
         silence = min(begin - self._played_to, _PLAYED)
         self._put(begin - silence, np.zeros(silence, np.float32))
-        self._put(begin, samples)
         self._played_to = begin + len(samples)
+        kept = samples[-_PLAYED:]
+        self._put(self._played_to - len(kept), kept)
 
     def stopped(self, at_ms: int) -> None:
         """The reply was cut off: nothing of it is played after ``at_ms``."""
@@ -97,30 +117,49 @@ class EchoDetector:
         """From the estimated time of play to the microphone; None as long as it is not known."""
         return None if self._delay is None else self._delay / _KHZ
 
-    def heard(self, frame: bytes, end_ms: int) -> float:
-        """Take the next 32 ms of the microphone, which end at ``end_ms``; return the share of echo in it, 0 to 1.
-
-        0 as long as the delay is not known, and for silence.
-        """
+    def heard(self, frame: bytes, end_ms: int) -> None:
+        """Take the next 32 ms of the microphone, which end at ``end_ms``."""
         if len(frame) != FRAME_BYTES:
             raise ValueError(f"a frame is {FRAME_BYTES} bytes, not {len(frame)}")
         end = end_ms * _KHZ
-        if self._played_to + _LAGS + _HEARD < end:
+        if end == self._heard_to + _FRAME:
+            self._heard[:-_FRAME] = self._heard[_FRAME:]
+            self._uncounted = min(self._uncounted + 1, _RECOUNTED)
+        else:  # what came before this frame is not known
+            self._heard[:-_FRAME] = 0
+            self._uncounted = _RECOUNTED
+        self._heard[-_FRAME:] = _thin(frame)
+        self._heard_to = end
+
+    def share(self) -> float:
+        """How much of the newest frame is echo, 0 to 1; 0 as long as the delay is not known."""
+        if self._delay is None:
             return 0.0
-        samples = _halve(frame)
-        self._heard[:-_FRAME] = self._heard[_FRAME:]
-        self._heard[-_FRAME:] = samples
-        if float(samples @ samples) < _FAINT * _FRAME:
-            # Silence passes too: what was heard before it must not outweigh the first frames after it.
-            self._powers *= _MEMORY
-            self._cross *= _MEMORY
+        if self._uncounted == _RECOUNTED:
+            self._spectra = _Spectra()
+        self._count(self._spectra, self._uncounted, self._delay)
+        self._uncounted = 0
+        share = self._spectra.share
+        if share > _BELIEVED:
+            self._explained += 1
+            if self._explained % _CHECKED_FRAMES == _CHECKED_FIRST:
+                share = max(share, self.find())
+        return share
+
+    def find(self) -> float:
+        """Look for a better delay; give the newest frame's share of echo with it, 0 if there is none. Takes 0.4 ms.
+
+        Ask for the `share` with the known delay first.
+        """
+        delay = self._likely_delay()
+        if delay is None or (self._delay is not None and abs(delay - self._delay) <= _KHZ):
             return 0.0
-        self._to_search -= 1
-        if self._to_search <= 0:
-            known = self._delay
-            self._find_delay(end)
-            self._to_search = _CHECK_FRAMES if known is not None and known == self._delay else _SEARCH_FRAMES
-        return 0.0 if self._delay is None else self._coherent_share(end - self._delay)
+        spectra = _Spectra()
+        self._count(spectra, _RECOUNTED, delay)
+        if spectra.share <= max(_BELIEVED, self._spectra.share):
+            return 0.0
+        self._delay, self._spectra, self._uncounted, self._explained = delay, spectra, 0, 0
+        return spectra.share
 
     def _put(self, begin: int, samples: Floats) -> None:
         at = begin % _PLAYED
@@ -139,49 +178,60 @@ class EchoDetector:
         parts = (self._played[at : at + first], self._played[: known - first], np.zeros(beyond, np.float32))
         return np.concatenate(parts)
 
-    def _find_delay(self, end: int) -> None:
-        """Correlate the microphone with the reply; a delay that does not stand out leaves the last one in force."""
-        reply = self._get(end, _HEARD + _LAGS)
-        size = 8_192
-        cross = np.conj(np.fft.rfft(reply, size)) * np.fft.rfft(self._heard, size)
+    def _likely_delay(self) -> int | None:
+        """Correlate the microphone with the reply."""
+        reply = self._get(self._heard_to, _HEARD + _LAGS)
+        cross = np.conj(np.fft.rfft(reply, _SEARCH_SIZE)) * np.fft.rfft(self._heard, _SEARCH_SIZE)
         cross[: _SEARCH_BINS.start] = 0
         cross[_SEARCH_BINS.stop :] = 0
-        cross /= np.abs(cross) ** _WHITENING + np.float32(1e-9)
-        correlation = np.fft.irfft(cross, size)
+        cross /= np.abs(cross) ** _WHITENING + _NOTHING
+        correlation = np.fft.irfft(cross, _SEARCH_SIZE)
         # The microphone begins _LAGS samples after the reply does: a delay of d stands at d - _LAGS, which wraps.
         lags = np.concatenate((correlation[-_LAGS:], correlation[:1]))
-        self._lags *= _SEARCH_MEMORY
-        self._lags += lags / (np.std(lags) + np.float32(1e-9))
-        best = int(np.argmax(self._lags))
-        if self._lags[best] < _CLEAR_PEAK * float(np.std(self._lags)):
-            return
-        if self._delay is None or abs(best - self._delay) > _KHZ:
-            self._clear_spectra()
-            self._delay = best
+        best = int(np.argmax(lags))
+        return best if lags[best] > _CLEAR_PEAK * float(np.std(lags)) else None
 
-    def _coherent_share(self, reply_end: int) -> float:
-        both = np.stack((self._heard[-_WINDOW:], self._get(reply_end, _WINDOW)))
-        spectra = np.fft.rfft(both * self._window)[:, _BINS]
-        self._powers *= _MEMORY
-        self._powers += spectra.real**2 + spectra.imag**2
-        self._cross *= _MEMORY
-        self._cross += spectra[0] * spectra[1].conj()
-        heard_power, reply_power = self._powers
-        coherent = (self._cross.real**2 + self._cross.imag**2) / (reply_power + np.float32(1e-9))
-        share = float(coherent.sum()) / (float(heard_power.sum()) + 1e-9)
-        self._frames += 1
-        bias = 1 / min(self._frames, _AVERAGED)
-        return 0.0 if bias == 1 else min(max((share - bias) / (1 - bias), 0.0), 1.0)
-
-    def _clear_spectra(self) -> None:
-        self._frames = 0
-        bins = _BINS.stop - _BINS.start
-        self._powers: Floats = np.zeros((2, bins), np.float32)
-        """Of the microphone and of the reply."""
-        self._cross: NDArray[np.complex64] = np.zeros(bins, np.complex64)
+    def _count(self, spectra: "_Spectra", frames: int, delay: int) -> None:
+        """Let the windows of the newest ``frames`` into the spectra, oldest first."""
+        for ago in range((frames - 1) * _FRAME, -1, -_FRAME):
+            heard = self._heard[_HEARD - ago - _WINDOW : _HEARD - ago]
+            np.multiply(heard, self._window, out=self._both[0])
+            np.multiply(self._get(self._heard_to - ago - delay, _WINDOW), self._window, out=self._both[1])
+            spectra.add(np.fft.rfft(self._both)[:, _BINS])
 
 
-def _halve(pcm: bytes) -> Floats:
-    """16 kHz s16le to 8 kHz floats. The mean of two samples is low-pass enough to compare speech with speech."""
-    samples = np.frombuffer(pcm, "<i2", len(pcm) // 4 * 2).astype(np.float32) * np.float32(1 / 65536)
-    return samples[0::2] + samples[1::2]
+class _Spectra:
+    """What the microphone and the reply, moved by a delay, have in common."""
+
+    __slots__ = ("_power", "_products", "_squares")
+
+    def __init__(self) -> None:
+        self._products: Spectrum = np.zeros((2, _BINS.stop - _BINS.start), np.complex64)
+        """The microphone and the reply, each times the reply mirrored: the cross spectrum, and the reply's power."""
+        self._power = 0.0
+        self._squares = 0.0
+        """Of the microphone's frames: their powers, and those squared."""
+
+    def add(self, spectra: Spectrum) -> None:
+        """Average the next frame in: the spectra of the microphone and of the reply."""
+        self._products *= _MEMORY
+        self._products += spectra * spectra[1].conj()
+        power = float(np.vdot(spectra[0], spectra[0]).real)
+        self._power = self._power * _MEMORY + power
+        self._squares = self._squares * _MEMORY**2 + power**2
+
+    @property
+    def share(self) -> float:
+        """The coherent part of the microphone's power, 0 to 1; 0 while a single frame makes up most of it."""
+        # Of n equal frames, unrelated sounds seem coherent to 1/n; frames count by their power.
+        bias = self._squares / self._power**2 if self._power else 1.0
+        if bias > _LONELY:
+            return 0.0
+        cross = self._products[0]
+        coherent = float(np.vdot(cross, cross / (self._products[1].real + _NOTHING)).real)
+        return min(max((coherent / self._power - bias) / (1 - bias), 0.0), 1.0)
+
+
+def _thin(pcm: bytes) -> Floats:
+    """16 kHz s16le to 4 kHz floats. The mean of four samples is low-pass enough to compare speech with speech."""
+    return np.frombuffer(pcm, "<i2").astype(np.float32).reshape(-1, _THINNED_BYTES // 2) @ _MEAN

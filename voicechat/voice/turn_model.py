@@ -1,0 +1,151 @@
+"""A learned judgement whether the user has finished, from how the turn sounds: Smart Turn version 3 (BSD), as ONNX.
+
+The model is not ours to ship; its file is configured. What it takes and gives, after its authors
+(github.com/pipecat-ai/smart-turn): ``input_features`` [1, 80, 800], the log-mel spectrogram of Whisper (Radford et al.,
+"Robust Speech Recognition via Large-Scale Weak Supervision", 2022) over the last 8 s of the turn, silence before a
+shorter one; out comes the probability that the turn is complete, its first output's first number.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.voice.silero import RATE_HZ, Floats
+
+# After silero, which keeps the runtime from reporting its use.
+import onnxruntime  # isort: skip
+
+logger = logging.getLogger(__name__)
+
+WAITING = 8
+"""Turns that may wait. Past it the words alone decide: a judgement that comes later than they do is worth nothing."""
+LENGTH_MS = 8_000
+INPUT = "input_features"
+_SAMPLES = RATE_HZ * LENGTH_MS // 1000
+_FFT = 400
+_HOP = 160
+_MELS = 80
+_FAINTEST = 1e-10
+_RANGE_DECADES = 8.0
+"""Whisper's: windows of 25 ms each 10 ms; what is 80 dB below the loudest is as faint as that."""
+_LINEAR_HZ = 1_000.0
+_LINEAR_MELS = 15.0
+_MELS_PER_E = 27.0 / np.log(6.4)
+"""Slaney's mel scale (Auditory Toolbox, 1998): 3 mels for 200 Hz up to 1 kHz, above it 27 for a factor of 6.4."""
+
+
+class TurnModel:
+    """The loaded model: one thread, no state; safe to call from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the file. Raises `ConfigError` when there is none, or it is no such model."""
+        if not path.is_file():
+            raise ConfigError(f"the turn model {str(path)!r} is no file")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no other root
+            raise ConfigError(f"the turn model {str(path)!r} cannot be loaded: {error}") from error
+        inputs = [entry.name for entry in self._session.get_inputs()]
+        if inputs != [INPUT]:
+            raise ConfigError(f"{str(path)!r} is no Smart Turn model of version 3: its inputs are {inputs}")
+
+    def probability(self, pcm: bytes) -> float:
+        """How probably the turn ``pcm`` (s16le mono 16 kHz) is complete, 0 to 1. Takes tens of milliseconds.
+
+        Releases the interpreter lock for most of it. Raises `ProviderError` (BROKEN).
+        """
+        features = log_mel(pcm)[np.newaxis]
+        try:
+            output = self._session.run(None, {INPUT: features})[0]
+        except Exception as error:  # its exceptions share no other root
+            raise ProviderError("turn model", FailureKind.BROKEN, f"inference failed: {error}") from error
+        return min(max(float(np.ravel(output)[0]), 0.0), 1.0)
+
+
+class Model(Protocol):
+    """See ``voicechat.voice.turn_model.TurnModel``."""
+
+    def probability(self, pcm: bytes) -> float:
+        """How probably the turn is complete."""
+
+
+class TurnJudge:
+    """One model in one thread. Used on the event loop only."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._thread = ThreadPoolExecutor(1, "turn-model")
+        self._waiting = 0
+        self._failed = False
+
+    def ask(self, pcm: bytes, tell: Callable[[float], None]) -> None:
+        """Let ``tell`` have the probability that the turn ``pcm`` (s16le mono 16 kHz) is complete, when it is known.
+
+        It is never told when too many wait, or when the model fails.
+        """
+        if self._waiting >= WAITING:
+            return
+        self._waiting += 1
+        asked = asyncio.get_running_loop().run_in_executor(self._thread, self._model.probability, pcm)
+        asked.add_done_callback(partial(self._on_done, tell))
+
+    def close(self) -> None:
+        """Ask nothing more. What is being computed ends by itself, in tens of milliseconds."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _on_done(self, tell: Callable[[float], None], asked: asyncio.Future[float]) -> None:
+        self._waiting -= 1
+        if asked.cancelled():
+            return
+        error = asked.exception()
+        if error is None:
+            tell(asked.result())
+        elif not self._failed:
+            self._failed = True
+            logger.error("the turn model failed, words alone decide: %s", error)
+
+
+def log_mel(pcm: bytes) -> Floats:
+    """The features of the last 8 s of ``pcm``: [80, 800], about -1 to 1, whatever its loudness."""
+    spoken = np.frombuffer(pcm[-_SAMPLES * 2 :], "<i2").astype(np.float32) / np.float32(32768)
+    audio = np.pad(spoken, (_SAMPLES - len(spoken), 0))
+    audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
+    padded = np.pad(audio, _FFT // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[:_SAMPLES:_HOP]
+    power = np.abs(np.fft.rfft(frames * _WINDOW)) ** 2
+    mels = np.log10(np.maximum(_FILTERS @ power.T, _FAINTEST))
+    features: Floats = ((np.maximum(mels, mels.max() - _RANGE_DECADES) + 4) / 4).astype(np.float32)
+    return features
+
+
+def _mel_edges_hz() -> Floats:
+    """Where the triangular filters begin, peak and end: evenly spaced in mels from 0 to half the rate."""
+    highest = _LINEAR_MELS + np.log(RATE_HZ / 2 / _LINEAR_HZ) * _MELS_PER_E
+    mels = np.linspace(0, highest, _MELS + 2)
+    above = _LINEAR_HZ * np.exp((np.maximum(mels, _LINEAR_MELS) - _LINEAR_MELS) / _MELS_PER_E)
+    edges: Floats = np.where(mels < _LINEAR_MELS, mels * 200 / 3, above)
+    return edges
+
+
+def _mel_filters() -> Floats:
+    """[80, 201]: each filter is a triangle of the area of 1 Hz."""
+    edges = _mel_edges_hz()[:, np.newaxis]
+    hz = np.linspace(0, RATE_HZ / 2, _FFT // 2 + 1)
+    rising = (hz - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - hz) / (edges[2:] - edges[1:-1])
+    filters: Floats = np.maximum(np.minimum(rising, falling), 0) * 2 / (edges[2:] - edges[:-2])
+    return filters
+
+
+_WINDOW = np.hanning(_FFT + 1)[:-1]
+_FILTERS = _mel_filters()
