@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 from voicechat.bench.figures import Spread, spread
 from voicechat.bench.script import DELAYS, REPLY_AUDIO_MS, SPEECH_MS
 from voicechat.bench.server import SCRIPTED, BenchServer, Cores, bench_server, running_on, separate_cores
+from voicechat.bench.stages import Stages, stages_of
 from voicechat.bench.talker import TURN_S, Talker, Tally
 from voicechat.bench.usage import Usage, usage_of
 from voicechat.client import Conversation, Updated, chat_settings, connect
@@ -27,8 +29,13 @@ class ConversationFigures:
     cores: Cores
     turns: int
     overhead: Spread | None
-    script_late_ms: float | None
-    """How late the script's timers were, on average: part of the overhead, though not the engine's."""
+    """What the engine added to each turn: the sum of its ``stages``."""
+    stages: dict[str, Spread | None]
+    """Where it was added; see ``Stages``."""
+    first_audio: Spread | None
+    """All that came on top of the scripted delays: ``overhead``, and how late the script's own timers woke."""
+    script_late: Spread | None
+    """The difference, which no engine adds."""
     interruption: Spread | None
     stale: int
     lost: int
@@ -74,8 +81,8 @@ async def bench_conversations(
         output=output,
         cores=cores,
         turns=tally.turns,
-        overhead=spread(tally.overheads_ms),
-        script_late_ms=server.script_late_ms,
+        first_audio=spread(tally.overheads_ms),
+        **_added(tally, server),
         interruption=spread(tally.interruptions_ms),
         stale=tally.stale,
         lost=tally.lost,
@@ -86,7 +93,17 @@ async def bench_conversations(
     )
 
 
-def _costs(before: Usage | None, after: Usage | None, *, sessions: int, took_s: float) -> dict[str, float | None]:
+def _added(tally: Tally, server: BenchServer) -> dict[str, Any]:
+    stages = stages_of(tally.answers, server.ledger)
+    late_ms = [raw_ms - added.total for raw_ms, added in zip(tally.overheads_ms, stages, strict=True)]
+    return {
+        "overhead": spread([added.total for added in stages]),
+        "stages": {field.name: spread([getattr(added, field.name) for added in stages]) for field in fields(Stages)},
+        "script_late": spread(late_ms),
+    }
+
+
+def _costs(before: Usage | None, after: Usage | None, *, sessions: int, took_s: float) -> dict[str, Any]:
     if before is None or after is None:
         return dict.fromkeys(("cpu_s_per_session_minute", "mib_per_session", "idle_mib", "others_cores"))
     cpu_s = after.cpu_s - before.cpu_s

@@ -3,7 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from voicechat.bench.script import DELAYS, FRAME, FRAME_MS, REPLY_AUDIO_MS, SPEECH_MS
+from voicechat.bench.script import DELAYS, FRAME, FRAME_MS, REPLY_AUDIO_MS, SPEECH_MS, first_frame
+from voicechat.bench.stages import Answer
 from voicechat.client import (
     Canceled,
     Conversation,
@@ -29,18 +30,24 @@ INTERRUPT_AT_FRAME = 5
 class Tally:
     """What all users of a bench saw."""
 
-    overheads_ms: list[float] = field(default_factory=list)
-    """From ``complete`` to the first audio, without the scripted delays."""
+    answers: list[Answer] = field(default_factory=list)
     interruptions_ms: list[float] = field(default_factory=list)
     """From ``cancel`` to ``canceled``."""
     lost: int = 0
     stale: int = 0
     """Messages of an interrupted reply that came after ``canceled``."""
+    begun: int = 0
+    """Turns that were begun: the number of the last one."""
 
     @property
     def turns(self) -> int:
         """Turns that were answered."""
-        return len(self.overheads_ms)
+        return len(self.answers)
+
+    @property
+    def overheads_ms(self) -> list[float]:
+        """From ``complete`` to the first audio, without the scripted delays."""
+        return [answer.took_ms - DELAYS.first_audio_ms for answer in self.answers]
 
     @property
     def late(self) -> int:
@@ -52,6 +59,7 @@ class Tally:
 class _Turn:
     """What has happened since ``complete``."""
 
+    number: int
     begun_s: float
     interrupt: bool
     first_audio_s: float | None = None
@@ -85,9 +93,11 @@ class Talker:
         """
         try:
             while self._loop.time() < end_s:
-                await self._speak()
+                self._tally.begun += 1
+                number = self._tally.begun
+                await self._speak(number)
                 async with asyncio.timeout(TURN_S):
-                    turn = await self._hear(interrupt=self._interrupts)
+                    turn = await self._hear(number, interrupt=self._interrupts)
                 await self._listen_on(turn, end_s)
                 self._interrupts = not self._interrupts
             async with asyncio.timeout(TURN_S):
@@ -95,23 +105,22 @@ class Talker:
         except (VoiceChatError, TimeoutError):
             self._tally.lost += 1
 
-    async def _speak(self) -> None:
+    async def _speak(self, turn: int) -> None:
         begun_s = self._loop.time()
         for sent_ms in range(0, SPEECH_MS, FRAME_MS):
-            await self._conversation.send_audio(FRAME)
+            await self._conversation.send_audio(FRAME if sent_ms else first_frame(turn))
             due_s = begun_s + (sent_ms + FRAME_MS) / 1000
             await asyncio.sleep(due_s - self._loop.time())
 
-    async def _hear(self, *, interrupt: bool) -> _Turn:
-        turn = _Turn(self._loop.time(), interrupt)
+    async def _hear(self, number: int, *, interrupt: bool) -> _Turn:
+        turn = _Turn(number, self._loop.time(), interrupt)
         await self._conversation.complete()
         while not turn.over:
             await self._take(await self._conversation.receive(), turn)
         if turn.first_audio_s is None:
             self._tally.lost += 1
         else:
-            took_ms = (turn.first_audio_s - turn.begun_s) * 1000
-            self._tally.overheads_ms.append(took_ms - DELAYS.first_audio_ms)
+            self._tally.answers.append(Answer(number, turn.begun_s, turn.first_audio_s))
         return turn
 
     async def _take(self, message: ServerMessage, turn: _Turn) -> None:

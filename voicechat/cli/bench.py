@@ -23,6 +23,7 @@ from voicechat.session.vocabulary import VoiceSettings
 MAX_SESSIONS = 10_000
 MAX_SECONDS = 3_600
 MAX_STREAMS = 64
+STAGES = {"hear": "to the recogniser", "ask": "to the model", "say": "to the synthesiser", "send": "to the client"}
 NOT_KNOWN = "not available on this system"
 
 
@@ -80,8 +81,13 @@ def _lines(figures: ConversationFigures) -> Iterator[str]:
     yield f"{figures.sessions} sessions, {figures.seconds:g} s, {figures.output}; {figures.cores}"
     yield ""
     yield _row("engine overhead", f"{figures.overhead or 'no turn was answered'}")
-    yield _row("", f"complete to first audio, {figures.turns} turns, less {DELAYS.first_audio_ms} ms of the script")
-    yield _row("", f"of it late timers of the script, on average: {figures.script_late_ms:.1f} ms")
+    yield _row("", f"complete to first audio, {figures.turns} turns, without the scripted services")
+    for name, added in figures.stages.items():
+        yield _row(f"  {STAGES[name]}", f"{added or '-'}")
+    yield _row("timers of the script", f"{figures.script_late or '-'}")
+    yield _row("", "how late they woke: no engine adds this")
+    yield _row("both", f"{figures.first_audio or '-'}")
+    yield _row("", f"complete to first audio as the client saw it, less {DELAYS.first_audio_ms} ms of the script")
     yield _row("interruption", f"{figures.interruption or 'no reply was interrupted'}")
     yield _row("", "cancel to canceled")
     yield _row("stale messages", f"{figures.stale} after canceled")
@@ -116,7 +122,7 @@ def _recognising_lines(figures: RecognisingFigures) -> Iterator[str]:
 
 
 def _row(name: str, value: str) -> str:
-    return f"{name:<20}{value}"
+    return f"{name:<22}{value}"
 
 
 COMMAND = Command(
