@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from voicechat.audio.encode import Encoder, open_encoder
 from voicechat.audio.formats import OutputFormat
@@ -18,17 +19,26 @@ class EncodingThreads:
     def __init__(self, threads: int = 2) -> None:
         """Threads start when they are first needed."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
+        self._usual_hz: int | None = None
+        """The rate at which speech came last: the next reply's will most likely come at it too."""
 
     async def open(self, audio_format: OutputFormat) -> Encoder:
-        """Make a reply's encoder; LAME takes a millisecond for it."""
-        if not audio_format.container.compressed:
+        """Make a reply's encoder, long before its first audio: LAME and a resampler take a millisecond each."""
+        if not audio_format.container.compressed and self._usual_hz in (None, audio_format.rate_hz):
             return open_encoder(audio_format)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, open_encoder, audio_format)
+        work = partial(open_encoder, audio_format, self._usual_hz)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int) -> bytes:
-        """Encode ``pcm``: s16le mono at ``rate_hz``."""
-        if not encoder.heavy:
-            return encoder.encode(pcm, rate_hz)
+    async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int, *, at_once: bool = False) -> bytes:
+        """Encode ``pcm``: s16le mono at ``rate_hz``.
+
+        ``at_once``: on the event loop, for a piece that somebody waits for. A tenth of a second takes below a
+        millisecond; its way through a thread would take half of one more, and all the work that waits there already.
+        """
+        if at_once or not encoder.heavy:
+            payload = encoder.encode(pcm, rate_hz)
+            self._usual_hz = rate_hz
+            return payload
         return await asyncio.get_running_loop().run_in_executor(self._pool, encoder.encode, pcm, rate_hz)
 
     async def finish(self, encoder: Encoder) -> bytes:

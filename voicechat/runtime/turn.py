@@ -4,6 +4,7 @@ The next sentence is synthesised while the last one is encoded and sent, and the
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
@@ -89,15 +90,25 @@ class Turn:
         self._limits = limits
         self._post = post
         self._room = room
+        self._group = asyncio.TaskGroup()
         self._sentences: asyncio.Queue[_Sentence | None] = asyncio.Queue()
+        """In the order in which they are to be heard; None: no more will come."""
+        self._waiting: deque[_Sentence] = deque()
+        """Those whose synthesis has not begun."""
+        self._ahead = 0
         self._made_us = 0
-        self._model_failed = False
+        self._running = False
+        self._blamed = Status.TTS_FAILED
+        """Whose failure it was, should the reply fail."""
         self.on_speech: OnSpeech | None = None
         """Told of each piece of speech before it is encoded; must not wait. For finding its echo in the microphone."""
 
     def speak(self, sentence: int, text: str) -> None:
         """The next sentence to be spoken."""
-        self._sentences.put_nowait(_Sentence(sentence, text))
+        item = _Sentence(sentence, text)
+        self._sentences.put_nowait(item)
+        self._waiting.append(item)
+        self._synthesize_ahead()
 
     def finish_speech(self) -> None:
         """No more sentences will come."""
@@ -107,12 +118,18 @@ class Turn:
         """Make the reply. A provider's failure is posted; cancelling releases the model and the synthesiser."""
         reply = self._start.reply
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._think(), name=f"reply-{reply}-think")
+            async with self._group as group:
+                self._running = True
                 group.create_task(self._talk(), name=f"reply-{reply}-talk")
+                self._synthesize_ahead()
+                await self._think()
         except* ProviderError as failures:
-            status, message = _blame(failures.exceptions[0], self._model_failed)
-            self._post(ReplyFailed(reply, status, message))
+            self._post(ReplyFailed(reply, *_blame(failures.exceptions[0], self._blamed)))
+
+    def _fail(self, blamed: Status) -> None:
+        """The first failure ends the reply; what fails while it is being stopped does not count."""
+        if self._running:
+            self._running, self._blamed = False, blamed
 
     # --- the model ---------------------------------------------------------------------------------------------
 
@@ -121,7 +138,7 @@ class Turn:
         try:
             await self._take_parts(self._model.reply(request))
         except ProviderError:
-            self._model_failed = True
+            self._fail(Status.LLM_FAILED)
             raise
 
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
@@ -157,40 +174,40 @@ class Turn:
 
     # --- the voice ---------------------------------------------------------------------------------------------
 
-    async def _talk(self) -> None:
-        """Start the synthesis of sentences, ``SENTENCES_AHEAD`` at once, and give their audio out in order."""
-        encoder = await self._threads.open(parse_output_format(self._start.voice.format))
-        ready: asyncio.Queue[_Sentence | None] = asyncio.Queue()
-        ahead = asyncio.Semaphore(SENTENCES_AHEAD)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._say_all(encoder, ready, ahead), name=f"reply-{self._start.reply}-say")
-            while (sentence := await self._sentences.get()) is not None:
-                await ahead.acquire()
-                ready.put_nowait(sentence)
-                group.create_task(self._synthesize(sentence), name=f"reply-{self._start.reply}-synthesize")
-            ready.put_nowait(None)
+    def _synthesize_ahead(self) -> None:
+        """Begin the synthesis of sentences that wait, ``SENTENCES_AHEAD`` at once. After a failure none begins."""
+        while self._running and self._waiting and self._ahead < SENTENCES_AHEAD:
+            self._ahead += 1
+            work = self._synthesize(self._waiting.popleft())
+            self._group.create_task(work, name=f"reply-{self._start.reply}-synthesize")
 
     async def _synthesize(self, sentence: _Sentence) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
         chunks = self._speech.of(sentence.text)
         deadline_s = loop.time() + limits.first_audio_ms / 1000
-        async with closing(chunks):
-            while (chunk := await next_item(chunks, deadline_s, "no audio came in time")) is not None:
-                await sentence.chunks.put(chunk)
-                deadline_s = loop.time() + limits.between_audio_ms / 1000
+        try:
+            async with closing(chunks):
+                while (chunk := await next_item(chunks, deadline_s, "no audio came in time")) is not None:
+                    await sentence.chunks.put(chunk)
+                    deadline_s = loop.time() + limits.between_audio_ms / 1000
+        except ProviderError:
+            self._fail(Status.TTS_FAILED)
+            raise
         await sentence.chunks.put(None)
 
-    async def _say_all(
-        self, encoder: Encoder, ready: "asyncio.Queue[_Sentence | None]", ahead: asyncio.Semaphore
-    ) -> None:
+    async def _talk(self) -> None:
+        """Give the audio of the sentences out in order, each piece as soon as it is there."""
         reply = self._start.reply
+        encoder = await self._threads.open(parse_output_format(self._start.voice.format))
         said, last = 0, 0
-        while (sentence := await ready.get()) is not None:
+        while (sentence := await self._sentences.get()) is not None:
             await self._say(encoder, sentence)
             self._post(SentenceSynthesized(reply, sentence.number))
             said, last = said + 1, sentence.number
-            ahead.release()
+            self._ahead -= 1
+            self._synthesize_ahead()
         if said and not self._made_us:
+            self._fail(Status.TTS_FAILED)
             raise ProviderError(type(self._synthesizer).__name__, FailureKind.BROKEN, "made no audio at all")
         if said:
             self._give_out(last, await self._threads.finish(encoder))
@@ -210,7 +227,8 @@ class Turn:
 
     async def _encode(self, encoder: Encoder, sentence: int, pcm: bytes, rate_hz: int) -> None:
         await self._room()
-        payload = await self._threads.encode(encoder, self._gain.apply(pcm), rate_hz)
+        first = not self._made_us
+        payload = await self._threads.encode(encoder, self._gain.apply(pcm), rate_hz, at_once=first)
         self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
         if self.on_speech is not None:
             self.on_speech(self._start.reply, pcm, rate_hz, self._made_us // 1000)
@@ -220,11 +238,12 @@ class Turn:
         self._post(SpeechSynthesized(self._start.reply, sentence, payload, self._made_us // 1000))
 
 
-def _blame(failure: BaseException, model_failed: bool) -> tuple[Status, str]:
+def _blame(failure: BaseException, blamed: Status) -> tuple[Status, str]:
     """What the client is told: whose failure, and of which kind; never the provider's own words."""
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
     kind = failure.kind.value if isinstance(failure, ProviderError) else "failure"
-    if model_failed:
-        return Status.LLM_FAILED, f"the chat model failed: {kind}"
-    return Status.TTS_FAILED, f"speech synthesis failed: {kind}"
+    return (
+        blamed,
+        f"the chat model failed: {kind}" if blamed is Status.LLM_FAILED else f"speech synthesis failed: {kind}",
+    )

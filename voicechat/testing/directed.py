@@ -106,7 +106,7 @@ class BareSamples(EncodingThreads):
         """Any encoder will do: it is never used."""
         return open_encoder(parse_output_format("PCM_16000HZ_MONO_16BIT"))
 
-    async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int) -> bytes:
+    async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int, *, at_once: bool = False) -> bytes:
         """Give the samples back, but for the padding that only an encoder needs."""
         return pcm if any(pcm) else b""
 
