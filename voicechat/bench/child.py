@@ -10,9 +10,9 @@ from pathlib import Path
 
 import orjson
 
-from voicechat.bench.collector import watching_collector
 from voicechat.bench.ledger import LEDGER
 from voicechat.config import load_config
+from voicechat.server.collector import watching_collector
 from voicechat.server.serve import run
 
 READY = "ready"

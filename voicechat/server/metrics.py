@@ -8,7 +8,9 @@ from typing import assert_never
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
 
+from voicechat.server.collector import CollectorPauses, watching_collector
 from voicechat.session.effects import (
     EarlyReply,
     Fact,
@@ -84,6 +86,17 @@ class Metrics:
                 assert_never(fact)
 
     @contextmanager
+    def measuring_collector(self) -> Iterator[None]:
+        """Show how often and how long Python's garbage collector stops everything, while the context lasts."""
+        with watching_collector() as pauses:
+            shown = _ShownPauses(pauses)
+            self.registry.register(shown)
+            try:
+                yield
+            finally:
+                self.registry.unregister(shown)
+
+    @contextmanager
     def measuring_loop_lag(self) -> Iterator[None]:
         """Measure how late the running event loop calls a timer, while the context lasts."""
         loop = asyncio.get_running_loop()
@@ -111,6 +124,20 @@ class Metrics:
 
     async def _scrape(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE})
+
+
+class _ShownPauses:
+    """Read when somebody asks: a collection may begin anywhere, so counting one must not take a metric's lock."""
+
+    def __init__(self, pauses: CollectorPauses) -> None:
+        self._pauses = pauses
+
+    def collect(self) -> Iterator[Metric]:
+        """See ``prometheus_client.registry.Collector``."""
+        pauses = self._pauses
+        name, about = "voicechat_collector_pause_seconds", "Pauses of Python's garbage collector"
+        yield SummaryMetricFamily(name, about, pauses.pauses, pauses.total_us / 1e6)
+        yield GaugeMetricFamily(f"{name}_max", f"{about}: the longest since the start", pauses.longest_us / 1e6)
 
 
 def _observe_ms(histogram: Histogram, value_ms: int | None) -> None:
