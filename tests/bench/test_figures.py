@@ -1,10 +1,8 @@
-import gc
 import os
 from collections.abc import AsyncIterator
 
 import pytest
 
-from voicechat.bench.collector import watching_collector
 from voicechat.bench.figures import Spread, spread
 from voicechat.bench.ledger import Ledger, Moment
 from voicechat.bench.script import DELAYS, FIRST_DELTAS, FRAME, first_frame, reply_to, turn_named_in, turn_of, words_of
@@ -83,14 +81,3 @@ def test_usage_grows_with_what_a_process_does() -> None:
 
 def test_there_is_no_usage_of_a_process_that_is_not() -> None:
     assert usage_of(2**22 + 1) is None
-
-
-def test_collections_are_counted_until_the_watch_ends() -> None:
-    with watching_collector() as pauses:
-        gc.collect()
-        pauses.forget()
-        gc.collect()
-        gc.collect()
-    gc.collect()
-    assert pauses.pauses == 2
-    assert pauses.longest_us > 0

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from voicechat.bench.playout import Playout
 from voicechat.bench.script import DELAYS, FRAME, FRAME_MS, REPLY_AUDIO_MS, SPEECH_MS, first_frame
 from voicechat.bench.stages import Answer
 from voicechat.client import (
@@ -33,6 +34,10 @@ class Tally:
     answers: list[Answer] = field(default_factory=list)
     interruptions_ms: list[float] = field(default_factory=list)
     """From ``cancel`` to ``canceled``."""
+    waits_ms: list[float] = field(default_factory=list)
+    """Hands-free: from the end of the user's voice to the first audio, by which the turn's end was found too."""
+    late_audio_ms: list[float] = field(default_factory=list)
+    """Of each reply, the longest that a player without a buffer had to wait for a piece."""
     lost: int = 0
     stale: int = 0
     """Messages of an interrupted reply that came after ``canceled``."""
@@ -42,7 +47,7 @@ class Tally:
     @property
     def turns(self) -> int:
         """Turns that were answered."""
-        return len(self.answers)
+        return len(self.answers) + len(self.waits_ms)
 
     @property
     def overheads_ms(self) -> list[float]:
@@ -62,12 +67,17 @@ class _Turn:
     number: int
     begun_s: float
     interrupt: bool
-    first_audio_s: float | None = None
+    playout: Playout
     frames: int = 0
     reply_id: str = ""
     cancel_s: float | None = None
     canceled: bool = False
     completed: bool = False
+
+    @property
+    def first_audio_s(self) -> float | None:
+        """When the reply's first audio came."""
+        return self.playout.first_s
 
     @property
     def over(self) -> bool:
@@ -78,10 +88,16 @@ class _Turn:
 class Talker:
     """One user on one conversation; ``tally`` is shared by all."""
 
-    def __init__(self, conversation: Conversation, tally: Tally, *, interrupts_first: bool = False) -> None:
-        """``interrupts_first``: whether it is the first, third... answer that is interrupted, or the second, fourth."""
+    def __init__(
+        self, conversation: Conversation, tally: Tally, *, output: str, interrupts_first: bool = False
+    ) -> None:
+        """``output`` is the format of the answers.
+
+        ``interrupts_first``: whether it is the first, third... answer that is interrupted, or the second, fourth.
+        """
         self._conversation = conversation
         self._tally = tally
+        self._output = output
         self._interrupts = interrupts_first
         self._canceled_ids: set[str] = set()
         self._loop = asyncio.get_running_loop()
@@ -113,7 +129,7 @@ class Talker:
             await asyncio.sleep(due_s - self._loop.time())
 
     async def _hear(self, number: int, *, interrupt: bool) -> _Turn:
-        turn = _Turn(number, self._loop.time(), interrupt)
+        turn = _Turn(number, self._loop.time(), interrupt, Playout(self._output))
         await self._conversation.complete()
         while not turn.over:
             await self._take(await self._conversation.receive(), turn)
@@ -121,13 +137,14 @@ class Talker:
             self._tally.lost += 1
         else:
             self._tally.answers.append(Answer(number, turn.begun_s, turn.first_audio_s))
+            self._tally.late_audio_ms.append(turn.playout.late_ms)
         return turn
 
     async def _take(self, message: ServerMessage, turn: _Turn) -> None:
         self._count_stale(message)
         match message:
-            case ReplyAudio(reply_id=reply_id):
-                await self._take_audio(reply_id, turn)
+            case ReplyAudio():
+                await self._take_audio(message, turn)
             case Canceled():
                 assert turn.cancel_s is not None
                 turn.canceled = True
@@ -140,12 +157,11 @@ class Talker:
             case _:
                 pass  # Text, recognition results and answers: nothing of them is measured.
 
-    async def _take_audio(self, reply_id: str, turn: _Turn) -> None:
-        if turn.first_audio_s is None:
-            turn.first_audio_s = self._loop.time()
+    async def _take_audio(self, audio: ReplyAudio, turn: _Turn) -> None:
+        turn.playout.take(audio.payload, self._loop.time())
         turn.frames += 1
         if turn.interrupt and turn.frames == INTERRUPT_AT_FRAME:
-            turn.reply_id = reply_id
+            turn.reply_id = audio.reply_id
             turn.cancel_s = self._loop.time()
             await self._conversation.cancel()
 
