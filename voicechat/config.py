@@ -19,8 +19,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from voicechat.errors import ConfigError
+from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.providers.registry import find_factory
 from voicechat.runtime.services import Services
+from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.session.limits import SessionLimits
 
 DEFAULT_FILE = Path("voicechat.toml")
@@ -55,6 +57,8 @@ class ServerConfig(_Section):
     """Further sessions are told that the server is at capacity."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """How long turns in progress may take to end after SIGTERM."""
+    speech_cache_mib: Annotated[int, Field(ge=0, le=65536)] = 8
+    """Of each synthesiser, speech that is wanted again and again; 0: always synthesised anew."""
     allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Web origins besides the server's own whose pages may connect: ``https://app.example``."""
 
@@ -212,8 +216,14 @@ def build_services(config: Config) -> Services:
     return Services(
         recognizers={name: open_service("asr", name, service) for name, service in config.asr.items()},
         models={name: open_service("llm", name, service) for name, service in config.llm.items()},
-        synthesizers={name: open_service("tts", name, service) for name, service in config.tts.items()},
+        synthesizers={name: _open_synthesizer(name, service, config) for name, service in config.tts.items()},
     )
+
+
+def _open_synthesizer(name: str, service: ServiceConfig, config: Config) -> SpeechSynthesizer:
+    synthesizer: SpeechSynthesizer = open_service("tts", name, service)
+    cache_bytes = config.server.speech_cache_mib * 2**20
+    return CachingSynthesizer(synthesizer, cache_bytes) if cache_bytes else synthesizer
 
 
 def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:

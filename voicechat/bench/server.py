@@ -30,6 +30,7 @@ SCRIPTED = """
 port = 0
 max_sessions = 10000
 drain_s = 0.0
+speech_cache_mib = 0
 [asr.default]
 provider = "voicechat.bench.services:open_recognizer"
 [llm.default]

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import assert_never
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
+from voicechat.providers.interfaces import SpeechSynthesizer
+from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.collector import CollectorPauses, watching_collector
 from voicechat.session.effects import (
     EarlyReply,
@@ -60,6 +62,11 @@ class Metrics:
     def follow_sessions(self, count: Callable[[], int]) -> None:
         """Show as the number of open sessions what ``count`` says whenever somebody asks."""
         self._sessions.set_function(count)
+
+    def follow_speech_caches(self, synthesizers: Mapping[str, SpeechSynthesizer]) -> None:
+        """Show of each synthesiser that keeps speech how often that was of use."""
+        caches = {name: each for name, each in synthesizers.items() if isinstance(each, CachingSynthesizer)}
+        self.registry.register(_ShownCaches(caches))
 
     def observe(self, fact: Fact) -> None:
         """Count what a session reports."""
@@ -124,6 +131,23 @@ class Metrics:
 
     async def _scrape(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE})
+
+
+class _ShownCaches:
+    def __init__(self, caches: Mapping[str, CachingSynthesizer]) -> None:
+        self._caches = caches
+
+    def collect(self) -> Iterator[Metric]:
+        """See ``prometheus_client.registry.Collector``."""
+        about = "Short texts to be spoken, by whether their speech was known"
+        asked = CounterMetricFamily("voicechat_speech_cache", about, labels=["service", "result"])
+        held = GaugeMetricFamily("voicechat_speech_cache_bytes", "Speech that is kept", labels=["service"])
+        for name, cache in self._caches.items():
+            asked.add_metric([name, "hit"], cache.hits)
+            asked.add_metric([name, "miss"], cache.misses)
+            held.add_metric([name], cache.held_bytes)
+        yield asked
+        yield held
 
 
 class _ShownPauses:

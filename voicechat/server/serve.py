@@ -130,6 +130,7 @@ async def serving(
         decoding=decoding,
     )
     metrics.follow_sessions(lambda: hub.sessions)
+    metrics.follow_speech_caches(services.synthesizers)
     backend = Backend(services, limits=config.limits, max_requests=config.server.max_sessions, authorise=admit)
     transcriber = Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of)
     rest = rest_routes(rest_operations(backend, authorise.issue_token, transcriber))
