@@ -86,6 +86,7 @@ async def test_neither_failures_nor_halves_nor_silence_are_kept() -> None:
     assert synthesizer.open == 0
     for _ in range(3):
         assert await said(cache, "...") == []
+    assert synthesizer.texts.count("...") == 3
     assert cache.held_bytes == 0
     await said(cache, "ten letter")
     assert cache.held_bytes == 10 * BYTES_PER_CHARACTER
