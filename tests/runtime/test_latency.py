@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -12,6 +12,7 @@ from voicechat.audio.formats import parse_output_format
 from voicechat.audio.resample import Resampler
 from voicechat.providers.interfaces import AudioChunk, ChatRequest, ReplyPart, VoiceOptions
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.turn import PIECES_AT_ONCE
 from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer
 
 MP3 = parse_output_format("MP3_22050HZ_MONO_64KBPS")
@@ -61,10 +62,10 @@ async def test_the_first_piece_of_a_reply_does_not_queue_for_a_thread() -> None:
     encoder = await threads.open(MP3)
     held = asyncio.get_running_loop().run_in_executor(threads._pool, release.wait)
     async with asyncio.timeout(60):  # it would wait for ever
-        first = await threads.encode(encoder, PIECE, 22_050, at_once=True)
-    waiting = asyncio.get_running_loop().create_task(threads.encode(encoder, PIECE, 22_050))
+        first = await threads.encode(encoder, [PIECE], 22_050, at_once=True)
+    waiting = asyncio.get_running_loop().create_task(threads.encode(encoder, [PIECE], 22_050))
     await asyncio.sleep(0)
-    assert first
+    assert all(first)
     assert not waiting.done()
     release.set()
     await held
@@ -84,11 +85,11 @@ async def test_a_replys_resampler_is_opened_before_its_audio_comes(monkeypatch: 
     init = Resampler.__init__
     monkeypatch.setattr(Resampler, "__init__", noting)
     threads = EncodingThreads()
-    assert await threads.encode(await threads.open(PCM), PIECE, 22_050, at_once=True)
+    assert await threads.encode(await threads.open(PCM), [PIECE], 22_050, at_once=True)
     opened.clear()
     encoder = await threads.open(PCM)
     assert opened.count(22_050) == 1
-    assert await threads.encode(encoder, PIECE, 22_050, at_once=True)
+    assert await threads.encode(encoder, [PIECE], 22_050, at_once=True)
     assert opened.count(22_050) == 1
     threads.close()
 
@@ -98,3 +99,29 @@ def test_an_encoder_that_expected_another_rate_makes_the_same() -> None:
     expected = encode.open_encoder(PCM, 48_000)
     plain = encode.open_encoder(PCM)
     assert expected.encode(tone, 22_050) + expected.finish() == plain.encode(tone, 22_050) + plain.finish()
+
+
+async def test_what_waits_is_encoded_together_but_for_the_first_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A synthesiser that gives 60 ms at a time, all at once: pieces are of 100 ms, and few are encoded alone."""
+    calls: list[list[int]] = []
+
+    async def noting(
+        self: EncodingThreads, encoder: encode.Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
+    ) -> list[bytes]:
+        calls.append([len(pcm) // 32 for pcm in pieces])
+        assert at_once is (len(calls) == 1)
+        return [encoder.encode(pcm, rate_hz) for pcm in pieces]
+
+    monkeypatch.setattr(EncodingThreads, "encode", noting)
+    synthesizer = ScriptedSynthesizer(chunk_ms=60, ms_per_character=100)
+    stage = Stage(model=ScriptedModel([["Sixteen letters. "]]), synthesizer=synthesizer)
+    async with stage.playing():
+        stage.speak()
+        stage.say("input_audio_buffer.complete")
+        await stage.until("conversation.chat.completed")
+    *speech, padding = calls
+    assert speech[0] == [100]
+    assert max(len(call) for call in speech) == PIECES_AT_ONCE
+    assert sum(sum(call) for call in speech) == 1_600
+    assert len(speech) <= 5
+    assert len(padding) == 1
