@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from voicechat.config import Config, ServiceConfig, load_config
+from voicechat.config import Config, ServiceConfig, build_services, load_config
 from voicechat.errors import ConfigError
+from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.rest.transcription_settings import TranscriptionSettings, configured
 from voicechat.session.limits import SessionLimits
 from voicechat.store.tasks.on_demand import TaskSettings
@@ -80,9 +81,9 @@ def test_key_and_data_directory_come_from_the_environment(tmp_path: Path) -> Non
 
 
 def test_a_service_keeps_its_other_keys_as_arguments_and_does_not_show_them() -> None:
-    config = load('[asr.mine]\nprovider = "my.asr:open"\nlanguage = "zh"\nbeam = 4\n')
-    assert config.asr["mine"].arguments == {"language": "zh", "beam": 4}
-    assert "zh" not in repr(config)
+    config = load('[asr.mine]\nprovider = "my.asr:open"\nlanguage = "zh-CN-x"\nbeam = 4\n')
+    assert config.asr["mine"].arguments == {"language": "zh-CN-x", "beam": 4}
+    assert "zh-CN-x" not in repr(config)
     assert "default" in config.asr
 
 
@@ -208,3 +209,11 @@ def test_mistakes_of_the_section_are_named(line: str, complaint: str) -> None:
         load(f"[transcription]\n{line}")
     assert str(refused.value).startswith("transcription.")
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("mib", "kept"), [("8", True), ("0", False)])
+def test_each_voice_keeps_its_own_speech_unless_it_may_not(mib: str, kept: bool) -> None:
+    environ = {"VOICECHAT_SERVER__SPEECH_CACHE_MIB": mib, "VOICECHAT_TTS__OTHER__PROVIDER": "espeak"}
+    voices = [link.provider for link in build_services(load_config(environ=environ)).links if "tts." in link.name]
+    assert len(set(map(id, voices))) == 2
+    assert [isinstance(voice, CachingSynthesizer) for voice in voices] == [kept] * 2

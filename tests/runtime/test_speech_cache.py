@@ -112,6 +112,9 @@ async def test_it_is_started_and_closed_with_what_it_speaks_for() -> None:
         async def aclose(self) -> None:
             self.lived += ("closed",)
 
+        async def probe(self) -> None:
+            self.lived += ("probed",)
+
         def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
             return speech_rate == 2
 
@@ -120,8 +123,10 @@ async def test_it_is_started_and_closed_with_what_it_speaks_for() -> None:
     await cache.start()
     await said(cache, "ten letter")
     await said(cache, "ten letter")
+    assert cache.probe is not None
+    await cache.probe()
     await cache.aclose()
-    assert living.lived == ("started", "closed")
+    assert living.lived == ("started", "probed", "closed")
     assert cache.held_bytes == 0
     assert cache.voices == living.voices
     assert (cache.shapes_prosody(2, 1), cache.shapes_prosody(1, 2)) == (True, False)
@@ -129,6 +134,7 @@ async def test_it_is_started_and_closed_with_what_it_speaks_for() -> None:
     await plain.start()
     await plain.aclose()
     assert not plain.shapes_prosody(2, 1)
+    assert plain.probe is None
 
 
 async def test_a_conversation_hears_the_same_from_memory() -> None:

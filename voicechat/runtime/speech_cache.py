@@ -6,7 +6,7 @@ again costs less than a millisecond; synthesising it costs a network's round tri
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceOptions
 from voicechat.runtime.edge import closing
@@ -26,6 +26,8 @@ class CachingSynthesizer:
 
     def __init__(self, synthesizer: SpeechSynthesizer, max_bytes: int) -> None:
         self._synthesizer = synthesizer
+        self.probe: Callable[[], Awaitable[None]] | None = getattr(synthesizer, "probe", None)
+        """See `voicechat.runtime.fallback.link.Link`; None: the synthesiser has none."""
         self._max_bytes = max_bytes
         self._kept: OrderedDict[tuple[str, VoiceOptions], tuple[AudioChunk, ...]] = OrderedDict()
         self._seen: OrderedDict[int, None] = OrderedDict()

@@ -120,8 +120,7 @@ class Turn:
         self._ahead = 0
         self._made_us = 0
         self._running = False
-        self._blamed = Status.TTS_FAILED
-        """Whose failure it was, should the reply fail."""
+        """Whether sentences may be synthesised: not before it begins, nor after the voice has failed."""
         self.on_speech: OnSpeech | None = None
         """Told of each piece of speech before it is encoded; must not wait. For finding its echo in the microphone."""
 
@@ -146,12 +145,8 @@ class Turn:
                 self._synthesize_ahead()
                 await self._think()
         except* ProviderError as failures:
-            self._post(ReplyFailed(reply, *_blame(failures.exceptions[0], self._blamed)))
-
-    def _fail(self, blamed: Status) -> None:
-        """The first failure ends the reply; what fails while it is being stopped does not count."""
-        if self._running:
-            self._running, self._blamed = False, blamed
+            message = f"speech synthesis failed: {_kind(failures)}"
+            self._post(ReplyFailed(reply, Status.TTS_FAILED, message))
 
     # --- the model ---------------------------------------------------------------------------------------------
 
@@ -159,9 +154,10 @@ class Turn:
         request = ChatRequest(messages=self._start.messages, options=self._start.chat.options)
         try:
             await self._take_parts(self._model.reply(request))
-        except ProviderError:
-            self._fail(Status.LLM_FAILED)
-            raise
+        except ProviderError as failure:
+            # The voice stays: the session stops the reply, or has something to say about it.
+            message = f"the chat model failed: {failure.kind.value}"
+            self._post(ReplyFailed(self._start.reply, Status.LLM_FAILED, message))
 
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
         loop, reply = asyncio.get_running_loop(), self._start.reply
@@ -213,7 +209,7 @@ class Turn:
                     await sentence.chunks.put(chunk)
                     deadline_s = loop.time() + limits.between_audio_ms / 1000
         except ProviderError:
-            self._fail(Status.TTS_FAILED)
+            self._running = False
             raise
         await sentence.chunks.put(None)
 
@@ -229,7 +225,6 @@ class Turn:
             self._ahead -= 1
             self._synthesize_ahead()
         if said and not self._made_us:
-            self._fail(Status.TTS_FAILED)
             raise ProviderError(type(self._synthesizer).__name__, FailureKind.BROKEN, "made no audio at all")
         if said:
             self._give_out(last, await self._threads.finish(encoder))
@@ -265,12 +260,8 @@ class Turn:
         self._post(SpeechSynthesized(self._start.reply, sentence, payload, self._made_us // 1000))
 
 
-def _blame(failure: BaseException, blamed: Status) -> tuple[Status, str]:
-    """What the client is told: whose failure, and of which kind; never the provider's own words."""
+def _kind(failure: BaseException) -> str:
+    """What the client is told of a failure: its kind, never the provider's own words."""
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
-    kind = failure.kind.value if isinstance(failure, ProviderError) else "failure"
-    return (
-        blamed,
-        f"the chat model failed: {kind}" if blamed is Status.LLM_FAILED else f"speech synthesis failed: {kind}",
-    )
+    return failure.kind.value if isinstance(failure, ProviderError) else "failure"

@@ -10,7 +10,6 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
-from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.collector import CollectorPauses, watching_collector
 from voicechat.session.effects import (
@@ -63,9 +62,9 @@ class Metrics:
         """Show as the number of open sessions what ``count`` says whenever somebody asks."""
         self._sessions.set_function(count)
 
-    def follow_speech_caches(self, synthesizers: Mapping[str, SpeechSynthesizer]) -> None:
-        """Show of each synthesiser that keeps speech how often that was of use."""
-        caches = {name: each for name, each in synthesizers.items() if isinstance(each, CachingSynthesizer)}
+    def follow_speech_caches(self, services: Mapping[str, object]) -> None:
+        """Show of each service that keeps speech how often that was of use."""
+        caches = {name: each for name, each in services.items() if isinstance(each, CachingSynthesizer)}
         self.registry.register(_ShownCaches(caches))
 
     def observe(self, fact: Fact) -> None:

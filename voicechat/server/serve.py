@@ -128,9 +128,10 @@ async def serving(
         observe=observe,
         detector=detector,
         decoding=decoding,
+        apology=config.apology.spoken,
     )
     metrics.follow_sessions(lambda: hub.sessions)
-    metrics.follow_speech_caches(services.synthesizers)
+    metrics.follow_speech_caches({link.name: link.provider for link in services.links})
     backend = Backend(services, limits=config.limits, max_requests=config.server.max_sessions, authorise=admit)
     transcriber = Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of)
     rest = rest_routes(rest_operations(backend, authorise.issue_token, transcriber))

@@ -22,6 +22,7 @@ from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth import SECRET_PARAMETERS, Principal
 from voicechat.server.metering import metered
 from voicechat.server.websocket import AiohttpSocket
+from voicechat.session.apology import Apology
 from voicechat.session.dictation import Dictation
 from voicechat.session.effects import Answered, Fact, Request, SessionRefused
 from voicechat.session.events import AccessEnded, DrainRequested
@@ -66,8 +67,9 @@ class SocketHub:
         observe: Callable[[Fact], None],
         detector: VoiceDetector | None = None,
         decoding: ForkServer | None = None,
+        apology: Apology | None = None,
     ) -> None:
-        """``observe`` is told every session's facts; it must not raise and not wait.
+        """``observe`` is told every session's facts; it must not raise and not wait. ``apology``: see ``Session``.
 
         Without ``detector``, which must be running, hands-free mode is refused; without ``decoding`` compressed audio.
         """
@@ -77,6 +79,7 @@ class SocketHub:
         self._limits = limits
         self._max_sessions = max_sessions
         self._compat = compat
+        self._apology = apology
         self._authorise = authorise
         self._observe = observe
         self._threads = EncodingThreads()
@@ -160,7 +163,7 @@ class SocketHub:
             hands_free=self._detector is not None,
         )
         defaults = Settings(chat=ChatSettings(model=name), voice=VoiceSettings(voice=pick_voice(VoiceSettings().voice)))
-        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping)
+        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping, apology=self._apology)
         dialect = speech_chat.open_dialect(greeting, update_reply=self._compat.chat_update_reply)
         cast = Cast(
             recognizer=recognizer,
