@@ -10,10 +10,14 @@ from tests.runtime.stage import Stage
 from voicechat.audio import encode
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.resample import Resampler
-from voicechat.providers.interfaces import AudioChunk, ChatRequest, ReplyPart, VoiceOptions
+from voicechat.providers.interfaces import AudioChunk, ChatRequest, ReplyPart, TextDelta, VoiceOptions
 from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.turn import PIECES_AT_ONCE
-from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer
+from voicechat.runtime.turn import PIECES_AT_ONCE, Turn
+from voicechat.session.effects import StartReply
+from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived
+from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import ChatSettings, VoiceSettings
+from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
 MP3 = parse_output_format("MP3_22050HZ_MONO_64KBPS")
 PCM = parse_output_format("PCM_16000HZ_MONO_16BIT")
@@ -125,3 +129,36 @@ async def test_what_waits_is_encoded_together_but_for_the_first_piece(monkeypatc
     assert sum(sum(call) for call in speech) == 1_600
     assert len(speech) <= 5
     assert len(padding) == 1
+
+
+class Lingers(ScriptedModel):
+    """Takes its time to end when it is cancelled."""
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        try:
+            yield TextDelta("One. ")
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.5)
+
+
+async def test_no_sentence_is_begun_after_the_voice_has_failed() -> None:
+    """The reply's text may be hurried on by a timer while the model is still being stopped."""
+    synthesizer, events = ScriptedSynthesizer(failure=Failure()), list[Event]()
+
+    async def room() -> None:
+        """There is always room."""
+
+    start = StartReply(1, (), ChatSettings(), VoiceSettings(format="PCM_16000HZ_MONO_16BIT"))
+    turn = Turn(
+        start, Lingers(), synthesizer, threads=EncodingThreads(), limits=SessionLimits(), post=events.append, room=room
+    )
+    running = asyncio.get_running_loop().create_task(turn.run())
+    await asyncio.sleep(0.1)
+    turn.speak(0, "One.")
+    await asyncio.sleep(0.1)
+    assert not running.done()
+    turn.speak(1, "Two.")
+    await running
+    assert synthesizer.texts == ["One."]
+    assert [type(event) for event in events] == [ReplyTextArrived, ReplyFailed]
