@@ -91,6 +91,10 @@ class ProviderError(VoiceChatError):
         self.retry_after_s = retry_after_s
 
 
+class ToolError(VoiceChatError):
+    """Raised by a tool's function: it cannot do what it was asked. The message is told to the chat model."""
+
+
 class AdmissionError(VoiceChatError):
     """A session or request was refused before it began: capacity, quota, authorisation, unknown service."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from voicechat.cli.checks import PROBES, check_codecs, check_data_directory, check_keys, check_port
+from voicechat.cli.checks import PROBES, check_codecs, check_data_directory, check_keys, check_port, check_tool
 from voicechat.cli.command import EXIT_FAILED, EXIT_OK, Command, add_config_argument
 from voicechat.config import Config, load_config
 from voicechat.errors import VoiceChatError
@@ -57,6 +57,8 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
     for kind, services in (("tts", config.tts), ("asr", config.asr), ("llm", config.llm)):
         for name, service in services.items():
             yield await _find(f"{kind}.{name} ({service.provider})", partial(PROBES[kind], config, name))
+    for name, tool in config.tools.items():
+        yield await _find(f"tools.{name} ({tool.function})", partial(check_tool, config, name))
 
 
 async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:

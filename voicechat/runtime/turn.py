@@ -20,11 +20,12 @@ from voicechat.providers.interfaces import (
     ReplyPart,
     SpeechSynthesizer,
     TextDelta,
+    ToolsStarted,
 )
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.shaping import ShapedSpeech
-from voicechat.session.effects import StartReply
+from voicechat.session.effects import ContinueReply, StartReply
 from voicechat.session.events import (
     Event,
     ReplyFailed,
@@ -34,9 +35,10 @@ from voicechat.session.events import (
     SpeechEnded,
     SpeechSynthesized,
     ToolCalled,
+    ToolsUsed,
 )
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 SENTENCES_AHEAD = 2
 """Sentences being synthesised or waiting to be sent: the one that is leaving, and the next."""
@@ -121,6 +123,12 @@ class Turn:
         self._made_us = 0
         self._running = False
         """Whether sentences may be synthesised: not before it begins, nor after the voice has failed."""
+        self._requests: asyncio.Queue[ChatRequest | None] = asyncio.Queue()
+        self._requests.put_nowait(ChatRequest(messages=start.messages, options=start.chat.options))
+        self._characters = 0
+        self._adopted = asyncio.Event()
+        if not start.early:
+            self._adopted.set()
         self.on_speech: OnSpeech | None = None
         """Told of each piece of speech before it is encoded; must not wait. For finding its echo in the microphone."""
 
@@ -134,6 +142,15 @@ class Turn:
     def finish_speech(self) -> None:
         """No more sentences will come."""
         self._sentences.put_nowait(None)
+        self._requests.put_nowait(None)
+
+    def go_on(self, effect: ContinueReply) -> None:
+        """The client's tools have answered: ask the model again."""
+        self._requests.put_nowait(ChatRequest(messages=effect.messages, options=effect.options))
+
+    def adopt(self) -> None:
+        """The user had finished: a reply that was begun early may now do what cannot be undone."""
+        self._adopted.set()
 
     async def run(self) -> None:
         """Make the reply. A provider's failure is posted; cancelling releases the model and the synthesiser."""
@@ -151,9 +168,9 @@ class Turn:
     # --- the model ---------------------------------------------------------------------------------------------
 
     async def _think(self) -> None:
-        request = ChatRequest(messages=self._start.messages, options=self._start.chat.options)
         try:
-            await self._take_parts(self._model.reply(request))
+            while (request := await self._requests.get()) is not None:
+                await self._take_parts(self._model.reply(request))
         except ProviderError as failure:
             # The voice stays: the session stops the reply, or has something to say about it.
             message = f"the chat model failed: {failure.kind.value}"
@@ -162,7 +179,7 @@ class Turn:
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
         loop, reply = asyncio.get_running_loop(), self._start.reply
         finish_reason = "stop"
-        characters = 0
+        tools_until_s = 0.0
         deadline_s = loop.time() + self._limits.first_token_ms / 1000
         async with closing(parts):
             while (part := await next_item(parts, deadline_s, "the model said nothing in time")) is not None:
@@ -173,14 +190,24 @@ class Turn:
                     case TextDelta(""):
                         continue  # an empty piece is no sign of life: the deadline stands
                     case TextDelta():
-                        characters += len(part.text)
+                        self._characters += len(part.text)
                         await self._tell(part.text)
                     case ToolCall():
+                        self._characters += len(part.arguments) + len(part.name or "") + 1
                         self._post(ToolCalled(reply, part))
-                if characters > REPLY_CHARACTERS:
+                    case ToolsStarted():
+                        await self._adopted.wait()
+                        tools_until_s = loop.time() + part.within_s
+                    case ToolExchange():
+                        tools_until_s = 0.0
+                        self._post(ToolsUsed(reply, part))
+                if self._characters > REPLY_CHARACTERS:
                     finish_reason = "length"
                     break
-                deadline_s = loop.time() + self._limits.between_tokens_ms / 1000
+                # After a tool's answer the model thinks as it does at the beginning.
+                limits_ms = (self._limits.between_tokens_ms, self._limits.first_token_ms)
+                patience_s = limits_ms[isinstance(part, ToolExchange)] / 1000
+                deadline_s = max(loop.time(), tools_until_s) + patience_s
         self._post(ReplyTextEnded(reply, finish_reason))
 
     async def _tell(self, text: str) -> None:

@@ -18,6 +18,7 @@ from voicechat.session.effects import (
     LateDropped,
     SessionClosed,
     SessionRefused,
+    ToolEnded,
     TurnEnded,
     TurnTimed,
 )
@@ -26,6 +27,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_PERIOD_S = 0.25
 LAG_WINDOW = 40
 """The lag gauge shows the worst of so many measurements: 10 s, within which a scraper is expected to come by."""
+CLIENT = "(client)"
+"""For all tools that clients carry out: a client may name its tools as it likes, so their names are no labels."""
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
@@ -43,6 +46,12 @@ class Metrics:
         self._refused = Counter("voicechat_refused", "Clients not admitted", ["status"], registry=registry)
         self._early = Counter("voicechat_early_replies", "Replies begun early", ["fate"], registry=registry)
         self._early_saved = Counter("voicechat_early_saved_seconds", "Time that early replies saved", registry=registry)
+        about = "Tool calls by the configured tool, or the client, and how they ended"
+        self._tools = Counter("voicechat_tool_calls", about, ["tool", "outcome"], registry=registry)
+        took = "From a tool call to its answer"
+        self._tool_took = Histogram(
+            "voicechat_tool_seconds", took, ["tool"], buckets=_LATENCY_BUCKETS_S, registry=registry
+        )
         self._lag = Gauge("voicechat_loop_lag_seconds", "Worst event loop lag of the last 10 s", registry=registry)
         self._transcript = self._latency("transcript", "last recognition result")
         self._first_text = self._latency("first_text", "first piece of text")
@@ -88,6 +97,9 @@ class Metrics:
             case EarlyReply(used, saved_ms):
                 self._early.labels("used" if used else "wasted").inc()
                 self._early_saved.inc(saved_ms / 1000)
+            case ToolEnded(tool, outcome, took_ms):
+                self._tools.labels(tool or CLIENT, outcome.value).inc()
+                self._tool_took.labels(tool or CLIENT).observe(took_ms / 1000)
             case _:
                 assert_never(fact)
 

@@ -167,7 +167,7 @@ class SocketHub:
         dialect = speech_chat.open_dialect(greeting, update_reply=self._compat.chat_update_reply)
         cast = Cast(
             recognizer=recognizer,
-            models=lambda wanted: services.models.get(wanted, model),
+            models=lambda wanted: services.talking(services.models.get(wanted, model)),
             synthesizer=synthesizer,
             threads=self._threads,
             decoding=self._decoding,

@@ -13,11 +13,11 @@ from typing import Any
 from voicechat.errors import Status
 from voicechat.session import events as ev
 from voicechat.session.dictation import Dictation
-from voicechat.session.effects import Close, Effect, ReplyAudio, Send, StartReply
+from voicechat.session.effects import Close, ContinueReply, Effect, ReplyAudio, Send, StartReply
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.session import Session
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.vocabulary import ToolCall, Transcript, Word
 from voicechat.wire import speech_chat, stream_speech
 from voicechat.wire.dialect import Dialect, Frame, Greeting
 
@@ -125,7 +125,7 @@ class _KernelPlayer:
                 return [{"server": normalised(frame)} for frame in self._dialect.encode(message)]
             case Close(code):
                 return [{"close": code}]
-            case StartReply(reply, messages):
+            case StartReply(reply, messages) | ContinueReply(reply, messages):
                 return [{"model_asked": {"reply": reply, "messages": [dict(message) for message in messages]}}]
             case _:
                 return []
@@ -182,7 +182,14 @@ def _model_event(said: Mapping[str, Any]) -> ev.Event:
         return ev.ReplyFailed(reply, Status(said["failed"]), "the chat model failed")
     if "finish" in said:
         return ev.ReplyTextEnded(reply, said["finish"])
+    if "tool_call" in said:
+        return ev.ToolCalled(reply, tool_call(said["tool_call"]))
     return ev.ReplyTextArrived(reply, said["text"])
+
+
+def tool_call(said: Mapping[str, Any]) -> ToolCall:
+    """A piece of a tool call, as a line of the chat model has it."""
+    return ToolCall(int(said["index"]), said.get("id"), said.get("name"), said["arguments"])
 
 
 def normalised(frame: Frame) -> Line:
