@@ -82,6 +82,8 @@ function decodeTyped({ event_type: type, status = 0, message = "", reason = null
       return { kind: "speech_started", atMs: fields.audio_start_ms };
     case "input_audio_buffer.speech_stopped":
       return { kind: "speech_stopped", atMs: fields.audio_end_ms };
+    case "conversation.chat.latency":
+      return { kind: "latency", reply: replyKey(fields.id), totalMs: fields.total_ms, stagesMs: fields.stages_ms };
     case "error":
       return { kind: "error", status, message };
     default:

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from voicechat.errors import Status
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import TURN, State
@@ -41,6 +42,7 @@ from voicechat.session.vocabulary import (
 )
 
 REACHED: Counter[str] = Counter()
+APOLOGY = Apology()
 LIMITS = SessionLimits(protocol_errors=5, tool_rounds=2)
 OF_REPLY = (ef.ReplyText, ef.ReplyToolCall, ef.ReplyTextFinished, ef.ReplyAudio, ef.ReplyAudioFinished)
 REQUESTS: dict[type, ef.Request] = {
@@ -134,8 +136,17 @@ class World(RuleBasedStateMachine):
         heartbeat=st.booleans(),
         lead_ms=st.sampled_from([None, 500]),
         detection=st.sampled_from([None, TurnDetection(), TurnDetection(min_interruption_words=2)]),
+        apology=st.sampled_from([None, APOLOGY]),
     )
-    def connect(self, mode: AsrMode, heartbeat: bool, lead_ms: int | None, detection: TurnDetection | None) -> None:
+    def connect(
+        self,
+        mode: AsrMode,
+        heartbeat: bool,
+        lead_ms: int | None,
+        detection: TurnDetection | None,
+        apology: Apology | None,
+    ) -> None:
+        self.session = Session(limits=LIMITS, apology=apology)
         self.mode = mode
         self.feed(ev.Opened())
         wished = Settings(
@@ -231,6 +242,7 @@ class World(RuleBasedStateMachine):
                 assert sentence == len(made.sentences)
                 assert text.strip()
                 made.sentences.append(text)
+                REACHED["apology"] += text == APOLOGY.en
             case ef.FinishSpeech(reply):
                 self.live(reply).sentences_complete = True
             case ef.StopReply(reply):
@@ -361,6 +373,7 @@ class World(RuleBasedStateMachine):
                 assert made.next_sentence == len(made.sentences)
                 assert made.last_left_ms == made.made_ms
                 made.finished = True
+                REACHED["apology spoken"] += made.sentences == [APOLOGY.en]
             case ef.TurnCompleted():
                 self.turns_completed += 1
                 self.forgetting = False
@@ -659,6 +672,7 @@ class World(RuleBasedStateMachine):
     def reply_fails(self, status: Status) -> None:
         made = self.replies[len(self.replies)]
         if not made.ended:
+            made.text_ended |= status is Status.LLM_FAILED
             self.feed(ev.ReplyFailed(made.number, status, "it failed"))
 
     # --- compound steps: single ones rarely get past the first turn -----------------------------------------------
@@ -840,6 +854,8 @@ CORNERS = [
     "late stream",
     "second reply",
     "memory",
+    "apology",
+    "apology spoken",
     "replay",
     "latency told",
     "refresh drops audio",

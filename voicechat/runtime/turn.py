@@ -11,7 +11,7 @@ from typing import TypeAlias
 from voicechat.audio.encode import Encoder
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.loudness import Gain
-from voicechat.errors import FailureKind, ProviderError, Status
+from voicechat.errors import BrokenOffError, FailureKind, ProviderError, Status
 from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
@@ -42,6 +42,8 @@ from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 SENTENCES_AHEAD = 2
 """Sentences being synthesised or waiting to be sent: the one that is leaving, and the next."""
+VOICES_TRIED = 4
+"""Voices that may break off in one sentence before it is left out."""
 CHUNKS_AHEAD = 256
 """Synthesised chunks that wait for the one before them to be sent."""
 PIECE_MS = 100
@@ -66,6 +68,8 @@ class _Sentence:
         self.number = number
         self.text = text
         self.chunks: asyncio.Queue[AudioChunk | None] = asyncio.Queue(CHUNKS_AHEAD)
+        self.leaving = False
+        """Its audio is on its way to the client: it cannot be begun again."""
         self._ended = False
 
     async def audio(self) -> AudioChunk | None:
@@ -227,18 +231,29 @@ class Turn:
             self._group.create_task(work, name=f"reply-{self._start.reply}-synthesize")
 
     async def _synthesize(self, sentence: _Sentence) -> None:
+        """Synthesise a sentence. One that breaks off is begun again while nobody has heard any of it, else it ends."""
+        for _ in range(VOICES_TRIED):
+            try:
+                await self._take_chunks(sentence)
+                break
+            except BrokenOffError:
+                if sentence.leaving:
+                    break
+                while not sentence.chunks.empty():
+                    sentence.chunks.get_nowait()
+            except ProviderError:
+                self._running = False
+                raise
+        await sentence.chunks.put(None)
+
+    async def _take_chunks(self, sentence: _Sentence) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
         chunks = self._speech.of(sentence.text)
         deadline_s = loop.time() + limits.first_audio_ms / 1000
-        try:
-            async with closing(chunks):
-                while (chunk := await next_item(chunks, deadline_s, "no audio came in time")) is not None:
-                    await sentence.chunks.put(chunk)
-                    deadline_s = loop.time() + limits.between_audio_ms / 1000
-        except ProviderError:
-            self._running = False
-            raise
-        await sentence.chunks.put(None)
+        async with closing(chunks):
+            while (chunk := await next_item(chunks, deadline_s, "no audio came in time")) is not None:
+                await sentence.chunks.put(chunk)
+                deadline_s = loop.time() + limits.between_audio_ms / 1000
 
     async def _talk(self) -> None:
         """Give the audio of the sentences out in order, each piece as soon as it is there."""
@@ -258,6 +273,7 @@ class Turn:
         self._post(SpeechEnded(reply))
 
     async def _say(self, encoder: Encoder, sentence: _Sentence) -> None:
+        sentence.leaving = True
         rate_hz = 0
         while (chunk := await sentence.audio()) is not None:
             rate_hz = chunk.rate_hz

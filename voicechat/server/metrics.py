@@ -10,8 +10,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
+from voicechat.runtime.services import Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.collector import CollectorPauses, watching_collector
+from voicechat.server.service_metrics import ServiceMetrics
 from voicechat.session.effects import (
     EarlyReply,
     Fact,
@@ -36,8 +38,12 @@ _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1
 class Metrics:
     """The counters of one server, in a registry of their own so that two servers in a process do not collide."""
 
-    def __init__(self) -> None:
+    def __init__(self, services: Services | None = None) -> None:
+        """``services``: whose failures, and whose kept speech, are to be shown, too."""
         registry = self.registry = CollectorRegistry()
+        if services is not None:
+            registry.register(ServiceMetrics(services))
+            self.follow_speech_caches({link.name: link.provider for link in services.links})
         ProcessCollector(registry=registry)
         self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=registry)
         self._turns = Counter("voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry)

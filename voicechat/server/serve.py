@@ -103,7 +103,7 @@ async def serving(
     The port is opened first, so that ``/healthz`` answers and ``/readyz`` says "starting" while models load. Raises
     ConfigError and what ``Services.start`` raises. Leaving cuts the sessions that are left and stops the services.
     """
-    health, metrics, pages = Health(), Metrics(), Pages(demo_folder())
+    health, metrics, pages = Health(), Metrics(services), Pages(demo_folder())
     authorise = Authoriser(admitted.store, admitted.static_keys, config.server.allowed_origins)
 
     tracer = trace.get_tracer("voicechat", voicechat.__version__)
@@ -128,10 +128,9 @@ async def serving(
         observe=observe,
         detector=detector,
         decoding=decoding,
-        apology=config.apology.spoken,
     )
+    hub.apology = config.apology.spoken
     metrics.follow_sessions(lambda: hub.sessions)
-    metrics.follow_speech_caches({link.name: link.provider for link in services.links})
     backend = Backend(services, limits=config.limits, max_requests=config.server.max_sessions, authorise=admit)
     transcriber = Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of)
     rest = rest_routes(rest_operations(backend, authorise.issue_token, transcriber))

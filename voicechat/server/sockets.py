@@ -67,9 +67,8 @@ class SocketHub:
         observe: Callable[[Fact], None],
         detector: VoiceDetector | None = None,
         decoding: ForkServer | None = None,
-        apology: Apology | None = None,
     ) -> None:
-        """``observe`` is told every session's facts; it must not raise and not wait. ``apology``: see ``Session``.
+        """``observe`` is told every session's facts; it must not raise and not wait.
 
         Without ``detector``, which must be running, hands-free mode is refused; without ``decoding`` compressed audio.
         """
@@ -79,7 +78,8 @@ class SocketHub:
         self._limits = limits
         self._max_sessions = max_sessions
         self._compat = compat
-        self._apology = apology
+        self.apology: Apology | None = None
+        """What sessions say aloud when no chat model answers."""
         self._authorise = authorise
         self._observe = observe
         self._threads = EncodingThreads()
@@ -163,7 +163,7 @@ class SocketHub:
             hands_free=self._detector is not None,
         )
         defaults = Settings(chat=ChatSettings(model=name), voice=VoiceSettings(voice=pick_voice(VoiceSettings().voice)))
-        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping, apology=self._apology)
+        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping, apology=self.apology)
         dialect = speech_chat.open_dialect(greeting, update_reply=self._compat.chat_update_reply)
         cast = Cast(
             recognizer=recognizer,

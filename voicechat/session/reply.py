@@ -136,9 +136,9 @@ class Reply:
         return effects
 
     @property
-    def begun_speaking(self) -> bool:
-        """Whether anything of it has been given to the voice."""
-        return bool(self._sentences)
+    def may_apologise(self) -> bool:
+        """Whether the model still owes an answer, and nothing has been given to the voice."""
+        return not self._sentences and not self._text_finished
 
     def apologise(self, apology: str) -> list[Effect]:
         """Speak ``apology`` and end. It is no part of the reply's text: it is neither told nor remembered."""

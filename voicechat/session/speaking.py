@@ -164,7 +164,7 @@ class Speaking:
 
     def apologise(self, apology: str) -> list[Effect]:
         """The model has failed: say ``apology``, if nothing has been said. Empty: nothing is to be said."""
-        if not apology or self.current is None or self.current.begun_speaking:
+        if not apology or self.current is None or not self.current.may_apologise:
             return []
         return self.current.apologise(apology)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from voicechat.errors import Status
 from voicechat.session import events as ev
+from voicechat.session.apology import Apology
 from voicechat.session.dictation import Dictation
 from voicechat.session.effects import Close, ContinueReply, Effect, ReplyAudio, Send, StartReply
 from voicechat.session.limits import SessionLimits
@@ -24,6 +25,8 @@ from voicechat.wire.dialect import Dialect, Frame, Greeting
 AUDIO_RATE_HZ = 16000
 EXPECTED = ("server", "close", "model_asked")
 """Keys of the lines that state what must follow; every other line is something that happens."""
+_OF_THE_SESSION = ("strict_ping", "apology")
+"""Settings of a transcript that are no limits."""
 _SESSION_ID = "transcript"
 _REPLY = re.compile(r"<reply (\d+)>")
 
@@ -43,7 +46,7 @@ class GoldenTranscript:
     @property
     def limits(self) -> SessionLimits:
         """The limits it is played with."""
-        known = {name: value for name, value in self.config.items() if name != "strict_ping"}
+        known = {name: value for name, value in self.config.items() if name not in _OF_THE_SESSION}
         return replace(SessionLimits(), **known)
 
     @property
@@ -150,7 +153,11 @@ def open_machine(golden: GoldenTranscript) -> tuple[Machine, Dialect]:
     if golden.dialect == "stream_speech":
         options = stream_speech.parse_query(golden.query)
         return Dictation(options.input, golden.limits), stream_speech.open_dialect(greeting)
-    session = Session(limits=golden.limits, strict_ping=bool(golden.config.get("strict_ping")))
+    session = Session(
+        limits=golden.limits,
+        strict_ping=bool(golden.config.get("strict_ping")),
+        apology=Apology() if golden.config.get("apology") else None,
+    )
     return session, speech_chat.open_dialect(greeting)
 
 
