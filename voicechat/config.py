@@ -19,11 +19,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from voicechat.errors import ConfigError
+from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.providers.registry import find_factory
 from voicechat.runtime.fallback.chains import chat_chains, order_of, recognition_chains, speech_chains
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.services import Services
+from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.runtime.tool_function import Filler, Tool, open_tool
 from voicechat.runtime.toolbox import Toolbox
 from voicechat.session.apology import Apology
@@ -66,6 +68,8 @@ class ServerConfig(_Section):
     """Further sessions are told that the server is at capacity."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """How long turns in progress may take to end after SIGTERM."""
+    speech_cache_mib: Annotated[int, Field(ge=0, le=65536)] = 8
+    """Of each synthesiser, speech that is wanted again and again; 0: always synthesised anew."""
     allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Web origins besides the server's own whose pages may connect: ``https://app.example``."""
 
@@ -303,7 +307,7 @@ def build_services(config: Config) -> Services:
     return Services(
         recognizers=recognition_chains(_links("asr", config.asr), fallback_orders("asr", config.asr), config.limits),
         models=chat_chains(_links("llm", config.llm), fallback_orders("llm", config.llm), config.limits),
-        synthesizers=speech_chains(_links("tts", config.tts), fallback_orders("tts", config.tts), config.limits),
+        synthesizers=speech_chains(_voice_links(config), fallback_orders("tts", config.tts), config.limits),
         toolbox=_open_toolbox(config.tools),
     )
 
@@ -325,6 +329,17 @@ def _links(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str
         name: Link(f"{kind}.{name}", open_service(kind, name, service), service.policy)
         for name, service in services.items()
     }
+
+
+def _voice_links(config: Config) -> dict[str, Link[SpeechSynthesizer]]:
+    """Each voice keeps its own speech: what stands in for it in an outage must not be heard afterwards."""
+    cache_bytes = config.server.speech_cache_mib * 2**20
+
+    def opened(name: str, service: ServiceConfig) -> SpeechSynthesizer:
+        synthesizer: SpeechSynthesizer = open_service("tts", name, service)
+        return CachingSynthesizer(synthesizer, cache_bytes) if cache_bytes else synthesizer
+
+    return {name: Link(f"tts.{name}", opened(name, service), service.policy) for name, service in config.tts.items()}
 
 
 def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:

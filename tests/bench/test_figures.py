@@ -1,12 +1,15 @@
-import gc
 import os
+from collections.abc import AsyncIterator
 
 import pytest
 
-from voicechat.bench.collector import watching_collector
 from voicechat.bench.figures import Spread, spread
-from voicechat.bench.script import DELAYS, FIRST_SENTENCE, LATER_SENTENCES
+from voicechat.bench.ledger import Ledger, Moment
+from voicechat.bench.script import DELAYS, FIRST_DELTAS, FRAME, first_frame, reply_to, turn_named_in, turn_of, words_of
+from voicechat.bench.services import open_chat_model, open_recognizer, open_synthesizer
+from voicechat.bench.stages import Answer, stages_of
 from voicechat.bench.usage import usage_of
+from voicechat.providers.interfaces import ChatRequest, RecognitionOptions, TextDelta, VoiceOptions
 from voicechat.text.sentences import SentenceSplitter
 
 
@@ -18,9 +21,47 @@ def test_a_percentile_is_a_value_that_occurred() -> None:
 
 def test_the_script_counts_the_deltas_that_the_first_sentence_needs() -> None:
     splitter = SentenceSplitter()
-    spoken_after = [bool(splitter.push(delta)) for delta in (*FIRST_SENTENCE, *LATER_SENTENCES)]
-    assert spoken_after.index(True) == len(FIRST_SENTENCE) - 1
+    spoken_after = [bool(splitter.push(delta)) for delta in reply_to(17)]
+    assert spoken_after.index(True) == FIRST_DELTAS - 1
     assert DELAYS.first_audio_ms == 100 + (200 + 20 + 20) + 100
+
+
+def test_a_turns_number_can_be_found_in_all_that_is_made_of_it() -> None:
+    assert turn_of(first_frame(4_711)) == turn_named_in(words_of(4_711)) == 4_711
+    assert len(first_frame(4_711)) == len(FRAME)
+    first, *later = "".join(reply_to(4_711)).split(". ")
+    assert [turn_named_in(sentence) for sentence in (first, *later)] == [4_711, None, None]
+    assert turn_of(FRAME) == turn_of(b"") == 0
+
+
+def test_what_the_engine_adds_is_what_lies_between_the_services() -> None:
+    """Each service is 1 ms late and the engine takes 1, 2, 3 and 4 ms: 10 of the 13 ms are its own."""
+    at_ms = [1, 102, 104, 345, 348, 449]
+    moments = [ms * 1_000_000 + 5_000_000_000 for ms in at_ms]
+    (stages,) = stages_of([Answer(7, 5.0, 5.453)], {7: moments})
+    assert [round(ms, 6) for ms in (stages.hear, stages.ask, stages.say, stages.send)] == [1, 2, 3, 4]
+    assert stages.total == pytest.approx(10)
+    assert Answer(7, 5.0, 5.453).took_ms - DELAYS.first_audio_ms == pytest.approx(13)
+    with pytest.raises(KeyError):
+        stages_of([Answer(8, 5.0, 5.453)], {7: moments})
+
+
+async def test_the_services_note_every_moment_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger()
+    monkeypatch.setattr("voicechat.bench.services.LEDGER", ledger)
+
+    async def audio() -> AsyncIterator[bytes]:
+        for frame in (first_frame(9), *[FRAME] * 9):
+            yield frame
+
+    heard = [result.text async for result in open_recognizer().recognize(audio(), RecognitionOptions())][-1]
+    request = ChatRequest(messages=({"role": "user", "content": heard},))
+    said = "".join([part.text async for part in open_chat_model().reply(request) if isinstance(part, TextDelta)])
+    assert [chunk async for chunk in open_synthesizer().synthesize(said.split(". ")[0], VoiceOptions())]
+    assert list(ledger.turns) == [9]
+    assert ledger.turns[9] == sorted(ledger.turns[9])
+    assert all(ledger.turns[9])
+    assert len(Moment) == len(ledger.turns[9])
 
 
 @pytest.mark.real_time
@@ -40,14 +81,3 @@ def test_usage_grows_with_what_a_process_does() -> None:
 
 def test_there_is_no_usage_of_a_process_that_is_not() -> None:
     assert usage_of(2**22 + 1) is None
-
-
-def test_collections_are_counted_until_the_watch_ends() -> None:
-    with watching_collector() as pauses:
-        gc.collect()
-        pauses.forget()
-        gc.collect()
-        gc.collect()
-    gc.collect()
-    assert pauses.pauses == 2
-    assert pauses.longest_us > 0

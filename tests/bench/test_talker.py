@@ -9,6 +9,7 @@ from voicechat.client import Canceled, Completed, Pong, ReplyAudio, ReplyText, S
 from voicechat.client.connection import ConnectionLostError
 from voicechat.client.conversation import Conversation
 
+OUTPUT = "PCM_16000HZ_MONO_16BIT"
 ENGINE_MS = 7
 INTERRUPTION_MS = 3
 
@@ -64,7 +65,7 @@ def later(delay_s: float, call: Callable[[], None]) -> None:
 
 async def talked(engine: Conversation, seconds: float = 10) -> Tally:
     tally = Tally()
-    await Talker(engine, tally).talk_until(asyncio.get_running_loop().time() + seconds)
+    await Talker(engine, tally, output=OUTPUT).talk_until(asyncio.get_running_loop().time() + seconds)
     return tally
 
 
@@ -85,7 +86,7 @@ async def test_every_second_turn_is_interrupted() -> None:
 async def test_some_users_interrupt_at_once() -> None:
     tally = Tally()
     engine = ScriptedEngine(speaks_on=False)
-    await Talker(engine, tally, interrupts_first=True).talk_until(asyncio.get_running_loop().time() + 1)
+    await Talker(engine, tally, output=OUTPUT, interrupts_first=True).talk_until(asyncio.get_running_loop().time() + 1)
     assert (tally.turns, len(tally.interruptions_ms)) == (1, 1)
 
 

@@ -8,6 +8,7 @@ from voicechat.config import Config, ServiceConfig, build_services, load_config
 from voicechat.errors import ConfigError
 from voicechat.runtime.fallback.chat import ChatChain
 from voicechat.runtime.fallback.policy import ServicePolicy
+from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.rest.transcription_settings import TranscriptionSettings, configured
 from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
@@ -211,6 +212,14 @@ def test_mistakes_of_the_section_are_named(line: str, complaint: str) -> None:
         load(f"[transcription]\n{line}")
     assert str(refused.value).startswith("transcription.")
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("mib", "kept"), [("8", True), ("0", False)])
+def test_each_voice_keeps_its_own_speech_unless_it_may_not(mib: str, kept: bool) -> None:
+    environ = {"VOICECHAT_SERVER__SPEECH_CACHE_MIB": mib, "VOICECHAT_TTS__OTHER__PROVIDER": "espeak"}
+    voices = [link.provider for link in build_services(load_config(environ=environ)).links if "tts." in link.name]
+    assert len(set(map(id, voices))) == 2
+    assert [isinstance(voice, CachingSynthesizer) for voice in voices] == [kept] * 2
 
 
 CHAIN = """

@@ -71,10 +71,8 @@ async def test_speech_in_mid_reply_stops_it_and_becomes_the_next_turn() -> None:
         sent = len(stage.of(ReplyAudio))
         assert canceled_ms - onset_ms <= 200 + DETECTION_MS + 20, "and a block of the sound card"
         await stage.until(Completed, 2)
-        assert [message.reply_id for message in stage.of(ReplyAudio)[sent:]] in (
-            [],
-            ["2"] * len(stage.of(ReplyAudio)[sent:]),
-        )
+        # Of the interrupted reply nothing more; of the next one perhaps (2 if that was begun early and kept, else 3).
+        assert {message.reply_id for message in stage.of(ReplyAudio)[sent:]} in (set(), {"2"}, {"3"})
         await stage.until(TurnCompleted, 2)
         await stage.at(stage.mic_ms + 500)
     question, answer, more = asked(stage)[1]

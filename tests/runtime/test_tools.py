@@ -1,7 +1,7 @@
 """Tools on the real runtime, in virtual time: the client's and the server's."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -164,8 +164,10 @@ async def test_interrupting_a_reply_stops_its_tool() -> None:
 
 
 class BareSamples(EncodingThreads):
-    async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int) -> bytes:
-        return pcm
+    async def encode(
+        self, encoder: Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
+    ) -> list[bytes]:
+        return list(pieces)
 
 
 def a_turn(model: Any, posted: list[Event], *, early: bool = False) -> Turn:

@@ -6,6 +6,8 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
 from voicechat.errors import Status
+from voicechat.providers.interfaces import VoiceOptions
+from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.app import build_app
 from voicechat.server.metrics import CLIENT, LAG_PERIOD_S, LAG_WINDOW, Metrics
 from voicechat.session.effects import (
@@ -22,6 +24,7 @@ from voicechat.session.effects import (
 )
 from voicechat.session.vocabulary import ToolOutcome
 from voicechat.session.waterfall import Stage, waterfall
+from voicechat.testing.scripted import ScriptedSynthesizer
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
 
@@ -111,3 +114,15 @@ async def test_a_scraper_gets_the_text_form() -> None:
         text = await response.text()
     assert response.content_type == "text/plain"
     assert "voicechat_sessions 3.0" in text
+
+
+async def test_a_speech_cache_shows_whether_it_is_of_use() -> None:
+    metrics = Metrics()
+    cache = CachingSynthesizer(ScriptedSynthesizer(), 1_000_000)
+    metrics.follow_speech_caches({"default": cache, "other": ScriptedSynthesizer()})
+    for _ in range(5):
+        assert [chunk async for chunk in cache.synthesize("Hello.", VoiceOptions())]
+    assert value(metrics, "voicechat_speech_cache_total", service="default", result="hit") == 3
+    assert value(metrics, "voicechat_speech_cache_total", service="default", result="miss") == 2
+    assert value(metrics, "voicechat_speech_cache_bytes", service="default") == 6 * 50 * 32
+    assert value(metrics, "voicechat_speech_cache_bytes", service="other") is None

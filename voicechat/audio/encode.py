@@ -45,19 +45,23 @@ class Encoder(Protocol):
         """Return the stream's end. The encoder is of no use afterwards."""
 
 
-def open_encoder(audio_format: OutputFormat) -> Encoder:
-    """Make the encoder of one reply; takes less than a millisecond."""
+def open_encoder(audio_format: OutputFormat, usual_hz: int | None = None) -> Encoder:
+    """Make the encoder of one reply; takes a millisecond or two.
+
+    ``usual_hz`` is the rate at which its audio will most likely come: what is needed to convert that is opened now.
+    """
+    rates_hz = (audio_format.rate_hz, usual_hz or audio_format.rate_hz)
     match audio_format.container:
         case Container.PCM:
-            return SampleEncoder(audio_format.rate_hz)
+            return SampleEncoder(*rates_hz)
         case Container.WAV:
-            return SampleEncoder(audio_format.rate_hz, header=wav_header(audio_format.rate_hz, None))
+            return SampleEncoder(*rates_hz, header=wav_header(audio_format.rate_hz, None))
         case Container.MP3:
             assert audio_format.bitrate_bps is not None, "an MP3 format has a bit rate"
-            return Mp3Encoder(audio_format.rate_hz, audio_format.bitrate_bps)
+            return Mp3Encoder(*rates_hz, audio_format.bitrate_bps)
         case Container.OGG_OPUS:
             assert audio_format.bitrate_bps is not None, "an Opus format has a bit rate"
-            return OggOpusEncoder(audio_format.rate_hz, audio_format.bitrate_bps)
+            return OggOpusEncoder(*rates_hz, audio_format.bitrate_bps)
         case _:
             assert_never(audio_format.container)
 
@@ -67,9 +71,9 @@ class SampleEncoder:
 
     heavy = False
 
-    def __init__(self, rate_hz: int, header: bytes = b"") -> None:
+    def __init__(self, rate_hz: int, usual_hz: int, header: bytes = b"") -> None:
         self.held_back_ms = _conversion_delay_ms(rate_hz)
-        self._converter = RateConverter(rate_hz)
+        self._converter = RateConverter(rate_hz, usual_hz)
         self._header = header
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
@@ -99,7 +103,7 @@ class Mp3Encoder:
 
     heavy = True
 
-    def __init__(self, rate_hz: int, bitrate_bps: int) -> None:
+    def __init__(self, rate_hz: int, usual_hz: int, bitrate_bps: int) -> None:
         codec = av.CodecContext.create("libmp3lame", "w")
         codec.sample_rate = rate_hz
         codec.layout = "mono"
@@ -111,7 +115,7 @@ class Mp3Encoder:
         self.held_back_ms = _conversion_delay_ms(rate_hz) + math.ceil(1000 * held_back_samples / rate_hz)
         self._codec = codec
         self._rate_hz = rate_hz
-        self._converter = RateConverter(rate_hz)
+        self._converter = RateConverter(rate_hz, usual_hz)
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
         """See ``Encoder.encode``."""
@@ -141,7 +145,7 @@ class OggOpusEncoder:
 
     heavy = True
 
-    def __init__(self, rate_hz: int, bitrate_bps: int) -> None:
+    def __init__(self, rate_hz: int, usual_hz: int, bitrate_bps: int) -> None:
         codec = av.CodecContext.create("libopus", "w")
         codec.sample_rate = rate_hz
         codec.layout = "mono"
@@ -156,7 +160,7 @@ class OggOpusEncoder:
         self.held_back_ms = _conversion_delay_ms(rate_hz) + _OPUS_FRAME_MS + skip_ms
         self._codec = codec
         self._rate_hz = rate_hz
-        self._converter = RateConverter(rate_hz)
+        self._converter = RateConverter(rate_hz, usual_hz)
         # Nobody mixes this stream with others: any serial number serves.
         self._ogg = OggWriter(serial=1)
         self._taken_samples = 0

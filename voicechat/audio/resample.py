@@ -67,9 +67,10 @@ class Resampler:
 class RateConverter:
     """Converts a stream whose rate may change between pieces to one rate; opens a resampler when it first needs one."""
 
-    def __init__(self, out_rate_hz: int) -> None:
+    def __init__(self, out_rate_hz: int, usual_hz: int | None = None) -> None:
+        """``usual_hz``: the rate that is expected; its resampler, which takes a millisecond, is opened at once."""
         self.out_rate_hz = out_rate_hz
-        self._resampler: Resampler | None = None
+        self._resampler = None if usual_hz is None else Resampler(usual_hz, out_rate_hz)
 
     def push(self, pcm: bytes, in_rate_hz: int) -> bytes:
         """Convert the next piece. At a change of rate, what the old one held back goes first."""

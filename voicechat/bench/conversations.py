@@ -1,13 +1,16 @@
 """How many conversations does this machine hold? Scripted services, real sockets, real time."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 from voicechat.bench.figures import Spread, spread
-from voicechat.bench.script import DELAYS, REPLY_AUDIO_MS, SPEECH_MS
+from voicechat.bench.hands_free import HandsFreeTalker
+from voicechat.bench.recognising import synthesised
+from voicechat.bench.script import DELAYS, FRAME, REPLY_AUDIO_MS, SPEECH_MS
 from voicechat.bench.server import SCRIPTED, BenchServer, Cores, bench_server, running_on, separate_cores
+from voicechat.bench.stages import Stages, stages_of
 from voicechat.bench.talker import TURN_S, Talker, Tally
 from voicechat.bench.usage import Usage, usage_of
 from voicechat.client import Conversation, Updated, chat_settings, connect
@@ -15,20 +18,43 @@ from voicechat.errors import VoiceChatError
 
 _CYCLE_S = (SPEECH_MS + DELAYS.first_audio_ms + REPLY_AUDIO_MS) / 1000
 """One turn from end to end: the users begin spread over it, as people would."""
+HANDS_FREE_SPEECH = "How many conversations?"
+LAG_PERIOD_S = 0.05
+CLIENT_LAG_MS = 5.0
+"""A client whose event loop lags by more (p99) measures itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What the users of a bench do."""
+
+    sessions: int
+    seconds: float
+    output: str
+    """The format of the answers."""
+    hands_free: bool = False
+    """The microphone is always open; else users say when they have finished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationFigures:
     """What a bench of conversations found. None: nothing happened to measure it on, or this system does not tell."""
 
-    sessions: int
-    seconds: float
-    output: str
+    workload: Workload
     cores: Cores
     turns: int
     overhead: Spread | None
-    script_late_ms: float | None
-    """How late the script's timers were, on average: part of the overhead, though not the engine's."""
+    """What the engine added to each turn: the sum of its ``stages``."""
+    stages: dict[str, Spread | None]
+    """Where it was added; see ``Stages``."""
+    first_audio: Spread | None
+    """All that came on top of the scripted delays: ``overhead``, and how late the script's own timers woke."""
+    script_late: Spread | None
+    """The difference, which no engine adds."""
+    wait: Spread | None
+    """Hands-free, in place of the four above: from the end of the user's voice to the first audio, all included."""
+    late_audio: Spread | None
+    """Of each reply, the longest that a player without a buffer had to wait for a piece."""
     interruption: Spread | None
     stale: int
     lost: int
@@ -38,6 +64,8 @@ class ConversationFigures:
     idle_mib: float | None
     collector_pauses: int | None
     longest_pause_ms: float | None
+    client_lag: Spread | None
+    """How late the event loop of the bench's clients was: what it adds to every figure above."""
     others_cores: float | None
     """CPU time per second that programs of no concern to the bench took, its own clients included."""
 
@@ -46,47 +74,63 @@ class ConversationFigures:
         """Whether every turn was answered, and nothing of an interrupted reply came after its end."""
         return not self.lost and not self.stale
 
+    @property
+    def client_lagged(self) -> bool:
+        """Whether the figures say more about the clients than about the server."""
+        return self.client_lag is not None and self.client_lag.p99_ms > CLIENT_LAG_MS
 
-async def bench_conversations(
-    sessions: int, seconds: float, output: str, on_second: Callable[[], None]
-) -> ConversationFigures:
-    """Hold ``sessions`` conversations for ``seconds`` and measure. ``on_second`` is called as the seconds pass.
+
+async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> ConversationFigures:
+    """Hold conversations and measure. ``on_second`` is called as the seconds pass.
 
     Raises BenchError when the server does not start or stop. Cancelling stops the server.
     """
     cores = separate_cores()
-    tally = Tally()
+    crowd = _Crowd(work, await _speech() if work.hands_free else [])
     loop = asyncio.get_running_loop()
     async with bench_server(SCRIPTED, cores.server) as server:
         with running_on(cores.client):
             before, begun_s = usage_of(server.pid), loop.time()
             async with asyncio.TaskGroup() as tasks:
-                ticking = tasks.create_task(_tick(on_second))
-                crowd = tasks.create_task(_crowd(server, tally, sessions=sessions, seconds=seconds, output=output))
+                ticking = [tasks.create_task(_tick(on_second)), tasks.create_task(crowd.watch_lag())]
+                talking = tasks.create_task(crowd.talk(server))
                 # Before the conversations end: what they hold is still held.
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(work.seconds)
                 after, took_s = usage_of(server.pid), loop.time() - begun_s
-                await crowd
-                ticking.cancel()
+                await talking
+                for task in ticking:
+                    task.cancel()
+    tally = crowd.tally
     return ConversationFigures(
-        sessions=sessions,
-        seconds=seconds,
-        output=output,
+        workload=work,
         cores=cores,
         turns=tally.turns,
-        overhead=spread(tally.overheads_ms),
-        script_late_ms=server.script_late_ms,
+        first_audio=spread(tally.overheads_ms),
+        **_added(tally, server),
+        wait=spread(tally.waits_ms),
+        late_audio=spread(tally.late_audio_ms),
         interruption=spread(tally.interruptions_ms),
         stale=tally.stale,
         lost=tally.lost,
         late=tally.late,
         collector_pauses=server.collector_pauses,
         longest_pause_ms=server.longest_pause_ms,
-        **_costs(before, after, sessions=sessions, took_s=took_s),
+        client_lag=spread(crowd.lags_ms),
+        **_costs(before, after, sessions=work.sessions, took_s=took_s),
     )
 
 
-def _costs(before: Usage | None, after: Usage | None, *, sessions: int, took_s: float) -> dict[str, float | None]:
+def _added(tally: Tally, server: BenchServer) -> dict[str, Any]:
+    stages = stages_of(tally.answers, server.ledger)
+    late_ms = [raw_ms - added.total for raw_ms, added in zip(tally.overheads_ms, stages, strict=True)]
+    return {
+        "overhead": spread([added.total for added in stages]),
+        "stages": {field.name: spread([getattr(added, field.name) for added in stages]) for field in fields(Stages)},
+        "script_late": spread(late_ms),
+    }
+
+
+def _costs(before: Usage | None, after: Usage | None, *, sessions: int, took_s: float) -> dict[str, Any]:
     if before is None or after is None:
         return dict.fromkeys(("cpu_s_per_session_minute", "mib_per_session", "idle_mib", "others_cores"))
     cpu_s = after.cpu_s - before.cpu_s
@@ -98,34 +142,58 @@ def _costs(before: Usage | None, after: Usage | None, *, sessions: int, took_s: 
     }
 
 
-async def _crowd(server: BenchServer, tally: Tally, *, sessions: int, seconds: float, output: str) -> None:
-    end_s = asyncio.get_running_loop().time() + seconds
-    async with asyncio.TaskGroup() as users:
-        for number in range(sessions):
-            talk = partial(Talker, tally=tally, interrupts_first=number % 2 == 1)
-            delay_s = min(_CYCLE_S, seconds) * number / sessions
-            users.create_task(_user(server, tally, talk, delay_s=delay_s, end_s=end_s, output=output))
+class _User(Protocol):
+    async def talk_until(self, end_s: float) -> None:
+        """Have turn after turn."""
 
 
-async def _user(
-    server: BenchServer,
-    tally: Tally,
-    talker_on: Callable[[Conversation], Talker],
-    *,
-    delay_s: float,
-    end_s: float,
-    output: str,
-) -> None:
-    await asyncio.sleep(delay_s)
-    try:
-        async with connect(server.url, key=server.key) as conversation:
-            await conversation.update(chat_settings(output_format=output))
-            async with asyncio.timeout(TURN_S):
-                while not isinstance(await conversation.receive(), Updated):
-                    pass
-            await talker_on(conversation).talk_until(end_s)
-    except (VoiceChatError, TimeoutError):
-        tally.lost += 1
+class _Crowd:
+    """All users of a bench, and what they see."""
+
+    def __init__(self, work: Workload, speech: Sequence[bytes]) -> None:
+        self.tally = Tally()
+        self.lags_ms: list[float] = []
+        self._work = work
+        self._speech = speech
+        self._loop = asyncio.get_running_loop()
+
+    async def talk(self, server: BenchServer) -> None:
+        """Let the users come one after the other, and talk until the time is over."""
+        work, end_s = self._work, self._loop.time() + self._work.seconds
+        async with asyncio.TaskGroup() as users:
+            for number in range(work.sessions):
+                delay_s = min(_CYCLE_S, work.seconds) * number / work.sessions
+                users.create_task(self._visit(server, number, delay_s, end_s))
+
+    async def watch_lag(self) -> None:
+        """Note how late this process's event loop is, until cancelled."""
+        while True:
+            due_s = self._loop.time() + LAG_PERIOD_S
+            await asyncio.sleep(LAG_PERIOD_S)
+            self.lags_ms.append((self._loop.time() - due_s) * 1000)
+
+    async def _visit(self, server: BenchServer, number: int, delay_s: float, end_s: float) -> None:
+        detection: dict[str, object] | None = {} if self._work.hands_free else None
+        await asyncio.sleep(delay_s)
+        try:
+            async with connect(server.url, key=server.key) as conversation:
+                await conversation.update(chat_settings(output_format=self._work.output, turn_detection=detection))
+                async with asyncio.timeout(TURN_S):
+                    while not isinstance(await conversation.receive(), Updated):
+                        pass
+                await self._user(conversation, number).talk_until(end_s)
+        except (VoiceChatError, TimeoutError):
+            self.tally.lost += 1
+
+    def _user(self, conversation: Conversation, number: int) -> _User:
+        if self._work.hands_free:
+            return HandsFreeTalker(conversation, self.tally, self._speech, self._work.output)
+        return Talker(conversation, self.tally, output=self._work.output, interrupts_first=number % 2 == 1)
+
+
+async def _speech() -> list[bytes]:
+    pcm = await synthesised(HANDS_FREE_SPEECH)
+    return [pcm[at : at + len(FRAME)] for at in range(0, len(pcm) // len(FRAME) * len(FRAME), len(FRAME))]
 
 
 async def _tick(on_second: Callable[[], None]) -> None:

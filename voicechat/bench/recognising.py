@@ -60,7 +60,7 @@ async def bench_recognising(
 
     Raises BenchError when the server does not start or stop, ConnectionLostError when it drops a connection.
     """
-    speech = pcm or await _synthesised()
+    speech = pcm or await synthesised(SPEECH)
     pings, sentences = _Pings(), 0
     loop = asyncio.get_running_loop()
     async with bench_server(EMBEDDED, None) as server:
@@ -85,11 +85,12 @@ async def bench_recognising(
     )
 
 
-async def _synthesised() -> bytes:
+async def synthesised(text: str) -> bytes:
+    """Say ``text`` with the embedded synthesiser: s16le mono 16 kHz."""
     synthesizer = open_synthesizer()
     converter = RateConverter(PCM_RATE_HZ)
     try:
-        chunks = [chunk async for chunk in synthesizer.synthesize(SPEECH, VoiceOptions())]
+        chunks = [chunk async for chunk in synthesizer.synthesize(text, VoiceOptions())]
     finally:
         await synthesizer.aclose()
     return b"".join(converter.push(chunk.pcm, chunk.rate_hz) for chunk in chunks) + converter.finish()

@@ -8,17 +8,20 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
 from voicechat.bench.child import READY
+from voicechat.bench.ledger import Moments
 from voicechat.errors import VoiceChatError
 
 START_S = 60.0
 STOP_S = 15.0
 """Longer than a server takes that drains nothing; then it is killed."""
+ACCOUNT_BYTES = 256 * 2**20
+"""Of the server's last line, which tells of every turn: some 100 bytes each."""
 EXIT_S = 2.0
 """For a server that has said its last words."""
 
@@ -27,6 +30,7 @@ SCRIPTED = """
 port = 0
 max_sessions = 10000
 drain_s = 0.0
+speech_cache_mib = 0
 [asr.default]
 provider = "voicechat.bench.services:open_recognizer"
 [llm.default]
@@ -56,8 +60,8 @@ class BenchServer:
     pid: int
     collector_pauses: int | None = None
     longest_pause_ms: float | None = None
-    script_late_ms: float | None = None
-    """See ``ScriptLateness.mean_ms``."""
+    ledger: dict[int, Moments] = field(default_factory=dict)
+    """What the scripted services noted, by turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ async def bench_server(config: str, core: int | None) -> AsyncIterator[BenchServ
             str(directory / "data"),
         ]
         command += [] if core is None else [f"--core={core}"]
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, limit=ACCOUNT_BYTES)
         assert process.stdout is not None
         try:
             server = await _ready(process.stdout, process.pid)
@@ -148,7 +152,7 @@ async def _last_words(lines: asyncio.StreamReader, server: BenchServer) -> None:
     account = orjson.loads(last)
     server.collector_pauses = account["pauses"]
     server.longest_pause_ms = account["longest_us"] / 1000
-    server.script_late_ms = account["script_late_ms"]
+    server.ledger = {int(turn): moments for turn, moments in account["turns"].items()}
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -6,8 +6,18 @@ like a leak of the server.
 
 from collections.abc import AsyncIterator
 
-from voicechat.bench.lateness import LATENESS
-from voicechat.bench.script import CHUNK_MS, DELAYS, FIRST_SENTENCE, LATER_SENTENCES, MS_PER_CHARACTER, WORD_MS, WORDS
+from voicechat.bench.ledger import LEDGER, Moment
+from voicechat.bench.script import (
+    CHUNK_MS,
+    DELAYS,
+    FIRST_DELTAS,
+    MS_PER_CHARACTER,
+    WORD_MS,
+    reply_to,
+    turn_named_in,
+    turn_of,
+    words_of,
+)
 from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
@@ -18,21 +28,35 @@ from voicechat.providers.interfaces import (
     SpeechSynthesizer,
     VoiceOptions,
 )
+from voicechat.runtime.edge import closing
 from voicechat.session.vocabulary import Transcript
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 
 class _Recognizer:
-    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
-        script = ScriptedRecognizer(texts=(WORDS,), word_ms=WORD_MS, final_ms=DELAYS.asr_final_ms)
-        return LATENESS.watch_final(audio, lambda heard: script.recognize(heard, options), DELAYS.asr_final_ms)
+    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        first = await anext(audio, b"")
+        turn = turn_of(first)
+        script = ScriptedRecognizer(texts=(words_of(turn),), word_ms=WORD_MS, final_ms=DELAYS.asr_final_ms)
+        results = script.recognize(LEDGER.noting_end(_with(first, audio), turn), options)
+        async with closing(results):
+            async for result in results:
+                LEDGER.note(turn, Moment.UNDERSTOOD)
+                yield result
+
+
+async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if first:
+        yield first
+    async for pcm in rest:
+        yield pcm
 
 
 class _Model:
     def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
-        deltas = (*FIRST_SENTENCE, *LATER_SENTENCES)
-        script = ScriptedModel((deltas,), first_ms=DELAYS.first_token_ms, delta_ms=DELAYS.delta_ms)
-        return LATENESS.watch("model", script.reply(request), DELAYS.first_deltas_ms)
+        turn = turn_named_in(str(request.messages[-1]["content"])) or 0
+        script = ScriptedModel((reply_to(turn),), first_ms=DELAYS.first_token_ms, delta_ms=DELAYS.delta_ms)
+        return LEDGER.noting(script.reply(request), turn, Moment.ASKED, Moment.SENTENCE, FIRST_DELTAS)
 
 
 RATE_HZ = 22_050
@@ -50,7 +74,9 @@ class _Synthesizer:
             chunk_delay_ms=DELAYS.tts_chunk_ms,
             chunk_ms=CHUNK_MS,
         )
-        return LATENESS.watch("synthesizer", script.synthesize(text, voice), (DELAYS.tts_first_ms,))
+        turn = turn_named_in(text)
+        chunks = script.synthesize(text, voice)
+        return chunks if turn is None else LEDGER.noting(chunks, turn, Moment.SPEAK, Moment.SAMPLES)
 
 
 def open_recognizer() -> SpeechRecognizer:

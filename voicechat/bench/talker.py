@@ -3,7 +3,9 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from voicechat.bench.script import DELAYS, FRAME, FRAME_MS, REPLY_AUDIO_MS, SPEECH_MS
+from voicechat.bench.playout import Playout
+from voicechat.bench.script import DELAYS, FRAME, FRAME_MS, REPLY_AUDIO_MS, SPEECH_MS, first_frame
+from voicechat.bench.stages import Answer
 from voicechat.client import (
     Canceled,
     Conversation,
@@ -29,18 +31,28 @@ INTERRUPT_AT_FRAME = 5
 class Tally:
     """What all users of a bench saw."""
 
-    overheads_ms: list[float] = field(default_factory=list)
-    """From ``complete`` to the first audio, without the scripted delays."""
+    answers: list[Answer] = field(default_factory=list)
     interruptions_ms: list[float] = field(default_factory=list)
     """From ``cancel`` to ``canceled``."""
+    waits_ms: list[float] = field(default_factory=list)
+    """Hands-free: from the end of the user's voice to the first audio, by which the turn's end was found too."""
+    late_audio_ms: list[float] = field(default_factory=list)
+    """Of each reply, the longest that a player without a buffer had to wait for a piece."""
     lost: int = 0
     stale: int = 0
     """Messages of an interrupted reply that came after ``canceled``."""
+    begun: int = 0
+    """Turns that were begun: the number of the last one."""
 
     @property
     def turns(self) -> int:
         """Turns that were answered."""
-        return len(self.overheads_ms)
+        return len(self.answers) + len(self.waits_ms)
+
+    @property
+    def overheads_ms(self) -> list[float]:
+        """From ``complete`` to the first audio, without the scripted delays."""
+        return [answer.took_ms - DELAYS.first_audio_ms for answer in self.answers]
 
     @property
     def late(self) -> int:
@@ -52,14 +64,20 @@ class Tally:
 class _Turn:
     """What has happened since ``complete``."""
 
+    number: int
     begun_s: float
     interrupt: bool
-    first_audio_s: float | None = None
+    playout: Playout
     frames: int = 0
     reply_id: str = ""
     cancel_s: float | None = None
     canceled: bool = False
     completed: bool = False
+
+    @property
+    def first_audio_s(self) -> float | None:
+        """When the reply's first audio came."""
+        return self.playout.first_s
 
     @property
     def over(self) -> bool:
@@ -70,10 +88,16 @@ class _Turn:
 class Talker:
     """One user on one conversation; ``tally`` is shared by all."""
 
-    def __init__(self, conversation: Conversation, tally: Tally, *, interrupts_first: bool = False) -> None:
-        """``interrupts_first``: whether it is the first, third... answer that is interrupted, or the second, fourth."""
+    def __init__(
+        self, conversation: Conversation, tally: Tally, *, output: str, interrupts_first: bool = False
+    ) -> None:
+        """``output`` is the format of the answers.
+
+        ``interrupts_first``: whether it is the first, third... answer that is interrupted, or the second, fourth.
+        """
         self._conversation = conversation
         self._tally = tally
+        self._output = output
         self._interrupts = interrupts_first
         self._canceled_ids: set[str] = set()
         self._loop = asyncio.get_running_loop()
@@ -85,9 +109,11 @@ class Talker:
         """
         try:
             while self._loop.time() < end_s:
-                await self._speak()
+                self._tally.begun += 1
+                number = self._tally.begun
+                await self._speak(number)
                 async with asyncio.timeout(TURN_S):
-                    turn = await self._hear(interrupt=self._interrupts)
+                    turn = await self._hear(number, interrupt=self._interrupts)
                 await self._listen_on(turn, end_s)
                 self._interrupts = not self._interrupts
             async with asyncio.timeout(TURN_S):
@@ -95,30 +121,30 @@ class Talker:
         except (VoiceChatError, TimeoutError):
             self._tally.lost += 1
 
-    async def _speak(self) -> None:
+    async def _speak(self, turn: int) -> None:
         begun_s = self._loop.time()
         for sent_ms in range(0, SPEECH_MS, FRAME_MS):
-            await self._conversation.send_audio(FRAME)
+            await self._conversation.send_audio(FRAME if sent_ms else first_frame(turn))
             due_s = begun_s + (sent_ms + FRAME_MS) / 1000
             await asyncio.sleep(due_s - self._loop.time())
 
-    async def _hear(self, *, interrupt: bool) -> _Turn:
-        turn = _Turn(self._loop.time(), interrupt)
+    async def _hear(self, number: int, *, interrupt: bool) -> _Turn:
+        turn = _Turn(number, self._loop.time(), interrupt, Playout(self._output))
         await self._conversation.complete()
         while not turn.over:
             await self._take(await self._conversation.receive(), turn)
         if turn.first_audio_s is None:
             self._tally.lost += 1
         else:
-            took_ms = (turn.first_audio_s - turn.begun_s) * 1000
-            self._tally.overheads_ms.append(took_ms - DELAYS.first_audio_ms)
+            self._tally.answers.append(Answer(number, turn.begun_s, turn.first_audio_s))
+            self._tally.late_audio_ms.append(turn.playout.late_ms)
         return turn
 
     async def _take(self, message: ServerMessage, turn: _Turn) -> None:
         self._count_stale(message)
         match message:
-            case ReplyAudio(reply_id=reply_id):
-                await self._take_audio(reply_id, turn)
+            case ReplyAudio():
+                await self._take_audio(message, turn)
             case Canceled():
                 assert turn.cancel_s is not None
                 turn.canceled = True
@@ -131,12 +157,11 @@ class Talker:
             case _:
                 pass  # Text, recognition results and answers: nothing of them is measured.
 
-    async def _take_audio(self, reply_id: str, turn: _Turn) -> None:
-        if turn.first_audio_s is None:
-            turn.first_audio_s = self._loop.time()
+    async def _take_audio(self, audio: ReplyAudio, turn: _Turn) -> None:
+        turn.playout.take(audio.payload, self._loop.time())
         turn.frames += 1
         if turn.interrupt and turn.frames == INTERRUPT_AT_FRAME:
-            turn.reply_id = reply_id
+            turn.reply_id = audio.reply_id
             turn.cancel_s = self._loop.time()
             await self._conversation.cancel()
 

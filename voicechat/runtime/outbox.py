@@ -139,6 +139,10 @@ class Outbox:
                 return False
             self._wake.clear()
             await self._wake.wait()
+            if self._queue and not isinstance(self._queue[0].message, ReplyAudio):
+                # Whoever was given work by the same event goes first: a service's being asked is what the user waits
+                # for, and writing takes a tenth of a millisecond.
+                await asyncio.sleep(0)
         return True
 
     async def _write(self, message: ClientMessage) -> None:

@@ -4,6 +4,7 @@ The next sentence is synthesised while the last one is encoded and sent, and the
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
@@ -47,6 +48,9 @@ CHUNKS_AHEAD = 256
 """Synthesised chunks that wait for the one before them to be sent."""
 PIECE_MS = 100
 """Audio is given out in pieces of this length: what an interruption can be late by, and what pacing can measure."""
+PIECES_AT_ONCE = 5
+"""Pieces that are encoded in one go when so many wait: two milliseconds of LAME's time. A thread's waking costs half of
+what a piece does."""
 TELL_CHARACTERS = 160
 """Text that is split into sentences at once: a millisecond's work; a model that gives all in one piece has more."""
 REPLY_CHARACTERS = 100_000
@@ -66,6 +70,25 @@ class _Sentence:
         self.chunks: asyncio.Queue[AudioChunk | None] = asyncio.Queue(CHUNKS_AHEAD)
         self.leaving = False
         """Its audio is on its way to the client: it cannot be begun again."""
+        self._ended = False
+
+    async def audio(self) -> AudioChunk | None:
+        """The next chunk, together with what waits behind it, as far as it is encoded at once.
+
+        None at the end. All chunks of a sentence have the same rate.
+        """
+        chunk = None if self._ended else await self.chunks.get()
+        if chunk is None:
+            return None
+        # Chunks are mostly no longer than a piece: with the last one it is about as many as are encoded at once.
+        pcm, enough_bytes = chunk.pcm, chunk.rate_hz * PIECE_MS // 1000 * 2 * (PIECES_AT_ONCE - 1)
+        while len(pcm) < enough_bytes and not self.chunks.empty():
+            more = self.chunks.get_nowait()
+            if more is None:
+                self._ended = True
+                break
+            pcm += more.pcm
+        return AudioChunk(pcm, chunk.rate_hz)
 
 
 class Turn:
@@ -95,8 +118,15 @@ class Turn:
         self._limits = limits
         self._post = post
         self._room = room
+        self._group = asyncio.TaskGroup()
         self._sentences: asyncio.Queue[_Sentence | None] = asyncio.Queue()
+        """In the order in which they are to be heard; None: no more will come."""
+        self._waiting: deque[_Sentence] = deque()
+        """Those whose synthesis has not begun."""
+        self._ahead = 0
         self._made_us = 0
+        self._running = False
+        """Whether sentences may be synthesised: not before it begins, nor after the voice has failed."""
         self._requests: asyncio.Queue[ChatRequest | None] = asyncio.Queue()
         self._requests.put_nowait(ChatRequest(messages=start.messages, options=start.chat.options))
         self._characters = 0
@@ -108,7 +138,10 @@ class Turn:
 
     def speak(self, sentence: int, text: str) -> None:
         """The next sentence to be spoken."""
-        self._sentences.put_nowait(_Sentence(sentence, text))
+        item = _Sentence(sentence, text)
+        self._sentences.put_nowait(item)
+        self._waiting.append(item)
+        self._synthesize_ahead()
 
     def finish_speech(self) -> None:
         """No more sentences will come."""
@@ -127,9 +160,11 @@ class Turn:
         """Make the reply. A provider's failure is posted; cancelling releases the model and the synthesiser."""
         reply = self._start.reply
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._think(), name=f"reply-{reply}-think")
+            async with self._group as group:
+                self._running = True
                 group.create_task(self._talk(), name=f"reply-{reply}-talk")
+                self._synthesize_ahead()
+                await self._think()
         except* ProviderError as failures:
             message = f"speech synthesis failed: {_kind(failures)}"
             self._post(ReplyFailed(reply, Status.TTS_FAILED, message))
@@ -188,18 +223,12 @@ class Turn:
 
     # --- the voice ---------------------------------------------------------------------------------------------
 
-    async def _talk(self) -> None:
-        """Start the synthesis of sentences, ``SENTENCES_AHEAD`` at once, and give their audio out in order."""
-        encoder = await self._threads.open(parse_output_format(self._start.voice.format))
-        ready: asyncio.Queue[_Sentence | None] = asyncio.Queue()
-        ahead = asyncio.Semaphore(SENTENCES_AHEAD)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._say_all(encoder, ready, ahead), name=f"reply-{self._start.reply}-say")
-            while (sentence := await self._sentences.get()) is not None:
-                await ahead.acquire()
-                ready.put_nowait(sentence)
-                group.create_task(self._synthesize(sentence), name=f"reply-{self._start.reply}-synthesize")
-            ready.put_nowait(None)
+    def _synthesize_ahead(self) -> None:
+        """Begin the synthesis of sentences that wait, ``SENTENCES_AHEAD`` at once. After a failure none begins."""
+        while self._running and self._waiting and self._ahead < SENTENCES_AHEAD:
+            self._ahead += 1
+            work = self._synthesize(self._waiting.popleft())
+            self._group.create_task(work, name=f"reply-{self._start.reply}-synthesize")
 
     async def _synthesize(self, sentence: _Sentence) -> None:
         """Synthesise a sentence. One that breaks off is begun again while nobody has heard any of it, else it ends."""
@@ -212,6 +241,9 @@ class Turn:
                     break
                 while not sentence.chunks.empty():
                     sentence.chunks.get_nowait()
+            except ProviderError:
+                self._running = False
+                raise
         await sentence.chunks.put(None)
 
     async def _take_chunks(self, sentence: _Sentence) -> None:
@@ -223,16 +255,17 @@ class Turn:
                 await sentence.chunks.put(chunk)
                 deadline_s = loop.time() + limits.between_audio_ms / 1000
 
-    async def _say_all(
-        self, encoder: Encoder, ready: "asyncio.Queue[_Sentence | None]", ahead: asyncio.Semaphore
-    ) -> None:
+    async def _talk(self) -> None:
+        """Give the audio of the sentences out in order, each piece as soon as it is there."""
         reply = self._start.reply
+        encoder = await self._threads.open(parse_output_format(self._start.voice.format))
         said, last = 0, 0
-        while (sentence := await ready.get()) is not None:
+        while (sentence := await self._sentences.get()) is not None:
             await self._say(encoder, sentence)
             self._post(SentenceSynthesized(reply, sentence.number))
             said, last = said + 1, sentence.number
-            ahead.release()
+            self._ahead -= 1
+            self._synthesize_ahead()
         if said and not self._made_us:
             raise ProviderError(type(self._synthesizer).__name__, FailureKind.BROKEN, "made no audio at all")
         if said:
@@ -242,23 +275,29 @@ class Turn:
     async def _say(self, encoder: Encoder, sentence: _Sentence) -> None:
         sentence.leaving = True
         rate_hz = 0
-        while (chunk := await sentence.chunks.get()) is not None:
+        while (chunk := await sentence.audio()) is not None:
             rate_hz = chunk.rate_hz
             piece_bytes = rate_hz * PIECE_MS // 1000 * 2
-            for start in range(0, len(chunk.pcm), piece_bytes):
-                await self._encode(encoder, sentence.number, chunk.pcm[start : start + piece_bytes], rate_hz)
+            pieces = [chunk.pcm[start : start + piece_bytes] for start in range(0, len(chunk.pcm), piece_bytes)]
+            while pieces:
+                count = PIECES_AT_ONCE if self._made_us else 1
+                await self._encode(encoder, sentence.number, pieces[:count], rate_hz)
+                del pieces[:count]
         if rate_hz and encoder.held_back_ms:
             # The end of a sentence must not stay in the encoder until the next sentence pushes it out.
             silence = bytes(rate_hz * encoder.held_back_ms // 1000 * 2)
-            await self._encode(encoder, sentence.number, silence, rate_hz)
+            await self._encode(encoder, sentence.number, [silence], rate_hz)
 
-    async def _encode(self, encoder: Encoder, sentence: int, pcm: bytes, rate_hz: int) -> None:
+    async def _encode(self, encoder: Encoder, sentence: int, pieces: list[bytes], rate_hz: int) -> None:
         await self._room()
-        payload = await self._threads.encode(encoder, self._gain.apply(pcm), rate_hz)
-        self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
-        if self.on_speech is not None:
-            self.on_speech(self._start.reply, pcm, rate_hz, self._made_us // 1000)
-        self._give_out(sentence, payload)
+        loudened = [self._gain.apply(pcm) for pcm in pieces]
+        payloads = await self._threads.encode(encoder, loudened, rate_hz, at_once=not self._made_us)
+        for pcm, payload in zip(pieces, payloads, strict=True):
+            await self._room()
+            self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
+            if self.on_speech is not None:
+                self.on_speech(self._start.reply, pcm, rate_hz, self._made_us // 1000)
+            self._give_out(sentence, payload)
 
     def _give_out(self, sentence: int, payload: bytes) -> None:
         self._post(SpeechSynthesized(self._start.reply, sentence, payload, self._made_us // 1000))

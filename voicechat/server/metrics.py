@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import assert_never
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
 from voicechat.runtime.services import Services
+from voicechat.runtime.speech_cache import CachingSynthesizer
+from voicechat.server.collector import CollectorPauses, watching_collector
 from voicechat.server.service_metrics import ServiceMetrics
 from voicechat.session.effects import (
     EarlyReply,
@@ -36,10 +39,11 @@ class Metrics:
     """The counters of one server, in a registry of their own so that two servers in a process do not collide."""
 
     def __init__(self, services: Services | None = None) -> None:
-        """``services``: whose failures are to be shown, too."""
+        """``services``: whose failures, and whose kept speech, are to be shown, too."""
         registry = self.registry = CollectorRegistry()
         if services is not None:
             registry.register(ServiceMetrics(services))
+            self.follow_speech_caches({link.name: link.provider for link in services.links})
         ProcessCollector(registry=registry)
         self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=registry)
         self._turns = Counter("voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry)
@@ -73,6 +77,11 @@ class Metrics:
         """Show as the number of open sessions what ``count`` says whenever somebody asks."""
         self._sessions.set_function(count)
 
+    def follow_speech_caches(self, services: Mapping[str, object]) -> None:
+        """Show of each service that keeps speech how often that was of use."""
+        caches = {name: each for name, each in services.items() if isinstance(each, CachingSynthesizer)}
+        self.registry.register(_ShownCaches(caches))
+
     def observe(self, fact: Fact) -> None:
         """Count what a session reports."""
         match fact:
@@ -99,6 +108,17 @@ class Metrics:
                 self._tool_took.labels(tool or CLIENT).observe(took_ms / 1000)
             case _:
                 assert_never(fact)
+
+    @contextmanager
+    def measuring_collector(self) -> Iterator[None]:
+        """Show how often and how long Python's garbage collector stops everything, while the context lasts."""
+        with watching_collector() as pauses:
+            shown = _ShownPauses(pauses)
+            self.registry.register(shown)
+            try:
+                yield
+            finally:
+                self.registry.unregister(shown)
 
     @contextmanager
     def measuring_loop_lag(self) -> Iterator[None]:
@@ -128,6 +148,37 @@ class Metrics:
 
     async def _scrape(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE})
+
+
+class _ShownCaches:
+    def __init__(self, caches: Mapping[str, CachingSynthesizer]) -> None:
+        self._caches = caches
+
+    def collect(self) -> Iterator[Metric]:
+        """See ``prometheus_client.registry.Collector``."""
+        about = "Short texts to be spoken, by whether their speech was known"
+        asked = CounterMetricFamily("voicechat_speech_cache", about, labels=["service", "result"])
+        held = GaugeMetricFamily("voicechat_speech_cache_bytes", "Speech that is kept", labels=["service"])
+        for name, cache in self._caches.items():
+            asked.add_metric([name, "hit"], cache.hits)
+            asked.add_metric([name, "miss"], cache.misses)
+            held.add_metric([name], cache.held_bytes)
+        yield asked
+        yield held
+
+
+class _ShownPauses:
+    """Read when somebody asks: a collection may begin anywhere, so counting one must not take a metric's lock."""
+
+    def __init__(self, pauses: CollectorPauses) -> None:
+        self._pauses = pauses
+
+    def collect(self) -> Iterator[Metric]:
+        """See ``prometheus_client.registry.Collector``."""
+        pauses = self._pauses
+        name, about = "voicechat_collector_pause_seconds", "Pauses of Python's garbage collector"
+        yield SummaryMetricFamily(name, about, pauses.pauses, pauses.total_us / 1e6)
+        yield GaugeMetricFamily(f"{name}_max", f"{about}: the longest since the start", pauses.longest_us / 1e6)
 
 
 def _observe_ms(histogram: Histogram, value_ms: int | None) -> None:

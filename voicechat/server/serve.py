@@ -146,7 +146,7 @@ async def serving(
             await services.start()
             await transcriber.start()
             health.phase = Phase.READY
-            with metrics.measuring_loop_lag():
+            with metrics.measuring_loop_lag(), metrics.measuring_collector():
                 try:
                     async with watching_keys(authorise, hub), detecting(detector):
                         yield Running(url, admitted.shown, bool(pages), app, health, hub, backend)

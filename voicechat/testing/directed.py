@@ -6,7 +6,7 @@ own streams, turns and outbox. Times are virtual (``VirtualTimeLoop``).
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from voicechat.audio.encode import Encoder, open_encoder
@@ -111,9 +111,11 @@ class BareSamples(EncodingThreads):
         """Any encoder will do: it is never used."""
         return open_encoder(parse_output_format("PCM_16000HZ_MONO_16BIT"))
 
-    async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int) -> bytes:
+    async def encode(
+        self, encoder: Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
+    ) -> list[bytes]:
         """Give the samples back, but for the padding that only an encoder needs."""
-        return pcm if any(pcm) else b""
+        return [pcm if any(pcm) else b"" for pcm in pieces]
 
     async def finish(self, encoder: Encoder) -> bytes:
         """Nothing is held back."""

@@ -14,6 +14,9 @@ class _Span(Enum):
     LINK_TARGET = "[...](...)"
 
 
+_SPAN_MARKS = "`[]()"
+
+
 class LineContext:
     """Follows a line character by character, in constant time and space; a line feed forgets everything."""
 
@@ -66,6 +69,8 @@ class LineContext:
         self.quote_open = False
 
     def _next_span(self, char: str) -> _Span:
+        if char not in _SPAN_MARKS:
+            return _Span.NONE if self._span is _Span.LINK_END else self._span
         match self._span, char:
             case _Span.CODE, "`":
                 return _Span.NONE

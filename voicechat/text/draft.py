@@ -1,6 +1,6 @@
 """The text that has come but has not been given out yet, and the places where it may be cut."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from voicechat.text.characters import is_mark, is_wide, may_cut_between, stands_alone
 
@@ -13,9 +13,11 @@ WORD_SUBSTANCE = 4
 """Four characters that stand alone say as much as three words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Border:
-    """A place between two characters: how much text there is before it, since the beginning."""
+class Border(NamedTuple):
+    """A place between two characters: how much text there is before it, since the beginning.
+
+    One is made for every character: a frozen dataclass would take twice as long.
+    """
 
     at: int = 0
     """Characters."""

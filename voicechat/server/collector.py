@@ -16,6 +16,7 @@ class CollectorPauses:
     """
 
     pauses: int = 0
+    total_us: int = 0
     longest_us: int = 0
     _begun_ns: int = 0
 
@@ -25,12 +26,14 @@ class CollectorPauses:
         if phase == "start":
             self._begun_ns = now_ns
             return
+        took_us = (now_ns - self._begun_ns) // 1000
         self.pauses += 1
-        self.longest_us = max(self.longest_us, (now_ns - self._begun_ns) // 1000)
+        self.total_us += took_us
+        self.longest_us = max(self.longest_us, took_us)
 
     def forget(self) -> None:
         """Begin anew."""
-        self.pauses = self.longest_us = 0
+        self.pauses = self.total_us = self.longest_us = 0
 
 
 @contextmanager

@@ -1,0 +1,164 @@
+"""What a user waits for comes first: the order of work within a turn, not how long it takes."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from tests.runtime.stage import Stage
+from voicechat.audio import encode
+from voicechat.audio.formats import parse_output_format
+from voicechat.audio.resample import Resampler
+from voicechat.providers.interfaces import AudioChunk, ChatRequest, ReplyPart, TextDelta, VoiceOptions
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.turn import PIECES_AT_ONCE, Turn
+from voicechat.session.effects import StartReply
+from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived
+from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import ChatSettings, VoiceSettings
+from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
+
+MP3 = parse_output_format("MP3_22050HZ_MONO_64KBPS")
+PCM = parse_output_format("PCM_16000HZ_MONO_16BIT")
+PIECE = bytes(22_050 // 10 * 2)
+
+
+class Answers(ScriptedModel):
+    """Notes what had been written when it was asked."""
+
+    written: list[str]
+    stage: Stage
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        self.written = self.stage.kinds
+        async for part in super().reply(request):
+            yield part
+
+
+class Speaks(ScriptedSynthesizer):
+    """Notes what had been written when it was asked."""
+
+    written: list[str]
+    stage: Stage
+
+    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+        self.written = self.stage.kinds
+        async for chunk in super().synthesize(text, voice):
+            yield chunk
+
+
+async def test_services_are_asked_before_the_client_is_told_what_they_are_asked() -> None:
+    model, synthesizer = Answers([["Hello there. "]], first_ms=10), Speaks(first_ms=10)
+    stage = model.stage = synthesizer.stage = Stage(model=model, synthesizer=synthesizer)
+    async with stage.playing():
+        stage.speak()
+        stage.say("input_audio_buffer.complete")
+        await stage.until("conversation.chat.completed")
+    assert "asr-final" not in model.written
+    assert "text" not in synthesizer.written
+    assert stage.kinds.index("asr-final") < stage.kinds.index("text") < stage.kinds.index("audio")
+
+
+@pytest.mark.real_time
+async def test_the_first_piece_of_a_reply_does_not_queue_for_a_thread() -> None:
+    threads, release = EncodingThreads(1), threading.Event()
+    encoder = await threads.open(MP3)
+    held = asyncio.get_running_loop().run_in_executor(threads._pool, release.wait)
+    async with asyncio.timeout(60):  # it would wait for ever
+        first = await threads.encode(encoder, [PIECE], 22_050, at_once=True)
+    waiting = asyncio.get_running_loop().create_task(threads.encode(encoder, [PIECE], 22_050))
+    await asyncio.sleep(0)
+    assert all(first)
+    assert not waiting.done()
+    release.set()
+    await held
+    assert await waiting
+    threads.close()
+
+
+@pytest.mark.real_time
+async def test_a_replys_resampler_is_opened_before_its_audio_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first reply at a rate teaches it; the next one finds its resampler open."""
+    opened: list[int] = []
+
+    def noting(self: Resampler, in_rate_hz: int, out_rate_hz: int) -> None:
+        opened.append(in_rate_hz)
+        init(self, in_rate_hz, out_rate_hz)
+
+    init = Resampler.__init__
+    monkeypatch.setattr(Resampler, "__init__", noting)
+    threads = EncodingThreads()
+    assert await threads.encode(await threads.open(PCM), [PIECE], 22_050, at_once=True)
+    opened.clear()
+    encoder = await threads.open(PCM)
+    assert opened.count(22_050) == 1
+    assert await threads.encode(encoder, [PIECE], 22_050, at_once=True)
+    assert opened.count(22_050) == 1
+    threads.close()
+
+
+def test_an_encoder_that_expected_another_rate_makes_the_same() -> None:
+    tone = bytes(range(256)) * 200
+    expected = encode.open_encoder(PCM, 48_000)
+    plain = encode.open_encoder(PCM)
+    assert expected.encode(tone, 22_050) + expected.finish() == plain.encode(tone, 22_050) + plain.finish()
+
+
+async def test_what_waits_is_encoded_together_but_for_the_first_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A synthesiser that gives 60 ms at a time, all at once: pieces are of 100 ms, and few are encoded alone."""
+    calls: list[list[int]] = []
+
+    async def noting(
+        self: EncodingThreads, encoder: encode.Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
+    ) -> list[bytes]:
+        calls.append([len(pcm) // 32 for pcm in pieces])
+        assert at_once is (len(calls) == 1)
+        return [encoder.encode(pcm, rate_hz) for pcm in pieces]
+
+    monkeypatch.setattr(EncodingThreads, "encode", noting)
+    synthesizer = ScriptedSynthesizer(chunk_ms=60, ms_per_character=100)
+    stage = Stage(model=ScriptedModel([["Sixteen letters. "]]), synthesizer=synthesizer)
+    async with stage.playing():
+        stage.speak()
+        stage.say("input_audio_buffer.complete")
+        await stage.until("conversation.chat.completed")
+    *speech, padding = calls
+    assert speech[0] == [100]
+    assert max(len(call) for call in speech) == PIECES_AT_ONCE
+    assert sum(sum(call) for call in speech) == 1_600
+    assert len(speech) <= 5
+    assert len(padding) == 1
+
+
+class Lingers(ScriptedModel):
+    """Takes its time to end when it is cancelled."""
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        try:
+            yield TextDelta("One. ")
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.5)
+
+
+async def test_no_sentence_is_begun_after_the_voice_has_failed() -> None:
+    """The reply's text may be hurried on by a timer while the model is still being stopped."""
+    synthesizer, events = ScriptedSynthesizer(failure=Failure()), list[Event]()
+
+    async def room() -> None:
+        """There is always room."""
+
+    start = StartReply(1, (), ChatSettings(), VoiceSettings(format="PCM_16000HZ_MONO_16BIT"))
+    turn = Turn(
+        start, Lingers(), synthesizer, threads=EncodingThreads(), limits=SessionLimits(), post=events.append, room=room
+    )
+    running = asyncio.get_running_loop().create_task(turn.run())
+    await asyncio.sleep(0.1)
+    turn.speak(0, "One.")
+    await asyncio.sleep(0.1)
+    assert not running.done()
+    turn.speak(1, "Two.")
+    await running
+    assert synthesizer.texts == ["One."]
+    assert [type(event) for event in events] == [ReplyTextArrived, ReplyFailed]

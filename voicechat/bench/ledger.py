@@ -1,0 +1,71 @@
+"""Who had a turn when: the server's half of a bench, kept by the scripted services.
+
+What lies between a service's being asked and its answer is the script's own: its delay, and how late its timers woke.
+What lies between an answer and the next service's being asked is the engine's. Moments are nanoseconds of the system's
+monotonic clock, which the client of the bench shares (uvloop's own counts whole milliseconds).
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from enum import IntEnum
+from typing import TypeAlias, TypeVar
+
+from voicechat.runtime.edge import closing
+
+T = TypeVar("T")
+
+
+class Moment(IntEnum):
+    """What is noted of a turn, in the order it happens."""
+
+    TOLD = 0
+    """The recogniser learned that the user has finished."""
+    UNDERSTOOD = 1
+    """The recogniser gave its final result."""
+    ASKED = 2
+    """The model was asked."""
+    SENTENCE = 3
+    """The model gave the end of its first sentence."""
+    SPEAK = 4
+    """The synthesiser was asked to say it."""
+    SAMPLES = 5
+    """The synthesiser gave the first samples."""
+
+
+Moments: TypeAlias = list[int]
+"""Indexed by ``Moment``; 0: it has not come to that."""
+
+
+class Ledger:
+    """The moments of every turn, by its number."""
+
+    def __init__(self) -> None:
+        self.turns: defaultdict[int, Moments] = defaultdict(lambda: [0] * len(Moment))
+
+    def note(self, turn: int, moment: Moment) -> None:
+        """It is happening now."""
+        self.turns[turn][moment] = time.monotonic_ns()
+
+    async def noting_end(self, items: AsyncIterator[T], turn: int) -> AsyncIterator[T]:
+        """Hand the recogniser's audio on; note when there is no more."""
+        async for item in items:
+            yield item
+        self.note(turn, Moment.TOLD)
+
+    async def noting(
+        self, items: AsyncIterator[T], turn: int, asked: Moment, answered: Moment, answer: int = 1
+    ) -> AsyncIterator[T]:
+        """Hand a service's ``items`` on; note when the first is wanted, and when item number ``answer`` is there."""
+        self.note(turn, asked)
+        given = 0
+        async with closing(items):
+            async for item in items:
+                given += 1
+                if given == answer:
+                    self.note(turn, answered)
+                yield item
+
+
+LEDGER = Ledger()
+"""Of this process: the bench's child makes one server."""
