@@ -51,12 +51,28 @@ class ServerConfig(_Section):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0: any free port."""
+    workers: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processes that serve. Unset: one for each core; one for each eight where recognition computes on this machine."""
     max_sessions: Annotated[int, Field(ge=1)] = 500
     """Further sessions are told that the server is at capacity."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """How long turns in progress may take to end after SIGTERM."""
     allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Web origins besides the server's own whose pages may connect: ``https://app.example``."""
+
+
+class AdmissionConfig(_Section):
+    """``[admission]``: from which figures on a process sheds optional work, and refuses newcomers."""
+
+    loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
+    """How late the event loop calls what is due."""
+    loop_lag_refuse_ms: Annotated[float, Field(gt=0)] = 50.0
+    detection_lag_shed_ms: Annotated[float, Field(gt=0)] = 60.0
+    """How long audio waits for voice detection. A frame is 32 ms, and 10 ms are waited on purpose."""
+    detection_lag_refuse_ms: Annotated[float, Field(gt=0)] = 150.0
+    waiting_streams_shed: Annotated[int, Field(ge=1)] = 1
+    """Streams that wait for a place at a provider."""
+    waiting_streams_refuse: Annotated[int, Field(ge=1)] = 2
 
 
 class CompatConfig(_Section):
@@ -94,7 +110,7 @@ class TranscriptionConfig(_Section):
     database_url: Annotated[str, AfterValidator(_database_url), Field(repr=False)] = ""
     """``postgresql://...`` for several machines, which then share ``folder`` too; empty: SQLite."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    """Tasks that this process does at once."""
+    """Tasks that this server does at once; each of its processes does one at least."""
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """Attempts that may die with their process before a task fails."""
     keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
@@ -145,6 +161,7 @@ class _File(_Section):
 
     server: ServerConfig = ServerConfig()
     limits: _LimitsSection = _LimitsSection()  # type: ignore[valid-type]
+    admission: AdmissionConfig = AdmissionConfig()
     compat: CompatConfig = CompatConfig()
     transcription: TranscriptionConfig = TranscriptionConfig()
     llm: dict[str, ServiceConfig]
@@ -158,6 +175,7 @@ class Config:
 
     server: ServerConfig
     limits: SessionLimits
+    admission: AdmissionConfig
     compat: CompatConfig
     transcription: TranscriptionConfig
     llm: Mapping[str, ServiceConfig]
@@ -198,6 +216,7 @@ def load_config(
         limits=SessionLimits(**dict(checked.limits)),
         compat=checked.compat,
         transcription=checked.transcription,
+        admission=checked.admission,
         llm=checked.llm,
         asr=checked.asr,
         tts=checked.tts,
@@ -222,6 +241,11 @@ def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
         return find_factory(kind, service.provider)(**service.arguments)
     except ConfigError as error:
         raise ConfigError(f"{kind}.{name}: {error}") from error
+
+
+def environment_with(**variables: str) -> dict[str, str]:
+    """This process' environment with more variables, for a child process."""
+    return dict(os.environ) | variables
 
 
 def _read_toml(path: Path) -> Tree:
@@ -333,6 +357,7 @@ def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
         return list(_File.model_fields)
     sections: dict[object, type[BaseModel]] = {
         "server": ServerConfig,
+        "admission": AdmissionConfig,
         "compat": CompatConfig,
         "limits": _LimitsSection,
         "transcription": TranscriptionConfig,

@@ -24,14 +24,14 @@ class Services:
     async def start(self) -> None:
         """Warm every provider up that has a ``start``, all at once. The first failure is raised; the rest stop."""
         async with asyncio.TaskGroup() as group:
-            for provider in self._distinct():
+            for provider in self.distinct():
                 start = getattr(provider, "start", None)
                 if start is not None:
                     group.create_task(start())
 
     async def aclose(self) -> None:
         """Close every provider that has an ``aclose``; one that fails or hangs does not keep the others from it."""
-        closing = [self._close(provider) for provider in self._distinct()]
+        closing = [self._close(provider) for provider in self.distinct()]
         await asyncio.gather(*closing)
 
     async def _close(self, provider: object) -> None:
@@ -44,7 +44,8 @@ class Services:
         except Exception as error:  # noqa: BLE001 - a provider's failing farewell must not stop the others'
             logger.warning("closing %s failed: %s", type(provider).__name__, type(error).__name__)
 
-    def _distinct(self) -> Iterator[object]:
+    def distinct(self) -> Iterator[object]:
+        """Each provider once, whatever names it has."""
         seen: set[int] = set()
         for provider in (*self.recognizers.values(), *self.models.values(), *self.synthesizers.values()):
             if id(provider) not in seen:

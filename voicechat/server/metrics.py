@@ -2,13 +2,18 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import assert_never
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
+from voicechat.server.pressure import Level
 from voicechat.session.effects import EarlyReply, Fact, LateDropped, SessionClosed, SessionRefused, TurnEnded
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -22,17 +27,37 @@ _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1
 class Metrics:
     """The counters of one server, in a registry of their own so that two servers in a process do not collide."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Path | None = None) -> None:
+        """``shared``: where the workers of a server count together, each in files that outlive it; None: it has none.
+
+        Then ``PROMETHEUS_MULTIPROC_DIR`` must have named that folder when this process was started.
+        """
         registry = self.registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=registry)
+        self._shared = shared
+        # What is asked for when somebody looks, by whichever worker that is.
+        self._asked = CollectorRegistry() if shared else registry
+        if shared is None:
+            ProcessCollector(registry=registry)
+        self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=self._asked)
         self._turns = Counter("voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry)
         self._late = Counter("voicechat_late_dropped", "Late results dropped", ["kind"], registry=registry)
         self._closed = Counter("voicechat_closed", "Sessions that the server closed", ["code"], registry=registry)
         self._refused = Counter("voicechat_refused", "Clients not admitted", ["status"], registry=registry)
         self._early = Counter("voicechat_early_replies", "Replies begun early", ["fate"], registry=registry)
         self._early_saved = Counter("voicechat_early_saved_seconds", "Time that early replies saved", registry=registry)
-        self._lag = Gauge("voicechat_loop_lag_seconds", "Worst event loop lag of the last 10 s", registry=registry)
+        self._lag = Gauge(
+            "voicechat_loop_lag_seconds",
+            "Worst event loop lag of the last 10 s",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._pressure = Gauge(
+            "voicechat_pressure",
+            "0: none, 1: replies are not begun early, 2: newcomers are refused",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._busy = Counter("voicechat_refused_busy", "Clients refused under pressure", ["figure"], registry=registry)
         self._transcript = self._latency("transcript", "last recognition result")
         self._first_text = self._latency("first_text", "first piece of text")
         self._first_audio = self._latency("first_audio", "first piece of audio")
@@ -44,6 +69,19 @@ class Metrics:
     def follow_sessions(self, count: Callable[[], int]) -> None:
         """Show as the number of open sessions what ``count`` says whenever somebody asks."""
         self._sessions.set_function(count)
+
+    def follow_processes(self, processes: Callable[[], dict[int, int]]) -> None:
+        """Tell, with several workers, what each of their processes uses; ``processes``: their ids."""
+        if self._shared is not None:
+            self._asked.register(_Processes(processes))
+
+    def pressed(self, level: Level) -> None:
+        """Show the level of pressure; with several workers the highest is shown."""
+        self._pressure.set(level)
+
+    def refused_by(self, figure: str) -> None:
+        """Count a client that was refused because of ``figure``."""
+        self._busy.labels(figure).inc()
 
     def observe(self, fact: Fact) -> None:
         """Count what a session reports."""
@@ -92,7 +130,29 @@ class Metrics:
         return [web.get("/metrics", self._scrape)]
 
     async def _scrape(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE})
+        body = generate_latest(self._asked)
+        if self._shared is not None:
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted, str(self._shared))  # type: ignore[no-untyped-call]
+            body += generate_latest(counted)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+class _Processes(Collector):
+    """What the workers' processes use, each with its number as a label."""
+
+    def __init__(self, processes: Callable[[], dict[int, int]]) -> None:
+        self._processes = processes
+
+    def collect(self) -> Iterable[Metric]:
+        """Read it from ``/proc``; nothing where there is none."""
+        together: dict[str, Metric] = {}
+        for worker, pid in self._processes().items():
+            for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+                known = together.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                for sample in metric.samples:
+                    known.add_sample(sample.name, {"worker": str(worker)}, sample.value)
+        return together.values()
 
 
 def _observe_ms(histogram: Histogram, value_ms: int | None) -> None:
