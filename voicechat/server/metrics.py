@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -20,6 +20,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_PERIOD_S = 0.25
 LAG_WINDOW = 40
 """The lag gauge shows the worst of so many measurements: 10 s, within which a scraper is expected to come by."""
+
+Counts: TypeAlias = Callable[[], Mapping[int, int]]
+"""Asked for a number of each worker."""
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
@@ -70,10 +73,10 @@ class Metrics:
         """Show as the number of open sessions what ``count`` says whenever somebody asks."""
         self._sessions.set_function(count)
 
-    def follow_processes(self, processes: Callable[[], dict[int, int]]) -> None:
-        """Tell, with several workers, what each of their processes uses; ``processes``: their ids."""
+    def follow_workers(self, processes: Counts, sessions: Counts) -> None:
+        """Tell, with several workers, what each of them has and uses: ``processes`` gives their process ids."""
         if self._shared is not None:
-            self._asked.register(_Processes(processes))
+            self._asked.register(_Workers(processes, sessions))
 
     def pressed(self, level: Level) -> None:
         """Show the level of pressure; with several workers the highest is shown."""
@@ -138,15 +141,19 @@ class Metrics:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
-class _Processes(Collector):
-    """What the workers' processes use, each with its number as a label."""
+class _Workers(Collector):
+    """What the workers have and use, each with its number as a label."""
 
-    def __init__(self, processes: Callable[[], dict[int, int]]) -> None:
+    def __init__(self, processes: Counts, sessions: Counts) -> None:
         self._processes = processes
+        self._sessions = sessions
 
     def collect(self) -> Iterable[Metric]:
-        """Read it from ``/proc``; nothing where there is none."""
-        together: dict[str, Metric] = {}
+        """Read it from the ledger, and from ``/proc`` where there is one."""
+        sessions = Metric("voicechat_worker_sessions", "Sessions that a worker has open", "gauge")
+        for worker, count in self._sessions().items():
+            sessions.add_sample(sessions.name, {"worker": str(worker)}, count)
+        together = {sessions.name: sessions}
         for worker, pid in self._processes().items():
             for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
                 known = together.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))

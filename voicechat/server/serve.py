@@ -115,7 +115,7 @@ async def serving(
     hub.join(seat.ledger, pressure, seat.pass_on)
     pressure.on_level = (hub.press, metrics.pressed, seat.on_level)
     metrics.follow_sessions(lambda: hub.all_sessions)
-    metrics.follow_processes(seat.ledger.processes)
+    metrics.follow_workers(seat.ledger.processes, lambda: hub.sessions_by_worker)
     backend = Backend(
         services,
         limits=config.limits,

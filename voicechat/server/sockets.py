@@ -119,6 +119,11 @@ class SocketHub:
         """Whether new sessions are refused because the server stops."""
         return self._draining
 
+    @property
+    def sessions_by_worker(self) -> dict[int, int]:
+        """Sessions that are open in each process of the server."""
+        return self._places.taken_by_worker
+
     def routes(self) -> list[web.RouteDef]:
         """The WebSocket routes."""
         return [

@@ -45,7 +45,7 @@ class Ledger:
 
     def processes(self) -> dict[int, int]:
         """The process ids of the workers that have enrolled and not been forgotten."""
-        return dict(self._database.execute("SELECT worker, pid FROM process ORDER BY worker").fetchall())
+        return self.numbers("SELECT worker, pid FROM process ORDER BY worker")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -66,6 +66,10 @@ class Ledger:
         """Give the first row of a query, or of a statement's RETURNING."""
         rows: list[tuple[Any, ...]] = self._database.execute(query, values).fetchall()
         return rows[0] if rows else None
+
+    def numbers(self, query: str, *values: object) -> dict[int, int]:
+        """Give the two columns of a query as a mapping."""
+        return dict(self._database.execute(query, values).fetchall())
 
     def number(self, query: str, *values: object) -> Any:
         """Give the one number that a query asks for."""

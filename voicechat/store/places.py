@@ -16,6 +16,11 @@ class Places:
         """How many are taken, by any process."""
         return int(self._ledger.number("SELECT TOTAL(taken) FROM place WHERE kind = ?", self._kind))
 
+    @property
+    def taken_by_worker(self) -> dict[int, int]:
+        """How many each process has taken; one that has never taken any may be missing."""
+        return self._ledger.numbers("SELECT worker, taken FROM place WHERE kind = ? ORDER BY worker", self._kind)
+
     def take(self) -> bool:
         """Take a place; False when there is none."""
         with self._ledger.transaction():

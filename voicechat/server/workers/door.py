@@ -1,7 +1,6 @@
 """The parent's port: connections are accepted here and given away, unread."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -18,7 +17,7 @@ REST_S = 0.1
 """After a connection that could not be accepted, for want of descriptors or memory, or given away."""
 
 Give = Callable[[int], bool]
-"""Give a connection away, by its descriptor, which stays the door's; False when nobody can take it now."""
+"""Give a connection away, with its descriptor; False when nobody can take it now."""
 
 _log = logging.getLogger(__name__)
 
@@ -111,9 +110,7 @@ class Door:
     def _hand_over(self, connection: socket.socket) -> bool:
         if self._give is None or not self._give(connection.fileno()):
             return False
-        # Only this process' descriptor: the worker has one of its own.
-        with contextlib.suppress(OSError):
-            connection.close()
+        connection.detach()
         return True
 
     def _rest(self) -> None:

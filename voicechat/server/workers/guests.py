@@ -14,8 +14,10 @@ from voicechat.server.listener import app_runner
 from voicechat.server.pressure import CAPACITY_RETRY_S, Level
 from voicechat.server.workers.link import MAX_PACKET_BYTES, Kind, Link, Packet, Report, close_fd
 
-REPORT_S = 0.1
-"""Also how long the parent takes a connection that has ended for open."""
+LOOK_S = 0.02
+"""So long the parent takes a connection that has ended for open."""
+REPORT_LOOKS = 10
+"""After so many looks the parent is told although nothing has changed: that this process lives."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Guests:
         self._taken = 0
         self._welcoming: set[asyncio.Task[None]] = set()
         self._level = Level.CALM
+        self._reported = Report()
 
     @asynccontextmanager
     async def listening(self, app: web.Application) -> AsyncIterator[int]:
@@ -62,6 +65,7 @@ class Guests:
         task = asyncio.get_running_loop().create_task(self._serve(packet.fd, packet.payload), name="welcome")
         self._welcoming.add(task)
         task.add_done_callback(self._welcoming.discard)
+        self._report()  # at once: until then the parent would give the connection to another if this process died
 
     async def _serve(self, fd: int, head: bytes) -> None:
         connection = socket.socket(fileno=fd)
@@ -101,10 +105,19 @@ class Guests:
 
     async def _report_for_ever(self) -> None:
         while True:
-            if self._server is not None:
-                is_open = len(self._server.connections) + len(self._welcoming)
-                self._link.send(Kind.REPORT, Report(self._taken, is_open, self._level).encode())
-            await asyncio.sleep(REPORT_S)
+            self._report()
+            for _ in range(REPORT_LOOKS):
+                await asyncio.sleep(LOOK_S)
+                if self._state() != self._reported:
+                    break
+
+    def _report(self) -> None:
+        self._reported = self._state()
+        self._link.send(Kind.REPORT, self._reported.encode())
+
+    def _state(self) -> Report:
+        is_open = len(self._server.connections) if self._server is not None else 0
+        return Report(self._taken, is_open + len(self._welcoming), self._level)
 
 
 def _head_of(request: web.Request) -> bytes:

@@ -195,8 +195,11 @@ class Crew:
             await asyncio.sleep(backoff.delay_ms(deaths) / 1000)
 
     def _bury(self, worker: Worker) -> None:
-        """Take back what a dead worker held."""
+        """Take back what a dead worker held, and what it was given and never took."""
         self._ledger.forget(worker.number)
+        for connection in worker.leave():
+            if self._ending or not self._give(connection):
+                close_fd(connection)
         if worker.pid is not None:
             mark_process_dead(worker.pid, str(self._metrics))  # type: ignore[no-untyped-call]
         self._on_readiness()

@@ -38,6 +38,7 @@ class Worker:
         self._sent = 0
         self._heard_s = 0.0
         self._report = Report()
+        self._untaken: deque[tuple[int, bytes]] = deque()
         self._pending: deque[tuple[int, bytes]] = deque()
         self.listening = False
         self.ready = False
@@ -94,19 +95,29 @@ class Worker:
             self.kill()
 
     def give(self, connection: int, head: bytes = b"") -> bool:
-        """Let it serve a connection; False when it cannot take any more. The descriptor stays the caller's."""
+        """Let it serve a connection, whose descriptor this object takes over; False when it cannot take any more."""
         if self._link is None or not self._link.send(Kind.CONNECTION, head, connection):
             return False
         self._sent += 1
+        self._untaken.append((connection, head))
         return True
 
     def give_when_ready(self, connection: int, head: bytes) -> None:
         """Let it serve a connection that no other worker can. Takes the descriptor over."""
         if not self.ready and len(self._pending) < MAX_PENDING:
             self._pending.append((connection, head))
-            return
-        self.give(connection, head)  # one that cannot be given is closed: the client comes again
-        close_fd(connection)
+        elif not self.give(connection, head):
+            close_fd(connection)  # the client comes again
+
+    def leave(self) -> list[int]:
+        """Give back, when it has ended, the connections that it has never begun to serve; the rest are closed."""
+        left = [connection for connection, head in self._untaken if not head]
+        for connection, head in (*self._untaken, *self._pending):
+            if head:
+                close_fd(connection)
+        self._untaken.clear()
+        self._pending.clear()
+        return left
 
     def kill(self) -> None:
         """End it without asking."""
@@ -125,6 +136,8 @@ class Worker:
         match packet.kind:
             case Kind.REPORT:
                 self._report = Report.decode(packet.payload)
+                while len(self._untaken) > self._sent - self._report.taken:
+                    close_fd(self._untaken.popleft()[0])  # the worker has a descriptor of its own
                 return
             case Kind.FAILED:
                 self.failure = packet.payload.decode()
@@ -160,5 +173,3 @@ class Worker:
         finally:
             asyncio.get_running_loop().remove_reader(self._link.fileno())
             self._link.close()
-            while self._pending:
-                close_fd(self._pending.popleft()[0])
