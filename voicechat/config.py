@@ -64,6 +64,10 @@ class ServerConfig(_Section):
 class AdmissionConfig(_Section):
     """``[admission]``: from which figures on a process sheds optional work, and refuses newcomers."""
 
+    loop_busy_shed_percent: Annotated[float, Field(gt=0)] = 80.0
+    """Computing time of the event loop, of all time: what newcomers of the last seconds will take is added. Past 100:
+    never."""
+    loop_busy_refuse_percent: Annotated[float, Field(gt=0)] = 90.0
     loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
     """How late the event loop calls what is due."""
     loop_lag_refuse_ms: Annotated[float, Field(gt=0)] = 50.0

@@ -98,6 +98,7 @@ async def serving(
 
     pressure = Pressure(
         pressure_limits(config.admission),
+        sessions=lambda: hub.sessions,
         waiting_streams=partial(waiting_streams, services),
         on_refused=metrics.refused_by,
     )

@@ -33,6 +33,8 @@ class Recognizer:
                 os.kill(os.getpid(), 9)
             case "mortal":
                 asyncio.get_running_loop().call_later(1.0, os._exit, 3)
+            case _:
+                pass
 
     def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
         with (self._folder / "recognised").open("a") as file:
