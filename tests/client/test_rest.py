@@ -13,6 +13,7 @@ from voicechat.client import (
     Api,
     ApiError,
     ConnectionLostError,
+    Pong,
     ReplyAudio,
     ReplyFinished,
     ReplyText,
@@ -75,6 +76,7 @@ async def test_a_token_opens_a_socket(live: Live, api: Api) -> None:
     token = await api.create_token(endpoints=["conversation"])
     async with connect(live.url, key=token.token) as conversation:
         await conversation.ping()
+        assert isinstance(await conversation.receive(), Pong)
 
 
 async def test_refusals_carry_the_contracts_status(live: Live, api: Api) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.rest.live import KEY, PROJECT, Answer, Live, serving_live
 from voicechat.client import ConnectionLostError, Conversation, connect, recognise_stream
-from voicechat.client.messages import Error
+from voicechat.client.messages import Error, Pong
 from voicechat.errors import AdmissionError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server import key_watch
@@ -171,9 +171,11 @@ async def test_both_sockets_take_a_token(live: Live) -> None:
     token = (await make_token(live, project="default")).json["token"]
     async with connect(live.url, key=token) as conversation:
         await conversation.ping()
+        assert isinstance(await conversation.receive(), Pong)
     token = (await make_token(live, project="default")).json["token"]
     async with recognise_stream(live.url, key=token) as stream:
         await stream.finish()
+        assert [result async for result in stream] == [], "nothing was said, and the stream ends in order"
 
 
 async def test_a_token_is_bound_to_project_endpoints_and_origin(live: Live) -> None:

@@ -17,7 +17,9 @@ from voicechat.session.effects import (
     SessionClosed,
     SessionRefused,
     TurnEnded,
+    TurnTimed,
 )
+from voicechat.session.waterfall import Stage, waterfall
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
 
@@ -44,6 +46,7 @@ def test_every_fact_is_counted() -> None:
         *(TurnEnded(outcome, None, None, None) for outcome in Outcome),
         EarlyReply(used=True, saved_ms=250),
         EarlyReply(used=False, saved_ms=0),
+        TurnTimed(waterfall(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450})),
         SessionClosed(1013),
         SessionRefused(Status.AT_CAPACITY),
     ]
@@ -56,6 +59,9 @@ def test_every_fact_is_counted() -> None:
     assert value(metrics, "voicechat_early_replies_total", fate="used") == 1
     assert value(metrics, "voicechat_early_replies_total", fate="wasted") == 1
     assert value(metrics, "voicechat_early_saved_seconds_total") == pytest.approx(0.25)
+    assert value(metrics, "voicechat_turn_seconds_sum") == pytest.approx(0.45)
+    assert value(metrics, "voicechat_turn_stage_seconds_sum", stage="decision") == pytest.approx(0.2)
+    assert value(metrics, "voicechat_turn_stage_seconds_sum", stage="first_sent") == pytest.approx(0.25)
     assert value(metrics, "voicechat_closed_total", code="1013") == 1
     assert value(metrics, "voicechat_refused_total", status="50301") == 1
     assert all(value(metrics, "voicechat_turns_total", outcome=outcome.value) == 1 for outcome in Outcome)

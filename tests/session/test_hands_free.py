@@ -341,3 +341,20 @@ def test_push_to_talk_still_works_hands_free() -> None:
     talk.finishes("hello")
     assert talk.is_in(State.REPLYING)
     assert [answer.reason for answer in talk.answers(ef.Request.COMPLETE)] == [""]
+
+
+def test_a_user_who_interrupts_soon_is_not_taken_for_one_who_pauses_long() -> None:
+    talk = Talk(TurnDetection(silence_duration_ms=200))
+    talk.says("tell me")
+    talk.wait(200)
+    talk.finishes("tell me")
+    talk.replies(1)
+    talk.plays(1_000)
+    talk.starts()
+    talk.wait(800)
+    assert any(isinstance(effect, ef.StopReply) for effect in talk.effects)
+    talk.stops()
+    talk.hears("stop that")
+    talk.effects.clear()
+    talk.wait(200)
+    assert any(isinstance(effect, ef.FinishRecognition) for effect in talk.effects), "the silence asked for is enough"

@@ -78,6 +78,7 @@ class MadeReply:
     ended: bool = False
     stopped: bool = False
     finished: bool = False
+    timed: bool = False
 
 
 class World(RuleBasedStateMachine):
@@ -105,7 +106,11 @@ class World(RuleBasedStateMachine):
         self.mode = mode
         self.feed(ev.Opened())
         wished = Settings(
-            asr_mode=mode, lead_ms=lead_ms, input=InputSettings(heartbeat=heartbeat), turn_detection=detection
+            asr_mode=mode,
+            lead_ms=lead_ms,
+            input=InputSettings(heartbeat=heartbeat),
+            turn_detection=detection,
+            report_latency=True,
         )
         self.feed(ev.UpdateRequested(wished))
         assert self.session.settings == wished
@@ -264,6 +269,13 @@ class World(RuleBasedStateMachine):
             case ef.Recognised():
                 # Promise 5: nothing is told of recognition while a reply is being told.
                 assert not any(made.told and not made.stopped and not made.finished for made in self.replies.values())
+            case ef.LatencyMeasured(reply, measured):
+                made = self.replies[reply]
+                assert not made.stopped
+                assert not made.timed, "the latency of a reply is told once"
+                assert sum(measured.stages_ms.values()) == measured.total_ms <= self.now
+                made.timed = True
+                REACHED["latency told"] += 1
             case ef.Answered() | ef.ReplyToolCall() | ef.ErrorReported() | ef.SpeechNoticed():
                 pass
 
@@ -594,6 +606,7 @@ CORNERS = [
     "second reply",
     "memory",
     "replay",
+    "latency told",
     "refresh drops audio",
     "AudioSent in LISTENING",
     "PlaybackReported in LISTENING",

@@ -15,6 +15,7 @@ from voicechat.errors import Status
 from voicechat.session import effects, events
 from voicechat.session.effects import ClientMessage, Request
 from voicechat.session.vocabulary import Settings, ToolCall, Transcript, Word
+from voicechat.session.waterfall import Stage, waterfall
 from voicechat.wire.dialect import Dialect, Greeting
 
 MODULES = [
@@ -49,6 +50,7 @@ _SAMPLES: dict[type, list[ClientMessage]] = {
     effects.ReplyAudio: [effects.ReplyAudio(1, payload, 900) for payload in (b"mp3", b"")],
     effects.ReplyAudioFinished: [effects.ReplyAudioFinished(1, 3)],
     effects.SpeechNoticed: [effects.SpeechNoticed(started, 1_240) for started in (True, False)],
+    effects.LatencyMeasured: [effects.LatencyMeasured(1, waterfall(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450}))],
     effects.TurnCompleted: [effects.TurnCompleted()],
     effects.ErrorReported: [effects.ErrorReported(Status.LLM_FAILED, "the chat model failed")],
 }

@@ -140,8 +140,22 @@ class ReplyFinished:
     characters: int
 
 
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Where the time went from the user's last sound to the first audio that left, if ``update`` asked for it.
+
+    ``stages_ms`` adds up to ``total_ms``: decision, transcript, first_token, first_sentence, first_audio, first_sent.
+    """
+
+    reply_id: str
+    total_ms: int
+    stages_ms: Mapping[str, int]
+
+
 Answer: TypeAlias = Created | Updated | Completed | Cleared | Forgotten | Canceled | Pong | TurnCompleted | Error
-ServerMessage: TypeAlias = Answer | SpeechStarted | SpeechStopped | Recognised | ReplyText | ReplyAudio | ReplyFinished
+ServerMessage: TypeAlias = (
+    Answer | SpeechStarted | SpeechStopped | Recognised | ReplyText | ReplyAudio | ReplyFinished | Latency
+)
 
 _ANSWERS: Mapping[str, type[Answer]] = {
     "chat.created": Created,
@@ -203,6 +217,9 @@ def _parse_event(message: Mapping[str, Any]) -> ServerMessage | None:
             return SpeechStarted(int(message["audio_start_ms"]))
         case "input_audio_buffer.speech_stopped":
             return SpeechStopped(int(message["audio_end_ms"]))
+        case "conversation.chat.latency":
+            stages_ms = {str(stage): int(length_ms) for stage, length_ms in message["stages_ms"].items()}
+            return Latency(str(message["id"]), int(message["total_ms"]), stages_ms)
         case event_type:
             kind = _ANSWERS.get(event_type)
             reason = str(message.get("reason", ""))

@@ -1,8 +1,14 @@
 """The one place that reads the wall clock: for stamps that clients see. Everything else uses the loop's clock."""
 
+import time
 from datetime import UTC, datetime
 
 
 def unix_s() -> float:
     """Seconds since 1970."""
     return datetime.now(UTC).timestamp()
+
+
+def now_ns() -> int:
+    """Nanoseconds since 1970, as tracing wants them."""
+    return time.time_ns()

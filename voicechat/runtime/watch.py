@@ -11,6 +11,7 @@ from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.activity import ActivitySettings, SpeechActivity
 from voicechat.voice.activity import SpeechStarted as Began
 from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 KEPT_MS = 4_000
@@ -113,5 +114,10 @@ class Watch:
             ago_ms = self.position_ms - (self._begins_ms + activity.onset_ms)
             self._post(SpeechStarted(self._begins_ms + activity.audio_start_ms, ago_ms))
         else:
-            ended_ms = self._begins_ms + activity.audio_end_ms
+            ended_ms = self._quiet_from(self._begins_ms + activity.audio_end_ms)
             self._post(SpeechStopped(ended_ms, self.position_ms - ended_ms))
+
+    def _quiet_from(self, ended_ms: int) -> int:
+        """Where the speech ended by its loudness, of which the model heard the end at ``ended_ms``."""
+        begins_ms, pcm = self.since(ended_ms - LOOK_BACK_MS)
+        return ended_ms - trailing_quiet_ms(pcm[: max(0, ended_ms - begins_ms) * BYTES_PER_MS])

@@ -14,7 +14,15 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from voicechat.server.pressure import Level
-from voicechat.session.effects import EarlyReply, Fact, LateDropped, SessionClosed, SessionRefused, TurnEnded
+from voicechat.session.effects import (
+    EarlyReply,
+    Fact,
+    LateDropped,
+    SessionClosed,
+    SessionRefused,
+    TurnEnded,
+    TurnTimed,
+)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_PERIOD_S = 0.25
@@ -64,6 +72,12 @@ class Metrics:
         self._transcript = self._latency("transcript", "last recognition result")
         self._first_text = self._latency("first_text", "first piece of text")
         self._first_audio = self._latency("first_audio", "first piece of audio")
+        about = "Part of the wait from the user's last sound to the first audio sent, by what ended it"
+        self._stages = Histogram(
+            "voicechat_turn_stage_seconds", about, ["stage"], buckets=_LATENCY_BUCKETS_S, registry=registry
+        )
+        about = "From the user's last sound to the first audio sent: the sum of voicechat_turn_stage_seconds"
+        self._turn = Histogram("voicechat_turn_seconds", about, buckets=_LATENCY_BUCKETS_S, registry=registry)
 
     def _latency(self, name: str, meaning: str) -> Histogram:
         about = f"From the user's complete to the {meaning}"
@@ -94,6 +108,10 @@ class Metrics:
                 _observe_ms(self._transcript, transcript_ms)
                 _observe_ms(self._first_text, first_text_ms)
                 _observe_ms(self._first_audio, first_audio_ms)
+            case TurnTimed(waterfall):
+                self._turn.observe(waterfall.total_ms / 1000)
+                for stage, length_ms in waterfall.stages_ms.items():
+                    self._stages.labels(stage.value).observe(length_ms / 1000)
             case LateDropped(kind):
                 self._late.labels(kind.value).inc()
             case SessionClosed(code):

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
+from opentelemetry import trace
 
+import voicechat
 from voicechat.config import Config, build_services
 from voicechat.errors import AdmissionError, Status
 from voicechat.runtime.decoding import open_decoding
@@ -32,7 +34,9 @@ from voicechat.server.rest.transcription_settings import configured
 from voicechat.server.seat import Seat, alone
 from voicechat.server.signals import stop_on_signals
 from voicechat.server.sockets import SocketHub
+from voicechat.server.tracing import trace_turn
 from voicechat.server.workers.supervisor import ready_line, supervise, workers_of
+from voicechat.session.effects import Fact, TurnTimed
 from voicechat.store.access import Endpoint
 from voicechat.voice.detector import VoiceDetector
 from voicechat.voice.silero import SileroModel, find_model
@@ -109,7 +113,7 @@ async def serving(
         max_sessions=config.server.max_sessions,
         compat=config.compat,
         authorise=admit,
-        observe=metrics.observe,
+        observe=_observer(metrics),
         detector=detector,
         decoding=decoding,
     )
@@ -147,6 +151,17 @@ async def serving(
         backend.close()
         await decoding.aclose()
         await services.aclose()
+
+
+def _observer(metrics: Metrics) -> Callable[[Fact], None]:
+    tracer = trace.get_tracer("voicechat", voicechat.__version__)
+
+    def observe(fact: Fact) -> None:
+        metrics.observe(fact)
+        if isinstance(fact, TurnTimed):
+            trace_turn(tracer, fact.waterfall)
+
+    return observe
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from voicechat.session.vocabulary import (
     TurnDetection,
     VoiceSettings,
 )
+from voicechat.session.waterfall import Waterfall
 
 # --- messages: what a client is told, before a dialect gives them their wire form --------------------------------
 
@@ -112,6 +113,14 @@ class TurnCompleted:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyMeasured:
+    """For a client that asked for it: where the time went until the reply's first audio left."""
+
+    reply: int
+    waterfall: Waterfall
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorReported:
     """Anything wrong that is not the answer to a request."""
 
@@ -129,6 +138,7 @@ ClientMessage: TypeAlias = (
     | ReplyAudio
     | ReplyAudioFinished
     | TurnCompleted
+    | LatencyMeasured
     | ErrorReported
 )
 
@@ -291,7 +301,14 @@ class EarlyReply:
     """How much earlier than otherwise it was begun."""
 
 
-Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | SessionClosed | SessionRefused
+@dataclass(frozen=True, slots=True)
+class TurnTimed:
+    """Fact: the first audio of a reply has just left, after this."""
+
+    waterfall: Waterfall
+
+
+Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | TurnTimed | SessionClosed | SessionRefused
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,11 @@ class Floor:
         self._stopped_ms: int | None = None
 
     @property
+    def silent_since_ms(self) -> int | None:
+        """When the user fell silent; None while they speak, or have not spoken in this turn."""
+        return self._stopped_ms
+
+    @property
     def contested(self) -> bool:
         """Whether a sound is being judged while the reply goes on."""
         return self._sound is not None
@@ -90,10 +95,15 @@ class Floor:
         if self._sound_ended_ms is not None:
             self._turn_end.speech_stopped(self._sound_ended_ms)
 
+    def answered(self) -> None:
+        """The reply is being heard."""
+        self._turn_end.answered()
+
     def end_turn(self) -> None:
         """The user's turn is over, by a decision or because the client said so."""
         self._turn_end.end()
         self._text = ""
+        self._stopped_ms = None
 
     def forget(self) -> None:
         """What was heard does not count."""

@@ -17,6 +17,7 @@ from voicechat.session.effects import (
 from voicechat.session.events import SpeechSynthesized
 from voicechat.session.playback import PlaybackClock
 from voicechat.session.vocabulary import ToolCall
+from voicechat.session.waterfall import Stage, TurnTimes, Waterfall, waterfall
 from voicechat.text.sentences import SentenceSplitter
 from voicechat.text.spoken import Speakable
 from voicechat.text.words import cut_at_word, speaking_ms, usage_characters
@@ -46,6 +47,9 @@ class Reply:
         self.clock = PlaybackClock()
         self.first_text_ms: int | None = None
         self.first_audio_ms: int | None = None
+        self.turn_times: TurnTimes | None = None
+        """Of the turn that it answers, once it is certain that it does, and until its first audio has left."""
+        self._first_sentence_ms: int | None = None
         self._begun_ms = begun_ms
         self._lead_ms = lead_ms
         self._splitter = SentenceSplitter()
@@ -106,6 +110,8 @@ class Reply:
             self._pieces.append(piece)
             self._waiting_since_ms = None
             if piece.spoken:
+                if self._first_sentence_ms is None:
+                    self._first_sentence_ms = now_ms
                 effects.append(Speak(self.number, len(self._sentences), piece.spoken))
                 self._sentences.append(piece)
         return effects
@@ -124,6 +130,22 @@ class Reply:
             self.first_audio_ms = now_ms
         self._paced.append(audio)
         return self.release(now_ms)
+
+    def audio_sent(self, end_ms: int, now_ms: int) -> Waterfall | None:
+        """Audio up to ``end_ms`` was handed to the socket; for the first of it, tell where the time went."""
+        self.clock.sent(end_ms, now_ms)
+        times, self.turn_times = self.turn_times, None
+        if times is None:
+            return None
+        ends_ms = {
+            Stage.DECISION: times.decided_ms,
+            Stage.TRANSCRIPT: times.understood_ms,
+            Stage.FIRST_TOKEN: self.first_text_ms,
+            Stage.FIRST_SENTENCE: self._first_sentence_ms,
+            Stage.FIRST_AUDIO: self.first_audio_ms,
+            Stage.FIRST_SENT: now_ms,
+        }
+        return waterfall(times.spoken_ms, ends_ms)
 
     def finish_sentence(self, sentence: int) -> None:
         """All audio of ``sentence`` was made."""

@@ -15,6 +15,7 @@ from voicechat.session.effects import (
     ErrorReported,
     LateDropped,
     LateKind,
+    LatencyMeasured,
     Listen,
     Observe,
     Outcome,
@@ -25,6 +26,7 @@ from voicechat.session.effects import (
     SpeechNoticed,
     TurnCompleted,
     TurnEnded,
+    TurnTimed,
 )
 from voicechat.session.floor import Decision, Floor
 from voicechat.session.hearing import Hearing
@@ -34,6 +36,7 @@ from voicechat.session.reply import Reply
 from voicechat.session.speaking import Speaking
 from voicechat.session.states import MOVES, TURN, State, Step
 from voicechat.session.vocabulary import AsrMode, Settings
+from voicechat.session.waterfall import TurnTimes, Waterfall
 
 _OF_REPLY = (
     ev.ReplyTextArrived,
@@ -75,8 +78,7 @@ class Session:
         self._hearing = Hearing()
         self._speaking = Speaking(self._limits.history_messages)
         self._floor: Floor | None = None
-        self._turn_began_ms = 0
-        self._understood_ms: int | None = None
+        self._times = TurnTimes(0, 0)
         self._last_speech_ms = 0
         self._drain_at_ms: int | None = None
         self._short_of_time = False
@@ -107,7 +109,7 @@ class Session:
         if self.state is State.LISTENING and not self.settings.input.heartbeat:
             deadlines.append(self._last_speech_ms + self._limits.speech_idle_ms)
         if self.state is State.TRANSCRIBING:
-            deadlines.append(self._turn_began_ms + self._limits.transcript_ms)
+            deadlines.append(self._times.decided_ms + self._limits.transcript_ms)
         if self._speaking.current is not None:
             deadlines.append(self._speaking.current.hurry_at_ms(self._limits.speakable_wait_ms))
             if not self._speaking.early:
@@ -264,8 +266,8 @@ class Session:
             self._report(Status.NOT_ALLOWED_NOW, _NAMES[Step.MESSAGE])
             return
         self._move(Step.MESSAGE)
-        self._note_turn()
-        self._understood_ms = self._now_ms
+        self._note_turn(self._now_ms)
+        self._times.understood_ms = self._now_ms
         self._start_reply(event.content)
 
     def _on_malformed(self, event: ev.MalformedReceived) -> None:
@@ -278,15 +280,15 @@ class Session:
 
     def _begin_turn(self) -> None:
         self._move(Step.COMPLETE)
-        self._note_turn()
+        silent_since_ms = self._floor.silent_since_ms if self._floor is not None else None
+        self._note_turn(self._now_ms if silent_since_ms is None else silent_since_ms)
         finish = self._hearing.finish()
         self._effects += finish
         if not finish:
             self._understand()
 
-    def _note_turn(self) -> None:
-        self._turn_began_ms = self._now_ms
-        self._understood_ms = None
+    def _note_turn(self, spoken_ms: int) -> None:
+        self._times = TurnTimes(spoken_ms, self._now_ms)
         self._speaking.begin_turn()
         if self._floor is not None:
             self._floor.end_turn()
@@ -327,7 +329,7 @@ class Session:
     def _understand(self) -> None:
         """The recogniser has said everything about the turn: answer it, if there is anything to answer."""
         text = self._hearing.settle()
-        self._understood_ms = self._now_ms
+        self._times.understood_ms = self._now_ms
         if text and self._answers:
             self._move(Step.UNDERSTOOD)
             self._start_reply(text)
@@ -425,6 +427,8 @@ class Session:
 
     def _start_reply(self, text: str) -> None:
         self._effects += self._speaking.start(text, self.settings, self._now_ms)
+        if self._speaking.current is not None:
+            self._speaking.current.turn_times = self._times
         self._finish_if_spoken()
 
     def _on_reply_failed(self, event: ev.ReplyFailed) -> None:
@@ -437,10 +441,19 @@ class Session:
         playing = self._speaking.playing
         assert playing is not None
         if isinstance(event, ev.AudioSent):
-            playing.clock.sent(event.end_ms, self._now_ms)
+            self._tell_latency(event.reply, playing.audio_sent(event.end_ms, self._now_ms))
+            if self._floor is not None:
+                self._floor.answered()
         else:
             playing.clock.played(event.played_ms, self._now_ms)
         self._release()
+
+    def _tell_latency(self, reply: int, waterfall: Waterfall | None) -> None:
+        if waterfall is None:
+            return
+        self._effects.append(Observe(TurnTimed(waterfall)))
+        if self.settings.report_latency:
+            self._effects.append(Send(LatencyMeasured(reply, waterfall)))
 
     def _release(self) -> None:
         self._effects += self._speaking.release(self._now_ms)
@@ -475,11 +488,11 @@ class Session:
 
     def _summary(self, outcome: Outcome, reply: Reply | None) -> TurnEnded:
         def since_turn_began(at_ms: int | None) -> int | None:
-            return None if at_ms is None else at_ms - self._turn_began_ms
+            return None if at_ms is None else at_ms - self._times.decided_ms
 
         return TurnEnded(
             outcome,
-            since_turn_began(self._understood_ms),
+            since_turn_began(self._times.understood_ms),
             since_turn_began(reply.first_text_ms if reply else None),
             since_turn_began(reply.first_audio_ms if reply else None),
         )
@@ -512,7 +525,7 @@ class Session:
             self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
         elif listening and now_ms >= self._last_speech_ms + limits.speech_idle_ms:
             self._close(1000, Status.TIMEOUT, f"no speech for {limits.speech_idle_ms // 1000} s")
-        elif self.state is State.TRANSCRIBING and now_ms >= self._turn_began_ms + limits.transcript_ms:
+        elif self.state is State.TRANSCRIBING and now_ms >= self._times.decided_ms + limits.transcript_ms:
             self._fail_turn(Status.ASR_FAILED, "the recogniser did not answer in time")
         elif self._speaking.current is not None:
             hurry_at_ms = self._speaking.current.hurry_at_ms(limits.speakable_wait_ms)

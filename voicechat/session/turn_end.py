@@ -86,6 +86,10 @@ class TurnEnd:
         due_ms = self._due_ms(self._quiet_from_ms)
         return due_ms if self._sound_to_ms == self._quiet_from_ms else max(due_ms, self._doubt_until_ms())
 
+    def answered(self) -> None:
+        """The answer to the last turn is being heard: what is said after it is no continuation of that turn."""
+        self._ended_ms = None
+
     def end(self) -> None:
         """The turn is over: forget it, keep the speaker's pauses."""
         self._ended_ms = self._quiet_from_ms

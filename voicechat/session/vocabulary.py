@@ -134,6 +134,8 @@ class Settings:
     """None: the client ends each turn itself."""
     binary_audio: bool = False
     """True: the dialect is to send the reply's audio as binary messages."""
+    report_latency: bool = False
+    """True: tell, of each reply, where the time went until its first audio left."""
 
     @property
     def effective_lead_ms(self) -> int | None:

@@ -83,6 +83,7 @@ class _ChatUpdate(Section):
     pacing: _Pacing = _Pacing()
     turn_detection: _TurnDetection | None = None
     downlink: Annotated[str, one_of("json", "binary")] = "json"
+    report_latency: bool = False
 
 
 def read_chat_update(message: object, greeting: Greeting) -> UpdateRequested:
@@ -132,6 +133,7 @@ def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
         lead_ms=update.pacing.lead_ms,
         turn_detection=_detection(update.turn_detection),
         binary_audio=update.downlink == "binary",
+        report_latency=update.report_latency,
     )
     if voice == synthesis.voice or "voice" not in synthesis.model_fields_set:
         return UpdateRequested(settings)

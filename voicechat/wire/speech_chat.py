@@ -16,6 +16,7 @@ from voicechat.session.effects import (
     Answered,
     ClientMessage,
     ErrorReported,
+    LatencyMeasured,
     Recognised,
     ReplyAudio,
     ReplyAudioFinished,
@@ -155,6 +156,8 @@ class _SpeechChat:
                 return [_typed_text("input_audio_buffer.speech_started", Status.OK, "", audio_start_ms=message.at_ms)]
             case SpeechNoticed():
                 return [_typed_text("input_audio_buffer.speech_stopped", Status.OK, "", audio_end_ms=message.at_ms)]
+            case LatencyMeasured():
+                return [self._latency_text(message)]
             case ErrorReported():
                 return [_typed_text("error", message.status, message.message)]
 
@@ -197,6 +200,17 @@ class _SpeechChat:
         header = BINARY_HEADER.pack(audio.reply, self._sequence, self._position_ms)
         self._sequence, self._position_ms = self._sequence + 1, audio.end_ms
         return header + audio.payload
+
+    def _latency_text(self, measured: LatencyMeasured) -> str:
+        stages_ms = {stage.value: length_ms for stage, length_ms in measured.waterfall.stages_ms.items()}
+        return _typed_text(
+            "conversation.chat.latency",
+            Status.OK,
+            "",
+            id=self._reply_id(measured.reply),
+            total_ms=measured.waterfall.total_ms,
+            stages_ms=stages_ms,
+        )
 
     def _audio_end_text(self, end: ReplyAudioFinished) -> str:
         return write_json(

@@ -12,6 +12,7 @@ from voicechat.session.effects import (
     Answered,
     ClientMessage,
     ErrorReported,
+    LatencyMeasured,
     Recognised,
     ReplyAudio,
     ReplyAudioFinished,
@@ -102,6 +103,7 @@ class _StreamSpeech:
             case (
                 Answered()
                 | ErrorReported()
+                | LatencyMeasured()
                 | ReplyAudio()
                 | ReplyAudioFinished()
                 | ReplyText()
