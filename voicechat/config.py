@@ -65,8 +65,7 @@ class AdmissionConfig(_Section):
     """``[admission]``: from which figures on a process sheds optional work, and refuses newcomers."""
 
     loop_busy_shed_percent: Annotated[float, Field(gt=0)] = 80.0
-    """Computing time of the event loop, of all time: what newcomers of the last seconds will take is added. Past 100:
-    never."""
+    """Of all time, that in which the event loop computes or waits for a core. Past 100: never."""
     loop_busy_refuse_percent: Annotated[float, Field(gt=0)] = 90.0
     loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
     """How late the event loop calls what is due."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ import pytest
 
 from voicechat.config import AdmissionConfig
 from voicechat.errors import AtCapacityError, Status
-from voicechat.server.pressure import HOLD_S, Level, Pressure, pressure_limits
+from voicechat.server.pressure import HOLD_S, Level, Pressure, pressure_limits, thread_busy_s
 from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.voice.detector import Tick
 
@@ -23,7 +25,7 @@ COST_S = 0.001
 class Machine:
     """An event loop on which computing takes time, and a `Pressure` that measures it."""
 
-    cpu_s: float = 0.0
+    busy_s: float = 0.0
     sessions: int = 0
     waiting: int = 0
     levels: list[Level] = field(default_factory=list)
@@ -35,12 +37,12 @@ class Machine:
             sessions=lambda: self.sessions,
             waiting_streams=lambda: self.waiting,
             on_refused=self.refusals.append,
-            cpu_s=lambda: self.cpu_s,
+            busy_s=lambda: self.busy_s,
         )
         self.pressure.on_level = (self.levels.append,)
 
     def compute(self, time_s: float) -> None:
-        self.cpu_s += time_s
+        self.busy_s += time_s
         self.stand_still(time_s)
 
     def stand_still(self, time_s: float) -> None:
@@ -201,3 +203,15 @@ async def test_newcomers_count_as_the_others_do_before_they_have_begun() -> None
                     machine.sessions += 1
             entered, machine.sessions = machine.sessions - 40, 40
     assert 45 <= entered <= 55
+
+
+@pytest.mark.real_time
+def test_a_thread_that_computes_is_busy_and_one_that_sleeps_is_not() -> None:
+    begun_s, begun_busy_s = time.perf_counter(), thread_busy_s()
+    while (took_s := time.perf_counter() - begun_s) < 0.3:
+        pass
+    # Also on a machine where other programs take most of the core; not all of them are in the queue all the time.
+    assert thread_busy_s() - begun_busy_s > took_s * (0.5 if sys.platform == "linux" else 0.0)
+    rested_busy_s = thread_busy_s()
+    time.sleep(0.3)
+    assert thread_busy_s() - rested_busy_s < 0.25

@@ -48,16 +48,18 @@ class ConversationFigures:
 
 
 async def bench_conversations(
-    sessions: int, seconds: float, output: str, on_second: Callable[[], None]
+    sessions: int, seconds: float, output: str, on_second: Callable[[], None], workers: int = 1
 ) -> ConversationFigures:
     """Hold ``sessions`` conversations for ``seconds`` and measure. ``on_second`` is called as the seconds pass.
 
-    Raises BenchError when the server does not start or stop. Cancelling stops the server.
+    With several ``workers`` everything may run on any core, and what happens inside them is not known. Raises
+    BenchError when the server does not start or stop. Cancelling stops the server.
     """
-    cores = separate_cores()
+    cores = separate_cores() if workers == 1 else Cores()
+    config = SCRIPTED.replace("workers = 1", f"workers = {workers}")
     tally = Tally()
     loop = asyncio.get_running_loop()
-    async with bench_server(SCRIPTED, cores.server) as server:
+    async with bench_server(config, cores.server) as server:
         with running_on(cores.client):
             before, begun_s = usage_of(server.pid), loop.time()
             async with asyncio.TaskGroup() as tasks:
@@ -68,6 +70,8 @@ async def bench_conversations(
                 after, took_s = usage_of(server.pid), loop.time() - begun_s
                 await crowd
                 ticking.cancel()
+    if workers > 1:  # the server's account is its parent's, which holds no conversations
+        server.script_late_ms = server.collector_pauses = server.longest_pause_ms = None
     return ConversationFigures(
         sessions=sessions,
         seconds=seconds,

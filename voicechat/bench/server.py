@@ -24,9 +24,15 @@ EXIT_S = 2.0
 
 SCRIPTED = """
 [server]
+workers = 1
 port = 0
 max_sessions = 10000
 drain_s = 0.0
+[admission]  # what too many do to each other is to be seen
+loop_busy_refuse_percent = 1e9
+loop_lag_refuse_ms = 1e9
+detection_lag_refuse_ms = 1e9
+waiting_streams_refuse = 1000000000
 [asr.default]
 provider = "voicechat.bench.services:open_recognizer"
 [llm.default]
@@ -36,6 +42,7 @@ provider = "voicechat.bench.services:open_synthesizer"
 """
 EMBEDDED = """
 [server]
+workers = 1
 port = 0
 drain_s = 0.0
 """

@@ -23,12 +23,14 @@ from voicechat.session.vocabulary import VoiceSettings
 MAX_SESSIONS = 10_000
 MAX_SECONDS = 3_600
 MAX_STREAMS = 64
+MAX_WORKERS = 256
 NOT_KNOWN = "not available on this system"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sessions", type=int, default=10, metavar="N", help="conversations at once (default: 10)")
     parser.add_argument("--seconds", type=float, default=30, metavar="S", help="how long (default: 30)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (default: 1)")
     parser.add_argument("--output", default=VoiceSettings().format, metavar="FORMAT", help="of the answers")
     parser.add_argument(
         "--recognising", type=int, metavar="N", help="instead: how long do pings take while N streams are recognised?"
@@ -57,13 +59,15 @@ async def _measure(arguments: argparse.Namespace, bar: ProgressBar) -> Conversat
         bar.advance(1)
 
     if arguments.recognising is None:
-        return await bench_conversations(arguments.sessions, arguments.seconds, arguments.output, on_second)
+        sessions, seconds, workers = arguments.sessions, arguments.seconds, arguments.workers
+        return await bench_conversations(sessions, seconds, arguments.output, on_second, workers)
     pcm = read_recording(str(Path(arguments.recording))) if arguments.recording else None
     return await bench_recognising(arguments.recognising, arguments.seconds, pcm, on_second)
 
 
 def _check(arguments: argparse.Namespace) -> None:
     bounds = {"sessions": (1, MAX_SESSIONS), "seconds": (1, MAX_SECONDS), "recognising": (1, MAX_STREAMS)}
+    bounds["workers"] = (1, MAX_WORKERS)
     for name, (low, high) in bounds.items():
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
@@ -81,14 +85,16 @@ def _lines(figures: ConversationFigures) -> Iterator[str]:
     yield ""
     yield _row("engine overhead", f"{figures.overhead or 'no turn was answered'}")
     yield _row("", f"complete to first audio, {figures.turns} turns, less {DELAYS.first_audio_ms} ms of the script")
-    yield _row("", f"of it late timers of the script, on average: {figures.script_late_ms:.1f} ms")
+    if figures.script_late_ms is not None:
+        yield _row("", f"of it late timers of the script, on average: {figures.script_late_ms:.1f} ms")
     yield _row("interruption", f"{figures.interruption or 'no reply was interrupted'}")
     yield _row("", "cancel to canceled")
     yield _row("stale messages", f"{figures.stale} after canceled")
     yield _row("turns lost, late", f"{figures.lost}, {figures.late} (overhead over {LATE_MS} ms)")
     yield _row("server CPU", _cpu(figures.cpu_s_per_session_minute))
     yield _row("server memory", _memory(figures.mib_per_session, figures.idle_mib))
-    yield _row("garbage collector", f"{figures.collector_pauses} pauses, longest {figures.longest_pause_ms} ms")
+    if figures.collector_pauses is not None:
+        yield _row("garbage collector", f"{figures.collector_pauses} pauses, longest {figures.longest_pause_ms} ms")
     if figures.others_cores is not None:
         yield _row("everything else", f"{figures.others_cores:.2f} cores, the bench's own clients included")
 

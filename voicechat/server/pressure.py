@@ -1,10 +1,10 @@
 """Admission from measurement: whether this process has time for more, and for work that may be in vain.
 
-Four figures tell, each before a listener can: how much the event loop computes, how late it is, how long audio waits
-for voice detection, and how many streams wait for a place at a provider. At a first threshold replies are no longer
-begun early; at a second one newcomers are refused. Those who are in are left alone.
+Four figures tell, each before a listener can: how much of its time the event loop is busy, how late it is, how long
+audio waits for voice detection, and how many streams wait for a place at a provider. At a first threshold replies are
+no longer begun early; at a second one newcomers are refused. Those who are in are left alone.
 
-Lag alone tells too late: a loop that computes all the time is hardly late until it has one session too many, and from
+Lag alone tells too late: a loop that is nearly always busy is hardly late until it has one session too many, and from
 then on it is later with every second, whoever is refused.
 """
 
@@ -13,9 +13,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from statistics import fmean as mean
 
 from voicechat.config import AdmissionConfig
@@ -40,6 +41,9 @@ FEW = 10
 """Of fewer settled sessions there is no average."""
 CAPACITY_RETRY_S = 5
 """What a refused client is told to wait. Nobody knows; a conversation lasts longer, a peak hardly."""
+
+
+_SCHEDULED = Path("/proc/thread-self/schedstat")
 
 
 class Level(IntEnum):
@@ -86,6 +90,16 @@ def pressure_limits(config: AdmissionConfig) -> PressureLimits:
     )
 
 
+def thread_busy_s() -> float:
+    """How long this thread has computed, or has wanted to while other programs had the core (Linux; else computed)."""
+    with suppress(OSError, ValueError):
+        # proc(5): nanoseconds on a core, nanoseconds in the queue for one, turns.
+        ran_ns, waited_ns, _ = map(int, _SCHEDULED.read_text().split())
+        if ran_ns:
+            return (ran_ns + waited_ns) / 1e9
+    return time.thread_time()
+
+
 def nine_tenths(values: Sequence[float]) -> float:
     """What nine tenths of the values do not exceed."""
     return sorted(values)[math.ceil(0.9 * len(values)) - 1]
@@ -129,11 +143,11 @@ class Pressure:
         sessions: Callable[[], int] = lambda: 0,
         waiting_streams: Callable[[], int] = lambda: 0,
         on_refused: Callable[[str], None] = lambda _: None,
-        cpu_s: Callable[[], float] = time.thread_time,
+        busy_s: Callable[[], float] = thread_busy_s,
     ) -> None:
         """``sessions``: how many there are. ``on_refused`` is told the figure that refused somebody.
 
-        ``cpu_s``: the time that the event loop's thread has computed so far.
+        ``busy_s``: how long the event loop's thread has been busy so far.
         """
         self.on_level: Sequence[Callable[[Level], None]] = ()
         """Who is told each new level."""
@@ -144,7 +158,7 @@ class Pressure:
         self._waiting = Figure("waiting_streams", limits.waiting_streams)
         self._newcomers_s: deque[float] = deque()
         self._sessions = sessions
-        self._cpu_s = cpu_s
+        self._busy_s = busy_s
         self._waiting_streams = waiting_streams
         self._on_refused = on_refused
         self._risen = 0
@@ -170,18 +184,18 @@ class Pressure:
     def measuring(self) -> Iterator[None]:
         """Measure the running event loop while the context lasts."""
         loop = asyncio.get_running_loop()
-        judged_s, judged_cpu_s = loop.time(), self._cpu_s()
+        judged_s, judged_busy_s = loop.time(), self._busy_s()
         timer: asyncio.TimerHandle
 
         def called(due_s: float) -> None:
-            nonlocal judged_s, judged_cpu_s, timer
+            nonlocal judged_s, judged_busy_s, timer
             now_s = loop.time()
             self._loop_lag.add(now_s, max(0.0, now_s - due_s) * 1000)
             self._waiting.add(now_s, self._waiting_streams())
             if now_s - judged_s >= JUDGE_S:
-                cpu_s = self._cpu_s()
-                self._busy.add(now_s, 100 * (cpu_s - judged_cpu_s) / (now_s - judged_s))
-                judged_s, judged_cpu_s = now_s, cpu_s
+                busy_s = self._busy_s()
+                self._busy.add(now_s, 100 * (busy_s - judged_busy_s) / (now_s - judged_s))
+                judged_s, judged_busy_s = now_s, busy_s
                 self._judge(now_s)
             timer = loop.call_at(now_s + SAMPLE_S, called, now_s + SAMPLE_S)
 
