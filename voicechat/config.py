@@ -64,12 +64,18 @@ class ServerConfig(_Section):
 class AdmissionConfig(_Section):
     """``[admission]``: from which figures on a process sheds optional work, and refuses newcomers."""
 
-    loop_busy_shed_percent: Annotated[float, Field(gt=0)] = 80.0
-    """Of all time, that in which the event loop computes or waits for a core. Past 100: never."""
-    loop_busy_refuse_percent: Annotated[float, Field(gt=0)] = 90.0
+    unquestioned_sessions: Annotated[int, Field(ge=0)] = 4
+    """So many a process lets in whatever the figures say."""
+    busy_shed_percent: Annotated[float, Field(gt=0)] = 80.0
+    """Of all time, that in which the event loop computes or waits for a core; or what the process computes, of the
+    cores that are its part, if that is more. Past 100: never."""
+    busy_refuse_percent: Annotated[float, Field(gt=0)] = 90.0
     loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
     """How late the event loop calls what is due."""
     loop_lag_refuse_ms: Annotated[float, Field(gt=0)] = 50.0
+    encoding_lag_shed_ms: Annotated[float, Field(gt=0)] = 30.0
+    """How long audio waits for an encoder."""
+    encoding_lag_refuse_ms: Annotated[float, Field(gt=0)] = 80.0
     detection_lag_shed_ms: Annotated[float, Field(gt=0)] = 60.0
     """How long audio waits for voice detection. A frame is 32 ms, and 10 ms are waited on purpose."""
     detection_lag_refuse_ms: Annotated[float, Field(gt=0)] = 150.0

@@ -4,7 +4,7 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -12,7 +12,8 @@ import pytest
 
 from voicechat.config import AdmissionConfig
 from voicechat.errors import AtCapacityError, Status
-from voicechat.server.pressure import HOLD_S, Level, Pressure, pressure_limits, thread_busy_s
+from voicechat.server.figures import Level, pressure_limits, thread_busy_s
+from voicechat.server.pressure import HOLD_S, Pressure
 from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.voice.detector import Tick
 
@@ -28,6 +29,7 @@ class Machine:
     busy_s: float = 0.0
     sessions: int = 0
     waiting: int = 0
+    encoding_s: float = 0.0
     levels: list[Level] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
@@ -37,9 +39,13 @@ class Machine:
             sessions=lambda: self.sessions,
             waiting_streams=lambda: self.waiting,
             on_refused=self.refusals.append,
-            busy_s=lambda: self.busy_s,
+            time_encoders=self.time_encoders,
+            busy_s=(lambda: 0.0, lambda: self.busy_s),
         )
         self.pressure.on_level = (self.levels.append,)
+
+    def time_encoders(self, report: Callable[[float], None]) -> None:
+        asyncio.get_running_loop().call_later(self.encoding_s, report, self.encoding_s)
 
     def compute(self, time_s: float) -> None:
         self.busy_s += time_s
@@ -84,7 +90,7 @@ async def test_a_ramp_past_the_limit_is_refused_and_those_who_are_in_do_not_suff
             admitted = machine.sessions
     assert 80 <= admitted <= 95
     assert len(machine.refusals) == 200 - admitted
-    assert set(machine.refusals) == {"loop_busy"}
+    assert set(machine.refusals) == {"busy"}
     assert sorted(late_s)[len(late_s) * 99 // 100] < 0.020
     assert machine.levels[0] is Level.SHEDDING, "before the first is refused"
 
@@ -110,6 +116,7 @@ async def test_lag_that_others_cause_sheds_and_then_refuses() -> None:
                 machine.stand_still(lag_s)
                 await asyncio.sleep(0)
 
+        machine.sessions = 4
         await suffer(0.010, 2.0)
         assert machine.levels == []
         await suffer(0.015, 2.0)
@@ -129,6 +136,19 @@ async def test_one_pause_is_no_pressure() -> None:
             await asyncio.sleep(1.5)
             machine.stand_still(0.5)
         assert machine.levels == []
+
+
+async def test_audio_that_waits_for_an_encoder_is_pressure() -> None:
+    with measuring() as machine:
+        machine.encoding_s = 0.002
+        await asyncio.sleep(3)
+        assert machine.levels == []
+        machine.encoding_s = 0.04
+        await asyncio.sleep(3)
+        assert machine.levels == [Level.SHEDDING]
+        machine.encoding_s = 1e6
+        await asyncio.sleep(3)
+        assert machine.levels == [Level.SHEDDING, Level.REFUSING], "before the answer has come"
 
 
 async def test_audio_that_waits_for_voice_detection_is_pressure() -> None:
@@ -154,6 +174,9 @@ async def test_streams_that_wait_for_a_provider_are_pressure() -> None:
         assert machine.levels == [Level.SHEDDING]
         machine.waiting = 2
         await asyncio.sleep(2)
+        machine.sessions = 3
+        machine.pressure.admit()  # too few are in to gain by a refusal
+        machine.sessions = 4
         with pytest.raises(AtCapacityError):
             machine.pressure.admit()
         assert machine.refusals == ["waiting_streams"]
@@ -180,6 +203,10 @@ async def test_the_level_falls_step_by_step_and_not_while_it_is_near_the_thresho
                 await asyncio.sleep(0.005 * (1 - part))
 
         machine.levels.clear()
+        machine.sessions = 9
+        await compute(0.98, 5)
+        assert machine.levels == [], "so few sessions are not what keeps it busy"
+        machine.sessions = 10
         for _ in range(10):  # to and fro around the threshold
             await compute(0.92, 2)
             await compute(0.85, 2)

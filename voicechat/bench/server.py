@@ -29,7 +29,8 @@ port = 0
 max_sessions = 10000
 drain_s = 0.0
 [admission]  # what too many do to each other is to be seen
-loop_busy_refuse_percent = 1e9
+busy_refuse_percent = 1e9
+encoding_lag_refuse_ms = 1e9
 loop_lag_refuse_ms = 1e9
 detection_lag_refuse_ms = 1e9
 waiting_streams_refuse = 1000000000

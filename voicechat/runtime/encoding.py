@@ -18,6 +18,7 @@ class EncodingThreads:
     def __init__(self, threads: int = 2) -> None:
         """Threads start when they are first needed."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
+        self._closed = False
 
     async def open(self, audio_format: OutputFormat) -> Encoder:
         """Make a reply's encoder; LAME takes a millisecond for it."""
@@ -41,6 +42,20 @@ class EncodingThreads:
         """Have other work on samples done in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
+    def measure(self, report: Callable[[float], None]) -> None:
+        """Tell ``report``, on the event loop, how many seconds work waits for a thread. After the end: nothing."""
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
+        waiting = loop.run_in_executor(self._pool, _nothing)
+        waiting.add_done_callback(lambda done: None if done.cancelled() else report(loop.time() - asked_s))
+
     def close(self) -> None:
         """End the threads; pieces being encoded are waited for."""
+        self._closed = True
         self._pool.shutdown(cancel_futures=True)
+
+
+def _nothing() -> None:
+    """Work that takes no time."""

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from voicechat.server.pressure import Level
+from voicechat.server.figures import Level
 from voicechat.session.effects import (
     EarlyReply,
     Fact,

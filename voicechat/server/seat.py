@@ -9,9 +9,9 @@ from pathlib import Path
 from aiohttp import web
 
 from voicechat.config import Config
+from voicechat.server.figures import Level
 from voicechat.server.health import Health
 from voicechat.server.listener import listening
-from voicechat.server.pressure import Level
 from voicechat.server.sockets import PassOn
 from voicechat.store.ledger import Ledger
 

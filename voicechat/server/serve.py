@@ -21,12 +21,13 @@ from voicechat.runtime.tasks import SessionTasks
 from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
+from voicechat.server.figures import pressure_limits
 from voicechat.server.health import Health, Phase
 from voicechat.server.key_watch import watching_keys
 from voicechat.server.listener import base_url
 from voicechat.server.metrics import Metrics
 from voicechat.server.pages import Pages, demo_folder
-from voicechat.server.pressure import Pressure, pressure_limits
+from voicechat.server.pressure import Pressure
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
@@ -103,6 +104,7 @@ async def serving(
     pressure = Pressure(
         pressure_limits(config.admission),
         sessions=lambda: hub.sessions,
+        time_encoders=lambda report: hub.time_encoders(report),
         waiting_streams=partial(waiting_streams, services),
         on_refused=metrics.refused_by,
     )

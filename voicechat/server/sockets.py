@@ -20,8 +20,9 @@ from voicechat.runtime.socket import Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth import SECRET_PARAMETERS, Principal
+from voicechat.server.figures import Level
 from voicechat.server.metering import metered
-from voicechat.server.pressure import CAPACITY_RETRY_S, Level, Pressure
+from voicechat.server.pressure import CAPACITY_RETRY_S, Pressure
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.dictation import Dictation
 from voicechat.session.effects import Answered, Fact, Request, SessionRefused
@@ -140,6 +141,10 @@ class SocketHub:
         for conversation, principal in list(self._conversations.items()):
             if principal.key_id in key_ids:
                 conversation.post(why)
+
+    def time_encoders(self, report: Callable[[float], None]) -> None:
+        """See ``EncodingThreads.measure``."""
+        self._threads.measure(report)
 
     def press(self, level: Level) -> None:
         """Tell the sessions how much time there is."""

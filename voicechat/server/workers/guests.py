@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from voicechat.errors import AtCapacityError
+from voicechat.server.figures import Level
 from voicechat.server.listener import app_runner
-from voicechat.server.pressure import CAPACITY_RETRY_S, Level
+from voicechat.server.pressure import CAPACITY_RETRY_S
 from voicechat.server.workers.link import MAX_PACKET_BYTES, Kind, Link, Packet, Report, close_fd
 
 LOOK_S = 0.02
