@@ -10,6 +10,7 @@ then on it is later with every second, whoever is refused.
 """
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,13 @@ from voicechat.server.figures import (
 from voicechat.voice.detector import Tick
 
 Report: TypeAlias = Callable[[float], None]
+
+_MEANINGS = {
+    Level.CALM: "there is time again (%s was the last figure that was high)",
+    Level.SHEDDING: "replies are not begun early now: %s is or was high",
+    Level.REFUSING: "newcomers are refused now: %s is high",
+}
+_log = logging.getLogger(__name__)
 
 SAMPLE_S = 0.02
 JUDGE_S = 0.25
@@ -144,9 +152,11 @@ class Pressure:
         values = {figure: figure.value(now_s) for figure in figures}
         if self._sessions() < FEW:
             values[self._busy] = 0.0
-        found, self._worst = max(
+        found, worst = max(
             ((figure.thresholds.level(values[figure]), figure) for figure in figures), key=lambda pair: pair[0]
         )
+        if found is not Level.CALM:
+            self._worst = worst
         self._risen = self._risen + 1 if found > self.level else 0
         if max(figure.thresholds.level(values[figure], figure.relief) for figure in figures) >= self.level:
             self._calm_since_s = now_s
@@ -167,6 +177,7 @@ class Pressure:
         return busy * sessions / settled if settled >= FEW else busy
 
     def _set(self, level: Level, now_s: float) -> None:
+        _log.log(logging.INFO if level < self.level else logging.WARNING, _MEANINGS[level], self._worst.name)
         self.level = level
         self._risen = 0
         self._calm_since_s = now_s

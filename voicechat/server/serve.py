@@ -103,7 +103,7 @@ async def serving(
 
     pressure = Pressure(
         pressure_limits(config.admission),
-        sessions=lambda: hub.sessions,
+        sessions=lambda: hub.sessions + backend.requests,
         time_encoders=lambda report: hub.time_encoders(report),
         waiting_streams=partial(waiting_streams, services),
         on_refused=metrics.refused_by,

@@ -62,6 +62,11 @@ class Backend:
                 finally:
                     self._leave()
 
+    @property
+    def requests(self) -> int:
+        """Requests that this process is at."""
+        return self._requests
+
     async def drain(self, deadline_s: float) -> None:
         """Refuse new requests and wait for those in progress, for ``deadline_s`` at most."""
         self._draining = True
