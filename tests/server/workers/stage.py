@@ -79,8 +79,8 @@ class Fleet:
         prefix = "voicechat_worker_sessions worker="
         return Counter({int(name[len(prefix) :]): int(n) for name, n in samples.items() if name.startswith(prefix)})
 
-    async def is_empty(self) -> bool:
-        return (await self.metrics())["voicechat_sessions"] == 0
+    async def holds(self, sessions: int) -> bool:
+        return (await self.metrics())["voicechat_sessions"] == sessions
 
     async def have_all_started(self) -> bool:
         return (self.folder / "started").exists() and len(self.starts()) == 2
