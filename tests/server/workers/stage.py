@@ -59,6 +59,11 @@ class Fleet:
     def pid(self, number: int) -> int:
         return dict(self.starts())[number]
 
+    def open_files(self, name: str) -> list[Path]:
+        """Files of that name that the parent has open."""
+        files = {descriptor.resolve() for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir()}
+        return [file for file in files if file.name == name]
+
     async def status(self, path: str) -> int:
         async with ClientSession() as http, http.get(self.url + path) as answer:
             return answer.status
@@ -97,7 +102,7 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, *, workers: int = 2, server: str = "", sections: str = "", fault: str = "", port: int = 0
+    folder: Path, *, workers: int = 2, server: str = "", delta_ms: int = 100, fault: str = "", port: int = 0
 ) -> AsyncIterator[Fleet]:
     """Start a server and wait for nothing. Leaving ends it; fails if anything of it is left."""
     (folder / "voicechat.toml").write_text(
@@ -113,9 +118,9 @@ folder = "{folder}"
 fault = "{fault}"
 [llm.default]
 provider = "worker_services:open_chat_model"
+delta_ms = {delta_ms}
 [tts.default]
 provider = "worker_services:open_synthesizer"
-{sections}
 """
     )
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("VOICECHAT_", "OPENAI_"))}
@@ -149,10 +154,10 @@ provider = "worker_services:open_synthesizer"
 
 @asynccontextmanager
 async def ready_fleet(
-    folder: Path, *, workers: int = 2, server: str = "", sections: str = "", fault: str = ""
+    folder: Path, *, workers: int = 2, server: str = "", delta_ms: int = 100, fault: str = ""
 ) -> AsyncIterator[Fleet]:
     """The same, waiting until it is ready."""
-    async with fleet(folder, workers=workers, server=server, sections=sections, fault=fault) as running:
+    async with fleet(folder, workers=workers, server=server, delta_ms=delta_ms, fault=fault) as running:
         take_address(running, await running.said("ready after"))
         yield running
 

@@ -121,10 +121,11 @@ async def test_the_server_is_ready_when_all_workers_are(tmp_path: Path) -> None:
 
 
 async def test_a_signal_drains_all_workers_and_lets_turns_end(tmp_path: Path) -> None:
-    async with ready_fleet(tmp_path) as server, AsyncExitStack() as open_ones:
+    """Turns longer than the grace that an end at once gives."""
+    async with ready_fleet(tmp_path, delta_ms=2_000) as server, AsyncExitStack() as open_ones:
         conversations = [await open_ones.enter_async_context(server.conversation()) for _ in range(4)]
         busy = [asyncio.create_task(turn(conversation)) for conversation in conversations[:3]]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         for heard in await asyncio.gather(*busy):
             assert isinstance(heard[-1], TurnCompleted)
@@ -282,9 +283,12 @@ async def test_workers_that_die_again_and_again_are_given_up(tmp_path: Path) -> 
 
 async def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path) as server:
+        (ledger,) = server.open_files("ledger.sqlite3")
+        assert ledger.exists()
         server.process.kill()
         await server.ended()
     assert len(server.starts()) == 2, "what is left of them the stage has looked at"
+    assert not ledger.parent.exists()
 
 
 async def test_a_port_in_use_is_told_in_plain_words(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import pickle
+import shutil
 import signal
 import socket
 import sys
@@ -66,6 +67,8 @@ async def _work(orders: Orders, link: Link) -> None:
     finally:
         parent.close()
         ledger.close()
+        if parent.gone:  # it cannot tidy up any more
+            shutil.rmtree(orders.ledger.parent, ignore_errors=True)
 
 
 def _say_nothing(_: str) -> None:
@@ -93,6 +96,7 @@ class Parent:
         self.drain_s: asyncio.Future[float] = self._loop.create_future()
         """How long sessions in progress may take to end, once they are to."""
         self.stopped = False
+        self.gone = False
         self._loop.add_reader(link.fileno(), self._hear)
 
     def close(self) -> None:
@@ -105,7 +109,8 @@ class Parent:
                 self._take(packet)
         except LinkClosedError:
             self.close()
-            self._stop()  # the parent is gone: nobody can reach this process any more
+            self.gone = True
+            self._stop()  # nobody can reach this process any more
 
     def _take(self, packet: Packet) -> None:
         match packet.kind:

@@ -46,8 +46,8 @@ def open_recognizer(*, folder: str, fault: str = "") -> Recognizer:
     return Recognizer(folder, fault)
 
 
-def open_chat_model() -> ScriptedModel:
-    return ScriptedModel((("One. ", "Two. ", "Three."),), delta_ms=100)
+def open_chat_model(*, delta_ms: int) -> ScriptedModel:
+    return ScriptedModel((("One. ", "Two. ", "Three."),), delta_ms=delta_ms)
 
 
 def open_synthesizer() -> ScriptedSynthesizer:
