@@ -78,7 +78,7 @@ def test_late_results_are_dropped_and_counted() -> None:
 
 
 def test_pressure_ends_nothing_and_is_no_message_of_the_client() -> None:
-    dictation = Dictation()
+    dictation = Dictation(InputSettings(heartbeat=True))
     dictation.receive(AUDIO, 0)
     deadline_ms = dictation.deadline_ms()
     assert dictation.receive(ev.PressureChanged(True), 5_000) == []

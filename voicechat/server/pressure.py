@@ -40,8 +40,6 @@ _log = logging.getLogger(__name__)
 
 SAMPLE_S = 0.02
 JUDGE_S = 0.25
-RISE_JUDGEMENTS = 2
-"""So many in a row must agree before the level rises: a burst of work at the end of which all is well is none."""
 HOLD_S = 3.0
 """The figures must have been good for so long before the level falls, one step at a time."""
 SETTLE_S = 2.0
@@ -87,7 +85,6 @@ class Pressure:
         """Since when the encoders have owed an answer."""
         self._waiting_streams = waiting_streams
         self._on_refused = on_refused
-        self._risen = 0
         self._calm_since_s = 0.0
         self._worst = self._loop_lag
 
@@ -157,10 +154,9 @@ class Pressure:
         )
         if found is not Level.CALM:
             self._worst = worst
-        self._risen = self._risen + 1 if found > self.level else 0
         if max(figure.thresholds.level(values[figure], figure.relief) for figure in figures) >= self.level:
             self._calm_since_s = now_s
-        if self._risen >= RISE_JUDGEMENTS:
+        if found > self.level:
             self._set(found, now_s)
         elif self.level and now_s - self._calm_since_s >= HOLD_S:
             self._set(Level(self.level - 1), now_s)
@@ -179,7 +175,6 @@ class Pressure:
     def _set(self, level: Level, now_s: float) -> None:
         _log.log(logging.INFO if level < self.level else logging.WARNING, _MEANINGS[level], self._worst.name)
         self.level = level
-        self._risen = 0
         self._calm_since_s = now_s
         for tell in self.on_level:
             tell(level)

@@ -65,6 +65,7 @@ class Door:
         self._unwatch()
         if self._resting is not None:
             self._resting.cancel()
+            self._resting = None
         if self._waiting is not None:
             self._waiting.close()
             self._waiting = None
@@ -94,6 +95,8 @@ class Door:
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_IN_A_ROW):
+            if self._resting is not None:
+                return  # the other listener has found that nobody takes
             try:
                 connection, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):

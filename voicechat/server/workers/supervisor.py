@@ -30,6 +30,8 @@ CORES_PER_WORKER = 8
 """Where recognition computes on this machine: PocketSphinx decodes four streams a core, and one process holds more
 conversations than eight cores decode."""
 LOCAL_RECOGNISERS = frozenset({"pocketsphinx", "sherpa"})
+MAX_AWAITING = 256
+"""Connections that wait for a worker, which alone can serve them, to be replaced."""
 MAX_DEATHS = 5
 DEATHS_S = 60.0
 """So many workers that died within so many seconds: they always will."""
@@ -118,6 +120,7 @@ class Crew:
         self._ending = False
         self._failed = asyncio.Event()
         self._failure = ""
+        self._awaiting: list[tuple[int, int, bytes]] = []
         self._gone: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
@@ -125,6 +128,8 @@ class Crew:
         """Keep the workers alive while the context lasts; leaving ends those that are left, at once."""
         loop = asyncio.get_running_loop()
         self._gone = [loop.create_task(self._keep(number), name=f"worker {number}") for number in range(self._size)]
+        for task in self._gone:
+            task.add_done_callback(self._on_kept)
         self._door.open(self._give)
         try:
             yield self
@@ -134,6 +139,8 @@ class Crew:
             for task in self._gone:
                 task.cancel()
             await asyncio.wait(self._gone)
+            for _, connection, _ in self._awaiting:
+                close_fd(connection)
             self._ledger.close()
 
     async def ready(self) -> None:
@@ -168,11 +175,21 @@ class Crew:
 
     def _pass_on(self, packet: Packet) -> None:
         assert packet.fd is not None
-        worker = self._workers.get(packet.payload[0])
-        if worker is None or self._ending:
-            close_fd(packet.fd)
-        else:
-            worker.give_when_ready(packet.fd, packet.payload[1:])
+        number, head = packet.payload[0], packet.payload[1:]
+        worker = self._workers[number]
+        if not worker.ready and len(self._awaiting) < MAX_AWAITING and not self._ending:
+            self._awaiting.append((number, packet.fd, head))
+        elif not worker.give(packet.fd, head):
+            close_fd(packet.fd)  # the client comes again
+
+    def _give_what_awaits(self, worker: Worker) -> None:
+        """Give a worker that is ready now what only it can serve."""
+        mine = [passed for passed in self._awaiting if passed[0] == worker.number]
+        for passed in mine:
+            self._awaiting.remove(passed)
+            _, connection, head = passed
+            if not worker.give(connection, head):
+                close_fd(connection)
 
     # --- lives -------------------------------------------------------------------------------------------------
 
@@ -193,6 +210,11 @@ class Crew:
             deaths = 1 if worker.was_ready else deaths + 1
             self._mourn(worker, status)
             await asyncio.sleep(backoff.delay_ms(deaths) / 1000)
+
+    def _on_kept(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a bug: a worker is no longer looked after", exc_info=error)
+            self._fail(f"internal error: {type(error).__name__}")
 
     def _bury(self, worker: Worker) -> None:
         """Take back what a dead worker held, and what it was given and never took."""
@@ -243,6 +265,7 @@ class Crew:
                 self._door.look()
             case Kind.READY:
                 self._on_readiness(worker)
+                self._give_what_awaits(worker)
             case _:
                 pass
 

@@ -19,8 +19,6 @@ SILENT_S = 1.0
 """From then on others are preferred."""
 EXIT_S = 10.0
 """How long it may take to end at once; then it is killed."""
-MAX_PENDING = 64
-"""Connections that wait for one worker, which alone can serve them, to be replaced."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +37,6 @@ class Worker:
         self._heard_s = 0.0
         self._report = Report()
         self._untaken: deque[tuple[int, bytes]] = deque()
-        self._pending: deque[tuple[int, bytes]] = deque()
         self.listening = False
         self.ready = False
         self.was_ready = False
@@ -102,21 +99,16 @@ class Worker:
         self._untaken.append((connection, head))
         return True
 
-    def give_when_ready(self, connection: int, head: bytes) -> None:
-        """Let it serve a connection that no other worker can. Takes the descriptor over."""
-        if not self.ready and len(self._pending) < MAX_PENDING:
-            self._pending.append((connection, head))
-        elif not self.give(connection, head):
-            close_fd(connection)  # the client comes again
-
     def leave(self) -> list[int]:
-        """Give back, when it has ended, the connections that it has never begun to serve; the rest are closed."""
+        """Give back, when it has ended, the connections that it has never begun to serve.
+
+        Those that were passed on are closed: no other worker can serve them.
+        """
         left = [connection for connection, head in self._untaken if not head]
-        for connection, head in (*self._untaken, *self._pending):
+        for connection, head in self._untaken:
             if head:
                 close_fd(connection)
         self._untaken.clear()
-        self._pending.clear()
         return left
 
     def kill(self) -> None:
@@ -145,8 +137,6 @@ class Worker:
                 self.listening = True
             case Kind.READY:
                 self.ready = self.was_ready = True
-                while self._pending:
-                    self.give_when_ready(*self._pending.popleft())
             case _:
                 pass
         self._on_packet(self, packet)
