@@ -20,14 +20,23 @@ from pydantic_core import ErrorDetails
 
 from voicechat.errors import ConfigError
 from voicechat.providers.registry import find_factory
+from voicechat.runtime.fallback.chains import chat_chains, order_of, recognition_chains, speech_chains
+from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.services import Services
+from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
+from voicechat.store.model_catalogue import MODELS_FOLDER
 
 DEFAULT_FILE = Path("voicechat.toml")
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
 _PREFIX = "VOICECHAT_"
+# These look for models by name where "voicechat models pull" puts them.
+_MODELS_FOLDER_USERS = ("sherpa_onnx",)
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
+_POLICY = ServicePolicy()
+_APOLOGY = Apology()
 _MAX_FILE_BYTES = 1024 * 1024
 _MAX_SHOWN_CHARACTERS = 60
 
@@ -52,7 +61,7 @@ class ServerConfig(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0: any free port."""
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Processes that serve. Unset: one for each core; one for each eight where recognition computes on this machine."""
+    """Processes that serve. Unset: one for each core; one for each eight where models compute on this machine."""
     max_sessions: Annotated[int, Field(ge=1)] = 500
     """Further sessions are told that the server is at capacity."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
@@ -90,6 +99,19 @@ class CompatConfig(_Section):
     chat_update_reply: Literal["chat.updated", "chat.update"] = "chat.updated"
     strict_ping: bool = False
     """True: only ``ping`` shows that a client is alive."""
+
+
+class ApologyConfig(_Section):
+    """``[apology]``: what is said aloud when no chat model answers. An empty text is not said."""
+
+    enabled: bool = True
+    zh: Annotated[str, Field(max_length=200)] = _APOLOGY.zh
+    en: Annotated[str, Field(max_length=200)] = _APOLOGY.en
+
+    @property
+    def spoken(self) -> Apology | None:
+        """As the session takes it."""
+        return Apology(zh=self.zh, en=self.en) if self.enabled else None
 
 
 def _network(text: object) -> object:
@@ -149,6 +171,16 @@ class ServiceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
 
     provider: Annotated[str, Field(min_length=1)]
+    fallback: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    """Names of services of the same kind that stand in for this one when it fails, in order."""
+    max_streams: Annotated[int, Field(ge=1)] | None = None
+    """Uses of this service at the same time."""
+    queue_s: Annotated[float, Field(ge=0, le=600)] = _POLICY.queue_s
+    attempt_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    breaker_failures: Annotated[int, Field(ge=1)] = _POLICY.breaker_failures
+    breaker_ratio: Annotated[float, Field(gt=0, le=1)] = _POLICY.breaker_ratio
+    breaker_pause_s: Annotated[float, Field(gt=0, le=3600)] = _POLICY.breaker_pause_s
+    breaker_max_pause_s: Annotated[float, Field(gt=0, le=86_400)] = _POLICY.breaker_max_pause_s
 
     def __repr__(self) -> str:
         """Without the keyword arguments: one of them may be a secret."""
@@ -158,6 +190,11 @@ class ServiceConfig(BaseModel):
     def arguments(self) -> dict[str, object]:
         """The provider's keyword arguments."""
         return dict(self.model_extra or {})
+
+    @property
+    def policy(self) -> ServicePolicy:
+        """What happens when it fails; see ``ServicePolicy``."""
+        return ServicePolicy(**{limit.name: getattr(self, limit.name) for limit in fields(ServicePolicy)})
 
 
 # Built from the dataclass, so that a limit can never be missing here.
@@ -172,6 +209,7 @@ class _File(_Section):
     limits: _LimitsSection = _LimitsSection()  # type: ignore[valid-type]
     admission: AdmissionConfig = AdmissionConfig()
     compat: CompatConfig = CompatConfig()
+    apology: ApologyConfig = ApologyConfig()
     transcription: TranscriptionConfig = TranscriptionConfig()
     llm: dict[str, ServiceConfig]
     asr: dict[str, ServiceConfig]
@@ -186,6 +224,7 @@ class Config:
     limits: SessionLimits
     admission: AdmissionConfig
     compat: CompatConfig
+    apology: ApologyConfig
     transcription: TranscriptionConfig
     llm: Mapping[str, ServiceConfig]
     asr: Mapping[str, ServiceConfig]
@@ -215,33 +254,61 @@ def load_config(
     _lay_over(tree, {section: dict(keys) for section, keys in (overrides or {}).items()})
     _add_defaults(tree, environ)
     _resolve_named_secrets(tree, environ)
+    data_dir = Path(environ.get(_PREFIX + "DATA_DIR") or platformdirs.user_data_dir("voicechat", appauthor=False))
+    _tell_models_folder(tree, data_dir / MODELS_FOLDER)
     try:
         checked = _File.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(detail, tree) for detail in error.errors(include_url=False, include_context=False)]
         raise ConfigError("\n".join(lines)) from None
+    fallback_orders("asr", checked.asr)
+    fallback_orders("llm", checked.llm)
+    fallback_orders("tts", checked.tts)
     return Config(
         server=checked.server,
         limits=SessionLimits(**dict(checked.limits)),
         compat=checked.compat,
+        apology=checked.apology,
         transcription=checked.transcription,
         admission=checked.admission,
         llm=checked.llm,
         asr=checked.asr,
         tts=checked.tts,
-        data_dir=Path(environ.get(_PREFIX + "DATA_DIR") or platformdirs.user_data_dir("voicechat", appauthor=False)),
+        data_dir=data_dir,
         api_key=environ.get(_PREFIX + "API_KEY") or None,
         file=file,
     )
 
 
 def build_services(config: Config) -> Services:
-    """Open every configured service. Nothing runs before ``Services.start``. Raises ConfigError naming the section."""
+    """Open every configured service once, and chain it with those that stand in for it.
+
+    Nothing runs before ``Services.start``. Raises ConfigError naming the section.
+    """
     return Services(
-        recognizers={name: open_service("asr", name, service) for name, service in config.asr.items()},
-        models={name: open_service("llm", name, service) for name, service in config.llm.items()},
-        synthesizers={name: open_service("tts", name, service) for name, service in config.tts.items()},
+        recognizers=recognition_chains(_links("asr", config.asr), fallback_orders("asr", config.asr), config.limits),
+        models=chat_chains(_links("llm", config.llm), fallback_orders("llm", config.llm), config.limits),
+        synthesizers=speech_chains(_links("tts", config.tts), fallback_orders("tts", config.tts), config.limits),
     )
+
+
+def fallback_orders(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, tuple[str, ...]]:
+    """For each service, its name and the names of those that stand in for it. Raises ConfigError naming the section."""
+    fallbacks = {name: service.fallback for name, service in services.items()}
+    orders = {}
+    for name in services:
+        try:
+            orders[name] = order_of(name, fallbacks)
+        except ValueError as error:
+            raise ConfigError(f"{kind}.{name}.fallback: {error}") from None
+    return orders
+
+
+def _links(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, Link[Any]]:
+    return {
+        name: Link(f"{kind}.{name}", open_service(kind, name, service), service.policy)
+        for name, service in services.items()
+    }
 
 
 def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
@@ -339,6 +406,14 @@ def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
             section[key.removesuffix("_env")] = secret
 
 
+def _tell_models_folder(tree: Tree, folder: Path) -> None:
+    for kind in _EMBEDDED:
+        services = tree[kind].values() if isinstance(tree[kind], dict) else ()
+        for service in services:
+            if isinstance(service, dict) and service.get("provider") in _MODELS_FOLDER_USERS:
+                service.setdefault("models_dir", str(folder))
+
+
 def _explain(detail: ErrorDetails, tree: Tree) -> str:
     path = ".".join(str(step) for step in detail["loc"])
     if detail["type"] == "extra_forbidden":
@@ -368,6 +443,7 @@ def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
         "server": ServerConfig,
         "admission": AdmissionConfig,
         "compat": CompatConfig,
+        "apology": ApologyConfig,
         "limits": _LimitsSection,
         "transcription": TranscriptionConfig,
     }

@@ -69,16 +69,26 @@ class FailureKind(Enum):
 class ProviderError(VoiceChatError):
     """A recogniser, chat model or synthesiser failed. The only exception a provider may raise."""
 
-    def __init__(self, provider: str, kind: FailureKind, message: str) -> None:
-        """``message`` goes to the server's log, never to a client; it must hold no transcript and no secret."""
+    def __init__(
+        self,
+        provider: str,
+        kind: FailureKind,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """``message`` goes to the server's log, never to a client; it must hold no transcript and no secret.
+
+        ``retryable``: whether the same request may succeed later or elsewhere; by default as the kind says.
+        ``retry_after_s``: seconds before which the provider does not want to be asked again, where it says so
+        (``Retry-After`` of an HTTP answer).
+        """
         super().__init__(f"{provider}: {kind.value}: {message}")
         self.provider = provider
         self.kind = kind
-
-    @property
-    def retryable(self) -> bool:
-        """True when the same request may succeed later or elsewhere."""
-        return self.kind.retryable
+        self.retryable = kind.retryable if retryable is None else retryable
+        self.retry_after_s = retry_after_s
 
 
 class AdmissionError(VoiceChatError):

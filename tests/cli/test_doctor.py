@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.providers.openai_service import saying, serving, unused_url
 from voicechat.cli import main
+from voicechat.cli.doctor import Finding, examine
+from voicechat.config import load_config
 
 pytestmark = pytest.mark.real_time
 
@@ -40,6 +43,18 @@ def test_each_broken_service_is_named_and_the_others_are_still_checked(
     assert failed[1].startswith("FAIL llm.mute (scripted_services:open_chat_model): it answered without any text")
 
 
+def test_services_that_are_away_are_told_with_their_host(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    configure(directory, f'[asr.own]\nprovider = "funasr"\nurl = "ws://127.0.0.1:{port}"\n')
+    configure(directory, f'[tts.home]\nprovider = "wyoming"\nuri = "tcp://127.0.0.1:{port}"\n')
+    assert main(["doctor"]) == 1
+    assert failures(capsys) == [
+        f"FAIL tts.home (wyoming): wyoming: connectivity: 127.0.0.1:{port}: ConnectionRefusedError",
+        "FAIL asr.own (funasr): funasr: connectivity: 127.0.0.1: ConnectionRefusedError",
+    ]
+
+
 def test_a_port_in_use_is_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -70,3 +85,63 @@ def test_a_data_directory_that_cannot_be_is_found(
     monkeypatch.setenv("VOICECHAT_DATA_DIR", str(directory / "voicechat.toml" / "data"))
     assert main(["doctor"]) == 1
     assert any("VOICECHAT_DATA_DIR" in line for line in failures(capsys))
+
+
+OPENAI = """
+[llm.cloud]
+provider = "openai"
+model = "m"
+base_url = "{url}"
+[tts.cloud]
+provider = "openai"
+model = "m"
+base_url = "{url}"
+[asr.cloud]
+provider = "openai"
+model = "m"
+base_url = "{url}"
+"""
+
+
+async def findings_of_openai(directory: Path, url: str) -> list[Finding]:
+    """Of services that are tried with real speech: a scripted voice is none for voice detection."""
+    path = directory / "voicechat.toml"
+    speaking = '[tts.default]\nprovider = "espeak"\n[tts.scripted]'
+    path.write_text(path.read_text().replace("[tts.default]", speaking) + OPENAI.replace("{url}", url))
+    return [finding async for finding in examine(load_config(path)) if "(openai)" in finding.name]
+
+
+async def test_services_behind_an_address_are_tried_each(directory: Path) -> None:
+    async with serving() as service:
+        service.answers = [
+            saying(bytes(48_000)),
+            saying(b'{"text": "Hello, this is a test."}'),
+            saying(b'data: {"choices": [{"delta": {"content": "Hello."}, "finish_reason": "stop"}]}\n\n'),
+        ]
+        spoken, heard, answered = await findings_of_openai(directory, service.base_url)
+    assert (spoken.name, spoken.works) == ("tts.cloud (openai)", True)
+    assert spoken.detail.startswith("made 1.0 s of speech in ")
+    assert (heard.name, heard.works) == ("asr.cloud (openai)", True)
+    assert "as 'Hello, this is a test.' in " in heard.detail
+    assert (answered.name, answered.works) == ("llm.cloud (openai)", True)
+    assert answered.detail.startswith("answered with 6 characters in ")
+
+
+async def test_an_address_where_nobody_listens_is_found(directory: Path) -> None:
+    url = unused_url()
+    found = await findings_of_openai(directory, url)
+    assert [(finding.name.split(".")[0], finding.works) for finding in found] == [
+        ("tts", False),
+        ("asr", False),
+        ("llm", False),
+    ]
+    assert all(f"{url.split('/')[2]} cannot be reached" in finding.detail for finding in found)
+
+
+async def test_a_recogniser_is_not_blamed_for_a_synthesiser(directory: Path) -> None:
+    path = directory / "voicechat.toml"
+    path.write_text(path.read_text().replace("[tts.default]", "[tts.scripted]"))
+    configure(directory, f'[tts.default]\nprovider = "openai"\nmodel = "m"\nbase_url = "{unused_url()}"\n')
+    found = [finding async for finding in examine(load_config(path)) if not finding.works]
+    assert [finding.name.split()[0] for finding in found] == ["tts.default", "asr.default"]
+    assert found[1].detail.startswith("tts.default made no speech to try it with: openai: connectivity: ")

@@ -55,6 +55,47 @@ def test_tool_calls_come_in_pieces() -> None:
     ]
 
 
+def calls(*deltas: dict[str, object]) -> list[ReplyPart]:
+    return read(*(chunk({"tool_calls": [delta]}) for delta in deltas), "[DONE]")
+
+
+def test_calls_with_the_same_index_but_other_ids_are_other_calls() -> None:
+    one, two = ({"index": 0, "id": f"call_{n}", "function": {"name": "f", "arguments": "{}"}} for n in (1, 2))
+    assert calls(one, two) == [
+        ToolCall(0, "call_1", "f", "{}"),
+        ToolCall(1, "call_2", "f", "{}"),
+        ReplyFinished("tool_calls"),
+    ]
+
+
+def test_an_id_that_is_said_again_is_the_same_call() -> None:
+    pieces = [{"index": 3, "id": "call_1", "function": {"name": "f", "arguments": part}} for part in ("{", "}")]
+    assert [part.index for part in calls(*pieces) if isinstance(part, ToolCall)] == [0, 0]
+
+
+def test_calls_without_an_index_and_with_arguments_that_are_no_text() -> None:
+    parts = calls(
+        {"id": "a", "function": {"name": "f", "arguments": {"x": [10**30, "好"]}}},
+        {"id": "b", "function": {"name": "g", "arguments": None}},
+        {"id": "b", "function": None},
+    )
+    assert [(part.index, part.name) for part in parts if isinstance(part, ToolCall)] == [(0, "f"), (1, "g"), (1, None)]
+    assert isinstance(parts[0], ToolCall)
+    assert json.loads(parts[0].arguments) == {"x": [10**30, "好"]}
+
+
+def test_a_reason_of_its_own_stands_beside_calls() -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "f"}}
+    assert read(chunk({"tool_calls": [call]}), chunk({}, "stop"))[-1] == ReplyFinished("tool_calls")
+    assert read(chunk({"tool_calls": [call]}), chunk({}, "length"))[-1] == ReplyFinished("length")
+
+
+def test_content_may_come_in_parts_and_thoughts_among_them_are_dropped() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    parts = [thinking, {"type": "text", "text": "Yes"}, {"type": "text", "text": None}]
+    assert read(chunk({"content": [thinking]}), chunk({"content": parts}), "[DONE]")[0] == TextDelta("Yes")
+
+
 def test_only_the_first_choice_is_spoken() -> None:
     other = json.dumps({"choices": [{"index": 1, "delta": {"content": "no"}}]})
     assert read(other, chunk({"content": "yes"}, "stop")) == [TextDelta("yes"), ReplyFinished()]
@@ -86,9 +127,14 @@ def test_an_error_in_the_stream_is_mapped_and_its_sentence_kept_back(error: obje
     assert "secret" not in str(caught.value)
 
 
-@given(st.one_of(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(
-    inner) | st.dictionaries(st.sampled_from(["choices", "delta", "content", "usage", "error", "index"]), inner)
-).map(json.dumps)))  # fmt: skip
+KEYS = "choices delta content usage error code index tool_calls id function arguments".split()
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(KEYS), inner),
+)
+
+
+@given(st.text() | JSON.map(json.dumps) | JSON.map(lambda inner: chunk({"content": inner, "tool_calls": [inner]})))
 def test_any_data_is_read_or_broken(data: str) -> None:
     with suppress(ProviderError):
         list(ChatStream("test").push(data))

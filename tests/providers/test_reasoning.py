@@ -35,5 +35,15 @@ def test_the_cut_does_not_matter(text: str, cuts: int) -> None:
     assert spoken(text, cuts) == spoken(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "rest"), [("hm</think>\nYes", "Yes"), ("<think>hm</think>Yes", "Yes"), ("never ends", "")]
+)
+def test_a_reply_may_begin_within_its_thought(text: str, rest: str) -> None:
+    for cuts in (1, 1 << 20):
+        thoughts = ThoughtFilter(inside=True)
+        pieces = [thoughts.push(text[at : at + cuts]) for at in range(0, len(text), cuts)]
+        assert "".join(pieces) + thoughts.finish() == rest
+
+
 def test_text_that_cannot_be_a_thought_is_not_held_back() -> None:
     assert ThoughtFilter().push("H") == "H"

@@ -7,8 +7,8 @@ import pytest
 
 from voicechat.errors import ConfigError
 from voicechat.providers.builtin import BuiltinChatModel
-from voicechat.providers.openai import OpenAIChatModel
-from voicechat.providers.registry import FACTORY_NAMES, OURS, find_factory
+from voicechat.providers.openai_chat import OpenAIChatModel
+from voicechat.providers.registry import FACTORY_NAMES, OURS, Kind, find_factory
 
 
 @pytest.fixture
@@ -29,6 +29,25 @@ def test_ours_are_found_and_opened() -> None:
     for kind, names in OURS.items():
         for name in names:
             assert find_factory(kind, name).__name__ == FACTORY_NAMES[kind]
+
+
+def test_services_elsewhere_are_opened_with_what_a_file_can_hold() -> None:
+    table: dict[str, object] = {"api_key": "k", "parameters": {"seed": 7, "hot_fix": {"replace": [{"a": "b"}]}}}
+    cases: list[tuple[str, tuple[Kind, ...], dict[str, object]]] = [
+        ("dashscope", ("asr", "tts"), {"api_key": "k"}),
+        ("dashscope", ("asr", "tts"), table),
+        ("dashscope", ("tts",), {"api_key": "k", "voices": ["a", "b"], "sample_rate_hz": 16000}),
+        ("dashscope", ("asr",), {"api_key": "k", "language_hints": ["zh"]}),
+        ("funasr", ("asr",), {"hotwords": "a,b"}),
+        ("wyoming", ("asr", "tts"), {"uri": "tcp://[::1]:10300"}),
+    ]
+    for provider, kinds, options in cases:
+        for kind in kinds:
+            assert hasattr(find_factory(kind, provider)(**options), "aclose")
+    with pytest.raises(ConfigError, match="api_key: missing"):
+        find_factory("asr", "dashscope")()
+    with pytest.raises(ConfigError, match="voices: Tuple should have at least 1 item"):
+        find_factory("tts", "dashscope")(api_key="k", voices=[])
 
 
 def test_anybodys_factory_takes_the_other_keys(plug_in: str) -> None:

@@ -64,6 +64,8 @@ class PauseDetector:
         self._voiced_run = 0
         self._quiet_since_ms = 0
         self.speaking = False
+        self.voiced_until_ms = 0
+        """Where the last frame that was voiced ended, a click's among them."""
 
     def push(self, pcm: bytes) -> list[SpeechEvent]:
         """Listen to the next piece, of any size; what is no whole frame yet waits for the next call."""
@@ -74,6 +76,8 @@ class PauseDetector:
         for start in range(0, whole_bytes, FRAME_BYTES):
             voiced = self._vad.is_speech(audio[start : start + FRAME_BYTES], RATE_HZ)
             self._now_ms += FRAME_MS
+            if voiced:
+                self.voiced_until_ms = self._now_ms
             event = self._judge_pause(voiced) if self.speaking else self._judge_onset(voiced)
             if event is not None:
                 events.append(event)

@@ -11,6 +11,7 @@ from voicechat.cli.command import CommandError
 from voicechat.cli.opened import opened
 from voicechat.cli.recordings import in_pieces
 from voicechat.config import Config
+from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import (
     PCM_RATE_HZ,
     ChatModel,
@@ -79,8 +80,11 @@ async def probe_synthesizer(config: Config, name: str) -> str:
 async def probe_recognizer(config: Config, name: str) -> str:
     """Recognise synthesised speech. What counts is that it answers: synthetic voices are not always understood."""
     begun_s = _now_s()
-    async with opened("tts", "default", config.tts) as synthesizer:
-        pcm = await _speech(synthesizer)
+    try:
+        async with opened("tts", "default", config.tts) as synthesizer:
+            pcm = await _speech(synthesizer)
+    except ProviderError as error:
+        raise CommandError(f"tts.default made no speech to try it with: {error}") from error
     async with opened("asr", name, config.asr) as service:
         recognizer: SpeechRecognizer = service
         results = recognizer.recognize(in_pieces(pcm), RecognitionOptions())

@@ -1,5 +1,6 @@
 """OpenAI's chat completion stream: the data of each event → parts of a reply. No I/O."""
 
+import json
 from collections.abc import Iterator
 from typing import Annotated, TypeVar
 
@@ -7,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import ReplyFinished, ReplyPart, TextDelta
+from voicechat.providers.openai_errors import ErrorObject, reported
 from voicechat.providers.reasoning import ThoughtFilter
 from voicechat.session.vocabulary import ToolCall
 
@@ -17,20 +19,31 @@ _T = TypeVar("_T")
 _List = Annotated[list[_T], BeforeValidator(lambda value: value or [])]
 
 
+def _as_json_text(arguments: object) -> object:
+    return arguments if isinstance(arguments, str | None) else json.dumps(arguments)
+
+
+def _as_text(content: object) -> object:
+    """Join the text parts of content that comes as a list of parts; thoughts are parts, too."""
+    if not isinstance(content, list):
+        return content
+    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
 class _Function(BaseModel):
     name: str | None = None
-    arguments: str | None = None
+    arguments: Annotated[str | None, BeforeValidator(_as_json_text)] = None
 
 
 class _ToolCallDelta(BaseModel):
-    index: int = 0
+    index: int | None = None
     id: str | None = None
-    function: _Function = _Function()
+    function: Annotated[_Function, BeforeValidator(lambda value: value or {})] = _Function()
 
 
 class _Delta(BaseModel):
-    # `reasoning_content` and its like are left unread: thoughts are not to be spoken.
-    content: str | None = None
+    # `reasoning_content`, `reasoning` and their like are left unread: thoughts are not to be spoken.
+    content: Annotated[str | None, BeforeValidator(_as_text)] = None
     tool_calls: _List[_ToolCallDelta] = []
 
 
@@ -45,23 +58,20 @@ class _Usage(BaseModel):
     completion_tokens: int | None = None
 
 
-class _Error(BaseModel):
-    type: str | None = None
-    code: str | int | None = None
-
-
 class _Chunk(BaseModel):
     choices: _List[_Choice] = []
     usage: _Usage | None = None
-    error: _Error | str | None = None
+    error: ErrorObject | str | None = None
 
 
 class ChatStream:
     """One reply. Its text is in order; the closing word waits for the usage, which comes after the finish reason."""
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, *, starts_thinking: bool = False) -> None:
+        """``starts_thinking``: the reply begins inside a thought, whose opening tag the server's template has."""
         self._provider = provider
-        self._thoughts = ThoughtFilter()
+        self._thoughts = ThoughtFilter(inside=starts_thinking)
+        self._calls = _CallNumbers()
         self._finish_reason: str | None = None
         self._usage = _Usage()
         self.done = False
@@ -78,7 +88,7 @@ class ChatStream:
             where = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
             raise ProviderError(self._provider, FailureKind.BROKEN, f"no chat completion chunk: {where}") from None
         if chunk.error is not None:
-            raise self._failure(chunk.error)
+            raise reported(self._provider, chunk.error)
         if chunk.usage is not None:
             self._usage = chunk.usage
         for choice in chunk.choices:
@@ -91,7 +101,10 @@ class ChatStream:
             raise ProviderError(self._provider, FailureKind.CONNECTIVITY, "the reply broke off")
         if rest := self._thoughts.finish():
             yield TextDelta(rest)
-        yield ReplyFinished(self._finish_reason or "stop", self._usage.prompt_tokens, self._usage.completion_tokens)
+        reason = self._finish_reason or "stop"
+        if reason == "stop" and self._calls.any:
+            reason = "tool_calls"  # as OpenAI has it; some servers do not
+        yield ReplyFinished(reason, self._usage.prompt_tokens, self._usage.completion_tokens)
 
     def _read_choice(self, choice: _Choice) -> Iterator[ReplyPart]:
         if choice.finish_reason:
@@ -101,32 +114,28 @@ class ChatStream:
         if choice.delta.content and (text := self._thoughts.push(choice.delta.content)):
             yield TextDelta(text)
         for call in choice.delta.tool_calls:
-            yield ToolCall(call.index, call.id, call.function.name, call.function.arguments or "")
-
-    def _failure(self, error: _Error | str) -> ProviderError:
-        # The server's own sentence may quote the conversation: only its codes are kept.
-        name, code = ("", "") if isinstance(error, str) else (error.type or "", str(error.code or ""))
-        if code.isdecimal():
-            kind = kind_of_status(int(code))
-        elif "rate_limit" in name + code:
-            kind = FailureKind.RATE_LIMIT
-        elif "server" in name + code or "overloaded" in name + code:
-            kind = FailureKind.CONNECTIVITY
-        else:
-            kind = FailureKind.BROKEN
-        return ProviderError(self._provider, kind, f"the server reported an error in the stream: {name} {code}")
+            number = self._calls.number(call.index, call.id)
+            yield ToolCall(number, call.id, call.function.name, call.function.arguments or "")
 
 
-def kind_of_status(status: int) -> FailureKind:
-    """Say what an HTTP status other than 200 means for the request."""
-    match status:
-        case 408:
-            return FailureKind.TIMEOUT
-        case 429:
-            return FailureKind.RATE_LIMIT
-        case _ if 400 <= status < 500:
-            return FailureKind.REJECTED
-        case _ if 500 <= status < 600:
-            return FailureKind.CONNECTIVITY
-        case _:
-            return FailureKind.BROKEN
+class _CallNumbers:
+    """Numbers the calls of a reply. Some servers give all of them the same index, or none at all, but whole ones."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+        """By the server's index, the call that pieces with that index belong to."""
+        self._ids: list[str | None] = []
+
+    @property
+    def any(self) -> bool:
+        """Whether there was a call."""
+        return bool(self._ids)
+
+    def number(self, index: int | None, call_id: str | None) -> int:
+        """Say which call a piece belongs to; another id is another call, and a piece without index goes on."""
+        key = 0 if index is None else index
+        number = self._of.get(key)
+        if number is None or (call_id and self._ids[number] not in (None, call_id)):
+            number = self._of[key] = len(self._ids)
+            self._ids.append(call_id or None)
+        return number

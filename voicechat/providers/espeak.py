@@ -3,10 +3,8 @@
 Speech of ten seconds takes about ten milliseconds, the first chunk less than one.
 """
 
-import asyncio
 import math
-import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,6 +14,7 @@ from pydantic import Field
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.espeak_library import PROVIDER, EspeakLibrary, Prosody, open_library
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.providers.speech_thread import Chunks, pieces
 from voicechat.text.words import Script, runs_by_script
 
 MAX_PIECE_CHARACTERS = 200
@@ -119,8 +118,8 @@ class EspeakSynthesizer:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {name!r}")
         prosody = _prosody(self._rate_wpm, voice)
         for script, run in runs_by_script(text):
-            for piece in _pieces(run):
-                chunks = _Chunks()
+            for piece in pieces(run, MAX_PIECE_CHARACTERS):
+                chunks = Chunks()
                 speaking = self._submit(piece, VOICES[name].of(script), prosody, chunks)
                 try:
                     while (pcm := await chunks.next()) is not None:
@@ -132,7 +131,7 @@ class EspeakSynthesizer:
                     speaking.cancel()
                     chunks.stop()
 
-    def _submit(self, piece: str, voice: str, prosody: Prosody, chunks: "_Chunks") -> Future[None]:
+    def _submit(self, piece: str, voice: str, prosody: Prosody, chunks: Chunks) -> Future[None]:
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
         speaking = self._thread.submit(self._library.speak, piece, voice, prosody, chunks.put)
@@ -146,60 +145,6 @@ def _prosody(rate_wpm: int, voice: VoiceOptions) -> Prosody:
     # must make up for it, which it can for rates of 0.6 to 1.8; what is beyond comes out like these.
     scale = min(max(voice.pitch_rate + (voice.pitch_rate - 1) * 0.25, 0.5), 2.0)
     return Prosody(wpm, round(50 + 50 * math.log2(scale)), round(50 * scale))
-
-
-class _Chunks:
-    """Chunks on their way from the thread to the event loop; bounded, because a piece of text is."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._wanted = True
-
-    def put(self, pcm: bytes) -> bool:
-        """Take a chunk (on the thread); False: nobody wants more."""
-        return self._wanted and self._hand_over(pcm)
-
-    def end(self, _speaking: object) -> None:
-        """Take note of the end (on the thread)."""
-        if self._wanted:
-            self._hand_over(None)
-
-    def stop(self) -> None:
-        """Want no more: the thread stops at its next chunk."""
-        self._wanted = False
-
-    async def next(self) -> bytes | None:
-        """Give the next chunk, or None at the end."""
-        return await self._queue.get()
-
-    def _hand_over(self, pcm: bytes | None) -> bool:
-        try:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, pcm)
-        except RuntimeError:  # the loop was closed while the thread was speaking
-            return False
-        return True
-
-
-_BREAK = re.compile(r"[^.!?,;:。！？，；：、\s]*[.!?,;:。！？，；：、\s]*")
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Cut at punctuation or space into pieces that are short and have something to say."""
-    piece = ""
-    for word in _BREAK.findall(text):
-        for start in range(0, len(word), MAX_PIECE_CHARACTERS):
-            part = word[start : start + MAX_PIECE_CHARACTERS]
-            if len(piece) + len(part) > MAX_PIECE_CHARACTERS:
-                yield from _if_speakable(piece)
-                piece = ""
-            piece += part
-    yield from _if_speakable(piece)
-
-
-def _if_speakable(piece: str) -> Iterator[str]:
-    if any(char.isalnum() for char in piece):
-        yield piece
 
 
 def open_synthesizer(

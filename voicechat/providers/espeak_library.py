@@ -17,6 +17,7 @@ PROVIDER = "espeak"
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _CHARS_UTF8 = 1
 _POS_CHARACTER = 1
+_PHONEMES_IPA = 2
 _RATE = 1
 _PITCH = 3
 _RANGE = 4
@@ -58,6 +59,8 @@ class EspeakLibrary:
             ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
         self._library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
+        self._library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self.rate_hz: int = self._library.espeak_Initialize(
             _AUDIO_OUTPUT_SYNCHRONOUS, BUFFER_MS, data_path.encode(), _INITIALIZE_DONT_EXIT
         )
@@ -90,6 +93,24 @@ class EspeakLibrary:
                 self._on_samples = _refuse
         if status != _OK:
             raise ProviderError(PROVIDER, FailureKind.BROKEN, f"espeak_Synth gave status {status}")
+
+    def phonemes(self, text: str, voice: str) -> str:
+        """Give the pronunciation in IPA, a space between words. Any text is safe.
+
+        Raises `ProviderError` (REJECTED) for a voice that does not exist.
+        """
+        written = "".join(char if char.isprintable() else " " for char in text).encode("utf-8", "replace")
+        buffer = ctypes.create_string_buffer(written)
+        rest = ctypes.c_char_p(ctypes.addressof(buffer))
+        clauses: list[bytes] = []
+        with self._turn:
+            if self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
+                raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {voice!r}")
+            while rest.value is not None:  # the library moves it behind each clause, and to NULL at the end
+                clauses.append(
+                    self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA) or b""
+                )
+        return " ".join(clause.decode("utf-8", "replace") for clause in clauses if clause)
 
     def _called_back(self, samples: "ctypes._Pointer[ctypes.c_short] | None", count: int, _events: int | None) -> int:
         if not samples or count <= 0:

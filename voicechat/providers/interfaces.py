@@ -22,6 +22,10 @@ class RecognitionOptions:
 
     source_rate_hz: int = PCM_RATE_HZ
     """The client's own sample rate: 8000 means telephone bandwidth, although samples arrive at 16 kHz."""
+    live: bool = True
+    """Somebody waits for each result. False: a recording, which comes as fast as it is taken."""
+    earlier_failures: int = 0
+    """So many streams have failed on this audio already: who has others to stand in begins with another one."""
 
 
 class SpeechRecognizer(Protocol):

@@ -1,140 +1,85 @@
-"""Any OpenAI-compatible chat endpoint, streaming: vLLM, Ollama, llama.cpp, SGLang, DashScope, OpenAI itself."""
+"""Any OpenAI-compatible service: a chat model, a synthesiser, a recogniser. See ``docs/providers/openai.md``."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
-from typing import Annotated
+from typing import Annotated, Literal
 
-import aiohttp
-import orjson
 from pydantic import Field
 
-from voicechat.errors import ConfigError, FailureKind, ProviderError
-from voicechat.providers.chat_stream import ChatStream, kind_of_status
-from voicechat.providers.interfaces import ChatRequest, ReplyPart
-from voicechat.providers.sse import SseError, SseParser
+from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+from voicechat.audio.segment import PAUSE_MS
+from voicechat.providers.openai_chat import OpenAIChatModel
+from voicechat.providers.openai_http import CONNECT_MS, SILENCE_MS, OpenAIEndpoint
+from voicechat.providers.openai_speech import RATE_HZ, VOICES, OpenAISynthesizer
+from voicechat.providers.openai_transcription import OpenAIRecognizer
+from voicechat.providers.utterances import MAX_UTTERANCE_MS, PARTIAL_EVERY_MS, Schedule
 
-PROVIDER = "openai"
-
-KEEP_WARM_S = 300
-"""An idle connection is kept this long: a TLS handshake costs two round trips before the first token."""
-END_MS = 50
-"""How long the end of the body may come after the last event; a server that holds it back loses its connection."""
-
-
-class OpenAIChatModel:
-    """A `ChatModel` over HTTP. Connections are kept warm and reused by all sessions."""
-
-    def __init__(
-        self, *, url: str, model: str, headers: dict[str, str], timeout: aiohttp.ClientTimeout, include_usage: bool
-    ) -> None:
-        self._url = url
-        self._model = model
-        self._headers = headers
-        self._timeout = timeout
-        self._include_usage = include_usage
-        self._client: aiohttp.ClientSession | None = None
-        self._closed = False
-
-    async def aclose(self) -> None:
-        """Close all connections; replies in progress fail."""
-        self._closed = True
-        if self._client is not None:
-            await self._client.close()
-
-    async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """Answer; see `ChatModel`. Cancelling closes the connection at once, so that the server stops generating.
-
-        Raises `ProviderError`: TIMEOUT (connecting, silence), RATE_LIMIT (429), REJECTED (other 4xx, or messages that
-        are no JSON), CONNECTIVITY (refused, reset, 5xx, a reply that breaks off), BROKEN (no event stream).
-        """
-        stream = ChatStream(PROVIDER)
-        try:
-            async with self._post(self._body(request)) as response:
-                if response.status != 200:
-                    # Its text is left unread: it may quote the request.
-                    raise ProviderError(PROVIDER, kind_of_status(response.status), f"HTTP status {response.status}")
-                async with aclosing(_events(response.content)) as events:
-                    async for data in events:
-                        for part in stream.push(data):
-                            yield part
-                        if stream.done:
-                            break
-                for part in stream.finish():
-                    yield part
-                await _reach_end(response.content)
-        except TimeoutError as error:
-            raise ProviderError(PROVIDER, FailureKind.TIMEOUT, type(error).__name__) from error
-        except SseError as error:
-            raise ProviderError(PROVIDER, FailureKind.BROKEN, str(error)) from error
-        except aiohttp.ClientResponseError as error:
-            raise ProviderError(PROVIDER, FailureKind.BROKEN, f"no HTTP: {type(error).__name__}") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, type(error).__name__) from error
-
-    def _post(self, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        if self._closed:
-            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
-        # Made here because it belongs to the running loop.
-        if self._client is None:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_WARM_S)
-            self._client = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
-        # A redirect could take the key to another host.
-        return self._client.post(self._url, data=body, headers=self._headers, allow_redirects=False)
-
-    def _body(self, request: ChatRequest) -> bytes:
-        body: dict[str, object] = dict(request.options)
-        body |= {"model": self._model, "messages": request.messages, "stream": True}
-        if self._include_usage:
-            body["stream_options"] = {"include_usage": True}
-        try:
-            return orjson.dumps(body, default=_plain)
-        except orjson.JSONEncodeError as error:
-            raise ProviderError(PROVIDER, FailureKind.REJECTED, "the request is no JSON") from error
-
-
-async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:
-    parser = SseParser()
-    async for piece in content.iter_any():
-        for data in parser.push(piece):
-            yield data
-
-
-async def _reach_end(content: aiohttp.StreamReader) -> None:
-    """Read the few bytes after the last event: only then the connection can be used again."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(END_MS / 1000):
-            async for _ in content.iter_any():
-                pass
-
-
-def _plain(value: object) -> object:
-    """Give a mapping of any type as the kind that orjson knows."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(type(value).__name__)
+BASE_URL = "https://api.openai.com/v1"
 
 
 def open_chat_model(
     *,
     model: str,
-    base_url: str = "https://api.openai.com/v1",
+    base_url: str = BASE_URL,
     api_key: str = "",
-    connect_ms: Annotated[int, Field(ge=1)] = 3_000,
-    silence_ms: Annotated[int, Field(ge=1)] = 60_000,
+    connect_ms: Annotated[int, Field(ge=1)] = CONNECT_MS,
+    silence_ms: Annotated[int, Field(ge=1)] = SILENCE_MS,
     include_usage: bool = True,
+    starts_thinking: bool = False,
 ) -> OpenAIChatModel:
     """Configure the model.
 
     ``model``: the endpoint's name of it. ``connect_ms``: limit for the TCP connection. ``silence_ms``: limit between
     two pieces of a reply, a backstop behind the engine's own deadlines. ``include_usage``: false for old servers that
-    refuse ``stream_options``. Raises `ConfigError` for an unusable URL.
+    refuse ``stream_options``. ``starts_thinking``: true for servers whose template opens the thought, so that a reply
+    has only the closing ``</think>``. Raises `ConfigError` for an unusable URL or key.
     """
-    if not base_url.startswith(("http://", "https://")):
-        raise ConfigError(f"base_url: {base_url!r} does not begin with http:// or https://")
-    headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-    if api_key:
-        headers["Authorization"] = f"Bearer {api_key}"
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_ms / 1000, sock_read=silence_ms / 1000)
-    url = base_url.rstrip("/") + "/chat/completions"
-    return OpenAIChatModel(url=url, model=model, headers=headers, timeout=timeout, include_usage=include_usage)
+    endpoint = OpenAIEndpoint(base_url, api_key, connect_ms=connect_ms, silence_ms=silence_ms)
+    return OpenAIChatModel(endpoint, model, include_usage=include_usage, starts_thinking=starts_thinking)
+
+
+def open_synthesizer(
+    *,
+    model: str,
+    base_url: str = BASE_URL,
+    api_key: str = "",
+    voices: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = VOICES,
+    response_format: Literal["pcm", "wav"] = "pcm",
+    rate_hz: Annotated[int, Field(ge=LOWEST_RATE_HZ, le=HIGHEST_RATE_HZ)] = RATE_HZ,
+    instructions: str = "",
+    obeys_speed: bool = True,
+) -> OpenAISynthesizer:
+    """Configure the synthesiser.
+
+    ``voices``: names a client may ask for, the default first. ``response_format``: ``wav`` for servers without ``pcm``.
+    ``rate_hz``: of ``pcm``; a WAV file says its own. ``instructions``: how to speak, for models that take them.
+    ``obeys_speed``: false for models that ignore ``speed``; the engine then changes the finished speech. Raises
+    `ConfigError` for an unusable URL or key.
+    """
+    endpoint = OpenAIEndpoint(base_url, api_key)
+    fields: dict[str, object] = {"model": model, "response_format": response_format}
+    if instructions:
+        fields["instructions"] = instructions
+    return OpenAISynthesizer(endpoint, fields, voices=voices, rate_hz=rate_hz, obeys_speed=obeys_speed)
+
+
+def open_recognizer(
+    *,
+    model: str,
+    base_url: str = BASE_URL,
+    api_key: str = "",
+    language: str = "",
+    prompt: str = "",
+    pause_ms: Annotated[int, Field(ge=100, le=10_000)] = PAUSE_MS,
+    partial_every_ms: Annotated[int, Field(ge=0, le=10_000)] = PARTIAL_EVERY_MS,
+    max_utterance_ms: Annotated[int, Field(ge=3_000, le=30_000)] = MAX_UTTERANCE_MS,
+) -> OpenAIRecognizer:
+    """Configure the recogniser.
+
+    ``language``: ISO 639-1, such as ``zh``; empty: the model finds out. ``prompt``: names and words to expect.
+    ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: speech after which a sentence is sent again for a
+    partial result; 0: only when it is complete, which costs least. ``max_utterance_ms``: speech without a pause is cut
+    here. Raises `ConfigError` for an unusable URL or key.
+    """
+    endpoint = OpenAIEndpoint(base_url, api_key)
+    fields = {"model": model, "language": language, "prompt": prompt}
+    schedule = Schedule(pause_ms=pause_ms, partial_every_ms=partial_every_ms, max_utterance_ms=max_utterance_ms)
+    return OpenAIRecognizer(endpoint, {key: value for key, value in fields.items() if value}, schedule)

@@ -7,9 +7,10 @@ _CLOSE = "</think>"
 class ThoughtFilter:
     """One reply's text, in any cut. Only a block at the very start is a thought; later ones are text about the tag."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, inside: bool = False) -> None:
+        """``inside``: the reply begins within a thought whose opening tag is not part of it."""
         self._held = ""  # undecided: perhaps the beginning of a tag
-        self._state = "start"
+        self._state = "thought" if inside else "start"
 
     def push(self, delta: str) -> str:
         """Take the next piece of the reply; give what of it may be spoken."""

@@ -18,7 +18,11 @@ from voicechat.errors import ConfigError
 Kind = Literal["asr", "llm", "tts"]
 
 FACTORY_NAMES: dict[Kind, str] = {"asr": "open_recognizer", "llm": "open_chat_model", "tts": "open_synthesizer"}
-OURS: dict[Kind, tuple[str, ...]] = {"asr": ("pocketsphinx",), "llm": ("builtin", "openai"), "tts": ("espeak",)}
+OURS: dict[Kind, tuple[str, ...]] = {
+    "asr": ("pocketsphinx", "sherpa_onnx", "openai", "dashscope", "funasr", "wyoming"),
+    "llm": ("builtin", "openai"),
+    "tts": ("espeak", "sherpa_onnx", "openai", "dashscope", "wyoming"),
+}
 
 
 def find_factory(kind: Kind, provider: str) -> Callable[..., object]:

@@ -33,11 +33,12 @@ class _Stream:
     """Where its first sample stands on the connection's time line; None: none has come."""
     waiting: deque[bytes] = field(default_factory=deque)
     kept: deque[bytes] = field(default_factory=deque)
-    kept_from_ms: int = 0
-    """Stream time of the first kept sample."""
+    forgotten_bytes: int = 0
+    """Audio that came before the first kept sample."""
     spoken_from_ms: int | None = None
     """Stream time of the first recognised word."""
     fed_bytes: int = 0
+    options: RecognitionOptions = field(default_factory=RecognitionOptions)
     ending: bool = False
     """No more frames are meant for it; what was decoded of them may still come."""
     finished: bool = False
@@ -47,6 +48,11 @@ class _Stream:
     @property
     def fed_ms(self) -> int:
         return self.fed_bytes // BYTES_PER_MS
+
+    @property
+    def kept_from_ms(self) -> int:
+        """Stream time of the first kept sample."""
+        return self.forgotten_bytes // BYTES_PER_MS
 
 
 class Ears:
@@ -79,7 +85,6 @@ class Ears:
         self._intake: Intake | None = None
         self._seats: dict[int, _Seat] = {}
         self._nobody = _Seat(self, None)
-        self._options = RecognitionOptions()
         self._received_bytes = 0
         self._unread_bytes = 0
         self._room = asyncio.Event()
@@ -87,10 +92,12 @@ class Ears:
 
     def open(self, effect: OpenRecognition) -> None:
         """Start a stream; a replacement begins with what its predecessor heard since its last final result."""
-        stream = _Stream(effect.stream)
+        options = RecognitionOptions(source_rate_hz=effect.settings.sample_rate_hz)
+        stream = _Stream(effect.stream, options=options)
         seat = _Seat(self, stream)
         old = self._streams.get(effect.replay_of) if effect.replay_of is not None else None
         if old is not None:
+            stream.options = replace(options, earlier_failures=old.options.earlier_failures + 1)
             if old.offset_ms is not None:
                 stream.offset_ms = old.offset_ms + old.kept_from_ms
             stream.ending, stream.finished = old.ending, old.finished
@@ -108,7 +115,6 @@ class Ears:
             self._following[stream.number] = stream
         self._streams[stream.number] = stream
         self._seats[stream.number] = seat
-        self._options = RecognitionOptions(source_rate_hz=effect.settings.sample_rate_hz)
         stream.task = self._tasks.spawn(self._listen(stream), f"stream-{stream.number}")
 
     def feed(self, number: int, payload: bytes, settings: InputSettings) -> None:
@@ -235,7 +241,7 @@ class Ears:
 
     async def _listen(self, stream: _Stream) -> None:
         try:
-            results = self._recognizer.recognize(self._audio(stream), self._options)
+            results = self._recognizer.recognize(self._audio(stream), stream.options)
             async with closing(results):
                 while (transcript := await next_item(results, None, "")) is not None:
                     self._note(stream, transcript)
@@ -282,12 +288,15 @@ class Ears:
 
     @staticmethod
     def _forget_before(stream: _Stream, time_ms: int) -> None:
-        while stream.kept:
-            length_ms = len(stream.kept[0]) // BYTES_PER_MS
-            if stream.kept_from_ms + length_ms > time_ms:
-                return
-            stream.kept.popleft()
-            stream.kept_from_ms += length_ms
+        """To the millisecond: what a final result has told must not be heard, and told, once more."""
+        surplus_bytes = time_ms * BYTES_PER_MS - stream.forgotten_bytes
+        while surplus_bytes > 0 and stream.kept:
+            piece = stream.kept.popleft()
+            if len(piece) > surplus_bytes:
+                stream.kept.appendleft(piece[surplus_bytes:])
+            dropped_bytes = min(surplus_bytes, len(piece))
+            surplus_bytes -= dropped_bytes
+            stream.forgotten_bytes += dropped_bytes
 
     def _unread(self, change_bytes: int) -> None:
         self._unread_bytes += change_bytes

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
+from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.relay import Chain
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +44,28 @@ class Services:
             async with asyncio.timeout(CLOSE_S):
                 await aclose()
         except Exception as error:  # noqa: BLE001 - a provider's failing farewell must not stop the others'
-            logger.warning("closing %s failed: %s", type(provider).__name__, type(error).__name__)
+            name = getattr(provider, "name", type(provider).__name__)
+            logger.warning("closing %s failed: %s", name, type(error).__name__)
+
+    @property
+    def chains(self) -> tuple[Chain[object], ...]:
+        """The services that are chains, for metrics."""
+        return tuple(service for service in self._all if isinstance(service, Chain))
+
+    @property
+    def links(self) -> tuple[Link[object], ...]:
+        """The links of all chains, each once, for metrics."""
+        return tuple({link.name: link for chain in self.chains for link in chain.links}.values())
+
+    @property
+    def _all(self) -> tuple[object, ...]:
+        return (*self.recognizers.values(), *self.models.values(), *self.synthesizers.values())
 
     def distinct(self) -> Iterator[object]:
-        """Each provider once, whatever names it has."""
+        """What is to be started and closed: of chains the links, which may belong to several."""
         seen: set[int] = set()
-        for provider in (*self.recognizers.values(), *self.models.values(), *self.synthesizers.values()):
-            if id(provider) not in seen:
-                seen.add(id(provider))
-                yield provider
+        for service in self._all:
+            for provider in service.links if isinstance(service, Chain) else (service,):
+                if id(provider) not in seen:
+                    seen.add(id(provider))
+                    yield provider

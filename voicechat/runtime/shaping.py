@@ -15,7 +15,9 @@ class ShapedSpeech:
 
     def __init__(self, synthesizer: SpeechSynthesizer, voice: VoiceSettings, threads: EncodingThreads) -> None:
         """``threads`` change speech that the synthesiser cannot change."""
-        self._synthesizer = synthesizer
+        # A synthesiser that others stand in for keeps to one voice for a reply.
+        for_one_reply = getattr(synthesizer, "for_one_reply", None)
+        self._synthesizer: SpeechSynthesizer = for_one_reply() if for_one_reply is not None else synthesizer
         self._threads = threads
         self._voice = voice
         wished = (voice.speech_rate, voice.pitch_rate) != (1, 1)

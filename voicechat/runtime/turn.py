@@ -91,7 +91,6 @@ class Turn:
         self._room = room
         self._sentences: asyncio.Queue[_Sentence | None] = asyncio.Queue()
         self._made_us = 0
-        self._model_failed = False
         self.on_speech: OnSpeech | None = None
         """Told of each piece of speech before it is encoded; must not wait. For finding its echo in the microphone."""
 
@@ -111,8 +110,8 @@ class Turn:
                 group.create_task(self._think(), name=f"reply-{reply}-think")
                 group.create_task(self._talk(), name=f"reply-{reply}-talk")
         except* ProviderError as failures:
-            status, message = _blame(failures.exceptions[0], self._model_failed)
-            self._post(ReplyFailed(reply, status, message))
+            message = f"speech synthesis failed: {_kind(failures)}"
+            self._post(ReplyFailed(reply, Status.TTS_FAILED, message))
 
     # --- the model ---------------------------------------------------------------------------------------------
 
@@ -120,9 +119,10 @@ class Turn:
         request = ChatRequest(messages=self._start.messages, options=self._start.chat.options)
         try:
             await self._take_parts(self._model.reply(request))
-        except ProviderError:
-            self._model_failed = True
-            raise
+        except ProviderError as failure:
+            # The voice stays: the session stops the reply, or has something to say about it.
+            message = f"the chat model failed: {failure.kind.value}"
+            self._post(ReplyFailed(self._start.reply, Status.LLM_FAILED, message))
 
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
         loop, reply = asyncio.get_running_loop(), self._start.reply
@@ -220,11 +220,8 @@ class Turn:
         self._post(SpeechSynthesized(self._start.reply, sentence, payload, self._made_us // 1000))
 
 
-def _blame(failure: BaseException, model_failed: bool) -> tuple[Status, str]:
-    """What the client is told: whose failure, and of which kind; never the provider's own words."""
+def _kind(failure: BaseException) -> str:
+    """What the client is told of a failure: its kind, never the provider's own words."""
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
-    kind = failure.kind.value if isinstance(failure, ProviderError) else "failure"
-    if model_failed:
-        return Status.LLM_FAILED, f"the chat model failed: {kind}"
-    return Status.TTS_FAILED, f"speech synthesis failed: {kind}"
+    return failure.kind.value if isinstance(failure, ProviderError) else "failure"

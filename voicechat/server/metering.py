@@ -55,6 +55,11 @@ class MeteredSynthesizer:
         shapes = getattr(self._synthesizer, "shapes_prosody", None)
         return shapes is not None and bool(shapes(speech_rate, pitch_rate))
 
+    def for_one_reply(self) -> "MeteredSynthesizer":
+        """See `SpeechChain`."""
+        for_one_reply = getattr(self._synthesizer, "for_one_reply", None)
+        return self if for_one_reply is None else MeteredSynthesizer(for_one_reply(), self._account)
+
     def __init__(self, synthesizer: SpeechSynthesizer, account: Account) -> None:
         self._synthesizer = synthesizer
         self._account = account

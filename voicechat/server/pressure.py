@@ -163,11 +163,11 @@ class Pressure:
 
     def _expected_busy(self, now_s: float) -> float:
         """How busy the loop will be when the newcomers take as much as the others."""
+        while self._newcomers_s and self._newcomers_s[0] < now_s - SETTLE_S:
+            self._newcomers_s.popleft()
         sessions = self._sessions()
         if sessions < FEW:
             return 0.0
-        while self._newcomers_s and self._newcomers_s[0] < now_s - SETTLE_S:
-            self._newcomers_s.popleft()
         busy = self._busy.value(now_s)
         settled = sessions - len(self._newcomers_s)
         return busy * sessions / settled if settled >= FEW else busy

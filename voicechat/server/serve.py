@@ -118,6 +118,7 @@ async def serving(
         observe=_observer(metrics),
         detector=detector,
         decoding=decoding,
+        apology=config.apology.spoken,
     )
     hub.join(seat.ledger, pressure, seat.pass_on)
     pressure.on_level = (hub.press, metrics.pressed, seat.on_level)

@@ -24,6 +24,7 @@ from voicechat.server.figures import Level
 from voicechat.server.metering import metered
 from voicechat.server.pressure import CAPACITY_RETRY_S, Pressure
 from voicechat.server.websocket import AiohttpSocket
+from voicechat.session.apology import Apology
 from voicechat.session.dictation import Dictation
 from voicechat.session.effects import Answered, Fact, Request, SessionRefused
 from voicechat.session.events import AccessEnded, DrainRequested, PressureChanged
@@ -75,8 +76,9 @@ class SocketHub:
         observe: Callable[[Fact], None],
         detector: VoiceDetector | None = None,
         decoding: ForkServer | None = None,
+        apology: Apology | None = None,
     ) -> None:
-        """``observe`` is told every session's facts; it must not raise and not wait.
+        """``observe`` is told every session's facts; it must not raise and not wait. ``apology``: see ``Session``.
 
         Without ``detector``, which must be running, hands-free mode is refused; without ``decoding`` compressed audio.
         """
@@ -88,6 +90,7 @@ class SocketHub:
         self._pressure: Pressure | None = None
         self._pass_on: PassOn = lambda _request, _session: False
         self._compat = compat
+        self._apology = apology
         self._authorise = authorise
         self._observe = observe
         self._threads = EncodingThreads()
@@ -196,7 +199,7 @@ class SocketHub:
             hands_free=self._detector is not None,
         )
         defaults = Settings(chat=ChatSettings(model=name), voice=VoiceSettings(voice=pick_voice(VoiceSettings().voice)))
-        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping)
+        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping, apology=self._apology)
         dialect = speech_chat.open_dialect(greeting, update_reply=self._compat.chat_update_reply)
         cast = Cast(
             recognizer=recognizer,

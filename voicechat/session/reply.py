@@ -62,6 +62,8 @@ class Reply:
         self._left_ms = 0
         self._paced: deque[SpeechSynthesized] = deque()
         self._all_made = False
+        self.apologises = False
+        """Its audio is no answer: the model failed before anything of one was spoken."""
 
     # --- text ------------------------------------------------------------------------------------------------
 
@@ -102,6 +104,18 @@ class Reply:
             return None
         runs_out_ms = self.clock.reaches_ms(self._made_ms)
         return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
+
+    @property
+    def begun_speaking(self) -> bool:
+        """Whether anything of it has been given to the voice."""
+        return bool(self._sentences)
+
+    def apologise(self, apology: str) -> list[Effect]:
+        """Speak ``apology`` and end. It is no part of the reply's text: it is neither told nor remembered."""
+        self.apologises = self._text_finished = True
+        self.turn_times = None
+        self._sentences.append(_Piece("", apology))
+        return [Speak(self.number, 0, apology), FinishSpeech(self.number)]
 
     def _speak(self, texts: list[str], now_ms: int) -> list[Effect]:
         effects: list[Effect] = []

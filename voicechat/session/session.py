@@ -8,6 +8,7 @@ from typing import assert_never
 
 from voicechat.errors import Status
 from voicechat.session import events as ev
+from voicechat.session.apology import Apology
 from voicechat.session.effects import (
     Answered,
     Close,
@@ -66,12 +67,22 @@ class Session:
     """One conversation: see ``Machine``."""
 
     def __init__(
-        self, settings: Settings | None = None, limits: SessionLimits | None = None, *, strict_ping: bool = False
+        self,
+        settings: Settings | None = None,
+        limits: SessionLimits | None = None,
+        *,
+        strict_ping: bool = False,
+        apology: Apology | None = None,
     ) -> None:
-        """``settings`` are the defaults of the connection; ``strict_ping``: only ``ping`` keeps it alive."""
+        """``settings`` are the defaults of the connection; ``strict_ping``: only ``ping`` keeps it alive.
+
+        ``apology`` is said aloud when the chat model fails before anything was said.
+        """
         self.state = State.CONFIGURING
         self.settings = settings or Settings()
         self._limits = limits or SessionLimits()
+        self._apology = apology
+        self._asked = ""
         self._now_ms = 0
         self._effects: list[Effect] = []
         self._presence = Presence(strict_ping=strict_ping)
@@ -426,6 +437,7 @@ class Session:
     # --- the reply -------------------------------------------------------------------------------------------
 
     def _start_reply(self, text: str) -> None:
+        self._asked = text
         self._effects += self._speaking.start(text, self.settings, self._now_ms)
         if self._speaking.current is not None:
             self._speaking.current.turn_times = self._times
@@ -434,8 +446,17 @@ class Session:
     def _on_reply_failed(self, event: ev.ReplyFailed) -> None:
         if self._speaking.early:
             self._effects += self._speaking.drop_early()
+        elif self._speaking.apologising:  # the turn's error has been told
+            self._stop()
+            self._end_turn(Outcome.FAILED)
+        elif event.status is Status.LLM_FAILED and (apologising := self._apologise()):
+            self._report(event.status, event.message)
+            self._effects += apologising
         else:
             self._fail_turn(event.status, event.message)
+
+    def _apologise(self) -> list[Effect]:
+        return self._speaking.apologise(self._apology.to(self._asked)) if self._apology is not None else []
 
     def _on_playback(self, event: ev.AudioSent | ev.PlaybackReported) -> None:
         playing = self._speaking.playing
@@ -461,7 +482,7 @@ class Session:
 
     def _finish_if_spoken(self) -> None:
         if self._speaking.finish():
-            self._end_turn(Outcome.SPOKEN)
+            self._end_turn(Outcome.FAILED if self._speaking.apologising else Outcome.SPOKEN, spoken=True)
 
     # --- the end of a turn, and of the session ---------------------------------------------------------------
 
@@ -475,9 +496,9 @@ class Session:
         self._effects += self._hearing.drop_awaited()
         self._effects += self._speaking.stop(self._now_ms)
 
-    def _end_turn(self, outcome: Outcome) -> None:
+    def _end_turn(self, outcome: Outcome, *, spoken: bool = False) -> None:
         """The one place where a turn ends: exactly one ``TurnCompleted`` for each that began."""
-        reply = self._speaking.end_turn(spoken=outcome is Outcome.SPOKEN)
+        reply = self._speaking.end_turn(spoken=spoken)
         self._effects.append(Send(TurnCompleted()))
         self._effects.append(Observe(self._summary(outcome, reply)))
         self._move(Step.CANCEL if outcome is Outcome.CANCELED else Step.TURN_OVER)

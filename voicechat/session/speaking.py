@@ -124,7 +124,7 @@ class Speaking:
         """Whether the current reply has just been spoken to its end; then it is remembered whole."""
         if self.current is None or self._early is not None or not self.current.spoken:
             return False
-        self._dialogue.say(self.current.number, self.current.text)
+        self._dialogue.say(self.current.number, "" if self.current.apologises else self.current.text)
         return True
 
     def end_turn(self, *, spoken: bool) -> Reply | None:
@@ -135,6 +135,17 @@ class Speaking:
         if self._forgotten:  # conversation.clear during the turn: the turn went on and is not remembered
             self._dialogue.forget()
         return ended
+
+    @property
+    def apologising(self) -> bool:
+        """Whether the current reply has come to nothing but an apology."""
+        return self.current is not None and self.current.apologises
+
+    def apologise(self, apology: str) -> list[Effect]:
+        """The model has failed: say ``apology``, if nothing has been said. Empty: nothing is to be said."""
+        if not apology or self.current is None or self.current.begun_speaking:
+            return []
+        return self.current.apologise(apology)
 
     # --- stopping, and what was heard --------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ assert that nothing was left behind.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import (
@@ -26,13 +27,22 @@ BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 @dataclass(slots=True)
 class Failure:
-    """Where a scripted provider fails. ``kind`` None: it hangs there instead, until it is cancelled."""
+    """Where a scripted provider fails, and how: as ``kind``, unless one of the later fields says otherwise."""
 
     after: int = 0
     """How many items (words, deltas, chunks) come first."""
     kind: FailureKind | None = FailureKind.BROKEN
+    """None: it hangs there instead, until it is cancelled."""
     calls: int = 1
-    """How many calls fail before one succeeds."""
+    """How many calls fail before one succeeds. A call that hangs does not count."""
+    retry_after_s: float | None = None
+    """Goes with the error."""
+    foreign: Exception | None = None
+    """Is raised instead of a ``ProviderError``: the contract is broken."""
+    garbage: object = None
+    """Is given instead of the next item; then it ends."""
+    stops: bool = False
+    """It ends there, as if everything had been said."""
 
     async def strike(self, given: int) -> None:
         """Fail if ``given`` items have been given."""
@@ -40,9 +50,21 @@ class Failure:
             return
         if self.kind is None:
             await asyncio.Event().wait()
-            return
         self.calls -= 1
-        raise ProviderError("scripted", self.kind, "as the script says")
+        if self.foreign is not None:
+            raise self.foreign
+        if self.stops or self.garbage is not None:
+            raise _EndsError
+        raise ProviderError("scripted", self.kind or FailureKind.BROKEN, "as told", retry_after_s=self.retry_after_s)
+
+    @property
+    def rest(self) -> tuple[Any, ...]:
+        """What is still given by a call that is to end."""
+        return () if self.garbage is None else (self.garbage,)
+
+
+class _EndsError(Exception):
+    """The call is to end without an error."""
 
 
 _NEVER = Failure(calls=0)
@@ -83,6 +105,9 @@ class ScriptedRecognizer:
                 await asyncio.sleep(self.final_ms / 1000)
             if words and heard_bytes:
                 yield self._result(words, max(self.heard_ms[number], 1))
+        except _EndsError:
+            for item in self.failure.rest:
+                yield item
         finally:
             self.open -= 1
 
@@ -116,6 +141,9 @@ class ScriptedModel:
                 yield TextDelta(delta)
             await self.failure.strike(len(deltas))
             yield ReplyFinished("stop")
+        except _EndsError:
+            for item in self.failure.rest:
+                yield item
         finally:
             self.open -= 1
 
@@ -158,5 +186,8 @@ class ScriptedSynthesizer:
                 left_ms -= length_ms
                 given += 1
             await self.failure.strike(given)
+        except _EndsError:
+            for item in self.failure.rest:
+                yield item
         finally:
             self.open -= 1

@@ -56,6 +56,8 @@ class _Feed:
     channel: int
     progressed: Callable[[float], None]
     heard_bytes: int = 0
+    failures: int = 0
+    """Recognisers that have failed on it."""
     failure: RemoteProtocolError | None = None
     """What ended the channel early. The recogniser sees only an end: its own errors shall stay apart."""
     took_audio: Callable[[], None] = lambda: None
@@ -117,7 +119,11 @@ async def _recognise_channel(feed: _Feed, recognizer: SpeechRecognizer) -> list[
             feed.took_audio = took_audio
             utterances = await _results(feed, recognizer)
     except TimeoutError:
+        feed.failures += 1
         raise ProviderError("recogniser", FailureKind.TIMEOUT, f"took no audio for {STALL_S:g} s") from None
+    except ProviderError:
+        feed.failures += 1
+        raise
     if feed.failure is not None:
         raise feed.failure
     return utterances
@@ -125,7 +131,7 @@ async def _recognise_channel(feed: _Feed, recognizer: SpeechRecognizer) -> list[
 
 async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
     utterances: list[Utterance] = []
-    results = recognizer.recognize(feed.pieces(), RecognitionOptions())
+    results = recognizer.recognize(feed.pieces(), RecognitionOptions(live=False, earlier_failures=feed.failures))
     async with closing(results):
         while (transcript := await next_item(results, None, "")) is not None:
             if transcript.final and transcript.text.strip():

@@ -27,9 +27,10 @@ from voicechat.server.workers.worker import EXIT_S, Worker
 from voicechat.store.ledger import Ledger
 
 CORES_PER_WORKER = 8
-"""Where recognition computes on this machine: PocketSphinx decodes four streams a core, and one process holds more
+"""Where models compute on this machine: PocketSphinx decodes four streams a core, and one process holds more
 conversations than eight cores decode."""
-LOCAL_RECOGNISERS = frozenset({"pocketsphinx", "sherpa"})
+LOCAL_MODELS = frozenset({"pocketsphinx", "sherpa_onnx"})
+"""Providers whose models compute on this machine, and take memory for each process that opens them."""
 MAX_AWAITING = 256
 """Connections that wait for a worker, which alone can serve them, to be replaced."""
 MAX_DEATHS = 5
@@ -55,7 +56,7 @@ def workers_of(config: Config) -> int:
     if wished is not None:
         return wished
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    computes_here = any(service.provider in LOCAL_RECOGNISERS for service in config.asr.values())
+    computes_here = any(service.provider in LOCAL_MODELS for service in (*config.asr.values(), *config.tts.values()))
     return max(1, cores // CORES_PER_WORKER) if computes_here else cores
 
 

@@ -1,0 +1,66 @@
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx", reason="needs onnx (pip install 'voicechat[test]')")
+
+import onnx
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from tests.providers.sherpa_models import make_zipformer_ctc
+from voicechat.providers.onnx_metadata import NotOnnxError, read_metadata
+
+
+def test_what_a_model_says_of_itself_is_read(tmp_path: Path) -> None:
+    folder = make_zipformer_ctc(tmp_path / "model")
+    (path,) = folder.glob("*.onnx")
+    assert read_metadata(path) == {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    assert read_metadata(path)["decode_chunk_len"] == "16"
+
+
+def test_the_graph_is_skipped_wherever_it_stands(tmp_path: Path) -> None:
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [9], [1.0] * 9)
+    graph = helper.make_graph([], "g", [], [], [weights])
+    model = helper.make_model(graph)
+    helper.set_model_props(model, {"first": "1", "long": "x" * 100_000, "漢": "字"})
+    content = model.SerializeToString()
+    (tmp_path / "as it comes.onnx").write_bytes(content)
+    (tmp_path / "metadata first.onnx").write_bytes(
+        b"".join(bytes([14 << 3 | 2, *_size(len(entry))]) + entry for entry in _entries(model))
+        + helper.make_model(graph).SerializeToString()
+    )
+    expected = {"first": "1", "long": "x" * 100_000, "漢": "字"}
+    assert read_metadata(tmp_path / "as it comes.onnx") == expected
+    assert read_metadata(tmp_path / "metadata first.onnx") == expected
+
+
+def _entries(model: onnx.ModelProto) -> list[bytes]:
+    return [entry.SerializeToString() for entry in model.metadata_props]
+
+
+def _size(number: int) -> list[int]:
+    groups: list[int] = []
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    return [*groups, number]
+
+
+def test_a_model_that_is_cut_off_is_none(tmp_path: Path) -> None:
+    folder = make_zipformer_ctc(tmp_path / "model")
+    (path,) = folder.glob("*.onnx")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(NotOnnxError):
+        read_metadata(path)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.onnx"
+    path.write_bytes(content)
+    with suppress(NotOnnxError):
+        read_metadata(path)

@@ -1,0 +1,243 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
+
+import pytest
+from aiohttp import web
+
+from tests.providers.openai_service import Endless, Service, cut_off, saying, serving
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, TextDelta
+from voicechat.providers.openai import open_chat_model
+from voicechat.providers.openai_chat import OpenAIChatModel
+from voicechat.session.vocabulary import ToolCall
+
+pytestmark = pytest.mark.real_time
+
+ASKED = ChatRequest(messages=({"role": "user", "content": "你好"},), options={"temperature": 0.5, "model": "mine"})
+REPLY = [TextDelta("你"), TextDelta("好"), ReplyFinished("stop", 3, 2)]
+EVENTS = [
+    {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "你"}}]},
+    {"choices": [{"index": 0, "delta": {"content": "好"}}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+]
+BODY = "".join(f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\n" for event in EVENTS).encode()
+DONE = b"data: [DONE]\n\n"
+FIRST = BODY.split(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+@asynccontextmanager
+async def talking() -> AsyncIterator[tuple[Service, OpenAIChatModel]]:
+    async with serving() as service:
+        service.answers = [saying(BODY + DONE)]
+        model = open_chat_model(model="m", base_url=service.base_url, api_key="secret")
+        try:
+            yield service, model
+        finally:
+            await model.aclose()
+
+
+async def ask(model: OpenAIChatModel, request: ChatRequest = ASKED) -> list[ReplyPart]:
+    return [part async for part in model.reply(request)]
+
+
+async def failure(model: OpenAIChatModel, request: ChatRequest = ASKED) -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        await ask(model, request)
+    return caught.value
+
+
+async def test_a_reply_with_its_request() -> None:
+    async with talking() as (service, model):
+        assert await ask(model) == REPLY
+        assert [asked.body for asked in service.asked] == [
+            {
+                "model": "m",
+                "messages": [{"role": "user", "content": "你好"}],
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                "temperature": 0.5,
+            }
+        ]
+        assert service.asked[0].authorization == "Bearer secret"
+
+
+async def test_a_reply_in_single_bytes() -> None:
+    async with talking() as (service, model):
+        service.answers = [saying(*(bytes([byte]) for byte in BODY + DONE))]
+        assert await ask(model) == REPLY
+
+
+async def test_text_is_given_out_before_the_reply_is_complete() -> None:
+    heard = asyncio.Event()
+
+    async def answer(request: web.Request, response: web.StreamResponse) -> None:
+        await saying(FIRST)(request, response)
+        await heard.wait()
+        await response.write(DONE)
+
+    async with talking() as (service, model):
+        service.answers = [answer]
+        reply = model.reply(ASKED)
+        assert await anext(reply) == TextDelta("你")
+        heard.set()
+        assert [part async for part in reply] == [ReplyFinished()]
+
+
+async def test_the_connection_is_used_again_although_the_body_ends_late() -> None:
+    async with talking() as (service, model):
+        service.answers = [saying(BODY + DONE, pause_s=0.01)]
+        for _ in range(3):
+            await ask(model)
+        assert len(service.peers) == 1
+
+
+async def test_the_first_reply_finds_the_connection_warm() -> None:
+    async with talking() as (service, model):
+        await model.start()
+        assert await ask(model) == REPLY
+        assert service.warmed_up == len(service.peers) == 1
+
+
+async def test_the_end_of_the_body_may_stand_for_done() -> None:
+    async with talking() as (service, model):
+        service.answers = [saying(BODY)]
+        assert await ask(model) == REPLY
+
+
+async def test_a_server_that_holds_the_end_back_does_not_hold_the_reply() -> None:
+    async with talking() as (service, model):
+        service.answers = [saying(BODY + DONE, pause_s=60)]
+        assert await ask(model) == REPLY
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", FailureKind.CONNECTIVITY),
+        (BODY[:90], FailureKind.CONNECTIVITY),
+        (BODY[:120], FailureKind.CONNECTIVITY),
+        (b"data: <html>\n\n", FailureKind.BROKEN),
+        (b"<html>not found</html>", FailureKind.CONNECTIVITY),
+        (b"x" * 2_000_000, FailureKind.BROKEN),
+        (b'data: {"error": {"type": "server_error"}}\n\n', FailureKind.CONNECTIVITY),
+    ],
+)
+async def test_bodies_that_are_no_reply(body: bytes, kind: FailureKind) -> None:
+    async with talking() as (service, model):
+        service.answers = [saying(body)]
+        assert (await failure(model)).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"error": {"code": "rate_limit_exceeded"}}', FailureKind.RATE_LIMIT),
+        (b'{"choices": [{"message": {"content": "whole"}}]}', FailureKind.BROKEN),
+    ],
+)
+async def test_an_answer_in_one_piece_is_no_stream(body: bytes, kind: FailureKind) -> None:
+    async with talking() as (service, model):
+        service.answers = [saying(body, content_type="application/json; charset=utf-8")]
+        assert (await failure(model)).kind is kind
+
+
+async def test_a_connection_cut_in_the_middle_can_be_tried_again() -> None:
+    async with talking() as (service, model):
+        service.answers = [cut_off(FIRST)]
+        reply = model.reply(ASKED)
+        assert await anext(reply) == TextDelta("你")
+        with pytest.raises(ProviderError) as caught:
+            await anext(reply)
+        assert caught.value.kind is FailureKind.CONNECTIVITY
+        assert len(service.asked) == 1  # not by this provider: what was said would be said again
+
+
+async def test_a_server_that_falls_silent_is_a_timeout() -> None:
+    async with talking() as (service, _):
+        service.answers = [saying(FIRST, pause_s=60)]
+        model = open_chat_model(model="m", base_url=service.base_url, silence_ms=100)
+        assert (await failure(model)).kind is FailureKind.TIMEOUT
+        await model.aclose()
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+async def test_cancelling_closes_the_connection_at_once(how: str) -> None:
+    async with talking() as (service, model):
+        endless = Endless(FIRST)
+        service.answers = [endless]
+        if how == "closed":
+            reply = model.reply(ASKED)
+            await anext(reply)
+            await reply.aclose()
+        else:
+            begun = asyncio.Event()
+
+            async def listen() -> None:
+                async for _ in model.reply(ASKED):
+                    begun.set()
+
+            task = asyncio.get_running_loop().create_task(listen())
+            await begun.wait()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await endless.gone.wait()
+
+
+async def test_messages_of_any_kind_of_mapping_are_sent() -> None:
+    async with talking() as (service, model):
+        part = MappingProxyType({"type": "text", "text": "x"})
+        await ask(model, ChatRequest(messages=(MappingProxyType({"role": "user", "content": (part,)}),)))
+        assert service.asked[0].body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+
+
+async def test_tools_go_out_as_they_are_and_calls_come_back() -> None:
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+    events = ({"choices": [{"delta": {"tool_calls": [call]}}]}, {"choices": [{"finish_reason": "tool_calls"}]})
+    history = (
+        {"role": "user", "content": "What time is it?"},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "call_0", "type": "function"}]},
+        {"role": "tool", "tool_call_id": "call_0", "content": "noon"},
+    )
+    tools = [{"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}]
+    async with talking() as (service, model):
+        service.answers = [saying(*(f"data: {json.dumps(event)}\n\n".encode() for event in events), DONE)]
+        request = ChatRequest(messages=history, options={"tools": tools, "tool_choice": "auto"})
+        assert await ask(model, request) == [ToolCall(0, "call_1", "clock", "{}"), ReplyFinished("tool_calls")]
+        body = service.asked[0].body
+        assert (body["messages"], body["tools"], body["tool_choice"]) == ([*history], tools, "auto")
+
+
+async def test_what_is_no_json_is_rejected_without_asking() -> None:
+    async with talking() as (service, model):
+        for content in ("\ud800", object()):
+            rejected = await failure(model, ChatRequest(messages=({"role": "user", "content": content},)))
+            assert rejected.kind is FailureKind.REJECTED
+        assert service.asked == []
+
+
+async def test_usage_need_not_be_asked_for() -> None:
+    async with talking() as (service, _):
+        model = open_chat_model(model="m", base_url=service.base_url, include_usage=False)
+        await ask(model)
+        assert "stream_options" not in service.asked[0].body
+        await model.aclose()
+
+
+async def test_a_reply_may_begin_within_a_thought() -> None:
+    chunks = [{"choices": [{"delta": {"content": text}}]} for text in ("hm, ", "well</thi", "nk>\n\nYes")]
+    async with talking() as (service, _):
+        service.answers = [saying(*(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks), DONE)]
+        model = open_chat_model(model="m", base_url=service.base_url, starts_thinking=True)
+        assert await ask(model) == [TextDelta("Yes"), ReplyFinished()]
+        await model.aclose()
+
+
+async def test_a_closed_model_says_so() -> None:
+    async with talking() as (_, model):
+        await model.aclose()
+        assert (await failure(model)).kind is FailureKind.CONNECTIVITY

@@ -1,0 +1,197 @@
+"""Alibaba Cloud's DashScope (Model Studio): Paraformer recognition and CosyVoice synthesis over one kind of WebSocket.
+
+The protocol is that of the public Python SDK; `voicechat.providers.dashscope_protocol` names its files.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.audio_pieces import BYTES_PER_MS, AudioPieces
+from voicechat.providers.dashscope_protocol import PROVIDER, Sentence, SentenceReader, TaskKind
+from voicechat.providers.dashscope_tasks import Endpoint, Task, TaskRunner
+from voicechat.providers.feeding import Feeding
+from voicechat.providers.interfaces import PCM_RATE_HZ, AudioChunk, RecognitionOptions, VoiceOptions
+from voicechat.providers.websocket_link import LinkLostError, checked_url, tls_for
+from voicechat.session.vocabulary import Transcript
+
+BASE_URL = "wss://dashscope.aliyuncs.com/api-ws/v1/inference"
+
+GAP_S = 15.0
+"""A task that is given no audio for 23 s fails (the SDK's ``SILENCE_TIMEOUT_S``): before that it is finished, and
+the next piece of audio begins another."""
+MESSAGE_BYTES = 200 * BYTES_PER_MS
+"""Of audio in one message."""
+MAX_TEXT = 5_000
+"""Characters in one ``continue-task``; the service takes 20000."""
+SLOWEST, FASTEST = 0.5, 2.0
+"""The service's bounds of ``rate`` and ``pitch``."""
+
+
+class DashScopeRecognizer:
+    """A `SpeechRecognizer`; each stretch of audio without long gaps is one task."""
+
+    def __init__(self, runner: TaskRunner, model: str, parameters: dict[str, object]) -> None:
+        self._runner = runner
+        self._kind = TaskKind("asr", "recognition", model)
+        self._parameters = parameters
+
+    async def aclose(self) -> None:
+        """Close all connections; streams in progress fail."""
+        self._runner.close()
+
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncGenerator[Transcript, None]:
+        """Recognise one stream; see `SpeechRecognizer`. Without audio nothing is connected.
+
+        Raises `ProviderError`: TIMEOUT (connecting, silence after the end of the audio, audio not taken), CONNECTIVITY
+        (refused, closed, the service's own failures), RATE_LIMIT (throttled), REJECTED (key, model, parameters),
+        BROKEN (no such protocol). What ``audio`` raises passes through. Cancelling drops the connection.
+        """
+        pieces = AudioPieces(audio)
+        try:
+            while not await pieces.ended():
+                async with aclosing(self._stretch(pieces)) as transcripts:
+                    async for transcript in transcripts:
+                        yield transcript
+        finally:
+            await pieces.aclose()
+
+    async def _stretch(self, pieces: AudioPieces) -> AsyncGenerator[Transcript, None]:
+        """Recognise up to the audio's end, or its next long gap."""
+        sentences = SentenceReader(pieces.taken_ms)
+        task = await self._runner.begin(self._kind, self._parameters)
+        feeding = Feeding(_feed(task, pieces), task.drop)
+        try:
+            while (output := await task.next_output()) is not None:
+                if not isinstance(output, Sentence):
+                    raise ProviderError(PROVIDER, FailureKind.BROKEN, "audio in answer to audio")
+                if (transcript := sentences.read(output)) is not None:
+                    yield transcript
+            if (transcript := sentences.close(pieces.taken_ms)) is not None:
+                yield transcript
+        except LinkLostError:
+            feeding.raise_failure()
+            raise
+        finally:
+            self._runner.end(task)
+            await feeding.stop()
+
+
+async def _feed(task: Task, pieces: AudioPieces) -> None:
+    while await pieces.ready(GAP_S) and (pcm := await pieces.take()) is not None:
+        for start in range(0, len(pcm), MESSAGE_BYTES):
+            await task.send_audio(pcm[start : start + MESSAGE_BYTES])
+            await asyncio.sleep(0)  # audio that is there at once must not keep others waiting
+    await task.end_input()
+
+
+class DashScopeSynthesizer:
+    """A `SpeechSynthesizer`; each sentence is one task."""
+
+    def __init__(
+        self, runner: TaskRunner, model: str, voices: tuple[str, ...], rate_hz: int, parameters: dict[str, object]
+    ) -> None:
+        """``voices``: the default first."""
+        self._runner = runner
+        self._kind = TaskKind("tts", "SpeechSynthesizer", model)
+        self._voices = voices
+        self._rate_hz = rate_hz
+        self._parameters = parameters
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names a client may ask for. The first is the default."""
+        return self._voices
+
+    def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
+        """See `SpeechSynthesizer`: within the service's bounds."""
+        return SLOWEST <= speech_rate <= FASTEST and SLOWEST <= pitch_rate <= FASTEST
+
+    async def aclose(self) -> None:
+        """Close all connections; sentences in progress fail."""
+        self._runner.close()
+
+    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
+        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk and connects to nothing.
+
+        Raises `ProviderError` as `DashScopeRecognizer.recognize` does, REJECTED also for an unknown voice. Cancelling
+        drops the connection, so that the service stops.
+        """
+        name = voice.voice or self._voices[0]
+        if name not in self._voices:
+            raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {name!r}")
+        if not any(char.isalnum() for char in text):
+            return
+        spoken = {"voice": name, "rate": voice.speech_rate, "pitch": voice.pitch_rate}
+        task = await self._runner.begin(self._kind, self._parameters | spoken)
+        try:
+            for start in range(0, len(text), MAX_TEXT):
+                await task.send_text(text[start : start + MAX_TEXT])
+            await task.end_input()
+            odd_byte = b""
+            while (output := await task.next_output()) is not None:
+                if isinstance(output, bytes):
+                    pcm = odd_byte + output
+                    whole_bytes = len(pcm) & ~1
+                    odd_byte = pcm[whole_bytes:]
+                    if whole_bytes:
+                        yield AudioChunk(pcm[:whole_bytes], self._rate_hz)
+        finally:
+            self._runner.end(task)
+
+
+def open_recognizer(
+    *,
+    api_key: str,
+    model: str = "paraformer-realtime-v2",
+    language_hints: tuple[str, ...] = (),
+    parameters: Mapping[str, JsonValue] | None = None,
+    base_url: str = BASE_URL,
+    connect_ms: Annotated[int, Field(ge=1)] = 3_000,
+    silence_ms: Annotated[int, Field(ge=1)] = 10_000,
+) -> DashScopeRecognizer:
+    """Configure the recogniser.
+
+    ``language_hints``: such as ``["zh", "en"]``; empty: the model finds out. ``parameters``: whatever else the model
+    knows (``vocabulary_id``, ``disfluency_removal_enabled``). ``connect_ms``: limit for TCP, TLS and handshake.
+    ``silence_ms``: limit for each answer that is due. Raises `ConfigError` for an unusable URL.
+    """
+    # "heartbeat" keeps a task alive that hears nothing but silence for a minute.
+    sent: dict[str, object] = {"heartbeat": True, **(parameters or {}), "format": "pcm", "sample_rate": PCM_RATE_HZ}
+    if language_hints:
+        sent["language_hints"] = language_hints
+    return DashScopeRecognizer(_open_runner(base_url, api_key, connect_ms, silence_ms), model, sent)
+
+
+def open_synthesizer(
+    *,
+    api_key: str,
+    model: str = "cosyvoice-v2",
+    voices: Annotated[tuple[str, ...], Field(min_length=1)] = ("longxiaochun_v2",),
+    sample_rate_hz: Literal[8000, 16000, 22050, 24000, 44100, 48000] = 24000,
+    parameters: Mapping[str, JsonValue] | None = None,
+    base_url: str = BASE_URL,
+    connect_ms: Annotated[int, Field(ge=1)] = 3_000,
+    silence_ms: Annotated[int, Field(ge=1)] = 10_000,
+) -> DashScopeSynthesizer:
+    """Configure the synthesiser.
+
+    ``voices``: names that clients may ask for, the default first; they must fit the model. ``parameters``: whatever
+    else the model knows (``instruction``, ``seed``; ``volume``, 0 to 100, before the client's own). ``connect_ms`` and
+    ``silence_ms`` as for `open_recognizer`. Raises `ConfigError` for an unusable URL.
+    """
+    sent: dict[str, object] = {"volume": 50, **(parameters or {})}
+    sent |= {"text_type": "PlainText", "format": "pcm", "sample_rate": sample_rate_hz}
+    runner = _open_runner(base_url, api_key, connect_ms, silence_ms)
+    return DashScopeSynthesizer(runner, model, voices, sample_rate_hz, sent)
+
+
+def _open_runner(base_url: str, api_key: str, connect_ms: int, silence_ms: int) -> TaskRunner:
+    url = checked_url("base_url", base_url)
+    return TaskRunner(Endpoint(url, api_key, tls_for(url), connect_ms / 1000, silence_ms / 1000))

@@ -1,0 +1,37 @@
+"""How a text is pronounced, by espeak-ng, in the form that Piper's voices were trained on.
+
+Piper (phonemize.cpp of piper-phonemize) takes espeak's IPA clause by clause and keeps the punctuation between; letters
+and their diacritics are separate characters (NFD), and espeak's remarks on language, "(en)", are left out.
+"""
+
+import re
+import unicodedata
+
+from voicechat.providers.espeak_library import EspeakLibrary
+
+_CLAUSE = re.compile(r"(.+?)(?:([.!?,;:。！？，；：、…]+)(?=\s|$|[㐀-鿿])|$)\s*", re.DOTALL)
+"""Words, and the punctuation behind them unless it stands within a number or a name."""
+_REMARK = re.compile(r"\([^)]*\)")
+_PLAIN = str.maketrans("。！？，；：、…", ".!?,;:,.")
+_SENTENCE_END = frozenset(".!?")
+
+
+def sentences_of_phonemes(library: EspeakLibrary, text: str, voice: str) -> list[str]:
+    """Give each sentence as phonemes with its punctuation. Text without anything to say gives nothing.
+
+    Blocks for about a millisecond a sentence. Raises `ProviderError` for a voice that espeak-ng does not have.
+    """
+    sentences: list[str] = []
+    sentence = ""
+    for clause, marks in _CLAUSE.findall(text):
+        said = _REMARK.sub("", library.phonemes(clause, voice)).strip()
+        if not said:
+            continue
+        mark = marks[:1].translate(_PLAIN)
+        sentence += unicodedata.normalize("NFD", said) + mark
+        if mark in _SENTENCE_END:
+            sentences.append(sentence)
+            sentence = ""
+        else:
+            sentence += " "
+    return [*sentences, sentence.rstrip()] if sentence else sentences

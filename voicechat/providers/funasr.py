@@ -1,0 +1,156 @@
+"""A FunASR runtime of one's own: streaming Paraformer for what is shown, a second pass for what counts."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated
+
+from pydantic import Field
+
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.audio_pieces import BYTES_PER_MS, AudioPieces
+from voicechat.providers.feeding import Feeding
+from voicechat.providers.funasr_protocol import (
+    END_MESSAGE,
+    FRAME_MS,
+    PROVIDER,
+    Ending,
+    SentenceReader,
+    begin_message,
+    ending,
+    read_message,
+)
+from voicechat.providers.interfaces import RecognitionOptions
+from voicechat.providers.websocket_link import LinkLostError, WebSocketLink, checked_url, open_link, tls_for
+from voicechat.session.vocabulary import Transcript
+
+FRAME_BYTES = FRAME_MS * BYTES_PER_MS
+LINGER_S = 1.0
+"""An older Python server may have another sentence in work when it closes one after the end of the audio."""
+PING_S = 1.0
+
+
+class FunASRRecognizer:
+    """A `SpeechRecognizer`; each stream has a connection of its own."""
+
+    def __init__(self, url: str, begin: str, *, connect_s: float, silence_s: float, tls: ssl.SSLContext | None) -> None:
+        """``begin``: the message that opens a stream. ``silence_s``: limit between messages after the audio's end."""
+        self._url = url
+        self._begin = begin
+        self._connect_s = connect_s
+        self._silence_s = silence_s
+        self._tls = tls
+        self._links: set[WebSocketLink] = set()
+        self._closed = False
+
+    async def aclose(self) -> None:
+        """Close all connections; streams in progress fail."""
+        self._closed = True
+        for link in self._links:
+            link.drop()
+
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncGenerator[Transcript, None]:
+        """Recognise one stream; see `SpeechRecognizer`. Without audio nothing is connected.
+
+        Raises `ProviderError`: TIMEOUT (connecting, silence after the end of the audio, audio not taken), CONNECTIVITY
+        (refused, closed, the server's own failures), REJECTED (certificate), BROKEN (no such protocol). What ``audio``
+        raises passes through. Cancelling drops the connection.
+        """
+        pieces = AudioPieces(audio)
+        try:
+            if await pieces.ended():
+                return
+            link = await self._open()
+            feeding = Feeding(self._feed(link, pieces), link.drop)
+            sentences = SentenceReader()
+            try:
+                while (text := await self._next(link, feeding, sentences)) is not None:
+                    message = read_message(text)
+                    if (transcript := sentences.read(message, pieces.taken_ms)) is not None:
+                        yield transcript
+                    if feeding.done:
+                        outlook = ending(message)
+                        if outlook is Ending.OVER:
+                            break
+                        link.expect_within(LINGER_S if outlook is Ending.PERHAPS else self._silence_s)
+                if (transcript := sentences.finish(pieces.taken_ms)) is not None:
+                    yield transcript
+            except LinkLostError:
+                feeding.raise_failure()
+                raise
+            finally:
+                self._links.discard(link)
+                link.drop()
+                await feeding.stop()
+        finally:
+            await pieces.aclose()
+
+    async def _open(self) -> WebSocketLink:
+        if self._closed:
+            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
+        link = await open_link(
+            PROVIDER,
+            self._url,
+            connect_s=self._connect_s,
+            send_s=self._silence_s,
+            # The Python server refuses clients that do not offer it.
+            subprotocols=("binary",),
+            tls=self._tls,
+        )
+        self._links.add(link)
+        return link
+
+    async def _feed(self, link: WebSocketLink, pieces: AudioPieces) -> None:
+        await link.send(self._begin)
+        held = b""
+        while (pcm := await pieces.take()) is not None:
+            held += pcm
+            whole_bytes = len(held) - len(held) % FRAME_BYTES
+            for start in range(0, whole_bytes, FRAME_BYTES):
+                await link.send(held[start : start + FRAME_BYTES])
+                await asyncio.sleep(0)  # audio that is there at once must not keep others waiting
+            held = held[whole_bytes:]
+        if held:
+            await link.send(held)
+        await link.send(END_MESSAGE)
+        link.expect_within(self._silence_s)
+
+    async def _next(self, link: WebSocketLink, feeding: Feeding, sentences: SentenceReader) -> str | None:
+        """Give the next message; None when the server has said all it will."""
+        try:
+            message = await link.receive()
+        except ProviderError as error:
+            silent = error.kind is FailureKind.TIMEOUT and feeding.done and not sentences.in_sentence
+            if silent and await link.answers(PING_S):
+                return None  # it is alive: an older server says nothing of silence
+            raise
+        if isinstance(message, bytes):
+            raise ProviderError(PROVIDER, FailureKind.BROKEN, "binary data in answer to audio")
+        return message
+
+
+def open_recognizer(
+    *,
+    url: str = "ws://127.0.0.1:10095",
+    hotwords: str = "",
+    itn: bool = True,
+    verify_tls: bool = True,
+    connect_ms: Annotated[int, Field(ge=1)] = 3_000,
+    silence_ms: Annotated[int, Field(ge=1)] = 10_000,
+) -> FunASRRecognizer:
+    """Configure the recogniser.
+
+    ``hotwords``: as the server wants them: ``'{"阿里巴巴": 20}'`` for the C++ one, words with commas for the Python
+    one. ``itn``: write numbers as digits (C++). ``verify_tls``: false for the certificate that FunASR signs itself.
+    ``connect_ms``: limit for TCP, TLS and handshake. ``silence_ms``: limit for the last results. Raises `ConfigError`
+    for an unusable URL.
+    """
+    return FunASRRecognizer(
+        checked_url("url", url),
+        begin_message(hotwords, itn),
+        connect_s=connect_ms / 1000,
+        silence_s=silence_ms / 1000,
+        tls=tls_for(url, verify=verify_tls),
+    )

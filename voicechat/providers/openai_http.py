@@ -1,0 +1,173 @@
+"""The HTTP side of OpenAI-compatible services: warm connections, and what their failures mean."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TypeAlias
+
+import aiohttp
+from yarl import URL
+
+from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.providers.openai_errors import refusal, reported_in
+
+PROVIDER = "openai"
+
+CONNECT_MS = 3_000
+SILENCE_MS = 60_000
+"""A backstop behind the engine's own deadlines."""
+KEEP_WARM_S = 300
+"""An idle connection is kept this long: a TLS handshake costs two round trips before the first token."""
+END_MS = 50
+"""How long the end of the body may come after what was wanted; a server that holds it back loses its connection."""
+MAX_ERROR_BYTES = 16 * 1024
+ERROR_BODY_MS = 1_000
+"""So much of an error's body is looked at, and so long it is waited for."""
+
+logger = logging.getLogger(__name__)
+
+Body: TypeAlias = bytes | Callable[[], aiohttp.FormData]
+"""JSON, or what makes the form: a form can be sent only once."""
+
+
+class OpenAIEndpoint:
+    """One base URL with its key. Connections are kept warm and reused by all sessions."""
+
+    def __init__(
+        self, base_url: str, api_key: str, *, connect_ms: int = CONNECT_MS, silence_ms: int = SILENCE_MS
+    ) -> None:
+        """``connect_ms``: limit for a TCP connection. ``silence_ms``: limit between two pieces of an answer.
+
+        Raises `ConfigError` for an unusable URL.
+        """
+        self._base_url = _checked_url(base_url)
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise ConfigError("api_key: has characters that no HTTP header can carry")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._host = URL(self._base_url).authority.rpartition("@")[2]
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_ms / 1000, sock_read=silence_ms / 1000)
+        self._warm_up_timeout = aiohttp.ClientTimeout(total=connect_ms / 1000)
+        self._client: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Open a connection, so that the first request finds it warm. An endpoint that is down is no hindrance.
+
+        It may come up later; ``voicechat doctor`` says what is wrong with it.
+        """
+        try:
+            async with self._opened().get(
+                f"{self._base_url}/models", headers=self._headers, timeout=self._warm_up_timeout, allow_redirects=False
+            ) as response:
+                await reach_end(response.content)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            logger.warning("openai: %s cannot be reached yet: %s", self._host, type(error).__name__)
+
+    async def aclose(self) -> None:
+        """Close all connections; requests in progress fail."""
+        self._closed = True
+        if self._client is not None:
+            await self._client.close()
+
+    @asynccontextmanager
+    async def post(
+        self, path: str, body: Body, headers: dict[str, str]
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Send a request; gives the answer, whose status is 200. Leaving the context early closes the connection.
+
+        Raises `ProviderError`, also for what reading within the context raises: TIMEOUT (connecting, silence, 408),
+        RATE_LIMIT (429), REJECTED (other 4xx), CONNECTIVITY (refused, reset, 5xx), BROKEN (another status, no HTTP).
+        """
+        with _failures_mapped(self._host):
+            async with await self._sent(f"{self._base_url}/{path}", body, self._headers | headers) as response:
+                if response.status != 200:
+                    raise await _refusal(response)
+                yield response
+
+    async def _sent(self, url: str, body: Body, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        client = self._opened()
+        # A redirect could take the key to another host.
+        try:
+            return await client.post(url, data=_payload(body), headers=headers, allow_redirects=False)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                raise
+            # The server closed an idle connection at that very moment: nothing was answered, so it is asked again.
+            return await client.post(url, data=_payload(body), headers=headers, allow_redirects=False)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
+        # Made here because it belongs to the running loop.
+        if self._client is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_WARM_S)
+            self._client = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        return self._client
+
+
+async def refuse_json(response: aiohttp.ClientResponse, wanted: str) -> None:
+    """Raise `ProviderError` for an answer that is JSON instead of a stream: as its error object says, else BROKEN."""
+    if response.content_type == "application/json":
+        body = await read_whole(response.content, MAX_ERROR_BYTES)
+        raise reported_in(PROVIDER, body) or ProviderError(
+            PROVIDER, FailureKind.BROKEN, f"the server answered with JSON instead of {wanted}"
+        )
+
+
+async def read_whole(content: aiohttp.StreamReader, most_bytes: int) -> bytes:
+    """Read a body; of a longer one, only what came up to then."""
+    body = b""
+    while len(body) < most_bytes and (piece := await content.readany()):
+        body += piece
+    return body
+
+
+async def reach_end(content: aiohttp.StreamReader) -> None:
+    """Read the few bytes after what was wanted: only then the connection can be used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_MS / 1000):
+            async for _ in content.iter_any():
+                pass
+
+
+@contextmanager
+def _failures_mapped(host: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        message = f"{host} did not answer in time ({type(error).__name__})"
+        raise ProviderError(PROVIDER, FailureKind.TIMEOUT, message) from error
+    except aiohttp.ClientConnectorError as error:
+        message = f"{host} cannot be reached ({type(error).__name__}); does it run, and is base_url right?"
+        raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
+    except aiohttp.ClientResponseError as error:
+        message = f"{host} does not speak HTTP ({type(error).__name__})"
+        raise ProviderError(PROVIDER, FailureKind.BROKEN, message) from error
+    except (aiohttp.ClientError, OSError) as error:
+        message = f"the connection to {host} was lost ({type(error).__name__})"
+        raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> ProviderError:
+    body = b""
+    with suppress(TimeoutError, aiohttp.ClientError):  # the status is known already
+        async with asyncio.timeout(ERROR_BODY_MS / 1000):
+            body = await read_whole(response.content, MAX_ERROR_BYTES)
+    return refusal(PROVIDER, response.status, body, response.headers)
+
+
+def _payload(body: Body) -> bytes | aiohttp.FormData:
+    return body if isinstance(body, bytes) else body()
+
+
+def _checked_url(base_url: str) -> str:
+    if not base_url.startswith(("http://", "https://")):
+        raise ConfigError(f"base_url: {base_url!r} does not begin with http:// or https://")
+    try:
+        host = URL(base_url).host
+    except ValueError as error:
+        raise ConfigError(f"base_url: {base_url!r} is no URL: {error}") from error
+    if not host:
+        raise ConfigError(f"base_url: {base_url!r} names no host")
+    return base_url.rstrip("/")

@@ -1,0 +1,151 @@
+"""OpenAI's speech endpoint: a sentence in, samples out while they are made."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+import orjson
+
+from voicechat.audio.riff import SIGNATURE_BYTES, HeaderParser, may_be_clip
+from voicechat.audio.samples import SampleEncoding, SampleLayout, to_mono_s16
+from voicechat.errors import FailureKind, ProviderError, RemoteProtocolError
+from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, refuse_json
+
+VOICES = tuple("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
+"""What OpenAI's own models are called by."""
+RATE_HZ = 24_000
+"""OpenAI's ``pcm``: 24 kHz, 16 bits, little-endian, no header ("Text to speech" guide, supported output formats)."""
+SLOWEST, FASTEST = 0.25, 4.0
+"""``speed`` (API reference, "Create speech")."""
+
+_HEADERS = {"Content-Type": "application/json"}
+_COMPRESSED = (b"ID3", b"OggS", b"fLaC")
+_MPEG_TYPES = ("audio/mpeg", "audio/mp3")
+
+
+class OpenAISynthesizer:
+    """A `SpeechSynthesizer` over HTTP."""
+
+    def __init__(
+        self,
+        endpoint: OpenAIEndpoint,
+        fields: dict[str, object],
+        *,
+        voices: Sequence[str],
+        rate_hz: int,
+        obeys_speed: bool,
+    ) -> None:
+        """``fields`` are sent with every request: the model, the format and the like."""
+        self._endpoint = endpoint
+        self._fields = fields
+        self._voices = tuple(voices)
+        self._rate_hz = rate_hz
+        self._obeys_speed = obeys_speed
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names a client may ask for. The first is the default."""
+        return self._voices
+
+    def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
+        """See `SpeechSynthesizer`. The endpoint knows no pitch."""
+        return self._obeys_speed and pitch_rate == 1 and SLOWEST <= speech_rate <= FASTEST
+
+    async def start(self) -> None:
+        """Warm a connection up; see `OpenAIEndpoint.start`."""
+        await self._endpoint.start()
+
+    async def aclose(self) -> None:
+        """Close all connections; what is being spoken fails."""
+        await self._endpoint.aclose()
+
+    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
+        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk.
+
+        Cancelling closes the connection. Raises `ProviderError`, besides what `OpenAIEndpoint.post` raises: REJECTED
+        for an unknown voice and for text that is no Unicode, BROKEN for an answer that is no audio.
+        """
+        name = voice.voice or self._voices[0]
+        if name not in self._voices:
+            raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {name!r}")
+        if not any(map(str.isalnum, text)):
+            return
+        asked = self._fields | {"input": text, "voice": name}
+        if voice.speech_rate != 1:
+            asked["speed"] = voice.speech_rate
+        try:
+            body = orjson.dumps(asked)
+        except orjson.JSONEncodeError as error:
+            raise ProviderError(PROVIDER, FailureKind.REJECTED, "the text is no JSON") from error
+        async with self._endpoint.post("audio/speech", body, _HEADERS) as response:
+            await refuse_json(response, "audio")
+            samples = SpokenSamples(self._rate_hz, mpeg=response.content_type in _MPEG_TYPES)
+            async for piece in response.content.iter_any():
+                if pcm := samples.push(piece):
+                    yield AudioChunk(pcm, samples.rate_hz)
+            if pcm := samples.finish():
+                yield AudioChunk(pcm, samples.rate_hz)
+
+
+class SpokenSamples:
+    """The body of an answer, cut anywhere → s16le mono. No I/O.
+
+    What begins like a WAV file is read as one, whatever was asked for; the rest is bare samples. Raises `ProviderError`
+    (BROKEN) for compressed audio, which would be a burst of noise, and for a WAV header that cannot be used.
+    """
+
+    def __init__(self, rate_hz: int, *, mpeg: bool = False) -> None:
+        """``rate_hz`` of bare samples. ``mpeg``: the server calls it MPEG audio."""
+        self.rate_hz = rate_hz
+        self._mpeg = mpeg
+        self._start: bytes | None = b""
+        self._header: HeaderParser | None = None
+        self._layout = SampleLayout(SampleEncoding.S16, 1)
+        self._left_bytes: int | None = None
+        self._cut_sample = b""
+
+    def push(self, body: bytes) -> bytes:
+        """Take the next piece, of any size; gives whole samples, perhaps none."""
+        if self._start is not None:
+            body = self._start + body
+            if len(body) < SIGNATURE_BYTES and (may_be_clip(body) or self._may_be_compressed(body)):
+                self._start = body
+                return b""
+            self._begin(body)
+        if self._header is not None:
+            try:
+                parsed = self._header.push(body)
+            except RemoteProtocolError as error:
+                raise ProviderError(PROVIDER, FailureKind.BROKEN, error.message) from error
+            if parsed is None:
+                return b""
+            header, body = parsed
+            self._header = None
+            # Who begins to speak before all is made cannot know the size, and some write 0.
+            self.rate_hz, self._layout, self._left_bytes = header.rate_hz, header.layout, header.data_bytes or None
+        return self._samples(body)
+
+    def finish(self) -> bytes:
+        """Give what was too short to be recognised as anything else; half a sample at the end is dropped."""
+        start, self._start = self._start, None
+        return self._samples(start or b"")
+
+    def _begin(self, body: bytes) -> None:
+        self._start = None
+        if body.startswith(_COMPRESSED) or (self._mpeg and body[0] == 0xFF and body[1:2] >= b"\xe0"):
+            message = "the server answers with compressed audio; set response_format to what it can make without"
+            raise ProviderError(PROVIDER, FailureKind.BROKEN, message)
+        if len(body) >= SIGNATURE_BYTES and may_be_clip(body):
+            self._header = HeaderParser()
+
+    def _samples(self, data: bytes) -> bytes:
+        if self._left_bytes is not None:
+            data = data[: self._left_bytes]  # other chunks may follow, such as tags
+            self._left_bytes -= len(data)
+        data = self._cut_sample + data
+        whole_bytes = len(data) - len(data) % self._layout.frame_bytes
+        self._cut_sample = data[whole_bytes:]
+        return to_mono_s16(data[:whole_bytes], self._layout) if whole_bytes else b""
+
+    def _may_be_compressed(self, start: bytes) -> bool:
+        signs = any(signature.startswith(start[: len(signature)]) for signature in _COMPRESSED)
+        return signs or (self._mpeg and start.startswith(b"\xff"))

@@ -1,0 +1,127 @@
+"""Recognition by a model of sherpa-onnx that knows whole utterances only: all that wait are decoded together."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from voicechat.errors import ProviderError
+from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
+from voicechat.providers.sherpa_batching import Batching, closed
+from voicechat.providers.sherpa_loading import Plan, Punctuate, load_recognizer
+from voicechat.providers.sherpa_seats import Seats
+from voicechat.providers.sherpa_trial import try_plan
+from voicechat.providers.sherpa_words import Recognised, samples_of, words_of
+from voicechat.providers.utterances import Schedule, recognize_utterances
+from voicechat.session.vocabulary import Transcript, Word
+
+MAX_BATCH = 8
+"""Utterances in one call of the model: shorter ones are padded to the length of the longest."""
+_BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
+
+
+class SherpaWholeRecognizer:
+    """A `SpeechRecognizer` on one model that all streams share, behind voice detection."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        seats: Seats,
+        schedule: Schedule,
+        trial: bool,
+        punctuate: Callable[[], Punctuate] | None = None,
+    ) -> None:
+        """``punctuate`` loads what is applied to the text of complete utterances."""
+        self._plan = plan
+        self._seats = seats
+        self._schedule = schedule
+        self._trial = trial
+        self._open_punctuate = punctuate
+        self._punctuate: Punctuate = str
+        self._recognizer: Any = None
+        self._loading = asyncio.Lock()
+        self.batching: Batching[_Utterance] = Batching(self._decode, max_batch=MAX_BATCH, name="sherpa-whole")
+
+    async def start(self) -> None:
+        """Load the model. Raises `ProviderError` (BROKEN) when it cannot be used."""
+        async with self._loading:
+            if self._recognizer is None:
+                if self._trial:
+                    await try_plan(self._plan)
+                await self.batching.call(self._load)
+
+    async def aclose(self) -> None:
+        """Forget the model; utterances that wait for it fail, and so do streams with their next one."""
+        await self.batching.aclose()
+        self._recognizer = None
+
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncGenerator[Transcript, None]:
+        """Recognise one stream; see `SpeechRecognizer`, `recognize_utterances` and `SherpaStreamingRecognizer`."""
+        async with self._seats.taken():
+            await self.start()
+            async with aclosing(recognize_utterances(audio, self._words, self._schedule)) as transcripts:
+                async for transcript in transcripts:
+                    yield transcript
+
+    async def _words(self, pcm: bytes, complete: bool) -> Sequence[Word]:
+        if self.batching.closed:
+            raise closed()
+        utterance = _Utterance(pcm, complete)
+        self.batching.wake(utterance)
+        try:
+            return await utterance.words
+        finally:
+            self.batching.forget(utterance)
+
+    def _load(self) -> None:
+        self._recognizer, self._punctuate = load_recognizer(self._plan, self._open_punctuate)
+
+    def _decode(self, utterances: Sequence["_Utterance"]) -> None:
+        """Recognise utterances; on the thread."""
+        streams = [self._recognizer.create_stream() for _ in utterances]
+        for stream, utterance in zip(streams, utterances, strict=True):
+            stream.accept_waveform(PCM_RATE_HZ, samples_of(utterance.pcm))
+        self._recognizer.decode_streams(streams)
+        for stream, utterance in zip(streams, utterances, strict=True):
+            utterance.understand(stream.result, self._punctuate)
+
+
+class _Utterance:
+    """One call of the model, for a complete utterance or for what there is of one."""
+
+    def __init__(self, pcm: bytes, complete: bool) -> None:
+        self.pcm = pcm
+        self._complete = complete
+        self._found: tuple[Word, ...] = ()
+        self.words: asyncio.Future[Sequence[Word]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def ready(self) -> bool:
+        """See `Job`."""
+        return not self.words.done()
+
+    @property
+    def urgent(self) -> bool:
+        """See `Job`."""
+        return self._complete
+
+    def deliver(self) -> None:
+        """See `Job`."""
+        if not self.words.done():
+            self.words.set_result(self._found)
+
+    def fail(self, error: ProviderError) -> None:
+        """See `Job`."""
+        if not self.words.done():
+            self.words.set_exception(error)
+
+    def understand(self, result: Any, punctuate: Punctuate) -> None:
+        """Take the result; on the thread."""
+        text = result.text.strip()
+        if text and self._complete:
+            text = punctuate(text)
+        recognised = Recognised(text, result.tokens, result.timestamps)
+        self._found = words_of(recognised, len(self.pcm) // _BYTES_PER_MS)

@@ -1,0 +1,58 @@
+"""What synthesisers share that compute in threads: short pieces of text in, chunks of speech out."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+
+_BREAK = re.compile(r"[^.!?,;:。！？，；：、\s]*[.!?,;:。！？，；：、\s]*")
+
+
+def pieces(text: str, max_characters: int) -> Iterator[str]:
+    """Cut at punctuation or space into pieces that are short and have something to say."""
+    piece = ""
+    for word in _BREAK.findall(text):
+        for start in range(0, len(word), max_characters):
+            part = word[start : start + max_characters]
+            if len(piece) + len(part) > max_characters:
+                yield from _if_speakable(piece)
+                piece = ""
+            piece += part
+    yield from _if_speakable(piece)
+
+
+def _if_speakable(piece: str) -> Iterator[str]:
+    if any(char.isalnum() for char in piece):
+        yield piece
+
+
+class Chunks:
+    """Chunks on their way from a thread to the event loop; bounded, because a piece of text is."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._wanted = True
+
+    def put(self, pcm: bytes) -> bool:
+        """Take a chunk (on the thread); False: nobody wants more."""
+        return self._wanted and self._hand_over(pcm)
+
+    def end(self, _speaking: object) -> None:
+        """Take note of the end (on the thread)."""
+        if self._wanted:
+            self._hand_over(None)
+
+    def stop(self) -> None:
+        """Want no more: the thread stops at its next chunk."""
+        self._wanted = False
+
+    async def next(self) -> bytes | None:
+        """Give the next chunk, or None at the end."""
+        return await self._queue.get()
+
+    def _hand_over(self, pcm: bytes | None) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, pcm)
+        except RuntimeError:  # the loop was closed while the thread was speaking
+            return False
+        return True

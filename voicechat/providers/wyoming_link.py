@@ -1,0 +1,180 @@
+"""A connection to a Wyoming service: events in both directions, failures as `ProviderError`.
+
+How an event is written and read is the ``wyoming`` package's matter; this bounds what it reads, and its waits.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from wyoming.error import Error
+from wyoming.event import Event, Eventable, async_read_event, async_write_event
+from wyoming.info import Describe, Info
+
+from voicechat.errors import ConfigError, FailureKind, ProviderError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PROVIDER = "wyoming"
+
+MAX_BYTES = 4 * 1024 * 1024
+"""Of an event's header, its data and its payload each; the list of all of Piper's voices has half of one."""
+
+MAX_OTHERS = 100
+"""Events in a row that are no answer."""
+
+
+class _BoundedReader(asyncio.StreamReader):
+    """Refuses to read as much as the peer says it has."""
+
+    async def readexactly(self, n: int) -> bytes:
+        if n > MAX_BYTES:
+            raise ProviderError(PROVIDER, FailureKind.BROKEN, f"an event of {n} bytes")
+        return await super().readexactly(n)
+
+
+class WyomingLink:
+    """One open connection. At most one task receives, and one sends, at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silence_s: float) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._silence_s = silence_s
+
+    async def send(self, event: Eventable) -> None:
+        """Send an event. Raises `ProviderError`: TIMEOUT, CONNECTIVITY, REJECTED for text that is no Unicode."""
+        try:
+            async with asyncio.timeout(self._silence_s):
+                await async_write_event(event.event(), self._writer)
+        except TimeoutError as error:
+            raise ProviderError(PROVIDER, FailureKind.TIMEOUT, "the service takes no more data") from error
+        except OSError as error:
+            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, type(error).__name__) from error
+        except UnicodeEncodeError as error:
+            raise ProviderError(PROVIDER, FailureKind.REJECTED, "the text is no Unicode") from error
+
+    async def answer(self, *kinds: type[Eventable]) -> Event:
+        """Wait for the next event of these kinds; others are passed over. Raises `ProviderError` as `receive` does."""
+        for _ in range(MAX_OTHERS):
+            event = await self.receive()
+            if any(kind.is_type(event.type) for kind in kinds):
+                return event
+        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"{MAX_OTHERS} events, and none of them an answer")
+
+    async def receive(self) -> Event:
+        """Wait for the next event.
+
+        Raises `ProviderError`: TIMEOUT, CONNECTIVITY when the connection ends, BROKEN for what is no event or for the
+        service's own error event.
+        """
+        try:
+            async with asyncio.timeout(self._silence_s):
+                event = await async_read_event(self._reader)
+        except TimeoutError as error:
+            raise ProviderError(PROVIDER, FailureKind.TIMEOUT, "the service fell silent") from error
+        except (OSError, EOFError) as error:
+            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, type(error).__name__) from error
+        except (AttributeError, KeyError, TypeError, RecursionError) as error:
+            raise ProviderError(PROVIDER, FailureKind.BROKEN, "no event") from error
+        if event is None:
+            # The package says the same of an end and of what it cannot read.
+            kind = FailureKind.CONNECTIVITY if self._reader.at_eof() else FailureKind.BROKEN
+            raise ProviderError(PROVIDER, kind, "the connection was closed, or no event came")
+        if Error.is_type(event.type):
+            # Its text stays out: it may quote the input.
+            raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the service reported an error: {_code(event.data)}")
+        return event
+
+    def drop(self) -> None:
+        """Let the connection go now."""
+        self._writer.transport.abort()
+
+
+class WyomingService:
+    """Where a service is, and the connections to it: one for each request, as Home Assistant does it."""
+
+    def __init__(self, uri: str, *, connect_s: float, silence_s: float) -> None:
+        """``silence_s``: limit between two events of an answer. Raises `ConfigError` for an unusable address."""
+        self._host, self._port = _address(uri)
+        self._connect_s = connect_s
+        self._silence_s = silence_s
+        self._links: set[WyomingLink] = set()
+        self._closed = False
+
+    async def connect(self) -> WyomingLink:
+        """Open a connection; `release` must follow. Raises `ProviderError`: TIMEOUT, CONNECTIVITY."""
+        if self._closed:
+            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
+        loop = asyncio.get_running_loop()
+        reader = _BoundedReader(limit=MAX_BYTES)
+        try:
+            async with asyncio.timeout(self._connect_s):
+                transport, protocol = await loop.create_connection(
+                    lambda: asyncio.StreamReaderProtocol(reader), self._host, self._port
+                )
+        except TimeoutError as error:
+            message = f"{self._host}:{self._port} did not accept within {self._connect_s:g} s"
+            raise ProviderError(PROVIDER, FailureKind.TIMEOUT, message) from error
+        except OSError as error:
+            message = f"{self._host}:{self._port}: {type(error).__name__}"
+            raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
+        link = WyomingLink(reader, asyncio.StreamWriter(transport, protocol, reader, loop), self._silence_s)
+        self._links.add(link)
+        return link
+
+    def release(self, link: WyomingLink) -> None:
+        """Let a connection go."""
+        self._links.discard(link)
+        link.drop()
+
+    def close(self) -> None:
+        """Drop all connections; requests in progress fail."""
+        self._closed = True
+        for link in self._links:
+            link.drop()
+
+
+async def describe(service: WyomingService) -> Info:
+    """Ask a service what it can do. Raises `ProviderError`."""
+    link = await service.connect()
+    try:
+        await link.send(Describe())
+        return read_data(Info.from_event, await link.answer(Info))
+    finally:
+        service.release(link)
+
+
+async def unless_away(asking: Awaitable[None]) -> None:
+    """Let a service be away that may come up; ``voicechat doctor`` says what is wrong with it."""
+    try:
+        await asking
+    except ProviderError as error:
+        if not error.retryable:
+            raise
+        logger.warning("%s", error)
+
+
+def read_data(read: Callable[[Event], T], event: Event) -> T:
+    """Read an event's data, which may be of any form. Raises `ProviderError` (BROKEN)."""
+    try:
+        return read(event)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the data of {event.type[:40]!r} are incomplete") from error
+
+
+def _code(data: object) -> str:
+    return repr(data.get("code"))[:80] if isinstance(data, dict) else "none"
+
+
+def _address(uri: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme == "tcp" and parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    except ValueError:
+        pass  # a port that is no number: told below
+    raise ConfigError(f"uri: {uri!r} is not of the form tcp://host:port")

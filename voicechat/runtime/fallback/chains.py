@@ -1,0 +1,76 @@
+"""From configured services to chains: each is one link; its chain is itself and those that stand in for it."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
+from voicechat.runtime.fallback.chat import ChatChain
+from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.policy import Patience
+from voicechat.runtime.fallback.recognition import RecognitionChain
+from voicechat.runtime.fallback.speech import SpeechChain
+from voicechat.session.limits import SessionLimits
+
+P = TypeVar("P")
+
+Orders: TypeAlias = Mapping[str, Sequence[str]]
+"""By the name of a service, the names of its chain."""
+
+MARGIN = 0.05
+"""A chain gives up so much of a stage's time before the session would: only so it is a failure of the service, and not
+an interruption."""
+
+
+def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Give ``name`` and all that stand in for it, in the order in which they are asked, each once.
+
+    Raises ``ValueError`` whose text says which name is unknown, or who would stand in for itself.
+    """
+    order: list[str] = []
+
+    def add(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise ValueError(f"{name} would stand in for itself: {' -> '.join((*path, name))}")
+        if name not in fallbacks:
+            raise ValueError(f"there is no service {name!r} of this kind (configured: {', '.join(sorted(fallbacks))})")
+        if name not in order:
+            order.append(name)
+        for fallback in fallbacks[name]:
+            add(fallback, (*path, name))
+
+    add(name, ())
+    return tuple(order)
+
+
+def chat_chains(links: Mapping[str, Link[ChatModel]], orders: Orders, limits: SessionLimits) -> dict[str, ChatModel]:
+    """Chain chat models."""
+    patience = _patience(limits.first_token_ms, limits.between_tokens_ms)
+    return {name: ChatChain(_linked(order, links), patience) for name, order in orders.items()}
+
+
+def speech_chains(
+    links: Mapping[str, Link[SpeechSynthesizer]], orders: Orders, limits: SessionLimits
+) -> dict[str, SpeechSynthesizer]:
+    """Chain synthesisers."""
+    patience = _patience(limits.first_audio_ms, limits.between_audio_ms)
+    return {name: SpeechChain(_linked(order, links), patience) for name, order in orders.items()}
+
+
+def recognition_chains(
+    links: Mapping[str, Link[SpeechRecognizer]], orders: Orders, limits: SessionLimits
+) -> dict[str, SpeechRecognizer]:
+    """Chain recognisers."""
+    last_result_s = _seconds(limits.transcript_ms)
+    return {name: RecognitionChain(_linked(order, links), last_result_s) for name, order in orders.items()}
+
+
+def _linked(order: Sequence[str], links: Mapping[str, Link[P]]) -> tuple[Link[P], ...]:
+    return tuple(links[name] for name in order)
+
+
+def _patience(first_ms: int, between_ms: int) -> Patience:
+    return Patience(first_s=_seconds(first_ms), between_s=_seconds(between_ms))
+
+
+def _seconds(limit_ms: int) -> float:
+    return limit_ms / 1000 * (1 - MARGIN)

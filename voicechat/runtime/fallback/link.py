@@ -1,0 +1,164 @@
+"""One service of a chain: its provider, its places, its breaker, and what is counted of it."""
+
+import asyncio
+import logging
+from collections import Counter
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.processes.share import share
+from voicechat.runtime.fallback.breaker import Breaker
+from voicechat.runtime.fallback.policy import ServicePolicy
+from voicechat.runtime.faults import where
+from voicechat.runtime.tasks import SessionTasks
+
+logger = logging.getLogger(__name__)
+
+PROBE_S = 5.0
+"""How long a probe may take."""
+CLOSE_S = 1.0
+
+P_co = TypeVar("P_co", covariant=True)
+
+
+class Link(Generic[P_co]):
+    """A provider under its configured name, as every chain that it belongs to knows it.
+
+    A provider may have ``async def probe() -> None``: a cheap call that raises ``ProviderError`` while its service
+    does not work. While the breaker is open it is called after each pause, and only when it has been answered the
+    service is tried again. Without it a user's own request is the trial.
+    """
+
+    def __init__(self, name: str, provider: P_co, policy: ServicePolicy | None = None) -> None:
+        """``name``: ``llm.default`` and the like; it stands in metrics and logs."""
+        self.name = name
+        self.provider = provider
+        self.policy = policy or ServicePolicy()
+        self._probe = getattr(provider, "probe", None)
+        self.breaker = Breaker(self.policy, probed=self._probe is not None)
+        self.failures: Counter[FailureKind] = Counter()
+        """So far, by kind."""
+        # The configuration's are the server's: each of its processes has its part.
+        places = max(1, share().of(self.policy.max_streams)) if self.policy.max_streams else None
+        self._places = asyncio.Semaphore(places) if places else None
+        self._waiting = 0
+        self._tasks = SessionTasks(on_fault=lambda: None)
+        self._probing: asyncio.Task[None] | None = None
+
+    async def aclose(self) -> None:
+        """Stop probing, and close the provider if it can be closed."""
+        await self._tasks.close(CLOSE_S)
+        aclose = getattr(self.provider, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+    async def start(self) -> None:
+        """Warm the provider up if it can be."""
+        start = getattr(self.provider, "start", None)
+        if start is not None:
+            await start()
+
+    @property
+    def waiting_streams(self) -> int:
+        """How many uses wait for a place, here or at a provider that says so: admission looks at it."""
+        return self._waiting + int(getattr(self.provider, "waiting_streams", 0))
+
+    def asked(self, until_s: float) -> "Attempt":
+        """Hold a place among ``max_streams`` for one use, and note how it goes: a context.
+
+        Entering raises ``ProviderError`` (RATE_LIMIT) when no place gets free within ``queue_s``, and by ``until_s``
+        (loop time); that is no failure of the service.
+        """
+        return Attempt(self, until_s)
+
+    async def take_place(self, until_s: float) -> None:
+        """See ``asked``."""
+        if self._places is None:
+            return
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(min(until_s, _now_s() + self.policy.queue_s)):
+                await self._places.acquire()
+        except TimeoutError:
+            message = f"all of its {self.policy.max_streams} streams are in use"
+            raise ProviderError(self.name, FailureKind.RATE_LIMIT, message) from None
+        finally:
+            self._waiting -= 1
+
+    def leave_place(self) -> None:
+        """See ``asked``."""
+        if self._places is not None:
+            self._places.release()
+
+    def note_failure(self, failure: ProviderError, *, trial: bool) -> None:
+        """Count a failure. One that is the request's own fault says nothing of the service but that it answers."""
+        now_s = _now_s()
+        self.failures[failure.kind] += 1
+        logger.warning("%s failed: %s", self.name, failure)
+        if failure.kind is FailureKind.REJECTED:
+            self.breaker.succeeded(trial=trial)
+        elif failure.retry_after_s is not None:
+            self.breaker.abandoned(now_s, trial=trial)
+            self.breaker.rest(now_s + failure.retry_after_s, now_s)
+        elif self.breaker.failed(now_s, trial=trial):
+            logger.warning("%s is left alone for %.1f s", self.name, self.breaker.ready_at_s - now_s)
+            self._begin_probing()
+
+    def _begin_probing(self) -> None:
+        if self._probe is not None and (self._probing is None or self._probing.done()):
+            self._probing = self._tasks.spawn(self._probe_until_well(), f"probe-{self.name}")
+
+    async def _probe_until_well(self) -> None:
+        assert self._probe is not None
+        while True:
+            await asyncio.sleep(self.breaker.ready_at_s - _now_s())
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    await self._probe()
+            except (ProviderError, TimeoutError):
+                self.breaker.lengthen(_now_s())
+            except Exception as error:  # noqa: BLE001 - a provider of somebody else; it must not end the probing
+                logger.error("probing %s raised %s at %s", self.name, type(error).__name__, where(error))
+                self.breaker.lengthen(_now_s())
+            else:
+                logger.warning("%s answers again", self.name)
+                self.breaker.recovered(_now_s())
+                return
+
+
+class Attempt:
+    """One use of a link: see ``Link.asked``. Leaving it otherwise than by ``ProviderError`` is no failure."""
+
+    def __init__(self, link: Link[object], until_s: float) -> None:
+        self._link = link
+        self._until_s = until_s
+        self._trial = False
+        self._worked = False
+
+    def worked(self) -> None:
+        """The service has given something."""
+        self._worked = True
+        if self._trial:
+            self._link.breaker.succeeded(trial=True)
+            self._trial = False
+
+    async def __aenter__(self) -> "Attempt":
+        await self._link.take_place(self._until_s)
+        self._trial = self._link.breaker.begin(_now_s())
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._link.leave_place()
+        if isinstance(error, ProviderError):
+            self._link.note_failure(error, trial=self._trial)
+        elif error is None or self._worked:
+            self._link.breaker.succeeded(trial=self._trial)
+        else:
+            self._link.breaker.abandoned(_now_s(), trial=self._trial)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

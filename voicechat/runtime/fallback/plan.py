@@ -1,0 +1,84 @@
+"""Which service of a chain is asked next, and how long it has: the plan of one request."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.runtime.fallback.breaker import BreakerState
+from voicechat.runtime.fallback.link import Link
+
+AGAIN_S = 0.2
+"""A lost connection is tried once more after so long, when nobody else is left: the service may just have restarted."""
+
+P = TypeVar("P")
+
+
+class Plan(Generic[P]):
+    """Every link is asked once, in order; then, if time is left, once more those for which that can help."""
+
+    def __init__(self, links: Iterable[Link[P]], until_s: float) -> None:
+        """``until_s``: when the first item must have come (loop time), whoever gives it."""
+        self._untried = list(links)
+        self._again: list[tuple[float, Link[P]]] = []
+        self._until_s = until_s
+        self._failed: set[Link[P]] = set()
+        self._failure: ProviderError | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another link could be asked now."""
+        now_s = _now_s()
+        return now_s < self._until_s and any(link.breaker.allows(now_s) for link in self._untried)
+
+    async def next_link(self) -> tuple[Link[P], float]:
+        """Give the link to ask, and until when it may take to its first item (loop time).
+
+        May wait, for a service that said when to come again. Raises ``ProviderError`` when nothing is left: the last
+        failure, if there was one.
+        """
+        while self._untried:
+            link = self._untried.pop(0)
+            if link.breaker.allows(_now_s()):
+                return link, self._share_of(link)
+            self._again.append((_when(link), link))
+        while self._again:
+            self._again.sort(key=lambda again: again[0])
+            ready_at_s, link = self._again.pop(0)
+            if ready_at_s >= self._until_s:
+                break
+            await asyncio.sleep(ready_at_s - _now_s())
+            if link.breaker.allows(_now_s()):
+                return link, self._until_s
+            self._again.append((_when(link), link))
+        raise self._failure or ProviderError("services", FailureKind.CONNECTIVITY, "all are left alone after failures")
+
+    def failed(self, link: Link[P], failure: ProviderError) -> None:
+        """Note a failure. Of the first one of each link it is seen whether asking again may help."""
+        self._failure = failure
+        if link in self._failed:
+            return
+        self._failed.add(link)
+        if failure.kind is FailureKind.CONNECTIVITY:
+            self._again.append((_now_s() + AGAIN_S, link))
+        elif failure.retry_after_s is not None:
+            self._again.append((_now_s() + failure.retry_after_s, link))
+
+    def _share_of(self, link: Link[P]) -> float:
+        """An even share of what is left of the time, or what the configuration says; nobody after it: everything."""
+        now_s = _now_s()
+        after = sum(other.breaker.allows(now_s) for other in self._untried)
+        if not after:
+            return self._until_s
+        share_s = (self._until_s - now_s) / (1 + after)
+        return min(self._until_s, now_s + (link.policy.attempt_s or share_s))
+
+
+def _when(link: Link[P]) -> float:
+    """When to look again whether a link may be asked. A trial of somebody else's may be over at any time."""
+    trying = link.breaker.state is BreakerState.TRYING
+    return max(_now_s() + AGAIN_S, 0.0 if trying else link.breaker.ready_at_s)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

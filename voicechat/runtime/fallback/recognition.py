@@ -1,0 +1,147 @@
+"""A recogniser with others that stand in for it.
+
+A stream that fails before it has taken audio is begun again with the next recogniser. One that fails later has
+swallowed audio, which only the caller still has: the failure then says that it can be retried, and the caller's next
+stream, with ``RecognitionOptions.earlier_failures`` counted up, begins with the next recogniser.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from functools import partial
+
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
+from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.plan import Plan
+from voicechat.runtime.fallback.relay import Chain, started
+from voicechat.session.vocabulary import Transcript
+
+RECORDING_S = 60.0
+"""How long a recogniser may think about a recording before another one is asked."""
+
+
+class RecognitionChain(Chain[SpeechRecognizer]):
+    """A ``SpeechRecognizer``."""
+
+    def __init__(self, links: Sequence[Link[SpeechRecognizer]], last_result_s: float) -> None:
+        """``last_result_s``: how long the last result may take from the end of the audio, all links together."""
+        super().__init__(links)
+        self._last_result_s = last_result_s
+
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncGenerator[Transcript, None]:
+        """See ``SpeechRecognizer``. While another recogniser could be asked, one that stands still has failed.
+
+        To stand still is neither to take the next audio nor to end, or to give no result after the end of the audio.
+        """
+        begin_with = options.earlier_failures % len(self.links)
+        links = (*self.links[begin_with:], *self.links[:begin_with])
+        patience_s = self._last_result_s if options.live else RECORDING_S * len(links)
+        plan = Plan(links, _now_s() + patience_s)
+        while True:
+            link, until_s = await plan.next_link()
+            self.note_asked(link)
+            heard = _Heard(audio, until_s - _now_s() if plan.has_more else None)
+            try:
+                async with link.asked(until_s) as attempt:
+                    results = started(link, partial(_recognize, heard, options))
+                    async with closing(results):
+                        while (result := await _next(results, heard)) is not None:
+                            attempt.worked()
+                            yield result
+                    if not heard.finished:
+                        raise ProviderError(link.name, FailureKind.CONNECTIVITY, "stopped before the end of the audio")
+                return
+            except ProviderError as failure:
+                if heard.untouched:
+                    plan.failed(link, failure)
+                elif self._others_than(link):
+                    raise _retryable(failure) from None
+                else:
+                    raise
+
+    def _others_than(self, failed: Link[SpeechRecognizer]) -> bool:
+        """Whether another recogniser can be asked now."""
+        now_s = _now_s()
+        return any(link.breaker.allows(now_s) for link in self.links if link is not failed)
+
+
+class _Heard:
+    """The audio on its way to a recogniser, and what that does with it.
+
+    Between two pieces it may think for ``patience_s`` (None: for ever), and so at the end. Waiting for a speaker who is
+    silent is not its fault.
+    """
+
+    def __init__(self, audio: AsyncIterator[bytes], patience_s: float | None) -> None:
+        self._audio = audio
+        self._patience_s = patience_s
+        self._due_s: float | None = None
+        self._limit: asyncio.Timeout | None = None
+        self._may_think(patience_s)
+        self.untouched = True
+        """No audio has been asked for: another recogniser can be given all of it."""
+        self.finished = False
+        """The audio has been taken to its end."""
+
+    def __aiter__(self) -> "_Heard":
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.untouched = False
+        self._may_think(None)
+        try:
+            return await anext(self._audio)
+        except StopAsyncIteration:
+            self.finished = True
+            raise
+        finally:
+            self._may_think(self._patience_s)
+
+    def begin_waiting(self, limit: asyncio.Timeout) -> None:
+        """A result is waited for within ``limit``."""
+        self._limit = limit
+        limit.reschedule(self._due_s)
+
+    def end_waiting(self) -> None:
+        """The result is there; the next one may take its time again."""
+        self._limit = None
+        if self._due_s is not None:
+            self._may_think(self._patience_s)
+
+    def _may_think(self, for_s: float | None) -> None:
+        self._due_s = None if for_s is None else _now_s() + for_s
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(self._due_s)
+
+
+def _recognize(heard: _Heard, options: RecognitionOptions, recognizer: SpeechRecognizer) -> AsyncIterator[Transcript]:
+    return recognizer.recognize(heard, options)
+
+
+async def _next(results: AsyncIterator[Transcript], heard: _Heard) -> Transcript | None:
+    """Wait for the next result as long as the recogniser moves."""
+    limit = asyncio.timeout(None)
+    try:
+        async with limit:
+            heard.begin_waiting(limit)
+            try:
+                result = await next_item(results, None, "")
+            finally:
+                heard.end_waiting()
+    except TimeoutError:
+        raise ProviderError("recogniser", FailureKind.TIMEOUT, "it stands still") from None
+    if result is not None and not isinstance(result, Transcript):
+        raise ProviderError("recogniser", FailureKind.BROKEN, f"gave a {type(result).__name__}")
+    return result
+
+
+def _retryable(failure: ProviderError) -> ProviderError:
+    """Say that another stream may succeed, whatever went wrong here: another recogniser will hear it."""
+    return ProviderError(failure.provider, failure.kind, "others can stand in", retryable=True)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,81 @@
+"""What all chains share: a request is handed from one service to the next until one answers."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import Generic, TypeVar
+
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.plan import Plan
+
+P = TypeVar("P")
+T = TypeVar("T")
+
+
+class Chain(Generic[P]):
+    """A service and those that stand in for it, in order. Its links may belong to other chains, too."""
+
+    def __init__(self, links: Sequence[Link[P]]) -> None:
+        """``links``: the service itself first."""
+        self.links = tuple(links)
+        self.stood_in: Counter[str] = Counter()
+        """Requests that another service than the first was asked to answer, by its name."""
+
+    @property
+    def name(self) -> str:
+        """The name of the service itself."""
+        return self.links[0].name
+
+    def note_asked(self, link: Link[P]) -> None:
+        """Count who stands in."""
+        if link is not self.links[0]:
+            self.stood_in[link.name] += 1
+
+
+async def relay(
+    chain: Chain[P],
+    plan: Plan[P],
+    begin: Callable[[P], AsyncIterator[T]],
+    check: Callable[[T], bool],
+    between_s: float,
+) -> AsyncGenerator[T, None]:
+    """Give the items of the first service that gives any.
+
+    ``check`` says whether an item is worth passing on, and raises ``ProviderError`` when it is none. Raises
+    ``ProviderError``: before the first item when no service is left, after it when the service fails. Cancelling
+    cancels the service that is being asked.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        link, deadline_s = await plan.next_link()
+        chain.note_asked(link)
+        begun = False
+        try:
+            async with link.asked(deadline_s) as attempt:
+                items = started(link, begin)
+                async with closing(items):
+                    while (item := await next_item(items, deadline_s, "nothing came in time")) is not None:
+                        if not check(item):
+                            continue
+                        if not begun:
+                            begun = True
+                            attempt.worked()
+                        yield item
+                        deadline_s = loop.time() + between_s
+            return
+        except ProviderError as failure:
+            if begun:
+                raise
+            plan.failed(link, failure)
+
+
+def started(link: Link[P], begin: Callable[[P], AsyncIterator[T]]) -> AsyncIterator[T]:
+    """Call the provider; what it must not raise becomes a ``ProviderError``."""
+    try:
+        return begin(link.provider)
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise ProviderError(link.name, FailureKind.BROKEN, f"raised {type(error).__name__}") from error

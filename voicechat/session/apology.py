@@ -1,0 +1,17 @@
+"""What is said aloud when there is nothing to say: the chat model has failed, and a listener would hear only silence."""
+
+from dataclasses import dataclass
+
+from voicechat.text.words import Script, dominant_script
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apology:
+    """A short sentence in the language of the user's words; an empty one is not said."""
+
+    zh: str = "抱歉，我现在回答不了，请稍后再试。"
+    en: str = "Sorry, I can't answer right now. Please try again in a moment."
+
+    def to(self, text: str) -> str:
+        """The sentence for a user who said ``text``."""
+        return self.zh if dominant_script(text) is Script.HAN else self.en

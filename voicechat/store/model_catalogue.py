@@ -1,0 +1,99 @@
+"""The models that can be pulled: a TOML file with names, kinds and addresses, shipped or one's own."""
+
+import re
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from voicechat.errors import ConfigError
+
+SHIPPED = Path(__file__).with_name("models.toml")
+MODELS_FOLDER = "models"
+"""Where models are pulled to, in the data directory."""
+ARCHIVE_SUFFIXES = (".tar.bz2", ".tar.gz", ".tar.xz", ".tar")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("letters, digits and ._+- only")
+    return name
+
+
+def _url(url: str) -> str:
+    if urlsplit(url).scheme not in ("http", "https") or not _NAME.fullmatch(PurePosixPath(urlsplit(url).path).name):
+        raise ValueError("an http or https address that ends in the name of a file")
+    return url
+
+
+def _archive(url: str) -> str:
+    if not urlsplit(url).path.endswith(ARCHIVE_SUFFIXES):
+        raise ValueError(f"an archive: {', '.join(ARCHIVE_SUFFIXES)}")
+    return url
+
+
+def _digests(digests: dict[str, str]) -> dict[str, str]:
+    for name, digest in digests.items():
+        if not _SHA256.fullmatch(digest):
+            raise ValueError(f"{name}: 64 small hexadecimal digits")
+    return digests
+
+
+class Model(BaseModel):
+    """One entry of the catalogue."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    name: Annotated[str, AfterValidator(_name)]
+    kind: str
+    """As the ``sherpa_onnx`` provider names it, or ``punctuation``."""
+    languages: str = ""
+    url: Annotated[str, AfterValidator(_url), AfterValidator(_archive)]
+    """An archive with the model's folder."""
+    also: Annotated[list[Annotated[str, AfterValidator(_url)]], Field(default_factory=list)]
+    """Files that belong into the folder besides."""
+    sha256: Annotated[dict[str, str], AfterValidator(_digests), Field(default_factory=dict)]
+    """By the file's name in its address, as far as they are known."""
+
+    @property
+    def urls(self) -> list[str]:
+        """The archive's address and those of the other files."""
+        return [self.url, *self.also]
+
+    def digest(self, url: str) -> str | None:
+        """What the file at ``url`` must have as its SHA-256; None: nobody has checked."""
+        return self.sha256.get(file_name(url))
+
+
+class _Catalogue(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    model: list[Model]
+
+
+def file_name(url: str) -> str:
+    """Give the name of the file that an address ends in."""
+    return PurePosixPath(urlsplit(url).path).name
+
+
+def read_catalogue(path: Path = SHIPPED) -> dict[str, Model]:
+    """Read a catalogue; models by name. Raises `ConfigError` naming the file and the key."""
+    try:
+        entries = _Catalogue.model_validate(tomllib.loads(path.read_text("utf-8"))).model
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}") from error
+    models = {entry.name: entry for entry in entries}
+    if len(models) < len(entries):
+        raise ConfigError(f"{path}: a name occurs twice")
+    return models

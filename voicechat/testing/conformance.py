@@ -1,0 +1,274 @@
+"""Does a provider keep the contract of `voicechat.providers.interfaces`? One call for each kind, for anybody's tests.
+
+    async def test_my_synthesizer() -> None:
+        await check_synthesizer(my_synthesizer)
+
+Each raises ``AssertionError``: the name of the check that failed, and in plain words what was seen. They need an
+opened, started provider that works, and leave it open. What it does when its own service fails, only its own tests can
+bring about; there `check_fails` helps. `leaving_nothing` goes around opening and closing it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import pairwise
+
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.interfaces import (
+    PCM_RATE_HZ,
+    AudioChunk,
+    ChatModel,
+    ChatRequest,
+    RecognitionOptions,
+    ReplyFinished,
+    ReplyPart,
+    SpeechRecognizer,
+    SpeechSynthesizer,
+    TextDelta,
+    VoiceOptions,
+)
+from voicechat.runtime.edge import closing
+from voicechat.session.vocabulary import ToolCall, Transcript
+from voicechat.testing.conformance_checks import Subject, check_all, require
+from voicechat.testing.leftovers import held, settled, watching
+
+BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
+DEADLINE_S = 60.0
+"""For one check."""
+SETTLE_S = 2.0
+"""Threads and child processes that were told to end may take so long."""
+LATE_MS = 100
+"""A sentence may end so much after the audio: recognisers count in frames."""
+
+SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody knows why it should."
+_UNSPEAKABLE = {"an empty text": "", "blanks": " \n\t ", "punctuation": "...", "Chinese punctuation": "。！"}
+_AWKWARD = {
+    "a long word": "a" * 2_000,
+    "control characters": "one\x00two\x1b[31m three\u202e",
+    "half a character": "one \ud83d two",
+    "many scripts": "Ünïcødé 你好 привет مرحبا 🙂",
+    "markup": "<speak>& <b>one</b> {two} %s \\n",
+}
+_ASKED = ChatRequest(messages=({"role": "user", "content": "Say hello."},))
+
+
+async def check_recognizer(
+    recognizer: SpeechRecognizer,
+    speech_pcm: bytes,
+    *,
+    at_once: int = 3,
+    silence_ms: int = 2_000,
+    deadline_s: float = DEADLINE_S,
+) -> None:
+    """Run every check. ``speech_pcm``: s16le mono 16 kHz in which the recogniser understands something.
+
+    ``at_once``: streams that it is configured to serve at the same time. ``silence_ms``: of digital silence, in which
+    nothing may be recognised; 0 leaves that out.
+    """
+    options = RecognitionOptions()
+    length_ms = len(speech_pcm) // BYTES_PER_MS
+
+    def recognise(pcm: bytes, piece_bytes: int = 100 * BYTES_PER_MS) -> AsyncIterator[Transcript]:
+        return recognizer.recognize(_pieces(pcm, piece_bytes), options)
+
+    def judge(results: list[Transcript]) -> None:
+        _judge_transcripts(results, length_ms)
+        require(any(result.text.strip() for result in results), "nothing was understood of the speech")
+
+    noise = bytes(range(256)) * (BYTES_PER_MS * 500 // 256)
+    silent = {"no audio": lambda: recognise(b""), "empty pieces": lambda: recognizer.recognize(_empty(), options)}
+    if silence_ms:
+        silent["silence"] = lambda: recognise(bytes(silence_ms * BYTES_PER_MS))
+    await check_all(
+        Subject(
+            use=lambda: recognise(speech_pcm),
+            judge=judge,
+            variants={
+                "speech in one piece": lambda: recognise(speech_pcm, max(2, len(speech_pcm))),
+                "speech in pieces of 10 ms": lambda: recognise(speech_pcm, 10 * BYTES_PER_MS),
+            },
+            waiting=lambda: recognizer.recognize(_endless(speech_pcm), options),
+            silent=silent,
+            awkward={
+                "noise": lambda: recognise(noise),
+                "a single sample": lambda: recognise(b"\x00\x01"),
+                "telephone speech": lambda: recognizer.recognize(
+                    _pieces(speech_pcm, 640), RecognitionOptions(source_rate_hz=8000)
+                ),
+            },
+            at_once=at_once,
+            deadline_s=deadline_s,
+        )
+    )
+
+
+async def check_chat_model(
+    model: ChatModel, request: ChatRequest = _ASKED, *, at_once: int = 3, deadline_s: float = DEADLINE_S
+) -> None:
+    """Run every check. ``request``: one that is answered with text."""
+
+    def judge(parts: list[ReplyPart]) -> None:
+        _judge_reply(parts)
+        require(any(isinstance(part, TextDelta) and part.text for part in parts), "the reply has no text")
+
+    def asked(*messages: dict[str, object], **options: object) -> AsyncIterator[ReplyPart]:
+        return model.reply(ChatRequest(messages=messages, options=options))
+
+    await check_all(
+        Subject(
+            use=lambda: model.reply(request),
+            judge=judge,
+            awkward={
+                "no messages": asked,
+                "no content": lambda: asked({"role": "user", "content": ""}),
+                "content that is null": lambda: asked({"role": "user", "content": None}),
+                "content in parts": lambda: asked({"role": "user", "content": [{"type": "text", "text": "Hello"}]}),
+                "an unknown option": lambda: asked({"role": "user", "content": "Hello"}, option_of_nobody={"a": [1]}),
+                "an option that is no JSON": lambda: asked({"role": "user", "content": "Hello"}, odd=object()),
+            }
+            | {name: partial(asked, {"role": "user", "content": text}) for name, text in _AWKWARD.items()},
+            at_once=at_once,
+            deadline_s=deadline_s,
+        )
+    )
+
+
+async def check_synthesizer(
+    synthesizer: SpeechSynthesizer, text: str = SENTENCE, *, at_once: int = 3, deadline_s: float = DEADLINE_S
+) -> None:
+    """Run every check. ``text``: a sentence that the synthesiser can speak with its default voice."""
+    voices: object = synthesizer.voices
+    if not isinstance(voices, tuple) or not voices or not all(voices):
+        raise AssertionError(f"voices: no tuple of names: {voices!r}")
+    require(len(set(voices)) == len(voices), "voices: a name stands there twice")
+
+    def speak(text: str, voice: str = "", speech_rate: float = 1.0) -> AsyncIterator[AudioChunk]:
+        return synthesizer.synthesize(text, VoiceOptions(voice=voice, speech_rate=speech_rate))
+
+    def judge(chunks: list[AudioChunk]) -> None:
+        _judge_audio(chunks)
+        require(any(any(chunk.pcm) for chunk in chunks), "the sentence gave no sound")
+
+    variants = {f"voice {name!r}": partial(speak, text, name) for name in (voices[0], voices[-1])}
+    shapes = getattr(synthesizer, "shapes_prosody", None)
+    if shapes is not None and shapes(1.2, 1.0):
+        variants["speech_rate 1.2"] = partial(speak, text, speech_rate=1.2)
+    await check_all(
+        Subject(
+            use=lambda: speak(text),
+            judge=judge,
+            variants=variants,
+            silent={name: partial(speak, text) for name, text in _UNSPEAKABLE.items()},
+            awkward={name: partial(speak, text) for name, text in _AWKWARD.items()}
+            | {"an unknown voice": partial(speak, text, "voice-of-nobody")},
+            at_once=at_once,
+            deadline_s=deadline_s,
+        )
+    )
+
+
+async def check_fails(
+    items: AsyncIterator[object], kind: FailureKind | None = None, *, deadline_s: float = DEADLINE_S
+) -> ProviderError:
+    """Use up ``items`` of a provider whose service is broken: it must raise ``ProviderError`` (of ``kind``) in time.
+
+    Gives the error; no task may be left.
+    """
+
+    async def use() -> ProviderError:
+        try:
+            async with asyncio.timeout(deadline_s), closing(items):
+                async for _ in items:
+                    pass
+        except ProviderError as error:
+            return error
+        except TimeoutError:
+            raise AssertionError(f"it did not fail within {deadline_s:g} s") from None
+        except Exception as error:
+            raise AssertionError(f"it raised {type(error).__name__} instead of ProviderError") from error
+        raise AssertionError("it did not fail")
+
+    with watching() as watch:
+        error = await watch.begin(use())
+        await asyncio.sleep(0)
+        require(not watch.left, f"tasks are left after the failure: {watch.left}")
+    require(kind is None or error.kind is kind, f"it failed as {error.kind}, not as {kind}")
+    return error
+
+
+@asynccontextmanager
+async def leaving_nothing(settle_s: float = SETTLE_S) -> AsyncIterator[None]:
+    """Open, use and close a provider within the context: no task, socket, thread or child process may be left."""
+    tasks, before = asyncio.all_tasks(), held()
+    yield
+    now = await settled(before, settle_s)
+    left = [task.get_name() for task in asyncio.all_tasks() - tasks]
+    require(not left, f"leaving nothing: tasks are left after closing: {sorted(left)}")
+    require(not now.beyond(before), f"leaving nothing: left after closing: {now.beyond(before)}")
+
+
+# --- what is well formed ---------------------------------------------------------------------------------------
+
+
+def _judge_transcripts(results: list[Transcript], length_ms: int) -> None:
+    before: Transcript | None = None
+    for result in results:
+        require(isinstance(result, Transcript), f"{type(result).__name__} is no Transcript")
+        _judge_times(result, length_ms)
+        if before is not None and not before.final:
+            again = not result.final and result.text == before.text
+            require(not again, "a partial result came again although its text had not changed")
+        if before is not None and before.final:
+            require(result.begin_ms >= before.begin_ms, "a sentence begins before the one that came before it")
+        before = result
+    require(before is None or before.final, "the last sentence was not closed by a final result")
+    ends = [result.end_ms for result in results if result.end_ms is not None]
+    require(ends == sorted(ends), "the sentences do not end in order")
+
+
+def _judge_times(result: Transcript, length_ms: int) -> None:
+    end_ms = result.end_ms if result.end_ms is not None else length_ms
+    require(0 <= result.begin_ms <= end_ms + LATE_MS, f"a sentence's times are out of order: {result.begin_ms}")
+    require(end_ms <= length_ms + LATE_MS, f"a sentence ends at {end_ms} ms, but the audio at {length_ms} ms")
+    require(all(word.begin_ms <= word.end_ms for word in result.words), "a word ends before it begins")
+    in_order = all(one.begin_ms <= other.begin_ms for one, other in pairwise(result.words))
+    require(in_order, "the words of a sentence are out of order")
+
+
+def _judge_reply(parts: list[ReplyPart]) -> None:
+    kinds = (TextDelta, ToolCall, ReplyFinished)
+    for part in parts:
+        require(isinstance(part, kinds), f"{type(part).__name__} is no part of a reply")
+    finished = [number for number, part in enumerate(parts) if isinstance(part, ReplyFinished)]
+    require(len(finished) <= 1, "ReplyFinished came more than once")
+    require(not finished or finished[0] == len(parts) - 1, "something came after ReplyFinished")
+
+
+def _judge_audio(chunks: list[AudioChunk]) -> None:
+    for chunk in chunks:
+        require(isinstance(chunk, AudioChunk), f"{type(chunk).__name__} is no AudioChunk")
+        require(len(chunk.pcm) % 2 == 0, f"a chunk of {len(chunk.pcm)} bytes: samples have two")
+        require(8000 <= chunk.rate_hz <= 192_000, f"a sample rate of {chunk.rate_hz} Hz")
+    rates = sorted({chunk.rate_hz for chunk in chunks})
+    require(len(rates) <= 1, f"one synthesis came at several rates: {rates}")
+
+
+# --- audio -----------------------------------------------------------------------------------------------------
+
+
+async def _pieces(pcm: bytes, piece_bytes: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(pcm), piece_bytes):
+        yield pcm[start : start + piece_bytes]
+
+
+async def _empty() -> AsyncIterator[bytes]:
+    for _ in range(3):
+        yield b""
+
+
+async def _endless(pcm: bytes) -> AsyncIterator[bytes]:
+    """Speech, and then a microphone that is open and gives nothing."""
+    async for piece in _pieces(pcm, 100 * BYTES_PER_MS):
+        yield piece
+    await asyncio.Event().wait()

@@ -1,0 +1,118 @@
+"""What using something may leave behind: tasks, sockets, threads, child processes."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_DESCRIPTORS = Path("/proc/self/fd")
+_TASKS = Path("/proc/self/task")
+_POLL_S = 0.01
+_watched: ContextVar["Watch | None"] = ContextVar("watched", default=None)
+
+
+class Watch:
+    """Notes the tasks that are begun by what ``begin`` began, however deep. Others of the loop do not count."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Run ``work`` as a task; it is noted itself, too."""
+        context = copy_context()
+        context.run(_watched.set, self)
+        return asyncio.get_running_loop().create_task(work, context=context)
+
+    def note(self, task: "asyncio.Task[Any]") -> None:
+        """Count a task in."""
+        self._tasks.add(task)
+
+    @property
+    def left(self) -> list[str]:
+        """What the tasks that have not ended do, by their coroutines' names."""
+        return sorted(_name(task) for task in self._tasks if not task.done())
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Watch the running loop's tasks. Not to be nested."""
+    loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
+    create: Callable[..., asyncio.Future[Any]] = before or _plain_task
+
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **how: Any) -> Any:
+        task = create(loop, work, **how)
+        context = how.get("context")
+        watch = context.get(_watched) if context is not None else _watched.get()
+        if watch is not None and isinstance(task, asyncio.Task):
+            watch.note(task)
+        return task
+
+    loop.set_task_factory(factory)
+    try:
+        yield Watch()
+    finally:
+        loop.set_task_factory(before)
+
+
+def _plain_task(loop: asyncio.AbstractEventLoop, work: Any, **how: Any) -> "asyncio.Task[Any]":
+    return asyncio.Task(work, loop=loop, **how)
+
+
+def _name(task: "asyncio.Task[Any]") -> str:
+    return str(getattr(task.get_coro(), "__qualname__", task.get_name()))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the process holds of the system's. Sockets and children are known on Linux, and 0 elsewhere."""
+
+    sockets: int
+    threads: int
+    children: int
+
+    def beyond(self, before: "Held") -> str:
+        """Say what is held now and was not ``before``; empty: nothing."""
+        more = {kind.name: getattr(self, kind.name) - getattr(before, kind.name) for kind in fields(self)}
+        return ", ".join(f"{count} {kind}" for kind, count in more.items() if count > 0)
+
+
+def held() -> Held:
+    """Count what the process holds."""
+    return Held(sockets=_sockets(), threads=threading.active_count(), children=_children())
+
+
+async def settled(before: Held, within_s: float) -> Held:
+    """Wait until nothing is held beyond ``before``, for ``within_s`` at most; give what is held then."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + within_s
+    while (now := held()).beyond(before) and loop.time() < until_s:  # noqa: ASYNC110 - the system tells nobody
+        await asyncio.sleep(_POLL_S)
+    return now
+
+
+def _sockets() -> int:
+    count = 0
+    for entry in _DESCRIPTORS.iterdir() if _DESCRIPTORS.is_dir() else ():
+        try:
+            count += os.readlink(entry).startswith("socket:")
+        except OSError:  # closed meanwhile: it was the descriptor of this very listing
+            continue
+    return count
+
+
+def _children() -> int:
+    count = 0
+    for path in _TASKS.glob("*/children"):
+        try:
+            count += len(path.read_text().split())
+        except OSError:  # the thread has ended meanwhile
+            continue
+    return count
