@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from voicechat.config import environment_with
+from voicechat.server.figures import Level
 from voicechat.server.workers.link import Kind, Link, LinkClosedError, Packet, Report, close_fd, open_links
 from voicechat.server.workers.orders import Orders
 
@@ -49,10 +50,10 @@ class Worker:
         return None if self._process is None else self._process.pid
 
     @property
-    def rank(self) -> tuple[bool, bool, int, int]:
+    def rank(self) -> tuple[bool, bool, bool, int]:
         """The lower, the sooner it is to be given a connection."""
         silent = asyncio.get_running_loop().time() - self._heard_s > SILENT_S
-        return not self.ready, silent, self._report.level, self.connections
+        return not self.ready, silent, self._report.level >= Level.REFUSING, self.connections
 
     @property
     def connections(self) -> int:
