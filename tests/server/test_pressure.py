@@ -138,6 +138,15 @@ async def test_one_pause_is_no_pressure() -> None:
         assert machine.levels == []
 
 
+async def test_what_the_start_takes_is_no_pressure() -> None:
+    with measuring() as machine:
+        machine.stand_still(0.4)
+        await asyncio.sleep(0.1)
+        machine.stand_still(0.2)
+        await asyncio.sleep(3)
+        assert machine.levels == []
+
+
 async def test_audio_that_waits_for_an_encoder_is_pressure() -> None:
     with measuring() as machine:
         machine.encoding_s = 0.002

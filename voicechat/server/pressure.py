@@ -21,6 +21,7 @@ from typing import TypeAlias
 from voicechat.errors import AtCapacityError
 from voicechat.server.figures import (
     BUSY_RELIEF,
+    WINDOW_S,
     Figure,
     Level,
     PressureLimits,
@@ -107,9 +108,10 @@ class Pressure:
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Measure the running event loop while the context lasts."""
+        """Measure the running event loop while the context lasts; nothing is judged by less than a whole window."""
         loop = asyncio.get_running_loop()
-        judged_s, judged_busy_s = loop.time(), [busy_s() for busy_s in self._busy_s]
+        begun_s = judged_s = loop.time()
+        judged_busy_s = [busy_s() for busy_s in self._busy_s]
         timer: asyncio.TimerHandle
 
         def called(due_s: float) -> None:
@@ -117,7 +119,7 @@ class Pressure:
             now_s = loop.time()
             self._loop_lag.add(now_s, max(0.0, now_s - due_s) * 1000)
             self._waiting.add(now_s, self._waiting_streams())
-            if now_s - judged_s >= JUDGE_S:
+            if now_s - judged_s >= JUDGE_S and now_s - begun_s >= WINDOW_S:
                 busy_s = [busy_s() for busy_s in self._busy_s]
                 busiest_s = max(now - before for now, before in zip(busy_s, judged_busy_s, strict=True))
                 self._busy.add(now_s, 100 * busiest_s / (now_s - judged_s))
