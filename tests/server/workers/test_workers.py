@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_socket
 
 from tests.server.workers.stage import PATIENCE_S, Fleet, fleet, lives, ready_fleet, take_address, turn, until, wav_of
-from voicechat.client import ConnectionLostError, Conversation, TurnCompleted
+from voicechat.client import ConnectionLostError, Conversation, ReplyText, TurnCompleted
 from voicechat.errors import AdmissionError, Status
 from voicechat.store.access import Grant, Quota
 from voicechat.store.keys import KeyStore
@@ -81,6 +81,7 @@ async def test_a_killed_worker_costs_its_own_sessions_and_is_replaced(tmp_path: 
         async with server.conversation() as newcomer:
             await turn(newcomer)
         await until(partial(server.holds, 2))
+        assert +(await server.sessions()) == {1: 2}
         samples = await server.metrics()
         assert samples["voicechat_turns_total outcome=spoken"] - before >= 6, "what the dead one counted still counts"
 
@@ -129,6 +130,7 @@ async def test_a_signal_drains_all_workers_and_lets_turns_end(tmp_path: Path) ->
         server.process.send_signal(signal.SIGTERM)
         for heard in await asyncio.gather(*busy):
             assert isinstance(heard[-1], TurnCompleted)
+            assert "".join(part.content for part in heard if isinstance(part, ReplyText)) == "One. Two. Three."
         with pytest.raises(ConnectionLostError):
             await lives(conversations[3])
         assert await server.ended() == 0
