@@ -24,6 +24,8 @@ from voicechat.runtime.fallback.chains import chat_chains, order_of, recognition
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.services import Services
+from voicechat.runtime.tool_function import Filler, Tool, open_tool
+from voicechat.runtime.toolbox import Toolbox
 from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
 from voicechat.store.model_catalogue import MODELS_FOLDER
@@ -75,10 +77,10 @@ class AdmissionConfig(_Section):
 
     unquestioned_sessions: Annotated[int, Field(ge=0)] = 4
     """So many a process lets in whatever the figures say."""
-    busy_shed_percent: Annotated[float, Field(gt=0)] = 80.0
+    busy_shed_percent: Annotated[float, Field(gt=0)] = 65.0
     """Of all time, that in which the event loop computes or waits for a core; or what the process computes, of the
     cores that are its part, if that is more. Past 100: never."""
-    busy_refuse_percent: Annotated[float, Field(gt=0)] = 90.0
+    busy_refuse_percent: Annotated[float, Field(gt=0)] = 75.0
     loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
     """How late the event loop calls what is due."""
     loop_lag_refuse_ms: Annotated[float, Field(gt=0)] = 50.0
@@ -165,6 +167,34 @@ class TranscriptionConfig(_Section):
     """Ports that ``audio_url`` may name."""
 
 
+class FillerConfig(_Section):
+    """What is said while a tool takes long, by the user's language; one alone serves both."""
+
+    en: str = ""
+    zh: str = ""
+
+
+def _in_both_languages(filler: object) -> object:
+    if not isinstance(filler, str | dict):
+        raise ValueError("a text, or a table with the keys en and zh")
+    return {"en": filler, "zh": filler} if isinstance(filler, str) else filler
+
+
+class ToolConfig(_Section):
+    """``[tools.NAME]``: a Python function that the models may call in conversations."""
+
+    function: Annotated[str, Field(min_length=1)]
+    """``package.module:function``, asynchronous or not."""
+    description: str = ""
+    """For the model; empty: the function's docstring."""
+    parameters: dict[str, Any] | None = None
+    """JSON Schema of the arguments; none: from the function's annotations."""
+    deadline_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """Past it the model is told that there is no answer."""
+    filler: Annotated[FillerConfig, BeforeValidator(_in_both_languages)] = FillerConfig()
+    filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = 1_000
+
+
 class ServiceConfig(BaseModel):
     """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider, and its keyword arguments as the other keys."""
 
@@ -214,6 +244,7 @@ class _File(_Section):
     llm: dict[str, ServiceConfig]
     asr: dict[str, ServiceConfig]
     tts: dict[str, ServiceConfig]
+    tools: dict[str, ToolConfig] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +260,7 @@ class Config:
     llm: Mapping[str, ServiceConfig]
     asr: Mapping[str, ServiceConfig]
     tts: Mapping[str, ServiceConfig]
+    tools: Mapping[str, ToolConfig]
     data_dir: Path
     api_key: str | None = field(default=None, repr=False)
     """The key of the environment, which may do everything."""
@@ -274,6 +306,7 @@ def load_config(
         llm=checked.llm,
         asr=checked.asr,
         tts=checked.tts,
+        tools=checked.tools,
         data_dir=data_dir,
         api_key=environ.get(_PREFIX + "API_KEY") or None,
         file=file,
@@ -289,6 +322,7 @@ def build_services(config: Config) -> Services:
         recognizers=recognition_chains(_links("asr", config.asr), fallback_orders("asr", config.asr), config.limits),
         models=chat_chains(_links("llm", config.llm), fallback_orders("llm", config.llm), config.limits),
         synthesizers=speech_chains(_links("tts", config.tts), fallback_orders("tts", config.tts), config.limits),
+        toolbox=_open_toolbox(config.tools),
     )
 
 
@@ -309,6 +343,19 @@ def _links(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str
         name: Link(f"{kind}.{name}", open_service(kind, name, service), service.policy)
         for name, service in services.items()
     }
+
+
+def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:
+    return Toolbox({name: configured_tool(name, tool) for name, tool in tools.items()}) if tools else None
+
+
+def configured_tool(name: str, tool: ToolConfig) -> Tool:
+    """Load one tool, without calling it. Raises ConfigError naming the section."""
+    filler = Filler(tool.filler.en, tool.filler.zh)
+    try:
+        return open_tool(name, **(dict(tool) | {"filler": filler}))
+    except ConfigError as error:
+        raise ConfigError(f"tools.{name}: {error}") from error
 
 
 def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
@@ -440,6 +487,7 @@ def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
     if len(path) == 1:
         return list(_File.model_fields)
     sections: dict[object, type[BaseModel]] = {
+        "tools": FillerConfig if "filler" in path else ToolConfig,
         "server": ServerConfig,
         "admission": AdmissionConfig,
         "compat": CompatConfig,

@@ -91,6 +91,14 @@ class ProviderError(VoiceChatError):
         self.retry_after_s = retry_after_s
 
 
+class BrokenOffError(ProviderError):
+    """A provider failed in the middle of what it gave, and another one can be asked for what comes next."""
+
+
+class ToolError(VoiceChatError):
+    """Raised by a tool's function: it cannot do what it was asked. The message is told to the chat model."""
+
+
 class AdmissionError(VoiceChatError):
     """A session or request was refused before it began: capacity, quota, authorisation, unknown service."""
 

@@ -25,6 +25,7 @@ export const request = {
   cancel: () => ({ event_type: "conversation.chat.cancel" }),
   played: (reply, playedMs) => ({ event_type: "conversation.audio.played", reply, played_ms: Math.round(playedMs) }),
   say: (content) => ({ event_type: "conversation.message.create", role: "user", content }),
+  answerTool: (callId, content) => ({ event_type: "conversation.message.create", role: "tool", tool_call_id: callId, content }),
   ping: () => ({ event_type: "ping" }),
 };
 
@@ -82,6 +83,8 @@ function decodeTyped({ event_type: type, status = 0, message = "", reason = null
       return { kind: "speech_started", atMs: fields.audio_start_ms };
     case "input_audio_buffer.speech_stopped":
       return { kind: "speech_stopped", atMs: fields.audio_end_ms };
+    case "conversation.chat.latency":
+      return { kind: "latency", reply: replyKey(fields.id), totalMs: fields.total_ms, stagesMs: fields.stages_ms };
     case "error":
       return { kind: "error", status, message };
     default:
@@ -95,7 +98,8 @@ export function decodeRecognition({ text, begin_time, end_time, words, is_senten
 
 function decodeChunk({ id, choices }) {
   const choice = choices[0] ?? {};
-  return { kind: "text", reply: replyKey(id), text: choice.delta?.content ?? "", finish: choice.finish_reason ?? null };
+  const { content, tool_calls: toolCalls = [] } = choice.delta ?? {};
+  return { kind: "text", reply: replyKey(id), text: content ?? "", toolCalls, finish: choice.finish_reason ?? null };
 }
 
 function decodeAudio({ id, status, audioFrame, usage }) {

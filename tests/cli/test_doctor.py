@@ -43,6 +43,28 @@ def test_each_broken_service_is_named_and_the_others_are_still_checked(
     assert failed[1].startswith("FAIL llm.mute (scripted_services:open_chat_model): it answered without any text")
 
 
+def test_chains_are_shown_with_their_health(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mute = 'provider = "scripted_services:open_chat_model"\nreply = []\n'
+    configure(directory, f'[llm.mute]\n{mute}fallback = ["default"]\n[llm.worse]\n{mute}fallback = ["mute"]\n')
+    configure(directory, f"[llm.lost]\n{mute}")
+    configure(directory, f'[llm.hopeless]\n{mute}fallback = ["lost"]\n')
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "ok   llm: mute -> default: llm.default answers (mute does not work, default works)" in lines
+    assert any(line.startswith("ok   llm: worse -> mute -> default: llm.default answers") for line in lines)
+    told = "FAIL llm: hopeless -> lost: nobody answers (hopeless does not work, lost does not work)"
+    assert told in lines
+
+
+def test_tools_are_loaded_and_not_called(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(directory, '[tools.siren]\nfunction = "scripted_services:sound_the_siren"\n')
+    configure(directory, '[tools.bell]\nfunction = "scripted_services:ring"\n')
+    assert main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert "ok   tools.siren (scripted_services:sound_the_siren): loaded, with a deadline of 10 s" in output
+    assert "FAIL tools.bell (scripted_services:ring): function: 'scripted_services' has no function 'ring'" in output
+
+
 def test_services_that_are_away_are_told_with_their_host(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

@@ -42,7 +42,7 @@ async def test_requests_arrive_in_the_contracts_form_with_the_key_in_a_header() 
         await socket.send(CREATED)
         async for frame in socket:
             seen.append(frame if isinstance(frame, bytes) else json.loads(frame))
-            if len(seen) == 11:
+            if len(seen) == 12:
                 break
 
     async with server(handler) as url, connect(url, key="vc_k", model="m") as conversation:
@@ -55,6 +55,7 @@ async def test_requests_arrive_in_the_contracts_form_with_the_key_in_a_header() 
         await conversation.ping()
         await conversation.send_text("hi")
         await conversation.report_played("c-1", 250)
+        await conversation.answer_tool("call_1", "20")
         assert [message async for message in conversation] == []
     path = "/api/open-apis/projects/default/chat/speech-chat?model=m&asr_easyllm_id=default&tts_easyllm_id=default"
     assert seen == [
@@ -69,6 +70,7 @@ async def test_requests_arrive_in_the_contracts_form_with_the_key_in_a_header() 
         {"event_type": "ping"},
         {"event_type": "conversation.message.create", "role": "user", "content": "hi"},
         {"event_type": "conversation.audio.played", "reply": "c-1", "played_ms": 250},
+        {"event_type": "conversation.message.create", "role": "tool", "tool_call_id": "call_1", "content": "20"},
     ]
 
 

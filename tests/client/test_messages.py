@@ -17,6 +17,8 @@ from voicechat.client import (
     ServerMessage,
     SpeechStarted,
     SpeechStopped,
+    ToolCallPiece,
+    ToolCallPieces,
     TurnCompleted,
     Updated,
     parse_message,
@@ -47,6 +49,16 @@ from voicechat.client import (
         (
             '{"id":"c-1","choices":[{"delta":{},"index":0,"finish_reason":"stop"}]}',
             ReplyText("c-1", "", "stop"),
+        ),
+        (
+            '{"id":"c-1","choices":[{"delta":{"content":null,"tool_calls":[{"index":1,"id":"a","type":"function",'
+            '"function":{"name":"weather","arguments":""}}]},"index":0}]}',
+            ToolCallPieces("c-1", (ToolCallPiece(1, "a", "weather", ""),)),
+        ),
+        (
+            '{"id":"c-1","choices":[{"delta":{"content":null,"tool_calls":[{"index":1,"function":{"arguments":"{"}}]},'
+            '"index":0}]}',
+            ToolCallPieces("c-1", (ToolCallPiece(1, "", "", "{"),)),
         ),
         ('{"status":"accepting","usage":null,"audioFrame":"AAEC","id":"c-1"}', ReplyAudio("c-1", b"\0\1\2")),
         (
@@ -96,9 +108,19 @@ _VALUES = st.recursive(
     max_leaves=5,
 )
 _KEYS = ("event_type", "status", "message", "choices", "delta", "audioFrame", "usage", "is_sentence_end", "end_time")
+_CHUNK = st.dictionaries(st.sampled_from(["content", "tool_calls"]), _VALUES)
 
 
 @given(st.dictionaries(st.sampled_from(_KEYS), _VALUES))
 def test_nothing_a_server_sends_raises_anything_else(message: dict[str, object]) -> None:
     with suppress(ConnectionLostError):
         parse_message(json.dumps(message))
+
+
+@given(
+    _CHUNK
+    | st.builds(lambda call: {"tool_calls": [call]}, st.dictionaries(st.sampled_from(["index", "function"]), _VALUES))
+)
+def test_nothing_a_server_says_of_tools_raises_anything_else(delta: dict[str, object]) -> None:
+    with suppress(ConnectionLostError):
+        parse_message(json.dumps({"choices": [{"delta": delta}]}))

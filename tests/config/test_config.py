@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from voicechat.config import Config, ServiceConfig, load_config
+from voicechat.config import Config, ServiceConfig, build_services, load_config
 from voicechat.errors import ConfigError
+from voicechat.runtime.fallback.chat import ChatChain
+from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.server.rest.transcription_settings import TranscriptionSettings, configured
+from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
 from voicechat.store.tasks.on_demand import TaskSettings
 
@@ -208,3 +211,71 @@ def test_mistakes_of_the_section_are_named(line: str, complaint: str) -> None:
         load(f"[transcription]\n{line}")
     assert str(refused.value).startswith("transcription.")
     assert "secret" not in str(refused.value)
+
+
+CHAIN = """
+[llm.default]
+provider = "builtin"
+fallback = ["b"]
+max_streams = 4
+queue_s = 1
+attempt_s = 1.5
+breaker_failures = 2
+[llm.b]
+provider = "builtin"
+fallback = ["c"]
+[llm.c]
+provider = "builtin"
+"""
+
+
+def test_a_service_has_its_fallbacks_and_its_policy_and_the_provider_does_not_see_them() -> None:
+    service = load(CHAIN).llm["default"]
+    assert service.fallback == ("b",)
+    assert service.policy == ServicePolicy(max_streams=4, queue_s=1.0, attempt_s=1.5, breaker_failures=2)
+    assert service.arguments == {}
+    assert load().llm["default"].policy == ServicePolicy()
+
+
+def test_a_chain_is_opened_with_one_link_for_each_service() -> None:
+    services = build_services(load(CHAIN, VOICECHAT_LIMITS__FIRST_TOKEN_MS="2000"))
+    chain = services.models["default"]
+    assert isinstance(chain, ChatChain)
+    assert [link.name for link in chain.links] == ["llm.default", "llm.b", "llm.c"]
+    other = services.models["b"]
+    assert isinstance(other, ChatChain)
+    assert other.links == chain.links[1:], "the same ones: what is known of a service is known to all"
+    assert [link.policy.max_streams for link in chain.links] == [4, None, None]
+    assert sorted(link.name for link in services.links) == [
+        "asr.default",
+        "llm.b",
+        "llm.c",
+        "llm.default",
+        "tts.default",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fallback", "complaint"),
+    [
+        ('["x"]', r"llm\.a\.fallback: there is no service 'x' of this kind \(configured: a, b, default\)"),
+        ('["a"]', r"llm\.a\.fallback: a would stand in for itself: a -> a"),
+        ('["b"]', r"llm\.a\.fallback: a would stand in for itself: a -> b -> a"),
+        ('"b"', r"llm\.a\.fallback: 'b' is not allowed; it should be"),
+        ("[1]", r"llm\.a\.fallback\.0: 1 is not allowed; it should be"),
+    ],
+)
+def test_a_fallback_that_cannot_be_stops_the_start(fallback: str, complaint: str) -> None:
+    services = (
+        f'[llm.a]\nprovider = "builtin"\nfallback = {fallback}\n[llm.b]\nprovider = "builtin"\nfallback = ["a"]\n'
+    )
+    with pytest.raises(ConfigError, match=complaint):
+        load(services)
+
+
+def test_the_apology_can_be_worded_and_switched_off() -> None:
+    assert load().apology.spoken == Apology()
+    assert load('[apology]\nen = "Sorry."\n').apology.spoken == Apology(en="Sorry.")
+    assert load("[apology]\nenabled = false\n").apology.spoken is None
+    with pytest.raises(ConfigError, match=r"apology\.fr: no such key"):
+        load('[apology]\nfr = "Pardon."\n')

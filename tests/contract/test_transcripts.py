@@ -5,6 +5,7 @@ Whether an engine plays them is the player's affair; here they are only data.
 
 import json
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ STIMULI = {"client", "client_text", "client_audio_ms", "asr", "llm", "tts", "ser
 EXPECTATIONS = {"server", "close", "model_asked"}
 KEYS = {
     "asr": [{"stream", "text", "begin_ms", "end_ms"}, {"stream", "ended"}, {"stream", "failed"}],
-    "llm": [{"reply", "text"}, {"reply", "finish"}, {"reply", "failed"}],
+    "llm": [{"reply", "text"}, {"reply", "tool_call"}, {"reply", "finish"}, {"reply", "failed"}],
     "tts": [{"reply", "sentence", "audio_ms"}, {"reply", "sentence", "done"}, {"reply", "ended"}, {"reply", "failed"}],
 }
 OPTIONAL_KEYS = {"asr": {"words", "retryable"}, "llm": set[str](), "tts": set[str]()}
@@ -58,6 +59,12 @@ REQUIRED = {
     "drain-during-turn",
     "complete-while-replying",
     "played-report-cuts-the-memory",
+    "tool-call-answered",
+    "tool-calls-answered-out-of-order",
+    "tool-call-interrupted",
+    "tool-call-id-unknown",
+    "tool-answer-timeout",
+    "tool-call-and-conversation-clear",
 }
 every_transcript = pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
 
@@ -147,8 +154,8 @@ def test_turns_begin_and_end_in_pairs(path: Path) -> None:
         return
     typed = [line["server"] for line in rest if "event_type" in line.get("server", {})]
     granted = [m for m in typed if m["event_type"] == "input_audio_buffer.completed" and m["status"] == Status.OK]
-    asked = [line for line in rest if line.get("client", {}).get("event_type") == "conversation.message.create"]
-    refused = [m for m in typed if m["event_type"] == "error" and m["status"] == Status.NOT_ALLOWED_NOW]
+    asked = [follows for line, follows in pairwise(rest) if line.get("client", {}).get("role") == "user"]
+    refused = [line for line in asked if line.get("server", {}).get("status") == Status.NOT_ALLOWED_NOW]
     completed = [m for m in typed if m["event_type"] == "conversation.chat.completed"]
     assert len(completed) == len(granted) + len(asked) - len(refused)
 

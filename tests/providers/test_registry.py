@@ -14,7 +14,8 @@ from voicechat.providers.registry import FACTORY_NAMES, OURS, Kind, find_factory
 @pytest.fixture
 def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_plug_in.py").write_text(
-        "def open_recognizer(*, language: str, beams: int = 1):\n    return language, beams\nnot_a_function = 1\n",
+        "def open_recognizer(*, language: str, beams: int = 1):\n    return language, beams\n"
+        "not_a_function = 1\nclass Recognizer: ...\n",
         encoding="utf-8",
     )
     (tmp_path / "needs_more.py").write_text("import a_package_that_is_missing\n", encoding="utf-8")
@@ -86,6 +87,7 @@ def test_values_are_checked_by_the_factorys_bounds() -> None:
         ("needs_more:factory", "needs the Python package 'a_package_that_is_missing'"),
         ("my_plug_in:missing", "'my_plug_in' has no function 'missing'"),
         ("my_plug_in:not_a_function", "has no function 'not_a_function'"),
+        ("my_plug_in:Recognizer", "has no function 'Recognizer'"),
         (":factory", "cannot be imported"),
         ("my_plug_in:", "has no function ''"),
     ],

@@ -33,7 +33,8 @@ from voicechat.server.rest.transcription_settings import TranscriptionSettings
 from voicechat.server.rest.voice import SynthesisParam
 from voicechat.session.limits import SessionLimits
 from voicechat.store.tasks.on_demand import TaskSettings
-from voicechat.wire.chat_options import ChatMessage, ResponseFormat, Thinking, Tool
+from voicechat.wire.chat_options import ChatMessage, ResponseFormat, Thinking
+from voicechat.wire.chat_tools import Tool
 from voicechat.wire.checked import STANDS_FOR_DEFAULT
 
 COMMITTED = Path(__file__).parents[2] / "protocol" / "openapi.json"

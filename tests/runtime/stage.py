@@ -9,6 +9,7 @@ from typing import Any
 
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.session.apology import Apology
 from voicechat.session.effects import Fact
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
@@ -29,6 +30,9 @@ class Stage:
     limits: SessionLimits = field(default_factory=SessionLimits)
     output: str = "PCM_16000HZ_MONO_16BIT"
     lead_ms: int | None = None
+    apology: Apology | None = None
+    poll_s: float = 0.001
+    """How exactly ``until`` sees when something came."""
     facts: list[Fact] = field(default_factory=list)
     socket: MemorySocket = field(default_factory=MemorySocket)
 
@@ -38,15 +42,10 @@ class Stage:
         before = asyncio.all_tasks()
         settings = Settings(voice=VoiceSettings(format=self.output), lead_ms=self.lead_ms)
         conversation = Conversation(
-            Session(settings, self.limits),
+            Session(settings, self.limits, apology=self.apology),
             speech_chat.open_dialect(Greeting(session_id="s")),
             self.socket,
-            Cast(
-                recognizer=self.recognizer,
-                models=lambda _: self.model,
-                synthesizer=self.synthesizer,
-                threads=EncodingThreads(),
-            ),
+            self.cast(),
             limits=self.limits,
             observe=self.facts.append,
         )
@@ -59,7 +58,21 @@ class Stage:
             async with asyncio.timeout(2):
                 await running
         assert asyncio.all_tasks() == before, "no task outlives its session"
-        assert (self.recognizer.open, self.model.open, self.synthesizer.open) == (0, 0, 0), "no stream outlives it"
+        assert self.open_streams == 0, "no stream outlives it"
+
+    def cast(self) -> Cast:
+        """Who serves the conversation."""
+        return Cast(
+            recognizer=self.recognizer,
+            models=lambda _: self.model,
+            synthesizer=self.synthesizer,
+            threads=EncodingThreads(),
+        )
+
+    @property
+    def open_streams(self) -> int:
+        """Of all providers."""
+        return self.recognizer.open + self.model.open + self.synthesizer.open
 
     def say(self, event_type: str, **more: object) -> None:
         self.socket.say(json.dumps({"event_type": event_type, **more}))
@@ -72,7 +85,7 @@ class Stage:
         """Wait until ``count`` messages of ``kind`` have been sent; give the last of them."""
         async with asyncio.timeout(100):
             while len(self.of(kind)) < count:  # noqa: ASYNC110 - virtual time: polling costs nothing
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(self.poll_s)
         return self.of(kind)[count - 1]
 
     def of(self, kind: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from aiohttp.test_utils import TestServer
 
 from voicechat.errors import Status
 from voicechat.server.app import build_app
-from voicechat.server.metrics import LAG_PERIOD_S, LAG_WINDOW, Metrics
+from voicechat.server.metrics import CLIENT, LAG_PERIOD_S, LAG_WINDOW, Metrics
 from voicechat.session.effects import (
     EarlyReply,
     Fact,
@@ -16,9 +16,11 @@ from voicechat.session.effects import (
     Outcome,
     SessionClosed,
     SessionRefused,
+    ToolEnded,
     TurnEnded,
     TurnTimed,
 )
+from voicechat.session.vocabulary import ToolOutcome
 from voicechat.session.waterfall import Stage, waterfall
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
@@ -49,6 +51,8 @@ def test_every_fact_is_counted() -> None:
         TurnTimed(waterfall(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450})),
         SessionClosed(1013),
         SessionRefused(Status.AT_CAPACITY),
+        ToolEnded("weather", ToolOutcome.TIMEOUT, took_ms=10_000),
+        ToolEnded("", ToolOutcome.ANSWERED, took_ms=250),
     ]
     assert {type(fact) for fact in facts} == set(get_args(Fact))
     metrics = Metrics()
@@ -64,6 +68,9 @@ def test_every_fact_is_counted() -> None:
     assert value(metrics, "voicechat_turn_stage_seconds_sum", stage="first_sent") == pytest.approx(0.25)
     assert value(metrics, "voicechat_closed_total", code="1013") == 1
     assert value(metrics, "voicechat_refused_total", status="50301") == 1
+    assert value(metrics, "voicechat_tool_calls_total", tool="weather", outcome="timeout") == 1
+    assert value(metrics, "voicechat_tool_calls_total", tool=CLIENT, outcome="answered") == 1
+    assert value(metrics, "voicechat_tool_seconds_sum", tool=CLIENT) == pytest.approx(0.25)
     assert all(value(metrics, "voicechat_turns_total", outcome=outcome.value) == 1 for outcome in Outcome)
 
 

@@ -88,7 +88,7 @@ async def test_a_ramp_past_the_limit_is_refused_and_those_who_are_in_do_not_suff
                     machine.pressure.admit()
                     sessions.create_task(machine.converse(60.0, late_s))
             admitted = machine.sessions
-    assert 80 <= admitted <= 95
+    assert 65 <= admitted <= 80
     assert len(machine.refusals) == 200 - admitted
     assert set(machine.refusals) == {"busy"}
     assert sorted(late_s)[len(late_s) * 99 // 100] < 0.020
@@ -217,8 +217,8 @@ async def test_the_level_falls_step_by_step_and_not_while_it_is_near_the_thresho
         assert machine.levels == [], "so few sessions are not what keeps it busy"
         machine.sessions = 10
         for _ in range(10):  # to and fro around the threshold
-            await compute(0.92, 2)
-            await compute(0.85, 2)
+            await compute(0.77, 2)
+            await compute(0.725, 2)
         assert machine.levels == [Level.REFUSING]
         await compute(0.3, 3 * HOLD_S)
         assert machine.pressure.level is Level.CALM
@@ -238,7 +238,7 @@ async def test_newcomers_count_as_the_others_do_before_they_have_begun() -> None
                     machine.pressure.admit()
                     machine.sessions += 1
             entered, machine.sessions = machine.sessions - 40, 40
-    assert 45 <= entered <= 55
+    assert 30 <= entered <= 40
 
 
 @pytest.mark.real_time

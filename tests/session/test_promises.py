@@ -23,14 +23,28 @@ from hypothesis.stateful import (
 from voicechat.errors import Status
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import TURN, State
-from voicechat.session.vocabulary import AsrMode, InputSettings, Settings, Transcript, TurnDetection
+from voicechat.session.tool_calls import NO_ANSWER_IN_TIME
+from voicechat.session.vocabulary import (
+    AsrMode,
+    InputSettings,
+    Message,
+    Settings,
+    ToolAnswer,
+    ToolCall,
+    ToolExchange,
+    ToolOutcome,
+    Transcript,
+    TurnDetection,
+)
 
 REACHED: Counter[str] = Counter()
-LIMITS = SessionLimits(protocol_errors=5)
-OF_REPLY = (ef.ReplyText, ef.ReplyTextFinished, ef.ReplyAudio, ef.ReplyAudioFinished)
+APOLOGY = Apology()
+LIMITS = SessionLimits(protocol_errors=5, tool_rounds=2)
+OF_REPLY = (ef.ReplyText, ef.ReplyToolCall, ef.ReplyTextFinished, ef.ReplyAudio, ef.ReplyAudioFinished)
 REQUESTS: dict[type, ef.Request] = {
     ev.Opened: ef.Request.OPEN,
     ev.UpdateRequested: ef.Request.UPDATE,
@@ -68,6 +82,15 @@ class MadeReply:
     text: str = ""
     text_told: str = ""
     told: bool = False
+    role_told: bool = False
+    paused: bool = False
+    """The model waits for the client's tools."""
+    calls: list[str] = field(default_factory=list)
+    """Ids that the client has been told since the model was asked last."""
+    awaited: set[str] = field(default_factory=set)
+    answers: dict[str, str] = field(default_factory=dict)
+    asked_ms: int = 0
+    rounds: int = 0
     text_ended: bool = False
     sentences: list[str] = field(default_factory=list)
     sentences_complete: bool = False
@@ -78,7 +101,13 @@ class MadeReply:
     ended: bool = False
     stopped: bool = False
     finished: bool = False
+    early: bool = False
     timed: bool = False
+
+
+def bare(text: str) -> str:
+    """Without white space: where a reply's text stands around tools, its ends are trimmed."""
+    return "".join(text.split())
 
 
 class World(RuleBasedStateMachine):
@@ -95,14 +124,29 @@ class World(RuleBasedStateMachine):
         self.gone = False
         self.last_cancel_reply = 0
         self.frames = 0
+        self.calls_made = 0
+        self.calls_ended = 0
+        self.told_ids: list[str] = []
+        self.remembered_ids: set[str] = set()
+        """Calls that every later request must still hold."""
+        self.forgetting = False
 
     @initialize(
         mode=st.sampled_from(AsrMode),
         heartbeat=st.booleans(),
         lead_ms=st.sampled_from([None, 500]),
         detection=st.sampled_from([None, TurnDetection(), TurnDetection(min_interruption_words=2)]),
+        apology=st.sampled_from([None, APOLOGY]),
     )
-    def connect(self, mode: AsrMode, heartbeat: bool, lead_ms: int | None, detection: TurnDetection | None) -> None:
+    def connect(
+        self,
+        mode: AsrMode,
+        heartbeat: bool,
+        lead_ms: int | None,
+        detection: TurnDetection | None,
+        apology: Apology | None,
+    ) -> None:
+        self.session = Session(limits=LIMITS, apology=apology)
         self.mode = mode
         self.feed(ev.Opened())
         wished = Settings(
@@ -185,11 +229,20 @@ class World(RuleBasedStateMachine):
                 self.streams[stream] = "gone"
             case ef.StartReply():
                 self.start(effect)
+            case ef.AdoptReply(reply):
+                assert self.live(reply).early
+                self.live(reply).early = False
+            case ef.ContinueReply():
+                self.go_on(effect)
+            case ef.Observe(ef.ToolEnded(_, tool_outcome)):
+                self.calls_ended += 1
+                REACHED[f"tool {tool_outcome.value}"] += 1
             case ef.Speak(reply, sentence, text):
                 made = self.live(reply)
                 assert sentence == len(made.sentences)
                 assert text.strip()
                 made.sentences.append(text)
+                REACHED["apology"] += text == APOLOGY.en
             case ef.FinishSpeech(reply):
                 self.live(reply).sentences_complete = True
             case ef.StopReply(reply):
@@ -216,16 +269,60 @@ class World(RuleBasedStateMachine):
         assert effect.reply == len(self.replies) + 1, "reply numbers rise by one and are never used again"
         assert all(made.stopped or made.finished for made in self.replies.values()), "one reply at a time"
         assert effect.messages[-1]["role"] == "user"
-        for message in effect.messages:
-            if message["role"] == "assistant":
-                self.check_remembered(str(message["content"]))
-        self.replies[effect.reply] = MadeReply(effect.reply)
+        self.check_history(effect.messages)
+        self.replies[effect.reply] = MadeReply(effect.reply, early=effect.early)
         REACHED["second reply"] += effect.reply == 2
+
+    def go_on(self, effect: ef.ContinueReply) -> None:
+        """The model is asked again exactly when every call of its last answer has its answer."""
+        made = self.live(effect.reply)
+        assert made.paused
+        assert not made.early
+        overdue = self.now >= made.asked_ms + LIMITS.tool_answer_ms
+        assert overdue or not made.awaited, "asked again before the answers were there"
+        wanted = [(call, made.answers.get(call, NO_ANSWER_IN_TIME)) for call in made.calls]
+        got = [(m["tool_call_id"], m["content"]) for m in effect.messages[-len(wanted) :]]
+        assert got == wanted, "every call has its own answer, in the order of the calls"
+        assert (effect.options.get("tool_choice") == "none") == (made.rounds >= LIMITS.tool_rounds)
+        self.check_history(effect.messages)
+        made.paused, made.role_told, made.calls = False, False, []
+        made.awaited.clear()
+        REACHED[f"tool round {made.rounds}"] += 1
+
+    def check_history(self, messages: tuple[Message, ...]) -> None:
+        """What any OpenAI-compatible model accepts: each call has its answer behind it, and nothing else has."""
+        assert messages[0]["role"] == "user", "no answer stands without its question"
+        ids: list[object] = []
+        open_ids: list[object] = []
+        said = ""
+        for message in messages:
+            if message["role"] == "tool":
+                assert open_ids, "an answer without its call"
+                assert message["tool_call_id"] == open_ids.pop(0)
+                continue
+            assert not open_ids, "a call without its answer"
+            if message["role"] == "user":
+                self.check_remembered(said)
+                said = ""
+                continue
+            calls: Any = message.get("tool_calls", [])
+            open_ids = [call["id"] for call in calls]
+            ids += open_ids
+            said += str(message["content"])
+        assert not open_ids
+        self.check_remembered(said)
+        assert len(ids) == len(set(ids))
+        assert self.remembered_ids <= set(ids), "a call that was made is forgotten"
+        REACHED["tools remembered"] += bool(self.remembered_ids)
 
     def check_remembered(self, text: str) -> None:
         """Promise 6: of a reply, at most what was said; of one that sent no audio, nothing."""
+        if not text:
+            return
+        words = bare(text)
         assert any(
-            made.text.startswith(text) and (made.finished or made.last_left_ms) for made in self.replies.values()
+            bare(made.text).startswith(words) and (made.finished or made.last_left_ms or made.paused)
+            for made in self.replies.values()
         )
         REACHED["memory"] += 1
 
@@ -245,12 +342,25 @@ class World(RuleBasedStateMachine):
             self.replies[message.reply].told = True
         match message:
             case ef.ReplyText(reply, text, first):
+                self.check_role(reply, first)
                 made = self.live(reply)
-                assert first == (made.text_told == "")
                 made.text_told += text
                 assert made.text.startswith(made.text_told)
-            case ef.ReplyTextFinished(reply):
-                assert self.live(reply).text_told == self.replies[reply].text
+            case ef.ReplyToolCall(reply, call, first):
+                self.check_role(reply, first)
+                assert self.live(reply).rounds < LIMITS.tool_rounds
+                if call.id is not None:
+                    assert call.id not in self.told_ids
+                    self.live(reply).calls.append(call.id)
+            case ef.ReplyTextFinished(reply, reason, first):
+                self.check_role(reply, first)
+                made = self.live(reply)
+                assert made.text_told == made.text
+                assert (reason == "tool_calls") == bool(made.calls and reason != "length")
+                if reason == "length":
+                    made.calls = []
+                if made.calls:
+                    self.calls_are_made(made)
             case ef.ReplyAudio(reply, payload, end_ms):
                 made = self.live(reply)
                 assert end_ms > made.last_left_ms
@@ -263,8 +373,10 @@ class World(RuleBasedStateMachine):
                 assert made.next_sentence == len(made.sentences)
                 assert made.last_left_ms == made.made_ms
                 made.finished = True
+                REACHED["apology spoken"] += made.sentences == [APOLOGY.en]
             case ef.TurnCompleted():
                 self.turns_completed += 1
+                self.forgetting = False
                 assert self.turns_completed == self.turns_begun, "promise 2: completed exactly once per turn"
             case ef.Recognised():
                 # Promise 5: nothing is told of recognition while a reply is being told.
@@ -276,8 +388,22 @@ class World(RuleBasedStateMachine):
                 assert sum(measured.stages_ms.values()) == measured.total_ms <= self.now
                 made.timed = True
                 REACHED["latency told"] += 1
-            case ef.Answered() | ef.ReplyToolCall() | ef.ErrorReported() | ef.SpeechNoticed():
+            case ef.Answered() | ef.ErrorReported() | ef.SpeechNoticed():
                 pass
+
+    def check_role(self, reply: int, first: bool) -> None:
+        made = self.live(reply)
+        assert first == (not made.role_told), "the role is told once for each answer of the model"
+        made.role_told = True
+
+    def calls_are_made(self, made: MadeReply) -> None:
+        made.awaited = set(made.calls)
+        made.asked_ms = self.now
+        made.rounds += 1
+        self.calls_made += len(made.calls)
+        self.told_ids += made.calls
+        if not self.forgetting:
+            self.remembered_ids |= made.awaited
 
     # --- the client --------------------------------------------------------------------------------------------
 
@@ -300,6 +426,9 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def forget(self) -> None:
+        self.remembered_ids.clear()
+        self.forgetting = self.session.state in TURN
+        REACHED["forget while tools are awaited"] += bool(self.awaited)
         self.feed(ev.ForgetRequested())
 
     @rule()
@@ -332,6 +461,44 @@ class World(RuleBasedStateMachine):
         accepted = self.session.state in (State.CONFIGURING, State.LISTENING) and not self.closed and not self.gone
         self.turns_begun += accepted
         self.feed(ev.MessageCreated("typed"))
+
+    @property
+    def awaited(self) -> list[str]:
+        """The ids of the calls that the client may answer."""
+        if not self.replies or self.closed or self.gone:
+            return []
+        made = self.replies[len(self.replies)]
+        return [] if made.stopped else [call for call in made.calls if call in made.awaited]
+
+    @precondition(lambda self: self.awaited)
+    @rule(which=st.integers(0, 3), content=st.sampled_from(["20", ""]))
+    def client_answers_a_call(self, which: int, content: str) -> None:
+        awaited = self.awaited
+        call_id = awaited[which % len(awaited)]
+        made = self.replies[len(self.replies)]
+        made.awaited.discard(call_id)
+        made.answers[call_id] = content
+        effects = self.feed(ev.ToolAnswered(call_id, content))
+        assert not any(isinstance(e, ef.Send) and isinstance(e.message, ef.ErrorReported) for e in effects)
+        asked_again = any(isinstance(e, ef.ContinueReply) for e in effects)
+        assert asked_again == (len(awaited) == 1), "the last answer is the one that lets the model go on"
+
+    @rule(back=st.integers(0, 3))
+    def client_answers_what_nobody_asked(self, back: int) -> None:
+        """A late answer, the same one twice, or an id out of the air: refused, and nothing has changed."""
+        past = [call_id for call_id in self.told_ids if call_id not in self.awaited]
+        call_id = past[-1 - back] if back < len(past) else "call_nobody"
+        before = self.session.state
+        effects = self.feed(ev.ToolAnswered(call_id, "late"))
+        if self.closed or self.gone:
+            return
+        status = Status.INVALID_PARAMETER if self.awaited else Status.NOT_ALLOWED_NOW
+        errors = [e.message for e in effects if isinstance(e, ef.Send) and isinstance(e.message, ef.ErrorReported)]
+        assert [error.status for error in errors] == [status]
+        assert call_id in errors[0].message
+        assert not any(isinstance(e, ef.ContinueReply | ef.StartReply) for e in effects if not self.hands_free)
+        assert self.hands_free or self.session.state is before
+        REACHED[f"late tool answer {status.name}"] += call_id in past
 
     @rule()
     def malformed(self) -> None:
@@ -400,7 +567,7 @@ class World(RuleBasedStateMachine):
     @rule(text=st.sampled_from(TEXTS))
     def model_says(self, text: str) -> None:
         made = self.replies[len(self.replies)]
-        if made.text_ended:
+        if made.text_ended or made.paused:
             return
         if not made.stopped:
             made.text += text
@@ -410,9 +577,52 @@ class World(RuleBasedStateMachine):
     @rule()
     def model_ends(self) -> None:
         made = self.replies[len(self.replies)]
-        if not made.text_ended:
+        if not made.text_ended and not made.paused:
             made.text_ended = True
             self.feed(ev.ReplyTextEnded(made.number))
+
+    @precondition(lambda self: self.replies)
+    @rule(
+        count=st.integers(1, 3),
+        named=st.booleans(),
+        index=st.sampled_from(["own", "always 0"]),
+        reason=st.sampled_from(["tool_calls", "tool_calls", "stop", "length"]),
+    )
+    def model_calls_tools(self, count: int, named: bool, index: str, reason: str) -> None:
+        made = self.replies[len(self.replies)]
+        if made.text_ended or made.paused:
+            return
+        for number in range(count):
+            place = number if index == "own" or not named else 0
+            own_id = f"call_{self.calls_made}_{len(self.told_ids)}_{self.now}_{number}" if named else None
+            self.feed(ev.ToolCalled(made.number, ToolCall(place, own_id, "weather", "")))
+            self.feed(ev.ToolCalled(made.number, ToolCall(place, None, None, '{"city": "Paris"}')))
+        if made.rounds >= LIMITS.tool_rounds:
+            REACHED["tools over the limit"] += 1
+        elif reason != "length":
+            made.paused = not made.stopped
+        made.text_ended = not made.paused
+        REACHED["tools of an early reply"] += made.early and not made.stopped
+        self.feed(ev.ReplyTextEnded(made.number, reason))
+
+    @precondition(lambda self: self.replies)
+    @rule()
+    def server_uses_a_tool(self) -> None:
+        made = self.replies[len(self.replies)]
+        if made.text_ended or made.paused or made.early:
+            return
+        own_id = f"own_{self.calls_made}_{self.now}_{len(self.replies)}"
+        if own_id in self.remembered_ids:
+            return
+        live = not (made.stopped or self.closed or self.gone)
+        self.calls_made += live
+        exchange = ToolExchange(
+            (ToolCall(0, own_id, "clock", "{}"),), (ToolAnswer("noon", ToolOutcome.ANSWERED, 20, "clock"),)
+        )
+        self.feed(ev.ToolsUsed(made.number, exchange))
+        if live and not self.forgetting:
+            self.remembered_ids.add(own_id)
+            REACHED["server tools"] += 1
 
     @precondition(lambda self: len(self.replies) > 1)
     @rule(kind=st.integers(0, 5))
@@ -462,6 +672,7 @@ class World(RuleBasedStateMachine):
     def reply_fails(self, status: Status) -> None:
         made = self.replies[len(self.replies)]
         if not made.ended:
+            made.text_ended |= status is Status.LLM_FAILED
             self.feed(ev.ReplyFailed(made.number, status, "it failed"))
 
     # --- compound steps: single ones rarely get past the first turn -----------------------------------------------
@@ -488,9 +699,47 @@ class World(RuleBasedStateMachine):
         self.synthesiser_makes(400)
         self.outbox_writes(20)
 
+    @precondition(lambda self: self.session.state is State.REPLYING and not self.closed)
+    @rule(count=st.integers(1, 3))
+    def model_waits_for_tools(self, count: int) -> None:
+        self.model_says("Let me look. ")
+        self.model_calls_tools(count, named=True, index="own", reason="tool_calls")
+
+    @precondition(lambda self: self.awaited)
+    @rule()
+    def client_answers_every_call(self) -> None:
+        while self.awaited:
+            self.client_answers_a_call(-1, "20")
+
+    @precondition(lambda self: self.session.state is State.REPLYING and not self.closed)
+    @rule()
+    def model_calls_again_and_again(self) -> None:
+        for _ in range(LIMITS.tool_rounds + 1):
+            self.model_calls_tools(1, named=True, index="own", reason="tool_calls")
+            if self.awaited:
+                self.client_answers_every_call()
+
+    @precondition(lambda self: self.session.state is State.REPLYING and not self.closed)
+    @rule()
+    def client_answers_a_call_twice(self) -> None:
+        self.model_waits_for_tools(2)
+        if len(self.awaited) > 1:
+            self.client_answers_a_call(0, "20")
+            self.client_answers_what_nobody_asked(0)
+
+    @precondition(lambda self: self.awaited)
+    @rule()
+    def client_forgets_while_tools_are_awaited(self) -> None:
+        self.forget()
+
+    @precondition(lambda self: self.awaited)
+    @rule()
+    def client_is_too_late(self) -> None:
+        self.time_passes(31_000)
+
     @rule()
     def reply_completes(self) -> None:
-        if not self.replies:
+        if not self.replies or self.replies[len(self.replies)].paused:
             return
         self.model_says("All is well. ")
         self.model_ends()
@@ -580,6 +829,11 @@ class World(RuleBasedStateMachine):
             assert open_turns == (self.session.state in TURN)
 
     @invariant()
+    def every_tool_call_ends_once(self) -> None:
+        if not self.gone:
+            assert self.calls_made - self.calls_ended == len(self.awaited)
+
+    @invariant()
     def an_ended_session_holds_nothing(self) -> None:
         """Promise 7: every stream and reply has been given up."""
         if self.closed or self.gone:
@@ -605,6 +859,8 @@ CORNERS = [
     "late stream",
     "second reply",
     "memory",
+    "apology",
+    "apology spoken",
     "replay",
     "latency told",
     "refresh drops audio",
@@ -618,6 +874,16 @@ CORNERS = [
     "early reply dropped",
     "SpeechStarted in REPLYING",
     "SpeechStarted in TRANSCRIBING",
+    *(f"tool {outcome.value}" for outcome in (ToolOutcome.ANSWERED, ToolOutcome.TIMEOUT, ToolOutcome.CANCELED)),
+    *(f"tool round {number}" for number in range(1, LIMITS.tool_rounds + 1)),
+    "tools over the limit",
+    "tools remembered",
+    "tools of an early reply",
+    "server tools",
+    "late tool answer INVALID_PARAMETER",
+    "late tool answer NOT_ALLOWED_NOW",
+    "ToolAnswered in REPLYING",
+    "forget while tools are awaited",
 ]
 
 

@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("--hold", type=float, default=20, help="seconds to go on when all have come")
     parser.add_argument("--workers", type=int, default=1)
     busy = "how busy the server may be; less where other programs run beside it"
-    parser.add_argument("--busy-percent", type=float, default=90.0, help=busy)
+    parser.add_argument("--busy-percent", type=float, default=75.0, help=busy)
     crowd, told = asyncio.run(measure(parser.parse_args()))
     print(f"full with {crowd.limit}; in the end {crowd.attempts} had come, {crowd.inside} got in")
     for when, tally in (("until it was full", crowd.before), ("from then on", crowd.tally)):

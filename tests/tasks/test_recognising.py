@@ -13,6 +13,8 @@ from voicechat.errors import FailureKind, RemoteProtocolError, Status
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.decoding import open_decoding
+from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.recognition import RecognitionChain
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.recognising import STALL_S, Recognised, Utterance, recognise
 from voicechat.server.rest.recordings import is_recording, opening_with
@@ -102,6 +104,15 @@ async def test_a_recogniser_that_does_not_recover_is_said(kind: FailureKind, cal
     with pytest.raises(ServiceFailedError) as failed:
         await recognise(Spoken(), recognizer, nothing)
     assert failed.value.status is Status.ASR_FAILED
+
+
+async def test_what_breaks_in_the_middle_is_recognised_by_who_stands_in() -> None:
+    broken = ScriptedRecognizer(texts=("one two",), failure=Failure(after=1, calls=99))
+    spare = ScriptedRecognizer(texts=("three",))
+    chain = RecognitionChain([Link("asr.default", broken), Link("asr.spare", spare)], last_result_s=9)
+    assert plain(await recognise(Spoken((2.0,)), chain, nothing)) == "three"
+    assert spare.heard_ms == [2_000], "the whole recording"
+    assert len(broken.heard_ms) == 1
 
 
 async def test_a_recogniser_that_hangs_is_given_up() -> None:

@@ -34,7 +34,7 @@ const ENCODERS = {
   "conversation.clear": request.forget,
   "conversation.chat.cancel": request.cancel,
   "conversation.audio.played": ({ reply, played_ms }) => request.played(reply, played_ms),
-  "conversation.message.create": ({ content }) => request.say(content),
+  "conversation.message.create": ({ role, tool_call_id: callId, content }) => (role === "tool" ? request.answerTool(callId, content) : request.say(content)),
   ping: request.ping,
 };
 
@@ -52,7 +52,11 @@ for (const { transcript, lines } of transcripts) {
       const message = decode(serverFrame(server));
       assert.notEqual(message.kind, "unknown", JSON.stringify(server));
       if (server.event_type === "error") assert.deepEqual(message, { kind: "error", status: server.status, message: server.message });
-      if (server.choices) assert.equal(message.text, server.choices[0].delta.content);
+      if (server.choices) {
+        const { content, tool_calls: toolCalls } = server.choices[0].delta;
+        assert.equal(message.text, content ?? "");
+        assert.deepEqual(message.toolCalls, toolCalls ?? []);
+      }
       if ("audio_ms" in server) assert.equal(message.payload.length, server.audio_ms * 32);
       if ("is_sentence_end" in server) assert.equal(message.final, server.end_time !== null);
     }
@@ -97,7 +101,10 @@ function live({ lines }) {
       spoken = false;
       if (!session.replying) perform(session.finish(nowMs));
     }
-    if (client?.event_type === "conversation.message.create" && !session.replying) perform(session.say(client.content, nowMs));
+    if (client?.event_type === "conversation.message.create" && client.role === "user") {
+      for (const reply of heard.keys()) perform(session.drained(reply, 0));
+      if (!session.replying) perform(session.say(client.content, nowMs));
+    }
     if (client?.event_type === "conversation.chat.cancel") {
       canceling = session.replying;
       perform(session.cancel(nowMs));
@@ -123,7 +130,7 @@ for (const golden of conversations.filter(({ transcript }) => !CLIENTS_OF_ANOTHE
     for (const id of new Set(chunks.map((chunk) => chunk.id))) {
       const key = replyKey(id.replace(/<reply (\d+)>/, "x-$1"));
       const turn = session.turns.find(({ reply }) => reply?.key === key);
-      const whole = chunks.filter((chunk) => chunk.id === id).map((chunk) => chunk.choices[0].delta.content).join("");
+      const whole = chunks.filter((chunk) => chunk.id === id).map((chunk) => chunk.choices[0].delta.content ?? "").join("");
       assert.ok(turn, `reply ${key} is shown`);
       if (turn.reply.cut) assert.ok(whole.startsWith(turn.reply.text));
       else assert.equal(turn.reply.text, whole);

@@ -99,6 +99,10 @@ def test_everything_can_be_set() -> None:
     )
 
 
+def tool(name: str, **more: object) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name, **more}}
+
+
 def test_what_the_client_gave_passes_through_and_nothing_else() -> None:
     given = {
         "temperature": 2,
@@ -111,6 +115,8 @@ def test_what_the_client_gave_passes_through_and_nothing_else() -> None:
         "top_logprobs": 20,
         "response_format": {"type": "json_object"},
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "parallel_tool_calls": False,
         "enable_thinking": False,
         "chat_template_kwargs": {"enable_thinking": True, "other": [1]},
         "thinking": {"type": "disabled"},
@@ -119,6 +125,13 @@ def test_what_the_client_gave_passes_through_and_nothing_else() -> None:
     assert options(**given, seed=7, unknown={}) == given
     assert options() == {}
     assert options(stop="。") == {"stop": "。"}
+
+
+def test_as_many_and_as_large_tools_as_are_allowed_are_accepted() -> None:
+    many = [tool(f"f{number}") for number in range(64)]
+    assert options(tools=many, tool_choice="none") == {"tools": many, "tool_choice": "none"}
+    large = [tool("f" * 64, description="x" * 65_000)]
+    assert options(tools=large) == {"tools": large}
 
 
 @pytest.mark.parametrize(
@@ -138,6 +151,16 @@ def test_what_the_client_gave_passes_through_and_nothing_else() -> None:
         ({"logprobs": 1}, ".logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, ".top_logprobs"),
         ({"top_logprobs": 3}, ""),
+        ({"tools": [tool(f"f{number}") for number in range(65)]}, ".tools"),
+        ({"tools": [tool("f", description="é" * 33_000)]}, ".tools"),
+        ({"tools": [tool("f"), tool("g"), tool("f")]}, ".tools"),
+        ({"tools": [tool("f"), tool("")]}, ".tools[1].function.name"),
+        ({"tools": [tool("f" * 65)]}, ".tools[0].function.name"),
+        ({"tools": [tool("f", parameters=[])]}, ".tools[0].function.parameters"),
+        ({"tools": [tool("f")], "tool_choice": "always"}, ".tool_choice"),
+        ({"tools": [tool("f")], "tool_choice": {"type": "function"}}, ".tool_choice"),
+        ({"tools": [], "tool_choice": "auto"}, ""),
+        ({"parallel_tool_calls": True}, ""),
         ({"logprobs": False, "top_logprobs": 3}, ""),
         ({"response_format": {"type": "xml"}}, ".response_format.type"),
         ({"response_format": "json_object"}, ".response_format"),

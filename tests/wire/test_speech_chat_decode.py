@@ -19,6 +19,7 @@ from voicechat.session.events import (
     PingReceived,
     PlaybackReported,
     Refusal,
+    ToolAnswered,
     UpdateRequested,
 )
 from voicechat.wire.dialect import Greeting
@@ -59,6 +60,21 @@ def test_a_binary_frame_is_audio_as_it_came(payload: bytes) -> None:
 def test_a_typed_turn_is_understood() -> None:
     frame = {"event_type": "conversation.message.create", "role": "user", "content": "你好 🙂"}
     assert decode(json.dumps(frame)) == MessageCreated("你好 🙂")
+
+
+@pytest.mark.parametrize("content", ["20 degrees", "", " "])
+def test_the_answer_to_a_tool_call_is_understood_even_if_it_is_empty(content: str) -> None:
+    frame = {"event_type": "conversation.message.create", "role": "tool", "tool_call_id": "c" * 256, "content": content}
+    assert decode(json.dumps(frame)) == ToolAnswered("c" * 256, content)
+
+
+def test_the_answer_to_a_tool_call_is_bounded() -> None:
+    frame = {"event_type": "conversation.message.create", "role": "tool", "tool_call_id": "c"}
+    longest = "é" * 32_768
+    assert decode(json.dumps(frame | {"content": longest})) == ToolAnswered("c", longest)
+    status, message = refusal(json.dumps(frame | {"content": longest + "x"}))
+    assert status is Status.TOO_LARGE
+    assert message.startswith("content: ")
 
 
 @pytest.mark.parametrize("reply", [7, "7", "chatcmpl-abc-7"])

@@ -10,7 +10,7 @@ from voicechat.audio.resample import RateConverter
 from voicechat.cli.command import CommandError
 from voicechat.cli.opened import opened
 from voicechat.cli.recordings import in_pieces
-from voicechat.config import Config
+from voicechat.config import Config, configured_tool
 from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import (
     PCM_RATE_HZ,
@@ -64,6 +64,12 @@ async def check_codecs() -> str:
     if not encoded:
         raise CommandError("the MP3 encoder makes nothing; reinstall the package 'av'")
     return f"{wished.name} is made, {InputSettings().format} is read"
+
+
+async def check_tool(config: Config, name: str) -> str:
+    """Load a tool's function; it is not called, because it may do something."""
+    tool = configured_tool(name, config.tools[name])
+    return f"loaded, with a deadline of {tool.deadline_s:g} s; it was not called"
 
 
 async def probe_synthesizer(config: Config, name: str) -> str:

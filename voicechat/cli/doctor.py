@@ -2,16 +2,17 @@
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from voicechat.cli.checks import PROBES, check_codecs, check_data_directory, check_keys, check_port
+from voicechat.cli.checks import PROBES, check_codecs, check_data_directory, check_keys, check_port, check_tool
 from voicechat.cli.command import EXIT_FAILED, EXIT_OK, Command, add_config_argument
-from voicechat.config import Config, load_config
+from voicechat.config import Config, ServiceConfig, ServiceKind, fallback_orders, load_config
 from voicechat.errors import VoiceChatError
 
+_KINDS: tuple[ServiceKind, ...] = ("tts", "asr", "llm")
 DEADLINE_S = 60.0
 """For one check; loading a large model from a slow disk takes its time."""
 
@@ -54,9 +55,26 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
     yield await _find("keys", partial(check_keys, config))
     yield await _find("port", partial(check_port, config))
     yield await _find("codecs", check_codecs)
-    for kind, services in (("tts", config.tts), ("asr", config.asr), ("llm", config.llm)):
+    for kind in _KINDS:
+        services: Mapping[str, ServiceConfig] = getattr(config, kind)
+        works: dict[str, bool] = {}
         for name, service in services.items():
-            yield await _find(f"{kind}.{name} ({service.provider})", partial(PROBES[kind], config, name))
+            finding = await _find(f"{kind}.{name} ({service.provider})", partial(PROBES[kind], config, name))
+            works[name] = finding.works
+            yield finding
+        for order in fallback_orders(kind, services).values():
+            if len(order) > 1:
+                yield _chain(kind, order, works)
+    for name, tool in config.tools.items():
+        yield await _find(f"tools.{name} ({tool.function})", partial(check_tool, config, name))
+
+
+def _chain(kind: ServiceKind, order: Sequence[str], works: Mapping[str, bool]) -> Finding:
+    """Say who answers for a service that has others to stand in for it."""
+    health = ", ".join(f"{name} {'works' if works[name] else 'does not work'}" for name in order)
+    answering = next((name for name in order if works[name]), None)
+    verdict = f"{kind}.{answering} answers" if answering else "nobody answers"
+    return Finding(f"{kind}: {' -> '.join(order)}", answering is not None, f"{verdict} ({health})")
 
 
 async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:

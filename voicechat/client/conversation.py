@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
@@ -11,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from voicechat.client.connection import OPEN_TIMEOUT_S, ConnectionLostError, lost, open_socket, socket_url
 from voicechat.client.messages import Created, ServerMessage, parse_message
+from voicechat.client.tool_calls import ToolCallsJoined
 from voicechat.errors import AdmissionError, Status
 
 CHAT_PATH = "/api/open-apis/projects/default/chat/speech-chat"
@@ -28,6 +30,8 @@ class Conversation:
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
+        self._tool_calls = ToolCallsJoined()
+        self._received: deque[ServerMessage] = deque()
 
     async def update(self, settings: Mapping[str, object]) -> None:
         """Configure the conversation, before its first audio; see ``chat_settings`` for the usual ones."""
@@ -60,6 +64,11 @@ class Conversation:
         """Add what the user typed, as a turn of its own."""
         await self._send({"event_type": "conversation.message.create", "role": "user", "content": content})
 
+    async def answer_tool(self, call_id: str, content: str) -> None:
+        """Answer a ``ToolCalled``: after the last answer the reply goes on. An unknown or late one earns an Error."""
+        answer = {"role": "tool", "tool_call_id": call_id, "content": content}
+        await self._send({"event_type": "conversation.message.create", **answer})
+
     async def report_played(self, reply_id: str, played_ms: int) -> None:
         """Tell how much of a reply has been heard, so that an interrupted one is remembered as far as that."""
         await self._send({"event_type": "conversation.audio.played", "reply": reply_id, "played_ms": played_ms})
@@ -70,13 +79,14 @@ class Conversation:
 
     async def receive(self) -> ServerMessage:
         """Wait for the next message that this client knows."""
-        while True:
+        while not self._received:
             try:
                 message = parse_message(await self._socket.recv())
             except ConnectionClosed as error:
                 raise lost(error) from error
             if message is not None:
-                return message
+                self._received += self._tool_calls.take(message)
+        return self._received.popleft()
 
     def __aiter__(self) -> Self:
         """Iterate over the messages."""
@@ -114,14 +124,19 @@ def chat_settings(
     output_format: str = "",
     voice: str = "",
     messages: tuple[Mapping[str, object], ...] = (),
+    tools: tuple[Mapping[str, object], ...] = (),
     turn_detection: Mapping[str, object] | None = None,
     binary_audio: bool = False,
 ) -> dict[str, object]:
     """Build the settings of ``Conversation.update``; what is left out keeps the contract's default.
 
-    ``turn_detection`` asks for hands-free mode: ``{}`` as the contract has it, or with other values for its fields.
-    ``binary_audio``: the reply's audio comes as binary messages, a quarter smaller.
+    ``tools``: functions in OpenAI's form that the model may call: each call comes as a ``ToolCalled``, to be answered
+    with ``answer_tool``. ``turn_detection`` asks for hands-free mode: ``{}`` as the contract has it, or with other
+    values for its fields. ``binary_audio``: the reply's audio comes as binary messages, a quarter smaller.
     """
+    completion: dict[str, object] = {"messages": list(messages), "stream": True}
+    if tools:
+        completion["tools"] = list(tools)
     recognition = {"format": input_format, "sample_rate": sample_rate_hz}
     ours: dict[str, object] = {"downlink": "binary"} if binary_audio else {}
     if turn_detection is not None:
@@ -130,7 +145,7 @@ def chat_settings(
         **ours,
         "create_transcription_task_req": {"speech_recognition_param": {k: v for k, v in recognition.items() if v}},
         "chat_completion_with_voice_output_req": {
-            "chat_completion_req": {"messages": list(messages), "stream": True},
+            "chat_completion_req": completion,
             "speech_synthesis_req": {"stream": True, "synthesis_param": {"format": output_format, "voice": voice}},
         },
     }

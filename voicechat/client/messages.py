@@ -120,6 +120,37 @@ class ReplyText:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallPiece:
+    """A piece of one tool call: its first has the id and the name; all ``arguments`` joined are JSON."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPieces:
+    """Pieces of tool calls. A ``Conversation`` joins them, and gives a ``ToolCalled`` for each call."""
+
+    reply_id: str
+    pieces: tuple[ToolCallPiece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """The model calls a tool: carry it out and give ``Conversation.answer_tool`` its ``id`` and the answer.
+
+    ``arguments`` is JSON as the model wrote it: check it as you would any stranger's.
+    """
+
+    reply_id: str
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyAudio:
     """A piece of the reply's audio, in the format that was asked for; all pieces together are one stream.
 
@@ -154,7 +185,16 @@ class Latency:
 
 Answer: TypeAlias = Created | Updated | Completed | Cleared | Forgotten | Canceled | Pong | TurnCompleted | Error
 ServerMessage: TypeAlias = (
-    Answer | SpeechStarted | SpeechStopped | Recognised | ReplyText | ReplyAudio | ReplyFinished | Latency
+    Answer
+    | SpeechStarted
+    | SpeechStopped
+    | Recognised
+    | ReplyText
+    | ToolCallPieces
+    | ToolCalled
+    | ReplyAudio
+    | ReplyFinished
+    | Latency
 )
 
 _ANSWERS: Mapping[str, type[Answer]] = {
@@ -198,8 +238,7 @@ def _parse(message: Mapping[str, Any]) -> ServerMessage | None:
     if "event_type" in message:
         return _parse_event(message)
     if "choices" in message:
-        choice = message["choices"][0]
-        return ReplyText(str(message.get("id", "")), choice["delta"].get("content") or "", choice.get("finish_reason"))
+        return _parse_chunk(str(message.get("id", "")), message["choices"][0])
     if "audioFrame" in message:
         reply_id = str(message.get("id", ""))
         if message["audioFrame"] is not None:
@@ -209,6 +248,19 @@ def _parse(message: Mapping[str, Any]) -> ServerMessage | None:
         end = message["end_time"] if message["is_sentence_end"] else None
         return Recognised(message["text"], int(message["begin_time"]), None if end is None else int(end))
     return None
+
+
+def _parse_chunk(reply_id: str, choice: Mapping[str, Any]) -> ReplyText | ToolCallPieces:
+    delta = choice["delta"]
+    if delta.get("tool_calls"):
+        return ToolCallPieces(reply_id, tuple(_parse_call(piece) for piece in delta["tool_calls"]))
+    return ReplyText(reply_id, delta.get("content") or "", choice.get("finish_reason"))
+
+
+def _parse_call(piece: Mapping[str, Any]) -> ToolCallPiece:
+    function = piece["function"]
+    arguments = str(function.get("arguments") or "")
+    return ToolCallPiece(int(piece["index"]), str(piece.get("id") or ""), str(function.get("name") or ""), arguments)
 
 
 def _parse_event(message: Mapping[str, Any]) -> ServerMessage | None:

@@ -74,6 +74,10 @@ class ReconnectingConversation:
         """Add what the user typed, as a turn of its own."""
         await self._request(lambda conversation: conversation.send_text(content))
 
+    async def answer_tool(self, call_id: str, content: str) -> None:
+        """Answer a ``ToolCalled``; one of a connection that was lost earns an Error."""
+        await self._request(lambda conversation: conversation.answer_tool(call_id, content))
+
     async def report_played(self, reply_id: str, played_ms: int) -> None:
         """Tell how much of a reply has been heard."""
         await self._request(lambda conversation: conversation.report_played(reply_id, played_ms))

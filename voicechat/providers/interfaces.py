@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from voicechat.session.vocabulary import Message, ToolCall, Transcript
+from voicechat.session.vocabulary import Message, ToolCall, ToolExchange, Transcript
 
 PCM_RATE_HZ = 16000
 """Sample rate of the audio that a recogniser is given: s16le mono."""
@@ -55,7 +55,19 @@ class ReplyFinished:
     completion_tokens: int | None = None
 
 
-ReplyPart: TypeAlias = TextDelta | ToolCall | ReplyFinished
+@dataclass(frozen=True, slots=True)
+class ToolsStarted:
+    """The model carries tools out itself, as soon as the next part is asked for.
+
+    The engine does not ask before the user's turn has surely ended, and then waits ``within_s`` longer than for text.
+    """
+
+    within_s: float
+
+
+ReplyPart: TypeAlias = TextDelta | ToolCall | ToolsStarted | ToolExchange | ReplyFinished
+"""``ToolCall`` asks the client. Tools that the model carries out itself are ``ToolsStarted``, then ``ToolExchange``,
+which is remembered; most models give neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +76,8 @@ class ChatRequest:
 
     messages: tuple[Message, ...]
     options: Mapping[str, object] = field(default_factory=dict)
-    """``temperature``, ``max_tokens`` and the like by their OpenAI names; a model ignores what it does not know."""
+    """``temperature``, ``max_tokens``, ``tools``, ``tool_choice`` and the like by their OpenAI names and in their
+    OpenAI form; a model ignores what it does not know."""
 
 
 class ChatModel(Protocol):

@@ -3,10 +3,12 @@
 ``provider = "espeak"`` is ours: ``open_synthesizer`` of ``voicechat.providers.espeak``. ``"package.module:factory"`` is
 anybody's. A factory takes the other keys of its section as keyword arguments, checked against its annotations, and
 returns what `voicechat.providers.interfaces` asks for. What it returns may also have ``async def start()`` (warming up,
-awaited before the server says it is ready) and ``async def aclose()`` (awaited when it stops).
+awaited before the server says it is ready), ``async def aclose()`` (awaited when it stops) and ``async def probe()``: a
+cheap call that raises ``ProviderError`` while the service does not work (asked while it is left alone after failures).
 """
 
 import importlib
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Literal
@@ -45,7 +47,7 @@ def find_factory(kind: Kind, provider: str) -> Callable[..., object]:
     except (ImportError, ValueError) as error:
         raise ConfigError(f"provider: {provider!r} cannot be imported: {error}") from error
     factory = getattr(module, factory_name, None)
-    if not callable(factory):
+    if not callable(factory) or inspect.isclass(factory):
         raise ConfigError(f"provider: {module_name!r} has no function {factory_name!r}")
     return _checked(factory)
 

@@ -19,7 +19,9 @@ from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.turn import Turn
 from voicechat.runtime.watch import Watch
 from voicechat.session.effects import (
+    AdoptReply,
     Close,
+    ContinueReply,
     DropRecognition,
     Effect,
     Fact,
@@ -201,12 +203,9 @@ class Conversation:
                 self._ears.drop(effect.stream)
             case StartReply():
                 self._start(effect)
-            case Speak():
+            case AdoptReply() | ContinueReply() | Speak() | FinishSpeech():
                 if self._turn is not None:
-                    self._turn[0].speak(effect.sentence, effect.text)
-            case FinishSpeech():
-                if self._turn is not None:
-                    self._turn[0].finish_speech()
+                    self._direct(self._turn[0], effect)
             case StopReply():
                 if self._turn is not None:
                     self._turn[1].cancel()
@@ -219,6 +218,18 @@ class Conversation:
                 self._observe(effect.fact)
             case _:
                 assert_never(effect)
+
+    @staticmethod
+    def _direct(turn: Turn, effect: AdoptReply | ContinueReply | Speak | FinishSpeech) -> None:
+        match effect:
+            case Speak():
+                turn.speak(effect.sentence, effect.text)
+            case FinishSpeech():
+                turn.finish_speech()
+            case AdoptReply():
+                turn.adopt()
+            case ContinueReply():
+                turn.go_on(effect)
 
     def _start(self, effect: StartReply) -> None:
         turn = Turn(

@@ -60,6 +60,8 @@ class Outbox:
             payload_bytes = len(message.payload) * 4 // 3
         elif isinstance(message, ReplyText):
             payload_bytes = len(message.text) * 3
+        elif isinstance(message, ReplyToolCall):
+            payload_bytes = len(message.call.arguments) * 3
         reply = message.reply if isinstance(message, _OF_REPLY) else None
         self._queue.append(_Queued(message, reply, payload_bytes + _OVERHEAD_BYTES))
         self._weigh(payload_bytes + _OVERHEAD_BYTES)

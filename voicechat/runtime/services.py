@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.relay import Chain
+from voicechat.runtime.tool_calling import ToolCallingModel
+from voicechat.runtime.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,12 @@ class Services:
     recognizers: Mapping[str, SpeechRecognizer]
     models: Mapping[str, ChatModel]
     synthesizers: Mapping[str, SpeechSynthesizer]
+    toolbox: Toolbox | None = None
+    """What the models may have done on the server in a conversation; None: nothing."""
+
+    def talking(self, model: ChatModel) -> ChatModel:
+        """A chat model as it serves conversations: with the tools."""
+        return model if self.toolbox is None else ToolCallingModel(model, self.toolbox)
 
     async def start(self) -> None:
         """Warm every provider up that has a ``start``, all at once. The first failure is raised; the rest stop."""
@@ -64,7 +72,7 @@ class Services:
     def distinct(self) -> Iterator[object]:
         """What is to be started and closed: of chains the links, which may belong to several."""
         seen: set[int] = set()
-        for service in self._all:
+        for service in (*self._all, self.toolbox):
             for provider in service.links if isinstance(service, Chain) else (service,):
                 if id(provider) not in seen:
                     seen.add(id(provider))

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from voicechat.audio.encode import Encoder
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.loudness import Gain
-from voicechat.errors import FailureKind, ProviderError, Status
+from voicechat.errors import BrokenOffError, FailureKind, ProviderError, Status
 from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
@@ -19,11 +19,12 @@ from voicechat.providers.interfaces import (
     ReplyPart,
     SpeechSynthesizer,
     TextDelta,
+    ToolsStarted,
 )
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.shaping import ShapedSpeech
-from voicechat.session.effects import StartReply
+from voicechat.session.effects import ContinueReply, StartReply
 from voicechat.session.events import (
     Event,
     ReplyFailed,
@@ -33,12 +34,15 @@ from voicechat.session.events import (
     SpeechEnded,
     SpeechSynthesized,
     ToolCalled,
+    ToolsUsed,
 )
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 SENTENCES_AHEAD = 2
 """Sentences being synthesised or waiting to be sent: the one that is leaving, and the next."""
+VOICES_TRIED = 4
+"""Voices that may break off in one sentence before it is left out."""
 CHUNKS_AHEAD = 256
 """Synthesised chunks that wait for the one before them to be sent."""
 PIECE_MS = 100
@@ -60,6 +64,8 @@ class _Sentence:
         self.number = number
         self.text = text
         self.chunks: asyncio.Queue[AudioChunk | None] = asyncio.Queue(CHUNKS_AHEAD)
+        self.leaving = False
+        """Its audio is on its way to the client: it cannot be begun again."""
 
 
 class Turn:
@@ -91,6 +97,12 @@ class Turn:
         self._room = room
         self._sentences: asyncio.Queue[_Sentence | None] = asyncio.Queue()
         self._made_us = 0
+        self._requests: asyncio.Queue[ChatRequest | None] = asyncio.Queue()
+        self._requests.put_nowait(ChatRequest(messages=start.messages, options=start.chat.options))
+        self._characters = 0
+        self._adopted = asyncio.Event()
+        if not start.early:
+            self._adopted.set()
         self.on_speech: OnSpeech | None = None
         """Told of each piece of speech before it is encoded; must not wait. For finding its echo in the microphone."""
 
@@ -101,6 +113,15 @@ class Turn:
     def finish_speech(self) -> None:
         """No more sentences will come."""
         self._sentences.put_nowait(None)
+        self._requests.put_nowait(None)
+
+    def go_on(self, effect: ContinueReply) -> None:
+        """The client's tools have answered: ask the model again."""
+        self._requests.put_nowait(ChatRequest(messages=effect.messages, options=effect.options))
+
+    def adopt(self) -> None:
+        """The user had finished: a reply that was begun early may now do what cannot be undone."""
+        self._adopted.set()
 
     async def run(self) -> None:
         """Make the reply. A provider's failure is posted; cancelling releases the model and the synthesiser."""
@@ -116,9 +137,9 @@ class Turn:
     # --- the model ---------------------------------------------------------------------------------------------
 
     async def _think(self) -> None:
-        request = ChatRequest(messages=self._start.messages, options=self._start.chat.options)
         try:
-            await self._take_parts(self._model.reply(request))
+            while (request := await self._requests.get()) is not None:
+                await self._take_parts(self._model.reply(request))
         except ProviderError as failure:
             # The voice stays: the session stops the reply, or has something to say about it.
             message = f"the chat model failed: {failure.kind.value}"
@@ -127,7 +148,7 @@ class Turn:
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
         loop, reply = asyncio.get_running_loop(), self._start.reply
         finish_reason = "stop"
-        characters = 0
+        tools_until_s = 0.0
         deadline_s = loop.time() + self._limits.first_token_ms / 1000
         async with closing(parts):
             while (part := await next_item(parts, deadline_s, "the model said nothing in time")) is not None:
@@ -138,14 +159,24 @@ class Turn:
                     case TextDelta(""):
                         continue  # an empty piece is no sign of life: the deadline stands
                     case TextDelta():
-                        characters += len(part.text)
+                        self._characters += len(part.text)
                         await self._tell(part.text)
                     case ToolCall():
+                        self._characters += len(part.arguments) + len(part.name or "") + 1
                         self._post(ToolCalled(reply, part))
-                if characters > REPLY_CHARACTERS:
+                    case ToolsStarted():
+                        await self._adopted.wait()
+                        tools_until_s = loop.time() + part.within_s
+                    case ToolExchange():
+                        tools_until_s = 0.0
+                        self._post(ToolsUsed(reply, part))
+                if self._characters > REPLY_CHARACTERS:
                     finish_reason = "length"
                     break
-                deadline_s = loop.time() + self._limits.between_tokens_ms / 1000
+                # After a tool's answer the model thinks as it does at the beginning.
+                limits_ms = (self._limits.between_tokens_ms, self._limits.first_token_ms)
+                patience_s = limits_ms[isinstance(part, ToolExchange)] / 1000
+                deadline_s = max(loop.time(), tools_until_s) + patience_s
         self._post(ReplyTextEnded(reply, finish_reason))
 
     async def _tell(self, text: str) -> None:
@@ -171,6 +202,19 @@ class Turn:
             ready.put_nowait(None)
 
     async def _synthesize(self, sentence: _Sentence) -> None:
+        """Synthesise a sentence. One that breaks off is begun again while nobody has heard any of it, else it ends."""
+        for _ in range(VOICES_TRIED):
+            try:
+                await self._take_chunks(sentence)
+                break
+            except BrokenOffError:
+                if sentence.leaving:
+                    break
+                while not sentence.chunks.empty():
+                    sentence.chunks.get_nowait()
+        await sentence.chunks.put(None)
+
+    async def _take_chunks(self, sentence: _Sentence) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
         chunks = self._speech.of(sentence.text)
         deadline_s = loop.time() + limits.first_audio_ms / 1000
@@ -178,7 +222,6 @@ class Turn:
             while (chunk := await next_item(chunks, deadline_s, "no audio came in time")) is not None:
                 await sentence.chunks.put(chunk)
                 deadline_s = loop.time() + limits.between_audio_ms / 1000
-        await sentence.chunks.put(None)
 
     async def _say_all(
         self, encoder: Encoder, ready: "asyncio.Queue[_Sentence | None]", ahead: asyncio.Semaphore
@@ -197,6 +240,7 @@ class Turn:
         self._post(SpeechEnded(reply))
 
     async def _say(self, encoder: Encoder, sentence: _Sentence) -> None:
+        sentence.leaving = True
         rate_hz = 0
         while (chunk := await sentence.chunks.get()) is not None:
             rate_hz = chunk.rate_hz

@@ -13,13 +13,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from voicechat.runtime.services import Services
 from voicechat.server.figures import Level
+from voicechat.server.service_metrics import ServiceMetrics
 from voicechat.session.effects import (
     EarlyReply,
     Fact,
     LateDropped,
     SessionClosed,
     SessionRefused,
+    ToolEnded,
     TurnEnded,
     TurnTimed,
 )
@@ -28,6 +31,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_PERIOD_S = 0.25
 LAG_WINDOW = 40
 """The lag gauge shows the worst of so many measurements: 10 s, within which a scraper is expected to come by."""
+CLIENT = "(client)"
+"""For all tools that clients carry out: a client may name its tools as it likes, so their names are no labels."""
 
 Counts: TypeAlias = Callable[[], Mapping[int, int]]
 """Asked for a number of each worker."""
@@ -38,9 +43,10 @@ _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1
 class Metrics:
     """The counters of one server, in a registry of their own so that two servers in a process do not collide."""
 
-    def __init__(self, shared: Path | None = None) -> None:
-        """``shared``: where the workers of a server count together, each in files that outlive it; None: it has none.
+    def __init__(self, services: Services | None = None, shared: Path | None = None, worker: int = 0) -> None:
+        """``services``: whose failures are to be shown, too.
 
+        ``shared``: where the workers of a server count together, each in files that outlive it; None: it has none.
         Then ``PROMETHEUS_MULTIPROC_DIR`` must have named that folder when this process was started.
         """
         registry = self.registry = CollectorRegistry()
@@ -49,6 +55,9 @@ class Metrics:
         self._asked = CollectorRegistry() if shared else registry
         if shared is None:
             ProcessCollector(registry=registry)
+        if services is not None:
+            told = ServiceMetrics(services)
+            self._asked.register(told if shared is None else _OfWorker(told, worker))
         self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=self._asked)
         self._turns = Counter("voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry)
         self._late = Counter("voicechat_late_dropped", "Late results dropped", ["kind"], registry=registry)
@@ -56,6 +65,12 @@ class Metrics:
         self._refused = Counter("voicechat_refused", "Clients not admitted", ["status"], registry=registry)
         self._early = Counter("voicechat_early_replies", "Replies begun early", ["fate"], registry=registry)
         self._early_saved = Counter("voicechat_early_saved_seconds", "Time that early replies saved", registry=registry)
+        about = "Tool calls by the configured tool, or the client, and how they ended"
+        self._tools = Counter("voicechat_tool_calls", about, ["tool", "outcome"], registry=registry)
+        took = "From a tool call to its answer"
+        self._tool_took = Histogram(
+            "voicechat_tool_seconds", took, ["tool"], buckets=_LATENCY_BUCKETS_S, registry=registry
+        )
         self._lag = Gauge(
             "voicechat_loop_lag_seconds",
             "Worst event loop lag of the last 10 s",
@@ -121,6 +136,9 @@ class Metrics:
             case EarlyReply(used, saved_ms):
                 self._early.labels("used" if used else "wasted").inc()
                 self._early_saved.inc(saved_ms / 1000)
+            case ToolEnded(tool, outcome, took_ms):
+                self._tools.labels(tool or CLIENT, outcome.value).inc()
+                self._tool_took.labels(tool or CLIENT).observe(took_ms / 1000)
             case _:
                 assert_never(fact)
 
@@ -157,6 +175,22 @@ class Metrics:
             MultiProcessCollector(counted, str(self._shared))  # type: ignore[no-untyped-call]
             body += generate_latest(counted)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+class _OfWorker(Collector):
+    """What another collector tells, with the worker's number as a label: it knows of this process only."""
+
+    def __init__(self, collector: Collector, worker: int) -> None:
+        self._collector = collector
+        self._worker = str(worker)
+
+    def collect(self) -> Iterable[Metric]:
+        """See ``Collector``."""
+        for metric in self._collector.collect():
+            labelled = Metric(metric.name, metric.documentation, metric.type)
+            for sample in metric.samples:
+                labelled.add_sample(sample.name, {**sample.labels, "worker": self._worker}, sample.value)
+            yield labelled
 
 
 class _Workers(Collector):

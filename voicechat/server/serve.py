@@ -93,7 +93,7 @@ async def serving(
     ConfigError and what ``Services.start`` raises. Leaving cuts the sessions that are left and stops the services.
     """
     seat = seat or alone(config)
-    health, metrics, pages = seat.health, Metrics(seat.shared), Pages(demo_folder())
+    health, metrics, pages = seat.health, Metrics(services, seat.shared, seat.ledger.worker), Pages(demo_folder())
     authorise = Authoriser(admitted.store, admitted.static_keys, config.server.allowed_origins, seat.ledger)
 
     async def admit(request: web.Request, endpoint: Endpoint) -> Principal:
@@ -118,8 +118,8 @@ async def serving(
         observe=_observer(metrics),
         detector=detector,
         decoding=decoding,
-        apology=config.apology.spoken,
     )
+    hub.apology = config.apology.spoken
     hub.join(seat.ledger, pressure, seat.pass_on)
     pressure.on_level = (hub.press, metrics.pressed, seat.on_level)
     metrics.follow_sessions(lambda: hub.all_sessions)

@@ -76,9 +76,8 @@ class SocketHub:
         observe: Callable[[Fact], None],
         detector: VoiceDetector | None = None,
         decoding: ForkServer | None = None,
-        apology: Apology | None = None,
     ) -> None:
-        """``observe`` is told every session's facts; it must not raise and not wait. ``apology``: see ``Session``.
+        """``observe`` is told every session's facts; it must not raise and not wait.
 
         Without ``detector``, which must be running, hands-free mode is refused; without ``decoding`` compressed audio.
         """
@@ -90,7 +89,8 @@ class SocketHub:
         self._pressure: Pressure | None = None
         self._pass_on: PassOn = lambda _request, _session: False
         self._compat = compat
-        self._apology = apology
+        self.apology: Apology | None = None
+        """What sessions say aloud when no chat model answers."""
         self._authorise = authorise
         self._observe = observe
         self._threads = EncodingThreads()
@@ -199,11 +199,11 @@ class SocketHub:
             hands_free=self._detector is not None,
         )
         defaults = Settings(chat=ChatSettings(model=name), voice=VoiceSettings(voice=pick_voice(VoiceSettings().voice)))
-        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping, apology=self._apology)
+        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping, apology=self.apology)
         dialect = speech_chat.open_dialect(greeting, update_reply=self._compat.chat_update_reply)
         cast = Cast(
             recognizer=recognizer,
-            models=lambda wanted: services.models.get(wanted, model),
+            models=lambda wanted: services.talking(services.models.get(wanted, model)),
             synthesizer=synthesizer,
             threads=self._threads,
             decoding=self._decoding,

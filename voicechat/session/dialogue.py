@@ -1,15 +1,18 @@
 """The conversation so far, as the chat model is to know it: of a reply only what was heard."""
 
+from collections.abc import Sequence
+
 from voicechat.session.vocabulary import Message
 
 
 class Dialogue:
-    """User and assistant messages in order, bounded in number."""
+    """The messages of users, assistant and tools in order, bounded in number."""
 
     def __init__(self, most_messages: int) -> None:
         self._most = most_messages
         self._messages: list[Message] = []
         self._last_reply: int | None = None
+        self._last_begins = 0
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -26,21 +29,19 @@ class Dialogue:
             while self._messages and self._messages[0]["role"] != "user":
                 del self._messages[0]
 
-    def say(self, reply: int, text: str) -> None:
-        """The assistant's reply number ``reply`` was ``text``; said again, the text replaces the first one."""
+    def say(self, reply: int, messages: Sequence[Message]) -> None:
+        """The assistant's reply number ``reply`` was ``messages``; said again, they replace the first ones."""
         if self._last_reply == reply:
-            self._messages.pop()
-            self._last_reply = None
-        if text.strip():
-            self._messages.append({"role": "assistant", "content": text})
-            self._last_reply = reply
+            del self._messages[self._last_begins :]
+        self._last_reply, self._last_begins = reply, len(self._messages)
+        self._messages += messages
 
-    def cut(self, reply: int, heard: str) -> None:
+    def cut(self, reply: int, heard: Sequence[Message]) -> None:
         """Of reply number ``reply``, if it still stands last, only ``heard`` was heard."""
         if self._last_reply == reply:
             self.say(reply, heard)
 
-    def forget(self) -> None:
-        """Forget everything."""
-        self._messages.clear()
+    def forget(self, *, keep_question: bool = False) -> None:
+        """Forget everything, but what the user said last if that is still being answered."""
+        del self._messages[: -1 if keep_question else None]
         self._last_reply = None

@@ -3,6 +3,7 @@
 Performing an effect never waits.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from voicechat.session.vocabulary import (
     InputSettings,
     Message,
     ToolCall,
+    ToolOutcome,
     Transcript,
     TurnDetection,
     VoiceSettings,
@@ -206,12 +208,33 @@ class DropRecognition:
 
 @dataclass(frozen=True, slots=True)
 class StartReply:
-    """Ask the chat model for reply number ``reply``."""
+    """Ask the chat model for reply number ``reply``.
+
+    ``early``: it is not certain that the user has finished; nothing may be done for it that cannot be undone before
+    ``AdoptReply``.
+    """
 
     reply: int
     messages: tuple[Message, ...]
     chat: ChatSettings
     voice: VoiceSettings
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptReply:
+    """The user had finished: the reply that was begun early is the answer."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueReply:
+    """The client's tools have answered: ask the chat model how the reply goes on."""
+
+    reply: int
+    messages: tuple[Message, ...]
+    options: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,13 +325,22 @@ class EarlyReply:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolEnded:
+    """Fact: a tool call ended. ``tool`` is a configured tool's name; empty: the client carried it out, or did not."""
+
+    tool: str
+    outcome: ToolOutcome
+    took_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnTimed:
     """Fact: the first audio of a reply has just left, after this."""
 
     waterfall: Waterfall
 
 
-Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | TurnTimed | SessionClosed | SessionRefused
+Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | TurnTimed | SessionClosed | SessionRefused | ToolEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +359,8 @@ Effect: TypeAlias = (
     | FinishRecognition
     | DropRecognition
     | StartReply
+    | AdoptReply
+    | ContinueReply
     | Speak
     | FinishSpeech
     | StopReply

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from voicechat.errors import Status
-from voicechat.session.vocabulary import Settings, ToolCall, Transcript
+from voicechat.session.vocabulary import Settings, ToolCall, ToolExchange, Transcript
 
 # --- from the client, decoded by a dialect ---------------------------------------------------------------------
 
@@ -62,6 +62,14 @@ class CancelRequested:
 class MessageCreated:
     """``conversation.message.create``: a typed user turn."""
 
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswered:
+    """``conversation.message.create`` with role ``tool``: the client carried out the call ``call_id``."""
+
+    call_id: str
     content: str
 
 
@@ -171,6 +179,14 @@ class ToolCalled:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolsUsed:
+    """The chat model had tools carried out on the server; the reply goes on."""
+
+    reply: int
+    exchange: ToolExchange
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyTextEnded:
     """The chat model has finished."""
 
@@ -275,6 +291,7 @@ Event: TypeAlias = (
     | ForgetRequested
     | CancelRequested
     | MessageCreated
+    | ToolAnswered
     | PlaybackReported
     | PingReceived
     | PongReceived
@@ -289,6 +306,7 @@ Event: TypeAlias = (
     | SpeechStopped
     | ReplyTextArrived
     | ToolCalled
+    | ToolsUsed
     | ReplyTextEnded
     | SpeechSynthesized
     | SentenceSynthesized

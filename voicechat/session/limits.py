@@ -25,6 +25,10 @@ class SessionLimits:
     """From asking the chat model to its first piece of text; keep-alives and empty pieces do not count."""
     between_tokens_ms: int = 10_000
     """Between two pieces of text of the chat model."""
+    tool_answer_ms: int = 30_000
+    """From a tool call to the client's answer; then the model is told that there is none, and goes on."""
+    tool_rounds: int = 8
+    """How often the model may call tools of the client in one reply; then it must answer without."""
     speakable_wait_ms: int = 1_500
     """Text that waits this long for its sentence's end, while nothing is being spoken, is spoken as it stands."""
     first_audio_ms: int = 5_000

@@ -11,6 +11,7 @@ FROM_CLIENT = (
     ev.ForgetRequested,
     ev.CancelRequested,
     ev.MessageCreated,
+    ev.ToolAnswered,
     ev.PlaybackReported,
     ev.PingReceived,
     ev.PongReceived,

@@ -16,12 +16,15 @@ from voicechat.session.effects import (
 )
 from voicechat.session.events import SpeechSynthesized
 from voicechat.session.playback import PlaybackClock
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.tool_calls import ReplyTools
+from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.session.waterfall import Stage, TurnTimes, Waterfall, waterfall
 from voicechat.text.sentences import SentenceSplitter
 from voicechat.text.spoken import Speakable
 from voicechat.text.words import cut_at_word, speaking_ms, usage_characters
 
+TOOL_CALLS = "tool_calls"
+"""Why a model stops that waits for the client's tools, whatever its server calls it (OpenAI's name)."""
 RUN_OUT_MARGIN_MS = 500
 """How long before the listener falls into silence an unfinished sentence is spoken: time to synthesise it."""
 
@@ -45,12 +48,14 @@ class Reply:
         self.text = ""
         """What the client has been told."""
         self.clock = PlaybackClock()
+        self.tools = ReplyTools(number)
         self.first_text_ms: int | None = None
         self.first_audio_ms: int | None = None
         self.turn_times: TurnTimes | None = None
         """Of the turn that it answers, once it is certain that it does, and until its first audio has left."""
         self._first_sentence_ms: int | None = None
         self._begun_ms = begun_ms
+        self._role_told = False
         self._lead_ms = lead_ms
         self._splitter = SentenceSplitter()
         self._speakable = Speakable()
@@ -69,11 +74,10 @@ class Reply:
 
     def add_text(self, text: str, now_ms: int) -> list[Effect]:
         """The model said ``text``."""
-        first = self.first_text_ms is None
-        if first:
+        if self.first_text_ms is None:
             self.first_text_ms = now_ms
         self.text += text
-        told: list[Effect] = [Send(ReplyText(self.number, text, first, self._begun_ms))]
+        told: list[Effect] = [Send(ReplyText(self.number, text, self._role_due(), self._begun_ms))]
         spoken = self._speak(self._splitter.push(text), now_ms)
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
@@ -81,16 +85,31 @@ class Reply:
 
     def call_tool(self, call: ToolCall, now_ms: int) -> list[Effect]:
         """The model said a piece of a tool call."""
-        first = self.first_text_ms is None
-        if first:
+        piece = self.tools.take(call)
+        if piece is None:
+            return []
+        if self.first_text_ms is None:
             self.first_text_ms = now_ms
-        return [Send(ReplyToolCall(self.number, call, first, self._begun_ms))]
+        return [Send(ReplyToolCall(self.number, piece, self._role_due(), self._begun_ms))]
+
+    def use_tools(self, exchange: ToolExchange, now_ms: int) -> list[Effect]:
+        """The model had tools carried out on the server, and goes on."""
+        self.tools.record(exchange, len(self.text))
+        return self._speak_rest(now_ms)
+
+    def pause_text(self, reason: str, now_ms: int) -> list[Effect]:
+        """The model has finished, unless it called tools of the client: then it is to be asked again."""
+        if not self.tools.ask(reason, len(self.text), now_ms):
+            return self.finish_text("stop" if reason == TOOL_CALLS else reason, now_ms)
+        told = Send(ReplyTextFinished(self.number, TOOL_CALLS, self._role_due(), self._begun_ms))
+        self._role_told = False
+        return [told, *self._speak_rest(now_ms)]
 
     def finish_text(self, reason: str, now_ms: int) -> list[Effect]:
         """The model has finished."""
         self._text_finished = True
-        told = Send(ReplyTextFinished(self.number, reason, self.first_text_ms is None, self._begun_ms))
-        return [told, *self._speak(self._splitter.finish(), now_ms), FinishSpeech(self.number)]
+        told = Send(ReplyTextFinished(self.number, reason, self._role_due(), self._begun_ms))
+        return [told, *self._speak_rest(now_ms), FinishSpeech(self.number)]
 
     def hurry(self, now_ms: int) -> list[Effect]:
         """Text has waited too long for the end of its sentence: speak what can be spoken."""
@@ -105,10 +124,21 @@ class Reply:
         runs_out_ms = self.clock.reaches_ms(self._made_ms)
         return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
 
+    def _role_due(self) -> bool:
+        """Whether what is told now is the first of an answer of the model, and so to carry the role."""
+        due, self._role_told = not self._role_told, True
+        return due
+
+    def _speak_rest(self, now_ms: int) -> list[Effect]:
+        """An answer of the model is complete: speak the rest of it; the next one begins outside of any code."""
+        effects = self._speak(self._splitter.finish(), now_ms)
+        self._speakable = Speakable()
+        return effects
+
     @property
-    def begun_speaking(self) -> bool:
-        """Whether anything of it has been given to the voice."""
-        return bool(self._sentences)
+    def may_apologise(self) -> bool:
+        """Whether the model still owes an answer, and nothing has been given to the voice."""
+        return not self._sentences and not self._text_finished
 
     def apologise(self, apology: str) -> list[Effect]:
         """Speak ``apology`` and end. It is no part of the reply's text: it is neither told nor remembered."""

@@ -42,6 +42,7 @@ from voicechat.session.waterfall import TurnTimes, Waterfall
 _OF_REPLY = (
     ev.ReplyTextArrived,
     ev.ToolCalled,
+    ev.ToolsUsed,
     ev.ReplyTextEnded,
     ev.SpeechSynthesized,
     ev.SentenceSynthesized,
@@ -87,7 +88,7 @@ class Session:
         self._effects: list[Effect] = []
         self._presence = Presence(strict_ping=strict_ping)
         self._hearing = Hearing()
-        self._speaking = Speaking(self._limits.history_messages)
+        self._speaking = Speaking(self._limits)
         self._floor: Floor | None = None
         self._times = TurnTimes(0, 0)
         self._last_speech_ms = 0
@@ -124,7 +125,7 @@ class Session:
         if self._speaking.current is not None:
             deadlines.append(self._speaking.current.hurry_at_ms(self._limits.speakable_wait_ms))
             if not self._speaking.early:
-                deadlines.append(self._speaking.current.release_at_ms())
+                deadlines += [self._speaking.current.release_at_ms(), self._speaking.answers_due_ms]
         if self._floor is not None:
             deadlines.append(self._floor_deadline_ms(self._floor))
         # A decision that hangs on the same millisecond is asked for again in the next one, never in a loop.
@@ -161,7 +162,7 @@ class Session:
                 | ev.PingReceived()
             ):
                 self._on_request(event)
-            case ev.MessageCreated():
+            case ev.MessageCreated() | ev.ToolAnswered():
                 self._on_message(event)
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 self._on_recognition(event)
@@ -172,6 +173,7 @@ class Session:
             case (
                 ev.ReplyTextArrived()
                 | ev.ToolCalled()
+                | ev.ToolsUsed()
                 | ev.ReplyTextEnded()
                 | ev.SpeechSynthesized()
                 | ev.SentenceSynthesized()
@@ -272,7 +274,10 @@ class Session:
             self._effects += self._speaking.silence(self._now_ms)
             self._answer(Request.CANCEL, reason=reason)
 
-    def _on_message(self, event: ev.MessageCreated) -> None:
+    def _on_message(self, event: ev.MessageCreated | ev.ToolAnswered) -> None:
+        if isinstance(event, ev.ToolAnswered):
+            self._on_tool_answer(event)
+            return
         if Step.MESSAGE not in MOVES[self.state]:
             self._report(Status.NOT_ALLOWED_NOW, _NAMES[Step.MESSAGE])
             return
@@ -280,6 +285,16 @@ class Session:
         self._note_turn(self._now_ms)
         self._times.understood_ms = self._now_ms
         self._start_reply(event.content)
+
+    def _on_tool_answer(self, event: ev.ToolAnswered) -> None:
+        awaited = self._speaking.awaited_calls
+        if event.call_id in awaited:
+            self._effects += self._speaking.answer_tool(event.call_id, event.content, self._now_ms)
+        elif awaited:
+            message = f"tool_call_id: {event.call_id!r} is not one of the calls that await an answer"
+            self._report(Status.INVALID_PARAMETER, message)
+        else:
+            self._report(Status.NOT_ALLOWED_NOW, f"tool_call_id: {event.call_id!r}: no call awaits an answer")
 
     def _on_malformed(self, event: ev.MalformedReceived) -> None:
         if self._presence.errors_in_a_row >= self._limits.protocol_errors:
@@ -554,6 +569,9 @@ class Session:
                 self._effects += self._speaking.hurry(now_ms)
             if not self._speaking.early:
                 self._release()
+            due_ms = self._speaking.answers_due_ms
+            if due_ms is not None and now_ms >= due_ms:
+                self._effects += self._speaking.answer_overdue(now_ms)
 
     # --- small words -----------------------------------------------------------------------------------------
 

@@ -9,14 +9,27 @@ from typing import TypeAlias, assert_never
 
 from voicechat.session import events as ev
 from voicechat.session.dialogue import Dialogue
-from voicechat.session.effects import EarlyReply, Effect, Observe, Send, StartReply, StopReply
+from voicechat.session.effects import (
+    AdoptReply,
+    ContinueReply,
+    EarlyReply,
+    Effect,
+    Observe,
+    Send,
+    StartReply,
+    StopReply,
+    ToolEnded,
+)
+from voicechat.session.limits import SessionLimits
 from voicechat.session.reply import Reply
-from voicechat.session.vocabulary import Settings
+from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED, options_after_calls
+from voicechat.session.vocabulary import ChatSettings, Settings, ToolOutcome
 from voicechat.text.words import bare_words
 
 ReplyEvent: TypeAlias = (
     ev.ReplyTextArrived
     | ev.ToolCalled
+    | ev.ToolsUsed
     | ev.ReplyTextEnded
     | ev.SpeechSynthesized
     | ev.SentenceSynthesized
@@ -37,12 +50,14 @@ class _Early:
 class Speaking:
     """Numbers the replies, and knows what has been heard of them."""
 
-    def __init__(self, history_messages: int) -> None:
+    def __init__(self, limits: SessionLimits) -> None:
         self.current: Reply | None = None
         """The reply that is being made, or whose paced audio is leaving."""
         self.playing: Reply | None = None
         """The reply whose audio the listener may still be hearing."""
-        self._dialogue = Dialogue(history_messages)
+        self._limits = limits
+        self._chat = ChatSettings()
+        self._dialogue = Dialogue(limits.history_messages)
         self._replies = 0
         self._forgotten = False
         self._early: _Early | None = None
@@ -100,12 +115,17 @@ class Speaking:
             case ev.ReplyTextArrived():
                 effects = reply.add_text(event.text, now_ms)
             case ev.ToolCalled():
-                effects = reply.call_tool(event.call, now_ms)
+                may_call = reply.tools.rounds < self._limits.tool_rounds
+                effects = reply.call_tool(event.call, now_ms) if may_call else []
+            case ev.ToolsUsed():
+                answers = event.exchange.answers
+                effects = reply.use_tools(event.exchange, now_ms)
+                effects += [Observe(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers]
             case ev.SentenceSynthesized():
                 reply.finish_sentence(event.sentence)
                 effects = []
             case ev.ReplyTextEnded():
-                effects = reply.finish_text(event.finish_reason, now_ms)
+                effects = reply.pause_text(event.finish_reason, now_ms)
             case ev.SpeechEnded():
                 effects = reply.finish_audio(now_ms)
             case _:
@@ -124,7 +144,8 @@ class Speaking:
         """Whether the current reply has just been spoken to its end; then it is remembered whole."""
         if self.current is None or self._early is not None or not self.current.spoken:
             return False
-        self._dialogue.say(self.current.number, "" if self.current.apologises else self.current.text)
+        reply = self.current
+        self._dialogue.say(reply.number, reply.tools.messages("" if reply.apologises else reply.text))
         return True
 
     def end_turn(self, *, spoken: bool) -> Reply | None:
@@ -143,9 +164,51 @@ class Speaking:
 
     def apologise(self, apology: str) -> list[Effect]:
         """The model has failed: say ``apology``, if nothing has been said. Empty: nothing is to be said."""
-        if not apology or self.current is None or self.current.begun_speaking:
+        if not apology or self.current is None or not self.current.may_apologise:
             return []
         return self.current.apologise(apology)
+
+    # --- the client's tools ------------------------------------------------------------------------------------
+
+    @property
+    def awaited_calls(self) -> tuple[str, ...]:
+        """The ids of the tool calls that the client has been told and has not answered."""
+        return () if self.current is None or self._early is not None else self.current.tools.awaited
+
+    @property
+    def answers_due_ms(self) -> int | None:
+        """When the client must have answered."""
+        if not self.awaited_calls or self.current is None or self.current.tools.asked_ms is None:
+            return None
+        return self.current.tools.asked_ms + self._limits.tool_answer_ms
+
+    def answer_tool(self, call_id: str, content: str, now_ms: int) -> list[Effect]:
+        """The client carried out an awaited call; after the last one the model is asked how the reply goes on."""
+        reply = self.current
+        assert reply is not None
+        assert reply.tools.asked_ms is not None
+        reply.tools.answer(call_id, content)
+        ended = Observe(ToolEnded("", ToolOutcome.ANSWERED, now_ms - reply.tools.asked_ms))
+        return [ended, *self._go_on(reply)]
+
+    def answer_overdue(self, now_ms: int) -> list[Effect]:
+        """The client did not answer in time: the model goes on without."""
+        reply = self.current
+        assert reply is not None
+        return [*self._give_up(reply, NO_ANSWER_IN_TIME, ToolOutcome.TIMEOUT, now_ms), *self._go_on(reply)]
+
+    def _give_up(self, reply: Reply, why: str, outcome: ToolOutcome, now_ms: int) -> list[Effect]:
+        since_ms = reply.tools.asked_ms
+        given_up = reply.tools.give_up(why)
+        return [] if since_ms is None else [Observe(ToolEnded("", outcome, now_ms - since_ms))] * given_up
+
+    def _go_on(self, reply: Reply) -> list[Effect]:
+        if reply.tools.awaited:
+            return []
+        reply.tools.asked_ms = None
+        messages = (*self._chat.messages, *self._dialogue.messages, *reply.tools.messages(reply.text))
+        options = options_after_calls(self._chat.options, may_call=reply.tools.rounds < self._limits.tool_rounds)
+        return [ContinueReply(reply.number, messages, options)]
 
     # --- stopping, and what was heard --------------------------------------------------------------------------
 
@@ -155,21 +218,23 @@ class Speaking:
             return self.drop_early()
         if self.current is None:
             return []
-        self._dialogue.say(self.current.number, self.current.heard(now_ms))
-        return [StopReply(self.current.number)]
+        reply = self.current
+        given_up = self._give_up(reply, STOPPED, ToolOutcome.CANCELED, now_ms)
+        self._dialogue.say(reply.number, reply.tools.messages(reply.heard(now_ms)))
+        return [StopReply(reply.number), *given_up]
 
     def silence(self, now_ms: int) -> list[Effect]:
         """Stop what is still heard of a reply that was made to its end; of it too, remember what was heard."""
         effects: list[Effect] = []
         if self.playing is not None and self.playing.audible(now_ms):
             effects.append(StopReply(self.playing.number))
-            self._dialogue.cut(self.playing.number, self.playing.heard(now_ms))
+            self._dialogue.cut(self.playing.number, self.playing.tools.messages(self.playing.heard(now_ms)))
         self.playing = None
         return effects
 
     def forget(self) -> None:
         """Forget the conversation, the running turn included."""
-        self._dialogue.forget()
+        self._dialogue.forget(keep_question=self.current is not None and self._early is None)
         self._forgotten = True
 
     def audible_until_ms(self, now_ms: int) -> int | None:
@@ -180,19 +245,24 @@ class Speaking:
 
     def _begin(self, settings: Settings, now_ms: int, unsaid: tuple[dict[str, object], ...]) -> StartReply:
         self._replies += 1
+        self._chat = settings.chat
         self.current = Reply(self._replies, now_ms, settings.effective_lead_ms)
         if not unsaid:
             self.playing = self.current
         messages = (*settings.chat.messages, *self._dialogue.messages, *unsaid)
-        return StartReply(self._replies, messages, settings.chat, settings.voice)
+        return StartReply(self._replies, messages, settings.chat, settings.voice, early=bool(unsaid))
 
     def _adopt(self, text: str, now_ms: int) -> list[Effect]:
         assert self._early is not None
+        assert self.current is not None
         early, self._early = self._early, None
+        if self.current.tools.asked_ms is not None:
+            self.current.tools.asked_ms = now_ms  # only now the client learns of it
         self._dialogue.hear_user(text)
         self.playing = self.current
         self._wasted -= 1
-        return [Observe(EarlyReply(used=True, saved_ms=now_ms - early.began_ms)), *early.withheld]
+        used = Observe(EarlyReply(used=True, saved_ms=now_ms - early.began_ms))
+        return [AdoptReply(self.current.number), used, *early.withheld]
 
     def _withhold(self, effects: list[Effect]) -> list[Effect]:
         """Keep back what an early reply would tell; what it needs to be made goes on."""

@@ -6,7 +6,12 @@ from enum import Enum
 from typing import TypeAlias
 
 Message: TypeAlias = Mapping[str, object]
-"""One chat message in OpenAI's form: ``{"role": "user", "content": "..."}``; other keys pass through."""
+"""One chat message in OpenAI's form: ``{"role": "user", "content": "..."}``; other keys pass through.
+
+An assistant message that called tools has ``"tool_calls": [{"id", "type": "function", "function": {"name",
+"arguments"}}]``, ``arguments`` being JSON text and ``content`` possibly empty; behind it stands, for each call,
+``{"role": "tool", "tool_call_id": id, "content": text}``. A chat model is never shown a call without its answer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,37 @@ class ToolCall:
     id: str | None
     name: str | None
     arguments: str
+
+
+class ToolOutcome(Enum):
+    """How a tool call ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELED = "canceled"
+    """The reply was stopped before the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """What a tool answered, as the model is told, and how long it took.
+
+    ``tool`` is the configured name, never one that the model made up.
+    """
+
+    content: str
+    outcome: ToolOutcome
+    took_ms: int
+    tool: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolExchange:
+    """Whole tool calls that the server itself carried out, and their answers, one for each call in the same order."""
+
+    calls: tuple[ToolCall, ...]
+    answers: tuple[ToolAnswer, ...]
 
 
 HANDS_FREE_LEAD_MS = 1_500

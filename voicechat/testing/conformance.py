@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
+from typing import get_args
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import (
@@ -29,7 +30,7 @@ from voicechat.providers.interfaces import (
     VoiceOptions,
 )
 from voicechat.runtime.edge import closing
-from voicechat.session.vocabulary import ToolCall, Transcript
+from voicechat.session.vocabulary import Transcript
 from voicechat.testing.conformance_checks import Subject, check_all, require
 from voicechat.testing.leftovers import held, settled, watching
 
@@ -237,9 +238,8 @@ def _judge_times(result: Transcript, length_ms: int) -> None:
 
 
 def _judge_reply(parts: list[ReplyPart]) -> None:
-    kinds = (TextDelta, ToolCall, ReplyFinished)
     for part in parts:
-        require(isinstance(part, kinds), f"{type(part).__name__} is no part of a reply")
+        require(isinstance(part, get_args(ReplyPart)), f"{type(part).__name__} is no part of a reply")
     finished = [number for number, part in enumerate(parts) if isinstance(part, ReplyFinished)]
     require(len(finished) <= 1, "ReplyFinished came more than once")
     require(not finished or finished[0] == len(parts) - 1, "something came after ReplyFinished")

@@ -35,6 +35,7 @@ from voicechat.testing.transcripts import (
     normalised,
     open_machine,
     recognition_event,
+    tool_call,
 )
 
 T = TypeVar("T")
@@ -66,16 +67,18 @@ class DirectedRecognizer:
 
 
 class DirectedModel:
-    """Reply N, counted from 1, gives what is put into ``told[N]``."""
+    """Reply N, counted from 1, gives what is put into ``told[N]``; asked with a tool's answer it goes on with N."""
 
     def __init__(self) -> None:
         self.told: defaultdict[int, _Told[ReplyPart]] = defaultdict(asyncio.Queue)
         self.requests: list[ChatRequest] = []
+        self.replies = 0
 
     def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
         """See ``ChatModel``."""
         self.requests.append(request)
-        return _as_told(self.told[len(self.requests)])
+        self.replies += request.messages[-1]["role"] != "tool"
+        return _as_told(self.told[self.replies])
 
 
 class DirectedSynthesizer:
@@ -93,7 +96,7 @@ class DirectedSynthesizer:
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """See ``SpeechSynthesizer``."""
-        reply = len(self._model.requests)
+        reply = self._model.replies
         sentence = self._sentences[reply]
         self._sentences[reply] += 1
         return _as_told(self.told[reply, sentence])
@@ -203,6 +206,8 @@ class _RuntimePlayer:
         elif "finish" in said:
             told.put_nowait(ReplyFinished(said["finish"]))
             told.put_nowait(None)
+        elif "tool_call" in said:
+            told.put_nowait(tool_call(said["tool_call"]))
         else:
             told.put_nowait(TextDelta(said["text"]))
 

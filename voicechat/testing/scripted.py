@@ -20,7 +20,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
     VoiceOptions,
 )
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.vocabulary import ToolCall, Transcript, Word
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
@@ -118,9 +118,9 @@ class ScriptedRecognizer:
 
 @dataclass(slots=True)
 class ScriptedModel:
-    """Says ``replies``, one per request in turn, each a list of deltas."""
+    """Says ``replies``, one per request in turn, each a list of deltas; tool calls may stand among them."""
 
-    replies: Sequence[Sequence[str]] = (("Hello there. ", "How are you?"),)
+    replies: Sequence[Sequence[str | ToolCall]] = (("Hello there. ", "How are you?"),)
     first_ms: int = 0
     delta_ms: int = 0
     failure: Failure = field(default_factory=lambda: _NEVER)
@@ -138,9 +138,10 @@ class ScriptedModel:
                 delay_ms = self.first_ms if number == 0 else self.delta_ms
                 if delay_ms:
                     await asyncio.sleep(delay_ms / 1000)
-                yield TextDelta(delta)
+                yield TextDelta(delta) if isinstance(delta, str) else delta
             await self.failure.strike(len(deltas))
-            yield ReplyFinished("stop")
+            calls = any(isinstance(delta, ToolCall) for delta in deltas)
+            yield ReplyFinished("tool_calls" if calls else "stop")
         except _EndsError:
             for item in self.failure.rest:
                 yield item

@@ -12,18 +12,21 @@ from typing import Any
 
 from voicechat.errors import Status
 from voicechat.session import events as ev
+from voicechat.session.apology import Apology
 from voicechat.session.dictation import Dictation
-from voicechat.session.effects import Close, Effect, ReplyAudio, Send, StartReply
+from voicechat.session.effects import Close, ContinueReply, Effect, ReplyAudio, Send, StartReply
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.session import Session
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.vocabulary import ToolCall, Transcript, Word
 from voicechat.wire import speech_chat, stream_speech
 from voicechat.wire.dialect import Dialect, Frame, Greeting
 
 AUDIO_RATE_HZ = 16000
 EXPECTED = ("server", "close", "model_asked")
 """Keys of the lines that state what must follow; every other line is something that happens."""
+_OF_THE_SESSION = ("strict_ping", "apology")
+"""Settings of a transcript that are no limits."""
 _SESSION_ID = "transcript"
 _REPLY = re.compile(r"<reply (\d+)>")
 
@@ -43,7 +46,7 @@ class GoldenTranscript:
     @property
     def limits(self) -> SessionLimits:
         """The limits it is played with."""
-        known = {name: value for name, value in self.config.items() if name != "strict_ping"}
+        known = {name: value for name, value in self.config.items() if name not in _OF_THE_SESSION}
         return replace(SessionLimits(), **known)
 
     @property
@@ -125,7 +128,7 @@ class _KernelPlayer:
                 return [{"server": normalised(frame)} for frame in self._dialect.encode(message)]
             case Close(code):
                 return [{"close": code}]
-            case StartReply(reply, messages):
+            case StartReply(reply, messages) | ContinueReply(reply, messages):
                 return [{"model_asked": {"reply": reply, "messages": [dict(message) for message in messages]}}]
             case _:
                 return []
@@ -150,7 +153,11 @@ def open_machine(golden: GoldenTranscript) -> tuple[Machine, Dialect]:
     if golden.dialect == "stream_speech":
         options = stream_speech.parse_query(golden.query)
         return Dictation(options.input, golden.limits), stream_speech.open_dialect(greeting)
-    session = Session(limits=golden.limits, strict_ping=bool(golden.config.get("strict_ping")))
+    session = Session(
+        limits=golden.limits,
+        strict_ping=bool(golden.config.get("strict_ping")),
+        apology=Apology() if golden.config.get("apology") else None,
+    )
     return session, speech_chat.open_dialect(greeting)
 
 
@@ -182,7 +189,14 @@ def _model_event(said: Mapping[str, Any]) -> ev.Event:
         return ev.ReplyFailed(reply, Status(said["failed"]), "the chat model failed")
     if "finish" in said:
         return ev.ReplyTextEnded(reply, said["finish"])
+    if "tool_call" in said:
+        return ev.ToolCalled(reply, tool_call(said["tool_call"]))
     return ev.ReplyTextArrived(reply, said["text"])
+
+
+def tool_call(said: Mapping[str, Any]) -> ToolCall:
+    """A piece of a tool call, as a line of the chat model has it."""
+    return ToolCall(int(said["index"]), said.get("id"), said.get("name"), said["arguments"])
 
 
 def normalised(frame: Frame) -> Line:

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from voicechat.session.vocabulary import Message
+from voicechat.wire.chat_tools import Tool
 from voicechat.wire.checked import Check, Passage, Section, between, one_of
 from voicechat.wire.json_text import shown
 
@@ -63,19 +64,6 @@ class ChatMessage(Passage):
         if "content" not in self.model_fields_set and self.role != "assistant":
             raise ValueError("content must be present")
         return self
-
-
-class ToolFunction(Passage):
-    """The function of a tool; its schema passes through."""
-
-    name: str
-
-
-class Tool(Passage):
-    """A tool the model may call: only functions exist."""
-
-    type: Annotated[str, one_of("function")]
-    function: ToolFunction
 
 
 class ResponseFormat(Passage):

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format, parse_output_format
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.session.events import Refusal, UpdateRequested
 from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
 from voicechat.wire.chat_options import ChatCompletion
+from voicechat.wire.chat_tools import BOUNDED_TOOLS, TOOL_CHOICE, Tool
 from voicechat.wire.checked import Section, between, first_failure, one_of, only
 from voicechat.wire.dialect import Greeting
 from voicechat.wire.json_text import read_json, shown
@@ -17,6 +18,7 @@ _DEFAULTS = Settings()
 _DETECTION = TurnDetection()
 _COMPLETION_PATH = "chat_completion_with_voice_output_req.chat_completion_req"
 _RECOGNITION_PATH = "create_transcription_task_req.speech_recognition_param"
+_ABOUT_TOOLS = {"tool_choice", "parallel_tool_calls"}
 _SYNTHESIS_PATH = "chat_completion_with_voice_output_req.speech_synthesis_req.synthesis_param"
 
 
@@ -54,6 +56,19 @@ class _Synthesis(Section):
 
 class _Completion(ChatCompletion):
     stream: Annotated[bool, only(True, _no_stream)] = True
+    tools: Annotated[list[Tool], BOUNDED_TOOLS] | None = None
+    tool_choice: Annotated[object, TOOL_CHOICE] = None
+    parallel_tool_calls: bool | None = None
+
+    @model_validator(mode="after")
+    def _choices_need_tools(self) -> "_Completion":
+        for name in sorted(_ABOUT_TOOLS & self.model_fields_set):
+            if not self.tools:
+                raise ValueError(f"{name} is only allowed with tools")
+        return self
+
+    def given(self) -> dict[str, object]:
+        return super().given() | self.model_dump(include=_ABOUT_TOOLS, exclude_unset=True)
 
 
 class _VoiceOutput(Section):

@@ -40,6 +40,7 @@ from voicechat.session.events import (
     PingReceived,
     PlaybackReported,
     Refusal,
+    ToolAnswered,
 )
 from voicechat.session.vocabulary import ToolCall
 from voicechat.wire.chat_update import read_chat_update
@@ -54,6 +55,10 @@ BINARY_HEADER = struct.Struct(">IIQ")
 reply, in milliseconds, of its first sample."""
 _MAX_NUMBER = 2**53 - 1
 """Largest whole number that every JSON implementation keeps exact (RFC 8259, section 6)."""
+MAX_CALL_ID_CHARACTERS = 256
+"""Longest id of a tool call that may be answered."""
+MAX_TOOL_ANSWER_BYTES = 64 * 1024
+"""Of one answer: the model reads it in every later turn."""
 _REPLY_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
 
 
@@ -241,11 +246,27 @@ def _read_message(event: dict[str, object]) -> Event:
     role, content = event.get("role"), event.get("content")
     if not isinstance(role, str) or not isinstance(content, str):
         raise RemoteProtocolError(Status.MALFORMED, "role, content: must be present and texts")
+    if role == "tool":
+        return _read_tool_answer(event, content)
     if role != "user":
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"role: {shown(role)} is not user")
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"role: {shown(role)} is not user or tool")
     if not content.strip():
         raise RemoteProtocolError(Status.INVALID_PARAMETER, "content: is empty")
     return MessageCreated(content)
+
+
+def _read_tool_answer(event: Mapping[str, object], content: str) -> Event:
+    call_id = event.get("tool_call_id")
+    if not isinstance(call_id, str):
+        raise RemoteProtocolError(Status.MALFORMED, "tool_call_id: must be present and a text")
+    if not 1 <= len(call_id) <= MAX_CALL_ID_CHARACTERS:
+        message = f"tool_call_id: {shown(call_id)} is not 1 to {MAX_CALL_ID_CHARACTERS} characters long"
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, message)
+    if len(content.encode()) > MAX_TOOL_ANSWER_BYTES:
+        raise RemoteProtocolError(
+            Status.TOO_LARGE, f"content: a tool's answer is limited to {MAX_TOOL_ANSWER_BYTES} bytes"
+        )
+    return ToolAnswered(call_id, content)
 
 
 def _whole_number(event: Mapping[str, object], field: str) -> int:

@@ -13,3 +13,8 @@ def open_chat_model(*, reply: list[str]) -> ScriptedModel:
 
 def open_synthesizer() -> ScriptedSynthesizer:
     return ScriptedSynthesizer()
+
+
+def sound_the_siren() -> None:
+    """Do something that cannot be undone."""
+    raise AssertionError("nobody asked for it")

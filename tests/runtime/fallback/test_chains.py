@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from voicechat.errors import FailureKind, ProviderError
+from voicechat.errors import BrokenOffError, FailureKind, ProviderError
 from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
@@ -16,6 +16,7 @@ from voicechat.providers.interfaces import (
     ReplyPart,
     SpeechSynthesizer,
     TextDelta,
+    ToolsStarted,
     VoiceOptions,
 )
 from voicechat.runtime.fallback.breaker import BreakerState
@@ -145,6 +146,21 @@ async def test_a_service_that_stops_between_two_words_is_given_up() -> None:
     assert now_s() == PATIENCE.between_s
 
 
+async def test_tools_that_the_model_carries_out_take_their_time_and_no_longer() -> None:
+    @dataclass
+    class Working:
+        works_s: float
+
+        async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+            yield ToolsStarted(20)
+            await asyncio.sleep(self.works_s)
+            yield TextDelta("done")
+
+    assert await text_of(chat(Working(20 + PATIENCE.first_s - 1))) == "done"
+    with pytest.raises(ProviderError, match="timeout"):
+        await text_of(chat(Working(20 + PATIENCE.first_s + 1)))
+
+
 async def test_a_lost_connection_is_tried_once_more_when_nobody_else_is_left() -> None:
     chain = chat(saying("again", broken(calls=1)))
     assert await text_of(chain) == "again"
@@ -227,6 +243,13 @@ async def test_an_interruption_is_no_failure() -> None:
     assert chain.links[0].failures == {}
 
 
+async def test_to_refuse_a_request_is_no_failure_of_the_service() -> None:
+    first = saying("first", broken(FailureKind.REJECTED, calls=3))
+    chain = chat(first, saying("second"), policy=ServicePolicy(breaker_failures=2))
+    assert [await text_of(chain) for _ in range(4)] == ["second", "second", "second", "first"]
+    assert chain.links[0].failures == {FailureKind.REJECTED: 3}
+
+
 async def test_at_most_so_many_streams_and_the_queue_has_a_deadline() -> None:
     first = ScriptedModel(replies=[["first"]], first_ms=1_000)
     chain = chat(first, saying("second"), policy=ServicePolicy(max_streams=2, queue_s=0.5))
@@ -303,18 +326,29 @@ async def test_a_sentence_that_fails_before_its_first_audio_is_spoken_by_the_nex
     assert rates(await spoken(chain.for_one_reply(), "Three.")) == {16_000}, "the next reply begins anew"
 
 
-async def test_a_sentence_that_breaks_off_is_not_repeated_and_the_next_one_is_spoken_by_the_next_voice() -> None:
+async def test_after_a_sentence_that_breaks_off_the_next_one_is_spoken_by_the_next_voice() -> None:
     first, second = voice(16_000, broken(after=2, calls=1)), voice(22_050)
     reply = voices(first, second).for_one_reply()
-    assert len(await spoken(reply, "One two three.")) == 2
+    with pytest.raises(BrokenOffError):
+        await spoken(reply, "One two three.")
     assert rates(await spoken(reply, "Four.")) == {22_050}
     assert (first.texts, second.texts) == (["One two three."], ["Four."])
     assert (first.open, second.open) == (0, 0)
 
 
+async def test_a_sentence_that_began_before_the_change_of_voice_does_not_take_it_back() -> None:
+    first = voice(16_000, broken(calls=1))
+    first.first_ms = 100
+    reply = voices(first, voice(22_050)).for_one_reply()
+    both = await asyncio.gather(spoken(reply, "One."), spoken(reply, "Two."))
+    assert [rates(chunks) for chunks in both] == [{22_050}, {16_000}]
+    assert rates(await spoken(reply, "Three.")) == {22_050}
+
+
 async def test_a_sentence_that_breaks_off_is_a_failure_when_nobody_can_go_on() -> None:
-    with pytest.raises(ProviderError):
+    with pytest.raises(ProviderError) as raised:
         await spoken(voices(voice(16_000, broken(after=2))), "One two three.")
+    assert not isinstance(raised.value, BrokenOffError)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +363,8 @@ async def test_what_is_no_audio_is_replaced(garbage: object) -> None:
 
 async def test_a_change_of_rate_within_a_sentence_breaks_it_off() -> None:
     first = voice(16_000, Failure(after=1, garbage=AudioChunk(b"ab", 8_000), calls=ALWAYS))
-    assert rates(await spoken(voices(first, voice(22_050)), "One.")) == {16_000}
+    with pytest.raises(BrokenOffError):
+        await spoken(voices(first, voice(22_050)), "One.")
 
 
 async def test_nothing_to_say_is_no_failure() -> None:

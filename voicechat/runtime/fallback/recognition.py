@@ -112,6 +112,8 @@ class _Heard:
             self._may_think(self._patience_s)
 
     def _may_think(self, for_s: float | None) -> None:
+        if self._patience_s is None:
+            return
         self._due_s = None if for_s is None else _now_s() + for_s
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(self._due_s)

@@ -39,13 +39,13 @@ async def relay(
     plan: Plan[P],
     begin: Callable[[P], AsyncIterator[T]],
     check: Callable[[T], bool],
-    between_s: float,
+    between_s: Callable[[T], float],
 ) -> AsyncGenerator[T, None]:
     """Give the items of the first service that gives any.
 
-    ``check`` says whether an item is worth passing on, and raises ``ProviderError`` when it is none. Raises
-    ``ProviderError``: before the first item when no service is left, after it when the service fails. Cancelling
-    cancels the service that is being asked.
+    ``check`` says whether an item is worth passing on, and raises ``ProviderError`` when it is none; ``between_s`` says
+    how long the next one may take. Raises ``ProviderError``: before the first item when no service is left, after it
+    when the service fails. Cancelling cancels the service that is being asked.
     """
     loop = asyncio.get_running_loop()
     while True:
@@ -63,7 +63,7 @@ async def relay(
                             begun = True
                             attempt.worked()
                         yield item
-                        deadline_s = loop.time() + between_s
+                        deadline_s = loop.time() + between_s(item)
             return
         except ProviderError as failure:
             if begun:

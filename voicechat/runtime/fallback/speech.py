@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
-from voicechat.errors import FailureKind, ProviderError
+from voicechat.errors import BrokenOffError, FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceOptions
 from voicechat.runtime.edge import closing
 from voicechat.runtime.fallback.link import Link
@@ -59,7 +59,10 @@ class ReplySpeech:
         return self._chain.shapes_prosody(speech_rate, pitch_rate)
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak a sentence. One that breaks off ends where it stands, if somebody can speak the next one."""
+        """Speak a sentence. Raises `BrokenOffError` when one breaks off and another voice can go on.
+
+        What is asked next, the same sentence or another one, is then spoken by that voice.
+        """
         chain, first = self._chain, self._first
         plan = Plan((*chain.links[first:], *chain.links[:first]), _now_s() + chain.patience.first_s)
         rate_hz: set[int] = set()
@@ -75,18 +78,25 @@ class ReplySpeech:
         def check(chunk: AudioChunk) -> bool:
             return _check(chunk, rate_hz)
 
-        chunks = relay(chain, plan, begin, check, chain.patience.between_s)
+        chunks = relay(chain, plan, begin, check, lambda _: chain.patience.between_s)
         try:
             async with closing(chunks):
                 async for chunk in chunks:
                     if not begun:
                         begun = True
-                        self._first = self._position(asked[-1])
+                        self._note(asked[-1], first)
                     yield chunk
-        except ProviderError:
+        except ProviderError as failure:
             if not begun or not self._others_than(asked[-1]):
                 raise
             self._first = (self._position(asked[-1]) + 1) % len(chain.links)
+            raise BrokenOffError(failure.provider, failure.kind, "another voice can go on") from None
+
+    def _note(self, synthesizer: SpeechSynthesizer, first: int) -> None:
+        """Stay with who stands in; a sentence that began before the change of voice does not take it back."""
+        position = self._position(synthesizer)
+        if position != first:
+            self._first = position
 
     def _position(self, synthesizer: SpeechSynthesizer) -> int:
         return next(n for n, link in enumerate(self._chain.links) if link.provider is synthesizer)

@@ -8,7 +8,7 @@ from typing import Annotated
 from aiohttp import web
 
 from voicechat.errors import ProviderError
-from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, ReplyPart, TextDelta
+from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, ReplyPart, TextDelta, ToolsStarted
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.turn import REPLY_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
@@ -21,7 +21,7 @@ from voicechat.server.rest.failures import ServiceFailedError, model_failed, ope
 from voicechat.server.rest.operation import CHAT_ERRORS, JSON, Body, Operation, Shape
 from voicechat.server.rest.schemas import ChatCompletionAnswer, ChatCompletionChunk, ModelCard, ModelList
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.store.access import Endpoint
 from voicechat.wire.chat_options import ChatCompletion, ChatMessage
 from voicechat.wire.checked import Check, Section, between, only
@@ -163,7 +163,7 @@ async def timed_parts(model: ChatModel, request: ChatRequest, limits: SessionLim
                         characters += len(part.text)
                     case ToolCall():
                         characters += len(part.arguments)
-                    case ReplyFinished():
+                    case ReplyFinished() | ToolsStarted() | ToolExchange():
                         pass
                 yield part
                 if characters > REPLY_CHARACTERS:

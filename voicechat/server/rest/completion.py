@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from voicechat.providers.interfaces import ReplyFinished, ReplyPart, TextDelta
+from voicechat.providers.interfaces import ReplyFinished, ReplyPart, TextDelta, ToolsStarted
 from voicechat.server.rest.schemas import (
     AssistantMessage,
     ChatCompletionAnswer,
@@ -16,7 +16,7 @@ from voicechat.server.rest.schemas import (
     ToolCallDelta,
     Usage,
 )
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 
 class Completion:
@@ -44,6 +44,8 @@ class Completion:
                 yield self._chunk(self._delta(tool_calls=[_call_delta(part)]))
             case ReplyFinished():
                 self._finished = part
+            case ToolsStarted() | ToolExchange():
+                pass  # the model's own affair
 
     def last_chunk(self) -> ChatCompletionChunk:
         """Close the streamed reply with the reason why it ended."""

@@ -30,6 +30,7 @@ from voicechat.session.events import (
     SpeechEnded,
     SpeechSynthesized,
     ToolCalled,
+    ToolsUsed,
 )
 from voicechat.session.limits import SessionLimits
 from voicechat.session.reply import Reply
@@ -105,6 +106,8 @@ class SpokenReply:
                 self._perform(reply.add_text(event.text, now_ms))
             case ToolCalled():
                 self._perform(reply.call_tool(event.call, now_ms))
+            case ToolsUsed():
+                pass  # the model's own affair: nothing of this reply is remembered
             case ReplyTextEnded():
                 self._perform(reply.finish_text(event.finish_reason, now_ms))
             case SpeechSynthesized():

@@ -1,0 +1,195 @@
+"""Every stage × every fault × alone or with a fallback, as ``docs/failures.md`` says: its table is the expectation.
+
+Faults are made at the seam of the providers, in virtual time. What sockets do to a provider is in
+``tests/providers/test_faulty_endpoint.py``.
+"""
+
+import asyncio
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.runtime.stage import SILENCE_100_MS, Stage
+from voicechat.errors import FailureKind
+from voicechat.providers.interfaces import AudioChunk, ChatModel, SpeechRecognizer, SpeechSynthesizer
+from voicechat.runtime.conversation import Cast
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.fallback.chains import chat_chains, recognition_chains, speech_chains
+from voicechat.runtime.fallback.link import Link
+from voicechat.session.apology import Apology
+from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+
+PAGE: Path = ROOT / "docs" / "failures.md"
+ALWAYS = 10**9
+MIDDLE = {"asr": 1, "llm": 1, "tts": 2}
+"""After so many words, pieces of text, chunks."""
+SENTENCES = ("Hello there my friend.", "How are you today?")
+MS_PER_CHARACTER = 50
+WHOLE_MS = sum(map(len, SENTENCES)) * MS_PER_CHARACTER
+GARBAGE: Mapping[str, object] = {"asr": "go on", "llm": {"choices": []}, "tts": AudioChunk(b"odd", 16_000)}
+
+
+Faulty: TypeAlias = ScriptedRecognizer | ScriptedModel | ScriptedSynthesizer
+
+
+def refuses(stage: str) -> Failure:
+    return Failure(kind=FailureKind.CONNECTIVITY, calls=ALWAYS)
+
+
+def busy(for_s: float) -> Callable[[str], Failure]:
+    return lambda stage: Failure(kind=FailureKind.RATE_LIMIT, retry_after_s=for_s)
+
+
+FAULTS: Mapping[str, Callable[[str], Failure]] = {
+    "refuses": refuses,
+    "rejects the request": lambda stage: Failure(kind=FailureKind.REJECTED, calls=ALWAYS),
+    "is busy, come back in 2 s": busy(2),
+    "is busy, come back in 30 s": busy(30),
+    "hangs before its first word": lambda stage: Failure(kind=None, calls=ALWAYS),
+    "hangs in the middle": lambda stage: Failure(MIDDLE[stage], kind=None, calls=ALWAYS),
+    "breaks off in the middle": lambda stage: Failure(MIDDLE[stage], kind=FailureKind.CONNECTIVITY, calls=ALWAYS),
+    "stops in the middle as if done": lambda stage: Failure(MIDDLE[stage], stops=True, calls=ALWAYS),
+    "gives garbage": lambda stage: Failure(garbage=GARBAGE[stage], calls=ALWAYS),
+    "gives garbage in the middle": lambda stage: Failure(MIDDLE[stage], garbage=GARBAGE[stage], calls=ALWAYS),
+    "raises what it must not": lambda stage: Failure(foreign=ValueError("x"), calls=ALWAYS),
+}
+
+
+@dataclass
+class FaultyStage(Stage):
+    """A conversation whose services are chains: one each, or one with a fallback that works."""
+
+    recognizer: ScriptedRecognizer = field(default_factory=lambda: ScriptedRecognizer(texts=("go on please",)))
+    model: ScriptedModel = field(default_factory=lambda: saying(*SENTENCES))
+    synthesizer: ScriptedSynthesizer = field(default_factory=lambda: ScriptedSynthesizer())
+    spare_recognizer: ScriptedRecognizer = field(default_factory=lambda: ScriptedRecognizer(texts=("go on please",)))
+    spare_model: ScriptedModel = field(default_factory=lambda: saying(*SENTENCES))
+    spare_synthesizer: ScriptedSynthesizer = field(default_factory=lambda: ScriptedSynthesizer(rate_hz=22_050))
+    spared: bool = False
+    apology: Apology | None = field(default_factory=Apology)
+
+    def cast(self) -> Cast:
+        asr: dict[str, Link[SpeechRecognizer]] = {
+            "default": Link("asr.default", self.recognizer),
+            "spare": Link("asr.spare", self.spare_recognizer),
+        }
+        llm: dict[str, Link[ChatModel]] = {
+            "default": Link("llm.default", self.model),
+            "spare": Link("llm.spare", self.spare_model),
+        }
+        tts: dict[str, Link[SpeechSynthesizer]] = {
+            "default": Link("tts.default", self.synthesizer),
+            "spare": Link("tts.spare", self.spare_synthesizer),
+        }
+        orders = {"default": ("default", "spare") if self.spared else ("default",)}
+        model = chat_chains(llm, orders, self.limits)["default"]
+        return Cast(
+            recognizer=recognition_chains(asr, orders, self.limits)["default"],
+            models=lambda _: model,
+            synthesizer=speech_chains(tts, orders, self.limits)["default"],
+            threads=EncodingThreads(),
+        )
+
+    @property
+    def open_streams(self) -> int:
+        spare = self.spare_recognizer.open + self.spare_model.open + self.spare_synthesizer.open
+        return super().open_streams + spare
+
+    async def take_turn(self, number: int) -> float:
+        """Speak for 900 ms and finish; give the seconds from then to the end of the turn."""
+        for _ in range(9):
+            self.socket.say(SILENCE_100_MS)
+            await asyncio.sleep(0.1)
+        begun_s = asyncio.get_running_loop().time()
+        self.say("input_audio_buffer.complete")
+        await self.until("conversation.chat.completed", number)
+        return asyncio.get_running_loop().time() - begun_s
+
+    @property
+    def outcome(self) -> str:
+        """What the first turn came to, in the words of the table."""
+        errors = dict.fromkeys(f"error {message['status']}" for message in self.of("error"))
+        return ", ".join([*errors, self._said])
+
+    @property
+    def _said(self) -> str:
+        texts = [*self.synthesizer.texts, *self.spare_synthesizer.texts]
+        made_ms = sum(len(base64.b64decode(message["audioFrame"])) for message in self.of("audio")) // 32
+        if not made_ms:
+            return "no reply"
+        if texts == [Apology().en]:
+            return "apology"
+        by = " by the fallback" if self._spare_used else ""
+        if made_ms > 0.98 * WHOLE_MS:
+            return f"reply{by}"
+        return f"part of the reply, the rest{by}" if by else "part of the reply"
+
+    @property
+    def _spare_used(self) -> bool:
+        used = [self.spare_recognizer.heard_ms, self.spare_model.requests, self.spare_synthesizer.texts]
+        return any(used)
+
+
+def saying(*sentences: str) -> ScriptedModel:
+    return ScriptedModel(replies=[[f"{sentence} " for sentence in sentences]])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    stage: str
+    fault: str
+    alone: str
+    alone_s: str
+    spared: str
+    spared_s: str
+
+
+def rows() -> list[Row]:
+    lines = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith(("| asr", "| llm", "| tts"))]
+    return [Row(*(cell.strip() for cell in line.strip("|").split("|"))) for line in lines]
+
+
+def test_the_table_has_every_stage_and_every_fault() -> None:
+    assert [(row.stage, row.fault) for row in rows()] == [(stage, fault) for stage in MIDDLE for fault in FAULTS]
+
+
+@pytest.mark.parametrize("spared", [False, True], ids=["alone", "with-a-fallback"])
+@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.stage}-{row.fault.replace(' ', '-')}")
+async def test_each_fault_ends_as_the_table_says(row: Row, spared: bool) -> None:
+    stage = FaultyStage(spared=spared)
+    services: dict[str, Faulty] = {"asr": stage.recognizer, "llm": stage.model, "tts": stage.synthesizer}
+    faulty = services[row.stage]
+    faulty.failure = FAULTS[row.fault](row.stage)
+    async with stage.playing():
+        took_s = await stage.take_turn(1)
+        outcome = (stage.outcome, f"{took_s:.1f}")
+        assert outcome == ((row.spared, row.spared_s) if spared else (row.alone, row.alone_s))
+        assert stage.kinds[-1] == "conversation.chat.completed"
+        await asyncio.sleep(40)  # breakers and rests are over
+        assert stage.kinds.count("conversation.chat.completed") == 1
+        faulty.failure = Failure(calls=0)
+        told = len(stage.messages)
+        await stage.take_turn(2)
+        second = stage.messages[told:]
+        assert not [message for message in second if message.get("event_type") == "error"], "the session goes on"
+        assert [message for message in second if message.get("audioFrame")]
+    assert stage.open_streams == 0
+
+
+async def test_a_sentence_that_nobody_has_heard_yet_is_begun_again_and_the_one_that_breaks_off_is_not() -> None:
+    stage = FaultyStage(spared=True)
+    stage.synthesizer.failure = Failure(after=2, kind=None, calls=ALWAYS)
+    async with stage.playing():
+        await stage.take_turn(1)
+    assert stage.synthesizer.texts == list(SENTENCES)
+    assert stage.spare_synthesizer.texts == [SENTENCES[1]]
+    made_ms = sum(len(base64.b64decode(message["audioFrame"])) for message in stage.of("audio")) / 32
+    assert made_ms == pytest.approx(200 + len(SENTENCES[1]) * MS_PER_CHARACTER, abs=20)
+    assert not stage.of("error")

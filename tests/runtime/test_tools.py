@@ -1,0 +1,234 @@
+"""Tools on the real runtime, in virtual time: the client's and the server's."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from tests.runtime.stage import Stage
+from voicechat.audio.encode import Encoder
+from voicechat.errors import Status
+from voicechat.providers.interfaces import ChatRequest, ReplyPart, ToolsStarted
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.tool_calling import ToolCallingModel
+from voicechat.runtime.tool_function import Filler, open_tool
+from voicechat.runtime.toolbox import LATE, Toolbox
+from voicechat.runtime.turn import Turn
+from voicechat.session.effects import Outcome, StartReply, ToolEnded, TurnEnded
+from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived, ReplyTextEnded, ToolsUsed
+from voicechat.session.limits import SessionLimits
+from voicechat.session.tool_calls import NO_ANSWER_IN_TIME
+from voicechat.session.vocabulary import ChatSettings, ToolCall, ToolOutcome, VoiceSettings
+from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer
+
+HERE = "tests.runtime.test_tools"
+CALL = ToolCall(0, "c0", "weather", '{"city": "Paris"}')
+begun: list[str] = []
+
+
+async def weather(city: str, wait_s: float = 0) -> str:
+    """Tell the weather."""
+    begun.append(city)
+    await asyncio.sleep(wait_s)
+    return f"20 degrees in {city}"
+
+
+def with_tools(model: ScriptedModel, deadline_s: float = 60, filler: Filler | None = None) -> Any:
+    """The model as it serves conversations; its stage counts what is open of the scripted one."""
+    tool = open_tool("weather", f"{HERE}:weather", deadline_s=deadline_s, filler=filler)
+    outer: Any = ToolCallingModel(model, Toolbox({"weather": tool}))
+    outer.open = 0
+    return outer
+
+
+def answers(stage: Stage, call_id: str, content: str) -> None:
+    stage.say("conversation.message.create", role="tool", tool_call_id=call_id, content=content)
+
+
+def asks(stage: Stage, text: str = "Is it warm in Paris?") -> None:
+    stage.say("conversation.message.create", role="user", content=text)
+
+
+async def test_the_clients_answer_is_spoken_in_the_same_stream_of_audio() -> None:
+    model = ScriptedModel(replies=[("Let me look", CALL), ("It is 20 degrees.",)])
+    async with Stage(model=model).playing() as stage:
+        asks(stage)
+        called = await stage.until("text-end")
+        assert called["choices"][0]["finish_reason"] == "tool_calls"
+        await stage.until("audio")
+        answers(stage, "c0", "20")
+        await stage.until("conversation.chat.completed")
+    assert stage.synthesizer.texts == ["Let me look", "It is 20 degrees."]
+    assert stage.kinds.count("audio-end") == stage.kinds.count("conversation.chat.completed") == 1
+    assert {m["id"] for m in stage.of("audio")} == {called["id"]}
+    assert stage.model.requests[1].messages[-1] == {"role": "tool", "tool_call_id": "c0", "content": "20"}
+
+
+async def test_the_model_is_asked_at_once_although_the_audio_before_it_is_still_being_made() -> None:
+    model = ScriptedModel(replies=[("Let me look at that for you.", CALL), ("It is 20 degrees.",)])
+    synthesizer = ScriptedSynthesizer(first_ms=2_000)
+    async with Stage(model=model, synthesizer=synthesizer).playing() as stage:
+        asks(stage)
+        await stage.until("text-end")
+        answers(stage, "c0", "20")
+        await stage.until("text-end", 2)
+        assert stage.of("audio") == []
+        await stage.until("conversation.chat.completed")
+
+
+async def test_a_client_that_does_not_answer_gets_a_reply_all_the_same() -> None:
+    model = ScriptedModel(replies=[(CALL,), ("I cannot say.",)])
+    async with Stage(model=model).playing() as stage:
+        begun_s = asyncio.get_running_loop().time()
+        asks(stage)
+        await asyncio.sleep(29)
+        await stage.until("conversation.chat.completed")
+        assert 30 <= asyncio.get_running_loop().time() - begun_s < 32
+    assert stage.model.requests[1].messages[-1]["content"] == NO_ANSWER_IN_TIME
+    assert [fact.outcome for fact in stage.facts if isinstance(fact, ToolEnded)] == [ToolOutcome.TIMEOUT]
+
+
+async def test_waiting_for_the_client_holds_no_request_open_and_can_be_cancelled() -> None:
+    model = ScriptedModel(replies=[(CALL,), ("All right.",)])
+    async with Stage(model=model).playing() as stage:
+        asks(stage)
+        await stage.until("text-end")
+        await asyncio.sleep(20)
+        assert stage.model.open == 0
+        stage.say("conversation.chat.cancel")
+        await stage.until("conversation.chat.completed")
+        answers(stage, "c0", "20")
+        refused = await stage.until("error")
+        assert refused["status"] == 40901
+        assert "'c0'" in refused["message"]
+        asks(stage, "Never mind.")
+        await stage.until("conversation.chat.completed", 2)
+    assert len(stage.model.requests) == 2, "the late answer asked for nothing"
+
+
+async def test_the_servers_tool_is_not_told_to_the_client_and_is_remembered() -> None:
+    inner = ScriptedModel(replies=[("Let me look", CALL), ("It is warm.",), ("You are welcome.",)])
+    async with Stage(model=with_tools(inner)).playing() as stage:
+        asks(stage)
+        await stage.until("conversation.chat.completed")
+        asks(stage, "Thanks.")
+        await stage.until("conversation.chat.completed", 2)
+    assert not any("tool_calls" in m["choices"][0]["delta"] for m in stage.of("text"))
+    assert "".join(m["choices"][0]["delta"]["content"] for m in stage.of("text")[:3]) == "Let me look\nIt is warm."
+    assert stage.synthesizer.texts[:2] == ["Let me look", "It is warm."]
+    said = [(m["role"], m["content"]) for m in inner.requests[2].messages]
+    assert said == [
+        ("user", "Is it warm in Paris?"),
+        ("assistant", "Let me look"),
+        ("tool", "20 degrees in Paris"),
+        ("assistant", "It is warm."),
+        ("user", "Thanks."),
+    ]
+    assert ToolEnded("weather", ToolOutcome.ANSWERED, 0) in stage.facts
+
+
+async def test_a_slow_tool_does_not_make_the_model_late_and_a_filler_is_heard_meanwhile() -> None:
+    slow = replace(CALL, arguments='{"city": "Paris", "wait_s": 40}')
+    inner = ScriptedModel(replies=[(slow,), ("It is warm.",)])
+    async with Stage(model=with_tools(inner, filler=Filler(en="Let me look."))).playing() as stage:
+        asks(stage)
+        await asyncio.sleep(3)
+        assert stage.synthesizer.texts == ["Let me look."]
+        assert stage.of("audio")
+        await asyncio.sleep(36)
+        await stage.until("conversation.chat.completed")
+    assert stage.of("error") == []
+    assert [fact.outcome for fact in stage.facts if isinstance(fact, TurnEnded)] == [Outcome.SPOKEN]
+
+
+async def test_a_tool_past_its_own_deadline_is_told_to_the_model_and_the_reply_goes_on() -> None:
+    slow = replace(CALL, arguments='{"city": "Paris", "wait_s": 40}')
+    inner = ScriptedModel(replies=[(slow,), ("I cannot say.",)])
+    async with Stage(model=with_tools(inner, deadline_s=25)).playing() as stage:
+        asks(stage)
+        await asyncio.sleep(24)
+        await stage.until("conversation.chat.completed")
+    assert inner.requests[1].messages[-1]["content"] == LATE
+    assert ToolEnded("weather", ToolOutcome.TIMEOUT, 25_000) in stage.facts
+
+
+async def test_interrupting_a_reply_stops_its_tool() -> None:
+    slow = replace(CALL, arguments='{"city": "Paris", "wait_s": 40}')
+    async with Stage(model=with_tools(ScriptedModel(replies=[(slow,)]))).playing() as stage:
+        asks(stage)
+        await asyncio.sleep(2)
+        assert "tool-weather" in {task.get_name() for task in asyncio.all_tasks()}
+        stage.say("conversation.chat.cancel")
+        await stage.until("conversation.chat.completed")
+        assert "tool-weather" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+class BareSamples(EncodingThreads):
+    async def encode(self, encoder: Encoder, pcm: bytes, rate_hz: int) -> bytes:
+        return pcm
+
+
+def a_turn(model: Any, posted: list[Event], *, early: bool = False) -> Turn:
+    start = StartReply(
+        1,
+        ({"role": "user", "content": "Is it warm?"},),
+        ChatSettings(),
+        VoiceSettings(format="PCM_16000HZ_MONO_16BIT"),
+        early=early,
+    )
+
+    def post(event: Event) -> None:
+        posted.append(event)
+        if isinstance(event, ReplyTextEnded | ReplyFailed):
+            turn.finish_speech()
+
+    async def room() -> None:
+        pass
+
+    turn = Turn(
+        start, model, ScriptedSynthesizer(), threads=BareSamples(), limits=SessionLimits(), post=post, room=room
+    )
+    return turn
+
+
+async def test_tools_of_a_reply_begun_early_wait_until_it_is_adopted() -> None:
+    begun.clear()
+    posted: list[Event] = []
+    turn = a_turn(with_tools(ScriptedModel(replies=[(CALL,), ("It is warm.",)])), posted, early=True)
+    running = asyncio.get_running_loop().create_task(turn.run())
+    await asyncio.sleep(60)
+    assert begun == []
+    assert posted == [], "waiting is not the model's fault"
+    turn.adopt()
+    await running
+    assert begun == ["Paris"]
+    assert [type(event) for event in posted[:3]] == [ToolsUsed, ReplyTextArrived, ReplyTextEnded]
+
+
+async def test_a_model_that_never_comes_back_from_its_tools_fails() -> None:
+    class Lost:
+        async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+            yield ToolsStarted(20)
+            await asyncio.sleep(1_000)
+
+    posted: list[Event] = []
+    begun_s = asyncio.get_running_loop().time()
+    await a_turn(Lost(), posted).run()
+    assert isinstance(posted[0], ReplyFailed)
+    assert posted[0].status is Status.LLM_FAILED
+    limit_s = 20 + SessionLimits().between_tokens_ms / 1000
+    assert limit_s <= asyncio.get_running_loop().time() - begun_s < limit_s + 1
+
+
+async def test_a_model_that_calls_without_end_is_stopped() -> None:
+    class Endless:
+        async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+            number = 0
+            while True:
+                yield ToolCall(number, f"c{number}", "f", "")
+                number += 1
+
+    posted: list[Event] = []
+    await a_turn(Endless(), posted).run()
+    (ended,) = (event for event in posted if isinstance(event, ReplyTextEnded))
+    assert ended.finish_reason == "length"

@@ -1,0 +1,85 @@
+"""A whole server, configured by a file: an endpoint that nobody listens on, with and without somebody to stand in."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from tests.conftest import ROOT
+from voicechat.client import Error, ReplyAudio, ReplyText, ServerMessage, TurnCompleted, connect
+from voicechat.config import Config, build_services, load_config
+from voicechat.server.serve import credentials, serving
+
+pytestmark = pytest.mark.real_time
+
+SERVICES = """
+[server]
+port = 0
+[asr.default]
+provider = "scripted_services:open_recognizer"
+text = "hello"
+[tts.default]
+provider = "scripted_services:open_synthesizer"
+[llm.default]
+provider = "openai"
+model = "m"
+base_url = "http://127.0.0.1:{port}/v1"
+"""
+
+
+@pytest.fixture
+def toml(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.syspath_prepend(ROOT / "tests" / "cli" / "plugins")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    return SERVICES.format(port=port)
+
+
+def configured(folder: Path, toml: str) -> Config:
+    path = folder / "voicechat.toml"
+    path.write_text(toml)
+    return load_config(path, {"VOICECHAT_DATA_DIR": str(folder / "data")})
+
+
+async def a_turn(config: Config) -> tuple[list[ServerMessage], str]:
+    """Hold one turn; give what was said, and the metrics afterwards."""
+    said: list[ServerMessage] = []
+    async with serving(config, build_services(config), credentials(config), print) as server:
+        assert server.key
+        async with connect(server.url, key=server.key) as conversation:
+            await conversation.send_text("hello")
+            async for message in conversation:
+                said.append(message)
+                if isinstance(message, TurnCompleted):
+                    break
+        async with ClientSession() as session, session.get(f"{server.url}/metrics") as response:
+            return said, await response.text()
+
+
+def of(said: list[ServerMessage], *kinds: type) -> list[type]:
+    return [type(message) for message in said if isinstance(message, kinds)]
+
+
+async def test_somebody_stands_in(tmp_path: Path, toml: str) -> None:
+    chain = 'fallback = ["spare"]\n[llm.spare]\nprovider = "scripted_services:open_chat_model"\nreply = ["Hi."]\n'
+    said, metrics = await a_turn(configured(tmp_path, toml + chain))
+    assert not of(said, Error)
+    assert of(said, ReplyText)
+    assert of(said, ReplyAudio)
+    assert 'voicechat_fallbacks_total{by="llm.spare",service="llm.default"} 1.0' in metrics
+    assert 'voicechat_service_failures_total{kind="connectivity",service="llm.default"} 1.0' in metrics
+
+
+async def test_nobody_stands_in_and_an_apology_is_heard(tmp_path: Path, toml: str) -> None:
+    said, metrics = await a_turn(configured(tmp_path, toml))
+    kinds = of(said, Error, ReplyText, ReplyAudio, TurnCompleted)
+    assert kinds[0] is Error
+    assert set(kinds[1:-1]) == {ReplyAudio}
+    assert kinds[-1] is TurnCompleted
+    assert 'voicechat_turns_total{outcome="failed"} 1.0' in metrics
+
+
+async def test_the_apology_can_be_switched_off(tmp_path: Path, toml: str) -> None:
+    said, _ = await a_turn(configured(tmp_path, toml + "[apology]\nenabled = false\n"))
+    assert of(said, Error, ReplyText, ReplyAudio, TurnCompleted) == [Error, TurnCompleted]

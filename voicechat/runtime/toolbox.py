@@ -1,0 +1,157 @@
+"""Carries tools out: asynchronous functions as tasks, others in threads, each within its deadline.
+
+A function that does not react to being cancelled is left behind: a task until it ends, a thread for as long as it
+takes. Neither holds up the reply; threads are bounded in number, so that functions that never return take no more.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from voicechat.errors import ToolError
+from voicechat.runtime.faults import where
+from voicechat.runtime.tool_function import Tool, is_asynchronous
+from voicechat.session.vocabulary import ToolAnswer, ToolCall, ToolOutcome
+
+logger = logging.getLogger(__name__)
+
+THREADS = 16
+"""Functions that are not asynchronous and run at once."""
+MAX_ANSWER_CHARACTERS = 16_384
+"""Of one tool's answer: the model reads it in every later turn. What is longer is cut."""
+CLOSE_S = 1.0
+"""How long tasks that were cancelled may take to end when the server stops."""
+
+FAILED = "The tool failed."
+LATE = "The tool did not answer in time."
+NOT_THERE = ToolAnswer("There is no tool of this name.", ToolOutcome.FAILED, 0, "(unknown)")
+"""For a model that made a name up."""
+
+
+class ToolRun:
+    """One call that is being carried out."""
+
+    def __init__(self, tool: Tool, task: "asyncio.Task[str]") -> None:
+        self.tool = tool
+        self.task = task
+        self._loop = asyncio.get_running_loop()
+        self._began_s = self._ended_s = self._loop.time()
+        task.add_done_callback(self._note_end)
+
+    def cancel(self) -> None:
+        """Stop it: an asynchronous function learns of it in the next turn of the event loop."""
+        self.task.cancel()
+
+    async def answer(self) -> ToolAnswer:
+        """Wait for the answer, until the tool's deadline. Cancelling stops waiting, and not the tool."""
+        left_s = self._began_s + self.tool.deadline_s - self._loop.time()
+        await asyncio.wait({self.task}, timeout=max(0.0, left_s))
+        outcome, content = self._result()
+        if outcome is ToolOutcome.TIMEOUT:
+            self._note_end(self.task)
+            self.task.cancel()
+        took_ms = int((self._ended_s - self._began_s) * 1000)
+        return ToolAnswer(content, outcome, took_ms, self.tool.name)
+
+    def _note_end(self, _: "asyncio.Task[str]") -> None:
+        self._ended_s = self._loop.time()
+
+    def _result(self) -> tuple[ToolOutcome, str]:
+        if not self.task.done():
+            return ToolOutcome.TIMEOUT, LATE
+        if self.task.cancelled():
+            return ToolOutcome.FAILED, FAILED
+        error = self.task.exception()
+        if error is None:
+            return ToolOutcome.ANSWERED, self.task.result()
+        if isinstance(error, ToolError):
+            return ToolOutcome.FAILED, _bounded(str(error))
+        # Its text may hold anything, and the model would pass it on.
+        logger.warning("tool %s raised %s at %s", self.tool.name, type(error).__name__, where(error))
+        return ToolOutcome.FAILED, FAILED
+
+
+class Toolbox:
+    """The configured tools."""
+
+    def __init__(self, tools: Mapping[str, Tool]) -> None:
+        self.tools = tools
+        self._slots = asyncio.Semaphore(THREADS)
+        self._tasks: set[asyncio.Task[str]] = set()
+
+    def begin(self, call: ToolCall) -> ToolRun:
+        """Begin to carry a call out; its ``name`` must be that of one of the ``tools``."""
+        tool = self.tools[str(call.name)]
+        task = asyncio.get_running_loop().create_task(self._carry_out(tool, call.arguments), name=f"tool-{tool.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+        return ToolRun(tool, task)
+
+    async def aclose(self) -> None:
+        """Cancel what is still running, and wait for it for ``CLOSE_S``."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
+
+    async def _carry_out(self, tool: Tool, given: str) -> str:
+        arguments = tool.read(given)
+        if is_asynchronous(tool.function):
+            return _text_of(await tool.function(**arguments))
+        return await self._in_thread(lambda: _text_of(tool.function(**arguments)), f"tool-{tool.name}")
+
+    async def _in_thread(self, work: Callable[[], str], name: str) -> str:
+        """Run ``work`` in a thread of its own. Unlike an executor's, it does not hold up the end of the process."""
+        await self._slots.acquire()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Callable[[], str]] = loop.create_future()
+
+        def settle(outcome: Callable[[], str]) -> None:
+            self._slots.release()
+            if not done.done():
+                done.set_result(outcome)
+
+        def run() -> None:
+            outcome = _outcome_of(work)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, outcome)
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+        return (await done)()
+
+    def _on_done(self, task: "asyncio.Task[str]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # of one that nobody waits for any more
+
+
+def _outcome_of(work: Callable[[], str]) -> Callable[[], str]:
+    """Call ``work``, and give what gives its result or raises its error."""
+    try:
+        result = work()
+    except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+        failure = error
+
+        def fail() -> str:
+            raise failure
+
+        return fail
+    return lambda: result
+
+
+def _text_of(result: object) -> str:
+    """What the model is told: a text as it is, anything else as JSON. Raises ``ToolError`` when it is no JSON."""
+    if isinstance(result, str):
+        return _bounded(result)
+    try:
+        return _bounded(to_json(result).decode())
+    except PydanticSerializationError:
+        raise ToolError("The tool's answer cannot be written as JSON.") from None
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= MAX_ANSWER_CHARACTERS else text[:MAX_ANSWER_CHARACTERS] + "... (cut)"

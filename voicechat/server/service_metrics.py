@@ -1,0 +1,45 @@
+"""What the services' chains count, as Prometheus reads it: by the names of the configuration, and of nothing said."""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from voicechat.runtime.fallback.breaker import BreakerState
+from voicechat.runtime.services import Services
+
+
+class ServiceMetrics(Collector):
+    """Reads the counts whenever somebody asks."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def describe(self) -> Iterable[Metric]:
+        """Give the families without their samples."""
+        return self._families()
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the families with their samples."""
+        failures, stood_in, states = self._families()
+        for link in self._services.links:
+            for kind, count in link.failures.items():
+                failures.add_metric([link.name, kind.value], count)
+            for state in BreakerState:
+                states.add_metric([link.name, state.value], float(link.breaker.state is state))
+        for chain in self._services.chains:
+            for name, count in chain.stood_in.items():
+                stood_in.add_metric([chain.name, name], count)
+        yield from (failures, stood_in, states)
+
+    @staticmethod
+    def _families() -> tuple[CounterMetricFamily, CounterMetricFamily, GaugeMetricFamily]:
+        return (
+            CounterMetricFamily("voicechat_service_failures", "Failures of a service", labels=["service", "kind"]),
+            CounterMetricFamily(
+                "voicechat_fallbacks", "Requests to a service that another one was asked", labels=["service", "by"]
+            ),
+            GaugeMetricFamily(
+                "voicechat_service_state", "1 for the state that its breaker is in", labels=["service", "state"]
+            ),
+        )

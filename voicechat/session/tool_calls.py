@@ -1,0 +1,183 @@
+"""The tool calls of a reply: gathered from pieces, answered in any order, remembered in the order they were made.
+
+A model must never be shown a call without its answer, so every call that was made gets one: the tool's, or a sentence
+that says why there is none.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from voicechat.session.vocabulary import Message, ToolCall, ToolExchange
+
+MOST_CALLS = 64
+"""Calls of one answer of the model; further ones are passed over."""
+UNMADE = ("length", "content_filter")
+"""Why a model stops in the middle of a call: what it had said of it is no call."""
+
+NO_ANSWER_IN_TIME = "No answer came in time."
+STOPPED = "The reply was stopped before the answer came."
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """A call while it comes in pieces. ``id`` is ours where the server's was missing or taken."""
+
+    id: str
+    given_id: str | None
+    name: str | None
+    arguments: list[str]
+
+
+class CallsGathered:
+    """The calls of one answer of the model, while they come in pieces.
+
+    Servers differ: some give no id, some give every call the index 0. Here calls are numbered from 0 without gaps, and
+    each has an id of its own; ``prefix`` begins those that had to be made up.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._calls: list[_Gathered] = []
+        self._places: dict[int, int] = {}
+
+    def take(self, piece: ToolCall) -> ToolCall | None:
+        """Add a piece; give it as it is to be told. None: there are too many calls."""
+        place = self._places.get(piece.index)
+        if place is None or (piece.id and self._calls[place].given_id not in (None, piece.id)):
+            return self._begin(piece)
+        call = self._calls[place]
+        name = None if call.name else piece.name
+        call.name = call.name or name
+        call.arguments.append(piece.arguments)
+        return ToolCall(place, None, name, piece.arguments)
+
+    def finish(self, reason: str) -> tuple[ToolCall, ...]:
+        """Give the whole calls; none when the model stopped for a ``reason`` that leaves them unfinished."""
+        if reason in UNMADE:
+            return ()
+        return tuple(
+            ToolCall(place, call.id, call.name, "".join(call.arguments))
+            for place, call in enumerate(self._calls)
+            if call.name
+        )
+
+    def name_of(self, place: int) -> str | None:
+        """The name of the tool that call number ``place`` calls, once it is known."""
+        return self._calls[place].name
+
+    def _begin(self, piece: ToolCall) -> ToolCall | None:
+        place = len(self._calls)
+        if place == MOST_CALLS:
+            return None
+        taken = {call.id for call in self._calls}
+        own_id = piece.id if piece.id and piece.id not in taken else f"{self._prefix}_{place}"
+        self._calls.append(_Gathered(own_id, piece.id or None, piece.name, [piece.arguments]))
+        self._places[piece.index] = place
+        return ToolCall(place, own_id, piece.name, piece.arguments)
+
+
+@dataclass(slots=True)
+class _Exchange:
+    position: int
+    """Characters of the reply's text that stand before the calls."""
+    calls: tuple[ToolCall, ...]
+    answers: dict[str, str] = field(default_factory=dict)
+
+
+class ReplyTools:
+    """What one reply has to do with tools."""
+
+    def __init__(self, reply: int) -> None:
+        self._reply = reply
+        self._exchanges: list[_Exchange] = []
+        self.rounds = 0
+        """How often the client has been asked."""
+        self.asked_ms: int | None = None
+        """Since when the client's answers are awaited; None: they are not."""
+        self._gathered = self._new()
+
+    def take(self, piece: ToolCall) -> ToolCall | None:
+        """The model said a piece of a call; give it as the client is to be told, if it is."""
+        return self._gathered.take(piece)
+
+    def ask(self, reason: str, position: int, now_ms: int) -> bool:
+        """The model stopped for ``reason``, ``position`` characters into the text: whether it waits for the client."""
+        calls = self._gathered.finish(reason)
+        if not calls:
+            return False
+        self.rounds += 1
+        self._gathered = self._new()
+        self._exchanges.append(_Exchange(position, calls))
+        self.asked_ms = now_ms
+        return True
+
+    def record(self, exchange: ToolExchange, position: int) -> None:
+        """The server itself carried out calls, ``position`` characters into the text."""
+        answers = zip(exchange.calls, exchange.answers, strict=True)
+        self._exchanges.append(
+            _Exchange(position, exchange.calls, {str(call.id): answer.content for call, answer in answers})
+        )
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """The ids of the calls that the client has not answered."""
+        if self.asked_ms is None:
+            return ()
+        last = self._exchanges[-1]
+        return tuple(str(call.id) for call in last.calls if call.id not in last.answers)
+
+    def answer(self, call_id: str, content: str) -> None:
+        """The client carried out an awaited call."""
+        self._exchanges[-1].answers[call_id] = content
+
+    def give_up(self, why: str) -> int:
+        """Every call that is still awaited is answered with ``why``; give how many."""
+        awaited = self.awaited
+        for call_id in awaited:
+            self.answer(call_id, why)
+        return len(awaited)
+
+    def messages(self, text: str) -> list[Message]:
+        """The reply as it is remembered: its ``text``, or the part of it that was heard, with the tools' answers."""
+        messages: list[Message] = []
+        begin = 0
+        for exchange in self._exchanges:
+            said = text[begin : exchange.position].strip()
+            messages += exchange_messages(said, exchange.calls, exchange.answers)
+            begin = exchange.position
+        if text[begin:].strip():
+            messages.append({"role": "assistant", "content": text[begin:]})
+        return messages
+
+    def _new(self) -> CallsGathered:
+        return CallsGathered(f"call_{self._reply}_{self.rounds}")
+
+
+def options_after_calls(options: Mapping[str, object], *, may_call: bool) -> dict[str, object]:
+    """What the model is asked with once it has called tools: a choice that forces a call would force one for ever."""
+    after = {name: value for name, value in options.items() if name != "tool_choice"}
+    if not may_call or options.get("tool_choice") == "none":
+        after["tool_choice"] = "none"
+    return after
+
+
+def exchange_messages(said: str, calls: Sequence[ToolCall], answers: Mapping[str, str]) -> list[Message]:
+    """One answer of the model that called tools, and what they answered, by the calls' ids."""
+    messages: list[Message] = [
+        {"role": "assistant", "content": said, "tool_calls": [_call_message(call) for call in calls]}
+    ]
+    for call in calls:
+        answer = answers.get(str(call.id), STOPPED)
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": answer})
+    return messages
+
+
+def _call_message(call: ToolCall) -> Message:
+    """A call as the model is shown it. Arguments that are no JSON object would make its server refuse everything."""
+    try:
+        readable = isinstance(json.loads(call.arguments), dict)
+    except (ValueError, RecursionError):
+        readable = False
+    function = {"name": call.name, "arguments": call.arguments if readable else "{}"}
+    return {"id": call.id, "type": "function", "function": function}
