@@ -38,6 +38,8 @@ class Ledger:
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.executescript(_SCHEMA)
+        # One for all statements, whose rows are fetched at once: the connection remembers each cursor for a while.
+        self._cursor = self._database.cursor()
 
     def enrol(self, pid: int) -> None:
         """Say which process this worker is."""
@@ -50,26 +52,26 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Nobody else writes meanwhile; an exception takes back what was written."""
-        self._database.execute("BEGIN IMMEDIATE")
+        self._cursor.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
-            self._database.execute("ROLLBACK")
+            self._cursor.execute("ROLLBACK")
             raise
-        self._database.execute("COMMIT")
+        self._cursor.execute("COMMIT")
 
     def write(self, statement: str, *values: object) -> int:
         """Execute a statement; gives how many rows it has changed."""
-        return self._database.execute(statement, values).rowcount
+        return self._cursor.execute(statement, values).rowcount
 
     def row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         """Give the first row of a query, or of a statement's RETURNING."""
-        rows: list[tuple[Any, ...]] = self._database.execute(query, values).fetchall()
+        rows: list[tuple[Any, ...]] = self._cursor.execute(query, values).fetchall()
         return rows[0] if rows else None
 
     def numbers(self, query: str, *values: object) -> dict[int, int]:
         """Give the two columns of a query as a mapping."""
-        return dict(self._database.execute(query, values).fetchall())
+        return dict(self._cursor.execute(query, values).fetchall())
 
     def number(self, query: str, *values: object) -> Any:
         """Give the one number that a query asks for."""
