@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def _count_for_ever(path: Path, worker: int) -> None:
     while True:
         places.take()
         places.free()
+        time.sleep(0.0005)  # without a pause SQLite lets nobody else in: whoever waits sleeps longer and longer
 
 
 @pytest.mark.real_time
