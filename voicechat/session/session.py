@@ -86,12 +86,11 @@ class Session:
         self._asked = ""
         self._now_ms = 0
         self._effects: list[Effect] = []
-        self._presence = Presence(strict_ping=strict_ping)
+        self._presence = Presence(self._limits, strict_ping=strict_ping)
         self._hearing = Hearing()
         self._speaking = Speaking(self._limits)
         self._floor: Floor | None = None
         self._times = TurnTimes(0, 0)
-        self._last_speech_ms = 0
         self._drain_at_ms: int | None = None
         self._short_of_time = False
 
@@ -116,9 +115,7 @@ class Session:
         """See ``Machine.deadline_ms``."""
         if self.state is State.CLOSED:
             return None
-        deadlines = [self._presence.last_message_ms + self._limits.idle_ms, self._drain_at_ms]
-        if self.state is State.LISTENING and not self.settings.input.heartbeat:
-            deadlines.append(self._last_speech_ms + self._limits.speech_idle_ms)
+        deadlines = [self._presence.deadline_ms(must_speak=self._must_speak), self._drain_at_ms]
         if self.state is State.TRANSCRIBING:
             deadlines.append(self._times.decided_ms + self._limits.transcript_ms)
         if self._speaking.current is not None:
@@ -208,7 +205,7 @@ class Session:
 
     def _on_audio(self, event: ev.AudioReceived) -> None:
         if self.state is State.CONFIGURING:
-            self._last_speech_ms = self._now_ms
+            self._presence.spoke(self._now_ms)
         elif self.state in TURN and self.settings.asr_mode is AsrMode.REFRESH:
             self._effects.append(SkipAudio(event.payload))
             return
@@ -295,7 +292,7 @@ class Session:
             self._report(Status.NOT_ALLOWED_NOW, f"tool_call_id: {event.call_id!r}: no call awaits an answer")
 
     def _on_malformed(self, event: ev.MalformedReceived) -> None:
-        if self._presence.errors_in_a_row >= self._limits.protocol_errors:
+        if self._presence.senseless:
             self._close(1008, event.status, event.message)
         else:
             self._report(event.status, event.message)
@@ -322,7 +319,7 @@ class Session:
         match event:
             case ev.Transcribed():
                 if event.transcript.text.strip():
-                    self._last_speech_ms = self._now_ms
+                    self._presence.spoke(self._now_ms)
                 contested = self._floor is not None and self._floor.contested
                 hold = self.state in TURN or contested
                 self._effects += self._hearing.take(event.stream, event.transcript, hold=hold)
@@ -387,7 +384,7 @@ class Session:
         if isinstance(event, ev.SpeechStopped):
             floor.speech_stopped(at_ms)
             return
-        self._last_speech_ms = self._now_ms
+        self._presence.spoke(self._now_ms)
         contested = self._assistant_heard and self._may_interrupt
         floor.speech_started(at_ms, contested=contested)
         if not contested:
@@ -520,7 +517,7 @@ class Session:
         self._effects.append(Send(TurnCompleted()))
         self._effects.append(Observe(self._summary(outcome, reply)))
         self._move(Step.CANCEL if outcome is Outcome.CANCELED else Step.TURN_OVER)
-        self._last_speech_ms = self._now_ms
+        self._presence.spoke(self._now_ms)
         if self._floor is None or not self._floor.contested:
             self._effects += self._hearing.release()
         self._drain_if_free()
@@ -556,13 +553,11 @@ class Session:
 
     def _on_tick(self) -> None:
         limits, now_ms = self._limits, self._now_ms
-        listening = self.state is State.LISTENING and not self.settings.input.heartbeat
-        if now_ms >= self._presence.last_message_ms + limits.idle_ms:
-            self._close(1000, Status.TIMEOUT, f"no message for {limits.idle_ms // 1000} s")
+        absent = self._presence.absent(now_ms, must_speak=self._must_speak)
+        if absent:
+            self._close(1000, Status.TIMEOUT, absent)
         elif self._drain_at_ms is not None and now_ms >= self._drain_at_ms:
             self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
-        elif listening and now_ms >= self._last_speech_ms + limits.speech_idle_ms:
-            self._close(1000, Status.TIMEOUT, f"no speech for {limits.speech_idle_ms // 1000} s")
         elif self.state is State.TRANSCRIBING and now_ms >= self._times.decided_ms + limits.transcript_ms:
             self._fail_turn(Status.ASR_FAILED, "the recogniser did not answer in time")
         elif self._speaking.current is not None:
@@ -574,6 +569,10 @@ class Session:
             due_ms = self._speaking.answers_due_ms
             if due_ms is not None and now_ms >= due_ms:
                 self._effects += self._speaking.answer_overdue(now_ms)
+
+    @property
+    def _must_speak(self) -> bool:
+        return self.state is State.LISTENING and not self.settings.input.heartbeat
 
     # --- small words -----------------------------------------------------------------------------------------
 
