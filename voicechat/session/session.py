@@ -82,13 +82,11 @@ class Session:
         self.state = State.CONFIGURING
         self.settings = settings or Settings()
         self._limits = limits or SessionLimits()
-        self._apology = apology
-        self._asked = ""
         self._now_ms = 0
         self._effects: list[Effect] = []
         self._presence = Presence(self._limits, strict_ping=strict_ping)
         self._hearing = Hearing()
-        self._speaking = Speaking(self._limits)
+        self._speaking = Speaking(self._limits, apology)
         self._floor: Floor | None = None
         self._times = TurnTimes(0, 0)
         self._drain_at_ms: int | None = None
@@ -118,10 +116,7 @@ class Session:
         deadlines = [self._presence.deadline_ms(must_speak=self._must_speak), self._drain_at_ms]
         if self.state is State.TRANSCRIBING:
             deadlines.append(self._times.decided_ms + self._limits.transcript_ms)
-        if self._speaking.current is not None:
-            deadlines.append(self._speaking.current.hurry_at_ms(self._limits.speakable_wait_ms))
-            if not self._speaking.early:
-                deadlines += [self._speaking.current.release_at_ms(), self._speaking.answers_due_ms]
+        deadlines.append(self._speaking.deadline_ms())
         if self._floor is not None:
             deadlines.append(self._floor_deadline_ms(self._floor))
         return min(deadline for deadline in deadlines if deadline is not None)
@@ -157,8 +152,10 @@ class Session:
                 | ev.PingReceived()
             ):
                 self._on_request(event)
-            case ev.MessageCreated() | ev.ToolAnswered():
+            case ev.MessageCreated():
                 self._on_message(event)
+            case ev.ToolAnswered():
+                self._effects += self._speaking.answer_tool(event, self._now_ms)
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 self._on_recognition(event)
             case ev.SpeechStarted() | ev.SpeechStopped() | ev.TurnJudged():
@@ -182,20 +179,10 @@ class Session:
                 self._on_malformed(event)
             case ev.PongReceived() | ev.IgnorableReceived() | ev.FinishRequested():
                 pass
-            case ev.Disconnected():
-                self._stop()
-                self._drop_gathering()
-                self.state = State.CLOSED
-            case ev.WriteStalled():
-                self._close(1013, Status.TIMEOUT, event.message)
-            case ev.AccessEnded():
-                self._close(1008, event.status, event.message)
-            case ev.Faulted():
-                self._close(1011, Status.INTERNAL, "internal error; this session ends")
             case ev.PressureChanged():
                 self._short_of_time = event.short
-            case ev.DrainRequested():
-                self._on_drain(event)
+            case ev.Disconnected() | ev.WriteStalled() | ev.AccessEnded() | ev.Faulted() | ev.DrainRequested():
+                self._on_end(event)
             case ev.Ticked():
                 self._on_tick()
             case _:
@@ -269,10 +256,7 @@ class Session:
             self._effects += self._speaking.silence(self._now_ms)
             self._answer(Request.CANCEL, reason=reason)
 
-    def _on_message(self, event: ev.MessageCreated | ev.ToolAnswered) -> None:
-        if isinstance(event, ev.ToolAnswered):
-            self._on_tool_answer(event)
-            return
+    def _on_message(self, event: ev.MessageCreated) -> None:
         if Step.MESSAGE not in MOVES[self.state]:
             self._report(Status.NOT_ALLOWED_NOW, _NAMES[Step.MESSAGE])
             return
@@ -280,16 +264,6 @@ class Session:
         self._note_turn(self._now_ms)
         self._times.understood_ms = self._now_ms
         self._start_reply(event.content)
-
-    def _on_tool_answer(self, event: ev.ToolAnswered) -> None:
-        awaited = self._speaking.awaited_calls
-        if event.call_id in awaited:
-            self._effects += self._speaking.answer_tool(event.call_id, event.content, self._now_ms)
-        elif awaited:
-            message = f"tool_call_id: {event.call_id!r} is not one of the calls that await an answer"
-            self._report(Status.INVALID_PARAMETER, message)
-        else:
-            self._report(Status.NOT_ALLOWED_NOW, f"tool_call_id: {event.call_id!r}: no call awaits an answer")
 
     def _on_malformed(self, event: ev.MalformedReceived) -> None:
         if self._presence.senseless:
@@ -452,7 +426,6 @@ class Session:
     # --- the reply -------------------------------------------------------------------------------------------
 
     def _start_reply(self, text: str) -> None:
-        self._asked = text
         self._effects += self._speaking.start(text, self.settings, self._now_ms)
         if self._speaking.current is not None:
             self._speaking.current.turn_times = self._times
@@ -464,14 +437,11 @@ class Session:
         elif self._speaking.apologising:  # the turn's error has been told
             self._stop()
             self._end_turn(Outcome.FAILED)
-        elif event.status is Status.LLM_FAILED and (apologising := self._apologise()):
+        elif event.status is Status.LLM_FAILED and (apologising := self._speaking.apologise()):
             self._report(event.status, event.message)
             self._effects += apologising
         else:
             self._fail_turn(event.status, event.message)
-
-    def _apologise(self) -> list[Effect]:
-        return self._speaking.apologise(self._apology.to(self._asked)) if self._apology is not None else []
 
     def _on_playback(self, event: ev.AudioSent | ev.PlaybackReported) -> None:
         playing = self._speaking.playing
@@ -533,13 +503,32 @@ class Session:
             since_turn_began(reply.first_audio_ms if reply else None),
         )
 
-    def _on_drain(self, event: ev.DrainRequested) -> None:
-        self._drain_at_ms = max(self._now_ms, event.deadline_ms)
-        self._drain_if_free()
+    def _on_end(
+        self, event: ev.Disconnected | ev.WriteStalled | ev.AccessEnded | ev.Faulted | ev.DrainRequested
+    ) -> None:
+        match event:
+            case ev.Disconnected():
+                self._stop()
+                self._drop_gathering()
+                self.state = State.CLOSED
+            case ev.WriteStalled():
+                self._close(1013, Status.TIMEOUT, event.message)
+            case ev.AccessEnded():
+                self._close(1008, event.status, event.message)
+            case ev.Faulted():
+                self._close(1011, Status.INTERNAL, "internal error; this session ends")
+            case ev.DrainRequested():
+                self._drain_at_ms = max(self._now_ms, event.deadline_ms)
+                self._drain_if_free()
+            case _:
+                assert_never(event)
 
     def _drain_if_free(self) -> None:
         if self._drain_at_ms is not None and self.state not in TURN:
-            self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
+            self._drain()
+
+    def _drain(self) -> None:
+        self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
 
     def _close(self, code: int, status: Status, message: str) -> None:
         if self.state in TURN:
@@ -557,18 +546,12 @@ class Session:
         if absent:
             self._close(1000, Status.TIMEOUT, absent)
         elif self._drain_at_ms is not None and now_ms >= self._drain_at_ms:
-            self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
+            self._drain()
         elif self.state is State.TRANSCRIBING and now_ms >= self._times.decided_ms + limits.transcript_ms:
             self._fail_turn(Status.ASR_FAILED, "the recogniser did not answer in time")
-        elif self._speaking.current is not None:
-            hurry_at_ms = self._speaking.current.hurry_at_ms(limits.speakable_wait_ms)
-            if hurry_at_ms is not None and now_ms >= hurry_at_ms:
-                self._effects += self._speaking.hurry(now_ms)
-            if not self._speaking.early:
-                self._release()
-            due_ms = self._speaking.answers_due_ms
-            if due_ms is not None and now_ms >= due_ms:
-                self._effects += self._speaking.answer_overdue(now_ms)
+        else:
+            self._effects += self._speaking.tick(self._now_ms)
+            self._finish_if_spoken()
 
     @property
     def _must_speak(self) -> bool:

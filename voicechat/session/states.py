@@ -4,7 +4,7 @@ The law: a session is always in one state; a step that a row does not name is no
 asks for one is answered 40901 and changes nothing. ``TRANSCRIBING`` and ``REPLYING`` are one state to the client
 ("replying"): the turn has begun with ``complete`` and ends with exactly one ``conversation.chat.completed``. Waiting
 for the client's tools is no state but a part of ``REPLYING``, because what was said before may still be spoken; which
-answers are awaited ``Speaking.awaited_calls`` says.
+answers are awaited ``Speaking`` knows.
 """
 
 from collections.abc import Mapping
