@@ -17,15 +17,18 @@ from voicechat.session.effects import (
     EarlyReply,
     Effect,
     ErrorReported,
+    LatencyMeasured,
     Observe,
     Send,
     StartReply,
     StopReply,
     ToolEnded,
+    TurnTimed,
 )
 from voicechat.session.limits import SessionLimits
 from voicechat.session.reply import Reply
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED, options_after_calls
+from voicechat.session.turn_times import ReplyTimes, TurnTimes
 from voicechat.session.vocabulary import ChatSettings, Settings, ToolOutcome
 from voicechat.text.words import bare_words
 
@@ -85,14 +88,18 @@ class Speaking:
         """A turn begins: what is said in it is remembered, unless it is forgotten meanwhile."""
         self._forgotten = False
 
-    def start(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
+    def start(self, text: str, settings: Settings, times: TurnTimes, now_ms: int) -> list[Effect]:
         """Ask for the reply to ``text``; an early reply to the same words is adopted instead."""
         self._asked = text
         if self._early is not None and bare_words(self._early.text) == bare_words(text):
-            return self._adopt(text, now_ms)
-        effects = self.drop_early()
-        self._dialogue.hear_user(text)
-        return [*effects, self._begin(settings, now_ms, ())]
+            effects = self._adopt(text, now_ms)
+        else:
+            effects = self.drop_early()
+            self._dialogue.hear_user(text)
+            effects.append(self._begin(settings, now_ms, ()))
+        if self.current is not None:
+            self.current.turn_times = times
+        return effects
 
     def start_early(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
         """Begin a reply to ``text``, in case that was all; the one begun before for other words is dropped."""
@@ -176,14 +183,14 @@ class Speaking:
         self._dialogue.say(reply.number, reply.tools.messages("" if reply.apologises else reply.text))
         return True
 
-    def end_turn(self, *, spoken: bool) -> Reply | None:
-        """The turn is over; give its reply, if there was one. Only a reply that was spoken is still heard."""
+    def end_turn(self, *, spoken: bool) -> ReplyTimes:
+        """The turn is over; say how far its reply came. Only a reply that was spoken is still heard."""
         ended, self.current = self.current, None
         if not spoken:
             self.playing = None
         if self._forgotten:  # conversation.clear during the turn: the turn went on and is not remembered
             self._dialogue.forget()
-        return ended
+        return ended.times if ended is not None else ReplyTimes()
 
     @property
     def apologising(self) -> bool:
@@ -236,6 +243,23 @@ class Speaking:
         messages = (*self._chat.messages, *self._dialogue.messages, *reply.tools.messages(reply.text))
         options = options_after_calls(self._chat.options, may_call=reply.tools.rounds < self._limits.tool_rounds)
         return [ContinueReply(reply.number, messages, options)]
+
+    # --- playback ----------------------------------------------------------------------------------------------
+
+    def play(self, event: ev.AudioSent | ev.PlaybackReported, now_ms: int, *, report_latency: bool) -> list[Effect]:
+        """Audio left, or was played: let go what may leave now, and tell how long the first of it took."""
+        playing = self.playing
+        assert playing is not None
+        effects: list[Effect] = []
+        if isinstance(event, ev.AudioSent):
+            waterfall = playing.audio_sent(event.end_ms, now_ms)
+            if waterfall is not None:
+                effects.append(Observe(TurnTimed(waterfall)))
+            if waterfall is not None and report_latency:
+                effects.append(Send(LatencyMeasured(playing.number, waterfall)))
+        else:
+            playing.clock.played(event.played_ms, now_ms)
+        return effects + self.release(now_ms)
 
     # --- stopping, and what was heard --------------------------------------------------------------------------
 

@@ -72,3 +72,11 @@ MOVES: Mapping[State, Mapping[Step, State]] = {
     },
     State.CLOSED: {},
 }
+
+REFUSALS: Mapping[Step, str] = {
+    Step.UPDATE: "chat.update is only allowed before the first audio",
+    Step.CLEAR: "input_audio_buffer.clear: no audio has been sent yet",
+    Step.COMPLETE: "input_audio_buffer.complete: no audio has been sent yet, or a turn is still in progress",
+    Step.MESSAGE: "conversation.message.create: a turn is still in progress",
+}
+"""What a client is told whose request asks for a step that the table does not allow."""
