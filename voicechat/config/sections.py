@@ -35,6 +35,7 @@ class ServerConfig(Section):
     """``[server]``: the port and who may come in."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Where to listen; beyond this machine only with keys."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0: any free port."""
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -50,7 +51,7 @@ class ServerConfig(Section):
 
 
 class AdmissionConfig(Section):
-    """``[admission]``: from which figures on a process sheds optional work, and refuses newcomers."""
+    """``[admission]``: from which figures on a process begins no reply early (sheds), and refuses newcomers."""
 
     unquestioned_sessions: Annotated[int, Field(ge=0)] = 4
     """So many a process lets in whatever the figures say."""
@@ -58,24 +59,30 @@ class AdmissionConfig(Section):
     """Of all time, that in which the event loop computes or waits for a core; or what the process computes, of the
     cores that are its part, if that is more. Past 100: never."""
     busy_refuse_percent: Annotated[float, Field(gt=0)] = 75.0
+    """The same, for refusing."""
     loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
     """How late the event loop calls what is due."""
     loop_lag_refuse_ms: Annotated[float, Field(gt=0)] = 50.0
+    """The same, for refusing."""
     encoding_lag_shed_ms: Annotated[float, Field(gt=0)] = 30.0
     """How long audio waits for an encoder."""
     encoding_lag_refuse_ms: Annotated[float, Field(gt=0)] = 80.0
+    """The same, for refusing."""
     detection_lag_shed_ms: Annotated[float, Field(gt=0)] = 60.0
     """How long audio waits for voice detection. A frame is 32 ms, and 10 ms are waited on purpose."""
     detection_lag_refuse_ms: Annotated[float, Field(gt=0)] = 150.0
+    """The same, for refusing."""
     waiting_streams_shed: Annotated[int, Field(ge=1)] = 1
     """Streams that wait for a place at a provider."""
     waiting_streams_refuse: Annotated[int, Field(ge=1)] = 2
+    """The same, for refusing."""
 
 
 class CompatConfig(Section):
     """``[compat]``: behaviour that clients of the original service may rely on."""
 
     chat_update_reply: Literal["chat.updated", "chat.update"] = "chat.updated"
+    """The event type that answers ``chat.update``."""
     strict_ping: bool = False
     """True: only ``ping`` shows that a client is alive."""
 
@@ -91,8 +98,11 @@ class ApologyConfig(Section):
     """``[apology]``: what is said aloud when no chat model answers. An empty text is not said."""
 
     enabled: bool = True
+    """False: nothing is said."""
     zh: Annotated[str, Field(max_length=200)] = _APOLOGY.zh
+    """To a user who spoke Chinese."""
     en: Annotated[str, Field(max_length=200)] = _APOLOGY.en
+    """To any other."""
 
     @property
     def spoken(self) -> Apology | None:
@@ -129,6 +139,7 @@ class TranscriptionConfig(Section):
     keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
     """How long a finished task is kept, and its recording with it."""
     max_recording_bytes: Annotated[int, Field(ge=1)] = _GIB
+    """Size of one recording."""
     max_key_bytes: Annotated[int, Field(ge=1)] = 20 * _GIB
     """Recordings of one key on disk."""
     max_disk_bytes: Annotated[int, Field(ge=1)] = 100 * _GIB
@@ -148,10 +159,12 @@ class TranscriptionConfig(Section):
 
 
 class FillerConfig(Section):
-    """What is said while a tool takes long, by the user's language; one alone serves both."""
+    """``[tools.NAME.filler]``: what is said while a tool takes long, by the user's language; one alone serves both."""
 
     en: str = ""
+    """To a user who spoke English."""
     zh: str = ""
+    """To a user who spoke Chinese."""
 
 
 def _in_both_languages(filler: object) -> object:
@@ -172,7 +185,9 @@ class ToolConfig(Section):
     deadline_s: Annotated[float, Field(gt=0, le=300)] = 10.0
     """Past it the model is told that there is no answer."""
     filler: Annotated[FillerConfig, BeforeValidator(_in_both_languages)] = FillerConfig()
+    """What is said meanwhile: a text, or the table below."""
     filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = 1_000
+    """How long the tool may take before it is said."""
 
 
 class ServiceConfig(BaseModel):
@@ -181,10 +196,10 @@ class ServiceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
 
     provider: Annotated[str, Field(min_length=1)]
+    """A provider's name, or ``package.module:factory`` of your own."""
     fallback: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Names of services of the same kind that stand in for this one when it fails, in order."""
     max_streams: Annotated[int, Field(ge=1)] | None = None
-    """Uses of this service at the same time."""
     queue_s: Annotated[float, Field(ge=0, le=600)] = _POLICY.queue_s
     attempt_s: Annotated[float, Field(gt=0, le=600)] | None = None
     breaker_failures: Annotated[int, Field(ge=1)] = _POLICY.breaker_failures
