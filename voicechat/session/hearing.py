@@ -26,7 +26,7 @@ FAILURES_IN_A_ROW = 3
 RETRY_AFTER_MS = 1_000
 MAX_REPLACEMENTS = 3
 """Of the stream whose last result is awaited, while there are recognisers that have not heard its audio yet. Whoever is
-asked after that would hardly answer within ``transcript_ms``, which counts from the end of the audio for all of them."""
+asked after that would hardly answer within ``transcript_ms``, which counts from the audio's end for all of them."""
 
 
 @dataclass(slots=True)
