@@ -529,6 +529,8 @@ async def test_a_probe_shows_the_key_and_runs_no_task() -> None:
         for provided in (recognizer, synthesizer):
             service.refusal = None
             await provided.probe()
+            await service.gone.wait()
+            service.gone.clear()
             service.refusal = 401
             await check_probe_fails(provided, FailureKind.REJECTED)
         assert service.authorization == ["bearer secret"] * 4
