@@ -22,7 +22,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
     ToolsStarted,
 )
-from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.edge import Timed
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.shaping import ShapedSpeech
 from voicechat.session.effects import ContinueReply, StartReply
@@ -185,8 +185,8 @@ class Turn:
         finish_reason = "stop"
         tools_until_s = 0.0
         deadline_s = loop.time() + self._limits.first_token_ms / 1000
-        async with closing(parts):
-            while (part := await next_item(parts, deadline_s, "the model said nothing in time")) is not None:
+        async with Timed(parts, "the model said nothing in time") as timed:
+            while (part := await timed.next(deadline_s)) is not None:
                 match part:
                     case ReplyFinished():
                         finish_reason = part.finish_reason
@@ -248,10 +248,9 @@ class Turn:
 
     async def _take_chunks(self, sentence: _Sentence) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
-        chunks = self._speech.of(sentence.text)
         deadline_s = loop.time() + limits.first_audio_ms / 1000
-        async with closing(chunks):
-            while (chunk := await next_item(chunks, deadline_s, "no audio came in time")) is not None:
+        async with Timed(self._speech.of(sentence.text), "no audio came in time") as chunks:
+            while (chunk := await chunks.next(deadline_s)) is not None:
                 await sentence.chunks.put(chunk)
                 deadline_s = loop.time() + limits.between_audio_ms / 1000
 
