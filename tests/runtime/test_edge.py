@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -55,11 +56,14 @@ async def test_a_deadline_may_be_earlier_than_the_one_before() -> None:
 
 
 async def test_between_the_items_no_time_counts() -> None:
+    faults = list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
     async with Timed(Items(0, 0).give(), "late") as timed:
         assert await timed.next(now_s() + 1) == 0
         await asyncio.sleep(10)
         assert await timed.next(now_s() + 1) == 1
         assert await timed.next(now_s() + 1) is None
+    assert faults == []
 
 
 async def test_cancelling_is_not_lateness() -> None:
@@ -112,6 +116,25 @@ async def test_an_item_that_comes_in_spite_of_the_deadline_is_taken() -> None:
         assert task.cancelling() == 0
         with pytest.raises(ProviderError):
             await timed.next(now_s() + 1)
+
+
+async def test_cancelling_after_an_item_that_came_late_cancels() -> None:
+    async def late_once() -> AsyncIterator[str]:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        yield "late, but here"
+        await asyncio.sleep(3600)
+
+    async def take() -> None:
+        async with Timed(late_once(), "late") as timed:
+            assert await timed.next(now_s() + 1) == "late, but here"
+            await timed.next(now_s() + 100)
+
+    task = asyncio.get_running_loop().create_task(take())
+    await asyncio.sleep(2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_what_a_provider_must_not_raise_is_no_exception_of_ours(caplog: pytest.LogCaptureFixture) -> None:

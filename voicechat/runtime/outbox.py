@@ -150,12 +150,12 @@ class Outbox:
                 self._note_written(message)
         except ConnectionError:
             self._lose()
-        if self._queue or not self._socket.has_room:
+        if not self._socket.has_room:
             self._wake.set()
 
     @property
     def _may_write(self) -> bool:
-        return self._socket.has_room and not (self._writing or self._stalled or self._over)
+        return self._socket.has_room and not (self._writing or self._over)
 
     def _take(self) -> ClientMessage:
         queued = self._queue.popleft()
@@ -176,7 +176,6 @@ class Outbox:
         await self._wait_for(self._socket.drained())
         while self._queue:
             await self._write(self._take())
-            await self._wait_for(self._socket.drained())
         self._writing = False
 
     async def _write(self, message: ClientMessage) -> None:

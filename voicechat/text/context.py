@@ -29,11 +29,6 @@ class LineContext:
         self.quote_open = False
 
     @property
-    def begun(self) -> bool:
-        """Whether it has been seen how the line begins."""
-        return len(self._head) == len(FENCE_HEADS[0])
-
-    @property
     def fence_like(self) -> bool:
         """Whether the line begins like the fence of a code block."""
         return self._head in FENCE_HEADS

@@ -20,8 +20,9 @@ rest of the sentence can be written and synthesised. A shorter clause would be f
 HARD_LIMIT_CHARACTERS = 1000
 """What cannot be cut well (a link's address, a line of code) is cut anyhow when it is longer: the bound of memory."""
 _LIST_NUMBER_CHARACTERS = 16
-_PLAIN = re.compile("[A-Za-z0-9]+")
-"""Characters that end nothing, and of which those after the first change nothing but the length."""
+_PLAIN = re.compile("[A-Za-z0-9]{1,64}")
+"""Characters that end nothing, and of which those after the first change nothing but the length. Bounded, because near
+the limit of length it is looked for again and again."""
 
 
 class SentenceSplitter:
@@ -100,14 +101,8 @@ class SentenceSplitter:
     def _goes_on_plainly(self, plain: str) -> bool:
         """Whether ``plain`` only makes the word longer at whose end it stands: most of a text is taken so, at once."""
         draft = self._draft
-        return (
-            _PLAIN.match(draft.previous) is not None
-            and self._stop is None
-            and self._context.begun
-            and not self._in_code
-            and draft.length + len(plain) <= HARD_LIMIT_CHARACTERS
-            and draft.weight(draft.end) + len(plain) * NARROW_WEIGHT <= PIECE_WEIGHT_LIMIT
-        )
+        fits = draft.weight(draft.end) + len(plain) * NARROW_WEIGHT <= PIECE_WEIGHT_LIMIT
+        return fits and _PLAIN.match(draft.previous) is not None
 
     def _append(self, char: str) -> None:
         self._draft.append(char, code=self._in_code)
