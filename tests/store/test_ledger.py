@@ -1,9 +1,11 @@
 """What several processes count together: here each is a ledger of its own on the same file."""
 
+import gc
 import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,11 @@ def test_a_process_that_is_killed_in_the_middle_harms_nobody(tmp_path: Path) -> 
         ours.forget(worker)
         assert places.taken == 0
     assert ours.number("PRAGMA integrity_check") == "ok"
+
+
+def test_a_ledger_that_is_let_go_in_another_thread_is_closed() -> None:
+    held = [Ledger()]
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(held.clear).result()
+    gc.collect()  # what it could not do would be an unraisable exception, which fails the test
+    assert held == []

@@ -33,7 +33,10 @@ class Ledger:
     def __init__(self, path: Path | None = None, worker: int = 0) -> None:
         """``path`` None: nobody else looks. ``worker``: which process of the server this is."""
         self.worker = worker
-        self._database = sqlite3.connect(path or ":memory:", timeout=_LOCK_TIMEOUT_S, isolation_level=None)
+        # Its user keeps to one thread; the garbage collector, which may be what closes it, runs in any.
+        self._database = sqlite3.connect(
+            path or ":memory:", timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
         # It need not outlive the machine's power; a killed process cannot harm a write-ahead log.
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("PRAGMA journal_mode = WAL")
