@@ -92,7 +92,7 @@ class ProviderError(VoiceChatError):
 
 
 class BrokenOffError(ProviderError):
-    """A provider failed in the middle of what it gave, and another one can be asked for what comes next."""
+    """A provider failed in the middle, and another one can be asked: for what comes next, or to hear it all again."""
 
 
 class ToolError(VoiceChatError):

@@ -152,6 +152,15 @@ def test_padding_by_what_is_held_back_brings_a_sentence_out_whole(rate_hz: int, 
         assert out_samples / rate_hz * 1000 >= speech_ms
 
 
+def test_samples_that_keep_their_rate_are_not_padded() -> None:
+    encoder = open_encoder(parse_output_format("PCM_16000HZ_MONO_16BIT"))
+    assert encoder.held_back_ms > 0, "any rate may come"
+    encoder.encode(bytes(320), 16_000)
+    assert encoder.held_back_ms == 0
+    encoder.encode(bytes(441), 22_050)
+    assert encoder.held_back_ms > 0
+
+
 def test_what_is_held_back_is_not_padded_beyond_need() -> None:
     held_back_ms = {
         rate_hz: open_encoder(parse_output_format(f"MP3_{rate_hz}HZ_MONO_64KBPS")).held_back_ms

@@ -56,6 +56,23 @@ def test_chains_are_shown_with_their_health(directory: Path, capsys: pytest.Capt
     assert told in lines
 
 
+def test_what_does_not_start_is_told_and_whether_the_server_does(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unstartable = 'provider = "scripted_services:open_unstartable"\n'
+    configure(directory, f'[llm.late]\n{unstartable}fallback = ["default"]\n')
+    configure(directory, f"[llm.never]\n{unstartable}")
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    told = "it does not start: scripted: broken: no model file"
+    assert f"FAIL llm.late (scripted_services:open_unstartable): {told}" in lines
+    assert (
+        f"FAIL llm.never (scripted_services:open_unstartable): {told}; nor does the server, without a fallback" in lines
+    )
+    stands_in = "llm.default answers, the server starts without llm.late (late does not start, default works)"
+    assert f"ok   llm: late -> default: {stands_in}" in lines
+
+
 def test_tools_are_loaded_and_not_called(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configure(directory, '[tools.siren]\nfunction = "scripted_services:sound_the_siren"\n')
     configure(directory, '[tools.bell]\nfunction = "scripted_services:ring"\n')

@@ -4,7 +4,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -252,6 +252,26 @@ async def test_children_that_never_get_ready_fail_the_start() -> None:
     async with asyncio.timeout(30):
         with pytest.raises(WorkerLostError, match="in a row"):
             await pool.start()
+        await pool.aclose()
+
+
+@pytest.mark.parametrize("ready_before", [False, True], ids=["while they still fail", "when they have got ready"])
+async def test_a_start_that_failed_may_be_tried_again(tmp_path: Path, ready_before: bool) -> None:
+    may_start = tmp_path / "may_start"
+    command = ["/bin/sh", "-c", 'test -e "$0" && exec "$@"', str(may_start), *COMMAND]
+    pool = WorkerPool(command, size=1, backoff=Backoff(first_ms=1, most_ms=10))
+    async with asyncio.timeout(30):
+        for _ in range(2):
+            with pytest.raises(WorkerLostError, match="in a row"):
+                await pool.start()
+        may_start.touch()
+        if ready_before:
+            await until(lambda: pool.ready_workers == 1)
+        while pool.ready_workers == 0:
+            with suppress(WorkerLostError):  # of a child that was too early for the file
+                await pool.start()
+        await pool.start()
+        assert await ask(await pool.open(wait_ms=SOON_MS), b"one") == [b"one", b"3 bytes"]
         await pool.aclose()
 
 

@@ -32,6 +32,8 @@ class Service:
         self.headers = {"Content-Type": "text/event-stream"}
         self.asked: list[Asked] = []
         self.warmed_up = 0
+        self.models: tuple[int, dict[str, str]] | None = (401, {})
+        """Status and headers when the models are asked for; None: no answer."""
         self.peers: set[object] = set()
         self.base_url = ""
 
@@ -50,7 +52,11 @@ class Service:
     async def handle_models(self, request: web.Request) -> web.StreamResponse:
         self.warmed_up += 1
         self._note_peer(request)
-        return web.json_response({"object": "list", "data": []}, status=401)
+        if self.models is None:
+            await asyncio.sleep(60)
+            raise web.HTTPInternalServerError
+        status, headers = self.models
+        return web.json_response({"object": "list", "data": []}, status=status, headers=headers)
 
     async def _note(self, request: web.Request) -> None:
         self._note_peer(request)

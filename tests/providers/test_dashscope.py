@@ -15,7 +15,13 @@ from voicechat.providers import dashscope_tasks
 from voicechat.providers.dashscope import DashScopeRecognizer, DashScopeSynthesizer
 from voicechat.providers.interfaces import AudioChunk, RecognitionOptions, VoiceOptions
 from voicechat.session.vocabulary import Transcript, Word
-from voicechat.testing.conformance import check_fails, check_recognizer, check_synthesizer, leaving_nothing
+from voicechat.testing.conformance import (
+    check_fails,
+    check_probe_fails,
+    check_recognizer,
+    check_synthesizer,
+    leaving_nothing,
+)
 
 pytestmark = pytest.mark.real_time
 
@@ -516,6 +522,23 @@ async def test_an_unknown_voice_is_rejected() -> None:
         await check_fails(synthesizer.synthesize("x", VoiceOptions(voice="nobody")), FailureKind.REJECTED)
         await check_fails(speaking(synthesizer, "half \ud83d"), FailureKind.REJECTED)
         assert not any(asked.finished for asked in service.asked)
+
+
+async def test_a_probe_shows_the_key_and_runs_no_task() -> None:
+    async with serving() as (service, recognizer, synthesizer):
+        for provided in (recognizer, synthesizer):
+            service.refusal = None
+            await provided.probe()
+            await service.gone.wait()
+            service.gone.clear()
+            service.refusal = 401
+            await check_probe_fails(provided, FailureKind.REJECTED)
+        assert service.authorization == ["bearer secret"] * 4
+        assert not service.asked
+        await recognizer.aclose()
+        await check_probe_fails(recognizer, FailureKind.CONNECTIVITY)
+    url = f"ws://127.0.0.1:{closed_port()}"
+    await check_probe_fails(provider.open_recognizer(api_key="secret", base_url=url), FailureKind.CONNECTIVITY)
 
 
 async def test_they_keep_the_contract() -> None:

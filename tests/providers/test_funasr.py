@@ -16,7 +16,7 @@ from voicechat.providers import funasr as provider
 from voicechat.providers.funasr import FunASRRecognizer
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.session.vocabulary import Transcript
-from voicechat.testing.conformance import check_fails, check_recognizer, leaving_nothing
+from voicechat.testing.conformance import check_fails, check_probe_fails, check_recognizer, leaving_nothing
 
 pytestmark = pytest.mark.real_time
 
@@ -247,6 +247,18 @@ async def test_closing_fails_what_is_in_progress_and_what_comes() -> None:
         await recognizer.aclose()
         await check_fails(transcripts, FailureKind.CONNECTIVITY)
         await check_fails(recognising(recognizer, SPEECH), FailureKind.CONNECTIVITY)
+
+
+async def test_a_probe_connects_and_asks_for_nothing() -> None:
+    async with serving(server := CppServer()) as recognizer:
+        await recognizer.probe()
+        await server.gone.wait()
+        await recognizer.aclose()
+        await check_probe_fails(recognizer, FailureKind.CONNECTIVITY)
+    await check_probe_fails(provider.open_recognizer(url=f"ws://127.0.0.1:{closed_port()}"), FailureKind.CONNECTIVITY)
+    with a_full_backlog() as port:
+        recognizer = provider.open_recognizer(url=f"ws://127.0.0.1:{port}", connect_ms=100)
+        await check_probe_fails(recognizer, FailureKind.TIMEOUT)
 
 
 async def test_they_keep_the_contract(server: FunASR, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from tests.providers.openai_service import Service, cut_off, hanging_up, saying, serving, unused_url
 from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.providers import openai
 from voicechat.providers.openai_http import OpenAIEndpoint, reach_end, read_whole
+from voicechat.testing.conformance import check_probe_fails
 
 pytestmark = pytest.mark.real_time
 
@@ -202,6 +204,59 @@ async def test_what_is_no_http_is_broken() -> None:
     assert (await failure(endpoint)).kind is FailureKind.BROKEN
     await endpoint.aclose()
     server.close()
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 400, 401, 403, 404, 405, 500, 501])
+async def test_whatever_answers_a_probe_lives(status: int) -> None:
+    async with connected() as (service, endpoint):
+        service.models = (status, {"Location": "/elsewhere"})
+        for _ in range(2):
+            await endpoint.probe()
+        assert service.warmed_up == 2
+        assert service.asked == [], "nothing that costs"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (429, FailureKind.RATE_LIMIT),
+        (502, FailureKind.CONNECTIVITY),
+        (503, FailureKind.CONNECTIVITY),
+        (504, FailureKind.CONNECTIVITY),
+    ],
+)
+async def test_a_probe_that_nobody_can_serve_now_fails(status: int, kind: FailureKind) -> None:
+    async with connected() as (service, endpoint):
+        service.models = (status, {"Retry-After": "7"})
+        refused = await check_probe_fails(endpoint, kind)
+        assert refused.retry_after_s == 7
+        assert "secret" not in str(refused)
+
+
+async def test_a_probe_without_an_answer_fails_in_bounded_time() -> None:
+    async with connected(connect_ms=100) as (service, endpoint):
+        service.models = None
+        await check_probe_fails(endpoint, FailureKind.TIMEOUT, deadline_s=5)
+        await endpoint.aclose()
+        await check_probe_fails(endpoint, FailureKind.CONNECTIVITY)
+    endpoint = OpenAIEndpoint(unused_url(), "")
+    await check_probe_fails(endpoint, FailureKind.CONNECTIVITY)
+    await endpoint.aclose()
+
+
+async def test_each_service_is_probed_at_its_endpoint() -> None:
+    async with serving() as service:
+        for provider in (
+            openai.open_chat_model(model="m", base_url=service.base_url),
+            openai.open_synthesizer(model="m", base_url=service.base_url),
+            openai.open_recognizer(model="m", base_url=service.base_url),
+        ):
+            service.models = (200, {})
+            await provider.probe()
+            service.models = (503, {})
+            await check_probe_fails(provider, FailureKind.CONNECTIVITY)
+            await provider.aclose()
+        assert service.warmed_up == 6
 
 
 async def test_a_closed_endpoint_says_so() -> None:

@@ -24,7 +24,13 @@ from voicechat.providers.interfaces import AudioChunk, RecognitionOptions, Voice
 from voicechat.providers.wyoming_recognition import WyomingRecognizer
 from voicechat.providers.wyoming_speech import WyomingSynthesizer
 from voicechat.session.vocabulary import Transcript
-from voicechat.testing.conformance import check_fails, check_recognizer, check_synthesizer, leaving_nothing
+from voicechat.testing.conformance import (
+    check_fails,
+    check_probe_fails,
+    check_recognizer,
+    check_synthesizer,
+    leaving_nothing,
+)
 
 pytestmark = pytest.mark.real_time
 
@@ -69,6 +75,8 @@ class Service:
         self.streams = False
         self.answer: Callable[[Handler], Awaitable[None]] | None = None
         """Takes the place of an answer to a complete request."""
+        self.describe: Callable[[Handler], Awaitable[None]] | None = None
+        """Takes the place of a description."""
 
     def handler(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> "Handler":
         self.connections += 1
@@ -98,7 +106,7 @@ class Handler(AsyncEventHandler):
     async def handle_event(self, event: Event) -> bool:
         service = self._service
         if Describe.is_type(event.type):
-            await self.say(service.info)
+            await (service.describe or Handler.tell)(self)
         elif Transcribe.is_type(event.type):
             self._transcribe = Transcribe.from_event(event)
         elif AudioStart.is_type(event.type):
@@ -115,6 +123,9 @@ class Handler(AsyncEventHandler):
             service.synthesized.append(Synthesize.from_event(event))
             await (service.answer or Handler.speak)(self)
         return True
+
+    async def tell(self) -> None:
+        await self.say(self._service.info)
 
     async def transcribe(self) -> None:
         text = f"I heard {len(self._audio) // 32} milliseconds."
@@ -466,6 +477,23 @@ async def test_closing_fails_what_is_in_progress_and_what_comes() -> None:
 async def test_half_a_character_is_rejected() -> None:
     async with serving() as (_, _recognizer, synthesizer):
         await check_fails(speaking(synthesizer, "half \ud83d"), FailureKind.REJECTED)
+
+
+async def test_a_probe_is_answered_by_a_description() -> None:
+    async with serving() as (service, recognizer, synthesizer):
+        for provided in (recognizer, synthesizer):
+            await provided.probe()
+        service.describe = reset
+        for provided in (recognizer, synthesizer):
+            await check_probe_fails(provided, FailureKind.CONNECTIVITY)
+        service.describe = hang
+        for patient in (
+            provider.open_recognizer(uri=service.uri, silence_ms=100),
+            provider.open_synthesizer(uri=service.uri, silence_ms=100),
+        ):
+            await check_probe_fails(patient, FailureKind.TIMEOUT)
+        service.describe = writes(b"no event\n")
+        await check_probe_fails(recognizer, FailureKind.BROKEN)
 
 
 async def test_they_keep_the_contract() -> None:

@@ -1,7 +1,9 @@
 """What a user waits for comes first: the order of work within a turn, not how long it takes."""
 
 import asyncio
+import json
 import threading
+from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -12,7 +14,7 @@ from voicechat.audio.formats import parse_output_format
 from voicechat.audio.resample import Resampler
 from voicechat.providers.interfaces import AudioChunk, ChatRequest, ReplyPart, TextDelta, VoiceOptions
 from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.turn import PIECES_AT_ONCE, Turn
+from voicechat.runtime.turn import IN_HAND_S, PIECE_MS, PIECES_AT_ONCE, Turn
 from voicechat.session.effects import StartReply
 from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived
 from voicechat.session.limits import SessionLimits
@@ -123,12 +125,41 @@ async def test_what_waits_is_encoded_together_but_for_the_first_piece(monkeypatc
         stage.speak()
         stage.say("input_audio_buffer.complete")
         await stage.until("conversation.chat.completed")
-    *speech, padding = calls
-    assert speech[0] == [100]
-    assert max(len(call) for call in speech) == PIECES_AT_ONCE
-    assert sum(sum(call) for call in speech) == 1_600
-    assert len(speech) <= 5
-    assert len(padding) == 1
+    assert calls[0] == [100]
+    assert max(len(call) for call in calls) == PIECES_AT_ONCE
+    assert sum(sum(call) for call in calls) == 1_600
+    assert len(calls) <= 5
+
+
+async def pieces_of(synthesizer: ScriptedSynthesizer) -> list[tuple[float, float]]:
+    """When each piece of a reply of 2 s leaves, in seconds since the first, and how long it is in milliseconds."""
+    stage = Stage(model=ScriptedModel([["Twenty letters long. "]]), synthesizer=synthesizer)
+    async with stage.playing():
+        stage.speak()
+        stage.say("input_audio_buffer.complete")
+        await stage.until("conversation.chat.completed")
+        audio = [sent for sent, kind in zip(stage.socket.sent, stage.kinds, strict=True) if kind == "audio"]
+    lengths_ms = [len(b64decode(json.loads(sent.frame)["audioFrame"])) / 32 for sent in audio]
+    assert sum(lengths_ms) == 2_000
+    return [(sent.at_s - audio[0].at_s, length_ms) for sent, length_ms in zip(audio, lengths_ms, strict=True)]
+
+
+async def test_speech_that_comes_in_small_chunks_leaves_in_pieces_once_there_is_enough_to_hear() -> None:
+    pieces = await pieces_of(ScriptedSynthesizer(chunk_ms=20, chunk_delay_ms=4, ms_per_character=100))
+    assert pieces[0] == (0, 20), "the first leaves at once"
+    made_ms = 0.0
+    for at_s, length_ms in pieces[:-1]:
+        in_hand_ms = made_ms - at_s * 1000
+        assert length_ms == 20 or in_hand_ms >= IN_HAND_S * 1000 - PIECE_MS
+        assert length_ms == PIECE_MS or in_hand_ms < IN_HAND_S * 1000
+        made_ms += length_ms
+    assert len(pieces) < 40
+
+
+async def test_speech_that_comes_no_faster_than_it_is_heard_never_waits() -> None:
+    pieces = await pieces_of(ScriptedSynthesizer(chunk_ms=20, chunk_delay_ms=20, ms_per_character=100))
+    assert [length_ms for _, length_ms in pieces] == [20] * 100
+    assert all(at_s == pytest.approx(0.02 * number, abs=0.005) for number, (at_s, _) in enumerate(pieces))
 
 
 class Lingers(ScriptedModel):

@@ -5,15 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import pytest
+
 from voicechat.runtime.outbox import Outbox
-from voicechat.session.effects import Answered, ClientMessage, ReplyAudio, Request, TurnCompleted
-from voicechat.session.events import AudioSent, Disconnected, Event
+from voicechat.session.effects import Answered, ClientMessage, ReplyAudio, ReplyText, Request, TurnCompleted
+from voicechat.session.events import AudioSent, Disconnected, Event, WriteStalled
 from voicechat.session.limits import SessionLimits
 from voicechat.testing.socket import MemorySocket
 from voicechat.wire.dialect import Frame
 
 CANCELED = Answered(Request.CANCEL)
 AUDIO = ReplyAudio(1, b"sound", 100)
+TEXT = ReplyText(1, "text", first=False, begun_ms=0)
 
 
 def encode(message: ClientMessage) -> list[Frame]:
@@ -89,3 +92,91 @@ async def test_an_answer_to_a_lost_connection_ends_the_session() -> None:
         writing.outbox.put(CANCELED)
         assert writing.events == [Disconnected()]
         assert writing.socket.aborted
+
+
+class FullAfter(MemorySocket):
+    """Takes each frame, and has no room after it until it is read."""
+
+    def send_now(self, frame: Frame) -> None:
+        super().send_now(frame)
+        self.stuck = asyncio.Event()
+
+
+async def test_what_is_put_together_leaves_together_without_the_writer() -> None:
+    writing = Writing()
+    writing.outbox.put(AUDIO)
+    writing.outbox.put(TurnCompleted())
+    await asyncio.sleep(0)
+    assert writing.sent == ["ReplyAudio", "TurnCompleted"]
+    assert writing.events == [AudioSent(1, 100)]
+
+
+async def test_what_others_were_given_to_do_comes_before_text() -> None:
+    writing, seen = Writing(), list[list[Frame]]()
+
+    async def service() -> None:
+        seen.append(writing.sent)
+
+    writing.outbox.put(TEXT)
+    await asyncio.get_running_loop().create_task(service())
+    await asyncio.sleep(0)
+    assert seen == [[]]
+    assert writing.sent == ["ReplyText"]
+
+
+async def test_a_client_that_does_not_read_the_last_message_is_noticed() -> None:
+    async with Writing(FullAfter()).running() as writing:
+        writing.outbox.put(AUDIO)
+        await asyncio.sleep(SessionLimits().write_ms / 1000 - 1)
+        assert writing.events == [AudioSent(1, 100)]
+        await asyncio.sleep(2)
+        assert writing.events[1:] == [WriteStalled("the client did not read for 10 s")]
+
+
+async def test_what_waits_for_a_slow_client_can_still_be_taken_back() -> None:
+    async with Writing(FullAfter()).running() as writing:
+        for _ in range(2):
+            writing.outbox.put(AUDIO)
+        writing.outbox.put(TurnCompleted())
+        await asyncio.sleep(0.01)
+        assert writing.sent == ["ReplyAudio"]
+        writing.outbox.flush(1)
+        assert writing.socket.stuck is not None
+        writing.socket.stuck.set()
+        await asyncio.sleep(0.01)
+        assert writing.sent == ["ReplyAudio", "TurnCompleted"]
+
+
+async def test_the_last_words_to_a_client_that_reads_again_are_written() -> None:
+    writing = Writing(MemorySocket(stuck=asyncio.Event()))
+    async with writing.running():
+        writing.outbox.put(AUDIO)
+        await asyncio.sleep(SessionLimits().write_ms / 1000 + 1)
+        assert writing.events == [WriteStalled("the client did not read for 10 s")]
+        assert writing.socket.stuck is not None
+        writing.socket.stuck.set()
+        writing.outbox.put(TurnCompleted())
+        writing.outbox.close(1013, "bye")
+        await asyncio.sleep(1)
+        assert writing.sent == ["TurnCompleted"]
+        assert writing.socket.closed_with == (1013, "bye")
+
+
+async def test_a_message_that_cannot_be_encoded_fails_the_writer() -> None:
+    def broken(message: ClientMessage) -> list[Frame]:
+        raise KeyError(type(message).__name__)
+
+    outbox = Outbox(MemorySocket(), broken, SessionLimits(), list[Event]().append)
+    running = asyncio.get_running_loop().create_task(outbox.run())
+    outbox.put(TEXT)
+    with pytest.raises(KeyError):
+        await running
+
+
+async def test_after_its_end_nothing_is_written() -> None:
+    async with Writing().running() as writing:
+        pass
+    writing.outbox.put(AUDIO)
+    writing.outbox.put(CANCELED)
+    await asyncio.sleep(0.01)
+    assert writing.sent == []

@@ -24,6 +24,7 @@ from voicechat.errors import Status
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session.apology import Apology
+from voicechat.session.hearing import MAX_REPLACEMENTS
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import TURN, State
@@ -118,6 +119,8 @@ class World(RuleBasedStateMachine):
         self.streams: dict[int, str] = {}
         self.replies: dict[int, MadeReply] = {}
         self.outbox: list[ef.ClientMessage] = []
+        self.replaced: dict[int, int] = {}
+        """Of a stream whose last result is awaited, the how-manyth it is."""
         self.turns_begun = 0
         self.turns_completed = 0
         self.closed = False
@@ -210,6 +213,10 @@ class World(RuleBasedStateMachine):
                 self.streams[stream] = "open"
                 if effect.replay_of is not None:
                     REACHED["replay"] += 1
+                    if self.streams[effect.replay_of] == "finished":
+                        self.replaced[stream] = self.replaced.get(effect.replay_of, 0) + 1
+                        assert self.replaced[stream] <= MAX_REPLACEMENTS, "the last result is not retried for ever"
+                        REACHED["replaced to the last"] += self.replaced[stream] == MAX_REPLACEMENTS
                     self.streams[effect.replay_of] = "gone"
             case ef.FeedRecognition(stream):
                 assert self.streams[stream] == "open"
@@ -527,10 +534,10 @@ class World(RuleBasedStateMachine):
             self.feed(ev.RecognitionEnded(stream))
 
     @precondition(lambda self: self.streams)
-    @rule(back=st.integers(0, 2), retryable=st.booleans())
-    def recognition_fails(self, back: int, retryable: bool) -> None:
+    @rule(back=st.integers(0, 2), retryable=st.booleans(), others_left=st.booleans())
+    def recognition_fails(self, back: int, retryable: bool, others_left: bool) -> None:
         stream = max(1, len(self.streams) - back)
-        self.feed(ev.RecognitionFailed(stream, Status.ASR_FAILED, "it failed", retryable))
+        self.feed(ev.RecognitionFailed(stream, Status.ASR_FAILED, "it failed", retryable, others_left))
 
     # --- the voice detector -------------------------------------------------------------------------------------
 
@@ -693,6 +700,21 @@ class World(RuleBasedStateMachine):
         if opened and self.streams[opened[-1]] == "finished":
             self.streams[opened[-1]] = "gone"
             self.feed(ev.RecognitionEnded(opened[-1]))
+
+    @rule()
+    def every_recogniser_dies_at_the_end(self) -> None:
+        self.audio()
+        self.complete()
+        for _ in range(MAX_REPLACEMENTS + 1):
+            finished = [stream for stream, how in self.streams.items() if how == "finished"]
+            if finished:
+                self.feed(ev.RecognitionFailed(finished[-1], Status.ASR_FAILED, "it failed", True, True))
+
+    @precondition(lambda self: self.session.state is State.REPLYING and not self.closed)
+    @rule()
+    def model_fails_and_an_apology_is_spoken(self) -> None:
+        self.reply_fails(Status.LLM_FAILED)
+        self.reply_completes(99)
 
     @rule()
     def reply_speaks(self) -> None:
@@ -866,6 +888,7 @@ CORNERS = [
     "apology",
     "apology spoken",
     "replay",
+    "replaced to the last",
     "latency told",
     "refresh drops audio",
     "AudioSent in LISTENING",

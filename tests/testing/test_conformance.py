@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from voicechat.session.vocabulary import Transcript, Word
 from voicechat.testing.conformance import (
     check_chat_model,
     check_fails,
+    check_probe_fails,
     check_recognizer,
     check_synthesizer,
     leaving_nothing,
@@ -401,6 +402,87 @@ async def test_a_bad_recognizer_fails_the_check_that_names_it(hear: Heard, check
 
 async def test_a_recognizer_that_keeps_the_promises_passes() -> None:
     await check_recognizer(Ear(Results([HALF, WHOLE, NEXT])), SPEECH)
+
+
+# --- probes ----------------------------------------------------------------------------------------------------------
+
+Probe = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class ProbedModel(ScriptedModel):
+    asks: Probe = field(kw_only=True)
+
+    async def probe(self) -> None:
+        await self.asks()
+
+
+async def answers() -> None:
+    await asyncio.sleep(0.01)
+
+
+async def says_no() -> None:
+    raise ProviderError("bad", FailureKind.CONNECTIVITY, "not today")
+
+
+async def raises_a_foreign_error() -> None:
+    raise ConnectionRefusedError
+
+
+async def leaves_a_task() -> None:
+    kept.append(asyncio.get_running_loop().create_task(asyncio.sleep(5), name="leaked"))
+
+
+async def lingers() -> None:
+    try:
+        await asyncio.sleep(0.01)
+    finally:
+        await asyncio.sleep(0.5)
+
+
+async def keeps_a_socket() -> None:
+    kept.append(socket.socket())
+
+
+@pytest.mark.parametrize(
+    ("asks", "check"),
+    [
+        (says_no, "answers its probe: it failed although the service works: .*not today"),
+        (raises_a_foreign_error, "answers its probe: it raised ConnectionRefusedError"),
+        (leaves_a_task, "answers its probe: tasks are left when a probe has ended"),
+        (lingers, "answers its probe: cancelling waited for something"),
+        (keeps_a_socket, r"answers its probe: after \d+ probes \d+ more sockets are open"),
+    ],
+)
+async def test_a_bad_probe_fails_the_check(asks: Probe, check: str) -> None:
+    with pytest.raises(AssertionError, match=check):
+        await check_chat_model(ProbedModel(asks=asks), deadline_s=120)
+    for thing in kept:
+        if isinstance(thing, socket.socket):
+            thing.close()
+        else:
+            thing.cancel()
+    kept.clear()
+
+
+async def test_a_probe_of_any_kind_of_provider_is_asked() -> None:
+    await check_chat_model(ProbedModel(asks=answers))
+    voice = Voice(two_chunks)
+    ear = Ear(Results([HALF, WHOLE, NEXT]))
+    for provider in (voice, ear):
+        provider.probe = says_no  # type: ignore[union-attr]
+    with pytest.raises(AssertionError, match="answers its probe"):
+        await check_synthesizer(voice)
+    with pytest.raises(AssertionError, match="answers its probe"):
+        await check_recognizer(ear, SPEECH)
+
+
+async def test_a_failing_probe_is_checked_too() -> None:
+    assert (await check_probe_fails(ProbedModel(asks=says_no), FailureKind.CONNECTIVITY)).provider == "bad"
+    with pytest.raises(AssertionError, match="it did not fail"):
+        await check_probe_fails(ProbedModel(asks=answers))
+    with pytest.raises(AssertionError, match="it raised ConnectionRefusedError instead"):
+        await check_probe_fails(ProbedModel(asks=raises_a_foreign_error))
 
 
 # --- failing as one should ---------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import sys
 from types import FrameType
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from voicechat.text.characters import is_wide
@@ -57,6 +57,21 @@ def test_the_pieces_are_the_text_and_do_not_depend_on_its_cutting(parts: list[st
     assert "".join(pieces) == text
     assert pieces == split([text]) == split(list(text))
     assert all(pieces)
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        ["a", "word", "2nd", "x" * 155, "y" * 990, " ", ", ", ". ", "\n", "```", "`", "[", "](", '"', "你", "，", "é"]
+    ),
+    max_size=25,
+).map("".join)
+
+
+@settings(max_examples=1_000)
+@given(WORDS)
+@example("```\n" + "y" * 990 + "x" * 155)
+def test_words_are_taken_at_once_as_they_are_letter_by_letter(text: str) -> None:
+    assert split([text]) == split(list(text))
 
 
 @settings(max_examples=200)

@@ -30,7 +30,7 @@ class Encoder(Protocol):
 
     @property
     def held_back_ms(self) -> int:
-        """How much audio at most waits inside until more comes.
+        """How much audio at most waits inside until more comes; before the first audio, whatever its rate may be.
 
         Whoever wants a sentence's end out before the next sentence exists pads it with that much silence.
         """
@@ -78,7 +78,9 @@ class SampleEncoder:
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
         """See ``Encoder.encode``."""
-        return self._headed(self._converter.push(pcm, rate_hz))
+        samples = self._converter.push(pcm, rate_hz)
+        self.held_back_ms = self._converter.delay_ms
+        return self._headed(samples)
 
     def finish(self) -> bytes:
         """See ``Encoder.finish``."""

@@ -72,6 +72,11 @@ class RateConverter:
         self.out_rate_hz = out_rate_hz
         self._resampler = None if usual_hz is None else Resampler(usual_hz, out_rate_hz)
 
+    @property
+    def delay_ms(self) -> int:
+        """See ``Resampler.delay_ms``: at the rate that came last."""
+        return 0 if self._resampler is None else self._resampler.delay_ms
+
     def push(self, pcm: bytes, in_rate_hz: int) -> bytes:
         """Convert the next piece. At a change of rate, what the old one held back goes first."""
         held_back = b""

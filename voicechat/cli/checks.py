@@ -8,7 +8,7 @@ from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.resample import RateConverter
 from voicechat.cli.command import CommandError
-from voicechat.cli.opened import opened
+from voicechat.cli.opened import NotStartedError, opened
 from voicechat.cli.recordings import in_pieces
 from voicechat.config import Config, configured_tool
 from voicechat.errors import ProviderError
@@ -89,7 +89,7 @@ async def probe_recognizer(config: Config, name: str) -> str:
     try:
         async with opened("tts", "default", config.tts) as synthesizer:
             pcm = await _speech(synthesizer)
-    except ProviderError as error:
+    except (ProviderError, NotStartedError) as error:
         raise CommandError(f"tts.default made no speech to try it with: {error}") from error
     async with opened("asr", name, config.asr) as service:
         recognizer: SpeechRecognizer = service

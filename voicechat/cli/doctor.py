@@ -3,12 +3,13 @@
 import argparse
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from voicechat.cli.checks import PROBES, check_codecs, check_data_directory, check_keys, check_port, check_tool
 from voicechat.cli.command import EXIT_FAILED, EXIT_OK, Command, add_config_argument
+from voicechat.cli.opened import NotStartedError
 from voicechat.config import Config, ServiceConfig, ServiceKind, fallback_orders, load_config
 from voicechat.errors import VoiceChatError
 
@@ -24,6 +25,8 @@ class Finding:
     name: str
     works: bool
     detail: str
+    starts: bool = True
+    """False: it is a service, and fails before it is asked for anything."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,24 +60,34 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
     yield await _find("codecs", check_codecs)
     for kind in _KINDS:
         services: Mapping[str, ServiceConfig] = getattr(config, kind)
-        works: dict[str, bool] = {}
+        found: dict[str, Finding] = {}
         for name, service in services.items():
             finding = await _find(f"{kind}.{name} ({service.provider})", partial(PROBES[kind], config, name))
-            works[name] = finding.works
+            if not finding.starts and not service.fallback:
+                finding = replace(finding, detail=f"{finding.detail}; nor does the server, without a fallback")
+            found[name] = finding
             yield finding
         for order in fallback_orders(kind, services).values():
             if len(order) > 1:
-                yield _chain(kind, order, works)
+                yield _chain(kind, order, found)
     for name, tool in config.tools.items():
         yield await _find(f"tools.{name} ({tool.function})", partial(check_tool, config, name))
 
 
-def _chain(kind: ServiceKind, order: Sequence[str], works: Mapping[str, bool]) -> Finding:
+def _chain(kind: ServiceKind, order: Sequence[str], found: Mapping[str, Finding]) -> Finding:
     """Say who answers for a service that has others to stand in for it."""
-    health = ", ".join(f"{name} {'works' if works[name] else 'does not work'}" for name in order)
-    answering = next((name for name in order if works[name]), None)
+    health = ", ".join(f"{name} {_health(found[name])}" for name in order)
+    answering = next((name for name in order if found[name].works), None)
     verdict = f"{kind}.{answering} answers" if answering else "nobody answers"
+    if answering and not found[order[0]].starts:
+        verdict += f", the server starts without {kind}.{order[0]}"
     return Finding(f"{kind}: {' -> '.join(order)}", answering is not None, f"{verdict} ({health})")
+
+
+def _health(finding: Finding) -> str:
+    if finding.works:
+        return "works"
+    return "does not work" if finding.starts else "does not start"
 
 
 async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
@@ -84,7 +97,8 @@ async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
     except TimeoutError:
         return Finding(name, False, f"no answer within {DEADLINE_S:g} s")
     except VoiceChatError as error:
-        return Finding(name, False, str(error).removeprefix(f"{name.split()[0]}: "))
+        starts = not isinstance(error, NotStartedError)
+        return Finding(name, False, str(error).removeprefix(f"{name.split()[0]}: "), starts)
     except Exception as error:  # noqa: BLE001 - a provider of somebody else may raise anything: that is a finding
         return Finding(name, False, f"it failed in an unexpected way: {type(error).__name__}: {error}")
 

@@ -76,7 +76,8 @@ class WorkerPool:
         """Start the children and return when all are warm; later calls wait for the same moment.
 
         ``on_progress(ready, size)`` is called for each child that gets ready. Raises `WorkerLostError` when children
-        do not get ready, or when the pool is closed meanwhile. Cancelling stops the waiting, not the children.
+        do not get ready, or when the pool is closed meanwhile; it may then be called again, since children that die are
+        always replaced. Cancelling stops the waiting, not the children.
         """
         if self._closed:
             raise WorkerLostError("the pool is closed")
@@ -87,6 +88,9 @@ class WorkerPool:
             # The children outlive this call and belong to no one call: this task is the root they hang on, and
             # `aclose` awaits it.
             self._root = loop.create_task(self._keep_all(), name="worker pool")
+        elif self._warm.done() and self._warm.exception() is not None:
+            self._warm = asyncio.get_running_loop().create_future()
+            self._on_change()  # meanwhile they may all have become ready
         await asyncio.shield(self._warm)
 
     async def open(self, options: bytes = b"", *, wait_ms: int) -> Channel:

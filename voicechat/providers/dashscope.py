@@ -40,6 +40,10 @@ class DashScopeRecognizer:
         self._kind = TaskKind("asr", "recognition", model)
         self._parameters = parameters
 
+    async def probe(self) -> None:
+        """Open a connection with the key, and let it go; see `TaskRunner.probe`."""
+        await self._runner.probe()
+
     async def aclose(self) -> None:
         """Close all connections; streams in progress fail."""
         self._runner.close()
@@ -112,6 +116,10 @@ class DashScopeSynthesizer:
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
         """See `SpeechSynthesizer`: within the service's bounds."""
         return SLOWEST <= speech_rate <= FASTEST and SLOWEST <= pitch_rate <= FASTEST
+
+    async def probe(self) -> None:
+        """Open a connection with the key, and let it go; see `TaskRunner.probe`."""
+        await self._runner.probe()
 
     async def aclose(self) -> None:
         """Close all connections; sentences in progress fail."""

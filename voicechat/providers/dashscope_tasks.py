@@ -124,11 +124,18 @@ class TaskRunner:
                 return await self._begin_on(link, kind, parameters)
             except LinkLostError:
                 pass  # it was closed while nobody looked; the task never ran
+        return await self._begin_on(await self._connect(), kind, parameters)
+
+    async def probe(self) -> None:
+        """Open a connection, and let it go: a handshake with the key is free. Raises `ProviderError`, as it fails."""
+        (await self._connect()).drop()
+
+    async def _connect(self) -> WebSocketLink:
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
         endpoint = self._endpoint
         headers = {"Authorization": f"bearer {endpoint.api_key}"}
-        link = await open_link(
+        return await open_link(
             PROVIDER,
             endpoint.url,
             connect_s=endpoint.connect_s,
@@ -136,7 +143,6 @@ class TaskRunner:
             headers=headers,
             tls=endpoint.tls,
         )
-        return await self._begin_on(link, kind, parameters)
 
     def end(self, task: Task) -> None:
         """Keep the connection of a finished task; a task that failed or is not wanted any more loses its own."""

@@ -43,6 +43,12 @@ class FunASRRecognizer:
         self._links: set[WebSocketLink] = set()
         self._closed = False
 
+    async def probe(self) -> None:
+        """Open a connection, and let it go. Raises `ProviderError` as `recognize` does for connecting."""
+        link = await self._open()
+        self._links.discard(link)
+        link.drop()
+
     async def aclose(self) -> None:
         """Close all connections; streams in progress fail."""
         self._closed = True

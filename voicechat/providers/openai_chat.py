@@ -28,6 +28,10 @@ class OpenAIChatModel:
         """Warm a connection up; see `OpenAIEndpoint.start`."""
         await self._endpoint.start()
 
+    async def probe(self) -> None:
+        """Ask whether the service lives; see `OpenAIEndpoint.probe`."""
+        await self._endpoint.probe()
+
     async def aclose(self) -> None:
         """Close all connections; replies in progress fail."""
         await self._endpoint.aclose()

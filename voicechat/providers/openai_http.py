@@ -21,6 +21,8 @@ KEEP_WARM_S = 300
 """An idle connection is kept this long: a TLS handshake costs two round trips before the first token."""
 END_MS = 50
 """How long the end of the body may come after what was wanted; a server that holds it back loses its connection."""
+AWAY = (429, 502, 503, 504)
+"""Statuses that say that nobody is asked now: too many requests, or a proxy in front of nothing."""
 MAX_ERROR_BYTES = 16 * 1024
 ERROR_BODY_MS = 1_000
 """So much of an error's body is looked at, and so long it is waited for."""
@@ -47,7 +49,7 @@ class OpenAIEndpoint:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._host = URL(self._base_url).authority.rpartition("@")[2]
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_ms / 1000, sock_read=silence_ms / 1000)
-        self._warm_up_timeout = aiohttp.ClientTimeout(total=connect_ms / 1000)
+        self._models_timeout = aiohttp.ClientTimeout(total=connect_ms / 1000)
         self._client: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -57,12 +59,21 @@ class OpenAIEndpoint:
         It may come up later; ``voicechat doctor`` says what is wrong with it.
         """
         try:
-            async with self._opened().get(
-                f"{self._base_url}/models", headers=self._headers, timeout=self._warm_up_timeout, allow_redirects=False
-            ) as response:
-                await reach_end(response.content)
+            await self._look_up_models()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             logger.warning("openai: %s cannot be reached yet: %s", self._host, type(error).__name__)
+
+    async def probe(self) -> None:
+        """Ask for the list of models, which costs nothing and loads no model. Whatever answers, lives.
+
+        Also 401, 404 or 500: servers of one's own may have no such list, or not without another key, and serve all the
+        same. Raises `ProviderError`: for no answer as `post` does (within ``connect_ms``), for one of ``AWAY`` as its
+        status says.
+        """
+        with _failures_mapped(self._host):
+            response = await self._look_up_models()
+        if response.status in AWAY:
+            raise refusal(PROVIDER, response.status, b"", response.headers)
 
     async def aclose(self) -> None:
         """Close all connections; requests in progress fail."""
@@ -84,6 +95,13 @@ class OpenAIEndpoint:
                 if response.status != 200:
                     raise await _refusal(response)
                 yield response
+
+    async def _look_up_models(self) -> aiohttp.ClientResponse:
+        async with self._opened().get(
+            f"{self._base_url}/models", headers=self._headers, timeout=self._models_timeout, allow_redirects=False
+        ) as response:
+            await reach_end(response.content)
+        return response
 
     async def _sent(self, url: str, body: Body, headers: dict[str, str]) -> aiohttp.ClientResponse:
         client = self._opened()

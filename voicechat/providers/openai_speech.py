@@ -54,6 +54,10 @@ class OpenAISynthesizer:
         """Warm a connection up; see `OpenAIEndpoint.start`."""
         await self._endpoint.start()
 
+    async def probe(self) -> None:
+        """Ask whether the service lives; see `OpenAIEndpoint.probe`."""
+        await self._endpoint.probe()
+
     async def aclose(self) -> None:
         """Close all connections; what is being spoken fails."""
         await self._endpoint.aclose()

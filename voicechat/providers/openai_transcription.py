@@ -37,6 +37,10 @@ class OpenAIRecognizer:
         """Warm a connection up; see `OpenAIEndpoint.start`."""
         await self._endpoint.start()
 
+    async def probe(self) -> None:
+        """Ask whether the service lives; see `OpenAIEndpoint.probe`."""
+        await self._endpoint.probe()
+
     async def aclose(self) -> None:
         """Close all connections; streams that are still open fail."""
         await self._endpoint.aclose()

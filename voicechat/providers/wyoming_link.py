@@ -139,7 +139,7 @@ class WyomingService:
 
 
 async def describe(service: WyomingService) -> Info:
-    """Ask a service what it can do. Raises `ProviderError`."""
+    """Ask a service what it can do. Raises `ProviderError` as `WyomingService.connect` and `WyomingLink` do."""
     link = await service.connect()
     try:
         await link.send(Describe())

@@ -43,6 +43,10 @@ class WyomingRecognizer:
             message = f"model: there is no {self._request.name!r}; the service has {', '.join(models)}"
             raise ProviderError(PROVIDER, FailureKind.REJECTED, message)
 
+    async def probe(self) -> None:
+        """Ask the service what it can do, as at the start. Raises `ProviderError` as `describe` does."""
+        await describe(self._service)
+
     async def aclose(self) -> None:
         """Close all connections; streams in progress fail."""
         self._service.close()

@@ -56,6 +56,10 @@ class WyomingSynthesizer:
         self._voices = (default, *dict.fromkeys(name for name in offered if name != default))
         self._asked = True
 
+    async def probe(self) -> None:
+        """Ask the service what it can do, as at the start. Raises `ProviderError` as `describe` does."""
+        await describe(self._service)
+
     async def aclose(self) -> None:
         """Close all connections; sentences in progress fail."""
         self._service.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from voicechat.audio.decode import open_decoder
 from voicechat.audio.formats import InputFormat, parse_input_format
-from voicechat.errors import FailureKind, ProviderError, RemoteProtocolError, Status
+from voicechat.errors import BrokenOffError, FailureKind, ProviderError, RemoteProtocolError, Status
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
@@ -248,7 +248,8 @@ class Ears:
                     self._post(Transcribed(stream.number, shifted(transcript, stream.offset_ms or 0)))
         except ProviderError as failure:
             message = f"speech recognition failed: {failure.kind.value}"
-            self._post(RecognitionFailed(stream.number, Status.ASR_FAILED, message, failure.retryable))
+            others_left = isinstance(failure, BrokenOffError)
+            self._post(RecognitionFailed(stream.number, Status.ASR_FAILED, message, failure.retryable, others_left))
             return
         if not stream.finished:
             message = "speech recognition failed: the recogniser stopped"

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.runtime.faults import where
@@ -12,6 +13,8 @@ from voicechat.runtime.faults import where
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_CLOCK_STEP_S = 0.001
+"""Timers may fire so long before their time: uvloop's clock counts whole milliseconds."""
 
 
 class _Closable(Protocol):
@@ -23,8 +26,81 @@ def closing(items: AsyncIterator[T]) -> "aclosing[_Closable]":
     return aclosing(cast("_Closable", items))
 
 
+class Timed(Generic[T]):
+    """A provider's items, each by its deadline: a context, which closes the iterator at its end.
+
+    One timer serves all items: to start one for each would take longer than most items do. It never fires outside of
+    ``next``, so a generator may yield within the context.
+    """
+
+    def __init__(self, items: AsyncIterator[T], late: str) -> None:
+        """``late`` says what is waited for."""
+        self._items = items
+        self._late = late
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.Handle | None = None
+        self._timer_s = math.inf
+        self._due_s = math.inf
+        self._waiting: asyncio.Task[object] | None = None
+        """The task that waits for an item, which is due at ``_due_s``."""
+        self._expired = False
+
+    async def __aenter__(self) -> "Timed[T]":
+        return self
+
+    async def __aexit__(self, *_raised: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await cast("_Closable", self._items).aclose()
+
+    async def next(self, deadline_s: float) -> T | None:
+        """The provider's next item; None at its end.
+
+        Raises as ``next_item`` does. It may be called again only if it did not.
+        """
+        self._due_s, self._expired = deadline_s, False
+        if deadline_s < self._timer_s:
+            self._set_timer(deadline_s)
+        # Not told the loop, Python 3.11 would ask the operating system which process this is.
+        waiting = self._waiting = asyncio.current_task(self._loop)
+        assert waiting is not None
+        cancels = waiting.cancelling()
+        try:
+            return await anext(self._items, None)
+        except ProviderError:
+            raise
+        except Exception as error:
+            raise self._too_late() if self._expired else _broken(error) from error
+        except asyncio.CancelledError:
+            if self._expired and waiting.cancelling() - 1 <= cancels:
+                raise self._too_late() from None
+            raise
+        finally:
+            self._waiting = None
+            if self._expired:
+                waiting.uncancel()
+
+    def _too_late(self) -> ProviderError:
+        return ProviderError("provider", FailureKind.TIMEOUT, self._late)
+
+    def _set_timer(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_s = self._loop.call_at(at_s, self._on_timer), at_s
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_s = None, math.inf
+        if self._waiting is None:
+            return
+        if self._loop.time() + _CLOCK_STEP_S < self._due_s:
+            self._set_timer(self._due_s)
+        else:
+            self._expired = True
+            self._waiting.cancel()
+
+
 async def next_item(items: AsyncIterator[T], deadline_s: float | None, late: str) -> T | None:
-    """The provider's next item; None at its end.
+    """The provider's next item; None at its end. For many items with deadlines, see ``Timed``.
 
     Raises ``ProviderError`` past ``deadline_s`` (loop time; ``late`` says what was waited for), and in place of any
     exception the provider should not have raised, which is logged by its type and place, not by its text.
@@ -38,5 +114,9 @@ async def next_item(items: AsyncIterator[T], deadline_s: float | None, late: str
     except Exception as error:
         if limit.expired():
             raise ProviderError("provider", FailureKind.TIMEOUT, late) from None
-        logger.error("a provider raised %s at %s", type(error).__name__, where(error))
-        raise ProviderError("provider", FailureKind.BROKEN, f"raised {type(error).__name__}") from error
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> ProviderError:
+    logger.error("a provider raised %s at %s", type(error).__name__, where(error))
+    return ProviderError("provider", FailureKind.BROKEN, f"raised {type(error).__name__}")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from voicechat.runtime.socket import Socket
@@ -32,7 +32,10 @@ class _Queued:
 
 
 class Outbox:
-    """A queue with one writer. Messages are encoded when they leave, so a stopped reply costs no encoding."""
+    """A queue. Messages are encoded when they leave, so a stopped reply costs no encoding.
+
+    While the connection has room, they leave when the event loop comes round; a task waits only when it has none.
+    """
 
     def __init__(
         self,
@@ -48,11 +51,18 @@ class Outbox:
         self._post = post
         self._queue: deque[_Queued] = deque()
         self._backlog_bytes = 0
+        self._loop = asyncio.get_running_loop()
+        self._leaving = False
+        """``_leave`` is due."""
         self._wake = asyncio.Event()
+        """The writer has something to do."""
         self._room = asyncio.Event()
         self._room.set()
         self._stalled = False
         self._writing = False
+        """The writer is at work: nobody else may write."""
+        self._over = False
+        self._fault: Exception | None = None
         self._closing: tuple[int, str] | None = None
 
     def put(self, message: ClientMessage) -> None:
@@ -67,11 +77,14 @@ class Outbox:
         reply = message.reply if isinstance(message, _OF_REPLY) else None
         self._queue.append(_Queued(message, reply, payload_bytes + _OVERHEAD_BYTES))
         self._weigh(payload_bytes + _OVERHEAD_BYTES)
-        self._wake.set()
+        if not self._leaving:
+            self._leaving = True
+            self._loop.call_soon(self._begin_leaving)
         if self._backlog_bytes > self._limits.backlog_bytes and not self._stalled:
             self._stall("the client does not read: too much is waiting for it")
         if isinstance(message, Answered):
-            self._hasten()
+            # With a hundred sessions the end of this pass is milliseconds away, and whoever interrupts hears each.
+            self._write_at_once()
 
     def flush(self, reply: int) -> None:
         """Forget what is queued of ``reply``. Messages of no reply stay, in their order."""
@@ -94,31 +107,55 @@ class Outbox:
         await self._room.wait()
 
     async def run(self) -> None:
-        """Write until ``close`` or until the connection is lost. Cancelling leaves the queue unsent."""
+        """Serve until ``close`` or until the connection is lost. Cancelling leaves the queue unsent."""
         try:
-            while await self._next_ready():
-                self._writing = True
-                await self._write(self._take())
-                self._writing = False
+            while self._queue or self._closing is None:
+                await self._wake.wait()
+                self._wake.clear()
+                if self._fault is not None:
+                    raise self._fault
+                await self._catch_up()
+            await self._say_goodbye(*self._closing)
         except ConnectionError:
             self._lose()
-            return
-        assert self._closing is not None
-        await self._say_goodbye(*self._closing)
+        finally:
+            self._over = True
 
-    def _hasten(self) -> None:
-        """Write an answer, and what stands before it, before the writer's next turn.
+    def _begin_leaving(self) -> None:
+        """Let audio leave, the first of which the user waits for; text after one more pass of the loop.
 
-        With a hundred sessions that turn is milliseconds away, and whoever interrupts hears each of them.
+        Whoever was given work by the same event goes first: a service's being asked is what the user waits for, and
+        writing takes a tenth of a millisecond.
         """
+        if self._queue and not isinstance(self._queue[0].message, ReplyAudio):
+            self._loop.call_soon(self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._leaving = False
         try:
-            while self._queue and self._socket.has_room and not self._writing and not self._stalled:
+            self._write_at_once()
+        except Exception as error:  # noqa: BLE001 - a bug of ours: the failure of the writer's task ends the session
+            self._fault = error
+            self._wake.set()
+
+    def _write_at_once(self) -> None:
+        """Write what waits as far as the connection has room; past that it is the writer's to wait."""
+        try:
+            while self._queue and self._may_write:
                 message = self._take()
                 for frame in self._encode(message):
                     self._socket.send_now(frame)
                 self._note_written(message)
         except ConnectionError:
             self._lose()
+        if not self._socket.has_room:
+            self._wake.set()
+
+    @property
+    def _may_write(self) -> bool:
+        return self._socket.has_room and not (self._writing or self._over)
 
     def _take(self) -> ClientMessage:
         queued = self._queue.popleft()
@@ -133,30 +170,34 @@ class Outbox:
         self._post(Disconnected())
         self._socket.abort()
 
-    async def _next_ready(self) -> bool:
-        while not self._queue:
-            if self._closing is not None:
-                return False
-            self._wake.clear()
-            await self._wake.wait()
-            if self._queue and not isinstance(self._queue[0].message, ReplyAudio):
-                # Whoever was given work by the same event goes first: a service's being asked is what the user waits
-                # for, and writing takes a tenth of a millisecond.
-                await asyncio.sleep(0)
-        return True
+    async def _catch_up(self) -> None:
+        """Write what waits, each message as soon as the connection has room: what stays here can be taken back."""
+        self._writing = True
+        await self._wait_for(self._socket.drained())
+        while self._queue:
+            await self._write(self._take())
+        self._writing = False
 
     async def _write(self, message: ClientMessage) -> None:
+        if await self._wait_for(self._send(self._encode(message))):
+            self._note_written(message)
+
+    async def _send(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            await self._socket.send(frame)
+
+    async def _wait_for(self, writing: Awaitable[None]) -> bool:
+        """Whether the client read in time. If not, the session is told; the second time the connection is lost."""
         limit_ms = self._limits.close_ms if self._stalled else self._limits.write_ms
         try:
             async with asyncio.timeout(limit_ms / 1000):
-                for frame in self._encode(message):
-                    await self._socket.send(frame)
+                await writing
         except TimeoutError:
             if self._stalled:
                 raise ConnectionAbortedError("the client does not read") from None
             self._stall(f"the client did not read for {limit_ms // 1000} s")
-            return
-        self._note_written(message)
+            return False
+        return True
 
     def _stall(self, reason: str) -> None:
         """Give up on what is queued; what the session says about it is the last that is attempted."""

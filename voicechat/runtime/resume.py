@@ -94,6 +94,9 @@ class ResumableSocket:
             except ConnectionError:
                 self._leave(connection)
 
+    async def drained(self) -> None:
+        """See ``Socket.drained``: ``send`` has waited."""
+
     @property
     def has_room(self) -> bool:
         """See ``Socket.has_room``: results are counted by ``send``, in its order."""

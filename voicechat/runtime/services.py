@@ -5,9 +5,11 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.relay import Chain
+from voicechat.runtime.faults import where
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.toolbox import Toolbox
 
@@ -32,12 +34,34 @@ class Services:
         return model if self.toolbox is None else ToolCallingModel(model, self.toolbox)
 
     async def start(self) -> None:
-        """Warm every provider up that has a ``start``, all at once. The first failure is raised; the rest stop."""
+        """Warm every provider up that has a ``start``, all at once.
+
+        A service that fails although its settings are right is left for later if another one that stands in for it has
+        started. Any other failure is raised, and the rest stop.
+        """
+        chains = {chain.links[0]: chain for chain in self.chains}
+        failures: dict[Link[object], ProviderError] = {}
+
+        async def start_link(link: Link[object]) -> None:
+            try:
+                await link.start()
+            except ConfigError:
+                raise
+            except Exception as error:
+                if link not in chains or len(chains[link].links) == 1:
+                    raise
+                failures[link] = _as_provider_error(link, error)
+
         async with asyncio.TaskGroup() as group:
             for provider in self.distinct():
-                start = getattr(provider, "start", None)
-                if start is not None:
+                if isinstance(provider, Link):
+                    group.create_task(start_link(provider))
+                elif (start := getattr(provider, "start", None)) is not None:
                     group.create_task(start())
+        standing_in = {link: _standing_in(chains[link], failures) for link in failures}
+        for link, failure in failures.items():
+            logger.warning("%s did not start; %s stands in until it does: %s", link.name, standing_in[link], failure)
+            link.leave_unstarted(failure)
 
     async def aclose(self) -> None:
         """Close every provider that has an ``aclose``; one that fails or hangs does not keep the others from it."""
@@ -77,3 +101,19 @@ class Services:
                 if id(provider) not in seen:
                     seen.add(id(provider))
                     yield provider
+
+
+def _standing_in(chain: Chain[object], failures: Mapping[Link[object], ProviderError]) -> str:
+    """Name who answers for a service that did not start. Raises its failure when nobody of its chain has started."""
+    for link in chain.links:
+        if link not in failures:
+            return link.name
+    raise failures[chain.links[0]]
+
+
+def _as_provider_error(link: Link[object], error: Exception) -> ProviderError:
+    """What a ``start`` must not raise is a failure of the service, too."""
+    if isinstance(error, ProviderError):
+        return error
+    message = f"its start raised {type(error).__name__} at {where(error)}"
+    return ProviderError(link.name, FailureKind.BROKEN, message)

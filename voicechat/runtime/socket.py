@@ -25,12 +25,15 @@ class Socket(Protocol):
         Raises ``ConnectionError`` when it is gone. Cancelled while waiting, the frame may have been sent.
         """
 
+    async def drained(self) -> None:
+        """Return when the connection can take another frame. Raises ``ConnectionError`` when it is gone."""
+
     @property
     def has_room(self) -> bool:
         """Whether ``send`` would not wait."""
 
     def send_now(self, frame: Frame) -> None:
-        """Hand a frame over without waiting; for the few that may not. Raises ``ConnectionError`` when it is gone."""
+        """Hand a frame over without waiting, while there is room. Raises ``ConnectionError`` when it is gone."""
 
     async def ping(self) -> None:
         """Send a WebSocket ping. Raises ``ConnectionError`` when the connection is gone."""

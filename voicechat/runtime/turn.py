@@ -22,7 +22,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
     ToolsStarted,
 )
-from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.edge import Timed
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.shaping import ShapedSpeech
 from voicechat.session.effects import ContinueReply, StartReply
@@ -48,6 +48,9 @@ CHUNKS_AHEAD = 256
 """Synthesised chunks that wait for the one before them to be sent."""
 PIECE_MS = 100
 """Audio is given out in pieces of this length: what an interruption can be late by, and what pacing can measure."""
+IN_HAND_S = 0.3
+"""With so much to hear still, the listener does not notice that less than a piece waits for the rest of it. A
+synthesiser that gives 20 ms at a time would otherwise make five times as many messages."""
 PIECES_AT_ONCE = 5
 """Pieces that are encoded in one go when so many wait: two milliseconds of LAME's time. A thread's waking costs half of
 what a piece does."""
@@ -70,25 +73,34 @@ class _Sentence:
         self.chunks: asyncio.Queue[AudioChunk | None] = asyncio.Queue(CHUNKS_AHEAD)
         self.leaving = False
         """Its audio is on its way to the client: it cannot be begun again."""
+        self._rest = b""
+        """Of a piece that is not complete."""
+        self._rate_hz = 0
         self._ended = False
 
-    async def audio(self) -> AudioChunk | None:
-        """The next chunk, together with what waits behind it, as far as it is encoded at once.
+    async def audio(self, *, at_once: bool) -> AudioChunk | None:
+        """The next audio, as much as there is and is encoded together; None at the end.
 
-        None at the end. All chunks of a sentence have the same rate.
+        ``at_once``: as soon as there is any. Otherwise in whole pieces, until the end. All chunks of a sentence have
+        the same rate.
         """
-        chunk = None if self._ended else await self.chunks.get()
-        if chunk is None:
-            return None
-        # Chunks are mostly no longer than a piece: with the last one it is about as many as are encoded at once.
-        pcm, enough_bytes = chunk.pcm, chunk.rate_hz * PIECE_MS // 1000 * 2 * (PIECES_AT_ONCE - 1)
-        while len(pcm) < enough_bytes and not self.chunks.empty():
-            more = self.chunks.get_nowait()
-            if more is None:
+        pcm, piece_bytes = self._rest, _piece_bytes(self._rate_hz)
+        while not self._ended and self._wants(len(pcm), piece_bytes, at_once=at_once):
+            chunk = await self.chunks.get()
+            if chunk is None:
                 self._ended = True
                 break
-            pcm += more.pcm
-        return AudioChunk(pcm, chunk.rate_hz)
+            pcm += chunk.pcm
+            self._rate_hz, piece_bytes = chunk.rate_hz, _piece_bytes(chunk.rate_hz)
+        whole_bytes = len(pcm) if at_once or self._ended else len(pcm) - len(pcm) % piece_bytes
+        self._rest = pcm[whole_bytes:]
+        return AudioChunk(pcm[:whole_bytes], self._rate_hz) if whole_bytes else None
+
+    def _wants(self, size_bytes: int, piece_bytes: int, *, at_once: bool) -> bool:
+        """Whether to go on gathering: for what must be there, or for what is there."""
+        if not size_bytes or (size_bytes < piece_bytes and not at_once):
+            return True
+        return size_bytes < piece_bytes * PIECES_AT_ONCE and not self.chunks.empty()
 
 
 class Turn:
@@ -125,6 +137,8 @@ class Turn:
         """Those whose synthesis has not begun."""
         self._ahead = 0
         self._made_us = 0
+        self._heard_from_s = 0.0
+        """When the first audio was given out."""
         self._running = False
         """Whether sentences may be synthesised: not before it begins, nor after the voice has failed."""
         self._requests: asyncio.Queue[ChatRequest | None] = asyncio.Queue()
@@ -185,8 +199,8 @@ class Turn:
         finish_reason = "stop"
         tools_until_s = 0.0
         deadline_s = loop.time() + self._limits.first_token_ms / 1000
-        async with closing(parts):
-            while (part := await next_item(parts, deadline_s, "the model said nothing in time")) is not None:
+        async with Timed(parts, "the model said nothing in time") as timed:
+            while (part := await timed.next(deadline_s)) is not None:
                 match part:
                     case ReplyFinished():
                         finish_reason = part.finish_reason
@@ -248,10 +262,9 @@ class Turn:
 
     async def _take_chunks(self, sentence: _Sentence) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
-        chunks = self._speech.of(sentence.text)
         deadline_s = loop.time() + limits.first_audio_ms / 1000
-        async with closing(chunks):
-            while (chunk := await next_item(chunks, deadline_s, "no audio came in time")) is not None:
+        async with Timed(self._speech.of(sentence.text), "no audio came in time") as chunks:
+            while (chunk := await chunks.next(deadline_s)) is not None:
                 await sentence.chunks.put(chunk)
                 deadline_s = loop.time() + limits.between_audio_ms / 1000
 
@@ -275,9 +288,9 @@ class Turn:
     async def _say(self, encoder: Encoder, sentence: _Sentence) -> None:
         sentence.leaving = True
         rate_hz = 0
-        while (chunk := await sentence.audio()) is not None:
+        while (chunk := await sentence.audio(at_once=self._awaited)) is not None:
             rate_hz = chunk.rate_hz
-            piece_bytes = rate_hz * PIECE_MS // 1000 * 2
+            piece_bytes = _piece_bytes(rate_hz)
             pieces = [chunk.pcm[start : start + piece_bytes] for start in range(0, len(chunk.pcm), piece_bytes)]
             while pieces:
                 count = PIECES_AT_ONCE if self._made_us else 1
@@ -294,13 +307,25 @@ class Turn:
         payloads = await self._threads.encode(encoder, loudened, rate_hz, at_once=not self._made_us)
         for pcm, payload in zip(pieces, payloads, strict=True):
             await self._room()
+            if not self._made_us:
+                self._heard_from_s = asyncio.get_running_loop().time()
             self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
             if self.on_speech is not None:
                 self.on_speech(self._start.reply, pcm, rate_hz, self._made_us // 1000)
             self._give_out(sentence, payload)
 
+    @property
+    def _awaited(self) -> bool:
+        """Whether the listener may soon have nothing more to hear."""
+        heard_s = asyncio.get_running_loop().time() - self._heard_from_s
+        return self._made_us / 1_000_000 < heard_s + IN_HAND_S
+
     def _give_out(self, sentence: int, payload: bytes) -> None:
         self._post(SpeechSynthesized(self._start.reply, sentence, payload, self._made_us // 1000))
+
+
+def _piece_bytes(rate_hz: int) -> int:
+    return rate_hz * PIECE_MS // 1000 * 2
 
 
 def _kind(failure: BaseException) -> str:

@@ -64,6 +64,10 @@ class AiohttpSocket:
     async def send(self, frame: Frame) -> None:
         """See ``Socket.send``."""
         self.send_now(frame)
+        await self.drained()
+
+    async def drained(self) -> None:
+        """See ``Socket.drained``."""
         while not self.has_room:
             transport = self._transport
             if transport is not None and transport.is_closing():

@@ -141,6 +141,8 @@ class RecognitionFailed:
     message: str
     retryable: bool = False
     """True: the same audio may succeed on a new stream."""
+    others_left: bool = False
+    """True: a new stream is heard by a recogniser that has not failed on this audio."""
 
 
 @dataclass(frozen=True, slots=True)

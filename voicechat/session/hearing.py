@@ -24,6 +24,9 @@ from voicechat.text.words import join
 FAILURES_IN_A_ROW = 3
 """After so many failures without a result, a recogniser is left alone for ``RETRY_AFTER_MS``."""
 RETRY_AFTER_MS = 1_000
+MAX_REPLACEMENTS = 3
+"""Of the stream whose last result is awaited, while there are recognisers that have not heard its audio yet. Whoever is
+asked after that would hardly answer within ``transcript_ms``, which counts from the audio's end for all of them."""
 
 
 @dataclass(slots=True)
@@ -34,8 +37,8 @@ class Utterance:
     """The recogniser stream that works for it now."""
     finals: list[str] = field(default_factory=list)
     partial: str = ""
-    retried: bool = False
-    """Its last stream failed while its last result was awaited, and was replaced once."""
+    replacements: int = 0
+    """How often its last stream failed while its last result was awaited, and was replaced."""
 
     @property
     def text(self) -> str:
@@ -167,10 +170,14 @@ class Hearing:
         return [DropRecognition(failure.stream)]
 
     def replace_awaited(self, failure: RecognitionFailed, settings: InputSettings) -> list[Effect]:
-        """The awaited stream failed: once, let another hear the same audio. Empty: there is no second try."""
-        if self.awaited is None or self.awaited.retried or not failure.retryable:
+        """The awaited stream failed: let another hear the same audio. Empty: there is no further try.
+
+        Once if that may help; again only while somebody is left who has not heard it.
+        """
+        most = MAX_REPLACEMENTS if failure.others_left else 1
+        if self.awaited is None or self.awaited.replacements >= most or not failure.retryable:
             return []
-        self.awaited = replace(self.awaited, retried=True, partial="")
+        self.awaited = replace(self.awaited, replacements=self.awaited.replacements + 1, partial="")
         opened = self._open(self.awaited, settings, failure.stream)
         return [opened, FinishRecognition(opened.stream)]
 

@@ -5,7 +5,7 @@
 
 Each raises ``AssertionError``: the name of the check that failed, and in plain words what was seen. They need an
 opened, started provider that works, and leave it open. What it does when its own service fails, only its own tests can
-bring about; there `check_fails` helps. `leaving_nothing` goes around opening and closing it.
+bring about; there `check_fails` and `check_probe_fails` help. `leaving_nothing` goes around opening and closing it.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
-from typing import get_args
+from typing import Protocol, get_args
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import (
@@ -52,6 +52,13 @@ _AWKWARD = {
     "markup": "<speak>& <b>one</b> {two} %s \\n",
 }
 _ASKED = ChatRequest(messages=({"role": "user", "content": "Say hello."},))
+
+
+class Probed(Protocol):
+    """A provider that can say whether its service works."""
+
+    async def probe(self) -> None:
+        """See `voicechat.providers.registry`."""
 
 
 async def check_recognizer(
@@ -98,6 +105,7 @@ async def check_recognizer(
                     _pieces(speech_pcm, 640), RecognitionOptions(source_rate_hz=8000)
                 ),
             },
+            probe=getattr(recognizer, "probe", None),
             at_once=at_once,
             deadline_s=deadline_s,
         )
@@ -129,6 +137,7 @@ async def check_chat_model(
                 "an option that is no JSON": lambda: asked({"role": "user", "content": "Hello"}, odd=object()),
             }
             | {name: partial(asked, {"role": "user", "content": text}) for name, text in _AWKWARD.items()},
+            probe=getattr(model, "probe", None),
             at_once=at_once,
             deadline_s=deadline_s,
         )
@@ -163,6 +172,7 @@ async def check_synthesizer(
             silent={name: partial(speak, text) for name, text in _UNSPEAKABLE.items()},
             awkward={name: partial(speak, text) for name, text in _AWKWARD.items()}
             | {"an unknown voice": partial(speak, text, "voice-of-nobody")},
+            probe=getattr(synthesizer, "probe", None),
             at_once=at_once,
             deadline_s=deadline_s,
         )
@@ -196,6 +206,18 @@ async def check_fails(
         require(not watch.left, f"tasks are left after the failure: {watch.left}")
     require(kind is None or error.kind is kind, f"it failed as {error.kind}, not as {kind}")
     return error
+
+
+async def check_probe_fails(
+    provider: Probed, kind: FailureKind | None = None, *, deadline_s: float = DEADLINE_S
+) -> ProviderError:
+    """Probe a provider whose service is broken: see `check_fails`."""
+
+    async def probing() -> AsyncIterator[None]:
+        await provider.probe()
+        yield
+
+    return await check_fails(probing(), kind, deadline_s=deadline_s)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from voicechat.errors import ProviderError
 from voicechat.runtime.edge import closing
-from voicechat.testing.leftovers import Watch, held, settled, watching
+from voicechat.testing.leftovers import Held, Watch, held, settled, watching
 
 TURNS = 10
 """A cancellation passes through nested tasks a turn of the loop each; waiting for a timer, an answer or a thread takes
@@ -37,6 +37,8 @@ class Subject:
     """Uses that give nothing."""
     awkward: Mapping[str, Use] = field(default_factory=dict)
     """Uses that may give anything or fail with ProviderError."""
+    probe: Callable[[], Awaitable[None]] | None = None
+    """Of a provider that has one: asks whether its service works."""
     at_once: int = 3
     deadline_s: float = 60.0
 
@@ -161,13 +163,23 @@ async def leaves_nothing(subject: Subject) -> None:
             await watch.begin(used(subject.use))
             await _turns(TURNS)
             require(not watch.left, f"tasks are left when a use has ended: {watch.left}")
-    now = await settled(before, SETTLE_S)
-    grown = {"sockets": now.sockets - before.sockets, "child processes": now.children - before.children}
-    for kind, more in grown.items():
-        require(more <= 0, f"after {ROUNDS} uses {more} more {kind} are open")
-    # A pool of threads may still have been growing.
-    more = now.threads - before.threads
-    require(more < ROUNDS, f"after {ROUNDS} uses {more} more threads run")
+    await _nothing_grew(before, f"{ROUNDS} uses")
+
+
+async def answers_its_probe(subject: Subject) -> None:
+    """A service that works says so, or its provider would be left alone for ever; asking leaves nothing, however."""
+    if subject.probe is None:
+        return
+    await _probe_once(subject.probe)  # a connection may be kept warm
+    before = held()
+    for _ in range(ROUNDS):
+        await _probe_once(subject.probe)
+    for turns in MOMENTS:
+        with watching() as watch:
+            probing = watch.begin(_probed(subject.probe))
+            await _turns(turns)
+            await _cancelled(probing, watch)
+    await _nothing_grew(before, f"{ROUNDS + len(MOMENTS)} probes")
 
 
 CHECKS: Mapping[str, Callable[[Subject], Awaitable[None]]] = {
@@ -178,8 +190,33 @@ CHECKS: Mapping[str, Callable[[Subject], Awaitable[None]]] = {
     "cancels at once": cancels_at_once,
     "serves several at once": serves_several_at_once,
     "leaves nothing": leaves_nothing,
+    "answers its probe": answers_its_probe,
 }
 """By the names that failures begin with, in the order in which they run."""
+
+
+async def _probe_once(probe: Callable[[], Awaitable[None]]) -> None:
+    with watching() as watch:
+        try:
+            await watch.begin(_probed(probe))
+        except ProviderError as error:
+            raise AssertionError(f"it failed although the service works: {error}") from error
+        await _turns(TURNS)
+        require(not watch.left, f"tasks are left when a probe has ended: {watch.left}")
+
+
+async def _probed(probe: Callable[[], Awaitable[None]]) -> None:
+    await probe()
+
+
+async def _nothing_grew(before: Held, after_what: str) -> None:
+    now = await settled(before, SETTLE_S)
+    grown = {"sockets": now.sockets - before.sockets, "child processes": now.children - before.children}
+    for kind, more in grown.items():
+        require(more <= 0, f"after {after_what} {more} more {kind} are open")
+    # A pool of threads may still have been growing.
+    more = now.threads - before.threads
+    require(more < ROUNDS, f"after {after_what} {more} more threads run")
 
 
 async def _turns(count: int) -> None:

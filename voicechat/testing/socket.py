@@ -52,9 +52,13 @@ class MemorySocket:
     async def send(self, frame: Frame) -> None:
         """See ``Socket.send``."""
         self._check()
+        await self.drained()
+        self.send_now(frame)
+
+    async def drained(self) -> None:
+        """See ``Socket.drained``."""
         if self.stuck is not None:
             await self.stuck.wait()
-        self.send_now(frame)
 
     @property
     def has_room(self) -> bool:

@@ -92,6 +92,13 @@ class Draft:
         if char.isspace() and not code:
             self._word = self._end
 
+    def append_plain(self, plain: str) -> None:
+        """Take ASCII letters and digits that go on with the word at the end."""
+        end, count = self._end, len(plain)
+        self._end = Border(end.at + count, end.weight + count * NARROW_WEIGHT, end.substance)
+        self._chars += plain
+        self._previous = plain[-1]
+
     def mark_clause(self, border: Border) -> None:
         """Remember that a clause ends at ``border``."""
         self._clause = border

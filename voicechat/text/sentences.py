@@ -1,5 +1,6 @@
 """Cuts the text of a reply, while it arrives, into pieces to be spoken one after the other."""
 
+import re
 from dataclasses import replace
 
 from voicechat.text.abbreviations import LONGEST, Dot, judge_dot
@@ -19,6 +20,9 @@ rest of the sentence can be written and synthesised. A shorter clause would be f
 HARD_LIMIT_CHARACTERS = 1000
 """What cannot be cut well (a link's address, a line of code) is cut anyhow when it is longer: the bound of memory."""
 _LIST_NUMBER_CHARACTERS = 16
+_PLAIN = re.compile("[A-Za-z0-9]{1,64}")
+"""Characters that end nothing, and of which those after the first change nothing but the length. Bounded, because near
+the limit of length it is looked for again and again."""
 
 
 class SentenceSplitter:
@@ -42,8 +46,14 @@ class SentenceSplitter:
 
     def push(self, delta: str) -> list[str]:
         """Take the next text; return the pieces that it completed."""
-        for char in delta:
-            self._take(char)
+        at = 0
+        while at < len(delta):
+            self._take(delta[at])
+            at += 1
+            plain = _PLAIN.match(delta, at)
+            if plain is not None and self._goes_on_plainly(plain[0]):
+                self._draft.append_plain(plain[0])
+                at = plain.end()
         return self._given()
 
     def force(self) -> list[str]:
@@ -87,6 +97,12 @@ class SentenceSplitter:
             self._end_line()
         elif self._stop is None or not self._continue_stop(self._stop, char):
             self._begin_stop(char)
+
+    def _goes_on_plainly(self, plain: str) -> bool:
+        """Whether ``plain`` only makes the word longer at whose end it stands: most of a text is taken so, at once."""
+        draft = self._draft
+        fits = draft.weight(draft.end) + len(plain) * NARROW_WEIGHT <= PIECE_WEIGHT_LIMIT
+        return fits and _PLAIN.match(draft.previous) is not None
 
     def _append(self, char: str) -> None:
         self._draft.append(char, code=self._in_code)

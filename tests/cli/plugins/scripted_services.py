@@ -1,5 +1,6 @@
 """A plug-in as somebody outside would write it: factories that a configuration names."""
 
+from voicechat.errors import FailureKind, ProviderError
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 
@@ -13,6 +14,15 @@ def open_chat_model(*, reply: list[str]) -> ScriptedModel:
 
 def open_synthesizer() -> ScriptedSynthesizer:
     return ScriptedSynthesizer()
+
+
+class _Unstartable(ScriptedModel):
+    async def start(self) -> None:
+        raise ProviderError("scripted", FailureKind.BROKEN, "no model file")
+
+
+def open_unstartable() -> ScriptedModel:
+    return _Unstartable()
 
 
 def sound_the_siren() -> None:

@@ -117,3 +117,18 @@ def test_one_that_is_probed_waits_for_the_answer() -> None:
     assert breaker.begin(1004)
     breaker.failed(1004, trial=True)
     assert not breaker.allows(2000), "after a failed trial it is probed again"
+
+
+def test_one_that_did_not_start_waits_for_its_start_and_then_is_as_any_other() -> None:
+    breaker = Breaker(POLICY)
+    breaker.keep_out(0)
+    assert not breaker.allows(1000)
+    breaker.lengthen(1000)
+    assert not breaker.allows(2000), "nor after a start that failed again"
+    breaker.recovered(2000)
+    assert breaker.allows(2000)
+    breaker.succeeded(trial=breaker.begin(2000))
+    for _ in range(3):
+        breaker.failed(3000, trial=False)
+    assert breaker.state is BreakerState.OPEN
+    assert breaker.allows(3002), "nobody asks after it now"

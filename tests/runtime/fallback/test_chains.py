@@ -292,6 +292,22 @@ async def test_who_can_be_probed_is_tried_only_when_the_probe_is_answered() -> N
     await chain.links[0].aclose()
 
 
+async def test_a_probe_that_is_told_when_to_come_again_does_not_come_before() -> None:
+    class Busy(Probed):
+        async def probe(self) -> None:
+            self.probes += 1
+            raise ProviderError("probed", FailureKind.RATE_LIMIT, "not yet", retry_after_s=30)
+
+    first = Busy(failure=broken(FailureKind.BROKEN))
+    chain = chat(first, saying("second"), policy=ServicePolicy(breaker_failures=1, breaker_pause_s=1))
+    assert await text_of(chain) == "second"
+    await asyncio.sleep(30.9)
+    assert first.probes == 1, "after 1 s"
+    await asyncio.sleep(0.2)
+    assert first.probes == 2, "30 s later"
+    await chain.links[0].aclose()
+
+
 async def test_closing_a_link_ends_its_probing() -> None:
     before = asyncio.all_tasks()
     chain = chat(Probed(failure=broken(FailureKind.BROKEN)), policy=ServicePolicy(breaker_failures=1))

@@ -6,7 +6,7 @@ Faults are made at the seam of the providers, in virtual time. What sockets do t
 
 import asyncio
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -15,13 +15,20 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.runtime.stage import SILENCE_100_MS, Stage
-from voicechat.errors import FailureKind
-from voicechat.providers.interfaces import AudioChunk, ChatModel, SpeechRecognizer, SpeechSynthesizer
+from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.interfaces import (
+    AudioChunk,
+    ChatModel,
+    RecognitionOptions,
+    SpeechRecognizer,
+    SpeechSynthesizer,
+)
 from voicechat.runtime.conversation import Cast
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.fallback.chains import chat_chains, recognition_chains, speech_chains
 from voicechat.runtime.fallback.link import Link
 from voicechat.session.apology import Apology
+from voicechat.session.vocabulary import Transcript
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 PAGE: Path = ROOT / "docs" / "failures.md"
@@ -70,23 +77,32 @@ class FaultyStage(Stage):
     spare_recognizer: ScriptedRecognizer = field(default_factory=lambda: ScriptedRecognizer(texts=("go on please",)))
     spare_model: ScriptedModel = field(default_factory=lambda: saying(*SENTENCES))
     spare_synthesizer: ScriptedSynthesizer = field(default_factory=lambda: ScriptedSynthesizer(rate_hz=22_050))
+    third_recognizer: ScriptedRecognizer = field(default_factory=lambda: ScriptedRecognizer(texts=("go on please",)))
+    third_model: ScriptedModel = field(default_factory=lambda: saying(*SENTENCES))
+    third_synthesizer: ScriptedSynthesizer = field(default_factory=lambda: ScriptedSynthesizer(rate_hz=24_000))
     spared: bool = False
+    spared_twice: bool = False
+    """The fallback has one, too."""
     apology: Apology | None = field(default_factory=Apology)
 
     def cast(self) -> Cast:
         asr: dict[str, Link[SpeechRecognizer]] = {
             "default": Link("asr.default", self.recognizer),
             "spare": Link("asr.spare", self.spare_recognizer),
+            "third": Link("asr.third", self.third_recognizer),
         }
         llm: dict[str, Link[ChatModel]] = {
             "default": Link("llm.default", self.model),
             "spare": Link("llm.spare", self.spare_model),
+            "third": Link("llm.third", self.third_model),
         }
         tts: dict[str, Link[SpeechSynthesizer]] = {
             "default": Link("tts.default", self.synthesizer),
             "spare": Link("tts.spare", self.spare_synthesizer),
+            "third": Link("tts.third", self.third_synthesizer),
         }
-        orders = {"default": ("default", "spare") if self.spared else ("default",)}
+        spares = ("spare", "third") if self.spared_twice else ("spare",) if self.spared else ()
+        orders = {"default": ("default", *spares)}
         model = chat_chains(llm, orders, self.limits)["default"]
         return Cast(
             recognizer=recognition_chains(asr, orders, self.limits)["default"],
@@ -98,7 +114,8 @@ class FaultyStage(Stage):
     @property
     def open_streams(self) -> int:
         spare = self.spare_recognizer.open + self.spare_model.open + self.spare_synthesizer.open
-        return super().open_streams + spare
+        third = self.third_recognizer.open + self.third_model.open + self.third_synthesizer.open
+        return super().open_streams + spare + third
 
     async def take_turn(self, number: int) -> float:
         """Speak for 900 ms and finish; give the seconds from then to the end of the turn."""
@@ -118,21 +135,36 @@ class FaultyStage(Stage):
 
     @property
     def _said(self) -> str:
-        texts = [*self.synthesizer.texts, *self.spare_synthesizer.texts]
+        texts = [*self.synthesizer.texts, *self.spare_synthesizer.texts, *self.third_synthesizer.texts]
         made_ms = sum(len(base64.b64decode(message["audioFrame"])) for message in self.of("audio")) // 32
         if not made_ms:
             return "no reply"
         if texts == [Apology().en]:
             return "apology"
-        by = " by the fallback" if self._spare_used else ""
+        by = " by the third" if self._third_used else " by the fallback" if self._spare_used else ""
         if made_ms > 0.98 * WHOLE_MS:
             return f"reply{by}"
         return f"part of the reply, the rest{by}" if by else "part of the reply"
 
     @property
+    def _third_used(self) -> bool:
+        used = [self.third_recognizer.heard_ms, self.third_model.requests, self.third_synthesizer.texts]
+        return any(used)
+
+    @property
     def _spare_used(self) -> bool:
         used = [self.spare_recognizer.heard_ms, self.spare_model.requests, self.spare_synthesizer.texts]
         return any(used)
+
+
+class DyingAtTheEnd(ScriptedRecognizer):
+    """Takes all of the audio, and then breaks without a word."""
+
+    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        self.texts = ()
+        async for result in super().recognize(audio, options):
+            yield result
+        raise ProviderError("dying", FailureKind.BROKEN, "as told")
 
 
 def saying(*sentences: str) -> ScriptedModel:
@@ -181,6 +213,65 @@ async def test_each_fault_ends_as_the_table_says(row: Row, spared: bool) -> None
         assert not [message for message in second if message.get("event_type") == "error"], "the session goes on"
         assert [message for message in second if message.get("audioFrame")]
     assert stage.open_streams == 0
+
+
+@dataclass(frozen=True)
+class TripleRow:
+    """A line of the table of three services of which the first two have the fault: outcome and seconds by stage."""
+
+    fault: str
+    cells: Mapping[str, tuple[str, str]]
+
+
+def triple_rows() -> list[TripleRow]:
+    lines = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| both: ")]
+    found = []
+    for line in lines:
+        fault, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        by_stage = dict(zip(MIDDLE, zip(cells[::2], cells[1::2], strict=True), strict=True))
+        found.append(TripleRow(fault.removeprefix("both: "), by_stage))
+    return found
+
+
+def test_the_table_of_three_has_every_fault() -> None:
+    assert [row.fault for row in triple_rows()] == list(FAULTS)
+
+
+@pytest.mark.parametrize("stage_name", MIDDLE)
+@pytest.mark.parametrize("row", triple_rows(), ids=lambda row: row.fault.replace(" ", "-"))
+async def test_two_of_three_fail_and_it_ends_as_the_table_says(row: TripleRow, stage_name: str) -> None:
+    stage = FaultyStage(spared_twice=True)
+    services: dict[str, tuple[Faulty, Faulty]] = {
+        "asr": (stage.recognizer, stage.spare_recognizer),
+        "llm": (stage.model, stage.spare_model),
+        "tts": (stage.synthesizer, stage.spare_synthesizer),
+    }
+    for faulty in services[stage_name]:
+        faulty.failure = FAULTS[row.fault](stage_name)
+    async with stage.playing():
+        took_s = await stage.take_turn(1)
+        assert (stage.outcome, f"{took_s:.1f}") == row.cells[stage_name]
+        assert stage.kinds[-1] == "conversation.chat.completed"
+
+
+async def test_two_recognisers_that_die_at_the_end_of_the_turn_leave_it_to_the_third() -> None:
+    """All three have taken the audio: nobody but the session can have it heard again."""
+    stage = FaultyStage(spared_twice=True, recognizer=DyingAtTheEnd(), spare_recognizer=DyingAtTheEnd())
+    async with stage.playing():
+        await stage.take_turn(1)
+    heard = [stage.recognizer.heard_ms, stage.spare_recognizer.heard_ms, stage.third_recognizer.heard_ms]
+    assert heard == [[900], [900], [900]], "each once, and each everything"
+    assert stage.outcome == "reply by the third"
+
+
+async def test_recognisers_that_all_die_at_the_end_of_the_turn_are_asked_once_each() -> None:
+    dying = [DyingAtTheEnd(), DyingAtTheEnd(), DyingAtTheEnd()]
+    stage = FaultyStage(spared_twice=True)
+    stage.recognizer, stage.spare_recognizer, stage.third_recognizer = dying
+    async with stage.playing():
+        await stage.take_turn(1)
+    assert [recognizer.heard_ms for recognizer in dying] == [[900], [900], [900]]
+    assert stage.outcome == "error 50201, no reply"
 
 
 async def test_a_sentence_that_nobody_has_heard_yet_is_begun_again_and_the_one_that_breaks_off_is_not() -> None:

@@ -43,6 +43,7 @@ class Breaker:
         self._ready_at_s = 0.0
         self._trial_ends_s = 0.0
         self._well = False
+        self._kept_out = False
 
     @property
     def state(self) -> BreakerState:
@@ -56,8 +57,8 @@ class Breaker:
 
     def allows(self, now_s: float) -> bool:
         """Whether the service may be asked now."""
-        awaits_probe = self._state is BreakerState.OPEN and self._probed and not self._well
-        return now_s >= self.ready_at_s and not awaits_probe
+        awaits_word = self._state is BreakerState.OPEN and (self._probed or self._kept_out) and not self._well
+        return now_s >= self.ready_at_s and not awaits_word
 
     def begin(self, now_s: float) -> bool:
         """A use begins; give whether it is a trial."""
@@ -99,13 +100,19 @@ class Breaker:
         """Leave the service alone until ``until_s``, ``MAX_REST_S`` at most, because it says so."""
         self._ready_at_s = max(self._ready_at_s, min(until_s, now_s + MAX_REST_S))
 
+    def keep_out(self, now_s: float) -> None:
+        """It did not start: it is left alone until ``recovered``, also without a probe."""
+        self._kept_out = True
+        self._open(now_s)
+
     def recovered(self, now_s: float) -> None:
-        """A probe was answered: the next use may be the trial."""
+        """A probe was answered, or it has started at last: the next use may be the trial."""
         self._well = True
+        self._kept_out = False
         self._ready_at_s = now_s
 
     def lengthen(self, now_s: float) -> None:
-        """A trial or a probe has failed: the next pause is twice as long."""
+        """A trial, a probe or a start has failed: the next pause is twice as long."""
         self._pause_s = min(self._pause_s * 2, self._policy.breaker_max_pause_s)
         self._open(now_s)
 

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 PROBE_S = 5.0
 """How long a probe may take."""
+START_S = 60.0
+"""How long a start that is tried again may take: a large model is loaded, perhaps from a slow disk."""
 CLOSE_S = 1.0
 
 P_co = TypeVar("P_co", covariant=True)
@@ -28,6 +30,9 @@ class Link(Generic[P_co]):
     A provider may have ``async def probe() -> None``: a cheap call that raises ``ProviderError`` while its service
     does not work. While the breaker is open it is called after each pause, and only when it has been answered the
     service is tried again. Without it a user's own request is the trial.
+
+    One whose ``start`` failed is left alone in the same way: it is started anew after each pause, and used only when it
+    has started.
     """
 
     def __init__(self, name: str, provider: P_co, policy: ServicePolicy | None = None) -> None:
@@ -45,6 +50,7 @@ class Link(Generic[P_co]):
         self._waiting = 0
         self._tasks = SessionTasks(on_fault=lambda: None)
         self._probing: asyncio.Task[None] | None = None
+        self._unstarted = False
 
     async def aclose(self) -> None:
         """Stop probing, and close the provider if it can be closed."""
@@ -58,6 +64,13 @@ class Link(Generic[P_co]):
         start = getattr(self.provider, "start", None)
         if start is not None:
             await start()
+
+    def leave_unstarted(self, failure: ProviderError) -> None:
+        """Its ``start`` failed, and others stand in: let them until it has started after all."""
+        self.failures[failure.kind] += 1
+        self._unstarted = True
+        self.breaker.keep_out(_now_s())
+        self._begin_probing()
 
     @property
     def waiting_streams(self) -> int:
@@ -106,17 +119,21 @@ class Link(Generic[P_co]):
             self._begin_probing()
 
     def _begin_probing(self) -> None:
-        if self._probe is not None and (self._probing is None or self._probing.done()):
+        can_be_asked = self._probe is not None or self._unstarted
+        if can_be_asked and (self._probing is None or self._probing.done()):
             self._probing = self._tasks.spawn(self._probe_until_well(), f"probe-{self.name}")
 
     async def _probe_until_well(self) -> None:
-        assert self._probe is not None
         while True:
             await asyncio.sleep(self.breaker.ready_at_s - _now_s())
             try:
-                async with asyncio.timeout(PROBE_S):
-                    await self._probe()
-            except (ProviderError, TimeoutError):
+                await self._ask_after_it()
+            except ProviderError as failure:
+                now_s = _now_s()
+                self.breaker.lengthen(now_s)
+                if failure.retry_after_s is not None:
+                    self.breaker.rest(now_s + failure.retry_after_s, now_s)
+            except TimeoutError:
                 self.breaker.lengthen(_now_s())
             except Exception as error:  # noqa: BLE001 - a provider of somebody else; it must not end the probing
                 logger.error("probing %s raised %s at %s", self.name, type(error).__name__, where(error))
@@ -125,6 +142,15 @@ class Link(Generic[P_co]):
                 logger.warning("%s answers again", self.name)
                 self.breaker.recovered(_now_s())
                 return
+
+    async def _ask_after_it(self) -> None:
+        if self._unstarted:
+            async with asyncio.timeout(START_S):
+                await self.start()
+            self._unstarted = False
+        if self._probe is not None:
+            async with asyncio.timeout(PROBE_S):
+                await self._probe()
 
 
 class Attempt:

@@ -2,14 +2,15 @@
 
 A stream that fails before it has taken audio is begun again with the next recogniser. One that fails later has
 swallowed audio, which only the caller still has: the failure then says that it can be retried, and the caller's next
-stream, with ``RecognitionOptions.earlier_failures`` counted up, begins with the next recogniser.
+stream, with ``RecognitionOptions.earlier_failures`` counted up, begins with the next recogniser. It is a
+``BrokenOffError`` as long as somebody is left who has not been given this audio.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 
-from voicechat.errors import FailureKind, ProviderError
+from voicechat.errors import BrokenOffError, FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.fallback.link import Link
@@ -58,7 +59,7 @@ class RecognitionChain(Chain[SpeechRecognizer]):
                 if heard.untouched:
                     plan.failed(link, failure)
                 elif self._others_than(link):
-                    raise _retryable(failure) from None
+                    raise self._retryable(failure, options.earlier_failures + 1) from None
                 else:
                     raise
 
@@ -66,6 +67,14 @@ class RecognitionChain(Chain[SpeechRecognizer]):
         """Whether another recogniser can be asked now."""
         now_s = _now_s()
         return any(link.breaker.allows(now_s) for link in self.links if link is not failed)
+
+    def _retryable(self, failure: ProviderError, failures: int) -> ProviderError:
+        """Say that another stream may succeed, whatever went wrong here: another recogniser will hear it.
+
+        ``failures``: of all streams on this audio. Each begins with another link, until all have had their turn.
+        """
+        error = BrokenOffError if failures < len(self.links) else ProviderError
+        return error(failure.provider, failure.kind, "others can stand in", retryable=True)
 
 
 class _Heard:
@@ -138,11 +147,6 @@ async def _next(results: AsyncIterator[Transcript], heard: _Heard) -> Transcript
     if result is not None and not isinstance(result, Transcript):
         raise ProviderError("recogniser", FailureKind.BROKEN, f"gave a {type(result).__name__}")
     return result
-
-
-def _retryable(failure: ProviderError) -> ProviderError:
-    """Say that another stream may succeed, whatever went wrong here: another recogniser will hear it."""
-    return ProviderError(failure.provider, failure.kind, "others can stand in", retryable=True)
 
 
 def _now_s() -> float:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.edge import Timed
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.plan import Plan
 
@@ -53,17 +53,18 @@ async def relay(
         chain.note_asked(link)
         begun = False
         try:
-            async with link.asked(deadline_s) as attempt:
-                items = started(link, begin)
-                async with closing(items):
-                    while (item := await next_item(items, deadline_s, "nothing came in time")) is not None:
-                        if not check(item):
-                            continue
-                        if not begun:
-                            begun = True
-                            attempt.worked()
-                        yield item
-                        deadline_s = loop.time() + between_s(item)
+            async with (
+                link.asked(deadline_s) as attempt,
+                Timed(started(link, begin), "nothing came in time") as items,
+            ):
+                while (item := await items.next(deadline_s)) is not None:
+                    if not check(item):
+                        continue
+                    if not begun:
+                        begun = True
+                        attempt.worked()
+                    yield item
+                    deadline_s = loop.time() + between_s(item)
             return
         except ProviderError as failure:
             if begun:
