@@ -26,9 +26,12 @@ ORDER = (
     sections.CompatConfig,
     sections.LimitsSection,
 )
-ELSEWHERE = {sections.LimitsSection: (limits, "SessionLimits"), sections.ServiceConfig: (policy, "ServicePolicy")}
+ELSEWHERE: dict[type[BaseModel], tuple[Any, str]] = {
+    sections.LimitsSection: (limits, "SessionLimits"),
+    sections.ServiceConfig: (policy, "ServicePolicy"),
+}
 """The keys of these come from dataclasses, and so does what they mean."""
-HEADINGS = {sections.LimitsSection: "``[limits]``: bounds and deadlines of one session."}
+HEADINGS: dict[type[BaseModel], str] = {sections.LimitsSection: "``[limits]``: bounds and deadlines of one session."}
 
 INTRODUCTION = """\
 # Configuration
@@ -61,7 +64,7 @@ def _section(model: type[BaseModel]) -> str:
     schema = model.model_json_schema()
     meanings = _meanings(model)
     rows = [
-        f"| `{key}` | {_default(field.default)} | {_allowed(schema['properties'][key], schema)} | {meanings[key]} |"
+        f"| `{key}` | {_default(field.default)} | {_allowed(schema['properties'][key])} | {meanings[key]} |"
         for key, field in model.model_fields.items()
     ]
     about = _line(rest[:1].upper() + rest[1:])
@@ -85,13 +88,15 @@ def _docstrings(module: Any, name: str) -> Iterator[tuple[str, str]]:
             match attribute, text:
                 case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(meaning))):
                     yield key, _line(meaning)
+                case _:
+                    pass
 
 
 def _line(text: str) -> str:
     return " ".join(text.replace("``", "`").split()).replace("|", "\\|")
 
 
-def _default(default: object) -> str:
+def _default(default: Any) -> str:
     if default is PydanticUndefined:
         return "must be given"
     if default is None or default in ("", ()) or isinstance(default, dict | BaseModel):
@@ -105,9 +110,9 @@ def _default(default: object) -> str:
     return f"`{default:g}`" if isinstance(default, float) or default < 100_000 else f"`{default:_}`"
 
 
-def _allowed(schema: dict[str, Any], root: dict[str, Any]) -> str:
+def _allowed(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        return _allowed(next(option for option in schema["anyOf"] if option != {"type": "null"}), root)
+        return _allowed(next(option for option in schema["anyOf"] if option != {"type": "null"}))
     if "enum" in schema:
         return " or ".join(f'`"{value}"`' for value in schema["enum"])
     match schema.get("type"):
