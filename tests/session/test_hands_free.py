@@ -325,6 +325,14 @@ def test_a_reply_begun_early_leaves_no_trace_when_the_user_goes_on() -> None:
     assert not any(isinstance(message, ef.ReplyText) for message in talk.told)
 
 
+def test_clearing_what_was_said_stops_the_reply_that_was_begun_early_to_it() -> None:
+    talk = Talk()
+    talk.says("tell me a story please")
+    talk.wait(200)
+    assert len(talk.asked) == 1
+    assert ef.StopReply(1) in talk.post(ev.ClearRequested())
+
+
 def test_early_replies_stop_when_too_many_are_wasted() -> None:
     talk = Talk()
     for number in range(20):
