@@ -1,6 +1,5 @@
 """Hands-free: watches a session's microphone for speech, and keeps its last seconds for whoever recognises it late."""
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -12,12 +11,15 @@ from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.activity import ActivitySettings, SpeechActivity
 from voicechat.voice.activity import SpeechStarted as Began
 from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.silero import FRAME_BYTES
 from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
 from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 KEPT_MS = 4_000
 """Audio kept for a recogniser: the padding before speech, and what the detection and an overloaded tick may lag."""
+SURPLUS_MS = 100
+"""Kept beyond it, so that the oldest is not forgotten piece by piece."""
 
 
 class Ear(Protocol):
@@ -60,8 +62,11 @@ class Watch:
         self._now_ms = now_ms
         self._post = post
         self._ear: Ear = detector.register(self._on_heard)
-        self._kept: deque[tuple[int, bytes]] = deque()
+        self._kept = bytearray()
+        """The newest audio; its first sample stands at a whole millisecond."""
         self._position_bytes = 0
+        self._judged_bytes = 0
+        """What the ear and the echo have been given."""
         self._begins_ms = 0
         self._judge = detector.turn_judge
         self._kept_ms = KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS)
@@ -83,24 +88,24 @@ class Watch:
 
     def take(self, pcm: bytes) -> None:
         """Watch the next samples, s16le mono 16 kHz."""
-        self._kept.append((self.position_ms, pcm))
+        self._kept += pcm
         self._position_bytes += len(pcm)
-        oldest_ms = self.position_ms - self._kept_ms
-        while self._kept and self._kept[0][0] + len(self._kept[0][1]) // BYTES_PER_MS <= oldest_ms:
-            self._kept.popleft()
-        self._echo.hear(pcm)
-        self._ear.push(pcm)
+        # They work on whole frames: what does not complete one can wait for what does.
+        if self._position_bytes // FRAME_BYTES == self._judged_bytes // FRAME_BYTES:
+            return
+        new = bytes(self._kept[self._judged_bytes - self._position_bytes :])
+        self._judged_bytes = self._position_bytes
+        surplus_ms = len(self._kept) // BYTES_PER_MS - self._kept_ms
+        if surplus_ms > SURPLUS_MS:
+            del self._kept[: surplus_ms * BYTES_PER_MS]
+        self._echo.hear(new)
+        self._ear.push(new)
 
     def since(self, from_ms: int) -> tuple[int, bytes]:
         """The audio from ``from_ms`` on, as far as it is kept, and where it really begins."""
-        pieces = []
-        begins_ms = self.position_ms
-        for start_ms, pcm in self._kept:
-            skipped = max(0, from_ms - start_ms) * BYTES_PER_MS
-            if skipped < len(pcm):
-                begins_ms = min(begins_ms, max(start_ms, from_ms))
-                pieces.append(pcm[skipped:])
-        return begins_ms, b"".join(pieces)
+        oldest_ms = self._begins_ms + (self._position_bytes - len(self._kept)) // BYTES_PER_MS
+        begins_ms = min(max(from_ms, oldest_ms), self.position_ms)
+        return begins_ms, bytes(self._kept[(begins_ms - oldest_ms) * BYTES_PER_MS :])
 
     def made(self, reply: int, pcm: bytes, rate_hz: int, end_ms: int) -> None:
         """Speech of ``reply`` was made, s16le mono, up to ``end_ms`` of the reply."""
