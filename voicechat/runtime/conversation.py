@@ -102,6 +102,8 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._opened_s = self._loop.time()
         self._events: deque[Event] = deque()
+        self._begun = False
+        """Audio has been received."""
         self._busy = False
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
@@ -132,14 +134,26 @@ class Conversation:
         if self._busy:
             return
         self._busy = True
+        hurried = False
         while self._events:
-            self._handle(self._events.popleft())
+            event = self._events.popleft()
+            hurried = self._may_hurry(event) or hurried
+            self._handle(event)
         self._busy = False
+        if not hurried:
+            return
         if self._machine.held_ms < HELD_MS:
             self._drained.set()
         else:
             self._drained.clear()
         self._set_timer()
+
+    def _may_hurry(self, event: Event) -> bool:
+        """Whether the deadline may be earlier after ``event``: not after audio, which is most of what happens."""
+        if not isinstance(event, AudioReceived):
+            return True
+        first, self._begun = not self._begun, True
+        return first
 
     async def run(self) -> None:
         """Serve the connection until it is closed from either side. Cancelling drops it.
@@ -272,20 +286,21 @@ class Conversation:
                 self.post(PongReceived())
                 continue
             for event in self._dialect.decode(frame):
-                await self._take(event)
-            await self._ears.room()
+                if isinstance(event, AudioReceived) and len(event.payload) > SLICE_BYTES:
+                    await self._post_sliced(event.payload)
+                else:
+                    self.post(event)
+            if not self._ears.has_room:
+                await self._ears.room()
             taken += 1
             if taken % FRAMES_IN_A_ROW == 0:
                 await asyncio.sleep(0)
         self.post(Disconnected())
 
-    async def _take(self, event: Event) -> None:
-        """Post an event; a long frame of audio in slices, so that decoding it does not hold up the other sessions."""
-        if not isinstance(event, AudioReceived) or len(event.payload) <= SLICE_BYTES:
-            self.post(event)
-            return
-        for start in range(0, len(event.payload), SLICE_BYTES):
-            self.post(AudioReceived(event.payload[start : start + SLICE_BYTES]))
+    async def _post_sliced(self, audio: bytes) -> None:
+        """Post a long frame in slices, so that decoding it does not hold up the other sessions."""
+        for start in range(0, len(audio), SLICE_BYTES):
+            self.post(AudioReceived(audio[start : start + SLICE_BYTES]))
             await asyncio.sleep(0)
 
     async def _keep_alive(self) -> None:

@@ -85,6 +85,7 @@ class Ears:
         self._intake: Intake | None = None
         self._seats: dict[int, _Seat] = {}
         self._nobody = _Seat(self, None)
+        self._microphone = _Microphone(self)
         self._received_bytes = 0
         self._unread_bytes = 0
         self._room = asyncio.Event()
@@ -129,7 +130,7 @@ class Ears:
             assert self._watcher is not None, "without voice detection hands-free mode is refused"
             self._watch = self._watcher(effect.detection)
             self._watch.begin_at(self._received_bytes // BYTES_PER_MS)
-        self._opened_intake(effect.settings).feed(effect.payload, _Microphone(self))
+        self._opened_intake(effect.settings).feed(effect.payload, self._microphone)
 
     @property
     def watch(self) -> Watch | None:
@@ -170,6 +171,11 @@ class Ears:
         self._unread(-sum(len(pcm) for pcm in stream.waiting))
         stream.waiting.clear()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether ``room`` would not wait."""
+        return self._room.is_set() and (self._intake is None or self._intake.has_room)
+
     async def room(self) -> None:
         """Wait until the decoder and the recognisers have taken most of what was received."""
         await self._room.wait()
@@ -193,8 +199,9 @@ class Ears:
         self._received_bytes += len(pcm)
         if self._watch is not None:
             self._watch.take(pcm)
-        for stream in list(self._following.values()):
-            self._hear(stream, pcm)
+        if self._following:
+            for stream in list(self._following.values()):
+                self._hear(stream, pcm)
 
     def undecodable(self, error: RemoteProtocolError) -> None:
         """Audio of a hands-free session cannot be decoded: the streams that follow it fail."""
