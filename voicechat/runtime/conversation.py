@@ -102,6 +102,8 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._opened_s = self._loop.time()
         self._events: deque[Event] = deque()
+        self._gathered = b""
+        """Hands-free: audio that is too short to hear anything new in it."""
         self._begun = False
         """Audio has been received."""
         self._busy = False
@@ -266,7 +268,7 @@ class Conversation:
             self._turn = None
 
     def _open_watch(self, detector: Detector, detection: TurnDetection) -> Watch:
-        return Watch(detector, detection, lambda: self.now_ms, self.post)
+        return Watch(detector, detection, lambda: self.now_ms, self.post, self._catch_up)
 
     def _post_of_outbox(self, event: Event) -> None:
         if isinstance(event, AudioSent) and self._ears.watch is not None:
@@ -283,12 +285,18 @@ class Conversation:
         taken = 0
         while (frame := await self._socket.receive()) is not Control.CLOSED:
             if isinstance(frame, Control):
+                self._catch_up()
                 self.post(PongReceived())
                 continue
             for event in self._dialect.decode(frame):
-                if isinstance(event, AudioReceived) and len(event.payload) > SLICE_BYTES:
-                    await self._post_sliced(event.payload)
+                if isinstance(event, AudioReceived):
+                    self._gathered += event.payload
+                    if len(self._gathered) > SLICE_BYTES:
+                        await self._post_sliced()
+                    elif len(self._gathered) >= self._ears.wanted_bytes:
+                        self._catch_up()
                 else:
+                    self._catch_up()
                     self.post(event)
             if not self._ears.has_room:
                 await self._ears.room()
@@ -297,8 +305,15 @@ class Conversation:
                 await asyncio.sleep(0)
         self.post(Disconnected())
 
-    async def _post_sliced(self, audio: bytes) -> None:
-        """Post a long frame in slices, so that decoding it does not hold up the other sessions."""
+    def _catch_up(self) -> None:
+        """Post the audio that was gathered: all that happens comes after all that was said before."""
+        if self._gathered:
+            audio, self._gathered = self._gathered, b""
+            self.post(AudioReceived(audio))
+
+    async def _post_sliced(self) -> None:
+        """Post much audio in slices, so that decoding it does not hold up the other sessions."""
+        audio, self._gathered = self._gathered, b""
         for start in range(0, len(audio), SLICE_BYTES):
             self.post(AudioReceived(audio[start : start + SLICE_BYTES]))
             await asyncio.sleep(0)
@@ -325,6 +340,7 @@ class Conversation:
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._catch_up()
         deadline_ms = self._machine.deadline_ms()
         if deadline_ms is None:
             return

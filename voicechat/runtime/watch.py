@@ -52,8 +52,11 @@ class Watch:
         detection: TurnDetection,
         now_ms: Callable[[], int],
         post: Callable[[Event], None],
+        catch_up: Callable[[], None] = lambda: None,
     ) -> None:
         """``now_ms`` is the session's clock; ``post`` is told when speech starts and stops.
+
+        ``catch_up`` lets the watch take all audio that has come, which may be gathered for it.
 
         After a stop it is also told whether the turn sounds finished, where there is a model for it.
         """
@@ -61,12 +64,11 @@ class Watch:
         self._activity = SpeechActivity(settings)
         self._now_ms = now_ms
         self._post = post
+        self._catch_up = catch_up
         self._ear: Ear = detector.register(self._on_heard)
         self._kept = bytearray()
         """The newest audio; its first sample stands at a whole millisecond."""
         self._position_bytes = 0
-        self._judged_bytes = 0
-        """What the ear and the echo have been given."""
         self._begins_ms = 0
         self._judge = detector.turn_judge
         self._kept_ms = KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS)
@@ -82,6 +84,11 @@ class Watch:
         """How much audio has been watched, from the position the watch began at."""
         return self._begins_ms + self._position_bytes // BYTES_PER_MS
 
+    @property
+    def wanted_bytes(self) -> int:
+        """How many samples' bytes complete what can be judged next."""
+        return FRAME_BYTES - self._position_bytes % FRAME_BYTES
+
     def begin_at(self, position_ms: int) -> None:
         """The microphone's first sample stands at ``position_ms`` of the connection's audio."""
         self._begins_ms = position_ms
@@ -90,16 +97,11 @@ class Watch:
         """Watch the next samples, s16le mono 16 kHz."""
         self._kept += pcm
         self._position_bytes += len(pcm)
-        # They work on whole frames: what does not complete one can wait for what does.
-        if self._position_bytes // FRAME_BYTES == self._judged_bytes // FRAME_BYTES:
-            return
-        new = bytes(self._kept[self._judged_bytes - self._position_bytes :])
-        self._judged_bytes = self._position_bytes
         surplus_ms = len(self._kept) // BYTES_PER_MS - self._kept_ms
         if surplus_ms > SURPLUS_MS:
             del self._kept[: surplus_ms * BYTES_PER_MS]
-        self._echo.hear(new)
-        self._ear.push(new)
+        self._echo.hear(pcm)
+        self._ear.push(pcm)
 
     def since(self, from_ms: int) -> tuple[int, bytes]:
         """The audio from ``from_ms`` on, as far as it is kept, and where it really begins."""
@@ -133,6 +135,7 @@ class Watch:
         activity = self._activity.push(audio_ms, probability)
         if activity is None:
             return
+        self._catch_up()
         self._noticed += 1
         if isinstance(activity, Began):
             if self._turn_from_ms is None:
