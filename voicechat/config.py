@@ -64,6 +64,8 @@ class ServerConfig(_Section):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0: any free port."""
+    workers: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processes that serve. Unset: one for each core; one for each eight where models compute on this machine."""
     max_sessions: Annotated[int, Field(ge=1)] = 500
     """Further sessions are told that the server is at capacity."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
@@ -72,6 +74,29 @@ class ServerConfig(_Section):
     """Of each synthesiser, speech that is wanted again and again; 0: always synthesised anew."""
     allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Web origins besides the server's own whose pages may connect: ``https://app.example``."""
+
+
+class AdmissionConfig(_Section):
+    """``[admission]``: from which figures on a process sheds optional work, and refuses newcomers."""
+
+    unquestioned_sessions: Annotated[int, Field(ge=0)] = 4
+    """So many a process lets in whatever the figures say."""
+    busy_shed_percent: Annotated[float, Field(gt=0)] = 65.0
+    """Of all time, that in which the event loop computes or waits for a core; or what the process computes, of the
+    cores that are its part, if that is more. Past 100: never."""
+    busy_refuse_percent: Annotated[float, Field(gt=0)] = 75.0
+    loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
+    """How late the event loop calls what is due."""
+    loop_lag_refuse_ms: Annotated[float, Field(gt=0)] = 50.0
+    encoding_lag_shed_ms: Annotated[float, Field(gt=0)] = 30.0
+    """How long audio waits for an encoder."""
+    encoding_lag_refuse_ms: Annotated[float, Field(gt=0)] = 80.0
+    detection_lag_shed_ms: Annotated[float, Field(gt=0)] = 60.0
+    """How long audio waits for voice detection. A frame is 32 ms, and 10 ms are waited on purpose."""
+    detection_lag_refuse_ms: Annotated[float, Field(gt=0)] = 150.0
+    waiting_streams_shed: Annotated[int, Field(ge=1)] = 1
+    """Streams that wait for a place at a provider."""
+    waiting_streams_refuse: Annotated[int, Field(ge=1)] = 2
 
 
 class CompatConfig(_Section):
@@ -129,7 +154,7 @@ class TranscriptionConfig(_Section):
     database_url: Annotated[str, AfterValidator(_database_url), Field(repr=False)] = ""
     """``postgresql://...`` for several machines, which then share ``folder`` too; empty: SQLite."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    """Tasks that this process does at once."""
+    """Tasks that this server does at once; each of its processes does one at least."""
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """Attempts that may die with their process before a task fails."""
     keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
@@ -223,6 +248,7 @@ class _File(_Section):
 
     server: ServerConfig = ServerConfig()
     limits: _LimitsSection = _LimitsSection()  # type: ignore[valid-type]
+    admission: AdmissionConfig = AdmissionConfig()
     compat: CompatConfig = CompatConfig()
     apology: ApologyConfig = ApologyConfig()
     transcription: TranscriptionConfig = TranscriptionConfig()
@@ -239,6 +265,7 @@ class Config:
 
     server: ServerConfig
     limits: SessionLimits
+    admission: AdmissionConfig
     compat: CompatConfig
     apology: ApologyConfig
     transcription: TranscriptionConfig
@@ -289,6 +316,7 @@ def load_config(
         apology=checked.apology,
         transcription=checked.transcription,
         hands_free=checked.hands_free,
+        admission=checked.admission,
         llm=checked.llm,
         asr=checked.asr,
         tts=checked.tts,
@@ -361,6 +389,11 @@ def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
         return find_factory(kind, service.provider)(**service.arguments)
     except ConfigError as error:
         raise ConfigError(f"{kind}.{name}: {error}") from error
+
+
+def environment_with(**variables: str) -> dict[str, str]:
+    """This process' environment with more variables, for a child process."""
+    return dict(os.environ) | variables
 
 
 def _read_toml(path: Path) -> Tree:
@@ -481,6 +514,7 @@ def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
     sections: dict[object, type[BaseModel]] = {
         "tools": FillerConfig if "filler" in path else ToolConfig,
         "server": ServerConfig,
+        "admission": AdmissionConfig,
         "compat": CompatConfig,
         "apology": ApologyConfig,
         "hands_free": HandsFreeConfig,

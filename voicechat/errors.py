@@ -109,5 +109,13 @@ class AdmissionError(VoiceChatError):
         self.message = message
 
 
+class AtCapacityError(AdmissionError):
+    """The server has no room now. ``retry_after_s``: whole seconds after which trying again may help."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(Status.AT_CAPACITY, f"{message}; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
 class ConfigError(VoiceChatError):
     """The configuration cannot be used. The message names the key's path, the value and what is allowed."""

@@ -8,6 +8,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,9 @@ def test_ctrl_c_leaves_what_has_come_and_the_next_pull_goes_on(
     server.content = archived(tmp_path / "as-published")
     server.hold_after = 1_000_000
     command = [sys.executable, "-m", "voicechat", "models", catalogue, "pull", "tiny"]
-    pulling = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell starts what runs in the background with Ctrl-C ignored; whoever presses it has started it otherwise.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pulling = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     part = tmp_path / "data" / "models" / ".pulling" / "tiny.tar.bz2"
     while not part.exists() or part.stat().st_size == 0:
         assert pulling.poll() is None

@@ -124,6 +124,38 @@ async def test_a_wrong_key_is_refused(config: Config) -> None:
     assert raised.value.status is Status.NOT_AUTHORISED
 
 
+async def test_short_of_time_newcomers_are_refused_and_those_who_are_in_go_on(tmp_path: Path) -> None:
+    always = {"unquestioned_sessions": 1, "loop_lag_shed_ms": 1e-9, "loop_lag_refuse_ms": 1e-9}
+    overrides = {"server": {"port": 0, "drain_s": 2.0}, "admission": always}
+    config = load_config(None, {"VOICECHAT_DATA_DIR": str(tmp_path)}, overrides)
+    async with (
+        serving(config, services(), credentials(config), print) as server,
+        connect(server.url, key=server.key or "") as conversation,
+        ClientSession(headers={"Authorization": f"Bearer {server.key}"}) as session,
+    ):
+        with pytest.raises(AdmissionError, match="the server is busy; try again in 5 s") as refused:
+            await connect_again_and_again(server.url, server.key or "")
+        assert refused.value.status is Status.AT_CAPACITY
+        async with session.get(f"{server.url}/v1/models") as response:
+            assert (response.status, response.headers["Retry-After"]) == (503, "5")
+        await conversation.send_audio(SPEECH)
+        await conversation.complete()
+        while not isinstance(await conversation.receive(), TurnCompleted):
+            pass
+        async with session.get(f"{server.url}/metrics") as response:
+            metrics = await response.text()
+    assert "voicechat_pressure 2.0" in metrics
+    assert 'voicechat_refused_busy_total{figure="loop_lag"} 2.0' in metrics
+
+
+async def connect_again_and_again(url: str, key: str) -> None:
+    """Until the server has measured for long enough to refuse."""
+    async with asyncio.timeout(30):
+        while True:
+            async with connect(url, key=key):
+                await asyncio.sleep(0.05)
+
+
 async def probe(url: str) -> AsyncIterator[int]:
     async with ClientSession() as session:
         for path in ("/healthz", "/readyz"):

@@ -10,16 +10,22 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from voicechat.config import CompatConfig
+from voicechat.config import AdmissionConfig, CompatConfig
 from voicechat.errors import AdmissionError, Status
+from voicechat.runtime.conversation import Conversation
 from voicechat.runtime.services import Services
+from voicechat.server import sockets
 from voicechat.server.app import build_app
 from voicechat.server.auth import Principal, request_key
+from voicechat.server.figures import Level, pressure_limits
 from voicechat.server.listener import listening
+from voicechat.server.pressure import Pressure
 from voicechat.server.sockets import SPEECH_CHAT_PATHS, STREAM_SPEECH_PATHS, SocketHub
 from voicechat.session.effects import Fact, SessionRefused
+from voicechat.session.events import Event, PressureChanged
 from voicechat.session.limits import SessionLimits
 from voicechat.store.access import Endpoint
+from voicechat.store.ledger import Ledger
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 pytestmark = pytest.mark.real_time
@@ -155,6 +161,34 @@ async def test_at_capacity_newcomers_are_refused_and_a_free_place_is_given_again
                 assert (await closed(second))[0] == 1013
         async with running.chat() as third:
             assert (await told(third))["status"] in (0, 50301)
+
+
+async def test_a_conversation_learns_how_much_time_there_is_when_it_begins_and_when_it_changes() -> None:
+    heard: list[tuple[Conversation, PressureChanged]] = []
+
+    class Overheard(Conversation):
+        def post(self, event: Event) -> None:
+            if isinstance(event, PressureChanged):
+                heard.append((self, event))
+            super().post(event)
+
+    limits = pressure_limits(AdmissionConfig())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sockets, "Conversation", Overheard)
+        async with server() as running:
+            pressure = Pressure(limits)
+            running.hub.join(Ledger(), pressure, lambda _request, _session: False)
+            async with running.chat() as calm:
+                await told(calm)
+                pressure.level = Level.SHEDDING
+                running.hub.press(pressure.level)
+                async with running.chat() as pressed:
+                    await told(pressed)
+                    pressure.level = Level.CALM
+                    running.hub.press(pressure.level)
+    first, second = dict.fromkeys(who for who, _ in heard)
+    assert [event.short for who, event in heard if who is first] == [True, False]
+    assert [event.short for who, event in heard if who is second] == [True, False]
 
 
 async def test_a_drain_lets_a_turn_end_and_closes_the_idle_at_once() -> None:

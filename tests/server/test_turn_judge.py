@@ -7,18 +7,18 @@ import pytest
 from tests.voice.test_turn_model import tiny_model
 from voicechat.config import load_config
 from voicechat.errors import ConfigError
-from voicechat.server.serve import open_turn_judge
+from voicechat.server.serve import open_detector
 
 
 def opened(path: Path) -> bool:
-    judge = open_turn_judge(load_config(None, {}, {"hands_free": {"turn_model": str(path)}}))
+    judge = open_detector(load_config(None, {}, {"hands_free": {"turn_model": str(path)}})).turn_judge
     if judge is not None:
         judge.close()
     return judge is not None
 
 
 def test_none_is_configured_by_itself() -> None:
-    assert open_turn_judge(load_config(None, {})) is None
+    assert open_detector(load_config(None, {})).turn_judge is None
 
 
 def test_the_configured_one_is_opened(tmp_path: Path) -> None:

@@ -77,6 +77,14 @@ def test_late_results_are_dropped_and_counted() -> None:
     assert dictation.receive(ev.Transcribed(9, FINAL), 0) == [ef.Observe(ef.LateDropped(ef.LateKind.STREAM))]
 
 
+def test_pressure_ends_nothing_and_is_no_message_of_the_client() -> None:
+    dictation = Dictation(InputSettings(heartbeat=True))
+    dictation.receive(AUDIO, 0)
+    deadline_ms = dictation.deadline_ms()
+    assert dictation.receive(ev.PressureChanged(True), 5_000) == []
+    assert dictation.deadline_ms() == deadline_ms
+
+
 def test_everything_that_ends_it_drops_its_stream() -> None:
     ends: list[tuple[ev.Event, list[int]]] = [
         (ev.WriteStalled("slow"), [1013]),

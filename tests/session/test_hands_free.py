@@ -337,6 +337,35 @@ def test_early_replies_stop_when_too_many_are_wasted() -> None:
     assert 1 <= len(wasted) <= 6
 
 
+def test_a_server_short_of_time_begins_no_reply_early_and_goes_on_with_those_begun() -> None:
+    def early(talk: Talk) -> list[bool]:
+        return [e.fact.used for e in talk.effects if isinstance(e, ef.Observe) and isinstance(e.fact, ef.EarlyReply)]
+
+    talk = Talk()
+    talk.says("tell me a story please")
+    talk.wait(200)
+    assert len(talk.asked) == 1
+    talk.post(ev.PressureChanged(True))
+    talk.wait(600)
+    talk.finishes("tell me a story please")
+    assert early(talk) == [True]
+    pressed = Talk()
+    pressed.post(ev.PressureChanged(True))
+    pressed.says("tell me a story please")
+    pressed.wait(200)
+    assert pressed.asked == []
+    pressed.wait(600)
+    pressed.finishes("tell me a story please")
+    assert len(pressed.asked) == 1, "the turn is answered at its end"
+    assert early(pressed) == []
+    eased = Talk()
+    eased.post(ev.PressureChanged(True))
+    eased.post(ev.PressureChanged(False))
+    eased.says("tell me a story please")
+    eased.wait(200)
+    assert len(eased.asked) == 1
+
+
 def test_what_was_said_before_a_turn_ended_too_early_is_not_lost() -> None:
     talk = Talk()
     talk.says("book a table for two")

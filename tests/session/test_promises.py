@@ -818,6 +818,11 @@ class World(RuleBasedStateMachine):
     def user_speaks_over(self) -> None:
         self.speech_starts(64)
 
+    @precondition(lambda self: self.hands_free)
+    @rule(short=st.booleans())
+    def pressure(self, short: bool) -> None:
+        self.feed(ev.PressureChanged(short))
+
     def happen(self, end: str) -> None:
         if end == "drain":
             self.feed(ev.DrainRequested(self.now + 5_000))

@@ -20,6 +20,8 @@ from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, Script
 
 AT_ONCE = 8
 RESUME_MS = 200
+NEVER = {"busy_refuse_percent": 1e9, "loop_lag_refuse_ms": 1e9, "encoding_lag_refuse_ms": 1e9}
+"""The clients compute in this process, too: as much as they can."""
 RELEASE_S = 5.0
 """Detached streams wait for ``RESUME_MS``, everything else is released within a second, closing handshakes in two."""
 ROUND = len(STATES) * 4
@@ -58,7 +60,7 @@ async def scene(*, embedded: bool) -> AsyncIterator[Scene]:
         config = load_config(
             None,
             {"VOICECHAT_DATA_DIR": directory},
-            {"server": {"port": 0, "drain_s": 0.0}, "limits": {"resume_ms": RESUME_MS}},
+            {"server": {"port": 0, "drain_s": 0.0}, "limits": {"resume_ms": RESUME_MS}, "admission": NEVER},
         )
         scripted = None
         if embedded:

@@ -34,6 +34,8 @@ class Workload:
     """The format of the answers."""
     hands_free: bool = False
     """The microphone is always open; else users say when they have finished."""
+    workers: int = 1
+    """Processes of the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +85,14 @@ class ConversationFigures:
 async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> ConversationFigures:
     """Hold conversations and measure. ``on_second`` is called as the seconds pass.
 
-    Raises BenchError when the server does not start or stop. Cancelling stops the server.
+    With several ``workers`` everything may run on any core, and what happens inside them is not known. Raises
+    BenchError when the server does not start or stop. Cancelling stops the server.
     """
-    cores = separate_cores()
+    cores = separate_cores() if work.workers == 1 else Cores()
+    config = SCRIPTED.replace("workers = 1", f"workers = {work.workers}")
     crowd = _Crowd(work, await _speech() if work.hands_free else [])
     loop = asyncio.get_running_loop()
-    async with bench_server(SCRIPTED, cores.server) as server:
+    async with bench_server(config, cores.server) as server:
         with running_on(cores.client):
             before, begun_s = usage_of(server.pid), loop.time()
             async with asyncio.TaskGroup() as tasks:
@@ -100,13 +104,15 @@ async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> 
                 await talking
                 for task in ticking:
                     task.cancel()
+    if work.workers > 1:  # the server's account is its parent's, which holds no conversations
+        server.collector_pauses = server.longest_pause_ms = None
     tally = crowd.tally
     return ConversationFigures(
         workload=work,
         cores=cores,
         turns=tally.turns,
         first_audio=spread(tally.overheads_ms),
-        **_added(tally, server),
+        **_added(tally, server, known=work.workers == 1),
         wait=spread(tally.waits_ms),
         late_audio=spread(tally.late_audio_ms),
         interruption=spread(tally.interruptions_ms),
@@ -120,7 +126,9 @@ async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> 
     )
 
 
-def _added(tally: Tally, server: BenchServer) -> dict[str, Any]:
+def _added(tally: Tally, server: BenchServer, *, known: bool) -> dict[str, Any]:
+    if not known:
+        return {"overhead": None, "stages": {field.name: None for field in fields(Stages)}, "script_late": None}
     stages = stages_of(tally.answers, server.ledger)
     late_ms = [raw_ms - added.total for raw_ms, added in zip(tally.overheads_ms, stages, strict=True)]
     return {

@@ -27,10 +27,17 @@ EXIT_S = 2.0
 
 SCRIPTED = """
 [server]
+workers = 1
 port = 0
 max_sessions = 10000
 drain_s = 0.0
 speech_cache_mib = 0
+[admission]  # what too many do to each other is to be seen
+busy_refuse_percent = 1e9
+encoding_lag_refuse_ms = 1e9
+loop_lag_refuse_ms = 1e9
+detection_lag_refuse_ms = 1e9
+waiting_streams_refuse = 1000000000
 [asr.default]
 provider = "voicechat.bench.services:open_recognizer"
 [llm.default]
@@ -40,6 +47,7 @@ provider = "voicechat.bench.services:open_synthesizer"
 """
 EMBEDDED = """
 [server]
+workers = 1
 port = 0
 drain_s = 0.0
 """

@@ -30,6 +30,7 @@ MAX_SECONDS = 3_600
 MAX_STREAMS = 64
 MEMORY_STEPS = 4
 STAGES = {"hear": "to the recogniser", "ask": "to the model", "say": "to the synthesiser", "send": "to the client"}
+MAX_WORKERS = 256
 NOT_KNOWN = "not available on this system"
 
 
@@ -39,6 +40,7 @@ Figures: TypeAlias = ConversationFigures | RecognisingFigures | MemoryFigures
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sessions", type=int, metavar="N", help="conversations at once (default: 10; a ramp's most)")
     parser.add_argument("--seconds", type=float, default=30, metavar="S", help="how long (default: 30)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (default: 1)")
     parser.add_argument("--output", default=VoiceSettings().format, metavar="FORMAT", help="of the answers")
     parser.add_argument(
         "--hands-free", action="store_true", help="microphones are always open; turns end by themselves"
@@ -96,7 +98,11 @@ async def _measure(arguments: argparse.Namespace, bar: ProgressBar) -> Figures:
 
 def _workload(arguments: argparse.Namespace, sessions: int) -> Workload:
     return Workload(
-        sessions=sessions, seconds=arguments.seconds, output=arguments.output, hands_free=arguments.hands_free
+        sessions=sessions,
+        seconds=arguments.seconds,
+        output=arguments.output,
+        hands_free=arguments.hands_free,
+        workers=arguments.workers,
     )
 
 
@@ -109,6 +115,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.ramp is not None and not Path(arguments.ramp).absolute().parent.is_dir():
         raise CommandError(f"--ramp: there is no folder for {arguments.ramp}", EXIT_USAGE)
     bounds = {"sessions": (1, MAX_SESSIONS), "seconds": (1, MAX_SECONDS), "recognising": (1, MAX_STREAMS)}
+    bounds["workers"] = (1, MAX_WORKERS)
     for name, (low, high) in bounds.items():
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
@@ -154,7 +161,8 @@ def _lines(figures: ConversationFigures) -> Iterator[str]:
     yield _row("turns lost, late", f"{figures.lost}, {figures.late} (overhead over {LATE_MS} ms)")
     yield _row("server CPU", _cpu(figures.cpu_s_per_session_minute))
     yield _row("server memory", _memory(figures.mib_per_session, figures.idle_mib))
-    yield _row("garbage collector", f"{figures.collector_pauses} pauses, longest {figures.longest_pause_ms} ms")
+    if figures.collector_pauses is not None:
+        yield _row("garbage collector", f"{figures.collector_pauses} pauses, longest {figures.longest_pause_ms} ms")
     yield _row("the clients' own lag", f"{figures.client_lag or '-'}")
     if figures.client_lagged:
         yield _row("", "too much: the figures above say more about the clients than about the server")

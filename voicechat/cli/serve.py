@@ -11,11 +11,14 @@ from voicechat.server.serve import run
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8000; 0: any free one)")
+    workers = "processes that serve (default: one for each core; see docs/deploying.md)"
+    parser.add_argument("--workers", type=int, metavar="N", help=workers)
     add_config_argument(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    given = {name: getattr(arguments, name) for name in ("host", "port") if getattr(arguments, name) is not None}
+    options = ("host", "port", "workers")
+    given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     config = load_config(arguments.config, overrides={"server": given})
     if not arguments.debug:
         logging.getLogger("voicechat").setLevel(logging.INFO)
@@ -30,7 +33,7 @@ def _announce(line: str) -> None:
 
 COMMAND = Command(
     summary="run the server: conversation and recognition sockets, web demo, health and metrics on one port",
-    example="  voicechat serve --port 8000\n  voicechat serve --host 0.0.0.0 --config voicechat.toml",
+    example="  voicechat serve --port 8000 --workers 4\n  voicechat serve --host 0.0.0.0 --config voicechat.toml",
     add_arguments=_add_arguments,
     run=_run,
 )

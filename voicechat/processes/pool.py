@@ -63,6 +63,11 @@ class WorkerPool:
         return sum(worker.open_channels for worker in self._workers if worker is not None)
 
     @property
+    def waiting(self) -> int:
+        """How many jobs wait for a place."""
+        return len(self._waiters)
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """The process ids of the children that are warm and alive."""
         return tuple(worker.pid for worker in self._workers if worker is not None and worker.ready and worker.pid)

@@ -13,10 +13,11 @@ from pydantic import Field
 
 from voicechat.audio.segment import PAUSE_MS
 from voicechat.audio.telephone import TELEPHONE_RATE_HZ
-from voicechat.errors import FailureKind, ProviderError
+from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import JobFailedError, WorkerError, WorkersBusyError
 from voicechat.processes.pool import WorkerPool
+from voicechat.processes.share import share
 from voicechat.processes.worker import WorkerLimits
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
 from voicechat.providers.transcript_json import decode_transcript
@@ -43,6 +44,11 @@ class PocketSphinxRecognizer:
     def pool(self) -> WorkerPool:
         """The processes, for health checks and metrics."""
         return self._pool
+
+    @property
+    def waiting_streams(self) -> int:
+        """How many streams wait for a decoder: admission looks at it."""
+        return self._pool.waiting
 
     async def start(self) -> None:
         """Load the models; returns when all processes are warm. Raises `ProviderError` when they do not start."""
@@ -115,12 +121,30 @@ def open_recognizer(
 ) -> PocketSphinxRecognizer:
     """Configure the recogniser; its processes start with `start` or the first stream.
 
-    ``workers``: processes, by default one for each core. ``streams_per_worker``: decoders in each (50 to 60 MB each on
-    top of 70). ``pause_ms``: silence that ends a sentence. ``wait_ms``: how long a stream waits for a free decoder.
-    ``niceness``: how far decoding gives way to the server's own process.
+    ``workers``: processes, by default one for each core, however many processes serve. ``streams_per_worker``: decoders
+    in each (50 to 60 MB each on top of 70). ``pause_ms``: silence that ends a sentence. ``wait_ms``: how long a stream
+    waits for a free decoder. ``niceness``: how far decoding gives way to the server's own process.
     """
+    processes, streams = _share_of(workers or os.cpu_count() or 1, streams_per_worker)
     command = [sys.executable, "-m", "voicechat.providers.pocketsphinx_worker"]
-    command += [f"--streams={streams_per_worker}", f"--pause-ms={pause_ms}", f"--niceness={niceness}"]
-    limits = WorkerLimits(channels=streams_per_worker, window_bytes=WINDOW_BYTES)
-    pool = WorkerPool(command, size=workers or os.cpu_count() or 1, limits=limits)
-    return PocketSphinxRecognizer(pool, wait_ms)
+    command += [f"--streams={streams}", f"--pause-ms={pause_ms}", f"--niceness={niceness}"]
+    limits = WorkerLimits(channels=streams, window_bytes=WINDOW_BYTES)
+    return PocketSphinxRecognizer(WorkerPool(command, size=processes, limits=limits), wait_ms)
+
+
+def _share_of(workers: int, streams_per_worker: int) -> tuple[int, int]:
+    """Divide the machine's decoders among the server's processes: how many processes here, and decoders in each.
+
+    With fewer decoding processes than that each has one, and of the decoders its part. Raises `ConfigError`.
+    """
+    mine = share()
+    if workers >= mine.processes:
+        return mine.of(workers), streams_per_worker
+    decoders = mine.of(workers * streams_per_worker)
+    if not decoders:
+        raise ConfigError(
+            f"workers: {workers} with streams_per_worker = {streams_per_worker} are {workers * streams_per_worker} "
+            f"decoders, but each of the {mine.processes} processes of the server needs one: raise them, or lower "
+            "server.workers"
+        )
+    return 1, decoders

@@ -22,6 +22,7 @@ class EncodingThreads:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self._usual_hz: int | None = None
         """The rate at which speech came last: the next reply's will most likely come at it too."""
+        self._closed = False
 
     async def open(self, audio_format: OutputFormat) -> Encoder:
         """Make a reply's encoder, long before its first audio: LAME and a resampler take a millisecond each."""
@@ -55,10 +56,24 @@ class EncodingThreads:
         """Have other work on samples done in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
+    def measure(self, report: Callable[[float], None]) -> None:
+        """Tell ``report``, on the event loop, how many seconds work waits for a thread. After the end: nothing."""
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
+        waiting = loop.run_in_executor(self._pool, _nothing)
+        waiting.add_done_callback(lambda done: None if done.cancelled() else report(loop.time() - asked_s))
+
     def close(self) -> None:
         """End the threads; pieces being encoded are waited for."""
+        self._closed = True
         self._pool.shutdown(cancel_futures=True)
 
 
 def _encoded(encoder: Encoder, pieces: Sequence[bytes], rate_hz: int) -> list[bytes]:
     return [encoder.encode(pcm, rate_hz) for pcm in pieces]
+
+
+def _nothing() -> None:
+    """Work that takes no time."""

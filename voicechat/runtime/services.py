@@ -34,14 +34,14 @@ class Services:
     async def start(self) -> None:
         """Warm every provider up that has a ``start``, all at once. The first failure is raised; the rest stop."""
         async with asyncio.TaskGroup() as group:
-            for provider in self._distinct():
+            for provider in self.distinct():
                 start = getattr(provider, "start", None)
                 if start is not None:
                     group.create_task(start())
 
     async def aclose(self) -> None:
         """Close every provider that has an ``aclose``; one that fails or hangs does not keep the others from it."""
-        closing = [self._close(provider) for provider in self._distinct()]
+        closing = [self._close(provider) for provider in self.distinct()]
         await asyncio.gather(*closing)
 
     async def _close(self, provider: object) -> None:
@@ -69,7 +69,7 @@ class Services:
     def _all(self) -> tuple[object, ...]:
         return (*self.recognizers.values(), *self.models.values(), *self.synthesizers.values())
 
-    def _distinct(self) -> Iterator[object]:
+    def distinct(self) -> Iterator[object]:
         """What is to be started and closed: of chains the links, which may belong to several."""
         seen: set[int] = set()
         for service in (*self._all, self.toolbox):

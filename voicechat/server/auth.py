@@ -19,6 +19,7 @@ from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.attempts import FailedAttempts
 from voicechat.store.access import EVERYTHING, Endpoint, Grant, Quota, Scope
 from voicechat.store.keys import MAX_KEY_CHARACTERS, KeyStore, digest
+from voicechat.store.ledger import Ledger
 from voicechat.store.quotas import Account, Accounts
 from voicechat.store.tokens import TokenGrant, TokenStore
 
@@ -63,19 +64,27 @@ class OutOfScopeError(AdmissionError):
 
 
 class Authoriser:
-    """Decides for each request; one per server.
+    """Decides for each request; one per process of the server.
 
     ``static_keys`` are keys by id that are known in the clear: the environment's, or the server's own on loopback.
-    They open everything, without quota.
+    They open everything, without quota. What keys use and which tokens wait is in the ``ledger``, which the processes
+    share; failed attempts are counted by each for itself.
     """
 
-    def __init__(self, keys: KeyStore, static_keys: dict[str, str], allowed_origins: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        keys: KeyStore,
+        static_keys: dict[str, str],
+        allowed_origins: Collection[str] = (),
+        ledger: Ledger | None = None,
+    ) -> None:
         self._keys = keys
         self._static_digests = {key_id: digest(key) for key_id, key in static_keys.items()}
         self._allowed_origins = frozenset(allowed_origins)
-        self._tokens = TokenStore()
+        ledger = ledger or Ledger()
+        self._tokens = TokenStore(ledger)
         self._attempts = FailedAttempts()
-        self.accounts = Accounts(unix_s)
+        self.accounts = Accounts(unix_s, ledger)
 
     async def __call__(self, request: web.Request, endpoint: Endpoint) -> Principal:
         """Admit the request to ``endpoint``, and count it.
@@ -96,7 +105,7 @@ class Authoriser:
         return Principal(credential.key_id, project, credential.grant.scope, account)
 
     def issue_token(self, grant: TokenGrant, life_s: int) -> str:
-        """Make a token that this object will accept once. Raises AdmissionError: there are too many."""
+        """Make a token that this server will accept once. Raises AdmissionError: there are too many."""
         return self._tokens.issue(grant, life_s, asyncio.get_running_loop().time())
 
     async def account_of(self, key_id: str) -> Account:

@@ -14,10 +14,12 @@ class Phase(Enum):
 
 
 class Health:
-    """The server's phase, for whoever asks over HTTP."""
+    """The phase of this process, for whoever asks over HTTP; it counts as starting while other workers do."""
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
+        self.others_ready = True
+        """Whether the server's other processes are ready, too."""
 
     def routes(self) -> list[web.RouteDef]:
         """List the two routes. They need no key and tell nothing but the phase."""
@@ -27,7 +29,8 @@ class Health:
         return _answer(200, "ok")
 
     async def _ready(self, _: web.Request) -> web.Response:
-        return _answer(200 if self.phase is Phase.READY else 503, self.phase.value)
+        phase = Phase.STARTING if self.phase is Phase.READY and not self.others_ready else self.phase
+        return _answer(200 if phase is Phase.READY else 503, phase.value)
 
 
 def _answer(http_status: int, status: str) -> web.Response:

@@ -19,13 +19,9 @@ _http_log = logging.getLogger("voicechat.http")
 _http_log.addFilter(without_request_text)
 
 
-@asynccontextmanager
-async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Listen while the context lasts; gives the port, which matters when 0 was asked for.
-
-    ConfigError when the address cannot be had. Leaving closes every connection within ``CLOSE_S``.
-    """
-    runner = web.AppRunner(
+def app_runner(app: web.Application) -> web.AppRunner:
+    """Make what serves an application's connections; ``cleanup`` closes every one within ``CLOSE_S``."""
+    return web.AppRunner(
         app,
         handle_signals=False,
         access_log=_access_log,
@@ -33,13 +29,22 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
         logger=_http_log,
         shutdown_timeout=CLOSE_S,
     )
+
+
+@asynccontextmanager
+async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Listen while the context lasts; gives the port, which matters when 0 was asked for.
+
+    ConfigError when the address cannot be had. Leaving closes every connection within ``CLOSE_S``.
+    """
+    runner = app_runner(app)
     try:
         await runner.setup()
         site = web.TCPSite(runner, host, port)
         try:
             await site.start()
         except OSError as error:
-            raise ConfigError(_why(host, port, error)) from error
+            raise ConfigError(why_not(host, port, error)) from error
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
@@ -59,7 +64,8 @@ def base_url(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def _why(host: str, port: int, error: OSError) -> str:
+def why_not(host: str, port: int, error: OSError) -> str:
+    """Say why the address cannot be listened on."""
     match error.errno:
         case errno.EADDRINUSE:
             return f"server.port: {port} is in use on {host}; stop the other program or choose another port"

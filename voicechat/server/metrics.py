@@ -2,17 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import assert_never
+from pathlib import Path
+from typing import TypeAlias, assert_never
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from voicechat.runtime.services import Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.collector import CollectorPauses, watching_collector
+from voicechat.server.figures import Level
 from voicechat.server.service_metrics import ServiceMetrics
 from voicechat.session.effects import (
     EarlyReply,
@@ -32,20 +36,31 @@ LAG_WINDOW = 40
 CLIENT = "(client)"
 """For all tools that clients carry out: a client may name its tools as it likes, so their names are no labels."""
 
+Counts: TypeAlias = Callable[[], Mapping[int, int]]
+"""Asked for a number of each worker."""
+
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
 class Metrics:
     """The counters of one server, in a registry of their own so that two servers in a process do not collide."""
 
-    def __init__(self, services: Services | None = None) -> None:
-        """``services``: whose failures, and whose kept speech, are to be shown, too."""
+    def __init__(self, services: Services | None = None, shared: Path | None = None, worker: int = 0) -> None:
+        """``services``: whose failures, and whose kept speech, are to be shown, too.
+
+        ``shared``: where the workers of a server count together, each in files that outlive it; None: it has none.
+        Then ``PROMETHEUS_MULTIPROC_DIR`` must have named that folder when this process was started.
+        """
         registry = self.registry = CollectorRegistry()
+        self._shared, self._worker = shared, worker
+        # What is asked for when somebody looks, by whichever worker that is.
+        self._asked = CollectorRegistry() if shared else registry
+        if shared is None:
+            ProcessCollector(registry=registry)
         if services is not None:
-            registry.register(ServiceMetrics(services))
+            self._tell(ServiceMetrics(services))
             self.follow_speech_caches({link.name: link.provider for link in services.links})
-        ProcessCollector(registry=registry)
-        self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=registry)
+        self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=self._asked)
         self._turns = Counter("voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry)
         self._late = Counter("voicechat_late_dropped", "Late results dropped", ["kind"], registry=registry)
         self._closed = Counter("voicechat_closed", "Sessions that the server closed", ["code"], registry=registry)
@@ -58,7 +73,19 @@ class Metrics:
         self._tool_took = Histogram(
             "voicechat_tool_seconds", took, ["tool"], buckets=_LATENCY_BUCKETS_S, registry=registry
         )
-        self._lag = Gauge("voicechat_loop_lag_seconds", "Worst event loop lag of the last 10 s", registry=registry)
+        self._lag = Gauge(
+            "voicechat_loop_lag_seconds",
+            "Worst event loop lag of the last 10 s",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._pressure = Gauge(
+            "voicechat_pressure",
+            "0: none, 1: replies are not begun early, 2: newcomers are refused",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._busy = Counter("voicechat_refused_busy", "Clients refused under pressure", ["figure"], registry=registry)
         self._transcript = self._latency("transcript", "last recognition result")
         self._first_text = self._latency("first_text", "first piece of text")
         self._first_audio = self._latency("first_audio", "first piece of audio")
@@ -68,6 +95,12 @@ class Metrics:
         )
         about = "From the user's last sound to the first audio sent: the sum of voicechat_turn_stage_seconds"
         self._turn = Histogram("voicechat_turn_seconds", about, buckets=_LATENCY_BUCKETS_S, registry=registry)
+
+    def _tell(self, collector: Collector) -> Collector:
+        """Show what ``collector`` knows of this process; with several workers, as this worker's."""
+        told = collector if self._shared is None else _OfWorker(collector, self._worker)
+        self._asked.register(told)
+        return told
 
     def _latency(self, name: str, meaning: str) -> Histogram:
         about = f"From the user's complete to the {meaning}"
@@ -80,7 +113,20 @@ class Metrics:
     def follow_speech_caches(self, services: Mapping[str, object]) -> None:
         """Show of each service that keeps speech how often that was of use."""
         caches = {name: each for name, each in services.items() if isinstance(each, CachingSynthesizer)}
-        self.registry.register(_ShownCaches(caches))
+        self._tell(_ShownCaches(caches))
+
+    def follow_workers(self, processes: Counts, sessions: Counts) -> None:
+        """Tell, with several workers, what each of them has and uses: ``processes`` gives their process ids."""
+        if self._shared is not None:
+            self._asked.register(_Workers(processes, sessions))
+
+    def pressed(self, level: Level) -> None:
+        """Show the level of pressure; with several workers the highest is shown."""
+        self._pressure.set(level)
+
+    def refused_by(self, figure: str) -> None:
+        """Count a client that was refused because of ``figure``."""
+        self._busy.labels(figure).inc()
 
     def observe(self, fact: Fact) -> None:
         """Count what a session reports."""
@@ -113,12 +159,11 @@ class Metrics:
     def measuring_collector(self) -> Iterator[None]:
         """Show how often and how long Python's garbage collector stops everything, while the context lasts."""
         with watching_collector() as pauses:
-            shown = _ShownPauses(pauses)
-            self.registry.register(shown)
+            shown = self._tell(_ShownPauses(pauses))
             try:
                 yield
             finally:
-                self.registry.unregister(shown)
+                self._asked.unregister(shown)
 
     @contextmanager
     def measuring_loop_lag(self) -> Iterator[None]:
@@ -147,15 +192,57 @@ class Metrics:
         return [web.get("/metrics", self._scrape)]
 
     async def _scrape(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE})
+        body = generate_latest(self._asked)
+        if self._shared is not None:
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted, str(self._shared))  # type: ignore[no-untyped-call]
+            body += generate_latest(counted)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
-class _ShownCaches:
+class _OfWorker(Collector):
+    """What another collector tells, with the worker's number as a label: it knows of this process only."""
+
+    def __init__(self, collector: Collector, worker: int) -> None:
+        self._collector = collector
+        self._worker = str(worker)
+
+    def collect(self) -> Iterable[Metric]:
+        """See ``Collector``."""
+        for metric in self._collector.collect():
+            labelled = Metric(metric.name, metric.documentation, metric.type)
+            for sample in metric.samples:
+                labelled.add_sample(sample.name, {**sample.labels, "worker": self._worker}, sample.value)
+            yield labelled
+
+
+class _Workers(Collector):
+    """What the workers have and use, each with its number as a label."""
+
+    def __init__(self, processes: Counts, sessions: Counts) -> None:
+        self._processes = processes
+        self._sessions = sessions
+
+    def collect(self) -> Iterable[Metric]:
+        """Read it from the ledger, and from ``/proc`` where there is one."""
+        sessions = Metric("voicechat_worker_sessions", "Sessions that a worker has open", "gauge")
+        for worker, count in self._sessions().items():
+            sessions.add_sample(sessions.name, {"worker": str(worker)}, count)
+        together = {sessions.name: sessions}
+        for worker, pid in self._processes().items():
+            for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+                known = together.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                for sample in metric.samples:
+                    known.add_sample(sample.name, {"worker": str(worker)}, sample.value)
+        return together.values()
+
+
+class _ShownCaches(Collector):
     def __init__(self, caches: Mapping[str, CachingSynthesizer]) -> None:
         self._caches = caches
 
     def collect(self) -> Iterator[Metric]:
-        """See ``prometheus_client.registry.Collector``."""
+        """See ``Collector``."""
         about = "Short texts to be spoken, by whether their speech was known"
         asked = CounterMetricFamily("voicechat_speech_cache", about, labels=["service", "result"])
         held = GaugeMetricFamily("voicechat_speech_cache_bytes", "Speech that is kept", labels=["service"])
@@ -167,14 +254,14 @@ class _ShownCaches:
         yield held
 
 
-class _ShownPauses:
+class _ShownPauses(Collector):
     """Read when somebody asks: a collection may begin anywhere, so counting one must not take a metric's lock."""
 
     def __init__(self, pauses: CollectorPauses) -> None:
         self._pauses = pauses
 
     def collect(self) -> Iterator[Metric]:
-        """See ``prometheus_client.registry.Collector``."""
+        """See ``Collector``."""
         pauses = self._pauses
         name, about = "voicechat_collector_pause_seconds", "Pauses of Python's garbage collector"
         yield SummaryMetricFamily(name, about, pauses.pauses, pauses.total_us / 1e6)

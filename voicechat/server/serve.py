@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -18,62 +19,50 @@ from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal
+from voicechat.server.credentials import KEY_FILE, Credentials, credentials
+from voicechat.server.figures import pressure_limits
 from voicechat.server.health import Health, Phase
 from voicechat.server.key_watch import watching_keys
-from voicechat.server.listener import base_url, is_loopback, listening
+from voicechat.server.listener import base_url
 from voicechat.server.metrics import Metrics
 from voicechat.server.pages import Pages, demo_folder
+from voicechat.server.pressure import Pressure
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcription_settings import configured
+from voicechat.server.seat import Seat, alone
 from voicechat.server.signals import stop_on_signals
 from voicechat.server.sockets import SocketHub
 from voicechat.server.tracing import trace_turn
+from voicechat.server.workers.supervisor import ready_line, supervise, workers_of
 from voicechat.session.effects import Fact, TurnTimed
 from voicechat.store.access import Endpoint
-from voicechat.store.keys import KeyStore
-from voicechat.store.local_key import local_key
-from voicechat.voice.detector import VoiceDetector
+from voicechat.voice.detector import OnTick, VoiceDetector
 from voicechat.voice.silero import SileroModel, find_model
 from voicechat.voice.turn_model import TurnJudge, TurnModel
+
+__all__ = [
+    "KEY_FILE",
+    "Credentials",
+    "Running",
+    "credentials",
+    "detecting",
+    "loop_factory",
+    "run",
+    "serve_until_signal",
+    "serving",
+    "tune_garbage_collector",
+    "tune_threads",
+]
 
 _log = logging.getLogger(__name__)
 
 CLOSE_DETECTION_S = 1.0
-KEY_FILE = "keys.sqlite3"
-LOCAL_KEY_ID = "local"
-ENVIRONMENT_KEY_ID = "environment"
 
 Announce = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Whom a server lets in. ``shown`` is the key that the printed address may carry; None: no key is known."""
-
-    store: KeyStore
-    static_keys: dict[str, str]
-    shown: str | None
-
-
-def credentials(config: Config) -> Credentials:
-    """Gather the configured keys; on loopback without any, make one. ConfigError: beyond loopback without any."""
-    store = KeyStore(config.data_dir / KEY_FILE)
-    if config.api_key:
-        return Credentials(store, {ENVIRONMENT_KEY_ID: config.api_key}, None)
-    if store.has_valid_keys(unix_s()):
-        return Credentials(store, {}, None)
-    if not is_loopback(config.server.host):
-        raise ConfigError(
-            f"server.host: {config.server.host} can be reached from other machines, but there is no key: "
-            "make one with 'voicechat keys create', or set VOICECHAT_API_KEY, or listen on 127.0.0.1"
-        )
-    key = local_key(config.data_dir)
-    return Credentials(store, {LOCAL_KEY_ID: key}, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,55 +87,65 @@ class Running:
 
 @asynccontextmanager
 async def serving(
-    config: Config, services: Services, admitted: Credentials, announce: Announce
+    config: Config, services: Services, admitted: Credentials, announce: Announce, seat: Seat | None = None
 ) -> AsyncIterator[Running]:
-    """Run a server while the context lasts. It is entered when the services are warm.
+    """Run a server, or one of its workers in its ``seat``, while the context lasts. Entered when the services are warm.
 
     The port is opened first, so that ``/healthz`` answers and ``/readyz`` says "starting" while models load. Raises
     ConfigError and what ``Services.start`` raises. Leaving cuts the sessions that are left and stops the services.
     """
-    health, metrics, pages = Health(), Metrics(services), Pages(demo_folder())
-    authorise = Authoriser(admitted.store, admitted.static_keys, config.server.allowed_origins)
-
-    tracer = trace.get_tracer("voicechat", voicechat.__version__)
-
-    def observe(fact: Fact) -> None:
-        metrics.observe(fact)
-        if isinstance(fact, TurnTimed):
-            trace_turn(tracer, fact.waterfall)
+    seat = seat or alone(config)
+    health, metrics, pages = seat.health, Metrics(services, seat.shared, seat.ledger.worker), Pages(demo_folder())
+    authorise = Authoriser(admitted.store, admitted.static_keys, config.server.allowed_origins, seat.ledger)
 
     async def admit(request: web.Request, endpoint: Endpoint) -> Principal:
         if health.phase is Phase.STARTING:
             raise AdmissionError(Status.AT_CAPACITY, "the server is starting")
         return await authorise(request, endpoint)
 
-    detector = VoiceDetector(SileroModel(find_model()), turn_judge=open_turn_judge(config))
-    decoding = open_decoding()
+    pressure = Pressure(
+        pressure_limits(config.admission),
+        sessions=lambda: hub.sessions + backend.requests,
+        time_encoders=lambda report: hub.time_encoders(report),
+        waiting_streams=partial(waiting_streams, services),
+        on_refused=metrics.refused_by,
+    )
+    detector, decoding = open_detector(config, pressure.detected), open_decoding()
     hub = SocketHub(
         services,
         limits=config.limits,
         max_sessions=config.server.max_sessions,
         compat=config.compat,
         authorise=admit,
-        observe=observe,
+        observe=_observer(metrics),
         detector=detector,
         decoding=decoding,
     )
     hub.apology = config.apology.spoken
-    metrics.follow_sessions(lambda: hub.sessions)
-    backend = Backend(services, limits=config.limits, max_requests=config.server.max_sessions, authorise=admit)
+    hub.join(seat.ledger, pressure, seat.pass_on)
+    pressure.on_level = (hub.press, metrics.pressed, seat.on_level)
+    metrics.follow_sessions(lambda: hub.all_sessions)
+    metrics.follow_workers(seat.ledger.processes, lambda: hub.sessions_by_worker)
+    backend = Backend(
+        services,
+        limits=config.limits,
+        max_requests=config.server.max_sessions,
+        authorise=admit,
+        ledger=seat.ledger,
+        pressure=pressure,
+    )
     transcriber = Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of)
     rest = rest_routes(rest_operations(backend, authorise.issue_token, transcriber))
     app = build_app([*hub.routes(), *rest, *health.routes(), *metrics.routes(), *pages.routes()])
     try:
-        async with listening(app, config.server.host, config.server.port) as port:
+        async with seat.listen(app) as port:
             url = base_url(config.server.host, port)
             announce(f"warming up; not ready yet: {url}")
             await decoding.start()
             await services.start()
             await transcriber.start()
             health.phase = Phase.READY
-            with metrics.measuring_loop_lag(), metrics.measuring_collector():
+            with metrics.measuring_loop_lag(), metrics.measuring_collector(), pressure.measuring():
                 try:
                     async with watching_keys(authorise, hub), detecting(detector):
                         yield Running(url, admitted.shown, bool(pages), app, health, hub, backend)
@@ -159,15 +158,28 @@ async def serving(
         await services.aclose()
 
 
-def open_turn_judge(config: Config) -> TurnJudge | None:
-    """The configured model that hears whether a turn is finished. Raises ConfigError naming the key."""
+def _observer(metrics: Metrics) -> Callable[[Fact], None]:
+    tracer = trace.get_tracer("voicechat", voicechat.__version__)
+
+    def observe(fact: Fact) -> None:
+        metrics.observe(fact)
+        if isinstance(fact, TurnTimed):
+            trace_turn(tracer, fact.waterfall)
+
+    return observe
+
+
+def open_detector(config: Config, on_tick: OnTick | None = None) -> VoiceDetector:
+    """Open the voice detection, with the configured model that hears whether a turn is finished.
+
+    Raises ConfigError naming the key.
+    """
     path = config.hands_free.turn_model
-    if not path:
-        return None
     try:
-        return TurnJudge(TurnModel(Path(path)))
+        turn_judge = TurnJudge(TurnModel(Path(path))) if path else None
     except ConfigError as error:
         raise ConfigError(f"hands_free.turn_model: {error}") from error
+    return VoiceDetector(SileroModel(find_model()), on_tick, turn_judge=turn_judge)
 
 
 @asynccontextmanager
@@ -200,10 +212,19 @@ def tune_threads() -> None:
     sys.setswitchinterval(0.0005)
 
 
+def waiting_streams(services: Services) -> int:
+    """How many streams wait for a place at a provider that says so: by ``waiting_streams``, a number."""
+    return sum(getattr(provider, "waiting_streams", 0) for provider in services.distinct())
+
+
 def run(config: Config, announce: Announce) -> None:
-    """Serve until SIGTERM or SIGINT, on uvloop where there is one. Raises ConfigError and ProviderError."""
+    """Serve until SIGTERM or SIGINT, with workers if there are to be any. Raises ConfigError and ProviderError."""
+    workers = workers_of(config)
+    if workers > 1:
+        asyncio.run(supervise(config, workers, announce))
+        return
     services = build_services(config)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve_until_signal(config, services, announce))
 
 
@@ -215,7 +236,7 @@ async def serve_until_signal(config: Config, services: Services, announce: Annou
         async with serving(config, services, credentials(config), announce) as server:
             tune_garbage_collector()
             tune_threads()
-            announce(_ready_line(config, server, loop.time() - started_s))
+            announce(ready_line(server.url, server.key, loop.time() - started_s, has_demo=server.has_demo))
             stop.may_drain = True
             await stop.requested.wait()
             announce(f"draining: turns in progress have {config.server.drain_s:g} s to end; once more to stop at once")
@@ -223,13 +244,8 @@ async def serve_until_signal(config: Config, services: Services, announce: Annou
     announce("stopped")
 
 
-def _ready_line(config: Config, server: Running, warm_up_s: float) -> str:
-    address = f"{server.url}/#key={server.key}" if server.key else f"{server.url}/"
-    what = "open" if server.has_demo else "listening on"
-    return f"ready after {warm_up_s:.1f} s; {what} {address}"
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give uvloop's where there is one."""
     try:
         import uvloop
     except ImportError:  # There is none for Windows.

@@ -9,7 +9,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from voicechat.config import CompatConfig
-from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.errors import AdmissionError, AtCapacityError, RemoteProtocolError, Status
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.runtime.conversation import Cast, Conversation
@@ -20,22 +20,29 @@ from voicechat.runtime.socket import Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth import SECRET_PARAMETERS, Principal
+from voicechat.server.figures import Level
 from voicechat.server.metering import metered
+from voicechat.server.pressure import CAPACITY_RETRY_S, Pressure
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.apology import Apology
 from voicechat.session.dictation import Dictation
 from voicechat.session.effects import Answered, Fact, Request, SessionRefused
-from voicechat.session.events import AccessEnded, DrainRequested
+from voicechat.session.events import AccessEnded, DrainRequested, PressureChanged
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.session import Session
 from voicechat.session.vocabulary import ChatSettings, Settings, VoiceSettings
 from voicechat.store.access import Endpoint
+from voicechat.store.ledger import Ledger
+from voicechat.store.places import Places
 from voicechat.voice.detector import VoiceDetector
 from voicechat.wire import speech_chat, stream_speech
 from voicechat.wire.dialect import Dialect, Greeting
 
 T = TypeVar("T")
+
+PassOn = Callable[[web.Request, str], bool]
+"""Hand a connection to the process that serves the resumable stream of that name; False when this process does."""
 
 SPEECH_CHAT_PATHS = (
     "/api/open-apis/projects/{project}/chat/speech-chat",
@@ -49,12 +56,14 @@ STREAM_SPEECH_PATHS = (
 )
 """With the project and, as public clients do, without: then the key's default project serves."""
 
+PLACES = "session"
+
 DRAIN_GRACE_S = 3.0
 """After the drain's deadline: for the last messages and the closing handshakes."""
 
 
 class SocketHub:
-    """Counts, admits and drains the sessions of one server."""
+    """Counts, admits and drains the sessions of one process of a server."""
 
     def __init__(
         self,
@@ -76,7 +85,9 @@ class SocketHub:
         self._decoding = decoding
         self._services = services
         self._limits = limits
-        self._max_sessions = max_sessions
+        self._places = Places(Ledger(), PLACES, max_sessions)
+        self._pressure: Pressure | None = None
+        self._pass_on: PassOn = lambda _request, _session: False
         self._compat = compat
         self.apology: Apology | None = None
         """What sessions say aloud when no chat model answers."""
@@ -91,15 +102,31 @@ class SocketHub:
         self._empty = asyncio.Event()
         self._empty.set()
 
+    def join(self, ledger: Ledger, pressure: Pressure, pass_on: PassOn) -> None:
+        """Count with the server's other processes, in ``ledger``, and heed ``pressure``. Before the first session."""
+        self._places = Places(ledger, PLACES, self._places.most)
+        self._pressure = pressure
+        self._pass_on = pass_on
+
     @property
     def sessions(self) -> int:
-        """Sessions that are open now."""
+        """Sessions that are open in this process now."""
         return self._admitted
+
+    @property
+    def all_sessions(self) -> int:
+        """Sessions that are open in all processes of the server now."""
+        return self._places.taken
 
     @property
     def draining(self) -> bool:
         """Whether new sessions are refused because the server stops."""
         return self._draining
+
+    @property
+    def sessions_by_worker(self) -> dict[int, int]:
+        """Sessions that are open in each process of the server."""
+        return self._places.taken_by_worker
 
     def routes(self) -> list[web.RouteDef]:
         """The WebSocket routes."""
@@ -117,6 +144,15 @@ class SocketHub:
         for conversation, principal in list(self._conversations.items()):
             if principal.key_id in key_ids:
                 conversation.post(why)
+
+    def time_encoders(self, report: Callable[[float], None]) -> None:
+        """See ``EncodingThreads.measure``."""
+        self._threads.measure(report)
+
+    def press(self, level: Level) -> None:
+        """Tell the sessions how much time there is."""
+        for conversation in list(self._conversations):
+            conversation.post(PressureChanged(level > Level.CALM))
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions and end the open ones: idle ones now, others when their turn is over or time is up."""
@@ -180,6 +216,9 @@ class SocketHub:
     async def _stream_speech(self, request: web.Request) -> web.StreamResponse:
         socket = AiohttpSocket(self._limits)
         try:
+            # First of all: a token is accepted once, so only the process that serves the stream may look at it.
+            if (session := request.query.get("session")) and self._pass_on(request, session):
+                return web.Response()  # Nobody gets it: this process has let go of the connection.
             principal = await self._authorise(request, Endpoint.RECOGNITION)
             options = _stream_options(request.query)
             if options.session:
@@ -242,6 +281,8 @@ class SocketHub:
         paid = metered(cast, principal.account)
         conversation = Conversation(machine, dialect, socket, paid, limits=self._limits, observe=self._observe)
         self._conversations[conversation] = principal
+        if self._pressure is not None and self._pressure.level > Level.CALM:
+            conversation.post(PressureChanged(True))
         try:
             await conversation.run()
         finally:
@@ -283,14 +324,21 @@ class SocketHub:
     def _admit(self, principal: Principal) -> None:
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; connect again")
-        if self._admitted >= self._max_sessions:
-            raise AdmissionError(Status.AT_CAPACITY, f"the server holds its {self._max_sessions} sessions already")
-        principal.account.enter_session()
+        if self._pressure is not None:
+            self._pressure.admit()
+        if not self._places.take():
+            raise AtCapacityError(f"the server holds its {self._places.most} sessions already", CAPACITY_RETRY_S)
+        try:
+            principal.account.enter_session()
+        except AdmissionError:
+            self._places.free()
+            raise
         self._admitted += 1
         self._empty.clear()
 
     def _dismiss(self, principal: Principal) -> None:
         principal.account.leave_session()
+        self._places.free()
         self._admitted -= 1
         if not self._admitted:
             self._empty.set()

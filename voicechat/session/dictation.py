@@ -60,6 +60,8 @@ class Dictation:
                 return self._close(1011, "internal error")
             case ev.DrainRequested():
                 return self._close(1012, "the server restarts; connect again")
+            case ev.PressureChanged():
+                return []  # nothing here is ever in vain
             case ev.Ticked():
                 return self._on_tick(now_ms)
             case _:

@@ -265,6 +265,13 @@ class DrainRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class PressureChanged:
+    """Whether the server is ``short`` of time: then nothing is begun that may be in vain. At first it is not."""
+
+    short: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AccessEnded:
     """The client may no longer be served: its key was revoked, or its quota is used up."""
 
@@ -316,6 +323,7 @@ Event: TypeAlias = (
     | AudioSent
     | WriteStalled
     | DrainRequested
+    | PressureChanged
     | AccessEnded
     | Faulted
     | Ticked

@@ -93,6 +93,7 @@ class Session:
         self._times = TurnTimes(0, 0)
         self._last_speech_ms = 0
         self._drain_at_ms: int | None = None
+        self._short_of_time = False
 
     # --- the machine -----------------------------------------------------------------------------------------
 
@@ -197,9 +198,10 @@ class Session:
                 self._close(1008, event.status, event.message)
             case ev.Faulted():
                 self._close(1011, Status.INTERNAL, "internal error; this session ends")
+            case ev.PressureChanged():
+                self._short_of_time = event.short
             case ev.DrainRequested():
-                self._drain_at_ms = max(self._now_ms, event.deadline_ms)
-                self._drain_if_free()
+                self._on_drain(event)
             case ev.Ticked():
                 self._on_tick()
             case _:
@@ -420,7 +422,8 @@ class Session:
     @property
     def _may_begin_early(self) -> bool:
         wasted = self._speaking.wasted >= self._limits.early_replies_wasted
-        return self._turn_may_end and self._answers and not self._speaking.early and not wasted
+        unwise = wasted or self._short_of_time
+        return self._turn_may_end and self._answers and not self._speaking.early and not unwise
 
     def _settle_floor(self) -> None:
         """Do what the floor decides, until it decides nothing more."""
@@ -535,6 +538,10 @@ class Session:
             since_turn_began(reply.first_text_ms if reply else None),
             since_turn_began(reply.first_audio_ms if reply else None),
         )
+
+    def _on_drain(self, event: ev.DrainRequested) -> None:
+        self._drain_at_ms = max(self._now_ms, event.deadline_ms)
+        self._drain_if_free()
 
     def _drain_if_free(self) -> None:
         if self._drain_at_ms is not None and self.state not in TURN:

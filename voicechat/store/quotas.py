@@ -1,4 +1,4 @@
-"""What each key has used, held against its quota. Counted in this process: a restart begins anew."""
+"""What each key has used, held against its quota. Counted for all processes of the server: its restart begins anew."""
 
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -6,9 +6,12 @@ from contextlib import contextmanager
 
 from voicechat.errors import AdmissionError, Status
 from voicechat.store.access import Quota
+from voicechat.store.ledger import Ledger
 
 DAY_S = 86_400
 MINUTE_S = 60.0
+WRITE_DOWN_MS = 1000
+"""Audio is told to the other processes in such portions: it is counted many times a second."""
 SESSION_RETRY_S = 5
 """What a client is told to wait for a session of its own key to end: nobody knows."""
 
@@ -24,21 +27,25 @@ class QuotaExceededError(AdmissionError):
 class Account:
     """What one key has used. ``unix_s`` gives the wall clock, which settles when a day begins."""
 
-    def __init__(self, quota: Quota, unix_s: Callable[[], float]) -> None:
+    def __init__(
+        self, quota: Quota, unix_s: Callable[[], float], ledger: Ledger | None = None, key_id: str = ""
+    ) -> None:
+        """Without a ``ledger`` nobody else counts for the key."""
         self.quota = quota
         self._unix_s = unix_s
+        self._ledger = ledger or Ledger()
+        self._key_id = key_id
         self._sessions = 0
-        self._requests_until_s = -math.inf
         self._day = 0
-        self._audio_ms = 0
+        self._unwritten_ms = 0
 
     @property
     def sessions(self) -> int:
-        """Sockets and requests that are in progress."""
+        """Sockets and requests of this process that are in progress."""
         return self._sessions
 
     def begin_request(self, now_s: float) -> None:
-        """Count a request that begins at loop time ``now_s``. Raises ``QuotaExceededError``.
+        """Count a request that begins at ``now_s``, a time of the machine's clock. Raises ``QuotaExceededError``.
 
         A generic cell rate algorithm (ITU-T I.371, annex A): a minute's requests may come at once, then one comes
         free every 1/n minute. It needs a single number, and tells exactly when the next request will be allowed.
@@ -46,13 +53,15 @@ class Account:
         allowed = self.quota.requests_per_minute
         if allowed is None:
             return
-        until_s = max(self._requests_until_s, now_s) + MINUTE_S / allowed
-        if until_s > now_s + MINUTE_S:
-            # Without the rounding, floating point would now and then refuse the last request of a full minute.
-            wait_s = math.ceil(round(until_s - MINUTE_S - now_s, 6))
-            if wait_s > 0:
-                raise QuotaExceededError(f"the key may make {allowed} requests a minute", wait_s)
-        self._requests_until_s = until_s
+        with self._ledger.transaction():
+            found = self._ledger.row("SELECT until_s FROM key_rate WHERE key_id = ?", self._key_id)
+            until_s = max(found[0] if found else now_s, now_s) + MINUTE_S / allowed
+            if until_s > now_s + MINUTE_S:
+                # Without the rounding, floating point would now and then refuse the last request of a full minute.
+                wait_s = math.ceil(round(until_s - MINUTE_S - now_s, 6))
+                if wait_s > 0:
+                    raise QuotaExceededError(f"the key may make {allowed} requests a minute", wait_s)
+            self._ledger.write("INSERT OR REPLACE INTO key_rate VALUES (?, ?)", self._key_id, until_s)
 
     @contextmanager
     def session(self, *, uses_audio: bool = True) -> Iterator[None]:
@@ -69,54 +78,83 @@ class Account:
         Raises ``QuotaExceededError``: there are too many, or, if it ``uses_audio``, none of that is left.
         """
         allowed = self.quota.max_sessions
-        if allowed is not None and self._sessions >= allowed:
-            raise QuotaExceededError(f"the key may have {allowed} sessions at once", SESSION_RETRY_S)
-        if uses_audio and self.audio_used_up:
-            seconds = self.quota.audio_seconds_per_day
-            wait_s = math.ceil(DAY_S - self._unix_s() % DAY_S)
-            raise QuotaExceededError(f"the key may use {seconds} s of audio a day", wait_s)
+        with self._ledger.transaction():
+            if allowed is not None and self._total_sessions >= allowed:
+                raise QuotaExceededError(f"the key may have {allowed} sessions at once", SESSION_RETRY_S)
+            if uses_audio and self.audio_used_up:
+                seconds = self.quota.audio_seconds_per_day
+                wait_s = math.ceil(DAY_S - self._unix_s() % DAY_S)
+                raise QuotaExceededError(f"the key may use {seconds} s of audio a day", wait_s)
+            self._write(sessions=1)
         self._sessions += 1
 
     def leave_session(self) -> None:
         """End a session."""
+        self._write(sessions=-1)
         self._sessions -= 1
 
     def use_audio(self, length_ms: int) -> None:
         """Count audio that was recognised or spoken."""
         self._begin_day()
-        self._audio_ms += length_ms
+        self._unwritten_ms += length_ms
+        if self._unwritten_ms >= WRITE_DOWN_MS:
+            self._write()
 
     @property
     def audio_used_up(self) -> bool:
-        """Whether the key has had its audio of today."""
-        self._begin_day()
+        """Whether the key has had its audio of today, as far as the other processes have written theirs down."""
         allowed_s = self.quota.audio_seconds_per_day
-        return allowed_s is not None and self._audio_ms >= allowed_s * 1000
+        if allowed_s is None:
+            return False
+        self._begin_day()
+        query = "SELECT TOTAL(audio_ms) FROM key_use WHERE key_id = ? AND day = ?"
+        used_ms = self._ledger.number(query, self._key_id, self._day) + self._unwritten_ms
+        return bool(used_ms >= allowed_s * 1000)
+
+    @property
+    def _total_sessions(self) -> int:
+        return int(self._ledger.number("SELECT TOTAL(sessions) FROM key_use WHERE key_id = ?", self._key_id))
 
     def _begin_day(self) -> None:
         day = int(self._unix_s() // DAY_S)
         if day != self._day:
             self._day = day
-            self._audio_ms = 0
+            self._unwritten_ms = 0
+
+    def _write(self, *, sessions: int = 0) -> None:
+        self._begin_day()
+        self._ledger.write(
+            "INSERT INTO key_use (worker, key_id, sessions, day, audio_ms) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET sessions = sessions + excluded.sessions, day = excluded.day, "
+            "audio_ms = excluded.audio_ms + CASE WHEN day = excluded.day THEN audio_ms ELSE 0 END",
+            self._ledger.worker,
+            self._key_id,
+            sessions,
+            self._day,
+            self._unwritten_ms,
+        )
+        self._unwritten_ms = 0
 
 
 class Accounts:
     """The accounts of one server by key. As many as there are keys; those of keys that are gone are dropped."""
 
-    def __init__(self, unix_s: Callable[[], float]) -> None:
+    def __init__(self, unix_s: Callable[[], float], ledger: Ledger | None = None) -> None:
+        """Without a ``ledger`` nobody else counts for the keys."""
         self._unix_s = unix_s
+        self._ledger = ledger or Ledger()
         self._accounts: dict[str, Account] = {}
 
     def of(self, key_id: str, quota: Quota) -> Account:
         """Open the account of a key, or return the open one."""
         account = self._accounts.get(key_id)
         if account is None:
-            account = self._accounts[key_id] = Account(quota, self._unix_s)
+            account = self._accounts[key_id] = Account(quota, self._unix_s, self._ledger, key_id)
         account.quota = quota
         return account
 
     def used_up(self) -> frozenset[str]:
-        """Keys with something in progress that have had their audio of today."""
+        """Keys with something in progress in this process that have had their audio of today."""
         accounts = self._accounts.items()
         return frozenset(key_id for key_id, account in accounts if account.sessions and account.audio_used_up)
 
@@ -125,3 +163,5 @@ class Accounts:
         gone = [key_id for key_id, account in self._accounts.items() if key_id not in key_ids and not account.sessions]
         for key_id in gone:
             del self._accounts[key_id]
+            self._ledger.write("DELETE FROM key_use WHERE key_id = ? AND worker = ?", key_id, self._ledger.worker)
+            self._ledger.write("DELETE FROM key_rate WHERE key_id = ?", key_id)

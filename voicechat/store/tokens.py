@@ -1,15 +1,17 @@
-"""Short-lived tokens for browsers: single use, kept as hashes in memory, gone when they expire or the server ends.
+"""Short-lived tokens for browsers: single use, kept as hashes in the ledger, gone when they expire or the server ends.
 
 A page that held a key would show it to everybody who opens it. The page's own server, which has the key, asks for a
 token instead and hands that out.
 """
 
 import hashlib
+import json
 import secrets
 from dataclasses import dataclass
 
 from voicechat.errors import AdmissionError, Status
-from voicechat.store.access import Scope
+from voicechat.store.access import Endpoint, Scope
+from voicechat.store.ledger import Ledger
 from voicechat.store.quotas import QuotaExceededError
 
 TOKEN_PREFIX = "vt_"
@@ -33,34 +35,34 @@ class TokenGrant:
     """The web origin that must send it; empty: anybody may."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    grant: TokenGrant
-    expires_s: float
-
-
 class TokenStore:
-    """The tokens of one server. Times are seconds of any one clock."""
+    """The tokens of one server, whichever of its processes made them. Times are seconds of the machine's clock."""
 
-    def __init__(self) -> None:
-        self._entries: dict[bytes, _Entry] = {}
-        self._waiting: dict[str, int] = {}
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        """Without a ``ledger`` they are this object's alone."""
+        self._ledger = ledger or Ledger()
 
     def __len__(self) -> int:
         """How many are kept, expired ones that nobody has met yet included."""
-        return len(self._entries)
+        return int(self._ledger.number("SELECT COUNT(*) FROM token"))
 
     def issue(self, grant: TokenGrant, life_s: int, now_s: float) -> str:
         """Make a token, which is kept nowhere. Raises ``AdmissionError``: the key, or the server, has too many."""
-        if len(self._entries) >= MAX_TOKENS or self._waiting.get(grant.key_id, 0) >= MAX_TOKENS_PER_KEY:
-            self._drop_expired(now_s)
-        if self._waiting.get(grant.key_id, 0) >= MAX_TOKENS_PER_KEY:
-            raise QuotaExceededError(f"the key may have {MAX_TOKENS_PER_KEY} unused tokens", _RETRY_S)
-        if len(self._entries) >= MAX_TOKENS:
-            raise AdmissionError(Status.AT_CAPACITY, "the server holds as many unused tokens as it can")
         token = TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
-        self._entries[_digest(token)] = _Entry(grant, now_s + life_s)
-        self._waiting[grant.key_id] = self._waiting.get(grant.key_id, 0) + 1
+        with self._ledger.transaction():
+            if len(self) >= MAX_TOKENS or self._waiting(grant.key_id) >= MAX_TOKENS_PER_KEY:
+                self._ledger.write("DELETE FROM token WHERE expires_s <= ?", now_s)
+            if self._waiting(grant.key_id) >= MAX_TOKENS_PER_KEY:
+                raise QuotaExceededError(f"the key may have {MAX_TOKENS_PER_KEY} unused tokens", _RETRY_S)
+            if len(self) >= MAX_TOKENS:
+                raise AdmissionError(Status.AT_CAPACITY, "the server holds as many unused tokens as it can")
+            self._ledger.write(
+                "INSERT INTO token (digest, key_id, grant, expires_s) VALUES (?, ?, ?, ?)",
+                _digest(token),
+                grant.key_id,
+                _written(grant),
+                now_s + life_s,
+            )
         return token
 
     def redeem(self, token: str, now_s: float) -> TokenGrant | None:
@@ -70,22 +72,26 @@ class TokenStore:
         """
         if not token.startswith(TOKEN_PREFIX):
             return None
-        found = self._entries.get(_digest(token))
+        query = "DELETE FROM token WHERE digest = ? RETURNING key_id, grant, expires_s"
+        found = self._ledger.row(query, _digest(token))
         if found is None:
             return None
-        self._drop(_digest(token))
-        return found.grant if now_s < found.expires_s else None
+        key_id, written, expires_s = found
+        return _read(key_id, written) if now_s < expires_s else None
 
-    def _drop_expired(self, now_s: float) -> None:
-        """Walk over all of them, a millisecond's work that is done only where the token could not be made without."""
-        for digest in [digest for digest, entry in self._entries.items() if now_s >= entry.expires_s]:
-            self._drop(digest)
+    def _waiting(self, key_id: str) -> int:
+        return int(self._ledger.number("SELECT COUNT(*) FROM token WHERE key_id = ?", key_id))
 
-    def _drop(self, digest: bytes) -> None:
-        key_id = self._entries.pop(digest).grant.key_id
-        self._waiting[key_id] -= 1
-        if not self._waiting[key_id]:
-            del self._waiting[key_id]
+
+def _written(grant: TokenGrant) -> str:
+    return json.dumps([grant.scope.projects, [endpoint.value for endpoint in grant.scope.endpoints], grant.origin])
+
+
+def _read(key_id: str, written: str) -> TokenGrant:
+    projects, endpoints, origin = json.loads(written)
+    return TokenGrant(
+        key_id=key_id, scope=Scope(projects=tuple(projects), endpoints=tuple(map(Endpoint, endpoints))), origin=origin
+    )
 
 
 def _digest(token: str) -> bytes:

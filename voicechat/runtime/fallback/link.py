@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
+from voicechat.processes.share import share
 from voicechat.runtime.fallback.breaker import Breaker
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.faults import where
@@ -38,7 +39,10 @@ class Link(Generic[P_co]):
         self.breaker = Breaker(self.policy, probed=self._probe is not None)
         self.failures: Counter[FailureKind] = Counter()
         """So far, by kind."""
-        self._places = asyncio.Semaphore(self.policy.max_streams) if self.policy.max_streams else None
+        # The configuration's are the server's: each of its processes has its part.
+        places = max(1, share().of(self.policy.max_streams)) if self.policy.max_streams else None
+        self._places = asyncio.Semaphore(places) if places else None
+        self._waiting = 0
         self._tasks = SessionTasks(on_fault=lambda: None)
         self._probing: asyncio.Task[None] | None = None
 
@@ -55,6 +59,11 @@ class Link(Generic[P_co]):
         if start is not None:
             await start()
 
+    @property
+    def waiting_streams(self) -> int:
+        """How many uses wait for a place, here or at a provider that says so: admission looks at it."""
+        return self._waiting + int(getattr(self.provider, "waiting_streams", 0))
+
     def asked(self, until_s: float) -> "Attempt":
         """Hold a place among ``max_streams`` for one use, and note how it goes: a context.
 
@@ -67,12 +76,15 @@ class Link(Generic[P_co]):
         """See ``asked``."""
         if self._places is None:
             return
+        self._waiting += 1
         try:
             async with asyncio.timeout_at(min(until_s, _now_s() + self.policy.queue_s)):
                 await self._places.acquire()
         except TimeoutError:
             message = f"all of its {self.policy.max_streams} streams are in use"
             raise ProviderError(self.name, FailureKind.RATE_LIMIT, message) from None
+        finally:
+            self._waiting -= 1
 
     def leave_place(self) -> None:
         """See ``asked``."""

@@ -7,20 +7,23 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from voicechat.errors import AdmissionError, RemoteProtocolError, Status
+from voicechat.errors import AdmissionError, AtCapacityError, RemoteProtocolError, Status
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.services import Services
 from voicechat.server.auth import Principal
+from voicechat.server.pressure import CAPACITY_RETRY_S, Pressure
 from voicechat.server.rest.hangup import ending_when_gone
 from voicechat.session.limits import SessionLimits
 from voicechat.store.access import Endpoint
+from voicechat.store.ledger import Ledger
+from voicechat.store.places import Places
 from voicechat.wire.json_text import shown
 
 T = TypeVar("T")
 
 
 class Backend:
-    """Shared by the endpoints of one server; counts, admits and drains their requests."""
+    """Shared by the endpoints; counts, admits and drains their requests in one process of a server."""
 
     def __init__(
         self,
@@ -29,11 +32,15 @@ class Backend:
         limits: SessionLimits,
         max_requests: int,
         authorise: Callable[[web.Request, Endpoint], Awaitable[Principal]],
+        ledger: Ledger | None = None,
+        pressure: Pressure | None = None,
     ) -> None:
+        """``ledger``: where the processes of the server count together. Without ``pressure`` there never is any."""
         self.services = services
         self.limits = limits
         self.threads = EncodingThreads()
-        self._max_requests = max_requests
+        self._places = Places(ledger or Ledger(), "request", max_requests)
+        self._pressure = pressure
         self._authorise = authorise
         self._requests = 0
         self._draining = False
@@ -55,6 +62,11 @@ class Backend:
                 finally:
                     self._leave()
 
+    @property
+    def requests(self) -> int:
+        """Requests that this process is at."""
+        return self._requests
+
     async def drain(self, deadline_s: float) -> None:
         """Refuse new requests and wait for those in progress, for ``deadline_s`` at most."""
         self._draining = True
@@ -71,12 +83,15 @@ class Backend:
     def _enter(self) -> None:
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; try again")
-        if self._requests >= self._max_requests:
-            raise AdmissionError(Status.AT_CAPACITY, f"the server holds its {self._max_requests} requests already")
+        if self._pressure is not None:
+            self._pressure.admit()
+        if not self._places.take():
+            raise AtCapacityError(f"the server holds its {self._places.most} requests already", CAPACITY_RETRY_S)
         self._requests += 1
         self._empty.clear()
 
     def _leave(self) -> None:
+        self._places.free()
         self._requests -= 1
         if not self._requests:
             self._empty.set()

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from aiohttp import hdrs, web
 
-from voicechat.errors import AdmissionError, ProviderError, Status, VoiceChatError
+from voicechat.errors import AdmissionError, AtCapacityError, ProviderError, Status, VoiceChatError
 from voicechat.server.answers import error_answer, is_answerable, told_of
 from voicechat.server.auth import OutOfScopeError
 from voicechat.server.rest.hangup import ClientGoneError
@@ -83,7 +83,7 @@ def _answering(handler: Handler, answer: Callable[[Status, str], web.Response]) 
 def _headers_about(error: Exception) -> dict[str, str]:
     """Say when to try again, or whether another key is needed or one that opens more (RFC 6750, 3)."""
     match error:
-        case QuotaExceededError():
+        case QuotaExceededError() | AtCapacityError():
             return {hdrs.RETRY_AFTER: str(error.retry_after_s)}
         case OutOfScopeError():
             return {hdrs.WWW_AUTHENTICATE: 'Bearer error="insufficient_scope"'}

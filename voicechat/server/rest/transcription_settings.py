@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voicechat.config import Config
+from voicechat.processes.share import share
 from voicechat.server.fetch import FetchPolicy
 from voicechat.server.rest.uploads import DiskLimits
 from voicechat.store.tasks.on_demand import TaskSettings
@@ -35,7 +36,7 @@ def configured(config: Config) -> TranscriptionSettings:
         tasks=TaskSettings(
             folder=Path(section.folder) if section.folder else config.data_dir / TASK_FOLDER,
             database_url=section.database_url,
-            workers=section.workers,
+            workers=max(1, share().of(section.workers)),
             max_attempts=section.max_attempts,
         ),
         disk=DiskLimits(

@@ -1,0 +1,253 @@
+"""Admission in virtual time: what computes moves the clock."""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import pytest
+
+from voicechat.config import AdmissionConfig
+from voicechat.errors import AtCapacityError, Status
+from voicechat.server.figures import Level, pressure_limits, thread_busy_s
+from voicechat.server.pressure import HOLD_S, Pressure
+from voicechat.testing.virtual_time import VirtualTimeLoop
+from voicechat.voice.detector import Tick
+
+FRAME_S = 0.1
+COST_S = 0.001
+"""What a session computes in each frame: a core holds a hundred."""
+
+
+@dataclass
+class Machine:
+    """An event loop on which computing takes time, and a `Pressure` that measures it."""
+
+    busy_s: float = 0.0
+    sessions: int = 0
+    waiting: int = 0
+    encoding_s: float = 0.0
+    levels: list[Level] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pressure = Pressure(
+            pressure_limits(AdmissionConfig()),
+            sessions=lambda: self.sessions,
+            waiting_streams=lambda: self.waiting,
+            on_refused=self.refusals.append,
+            time_encoders=self.time_encoders,
+            busy_s=(lambda: 0.0, lambda: self.busy_s),
+        )
+        self.pressure.on_level = (self.levels.append,)
+
+    def time_encoders(self, report: Callable[[float], None]) -> None:
+        asyncio.get_running_loop().call_later(self.encoding_s, report, self.encoding_s)
+
+    def compute(self, time_s: float) -> None:
+        self.busy_s += time_s
+        self.stand_still(time_s)
+
+    def stand_still(self, time_s: float) -> None:
+        """Other programs have the core."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        loop._jumping.now_s += time_s
+
+    async def converse(self, until_s: float, late_s: list[float]) -> None:
+        """A session: a little work in every frame."""
+        loop = asyncio.get_running_loop()
+        self.sessions += 1
+        due_s = loop.time() + random.Random(self.sessions).uniform(0, FRAME_S)
+        while due_s < until_s:
+            await asyncio.sleep(due_s - loop.time())
+            late_s.append(loop.time() - due_s)
+            self.compute(COST_S)
+            due_s += FRAME_S
+        self.sessions -= 1
+
+
+@contextmanager
+def measuring() -> Iterator[Machine]:
+    machine = Machine()
+    with machine.pressure.measuring():
+        yield machine
+
+
+async def test_a_ramp_past_the_limit_is_refused_and_those_who_are_in_do_not_suffer() -> None:
+    """Ten a second come, two hundred in all; a hundred would take all of the core."""
+    late_s: list[float] = []
+    with measuring() as machine:
+        async with asyncio.TaskGroup() as sessions:
+            for _ in range(200):
+                await asyncio.sleep(0.1)
+                with suppress(AtCapacityError):
+                    machine.pressure.admit()
+                    sessions.create_task(machine.converse(60.0, late_s))
+            admitted = machine.sessions
+    assert 65 <= admitted <= 80
+    assert len(machine.refusals) == 200 - admitted
+    assert set(machine.refusals) == {"busy"}
+    assert sorted(late_s)[len(late_s) * 99 // 100] < 0.020
+    assert machine.levels[0] is Level.SHEDDING, "before the first is refused"
+
+
+async def test_without_admission_the_same_ramp_ruins_everybody() -> None:
+    """What the test above would prove nothing without."""
+    late_s: list[float] = []
+    machine = Machine()
+    async with asyncio.TaskGroup() as sessions:
+        for _ in range(200):
+            await asyncio.sleep(0.1)
+            sessions.create_task(machine.converse(30.0, late_s))
+    assert sorted(late_s)[len(late_s) // 2] > 1.0
+
+
+async def test_lag_that_others_cause_sheds_and_then_refuses() -> None:
+    with measuring() as machine:
+
+        async def suffer(lag_s: float, time_s: float) -> None:
+            loop = asyncio.get_running_loop()
+            end_s = loop.time() + time_s
+            while loop.time() < end_s:
+                machine.stand_still(lag_s)
+                await asyncio.sleep(0)
+
+        machine.sessions = 4
+        await suffer(0.010, 2.0)
+        assert machine.levels == []
+        await suffer(0.015, 2.0)
+        assert machine.levels == [Level.SHEDDING]
+        machine.pressure.admit()
+        await suffer(0.150, 2.0)
+        assert machine.levels == [Level.SHEDDING, Level.REFUSING]
+        with pytest.raises(AtCapacityError, match="try again in 5 s") as refused:
+            machine.pressure.admit()
+        assert refused.value.status is Status.AT_CAPACITY
+        assert machine.refusals == ["loop_lag"]
+
+
+async def test_one_pause_is_no_pressure() -> None:
+    with measuring() as machine:
+        for _ in range(5):
+            await asyncio.sleep(1.5)
+            machine.stand_still(0.5)
+        assert machine.levels == []
+
+
+async def test_what_the_start_takes_is_no_pressure() -> None:
+    with measuring() as machine:
+        machine.stand_still(0.4)
+        await asyncio.sleep(0.1)
+        machine.stand_still(0.2)
+        await asyncio.sleep(3)
+        assert machine.levels == []
+
+
+async def test_audio_that_waits_for_an_encoder_is_pressure() -> None:
+    with measuring() as machine:
+        machine.encoding_s = 0.002
+        await asyncio.sleep(3)
+        assert machine.levels == []
+        machine.encoding_s = 0.04
+        await asyncio.sleep(3)
+        assert machine.levels == [Level.SHEDDING]
+        machine.encoding_s = 1e6
+        await asyncio.sleep(3)
+        assert machine.levels == [Level.SHEDDING, Level.REFUSING], "before the answer has come"
+
+
+async def test_audio_that_waits_for_voice_detection_is_pressure() -> None:
+    with measuring() as machine:
+        for lag_ms in [15.0] * 60 + [100.0] * 60 + [400.0] * 60:
+            machine.pressure.detected(Tick(frames=50, modelled=50, duration_ms=40, lag_ms=lag_ms, lost_ms=0))
+            await asyncio.sleep(0.032)
+        assert machine.levels == [Level.SHEDDING, Level.REFUSING]
+
+
+async def test_audio_that_is_lost_is_the_worst() -> None:
+    with measuring() as machine:
+        for _ in range(60):
+            machine.pressure.detected(Tick(frames=50, modelled=50, duration_ms=40, lag_ms=0, lost_ms=64))
+            await asyncio.sleep(0.032)
+        assert machine.levels == [Level.REFUSING]
+
+
+async def test_streams_that_wait_for_a_provider_are_pressure() -> None:
+    with measuring() as machine:
+        machine.waiting = 1
+        await asyncio.sleep(2)
+        assert machine.levels == [Level.SHEDDING]
+        machine.waiting = 2
+        await asyncio.sleep(2)
+        machine.sessions = 3
+        machine.pressure.admit()  # too few are in to gain by a refusal
+        machine.sessions = 4
+        with pytest.raises(AtCapacityError):
+            machine.pressure.admit()
+        assert machine.refusals == ["waiting_streams"]
+
+
+async def test_the_level_falls_step_by_step_and_not_while_it_is_near_the_threshold() -> None:
+    with measuring() as machine:
+        machine.waiting = 2
+        await asyncio.sleep(2)
+        assert machine.levels == [Level.REFUSING]
+        machine.waiting = 0
+        await asyncio.sleep(HOLD_S)
+        assert machine.levels == [Level.REFUSING]
+        await asyncio.sleep(2)
+        assert machine.levels == [Level.REFUSING, Level.SHEDDING]
+        await asyncio.sleep(HOLD_S + 1)
+        assert machine.levels == [Level.REFUSING, Level.SHEDDING, Level.CALM]
+
+        async def compute(part: float, time_s: float) -> None:
+            loop = asyncio.get_running_loop()
+            end_s = loop.time() + time_s
+            while loop.time() < end_s:
+                machine.compute(0.005 * part)
+                await asyncio.sleep(0.005 * (1 - part))
+
+        machine.levels.clear()
+        machine.sessions = 9
+        await compute(0.98, 5)
+        assert machine.levels == [], "so few sessions are not what keeps it busy"
+        machine.sessions = 10
+        for _ in range(10):  # to and fro around the threshold
+            await compute(0.77, 2)
+            await compute(0.725, 2)
+        assert machine.levels == [Level.REFUSING]
+        await compute(0.3, 3 * HOLD_S)
+        assert machine.pressure.level is Level.CALM
+
+
+async def test_newcomers_count_as_the_others_do_before_they_have_begun() -> None:
+    with measuring() as machine:
+        late_s: list[float] = []
+        async with asyncio.TaskGroup() as sessions:
+            for _ in range(40):
+                machine.pressure.admit()
+                sessions.create_task(machine.converse(20.0, late_s))
+            await asyncio.sleep(10)
+            assert machine.levels == []
+            with suppress(AtCapacityError):
+                while True:  # all at once: nothing of them has been measured
+                    machine.pressure.admit()
+                    machine.sessions += 1
+            entered, machine.sessions = machine.sessions - 40, 40
+    assert 30 <= entered <= 40
+
+
+@pytest.mark.real_time
+def test_a_thread_that_computes_is_busy_and_one_that_sleeps_is_not() -> None:
+    begun_s, begun_busy_s = time.perf_counter(), thread_busy_s()
+    while (took_s := time.perf_counter() - begun_s) < 0.3:
+        pass
+    # Also on a machine where other programs take most of the core; not all of them are in the queue all the time.
+    assert thread_busy_s() - begun_busy_s > took_s * (0.5 if sys.platform == "linux" else 0.0)
+    rested_busy_s = thread_busy_s()
+    time.sleep(0.3)
+    assert thread_busy_s() - rested_busy_s < 0.25

@@ -1,0 +1,108 @@
+"""How many workers there are, and the parent's port and links, without any process."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from voicechat.config import Config, load_config
+from voicechat.errors import ConfigError
+from voicechat.server.workers import supervisor
+from voicechat.server.workers.door import opened_door
+from voicechat.server.workers.link import Kind, Link, LinkClosedError, Report, can_link, open_links
+from voicechat.server.workers.supervisor import workers_of
+
+pytestmark = pytest.mark.skipif(not can_link(), reason="this system has one worker at most")
+
+OTHERS = {"default": {"provider": "my_package:open_recognizer"}}
+
+
+def config(tmp_path: Path, workers: int | None = None, *, asr: Mapping[str, object] | None = None) -> Config:
+    server = {} if workers is None else {"workers": workers}
+    return load_config(tmp_path / "none.toml", {}, {"server": server, "asr": asr or {}})
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    (tmp_path / "none.toml").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("cores", "elsewhere", "here"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (16, 16, 2), (64, 64, 8)])
+def test_there_is_a_worker_for_each_core_unless_recognition_needs_them(
+    cores: int, elsewhere: int, here: int, config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert workers_of(config(config_file, asr=OTHERS)) == elsewhere
+    assert workers_of(config(config_file)) == here
+    assert workers_of(config(config_file, 5)) == 5
+
+
+def test_where_sockets_cannot_be_handed_over_there_is_one(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "can_link", lambda: False)
+    assert workers_of(config(config_file, asr=OTHERS)) == 1
+    assert workers_of(config(config_file, 1)) == 1
+    with pytest.raises(ConfigError, match=r"server\.workers: 2 is not possible on this system"):
+        workers_of(config(config_file, 2))
+
+
+def test_a_link_carries_packets_and_connections() -> None:
+    ours, given = open_links()
+    theirs = Link(given)
+    assert theirs.receive() is None
+    assert ours.send(Kind.REPORT, Report(5, 3, 1).encode())
+    with open(os.devnull) as file:
+        assert ours.send(Kind.CONNECTION, b"GET / HTTP/1.1\r\n\r\n", file.fileno())
+    first, second = theirs.receive(), theirs.receive()
+    assert first is not None
+    assert (first.kind, Report.decode(first.payload), first.fd) == (Kind.REPORT, Report(5, 3, 1), None)
+    assert second is not None
+    assert (second.kind, second.payload) == (Kind.CONNECTION, b"GET / HTTP/1.1\r\n\r\n")
+    assert second.fd is not None
+    os.close(second.fd)
+    ours.close()
+    with pytest.raises(LinkClosedError):
+        theirs.receive()
+    assert not theirs.send(Kind.STOP)
+    theirs.close()
+
+
+def test_a_link_that_nobody_listens_on_takes_no_more_and_waits_for_nothing() -> None:
+    ours, theirs = open_links()
+    with theirs:
+        sent = 0
+        while ours.send(Kind.REPORT, bytes(1000)):
+            sent += 1
+        assert sent > 10
+    ours.close()
+
+
+@pytest.mark.real_time
+async def test_connections_wait_at_the_door_until_somebody_takes_them() -> None:
+    taken: list[int] = []
+    there_is_somebody = False
+
+    def give(connection: int) -> bool:
+        if there_is_somebody:
+            taken.append(connection)
+        return there_is_somebody
+
+    async with opened_door("127.0.0.1", 0) as door:
+        door.open(give)
+        clients = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(5)]
+        await asyncio.sleep(0.3)
+        assert not taken
+        there_is_somebody = True
+        async with asyncio.timeout(10):
+            while len(taken) < 5:  # noqa: ASYNC110 - they come from the kernel
+                await asyncio.sleep(0.01)
+        for client, connection in zip(clients, taken, strict=True):
+            os.write(connection, b"hello")
+            client.settimeout(10)
+            assert client.recv(5) == b"hello"
+            os.close(connection)
+            client.close()
+        door.shut()

@@ -1,0 +1,130 @@
+"""What several processes count together: here each is a ledger of its own on the same file."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from voicechat.store.access import Quota, Scope
+from voicechat.store.ledger import Ledger
+from voicechat.store.places import Places
+from voicechat.store.quotas import Account, Accounts, QuotaExceededError
+from voicechat.store.tokens import TokenGrant, TokenStore
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Ledger, Ledger]:
+    return Ledger(tmp_path / "ledger", 0), Ledger(tmp_path / "ledger", 1)
+
+
+def noon() -> float:
+    return 20_000.5 * 86_400
+
+
+def test_places_are_those_of_all(two: tuple[Ledger, Ledger]) -> None:
+    first, second = (Places(ledger, "session", 3) for ledger in two)
+    assert first.take()
+    assert second.take()
+    assert second.take()
+    assert not first.take()
+    assert (first.taken, second.taken_by_worker) == (3, {0: 1, 1: 2})
+    second.free()
+    assert first.take()
+    assert Places(two[0], "request", 3).taken == 0
+
+
+def test_what_a_dead_process_held_is_free_and_what_it_used_is_not(two: tuple[Ledger, Ledger]) -> None:
+    ours, theirs = two
+    quota = Quota(max_sessions=2, audio_seconds_per_day=10)
+    account, lost = (Account(quota, noon, ledger, "k") for ledger in two)
+    for _ in range(2):
+        assert Places(theirs, "session", 2).take()
+        lost.enter_session()
+    lost.use_audio(9_000)
+    theirs.enrol(4711)
+    assert not Places(ours, "session", 2).take()
+    with pytest.raises(QuotaExceededError, match="2 sessions"):
+        account.enter_session()
+    ours.forget(1)
+    assert ours.processes() == {}
+    assert Places(ours, "session", 2).take()
+    account.enter_session()
+    account.use_audio(1_000)
+    assert account.audio_used_up
+
+
+def test_sessions_audio_and_requests_of_a_key_are_those_of_all(two: tuple[Ledger, Ledger]) -> None:
+    quota = Quota(max_sessions=2, requests_per_minute=3, audio_seconds_per_day=5)
+    first, second = (Accounts(noon, ledger).of("k", quota) for ledger in two)
+    other = Accounts(noon, two[0]).of("other", quota)
+    first.enter_session()
+    second.enter_session()
+    for account in (first, second):
+        with pytest.raises(QuotaExceededError, match="2 sessions"):
+            account.enter_session()
+    first.leave_session()
+    second.use_audio(4_999)
+    first.enter_session()
+    first.use_audio(1)
+    assert first.audio_used_up
+    assert not second.audio_used_up, "a millisecond is not worth telling"
+    first.use_audio(999)
+    assert second.audio_used_up
+    for account in (first, second, first):
+        account.begin_request(100.0)
+    with pytest.raises(QuotaExceededError, match="try again in 20 s"):
+        second.begin_request(100.0)
+    other.enter_session()
+    other.begin_request(100.0)
+
+
+def test_a_token_is_accepted_once_by_whichever(two: tuple[Ledger, Ledger]) -> None:
+    first, second = (TokenStore(ledger) for ledger in two)
+    grant = TokenGrant(key_id="k", scope=Scope(projects=("p",)), origin="https://app.example")
+    token = first.issue(grant, 60, now_s=0)
+    assert second.redeem(token, now_s=1) == grant
+    assert first.redeem(token, now_s=1) is None
+
+
+def _count_for_ever(path: Path, worker: int) -> None:
+    ledger = Ledger(path, worker)
+    places = Places(ledger, "session", 10)
+    while True:
+        places.take()
+        places.free()
+        time.sleep(0.0005)  # without a pause SQLite lets nobody else in: whoever waits sleeps longer and longer
+
+
+@pytest.mark.real_time
+def test_a_process_that_is_killed_in_the_middle_harms_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ours = Ledger(path, 0)
+    places = Places(ours, "session", 10)
+    spawning = multiprocessing.get_context("spawn")
+    for worker in range(1, 4):
+        process = spawning.Process(target=_count_for_ever, args=(path, worker))
+        process.start()
+        while worker not in places.taken_by_worker:
+            pass
+        for _ in range(200):
+            assert places.take()
+            places.free()
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        ours.forget(worker)
+        assert places.taken == 0
+    assert ours.number("PRAGMA integrity_check") == "ok"
+
+
+def test_a_ledger_that_is_let_go_in_another_thread_is_closed() -> None:
+    held = [Ledger()]
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(held.clear).result()
+    gc.collect()  # what it could not do would be an unraisable exception, which fails the test
+    assert held == []

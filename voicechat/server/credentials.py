@@ -1,0 +1,39 @@
+"""Whom a server lets in, by its configuration."""
+
+from dataclasses import dataclass
+
+from voicechat.config import Config
+from voicechat.errors import ConfigError
+from voicechat.runtime.wall_clock import unix_s
+from voicechat.server.listener import is_loopback
+from voicechat.store.keys import KeyStore
+from voicechat.store.local_key import local_key
+
+KEY_FILE = "keys.sqlite3"
+LOCAL_KEY_ID = "local"
+ENVIRONMENT_KEY_ID = "environment"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Whom a server lets in. ``shown`` is the key that the printed address may carry; None: no key is known."""
+
+    store: KeyStore
+    static_keys: dict[str, str]
+    shown: str | None
+
+
+def credentials(config: Config) -> Credentials:
+    """Gather the configured keys; on loopback without any, make one. ConfigError: beyond loopback without any."""
+    store = KeyStore(config.data_dir / KEY_FILE)
+    if config.api_key:
+        return Credentials(store, {ENVIRONMENT_KEY_ID: config.api_key}, None)
+    if store.has_valid_keys(unix_s()):
+        return Credentials(store, {}, None)
+    if not is_loopback(config.server.host):
+        raise ConfigError(
+            f"server.host: {config.server.host} can be reached from other machines, but there is no key: "
+            "make one with 'voicechat keys create', or set VOICECHAT_API_KEY, or listen on 127.0.0.1"
+        )
+    key = local_key(config.data_dir)
+    return Credentials(store, {LOCAL_KEY_ID: key}, key)

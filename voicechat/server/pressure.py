@@ -1,0 +1,182 @@
+"""Admission from measurement: whether this process has time for more, and for work that may be in vain.
+
+Five figures tell, each before a listener can: how busy the event loop and the process are, how late the event loop is,
+how long audio waits for an encoder, and for voice detection, and how many streams wait for a place at a provider. At a
+first threshold replies are no longer begun early; at a second one newcomers are refused. Those who are in are left
+alone; and while they are few nobody is refused, since nobody would gain by it.
+
+Lag alone tells too late: a loop that is nearly always busy is hardly late until it has one session too many, and from
+then on it is later with every second, whoever is refused.
+"""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from statistics import fmean as mean
+from typing import TypeAlias
+
+from voicechat.errors import AtCapacityError
+from voicechat.server.figures import (
+    BUSY_RELIEF,
+    WINDOW_S,
+    Figure,
+    Level,
+    PressureLimits,
+    process_busy_s,
+    thread_busy_s,
+)
+from voicechat.voice.detector import Tick
+
+Report: TypeAlias = Callable[[float], None]
+
+_MEANINGS = {
+    Level.CALM: "there is time again (%s was the last figure that was high)",
+    Level.SHEDDING: "replies are not begun early now: %s is or was high",
+    Level.REFUSING: "newcomers are refused now: %s is high",
+}
+_log = logging.getLogger(__name__)
+
+SAMPLE_S = 0.02
+JUDGE_S = 0.25
+HOLD_S = 3.0
+"""The figures must have been good for so long before the level falls, one step at a time."""
+SETTLE_S = 2.0
+"""So long a session is a newcomer: what it takes is not in the figures yet, so it counts as the others on average."""
+FEW = 10
+"""Of fewer settled sessions there is no average; and if fewer keep the process busy, it is not they."""
+CAPACITY_RETRY_S = 5
+"""What a refused client is told to wait. Nobody knows; a conversation lasts longer, a peak hardly."""
+
+
+class Pressure:
+    """The level of one process. `measuring` keeps it up to date."""
+
+    def __init__(
+        self,
+        limits: PressureLimits,
+        *,
+        sessions: Callable[[], int] = lambda: 0,
+        waiting_streams: Callable[[], int] = lambda: 0,
+        time_encoders: Callable[[Report], None] = lambda _: None,
+        on_refused: Callable[[str], None] = lambda _: None,
+        busy_s: Sequence[Callable[[], float]] = (thread_busy_s, process_busy_s),
+    ) -> None:
+        """``sessions``: how many there are. ``on_refused`` is told the figure that refused somebody.
+
+        ``time_encoders`` tells sooner or later how long work waits for an encoder, in seconds. ``busy_s``: clocks that
+        go only while somebody is busy; the busiest counts.
+        """
+        self.on_level: Sequence[Callable[[Level], None]] = ()
+        """Who is told each new level."""
+        self.level = Level.CALM
+        self._limits = limits
+        self._busy = Figure("busy", limits.busy_percent, mean, BUSY_RELIEF)
+        self._loop_lag = Figure("loop_lag", limits.loop_lag_ms)
+        self._encoding = Figure("encoding_lag", limits.encoding_lag_ms)
+        self._detection = Figure("detection_lag", limits.detection_lag_ms)
+        self._waiting = Figure("waiting_streams", limits.waiting_streams)
+        self._newcomers_s: deque[float] = deque()
+        self._sessions = sessions
+        self._busy_s = busy_s
+        self._time_encoders = time_encoders
+        self._encoders_timed_s: float | None = None
+        """Since when the encoders have owed an answer."""
+        self._waiting_streams = waiting_streams
+        self._on_refused = on_refused
+        self._calm_since_s = 0.0
+        self._worst = self._loop_lag
+
+    def admit(self) -> None:
+        """Let a newcomer pass. Raises ``AtCapacityError``."""
+        if self._sessions() < self._limits.unquestioned_sessions:
+            return
+        now_s = asyncio.get_running_loop().time()
+        refusing = self._worst if self.level is Level.REFUSING else None
+        if self._busy.thresholds.level(self._expected_busy(now_s)) is Level.REFUSING:
+            refusing = self._busy
+        if refusing is not None:
+            self._on_refused(refusing.name)
+            raise AtCapacityError("the server is busy", CAPACITY_RETRY_S)
+        self._newcomers_s.append(now_s)
+
+    def detected(self, tick: Tick) -> None:
+        """Take note of a round of voice detection."""
+        self._detection.add(asyncio.get_running_loop().time(), math.inf if tick.lost_ms else tick.lag_ms)
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Measure the running event loop while the context lasts; nothing is judged by less than a whole window."""
+        loop = asyncio.get_running_loop()
+        begun_s = judged_s = loop.time()
+        judged_busy_s = [busy_s() for busy_s in self._busy_s]
+        timer: asyncio.TimerHandle
+
+        def called(due_s: float) -> None:
+            nonlocal judged_s, judged_busy_s, timer
+            now_s = loop.time()
+            self._loop_lag.add(now_s, max(0.0, now_s - due_s) * 1000)
+            self._waiting.add(now_s, self._waiting_streams())
+            if now_s - judged_s >= JUDGE_S and now_s - begun_s >= WINDOW_S:
+                busy_s = [busy_s() for busy_s in self._busy_s]
+                busiest_s = max(now - before for now, before in zip(busy_s, judged_busy_s, strict=True))
+                self._busy.add(now_s, 100 * busiest_s / (now_s - judged_s))
+                judged_s, judged_busy_s = now_s, busy_s
+                self._ask_encoders(now_s)
+                self._judge(now_s)
+            timer = loop.call_at(now_s + SAMPLE_S, called, now_s + SAMPLE_S)
+
+        timer = loop.call_at(judged_s + SAMPLE_S, called, judged_s + SAMPLE_S)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _ask_encoders(self, now_s: float) -> None:
+        if self._encoders_timed_s is not None:
+            self._encoding.add(now_s, (now_s - self._encoders_timed_s) * 1000)
+            return
+        self._encoders_timed_s = now_s
+
+        def told(lag_s: float) -> None:
+            self._encoders_timed_s = None
+            self._encoding.add(asyncio.get_running_loop().time(), lag_s * 1000)
+
+        self._time_encoders(told)
+
+    def _judge(self, now_s: float) -> None:
+        figures = (self._busy, self._loop_lag, self._encoding, self._detection, self._waiting)
+        values = {figure: figure.value(now_s) for figure in figures}
+        if self._sessions() < FEW:
+            values[self._busy] = 0.0
+        found, worst = max(
+            ((figure.thresholds.level(values[figure]), figure) for figure in figures), key=lambda pair: pair[0]
+        )
+        if found is not Level.CALM:
+            self._worst = worst
+        if max(figure.thresholds.level(values[figure], figure.relief) for figure in figures) >= self.level:
+            self._calm_since_s = now_s
+        if found > self.level:
+            self._set(found, now_s)
+        elif self.level and now_s - self._calm_since_s >= HOLD_S:
+            self._set(Level(self.level - 1), now_s)
+
+    def _expected_busy(self, now_s: float) -> float:
+        """How busy the loop will be when the newcomers take as much as the others."""
+        while self._newcomers_s and self._newcomers_s[0] < now_s - SETTLE_S:
+            self._newcomers_s.popleft()
+        sessions = self._sessions()
+        if sessions < FEW:
+            return 0.0
+        busy = self._busy.value(now_s)
+        settled = sessions - len(self._newcomers_s)
+        return busy * sessions / settled if settled >= FEW else busy
+
+    def _set(self, level: Level, now_s: float) -> None:
+        _log.log(logging.INFO if level < self.level else logging.WARNING, _MEANINGS[level], self._worst.name)
+        self.level = level
+        self._calm_since_s = now_s
+        for tell in self.on_level:
+            tell(level)

@@ -1,0 +1,121 @@
+"""The parent's port: connections are accepted here and given away, unread."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from voicechat.errors import ConfigError
+from voicechat.server.listener import why_not
+
+BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted."""
+ACCEPTS_IN_A_ROW = 64
+REST_S = 0.1
+"""After a connection that could not be accepted, for want of descriptors or memory, or given away."""
+
+Give = Callable[[int], bool]
+"""Give a connection away, with its descriptor; False when nobody can take it now."""
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def opened_door(host: str, port: int) -> AsyncIterator["Door"]:
+    """Hold the port while the context lasts. ConfigError when it cannot be had."""
+    loop = asyncio.get_running_loop()
+    try:
+        # Never served here: only the addresses of a name are found, and the sockets bound, as asyncio does it.
+        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+    except OSError as error:
+        raise ConfigError(why_not(host, port, error)) from error
+    # What asyncio shows can be looked at, but nothing accepted from it.
+    sockets = [socket.socket(fileno=os.dup(bound.fileno())) for bound in server.sockets]
+    server.close()
+    try:
+        for listener in sockets:
+            listener.setblocking(False)
+            listener.listen(BACKLOG)
+        yield Door(sockets)
+    finally:
+        for listener in sockets:
+            listener.close()
+
+
+class Door:
+    """Accepts while it is open and somebody takes; what is not accepted the kernel keeps."""
+
+    def __init__(self, listeners: list[socket.socket]) -> None:
+        self._listeners = listeners
+        self._give: Give | None = None
+        self._waiting: socket.socket | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self.port = int(listeners[0].getsockname()[1])
+
+    def open(self, give: Give) -> None:
+        """Begin to accept."""
+        self._give = give
+        self._watch()
+
+    def shut(self) -> None:
+        """Accept no more. Idempotent."""
+        self._give = None
+        self._unwatch()
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        if self._waiting is not None:
+            self._waiting.close()
+            self._waiting = None
+
+    def look(self) -> None:
+        """Somebody may take connections now."""
+        if self._give is None:
+            return
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        if self._waiting is not None and not self._hand_over(self._waiting):
+            self._rest()
+            return
+        self._waiting = None
+        self._watch()
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _unwatch(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.remove_reader(listener.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_IN_A_ROW):
+            if self._resting is not None:
+                return  # the other listener has found that nobody takes
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                _log.error("a connection cannot be accepted: %s", error.strerror)
+                self._rest()
+                return
+            if not self._hand_over(connection):
+                self._waiting = connection
+                self._rest()
+                return
+
+    def _hand_over(self, connection: socket.socket) -> bool:
+        if self._give is None or not self._give(connection.fileno()):
+            return False
+        connection.detach()
+        return True
+
+    def _rest(self) -> None:
+        self._unwatch()
+        self._resting = asyncio.get_running_loop().call_later(REST_S, self.look)

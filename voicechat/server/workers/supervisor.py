@@ -1,0 +1,285 @@
+"""The parent of the workers: keeps them alive, gives each connection to one, and ends them all in order."""
+
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from voicechat.config import Config
+from voicechat.errors import ConfigError, VoiceChatError
+from voicechat.processes.pool import Backoff
+from voicechat.server.credentials import Credentials, credentials
+from voicechat.server.listener import base_url
+from voicechat.server.pages import demo_folder
+from voicechat.server.signals import stop_on_signals
+from voicechat.server.sockets import DRAIN_GRACE_S
+from voicechat.server.workers.door import Door, opened_door
+from voicechat.server.workers.link import Kind, Packet, can_link, close_fd
+from voicechat.server.workers.orders import Orders
+from voicechat.server.workers.worker import EXIT_S, Worker
+from voicechat.store.ledger import Ledger
+
+CORES_PER_WORKER = 8
+"""Where models compute on this machine: PocketSphinx decodes four streams a core, and one process holds more
+conversations than eight cores decode."""
+LOCAL_MODELS = frozenset({"pocketsphinx", "sherpa_onnx"})
+"""Providers whose models compute on this machine, and take memory for each process that opens them."""
+MAX_AWAITING = 256
+"""Connections that wait for a worker, which alone can serve them, to be replaced."""
+MAX_DEATHS = 5
+DEATHS_S = 60.0
+"""So many workers that died within so many seconds: they always will."""
+RAM_DISK = Path("/dev/shm")
+
+Announce = Callable[[str], None]
+_log = logging.getLogger(__name__)
+
+
+class WorkersFailedError(VoiceChatError):
+    """The workers do not start, or die again and again."""
+
+
+def workers_of(config: Config) -> int:
+    """How many processes are to serve. Raises ConfigError: more than one, on a system that cannot."""
+    wished = config.server.workers
+    if not can_link():
+        if wished is not None and wished > 1:
+            raise ConfigError(f"server.workers: {wished} is not possible on this system, which has 1 at most")
+        return 1
+    if wished is not None:
+        return wished
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    computes_here = any(service.provider in LOCAL_MODELS for service in (*config.asr.values(), *config.tts.values()))
+    return max(1, cores // CORES_PER_WORKER) if computes_here else cores
+
+
+def ready_line(url: str, key: str | None, warm_up_s: float, *, has_demo: bool, workers: int = 1) -> str:
+    """Say that the server takes sessions, and where."""
+    address = f"{url}/#key={key}" if key else f"{url}/"
+    crew = f" with {workers} workers" if workers > 1 else ""
+    return f"ready after {warm_up_s:.1f} s{crew}; {'open' if has_demo else 'listening on'} {address}"
+
+
+async def supervise(config: Config, workers: int, announce: Announce) -> None:
+    """Serve with so many workers until a signal, then drain. A second one, or one during the warm-up, stops at once.
+
+    Raises ConfigError, and WorkersFailedError when they do not start or die too often.
+    """
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    failure = ""
+    with stop_on_signals() as stop, _shared_folder() as folder:
+        admitted = credentials(config)
+        async with opened_door(config.server.host, config.server.port) as door:
+            url = base_url(config.server.host, door.port)
+            announce(f"warming up; not ready yet: {url}")
+            async with Crew(config, admitted, workers, door, folder).at_work() as crew:
+                await crew.ready()
+                warm_up_s, has_demo = loop.time() - started_s, demo_folder() is not None
+                announce(ready_line(url, admitted.shown, warm_up_s, has_demo=has_demo, workers=workers))
+                stop.may_drain = True
+                failure = await crew.failed_or(stop.requested)
+                drain_s = config.server.drain_s
+                announce(f"draining: turns in progress have {drain_s:g} s to end; once more to stop at once")
+                await crew.drain(drain_s)
+    announce("stopped")
+    if failure:
+        raise WorkersFailedError(failure)
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path]:
+    """A folder of this server's own, in memory where there is a RAM disk, for what the workers share."""
+    where = RAM_DISK if os.access(RAM_DISK, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="voicechat-", dir=where, ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+class Crew:
+    """The workers of one server."""
+
+    def __init__(self, config: Config, admitted: Credentials, size: int, door: Door, folder: Path) -> None:
+        self._config = config
+        self._admitted = admitted
+        self._size = size
+        self._door = door
+        self._metrics = folder / "metrics"
+        self._metrics.mkdir()
+        self._ledger_file = folder / "ledger.sqlite3"
+        self._ledger = Ledger(self._ledger_file)
+        self._workers: dict[int, Worker] = {}
+        self._deaths_s: deque[float] = deque(maxlen=MAX_DEATHS)
+        self._were_ready = False
+        self._all_ready = asyncio.Event()
+        self._ending = False
+        self._failed = asyncio.Event()
+        self._failure = ""
+        self._awaiting: list[tuple[int, int, bytes]] = []
+        self._gone: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator["Crew"]:
+        """Keep the workers alive while the context lasts; leaving ends those that are left, at once."""
+        loop = asyncio.get_running_loop()
+        self._gone = [loop.create_task(self._keep(number), name=f"worker {number}") for number in range(self._size)]
+        for task in self._gone:
+            task.add_done_callback(self._on_kept)
+        self._door.open(self._give)
+        try:
+            yield self
+        finally:
+            self._ending = True
+            self._door.shut()
+            for task in self._gone:
+                task.cancel()
+            await asyncio.wait(self._gone)
+            for _, connection, _ in self._awaiting:
+                close_fd(connection)
+            self._ledger.close()
+
+    async def ready(self) -> None:
+        """Return when all workers take sessions for the first time. Raises WorkersFailedError when they cannot."""
+        if failure := await self.failed_or(self._all_ready):
+            raise WorkersFailedError(failure)
+
+    async def failed_or(self, event: asyncio.Event) -> str:
+        """Wait for ``event``; gives why the crew cannot go on, or nothing when the event came first."""
+        loop = asyncio.get_running_loop()
+        waiting = [loop.create_task(event.wait()), loop.create_task(self._failed.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        return self._failure
+
+    async def drain(self, deadline_s: float) -> None:
+        """Let the workers end the turns in progress, and themselves. Connections still find those that are left."""
+        self._ending = True
+        for worker in self._workers.values():
+            worker.say(Kind.DRAIN if worker.ready else Kind.STOP, str(deadline_s).encode())
+        await asyncio.wait(self._gone, timeout=deadline_s + DRAIN_GRACE_S + EXIT_S)
+
+    # --- connections -------------------------------------------------------------------------------------------
+
+    def _give(self, connection: int) -> bool:
+        """Give a connection to the worker with the fewest; False while there is none that could take it."""
+        takers = sorted((worker for worker in self._workers.values() if worker.listening), key=lambda taker: taker.rank)
+        return any(worker.give(connection) for worker in takers)
+
+    def _pass_on(self, packet: Packet) -> None:
+        assert packet.fd is not None
+        number, head = packet.payload[0], packet.payload[1:]
+        worker = self._workers[number]
+        if not worker.ready and len(self._awaiting) < MAX_AWAITING and not self._ending:
+            self._awaiting.append((number, packet.fd, head))
+        elif not worker.give(packet.fd, head):
+            close_fd(packet.fd)  # the client comes again
+
+    def _give_what_awaits(self, worker: Worker) -> None:
+        """Give a worker that is ready now what only it can serve."""
+        mine = [passed for passed in self._awaiting if passed[0] == worker.number]
+        for passed in mine:
+            self._awaiting.remove(passed)
+            _, connection, head = passed
+            if not worker.give(connection, head):
+                close_fd(connection)
+
+    # --- lives -------------------------------------------------------------------------------------------------
+
+    async def _keep(self, number: int) -> None:
+        """Have a living worker of that number until the end."""
+        backoff, deaths = Backoff(), 0
+        while not self._ending and not self._failed.is_set():
+            worker = self._workers[number] = Worker(self._orders(number), self._on_packet)
+            try:
+                status = await worker.run()
+            except OSError as error:
+                self._fail(f"a worker process cannot be started: {error.strerror}")
+                return
+            finally:
+                self._bury(worker)
+            if self._ending:
+                return
+            deaths = 1 if worker.was_ready else deaths + 1
+            self._mourn(worker, status)
+            await asyncio.sleep(backoff.delay_ms(deaths) / 1000)
+
+    def _on_kept(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a bug: a worker is no longer looked after", exc_info=error)
+            self._fail(f"internal error: {type(error).__name__}")
+
+    def _bury(self, worker: Worker) -> None:
+        """Take back what a dead worker held, and what it was given and never took."""
+        self._ledger.forget(worker.number)
+        for connection in worker.leave():
+            if self._ending or not self._give(connection):
+                close_fd(connection)
+        if worker.pid is not None:
+            mark_process_dead(worker.pid, str(self._metrics))  # type: ignore[no-untyped-call]
+        self._on_readiness()
+
+    def _mourn(self, worker: Worker, status: int) -> None:
+        """Log a death that nobody asked for, and give up if it is one too many."""
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        if not self._were_ready:
+            self._fail(worker.failure or f"a worker {how} before it was ready; its own words are above")
+            return
+        why = f": {worker.failure}" if worker.failure else ""
+        _log.error("worker %d (process %s) %s%s; it is replaced", worker.number, worker.pid, how, why)
+        now_s = asyncio.get_running_loop().time()
+        self._deaths_s.append(now_s)
+        if len(self._deaths_s) == MAX_DEATHS and now_s - self._deaths_s[0] < DEATHS_S:
+            self._fail(f"workers died {MAX_DEATHS} times within {DEATHS_S:g} s, the last one {how}{why}; giving up")
+
+    def _fail(self, why: str) -> None:
+        self._failure = self._failure or why
+        self._failed.set()
+
+    def _orders(self, number: int) -> Orders:
+        return Orders(
+            number=number,
+            workers=self._size,
+            config=self._config,
+            credentials=self._admitted,
+            port=self._door.port,
+            ledger=self._ledger_file,
+            shared=self._metrics,
+            import_path=tuple(sys.path),
+            log_level=logging.getLogger().level,
+            engine_log_level=logging.getLogger("voicechat").level,
+        )
+
+    def _on_packet(self, worker: Worker, packet: Packet) -> None:
+        match packet.kind:
+            case Kind.PASS_ON:
+                self._pass_on(packet)
+            case Kind.LISTENING:
+                self._door.look()
+            case Kind.READY:
+                self._on_readiness(worker)
+                self._give_what_awaits(worker)
+            case _:
+                pass
+
+    def _on_readiness(self, newcomer: Worker | None = None) -> None:
+        """Tell the workers whether all of them are ready, when that has changed or one is new."""
+        were_ready = self._all_ready.is_set()
+        if sum(worker.ready for worker in self._workers.values()) == self._size:
+            self._all_ready.set()
+            self._were_ready = True
+        else:
+            self._all_ready.clear()
+        are_ready = self._all_ready.is_set()
+        if are_ready != were_ready or newcomer is not None:
+            for worker in self._workers.values():
+                if worker.listening:
+                    worker.say(Kind.ALL_READY, b"1" if are_ready else b"0")

@@ -1,0 +1,166 @@
+"""A worker as its parent sees it: a process, a link, and how much it has to do."""
+
+import asyncio
+import logging
+import pickle
+import sys
+from collections import deque
+from collections.abc import Callable
+
+from voicechat.config import environment_with
+from voicechat.server.figures import Level
+from voicechat.server.workers.link import Kind, Link, LinkClosedError, Packet, Report, close_fd, open_links
+from voicechat.server.workers.orders import Orders
+
+HANG_S = 30.0
+"""A worker that has said nothing for so long hangs, and is killed: it says something ten times a second."""
+START_S = 120.0
+"""The same until it listens: it loads its libraries, on a machine that may have other things to do."""
+SILENT_S = 1.0
+"""From then on others are preferred."""
+EXIT_S = 10.0
+"""How long it may take to end at once; then it is killed."""
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One process. `run` is its whole life; a new life is a new object."""
+
+    def __init__(self, orders: Orders, on_packet: Callable[["Worker", Packet], None]) -> None:
+        """``on_packet`` is told of everything but reports."""
+        self.number = orders.number
+        self._orders = orders
+        self._on_packet = on_packet
+        self._link: Link | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._sent = 0
+        self._heard_s = 0.0
+        self._report = Report()
+        self._untaken: deque[tuple[int, bytes]] = deque()
+        self.listening = False
+        self.ready = False
+        self.was_ready = False
+        self.failure = ""
+        """What it said was wrong, before it ended."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, once it runs."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool, int]:
+        """The lower, the sooner it is to be given a connection."""
+        silent = asyncio.get_running_loop().time() - self._heard_s > SILENT_S
+        return not self.ready, silent, self._report.level >= Level.REFUSING, self.connections
+
+    @property
+    def connections(self) -> int:
+        """Those that are open, and those on their way."""
+        return self._report.open + self._sent - self._report.taken
+
+    async def run(self) -> int:
+        """Start the process, hear what it says, and give its exit status when it has ended.
+
+        Cancelling ends it: at once, and killed after ``EXIT_S``.
+        """
+        loop = asyncio.get_running_loop()
+        self._link, theirs = open_links()
+        with theirs:
+            # A session of its own: Ctrl-C at the terminal is the parent's matter.
+            self._process = process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "voicechat.server.workers.child", str(theirs.fileno())),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env=environment_with(PROMETHEUS_MULTIPROC_DIR=str(self._orders.shared)),
+            )
+        self._heard_s = loop.time()
+        loop.add_reader(self._link.fileno(), self._hear, self._link)
+        watching = loop.create_task(self._watch(process), name=f"watch worker {self.number}")
+        try:
+            # What it was told to be; a process that ends before it has read all of it is told of below.
+            await process.communicate(pickle.dumps(self._orders))
+            return await process.wait()
+        finally:
+            watching.cancel()
+            await self._end(process)
+
+    def say(self, kind: Kind, payload: bytes = b"") -> None:
+        """Tell it something. One that has not listened for so long that nothing more can be said is killed."""
+        if self._link is not None and not self._link.send(kind, payload):
+            self.kill()
+
+    def give(self, connection: int, head: bytes = b"") -> bool:
+        """Let it serve a connection, whose descriptor this object takes over; False when it cannot take any more."""
+        if self._link is None or not self._link.send(Kind.CONNECTION, head, connection):
+            return False
+        self._sent += 1
+        self._untaken.append((connection, head))
+        return True
+
+    def leave(self) -> list[int]:
+        """Give back, when it has ended, the connections that it has never begun to serve.
+
+        Those that were passed on are closed: no other worker can serve them.
+        """
+        left = [connection for connection, head in self._untaken if not head]
+        for connection, head in self._untaken:
+            if head:
+                close_fd(connection)
+        self._untaken.clear()
+        return left
+
+    def kill(self) -> None:
+        """End it without asking."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    def _hear(self, link: Link) -> None:
+        try:
+            while (packet := link.receive()) is not None:
+                self._take(packet)
+        except LinkClosedError:
+            asyncio.get_running_loop().remove_reader(link.fileno())
+
+    def _take(self, packet: Packet) -> None:
+        self._heard_s = asyncio.get_running_loop().time()
+        match packet.kind:
+            case Kind.REPORT:
+                self._report = Report.decode(packet.payload)
+                while len(self._untaken) > self._sent - self._report.taken:
+                    close_fd(self._untaken.popleft()[0])  # the worker has a descriptor of its own
+                return
+            case Kind.FAILED:
+                self.failure = packet.payload.decode()
+            case Kind.LISTENING:
+                self.listening = True
+            case Kind.READY:
+                self.ready = self.was_ready = True
+            case _:
+                pass
+        self._on_packet(self, packet)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        while True:
+            await asyncio.sleep(SILENT_S)
+            allowed_s = HANG_S if self.listening else START_S
+            if asyncio.get_running_loop().time() - self._heard_s > allowed_s:
+                _log.error("worker %d (process %d) hangs: killed", self.number, process.pid)
+                self.kill()
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        self.listening = self.ready = False
+        assert self._link is not None
+        try:
+            if process.returncode is None:
+                self._link.send(Kind.STOP)
+                async with asyncio.timeout(EXIT_S):
+                    await process.wait()
+        except TimeoutError:
+            self.kill()
+            await process.wait()
+        finally:
+            asyncio.get_running_loop().remove_reader(self._link.fileno())
+            self._link.close()

@@ -1,0 +1,43 @@
+"""How many may be in at once, over all processes of the server."""
+
+from voicechat.store.ledger import Ledger
+
+
+class Places:
+    """The places of one kind. This process must free what it has taken; what a dead one held `Ledger.forget` frees."""
+
+    def __init__(self, ledger: Ledger, kind: str, most: int) -> None:
+        self._ledger = ledger
+        self._kind = kind
+        self.most = most
+
+    @property
+    def taken(self) -> int:
+        """How many are taken, by any process."""
+        return int(self._ledger.number("SELECT TOTAL(taken) FROM place WHERE kind = ?", self._kind))
+
+    @property
+    def taken_by_worker(self) -> dict[int, int]:
+        """How many each process has taken; one that has never taken any may be missing."""
+        return self._ledger.numbers("SELECT worker, taken FROM place WHERE kind = ? ORDER BY worker", self._kind)
+
+    def take(self) -> bool:
+        """Take a place; False when there is none."""
+        with self._ledger.transaction():
+            if self.taken >= self.most:
+                return False
+            self._add(1)
+        return True
+
+    def free(self) -> None:
+        """Give a place back."""
+        self._add(-1)
+
+    def _add(self, change: int) -> None:
+        self._ledger.write(
+            "INSERT INTO place (worker, kind, taken) VALUES (?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET taken = taken + excluded.taken",
+            self._ledger.worker,
+            self._kind,
+            change,
+        )
