@@ -5,8 +5,9 @@ Speech of ten seconds takes about ten milliseconds, the first chunk less than on
 
 import math
 from collections.abc import AsyncGenerator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -14,7 +15,7 @@ from pydantic import Field
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.espeak_library import PROVIDER, EspeakLibrary, Prosody, open_library
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
-from voicechat.providers.speech_thread import Chunks, pieces
+from voicechat.providers.speech_thread import Chunks, pieces, speaking
 from voicechat.text.words import Script, runs_by_script
 
 MAX_PIECE_CHARACTERS = 200
@@ -119,24 +120,15 @@ class EspeakSynthesizer:
         prosody = _prosody(self._rate_wpm, voice)
         for script, run in runs_by_script(text):
             for piece in pieces(run, MAX_PIECE_CHARACTERS):
-                chunks = Chunks()
-                speaking = self._submit(piece, VOICES[name].of(script), prosody, chunks)
-                try:
+                submit = partial(self._submit, piece, VOICES[name].of(script), prosody)
+                with speaking(PROVIDER, submit) as chunks:
                     while (pcm := await chunks.next()) is not None:
                         yield AudioChunk(pcm, self._library.rate_hz)
-                    speaking.result()
-                except CancelledError as error:
-                    raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed while it spoke") from error
-                finally:
-                    speaking.cancel()
-                    chunks.stop()
 
     def _submit(self, piece: str, voice: str, prosody: Prosody, chunks: Chunks) -> Future[None]:
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
-        speaking = self._thread.submit(self._library.speak, piece, voice, prosody, chunks.put)
-        speaking.add_done_callback(chunks.end)
-        return speaking
+        return self._thread.submit(self._library.speak, piece, voice, prosody, chunks.put)
 
 
 def _prosody(rate_wpm: int, voice: VoiceOptions) -> Prosody:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.providers.sherpa_loading import PROVIDER, Plan, load_synthesizer, phoneme_settings
 from voicechat.providers.sherpa_trial import try_plan
-from voicechat.providers.speech_thread import Chunks, pieces
+from voicechat.providers.speech_thread import Chunks, pieces, speaking
 
 MAX_PIECE_CHARACTERS = 200
 """About 15 seconds of speech: sherpa-onnx can be stopped between the sentences that it finds, and not within one."""
@@ -81,24 +81,15 @@ class SherpaSynthesizer:
         # Half a surrogate pair is no text to C++.
         writable = text.encode("utf-8", "replace").decode()
         for piece in pieces(writable, MAX_PIECE_CHARACTERS):
-            chunks = Chunks()
-            speaking = self._submit(piece, self._speakers[name], voice.speech_rate, chunks)
-            try:
+            submit = partial(self._submit, piece, self._speakers[name], voice.speech_rate)
+            with speaking(PROVIDER, submit) as chunks:
                 while (pcm := await chunks.next()) is not None:
                     yield AudioChunk(pcm, self._model.sample_rate)
-                speaking.result()
-            except CancelledError as error:
-                raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed while it spoke") from error
-            finally:
-                speaking.cancel()
-                chunks.stop()
 
     def _submit(self, piece: str, speaker: int, speed: float, chunks: Chunks) -> Future[None]:
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
-        speaking = self._threads.submit(self._speak, piece, speaker, speed, chunks)
-        speaking.add_done_callback(chunks.end)
-        return speaking
+        return self._threads.submit(self._speak, piece, speaker, speed, chunks)
 
     def _speak(self, piece: str, speaker: int, speed: float, chunks: Chunks) -> None:
         def take(samples: NDArray[np.float32], _progress: float) -> int:

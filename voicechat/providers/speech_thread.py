@@ -2,7 +2,11 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+
+from voicechat.errors import FailureKind, ProviderError
 
 _BREAK = re.compile(r"[^.!?,;:。！？，；：、\s]*[.!?,;:。！？，；：、\s]*")
 
@@ -56,3 +60,22 @@ class Chunks:
         except RuntimeError:  # the loop was closed while the thread was speaking
             return False
         return True
+
+
+@contextmanager
+def speaking(provider: str, submit: Callable[[Chunks], Future[None]]) -> Iterator[Chunks]:
+    """Let a thread speak while the context lasts: ``submit`` gives it the work, whose chunks come.
+
+    Raises what the work raised once they have ended; `ProviderError` when its executor was closed.
+    """
+    chunks = Chunks()
+    work = submit(chunks)
+    work.add_done_callback(chunks.end)
+    try:
+        yield chunks
+        work.result()
+    except CancelledError as error:
+        raise ProviderError(provider, FailureKind.CONNECTIVITY, "closed while it spoke") from error
+    finally:
+        work.cancel()
+        chunks.stop()

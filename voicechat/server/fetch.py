@@ -84,6 +84,8 @@ def is_public(address: Address) -> bool:
 def check_url(text: str, policy: FetchPolicy) -> URL:
     """Refuse what no fetch should be begun for. Raises ``RemoteProtocolError`` naming ``audio_url``."""
     try:
+        if not text:
+            raise ValueError("must be present")
         if len(text) > MAX_URL_CHARACTERS:
             raise ValueError(f"longer than {MAX_URL_CHARACTERS} characters")
         url = URL(text)

@@ -15,6 +15,7 @@ from voicechat.session.effects import (
 )
 from voicechat.session.hearing import Hearing
 from voicechat.session.limits import SessionLimits
+from voicechat.session.presence import Presence
 from voicechat.session.vocabulary import InputSettings
 
 
@@ -32,8 +33,7 @@ class Dictation:
         self._hearing = Hearing()
         self._closed = False
         self._finishing_since_ms: int | None = None
-        self._last_message_ms = 0
-        self._last_speech_ms = 0
+        self._presence = Presence(self._limits)
 
     @property
     def held_ms(self) -> int:
@@ -65,24 +65,26 @@ class Dictation:
             case ev.Ticked():
                 return self._on_tick(now_ms)
             case _:
-                self._last_message_ms = now_ms
+                self._presence.note(event, now_ms)
                 return self._on_client(event, now_ms)
 
     def deadline_ms(self) -> int | None:
         """See ``Machine.deadline_ms``."""
         if self._closed:
             return None
-        deadline_ms = self._last_message_ms + self._limits.idle_ms
+        deadline_ms = self._presence.deadline_ms(must_speak=self._must_speak)
         if self._finishing_since_ms is not None:
             return min(deadline_ms, self._finishing_since_ms + self._limits.transcript_ms)
-        if not self._settings.heartbeat:
-            return min(deadline_ms, self._last_speech_ms + self._limits.speech_idle_ms)
         return deadline_ms
+
+    @property
+    def _must_speak(self) -> bool:
+        return self._finishing_since_ms is None and not self._settings.heartbeat
 
     def _on_client(self, event: ev.Event, now_ms: int) -> list[Effect]:
         match event:
             case ev.Opened():
-                self._last_speech_ms = now_ms
+                self._presence.spoke(now_ms)
                 return [Send(Answered(Request.OPEN))]
             case ev.AudioReceived() if self._finishing_since_ms is None:
                 return self._hearing.feed(event.payload, self._settings, now_ms)
@@ -100,7 +102,7 @@ class Dictation:
         awaited = self._hearing.is_awaited(event.stream)
         if isinstance(event, ev.Transcribed):
             if event.transcript.text.strip():
-                self._last_speech_ms = now_ms
+                self._presence.spoke(now_ms)
             return self._hearing.take(event.stream, event.transcript, hold=False)
         if isinstance(event, ev.RecognitionEnded):
             self._hearing.end(event.stream)
@@ -114,13 +116,11 @@ class Dictation:
         return [*again, *self._close(1003 if event.status in _CLIENTS_FAULT else 1011, event.message)]
 
     def _on_tick(self, now_ms: int) -> list[Effect]:
-        if now_ms >= self._last_message_ms + self._limits.idle_ms:
-            return self._close(1000, f"no message for {self._limits.idle_ms // 1000} s")
-        if self._finishing_since_ms is not None:
-            if now_ms >= self._finishing_since_ms + self._limits.transcript_ms:
-                return self._close(1011, "the recogniser did not answer in time")
-        elif not self._settings.heartbeat and now_ms >= self._last_speech_ms + self._limits.speech_idle_ms:
-            return self._close(1000, f"no speech for {self._limits.speech_idle_ms // 1000} s")
+        absent = self._presence.absent(now_ms, must_speak=self._must_speak)
+        if absent:
+            return self._close(1000, absent)
+        if self._finishing_since_ms is not None and now_ms >= self._finishing_since_ms + self._limits.transcript_ms:
+            return self._close(1011, "the recogniser did not answer in time")
         return []
 
     def _close(self, code: int, reason: str = "") -> list[Effect]:

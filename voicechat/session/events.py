@@ -291,6 +291,14 @@ class Ticked:
     """The deadline that the session asked for has come."""
 
 
+Requested: TypeAlias = (
+    Opened | UpdateRequested | CompleteRequested | ClearRequested | ForgetRequested | CancelRequested | PingReceived
+)
+"""What the client is answered, whether it is granted or not."""
+
+Ended: TypeAlias = Disconnected | WriteStalled | AccessEnded | Faulted | DrainRequested
+"""What ends a session, at once or as soon as its turn is over."""
+
 Event: TypeAlias = (
     Opened
     | AudioReceived

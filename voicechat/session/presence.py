@@ -1,6 +1,7 @@
-"""Whether the client is still there, and still makes sense."""
+"""Whether the client is still there, still speaks, and still makes sense."""
 
 from voicechat.session import events as ev
+from voicechat.session.limits import SessionLimits
 
 FROM_CLIENT = (
     ev.Opened,
@@ -23,21 +24,46 @@ FROM_CLIENT = (
 
 
 class Presence:
-    """When the client was heard from last, and how many of its messages in a row were malformed."""
+    """When the client was heard from last, when it last spoke, and how many messages in a row were malformed."""
 
-    def __init__(self, *, strict_ping: bool) -> None:
+    def __init__(self, limits: SessionLimits, *, strict_ping: bool = False) -> None:
         """``strict_ping``: only ``ping`` shows that the client is there."""
+        self._limits = limits
         self._strict_ping = strict_ping
-        self.last_message_ms = 0
-        self.errors_in_a_row = 0
+        self._last_message_ms = 0
+        self._last_speech_ms = 0
+        self._errors_in_a_row = 0
 
     def note(self, event: ev.Event, now_ms: int) -> None:
         """Take note of an event, if it came from the client."""
         if not isinstance(event, FROM_CLIENT):
             return
         if not self._strict_ping or isinstance(event, ev.PingReceived):
-            self.last_message_ms = now_ms
+            self._last_message_ms = now_ms
         if isinstance(event, ev.MalformedReceived):
-            self.errors_in_a_row += 1
+            self._errors_in_a_row += 1
         elif not isinstance(event, ev.PongReceived):
-            self.errors_in_a_row = 0
+            self._errors_in_a_row = 0
+
+    def spoke(self, now_ms: int) -> None:
+        """The user was heard to speak, or only now may be expected to."""
+        self._last_speech_ms = now_ms
+
+    @property
+    def senseless(self) -> bool:
+        """Whether so many messages in a row were malformed that there is no use in listening on."""
+        return self._errors_in_a_row >= self._limits.protocol_errors
+
+    def deadline_ms(self, *, must_speak: bool) -> int:
+        """When ``absent`` is due. ``must_speak``: it is the user's turn, and messages alone do not keep it alive."""
+        silent_ms = self._last_message_ms + self._limits.idle_ms
+        return min(silent_ms, self._last_speech_ms + self._limits.speech_idle_ms) if must_speak else silent_ms
+
+    def absent(self, now_ms: int, *, must_speak: bool) -> str:
+        """Why the client counts as gone; empty while it does not."""
+        limits = self._limits
+        if now_ms >= self._last_message_ms + limits.idle_ms:
+            return f"no message for {limits.idle_ms // 1000} s"
+        if must_speak and now_ms >= self._last_speech_ms + limits.speech_idle_ms:
+            return f"no speech for {limits.speech_idle_ms // 1000} s"
+        return ""

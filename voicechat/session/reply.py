@@ -17,8 +17,9 @@ from voicechat.session.effects import (
 from voicechat.session.events import SpeechSynthesized
 from voicechat.session.playback import PlaybackClock
 from voicechat.session.tool_calls import ReplyTools
+from voicechat.session.turn_times import ReplyTimes, TurnTimes
 from voicechat.session.vocabulary import ToolCall, ToolExchange
-from voicechat.session.waterfall import Stage, TurnTimes, Waterfall, waterfall
+from voicechat.session.waterfall import Waterfall
 from voicechat.text.sentences import SentenceSplitter
 from voicechat.text.spoken import Speakable
 from voicechat.text.words import cut_at_word, speaking_ms, usage_characters
@@ -49,11 +50,9 @@ class Reply:
         """What the client has been told."""
         self.clock = PlaybackClock()
         self.tools = ReplyTools(number)
-        self.first_text_ms: int | None = None
-        self.first_audio_ms: int | None = None
+        self.times = ReplyTimes()
         self.turn_times: TurnTimes | None = None
         """Of the turn that it answers, once it is certain that it does, and until its first audio has left."""
-        self._first_sentence_ms: int | None = None
         self._begun_ms = begun_ms
         self._role_told = False
         self._lead_ms = lead_ms
@@ -74,8 +73,8 @@ class Reply:
 
     def add_text(self, text: str, now_ms: int) -> list[Effect]:
         """The model said ``text``."""
-        if self.first_text_ms is None:
-            self.first_text_ms = now_ms
+        if self.times.first_text_ms is None:
+            self.times.first_text_ms = now_ms
         self.text += text
         told: list[Effect] = [Send(ReplyText(self.number, text, self._role_due(), self._begun_ms))]
         spoken = self._speak(self._splitter.push(text), now_ms)
@@ -88,8 +87,8 @@ class Reply:
         piece = self.tools.take(call)
         if piece is None:
             return []
-        if self.first_text_ms is None:
-            self.first_text_ms = now_ms
+        if self.times.first_text_ms is None:
+            self.times.first_text_ms = now_ms
         return [Send(ReplyToolCall(self.number, piece, self._role_due(), self._begun_ms))]
 
     def use_tools(self, exchange: ToolExchange, now_ms: int) -> list[Effect]:
@@ -154,8 +153,8 @@ class Reply:
             self._pieces.append(piece)
             self._waiting_since_ms = None
             if piece.spoken:
-                if self._first_sentence_ms is None:
-                    self._first_sentence_ms = now_ms
+                if self.times.first_sentence_ms is None:
+                    self.times.first_sentence_ms = now_ms
                 effects.append(Speak(self.number, len(self._sentences), piece.spoken))
                 self._sentences.append(piece)
         return effects
@@ -170,8 +169,8 @@ class Reply:
                 piece.begin_ms = self._made_ms
             piece.end_ms = audio.end_ms
         self._made_ms = audio.end_ms
-        if audio.payload and self.first_audio_ms is None:
-            self.first_audio_ms = now_ms
+        if audio.payload and self.times.first_audio_ms is None:
+            self.times.first_audio_ms = now_ms
         self._paced.append(audio)
         return self.release(now_ms)
 
@@ -179,17 +178,7 @@ class Reply:
         """Audio up to ``end_ms`` was handed to the socket; for the first of it, tell where the time went."""
         self.clock.sent(end_ms, now_ms)
         times, self.turn_times = self.turn_times, None
-        if times is None:
-            return None
-        ends_ms = {
-            Stage.DECISION: times.decided_ms,
-            Stage.TRANSCRIPT: times.understood_ms,
-            Stage.FIRST_TOKEN: self.first_text_ms,
-            Stage.FIRST_SENTENCE: self._first_sentence_ms,
-            Stage.FIRST_AUDIO: self.first_audio_ms,
-            Stage.FIRST_SENT: now_ms,
-        }
-        return waterfall(times.spoken_ms, ends_ms)
+        return times.answered(self.times, now_ms) if times is not None else None
 
     def finish_sentence(self, sentence: int) -> None:
         """All audio of ``sentence`` was made."""

@@ -1,7 +1,8 @@
 """A conversation as a value machine: events in, effects out, time as an argument.
 
 Nothing a client or a provider does can make it raise. The state table is in ``states``; what a turn gathers in
-``hearing``; what a reply is, and what is remembered of it, in ``speaking``; who may speak, hands-free, in ``floor``.
+``hearing``; what a reply is, and what is remembered of it, in ``speaking``; who may speak, in ``hands_free``; whether
+the client is there, in ``presence``; what is measured, in ``turn_times``.
 """
 
 from typing import assert_never
@@ -16,7 +17,6 @@ from voicechat.session.effects import (
     ErrorReported,
     LateDropped,
     LateKind,
-    LatencyMeasured,
     Listen,
     Observe,
     Outcome,
@@ -24,20 +24,17 @@ from voicechat.session.effects import (
     Send,
     SessionClosed,
     SkipAudio,
-    SpeechNoticed,
     TurnCompleted,
-    TurnEnded,
-    TurnTimed,
 )
-from voicechat.session.floor import Decision, Floor
+from voicechat.session.floor import Decision
+from voicechat.session.hands_free import TURN_DETECTED, HandsFree
 from voicechat.session.hearing import Hearing
 from voicechat.session.limits import SessionLimits
 from voicechat.session.presence import Presence
-from voicechat.session.reply import Reply
 from voicechat.session.speaking import Speaking
-from voicechat.session.states import MOVES, TURN, State, Step
+from voicechat.session.states import MOVES, REFUSALS, TURN, State, Step
+from voicechat.session.turn_times import TurnTimes
 from voicechat.session.vocabulary import AsrMode, Settings
-from voicechat.session.waterfall import TurnTimes, Waterfall
 
 _OF_REPLY = (
     ev.ReplyTextArrived,
@@ -51,17 +48,6 @@ _OF_REPLY = (
 )
 _OF_PLAYBACK = (ev.AudioSent, ev.PlaybackReported)
 _OF_STREAM = (ev.Transcribed, ev.RecognitionEnded, ev.RecognitionFailed)
-
-_NAMES = {
-    Step.UPDATE: "chat.update is only allowed before the first audio",
-    Step.CLEAR: "input_audio_buffer.clear: no audio has been sent yet",
-    Step.COMPLETE: "input_audio_buffer.complete: no audio has been sent yet, or a turn is still in progress",
-    Step.MESSAGE: "conversation.message.create: a turn is still in progress",
-}
-
-
-TURN_DETECTED = "turn_detected"
-"""The reason of what the server does by itself in hands-free mode (contract)."""
 
 
 class Session:
@@ -82,18 +68,14 @@ class Session:
         self.state = State.CONFIGURING
         self.settings = settings or Settings()
         self._limits = limits or SessionLimits()
-        self._apology = apology
-        self._asked = ""
         self._now_ms = 0
         self._effects: list[Effect] = []
-        self._presence = Presence(strict_ping=strict_ping)
+        self._presence = Presence(self._limits, strict_ping=strict_ping)
         self._hearing = Hearing()
-        self._speaking = Speaking(self._limits)
-        self._floor: Floor | None = None
+        self._speaking = Speaking(self._limits, apology)
+        self._hands_free = HandsFree(self._presence, self._hearing, self._speaking, self._limits)
         self._times = TurnTimes(0, 0)
-        self._last_speech_ms = 0
         self._drain_at_ms: int | None = None
-        self._short_of_time = False
 
     # --- the machine -----------------------------------------------------------------------------------------
 
@@ -112,23 +94,6 @@ class Session:
         else:
             self._effects.append(Observe(LateDropped(late)))
         return self._effects
-
-    def deadline_ms(self) -> int | None:
-        """See ``Machine.deadline_ms``."""
-        if self.state is State.CLOSED:
-            return None
-        deadlines = [self._presence.last_message_ms + self._limits.idle_ms, self._drain_at_ms]
-        if self.state is State.LISTENING and not self.settings.input.heartbeat:
-            deadlines.append(self._last_speech_ms + self._limits.speech_idle_ms)
-        if self.state is State.TRANSCRIBING:
-            deadlines.append(self._times.decided_ms + self._limits.transcript_ms)
-        if self._speaking.current is not None:
-            deadlines.append(self._speaking.current.hurry_at_ms(self._limits.speakable_wait_ms))
-            if not self._speaking.early:
-                deadlines += [self._speaking.current.release_at_ms(), self._speaking.answers_due_ms]
-        if self._floor is not None:
-            deadlines.append(self._floor_deadline_ms(self._floor))
-        return min(deadline for deadline in deadlines if deadline is not None)
 
     @property
     def held_ms(self) -> int:
@@ -163,12 +128,14 @@ class Session:
                 | ev.PingReceived()
             ):
                 self._on_request(event)
-            case ev.MessageCreated() | ev.ToolAnswered():
+            case ev.MessageCreated():
                 self._on_message(event)
+            case ev.ToolAnswered():
+                self._effects += self._speaking.answer_tool(event, self._now_ms)
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 self._on_recognition(event)
             case ev.SpeechStarted() | ev.SpeechStopped() | ev.TurnJudged():
-                self._on_speech(event)
+                self._effects += self._hands_free.hear(event, self.settings.input, self.state, self._now_ms)
             case ev.ReplyFailed():
                 self._on_reply_failed(event)
             case (
@@ -188,30 +155,50 @@ class Session:
                 self._on_malformed(event)
             case ev.PongReceived() | ev.IgnorableReceived() | ev.FinishRequested():
                 pass
-            case ev.Disconnected():
-                self._stop()
-                self._drop_gathering()
-                self.state = State.CLOSED
-            case ev.WriteStalled():
-                self._close(1013, Status.TIMEOUT, event.message)
-            case ev.AccessEnded():
-                self._close(1008, event.status, event.message)
-            case ev.Faulted():
-                self._close(1011, Status.INTERNAL, "internal error; this session ends")
             case ev.PressureChanged():
-                self._short_of_time = event.short
-            case ev.DrainRequested():
-                self._on_drain(event)
+                self._hands_free.short_of_time = event.short
+            case ev.Disconnected() | ev.WriteStalled() | ev.AccessEnded() | ev.Faulted() | ev.DrainRequested():
+                self._on_end(event)
             case ev.Ticked():
                 self._on_tick()
             case _:
                 assert_never(event)
 
+    # --- the clock -------------------------------------------------------------------------------------------
+
+    def deadline_ms(self) -> int | None:
+        """See ``Machine.deadline_ms``."""
+        if self.state is State.CLOSED:
+            return None
+        deadlines = [self._presence.deadline_ms(must_speak=self._must_speak), self._drain_at_ms]
+        if self.state is State.TRANSCRIBING:
+            deadlines.append(self._times.decided_ms + self._limits.transcript_ms)
+        deadlines.append(self._speaking.deadline_ms())
+        deadlines.append(self._hands_free.deadline_ms(self.state, self._now_ms))
+        return min(deadline for deadline in deadlines if deadline is not None)
+
+    def _on_tick(self) -> None:
+        now_ms = self._now_ms
+        absent = self._presence.absent(now_ms, must_speak=self._must_speak)
+        if absent:
+            self._close(1000, Status.TIMEOUT, absent)
+        elif self._drain_at_ms is not None and now_ms >= self._drain_at_ms:
+            self._drain()
+        elif self.state is State.TRANSCRIBING and now_ms >= self._times.decided_ms + self._limits.transcript_ms:
+            self._fail_turn(Status.ASR_FAILED, "the recogniser did not answer in time")
+        else:
+            self._effects += self._speaking.tick(now_ms)
+            self._finish_if_spoken()
+
+    @property
+    def _must_speak(self) -> bool:
+        return self.state is State.LISTENING and not self.settings.input.heartbeat
+
     # --- requests of the client ------------------------------------------------------------------------------
 
     def _on_audio(self, event: ev.AudioReceived) -> None:
         if self.state is State.CONFIGURING:
-            self._last_speech_ms = self._now_ms
+            self._presence.spoke(self._now_ms)
         elif self.state in TURN and self.settings.asr_mode is AsrMode.REFRESH:
             self._effects.append(SkipAudio(event.payload))
             return
@@ -222,16 +209,7 @@ class Session:
         else:
             self._effects += self._hearing.feed(event.payload, self.settings.input, self._now_ms)
 
-    def _on_request(
-        self,
-        event: ev.Opened
-        | ev.UpdateRequested
-        | ev.CompleteRequested
-        | ev.ClearRequested
-        | ev.ForgetRequested
-        | ev.CancelRequested
-        | ev.PingReceived,
-    ) -> None:
+    def _on_request(self, event: ev.Requested) -> None:
         match event:
             case ev.Opened():
                 self._answer(Request.OPEN)
@@ -262,8 +240,7 @@ class Session:
             self._answer(Request.UPDATE, event.settings.status, event.settings.message)
             return
         self.settings = event.settings
-        detection = event.settings.turn_detection
-        self._floor = Floor(detection) if detection is not None else None
+        self._hands_free.configure(event.settings.turn_detection)
         self._answer(Request.UPDATE, message=event.note)
 
     def _on_cancel(self, reason: str = "") -> None:
@@ -275,30 +252,17 @@ class Session:
             self._effects += self._speaking.silence(self._now_ms)
             self._answer(Request.CANCEL, reason=reason)
 
-    def _on_message(self, event: ev.MessageCreated | ev.ToolAnswered) -> None:
-        if isinstance(event, ev.ToolAnswered):
-            self._on_tool_answer(event)
-            return
+    def _on_message(self, event: ev.MessageCreated) -> None:
         if Step.MESSAGE not in MOVES[self.state]:
-            self._report(Status.NOT_ALLOWED_NOW, _NAMES[Step.MESSAGE])
+            self._report(Status.NOT_ALLOWED_NOW, REFUSALS[Step.MESSAGE])
             return
         self._move(Step.MESSAGE)
         self._note_turn(self._now_ms)
         self._times.understood_ms = self._now_ms
         self._start_reply(event.content)
 
-    def _on_tool_answer(self, event: ev.ToolAnswered) -> None:
-        awaited = self._speaking.awaited_calls
-        if event.call_id in awaited:
-            self._effects += self._speaking.answer_tool(event.call_id, event.content, self._now_ms)
-        elif awaited:
-            message = f"tool_call_id: {event.call_id!r} is not one of the calls that await an answer"
-            self._report(Status.INVALID_PARAMETER, message)
-        else:
-            self._report(Status.NOT_ALLOWED_NOW, f"tool_call_id: {event.call_id!r}: no call awaits an answer")
-
     def _on_malformed(self, event: ev.MalformedReceived) -> None:
-        if self._presence.errors_in_a_row >= self._limits.protocol_errors:
+        if self._presence.senseless:
             self._close(1008, event.status, event.message)
         else:
             self._report(event.status, event.message)
@@ -307,7 +271,7 @@ class Session:
 
     def _begin_turn(self) -> None:
         self._move(Step.COMPLETE)
-        silent_since_ms = self._floor.silent_since_ms if self._floor is not None else None
+        silent_since_ms = self._hands_free.silent_since_ms
         self._note_turn(self._now_ms if silent_since_ms is None else silent_since_ms)
         finish = self._hearing.finish()
         self._effects += finish
@@ -317,20 +281,18 @@ class Session:
     def _note_turn(self, spoken_ms: int) -> None:
         self._times = TurnTimes(spoken_ms, self._now_ms)
         self._speaking.begin_turn()
-        if self._floor is not None:
-            self._floor.end_turn()
+        self._hands_free.end_turn()
 
     def _on_recognition(self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed) -> None:
         awaited = self._hearing.is_awaited(event.stream)
         match event:
             case ev.Transcribed():
                 if event.transcript.text.strip():
-                    self._last_speech_ms = self._now_ms
-                contested = self._floor is not None and self._floor.contested
-                hold = self.state in TURN or contested
+                    self._presence.spoke(self._now_ms)
+                hold = self.state in TURN or self._hands_free.contested
                 self._effects += self._hearing.take(event.stream, event.transcript, hold=hold)
-                if self._floor is not None and not awaited:
-                    self._floor.transcribed(self._hearing.gathering.text, self._now_ms)
+                if not awaited:
+                    self._hands_free.transcribed(self._now_ms)
             case ev.RecognitionEnded():
                 self._hearing.end(event.stream)
                 if awaited:
@@ -357,111 +319,49 @@ class Session:
         """The recogniser has said everything about the turn: answer it, if there is anything to answer."""
         text = self._hearing.settle()
         self._times.understood_ms = self._now_ms
-        if text and self._answers:
+        if text and self._hands_free.answers:
             self._move(Step.UNDERSTOOD)
             self._start_reply(text)
         else:
             self._effects += self._speaking.drop_early()
             self._end_turn(Outcome.EMPTY)
 
-    @property
-    def _answers(self) -> bool:
-        """Whether turns are answered at all; a hands-free client may want only their ends."""
-        return self.settings.turn_detection is None or self.settings.turn_detection.create_response
-
     def _drop_gathering(self) -> None:
         self._effects += self._hearing.drop_gathering()
-        if self._floor is not None:
-            self._floor.forget()
-            self._effects += self._speaking.drop_early()
+        self._effects += self._hands_free.forget()
 
     # --- hands-free ------------------------------------------------------------------------------------------
 
-    def _on_speech(self, event: ev.SpeechStarted | ev.SpeechStopped | ev.TurnJudged) -> None:
-        floor = self._floor
-        if floor is None or self.state is State.CONFIGURING:
-            return
-        if isinstance(event, ev.TurnJudged):
-            floor.judged(event.probability)
-            return
-        self._effects.append(Send(SpeechNoticed(isinstance(event, ev.SpeechStarted), event.at_ms)))
-        # Audio may be sent faster than it was spoken; nothing was said before the connection was opened.
-        at_ms = max(0, self._now_ms - event.ago_ms)
-        if isinstance(event, ev.SpeechStopped):
-            floor.speech_stopped(at_ms)
-            return
-        self._last_speech_ms = self._now_ms
-        contested = self._assistant_heard and self._may_interrupt
-        floor.speech_started(at_ms, contested=contested)
-        if not contested:
-            self._effects += self._speaking.drop_early()
-        self._effects += self._hearing.open_from(self.settings.input, event.at_ms)
-
-    @property
-    def _assistant_heard(self) -> bool:
-        """Whether the assistant has the floor: a turn is in progress, or its reply is still heard."""
-        return self.state in TURN or self._speaking.audible(self._now_ms)
-
-    @property
-    def _may_interrupt(self) -> bool:
-        return self.settings.turn_detection is not None and self.settings.turn_detection.interrupt_response
-
-    @property
-    def _turn_may_end(self) -> bool:
-        """Whether the user's turn may end now: not while an earlier one is answered or its answer heard."""
-        return self.state is State.LISTENING and (self._may_interrupt or not self._assistant_heard)
-
-    def _floor_deadline_ms(self, floor: Floor) -> int | None:
-        candidates = [floor.deadline_ms(may_end=self._turn_may_end)]
-        if self.state is State.LISTENING:
-            candidates.append(self._speaking.silent_at_ms(self._now_ms))
-            if self._may_begin_early:
-                candidates.append(floor.early_at_ms())
-        return min((candidate for candidate in candidates if candidate is not None), default=None)
-
-    @property
-    def _may_begin_early(self) -> bool:
-        wasted = self._speaking.wasted >= self._limits.early_replies_wasted
-        unwise = wasted or self._short_of_time
-        return self._turn_may_end and self._answers and not self._speaking.early and not unwise
-
     def _settle_floor(self) -> None:
         """Do what the floor decides, until it decides nothing more."""
-        floor = self._floor
-        if floor is None or self.state is State.CLOSED:
+        if self.settings.turn_detection is None or self.state is State.CLOSED:
             return
-        if floor.contested and not self._assistant_heard:
-            floor.take()
-            self._effects += self._hearing.release()
-        match floor.decide(self._now_ms, may_end=self._turn_may_end):
+        if self._hands_free.uncontested(self.state, self._now_ms):
+            self._effects += self._hands_free.take_floor()
+        match self._hands_free.decide(self.state, self._now_ms):
             case Decision.END_TURN:
                 self._answer(Request.COMPLETE, reason=TURN_DETECTED)
                 self._begin_turn()
             case Decision.INTERRUPT:
-                self._interrupt(floor)
+                self._interrupt()
             case Decision.DISMISS:
-                self._effects += self._hearing.drop_gathering()
-                floor.forget()
-            case Decision.BEGIN_EARLY if self._may_begin_early:
+                self._effects += self._hands_free.dismiss()
+            case Decision.BEGIN_EARLY:
                 text = self._hearing.gathering.text
                 self._effects += self._speaking.start_early(text, self.settings, self._now_ms)
-            case Decision.BEGIN_EARLY | None:
+            case None:
                 pass
 
-    def _interrupt(self, floor: Floor) -> None:
+    def _interrupt(self) -> None:
         if self.state is State.TRANSCRIBING:  # the user was cut short: what was said before belongs to this turn too
             self._effects += self._hearing.take_back()
         self._on_cancel(TURN_DETECTED)
-        floor.take()
-        self._effects += self._hearing.release()
+        self._effects += self._hands_free.take_floor()
 
     # --- the reply -------------------------------------------------------------------------------------------
 
     def _start_reply(self, text: str) -> None:
-        self._asked = text
-        self._effects += self._speaking.start(text, self.settings, self._now_ms)
-        if self._speaking.current is not None:
-            self._speaking.current.turn_times = self._times
+        self._effects += self._speaking.start(text, self.settings, self._times, self._now_ms)
         self._finish_if_spoken()
 
     def _on_reply_failed(self, event: ev.ReplyFailed) -> None:
@@ -470,35 +370,16 @@ class Session:
         elif self._speaking.apologising:  # the turn's error has been told
             self._stop()
             self._end_turn(Outcome.FAILED)
-        elif event.status is Status.LLM_FAILED and (apologising := self._apologise()):
+        elif event.status is Status.LLM_FAILED and (apologising := self._speaking.apologise()):
             self._report(event.status, event.message)
             self._effects += apologising
         else:
             self._fail_turn(event.status, event.message)
 
-    def _apologise(self) -> list[Effect]:
-        return self._speaking.apologise(self._apology.to(self._asked)) if self._apology is not None else []
-
     def _on_playback(self, event: ev.AudioSent | ev.PlaybackReported) -> None:
-        playing = self._speaking.playing
-        assert playing is not None
         if isinstance(event, ev.AudioSent):
-            self._tell_latency(event.reply, playing.audio_sent(event.end_ms, self._now_ms))
-            if self._floor is not None:
-                self._floor.answered()
-        else:
-            playing.clock.played(event.played_ms, self._now_ms)
-        self._release()
-
-    def _tell_latency(self, reply: int, waterfall: Waterfall | None) -> None:
-        if waterfall is None:
-            return
-        self._effects.append(Observe(TurnTimed(waterfall)))
-        if self.settings.report_latency:
-            self._effects.append(Send(LatencyMeasured(reply, waterfall)))
-
-    def _release(self) -> None:
-        self._effects += self._speaking.release(self._now_ms)
+            self._hands_free.answered()
+        self._effects += self._speaking.play(event, self._now_ms, report_latency=self.settings.report_latency)
         self._finish_if_spoken()
 
     def _finish_if_spoken(self) -> None:
@@ -519,33 +400,39 @@ class Session:
 
     def _end_turn(self, outcome: Outcome, *, spoken: bool = False) -> None:
         """The one place where a turn ends: exactly one ``TurnCompleted`` for each that began."""
-        reply = self._speaking.end_turn(spoken=spoken)
+        reply_times = self._speaking.end_turn(spoken=spoken)
         self._effects.append(Send(TurnCompleted()))
-        self._effects.append(Observe(self._summary(outcome, reply)))
+        self._effects.append(Observe(self._times.ended(outcome, reply_times)))
         self._move(Step.CANCEL if outcome is Outcome.CANCELED else Step.TURN_OVER)
-        self._last_speech_ms = self._now_ms
-        if self._floor is None or not self._floor.contested:
+        self._presence.spoke(self._now_ms)
+        if not self._hands_free.contested:
             self._effects += self._hearing.release()
         self._drain_if_free()
 
-    def _summary(self, outcome: Outcome, reply: Reply | None) -> TurnEnded:
-        def since_turn_began(at_ms: int | None) -> int | None:
-            return None if at_ms is None else at_ms - self._times.decided_ms
-
-        return TurnEnded(
-            outcome,
-            since_turn_began(self._times.understood_ms),
-            since_turn_began(reply.first_text_ms if reply else None),
-            since_turn_began(reply.first_audio_ms if reply else None),
-        )
-
-    def _on_drain(self, event: ev.DrainRequested) -> None:
-        self._drain_at_ms = max(self._now_ms, event.deadline_ms)
-        self._drain_if_free()
+    def _on_end(self, event: ev.Ended) -> None:
+        match event:
+            case ev.Disconnected():
+                self._stop()
+                self._drop_gathering()
+                self.state = State.CLOSED
+            case ev.WriteStalled():
+                self._close(1013, Status.TIMEOUT, event.message)
+            case ev.AccessEnded():
+                self._close(1008, event.status, event.message)
+            case ev.Faulted():
+                self._close(1011, Status.INTERNAL, "internal error; this session ends")
+            case ev.DrainRequested():
+                self._drain_at_ms = max(self._now_ms, event.deadline_ms)
+                self._drain_if_free()
+            case _:
+                assert_never(event)
 
     def _drain_if_free(self) -> None:
         if self._drain_at_ms is not None and self.state not in TURN:
-            self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
+            self._drain()
+
+    def _drain(self) -> None:
+        self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
 
     def _close(self, code: int, status: Status, message: str) -> None:
         if self.state in TURN:
@@ -557,27 +444,6 @@ class Session:
         self._effects += [Close(code, message), Observe(SessionClosed(code))]
         self.state = State.CLOSED
 
-    def _on_tick(self) -> None:
-        limits, now_ms = self._limits, self._now_ms
-        listening = self.state is State.LISTENING and not self.settings.input.heartbeat
-        if now_ms >= self._presence.last_message_ms + limits.idle_ms:
-            self._close(1000, Status.TIMEOUT, f"no message for {limits.idle_ms // 1000} s")
-        elif self._drain_at_ms is not None and now_ms >= self._drain_at_ms:
-            self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
-        elif listening and now_ms >= self._last_speech_ms + limits.speech_idle_ms:
-            self._close(1000, Status.TIMEOUT, f"no speech for {limits.speech_idle_ms // 1000} s")
-        elif self.state is State.TRANSCRIBING and now_ms >= self._times.decided_ms + limits.transcript_ms:
-            self._fail_turn(Status.ASR_FAILED, "the recogniser did not answer in time")
-        elif self._speaking.current is not None:
-            hurry_at_ms = self._speaking.current.hurry_at_ms(limits.speakable_wait_ms)
-            if hurry_at_ms is not None and now_ms >= hurry_at_ms:
-                self._effects += self._speaking.hurry(now_ms)
-            if not self._speaking.early:
-                self._release()
-            due_ms = self._speaking.answers_due_ms
-            if due_ms is not None and now_ms >= due_ms:
-                self._effects += self._speaking.answer_overdue(now_ms)
-
     # --- small words -----------------------------------------------------------------------------------------
 
     def _move(self, step: Step) -> None:
@@ -586,7 +452,7 @@ class Session:
     def _granted(self, request: Request, step: Step) -> bool:
         if step in MOVES[self.state]:
             return True
-        self._answer(request, Status.NOT_ALLOWED_NOW, _NAMES[step])
+        self._answer(request, Status.NOT_ALLOWED_NOW, REFUSALS[step])
         return False
 
     def _answer(self, request: Request, status: Status = Status.OK, message: str = "", reason: str = "") -> None:

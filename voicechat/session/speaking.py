@@ -7,22 +7,28 @@ is told, nothing of it is remembered, and dropping it leaves no trace.
 from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
 
+from voicechat.errors import Status
 from voicechat.session import events as ev
+from voicechat.session.apology import Apology
 from voicechat.session.dialogue import Dialogue
 from voicechat.session.effects import (
     AdoptReply,
     ContinueReply,
     EarlyReply,
     Effect,
+    ErrorReported,
+    LatencyMeasured,
     Observe,
     Send,
     StartReply,
     StopReply,
     ToolEnded,
+    TurnTimed,
 )
 from voicechat.session.limits import SessionLimits
 from voicechat.session.reply import Reply
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED, options_after_calls
+from voicechat.session.turn_times import ReplyTimes, TurnTimes
 from voicechat.session.vocabulary import ChatSettings, Settings, ToolOutcome
 from voicechat.text.words import bare_words
 
@@ -50,12 +56,15 @@ class _Early:
 class Speaking:
     """Numbers the replies, and knows what has been heard of them."""
 
-    def __init__(self, limits: SessionLimits) -> None:
+    def __init__(self, limits: SessionLimits, apology: Apology | None = None) -> None:
+        """``apology`` is said aloud when the chat model fails before anything was said."""
         self.current: Reply | None = None
         """The reply that is being made, or whose paced audio is leaving."""
         self.playing: Reply | None = None
         """The reply whose audio the listener may still be hearing."""
         self._limits = limits
+        self._apology = apology
+        self._asked = ""
         self._chat = ChatSettings()
         self._dialogue = Dialogue(limits.history_messages)
         self._replies = 0
@@ -79,13 +88,18 @@ class Speaking:
         """A turn begins: what is said in it is remembered, unless it is forgotten meanwhile."""
         self._forgotten = False
 
-    def start(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
+    def start(self, text: str, settings: Settings, times: TurnTimes, now_ms: int) -> list[Effect]:
         """Ask for the reply to ``text``; an early reply to the same words is adopted instead."""
+        self._asked = text
         if self._early is not None and bare_words(self._early.text) == bare_words(text):
-            return self._adopt(text, now_ms)
-        effects = self.drop_early()
-        self._dialogue.hear_user(text)
-        return [*effects, self._begin(settings, now_ms, ())]
+            effects = self._adopt(text, now_ms)
+        else:
+            effects = self.drop_early()
+            self._dialogue.hear_user(text)
+            effects.append(self._begin(settings, now_ms, ()))
+        if self.current is not None:
+            self.current.turn_times = times
+        return effects
 
     def start_early(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
         """Begin a reply to ``text``, in case that was all; the one begun before for other words is dropped."""
@@ -132,13 +146,34 @@ class Speaking:
                 assert_never(event)
         return self._withhold(effects)
 
-    def hurry(self, now_ms: int) -> list[Effect]:
-        """Speak text that has waited too long."""
-        return [] if self.current is None else self._withhold(self.current.hurry(now_ms))
-
     def release(self, now_ms: int) -> list[Effect]:
         """Let go the paced audio whose time has come."""
         return [] if self.current is None else self._withhold(self.current.release(now_ms))
+
+    def deadline_ms(self) -> int | None:
+        """When ``tick`` is due."""
+        if self.current is None:
+            return None
+        deadlines = [self.current.hurry_at_ms(self._limits.speakable_wait_ms)]
+        if self._early is None:
+            deadlines += [self.current.release_at_ms(), self._answers_due_ms]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def tick(self, now_ms: int) -> list[Effect]:
+        """Do what is due: speak text that has waited too long, let paced audio go, wait no longer for answers."""
+        reply = self.current
+        if reply is None:
+            return []
+        effects: list[Effect] = []
+        hurry_at_ms = reply.hurry_at_ms(self._limits.speakable_wait_ms)
+        if hurry_at_ms is not None and now_ms >= hurry_at_ms:
+            effects += self._withhold(reply.hurry(now_ms))
+        if self._early is None:
+            effects += self.release(now_ms)
+        due_ms = self._answers_due_ms
+        if due_ms is not None and now_ms >= due_ms and not reply.spoken:
+            effects += [*self._give_up(reply, NO_ANSWER_IN_TIME, ToolOutcome.TIMEOUT, now_ms), *self._go_on(reply)]
+        return effects
 
     def finish(self) -> bool:
         """Whether the current reply has just been spoken to its end; then it is remembered whole."""
@@ -148,54 +183,53 @@ class Speaking:
         self._dialogue.say(reply.number, reply.tools.messages("" if reply.apologises else reply.text))
         return True
 
-    def end_turn(self, *, spoken: bool) -> Reply | None:
-        """The turn is over; give its reply, if there was one. Only a reply that was spoken is still heard."""
+    def end_turn(self, *, spoken: bool) -> ReplyTimes:
+        """The turn is over; say how far its reply came. Only a reply that was spoken is still heard."""
         ended, self.current = self.current, None
         if not spoken:
             self.playing = None
         if self._forgotten:  # conversation.clear during the turn: the turn went on and is not remembered
             self._dialogue.forget()
-        return ended
+        return ended.times if ended is not None else ReplyTimes()
 
     @property
     def apologising(self) -> bool:
         """Whether the current reply has come to nothing but an apology."""
         return self.current is not None and self.current.apologises
 
-    def apologise(self, apology: str) -> list[Effect]:
-        """The model has failed: say ``apology``, if nothing has been said. Empty: nothing is to be said."""
-        if not apology or self.current is None or not self.current.may_apologise:
+    def apologise(self) -> list[Effect]:
+        """The model has failed: say the apology, if nothing has been said. Empty: nothing is to be said."""
+        if self._apology is None or self.current is None or not self.current.may_apologise:
             return []
-        return self.current.apologise(apology)
+        apology = self._apology.to(self._asked)
+        return self.current.apologise(apology) if apology else []
 
     # --- the client's tools ------------------------------------------------------------------------------------
 
     @property
-    def awaited_calls(self) -> tuple[str, ...]:
+    def _awaited_calls(self) -> tuple[str, ...]:
         """The ids of the tool calls that the client has been told and has not answered."""
         return () if self.current is None or self._early is not None else self.current.tools.awaited
 
     @property
-    def answers_due_ms(self) -> int | None:
+    def _answers_due_ms(self) -> int | None:
         """When the client must have answered."""
-        if not self.awaited_calls or self.current is None or self.current.tools.asked_ms is None:
+        if not self._awaited_calls or self.current is None or self.current.tools.asked_ms is None:
             return None
         return self.current.tools.asked_ms + self._limits.tool_answer_ms
 
-    def answer_tool(self, call_id: str, content: str, now_ms: int) -> list[Effect]:
-        """The client carried out an awaited call; after the last one the model is asked how the reply goes on."""
-        reply = self.current
-        assert reply is not None
-        assert reply.tools.asked_ms is not None
-        reply.tools.answer(call_id, content)
+    def answer_tool(self, event: ev.ToolAnswered, now_ms: int) -> list[Effect]:
+        """The client carried out a call; after the last awaited one the model is asked how the reply goes on."""
+        awaited, reply = self._awaited_calls, self.current
+        if not awaited or reply is None or reply.tools.asked_ms is None:
+            message = f"tool_call_id: {event.call_id!r}: no call awaits an answer"
+            return [Send(ErrorReported(Status.NOT_ALLOWED_NOW, message))]
+        if event.call_id not in awaited:
+            message = f"tool_call_id: {event.call_id!r} is not one of the calls that await an answer"
+            return [Send(ErrorReported(Status.INVALID_PARAMETER, message))]
+        reply.tools.answer(event.call_id, event.content)
         ended = Observe(ToolEnded("", ToolOutcome.ANSWERED, now_ms - reply.tools.asked_ms))
         return [ended, *self._go_on(reply)]
-
-    def answer_overdue(self, now_ms: int) -> list[Effect]:
-        """The client did not answer in time: the model goes on without."""
-        reply = self.current
-        assert reply is not None
-        return [*self._give_up(reply, NO_ANSWER_IN_TIME, ToolOutcome.TIMEOUT, now_ms), *self._go_on(reply)]
 
     def _give_up(self, reply: Reply, why: str, outcome: ToolOutcome, now_ms: int) -> list[Effect]:
         since_ms = reply.tools.asked_ms
@@ -209,6 +243,23 @@ class Speaking:
         messages = (*self._chat.messages, *self._dialogue.messages, *reply.tools.messages(reply.text))
         options = options_after_calls(self._chat.options, may_call=reply.tools.rounds < self._limits.tool_rounds)
         return [ContinueReply(reply.number, messages, options)]
+
+    # --- playback ----------------------------------------------------------------------------------------------
+
+    def play(self, event: ev.AudioSent | ev.PlaybackReported, now_ms: int, *, report_latency: bool) -> list[Effect]:
+        """Audio left, or was played: let go what may leave now, and tell how long the first of it took."""
+        playing = self.playing
+        assert playing is not None
+        effects: list[Effect] = []
+        if isinstance(event, ev.AudioSent):
+            waterfall = playing.audio_sent(event.end_ms, now_ms)
+            if waterfall is not None:
+                effects.append(Observe(TurnTimed(waterfall)))
+            if waterfall is not None and report_latency:
+                effects.append(Send(LatencyMeasured(playing.number, waterfall)))
+        else:
+            playing.clock.played(event.played_ms, now_ms)
+        return effects + self.release(now_ms)
 
     # --- stopping, and what was heard --------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ The law: a session is always in one state; a step that a row does not name is no
 asks for one is answered 40901 and changes nothing. ``TRANSCRIBING`` and ``REPLYING`` are one state to the client
 ("replying"): the turn has begun with ``complete`` and ends with exactly one ``conversation.chat.completed``. Waiting
 for the client's tools is no state but a part of ``REPLYING``, because what was said before may still be spoken; which
-answers are awaited ``Speaking.awaited_calls`` says.
+answers are awaited ``Speaking`` knows.
 """
 
 from collections.abc import Mapping
@@ -72,3 +72,11 @@ MOVES: Mapping[State, Mapping[Step, State]] = {
     },
     State.CLOSED: {},
 }
+
+REFUSALS: Mapping[Step, str] = {
+    Step.UPDATE: "chat.update is only allowed before the first audio",
+    Step.CLEAR: "input_audio_buffer.clear: no audio has been sent yet",
+    Step.COMPLETE: "input_audio_buffer.complete: no audio has been sent yet, or a turn is still in progress",
+    Step.MESSAGE: "conversation.message.create: a turn is still in progress",
+}
+"""What a client is told whose request asks for a step that the table does not allow."""

@@ -21,16 +21,6 @@ class Stage(Enum):
     """Handed to the socket."""
 
 
-@dataclass(slots=True)
-class TurnTimes:
-    """When a turn's stages before the reply ended; milliseconds of the session."""
-
-    spoken_ms: int
-    """When the user fell silent; where that is not known, when the turn ended."""
-    decided_ms: int
-    understood_ms: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Waterfall:
     """How long each stage of one answer took. They add up to the whole."""

@@ -5,7 +5,6 @@ The model is a recurrent network over frames of 32 ms. Its memory of a stream is
 """
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,12 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
-
-# The runtime reports its use to its maker over the network unless told not to before it is loaded; the function that
-# it has for this comes too late. A server of voices tells nobody anything.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # noqa: TID251 - it has no other way in
-
-import onnxruntime
+from voicechat.voice.onnx_model import open_model
 
 RATE_HZ = 16_000
 FRAME_SAMPLES = 512
@@ -57,13 +51,7 @@ class SileroModel:
 
     def __init__(self, path: Path) -> None:
         """Load the file, about 50 ms. Raises `ConfigError` for a file that is no such model."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no other root
-            raise ConfigError(f"the voice model {str(path)!r} cannot be loaded: {error}") from error
+        self._session = open_model(path, "voice")
         inputs = {entry.name for entry in self._session.get_inputs()}
         if inputs != {"input", "state", "sr"}:
             raise ConfigError(f"{str(path)!r} is no Silero voice model of version 5: its inputs are {sorted(inputs)}")

@@ -17,10 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.voice.onnx_model import open_model
 from voicechat.voice.silero import RATE_HZ, Floats
-
-# After silero, which keeps the runtime from reporting its use.
-import onnxruntime  # isort: skip
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +46,7 @@ class TurnModel:
         """Load the file. Raises `ConfigError` when there is none, or it is no such model."""
         if not path.is_file():
             raise ConfigError(f"the turn model {str(path)!r} is no file")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no other root
-            raise ConfigError(f"the turn model {str(path)!r} cannot be loaded: {error}") from error
+        self._session = open_model(path, "turn")
         inputs = [entry.name for entry in self._session.get_inputs()]
         if inputs != [INPUT]:
             raise ConfigError(f"{str(path)!r} is no Smart Turn model of version 3: its inputs are {inputs}")

@@ -8,7 +8,7 @@ class ServicePolicy:
     """Of one service. Times are seconds."""
 
     max_streams: int | None = None
-    """Uses at the same time; None: any number."""
+    """Uses at the same time, all sessions and workers together; None: any number."""
     queue_s: float = 2.0
     """How long a use may wait for its place among ``max_streams``."""
     attempt_s: float | None = None
@@ -17,10 +17,11 @@ class ServicePolicy:
     breaker_failures: int = 5
     """So many failures in a row, and the service is left alone for a pause."""
     breaker_ratio: float = 0.5
-    """So does this share of failures among the last `breaker.WINDOW` uses."""
+    """So does this share of failures among its last 20 uses, of 10 at least (``breaker.WINDOW``)."""
     breaker_pause_s: float = 1.0
     """The first pause; it doubles with every trial that fails."""
     breaker_max_pause_s: float = 60.0
+    """The longest pause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Request bodies: read within a size and a time, parsed strictly, checked against a model that names the field."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import TypeVar
 
 from aiohttp import web
@@ -29,8 +30,13 @@ async def read_body(request: web.Request, model: type[Model], limit_bytes: int =
         text = content.decode()
     except UnicodeDecodeError:
         raise RemoteProtocolError(Status.MALFORMED, "the body is not UTF-8") from None
+    return checked(model, read_object(text))
+
+
+def checked(model: type[Model], fields: Mapping[str, object]) -> Model:
+    """Check what a request says. Raises ``RemoteProtocolError`` (INVALID_PARAMETER) that names the field."""
     try:
-        return model.model_validate(read_object(text))
+        return model.model_validate(fields)
     except ValidationError as error:
         raise RemoteProtocolError(Status.INVALID_PARAMETER, first_failure(error)) from None
 

@@ -11,7 +11,9 @@ from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.server.rest.bodies import Model, checked
 from voicechat.server.rest.uploads import Upload
+from voicechat.wire.json_text import read_object
 
 PIECE_BYTES = 64 * 1024
 MAX_FIELDS = 24
@@ -37,6 +39,13 @@ class Form:
     def first(self, name: str) -> str:
         """One field's value; empty: there is none."""
         return self.fields.get(name, [""])[0]
+
+
+def read_field(form: Form, name: str, model: type[Model]) -> Model:
+    """Read a form's field that holds a JSON object. Raises ``RemoteProtocolError`` as ``read_body`` does."""
+    if name not in form.fields:
+        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{name}: must be present")
+    return checked(model, read_object(form.first(name)))
 
 
 async def receive_form(request: web.Request, upload: Upload) -> Form:

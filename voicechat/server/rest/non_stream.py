@@ -2,17 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.server.auth import Principal
 from voicechat.server.fetch import FetchError, check_url
 from voicechat.server.rest.backend import Backend
-from voicechat.server.rest.bodies import read_body
-from voicechat.server.rest.forms import FORM, Form, receive_file, receive_form
+from voicechat.server.rest.bodies import checked, read_body
+from voicechat.server.rest.forms import FORM, Form, read_field, receive_file, receive_form
 from voicechat.server.rest.operation import JSON, SPEECH_ERRORS, Body, Operation, Parameter, Shape
 from voicechat.server.rest.recognising import Recognised
 from voicechat.server.rest.transcribing import Transcriber
@@ -28,10 +27,8 @@ from voicechat.server.rest.transcription_schemas import (
     OpenAIVerboseTranscription,
     OpenAIWord,
 )
-from voicechat.server.rest.transcriptions import read_field
 from voicechat.server.rest.uploads import Upload
 from voicechat.store.access import Endpoint
-from voicechat.wire.checked import first_failure
 
 NON_STREAM_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/non-stream"
 OPENAI_PATHS = ("/v1/audio/transcriptions", "/api/open-apis/v1/audio/transcriptions")
@@ -39,8 +36,6 @@ OPENAI_MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 """Asked for by clients that were only given another address: the default service listens."""
 OCTETS = "application/octet-stream"
 _LISTS = ("timestamp_granularities",)
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class NonStream:
@@ -99,7 +94,7 @@ class NonStream:
                 asked = read_field(form, "data", NonStreamRequest)
                 has_file = form.has_file
             elif has_file := request.content_type == OCTETS:
-                asked = _checked(NonStreamRequest, {"easyllm_id": request.query.get("easyllm_id", "")})
+                asked = checked(NonStreamRequest, {"easyllm_id": request.query.get("easyllm_id", "")})
                 await receive_file(request, upload)
             else:
                 asked = await read_body(request, NonStreamRequest)
@@ -114,7 +109,7 @@ class NonStream:
             if request.content_type != FORM:
                 raise RemoteProtocolError(Status.MALFORMED, f"the body should be {FORM}")
             form = await receive_form(request, upload)
-            asked = _checked(OpenAITranscriptionRequest, _openai_fields(form))
+            asked = checked(OpenAITranscriptionRequest, _openai_fields(form))
             if not form.has_file:
                 raise RemoteProtocolError(Status.INVALID_PARAMETER, "file: must be present")
             name = "default" if asked.model in OPENAI_MODELS else asked.model
@@ -130,8 +125,6 @@ class NonStream:
             yield principal, upload
 
     async def _fetch(self, audio_url: str, upload: Upload) -> None:
-        if not audio_url:
-            raise RemoteProtocolError(Status.INVALID_PARAMETER, "audio_url: must be present")
         url = check_url(audio_url, self._transcriber.settings.fetch)
         try:
             await self._transcriber.fetch(url, upload)
@@ -142,13 +135,6 @@ class NonStream:
         recognizer = self._transcriber.recognizer(name, parameter)
         max_ms = self._transcriber.settings.max_synchronous_ms
         return await self._transcriber.recognise(upload.path, recognizer, max_ms, principal.account)
-
-
-def _checked(model: type[Model], fields: dict[str, object]) -> Model:
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, first_failure(error)) from None
 
 
 def _openai_fields(form: Form) -> dict[str, object]:

@@ -3,17 +3,16 @@
 import hashlib
 import json
 import re
-from typing import TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.server.auth import Principal
 from voicechat.server.fetch import check_url
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
-from voicechat.server.rest.forms import FORM, Form, receive_form
+from voicechat.server.rest.forms import FORM, read_field, receive_form
 from voicechat.server.rest.operation import JSON, KEY_ERRORS, Body, Operation, Parameter
 from voicechat.server.rest.transcribing import Transcriber, owner_of
 from voicechat.server.rest.transcription_schemas import (
@@ -27,8 +26,6 @@ from voicechat.server.rest.transcription_schemas import (
 )
 from voicechat.store.access import Endpoint
 from voicechat.store.tasks.interface import IdempotencyConflictError, Payload, Submission, Task, TaskStatus
-from voicechat.wire.checked import first_failure
-from voicechat.wire.json_text import read_object
 
 TASKS_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/transcriptions"
 TASK_PATH = TASKS_PATH + "/{taskId}"
@@ -47,8 +44,6 @@ _ERRORS = {
     "internal": f"{int(Status.INTERNAL)}: internal error",
 }
 """The store's own words."""
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Transcriptions:
@@ -138,8 +133,6 @@ class Transcriptions:
             return task
 
     async def _submit_url(self, principal: Principal, asked: TranscriptionRequest, idempotency_key: str) -> Task:
-        if not asked.audio_url:
-            raise RemoteProtocolError(Status.INVALID_PARAMETER, "audio_url: must be present")
         check_url(asked.audio_url, self._transcriber.settings.fetch)
         self._transcriber.recognizer(asked.easyllm_id)
         payload: Payload = {"service": asked.easyllm_id, "audio_url": asked.audio_url}
@@ -168,16 +161,6 @@ class Transcriptions:
             if "recording" in task.payload:
                 await self._transcriber.recordings.remove(str(task.payload["recording"]))
         return _json(TaskDeleted(taskId=task.id))
-
-
-def read_field(form: Form, name: str, model: type[Model]) -> Model:
-    """Read a form's field that holds a JSON object. Raises ``RemoteProtocolError`` as ``read_body`` does."""
-    if name not in form.fields:
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{name}: must be present")
-    try:
-        return model.model_validate(read_object(form.first(name)))
-    except ValidationError as error:
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, first_failure(error)) from None
 
 
 def _owner(principal: Principal) -> str:

@@ -1,0 +1,140 @@
+"""Writes ``docs/configuration.md`` from the code: ``python -m tests.config.configuration_page``."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from voicechat.config import sections
+from voicechat.runtime.fallback import policy
+from voicechat.session import limits
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+ORDER = (
+    sections.ServerConfig,
+    sections.ServiceConfig,
+    sections.ToolConfig,
+    sections.FillerConfig,
+    sections.HandsFreeConfig,
+    sections.ApologyConfig,
+    sections.TranscriptionConfig,
+    sections.AdmissionConfig,
+    sections.CompatConfig,
+    sections.LimitsSection,
+)
+ELSEWHERE = {sections.LimitsSection: (limits, "SessionLimits"), sections.ServiceConfig: (policy, "ServicePolicy")}
+"""The keys of these come from dataclasses, and so does what they mean."""
+HEADINGS = {sections.LimitsSection: "``[limits]``: bounds and deadlines of one session."}
+
+INTRODUCTION = """\
+# Configuration
+
+One TOML file: what `--config` names, else `VOICECHAT_CONFIG`, else `./voicechat.toml`. All of it is optional. The
+environment is laid over it, and a command line over both. A wrong or unknown key stops the start with a line for each
+mistake: the key, its value, what is allowed.
+
+| variable | is |
+|---|---|
+| `VOICECHAT_SECTION__KEY` | any key: `VOICECHAT_SERVER__PORT=9000`; read as TOML, and what is not TOML is a text |
+| `VOICECHAT_API_KEY` | a key for clients that may do everything |
+| `VOICECHAT_DATA_DIR` | where keys, tasks and models lie; unset: the user's data directory |
+| `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL` | the default chat model, where there is no `[llm.default]` |
+
+A secret need not stand in the file: `api_key_env = "NAME"` takes `api_key` from the variable `NAME`, and so does any
+key of a service or of `[transcription]` that ends in `_env`.
+
+This page is made from the code by `python -m tests.config.configuration_page`, and a test holds it to that.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([INTRODUCTION, *(_section(model) for model in ORDER)])
+
+
+def _section(model: type[BaseModel]) -> str:
+    place, _, rest = HEADINGS.get(model, model.__doc__ or "").partition(": ")
+    schema = model.model_json_schema()
+    meanings = _meanings(model)
+    rows = [
+        f"| `{key}` | {_default(field.default)} | {_allowed(schema['properties'][key], schema)} | {meanings[key]} |"
+        for key, field in model.model_fields.items()
+    ]
+    about = _line(rest[:1].upper() + rest[1:])
+    head = [f"## {_line(place)}", "", about, "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    meanings = dict(_docstrings(sections, model.__name__))
+    if model in ELSEWHERE:
+        meanings = dict(_docstrings(*ELSEWHERE[model])) | meanings
+    return meanings
+
+
+def _docstrings(module: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Give the text below each attribute of a class."""
+    for node in ast.parse(inspect.getsource(module)).body:
+        if not (isinstance(node, ast.ClassDef) and node.name == name):
+            continue
+        for attribute, text in zip(node.body, node.body[1:], strict=False):
+            match attribute, text:
+                case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                    yield key, _line(meaning)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.replace("``", "`").split()).replace("|", "\\|")
+
+
+def _default(default: object) -> str:
+    if default is PydanticUndefined:
+        return "must be given"
+    if default is None or default in ("", ()) or isinstance(default, dict | BaseModel):
+        return "none"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return f"`{list(default)}`"
+    if isinstance(default, str):
+        return f'`"{default}"`'
+    return f"`{default:g}`" if isinstance(default, float) or default < 100_000 else f"`{default:_}`"
+
+
+def _allowed(schema: dict[str, Any], root: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return _allowed(next(option for option in schema["anyOf"] if option != {"type": "null"}), root)
+    if "enum" in schema:
+        return " or ".join(f'`"{value}"`' for value in schema["enum"])
+    match schema.get("type"):
+        case "boolean":
+            return "`true` or `false`"
+        case "integer" | "number":
+            return _range(schema)
+        case "array":
+            return f"a list of {_plural(schema.get('items', {}))}"
+        case "string":
+            longest = schema.get("maxLength")
+            return f"a text of {longest} characters at most" if longest else "a text"
+        case _:
+            return "a table" if "$ref" not in schema else "a text, or a table"
+
+
+def _plural(schema: dict[str, Any]) -> str:
+    return {"string": "texts", "integer": "numbers"}.get(schema.get("type", "string"), "texts")
+
+
+def _range(schema: dict[str, Any]) -> str:
+    least, more, most = (schema.get(bound) for bound in ("minimum", "exclusiveMinimum", "maximum"))
+    word = "whole number" if schema["type"] == "integer" else "number"
+    lower = f"from {least:g}" if least is not None else f"above {more:g}" if more is not None else ""
+    upper = f" to {most:,g}".replace(",", " ") if most is not None else ""
+    return f"{word} {lower}{upper}".strip()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")

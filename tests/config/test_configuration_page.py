@@ -1,0 +1,24 @@
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from tests.config.configuration_page import ORDER, PAGE, page
+from voicechat.config.sections import File
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    """Write it anew with ``python -m tests.config.configuration_page`` after a change that is meant."""
+    assert PAGE.read_text("utf-8") == page()
+
+
+def test_the_page_has_every_section() -> None:
+    assert set(tables_of(File)) - {File} == set(ORDER)
+
+
+def tables_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        table: Any = get_args(field.annotation)[1] if get_origin(field.annotation) is dict else field.annotation
+        if isinstance(table, type) and issubclass(table, BaseModel):
+            yield from tables_of(table)

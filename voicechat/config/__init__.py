@@ -1,0 +1,35 @@
+"""The configuration: what a file may hold, how it is read, and the services that it describes."""
+
+from voicechat.config.reading import environment_with, load_config
+from voicechat.config.sections import (
+    AdmissionConfig,
+    ApologyConfig,
+    CompatConfig,
+    Config,
+    HandsFreeConfig,
+    ServerConfig,
+    ServiceConfig,
+    ServiceKind,
+    ToolConfig,
+    TranscriptionConfig,
+)
+from voicechat.config.services import build_services, configured_tool, fallback_orders, open_service
+
+__all__ = [
+    "AdmissionConfig",
+    "ApologyConfig",
+    "CompatConfig",
+    "Config",
+    "HandsFreeConfig",
+    "ServerConfig",
+    "ServiceConfig",
+    "ServiceKind",
+    "ToolConfig",
+    "TranscriptionConfig",
+    "build_services",
+    "configured_tool",
+    "environment_with",
+    "fallback_orders",
+    "load_config",
+    "open_service",
+]

@@ -1,0 +1,49 @@
+"""What a mistake in a configuration is answered: one line with the key's path, its value, what is allowed."""
+
+import difflib
+from typing import Any, TypeAlias, get_args, get_origin
+
+from pydantic_core import ErrorDetails
+
+from voicechat.config.sections import File
+
+_MAX_SHOWN_CHARACTERS = 60
+
+Tree: TypeAlias = dict[str, Any]
+"""Nested tables as TOML gives them."""
+
+
+def explain(detail: ErrorDetails, tree: Tree) -> str:
+    """Tell one mistake that was found in ``tree``."""
+    path = ".".join(str(step) for step in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        allowed = _keys_allowed_beside(detail["loc"])
+        near = difflib.get_close_matches(str(detail["loc"][-1]), allowed, 1)
+        guess = f"; did you mean {near[0]}?" if near else ""
+        return f"{path}: no such key{guess} (allowed: {', '.join(allowed)})"
+    if detail["type"] == "missing":
+        return f"{path}: missing"
+    expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    # An address of a database may hold its password.
+    value = "the value" if path.endswith("_url") else shown(_value_at(detail["loc"], tree))
+    return f"{path}: {value} is not allowed; it should be {expected}"
+
+
+def _value_at(path: tuple[int | str, ...], tree: Tree) -> object:
+    value: Any = tree
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
+    section: Any = File
+    for step in path[:-1]:
+        section = get_args(section)[1] if get_origin(section) is dict else section.model_fields[step].annotation
+    return list(section.model_fields)
+
+
+def shown(value: object) -> str:
+    """Write a value as a line of text can hold it."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "..."

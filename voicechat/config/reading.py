@@ -1,0 +1,170 @@
+"""Reads a configuration: a TOML file, the environment over it, a command line over both.
+
+Nothing else of the package reads the environment. Everything is checked before anything starts: a wrong or unknown key
+is a ``ConfigError`` with one line for each mistake: the key's path, its value, what is allowed.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+from pydantic import ValidationError
+
+from voicechat.config.complaints import Tree, explain, shown
+from voicechat.config.sections import Config, File
+from voicechat.config.services import fallback_orders
+from voicechat.errors import ConfigError
+from voicechat.session.limits import SessionLimits
+from voicechat.store.model_catalogue import MODELS_FOLDER
+
+DEFAULT_FILE = Path("voicechat.toml")
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+OPENAI_MODEL = "gpt-4o-mini"
+_PREFIX = "VOICECHAT_"
+# These look for models by name where "voicechat models pull" puts them.
+_MODELS_FOLDER_USERS = ("sherpa_onnx",)
+_EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
+_MAX_FILE_BYTES = 1024 * 1024
+
+
+def load_config(
+    path: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+) -> Config:
+    """Read ``path``, else ``VOICECHAT_CONFIG``, else ``./voicechat.toml`` if it exists; then the environment over it.
+
+    Variables named ``VOICECHAT_<SECTION>__<KEY>`` set any key; their value is read as TOML, and what is not TOML is a
+    string. ``overrides`` come last: what a command line says. Raises ConfigError.
+    """
+    file = path or (Path(environ[_PREFIX + "CONFIG"]) if environ.get(_PREFIX + "CONFIG") else None)
+    if file is None and DEFAULT_FILE.is_file():
+        file = DEFAULT_FILE
+    tree = _read_toml(file) if file else {}
+    _lay_over(tree, _from_environment(environ))
+    _lay_over(tree, {section: dict(keys) for section, keys in (overrides or {}).items()})
+    _add_defaults(tree, environ)
+    _resolve_named_secrets(tree, environ)
+    data_dir = Path(environ.get(_PREFIX + "DATA_DIR") or platformdirs.user_data_dir("voicechat", appauthor=False))
+    _tell_models_folder(tree, data_dir / MODELS_FOLDER)
+    try:
+        checked = File.model_validate(tree)
+    except ValidationError as error:
+        lines = [explain(detail, tree) for detail in error.errors(include_url=False, include_context=False)]
+        raise ConfigError("\n".join(lines)) from None
+    fallback_orders("asr", checked.asr)
+    fallback_orders("llm", checked.llm)
+    fallback_orders("tts", checked.tts)
+    return Config(
+        server=checked.server,
+        limits=SessionLimits(**dict(checked.limits)),
+        compat=checked.compat,
+        apology=checked.apology,
+        transcription=checked.transcription,
+        hands_free=checked.hands_free,
+        admission=checked.admission,
+        llm=checked.llm,
+        asr=checked.asr,
+        tts=checked.tts,
+        tools=checked.tools,
+        data_dir=data_dir,
+        api_key=environ.get(_PREFIX + "API_KEY") or None,
+        file=file,
+    )
+
+
+def environment_with(**variables: str) -> dict[str, str]:
+    """This process' environment with more variables, for a child process."""
+    return dict(os.environ) | variables
+
+
+def _read_toml(path: Path) -> Tree:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+        if len(content) > _MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, so it is no configuration")
+        return tomllib.loads(content.decode())
+    except OSError as error:
+        raise ConfigError(f"the configuration file {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> Tree:
+    """Names without ``__`` are left alone: Kubernetes sets ``VOICECHAT_PORT`` for a service called voicechat."""
+    tree: Tree = {}
+    for name, raw in sorted(environ.items()):
+        if not name.startswith(_PREFIX) or "__" not in name:
+            continue
+        *sections, key = name.removeprefix(_PREFIX).lower().split("__")
+        table = tree
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{name}: another variable gives {section!r} a value, so it holds no keys")
+        table[key] = _toml_value(raw)
+    return tree
+
+
+def _toml_value(raw: str) -> object:
+    try:
+        table = tomllib.loads(f"value = {raw}")
+    except tomllib.TOMLDecodeError:
+        return raw
+    value = table["value"]
+    return value if len(table) == 1 and isinstance(value, bool | int | float | str | list | dict) else raw
+
+
+def _lay_over(tree: Tree, upper: Tree) -> None:
+    for key, value in upper.items():
+        below = tree.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            _lay_over(below, value)
+        else:
+            tree[key] = value
+
+
+def _add_defaults(tree: Tree, environ: Mapping[str, str]) -> None:
+    for kind, provider in _EMBEDDED.items():
+        services = tree.setdefault(kind, {})
+        if isinstance(services, dict):
+            default = services.setdefault("default", _openai(environ) if kind == "llm" else {})
+            if isinstance(default, dict):
+                default.setdefault("provider", provider)
+
+
+def _openai(environ: Mapping[str, str]) -> Tree:
+    """Describe the endpoint that the environment names as OpenAI's own clients read it; empty when it names none."""
+    key, base_url = environ.get("OPENAI_API_KEY", ""), environ.get("OPENAI_BASE_URL", "")
+    if not key and not base_url:
+        return {}
+    model = environ.get("OPENAI_MODEL") or OPENAI_MODEL
+    return {"provider": "openai", "base_url": base_url or OPENAI_BASE_URL, "api_key": key, "model": model}
+
+
+def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
+    """``api_key_env = "NAME"`` becomes ``api_key`` = the value of that variable; so for every key of that form."""
+    sections = {"transcription": tree.get("transcription")}
+    for kind in _EMBEDDED:
+        services = tree[kind] if isinstance(tree[kind], dict) else {}
+        sections |= {f"{kind}.{name}": service for name, service in services.items()}
+    for path, section in sections.items():
+        if not isinstance(section, dict):
+            continue
+        for key in [key for key in section if key.endswith("_env")]:
+            variable = section.pop(key)
+            secret = environ.get(variable) if isinstance(variable, str) else None
+            if not secret:
+                raise ConfigError(f"{path}.{key}: {shown(variable)} is not the name of a variable that is set")
+            section[key.removesuffix("_env")] = secret
+
+
+def _tell_models_folder(tree: Tree, folder: Path) -> None:
+    for kind in _EMBEDDED:
+        services = tree[kind].values() if isinstance(tree[kind], dict) else ()
+        for service in services:
+            if isinstance(service, dict) and service.get("provider") in _MODELS_FOLDER_USERS:
+                service.setdefault("models_dir", str(folder))

@@ -1,0 +1,265 @@
+"""What a configuration may hold: its sections, their keys, defaults and bounds. ``docs/configuration.md`` follows."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from voicechat.runtime.fallback.policy import ServicePolicy
+from voicechat.session.apology import Apology
+from voicechat.session.limits import SessionLimits
+
+_POLICY = ServicePolicy()
+_APOLOGY = Apology()
+_GIB = 1024**3
+
+ServiceKind: TypeAlias = Literal["asr", "llm", "tts"]
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Section(BaseModel):
+    """A table with exactly these keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class ServerConfig(Section):
+    """``[server]``: the port and who may come in."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Where to listen; beyond this machine only with keys."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0: any free port."""
+    workers: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processes that serve. Unset: one for each core; one for each eight where models compute on this machine."""
+    max_sessions: Annotated[int, Field(ge=1)] = 500
+    """Further sessions are told that the server is at capacity."""
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """How long turns in progress may take to end after SIGTERM."""
+    speech_cache_mib: Annotated[int, Field(ge=0, le=65536)] = 8
+    """Of each synthesiser, speech that is wanted again and again; 0: always synthesised anew."""
+    allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    """Web origins besides the server's own whose pages may connect: ``https://app.example``."""
+
+
+class AdmissionConfig(Section):
+    """``[admission]``: from which figures on a process begins no reply early (sheds), and refuses newcomers."""
+
+    unquestioned_sessions: Annotated[int, Field(ge=0)] = 4
+    """So many a process lets in whatever the figures say."""
+    busy_shed_percent: Annotated[float, Field(gt=0)] = 65.0
+    """Of all time, that in which the event loop computes or waits for a core; or what the process computes, of the
+    cores that are its part, if that is more. Past 100: never."""
+    busy_refuse_percent: Annotated[float, Field(gt=0)] = 75.0
+    """The same, for refusing."""
+    loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
+    """How late the event loop calls what is due."""
+    loop_lag_refuse_ms: Annotated[float, Field(gt=0)] = 50.0
+    """The same, for refusing."""
+    encoding_lag_shed_ms: Annotated[float, Field(gt=0)] = 30.0
+    """How long audio waits for an encoder."""
+    encoding_lag_refuse_ms: Annotated[float, Field(gt=0)] = 80.0
+    """The same, for refusing."""
+    detection_lag_shed_ms: Annotated[float, Field(gt=0)] = 60.0
+    """How long audio waits for voice detection. A frame is 32 ms, and 10 ms are waited on purpose."""
+    detection_lag_refuse_ms: Annotated[float, Field(gt=0)] = 150.0
+    """The same, for refusing."""
+    waiting_streams_shed: Annotated[int, Field(ge=1)] = 1
+    """Streams that wait for a place at a provider."""
+    waiting_streams_refuse: Annotated[int, Field(ge=1)] = 2
+    """The same, for refusing."""
+
+
+class CompatConfig(Section):
+    """``[compat]``: behaviour that clients of the original service may rely on."""
+
+    chat_update_reply: Literal["chat.updated", "chat.update"] = "chat.updated"
+    """The event type that answers ``chat.update``."""
+    strict_ping: bool = False
+    """True: only ``ping`` shows that a client is alive."""
+
+
+class HandsFreeConfig(Section):
+    """``[hands_free]``: how the server finds the end of a turn by itself."""
+
+    turn_model: str = ""
+    """The file of a Smart Turn model (ONNX, version 3) that hears whether a turn is finished; none: its words say."""
+
+
+class ApologyConfig(Section):
+    """``[apology]``: what is said aloud when no chat model answers. An empty text is not said."""
+
+    enabled: bool = True
+    """False: nothing is said."""
+    zh: Annotated[str, Field(max_length=200)] = _APOLOGY.zh
+    """To a user who spoke Chinese."""
+    en: Annotated[str, Field(max_length=200)] = _APOLOGY.en
+    """To any other."""
+
+    @property
+    def spoken(self) -> Apology | None:
+        """As the session takes it."""
+        return Apology(zh=self.zh, en=self.en) if self.enabled else None
+
+
+def _network(text: object) -> object:
+    if not isinstance(text, str):
+        raise ValueError("networks such as '10.1.0.0/16'")
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("a network such as '10.1.0.0/16'") from None
+
+
+def _database_url(url: str) -> str:
+    if url and urlsplit(url).scheme not in ("postgresql", "postgres"):
+        raise ValueError("postgresql://..., or empty for SQLite")
+    return url
+
+
+class TranscriptionConfig(Section):
+    """``[transcription]``: tasks and the recordings that they are about."""
+
+    folder: str = ""
+    """For recordings, and for the tasks unless there is a ``database_url``. Empty: ``tasks`` in the data directory."""
+    database_url: Annotated[str, AfterValidator(_database_url), Field(repr=False)] = ""
+    """``postgresql://...`` for several machines, which then share ``folder`` too; empty: SQLite."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Tasks that this server does at once; each of its processes does one at least."""
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Attempts that may die with their process before a task fails."""
+    keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
+    """How long a finished task is kept, and its recording with it."""
+    max_recording_bytes: Annotated[int, Field(ge=1)] = _GIB
+    """Size of one recording."""
+    max_key_bytes: Annotated[int, Field(ge=1)] = 20 * _GIB
+    """Recordings of one key on disk."""
+    max_disk_bytes: Annotated[int, Field(ge=1)] = 100 * _GIB
+    """Recordings of all keys on disk."""
+    max_task_minutes: Annotated[int, Field(ge=1, le=1440)] = 300
+    """Length of a task's recording."""
+    max_request_minutes: Annotated[int, Field(ge=1, le=1440)] = 30
+    """Length of a recording whose client waits for the result."""
+    allowed_networks: Annotated[
+        tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_as_tuple)
+    ] = ()
+    """Networks that ``audio_url`` may lead to besides the public ones."""
+    allowed_ports: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
+    ] = (80, 443)
+    """Ports that ``audio_url`` may name."""
+
+
+class FillerConfig(Section):
+    """``[tools.NAME.filler]``: what is said while a tool takes long, by the user's language; one alone serves both."""
+
+    en: str = ""
+    """To a user who spoke English."""
+    zh: str = ""
+    """To a user who spoke Chinese."""
+
+
+def _in_both_languages(filler: object) -> object:
+    if not isinstance(filler, str | dict):
+        raise ValueError("a text, or a table with the keys en and zh")
+    return {"en": filler, "zh": filler} if isinstance(filler, str) else filler
+
+
+class ToolConfig(Section):
+    """``[tools.NAME]``: a Python function that the models may call in conversations."""
+
+    function: Annotated[str, Field(min_length=1)]
+    """``package.module:function``, asynchronous or not."""
+    description: str = ""
+    """For the model; empty: the function's docstring."""
+    parameters: dict[str, Any] | None = None
+    """JSON Schema of the arguments; none: from the function's annotations."""
+    deadline_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """Past it the model is told that there is no answer."""
+    filler: Annotated[FillerConfig, BeforeValidator(_in_both_languages)] = FillerConfig()
+    """What is said meanwhile: a text, or the table below."""
+    filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = 1_000
+    """How long the tool may take before it is said."""
+
+
+class ServiceConfig(BaseModel):
+    """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider, and its keyword arguments as the other keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
+
+    provider: Annotated[str, Field(min_length=1)]
+    """A provider's name, or ``package.module:factory`` of your own."""
+    fallback: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    """Names of services of the same kind that stand in for this one when it fails, in order."""
+    max_streams: Annotated[int, Field(ge=1)] | None = None
+    queue_s: Annotated[float, Field(ge=0, le=600)] = _POLICY.queue_s
+    attempt_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    breaker_failures: Annotated[int, Field(ge=1)] = _POLICY.breaker_failures
+    breaker_ratio: Annotated[float, Field(gt=0, le=1)] = _POLICY.breaker_ratio
+    breaker_pause_s: Annotated[float, Field(gt=0, le=3600)] = _POLICY.breaker_pause_s
+    breaker_max_pause_s: Annotated[float, Field(gt=0, le=86_400)] = _POLICY.breaker_max_pause_s
+
+    def __repr__(self) -> str:
+        """Without the keyword arguments: one of them may be a secret."""
+        return f"ServiceConfig(provider={self.provider!r})"
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The provider's keyword arguments."""
+        return dict(self.model_extra or {})
+
+    @property
+    def policy(self) -> ServicePolicy:
+        """What happens when it fails; see ``ServicePolicy``."""
+        return ServicePolicy(**{limit.name: getattr(self, limit.name) for limit in fields(ServicePolicy)})
+
+
+# Built from the dataclass, so that a limit can never be missing here.
+_LIMIT_FIELDS: Any = {limit.name: (Annotated[int, Field(ge=1)], limit.default) for limit in fields(SessionLimits)}
+LimitsSection = create_model("LimitsSection", __base__=Section, **_LIMIT_FIELDS)
+
+
+class File(Section):
+    """What a configuration file may hold."""
+
+    server: ServerConfig = ServerConfig()
+    limits: LimitsSection = LimitsSection()  # type: ignore[valid-type]
+    admission: AdmissionConfig = AdmissionConfig()
+    compat: CompatConfig = CompatConfig()
+    apology: ApologyConfig = ApologyConfig()
+    transcription: TranscriptionConfig = TranscriptionConfig()
+    hands_free: HandsFreeConfig = HandsFreeConfig()
+    llm: dict[str, ServiceConfig]
+    asr: dict[str, ServiceConfig]
+    tts: dict[str, ServiceConfig]
+    tools: dict[str, ToolConfig] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole, checked configuration. In ``llm``, ``asr`` and ``tts`` the name ``default`` always exists."""
+
+    server: ServerConfig
+    limits: SessionLimits
+    admission: AdmissionConfig
+    compat: CompatConfig
+    apology: ApologyConfig
+    transcription: TranscriptionConfig
+    llm: Mapping[str, ServiceConfig]
+    asr: Mapping[str, ServiceConfig]
+    tts: Mapping[str, ServiceConfig]
+    tools: Mapping[str, ToolConfig]
+    data_dir: Path
+    hands_free: HandsFreeConfig = field(default_factory=HandsFreeConfig)
+    api_key: str | None = field(default=None, repr=False)
+    """The key of the environment, which may do everything."""
+    file: Path | None = None
+    """The file that was read; None: there was none."""

@@ -1,0 +1,79 @@
+"""Opens what a configuration describes: services, the chains of those that stand in for them, tools."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from voicechat.config.sections import Config, ServiceConfig, ServiceKind, ToolConfig
+from voicechat.errors import ConfigError
+from voicechat.providers.interfaces import SpeechSynthesizer
+from voicechat.providers.registry import find_factory
+from voicechat.runtime.fallback.chains import chat_chains, order_of, recognition_chains, speech_chains
+from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.services import Services
+from voicechat.runtime.speech_cache import CachingSynthesizer
+from voicechat.runtime.tool_function import Filler, Tool, open_tool
+from voicechat.runtime.toolbox import Toolbox
+
+
+def build_services(config: Config) -> Services:
+    """Open every configured service once, and chain it with those that stand in for it.
+
+    Nothing runs before ``Services.start``. Raises ConfigError naming the section.
+    """
+    return Services(
+        recognizers=recognition_chains(_links("asr", config.asr), fallback_orders("asr", config.asr), config.limits),
+        models=chat_chains(_links("llm", config.llm), fallback_orders("llm", config.llm), config.limits),
+        synthesizers=speech_chains(_voice_links(config), fallback_orders("tts", config.tts), config.limits),
+        toolbox=_open_toolbox(config.tools),
+    )
+
+
+def fallback_orders(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, tuple[str, ...]]:
+    """For each service, its name and the names of those that stand in for it. Raises ConfigError naming the section."""
+    fallbacks = {name: service.fallback for name, service in services.items()}
+    orders = {}
+    for name in services:
+        try:
+            orders[name] = order_of(name, fallbacks)
+        except ValueError as error:
+            raise ConfigError(f"{kind}.{name}.fallback: {error}") from None
+    return orders
+
+
+def _links(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, Link[Any]]:
+    return {
+        name: Link(f"{kind}.{name}", open_service(kind, name, service), service.policy)
+        for name, service in services.items()
+    }
+
+
+def _voice_links(config: Config) -> dict[str, Link[SpeechSynthesizer]]:
+    """Each voice keeps its own speech: what stands in for it in an outage must not be heard afterwards."""
+    cache_bytes = config.server.speech_cache_mib * 2**20
+
+    def opened(name: str, service: ServiceConfig) -> SpeechSynthesizer:
+        synthesizer: SpeechSynthesizer = open_service("tts", name, service)
+        return CachingSynthesizer(synthesizer, cache_bytes) if cache_bytes else synthesizer
+
+    return {name: Link(f"tts.{name}", opened(name, service), service.policy) for name, service in config.tts.items()}
+
+
+def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:
+    return Toolbox({name: configured_tool(name, tool) for name, tool in tools.items()}) if tools else None
+
+
+def configured_tool(name: str, tool: ToolConfig) -> Tool:
+    """Load one tool, without calling it. Raises ConfigError naming the section."""
+    filler = Filler(tool.filler.en, tool.filler.zh)
+    try:
+        return open_tool(name, **(dict(tool) | {"filler": filler}))
+    except ConfigError as error:
+        raise ConfigError(f"tools.{name}: {error}") from error
+
+
+def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
+    """Open one service; it does nothing before its ``start``. Raises ConfigError naming the section."""
+    try:
+        return find_factory(kind, service.provider)(**service.arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{kind}.{name}: {error}") from error

@@ -1,0 +1,160 @@
+"""Hands-free: the floor, together with what is heard, what is said and what the client allows.
+
+``Floor`` knows sounds and words. Whether the assistant is heard meanwhile, and so whether a sound is contested and a
+turn may end, is known here. Without turn detection nothing here decides anything.
+"""
+
+from collections.abc import Sequence
+
+from voicechat.session import events as ev
+from voicechat.session.effects import Effect, Send, SpeechNoticed
+from voicechat.session.floor import Decision, Floor
+from voicechat.session.hearing import Hearing
+from voicechat.session.limits import SessionLimits
+from voicechat.session.presence import Presence
+from voicechat.session.speaking import Speaking
+from voicechat.session.states import TURN, State
+from voicechat.session.vocabulary import InputSettings, TurnDetection
+
+TURN_DETECTED = "turn_detected"
+"""The reason of what the server does by itself in hands-free mode (contract)."""
+
+
+class HandsFree:
+    """Who may speak: the session asks ``decide`` after every event, and carries the decision out."""
+
+    def __init__(self, presence: Presence, hearing: Hearing, speaking: Speaking, limits: SessionLimits) -> None:
+        self.short_of_time = False
+        """The process is busy: no reply is begun early."""
+        self._presence = presence
+        self._hearing = hearing
+        self._speaking = speaking
+        self._limits = limits
+        self._detection: TurnDetection | None = None
+        self._floor: Floor | None = None
+
+    def configure(self, detection: TurnDetection | None) -> None:
+        """Begin anew with ``detection``; None: turns end when the client says so."""
+        self._detection = detection
+        self._floor = Floor(detection) if detection is not None else None
+
+    @property
+    def silent_since_ms(self) -> int | None:
+        """When the user fell silent; None while they speak, or where nobody listens for it."""
+        return self._floor.silent_since_ms if self._floor is not None else None
+
+    @property
+    def contested(self) -> bool:
+        """Whether a sound is being judged while the assistant has the floor."""
+        return self._floor is not None and self._floor.contested
+
+    @property
+    def answers(self) -> bool:
+        """Whether turns are answered at all; a hands-free client may want only their ends."""
+        return self._detection is None or self._detection.create_response
+
+    # --- what happened ---------------------------------------------------------------------------------------
+
+    def hear(
+        self,
+        event: ev.SpeechStarted | ev.SpeechStopped | ev.TurnJudged,
+        settings: InputSettings,
+        state: State,
+        now_ms: int,
+    ) -> Sequence[Effect]:
+        """Voice detection noticed that speech began or ended, or a learned model judged its end."""
+        floor = self._floor
+        if floor is None or state is State.CONFIGURING:
+            return ()
+        if isinstance(event, ev.TurnJudged):
+            floor.judged(event.probability)
+            return ()
+        noticed = Send(SpeechNoticed(isinstance(event, ev.SpeechStarted), event.at_ms))
+        # Audio may be sent faster than it was spoken; nothing was said before the connection was opened.
+        at_ms = max(0, now_ms - event.ago_ms)
+        if isinstance(event, ev.SpeechStopped):
+            floor.speech_stopped(at_ms)
+            return (noticed,)
+        self._presence.spoke(now_ms)
+        contested = self._assistant_heard(state, now_ms) and self._may_interrupt
+        floor.speech_started(at_ms, contested=contested)
+        dropped = [] if contested else self._speaking.drop_early()
+        return [noticed, *dropped, *self._hearing.open_from(settings, event.at_ms)]
+
+    def transcribed(self, now_ms: int) -> None:
+        """The recogniser understood more of what the user is saying."""
+        if self._floor is not None:
+            self._floor.transcribed(self._hearing.gathering.text, now_ms)
+
+    def answered(self) -> None:
+        """The reply is being heard."""
+        if self._floor is not None:
+            self._floor.answered()
+
+    def end_turn(self) -> None:
+        """The user's turn is over."""
+        if self._floor is not None:
+            self._floor.end_turn()
+
+    def take_floor(self) -> Sequence[Effect]:
+        """The contested sound is the beginning of the user's turn: tell what was understood of it."""
+        if self._floor is None:
+            return ()
+        self._floor.take()
+        return self._hearing.release()
+
+    def dismiss(self) -> Sequence[Effect]:
+        """The contested sound was nothing: forget what was heard of it."""
+        if self._floor is not None:
+            self._floor.forget()
+        return self._hearing.drop_gathering()
+
+    def forget(self) -> Sequence[Effect]:
+        """What was heard does not count, and no reply to it either."""
+        if self._floor is None:
+            return ()
+        self._floor.forget()
+        return self._speaking.drop_early()
+
+    # --- decisions -------------------------------------------------------------------------------------------
+
+    def deadline_ms(self, state: State, now_ms: int) -> int | None:
+        """When ``decide`` is to be asked although nothing happens."""
+        if self._floor is None:
+            return None
+        candidates = [self._floor.deadline_ms(may_end=self._turn_may_end(state, now_ms))]
+        if state is State.LISTENING:
+            candidates.append(self._speaking.silent_at_ms(now_ms))
+            if self._may_begin_early(state, now_ms):
+                candidates.append(self._floor.early_at_ms())
+        return min((candidate for candidate in candidates if candidate is not None), default=None)
+
+    def uncontested(self, state: State, now_ms: int) -> bool:
+        """Whether the reply has been heard that a sound was contesting: nothing is left to judge."""
+        return self.contested and not self._assistant_heard(state, now_ms)
+
+    def decide(self, state: State, now_ms: int) -> Decision | None:
+        """What the session is to do now, if anything."""
+        if self._floor is None:
+            return None
+        decision = self._floor.decide(now_ms, may_end=self._turn_may_end(state, now_ms))
+        if decision is Decision.BEGIN_EARLY and not self._may_begin_early(state, now_ms):
+            return None
+        return decision
+
+    def _assistant_heard(self, state: State, now_ms: int) -> bool:
+        """Whether the assistant has the floor: a turn is in progress, or its reply is still heard."""
+        return state in TURN or self._speaking.audible(now_ms)
+
+    @property
+    def _may_interrupt(self) -> bool:
+        return self._detection is not None and self._detection.interrupt_response
+
+    def _turn_may_end(self, state: State, now_ms: int) -> bool:
+        """Whether the user's turn may end now: not while an earlier one is answered or its answer heard."""
+        return state is State.LISTENING and (self._may_interrupt or not self._assistant_heard(state, now_ms))
+
+    def _may_begin_early(self, state: State, now_ms: int) -> bool:
+        wasted = self._speaking.wasted >= self._limits.early_replies_wasted
+        unwise = wasted or self.short_of_time
+        return self._turn_may_end(state, now_ms) and self.answers and not self._speaking.early and not unwise

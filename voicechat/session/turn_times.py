@@ -1,0 +1,42 @@
+"""When the stages of one turn ended: what is measured of it, and reported."""
+
+from dataclasses import dataclass
+
+from voicechat.session.effects import Outcome, TurnEnded
+from voicechat.session.waterfall import Stage, Waterfall, waterfall
+
+
+@dataclass(slots=True)
+class ReplyTimes:
+    """Of the reply; None: it did not come so far. Milliseconds of the session."""
+
+    first_text_ms: int | None = None
+    first_sentence_ms: int | None = None
+    first_audio_ms: int | None = None
+
+
+@dataclass(slots=True)
+class TurnTimes:
+    """Of the stages before the reply; milliseconds of the session."""
+
+    spoken_ms: int
+    """When the user fell silent; where that is not known, when the turn ended."""
+    decided_ms: int
+    understood_ms: int | None = None
+
+    def answered(self, reply: ReplyTimes, sent_ms: int) -> Waterfall:
+        """Where the time went, when the first audio of the reply was handed to the socket."""
+        ends_ms = {
+            Stage.DECISION: self.decided_ms,
+            Stage.TRANSCRIPT: self.understood_ms,
+            Stage.FIRST_TOKEN: reply.first_text_ms,
+            Stage.FIRST_SENTENCE: reply.first_sentence_ms,
+            Stage.FIRST_AUDIO: reply.first_audio_ms,
+            Stage.FIRST_SENT: sent_ms,
+        }
+        return waterfall(self.spoken_ms, ends_ms)
+
+    def ended(self, outcome: Outcome, reply: ReplyTimes) -> TurnEnded:
+        """The turn is over: how long after its beginning each stage ended."""
+        stages_ms = (self.understood_ms, reply.first_text_ms, reply.first_audio_ms)
+        return TurnEnded(outcome, *(None if at_ms is None else at_ms - self.decided_ms for at_ms in stages_ms))
