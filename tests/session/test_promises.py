@@ -166,7 +166,12 @@ class World(RuleBasedStateMachine):
 
     def feed(self, event: ev.Event) -> list[ef.Effect]:
         before = self.session.state
+        due_ms = self.session.deadline_ms()
         effects = self.session.receive(event, self.now)
+        if isinstance(event, ev.AudioReceived) and before not in (State.CONFIGURING, State.CLOSED):
+            after_ms = self.session.deadline_ms()
+            assert due_ms is not None
+            assert due_ms <= self.now or (after_ms is not None and after_ms >= due_ms), "audio hurries nothing"
         if self.closed or self.gone:
             assert effects == [], "a closed session does nothing"
             return effects

@@ -48,16 +48,13 @@ def to_mono_s16(data: bytes, layout: SampleLayout) -> bytes:
 
     Channels are averaged. Wider integers lose their low bits; floats beyond full scale are clipped, NaN is silence.
     """
-    if layout == _NATIVE:
+    if layout.encoding is SampleEncoding.S16 and layout.channels == 1:
         return data
     samples = _to_s16(data, layout.encoding)
     if layout.channels > 1:
         total = samples.reshape(-1, layout.channels).sum(axis=1, dtype=np.int32)
         samples = (total // layout.channels).astype(np.int16)
     return samples.astype("<i2", copy=False).tobytes()
-
-
-_NATIVE = SampleLayout(SampleEncoding.S16, 1)
 
 
 def _to_s16(data: bytes, encoding: SampleEncoding) -> Samples:

@@ -102,6 +102,10 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._opened_s = self._loop.time()
         self._events: deque[Event] = deque()
+        self._gathered = b""
+        """Hands-free: audio that is too short to hear anything new in it."""
+        self._begun = False
+        """Audio has been received."""
         self._busy = False
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
@@ -132,14 +136,26 @@ class Conversation:
         if self._busy:
             return
         self._busy = True
+        hurried = False
         while self._events:
-            self._handle(self._events.popleft())
+            event = self._events.popleft()
+            hurried = self._may_hurry(event) or hurried
+            self._handle(event)
         self._busy = False
+        if not hurried:
+            return
         if self._machine.held_ms < HELD_MS:
             self._drained.set()
         else:
             self._drained.clear()
         self._set_timer()
+
+    def _may_hurry(self, event: Event) -> bool:
+        """Whether the deadline may be earlier after ``event``: not after audio, which is most of what happens."""
+        if not isinstance(event, AudioReceived):
+            return True
+        first, self._begun = not self._begun, True
+        return first
 
     async def run(self) -> None:
         """Serve the connection until it is closed from either side. Cancelling drops it.
@@ -252,7 +268,7 @@ class Conversation:
             self._turn = None
 
     def _open_watch(self, detector: Detector, detection: TurnDetection) -> Watch:
-        return Watch(detector, detection, lambda: self.now_ms, self.post)
+        return Watch(detector, detection, lambda: self.now_ms, self.post, self._catch_up)
 
     def _post_of_outbox(self, event: Event) -> None:
         if isinstance(event, AudioSent) and self._ears.watch is not None:
@@ -269,23 +285,37 @@ class Conversation:
         taken = 0
         while (frame := await self._socket.receive()) is not Control.CLOSED:
             if isinstance(frame, Control):
+                self._catch_up()
                 self.post(PongReceived())
                 continue
             for event in self._dialect.decode(frame):
-                await self._take(event)
-            await self._ears.room()
+                if isinstance(event, AudioReceived):
+                    self._gathered += event.payload
+                    if len(self._gathered) > SLICE_BYTES:
+                        await self._post_sliced()
+                    elif len(self._gathered) >= self._ears.wanted_bytes:
+                        self._catch_up()
+                else:
+                    self._catch_up()
+                    self.post(event)
+            if not self._ears.has_room:
+                await self._ears.room()
             taken += 1
             if taken % FRAMES_IN_A_ROW == 0:
                 await asyncio.sleep(0)
         self.post(Disconnected())
 
-    async def _take(self, event: Event) -> None:
-        """Post an event; a long frame of audio in slices, so that decoding it does not hold up the other sessions."""
-        if not isinstance(event, AudioReceived) or len(event.payload) <= SLICE_BYTES:
-            self.post(event)
-            return
-        for start in range(0, len(event.payload), SLICE_BYTES):
-            self.post(AudioReceived(event.payload[start : start + SLICE_BYTES]))
+    def _catch_up(self) -> None:
+        """Post the audio that was gathered: all that happens comes after all that was said before."""
+        if self._gathered:
+            audio, self._gathered = self._gathered, b""
+            self.post(AudioReceived(audio))
+
+    async def _post_sliced(self) -> None:
+        """Post much audio in slices, so that decoding it does not hold up the other sessions."""
+        audio, self._gathered = self._gathered, b""
+        for start in range(0, len(audio), SLICE_BYTES):
+            self.post(AudioReceived(audio[start : start + SLICE_BYTES]))
             await asyncio.sleep(0)
 
     async def _keep_alive(self) -> None:
@@ -310,6 +340,7 @@ class Conversation:
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._catch_up()
         deadline_ms = self._machine.deadline_ms()
         if deadline_ms is None:
             return

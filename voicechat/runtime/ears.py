@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
 from voicechat.audio.decode import open_decoder
-from voicechat.audio.formats import InputFormat, parse_input_format
+from voicechat.audio.formats import InputContainer, InputFormat, parse_input_format
 from voicechat.errors import BrokenOffError, FailureKind, ProviderError, RemoteProtocolError, Status
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, SpeechRecognizer
@@ -20,6 +20,8 @@ from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings, Transcript, TurnDetection
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
+_SAMPLE_BYTES = {InputContainer.PCM: 2, InputContainer.MU_LAW: 1, InputContainer.A_LAW: 1}
+"""Of input that may be joined; WAV clips and single packets are known by where a frame begins."""
 SILENT_REPLAY_MS = 10_000
 """Of audio in which nothing has been recognised, so much is kept for a recogniser that must start again."""
 
@@ -85,6 +87,9 @@ class Ears:
         self._intake: Intake | None = None
         self._seats: dict[int, _Seat] = {}
         self._nobody = _Seat(self, None)
+        self._microphone = _Microphone(self)
+        self._input_bytes_per_s = 0
+        """Of the client's audio; 0 where its frames may not be joined."""
         self._received_bytes = 0
         self._unread_bytes = 0
         self._room = asyncio.Event()
@@ -129,12 +134,19 @@ class Ears:
             assert self._watcher is not None, "without voice detection hands-free mode is refused"
             self._watch = self._watcher(effect.detection)
             self._watch.begin_at(self._received_bytes // BYTES_PER_MS)
-        self._opened_intake(effect.settings).feed(effect.payload, _Microphone(self))
+        self._opened_intake(effect.settings).feed(effect.payload, self._microphone)
 
     @property
     def watch(self) -> Watch | None:
         """The watch of a hands-free session that has begun."""
         return self._watch
+
+    @property
+    def wanted_bytes(self) -> int:
+        """Hands-free: how much more of the client's audio is needed to hear anything new in it. 0: any audio counts."""
+        if self._watch is None:
+            return 0
+        return self._watch.wanted_bytes * self._input_bytes_per_s // (PCM_RATE_HZ * 2)
 
     def close(self) -> None:
         """Nothing is heard any more."""
@@ -170,6 +182,11 @@ class Ears:
         self._unread(-sum(len(pcm) for pcm in stream.waiting))
         stream.waiting.clear()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether ``room`` would not wait."""
+        return self._room.is_set() and (self._intake is None or self._intake.has_room)
+
     async def room(self) -> None:
         """Wait until the decoder and the recognisers have taken most of what was received."""
         await self._room.wait()
@@ -193,8 +210,9 @@ class Ears:
         self._received_bytes += len(pcm)
         if self._watch is not None:
             self._watch.take(pcm)
-        for stream in list(self._following.values()):
-            self._hear(stream, pcm)
+        if self._following:
+            for stream in list(self._following.values()):
+                self._hear(stream, pcm)
 
     def undecodable(self, error: RemoteProtocolError) -> None:
         """Audio of a hands-free session cannot be decoded: the streams that follow it fail."""
@@ -222,6 +240,7 @@ class Ears:
     def _opened_intake(self, settings: InputSettings) -> Intake:
         if self._intake is None:
             audio_format = parse_input_format(settings.format, settings.sample_rate_hz)
+            self._input_bytes_per_s = audio_format.rate_hz * _SAMPLE_BYTES.get(audio_format.container, 0)
             self._intake = self._open_intake(audio_format)
         return self._intake
 

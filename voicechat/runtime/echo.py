@@ -142,7 +142,7 @@ class EchoWatch:
         frame = (heard.audio_ms, heard.probability)
         if not self._may_echo(heard.audio_ms):
             self._run, self._believed = 0, False
-            return [*self._as_heard(), frame]
+            return [*self._as_heard(), frame] if self._doubtful else [frame]
         after_echo = self._echo_until_ms is not None and heard.audio_ms - self._echo_until_ms <= AFTERGLOW_MS
         if heard.probability < LIKE_SPEECH:
             self._run, self._believed = 0, False

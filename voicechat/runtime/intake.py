@@ -53,6 +53,10 @@ class Intake(Protocol):
     def finish(self, sink: Sink) -> None:
         """Give ``sink`` what is held back, then its end."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether ``room`` would not wait."""
+
     async def room(self) -> None:
         """Wait until little enough waits to be decoded."""
 
@@ -75,6 +79,9 @@ class InPlaceIntake:
         sink.take(self._decoder.finish())
         sink.end()
 
+    has_room = True
+    """See ``Intake.has_room``."""
+
     async def room(self) -> None:
         """See ``Intake.room``: nothing ever waits."""
 
@@ -92,6 +99,9 @@ class RefusingIntake:
     def finish(self, sink: Sink) -> None:
         """See ``Intake.finish``."""
         sink.end()
+
+    has_room = True
+    """See ``Intake.has_room``."""
 
     async def room(self) -> None:
         """See ``Intake.room``: nothing ever waits."""
@@ -142,6 +152,11 @@ class ProcessIntake:
     def finish(self, sink: Sink) -> None:
         """See ``Intake.finish``."""
         self._add(_Step(b"", sink))
+
+    @property
+    def has_room(self) -> bool:
+        """See ``Intake.has_room``."""
+        return self._room.is_set()
 
     async def room(self) -> None:
         """See ``Intake.room``."""

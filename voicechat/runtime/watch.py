@@ -1,6 +1,5 @@
 """Hands-free: watches a session's microphone for speech, and keeps its last seconds for whoever recognises it late."""
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -12,12 +11,15 @@ from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.activity import ActivitySettings, SpeechActivity
 from voicechat.voice.activity import SpeechStarted as Began
 from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.silero import FRAME_BYTES
 from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
 from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 KEPT_MS = 4_000
 """Audio kept for a recogniser: the padding before speech, and what the detection and an overloaded tick may lag."""
+SURPLUS_MS = 100
+"""Kept beyond it, so that the oldest is not forgotten piece by piece."""
 
 
 class Ear(Protocol):
@@ -50,8 +52,11 @@ class Watch:
         detection: TurnDetection,
         now_ms: Callable[[], int],
         post: Callable[[Event], None],
+        catch_up: Callable[[], None] = lambda: None,
     ) -> None:
         """``now_ms`` is the session's clock; ``post`` is told when speech starts and stops.
+
+        ``catch_up`` lets the watch take all audio that has come, which may be gathered for it.
 
         After a stop it is also told whether the turn sounds finished, where there is a model for it.
         """
@@ -59,8 +64,10 @@ class Watch:
         self._activity = SpeechActivity(settings)
         self._now_ms = now_ms
         self._post = post
+        self._catch_up = catch_up
         self._ear: Ear = detector.register(self._on_heard)
-        self._kept: deque[tuple[int, bytes]] = deque()
+        self._kept = bytearray()
+        """The newest audio; its first sample stands at a whole millisecond."""
         self._position_bytes = 0
         self._begins_ms = 0
         self._judge = detector.turn_judge
@@ -77,30 +84,30 @@ class Watch:
         """How much audio has been watched, from the position the watch began at."""
         return self._begins_ms + self._position_bytes // BYTES_PER_MS
 
+    @property
+    def wanted_bytes(self) -> int:
+        """How many samples' bytes complete what can be judged next."""
+        return FRAME_BYTES - self._position_bytes % FRAME_BYTES
+
     def begin_at(self, position_ms: int) -> None:
         """The microphone's first sample stands at ``position_ms`` of the connection's audio."""
         self._begins_ms = position_ms
 
     def take(self, pcm: bytes) -> None:
         """Watch the next samples, s16le mono 16 kHz."""
-        self._kept.append((self.position_ms, pcm))
+        self._kept += pcm
         self._position_bytes += len(pcm)
-        oldest_ms = self.position_ms - self._kept_ms
-        while self._kept and self._kept[0][0] + len(self._kept[0][1]) // BYTES_PER_MS <= oldest_ms:
-            self._kept.popleft()
+        surplus_ms = len(self._kept) // BYTES_PER_MS - self._kept_ms
+        if surplus_ms > SURPLUS_MS:
+            del self._kept[: surplus_ms * BYTES_PER_MS]
         self._echo.hear(pcm)
         self._ear.push(pcm)
 
     def since(self, from_ms: int) -> tuple[int, bytes]:
         """The audio from ``from_ms`` on, as far as it is kept, and where it really begins."""
-        pieces = []
-        begins_ms = self.position_ms
-        for start_ms, pcm in self._kept:
-            skipped = max(0, from_ms - start_ms) * BYTES_PER_MS
-            if skipped < len(pcm):
-                begins_ms = min(begins_ms, max(start_ms, from_ms))
-                pieces.append(pcm[skipped:])
-        return begins_ms, b"".join(pieces)
+        oldest_ms = self._begins_ms + (self._position_bytes - len(self._kept)) // BYTES_PER_MS
+        begins_ms = min(max(from_ms, oldest_ms), self.position_ms)
+        return begins_ms, bytes(self._kept[(begins_ms - oldest_ms) * BYTES_PER_MS :])
 
     def made(self, reply: int, pcm: bytes, rate_hz: int, end_ms: int) -> None:
         """Speech of ``reply`` was made, s16le mono, up to ``end_ms`` of the reply."""
@@ -128,6 +135,7 @@ class Watch:
         activity = self._activity.push(audio_ms, probability)
         if activity is None:
             return
+        self._catch_up()
         self._noticed += 1
         if isinstance(activity, Began):
             if self._turn_from_ms is None:

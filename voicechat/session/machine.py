@@ -13,7 +13,10 @@ class Machine(Protocol):
         """Take one event and say what is to be done. Never raises for anything a peer or a provider did."""
 
     def deadline_ms(self) -> int | None:
-        """When ``Ticked`` is wanted next. Ask again after every ``receive``: each answer replaces the last."""
+        """When ``Ticked`` is wanted next. Ask again after every ``receive``: each answer replaces the last.
+
+        Only a connection's first audio may bring it forward: after more of it, the last answer may stand.
+        """
 
     @property
     def held_ms(self) -> int:

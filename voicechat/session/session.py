@@ -89,7 +89,8 @@ class Session:
         late = self._late(event)
         if late is None:
             self._take(event)
-            self._settle_floor()
+            if not isinstance(event, ev.AudioReceived):  # what is heard in it comes as events of its own
+                self._settle_floor()
         else:
             self._effects.append(Observe(LateDropped(late)))
         return self._effects
@@ -101,6 +102,8 @@ class Session:
 
     def _late(self, event: ev.Event) -> LateKind | None:
         """The only place where numbers of replies and streams are compared: what is late is dropped and counted."""
+        if isinstance(event, ev.AudioReceived):  # the commonest event by far
+            return None
         if isinstance(event, _OF_REPLY):
             reply = self._speaking.current
             return None if reply is not None and event.reply == reply.number else LateKind.REPLY

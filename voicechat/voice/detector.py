@@ -16,6 +16,9 @@ loses no more than this."""
 CALLS_AT_ONCE = 4
 """Model calls for which the thread is woken once: a client's usual 100 ms hold three or four frames, and waking it
 costs as much as the calls."""
+REPORTS_IN_A_ROW = 16
+"""Ears that are told before the rest of the process gets its turn: speech that begins may stop a reply, which takes
+some tenths of a millisecond."""
 MAX_PENDING_MS = 60_000
 """Audio of one ear that may wait. A caller who reads sockets stops reading before (`Ear.pending_ms`)."""
 
@@ -57,7 +60,6 @@ class Ear:
         self._gap = False
         self._closed = False
         self.listener = Listener()
-        self.waiting_since_s = 0.0
 
     @property
     def pending_ms(self) -> int:
@@ -124,6 +126,8 @@ class VoiceDetector:
         self._model = model
         self._on_tick = on_tick
         self._ready: dict[Ear, None] = {}
+        self._waiting_since_s = 0.0
+        """When the first of them had a whole frame."""
         self._wake = asyncio.Event()
         self._lost_ms = 0
 
@@ -141,19 +145,20 @@ class VoiceDetector:
                 while True:
                     await self._wake.wait()
                     await asyncio.sleep(GATHER_MS / 1000)
-                    while self._ready:
-                        await self._round(thread)
                     self._wake.clear()
+                    # Frames that come during a round gather for the next; only what one round could not take goes on.
+                    while self._ready and await self._round(thread):
+                        pass
         finally:
             if self.turn_judge is not None:
                 self.turn_judge.close()
 
     def wake(self, ear: Ear) -> None:
         """An ear has a whole frame."""
-        if ear not in self._ready:
-            ear.waiting_since_s = asyncio.get_running_loop().time()
-            self._ready[ear] = None
+        if not self._ready:
+            self._waiting_since_s = asyncio.get_running_loop().time()
             self._wake.set()
+        self._ready[ear] = None
 
     def forget(self, ear: Ear) -> None:
         """An ear has left."""
@@ -163,11 +168,12 @@ class VoiceDetector:
         """An ear's audio was thrown away unheard."""
         self._lost_ms += lost_ms
 
-    async def _round(self, thread: ThreadPoolExecutor) -> None:
+    async def _round(self, thread: ThreadPoolExecutor) -> bool:
+        """Judge what waits; return whether some of it still does."""
         loop = asyncio.get_running_loop()
         ears = list(self._ready)
         began_s = loop.time()
-        lag_s = began_s - min(ear.waiting_since_s for ear in ears)
+        lag_s = began_s - self._waiting_since_s
         calls: list[list[Turn]] = []
         heard: list[tuple[Ear, int]] = []
         while ears and len(calls) < CALLS_AT_ONCE:
@@ -176,12 +182,23 @@ class VoiceDetector:
             ears = [ear for ear in ears if ear.has_frame]
         self._ready = dict.fromkeys(ears)
         scores = await loop.run_in_executor(thread, _score_all, self._model, calls)
-        for (ear, end_ms), probability in zip(heard, scores.probabilities, strict=True):
-            loop.call_soon(ear.report, probability, end_ms)
+        await self._report(heard, scores.probabilities)
         if self._on_tick is not None:
             lost_ms, self._lost_ms = self._lost_ms, 0
             duration_ms = (loop.time() - began_s) * 1000
             self._on_tick(Tick(len(heard), scores.modelled, duration_ms, lag_s * 1000, lost_ms))
+        return bool(ears)
+
+    @staticmethod
+    async def _report(heard: list[tuple[Ear, int]], probabilities: list[float]) -> None:
+        loop = asyncio.get_running_loop()
+        for told, ((ear, end_ms), probability) in enumerate(zip(heard, probabilities, strict=True), 1):
+            try:
+                ear.report(probability, end_ms)
+            except Exception as error:  # noqa: BLE001 - a bug of one session harms no other
+                loop.call_exception_handler({"message": "an ear's callback failed", "exception": error})
+            if told % REPORTS_IN_A_ROW == 0:
+                await asyncio.sleep(0)
 
 
 def _score_all(model: SileroModel, calls: list[list[Turn]]) -> Scores:

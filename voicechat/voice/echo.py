@@ -16,6 +16,7 @@ A user who talks over the echo is louder than it (echo arrives 10 to 25 dB below
 so the share falls with their first frames.
 """
 
+from collections import deque
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,6 +37,8 @@ MAX_DELAY_MS = 480
 _LAGS = MAX_DELAY_MS * _KHZ
 _PLAYED = 8_192 * _KHZ
 """Reply samples that are kept, 8 s: what may wait ahead of playback and what the search looks back on."""
+_UNWRITTEN_BYTES = 32_000
+"""Of the reply, before it is thinned: 1 s. What is never asked for is thinned in few large pieces, which is cheap."""
 _JITTER = 40 * _KHZ
 """A gap in the estimated times that is shorter is an error of the estimate: players play without gaps."""
 _BINS = slice(8, 122)
@@ -75,11 +78,13 @@ class EchoDetector:
 
     def __init__(self) -> None:
         self._played: Floats = np.zeros(_PLAYED, np.float32)
-        self._played_to = 0
-        """Where the reply's samples end, in samples of the session."""
-        self._rest = b""
-        """Samples of the reply that are less than one of ours."""
+        self._written_to = 0
+        """Where they end, in samples of the session."""
+        self._unwritten = bytearray()
+        """Samples of the reply that follow them."""
         self._heard: Floats = np.zeros(_HEARD, np.float32)
+        self._unthinned: deque[bytes] = deque(maxlen=_HEARD // _FRAME)
+        """Frames that follow those."""
         self._heard_to = 0
         self._delay: int | None = None
         self._uncounted = _RECOUNTED
@@ -97,20 +102,20 @@ class EchoDetector:
         silence.
         """
         begin = at_ms * _KHZ
-        if begin < self._played_to + _JITTER:
-            begin = self._played_to
-            pcm = self._rest + pcm
-        whole = len(pcm) - len(pcm) % _THINNED_BYTES
-        samples, self._rest = _thin(pcm[:whole]), pcm[whole:]
-        silence = min(begin - self._played_to, _PLAYED)
-        self._put(begin - silence, np.zeros(silence, np.float32))
-        self._played_to = begin + len(samples)
-        kept = samples[-_PLAYED:]
-        self._put(self._played_to - len(kept), kept)
+        if begin >= self._played_to + _JITTER:
+            self._write()
+            self._unwritten.clear()
+            silence = min(begin - self._written_to, _PLAYED)
+            self._put(begin - silence, np.zeros(silence, np.float32))
+            self._written_to = begin
+        self._unwritten += pcm
+        if len(self._unwritten) > _UNWRITTEN_BYTES:
+            self._write()
 
     def stopped(self, at_ms: int) -> None:
         """The reply was cut off: nothing of it is played after ``at_ms``."""
-        self._played_to = min(self._played_to, max(0, at_ms * _KHZ))
+        self._write()
+        self._written_to = min(self._written_to, max(0, at_ms * _KHZ))
 
     @property
     def delay_ms(self) -> float | None:
@@ -123,18 +128,19 @@ class EchoDetector:
             raise ValueError(f"a frame is {FRAME_BYTES} bytes, not {len(frame)}")
         end = end_ms * _KHZ
         if end == self._heard_to + _FRAME:
-            self._heard[:-_FRAME] = self._heard[_FRAME:]
             self._uncounted = min(self._uncounted + 1, _RECOUNTED)
         else:  # what came before this frame is not known
-            self._heard[:-_FRAME] = 0
+            self._unthinned.clear()
+            self._heard[:] = 0
             self._uncounted = _RECOUNTED
-        self._heard[-_FRAME:] = _thin(frame)
+        self._unthinned.append(frame)
         self._heard_to = end
 
     def share(self) -> float:
         """How much of the newest frame is echo, 0 to 1; 0 as long as the delay is not known."""
         if self._delay is None:
             return 0.0
+        self._catch_up()
         if self._uncounted == _RECOUNTED:
             self._spectra = _Spectra()
         self._count(self._spectra, self._uncounted, self._delay)
@@ -151,6 +157,7 @@ class EchoDetector:
 
         Ask for the `share` with the known delay first.
         """
+        self._catch_up()
         delay = self._likely_delay()
         if delay is None or (self._delay is not None and abs(delay - self._delay) <= _KHZ):
             return 0.0
@@ -160,6 +167,29 @@ class EchoDetector:
             return 0.0
         self._delay, self._spectra, self._uncounted, self._explained = delay, spectra, 0, 0
         return spectra.share
+
+    @property
+    def _played_to(self) -> int:
+        """Where the reply's samples end, in samples of the session."""
+        return self._written_to + len(self._unwritten) // _THINNED_BYTES
+
+    def _catch_up(self) -> None:
+        """Thin what has come since the last time."""
+        self._write()
+        if self._unthinned:
+            heard = _thin(b"".join(self._unthinned))
+            self._unthinned.clear()
+            self._heard[: -len(heard)] = self._heard[len(heard) :]
+            self._heard[-len(heard) :] = heard
+
+    def _write(self) -> None:
+        """Thin the reply; samples that are less than one of ours stay."""
+        whole = len(self._unwritten) - len(self._unwritten) % _THINNED_BYTES
+        samples = _thin(bytes(self._unwritten[:whole]))
+        del self._unwritten[:whole]
+        self._written_to += len(samples)
+        kept = samples[-_PLAYED:]
+        self._put(self._written_to - len(kept), kept)
 
     def _put(self, begin: int, samples: Floats) -> None:
         at = begin % _PLAYED

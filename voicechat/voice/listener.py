@@ -8,6 +8,10 @@ import numpy as np
 from voicechat.voice.gate import Gate
 from voicechat.voice.silero import CONTEXT_BYTES, CONTEXT_SAMPLES, FRAME_SAMPLES, STATE_SHAPE, Floats, SileroModel
 
+NEW_STATE: Floats = np.zeros(STATE_SHAPE, np.float32)
+"""Of a new stream; the model's answers replace it, nothing changes it."""
+NEW_STATE.flags.writeable = False
+
 
 class Listener:
     """The memory of one stream. Nothing in it is shared: streams meet only inside the model's matrices."""
@@ -24,7 +28,7 @@ class Listener:
     def restart(self) -> None:
         """Audio was lost: forget what came before it."""
         self.gate = Gate()
-        self.state = np.zeros(STATE_SHAPE, np.float32)
+        self.state = NEW_STATE
         self.tail = bytes(CONTEXT_BYTES)
 
 
@@ -63,7 +67,7 @@ def score(model: SileroModel, turns: Sequence[Turn]) -> Scores:
             rows.append(index)
             pcm += (listener.tail, turn.frame)
         else:
-            listener.state = np.zeros(STATE_SHAPE, np.float32)
+            listener.state = NEW_STATE
         listener.tail = turn.frame[-CONTEXT_BYTES:]
     if not rows:
         return Scores(probabilities, 0)

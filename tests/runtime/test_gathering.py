@@ -1,0 +1,148 @@
+"""Hands-free: audio that is too short to hear anything new in it is gathered, and nobody can tell."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.session.effects import Effect, Fact
+from voicechat.session.events import AudioReceived, Event, PingReceived, PongReceived, SpeechStarted
+from voicechat.session.limits import SessionLimits
+from voicechat.session.session import Session
+from voicechat.session.vocabulary import InputSettings, Settings, TurnDetection
+from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+from voicechat.testing.socket import MemorySocket
+from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.silero import FRAME_BYTES
+from voicechat.wire import speech_chat
+from voicechat.wire.dialect import Greeting
+
+BYTES_PER_MS = 32
+
+
+class Noting(Session):
+    """Remembers what happened."""
+
+    def __init__(self, settings: Settings, limits: SessionLimits) -> None:
+        super().__init__(settings, limits)
+        self.seen: list[Event] = []
+
+    def receive(self, event: Event, now_ms: int) -> list[Effect]:
+        self.seen.append(event)
+        return super().receive(event, now_ms)
+
+    @property
+    def heard(self) -> list[int]:
+        """How long the pieces of audio were."""
+        return [len(event.payload) // BYTES_PER_MS for event in self.seen if isinstance(event, AudioReceived)]
+
+
+class Room:
+    """A conversation with a detector that says what the test says."""
+
+    turn_judge = None
+
+    def __init__(self, container: str = "pcm", limits: SessionLimits | None = None) -> None:
+        self.limits = limits or SessionLimits()
+        recorded = InputSettings(format=container, sample_rate_hz=16_000, heartbeat=True)
+        self.session = Noting(Settings(input=recorded, turn_detection=TurnDetection()), self.limits)
+        self.socket = MemorySocket()
+        self.pcm = b""
+        self.facts: list[Fact] = []
+
+    def register(self, on_heard: OnHeard) -> Any:
+        self.hear = on_heard
+        return self
+
+    def push(self, pcm: bytes) -> None:
+        self.pcm += pcm
+
+    def close(self) -> None:
+        """See ``Ear.close``."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Room"]:
+        model = ScriptedModel()
+        cast = Cast(
+            recognizer=ScriptedRecognizer(),
+            models=lambda _: model,
+            synthesizer=ScriptedSynthesizer(),
+            threads=EncodingThreads(),
+            detector=self,
+        )
+        dialect = speech_chat.open_dialect(Greeting(session_id="s"))
+        conversation = Conversation(
+            self.session, dialect, self.socket, cast, limits=self.limits, observe=self.facts.append
+        )
+        running = asyncio.get_running_loop().create_task(conversation.run())
+        try:
+            yield self
+        finally:
+            self.socket.vanish()
+            await running
+
+    async def speaks(self, *lengths_ms: int) -> bytes:
+        """Send frames as long as these, of which no two bytes in a row are the same; give all of them."""
+        sent = b""
+        for length_ms in lengths_ms:
+            frame = bytes((len(sent) + at) % 251 for at in range(length_ms * BYTES_PER_MS))
+            self.socket.say(frame)
+            await asyncio.sleep(length_ms / 1000)
+            sent += frame
+        return sent
+
+
+async def test_the_session_hears_of_audio_when_a_detection_frame_is_whole() -> None:
+    async with Room().open() as room:
+        sent = await room.speaks(*[20] * 9)
+        assert room.session.heard == [20, 20, 40, 20, 40, 20], "the first begins; then at 32, 64, 96, 128, 160 ms"
+        assert room.pcm == sent[: 160 * BYTES_PER_MS]
+        assert len(room.pcm) // FRAME_BYTES == len(sent) // FRAME_BYTES
+
+
+async def test_what_is_said_after_audio_comes_after_it() -> None:
+    async with Room().open() as room:
+        sent = await room.speaks(40, 20)
+        assert room.session.heard == [40]
+        room.socket.say(json.dumps({"event_type": "ping"}))
+        await asyncio.sleep(0.001)
+        assert room.session.heard == [40, 20]
+        assert isinstance(room.session.seen[-1], PingReceived)
+        sent += await room.speaks(10, 10)
+        assert room.session.heard == [40, 20, 10]
+        await room.socket.ping()
+        await asyncio.sleep(0.001)
+        assert room.session.heard == [40, 20, 10, 10]
+        assert isinstance(room.session.seen[-1], PongReceived)
+        assert room.pcm == sent
+
+
+async def test_speech_is_as_long_ago_as_all_the_audio_says() -> None:
+    async with Room().open() as room:
+        await asyncio.sleep(1)
+        sent = await room.speaks(40, 40, 10)
+        for end_ms in (32, 64):
+            room.hear(Heard(end_ms, 1.0))
+        (started,) = [event for event in room.session.seen if isinstance(event, SpeechStarted)]
+        assert started.ago_ms == 90
+        assert room.pcm == sent
+
+
+async def test_a_piece_that_is_gathered_shows_that_the_client_is_there() -> None:
+    async with Room(limits=SessionLimits(idle_ms=60_000, ping_ms=3_600_000)).open() as room:
+        await room.speaks(40)
+        await asyncio.sleep(59)
+        await room.speaks(10)
+        assert room.session.heard == [40]
+        await asyncio.sleep(59)
+        assert room.session.heard == [40, 10]
+        assert room.socket.closed_with is None
+
+
+async def test_clips_which_begin_with_a_frame_are_not_joined() -> None:
+    async with Room("wav").open() as room:
+        await room.speaks(20, 20, 20, 20)
+        assert room.session.heard == [20, 20, 20, 20]
