@@ -20,3 +20,11 @@ def test_a_deadlock_fails_at_once() -> None:
     with pytest.raises(StalledError):
         loop.run_until_complete(forever())
     loop.close()
+
+
+async def test_a_thread_s_work_takes_no_time() -> None:
+    loop = asyncio.get_running_loop()
+    assert await loop.run_in_executor(None, sum, (1, 2)) == 3
+    with pytest.raises(ZeroDivisionError):
+        await loop.run_in_executor(None, divmod, 1, 0)
+    assert loop.time() == 0
