@@ -66,6 +66,10 @@ async def test_a_killed_worker_costs_its_own_sessions_and_is_replaced(tmp_path: 
         conversations = [await open_ones.enter_async_context(server.conversation()) for _ in range(4)]
         before = (await server.metrics()).get("voicechat_turns_total outcome=spoken", 0.0)
         await asyncio.gather(*(turn(conversation) for conversation in conversations))
+        # Requests count as connections too while they last, so this may be three and one as well as two and two.
+        held = await server.sessions()
+        assert held.total() == 4
+        assert min(held[0], held[1]) >= 1
         busy = [asyncio.create_task(turn_or_loss(conversation)) for conversation in conversations]
         await asyncio.sleep(0.1)
         killed_s = time.monotonic()
@@ -73,17 +77,19 @@ async def test_a_killed_worker_costs_its_own_sessions_and_is_replaced(tmp_path: 
         async with server.conversation() as newcomer:
             took_s = time.monotonic() - killed_s
             await turn(newcomer)
-        assert sorted(await asyncio.gather(*busy)) == [False, False, True, True]
+        assert sorted(await asyncio.gather(*busy)) == [False] * held[0] + [True] * held[1]
         assert took_s < 1.0
         await server.said("is replaced", among=server.errors)
         await until(server.is_whole)
         assert [number for number, _ in server.starts()].count(0) == 2
         async with server.conversation() as newcomer:
             await turn(newcomer)
-        await until(partial(server.holds, 2))
-        assert +(await server.sessions()) == {1: 2}
+        await until(partial(server.holds, held[1]))
+        assert +(await server.sessions()) == {1: held[1]}
         samples = await server.metrics()
-        assert samples["voicechat_turns_total outcome=spoken"] - before >= 6, "what the dead one counted still counts"
+        assert samples["voicechat_turns_total outcome=spoken"] - before >= 4 + held[1], (
+            "what the dead one counted still counts"
+        )
 
 
 async def turn_or_loss(conversation: Conversation) -> bool:
