@@ -41,7 +41,8 @@ from voicechat.server.workers.supervisor import ready_line, supervise, workers_o
 from voicechat.session.effects import Fact, TurnTimed
 from voicechat.store.access import Endpoint
 from voicechat.voice.detector import OnTick, VoiceDetector
-from voicechat.voice.silero import SileroModel, find_model
+from voicechat.voice.silero import find_model
+from voicechat.voice.silero_network import open_silero
 from voicechat.voice.turn_model import TurnJudge, TurnModel
 
 __all__ = [
@@ -179,7 +180,7 @@ def open_detector(config: Config, on_tick: OnTick | None = None) -> VoiceDetecto
         turn_judge = TurnJudge(TurnModel(Path(path))) if path else None
     except ConfigError as error:
         raise ConfigError(f"hands_free.turn_model: {error}") from error
-    return VoiceDetector(SileroModel(find_model()), on_tick, turn_judge=turn_judge)
+    return VoiceDetector(open_silero(find_model()), on_tick, turn_judge=turn_judge)
 
 
 @asynccontextmanager
