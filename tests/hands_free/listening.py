@@ -103,7 +103,7 @@ def detect(model: VoiceModel, frames: Sequence[bytes], streams: int) -> None:
 
 def listen_for_echo(reply: Samples | None, frames: Sequence[bytes], probabilities: Sequence[float]) -> None:
     now_ms = 0
-    watch = EchoWatch(lambda: now_ms, 200)
+    watch = EchoWatch(lambda: now_ms, 200, lambda end_ms: frames[end_ms // FRAME_MS - 1])
     if reply is not None:
         for number, piece in enumerate(cut(to_pcm(reply), RATE_HZ // 5)):
             watch.made(1, piece, RATE_HZ, (number + 1) * 100)

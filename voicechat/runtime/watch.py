@@ -77,7 +77,7 @@ class Watch:
         self._closed = False
         self._noticed = 0
         """How often speech has started or stopped."""
-        self._echo = EchoWatch(now_ms, detection.min_interruption_ms)
+        self._echo = EchoWatch(now_ms, detection.min_interruption_ms, self._frame_before)
 
     @property
     def position_ms(self) -> int:
@@ -148,6 +148,11 @@ class Watch:
             if self._judge is not None and self._turn_from_ms is not None:
                 _, pcm = self.since(max(self._turn_from_ms, self.position_ms - LENGTH_MS))
                 self._judge.ask(pcm, partial(self._on_judged, self._noticed))
+
+    def _frame_before(self, end_ms: int) -> bytes:
+        """The frame that ends at ``end_ms`` of what was watched, for as long as it is kept."""
+        end = len(self._kept) - self._position_bytes + end_ms * BYTES_PER_MS
+        return bytes(self._kept[end - FRAME_BYTES : end]) if FRAME_BYTES <= end <= len(self._kept) else b""
 
     def _on_judged(self, noticed: int, probability: float) -> None:
         if noticed == self._noticed and not self._closed:
