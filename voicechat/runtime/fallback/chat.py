@@ -12,8 +12,6 @@ from voicechat.runtime.fallback.policy import Patience
 from voicechat.runtime.fallback.relay import Chain, relay
 from voicechat.session.vocabulary import ToolCall
 
-_PARTS = get_args(ReplyPart)
-
 
 class ChatChain(Chain[ChatModel]):
     """A ``ChatModel``: another one is asked only while nothing has been said; what was shown cannot be unshown."""
@@ -37,6 +35,6 @@ class ChatChain(Chain[ChatModel]):
 
 def _check(part: ReplyPart) -> bool:
     """An empty piece of text is no sign of life."""
-    if not isinstance(part, _PARTS):
+    if not isinstance(part, get_args(ReplyPart)):
         raise ProviderError("chat model", FailureKind.BROKEN, f"gave a {type(part).__name__}")
     return not isinstance(part, TextDelta) or bool(part.text)
