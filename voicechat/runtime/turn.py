@@ -48,6 +48,12 @@ CHUNKS_AHEAD = 256
 """Synthesised chunks that wait for the one before them to be sent."""
 PIECE_MS = 100
 """Audio is given out in pieces of this length: what an interruption can be late by, and what pacing can measure."""
+FIRST_PIECE_MS = 50
+"""A compressed reply begins with a shorter piece, or with what its codec needs to give anything: its encoding is waited
+for, and the rest is encoded while the first is on its way."""
+IN_PLACE_MS = 80
+"""So much of the beginning, and the piece that it ends in, is encoded on the event loop: what is heard first is short,
+and must not wait for a thread to be followed."""
 IN_HAND_S = 0.3
 """With so much to hear still, the listener does not notice that less than a piece waits for the rest of it. A
 synthesiser that gives 20 ms at a time would otherwise make five times as many messages."""
@@ -153,9 +159,9 @@ class Turn:
     def speak(self, sentence: int, text: str) -> None:
         """The next sentence to be spoken."""
         item = _Sentence(sentence, text)
-        self._sentences.put_nowait(item)
         self._waiting.append(item)
-        self._synthesize_ahead()
+        self._synthesize_ahead()  # first, because who gives it out has nothing to do before it is made
+        self._sentences.put_nowait(item)
 
     def finish_speech(self) -> None:
         """No more sentences will come."""
@@ -290,10 +296,9 @@ class Turn:
         rate_hz = 0
         while (chunk := await sentence.audio(at_once=self._awaited)) is not None:
             rate_hz = chunk.rate_hz
-            piece_bytes = _piece_bytes(rate_hz)
-            pieces = [chunk.pcm[start : start + piece_bytes] for start in range(0, len(chunk.pcm), piece_bytes)]
+            pieces = self._cut(encoder, chunk)
             while pieces:
-                count = PIECES_AT_ONCE if self._made_us else 1
+                count = 1 if self._begins else PIECES_AT_ONCE
                 await self._encode(encoder, sentence.number, pieces[:count], rate_hz)
                 del pieces[:count]
         if rate_hz and encoder.held_back_ms:
@@ -301,10 +306,24 @@ class Turn:
             silence = bytes(rate_hz * encoder.held_back_ms // 1000 * 2)
             await self._encode(encoder, sentence.number, [silence], rate_hz)
 
+    def _cut(self, encoder: Encoder, chunk: AudioChunk) -> list[bytes]:
+        """The pieces in which audio is given out."""
+        pcm, piece_bytes = chunk.pcm, _piece_bytes(chunk.rate_hz)
+        first_bytes = 0
+        if encoder.heavy and not self._made_us:
+            first_bytes = _piece_bytes(chunk.rate_hz, max(FIRST_PIECE_MS, encoder.first_ms))
+        first = [pcm[:first_bytes]] if first_bytes else []
+        return first + [pcm[start : start + piece_bytes] for start in range(first_bytes, len(pcm), piece_bytes)]
+
+    @property
+    def _begins(self) -> bool:
+        """Whether the listener is still waiting, or has been given next to nothing."""
+        return self._made_us < IN_PLACE_MS * 1000
+
     async def _encode(self, encoder: Encoder, sentence: int, pieces: list[bytes], rate_hz: int) -> None:
         await self._room()
         loudened = [self._gain.apply(pcm) for pcm in pieces]
-        payloads = await self._threads.encode(encoder, loudened, rate_hz, at_once=not self._made_us)
+        payloads = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
         for pcm, payload in zip(pieces, payloads, strict=True):
             await self._room()
             if not self._made_us:
@@ -324,8 +343,8 @@ class Turn:
         self._post(SpeechSynthesized(self._start.reply, sentence, payload, self._made_us // 1000))
 
 
-def _piece_bytes(rate_hz: int) -> int:
-    return rate_hz * PIECE_MS // 1000 * 2
+def _piece_bytes(rate_hz: int, length_ms: int = PIECE_MS) -> int:
+    return rate_hz * length_ms // 1000 * 2
 
 
 def _kind(failure: BaseException) -> str:
