@@ -60,6 +60,8 @@ HELD_MS = 10_000
 """Paced audio that waits for its time; past it the synthesiser waits too."""
 SLICE_BYTES = 64 * 1024
 """Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen times as long."""
+_ROUNDING_S = 1e-6
+"""What sums of seconds may come short by: without it half of all timers would be a millisecond early, and set twice."""
 FRAMES_IN_A_ROW = 8
 """Frames of one client that are taken before the other sessions get their turn."""
 
@@ -128,7 +130,7 @@ class Conversation:
     @property
     def now_ms(self) -> int:
         """Milliseconds since the connection was opened."""
-        return int((self._loop.time() - self._opened_s) * 1000)
+        return int((self._loop.time() - self._opened_s + _ROUNDING_S) * 1000)
 
     def post(self, event: Event) -> None:
         """Let the session take ``event``. Runs to completion and never waits; called from within, it queues."""

@@ -16,6 +16,9 @@ from voicechat.runtime.edge import closing
 from voicechat.session.vocabulary import Transcript
 from voicechat.store.quotas import Account
 
+PORTION_MS = 200
+"""Audio is counted in portions: a synthesiser may give it in pieces of 20 ms, and as fast as it can."""
+
 
 def metered(cast: Cast, account: Account) -> Cast:
     """Let ``account`` pay for what the cast hears and says."""
@@ -71,15 +74,19 @@ class MeteredSynthesizer:
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """See `SpeechSynthesizer`."""
-        made_bytes, counted_ms = 0, 0
+        made_bytes, counted_ms, rate_hz = 0, 0, PCM_RATE_HZ
         chunks = self._synthesizer.synthesize(text, voice)
-        async with closing(chunks):
-            async for chunk in chunks:
-                made_bytes += len(chunk.pcm)
-                made_ms = _length_ms(made_bytes, chunk.rate_hz)
-                self._account.use_audio(made_ms - counted_ms)
-                counted_ms = made_ms
-                yield chunk
+        try:
+            async with closing(chunks):
+                async for chunk in chunks:
+                    made_bytes, rate_hz = made_bytes + len(chunk.pcm), chunk.rate_hz
+                    if made_bytes * 1000 >= (counted_ms + PORTION_MS) * 2 * rate_hz:
+                        made_ms = _length_ms(made_bytes, rate_hz)
+                        self._account.use_audio(made_ms - counted_ms)
+                        counted_ms = made_ms
+                    yield chunk
+        finally:
+            self._account.use_audio(_length_ms(made_bytes, rate_hz) - counted_ms)
 
 
 def _length_ms(size_bytes: int, rate_hz: int) -> int:

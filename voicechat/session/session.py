@@ -10,6 +10,7 @@ from typing import assert_never
 from voicechat.errors import Status
 from voicechat.session import events as ev
 from voicechat.session.apology import Apology
+from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
     Answered,
     Close,
@@ -115,9 +116,24 @@ class Session:
         return None
 
     def _take(self, event: ev.Event) -> None:
-        match event:
+        match event:  # what happens most often comes first
             case ev.AudioReceived():
                 self._on_audio(event)
+            case (
+                ev.ReplyTextArrived()
+                | ev.SpeechSynthesized()
+                | ev.SentenceSynthesized()
+                | ev.ToolCalled()
+                | ev.ToolsUsed()
+                | ev.ReplyTextEnded()
+                | ev.SpeechEnded()
+            ):
+                self._effects += self._speaking.take(event, self._now_ms)
+                self._finish_if_spoken()
+            case ev.AudioSent() | ev.PlaybackReported():
+                self._on_playback(event)
+            case ev.Ticked():
+                self._on_tick()
             case (
                 ev.Opened()
                 | ev.UpdateRequested()
@@ -138,19 +154,6 @@ class Session:
                 self._effects += self._hands_free.hear(event, self.settings.input, self.state, self._now_ms)
             case ev.ReplyFailed():
                 self._on_reply_failed(event)
-            case (
-                ev.ReplyTextArrived()
-                | ev.ToolCalled()
-                | ev.ToolsUsed()
-                | ev.ReplyTextEnded()
-                | ev.SpeechSynthesized()
-                | ev.SentenceSynthesized()
-                | ev.SpeechEnded()
-            ):
-                self._effects += self._speaking.take(event, self._now_ms)
-                self._finish_if_spoken()
-            case ev.AudioSent() | ev.PlaybackReported():
-                self._on_playback(event)
             case ev.MalformedReceived():
                 self._on_malformed(event)
             case ev.PongReceived() | ev.IgnorableReceived() | ev.FinishRequested():
@@ -159,8 +162,6 @@ class Session:
                 self._hands_free.short_of_time = event.short
             case ev.Disconnected() | ev.WriteStalled() | ev.AccessEnded() | ev.Faulted() | ev.DrainRequested():
                 self._on_end(event)
-            case ev.Ticked():
-                self._on_tick()
             case _:
                 assert_never(event)
 
@@ -170,12 +171,13 @@ class Session:
         """See ``Machine.deadline_ms``."""
         if self.state is State.CLOSED:
             return None
-        deadlines = [self._presence.deadline_ms(must_speak=self._must_speak), self._drain_at_ms]
-        if self.state is State.TRANSCRIBING:
-            deadlines.append(self._times.decided_ms + self._limits.transcript_ms)
-        deadlines.append(self._speaking.deadline_ms())
-        deadlines.append(self._hands_free.deadline_ms(self.state, self._now_ms))
-        return min(deadline for deadline in deadlines if deadline is not None)
+        return earliest_ms(
+            self._presence.deadline_ms(must_speak=self._must_speak),
+            self._drain_at_ms,
+            self._times.decided_ms + self._limits.transcript_ms if self.state is State.TRANSCRIBING else None,
+            self._speaking.deadline_ms(),
+            self._hands_free.deadline_ms(self.state, self._now_ms),
+        )
 
     def _on_tick(self) -> None:
         now_ms = self._now_ms
@@ -334,7 +336,7 @@ class Session:
 
     def _settle_floor(self) -> None:
         """Do what the floor decides, until it decides nothing more."""
-        if self.settings.turn_detection is None or self.state is State.CLOSED:
+        if not self._hands_free.undecided or self.state is State.CLOSED:
             return
         if self._hands_free.uncontested(self.state, self._now_ms):
             self._effects += self._hands_free.take_floor()
