@@ -36,6 +36,11 @@ class Presence:
 
     def note(self, event: ev.Event, now_ms: int) -> None:
         """Take note of an event, if it came from the client."""
+        if isinstance(event, ev.AudioReceived):  # the commonest event by far
+            self._errors_in_a_row = 0
+            if not self._strict_ping:
+                self._last_message_ms = now_ms
+            return
         if not isinstance(event, FROM_CLIENT):
             return
         if not self._strict_ping or isinstance(event, ev.PingReceived):
