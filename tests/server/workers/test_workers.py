@@ -32,7 +32,7 @@ async def test_sessions_are_spread_and_the_metrics_are_those_of_all(tmp_path: Pa
     async with ready_fleet(tmp_path, workers=3) as server, AsyncExitStack() as open_ones:
         for _ in range(9):
             await open_ones.enter_async_context(server.conversation())
-        # A worker that was kept from its core for a second is passed over: see the supervisor's tests for what is exact.
+        # One that was kept from its core for a second is passed over; what is exact is in the supervisor's tests.
         held = await server.sessions()
         assert held.total() == 9
         assert min(held[number] for number in range(3)) >= 2
