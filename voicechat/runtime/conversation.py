@@ -58,15 +58,8 @@ RELEASE_S = 1.0
 """Within so long after the end of a session everything of it is released (contract)."""
 HELD_MS = 10_000
 """Paced audio that waits for its time; past it the synthesiser waits too."""
-<<<<<<< HEAD
-SLICE_BYTES = 64 * 1024
-"""Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen times as long."""
 _ROUNDING_S = 1e-6
 """What sums of seconds may come short by: without it half of all timers would be a millisecond early, and set twice."""
-FRAMES_IN_A_ROW = 8
-"""Frames of one client that are taken before the other sessions get their turn."""
-=======
->>>>>>> wt-uplink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
