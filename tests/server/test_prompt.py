@@ -189,7 +189,8 @@ async def test_compression_that_was_not_agreed_on_is_an_error() -> None:
     async with server.client() as (reader, writer):
         server.may_receive.set()
         writer.write(message(BINARY, b"1", FIN | 0x40))
-        assert (await reader.readexactly(4))[2:] == struct.pack(">H", 1002)
+        async with asyncio.timeout(10):
+            assert (await reader.readexactly(4))[2:] == struct.pack(">H", 1002)
     assert server.shown == []
     assert server.received == [Control.CLOSED]
 
