@@ -6,7 +6,7 @@ from voicechat.session import events as ev
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.vocabulary import InputSettings, Message, Settings, Transcript
+from voicechat.session.vocabulary import AsrMode, InputSettings, Message, Settings, Transcript
 
 AUDIO = ev.AudioReceived(bytes(3200))
 
@@ -172,3 +172,11 @@ def test_malformed_messages_in_a_row_close_the_connection() -> None:
         assert closed == ([1008] if number == 149 else [])
     assert session.state is State.CLOSED
     assert session.receive(ev.PingReceived(), 1) == []
+
+
+def test_audio_that_is_skipped_before_any_was_recognised_says_how_it_was_declared() -> None:
+    """The turn began with a typed message; the decoder that is opened now serves the whole connection."""
+    settings = Settings(input=InputSettings(format="mp3"), asr_mode=AsrMode.REFRESH)
+    session = Session(settings)
+    session.receive(ev.MessageCreated("hello"), 0)
+    assert session.receive(AUDIO, 1) == [ef.SkipAudio(AUDIO.payload, settings.input)]

@@ -204,7 +204,7 @@ class Conversation:
             case FeedRecognition():
                 self._ears.feed(effect.stream, effect.payload, self._input)
             case SkipAudio():
-                self._ears.skip(effect.payload, self._input)
+                self._ears.skip(effect.payload, effect.settings)
             case OpenRecognition():
                 self._input = effect.settings
                 self._ears.open(effect)

@@ -190,6 +190,7 @@ class SkipAudio:
     """This frame is not to be recognised; it only takes its time on the connection's time line."""
 
     payload: bytes
+    settings: InputSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ class Session:
         if self.state is State.CONFIGURING:
             self._presence.spoke(self._now_ms)
         elif settings.asr_mode is AsrMode.REFRESH and self.state in TURN:
-            self._effects.append(SkipAudio(event.payload))
+            self._effects.append(SkipAudio(event.payload, settings.input))
             return
         self._move(Step.AUDIO)
         detection = settings.turn_detection
