@@ -42,7 +42,8 @@ from voicechat.server.workers.supervisor import ready_line, supervise, workers_o
 from voicechat.session.effects import Fact, TurnTimed
 from voicechat.store.access import Endpoint
 from voicechat.voice.detector import OnTick, VoiceDetector
-from voicechat.voice.silero import SileroModel, find_model
+from voicechat.voice.silero import find_model
+from voicechat.voice.silero_network import open_silero
 from voicechat.voice.turn_model import TurnJudge, TurnModel
 
 __all__ = [
@@ -204,7 +205,7 @@ def open_detector(config: Config, on_tick: OnTick | None = None) -> VoiceDetecto
     """Open the voice detection, with the configured models. Raises ConfigError naming the key of one that is wrong."""
     voice, turn = config.hands_free.voice_model, config.hands_free.turn_model
     with _naming("voice_model"):
-        model = SileroModel(find_model(Path(voice) if voice else None))
+        model = open_silero(find_model(Path(voice) if voice else None))
     with _naming("turn_model"):
         turn_judge = TurnJudge(TurnModel(Path(turn))) if turn else None
     return VoiceDetector(model, on_tick, turn_judge=turn_judge)
