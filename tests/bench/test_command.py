@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from voicechat.cli import main
+from voicechat.server.workers.link import can_link
 
 pytestmark = pytest.mark.real_time
 
@@ -26,6 +27,15 @@ def test_conversations_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert {stage["count"] for stage in found["stages"].values()} == {found["turns"]}
     assert found["interruption"]["count"] >= 1
     assert found["collector_pauses"] is not None
+
+
+@pytest.mark.skipif(not can_link(), reason="this system has one worker at most")
+def test_what_each_worker_adds_is_put_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--sessions", "4", "--seconds", "4", "--workers", "2", "--json"]) == 0
+    found = figures(capsys)
+    assert found["turns"] >= 4
+    assert found["overhead"]["count"] == found["stages"]["hear"]["count"] == found["turns"]
+    assert found["collector_pauses"] is None
 
 
 def test_pings_are_measured_while_streams_are_recognised(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +92,8 @@ def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         (["--recording", "a.wav"], "--recording is for --recognising"),
         (["--memory", "--ramp", "a.html"], "--memory and --ramp exclude each other"),
         (["--memory", "--hands-free"], "--memory measures push to talk"),
+        (["--memory", "--workers", "2"], "--workers is for conversations"),
+        (["--recognising", "1", "--workers", "2"], "--workers is for conversations"),
         (["--ramp", "/nowhere/a.html"], "--ramp: there is no folder for /nowhere/a.html"),
     ],
 )

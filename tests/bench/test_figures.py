@@ -1,5 +1,6 @@
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,20 @@ async def test_the_services_note_every_moment_of_a_turn(monkeypatch: pytest.Monk
     assert ledger.turns[9] == sorted(ledger.turns[9])
     assert all(ledger.turns[9])
     assert len(Moment) == len(ledger.turns[9])
+
+
+def test_the_ledgers_of_several_processes_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids = iter(range(3))
+    monkeypatch.setattr(os, "getpid", lambda: next(pids))
+    turns: tuple[tuple[int, ...], ...] = ((1, 4), (2,), ())
+    for noted in turns:
+        ledger = Ledger()
+        for turn in noted:
+            ledger.note(turn, Moment.ASKED)
+        ledger.write_to(tmp_path)
+    found = Ledger.read_from(tmp_path)
+    assert sorted(found) == [1, 2, 4]
+    assert all(moments[Moment.ASKED] and not moments[Moment.TOLD] for moments in found.values())
 
 
 @pytest.mark.real_time

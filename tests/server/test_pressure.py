@@ -20,6 +20,7 @@ from voicechat.voice.detector import Tick
 FRAME_S = 0.1
 COST_S = 0.001
 """What a session computes in each frame: a core holds a hundred."""
+TURN_S = 12.0
 
 
 @dataclass
@@ -77,6 +78,21 @@ class Machine:
             due_s += FRAME_S
         self.sessions -= 1
 
+    async def converse_in_turns(self, until_s: float, late_s: list[float]) -> None:
+        """A session that is loud for a second of each `TURN_S`, when it is answered, and quiet else."""
+        loop = asyncio.get_running_loop()
+        self.sessions += 1
+        chance = random.Random(self.sessions)
+        begun_s, turn_s = loop.time(), TURN_S * chance.uniform(0.8, 1.2)
+        due_s = begun_s + chance.uniform(0, FRAME_S)
+        while due_s < until_s:
+            await asyncio.sleep(due_s - loop.time())
+            late_s.append(loop.time() - due_s)
+            answered = 1.5 <= (loop.time() - begun_s) % turn_s < 2.5
+            self.compute(4 * COST_S if answered else COST_S / 10)
+            due_s += FRAME_S
+        self.sessions -= 1
+
 
 @contextmanager
 def measuring() -> Iterator[Machine]:
@@ -101,6 +117,24 @@ async def test_a_ramp_past_the_limit_is_refused_and_those_who_are_in_do_not_suff
     assert set(machine.refusals) == {"busy"}
     assert sorted(late_s)[len(late_s) * 99 // 100] < 0.020
     assert machine.levels[0] is Level.SHEDDING, "before the first is refused"
+
+
+async def test_sessions_that_are_loud_in_turns_do_not_suffer_from_those_who_came_when_it_was_quiet() -> None:
+    """Eight a second come, and some 230 would take all of the core on average."""
+    late_s: list[float] = []
+    with measuring() as machine:
+        end_s = asyncio.get_running_loop().time() + 70
+        async with asyncio.TaskGroup() as sessions:
+            for _ in range(320):
+                await asyncio.sleep(0.125)
+                with suppress(AtCapacityError):
+                    machine.pressure.admit()
+                    sessions.create_task(machine.converse_in_turns(end_s, late_s))
+            admitted, seen = machine.sessions, len(late_s)
+    assert 130 <= admitted <= 170
+    full_s = sorted(late_s[seen:])
+    assert full_s[len(full_s) * 99 // 100] < 0.050
+    assert machine.levels == [Level.SHEDDING, Level.REFUSING], "which does not flicker"
 
 
 async def test_without_admission_the_same_ramp_ruins_everybody() -> None:

@@ -1,7 +1,7 @@
 """The server under test, in a process of its own: ``python -m voicechat.bench.child CONFIG DATA_DIR [--core N]``.
 
 It is the server that ``voicechat serve`` runs, but no variable of the user's environment reaches it, and its last
-line says what its garbage collector did once it was ready, and what the scripted services noted.
+line says what its garbage collector did once it was ready.
 """
 
 import argparse
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import orjson
 
-from voicechat.bench.ledger import LEDGER
 from voicechat.config import load_config
 from voicechat.server.collector import watching_collector
 from voicechat.server.serve import run
@@ -38,8 +37,8 @@ def main() -> None:
             print(line, flush=True)  # noqa: T201 - a line of the protocol with the bench
 
         run(config, announce)
-        account = {"pauses": pauses.pauses, "longest_us": pauses.longest_us, "turns": LEDGER.turns}
-    print(orjson.dumps(account, option=orjson.OPT_NON_STR_KEYS).decode(), flush=True)  # noqa: T201 - as above
+        account = {"pauses": pauses.pauses, "longest_us": pauses.longest_us}
+    print(orjson.dumps(account).decode(), flush=True)  # noqa: T201 - as above
 
 
 if __name__ == "__main__":

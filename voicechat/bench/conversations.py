@@ -85,7 +85,7 @@ class ConversationFigures:
 async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> ConversationFigures:
     """Hold conversations and measure. ``on_second`` is called as the seconds pass.
 
-    With several ``workers`` everything may run on any core, and what happens inside them is not known. Raises
+    With several ``workers`` everything may run on any core, and what their garbage collectors do is not known. Raises
     BenchError when the server does not start or stop. Cancelling stops the server.
     """
     cores = separate_cores() if work.workers == 1 else Cores()
@@ -112,7 +112,7 @@ async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> 
         cores=cores,
         turns=tally.turns,
         first_audio=spread(tally.overheads_ms),
-        **_added(tally, server, known=work.workers == 1),
+        **_added(tally, server),
         wait=spread(tally.waits_ms),
         late_audio=spread(tally.late_audio_ms),
         interruption=spread(tally.interruptions_ms),
@@ -126,9 +126,7 @@ async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> 
     )
 
 
-def _added(tally: Tally, server: BenchServer, *, known: bool) -> dict[str, Any]:
-    if not known:
-        return {"overhead": None, "stages": {field.name: None for field in fields(Stages)}, "script_late": None}
+def _added(tally: Tally, server: BenchServer) -> dict[str, Any]:
     stages = stages_of(tally.answers, server.ledger)
     late_ms = [raw_ms - added.total for raw_ms, added in zip(tally.overheads_ms, stages, strict=True)]
     return {

@@ -5,11 +5,15 @@ What lies between an answer and the next service's being asked is the engine's. 
 monotonic clock, which the client of the bench shares (uvloop's own counts whole milliseconds).
 """
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from enum import IntEnum
+from pathlib import Path
 from typing import TypeAlias, TypeVar
+
+import orjson
 
 from voicechat.runtime.edge import closing
 
@@ -47,6 +51,16 @@ class Ledger:
         """It is happening now."""
         self.turns[turn][moment] = time.monotonic_ns()
 
+    def write_to(self, folder: Path) -> None:
+        """Leave what has been noted in a file of this process' own, for ``read_from``."""
+        (folder / f"{os.getpid()}.json").write_bytes(orjson.dumps(self.turns, option=orjson.OPT_NON_STR_KEYS))
+
+    @staticmethod
+    def read_from(folder: Path) -> dict[int, Moments]:
+        """Take what all processes of a server have left: a turn is had in one of them."""
+        files = [orjson.loads(file.read_bytes()) for file in folder.glob("*.json")]
+        return {int(turn): moments for turns in files for turn, moments in turns.items()}
+
     async def noting_end(self, items: AsyncIterator[T], turn: int) -> AsyncIterator[T]:
         """Hand the recogniser's audio on; note when there is no more."""
         async for item in items:
@@ -68,4 +82,4 @@ class Ledger:
 
 
 LEDGER = Ledger()
-"""Of this process: the bench's child makes one server."""
+"""Of this process, which is a server or one of its workers."""

@@ -14,18 +14,18 @@ from pathlib import Path
 import orjson
 
 from voicechat.bench.child import READY
-from voicechat.bench.ledger import Moments
+from voicechat.bench.ledger import Ledger, Moments
 from voicechat.errors import VoiceChatError
 
 START_S = 60.0
 STOP_S = 15.0
 """Longer than a server takes that drains nothing; then it is killed."""
-ACCOUNT_BYTES = 256 * 2**20
-"""Of the server's last line, which tells of every turn: some 100 bytes each."""
+LEDGERS = "@ledgers@"
+"""In a configuration: the folder where the scripted services leave what they noted."""
 EXIT_S = 2.0
 """For a server that has said its last words."""
 
-SCRIPTED = """
+SCRIPTED = f"""
 [server]
 workers = 1
 port = 0
@@ -40,6 +40,7 @@ detection_lag_refuse_ms = 1e9
 waiting_streams_refuse = 1000000000
 [asr.default]
 provider = "voicechat.bench.services:open_recognizer"
+ledgers = "{LEDGERS}"
 [llm.default]
 provider = "voicechat.bench.services:open_chat_model"
 [tts.default]
@@ -61,7 +62,7 @@ class BenchError(VoiceChatError):
 
 @dataclass(slots=True)
 class BenchServer:
-    """A server that takes sessions. What its last line tells is known when it has ended."""
+    """A server that takes sessions. What it leaves behind is known when it has ended."""
 
     url: str
     key: str
@@ -114,7 +115,9 @@ async def bench_server(config: str, core: int | None) -> AsyncIterator[BenchServ
     """
     with tempfile.TemporaryDirectory(prefix="voicechat-bench-") as name:
         directory = Path(name)
-        (directory / "bench.toml").write_text(config)
+        ledgers = directory / "ledgers"
+        ledgers.mkdir()
+        (directory / "bench.toml").write_text(config.replace(LEDGERS, str(ledgers)))
         command = [
             sys.executable,
             "-m",
@@ -123,13 +126,14 @@ async def bench_server(config: str, core: int | None) -> AsyncIterator[BenchServ
             str(directory / "data"),
         ]
         command += [] if core is None else [f"--core={core}"]
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, limit=ACCOUNT_BYTES)
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         try:
             server = await _ready(process.stdout, process.pid)
             yield server
             process.send_signal(signal.SIGTERM)
             await _last_words(process.stdout, server)
+            server.ledger = Ledger.read_from(ledgers)
         finally:
             await _end(process)
 
@@ -160,7 +164,6 @@ async def _last_words(lines: asyncio.StreamReader, server: BenchServer) -> None:
     account = orjson.loads(last)
     server.collector_pauses = account["pauses"]
     server.longest_pause_ms = account["longest_us"] / 1000
-    server.ledger = {int(turn): moments for turn, moments in account["turns"].items()}
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -5,6 +5,7 @@ like a leak of the server.
 """
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from voicechat.bench.ledger import LEDGER, Moment
 from voicechat.bench.script import (
@@ -34,6 +35,14 @@ from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, Script
 
 
 class _Recognizer:
+    def __init__(self, ledgers: str) -> None:
+        self._ledgers = ledgers
+
+    async def aclose(self) -> None:
+        """Leave what all three services have noted."""
+        if self._ledgers:
+            LEDGER.write_to(Path(self._ledgers))
+
     async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
         first = await anext(audio, b"")
         turn = turn_of(first)
@@ -79,9 +88,9 @@ class _Synthesizer:
         return chunks if turn is None else LEDGER.noting(chunks, turn, Moment.SPEAK, Moment.SAMPLES)
 
 
-def open_recognizer() -> SpeechRecognizer:
-    """Open the recogniser that always understands the same."""
-    return _Recognizer()
+def open_recognizer(*, ledgers: str = "") -> SpeechRecognizer:
+    """Open the recogniser that always understands the same. ``ledgers``: the folder to leave the ledger in."""
+    return _Recognizer(ledgers)
 
 
 def open_chat_model() -> ChatModel:

@@ -112,6 +112,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise CommandError(f"--{instead[0]} and --{instead[1]} exclude each other", EXIT_USAGE)
     if arguments.memory and arguments.hands_free:
         raise CommandError("--memory measures push to talk: leave --hands-free out", EXIT_USAGE)
+    if arguments.workers > 1 and (arguments.memory or arguments.recognising is not None):
+        raise CommandError("--workers is for conversations: --memory and --recognising measure one process", EXIT_USAGE)
     if arguments.ramp is not None and not Path(arguments.ramp).absolute().parent.is_dir():
         raise CommandError(f"--ramp: there is no folder for {arguments.ramp}", EXIT_USAGE)
     bounds = {"sessions": (1, MAX_SESSIONS), "seconds": (1, MAX_SECONDS), "recognising": (1, MAX_STREAMS)}
