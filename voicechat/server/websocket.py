@@ -1,7 +1,6 @@
 """aiohttp's WebSocket as the ``Socket`` that conversations are held on."""
 
 import asyncio
-from contextlib import closing, suppress
 
 from aiohttp import WSMsgType, web
 
@@ -84,8 +83,11 @@ class AiohttpSocket:
         """See ``Socket.send_now``."""
         sending = self._ws.send_str(frame) if isinstance(frame, str) else self._ws.send_bytes(frame)
         # A coroutine that never waits: it would compress, or drain past its limit, and is told to do neither.
-        with closing(sending), suppress(StopIteration):
+        try:
             sending.send(None)
+        except StopIteration:
+            return
+        sending.close()
 
     @property
     def _transport(self) -> asyncio.Transport | None:
