@@ -17,7 +17,7 @@ from voicechat.runtime.watch import Watch
 from voicechat.session.effects import Listen, OpenRecognition
 from voicechat.session.events import Event, RecognitionEnded, RecognitionFailed, Transcribed
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings, Transcript, TurnDetection
+from voicechat.session.vocabulary import InputSettings, Transcript, TurnDetection, Word
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 _SAMPLE_BYTES = {InputContainer.PCM: 2, InputContainer.MU_LAW: 1, InputContainer.A_LAW: 1}
@@ -366,12 +366,15 @@ class _Microphone:
         self._ears.undecodable(error)
 
 
-def shifted(transcript: Transcript, by_ms: int) -> Transcript:
+def shifted(heard: Transcript, by_ms: int) -> Transcript:
     """Move stream time to the connection's time line."""
     if by_ms == 0:
-        return transcript
+        return heard
     words = tuple(
-        replace(word, begin_ms=word.begin_ms + by_ms, end_ms=word.end_ms + by_ms) for word in transcript.words
+        [
+            Word(word.text, word.begin_ms + by_ms, word.end_ms + by_ms, word.punctuation, word.fixed)
+            for word in heard.words
+        ]
     )
-    end_ms = None if transcript.end_ms is None else transcript.end_ms + by_ms
-    return replace(transcript, begin_ms=transcript.begin_ms + by_ms, end_ms=end_ms, words=words)
+    end_ms = None if heard.end_ms is None else heard.end_ms + by_ms
+    return Transcript(heard.text, heard.begin_ms + by_ms, end_ms, words)
