@@ -38,16 +38,28 @@ class MeteredRecognizer:
 
     def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
         """See `SpeechRecognizer`."""
-        return self._recognizer.recognize(self._counted(audio), options)
+        return self._recognizer.recognize(_Counted(audio, self._account), options)
 
-    async def _counted(self, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        heard_bytes, counted_ms = 0, 0
-        async for pcm in audio:
-            heard_bytes += len(pcm)
-            heard_ms = _length_ms(heard_bytes, PCM_RATE_HZ)
-            self._account.use_audio(heard_ms - counted_ms)
-            counted_ms = heard_ms
-            yield pcm
+
+class _Counted:
+    """Audio on its way to a recogniser."""
+
+    def __init__(self, audio: AsyncIterator[bytes], account: Account) -> None:
+        self._audio = audio
+        self._account = account
+        self._heard_bytes = 0
+        self._counted_ms = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        pcm = await anext(self._audio)
+        self._heard_bytes += len(pcm)
+        heard_ms = _length_ms(self._heard_bytes, PCM_RATE_HZ)
+        self._account.use_audio(heard_ms - self._counted_ms)
+        self._counted_ms = heard_ms
+        return pcm
 
 
 class MeteredSynthesizer:

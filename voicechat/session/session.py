@@ -87,11 +87,13 @@ class Session:
         self._now_ms = max(self._now_ms, now_ms)
         self._effects = []
         self._presence.note(event, self._now_ms)
+        if isinstance(event, ev.AudioReceived):  # the commonest by far; what is heard in it comes as events of its own
+            self._take(event)
+            return self._effects
         late = self._late(event)
         if late is None:
             self._take(event)
-            if not isinstance(event, ev.AudioReceived):  # what is heard in it comes as events of its own
-                self._settle_floor()
+            self._settle_floor()
         else:
             self._effects.append(Observe(LateDropped(late)))
         return self._effects
@@ -103,8 +105,6 @@ class Session:
 
     def _late(self, event: ev.Event) -> LateKind | None:
         """The only place where numbers of replies and streams are compared: what is late is dropped and counted."""
-        if isinstance(event, ev.AudioReceived):  # the commonest event by far
-            return None
         if isinstance(event, _OF_REPLY):
             reply = self._speaking.current
             return None if reply is not None and event.reply == reply.number else LateKind.REPLY
@@ -199,17 +199,18 @@ class Session:
     # --- requests of the client ------------------------------------------------------------------------------
 
     def _on_audio(self, event: ev.AudioReceived) -> None:
+        settings = self.settings
         if self.state is State.CONFIGURING:
             self._presence.spoke(self._now_ms)
-        elif self.state in TURN and self.settings.asr_mode is AsrMode.REFRESH:
+        elif settings.asr_mode is AsrMode.REFRESH and self.state in TURN:
             self._effects.append(SkipAudio(event.payload))
             return
         self._move(Step.AUDIO)
-        detection = self.settings.turn_detection
+        detection = settings.turn_detection
         if detection is not None:
-            self._effects.append(Listen(event.payload, self.settings.input, detection))
+            self._effects.append(Listen(event.payload, settings.input, detection))
         else:
-            self._effects += self._hearing.feed(event.payload, self.settings.input, self._now_ms)
+            self._effects += self._hearing.feed(event.payload, settings.input, self._now_ms)
 
     def _on_request(self, event: ev.Requested) -> None:
         match event:
