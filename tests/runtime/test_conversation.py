@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 
 from tests.runtime.stage import Stage
 from voicechat.errors import FailureKind
+from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.runtime.conversation import HELD_MS
+from voicechat.runtime.turn import AHEAD_MS, PIECE_MS, PIECES_AT_ONCE
 from voicechat.session.effects import Outcome, TurnEnded
 from voicechat.session.limits import SessionLimits
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
@@ -245,6 +249,31 @@ async def test_a_long_reply_waits_for_the_client_instead_of_filling_the_backlog(
         stage.socket.stuck.set()
         await stage.until("conversation.chat.completed")
         assert stage.of("error") == []
+
+
+class Counted(ScriptedSynthesizer):
+    """Knows how much it was asked for."""
+
+    made_ms = 0
+
+    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+        async for chunk in super().synthesize(text, voice):
+            self.made_ms += self.chunk_ms
+            yield chunk
+
+
+async def test_a_synthesiser_waits_while_much_of_its_audio_waits_for_its_time() -> None:
+    voice = Counted(ms_per_character=1000)
+    ahead_ms = 500 + HELD_MS + AHEAD_MS + 2 * PIECE_MS * PIECES_AT_ONCE
+    async with Stage(lead_ms=500, model=ScriptedModel(replies=[["word " * 20]]), synthesizer=voice).playing() as stage:
+        stage.speak()
+        stage.say("input_audio_buffer.complete")
+        await asyncio.sleep(2)
+        assert HELD_MS < voice.made_ms <= 2_000 + ahead_ms
+        await asyncio.sleep(30)
+        assert 32_000 < voice.made_ms <= 32_000 + ahead_ms
+        await asyncio.sleep(75)
+        assert stage.of("conversation.chat.completed")
 
 
 async def test_a_silent_peer_is_noticed_and_a_live_one_is_not() -> None:

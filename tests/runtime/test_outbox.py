@@ -65,6 +65,15 @@ async def test_what_stands_before_the_answer_leaves_before_it() -> None:
         assert writing.sent == ["ReplyText", "TurnCompleted", "Answered", "TurnCompleted"]
 
 
+async def test_a_reply_that_is_stopped_takes_nothing_of_others_along() -> None:
+    writing = Writing()
+    for message in (TEXT, TurnCompleted(), ReplyText(2, "text", first=False, begun_ms=0)):
+        writing.outbox.put(message)
+    writing.outbox.flush(1)
+    await asyncio.sleep(0.01)
+    assert writing.sent == ["TurnCompleted", "ReplyText"]
+
+
 async def test_the_first_audio_of_a_reply_leaves_without_a_turn_of_the_loop() -> None:
     async with Writing().running() as writing:
         writing.outbox.put(TEXT)

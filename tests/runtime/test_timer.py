@@ -43,6 +43,30 @@ class BegunMachine(DueMachine):
         return super().deadline_ms() if begun else 3_600_000
 
 
+class PacedMachine(DueMachine):
+    """Wants a tick every 7 ms."""
+
+    def __init__(self, ticks: int) -> None:
+        super().__init__()
+        self.asked = 0
+        self._ticks = ticks
+        self._due_ms = 7
+
+    def receive(self, event: Event, now_ms: int) -> list[Effect]:
+        self.seen.append(event)
+        if isinstance(event, Ticked):
+            assert now_ms >= self._due_ms
+            self._due_ms = now_ms + 7
+            self._ticks -= 1
+            if self._ticks == 0:
+                self.ticked.set()
+        return []
+
+    def deadline_ms(self) -> int | None:
+        self.asked += 1
+        return self._due_ms
+
+
 async def tick(machine: DueMachine, *events: Event) -> list[Event]:
     limits = SessionLimits()
     model, synthesizer = ScriptedModel(), ScriptedSynthesizer()
@@ -81,3 +105,13 @@ def test_a_time_that_has_come_is_a_tick_once(loop_name: str) -> None:
 def test_the_first_audio_may_bring_the_tick_forward(loop_name: str) -> None:
     audio = AudioReceived(b"\0\0")
     assert on_loop(loop_name, BegunMachine(), PongReceived(), audio, audio) == [PongReceived(), audio, audio, Ticked()]
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
+def test_a_timer_is_not_set_again_because_sums_of_seconds_are_not_exact(loop_name: str) -> None:
+    machine = PacedMachine(ticks=50)
+    on_loop(loop_name, machine, PongReceived())
+    per_tick = 2  # when the timer fires, and after the tick
+    early = machine.asked - 1 - 50 * per_tick
+    assert early <= 5, "a timer that fires a millisecond before its time asks once more"

@@ -119,6 +119,8 @@ class Conversation:
         self._input = InputSettings()
         self._turn: tuple[Turn, asyncio.Task[None]] | None = None
         self._drained = asyncio.Event()
+        self._drained.set()
+        """Cleared by who waits until less audio is held back."""
         self._faulted = False
 
     @property
@@ -140,10 +142,8 @@ class Conversation:
         self._busy = False
         if not hurried:
             return
-        if self._machine.held_ms < HELD_MS:
+        if not self._drained.is_set() and self._machine.held_ms < HELD_MS:
             self._drained.set()
-        else:
-            self._drained.clear()
         self._set_timer()
 
     def _may_hurry(self, event: Event) -> bool:
@@ -273,7 +273,9 @@ class Conversation:
 
     async def _room(self) -> None:
         await self._outbox.room()
-        await self._drained.wait()
+        while self._machine.held_ms >= HELD_MS:
+            self._drained.clear()
+            await self._drained.wait()
 
     # --- the tasks of the session ------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from voicechat.runtime.socket import Socket
 from voicechat.session.effects import (
@@ -25,13 +24,6 @@ _OVERHEAD_BYTES = 200
 """About what a message weighs besides its payload; the bound on the backlog need not be exact."""
 
 
-@dataclass(slots=True)
-class _Queued:
-    message: ClientMessage
-    reply: int | None
-    size_bytes: int
-
-
 class Outbox:
     """A queue. Messages are encoded when they leave, so a stopped reply costs no encoding.
 
@@ -50,15 +42,16 @@ class Outbox:
         self._encode = encode
         self._limits = limits
         self._post = post
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[tuple[ClientMessage, int]] = deque()
+        """Messages, and about how many bytes each will be."""
         self._backlog_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._leaving = False
         """``_leave`` is due."""
         self._wake = asyncio.Event()
         """The writer has something to do."""
-        self._room = asyncio.Event()
-        self._room.set()
+        self._lighter = asyncio.Event()
+        """Something has left since `room` looked."""
         self._sounding = 0
         """The reply whose audio came last."""
         self._stalled = False
@@ -70,16 +63,9 @@ class Outbox:
 
     def put(self, message: ClientMessage) -> None:
         """Queue a message. Past the backlog's bound the session is told that its client does not read."""
-        payload_bytes = 0
-        if isinstance(message, ReplyAudio):
-            payload_bytes = len(message.payload) * 4 // 3
-        elif isinstance(message, ReplyText):
-            payload_bytes = len(message.text) * 3
-        elif isinstance(message, ReplyToolCall):
-            payload_bytes = len(message.call.arguments) * 3
-        reply = message.reply if isinstance(message, _OF_REPLY) else None
-        self._queue.append(_Queued(message, reply, payload_bytes + _OVERHEAD_BYTES))
-        self._weigh(payload_bytes + _OVERHEAD_BYTES)
+        size_bytes = _size_bytes(message)
+        self._queue.append((message, size_bytes))
+        self._backlog_bytes += size_bytes
         if self._backlog_bytes > self._limits.backlog_bytes and not self._stalled:
             self._stall("the client does not read: too much is waiting for it")
         if self._is_urgent(message):
@@ -101,9 +87,12 @@ class Outbox:
 
     def flush(self, reply: int) -> None:
         """Forget what is queued of ``reply``. Messages of no reply stay, in their order."""
-        kept = deque(queued for queued in self._queue if queued.reply != reply)
-        self._weigh(sum(queued.size_bytes for queued in kept) - self._backlog_bytes)
-        self._queue = kept
+        self._queue = deque(
+            (message, size_bytes)
+            for message, size_bytes in self._queue
+            if not (isinstance(message, _OF_REPLY) and message.reply == reply)
+        )
+        self._lighten(self._backlog_bytes - sum(size_bytes for _, size_bytes in self._queue))
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection once the queue has left; of a client that does not read, within ``close_ms``."""
@@ -117,7 +106,9 @@ class Outbox:
 
     async def room(self) -> None:
         """Wait until little enough audio is queued that making more is sensible."""
-        await self._room.wait()
+        while self._backlog_bytes >= self._limits.ahead_bytes:
+            self._lighter.clear()
+            await self._lighter.wait()
 
     async def run(self) -> None:
         """Serve until ``close`` or until the connection is lost. Cancelling leaves the queue unsent."""
@@ -140,7 +131,7 @@ class Outbox:
         Whoever was given work by the same event goes first: a service's being asked is what the user waits for, and
         writing takes a tenth of a millisecond.
         """
-        if self._queue and not isinstance(self._queue[0].message, ReplyAudio):
+        if self._queue and not isinstance(self._queue[0][0], ReplyAudio):
             self._loop.call_soon(self._leave)
         else:
             self._leave()
@@ -171,9 +162,9 @@ class Outbox:
         return self._socket.has_room and not (self._writing or self._over)
 
     def _take(self) -> ClientMessage:
-        queued = self._queue.popleft()
-        self._weigh(-queued.size_bytes)
-        return queued.message
+        message, size_bytes = self._queue.popleft()
+        self._lighten(size_bytes)
+        return message
 
     def _note_written(self, message: ClientMessage) -> None:
         if isinstance(message, ReplyAudio):
@@ -216,7 +207,7 @@ class Outbox:
         """Give up on what is queued; what the session says about it is the last that is attempted."""
         self._stalled = True
         self._queue.clear()
-        self._weigh(-self._backlog_bytes)
+        self._lighten(self._backlog_bytes)
         self._post(WriteStalled(reason))
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
@@ -226,9 +217,18 @@ class Outbox:
         except (TimeoutError, ConnectionError):
             self._socket.abort()
 
-    def _weigh(self, change_bytes: int) -> None:
-        self._backlog_bytes += change_bytes
-        if self._backlog_bytes < self._limits.ahead_bytes:
-            self._room.set()
-        else:
-            self._room.clear()
+    def _lighten(self, by_bytes: int) -> None:
+        self._backlog_bytes -= by_bytes
+        self._lighter.set()
+
+
+def _size_bytes(message: ClientMessage) -> int:
+    match message:
+        case ReplyText():
+            return len(message.text) * 3 + _OVERHEAD_BYTES
+        case ReplyAudio():
+            return len(message.payload) * 4 // 3 + _OVERHEAD_BYTES
+        case ReplyToolCall():
+            return len(message.call.arguments) * 3 + _OVERHEAD_BYTES
+        case _:
+            return _OVERHEAD_BYTES

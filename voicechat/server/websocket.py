@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import closing, suppress
 
 from aiohttp import WSMsgType, web
 
@@ -96,8 +95,11 @@ class AiohttpSocket:
         """See ``Socket.send_now``."""
         sending = self._ws.send_str(frame) if isinstance(frame, str) else self._ws.send_bytes(frame)
         # A coroutine that never waits: it would compress, or drain past its limit, and is told to do neither.
-        with closing(sending), suppress(StopIteration):
+        try:
             sending.send(None)
+        except StopIteration:
+            return
+        sending.close()
 
     @property
     def _transport(self) -> asyncio.Transport | None:
