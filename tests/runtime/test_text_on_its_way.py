@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.runtime.stage import Stage
 from voicechat.runtime.text_on_its_way import GATHER_S, TELL_CHARACTERS, TextOnItsWay
 from voicechat.session.vocabulary import ToolCall
-from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer
+from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
 WORDS = ("Here ", "is ", "one. ", *(f"word{number} " for number in range(20)), "end.")
@@ -54,6 +54,16 @@ async def test_what_was_said_comes_before_a_tool_call() -> None:
         _ = await played.until("text-end")
         pieces = told(played)
     assert pieces == ["Here ", "is ", "one. ", "And two more ", None]
+
+
+async def test_a_model_that_just_stops_has_everything_told() -> None:
+    said = ("Here ", "is ", "one. ", "And ", "two ", "more ")
+    model = ScriptedModel(replies=(said,), delta_ms=10, failure=Failure(after=len(said), stops=True))
+    async with Stage(model=model, synthesizer=ScriptedSynthesizer()).playing() as played:
+        played.speak()
+        played.say("input_audio_buffer.complete")
+        _ = await played.until("text-end")
+        assert told(played)[-1] == "And two more "
 
 
 async def test_nothing_is_told_after_an_interruption() -> None:
