@@ -25,6 +25,7 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.edge import Timed
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.shaping import ShapedSpeech
+from voicechat.runtime.text_on_its_way import TextOnItsWay
 from voicechat.session.effects import ContinueReply, StartReply
 from voicechat.session.events import (
     Event,
@@ -60,8 +61,6 @@ synthesiser that gives 20 ms at a time would otherwise make five times as many m
 PIECES_AT_ONCE = 5
 """Pieces that are encoded in one go when so many wait: two milliseconds of LAME's time. A thread's waking costs half of
 what a piece does."""
-TELL_CHARACTERS = 160
-"""Text that is split into sentences at once: a millisecond's work; a model that gives all in one piece has more."""
 REPLY_CHARACTERS = 100_000
 """A model that never stops is stopped here, as one that ran out of tokens."""
 
@@ -160,6 +159,7 @@ class Turn:
         """Whether sentences may be synthesised: not before it begins, nor after the voice has failed."""
         self._requests: asyncio.Queue[ChatRequest | None] = asyncio.Queue()
         self._requests.put_nowait(ChatRequest(messages=start.messages, options=start.chat.options))
+        self._text = TextOnItsWay(lambda text: post(ReplyTextArrived(start.reply, text)))
         self._characters = 0
         self._adopted = asyncio.Event()
         if not start.early:
@@ -199,6 +199,8 @@ class Turn:
         except* ProviderError as failures:
             message = f"speech synthesis failed: {_kind(failures)}"
             self._post(ReplyFailed(reply, Status.TTS_FAILED, message))
+        finally:
+            self._text.close()
 
     # --- the model ---------------------------------------------------------------------------------------------
 
@@ -218,6 +220,8 @@ class Turn:
         deadline_s = loop.time() + self._limits.first_token_ms / 1000
         async with Timed(parts, "the model said nothing in time") as timed:
             while (part := await timed.next(deadline_s)) is not None:
+                if not isinstance(part, TextDelta):
+                    self._text.tell()
                 match part:
                     case ReplyFinished():
                         finish_reason = part.finish_reason
@@ -226,7 +230,7 @@ class Turn:
                         continue  # an empty piece is no sign of life: the deadline stands
                     case TextDelta():
                         self._characters += len(part.text)
-                        await self._tell(part.text)
+                        await self._text.add(part.text, at_once=self._awaited)
                     case ToolCall():
                         self._characters += len(part.arguments) + len(part.name or "") + 1
                         self._post(ToolCalled(reply, part))
@@ -243,14 +247,8 @@ class Turn:
                 limits_ms = (self._limits.between_tokens_ms, self._limits.first_token_ms)
                 patience_s = limits_ms[isinstance(part, ToolExchange)] / 1000
                 deadline_s = max(loop.time(), tools_until_s) + patience_s
+        self._text.tell()
         self._post(ReplyTextEnded(reply, finish_reason))
-
-    async def _tell(self, text: str) -> None:
-        """Post what the model said; a long piece in parts, because splitting it into sentences takes time."""
-        for start in range(0, len(text), TELL_CHARACTERS):
-            if start:
-                await asyncio.sleep(0)
-            self._post(ReplyTextArrived(self._start.reply, text[start : start + TELL_CHARACTERS]))
 
     # --- the voice ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,95 @@
+"""Text is told as the model gives it until the listener has enough to hear, and twenty times a second from then on."""
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.runtime.stage import Stage
+from voicechat.runtime.text_on_its_way import GATHER_S, TELL_CHARACTERS, TextOnItsWay
+from voicechat.session.vocabulary import ToolCall
+from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
+from voicechat.testing.virtual_time import VirtualTimeLoop
+
+WORDS = ("Here ", "is ", "one. ", *(f"word{number} " for number in range(20)), "end.")
+
+
+def told(played: Stage) -> list[str | None]:
+    return [message["choices"][0]["delta"]["content"] for message in played.of("text")]
+
+
+def stage() -> Stage:
+    """A model that says a word each 10 ms, and a voice that needs much longer for each."""
+    return Stage(model=ScriptedModel(replies=(WORDS,), delta_ms=10), synthesizer=ScriptedSynthesizer())
+
+
+async def test_words_are_told_one_by_one_until_they_are_heard_and_then_together() -> None:
+    async with stage().playing() as played:
+        played.speak()
+        played.say("input_audio_buffer.complete")
+        _ = await played.until("text-end")
+        pieces = told(played)
+    assert "".join(piece or "" for piece in pieces) == "".join(WORDS)
+    assert pieces[:3] == list(WORDS[:3]), "the first sentence is told as it comes"
+    together = [piece for piece in pieces[4:-1] if piece and piece.count("word") >= GATHER_S * 100 - 1]
+    assert together == pieces[4:-1], "then those of 50 ms at once"
+
+
+async def test_the_end_of_the_text_does_not_wait() -> None:
+    async with stage().playing() as played:
+        played.speak()
+        played.say("input_audio_buffer.complete")
+        _ = await played.until("text-end")
+        sent_s = {kind: sent.at_s for kind, sent in zip(played.kinds, played.socket.sent, strict=True)}
+    assert sent_s["text-end"] - sent_s["text"] < GATHER_S / 2
+
+
+async def test_what_was_said_comes_before_a_tool_call() -> None:
+    said = ("Here ", "is ", "one. ", "And ", "two ", "more ")
+    call = ToolCall(index=0, id="c", name="look", arguments="{}")
+    model = ScriptedModel(replies=((*said, call),), delta_ms=10)
+    async with Stage(model=model, synthesizer=ScriptedSynthesizer()).playing() as played:
+        played.speak()
+        played.say("input_audio_buffer.complete")
+        _ = await played.until("text-end")
+        pieces = told(played)
+    assert pieces == ["Here ", "is ", "one. ", "And two more ", None]
+
+
+async def test_a_model_that_just_stops_has_everything_told() -> None:
+    said = ("Here ", "is ", "one. ", "And ", "two ", "more ")
+    model = ScriptedModel(replies=(said,), delta_ms=10, failure=Failure(after=len(said), stops=True))
+    async with Stage(model=model, synthesizer=ScriptedSynthesizer()).playing() as played:
+        played.speak()
+        played.say("input_audio_buffer.complete")
+        _ = await played.until("text-end")
+        assert told(played)[-1] == "And two more "
+
+
+async def test_nothing_is_told_after_an_interruption() -> None:
+    async with stage().playing() as played:
+        played.speak()
+        played.say("input_audio_buffer.complete")
+        _ = await played.until("text", 5)
+        played.say("conversation.chat.cancel")
+        _ = await played.until("conversation.chat.canceled")
+        before = len(played.messages)
+        await asyncio.sleep(1)
+        assert not [message for message in played.messages[before:] if "choices" in message]
+
+
+@given(st.lists(st.tuples(st.text(max_size=3 * TELL_CHARACTERS), st.booleans(), st.floats(0, 0.2)), max_size=8))
+def test_no_character_is_lost_or_moved(said: list[tuple[str, bool, float]]) -> None:
+    async def play() -> list[str]:
+        pieces: list[str] = []
+        way = TextOnItsWay(pieces.append)
+        for text, at_once, pause_s in said:
+            await way.add(text, at_once=at_once)
+            await asyncio.sleep(pause_s)
+        way.tell()
+        return pieces
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        pieces = runner.run(play())
+    assert "".join(pieces) == "".join(text for text, _, _ in said)
+    assert all(0 < len(piece) <= TELL_CHARACTERS for piece in pieces)
