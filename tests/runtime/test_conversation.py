@@ -10,8 +10,10 @@ import pytest
 
 from tests.runtime.stage import Stage
 from voicechat.errors import FailureKind
+from voicechat.runtime.ears import shifted
 from voicechat.session.effects import Outcome, TurnEnded
 from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import Transcript, Word
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import Sent
 
@@ -306,3 +308,9 @@ async def test_refresh_forgets_audio_that_came_during_the_reply() -> None:
     assert recognizer.heard_ms == [300, 300]
     begins = [m["begin_time"] for m in stage.of("asr-final")]
     assert begins == [0, 900], "audio that was dropped still took its time"
+
+
+def test_a_transcript_that_is_moved_keeps_all_but_its_times() -> None:
+    heard = Transcript("Yes.", 10, None, (Word("Yes", 10, 40, ".", fixed=True),))
+    assert shifted(heard, 500) == Transcript("Yes.", 510, None, (Word("Yes", 510, 540, ".", fixed=True),))
+    assert shifted(Transcript("Yes.", 10, 40), 500) == Transcript("Yes.", 510, 540)
