@@ -26,7 +26,8 @@ from voicechat.voice.activity import SpeechActivity
 from voicechat.voice.detector import Heard
 from voicechat.voice.gate import Gate
 from voicechat.voice.listener import Listener, Turn, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel, find_model
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
+from voicechat.voice.silero_network import open_silero
 from voicechat.wire.dialect import Greeting
 from voicechat.wire.speech_chat import open_dialect
 
@@ -46,7 +47,7 @@ def measure_listening() -> dict[str, float]:
     reply = speak(REPLY)
     pcm, seconds = to_pcm(reply), len(reply) / RATE_HZ
     frames, blocks = cut(pcm, FRAME_BYTES), cut(pcm, BLOCK_BYTES)
-    model, listener = SileroModel(find_model()), Listener()
+    model, listener = open_silero(find_model()), Listener()
     probabilities = [score(model, [Turn(listener, frame)]).probabilities[0] for frame in frames]
     wide = cut(to_pcm(np.repeat(reply, 3)), 3 * BLOCK_BYTES)
     echo = cut(to_pcm(in_a_room(reply) * 0.15), FRAME_BYTES)
@@ -94,7 +95,7 @@ def decode(blocks: Sequence[bytes], rate_hz: int) -> None:
         decoder.decode(block)
 
 
-def detect(model: SileroModel, frames: Sequence[bytes], streams: int) -> None:
+def detect(model: VoiceModel, frames: Sequence[bytes], streams: int) -> None:
     listeners = [Listener() for _ in range(streams)]
     for frame in frames:
         score(model, [Turn(listener, frame) for listener in listeners])
@@ -102,7 +103,7 @@ def detect(model: SileroModel, frames: Sequence[bytes], streams: int) -> None:
 
 def listen_for_echo(reply: Samples | None, frames: Sequence[bytes], probabilities: Sequence[float]) -> None:
     now_ms = 0
-    watch = EchoWatch(lambda: now_ms, 200)
+    watch = EchoWatch(lambda: now_ms, 200, lambda end_ms: frames[end_ms // FRAME_MS - 1])
     if reply is not None:
         for number, piece in enumerate(cut(to_pcm(reply), RATE_HZ // 5)):
             watch.made(1, piece, RATE_HZ, (number + 1) * 100)

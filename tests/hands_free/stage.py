@@ -1,7 +1,8 @@
 """A person with a microphone and a loudspeaker in one room, before a whole conversation, in virtual time.
 
-The voice detection is the real model, judged in place instead of in its thread; everything else of the server is as it
-runs. The person's side is a duplex sound card: every 20 ms it plays what has come and records what sounds.
+The voice detection is the real model, each frame judged as it comes instead of with those of others; everything else
+of the server is as it runs. The person's side is a duplex sound card: every 20 ms it plays what has come and records
+what sounds.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 from voicechat.testing.socket import MemorySocket, Sent
 from voicechat.voice.detector import Heard, OnHeard
 from voicechat.voice.listener import Listener, Turn, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel, find_model
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
+from voicechat.voice.silero_network import open_silero
 from voicechat.wire import speech_chat
 from voicechat.wire.dialect import Greeting
 
@@ -44,14 +46,14 @@ class InlineDetector:
     turn_judge = None
 
     def __init__(self) -> None:
-        self.model = SileroModel(find_model())
+        self.model = open_silero(find_model())
 
     def register(self, on_heard: OnHeard) -> "InlineEar":
         return InlineEar(self.model, on_heard)
 
 
 class InlineEar:
-    def __init__(self, model: SileroModel, on_heard: OnHeard) -> None:
+    def __init__(self, model: VoiceModel, on_heard: OnHeard) -> None:
         self._model = model
         self._on_heard = on_heard
         self._listener = Listener()

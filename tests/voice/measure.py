@@ -2,22 +2,21 @@
 
 import asyncio
 import statistics
-import sys
 import time
 
 import numpy as np
 
 from tests.voice.sounds import OBJECTION, REPLY, Samples, in_a_room, noise, silence, speak, to_pcm
+from voicechat.server.serve import tune_threads
 from voicechat.voice.activity import SpeechActivity, SpeechStarted
 from voicechat.voice.detector import Tick, VoiceDetector
 from voicechat.voice.echo import EchoDetector
 from voicechat.voice.listener import Listener, Turn, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel, find_model
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, SileroModel, VoiceModel, find_model
+from voicechat.voice.silero_network import open_silero
 
 SESSIONS = 300
 PHASES = 20
-SWITCH_INTERVALS_S = (0.005, 0.0005)
-"""Python's own, and one at which the detector's thread does not wait 5 ms for the lock each time it needs it."""
 
 
 def frames_of(samples: Samples) -> list[bytes]:
@@ -25,9 +24,9 @@ def frames_of(samples: Samples) -> list[bytes]:
     return [pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm) - FRAME_BYTES + 1, FRAME_BYTES)]
 
 
-def batches(model: SileroModel) -> None:
+def batches(model: VoiceModel) -> None:
     frames = frames_of(speak(REPLY))[:100]
-    for streams in (1, 8, 32, 128, SESSIONS):
+    for streams in (1, 4, 8, MOST_STREAMS):
         listeners = [Listener() for _ in range(streams)]
         began_s = time.thread_time()
         for frame in frames:
@@ -37,7 +36,7 @@ def batches(model: SileroModel) -> None:
         print(f"{streams:4} streams of speech: {spent_ms / audio_s:5.2f} ms/s, {spent_ms / len(frames):6.2f} ms a call")
 
 
-def gate(model: SileroModel) -> None:
+def gate(model: VoiceModel) -> None:
     sounds = {
         "silence": silence(10_000),
         "noise -60 dB": noise(10_000, -60),
@@ -56,7 +55,7 @@ def gate(model: SileroModel) -> None:
         )
 
 
-async def live(model: SileroModel) -> None:
+async def live(model: VoiceModel) -> None:
     """300 sessions speak for five seconds in 20 ms packets, their phases spread."""
     ticks: list[Tick] = []
     detector = VoiceDetector(model, ticks.append)
@@ -89,13 +88,13 @@ async def live(model: SileroModel) -> None:
     spent_ms = sorted(tick.duration_ms for tick in ticks)
     lag_ms = sorted(tick.lag_ms for tick in ticks)
     frames = statistics.mean(tick.frames for tick in ticks)
-    print(f"{SESSIONS} sessions live: {len(ticks)} calls of {frames:.0f} frames;", end=" ")
+    print(f"{SESSIONS} sessions live: {len(ticks)} rounds of {frames:.0f} frames;", end=" ")
     print(f"round p50 {_at(spent_ms, 0.5):.1f}, p99 {_at(spent_ms, 0.99):.1f} ms;", end=" ")
     print(f"frames waited p50 {_at(lag_ms, 0.5):.1f}, p99 {_at(lag_ms, 0.99):.1f} ms;", end=" ")
     print(f"loop late p99 {_at(sorted(stalls_s), 0.99) * 1000:.1f} ms")
 
 
-def onset(model: SileroModel) -> None:
+def onset(model: VoiceModel) -> None:
     """How long after the first sound speech is reported, in audio time."""
     late_ms: list[int] = []
     for lead_ms in range(500, 1_000, 37):
@@ -128,14 +127,16 @@ def _at(ordered: list[float], part: float) -> float:
 
 def main() -> None:
     """Print all figures."""
-    model = SileroModel(find_model())
-    batches(model)
+    model: VoiceModel = open_silero(find_model())
+    for judge in (SileroModel(find_model()), model):
+        print(type(judge).__name__)
+        batches(judge)
     gate(model)
     onset(model)
-    for interval_s in SWITCH_INTERVALS_S:
-        sys.setswitchinterval(interval_s)
-        print(f"switch interval {interval_s * 1000:.1f} ms: ", end="")
-        asyncio.run(live(model))
+    tune_threads()
+    for judge in (SileroModel(find_model()), model):
+        print(f"{type(judge).__name__}: ", end="")
+        asyncio.run(live(judge))
     echo()
 
 

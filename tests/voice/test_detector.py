@@ -1,4 +1,4 @@
-"""The detector on a real loop: its thread is real, so is its time."""
+"""The detector on a real loop: its time is real, and so is the thread of a model that has one."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -8,16 +8,17 @@ from functools import cache
 import pytest
 
 from tests.voice.sounds import OBJECTION, speak, to_pcm
-from voicechat.voice.detector import CALLS_AT_ONCE, MAX_PENDING_MS, Heard, Tick, VoiceDetector
+from voicechat.voice.detector import MAX_PENDING_MS, Heard, Tick, VoiceDetector
 from voicechat.voice.listener import Listener, Turn, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel, find_model
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel, VoiceModel, find_model
+from voicechat.voice.silero_network import open_silero
 
 pytestmark = pytest.mark.real_time
 
 
 @cache
-def model() -> SileroModel:
-    return SileroModel(find_model())
+def model(*, in_thread: bool = False) -> VoiceModel:
+    return SileroModel(find_model()) if in_thread else open_silero(find_model())
 
 
 @cache
@@ -27,8 +28,10 @@ def speech() -> bytes:
 
 
 @asynccontextmanager
-async def running(on_tick: Callable[[Tick], None] | None = None) -> AsyncGenerator[VoiceDetector]:
-    detector = VoiceDetector(model(), on_tick)
+async def running(
+    on_tick: Callable[[Tick], None] | None = None, *, judge: VoiceModel | None = None
+) -> AsyncGenerator[VoiceDetector]:
+    detector = VoiceDetector(judge or model(), on_tick)
     async with asyncio.TaskGroup() as group:
         work = group.create_task(detector.run())
         yield detector
@@ -49,17 +52,18 @@ class Notes:
             self.complete.set()
 
 
-async def test_hears_what_the_model_hears_however_the_audio_is_cut() -> None:
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_hears_what_the_model_hears_however_the_audio_is_cut(in_thread: bool) -> None:
     frames = len(speech()) // FRAME_BYTES
     notes = Notes(frames)
-    async with running() as detector, asyncio.timeout(10):
+    async with running(judge=model(in_thread=in_thread)) as detector, asyncio.timeout(10):
         ear = detector.register(notes.take)
         for at in range(0, len(speech()), 640):
             ear.push(speech()[at : at + 640])
         await notes.complete.wait()
     listener = Listener()
     expected = [
-        score(model(), [Turn(listener, speech()[at : at + FRAME_BYTES])]).probabilities[0]
+        score(model(in_thread=in_thread), [Turn(listener, speech()[at : at + FRAME_BYTES])]).probabilities[0]
         for at in range(0, len(speech()), FRAME_BYTES)
     ]
     assert [heard.probability for heard in notes.heard] == pytest.approx(expected, abs=1e-5)
@@ -73,7 +77,7 @@ async def test_ears_share_the_model_calls() -> None:
         for note in notes:
             detector.register(note.take).push(speech()[: 10 * FRAME_BYTES])
         await asyncio.gather(*(note.complete.wait() for note in notes))
-    assert [tick.frames for tick in ticks] == [20 * CALLS_AT_ONCE] * 2 + [20 * (10 - 2 * CALLS_AT_ONCE)]
+    assert [tick.frames for tick in ticks] == [20] * 10
     assert all(tick.duration_ms > 0 and tick.lag_ms >= 0 and tick.lost_ms == 0 for tick in ticks)
 
 
@@ -121,17 +125,17 @@ async def test_a_callback_that_raises_stops_no_other_ear() -> None:
 
 
 async def test_a_flood_loses_its_oldest_audio_and_keeps_its_time() -> None:
-    lost: list[int] = []
+    ticks: asyncio.Queue[Tick] = asyncio.Queue()
     notes = Notes(1)
-    detector = VoiceDetector(model(), lambda tick: lost.append(tick.lost_ms))
+    detector = VoiceDetector(model(), ticks.put_nowait)
     ear = detector.register(notes.take)
     ear.push(bytes(FRAME_BYTES) * (MAX_PENDING_MS // FRAME_MS + 10))
     assert MAX_PENDING_MS - FRAME_MS < ear.pending_ms <= MAX_PENDING_MS
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         work = group.create_task(detector.run())
-        await notes.complete.wait()
+        tick = await ticks.get()
         work.cancel()
-    assert lost[0] == 10 * FRAME_MS
+    assert tick.lost_ms == 10 * FRAME_MS
     assert notes.heard[0].audio_ms == 11 * FRAME_MS
 
 

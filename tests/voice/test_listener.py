@@ -1,4 +1,7 @@
-"""No stream hears another: the probabilities of each are those of the stream alone, whatever shares its calls."""
+"""No stream hears another: the probabilities of each are those of the stream alone, whatever shares its calls.
+
+That what is in other rows of one call has no influence at all is in ``test_silero_network``.
+"""
 
 from collections.abc import Iterator
 from functools import cache
@@ -10,14 +13,15 @@ from hypothesis import strategies as st
 
 from tests.voice.sounds import OBJECTION, REPLY, noise, silence, speak, to_pcm
 from voicechat.voice.listener import Listener, Turn, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel, find_model
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
+from voicechat.voice.silero_network import open_silero
 
 STREAMS = 6
 
 
 @cache
-def model() -> SileroModel:
-    return SileroModel(find_model())
+def model() -> VoiceModel:
+    return open_silero(find_model())
 
 
 @cache
@@ -54,14 +58,15 @@ def test_each_stream_is_judged_as_if_alone(schedule: list[set[int]]) -> None:
         for stream, probability in zip(turns, score(model(), list(turns.values())).probabilities, strict=True):
             heard[stream].append(probability)
     for stream in range(STREAMS):
-        assert heard[stream] == pytest.approx(alone(stream)[: len(heard[stream])], abs=1e-5)
+        # Not to the bit: how sums are rounded goes with how many streams share a call, and a stream remembers it.
+        assert heard[stream] == pytest.approx(alone(stream)[: len(heard[stream])], abs=1e-4)
 
 
 def test_the_listener_carries_state_and_context_as_the_model_wants_them() -> None:
     """The model's own calling convention, written out: 64 samples of the frame before, and the state it returned."""
     pcm = to_pcm(speak(OBJECTION)[:24_000])
-    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
-    padded = np.concatenate((np.zeros(64, np.float32), samples))
+    samples = np.frombuffer(pcm, "<i2")
+    padded = np.concatenate((np.zeros(64, np.int16), samples))
     states = np.zeros((2, 1, 128), np.float32)
     listener = Listener()
     for index in range(len(samples) // 512):

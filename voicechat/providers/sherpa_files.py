@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voicechat.errors import ConfigError
-from voicechat.providers.onnx_metadata import NotOnnxError, read_metadata
+from voicechat.voice.onnx_file import NotOnnxError, read_metadata
 
 _TOKENS = {"tokens": ("tokens.txt", "*-tokens.txt")}
 _THREE = {"encoder": ("encoder*.onnx",), "decoder": ("decoder*.onnx",), "joiner": ("joiner*.onnx",), **_TOKENS}

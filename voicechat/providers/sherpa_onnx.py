@@ -14,7 +14,6 @@ from voicechat.audio.segment import PAUSE_MS
 from voicechat.errors import ConfigError, ProviderError
 from voicechat.providers.espeak_library import open_library
 from voicechat.providers.espeak_phonemes import sentences_of_phonemes
-from voicechat.providers.onnx_metadata import read_metadata
 from voicechat.providers.sherpa_files import KINDS, ModelFiles, find_model
 from voicechat.providers.sherpa_loading import (
     KINDS_WITH_HOTWORDS,
@@ -32,6 +31,7 @@ from voicechat.providers.sherpa_speech import SherpaSynthesizer
 from voicechat.providers.sherpa_streaming import SherpaStreamingRecognizer
 from voicechat.providers.sherpa_whole import SherpaWholeRecognizer
 from voicechat.providers.utterances import PARTIAL_EVERY_MS, Schedule
+from voicechat.voice.onnx_file import read_metadata
 
 TAIL_MS = 660
 """What the streaming zipformers look ahead is below this."""

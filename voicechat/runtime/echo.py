@@ -13,7 +13,7 @@ from voicechat.audio.resample import RateConverter
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.voice.detector import Heard
 from voicechat.voice.echo import MAX_DELAY_MS, EchoDetector
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
+from voicechat.voice.silero import FRAME_MS
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 PREVAILS = 0.5
@@ -27,7 +27,8 @@ LEAST_SEARCHED_MS = 96
 """From the first frame that is kept back to the last: no longer than the shortest speech that interrupts, and long
 enough to find an echo in. Speech 10 to 25 dB down and in rooms of 200 and 400 ms is found within 64 to 96 ms."""
 SEARCHED_FRAMES = SEARCHED_MS // FRAME_MS
-"""Of what sounds like speech and is let through: looked at so often, and from then on each time after so many."""
+"""Of what sounds like speech and is let through, the echo is looked for each time after so many. Of what is kept back
+it is at every second frame, the last of them too: which of them knows the others for echo makes no difference."""
 SETTLED_MS = MAX_DELAY_MS + 1_000
 """Of a reply in which no echo was found: it has none, and nothing more is kept back for it."""
 STOPS_WITHIN_MS = 250
@@ -40,16 +41,21 @@ ASTRAY_MS = 600
 network held up arrives all at once, and is in its time again."""
 REPLY_KEPT_MS = 30_000
 """Speech of a reply that has been made and not been sent yet; of more, the echo is not looked for."""
-FRAMES_KEPT = 8_000 // FRAME_MS
-"""How far the voice detection may lag."""
 
 
 class EchoWatch:
     """One session's echo: the reply's samples on their way to the loudspeaker, the microphone's frames, the verdict."""
 
-    def __init__(self, now_ms: Callable[[], int], min_interruption_ms: int) -> None:
-        """``now_ms`` is the session's clock; speech of ``min_interruption_ms`` is to be told when it is so old."""
+    def __init__(
+        self, now_ms: Callable[[], int], min_interruption_ms: int, frame_before: Callable[[int], bytes]
+    ) -> None:
+        """``now_ms`` is the session's clock; speech of ``min_interruption_ms`` is to be told when it is so old.
+
+        ``frame_before`` gives the microphone's frame that ends at so many milliseconds of its audio; one that is not
+        kept any more is empty.
+        """
         self._now_ms = now_ms
+        self._frame_before = frame_before
         whole_frames_ms = min_interruption_ms // FRAME_MS * FRAME_MS
         self._searched_ms = min(max(whole_frames_ms, LEAST_SEARCHED_MS), SEARCHED_MS)
         self._detector = EchoDetector()
@@ -58,15 +64,13 @@ class EchoWatch:
         self._made: deque[tuple[int, bytes]] = deque()
         self._made_bytes = 0
         self._plays_until_ms = 0
+        self._echoes_from_ms = 0
         self._echoes_until_ms = 0
-        """No sound of the reply can come into the microphone after it."""
-        self._frame = b""
-        self._frames_ms = 0
+        """No sound of the reply can come into the microphone before the one or after the other."""
+        self._arrived_bytes = 0
         self._began_ms: int | None = None
         """When the microphone's first sample was recorded, by the arrival of its frames."""
         self._astray_ms = 0
-        self._frames: deque[tuple[int, int, bytes]] = deque(maxlen=FRAMES_KEPT)
-        """Frames in which the reply may be heard: where they end, and when; the voice detection has yet to speak."""
         self._unexplained_ms = 0
         """How much of the microphone was heard during this reply without any echo in it."""
         self._doubtful: deque[tuple[int, float]] = deque()
@@ -96,6 +100,8 @@ class EchoWatch:
             _, pcm = self._made.popleft()
             self._made_bytes -= len(pcm)
             at_ms = max(self._now_ms(), self._plays_until_ms)
+            if at_ms > self._echoes_until_ms:
+                self._echoes_from_ms = at_ms
             self._detector.played(pcm, at_ms)
             self._plays_until_ms = at_ms + len(pcm) // BYTES_PER_MS
             self._echoes_until_ms = self._plays_until_ms + MAX_DELAY_MS
@@ -112,27 +118,17 @@ class EchoWatch:
     # --- the microphone ----------------------------------------------------------------------------------------
 
     def hear(self, pcm: bytes) -> None:
-        """Place the microphone's frames as they come; the voice detection tells of the same frames a little later."""
-        audio = self._frame + pcm
-        whole = len(audio) - len(audio) % FRAME_BYTES
-        began_ms = self._place(len(audio) // BYTES_PER_MS, len(pcm) // BYTES_PER_MS)
-        for start in range(0, whole, FRAME_BYTES):
-            begins_ms = began_ms + self._frames_ms
-            self._frames_ms += FRAME_MS
-            if begins_ms < self._echoes_until_ms:
-                frame = (self._frames_ms, begins_ms + FRAME_MS, audio[start : start + FRAME_BYTES])
-                self._frames.append(frame)
-        self._frame = audio[whole:]
-
-    def _place(self, waiting_ms: int, new_ms: int) -> int:
-        """When the first sample was recorded, given that the newest ones have just arrived."""
-        began_ms = self._now_ms() - self._frames_ms - waiting_ms
+        """Place the microphone's samples by when they arrive; the voice detection judges them a little later."""
+        self._arrived_bytes += len(pcm)
+        began_ms = self._now_ms() - self._arrived_bytes // BYTES_PER_MS
         if self._began_ms is None:
             self._began_ms = began_ms
-        self._astray_ms = self._astray_ms + new_ms if abs(began_ms - self._began_ms) > JITTER_MS else 0
-        if self._astray_ms > ASTRAY_MS:
-            self._began_ms, self._astray_ms, self._unexplained_ms = began_ms, 0, 0
-        return self._began_ms
+        elif -JITTER_MS <= began_ms - self._began_ms <= JITTER_MS:
+            self._astray_ms = 0
+        else:
+            self._astray_ms += len(pcm) // BYTES_PER_MS
+            if self._astray_ms > ASTRAY_MS:
+                self._began_ms, self._astray_ms, self._unexplained_ms = began_ms, 0, 0
 
     def judge(self, heard: Heard) -> list[tuple[int, float]]:
         """Give the frames that are certain now, oldest first: where each ends, and how surely it is the user's speech.
@@ -161,12 +157,13 @@ class EchoWatch:
 
     def _may_echo(self, audio_ms: int) -> bool:
         """Whether a reply may be heard in the frame that ends at ``audio_ms``; then the detector has heard it."""
-        while self._frames and self._frames[0][0] < audio_ms:
-            self._frames.popleft()
-        if not self._frames or self._frames[0][0] != audio_ms:
+        end_ms = (self._began_ms or 0) + audio_ms
+        if end_ms <= self._echoes_from_ms or end_ms - FRAME_MS >= self._echoes_until_ms:
             return False
-        _, end_ms, pcm = self._frames.popleft()
-        self._detector.heard(pcm, end_ms)
+        frame = self._frame_before(audio_ms)
+        if not frame:
+            return False
+        self._detector.heard(frame, end_ms)
         if end_ms < self._plays_until_ms:
             self._unexplained_ms += FRAME_MS
         return True
@@ -178,7 +175,8 @@ class EchoWatch:
             self._run += 1
             # With a known delay, the first frame after a silence is explained together with the second.
             first = 1 if self._detector.delay_ms is None else 2
-            if first <= self._run <= SEARCHED_FRAMES + 1 or self._run % SEARCHED_FRAMES == 0:
+            left = self._searched_ms // FRAME_MS + 1 - self._run
+            if self._run >= first and (left % 2 == 0 if left >= 0 else self._run % SEARCHED_FRAMES == 0):
                 share = self._detector.find()
         return share
 

@@ -44,8 +44,8 @@ SENTENCES_AHEAD = 2
 """Sentences being synthesised or waiting to be sent: the one that is leaving, and the next."""
 VOICES_TRIED = 4
 """Voices that may break off in one sentence before it is left out."""
-CHUNKS_AHEAD = 256
-"""Synthesised chunks that wait for the one before them to be sent."""
+AHEAD_MS = 5_000
+"""Synthesised audio of a sentence that waits to be sent; past it the synthesiser waits too."""
 PIECE_MS = 100
 """Audio is given out in pieces of this length: what an interruption can be late by, and what pacing can measure."""
 FIRST_PIECE_MS = 50
@@ -71,42 +71,53 @@ OnSpeech: TypeAlias = Callable[[int, bytes, int, int], None]
 
 
 class _Sentence:
-    """A sentence on its way: chunks go in at one end while they leave at the other."""
+    """A sentence on its way: its samples go in at one end while they leave at the other."""
 
     def __init__(self, number: int, text: str) -> None:
         self.number = number
         self.text = text
-        self.chunks: asyncio.Queue[AudioChunk | None] = asyncio.Queue(CHUNKS_AHEAD)
         self.leaving = False
         """Its audio is on its way to the client: it cannot be begun again."""
-        self._rest = b""
-        """Of a piece that is not complete."""
+        self._pcm = bytearray()
         self._rate_hz = 0
         self._ended = False
+        self._arrived = asyncio.Event()
+        self._left = asyncio.Event()
+
+    async def add(self, chunk: AudioChunk) -> None:
+        """Take what was synthesised; wait while there is too much of it. All chunks have the same rate."""
+        self._pcm += chunk.pcm
+        self._rate_hz = chunk.rate_hz
+        self._arrived.set()
+        while len(self._pcm) >= _piece_bytes(chunk.rate_hz, AHEAD_MS):
+            self._left.clear()
+            await self._left.wait()
+
+    def forget(self) -> None:
+        """It is begun again."""
+        self._pcm.clear()
+
+    def end(self) -> None:
+        """No more will come."""
+        self._ended = True
+        self._arrived.set()
 
     async def audio(self, *, at_once: bool) -> AudioChunk | None:
         """The next audio, as much as there is and is encoded together; None at the end.
 
-        ``at_once``: as soon as there is any. Otherwise in whole pieces, until the end. All chunks of a sentence have
-        the same rate.
+        ``at_once``: as soon as there is any. Otherwise in whole pieces, until the end.
         """
-        pcm, piece_bytes = self._rest, _piece_bytes(self._rate_hz)
-        while not self._ended and self._wants(len(pcm), piece_bytes, at_once=at_once):
-            chunk = await self.chunks.get()
-            if chunk is None:
-                self._ended = True
-                break
-            pcm += chunk.pcm
-            self._rate_hz, piece_bytes = chunk.rate_hz, _piece_bytes(chunk.rate_hz)
-        whole_bytes = len(pcm) if at_once or self._ended else len(pcm) - len(pcm) % piece_bytes
-        self._rest = pcm[whole_bytes:]
-        return AudioChunk(pcm[:whole_bytes], self._rate_hz) if whole_bytes else None
-
-    def _wants(self, size_bytes: int, piece_bytes: int, *, at_once: bool) -> bool:
-        """Whether to go on gathering: for what must be there, or for what is there."""
-        if not size_bytes or (size_bytes < piece_bytes and not at_once):
-            return True
-        return size_bytes < piece_bytes * PIECES_AT_ONCE and not self.chunks.empty()
+        while not self._ended and len(self._pcm) < (1 if at_once else max(1, _piece_bytes(self._rate_hz))):
+            self._arrived.clear()
+            await self._arrived.wait()
+        piece_bytes = _piece_bytes(self._rate_hz)
+        size_bytes = min(len(self._pcm), piece_bytes * PIECES_AT_ONCE)
+        if not (at_once or self._ended):
+            size_bytes -= size_bytes % piece_bytes
+        pcm = bytes(self._pcm[:size_bytes])
+        del self._pcm[:size_bytes]
+        self._left.set()
+        return AudioChunk(pcm, self._rate_hz) if pcm else None
 
 
 class Turn:
@@ -262,19 +273,18 @@ class Turn:
             except BrokenOffError:
                 if sentence.leaving:
                     break
-                while not sentence.chunks.empty():
-                    sentence.chunks.get_nowait()
+                sentence.forget()
             except ProviderError:
                 self._running = False
                 raise
-        await sentence.chunks.put(None)
+        sentence.end()
 
     async def _take_chunks(self, sentence: _Sentence) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
         deadline_s = loop.time() + limits.first_audio_ms / 1000
         async with Timed(self._speech.of(sentence.text), "no audio came in time") as chunks:
             while (chunk := await chunks.next(deadline_s)) is not None:
-                await sentence.chunks.put(chunk)
+                await sentence.add(chunk)
                 deadline_s = loop.time() + limits.between_audio_ms / 1000
 
     async def _talk(self) -> None:

@@ -72,12 +72,13 @@ class Watch:
         self._begins_ms = 0
         self._judge = detector.turn_judge
         self._kept_ms = KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS)
+        self._most_bytes = (self._kept_ms + SURPLUS_MS) * BYTES_PER_MS
         self._turn_from_ms: int | None = None
         """Where the first speech since the last reply began."""
         self._closed = False
         self._noticed = 0
         """How often speech has started or stopped."""
-        self._echo = EchoWatch(now_ms, detection.min_interruption_ms)
+        self._echo = EchoWatch(now_ms, detection.min_interruption_ms, self._frame_before)
 
     @property
     def position_ms(self) -> int:
@@ -97,9 +98,8 @@ class Watch:
         """Watch the next samples, s16le mono 16 kHz."""
         self._kept += pcm
         self._position_bytes += len(pcm)
-        surplus_ms = len(self._kept) // BYTES_PER_MS - self._kept_ms
-        if surplus_ms > SURPLUS_MS:
-            del self._kept[: surplus_ms * BYTES_PER_MS]
+        if len(self._kept) >= self._most_bytes:
+            del self._kept[: (len(self._kept) // BYTES_PER_MS - self._kept_ms) * BYTES_PER_MS]
         self._echo.hear(pcm)
         self._ear.push(pcm)
 
@@ -148,6 +148,11 @@ class Watch:
             if self._judge is not None and self._turn_from_ms is not None:
                 _, pcm = self.since(max(self._turn_from_ms, self.position_ms - LENGTH_MS))
                 self._judge.ask(pcm, partial(self._on_judged, self._noticed))
+
+    def _frame_before(self, end_ms: int) -> bytes:
+        """The frame that ends at ``end_ms`` of what was watched, for as long as it is kept."""
+        end = len(self._kept) - self._position_bytes + end_ms * BYTES_PER_MS
+        return bytes(self._kept[end - FRAME_BYTES : end]) if FRAME_BYTES <= end <= len(self._kept) else b""
 
     def _on_judged(self, noticed: int, probability: float) -> None:
         if noticed == self._noticed and not self._closed:

@@ -1,4 +1,4 @@
-"""Voice detection for every session of the process: audio and probabilities on the event loop, work in a thread."""
+"""Voice detection for every session of the process: audio in, probabilities out, all on the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,18 +7,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from voicechat.voice.listener import Listener, Scores, Turn, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, VoiceModel
 from voicechat.voice.turn_model import TurnJudge
 
 GATHER_MS = 10
 """How long the first whole frame waits for those of other sessions: sessions share a model call, and a lonely one
 loses no more than this."""
-CALLS_AT_ONCE = 4
-"""Model calls for which the thread is woken once: a client's usual 100 ms hold three or four frames, and waking it
-costs as much as the calls."""
-REPORTS_IN_A_ROW = 16
-"""Ears that are told before the rest of the process gets its turn: speech that begins may stop a reply, which takes
-some tenths of a millisecond."""
 MAX_PENDING_MS = 60_000
 """Audio of one ear that may wait. A caller who reads sockets stops reading before (`Ear.pending_ms`)."""
 
@@ -119,11 +113,12 @@ class VoiceDetector:
     """
 
     def __init__(
-        self, model: SileroModel, on_tick: OnTick | None = None, *, turn_judge: TurnJudge | None = None
+        self, model: VoiceModel, on_tick: OnTick | None = None, *, turn_judge: TurnJudge | None = None
     ) -> None:
         """``on_tick`` is called on the event loop after each round; ``turn_judge`` is closed with the detector."""
         self.turn_judge = turn_judge
         self._model = model
+        self._thread = ThreadPoolExecutor(1, "voice-detection") if model.in_thread else None
         self._on_tick = on_tick
         self._ready: dict[Ear, None] = {}
         self._waiting_since_s = 0.0
@@ -136,20 +131,22 @@ class VoiceDetector:
         return Ear(self, on_heard)
 
     async def run(self) -> None:
-        """Work until cancelled. Cancelling waits for the round in its thread (below 20 ms) and drops its results.
+        """Work until cancelled, which drops the results of the frames that are being judged.
 
-        Raises `ProviderError` when the model fails: then no voice can be detected at all.
+        A model that has a thread ends its call there, in a few milliseconds. Raises `ProviderError` when the model
+        fails: then no voice can be detected at all.
         """
         try:
-            with ThreadPoolExecutor(1, "voice-detection") as thread:
-                while True:
-                    await self._wake.wait()
-                    await asyncio.sleep(GATHER_MS / 1000)
-                    self._wake.clear()
-                    # Frames that come during a round gather for the next; only what one round could not take goes on.
-                    while self._ready and await self._round(thread):
-                        pass
+            while True:
+                await self._wake.wait()
+                await asyncio.sleep(GATHER_MS / 1000)
+                self._wake.clear()
+                # Frames that come during a round gather for the next; only what one round could not take goes on.
+                while self._ready and await self._round():
+                    pass
         finally:
+            if self._thread is not None:
+                self._thread.shutdown(wait=False, cancel_futures=True)
             if self.turn_judge is not None:
                 self.turn_judge.close()
 
@@ -168,40 +165,38 @@ class VoiceDetector:
         """An ear's audio was thrown away unheard."""
         self._lost_ms += lost_ms
 
-    async def _round(self, thread: ThreadPoolExecutor) -> bool:
-        """Judge what waits; return whether some of it still does."""
+    async def _round(self) -> bool:
+        """Judge one frame of each ear that has one; return whether some have more."""
         loop = asyncio.get_running_loop()
-        ears = list(self._ready)
         began_s = loop.time()
         lag_s = began_s - self._waiting_since_s
-        calls: list[list[Turn]] = []
-        heard: list[tuple[Ear, int]] = []
-        while ears and len(calls) < CALLS_AT_ONCE:
-            calls.append([ear.take() for ear in ears])
-            heard += [(ear, ear.taken_ms) for ear in ears]
-            ears = [ear for ear in ears if ear.has_frame]
-        self._ready = dict.fromkeys(ears)
-        scores = await loop.run_in_executor(thread, _score_all, self._model, calls)
-        await self._report(heard, scores.probabilities)
+        ears = list(self._ready)
+        turns = [ear.take() for ear in ears]
+        heard = [(ear, ear.taken_ms) for ear in ears]
+        self._ready = {ear: None for ear in ears if ear.has_frame}
+        more = bool(self._ready)
+        modelled = 0
+        for first in range(0, len(ears), MOST_STREAMS):
+            scores = await self._score(turns[first : first + MOST_STREAMS])
+            self._report(heard[first : first + MOST_STREAMS], scores.probabilities)
+            modelled += scores.modelled
+            await asyncio.sleep(0)  # The rest of the process gets its turn.
         if self._on_tick is not None:
             lost_ms, self._lost_ms = self._lost_ms, 0
             duration_ms = (loop.time() - began_s) * 1000
-            self._on_tick(Tick(len(heard), scores.modelled, duration_ms, lag_s * 1000, lost_ms))
-        return bool(ears)
+            self._on_tick(Tick(len(heard), modelled, duration_ms, lag_s * 1000, lost_ms))
+        return more
+
+    async def _score(self, turns: list[Turn]) -> Scores:
+        if self._thread is None:
+            return score(self._model, turns)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, score, self._model, turns)
 
     @staticmethod
-    async def _report(heard: list[tuple[Ear, int]], probabilities: list[float]) -> None:
-        loop = asyncio.get_running_loop()
-        for told, ((ear, end_ms), probability) in enumerate(zip(heard, probabilities, strict=True), 1):
+    def _report(heard: list[tuple[Ear, int]], probabilities: list[float]) -> None:
+        for (ear, end_ms), probability in zip(heard, probabilities, strict=True):
             try:
                 ear.report(probability, end_ms)
             except Exception as error:  # noqa: BLE001 - a bug of one session harms no other
+                loop = asyncio.get_running_loop()
                 loop.call_exception_handler({"message": "an ear's callback failed", "exception": error})
-            if told % REPORTS_IN_A_ROW == 0:
-                await asyncio.sleep(0)
-
-
-def _score_all(model: SileroModel, calls: list[list[Turn]]) -> Scores:
-    scores = [score(model, turns) for turns in calls]
-    probabilities = [probability for each in scores for probability in each.probabilities]
-    return Scores(probabilities, sum(each.modelled for each in scores))

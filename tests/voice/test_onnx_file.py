@@ -5,13 +5,14 @@ import pytest
 
 pytest.importorskip("onnx", reason="needs onnx (pip install 'voicechat[test]')")
 
+import numpy as np
 import onnx
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.providers.sherpa_models import make_zipformer_ctc
-from voicechat.providers.onnx_metadata import NotOnnxError, read_metadata
+from voicechat.voice.onnx_file import NotOnnxError, read_metadata, read_weights
 
 
 def test_what_a_model_says_of_itself_is_read(tmp_path: Path) -> None:
@@ -56,6 +57,46 @@ def test_a_model_that_is_cut_off_is_none(tmp_path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(NotOnnxError):
         read_metadata(path)
+    with pytest.raises(NotOnnxError):
+        read_weights(path)
+
+
+def test_the_weights_of_each_graph_are_read_by_themselves(tmp_path: Path) -> None:
+    kernel, bias = np.arange(6, dtype=np.float32).reshape(1, 2, 3), np.array([0.5], np.float32)
+    inner = helper.make_graph([_constant("bias", bias)], "inner", [], [])
+    outer = helper.make_graph(
+        [helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner), _constant("", bias)],
+        "outer",
+        [],
+        [],
+        [
+            numpy_helper.from_array(kernel, "kernel"),
+            numpy_helper.from_array(np.array([1], np.int64), "a whole number"),
+            helper.make_tensor("not raw", TensorProto.FLOAT, [1], [1.0]),
+        ],
+    )
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(outer).SerializeToString())
+    *branches, whole = read_weights(path)
+    assert [list(branch) for branch in branches] == [["bias"], ["bias"]]
+    assert all((branch["bias"] == bias).all() for branch in branches)
+    assert list(whole) == ["kernel"]
+    assert (whole["kernel"] == kernel).all()
+    assert whole["kernel"].shape == kernel.shape
+
+
+def _constant(name: str, value: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> onnx.NodeProto:
+    return helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(value, name))
+
+
+def test_graphs_in_graphs_are_read_to_a_bound(tmp_path: Path) -> None:
+    graph = helper.make_graph([], "innermost", [], [])
+    for _ in range(20):
+        graph = helper.make_graph([helper.make_node("If", ["x"], ["y"], then_branch=graph)], "g", [], [])
+    path = tmp_path / "deep.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(NotOnnxError, match="deep"):
+        read_weights(path)
 
 
 @given(st.binary(max_size=200))
@@ -64,3 +105,5 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     path.write_bytes(content)
     with suppress(NotOnnxError):
         read_metadata(path)
+    with suppress(NotOnnxError):
+        read_weights(path)

@@ -1,0 +1,241 @@
+"""The Silero voice model's network, computed here with numpy, from the weights in its ONNX file.
+
+A call for several streams takes a quarter of onnxruntime's time, so little that the event loop can spend it: no thread
+has to be woken, and none competes for the interpreter lock. The network, for one frame of one stream:
+
+- *Spectrum*: 64 samples of context and 512 of the frame, and the last 64 of those mirrored; four windows of 256, 128
+  apart, each under a Hann window; the magnitudes of their 129 frequencies.
+- *Encoder*: four convolutions over three columns of time each, of which the second and third halve the columns. What
+  is one column at the end takes no part of a kernel that would look beyond it.
+- *Decoder*: an LSTM of 128 cells, and of its output, without what is negative, one weighted sum: the probability.
+
+Half of a sigmoid's argument is a hyperbolic tangent's: with weights that are halved once, one `tanh` serves all gates.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voicechat.voice.onnx_file import NotOnnxError, Tensors, read_weights
+from voicechat.voice.silero import (
+    CONTEXT_SAMPLES,
+    FRAME_SAMPLES,
+    MOST_STREAMS,
+    Floats,
+    Samples,
+    SileroModel,
+    VoiceModel,
+)
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+"""By how much a result may differ from onnxruntime's. It does by 1e-5, from sums that are formed in another order."""
+COMPARED_STREAMS = 3
+COMPARED_FRAMES = 8
+
+_INPUT = CONTEXT_SAMPLES + FRAME_SAMPLES
+_MIRRORED = 64
+_WINDOW = 256
+_HOP = 128
+_COLUMNS = (_INPUT + _MIRRORED - _WINDOW) // _HOP + 1
+_FREQUENCIES = _WINDOW // 2 + 1
+_CELLS = 128
+_STRIDES = (1, 2, 2, 1)
+_TAPS = 3
+_BASIS = "stft.forward_basis_buffer"
+_SHAPES = {
+    _BASIS: (2 * _FREQUENCIES, 1, _WINDOW),
+    "encoder.0.reparam_conv.weight": (128, _FREQUENCIES, _TAPS),
+    "encoder.0.reparam_conv.bias": (128,),
+    "encoder.1.reparam_conv.weight": (64, 128, _TAPS),
+    "encoder.1.reparam_conv.bias": (64,),
+    "encoder.2.reparam_conv.weight": (64, 64, _TAPS),
+    "encoder.2.reparam_conv.bias": (64,),
+    "encoder.3.reparam_conv.weight": (128, 64, _TAPS),
+    "encoder.3.reparam_conv.bias": (128,),
+    "decoder.rnn.weight_ih": (4 * _CELLS, 128),
+    "decoder.rnn.weight_hh": (4 * _CELLS, _CELLS),
+    "decoder.rnn.bias_ih": (4 * _CELLS,),
+    "decoder.rnn.bias_hh": (4 * _CELLS,),
+    "decoder.decoder.2.weight": (1, _CELLS, 1),
+    "decoder.decoder.2.bias": (1,),
+}
+"""The weights of the network for 16 kHz; those of the one for 8 kHz, in the same file, have the same names."""
+
+
+def open_silero(path: Path) -> VoiceModel:
+    """Load the model, about 100 ms: computed here if the file holds the network known here, else by onnxruntime.
+
+    Raises `ConfigError` for a file that is no Silero voice model.
+    """
+    runtime = SileroModel(path)
+    try:
+        network = SileroNetwork(find_weights(read_weights(path)))
+    except NotOnnxError as error:
+        logger.warning("the voice model is computed by onnxruntime, at four times the cost: %s", error)
+        return runtime
+    difference = _difference(network, runtime)
+    if difference <= TOLERANCE:
+        return network
+    logger.warning(
+        "the voice model is computed by onnxruntime, at four times the cost: %s gives other results, by %.2g",
+        path,
+        difference,
+    )
+    return runtime
+
+
+def find_weights(graphs: list[Tensors]) -> Tensors:
+    """Pick the weights of the network for 16 kHz, by the end of their names. `NotOnnxError` without one of them."""
+    for tensors in graphs:
+        for name, basis in tensors.items():
+            if name.endswith(_BASIS) and basis.shape == _SHAPES[_BASIS]:
+                before = name.removesuffix(_BASIS)
+                found = {known: tensors.get(before + known) for known in _SHAPES}
+                return {known: _checked(known, tensor) for known, tensor in found.items()}
+    raise NotOnnxError("it is another network than the one that is known here")
+
+
+def _checked(name: str, tensor: Floats | None) -> Floats:
+    if tensor is None or tensor.shape != _SHAPES[name]:
+        raise NotOnnxError(f"its {name} is not as in the network that is known here")
+    return tensor
+
+
+def _difference(network: VoiceModel, runtime: VoiceModel) -> float:
+    """The largest one between the results of both, for the same noise, louder and softer."""
+    noise = np.random.default_rng(5)
+    mine = theirs = np.zeros((2, COMPARED_STREAMS, _CELLS), np.float32)
+    worst = 0.0
+    for _ in range(COMPARED_FRAMES):
+        loudness = 10.0 ** noise.uniform(1, 4, (COMPARED_STREAMS, 1))
+        samples = (noise.standard_normal((COMPARED_STREAMS, _INPUT)) * loudness).clip(-32768, 32767).astype(np.int16)
+        my_speech, mine = network.score(samples, mine)
+        their_speech, theirs = runtime.score(samples, theirs)
+        worst = max(worst, float(np.abs(my_speech - their_speech).max()), float(np.abs(mine - theirs).max()))
+    return worst
+
+
+class SileroNetwork:
+    """The network for 16 kHz. Keeps the interpreter lock; 15 us for each of 16 streams, 65 us for one alone."""
+
+    in_thread = False
+
+    def __init__(self, weights: Tensors) -> None:
+        """``weights`` are those that `find_weights` gives. Raises `NotOnnxError` when its filters are no Fourier's."""
+        window = _window(weights[_BASIS])
+        self._window = window / np.float32(32768)
+        self._padded = np.zeros((MOST_STREAMS, _INPUT + _MIRRORED), np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(self._padded, _WINDOW, axis=1)
+        self._windows = windows[:, ::_HOP]
+        self._windowed = np.empty((MOST_STREAMS, _COLUMNS, _WINDOW), np.float32)
+        # Any: what numpy says of its transform's types knows only double precision.
+        self._spectrum: Any = np.empty((MOST_STREAMS, _COLUMNS, _FREQUENCIES), np.complex64)
+        self._magnitudes = np.empty((MOST_STREAMS, _COLUMNS * _FREQUENCIES), np.float32)
+        self._encoder: list[_Convolution] = []
+        columns = _COLUMNS
+        for index, stride in enumerate(_STRIDES):
+            of_layer = f"encoder.{index}.reparam_conv."
+            kernel, bias = weights[of_layer + "weight"], weights[of_layer + "bias"]
+            self._encoder.append(_Convolution(kernel, bias, columns, stride))
+            columns = -(-columns // stride)
+        self._decoder = _Decoder(weights)
+
+    def score(self, samples: Samples, states: Floats) -> tuple[Floats, Floats]:
+        """See `VoiceModel`."""
+        values = self._spectra(samples)
+        for layer in self._encoder:
+            values = layer.apply(values)
+        return self._decoder.apply(values, states)
+
+    def _spectra(self, samples: Samples) -> Floats:
+        """Give the magnitudes [N, columns x frequencies]."""
+        streams = len(samples)
+        padded = self._padded[:streams]
+        padded[:, :_INPUT] = samples
+        padded[:, _INPUT:] = samples[:, -2 : -2 - _MIRRORED : -1]
+        windowed = np.multiply(self._windows[:streams], self._window, out=self._windowed[:streams])
+        parts = np.fft.rfft(windowed, out=self._spectrum[:streams]).view(np.float32).reshape(streams, -1, 2)
+        np.square(parts, out=parts)
+        magnitudes = np.add(parts[..., 0], parts[..., 1], out=self._magnitudes[:streams])
+        return np.sqrt(magnitudes, out=magnitudes)
+
+
+def _window(basis: Floats) -> Floats:
+    """The window under which the filters are those of a discrete Fourier transform."""
+    window: Floats = basis[0, 0]
+    angles = 2 * np.pi / _WINDOW * np.outer(np.arange(_FREQUENCIES), np.arange(_WINDOW))
+    expected = np.concatenate((np.cos(angles), -np.sin(angles))) * window
+    if np.abs(basis[:, 0] - expected).max() > TOLERANCE:
+        raise NotOnnxError("its first filters are not those of a Fourier transform")
+    return window
+
+
+class _Convolution:
+    """Three columns of time to one, then no less than zero. Its matrices are [N, columns x channels]."""
+
+    def __init__(self, kernel: Floats, bias: Floats, columns: int, stride: int) -> None:
+        channels_out, channels_in, _ = kernel.shape
+        taps = np.ascontiguousarray(kernel.transpose(2, 1, 0))
+        columns_out = -(-columns // stride)
+        self._steps: list[tuple[slice, Floats, slice]] = []
+        """For each column that comes out: which numbers go in, what with, and where it stands."""
+        for column in range(columns_out):
+            first = column * stride - 1
+            begin, end = max(first, 0), min(first + _TAPS, columns)
+            weights = taps[begin - first : end - first].reshape(-1, channels_out)
+            goes_in = slice(begin * channels_in, end * channels_in)
+            self._steps.append((goes_in, weights, slice(column * channels_out, (column + 1) * channels_out)))
+        self._bias = np.tile(bias, columns_out)
+        self._out = np.empty((MOST_STREAMS, columns_out * channels_out), np.float32)
+
+    def apply(self, values: Floats) -> Floats:
+        """Give the layer's output, which is overwritten by the next call."""
+        out = self._out[: len(values)]
+        for goes_in, weights, comes_out in self._steps:
+            np.matmul(values[:, goes_in], weights, out=out[:, comes_out])
+        out += self._bias
+        return np.maximum(out, 0, out=out)
+
+
+class _Decoder:
+    """The LSTM and what it says. Its gates stand in PyTorch's order: input, forget, cell, output."""
+
+    def __init__(self, weights: Tensors) -> None:
+        self._scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], np.float32), _CELLS)
+        self._shift = 1 - self._scale
+        """sigmoid(x) = tanh(x / 2) / 2 + 1 / 2; the cell's own gate is a tanh of x."""
+        self._of_input = np.ascontiguousarray(weights["decoder.rnn.weight_ih"].T * self._scale)
+        self._of_output = np.ascontiguousarray(weights["decoder.rnn.weight_hh"].T * self._scale)
+        self._bias = (weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]) * self._scale
+        self._speech = weights["decoder.decoder.2.weight"][0, :, 0] / 2
+        self._speech_bias = weights["decoder.decoder.2.bias"] / 2
+        self._gates = np.empty((MOST_STREAMS, 4 * _CELLS), np.float32)
+        self._recurrent = np.empty((MOST_STREAMS, 4 * _CELLS), np.float32)
+
+    def apply(self, values: Floats, states: Floats) -> tuple[Floats, Floats]:
+        """Give the probabilities [N] and the new states [2, N, 128], both new."""
+        streams = len(values)
+        gates = np.matmul(values, self._of_input, out=self._gates[:streams])
+        gates += np.matmul(states[0], self._of_output, out=self._recurrent[:streams])
+        gates += self._bias
+        np.tanh(gates, out=gates)
+        gates *= self._scale
+        gates += self._shift
+        taken, kept, new, told = (gates[:, at : at + _CELLS] for at in range(0, 4 * _CELLS, _CELLS))
+        new_states = np.empty((2, streams, _CELLS), np.float32)
+        output, cells = new_states
+        np.multiply(kept, states[1], out=cells)
+        taken *= new
+        cells += taken
+        np.tanh(cells, out=output)
+        output *= told
+        speech: Floats = np.matmul(np.maximum(output, 0, out=told), self._speech)
+        speech += self._speech_bias
+        np.tanh(speech, out=speech)
+        speech += 1
+        speech *= 0.5
+        return speech, new_states
