@@ -13,9 +13,11 @@ from tests.runtime.stage import Stage
 from voicechat.errors import FailureKind
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.runtime.conversation import HELD_MS
+from voicechat.runtime.ears import shifted
 from voicechat.runtime.turn import AHEAD_MS, PIECE_MS, PIECES_AT_ONCE
 from voicechat.session.effects import Outcome, TurnEnded
 from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import Transcript, Word
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import Sent
 
@@ -335,3 +337,9 @@ async def test_refresh_forgets_audio_that_came_during_the_reply() -> None:
     assert recognizer.heard_ms == [300, 300]
     begins = [m["begin_time"] for m in stage.of("asr-final")]
     assert begins == [0, 900], "audio that was dropped still took its time"
+
+
+def test_a_transcript_that_is_moved_keeps_all_but_its_times() -> None:
+    heard = Transcript("Yes.", 10, None, (Word("Yes", 10, 40, ".", fixed=True),))
+    assert shifted(heard, 500) == Transcript("Yes.", 510, None, (Word("Yes", 510, 540, ".", fixed=True),))
+    assert shifted(Transcript("Yes.", 10, 40), 500) == Transcript("Yes.", 510, 540)

@@ -224,7 +224,7 @@ class Ears:
         try:
             results = self._recognizer.recognize(stream, stream.options)
             async with closing(results):
-                while (transcript := await next_item(results, None, "")) is not None:
+                while (transcript := await next_item(results)) is not None:
                     self._note(stream, transcript)
                     self._post(Transcribed(stream.number, shifted(transcript, stream.offset_ms or 0)))
         except ProviderError as failure:

@@ -56,7 +56,7 @@ class Timed(Generic[T]):
     async def next(self, deadline_s: float) -> T | None:
         """The provider's next item; None at its end.
 
-        Raises as ``next_item`` does. It may be called again only if it did not.
+        Raises as ``next_item`` does, and past ``deadline_s`` (loop time). It may be called again only if it did not.
         """
         self._due_s, self._expired = deadline_s, False
         if deadline_s < self._timer_s:
@@ -101,21 +101,17 @@ class Timed(Generic[T]):
             self._waiting.cancel()
 
 
-async def next_item(items: AsyncIterator[T], deadline_s: float | None, late: str) -> T | None:
-    """The provider's next item; None at its end. For many items with deadlines, see ``Timed``.
+async def next_item(items: AsyncIterator[T]) -> T | None:
+    """The provider's next item, however long it takes; None at its end. With deadlines, see ``Timed``.
 
-    Raises ``ProviderError`` past ``deadline_s`` (loop time; ``late`` says what was waited for), and in place of any
-    exception the provider should not have raised, which is logged by its type and place, not by its text.
+    Raises ``ProviderError`` in place of any exception the provider should not have raised, which is logged by its type
+    and place, not by its text.
     """
-    limit = asyncio.timeout_at(deadline_s)
     try:
-        async with limit:
-            return await anext(items, None)
+        return await anext(items, None)
     except ProviderError:
         raise
     except Exception as error:
-        if limit.expired():
-            raise ProviderError("provider", FailureKind.TIMEOUT, late) from None
         raise _broken(error) from error
 
 

@@ -36,7 +36,7 @@ class EncodingThreads:
     ) -> list[bytes]:
         """Encode each of the ``pieces``, s16le mono at ``rate_hz``, in order.
 
-        ``at_once``: on the event loop, for a piece that somebody waits for. A tenth of a second takes below a
+        ``at_once``: on the event loop, for pieces that somebody waits for. A tenth of a second takes below a
         millisecond; its way through a thread would take half of one more, and all the work that waits there already.
         """
         if at_once or not encoder.heavy:

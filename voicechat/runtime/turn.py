@@ -158,7 +158,7 @@ class Turn:
         self._running = False
         """Whether sentences may be synthesised: not before it begins, nor after the voice has failed."""
         self._requests: asyncio.Queue[ChatRequest | None] = asyncio.Queue()
-        self._requests.put_nowait(ChatRequest(messages=start.messages, options=start.chat.options))
+        """Those after the first; None: no more will come."""
         self._text = TextOnItsWay(lambda text: post(ReplyTextArrived(start.reply, text)))
         self._characters = 0
         self._adopted = asyncio.Event()
@@ -205,9 +205,12 @@ class Turn:
     # --- the model ---------------------------------------------------------------------------------------------
 
     async def _think(self) -> None:
+        start = self._start
+        request: ChatRequest | None = ChatRequest(messages=start.messages, options=start.chat.options)
         try:
-            while (request := await self._requests.get()) is not None:
+            while request is not None:
                 await self._take_parts(self._model.reply(request))
+                request = await self._requests.get()
         except ProviderError as failure:
             # The voice stays: the session stops the reply, or has something to say about it.
             message = f"the chat model failed: {failure.kind.value}"

@@ -86,7 +86,8 @@ class _Heard:
 
     def __init__(self, audio: AsyncIterator[bytes], patience_s: float | None) -> None:
         self._audio = audio
-        self._patience_s = patience_s
+        self.patience_s = patience_s
+        """How long it may think; None: for ever."""
         self._due_s: float | None = None
         self._limit: asyncio.Timeout | None = None
         self._may_think(patience_s)
@@ -107,7 +108,7 @@ class _Heard:
             self.finished = True
             raise
         finally:
-            self._may_think(self._patience_s)
+            self._may_think(self.patience_s)
 
     def begin_waiting(self, limit: asyncio.Timeout) -> None:
         """A result is waited for within ``limit``."""
@@ -118,10 +119,10 @@ class _Heard:
         """The result is there; the next one may take its time again."""
         self._limit = None
         if self._due_s is not None:
-            self._may_think(self._patience_s)
+            self._may_think(self.patience_s)
 
     def _may_think(self, for_s: float | None) -> None:
-        if self._patience_s is None:
+        if self.patience_s is None:
             return
         self._due_s = None if for_s is None else _now_s() + for_s
         if self._limit is not None and not self._limit.expired():
@@ -133,20 +134,24 @@ def _recognize(heard: _Heard, options: RecognitionOptions, recognizer: SpeechRec
 
 
 async def _next(results: AsyncIterator[Transcript], heard: _Heard) -> Transcript | None:
-    """Wait for the next result as long as the recogniser moves."""
+    """Wait for the next result as long as the recogniser moves, or for ever if nobody else could be asked."""
+    result = await (next_item(results) if heard.patience_s is None else _next_in_time(results, heard))
+    if result is not None and not isinstance(result, Transcript):
+        raise ProviderError("recogniser", FailureKind.BROKEN, f"gave a {type(result).__name__}")
+    return result
+
+
+async def _next_in_time(results: AsyncIterator[Transcript], heard: _Heard) -> Transcript | None:
     limit = asyncio.timeout(None)
     try:
         async with limit:
             heard.begin_waiting(limit)
             try:
-                result = await next_item(results, None, "")
+                return await next_item(results)
             finally:
                 heard.end_waiting()
     except TimeoutError:
         raise ProviderError("recogniser", FailureKind.TIMEOUT, "it stands still") from None
-    if result is not None and not isinstance(result, Transcript):
-        raise ProviderError("recogniser", FailureKind.BROKEN, f"gave a {type(result).__name__}")
-    return result
 
 
 def _now_s() -> float:

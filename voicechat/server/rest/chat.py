@@ -9,7 +9,7 @@ from aiohttp import web
 
 from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, ReplyPart, TextDelta, ToolsStarted
-from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.edge import Timed, closing
 from voicechat.runtime.turn import REPLY_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.rest.backend import Backend, pick
@@ -154,8 +154,8 @@ async def timed_parts(model: ChatModel, request: ChatRequest, limits: SessionLim
     characters = 0
     deadline_s = loop.time() + limits.first_token_ms / 1000
     try:
-        async with closing(parts):
-            while (part := await next_item(parts, deadline_s, "the model said nothing in time")) is not None:
+        async with Timed(parts, "the model said nothing in time") as timed:
+            while (part := await timed.next(deadline_s)) is not None:
                 match part:
                     case TextDelta(""):
                         continue  # no sign of life: the deadline stands

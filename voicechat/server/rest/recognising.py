@@ -133,7 +133,7 @@ async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]
     utterances: list[Utterance] = []
     results = recognizer.recognize(feed.pieces(), RecognitionOptions(live=False, earlier_failures=feed.failures))
     async with closing(results):
-        while (transcript := await next_item(results, None, "")) is not None:
+        while (transcript := await next_item(results)) is not None:
             if transcript.final and transcript.text.strip():
                 utterances.append(Utterance(transcript, feed.channel))
             if len(utterances) > MAX_SENTENCES:
