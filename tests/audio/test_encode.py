@@ -169,6 +169,16 @@ def test_what_is_held_back_is_not_padded_beyond_need() -> None:
     assert held_back_ms == {8000: 287, 16000: 144, 22050: 106, 24000: 97, 44100: 81, 48000: 74}
 
 
+@pytest.mark.parametrize("usual_hz", [None, 16_000, 24_000])
+@pytest.mark.parametrize("name", [*(f"MP3_{hz}HZ_MONO_64KBPS" for hz in OUTPUT_RATES_HZ), "OGG_OPUS_24KHZ_MONO_48KBPS"])
+def test_an_encoder_knows_how_much_its_first_output_takes(name: str, usual_hz: int | None) -> None:
+    wanted = parse_output_format(name)
+    rate_hz = usual_hz or wanted.rate_hz
+    needed_ms = open_encoder(wanted, usual_hz).first_ms
+    assert open_encoder(wanted, usual_hz).encode(bytes(rate_hz * needed_ms // 1000 * 2), rate_hz)
+    assert not open_encoder(wanted, usual_hz).encode(bytes(rate_hz * (needed_ms - 8) // 1000 * 2), rate_hz)
+
+
 @pytest.mark.parametrize("kind", ["PCM", "MP3"])
 def test_a_synthesisers_impossible_rate_is_a_value_error(kind: str) -> None:
     encoder = open_encoder(parse_output_format(f"{kind}_24000HZ_MONO_{'64KBPS' if kind == 'MP3' else '16BIT'}"))

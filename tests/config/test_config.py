@@ -116,6 +116,7 @@ def test_every_limit_can_be_set() -> None:
     wanted = {limit.name: number for number, limit in enumerate(fields(SessionLimits), 7)}
     toml = "[limits]\n" + "\n".join(f"{name} = {value}" for name, value in wanted.items())
     assert load(toml).limits == SessionLimits(**wanted)
+    assert load("[limits]\nearly_replies_wasted = 0\n").limits.early_replies_wasted == 0
 
 
 @pytest.mark.parametrize(

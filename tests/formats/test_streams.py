@@ -268,8 +268,7 @@ async def decoders(count: int) -> list[int]:
 
 
 def grandchildren() -> list[int]:
-    (server,) = children(os.getpid())
-    return children(server)
+    return [grandchild for child in children(os.getpid()) for grandchild in children(child)]
 
 
 def children(parent: int) -> list[int]:

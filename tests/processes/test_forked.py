@@ -20,7 +20,13 @@ COMMAND = [sys.executable, str(Path(__file__).parent / "forking_worker.py")]
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ForkServer]:
+def others() -> frozenset[int]:
+    """Children that this process had before: other tests start multiprocessing's resource tracker, which stays."""
+    return frozenset(processes_of(os.getpid()))
+
+
+@pytest.fixture
+async def server(others: frozenset[int]) -> AsyncIterator[ForkServer]:
     running = ForkServer(COMMAND)
     await running.start()
     yield running
@@ -121,21 +127,21 @@ async def test_what_a_library_prints_is_not_taken_for_an_answer(server: ForkServ
     stream.close()
 
 
-async def test_a_closed_stream_leaves_no_process(server: ForkServer) -> None:
+async def test_a_closed_stream_leaves_no_process(server: ForkServer, others: frozenset[int]) -> None:
     stream = await server.fork(b"")
     assert await ask(stream, "echo a")
-    (parent,) = processes_of(os.getpid())
+    (parent,) = children_but(others)
     assert len(processes_of(parent)) == 1
     stream.close()
     await until(lambda: processes_of(parent) == [])
 
 
-async def test_a_lost_server_is_replaced_and_its_jobs_live_on(server: ForkServer) -> None:
+async def test_a_lost_server_is_replaced_and_its_jobs_live_on(server: ForkServer, others: frozenset[int]) -> None:
     stream = await server.fork(b"old")
     assert await ask(stream, "echo a")
-    (parent,) = processes_of(os.getpid())
+    (parent,) = children_but(others)
     os.kill(parent, signal.SIGKILL)
-    await until(lambda: processes_of(os.getpid()) == [])
+    await until(lambda: children_but(others) == [])
     another = await server.fork(b"new")
     assert await ask(another, "echo b") == [b"new", b"b"]
     assert await ask(stream, "echo c") == [b"old", b"c"]
@@ -150,12 +156,12 @@ async def test_a_server_that_does_not_start_says_so() -> None:
     await broken.aclose()
 
 
-async def test_a_closed_server_forks_no_more(server: ForkServer) -> None:
+async def test_a_closed_server_forks_no_more(server: ForkServer, others: frozenset[int]) -> None:
     await server.aclose()
     await server.aclose()
     with pytest.raises(WorkerLostError, match="closed"):
         await server.fork(b"")
-    assert processes_of(os.getpid()) == []
+    assert children_but(others) == []
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -163,6 +169,11 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - nothing tells this process
             await asyncio.sleep(0.01)
+
+
+def children_but(others: frozenset[int]) -> list[int]:
+    """This process's children that are not among ``others``."""
+    return [child for child in processes_of(os.getpid()) if child not in others]
 
 
 def processes_of(parent: int) -> list[int]:

@@ -21,7 +21,8 @@ from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import ChatSettings, VoiceSettings
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
-MP3 = parse_output_format("MP3_22050HZ_MONO_64KBPS")
+MP3_NAME = "MP3_22050HZ_MONO_64KBPS"
+MP3 = parse_output_format(MP3_NAME)
 PCM = parse_output_format("PCM_16000HZ_MONO_16BIT")
 PIECE = bytes(22_050 // 10 * 2)
 
@@ -129,6 +130,28 @@ async def test_what_waits_is_encoded_together_but_for_the_first_piece(monkeypatc
     assert max(len(call) for call in calls) == PIECES_AT_ONCE
     assert sum(sum(call) for call in calls) == 1_600
     assert len(calls) <= 5
+
+
+async def test_a_compressed_reply_begins_with_what_its_codec_needs_and_the_rest_follows_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Encoded on the event loop: a shorter first piece, and the one that follows it; the first has left before that."""
+    calls: list[tuple[int, bool, int]] = []
+    stage = Stage(synthesizer=ScriptedSynthesizer(rate_hz=22_050, chunk_delay_ms=20), output=MP3_NAME)
+
+    async def noting(
+        self: EncodingThreads, encoder: encode.Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
+    ) -> list[bytes]:
+        calls.append((len(pieces[0]) * 1000 // 44_100, at_once, stage.kinds.count("audio")))
+        return [encoder.encode(pcm, rate_hz) for pcm in pieces]
+
+    monkeypatch.setattr(EncodingThreads, "encode", noting)
+    async with stage.playing():
+        stage.speak()
+        stage.say("input_audio_buffer.complete")
+        await stage.until("conversation.chat.completed")
+    assert encode.open_encoder(MP3).first_ms == 53
+    assert calls[:3] == [(52, True, 0), (47, True, 1), (100, False, 2)]
 
 
 async def pieces_of(synthesizer: ScriptedSynthesizer) -> list[tuple[float, float]]:

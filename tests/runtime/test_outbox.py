@@ -55,15 +55,33 @@ async def test_an_answer_leaves_without_a_turn_of_the_loop() -> None:
 
 async def test_what_stands_before_the_answer_leaves_before_it() -> None:
     async with Writing().running() as writing:
-        writing.outbox.put(AUDIO)
+        writing.outbox.put(TEXT)
         writing.outbox.put(TurnCompleted())
         assert writing.sent == []
         writing.outbox.put(CANCELED)
-        assert writing.sent == ["ReplyAudio", "TurnCompleted", "Answered"]
-        assert writing.events == [AudioSent(1, 100)]
+        assert writing.sent == ["ReplyText", "TurnCompleted", "Answered"]
         writing.outbox.put(TurnCompleted())
         await asyncio.sleep(0.01)
-        assert writing.sent == ["ReplyAudio", "TurnCompleted", "Answered", "TurnCompleted"]
+        assert writing.sent == ["ReplyText", "TurnCompleted", "Answered", "TurnCompleted"]
+
+
+async def test_the_first_audio_of_a_reply_leaves_without_a_turn_of_the_loop() -> None:
+    async with Writing().running() as writing:
+        writing.outbox.put(TEXT)
+        for reply in (1, 1, 2, 2):
+            writing.outbox.put(ReplyAudio(reply, b"sound", 100))
+        assert writing.sent == ["ReplyText", "ReplyAudio", "ReplyAudio", "ReplyAudio"], "what stood before went with it"
+        assert writing.events == [AudioSent(1, 100), AudioSent(1, 100), AudioSent(2, 100)]
+        await asyncio.sleep(0)
+        assert writing.sent[4:] == ["ReplyAudio"]
+
+
+async def test_the_answer_to_complete_lets_the_recogniser_go_first() -> None:
+    async with Writing().running() as writing:
+        writing.outbox.put(Answered(Request.COMPLETE))
+        assert writing.sent == []
+        await asyncio.sleep(0.01)
+        assert writing.sent == ["Answered"]
 
 
 async def test_an_answer_does_not_overtake_what_is_being_written() -> None:
@@ -105,10 +123,11 @@ class FullAfter(MemorySocket):
 async def test_what_is_put_together_leaves_together_without_the_writer() -> None:
     writing = Writing()
     writing.outbox.put(AUDIO)
+    writing.outbox.put(AUDIO)
     writing.outbox.put(TurnCompleted())
     await asyncio.sleep(0)
-    assert writing.sent == ["ReplyAudio", "TurnCompleted"]
-    assert writing.events == [AudioSent(1, 100)]
+    assert writing.sent == ["ReplyAudio", "ReplyAudio", "TurnCompleted"]
+    assert writing.events == [AudioSent(1, 100), AudioSent(1, 100)]
 
 
 async def test_what_others_were_given_to_do_comes_before_text() -> None:

@@ -13,7 +13,7 @@ import pytest
 from voicechat.config import AdmissionConfig
 from voicechat.errors import AtCapacityError, Status
 from voicechat.server.figures import Level, pressure_limits, thread_busy_s
-from voicechat.server.pressure import HOLD_S, Pressure
+from voicechat.server.pressure import BUSY_WINDOW_S, HOLD_S, Pressure
 from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.voice.detector import Tick
 
@@ -50,6 +50,14 @@ class Machine:
     def compute(self, time_s: float) -> None:
         self.busy_s += time_s
         self.stand_still(time_s)
+
+    async def work(self, part: float, time_s: float) -> None:
+        """Be busy for that part of the time."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + time_s
+        while loop.time() < end_s:
+            self.compute(0.005 * part)
+            await asyncio.sleep(0.005 * (1 - part))
 
     def stand_still(self, time_s: float) -> None:
         """Other programs have the core."""
@@ -204,24 +212,41 @@ async def test_the_level_falls_step_by_step_and_not_while_it_is_near_the_thresho
         await asyncio.sleep(HOLD_S + 1)
         assert machine.levels == [Level.REFUSING, Level.SHEDDING, Level.CALM]
 
-        async def compute(part: float, time_s: float) -> None:
-            loop = asyncio.get_running_loop()
-            end_s = loop.time() + time_s
-            while loop.time() < end_s:
-                machine.compute(0.005 * part)
-                await asyncio.sleep(0.005 * (1 - part))
-
         machine.levels.clear()
         machine.sessions = 9
-        await compute(0.98, 5)
+        await machine.work(0.98, 5)
         assert machine.levels == [], "so few sessions are not what keeps it busy"
         machine.sessions = 10
         for _ in range(10):  # to and fro around the threshold
-            await compute(0.77, 2)
-            await compute(0.725, 2)
+            await machine.work(0.77, 2)
+            await machine.work(0.725, 2)
         assert machine.levels == [Level.REFUSING]
-        await compute(0.3, 3 * HOLD_S)
+        await machine.work(0.3, BUSY_WINDOW_S + 3 * HOLD_S)
         assert machine.pressure.level is Level.CALM
+
+
+async def test_half_a_second_of_computing_is_no_pressure_and_three_seconds_are() -> None:
+    with measuring() as machine:
+        machine.sessions = 20
+        await machine.work(0.4, BUSY_WINDOW_S)
+        await machine.work(1.0, 0.5)
+        await machine.work(0.4, BUSY_WINDOW_S)
+        assert machine.levels == []
+        await machine.work(1.0, 3)
+        assert machine.levels[-1] is Level.REFUSING
+
+
+async def test_nobody_is_let_in_while_those_who_are_loud_in_turns_are_quiet() -> None:
+    with measuring() as machine:
+        machine.sessions = 20
+        for _ in range(5):
+            await machine.work(0.9, 3)
+            for _ in range(5):
+                await machine.work(0.4, 1)
+                with pytest.raises(AtCapacityError):
+                    machine.pressure.admit()
+        await machine.work(0.4, BUSY_WINDOW_S + HOLD_S)
+        machine.pressure.admit()
 
 
 async def test_newcomers_count_as_the_others_do_before_they_have_begun() -> None:

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
 from voicechat.session.vocabulary import Message, Settings, Transcript, TurnDetection
@@ -17,9 +20,10 @@ class Talk:
 
     detection: TurnDetection = field(default_factory=TurnDetection)
     now_ms: int = 0
+    limits: SessionLimits = field(default_factory=SessionLimits)
 
     def __post_init__(self) -> None:
-        self.session = Session()
+        self.session = Session(limits=self.limits)
         self.effects: list[ef.Effect] = []
         self.stream = 0
         self.post(ev.UpdateRequested(Settings(turn_detection=self.detection)))
@@ -343,6 +347,17 @@ def test_early_replies_stop_when_too_many_are_wasted() -> None:
         talk.wait(280)
     wasted = [e for e in talk.effects if isinstance(e, ef.Observe) and isinstance(e.fact, ef.EarlyReply)]
     assert 1 <= len(wasted) <= 6
+
+
+@pytest.mark.parametrize(("wasted", "begun"), [(0, 0), (1, 1)])
+def test_whether_replies_are_begun_early_at_all_is_a_matter_of_configuration(wasted: int, begun: int) -> None:
+    talk = Talk(limits=SessionLimits(early_replies_wasted=wasted))
+    talk.says("tell me a story please")
+    talk.wait(200)
+    assert len(talk.asked) == begun
+    talk.wait(800)
+    talk.finishes("tell me a story please")
+    assert len(talk.asked) == 1, "when the turn is surely over"
 
 
 def test_a_server_short_of_time_begins_no_reply_early_and_goes_on_with_those_begun() -> None:

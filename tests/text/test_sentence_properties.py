@@ -59,19 +59,39 @@ def test_the_pieces_are_the_text_and_do_not_depend_on_its_cutting(parts: list[st
     assert all(pieces)
 
 
+LONG = ("x" * 155, "y" * 990, "好" * 24)
 WORDS = st.lists(
     st.sampled_from(
-        ["a", "word", "2nd", "x" * 155, "y" * 990, " ", ", ", ". ", "\n", "```", "`", "[", "](", '"', "你", "，", "é"]
+        [*'a|word|2nd|one two three|你|你好|々|é| |, |. |.|!|-|，|\n|```|~~~|`|[|]|(|)|"'.split("|"), *LONG]
     ),
     max_size=25,
 ).map("".join)
 
 
+class LetterByLetter(SentenceSplitter):
+    """Takes no words at once."""
+
+    __slots__ = ()
+
+    def _fits(self, plain: str) -> bool:
+        return False
+
+
 @settings(max_examples=1_000)
-@given(WORDS)
-@example("```\n" + "y" * 990 + "x" * 155)
-def test_words_are_taken_at_once_as_they_are_letter_by_letter(text: str) -> None:
-    assert split([text]) == split(list(text))
+@given(WORDS, st.lists(st.integers(1, 400), max_size=3))
+@example("```\n" + "y" * 990 + "x" * 155, [])
+@example("``word`` 你好。", [])
+@example("[a]b(word. word) e.", [])
+@example("```\n你好\n```\n你好你好，你好", [])
+@example("你好你好你好", [6])
+def test_words_are_taken_at_once_as_they_are_letter_by_letter(text: str, forced: list[int]) -> None:
+    splitters = (SentenceSplitter(), LetterByLetter())
+    cuts = sorted({at for at in forced if at < len(text)})
+    for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        at_once, by_letter = [splitter.push(text[begin:end]) + splitter.force() for splitter in splitters]
+        assert at_once == by_letter
+    at_once, by_letter = [splitter.finish() for splitter in splitters]
+    assert at_once == by_letter
 
 
 @settings(max_examples=200)

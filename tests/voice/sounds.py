@@ -1,18 +1,19 @@
 """Speech, rooms and noise for the tests of this folder: float samples at 16 kHz, full scale 32768."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import shutil
 from functools import cache
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import numpy as np
+from espeakng_loader import get_data_path, get_library_path
 from numpy.typing import NDArray
 
 from voicechat.audio.resample import Resampler
-from voicechat.providers.espeak import open_synthesizer
-from voicechat.providers.interfaces import VoiceOptions
+from voicechat.providers.espeak_library import EspeakLibrary, Prosody
 
 RATE_HZ = 16_000
+RATE_WPM = 175
 Samples: TypeAlias = NDArray[np.float64]
 
 REPLY = (
@@ -24,21 +25,23 @@ OBJECTION = "wait, that is not at all what I asked you about"
 
 @cache
 def speak(text: str, voice: str = "en-us") -> Samples:
-    """Synthesise ``text``."""
-    # Its own thread: the caller may stand in a running loop, or in one whose time is virtual.
-    with ThreadPoolExecutor(1) as thread:
-        pcm = thread.submit(asyncio.run, _synthesise(text, voice)).result()
+    """Synthesise ``text``: the same samples whatever has been spoken before.
+
+    espeak goes on where it stopped, in the middle of a wave and of the voice's flutter, so that its samples depend on
+    all that the process has ever asked of it. A copy of the library begins anew: its globals are its own.
+    """
+    with TemporaryDirectory() as folder:
+        library = EspeakLibrary(shutil.copy(get_library_path(), folder), get_data_path())
+    chunks: list[bytes] = []
+
+    def take(pcm: bytes) -> bool:
+        chunks.append(pcm)
+        return True
+
+    library.speak(text, voice, Prosody(RATE_WPM), take)
+    resampler = Resampler(library.rate_hz, RATE_HZ)
+    pcm = resampler.push(b"".join(chunks)) + resampler.finish()
     return np.frombuffer(pcm, "<i2").astype(np.float64)
-
-
-async def _synthesise(text: str, voice: str) -> bytes:
-    synthesizer = open_synthesizer(voice=voice)
-    try:
-        chunks = [chunk async for chunk in synthesizer.synthesize(text, VoiceOptions())]
-    finally:
-        await synthesizer.aclose()
-    resampler = Resampler(chunks[0].rate_hz, RATE_HZ)
-    return resampler.push(b"".join(chunk.pcm for chunk in chunks)) + resampler.finish()
 
 
 def silence(length_ms: int) -> Samples:

@@ -14,6 +14,9 @@ from voicechat.audio.wav import wav_header
 # What lies between a sample going into LAME and coming out of a decoder: LAME's 576 and the decoder's 529 (LAME's
 # "Technical FAQ", encoder and decoder delay).
 _MP3_DELAY_SAMPLES = 576 + 529
+_SILENT_SAMPLE = bytes(2)
+"""What cuts samples into codec frames is set up by the first of them, in a quarter of a millisecond: a sample that
+nobody can hear has it done before anybody waits."""
 _OPUS_FRAME_MS = 20
 OPUS_RATE_HZ = 48000
 """Ogg counts Opus samples at this rate, whatever went into the encoder (RFC 7845, section 4)."""
@@ -34,6 +37,10 @@ class Encoder(Protocol):
 
         Whoever wants a sentence's end out before the next sentence exists pads it with that much silence.
         """
+
+    @property
+    def first_ms(self) -> int:
+        """How much audio must be given before the first output comes, at the rate that was expected; 0: any."""
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
         """Encode the next s16le mono samples, at any rate from 8000 to 192000 Hz; perhaps nothing is ready yet.
@@ -70,6 +77,8 @@ class SampleEncoder:
     """Bare samples, after ``header`` if there is one; nothing at all when no audio comes."""
 
     heavy = False
+    first_ms = 0
+    """See ``Encoder.first_ms``."""
 
     def __init__(self, rate_hz: int, usual_hz: int, header: bytes = b"") -> None:
         self.held_back_ms = _conversion_delay_ms(rate_hz)
@@ -118,13 +127,19 @@ class Mp3Encoder:
         self._codec = codec
         self._rate_hz = rate_hz
         self._converter = RateConverter(rate_hz, usual_hz)
+        self.first_ms = self._converter.delay_ms + math.ceil(1000 * 2 * codec.frame_size / rate_hz)
+        self._begun = False
+        self._encode_samples(_SILENT_SAMPLE)
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
         """See ``Encoder.encode``."""
+        self._begun = self._begun or bool(pcm)
         return self._encode_samples(self._converter.push(pcm, rate_hz))
 
     def finish(self) -> bytes:
-        """See ``Encoder.finish``."""
+        """See ``Encoder.finish``. Without any audio there are no frames either."""
+        if not self._begun:
+            return b""
         return self._encode_samples(self._converter.finish()) + b"".join(map(bytes, self._codec.encode(None)))
 
     def _encode_samples(self, samples: bytes) -> bytes:
@@ -167,6 +182,7 @@ class OggOpusEncoder:
         self._ogg = OggWriter(serial=1)
         self._taken_samples = 0
         self._packed_samples = 0
+        self.first_ms = self._converter.delay_ms + _OPUS_FRAME_MS
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
         """See ``Encoder.encode``."""

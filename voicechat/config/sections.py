@@ -90,6 +90,9 @@ class CompatConfig(Section):
 class HandsFreeConfig(Section):
     """``[hands_free]``: how the server finds the end of a turn by itself."""
 
+    voice_model: str = ""
+    """The file of a Silero voice model (ONNX, version 5 or later) that tells speech from other sounds; none: that of
+    the installed package."""
     turn_model: str = ""
     """The file of a Smart Turn model (ONNX, version 3) that hears whether a turn is finished; none: its words say."""
 
@@ -222,8 +225,13 @@ class ServiceConfig(BaseModel):
         return ServicePolicy(**{limit.name: getattr(self, limit.name) for limit in fields(ServicePolicy)})
 
 
+_FROM_ZERO = frozenset({"early_replies_wasted"})
+"""Limits that may be 0."""
 # Built from the dataclass, so that a limit can never be missing here.
-_LIMIT_FIELDS: Any = {limit.name: (Annotated[int, Field(ge=1)], limit.default) for limit in fields(SessionLimits)}
+_LIMIT_FIELDS: Any = {
+    limit.name: (Annotated[int, Field(ge=0 if limit.name in _FROM_ZERO else 1)], limit.default)
+    for limit in fields(SessionLimits)
+}
 LimitsSection = create_model("LimitsSection", __base__=Section, **_LIMIT_FIELDS)
 
 

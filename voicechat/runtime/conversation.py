@@ -14,7 +14,8 @@ from voicechat.runtime.ears import Ears
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.faults import where
 from voicechat.runtime.outbox import Outbox
-from voicechat.runtime.socket import Control, Socket
+from voicechat.runtime.reading import Reader
+from voicechat.runtime.socket import Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.turn import Turn
 from voicechat.runtime.watch import Detector, Watch
@@ -44,7 +45,6 @@ from voicechat.session.events import (
     Event,
     Faulted,
     Opened,
-    PongReceived,
     Ticked,
 )
 from voicechat.session.limits import SessionLimits
@@ -58,10 +58,8 @@ RELEASE_S = 1.0
 """Within so long after the end of a session everything of it is released (contract)."""
 HELD_MS = 10_000
 """Paced audio that waits for its time; past it the synthesiser waits too."""
-SLICE_BYTES = 64 * 1024
-"""Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen times as long."""
-FRAMES_IN_A_ROW = 8
-"""Frames of one client that are taken before the other sessions get their turn."""
+_ROUNDING_S = 1e-6
+"""What sums of seconds may come short by: without it half of all timers would be a millisecond early, and set twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +92,6 @@ class Conversation:
     ) -> None:
         """``observe`` is told facts for metrics; it must not raise and not wait."""
         self._machine = machine
-        self._dialect = dialect
         self._socket = socket
         self._cast = services
         self._limits = limits
@@ -102,8 +99,6 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._opened_s = self._loop.time()
         self._events: deque[Event] = deque()
-        self._gathered = b""
-        """Hands-free: audio that is too short to hear anything new in it."""
         self._begun = False
         """Audio has been received."""
         self._busy = False
@@ -120,6 +115,7 @@ class Conversation:
             decoding=services.decoding,
             watcher=partial(self._open_watch, services.detector) if services.detector is not None else None,
         )
+        self._reader = Reader(socket, dialect, self._ears, self.post)
         self._input = InputSettings()
         self._turn: tuple[Turn, asyncio.Task[None]] | None = None
         self._drained = asyncio.Event()
@@ -128,7 +124,7 @@ class Conversation:
     @property
     def now_ms(self) -> int:
         """Milliseconds since the connection was opened."""
-        return int((self._loop.time() - self._opened_s) * 1000)
+        return int((self._loop.time() - self._opened_s + _ROUNDING_S) * 1000)
 
     def post(self, event: Event) -> None:
         """Let the session take ``event``. Runs to completion and never waits; called from within, it queues."""
@@ -165,7 +161,7 @@ class Conversation:
         """
         self.post(Opened())
         writer = self._tasks.spawn(self._outbox.run(), "session-writer")
-        reader = self._tasks.spawn(self._read(), "session-reader")
+        reader = self._tasks.spawn(self._reader.run(), "session-reader")
         pinger = self._tasks.spawn(self._keep_alive(), "session-pinger")
         try:
             await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
@@ -201,14 +197,14 @@ class Conversation:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
+            case Listen():  # the commonest, and the next two after it
+                self._ears.listen(effect)
             case Send():
                 self._outbox.put(effect.message)
             case FeedRecognition():
                 self._ears.feed(effect.stream, effect.payload, self._input)
             case SkipAudio():
                 self._ears.skip(effect.payload, self._input)
-            case Listen():
-                self._ears.listen(effect)
             case OpenRecognition():
                 self._input = effect.settings
                 self._ears.open(effect)
@@ -268,7 +264,7 @@ class Conversation:
             self._turn = None
 
     def _open_watch(self, detector: Detector, detection: TurnDetection) -> Watch:
-        return Watch(detector, detection, lambda: self.now_ms, self.post, self._catch_up)
+        return Watch(detector, detection, lambda: self.now_ms, self.post, self._reader.catch_up)
 
     def _post_of_outbox(self, event: Event) -> None:
         if isinstance(event, AudioSent) and self._ears.watch is not None:
@@ -280,43 +276,6 @@ class Conversation:
         await self._drained.wait()
 
     # --- the tasks of the session ------------------------------------------------------------------------------
-
-    async def _read(self) -> None:
-        taken = 0
-        while (frame := await self._socket.receive()) is not Control.CLOSED:
-            if isinstance(frame, Control):
-                self._catch_up()
-                self.post(PongReceived())
-                continue
-            for event in self._dialect.decode(frame):
-                if isinstance(event, AudioReceived):
-                    self._gathered += event.payload
-                    if len(self._gathered) > SLICE_BYTES:
-                        await self._post_sliced()
-                    elif len(self._gathered) >= self._ears.wanted_bytes:
-                        self._catch_up()
-                else:
-                    self._catch_up()
-                    self.post(event)
-            if not self._ears.has_room:
-                await self._ears.room()
-            taken += 1
-            if taken % FRAMES_IN_A_ROW == 0:
-                await asyncio.sleep(0)
-        self.post(Disconnected())
-
-    def _catch_up(self) -> None:
-        """Post the audio that was gathered: all that happens comes after all that was said before."""
-        if self._gathered:
-            audio, self._gathered = self._gathered, b""
-            self.post(AudioReceived(audio))
-
-    async def _post_sliced(self) -> None:
-        """Post much audio in slices, so that decoding it does not hold up the other sessions."""
-        audio, self._gathered = self._gathered, b""
-        for start in range(0, len(audio), SLICE_BYTES):
-            self.post(AudioReceived(audio[start : start + SLICE_BYTES]))
-            await asyncio.sleep(0)
 
     async def _keep_alive(self) -> None:
         while True:
@@ -340,7 +299,7 @@ class Conversation:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._catch_up()
+        self._reader.catch_up()
         deadline_ms = self._machine.deadline_ms()
         if deadline_ms is None:
             return

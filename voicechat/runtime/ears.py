@@ -1,9 +1,8 @@
 """Audio in: frames are decoded on one time line and handed to the recogniser of the stream they belong to."""
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 from voicechat.audio.decode import open_decoder
 from voicechat.audio.formats import InputContainer, InputFormat, parse_input_format
@@ -12,49 +11,16 @@ from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.intake import InPlaceIntake, Intake, ProcessIntake, RefusingIntake
+from voicechat.runtime.stream import BYTES_PER_MS, Stream
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.watch import Watch
 from voicechat.session.effects import Listen, OpenRecognition
 from voicechat.session.events import Event, RecognitionEnded, RecognitionFailed, Transcribed
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings, Transcript, TurnDetection
+from voicechat.session.vocabulary import InputSettings, Transcript, TurnDetection, Word
 
-BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 _SAMPLE_BYTES = {InputContainer.PCM: 2, InputContainer.MU_LAW: 1, InputContainer.A_LAW: 1}
 """Of input that may be joined; WAV clips and single packets are known by where a frame begins."""
-SILENT_REPLAY_MS = 10_000
-"""Of audio in which nothing has been recognised, so much is kept for a recogniser that must start again."""
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One recogniser stream: the audio that waits for it, and the audio it may have to hear again."""
-
-    number: int
-    offset_ms: int | None = None
-    """Where its first sample stands on the connection's time line; None: none has come."""
-    waiting: deque[bytes] = field(default_factory=deque)
-    kept: deque[bytes] = field(default_factory=deque)
-    forgotten_bytes: int = 0
-    """Audio that came before the first kept sample."""
-    spoken_from_ms: int | None = None
-    """Stream time of the first recognised word."""
-    fed_bytes: int = 0
-    options: RecognitionOptions = field(default_factory=RecognitionOptions)
-    ending: bool = False
-    """No more frames are meant for it; what was decoded of them may still come."""
-    finished: bool = False
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def fed_ms(self) -> int:
-        return self.fed_bytes // BYTES_PER_MS
-
-    @property
-    def kept_from_ms(self) -> int:
-        """Stream time of the first kept sample."""
-        return self.forgotten_bytes // BYTES_PER_MS
 
 
 class Ears:
@@ -81,9 +47,9 @@ class Ears:
         self._decoding = decoding
         self._watcher = watcher
         self._watch: Watch | None = None
-        self._following: dict[int, _Stream] = {}
+        self._following: dict[int, Stream] = {}
         """Hands-free: streams that hear what the watch hears."""
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._intake: Intake | None = None
         self._seats: dict[int, _Seat] = {}
         self._nobody = _Seat(self, None)
@@ -92,13 +58,14 @@ class Ears:
         """Of the client's audio; 0 where its frames may not be joined."""
         self._received_bytes = 0
         self._unread_bytes = 0
+        self._most_unread_bytes = limits.unread_audio_ms * BYTES_PER_MS
         self._room = asyncio.Event()
         self._room.set()
 
     def open(self, effect: OpenRecognition) -> None:
         """Start a stream; a replacement begins with what its predecessor heard since its last final result."""
         options = RecognitionOptions(source_rate_hz=effect.settings.sample_rate_hz)
-        stream = _Stream(effect.stream, options=options)
+        stream = Stream(effect.stream, options, self._unread)
         seat = _Seat(self, stream)
         old = self._streams.get(effect.replay_of) if effect.replay_of is not None else None
         if old is not None:
@@ -107,7 +74,7 @@ class Ears:
                 stream.offset_ms = old.offset_ms + old.kept_from_ms
             stream.ending, stream.finished = old.ending, old.finished
             for pcm in old.kept:
-                self._give(stream, pcm)
+                stream.give(pcm)
             # What is being decoded for the old one is meant for the new one.
             seat = self._seats.pop(old.number)
             if old.number in self._following:
@@ -116,7 +83,7 @@ class Ears:
             seat.stream = stream
         elif effect.from_ms is not None and self._watch is not None:
             stream.offset_ms, pcm = self._watch.since(effect.from_ms)
-            self._give(stream, pcm)
+            stream.give(pcm)
             self._following[stream.number] = stream
         self._streams[stream.number] = stream
         self._seats[stream.number] = seat
@@ -134,7 +101,8 @@ class Ears:
             assert self._watcher is not None, "without voice detection hands-free mode is refused"
             self._watch = self._watcher(effect.detection)
             self._watch.begin_at(self._received_bytes // BYTES_PER_MS)
-        self._opened_intake(effect.settings).feed(effect.payload, self._microphone)
+        intake = self._intake if self._intake is not None else self._opened_intake(effect.settings)
+        intake.feed(effect.payload, self._microphone)
 
     @property
     def watch(self) -> Watch | None:
@@ -164,11 +132,11 @@ class Ears:
             return
         stream.ending = True
         if self._following.pop(number, None) is not None:
-            self.end(stream)
+            stream.end()
         elif self._intake is not None:
             self._intake.finish(self._seats[number])
         else:
-            self.end(stream)
+            stream.end()
 
     def drop(self, number: int) -> None:
         """Cancel the stream and forget its audio."""
@@ -179,8 +147,7 @@ class Ears:
         self._vacate(number)
         if stream.task is not None:
             stream.task.cancel()
-        self._unread(-sum(len(pcm) for pcm in stream.waiting))
-        stream.waiting.clear()
+        stream.clear()
 
     @property
     def has_room(self) -> bool:
@@ -195,7 +162,7 @@ class Ears:
 
     # --- what was decoded --------------------------------------------------------------------------------------
 
-    def take(self, stream: _Stream | None, pcm: bytes) -> None:
+    def take(self, stream: Stream | None, pcm: bytes) -> None:
         """Audio for ``stream``; for None it only takes its time."""
         position_ms = self._received_bytes // BYTES_PER_MS
         self._received_bytes += len(pcm)
@@ -219,20 +186,15 @@ class Ears:
         for stream in list(self._following.values()):
             self.fail(stream, error)
 
-    def _hear(self, stream: _Stream, pcm: bytes) -> None:
-        self._give(stream, pcm)
-        since_ms = stream.fed_ms - (stream.spoken_from_ms if stream.spoken_from_ms is not None else stream.fed_ms)
-        if since_ms > self._limits.turn_audio_ms:
+    def _hear(self, stream: Stream, pcm: bytes) -> None:
+        stream.give(pcm)
+        spoken_from_ms = stream.spoken_from_ms
+        if spoken_from_ms is not None and stream.fed_ms - spoken_from_ms > self._limits.turn_audio_ms:
             minutes = self._limits.turn_audio_ms // 60_000
             message = f"the audio of one turn is longer than {minutes} minutes"
             self.fail(stream, RemoteProtocolError(Status.TOO_LARGE, message))
 
-    def end(self, stream: _Stream) -> None:
-        """All audio of ``stream`` has been decoded."""
-        stream.finished = True
-        stream.wake.set()
-
-    def fail(self, stream: _Stream, error: RemoteProtocolError) -> None:
+    def fail(self, stream: Stream, error: RemoteProtocolError) -> None:
         """The audio of ``stream`` cannot be used."""
         self.drop(stream.number)
         self._post(RecognitionFailed(stream.number, error.status, error.message))
@@ -258,9 +220,9 @@ class Ears:
 
     # --- one stream --------------------------------------------------------------------------------------------
 
-    async def _listen(self, stream: _Stream) -> None:
+    async def _listen(self, stream: Stream) -> None:
         try:
-            results = self._recognizer.recognize(self._audio(stream), stream.options)
+            results = self._recognizer.recognize(stream, stream.options)
             async with closing(results):
                 while (transcript := await next_item(results, None, "")) is not None:
                     self._note(stream, transcript)
@@ -279,48 +241,16 @@ class Ears:
         self._vacate(stream.number)
         self._post(RecognitionEnded(stream.number))
 
-    async def _audio(self, stream: _Stream) -> AsyncIterator[bytes]:
-        while True:
-            while stream.waiting:
-                pcm = stream.waiting.popleft()
-                self._unread(-len(pcm))
-                yield pcm
-            if stream.finished:
-                return
-            stream.wake.clear()
-            await stream.wake.wait()
-
-    def _give(self, stream: _Stream, pcm: bytes) -> None:
-        stream.waiting.append(pcm)
-        stream.kept.append(pcm)
-        stream.fed_bytes += len(pcm)
-        self._unread(len(pcm))
-        if stream.spoken_from_ms is None:
-            self._forget_before(stream, stream.fed_ms - SILENT_REPLAY_MS)
-        stream.wake.set()
-
-    def _note(self, stream: _Stream, transcript: Transcript) -> None:
+    def _note(self, stream: Stream, transcript: Transcript) -> None:
         """Forget audio that will not be needed again; mark the first word."""
         if transcript.text.strip() and stream.spoken_from_ms is None:
             stream.spoken_from_ms = transcript.begin_ms
         if transcript.end_ms is not None:
-            self._forget_before(stream, transcript.end_ms)
-
-    @staticmethod
-    def _forget_before(stream: _Stream, time_ms: int) -> None:
-        """To the millisecond: what a final result has told must not be heard, and told, once more."""
-        surplus_bytes = time_ms * BYTES_PER_MS - stream.forgotten_bytes
-        while surplus_bytes > 0 and stream.kept:
-            piece = stream.kept.popleft()
-            if len(piece) > surplus_bytes:
-                stream.kept.appendleft(piece[surplus_bytes:])
-            dropped_bytes = min(surplus_bytes, len(piece))
-            surplus_bytes -= dropped_bytes
-            stream.forgotten_bytes += dropped_bytes
+            stream.forget_before(transcript.end_ms)
 
     def _unread(self, change_bytes: int) -> None:
         self._unread_bytes += change_bytes
-        if self._unread_bytes < self._limits.unread_audio_ms * BYTES_PER_MS:
+        if self._unread_bytes < self._most_unread_bytes:
             self._room.set()
         else:
             self._room.clear()
@@ -329,7 +259,7 @@ class Ears:
 class _Seat:
     """Whoever is to hear what is being decoded: a stream, the one that replaced it, or nobody any more."""
 
-    def __init__(self, ears: Ears, stream: _Stream | None) -> None:
+    def __init__(self, ears: Ears, stream: Stream | None) -> None:
         self._ears = ears
         self.stream = stream
 
@@ -340,7 +270,7 @@ class _Seat:
     def end(self) -> None:
         """See ``Sink.end``."""
         if self.stream is not None:
-            self._ears.end(self.stream)
+            self.stream.end()
 
     def fail(self, error: RemoteProtocolError) -> None:
         """See ``Sink.fail``."""
@@ -366,12 +296,15 @@ class _Microphone:
         self._ears.undecodable(error)
 
 
-def shifted(transcript: Transcript, by_ms: int) -> Transcript:
+def shifted(heard: Transcript, by_ms: int) -> Transcript:
     """Move stream time to the connection's time line."""
     if by_ms == 0:
-        return transcript
+        return heard
     words = tuple(
-        replace(word, begin_ms=word.begin_ms + by_ms, end_ms=word.end_ms + by_ms) for word in transcript.words
+        [
+            Word(word.text, word.begin_ms + by_ms, word.end_ms + by_ms, word.punctuation, word.fixed)
+            for word in heard.words
+        ]
     )
-    end_ms = None if transcript.end_ms is None else transcript.end_ms + by_ms
-    return replace(transcript, begin_ms=transcript.begin_ms + by_ms, end_ms=end_ms, words=words)
+    end_ms = None if heard.end_ms is None else heard.end_ms + by_ms
+    return Transcript(heard.text, heard.begin_ms + by_ms, end_ms, words)

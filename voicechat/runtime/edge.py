@@ -66,7 +66,9 @@ class Timed(Generic[T]):
         assert waiting is not None
         cancels = waiting.cancelling()
         try:
-            return await anext(self._items, None)
+            return await self._items.__anext__()
+        except StopAsyncIteration:
+            return None
         except ProviderError:
             raise
         except Exception as error:

@@ -14,6 +14,7 @@ from voicechat.session.effects import (
     ReplyText,
     ReplyTextFinished,
     ReplyToolCall,
+    Request,
 )
 from voicechat.session.events import AudioSent, Disconnected, Event, WriteStalled
 from voicechat.session.limits import SessionLimits
@@ -58,6 +59,8 @@ class Outbox:
         """The writer has something to do."""
         self._room = asyncio.Event()
         self._room.set()
+        self._sounding = 0
+        """The reply whose audio came last."""
         self._stalled = False
         self._writing = False
         """The writer is at work: nobody else may write."""
@@ -77,14 +80,24 @@ class Outbox:
         reply = message.reply if isinstance(message, _OF_REPLY) else None
         self._queue.append(_Queued(message, reply, payload_bytes + _OVERHEAD_BYTES))
         self._weigh(payload_bytes + _OVERHEAD_BYTES)
-        if not self._leaving:
-            self._leaving = True
-            self._loop.call_soon(self._begin_leaving)
         if self._backlog_bytes > self._limits.backlog_bytes and not self._stalled:
             self._stall("the client does not read: too much is waiting for it")
-        if isinstance(message, Answered):
-            # With a hundred sessions the end of this pass is milliseconds away, and whoever interrupts hears each.
+        if self._is_urgent(message):
+            # With a hundred sessions the end of this pass is milliseconds away, and whoever waits hears each.
             self._write_at_once()
+        if self._queue and not self._leaving:
+            self._leaving = True
+            self._loop.call_soon(self._begin_leaving)
+
+    def _is_urgent(self, message: ClientMessage) -> bool:
+        """Whether somebody hears how late it is: the end of an interrupted reply, or the beginning of one.
+
+        After ``complete`` it is the recogniser that must be told at once, not the client.
+        """
+        if isinstance(message, ReplyAudio):
+            begins, self._sounding = message.reply != self._sounding, message.reply
+            return begins
+        return isinstance(message, Answered) and message.request is not Request.COMPLETE
 
     def flush(self, reply: int) -> None:
         """Forget what is queued of ``reply``. Messages of no reply stay, in their order."""
@@ -122,7 +135,7 @@ class Outbox:
             self._over = True
 
     def _begin_leaving(self) -> None:
-        """Let audio leave, the first of which the user waits for; text after one more pass of the loop.
+        """Let audio leave; text after one more pass of the loop.
 
         Whoever was given work by the same event goes first: a service's being asked is what the user waits for, and
         writing takes a tenth of a millisecond.

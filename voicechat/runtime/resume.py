@@ -80,6 +80,9 @@ class ResumableSocket:
             return frame
         return Control.CLOSED
 
+    def offer(self, take: Callable[[bytes], bool]) -> None:
+        """See ``Socket.offer``: nothing is offered, ``receive`` counts it all."""
+
     async def send(self, frame: Frame) -> None:
         """See ``Socket.send``. Without a connection the frame is kept for the next one."""
         async with self._sending:

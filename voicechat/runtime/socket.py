@@ -1,5 +1,6 @@
 """What a conversation needs of a connection."""
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
@@ -18,6 +19,12 @@ class Socket(Protocol):
 
     async def receive(self) -> Frame | Control:
         """The next message. ``CLOSED`` for ever once the connection is gone; never raises. Cancelling loses nothing."""
+
+    def offer(self, take: Callable[[bytes], bool]) -> None:
+        """Show ``take`` binary frames as they arrive, while none waits to be received.
+
+        Those it takes (True), ``receive`` does not give. It must not raise and not wait. A connection need not do it.
+        """
 
     async def send(self, frame: Frame) -> None:
         """Hand a frame over; returns when the connection can take another.

@@ -44,10 +44,16 @@ SENTENCES_AHEAD = 2
 """Sentences being synthesised or waiting to be sent: the one that is leaving, and the next."""
 VOICES_TRIED = 4
 """Voices that may break off in one sentence before it is left out."""
-CHUNKS_AHEAD = 256
-"""Synthesised chunks that wait for the one before them to be sent."""
+AHEAD_MS = 5_000
+"""Synthesised audio of a sentence that waits to be sent; past it the synthesiser waits too."""
 PIECE_MS = 100
 """Audio is given out in pieces of this length: what an interruption can be late by, and what pacing can measure."""
+FIRST_PIECE_MS = 50
+"""A compressed reply begins with a shorter piece, or with what its codec needs to give anything: its encoding is waited
+for, and the rest is encoded while the first is on its way."""
+IN_PLACE_MS = 80
+"""So much of the beginning, and the piece that it ends in, is encoded on the event loop: what is heard first is short,
+and must not wait for a thread to be followed."""
 IN_HAND_S = 0.3
 """With so much to hear still, the listener does not notice that less than a piece waits for the rest of it. A
 synthesiser that gives 20 ms at a time would otherwise make five times as many messages."""
@@ -65,42 +71,53 @@ OnSpeech: TypeAlias = Callable[[int, bytes, int, int], None]
 
 
 class _Sentence:
-    """A sentence on its way: chunks go in at one end while they leave at the other."""
+    """A sentence on its way: its samples go in at one end while they leave at the other."""
 
     def __init__(self, number: int, text: str) -> None:
         self.number = number
         self.text = text
-        self.chunks: asyncio.Queue[AudioChunk | None] = asyncio.Queue(CHUNKS_AHEAD)
         self.leaving = False
         """Its audio is on its way to the client: it cannot be begun again."""
-        self._rest = b""
-        """Of a piece that is not complete."""
+        self._pcm = bytearray()
         self._rate_hz = 0
         self._ended = False
+        self._arrived = asyncio.Event()
+        self._left = asyncio.Event()
+
+    async def add(self, chunk: AudioChunk) -> None:
+        """Take what was synthesised; wait while there is too much of it. All chunks have the same rate."""
+        self._pcm += chunk.pcm
+        self._rate_hz = chunk.rate_hz
+        self._arrived.set()
+        while len(self._pcm) >= _piece_bytes(chunk.rate_hz, AHEAD_MS):
+            self._left.clear()
+            await self._left.wait()
+
+    def forget(self) -> None:
+        """It is begun again."""
+        self._pcm.clear()
+
+    def end(self) -> None:
+        """No more will come."""
+        self._ended = True
+        self._arrived.set()
 
     async def audio(self, *, at_once: bool) -> AudioChunk | None:
         """The next audio, as much as there is and is encoded together; None at the end.
 
-        ``at_once``: as soon as there is any. Otherwise in whole pieces, until the end. All chunks of a sentence have
-        the same rate.
+        ``at_once``: as soon as there is any. Otherwise in whole pieces, until the end.
         """
-        pcm, piece_bytes = self._rest, _piece_bytes(self._rate_hz)
-        while not self._ended and self._wants(len(pcm), piece_bytes, at_once=at_once):
-            chunk = await self.chunks.get()
-            if chunk is None:
-                self._ended = True
-                break
-            pcm += chunk.pcm
-            self._rate_hz, piece_bytes = chunk.rate_hz, _piece_bytes(chunk.rate_hz)
-        whole_bytes = len(pcm) if at_once or self._ended else len(pcm) - len(pcm) % piece_bytes
-        self._rest = pcm[whole_bytes:]
-        return AudioChunk(pcm[:whole_bytes], self._rate_hz) if whole_bytes else None
-
-    def _wants(self, size_bytes: int, piece_bytes: int, *, at_once: bool) -> bool:
-        """Whether to go on gathering: for what must be there, or for what is there."""
-        if not size_bytes or (size_bytes < piece_bytes and not at_once):
-            return True
-        return size_bytes < piece_bytes * PIECES_AT_ONCE and not self.chunks.empty()
+        while not self._ended and len(self._pcm) < (1 if at_once else max(1, _piece_bytes(self._rate_hz))):
+            self._arrived.clear()
+            await self._arrived.wait()
+        piece_bytes = _piece_bytes(self._rate_hz)
+        size_bytes = min(len(self._pcm), piece_bytes * PIECES_AT_ONCE)
+        if not (at_once or self._ended):
+            size_bytes -= size_bytes % piece_bytes
+        pcm = bytes(self._pcm[:size_bytes])
+        del self._pcm[:size_bytes]
+        self._left.set()
+        return AudioChunk(pcm, self._rate_hz) if pcm else None
 
 
 class Turn:
@@ -153,9 +170,9 @@ class Turn:
     def speak(self, sentence: int, text: str) -> None:
         """The next sentence to be spoken."""
         item = _Sentence(sentence, text)
-        self._sentences.put_nowait(item)
         self._waiting.append(item)
-        self._synthesize_ahead()
+        self._synthesize_ahead()  # first, because who gives it out has nothing to do before it is made
+        self._sentences.put_nowait(item)
 
     def finish_speech(self) -> None:
         """No more sentences will come."""
@@ -253,19 +270,18 @@ class Turn:
             except BrokenOffError:
                 if sentence.leaving:
                     break
-                while not sentence.chunks.empty():
-                    sentence.chunks.get_nowait()
+                sentence.forget()
             except ProviderError:
                 self._running = False
                 raise
-        await sentence.chunks.put(None)
+        sentence.end()
 
     async def _take_chunks(self, sentence: _Sentence) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
         deadline_s = loop.time() + limits.first_audio_ms / 1000
         async with Timed(self._speech.of(sentence.text), "no audio came in time") as chunks:
             while (chunk := await chunks.next(deadline_s)) is not None:
-                await sentence.chunks.put(chunk)
+                await sentence.add(chunk)
                 deadline_s = loop.time() + limits.between_audio_ms / 1000
 
     async def _talk(self) -> None:
@@ -290,10 +306,9 @@ class Turn:
         rate_hz = 0
         while (chunk := await sentence.audio(at_once=self._awaited)) is not None:
             rate_hz = chunk.rate_hz
-            piece_bytes = _piece_bytes(rate_hz)
-            pieces = [chunk.pcm[start : start + piece_bytes] for start in range(0, len(chunk.pcm), piece_bytes)]
+            pieces = self._cut(encoder, chunk)
             while pieces:
-                count = PIECES_AT_ONCE if self._made_us else 1
+                count = 1 if self._begins else PIECES_AT_ONCE
                 await self._encode(encoder, sentence.number, pieces[:count], rate_hz)
                 del pieces[:count]
         if rate_hz and encoder.held_back_ms:
@@ -301,10 +316,24 @@ class Turn:
             silence = bytes(rate_hz * encoder.held_back_ms // 1000 * 2)
             await self._encode(encoder, sentence.number, [silence], rate_hz)
 
+    def _cut(self, encoder: Encoder, chunk: AudioChunk) -> list[bytes]:
+        """The pieces in which audio is given out."""
+        pcm, piece_bytes = chunk.pcm, _piece_bytes(chunk.rate_hz)
+        first_bytes = 0
+        if encoder.heavy and not self._made_us:
+            first_bytes = _piece_bytes(chunk.rate_hz, max(FIRST_PIECE_MS, encoder.first_ms))
+        first = [pcm[:first_bytes]] if first_bytes else []
+        return first + [pcm[start : start + piece_bytes] for start in range(first_bytes, len(pcm), piece_bytes)]
+
+    @property
+    def _begins(self) -> bool:
+        """Whether the listener is still waiting, or has been given next to nothing."""
+        return self._made_us < IN_PLACE_MS * 1000
+
     async def _encode(self, encoder: Encoder, sentence: int, pieces: list[bytes], rate_hz: int) -> None:
         await self._room()
         loudened = [self._gain.apply(pcm) for pcm in pieces]
-        payloads = await self._threads.encode(encoder, loudened, rate_hz, at_once=not self._made_us)
+        payloads = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
         for pcm, payload in zip(pieces, payloads, strict=True):
             await self._room()
             if not self._made_us:
@@ -324,8 +353,8 @@ class Turn:
         self._post(SpeechSynthesized(self._start.reply, sentence, payload, self._made_us // 1000))
 
 
-def _piece_bytes(rate_hz: int) -> int:
-    return rate_hz * PIECE_MS // 1000 * 2
+def _piece_bytes(rate_hz: int, length_ms: int = PIECE_MS) -> int:
+    return rate_hz * length_ms // 1000 * 2
 
 
 def _kind(failure: BaseException) -> str:

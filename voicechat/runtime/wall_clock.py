@@ -1,12 +1,11 @@
 """The one place that reads the wall clock: for stamps that clients see. Everything else uses the loop's clock."""
 
 import time
-from datetime import UTC, datetime
 
 
 def unix_s() -> float:
     """Seconds since 1970."""
-    return datetime.now(UTC).timestamp()
+    return now_ns() / 1e9
 
 
 def now_ns() -> int:

@@ -72,6 +72,7 @@ class Watch:
         self._begins_ms = 0
         self._judge = detector.turn_judge
         self._kept_ms = KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS)
+        self._most_bytes = (self._kept_ms + SURPLUS_MS) * BYTES_PER_MS
         self._turn_from_ms: int | None = None
         """Where the first speech since the last reply began."""
         self._closed = False
@@ -97,9 +98,8 @@ class Watch:
         """Watch the next samples, s16le mono 16 kHz."""
         self._kept += pcm
         self._position_bytes += len(pcm)
-        surplus_ms = len(self._kept) // BYTES_PER_MS - self._kept_ms
-        if surplus_ms > SURPLUS_MS:
-            del self._kept[: surplus_ms * BYTES_PER_MS]
+        if len(self._kept) >= self._most_bytes:
+            del self._kept[: (len(self._kept) // BYTES_PER_MS - self._kept_ms) * BYTES_PER_MS]
         self._echo.hear(pcm)
         self._ear.push(pcm)
 

@@ -93,7 +93,7 @@ def nine_tenths(values: Sequence[float]) -> float:
 
 
 class Figure:
-    """One figure: its samples of the last second."""
+    """One figure: its samples of the last second, or of longer."""
 
     def __init__(
         self,
@@ -101,12 +101,14 @@ class Figure:
         thresholds: Thresholds,
         of: Callable[[Sequence[float]], float] = nine_tenths,
         relief: float = LAG_RELIEF,
+        window_s: float = WINDOW_S,
     ) -> None:
-        """``of`` makes one number of the samples, of which there is one at least."""
+        """``of`` makes one number of the samples of ``window_s``, of which there is one at least."""
         self.name = name
         self.thresholds = thresholds
         self.relief = relief
         self._of = of
+        self._window_s = window_s
         self._samples: deque[tuple[float, float]] = deque()
 
     def add(self, now_s: float, value: float) -> None:
@@ -115,6 +117,6 @@ class Figure:
 
     def value(self, now_s: float) -> float:
         """The figure; 0 without samples."""
-        while self._samples and self._samples[0][0] < now_s - WINDOW_S:
+        while self._samples and self._samples[0][0] < now_s - self._window_s:
             self._samples.popleft()
         return self._of([value for _, value in self._samples]) if self._samples else 0.0

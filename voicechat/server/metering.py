@@ -16,6 +16,9 @@ from voicechat.runtime.edge import closing
 from voicechat.session.vocabulary import Transcript
 from voicechat.store.quotas import Account
 
+PORTION_MS = 200
+"""Audio is counted in portions: a synthesiser may give it in pieces of 20 ms, and as fast as it can."""
+
 
 def metered(cast: Cast, account: Account) -> Cast:
     """Let ``account`` pay for what the cast hears and says."""
@@ -35,16 +38,28 @@ class MeteredRecognizer:
 
     def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
         """See `SpeechRecognizer`."""
-        return self._recognizer.recognize(self._counted(audio), options)
+        return self._recognizer.recognize(_Counted(audio, self._account), options)
 
-    async def _counted(self, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        heard_bytes, counted_ms = 0, 0
-        async for pcm in audio:
-            heard_bytes += len(pcm)
-            heard_ms = _length_ms(heard_bytes, PCM_RATE_HZ)
-            self._account.use_audio(heard_ms - counted_ms)
-            counted_ms = heard_ms
-            yield pcm
+
+class _Counted:
+    """Audio on its way to a recogniser."""
+
+    def __init__(self, audio: AsyncIterator[bytes], account: Account) -> None:
+        self._audio = audio
+        self._account = account
+        self._heard_bytes = 0
+        self._counted_ms = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        pcm = await anext(self._audio)
+        self._heard_bytes += len(pcm)
+        heard_ms = _length_ms(self._heard_bytes, PCM_RATE_HZ)
+        self._account.use_audio(heard_ms - self._counted_ms)
+        self._counted_ms = heard_ms
+        return pcm
 
 
 class MeteredSynthesizer:
@@ -71,15 +86,19 @@ class MeteredSynthesizer:
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """See `SpeechSynthesizer`."""
-        made_bytes, counted_ms = 0, 0
+        made_bytes, counted_ms, rate_hz = 0, 0, PCM_RATE_HZ
         chunks = self._synthesizer.synthesize(text, voice)
-        async with closing(chunks):
-            async for chunk in chunks:
-                made_bytes += len(chunk.pcm)
-                made_ms = _length_ms(made_bytes, chunk.rate_hz)
-                self._account.use_audio(made_ms - counted_ms)
-                counted_ms = made_ms
-                yield chunk
+        try:
+            async with closing(chunks):
+                async for chunk in chunks:
+                    made_bytes, rate_hz = made_bytes + len(chunk.pcm), chunk.rate_hz
+                    if made_bytes * 1000 >= (counted_ms + PORTION_MS) * 2 * rate_hz:
+                        made_ms = _length_ms(made_bytes, rate_hz)
+                        self._account.use_audio(made_ms - counted_ms)
+                        counted_ms = made_ms
+                    yield chunk
+        finally:
+            self._account.use_audio(_length_ms(made_bytes, rate_hz) - counted_ms)
 
 
 def _length_ms(size_bytes: int, rate_hz: int) -> int:

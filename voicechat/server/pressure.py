@@ -41,9 +41,12 @@ _log = logging.getLogger(__name__)
 
 SAMPLE_S = 0.02
 JUDGE_S = 0.25
+BUSY_WINDOW_S = 10.0
+"""Of so long the worst second counts, but for a tenth. Conversations are quiet and loud in turns of about that length:
+who lets newcomers in while it is quiet has too many when it is loud."""
 HOLD_S = 3.0
 """The figures must have been good for so long before the level falls, one step at a time."""
-SETTLE_S = 2.0
+SETTLE_S = 3.0
 """So long a session is a newcomer: what it takes is not in the figures yet, so it counts as the others on average."""
 FEW = 10
 """Of fewer settled sessions there is no average; and if fewer keep the process busy, it is not they."""
@@ -73,7 +76,8 @@ class Pressure:
         """Who is told each new level."""
         self.level = Level.CALM
         self._limits = limits
-        self._busy = Figure("busy", limits.busy_percent, mean, BUSY_RELIEF)
+        self._last_second = Figure("busy", limits.busy_percent, mean)
+        self._busy = Figure("busy", limits.busy_percent, relief=BUSY_RELIEF, window_s=BUSY_WINDOW_S)
         self._loop_lag = Figure("loop_lag", limits.loop_lag_ms)
         self._encoding = Figure("encoding_lag", limits.encoding_lag_ms)
         self._detection = Figure("detection_lag", limits.detection_lag_ms)
@@ -122,7 +126,8 @@ class Pressure:
             if now_s - judged_s >= JUDGE_S and now_s - begun_s >= WINDOW_S:
                 busy_s = [busy_s() for busy_s in self._busy_s]
                 busiest_s = max(now - before for now, before in zip(busy_s, judged_busy_s, strict=True))
-                self._busy.add(now_s, 100 * busiest_s / (now_s - judged_s))
+                self._last_second.add(now_s, 100 * busiest_s / (now_s - judged_s))
+                self._busy.add(now_s, self._last_second.value(now_s))
                 judged_s, judged_busy_s = now_s, busy_s
                 self._ask_encoders(now_s)
                 self._judge(now_s)

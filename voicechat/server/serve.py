@@ -4,8 +4,8 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from opentelemetry import trace
 import voicechat
 from voicechat.config import Config, build_services
 from voicechat.errors import AdmissionError, ConfigError, Status
+from voicechat.processes.forked import ForkServer
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.runtime.tasks import SessionTasks
@@ -96,11 +97,53 @@ async def serving(
     ConfigError and what ``Services.start`` raises. Leaving cuts the sessions that are left and stops the services.
     """
     seat = seat or alone(config)
-    health, metrics, pages = seat.health, Metrics(services, seat.shared, seat.ledger.worker), Pages(demo_folder())
+    parts = _parts_of(config, services, admitted, seat)
+    health, hub, backend, detector = seat.health, parts.hub, parts.backend, parts.detector
+    pages = Pages(demo_folder())
+    rest = rest_routes(rest_operations(backend, parts.authorise.issue_token, parts.transcriber))
+    app = build_app([*hub.routes(), *rest, *health.routes(), *parts.metrics.routes(), *pages.routes()])
+    try:
+        async with seat.listen(app) as port:
+            url = base_url(config.server.host, port)
+            announce(f"warming up; not ready yet: {url}")
+            await parts.decoding.start()
+            await services.start()
+            await parts.transcriber.start()
+            health.phase = Phase.READY
+            with parts.metrics.measuring_loop_lag(), parts.metrics.measuring_collector(), parts.pressure.measuring():
+                try:
+                    async with watching_keys(parts.authorise, hub), detecting(detector):
+                        yield Running(url, admitted.shown, bool(pages), app, health, hub, backend)
+                finally:
+                    await hub.drain(0)
+    finally:
+        await parts.transcriber.aclose()
+        backend.close()
+        await parts.decoding.aclose()
+        await services.aclose()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What a server is made of, apart from the services."""
+
+    metrics: Metrics
+    authorise: Authoriser
+    pressure: Pressure
+    detector: VoiceDetector
+    decoding: ForkServer
+    hub: SocketHub
+    backend: Backend
+    transcriber: Transcriber
+
+
+def _parts_of(config: Config, services: Services, admitted: Credentials, seat: Seat) -> _Parts:
+    """Make the parts and let each know those it needs. Nothing is started. Raises ConfigError."""
+    metrics = Metrics(services, seat.shared, seat.ledger.worker)
     authorise = Authoriser(admitted.store, admitted.static_keys, config.server.allowed_origins, seat.ledger)
 
     async def admit(request: web.Request, endpoint: Endpoint) -> Principal:
-        if health.phase is Phase.STARTING:
+        if seat.health.phase is Phase.STARTING:
             raise AdmissionError(Status.AT_CAPACITY, "the server is starting")
         return await authorise(request, endpoint)
 
@@ -135,28 +178,16 @@ async def serving(
         ledger=seat.ledger,
         pressure=pressure,
     )
-    transcriber = Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of)
-    rest = rest_routes(rest_operations(backend, authorise.issue_token, transcriber))
-    app = build_app([*hub.routes(), *rest, *health.routes(), *metrics.routes(), *pages.routes()])
-    try:
-        async with seat.listen(app) as port:
-            url = base_url(config.server.host, port)
-            announce(f"warming up; not ready yet: {url}")
-            await decoding.start()
-            await services.start()
-            await transcriber.start()
-            health.phase = Phase.READY
-            with metrics.measuring_loop_lag(), metrics.measuring_collector(), pressure.measuring():
-                try:
-                    async with watching_keys(authorise, hub), detecting(detector):
-                        yield Running(url, admitted.shown, bool(pages), app, health, hub, backend)
-                finally:
-                    await hub.drain(0)
-    finally:
-        await transcriber.aclose()
-        backend.close()
-        await decoding.aclose()
-        await services.aclose()
+    return _Parts(
+        metrics=metrics,
+        authorise=authorise,
+        pressure=pressure,
+        detector=detector,
+        decoding=decoding,
+        hub=hub,
+        backend=backend,
+        transcriber=Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of),
+    )
 
 
 def _observer(metrics: Metrics) -> Callable[[Fact], None]:
@@ -171,16 +202,22 @@ def _observer(metrics: Metrics) -> Callable[[Fact], None]:
 
 
 def open_detector(config: Config, on_tick: OnTick | None = None) -> VoiceDetector:
-    """Open the voice detection, with the configured model that hears whether a turn is finished.
+    """Open the voice detection, with the configured models. Raises ConfigError naming the key of one that is wrong."""
+    voice, turn = config.hands_free.voice_model, config.hands_free.turn_model
+    with _naming("voice_model"):
+        model = open_silero(find_model(Path(voice) if voice else None))
+    with _naming("turn_model"):
+        turn_judge = TurnJudge(TurnModel(Path(turn))) if turn else None
+    return VoiceDetector(model, on_tick, turn_judge=turn_judge)
 
-    Raises ConfigError naming the key.
-    """
-    path = config.hands_free.turn_model
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Name the key of ``[hands_free]`` that a ConfigError in the context is about."""
     try:
-        turn_judge = TurnJudge(TurnModel(Path(path))) if path else None
+        yield
     except ConfigError as error:
-        raise ConfigError(f"hands_free.turn_model: {error}") from error
-    return VoiceDetector(open_silero(find_model()), on_tick, turn_judge=turn_judge)
+        raise ConfigError(f"hands_free.{key}: {error}") from error
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """aiohttp's WebSocket as the ``Socket`` that conversations are held on."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import closing, suppress
 
 from aiohttp import WSMsgType, web
@@ -8,6 +9,11 @@ from aiohttp import WSMsgType, web
 from voicechat.runtime.socket import Control
 from voicechat.session.limits import SessionLimits
 from voicechat.wire.dialect import Frame
+
+try:
+    from voicechat.server.prompt import PromptWebSocket as WebSocket
+except ImportError:  # an aiohttp that is another inside
+    from aiohttp.web import WebSocketResponse as WebSocket  # type: ignore[assignment]
 
 WRITE_AHEAD_BYTES = 32 * 1024
 """What may lie in the process's own write buffer before a send waits: nothing there can be taken back."""
@@ -25,7 +31,7 @@ class AiohttpSocket:
 
     def __init__(self, limits: SessionLimits) -> None:
         # Compression costs 107 KiB a connection and gives nothing on audio.
-        self._ws = web.WebSocketResponse(
+        self._ws = WebSocket(
             autoping=False,
             compress=False,
             max_msg_size=limits.frame_bytes,
@@ -60,6 +66,12 @@ class AiohttpSocket:
                         return Control.CLOSED
                 case _:
                     return Control.CLOSED
+
+    def offer(self, take: Callable[[bytes], bool]) -> None:
+        """See ``Socket.offer``."""
+        inbox = getattr(self._ws, "inbox", None)
+        if inbox is not None:
+            inbox.take = take
 
     async def send(self, frame: Frame) -> None:
         """See ``Socket.send``."""

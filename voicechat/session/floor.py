@@ -55,6 +55,11 @@ class Floor:
         """Whether a sound is being judged while the reply goes on."""
         return self._sound is not None
 
+    @property
+    def undecided(self) -> bool:
+        """Whether anything has been heard that waits for a decision: most of the time nothing has."""
+        return self._sound is not None or self._turn_end.open
+
     def speech_started(self, at_ms: int, *, contested: bool) -> None:
         """The user has been speaking since ``at_ms``; ``contested``: while the assistant has the floor."""
         self._stopped_ms = None

@@ -7,6 +7,7 @@ turn may end, is known here. Without turn detection nothing here decides anythin
 from collections.abc import Sequence
 
 from voicechat.session import events as ev
+from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import Effect, Send, SpeechNoticed
 from voicechat.session.floor import Decision, Floor
 from voicechat.session.hearing import Hearing
@@ -47,6 +48,11 @@ class HandsFree:
     def contested(self) -> bool:
         """Whether a sound is being judged while the assistant has the floor."""
         return self._floor is not None and self._floor.contested
+
+    @property
+    def undecided(self) -> bool:
+        """Whether `decide` can say anything: the user has been heard, and has not been answered yet."""
+        return self._floor is not None and self._floor.undecided
 
     @property
     def answers(self) -> bool:
@@ -120,14 +126,14 @@ class HandsFree:
 
     def deadline_ms(self, state: State, now_ms: int) -> int | None:
         """When ``decide`` is to be asked although nothing happens."""
-        if self._floor is None:
+        floor = self._floor
+        if floor is None or not floor.undecided:
             return None
-        candidates = [self._floor.deadline_ms(may_end=self._turn_may_end(state, now_ms))]
-        if state is State.LISTENING:
-            candidates.append(self._speaking.silent_at_ms(now_ms))
-            if self._may_begin_early(state, now_ms):
-                candidates.append(self._floor.early_at_ms())
-        return min((candidate for candidate in candidates if candidate is not None), default=None)
+        turn_at_ms = floor.deadline_ms(may_end=self._turn_may_end(state, now_ms))
+        if state is not State.LISTENING:
+            return turn_at_ms
+        early_at_ms = floor.early_at_ms() if self._may_begin_early(state, now_ms) else None
+        return earliest_ms(turn_at_ms, self._speaking.silent_at_ms(now_ms), early_at_ms)
 
     def uncontested(self, state: State, now_ms: int) -> bool:
         """Whether the reply has been heard that a sound was contesting: nothing is left to judge."""

@@ -3,22 +3,24 @@
 from voicechat.session import events as ev
 from voicechat.session.limits import SessionLimits
 
-FROM_CLIENT = (
-    ev.Opened,
-    ev.AudioReceived,
-    ev.UpdateRequested,
-    ev.CompleteRequested,
-    ev.ClearRequested,
-    ev.ForgetRequested,
-    ev.CancelRequested,
-    ev.MessageCreated,
-    ev.ToolAnswered,
-    ev.PlaybackReported,
-    ev.PingReceived,
-    ev.PongReceived,
-    ev.MalformedReceived,
-    ev.IgnorableReceived,
-    ev.FinishRequested,
+FROM_CLIENT = frozenset(
+    {
+        ev.Opened,
+        ev.AudioReceived,
+        ev.UpdateRequested,
+        ev.CompleteRequested,
+        ev.ClearRequested,
+        ev.ForgetRequested,
+        ev.CancelRequested,
+        ev.MessageCreated,
+        ev.ToolAnswered,
+        ev.PlaybackReported,
+        ev.PingReceived,
+        ev.PongReceived,
+        ev.MalformedReceived,
+        ev.IgnorableReceived,
+        ev.FinishRequested,
+    }
 )
 """Everything that a client's messages become, and the pong of its WebSocket."""
 
@@ -36,7 +38,7 @@ class Presence:
 
     def note(self, event: ev.Event, now_ms: int) -> None:
         """Take note of an event, if it came from the client."""
-        if not isinstance(event, FROM_CLIENT):
+        if type(event) not in FROM_CLIENT:
             return
         if not self._strict_ping or isinstance(event, ev.PingReceived):
             self._last_message_ms = now_ms

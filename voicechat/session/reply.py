@@ -60,6 +60,8 @@ class Reply:
         self._speakable = Speakable()
         self._pieces: list[_Piece] = []
         self._sentences: list[_Piece] = []
+        self._unfinished = 0
+        """Sentences of which not all audio has been made."""
         self._waiting_since_ms: int | None = None
         self._text_finished = False
         self._made_ms = 0
@@ -118,7 +120,7 @@ class Reply:
 
     def hurry_at_ms(self, wait_ms: int) -> int | None:
         """When ``hurry`` is due: text has waited for ``wait_ms``, and what was spoken before is about to run out."""
-        if self._waiting_since_ms is None or self._text_finished or not all(piece.done for piece in self._sentences):
+        if self._waiting_since_ms is None or self._text_finished or self._unfinished:
             return None
         runs_out_ms = self.clock.reaches_ms(self._made_ms)
         return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
@@ -143,7 +145,7 @@ class Reply:
         """Speak ``apology`` and end. It is no part of the reply's text: it is neither told nor remembered."""
         self.apologises = self._text_finished = True
         self.turn_times = None
-        self._sentences.append(_Piece("", apology))
+        self._give_to_voice(_Piece("", apology))
         return [Speak(self.number, 0, apology), FinishSpeech(self.number)]
 
     def _speak(self, texts: list[str], now_ms: int) -> list[Effect]:
@@ -156,8 +158,12 @@ class Reply:
                 if self.times.first_sentence_ms is None:
                     self.times.first_sentence_ms = now_ms
                 effects.append(Speak(self.number, len(self._sentences), piece.spoken))
-                self._sentences.append(piece)
+                self._give_to_voice(piece)
         return effects
+
+    def _give_to_voice(self, piece: _Piece) -> None:
+        self._sentences.append(piece)
+        self._unfinished += 1
 
     # --- audio -----------------------------------------------------------------------------------------------
 
@@ -186,6 +192,7 @@ class Reply:
             piece = self._sentences[sentence]
             if piece.end_ms == 0:
                 piece.begin_ms = piece.end_ms = self._made_ms
+            self._unfinished -= not piece.done
             piece.done = True
 
     def finish_audio(self, now_ms: int) -> list[Effect]:

@@ -10,6 +10,7 @@ from typing import assert_never
 from voicechat.errors import Status
 from voicechat.session import events as ev
 from voicechat.session.apology import Apology
+from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
     Answered,
     Close,
@@ -86,11 +87,13 @@ class Session:
         self._now_ms = max(self._now_ms, now_ms)
         self._effects = []
         self._presence.note(event, self._now_ms)
+        if isinstance(event, ev.AudioReceived):  # the commonest by far; what is heard in it comes as events of its own
+            self._take(event)
+            return self._effects
         late = self._late(event)
         if late is None:
             self._take(event)
-            if not isinstance(event, ev.AudioReceived):  # what is heard in it comes as events of its own
-                self._settle_floor()
+            self._settle_floor()
         else:
             self._effects.append(Observe(LateDropped(late)))
         return self._effects
@@ -102,8 +105,6 @@ class Session:
 
     def _late(self, event: ev.Event) -> LateKind | None:
         """The only place where numbers of replies and streams are compared: what is late is dropped and counted."""
-        if isinstance(event, ev.AudioReceived):  # the commonest event by far
-            return None
         if isinstance(event, _OF_REPLY):
             reply = self._speaking.current
             return None if reply is not None and event.reply == reply.number else LateKind.REPLY
@@ -115,9 +116,24 @@ class Session:
         return None
 
     def _take(self, event: ev.Event) -> None:
-        match event:
+        match event:  # what happens most often comes first
             case ev.AudioReceived():
                 self._on_audio(event)
+            case (
+                ev.ReplyTextArrived()
+                | ev.SpeechSynthesized()
+                | ev.SentenceSynthesized()
+                | ev.ToolCalled()
+                | ev.ToolsUsed()
+                | ev.ReplyTextEnded()
+                | ev.SpeechEnded()
+            ):
+                self._effects += self._speaking.take(event, self._now_ms)
+                self._finish_if_spoken()
+            case ev.AudioSent() | ev.PlaybackReported():
+                self._on_playback(event)
+            case ev.Ticked():
+                self._on_tick()
             case (
                 ev.Opened()
                 | ev.UpdateRequested()
@@ -138,19 +154,6 @@ class Session:
                 self._effects += self._hands_free.hear(event, self.settings.input, self.state, self._now_ms)
             case ev.ReplyFailed():
                 self._on_reply_failed(event)
-            case (
-                ev.ReplyTextArrived()
-                | ev.ToolCalled()
-                | ev.ToolsUsed()
-                | ev.ReplyTextEnded()
-                | ev.SpeechSynthesized()
-                | ev.SentenceSynthesized()
-                | ev.SpeechEnded()
-            ):
-                self._effects += self._speaking.take(event, self._now_ms)
-                self._finish_if_spoken()
-            case ev.AudioSent() | ev.PlaybackReported():
-                self._on_playback(event)
             case ev.MalformedReceived():
                 self._on_malformed(event)
             case ev.PongReceived() | ev.IgnorableReceived() | ev.FinishRequested():
@@ -159,8 +162,6 @@ class Session:
                 self._hands_free.short_of_time = event.short
             case ev.Disconnected() | ev.WriteStalled() | ev.AccessEnded() | ev.Faulted() | ev.DrainRequested():
                 self._on_end(event)
-            case ev.Ticked():
-                self._on_tick()
             case _:
                 assert_never(event)
 
@@ -170,12 +171,13 @@ class Session:
         """See ``Machine.deadline_ms``."""
         if self.state is State.CLOSED:
             return None
-        deadlines = [self._presence.deadline_ms(must_speak=self._must_speak), self._drain_at_ms]
-        if self.state is State.TRANSCRIBING:
-            deadlines.append(self._times.decided_ms + self._limits.transcript_ms)
-        deadlines.append(self._speaking.deadline_ms())
-        deadlines.append(self._hands_free.deadline_ms(self.state, self._now_ms))
-        return min(deadline for deadline in deadlines if deadline is not None)
+        return earliest_ms(
+            self._presence.deadline_ms(must_speak=self._must_speak),
+            self._drain_at_ms,
+            self._times.decided_ms + self._limits.transcript_ms if self.state is State.TRANSCRIBING else None,
+            self._speaking.deadline_ms(),
+            self._hands_free.deadline_ms(self.state, self._now_ms),
+        )
 
     def _on_tick(self) -> None:
         now_ms = self._now_ms
@@ -197,17 +199,18 @@ class Session:
     # --- requests of the client ------------------------------------------------------------------------------
 
     def _on_audio(self, event: ev.AudioReceived) -> None:
+        settings = self.settings
         if self.state is State.CONFIGURING:
             self._presence.spoke(self._now_ms)
-        elif self.state in TURN and self.settings.asr_mode is AsrMode.REFRESH:
+        elif settings.asr_mode is AsrMode.REFRESH and self.state in TURN:
             self._effects.append(SkipAudio(event.payload))
             return
         self._move(Step.AUDIO)
-        detection = self.settings.turn_detection
+        detection = settings.turn_detection
         if detection is not None:
-            self._effects.append(Listen(event.payload, self.settings.input, detection))
+            self._effects.append(Listen(event.payload, settings.input, detection))
         else:
-            self._effects += self._hearing.feed(event.payload, self.settings.input, self._now_ms)
+            self._effects += self._hearing.feed(event.payload, settings.input, self._now_ms)
 
     def _on_request(self, event: ev.Requested) -> None:
         match event:
@@ -334,7 +337,7 @@ class Session:
 
     def _settle_floor(self) -> None:
         """Do what the floor decides, until it decides nothing more."""
-        if self.settings.turn_detection is None or self.state is State.CLOSED:
+        if not self._hands_free.undecided or self.state is State.CLOSED:
             return
         if self._hands_free.uncontested(self.state, self._now_ms):
             self._effects += self._hands_free.take_floor()

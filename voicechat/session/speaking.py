@@ -10,6 +10,7 @@ from typing import TypeAlias, assert_never
 from voicechat.errors import Status
 from voicechat.session import events as ev
 from voicechat.session.apology import Apology
+from voicechat.session.deadlines import earliest_ms
 from voicechat.session.dialogue import Dialogue
 from voicechat.session.effects import (
     AdoptReply,
@@ -152,12 +153,13 @@ class Speaking:
 
     def deadline_ms(self) -> int | None:
         """When ``tick`` is due."""
-        if self.current is None:
+        reply = self.current
+        if reply is None:
             return None
-        deadlines = [self.current.hurry_at_ms(self._limits.speakable_wait_ms)]
-        if self._early is None:
-            deadlines += [self.current.release_at_ms(), self._answers_due_ms]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        hurry_at_ms = reply.hurry_at_ms(self._limits.speakable_wait_ms)
+        if self._early is not None:
+            return hurry_at_ms
+        return earliest_ms(hurry_at_ms, reply.release_at_ms(), self._answers_due_ms)
 
     def tick(self, now_ms: int) -> list[Effect]:
         """Do what is due: speak text that has waited too long, let paced audio go, wait no longer for answers."""
@@ -214,9 +216,8 @@ class Speaking:
     @property
     def _answers_due_ms(self) -> int | None:
         """When the client must have answered."""
-        if not self._awaited_calls or self.current is None or self.current.tools.asked_ms is None:
-            return None
-        return self.current.tools.asked_ms + self._limits.tool_answer_ms
+        asked_ms = self.current.tools.asked_ms if self.current is not None else None
+        return asked_ms + self._limits.tool_answer_ms if asked_ms is not None and self._awaited_calls else None
 
     def answer_tool(self, event: ev.ToolAnswered, now_ms: int) -> list[Effect]:
         """The client carried out a call; after the last awaited one the model is asked how the reply goes on."""

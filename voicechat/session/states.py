@@ -14,6 +14,9 @@ from enum import Enum, auto
 class State(Enum):
     """Where a conversation stands."""
 
+    __hash__ = object.__hash__
+    """The table is asked with every event; an enumeration's own hash is computed in Python."""
+
     CONFIGURING = auto()
     """Connected; no audio yet: the settings may still change."""
     LISTENING = auto()
@@ -28,6 +31,8 @@ class State(Enum):
 
 class Step(Enum):
     """What asks a conversation to move."""
+
+    __hash__ = object.__hash__
 
     UPDATE = auto()
     AUDIO = auto()

@@ -44,6 +44,11 @@ class TurnEnd:
         self._sound_from_ms: int | None = None
         self._sound_to_ms: int | None = None
 
+    @property
+    def open(self) -> bool:
+        """Whether anything has been heard in this turn."""
+        return self._sound_from_ms is not None
+
     def speech_started(self, at_ms: int) -> None:
         """Someone speaks since ``at_ms``."""
         self._sound_from_ms, self._sound_to_ms = at_ms, None

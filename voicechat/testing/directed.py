@@ -257,15 +257,21 @@ class _RuntimePlayer:
 
 
 def in_order(lines: list[Line]) -> list[Line]:
-    """Lines without their times and without the model's part, a reply's audio joined while nothing is in between."""
+    """Lines without their times and without the model's part, a reply's audio joined while nothing is in between.
+
+    But for the report of latency, which follows the first audio: how much of it that is, is the runtime's to say.
+    """
     joined: list[Line] = []
     for line in lines:
         if "model_asked" in line:
             continue
         timeless = {key: value for key, value in line.items() if key != "at_ms"}
-        message, last = timeless.get("server"), joined[-1].get("server") if joined else None
+        before = len(joined) - 1
+        if before > 0 and joined[before].get("server", {}).get("event_type") == "conversation.chat.latency":
+            before -= 1
+        message, last = timeless.get("server"), joined[before].get("server") if joined else None
         if message and last and "audio_ms" in message and "audio_ms" in last:
-            joined[-1] = {"server": {**last, "audio_ms": last["audio_ms"] + message["audio_ms"]}}
+            joined[before] = {"server": {**last, "audio_ms": last["audio_ms"] + message["audio_ms"]}}
         else:
             joined.append(timeless)
     return joined

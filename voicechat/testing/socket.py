@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from voicechat.runtime.socket import Control
@@ -30,8 +31,12 @@ class MemorySocket:
     _up: deque[Frame | Control] = field(default_factory=deque)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
+    _take: Callable[[bytes], bool] | None = None
+
     def say(self, frame: Frame) -> None:
         """The client sends a frame."""
+        if self._take is not None and not self._up and frame and isinstance(frame, bytes) and self._take(frame):
+            return
         self._up.append(frame)
         self._arrived.set()
 
@@ -48,6 +53,10 @@ class MemorySocket:
         if self._up[0] is Control.CLOSED:
             return Control.CLOSED
         return self._up.popleft()
+
+    def offer(self, take: Callable[[bytes], bool]) -> None:
+        """See ``Socket.offer``."""
+        self._take = take
 
     async def send(self, frame: Frame) -> None:
         """See ``Socket.send``."""

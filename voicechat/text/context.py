@@ -58,6 +58,13 @@ class LineContext:
             self._depth = max(0, self._depth - 1)
         self._span = self._next_span(char)
 
+    def take_plain(self, plain: str) -> None:
+        """Read letters, digits and spaces: as ``take``, one by one."""
+        if len(self._head) < len(FENCE_HEADS[0]):
+            self._head = (self._head + plain.replace(" ", ""))[: len(FENCE_HEADS[0])]
+        if self._span is _Span.LINK_END:
+            self._span = _Span.NONE
+
     def leave_span(self) -> None:
         """The text was cut here: what was open is torn and protects nothing any more."""
         self._span = _Span.NONE

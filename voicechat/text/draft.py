@@ -92,12 +92,32 @@ class Draft:
         if char.isspace() and not code:
             self._word = self._end
 
-    def append_plain(self, plain: str) -> None:
-        """Take ASCII letters and digits that go on with the word at the end."""
-        end, count = self._end, len(plain)
-        self._end = Border(end.at + count, end.weight + count * NARROW_WEIGHT, end.substance)
-        self._chars += plain
-        self._previous = plain[-1]
+    def append_words(self, words: str, *, code: bool) -> None:
+        """Take ASCII letters, digits and spaces: as ``append``, one by one."""
+        at, weight, substance = self._end
+        at, weight = at + len(words), weight + len(words) * NARROW_WEIGHT
+        if not code:
+            goes_on = words[0] != " " and self._substance_of(words[0]) == 0
+            substance += WORD_SUBSTANCE * (len(words.split()) - goes_on)
+            _, space, last = words.rpartition(" ")
+            if space:
+                of_last = WORD_SUBSTANCE if last else 0
+                self._word = Border(at - len(last), weight - len(last) * NARROW_WEIGHT, substance - of_last)
+        self._add(words, Border(at, weight, substance))
+
+    def append_han(self, han: str, *, code: bool) -> None:
+        """Take Han characters, between any two of which may be cut: as ``meet`` and ``append``, one by one."""
+        at, weight, substance = self._end
+        count = len(han)
+        each = 0 if code else ALONE_SUBSTANCE
+        if count > 1 and not code:
+            self._word = Border(at + count - 1, weight + (count - 1) * WIDE_WEIGHT, substance + (count - 1) * each)
+        self._add(han, Border(at + count, weight + count * WIDE_WEIGHT, substance + count * each))
+
+    def _add(self, text: str, end: Border) -> None:
+        self._chars += text
+        self._previous = text[-1]
+        self._end = end
 
     def mark_clause(self, border: Border) -> None:
         """Remember that a clause ends at ``border``."""

@@ -46,6 +46,9 @@ _UNDERSCORES = re.compile(r"(?<![^\W_])(?<![\\_])_{1,3}(?=[^\s_])|(?<=[^\s_\\])_
 _STRUCK = re.compile(r"~~(?=\S)|(?<=\S)~~")
 _ESCAPE = re.compile(r"\\([\\*_{}\[\]()#+.!|>~-])")
 
+_MARKUP = re.compile(r"[\[\]<&*`~_\\]|://|www\.", re.IGNORECASE)
+"""Without any of these there is nothing for the patterns above to find: most lines have none."""
+
 
 def strip_block(line: str) -> str:
     """Take off what makes a line a heading, quotation, list item, table row or rule. ``line`` is whole at its start."""
@@ -62,6 +65,8 @@ def strip_block(line: str) -> str:
 
 def strip_inline(line: str) -> str:
     """Take off emphasis, code marks, links (the text stays), addresses (the host stays), tags and escapes."""
+    if not _MARKUP.search(line):
+        return line
     line = _FOOTNOTE.sub("", _COMMENT.sub("", line))
     line = _LINK.sub(r"\1", _LINK.sub(r"\1", line))  # twice, for a picture that is a link's text
     line = _LINK_BEGUN.sub("", _LINK_ENDED.sub(r"\1", line))

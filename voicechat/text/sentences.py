@@ -20,9 +20,9 @@ rest of the sentence can be written and synthesised. A shorter clause would be f
 HARD_LIMIT_CHARACTERS = 1000
 """What cannot be cut well (a link's address, a line of code) is cut anyhow when it is longer: the bound of memory."""
 _LIST_NUMBER_CHARACTERS = 16
-_PLAIN = re.compile("[A-Za-z0-9]{1,64}")
-"""Characters that end nothing, and of which those after the first change nothing but the length. Bounded, because near
-the limit of length it is looked for again and again."""
+_PLAIN = re.compile("[A-Za-z0-9 ]{1,64}|[\u4e00-\u9fff]{1,24}")
+"""Words, or common Han characters, which end nothing: most of a text is taken so, at once. Bounded, because near the
+limit of length it is looked for again and again."""
 
 
 class SentenceSplitter:
@@ -48,12 +48,13 @@ class SentenceSplitter:
         """Take the next text; return the pieces that it completed."""
         at = 0
         while at < len(delta):
-            self._take(delta[at])
-            at += 1
-            plain = _PLAIN.match(delta, at)
-            if plain is not None and self._goes_on_plainly(plain[0]):
-                self._draft.append_plain(plain[0])
+            plain = _PLAIN.match(delta, at) if self._stop is None else None
+            if plain is not None and self._fits(plain[0]):
+                self._take_plain(plain[0])
                 at = plain.end()
+            else:
+                self._take(delta[at])
+                at += 1
         return self._given()
 
     def force(self) -> list[str]:
@@ -98,11 +99,22 @@ class SentenceSplitter:
         elif self._stop is None or not self._continue_stop(self._stop, char):
             self._begin_stop(char)
 
-    def _goes_on_plainly(self, plain: str) -> bool:
-        """Whether ``plain`` only makes the word longer at whose end it stands: most of a text is taken so, at once."""
+    def _fits(self, plain: str) -> bool:
+        """Whether nothing is to be cut before ``plain`` or within it."""
         draft = self._draft
-        fits = draft.weight(draft.end) + len(plain) * NARROW_WEIGHT <= PIECE_WEIGHT_LIMIT
-        return fits and _PLAIN.match(draft.previous) is not None
+        each = NARROW_WEIGHT if plain.isascii() else WIDE_WEIGHT
+        return draft.weight(draft.end) + len(plain) * each <= PIECE_WEIGHT_LIMIT
+
+    def _take_plain(self, plain: str) -> None:
+        """Take words, or Han characters: as ``_take``, one by one."""
+        draft, code = self._draft, self._in_code
+        if not code:
+            draft.meet(plain[0])
+        if plain.isascii():
+            draft.append_words(plain, code=code)
+        else:
+            draft.append_han(plain, code=code)
+        self._context.take_plain(plain)
 
     def _append(self, char: str) -> None:
         self._draft.append(char, code=self._in_code)

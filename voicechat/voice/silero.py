@@ -62,9 +62,7 @@ def find_model(configured: Path | None = None) -> Path:
             path = Path(folder) / "data" / "silero_vad.onnx"
             if path.is_file():
                 return path
-    raise ConfigError(
-        f"no voice model: install one of {', '.join(_PACKAGES)}, or configure the path of silero_vad.onnx"
-    )
+    raise ConfigError(f"no voice model: install one of {', '.join(_PACKAGES)}, or say where silero_vad.onnx lies")
 
 
 class SileroModel:

@@ -38,6 +38,10 @@ class Greeting:
 class Dialect(Protocol):
     """Translates one connection."""
 
+    @property
+    def bare_audio(self) -> bool:
+        """Whether every binary frame that is not empty is ``AudioReceived``, as it is."""
+
     def decode(self, frame: Frame) -> list[Event]:
         """Understand one frame. Never raises: what cannot be understood is a ``MalformedReceived``."""
 

@@ -26,7 +26,7 @@ def read_json(text: str) -> object:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise RemoteProtocolError(Status.MALFORMED, "not valid JSON") from exc
-    if _nested_deeper_than(value, MAX_NESTING):
+    if text.count("{") + text.count("[") > MAX_NESTING and _nested_deeper_than(value, MAX_NESTING):
         raise RemoteProtocolError(Status.MALFORMED, f"JSON nested deeper than {MAX_NESTING} levels")
     return value
 

@@ -72,6 +72,9 @@ def open_dialect(greeting: Greeting, *, update_reply: str = "chat.updated") -> D
 
 
 class _SpeechChat:
+    bare_audio = True
+    """See ``Dialect.bare_audio``."""
+
     def __init__(self, greeting: Greeting, update_reply: str) -> None:
         self._greeting = greeting
         self._names = {request: request.value for request in Request} | {Request.UPDATE: update_reply}

@@ -82,6 +82,9 @@ def resumed_text(offset_bytes: int) -> str:
 class _StreamSpeech:
     """In a resumable session results are numbered, and ``resumed_text`` stands for the ready message."""
 
+    bare_audio = True
+    """See ``Dialect.bare_audio``."""
+
     def __init__(self, *, word_objects: bool, resumable: bool) -> None:
         self._word_objects = word_objects
         self._resumable = resumable

@@ -3,17 +3,22 @@
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from voicechat.config import Config, load_config
 from voicechat.errors import ConfigError
+from voicechat.server.credentials import Credentials
+from voicechat.server.figures import Level
 from voicechat.server.workers import supervisor
 from voicechat.server.workers.door import opened_door
-from voicechat.server.workers.link import Kind, Link, LinkClosedError, Report, can_link, open_links
+from voicechat.server.workers.link import Kind, Link, LinkClosedError, Packet, Report, can_link, open_links
+from voicechat.server.workers.orders import Orders
 from voicechat.server.workers.supervisor import workers_of
+from voicechat.server.workers.worker import SILENT_S, Worker
+from voicechat.store.keys import KeyStore
 
 pytestmark = pytest.mark.skipif(not can_link(), reason="this system has one worker at most")
 
@@ -78,6 +83,84 @@ def test_a_link_that_nobody_listens_on_takes_no_more_and_waits_for_nothing() -> 
             sent += 1
         assert sent > 10
     ours.close()
+
+
+class Crew:
+    """Workers that report what they are given, without processes."""
+
+    def __init__(self, size: int, folder: Path) -> None:
+        self.workers = [Worker(orders(number, folder), lambda _worker, _packet: None) for number in range(size)]
+        self.given = [0] * size
+        self.ends = []
+        for worker in self.workers:
+            worker._link, theirs = open_links()
+            self.ends.append(theirs)
+            worker._take(Packet(Kind.LISTENING))
+            worker._take(Packet(Kind.READY))
+
+    def give(self, connections: int) -> list[int]:
+        """Let that many connections come; gives how many each worker has had so far."""
+        for _ in range(connections):
+            chosen = min(self.workers, key=lambda worker: worker.rank)
+            assert chosen.give(os.open(os.devnull, os.O_RDONLY))
+            self.given[chosen.number] += 1
+        return self.given
+
+    def report(self, number: int, *, left: int = 0, level: Level = Level.CALM) -> None:
+        """Let a worker say that it has taken what it was given, and that ``left`` of these have ended."""
+        taken = self.given[number]
+        self.workers[number]._take(Packet(Kind.REPORT, Report(taken, taken - left, level).encode()))
+
+    def close(self) -> None:
+        for worker, end in zip(self.workers, self.ends, strict=True):
+            for connection in worker.leave():
+                os.close(connection)
+            assert worker._link is not None
+            worker._link.close()
+            end.close()
+
+
+def orders(number: int, folder: Path) -> Orders:
+    admitted = Credentials(KeyStore(folder / "keys.sqlite3"), {}, None)
+    return Orders(
+        number=number,
+        workers=3,
+        config=config(folder),
+        credentials=admitted,
+        port=0,
+        ledger=folder / "ledger",
+        shared=folder,
+        import_path=(),
+        log_level=0,
+        engine_log_level=0,
+    )
+
+
+@pytest.fixture
+async def crew(config_file: Path) -> AsyncIterator[Crew]:
+    crew = Crew(3, config_file)
+    yield crew
+    crew.close()
+
+
+async def test_the_worker_with_the_fewest_connections_is_next(crew: Crew) -> None:
+    assert crew.give(9) == [3, 3, 3], "before any of them has said that it has taken one"
+    for number in range(3):
+        crew.report(number)
+    assert crew.give(3) == [4, 4, 4]
+    crew.report(1, left=2)
+    assert crew.give(2) == [4, 6, 4], "those that have ended are counted no more"
+
+
+async def test_a_worker_that_refuses_or_is_silent_is_passed_over(crew: Crew) -> None:
+    crew.report(0, level=Level.REFUSING)
+    assert crew.give(4) == [0, 2, 2]
+    await asyncio.sleep(2 * SILENT_S)
+    crew.report(0, level=Level.REFUSING)
+    crew.report(2)
+    assert crew.give(2) == [0, 2, 4]
+    crew.report(2, level=Level.REFUSING)
+    assert crew.give(1) == [1, 2, 4], "one that refuses says so at least"
 
 
 @pytest.mark.real_time

@@ -1,16 +1,22 @@
 """A chat model with others that stand in for it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from typing import get_args
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, TextDelta, ToolsStarted
+from voicechat.providers.interfaces import (
+    ChatModel,
+    ChatRequest,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+    ToolsStarted,
+)
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.plan import Plan
 from voicechat.runtime.fallback.policy import Patience
-from voicechat.runtime.fallback.relay import Chain, relay
-from voicechat.session.vocabulary import ToolCall
+from voicechat.runtime.fallback.relay import Asking, Chain, relay
+from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 
 class ChatChain(Chain[ChatModel]):
@@ -24,17 +30,29 @@ class ChatChain(Chain[ChatModel]):
     def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
         """See ``ChatModel``. Raises the last failure when nobody answers."""
         plan = Plan(self.links, asyncio.get_running_loop().time() + self._patience.first_s)
-        return relay(self, plan, lambda model: model.reply(request), _check, self._between_s)
-
-    def _between_s(self, part: ReplyPart) -> float:
-        """Tools that the model carries out itself say how long they take; after them it thinks as at the beginning."""
-        if isinstance(part, TextDelta | ToolCall):
-            return self._patience.between_s
-        return self._patience.first_s + (part.within_s if isinstance(part, ToolsStarted) else 0.0)
+        return relay(self, plan, _Question(request, self._patience))
 
 
-def _check(part: ReplyPart) -> bool:
-    """An empty piece of text is no sign of life."""
-    if not isinstance(part, get_args(ReplyPart)):
-        raise ProviderError("chat model", FailureKind.BROKEN, f"gave a {type(part).__name__}")
-    return not isinstance(part, TextDelta) or bool(part.text)
+class _Question(Asking[ChatModel, ReplyPart]):
+    def __init__(self, request: ChatRequest, patience: Patience) -> None:
+        self._request = request
+        self._patience = patience
+
+    def begin(self, provider: ChatModel) -> AsyncIterator[ReplyPart]:
+        return provider.reply(self._request)
+
+    def patience_s(self, item: ReplyPart) -> float | None:
+        """Tools that the model carries out itself say how long they take; after them it thinks as at the beginning.
+
+        An empty piece of text is no sign of life.
+        """
+        match item:
+            case TextDelta():
+                return self._patience.between_s if item.text else None
+            case ToolCall():
+                return self._patience.between_s
+            case ToolsStarted():
+                return self._patience.first_s + item.within_s
+            case ToolExchange() | ReplyFinished():
+                return self._patience.first_s
+        raise ProviderError("chat model", FailureKind.BROKEN, f"gave a {type(item).__name__}")

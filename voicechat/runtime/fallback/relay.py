@@ -1,6 +1,7 @@
 """What all chains share: a request is handed from one service to the next until one answers."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Generic, TypeVar
@@ -34,18 +35,35 @@ class Chain(Generic[P]):
             self.stood_in[link.name] += 1
 
 
-async def relay(
-    chain: Chain[P],
-    plan: Plan[P],
-    begin: Callable[[P], AsyncIterator[T]],
-    check: Callable[[T], bool],
-    between_s: Callable[[T], float],
-) -> AsyncGenerator[T, None]:
+class Asking(ABC, Generic[P, T]):
+    """One request, as it is put to one service after the other."""
+
+    @abstractmethod
+    def begin(self, provider: P) -> AsyncIterator[T]:
+        """Ask a service."""
+
+    @abstractmethod
+    def patience_s(self, item: T) -> float | None:
+        """How long the next item may take after ``item``; None: that is not worth passing on.
+
+        Raises ``ProviderError`` when it is no item at all.
+        """
+
+    def answered(self, link: Link[P]) -> None:
+        """It has given its first item."""
+
+    def gave_nothing(self, plan: Plan[P]) -> None:
+        """It has ended without one. May raise ``ProviderError``, if that is a failure."""
+
+    def broke_off(self, link: Link[P], failure: ProviderError) -> None:
+        """It has failed after its first item. May raise another ``ProviderError`` than the failure."""
+
+
+async def relay(chain: Chain[P], plan: Plan[P], asking: Asking[P, T]) -> AsyncGenerator[T, None]:
     """Give the items of the first service that gives any.
 
-    ``check`` says whether an item is worth passing on, and raises ``ProviderError`` when it is none; ``between_s`` says
-    how long the next one may take. Raises ``ProviderError``: before the first item when no service is left, after it
-    when the service fails. Cancelling cancels the service that is being asked.
+    Raises ``ProviderError``: before the first item when no service is left, after it when the service fails. Cancelling
+    cancels the service that is being asked.
     """
     loop = asyncio.get_running_loop()
     while True:
@@ -55,19 +73,24 @@ async def relay(
         try:
             async with (
                 link.asked(deadline_s) as attempt,
-                Timed(started(link, begin), "nothing came in time") as items,
+                Timed(started(link, asking.begin), "nothing came in time") as items,
             ):
                 while (item := await items.next(deadline_s)) is not None:
-                    if not check(item):
+                    patience_s = asking.patience_s(item)
+                    if patience_s is None:
                         continue
                     if not begun:
                         begun = True
                         attempt.worked()
+                        asking.answered(link)
                     yield item
-                    deadline_s = loop.time() + between_s(item)
+                    deadline_s = loop.time() + patience_s
+                if not begun:
+                    asking.gave_nothing(plan)
             return
         except ProviderError as failure:
             if begun:
+                asking.broke_off(link, failure)
                 raise
             plan.failed(link, failure)
 

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 from voicechat.errors import BrokenOffError, FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceOptions
-from voicechat.runtime.edge import closing
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.plan import Plan
 from voicechat.runtime.fallback.policy import Patience
-from voicechat.runtime.fallback.relay import Chain, relay
+from voicechat.runtime.fallback.relay import Asking, Chain, relay
 
 RATES_HZ = range(8_000, 192_001)
 
@@ -58,77 +57,67 @@ class ReplySpeech:
         """See ``SpeechSynthesizer``."""
         return self._chain.shapes_prosody(speech_rate, pitch_rate)
 
-    async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
+    def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
         """Speak a sentence. Raises `BrokenOffError` when one breaks off and another voice can go on.
 
         What is asked next, the same sentence or another one, is then spoken by that voice.
         """
         chain, first = self._chain, self._first
         plan = Plan((*chain.links[first:], *chain.links[:first]), _now_s() + chain.patience.first_s)
-        rate_hz: set[int] = set()
-        begun = False
-        asked: list[SpeechSynthesizer] = []
+        return relay(chain, plan, _Sentence(self, text, voice, first=first, between_s=chain.patience.between_s))
 
-        def begin(synthesizer: SpeechSynthesizer) -> AsyncIterator[AudioChunk]:
-            asked.append(synthesizer)
-            known = voice.voice in synthesizer.voices
-            chunks = synthesizer.synthesize(text, voice if known else replace(voice, voice=""))
-            return _audible(chunks) if plan.has_more and any(map(str.isalnum, text)) else chunks
-
-        def check(chunk: AudioChunk) -> bool:
-            return _check(chunk, rate_hz)
-
-        chunks = relay(chain, plan, begin, check, lambda _: chain.patience.between_s)
-        try:
-            async with closing(chunks):
-                async for chunk in chunks:
-                    if not begun:
-                        begun = True
-                        self._note(asked[-1], first)
-                    yield chunk
-        except ProviderError as failure:
-            if not begun or not self._others_than(asked[-1]):
-                raise
-            self._first = (self._position(asked[-1]) + 1) % len(chain.links)
-            raise BrokenOffError(failure.provider, failure.kind, "another voice can go on") from None
-
-    def _note(self, synthesizer: SpeechSynthesizer, first: int) -> None:
+    def note(self, link: Link[SpeechSynthesizer], first: int) -> None:
         """Stay with who stands in; a sentence that began before the change of voice does not take it back."""
-        position = self._position(synthesizer)
+        position = self._chain.links.index(link)
         if position != first:
             self._first = position
 
-    def _position(self, synthesizer: SpeechSynthesizer) -> int:
-        return next(n for n, link in enumerate(self._chain.links) if link.provider is synthesizer)
-
-    def _others_than(self, synthesizer: SpeechSynthesizer) -> bool:
-        """Whether another voice can be asked now."""
+    def goes_on_without(self, link: Link[SpeechSynthesizer]) -> bool:
+        """Whether another voice can be asked now; it will be."""
         links, now_s = self._chain.links, _now_s()
-        return any(link.breaker.allows(now_s) for link in links if link.provider is not synthesizer)
+        if not any(other.breaker.allows(now_s) for other in links if other is not link):
+            return False
+        self._first = (links.index(link) + 1) % len(links)
+        return True
 
 
-async def _audible(chunks: AsyncIterator[AudioChunk]) -> AsyncGenerator[AudioChunk, None]:
-    """Take it for a failure when nothing comes of a text that has words, as long as another voice can be asked."""
-    empty = True
-    async with closing(chunks):
-        async for chunk in chunks:
-            yield chunk
-            empty = empty and not chunk.pcm
-    if empty:
-        raise ProviderError("synthesiser", FailureKind.BROKEN, "made no audio")
+class _Sentence(Asking[SpeechSynthesizer, AudioChunk]):
+    def __init__(self, reply: ReplySpeech, text: str, voice: VoiceOptions, *, first: int, between_s: float) -> None:
+        """``first``: the link that is asked first; ``between_s``: how long a piece may take after the one before it."""
+        self._reply = reply
+        self._first = first
+        self._between_s = between_s
+        self._text = text
+        self._voice = voice
+        self._rate_hz = 0
 
+    def begin(self, provider: SpeechSynthesizer) -> AsyncIterator[AudioChunk]:
+        known = self._voice.voice in provider.voices
+        return provider.synthesize(self._text, self._voice if known else replace(self._voice, voice=""))
 
-def _check(chunk: AudioChunk, rates_hz: set[int]) -> bool:
-    """An empty chunk is no sign of life. ``rates_hz``: of the chunks before it."""
-    given: object = chunk
-    if not isinstance(given, AudioChunk) or len(given.pcm) % 2 or given.rate_hz not in RATES_HZ:
-        raise ProviderError("synthesiser", FailureKind.BROKEN, "gave what is no audio")
-    if not chunk.pcm:
-        return False
-    rates_hz.add(chunk.rate_hz)
-    if len(rates_hz) > 1:
-        raise ProviderError("synthesiser", FailureKind.BROKEN, "changed the sample rate within a sentence")
-    return True
+    def patience_s(self, item: AudioChunk) -> float | None:
+        """An empty chunk is no sign of life."""
+        given: object = item
+        if not isinstance(given, AudioChunk) or len(given.pcm) % 2 or given.rate_hz not in RATES_HZ:
+            raise ProviderError("synthesiser", FailureKind.BROKEN, "gave what is no audio")
+        if not item.pcm:
+            return None
+        if self._rate_hz not in (0, item.rate_hz):
+            raise ProviderError("synthesiser", FailureKind.BROKEN, "changed the sample rate within a sentence")
+        self._rate_hz = item.rate_hz
+        return self._between_s
+
+    def answered(self, link: Link[SpeechSynthesizer]) -> None:
+        self._reply.note(link, self._first)
+
+    def gave_nothing(self, plan: Plan[SpeechSynthesizer]) -> None:
+        """Of a text that has words that is a failure, as long as another voice can be asked."""
+        if plan.has_more and any(map(str.isalnum, self._text)):
+            raise ProviderError("synthesiser", FailureKind.BROKEN, "made no audio")
+
+    def broke_off(self, link: Link[SpeechSynthesizer], failure: ProviderError) -> None:
+        if self._reply.goes_on_without(link):
+            raise BrokenOffError(failure.provider, failure.kind, "another voice can go on") from None
 
 
 def _shapes(synthesizer: SpeechSynthesizer, speech_rate: float, pitch_rate: float) -> bool:

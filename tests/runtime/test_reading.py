@@ -1,0 +1,165 @@
+"""Audio is taken as it arrives, and nothing overtakes anything for it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from voicechat.runtime.ears import Ears
+from voicechat.runtime.reading import FRAMES_IN_A_ROW, SLICE_BYTES, Reader
+from voicechat.runtime.tasks import SessionTasks
+from voicechat.session.events import AudioReceived, Disconnected, Event, PingReceived
+from voicechat.session.limits import SessionLimits
+from voicechat.testing.scripted import ScriptedRecognizer
+from voicechat.testing.socket import MemorySocket
+from voicechat.wire import speech_chat
+from voicechat.wire.dialect import Greeting
+
+PING = json.dumps({"event_type": "ping"})
+
+
+class Listeners(Ears):
+    """As many bytes are wanted, and as much room is there, as the test says."""
+
+    wanted_bytes = 0
+    has_room = True
+
+    def __init__(self, tasks: SessionTasks) -> None:
+        super().__init__(ScriptedRecognizer(), limits=SessionLimits(), post=lambda _: None, tasks=tasks)
+        self.emptied = asyncio.Event()
+
+    async def room(self) -> None:
+        await self.emptied.wait()
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.socket = MemorySocket()
+        self.ears = Listeners(SessionTasks(on_fault=lambda: None))
+        self.events: list[Event] = []
+        dialect = speech_chat.open_dialect(Greeting())
+        self.reader = Reader(self.socket, dialect, self.ears, self.events.append)
+
+    @property
+    def heard(self) -> bytes:
+        return b"".join(event.payload for event in self.events if isinstance(event, AudioReceived))
+
+    @property
+    def kinds(self) -> str:
+        """A letter for each event: audio, ping, the end."""
+        letters = {AudioReceived: "a", PingReceived: "p", Disconnected: "."}
+        return "".join(letters[type(event)] for event in self.events)
+
+
+@asynccontextmanager
+async def reading() -> AsyncIterator[Desk]:
+    desk = Desk()
+    task = asyncio.get_running_loop().create_task(desk.reader.run())
+    await asyncio.sleep(0.1)
+    yield desk
+    desk.socket.vanish()
+    await task
+    assert isinstance(desk.events[-1], Disconnected)
+
+
+async def test_audio_needs_no_pass_of_the_loop() -> None:
+    async with reading() as desk:
+        desk.socket.say(b"1234")
+        assert desk.events == [AudioReceived(b"1234")]
+
+
+async def test_audio_waits_behind_a_message_that_nobody_has_read_yet() -> None:
+    async with reading() as desk:
+        desk.socket.say(b"1")
+        desk.socket.say(PING)
+        desk.socket.say(b"2")
+        assert desk.kinds == "a"
+        await asyncio.sleep(0.01)
+        assert desk.kinds == "apa"
+        desk.socket.say(b"3")
+        assert desk.heard == b"123"
+
+
+async def test_audio_that_came_before_the_reader_is_read_by_it() -> None:
+    desk = Desk()
+    desk.socket.say(b"1")
+    desk.socket.vanish()
+    await desk.reader.run()
+    assert desk.kinds == "a."
+
+
+async def test_a_client_that_sends_much_at_once_gets_only_so_much_of_one_pass() -> None:
+    async with reading() as desk:
+        sent = [bytes([number]) for number in range(5 * FRAMES_IN_A_ROW)]
+        for frame in sent:
+            desk.socket.say(frame)
+        assert len(desk.events) == FRAMES_IN_A_ROW
+        before = len(desk.events)
+        passes = 0
+        while len(desk.events) < len(sent):
+            await asyncio.sleep(0)
+            assert len(desk.events) - before <= FRAMES_IN_A_ROW
+            before = len(desk.events)
+            passes += 1
+            assert passes < 100
+        assert desk.heard == b"".join(sent)
+        await asyncio.sleep(0.01)
+        desk.socket.say(b"!")
+        assert desk.heard.endswith(b"!"), "and afterwards audio is taken as it arrives again"
+
+
+async def test_audio_waits_while_the_recognisers_have_no_room() -> None:
+    async with reading() as desk:
+        desk.ears.has_room = False
+        desk.socket.say(b"1")
+        desk.socket.say(b"2")
+        assert desk.heard == b""
+        await asyncio.sleep(1)
+        assert desk.heard == b"1", "the reader sees that there is no room when it has taken a frame"
+        desk.ears.has_room = True
+        desk.socket.say(b"3")
+        assert desk.heard == b"1", "nothing overtakes what waits"
+        desk.ears.emptied.set()
+        await asyncio.sleep(0.01)
+        assert desk.heard == b"123"
+
+
+async def test_a_long_frame_is_taken_in_slices_with_others_in_between() -> None:
+    async with reading() as desk:
+        long = bytes(3 * SLICE_BYTES)
+        desk.socket.say(long)
+        assert desk.events == []
+        while not desk.events:  # noqa: ASYNC110 - a pass of the loop is what is meant
+            await asyncio.sleep(0)
+        desk.socket.say(b"!")
+        assert len(desk.heard) == SLICE_BYTES, "nothing overtakes the other slices"
+        await asyncio.sleep(0.01)
+        assert [len(event.payload) for event in desk.events if isinstance(event, AudioReceived)] == [
+            *[SLICE_BYTES] * 3,
+            1,
+        ]
+
+
+async def test_short_audio_is_gathered_until_it_is_wanted() -> None:
+    async with reading() as desk:
+        desk.ears.wanted_bytes = 3
+        desk.socket.say(b"1")
+        assert desk.events == [AudioReceived(b"1")], "nobody knew yet how much is wanted"
+        desk.socket.say(b"23")
+        assert desk.heard == b"1"
+        desk.socket.say(b"45")
+        assert desk.events[1:] == [AudioReceived(b"2345")]
+
+
+@pytest.mark.parametrize("frame", [b"", PING])
+async def test_what_is_no_audio_comes_after_what_was_gathered(frame: str | bytes) -> None:
+    async with reading() as desk:
+        desk.ears.wanted_bytes = 3
+        desk.socket.say(b"1")
+        desk.socket.say(b"2")
+        desk.socket.say(frame)
+        await asyncio.sleep(0.01)
+        assert desk.heard == b"12"
+        assert not isinstance(desk.events[-1], AudioReceived)

@@ -1,0 +1,106 @@
+"""What the client says, on its way from the socket to its session."""
+
+import asyncio
+from collections.abc import Callable
+
+from voicechat.runtime.ears import Ears
+from voicechat.runtime.socket import Control, Socket
+from voicechat.session.events import AudioReceived, Disconnected, Event, PongReceived
+from voicechat.wire.dialect import Dialect, Frame
+
+SLICE_BYTES = 64 * 1024
+"""Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen times as long."""
+FRAMES_IN_A_ROW = 8
+"""Frames of one client that are taken before the other sessions get their turn."""
+_ROW_S = 0.001
+"""Frames that arrive within so long are in a row: the loop's clock may stand still while it works."""
+
+
+class Reader:
+    """Reads one socket. Audio is taken as it arrives, in the same pass of the loop; the rest by the task of ``run``."""
+
+    def __init__(self, socket: Socket, dialect: Dialect, ears: Ears, post: Callable[[Event], None]) -> None:
+        """``post`` is told what happens; ``ears`` say how much audio is needed to hear anything new, and wait."""
+        self._socket = socket
+        self._dialect = dialect
+        self._ears = ears
+        self._post = post
+        self._loop = asyncio.get_running_loop()
+        self._gathered = b""
+        """Hands-free: audio that is too short to hear anything new in it."""
+        self._wanted_bytes = 0
+        """How much of it would be enough."""
+        self._waiting = False
+        """Everything that came before is done with."""
+        self._row = 0
+        self._row_began_s = 0.0
+
+    async def run(self) -> None:
+        """Read until the connection is gone."""
+        if self._dialect.bare_audio:
+            self._socket.offer(self._take)
+        taken = 0
+        while (frame := await self._next()) is not Control.CLOSED:
+            if isinstance(frame, Control):
+                self._tell(PongReceived())
+                continue
+            for event in self._dialect.decode(frame):
+                if isinstance(event, AudioReceived):
+                    await self._hear(event.payload)
+                else:
+                    self._tell(event)
+            if not self._ears.has_room:
+                await self._ears.room()
+            taken += 1
+            if taken % FRAMES_IN_A_ROW == 0:
+                await asyncio.sleep(0)
+        self._post(Disconnected())
+
+    def catch_up(self) -> None:
+        """Post the audio that was gathered: all that happens comes after all that was said before."""
+        if self._gathered:
+            audio, self._gathered = self._gathered, b""
+            self._post(AudioReceived(audio))
+            self._wanted_bytes = self._ears.wanted_bytes
+
+    async def _next(self) -> Frame | Control:
+        self._waiting = True
+        frame = await self._socket.receive()
+        self._waiting = False
+        return frame
+
+    def _take(self, frame: bytes) -> bool:
+        """Take a frame as it arrives; False: it has to wait its turn. See ``Socket.offer``."""
+        now_s = self._loop.time()
+        if now_s - self._row_began_s > _ROW_S:
+            self._row, self._row_began_s = 0, now_s
+        self._row += 1
+        size = len(self._gathered) + len(frame)
+        enough = size >= self._wanted_bytes
+        if not self._waiting or self._row > FRAMES_IN_A_ROW or size > SLICE_BYTES:
+            return False
+        if enough and not self._ears.has_room:
+            return False
+        self._gathered += frame
+        if enough:
+            self.catch_up()
+        return True
+
+    async def _hear(self, audio: bytes) -> None:
+        self._gathered += audio
+        if len(self._gathered) > SLICE_BYTES:
+            await self._post_sliced()
+        elif len(self._gathered) >= self._wanted_bytes:
+            self.catch_up()
+
+    async def _post_sliced(self) -> None:
+        """Post much audio in slices, so that decoding it does not hold up the other sessions."""
+        audio, self._gathered = self._gathered, b""
+        for start in range(0, len(audio), SLICE_BYTES):
+            self._post(AudioReceived(audio[start : start + SLICE_BYTES]))
+            await asyncio.sleep(0)
+        self._wanted_bytes = self._ears.wanted_bytes
+
+    def _tell(self, event: Event) -> None:
+        self.catch_up()
+        self._post(event)
