@@ -210,6 +210,24 @@ def test_the_echo_of_the_reply_is_not_told_even_before_its_delay_is_known() -> N
     assert room.told == []
 
 
+@pytest.mark.parametrize("delay_ms", [10, 470])
+def test_the_earliest_and_the_latest_echo_is_known_too(delay_ms: int) -> None:
+    room = Room()
+    Loudspeaker(room, delay_ms=delay_ms).plays(0, 4_000)
+    assert room.told == []
+
+
+def test_what_was_said_before_a_reply_and_is_judged_after_it_began_is_not_kept_back() -> None:
+    """The frames of two tenths of a second, that the detector lags behind."""
+    room = Room()
+    room.records(to_pcm(speak("wait, that is not what I asked")[:RATE_HZ]))
+    room.watch.made(1, to_pcm(speak(REPLY)), RATE_HZ, 10_000)
+    room.watch.sent(1, 10_000)
+    room.ear.audio_ms = 800
+    room.ear.hears(1.0, 2)
+    assert [type(event) for event in room.told] == [SpeechStarted]
+
+
 @pytest.mark.parametrize("jitter_ms", [1, 30])
 def test_a_clock_that_trembles_does_not_let_the_echo_through(jitter_ms: int) -> None:
     room, random = Room(), np.random.default_rng(1)

@@ -2,6 +2,8 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -227,6 +229,17 @@ async def test_a_signal_drains_lets_the_turn_end_and_stops(config: Config) -> No
     assert Created not in kinds
     assert [line.split()[0].rstrip(":;") for line in lines] == ["warming", "ready", "draining", "stopped"]
     assert gc.get_threshold() == (50_000, 50, 1_000)
+
+
+@pytest.mark.real_time
+def test_a_server_keeps_numpy_to_one_thread() -> None:
+    """Asked of the library that computes its matrices, which begins with two here."""
+    script = (
+        "import numpy, sys; from threadpoolctl import threadpool_info; from voicechat.server.serve import tune_threads;"
+        "tune_threads(); sys.exit(max((pool['num_threads'] for pool in threadpool_info()), default=1) != 1)"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == 0
 
 
 async def test_a_signal_during_the_warm_up_stops_at_once(config: Config) -> None:

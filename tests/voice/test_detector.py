@@ -8,9 +8,9 @@ from functools import cache
 import pytest
 
 from tests.voice.sounds import OBJECTION, speak, to_pcm
-from voicechat.voice.detector import MAX_PENDING_MS, Heard, Tick, VoiceDetector
+from voicechat.voice.detector import GATHER_MS, MAX_PENDING_MS, Heard, Tick, VoiceDetector
 from voicechat.voice.listener import Listener, Turn, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, SileroModel, VoiceModel, find_model
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, SileroModel, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
 
 pytestmark = pytest.mark.real_time
@@ -79,6 +79,35 @@ async def test_ears_share_the_model_calls() -> None:
         await asyncio.gather(*(note.complete.wait() for note in notes))
     assert [tick.frames for tick in ticks] == [20] * 10
     assert all(tick.duration_ms > 0 and tick.lag_ms >= 0 and tick.lost_ms == 0 for tick in ticks)
+
+
+async def test_the_rest_of_the_process_has_its_turn_within_a_round() -> None:
+    """More ears than one call serves: what the first of them asks for happens before the last of them hears."""
+    order: list[str] = []
+    last = asyncio.Event()
+
+    def first(_: Heard) -> None:
+        asyncio.get_running_loop().call_soon(order.append, "the rest")
+
+    def note(_: Heard) -> None:
+        order.append("last")
+        last.set()
+
+    ticks: list[Tick] = []
+    async with running(ticks.append) as detector, asyncio.timeout(10):
+        for on_heard in (first, *[lambda _: None] * (2 * MOST_STREAMS - 2), note):
+            detector.register(on_heard).push(speech()[:FRAME_BYTES])
+        await last.wait()
+    assert order == ["the rest", "last"]
+
+
+async def test_what_comes_during_a_round_gathers_for_the_next() -> None:
+    ticks: asyncio.Queue[Tick] = asyncio.Queue()
+    async with running(ticks.put_nowait) as detector, asyncio.timeout(10):
+        later = detector.register(lambda _: None)
+        detector.register(lambda _: later.push(speech()[:FRAME_BYTES])).push(speech()[:FRAME_BYTES])
+        assert (await ticks.get()).frames == 1
+        assert (await ticks.get()).lag_ms >= GATHER_MS * 0.9
 
 
 async def test_an_ear_that_left_hears_nothing_and_harms_nobody() -> None:

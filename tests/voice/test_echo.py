@@ -76,6 +76,23 @@ def test_the_reply_heard_again_is_echo(level_db: float, delay_ms: int, room: boo
     assert detector.delay_ms == pytest.approx(delay_ms, abs=1)
 
 
+def test_a_share_is_the_same_whether_it_is_asked_for_of_each_frame_or_of_some() -> None:
+    reply = speak(REPLY)
+    microphone = echo_of(reply, -18, 130) + noise(len(reply) * 1000 // RATE_HZ + 1_000, -35)[: len(reply) + 130 * 16]
+    each, some = EchoDetector(), EchoDetector()
+    heard = to_pcm(microphone)
+    for detector in (each, some):
+        shares(reply, microphone[: RATE_HZ * 2], detector)
+    for index in range(62, 120):
+        for detector in (each, some):
+            detector.played(to_pcm(reply)[: index * FRAME_BYTES][-FRAME_BYTES:], 5_000 + index * FRAME_MS)
+            detector.heard(heard[index * FRAME_BYTES : (index + 1) * FRAME_BYTES], 5_130 + index * FRAME_MS)
+        share = each.share()
+        if index % 9 == 0:
+            assert some.share() == pytest.approx(share, abs=1e-3)
+    assert each.delay_ms is not None
+
+
 @pytest.mark.parametrize("level_db", [-10, -18, -25])
 @pytest.mark.parametrize("delay_ms", [50, 250])
 def test_a_user_who_talks_over_the_echo_is_heard(level_db: float, delay_ms: int) -> None:

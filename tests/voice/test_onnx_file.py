@@ -71,7 +71,7 @@ def test_the_weights_of_each_graph_are_read_by_themselves(tmp_path: Path) -> Non
         [],
         [
             numpy_helper.from_array(kernel, "kernel"),
-            numpy_helper.from_array(np.array([1], np.int64), "a whole number"),
+            numpy_helper.from_array(np.array([1], np.int32), "a whole number"),
             helper.make_tensor("not raw", TensorProto.FLOAT, [1], [1.0]),
         ],
     )
@@ -83,6 +83,15 @@ def test_the_weights_of_each_graph_are_read_by_themselves(tmp_path: Path) -> Non
     assert list(whole) == ["kernel"]
     assert (whole["kernel"] == kernel).all()
     assert whole["kernel"].shape == kernel.shape
+
+
+def test_a_shape_that_is_packed_is_read(tmp_path: Path) -> None:
+    """As other writers of protobuf do it: the numbers of a repeated field in one piece."""
+    tensor = b"\x0a\x02\x02\x03" + b"\x10\x01" + b"\x42\x01w" + b"\x4a\x18" + np.arange(6, dtype="<f4").tobytes()
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    path = tmp_path / "packed.onnx"
+    path.write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
+    assert read_weights(path)[0]["w"].shape == (2, 3)
 
 
 def _constant(name: str, value: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> onnx.NodeProto:

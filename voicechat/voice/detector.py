@@ -10,9 +10,9 @@ from voicechat.voice.listener import Listener, Scores, Turn, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, VoiceModel
 from voicechat.voice.turn_model import TurnJudge
 
-GATHER_MS = 10
+GATHER_MS = 5
 """How long the first whole frame waits for those of other sessions: sessions share a model call, and a lonely one
-loses no more than this."""
+loses no more than this. With 10 ms a frame costs a twentieth less at 60 to 200 sessions; answers come 3 ms later."""
 MAX_PENDING_MS = 60_000
 """Audio of one ear that may wait. A caller who reads sockets stops reading before (`Ear.pending_ms`)."""
 

@@ -2,7 +2,7 @@
 
 import webrtcvad
 
-from voicechat.voice.silero import FRAME_BYTES, RATE_HZ
+from voicechat.voice.silero import RATE_HZ
 
 AGGRESSIVENESS = 2
 """Of 0 to 3. On recordings of people 2 opens with 0 and 1, to one frame, and stays shut in white noise of -30 dB where
@@ -11,8 +11,9 @@ OPEN_FRAMES = 15
 """How many frames (480 ms) it stays open after the last sound, so that the model sees the end of speech and the short
 pauses between words."""
 
-_WINDOW_BYTES = RATE_HZ * 20 // 1000 * 2
-"""WebRTC's detector takes 10, 20 or 30 ms: two overlapping windows of 20 cover a frame of 32."""
+_WINDOW_BYTES = RATE_HZ * 30 // 1000 * 2
+"""WebRTC's detector takes 10, 20 or 30 ms: here the newest 30 of a frame of 32. On those recordings, as they are, 20 dB
+softer, and with noise, it shuts out no frame that the model takes for speech; nor do two windows of 20 ms."""
 
 
 class Gate:
@@ -24,14 +25,8 @@ class Gate:
 
     def push(self, frame: bytes) -> bool:
         """Take the next frame; return whether the gate is open for it."""
-        if self._sounds(frame):
+        if self._detector.is_speech(frame[-_WINDOW_BYTES:], RATE_HZ):
             self._open_frames = OPEN_FRAMES
             return True
         self._open_frames = max(0, self._open_frames - 1)
         return self._open_frames > 0
-
-    def _sounds(self, frame: bytes) -> bool:
-        return bool(
-            self._detector.is_speech(frame[:_WINDOW_BYTES], RATE_HZ)
-            or self._detector.is_speech(frame[FRAME_BYTES - _WINDOW_BYTES :], RATE_HZ)
-        )

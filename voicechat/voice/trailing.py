@@ -34,7 +34,8 @@ def trailing_quiet_ms(pcm: bytes) -> int:
     loudest = power[-(SPEECH_MS // WINDOW_MS) :].max()
     tail, before = power[-(MOST_MS // WINDOW_MS) :], power[: -(MOST_MS // WINDOW_MS)]
     limit = loudest * _power(-BELOW_DB)
-    floor = np.quantile(before, FLOOR_SHARE) if len(before) else loudest
+    quiet_windows = int(len(before) * FLOOR_SHARE)
+    floor = np.partition(before, quiet_windows)[quiet_windows] if len(before) else loudest
     if floor <= loudest * _power(HIGHEST_FLOOR_DB):
         limit = max(limit, floor * _power(ABOVE_FLOOR_DB))
     quiet = tail[::-1] < limit
