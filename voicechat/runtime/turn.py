@@ -146,6 +146,7 @@ class Turn:
         self._limits = limits
         self._post = post
         self._room = room
+        self._loop = asyncio.get_running_loop()
         self._group = asyncio.TaskGroup()
         self._sentences: asyncio.Queue[_Sentence | None] = asyncio.Queue()
         """In the order in which they are to be heard; None: no more will come."""
@@ -217,7 +218,7 @@ class Turn:
             self._post(ReplyFailed(self._start.reply, Status.LLM_FAILED, message))
 
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
-        loop, reply = asyncio.get_running_loop(), self._start.reply
+        loop, reply = self._loop, self._start.reply
         finish_reason = "stop"
         tools_until_s = 0.0
         deadline_s = loop.time() + self._limits.first_token_ms / 1000
@@ -278,7 +279,7 @@ class Turn:
         sentence.end()
 
     async def _take_chunks(self, sentence: _Sentence) -> None:
-        loop, limits = asyncio.get_running_loop(), self._limits
+        loop, limits = self._loop, self._limits
         deadline_s = loop.time() + limits.first_audio_ms / 1000
         async with Timed(self._speech.of(sentence.text), "no audio came in time") as chunks:
             while (chunk := await chunks.next(deadline_s)) is not None:
@@ -338,7 +339,7 @@ class Turn:
         for pcm, payload in zip(pieces, payloads, strict=True):
             await self._room()
             if not self._made_us:
-                self._heard_from_s = asyncio.get_running_loop().time()
+                self._heard_from_s = self._loop.time()
             self._made_us += len(pcm) // 2 * 1_000_000 // rate_hz
             if self.on_speech is not None:
                 self.on_speech(self._start.reply, pcm, rate_hz, self._made_us // 1000)
@@ -347,7 +348,7 @@ class Turn:
     @property
     def _awaited(self) -> bool:
         """Whether the listener may soon have nothing more to hear."""
-        heard_s = asyncio.get_running_loop().time() - self._heard_from_s
+        heard_s = self._loop.time() - self._heard_from_s
         return self._made_us / 1_000_000 < heard_s + IN_HAND_S
 
     def _give_out(self, sentence: int, payload: bytes) -> None:

@@ -51,7 +51,8 @@ _LONELY = 0.99
 _RECOUNTED = 14
 """Frames of the past that a share begins with: all whose windows lie in the samples that are kept."""
 _WEIGHTS = (_MEMORY ** np.arange(_RECOUNTED - 1, -1, -1)).astype(np.float32)
-_HANN = np.hanning(_WINDOW).astype(np.float32)
+_HANN = (np.hanning(_WINDOW) * _WINDOW).astype(np.float32)
+"""Makes up for transforms that are divided by their length: without that factor numpy computes them in float64."""
 _SEARCH_SIZE = 4_096
 _SEARCH_BINS = slice(128, 1_948)
 """125 Hz to 1900 Hz in the search's spectra: beyond, whitening would raise what is only noise."""
@@ -234,7 +235,7 @@ class EchoDetector:
             pieces = samples.reshape(-1, _FRAME)
             np.multiply(pieces[:-1], _HANN[:_FRAME], out=windows[:, :_FRAME])
             np.multiply(pieces[1:], _HANN[_FRAME:], out=windows[:, _FRAME:])
-        spectra.add(np.fft.rfft(both)[:, :, _BINS])
+        spectra.add(np.fft.rfft(both, norm="forward")[:, :, _BINS])
 
 
 class _Spectra:

@@ -32,7 +32,7 @@ class Listener:
         self.tail = bytes(CONTEXT_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Turn:
     """One frame of one stream, 32 ms of s16le mono 16 kHz."""
 

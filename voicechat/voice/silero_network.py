@@ -127,7 +127,7 @@ class SileroNetwork:
     def __init__(self, weights: Tensors) -> None:
         """``weights`` are those that `find_weights` gives. Raises `NotOnnxError` when its filters are no Fourier's."""
         window = _window(weights[_BASIS])
-        self._window = window / np.float32(32768)
+        self._window = window * np.float32(_WINDOW / 32768)
         self._padded = np.zeros((MOST_STREAMS, _INPUT + _MIRRORED), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(self._padded, _WINDOW, axis=1)
         self._windows = windows[:, ::_HOP]
@@ -158,7 +158,9 @@ class SileroNetwork:
         padded[:, :_INPUT] = samples
         padded[:, _INPUT:] = samples[:, -2 : -2 - _MIRRORED : -1]
         windowed = np.multiply(self._windows[:streams], self._window, out=self._windowed[:streams])
-        parts = np.fft.rfft(windowed, out=self._spectrum[:streams]).view(np.float32).reshape(streams, -1, 2)
+        # "forward" divides by the length, which the window makes up for: without a factor numpy computes in float64.
+        spectrum = np.fft.rfft(windowed, norm="forward", out=self._spectrum[:streams])
+        parts = spectrum.view(np.float32).reshape(streams, -1, 2)
         np.square(parts, out=parts)
         magnitudes = np.add(parts[..., 0], parts[..., 1], out=self._magnitudes[:streams])
         return np.sqrt(magnitudes, out=magnitudes)
