@@ -8,11 +8,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.voice.sounds import fresh_library
 from voicechat.audio.compressed import CompressedDecoder
 from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import InputContainer, parse_output_format
 from voicechat.audio.resample import Resampler
-from voicechat.providers.espeak_library import Prosody, open_library
+from voicechat.providers.espeak_library import Prosody
 
 ASSETS = Path(__file__).parent / "assets"
 TEXT = "Please open the door, and turn on the light in the kitchen."
@@ -23,7 +24,7 @@ RATE_HZ = 16000
 def speech(voice: str = "en-us") -> bytes:
     """The text in s16le mono 16 kHz, with some silence at either end."""
 
-    library, chunks = open_library(), list[bytes]()
+    library, chunks = fresh_library(), list[bytes]()
 
     def take(pcm: bytes) -> bool:
         chunks.append(pcm)

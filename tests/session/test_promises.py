@@ -655,6 +655,14 @@ class World(RuleBasedStateMachine):
         effects = self.feed(late[kind])
         assert all(isinstance(effect, ef.Observe) for effect in effects)
 
+    @rule(audio=st.booleans())
+    def playback_of_a_reply_that_never_was(self, audio: bool) -> None:
+        number = len(self.replies) + 1
+        effects = self.feed(ev.AudioSent(number, 100) if audio else ev.PlaybackReported(number, 100))
+        if self.session.state is not State.CLOSED:
+            assert effects == [ef.Observe(ef.LateDropped(ef.LateKind.REPLY))]
+        REACHED["playback of no reply"] += self.session.state is State.REPLYING
+
     @precondition(lambda self: self.replies)
     @rule(length_ms=st.sampled_from([20, 100, 400]))
     def synthesiser_makes(self, length_ms: int) -> None:
@@ -887,6 +895,7 @@ CORNERS = [
         if request is not ev.Opened and state is not State.CLOSED
     ),
     "late reply",
+    "playback of no reply",
     "late stream",
     "second reply",
     "memory",

@@ -23,15 +23,20 @@ REPLY = (
 OBJECTION = "wait, that is not at all what I asked you about"
 
 
-@cache
-def speak(text: str, voice: str = "en-us") -> Samples:
-    """Synthesise ``text``: the same samples whatever has been spoken before.
+def fresh_library() -> EspeakLibrary:
+    """Open a copy of espeak, whose globals are its own.
 
     espeak goes on where it stopped, in the middle of a wave and of the voice's flutter, so that its samples depend on
-    all that the process has ever asked of it. A copy of the library begins anew: its globals are its own.
+    all that the process has ever asked of it.
     """
     with TemporaryDirectory() as folder:
-        library = EspeakLibrary(shutil.copy(get_library_path(), folder), get_data_path())
+        return EspeakLibrary(shutil.copy(get_library_path(), folder), get_data_path())
+
+
+@cache
+def speak(text: str, voice: str = "en-us") -> Samples:
+    """Synthesise ``text``: the same samples whatever has been spoken before."""
+    library = fresh_library()
     chunks: list[bytes] = []
 
     def take(pcm: bytes) -> bool:
