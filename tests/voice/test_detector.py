@@ -166,18 +166,3 @@ async def test_a_flood_loses_its_oldest_audio_and_keeps_its_time() -> None:
         work.cancel()
     assert tick.lost_ms == 10 * FRAME_MS
     assert notes.heard[0].audio_ms == 11 * FRAME_MS
-
-
-async def test_the_loop_stays_free_while_the_model_works() -> None:
-    """300 streams of speech: the loop's own clock ticks on. The bound is wide because CI machines stall."""
-    notes = [Notes(6) for _ in range(300)]
-    worst_s = 0.0
-    loop = asyncio.get_running_loop()
-    async with running() as detector, asyncio.timeout(20):
-        for note in notes:
-            detector.register(note.take).push(speech()[30 * FRAME_BYTES : 36 * FRAME_BYTES])
-        while not all(note.complete.is_set() for note in notes):
-            before_s = loop.time()
-            await asyncio.sleep(0.001)
-            worst_s = max(worst_s, loop.time() - before_s)
-    assert worst_s < 0.1
