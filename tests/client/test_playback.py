@@ -102,6 +102,7 @@ async def test_reports_end_with_the_connection() -> None:
     playback.take(2)
     async with asyncio.timeout(5):
         await ReplyPlayer(conversation, playback).report()
+    assert conversation.sent == []
 
 
 async def test_interrupting_tells_first_what_was_heard() -> None:

@@ -251,6 +251,7 @@ def test_every_reference_of_the_index_leads_somewhere() -> None:
         file, _, pointer = reference.partition("#/")
         target: Any = index if not file else load(*file.removeprefix("./").split("/"))
         for part in pointer.split("/"):
+            assert part in target, reference
             target = target[part]
 
 

@@ -57,7 +57,7 @@ async def test_a_frame_without_a_mask_is_read_like_any_other(tmp_path: Path) -> 
     """RFC 6455 5.1 wants such a client cut off; aiohttp's reader is lenient. Masks protect proxies, not servers."""
     async with live_server(tmp_path) as server, conversation(server) as client:
         client.frame(TEXT, b'{"event_type": "ping"}', masked=False)
-        await client.until("pong")
+        assert (await client.until("pong"))["status"] == 0
 
 
 async def test_a_frame_that_never_ends_is_given_up_on(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ async def test_closing_drops_what_waits_in_the_child() -> None:
             await first.send(b"sleep 2")
         first.close()
         async with asyncio.timeout(1.5):
-            await ask(await pool.open(wait_ms=0), b"x")
+            assert await ask(await pool.open(wait_ms=0), b"x") == [b"x", b"1 bytes"]
 
 
 async def test_jobs_take_turns() -> None:
