@@ -343,3 +343,21 @@ def test_a_transcript_that_is_moved_keeps_all_but_its_times() -> None:
     heard = Transcript("Yes.", 10, None, (Word("Yes", 10, 40, ".", fixed=True),))
     assert shifted(heard, 500) == Transcript("Yes.", 510, None, (Word("Yes", 510, 540, ".", fixed=True),))
     assert shifted(Transcript("Yes.", 10, 40), 500) == Transcript("Yes.", 510, 540)
+
+
+async def test_audio_that_is_skipped_before_any_is_heard_settles_no_format() -> None:
+    stage = Stage(model=ScriptedModel(delta_ms=300))
+    async with stage.playing():
+        recorded = {"format": "pcm", "sample_rate": 8000}
+        voice: dict[str, object] = {"chat_completion_req": {}, "speech_synthesis_req": {}}
+        message = {"create_transcription_task_req": {"speech_recognition_param": recorded}, "asr_mode": "refresh"}
+        stage.say("chat.update", message=message | {"chat_completion_with_voice_output_req": voice})
+        assert (await stage.until("chat.updated"))["status"] == 0
+        stage.say("conversation.message.create", role="user", content="hello")
+        await stage.until("text")
+        stage.speak()  # while the answer is made: it is skipped
+        await stage.until("conversation.chat.completed")
+        stage.speak()  # as long again, and twice as long at 8 kHz
+        stage.say("input_audio_buffer.complete")
+        await stage.until("conversation.chat.completed", 2)
+    assert stage.recognizer.heard_ms[-1] == pytest.approx(600, abs=5)  # the resampler holds some of what was skipped
