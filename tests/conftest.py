@@ -26,8 +26,5 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture(scope="session")
 def recordings() -> Path:
-    """The folder of recordings of people that stands beside a developer's checkout."""
-    folder = ROOT.parent / "shared" / "speech"
-    if not folder.is_dir():
-        pytest.skip("needs ../shared/speech (recordings of people)")
-    return folder
+    """The folder of recordings of people."""
+    return ROOT / "tests" / "recordings"

@@ -26,7 +26,7 @@ from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.text.words import count_words
 
 T = TypeVar("T")
-RECORDINGS = Path(__file__).parents[3] / "shared" / "speech"
+RECORDINGS = Path(__file__).parents[1] / "recordings"
 QUESTION = "what is the weather like today"
 STORY = (
     "Once upon a time there was a small village at the foot of a mountain. Every morning the people went up to the "
@@ -234,7 +234,7 @@ async def one_turn(pause_ms: int) -> list[EarlyReply]:
 
 
 def voices() -> list[Samples]:
-    """The recordings where there are any, and synthesised speech."""
+    """The recordings of people, and synthesised speech."""
     spoken = [speak(text) for text in ("no, stop that", "wait a moment please", "excuse me, one question")]
     for path in sorted(RECORDINGS.glob("*.wav")):
         with wave.open(str(path)) as file:

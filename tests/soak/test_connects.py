@@ -6,7 +6,7 @@ import pytest
 
 from tests.soak.connects import FLAT_OBJECTS, ROUND, growth, soak
 
-pytestmark = pytest.mark.real_time
+pytestmark = [pytest.mark.real_time, pytest.mark.long]
 
 
 @pytest.mark.parametrize("embedded", [False, True], ids=["scripted", "embedded"])

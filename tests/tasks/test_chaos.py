@@ -29,6 +29,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 async def test_every_acknowledged_task_ends_in_one_result(
     database: str, tmp_path: Path, request: pytest.FixtureRequest

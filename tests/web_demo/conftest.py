@@ -1,6 +1,5 @@
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,15 +49,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
 
 @pytest.fixture(scope="session")
-def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A WAV file of a person, or where there is none of the embedded synthesiser, saying WORDS."""
-    recorded = ROOT.parent / "shared" / "speech" / "goforward.wav"
-    if recorded.is_file():
-        return recorded
-    made = tmp_path_factory.mktemp("speech") / "words.wav"
-    say = [sys.executable, "-m", "voicechat", "say", WORDS, "--format", "WAV_16000HZ_MONO_16BIT", "-o", str(made)]
-    subprocess.run(say, check=True, timeout=60, capture_output=True)
-    return made
+def speech(recordings: Path) -> Path:
+    """A WAV file of a person saying WORDS."""
+    return recordings / "goforward.wav"
 
 
 # Not for the session: playwright's own event loop runs while it is open, and tests elsewhere need theirs.
