@@ -39,11 +39,40 @@ class SpeechRecognizer(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """Fields of a server's answer that the engine itself does not use. Clients of the REST API get them unchanged.
+
+    They are grouped by where they stood in OpenAI's form. A field that is null in the answer is absent here.
+    """
+
+    message: Mapping[str, object] = field(default_factory=dict)
+    """Beside the text, in ``delta`` or ``message``: ``refusal``, ``annotations``."""
+    choice: Mapping[str, object] = field(default_factory=dict)
+    """Beside ``delta`` or ``message``: ``logprobs``, ``refs``."""
+    answer: Mapping[str, object] = field(default_factory=dict)
+    """Beside ``choices``: ``system_fingerprint``, ``citations``."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """The next piece of the reply's text."""
 
     text: str
+    extras: Extras | None = None
+    """What stood beside this piece, such as its log probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtDelta:
+    """The next piece of what the model thinks before it answers (``reasoning_content``).
+
+    It is never spoken and never remembered, but it shows that the model is at work. Empty text: the model thinks and
+    does not say what.
+    """
+
+    text: str = ""
+    extras: Extras | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +82,10 @@ class ReplyFinished:
     finish_reason: str = "stop"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    usage: Mapping[str, object] | None = None
+    """The whole usage object as the server wrote it, details included; None: it wrote none."""
+    extras: Extras | None = None
+    """What stood in the last events of the answer, such as all ``refs`` of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +98,9 @@ class ToolsStarted:
     within_s: float
 
 
-ReplyPart: TypeAlias = TextDelta | ToolCall | ToolsStarted | ToolExchange | ReplyFinished
+ReplyPart: TypeAlias = TextDelta | ThoughtDelta | Extras | ToolCall | ToolsStarted | ToolExchange | ReplyFinished
 """``ToolCall`` asks the client. Tools that the model carries out itself are ``ToolsStarted``, then ``ToolExchange``,
-which is remembered; most models give neither."""
+which is remembered; most models give neither. ``Extras`` on its own: an event of the server that had nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

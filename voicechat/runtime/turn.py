@@ -16,10 +16,12 @@ from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
     ChatRequest,
+    Extras,
     ReplyFinished,
     ReplyPart,
     SpeechSynthesizer,
     TextDelta,
+    ThoughtDelta,
     ToolsStarted,
 )
 from voicechat.runtime.edge import Timed
@@ -230,7 +232,9 @@ class Turn:
                     case ReplyFinished():
                         finish_reason = part.finish_reason
                         continue
-                    case TextDelta(""):
+                    case ThoughtDelta() | Extras():
+                        pass  # neither spoken nor told
+                    case TextDelta(text=""):
                         continue  # an empty piece is no sign of life: the deadline stands
                     case TextDelta():
                         self._characters += len(part.text)

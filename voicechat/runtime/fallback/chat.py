@@ -7,9 +7,11 @@ from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import (
     ChatModel,
     ChatRequest,
+    Extras,
     ReplyFinished,
     ReplyPart,
     TextDelta,
+    ThoughtDelta,
     ToolsStarted,
 )
 from voicechat.runtime.fallback.link import Link
@@ -49,7 +51,7 @@ class _Question(Asking[ChatModel, ReplyPart]):
         match item:
             case TextDelta():
                 return self._patience.between_s if item.text else None
-            case ToolCall():
+            case ToolCall() | ThoughtDelta() | Extras():
                 return self._patience.between_s
             case ToolsStarted():
                 return self._patience.first_s + item.within_s

@@ -8,7 +8,16 @@ from typing import Annotated
 from aiohttp import web
 
 from voicechat.errors import ProviderError
-from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyFinished, ReplyPart, TextDelta, ToolsStarted
+from voicechat.providers.interfaces import (
+    ChatModel,
+    ChatRequest,
+    Extras,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+    ThoughtDelta,
+    ToolsStarted,
+)
 from voicechat.runtime.edge import Timed, closing
 from voicechat.runtime.turn import REPLY_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
@@ -163,7 +172,7 @@ async def timed_parts(model: ChatModel, request: ChatRequest, limits: SessionLim
                         characters += len(part.text)
                     case ToolCall():
                         characters += len(part.arguments)
-                    case ReplyFinished() | ToolsStarted() | ToolExchange():
+                    case ThoughtDelta() | Extras() | ReplyFinished() | ToolsStarted() | ToolExchange():
                         pass
                 yield part
                 if characters > REPLY_CHARACTERS:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from voicechat.providers.interfaces import ReplyFinished, ReplyPart, TextDelta, ToolsStarted
+from voicechat.providers.interfaces import Extras, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta, ToolsStarted
 from voicechat.server.rest.schemas import (
     AssistantMessage,
     ChatCompletionAnswer,
@@ -44,7 +44,7 @@ class Completion:
                 yield self._chunk(self._delta(tool_calls=[_call_delta(part)]))
             case ReplyFinished():
                 self._finished = part
-            case ToolsStarted() | ToolExchange():
+            case ThoughtDelta() | Extras() | ToolsStarted() | ToolExchange():
                 pass  # the model's own affair
 
     def last_chunk(self) -> ChatCompletionChunk:
