@@ -37,6 +37,8 @@ def test_the_calls_of_the_next_answer_are_its_own() -> None:
 
 
 def test_tools_are_set_where_the_contract_has_them() -> None:
-    wished: object = chat_settings(tools=(TOOL,))["chat_completion_with_voice_output_req"]
+    settings = chat_settings(tools=(TOOL,))
+    wished = settings["chat_completion_with_voice_output_req"]
     assert isinstance(wished, dict)
     assert wished["chat_completion_req"]["tools"] == [TOOL]
+    assert settings["answers_tools"] is True

@@ -66,6 +66,8 @@ REQUIRED = {
     "hands-free-early-start-withdrawn",
     "hands-free-while-still-heard",
     "tool-call-answered",
+    "tool-call-ends-the-turn",
+    "hands-free-words-without-an-answer",
     "tool-calls-answered-out-of-order",
     "tool-call-interrupted",
     "tool-call-id-unknown",

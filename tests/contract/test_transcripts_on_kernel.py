@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from voicechat.testing.transcripts import play_on_kernel, read_transcript
+from voicechat.testing.transcripts import GoldenTranscript, play_on_kernel, read_transcript
 
 FILES = sorted((Path(__file__).parents[2] / "protocol" / "transcripts").glob("*.jsonl"))
 
@@ -17,3 +17,8 @@ def test_the_kernel_says_what_the_transcript_says(path: Path) -> None:
 
 def test_there_are_transcripts() -> None:
     assert len(FILES) >= 25
+
+
+def test_a_transcript_of_a_dialect_that_does_not_exist_is_not_played_as_another() -> None:
+    with pytest.raises(ValueError, match="speech_chatt"):
+        play_on_kernel(GoldenTranscript("typo", "speech_chatt", ()))

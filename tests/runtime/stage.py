@@ -13,7 +13,7 @@ from voicechat.session.apology import Apology
 from voicechat.session.effects import Fact
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
-from voicechat.session.vocabulary import Settings, VoiceSettings
+from voicechat.session.vocabulary import ChatSettings, Settings, VoiceSettings
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
 from voicechat.wire import speech_chat
@@ -30,6 +30,7 @@ class Stage:
     limits: SessionLimits = field(default_factory=SessionLimits)
     output: str = "PCM_16000HZ_MONO_16BIT"
     lead_ms: int | None = None
+    answers_tools: bool = False
     apology: Apology | None = None
     poll_s: float = 0.001
     """How exactly ``until`` sees when something came."""
@@ -40,7 +41,11 @@ class Stage:
     async def playing(self) -> AsyncIterator["Stage"]:
         """Run the conversation; at the end the client vanishes, and nothing may be left."""
         before = asyncio.all_tasks()
-        settings = Settings(voice=VoiceSettings(format=self.output), lead_ms=self.lead_ms)
+        settings = Settings(
+            voice=VoiceSettings(format=self.output),
+            lead_ms=self.lead_ms,
+            chat=ChatSettings(answers_tools=self.answers_tools),
+        )
         conversation = Conversation(
             Session(settings, self.limits, apology=self.apology),
             speech_chat.open_dialect(Greeting(session_id="s")),

@@ -280,6 +280,7 @@ async def test_a_synthesiser_waits_while_much_of_its_audio_waits_for_its_time() 
 
 async def test_a_silent_peer_is_noticed_and_a_live_one_is_not() -> None:
     async with Stage().playing() as stage:
+        stage.say("ping")
         await asyncio.sleep(600)
         assert stage.socket.closed_with is None
         stage.socket.answers_pings = False

@@ -51,7 +51,7 @@ def asks(stage: Stage, text: str = "Is it warm in Paris?") -> None:
 
 async def test_the_clients_answer_is_spoken_in_the_same_stream_of_audio() -> None:
     model = ScriptedModel(replies=[("Let me look", CALL), ("It is 20 degrees.",)])
-    async with Stage(model=model).playing() as stage:
+    async with Stage(model=model, answers_tools=True).playing() as stage:
         asks(stage)
         called = await stage.until("text-end")
         assert called["choices"][0]["finish_reason"] == "tool_calls"
@@ -67,7 +67,7 @@ async def test_the_clients_answer_is_spoken_in_the_same_stream_of_audio() -> Non
 async def test_the_model_is_asked_at_once_although_the_audio_before_it_is_still_being_made() -> None:
     model = ScriptedModel(replies=[("Let me look at that for you.", CALL), ("It is 20 degrees.",)])
     synthesizer = ScriptedSynthesizer(first_ms=2_000)
-    async with Stage(model=model, synthesizer=synthesizer).playing() as stage:
+    async with Stage(model=model, answers_tools=True, synthesizer=synthesizer).playing() as stage:
         asks(stage)
         await stage.until("text-end")
         answers(stage, "c0", "20")
@@ -78,7 +78,7 @@ async def test_the_model_is_asked_at_once_although_the_audio_before_it_is_still_
 
 async def test_a_client_that_does_not_answer_gets_a_reply_all_the_same() -> None:
     model = ScriptedModel(replies=[(CALL,), ("I cannot say.",)])
-    async with Stage(model=model).playing() as stage:
+    async with Stage(model=model, answers_tools=True).playing() as stage:
         begun_s = asyncio.get_running_loop().time()
         asks(stage)
         await asyncio.sleep(29)
@@ -90,7 +90,7 @@ async def test_a_client_that_does_not_answer_gets_a_reply_all_the_same() -> None
 
 async def test_waiting_for_the_client_holds_no_request_open_and_can_be_cancelled() -> None:
     model = ScriptedModel(replies=[(CALL,), ("All right.",)])
-    async with Stage(model=model).playing() as stage:
+    async with Stage(model=model, answers_tools=True).playing() as stage:
         asks(stage)
         await stage.until("text-end")
         await asyncio.sleep(20)

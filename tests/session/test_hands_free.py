@@ -9,7 +9,7 @@ from voicechat.session import events as ev
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.vocabulary import Message, Settings, Transcript, TurnDetection
+from voicechat.session.vocabulary import ChatSettings, Message, Settings, Transcript, TurnDetection
 
 AUDIO = ev.AudioReceived(bytes(3200))
 
@@ -21,12 +21,13 @@ class Talk:
     detection: TurnDetection = field(default_factory=TurnDetection)
     now_ms: int = 0
     limits: SessionLimits = field(default_factory=SessionLimits)
+    chat: ChatSettings = field(default_factory=ChatSettings)
 
     def __post_init__(self) -> None:
         self.session = Session(limits=self.limits)
         self.effects: list[ef.Effect] = []
         self.stream = 0
-        self.post(ev.UpdateRequested(Settings(turn_detection=self.detection)))
+        self.post(ev.UpdateRequested(Settings(turn_detection=self.detection, chat=self.chat)))
         self.post(AUDIO)
 
     def is_in(self, *states: State) -> bool:

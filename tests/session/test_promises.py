@@ -31,6 +31,7 @@ from voicechat.session.states import TURN, State
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME
 from voicechat.session.vocabulary import (
     AsrMode,
+    ChatSettings,
     InputSettings,
     Message,
     Settings,
@@ -44,6 +45,7 @@ from voicechat.session.vocabulary import (
 
 REACHED: Counter[str] = Counter()
 APOLOGY = Apology()
+LISTENER = TurnDetection(create_response=False)
 LIMITS = SessionLimits(protocol_errors=5, tool_rounds=2)
 OF_REPLY = (ef.ReplyText, ef.ReplyToolCall, ef.ReplyTextFinished, ef.ReplyAudio, ef.ReplyAudioFinished)
 REQUESTS: dict[type, ef.Request] = {
@@ -138,8 +140,9 @@ class World(RuleBasedStateMachine):
         mode=st.sampled_from(AsrMode),
         heartbeat=st.booleans(),
         lead_ms=st.sampled_from([None, 500]),
-        detection=st.sampled_from([None, TurnDetection(), TurnDetection(min_interruption_words=2)]),
+        detection=st.sampled_from([None, TurnDetection(), TurnDetection(min_interruption_words=2), LISTENER]),
         apology=st.sampled_from([None, APOLOGY]),
+        answers_tools=st.sampled_from([True, True, False]),
     )
     def connect(
         self,
@@ -148,6 +151,7 @@ class World(RuleBasedStateMachine):
         lead_ms: int | None,
         detection: TurnDetection | None,
         apology: Apology | None,
+        answers_tools: bool,
     ) -> None:
         self.session = Session(limits=LIMITS, apology=apology)
         self.mode = mode
@@ -158,6 +162,7 @@ class World(RuleBasedStateMachine):
             input=InputSettings(heartbeat=heartbeat),
             turn_detection=detection,
             report_latency=True,
+            chat=ChatSettings(answers_tools=answers_tools),
         )
         self.feed(ev.UpdateRequested(wished))
         assert self.session.settings == wished
@@ -409,13 +414,21 @@ class World(RuleBasedStateMachine):
         made.role_told = True
 
     def calls_are_made(self, made: MadeReply) -> None:
-        made.awaited = set(made.calls)
-        made.asked_ms = self.now
         made.rounds += 1
-        self.calls_made += len(made.calls)
         self.told_ids += made.calls
         if not self.forgetting:
-            self.remembered_ids |= made.awaited
+            self.remembered_ids |= set(made.calls)
+        if not self.answers_tools:
+            assert made.text_ended, "a call ends the reply"
+            REACHED["a call ends the reply"] += 1
+            return
+        made.awaited = set(made.calls)
+        made.asked_ms = self.now
+        self.calls_made += len(made.calls)
+
+    @property
+    def answers_tools(self) -> bool:
+        return self.session.settings.chat.answers_tools
 
     # --- the client --------------------------------------------------------------------------------------------
 
@@ -616,7 +629,7 @@ class World(RuleBasedStateMachine):
         if made.rounds >= LIMITS.tool_rounds:
             REACHED["tools over the limit"] += 1
         elif reason != "length":
-            made.paused = not made.stopped
+            made.paused = not made.stopped and self.answers_tools
         made.text_ended = not made.paused
         REACHED["tools of an early reply"] += made.early and not made.stopped
         self.feed(ev.ReplyTextEnded(made.number, reason))
@@ -925,6 +938,7 @@ CORNERS = [
     "late tool answer NOT_ALLOWED_NOW",
     "ToolAnswered in REPLYING",
     "forget while tools are awaited",
+    "a call ends the reply",
 ]
 
 

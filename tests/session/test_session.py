@@ -161,6 +161,16 @@ def test_only_pings_count_when_they_are_asked_for_strictly() -> None:
     assert session.deadline_ms() == 115_000
 
 
+def test_pongs_keep_a_client_only_once_it_has_said_something() -> None:
+    session = Session(Settings(input=InputSettings(heartbeat=True)))
+    session.receive(ev.Opened(), 0)
+    session.receive(ev.PongReceived(), 20_000)
+    assert session.deadline_ms() == 60_000, "a socket that never spoke is closed although its peer answers pings"
+    session.receive(ev.PingReceived(), 30_000)
+    session.receive(ev.PongReceived(), 50_000)
+    assert session.deadline_ms() == 110_000
+
+
 def test_malformed_messages_in_a_row_close_the_connection() -> None:
     session = Session()
     bad = ev.MalformedReceived(Status.MALFORMED, "no JSON")

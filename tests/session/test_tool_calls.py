@@ -12,7 +12,7 @@ from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.tool_calls import MOST_CALLS, STOPPED, CallsGathered
+from voicechat.session.tool_calls import MOST_CALLS, NOT_TOLD, STOPPED, CallsGathered
 from voicechat.session.vocabulary import (
     ChatSettings,
     Message,
@@ -23,6 +23,7 @@ from voicechat.session.vocabulary import (
     ToolOutcome,
 )
 
+ANSWERS = Settings(chat=ChatSettings(answers_tools=True))
 EXCHANGE = ToolExchange((ToolCall(0, "own", "clock", "{}"),), (ToolAnswer("noon", ToolOutcome.ANSWERED, 20, "clock"),))
 
 
@@ -86,7 +87,7 @@ def test_too_many_calls_are_passed_over() -> None:
 
 @pytest.mark.parametrize("arguments", ["", '{"city": ', "[]", '"Paris"', "[" * 100_000])
 def test_arguments_that_are_no_json_object_are_not_shown_to_the_model_again(arguments: str) -> None:
-    session = Session()
+    session = Session(ANSWERS)
     asks(session, "Is it warm?", 0)
     session.receive(ev.ToolCalled(1, call(0, "a", arguments)), 10)
     session.receive(ev.ReplyTextEnded(1, "tool_calls"), 10)
@@ -96,7 +97,7 @@ def test_arguments_that_are_no_json_object_are_not_shown_to_the_model_again(argu
 
 
 def test_a_call_that_the_server_ends_with_stop_is_a_call_all_the_same() -> None:
-    session = Session()
+    session = Session(ANSWERS)
     asks(session, "Is it warm?", 0)
     session.receive(ev.ToolCalled(1, call(0, "a")), 10)
     effects = session.receive(ev.ReplyTextEnded(1, "stop"), 10)
@@ -106,7 +107,7 @@ def test_a_call_that_the_server_ends_with_stop_is_a_call_all_the_same() -> None:
 
 
 def test_what_was_said_before_a_call_is_spoken_at_once() -> None:
-    session = Session()
+    session = Session(ANSWERS)
     asks(session, "Is it warm?", 0)
     session.receive(ev.ReplyTextArrived(1, "Let me look"), 10)
     session.receive(ev.ToolCalled(1, call(0, "a")), 10)
@@ -117,7 +118,7 @@ def test_what_was_said_before_a_call_is_spoken_at_once() -> None:
 
 @pytest.mark.parametrize("whose", ["the client's", "the server's"])
 def test_code_that_a_call_broke_off_does_not_swallow_what_is_said_after_it(whose: str) -> None:
-    session = Session()
+    session = Session(ANSWERS)
     asks(session, "Show me the time.", 0)
     session.receive(ev.ReplyTextArrived(1, "```\nprint("), 10)
     if whose == "the server's":
@@ -140,7 +141,7 @@ def spoken(session: Session, sentence: int, from_ms: int, to_ms: int, at_ms: int
 
 def a_reply_around_a_tool() -> Session:
     """One second before the tool's answer and four after it, all of it sent at 100 ms."""
-    session = Session()
+    session = Session(ANSWERS)
     asks(session, "What time is it?", 0)
     session.receive(ev.ReplyTextArrived(1, "Let me look.\n"), 100)
     spoken(session, 0, 0, 1_000, 100)
@@ -180,7 +181,7 @@ def test_a_reply_cut_after_its_end_keeps_its_tools() -> None:
 
 def test_a_forced_call_is_forced_once_and_the_last_round_forbids_calls() -> None:
     tools = [{"type": "function", "function": {"name": "weather"}}]
-    chat = ChatSettings(options={"tools": tools, "tool_choice": "required", "temperature": 0.5})
+    chat = ChatSettings(options={"tools": tools, "tool_choice": "required", "temperature": 0.5}, answers_tools=True)
     session = Session(Settings(chat=chat), SessionLimits(tool_rounds=2))
     asks(session, "Is it warm?", 0)
     options = []
@@ -199,9 +200,25 @@ def test_a_forced_call_is_forced_once_and_the_last_round_forbids_calls() -> None
     assert [m.finish_reason for m in told if isinstance(m, ef.ReplyTextFinished)] == ["stop"]
 
 
+def test_a_call_that_the_client_does_not_answer_ends_the_reply_and_is_remembered_with_an_answer() -> None:
+    session = Session()
+    asks(session, "Is it warm in Paris?", 0)
+    session.receive(ev.ReplyTextArrived(1, "Let me look."), 10)
+    session.receive(ev.ToolCalled(1, call(0, "a")), 10)
+    effects = session.receive(ev.ReplyTextEnded(1, "tool_calls"), 10)
+    told = [effect.message for effect in effects if isinstance(effect, ef.Send)]
+    assert [m.finish_reason for m in told if isinstance(m, ef.ReplyTextFinished)] == ["tool_calls"]
+    assert any(isinstance(effect, ef.FinishSpeech) for effect in effects)
+    spoken(session, 0, 0, 500, 20)
+    session.receive(ev.SpeechEnded(1), 20)
+    assert session.state is State.LISTENING
+    asked = asks(session, "And in Rome?", 5_000)
+    assert roles(asked)[1:] == [("assistant", "Let me look."), ("tool", NOT_TOLD), ("user", "And in Rome?")]
+
+
 def test_waiting_for_tools_hands_free_is_the_assistants_turn() -> None:
     """Silence does not end a turn of the user, and does not close the connection; a word interrupts."""
-    talk = Talk()
+    talk = Talk(chat=ANSWERS.chat)
     talk.says("is it warm in Paris")
     talk.wait(800)
     talk.finishes("is it warm in Paris")
@@ -219,7 +236,7 @@ def test_waiting_for_tools_hands_free_is_the_assistants_turn() -> None:
 
 
 def test_the_tools_of_a_reply_begun_early_are_asked_for_once_it_is_adopted() -> None:
-    talk = Talk()
+    talk = Talk(chat=ANSWERS.chat)
     talk.says("is it warm in Paris")
     talk.wait(260)
     assert [effect.early for effect in talk.effects if isinstance(effect, ef.StartReply)] == [True]

@@ -81,6 +81,33 @@ def test_a_json_string_and_an_object_say_the_same() -> None:
     assert read_chat_update(json.dumps(message), GREETING) == read_chat_update(message, GREETING)
 
 
+@pytest.mark.parametrize(
+    ("recognition", "expected"),
+    [
+        ({"format": "pcm", "sample_rate": 8000}, ("pcm", 8000)),
+        ({"format": "pcm", "sample_rate": 8000, "speech_recognition_param": {"sample_rate": 48000}}, ("pcm", 48000)),
+        ({"format": "pcm", "speech_recognition_param": {"format": "mp3"}}, ("mp3", 16000)),
+        ({"format": "pcm", "speech_recognition_param": {"format": "", "sample_rate": None}}, ("pcm", 16000)),
+    ],
+)
+def test_the_audio_may_be_described_directly_and_the_inner_object_wins(
+    recognition: object, expected: tuple[str, int]
+) -> None:
+    settings = accepted(configuration(recognition)).input
+    assert (settings.format, settings.sample_rate_hz) == expected
+
+
+def test_a_wrong_format_is_named_where_it_stands() -> None:
+    assert refused(configuration({"format": "doc"})).message.startswith(f"{RECOGNITION}.format: ")
+    inner = {"speech_recognition_param": {"format": "doc"}}
+    assert refused(configuration(inner)).message.startswith(f"{RECOGNITION}.speech_recognition_param.format: ")
+
+
+def test_whether_the_client_answers_tools_is_its_to_say() -> None:
+    assert accepted(configuration()).chat.answers_tools is False
+    assert accepted(configuration(answers_tools=True)).chat.answers_tools is True
+
+
 def test_everything_can_be_set() -> None:
     message = configuration(
         {"heartbeat": True, "speech_recognition_param": {"sample_rate": 48000, "format": "pcm"}},

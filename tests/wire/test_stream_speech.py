@@ -91,7 +91,7 @@ def test_ready_and_results_are_all_that_is_sent() -> None:
     assert dialect.encode(Answered(Request.OPEN)) == ['{"status":"ok"}']
     assert dialect.encode(FINAL) == [
         '{"text":"go","begin_time":0,"end_time":300,'
-        '"words":["Word(beginTime=0, endTime=300, text=go, punctuation=., fixed=true)"],"is_sentence_end":true}'
+        '"words":["Word(beginTime=0, endTime=300, text=go, punctuation=., fixed=false)"],"is_sentence_end":true}'
     ]
     assert dialect.encode(Answered(Request.OPEN, Status.AT_CAPACITY, "full")) == []
     assert dialect.encode(Answered(Request.PING)) == []

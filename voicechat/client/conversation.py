@@ -135,10 +135,11 @@ def chat_settings(
     values for its fields. ``binary_audio``: the reply's audio comes as binary messages, a quarter smaller.
     """
     completion: dict[str, object] = {"messages": list(messages), "stream": True}
-    if tools:
-        completion["tools"] = list(tools)
     recognition = {"format": input_format, "sample_rate": sample_rate_hz}
     ours: dict[str, object] = {"downlink": "binary"} if binary_audio else {}
+    if tools:
+        completion["tools"] = list(tools)
+        ours["answers_tools"] = True
     if turn_detection is not None:
         ours["turn_detection"] = {"type": "server_vad", **turn_detection}
     return {

@@ -288,6 +288,9 @@ class Outcome(Enum):
 
     SPOKEN = "spoken"
     EMPTY = "empty"
+    """Nothing was understood."""
+    UNANSWERED = "unanswered"
+    """The client answers by itself, or later: ``create_response`` is false."""
     CANCELED = "canceled"
     FAILED = "failed"
 

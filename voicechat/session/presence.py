@@ -33,6 +33,7 @@ class Presence:
         self._limits = limits
         self._strict_ping = strict_ping
         self._last_message_ms = 0
+        self._said_something = False
         self._last_speech_ms = 0
         self._errors_in_a_row = 0
 
@@ -40,7 +41,13 @@ class Presence:
         """Take note of an event, if it came from the client."""
         if type(event) not in FROM_CLIENT:
             return
-        if not self._strict_ping or isinstance(event, ev.PingReceived):
+        # A WebSocket answers pings whether or not anybody is behind it: pongs count once the client has said something.
+        if isinstance(event, ev.PongReceived):
+            counts = self._said_something
+        else:
+            counts = True
+            self._said_something |= not isinstance(event, ev.Opened)
+        if counts and (not self._strict_ping or isinstance(event, ev.PingReceived)):
             self._last_message_ms = now_ms
         if isinstance(event, ev.MalformedReceived):
             self._errors_in_a_row += 1

@@ -16,7 +16,7 @@ from voicechat.session.effects import (
 )
 from voicechat.session.events import SpeechSynthesized
 from voicechat.session.playback import PlaybackClock
-from voicechat.session.tool_calls import ReplyTools
+from voicechat.session.tool_calls import NOT_TOLD, ReplyTools
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.session.waterfall import Waterfall
@@ -44,7 +44,8 @@ class _Piece:
 class Reply:
     """The reply with number ``number``. Its methods return what is to be done."""
 
-    def __init__(self, number: int, begun_ms: int, lead_ms: int | None) -> None:
+    def __init__(self, number: int, begun_ms: int, lead_ms: int | None, *, answers_tools: bool = False) -> None:
+        """``answers_tools``: the client answers the model's calls, and the reply waits for that."""
         self.number = number
         self.text = ""
         """What the client has been told."""
@@ -56,6 +57,7 @@ class Reply:
         self._begun_ms = begun_ms
         self._role_told = False
         self._lead_ms = lead_ms
+        self._answers_tools = answers_tools
         self._splitter = SentenceSplitter()
         self._speakable = Speakable()
         self._pieces: list[_Piece] = []
@@ -99,9 +101,13 @@ class Reply:
         return self._speak_rest(now_ms)
 
     def pause_text(self, reason: str, now_ms: int) -> list[Effect]:
-        """The model has finished, unless it called tools of the client: then it is to be asked again."""
-        if not self.tools.ask(reason, len(self.text), now_ms):
+        """The model has finished. If it called tools and the client answers them, it is to be asked again."""
+        if not self.tools.finish(reason, len(self.text)):
             return self.finish_text("stop" if reason == TOOL_CALLS else reason, now_ms)
+        if not self._answers_tools:
+            self.tools.give_up(NOT_TOLD)
+            return self.finish_text(TOOL_CALLS, now_ms)
+        self.tools.await_answers(now_ms)
         told = Send(ReplyTextFinished(self.number, TOOL_CALLS, self._role_due(), self._begun_ms))
         self._role_told = False
         return [told, *self._speak_rest(now_ms)]

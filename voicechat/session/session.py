@@ -325,9 +325,11 @@ class Session:
         if text and self._hands_free.answers:
             self._move(Step.UNDERSTOOD)
             self._start_reply(text)
-        else:
-            self._effects += self._speaking.drop_early()
-            self._end_turn(Outcome.EMPTY)
+            return
+        self._effects += self._speaking.drop_early()
+        if text:
+            self._speaking.remember_user(text)
+        self._end_turn(Outcome.UNANSWERED if text else Outcome.EMPTY)
 
     def _drop_gathering(self) -> None:
         self._effects += self._hearing.drop_gathering()

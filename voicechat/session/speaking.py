@@ -102,6 +102,10 @@ class Speaking:
             self.current.turn_times = times
         return effects
 
+    def remember_user(self, text: str) -> None:
+        """The user said ``text``, and nobody is to answer it now: what is said next is understood after it."""
+        self._dialogue.hear_user(text)
+
     def start_early(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
         """Begin a reply to ``text``, in case that was all; the one begun before for other words is dropped."""
         if self._early is not None and bare_words(self._early.text) == bare_words(text):
@@ -234,8 +238,9 @@ class Speaking:
 
     def _give_up(self, reply: Reply, why: str, outcome: ToolOutcome, now_ms: int) -> list[Effect]:
         since_ms = reply.tools.asked_ms
-        given_up = reply.tools.give_up(why)
-        return [] if since_ms is None else [Observe(ToolEnded("", outcome, now_ms - since_ms))] * given_up
+        if since_ms is None:
+            return []
+        return [Observe(ToolEnded("", outcome, now_ms - since_ms))] * reply.tools.give_up(why)
 
     def _go_on(self, reply: Reply) -> list[Effect]:
         if reply.tools.awaited:
@@ -302,7 +307,9 @@ class Speaking:
     def _begin(self, settings: Settings, now_ms: int, unsaid: tuple[dict[str, object], ...]) -> StartReply:
         self._replies += 1
         self._chat = settings.chat
-        self.current = Reply(self._replies, now_ms, settings.effective_lead_ms)
+        self.current = Reply(
+            self._replies, now_ms, settings.effective_lead_ms, answers_tools=settings.chat.answers_tools
+        )
         if not unsaid:
             self.playing = self.current
         messages = (*settings.chat.messages, *self._dialogue.messages, *unsaid)

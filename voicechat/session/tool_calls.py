@@ -17,6 +17,7 @@ UNMADE = ("length", "content_filter")
 
 NO_ANSWER_IN_TIME = "No answer came in time."
 STOPPED = "The reply was stopped before the answer came."
+NOT_TOLD = "The call was handed to the client, which does not tell its result."
 
 
 @dataclass(slots=True)
@@ -101,16 +102,19 @@ class ReplyTools:
         """The model said a piece of a call; give it as the client is to be told, if it is."""
         return self._gathered.take(piece)
 
-    def ask(self, reason: str, position: int, now_ms: int) -> bool:
-        """The model stopped for ``reason``, ``position`` characters into the text: whether it waits for the client."""
+    def finish(self, reason: str, position: int) -> bool:
+        """The model stopped for ``reason``, ``position`` characters into the text: whether it called tools."""
         calls = self._gathered.finish(reason)
         if not calls:
             return False
         self.rounds += 1
         self._gathered = self._new()
         self._exchanges.append(_Exchange(position, calls))
-        self.asked_ms = now_ms
         return True
+
+    def await_answers(self, now_ms: int) -> None:
+        """The client is to answer the calls that were just finished."""
+        self.asked_ms = now_ms
 
     def record(self, exchange: ToolExchange, position: int) -> None:
         """The server itself carried out calls, ``position`` characters into the text."""
@@ -124,19 +128,24 @@ class ReplyTools:
         """The ids of the calls that the client has not answered."""
         if self.asked_ms is None:
             return ()
-        last = self._exchanges[-1]
-        return tuple(str(call.id) for call in last.calls if call.id not in last.answers)
+        return self._unanswered()
 
     def answer(self, call_id: str, content: str) -> None:
         """The client carried out an awaited call."""
         self._exchanges[-1].answers[call_id] = content
 
     def give_up(self, why: str) -> int:
-        """Every call that is still awaited is answered with ``why``; give how many."""
-        awaited = self.awaited
-        for call_id in awaited:
+        """Every call of the last answer that has no answer yet gets ``why``; give how many."""
+        unanswered = self._unanswered()
+        for call_id in unanswered:
             self.answer(call_id, why)
-        return len(awaited)
+        return len(unanswered)
+
+    def _unanswered(self) -> tuple[str, ...]:
+        if not self._exchanges:
+            return ()
+        last = self._exchanges[-1]
+        return tuple(str(call.id) for call in last.calls if call.id not in last.answers)
 
     def messages(self, text: str) -> list[Message]:
         """The reply as it is remembered: its ``text``, or the part of it that was heard, with the tools' answers."""

@@ -135,6 +135,8 @@ class ChatSettings:
     """Messages that stand before the conversation and that ``conversation.clear`` does not touch."""
     options: Mapping[str, object] = field(default_factory=dict)
     """``temperature``, ``max_tokens``, ``tools`` and the like, already checked, passed through by name."""
+    answers_tools: bool = False
+    """True: the client answers the calls of its tools, and the reply waits for that. False: a call ends the reply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

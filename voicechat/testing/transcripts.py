@@ -155,6 +155,8 @@ def open_machine(golden: GoldenTranscript) -> tuple[Machine, Dialect]:
     if golden.dialect == "stream_speech":
         options = stream_speech.parse_query(golden.query)
         return Dictation(options.input, golden.limits), stream_speech.open_dialect(greeting)
+    if golden.dialect != "speech_chat":
+        raise ValueError(f"dialect: {golden.dialect!r} is not speech_chat or stream_speech")
     session = Session(
         limits=golden.limits,
         strict_ping=bool(golden.config.get("strict_ping")),

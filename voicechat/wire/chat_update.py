@@ -17,7 +17,7 @@ from voicechat.wire.json_text import read_json, shown
 _DEFAULTS = Settings()
 _DETECTION = TurnDetection()
 _COMPLETION_PATH = "chat_completion_with_voice_output_req.chat_completion_req"
-_RECOGNITION_PATH = "create_transcription_task_req.speech_recognition_param"
+_RECOGNITION_PATH = "create_transcription_task_req"
 _ABOUT_TOOLS = {"tool_choice", "parallel_tool_calls"}
 _SYNTHESIS_PATH = "chat_completion_with_voice_output_req.speech_synthesis_req.synthesis_param"
 
@@ -31,9 +31,17 @@ class _RecognitionParam(Section):
     format: str = _DEFAULTS.input.format
 
 
-class _Transcription(Section):
+class _Transcription(_RecognitionParam):
     heartbeat: bool = _DEFAULTS.input.heartbeat
     speech_recognition_param: _RecognitionParam = _RecognitionParam()
+
+    def named(self, field: str) -> tuple[str, str | int]:
+        """The path and the value of ``field``: the inner object's if it names one, else the one beside it."""
+        if field in self.speech_recognition_param.model_fields_set:
+            return f"{_RECOGNITION_PATH}.speech_recognition_param.{field}", getattr(
+                self.speech_recognition_param, field
+            )
+        return f"{_RECOGNITION_PATH}.{field}", getattr(self, field)
 
 
 class _SynthesisParam(Section):
@@ -97,6 +105,7 @@ class _ChatUpdate(Section):
     asr_mode: Annotated[str, one_of("online", "refresh")] = _DEFAULTS.asr_mode.value
     pacing: _Pacing = _Pacing()
     turn_detection: _TurnDetection | None = None
+    answers_tools: bool = False
     downlink: Annotated[str, one_of("json", "binary")] = "json"
     report_latency: bool = False
 
@@ -135,7 +144,12 @@ def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
     voice = greeting.pick_voice(synthesis.voice)
     settings = Settings(
         input=_input_settings(update.create_transcription_task_req),
-        chat=ChatSettings(model=completion.model, messages=completion.context(), options=completion.given()),
+        chat=ChatSettings(
+            model=completion.model,
+            messages=completion.context(),
+            options=completion.given(),
+            answers_tools=update.answers_tools,
+        ),
         voice=VoiceSettings(
             model=synthesis.model,
             voice=voice,
@@ -161,12 +175,13 @@ def _detection(wished: _TurnDetection | None) -> TurnDetection | None:
 
 
 def _input_settings(transcription: _Transcription) -> InputSettings:
-    param = transcription.speech_recognition_param
+    path, name = transcription.named("format")
+    _, rate_hz = transcription.named("sample_rate")
     try:
-        parse_input_format(param.format, param.sample_rate)
+        parse_input_format(str(name), int(rate_hz))
     except RemoteProtocolError as exc:
-        raise RemoteProtocolError(exc.status, f"{_RECOGNITION_PATH}.format: {exc.message}") from exc
-    return InputSettings(format=param.format, sample_rate_hz=param.sample_rate, heartbeat=transcription.heartbeat)
+        raise RemoteProtocolError(exc.status, f"{path}: {exc.message}") from exc
+    return InputSettings(format=str(name), sample_rate_hz=int(rate_hz), heartbeat=transcription.heartbeat)
 
 
 def _output_format(name: str) -> str:

@@ -23,10 +23,10 @@ def result_text(transcript: Transcript, *, words_as_objects: bool = False, numbe
 
 
 def _word_string(word: Word) -> object:
-    fixed = "true" if word.fixed else "false"
+    # The document's samples say fixed=false in final results too; clients parse the string as it stands there.
     return (
         f"Word(beginTime={word.begin_ms}, endTime={word.end_ms}, text={word.text}, "
-        f"punctuation={word.punctuation}, fixed={fixed})"
+        f"punctuation={word.punctuation}, fixed=false)"
     )
 
 
