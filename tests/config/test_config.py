@@ -1,3 +1,4 @@
+import re
 from dataclasses import fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -281,6 +282,32 @@ def test_a_fallback_that_cannot_be_stops_the_start(fallback: str, complaint: str
     )
     with pytest.raises(ConfigError, match=complaint):
         load(services)
+
+
+def test_services_have_other_names() -> None:
+    config = load('[llm.default]\nalso = ["Qwen2.5-32B-Instruct"]\n[tts.a]\nprovider = "espeak"\nalso = ["*"]\n')
+    services = build_services(config)
+    assert services.model("model", "Qwen2.5-32B-Instruct").name == "default"
+    assert services.synthesizer("easyllm_id", "whatever").name == "a"
+    assert services.synthesizer("easyllm_id", "default").name == "default"
+    assert "also" not in config.llm["default"].arguments
+
+
+@pytest.mark.parametrize(
+    ("toml", "complaint"),
+    [
+        ('[llm.a]\nprovider = "builtin"\nalso = ["default"]\n', 'llm.a.also: "default" is the name of a service'),
+        (
+            '[tts.a]\nprovider = "espeak"\nalso = ["*"]\n[tts.b]\nprovider = "espeak"\nalso = ["x", "*"]\n',
+            'tts.b.also: "*" is an alias of a already',
+        ),
+        ('[asr.default]\nalso = [""]\n', "asr.default.also.0: "),
+        ('[asr.default]\nalso = "x"\n', "asr.default.also: "),
+    ],
+)
+def test_a_name_means_one_service(toml: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        load(toml)
 
 
 def test_the_apology_can_be_worded_and_switched_off() -> None:

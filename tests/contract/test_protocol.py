@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from voicechat.errors import Status
+from voicechat.names import ServiceNames
 from voicechat.session.effects import Request
 from voicechat.session.events import IgnorableReceived, MalformedReceived, Refusal, UpdateRequested
 from voicechat.session.vocabulary import Settings
@@ -48,7 +49,8 @@ def message_names(name: str) -> list[str]:
 
 
 def open_dialect(name: str) -> Dialect:
-    dialect: Dialect = import_module(f"voicechat.wire.{name}").open_dialect(Greeting(session_id=SESSION_ID))
+    greeting = Greeting(session_id=SESSION_ID, models=ServiceNames(frozenset({"default", "other"})))
+    dialect: Dialect = import_module(f"voicechat.wire.{name}").open_dialect(greeting)
     return dialect
 
 
@@ -212,7 +214,7 @@ def test_schema_and_dialect_agree_on_every_field_of_the_configuration(place: tup
         for name in place[:-1]:
             parent = parent.setdefault(name, {})
         parent[place[-1]] = value
-        update = read_chat_update(configuration, Greeting(models=frozenset({"pcm", "x"})))
+        update = read_chat_update(configuration, Greeting(models=ServiceNames(frozenset({"pcm", "x"}))))
         accepted = isinstance(update.settings, Settings)
         assert accepted == validator("speech-chat.client.json", "configuration").is_valid(configuration), value
 

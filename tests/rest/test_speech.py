@@ -24,7 +24,7 @@ PCM = {"format": "PCM_16000HZ_MONO_16BIT"}
 @pytest.fixture
 async def live(tmp_path: Path) -> AsyncIterator[Live]:
     models = {"broken": ScriptedModel(failure=Failure(after=0, calls=99))}
-    async with serving_live(tmp_path, models) as server:
+    async with serving_live(tmp_path, models, services=("other",)) as server:
         yield server
 
 
@@ -122,6 +122,7 @@ async def test_what_cannot_be_spoken_and_what_fails_are_told_apart(live: Live) -
     assert (nothing.status, nothing.json["message"]) == (400, "text: there is nothing in it that can be spoken")
     unknown = await live.ask(WHOLE, asked() | {"easyllm_id": "none"})
     assert (unknown.status, unknown.json["status"]) == (404, 40401)
+    assert unknown.json["message"].startswith('easyllm_id: "none" is not one of default, ')
     live.synthesizer.failure = Failure(after=0, calls=99)
     for path in (STREAM, WHOLE):
         failed = await live.ask(path, asked())

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from voicechat.config import AdmissionConfig, CompatConfig
 from voicechat.errors import AdmissionError, Status
 from voicechat.runtime.conversation import Conversation
-from voicechat.runtime.services import Services
+from voicechat.runtime.services import Aliases, Services
 from voicechat.server import sockets
 from voicechat.server.app import build_app
 from voicechat.server.auth import Principal, request_key
@@ -49,7 +49,12 @@ class Server:
 
 
 @asynccontextmanager
-async def server(max_sessions: int = 10, limits: SessionLimits | None = None) -> AsyncIterator[Server]:
+async def server(
+    max_sessions: int = 10,
+    limits: SessionLimits | None = None,
+    recognizers: tuple[str, ...] = ("default",),
+    aliases: Aliases = Aliases(),  # noqa: B008 - it is a value
+) -> AsyncIterator[Server]:
     async def authorise(request: aiohttp.web.Request, endpoint: Endpoint) -> Principal:
         if request_key(request) != "k":
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
@@ -58,7 +63,10 @@ async def server(max_sessions: int = 10, limits: SessionLimits | None = None) ->
     facts: list[Fact] = []
     recognizer = ScriptedRecognizer(texts=("one two three",), word_ms=100)
     services = Services(
-        {"default": recognizer}, {"default": ScriptedModel(delta_ms=50)}, {"default": ScriptedSynthesizer()}
+        dict.fromkeys(recognizers, recognizer),
+        {"default": ScriptedModel(delta_ms=50)},
+        {"default": ScriptedSynthesizer()},
+        aliases=aliases,
     )
     hub = SocketHub(
         services,
@@ -107,19 +115,50 @@ async def test_recognition_is_routed_with_and_without_a_project(path: str) -> No
         assert await told(client) == {"status": "ok"}
 
 
+async def test_where_there_is_no_choice_any_name_is_served_and_the_client_is_told() -> None:
+    vendors = {"model": "Qwen2.5-32B-Instruct", "asr_easyllm_id": "6Q0jq2", "tts_easyllm_id": "x" * 2000}
+    async with server() as running, running.chat(**vendors) as client:
+        created = await told(client)
+        assert (created["status"], created["event_type"]) == (0, "chat.created")
+        message = created["message"]
+        assert message.startswith('model: "Qwen2.5-32B-Instruct" is not configured here; default serves')
+        assert "; asr_easyllm_id: " in message
+        assert "; tts_easyllm_id: " in message
+        assert len(message) < 500
+
+
+async def test_stream_speech_greets_a_stock_client_byte_for_byte_whatever_its_service_is_called() -> None:
+    async with server() as running, connect(running.url(STREAM, apikey="k", easyllm_id="6Q0jq2")) as client:
+        assert await told(client) == {"status": "ok"}
+
+
+async def test_an_alias_is_the_services_own_name() -> None:
+    aliases = Aliases(recognizers={"6Q0jq2": "other"}, models={"*": "default"})
+    two = server(recognizers=("default", "other"), aliases=aliases)
+    async with two as running, running.chat(model="gpt-realtime", asr_easyllm_id="6Q0jq2") as client:
+        assert await told(client) == {"status": 0, "message": "", "event_type": "chat.created"}
+
+
+async def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    aliases = Aliases(recognizers={"6Q0jq2": "other"})
+    two = server(recognizers=("default", "other"), aliases=aliases)
+    async with two as running, running.chat(asr_easyllm_id="nope") as client:
+        message = 'asr_easyllm_id: "nope" is not one of 6Q0jq2, default, other'
+        assert (await told(client))["message"] == message
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "names"),
     [
         ({"token": "Bearer wrong"}, 40101, "token"),
         ({"token": ""}, 40101, "token"),
         ({"model": ""}, 40003, "model"),
-        ({"model": "gpt-9"}, 40401, "model"),
         ({"asr_easyllm_id": "nope"}, 40401, "asr_easyllm_id"),
         ({"tts_easyllm_id": ""}, 40003, "tts_easyllm_id"),
     ],
 )
 async def test_a_refusal_is_told_after_the_upgrade(changes: dict[str, str], status: int, names: str) -> None:
-    async with server() as running:
+    async with server(recognizers=("default", "other")) as running:
         async with running.chat(**changes) as client:
             answer = await told(client)
             assert (answer["event_type"], answer["status"]) == ("chat.created", status)
@@ -138,7 +177,8 @@ async def test_a_refusal_is_told_after_the_upgrade(changes: dict[str, str], stat
     ],
 )
 async def test_recognition_is_refused_by_closing_with_a_reason(query: dict[str, str], names: str) -> None:
-    async with server() as running, connect(running.url(STREAM, **query)) as client:
+    two = server(recognizers=("default", "other"))
+    async with two as running, connect(running.url(STREAM, **query)) as client:
         code, reason = await closed(client)
         assert code == 1008
         assert names in reason

@@ -121,7 +121,7 @@ async def test_a_recording_that_cannot_be_decoded_fails_its_task_and_says_so(ser
         ({"data": DATA, "audio_file": b""}, 40003, "empty"),
         ({"audio_file": wav()}, 40003, "data: must be present"),
         ({"data": "{", "audio_file": wav()}, 40001, "JSON"),
-        ({"data": {"easyllm_id": "nobody"}, "audio_file": wav()}, 40401, "easyllm_id: there is no service"),
+        ({"data": {"easyllm_id": "nobody"}, "audio_file": wav()}, 40401, 'easyllm_id: "nobody" is not one of'),
         ({"data": {}, "audio_file": wav()}, 40003, "easyllm_id: must be present"),
         ({"data": DATA}, 40003, "audio_url: must be present"),
         ({"data": DATA | {"audio_url": "http://a.example/"}, "audio_file": wav()}, 40003, "not together"),

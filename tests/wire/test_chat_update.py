@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from voicechat.errors import Status
+from voicechat.names import ServiceNames
 from voicechat.session.events import Refusal, UpdateRequested
 from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
 from voicechat.wire.chat_update import read_chat_update
 from voicechat.wire.dialect import Greeting
 from voicechat.wire.speech_chat import open_dialect
 
-GREETING = Greeting(models=frozenset({"default", "qwen3"}))
+GREETING = Greeting(models=ServiceNames(frozenset({"default", "qwen3"}), {"Qwen2.5": "qwen3"}))
 COMPLETION = "chat_completion_with_voice_output_req.chat_completion_req"
 SYNTHESIS = "chat_completion_with_voice_output_req.speech_synthesis_req"
 RECOGNITION = "create_transcription_task_req"
@@ -342,7 +343,17 @@ def test_an_unknown_input_format_is_refused_by_its_path() -> None:
 
 def test_an_unknown_model_is_not_found() -> None:
     refusal = refused(configuration(completion={"model": "gpt-9"}))
-    assert refusal == Refusal(Status.NOT_FOUND, f'{COMPLETION}.model: "gpt-9" is not one of default, qwen3')
+    assert refusal == Refusal(Status.NOT_FOUND, f'{COMPLETION}.model: "gpt-9" is not one of Qwen2.5, default, qwen3')
+
+
+def test_a_model_may_be_called_by_an_alias() -> None:
+    assert accepted(configuration(completion={"model": "Qwen2.5"})).chat.model == "Qwen2.5"
+
+
+def test_where_there_is_no_choice_any_model_is_the_default_and_the_client_is_told() -> None:
+    update = read_chat_update(configuration(completion={"model": "gpt-9"}), Greeting())
+    assert isinstance(update.settings, Settings)
+    assert update.note == f'{COMPLETION}.model: "gpt-9" is not configured here; default serves instead'
 
 
 def test_a_mapped_voice_is_reported_when_the_client_asked_for_it() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicechat.errors import Status
+from voicechat.names import ServiceNames
 from voicechat.session.effects import (
     Answered,
     ClientMessage,
@@ -25,7 +26,8 @@ from voicechat.session.vocabulary import ToolCall, Transcript, Word
 from voicechat.wire.dialect import Dialect, Greeting
 from voicechat.wire.speech_chat import open_dialect
 
-GREETING = Greeting(session_id="xyz", epoch_s=1749037853.9, model="qwen3", models=frozenset({"default", "qwen3"}))
+MODELS = ServiceNames(frozenset({"default", "qwen3"}))
+GREETING = Greeting(session_id="xyz", epoch_s=1749037853.9, model="qwen3", models=MODELS)
 
 
 def wire(message: ClientMessage, dialect: Dialect | None = None) -> str:

@@ -13,8 +13,8 @@ import platformdirs
 from pydantic import ValidationError
 
 from voicechat.config.complaints import Tree, explain, shown
-from voicechat.config.sections import Config, File
-from voicechat.config.services import fallback_orders
+from voicechat.config.sections import Config, File, ServiceConfig, ServiceKind
+from voicechat.config.services import fallback_orders, service_aliases
 from voicechat.errors import ConfigError
 from voicechat.session.limits import SessionLimits
 from voicechat.store.model_catalogue import MODELS_FOLDER
@@ -54,9 +54,14 @@ def load_config(
     except ValidationError as error:
         lines = [explain(detail, tree) for detail in error.errors(include_url=False, include_context=False)]
         raise ConfigError("\n".join(lines)) from None
-    fallback_orders("asr", checked.asr)
-    fallback_orders("llm", checked.llm)
-    fallback_orders("tts", checked.tts)
+    kinds: dict[ServiceKind, Mapping[str, ServiceConfig]] = {
+        "asr": checked.asr,
+        "llm": checked.llm,
+        "tts": checked.tts,
+    }
+    for kind, services in kinds.items():
+        fallback_orders(kind, services)
+        service_aliases(kind, services)
     return Config(
         server=checked.server,
         limits=SessionLimits(**dict(checked.limits)),

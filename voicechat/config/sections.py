@@ -202,6 +202,9 @@ class ServiceConfig(BaseModel):
     """A provider's name, or ``package.module:factory`` of your own."""
     fallback: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Names of services of the same kind that stand in for this one when it fails, in order."""
+    also: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)] = ()
+    """Other names that clients may use for this service, as stock clients have their vendor's compiled in; `*`: any
+    name that no other service has."""
     max_streams: Annotated[int, Field(ge=1)] | None = None
     queue_s: Annotated[float, Field(ge=0, le=600)] = _POLICY.queue_s
     attempt_s: Annotated[float, Field(gt=0, le=600)] | None = None

@@ -5,11 +5,12 @@ from typing import Any
 
 from voicechat.config.sections import Config, ServiceConfig, ServiceKind, ToolConfig
 from voicechat.errors import ConfigError
+from voicechat.names import aliases_of
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.providers.registry import find_factory
 from voicechat.runtime.fallback.chains import chat_chains, order_of, recognition_chains, speech_chains
 from voicechat.runtime.fallback.link import Link
-from voicechat.runtime.services import Services
+from voicechat.runtime.services import Aliases, Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.runtime.tool_function import Filler, Tool, open_tool
 from voicechat.runtime.toolbox import Toolbox
@@ -25,7 +26,20 @@ def build_services(config: Config) -> Services:
         models=chat_chains(_links("llm", config.llm), fallback_orders("llm", config.llm), config.limits),
         synthesizers=speech_chains(_voice_links(config), fallback_orders("tts", config.tts), config.limits),
         toolbox=_open_toolbox(config.tools),
+        aliases=Aliases(
+            recognizers=service_aliases("asr", config.asr),
+            models=service_aliases("llm", config.llm),
+            synthesizers=service_aliases("tts", config.tts),
+        ),
     )
+
+
+def service_aliases(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, str]:
+    """By alias, the service that has it. Raises ConfigError naming the section when two claim the same name."""
+    try:
+        return aliases_of({name: service.also for name, service in services.items()})
+    except ValueError as error:
+        raise ConfigError(f"{kind}.{error}") from None
 
 
 def fallback_orders(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, tuple[str, ...]]:

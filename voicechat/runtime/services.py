@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.names import Resolved, ServiceNames
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.relay import Chain
@@ -13,10 +15,34 @@ from voicechat.runtime.faults import where
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.toolbox import Toolbox
 
+P = TypeVar("P")
+
 logger = logging.getLogger(__name__)
 
 CLOSE_S = 5.0
 """How long a provider may take to close before it is left behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[P]):
+    """The service that a client's name means."""
+
+    provider: P
+    resolved: Resolved
+
+    @property
+    def name(self) -> str:
+        """Its configured name."""
+        return self.resolved.name
+
+
+@dataclass(frozen=True, slots=True)
+class Aliases:
+    """Other names of the services: by alias, a configured name. ``names.ANY`` is every other name."""
+
+    recognizers: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    synthesizers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +54,32 @@ class Services:
     synthesizers: Mapping[str, SpeechSynthesizer]
     toolbox: Toolbox | None = None
     """What the models may have done on the server in a conversation; None: nothing."""
+    aliases: Aliases = Aliases()
+
+    def recognizer(self, path: str, wanted: str) -> Found[SpeechRecognizer]:
+        """Find the recogniser that a client asks for by ``wanted``, in the parameter ``path``.
+
+        Raises ``RemoteProtocolError`` (NOT_FOUND) as ``ServiceNames.resolve``; the next two as well.
+        """
+        return _found(self.recognizers, self.aliases.recognizers, path, wanted)
+
+    def model(self, path: str, wanted: str) -> Found[ChatModel]:
+        """Find the chat model that a client asks for."""
+        return _found(self.models, self.aliases.models, path, wanted)
+
+    def synthesizer(self, path: str, wanted: str) -> Found[SpeechSynthesizer]:
+        """Find the synthesiser that a client asks for."""
+        return _found(self.synthesizers, self.aliases.synthesizers, path, wanted)
+
+    @property
+    def model_names(self) -> ServiceNames:
+        """What the chat models are called."""
+        return ServiceNames(frozenset(self.models), self.aliases.models)
+
+    @property
+    def synthesizer_names(self) -> ServiceNames:
+        """What the synthesisers are called."""
+        return ServiceNames(frozenset(self.synthesizers), self.aliases.synthesizers)
 
     def talking(self, model: ChatModel) -> ChatModel:
         """A chat model as it serves conversations: with the tools."""
@@ -101,6 +153,11 @@ class Services:
                 if id(provider) not in seen:
                     seen.add(id(provider))
                     yield provider
+
+
+def _found(services: Mapping[str, P], aliases: Mapping[str, str], path: str, wanted: str) -> Found[P]:
+    resolved = ServiceNames(frozenset(services), aliases).resolve(path, wanted)
+    return Found(services[resolved.name], resolved)
 
 
 def _standing_in(chain: Chain[object], failures: Mapping[Link[object], ProviderError]) -> str:

@@ -10,12 +10,13 @@ from aiohttp import web
 
 from voicechat.config import CompatConfig
 from voicechat.errors import AdmissionError, AtCapacityError, RemoteProtocolError, Status
+from voicechat.names import DEFAULT, notes
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.resume import ResumableSocket
-from voicechat.runtime.services import Services
+from voicechat.runtime.services import Found, Services
 from voicechat.runtime.socket import Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import unix_s
@@ -184,17 +185,18 @@ class SocketHub:
 
     def _converse(self, query: Mapping[str, str]) -> tuple[Machine, Dialect, Cast]:
         services = self._services
-        model = _pick("model", query, services.models)
-        recognizer = _pick("asr_easyllm_id", query, services.recognizers)
-        synthesizer = _pick("tts_easyllm_id", query, services.synthesizers)
+        model = _pick("model", query, services.model)
+        recognizer = _pick("asr_easyllm_id", query, services.recognizer)
+        synthesizer = _pick("tts_easyllm_id", query, services.synthesizer)
         name = query["model"]
-        pick_voice = _voice_picker(synthesizer)
+        pick_voice = _voice_picker(synthesizer.provider)
         greeting = Greeting(
             query={key: value for key, value in query.items() if key not in SECRET_PARAMETERS},
             epoch_s=unix_s(),
             session_id=secrets.token_hex(8),
-            models=frozenset(services.models),
+            models=services.model_names,
             model=name,
+            note=notes(model.resolved, recognizer.resolved, synthesizer.resolved),
             pick_voice=pick_voice,
             hands_free=self._detector is not None,
         )
@@ -202,9 +204,9 @@ class SocketHub:
         machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping, apology=self.apology)
         dialect = speech_chat.open_dialect(greeting, update_reply=self._compat.chat_update_reply)
         cast = Cast(
-            recognizer=recognizer,
-            models=lambda wanted: services.talking(services.models.get(wanted, model)),
-            synthesizer=synthesizer,
+            recognizer=recognizer.provider,
+            models=lambda wanted: services.talking((services.model("model", wanted) if wanted else model).provider),
+            synthesizer=synthesizer.provider,
             threads=self._threads,
             decoding=self._decoding,
             detector=self._detector,
@@ -262,7 +264,8 @@ class SocketHub:
 
     def _dictate(self, query: Mapping[str, str]) -> tuple[Machine, Dialect, Cast]:
         services = self._services
-        recognizer = _pick("easyllm_id", {"easyllm_id": "default"} | dict(query), services.recognizers)
+        wanted = {"easyllm_id": DEFAULT} | dict(query)
+        recognizer = _pick("easyllm_id", wanted, services.recognizer).provider
         dialect = stream_speech.open_dialect(Greeting(query=query, epoch_s=unix_s()))
         cast = Cast(
             recognizer=recognizer,
@@ -351,13 +354,14 @@ def _stream_options(query: Mapping[str, str]) -> stream_speech.StreamOptions:
         raise AdmissionError(error.status, error.message) from None
 
 
-def _pick(parameter: str, query: Mapping[str, str], services: Mapping[str, T]) -> T:
+def _pick(parameter: str, query: Mapping[str, str], find: Callable[[str, str], Found[T]]) -> Found[T]:
     name = query.get(parameter, "")
     if not name:
         raise AdmissionError(Status.INVALID_PARAMETER, f"{parameter}: is missing")
-    if name not in services:
-        raise AdmissionError(Status.NOT_FOUND, f"{parameter}: there is no service of this name; 'default' exists")
-    return services[name]
+    try:
+        return find(parameter, name)
+    except RemoteProtocolError as error:
+        raise AdmissionError(error.status, error.message) from None
 
 
 def _voice_picker(synthesizer: SpeechSynthesizer) -> Callable[[str], str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from voicechat.errors import Status
+from voicechat.names import ServiceNames
 from voicechat.session import events as ev
 from voicechat.session.apology import Apology
 from voicechat.session.dictation import Dictation
@@ -28,6 +29,8 @@ EXPECTED = ("server", "close", "model_asked")
 _OF_THE_SESSION = ("strict_ping", "apology")
 """Settings of a transcript that are no limits."""
 _SESSION_ID = "transcript"
+_MODELS = ServiceNames(frozenset({"default", "other"}))
+"""More than one, so that a name that is not known is refused."""
 _REPLY = re.compile(r"<reply (\d+)>")
 
 Line = dict[str, Any]
@@ -151,7 +154,7 @@ class _KernelPlayer:
 
 def open_machine(golden: GoldenTranscript) -> tuple[Machine, Dialect]:
     """The machine and the dialect that a server would open for the transcript's connection."""
-    greeting = Greeting(query=golden.query, session_id=_SESSION_ID)
+    greeting = Greeting(query=golden.query, session_id=_SESSION_ID, models=_MODELS)
     if golden.dialect == "stream_speech":
         options = stream_speech.parse_query(golden.query)
         return Dictation(options.input, golden.limits), stream_speech.open_dialect(greeting)

@@ -134,10 +134,9 @@ def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
     """Check what depends on the service: its formats, models and voices."""
     completion = update.chat_completion_with_voice_output_req.chat_completion_req
     synthesis = update.chat_completion_with_voice_output_req.speech_synthesis_req.synthesis_param
-    if completion.model and completion.model not in greeting.models:
-        known = ", ".join(sorted(greeting.models))
-        message = f"{_COMPLETION_PATH}.model: {shown(completion.model)} is not one of {known}"
-        return UpdateRequested(Refusal(Status.NOT_FOUND, message))
+    notes = []
+    if completion.model:
+        notes += [greeting.models.resolve(f"{_COMPLETION_PATH}.model", completion.model).note]
     if update.turn_detection is not None and not greeting.hands_free:
         message = "turn_detection: this server detects no voice; end turns with input_audio_buffer.complete"
         return UpdateRequested(Refusal(Status.INVALID_PARAMETER, message))
@@ -164,10 +163,10 @@ def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
         binary_audio=update.downlink == "binary",
         report_latency=update.report_latency,
     )
-    if voice == synthesis.voice or "voice" not in synthesis.model_fields_set:
-        return UpdateRequested(settings)
-    note = f"{_SYNTHESIS_PATH}.voice: {shown(synthesis.voice)} is not known here; {shown(voice)} speaks instead"
-    return UpdateRequested(settings, note)
+    if voice != synthesis.voice and "voice" in synthesis.model_fields_set:
+        asked = shown(synthesis.voice)
+        notes += [f"{_SYNTHESIS_PATH}.voice: {asked} is not known here; {shown(voice)} speaks instead"]
+    return UpdateRequested(settings, "; ".join(note for note in notes if note))
 
 
 def _detection(wished: _TurnDetection | None) -> TurnDetection | None:

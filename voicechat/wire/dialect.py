@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from voicechat.names import ServiceNames
 from voicechat.session.effects import ClientMessage
 from voicechat.session.events import Event
 
@@ -25,10 +26,12 @@ class Greeting:
     """Unix time of the session's millisecond 0, for the ``created`` stamps of chat chunks."""
     session_id: str = ""
     """Random; makes the ids of replies unique."""
-    models: frozenset[str] = frozenset({"default"})
+    models: ServiceNames = field(default_factory=ServiceNames)
     """Chat models that may be asked for by name."""
     model: str = "default"
-    """The chat model that the connection asked for."""
+    """The chat model that the connection asked for, by the name that it used."""
+    note: str = ""
+    """What the client is told when its connection is opened; see ``names.Resolved.note``."""
     hands_free: bool = True
     """Whether the server can detect the ends of turns itself."""
     pick_voice: Callable[[str], str] = lambda name: name

@@ -175,7 +175,9 @@ class _SpeechChat:
             if answer.status is Status.OK:
                 self._model, self._binary_audio = asked
         more = {"reason": answer.reason} if answer.reason else {}
-        return _typed_text(self._names[answer.request], answer.status, answer.message, **more)
+        opened = answer.request is Request.OPEN and answer.status is Status.OK
+        message = self._greeting.note if opened else answer.message
+        return _typed_text(self._names[answer.request], answer.status, message, **more)
 
     def _chunk_text(
         self, message: ReplyText | ReplyToolCall | ReplyTextFinished, delta: dict[str, object], finish_reason: str = ""

@@ -1,13 +1,12 @@
 """What all endpoints stand on: the services, who may use them, and how many at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 from aiohttp import web
 
-from voicechat.errors import AdmissionError, AtCapacityError, RemoteProtocolError, Status
+from voicechat.errors import AdmissionError, AtCapacityError, Status
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.services import Services
 from voicechat.server.auth import Principal
@@ -17,9 +16,6 @@ from voicechat.session.limits import SessionLimits
 from voicechat.store.access import Endpoint
 from voicechat.store.ledger import Ledger
 from voicechat.store.places import Places
-from voicechat.wire.json_text import shown
-
-T = TypeVar("T")
 
 
 class Backend:
@@ -95,10 +91,3 @@ class Backend:
         self._requests -= 1
         if not self._requests:
             self._empty.set()
-
-
-def pick(field: str, name: str, services: Mapping[str, T]) -> T:
-    """Return the service called ``name``. Raises ``RemoteProtocolError`` (NOT_FOUND) that names ``field``."""
-    if name not in services:
-        raise RemoteProtocolError(Status.NOT_FOUND, f"{field}: there is no service {shown(name)}")
-    return services[name]

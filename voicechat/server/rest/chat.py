@@ -21,7 +21,7 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.edge import Timed, closing
 from voicechat.runtime.turn import REPLY_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.server.rest.backend import Backend, pick
+from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.completion import Completion, chunk_text
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
@@ -128,7 +128,7 @@ class Chat:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         async with self._backend.admitted(request, Endpoint.CHAT):
             asked = await read_body(request, CompletionRequest, MAX_BODY_BYTES)
-            model = pick("model", asked.model, self._backend.services.models)
+            model = self._backend.services.model("model", asked.model).provider
             completion = Completion(f"chatcmpl-{secrets.token_hex(12)}", int(unix_s()), asked.model)
             parts = timed_parts(model, ChatRequest(messages=asked.context(), options=asked.given()), self.limits)
             if asked.stream:
@@ -147,7 +147,7 @@ class Chat:
 
     async def _models(self, request: web.Request) -> web.Response:
         async with self._backend.admitted(request, Endpoint.CHAT):
-            names = sorted(self._backend.services.models)
+            names = list(self._backend.services.model_names)
             cards = [ModelCard(id=name, created=self._started_s, owned_by="voicechat") for name in names]
             return web.json_response(text=ModelList(data=cards).model_dump_json())
 

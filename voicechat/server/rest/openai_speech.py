@@ -8,8 +8,9 @@ from aiohttp import hdrs, web
 
 from voicechat.audio.formats import parse_output_format
 from voicechat.errors import RemoteProtocolError
+from voicechat.names import DEFAULT
 from voicechat.server.auth import Principal
-from voicechat.server.rest.backend import Backend, pick
+from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.event_stream import cut_off, send_piece
 from voicechat.server.rest.failures import ServiceFailedError
@@ -110,16 +111,16 @@ class OpenAISpeech:
             return response
 
     def _audio(self, asked: OpenAISpeechRequest, principal: Principal) -> AsyncGenerator[bytes, None]:
-        services = self._backend.services.synthesizers
-        name = asked.model if asked.model in services or asked.model not in OPENAI_MODELS else "default"
-        synthesizer = pick("model", name, services)
+        services = self._backend.services
+        known = asked.model in services.synthesizer_names or asked.model not in OPENAI_MODELS
+        synthesizer = services.synthesizer("model", asked.model if known else DEFAULT).provider
         format_name, _ = FORMATS[asked.response_format]
         try:
             parse_output_format(format_name)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(error.status, f"response_format: {error.message}") from error
         voice = VoiceSettings(
-            model=name,
+            model=asked.model,
             voice=known_voice(synthesizer, asked.voice),
             format=format_name,
             speech_rate=asked.speed,

@@ -10,7 +10,7 @@ from voicechat.audio.formats import Container, parse_output_format
 from voicechat.audio.wav import HEADER_BYTES, wav_header
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.server.auth import Principal
-from voicechat.server.rest.backend import Backend, pick
+from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import answer_with_events
@@ -99,7 +99,7 @@ class Speech:
             return web.Response(body=with_wav_sizes(audio, name), headers={hdrs.CONTENT_TYPE: content_type(name)})
 
     def _speak(self, asked: SpeechRequest, principal: Principal) -> AsyncGenerator[ClientMessage, None]:
-        synthesizer = pick("easyllm_id", asked.easyllm_id, self._backend.services.synthesizers)
+        synthesizer = self._backend.services.synthesizer("easyllm_id", asked.easyllm_id).provider
         voice: VoiceSettings = asked.synthesis_param.settings(synthesizer, "synthesis_param")
         return recite(self._backend, principal, asked.text, synthesizer, voice)
 

@@ -17,7 +17,6 @@ from voicechat.providers.interfaces import SpeechRecognizer
 from voicechat.runtime.services import Services
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.fetch import FetchError, fetch
-from voicechat.server.rest.backend import pick
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.patience import patiently
 from voicechat.server.rest.recognising import Recognised, recognise
@@ -81,7 +80,7 @@ class Transcriber:
 
     def recognizer(self, name: str, parameter: str = "easyllm_id") -> SpeechRecognizer:
         """The recogniser called so. Raises ``RemoteProtocolError`` (NOT_FOUND) that names the parameter."""
-        return pick(parameter, name, self._services.recognizers)
+        return self._services.recognizer(parameter, name).provider
 
     async def recognise(
         self,

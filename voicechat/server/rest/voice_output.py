@@ -10,7 +10,7 @@ from aiohttp import web
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth import Principal
 from voicechat.server.metering import MeteredSynthesizer
-from voicechat.server.rest.backend import Backend, pick
+from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.chat import MAX_BODY_BYTES, CompletionRequest
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
@@ -93,8 +93,9 @@ class VoiceOutput:
 
     async def _events(self, asked: VoiceOutputRequest, principal: Principal) -> AsyncGenerator[str, None]:
         backend, chat, speech = self._backend, asked.chat_completion_req, asked.speech_synthesis_req
-        model = pick("chat_completion_req.model", chat.model, backend.services.models)
-        synthesizer = pick("speech_synthesis_req.easyllm_id", speech.easyllm_id, backend.services.synthesizers)
+        model = backend.services.model("chat_completion_req.model", chat.model).provider
+        service = backend.services.synthesizer("speech_synthesis_req.easyllm_id", speech.easyllm_id)
+        synthesizer = service.provider
         start = StartReply(
             reply=FIRST_REPLY,
             messages=chat.context(),
