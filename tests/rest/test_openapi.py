@@ -17,6 +17,9 @@ from tests.rest.live import Live, serving_live
 from voicechat.errors import RemoteProtocolError
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
+from voicechat.schema.chat_options import ChatMessage, ResponseFormat, Thinking
+from voicechat.schema.chat_tools import Tool
+from voicechat.schema.checked import STANDS_FOR_DEFAULT
 from voicechat.server.app import build_app
 from voicechat.server.health import Health
 from voicechat.server.metrics import Metrics
@@ -33,9 +36,6 @@ from voicechat.server.rest.transcription_settings import TranscriptionSettings
 from voicechat.server.rest.voice import SynthesisParam
 from voicechat.session.limits import SessionLimits
 from voicechat.store.tasks.on_demand import TaskSettings
-from voicechat.wire.chat_options import ChatMessage, ResponseFormat, Thinking
-from voicechat.wire.chat_tools import Tool
-from voicechat.wire.checked import STANDS_FOR_DEFAULT
 
 COMMITTED = Path(__file__).parents[2] / "protocol" / "openapi.json"
 

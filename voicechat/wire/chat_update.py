@@ -6,13 +6,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format, parse_output_format
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.schema.chat_options import ChatCompletion
+from voicechat.schema.chat_tools import BOUNDED_TOOLS, TOOL_CHOICE, Tool
+from voicechat.schema.checked import Section, between, first_failure, one_of, only
+from voicechat.schema.json_text import read_json, shown
 from voicechat.session.events import Refusal, UpdateRequested
 from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
-from voicechat.wire.chat_options import ChatCompletion
-from voicechat.wire.chat_tools import BOUNDED_TOOLS, TOOL_CHOICE, Tool
-from voicechat.wire.checked import Section, between, first_failure, one_of, only
 from voicechat.wire.dialect import Greeting
-from voicechat.wire.json_text import read_json, shown
 
 _DEFAULTS = Settings()
 _DETECTION = TurnDetection()

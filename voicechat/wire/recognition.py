@@ -1,7 +1,7 @@
 """The recognition result, which both of the document's dialects send in the same form."""
 
+from voicechat.schema.json_text import write_json
 from voicechat.session.vocabulary import Transcript, Word
-from voicechat.wire.json_text import write_json
 
 
 def result_text(transcript: Transcript, *, words_as_objects: bool = False, number: int | None = None) -> str:

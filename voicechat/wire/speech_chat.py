@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import pybase64
 
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.schema.json_text import read_object, shown, write_json
 from voicechat.session.effects import (
     Answered,
     ClientMessage,
@@ -45,7 +46,6 @@ from voicechat.session.events import (
 from voicechat.session.vocabulary import ToolCall
 from voicechat.wire.chat_update import read_chat_update
 from voicechat.wire.dialect import Dialect, Frame, Greeting
-from voicechat.wire.json_text import read_object, shown, write_json
 from voicechat.wire.recognition import result_text
 
 MAX_CONTROL_BYTES = 256 * 1024

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.schema.json_text import shown, write_json
 from voicechat.session.effects import (
     Answered,
     ClientMessage,
@@ -26,7 +27,6 @@ from voicechat.session.effects import (
 from voicechat.session.events import AudioReceived, Event, FinishRequested, IgnorableReceived
 from voicechat.session.vocabulary import InputSettings
 from voicechat.wire.dialect import Dialect, Frame, Greeting
-from voicechat.wire.json_text import shown, write_json
 from voicechat.wire.recognition import result_text
 
 MAX_SESSION_CHARS = 128

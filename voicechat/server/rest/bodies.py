@@ -8,8 +8,8 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from voicechat.errors import RemoteProtocolError, Status
-from voicechat.wire.checked import first_failure
-from voicechat.wire.json_text import read_object
+from voicechat.schema.checked import first_failure
+from voicechat.schema.json_text import read_object
 
 READ_S = 30.0
 """For a whole body: a client that sends slower than that holds a place for nothing."""

@@ -21,6 +21,9 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.edge import Timed, closing
 from voicechat.runtime.turn import REPLY_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
+from voicechat.schema.chat_options import ChatCompletion, ChatMessage
+from voicechat.schema.checked import Check, Section, between, only
+from voicechat.schema.json_text import shown
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.completion import Completion, chunk_text
@@ -32,9 +35,6 @@ from voicechat.server.rest.schemas import ChatCompletionAnswer, ChatCompletionCh
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.store.access import Endpoint
-from voicechat.wire.chat_options import ChatCompletion, ChatMessage
-from voicechat.wire.checked import Check, Section, between, only
-from voicechat.wire.json_text import shown
 
 COMPLETION_PATHS = (
     "/api/open-apis/v1/chat/completions",

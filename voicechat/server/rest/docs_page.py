@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from voicechat.wire.checked import STANDS_FOR_DEFAULT
+from voicechat.schema.checked import STANDS_FOR_DEFAULT
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1f; }

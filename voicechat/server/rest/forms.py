@@ -11,9 +11,9 @@ from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.schema.json_text import read_object
 from voicechat.server.rest.bodies import Model, checked
 from voicechat.server.rest.uploads import Upload
-from voicechat.wire.json_text import read_object
 
 PIECE_BYTES = 64 * 1024
 MAX_FIELDS = 24

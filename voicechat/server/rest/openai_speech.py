@@ -9,6 +9,8 @@ from aiohttp import hdrs, web
 from voicechat.audio.formats import parse_output_format
 from voicechat.errors import RemoteProtocolError
 from voicechat.names import DEFAULT
+from voicechat.schema.checked import Check, Section, between, one_of, only
+from voicechat.schema.json_text import shown
 from voicechat.server.auth import Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
@@ -21,8 +23,6 @@ from voicechat.server.rest.speech import audio_of
 from voicechat.server.rest.voice import known_voice
 from voicechat.session.vocabulary import VoiceSettings
 from voicechat.store.access import Endpoint
-from voicechat.wire.checked import Check, Section, between, one_of, only
-from voicechat.wire.json_text import shown
 
 SPEECH_PATHS = ("/v1/audio/speech", "/api/open-apis/v1/audio/speech")
 MAX_INPUT_CHARACTERS = 4096

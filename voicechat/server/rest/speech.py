@@ -9,6 +9,8 @@ from aiohttp import hdrs, web
 from voicechat.audio.formats import Container, parse_output_format
 from voicechat.audio.wav import HEADER_BYTES, wav_header
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.schema.checked import Check, Section
+from voicechat.schema.json_text import write_json
 from voicechat.server.auth import Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
@@ -23,8 +25,6 @@ from voicechat.server.rest.voice_output import conversation_dialect
 from voicechat.session.effects import ClientMessage, ReplyAudio, ReplyAudioFinished
 from voicechat.session.vocabulary import VoiceSettings
 from voicechat.store.access import Endpoint
-from voicechat.wire.checked import Check, Section
-from voicechat.wire.json_text import write_json
 
 _FOLDER = "/api/open-apis/projects/{project}/easyllms/voice"
 STREAM_PATH = f"{_FOLDER}/synthesize-audio-stream"

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.runtime.wall_clock import unix_s
+from voicechat.schema.checked import Check, Section, between
+from voicechat.schema.json_text import shown
 from voicechat.server.auth import OutOfScopeError, Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
@@ -16,8 +18,6 @@ from voicechat.server.rest.operation import BODY_ERRORS, JSON, Body, Operation
 from voicechat.server.rest.schemas import TokenAnswer
 from voicechat.store.access import Endpoint, Scope
 from voicechat.store.tokens import DEFAULT_LIFE_S, MAX_LIFE_S, TokenGrant
-from voicechat.wire.checked import Check, Section, between
-from voicechat.wire.json_text import shown
 
 TOKEN_PATH = "/api/open-apis/projects/{project}/tokens"
 OFFERED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.TOKENS)

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import WithJsonSchema
 
+from voicechat.schema.checked import Check, Section, between, one_of
 from voicechat.server.rest.schemas import Answer
-from voicechat.wire.checked import Check, Section, between, one_of
 
 RecordingPart = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
 """A form's file. It is streamed to disk, so nothing of it ever becomes part of a model: it is only described."""

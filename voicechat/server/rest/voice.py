@@ -5,8 +5,8 @@ from typing import Annotated
 from voicechat.audio.formats import parse_output_format
 from voicechat.errors import RemoteProtocolError
 from voicechat.providers.interfaces import SpeechSynthesizer
+from voicechat.schema.checked import Section, between
 from voicechat.session.vocabulary import VoiceSettings
-from voicechat.wire.checked import Section, between
 
 _DEFAULTS = VoiceSettings()
 

@@ -8,6 +8,8 @@ from typing import Annotated
 from aiohttp import web
 
 from voicechat.runtime.wall_clock import unix_s
+from voicechat.schema.checked import Section, only
+from voicechat.schema.json_text import shown
 from voicechat.server.auth import Principal
 from voicechat.server.metering import MeteredSynthesizer
 from voicechat.server.rest.backend import Backend
@@ -24,9 +26,7 @@ from voicechat.session.effects import StartReply
 from voicechat.session.vocabulary import ChatSettings
 from voicechat.store.access import Endpoint
 from voicechat.wire import speech_chat
-from voicechat.wire.checked import Section, only
 from voicechat.wire.dialect import Dialect, Greeting
-from voicechat.wire.json_text import shown
 
 VOICE_OUTPUT_PATH = "/api/open-apis/v1/chat/completions-with-voice-output"
 _VOICE_FIELD = "speech_synthesis_req.synthesis_param"

@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
-from voicechat.wire.checked import Check, Passage, one_of
-from voicechat.wire.json_text import shown
+from voicechat.schema.checked import Check, Passage, one_of
+from voicechat.schema.json_text import shown
 
 MAX_TOOLS = 64
 MAX_TOOLS_BYTES = 64 * 1024

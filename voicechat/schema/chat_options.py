@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from voicechat.schema.chat_tools import Tool
+from voicechat.schema.checked import Check, Passage, Section, between, one_of
+from voicechat.schema.json_text import shown
 from voicechat.session.vocabulary import Message
-from voicechat.wire.chat_tools import Tool
-from voicechat.wire.checked import Check, Passage, Section, between, one_of
-from voicechat.wire.json_text import shown
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_STOPS = 4

@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
-from voicechat.wire.json_text import shown
+from voicechat.schema.json_text import shown
 
 _WANTED = {
     "int_type": "a whole number",
