@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,6 +15,7 @@ import orjson
 from voicechat.bench.child import READY
 from voicechat.bench.ledger import Ledger, Moments
 from voicechat.errors import VoiceChatError
+from voicechat.processes import python
 
 START_S = 60.0
 STOP_S = 15.0
@@ -118,15 +118,13 @@ async def bench_server(config: str, core: int | None) -> AsyncIterator[BenchServ
         ledgers = directory / "ledgers"
         ledgers.mkdir()
         (directory / "bench.toml").write_text(config.replace(LEDGERS, str(ledgers)))
-        command = [
-            sys.executable,
-            "-m",
-            "voicechat.bench.child",
-            str(directory / "bench.toml"),
-            str(directory / "data"),
-        ]
-        command += [] if core is None else [f"--core={core}"]
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        options = [str(directory / "bench.toml"), str(directory / "data")]
+        options += [] if core is None else [f"--core={core}"]
+        process = await asyncio.create_subprocess_exec(
+            *python.command("voicechat.bench.child", *options),
+            stdout=asyncio.subprocess.PIPE,
+            env=python.environment(),
+        )
         assert process.stdout is not None
         try:
             server = await _ready(process.stdout, process.pid)

@@ -1,6 +1,6 @@
 """The configuration: what a file may hold, how it is read, and the services that it describes."""
 
-from voicechat.config.reading import environment_with, load_config
+from voicechat.config.reading import load_config
 from voicechat.config.sections import (
     AdmissionConfig,
     ApologyConfig,
@@ -28,7 +28,6 @@ __all__ = [
     "TranscriptionConfig",
     "build_services",
     "configured_tool",
-    "environment_with",
     "fallback_orders",
     "load_config",
     "open_service",

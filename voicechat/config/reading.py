@@ -80,11 +80,6 @@ def load_config(
     )
 
 
-def environment_with(**variables: str) -> dict[str, str]:
-    """This process' environment with more variables, for a child process."""
-    return dict(os.environ) | variables
-
-
 def _read_toml(path: Path) -> Tree:
     try:
         with path.open("rb") as file:

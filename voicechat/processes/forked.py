@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from voicechat.errors import LocalProtocolError
+from voicechat.processes import python
 from voicechat.processes.errors import WorkerLostError
 from voicechat.processes.fork_protocol import READY, REQUEST
 from voicechat.processes.frames import Frame, FrameKind, encode, read_frame
@@ -85,7 +86,11 @@ class ForkServer:
         with theirs:
             ours.setblocking(False)
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=theirs.fileno(), stdout=asyncio.subprocess.DEVNULL, start_new_session=True
+                *self._command,
+                stdin=theirs.fileno(),
+                stdout=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                env=python.environment(),
             )
         try:
             async with asyncio.timeout(READY_MS / 1000):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from voicechat.errors import LocalProtocolError
+from voicechat.processes import python
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import JobFailedError, WorkerLostError
 from voicechat.processes.frames import Frame, FrameKind, decode_count, encode, read_frame
@@ -93,7 +94,11 @@ class Worker:
         """
         # Its own session: Ctrl-C at the terminal is the parent's matter.
         process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            env=python.environment(),
         )
         self._process = process
         self._stdin = process.stdin

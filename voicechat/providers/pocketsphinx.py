@@ -5,7 +5,6 @@ Honest about what it is: on clean read prose about every third word is wrong; co
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from pydantic import Field
 from voicechat.audio.segment import PAUSE_MS
 from voicechat.audio.telephone import TELEPHONE_RATE_HZ
 from voicechat.errors import ConfigError, FailureKind, ProviderError
+from voicechat.processes import python
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import JobFailedError, WorkerError, WorkersBusyError
 from voicechat.processes.pool import WorkerPool
@@ -126,8 +126,8 @@ def open_recognizer(
     waits for a free decoder. ``niceness``: how far decoding gives way to the server's own process.
     """
     processes, streams = _share_of(workers or os.cpu_count() or 1, streams_per_worker)
-    command = [sys.executable, "-m", "voicechat.providers.pocketsphinx_worker"]
-    command += [f"--streams={streams}", f"--pause-ms={pause_ms}", f"--niceness={niceness}"]
+    options = (f"--streams={streams}", f"--pause-ms={pause_ms}", f"--niceness={niceness}")
+    command = python.command("voicechat.providers.pocketsphinx_worker", *options)
     limits = WorkerLimits(channels=streams, window_bytes=WINDOW_BYTES)
     return PocketSphinxRecognizer(WorkerPool(command, size=processes, limits=limits), wait_ms)
 

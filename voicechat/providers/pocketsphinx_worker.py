@@ -1,4 +1,4 @@
-"""The child process of the ``pocketsphinx`` provider: ``python -m voicechat.providers.pocketsphinx_worker``.
+"""The child process of the ``pocketsphinx`` provider.
 
 PocketSphinx holds the interpreter lock while it decodes (stalls of 200 ms were measured), hence the process.
 """

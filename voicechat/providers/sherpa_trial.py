@@ -1,4 +1,4 @@
-"""Loads a model once in another process: ``python -m voicechat.providers.sherpa_trial``, the plan as JSON on stdin.
+"""Loads a model once in another process, which gets the plan as JSON on its standard input.
 
 sherpa-onnx does not raise when a file is not what it needs: it writes a line and ends its process, which would be the
 server. Here it is the child that ends, and its last words explain the error.
@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 
 from voicechat.errors import FailureKind, ProviderError
+from voicechat.processes import python
 from voicechat.providers.sherpa_loading import PROVIDER, Plan, load
 
 DEADLINE_S = 120.0
@@ -22,7 +23,7 @@ async def try_plan(plan: Plan) -> None:
     Cancelling ends the child.
     """
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "voicechat.providers.sherpa_trial",
+        *python.command("voicechat.providers.sherpa_trial"), env=python.environment(),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

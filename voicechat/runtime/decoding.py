@@ -1,11 +1,11 @@
 """The fork server that decodes, and what its processes answer; see `voicechat.runtime.decoding_child`."""
 
-import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from voicechat.audio.formats import InputContainer
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.processes import python
 from voicechat.processes.errors import WorkerError, WorkerLostError
 from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
@@ -21,7 +21,7 @@ class _JobRaisedError(WorkerLostError):
 
 def open_decoding() -> ForkServer:
     """Make the server; nothing runs before it is started or used. It needs a system that can fork: no Windows."""
-    return ForkServer([sys.executable, "-m", "voicechat.runtime.decoding_child"])
+    return ForkServer(python.command("voicechat.runtime.decoding_child"))
 
 
 async def decode_stream(server: ForkServer, container: InputContainer) -> ForkedStream:

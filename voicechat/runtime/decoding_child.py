@@ -1,4 +1,4 @@
-"""The processes that decode compressed audio: ``python -m voicechat.runtime.decoding_child`` is their fork server.
+"""The processes that decode compressed audio; this module is their fork server.
 
 A job's options say what it decodes: ``stream <format>``, whose payloads are the client's bytes, or ``file <path>``,
 whose payloads only ask for more. An answer of the first is s16le mono 16 kHz; of the second it is one byte, the number

@@ -1,4 +1,4 @@
-"""A worker's own side: ``python -m voicechat.server.workers.child DESCRIPTOR``, with its orders on standard input."""
+"""A worker's own side, with the argument ``DESCRIPTOR`` and its orders on standard input."""
 
 import asyncio
 import logging

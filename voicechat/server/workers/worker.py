@@ -3,11 +3,10 @@
 import asyncio
 import logging
 import pickle
-import sys
 from collections import deque
 from collections.abc import Callable
 
-from voicechat.config import environment_with
+from voicechat.processes import python
 from voicechat.server.figures import Level
 from voicechat.server.workers.link import Kind, Link, LinkClosedError, Packet, Report, close_fd, open_links
 from voicechat.server.workers.orders import Orders
@@ -70,11 +69,11 @@ class Worker:
         with theirs:
             # A session of its own: Ctrl-C at the terminal is the parent's matter.
             self._process = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "voicechat.server.workers.child", str(theirs.fileno())),
+                *python.command("voicechat.server.workers.child", str(theirs.fileno())),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                env=environment_with(PROMETHEUS_MULTIPROC_DIR=str(self._orders.shared)),
+                env=python.environment(PROMETHEUS_MULTIPROC_DIR=str(self._orders.shared)),
             )
         self._heard_s = loop.time()
         loop.add_reader(self._link.fileno(), self._hear, self._link)
