@@ -17,6 +17,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 ORDER = (
     sections.ServerConfig,
     sections.ServiceConfig,
+    sections.AgentConfig,
+    sections.TurnDetectionConfig,
+    sections.IdlePromptsConfig,
     sections.ToolConfig,
     sections.FillerConfig,
     sections.HandsFreeConfig,
@@ -112,7 +115,8 @@ def _default(default: Any) -> str:
 
 def _allowed(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        return _allowed(next(option for option in schema["anyOf"] if option != {"type": "null"}))
+        option = next(option for option in schema["anyOf"] if option != {"type": "null"})
+        return "a table" if "$ref" in option else _allowed(option)
     if "enum" in schema:
         return " or ".join(f'`"{value}"`' for value in schema["enum"])
     match schema.get("type"):
@@ -120,6 +124,8 @@ def _allowed(schema: dict[str, Any]) -> str:
             return "`true` or `false`"
         case "integer" | "number":
             return _range(schema)
+        case "object":
+            return "a table"
         case "array":
             return f"a list of {_plural(schema.get('items', {}))}"
         case "string":

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -20,5 +21,7 @@ def tables_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     yield model
     for field in model.model_fields.values():
         table: Any = get_args(field.annotation)[1] if get_origin(field.annotation) is dict else field.annotation
+        if isinstance(table, UnionType):  # a table that may be left out
+            table = get_args(table)[0]
         if isinstance(table, type) and issubclass(table, BaseModel):
             yield from tables_of(table)

@@ -1,6 +1,7 @@
 """What a mistake in a configuration is answered: one line with the key's path, its value, what is allowed."""
 
 import difflib
+from types import NoneType, UnionType
 from typing import Any, TypeAlias, get_args, get_origin
 
 from pydantic_core import ErrorDetails
@@ -40,6 +41,8 @@ def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
     section: Any = File
     for step in path[:-1]:
         section = get_args(section)[1] if get_origin(section) is dict else section.model_fields[step].annotation
+        if isinstance(section, UnionType):  # a table that may be left out
+            section = next(option for option in get_args(section) if option is not NoneType)
     return list(section.model_fields)
 
 

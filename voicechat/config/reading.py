@@ -12,10 +12,12 @@ from pathlib import Path
 import platformdirs
 from pydantic import ValidationError
 
+from voicechat.config.agents import build_agents
 from voicechat.config.complaints import Tree, explain, shown
 from voicechat.config.sections import Config, File, ServiceConfig, ServiceKind
 from voicechat.config.services import fallback_orders, service_aliases
 from voicechat.errors import ConfigError
+from voicechat.names import ServiceNames
 from voicechat.session.limits import SessionLimits
 from voicechat.store.model_catalogue import MODELS_FOLDER
 
@@ -62,6 +64,13 @@ def load_config(
     for kind, services in kinds.items():
         fallback_orders(kind, services)
         service_aliases(kind, services)
+    agents = build_agents(
+        checked.agents,
+        llm=ServiceNames(frozenset(checked.llm), service_aliases("llm", checked.llm)),
+        asr=checked.asr,
+        tts=checked.tts,
+        tools=checked.tools,
+    )
     return Config(
         server=checked.server,
         limits=SessionLimits(**dict(checked.limits)),
@@ -74,6 +83,7 @@ def load_config(
         asr=checked.asr,
         tts=checked.tts,
         tools=checked.tools,
+        agents=agents,
         data_dir=data_dir,
         api_key=environ.get(_PREFIX + "API_KEY") or None,
         file=file,

@@ -7,11 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
+from voicechat.agents import Agents
+from voicechat.names import DEFAULT
 from voicechat.runtime.fallback.policy import ServicePolicy
+from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, references
 from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import DETECTION_BOUNDS, TurnDetection
 
 _POLICY = ServicePolicy()
 _APOLOGY = Apology()
@@ -228,6 +241,129 @@ class ServiceConfig(BaseModel):
         return ServicePolicy(**{limit.name: getattr(self, limit.name) for limit in fields(ServicePolicy)})
 
 
+_LANGUAGE = r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$"
+_DETECTION = TurnDetection()
+_IDLE = IdlePrompts(prompts=())
+_Text = Annotated[str, Field(min_length=1)]
+_Texts = Annotated[tuple[_Text, ...], BeforeValidator(_as_tuple)]
+
+
+def _detected(name: str) -> Any:
+    """Bound a number of ``TurnDetection`` as every client's wish is bounded."""
+    low, high = DETECTION_BOUNDS[name]
+    return Field(ge=low, le=high)
+
+
+class TurnDetectionConfig(Section):
+    """``[agents.NAME.turn_detection]``: the server ends the user's turns; an empty table is enough."""
+
+    threshold: Annotated[float, _detected("threshold")] = _DETECTION.threshold
+    """Probability from which a sound counts as speech."""
+    prefix_padding_ms: Annotated[int, _detected("prefix_padding_ms")] = _DETECTION.prefix_padding_ms
+    """Audio before the detected start that belongs to the speech."""
+    silence_duration_ms: Annotated[int, _detected("silence_duration_ms")] = _DETECTION.silence_duration_ms
+    """Silence that ends a turn."""
+    create_response: bool = _DETECTION.create_response
+    """False: the end of a turn is told, and not answered."""
+    interrupt_response: bool = _DETECTION.interrupt_response
+    """False: a reply is heard to its end whatever the user says."""
+    min_interruption_ms: Annotated[int, _detected("min_interruption_ms")] = _DETECTION.min_interruption_ms
+    """Speech needed to interrupt a reply."""
+    min_interruption_words: Annotated[int, _detected("min_interruption_words")] = _DETECTION.min_interruption_words
+    """Words needed to interrupt a reply; 0: any speech does."""
+
+    @property
+    def detection(self) -> TurnDetection:
+        """As the session takes it."""
+        return TurnDetection(**dict(self))
+
+
+class IdlePromptsConfig(Section):
+    """``[agents.NAME.idle_prompts]``: what is said to a user who stays silent; after the last one comes the goodbye."""
+
+    prompts: Annotated[_Texts, Field(min_length=1)]
+    """One after the other; the last one again when there are to be more."""
+    after_s: Annotated[float, Field(ge=1, le=3600)] = _IDLE.after_ms / 1000
+    """Silence before each prompt, and before the goodbye, from the end of what was last heard."""
+    times: Annotated[int, Field(ge=1, le=100)] | None = None
+    """How many prompts before the goodbye; unset: each of them once. Speech of the user begins anew."""
+
+    @property
+    def idle_prompts(self) -> IdlePrompts:
+        """As the session takes it."""
+        times = self.times or len(self.prompts)
+        return IdlePrompts(prompts=self.prompts, after_ms=round(self.after_s * 1000), times=times)
+
+
+class AgentConfig(Section):
+    """``[agents.NAME]``: who answers, where client or telephone cannot say. All texts may hold `{variables}`."""
+
+    llm: _Text = DEFAULT
+    """The chat model, by the name of its section."""
+    asr: _Text = DEFAULT
+    """The recogniser."""
+    tts: _Text = DEFAULT
+    """The synthesiser."""
+    voice: str = ""
+    """One of the synthesiser's voices; empty: its default."""
+    instructions: str = ""
+    """The system message, before all others."""
+    greeting: str = ""
+    """Said first of all; it can be interrupted. Empty: the user speaks first."""
+    greeting_prompt: str = ""
+    """In place of `greeting`: what the chat model is asked, so that it greets in words of its own."""
+    language: Annotated[str, Field(pattern=_LANGUAGE)] = ""
+    """Such as `en` or `zh-CN`: the language until the user has spoken. Empty: not known."""
+    tools: _Texts | None = None
+    """The `[tools.NAME]` that the model may call; unset: all."""
+    turn_detection: TurnDetectionConfig | None = None
+    """How the ends of the user's turns are found, the table below; unset: as the client asks."""
+    idle_prompts: IdlePromptsConfig | None = None
+    """What is said into silence, the table below; unset: nothing."""
+    goodbye: str = ""
+    """Said before the server ends the conversation."""
+    max_duration_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """The conversation ends after this time, with the goodbye; unset: never."""
+    end_conversation: bool = False
+    """True: the model has a tool `end_conversation`, with which it ends the conversation after its last words."""
+    variables: dict[str, str] = {}
+    """Variables that connections may bring besides `{called}`, `{caller}`, `{device}`, `{date}`, `{time}` and
+    `{language}`, with what they are otherwise."""
+    also: _Texts = ()
+    """Other names: a `model` that stock clients have compiled in, a number called, a device's id, a key's id; `*`: any
+    that nothing else has."""
+
+    @model_validator(mode="after")
+    def _greets_in_one_way(self) -> "AgentConfig":
+        if self.greeting and self.greeting_prompt:
+            raise ValueError("with greeting or with greeting_prompt, not with both")
+        return self
+
+    @field_validator("instructions", "greeting", "greeting_prompt", "goodbye", "idle_prompts", mode="after")
+    @classmethod
+    def _braces_are_variables(cls, value: Any) -> Any:
+        for text in value.prompts if isinstance(value, IdlePromptsConfig) else (value or "",):
+            list(references(text))
+        return value
+
+    @field_validator("variables", mode="after")
+    @classmethod
+    def _variables_have_names(cls, variables: dict[str, str]) -> dict[str, str]:
+        for name in variables:
+            if not VARIABLE_NAME.fullmatch(name):
+                raise ValueError(f"by names of letters, digits and _ ({name!r} is none)")
+            if name in VARIABLES:
+                raise ValueError(f"without {name!r}, which every connection brings")
+        return variables
+
+    def texts(self) -> dict[str, str]:
+        """Everything that may hold variables, by its key."""
+        keys = ("instructions", "greeting", "greeting_prompt", "goodbye")
+        found: dict[str, str] = {key: getattr(self, key) for key in keys}
+        prompts = self.idle_prompts.prompts if self.idle_prompts else ()
+        return found | {f"idle_prompts.prompts.{number}": text for number, text in enumerate(prompts)}
+
+
 _FROM_ZERO = frozenset({"early_replies_wasted"})
 """Limits that may be 0."""
 # Built from the dataclass, so that a limit can never be missing here.
@@ -252,6 +388,7 @@ class File(Section):
     asr: dict[str, ServiceConfig]
     tts: dict[str, ServiceConfig]
     tools: dict[str, ToolConfig] = {}
+    agents: dict[str, AgentConfig] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +405,8 @@ class Config:
     asr: Mapping[str, ServiceConfig]
     tts: Mapping[str, ServiceConfig]
     tools: Mapping[str, ToolConfig]
+    agents: Agents = field(default_factory=Agents)
+    """Who answers; the name ``default`` always exists."""
     data_dir: Path
     hands_free: HandsFreeConfig = field(default_factory=HandsFreeConfig)
     api_key: str | None = field(default=None, repr=False)

@@ -158,6 +158,16 @@ class TurnDetection:
     """Words needed to interrupt (a Han character counts as one), backchannels not counted; 0: any speech does."""
 
 
+DETECTION_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "threshold": (0.05, 0.95),
+    "prefix_padding_ms": (0, 2_000),
+    "silence_duration_ms": (100, 5_000),
+    "min_interruption_ms": (64, 5_000),
+    "min_interruption_words": (0, 50),
+}
+"""What the numbers of a ``TurnDetection`` may be, whoever sets them; both ends included."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The configuration of one conversation: what ``chat.update`` sets, complete in itself."""

@@ -8,10 +8,18 @@ from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.chat_options import ChatCompletion
 from voicechat.schema.chat_tools import BOUNDED_TOOLS, TOOL_CHOICE, Tool
-from voicechat.schema.checked import Section, between, first_failure, one_of, only
+from voicechat.schema.checked import Check, Section, between, first_failure, one_of, only
 from voicechat.schema.json_text import read_json, shown
 from voicechat.session.events import Refusal, UpdateRequested
-from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
+from voicechat.session.vocabulary import (
+    DETECTION_BOUNDS,
+    AsrMode,
+    ChatSettings,
+    InputSettings,
+    Settings,
+    TurnDetection,
+    VoiceSettings,
+)
 from voicechat.wire.dialect import Greeting
 
 _DEFAULTS = Settings()
@@ -88,15 +96,19 @@ class _Pacing(Section):
     lead_ms: Annotated[int, between(200, 60_000)] | None = None
 
 
+def _bounded(name: str) -> Check:
+    return between(*DETECTION_BOUNDS[name])
+
+
 class _TurnDetection(Section):
     type: Annotated[str, one_of("server_vad")]
-    threshold: Annotated[float, between(0.05, 0.95)] = _DETECTION.threshold
-    prefix_padding_ms: Annotated[int, between(0, 2_000)] = _DETECTION.prefix_padding_ms
-    silence_duration_ms: Annotated[int, between(100, 5_000)] = _DETECTION.silence_duration_ms
+    threshold: Annotated[float, _bounded("threshold")] = _DETECTION.threshold
+    prefix_padding_ms: Annotated[int, _bounded("prefix_padding_ms")] = _DETECTION.prefix_padding_ms
+    silence_duration_ms: Annotated[int, _bounded("silence_duration_ms")] = _DETECTION.silence_duration_ms
     create_response: bool = _DETECTION.create_response
     interrupt_response: bool = _DETECTION.interrupt_response
-    min_interruption_ms: Annotated[int, between(64, 5_000)] = _DETECTION.min_interruption_ms
-    min_interruption_words: Annotated[int, between(0, 50)] = _DETECTION.min_interruption_words
+    min_interruption_ms: Annotated[int, _bounded("min_interruption_ms")] = _DETECTION.min_interruption_ms
+    min_interruption_words: Annotated[int, _bounded("min_interruption_words")] = _DETECTION.min_interruption_words
 
 
 class _ChatUpdate(Section):

@@ -1,0 +1,77 @@
+"""Makes the agents that a configuration describes, once everything that they name is known to exist."""
+
+from collections.abc import Iterable, Mapping
+
+from voicechat.agents import Agents, plain
+from voicechat.config.sections import AgentConfig
+from voicechat.errors import ConfigError
+from voicechat.names import ANY, DEFAULT, ServiceNames, aliases_of
+from voicechat.session.agent import VARIABLES, Agent, references
+
+
+def build_agents(
+    agents: Mapping[str, AgentConfig],
+    *,
+    llm: ServiceNames,
+    asr: Iterable[str],
+    tts: Iterable[str],
+    tools: Iterable[str],
+) -> Agents:
+    """Make the agents; one called ``default`` is added unless it is configured.
+
+    Raises ConfigError naming the key of what an agent refers to and does not exist, and of a name that would mean two
+    things.
+    """
+    agents = {DEFAULT: AgentConfig(), **agents}
+    for name, agent in agents.items():
+        path = f"agents.{name}"
+        _require(f"{path}.llm", [agent.llm], sorted(llm.names))
+        _require(f"{path}.asr", [agent.asr], asr)
+        _require(f"{path}.tts", [agent.tts], tts)
+        _require(f"{path}.tools", agent.tools or (), tools, "tool")
+        for key, text in agent.texts().items():
+            _require(f"{path}.{key}", references(text), (*VARIABLES, *agent.variables), "variable")
+    return Agents({name: _agent(name, agent) for name, agent in agents.items()}, _aliases(agents, llm), llm)
+
+
+def _require(path: str, wanted: Iterable[str], there_is: Iterable[str], kind: str = "") -> None:
+    known = tuple(there_is)
+    for name in wanted:
+        if name not in known:
+            there_are = ", ".join(known) or "none"
+            what = kind or path.rpartition(".")[2]
+            raise ConfigError(f"{path}: there is no {what} {name!r} (there are: {there_are})")
+
+
+def _agent(name: str, agent: AgentConfig) -> Agent:
+    return Agent(
+        name=name,
+        llm=agent.llm,
+        asr=agent.asr,
+        tts=agent.tts,
+        voice=agent.voice,
+        instructions=agent.instructions,
+        greeting=agent.greeting,
+        greeting_prompt=agent.greeting_prompt,
+        language=agent.language,
+        tools=agent.tools,
+        turn_detection=agent.turn_detection.detection if agent.turn_detection else None,
+        idle_prompts=agent.idle_prompts.idle_prompts if agent.idle_prompts else None,
+        goodbye=agent.goodbye,
+        max_duration_ms=round(agent.max_duration_s * 1000) if agent.max_duration_s else None,
+        end_conversation=agent.end_conversation,
+        variables=agent.variables,
+    )
+
+
+def _aliases(agents: Mapping[str, AgentConfig], llm: ServiceNames) -> dict[str, str]:
+    """By alias, the agent. A ``model`` may be an agent or a chat model, so no name may mean both."""
+    try:
+        aliases = aliases_of({name: agent.also for name, agent in agents.items()})
+    except ValueError as error:
+        raise ConfigError(f"agents.{error}") from None
+    for name, agent in {**{name: name for name in agents if name != DEFAULT}, **aliases}.items():
+        if name in llm:
+            what = "stands for every name already" if name == ANY else "is the name of a chat model"
+            raise ConfigError(f"agents.{agent}: {name!r} {what}, and a client's model may be either")
+    return {**{plain(alias): agent for alias, agent in aliases.items()}, **aliases}
