@@ -52,7 +52,7 @@ def test_an_agent_is_found_by_address_model_number_device_and_key(arrival: dict[
 
 @pytest.mark.parametrize("arrival", [{"agent": "nobody"}, {"model": "nobody"}])
 def test_an_unknown_name_is_refused_where_there_is_a_choice(arrival: dict[str, str]) -> None:
-    with pytest.raises(RemoteProtocolError, match='"nobody" is not one of .*hotel') as refused:
+    with pytest.raises(RemoteProtocolError, match=r'"nobody" is not one of .*hotel') as refused:
         MANY.choose(Arrival(**arrival))  # type: ignore[arg-type]
     assert refused.value.status is Status.NOT_FOUND
 
