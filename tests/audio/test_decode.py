@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from voicechat.audio.decode import MAX_CLIPS_PER_FRAME, MAX_RATE_CHANGES, Decoder, open_decoder
-from voicechat.audio.formats import parse_input_format
-from voicechat.audio.riff import MAX_HEADER_BYTES
+from voicechat.audio.formats import InputContainer, InputFormat, parse_input_format
+from voicechat.audio.riff import MAX_FORMAT_BYTES
 from voicechat.audio.wav import wav_header
 from voicechat.errors import RemoteProtocolError, Status
 
@@ -166,10 +166,10 @@ BAD_HEADERS = [
     (fmt(rate_hz=192001), Status.UNDECODABLE_AUDIO, "192001 Hz"),
     (chunk(b"fmt ", bytes(15)), Status.UNDECODABLE_AUDIO, "15 bytes"),
     (b"", Status.UNDECODABLE_AUDIO, "no 'fmt ' chunk"),
-    (chunk(b"LIST", bytes(MAX_HEADER_BYTES)), Status.UNDECODABLE_AUDIO, "longer than 65536"),
-    (b"LIST\xff\xff\xff\xff", Status.UNDECODABLE_AUDIO, "longer than 65536"),
+    (chunk(b"LIST", bytes(MAX_FORMAT_BYTES)), Status.UNDECODABLE_AUDIO, "no 'fmt ' chunk"),
+    (b"LIST\xff\xff\xff\xff", Status.UNDECODABLE_AUDIO, "has 4294967295 bytes"),
     (b"fmt \xff\xff\xff\x7f", Status.UNDECODABLE_AUDIO, "longer than 65536"),
-    (chunk(b"tiny", b"") * 9000, Status.UNDECODABLE_AUDIO, "longer than 65536"),
+    (chunk(b"tiny", b"") * 9000, Status.UNDECODABLE_AUDIO, "more than 1000 chunks"),
 ]
 
 
@@ -209,9 +209,9 @@ def test_a_rate_that_changes_all_the_time_is_refused() -> None:
     assert refused.value.status is Status.UNDECODABLE_AUDIO
 
 
-def test_pcm_is_never_taken_for_a_clip() -> None:
+def test_pcm_in_the_middle_of_a_stream_is_never_taken_for_a_clip() -> None:
     decoder = open_decoder(parse_input_format("pcm", 16000))
-    assert decoded(decoder, clip(A)) == clip(A)
+    assert decoded(decoder, A, clip(B)) == A + clip(B)
 
 
 @settings(deadline=None)
@@ -289,3 +289,79 @@ def test_telephone_codes_are_one_byte_a_sample_at_any_cut(name: str) -> None:
     # The sign is the code's highest bit, and the table falls on both of its sides.
     samples = np.frombuffer(whole, "<i2").astype(int)
     assert sorted(samples[:128] + samples[128:]) == sorted([0] * 128)
+
+
+def rf64(data: bytes, *, form: bytes = b"RF64", rate_hz: int = 16000) -> bytes:
+    """A clip in the 64-bit form: the true sizes stand in a chunk of their own."""
+    sizes = chunk(b"ds64", struct.pack("<QQQI", 72 + len(data), len(data), len(data) // 2, 0))
+    head = form + b"\xff\xff\xff\xff" + b"WAVE"
+    return head + sizes + fmt(rate_hz=rate_hz) + b"data\xff\xff\xff\xff" + data
+
+
+@pytest.mark.parametrize("form", [b"RF64", b"BW64"])
+def test_the_64_bit_forms_are_clips(form: bytes) -> None:
+    stream = rf64(A, form=form) + clip(B)
+    assert decoded(wav(), stream) == A + B
+    assert decoded(wav(), *cut(stream, [1] * len(stream))) == A + B
+
+
+@pytest.mark.parametrize("tags_bytes", [70_000, 5_000_001])
+def test_tags_of_any_size_before_and_after_the_samples_are_skipped(tags_bytes: int) -> None:
+    tags = chunk(b"LIST", bytes(tags_bytes))
+    before = riff(fmt(), tags, chunk(b"data", A))
+    after = riff(fmt(), chunk(b"data", A), tags)
+    for stream in (before, after):
+        assert decoded(wav(), stream + clip(B)) == A + B
+        assert decoded(wav(), *cut(stream + clip(B), [100_000] * 60)) == A + B
+
+
+def test_samples_after_a_size_that_was_never_set_right_are_heard() -> None:
+    written_early = riff(fmt(), chunk(b"data", A), B * 1000)
+    assert decoded(wav(), written_early) == A + B * 1000
+
+
+def test_a_clip_under_another_name_of_samples_is_read_as_a_clip() -> None:
+    for container in (InputContainer.PCM, InputContainer.MU_LAW):
+        decoder = open_decoder(InputFormat(container, 16000))
+        assert decoded(decoder, clip(A, 8000)) == decoded(wav(), clip(A, 8000))
+        assert decoder.source_rate_hz == 8000
+
+
+AN_MP3_FRAME = b"\xff\xfb\x90\x00" + bytes(413)
+AN_ADTS_FRAME = b"\xff\xf1\x50\x80\x08\x1f\xfc" + bytes(57)
+OTHERS = {
+    "mp3 with a tag": (b"ID3\x04" + bytes(400), "declare format mp3"),
+    "mp3": (AN_MP3_FRAME * 2, "declare format mp3"),
+    "aac": (AN_ADTS_FRAME * 2, "declare format aac"),
+    "ogg": (b"OggS" + bytes(400), "declare format opus or speex"),
+    "flac": (b"fLaC" + bytes(400), "declare format flac"),
+    "webm": (b"\x1a\x45\xdf\xa3" + bytes(400), "declare format webm"),
+    "mp4": (b"\0\0\0\x18ftypmp42" + bytes(400), "declare format mp4"),
+    "aiff": (b"FORM\0\0\0\0AIFF" + bytes(400), "send it as a whole recording"),
+    "big-endian wav": (b"RIFX\0\0\0\0WAVE" + bytes(400), "send it as a whole recording"),
+    "w64": (b"riff\x2e\x91\xcf\x11" + bytes(400), "send it as a whole recording"),
+    "au": (b".snd" + bytes(400), "send it as a whole recording"),
+}
+
+
+@pytest.mark.parametrize("declared", ["pcm", "wav", "mulaw", "alaw"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_samples_is_refused_and_not_heard(name: str, declared: str) -> None:
+    content, advice = OTHERS[name]
+    decoder = open_decoder(InputFormat(InputContainer(declared), 16000))
+    with pytest.raises(RemoteProtocolError, match=f"^{declared}: .*{advice}") as refused:
+        decoder.decode(content)
+    assert refused.value.status is Status.UNDECODABLE_AUDIO
+    assert decoder.decode(bytes(640)) == b""
+    assert decoder.finish() == b""
+
+
+def test_the_rate_of_a_stream_is_what_its_header_says_or_what_was_declared() -> None:
+    decoder = wav(16000)
+    decoder.decode(clip(A, 8000)[:30])
+    assert decoder.source_rate_hz == 16000
+    decoder.decode(clip(A, 8000)[30:])
+    assert decoder.source_rate_hz == 8000
+    bare = wav(8000)
+    bare.decode(A)
+    assert bare.source_rate_hz == 8000

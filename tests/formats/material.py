@@ -65,6 +65,13 @@ def encoded(name: str) -> bytes:
     return through_av(speech(), *_ENCODINGS[name])
 
 
+@cache
+def encoded_from(name: str, rate_hz: int) -> bytes:
+    """The speech as ``encoded`` gives it, but from a sound of ``rate_hz``."""
+    codec, container, _, channels, bit_rate = _ENCODINGS[name]
+    return through_av(speech(), codec, container, rate_hz, channels, bit_rate)
+
+
 _ENCODINGS: dict[str, tuple[str, str, int, int, int]] = {
     "mp3": ("libmp3lame", "mp3", 16000, 1, 32_000),
     "mp3-44k-stereo": ("libmp3lame", "mp3", 44100, 2, 128_000),

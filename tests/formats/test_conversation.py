@@ -8,14 +8,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.formats.material import container_of, decoded, encoded
+from tests.formats.material import container_of, decoded, encoded, encoded_from
 from voicechat.audio.formats import InputContainer
+from voicechat.audio.wav import wav_header
 from voicechat.processes.forked import ForkServer
+from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
+from voicechat.session.vocabulary import Transcript
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
 from voicechat.wire import speech_chat
@@ -36,9 +39,11 @@ async def decoding() -> AsyncIterator[ForkServer]:
     await server.aclose()
 
 
-@pytest.mark.parametrize("name", ["opus", "webm", "amr-nb", "aac", "flac", "speex", "mp3", "g722"])
-async def test_a_client_speaks_one_format_and_hears_another(name: str, decoding: ForkServer) -> None:
-    recognizer, socket, threads = ScriptedRecognizer(["hello"]), MemorySocket(), EncodingThreads()
+async def hold(
+    recognizer: ScriptedRecognizer, decoding: ForkServer, settings: dict[str, object], audio: bytes
+) -> MemorySocket:
+    """Speak one turn with ``audio``, declared by ``settings``, and wait until it is answered."""
+    socket, threads = MemorySocket(), EncodingThreads()
     cast = Cast(
         recognizer=recognizer,
         models=lambda _: ScriptedModel([[REPLY]]),
@@ -51,24 +56,67 @@ async def test_a_client_speaks_one_format_and_hears_another(name: str, decoding:
     conversation = Conversation(Session(limits=limits), dialect, socket, cast, limits=limits, observe=lambda fact: None)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         running = group.create_task(conversation.run())
-        socket.say(update(container_of(name), "OGG_OPUS_24KHZ_MONO_32KBPS"))
-        for at in range(0, len(encoded(name)), 700):
-            socket.say(encoded(name)[at : at + 700])
+        socket.say(update(settings, "OGG_OPUS_24KHZ_MONO_32KBPS"))
+        for at in range(0, len(audio), 700):
+            socket.say(audio[at : at + 700])
         socket.say(json.dumps({"event_type": "input_audio_buffer.complete"}))
         while not any('"conversation.chat.completed"' in str(s.frame) for s in socket.sent):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         socket.vanish()
         await running
     threads.close()
+    return socket
+
+
+@pytest.mark.parametrize("name", ["opus", "webm", "amr-nb", "aac", "flac", "speex", "mp3", "g722"])
+async def test_a_client_speaks_one_format_and_hears_another(name: str, decoding: ForkServer) -> None:
+    recognizer = ScriptedRecognizer(["hello"])
+    socket = await hold(recognizer, decoding, {"format": container_of(name).value}, encoded(name))
     assert recognizer.heard_ms == [len(decoded(container_of(name), encoded(name))) // 32]
     spoken = decoded(InputContainer.OPUS, audio_in(socket))
     # The silence after the sentence, which pushes it out of the encoder, is heard as well.
     assert len(spoken) / 32 == pytest.approx(len(REPLY) * 50 + 30, abs=10)
 
 
-def update(container: InputContainer, output: str) -> str:
+class RateRecognizer(ScriptedRecognizer):
+    """Notes the rate that it is told."""
+
+    told_hz: int = 0
+
+    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        self.told_hz = options.source_rate_hz
+        async for transcript in super().recognize(audio, options):
+            yield transcript
+
+
+A_SECOND = bytes(32_000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "audio", "rate_hz"),
+    [
+        ({"format": "wav", "sample_rate": 16000}, wav_header(8000, None) + A_SECOND, 8000),
+        ({"format": "wav", "sample_rate": 8000}, wav_header(44100, None) + A_SECOND, 44100),
+        ({"format": "wav", "sample_rate": 8000}, A_SECOND, 8000),
+        ({"format": "pcm", "sample_rate": 8000}, A_SECOND, 8000),
+        ({"format": "pcm", "sample_rate": 16000}, A_SECOND, 16000),
+        ({"format": "amr", "sample_rate": 16000}, encoded("amr-nb"), 8000),
+        ({"format": "mp3", "sample_rate": 8000}, encoded("mp3"), 16000),
+        ({"format": "opus", "sample_rate": 16000}, encoded_from("opus", 8000), 8000),
+        ({"format": "webm", "sample_rate": 16000}, encoded("webm"), 48000),
+    ],
+)
+async def test_the_recogniser_is_told_the_rate_that_the_audio_names(
+    settings: dict[str, object], audio: bytes, rate_hz: int, decoding: ForkServer
+) -> None:
+    recognizer = RateRecognizer(["hello"])
+    await hold(recognizer, decoding, settings, audio)
+    assert recognizer.told_hz == rate_hz
+
+
+def update(settings: dict[str, object], output: str) -> str:
     message = {
-        "create_transcription_task_req": {"speech_recognition_param": {"format": container.value}},
+        "create_transcription_task_req": {"speech_recognition_param": settings},
         "chat_completion_with_voice_output_req": {
             "chat_completion_req": {},
             "speech_synthesis_req": {"synthesis_param": {"format": output}},

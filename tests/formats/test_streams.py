@@ -184,7 +184,7 @@ async def test_what_follows_audio_that_cannot_be_decoded_is_heard_although_it_wa
     session.ears.finish(good)
     await session.until(RecognitionFailed, bad)
     await session.until(RecognitionEnded, good)
-    assert bytes(session.listener.heard[1]) == decoded(InputContainer.WEBM, encoded("webm"))
+    assert bytes(session.listener.heard[-1]) == decoded(InputContainer.WEBM, encoded("webm"))
 
 
 async def test_a_decoder_that_dies_costs_its_own_session_one_error_and_others_nothing(

@@ -94,7 +94,7 @@ async def test_a_decoder_that_dies_of_a_file_is_told_from_one_that_refuses_it(se
     broken.write_bytes(b"RIFF" + bytes(1000))
     decoding = server.transcriber.decoding
     pieces = decode_file(decoding, whole)
-    assert await anext(pieces)
+    assert (await anext(pieces)).channels
     _kill_children_of(decoding)
     with pytest.raises(DecoderLostError) as died:
         async with asyncio.timeout(10):

@@ -17,7 +17,7 @@ from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.recognition import RecognitionChain
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.recognising import STALL_S, Recognised, Utterance, recognise
-from voicechat.server.rest.recordings import is_recording, opening_with
+from voicechat.server.rest.recordings import opening_with
 from voicechat.server.rest.transcript_forms import lines, plain, srt, vtt
 from voicechat.session.vocabulary import Transcript
 from voicechat.testing.scripted import Failure, ScriptedRecognizer
@@ -31,6 +31,7 @@ class Spoken:
     seconds: tuple[float, ...] = (1.0,)
     broken_after: int | None = None
     opened: list[int] = field(default_factory=list)
+    source_rate_hz: int = 16_000
 
     @property
     def channels(self) -> int:
@@ -194,17 +195,3 @@ async def test_a_recording_that_is_too_long_or_none_is_not_opened(decoding: Fork
     with pytest.raises(RemoteProtocolError) as refused:
         await opening_with(decoding, 60_000)(path)
     assert refused.value.status is Status.UNDECODABLE_AUDIO
-
-
-@pytest.mark.parametrize(
-    ("start", "known"),
-    [
-        (b"RIFF\x24\0\0\0WAVE", True), (b"ID3\x04", True), (b"\xff\xfb\x90", True), (b"\xff\xf1P", True),
-        (b"OggS", True), (b"fLaC", True), (b"#!AMR\n", True), (b"#!AMR-WB\n", True), (b"FLV\x01", True),
-        (b"\0\0\0\x20ftypM4A ", True), (b"\0\0\0\x14ftyp3gp4", True), (bytes.fromhex("3026b2758e66cf11a6d9"), True),
-        (b"<html>", False), (b"#EXTM3U\n", False), (b"PK\x03\x04", False), (b"\x1f\x8b", False), (b"", False),
-        (b"\xff", False), (b"GIF89a", False),
-    ],
-)  # fmt: skip
-def test_a_recording_is_known_by_how_it_begins(start: bytes, known: bool) -> None:
-    assert is_recording(start) is known

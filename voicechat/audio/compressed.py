@@ -90,6 +90,8 @@ class CompressedDecoder:
         self._start: bytes | None = b""
         """What has come since the last turn, while it may still be the beginning of something."""
         self._first = True
+        self.source_rate_hz: int | None = None
+        """Rate of the sound as it was recorded; None: the stream has not told it, or never does (``opus_raw``)."""
         self._taken_bytes = 0
         self._given_samples = 0
 
@@ -133,6 +135,7 @@ class CompressedDecoder:
 
     def _converted(self, pieces: Iterator[tuple[bytes, int]]) -> Iterator[bytes]:
         for pcm, rate_hz in pieces:
+            self._note_rate(rate_hz)
             converted = self._converter.push(pcm, rate_hz)
             self._given_samples += len(converted) // 2
             allowed_s = SPARE_AUDIO_S + self._taken_bytes / SPARSEST_BYTES_PER_S
@@ -142,6 +145,10 @@ class CompressedDecoder:
                     Status.TOO_LARGE, f"{name}: {self._taken_bytes} bytes hold more than {seconds} s of audio"
                 )
             yield converted
+
+    def _note_rate(self, rate_hz: int) -> None:
+        if self._container is not InputContainer.OPUS_RAW and self._codec is not None:
+            self.source_rate_hz = self._codec.source_rate_hz or rate_hz
 
     @staticmethod
     def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -161,6 +168,7 @@ class _Codec:
     def __init__(self, start: StreamStart, name: str) -> None:
         """``name`` is the format that was declared, for errors."""
         self._name = name
+        self.source_rate_hz = start.source_rate_hz
         self._bad_packets = 0
         self._mono: av.AudioResampler | None = None
         self._shape: tuple[str, str, int] | None = None

@@ -9,11 +9,15 @@ from typing import Protocol
 
 from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.audio.resample import RateConverter
-from voicechat.audio.riff import SIGNATURE_BYTES, HeaderParser, may_be_clip
+from voicechat.audio.riff import SIGNATURE_BYTES, HeaderParser, is_chunk_head, may_be_clip
 from voicechat.audio.samples import SampleEncoding, SampleLayout, to_mono_s16
+from voicechat.audio.signatures import known_container
 from voicechat.errors import LocalProtocolError, RemoteProtocolError, Status
 
 DECODED_RATE_HZ = 16000
+CHUNK_HEAD_BYTES = 8
+MAX_PADDING_BYTES = 64 * 1024
+"""So much after a clip's samples is skipped unseen, if the clip's size covers it."""
 MAX_CLIPS_PER_FRAME = 16
 """A frame made of headers must not occupy the event loop."""
 MAX_RATE_CHANGES = 16
@@ -32,6 +36,10 @@ class Decoder(Protocol):
     def finish(self) -> bytes:
         """Return what is still held back. Never raises."""
 
+    @property
+    def source_rate_hz(self) -> int:
+        """Rate of the audio as it was recorded: the header's, where there is one, else the declared rate."""
+
 
 def open_decoder(audio_format: InputFormat) -> Decoder:
     """Make the decoder for samples as a client declared them; compressed audio is ``CompressedDecoder``'s matter."""
@@ -39,31 +47,75 @@ def open_decoder(audio_format: InputFormat) -> Decoder:
         case InputContainer.PCM:
             return PcmDecoder(audio_format.rate_hz)
         case InputContainer.MU_LAW:
-            return PcmDecoder(audio_format.rate_hz, SampleEncoding.MU_LAW)
+            return PcmDecoder(audio_format.rate_hz, SampleEncoding.MU_LAW, "mulaw")
         case InputContainer.A_LAW:
-            return PcmDecoder(audio_format.rate_hz, SampleEncoding.A_LAW)
+            return PcmDecoder(audio_format.rate_hz, SampleEncoding.A_LAW, "alaw")
         case InputContainer.WAV:
             return WavDecoder(audio_format.rate_hz)
         case compressed:
             raise LocalProtocolError(f"{compressed.value} is not decoded in place")
 
 
-class PcmDecoder:
-    """Bare mono samples of one or two bytes; an odd byte is carried into the next frame."""
+def check_start(name: str, start: bytes) -> None:
+    """Refuse a stream that was declared as samples and begins as something else.
 
-    def __init__(self, rate_hz: int, encoding: SampleEncoding = SampleEncoding.S16) -> None:
+    Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``).
+    """
+    found = known_container(start)
+    if found is None:
+        return
+    advice = f"declare format {found}" if found else "send it as a whole recording"
+    raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: the audio is something else; {advice}")
+
+
+class PcmDecoder:
+    """Bare mono samples of one or two bytes; an odd byte is carried into the next frame.
+
+    A stream that begins as a WAV clip is read as one. Whatever else begins as a known container is
+    refused, because its bytes would be heard as noise.
+    """
+
+    def __init__(self, rate_hz: int, encoding: SampleEncoding = SampleEncoding.S16, name: str = "pcm") -> None:
+        """``name`` is the format that was declared, for errors."""
+        self._name = name
+        self._begun = False
+        self._refused = False
+        self._clips: WavDecoder | None = None
         self._layout = SampleLayout(encoding, 1)
-        self._rate_hz = rate_hz
+        self.source_rate_hz = rate_hz
+        """See ``Decoder.source_rate_hz``."""
         self._converter = RateConverter(DECODED_RATE_HZ)
 
     def decode(self, frame: bytes) -> bytes:
-        """See ``Decoder.decode``. Raises nothing: any bytes are samples."""
+        """See ``Decoder.decode``. After an error everything is dropped."""
+        if not self._begun:
+            self._begin(frame)
+        if self._clips is not None:
+            return self._decode_clips(self._clips, frame)
+        if self._refused:
+            return b""
         # The converter carries the odd byte of 16-bit samples, which pass through here untouched.
-        return self._converter.push(to_mono_s16(frame, self._layout), self._rate_hz)
+        return self._converter.push(to_mono_s16(frame, self._layout), self.source_rate_hz)
 
     def finish(self) -> bytes:
         """See ``Decoder.finish``."""
-        return self._converter.finish()
+        return self._converter.finish() if self._clips is None else self._clips.finish()
+
+    def _begin(self, frame: bytes) -> None:
+        self._begun = bool(frame)
+        if len(frame) >= SIGNATURE_BYTES and may_be_clip(frame):
+            self._clips = WavDecoder(self.source_rate_hz)
+            return
+        try:
+            check_start(self._name, frame)
+        except RemoteProtocolError:
+            self._refused = True
+            raise
+
+    def _decode_clips(self, clips: "WavDecoder", frame: bytes) -> bytes:
+        pcm = clips.decode(frame)
+        self.source_rate_hz = clips.source_rate_hz
+        return pcm
 
 
 class WavDecoder:
@@ -80,7 +132,8 @@ class WavDecoder:
 
     def __init__(self, rate_hz: int) -> None:
         """``rate_hz`` holds until a clip names its own."""
-        self._rate_hz = rate_hz
+        self.source_rate_hz = rate_hz
+        """See ``Decoder.source_rate_hz``."""
         self._layout = SampleLayout(SampleEncoding.S16, 1)
         self._converter = RateConverter(DECODED_RATE_HZ)
         self._decoded: list[bytes] = []
@@ -92,6 +145,8 @@ class WavDecoder:
         self._trailing_bytes = 0
         self._cut_sample = b""
         self._clips_begun = 0
+        self._clips_seen = False
+        """Whether anything has been taken: what is no clip after that is samples."""
         self._rate_changes = 0
 
     def decode(self, frame: bytes) -> bytes:
@@ -110,7 +165,7 @@ class WavDecoder:
 
     def finish(self) -> bytes:
         """See ``Decoder.finish``. A clip that ends within its header gives nothing."""
-        if self._take is WavDecoder._take_start:
+        if self._take is WavDecoder._take_start and not self._trailing_bytes:
             self._take_samples(self._start)
         self._decoded.append(self._converter.finish())
         return self._flush()
@@ -140,22 +195,40 @@ class WavDecoder:
                 )
             self._header = HeaderParser()
             self._take = WavDecoder._take_header
+        elif len(start) < CHUNK_HEAD_BYTES and self._trailing_bytes > MAX_PADDING_BYTES:
+            self._start = start
+            return b""
+        elif self._trailing_bytes and self._trailing_is_plausible(start):
+            self._take = WavDecoder._take_trailer
         else:
-            self._take = WavDecoder._take_trailer if self._trailing_bytes else WavDecoder._take_samples
+            if not self._clips_seen:
+                check_start("wav", start)
+            self._trailing_bytes = 0
+            self._take = WavDecoder._take_samples
+        self._clips_seen = True
         self._start = b""
         return start
+
+    def _trailing_is_plausible(self, start: bytes) -> bool:
+        """Whether what follows a clip's samples are other chunks, as its sizes say.
+
+        A form that promises more than its chunks hold may have been written before the samples.
+        """
+        if self._trailing_bytes <= MAX_PADDING_BYTES:
+            return True
+        return is_chunk_head(start[:CHUNK_HEAD_BYTES], self._trailing_bytes)
 
     def _take_header(self, data: bytes) -> bytes:
         parsed = self._header.push(data)
         if parsed is None:
             return b""
         header, rest = parsed
-        self._rate_changes += header.rate_hz != self._rate_hz
+        self._rate_changes += header.rate_hz != self.source_rate_hz
         if self._rate_changes > MAX_RATE_CHANGES:
             raise RemoteProtocolError(
                 Status.UNDECODABLE_AUDIO, f"wav: the sample rate changed more than {MAX_RATE_CHANGES} times"
             )
-        self._rate_hz, self._layout = header.rate_hz, header.layout
+        self.source_rate_hz, self._layout = header.rate_hz, header.layout
         self._samples_left_bytes, self._trailing_bytes = header.data_bytes, header.trailing_bytes
         self._take = WavDecoder._take_samples
         return rest
@@ -170,7 +243,7 @@ class WavDecoder:
         self._cut_sample = samples[whole_bytes:]
         if whole_bytes:
             mono = to_mono_s16(samples[:whole_bytes], self._layout)
-            self._decoded.append(self._converter.push(mono, self._rate_hz))
+            self._decoded.append(self._converter.push(mono, self.source_rate_hz))
         if self._samples_left_bytes == 0:
             self._expect_start(self._trailing_bytes)
         return rest

@@ -1,10 +1,12 @@
-"""Uploaded recordings of any common format, decoded to s16le 16 kHz, each channel by itself.
+"""Recordings of any common format, decoded to s16le 16 kHz, each channel by itself.
 
-Runs in a process of its own, as ``voicechat.audio.compressed`` does. Here the containers are FFmpeg's matter too, since
-files are read at any place; which of them it may use is listed, because some of the others open further files.
+Runs in a process of its own, as ``voicechat.audio.compressed`` does. FFmpeg reads the containers
+here, because a file can be read at any place. The containers are listed: some of the others open
+further files.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,10 +14,13 @@ from typing import BinaryIO
 import av
 
 from voicechat.audio.demux.mpeg import id3_tag_bytes
-from voicechat.audio.demux.stream import undecodable
-from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+from voicechat.audio.demux.ogg import opus_source_rate_hz
+from voicechat.audio.demux.stream import undecodable, unsupported
+from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, InputContainer, InputFormat
 from voicechat.audio.resample import Resampler
-from voicechat.audio.riff import MAX_HEADER_BYTES, SIGNATURE_BYTES, HeaderParser, may_be_clip
+from voicechat.audio.riff import MAX_FORMAT_BYTES, SIGNATURE_BYTES, HeaderParser, may_be_clip
+from voicechat.audio.signatures import SIGNATURE_BYTES as START_BYTES
+from voicechat.audio.signatures import known_container
 from voicechat.errors import RemoteProtocolError, Status
 
 FILE_RATE_HZ = 16000
@@ -27,63 +32,91 @@ MAX_BAD_PACKETS = 50
 """In a row."""
 SPARE_AUDIO_S = 60
 SPARSEST_BYTES_PER_S = 100
-"""Of the compressed audio on the average, once there is more than ``SPARE_AUDIO_S``; speech takes six times as much."""
+"""Compressed audio has at least this many bytes on the average, once there is more than
+``SPARE_AUDIO_S`` of it; speech takes six times as much."""
 PIECE_S = 5
-"""What one read gives at most, about."""
+"""One read gives about this much at most."""
+MIN_GAP_S = 0.1
+"""A shorter difference between a packet's time and the audio before it is rounding or drift."""
+MAX_GAP_S = 3600.0
+"""A longer difference means that the clock was set, not that nothing was recorded."""
 
-# As libavformat's -formats has them: wav, aiff, caf; mp3; aac; amr; flac; ogg; webm; m4a, mp4, 3gp; flv; wma.
+# Names of libavformat's demuxers, each of which reads one file and opens no other.
 _DEMUXERS = (
-    "wav,w64,aiff,caf,au,mp3,aac,amr,amrnb,amrwb,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,flv,asf,mpegts,g722"
+    "wav,w64,aiff,caf,au,mp3,aac,amr,amrnb,amrwb,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
+    "flv,asf,mpegts,mpeg,avi,nut,ac3,eac3,ape,wv,tta,tak,mpc,mpc8,dsf,voc,iff,ircam,nistsphere,"
+    "sox,rm,qcp,ast,s16le,mulaw,alaw,g722"
 )
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none", "probesize": "1000000"}
 
+_TIMED = frozenset({"ogg", "flv", "asf", "mpegts", "mpeg", "nut", "rm", "matroska", "mov"})
+"""Containers whose packets have times of their own, by the first of FFmpeg's names."""
+_TIMED_FROM_ZERO = frozenset({"matroska", "mov"})
+"""Of these, the ones whose time line begins at 0. The others begin wherever the clock stood."""
+
+_BARE = {
+    InputContainer.PCM: "s16le",
+    InputContainer.MU_LAW: "mulaw",
+    InputContainer.A_LAW: "alaw",
+    InputContainer.G722: "g722",
+}
+_OGG_HEAD_BYTES = 5
+_OGG_FIRST_PAGE = re.compile(rb"OggS\0[\x02\x06]")
+"""A page that begins a logical stream."""
+_OGG_LATER_PAGE = re.compile(rb"OggS\0[^\x02\x06]", re.DOTALL)
+_SEARCH_BYTES = 1 << 20
+
 
 class FileDecoder:
-    """Reads one file from its beginning to its end. Video and further audio tracks are ignored."""
+    """Reads one file from its beginning to its end. Video and further audio tracks are ignored.
 
-    def __init__(self, path: Path) -> None:
-        """Open the file.
+    Where the container's times say that nothing was recorded (a track that begins late, packets
+    left out during silence), silence is given. A file whose channels change keeps the channels
+    that it began with.
+    """
 
-        Raises ``RemoteProtocolError``: ``UNDECODABLE_AUDIO`` when it is no recording, ``TOO_LARGE`` when it is longer
-        than allowed or says that it is; ``OSError`` when it cannot be read.
+    def __init__(self, path: Path, bare: InputFormat | None = None) -> None:
+        """Open the file; ``bare`` says how to read it if it has no header.
+
+        Raises ``RemoteProtocolError``: ``UNDECODABLE_AUDIO`` when it is no recording,
+        ``UNSUPPORTED_FORMAT`` when its codec is not known, ``TOO_LARGE`` when it is longer than
+        allowed or says that it is; ``OSError`` when it cannot be read.
         """
         self._file = path.open("rb")
         self._check_size()
-        try:
-            self._container = av.open(_Opaque(self._file), "r", options=_OPTIONS)
-        except (av.FFmpegError, ValueError) as error:
-            raise undecodable("file", "it is no recording of a known format") from error
-        if not self._container.streams.audio:
-            raise undecodable("file", "it has no audio")
-        stream = self._container.streams.audio[0]
-        stream.codec_context.thread_count = 1
-        if self._container.duration is not None:
-            _check_length(self._container.duration / av.time_base, "says that it is")
-        self._packets = self._container.demux(stream)
+        self._bare = bare if bare is not None and not self._has_header() else None
+        self._part = _Part(self._file, 0)
+        self._track = _Track(self._part, self._bare)
+        self._clock = _Clock(self._track)
         self._channels: list[Resampler] = []
+        self._layout: av.AudioLayout | None = None
         self._planar: av.AudioResampler | None = None
         self._shape: tuple[str, str, int] | None = None
         self._bad_packets = 0
         self._taken_bytes = 0
         self._given_samples = 0
-        self._ended = False
+        self._silent_s = 0.0
+        self.source_rate_hz = FILE_RATE_HZ
+        """Rate of the sound as it was recorded; right from the first read on."""
+        self._pieces = self._decode()
 
     def read(self) -> tuple[bytes, ...]:
-        """Give the next few seconds of every channel; empty at the end. Raises as the opening does."""
+        """Give the next few seconds of every channel; empty at the end. Raises as opening does."""
         pieces: list[bytearray] = []
-        while not self._ended and (not pieces or len(pieces[0]) < PIECE_S * FILE_RATE_HZ * 2):
-            for channels in self._decode_next():
-                if not pieces:
-                    pieces = [bytearray() for _ in channels]
-                for piece, pcm in zip(pieces, channels, strict=True):
-                    piece += pcm
-        if self._ended and not self._given_samples:
+        for channels in self._pieces:
+            if not pieces:
+                pieces = [bytearray() for _ in channels]
+            for piece, pcm in zip(pieces, channels, strict=True):
+                piece += pcm
+            if len(pieces[0]) >= PIECE_S * FILE_RATE_HZ * 2:
+                break
+        if not self._given_samples and not (pieces and pieces[0]):
             raise undecodable("file", "there is no audio in it")
         return tuple(map(bytes, pieces)) if pieces and pieces[0] else ()
 
     def close(self) -> None:
         """Close the file."""
-        self._container.close()
+        self._track.close()
         self._file.close()
 
     def _check_size(self) -> None:
@@ -97,40 +130,67 @@ class FileDecoder:
             tags_bytes += tag_bytes
             if tags_bytes > MAX_TAG_BYTES:
                 raise RemoteProtocolError(
-                    Status.TOO_LARGE, f"the file has {tags_bytes} bytes of ID3 tags; allowed: {MAX_TAG_BYTES}"
+                    Status.TOO_LARGE,
+                    f"the file has {tags_bytes} bytes of ID3 tags; allowed: {MAX_TAG_BYTES}",
                 )
             if not tag_bytes:
                 break
         self._file.seek(0)
-        _check_riff(self._file.read(MAX_HEADER_BYTES))
+        _check_riff(self._file.read(MAX_FORMAT_BYTES))
+
+    def _has_header(self) -> bool:
         self._file.seek(0)
+        return known_container(self._file.read(START_BYTES)) is not None
 
-    def _decode_next(self) -> Iterator[tuple[bytes, ...]]:
-        try:
-            packet = next(self._packets)
-            self._taken_bytes += packet.size
-            frames = packet.decode()
-            self._bad_packets = 0
-        except (StopIteration, EOFError):
-            self._ended = True
-            if self._channels:
-                yield tuple(channel.finish() for channel in self._channels)
-            return
-        except (av.FFmpegError, ValueError) as error:
-            if isinstance(error, MemoryError):
-                raise
-            self._bad_packets += 1
-            if self._bad_packets > MAX_BAD_PACKETS:
-                raise undecodable("file", f"{MAX_BAD_PACKETS} packets in a row are damaged") from None
-            return
-        for frame in frames:
-            yield self._converted(frame)
+    def _decode(self) -> Iterator[tuple[bytes, ...]]:
+        while True:  # ends: every turn takes a packet, or begins a later part of the file
+            try:
+                packet = next(self._track.packets)
+                self._taken_bytes += packet.size
+                frames = packet.decode()
+                self._bad_packets = 0
+            except (StopIteration, EOFError):
+                break
+            except av.PatchWelcomeError:  # an Ogg file whose next link has other parameters
+                if not self._begin_next_link():
+                    break
+                continue
+            except (av.FFmpegError, ValueError) as error:
+                if isinstance(error, MemoryError):
+                    raise
+                self._bad_packets += 1
+                if self._bad_packets > MAX_BAD_PACKETS:
+                    reason = f"{MAX_BAD_PACKETS} packets in a row are damaged"
+                    raise undecodable("file", reason) from None
+                continue
+            for frame in frames:
+                yield from self._converted(frame)
+        if self._channels:
+            yield self._counted(tuple(channel.finish() for channel in self._channels))
 
-    def _converted(self, frame: av.AudioFrame) -> tuple[bytes, ...]:
+    def _begin_next_link(self) -> bool:
+        """Go on with the next logical stream of a chained Ogg file; whether there is one."""
+        start = _next_link(self._file, self._part.start)
+        if start is None:
+            return False
+        self._track.close()
+        self._part = _Part(self._file, start)
+        self._track = _Track(self._part, None)
+        self._clock.go_on(self._track)
+        return True
+
+    def _converted(self, frame: av.AudioFrame) -> Iterator[tuple[bytes, ...]]:
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._planar is None or shape != self._shape:
-            self._open_channels(frame)
+            yield from self._take_shape(frame)
             self._shape = shape
+        gap_s = self._clock.gap_before(frame)
+        self._silent_s += gap_s
+        left = round(gap_s * frame.sample_rate)
+        while left > 0:
+            silence = bytes(2 * min(left, frame.sample_rate))
+            left -= len(silence) // 2
+            yield self._counted(tuple(channel.push(silence) for channel in self._channels))
         assert self._planar is not None
         frame.pts = None
         parts = self._planar.resample(frame)
@@ -138,32 +198,150 @@ class FileDecoder:
             channel.push(b"".join(bytes(part.planes[index])[: part.samples * 2] for part in parts))
             for index, channel in enumerate(self._channels)
         )
+        yield self._counted(channels)
+
+    def _counted(self, channels: tuple[bytes, ...]) -> tuple[bytes, ...]:
         self._given_samples += len(channels[0]) // 2
         given_s = self._given_samples / FILE_RATE_HZ
         _check_length(given_s, "is")
-        if given_s > SPARE_AUDIO_S + self._taken_bytes / SPARSEST_BYTES_PER_S:
+        allowed_s = SPARE_AUDIO_S + self._taken_bytes / SPARSEST_BYTES_PER_S
+        if given_s - self._silent_s > allowed_s:
             raise RemoteProtocolError(
-                Status.TOO_LARGE, f"the file unfolds: {self._taken_bytes} bytes hold more than {given_s:.0f} s"
+                Status.TOO_LARGE,
+                f"the file unfolds: {self._taken_bytes} bytes hold more than {given_s:.0f} s",
             )
         return channels
 
-    def _open_channels(self, frame: av.AudioFrame) -> None:
+    def _take_shape(self, frame: av.AudioFrame) -> Iterator[tuple[bytes, ...]]:
+        """Make ready for frames like this one; gives what the resamplers before held back."""
         rate_hz, count = frame.sample_rate, frame.layout.nb_channels
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-            raise undecodable("file", f"its rate is {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
-        if not 1 <= count <= MAX_CHANNELS or (self._channels and count != len(self._channels)):
-            raise undecodable("file", f"{count} channels; allowed: 1 to {MAX_CHANNELS}, the same all along")
-        self._planar = av.AudioResampler("s16p", frame.layout)  # it keeps the rate, and so holds nothing back
-        self._channels = [Resampler(rate_hz, FILE_RATE_HZ) for _ in range(count)]
+            allowed = f"{LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
+            raise undecodable("file", f"its rate is {rate_hz} Hz; allowed: {allowed}")
+        if not 1 <= count <= MAX_CHANNELS:
+            raise undecodable("file", f"{count} channels; allowed: 1 to {MAX_CHANNELS}")
+        if self._layout is None:
+            self._layout = frame.layout
+            self.source_rate_hz = self._track.source_rate_hz or rate_hz
+        # It keeps the rate, and so holds nothing back.
+        self._planar = av.AudioResampler("s16p", self._layout)
+        if not self._channels or self._channels[0].in_rate_hz != rate_hz:
+            if self._channels:
+                yield self._counted(tuple(channel.finish() for channel in self._channels))
+            count = self._layout.nb_channels
+            self._channels = [Resampler(rate_hz, FILE_RATE_HZ) for _ in range(count)]
 
 
-class _Opaque:
-    """A file without its name, so that no demuxer is chosen by it, and nothing beside it is opened."""
+class _Part:
+    """A file from ``start`` on, as FFmpeg reads it.
 
-    def __init__(self, file: BinaryIO) -> None:
+    It has no name: no demuxer is chosen by it, and nothing beside the file is opened.
+    """
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self.start = start
+        self._file = file
+        file.seek(start)
         self.read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET:
+            offset += self.start
+        return self._file.seek(offset, whence) - self.start
+
+    def tell(self) -> int:
+        return self._file.tell() - self.start
+
+
+class _Track:
+    """The first audio track of an opened file."""
+
+    def __init__(self, part: _Part, bare: InputFormat | None) -> None:
+        try:
+            if bare is None:
+                self._container = av.open(part, "r", options=_OPTIONS)
+            else:
+                samples = {"sample_rate": str(bare.rate_hz), "ch_layout": "mono"}
+                if bare.container is InputContainer.G722:
+                    samples = {}
+                name = _BARE[bare.container]
+                self._container = av.open(part, "r", format=name, options=_OPTIONS | samples)
+        except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            raise undecodable("file", "it is no recording of a known format") from error
+        if not self._container.streams.audio:
+            raise undecodable("file", "it has no audio")
+        self._stream = self._container.streams.audio[0]
+        codec = self._stream.codec_context
+        if codec is None:
+            raise unsupported("file", "its audio codec is not known")
+        codec.thread_count = 1
+        if self._container.duration is not None:
+            _check_length(self._container.duration / av.time_base, "says that it is")
+        self.packets = self._container.demux(self._stream)
+        head = codec.extradata or b""
+        self.source_rate_hz = opus_source_rate_hz(head) if head[:8] == b"OpusHead" else None
+
+    @property
+    def timed_from_s(self) -> float | None:
+        """Where the time line begins; None: packets have no times that could be trusted."""
+        name = self._container.format.name.partition(",")[0]
+        if name not in _TIMED:
+            return None
+        start = self._container.start_time
+        return 0.0 if name in _TIMED_FROM_ZERO or start is None else start / av.time_base
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class _Clock:
+    """Compares the times of frames with how much audio came before them."""
+
+    def __init__(self, track: _Track) -> None:
+        self._heard_s = 0.0
+        self._zero_s: float | None = None
+        self.go_on(track)
+
+    def go_on(self, track: _Track) -> None:
+        """Take the times of the next frames from ``track``, which follows what has been heard."""
+        zero_s = track.timed_from_s
+        self._zero_s = None if zero_s is None else zero_s - self._heard_s
+
+    def gap_before(self, frame: av.AudioFrame) -> float:
+        """Seconds in which nothing was recorded before ``frame``; notes the frame as heard."""
+        gap_s = 0.0
+        if self._zero_s is not None and frame.time is not None:
+            gap_s = frame.time - self._zero_s - self._heard_s
+            if not -MIN_GAP_S < gap_s < MAX_GAP_S:  # the clock was set: times go on from here
+                self._zero_s += gap_s
+            if not MIN_GAP_S <= gap_s < MAX_GAP_S:
+                gap_s = 0.0
+        self._heard_s += frame.samples / frame.sample_rate + gap_s
+        return gap_s
+
+
+def _next_link(file: BinaryIO, start: int) -> int | None:
+    """Find where the next link of a chained Ogg file begins; the present one begins at ``start``.
+
+    A link begins with the first pages of its streams; the next one's come after other pages.
+    """
+    later = _find(file, start, _OGG_LATER_PAGE)
+    return None if later is None else _find(file, later, _OGG_FIRST_PAGE)
+
+
+def _find(file: BinaryIO, start: int, pattern: re.Pattern[bytes]) -> int | None:
+    file.seek(start)
+    position, buffer = start, b""
+    while piece := file.read(_SEARCH_BYTES):
+        buffer += piece
+        if found := pattern.search(buffer):
+            return position + found.start()
+        kept = buffer[-_OGG_HEAD_BYTES:]  # the pattern may be cut in two
+        position += len(buffer) - len(kept)
+        buffer = kept
+    return None
 
 
 def _check_riff(start: bytes) -> None:
@@ -179,7 +357,7 @@ def _check_riff(start: bytes) -> None:
 
 def _check_length(length_s: float, verb: str) -> None:
     if length_s > MAX_AUDIO_S:
-        hours = length_s / 3600
         raise RemoteProtocolError(
-            Status.TOO_LARGE, f"the recording {verb} {hours:.1f} hours long; allowed: {MAX_AUDIO_S // 3600}"
+            Status.TOO_LARGE,
+            f"the recording {verb} {length_s / 3600:.1f} hours long; allowed: {MAX_AUDIO_S // 3600}",
         )

@@ -11,16 +11,22 @@ from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from voicechat.audio.samples import SampleEncoding, SampleLayout
 from voicechat.errors import RemoteProtocolError, Status
 
-MAX_HEADER_BYTES = 64 * 1024
-"""Bound of everything in front of the samples, and of what may follow them within the clip."""
+MAX_FORMAT_BYTES = 64 * 1024
+"""Bound of the chunk that describes the samples. Other chunks are skipped, whatever their size."""
 MAX_CHANNELS = 8
+MAX_CHUNKS = 1000
+"""Before the samples: a frame made of empty ones must not occupy the event loop."""
 SIGNATURE_BYTES = 12
 UNKNOWN_SIZE = 0xFFFFFFFF
 MAX_DATA_BYTES = 1 << 30
-"""What a header may promise: more than nine hours at 16 kHz."""
+"""What a header may promise: more than nine hours at 16 kHz. Other chunks may be as long."""
 _UNKNOWN_SIZES = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000))
 """What recorders write that cannot know: the largest number they dared to, less a header or two."""
 
+_FORMS = (b"RIFF", b"RF64", b"BW64")
+"""The last two are the 64-bit forms for long recordings: ITU-R BS.2088 and EBU Tech 3306."""
+_SIZES_BYTES = 24
+"""Of the sizes that the chunk 'ds64' begins with: of the form, of the samples, number of samples."""
 _EXTENSIBLE = 0xFFFE
 _EXTENSIBLE_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _ENCODINGS = {
@@ -49,15 +55,24 @@ class ClipHeader:
 
 def may_be_clip(start: bytes) -> bool:
     """Whether a stream that begins like this may be a clip; certain from ``SIGNATURE_BYTES`` on."""
-    return b"RIFF".startswith(start[:4]) and b"WAVE".startswith(start[8:SIGNATURE_BYTES])
+    if not b"WAVE".startswith(start[8:SIGNATURE_BYTES]):
+        return False
+    return any(form.startswith(start[:4]) for form in _FORMS)
+
+
+def is_chunk_head(head: bytes, most_bytes: int) -> bool:
+    """Whether 8 bytes name a chunk that is no longer than ``most_bytes`` with its name and size."""
+    printable = all(0x20 <= byte < 0x7F for byte in head[:4])
+    return printable and 8 + int.from_bytes(head[4:8], "little") <= most_bytes
 
 
 class HeaderParser:
     """Reads one clip from its ``RIFF`` on, in pieces of any size, up to the first byte of its samples.
 
     Raises ``RemoteProtocolError`` for a header that cannot be used: ``UNSUPPORTED_FORMAT`` for an encoding,
-    ``TOO_LARGE`` for more than ``MAX_DATA_BYTES``, ``UNDECODABLE_AUDIO`` for the rest. ``nBlockAlign`` and
-    ``nAvgBytesPerSec`` follow from other fields, and are not read: writers get them wrong.
+    ``TOO_LARGE`` for more than ``MAX_DATA_BYTES`` of samples, ``UNDECODABLE_AUDIO`` for the rest.
+    ``nBlockAlign`` and ``nAvgBytesPerSec`` follow from other fields, and are not read: writers get
+    them wrong.
     """
 
     def __init__(self) -> None:
@@ -65,7 +80,10 @@ class HeaderParser:
         self._offset_bytes = 0
         self._skip_bytes = 0
         self._riff_bytes = 0
+        self._chunks = 0
         self._format: tuple[int, SampleLayout] | None = None
+        self._long_sizes: tuple[int, int] | None = None
+        """Bytes of the form and of the samples, where a 64-bit form names them."""
 
     def push(self, data: bytes) -> tuple[ClipHeader, bytes] | None:
         """Take the next piece. Returns the header and what follows it, or None while the header goes on."""
@@ -74,7 +92,7 @@ class HeaderParser:
             if len(self._pending) < SIGNATURE_BYTES:
                 return None
             self._riff_bytes = int.from_bytes(self._take(SIGNATURE_BYTES)[4:8], "little")
-        while True:  # ends: each turn takes bytes, and the header's size is bounded
+        while True:  # ends: each turn takes bytes
             skipped = self._take(min(self._skip_bytes, len(self._pending)))
             self._skip_bytes -= len(skipped)
             if self._skip_bytes or len(self._pending) < 8:
@@ -83,17 +101,26 @@ class HeaderParser:
             if chunk == b"data":
                 self._take(8)
                 return self._header(size), bytes(self._pending)
-            padded_bytes = size + size % 2
-            if self._offset_bytes + 8 + padded_bytes > MAX_HEADER_BYTES:
-                raise _undecodable(f"its header is longer than {MAX_HEADER_BYTES} bytes")
-            if chunk != b"fmt ":
-                self._take(8)
-                self._skip_bytes = padded_bytes
-                continue
-            if len(self._pending) < 8 + size:
+            self._check_chunk(chunk, size)
+            read_bytes = min(size, {b"fmt ": size, b"ds64": _SIZES_BYTES}.get(chunk, 0))
+            if len(self._pending) < 8 + read_bytes:
                 return None
-            self._format = _parse_format(self._take(8 + size)[8:])
-            self._skip_bytes = size % 2
+            self._chunks += 1
+            content = self._take(8 + read_bytes)[8:]
+            self._skip_bytes = size + size % 2 - read_bytes
+            if chunk == b"fmt ":
+                self._format = _parse_format(content)
+            elif len(content) == _SIZES_BYTES:
+                form_bytes, data_bytes, _ = struct.unpack("<QQQ", content)
+                self._long_sizes = form_bytes, data_bytes
+
+    def _check_chunk(self, chunk: bytes, size: int) -> None:
+        if self._chunks >= MAX_CHUNKS:
+            raise _undecodable(f"more than {MAX_CHUNKS} chunks stand before its samples")
+        if chunk == b"fmt " and size > MAX_FORMAT_BYTES:
+            raise _undecodable(f"its 'fmt ' chunk is longer than {MAX_FORMAT_BYTES} bytes")
+        if size > MAX_DATA_BYTES:
+            raise _undecodable(f"a chunk before its samples has {size} bytes; allowed: {MAX_DATA_BYTES}")
 
     def _take(self, size: int) -> bytes:
         taken = bytes(self._pending[:size])
@@ -105,14 +132,16 @@ class HeaderParser:
         if self._format is None:
             raise _undecodable("its header has no 'fmt ' chunk before its samples")
         rate_hz, layout = self._format
-        if any(data_bytes in sizes for sizes in _UNKNOWN_SIZES):
+        if data_bytes == UNKNOWN_SIZE and self._long_sizes is not None:
+            self._riff_bytes, data_bytes = self._long_sizes
+        elif any(data_bytes in sizes for sizes in _UNKNOWN_SIZES):
             return ClipHeader(rate_hz, layout, None, 0)
         if data_bytes > MAX_DATA_BYTES:
             raise RemoteProtocolError(
                 Status.TOO_LARGE, f"wav: its header promises {data_bytes} bytes; allowed: {MAX_DATA_BYTES}"
             )
         trailing_bytes = 8 + self._riff_bytes - (self._offset_bytes + data_bytes)
-        if data_bytes == 0 or not 0 <= trailing_bytes <= MAX_HEADER_BYTES:
+        if data_bytes == 0 or not 0 <= trailing_bytes <= MAX_DATA_BYTES:
             # Sizes that were never filled in, or that contradict each other: what follows may be samples.
             trailing_bytes = 0
         return ClipHeader(rate_hz, layout, data_bytes, trailing_bytes)

@@ -90,7 +90,7 @@ async def _measure(arguments: argparse.Namespace, bar: ProgressBar) -> Figures:
         bar.advance(1)
 
     if arguments.recognising is not None:
-        pcm = read_recording(str(Path(arguments.recording))) if arguments.recording else None
+        pcm = read_recording(str(Path(arguments.recording))).pcm if arguments.recording else None
         return await bench_recognising(arguments.recognising, arguments.seconds, pcm, on_second)
     work = _workload(arguments, arguments.sessions or DEFAULT_SESSIONS)
     return await (bench_memory if arguments.memory else bench_conversations)(work, on_second)

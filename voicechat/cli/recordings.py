@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,18 @@ _FORMAT_OF_SUFFIX = {
 }
 
 
-def read_recording(name: str) -> bytes:
-    """Read a recording of any known format, ``-`` for stdin, as s16le mono 16 kHz; channels are mixed.
+@dataclass(frozen=True, slots=True)
+class ReadRecording:
+    """A recording in memory."""
+
+    pcm: bytes
+    """s16le mono 16 kHz."""
+    source_rate_hz: int
+    """Rate of the sound as it was recorded."""
+
+
+def read_recording(name: str) -> ReadRecording:
+    """Read a recording of any known format, ``-`` for stdin; channels are mixed.
 
     Takes its time: about a second for ten minutes. Raises CommandError, in plain words, and OSError.
     """
@@ -43,7 +54,7 @@ def read_recording(name: str) -> bytes:
         return _decoded(name, Path(file.name))
 
 
-def _decoded(name: str, path: Path) -> bytes:
+def _decoded(name: str, path: Path) -> ReadRecording:
     # In a thread of its own, because some commands call this with their event loop running.
     with ThreadPoolExecutor(1) as thread:
         try:
@@ -52,10 +63,12 @@ def _decoded(name: str, path: Path) -> bytes:
             raise CommandError(f"{name}: {error}") from error
 
 
-async def _decode(path: Path) -> bytes:
+async def _decode(path: Path) -> ReadRecording:
     server = open_decoding()
     try:
-        return b"".join([_mixed(channels) async for channels in decode_file(server, path)])
+        pieces = [piece async for piece in decode_file(server, path)]
+        pcm = b"".join(_mixed(piece.channels) for piece in pieces)
+        return ReadRecording(pcm, pieces[0].source_rate_hz if pieces else PCM_RATE_HZ)
     finally:
         await server.aclose()
 

@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 async def _talk_recorded(arguments: argparse.Namespace, config: Config) -> None:
-    pcm = read_recording(arguments.file)
+    pcm = read_recording(arguments.file).pcm
     path = arguments.output or Path("reply.mp3")
     settings = chat_settings(input_format="pcm", sample_rate_hz=PCM_RATE_HZ, output_format=output_format(path, None))
     async with _server(arguments, config) as (url, key), connect(url, key=key, model=arguments.model) as conversation:
@@ -66,7 +66,7 @@ async def _talk_recorded(arguments: argparse.Namespace, config: Config) -> None:
 
 
 async def _talk_recorded_hands_free(arguments: argparse.Namespace, config: Config) -> None:
-    person = RecordedPerson(read_recording(arguments.file), LIVE_RATE_HZ)
+    person = RecordedPerson(read_recording(arguments.file).pcm, LIVE_RATE_HZ)
     file = SpeechFile(output_format(arguments.output, None)) if arguments.output is not None else None
     async with _server(arguments, config) as (url, key), connect(url, key=key, model=arguments.model) as conversation:
         talk = HandsFreeConversation(conversation, person, _write, events=True)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from voicechat.cli.command import EXIT_OK, Command, add_config_argument
 from voicechat.cli.opened import opened
 from voicechat.cli.progress import ProgressBar
-from voicechat.cli.recordings import in_pieces, read_recording
+from voicechat.cli.recordings import ReadRecording, in_pieces, read_recording
 from voicechat.cli.subtitles import srt
 from voicechat.config import load_config
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
@@ -35,8 +35,9 @@ async def _transcribe_all(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
     async with opened("asr", arguments.service, config.asr) as recognizer:
         for name in arguments.files:
-            pcm = read_recording(name)
-            sentences = await _transcribe(recognizer, pcm, ProgressBar(name, len(pcm), sys.stderr))
+            recording = read_recording(name)
+            progress = ProgressBar(name, len(recording.pcm), sys.stderr)
+            sentences = await _transcribe(recognizer, recording, progress)
             if arguments.json:
                 print(json.dumps(_as_json(name, sentences), ensure_ascii=False), flush=True)
             elif arguments.srt:
@@ -45,14 +46,17 @@ async def _transcribe_all(arguments: argparse.Namespace) -> None:
                 print("\n".join(sentence.text for sentence in sentences), flush=True)
 
 
-async def _transcribe(recognizer: SpeechRecognizer, pcm: bytes, progress: ProgressBar) -> list[Transcript]:
+async def _transcribe(
+    recognizer: SpeechRecognizer, recording: ReadRecording, progress: ProgressBar
+) -> list[Transcript]:
     async def audio() -> AsyncIterator[bytes]:
-        async for piece in in_pieces(pcm):
+        async for piece in in_pieces(recording.pcm):
             yield piece
             progress.advance(len(piece))
 
     try:
-        results = recognizer.recognize(audio(), RecognitionOptions())
+        options = RecognitionOptions(source_rate_hz=recording.source_rate_hz)
+        results = recognizer.recognize(audio(), options)
         return [transcript async for transcript in results if transcript.final]
     finally:
         progress.clear()

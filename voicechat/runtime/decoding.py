@@ -1,6 +1,7 @@
 """The fork server that decodes, and what its processes answer; see `voicechat.runtime.decoding_child`."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
 
 from voicechat.audio.formats import InputContainer
@@ -9,6 +10,19 @@ from voicechat.processes import python
 from voicechat.processes.errors import WorkerError, WorkerLostError
 from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
+
+RATE_BYTES = 4
+"""Of the sample rate that every answer of a decoding process begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPiece:
+    """A few seconds of a recording."""
+
+    channels: tuple[bytes, ...]
+    """s16le 16 kHz, of equal lengths."""
+    source_rate_hz: int
+    """Rate of the sound as it was recorded."""
 
 
 class DecoderLostError(RemoteProtocolError):
@@ -29,8 +43,8 @@ async def decode_stream(server: ForkServer, container: InputContainer) -> Forked
     return await server.fork(f"stream {container.value}".encode())
 
 
-async def decode_file(server: ForkServer, path: Path) -> AsyncGenerator[tuple[bytes, ...], None]:
-    """Decode a recording of any known format: a few seconds at a time, s16le 16 kHz of each channel.
+async def decode_file(server: ForkServer, path: Path) -> AsyncGenerator[DecodedPiece, None]:
+    """Decode a recording of any known format, a few seconds at a time.
 
     Only a piece is kept in memory at a time. Raises ``RemoteProtocolError`` for a file that cannot be used
     (``UNDECODABLE_AUDIO``, ``TOO_LARGE``; ``NOT_FOUND`` when it cannot be read), ``DecoderLostError`` when that cannot
@@ -48,9 +62,11 @@ async def decode_file(server: ForkServer, path: Path) -> AsyncGenerator[tuple[by
             check(answer)
             if answer.kind is FrameKind.CONSUMED:
                 return
-            channels, planes = answer.payload[0], memoryview(answer.payload)[1:]
-            size_bytes = len(planes) // channels
-            yield tuple(bytes(planes[at : at + size_bytes]) for at in range(0, len(planes), size_bytes))
+            rate_hz, payload = split_rate(answer.payload)
+            count, planes = payload[0], payload[1:]
+            size_bytes = len(planes) // count
+            channels = [bytes(planes[at : at + size_bytes]) for at in range(0, len(planes), size_bytes)]
+            yield DecodedPiece(tuple(channels), rate_hz)
             check(await stream.receive())
     except _JobRaisedError as error:
         raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, "file: its decoder failed") from error
@@ -62,6 +78,11 @@ async def decode_file(server: ForkServer, path: Path) -> AsyncGenerator[tuple[by
 
 def _file_job(path: Path) -> bytes:
     return f"file {path.absolute()}".encode()
+
+
+def split_rate(payload: bytes) -> tuple[int, memoryview]:
+    """Take an answer of a decoding process apart: into the rate of the sound, 0 where it is not known, and the rest."""
+    return int.from_bytes(payload[:RATE_BYTES], "little"), memoryview(payload)[RATE_BYTES:]
 
 
 def check(answer: Frame) -> None:

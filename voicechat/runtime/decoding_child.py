@@ -1,7 +1,8 @@
 """The processes that decode compressed audio; this module is their fork server.
 
 A job's options say what it decodes: ``stream <format>``, whose payloads are the client's bytes, or ``file <path>``,
-whose payloads only ask for more. An answer of the first is s16le mono 16 kHz; of the second it is one byte, the number
+whose payloads only ask for more. Every answer begins with the rate of the sound as it was recorded, four bytes,
+little-endian, 0 while it is not known. In the first case s16le mono 16 kHz follows, in the second one byte, the number
 of channels, and then channel after channel.
 """
 
@@ -13,6 +14,7 @@ from voicechat.audio.files import FileDecoder
 from voicechat.audio.formats import InputContainer
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes.fork_server import ForkedJob, JobLimits, JobRefusalError, serve
+from voicechat.runtime.decoding import RATE_BYTES
 
 
 class StreamJob:
@@ -23,11 +25,15 @@ class StreamJob:
 
     def feed(self, payload: bytes) -> Iterator[bytes]:
         """Decode the next bytes."""
-        return _refusing(self._decoder.decode(payload))
+        return self._answers(self._decoder.decode(payload))
 
     def finish(self) -> Iterator[bytes]:
         """Give what is held back."""
-        return _refusing(self._decoder.finish())
+        return self._answers(self._decoder.finish())
+
+    def _answers(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for pcm in _refusing(pieces):
+            yield _with_rate(self._decoder.source_rate_hz, pcm)
 
 
 class FileJob:
@@ -52,7 +58,11 @@ class FileJob:
             self._decoder = FileDecoder(self._path)
         channels = self._decoder.read()
         if channels:
-            yield bytes([len(channels)]) + b"".join(channels)
+            yield _with_rate(self._decoder.source_rate_hz, bytes([len(channels)]), *channels)
+
+
+def _with_rate(rate_hz: int | None, *parts: bytes) -> bytes:
+    return b"".join(((rate_hz or 0).to_bytes(RATE_BYTES, "little"), *parts))
 
 
 def open_job(options: bytes) -> ForkedJob:

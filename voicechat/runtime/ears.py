@@ -222,6 +222,10 @@ class Ears:
 
     async def _listen(self, stream: Stream) -> None:
         try:
+            await stream.begun()
+            source_rate_hz = self._intake.source_rate_hz if self._intake is not None else None
+            if source_rate_hz is not None:  # what the audio says of itself goes before what was declared
+                stream.options = replace(stream.options, source_rate_hz=source_rate_hz)
             results = self._recognizer.recognize(stream, stream.options)
             async with closing(results):
                 while (transcript := await next_item(results)) is not None:

@@ -15,7 +15,7 @@ from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes.errors import WorkerError
 from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
-from voicechat.runtime.decoding import check, decode_stream
+from voicechat.runtime.decoding import check, decode_stream, split_rate
 from voicechat.runtime.tasks import SessionTasks
 
 PIECE_BYTES = 4 * 1024
@@ -60,6 +60,10 @@ class Intake(Protocol):
     async def room(self) -> None:
         """Wait until little enough waits to be decoded."""
 
+    @property
+    def source_rate_hz(self) -> int | None:
+        """Rate of the audio as it was recorded, as it says itself; None: it has not told, or cannot."""
+
 
 class InPlaceIntake:
     """Decodes at once, on the event loop: for samples, which take microseconds."""
@@ -85,6 +89,11 @@ class InPlaceIntake:
     async def room(self) -> None:
         """See ``Intake.room``: nothing ever waits."""
 
+    @property
+    def source_rate_hz(self) -> int | None:
+        """See ``Intake.source_rate_hz``."""
+        return self._decoder.source_rate_hz
+
 
 class RefusingIntake:
     """Decodes nothing: where there are no processes for compressed audio."""
@@ -105,6 +114,9 @@ class RefusingIntake:
 
     async def room(self) -> None:
         """See ``Intake.room``: nothing ever waits."""
+
+    source_rate_hz = None
+    """See ``Intake.source_rate_hz``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,6 +152,8 @@ class ProcessIntake:
         self._began_s = self._loop.time()
         self._taken_bytes = 0
         self._decoded_bytes = 0
+        self.source_rate_hz: int | None = None
+        """See ``Intake.source_rate_hz``."""
         _ = tasks.spawn(self._run(), "decoding")
 
     def feed(self, payload: bytes, sink: Sink) -> None:
@@ -216,8 +230,10 @@ class ProcessIntake:
         step = self._steps[0]
         match frame.kind:
             case FrameKind.MESSAGE:
-                self._check_pace(len(frame.payload), len(step.payload))
-                step.sink.take(frame.payload)
+                rate_hz, pcm = split_rate(frame.payload)
+                self.source_rate_hz = rate_hz or None
+                self._check_pace(len(pcm), len(step.payload))
+                step.sink.take(bytes(pcm))
             case FrameKind.CONSUMED | FrameKind.ENDED:
                 self._steps.popleft()
                 self._taken_bytes += len(step.payload)

@@ -80,13 +80,18 @@ class Stream:
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    async def __anext__(self) -> bytes:
-        """The next audio for the recogniser. Cancelling loses nothing."""
-        while not self._waiting:
-            if self.finished:
-                raise StopAsyncIteration
+    async def begun(self) -> None:
+        """Wait for the first audio, or for the end without any. Cancelling loses nothing."""
+        while not self._waiting and not self.finished:
             self._sleeping = self._loop.create_future()
             await self._sleeping
+
+    async def __anext__(self) -> bytes:
+        """The next audio for the recogniser. Cancelling loses nothing."""
+        if not self._waiting:
+            await self.begun()
+            if not self._waiting:
+                raise StopAsyncIteration
         pcm = self._waiting.popleft()
         self._unread(-len(pcm))
         return pcm

@@ -11,6 +11,7 @@ from voicechat.audio.demux.stream import (
     undecodable,
     unsupported,
 )
+from voicechat.audio.formats import LOWEST_RATE_HZ
 from voicechat.audio.ogg_pages import CHECKSUM_AT, page_checksum
 
 OPUS_RATE_HZ = 48000
@@ -107,7 +108,16 @@ def opus_start(head: bytes) -> StreamStart | None:
     channels = head[9]
     if not 1 <= channels <= 8:
         raise undecodable("opus", f"its header names {channels} channels; allowed: 1 to 8")
-    return StreamStart("libopus", OPUS_RATE_HZ, channels, head)
+    return StreamStart("libopus", OPUS_RATE_HZ, channels, head, opus_source_rate_hz(head))
+
+
+def opus_source_rate_hz(head: bytes) -> int | None:
+    """Read the rate of the sound before it was encoded from an ``OpusHead``; None: it is not told, or not below 48 kHz.
+
+    RFC 7845 has the field for information only: Opus always decodes to 48 kHz.
+    """
+    rate_hz = int.from_bytes(head[12:16], "little")
+    return rate_hz if LOWEST_RATE_HZ <= rate_hz < OPUS_RATE_HZ else None
 
 
 def _stream_start(packet: bytes) -> StreamStart | None:

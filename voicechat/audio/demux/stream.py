@@ -22,6 +22,8 @@ class StreamStart:
     channels: int | None = None
     extradata: bytes = b""
     """The codec's own header, as FFmpeg wants it; by it the decoder also drops what the encoder put in front."""
+    source_rate_hz: int | None = None
+    """Rate of the sound before it was encoded, where the codec always decodes to another one."""
 
 
 DemuxedItem: TypeAlias = StreamStart | bytes

@@ -131,7 +131,10 @@ async def _recognise_channel(feed: _Feed, recognizer: SpeechRecognizer) -> list[
 
 async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
     utterances: list[Utterance] = []
-    results = recognizer.recognize(feed.pieces(), RecognitionOptions(live=False, earlier_failures=feed.failures))
+    options = RecognitionOptions(
+        source_rate_hz=feed.recording.source_rate_hz, live=False, earlier_failures=feed.failures
+    )
+    results = recognizer.recognize(feed.pieces(), options)
     async with closing(results):
         while (transcript := await next_item(results)) is not None:
             if transcript.final and transcript.text.strip():

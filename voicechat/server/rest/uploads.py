@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from voicechat.audio.signatures import SIGNATURE_BYTES, is_refused
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.server.rest.recordings import SIGNATURE_BYTES, is_recording
 from voicechat.store.quotas import QuotaExceededError
 
 WRITE_BYTES = 512 * 1024
@@ -89,8 +89,12 @@ class Upload:
             return
         self._folder.reserve(self.name, self.size_bytes)
         if self._file is None:
-            if not is_recording(bytes(self._buffer[:SIGNATURE_BYTES])):
-                raise RemoteProtocolError(Status.UNSUPPORTED_FORMAT, "audio_file: this is no known kind of recording")
+            if is_refused(bytes(self._buffer[:SIGNATURE_BYTES])):
+                raise RemoteProtocolError(
+                    Status.UNSUPPORTED_FORMAT,
+                    "audio_file: this is no known kind of recording, but a page, a playlist, an archive, "
+                    "a picture or a program",
+                )
             self._file = await asyncio.to_thread(_create, self.path)
         # To wait for the disk is also the back-pressure on the client.
         await asyncio.to_thread(_append, self._file, self._digest, bytes(self._buffer))

@@ -1,0 +1,107 @@
+"""How the beginnings of audio containers look, and those of what must never reach a decoder."""
+
+from voicechat.audio.demux import adts, mpeg
+from voicechat.audio.demux.framed import Framing
+from voicechat.audio.riff import SIGNATURE_BYTES as CLIP_BYTES
+from voicechat.audio.riff import may_be_clip
+
+SIGNATURE_BYTES = 4096
+"""A beginning of this length is enough for every question here; a shorter one may do."""
+
+_CONTAINERS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"OggS", "opus or speex"),
+    (0, b"\x1a\x45\xdf\xa3", "webm"),
+    (0, b"fLaC", "flac"),
+    (0, b"#!AMR", "amr"),
+    (0, b"ID3\x02", "mp3"),
+    (0, b"ID3\x03", "mp3"),
+    (0, b"ID3\x04", "mp3"),
+    (4, b"ftyp", "mp4"),
+    (4, b"styp", "mp4"),
+    (4, b"moov", "mp4"),
+    (8, b"AIFF", ""),
+    (8, b"AIFC", ""),
+    (0, b"caff", ""),
+    (0, b".snd", ""),
+    (0, b"FLV\x01", ""),
+    (0, bytes.fromhex("3026b2758e66cf11a6d9"), ""),
+    (0, b"riff\x2e\x91\xcf\x11", ""),
+    (0, b"Creative Voice File", ""),
+    (0, b"RIFX", ""),
+    (0, b"wvpk", ""),
+    (0, b"MAC ", ""),
+)
+"""Offset, signature, and the names under which a stream of it may be declared."""
+_FRAMINGS: tuple[tuple[Framing, str], ...] = ((mpeg.FRAMING, "mp3"), (adts.FRAMING, "aac"))
+
+_PAGES = (
+    *(b"<", b"{", b"[", b"#ext", b"ffconcat", b"v=0", b"%pdf"),
+    *(b"http:", b"https:", b"file:", b"rtsp:"),
+)
+"""Pages, data, playlists and lists of addresses, in lower case."""
+_TEXT_BYTES = 64
+_NO_TEXT = bytes(range(9)) + bytes(range(14, 32))
+"""Control characters that texts do not have, and samples do."""
+_ARCHIVES: tuple[tuple[int, bytes], ...] = (
+    (0, b"PK\x03\x04"),
+    (0, b"PK\x05\x06"),
+    (0, b"\x1f\x8b\x08"),
+    (0, b"BZh"),
+    (0, b"\xfd7zXZ\0"),
+    (0, b"7z\xbc\xaf\x27\x1c"),
+    (0, b"Rar!\x1a\x07"),
+    (0, b"\x28\xb5\x2f\xfd"),
+    (0, b"\x04\x22\x4d\x18"),
+    (257, b"ustar"),
+    (0, b"GIF8"),
+    (0, b"\x89PNG"),
+    (0, b"\xff\xd8\xff\xe0"),
+    (0, b"\xff\xd8\xff\xe1"),
+    (0, b"\x7fELF"),
+    (0, b"MZ\x90\0"),
+)
+_BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+
+def known_container(start: bytes) -> str | None:
+    """Recognise a container by how it begins; None: it may be bare samples.
+
+    The answer is the name or names under which a stream of it may be declared, empty where it can
+    only be sent as a whole recording.
+    """
+    if len(start) >= CLIP_BYTES and may_be_clip(start):
+        return "wav"
+    for offset, magic, names in _CONTAINERS:
+        if start.startswith(magic, offset):
+            return names
+    for framing, names in _FRAMINGS:
+        if _is_framed(start, framing):
+            return names
+    return None
+
+
+def is_refused(start: bytes) -> bool:
+    """Whether a file that begins so is a page, an archive, a playlist, a picture or a program.
+
+    A playlist would make a decoder fetch other addresses. Whatever else it is the decoder judges.
+    """
+    if any(start.startswith(magic, offset) for offset, magic in _ARCHIVES):
+        return True
+    text = _text(start).lstrip().lower()
+    return text.startswith(_PAGES) and not set(text[:_TEXT_BYTES]) & set(_NO_TEXT)
+
+
+def _is_framed(start: bytes, framing: Framing) -> bool:
+    """Whether two frames of a codec stand one after the other: one alone may be chance."""
+    first = framing.read_head(start[: framing.head_bytes])
+    if first is None:
+        return False
+    second = start[first[0] : first[0] + framing.head_bytes]
+    return len(second) == framing.head_bytes and framing.read_head(second) is not None
+
+
+def _text(start: bytes) -> bytes:
+    for mark, encoding in _BOMS.items():
+        if start.startswith(mark):
+            return start[len(mark) :].decode(encoding, "ignore").encode("utf-8", "ignore")
+    return start
