@@ -4,17 +4,19 @@ from typing import Protocol
 
 from voicechat.session.barge_in import BargeIn, BargeInSettings, Verdict
 from voicechat.session.turn_end import TurnEnd
-from voicechat.session.turn_policy import TurnPolicy
+from voicechat.session.turn_policy import AdaptiveSilence
 
 
 class Listener(Protocol):
     """Hears a dialogue; the player asks it after each event whether the turn has ended or the reply is interrupted."""
 
+    @property
+    def knows_echo(self) -> bool:
+        """Whether frames in which the reply prevails are silence to it."""
+
     def started(self, onset_ms: int, now_ms: int, *, replying: bool) -> None: ...
 
     def stopped(self, at_ms: int) -> None: ...
-
-    def frame(self, length_ms: int, echo_share: float) -> None: ...
 
     def transcribed(self, turn_text: str, sound_text: str, now_ms: int) -> None: ...
 
@@ -26,7 +28,9 @@ class Listener(Protocol):
 class Ours:
     """The pieces of the engine."""
 
-    def __init__(self, policy: TurnPolicy, settings: BargeInSettings) -> None:
+    knows_echo = True
+
+    def __init__(self, policy: AdaptiveSilence, settings: BargeInSettings) -> None:
         self._turn = TurnEnd(policy)
         self._settings = settings
         self._barge_in: BargeIn | None = None
@@ -38,21 +42,17 @@ class Ours:
         elif self._barge_in is None or self._barge_in.decide(now_ms) is not Verdict.UNDECIDED:
             self._barge_in = BargeIn(self._settings, onset_ms)
         else:
-            self._barge_in.resumed()
+            self._barge_in.resumed(onset_ms)
 
     def stopped(self, at_ms: int) -> None:
         self._turn.speech_stopped(at_ms)
         if self._barge_in is not None:
             self._barge_in.stopped(at_ms)
 
-    def frame(self, length_ms: int, echo_share: float) -> None:
-        if self._barge_in is not None:
-            self._barge_in.echoed(length_ms, echo_share)
-
     def transcribed(self, turn_text: str, sound_text: str, now_ms: int) -> None:
         if self._barge_in is not None:
             self._barge_in.transcribed(sound_text, now_ms)
-        self._turn.transcribed(turn_text)
+        self._turn.transcribed(turn_text, now_ms)
 
     def turn_ended(self, now_ms: int) -> bool:
         deadline_ms = self._turn.deadline_ms()
@@ -68,6 +68,8 @@ class Ours:
 class Plain:
     """So much silence ends the turn; so much speech interrupts."""
 
+    knows_echo = False
+
     def __init__(self, silence_ms: int, speech_ms: int) -> None:
         self._silence_ms = silence_ms
         self._speech_ms = speech_ms
@@ -81,9 +83,6 @@ class Plain:
     def stopped(self, at_ms: int) -> None:
         self._quiet_from_ms = at_ms
         self._sound_from_ms = None
-
-    def frame(self, length_ms: int, echo_share: float) -> None:
-        pass
 
     def transcribed(self, turn_text: str, sound_text: str, now_ms: int) -> None:
         pass

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from tests.dialogues.listeners import Listener
 from tests.dialogues.script import Dialogue, Overlap
-from tests.dialogues.senses import FRAME_MS, Senses, text_of
+from tests.dialogues.senses import Senses, text_of
+from voicechat.runtime.echo import PREVAILS
 from voicechat.voice.activity import SpeechActivity, SpeechStarted, SpeechStopped
 
 MISSED_END_MS = 2_000
@@ -79,7 +80,8 @@ def _listen(dialogue: Dialogue, senses: Senses, listener: Listener) -> tuple[lis
         if now_ms >= overlap.end_ms:
             overlap = next(overlaps, overlap)
         replying = overlap.begin_ms <= now_ms < overlap.end_ms
-        event = activity.push(now_ms, frame.probability)
+        is_echo = listener.knows_echo and frame.echo_share > PREVAILS
+        event = activity.push(now_ms, 0.0 if is_echo else frame.probability)
         match event:
             case SpeechStarted():
                 sound_texts = {}
@@ -88,8 +90,6 @@ def _listen(dialogue: Dialogue, senses: Senses, listener: Listener) -> tuple[lis
                 listener.stopped(event.audio_end_ms)
             case None:
                 pass
-        if activity.speaking:
-            listener.frame(FRAME_MS, frame.echo_share)
         while partials and partials[-1].at_ms <= now_ms:
             partial = partials.pop()
             turn_texts[partial.sound] = sound_texts[partial.sound] = partial.text

@@ -106,7 +106,6 @@ def onset() -> None:
             for after_ms in (50, 300, 700, 1_300)
         ),
         (f"one word asked for, first partial after {FIRST_PARTIAL_MS} ms", filtered, "word " * 40, 3_000),
-        ("one word asked for, a silent recogniser", filtered, "", 3_000),
     ):
         runs = [virtual(decide(clip, detection, words, after_ms + 37 * n)) for clip in clips for n in range(OFFSETS)]
         decided = [run for run in runs if run is not None]

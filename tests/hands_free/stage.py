@@ -60,14 +60,19 @@ class InlineEar:
         self._pending = b""
         self._audio_ms = 0
         self._closed = False
+        self._gap = False
 
     def push(self, pcm: bytes) -> None:
         self._pending += pcm
         while len(self._pending) >= FRAME_BYTES:
             frame, self._pending = self._pending[:FRAME_BYTES], self._pending[FRAME_BYTES:]
             self._audio_ms += FRAME_MS
-            (probability,) = score(self._model, [Turn(self._listener, frame, False)]).probabilities
+            (probability,) = score(self._model, [Turn(self._listener, frame, self._gap)]).probabilities
+            self._gap = False
             asyncio.get_running_loop().call_soon(self._tell, Heard(self._audio_ms, probability))
+
+    def note_gap(self) -> None:
+        self._gap = True
 
     def close(self) -> None:
         self._closed = True
@@ -111,6 +116,7 @@ class Stage:
     """The loudspeaker starts a reply so much late: a uniform draw for each."""
     uplink_jitter_ms: int = 0
     """A block of the microphone takes up to so long to the server, in order."""
+    interrupt_by_voice: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -126,13 +132,15 @@ class Stage:
         self._holds_ms = 0
         self._arrives_s = 0.0
         self._playing_id = ""
+        self.muted_at_ms: int | None = None
+        """From then on the microphone sends nothing."""
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator["Stage"]:
         limits = SessionLimits()
         detector: Any = InlineDetector()
         conversation = Conversation(
-            Session(Settings(), limits),
+            Session(Settings(), limits, interrupt_by_voice=self.interrupt_by_voice),
             speech_chat.open_dialect(Greeting(session_id="s")),
             self.socket,
             Cast(
@@ -193,7 +201,9 @@ class Stage:
             await asyncio.sleep(self._began_s + blocks * BLOCK_MS / 1000 - loop.time())
             self._read()
             self._play()
-            self._send(to_pcm(self._record((blocks - 1) * BLOCK_SAMPLES)))
+            recorded = to_pcm(self._record((blocks - 1) * BLOCK_SAMPLES))
+            if self.muted_at_ms is None or self.mic_ms < self.muted_at_ms:
+                self._send(recorded)
             self.mic_ms = blocks * BLOCK_MS
             if self.report_every_ms and self.mic_ms % self.report_every_ms == 0:
                 self._report()

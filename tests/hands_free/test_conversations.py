@@ -12,6 +12,7 @@ from voicechat.client import (
     Recognised,
     ReplyAudio,
     SpeechStarted,
+    SpeechStopped,
     TurnCompleted,
     Updated,
 )
@@ -200,3 +201,47 @@ async def test_silence_is_nobodys_turn() -> None:
         stage.says(silence(1_000), 0)
         await stage.at(10_000)
     assert [type(message) for _, message in stage.messages] == [Created, Updated]
+
+
+async def test_a_user_who_mutes_right_after_the_last_word_is_answered() -> None:
+    stage = Stage(recognizer=ScriptedRecognizer(texts=("first question", "second question")))
+    async with stage.playing():
+        question = speak(QUESTION)
+        end_ms = 500 + int(np.flatnonzero(np.abs(question) > 1_000)[-1]) * 1000 // RATE_HZ
+        stage.says(question, 500)
+        stage.muted_at_ms = end_ms // 20 * 20
+        replied_ms = await stage.until(ReplyAudio)
+        assert replied_ms - end_ms <= 3_000
+        assert len(stage.times(SpeechStopped)) == 1
+        await stage.until(TurnCompleted)
+        stage.muted_at_ms = None
+        stage.says(speak(QUESTION), stage.mic_ms + 3_000)
+        await stage.until(TurnCompleted, 2)
+    assert [messages[-1] for messages in asked(stage)] == ["first question", "second question"]
+
+
+async def test_a_user_who_interrupts_and_mutes_is_answered() -> None:
+    stage = a_long_reply(interrupt_by_voice=False)
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        objection = speak(OBJECTION)
+        at_ms = await stage.until(ReplyAudio) + 3_000
+        stage.says(objection, at_ms)
+        stage.muted_at_ms = at_ms + 1_500
+        await stage.until(Canceled)
+        await stage.until(TurnCompleted, 2)
+    assert asked(stage)[1][-1] == "and tomorrow"
+
+
+async def test_where_words_are_waited_for_a_cough_and_a_hum_let_the_reply_be_heard_to_its_end() -> None:
+    recognizer = ScriptedRecognizer(texts=(QUESTION, "mm-hm"))
+    stage = a_long_reply(interrupt_by_voice=False, recognizer=recognizer)
+    cough = np.tile(a_cough(), 2)[: RATE_HZ * 3 // 10]
+    async with stage.playing():
+        stage.says(speak(QUESTION), 500)
+        began_ms = await stage.until(ReplyAudio)
+        stage.says(cough, began_ms + 1_500)
+        stage.says(speak("mm hmm"), began_ms + 3_500)
+        await stage.at(began_ms + 11_000)
+        assert stage.heard_ms > 7_500, "the reply was heard to its end"
+    assert stage.times(Canceled) == []

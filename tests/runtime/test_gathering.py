@@ -60,6 +60,9 @@ class Room:
     def push(self, pcm: bytes) -> None:
         self.pcm += pcm
 
+    def note_gap(self) -> None:
+        """See ``Ear.note_gap``."""
+
     def close(self) -> None:
         """See ``Ear.close``."""
 

@@ -1,12 +1,13 @@
 """One session's microphone: its time line, what it keeps, and what it tells."""
 
+import asyncio
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from tests.voice.sounds import RATE_HZ, REPLY, Samples, noise, speak, to_pcm
-from voicechat.runtime.watch import BYTES_PER_MS, KEPT_MS, Watch
+from voicechat.runtime.watch import BYTES_PER_MS, KEPT_MS, MISSING_MS, Watch
 from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
 from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.detector import Heard, OnHeard
@@ -23,9 +24,13 @@ class ScriptedEar:
         self.audio_ms = 0
         self.pcm = b""
         self.closed = False
+        self.gaps = 0
 
     def push(self, pcm: bytes) -> None:
         self.pcm += pcm
+
+    def note_gap(self) -> None:
+        self.gaps += 1
 
     def close(self) -> None:
         self.closed = True
@@ -60,7 +65,7 @@ def counted(from_ms: int, length_ms: int) -> bytes:
     return np.repeat(np.arange(from_ms, from_ms + length_ms, dtype="<i2"), RATE_HZ // 1000).tobytes()
 
 
-def test_the_audio_since_a_time_begins_there() -> None:
+async def test_the_audio_since_a_time_begins_there() -> None:
     room = Room()
     for start_ms in range(0, 1_000, 100):
         room.records(counted(start_ms, 100))
@@ -69,7 +74,7 @@ def test_the_audio_since_a_time_begins_there() -> None:
     assert pcm == counted(250, 750)
 
 
-def test_positions_count_from_where_the_watch_began() -> None:
+async def test_positions_count_from_where_the_watch_began() -> None:
     room = Room()
     room.watch.begin_at(5_000)
     room.records(counted(0, 300))
@@ -80,7 +85,7 @@ def test_positions_count_from_where_the_watch_began() -> None:
     assert room.told == [SpeechStarted(5_000, 300), SpeechStopped(5_128, 172)]
 
 
-def test_only_the_last_seconds_are_kept() -> None:
+async def test_only_the_last_seconds_are_kept() -> None:
     room = Room()
     for _ in range(200):
         room.records(counted(0, 100))
@@ -89,13 +94,13 @@ def test_only_the_last_seconds_are_kept() -> None:
     assert len(pcm) == (20_000 - begins_ms) * BYTES_PER_MS
 
 
-def test_of_the_future_there_is_nothing() -> None:
+async def test_of_the_future_there_is_nothing() -> None:
     room = Room()
     room.records(counted(0, 100))
     assert room.watch.since(900) == (100, b"")
 
 
-def test_speech_is_told_with_its_padding_and_its_age() -> None:
+async def test_speech_is_told_with_its_padding_and_its_age() -> None:
     room = Room()
     room.records(counted(0, 1_000))
     room.ear.hears(0.0, 10)
@@ -103,7 +108,7 @@ def test_speech_is_told_with_its_padding_and_its_age() -> None:
     assert room.told == [SpeechStarted(320 - 100, 1_000 - 320)]
 
 
-def test_a_click_is_no_speech() -> None:
+async def test_a_click_is_no_speech() -> None:
     room = Room()
     room.records(counted(0, 1_000))
     room.ear.hears(0.9)
@@ -111,7 +116,7 @@ def test_a_click_is_no_speech() -> None:
     assert room.told == []
 
 
-def test_a_closed_watch_hears_nothing() -> None:
+async def test_a_closed_watch_hears_nothing() -> None:
     room = Room()
     room.watch.close()
     assert room.ear.closed
@@ -133,7 +138,7 @@ def hears(room: Room, probability: float, length_ms: int) -> None:
         room.ear.hears(probability)
 
 
-def test_at_each_stop_the_turn_so_far_is_judged() -> None:
+async def test_at_each_stop_the_turn_so_far_is_judged() -> None:
     judge = ScriptedJudge()
     room = Room(judge)
     hears(room, 0.05, 960)
@@ -148,7 +153,7 @@ def test_at_each_stop_the_turn_so_far_is_judged() -> None:
     assert room.told[-1] == TurnJudged(0.75)
 
 
-def test_of_a_long_turn_the_last_eight_seconds_are_judged() -> None:
+async def test_of_a_long_turn_the_last_eight_seconds_are_judged() -> None:
     judge = ScriptedJudge()
     room = Room(judge)
     hears(room, 0.95, 9_600)
@@ -156,7 +161,7 @@ def test_of_a_long_turn_the_last_eight_seconds_are_judged() -> None:
     assert len(judge.asked[0][0]) == 8_000 * BYTES_PER_MS
 
 
-def test_after_a_reply_another_turn_is_judged() -> None:
+async def test_after_a_reply_another_turn_is_judged() -> None:
     judge = ScriptedJudge()
     room = Room(judge)
     hears(room, 0.95, 640)
@@ -167,7 +172,7 @@ def test_after_a_reply_another_turn_is_judged() -> None:
     assert len(judge.asked[1][0]) == (100 + 320 + 96) * BYTES_PER_MS
 
 
-def test_a_judgement_is_not_told_once_speech_has_gone_on_or_the_session_ended() -> None:
+async def test_a_judgement_is_not_told_once_speech_has_gone_on_or_the_session_ended() -> None:
     judge = ScriptedJudge()
     room = Room(judge)
     hears(room, 0.95, 640)
@@ -204,20 +209,20 @@ class Loudspeaker:
             self.room.ear.hears(probability if probability is not None else 0.95 if loud else 0.05)
 
 
-def test_the_echo_of_the_reply_is_not_told_even_before_its_delay_is_known() -> None:
+async def test_the_echo_of_the_reply_is_not_told_even_before_its_delay_is_known() -> None:
     room = Room()
     Loudspeaker(room).plays(0, 7_000)
     assert room.told == []
 
 
 @pytest.mark.parametrize("delay_ms", [10, 470])
-def test_the_earliest_and_the_latest_echo_is_known_too(delay_ms: int) -> None:
+async def test_the_earliest_and_the_latest_echo_is_known_too(delay_ms: int) -> None:
     room = Room()
     Loudspeaker(room, delay_ms=delay_ms).plays(0, 4_000)
     assert room.told == []
 
 
-def test_what_was_said_before_a_reply_and_is_judged_after_it_began_is_not_kept_back() -> None:
+async def test_what_was_said_before_a_reply_and_is_judged_after_it_began_is_not_kept_back() -> None:
     """The frames of two tenths of a second, that the detector lags behind."""
     room = Room()
     room.records(to_pcm(speak("wait, that is not what I asked")[:RATE_HZ]))
@@ -229,7 +234,7 @@ def test_what_was_said_before_a_reply_and_is_judged_after_it_began_is_not_kept_b
 
 
 @pytest.mark.parametrize("jitter_ms", [1, 30])
-def test_a_clock_that_trembles_does_not_let_the_echo_through(jitter_ms: int) -> None:
+async def test_a_clock_that_trembles_does_not_let_the_echo_through(jitter_ms: int) -> None:
     room, random = Room(), np.random.default_rng(1)
     loudspeaker = Loudspeaker(room)
     for at_ms in range(0, 4_000, FRAME_MS):
@@ -240,7 +245,7 @@ def test_a_clock_that_trembles_does_not_let_the_echo_through(jitter_ms: int) -> 
     assert room.told == []
 
 
-def test_the_user_over_the_echo_is_told_as_of_when_they_began() -> None:
+async def test_the_user_over_the_echo_is_told_as_of_when_they_began() -> None:
     room = Room()
     loudspeaker = Loudspeaker(room)
     loudspeaker.plays(0, 1_984)
@@ -250,7 +255,7 @@ def test_the_user_over_the_echo_is_told_as_of_when_they_began() -> None:
     assert 1_984 - 100 <= started.at_ms <= 1_984 + 200
 
 
-def test_what_the_detector_still_hears_after_the_echo_is_not_told() -> None:
+async def test_what_the_detector_still_hears_after_the_echo_is_not_told() -> None:
     room = Room()
     loudspeaker = Loudspeaker(room)
     loudspeaker.plays(0, 1_984)
@@ -262,7 +267,7 @@ def test_what_the_detector_still_hears_after_the_echo_is_not_told() -> None:
 
 
 @pytest.mark.parametrize(("min_ms", "kept_ms"), [(0, 96), (128, 128), (200, 192), (1_000, 192)])
-def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once(min_ms: int, kept_ms: int) -> None:
+async def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once(min_ms: int, kept_ms: int) -> None:
     room = Room(min_interruption_ms=min_ms)
     loudspeaker = Loudspeaker(room, level_db=-200)
     loudspeaker.plays(0, 320, probability=0.0)
@@ -277,7 +282,7 @@ def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once(min_ms
     assert room.told[-1].ago_ms <= 96, "it is known by now that there is no echo"
 
 
-def test_a_microphone_that_was_stopped_is_placed_anew() -> None:
+async def test_a_microphone_that_was_stopped_is_placed_anew() -> None:
     room = Room()
     room.records(bytes(3 * FRAME_MS * BYTES_PER_MS))
     room.ear.hears(0.0, 3)
@@ -286,3 +291,36 @@ def test_a_microphone_that_was_stopped_is_placed_anew() -> None:
     loudspeaker.plays(0, 640, probability=0.0)  # so long until it is noticed
     loudspeaker.plays(640, 7_000)
     assert room.told == []
+
+
+async def speaks_and_then(room: Room, length_ms: int) -> None:
+    """Speak in real time; the session's clock is the loop's."""
+    loop = asyncio.get_running_loop()
+    began_ms = loop.time() * 1000 - room.now_ms
+    for _ in range(length_ms // FRAME_MS):
+        await asyncio.sleep(FRAME_MS / 1000)
+        room.now_ms = round(loop.time() * 1000 - began_ms) - FRAME_MS
+        hears(room, 0.95, FRAME_MS)
+
+
+async def test_audio_that_does_not_come_any_more_is_silence() -> None:
+    room = Room()
+    await speaks_and_then(room, 640)
+    room.now_ms += MISSING_MS
+    await asyncio.sleep(2 * MISSING_MS / 1000)
+    assert room.told == [SpeechStarted(0, 64), SpeechStopped(640, MISSING_MS)]
+    assert room.ear.gaps == 1
+    room.watch.close()
+
+
+async def test_audio_that_came_and_is_not_judged_yet_is_not_missing() -> None:
+    room = Room()
+    await speaks_and_then(room, 640)
+    room.records(bytes(FRAME_MS * BYTES_PER_MS))
+    room.now_ms += 5 * MISSING_MS
+    await asyncio.sleep(5 * MISSING_MS / 1000)
+    assert len(room.told) == 1
+    room.ear.hears(0.95)
+    await asyncio.sleep(MISSING_MS / 1000)
+    assert isinstance(room.told[-1], SpeechStopped)
+    room.watch.close()

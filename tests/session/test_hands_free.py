@@ -22,9 +22,10 @@ class Talk:
     now_ms: int = 0
     limits: SessionLimits = field(default_factory=SessionLimits)
     chat: ChatSettings = field(default_factory=ChatSettings)
+    by_voice: bool = True
 
     def __post_init__(self) -> None:
-        self.session = Session(limits=self.limits)
+        self.session = Session(limits=self.limits, interrupt_by_voice=self.by_voice)
         self.effects: list[ef.Effect] = []
         self.stream = 0
         self.post(ev.UpdateRequested(Settings(turn_detection=self.detection, chat=self.chat)))
@@ -107,8 +108,8 @@ class Talk:
         return [effect.messages for effect in self.effects if isinstance(effect, ef.StartReply)]
 
 
-def a_reply_is_playing(detection: TurnDetection | None = None) -> Talk:
-    talk = Talk(detection or TurnDetection())
+def a_reply_is_playing(detection: TurnDetection | None = None, *, by_voice: bool = True) -> Talk:
+    talk = Talk(detection or TurnDetection(), by_voice=by_voice)
     talk.says("tell me a story please")
     talk.wait(600)
     talk.finishes("tell me a story please")
@@ -429,3 +430,139 @@ def test_a_user_who_interrupts_soon_is_not_taken_for_one_who_pauses_long() -> No
     talk.effects.clear()
     talk.wait(200)
     assert any(isinstance(effect, ef.FinishRecognition) for effect in talk.effects), "the silence asked for is enough"
+
+
+@pytest.mark.parametrize("words_ms", [200, 1_000])
+@pytest.mark.parametrize("sound", ["mm-hm", "嗯", ""])
+def test_where_words_are_waited_for_a_sign_of_listening_or_a_cough_lets_the_reply_go_on(
+    sound: str, words_ms: int
+) -> None:
+    talk = a_reply_is_playing(by_voice=False)
+    talk.starts()
+    talk.plays(min(words_ms, 700))
+    if words_ms > 700:
+        talk.stops()
+        talk.plays(words_ms - 700)
+    if sound:
+        talk.hears(sound)
+    if words_ms <= 700:
+        talk.plays(200)
+        talk.stops()
+    talk.plays(6_000)
+    assert talk.answers(ef.Request.CANCEL) == []
+    assert len(talk.asked) == 1, "and it is no turn of its own"
+
+
+def test_where_words_are_waited_for_words_interrupt_at_once_and_a_long_sound_after_a_second() -> None:
+    talk = a_reply_is_playing(by_voice=False)
+    talk.starts()
+    talk.wait(300)
+    talk.hears("and tomorrow")
+    assert talk.answers(ef.Request.CANCEL)
+    talk = a_reply_is_playing(by_voice=False)
+    talk.starts()
+    talk.wait(900)
+    assert not talk.answers(ef.Request.CANCEL)
+    talk.wait(100)
+    assert talk.answers(ef.Request.CANCEL)
+
+
+def test_where_a_word_is_needed_a_sound_without_one_is_part_of_no_interruption() -> None:
+    talk = a_reply_is_playing(TurnDetection(min_interruption_words=1))
+    talk.starts()
+    talk.plays(700)
+    talk.stops()
+    talk.plays(300)
+    talk.hears("mm-hm")
+    talk.plays(1_000)
+    assert talk.answers(ef.Request.CANCEL) == []
+
+
+def a_turn_that_ended_in_a_sound(detection: TurnDetection) -> Talk:
+    talk = Talk(detection)
+    talk.starts()
+    talk.wait(500)
+    talk.hears("what time is it")
+    talk.wait(6_000)
+    assert [answer.reason for answer in talk.answers(ef.Request.COMPLETE)] == ["turn_detected"]
+    talk.post(ev.Transcribed(1, Transcript("what time is it", 0, talk.now_ms)))
+    talk.post(ev.RecognitionEnded(1))
+    talk.replies(1)
+    return talk
+
+
+def test_a_turn_ends_although_its_sound_goes_on_and_only_words_interrupt_the_answer() -> None:
+    talk = a_turn_that_ended_in_a_sound(TurnDetection())
+    talk.plays(1_500)
+    assert talk.answers(ef.Request.CANCEL) == [], "the television goes on"
+    talk.hears("stop it please")
+    assert talk.answers(ef.Request.CANCEL), "and the user is heard over it"
+    talk.stops()
+    talk.wait(1_000)
+    talk.finishes("stop it please")
+    assert talk.asked[-1][-1]["content"] == "stop it please"
+
+
+def test_a_sound_that_goes_on_interrupts_nothing_where_nothing_may_interrupt() -> None:
+    talk = a_turn_that_ended_in_a_sound(TurnDetection(interrupt_response=False))
+    talk.hears("stop it please")
+    talk.stops()
+    talk.plays(5_000)
+    assert talk.answers(ef.Request.CANCEL) == []
+    talk.finishes("stop it please")
+    assert talk.asked[-1][-1]["content"] == "stop it please"
+
+
+def test_the_user_need_not_speak_while_a_long_answer_is_heard() -> None:
+    talk = Talk()
+    talk.says("tell me a story please")
+    talk.wait(600)
+    talk.finishes("tell me a story please")
+    talk.replies(1, length_ms=90_000)
+    for _ in range(90):
+        talk.plays(1_000)
+        talk.post(ev.PongReceived())
+    assert talk.is_in(State.LISTENING), "all of it has left, and the last of it is still heard"
+    spoken_ms = talk.now_ms
+    while not talk.is_in(State.CLOSED):
+        talk.wait(100)
+        talk.post(ev.PongReceived())
+    assert 60_000 <= talk.now_ms - spoken_ms <= 62_000
+
+
+def test_the_user_has_a_minute_after_an_answer_that_leaves_faster_than_it_is_heard() -> None:
+    """Without pacing a turn is completed long before its answer has been heard."""
+    talk = Talk(None)  # type: ignore[arg-type]
+    talk.post(AUDIO)
+    talk.hears("tell me a story please")
+    talk.post(ev.CompleteRequested())
+    talk.post(ev.Transcribed(1, Transcript("tell me a story please", 0, 100)))
+    talk.post(ev.RecognitionEnded(1))
+    talk.replies(1, length_ms=100_000)
+    for message in talk.take(ef.ReplyAudio):
+        talk.post(ev.AudioSent(1, message.end_ms))
+    assert talk.is_in(State.LISTENING)
+    for _ in range(159):
+        talk.wait(1_000)
+        talk.post(ev.PongReceived())
+    assert talk.is_in(State.LISTENING)
+    talk.wait(1_000)
+    assert talk.is_in(State.CLOSED)
+
+
+def test_the_minute_begins_when_an_answer_is_silenced() -> None:
+    talk = Talk(None)  # type: ignore[arg-type]
+    talk.post(ev.MessageCreated("a story"))
+    talk.replies(1, length_ms=100_000)
+    for message in talk.take(ef.ReplyAudio):
+        talk.post(ev.AudioSent(1, message.end_ms))
+    for _ in range(70):
+        talk.wait(1_000)
+        talk.post(ev.PongReceived())
+    talk.post(ev.CancelRequested())
+    for _ in range(59):
+        talk.wait(1_000)
+        talk.post(ev.PongReceived())
+    assert talk.is_in(State.LISTENING)
+    talk.wait(1_000)
+    assert talk.is_in(State.CLOSED)

@@ -1,22 +1,27 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicechat.session.turn_end import TurnEnd
-from voicechat.session.turn_policy import AdaptiveSilence, FixedSilence
+from voicechat.session.turn_end import SoundLimits, TurnEnd
+from voicechat.session.turn_policy import AdaptiveSilence
+
+
+def always(silence_ms: int) -> AdaptiveSilence:
+    """The same silence, whatever was said."""
+    return AdaptiveSilence(silence_ms=silence_ms, complete=1, unfinished=1, dictating=1, habit=0)
 
 
 def said(turn: TurnEnd, from_ms: int, to_ms: int, text: str) -> None:
     """Speech whose words are known when it ends."""
     turn.speech_started(from_ms)
-    turn.transcribed(text)
+    turn.transcribed(text, to_ms)
     turn.speech_stopped(to_ms)
 
 
 def test_silence_after_speech_ends_the_turn() -> None:
-    turn = TurnEnd(FixedSilence(500))
+    turn = TurnEnd(always(500))
     assert turn.deadline_ms() is None
     turn.speech_started(100)
-    assert turn.deadline_ms() is None
+    assert turn.deadline_ms() == 100 + SoundLimits().unheard_ms
     turn.speech_stopped(900)
     assert turn.deadline_ms() == 1_400
 
@@ -25,33 +30,33 @@ def test_the_words_move_the_deadline_when_they_come() -> None:
     turn = TurnEnd(AdaptiveSilence(silence_ms=500))
     turn.speech_started(0)
     turn.speech_stopped(1_000)
-    turn.transcribed("i was there and")
+    turn.transcribed("i was there and", 0)
     assert turn.deadline_ms() == 2_500
-    turn.transcribed("i was there and.")
-    turn.transcribed("I was there in London.")
+    turn.transcribed("i was there and.", 0)
+    turn.transcribed("I was there in London.", 0)
     assert turn.deadline_ms() == 1_300
 
 
 def test_speech_that_goes_on_keeps_the_turn_open_and_teaches_the_pause() -> None:
-    turn = TurnEnd(FixedSilence(500))
+    turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "one")
     turn.speech_started(1_300)
-    turn.transcribed("one two")
-    assert turn.deadline_ms() is None
+    turn.transcribed("one two", 1_700)
+    assert turn.deadline_ms() == 1_700 + SoundLimits().unchanged_ms + 500
     turn.speech_stopped(1_800)
     assert turn.deadline_ms() == 2_300
     assert turn.pauses_ms == (300,)
 
 
 def test_a_pause_that_the_words_announced_teaches_nothing() -> None:
-    turn = TurnEnd(FixedSilence(2_000))
+    turn = TurnEnd(always(2_000))
     said(turn, 0, 1_000, "i was there and")
     said(turn, 2_200, 3_000, "i was there and saw it")
     assert turn.pauses_ms == ()
 
 
 def test_a_cough_after_the_words_does_not_start_the_wait_again() -> None:
-    turn = TurnEnd(FixedSilence(500))
+    turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "that is all")
     turn.speech_started(1_200)
     turn.speech_stopped(1_400)
@@ -60,32 +65,71 @@ def test_a_cough_after_the_words_does_not_start_the_wait_again() -> None:
 
 
 def test_a_late_word_makes_the_cough_speech() -> None:
-    turn = TurnEnd(FixedSilence(500))
+    turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "that is all")
     turn.speech_started(1_200)
     turn.speech_stopped(1_400)
-    turn.transcribed("that is all folks")
+    turn.transcribed("that is all folks", 0)
     assert turn.deadline_ms() == 1_900
     assert turn.pauses_ms == (200,)
 
 
 def test_a_television_does_not_keep_the_turn_open_for_good() -> None:
-    turn = TurnEnd(FixedSilence(500))
+    turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "that is all")
     turn.speech_started(1_100)
     assert turn.deadline_ms() == 2_300
 
 
 def test_a_recogniser_that_has_said_nothing_yet_is_waited_for() -> None:
-    turn = TurnEnd(FixedSilence(500))
+    turn = TurnEnd(always(500))
     turn.speech_started(0)
     turn.speech_stopped(1_000)
     turn.speech_started(1_200)
-    assert turn.deadline_ms() is None
+    assert turn.deadline_ms() == SoundLimits().unheard_ms
+
+
+def test_words_that_stay_the_same_end_the_turn_although_the_sound_goes_on() -> None:
+    """A television after the user's last word, without a gap between them."""
+    turn = TurnEnd(always(500))
+    turn.speech_started(0)
+    turn.transcribed("what time", 600)
+    turn.transcribed("what time is it", 900)
+    turn.transcribed("what time is it", 3_000)
+    assert turn.deadline_ms() == 900 + SoundLimits().unchanged_ms + 500
+    turn.transcribed("what time is it now", 3_500)
+    assert turn.deadline_ms() == 3_500 + SoundLimits().unchanged_ms + 500
+
+
+def test_sounds_again_and_again_do_not_keep_the_turn_open_for_good() -> None:
+    """Each key of a keyboard is a new sound, which may bring a word within its own time."""
+    turn = TurnEnd(always(500))
+    said(turn, 0, 1_000, "that is all")
+    for key_ms in range(1_400, 20_000, 400):
+        turn.speech_started(key_ms)
+        turn.speech_stopped(key_ms + 100)
+    assert turn.deadline_ms() == 1_000 + SoundLimits().unchanged_ms + 500
+
+
+def test_sounds_without_any_word_end_their_turn_after_half_a_minute() -> None:
+    turn = TurnEnd(always(500))
+    for at_ms in range(0, 60_000, 400):
+        turn.speech_started(at_ms)
+        turn.speech_stopped(at_ms + 200)
+    assert turn.deadline_ms() == SoundLimits().unheard_ms
+
+
+def test_a_turn_that_ended_in_a_sound_says_nothing_about_pauses() -> None:
+    turn = TurnEnd(always(500))
+    said(turn, 0, 1_000, "that is all")
+    turn.speech_started(1_200)
+    turn.end()
+    turn.speech_started(2_400)
+    assert turn.pauses_ms == ()
 
 
 def test_speech_right_after_an_end_shows_a_pause_of_this_speaker() -> None:
-    turn = TurnEnd(FixedSilence(500))
+    turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "the thing is")
     turn.end()
     assert turn.deadline_ms() is None
@@ -94,7 +138,7 @@ def test_speech_right_after_an_end_shows_a_pause_of_this_speaker() -> None:
 
 
 def test_speech_long_after_an_end_is_no_pause() -> None:
-    turn = TurnEnd(FixedSilence(500))
+    turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "good")
     turn.end()
     turn.speech_started(9_000)
@@ -126,7 +170,7 @@ def test_whoever_falls_silent_is_answered(steps: list[tuple[int, str]]) -> None:
                 sounding = False
             case "word" if spoke:
                 text += " word"
-                turn.transcribed(text)
+                turn.transcribed(text, now_ms)
             case "end" if not sounding:
                 turn.end()
                 spoke, text = False, ""

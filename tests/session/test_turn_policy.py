@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicechat.session.turn_policy import AdaptiveSilence, FixedSilence, usual_pause_ms
+from voicechat.session.turn_policy import AdaptiveSilence, usual_pause_ms
 from voicechat.session.turn_words import Ending, asks_for_the_floor, ending_of, is_backchannel, words_of_substance
 
 
@@ -99,8 +99,19 @@ def test_a_learned_model_overrules_the_words(completion: float, delay_ms: int) -
 @given(st.text(max_size=30), st.lists(st.integers(0, 100_000)), st.none() | st.floats(-1, 2))
 def test_every_delay_is_bounded(text: str, pauses_ms: Sequence[int], completion: float | None) -> None:
     policy = AdaptiveSilence()
-    assert policy.least_ms <= policy.end_delay_ms(text, pauses_ms, completion) <= policy.most_ms
+    shortest_ms = policy.complete * policy.silence_ms
+    assert shortest_ms <= policy.end_delay_ms(text, pauses_ms, completion) <= policy.most_ms
 
 
-def test_fixed_silence_is_fixed() -> None:
-    assert FixedSilence(700).end_delay_ms("and", (2_000,), 0.0) == 700
+@pytest.mark.parametrize("silence_ms", [100, 300, 500, 1_000, 3_000, 5_000])
+def test_a_client_gets_the_silence_it_asks_for(silence_ms: int) -> None:
+    policy = AdaptiveSilence(silence_ms=silence_ms)
+    assert policy.end_delay_ms("the printer", ()) == silence_ms
+    assert policy.end_delay_ms("see you tomorrow.", ()) == 0.6 * silence_ms
+    assert silence_ms < policy.end_delay_ms("the printer and", ()) <= 3 * silence_ms
+    assert policy.end_delay_ms("the printer", (100_000,)) <= 3.6 * silence_ms
+
+
+def test_words_and_habit_add_a_bounded_time() -> None:
+    policy = AdaptiveSilence(silence_ms=5_000)
+    assert policy.end_delay_ms("the printer and", (100_000,)) == 6_300

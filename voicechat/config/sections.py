@@ -108,6 +108,10 @@ class HandsFreeConfig(Section):
     the installed package."""
     turn_model: str = ""
     """The file of a Smart Turn model (ONNX, version 3) that hears whether a turn is finished; none: its words say."""
+    interrupt_by: Literal["words", "voice"] = "words"
+    """What interrupts a reply where a client asks for no words (``min_interruption_words`` 0). ``words``: what is said
+    must be more than a sign of listening, or go on for a second without a recognised word; a cough or "mm-hm" lets the
+    reply go on. ``voice``: any sound of ``min_interruption_ms``, at once."""
 
 
 class ApologyConfig(Section):

@@ -1,5 +1,6 @@
 """Hands-free: watches a session's microphone for speech, and keeps its last seconds for whoever recognises it late."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -8,10 +9,10 @@ from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.runtime.echo import EchoWatch
 from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
 from voicechat.session.vocabulary import TurnDetection
-from voicechat.voice.activity import ActivitySettings, SpeechActivity
+from voicechat.voice.activity import Activity, ActivitySettings, SpeechActivity
 from voicechat.voice.activity import SpeechStarted as Began
 from voicechat.voice.detector import Heard, OnHeard
-from voicechat.voice.silero import FRAME_BYTES
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
 from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
 from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
 
@@ -21,12 +22,19 @@ KEPT_MS = 4_000
 SURPLUS_MS = 100
 """Kept beyond it, so that the oldest is not forgotten piece by piece."""
 
+MISSING_MS = 1_000
+"""Speech is over when no audio has come for so long: a client that is muted may send none, and silence that is not
+sent cannot be detected. Networks hold audio up for less."""
+
 
 class Ear(Protocol):
     """One session's way into the voice detection; see ``voicechat.voice.detector.Ear``."""
 
     def push(self, pcm: bytes) -> None:
         """Take audio of any length, s16le mono 16 kHz."""
+
+    def note_gap(self) -> None:
+        """Audio is missing before what follows."""
 
     def close(self) -> None:
         """Nothing is reported any more."""
@@ -76,6 +84,12 @@ class Watch:
         self._turn_from_ms: int | None = None
         """Where the first speech since the last reply began."""
         self._closed = False
+        self._arrived_ms = 0
+        """When the newest audio came."""
+        self._judged_ms = 0
+        """How much of it the voice detection has judged."""
+        self._missing: asyncio.TimerHandle | None = None
+        """While there is speech: looks whether audio still comes."""
         self._noticed = 0
         """How often speech has started or stopped."""
         self._echo = EchoWatch(now_ms, detection.min_interruption_ms, self._frame_before)
@@ -96,6 +110,7 @@ class Watch:
 
     def take(self, pcm: bytes) -> None:
         """Watch the next samples, s16le mono 16 kHz."""
+        self._arrived_ms = self._now_ms()
         self._kept += pcm
         self._position_bytes += len(pcm)
         if len(self._kept) >= self._most_bytes:
@@ -125,29 +140,55 @@ class Watch:
     def close(self) -> None:
         """Nothing is reported any more."""
         self._closed = True
+        self._stop_looking()
         self._ear.close()
 
     def _on_heard(self, heard: Heard) -> None:
+        self._judged_ms = heard.audio_ms
         for audio_ms, probability in self._echo.judge(heard):
-            self._note(audio_ms, probability)
+            activity = self._activity.push(audio_ms, probability)
+            if activity is not None:
+                self._catch_up()
+                self._note(activity)
 
-    def _note(self, audio_ms: int, probability: float) -> None:
-        activity = self._activity.push(audio_ms, probability)
-        if activity is None:
-            return
-        self._catch_up()
+    def _note(self, activity: Activity, silent_ms: int = 0) -> None:
+        """Tell what happened ``silent_ms`` after the newest audio came."""
         self._noticed += 1
         if isinstance(activity, Began):
             if self._turn_from_ms is None:
                 self._turn_from_ms = self._begins_ms + activity.audio_start_ms
             ago_ms = self.position_ms - (self._begins_ms + activity.onset_ms)
+            self._look_after(MISSING_MS)
             self._post(SpeechStarted(self._begins_ms + activity.audio_start_ms, ago_ms))
         else:
+            self._stop_looking()
             ended_ms = self._quiet_from(self._begins_ms + activity.audio_end_ms)
-            self._post(SpeechStopped(ended_ms, self.position_ms - ended_ms))
+            self._post(SpeechStopped(ended_ms, self.position_ms - ended_ms + silent_ms))
             if self._judge is not None and self._turn_from_ms is not None:
                 _, pcm = self.since(max(self._turn_from_ms, self.position_ms - LENGTH_MS))
                 self._judge.ask(pcm, partial(self._on_judged, self._noticed))
+
+    def _look_after(self, wait_ms: int) -> None:
+        self._stop_looking()
+        self._missing = asyncio.get_running_loop().call_later(wait_ms / 1000, self._look)
+
+    def _stop_looking(self) -> None:
+        if self._missing is not None:
+            self._missing.cancel()
+            self._missing = None
+
+    def _look(self) -> None:
+        """End the speech if no audio has come for `MISSING_MS`, and all that came has been judged."""
+        self._missing = None
+        silent_ms = self._now_ms() - self._arrived_ms
+        unjudged_ms = self._position_bytes // BYTES_PER_MS - self._judged_ms
+        if silent_ms < MISSING_MS:
+            self._look_after(MISSING_MS - silent_ms)
+        elif unjudged_ms >= FRAME_MS:
+            self._look_after(MISSING_MS)
+        else:
+            self._ear.note_gap()
+            self._note(self._activity.stop(self._judged_ms), silent_ms)
 
     def _frame_before(self, end_ms: int) -> bytes:
         """The frame that ends at ``end_ms`` of what was watched, for as long as it is kept."""

@@ -167,6 +167,7 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
         decoding=decoding,
     )
     hub.apology = config.apology.spoken
+    hub.interrupt_by_voice = config.hands_free.interrupt_by == "voice"
     hub.join(seat.ledger, pressure, seat.pass_on)
     pressure.on_level = (hub.press, metrics.pressed, seat.on_level)
     metrics.follow_sessions(lambda: hub.all_sessions)

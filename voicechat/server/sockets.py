@@ -92,6 +92,8 @@ class SocketHub:
         self._compat = compat
         self.apology: Apology | None = None
         """What sessions say aloud when no chat model answers."""
+        self.interrupt_by_voice = False
+        """Hands-free: see ``[hands_free] interrupt_by``."""
         self._authorise = authorise
         self._observe = observe
         self._threads = EncodingThreads()
@@ -201,7 +203,13 @@ class SocketHub:
             hands_free=self._detector is not None,
         )
         defaults = Settings(chat=ChatSettings(model=name), voice=VoiceSettings(voice=pick_voice(VoiceSettings().voice)))
-        machine = Session(defaults, self._limits, strict_ping=self._compat.strict_ping, apology=self.apology)
+        machine = Session(
+            defaults,
+            self._limits,
+            strict_ping=self._compat.strict_ping,
+            apology=self.apology,
+            interrupt_by_voice=self.interrupt_by_voice,
+        )
         dialect = speech_chat.open_dialect(greeting, update_reply=self._compat.chat_update_reply)
         cast = Cast(
             recognizer=recognizer.provider,

@@ -1,14 +1,17 @@
 """Hands-free: who has the floor. Speech and words in, decisions out. Pure; time is an argument.
 
-A sound while the assistant has the floor is *contested*: the reply goes on until ``BargeIn`` has judged it. Any other
-sound belongs to the user's turn, whose end ``TurnEnd`` finds.
+A sound while the assistant has the floor is *contested*: the reply goes on until ``BargeIn`` has
+judged it. Any other sound belongs to the user's turn, whose end ``TurnEnd`` finds. A turn may end
+although its sound goes on, because that is a television or a fan; then the rest of the sound has to
+bring words to interrupt.
 """
 
+from dataclasses import replace
 from enum import Enum, auto
 
 from voicechat.session.barge_in import BargeIn, BargeInSettings, Verdict
 from voicechat.session.turn_end import TurnEnd
-from voicechat.session.turn_policy import AdaptiveSilence, TurnPolicy
+from voicechat.session.turn_policy import AdaptiveSilence
 from voicechat.session.turn_words import Ending, ending_of
 from voicechat.session.vocabulary import TurnDetection
 
@@ -32,13 +35,12 @@ class Decision(Enum):
 class Floor:
     """One session's hands-free state."""
 
-    def __init__(self, detection: TurnDetection, policy: TurnPolicy | None = None) -> None:
+    def __init__(self, detection: TurnDetection, *, by_voice: bool = True) -> None:
+        """``by_voice``: where no words are asked for, the length of a sound alone makes it an interruption."""
         self._barge_in = BargeInSettings(
-            min_ms=detection.min_interruption_ms,
-            min_words=detection.min_interruption_words,
-            ignore_backchannels=detection.min_interruption_words > 0,
+            min_ms=detection.min_interruption_ms, min_words=detection.min_interruption_words, by_voice=by_voice
         )
-        self._turn_end = TurnEnd(policy or AdaptiveSilence(silence_ms=detection.silence_duration_ms))
+        self._turn_end = TurnEnd(AdaptiveSilence(silence_ms=detection.silence_duration_ms))
         self._sound: BargeIn | None = None
         self._sound_began_ms = 0
         self._sound_ended_ms: int | None = None
@@ -64,11 +66,10 @@ class Floor:
         """The user has been speaking since ``at_ms``; ``contested``: while the assistant has the floor."""
         self._stopped_ms = None
         if self._sound is not None:
-            self._sound.resumed()
+            self._sound.resumed(at_ms)
             self._sound_ended_ms = None
         elif contested:
-            self._sound, self._sound_began_ms, self._sound_ended_ms = BargeIn(self._barge_in, at_ms), at_ms, None
-            self._text = ""
+            self._contest(at_ms, self._barge_in)
         else:
             self._turn_end.speech_started(at_ms)
 
@@ -92,16 +93,16 @@ class Floor:
         if self._sound is not None:
             self._sound.transcribed(text, now_ms)
         else:
-            self._turn_end.transcribed(text)
+            self._turn_end.transcribed(text, now_ms)
 
-    def take(self) -> None:
+    def take(self, now_ms: int) -> None:
         """The contested sound is the beginning of the user's turn: it interrupted, or the reply has been heard."""
         if self._sound is None:
             return
         self._sound = None
-        self._turn_end.speech_started(self._sound_began_ms)
+        self._turn_end.speech_started(self._sound_began_ms, now_ms)
         if self._text:
-            self._turn_end.transcribed(self._text)
+            self._turn_end.transcribed(self._text, now_ms)
         if self._sound_ended_ms is not None:
             self._turn_end.speech_stopped(self._sound_ended_ms)
 
@@ -115,10 +116,26 @@ class Floor:
         self._text = ""
         self._stopped_ms = None
 
+    @property
+    def sounding(self) -> bool:
+        """Whether a sound of the user's turn goes on."""
+        return self._turn_end.sounding
+
+    def go_on(self, now_ms: int, *, contested: bool) -> None:
+        """The turn ended although its sound goes on: only what is said from now on counts."""
+        if contested:
+            self._contest(now_ms, replace(self._barge_in, min_words=max(1, self._barge_in.min_words)))
+        else:
+            self._turn_end.speech_started(now_ms)
+
     def forget(self) -> None:
         """What was heard does not count."""
         self._sound = None
         self.end_turn()
+
+    def _contest(self, at_ms: int, settings: BargeInSettings) -> None:
+        self._sound, self._sound_began_ms, self._sound_ended_ms = BargeIn(settings, at_ms), at_ms, None
+        self._text = ""
 
     def deadline_ms(self, *, may_end: bool) -> int | None:
         """When ``decide`` is to be asked next although nothing happens. ``may_end``: the user's turn may end now."""

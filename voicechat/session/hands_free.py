@@ -19,25 +19,31 @@ from voicechat.session.vocabulary import InputSettings, TurnDetection
 
 TURN_DETECTED = "turn_detected"
 """The reason of what the server does by itself in hands-free mode (contract)."""
+FROM_NOW_MS = 2**62
+"""A time of the connection's audio that is later than any: recognition begins with the next sample."""
 
 
 class HandsFree:
     """Who may speak: the session asks ``decide`` after every event, and carries the decision out."""
 
-    def __init__(self, presence: Presence, hearing: Hearing, speaking: Speaking, limits: SessionLimits) -> None:
+    def __init__(
+        self, presence: Presence, hearing: Hearing, speaking: Speaking, limits: SessionLimits, *, by_voice: bool = True
+    ) -> None:
+        """``by_voice``: where no words are asked for, any speech interrupts, signs of listening too."""
         self.short_of_time = False
         """The process is busy: no reply is begun early."""
         self._presence = presence
         self._hearing = hearing
         self._speaking = speaking
         self._limits = limits
+        self._by_voice = by_voice
         self._detection: TurnDetection | None = None
         self._floor: Floor | None = None
 
     def configure(self, detection: TurnDetection | None) -> None:
         """Begin anew with ``detection``; None: turns end when the client says so."""
         self._detection = detection
-        self._floor = Floor(detection) if detection is not None else None
+        self._floor = Floor(detection, by_voice=self._by_voice) if detection is not None else None
 
     @property
     def silent_since_ms(self) -> int | None:
@@ -102,11 +108,23 @@ class HandsFree:
         if self._floor is not None:
             self._floor.end_turn()
 
-    def take_floor(self) -> Sequence[Effect]:
+    @property
+    def sounding(self) -> bool:
+        """Whether a sound of the user's turn goes on."""
+        return self._floor is not None and self._floor.sounding
+
+    def go_on(self, settings: InputSettings, now_ms: int) -> Sequence[Effect]:
+        """The turn ended although its sound goes on: listen for words in what follows."""
+        if self._floor is None:
+            return ()
+        self._floor.go_on(now_ms, contested=self._may_interrupt)
+        return self._hearing.open_from(settings, FROM_NOW_MS)
+
+    def take_floor(self, now_ms: int) -> Sequence[Effect]:
         """The contested sound is the beginning of the user's turn: tell what was understood of it."""
         if self._floor is None:
             return ()
-        self._floor.take()
+        self._floor.take(now_ms)
         return self._hearing.release()
 
     def dismiss(self) -> Sequence[Effect]:

@@ -63,16 +63,22 @@ class Presence:
         """Whether so many messages in a row were malformed that there is no use in listening on."""
         return self._errors_in_a_row >= self._limits.protocol_errors
 
-    def deadline_ms(self, *, must_speak: bool) -> int:
-        """When ``absent`` is due. ``must_speak``: it is the user's turn, and messages alone do not keep it alive."""
-        silent_ms = self._last_message_ms + self._limits.idle_ms
-        return min(silent_ms, self._last_speech_ms + self._limits.speech_idle_ms) if must_speak else silent_ms
+    def deadline_ms(self, *, must_speak: bool, heard_ms: int = 0) -> int:
+        """When ``absent`` is due. ``must_speak``: it is the user's turn, and messages alone do not keep it alive.
 
-    def absent(self, now_ms: int, *, must_speak: bool) -> str:
-        """Why the client counts as gone; empty while it does not."""
+        ``heard_ms`` is when the last reply has been played to its end: before it the user is not expected to speak.
+        """
+        silent_ms = self._last_message_ms + self._limits.idle_ms
+        return min(silent_ms, self._speech_due_ms(heard_ms)) if must_speak else silent_ms
+
+    def absent(self, now_ms: int, *, must_speak: bool, heard_ms: int = 0) -> str:
+        """Why the client counts as gone; empty while it does not. See ``deadline_ms``."""
         limits = self._limits
         if now_ms >= self._last_message_ms + limits.idle_ms:
             return f"no message for {limits.idle_ms // 1000} s"
-        if must_speak and now_ms >= self._last_speech_ms + limits.speech_idle_ms:
+        if must_speak and now_ms >= self._speech_due_ms(heard_ms):
             return f"no speech for {limits.speech_idle_ms // 1000} s"
         return ""
+
+    def _speech_due_ms(self, heard_ms: int) -> int:
+        return max(self._last_speech_ms, heard_ms) + self._limits.speech_idle_ms

@@ -61,10 +61,13 @@ class Session:
         *,
         strict_ping: bool = False,
         apology: Apology | None = None,
+        interrupt_by_voice: bool = True,
     ) -> None:
         """``settings`` are the defaults of the connection; ``strict_ping``: only ``ping`` keeps it alive.
 
         ``apology`` is said aloud when the chat model fails before anything was said.
+        ``interrupt_by_voice``: hands-free, where no words are asked for, any speech interrupts a
+        reply at once; False: a cough or "mm-hm" does not.
         """
         self.state = State.CONFIGURING
         self.settings = settings or Settings()
@@ -74,7 +77,9 @@ class Session:
         self._presence = Presence(self._limits, strict_ping=strict_ping)
         self._hearing = Hearing()
         self._speaking = Speaking(self._limits, apology)
-        self._hands_free = HandsFree(self._presence, self._hearing, self._speaking, self._limits)
+        self._hands_free = HandsFree(
+            self._presence, self._hearing, self._speaking, self._limits, by_voice=interrupt_by_voice
+        )
         self._times = TurnTimes(0, 0)
         self._drain_at_ms: int | None = None
 
@@ -172,7 +177,7 @@ class Session:
         if self.state is State.CLOSED:
             return None
         return earliest_ms(
-            self._presence.deadline_ms(must_speak=self._must_speak),
+            self._presence.deadline_ms(must_speak=self._must_speak, heard_ms=self._speaking.heard_ms or 0),
             self._drain_at_ms,
             self._times.decided_ms + self._limits.transcript_ms if self.state is State.TRANSCRIBING else None,
             self._speaking.deadline_ms(),
@@ -181,7 +186,7 @@ class Session:
 
     def _on_tick(self) -> None:
         now_ms = self._now_ms
-        absent = self._presence.absent(now_ms, must_speak=self._must_speak)
+        absent = self._presence.absent(now_ms, must_speak=self._must_speak, heard_ms=self._speaking.heard_ms or 0)
         if absent:
             self._close(1000, Status.TIMEOUT, absent)
         elif self._drain_at_ms is not None and now_ms >= self._drain_at_ms:
@@ -194,7 +199,9 @@ class Session:
 
     @property
     def _must_speak(self) -> bool:
-        return self.state is State.LISTENING and not self.settings.input.heartbeat
+        """Whether the connection ends when the user stays silent: it is their turn, and all of the reply was sent."""
+        listening = self.state is State.LISTENING and not self.settings.input.heartbeat
+        return listening and self._speaking.heard_ms is not None
 
     # --- requests of the client ------------------------------------------------------------------------------
 
@@ -252,7 +259,10 @@ class Session:
             self._answer(Request.CANCEL, reason=reason)
             self._end_turn(Outcome.CANCELED)
         else:
-            self._effects += self._speaking.silence(self._now_ms)
+            silenced = self._speaking.silence(self._now_ms)
+            if silenced:
+                self._presence.spoke(self._now_ms)  # no more of the reply is heard: it is the user's turn from now on
+            self._effects += silenced
             self._answer(Request.CANCEL, reason=reason)
 
     def _on_message(self, event: ev.MessageCreated) -> None:
@@ -342,11 +352,10 @@ class Session:
         if not self._hands_free.undecided or self.state is State.CLOSED:
             return
         if self._hands_free.uncontested(self.state, self._now_ms):
-            self._effects += self._hands_free.take_floor()
+            self._effects += self._hands_free.take_floor(self._now_ms)
         match self._hands_free.decide(self.state, self._now_ms):
             case Decision.END_TURN:
-                self._answer(Request.COMPLETE, reason=TURN_DETECTED)
-                self._begin_turn()
+                self._end_users_turn()
             case Decision.INTERRUPT:
                 self._interrupt()
             case Decision.DISMISS:
@@ -357,11 +366,18 @@ class Session:
             case None:
                 pass
 
+    def _end_users_turn(self) -> None:
+        sounding = self._hands_free.sounding
+        self._answer(Request.COMPLETE, reason=TURN_DETECTED)
+        self._begin_turn()
+        if sounding:
+            self._effects += self._hands_free.go_on(self.settings.input, self._now_ms)
+
     def _interrupt(self) -> None:
         if self.state is State.TRANSCRIBING:  # the user was cut short: what was said before belongs to this turn too
             self._effects += self._hearing.take_back()
         self._on_cancel(TURN_DETECTED)
-        self._effects += self._hands_free.take_floor()
+        self._effects += self._hands_free.take_floor(self._now_ms)
 
     # --- the reply -------------------------------------------------------------------------------------------
 

@@ -298,6 +298,11 @@ class Speaking:
         """Whether the last reply is still heard."""
         return self.playing is not None and self.playing.audible(now_ms)
 
+    @property
+    def heard_ms(self) -> int | None:
+        """When the last reply has been, or will have been, heard, by the clock; None: not all of it was sent."""
+        return self.playing.silent_at_ms if self.playing is not None else 0
+
     def silent_at_ms(self, now_ms: int) -> int | None:
         """When the last reply will have been heard, by the clock; None: it has been, or not all of it was sent."""
         return self.playing.silent_at_ms if self.playing is not None and self.playing.audible(now_ms) else None

@@ -7,7 +7,7 @@ All times are milliseconds on one line that does not go back. The speech detecto
 from collections import deque
 from dataclasses import dataclass
 
-from voicechat.session.turn_policy import TurnPolicy
+from voicechat.session.turn_policy import AdaptiveSilence
 from voicechat.session.turn_words import Ending, ending_of
 
 REMEMBERED_PAUSES = 12
@@ -17,18 +17,28 @@ RESUMED_WITHIN_MS = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoundLimits:
-    """How long a sound that brings no word may keep a turn open that has words: a cough, a door, a television."""
+    """How long a sound that brings no word keeps a turn open: a cough, a door, a television.
+
+    Voice detection cannot tell these from the user, so without a bound the turn would wait for a
+    silence that does not come.
+    """
 
     words_wait_ms: int = 350
     """How long after the sound a word of it may still arrive from the recogniser."""
     wordless_ms: int = 1_200
-    """A sound that lasts so long without a word is none of the user's speech."""
+    """A sound after the words that lasts so long without a word is none of the user's speech."""
+    unchanged_ms: int = 4_000
+    """Words that stay the same for so long were the last, whatever sounds. Recognisers of whole
+    utterances say something new every 3.5 s at the slowest."""
+    unheard_ms: int = 30_000
+    """A turn in which nothing is recognised for so long ends, so that the recogniser says what it
+    has understood and the next words begin a turn of their own."""
 
 
 class TurnEnd:
     """One session's open turn. Ask `deadline_ms` after each call; at that time the turn is over: call `end`."""
 
-    def __init__(self, policy: TurnPolicy, limits: SoundLimits | None = None) -> None:
+    def __init__(self, policy: AdaptiveSilence, limits: SoundLimits | None = None) -> None:
         self._policy = policy
         self._limits = limits or SoundLimits()
         self._pauses_ms: deque[int] = deque(maxlen=REMEMBERED_PAUSES)
@@ -43,14 +53,25 @@ class TurnEnd:
         """Where the last sound that surely was speech ended."""
         self._sound_from_ms: int | None = None
         self._sound_to_ms: int | None = None
+        self._began_ms = 0
+        """When the turn began, with its first sound."""
+        self._words_ms = 0
+        """When the words last changed; the beginning, if they were known before."""
+
+    @property
+    def sounding(self) -> bool:
+        """Whether a sound of this turn goes on."""
+        return self._sound_from_ms is not None and self._sound_to_ms is None
 
     @property
     def open(self) -> bool:
         """Whether anything has been heard in this turn."""
         return self._sound_from_ms is not None
 
-    def speech_started(self, at_ms: int) -> None:
-        """Someone speaks since ``at_ms``."""
+    def speech_started(self, at_ms: int, known_ms: int | None = None) -> None:
+        """Someone speaks since ``at_ms``; only since ``known_ms``, if given, it is known to be part of the turn."""
+        if self._sound_from_ms is None:
+            self._began_ms = self._words_ms = at_ms if known_ms is None else known_ms
         self._sound_from_ms, self._sound_to_ms = at_ms, None
         self._text_before = self._text
         self._completion = self._delay_ms = None
@@ -68,11 +89,14 @@ class TurnEnd:
         if self._quiet_from_ms is None or self._is_speech:
             self._adopt()
 
-    def transcribed(self, text: str) -> None:
-        """``text`` is all that was recognised of the turn so far. New words make a doubtful sound speech."""
+    def transcribed(self, text: str, now_ms: int) -> None:
+        """``text`` is all that was recognised of the turn so far, at ``now_ms``.
+
+        New words make a doubtful sound speech.
+        """
         if text == self._text:
             return
-        self._text = text
+        self._text, self._words_ms = text, now_ms
         self._delay_ms = None
         if self._sound_to_ms is not None:
             self._adopt()
@@ -83,13 +107,16 @@ class TurnEnd:
         self._delay_ms = None
 
     def deadline_ms(self) -> int | None:
-        """When the turn is over if nothing more happens; None while there is speech, or no turn."""
-        if self._sound_from_ms is None or (self._sound_to_ms is None and self._is_speech):
+        """When the turn is over if nothing more happens; None when there is no turn."""
+        if self._sound_from_ms is None:
             return None
-        if self._quiet_from_ms is None:
-            return None
-        due_ms = self._due_ms(self._quiet_from_ms)
-        return due_ms if self._sound_to_ms == self._quiet_from_ms else max(due_ms, self._doubt_until_ms())
+        latest_ms = self._latest_ms()
+        if self._quiet_from_ms is None or (self._sound_to_ms is None and self._is_speech):
+            return latest_ms
+        due_ms = self._quiet_from_ms + self._silence_ms()
+        if self._sound_to_ms != self._quiet_from_ms:
+            due_ms = max(due_ms, self._doubt_until_ms())
+        return min(due_ms, latest_ms)
 
     def answered(self) -> None:
         """The answer to the last turn is being heard: what is said after it is no continuation of that turn."""
@@ -97,7 +124,7 @@ class TurnEnd:
 
     def end(self) -> None:
         """The turn is over: forget it, keep the speaker's pauses."""
-        self._ended_ms = self._quiet_from_ms
+        self._ended_ms = None if self.sounding else self._quiet_from_ms
         self._text = self._text_before = ""
         self._completion = self._delay_ms = None
         self._quiet_from_ms = self._sound_from_ms = self._sound_to_ms = None
@@ -107,10 +134,17 @@ class TurnEnd:
         """The speaker's unannounced pauses within turns, oldest first."""
         return tuple(self._pauses_ms)
 
-    def _due_ms(self, quiet_from_ms: int) -> int:
+    def _silence_ms(self) -> int:
+        """How much silence ends the turn."""
         if self._delay_ms is None:
             self._delay_ms = self._policy.end_delay_ms(self._text, self._pauses_ms, self._completion)
-        return quiet_from_ms + self._delay_ms
+        return self._delay_ms
+
+    def _latest_ms(self) -> int:
+        """When the turn is over although sound goes on."""
+        if not self._text:
+            return self._began_ms + self._limits.unheard_ms
+        return self._words_ms + self._limits.unchanged_ms + self._silence_ms()
 
     @property
     def _is_speech(self) -> bool:

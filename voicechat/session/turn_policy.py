@@ -1,38 +1,17 @@
-"""How long a silence must be to end the user's turn. Pure; a policy remembers nothing and may serve every session."""
+"""Endpointing: how much silence ends the user's turn. Pure; a policy remembers nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from voicechat.session.turn_words import Ending, ending_of
 
 
-class TurnPolicy(Protocol):
-    """Judges a silence. Another policy is one class with this method."""
-
-    def end_delay_ms(self, text: str, pauses_ms: Sequence[int], completion: float | None = None) -> int:
-        """How long after the end of speech the turn is over, if nothing more is heard.
-
-        ``text`` is what was recognised of the turn so far, "" when nothing was. ``pauses_ms`` are this speaker's pauses
-        within turns, oldest first. ``completion`` is a learned model's probability that the turn is finished, None
-        without one or while it computes; it is asked again when the probability arrives.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class FixedSilence:
-    """The same silence always ends the turn."""
-
-    silence_ms: int = 500
-
-    def end_delay_ms(self, text: str, pauses_ms: Sequence[int], completion: float | None = None) -> int:
-        """See `TurnPolicy`."""
-        return self.silence_ms
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveSilence:
-    """Less after a finished sentence, more where words or the speaker's habit say that more will come."""
+    """Less after a finished sentence, more where words or the speaker's habit say that more comes.
+
+    ``silence_ms`` is what the client asks for, so every bound is a part of it.
+    """
 
     silence_ms: int = 500
     """For a text that says nothing about its end and a speaker of whom nothing is known."""
@@ -42,18 +21,32 @@ class AdaptiveSilence:
     """Parts of ``silence_ms`` by how the text ends."""
     habit: float = 1.25
     """A silence is unusual for this speaker when it is so much longer than their usual pause."""
-    least_ms: int = 200
-    most_ms: int = 1_800
+    most: float = 3.6
+    """The longest delay, as a part of ``silence_ms``."""
+    most_added_ms: int = 1_300
+    """The most that words and habit add to ``silence_ms``."""
+
+    @property
+    def most_ms(self) -> int:
+        """The longest delay, in milliseconds: whichever bound is lower."""
+        return min(round(self.most * self.silence_ms), self.silence_ms + self.most_added_ms)
 
     def end_delay_ms(self, text: str, pauses_ms: Sequence[int], completion: float | None = None) -> int:
-        """See `TurnPolicy`."""
+        """How long after the end of speech the turn is over, if nothing more is heard.
+
+        ``text`` is what was recognised of the turn so far, "" when nothing was. ``pauses_ms`` are
+        this speaker's pauses within turns, oldest first. ``completion`` is a learned model's
+        probability (0 to 1) that the turn is finished, None without one or while it computes.
+        """
         factor = self._factor(ending_of(text))
         if completion is not None:
-            # The model heard the melody too: 1 shortens as a finished sentence does, 0 waits as after an "and".
-            factor = self.unfinished + (self.complete - self.unfinished) * min(max(completion, 0.0), 1.0)
+            # The model hears the melody too: 1 shortens as a finished sentence does, 0 waits as
+            # after an "and".
+            probability = min(max(completion, 0.0), 1.0)
+            factor = self.unfinished + (self.complete - self.unfinished) * probability
         # A habit lengthens what is short; after an "and" the wait is long for everybody.
         habitual_ms = min(factor, 1.0) * self.habit * usual_pause_ms(pauses_ms)
-        return round(min(max(factor * self.silence_ms, habitual_ms, self.least_ms), self.most_ms))
+        return min(round(max(factor * self.silence_ms, habitual_ms)), self.most_ms)
 
     def _factor(self, ending: Ending) -> float:
         match ending:

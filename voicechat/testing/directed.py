@@ -134,6 +134,9 @@ class DirectedDetector:
     def push(self, pcm: bytes) -> None:
         """See ``Ear.push``."""
 
+    def note_gap(self) -> None:
+        """See ``Ear.note_gap``."""
+
     def close(self) -> None:
         """See ``Ear.close``."""
 

@@ -61,6 +61,12 @@ class SpeechActivity:
             return self._judge_end(audio_ms, probability)
         return self._judge_onset(audio_ms, probability)
 
+    def stop(self, audio_ms: int) -> SpeechStopped:
+        """End the speech at ``audio_ms``, because no more audio comes; where silence had begun before, there."""
+        ended_ms = audio_ms if self._changed_ms is None else self._changed_ms
+        self.speaking, self._free_from_ms, self._changed_ms = False, ended_ms, None
+        return SpeechStopped(ended_ms)
+
     def _judge_onset(self, audio_ms: int, probability: float) -> SpeechStarted | None:
         if probability < (self._settings.threshold if self._changed_ms is None else self._release):
             self._changed_ms = None
@@ -83,6 +89,4 @@ class SpeechActivity:
             self._changed_ms = audio_ms - FRAME_MS
         if audio_ms - self._changed_ms < self._settings.min_silence_ms:
             return None
-        stopped = SpeechStopped(self._changed_ms)
-        self.speaking, self._free_from_ms, self._changed_ms = False, self._changed_ms, None
-        return stopped
+        return self.stop(audio_ms)

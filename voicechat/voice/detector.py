@@ -80,6 +80,10 @@ class Ear:
         if self.has_frame:
             self._detector.wake(self)
 
+    def note_gap(self) -> None:
+        """Audio is missing: what follows does not continue what came before."""
+        self._gap = True
+
     def close(self) -> None:
         """Leave: nothing is reported any more, not even what is being judged."""
         self._closed = True
