@@ -1,17 +1,22 @@
 """Virtual time is the default; ``real_time`` marks tests that open sockets, threads or child processes."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
-# A machine that is busy with something else is no fault of a test.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+# A machine that is busy with something else is no fault of a test, and the same tree gives the same
+# verdict. New examples are searched with --hypothesis-profile=search.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("same examples", settings.get_profile("search"), derandomize=True, database=None)
+settings.load_profile("same examples")
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,3 +33,29 @@ def pytest_asyncio_loop_factories(
 def recordings() -> Path:
     """The folder of recordings of people."""
     return ROOT / "tests" / "recordings"
+
+
+class OnDemand(ForkServer):
+    """Starts its process for the first job, not before: most tests have none, and a start takes 0.2 s."""
+
+    _wanted = False
+
+    async def start(self) -> None:
+        if self._wanted:
+            await super().start()
+
+    async def fork(self, options: bytes) -> ForkedStream:
+        self._wanted = True
+        return await super().fork(options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_start_quickly() -> Iterator[None]:
+    """Let the servers that run in the tests' own process decode on demand, and read the voice model once for all."""
+    serve = sys.modules.get("voicechat.server.serve")
+    with pytest.MonkeyPatch.context() as patch:
+        if serve is not None:
+            command = serve.open_decoding()._command
+            patch.setattr(serve, "open_decoding", lambda: OnDemand(command))
+            patch.setattr(serve, "open_silero", functools.cache(serve.open_silero))
+        yield

@@ -30,6 +30,7 @@ def test_conversations_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(not can_link(), reason="this system has one worker at most")
+@pytest.mark.long
 def test_what_each_worker_adds_is_put_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--sessions", "4", "--seconds", "4", "--workers", "2", "--json"]) == 0
     found = figures(capsys)
@@ -38,6 +39,7 @@ def test_what_each_worker_adds_is_put_together(capsys: pytest.CaptureFixture[str
     assert found["collector_pauses"] is None
 
 
+@pytest.mark.long
 def test_pings_are_measured_while_streams_are_recognised(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--recognising", "1", "--seconds", "2", "--json"]) == 0
     found = figures(capsys)
@@ -46,6 +48,7 @@ def test_pings_are_measured_while_streams_are_recognised(capsys: pytest.CaptureF
     assert found["sentences"] >= 1
 
 
+@pytest.mark.long
 def test_open_microphones_are_answered_without_being_told_that_the_turn_is_over(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -57,6 +60,7 @@ def test_open_microphones_are_answered_without_being_told_that_the_turn_is_over(
     assert found["overhead"] is None
 
 
+@pytest.mark.long
 def test_a_session_is_weighed_in_each_state(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--memory", "--sessions", "3", "--json"]) == 0
     found = figures(capsys)
@@ -66,6 +70,7 @@ def test_a_session_is_weighed_in_each_state(capsys: pytest.CaptureFixture[str]) 
     assert "MiB per session" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_ramp_leaves_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "ramp.html"
     # Whether a session is held depends on who else uses the machine; that both are told does not.
@@ -75,6 +80,7 @@ def test_a_ramp_leaves_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "conversations here</title>" in page.read_text()
 
 
+@pytest.mark.long
 def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--sessions", "1", "--seconds", "1", "--output", "PCM_16000HZ_MONO_16BIT"]) == 0
     printed = capsys.readouterr().out

@@ -77,6 +77,7 @@ def recording(path: Path) -> bytes:
     return pcm
 
 
+@pytest.mark.long
 async def test_a_person_interrupts_and_every_word_of_the_interruption_is_understood(
     recordings: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.stage import Stage, kind_of
@@ -25,7 +25,8 @@ ANSWERS = {
     "conversation.chat.cancel": "conversation.chat.canceled",
     "ping": "pong",
 }
-REACHED: Counter[str] = Counter()
+
+_HELLO = json.dumps({"event_type": "conversation.message.create", "role": "user", "content": "Hello"})
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -33,7 +34,7 @@ _JSON = st.recursive(
     max_leaves=5,
 )
 _REQUESTS = st.sampled_from(sorted(ANSWERS)).map(lambda name: json.dumps({"event_type": name, "message": {}}))
-_TYPED = st.just(json.dumps({"event_type": "conversation.message.create", "role": "user", "content": "Hello"}))
+_TYPED = st.just(_HELLO)
 _ODD_EVENTS = st.fixed_dictionaries(
     {"event_type": st.sampled_from([*ANSWERS, "conversation.message.create", "conversation.audio.played"]) | _JSON},
     optional={"message": _JSON, "role": _JSON, "content": _JSON, "reply": _JSON, "played_ms": _JSON},
@@ -43,9 +44,20 @@ _AUDIO = st.binary(max_size=100) | st.just(bytes(3200)) | st.just(b"RIFF" + byte
 _WAITS_MS = st.sampled_from([0, 1, 15, 40, 90, 200, 1_000])
 _STEPS = st.lists(st.tuples(_REQUESTS | _TYPED | _AUDIO | _FRAMES, _WAITS_MS), max_size=40)
 
+_COMPLETE = json.dumps({"event_type": "input_audio_buffer.complete"})
+_CANCEL = json.dumps({"event_type": "conversation.chat.cancel"})
+TYPED: list[tuple[str | bytes, int]] = [(_HELLO, 1_000), (_HELLO, 40)]
+SPOKEN: list[tuple[str | bytes, int]] = [(bytes(3200), 200), (_COMPLETE, 1_000), (b"RIFF", 0), (_COMPLETE, 0)]
+CANCELLED: list[tuple[str | bytes, int]] = [(bytes(3200), 200), (_COMPLETE, 90), (_CANCEL, 0)]
+BROKEN: list[tuple[str | bytes, int]] = [("{", 0), ("[]", 0), (bytes(3200), 1), ("null", 0), (_COMPLETE, 0)]
+
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_STEPS)
+@example(steps=TYPED)
+@example(steps=SPOKEN)
+@example(steps=CANCELLED)
+@example(steps=BROKEN)
 def test_any_frames_are_handled_or_earn_the_documented_error(
     steps: list[tuple[str | bytes, int]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -62,13 +74,21 @@ def test_any_frames_are_handled_or_earn_the_documented_error(
     typed = sum(is_typed_turn(frame) for frame, _ in steps)
     ended = kinds(told).count("conversation.chat.completed")
     assert granted <= ended <= granted + typed
-    REACHED.update(kinds(told))
 
 
-def test_the_frames_above_reached_what_matters() -> None:
-    """Runs after it; alone it has nothing to say."""
-    if REACHED:
-        assert Counter({"error": 50, "audio": 50, "conversation.chat.completed": 20, "asr-final": 1}) <= REACHED
+@pytest.mark.parametrize(
+    ("steps", "reached"),
+    [
+        (TYPED, {"text", "audio", "conversation.chat.completed"}),
+        (SPOKEN, {"asr-final", "input_audio_buffer.completed", "audio", "conversation.chat.completed"}),
+        (CANCELLED, {"asr-final", "conversation.chat.canceled", "conversation.chat.completed"}),
+        (BROKEN, {"error", "input_audio_buffer.completed"}),
+    ],
+    ids=["typed", "spoken", "cancelled", "broken"],
+)
+async def test_the_examples_reach_what_matters(steps: list[tuple[str | bytes, int]], reached: set[str]) -> None:
+    """The search above begins with them, so it is known that its rules are tried on whole turns."""
+    assert reached <= {*kinds(await played(steps))}
 
 
 async def played(steps: list[tuple[str | bytes, int]]) -> list[dict[str, object]]:

@@ -77,7 +77,7 @@ class LetterByLetter(SentenceSplitter):
         return False
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=300)
 @given(WORDS, st.lists(st.integers(1, 400), max_size=3))
 @example("```\n" + "y" * 990 + "x" * 155, [])
 @example("``word`` 你好。", [])

@@ -51,6 +51,7 @@ async def test_sessions_are_spread_and_the_metrics_are_those_of_all(tmp_path: Pa
         assert any(" worker 0 voicechat.access" in line for line in server.errors)
 
 
+@pytest.mark.long
 async def test_places_that_get_free_are_given_to_the_next(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path) as server, AsyncExitStack() as last:
         async with AsyncExitStack() as first:
@@ -105,6 +106,7 @@ async def turn_or_loss(conversation: Conversation) -> bool:
     return True
 
 
+@pytest.mark.long
 async def test_a_worker_that_stands_still_gets_no_connections(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path) as server, AsyncExitStack() as open_ones:
         stopped = server.pid(1)
@@ -118,6 +120,7 @@ async def test_a_worker_that_stands_still_gets_no_connections(tmp_path: Path) ->
             os.kill(stopped, signal.SIGCONT)
 
 
+@pytest.mark.long
 async def test_the_server_is_ready_when_all_workers_are(tmp_path: Path) -> None:
     async with fleet(tmp_path, fault="late") as server:
         take_address(server, await server.said("warming up"))
@@ -173,6 +176,7 @@ async def token_of(server: Fleet) -> str:
     return token
 
 
+@pytest.mark.long
 async def test_the_server_s_places_are_those_of_all_workers(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path, server="max_sessions = 3") as server, AsyncExitStack() as open_ones:
         for _ in range(3):
@@ -184,6 +188,7 @@ async def test_the_server_s_places_are_those_of_all_workers(tmp_path: Path) -> N
             assert refused.value.status is Status.AT_CAPACITY
 
 
+@pytest.mark.long
 async def test_a_key_s_quota_and_its_revocation_hold_in_every_worker(tmp_path: Path) -> None:
     keys = KeyStore(tmp_path / "data" / "keys.sqlite3")
     record, limited = keys.create("limited", Grant(quota=Quota(max_sessions=3)))
@@ -207,6 +212,7 @@ async def to_the_end(conversation: Conversation) -> None:
             await conversation.receive()
 
 
+@pytest.mark.long
 async def test_a_stream_is_found_again_from_any_worker(tmp_path: Path) -> None:
     """Streams hang on the workers that their names say, and every connection is given to any."""
     async with ready_fleet(tmp_path, workers=3) as server:
@@ -239,6 +245,7 @@ async def told(socket: ClientConnection) -> dict[str, Any]:
     return message
 
 
+@pytest.mark.long
 async def test_a_token_that_opens_a_stream_is_accepted_wherever_it_arrives(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path, workers=3) as server:
         for number in range(6):
@@ -248,6 +255,7 @@ async def test_a_token_that_opens_a_stream_is_accepted_wherever_it_arrives(tmp_p
                 assert await told(socket) == {"status": "ok", "offset": 0}
 
 
+@pytest.mark.long
 async def test_tasks_are_done_once_whichever_worker_they_were_given_to(tmp_path: Path) -> None:
     recording = wav_of(bytes(32_000))
     async with ready_fleet(tmp_path) as server:
@@ -283,12 +291,14 @@ async def test_a_start_that_fails_says_so_once(tmp_path: Path) -> None:
     assert "RuntimeError: no model here" in told
 
 
+@pytest.mark.long
 async def test_a_worker_that_is_killed_while_it_starts_stops_the_start(tmp_path: Path) -> None:
     async with fleet(tmp_path, fault="killed") as server:
         assert await server.ended() == 1
     assert "was killed by signal 9 before it was ready" in server.errors[-1]
 
 
+@pytest.mark.long
 async def test_workers_that_die_again_and_again_are_given_up(tmp_path: Path) -> None:
     async with fleet(tmp_path, fault="mortal") as server:
         await server.said("ready after")
@@ -307,6 +317,7 @@ async def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     assert not ledger.parent.exists()
 
 
+@pytest.mark.long
 async def test_a_port_in_use_is_told_in_plain_words(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path) as server:
         (tmp_path / "other").mkdir()
