@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.clients import RawClient, all_left, conversation, live_server, scripted_services
+from tests.hostile.clients import PING, RawClient, all_left, conversation, frame, live_server, scripted_services
 
 pytestmark = pytest.mark.real_time
 
@@ -66,3 +66,17 @@ async def test_a_client_that_reads_again_in_time_is_told_why(tmp_path: Path) -> 
         assert await client.closed() == 1013
         errors = [message["status"] for message in client.seen if message.get("event_type") == "error"]
         assert errors == [40801]
+
+
+async def test_a_client_that_pings_and_never_reads_its_pongs_is_dropped(tmp_path: Path) -> None:
+    async with (
+        live_server(tmp_path, None, **LIMITS) as server,
+        conversation(server, receive_buffer_bytes=4096) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        dropped = tasks.create_task(all_left(server, 0, within_s=20))
+        pings = frame(PING, bytes(125)) * 1000
+        while not dropped.done():
+            client.write(pings)
+            await asyncio.wait([dropped], timeout=0.01)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from voicechat.runtime.outbox import Outbox
+from voicechat.runtime.socket import Pong
 from voicechat.session.effects import Answered, ClientMessage, ReplyAudio, ReplyText, Request, TurnCompleted
 from voicechat.session.events import AudioSent, Disconnected, Event, WriteStalled
 from voicechat.session.limits import SessionLimits
@@ -124,7 +125,7 @@ async def test_an_answer_to_a_lost_connection_ends_the_session() -> None:
 class FullAfter(MemorySocket):
     """Takes each frame, and has no room after it until it is read."""
 
-    def send_now(self, frame: Frame) -> None:
+    def send_now(self, frame: Frame | Pong) -> None:
         super().send_now(frame)
         self.stuck = asyncio.Event()
 
@@ -208,3 +209,32 @@ async def test_after_its_end_nothing_is_written() -> None:
     writing.outbox.put(CANCELED)
     await asyncio.sleep(0.01)
     assert writing.sent == []
+
+
+async def test_a_ping_is_answered_at_once() -> None:
+    async with Writing().running() as writing:
+        writing.outbox.answer_ping(b"?")
+        assert writing.socket.pongs == [b"?"]
+
+
+async def test_of_the_pongs_that_a_client_does_not_read_only_the_last_is_kept() -> None:
+    async with Writing().running() as writing:
+        writing.socket.stuck = asyncio.Event()
+        for number in range(10_000):
+            writing.outbox.answer_ping(b"%d" % number)
+        await asyncio.sleep(1)
+        assert writing.socket.pongs == []
+        writing.socket.stuck.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert writing.socket.pongs == [b"9999"]
+
+
+async def test_a_client_that_does_not_read_its_pongs_does_not_read() -> None:
+    async with Writing().running() as writing:
+        writing.socket.stuck = asyncio.Event()
+        writing.outbox.answer_ping(b"?")
+        await asyncio.sleep(SessionLimits().write_ms / 1000 - 0.1)
+        assert writing.events == []
+        await asyncio.sleep(0.2)
+        assert [type(event) for event in writing.events] == [WriteStalled]

@@ -9,13 +9,14 @@ import pytest
 
 from voicechat.runtime.ears import Ears
 from voicechat.runtime.reading import FRAMES_IN_A_ROW, SLICE_BYTES, Reader
+from voicechat.runtime.socket import Control, Ping
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.events import AudioReceived, Disconnected, Event, PingReceived
 from voicechat.session.limits import SessionLimits
 from voicechat.testing.scripted import ScriptedRecognizer
 from voicechat.testing.socket import MemorySocket
 from voicechat.wire import speech_chat
-from voicechat.wire.dialect import Greeting
+from voicechat.wire.dialect import Frame, Greeting
 
 PING = json.dumps({"event_type": "ping"})
 
@@ -40,7 +41,8 @@ class Desk:
         self.ears = Listeners(SessionTasks(on_fault=lambda: None))
         self.events: list[Event] = []
         dialect = speech_chat.open_dialect(Greeting())
-        self.reader = Reader(self.socket, dialect, self.ears, self.events.append)
+        self.pinged: list[bytes] = []
+        self.reader = Reader(self.socket, dialect, self.ears, self.events.append, self.pinged.append)
 
     @property
     def heard(self) -> bytes:
@@ -108,6 +110,19 @@ async def test_a_client_that_sends_much_at_once_gets_only_so_much_of_one_pass() 
         await asyncio.sleep(0.01)
         desk.socket.say(b"!")
         assert desk.heard.endswith(b"!"), "and afterwards audio is taken as it arrives again"
+
+
+@pytest.mark.parametrize("frame", [Ping(b"?"), Control.PONG, b"", "nonsense"])
+async def test_every_kind_of_frame_counts(frame: Frame | Ping | Control) -> None:
+    async with reading() as desk:
+        await asyncio.sleep(0)
+        desk.socket._up.extend([frame] * 10 * FRAMES_IN_A_ROW)
+        desk.socket._arrived.set()
+        passes = 0
+        while desk.socket._up:
+            await asyncio.sleep(0)
+            passes += 1
+        assert passes >= 10
 
 
 async def test_audio_waits_while_the_recognisers_have_no_room() -> None:

@@ -10,6 +10,7 @@ import pytest
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.resume import ResumableSocket
+from voicechat.runtime.socket import Ping
 from voicechat.session.dictation import Dictation
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings
@@ -24,7 +25,7 @@ AUDIO_100_MS = bytes(3200)
 
 @asynccontextmanager
 async def dictation(recognizer: ScriptedRecognizer) -> AsyncIterator[ResumableSocket]:
-    resumable = ResumableSocket(LIMITS.resume_ms, stream_speech.resumed_text)
+    resumable = ResumableSocket(LIMITS, stream_speech.resumed_text)
     conversation = Conversation(
         Dictation(InputSettings(format="pcm"), LIMITS),
         stream_speech.open_dialect(Greeting(query={"session": "s"})),
@@ -109,6 +110,41 @@ async def test_the_newest_connection_wins() -> None:
         new.say(AUDIO_100_MS)
         await asyncio.sleep(0.1)
         assert results(new) == [(1, "one")]
+
+
+async def test_a_client_that_returns_and_never_reads_gives_way_to_the_next_one() -> None:
+    recognizer = ScriptedRecognizer(texts=("one two",), word_ms=100)
+    async with dictation(recognizer) as resumable, asyncio.TaskGroup() as group:
+        deaf = [MemorySocket(stuck=asyncio.Event()) for _ in range(300)]
+        waiting = [group.create_task(resumable.attach(socket, None)) for socket in deaf]
+        await asyncio.sleep(0.01)
+        assert [task.done() for task in waiting] == [True] * 299 + [False]
+        async with connected(resumable) as new:
+            assert deaf[-1].aborted
+            assert offset(new) == 0
+            new.say(AUDIO_100_MS)
+            await asyncio.sleep(0.1)
+            assert results(new) == [(1, "one")]
+
+
+async def test_a_client_that_does_not_read_its_greeting_is_dropped_and_the_session_waits() -> None:
+    async with dictation(ScriptedRecognizer()) as resumable:
+        deaf = MemorySocket(stuck=asyncio.Event())
+        async with asyncio.timeout(LIMITS.write_ms / 1000 + 1):
+            await resumable.attach(deaf, None)
+        assert deaf.aborted
+        async with connected(resumable) as new:
+            assert offset(new) == 0
+
+
+async def test_a_ping_is_answered_on_the_connection_and_is_no_result() -> None:
+    async with dictation(ScriptedRecognizer(texts=("one",), word_ms=100)) as resumable:
+        async with connected(resumable) as socket:
+            socket.say(Ping(b"?"))
+            await asyncio.sleep(0.01)
+            assert socket.pongs == [b"?"]
+        async with connected(resumable) as socket:
+            assert results(socket) == []
 
 
 @pytest.mark.parametrize(("absent_s", "alive"), [(29.0, True), (31.0, False)])

@@ -115,7 +115,7 @@ class Conversation:
             decoding=services.decoding,
             watcher=partial(self._open_watch, services.detector) if services.detector is not None else None,
         )
-        self._reader = Reader(socket, dialect, self._ears, self.post)
+        self._reader = Reader(socket, dialect, self._ears, self.post, self._outbox.answer_ping)
         self._input = InputSettings()
         self._turn: tuple[Turn, asyncio.Task[None]] | None = None
         self._drained = asyncio.Event()

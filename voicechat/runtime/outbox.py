@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from voicechat.runtime.socket import Socket
+from voicechat.runtime.socket import Pong, Socket
 from voicechat.session.effects import (
     Answered,
     ClientMessage,
@@ -60,6 +60,17 @@ class Outbox:
         self._over = False
         self._fault: Exception | None = None
         self._closing: tuple[int, str] | None = None
+        self._pong: Pong | None = None
+        """What answers the client's last ping."""
+
+    def answer_ping(self, payload: bytes) -> None:
+        """Answer a ping as soon as there is room.
+
+        Only the latest of several unanswered pings is answered (RFC 6455, 5.5.3), so pings cannot
+        fill the memory. A client that does not read its pongs is one that does not read.
+        """
+        self._pong = Pong(payload)
+        self._write_at_once()
 
     def put(self, message: ClientMessage) -> None:
         """Queue a message. Past the backlog's bound the session is told that its client does not read."""
@@ -147,6 +158,9 @@ class Outbox:
     def _write_at_once(self) -> None:
         """Write what waits as far as the connection has room; past that it is the writer's to wait."""
         try:
+            if self._pong is not None and self._may_write:
+                pong, self._pong = self._pong, None
+                self._socket.send_now(pong)
             while self._queue and self._may_write:
                 message = self._take()
                 for frame in self._encode(message):
@@ -178,8 +192,12 @@ class Outbox:
         """Write what waits, each message as soon as the connection has room: what stays here can be taken back."""
         self._writing = True
         await self._wait_for(self._socket.drained())
-        while self._queue:
-            await self._write(self._take())
+        while self._queue or self._pong is not None:
+            if self._pong is not None:
+                pong, self._pong = self._pong, None
+                await self._wait_for(self._socket.send(pong))
+            else:
+                await self._write(self._take())
         self._writing = False
 
     async def _write(self, message: ClientMessage) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from voicechat.runtime.ears import Ears
-from voicechat.runtime.socket import Control, Socket
+from voicechat.runtime.socket import Control, Ping, Socket
 from voicechat.session.events import AudioReceived, Disconnected, Event, PongReceived
 from voicechat.wire.dialect import Dialect, Frame
 
@@ -19,12 +19,23 @@ _ROW_S = 0.001
 class Reader:
     """Reads one socket. Audio is taken as it arrives, in the same pass of the loop; the rest by the task of ``run``."""
 
-    def __init__(self, socket: Socket, dialect: Dialect, ears: Ears, post: Callable[[Event], None]) -> None:
-        """``post`` is told what happens; ``ears`` say how much audio is needed to hear anything new, and wait."""
+    def __init__(
+        self,
+        socket: Socket,
+        dialect: Dialect,
+        ears: Ears,
+        post: Callable[[Event], None],
+        answer_ping: Callable[[bytes], None],
+    ) -> None:
+        """``post`` is told what happens; ``answer_ping`` is given the payload of each ping.
+
+        ``ears`` say how much audio is needed to hear anything new, and wait.
+        """
         self._socket = socket
         self._dialect = dialect
         self._ears = ears
         self._post = post
+        self._answer_ping = answer_ping
         self._loop = asyncio.get_running_loop()
         self._gathered = b""
         """Hands-free: audio that is too short to hear anything new in it."""
@@ -41,20 +52,25 @@ class Reader:
             self._socket.offer(self._take)
         taken = 0
         while (frame := await self._next()) is not Control.CLOSED:
-            if isinstance(frame, Control):
-                self._tell(PongReceived())
-                continue
-            for event in self._dialect.decode(frame):
-                if isinstance(event, AudioReceived):
-                    await self._hear(event.payload)
-                else:
-                    self._tell(event)
+            await self._take_in(frame)
             if not self._ears.has_room:
                 await self._ears.room()
             taken += 1
             if taken % FRAMES_IN_A_ROW == 0:
                 await asyncio.sleep(0)
         self._post(Disconnected())
+
+    async def _take_in(self, frame: Frame | Control | Ping) -> None:
+        if isinstance(frame, Ping):
+            self._answer_ping(frame.payload)
+        elif isinstance(frame, Control):
+            self._tell(PongReceived())
+        else:
+            for event in self._dialect.decode(frame):
+                if isinstance(event, AudioReceived):
+                    await self._hear(event.payload)
+                else:
+                    self._tell(event)
 
     def catch_up(self) -> None:
         """Post the audio that was gathered: all that happens comes after all that was said before."""
@@ -63,7 +79,7 @@ class Reader:
             self._post(AudioReceived(audio))
             self._wanted_bytes = self._ears.wanted_bytes
 
-    async def _next(self) -> Frame | Control:
+    async def _next(self) -> Frame | Control | Ping:
         self._waiting = True
         frame = await self._socket.receive()
         self._waiting = False

@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from voicechat.runtime.socket import Control, Socket
+from voicechat.runtime.socket import Control, Ping, Pong, Socket
+from voicechat.session.limits import SessionLimits
 from voicechat.wire.dialect import Frame
 
 RESULTS_KEPT = 1_000
@@ -21,11 +22,17 @@ class _Connection:
 class ResumableSocket:
     """See ``Socket``. Frames sent are numbered from 1, and repeated to a returning client that did not get them."""
 
-    def __init__(self, resume_ms: int, greet: Callable[[int], Frame]) -> None:
-        """``greet`` makes the first frame of each connection from the bytes of audio received so far."""
-        self._resume_ms = resume_ms
+    def __init__(self, limits: SessionLimits, greet: Callable[[int], Frame]) -> None:
+        """``greet`` makes the first frame of a connection from the bytes of audio received so far.
+
+        A client has ``resume_ms`` to return, and ``write_ms`` to read what it is greeted with.
+        """
+        self._limits = limits
         self._greet = greet
         self._connection: _Connection | None = None
+        """Serves the session now."""
+        self._arriving: _Connection | None = None
+        """Has come, and is being told what it missed."""
         self._attached = asyncio.Event()
         self._sending = asyncio.Lock()
         self._results: deque[tuple[int, Frame]] = deque(maxlen=RESULTS_KEPT)
@@ -35,36 +42,47 @@ class ResumableSocket:
         self._ended = False
 
     async def attach(self, socket: Socket, received: int | None) -> None:
-        """Serve the session on ``socket`` until it is lost, superseded by a newer one, or the session ends.
+        """Serve the session on ``socket`` until it is lost, superseded, or the session ends.
 
-        ``received`` is how many results the client says it has; None: all that were handed to a connection.
-        Cancelling counts as losing the connection.
+        A newer connection supersedes one that serves and one that is still arriving, so a session
+        never has more than one. One that does not read its greeting within ``write_ms`` is dropped.
+        ``received`` is how many results the client says it has; None: all that were handed to a
+        connection. Cancelling counts as losing the connection.
         """
         connection = _Connection(socket)
+        for older in (self._connection, self._arriving):
+            self._leave(older)
+        self._arriving = connection
         try:
-            async with self._sending:
-                self._leave(self._connection)
-                await socket.send(self._greet(self._received_bytes))
-                known = self._handed_over if received is None else received
-                for number, frame in self._results:
-                    if number > known:
-                        await socket.send(frame)
-                        self._handed_over = max(self._handed_over, number)
-                self._connection = connection
-                self._attached.set()
+            async with asyncio.timeout(self._limits.write_ms / 1000):
+                await self._greet_and_repeat(connection, received)
             await connection.over.wait()
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             return
         finally:
             self._leave(connection)
 
-    async def receive(self) -> Frame | Control:
+    async def _greet_and_repeat(self, connection: _Connection, received: int | None) -> None:
+        async with self._sending:
+            if connection.over.is_set() or self._ended:
+                return
+            await connection.socket.send(self._greet(self._received_bytes))
+            known = self._handed_over if received is None else received
+            for number, frame in list(self._results):
+                if number > known:
+                    await connection.socket.send(frame)
+                    self._handed_over = max(self._handed_over, number)
+            if not connection.over.is_set():
+                self._arriving, self._connection = None, connection
+                self._attached.set()
+
+    async def receive(self) -> Frame | Control | Ping:
         """See ``Socket.receive``. ``CLOSED`` when nobody came back within ``resume_ms``."""
         while not self._ended:
             connection = self._connection
             if connection is None:
                 try:
-                    async with asyncio.timeout(self._resume_ms / 1000):
+                    async with asyncio.timeout(self._limits.resume_ms / 1000):
                         await self._attached.wait()
                 except TimeoutError:
                     self._end()
@@ -83,17 +101,19 @@ class ResumableSocket:
     def offer(self, take: Callable[[bytes], bool]) -> None:
         """See ``Socket.offer``: nothing is offered, ``receive`` counts it all."""
 
-    async def send(self, frame: Frame) -> None:
+    async def send(self, frame: Frame | Pong) -> None:
         """See ``Socket.send``. Without a connection the frame is kept for the next one."""
         async with self._sending:
-            self._made += 1
-            self._results.append((self._made, frame))
+            if not isinstance(frame, Pong):
+                self._made += 1
+                self._results.append((self._made, frame))
             connection = self._connection
             if connection is None:
                 return
             try:
                 await connection.socket.send(frame)
-                self._handed_over = self._made
+                if not isinstance(frame, Pong):
+                    self._handed_over = self._made
             except ConnectionError:
                 self._leave(connection)
 
@@ -105,7 +125,7 @@ class ResumableSocket:
         """See ``Socket.has_room``: results are counted by ``send``, in its order."""
         return False
 
-    def send_now(self, frame: Frame) -> None:
+    def send_now(self, frame: Frame | Pong) -> None:
         """See ``Socket.send_now``: nothing is sent so here."""
         raise ConnectionError("a resumable connection sends in order")
 
@@ -126,15 +146,18 @@ class ResumableSocket:
 
     def _leave(self, connection: _Connection | None) -> None:
         """Have done with a connection; nothing happens to a newer one."""
-        if connection is None:
+        if connection is None or connection.over.is_set():
             return
         connection.over.set()
+        connection.socket.abort()
+        if connection is self._arriving:
+            self._arriving = None
         if connection is self._connection:
             self._connection = None
             self._attached.clear()
-            connection.socket.abort()
 
     def _end(self) -> None:
         self._ended = True
         self._leave(self._connection)
+        self._leave(self._arriving)
         self._attached.set()

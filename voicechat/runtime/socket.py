@@ -1,6 +1,7 @@
 """What a conversation needs of a connection."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -14,10 +15,24 @@ class Control(Enum):
     CLOSED = "closed"
 
 
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A WebSocket ping of the client, which is to be answered with a ``Pong`` of its payload."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to a ``Ping``; it is sent like a frame."""
+
+    payload: bytes
+
+
 class Socket(Protocol):
     """One message-oriented connection. ``receive`` and ``send`` are each called by one task at a time."""
 
-    async def receive(self) -> Frame | Control:
+    async def receive(self) -> Frame | Control | Ping:
         """The next message. ``CLOSED`` for ever once the connection is gone; never raises. Cancelling loses nothing."""
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
@@ -26,7 +41,7 @@ class Socket(Protocol):
         Those it takes (True), ``receive`` does not give. It must not raise and not wait. A connection need not do it.
         """
 
-    async def send(self, frame: Frame) -> None:
+    async def send(self, frame: Frame | Pong) -> None:
         """Hand a frame over; returns when the connection can take another.
 
         Raises ``ConnectionError`` when it is gone. Cancelled while waiting, the frame may have been sent.
@@ -39,7 +54,7 @@ class Socket(Protocol):
     def has_room(self) -> bool:
         """Whether ``send`` would not wait."""
 
-    def send_now(self, frame: Frame) -> None:
+    def send_now(self, frame: Frame | Pong) -> None:
         """Hand a frame over without waiting, while there is room. Raises ``ConnectionError`` when it is gone."""
 
     async def ping(self) -> None:

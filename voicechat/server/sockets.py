@@ -250,7 +250,7 @@ class SocketHub:
         if name not in self._resumable:
             served = self._dictate(query)
             self._admit(principal)
-            socket = ResumableSocket(self._limits.resume_ms, stream_speech.resumed_text)
+            socket = ResumableSocket(self._limits, stream_speech.resumed_text)
             self._resumable[name] = socket
             _ = self._tasks.spawn(self._serve_resumable(principal, name, socket, served), "resumable-session")
         return self._resumable[name]

@@ -5,14 +5,10 @@ from collections.abc import Callable
 
 from aiohttp import WSMsgType, web
 
-from voicechat.runtime.socket import Control
+from voicechat.runtime.socket import Control, Ping, Pong
+from voicechat.server.frames import FramedWebSocket
 from voicechat.session.limits import SessionLimits
 from voicechat.wire.dialect import Frame
-
-try:
-    from voicechat.server.prompt import PromptWebSocket as WebSocket
-except ImportError:  # an aiohttp that is another inside
-    from aiohttp.web import WebSocketResponse as WebSocket  # type: ignore[assignment]
 
 WRITE_AHEAD_BYTES = 32 * 1024
 """What may lie in the process's own write buffer before a send waits: nothing there can be taken back."""
@@ -26,16 +22,13 @@ _MAX_REASON_BYTES = 123
 
 
 class AiohttpSocket:
-    """See ``Socket``. Answers pings, and shows pongs, which the session's idle clock counts."""
+    """See ``Socket``."""
 
     def __init__(self, limits: SessionLimits) -> None:
-        # Compression costs 107 KiB a connection and gives nothing on audio.
-        self._ws = WebSocket(
-            autoping=False,
-            compress=False,
-            max_msg_size=limits.frame_bytes,
-            timeout=limits.close_ms / 1000,
-            writer_limit=_NEVER_DRAIN_BYTES,
+        self._ws = FramedWebSocket(
+            limit_bytes=limits.frame_bytes,
+            close_s=limits.close_ms / 1000,
+            write_ahead_bytes=_NEVER_DRAIN_BYTES,
         )
         self._request: web.Request | None = None
 
@@ -45,34 +38,31 @@ class AiohttpSocket:
         await self._ws.prepare(request)
         return self._ws
 
-    async def receive(self) -> Frame | Control:
-        """See ``Socket.receive``. A message over the limit has been answered with close code 1009: ``CLOSED``."""
-        while True:
-            try:
-                message = await self._ws.receive()
-            except (RuntimeError, ConnectionError):  # aiohttp's, for a socket read again after its end
+    async def receive(self) -> Frame | Control | Ping:
+        """See ``Socket.receive``.
+
+        A message over the limit has been answered with close code 1009: ``CLOSED``.
+        """
+        try:
+            message = await self._ws.receive()
+        except (RuntimeError, ConnectionError):  # aiohttp's, for a socket read again after its end
+            return Control.CLOSED
+        match message.type:
+            case WSMsgType.BINARY | WSMsgType.TEXT:
+                frame: Frame = message.data
+                return frame
+            case WSMsgType.PING:
+                return Ping(message.data)
+            case WSMsgType.PONG:
+                return Control.PONG
+            case _:
                 return Control.CLOSED
-            match message.type:
-                case WSMsgType.BINARY | WSMsgType.TEXT:
-                    frame: Frame = message.data
-                    return frame
-                case WSMsgType.PONG:
-                    return Control.PONG
-                case WSMsgType.PING:
-                    try:
-                        await self._ws.pong(message.data)
-                    except ConnectionError:
-                        return Control.CLOSED
-                case _:
-                    return Control.CLOSED
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
         """See ``Socket.offer``."""
-        inbox = getattr(self._ws, "inbox", None)
-        if inbox is not None:
-            inbox.take = take
+        self._ws.queue.take = take
 
-    async def send(self, frame: Frame) -> None:
+    async def send(self, frame: Frame | Pong) -> None:
         """See ``Socket.send``."""
         self.send_now(frame)
         await self.drained()
@@ -91,10 +81,16 @@ class AiohttpSocket:
         transport = self._transport
         return transport is None or transport.get_write_buffer_size() <= WRITE_AHEAD_BYTES
 
-    def send_now(self, frame: Frame) -> None:
+    def send_now(self, frame: Frame | Pong) -> None:
         """See ``Socket.send_now``."""
-        sending = self._ws.send_str(frame) if isinstance(frame, str) else self._ws.send_bytes(frame)
-        # A coroutine that never waits: it would compress, or drain past its limit, and is told to do neither.
+        if isinstance(frame, str):
+            sending = self._ws.send_str(frame)
+        elif isinstance(frame, bytes):
+            sending = self._ws.send_bytes(frame)
+        else:
+            sending = self._ws.pong(frame.payload)
+        # The coroutine never waits: it would compress, or drain past its limit, and is told to do
+        # neither.
         try:
             sending.send(None)
         except StopIteration:

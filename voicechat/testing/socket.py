@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from voicechat.runtime.socket import Control
+from voicechat.runtime.socket import Control, Ping, Pong
 from voicechat.wire.dialect import Frame
 
 
@@ -25,16 +25,18 @@ class MemorySocket:
     closed_with: tuple[int, str] | None = None
     aborted: bool = False
     pings: int = 0
+    pongs: list[bytes] = field(default_factory=list)
+    """Payloads of the pings that were answered."""
     answers_pings: bool = True
     stuck: asyncio.Event | None = None
     """While set to an unset event, sends wait for it."""
-    _up: deque[Frame | Control] = field(default_factory=deque)
+    _up: deque[Frame | Control | Ping] = field(default_factory=deque)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     _take: Callable[[bytes], bool] | None = None
 
-    def say(self, frame: Frame) -> None:
-        """The client sends a frame."""
+    def say(self, frame: Frame | Ping) -> None:
+        """The client sends a frame, or a ping."""
         if self._take is not None and not self._up and frame and isinstance(frame, bytes) and self._take(frame):
             return
         self._up.append(frame)
@@ -45,7 +47,7 @@ class MemorySocket:
         self._up.append(Control.CLOSED)
         self._arrived.set()
 
-    async def receive(self) -> Frame | Control:
+    async def receive(self) -> Frame | Control | Ping:
         """See ``Socket.receive``."""
         while not self._up:
             self._arrived.clear()
@@ -58,7 +60,7 @@ class MemorySocket:
         """See ``Socket.offer``."""
         self._take = take
 
-    async def send(self, frame: Frame) -> None:
+    async def send(self, frame: Frame | Pong) -> None:
         """See ``Socket.send``."""
         self._check()
         await self.drained()
@@ -74,9 +76,12 @@ class MemorySocket:
         """See ``Socket.has_room``."""
         return self.stuck is None or self.stuck.is_set()
 
-    def send_now(self, frame: Frame) -> None:
+    def send_now(self, frame: Frame | Pong) -> None:
         """See ``Socket.send_now``."""
         self._check()
+        if isinstance(frame, Pong):
+            self.pongs.append(frame.payload)
+            return
         self.sent.append(Sent(frame, asyncio.get_running_loop().time()))
 
     def _check(self) -> None:
@@ -98,6 +103,8 @@ class MemorySocket:
         self.vanish()
 
     def abort(self) -> None:
-        """See ``Socket.abort``."""
+        """See ``Socket.abort``. Sends that wait fail."""
         self.aborted = True
+        if self.stuck is not None:
+            self.stuck.set()
         self.vanish()

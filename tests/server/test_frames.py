@@ -1,4 +1,4 @@
-"""aiohttp's WebSocket with a queue of ours in it: audio is shown as it arrives, and nothing else is another."""
+"""Frames: shown as they arrive, counted, and refused when they are not RFC 6455's."""
 
 import asyncio
 import base64
@@ -9,11 +9,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from aiohttp import web
+from aiohttp import WSMessage, WSMsgType, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.streams import EofStream
+from hypothesis import given
+from hypothesis import strategies as st
 
-from voicechat.runtime.socket import Control
-from voicechat.server import prompt
+from voicechat.runtime.socket import Control, Ping
 from voicechat.server.app import build_app
+from voicechat.server.frames import FRAMES_IN_A_PASS, QUEUE_BYTES, FrameReader, MessageQueue
 from voicechat.server.listener import listening
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.limits import SessionLimits
@@ -21,7 +25,7 @@ from voicechat.wire.dialect import Frame
 
 pytestmark = pytest.mark.real_time
 
-CONTINUATION, TEXT, BINARY, CLOSE, PING = 0x0, 0x1, 0x2, 0x8, 0x9
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80
 MASK = bytes(4)
 """A mask that changes nothing."""
@@ -40,7 +44,7 @@ class Server:
     limits: SessionLimits = field(default_factory=SessionLimits)
     takes: Callable[[bytes], bool] = lambda _frame: True
     shown: list[bytes] = field(default_factory=list)
-    received: list[Frame | Control] = field(default_factory=list)
+    received: list[Frame | Control | Ping] = field(default_factory=list)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     may_receive: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,7 +53,6 @@ class Server:
         self.transport = request.transport
         socket = AiohttpSocket(self.limits)
         response = await socket.open(request)
-        self.prompt = getattr(response, "inbox", None) is not None
         socket.offer(self.show)
         self.opened.set()
         await self.may_receive.wait()
@@ -93,7 +96,6 @@ class Server:
 async def test_audio_is_shown_to_whom_it_is_offered_and_nobody_need_receive() -> None:
     server = Server()
     async with server.client() as (_, writer):
-        assert server.prompt, "the installed aiohttp is as this module knows it"
         writer.write(message(BINARY, b"1") + message(BINARY, b"2" * 200))
         await server.until_shown(2)
     assert server.shown == [b"1", b"2" * 200]
@@ -142,42 +144,25 @@ async def test_a_message_in_parts_is_shown_whole() -> None:
     ]
 
 
-@pytest.mark.parametrize("cut", [0, 1, 5, 8])
+@pytest.mark.parametrize("cut", [0, 1, 5, 8, 11])
 async def test_what_comes_together_with_the_request_is_not_lost(cut: int) -> None:
-    """aiohttp's own parser has it, perhaps half of a message: then it keeps the connection."""
     server = Server()
     first = message(BINARY, b"first")
     async with server.client(first[:cut]) as (_, writer):
-        assert server.prompt == (cut == 0)
         server.may_receive.set()
         writer.write(first[cut:] + message(BINARY, b"second") + message(CLOSE, b""))
         await server.over.wait()
-    frames = server.shown if server.prompt else server.received[:-1]
+    frames = [frame for frame in (*server.received, *server.shown) if isinstance(frame, bytes)]
     assert frames == [b"first", b"second"]
-
-
-async def test_with_another_aiohttp_everything_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
-    def changed(*_arguments: object, **_options: object) -> None:
-        raise TypeError
-
-    monkeypatch.setattr(prompt, "WebSocketReader", changed)
-    server = Server()
-    async with server.client() as (_, writer):
-        assert not server.prompt
-        server.may_receive.set()
-        writer.write(message(BINARY, b"1") + message(CLOSE, b""))
-        await server.over.wait()
-    assert server.received == [b"1", Control.CLOSED]
-    assert server.shown == []
 
 
 async def test_a_message_over_the_limit_is_answered_with_its_code() -> None:
     server = Server(limits=SessionLimits(frame_bytes=1000))
     async with server.client() as (reader, writer):
         server.may_receive.set()
-        writer.write(message(BINARY, bytes(999)))
-        await server.until_shown(1)
         writer.write(message(BINARY, bytes(1000)))
+        await server.until_shown(1)
+        writer.write(message(BINARY, bytes(1001)))
         head = await reader.readexactly(4)
         assert head[0] == FIN | CLOSE
         assert struct.unpack(">H", head[2:]) == (1009,)
@@ -208,3 +193,103 @@ async def test_who_takes_nothing_stops_the_client_in_the_end() -> None:
         writer.write(message(CLOSE, b""))
         await server.over.wait()
     assert [len(frame) for frame in server.received[:-1] if isinstance(frame, bytes)] == [60_000] * 64
+
+
+class Connection(BaseProtocol):
+    """A connection that only remembers whether it is read."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self._upgraded = True
+        self.reads = True
+
+    def _pause_transport_reading(self) -> None:
+        self.reads = False
+
+    def _resume_transport_reading(self) -> None:
+        self.reads = True
+
+
+LIMIT_BYTES = 1000
+FLOODS = {
+    "pings": message(PING, b""),
+    "pongs": message(PONG, b""),
+    "empty frames": message(BINARY, b""),
+    "empty fragments": message(TEXT, b"", 0) + message(CONTINUATION, b"", 0) + message(CONTINUATION, b""),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_flood_of_frames_is_parsed_a_few_at_a_time(name: str) -> None:
+    connection, queue = Connection(), MessageQueue()
+    reader = FrameReader(connection, queue, LIMIT_BYTES)
+    flood = FLOODS[name] * 20 * FRAMES_IN_A_PASS
+    assert reader.feed_data(flood) == (False, b"")
+    passes = 0
+    received = asyncio.get_running_loop().create_task(_receive(queue))
+    while reader._buffer:
+        assert not connection.reads, "what is left is parsed before more is read"
+        await asyncio.sleep(0)
+        passes += 1
+    assert passes >= 19
+    assert connection.reads
+    reader.feed_eof()
+    assert len(await received) == 20 * FRAMES_IN_A_PASS
+
+
+async def test_frames_that_nobody_receives_do_not_fill_the_memory() -> None:
+    connection, queue = Connection(), MessageQueue()
+    reader = FrameReader(connection, queue, LIMIT_BYTES)
+    reader.feed_data(message(PONG, b"") * 10_000)
+    await asyncio.sleep(1)
+    assert queue.size_bytes < 2 * QUEUE_BYTES
+    assert not connection.reads
+    reader.feed_eof()
+    assert len(await _receive(queue)) == 10_000
+
+
+async def _receive(queue: MessageQueue) -> list[WSMessage]:
+    messages: list[WSMessage] = []
+    while True:
+        try:
+            messages.append(await queue.read())
+        except EofStream:
+            return messages
+        await asyncio.sleep(0)
+
+
+ascii_bytes = st.binary(max_size=300).map(lambda raw: bytes(byte & 0x7F for byte in raw))
+parts = st.tuples(st.sampled_from([TEXT, BINARY]), st.lists(ascii_bytes, min_size=1, max_size=4))
+
+
+@given(st.lists(parts, max_size=8), st.binary(min_size=4, max_size=4), st.data())
+async def test_messages_are_the_same_however_they_are_cut(
+    messages: list[tuple[int, list[bytes]]], mask: bytes, data: st.DataObject
+) -> None:
+    whole = [(opcode, b"".join(fragments)) for opcode, fragments in messages]
+    wire = b""
+    for opcode, fragments in messages:
+        for number, fragment in enumerate(fragments):
+            last = number == len(fragments) - 1
+            wire += _masked(CONTINUATION if number else opcode, fragment, FIN if last else 0, mask)
+            wire += _masked(PING, b"?", FIN, mask)
+    queue = MessageQueue()
+    reader = FrameReader(Connection(), queue, 10_000)
+    receiving = asyncio.get_running_loop().create_task(_receive(queue))
+    while wire:
+        size = data.draw(st.integers(1, len(wire)))
+        reader.feed_data(wire[:size])
+        wire = wire[size:]
+    reader.feed_eof()
+    received = [found for found in await receiving if found.type is not WSMsgType.PING]
+    assert [found.data for found in received] == [
+        payload.decode() if opcode == TEXT else payload for opcode, payload in whole
+    ]
+
+
+def _masked(opcode: int, payload: bytes, flags: int, mask: bytes) -> bytes:
+    hidden = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    length = len(payload)
+    if length < 126:
+        return bytes([flags | opcode, 0x80 | length]) + mask + hidden
+    return struct.pack(">BBH", flags | opcode, 0xFE, length) + mask + hidden

@@ -1,0 +1,350 @@
+"""Reads the frames of a WebSocket (RFC 6455) in the place of aiohttp's reader.
+
+aiohttp's reader parses whatever has arrived in one go, however many frames that is, accepts frames
+without a mask, and refuses a message of exactly the size limit. This reader counts every frame:
+one client's frames are parsed a few at a time, and the other sessions get their turn in between.
+It also shows audio to its user as it arrives, which saves a queue and a task switch per frame.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp._websocket.helpers import websocket_mask
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import WebSocketWriter
+from aiohttp.streams import EofStream
+
+FRAMES_IN_A_PASS = 32
+"""Frames of one client that are parsed before the event loop goes on."""
+BYTES_PER_FRAME = 16 * 1024
+"""A longer frame counts as several: copying and unmasking take time by the byte."""
+QUEUE_BYTES = 128 * 1024
+"""Messages that wait to be received; past it the connection is not read."""
+MESSAGE_OVERHEAD_BYTES = 128
+"""What a message weighs besides its payload, so that empty ones cannot fill the memory."""
+
+_FIN = 0x80
+_RESERVED = 0x70
+_MASKED = 0x80
+_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_OPCODES = frozenset({_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG})
+_MASK_BYTES = 4
+_HEAD_126_BYTES = 8
+"""Of a frame with 126 to 65,535 bytes: two, two of the length, and the mask."""
+_MAX_CONTROL_BYTES = 125
+_CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+"""Codes that may stand in a close frame (RFC 6455, 7.4, and its registry)."""
+
+
+class MessageQueue:
+    """Messages that wait to be received. aiohttp calls this the reader of a WebSocket."""
+
+    def __init__(self) -> None:
+        self.take: Callable[[bytes], bool] = lambda _: False
+        """Is shown a binary message while nothing waits; True: the message is not queued."""
+        self.on_read: Callable[[], None] = lambda: None
+        """Called after a message has been received."""
+        self.size_bytes = 0
+        self._messages: deque[tuple[WSMessage, int]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._over = False
+
+    def feed_data(self, message: WSMessage, size_bytes: int) -> None:
+        """Show a message to ``take``, or queue it."""
+        audio = message[1] if message[0] is WSMsgType.BINARY else b""
+        if not (audio and self.shows and self.take(audio)):
+            self.put(message, size_bytes)
+
+    @property
+    def shows(self) -> bool:
+        """Whether nothing waits that a message would overtake."""
+        return not self._messages
+
+    def put(self, message: WSMessage, size_bytes: int) -> None:
+        """Queue a message with a payload of so many bytes."""
+        size_bytes += MESSAGE_OVERHEAD_BYTES
+        self._messages.append((message, size_bytes))
+        self.size_bytes += size_bytes
+        self._wake()
+
+    def feed_eof(self) -> None:
+        """Nothing more comes."""
+        self._over = True
+        self._wake()
+
+    def set_exception(self, error: Exception) -> None:
+        """Let ``read`` raise ``error`` once all messages before it have been received."""
+        self._error = error
+        self._wake()
+
+    async def read(self) -> WSMessage:
+        """Receive a message. Raises ``WebSocketError``, or ``EofStream`` at the end.
+
+        Cancelling loses nothing.
+        """
+        while not self._messages:
+            if self._error is not None:
+                raise self._error
+            if self._over:
+                raise EofStream
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        message, size_bytes = self._messages.popleft()
+        self.size_bytes -= size_bytes
+        self.on_read()
+        return message
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class FrameReader:
+    """Parses what a client sends, and queues the messages. aiohttp calls this a parser."""
+
+    def __init__(self, protocol: BaseProtocol, queue: MessageQueue, limit_bytes: int) -> None:
+        """``limit_bytes`` bounds a message, of one frame or of several."""
+        self._protocol = protocol
+        self._queue = queue
+        self._limit_bytes = limit_bytes
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        """Bytes that are not parsed yet: at most an incomplete frame and what is read at once."""
+        self._partial: bytearray | None = None
+        """The fragments of a message so far; None: no message has begun."""
+        self._partial_opcode = _CONTINUATION
+        self._pass_s = 0.0
+        self._parsed = 0
+        """Frames parsed in this pass of the loop: the loop's clock stands still during one."""
+        self._due = False
+        """``_go_on`` will be called in the next pass."""
+        self._paused = False
+        self._eof = False
+        self._done = False
+        """A close frame or a breach of the protocol has come: nothing after it is read."""
+        queue.on_read = self._on_read
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Take what has arrived. Gives whether the connection is to be closed, and no rest."""
+        if self._done or self._take_alone(data):
+            return self._done, b""
+        self._buffer += data
+        if not self._paused:
+            self._parse()
+        return self._done, b""
+
+    def feed_eof(self) -> None:
+        """The connection is gone. What has arrived before can still be received."""
+        self._eof = True
+        if not self._paused:
+            self._parse()
+
+    def _take_alone(self, data: bytes) -> bool:
+        """Show a microphone's frame at once if it is all that has arrived; most of them come so.
+
+        False: it has to be parsed like any other.
+        """
+        if (
+            len(data) < _HEAD_126_BYTES
+            or data[0] != _FIN | _BINARY
+            or data[1] != _MASKED | 126
+            or self._buffer
+            or self._partial is not None
+            or not self._queue.shows
+        ):
+            return False
+        if len(data) != _HEAD_126_BYTES + (data[2] << 8 | data[3]):
+            return False
+        payload = bytearray(data[_HEAD_126_BYTES:])
+        if not payload or len(payload) > self._limit_bytes:
+            return False
+        websocket_mask(data[4:_HEAD_126_BYTES], payload)
+        frame = bytes(payload)
+        if not self._queue.take(frame):
+            self._queue.put(WSMessage(WSMsgType.BINARY, frame, ""), len(frame))
+        return True
+
+    def _on_read(self) -> None:
+        if self._paused and not self._due and self._queue.size_bytes <= QUEUE_BYTES // 2:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._due = False
+        self._parsed = 0
+        self._parse()
+
+    def _parse(self) -> None:
+        now_s = self._loop.time()
+        if now_s != self._pass_s:
+            self._pass_s, self._parsed = now_s, 0
+        start = 0
+        incomplete = False
+        try:
+            while not (incomplete or self._done or self._is_over_pass or self._is_full):
+                length = self._parse_frame(start)
+                incomplete = not length
+                start += length
+                self._parsed += 1 + length // BYTES_PER_FRAME
+        except WebSocketError as error:
+            self._done = True
+            self._queue.set_exception(error)
+        del self._buffer[:start]
+        self._settle(incomplete)
+
+    def _settle(self, incomplete: bool) -> None:
+        """Read on, or parse the rest later."""
+        if self._done:
+            self._buffer.clear()
+            self._pause(False)
+        elif incomplete or not self._buffer:
+            self._pause(self._is_full)
+            if self._eof:
+                self._queue.feed_eof()
+        else:
+            self._pause(True)
+            if not self._is_full and not self._due:
+                self._due = True
+                self._loop.call_soon(self._go_on)
+
+    @property
+    def _is_over_pass(self) -> bool:
+        return self._parsed >= FRAMES_IN_A_PASS
+
+    @property
+    def _is_full(self) -> bool:
+        return self._queue.size_bytes > QUEUE_BYTES
+
+    def _pause(self, paused: bool) -> None:
+        if paused is self._paused:
+            return
+        self._paused = paused
+        if paused:
+            self._protocol.pause_reading()
+        else:
+            self._protocol.resume_reading()
+
+    def _parse_frame(self, start: int) -> int:
+        """Parse the frame that begins at ``start``; gives its length, 0 while it is incomplete."""
+        buffer = self._buffer
+        available = len(buffer) - start
+        if available < 2:
+            return 0
+        first, second = buffer[start], buffer[start + 1]
+        opcode, length = first & 0x0F, second & 0x7F
+        self._check_head(first, second)
+        header_bytes = 2
+        if length > _MAX_CONTROL_BYTES:
+            length_bytes = 2 if length == 126 else 8
+            header_bytes += length_bytes
+            if available < header_bytes:
+                return 0
+            length = int.from_bytes(buffer[start + 2 : start + header_bytes], "big")
+        if opcode < _CLOSE:
+            self._check_order(opcode)
+            if length + len(self._partial or b"") > self._limit_bytes:
+                message = f"the message exceeds {self._limit_bytes} bytes"
+                raise WebSocketError(WSCloseCode.MESSAGE_TOO_BIG, message)
+        end = start + header_bytes + _MASK_BYTES + length
+        if len(buffer) < end:
+            return 0
+        payload = buffer[end - length : end]
+        websocket_mask(bytes(buffer[end - length - _MASK_BYTES : end - length]), payload)
+        self._take_frame(opcode, payload, final=bool(first & _FIN))
+        return end - start
+
+    @staticmethod
+    def _check_head(first: int, second: int) -> None:
+        """Raise ``WebSocketError`` when the two first bytes of a frame are not RFC 6455's, 5.2."""
+        opcode = first & 0x0F
+        if first & _RESERVED:
+            raise _breach("a reserved bit is set")
+        if opcode not in _OPCODES:
+            raise _breach(f"opcode {opcode} is not known")
+        if not second & _MASKED:
+            raise _breach("a client's frames must be masked")
+        if opcode >= _CLOSE and not (first & _FIN and second & 0x7F <= _MAX_CONTROL_BYTES):
+            raise _breach("a control frame is in fragments, or longer than 125 bytes")
+
+    def _check_order(self, opcode: int) -> None:
+        """Raise ``WebSocketError`` when a data frame of that kind may not come now."""
+        if opcode == _CONTINUATION and self._partial is None:
+            raise _breach("a continuation without a beginning")
+        if opcode != _CONTINUATION and self._partial is not None:
+            raise _breach("a new message before the end of the last one")
+
+    def _take_frame(self, opcode: int, payload: bytearray, *, final: bool) -> None:
+        if opcode >= _CLOSE:
+            self._take_control(opcode, bytes(payload))
+            return
+        if not final or self._partial is not None:
+            if self._partial is None:
+                self._partial, self._partial_opcode = bytearray(), opcode
+            self._partial += payload
+            if not final:
+                return
+            payload, opcode = self._partial, self._partial_opcode
+            self._partial = None
+        if opcode == _BINARY:
+            self._queue.feed_data(WSMessage(WSMsgType.BINARY, bytes(payload), ""), len(payload))
+        else:
+            self._queue.feed_data(WSMessage(WSMsgType.TEXT, _text(payload), ""), len(payload))
+
+    def _take_control(self, opcode: int, payload: bytes) -> None:
+        if opcode == _PING:
+            message = WSMessage(WSMsgType.PING, payload, "")
+        elif opcode == _PONG:
+            message = WSMessage(WSMsgType.PONG, payload, "")
+        else:
+            message = _close_message(payload)
+            self._done = True
+        self._queue.feed_data(message, len(payload))
+
+
+class FramedWebSocket(web.WebSocketResponse):
+    """aiohttp's WebSocket with the reader of this module."""
+
+    def __init__(self, *, limit_bytes: int, close_s: float, write_ahead_bytes: int) -> None:
+        """``close_s`` bounds the closing handshake; ``write_ahead_bytes`` is aiohttp's limit."""
+        super().__init__(
+            autoping=False,
+            compress=False,  # costs 107 KiB a connection and gives nothing on audio
+            timeout=close_s,
+            writer_limit=write_ahead_bytes,
+        )
+        self._limit_bytes = limit_bytes
+        self.queue = MessageQueue()
+
+    def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter) -> None:
+        # What aiohttp does here, with another queue and another parser.
+        self._ws_protocol = protocol
+        self._writer = writer
+        reader = FrameReader(request.protocol, self.queue, self._limit_bytes)
+        self._reader = self.queue  # type: ignore[assignment]
+        request.protocol.set_parser(reader)  # type: ignore[arg-type]
+        request.protocol.keep_alive(False)
+
+
+def _breach(message: str) -> WebSocketError:
+    return WebSocketError(WSCloseCode.PROTOCOL_ERROR, message)
+
+
+def _text(payload: bytes | bytearray) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise WebSocketError(WSCloseCode.INVALID_TEXT, "the text is not UTF-8") from None
+
+
+def _close_message(payload: bytes) -> WSMessage:
+    if not payload:
+        return WSMessage(WSMsgType.CLOSE, 0, "")
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or code not in _CLOSE_CODES:
+        raise _breach(f"{code} is no close code")
+    return WSMessage(WSMsgType.CLOSE, code, _text(payload[2:]))
