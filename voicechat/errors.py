@@ -66,6 +66,10 @@ class FailureKind(Enum):
         return self in (FailureKind.TIMEOUT, FailureKind.CONNECTIVITY, FailureKind.RATE_LIMIT)
 
 
+CONTEXT_TOO_LONG = "context_length_exceeded"
+"""The code of a `RequestRefusedError` for a conversation that the model cannot read as a whole (OpenAI's name)."""
+
+
 class ProviderError(VoiceChatError):
     """A recogniser, chat model or synthesiser failed. The only exception a provider may raise."""
 
@@ -77,18 +81,32 @@ class ProviderError(VoiceChatError):
         *,
         retryable: bool | None = None,
         retry_after_s: float | None = None,
+        code: str = "",
     ) -> None:
         """``message`` goes to the server's log, never to a client; it must hold no transcript and no secret.
 
         ``retryable``: whether the same request may succeed later or elsewhere; by default as the kind says.
         ``retry_after_s``: seconds before which the provider does not want to be asked again, where it says so
-        (``Retry-After`` of an HTTP answer).
+        (``Retry-After`` of an HTTP answer). ``code``: what the service calls the failure, an identifier such as
+        ``insufficient_quota`` and never a sentence; clients of the REST API are told it.
         """
         super().__init__(f"{provider}: {kind.value}: {message}")
         self.provider = provider
         self.kind = kind
         self.retryable = kind.retryable if retryable is None else retryable
         self.retry_after_s = retry_after_s
+        self.code = code
+
+
+class RequestRefusedError(ProviderError):
+    """The service works, and refuses what it is asked: too long a conversation, a value out of its range.
+
+    The same request will be refused again, so the client is told, and not that the service failed.
+    """
+
+    def __init__(self, provider: str, message: str, *, code: str = "") -> None:
+        """``message`` and ``code`` as for `ProviderError`; a conversation that is too long has `CONTEXT_TOO_LONG`."""
+        super().__init__(provider, FailureKind.REJECTED, message, code=code)
 
 
 class BrokenOffError(ProviderError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -20,6 +20,8 @@ class Asked:
     body: dict[str, object] = field(default_factory=dict)
     fields: list[tuple[str, str]] = field(default_factory=list)
     file: bytes = b""
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Service:
@@ -60,7 +62,12 @@ class Service:
 
     async def _note(self, request: web.Request) -> None:
         self._note_peer(request)
-        asked = Asked(request.path, request.headers.get("Authorization"))
+        asked = Asked(
+            request.path,
+            request.headers.get("Authorization"),
+            query=request.query_string,
+            headers=dict(request.headers),
+        )
         if request.content_type == "application/json":
             asked.body = await request.json()
         else:

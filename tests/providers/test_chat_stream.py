@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.chat_stream import ChatStream
-from voicechat.providers.interfaces import ReplyFinished, ReplyPart, TextDelta
+from voicechat.providers.interfaces import Extras, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta
 from voicechat.session.vocabulary import ToolCall
 
 
@@ -24,7 +24,8 @@ def test_text_then_the_closing_word_with_the_usage_that_follows_it() -> None:
     usage = json.dumps({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
     assert read(chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo"}),
                 chunk({}, "length"), usage, "[DONE]") == [
-        TextDelta("Hel"), TextDelta("lo"), ReplyFinished("length", 3, 2),
+        TextDelta("Hel"), TextDelta("lo"),
+        ReplyFinished("length", 3, 2, {"prompt_tokens": 3, "completion_tokens": 2}),
     ]  # fmt: skip
 
 
@@ -33,16 +34,21 @@ def test_what_servers_leave_out_or_write_as_null_does_no_harm() -> None:
         "{}",
         '{"choices": null, "usage": null}',
         '{"choices": [{"delta": null}]}',
-        '{"choices": [{"delta": {"content": null, "tool_calls": null, "unknown": 1}}]}',
+        '{"choices": [{"delta": {"content": null, "tool_calls": null, "refusal": null}}]}',
         chunk({"content": "x"}),
         "[DONE]",
     ) == [TextDelta("x"), ReplyFinished()]
 
 
-def test_thoughts_are_not_given_out() -> None:
+def test_thoughts_are_told_apart_from_the_text() -> None:
     assert read(
         chunk({"reasoning_content": "hm"}), chunk({"content": "<think>hm"}), chunk({"content": "</think>Yes"}), "[DONE]"
-    ) == [TextDelta("Yes"), ReplyFinished()]
+    ) == [ThoughtDelta("hm"), ThoughtDelta(), TextDelta("Yes"), ReplyFinished()]
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_servers_call_thoughts_differently(name: str) -> None:
+    assert read(chunk({name: "hm", "content": ""}), chunk({"content": "Yes"}, "stop"))[0] == ThoughtDelta("hm")
 
 
 def test_tool_calls_come_in_pieces() -> None:
@@ -55,7 +61,7 @@ def test_tool_calls_come_in_pieces() -> None:
     ]
 
 
-def calls(*deltas: dict[str, object]) -> list[ReplyPart]:
+def calls(*deltas: object) -> list[ReplyPart]:
     return read(*(chunk({"tool_calls": [delta]}) for delta in deltas), "[DONE]")
 
 
@@ -70,7 +76,32 @@ def test_calls_with_the_same_index_but_other_ids_are_other_calls() -> None:
 
 def test_an_id_that_is_said_again_is_the_same_call() -> None:
     pieces = [{"index": 3, "id": "call_1", "function": {"name": "f", "arguments": part}} for part in ("{", "}")]
-    assert [part.index for part in calls(*pieces) if isinstance(part, ToolCall)] == [0, 0]
+    assert calls(*pieces)[:-1] == [ToolCall(0, "call_1", "f", "{"), ToolCall(0, None, None, "}")]
+
+
+def test_whole_calls_with_one_index_and_no_id_are_told_apart_by_their_names() -> None:
+    pieces = [
+        {"index": 0, "id": call_id, "function": {"name": name, "arguments": arguments}}
+        for call_id, name, arguments in (("", "f", '{"a":1}'), (None, "g", '{"b":2}'), ("", "g", '{"b":3}'))
+    ]
+    assert calls(*pieces) == [
+        ToolCall(0, None, "f", '{"a":1}'),
+        ToolCall(1, None, "g", '{"b":2}'),
+        ToolCall(2, None, "g", '{"b":3}'),
+        ReplyFinished("tool_calls"),
+    ]
+
+
+def test_pieces_with_an_id_of_their_own_each_are_one_call() -> None:
+    names = ["f", None, None]
+    pieces = [
+        {"index": 0, "id": f"x{n}", "function": {"name": name, "arguments": "{} "[n]}} for n, name in enumerate(names)
+    ]
+    assert calls(*pieces)[:-1] == [
+        ToolCall(0, "x0", "f", "{"),
+        ToolCall(0, None, None, "}"),
+        ToolCall(0, None, None, " "),
+    ]
 
 
 def test_calls_without_an_index_and_with_arguments_that_are_no_text() -> None:
@@ -78,8 +109,11 @@ def test_calls_without_an_index_and_with_arguments_that_are_no_text() -> None:
         {"id": "a", "function": {"name": "f", "arguments": {"x": [10**30, "好"]}}},
         {"id": "b", "function": {"name": "g", "arguments": None}},
         {"id": "b", "function": None},
+        {"function": "f", "id": 7},
+        None,
     )
-    assert [(part.index, part.name) for part in parts if isinstance(part, ToolCall)] == [(0, "f"), (1, "g"), (1, None)]
+    told = [(part.index, part.name) for part in parts if isinstance(part, ToolCall)]
+    assert told == [(0, "f"), (1, "g"), (1, None), (1, None)]
     assert isinstance(parts[0], ToolCall)
     assert json.loads(parts[0].arguments) == {"x": [10**30, "好"]}
 
@@ -93,7 +127,9 @@ def test_a_reason_of_its_own_stands_beside_calls() -> None:
 def test_content_may_come_in_parts_and_thoughts_among_them_are_dropped() -> None:
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
     parts = [thinking, {"type": "text", "text": "Yes"}, {"type": "text", "text": None}]
-    assert read(chunk({"content": [thinking]}), chunk({"content": parts}), "[DONE]")[0] == TextDelta("Yes")
+    assert read(chunk({"content": [thinking]}), chunk({"content": parts}), "[DONE]")[:3] == [
+        ThoughtDelta("hm"), ThoughtDelta("hm"), TextDelta("Yes"),
+    ]  # fmt: skip
 
 
 def test_only_the_first_choice_is_spoken() -> None:
@@ -101,10 +137,108 @@ def test_only_the_first_choice_is_spoken() -> None:
     assert read(other, chunk({"content": "yes"}, "stop")) == [TextDelta("yes"), ReplyFinished()]
 
 
-def test_half_a_reply_can_be_tried_again() -> None:
+def test_half_an_event_can_be_tried_again() -> None:
+    stream = ChatStream("test")
+    list(stream.push(chunk({"content": "half"})))
     with pytest.raises(ProviderError) as caught:
-        read(chunk({"content": "half"}))
+        list(stream.finish(cut_off=True))
     assert caught.value.kind is FailureKind.CONNECTIVITY
+
+
+def test_a_clean_end_without_a_closing_word_is_the_end_of_the_reply() -> None:
+    usage = json.dumps({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+    assert read(chunk({"content": "Hel"}), chunk({"content": "lo"}), usage)[-1] == ReplyFinished(
+        "stop", 3, 2, {"prompt_tokens": 3, "completion_tokens": 2}
+    )
+
+
+@pytest.mark.parametrize("heartbeat", ["", " ", "\n", "ping", "null", "[]", '"x"', "7", "{", '{"a"', "{}", '{"x": 1}'])
+def test_an_event_that_is_no_chunk_is_passed_over(heartbeat: str) -> None:
+    assert read(heartbeat, chunk({"content": "a"}), heartbeat, chunk({"content": "b"}, "stop"), heartbeat)[:2] == [
+        TextDelta("a"),
+        TextDelta("b"),
+    ]
+
+
+def test_events_that_were_passed_over_are_counted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    read("secret one", "secret two", chunk({"content": "a"}, "stop"))
+    assert caplog.messages == ["test: 2 events of a reply were no JSON objects"]
+
+
+@pytest.mark.parametrize("events", [["<html>"], ["{}"], ["[DONE]"], ['{"usage": {}}', "[DONE]"], ['{"choices": [7]}']])
+def test_a_reply_of_which_nothing_is_usable_fails(events: list[str]) -> None:
+    with pytest.raises(ProviderError):
+        read(*events)
+
+
+def test_wrong_types_count_as_absent() -> None:
+    assert read(
+        '{"choices": {"delta": {"content": "no"}}}',
+        '{"choices": [null, 7, {"index": "0", "delta": "x", "finish_reason": 3}]}',
+        '{"choices": [{"delta": {"content": 7, "tool_calls": {"index": 0}, "reasoning": []}}], "usage": "none"}',
+        '{"choices": [{"delta": {"content": "yes"}}], "usage": {"prompt_tokens": "3", "completion_tokens": true}}',
+        '{"choices": [{"finish_reason": ""}], "error": {}}',
+        '{"choices": [{"finish_reason": "length"}], "error": null}',
+    ) == [TextDelta("yes"), ReplyFinished("length", None, None, {"prompt_tokens": "3", "completion_tokens": True})]
+
+
+def test_an_answer_in_one_piece_is_a_reply() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "Hello", "reasoning_content": "hm", "tool_calls": [call]}
+    whole = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    assert read(json.dumps(whole)) == [
+        ThoughtDelta("hm"),
+        TextDelta("Hello"),
+        ToolCall(0, "c", "f", "{}"),
+        ReplyFinished("tool_calls"),
+    ]
+
+
+def test_a_message_behind_its_own_pieces_is_not_said_twice() -> None:
+    last = {"choices": [{"delta": {}, "message": {"content": "Hello"}, "finish_reason": "stop"}]}
+    assert read(chunk({"content": "Hel"}), chunk({"content": "lo"}), json.dumps(last)) == [
+        TextDelta("Hel"), TextDelta("lo"), ReplyFinished(),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["content", "reasoning_content"])
+def test_the_halves_of_an_emoji_that_was_cut_are_joined(where: str) -> None:
+    pieces = ["Hi \ud83d", "\ude00 there", "\ude00 alone \ud83d", "!"]
+    parts = read(*(chunk({where: piece}) for piece in pieces))
+    text = "".join(part.text for part in parts if isinstance(part, TextDelta | ThoughtDelta))
+    assert text == "Hi \U0001f600 there\ufffd alone \ufffd!"
+
+
+def test_no_half_of_an_emoji_comes_out_anywhere() -> None:
+    half = "\ud83d"
+    call = {"index": 0, "id": half, "function": {"name": half, "arguments": half}}
+    choice = {"delta": {"content": half, "tool_calls": [call], "x": half}, "y": [{half: half}]}
+    parts = read(json.dumps({"choices": [choice], "z": half}), chunk({}, "stop", w=half))
+    assert [type(part) for part in parts] == [Extras, ToolCall, ReplyFinished]
+    assert not any("\\ud83d" in repr(part) for part in parts)
+
+
+def test_what_the_engine_does_not_use_is_passed_on_where_it_stood() -> None:
+    logprobs = {"content": [{"token": "Yes", "logprob": -0.1}]}
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "x": {"y": 3}}
+    refs = [{"index": 1, "title": "t", "url": "u"}]
+    assert read(
+        json.dumps({"system_fingerprint": "fp", "choices": [
+            {"delta": {"content": "Yes", "annotations": [1], "refusal": None}, "logprobs": logprobs}]}),
+        json.dumps({"choices": [{"delta": {}, "refs": refs}]}),
+        json.dumps({"choices": [{"delta": {"content": ""}, "refs": refs, "finish_reason": "stop"}]}),
+        json.dumps({"choices": [], "citations": ["c"], "usage": usage}),
+    ) == [
+        TextDelta("Yes", Extras(message={"annotations": [1]}, choice={"logprobs": logprobs},
+                                answer={"system_fingerprint": "fp"})),
+        Extras(choice={"refs": refs}),
+        ReplyFinished("stop", 1, 2, usage, Extras(choice={"refs": refs}, answer={"citations": ["c"]})),
+    ]  # fmt: skip
+
+
+def test_numbers_that_json_does_not_have_are_null() -> None:
+    parts = read('{"choices": [{"delta": {"content": "a"}, "logprobs": {"content": [{"logprob": -Infinity}]}}]}')
+    assert parts[0] == TextDelta("a", Extras(choice={"logprobs": {"content": [{"logprob": None}]}}))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +250,7 @@ def test_half_a_reply_can_be_tried_again() -> None:
         ({"message": "secret", "code": "429"}, FailureKind.RATE_LIMIT),
         ({"message": "secret", "code": "rate_limit_exceeded"}, FailureKind.RATE_LIMIT),
         ({"message": "secret", "code": 400}, FailureKind.REJECTED),
+        ({"message": "secret: the prompt is too long"}, FailureKind.REJECTED),
         ({"message": "secret"}, FailureKind.BROKEN),
         ("secret", FailureKind.BROKEN),
     ],
@@ -135,6 +270,8 @@ JSON = st.recursive(
 
 
 @given(st.text() | JSON.map(json.dumps) | JSON.map(lambda inner: chunk({"content": inner, "tool_calls": [inner]})))
-def test_any_data_is_read_or_broken(data: str) -> None:
+def test_any_data_is_read_or_an_error(data: str) -> None:
+    stream = ChatStream("test")
     with suppress(ProviderError):
-        list(ChatStream("test").push(data))
+        list(stream.push(data))
+        list(stream.finish())

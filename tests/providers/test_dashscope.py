@@ -33,8 +33,8 @@ DEADLINE_S = 20
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[DashScope, DashScopeRecognizer, DashScopeSynthesizer]]:
     async with leaving_nothing(), asyncio.timeout(DEADLINE_S), dashscope() as service:
-        recognizer = provider.open_recognizer(api_key="secret", base_url=service.url, silence_ms=10_000)
-        synthesizer = provider.open_synthesizer(api_key="secret", base_url=service.url, silence_ms=10_000)
+        recognizer = provider.open_recognizer(api_key="secret", base_url=service.url, read_timeout_ms=10_000)
+        synthesizer = provider.open_synthesizer(api_key="secret", base_url=service.url, read_timeout_ms=10_000)
         try:
             yield service, recognizer, synthesizer
         finally:
@@ -160,7 +160,7 @@ async def test_results_come_while_audio_is_still_being_given() -> None:
 
 async def test_while_audio_comes_the_service_may_be_silent() -> None:
     async with serving() as (service, _, _synthesizer):
-        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, silence_ms=1_000)
+        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, read_timeout_ms=1_000)
         transcripts = await recognise(recognizer, SILENCE, 1.3, SPEECH)
         assert transcripts[-1].text == "w1 w2 w3."
         await recognizer.aclose()
@@ -397,8 +397,8 @@ async def test_what_can_go_wrong_at_any_point(
     point: str, disturbance: Callable[[ServerConnection, str], Awaitable[None]], kind: FailureKind
 ) -> None:
     async with serving() as (service, _, _synthesizer):
-        silence_ms = 100 if kind is FailureKind.TIMEOUT else 10_000
-        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, silence_ms=silence_ms)
+        read_timeout_ms = 100 if kind is FailureKind.TIMEOUT else 10_000
+        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, read_timeout_ms=read_timeout_ms)
         service.disturb[point] = disturbance
         await check_fails(recognising(recognizer, SPEECH), kind)
         await recognizer.aclose()
@@ -428,7 +428,7 @@ async def test_a_task_that_is_finished_too_early(point: str) -> None:
 
 async def test_a_service_that_takes_no_audio() -> None:
     async with serving() as (service, _, _synthesizer):
-        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, silence_ms=100)
+        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, read_timeout_ms=100)
         service.disturb["input"] = hang
         await check_fails(recognising(recognizer, *[bytes(1_000_000)] * 20), FailureKind.TIMEOUT)
         await recognizer.aclose()

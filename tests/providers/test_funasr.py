@@ -30,9 +30,9 @@ SERVERS: dict[str, Callable[[], FunASR]] = {
 
 
 @asynccontextmanager
-async def serving(server: FunASR, silence_ms: int = 2_000) -> AsyncIterator[FunASRRecognizer]:
+async def serving(server: FunASR, read_timeout_ms: int = 2_000) -> AsyncIterator[FunASRRecognizer]:
     async with leaving_nothing(), asyncio.timeout(30), funasr(server):
-        recognizer = provider.open_recognizer(url=server.url, hotwords="阿里", silence_ms=silence_ms)
+        recognizer = provider.open_recognizer(url=server.url, hotwords="阿里", read_timeout_ms=read_timeout_ms)
         try:
             yield recognizer
         finally:
@@ -116,7 +116,7 @@ async def test_partials_come_while_audio_is_still_being_given(server: FunASR) ->
 async def test_a_stream_ends_as_soon_as_the_server_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provider, "LINGER_S", 3_600)
     for server in (CppServer(), PythonServer()):
-        async with serving(server, silence_ms=3_600_000) as recognizer:
+        async with serving(server, read_timeout_ms=3_600_000) as recognizer:
             assert await recognise(recognizer, SILENCE) == []
             assert (await recognise(recognizer, SPEECH))[-1].final
 
@@ -138,14 +138,14 @@ async def test_a_server_that_is_alive_and_says_nothing_heard_nothing(monkeypatch
     monkeypatch.setattr(provider, "PING_S", 20)
     server = PythonServer()
     server.disturb["end"] = hang
-    async with serving(server, silence_ms=100) as recognizer:
+    async with serving(server, read_timeout_ms=100) as recognizer:
         assert await recognise(recognizer, SILENCE) == []
 
 
 async def test_what_was_begun_must_be_ended() -> None:
     server = PythonServer()
     server.disturb["end"] = hang
-    async with serving(server, silence_ms=1_000) as recognizer:
+    async with serving(server, read_timeout_ms=1_000) as recognizer:
         transcripts = recognising(recognizer, SPEECH)
         assert not (await anext(transcripts)).final
         await check_fails(transcripts, FailureKind.TIMEOUT)
@@ -160,7 +160,7 @@ async def test_a_server_that_does_not_even_answer_a_ping_is_a_timeout(monkeypatc
 
     server = PythonServer()
     server.disturb["end"] = stop_reading
-    async with serving(server, silence_ms=100) as recognizer:
+    async with serving(server, read_timeout_ms=100) as recognizer:
         await check_fails(recognising(recognizer, SILENCE), FailureKind.TIMEOUT)
 
 
@@ -217,7 +217,7 @@ async def test_what_can_go_wrong_at_any_point(point: str, disturbance: Disturban
 async def test_a_server_that_takes_no_audio() -> None:
     server = CppServer()
     server.disturb["audio"] = hang
-    async with serving(server, silence_ms=100) as recognizer:
+    async with serving(server, read_timeout_ms=100) as recognizer:
         await check_fails(recognising(recognizer, *[bytes(1_000_000)] * 20), FailureKind.TIMEOUT)
 
 

@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from tests.providers.openai_service import Endless, Service, cut_off, saying, serving
-from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, TextDelta
+from voicechat.errors import CONTEXT_TOO_LONG, FailureKind, ProviderError, RequestRefusedError
+from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta
 from voicechat.providers.openai import open_chat_model
 from voicechat.providers.openai_chat import OpenAIChatModel
 from voicechat.session.vocabulary import ToolCall
@@ -17,12 +17,13 @@ from voicechat.session.vocabulary import ToolCall
 pytestmark = pytest.mark.real_time
 
 ASKED = ChatRequest(messages=({"role": "user", "content": "你好"},), options={"temperature": 0.5, "model": "mine"})
-REPLY = [TextDelta("你"), TextDelta("好"), ReplyFinished("stop", 3, 2)]
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
+REPLY = [TextDelta("你"), TextDelta("好"), ReplyFinished("stop", 3, 2, USAGE)]
 EVENTS = [
     {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "你"}}]},
     {"choices": [{"index": 0, "delta": {"content": "好"}}]},
     {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-    {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+    {"choices": [], "usage": USAGE},
 ]
 BODY = "".join(f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\n" for event in EVENTS).encode()
 DONE = b"data: [DONE]\n\n"
@@ -132,17 +133,80 @@ async def test_bodies_that_are_no_reply(body: bytes, kind: FailureKind) -> None:
         assert (await failure(model)).kind is kind
 
 
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        (b'{"error": {"code": "rate_limit_exceeded"}}', FailureKind.RATE_LIMIT),
-        (b'{"choices": [{"message": {"content": "whole"}}]}', FailureKind.BROKEN),
-    ],
-)
-async def test_an_answer_in_one_piece_is_no_stream(body: bytes, kind: FailureKind) -> None:
+async def test_an_error_in_one_piece_is_told_as_it_says() -> None:
     async with talking() as (service, model):
+        body = b'{"error": {"code": "rate_limit_exceeded"}}'
         service.answers = [saying(body, content_type="application/json; charset=utf-8")]
-        assert (await failure(model)).kind is kind
+        assert (await failure(model)).kind is FailureKind.RATE_LIMIT
+
+
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream", "text/plain"])
+@pytest.mark.parametrize("status", [200, 201])
+async def test_an_answer_in_one_piece_is_a_reply_whatever_its_label(label: str, status: int) -> None:
+    whole = {"object": "chat.completion", "choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]}
+    async with talking() as (service, model):
+        body = json.dumps(whole).encode()
+        service.answers = [saying(body[:9], body[9:], status=status, content_type=label)]
+        assert await ask(model) == [TextDelta("whole"), ReplyFinished()]
+        service.answers = [saying(BODY + DONE, content_type=label)]
+        assert await ask(model) == REPLY
+
+
+@pytest.mark.parametrize("heartbeat", [b"data:\n\n", b"data: \n\n", b"data\n\n", b": ping\n\n", b"data: ping\n\n"])
+async def test_heartbeats_do_not_end_the_reply(heartbeat: bytes) -> None:
+    async with talking() as (service, model):
+        service.answers = [saying(heartbeat, FIRST, heartbeat, BODY[len(FIRST) :], DONE)]
+        assert await ask(model) == REPLY
+
+
+async def test_a_body_that_ends_without_a_closing_word_is_a_whole_reply() -> None:
+    usage = json.dumps(EVENTS[3]).encode()
+    async with talking() as (service, model):
+        service.answers = [saying(FIRST, b"data: " + usage + b"\n\n")]
+        assert await ask(model) == [TextDelta("你"), ReplyFinished("stop", 3, 2, USAGE)]
+
+
+@pytest.mark.parametrize("end", ["held", "broken"])
+async def test_the_reply_is_whole_once_a_finish_reason_came(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicechat.providers.openai_chat.CLOSING_S", 0.05)
+    events = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in EVENTS[:3])
+    async with talking() as (service, model):
+        service.answers = [saying(events, pause_s=60) if end == "held" else cut_off(events)]
+        assert await ask(model) == [TextDelta("你"), TextDelta("好"), ReplyFinished()]
+
+
+async def test_parameters_that_we_do_not_know_reach_the_server() -> None:
+    options = {
+        "reasoning_effort": "low",
+        "top_k": 5,
+        "logit_bias": {"1": 2},
+        "user": "u",
+        "stream": False,
+        "model": "x",
+    }
+    async with talking() as (service, model):
+        await ask(model, ChatRequest(messages=ASKED.messages, options=options))
+        body = service.asked[0].body
+        assert {name: body[name] for name in options} == options | {"stream": True, "model": "m"}
+
+
+async def test_the_server_is_told_in_its_own_form_not_to_think() -> None:
+    async with talking() as (service, _):
+        model = open_chat_model(model="m", base_url=service.base_url, thinking="chat_template_kwargs")
+        await ask(model, ChatRequest(messages=ASKED.messages, options={"thinking": {"type": "disabled"}}))
+        assert service.asked[0].body["chat_template_kwargs"] == {"enable_thinking": False}
+        assert "thinking" not in service.asked[0].body
+        await model.aclose()
+
+
+async def test_a_conversation_that_is_too_long_is_told_by_its_code() -> None:
+    async with talking() as (service, model):
+        body = b'{"object": "error", "message": "This model\'s maximum context length is 8 tokens.", "code": 400}'
+        service.answers = [saying(body, status=400, content_type="application/json")]
+        refused = await failure(model)
+        assert isinstance(refused, RequestRefusedError)
+        assert refused.code == CONTEXT_TOO_LONG
+        assert "8 tokens" not in str(refused)
 
 
 async def test_a_connection_cut_in_the_middle_can_be_tried_again() -> None:
@@ -159,7 +223,7 @@ async def test_a_connection_cut_in_the_middle_can_be_tried_again() -> None:
 async def test_a_server_that_falls_silent_is_a_timeout() -> None:
     async with talking() as (service, _):
         service.answers = [saying(FIRST, pause_s=60)]
-        model = open_chat_model(model="m", base_url=service.base_url, silence_ms=100)
+        model = open_chat_model(model="m", base_url=service.base_url, read_timeout_ms=100)
         assert (await failure(model)).kind is FailureKind.TIMEOUT
         await model.aclose()
 
@@ -233,7 +297,7 @@ async def test_a_reply_may_begin_within_a_thought() -> None:
     async with talking() as (service, _):
         service.answers = [saying(*(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks), DONE)]
         model = open_chat_model(model="m", base_url=service.base_url, starts_thinking=True)
-        assert await ask(model) == [TextDelta("Yes"), ReplyFinished()]
+        assert await ask(model) == [ThoughtDelta(), ThoughtDelta(), TextDelta("Yes"), ReplyFinished()]
         await model.aclose()
 
 

@@ -1,10 +1,13 @@
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.providers.openai_service import Service, cut_off, hanging_up, saying, serving, unused_url
 from voicechat.errors import ConfigError, FailureKind, ProviderError
@@ -16,9 +19,9 @@ pytestmark = pytest.mark.real_time
 
 
 @asynccontextmanager
-async def connected(api_key: str = "secret", **limits: int) -> AsyncIterator[tuple[Service, OpenAIEndpoint]]:
+async def connected(api_key: str = "secret", **settings: Any) -> AsyncIterator[tuple[Service, OpenAIEndpoint]]:
     async with serving() as service:
-        endpoint = OpenAIEndpoint(service.base_url, api_key, **limits)
+        endpoint = OpenAIEndpoint(service.base_url, api_key, **settings)
         try:
             yield service, endpoint
         finally:
@@ -189,7 +192,7 @@ async def test_a_server_that_does_not_accept_is_a_timeout() -> None:
 
 
 async def test_a_server_that_falls_silent_is_a_timeout() -> None:
-    async with connected(silence_ms=100) as (service, endpoint):
+    async with connected(read_timeout_ms=100) as (service, endpoint):
         service.answers = [saying(b"x", pause_s=60)]
         assert (await failure(endpoint)).kind is FailureKind.TIMEOUT
 
@@ -281,16 +284,67 @@ async def test_the_end_of_a_body_is_not_waited_for_long() -> None:
             await reach_end(response.content)
 
 
+async def test_a_query_of_the_address_stays_behind_the_path_and_headers_are_sent() -> None:
+    async with serving() as service:
+        base_url = f"{service.base_url.rstrip('/')}?api-version=2024-06-01&x=1"
+        endpoint = OpenAIEndpoint(base_url, "secret", headers={"api-key": "k", "authorization": "Basic x"})
+        await endpoint.probe()
+        await ask(endpoint)
+        await endpoint.aclose()
+        [asked] = service.asked
+        assert (asked.path, asked.query) == ("/v1/audio/speech", "api-version=2024-06-01&x=1")
+        assert (asked.headers["api-key"], asked.authorization) == ("k", "Basic x")
+        assert service.warmed_up == 1
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY", "http_proxy"])
+async def test_the_proxy_of_the_environment_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+    asked: list[str] = []
+
+    async def proxy(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(f"{request.method} {request.url.host}{request.path}")
+        return web.Response(body=b"by proxy")
+
+    runner = web.ServerRunner(web.Server(proxy))
+    await runner.setup()
+    listening = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listening).start()
+    monkeypatch.setenv(name, f"http://127.0.0.1:{listening.getsockname()[1]}")
+    endpoint = OpenAIEndpoint("http://only-the-proxy-knows.invalid/v1", "secret")
+    await endpoint.probe()
+    assert await ask(endpoint) == b"by proxy"
+    assert asked == [
+        "GET only-the-proxy-knows.invalid/v1/models",
+        "POST only-the-proxy-knows.invalid/v1/audio/speech",
+    ]
+    await endpoint.aclose()
+    await runner.cleanup()
+    endpoint = OpenAIEndpoint("http://only-the-proxy-knows.invalid/v1", "secret")
+    assert "through the environment's proxy" in str(await failure(endpoint))
+    await endpoint.aclose()
+
+
+@pytest.mark.parametrize("headers", [{"a b": "x"}, {"": "x"}, {"a": "x\r\ny: z"}, {"a": "秘密"}])
+def test_a_header_that_cannot_be_sent_stops_the_start(headers: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="headers") as caught:
+        OpenAIEndpoint("http://127.0.0.1/v1", "", headers=headers)
+    assert "秘密" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
+        ("http://host/v1/chat/completions", "'http://host/v1/chat/completions' must end before /chat/completions"),
+        ("http://host/v1?x=1#y", "'http://host/v1?x=1#y' has a fragment"),
         ("localhost:1", "'localhost:1' does not begin with http"),
         ("https://", "'https://' names no host"),
         ("http://host:port/v1", "'http://host:port/v1' is no URL"),
     ],
 )
 def test_an_unusable_address_stops_the_start(url: str, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=f"base_url: {complaint}"):
+    with pytest.raises(ConfigError, match=re.escape(f"base_url: {complaint}")):
         OpenAIEndpoint(url, "")
 
 

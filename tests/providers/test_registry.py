@@ -51,6 +51,17 @@ def test_services_elsewhere_are_opened_with_what_a_file_can_hold() -> None:
         find_factory("tts", "dashscope")(api_key="k", voices=[])
 
 
+def test_a_key_by_its_old_name_is_taken_for_one_release(caplog: pytest.LogCaptureFixture) -> None:
+    find_factory("tts", "wyoming")(uri="tcp://127.0.0.1:1", silence_ms=5)
+    assert "silence_ms is now called read_timeout_ms" in caplog.text
+    with pytest.raises(ConfigError, match="read_timeout_ms: Input should be greater than or equal to 1"):
+        find_factory("llm", "openai")(model="m", silence_ms=0)
+    with pytest.raises(ConfigError, match="silence_ms: is the old name of read_timeout_ms"):
+        find_factory("llm", "openai")(model="m", silence_ms=1, read_timeout_ms=1)
+    with pytest.raises(ConfigError, match="silence_ms: unknown key"):
+        find_factory("tts", "openai")(model="m", silence_ms=1)
+
+
 def test_anybodys_factory_takes_the_other_keys(plug_in: str) -> None:
     assert find_factory("asr", plug_in)(language="zh", beams=4) == ("zh", 4)
     # Environment variables are text.

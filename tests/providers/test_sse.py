@@ -35,6 +35,26 @@ def test_events(body: bytes, events: list[str]) -> None:
     assert parse(body, cuts=1) == events
 
 
+@pytest.mark.parametrize(
+    ("body", "rest"),
+    [
+        (b"data: whole\n\n", None),
+        (b"data: whole\n\ndata: last", "last"),
+        (b"data: whole\n\ndata: last\n", "last"),
+        (b"data: a\ndata: b", "a\nb"),
+        (b"data: whole\n\n: a comment", None),
+        (b"data: whole\n\nevent: done\nretry: 3", None),
+        (b"data: whole\n\ndat", "dat"),
+        (b"<html>", "<html>"),
+        (b"", None),
+    ],
+)
+def test_what_a_body_ended_in_the_middle_of(body: bytes, rest: str | None) -> None:
+    parser = SseParser()
+    parser.push(body)
+    assert parser.finish() == rest
+
+
 @given(
     st.lists(st.sampled_from([b"data: x", b"data:\xe4\xbd\xa0", b":c", b"\n", b"\r\n", b"\r", b"id: 1", b""])),
     st.integers(1, 7),

@@ -156,8 +156,8 @@ async def serving() -> AsyncIterator[tuple[Service, WyomingRecognizer, WyomingSy
         service.uri = f"tcp://127.0.0.1:{port}"
         server = AsyncTcpServer("127.0.0.1", port)
         await server.start(service.handler)
-        recognizer = provider.open_recognizer(uri=service.uri, silence_ms=10_000)
-        synthesizer = provider.open_synthesizer(uri=service.uri, silence_ms=10_000)
+        recognizer = provider.open_recognizer(uri=service.uri, read_timeout_ms=10_000)
+        synthesizer = provider.open_synthesizer(uri=service.uri, read_timeout_ms=10_000)
         try:
             yield service, recognizer, synthesizer
         finally:
@@ -392,9 +392,9 @@ async def test_what_is_no_answer(name: str) -> None:
 )
 async def test_answers_that_do_not_come(answer: Callable[[Handler], Awaitable[None]], kind: FailureKind) -> None:
     async with serving() as (service, _, _synthesizer):
-        silence_ms = 500 if kind is FailureKind.TIMEOUT else 10_000
-        recognizer = provider.open_recognizer(uri=service.uri, silence_ms=silence_ms)
-        synthesizer = provider.open_synthesizer(uri=service.uri, silence_ms=silence_ms)
+        read_timeout_ms = 500 if kind is FailureKind.TIMEOUT else 10_000
+        recognizer = provider.open_recognizer(uri=service.uri, read_timeout_ms=read_timeout_ms)
+        synthesizer = provider.open_synthesizer(uri=service.uri, read_timeout_ms=read_timeout_ms)
         service.answer = answer
         await check_fails(recognising(recognizer, SPEECH), kind)
         await check_fails(speaking(synthesizer), kind)
@@ -439,7 +439,7 @@ async def test_a_service_that_takes_no_audio() -> None:
         await asyncio.Event().wait()
 
     async with leaving_nothing(), raw_service(nothing) as port:
-        recognizer = provider.open_recognizer(uri=f"tcp://127.0.0.1:{port}", silence_ms=100)
+        recognizer = provider.open_recognizer(uri=f"tcp://127.0.0.1:{port}", read_timeout_ms=100)
         await check_fails(recognising(recognizer, voice(20_000)), FailureKind.TIMEOUT)
 
 
@@ -488,8 +488,8 @@ async def test_a_probe_is_answered_by_a_description() -> None:
             await check_probe_fails(provided, FailureKind.CONNECTIVITY)
         service.describe = hang
         for patient in (
-            provider.open_recognizer(uri=service.uri, silence_ms=100),
-            provider.open_synthesizer(uri=service.uri, silence_ms=100),
+            provider.open_recognizer(uri=service.uri, read_timeout_ms=100),
+            provider.open_synthesizer(uri=service.uri, read_timeout_ms=100),
         ):
             await check_probe_fails(patient, FailureKind.TIMEOUT)
         service.describe = writes(b"no event\n")

@@ -267,3 +267,38 @@ def test_tools_that_worked_before_the_model_failed_are_remembered_beside_an_apol
     assert session.state is State.LISTENING
     said = roles(asks(session, "And now?", 1_000))
     assert said == [("user", "What time is it?"), ("assistant", ""), ("tool", "noon"), ("user", "And now?")]
+
+
+def joined(*pieces: ToolCall) -> list[tuple[str | None, str]]:
+    calls = CallsGathered("c")
+    for piece in pieces:
+        calls.take(piece)
+    return [(call.name, call.arguments) for call in calls.finish("tool_calls")]
+
+
+def test_a_new_name_begins_a_call_although_index_and_id_are_the_same() -> None:
+    for call_id in ("", None, "same"):
+        one, two = ToolCall(0, call_id, "f", '{"a":1}'), ToolCall(0, call_id, "g", '{"b":2}')
+        assert joined(one, two) == [("f", '{"a":1}'), ("g", '{"b":2}')]
+
+
+def test_a_piece_without_a_name_goes_on_whatever_its_id() -> None:
+    pieces = [ToolCall(0, "x1", "f", '{"a"'), ToolCall(0, "x2", None, ":"), ToolCall(0, "x3", "", "1}")]
+    assert joined(*pieces) == [("f", '{"a":1}')]
+
+
+def test_the_same_function_called_twice_without_ids() -> None:
+    assert joined(ToolCall(0, "", "f", '{"a":1}'), ToolCall(0, "", "f", '{"a":2}')) == [
+        ("f", '{"a":1}'),
+        ("f", '{"a":2}'),
+    ]
+
+
+def test_a_name_that_comes_with_each_piece_is_one_call() -> None:
+    assert joined(ToolCall(0, None, "f", ""), ToolCall(0, None, "f", '{"a":'), ToolCall(0, None, "f", "1}")) == [
+        ("f", '{"a":1}')
+    ]
+
+
+def test_a_name_may_come_late() -> None:
+    assert joined(ToolCall(0, "a", None, ""), ToolCall(0, "b", "f", "{}")) == [("f", "{}")]

@@ -1,67 +1,48 @@
-"""OpenAI's chat completion stream: the data of each event → parts of a reply. No I/O."""
+"""OpenAI's chat completion stream: the data of each event → parts of a reply. No I/O.
+
+Compatible servers differ in everything but the core. So an event is read as a plain object, and taken of it are the
+first choice's ``delta`` or ``message``, its ``finish_reason``, ``usage`` and a real ``error``. What is missing, null or
+of another type counts as absent. An event that is no JSON object is passed over. A reply fails only when nothing usable
+came, when the server reports an error, or when the body was cut off.
+"""
 
 import json
-from collections.abc import Iterator
-from typing import Annotated, TypeVar
-
-from pydantic import BaseModel, BeforeValidator, ValidationError
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.interfaces import ReplyFinished, ReplyPart, TextDelta
-from voicechat.providers.openai_errors import ErrorObject, reported
+from voicechat.providers.interfaces import Extras, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta
+from voicechat.providers.lenient_json import Halves, may_hold_halves, read_json, well_formed
+from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.reasoning import ThoughtFilter
+from voicechat.session.tool_calls import CallsGathered
 from voicechat.session.vocabulary import ToolCall
 
 DONE = "[DONE]"
 
-_T = TypeVar("_T")
-# Servers write null where they mean "nothing".
-_List = Annotated[list[_T], BeforeValidator(lambda value: value or [])]
+_ANSWER_FIELDS = frozenset(("id", "object", "created", "model", "choices", "usage", "error"))
+_CHOICE_FIELDS = frozenset(("index", "delta", "message", "finish_reason"))
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""How servers call what the model thinks: DeepSeek, vLLM and SGLang; OpenRouter and Ollama; others."""
+_MESSAGE_FIELDS = frozenset(("role", "content", "tool_calls", *_THOUGHT_FIELDS))
+
+logger = logging.getLogger(__name__)
 
 
-def _as_json_text(arguments: object) -> object:
-    return arguments if isinstance(arguments, str | None) else json.dumps(arguments)
+@dataclass(slots=True)
+class _Closing:
+    """What the end of the reply says of it."""
 
+    reason: str = ""
+    usage: Mapping[str, object] | None = None
+    extras: dict[str, dict[str, object]] = field(default_factory=lambda: {"message": {}, "choice": {}, "answer": {}})
 
-def _as_text(content: object) -> object:
-    """Join the text parts of content that comes as a list of parts; thoughts are parts, too."""
-    if not isinstance(content, list):
-        return content
-    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
-
-
-class _Function(BaseModel):
-    name: str | None = None
-    arguments: Annotated[str | None, BeforeValidator(_as_json_text)] = None
-
-
-class _ToolCallDelta(BaseModel):
-    index: int | None = None
-    id: str | None = None
-    function: Annotated[_Function, BeforeValidator(lambda value: value or {})] = _Function()
-
-
-class _Delta(BaseModel):
-    # `reasoning_content`, `reasoning` and their like are left unread: thoughts are not to be spoken.
-    content: Annotated[str | None, BeforeValidator(_as_text)] = None
-    tool_calls: _List[_ToolCallDelta] = []
-
-
-class _Choice(BaseModel):
-    index: int = 0
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Chunk(BaseModel):
-    choices: _List[_Choice] = []
-    usage: _Usage | None = None
-    error: ErrorObject | str | None = None
+    def add(self, extras: Extras) -> None:
+        self.extras["message"] |= extras.message
+        self.extras["choice"] |= extras.choice
+        self.extras["answer"] |= extras.answer
 
 
 class ChatStream:
@@ -71,71 +52,173 @@ class ChatStream:
         """``starts_thinking``: the reply begins inside a thought, whose opening tag the server's template has."""
         self._provider = provider
         self._thoughts = ThoughtFilter(inside=starts_thinking)
-        self._calls = _CallNumbers()
-        self._finish_reason: str | None = None
-        self._usage = _Usage()
+        self._calls = CallsGathered(None)
+        self._halves: defaultdict[str | int, Halves] = defaultdict(Halves)
+        """For the text, the thoughts, and the arguments of each call."""
+        self._closing = _Closing()
+        self._said = self._called = self._answered = False
+        self._skipped = 0
         self.done = False
         """Whether the server said that nothing more comes."""
 
+    @property
+    def closing(self) -> bool:
+        """Whether the reply itself is complete: at most its usage is still to come."""
+        return self.done or bool(self._closing.reason)
+
     def push(self, data: str) -> Iterator[ReplyPart]:
-        """Read one event. Raises `ProviderError`: BROKEN for what is no chunk, or as the server's error object says."""
-        if data.strip() == DONE:
+        """Read one event, or a whole answer. Raises `ProviderError` as the server's error object says."""
+        data = data.strip()
+        if not data:
+            return  # a heartbeat
+        if data == DONE:
             self.done = True
             return
-        try:
-            chunk = _Chunk.model_validate_json(data)
-        except ValidationError as error:
-            where = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
-            raise ProviderError(self._provider, FailureKind.BROKEN, f"no chat completion chunk: {where}") from None
-        if chunk.error is not None:
-            raise reported(self._provider, chunk.error)
-        if chunk.usage is not None:
-            self._usage = chunk.usage
-        for choice in chunk.choices:
-            if choice.index == 0:
-                yield from self._read_choice(choice)
+        answer = read_json(data)
+        if (error := error_in(answer)) is not None:
+            raise reported(self._provider, error)
+        if not isinstance(answer, dict):
+            self._skipped += 1
+            return
+        usage = answer.get("usage")
+        if isinstance(usage, dict):
+            self._closing.usage = _present(usage)
+        others = _others(answer, _ANSWER_FIELDS)
+        choice = _first_choice(answer.get("choices"))
+        halved = may_hold_halves(data)
+        if choice is not None:
+            self._answered = True
+            yield from self._read_choice(choice, others, halved=halved)
+        elif others:
+            self._closing.add(_extras({}, {}, others, halved=halved) or Extras())
 
-    def finish(self) -> Iterator[ReplyPart]:
-        """End the reply. Raises `ProviderError` (CONNECTIVITY) when the server had not finished it."""
-        if not self.done and self._finish_reason is None:
+    def finish(self, *, cut_off: bool = False) -> Iterator[ReplyPart]:
+        """End the reply. ``cut_off``: the body ended in the middle of an event.
+
+        Raises `ProviderError`: CONNECTIVITY when it ended too early, BROKEN when nothing of it was a reply.
+        """
+        if self._skipped:
+            logger.warning("%s: %d events of a reply were no JSON objects", self._provider, self._skipped)
+        if not self.closing and (cut_off or not (self._answered or self._skipped)):
             raise ProviderError(self._provider, FailureKind.CONNECTIVITY, "the reply broke off")
+        if not self._answered:
+            raise ProviderError(self._provider, FailureKind.BROKEN, "nothing of the answer was a chat completion")
         if rest := self._thoughts.finish():
             yield TextDelta(rest)
-        reason = self._finish_reason or "stop"
-        if reason == "stop" and self._calls.any:
+        closing = self._closing
+        reason = closing.reason or "stop"
+        if reason == "stop" and self._called:
             reason = "tool_calls"  # as OpenAI has it; some servers do not
-        yield ReplyFinished(reason, self._usage.prompt_tokens, self._usage.completion_tokens)
+        usage = closing.usage or {}
+        extras = Extras(**closing.extras) if any(closing.extras.values()) else None
+        prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        yield ReplyFinished(reason, prompt, completion, closing.usage, extras)
 
-    def _read_choice(self, choice: _Choice) -> Iterator[ReplyPart]:
-        if choice.finish_reason:
-            self._finish_reason = choice.finish_reason
-        if choice.delta is None:
-            return
-        if choice.delta.content and (text := self._thoughts.push(choice.delta.content)):
-            yield TextDelta(text)
-        for call in choice.delta.tool_calls:
-            number = self._calls.number(call.index, call.id)
-            yield ToolCall(number, call.id, call.function.name, call.function.arguments or "")
+    def _read_choice(
+        self, choice: dict[str, object], others: dict[str, object], *, halved: bool
+    ) -> Iterator[ReplyPart]:
+        delta, message = choice.get("delta"), choice.get("message")
+        if not (isinstance(delta, dict) and delta) and isinstance(message, dict) and not (self._said or self._called):
+            delta = message  # an answer in one piece; behind deltas it would repeat them
+        said: dict[str, object] = delta if isinstance(delta, dict) else {}
+        extras = _extras(_others(said, _MESSAGE_FIELDS), _others(choice, _CHOICE_FIELDS), others, halved=halved)
+        reason = choice.get("finish_reason")
+        thought = self._whole("thought", _thought_of(said))
+        given = self._whole("text", _text_of(said.get("content")))
+        text = self._thoughts.push(given) if given else ""
+        if thought or (given and not text):
+            yield ThoughtDelta(thought, None if text else extras)
+        if text:
+            self._said = True
+            yield TextDelta(text, extras)
+        closes = isinstance(reason, str) and bool(reason)
+        if closes:
+            self._closing.reason = str(reason)
+        if extras is not None and not (thought or given):
+            if closes:
+                self._closing.add(extras)
+            else:
+                yield extras
+        yield from self._read_calls(said.get("tool_calls"))
+
+    def _read_calls(self, calls: object) -> Iterator[ToolCall]:
+        for call in calls if isinstance(calls, list) else ():
+            if not isinstance(call, dict):
+                continue
+            function = call.get("function")
+            function = function if isinstance(function, dict) else {}
+            index, call_id, name = call.get("index"), call.get("id"), function.get("name")
+            piece = self._calls.take(
+                ToolCall(
+                    index if isinstance(index, int) else 0,
+                    _mended_or_none(call_id),
+                    _mended_or_none(name),
+                    _arguments(function.get("arguments")),
+                )
+            )
+            if piece is not None:
+                self._called = True
+                yield ToolCall(piece.index, piece.id, piece.name, self._whole(piece.index, piece.arguments))
+
+    def _whole(self, of: str | int, text: str) -> str:
+        return self._halves[of].push(text) if text else ""
 
 
-class _CallNumbers:
-    """Numbers the calls of a reply. Some servers give all of them the same index, or none at all, but whole ones."""
+def _first_choice(choices: object) -> dict[str, object] | None:
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            index = choice.get("index")
+            if index == 0 or not isinstance(index, int):
+                return choice
+    return None
 
-    def __init__(self) -> None:
-        self._of: dict[int, int] = {}
-        """By the server's index, the call that pieces with that index belong to."""
-        self._ids: list[str | None] = []
 
-    @property
-    def any(self) -> bool:
-        """Whether there was a call."""
-        return bool(self._ids)
+def _text_of(content: object) -> str:
+    """Give a content's text; of a list of parts, that of all text parts, thoughts left out."""
+    if isinstance(content, list):
+        return "".join(map(_text_of, content))
+    if isinstance(content, dict) and content.get("type") not in ("thinking", "reasoning"):
+        content = content.get("text")
+    return content if isinstance(content, str) else ""
 
-    def number(self, index: int | None, call_id: str | None) -> int:
-        """Say which call a piece belongs to; another id is another call, and a piece without index goes on."""
-        key = 0 if index is None else index
-        number = self._of.get(key)
-        if number is None or (call_id and self._ids[number] not in (None, call_id)):
-            number = self._of[key] = len(self._ids)
-            self._ids.append(call_id or None)
-        return number
+
+def _thought_of(message: Mapping[str, object]) -> str:
+    for name in _THOUGHT_FIELDS:
+        if isinstance(thought := message.get(name), str) and thought:
+            return thought
+    content = message.get("content")
+    parts = content if isinstance(content, list) else ()
+    return "".join(_text_of(part.get("thinking")) for part in parts if isinstance(part, dict))
+
+
+def _arguments(arguments: object) -> str:
+    if arguments is None:
+        return ""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _mended_or_none(value: object) -> str | None:
+    return str(well_formed(value)) if isinstance(value, str) else None
+
+
+def _others(of: Mapping[str, object], known: frozenset[str]) -> dict[str, object]:
+    return {key: value for key, value in of.items() if key not in known and value is not None}
+
+
+def _present(usage: Mapping[str, object]) -> Mapping[str, object]:
+    return {key: value for key, value in usage.items() if value is not None}
+
+
+def _extras(
+    message: dict[str, object], choice: dict[str, object], answer: dict[str, object], *, halved: bool
+) -> Extras | None:
+    if not (message or choice or answer):
+        return None
+    groups = [message, choice, answer]
+    if halved:
+        groups = [{str(well_formed(key)): well_formed(value) for key, value in group.items()} for group in groups]
+    return Extras(message=groups[0], choice=groups[1], answer=groups[2])
+
+
+def _count(tokens: object) -> int | None:
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None

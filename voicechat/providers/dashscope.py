@@ -162,19 +162,19 @@ def open_recognizer(
     parameters: Mapping[str, JsonValue] | None = None,
     base_url: str = BASE_URL,
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
-    silence_ms: Annotated[int, Field(ge=1)] = 10_000,
+    read_timeout_ms: Annotated[int, Field(ge=1)] = 10_000,
 ) -> DashScopeRecognizer:
     """Configure the recogniser.
 
     ``language_hints``: such as ``["zh", "en"]``; empty: the model finds out. ``parameters``: whatever else the model
     knows (``vocabulary_id``, ``disfluency_removal_enabled``). ``connect_ms``: limit for TCP, TLS and handshake.
-    ``silence_ms``: limit for each answer that is due. Raises `ConfigError` for an unusable URL.
+    ``read_timeout_ms``: limit for each answer that is due. Raises `ConfigError` for an unusable URL.
     """
     # "heartbeat" keeps a task alive that hears nothing but silence for a minute.
     sent: dict[str, object] = {"heartbeat": True, **(parameters or {}), "format": "pcm", "sample_rate": PCM_RATE_HZ}
     if language_hints:
         sent["language_hints"] = language_hints
-    return DashScopeRecognizer(_open_runner(base_url, api_key, connect_ms, silence_ms), model, sent)
+    return DashScopeRecognizer(_open_runner(base_url, api_key, connect_ms, read_timeout_ms), model, sent)
 
 
 def open_synthesizer(
@@ -186,20 +186,20 @@ def open_synthesizer(
     parameters: Mapping[str, JsonValue] | None = None,
     base_url: str = BASE_URL,
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
-    silence_ms: Annotated[int, Field(ge=1)] = 10_000,
+    read_timeout_ms: Annotated[int, Field(ge=1)] = 10_000,
 ) -> DashScopeSynthesizer:
     """Configure the synthesiser.
 
     ``voices``: names that clients may ask for, the default first; they must fit the model. ``parameters``: whatever
     else the model knows (``instruction``, ``seed``; ``volume``, 0 to 100, before the client's own). ``connect_ms`` and
-    ``silence_ms`` as for `open_recognizer`. Raises `ConfigError` for an unusable URL.
+    ``read_timeout_ms`` as for `open_recognizer`. Raises `ConfigError` for an unusable URL.
     """
     sent: dict[str, object] = {"volume": 50, **(parameters or {})}
     sent |= {"text_type": "PlainText", "format": "pcm", "sample_rate": sample_rate_hz}
-    runner = _open_runner(base_url, api_key, connect_ms, silence_ms)
+    runner = _open_runner(base_url, api_key, connect_ms, read_timeout_ms)
     return DashScopeSynthesizer(runner, model, voices, sample_rate_hz, sent)
 
 
-def _open_runner(base_url: str, api_key: str, connect_ms: int, silence_ms: int) -> TaskRunner:
+def _open_runner(base_url: str, api_key: str, connect_ms: int, read_timeout_ms: int) -> TaskRunner:
     url = checked_url("base_url", base_url)
-    return TaskRunner(Endpoint(url, api_key, tls_for(url), connect_ms / 1000, silence_ms / 1000))
+    return TaskRunner(Endpoint(url, api_key, tls_for(url), connect_ms / 1000, read_timeout_ms / 1000))

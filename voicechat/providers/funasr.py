@@ -144,19 +144,19 @@ def open_recognizer(
     itn: bool = True,
     verify_tls: bool = True,
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
-    silence_ms: Annotated[int, Field(ge=1)] = 10_000,
+    read_timeout_ms: Annotated[int, Field(ge=1)] = 10_000,
 ) -> FunASRRecognizer:
     """Configure the recogniser.
 
     ``hotwords``: as the server wants them: ``'{"阿里巴巴": 20}'`` for the C++ one, words with commas for the Python
     one. ``itn``: write numbers as digits (C++). ``verify_tls``: false for the certificate that FunASR signs itself.
-    ``connect_ms``: limit for TCP, TLS and handshake. ``silence_ms``: limit for the last results. Raises `ConfigError`
-    for an unusable URL.
+    ``connect_ms``: limit for TCP, TLS and handshake. ``read_timeout_ms``: limit for the last results. Raises
+    `ConfigError` for an unusable URL.
     """
     return FunASRRecognizer(
         checked_url("url", url),
         begin_message(hotwords, itn),
         connect_s=connect_ms / 1000,
-        silence_s=silence_ms / 1000,
+        silence_s=read_timeout_ms / 1000,
         tls=tls_for(url, verify=verify_tls),
     )

@@ -7,40 +7,50 @@ from pydantic import Field
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from voicechat.audio.segment import PAUSE_MS
 from voicechat.providers.openai_chat import OpenAIChatModel
-from voicechat.providers.openai_http import CONNECT_MS, SILENCE_MS, OpenAIEndpoint
+from voicechat.providers.openai_http import CONNECT_MS, READ_TIMEOUT_MS, OpenAIEndpoint
 from voicechat.providers.openai_speech import RATE_HZ, VOICES, OpenAISynthesizer
 from voicechat.providers.openai_transcription import OpenAIRecognizer
+from voicechat.providers.thinking import ThinkingForm
 from voicechat.providers.utterances import MAX_UTTERANCE_MS, PARTIAL_EVERY_MS, Schedule
 
 BASE_URL = "https://api.openai.com/v1"
 
 
-def open_chat_model(
+def open_chat_model(  # noqa: PLR0913 - the keys of a section
     *,
     model: str,
     base_url: str = BASE_URL,
     api_key: str = "",
+    headers: dict[str, str] | None = None,
     connect_ms: Annotated[int, Field(ge=1)] = CONNECT_MS,
-    silence_ms: Annotated[int, Field(ge=1)] = SILENCE_MS,
+    read_timeout_ms: Annotated[int, Field(ge=1)] = READ_TIMEOUT_MS,
     include_usage: bool = True,
     starts_thinking: bool = False,
+    thinking: ThinkingForm | None = None,
 ) -> OpenAIChatModel:
     """Configure the model.
 
-    ``model``: the endpoint's name of it. ``connect_ms``: limit for the TCP connection. ``silence_ms``: limit between
-    two pieces of a reply, a backstop behind the engine's own deadlines. ``include_usage``: false for old servers that
-    refuse ``stream_options``. ``starts_thinking``: true for servers whose template opens the thought, so that a reply
-    has only the closing ``</think>``. Raises `ConfigError` for an unusable URL or key.
+    ``model``: the endpoint's name of it. ``base_url`` may have a query, and ``headers`` are sent with every request.
+    ``connect_ms``: limit for the TCP connection. ``read_timeout_ms``: limit between two pieces of a reply, a backstop
+    behind the engine's own deadlines. ``include_usage``: false for old servers that refuse ``stream_options``.
+    ``starts_thinking``: true for servers whose template opens the thought, so that a reply has only the closing
+    ``</think>``. ``thinking``: the form in which the server is told whether to think; unset: as the client wrote it.
+    Raises `ConfigError` for an unusable URL, key or header.
     """
-    endpoint = OpenAIEndpoint(base_url, api_key, connect_ms=connect_ms, silence_ms=silence_ms)
-    return OpenAIChatModel(endpoint, model, include_usage=include_usage, starts_thinking=starts_thinking)
+    endpoint = OpenAIEndpoint(
+        base_url, api_key, connect_ms=connect_ms, read_timeout_ms=read_timeout_ms, headers=headers
+    )
+    return OpenAIChatModel(
+        endpoint, model, include_usage=include_usage, starts_thinking=starts_thinking, thinking=thinking
+    )
 
 
-def open_synthesizer(
+def open_synthesizer(  # noqa: PLR0913 - the keys of a section
     *,
     model: str,
     base_url: str = BASE_URL,
     api_key: str = "",
+    headers: dict[str, str] | None = None,
     voices: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = VOICES,
     response_format: Literal["pcm", "wav"] = "pcm",
     rate_hz: Annotated[int, Field(ge=LOWEST_RATE_HZ, le=HIGHEST_RATE_HZ)] = RATE_HZ,
@@ -49,23 +59,25 @@ def open_synthesizer(
 ) -> OpenAISynthesizer:
     """Configure the synthesiser.
 
-    ``voices``: names a client may ask for, the default first. ``response_format``: ``wav`` for servers without ``pcm``.
+    ``base_url`` and ``headers`` as for the chat model. ``voices``: names a client may ask for, the default first.
+    ``response_format``: ``wav`` for servers without ``pcm``.
     ``rate_hz``: of ``pcm``; a WAV file says its own. ``instructions``: how to speak, for models that take them.
     ``obeys_speed``: false for models that ignore ``speed``; the engine then changes the finished speech. Raises
     `ConfigError` for an unusable URL or key.
     """
-    endpoint = OpenAIEndpoint(base_url, api_key)
+    endpoint = OpenAIEndpoint(base_url, api_key, headers=headers)
     fields: dict[str, object] = {"model": model, "response_format": response_format}
     if instructions:
         fields["instructions"] = instructions
     return OpenAISynthesizer(endpoint, fields, voices=voices, rate_hz=rate_hz, obeys_speed=obeys_speed)
 
 
-def open_recognizer(
+def open_recognizer(  # noqa: PLR0913 - the keys of a section
     *,
     model: str,
     base_url: str = BASE_URL,
     api_key: str = "",
+    headers: dict[str, str] | None = None,
     language: str = "",
     prompt: str = "",
     pause_ms: Annotated[int, Field(ge=100, le=10_000)] = PAUSE_MS,
@@ -74,12 +86,13 @@ def open_recognizer(
 ) -> OpenAIRecognizer:
     """Configure the recogniser.
 
-    ``language``: ISO 639-1, such as ``zh``; empty: the model finds out. ``prompt``: names and words to expect.
+    ``base_url`` and ``headers`` as for the chat model. ``language``: ISO 639-1, such as ``zh``; empty: the model finds
+    out. ``prompt``: names and words to expect.
     ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: speech after which a sentence is sent again for a
     partial result; 0: only when it is complete, which costs least. ``max_utterance_ms``: speech without a pause is cut
     here. Raises `ConfigError` for an unusable URL or key.
     """
-    endpoint = OpenAIEndpoint(base_url, api_key)
+    endpoint = OpenAIEndpoint(base_url, api_key, headers=headers)
     fields = {"model": model, "language": language, "prompt": prompt}
     schedule = Schedule(pause_ms=pause_ms, partial_every_ms=partial_every_ms, max_utterance_ms=max_utterance_ms)
     return OpenAIRecognizer(endpoint, {key: value for key, value in fields.items() if value}, schedule)

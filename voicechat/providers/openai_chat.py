@@ -1,16 +1,21 @@
 """OpenAI's chat completions, streaming: vLLM, SGLang, Ollama, llama.cpp, LM Studio, DashScope, OpenAI itself."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 
 import aiohttp
 import orjson
 
 from voicechat.errors import FailureKind, ProviderError
+from voicechat.providers.answer_body import AnswerBody
 from voicechat.providers.chat_stream import ChatStream
 from voicechat.providers.interfaces import ChatRequest, ReplyPart
-from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, reach_end, refuse_json
-from voicechat.providers.sse import SseError, SseParser
+from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, reach_end
+from voicechat.providers.sse import SseError
+from voicechat.providers.thinking import ThinkingForm, in_form
+
+CLOSING_S = 1.0
+"""How long the rest of a body may take once the reply is complete: the usage is worth that, and no more."""
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 
@@ -18,11 +23,21 @@ _HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 class OpenAIChatModel:
     """A `ChatModel` over HTTP."""
 
-    def __init__(self, endpoint: OpenAIEndpoint, model: str, *, include_usage: bool, starts_thinking: bool) -> None:
+    def __init__(
+        self,
+        endpoint: OpenAIEndpoint,
+        model: str,
+        *,
+        include_usage: bool,
+        starts_thinking: bool,
+        thinking: ThinkingForm | None,
+    ) -> None:
+        """``thinking``: how the server is told whether to think; None: as the client wrote it."""
         self._endpoint = endpoint
         self._model = model
         self._include_usage = include_usage
         self._starts_thinking = starts_thinking
+        self._thinking = thinking
 
     async def start(self) -> None:
         """Warm a connection up; see `OpenAIEndpoint.start`."""
@@ -39,44 +54,69 @@ class OpenAIChatModel:
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
         """Answer; see `ChatModel`. Cancelling closes the connection at once, so that the server stops generating.
 
-        A reply is whole when the server says ``[DONE]`` or names a finish reason; one that ends before is CONNECTIVITY.
-        Raises `ProviderError`, besides what `OpenAIEndpoint.post` and `ChatStream` raise: REJECTED for a request that
-        is no JSON, BROKEN for an answer that is no event stream.
+        A reply is whole when the server says ``[DONE]``, ends its body between two events, or keeps it open for
+        ``CLOSING_S`` after a finish reason. Raises `ProviderError`, besides what `OpenAIEndpoint.post` and `ChatStream`
+        raise: REJECTED for a request that is no JSON, BROKEN for an answer without bounds.
         """
-        body = self._body(request)
+        asked = self._body(request)
         stream = ChatStream(PROVIDER, starts_thinking=self._starts_thinking)
+        body = AnswerBody()
         try:
-            async with self._endpoint.post("chat/completions", body, _HEADERS) as response:
-                await refuse_json(response, "an event stream")
-                async with aclosing(_events(response.content)) as events:
-                    async for data in events:
+            async with self._endpoint.post("chat/completions", asked, _HEADERS) as response:
+                pieces = _Pieces(response.content)
+                while not stream.done and (piece := await pieces.next(stream)):
+                    for data in body.push(piece):
                         for part in stream.push(data):
                             yield part
-                        if stream.done:
-                            break
-                for part in stream.finish():
+                for data in body.finish():
+                    for part in stream.push(data):
+                        yield part
+                for part in stream.finish(cut_off=body.cut_off):
                     yield part
-                await reach_end(response.content)
+                if not pieces.given_up:
+                    await reach_end(response.content)
         except SseError as error:
             raise ProviderError(PROVIDER, FailureKind.BROKEN, str(error)) from error
 
     def _body(self, request: ChatRequest) -> bytes:
-        """Give the request as JSON. Messages and options (``tools`` among them) have OpenAI's form already."""
-        body: dict[str, object] = dict(request.options)
+        """Give the request as JSON. Messages and options (``tools`` among them) have OpenAI's form already.
+
+        Options that we do not know go out, too: it is for the model's server to know them, or to refuse them.
+        """
+        options = dict(request.options)
+        body = options if self._thinking is None else in_form(self._thinking, options)
         body |= {"model": self._model, "messages": request.messages, "stream": True}
         if self._include_usage:
             body["stream_options"] = {"include_usage": True}
+        else:
+            body.pop("stream_options", None)
         try:
             return orjson.dumps(body, default=_plain)
         except orjson.JSONEncodeError as error:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, "the request is no JSON") from error
 
 
-async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:
-    parser = SseParser()
-    async for piece in content.iter_any():
-        for data in parser.push(piece):
-            yield data
+class _Pieces:
+    """The pieces of a body. When the reply is complete, the rest is waited for only shortly, and may be lost."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+        self._until_s: float | None = None
+        self.given_up = False
+        """Whether the end of the body was not waited for, or was lost."""
+
+    async def next(self, stream: ChatStream) -> bytes:
+        """Give the next piece; empty at the end."""
+        if not stream.closing:
+            return await self._content.readany()
+        if self._until_s is None:
+            self._until_s = asyncio.get_running_loop().time() + CLOSING_S
+        try:
+            async with asyncio.timeout_at(self._until_s):
+                return await self._content.readany()
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            self.given_up = True
+            return b""
 
 
 def _plain(value: object) -> object:

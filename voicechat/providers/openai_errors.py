@@ -1,19 +1,31 @@
 """What OpenAI-compatible services say when they fail, by status or by error object. No I/O.
 
-An error's own sentence may quote the conversation: only its codes are kept.
+An error's own sentence may quote the conversation: it is read, but only codes are kept.
 """
 
 import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from pydantic import BaseModel, ValidationError
-
-from voicechat.errors import FailureKind, ProviderError
+from voicechat.errors import CONTEXT_TOO_LONG, FailureKind, ProviderError, RequestRefusedError
+from voicechat.providers.lenient_json import read_json
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
+_REQUEST_AT_FAULT = (400, 413, 422)
+"""Statuses that speak of the request; 401, 403 and 404 speak of the configuration."""
+_CONTEXT_CODES = ("context_length_exceeded", "exceed_context_size_error", "string_above_max_length")
+_CONTEXT_SENTENCE = re.compile(
+    r"maximum context length|context (length|window|size)|too many (input )?tokens"
+    r"|(prompt|input|conversation|history)( is| was)? too (long|large)|longer than the (model|maximum)"
+    r"|(exceeds?|exceeded) the (maximum|max) (number of |input )?(tokens|length)"
+    r"|(tokens|prompt)[^.]{0,60} too (large|long) for (the )?model|range of input length",
+    re.IGNORECASE,
+)
+"""How servers say in words that the conversation is too long: vLLM, SGLang, llama.cpp, LM Studio, Mistral, Gemini,
+Anthropic and DashScope have no code for it, or one of their own."""
 
 HINTS = {
     401: "; see api_key",
@@ -23,25 +35,37 @@ HINTS = {
 """What in the configuration may be wrong, by status."""
 
 
-class ErrorObject(BaseModel):
-    """``{"error": {"message", "type", "code", "param"}}``, its inside."""
+@dataclass(frozen=True, slots=True)
+class ErrorObject:
+    """``{"error": {"message", "type", "code", "param"}}``, its inside; of any type."""
 
     type: object = None
     code: object = None
     param: object = None
+    message: object = None
 
     def codes(self) -> str:
         """Name what is an identifier, and no sentence."""
         named = {"type": self.type, "code": self.code, "param": self.param}
-        return "".join(f", {key} {name}" for key, name in named.items() if name and _IDENTIFIER.fullmatch(str(name)))
+        return "".join(f", {key} {name}" for key, value in named.items() if (name := _identifier(value)))
 
+    @property
+    def name(self) -> str:
+        """The code by which a client may know the error; empty: it has none."""
+        if self.too_long:
+            return CONTEXT_TOO_LONG
+        code = _identifier(self.code)
+        return code if not code.isdecimal() else ""
 
-class _Body(BaseModel):
-    error: ErrorObject | str | None = None
+    @property
+    def too_long(self) -> bool:
+        """Whether it says that the conversation is longer than the model can read."""
+        said = isinstance(self.message, str) and _CONTEXT_SENTENCE.search(self.message)
+        return self.code in _CONTEXT_CODES or self.type in _CONTEXT_CODES or bool(said)
 
 
 def kind_of_status(status: int) -> FailureKind:
-    """Say what an HTTP status other than 200 means for the request."""
+    """Say what an HTTP status that is no success means for the request."""
     match status:
         case 408:
             return FailureKind.TIMEOUT
@@ -56,41 +80,65 @@ def kind_of_status(status: int) -> FailureKind:
 
 
 def refusal(provider: str, status: int, body: bytes, headers: Mapping[str, str]) -> ProviderError:
-    """Read an answer whose status is not 200; ``headers`` find their names in any case."""
-    said = f"HTTP status {status}"
-    error = _error_in(body)
-    if isinstance(error, ErrorObject):
-        said += error.codes()
-    said += HINTS.get(status, "")
-    return ProviderError(provider, kind_of_status(status), said, retry_after_s=_wait_s(headers))
+    """Read an answer whose status is no success; ``headers`` find their names in any case."""
+    answer = read_json(body)
+    error = error_in(answer)
+    if error is None and isinstance(answer, dict):  # FastAPI and others have no error object
+        error = ErrorObject(answer.get("type"), answer.get("code"), None, answer.get("detail") or answer.get("message"))
+    error = error or ErrorObject()
+    said = f"HTTP status {status}{error.codes()}{HINTS.get(status, '')}"
+    if status in _REQUEST_AT_FAULT:
+        return RequestRefusedError(provider, said, code=error.name)
+    return ProviderError(provider, kind_of_status(status), said, retry_after_s=_wait_s(headers), code=error.name)
 
 
-def reported(provider: str, error: ErrorObject | str) -> ProviderError:
+def reported(provider: str, error: ErrorObject) -> ProviderError:
     """Read an error object in an answer that began well."""
-    if isinstance(error, str):
-        return ProviderError(provider, FailureKind.BROKEN, "the server reported an error")
-    code, name = str(error.code or ""), f"{error.type} {error.code}"
-    if code.isdecimal() and len(code) == 3:
-        kind = kind_of_status(int(code))
+    said = f"the server reported an error{error.codes()}"
+    code, name = str(error.code or ""), f"{error.type} {error.code}".lower()
+    status = int(code) if code.isdecimal() and len(code) == 3 else None
+    if status in _REQUEST_AT_FAULT or error.too_long:
+        return RequestRefusedError(provider, said, code=error.name)
+    if status is not None:
+        kind = kind_of_status(status)
     elif "rate_limit" in name:
         kind = FailureKind.RATE_LIMIT
     elif "server" in name or "overloaded" in name:
         kind = FailureKind.CONNECTIVITY
     else:
         kind = FailureKind.BROKEN
-    return ProviderError(provider, kind, f"the server reported an error{error.codes()}")
+    return ProviderError(provider, kind, said, code=error.name)
 
 
 def reported_in(provider: str, body: bytes) -> ProviderError | None:
     """Read a whole answer; None when it holds no error object."""
-    error = _error_in(body)
+    error = error_in(read_json(body))
     return None if error is None else reported(provider, error)
 
 
-def _error_in(body: bytes) -> ErrorObject | str | None:
-    with suppress(ValidationError):  # proxies answer with pages
-        return _Body.model_validate_json(body).error
+def error_in(answer: object) -> ErrorObject | None:
+    """Find the error object of an answer; None: there is none, or one that says nothing.
+
+    Besides OpenAI's form there are an ``error`` that is a text (Ollama), a list around the object (Gemini), and an
+    object that is the error itself (``"object": "error"``: vLLM).
+    """
+    if isinstance(answer, list) and answer:
+        answer = answer[0]
+    if not isinstance(answer, dict):
+        return None
+    error = answer.get("error")
+    if error and isinstance(error, str):
+        return ErrorObject(answer.get("error_type"), answer.get("code"), None, error)
+    if answer.get("object") == "error":
+        error = answer
+    if isinstance(error, dict) and any(error.values()):
+        return ErrorObject(error.get("type"), error.get("code"), error.get("param"), error.get("message"))
     return None
+
+
+def _identifier(value: object) -> str:
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return text if _IDENTIFIER.fullmatch(text) else ""
 
 
 def _wait_s(headers: Mapping[str, str]) -> float | None:

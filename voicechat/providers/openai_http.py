@@ -2,20 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeAlias
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.openai_errors import refusal, reported_in
+from voicechat.proxies import proxy_of
 
 PROVIDER = "openai"
 
 CONNECT_MS = 3_000
-SILENCE_MS = 60_000
+READ_TIMEOUT_MS = 300_000
 """A backstop behind the engine's own deadlines."""
 KEEP_WARM_S = 300
 """An idle connection is kept this long: a TLS handshake costs two round trips before the first token."""
@@ -23,9 +26,16 @@ END_MS = 50
 """How long the end of the body may come after what was wanted; a server that holds it back loses its connection."""
 AWAY = (429, 502, 503, 504)
 """Statuses that say that nobody is asked now: too many requests, or a proxy in front of nothing."""
+ANSWERED = (200, 201, 202, 203)
+"""Statuses of an answer with a body."""
 MAX_ERROR_BYTES = 16 * 1024
 ERROR_BODY_MS = 1_000
 """So much of an error's body is looked at, and so long it is waited for."""
+
+ENDPOINTS = ("chat/completions", "audio/speech", "audio/transcriptions")
+"""What is asked for under a base URL, besides ``models``."""
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A token (RFC 9110, 5.6.2)."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,18 +47,30 @@ class OpenAIEndpoint:
     """One base URL with its key. Connections are kept warm and reused by all sessions."""
 
     def __init__(
-        self, base_url: str, api_key: str, *, connect_ms: int = CONNECT_MS, silence_ms: int = SILENCE_MS
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        connect_ms: int = CONNECT_MS,
+        read_timeout_ms: int = READ_TIMEOUT_MS,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """``connect_ms``: limit for a TCP connection. ``silence_ms``: limit between two pieces of an answer.
+        """``base_url`` may have a query, which every request carries. ``headers`` are sent with every request.
 
-        Raises `ConfigError` for an unusable URL.
+        ``connect_ms``: limit for a TCP connection. ``read_timeout_ms``: limit between two pieces of an answer. Raises
+        `ConfigError` for what cannot be used.
         """
         self._base_url = _checked_url(base_url)
         if not (api_key.isascii() and api_key.isprintable()):
             raise ConfigError("api_key: has characters that no HTTP header can carry")
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        # A header that is configured takes the place of ours, whatever the case of its name.
+        self._headers = CIMultiDict({"Authorization": f"Bearer {api_key}"} if api_key else {})
+        self._headers.update(_checked_headers(headers or {}))
         self._host = URL(self._base_url).authority.rpartition("@")[2]
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_ms / 1000, sock_read=silence_ms / 1000)
+        self._proxy = proxy_of(self._base_url)
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=connect_ms / 1000, sock_read=read_timeout_ms / 1000
+        )
         self._models_timeout = aiohttp.ClientTimeout(total=connect_ms / 1000)
         self._client: aiohttp.ClientSession | None = None
         self._closed = False
@@ -85,34 +107,45 @@ class OpenAIEndpoint:
     async def post(
         self, path: str, body: Body, headers: dict[str, str]
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Send a request; gives the answer, whose status is 200. Leaving the context early closes the connection.
+        """Send a request; gives the answer, whose status is one of ``ANSWERED``.
 
-        Raises `ProviderError`, also for what reading within the context raises: TIMEOUT (connecting, silence, 408),
-        RATE_LIMIT (429), REJECTED (other 4xx), CONNECTIVITY (refused, reset, 5xx), BROKEN (another status, no HTTP).
+        Leaving the context early closes the connection. Raises `ProviderError`, also for what reading within the
+        context raises: TIMEOUT (connecting, silence, 408), RATE_LIMIT (429), REJECTED (other 4xx; 400, 413 and 422 as
+        `RequestRefusedError`), CONNECTIVITY (refused, reset, 5xx), BROKEN (another status, no HTTP).
         """
         with _failures_mapped(self._host):
-            async with await self._sent(f"{self._base_url}/{path}", body, self._headers | headers) as response:
-                if response.status != 200:
+            async with await self._sent(self._url(path), body, headers) as response:
+                if response.status not in ANSWERED:
                     raise await _refusal(response)
                 yield response
 
     async def _look_up_models(self) -> aiohttp.ClientResponse:
         async with self._opened().get(
-            f"{self._base_url}/models", headers=self._headers, timeout=self._models_timeout, allow_redirects=False
+            self._url("models"), timeout=self._models_timeout, allow_redirects=False, proxy=self._proxy
         ) as response:
             await reach_end(response.content)
         return response
 
     async def _sent(self, url: str, body: Body, headers: dict[str, str]) -> aiohttp.ClientResponse:
         client = self._opened()
-        # A redirect could take the key to another host.
         try:
-            return await client.post(url, data=_payload(body), headers=headers, allow_redirects=False)
+            return await self._post(client, url, body, headers)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError) as error:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise
             # The server closed an idle connection at that very moment: nothing was answered, so it is asked again.
-            return await client.post(url, data=_payload(body), headers=headers, allow_redirects=False)
+            return await self._post(client, url, body, headers)
+
+    async def _post(
+        self, client: aiohttp.ClientSession, url: str, body: Body, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        # A redirect could take the key to another host.
+        return await client.post(url, data=_payload(body), headers=headers, allow_redirects=False, proxy=self._proxy)
+
+    def _url(self, path: str) -> str:
+        """The address of an endpoint: ``path`` goes in front of the query."""
+        base, mark, query = self._base_url.partition("?")
+        return f"{base.rstrip('/')}/{path}{mark}{query}"
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._closed:
@@ -120,7 +153,7 @@ class OpenAIEndpoint:
         # Made here because it belongs to the running loop.
         if self._client is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_WARM_S)
-            self._client = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+            self._client = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
         return self._client
 
 
@@ -156,6 +189,9 @@ def _failures_mapped(host: str) -> Iterator[None]:
     except TimeoutError as error:
         message = f"{host} did not answer in time ({type(error).__name__})"
         raise ProviderError(PROVIDER, FailureKind.TIMEOUT, message) from error
+    except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
+        message = f"{host} cannot be reached through the environment's proxy ({type(error).__name__})"
+        raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
     except aiohttp.ClientConnectorError as error:
         message = f"{host} cannot be reached ({type(error).__name__}); does it run, and is base_url right?"
         raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
@@ -179,13 +215,27 @@ def _payload(body: Body) -> bytes | aiohttp.FormData:
     return body if isinstance(body, bytes) else body()
 
 
+def _checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigError(f"headers: {name!r} is no name of an HTTP header")
+        if not (value.isascii() and value.isprintable()):
+            raise ConfigError(f"headers.{name}: has characters that no HTTP header can carry")
+    return headers
+
+
 def _checked_url(base_url: str) -> str:
     if not base_url.startswith(("http://", "https://")):
         raise ConfigError(f"base_url: {base_url!r} does not begin with http:// or https://")
     try:
-        host = URL(base_url).host
+        url = URL(base_url)
     except ValueError as error:
         raise ConfigError(f"base_url: {base_url!r} is no URL: {error}") from error
-    if not host:
+    if not url.host:
         raise ConfigError(f"base_url: {base_url!r} names no host")
-    return base_url.rstrip("/")
+    if url.fragment:
+        raise ConfigError(f"base_url: {base_url!r} has a fragment (#), which no server is sent")
+    for endpoint in ENDPOINTS:
+        if url.path.rstrip("/").endswith(f"/{endpoint}"):
+            raise ConfigError(f"base_url: {base_url!r} must end before /{endpoint}, which is added to it")
+    return base_url

@@ -10,13 +10,19 @@ service does not work (asked while it is left alone after failures).
 
 import importlib
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Container, Mapping
 from functools import wraps
 from typing import Literal
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from voicechat.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+RENAMED = {"silence_ms": "read_timeout_ms"}
+"""Keys of providers by their old names, which are accepted for one release."""
 
 Kind = Literal["asr", "llm", "tts"]
 
@@ -57,10 +63,12 @@ def _checked(factory: Callable[..., object]) -> Callable[..., object]:
     """Check the keyword arguments by the factory's annotations before calling it."""
     call = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(factory)
 
+    keys = inspect.signature(factory).parameters
+
     @wraps(factory)
     def opened(**options: object) -> object:
         try:
-            return call(**options)
+            return call(**_renamed(options, keys))
         except ValidationError as error:
             raise ConfigError(
                 "; ".join(
@@ -70,6 +78,18 @@ def _checked(factory: Callable[..., object]) -> Callable[..., object]:
             ) from error
 
     return opened
+
+
+def _renamed(options: Mapping[str, object], keys: Container[str]) -> dict[str, object]:
+    """Give the options by their present names, as far as the factory knows those and not the old ones."""
+    renamed = dict(options)
+    for old, new in RENAMED.items():
+        if old in options and new in keys and old not in keys:
+            if new in options:
+                raise ConfigError(f"{old}: is the old name of {new}, which is given as well; keep {new}")
+            logger.warning("the provider key %s is now called %s; the old name goes with the next release", old, new)
+            renamed[new] = renamed.pop(old)
+    return renamed
 
 
 def _complaint(location: tuple[int | str, ...], kind: str, message: str) -> str:

@@ -1,12 +1,13 @@
 """Server-sent events, incrementally: bytes in any cut → the data of each event.
 
 After https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation; only ``data`` matters
-here, the other fields and comments (keep-alives) are read and dropped. What stands behind the last empty line is an
-event that was cut off, and is not given out.
+here, the other fields and comments (keep-alives) are read and dropped.
 """
 
 MAX_LINE_BYTES = 1 << 20
 MAX_EVENT_BYTES = 4 << 20
+FIELDS = (b"", b"event", b"id", b"retry")
+"""Besides ``data``; the empty name is that of a comment."""
 
 
 class SseError(Exception):
@@ -41,6 +42,21 @@ class SseParser:
                 if event is not None:
                     events.append(event)
         return events
+
+    def finish(self) -> str | None:
+        """End the body; give what it ended in the middle of: the data of an event, or a line that is no field.
+
+        The standard drops it. It may be the last event of a server that leaves the empty line out, or half an event of
+        one that broke down. None: the body ended between two events.
+        """
+        line = bytes(self._line)
+        name = line.partition(b":")[0]
+        self._line.clear()
+        if line:
+            self._take_line(line)
+        if self._data:
+            return "\n".join(self._data)
+        return None if name in FIELDS else line.decode("utf-8", "replace").strip() or None
 
     def _take_line(self, line: bytes) -> str | None:
         if self._first_line:

@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidMessage,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+    WebSocketException,
+)
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.openai_errors import kind_of_status
+from voicechat.proxies import is_loopback
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Of one incoming message; of these at most 16 wait, then reading from the network pauses."""
@@ -125,6 +133,7 @@ async def open_link(
             compression=None,  # audio does not get smaller
             ping_interval=None,  # every wait has its own deadline
             ssl=tls,
+            proxy=None if is_loopback(where or "") else True,  # True: as the environment says
         )
     except TimeoutError as error:
         raise ProviderError(provider, FailureKind.TIMEOUT, f"{where}: not connected within {connect_s:g} s") from error
@@ -137,6 +146,9 @@ async def open_link(
         raise ProviderError(provider, kind_of_status(status), f"{where}: HTTP status {status}") from error
     except InvalidMessage as error:
         raise ProviderError(provider, _kind_of_no_answer(error), f"{where}: no HTTP answer") from error
+    except ProxyError as error:
+        message = f"{where}: cannot be reached through the environment's proxy ({type(error).__name__})"
+        raise ProviderError(provider, FailureKind.CONNECTIVITY, message) from error
     except WebSocketException as error:
         raise ProviderError(provider, FailureKind.BROKEN, f"{where}: no WebSocket: {type(error).__name__}") from error
     except ImportError as error:  # of python-socks

@@ -22,16 +22,16 @@ def open_recognizer(
     pause_ms: Annotated[int, Field(ge=100, le=10_000)] = PAUSE_MS,
     partial_every_ms: Annotated[int, Field(ge=0, le=60_000)] = 0,
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
-    silence_ms: Annotated[int, Field(ge=1)] = 15_000,
+    read_timeout_ms: Annotated[int, Field(ge=1)] = 15_000,
 ) -> WyomingRecognizer:
     """Configure the recogniser.
 
     ``model``, ``language``: as the service names them; empty: its own choice. ``pause_ms``: silence that ends an
     utterance. ``partial_every_ms``: an utterance that goes on is recognised again so often, for partial results; 0:
-    never, since a pass is not free. ``connect_ms``: limit for the TCP connection. ``silence_ms``: limit for an answer.
-    Raises `ConfigError` for an unusable address.
+    never, since a pass is not free. ``connect_ms``: limit for the TCP connection. ``read_timeout_ms``: limit for an
+    answer. Raises `ConfigError` for an unusable address.
     """
-    service = WyomingService(uri, connect_s=connect_ms / 1000, silence_s=silence_ms / 1000)
+    service = WyomingService(uri, connect_s=connect_ms / 1000, silence_s=read_timeout_ms / 1000)
     schedule = Schedule(pause_ms=pause_ms, partial_every_ms=partial_every_ms)
     return WyomingRecognizer(service, model, language, schedule)
 
@@ -41,12 +41,12 @@ def open_synthesizer(
     uri: str = "tcp://127.0.0.1:10200",
     voice: str = "",
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
-    silence_ms: Annotated[int, Field(ge=1)] = 15_000,
+    read_timeout_ms: Annotated[int, Field(ge=1)] = 15_000,
 ) -> WyomingSynthesizer:
     """Configure the synthesiser.
 
-    ``voice``: the default; empty: the first that the service has installed. ``connect_ms``, ``silence_ms`` as for
+    ``voice``: the default; empty: the first that the service has installed. ``connect_ms``, ``read_timeout_ms`` as for
     `open_recognizer`. Raises `ConfigError` for an unusable address.
     """
-    service = WyomingService(uri, connect_s=connect_ms / 1000, silence_s=silence_ms / 1000)
+    service = WyomingService(uri, connect_s=connect_ms / 1000, silence_s=read_timeout_ms / 1000)
     return WyomingSynthesizer(service, voice)

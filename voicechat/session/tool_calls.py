@@ -24,20 +24,27 @@ NOT_TOLD = "The call was handed to the client, which does not tell its result."
 class _Gathered:
     """A call while it comes in pieces. ``id`` is ours where the server's was missing or taken."""
 
-    id: str
+    id: str | None
     given_id: str | None
     name: str | None
     arguments: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether what came of the arguments so far is a whole JSON object."""
+        return is_json_object("".join(self.arguments))
 
 
 class CallsGathered:
     """The calls of one answer of the model, while they come in pieces.
 
-    Servers differ: some give no id, some give every call the index 0. Here calls are numbered from 0 without gaps, and
-    each has an id of its own; ``prefix`` begins those that had to be made up.
+    Servers differ: some give no id, some give every call the index 0, some give each piece an id of its own. A call
+    begins with its name; a piece without a name goes on with the call of its index, whatever its id. Here calls are
+    numbered from 0 without gaps.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str | None) -> None:
+        """``prefix`` begins the ids that are made up for calls without one; None: a missing id stays missing."""
         self._prefix = prefix
         self._calls: list[_Gathered] = []
         self._places: dict[int, int] = {}
@@ -45,7 +52,7 @@ class CallsGathered:
     def take(self, piece: ToolCall) -> ToolCall | None:
         """Add a piece; give it as it is to be told. None: there are too many calls."""
         place = self._places.get(piece.index)
-        if place is None or (piece.id and self._calls[place].given_id not in (None, piece.id)):
+        if place is None or _begins(piece, self._calls[place]):
             return self._begin(piece)
         call = self._calls[place]
         name = None if call.name else piece.name
@@ -72,10 +79,26 @@ class CallsGathered:
         if place == MOST_CALLS:
             return None
         taken = {call.id for call in self._calls}
-        own_id = piece.id if piece.id and piece.id not in taken else f"{self._prefix}_{place}"
-        self._calls.append(_Gathered(own_id, piece.id or None, piece.name, [piece.arguments]))
+        made_up = None if self._prefix is None else f"{self._prefix}_{place}"
+        own_id = piece.id if piece.id and piece.id not in taken else made_up
+        self._calls.append(_Gathered(own_id, piece.id or None, piece.name or None, [piece.arguments]))
         self._places[piece.index] = place
-        return ToolCall(place, own_id, piece.name, piece.arguments)
+        return ToolCall(place, own_id, piece.name or None, piece.arguments)
+
+
+def _begins(piece: ToolCall, call: _Gathered) -> bool:
+    """Whether ``piece``, which has the index of ``call``, begins another call.
+
+    Some servers repeat the name with each piece. A repeated name then begins a call when the ids differ or, where
+    there are none, when the arguments before it are complete.
+    """
+    if not piece.name or not call.name:
+        return False
+    if piece.name != call.name:
+        return True
+    if piece.id and call.given_id:
+        return piece.id != call.given_id
+    return call.complete
 
 
 @dataclass(slots=True)
@@ -184,9 +207,13 @@ def exchange_messages(said: str, calls: Sequence[ToolCall], answers: Mapping[str
 
 def _call_message(call: ToolCall) -> Message:
     """A call as the model is shown it. Arguments that are no JSON object would make its server refuse everything."""
+    arguments = call.arguments if is_json_object(call.arguments) else "{}"
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def is_json_object(text: str) -> bool:
+    """Whether ``text`` is a JSON object."""
     try:
-        readable = isinstance(json.loads(call.arguments), dict)
+        return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
-        readable = False
-    function = {"name": call.name, "arguments": call.arguments if readable else "{}"}
-    return {"id": call.id, "type": "function", "function": function}
+        return False

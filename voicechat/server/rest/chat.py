@@ -29,7 +29,7 @@ from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.completion import Completion, chunk_text
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import DONE, answer_with_events
-from voicechat.server.rest.failures import ServiceFailedError, model_failed, openai_error
+from voicechat.server.rest.failures import ServiceFailedError, model_failed, openai_failure
 from voicechat.server.rest.operation import CHAT_ERRORS, JSON, Body, Operation, Shape
 from voicechat.server.rest.schemas import ChatCompletionAnswer, ChatCompletionChunk, ModelCard, ModelList
 from voicechat.session.limits import SessionLimits
@@ -197,4 +197,4 @@ async def _events(
 
 
 def _failure_text(failure: ServiceFailedError) -> str:
-    return openai_error(failure.status, failure.message).model_dump_json()
+    return openai_failure(failure).model_dump_json()

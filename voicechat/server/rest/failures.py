@@ -1,12 +1,21 @@
 """How a failure is told: in the contract's form, or on the chat endpoints in OpenAI's, for its SDKs to raise."""
 
 import functools
+import math
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from aiohttp import hdrs, web
 
-from voicechat.errors import AdmissionError, AtCapacityError, ProviderError, Status, VoiceChatError
+from voicechat.errors import (
+    AdmissionError,
+    AtCapacityError,
+    FailureKind,
+    ProviderError,
+    RequestRefusedError,
+    Status,
+    VoiceChatError,
+)
 from voicechat.server.answers import error_answer, is_answerable, told_of
 from voicechat.server.auth import OutOfScopeError
 from voicechat.server.rest.hangup import ClientGoneError
@@ -26,42 +35,69 @@ _CODES = {Status.NOT_AUTHORISED: "invalid_api_key", Status.NOT_FOUND: "model_not
 class ServiceFailedError(VoiceChatError):
     """A chat model or synthesiser failed. ``message`` may be shown to the client: it quotes nobody."""
 
-    def __init__(self, status: Status, message: str) -> None:
+    def __init__(self, status: Status, message: str, *, code: str = "", retry_after_s: float | None = None) -> None:
+        """``code``: what the service calls the failure, for OpenAI's form; empty: as ``status`` says.
+
+        ``retry_after_s``: seconds after which the service wants to be asked again, where it says so.
+        """
         super().__init__(message)
         self.status = status
         self.message = message
+        self.code = code
+        self.retry_after_s = retry_after_s
 
 
 def model_failed(error: ProviderError) -> ServiceFailedError:
-    """Say of a chat model's failure what a client may know."""
+    """Say of a chat model's failure what a client may know.
+
+    What the service says of the request keeps its meaning: a refusal is a 400 with its code, too many requests are a
+    429. Everything else is the fault of the service or of its configuration, and a 502.
+    """
+    named = f": {error.code}" if error.code else ""
+    if isinstance(error, RequestRefusedError):
+        message = f"the chat model refuses the request{named}"
+        return ServiceFailedError(Status.INVALID_PARAMETER, message, code=error.code)
+    if error.kind is FailureKind.RATE_LIMIT:
+        message = f"the chat model is asked too often{named}"
+        code = error.code or "rate_limit_exceeded"
+        return ServiceFailedError(Status.QUOTA, message, code=code, retry_after_s=error.retry_after_s)
     return ServiceFailedError(Status.LLM_FAILED, f"the chat model failed: {error.kind.value}")
 
 
-def openai_error(status: Status, message: str) -> OpenAIError:
+def openai_failure(error: ServiceFailedError) -> OpenAIError:
+    """Put the failure of a service into OpenAI's form."""
+    return openai_error(error.status, error.message, error.code)
+
+
+def openai_error(status: Status, message: str, code: str = "") -> OpenAIError:
     """Put a failure into OpenAI's form. ``param`` is the field, if the message begins with one."""
     http_status = status // 100
     field, colon, _ = message.partition(": ")
     named = colon and " " not in field and status in (Status.INVALID_PARAMETER, Status.NOT_FOUND)
     kind = _TYPES.get(http_status, "invalid_request_error" if http_status < 500 else "server_error")
-    code = _CODES.get(status, status.name.lower())
+    code = code or _CODES.get(status, status.name.lower())
     return OpenAIError(error=OpenAIErrorBody(message=message, type=kind, param=field if named else None, code=code))
 
 
 def answering_as_openai(handler: Handler) -> Handler:
     """Turn what ``handler`` raises into an answer in OpenAI's form."""
 
-    def answer(status: Status, message: str) -> web.Response:
-        return web.json_response(text=openai_error(status, message).model_dump_json(), status=status // 100)
+    def answer(status: Status, message: str, code: str = "") -> web.Response:
+        return web.json_response(text=openai_error(status, message, code).model_dump_json(), status=status // 100)
 
     return _answering(handler, answer)
 
 
 def answering_by_contract(handler: Handler) -> Handler:
     """Turn what ``handler`` raises into an answer in the contract's form."""
-    return _answering(handler, error_answer)
+    return _answering(handler, lambda status, message, code="": error_answer(status, message))
 
 
-def _answering(handler: Handler, answer: Callable[[Status, str], web.Response]) -> Handler:
+class _Answer(Protocol):
+    def __call__(self, status: Status, message: str, code: str = "") -> web.Response: ...
+
+
+def _answering(handler: Handler, answer: _Answer) -> Handler:
     @functools.wraps(handler)
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
@@ -69,7 +105,9 @@ def _answering(handler: Handler, answer: Callable[[Status, str], web.Response]) 
         except (ClientGoneError, ConnectionError):
             return web.Response(status=CLIENT_GONE)
         except ServiceFailedError as error:
-            return answer(error.status, error.message)
+            failure = answer(error.status, error.message, error.code)
+            failure.headers.update(_headers_about(error))
+            return failure
         except Exception as error:
             if not is_answerable(request, error):
                 raise
@@ -85,6 +123,8 @@ def _headers_about(error: Exception) -> dict[str, str]:
     match error:
         case QuotaExceededError() | AtCapacityError():
             return {hdrs.RETRY_AFTER: str(error.retry_after_s)}
+        case ServiceFailedError(retry_after_s=float() | int() as wait_s):
+            return {hdrs.RETRY_AFTER: str(math.ceil(wait_s))}
         case OutOfScopeError():
             return {hdrs.WWW_AUTHENTICATE: 'Bearer error="insufficient_scope"'}
         case AdmissionError(status=Status.NOT_AUTHORISED):

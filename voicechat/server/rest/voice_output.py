@@ -17,7 +17,7 @@ from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.chat import MAX_BODY_BYTES, CompletionRequest
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import answer_with_events
-from voicechat.server.rest.failures import ServiceFailedError, openai_error
+from voicechat.server.rest.failures import ServiceFailedError, openai_failure
 from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation, Shape
 from voicechat.server.rest.schemas import ChatCompletionChunk, SpeechEvent
 from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
@@ -117,4 +117,4 @@ def conversation_dialect(model: str) -> Dialect:
 
 
 def _failure_text(failure: ServiceFailedError) -> str:
-    return openai_error(failure.status, failure.message).model_dump_json()
+    return openai_failure(failure).model_dump_json()
