@@ -35,14 +35,19 @@ def speech(voice: str = "en-us") -> bytes:
     return bytes(RATE_HZ // 2) + resampler.push(b"".join(chunks)) + resampler.finish() + bytes(RATE_HZ // 2)
 
 
-def through_av(pcm: bytes, codec: str, container: str, rate_hz: int, channels: int = 1, bit_rate: int = 0) -> bytes:
-    """Encode 16 kHz mono speech with a codec of FFmpeg's; every channel holds the same."""
+def through_av(
+    pcm: bytes, codec: str, container: str, rate_hz: int, channels: int = 1, bit_rate: int = 0, **options: str
+) -> bytes:
+    """Encode 16 kHz mono speech with a codec of FFmpeg's; every channel holds the same.
+
+    ``options`` are the muxer's.
+    """
     file = io.BytesIO()
     layout = "stereo" if channels == 2 else "mono"
     frame = av.AudioFrame("s16", layout, len(pcm) // 2)
     frame.sample_rate = RATE_HZ
     frame.planes[0].update(np.repeat(np.frombuffer(pcm, "<i2"), channels).tobytes())
-    with av.open(file, "w", format=container) as output:
+    with av.open(file, "w", format=container, options=options) as output:
         stream = output.add_stream(codec, rate=rate_hz, layout=layout)
         assert isinstance(stream, av.AudioStream)
         if bit_rate:

@@ -9,9 +9,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import pytest_asyncio
 
-from tests.formats.material import ASSETS, RATE_HZ, encoded, likeness, speech, through_av
+from tests.formats.material import ASSETS, RATE_HZ, encoded, encoded_from, likeness, speech, through_av
+from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.audio.ogg_pages import OggWriter
+from voicechat.audio.signatures import SIGNATURE_BYTES, is_refused
 from voicechat.audio.wav import wav_header
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes.forked import ForkServer
@@ -19,6 +22,7 @@ from voicechat.runtime.decoding import decode_file, open_decoding
 
 pytestmark = [
     pytest.mark.real_time,
+    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork"),
 ]
 
@@ -38,7 +42,119 @@ FORMATS = {
 }
 
 
-@pytest.fixture
+def fragmented_mp4() -> bytes:
+    flags = "frag_keyframe+empty_moov+default_base_moof"
+    return through_av(speech(), "aac", "mp4", 44100, movflags=flags)
+
+
+AN_APE_TAG = b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0xA0000000) + bytes(8) + bytes(32)
+
+
+def with_tags(pcm: bytes) -> bytes:
+    header = wav_header(RATE_HZ, len(pcm))
+    return header[:36] + b"LIST" + struct.pack("<I", 70_000) + bytes(70_000) + header[36:] + pcm
+
+
+OTHER_FORMATS: dict[str, Callable[[], bytes]] = {
+    "aiff": lambda: through_av(speech(), "pcm_s16be", "aiff", RATE_HZ),
+    "caf": lambda: through_av(speech(), "pcm_s16le", "caf", RATE_HZ),
+    "rf64": lambda: through_av(speech(), "pcm_s16le", "wav", RATE_HZ, rf64="always"),
+    "w64": lambda: through_av(speech(), "pcm_s16le", "w64", RATE_HZ),
+    "au": lambda: through_av(speech(), "pcm_s16be", "au", RATE_HZ),
+    "voc": lambda: through_av(speech(), "pcm_s16le", "voc", RATE_HZ),
+    "ts": lambda: through_av(speech(), "aac", "mpegts", 44100),
+    "mpeg": lambda: through_av(speech(), "mp2", "mpeg", 44100),
+    "avi": lambda: through_av(speech(), "libmp3lame", "avi", 44100),
+    "nut": lambda: through_av(speech(), "libmp3lame", "nut", 44100),
+    "ac3": lambda: through_av(speech(), "ac3", "ac3", 44100),
+    "wv": lambda: through_av(speech(), "wavpack", "wv", 44100),
+    "tta": lambda: through_av(speech(), "tta", "tta", 44100),
+    "fragmented mp4": lambda: fragmented_mp4(),
+    "mov with an atom before its own": lambda: b"\0\0\0\x08skip" + fragmented_mp4(),
+    "mp3 after an APE tag": lambda: AN_APE_TAG + encoded("mp3"),
+    "wav with long tags": lambda: with_tags(speech()),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FORMATS)
+async def test_whatever_ffmpeg_reads_by_itself_is_a_recording(name: str, decoding: ForkServer, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(OTHER_FORMATS[name]())
+    assert not is_refused(path.read_bytes()[:SIGNATURE_BYTES])
+    (pcm,) = await channels_of(decoding, path)
+    assert likeness(pcm, speech()) > 0.9
+
+
+JOINED = {
+    "mp3, then of two channels": (encoded("mp3") + encoded("mp3-44k-stereo"), 1),
+    "mp3 of two channels, then of one": (encoded("mp3-44k-stereo") + encoded("mp3"), 2),
+    "opus, then of two channels": (encoded("opus") + encoded("opus-stereo"), 1),
+    "opus of two channels, then of one": (encoded("opus-stereo") + encoded("opus"), 2),
+    "aac, then of two channels": (encoded("aac") + encoded("aac-44k-stereo"), 1),
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+async def test_a_file_whose_channels_change_is_heard_to_its_end(
+    name: str, decoding: ForkServer, tmp_path: Path
+) -> None:
+    content, count = JOINED[name]
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    channels = await channels_of(decoding, path)
+    assert len(channels) == count
+    for pcm in channels:
+        assert len(pcm) == pytest.approx(2 * len(speech()), rel=0.05)
+        assert likeness(pcm[-len(speech()) :], speech()) > 0.9
+
+
+def bare(codec: str, container: str) -> bytes:
+    return through_av(speech(), codec, container, RATE_HZ)
+
+
+BARE: dict[str, tuple[InputFormat, Callable[[], bytes]]] = {
+    "pcm": (InputFormat(InputContainer.PCM, 16000), speech),
+    "mulaw": (InputFormat(InputContainer.MU_LAW, 16000), lambda: bare("pcm_mulaw", "mulaw")),
+    "alaw": (InputFormat(InputContainer.A_LAW, 16000), lambda: bare("pcm_alaw", "alaw")),
+    "g722": (InputFormat(InputContainer.G722, 16000), lambda: encoded("g722")),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+async def test_samples_without_a_header_are_read_as_they_are_declared(
+    name: str, decoding: ForkServer, tmp_path: Path
+) -> None:
+    declared, content = BARE[name]
+    path = tmp_path / "file"
+    path.write_bytes(content())
+    pieces = [piece async for piece in decode_file(decoding, path, declared)]
+    assert likeness(b"".join(piece.channels[0] for piece in pieces), speech()) > 0.9
+    assert pieces[0].source_rate_hz == 16000
+
+
+async def test_a_header_goes_before_what_is_declared(decoding: ForkServer, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(encoded("flac"))
+    declared = InputFormat(InputContainer.PCM, 8000)
+    pieces = [piece async for piece in decode_file(decoding, path, declared)]
+    assert b"".join(piece.channels[0] for piece in pieces) == speech()
+    assert pieces[0].source_rate_hz == 16000
+
+
+@pytest.mark.parametrize(
+    ("content", "rate_hz"),
+    [(wav_header(8000, None) + bytes(8000), 8000), (encoded("amr-nb"), 8000), (encoded_from("opus", 8000), 8000)],
+)
+async def test_a_recording_tells_the_rate_of_its_sound(
+    content: bytes, rate_hz: int, decoding: ForkServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    pieces = [piece async for piece in decode_file(decoding, path)]
+    assert {piece.source_rate_hz for piece in pieces} == {rate_hz}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def decoding() -> AsyncIterator[ForkServer]:
     server = open_decoding()
     await server.start()

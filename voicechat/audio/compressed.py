@@ -15,7 +15,7 @@ from voicechat.audio.demux.bare import G722Bytes, OpusPackets
 from voicechat.audio.demux.flac import FlacDemuxer
 from voicechat.audio.demux.mpeg import Mp3Demuxer
 from voicechat.audio.demux.ogg import OggDemuxer
-from voicechat.audio.demux.stream import DemuxedItem, Demuxer, StreamStart, undecodable
+from voicechat.audio.demux.stream import DemuxedItem, Demuxer, Silence, StreamStart, undecodable
 from voicechat.audio.demux.webm import EBML_MAGIC, WebmDemuxer
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, InputContainer
 from voicechat.audio.resample import RateConverter
@@ -87,6 +87,8 @@ class CompressedDecoder:
         self._demuxer = self._kind.open()
         self._codec: _Codec | None = None
         self._converter = RateConverter(DECODED_RATE_HZ)
+        self._rate_hz = DECODED_RATE_HZ
+        """Of what was decoded last."""
         self._start: bytes | None = b""
         """What has come since the last turn, while it may still be the beginning of something."""
         self._first = True
@@ -130,6 +132,8 @@ class CompressedDecoder:
         for item in items:
             if isinstance(item, StreamStart):
                 self._codec = _Codec(item, self._container.value)
+            elif isinstance(item, Silence):
+                yield from self._silence(item.length_s)
             elif self._codec is not None:
                 yield from self._converted(self._codec.decode(item))
 
@@ -146,7 +150,16 @@ class CompressedDecoder:
                 )
             yield converted
 
+    def _silence(self, length_s: float) -> Iterator[bytes]:
+        """Silence that the sender left out. It is no sound that bytes were unfolded to."""
+        left = round(length_s * self._rate_hz)
+        while left > 0:
+            pcm = bytes(2 * min(left, self._rate_hz // 2))
+            left -= len(pcm) // 2
+            yield self._converter.push(pcm, self._rate_hz)
+
     def _note_rate(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
         if self._container is not InputContainer.OPUS_RAW and self._codec is not None:
             self.source_rate_hz = self._codec.source_rate_hz or rate_hz
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
-from voicechat.audio.formats import InputContainer
+from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes import python
 from voicechat.processes.errors import WorkerError, WorkerLostError
@@ -43,16 +43,20 @@ async def decode_stream(server: ForkServer, container: InputContainer) -> Forked
     return await server.fork(f"stream {container.value}".encode())
 
 
-async def decode_file(server: ForkServer, path: Path) -> AsyncGenerator[DecodedPiece, None]:
+async def decode_file(
+    server: ForkServer, path: Path, bare: InputFormat | None = None
+) -> AsyncGenerator[DecodedPiece, None]:
     """Decode a recording of any known format, a few seconds at a time.
 
-    Only a piece is kept in memory at a time. Raises ``RemoteProtocolError`` for a file that cannot be used
-    (``UNDECODABLE_AUDIO``, ``TOO_LARGE``; ``NOT_FOUND`` when it cannot be read), ``DecoderLostError`` when that cannot
-    be told: ``AT_CAPACITY`` without a process, ``UNDECODABLE_AUDIO`` when the file may have been its death. Closing the
-    generator ends the process.
+    ``bare`` says how to read it if it has no header. Only a piece is kept in memory at a time.
+    Raises ``RemoteProtocolError`` for a file that cannot be used (``UNDECODABLE_AUDIO``,
+    ``UNSUPPORTED_FORMAT``, ``TOO_LARGE``; ``NOT_FOUND`` when it cannot be read),
+    ``DecoderLostError`` when that cannot be told: ``AT_CAPACITY`` without a process,
+    ``UNDECODABLE_AUDIO`` when the file may have been its death. Closing the generator ends the
+    process.
     """
     try:
-        stream = await server.fork(_file_job(path))
+        stream = await server.fork(_file_job(path, bare))
     except WorkerError as error:
         raise DecoderLostError(Status.AT_CAPACITY, "recordings cannot be decoded now; try again") from error
     try:
@@ -76,8 +80,9 @@ async def decode_file(server: ForkServer, path: Path) -> AsyncGenerator[DecodedP
         stream.close()
 
 
-def _file_job(path: Path) -> bytes:
-    return f"file {path.absolute()}".encode()
+def _file_job(path: Path, bare: InputFormat | None) -> bytes:
+    declared = "" if bare is None else f"{bare.container.value}@{bare.rate_hz}"
+    return f"file {declared} {path.absolute()}".encode()
 
 
 def split_rate(payload: bytes) -> tuple[int, memoryview]:

@@ -1,9 +1,10 @@
 """The processes that decode compressed audio; this module is their fork server.
 
-A job's options say what it decodes: ``stream <format>``, whose payloads are the client's bytes, or ``file <path>``,
-whose payloads only ask for more. Every answer begins with the rate of the sound as it was recorded, four bytes,
-little-endian, 0 while it is not known. In the first case s16le mono 16 kHz follows, in the second one byte, the number
-of channels, and then channel after channel.
+A job's options say what it decodes: ``stream <format>``, whose payloads are the client's bytes, or
+``file <format>@<rate> <path>``, whose payloads only ask for more; format and rate say how to read a
+file that has no header, and may be missing. Every answer begins with the rate of the sound as it
+was recorded, four bytes, little-endian, 0 while it is not known. In the first case s16le mono
+16 kHz follows, in the second one byte, the number of channels, and then channel after channel.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from voicechat.audio.compressed import CompressedDecoder
 from voicechat.audio.files import FileDecoder
-from voicechat.audio.formats import InputContainer
+from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes.fork_server import ForkedJob, JobLimits, JobRefusalError, serve
 from voicechat.runtime.decoding import RATE_BYTES
@@ -39,8 +40,10 @@ class StreamJob:
 class FileJob:
     """One uploaded file; it is opened with the first request, within that one's limits."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bare: InputFormat | None) -> None:
+        """``bare`` says how to read it if it has no header."""
         self._path = path
+        self._bare = bare
         self._decoder: FileDecoder | None = None
 
     def feed(self, payload: bytes) -> Iterator[bytes]:
@@ -55,7 +58,7 @@ class FileJob:
 
     def _read(self) -> Iterator[bytes]:
         if self._decoder is None:
-            self._decoder = FileDecoder(self._path)
+            self._decoder = FileDecoder(self._path, self._bare)
         channels = self._decoder.read()
         if channels:
             yield _with_rate(self._decoder.source_rate_hz, bytes([len(channels)]), *channels)
@@ -68,7 +71,11 @@ def _with_rate(rate_hz: int | None, *parts: bytes) -> bytes:
 def open_job(options: bytes) -> ForkedJob:
     """Make the job that the options name."""
     kind, _, what = options.decode().partition(" ")
-    return FileJob(Path(what)) if kind == "file" else StreamJob(InputContainer(what))
+    if kind != "file":
+        return StreamJob(InputContainer(what))
+    declared, _, path = what.partition(" ")
+    name, _, rate_hz = declared.partition("@")
+    return FileJob(Path(path), InputFormat(InputContainer(name), int(rate_hz)) if declared else None)
 
 
 def _refusing(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,12 +1,14 @@
 """Opus and Speex in Ogg (RFC 3533, RFC 7845, the Speex manual's section 7)."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from voicechat.audio.demux.stream import (
     MAX_PACKET_BYTES,
     DemuxedItem,
     GarbageCounter,
+    PacketClock,
     StreamStart,
     undecodable,
     unsupported,
@@ -25,6 +27,7 @@ class OggDemuxer:
     """Gives the packets of the first Opus or Speex stream; streams may follow each other, others beside it are skipped.
 
     A packet is given when its page is complete: a page's checksum covers it whole, and senders send it whole.
+    Where a page's position says that packets before it were left out, silence is given for them.
     """
 
     def __init__(self) -> None:
@@ -33,6 +36,9 @@ class OggDemuxer:
         self._serial: int | None = None
         self._header_packets_left = 0
         self._partial = b""
+        self._clock = PacketClock()
+        self._length: PacketLength = opus_packet_s
+        self._rate_hz = OPUS_RATE_HZ
 
     def push(self, data: bytes) -> Iterator[DemuxedItem]:
         """See ``Demuxer.push``."""
@@ -76,6 +82,8 @@ class OggDemuxer:
             if start is not None:
                 self._serial, self._partial = serial, b""
                 self._header_packets_left = 2  # the one on this page, and the comments
+                self._clock = PacketClock()
+                self._length, self._rate_hz = _timing(start)
                 yield start
         if serial != self._serial:
             self._garbage.skip(len(page))
@@ -83,7 +91,17 @@ class OggDemuxer:
         self._garbage.reset()
         if not flags & _CONTINUED:
             self._partial = b""  # the rest of it was lost
-        yield from self._packets(page)
+        packets = list(self._packets(page))
+        yield from self._silence_before(packets, int.from_bytes(page[6:14], "little", signed=True))
+        yield from packets
+
+    def _silence_before(self, packets: list[bytes], position: int) -> Iterator[DemuxedItem]:
+        """Give what is missing before a page's packets; ``position`` is where the last one ends."""
+        length_s = sum(map(self._length, packets))
+        if position < 0:
+            self._clock.go_on(length_s)
+        elif packets:
+            yield from self._clock.silence_before(position / self._rate_hz - length_s, length_s)
 
     def _packets(self, page: bytes) -> Iterator[bytes]:
         position = _HEAD_BYTES + page[26]
@@ -99,6 +117,35 @@ class OggDemuxer:
                 self._header_packets_left -= 1
             elif packet:
                 yield packet
+
+
+PacketLength: TypeAlias = Callable[[bytes], float]
+"""Says how many seconds of sound a packet holds."""
+
+
+def opus_packet_s(packet: bytes) -> float:
+    """Read the length of an Opus packet from its first bytes (RFC 6716, section 3.1)."""
+    config, code = packet[0] >> 3, packet[0] & 3
+    if config < 12:
+        frame_ms: float = (10, 20, 40, 60)[config & 3]
+    elif config < 16:
+        frame_ms = (10, 20)[config & 1]
+    else:
+        frame_ms = (2.5, 5, 10, 20)[config & 3]
+    frames = (1, 2, 2, packet[1] & 63 if len(packet) > 1 else 0)[code]
+    return frames * frame_ms / 1000
+
+
+def _timing(start: StreamStart) -> tuple[PacketLength, int]:
+    """How long packets of a stream are, and the rate that positions are counted at."""
+    if start.codec != "speex":
+        return opus_packet_s, OPUS_RATE_HZ
+    rate_hz = start.rate_hz or 0
+    if rate_hz < LOWEST_RATE_HZ:  # the codec will refuse it
+        return lambda packet: 0.0, OPUS_RATE_HZ
+    frame_samples, _, frames = struct.unpack_from("<3i", start.extradata, 56)
+    packet_s = max(0, frame_samples * frames) / rate_hz
+    return lambda packet: packet_s, rate_hz
 
 
 def opus_start(head: bytes) -> StreamStart | None:

@@ -26,8 +26,41 @@ class StreamStart:
     """Rate of the sound before it was encoded, where the codec always decodes to another one."""
 
 
-DemuxedItem: TypeAlias = StreamStart | bytes
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing was sent for this time: the container's times jump, because the sender left packets out."""
+
+    length_s: float
+
+
+DemuxedItem: TypeAlias = StreamStart | Silence | bytes
 """A packet is bytes."""
+
+MIN_SILENCE_S = 0.1
+"""A shorter difference between times and durations is rounding."""
+MAX_SILENCE_S = 60.0
+"""A longer one means that the clock was set, or that the sender stopped for a while."""
+
+
+class PacketClock:
+    """Compares the times of packets with the durations of the packets before them, all in seconds."""
+
+    def __init__(self) -> None:
+        self._next_s: float | None = None
+
+    def silence_before(self, begin_s: float, length_s: float) -> Iterator[Silence]:
+        """Give what was left out before packets that begin then; notes that they last so long."""
+        missing_s = 0.0 if self._next_s is None else begin_s - self._next_s
+        if MIN_SILENCE_S <= missing_s <= MAX_SILENCE_S:
+            yield Silence(missing_s)
+        elif abs(missing_s) < MIN_SILENCE_S:  # it may grow, packet by packet
+            begin_s -= missing_s
+        self._next_s = begin_s + length_s
+
+    def go_on(self, length_s: float) -> None:
+        """Note packets without a time: they follow the ones before."""
+        if self._next_s is not None:
+            self._next_s += length_s
 
 
 class Demuxer(Protocol):

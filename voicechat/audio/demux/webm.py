@@ -2,30 +2,44 @@
 
 from collections.abc import Iterator
 
-from voicechat.audio.demux.ogg import opus_start
-from voicechat.audio.demux.stream import MAX_GARBAGE_BYTES, DemuxedItem, StreamStart, undecodable, unsupported
+from voicechat.audio.demux.ogg import opus_packet_s, opus_start
+from voicechat.audio.demux.stream import (
+    MAX_GARBAGE_BYTES,
+    DemuxedItem,
+    PacketClock,
+    StreamStart,
+    undecodable,
+    unsupported,
+)
 
 EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 
 _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x18538067, 0x1F43B675, 0xA0
 _TRACKS, _TRACK_ENTRY, _SIMPLE_BLOCK, _BLOCK = 0x1654AE6B, 0xAE, 0xA3, 0xA1
 _TRACK_NUMBER, _CODEC_ID, _CODEC_PRIVATE = 0xD7, 0x86, 0x63A2
-_ENTERED = frozenset({_SEGMENT, _CLUSTER, _BLOCK_GROUP, _TRACKS})
+_INFO, _TIMESTAMP_SCALE, _CLUSTER_TIMESTAMP = 0x1549A966, 0x2AD7B1, 0xE7
+_ENTERED = frozenset({_SEGMENT, _INFO, _CLUSTER, _BLOCK_GROUP, _TRACKS})
 """Elements whose children are looked at. Where they end does not matter: no child means the same elsewhere."""
-_READ = frozenset({_TRACK_ENTRY, _SIMPLE_BLOCK, _BLOCK})
+_READ = frozenset({_TRACK_ENTRY, _SIMPLE_BLOCK, _BLOCK, _TIMESTAMP_SCALE, _CLUSTER_TIMESTAMP})
 _LACING = 0x06
 _MAX_SKIPPED_BYTES = 16 * 1024 * 1024
 """Of one element that is of no interest: the blocks of a video track may be long."""
 
 
 class WebmDemuxer:
-    """Gives the packets of the first Opus track; a packet is given when its block is complete."""
+    """Gives the packets of the first Opus track; a packet is given when its block is complete.
+
+    Where a block's time says that packets before it were left out, silence is given for them.
+    """
 
     def __init__(self) -> None:
         self._pending = bytearray()
         self._skip_bytes = 0
         self._track: int | None = None
         self._begun = False
+        self._tick_s = 0.001
+        self._cluster_ticks = 0
+        self._clock = PacketClock()
 
     def push(self, data: bytes) -> Iterator[DemuxedItem]:
         """See ``Demuxer.push``."""
@@ -42,6 +56,10 @@ class WebmDemuxer:
                 yield from self._enter_track(dict(_children(content)))
             elif kind in (_SIMPLE_BLOCK, _BLOCK):
                 yield from self._read_block(content)
+            elif kind == _TIMESTAMP_SCALE:
+                self._tick_s = int.from_bytes(content, "big") / 1e9
+            elif kind == _CLUSTER_TIMESTAMP:
+                self._cluster_ticks = int.from_bytes(content, "big")
 
     def finish(self) -> Iterator[DemuxedItem]:
         """See ``Demuxer.finish``: a block that is cut off gives nothing."""
@@ -92,7 +110,7 @@ class WebmDemuxer:
         self._track = int.from_bytes(fields.get(_TRACK_NUMBER, b"\x01"), "big")
         yield start
 
-    def _read_block(self, block: bytes) -> Iterator[bytes]:
+    def _read_block(self, block: bytes) -> Iterator[DemuxedItem]:
         number = _sized_number(block, 0)
         if number is None or len(block) < number[1] + 3:
             raise undecodable("webm", "a block is shorter than its head")
@@ -103,6 +121,8 @@ class WebmDemuxer:
             raise unsupported("webm", "laced blocks are not supported")
         packet = block[head_bytes + 3 :]
         if packet:
+            ticks = self._cluster_ticks + int.from_bytes(block[head_bytes : head_bytes + 2], "big", signed=True)
+            yield from self._clock.silence_before(ticks * self._tick_s, opus_packet_s(packet))
             yield packet
 
 
