@@ -1,14 +1,17 @@
 import io
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from voicechat.store.model_archive import ArchiveError, unpack
+from voicechat.store.model_archive import MAX_HEADER_BYTES, ArchiveError, unpack
+
+Member = tarfile.TarInfo | tuple[str, bytes]
 
 
-def archive(path: Path, members: list[tarfile.TarInfo | tuple[str, bytes]]) -> Path:
-    with tarfile.open(path, "w:bz2") as tar:
+def archive(path: Path, members: Sequence[Member], form: int = tarfile.PAX_FORMAT) -> Path:
+    with tarfile.open(path, "w:bz2", format=form) as tar:
         for member in members:
             if isinstance(member, tarfile.TarInfo):
                 tar.addfile(member)
@@ -42,27 +45,136 @@ def test_files_without_a_folder_are_in_the_folder_itself(tmp_path: Path) -> None
     [
         ("../outside.txt", b"bad"),
         ("model/../../outside.txt", b"bad"),
+        ("model/../tokens.txt", b"bad"),
+        ("/absolute.txt", b"bad"),
+        ("C:\\outside.txt", b"bad"),
+        ("model\\..\\..\\outside.txt", b"bad"),
+        ("model/file:stream", b"bad"),
+        ("model/line\nbreak", b"bad"),
+        ("model/tokens.txt", b"again"),
+        ("model/tokens.txt/below", b"bad"),
         special("model/link", tarfile.SYMTYPE, "/etc/passwd"),
         special("model/link", tarfile.SYMTYPE, "../../outside.txt"),
+        special("model/link", tarfile.SYMTYPE, "../model/../../outside.txt"),
+        special("model/link", tarfile.SYMTYPE, "."),
+        special("model/link", tarfile.SYMTYPE, "link"),
+        special("model/link", tarfile.SYMTYPE, "nothing.txt"),
         special("model/link", tarfile.LNKTYPE, "../outside.txt"),
+        special("model/link", tarfile.LNKTYPE, "/etc/passwd"),
+        special("model/link", tarfile.LNKTYPE, "model"),
         special("model/device", tarfile.CHRTYPE),
+        special("model/device", tarfile.BLKTYPE),
         special("model/pipe", tarfile.FIFOTYPE),
+        special("model/unknown", b"Z"),
     ],
+    ids=lambda member: member[0] if isinstance(member, tuple) else f"{member.name} {member.type!r} {member.linkname}",
 )
-def test_what_leads_out_of_the_folder_is_refused(tmp_path: Path, member: tarfile.TarInfo | tuple[str, bytes]) -> None:
+def test_what_leads_out_of_the_folder_is_refused(tmp_path: Path, member: Member) -> None:
     (tmp_path / "outside.txt").write_bytes(b"untouched")
     path = archive(tmp_path / "a.tar.bz2", [("model/tokens.txt", b"tokens"), member])
-    with pytest.raises(ArchiveError, match="holds what may not be unpacked"):
+    with pytest.raises(ArchiveError, match=r"holds what may not be unpacked|cannot be unpacked"):
         unpack(path, tmp_path / "out")
     assert (tmp_path / "outside.txt").read_bytes() == b"untouched"
+    assert {found.name for found in tmp_path.iterdir()} == {"outside.txt", "a.tar.bz2", "out"}
 
 
-def test_an_absolute_name_stays_in_the_folder(tmp_path: Path) -> None:
-    absolute = tmp_path / "absolute.txt"
-    path = archive(tmp_path / "a.tar.bz2", [(str(absolute), b"inside")])
-    unpack(path, tmp_path / "out")
-    assert not absolute.exists()
-    assert len(list((tmp_path / "out").rglob("absolute.txt"))) == 1
+def test_links_that_are_longer_than_a_path_may_be_lead_nowhere(tmp_path: Path) -> None:
+    """Python's own filter took such an archive (CVE-2025-4517) and wrote outside the folder."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "flag").write_bytes(b"untouched")
+    long, steps, way = "d" * 247, "abcdefghijklmnop", ""
+    members: list[Member] = []
+    for step in steps:
+        members += [
+            special(way + long, tarfile.DIRTYPE),
+            special(way + step, tarfile.SYMTYPE, long),
+        ]
+        way += long + "/"
+    over = "/".join(steps) + "/" + "l" * 254
+    members += [
+        special(over, tarfile.SYMTYPE, "../" * len(steps)),
+        special("escape", tarfile.SYMTYPE, over + "/../outside"),
+        special("flaglink", tarfile.LNKTYPE, "escape/flag"),
+        ("flaglink", b"overwritten"),
+    ]
+    with pytest.raises(ArchiveError):
+        unpack(archive(tmp_path / "a.tar.bz2", members), tmp_path / "out")
+    assert (tmp_path / "outside" / "flag").read_bytes() == b"untouched"
+
+
+def test_a_file_below_a_link_is_not_written_through_it(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    members: list[Member] = [special("model/way", tarfile.SYMTYPE, "../../outside"), ("model/way/file", b"bad")]
+    with pytest.raises(ArchiveError):
+        unpack(archive(tmp_path / "a.tar.bz2", members), tmp_path / "out")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_link_to_a_file_of_the_archive_becomes_a_copy(tmp_path: Path) -> None:
+    members: list[Member] = [
+        special("model/data/again", tarfile.SYMTYPE, "near"),
+        special("model/data/near", tarfile.SYMTYPE, "../tokens.txt"),
+        ("model/tokens.txt", b"tokens"),
+        special("model/hard", tarfile.LNKTYPE, "model/tokens.txt"),
+    ]
+    content = unpack(archive(tmp_path / "a.tar.bz2", members), tmp_path / "out")
+    for name in ("hard", "data/near", "data/again"):
+        assert (content / name).read_bytes() == b"tokens"
+        assert not (content / name).is_symlink()
+        assert (content / name).stat().st_nlink == 1
+
+
+def test_links_count_as_what_they_become(tmp_path: Path) -> None:
+    links = [special(f"model/{number}", tarfile.SYMTYPE, "large") for number in range(10)]
+    path = archive(tmp_path / "a.tar.bz2", [("model/large", bytes(200_000)), *links])
+    with pytest.raises(ArchiveError, match="unpacks to more than the bound"):
+        unpack(path, tmp_path / "out", max_bytes=1_000_000)
+
+
+def test_files_get_the_rights_of_plain_files(tmp_path: Path) -> None:
+    powerful = tarfile.TarInfo("model/run")
+    powerful.mode = 0o6777
+    (content,) = unpack(archive(tmp_path / "a.tar.bz2", [powerful]), tmp_path / "out").iterdir()
+    assert content.stat().st_mode & 0o7111 == 0
+
+
+def test_a_header_is_bounded(tmp_path: Path) -> None:
+    """A name or an attribute of gigabytes is read into memory as a whole; packed it is a few kilobytes."""
+    vast = tarfile.TarInfo("model/tokens.txt")
+    vast.pax_headers = {"comment": "x" * (MAX_HEADER_BYTES + 1)}
+    with pytest.raises(ArchiveError, match="a header that is too large"):
+        unpack(archive(tmp_path / "a.tar.bz2", [vast]), tmp_path / "out")
+    long = archive(tmp_path / "b.tar.bz2", [("model/" + "y" * (MAX_HEADER_BYTES + 1), b"")], tarfile.GNU_FORMAT)
+    with pytest.raises(ArchiveError, match="a header that is too large"):
+        unpack(long, tmp_path / "out2")
+
+
+def test_a_size_below_nothing_does_not_lead_in_a_circle(tmp_path: Path) -> None:
+    circle = tarfile.TarInfo("model/tokens.txt")
+    circle.pax_headers = {"size": "-1024"}
+    with pytest.raises(ArchiveError):
+        unpack(archive(tmp_path / "a.tar.bz2", [circle, ("model/x", b"x")]), tmp_path / "out")
+
+
+def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
+    """It says that it is larger than what is packed."""
+    sparse = tarfile.TarInfo("model/sparse")
+    sparse.pax_headers = {"GNU.sparse.size": "1000000000000", "GNU.sparse.map": "0,0"}
+    with pytest.raises(ArchiveError, match=r"sparse' *, which is no plain file"):
+        unpack(archive(tmp_path / "a.tar.bz2", [sparse]), tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", ""])
+def test_other_packings(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.tar.{kind}".rstrip(".")
+    with tarfile.open(path, f"w:{kind}") as tar:  # type: ignore[call-overload]
+        tar.addfile(special(".", tarfile.DIRTYPE))
+        tar.addfile(special("./model", tarfile.DIRTYPE))
+        tar.addfile(tarfile.TarInfo("./model/tokens.txt"))
+    assert [file.name for file in unpack(path, tmp_path / "out").iterdir()] == ["tokens.txt"]
+    path.write_bytes(b"no archive")
+    with pytest.raises(ArchiveError, match=r"(is damaged|cannot be unpacked)"):
+        unpack(path, tmp_path / "other")
 
 
 def test_more_than_the_bound_is_not_unpacked(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
+from aiohttp import ClientSession
+from yarl import URL
 
 from tests.store.file_server import FileServer, serving
 from voicechat.store.model_download import DownloadError, DownloadLimits, Part, download
@@ -178,6 +182,22 @@ async def test_nobody_there_is_told_in_a_line(part: Part) -> None:
     with pytest.raises(DownloadError, match="cannot be fetched") as caught:
         await fetch(server, part)
     assert "\n" not in str(caught.value)
+
+
+async def test_an_encrypted_address_may_not_lead_over_one_that_is_not(
+    server: FileServer, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even on the way: who listens there chooses where it goes on."""
+
+    @asynccontextmanager
+    async def redirected(session: ClientSession, url: str, **options: object) -> AsyncIterator[object]:
+        ways = [SimpleNamespace(url=URL(way)) for way in (url, "http://between.invalid/", "https://end.invalid/")]
+        yield SimpleNamespace(history=ways[:-1], url=ways[-1].url, status=200)
+
+    monkeypatch.setattr(ClientSession, "get", redirected)
+    server.url = "https://models.invalid/model.tar.bz2"
+    with pytest.raises(DownloadError, match="leads to an address without encryption"):
+        await fetch(server, part)
 
 
 async def test_the_proxy_of_the_environment_is_used(

@@ -1,8 +1,19 @@
-"""Unpacks an archive of unknown origin: nothing outside the folder, no links out of it, no more than a bound."""
+"""Unpacks an archive of unknown origin into a fresh folder: plain files and folders, within bounds.
 
+Python's own extraction is not used: its filters have had holes, and which holes are closed depends on
+the version of Python. Here every member is checked and written by this module, and no link is ever
+made on the disk, so that no name can lead through one.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
 import shutil
 import tarfile
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import IO
 
 from voicechat.errors import VoiceChatError
 
@@ -10,35 +21,165 @@ MAX_MEMBERS = 50_000
 MAX_UNPACKED_BYTES = 16 * 1024**3
 SPARE_BYTES = 200 * 1024**2
 """So much of the disk is left free."""
+MAX_HEADER_BYTES = 1024**2
+"""What may stand before the content of one member. Long names and attributes are read into memory."""
+
+_OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
+    ".tar.bz2": bz2.BZ2File,
+    ".tar.gz": gzip.GzipFile,
+    ".tar.xz": lzma.LZMAFile,
+    ".tar": lambda path: path.open("rb"),
+}
+ARCHIVE_SUFFIXES = tuple(_OPENERS)
+
+_Place = tuple[str, ...]
+"""A name in the archive: the parts of a path below its root, without ``.`` and ``..``."""
 
 
 class ArchiveError(VoiceChatError):
     """An archive is damaged, or holds what may not be unpacked. The message is one line for a person."""
 
 
-def unpack(archive: Path, folder: Path, max_bytes: int = MAX_UNPACKED_BYTES, spare_bytes: int = SPARE_BYTES) -> Path:
-    """Unpack into ``folder``, which must not exist. Gives the folder of the content: the only one in it, or itself.
+class _RefusedError(Exception):
+    """Something in the archive may not be unpacked; the message says what."""
 
-    Raises `ArchiveError`; what was unpacked by then is the caller's to remove. Refused are absolute names, names and
-    links that lead out of the folder, and devices (the ``data`` filter of PEP 706).
+
+class _TooLargeError(Exception):
+    """The content is larger than there is room for."""
+
+
+def unpack(archive: Path, folder: Path, max_bytes: int = MAX_UNPACKED_BYTES, spare_bytes: int = SPARE_BYTES) -> Path:
+    """Unpack into ``folder``, which must not exist, at most ``max_bytes``.
+
+    Returns the folder of the content: the only one in ``folder``, or ``folder`` itself. A link to a
+    file of the archive becomes a copy of it.
+
+    Raises `ArchiveError`; what was unpacked by then is the caller's to remove. Refused are absolute
+    names, ``..``, characters that mean something to some system, names that occur twice, links to
+    anything but a file of the archive, devices, pipes and sparse files.
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise ArchiveError("Python is too old to unpack archives safely; 3.11.4 or newer does")
     folder.mkdir(parents=True)
     room_bytes = min(max_bytes, shutil.disk_usage(folder).free - spare_bytes)
+    opener = next(opener for suffix, opener in _OPENERS.items() if archive.name.endswith(suffix))
     try:
-        with tarfile.open(archive) as tar:
-            for count, member in enumerate(tar):
-                room_bytes -= member.size
-                if room_bytes < 0 or count >= MAX_MEMBERS:
-                    raise ArchiveError(f"{archive.name} unpacks to more than the bound, or than the disk has room for")
-                tar.extract(member, folder, filter="data")
-    except (tarfile.FilterError, KeyError) as error:
+        with opener(archive) as stream:
+            reader = _Reader(stream)
+            with tarfile.open(fileobj=reader, mode="r:") as tar:
+                _Unpacking(tar, reader, folder, room_bytes).run()
+    except _TooLargeError as error:
+        raise ArchiveError(f"{archive.name} unpacks to more than the bound, or than the disk has room for") from error
+    except _RefusedError as error:
         raise ArchiveError(f"{archive.name} holds what may not be unpacked: {error}") from error
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, EOFError, ValueError, lzma.LZMAError, RecursionError) as error:
         raise ArchiveError(f"{archive.name} is damaged: {error}") from error
     except OSError as error:
-        # bz2 and lzma tell of damage this way, too.
+        # bz2 and gzip tell of damage this way, too.
         raise ArchiveError(f"{archive.name} cannot be unpacked: {error.strerror or error}") from error
     inside = list(folder.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+class _Reader(io.BufferedIOBase):
+    """The unpacked bytes of the archive, forwards only, and never more than ``allowed_bytes``."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+        self.allowed_bytes = MAX_HEADER_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read ``size`` bytes, fewer at the end. Raises `_RefusedError` when they are too many."""
+        self._spend(-1 if size is None else size)
+        return self._stream.read(size)
+
+    def tell(self) -> int:
+        """Return the position in the unpacked bytes."""
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Skip bytes up to ``offset``, counted from the beginning."""
+        self._spend(offset - self.tell())
+        return self._stream.seek(offset)
+
+    def _spend(self, size_bytes: int) -> None:
+        if not 0 <= size_bytes <= self.allowed_bytes:
+            raise _RefusedError("a header that is too large, or leads backwards")
+        self.allowed_bytes -= size_bytes
+
+
+class _Unpacking:
+    """One archive on its way into a folder."""
+
+    def __init__(self, tar: tarfile.TarFile, reader: _Reader, folder: Path, room_bytes: int) -> None:
+        self._tar = tar
+        self._reader = reader
+        self._folder = folder
+        self._room_bytes = room_bytes
+        self._files: dict[_Place, int] = {}
+        """The files that have been written, and their sizes."""
+        self._links: dict[_Place, _Place] = {}
+
+    def run(self) -> None:
+        for count, member in enumerate(self._tar):
+            if count >= MAX_MEMBERS:
+                raise _TooLargeError
+            self._take(member, _place(member.name))
+            self._reader.allowed_bytes = MAX_HEADER_BYTES
+        self._copy_links()
+
+    def _take(self, member: tarfile.TarInfo, place: _Place) -> None:
+        if member.isdir():
+            self._folder.joinpath(*place).mkdir(parents=True, exist_ok=True)
+        elif not place or place in self._files or place in self._links:
+            raise _RefusedError(f"{member.name!r} twice")
+        elif member.issym():
+            self._links[place] = _place(member.linkname, place[:-1])
+        elif member.islnk():
+            self._links[place] = _place(member.linkname)
+        elif member.isreg() and not member.issparse():
+            self._reader.allowed_bytes = member.size + tarfile.BLOCKSIZE
+            content = self._tar.extractfile(member)
+            assert content is not None
+            self._write(place, content, member.size)
+        else:
+            raise _RefusedError(f"{member.name!r}, which is no plain file, folder or link")
+
+    def _write(self, place: _Place, content: IO[bytes], size_bytes: int) -> None:
+        self._room_bytes -= size_bytes
+        if self._room_bytes < 0 or size_bytes < 0:
+            raise _TooLargeError
+        target = self._folder.joinpath(*place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # "x": it must not exist, nor be a link.
+        with target.open("xb") as file:
+            shutil.copyfileobj(content, file)
+        self._files[place] = size_bytes
+
+    def _copy_links(self) -> None:
+        """Write what each link names in its place. A link may name another one."""
+        while self._links:
+            ready = {place: source for place, source in self._links.items() if source in self._files}
+            if not ready:
+                raise _RefusedError(f"the link {'/'.join(next(iter(self._links)))!r} to no file of the archive")
+            for place, source in ready.items():
+                with self._folder.joinpath(*source).open("rb") as content:
+                    self._write(place, content, self._files[source])
+                del self._links[place]
+
+
+def _place(name: str, folder: _Place = ()) -> _Place:
+    """Find where ``name`` leads, as seen from a folder of the archive. Raises `_RefusedError` if that is outside.
+
+    Only the target of a link is seen from a folder, and may go up from there with ``..``.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or any(character in '\\:"*?<>|' or character < " " for character in name):
+        raise _RefusedError(f"the name {name!r}")
+    parts = list(folder)
+    for part in path.parts:
+        if part != "..":
+            parts.append(part)
+        elif folder and parts:
+            parts.pop()
+        else:
+            raise _RefusedError(f"the name {name!r}, which leads out of its folder")
+    return tuple(parts)

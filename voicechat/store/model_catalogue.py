@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from voicechat.errors import ConfigError
+from voicechat.store.model_archive import ARCHIVE_SUFFIXES
 
 SHIPPED = Path(__file__).with_name("models.toml")
 MODELS_FOLDER = "models"
 """Where models are pulled to, in the data directory."""
-ARCHIVE_SUFFIXES = (".tar.bz2", ".tar.gz", ".tar.xz", ".tar")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -77,7 +77,8 @@ async def _attempt(
     have_bytes, validator = part.state(url)
     wanted = {hdrs.RANGE: f"bytes={have_bytes}-", hdrs.IF_RANGE: validator} if have_bytes else {}
     async with session.get(url, headers=wanted) as response:
-        if url.startswith("https:") and response.url.scheme != "https":
+        ways = [answer.url.scheme for answer in (*response.history, response)]
+        if url.startswith("https:") and "http" in ways:
             raise DownloadError(f"{url} leads to an address without encryption, which is not followed")
         if response.status == 416 and have_bytes:
             part.forget()

@@ -81,13 +81,13 @@ class ModelFolder:
         )
 
     def _put_in_place(self, model: Model, pulling: Path, max_unpacked_bytes: int) -> None:
-        unpacked = pulling / f"{model.name}.unpacked"
+        unpacked = pulling / f".{model.name}.unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)
         try:
             content = unpack(pulling / file_name(model.url), unpacked, max_unpacked_bytes)
             for url in model.also:
                 shutil.copyfile(pulling / file_name(url), content / file_name(url))
-            old = pulling / f"{model.name}.old"
+            old = pulling / f".{model.name}.old"
             shutil.rmtree(old, ignore_errors=True)
             if self.has(model.name):
                 (self.folder / model.name).rename(old)
