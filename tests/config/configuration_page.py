@@ -23,6 +23,7 @@ ORDER = (
     sections.ToolConfig,
     sections.FillerConfig,
     sections.HandsFreeConfig,
+    sections.RepliesConfig,
     sections.ApologyConfig,
     sections.TranscriptionConfig,
     sections.AdmissionConfig,

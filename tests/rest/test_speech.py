@@ -225,3 +225,28 @@ async def test_failures_of_either_service_are_told(live: Live) -> None:
     live.synthesizer.failure = Failure(after=0, calls=99)
     after = await speak(live, CHAT, {"easyllm_id": "default"})
     assert json.loads(after.events[-1])["error"]["code"] == "tts_failed"
+
+
+NO_SPEECH = "<thinking>secret</thinking>It&#8217;s $\\pi$ <answer>now</answer>.<|im_end|>"
+
+
+@pytest.mark.parametrize("path", [STREAM, WHOLE, "/v1/audio/speech"])
+async def test_what_is_no_speech_is_not_spoken(path: str, live: Live) -> None:
+    body: dict[str, object] = {"model": "default", "input": NO_SPEECH, "response_format": "pcm"}
+    answer = await live.ask(path, body if "v1/audio" in path else asked([NO_SPEECH]))
+    assert answer.status == 200
+    assert live.synthesizer.texts == ["It’s pi now."]
+
+
+async def test_thoughts_and_calls_are_neither_told_nor_spoken(tmp_path: Path) -> None:
+    reply = [NO_SPEECH[at : at + 3] for at in range(0, len(NO_SPEECH), 3)]
+    async with serving_live(tmp_path, {"thinker": ScriptedModel(replies=[reply])}) as live:
+        messages = [{"role": "user", "content": "x"}]
+        body = {
+            "chat_completion_req": {"model": "thinker", "messages": messages},
+            "speech_synthesis_req": {"easyllm_id": "default", "synthesis_param": PCM},
+        }
+        events = [json.loads(event) for event in (await live.ask(VOICE_OUTPUT, body)).events]
+        chunks = [event["choices"][0]["delta"].get("content") or "" for event in events if event.get("choices")]
+        assert "".join(chunks) == "It&#8217;s $\\pi$ <answer>now</answer>."
+        assert live.synthesizer.texts == ["It’s pi now."]

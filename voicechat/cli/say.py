@@ -9,8 +9,8 @@ from voicechat.cli.opened import opened
 from voicechat.cli.recordings import SpeechFile, output_format
 from voicechat.config import load_config
 from voicechat.providers.interfaces import SpeechSynthesizer, VoiceOptions
-from voicechat.text.sentences import SentenceSplitter
-from voicechat.text.spoken import Speakable
+from voicechat.text.hidden import HiddenText
+from voicechat.text.pieces import SpeechPieces
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,9 +48,9 @@ async def _synthesize(arguments: argparse.Namespace, file: SpeechFile) -> None:
 
 
 def _sentences(text: str) -> list[str]:
-    splitter, speakable = SentenceSplitter(), Speakable()
-    spoken = (speakable.clean(piece) for piece in [*splitter.push(text), *splitter.finish()])
-    return [sentence for sentence in spoken if sentence]
+    hidden, pieces = HiddenText(), SpeechPieces()
+    shown = hidden.push(text) + hidden.finish()
+    return [piece.spoken for piece in [*pieces.push(shown), *pieces.finish()] if piece.spoken]
 
 
 COMMAND = Command(

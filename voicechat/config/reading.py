@@ -75,6 +75,7 @@ def load_config(
         server=checked.server,
         limits=SessionLimits(**dict(checked.limits)),
         compat=checked.compat,
+        replies=checked.replies,
         apology=checked.apology,
         transcription=checked.transcription,
         hands_free=checked.hands_free,

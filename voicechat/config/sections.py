@@ -114,6 +114,15 @@ class HandsFreeConfig(Section):
     reply go on. ``voice``: any sound of ``min_interruption_ms``, at once."""
 
 
+class RepliesConfig(Section):
+    """``[replies]``: what of a chat model's text is the reply."""
+
+    hidden_tags: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[^\W\d][\w.\-]{0,47}$")], ...], BeforeValidator(_as_tuple)
+    ] = ()
+    """Names of tags, besides the known ones, that enclose what is neither shown, spoken nor remembered."""
+
+
 class ApologyConfig(Section):
     """``[apology]``: what is said aloud when no chat model answers. An empty text is not said."""
 
@@ -385,6 +394,7 @@ class File(Section):
     limits: LimitsSection = LimitsSection()  # type: ignore[valid-type]
     admission: AdmissionConfig = AdmissionConfig()
     compat: CompatConfig = CompatConfig()
+    replies: RepliesConfig = RepliesConfig()
     apology: ApologyConfig = ApologyConfig()
     transcription: TranscriptionConfig = TranscriptionConfig()
     hands_free: HandsFreeConfig = HandsFreeConfig()
@@ -403,6 +413,7 @@ class Config:
     limits: SessionLimits
     admission: AdmissionConfig
     compat: CompatConfig
+    replies: RepliesConfig
     apology: ApologyConfig
     transcription: TranscriptionConfig
     llm: Mapping[str, ServiceConfig]

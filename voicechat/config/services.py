@@ -26,6 +26,7 @@ def build_services(config: Config) -> Services:
         models=chat_chains(_links("llm", config.llm), fallback_orders("llm", config.llm), config.limits),
         synthesizers=speech_chains(_voice_links(config), fallback_orders("tts", config.tts), config.limits),
         toolbox=_open_toolbox(config.tools),
+        hidden_tags=config.replies.hidden_tags,
         aliases=Aliases(
             recognizers=service_aliases("asr", config.asr),
             models=service_aliases("llm", config.llm),

@@ -1,43 +1,44 @@
-"""Removal of a reply's leading ``<think>...</think>`` block: thoughts are not to be spoken."""
+"""Removal of the thoughts that a reply's text begins with, however a template writes them."""
 
-_OPEN = "<think>"
-_CLOSE = "</think>"
+from voicechat.text.hidden import HiddenText
 
 
 class ThoughtFilter:
-    """One reply's text, in any cut. Only a block at the very start is a thought; later ones are text about the tag."""
+    """One reply's text, in any cut. Only what stands before the answer is taken for a thought.
+
+    What follows may be text about these tags, and is passed on as it stands. `HidingModel` takes
+    out more, for replies that are spoken.
+    """
 
     def __init__(self, *, inside: bool = False) -> None:
         """``inside``: the reply begins within a thought whose opening tag is not part of it."""
-        self._held = ""  # undecided: perhaps the beginning of a tag
-        self._state = "thought" if inside else "start"
+        self._hidden = HiddenText(inside=inside, only_thoughts=True)
+        self._lead = ""
+        """White space before the first word."""
+        self._thought = inside
+        self._answering = False
 
     def push(self, delta: str) -> str:
-        """Take the next piece of the reply; give what of it may be spoken."""
-        if self._state == "text":
+        """Take the next piece of the reply; give what of it is the answer."""
+        if self._answering:
             return delta
-        self._held += delta
-        if self._state == "start":
-            begun = self._held.lstrip()
-            if len(begun) < len(_OPEN) and _OPEN.startswith(begun):
-                return ""
-            if not begun.startswith(_OPEN):
-                return self._release()
-            self._state = "thought"
-        if self._state == "thought":
-            _, closed, after = self._held.partition(_CLOSE)
-            if not closed:
-                self._held = self._held[-len(_CLOSE) :]  # memory stays bounded however long it thinks
-                return ""
-            self._held = after
-            self._state = "after"
-        self._held = self._held.lstrip()
-        return self._release() if self._held else ""
+        answer = ""
+        for run in self._hidden.scan(delta):
+            if self._answering:
+                answer += run.source
+            elif run.source != run.result:
+                self._thought, self._lead = True, ""
+            else:
+                text = self._lead + run.result
+                begun = text.lstrip()
+                self._answering, self._lead = bool(begun), "" if begun else text
+                if begun:
+                    answer = begun if self._thought else text
+        return answer + self._hidden.give_up() if self._answering else answer
 
     def finish(self) -> str:
-        """End the reply; give what was still undecided. An unfinished thought stays unspoken."""
-        return self._release() if self._state == "start" else ""
-
-    def _release(self) -> str:
-        held, self._held, self._state = self._held, "", "text"
-        return held
+        """End the reply; give what was still undecided. An unfinished thought is no answer."""
+        if self._answering:
+            return ""
+        rest = self._lead + "".join(run.result for run in self._hidden.scan_rest())
+        return rest.lstrip() if self._thought else rest

@@ -12,6 +12,7 @@ from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSy
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.relay import Chain
 from voicechat.runtime.faults import where
+from voicechat.runtime.hiding import HidingModel
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.toolbox import Toolbox
 
@@ -54,6 +55,8 @@ class Services:
     synthesizers: Mapping[str, SpeechSynthesizer]
     toolbox: Toolbox | None = None
     """What the models may have done on the server in a conversation; None: nothing."""
+    hidden_tags: tuple[str, ...] = ()
+    """Names of tags, besides the known ones, whose contents are no part of a spoken reply."""
     aliases: Aliases = Aliases()
 
     def recognizer(self, path: str, wanted: str) -> Found[SpeechRecognizer]:
@@ -81,9 +84,14 @@ class Services:
         """What the synthesisers are called."""
         return ServiceNames(frozenset(self.synthesizers), self.aliases.synthesizers)
 
+    def spoken(self, model: ChatModel) -> ChatModel:
+        """A chat model whose text is spoken: without its thoughts and other hidden text."""
+        return HidingModel(model, self.hidden_tags)
+
     def talking(self, model: ChatModel) -> ChatModel:
-        """A chat model as it serves conversations: with the tools."""
-        return model if self.toolbox is None else ToolCallingModel(model, self.toolbox)
+        """A chat model as it serves conversations: spoken, and with the tools."""
+        spoken = self.spoken(model)
+        return spoken if self.toolbox is None else ToolCallingModel(spoken, self.toolbox)
 
     async def start(self) -> None:
         """Warm every provider up that has a ``start``, all at once.

@@ -20,8 +20,7 @@ from voicechat.session.tool_calls import NOT_TOLD, ReplyTools
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.session.waterfall import Waterfall
-from voicechat.text.sentences import SentenceSplitter
-from voicechat.text.spoken import Speakable
+from voicechat.text.pieces import Piece, SpeechPieces
 from voicechat.text.words import cut_at_word, speaking_ms, usage_characters
 
 TOOL_CALLS = "tool_calls"
@@ -58,8 +57,7 @@ class Reply:
         self._role_told = False
         self._lead_ms = lead_ms
         self._answers_tools = answers_tools
-        self._splitter = SentenceSplitter()
-        self._speakable = Speakable()
+        self._speech = SpeechPieces()
         self._pieces: list[_Piece] = []
         self._sentences: list[_Piece] = []
         self._unfinished = 0
@@ -81,7 +79,7 @@ class Reply:
             self.times.first_text_ms = now_ms
         self.text += text
         told: list[Effect] = [Send(ReplyText(self.number, text, self._role_due(), self._begun_ms))]
-        spoken = self._speak(self._splitter.push(text), now_ms)
+        spoken = self._speak(self._speech.push(text), now_ms)
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
         return told + spoken
@@ -120,7 +118,7 @@ class Reply:
 
     def hurry(self, now_ms: int) -> list[Effect]:
         """Text has waited too long for the end of its sentence: speak what can be spoken."""
-        effects = self._speak(self._splitter.force(), now_ms)
+        effects = self._speak(self._speech.force(), now_ms)
         self._waiting_since_ms = now_ms
         return effects
 
@@ -138,9 +136,7 @@ class Reply:
 
     def _speak_rest(self, now_ms: int) -> list[Effect]:
         """An answer of the model is complete: speak the rest of it; the next one begins outside of any code."""
-        effects = self._speak(self._splitter.finish(), now_ms)
-        self._speakable = Speakable()
-        return effects
+        return self._speak(self._speech.finish(), now_ms)
 
     @property
     def may_apologise(self) -> bool:
@@ -154,10 +150,10 @@ class Reply:
         self._give_to_voice(_Piece("", apology))
         return [Speak(self.number, 0, apology), FinishSpeech(self.number)]
 
-    def _speak(self, texts: list[str], now_ms: int) -> list[Effect]:
+    def _speak(self, pieces: list[Piece], now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
-        for text in texts:
-            piece = _Piece(text, self._speakable.clean(text))
+        for text, spoken in pieces:
+            piece = _Piece(text, spoken)
             self._pieces.append(piece)
             self._waiting_since_ms = None
             if piece.spoken:

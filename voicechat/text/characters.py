@@ -31,6 +31,10 @@ _NEVER_LAST = frozenset("เแโใไ")
 """Thai vowels that are written before their consonant."""
 
 
+_SILENT_CATEGORIES = frozenset({"Cf", "Cc", "Co", "Cs", "Cn"})
+_JOINERS = frozenset("\u200c\u200d")
+
+
 def is_han(char: str) -> bool:
     """Whether this is a Chinese character (kanji and hanja included)."""
     return char >= "\u2e80" and _HAN.match(char) is not None
@@ -73,3 +77,20 @@ def may_cut_between(left: str, right: str) -> bool:
     if stands_alone(right):
         return stands_alone(left) or left.isalpha() or is_mark(left)
     return stands_alone(left) and right.isalpha()
+
+
+def strip_unspeakable(text: str) -> str:
+    """Remove characters that only format text, control something or have no agreed meaning; white space stays.
+
+    The zero-width joiner and non-joiner stay beside letters of the scripts that are spelled with them: Arabic, Syriac
+    and those of India.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char for at, char in enumerate(text) if _sounds(char, text[max(0, at - 1) : at]))
+
+
+def _sounds(char: str, before: str) -> bool:
+    if char in _JOINERS:
+        return "\u0600" <= before < "\u1000"
+    return char.isspace() or unicodedata.category(char) not in _SILENT_CATEGORIES

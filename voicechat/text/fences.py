@@ -8,6 +8,11 @@ FENCE_HEADS = ("```", "~~~")
 _OPENING = re.compile(r"\s*(`{3,}(?=[^`]*\Z)|~{3,})")
 
 
+def opens_fence(line: str) -> bool:
+    """Whether ``line``, as far as it is known, opens a code block."""
+    return _OPENING.match(line) is not None
+
+
 class Fence:
     """Follows a text line by line and knows which lines are code."""
 
@@ -27,7 +32,11 @@ class Fence:
             opening = _OPENING.match(line)
             self._marker = opening[1] if opening else ""
             return opening is not None
-        bare = line.strip()
-        if len(bare) >= len(self._marker) and not bare.strip(self._marker[0]):
+        if self.closed_by(line):
             self._marker = ""
         return True
+
+    def closed_by(self, line: str) -> bool:
+        """Whether a block is open that ``line``, as far as it is known, closes."""
+        bare = line.strip()
+        return bool(self._marker) and len(bare) >= len(self._marker) and not bare.strip(self._marker[0])

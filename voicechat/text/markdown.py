@@ -1,4 +1,4 @@
-"""Takes Markdown and HTML off a line of text and keeps the words. Regular expressions, each linear in practice.
+"""Takes Markdown off a line of text and keeps the words. Regular expressions, each linear in practice.
 
 Not a parser: a reply arrives in pieces, so that half a construct is the usual case, and what is no markup (``2*3``,
 ``snake_case``, ``C#``, ``a < b``) must come through unharmed.
@@ -23,16 +23,6 @@ _LINK_BEGUN = re.compile(r"!?\[(?=[^\[\]]*\Z)")
 _LINK_ENDED = re.compile(rf"\A([^\[\]]*)\]{_TARGET}")
 _FOOTNOTE = re.compile(r"\[\^[^\[\]\s]*\]:?")
 
-_TAGS = (
-    "a|abbr|b|big|blockquote|br|center|code|dd|del|details|div|dl|dt|em|figure|font|h[1-6]|hr|i|img|ins|kbd|li|mark|ol"
-    "|p|pre|q|s|samp|small|span|strike|strong|sub|summary|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|var"
-)
-_BLOCK_TAG = re.compile(r"</?(?:br|dd|div|dt|h[1-6]|hr|li|p|td|th|tr)\s*/?>", re.IGNORECASE)
-_TAG = re.compile(rf"</?(?:{_TAGS})(?:\s+[\w:-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>]+))*\s*/?>", re.IGNORECASE)
-_COMMENT = re.compile(r"<!--(?:(?!<!--).)*?-->")
-_ENTITIES = {"&nbsp;": " ", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "&apos;": "'", "&amp;": "&"}
-_ENTITY = re.compile("|".join(_ENTITIES))
-
 _ADDRESS = re.compile(r"<?(?<![A-Za-z0-9])(?:(?:https?|ftp|wss?)://|www\.(?=\w))([!-;=?-_a-z{-~]+)>?", re.IGNORECASE)
 _HOST = re.compile(r"(?:[^/?#@]*@)?(?:www\.)?([^/?#@:]*)", re.IGNORECASE)
 _AFTER_ADDRESS = ".,:;!?'\"()[]*_~|{}"
@@ -46,7 +36,7 @@ _UNDERSCORES = re.compile(r"(?<![^\W_])(?<![\\_])_{1,3}(?=[^\s_])|(?<=[^\s_\\])_
 _STRUCK = re.compile(r"~~(?=\S)|(?<=\S)~~")
 _ESCAPE = re.compile(r"\\([\\*_{}\[\]()#+.!|>~-])")
 
-_MARKUP = re.compile(r"[\[\]<&*`~_\\]|://|www\.", re.IGNORECASE)
+_MARKUP = re.compile(r"[\[\]<*`~_\\]|://|www\.", re.IGNORECASE)
 """Without any of these there is nothing for the patterns above to find: most lines have none."""
 
 
@@ -64,15 +54,13 @@ def strip_block(line: str) -> str:
 
 
 def strip_inline(line: str) -> str:
-    """Take off emphasis, code marks, links (the text stays), addresses (the host stays), tags and escapes."""
+    """Take off emphasis, code marks, links (the text stays), addresses (the host stays) and escapes."""
     if not _MARKUP.search(line):
         return line
-    line = _FOOTNOTE.sub("", _COMMENT.sub("", line))
+    line = _FOOTNOTE.sub("", line)
     line = _LINK.sub(r"\1", _LINK.sub(r"\1", line))  # twice, for a picture that is a link's text
     line = _LINK_BEGUN.sub("", _LINK_ENDED.sub(r"\1", line))
     line = _MAIL_ADDRESS.sub(r"\1", _ADDRESS.sub(_say_host, line))
-    line = _TAG.sub("", _BLOCK_TAG.sub(" ", line))
-    line = _ENTITY.sub(lambda entity: _ENTITIES[entity[0]], line)
     line = _STARS.sub(_drop_stars, _CODE_MARK.sub("", line))
     line = _STAR_TORN.sub("", _STARRED.sub(r"\1", line))
     line = _STRUCK.sub("", _UNDERSCORES.sub("", line))

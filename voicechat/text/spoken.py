@@ -2,7 +2,7 @@
 
 import re
 
-from voicechat.text.characters import is_han
+from voicechat.text.characters import is_han, strip_unspeakable
 from voicechat.text.emoji import strip_emoji
 from voicechat.text.fences import Fence
 from voicechat.text.markdown import strip_block, strip_inline
@@ -10,6 +10,8 @@ from voicechat.text.markdown import strip_block, strip_inline
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 _SPACES = re.compile(r"\s{2,}")
 """Collapsed first: the patterns of markup begin with white space, and a long run of it would cost them its square."""
+_SPACE_BEFORE_MARK = re.compile(r"(?<=\w) (?=[,.;:!?，。；：！？、]+(?:\s|\Z))")
+"""Left where something was taken out before the end of a clause."""
 _LEFT_OVER = re.compile(r"(?:[\s，。！？；：、…⋯—”’」』）》】]|[,.!?;:)\]](?!\w))+")
 """Punctuation that belongs to the piece before: a splitter may give a sentence out before its second ``！`` arrives."""
 
@@ -17,8 +19,9 @@ _LEFT_OVER = re.compile(r"(?:[\s，。！？；：、…⋯—”’」』）》
 class Speakable:
     """Turns the pieces of one reply, in order, into what is to be spoken of them.
 
-    Markdown, HTML, code blocks and emoji are taken off; of a web address the host is said. Letters, digits and Han
-    are only ever left out, never added, changed or moved. It remembers between pieces whether a code block is open
+    Markdown, code blocks, emoji and characters without a sound are taken off; of a web address the host is said.
+    Letters, digits and Han are only ever left out, never added, changed or moved. Other markup has been replaced
+    before, by `SpeechMarkup`. It remembers between pieces whether a code block is open
     and whether a line has begun (``#`` begins a heading only there). It takes any text and never raises.
     """
 
@@ -32,7 +35,7 @@ class Speakable:
     def clean(self, piece: str) -> str:
         """Return what is to be spoken of the next piece: one line, or "" when there is no word in it."""
         lines = [self._clean_line(line) for line in _LINES.findall(piece)]
-        text = " ".join(" ".join(lines).split())
+        text = _SPACE_BEFORE_MARK.sub("", " ".join(" ".join(lines).split()))
         left_over = _LEFT_OVER.match(text)
         if left_over:
             text = text[left_over.end() :]
@@ -47,4 +50,4 @@ class Speakable:
         if self._line_is_code:
             return ""
         line = _SPACES.sub(" ", line)
-        return strip_emoji(strip_inline(strip_block(line) if begins else line))
+        return strip_unspeakable(strip_emoji(strip_inline(strip_block(line) if begins else line)))

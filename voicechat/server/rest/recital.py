@@ -43,5 +43,6 @@ def recite(
     """Speak ``texts``, sentence by sentence; see ``SpokenReply.messages``. ``principal`` pays for the audio."""
     start = StartReply(reply=FIRST_REPLY, messages=(), chat=ChatSettings(), voice=voice)
     paid = MeteredSynthesizer(synthesizer, principal.account)
-    reply = SpokenReply(start, Recital(texts), paid, threads=backend.threads, limits=backend.limits)
+    model = backend.services.spoken(Recital(texts))
+    reply = SpokenReply(start, model, paid, threads=backend.threads, limits=backend.limits)
     return reply.messages()

@@ -103,7 +103,8 @@ class VoiceOutput:
             voice=speech.synthesis_param.settings(synthesizer, _VOICE_FIELD),
         )
         paid = MeteredSynthesizer(synthesizer, principal.account)
-        reply = SpokenReply(start, model, paid, threads=backend.threads, limits=backend.limits)
+        spoken = backend.services.spoken(model)
+        reply = SpokenReply(start, spoken, paid, threads=backend.threads, limits=backend.limits)
         dialect = conversation_dialect(chat.model)
         async with aclosing(reply.messages()) as messages:
             async for message in messages:

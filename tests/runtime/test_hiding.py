@@ -1,0 +1,78 @@
+from collections.abc import AsyncIterator, Sequence
+
+from voicechat.providers.interfaces import (
+    ChatRequest,
+    Extras,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+    ThoughtDelta,
+)
+from voicechat.runtime.hiding import HidingModel
+from voicechat.runtime.services import Services
+from voicechat.session.vocabulary import ToolCall
+from voicechat.testing.scripted import ScriptedModel
+
+
+class Parts:
+    """Says these parts; ``closed`` when it was told to stop."""
+
+    def __init__(self, *parts: ReplyPart) -> None:
+        self.parts = parts
+        self.closed = False
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        try:
+            for part in self.parts:
+                yield part
+        finally:
+            self.closed = True
+
+
+async def parts_of(model: HidingModel) -> Sequence[ReplyPart]:
+    return [part async for part in model.reply(ChatRequest(messages=()))]
+
+
+async def test_hidden_text_is_a_sign_of_life_and_nothing_more() -> None:
+    texts = ("<thi", "nking>secret", "</thinking>Hi")
+    model = HidingModel(Parts(*map(TextDelta, texts), ReplyFinished()))
+    assert await parts_of(model) == [
+        ThoughtDelta(),
+        ThoughtDelta(),
+        TextDelta("Hi"),
+        ReplyFinished(),
+    ]
+
+
+async def test_what_was_undecided_comes_before_the_end_and_before_a_call() -> None:
+    call = ToolCall(0, "c", "f", "{}")
+    model = HidingModel(Parts(TextDelta("a <"), call, TextDelta("b <th"), ReplyFinished()))
+    texts = [
+        TextDelta("a "),
+        TextDelta("<"),
+        call,
+        TextDelta("b "),
+        TextDelta("<th"),
+        ReplyFinished(),
+    ]
+    assert await parts_of(model) == texts
+
+
+async def test_what_stands_beside_the_text_does_not_end_a_thought() -> None:
+    model = HidingModel(Parts(TextDelta("<think>a"), Extras(), ThoughtDelta("b"), TextDelta("c</think>Hi")))
+    assert await parts_of(model) == [ThoughtDelta(), Extras(), ThoughtDelta("b"), TextDelta("Hi")]
+
+
+async def test_closing_it_closes_the_model() -> None:
+    inner = Parts(TextDelta("Hi"), TextDelta("there"))
+    reply = HidingModel(inner).reply(ChatRequest(messages=()))
+    assert await anext(reply) == TextDelta("Hi")
+    await reply.aclose()
+    assert inner.closed
+
+
+async def test_conversations_hide_the_configured_tags_too() -> None:
+    services = Services({}, {}, {}, hidden_tags=("plan",))
+    model = services.talking(ScriptedModel(replies=["<plan>secret</plan><think>secret</think>Hi"]))
+    said = [part.text async for part in model.reply(ChatRequest(messages=())) if isinstance(part, TextDelta)]
+    assert "".join(said) == "Hi"

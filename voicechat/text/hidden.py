@@ -1,0 +1,284 @@
+"""Takes out of a reply what is no part of it: thoughts, calls written as text, special tokens.
+
+A server leaves these in the text when it has no parser for the model's template. The names and
+marks are those of the templates of published models.
+"""
+
+import re
+from collections.abc import Iterable
+
+from voicechat.text.scanning import Run, Scanner, Skip, Until, UntilBalanced
+
+THOUGHTS = frozenset(
+    """think thinking thinking_process thought thoughts thought_process reason reasoning
+    reasoning_process reflection scratchpad analysis rationale monologue inner_monologue
+    internal_monologue inner_thought inner_thoughts chain_of_thought cot
+    思考 思考过程 思维 思维链 推理 推理过程""".split()
+)
+"""Names of tags around a model's thoughts. Any of them closes any other."""
+CALLS = frozenset(
+    """tool tools toolcall tool_call tool_calls tool_use tool_code tool_request tool_input
+    tool_output tool_result tool_results tool_response tool_responses available_tools
+    function functions function_call function_calls function_response function_result
+    function_results invoke action action_input observation use_mcp_tool""".split()
+)
+"""Names of tags around a call of a tool, or around its answer. Each is closed by its own."""
+_VENDOR_PREFIX = re.compile(r"[^\W_]+_(?=(?:think(?:ing)?|thoughts?|(?:tool|function)_calls?)\Z)")
+"""``longcat_think``, ``ant_thinking``. A prefix before a colon is taken off every name."""
+
+_BODY = r"[^<>\s=(),;!?\"'，。！？；：、（）“”]"
+_MARK = re.compile(rf"<({_BODY}{{1,64}})(?:[\s=][^<>]{{0,256}})?>")
+_MARK_BEGUN = re.compile(rf"<({_BODY}{{0,64}})([\s=][^<>]{{0,256}})?\Z")
+_ATTRIBUTES = re.compile(r"\s*/?|[\s=].*=.*|=.*", re.DOTALL)
+_PIPES = "|｜"
+_DSML = re.compile(r"(/?)[|｜]DSML[|｜]")
+_PLAIN_TOKEN = re.compile(
+    r"/?s|bos|eos|pad|unk|sep|cls|mask|unused\d{1,4}|0x[0-9a-f]{2}|(?:start|end)_(?:of|function)_\w{1,24}"
+)
+"""Special tokens without pipes: ``</s>``, ``<eos>``, ``<end_of_turn>``."""
+_PLAIN_PAIRS = {
+    "unused94": re.compile(r"<unused95>"),
+    "start_function_call": re.compile(r"<end_function_call>"),
+    "start_function_response": re.compile(r"<end_function_response>"),
+}
+_OPENING_TOKEN = re.compile(r"(?:(?:begin|start)_(?:of_)?)?(\w+?)(?:_begin|_start)?")
+_HIDING_TOKEN = re.compile(
+    r"think(?:ing)?|thoughts?|reasoning|python_tag|plugin|action|(?:tool|function)s?|"
+    r"(?:tool|function)s?_(?:calls?|uses?|responses?|results?|outputs?|list)(?:_section)?"
+)
+"""What a special token opens, without ``begin``, ``start`` and ``of``, if it hides what follows."""
+_OF_A_THOUGHT = re.compile(r"think|thought|reason|\Achannel\Z|\Astart\Z")
+_STOPS = r"<\|(?:im_end|eot_id|eom_id|eot|end|endoftext|end_of_text|end_of_turn|return)\|>"
+
+_HEADER_ENDS = {
+    "channel": re.compile(r"<\|message\|>|\n"),
+    "start": re.compile(r"(?=<)"),
+    "im_start": re.compile(r"\n|<\|im_sep\|>"),
+    "start_header_id": re.compile(r"<\|end_header_id\|>"),
+    "header_start": re.compile(r"<\|header_end\|>"),
+    "start_of_turn": re.compile(r"\n"),
+    "turn": re.compile(r"\n"),
+}
+"""By the special token that opens a message, what ends the words about it: its role or channel."""
+_HEADER_CHARACTERS = 192
+_ROLES = frozenset({"user", "system", "human", "observation", "tool", "developer", "function", "ipython"})
+_AFTER_ROLE = re.compile(
+    r"(?=<(?:\|(?:im_start|start_header_id|header_start|start|turn|assistant|model)\|?|start_of_turn)>)"
+)
+"""Where a message of somebody else ends: with the next message."""
+_AFTER_CHANNEL = re.compile(r"<\|(?:end|return|call)\|>|<channel\|>|(?=<\|(?:start|channel)\|?>)")
+
+_BRACKET = re.compile(r"\[(/?[A-Z][A-Z_]{2,31})\]")
+_BRACKET_BEGUN = re.compile(r"\[/?[A-Z_]{0,32}\Z")
+_NEVER = re.compile(r"(?!)")
+_THOUGHT_BRACKETS = {name: re.compile(rf"\[/{name}\]") for name in ("THINK", "THINKING", "THOUGHT", "REASONING")}
+_CALL_BRACKETS = {
+    "TOOL_CALLS": _NEVER,
+    "TOOL_CALL": re.compile(r"\[/TOOL_CALL\]"),
+    "TOOL_RESULTS": re.compile(r"\[/TOOL_RESULTS\]"),
+    "TOOL_REQUEST": re.compile(r"\[END_TOOL_REQUEST\]"),
+    "AVAILABLE_TOOLS": re.compile(r"\[/AVAILABLE_TOOLS\]"),
+    "SYSTEM_PROMPT": re.compile(r"\[/SYSTEM_PROMPT\]"),
+}
+"""By the word in square brackets that opens what is hidden, what closes it."""
+_LONE_BRACKETS = frozenset({"INST", "/INST", "BOS", "EOS", "PAD", "UNK", "ARGS", "CALL_ID", "END_TOOL_REQUEST"})
+
+_CALL_JSON = re.compile(
+    r'(?:\[\s*)?\{\s*(?:"(?:id|type)"\s*:\s*"[^"\n]{0,64}"\s*,\s*){0,2}(?:'
+    r'"(?:name|function|function_name|tool|tool_name)"\s*:\s*"[\w.\-:/]{1,64}"\s*,'
+    r'\s*"(?:arguments|parameters|args|kwargs|tool_input)"\s*:'
+    r'|"(?:tool|function)_calls?"\s*:)'
+)
+_CALL_JSON_BEGUN = re.compile(r'(?:\[\s*|(?:\[\s*)?\{\s*(?:"[^"\n]{0,64}"\s*[:,]?\s*){0,8}(?:"[^"\n]{0,64})?)\Z')
+
+_KIMI = re.compile(r"◁(/?)think▷")
+_KIMI_BEGUN = re.compile(r"◁/?\w{0,5}\Z")
+_KIMI_END = re.compile(r"◁/think▷")
+
+_QUOTES = frozenset("`\"'“‘「『")
+_LEAD_CHARACTERS = 256
+
+
+class HiddenText(Scanner):
+    """One reply's text, in any cut, without what is hidden.
+
+    Hidden are pairs of tags with all between them, wherever they stand (a pair that is never closed
+    hides the rest), special tokens such as ``<|im_end|>``, messages of other roles and channels,
+    and calls of tools in JSON. What stands in a code block, or right behind a quotation mark or a
+    backtick, is text about these and is kept.
+    """
+
+    triggers = re.compile(r"[<\[{◁]")
+
+    def __init__(self, tags: Iterable[str] = (), *, inside: bool = False, only_thoughts: bool = False) -> None:
+        """``tags``: names of further tags whose contents are hidden, in any case.
+
+        ``inside``: the reply begins within a thought whose opening tag is not part of it.
+        ``only_thoughts``: calls, other roles and the tokens between messages are kept.
+        """
+        super().__init__()
+        self._only_thoughts = only_thoughts
+        self._own = frozenset(tag.lower() for tag in tags)
+        self._shown = ""
+        """The last character that was shown."""
+        self._lead = ""
+        """White space at the beginning: it is dropped if something hidden follows."""
+        self._trim = inside
+        if inside:
+            self.skip(Until(_end_of_tag(THOUGHTS)))
+
+    def push(self, text: str) -> str:
+        """Take the next piece of the reply; give what of it is shown, perhaps nothing."""
+        return "".join(map(self._tidy, self.scan(text)))
+
+    def finish(self) -> str:
+        """The reply is complete: give what was undecided. An unfinished thought stays hidden."""
+        rest = "".join(map(self._tidy, self.scan_rest()))
+        rest, self._lead = self._lead + rest, ""
+        return rest
+
+    def decide(self, text: str, *, final: bool) -> tuple[int, str] | None:
+        """See `Scanner`."""
+        if self.code.in_block or self.previous in _QUOTES:
+            return 1, text[0]
+        decided: tuple[int, str] | None
+        match text[0]:
+            case "<":
+                decided = self._decide_mark(text)
+            case "◁":
+                decided = self._decide_kimi(text)
+            case _:
+                decided = self._decide_bracket(text)
+        if decided is None and final:
+            return 1, text[0]
+        return decided
+
+    def _tidy(self, run: Run) -> str:
+        """Leave out white space that only what is hidden kept apart from other white space."""
+        if run.source != run.result:
+            self._trim, self._lead = True, ""
+            return ""
+        text = run.result
+        if self._trim:
+            if self._shown in ("", "\n"):
+                text = text.lstrip()
+            elif self._shown.isspace():
+                text = text.lstrip(" \t")
+            self._trim = not text
+        if not self._shown:
+            text = self._lead + text
+            if not text.strip() and len(text) <= _LEAD_CHARACTERS:
+                self._lead = text
+                return ""
+            self._lead = ""
+        self._shown = text[-1:] or self._shown
+        return text
+
+    def _hide(self, length: int, skip: Skip | None = None) -> tuple[int, str]:
+        if skip is not None:
+            self.skip(skip)
+        return length, ""
+
+    def _decide_mark(self, text: str) -> tuple[int, str] | None:
+        mark = _MARK.match(text)
+        if mark is None:
+            begun = _MARK_BEGUN.match(text)
+            undecided = begun is not None and (begun[2] is None or self._hidden_by_tag(begun[1]))
+            return None if undecided else (1, "<")
+        body, length = mark[1], mark.end()
+        if body[0] in _PIPES and not _DSML.match(body):
+            name = body.strip(_PIPES).replace("▁", "_").lower()
+            kept = self._only_thoughts and not _OF_A_THOUGHT.search(name)
+            return (1, "<") if kept else self._hide(length, _after_token(name))
+        if not self._only_thoughts or body == "unused94":
+            if body == "start_of_turn":
+                return self._hide(length, _Header(body))
+            if body[-1] in _PIPES or _PLAIN_TOKEN.fullmatch(body.lower()):
+                return self._hide(length, Until(_PLAIN_PAIRS[body]) if body in _PLAIN_PAIRS else None)
+        names = self._hidden_by_tag(body)
+        if not names or not _ATTRIBUTES.fullmatch(mark[0], 1 + len(body), length - 1):
+            return 1, "<"
+        closed = body.startswith("/") or mark[0].endswith("/>")
+        return self._hide(length, None if closed else Until(_end_of_tag(names)))
+
+    def _hidden_by_tag(self, body: str) -> frozenset[str]:
+        """Return the names of which each closes the tag; empty if it hides nothing."""
+        name = _DSML.sub(r"\1", body).strip("/").rpartition(":")[2].lower()
+        if name in self._own:
+            return frozenset({name})
+        name = _VENDOR_PREFIX.sub("", name)
+        if name in THOUGHTS:
+            return THOUGHTS
+        return frozenset({name}) if name in CALLS and not self._only_thoughts else frozenset()
+
+    def _decide_kimi(self, text: str) -> tuple[int, str] | None:
+        mark = _KIMI.match(text)
+        if mark is None:
+            return None if _KIMI_BEGUN.match(text) else (1, "◁")
+        return self._hide(mark.end(), None if mark[1] else Until(_KIMI_END))
+
+    def _decide_bracket(self, text: str) -> tuple[int, str] | None:
+        if _CALL_JSON.match(text) and not self._only_thoughts:
+            self.skip(UntilBalanced())
+            return 0, ""
+        word = _BRACKET.match(text)
+        if word is None:
+            undecided = _CALL_JSON_BEGUN.match(text) or _BRACKET_BEGUN.match(text)
+            return None if undecided else (1, text[0])
+        if self._only_thoughts and word[1].strip("/") not in _THOUGHT_BRACKETS:
+            return 1, "["
+        end = _THOUGHT_BRACKETS.get(word[1]) or _CALL_BRACKETS.get(word[1])
+        if end is not None:
+            return self._hide(word.end(), Until(end))
+        closes = word[1].startswith("/") and (word[1][1:] in _THOUGHT_BRACKETS or word[1][1:] in _CALL_BRACKETS)
+        return self._hide(word.end()) if closes or word[1] in _LONE_BRACKETS else (1, "[")
+
+
+class _Header:
+    """Skips the words about a message, and the message too if it is not for the user."""
+
+    kept = _HEADER_CHARACTERS
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._words = ""
+
+    def find_end(self, text: str, at: int) -> int | None:
+        """See `Skip`. A header that is too long is none."""
+        end = _HEADER_ENDS[self._token].search(text, at, at + _HEADER_CHARACTERS)
+        if end is not None:
+            self._words = text[at : end.start()]
+            return end.end()
+        return at if len(text) - at >= _HEADER_CHARACTERS else None
+
+    def then(self) -> Skip | None:
+        """See `Skip`."""
+        words = self._words.lower().split("<")[0].split()
+        if self._token == "channel":
+            # In gpt-oss's "commentary" channel a call names its recipient; without one it is said to the user.
+            shown = not words or words[0].startswith("final") or (words[0] == "commentary" and len(words) == 1)
+            return None if shown else Until(_AFTER_CHANNEL)
+        foreign = bool(words) and (words[0] in _ROLES or words[0].startswith("functions."))
+        return Until(_AFTER_ROLE) if foreign else None
+
+
+def _after_token(name: str) -> Skip | None:
+    """What a special token hides besides itself."""
+    if name in _HEADER_ENDS:
+        return _Header(name)
+    if name in _ROLES:
+        return Until(_AFTER_ROLE)
+    opening = _OPENING_TOKEN.fullmatch(name)
+    if opening is None or not _HIDING_TOKEN.fullmatch(opening[1]):
+        return None
+    what = opening[1].replace("_", "[_▁]")
+    end = rf"<[|｜](?:/{what}|end[_▁](?:of[_▁])?{what}|{what}[_▁]end)[|｜]>|<{what}\|>|{_STOPS}"
+    return Until(re.compile(end, re.IGNORECASE))
+
+
+def _end_of_tag(names: Iterable[str]) -> re.Pattern[str]:
+    alternatives = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    return re.compile(
+        rf"</(?:[|｜]DSML[|｜])?(?:[\w.-]{{1,24}}:)?(?:[^\W_]+_)?(?:{alternatives})\s*>",
+        re.IGNORECASE,
+    )
