@@ -100,9 +100,12 @@ async def serving_live(
     limits: dict[str, int] | None = None,
     services: Sequence[str] = (),
     recognizer: SpeechRecognizer | None = None,
+    config: str = "",
 ) -> AsyncIterator[Live]:
     environ = {"VOICECHAT_DATA_DIR": str(folder / "data")}
-    config = load_config(None, environ, {"server": {"port": 0, "drain_s": 2.0}, "limits": limits or {}})
+    file = folder / "given.toml"
+    file.write_text(config, "utf-8")
+    loaded = load_config(file, environ, {"server": {"port": 0, "drain_s": 2.0}, "limits": limits or {}})
     known: dict[str, ChatModel] = {"default": ScriptedModel(), **(models or {})}
     synthesizer = ScriptedSynthesizer(ms_per_character=10)
     synthesizers = dict.fromkeys(("default", *services), synthesizer)
@@ -112,7 +115,7 @@ async def serving_live(
     store = KeyStore(folder / "data" / "keys.sqlite3")
     credentials = Credentials(store, {"environment": KEY}, None)
     async with (
-        serving(config, opened, credentials, lambda _: None) as running,
+        serving(loaded, opened, credentials, lambda _: None) as running,
         aiohttp.ClientSession() as session,
     ):
         yield Live(running, store, known, synthesizer, session)

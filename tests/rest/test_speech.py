@@ -40,7 +40,7 @@ def assert_length(length_ms: float, live: Live) -> None:
 
 async def test_frames_are_one_stream_and_the_last_event_says_finish(live: Live) -> None:
     answer = await live.ask(STREAM, asked(["One two. Three.", "四五。"]))
-    assert answer.content_type == "text/event-stream"
+    assert answer.content_type == "text/event-stream; charset=utf-8"
     events = [json.loads(event) for event in answer.events]
     assert [event["status"] for event in events] == ["accepting"] * (len(events) - 1) + ["finish"]
     assert events[-1]["usage"] == {"characters": 19}

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from voicechat.schema.chat_tools import Tool
 from voicechat.schema.checked import Check, Passage, Section, between, one_of
@@ -85,7 +85,12 @@ class TemplateArguments(Passage):
 
 
 class ChatOptions(Section):
-    """The parameters that pass through to the chat model by name; None: not given, the model decides."""
+    """The parameters that pass through to the chat model by name; None: not given, the model decides.
+
+    Parameters that are not known here pass through unchecked: the model's server knows more of them.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     temperature: Annotated[float, between(0, 2)] | None = None
     """Higher is more random."""
@@ -100,7 +105,7 @@ class ChatOptions(Section):
     frequency_penalty: Annotated[float, _PENALTY] | None = None
     """Against frequent repetition."""
     logprobs: bool | None = None
-    """Passed to the model; the answer has no log probabilities."""
+    """Whether the answer has the log probabilities of its tokens, if the model's server tells them."""
     top_logprobs: Annotated[int, between(0, 20)] | None = None
     """Only with logprobs."""
     response_format: ResponseFormat | None = None
@@ -113,13 +118,14 @@ class ChatOptions(Section):
 
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> "ChatOptions":
-        if "top_logprobs" in self.model_fields_set and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs is only allowed with logprobs: true")
         return self
 
     def given(self) -> dict[str, object]:
         """Return the parameters that the client gave, by name."""
-        return self.model_dump(include=set(ChatOptions.model_fields), exclude_unset=True)
+        known = self.model_dump(include=set(ChatOptions.model_fields), exclude_unset=True)
+        return known | (self.model_extra or {})
 
 
 class ChatCompletion(ChatOptions):

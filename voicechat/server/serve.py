@@ -179,6 +179,7 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
         authorise=admit,
         ledger=seat.ledger,
         pressure=pressure,
+        agents=config.agents,
     )
     return _Parts(
         metrics=metrics,

@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from aiohttp import web
 
+from voicechat.agents import Agents, Arrival
 from voicechat.errors import AdmissionError, AtCapacityError, Status
+from voicechat.providers.interfaces import ChatModel
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.services import Services
+from voicechat.runtime.wall_clock import local_time
 from voicechat.server.auth import Principal
 from voicechat.server.pressure import CAPACITY_RETRY_S, Pressure
 from voicechat.server.rest.hangup import ending_when_gone
 from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import Message
 from voicechat.store.access import Endpoint
 from voicechat.store.ledger import Ledger
 from voicechat.store.places import Places
@@ -30,9 +35,11 @@ class Backend:
         authorise: Callable[[web.Request, Endpoint], Awaitable[Principal]],
         ledger: Ledger | None = None,
         pressure: Pressure | None = None,
+        agents: Agents | None = None,
     ) -> None:
         """``ledger``: where the processes of the server count together. Without ``pressure`` there never is any."""
         self.services = services
+        self.agents = replace(agents or Agents(), models=services.model_names)
         self.limits = limits
         self.threads = EncodingThreads()
         self._places = Places(ledger or Ledger(), "request", max_requests)
@@ -57,6 +64,16 @@ class Backend:
                     yield principal
                 finally:
                     self._leave()
+
+    def talking_model(self, path: str, wanted: str, principal: Principal) -> tuple[ChatModel, tuple[Message, ...]]:
+        """Find the chat model that ``wanted`` means, and the instructions of the agent that it answers for.
+
+        ``path`` is the parameter. Raises ``RemoteProtocolError`` (NOT_FOUND), which lists the names.
+        """
+        arrival = Arrival(model=wanted, model_path=path, key_id=principal.key_id)
+        agent = self.agents.choose(arrival).agent.filled(arrival.values(local_time()))
+        instructions = ({"role": "system", "content": agent.instructions},) if agent.instructions else ()
+        return self.services.models[agent.llm], instructions
 
     @property
     def requests(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from aiohttp import web
+from pydantic import model_validator
 
 from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import (
@@ -23,12 +24,12 @@ from voicechat.runtime.turn import REPLY_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.chat_options import ChatCompletion, ChatMessage
 from voicechat.schema.checked import Check, Section, between, only
-from voicechat.schema.json_text import shown
+from voicechat.schema.json_text import shown, write_json
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
-from voicechat.server.rest.completion import Completion, chunk_text
+from voicechat.server.rest.completion import Completion
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
-from voicechat.server.rest.event_stream import DONE, answer_with_events
+from voicechat.server.rest.event_stream import DONE, answer_with_events, in_openais_form
 from voicechat.server.rest.failures import ServiceFailedError, model_failed, openai_failure
 from voicechat.server.rest.operation import CHAT_ERRORS, JSON, Body, Operation, Shape
 from voicechat.server.rest.schemas import ChatCompletionAnswer, ChatCompletionChunk, ModelCard, ModelList
@@ -39,12 +40,18 @@ from voicechat.store.access import Endpoint
 COMPLETION_PATHS = (
     "/api/open-apis/v1/chat/completions",
     "/api/open-apis/projects/v1/chat/completions",
+    "/api/open-apis/projects/{project}/chat/completions",
+    "/api/open-apis/projects/chat/completions",
+    "/api/open-apis/chat/completions",
     "/v1/chat/completions",
 )
+"""The document's, its first client's, which names a project, and OpenAI's."""
 MODEL_PATHS = ("/api/open-apis/v1/models", "/v1/models")
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for some images as data URLs."""
 MAX_MESSAGES = 2048
+DOCUMENTED_DEFAULTS: dict[str, object] = {"temperature": 1.0, "top_p": 1.0}
+"""What the document says holds where a client says nothing. OpenAI's addresses leave it to the model's server."""
 
 
 def _one_reply(value: object) -> str:
@@ -67,12 +74,12 @@ _SOME_MESSAGES = Check(_some_messages, {"minItems": 1, "maxItems": MAX_MESSAGES}
 
 
 class CompletionRequest(ChatCompletion):
-    """The document's table, and what OpenAI's SDKs send besides; other keys are ignored."""
+    """The document's table, and what OpenAI's SDKs send besides; other parameters pass through."""
 
     messages: Annotated[list[ChatMessage], _SOME_MESSAGES]
     """The conversation so far."""
     model: str
-    """A configured chat model."""
+    """A configured chat model, or an agent: then its model answers, by its instructions."""
     stream: bool = False
     """Whether the reply is sent while it is written."""
     stream_options: StreamOptions = StreamOptions()
@@ -84,6 +91,16 @@ class CompletionRequest(ChatCompletion):
     tool_choice: object = None
     """Passed through."""
     parallel_tool_calls: bool | None = None
+
+    model_id: str = ""
+    """What the document's first client calls model. It reads every event as JSON: its streams end without [DONE]."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_by_its_first_name(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("model_id") and not value.get("model"):
+            return value | {"model": value["model_id"]}
+        return value
 
     def given(self) -> dict[str, object]:
         """Return what is passed through to the model, as far as the client gave it."""
@@ -106,7 +123,9 @@ class Chat:
                 paths=COMPLETION_PATHS,
                 tag="chat",
                 summary="Ask a chat model",
-                details="With `stream` the answer is events, a chunk each, and `data: [DONE]` at the end.",
+                details="With `stream` the answer is events, a chunk each, and `data: [DONE]` at the end. "
+                "Parameters that are not listed go to the model's server, and fields of its answer come "
+                "back: log probabilities, references, thoughts.",
                 handle=self._complete,
                 body=CompletionRequest,
                 answers={200: (Body(JSON, ChatCompletionAnswer), Body(EVENTS, ChatCompletionChunk))},
@@ -126,19 +145,30 @@ class Chat:
         ]
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        async with self._backend.admitted(request, Endpoint.CHAT):
+        async with self._backend.admitted(request, Endpoint.CHAT) as principal:
             asked = await read_body(request, CompletionRequest, MAX_BODY_BYTES)
-            model = self._backend.services.model("model", asked.model).provider
-            completion = Completion(f"chatcmpl-{secrets.token_hex(12)}", int(unix_s()), asked.model)
-            parts = timed_parts(model, ChatRequest(messages=asked.context(), options=asked.given()), self.limits)
+            model, instructions = self._backend.talking_model("model", asked.model, principal)
+            by_document = not in_openais_form(request)
+            completion = Completion(
+                f"chatcmpl-{secrets.token_hex(12)}", int(unix_s()), asked.model, with_nulls=by_document
+            )
+            options = (DOCUMENTED_DEFAULTS if by_document else {}) | asked.given()
+            parts = timed_parts(
+                model, ChatRequest(messages=instructions + asked.context(), options=options), self.limits
+            )
             if asked.stream:
-                events = _events(parts, completion, include_usage=asked.stream_options.include_usage)
+                events = _events(
+                    parts,
+                    completion,
+                    include_usage=asked.stream_options.include_usage,
+                    done=not asked.model_id,
+                )
                 write_ms = self.limits.write_ms
                 return await answer_with_events(request, events, write_ms=write_ms, failed=_failure_text)
             async with closing(parts):
                 async for part in parts:
                     list(completion.add(part))
-            return web.json_response(text=completion.answer().model_dump_json())
+            return web.json_response(text=write_json(completion.answer()))
 
     @property
     def limits(self) -> SessionLimits:
@@ -147,7 +177,7 @@ class Chat:
 
     async def _models(self, request: web.Request) -> web.Response:
         async with self._backend.admitted(request, Endpoint.CHAT):
-            names = list(self._backend.services.model_names)
+            names = list(self._backend.agents.names)
             cards = [ModelCard(id=name, created=self._started_s, owned_by="voicechat") for name in names]
             return web.json_response(text=ModelList(data=cards).model_dump_json())
 
@@ -184,16 +214,17 @@ async def timed_parts(model: ChatModel, request: ChatRequest, limits: SessionLim
 
 
 async def _events(
-    parts: AsyncGenerator[ReplyPart, None], completion: Completion, *, include_usage: bool
+    parts: AsyncGenerator[ReplyPart, None], completion: Completion, *, include_usage: bool, done: bool
 ) -> AsyncGenerator[str, None]:
     async with closing(parts):
         async for part in parts:
             for chunk in completion.add(part):
-                yield chunk_text(chunk)
-    yield chunk_text(completion.last_chunk())
-    if include_usage:
-        yield chunk_text(completion.usage_chunk())
-    yield DONE
+                yield write_json(chunk)
+    yield write_json(completion.last_chunk())
+    if include_usage and (usage := completion.usage_chunk()) is not None:
+        yield write_json(usage)
+    if done:
+        yield DONE
 
 
 def _failure_text(failure: ServiceFailedError) -> str:

@@ -1,109 +1,175 @@
-"""From the parts of a chat model's reply to OpenAI's answer, in one piece or in chunks. No I/O."""
+"""From the parts of a chat model's reply to OpenAI's answer, in one piece or in chunks. No I/O.
 
-from collections.abc import Iterator
+What is absent stays absent: only what clients of the original document expect to be null is null. What the model's
+server said besides (log probabilities, references, thoughts, fields of its own) stands where that server put it.
+"""
 
-from voicechat.providers.interfaces import Extras, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta, ToolsStarted
-from voicechat.server.rest.schemas import (
-    AssistantMessage,
-    ChatCompletionAnswer,
-    ChatCompletionChunk,
-    Choice,
-    ChunkChoice,
-    Delta,
-    FunctionCall,
-    FunctionCallDelta,
-    ToolCallAnswer,
-    ToolCallDelta,
-    Usage,
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from voicechat.providers.interfaces import (
+    Extras,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+    ThoughtDelta,
+    ToolsStarted,
 )
 from voicechat.session.vocabulary import ToolCall, ToolExchange
+
+Json: TypeAlias = dict[str, Any]
+"""A JSON object that is being made."""
+
+THOUGHTS = "reasoning_content"
+_NOTHING = Extras()
 
 
 class Completion:
     """One reply. Every part goes through ``add`` and comes out as its chunks; ``answer`` is the sum of them."""
 
-    def __init__(self, completion_id: str, created_s: int, model: str) -> None:
+    def __init__(self, completion_id: str, created_s: int, model: str, *, with_nulls: bool) -> None:
+        """``with_nulls``: as in the document's samples, pieces of text say ``role`` and ``content`` even when null."""
         self._id = completion_id
         self._created_s = created_s
         self._model = model
+        self._with_nulls = with_nulls
         self._text: list[str] = []
-        self._calls: dict[int, ToolCallAnswer] = {}
+        self._thoughts: list[str] = []
+        self._calls: dict[int, Json] = {}
+        self._message: Json = {}
+        self._choice: Json = {}
+        self._answer: Json = {}
         self._begun = False
-        self._finished: ReplyFinished | None = None
-        self.finish_reason = ""
-        """Why the reply ended, if not by the model's own word."""
+        self._finished = ReplyFinished("")
 
-    def add(self, part: ReplyPart) -> Iterator[ChatCompletionChunk]:
+    def add(self, part: ReplyPart) -> Iterator[Json]:
         """Take the next part of the reply."""
         match part:
             case TextDelta():
                 self._text.append(part.text)
-                yield self._chunk(self._delta(content=part.text))
+                yield self._chunk(self._said(part.text), part.extras)
+            case ThoughtDelta():
+                if part.text or part.extras:
+                    self._thoughts.append(part.text)
+                    yield self._chunk({THOUGHTS: part.text} if part.text else {}, part.extras)
+            case Extras():
+                yield self._chunk({}, part)
             case ToolCall():
                 self._add_call(part)
-                yield self._chunk(self._delta(tool_calls=[_call_delta(part)]))
+                yield self._chunk({"tool_calls": [_call_piece(part)]})
             case ReplyFinished():
                 self._finished = part
-            case ThoughtDelta() | Extras() | ToolsStarted() | ToolExchange():
+            case ToolsStarted() | ToolExchange():
                 pass  # the model's own affair
 
-    def last_chunk(self) -> ChatCompletionChunk:
+    def last_chunk(self) -> Json:
         """Close the streamed reply with the reason why it ended."""
-        return self._chunk(self._delta(), self._reason())
+        return self._chunk(self._said(None), self._finished.extras, self._reason())
 
-    def usage_chunk(self) -> ChatCompletionChunk:
-        """Tell the usage, null when it is not known, in a chunk of its own without a choice."""
-        head = {"id": self._id, "created": self._created_s, "model": self._model}
-        return ChatCompletionChunk(**head, choices=[], usage=self._usage())  # type: ignore[arg-type]
+    def usage_chunk(self) -> Json | None:
+        """Tell the usage in a chunk of its own without a choice; None when the model does not count."""
+        usage = self._usage()
+        return self._head("chat.completion.chunk") | {"choices": [], "usage": usage} if usage else None
 
-    def answer(self) -> ChatCompletionAnswer:
+    def answer(self) -> Json:
         """Give the whole reply."""
-        calls = [call for _, call in sorted(self._calls.items())]
-        message = AssistantMessage(content="".join(self._text), tool_calls=calls or None)
-        choice = Choice(message=message, finish_reason=self._reason())
-        return ChatCompletionAnswer(
-            id=self._id, created=self._created_s, model=self._model, choices=[choice], usage=self._usage()
-        )
+        self._keep(self._finished.extras, last=True)
+        message: Json = {"role": "assistant", "content": "".join(self._text)}
+        if thoughts := "".join(self._thoughts):
+            message[THOUGHTS] = thoughts
+        if self._calls:
+            message["tool_calls"] = [call for _, call in sorted(self._calls.items())]
+        choice: Json = {"index": 0, "message": message | _new(self._message, message)}
+        choice["finish_reason"] = self._reason()
+        answer = self._head("chat.completion") | {"choices": [choice | _new(self._choice, choice)]}
+        if usage := self._usage():
+            answer["usage"] = usage
+        return answer | _new(self._answer, answer)
+
+    def _head(self, kind: str) -> Json:
+        return {"id": self._id, "object": kind, "created": self._created_s, "model": self._model}
+
+    def _said(self, text: str | None) -> Json:
+        delta: Json = {} if text is None and not self._with_nulls else {"content": text}
+        return delta | {"role": None} if self._with_nulls and self._begun else delta
+
+    def _chunk(self, delta: Json, extras: Extras | None = None, finish_reason: str | None = None) -> Json:
+        if not self._begun:
+            delta["role"] = "assistant"
+            self._begun = True
+        extras = extras or _NOTHING
+        self._keep(extras)
+        choice: Json = {"index": 0, "delta": delta | _new(extras.message, delta), "finish_reason": finish_reason}
+        chunk = self._head("chat.completion.chunk") | {"choices": [choice | _new(extras.choice, choice)]}
+        return chunk | _new(extras.answer, chunk)
+
+    def _keep(self, extras: Extras | None, *, last: bool = False) -> None:
+        """Remember extras for the whole answer. Lists grow piece by piece; the last ones are whole: all references."""
+        if extras is not None:
+            _gather(self._message, extras.message, (str, list))
+            _gather(self._choice, extras.choice, () if last else (list,))
+            self._answer |= extras.answer
 
     def _add_call(self, piece: ToolCall) -> None:
-        known = self._calls.get(piece.index)
-        name = piece.name or (known.function.name if known else "")
-        arguments = (known.function.arguments if known else "") + piece.arguments
-        call_id = piece.id or (known.id if known else f"call_{self._id}_{piece.index}")
-        self._calls[piece.index] = ToolCallAnswer(id=call_id, function=FunctionCall(name=name, arguments=arguments))
-
-    def _delta(self, content: str | None = None, tool_calls: list[ToolCallDelta] | None = None) -> Delta:
-        if self._begun:
-            return Delta(content=content, tool_calls=tool_calls)
-        self._begun = True
-        return Delta(role="assistant", content=content, tool_calls=tool_calls)
-
-    def _chunk(self, delta: Delta, finish_reason: str | None = None) -> ChatCompletionChunk:
-        choice = ChunkChoice(delta=delta, finish_reason=finish_reason)
-        return ChatCompletionChunk(id=self._id, created=self._created_s, model=self._model, choices=[choice])
+        call = self._calls.setdefault(
+            piece.index,
+            {
+                "id": f"call_{self._id}_{piece.index}",
+                "type": "function",
+                "function": {"name": "", "arguments": ""},
+            },
+        )
+        call["id"] = piece.id or call["id"]
+        call["function"]["name"] = piece.name or call["function"]["name"]
+        call["function"]["arguments"] += piece.arguments
 
     def _reason(self) -> str:
-        if self.finish_reason:
-            return self.finish_reason
-        if self._finished is not None:
-            return self._finished.finish_reason
-        return "tool_calls" if self._calls else "stop"
+        return self._finished.finish_reason or ("tool_calls" if self._calls else "stop")
 
-    def _usage(self) -> Usage | None:
+    def _usage(self) -> Json | None:
         finished = self._finished
-        if finished is None or finished.prompt_tokens is None or finished.completion_tokens is None:
+        if finished.usage is not None:
+            return dict(finished.usage)
+        if finished.prompt_tokens is None or finished.completion_tokens is None:
             return None
         total = finished.prompt_tokens + finished.completion_tokens
-        return Usage(
-            prompt_tokens=finished.prompt_tokens, completion_tokens=finished.completion_tokens, total_tokens=total
-        )
+        counted = {"prompt_tokens": finished.prompt_tokens, "completion_tokens": finished.completion_tokens}
+        return counted | {"total_tokens": total}
 
 
-def chunk_text(chunk: ChatCompletionChunk) -> str:
-    """Write a chunk as the document's samples stand: ``usage`` only where there is one, ``finish_reason`` always."""
-    return chunk.model_dump_json(exclude=None if chunk.usage is not None or not chunk.choices else {"usage"})
+def _call_piece(piece: ToolCall) -> Json:
+    """Say of a tool call what is new: an id and a name come once, and clients add the rest up."""
+    told: Json = {"index": piece.index}
+    if piece.id is not None:
+        told |= {"id": piece.id, "type": "function"}
+    named = {"name": piece.name} if piece.name is not None else {}
+    return told | {"function": named | {"arguments": piece.arguments}}
 
 
-def _call_delta(piece: ToolCall) -> ToolCallDelta:
-    function = FunctionCallDelta(name=piece.name, arguments=piece.arguments)
-    return ToolCallDelta(index=piece.index, id=piece.id, type="function" if piece.id else None, function=function)
+def _new(extras: Mapping[str, object], own: Json) -> Json:
+    """What a server said besides, without what is said already: it may not overwrite the reply."""
+    return {name: value for name, value in extras.items() if name not in own}
+
+
+def _gather(whole: Json, more: Mapping[str, object], grows: tuple[type, ...]) -> None:
+    """Add what came with one piece to what came before: values of these types grow, all else is replaced.
+
+    What lies in an object always grows if it is a list: the log probabilities of all tokens.
+    """
+    for name, value in more.items():
+        before = whole.get(name)
+        if isinstance(before, dict) and isinstance(value, Mapping):
+            _gather(before, value, (list,))
+        elif isinstance(before, list) and isinstance(value, list) and list in grows:
+            before.extend(value)
+        elif isinstance(before, str) and isinstance(value, str) and str in grows:
+            whole[name] = before + value
+        else:
+            whole[name] = _own(value)
+
+
+def _own(value: object) -> object:
+    """Copy what may grow: the part that brought it is not ours."""
+    if isinstance(value, Mapping):
+        return {name: _own(item) for name, item in value.items()}
+    return list(value) if isinstance(value, list) else value

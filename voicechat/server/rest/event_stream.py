@@ -1,7 +1,11 @@
-"""Server-sent events as the original service writes them: ``data:`` and JSON, no space between, then an empty line."""
+"""Server-sent events: ``data:`` and JSON, then an empty line.
+
+The original document writes no space between, and its clients cut five characters off. OpenAI
+writes one, and some of its clients look for it: so do the addresses below ``/v1``.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 from aiohttp import hdrs, web
@@ -10,8 +14,12 @@ from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.hangup import ClientGoneError
 
 CONTENT_TYPE = "text/event-stream"
-DONE = " [DONE]"
-"""OpenAI's last event; the space before it is theirs."""
+DONE = "[DONE]"
+"""OpenAI's last event, everywhere with the space before it: no JSON begins so."""
+OPENAI_FOLDER = "/v1/"
+"""Below it everything has OpenAI's form to the letter."""
+STREAMED: Mapping[str, str] = {hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}
+"""Headers of every body that is made while it is sent, so that no proxy holds it back."""
 
 
 async def answer_with_events(
@@ -27,7 +35,8 @@ async def answer_with_events(
     written by ``failed``. Raises ``ClientGoneError`` when the client has gone or does not read for ``write_ms``.
     Whatever happens, ``events`` is closed.
     """
-    headers = {hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}
+    # Without the charset some clients take the text for Latin-1.
+    headers = {hdrs.CONTENT_TYPE: f"{CONTENT_TYPE}; charset=utf-8", **STREAMED}
     response = web.StreamResponse(headers=headers)
     async with aclosing(events):
         try:
@@ -42,7 +51,13 @@ async def answer_with_events(
 
 
 async def _write(request: web.Request, response: web.StreamResponse, data: str, write_ms: int) -> None:
-    await send_piece(request, response, f"data:{data}\n\n".encode(), write_ms)
+    space = " " if data == DONE or in_openais_form(request) else ""
+    await send_piece(request, response, f"data:{space}{data}\n\n".encode(), write_ms)
+
+
+def in_openais_form(request: web.Request) -> bool:
+    """Whether the address that was asked promises OpenAI's form, and not the document's."""
+    return request.path.startswith(OPENAI_FOLDER)
 
 
 async def send_piece(request: web.Request, response: web.StreamResponse, piece: bytes, write_ms: int) -> None:

@@ -1,8 +1,8 @@
 """What the endpoints answer, as models: the answers are made from them, and the OpenAPI document shows them."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Answer(BaseModel):
@@ -13,12 +13,15 @@ class Answer(BaseModel):
     )
 
 
-class Piece(Answer):
-    """Part of a streamed answer: what has not changed or is not there may be left out."""
+class Open(BaseModel):
+    """Part of a chat model's answer, described: its server may have said more, and that is passed on."""
 
-    model_config = ConfigDict(
-        frozen=True, use_attribute_docstrings=True, json_schema_serialization_defaults_required=False
-    )
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+
+def _left_out() -> Any:
+    """Of a field that is absent, and never null, where there is nothing to say."""
+    return Field(default_factory=lambda: None)
 
 
 class ContractError(Answer):
@@ -45,7 +48,7 @@ class OpenAIError(Answer):
     error: OpenAIErrorBody
 
 
-class Usage(Answer):
+class Usage(Open):
     """Tokens, as the chat model counted them."""
 
     prompt_tokens: int
@@ -68,75 +71,81 @@ class ToolCallAnswer(Answer):
     function: FunctionCall
 
 
-class AssistantMessage(Answer):
+class AssistantMessage(Open):
     """The model's whole reply."""
 
-    role: Literal["assistant"] = "assistant"
+    role: Literal["assistant"]
     content: str
-    tool_calls: list[ToolCallAnswer] | None = None
+    reasoning_content: str = _left_out()
+    """What the model thought before, where its server tells."""
+    tool_calls: list[ToolCallAnswer] = _left_out()
+    """Only when there are some."""
 
 
-class Choice(Answer):
-    """The one reply."""
+class Choice(Open):
+    """The one reply; beside it what the model's server said of it, such as ``logprobs`` and ``refs``."""
 
-    index: Literal[0] = 0
+    index: Literal[0]
     message: AssistantMessage
     finish_reason: str
-    logprobs: None = None
 
 
-class ChatCompletionAnswer(Answer):
-    """A reply in one piece. ``usage`` is null when the chat model does not count."""
+class ChatCompletionAnswer(Open):
+    """A reply in one piece; ``usage`` only when the chat model counts."""
 
     id: str
-    object: Literal["chat.completion"] = "chat.completion"
+    object: Literal["chat.completion"]
     created: int
     model: str
     choices: list[Choice]
-    usage: Usage | None = None
+    usage: Usage = _left_out()
 
 
-class FunctionCallDelta(Piece):
-    """The next piece of a function call; ``name`` comes with the first."""
+class FunctionCallDelta(Open):
+    """The next piece of a function call; ``name`` comes with the first only."""
 
-    name: str | None = None
+    name: str = _left_out()
     arguments: str
 
 
-class ToolCallDelta(Piece):
-    """The next piece of a tool call; ``id`` and ``type`` come with the first."""
+class ToolCallDelta(Open):
+    """The next piece of a tool call; ``id`` and ``type`` come with the first only."""
 
     index: int
-    id: str | None = None
-    type: Literal["function"] | None = None
+    id: str = _left_out()
+    type: Literal["function"] = _left_out()
     function: FunctionCallDelta
 
 
-class Delta(Piece):
+class Delta(Open):
     """The next piece of the reply; ``role`` comes with the first."""
 
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
+    role: Literal["assistant"] | None = _left_out()
+    content: str | None = _left_out()
+    reasoning_content: str = _left_out()
+    tool_calls: list[ToolCallDelta] = _left_out()
 
 
-class ChunkChoice(Piece):
+class ChunkChoice(Open):
     """The one reply's next piece; ``finish_reason`` comes with the last."""
 
-    index: Literal[0] = 0
+    index: Literal[0]
     delta: Delta
-    finish_reason: str | None = None
+    finish_reason: str | None = _left_out()
 
 
-class ChatCompletionChunk(Piece):
-    """One event of a streamed reply. With ``stream_options.include_usage`` a last one has the usage and no choice."""
+class ChatCompletionChunk(Open):
+    """One event of a streamed reply.
+
+    With ``stream_options.include_usage`` a last one has the usage and no choice, when the model counts.
+    """
 
     id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    object: Literal["chat.completion.chunk"]
     created: int
     model: str
     choices: list[ChunkChoice]
-    usage: Usage | None = None
+    usage: Usage = _left_out()
 
 
 class SpeechUsage(Answer):

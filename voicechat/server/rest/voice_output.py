@@ -14,7 +14,7 @@ from voicechat.server.auth import Principal
 from voicechat.server.metering import MeteredSynthesizer
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
-from voicechat.server.rest.chat import MAX_BODY_BYTES, CompletionRequest
+from voicechat.server.rest.chat import DOCUMENTED_DEFAULTS, MAX_BODY_BYTES, CompletionRequest
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import answer_with_events
 from voicechat.server.rest.failures import ServiceFailedError, openai_failure
@@ -93,13 +93,13 @@ class VoiceOutput:
 
     async def _events(self, asked: VoiceOutputRequest, principal: Principal) -> AsyncGenerator[str, None]:
         backend, chat, speech = self._backend, asked.chat_completion_req, asked.speech_synthesis_req
-        model = backend.services.model("chat_completion_req.model", chat.model).provider
+        model, instructions = backend.talking_model("chat_completion_req.model", chat.model, principal)
         service = backend.services.synthesizer("speech_synthesis_req.easyllm_id", speech.easyllm_id)
         synthesizer = service.provider
         start = StartReply(
             reply=FIRST_REPLY,
-            messages=chat.context(),
-            chat=ChatSettings(model=chat.model, options=chat.given()),
+            messages=instructions + chat.context(),
+            chat=ChatSettings(model=chat.model, options=DOCUMENTED_DEFAULTS | chat.given()),
             voice=speech.synthesis_param.settings(synthesizer, _VOICE_FIELD),
         )
         paid = MeteredSynthesizer(synthesizer, principal.account)
