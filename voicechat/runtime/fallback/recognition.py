@@ -16,6 +16,7 @@ from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.plan import Plan
 from voicechat.runtime.fallback.relay import Chain, started
+from voicechat.runtime.unannotated import Unannotated
 from voicechat.session.vocabulary import Transcript
 
 RECORDING_S = 60.0
@@ -36,6 +37,7 @@ class RecognitionChain(Chain[SpeechRecognizer]):
         """See ``SpeechRecognizer``. While another recogniser could be asked, one that stands still has failed.
 
         To stand still is neither to take the next audio nor to end, or to give no result after the end of the audio.
+        Notes on sounds that are no speech are left out of the results; see ``Unannotated``.
         """
         begin_with = options.earlier_failures % len(self.links)
         links = (*self.links[begin_with:], *self.links[:begin_with])
@@ -45,13 +47,15 @@ class RecognitionChain(Chain[SpeechRecognizer]):
             link, until_s = await plan.next_link()
             self.note_asked(link)
             heard = _Heard(audio, until_s - _now_s() if plan.has_more else None)
+            unannotated = Unannotated()
             try:
                 async with link.asked(until_s) as attempt:
                     results = started(link, partial(_recognize, heard, options))
                     async with closing(results):
                         while (result := await _next(results, heard)) is not None:
                             attempt.worked()
-                            yield result
+                            if (said := unannotated.take(result)) is not None:
+                                yield said
                     if not heard.finished:
                         raise ProviderError(link.name, FailureKind.CONNECTIVITY, "stopped before the end of the audio")
                 return

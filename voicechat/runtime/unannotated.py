@@ -1,0 +1,73 @@
+"""What a recogniser wrote, without its notes on what is no speech."""
+
+from dataclasses import replace
+
+from voicechat.session.vocabulary import Transcript, Word
+from voicechat.text.annotations import find_annotations, has_words, without
+from voicechat.text.characters import is_cjk
+
+
+class Unannotated:
+    """One stream's transcripts, in order, without annotations; what is only annotations is nothing.
+
+    A recogniser writes ``[Music]`` or ``(coughing)`` where it hears a sound, and a lone full stop
+    where it hears nothing. Taken for words, these would begin turns and interrupt replies.
+    """
+
+    def __init__(self) -> None:
+        self._shown: Transcript | None = None
+        """What was given last of a sentence that is not final."""
+
+    def take(self, transcript: Transcript) -> Transcript | None:
+        """Return the transcript with words only; None when there are none.
+
+        A sentence of which words were given is also closed when its final transcript has none left.
+        """
+        said = _said(transcript)
+        if transcript.final:
+            shown, self._shown = self._shown, None
+            return said or _closed(shown, transcript)
+        self._shown = said or self._shown
+        return said
+
+
+def _closed(shown: Transcript | None, final: Transcript) -> Transcript | None:
+    if shown is None or final.end_ms is None:
+        return None
+    words = tuple(replace(word, fixed=True) for word in shown.words)
+    return replace(shown, words=words, end_ms=words[-1].end_ms if words else final.end_ms)
+
+
+def _said(transcript: Transcript) -> Transcript | None:
+    text = transcript.text
+    spans = find_annotations(text, complete=transcript.final)
+    if spans:
+        text = without(text, spans)
+    if not has_words(text):
+        return None
+    if not spans:
+        return transcript
+    words = _said_words(transcript)
+    begin_ms = words[0].begin_ms if words else transcript.begin_ms
+    return replace(transcript, text=text, begin_ms=begin_ms, words=words)
+
+
+def _said_words(transcript: Transcript) -> tuple[Word, ...]:
+    """Leave the annotations out of the words, in which they may begin and end anywhere."""
+    written, places = "", []
+    for word in transcript.words:
+        if written and not (is_cjk(written[-1]) or is_cjk((word.text or " ")[0])):
+            written += " "
+        places.append(len(written))
+        written += word.text + word.punctuation
+    hidden = {at for begin, end in find_annotations(written, complete=transcript.final) for at in range(begin, end)}
+    said: list[Word] = []
+    for word, begin in zip(transcript.words, places, strict=True):
+        after = begin + len(word.text)
+        text = "".join(char for at, char in enumerate(word.text, begin) if at not in hidden)
+        marks = "".join(char for at, char in enumerate(word.punctuation, after) if at not in hidden)
+        if has_words(text):
+            said.append(replace(word, text=text.strip(), punctuation=marks))
+        elif said and marks.strip() and not said[-1].punctuation:
+            said[-1] = replace(said[-1], punctuation=marks.strip())
+    return tuple(said)

@@ -1,0 +1,74 @@
+"""Finds in a recognised text the notes on sounds that nobody said: ``(coughing)``."""
+
+import re
+
+from voicechat.text.characters import is_cjk
+
+_ALWAYS = re.compile(
+    r"<\|[^|<>]{0,48}\|>|</?[A-Za-z][\w ]{0,24}>|\+\+\w{1,24}\+\+"
+    r"|\[[^\[\]]{0,200}\]|【[^【】]{0,200}】|\{[^{}]{0,200}\}"
+    r"|(?<![\w*])\*{1,2}[^*\n]{1,100}\*{1,2}(?![\w*])"
+    r"|[♩♪♫♬🎵🎶][^♩♪♫♬🎵🎶]{0,500}(?=[♩♪♫♬🎵🎶])|[♩♪♫♬🎵🎶]"
+)
+"""Tokens, tags, fillers, square and curly brackets, asterisks, what is sung between notes."""
+_ROUND = re.compile(r"(?<![A-Za-z0-9_])[(（]([^()（）]{0,200})[)）]")
+"""Round brackets also stand around what was said."""
+_OPENED = re.compile(r"(?<![A-Za-z0-9_])(?:[\[【{(（*♪♫]|<\|)([^\])】}）*♪♫]{0,200})\Z")
+"""The rest of a text is in brackets that are not closed: it is still coming, or was cut off."""
+_SHORT_WORDS, _SHORT_HAN = 4, 6
+_BLANK = "\0"
+_GAP = re.compile(r"([^\0\s]?)\s*\0[\0\s]*([^\0\s]?)")
+_SPACE_BEFORE_MARK = re.compile(r"\s+(?=[,.;:!?，。；：！？、])")
+_LEFT_IN_FRONT = " \t\n-–—,.;:，。、；："
+
+
+def find_annotations(text: str, *, complete: bool) -> list[tuple[int, int]]:
+    """Return where the annotations in ``text`` begin and end, in order.
+
+    ``complete``: no more of the text will come.
+
+    In round brackets up to four words, or six Chinese characters, are an annotation, and any number
+    if nothing stands beside them; digits never are, as in ``(555) 1234``.
+    """
+    spans = [match.span() for match in _ALWAYS.finditer(text)]
+    rest = _blanked(text, spans)
+    alone = not has_words(_blanked(rest, [match.span() for match in _ROUND.finditer(rest)]))
+    for match in _ROUND.finditer(rest):
+        if not any(map(str.isdigit, match[1])) and (alone or _is_short(match[1])):
+            spans.append(match.span())
+    rest = _blanked(text, spans)
+    opened = _OPENED.search(rest)
+    if opened is not None and (not complete or _is_short(opened[1])):
+        spans.append(opened.span())
+    return sorted(spans)
+
+
+def without(text: str, spans: list[tuple[int, int]]) -> str:
+    """Leave out ``spans`` of ``text``, and what only stood between them."""
+    left = _GAP.sub(_joined, _blanked(text, spans)).lstrip(_LEFT_IN_FRONT).rstrip()
+    return _SPACE_BEFORE_MARK.sub("", left)
+
+
+def has_words(text: str) -> bool:
+    """Whether a letter or a digit is in ``text``; without one nothing was said."""
+    return any(map(str.isalnum, text))
+
+
+def _is_short(content: str) -> bool:
+    words = content.split()
+    if content.isascii():
+        return len(words) <= _SHORT_WORDS
+    return len("".join(words)) <= _SHORT_HAN or (len(words) > 1 and len(words) <= _SHORT_WORDS)
+
+
+def _joined(gap: re.Match[str]) -> str:
+    """Join what stands on both sides of an annotation, with a space where words need one."""
+    left, right = gap[1], gap[2]
+    return left + right if is_cjk(left or right) or is_cjk(right or left) else f"{left} {right}"
+
+
+def _blanked(text: str, spans: list[tuple[int, int]]) -> str:
+    """Put a blank in the place of each character of ``spans``: the rest keeps its place."""
+    for begin, end in spans:
+        text = text[:begin] + _BLANK * (end - begin) + text[end:]
+    return text
