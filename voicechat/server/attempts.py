@@ -46,7 +46,7 @@ class FailedAttempts:
 
         Raises ``QuotaExceededError`` at once when too many of its refusals wait already. Cancelling stops waiting.
         """
-        record = self._record(_network(address or ""))
+        record = self._record(network_of(address or ""))
         delay_s = self._delay_s(record)
         if not delay_s:
             return
@@ -77,7 +77,8 @@ class FailedAttempts:
         return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(excess - 1, 16)) if excess > 0 else 0.0
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """What counts as one sender: an IPv4 address, or the network that an IPv6 address is in."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -328,6 +328,23 @@ class FramedWebSocket(web.WebSocketResponse):
         self._reader = self.queue  # type: ignore[assignment]
         request.protocol.set_parser(reader)  # type: ignore[arg-type]
         request.protocol.keep_alive(False)
+        assert request.transport is not None
+        request.transport.set_protocol(_Upgraded(request.protocol, reader))
+
+
+class _Upgraded(asyncio.Protocol):
+    """What an upgraded connection is read by: frames need not pass through the HTTP handler."""
+
+    def __init__(self, handler: BaseProtocol, reader: FrameReader) -> None:
+        self._handler = handler
+        self._reader = reader
+        self.pause_writing = handler.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = handler.resume_writing  # type: ignore[method-assign]
+        self.connection_lost = handler.connection_lost  # type: ignore[method-assign]
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived."""
+        self._reader.feed_data(data)
 
 
 def _breach(message: str) -> WebSocketError:

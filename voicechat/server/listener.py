@@ -1,34 +1,33 @@
 """The listening socket: an aiohttp application on one address, set up for long-lived WebSockets."""
 
+import asyncio
 import errno
 import ipaddress
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
 from voicechat.errors import ConfigError
-from voicechat.server.access_log import AccessLogger, without_request_text
+from voicechat.server.connections import HTTP_OPTIONS, Connections
 
 CLOSE_S = 2.0
 """For connections that are still open when the listener ends; sessions have been drained before."""
 
-_access_log = logging.getLogger("voicechat.access")
-_http_log = logging.getLogger("voicechat.http")
-_http_log.addFilter(without_request_text)
 
+@asynccontextmanager
+async def handling(app: web.Application) -> AsyncIterator[Connections]:
+    """Run an application while the context lasts; gives the factory of its connections.
 
-def app_runner(app: web.Application) -> web.AppRunner:
-    """Make what serves an application's connections; ``cleanup`` closes every one within ``CLOSE_S``."""
-    return web.AppRunner(
-        app,
-        handle_signals=False,
-        access_log=_access_log,
-        access_log_class=AccessLogger,
-        logger=_http_log,
-        shutdown_timeout=CLOSE_S,
-    )
+    Leaving closes every connection within ``CLOSE_S``.
+    """
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=CLOSE_S, **HTTP_OPTIONS)
+    try:
+        await runner.setup()
+        assert runner.server is not None
+        yield Connections(runner.server)
+    finally:
+        await runner.cleanup()
 
 
 @asynccontextmanager
@@ -37,17 +36,15 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
 
     ConfigError when the address cannot be had. Leaving closes every connection within ``CLOSE_S``.
     """
-    runner = app_runner(app)
-    try:
-        await runner.setup()
-        site = web.TCPSite(runner, host, port)
+    async with handling(app) as connections:
         try:
-            await site.start()
+            server = await asyncio.get_running_loop().create_server(connections, host, port)
         except OSError as error:
             raise ConfigError(why_not(host, port, error)) from error
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+        try:
+            yield int(server.sockets[0].getsockname()[1])
+        finally:
+            server.close()
 
 
 def is_loopback(host: str) -> bool:

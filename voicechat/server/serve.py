@@ -21,6 +21,7 @@ from voicechat.processes.forked import ForkServer
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.runtime.tasks import SessionTasks
+from voicechat.server import descriptors
 from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
@@ -262,6 +263,7 @@ def waiting_streams(services: Services) -> int:
 
 def run(config: Config, announce: Announce) -> None:
     """Serve until SIGTERM or SIGINT, with workers if there are to be any. Raises ConfigError and ProviderError."""
+    descriptors.raise_limit()
     workers = workers_of(config)
     if workers > 1:
         asyncio.run(supervise(config, workers, announce))

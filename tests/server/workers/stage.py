@@ -102,9 +102,19 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, *, workers: int = 2, server: str = "", delta_ms: int = 100, fault: str = "", port: int = 0
+    folder: Path,
+    *,
+    workers: int = 2,
+    server: str = "",
+    delta_ms: int = 100,
+    fault: str = "",
+    port: int = 0,
+    descriptors: int = 0,
 ) -> AsyncIterator[Fleet]:
-    """Start a server and wait for nothing. Leaving ends it; fails if anything of it is left."""
+    """Start a server and wait for nothing. Leaving ends it; fails if anything of it is left.
+
+    ``descriptors``: how many each of its processes may have; 0: as many as this one.
+    """
     (folder / "voicechat.toml").write_text(
         f"""
 [server]
@@ -126,7 +136,9 @@ provider = "worker_services:open_synthesizer"
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("VOICECHAT_", "OPENAI_"))}
     environ["VOICECHAT_DATA_DIR"] = str(folder / "data")
     environ["PYTHONPATH"] = os.pathsep.join([str(PLUGINS), *sys.path])
+    limited = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
     process = await asyncio.create_subprocess_exec(
+        *limited,
         *(sys.executable, "-m", "voicechat", "serve", "--config", str(folder / "voicechat.toml")),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -154,10 +166,12 @@ provider = "worker_services:open_synthesizer"
 
 @asynccontextmanager
 async def ready_fleet(
-    folder: Path, *, workers: int = 2, server: str = "", delta_ms: int = 100, fault: str = ""
+    folder: Path, *, workers: int = 2, server: str = "", delta_ms: int = 100, fault: str = "", descriptors: int = 0
 ) -> AsyncIterator[Fleet]:
     """The same, waiting until it is ready."""
-    async with fleet(folder, workers=workers, server=server, delta_ms=delta_ms, fault=fault) as running:
+    async with fleet(
+        folder, workers=workers, server=server, delta_ms=delta_ms, fault=fault, descriptors=descriptors
+    ) as running:
         take_address(running, await running.said("ready after"))
         yield running
 

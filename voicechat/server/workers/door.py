@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import math
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from voicechat.errors import ConfigError
+from voicechat.server.connections import TELL_S
 from voicechat.server.listener import why_not
 
 BACKLOG = 1024
@@ -52,6 +54,7 @@ class Door:
         self._give: Give | None = None
         self._waiting: socket.socket | None = None
         self._resting: asyncio.TimerHandle | None = None
+        self._told_s = -math.inf
         self.port = int(listeners[0].getsockname()[1])
 
     def open(self, give: Give) -> None:
@@ -72,11 +75,10 @@ class Door:
 
     def look(self) -> None:
         """Somebody may take connections now."""
-        if self._give is None:
+        if self._give is None or self._resting is None:
             return
-        if self._resting is not None:
-            self._resting.cancel()
-            self._resting = None
+        self._resting.cancel()
+        self._resting = None
         if self._waiting is not None and not self._hand_over(self._waiting):
             self._rest()
             return
@@ -102,7 +104,7 @@ class Door:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                _log.error("a connection cannot be accepted: %s", error.strerror)
+                self._tell(error)
                 self._rest()
                 return
             if not self._hand_over(connection):
@@ -115,6 +117,13 @@ class Door:
             return False
         connection.detach()
         return True
+
+    def _tell(self, error: OSError) -> None:
+        """Say why connections cannot be accepted, once in ``TELL_S``."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._told_s >= TELL_S:
+            self._told_s = now_s
+            _log.error("connections cannot be accepted now: %s", error.strerror)
 
     def _rest(self) -> None:
         self._unwatch()

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,8 +11,9 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from voicechat.errors import AtCapacityError
+from voicechat.server.connections import TELL_S, Connections
 from voicechat.server.figures import Level
-from voicechat.server.listener import app_runner
+from voicechat.server.listener import handling
 from voicechat.server.pressure import CAPACITY_RETRY_S
 from voicechat.server.workers.link import MAX_PACKET_BYTES, Kind, Link, Packet, Report, close_fd
 
@@ -32,7 +34,9 @@ class Guests:
         self._number = number
         self._workers = workers
         self._port = port
-        self._server: web.Server | None = None
+        self._connections: Connections | None = None
+        """None: none are taken now."""
+        self._told_s = -math.inf
         self._taken = 0
         self._welcoming: set[asyncio.Task[None]] = set()
         self._level = Level.CALM
@@ -41,39 +45,44 @@ class Guests:
     @asynccontextmanager
     async def listening(self, app: web.Application) -> AsyncIterator[int]:
         """Serve what the parent gives while the context lasts; gives the parent's port. As `listener.listening`."""
-        runner = app_runner(app)
-        try:
-            await runner.setup()
-            self._server = runner.server
+        async with handling(app) as self._connections:
             self._link.send(Kind.LISTENING)
             reporting = asyncio.get_running_loop().create_task(self._report_for_ever(), name="report to the parent")
             try:
                 yield self._port
             finally:
+                self._connections = None
                 reporting.cancel()
                 await asyncio.wait([reporting])
-        finally:
-            self._server = None
-            await runner.cleanup()
 
     def welcome(self, packet: Packet) -> None:
         """Serve the connection that comes with a packet; begin with what has been read of it already."""
-        assert packet.fd is not None
         self._taken += 1
-        if self._server is None:
+        if packet.fd is None:
+            # The kernel passes no descriptor to a process that has none left. The parent closes its
+            # own when it hears that the connection has been taken.
+            self._tell_lost()
+        elif self._connections is None:
             close_fd(packet.fd)
-            return
-        task = asyncio.get_running_loop().create_task(self._serve(packet.fd, packet.payload), name="welcome")
-        self._welcoming.add(task)
-        task.add_done_callback(self._welcoming.discard)
-        self._report()  # at once: until then the parent would give the connection to another if this process died
+        else:
+            welcome = self._serve(self._connections, packet.fd, packet.payload)
+            task = asyncio.get_running_loop().create_task(welcome, name="welcome")
+            self._welcoming.add(task)
+            task.add_done_callback(self._welcoming.discard)
+        # At once: until then the parent would give the connection to another if this process died.
+        self._report()
 
-    async def _serve(self, fd: int, head: bytes) -> None:
+    def _tell_lost(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._told_s >= TELL_S:
+            self._told_s = now_s
+            _log.error("connections are lost: this process has no descriptor left for them")
+
+    async def _serve(self, connections: Connections, fd: int, head: bytes) -> None:
         connection = socket.socket(fileno=fd)
         connection.setblocking(False)
         try:
-            assert self._server is not None
-            _, protocol = await asyncio.get_running_loop().connect_accepted_socket(self._server, connection)
+            _, protocol = await asyncio.get_running_loop().connect_accepted_socket(connections, connection)
         except OSError:
             connection.close()  # gone before it was greeted
             return
@@ -117,7 +126,7 @@ class Guests:
         self._link.send(Kind.REPORT, self._reported.encode())
 
     def _state(self) -> Report:
-        is_open = len(self._server.connections) if self._server is not None else 0
+        is_open = 0 if self._connections is None else len(self._connections)
         return Report(self._taken, is_open + len(self._welcoming), self._level)
 
 

@@ -175,7 +175,9 @@ class Crew:
         return any(worker.give(connection) for worker in takers)
 
     def _pass_on(self, packet: Packet) -> None:
-        assert packet.fd is not None
+        if packet.fd is None:
+            _log.error("a connection is lost between workers: no descriptor is left for it")
+            return
         number, head = packet.payload[0], packet.payload[1:]
         worker = self._workers[number]
         if not worker.ready and len(self._awaiting) < MAX_AWAITING and not self._ending:
@@ -262,7 +264,7 @@ class Crew:
         match packet.kind:
             case Kind.PASS_ON:
                 self._pass_on(packet)
-            case Kind.LISTENING:
+            case Kind.LISTENING | Kind.REPORT:
                 self._door.look()
             case Kind.READY:
                 self._on_readiness(worker)

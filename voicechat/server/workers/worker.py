@@ -17,6 +17,8 @@ START_S = 120.0
 """The same until it listens: it loads its libraries, on a machine that may have other things to do."""
 SILENT_S = 1.0
 """From then on others are preferred."""
+MAX_UNTAKEN = 64
+"""Connections that are on their way to it: each is a descriptor of the parent's until it is taken."""
 EXIT_S = 10.0
 """How long it may take to end at once; then it is killed."""
 
@@ -27,7 +29,7 @@ class Worker:
     """One process. `run` is its whole life; a new life is a new object."""
 
     def __init__(self, orders: Orders, on_packet: Callable[["Worker", Packet], None]) -> None:
-        """``on_packet`` is told of everything but reports."""
+        """``on_packet`` is told of everything, of a report after it has been taken note of."""
         self.number = orders.number
         self._orders = orders
         self._on_packet = on_packet
@@ -93,7 +95,9 @@ class Worker:
 
     def give(self, connection: int, head: bytes = b"") -> bool:
         """Let it serve a connection, whose descriptor this object takes over; False when it cannot take any more."""
-        if self._link is None or not self._link.send(Kind.CONNECTION, head, connection):
+        if self._link is None or len(self._untaken) >= MAX_UNTAKEN:
+            return False
+        if not self._link.send(Kind.CONNECTION, head, connection):
             return False
         self._sent += 1
         self._untaken.append((connection, head))
@@ -130,7 +134,6 @@ class Worker:
                 self._report = Report.decode(packet.payload)
                 while len(self._untaken) > self._sent - self._report.taken:
                     close_fd(self._untaken.popleft()[0])  # the worker has a descriptor of its own
-                return
             case Kind.FAILED:
                 self.failure = packet.payload.decode()
             case Kind.LISTENING:
