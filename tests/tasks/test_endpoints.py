@@ -2,18 +2,23 @@
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 
 from tests.tasks.recording_host import recording_host
 from tests.tasks.transcription_server import NON_STREAM, TASKS, Rules, Server, form, transcription_server, wav
+from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.rest import forms
 from voicechat.server.rest.uploads import DiskLimits
+from voicechat.session.vocabulary import Transcript
 
 pytestmark = pytest.mark.real_time
 
@@ -33,7 +38,8 @@ async def test_an_upload_becomes_a_task_with_one_speaker_per_channel(order: str,
     sent = dict(reversed(fields.items())) if order == "file first" else fields
     status, made = await server.ask("POST", TASKS, data=form(**sent))
     assert status == 200
-    assert set(made) == {"taskId", "created"}
+    assert set(made) == {"taskId", "task_id", "created"}
+    assert made["task_id"] == made["taskId"]
     assert abs(made["created"] - unix_s()) < 5
     done = await server.finished(made["taskId"])
     assert done["result"] == "[0:0.000,0:2.000,0] hello there\n[0:0.000,0:2.000,1] and you\n"
@@ -59,7 +65,7 @@ async def test_deleting_a_task_deletes_its_recording(server: Server) -> None:
     await server.finished(made["taskId"])
     assert server.on_disk()
     status, answer = await server.ask("DELETE", f"{TASKS}/{made['taskId']}")
-    assert (status, answer) == (200, {"taskId": made["taskId"], "deleted": True})
+    assert (status, answer) == (200, {"taskId": made["taskId"], "task_id": made["taskId"], "deleted": True})
     assert server.on_disk() == []
     assert (await server.ask("GET", f"{TASKS}/{made['taskId']}"))[0] == 404
 
@@ -311,3 +317,134 @@ async def test_openais_sdk_raises_its_own_errors(sdk: openai.AsyncOpenAI) -> Non
         await sdk.audio.transcriptions.create(model="default", file=("a", wav()), response_format="xml")  # type: ignore[call-overload]
     with pytest.raises(openai.AuthenticationError):
         await sdk.with_options(api_key="eve").audio.transcriptions.create(model="default", file=("a.wav", wav()))
+
+
+@pytest.mark.parametrize("server", [Rules(texts=("hello there",))], indirect=True)
+async def test_verbose_json_has_every_field_of_openais_schema(server: Server) -> None:
+    sent = {"model": "whisper-1", "response_format": "verbose_json"}
+    status, answer = await server.ask("POST", OPENAI, data=form(**sent, file=wav()))
+    assert status == 200
+    assert set(answer) == {"task", "language", "duration", "text", "segments", "usage"}
+    assert (answer["language"], answer["usage"]) == ("unknown", {"type": "duration", "seconds": 1.0})
+    (segment,) = answer["segments"]
+    assert set(segment) == {
+        *("id", "seek", "start", "end", "text", "tokens"),
+        *("temperature", "avg_logprob", "compression_ratio", "no_speech_prob"),
+    }
+    assert segment["tokens"] == []
+    _, answer = await server.ask("POST", OPENAI, data=form(**sent, language="zh", file=wav()))
+    assert answer["language"] == "chinese"
+
+
+async def test_a_transcription_is_streamed_as_openai_does(server: Server) -> None:
+    sent = {"model": "default", "stream": "true", "file": wav()}
+    headers = {"Authorization": "Bearer alice"}
+    async with server.session.post(server.url + OPENAI, data=form(**sent), headers=headers) as response:
+        assert response.content_type == "text/event-stream"
+        lines = [line for line in (await response.text()).splitlines() if line]
+    events = [json.loads(line.removeprefix("data:")) for line in lines]
+    assert [event["type"] for event in events] == ["transcript.text.delta", "transcript.text.done"]
+    assert [event.get("delta", event.get("text")) for event in events] == ["hello there", "hello there"]
+
+
+async def test_openais_sdk_streams_a_transcription(sdk: openai.AsyncOpenAI) -> None:
+    file = ("a.wav", wav())
+    stream = await sdk.audio.transcriptions.create(model="gpt-4o-transcribe", file=file, stream=True)
+    events = [event async for event in stream]
+    assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
+    assert events[-1].type == "transcript.text.done"
+    assert events[-1].text == "hello there"
+
+
+async def test_a_form_that_has_no_events_is_answered_as_a_whole(server: Server) -> None:
+    sent = {"model": "default", "stream": "true", "response_format": "srt", "file": wav()}
+    status, answer = await server.ask("POST", OPENAI, data=form(**sent))
+    assert (status, answer.splitlines()[0]) == (200, "1")
+
+
+async def test_what_cannot_be_streamed_is_an_http_status(server: Server) -> None:
+    sent = {"model": "default", "stream": "true", "file": b"RIFF" + bytes(1000)}
+    status, answer = await server.ask("POST", OPENAI, data=form(**sent))
+    assert (status, answer["error"]["code"]) == (415, "undecodable_audio")
+
+
+@dataclass
+class Listener:
+    """A recogniser that tells the rate it was told, and how long the audio is."""
+
+    texts: tuple[str, ...] = ()
+    open: int = 0
+
+    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        length_ms = sum([len(pcm) async for pcm in audio]) // 32
+        yield Transcript(f"{options.source_rate_hz} Hz", 0, length_ms)
+
+
+LISTENING = Rules(recognizer=Listener())
+OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+@pytest.mark.parametrize("server", [LISTENING], indirect=True)
+async def test_a_recognisers_rate_is_the_files_own_whatever_the_endpoint(server: Server) -> None:
+    recording = wav(1.0, rate_hz=8000)
+    declared = DATA | {"speech_recognition_param": {"sample_rate": 48000, "format": "pcm"}}
+    _, made = await server.ask("POST", TASKS, data=form(data=declared, audio_file=recording))
+    assert (await server.finished(made["taskId"]))["result"] == "[0:0.000,0:1.000,0] 8000 Hz\n"
+    _, answer = await server.ask("POST", NON_STREAM, data=form(data=declared, audio_file=recording))
+    assert answer == {"result": "8000 Hz", "audio_duration": 1.0}
+    _, answer = await server.ask("POST", OPENAI, data=form(model="default", file=recording))
+    assert answer["text"] == "8000 Hz"
+
+
+@pytest.mark.parametrize("server", [LISTENING], indirect=True)
+async def test_samples_without_a_header_are_read_at_the_declared_rate(server: Server) -> None:
+    declared = DATA | {"speech_recognition_param": {"sample_rate": 8000, "format": "pcm"}}
+    samples = bytes(32_000)
+    _, made = await server.ask("POST", TASKS, data=form(data=declared, audio_file=samples))
+    assert (await server.finished(made["taskId"]))["result"] == "[0:0.000,0:2.000,0] 8000 Hz\n"
+    _, answer = await server.ask("POST", NON_STREAM, data=form(data=declared, audio_file=samples))
+    assert answer == {"result": "8000 Hz", "audio_duration": 2.0}
+    query = "?easyllm_id=default&format=mulaw&sample_rate=8000"
+    _, answer = await server.ask("POST", NON_STREAM + query, data=samples, headers=OCTETS)
+    assert answer == {"result": "8000 Hz", "audio_duration": 4.0}
+    status, answer = await server.ask("POST", NON_STREAM + query + "x", data=samples, headers=OCTETS)
+    assert (status, answer["status"]) == (400, 40003)
+    undeclared = form(data=DATA, audio_file=samples)
+    assert (await server.ask("POST", NON_STREAM, data=undeclared))[0] == 415
+
+
+def twice(pcm: np.ndarray[tuple[int], np.dtype[np.int16]], level: float) -> bytes:
+    both = np.stack([pcm, (pcm * level).astype("<i2")], axis=1)
+    return wav(len(pcm) / 16000, channels=2, rate_hz=16000)[:44] + both.tobytes()
+
+
+@pytest.mark.parametrize("server", [LISTENING], indirect=True)
+@pytest.mark.parametrize("level", [1.0, 0.5, -1.0])
+async def test_a_sound_on_both_channels_is_told_once(level: float, server: Server) -> None:
+    chance = np.random.default_rng(1)
+    syllables = np.repeat(chance.uniform(0, 1, 15), 3200)
+    sound = (syllables * chance.normal(0, 3000, 48_000)).astype("<i2")
+    recording = twice(sound, level)
+    _, made = await server.ask("POST", TASKS, data=form(data=DATA, audio_file=recording))
+    assert (await server.finished(made["taskId"]))["result"] == "[0:0.000,0:3.000,0] 16000 Hz\n"
+    _, answer = await server.ask("POST", OPENAI, data=form(model="default", file=recording))
+    assert answer["text"] == "16000 Hz"
+
+
+async def test_openais_form_has_one_text_for_two_speakers(server: Server) -> None:
+    recording = wav(1.0, channels=2)  # silence is no sound that both channels share
+    _, answer = await server.ask("POST", OPENAI, data=form(model="default", file=recording))
+    assert answer["text"] == "hello there"
+    _, answer = await server.ask("POST", NON_STREAM, data=form(data=DATA, audio_file=recording))
+    assert answer["result"] == "and you hello there"
+
+
+async def test_a_recording_that_is_too_large_where_it_lies_is_told_as_such(files: int, tasks_folder: Path) -> None:
+    disk = DiskLimits(file_bytes=10_000)
+    async with transcription_server(tasks_folder, Rules(ports=frozenset({files}), disk=disk)) as server:
+        asked = DATA | {"audio_url": f"http://127.0.0.3:{files}/a.wav"}
+        _, made = await server.ask("POST", TASKS, json=asked)
+        assert (await server.finished(made["taskId"]))["errorMsg"].startswith("41301: audio_url: ")
+        status, answer = await server.ask("POST", NON_STREAM, json=asked)
+        assert (status, answer["status"]) == (413, 41301)
+        assert "audio_url: " in answer["message"]

@@ -34,14 +34,15 @@ class Spoken:
     source_rate_hz: int = 16_000
 
     @property
-    def channels(self) -> int:
-        return len(self.seconds)
+    def speakers(self) -> tuple[int, ...]:
+        return tuple(range(len(self.seconds)))
 
     @property
     def length_ms(self) -> int:
         return int(max(self.seconds) * 1000)
 
-    async def pcm(self, channel: int) -> AsyncIterator[bytes]:
+    async def pcm(self, speaker: int | None) -> AsyncIterator[bytes]:
+        channel = speaker or 0
         self.opened.append(channel)
         for number in range(int(self.seconds[channel] * 10)):
             if self.broken_after == number:
@@ -178,7 +179,7 @@ async def decoding() -> AsyncIterator[ForkServer]:
 async def test_channels_are_kept_apart(decoding: ForkServer, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "a", 8000, 1000, -2000, seconds=3.0)
     recording = await opening_with(decoding, 3001)(path)
-    assert (recording.channels, recording.length_ms) == (2, 3000)
+    assert (recording.speakers, recording.length_ms) == ((0, 1), 3000)
     for channel, level in enumerate((1000, -2000)):
         pcm = b"".join([piece async for piece in recording.pcm(channel)])
         assert len(pcm) == 96_000

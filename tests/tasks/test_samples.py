@@ -53,7 +53,7 @@ async def test_a_task_is_made_and_looked_at(name: str, server: Server, port: int
     (tmp_path / "a.wav").write_bytes(wav(2.0))
     changed = {"YOUR_AUDIO_URL": f"http://127.0.0.3:{port}/a.wav", "/path/to/your_audio_file.wav": f"{tmp_path}/a.wav"}
     made = await run(server, name, **changed)
-    assert set(made) == {"taskId", "created"}
+    assert set(made) == {"taskId", "task_id", "created"}
     await server.finished(made["taskId"])
     looked = await run(server, "task_status.sh", taskId=made["taskId"])
     assert (looked["status"], looked["result"]) == ("success", "[0:0.000,0:2.000,0] 你好,算能。\n")

@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from voicechat.errors import AdmissionError, Status
+from voicechat.providers.interfaces import SpeechRecognizer
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.runtime.wall_clock import unix_s
@@ -65,7 +66,7 @@ class Server:
     url: str
     folder: Path
     session: aiohttp.ClientSession
-    recognizer: ScriptedRecognizer
+    recognizer: SpeechRecognizer
     transcriber: Transcriber
     accounts: Accounts
 
@@ -103,7 +104,7 @@ class Rules:
     texts: tuple[str, ...] = ("hello there", "and you")
     keep_s: float = 86_400.0
     quota: Quota = field(default_factory=Quota)
-    recognizer: ScriptedRecognizer | None = None
+    recognizer: SpeechRecognizer | None = None
 
 
 @asynccontextmanager
@@ -117,7 +118,9 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
     settings = TranscriptionSettings(
         tasks=TaskSettings(folder=folder, poll_s=0.02, adopt_s=0.2),
         disk=rules.disk,
-        fetch=FetchPolicy(allowed_networks=(ip_network("127.0.0.3/32"),), ports=rules.ports),
+        fetch=FetchPolicy(
+            allowed_networks=(ip_network("127.0.0.3/32"),), ports=rules.ports, max_bytes=rules.disk.file_bytes
+        ),
         max_synchronous_ms=rules.max_synchronous_ms,
         keep_s=rules.keep_s,
     )

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from voicechat.audio.channels import ChannelComparison, mixed
 from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.wav import wav_header
@@ -67,17 +66,14 @@ async def _decode(path: Path) -> ReadRecording:
     server = open_decoding()
     try:
         pieces = [piece async for piece in decode_file(server, path)]
-        pcm = b"".join(_mixed(piece.channels) for piece in pieces)
+        comparison = ChannelComparison()
+        for piece in pieces:
+            comparison.push(piece.channels)
+        heard = [channel for _, channel in comparison.distinct()]
+        pcm = b"".join(mixed([piece.channels[channel] for channel in heard]) for piece in pieces)
         return ReadRecording(pcm, pieces[0].source_rate_hz if pieces else PCM_RATE_HZ)
     finally:
         await server.aclose()
-
-
-def _mixed(channels: tuple[bytes, ...]) -> bytes:
-    if len(channels) == 1:
-        return channels[0]
-    samples = [np.frombuffer(channel, "<i2").astype(np.int32) for channel in channels]
-    return (sum(samples[1:], samples[0]) // len(samples)).astype("<i2").tobytes()
 
 
 async def in_pieces(pcm: bytes) -> AsyncIterator[bytes]:

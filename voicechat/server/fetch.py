@@ -53,9 +53,10 @@ logger = logging.getLogger(__name__)
 class FetchError(VoiceChatError):
     """The recording could not be fetched. ``reason`` may be shown to the client: it says nothing of our network."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, status: Status = Status.INVALID_PARAMETER) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ async def _read(response: ClientResponse, write: Write, max_bytes: int) -> None:
         raise FetchError(f"its server answers with status {response.status}")
     if response.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise FetchError("its server sends compressed content unasked")
-    too_large = FetchError(f"recordings may have {max_bytes} bytes")
+    too_large = FetchError(f"recordings may have {max_bytes} bytes", Status.TOO_LARGE)
     if (response.content_length or 0) > max_bytes:
         raise too_large
     read_bytes = 0

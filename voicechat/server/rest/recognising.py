@@ -1,4 +1,4 @@
-"""A whole recording through a recogniser: one speaker per channel, what they said merged by time."""
+"""A whole recording through a recogniser: one speaker per channel, or all together; merged by time."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -50,16 +50,18 @@ class Recognised:
 
 @dataclass(slots=True)
 class _Feed:
-    """One channel on its way to a recogniser."""
+    """One speaker, None: all of them together, on the way to a recogniser."""
 
     recording: Recording
-    channel: int
+    speaker: int | None
     progressed: Callable[[float], None]
+    told: Callable[[Utterance], None]
+    told_sentences: int = 0
     heard_bytes: int = 0
     failures: int = 0
     """Recognisers that have failed on it."""
     failure: RemoteProtocolError | None = None
-    """What ended the channel early. The recogniser sees only an end: its own errors shall stay apart."""
+    """What ended the audio early. The recogniser sees only an end: its own errors shall stay apart."""
     took_audio: Callable[[], None] = lambda: None
 
     @property
@@ -67,7 +69,7 @@ class _Feed:
         return self.heard_bytes // BYTES_PER_MS
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        pcm = self.recording.pcm(self.channel)
+        pcm = self.recording.pcm(self.speaker)
         async with closing(pcm):
             try:
                 async for block in pcm:
@@ -85,28 +87,39 @@ class _Feed:
         self.took_audio()
 
 
-async def recognise(recording: Recording, recognizer: SpeechRecognizer, report: Callable[[float], None]) -> Recognised:
-    """Recognise every channel, one after the other: a recording takes one place of a recogniser, not several.
+async def recognise(
+    recording: Recording,
+    recognizer: SpeechRecognizer,
+    report: Callable[[float], None],
+    *,
+    together: bool = False,
+    told: Callable[[Utterance], None] = lambda _: None,
+) -> Recognised:
+    """Recognise every speaker, one after the other: a recording takes one place of a recogniser.
 
-    Raises ``RemoteProtocolError``: undecodable; ``ServiceFailedError``: the recogniser
-    failed, also when tried again. Cancelling stops the recogniser. Memory: the text and a second of audio.
+    ``together``: all of them at once, as one text. ``told`` is given each sentence as soon as it is
+    final, once although recognition may be tried again.
+
+    Raises ``RemoteProtocolError``: undecodable; ``ServiceFailedError``: the recogniser failed, also
+    when tried again. Cancelling stops the recogniser. Memory: the text and a second of audio.
     """
     utterances: list[Utterance] = []
-    for channel in range(recording.channels):
+    speakers = (None,) if together else recording.speakers
+    for number, speaker in enumerate(speakers):
 
-        def progressed(done: float, channel: int = channel) -> None:
-            report((channel + done) / recording.channels)
+        def progressed(done: float, number: int = number) -> None:
+            report((number + done) / len(speakers))
 
-        feed = _Feed(recording, channel, progressed)
+        feed = _Feed(recording, speaker, progressed, told)
         try:
-            utterances += await patiently(partial(_recognise_channel, feed, recognizer), RETRY_S)
+            utterances += await patiently(partial(_recognise_speaker, feed, recognizer), RETRY_S)
         except ProviderError as error:
             raise ServiceFailedError(Status.ASR_FAILED, f"recognition failed: {error.kind.value}") from error
     utterances.sort(key=lambda utterance: (utterance.begin_ms, utterance.channel))
     return Recognised(tuple(utterances), recording.length_ms)
 
 
-async def _recognise_channel(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
+async def _recognise_speaker(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
     loop = asyncio.get_running_loop()
     feed.heard_bytes, feed.failure = 0, None
     try:
@@ -138,7 +151,10 @@ async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]
     async with closing(results):
         while (transcript := await next_item(results)) is not None:
             if transcript.final and transcript.text.strip():
-                utterances.append(Utterance(transcript, feed.channel))
+                utterances.append(Utterance(transcript, feed.speaker or 0))
+                if len(utterances) > feed.told_sentences:
+                    feed.told_sentences = len(utterances)
+                    feed.told(utterances[-1])
             if len(utterances) > MAX_SENTENCES:
                 raise RemoteProtocolError(Status.TOO_LARGE, f"the recording has more than {MAX_SENTENCES} sentences")
     return utterances

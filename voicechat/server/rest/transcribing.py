@@ -5,12 +5,14 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.errors import AdmissionError, RemoteProtocolError, Status
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechRecognizer
@@ -19,7 +21,7 @@ from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.fetch import FetchError, fetch
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.patience import patiently
-from voicechat.server.rest.recognising import Recognised, recognise
+from voicechat.server.rest.recognising import Recognised, Utterance, recognise
 from voicechat.server.rest.recordings import opening_with
 from voicechat.server.rest.transcript_forms import lines
 from voicechat.server.rest.transcription_settings import TranscriptionSettings
@@ -86,17 +88,21 @@ class Transcriber:
         self,
         path: Path,
         recognizer: SpeechRecognizer,
-        max_ms: int,
+        listening: "Listening",
         account: Account,
         report: Callable[[float], None] = lambda _: None,
+        told: Callable[[Utterance], None] = lambda _: None,
     ) -> Recognised:
         """Recognise a recording on disk. Raises as ``recognising.recognise``; what cannot be opened too.
 
-        ``account`` pays when it has been opened, for all channels at once: what is tried again is not paid twice.
+        ``account`` pays when it has been opened, for all that is to be heard at once: what is tried
+        again is not paid twice.
         """
-        recording = await patiently(partial(opening_with(self.decoding, max_ms), path), DECODER_RETRY_S)
-        account.use_audio(recording.length_ms * recording.channels)
-        return await recognise(recording, recognizer, report)
+        open_recording = opening_with(self.decoding, listening.max_ms, listening.bare)
+        recording = await patiently(partial(open_recording, path), DECODER_RETRY_S)
+        times = 1 if listening.together else len(recording.speakers)
+        account.use_audio(recording.length_ms * times)
+        return await recognise(recording, recognizer, report, together=listening.together, told=told)
 
     async def fetch(self, url: URL, upload: Upload) -> None:
         """Fetch a recording. Raises ``FetchError``, and what ``Upload.write`` raises."""
@@ -122,11 +128,12 @@ class Transcriber:
             recognizer = self.recognizer(str(task.payload["service"]))
             account = await self._account_of(owner_key_id(task.owner))
             async with self._recording(task) as path:
-                recognised = await self.recognise(path, recognizer, self.settings.max_audio_ms, account, report)
+                listening = Listening(self.settings.max_audio_ms, _bare(task))
+                recognised = await self.recognise(path, recognizer, listening, account, report)
         except (RemoteProtocolError, ServiceFailedError, QuotaExceededError) as error:
             raise TaskFailedError(f"{int(error.status)}: {error.message}") from error
         except FetchError as error:
-            raise TaskFailedError(f"{int(Status.INVALID_PARAMETER)}: audio_url: {error.reason}") from error
+            raise TaskFailedError(f"{int(error.status)}: audio_url: {error.reason}") from error
         except FileNotFoundError as error:
             raise TaskFailedError(f"{int(Status.INTERNAL)}: the recording is not on this machine") from error
         return lines(recognised)
@@ -139,6 +146,24 @@ class Transcriber:
         async with self.recordings.receiving(task.owner) as upload:
             await self.fetch(URL(str(task.payload["audio_url"])), upload)
             yield upload.path
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """How a recording is to be heard."""
+
+    max_ms: int
+    bare: InputFormat | None = None
+    """How to read it if it has no header."""
+    together: bool = False
+    """All channels at once, as one text."""
+
+
+def _bare(task: Task) -> InputFormat | None:
+    if "format" not in task.payload:
+        return None
+    container = InputContainer(str(task.payload["format"]))
+    return InputFormat(container, int(task.payload["sample_rate"] or 0))
 
 
 def owner_of(project: str, key_id: str) -> str:

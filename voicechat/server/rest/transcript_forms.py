@@ -8,13 +8,13 @@ from voicechat.text.words import join
 
 def plain(recognised: Recognised) -> str:
     """Join the sentences to one text."""
-    return join(_one_line(utterance) for utterance in recognised.utterances)
+    return join(one_line(utterance) for utterance in recognised.utterances)
 
 
 def lines(recognised: Recognised) -> str:
     r"""One line per sentence, as transcription tasks give them: ``[0:5.840,0:6.690,0] text\n``."""
     return "".join(
-        f"[{_minutes(spoken.begin_ms)},{_minutes(spoken.end_ms)},{spoken.channel}] {_one_line(spoken)}\n"
+        f"[{_minutes(spoken.begin_ms)},{_minutes(spoken.end_ms)},{spoken.channel}] {one_line(spoken)}\n"
         for spoken in recognised.utterances
     )
 
@@ -33,10 +33,11 @@ def vtt(recognised: Recognised) -> str:
 
 def _cues(utterances: Iterable[Utterance], decimal: str) -> Iterable[str]:
     for spoken in utterances:
-        yield f"{_clock(spoken.begin_ms, decimal)} --> {_clock(spoken.end_ms, decimal)}\n{_one_line(spoken)}\n"
+        yield f"{_clock(spoken.begin_ms, decimal)} --> {_clock(spoken.end_ms, decimal)}\n{one_line(spoken)}\n"
 
 
-def _one_line(spoken: Utterance) -> str:
+def one_line(spoken: Utterance) -> str:
+    """Give a sentence without line breaks."""
     return " ".join(spoken.transcript.text.split())
 
 

@@ -4,11 +4,34 @@ from typing import Annotated, Literal
 
 from pydantic import WithJsonSchema
 
+from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.schema.checked import Check, Section, between, one_of
 from voicechat.server.rest.schemas import Answer
 
 RecordingPart = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
 """A form's file. It is streamed to disk, so nothing of it ever becomes part of a model: it is only described."""
+
+
+BARE_FORMATS = ("pcm", "mulaw", "alaw", "g722")
+"""Formats of samples without a header."""
+
+
+class RecognitionParam(Section):
+    """How a recording without a header is to be read; one that has a header says that itself."""
+
+    model: str = ""
+    """Ignored."""
+    sample_rate: Annotated[int, between(8000, 192_000)] = 16_000
+    """Of samples without a header."""
+    format: str = ""
+    """pcm, mulaw, alaw or g722 for samples without a header; anything else is ignored."""
+
+    @property
+    def bare(self) -> InputFormat | None:
+        """How a recording is to be read if it has no header; None: then it is no recording."""
+        if self.format not in BARE_FORMATS:
+            return None
+        return InputFormat(InputContainer(self.format), self.sample_rate)
 
 
 class TranscriptionRequest(Section):
@@ -18,6 +41,7 @@ class TranscriptionRequest(Section):
     """A configured recognition service."""
     audio_url: str = ""
     """Where the recording is to be fetched: http or https, a public address."""
+    speech_recognition_param: RecognitionParam = RecognitionParam()
 
 
 class TranscriptionForm(Section):
@@ -27,23 +51,8 @@ class TranscriptionForm(Section):
     audio_file: RecordingPart
 
 
-class RecognitionParam(Section):
-    """How a recording is to be read. All of it is in the recording's own header: it is checked, and ignored."""
-
-    model: str = ""
-    """Ignored."""
-    sample_rate: Annotated[int, between(8000, 192_000)] = 16_000
-    format: str = ""
-
-
-class NonStreamRequest(Section):
+class NonStreamRequest(TranscriptionRequest):
     """A recording to be recognised at once."""
-
-    easyllm_id: str
-    """A configured recognition service."""
-    audio_url: str = ""
-    """Where the recording is to be fetched: http or https, a public address."""
-    speech_recognition_param: RecognitionParam = RecognitionParam()
 
 
 class NonStreamForm(Section):
@@ -77,8 +86,13 @@ class OpenAITranscriptionRequest(Section):
     """Repeated in the answer; the service knows its own."""
     timestamp_granularities: Annotated[list[str], _GRANULARITIES] = ["segment"]  # noqa: RUF012
     """For verbose_json; `timestamp_granularities[]` is the same."""
-    stream: Annotated[str, one_of("false", "False")] = "false"
-    """Only whole answers are given."""
+    stream: Annotated[str, one_of("false", "true", "False", "True")] = "false"
+    """Whether json and text are answered by events, a sentence each."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is events. The other forms have none: they are answered as a whole."""
+        return self.stream.lower() == "true" and self.response_format in ("json", "text")
 
 
 class OpenAITranscriptionForm(OpenAITranscriptionRequest):
@@ -88,9 +102,10 @@ class OpenAITranscriptionForm(OpenAITranscriptionRequest):
 
 
 class TaskCreated(Answer):
-    """A task that will be done whatever happens."""
+    """A task that will be done whatever happens. Its id comes under both of the contract's names."""
 
     taskId: str  # noqa: N815 - the contract's name
+    task_id: str
     created: int
     """Unix time."""
 
@@ -99,6 +114,7 @@ class TaskState(Answer):
     """Where a task stands."""
 
     taskId: str  # noqa: N815 - the contract's name
+    task_id: str
     status: Literal["waiting", "doing", "success", "failed"]
     created: int
     progress: float
@@ -124,6 +140,7 @@ class TaskDeleted(Answer):
     """What was asked for is gone, and its recording with it."""
 
     taskId: str  # noqa: N815 - the contract's name
+    task_id: str
     deleted: Literal[True] = True
 
 
@@ -150,17 +167,35 @@ class OpenAIWord(Answer):
 
 
 class OpenAISegment(Answer):
-    """A sentence; times in seconds. ``channel`` is ours."""
+    """A sentence; times in seconds.
+
+    What only one kind of recogniser knows has a neutral value: clients' models demand these keys.
+    """
 
     id: int
+    seek: int = 0
     start: float
     end: float
     text: str
-    channel: int
+    tokens: list[int] = []  # noqa: RUF012 - pydantic copies it
+    temperature: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 1.0
+    no_speech_prob: float = 0.0
+
+
+class OpenAIDuration(Answer):
+    """What a transcription is counted by."""
+
+    type: Literal["duration"] = "duration"
+    seconds: float
 
 
 class OpenAIVerboseTranscription(Answer):
-    """What was said and when; ``language`` is what was asked for."""
+    """What was said and when.
+
+    ``language`` is the one that was asked for, by its English name, or ``unknown``.
+    """
 
     task: Literal["transcribe"] = "transcribe"
     language: str
@@ -168,3 +203,19 @@ class OpenAIVerboseTranscription(Answer):
     text: str
     segments: list[OpenAISegment] | None = None
     words: list[OpenAIWord] | None = None
+    usage: OpenAIDuration
+
+
+class OpenAITranscriptDelta(Answer):
+    """An event: a sentence more, with the blank before it."""
+
+    type: Literal["transcript.text.delta"] = "transcript.text.delta"
+    delta: str
+
+
+class OpenAITranscriptDone(Answer):
+    """The last event: the whole text."""
+
+    type: Literal["transcript.text.done"] = "transcript.text.done"
+    text: str
+    usage: OpenAIDuration

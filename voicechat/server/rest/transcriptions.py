@@ -109,7 +109,7 @@ class Transcriptions:
                 task = await self._submit_url(principal, asked, idempotency_key)
             else:
                 task = await self._submit_form(request, principal, idempotency_key)
-        return _json(TaskCreated(taskId=task.id, created=task.created_s))
+        return _json(TaskCreated(taskId=task.id, task_id=task.id, created=task.created_s))
 
     async def _submit_form(self, request: web.Request, principal: Principal, idempotency_key: str) -> Task:
         transcriber = self._transcriber
@@ -121,8 +121,8 @@ class Transcriptions:
             if asked.audio_url:
                 raise RemoteProtocolError(Status.INVALID_PARAMETER, "audio_url: not together with audio_file")
             transcriber.recognizer(asked.easyllm_id)
-            payload: Payload = {"service": asked.easyllm_id, "recording": upload.name}
-            submission = _submission(principal, payload, (asked.easyllm_id, upload.sha256), idempotency_key)
+            payload: Payload = _payload(asked) | {"recording": upload.name}
+            submission = _submission(principal, payload, upload.sha256, idempotency_key)
             # Kept from here on: whether a submission that is cut off was written down only the sweep can tell.
             upload.kept = True
             try:
@@ -135,8 +135,8 @@ class Transcriptions:
     async def _submit_url(self, principal: Principal, asked: TranscriptionRequest, idempotency_key: str) -> Task:
         check_url(asked.audio_url, self._transcriber.settings.fetch)
         self._transcriber.recognizer(asked.easyllm_id)
-        payload: Payload = {"service": asked.easyllm_id, "audio_url": asked.audio_url}
-        submission = _submission(principal, payload, (asked.easyllm_id, asked.audio_url), idempotency_key)
+        payload: Payload = _payload(asked) | {"audio_url": asked.audio_url}
+        submission = _submission(principal, payload, asked.audio_url, idempotency_key)
         task, _ = await self._transcriber.tasks.submit(submission)
         return task
 
@@ -160,14 +160,23 @@ class Transcriptions:
                 raise _no_such_task()
             if "recording" in task.payload:
                 await self._transcriber.recordings.remove(str(task.payload["recording"]))
-        return _json(TaskDeleted(taskId=task.id))
+        return _json(TaskDeleted(taskId=task.id, task_id=task.id))
 
 
 def _owner(principal: Principal) -> str:
     return owner_of(principal.project, principal.key_id)
 
 
-def _submission(principal: Principal, payload: Payload, parts: tuple[str, ...], idempotency_key: str) -> Submission:
+def _payload(asked: TranscriptionRequest) -> dict[str, str | int | float | bool | None]:
+    payload: dict[str, str | int | float | bool | None] = {"service": asked.easyllm_id}
+    if bare := asked.speech_recognition_param.bare:
+        payload |= {"format": bare.container.value, "sample_rate": bare.rate_hz}
+    return payload
+
+
+def _submission(principal: Principal, payload: Payload, content: str, idempotency_key: str) -> Submission:
+    """``content`` names the recording by what is in it, or by where it is."""
+    parts = [content, *(payload.get(name) for name in ("service", "format", "sample_rate"))]
     fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return Submission(
         owner=_owner(principal), payload=payload, fingerprint=fingerprint, idempotency_key=idempotency_key
@@ -186,6 +195,7 @@ def _idempotency_key(request: web.Request) -> str:
 def _state(task: Task) -> dict[str, object]:
     return {
         "taskId": task.id,
+        "task_id": task.id,
         "status": task.status.value,
         "created": task.created_s,
         "progress": task.progress,
