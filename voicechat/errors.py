@@ -82,6 +82,7 @@ class ProviderError(VoiceChatError):
         retryable: bool | None = None,
         retry_after_s: float | None = None,
         code: str = "",
+        of_service: bool = True,
     ) -> None:
         """``message`` goes to the server's log, never to a client; it must hold no transcript and no secret.
 
@@ -89,6 +90,8 @@ class ProviderError(VoiceChatError):
         ``retry_after_s``: seconds before which the provider does not want to be asked again, where it says so
         (``Retry-After`` of an HTTP answer). ``code``: what the service calls the failure, an identifier such as
         ``insufficient_quota`` and never a sentence; clients of the REST API are told it.
+        ``of_service``: False when one input has caused the failure, and the next one will not meet
+        it. Then no circuit breaker counts it, so that nobody else is kept from the service.
         """
         super().__init__(f"{provider}: {kind.value}: {message}")
         self.provider = provider
@@ -96,6 +99,7 @@ class ProviderError(VoiceChatError):
         self.retryable = kind.retryable if retryable is None else retryable
         self.retry_after_s = retry_after_s
         self.code = code
+        self.of_service = of_service
 
 
 class RequestRefusedError(ProviderError):

@@ -84,6 +84,17 @@ async def test_a_command_over_the_telephone_is_recognised(recognizer: PocketSphi
     assert texts(await transcribe(recognizer, pcm)) != ["go forward ten meters"]
 
 
+@pytest.mark.long
+async def test_speech_without_a_pause_is_recognised_to_its_end(
+    recognizer: PocketSphinxRecognizer, recordings: Path
+) -> None:
+    wav = samples(recordings / "goforward.wav")
+    spoken = wav[16_000 * 2 * 4 // 10 : -16_000 * 2 * 4 // 10]
+    found = texts(await transcribe(recognizer, spoken * (40_000 * 32 // len(spoken))))
+    assert len(found) >= 2
+    assert sum(text.count("go forward ten meters") for text in found) >= 8
+
+
 async def test_one_stream_does_not_colour_the_next(recognizer: PocketSphinxRecognizer, recordings: Path) -> None:
     pcm = samples(recordings / "something.wav")
     alone = await transcribe(recognizer, pcm)
@@ -180,6 +191,7 @@ async def test_the_death_of_the_process_is_told_and_may_be_tried_again() -> None
             await drain(recognizer, audio())
         assert caught.value.kind is FailureKind.CONNECTIVITY
         assert caught.value.retryable
+        assert not caught.value.of_service, "its audio may have ended the process"
         await recognizer.aclose()
         with pytest.raises(ProviderError):
             await transcribe(recognizer, b"")

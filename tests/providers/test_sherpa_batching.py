@@ -144,6 +144,7 @@ async def test_alone_it_is_broken_and_among_others_it_may_have_been_them() -> No
     assert [error and error.kind for error in errors] == [
         FailureKind.BROKEN, FailureKind.CONNECTIVITY, FailureKind.CONNECTIVITY,
     ]  # fmt: skip
+    assert not any(error.of_service for error in errors if error)
     assert "private" not in str(errors[0])
     assert afterwards.error is None
 

@@ -68,7 +68,8 @@ class PocketSphinxRecognizer:
 
         The model knows wide-band speech only: telephone speech is extended to look like it (half of the errors).
         Raises `ProviderError`: RATE_LIMIT when no decoder gets free in time, CONNECTIVITY when the process is lost (the
-        same audio may succeed on a new stream), BROKEN when decoding itself fails. What ``audio`` raises passes
+        same audio may succeed on a new stream), BROKEN when decoding itself fails. The last two are not counted against
+        the service: the audio may have caused them, and a process that is lost is replaced. What ``audio`` raises passes
         through. Cancelling drops the stream in the process, too, and does not wait for it.
         """
         try:
@@ -83,7 +84,7 @@ class PocketSphinxRecognizer:
                 yield decode_transcript(message)
             await feeding
         except WorkerError as error:
-            raise _as_provider_error(error) from error
+            raise _as_provider_error(error, of_service=False) from error
         finally:
             channel.close()
             feeding.cancel()
@@ -101,14 +102,14 @@ async def _feed(channel: Channel, audio: AsyncIterator[bytes]) -> None:
     channel.finish()
 
 
-def _as_provider_error(error: WorkerError) -> ProviderError:
+def _as_provider_error(error: WorkerError, *, of_service: bool = True) -> ProviderError:
     if isinstance(error, WorkersBusyError):
         kind = FailureKind.RATE_LIMIT
     elif isinstance(error, JobFailedError):
         kind = FailureKind.BROKEN
     else:
         kind = FailureKind.CONNECTIVITY
-    return ProviderError(PROVIDER, kind, str(error))
+    return ProviderError(PROVIDER, kind, str(error), of_service=of_service)
 
 
 def open_recognizer(

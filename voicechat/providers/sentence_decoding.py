@@ -1,5 +1,6 @@
 """Dictation cut into sentences at pauses: voice detection in front of a decoder that knows only single utterances."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -13,12 +14,18 @@ from voicechat.audio.segment import (
     SpeechBegan,
     SpeechPaused,
 )
+from voicechat.providers.utterance_cutting import quietest_place
 from voicechat.session.vocabulary import Transcript, Word
 
 PARTIAL_EVERY_MS = 120
 """Audio between two looks at the partial result: six a second is what a reader can follow."""
 MAX_SENTENCE_MS = 30_000
-"""Speech without a pause is cut here: a decoder's lattice grows with the utterance."""
+"""Speech without a pause is cut when it is as long, because a decoder's lattice grows with the utterance."""
+CUT_FROM_MS = MAX_SENTENCE_MS * 2 // 3
+"""It is cut at the quietest place after this. What follows the place is decoded again, as a new utterance."""
+CATCH_UP_FRAMES = 3
+"""Frames decoded for each that arrives, while there is something to decode again: a neighbour in the same process does
+not wait for all of it."""
 
 _HELD_FRAMES = (ONSET_WINDOW_MS + PRE_ROLL_MS) // FRAME_MS + 1
 _FRAMES_PER_PARTIAL = PARTIAL_EVERY_MS // FRAME_MS
@@ -53,6 +60,8 @@ class SentenceDecoding:
         self._cut_frame = b""
         self._now_ms = 0
         self._held: list[bytes] = []  # the last frames of silence: speech is noticed only after its onset
+        self._late: deque[bytes] = deque()  # frames of the sentence that its last third begins with
+        self._undecoded: deque[bytes] = deque()  # frames of the sentence that the decoder has not been given
         self._sentence_from_ms: int | None = None  # where the decoder's utterance began; None: silence
         self._frames_to_partial = _FRAMES_PER_PARTIAL
         self._last: Transcript | None = None
@@ -77,7 +86,10 @@ class SentenceDecoding:
     def _take(self, frame: bytes) -> Iterator[Transcript]:
         self._now_ms += FRAME_MS
         if self.in_sentence:
-            self._decoder.decode(frame)
+            self._undecoded.append(frame)
+            if self._now_ms - self._sentence_start_ms > CUT_FROM_MS:
+                self._late.append(frame)
+            self._decode(CATCH_UP_FRAMES)
         else:
             self._held = [*self._held[1 - _HELD_FRAMES :], frame]
         for event in self._pauses.push(frame):
@@ -98,11 +110,15 @@ class SentenceDecoding:
         self._decoder.begin()
         self._decoder.decode(b"".join(frames))
 
+    def _decode(self, most_frames: int) -> None:
+        """Give the decoder frames that it has not had, one after the other as they came."""
+        count = min(most_frames, len(self._undecoded))
+        if count:
+            self._decoder.decode(b"".join(self._undecoded.popleft() for _ in range(count)))
+
     def _look(self) -> Iterator[Transcript]:
-        assert self._sentence_from_ms is not None
-        if self._now_ms - self._sentence_from_ms >= MAX_SENTENCE_MS:
-            yield from self._close_sentence()
-            self._open_sentence(self._now_ms)
+        if self._now_ms - self._sentence_start_ms >= MAX_SENTENCE_MS:
+            yield from self._cut_sentence()
             return
         self._frames_to_partial -= 1
         if self._frames_to_partial > 0:
@@ -113,26 +129,57 @@ class SentenceDecoding:
             self._last = partial
             yield partial
 
+    def _cut_sentence(self) -> Iterator[Transcript]:
+        """End a sentence that goes on and on where its last third is quietest; the next one begins there."""
+        late = list(self._late)
+        late_from_ms = self._now_ms - len(late) * FRAME_MS
+        place = quietest_place(b"".join(late), 0) // FRAME_MS
+        place_ms = late_from_ms + place * FRAME_MS
+        self._undecoded.clear()
+        self._decoder.end()
+        said = self._hypothesis(until_ms=place_ms)
+        if said is not None:
+            self._last = None
+            yield _final(said)
+        self._sentence_from_ms = place_ms
+        self._late.clear()
+        self._undecoded.extend(late[place:])
+        self._decoder.begin()
+
     def _close_sentence(self) -> Iterator[Transcript]:
         if self._sentence_from_ms is None:
             return
+        self._decode(len(self._undecoded))
+        self._late.clear()
         self._decoder.end()
         # A sentence that was shown is also closed, even if the decoder thinks better of it.
         best = self._hypothesis() or self._last
         self._sentence_from_ms = self._last = None
-        if best is None:
-            return
-        words = tuple(replace(word, fixed=True) for word in best.words)
-        yield replace(best, words=words, end_ms=words[-1].end_ms)
+        if best is not None:
+            yield _final(best)
 
-    def _hypothesis(self) -> Transcript | None:
+    @property
+    def _sentence_start_ms(self) -> int:
+        assert self._sentence_from_ms is not None
+        return self._sentence_from_ms
+
+    def _hypothesis(self, until_ms: int | None = None) -> Transcript | None:
+        """Give what was understood of the sentence; of words, those whose middle is before ``until_ms``."""
         assert self._sentence_from_ms is not None
         words: list[Word] = []
         floor_ms = self._sentence_from_ms
         for word in self._decoder.words():
+            middle_ms = self._sentence_from_ms + (word.begin_ms + word.end_ms) // 2
+            if until_ms is not None and middle_ms >= until_ms:
+                break
             begin_ms = min(max(word.begin_ms + self._sentence_from_ms, floor_ms), self._now_ms)
             floor_ms = min(max(word.end_ms + self._sentence_from_ms, begin_ms), self._now_ms)
             words.append(replace(word, begin_ms=begin_ms, end_ms=floor_ms))
         if not words:
             return None
         return Transcript(" ".join(word.text for word in words), words[0].begin_ms, None, tuple(words))
+
+
+def _final(sentence: Transcript) -> Transcript:
+    words = tuple(replace(word, fixed=True) for word in sentence.words)
+    return replace(sentence, words=words, end_ms=words[-1].end_ms)

@@ -121,7 +121,8 @@ class Batching(Generic[J]):
         except Exception as error:  # noqa: BLE001 - sherpa-onnx raises what C++ and ONNX Runtime throw
             # Of several, one spoiled it for the others, who may try again.
             kind = FailureKind.BROKEN if len(jobs) == 1 else FailureKind.CONNECTIVITY
-            self._fail(jobs, ProviderError(PROVIDER, kind, f"decoding failed: {type(error).__name__}"))
+            message = f"decoding failed: {type(error).__name__}"
+            self._fail(jobs, ProviderError(PROVIDER, kind, message, of_service=False))
             return
         for job in jobs:
             job.deliver()

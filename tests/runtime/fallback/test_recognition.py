@@ -118,6 +118,32 @@ async def test_who_is_alone_is_not_hurried() -> None:
     assert await understood(alone, pieces()) == "first"
 
 
+async def test_audio_that_breaks_the_recogniser_keeps_nobody_else_from_it() -> None:
+    class Breaking:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        async def recognize(
+            self, audio: AsyncIterator[bytes], options: RecognitionOptions
+        ) -> AsyncIterator[Transcript]:
+            self.asked += 1
+            async for pcm in audio:
+                if pcm != SPEECH_100_MS:
+                    raise ProviderError("scripted", FailureKind.BROKEN, "as told", of_service=False)
+            yield Transcript("one", 0, 100)
+
+    async def bad() -> AsyncIterator[bytes]:
+        yield b"bad"
+
+    recognizer = Breaking()
+    alone = chain(recognizer, policy=ServicePolicy(breaker_failures=2))
+    for _ in range(5):
+        with pytest.raises(ProviderError):
+            await understood(alone, bad())
+    assert recognizer.asked == 5
+    assert await understood(alone, pieces()) == "one"
+
+
 async def test_a_chain_keeps_the_providers_contract_itself() -> None:
     first = hearing("x", failure=Failure(calls=ALWAYS))
     await check_recognizer(

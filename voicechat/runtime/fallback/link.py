@@ -105,12 +105,17 @@ class Link(Generic[P_co]):
             self._places.release()
 
     def note_failure(self, failure: ProviderError, *, trial: bool) -> None:
-        """Count a failure. One that is the request's own fault says nothing of the service but that it answers."""
+        """Count a failure. One that is the request's own fault says nothing of the service but that it answers.
+
+        One that the input has caused says nothing at all.
+        """
         now_s = _now_s()
         self.failures[failure.kind] += 1
         logger.warning("%s failed: %s", self.name, failure)
         if failure.kind is FailureKind.REJECTED:
             self.breaker.succeeded(trial=trial)
+        elif not failure.of_service:
+            self.breaker.abandoned(now_s, trial=trial)
         elif failure.retry_after_s is not None:
             self.breaker.abandoned(now_s, trial=trial)
             self.breaker.rest(now_s + failure.retry_after_s, now_s)
