@@ -12,11 +12,10 @@ from voicechat.audio.prosody import ProsodyFilter
 from voicechat.providers.espeak import VOICES, EspeakSynthesizer, open_synthesizer
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.shaping import ShapedSpeech
-from voicechat.runtime.turn import Turn
 from voicechat.session.effects import StartReply
 from voicechat.session.events import Event, SpeechSynthesized
-from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import ChatSettings, VoiceSettings
 from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer
 
@@ -74,12 +73,11 @@ async def test_a_reply_comes_at_the_volume_asked_for() -> None:
     async def room() -> None:
         """There is always room."""
 
-    turn = Turn(
+    turn = ReplyTask(
         start,
         ScriptedModel([["Hello."]]),
         synthesizer,
         threads=EncodingThreads(),
-        limits=SessionLimits(),
         post=events.append,
         room=room,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.chained import chained_model
 from voicechat.config import load_config
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, SpeechRecognizer
 from voicechat.runtime.services import Services
@@ -110,7 +111,9 @@ async def serving_live(
     synthesizer = ScriptedSynthesizer(ms_per_character=10)
     synthesizers = dict.fromkeys(("default", *services), synthesizer)
     opened = Services(
-        recognizers={"default": recognizer or ScriptedRecognizer()}, models=known, synthesizers=synthesizers
+        recognizers={"default": recognizer or ScriptedRecognizer()},
+        models={name: chained_model(model, config.limits) for name, model in known.items()},
+        synthesizers=synthesizers,
     )
     store = KeyStore(folder / "data" / "keys.sqlite3")
     credentials = Credentials(store, {"environment": KEY}, None)

@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
+from tests.chained import chained_model, chained_voice
 from voicechat.errors import Status
 from voicechat.providers.interfaces import ChatModel
 from voicechat.runtime.encoding import EncodingThreads
@@ -27,7 +28,9 @@ PCM = VoiceSettings(format="PCM_16000HZ_MONO_16BIT")
 
 def spoken(model: ChatModel, synthesizer: ScriptedSynthesizer, limits: SessionLimits | None = None) -> SpokenReply:
     start = StartReply(reply=FIRST_REPLY, messages=({"role": "user", "content": "x"},), chat=ChatSettings(), voice=PCM)
-    return SpokenReply(start, model, synthesizer, threads=EncodingThreads(), limits=limits or SessionLimits())
+    limits = limits or SessionLimits()
+    voice = chained_voice(synthesizer, limits)
+    return SpokenReply(start, chained_model(model, limits), voice, threads=EncodingThreads(), limits=limits)
 
 
 async def all_of(reply: SpokenReply) -> list[ClientMessage]:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.chained import chained_model, chained_voice
+from voicechat.providers.interfaces import ChatModel, SpeechSynthesizer
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.apology import Apology
@@ -32,6 +34,8 @@ class Stage:
     lead_ms: int | None = None
     answers_tools: bool = False
     apology: Apology | None = None
+    chained: bool = False
+    """Model and synthesiser are chains of one, as configured services are: only chains time a service."""
     poll_s: float = 0.001
     """How exactly ``until`` sees when something came."""
     facts: list[Fact] = field(default_factory=list)
@@ -67,10 +71,15 @@ class Stage:
 
     def cast(self) -> Cast:
         """Who serves the conversation."""
+        model: ChatModel = self.model
+        synthesizer: SpeechSynthesizer = self.synthesizer
+        if self.chained:
+            model = chained_model(model, self.limits)
+            synthesizer = chained_voice(synthesizer, self.limits)
         return Cast(
             recognizer=self.recognizer,
-            models=lambda _: self.model,
-            synthesizer=self.synthesizer,
+            models=lambda _: model,
+            synthesizer=synthesizer,
             threads=EncodingThreads(),
         )
 

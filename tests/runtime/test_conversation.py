@@ -14,7 +14,7 @@ from voicechat.errors import FailureKind
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.runtime.conversation import HELD_MS
 from voicechat.runtime.ears import shifted
-from voicechat.runtime.turn import AHEAD_MS, PIECE_MS, PIECES_AT_ONCE
+from voicechat.runtime.reply_task import AHEAD_MS, PIECE_MS, PIECES_AT_ONCE
 from voicechat.session.effects import Outcome, TurnEnded
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import Transcript, Word
@@ -186,6 +186,7 @@ def audio_of(stage: Stage) -> list[tuple[Sent, dict[str, Any]]]:
     ],
 )
 async def test_a_failing_service_ends_the_turn_and_not_the_session(stage: Stage, status: int) -> None:
+    stage.chained = True
     async with stage.playing():
         await a_turn(stage)
         await asyncio.sleep(1.5)

@@ -14,10 +14,9 @@ from voicechat.audio.formats import parse_output_format
 from voicechat.audio.resample import Resampler
 from voicechat.providers.interfaces import AudioChunk, ChatRequest, ReplyPart, TextDelta, VoiceOptions
 from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.turn import IN_HAND_S, PIECE_MS, PIECES_AT_ONCE, Turn
+from voicechat.runtime.reply_task import IN_HAND_S, PIECE_MS, PIECES_AT_ONCE, ReplyTask
 from voicechat.session.effects import StartReply
 from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived
-from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import ChatSettings, VoiceSettings
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
@@ -204,9 +203,7 @@ async def test_no_sentence_is_begun_after_the_voice_has_failed() -> None:
         """There is always room."""
 
     start = StartReply(1, (), ChatSettings(), VoiceSettings(format="PCM_16000HZ_MONO_16BIT"))
-    turn = Turn(
-        start, Lingers(), synthesizer, threads=EncodingThreads(), limits=SessionLimits(), post=events.append, room=room
-    )
+    turn = ReplyTask(start, Lingers(), synthesizer, threads=EncodingThreads(), post=events.append, room=room)
     running = asyncio.get_running_loop().create_task(turn.run())
     await asyncio.sleep(0.1)
     turn.speak(0, "One.")

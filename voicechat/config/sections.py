@@ -234,6 +234,7 @@ class ServiceConfig(BaseModel):
     max_streams: Annotated[int, Field(ge=1)] | None = None
     queue_s: Annotated[float, Field(ge=0, le=600)] = _POLICY.queue_s
     attempt_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    first_use_s: Annotated[float, Field(ge=0, le=3600)] = _POLICY.first_use_s
     breaker_failures: Annotated[int, Field(ge=1)] = _POLICY.breaker_failures
     breaker_ratio: Annotated[float, Field(gt=0, le=1)] = _POLICY.breaker_ratio
     breaker_pause_s: Annotated[float, Field(gt=0, le=3600)] = _POLICY.breaker_pause_s

@@ -15,9 +15,9 @@ from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.faults import where
 from voicechat.runtime.outbox import Outbox
 from voicechat.runtime.reading import Reader
+from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.socket import Socket
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.runtime.turn import Turn
 from voicechat.runtime.watch import Detector, Watch
 from voicechat.session.effects import (
     AdoptReply,
@@ -117,7 +117,7 @@ class Conversation:
         )
         self._reader = Reader(socket, dialect, self._ears, self.post, self._outbox.answer_ping)
         self._input = InputSettings()
-        self._turn: tuple[Turn, asyncio.Task[None]] | None = None
+        self._turn: tuple[ReplyTask, asyncio.Task[None]] | None = None
         self._drained = asyncio.Event()
         self._drained.set()
         """Cleared by who waits until less audio is held back."""
@@ -231,7 +231,7 @@ class Conversation:
                 assert_never(effect)
 
     @staticmethod
-    def _direct(turn: Turn, effect: AdoptReply | ContinueReply | Speak | FinishSpeech) -> None:
+    def _direct(turn: ReplyTask, effect: AdoptReply | ContinueReply | Speak | FinishSpeech) -> None:
         match effect:
             case Speak():
                 turn.speak(effect.sentence, effect.text)
@@ -243,12 +243,11 @@ class Conversation:
                 turn.go_on(effect)
 
     def _start(self, effect: StartReply) -> None:
-        turn = Turn(
+        turn = ReplyTask(
             effect,
             self._cast.models(effect.chat.model),
             self._cast.synthesizer,
             threads=self._cast.threads,
-            limits=self._limits,
             post=self.post,
             room=self._room,
         )

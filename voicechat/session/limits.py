@@ -22,9 +22,11 @@ class SessionLimits:
     transcript_ms: int = 10_000
     """From the end of the user's turn to the recogniser's last result."""
     first_token_ms: int = 15_000
-    """From asking the chat model to its first piece of text; keep-alives and empty pieces do not count."""
+    """From asking the chat model to its first piece of text; thoughts, keep-alives and empty pieces are none."""
     between_tokens_ms: int = 10_000
-    """Between two pieces of text of the chat model."""
+    """Between two pieces of text, or of thoughts, of the chat model."""
+    thinking_ms: int = 120_000
+    """From the chat model's first piece of thoughts (``reasoning_content``) to its first piece of text."""
     tool_answer_ms: int = 30_000
     """From a tool call to the client's answer; then the model is told that there is none, and goes on."""
     tool_rounds: int = 8

@@ -12,17 +12,19 @@ from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
     ChatRequest,
+    Extras,
     ReplyFinished,
     ReplyPart,
     SpeechSynthesizer,
     TextDelta,
+    ThoughtDelta,
     ToolsStarted,
     VoiceOptions,
 )
 from voicechat.runtime.fallback.breaker import BreakerState
 from voicechat.runtime.fallback.chains import order_of
 from voicechat.runtime.fallback.chat import ChatChain
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import COLD_AFTER_S, Link
 from voicechat.runtime.fallback.policy import Patience, ServicePolicy
 from voicechat.runtime.fallback.speech import SpeechChain
 from voicechat.session.vocabulary import ToolCall
@@ -35,8 +37,13 @@ ASKED = ChatRequest(messages=())
 ALWAYS = 10**9
 
 
-def chat(*models: ChatModel, policy: ServicePolicy | None = None) -> ChatChain:
-    return ChatChain([Link(f"llm.{n}", model, policy) for n, model in enumerate(models)], PATIENCE)
+def chat(*models: ChatModel, policy: ServicePolicy | None = None, cold: bool = False) -> ChatChain:
+    """``cold``: none has answered before."""
+    chain = ChatChain([Link(f"llm.{n}", model, policy) for n, model in enumerate(models)], PATIENCE)
+    for link in chain.links:
+        if not cold:
+            link.note_use()
+    return chain
 
 
 def voices(*synthesizers: SpeechSynthesizer, policy: ServicePolicy | None = None) -> SpeechChain:
@@ -204,6 +211,189 @@ async def test_of_three_that_hang_each_has_its_share_and_the_last_failure_is_tol
         await text_of(chat(*models))
     assert now_s() == PATIENCE.first_s
     assert [len(model.requests) for model in models] == [1, 1, 1]
+
+
+# --- thoughts ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Thinking:
+    """Gives a thought each second, then says its text."""
+
+    seconds: int
+    text: str = "thought through"
+    pause_s: float = 1
+    requests: list[ChatRequest] = field(default_factory=list)
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        self.requests.append(request)
+        for _ in range(self.seconds):
+            await asyncio.sleep(self.pause_s)
+            yield ThoughtDelta("hm")
+        if self.text:
+            yield TextDelta(self.text)
+
+
+async def test_thoughts_show_that_a_model_is_at_work() -> None:
+    chain = chat(Thinking(60), saying("second"))
+    assert await text_of(chain) == "thought through"
+    assert now_s() == 60
+
+
+async def test_thoughts_are_passed_on() -> None:
+    parts = [part async for part in chat(Thinking(2)).reply(ASKED)]
+    assert parts == [ThoughtDelta("hm"), ThoughtDelta("hm"), TextDelta("thought through")]
+
+
+async def test_thoughts_have_an_end_and_who_stands_in_has_its_time_all_the_same() -> None:
+    first = Thinking(1_000)
+    chain = chat(first, ScriptedModel(replies=[["second"]], first_ms=11_000))
+    assert await text_of(chain) == "second"
+    assert now_s() == 1 + PATIENCE.thinking_s + 11
+    assert chain.links[0].failures[FailureKind.TIMEOUT] == 1
+
+
+async def test_who_stops_in_the_middle_of_its_thoughts_is_replaced() -> None:
+    chain = chat(Thinking(2, pause_s=PATIENCE.between_s + 1), saying("second"))
+    assert await text_of(chain) == "second"
+    assert now_s() == PATIENCE.between_s + 1 + PATIENCE.between_s
+
+
+# --- answers without a word ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Parts:
+    parts: Sequence[ReplyPart]
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        for part in self.parts:
+            yield part
+
+
+NOTHING: list[list[ReplyPart]] = [
+    [],
+    [ReplyFinished()],
+    [TextDelta(""), ReplyFinished()],
+    [TextDelta("\n"), TextDelta(" "), ReplyFinished("stop")],
+    [ThoughtDelta("hm"), ReplyFinished("stop")],
+    [Extras(choice={"refs": []}), ReplyFinished("tool_calls")],
+]
+
+
+@pytest.mark.parametrize("parts", NOTHING)
+async def test_an_answer_without_a_word_is_a_failure_and_another_model_is_asked(parts: list[ReplyPart]) -> None:
+    chain = chat(Parts(parts), saying("second"))
+    assert (await text_of(chain)).strip() == "second"
+    assert chain.links[0].failures == {FailureKind.BROKEN: 1}
+    with pytest.raises(ProviderError, match="without a word"):
+        await text_of(chat(Parts(parts)))
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+async def test_a_model_that_says_why_it_says_nothing_has_answered(reason: str) -> None:
+    finished = ReplyFinished(reason)
+    parts = [part async for part in chat(Parts([ThoughtDelta("hm"), finished]), saying("second")).reply(ASKED)]
+    assert parts == [ThoughtDelta("hm"), finished]
+
+
+async def test_after_a_tool_has_answered_a_model_may_say_nothing() -> None:
+    asked = ChatRequest(messages=({"role": "tool", "tool_call_id": "c", "content": "done"},))
+    assert [part async for part in chat(Parts([ReplyFinished()])).reply(asked)] == [ReplyFinished()]
+
+
+async def test_what_stands_beside_an_answer_is_passed_on_and_is_no_sign_of_life() -> None:
+    @dataclass
+    class Chatty:
+        async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+            while True:
+                await asyncio.sleep(1)
+                yield Extras(answer={"ping": 1})
+
+    parts = chat(Chatty()).reply(ASKED)
+    given = [await anext(parts) for _ in range(11)]
+    assert set(map(type, given)) == {Extras}
+    with pytest.raises(ProviderError, match="timeout"):
+        await anext(parts)
+    assert now_s() == PATIENCE.first_s
+
+
+# --- the first use ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Loading:
+    """Loads its model at the first request, which takes so long; being left stops that."""
+
+    load_s: float
+    loaded: bool = False
+    requests: int = 0
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+        self.requests += 1
+        if not self.loaded:
+            await asyncio.sleep(self.load_s)
+            self.loaded = True
+        yield TextDelta("loaded")
+
+
+async def test_the_first_use_of_a_service_may_take_longer() -> None:
+    chain = chat(Loading(50), cold=True)
+    assert await text_of(chain) == "loaded"
+    assert now_s() == 50
+    with pytest.raises(ProviderError, match="timeout"):
+        await text_of(chat(Loading(50)))
+    assert now_s() == 50 + PATIENCE.first_s
+
+
+async def test_a_service_that_takes_too_long_at_its_first_use_has_no_longer_at_the_next() -> None:
+    chain = chat(saying("x", hanging()), cold=True, policy=ServicePolicy(first_use_s=30))
+    for took_s in (30, PATIENCE.first_s):
+        begun_s = now_s()
+        with pytest.raises(ProviderError, match="timeout"):
+            await text_of(chain)
+        assert now_s() - begun_s == took_s
+
+
+async def test_a_service_that_was_not_used_for_five_minutes_is_cold_again() -> None:
+    model = Loading(0)
+    chain = chat(model, cold=True)
+    await text_of(chain)
+    for idle_s, answered in ((COLD_AFTER_S - 1, False), (COLD_AFTER_S, True)):
+        await asyncio.sleep(idle_s)
+        model.load_s, model.loaded = PATIENCE.first_s + 1, False
+        try:
+            await text_of(chain)
+        except ProviderError:
+            assert not answered
+        else:
+            assert answered
+        model.load_s, model.loaded = 0, True
+
+
+async def test_a_service_that_others_stand_in_for_goes_on_loading() -> None:
+    first = Loading(50)
+    chain = chat(first, saying("second"), cold=True)
+    assert await text_of(chain) == "second"
+    assert now_s() == PATIENCE.first_s / 2, "nobody waits for it while another one can answer"
+    assert await text_of(chain) == "second"
+    await asyncio.sleep(50)
+    assert await text_of(chain) == "loaded"
+    assert first.requests == 4, "two that were left, one that was waited for, and the last one"
+    await chain.links[0].aclose()
+
+
+async def test_a_voice_that_loads_its_model_may_take_longer_too() -> None:
+    @dataclass
+    class LoadingVoice:
+        voices = ("v",)
+
+        async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+            await asyncio.sleep(40)
+            yield AudioChunk(b"\x01\x01", 16_000)
+
+    assert [chunk async for chunk in voices(LoadingVoice()).synthesize("x", VoiceOptions())]
+    assert now_s() == 40
 
 
 # --- breakers and places -----------------------------------------------------------------------------------------

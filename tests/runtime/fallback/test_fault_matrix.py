@@ -83,6 +83,8 @@ class FaultyStage(Stage):
     spared: bool = False
     spared_twice: bool = False
     """The fallback has one, too."""
+    cold: bool = False
+    """No service has answered before."""
     apology: Apology | None = field(default_factory=Apology)
 
     def cast(self) -> Cast:
@@ -103,6 +105,9 @@ class FaultyStage(Stage):
         }
         spares = ("spare", "third") if self.spared_twice else ("spare",) if self.spared else ()
         orders = {"default": ("default", *spares)}
+        for link in (*asr.values(), *llm.values(), *tts.values()):
+            if not self.cold:
+                link.note_use()
         model = chat_chains(llm, orders, self.limits)["default"]
         return Cast(
             recognizer=recognition_chains(asr, orders, self.limits)["default"],

@@ -17,8 +17,8 @@ Orders: TypeAlias = Mapping[str, Sequence[str]]
 """By the name of a service, the names of its chain."""
 
 MARGIN = 0.05
-"""A chain gives up so much of a stage's time before the session would: only so it is a failure of the service, and not
-an interruption."""
+"""A chain of recognisers gives up so much of its time before the session, which waits for the last result as well: only
+so it is a failure of the service, and not an interruption."""
 
 
 def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ..
 
 def chat_chains(links: Mapping[str, Link[ChatModel]], orders: Orders, limits: SessionLimits) -> dict[str, ChatModel]:
     """Chain chat models."""
-    patience = _patience(limits.first_token_ms, limits.between_tokens_ms)
+    patience = _patience(limits.first_token_ms, limits.between_tokens_ms, limits)
     return {name: ChatChain(_linked(order, links), patience) for name, order in orders.items()}
 
 
@@ -52,7 +52,7 @@ def speech_chains(
     links: Mapping[str, Link[SpeechSynthesizer]], orders: Orders, limits: SessionLimits
 ) -> dict[str, SpeechSynthesizer]:
     """Chain synthesisers."""
-    patience = _patience(limits.first_audio_ms, limits.between_audio_ms)
+    patience = _patience(limits.first_audio_ms, limits.between_audio_ms, limits)
     return {name: SpeechChain(_linked(order, links), patience) for name, order in orders.items()}
 
 
@@ -60,7 +60,7 @@ def recognition_chains(
     links: Mapping[str, Link[SpeechRecognizer]], orders: Orders, limits: SessionLimits
 ) -> dict[str, SpeechRecognizer]:
     """Chain recognisers."""
-    last_result_s = _seconds(limits.transcript_ms)
+    last_result_s = limits.transcript_ms / 1000 * (1 - MARGIN)
     return {name: RecognitionChain(_linked(order, links), last_result_s) for name, order in orders.items()}
 
 
@@ -68,9 +68,9 @@ def _linked(order: Sequence[str], links: Mapping[str, Link[P]]) -> tuple[Link[P]
     return tuple(links[name] for name in order)
 
 
-def _patience(first_ms: int, between_ms: int) -> Patience:
-    return Patience(first_s=_seconds(first_ms), between_s=_seconds(between_ms))
-
-
-def _seconds(limit_ms: int) -> float:
-    return limit_ms / 1000 * (1 - MARGIN)
+def _patience(first_ms: int, between_ms: int, limits: SessionLimits) -> Patience:
+    return Patience(
+        first_s=first_ms / 1000,
+        between_s=between_ms / 1000,
+        thinking_s=limits.thinking_ms / 1000,
+    )

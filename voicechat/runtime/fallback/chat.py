@@ -1,6 +1,7 @@
 """A chat model with others that stand in for it."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from voicechat.errors import FailureKind, ProviderError
@@ -17,8 +18,11 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.plan import Plan
 from voicechat.runtime.fallback.policy import Patience
-from voicechat.runtime.fallback.relay import Asking, Chain, relay
+from voicechat.runtime.fallback.relay import IGNORED, Asking, Chain, Taken, relay
 from voicechat.session.vocabulary import ToolCall, ToolExchange
+
+UNFINISHED = ("length", "content_filter")
+"""Why a model may stop without a word: its tokens went into thoughts, or its answer was held back."""
 
 
 class ChatChain(Chain[ChatModel]):
@@ -30,8 +34,9 @@ class ChatChain(Chain[ChatModel]):
         self._patience = patience
 
     def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See ``ChatModel``. Raises the last failure when nobody answers."""
-        plan = Plan(self.links, asyncio.get_running_loop().time() + self._patience.first_s)
+        """See ``ChatModel``. Raises the last failure when nobody answers; an empty answer is a failure, too."""
+        until_s = asyncio.get_running_loop().time() + self._patience.first_s
+        plan = Plan(self.links, until_s)
         return relay(self, plan, _Question(request, self._patience))
 
 
@@ -39,22 +44,64 @@ class _Question(Asking[ChatModel, ReplyPart]):
     def __init__(self, request: ChatRequest, patience: Patience) -> None:
         self._request = request
         self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._answer = Taken(passes=True, answers=True, within_s=patience.between_s)
+        self._aside = Taken(passes=True, answers=False, within_s=None)
+        self._thinks_until_s = math.inf
+        self._said = False
+        last = request.messages[-1:]
+        self._may_be_silent = bool(last) and last[0].get("role") == "tool"
+        """Whether an empty answer is one: what was to be said stood beside the tool calls."""
 
     def begin(self, provider: ChatModel) -> AsyncIterator[ReplyPart]:
+        self._thinks_until_s = math.inf
         return provider.reply(self._request)
 
-    def patience_s(self, item: ReplyPart) -> float | None:
-        """Tools that the model carries out itself say how long they take; after them it thinks as at the beginning.
+    def take(self, item: ReplyPart) -> Taken:
+        """Judge a part of the reply.
 
-        An empty piece of text is no sign of life.
+        Tools that the model carries out itself say how long they take; after them it thinks as at the beginning. An
+        empty piece of text is no sign of life, and neither is white space before the first word.
         """
         match item:
             case TextDelta():
-                return self._patience.between_s if item.text else None
-            case ToolCall() | ThoughtDelta() | Extras():
-                return self._patience.between_s
+                if self._said or item.text.strip():
+                    self._said = True
+                    return self._answer
+                return self._aside if item.text or item.extras is not None else IGNORED
+            case ThoughtDelta():
+                return Taken(passes=True, answers=False, within_s=self._for_thinking_s())
+            case Extras():
+                return self._aside
+            case ToolCall():
+                self._said = True
+                return self._answer
             case ToolsStarted():
-                return self._patience.first_s + item.within_s
-            case ToolExchange() | ReplyFinished():
-                return self._patience.first_s
+                return Taken(passes=True, answers=True, within_s=self._patience.first_s + item.within_s)
+            case ToolExchange():
+                self._said = True
+                return Taken(passes=True, answers=True, within_s=self._patience.first_s)
+            case ReplyFinished():
+                self._require_answer(item.finish_reason)
+                return Taken(passes=True, answers=True, within_s=self._patience.first_s)
         raise ProviderError("chat model", FailureKind.BROKEN, f"gave a {type(item).__name__}")
+
+    def gave_nothing(self, plan: Plan[ChatModel]) -> None:
+        self._require_answer("stop")
+
+    def failed(self, plan: Plan[ChatModel]) -> None:
+        """What a model spent on thoughts is not taken from the time of those who stand in for it."""
+        if self._thinks_until_s < math.inf:
+            plan.begin_anew(self._loop.time() + self._patience.first_s)
+
+    def _require_answer(self, reason: str) -> None:
+        """An answer without a word or a call is a failure, unless the model says why there is none."""
+        if not (self._said or self._may_be_silent or reason in UNFINISHED):
+            raise ProviderError("chat model", FailureKind.BROKEN, "answered without a word")
+
+    def _for_thinking_s(self) -> float:
+        now_s = self._loop.time()
+        if self._thinks_until_s == math.inf and not self._said:
+            self._thinks_until_s = now_s + self._patience.thinking_s
+        left_s = self._patience.between_s if self._said else self._thinks_until_s - now_s
+        return min(self._patience.between_s, max(0.0, left_s))

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import math
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.processes.share import share
+from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.fallback.breaker import Breaker
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.faults import where
@@ -20,6 +23,8 @@ PROBE_S = 5.0
 START_S = 60.0
 """How long a start that is tried again may take: a large model is loaded, perhaps from a slow disk."""
 CLOSE_S = 1.0
+COLD_AFTER_S = 300.0
+"""A service that has given nothing for so long may have to load its model again: Ollama unloads it after this time."""
 
 P_co = TypeVar("P_co", covariant=True)
 
@@ -51,6 +56,8 @@ class Link(Generic[P_co]):
         self._tasks = SessionTasks(on_fault=lambda: None)
         self._probing: asyncio.Task[None] | None = None
         self._unstarted = False
+        self._warm_until_s = -math.inf
+        self._warming: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
         """Stop probing, and close the provider if it can be closed."""
@@ -71,6 +78,42 @@ class Link(Generic[P_co]):
         self._unstarted = True
         self.breaker.keep_out(_now_s())
         self._begin_probing()
+
+    @property
+    def cold(self) -> bool:
+        """Whether this is the first use of the service, or the first one for ``COLD_AFTER_S``.
+
+        Its model may not be loaded, so it has longer: see ``ServicePolicy.first_use_s``. After a use that took too
+        long all the same, the usual time holds again.
+        """
+        return _now_s() >= self._warm_until_s
+
+    def note_use(self) -> None:
+        """It has given something, or has had its longer time."""
+        self._warm_until_s = _now_s() + COLD_AFTER_S
+
+    def warm_up(self, ask: Callable[[], AsyncIterator[object]]) -> None:
+        """Ask the service in the background until it gives something, for ``first_use_s`` at most; one at a time.
+
+        Many servers stop loading a model when the request that asked for it goes away.
+        """
+        if self.policy.first_use_s and (self._warming is None or self._warming.done()):
+            self._warming = self._tasks.spawn(self._warm_up(ask), f"warm-up-{self.name}")
+
+    async def _warm_up(self, ask: Callable[[], AsyncIterator[object]]) -> None:
+        try:
+            await self.take_place(_now_s())
+        except ProviderError:
+            return  # all its places are in use: it is warm, or others wait for it to be
+        try:
+            async with asyncio.timeout(self.policy.first_use_s):
+                items = ask()
+                async with closing(items):
+                    await next_item(items)
+        except (ProviderError, TimeoutError) as failure:
+            logger.warning("%s has not warmed up: %s", self.name, type(failure).__name__)
+        finally:
+            self.leave_place()
 
     @property
     def waiting_streams(self) -> int:
@@ -111,6 +154,8 @@ class Link(Generic[P_co]):
         """
         now_s = _now_s()
         self.failures[failure.kind] += 1
+        if failure.kind is FailureKind.TIMEOUT:
+            self.note_use()
         logger.warning("%s failed: %s", self.name, failure)
         if failure.kind is FailureKind.REJECTED:
             self.breaker.succeeded(trial=trial)
@@ -170,6 +215,7 @@ class Attempt:
     def worked(self) -> None:
         """The service has given something."""
         self._worked = True
+        self._link.note_use()
         if self._trial:
             self._link.breaker.succeeded(trial=True)
             self._trial = False

@@ -18,7 +18,10 @@ class Plan(Generic[P]):
     """Every link is asked once, in order; then, if time is left, once more those for which that can help."""
 
     def __init__(self, links: Iterable[Link[P]], until_s: float) -> None:
-        """``until_s``: when the first item must have come (loop time), whoever gives it."""
+        """``until_s``: when the first item must have come (loop time), whoever gives it.
+
+        Only the last link that is left has longer when it is cold: ``ServicePolicy.first_use_s``.
+        """
         self._untried = list(links)
         self._again: list[tuple[float, Link[P]]] = []
         self._until_s = until_s
@@ -30,6 +33,10 @@ class Plan(Generic[P]):
         """Whether another link could be asked now."""
         now_s = _now_s()
         return now_s < self._until_s and any(link.breaker.allows(now_s) for link in self._untried)
+
+    def begin_anew(self, until_s: float) -> None:
+        """Whoever is asked next has until ``until_s`` (loop time), if that is later."""
+        self._until_s = max(self._until_s, until_s)
 
     async def next_link(self) -> tuple[Link[P], float]:
         """Give the link to ask, and until when it may take to its first item (loop time).
@@ -69,7 +76,7 @@ class Plan(Generic[P]):
         now_s = _now_s()
         after = sum(other.breaker.allows(now_s) for other in self._untried)
         if not after:
-            return self._until_s
+            return max(self._until_s, now_s + link.policy.first_use_s) if link.cold else self._until_s
         share_s = (self._until_s - now_s) / (1 + after)
         return min(self._until_s, now_s + (link.policy.attempt_s or share_s))
 

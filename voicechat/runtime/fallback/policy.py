@@ -14,6 +14,9 @@ class ServicePolicy:
     attempt_s: float | None = None
     """How long the service may take to its first item while another could still be asked. None: an even share of the
     stage's deadline."""
+    first_use_s: float = 60.0
+    """How long it may take to its first item while it is cold (it has given nothing for five minutes) and no other is
+    left to ask, if that is longer than the stage's deadline: it may have to load its model first."""
     breaker_failures: int = 5
     """So many failures in a row, and the service is left alone for a pause."""
     breaker_ratio: float = 0.5
@@ -32,3 +35,5 @@ class Patience:
     """To the first item."""
     between_s: float
     """Between two items."""
+    thinking_s: float = 120.0
+    """Chat models: to the first text while thoughts show that the model is at work."""

@@ -4,6 +4,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
@@ -35,6 +37,21 @@ class Chain(Generic[P]):
             self.stood_in[link.name] += 1
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What becomes of an item."""
+
+    passes: bool
+    """It is passed on."""
+    answers: bool
+    """With it the service has answered, and nobody else is asked."""
+    within_s: float | None
+    """How long the next item may take; None: as long as before, for this one is no sign of life."""
+
+
+IGNORED = Taken(passes=False, answers=False, within_s=None)
+
+
 class Asking(ABC, Generic[P, T]):
     """One request, as it is put to one service after the other."""
 
@@ -43,17 +60,17 @@ class Asking(ABC, Generic[P, T]):
         """Ask a service."""
 
     @abstractmethod
-    def patience_s(self, item: T) -> float | None:
-        """How long the next item may take after ``item``; None: that is not worth passing on.
-
-        Raises ``ProviderError`` when it is no item at all.
-        """
+    def take(self, item: T) -> "Taken":
+        """Say what becomes of ``item``. Raises ``ProviderError`` when it is no item at all, or no answer."""
 
     def answered(self, link: Link[P]) -> None:
         """It has given its first item."""
 
     def gave_nothing(self, plan: Plan[P]) -> None:
         """It has ended without one. May raise ``ProviderError``, if that is a failure."""
+
+    def failed(self, plan: Plan[P]) -> None:
+        """It has failed before its first item, and ``plan`` says who is asked next."""
 
     def broke_off(self, link: Link[P], failure: ProviderError) -> None:
         """It has failed after its first item. May raise another ``ProviderError`` than the failure."""
@@ -62,29 +79,29 @@ class Asking(ABC, Generic[P, T]):
 async def relay(chain: Chain[P], plan: Plan[P], asking: Asking[P, T]) -> AsyncGenerator[T, None]:
     """Give the items of the first service that gives any.
 
-    Raises ``ProviderError``: before the first item when no service is left, after it when the service fails. Cancelling
-    cancels the service that is being asked.
+    Each item has its deadline, and nobody else times a service. Raises ``ProviderError``: before the first item when no
+    service is left, after it when the service fails. Cancelling cancels the service that is being asked.
     """
     loop = asyncio.get_running_loop()
     while True:
         link, deadline_s = await plan.next_link()
         chain.note_asked(link)
-        begun = False
+        cold, begun = link.cold, False
         try:
             async with (
                 link.asked(deadline_s) as attempt,
                 Timed(started(link, asking.begin), "nothing came in time") as items,
             ):
                 while (item := await items.next(deadline_s)) is not None:
-                    patience_s = asking.patience_s(item)
-                    if patience_s is None:
-                        continue
-                    if not begun:
+                    taken = asking.take(item)
+                    if taken.answers and not begun:
                         begun = True
                         attempt.worked()
                         asking.answered(link)
-                    yield item
-                    deadline_s = loop.time() + patience_s
+                    if taken.passes:
+                        yield item
+                    if taken.within_s is not None:
+                        deadline_s = loop.time() + taken.within_s
                 if not begun:
                     asking.gave_nothing(plan)
             return
@@ -93,6 +110,10 @@ async def relay(chain: Chain[P], plan: Plan[P], asking: Asking[P, T]) -> AsyncGe
                 asking.broke_off(link, failure)
                 raise
             plan.failed(link, failure)
+            asking.failed(plan)
+            if cold and failure.kind is FailureKind.TIMEOUT and plan.has_more:
+                # It may be loading its model, which being left has stopped.
+                link.warm_up(partial(started, link, asking.begin))
 
 
 def started(link: Link[P], begin: Callable[[P], AsyncIterator[T]]) -> AsyncIterator[T]:

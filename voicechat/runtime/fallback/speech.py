@@ -9,7 +9,7 @@ from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceO
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.plan import Plan
 from voicechat.runtime.fallback.policy import Patience
-from voicechat.runtime.fallback.relay import Asking, Chain, relay
+from voicechat.runtime.fallback.relay import IGNORED, Asking, Chain, Taken, relay
 
 RATES_HZ = range(8_000, 192_001)
 
@@ -63,7 +63,8 @@ class ReplySpeech:
         What is asked next, the same sentence or another one, is then spoken by that voice.
         """
         chain, first = self._chain, self._first
-        plan = Plan((*chain.links[first:], *chain.links[:first]), _now_s() + chain.patience.first_s)
+        links = (*chain.links[first:], *chain.links[:first])
+        plan = Plan(links, _now_s() + chain.patience.first_s)
         return relay(chain, plan, _Sentence(self, text, voice, first=first, between_s=chain.patience.between_s))
 
     def note(self, link: Link[SpeechSynthesizer], first: int) -> None:
@@ -86,7 +87,7 @@ class _Sentence(Asking[SpeechSynthesizer, AudioChunk]):
         """``first``: the link that is asked first; ``between_s``: how long a piece may take after the one before it."""
         self._reply = reply
         self._first = first
-        self._between_s = between_s
+        self._audio = Taken(passes=True, answers=True, within_s=between_s)
         self._text = text
         self._voice = voice
         self._rate_hz = 0
@@ -95,17 +96,17 @@ class _Sentence(Asking[SpeechSynthesizer, AudioChunk]):
         known = self._voice.voice in provider.voices
         return provider.synthesize(self._text, self._voice if known else replace(self._voice, voice=""))
 
-    def patience_s(self, item: AudioChunk) -> float | None:
+    def take(self, item: AudioChunk) -> Taken:
         """An empty chunk is no sign of life."""
         given: object = item
         if not isinstance(given, AudioChunk) or len(given.pcm) % 2 or given.rate_hz not in RATES_HZ:
             raise ProviderError("synthesiser", FailureKind.BROKEN, "gave what is no audio")
         if not item.pcm:
-            return None
+            return IGNORED
         if self._rate_hz not in (0, item.rate_hz):
             raise ProviderError("synthesiser", FailureKind.BROKEN, "changed the sample rate within a sentence")
         self._rate_hz = item.rate_hz
-        return self._between_s
+        return self._audio
 
     def answered(self, link: Link[SpeechSynthesizer]) -> None:
         self._reply.note(link, self._first)

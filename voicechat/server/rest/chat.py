@@ -1,6 +1,5 @@
 """Chat completions, in OpenAI's form: whole or streamed, with tools, and the list of models."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator
 from typing import Annotated
@@ -19,8 +18,8 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
-from voicechat.runtime.edge import Timed, closing
-from voicechat.runtime.turn import REPLY_CHARACTERS
+from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.reply_task import REPLY_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.chat_options import ChatCompletion, ChatMessage
 from voicechat.schema.checked import Check, Section, between, only
@@ -153,9 +152,7 @@ class Chat:
                 f"chatcmpl-{secrets.token_hex(12)}", int(unix_s()), asked.model, with_nulls=by_document
             )
             options = (DOCUMENTED_DEFAULTS if by_document else {}) | asked.given()
-            parts = timed_parts(
-                model, ChatRequest(messages=instructions + asked.context(), options=options), self.limits
-            )
+            parts = bounded_parts(model, ChatRequest(messages=instructions + asked.context(), options=options))
             if asked.stream:
                 events = _events(
                     parts,
@@ -182,33 +179,27 @@ class Chat:
             return web.json_response(text=ModelList(data=cards).model_dump_json())
 
 
-async def timed_parts(model: ChatModel, request: ChatRequest, limits: SessionLimits) -> AsyncGenerator[ReplyPart, None]:
-    """Ask the model, and keep the deadlines of its answer; empty pieces of text are left out.
+async def bounded_parts(model: ChatModel, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
+    """Ask the model. A reply past ``REPLY_CHARACTERS`` is ended as one that ran out of tokens.
 
-    A reply past ``REPLY_CHARACTERS`` is ended as one that ran out of tokens. Raises ``ServiceFailedError``. Closing
-    it cancels the model.
+    Raises ``ServiceFailedError``. Closing it cancels the model.
     """
-    loop = asyncio.get_running_loop()
     parts = model.reply(request)
     characters = 0
-    deadline_s = loop.time() + limits.first_token_ms / 1000
     try:
-        async with Timed(parts, "the model said nothing in time") as timed:
-            while (part := await timed.next(deadline_s)) is not None:
+        async with closing(parts):
+            while (part := await next_item(parts)) is not None:
                 match part:
-                    case TextDelta(""):
-                        continue  # no sign of life: the deadline stands
-                    case TextDelta():
+                    case TextDelta() | ThoughtDelta():
                         characters += len(part.text)
                     case ToolCall():
                         characters += len(part.arguments)
-                    case ThoughtDelta() | Extras() | ReplyFinished() | ToolsStarted() | ToolExchange():
+                    case Extras() | ReplyFinished() | ToolsStarted() | ToolExchange():
                         pass
                 yield part
                 if characters > REPLY_CHARACTERS:
                     yield ReplyFinished("length")
                     return
-                deadline_s = loop.time() + limits.between_tokens_ms / 1000
     except ProviderError as error:
         raise model_failed(error) from error
 

@@ -1,4 +1,4 @@
-"""One spoken reply without a conversation around it: the kernel's `Reply` and the runtime's `Turn`, driven directly."""
+"""One spoken reply without a conversation around it: the kernel's `Reply` and the runtime's `ReplyTask`."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,8 +8,8 @@ from voicechat.errors import Status
 from voicechat.providers.interfaces import ChatModel, SpeechSynthesizer
 from voicechat.runtime.conversation import RELEASE_S
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.runtime.turn import Turn
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.session.effects import (
     ClientMessage,
@@ -57,7 +57,7 @@ class SpokenReply:
         self._begun_s = self._loop.time()
         self._limits = limits
         self._reply = Reply(start.reply, begun_ms=0, lead_ms=None)
-        self._turn = Turn(start, model, synthesizer, threads=threads, limits=limits, post=self._post, room=self._room)
+        self._turn = ReplyTask(start, model, synthesizer, threads=threads, post=self._post, room=self._room)
         # Bounded by the reply: its text in characters, its audio by `_room`.
         self._queue: asyncio.Queue[_Queued] = asyncio.Queue()
         self.unsent_bytes = 0

@@ -1,6 +1,7 @@
 """One reply: the chat model's text in, encoded speech out. It owns its tasks; cancelling it is the only way to stop.
 
-The next sentence is synthesised while the last one is encoded and sent, and their audio is given out in order.
+The next sentence is synthesised while the last one is encoded and sent, and their audio is given out in order. How long
+the model and the synthesiser may take is for their chains to say (`voicechat.runtime.fallback`): nothing is timed here.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
-from voicechat.runtime.edge import Timed
+from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.shaping import ShapedSpeech
 from voicechat.runtime.text_on_its_way import TextOnItsWay
@@ -40,7 +41,6 @@ from voicechat.session.events import (
     ToolCalled,
     ToolsUsed,
 )
-from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 SENTENCES_AHEAD = 2
@@ -121,7 +121,7 @@ class _Sentence:
         return AudioChunk(pcm, self._rate_hz) if pcm else None
 
 
-class Turn:
+class ReplyTask:
     """Makes one reply and posts what it makes."""
 
     def __init__(
@@ -131,7 +131,6 @@ class Turn:
         synthesizer: SpeechSynthesizer,
         *,
         threads: EncodingThreads,
-        limits: SessionLimits,
         post: Callable[[Event], None],
         room: Callable[[], Awaitable[None]],
     ) -> None:
@@ -145,7 +144,6 @@ class Turn:
         self._speech = ShapedSpeech(synthesizer, start.voice, threads)
         self._gain = Gain(start.voice.volume)
         self._threads = threads
-        self._limits = limits
         self._post = post
         self._room = room
         self._loop = asyncio.get_running_loop()
@@ -164,6 +162,8 @@ class Turn:
         """Those after the first; None: no more will come."""
         self._text = TextOnItsWay(lambda text: post(ReplyTextArrived(start.reply, text)))
         self._characters = 0
+        self._answered = False
+        """Whether the model has said or called anything."""
         self._adopted = asyncio.Event()
         if not start.early:
             self._adopted.set()
@@ -220,42 +220,39 @@ class Turn:
             self._post(ReplyFailed(self._start.reply, Status.LLM_FAILED, message))
 
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
-        loop, reply = self._loop, self._start.reply
+        reply = self._start.reply
         finish_reason = "stop"
-        tools_until_s = 0.0
-        deadline_s = loop.time() + self._limits.first_token_ms / 1000
-        async with Timed(parts, "the model said nothing in time") as timed:
-            while (part := await timed.next(deadline_s)) is not None:
+        async with closing(parts):
+            while (part := await next_item(parts)) is not None:
                 if not isinstance(part, TextDelta):
                     self._text.tell()
                 match part:
-                    case ReplyFinished():
-                        finish_reason = part.finish_reason
-                        continue
-                    case ThoughtDelta() | Extras():
-                        pass  # neither spoken nor told
                     case TextDelta(text=""):
-                        continue  # an empty piece is no sign of life: the deadline stands
-                    case TextDelta():
-                        self._characters += len(part.text)
-                        await self._text.add(part.text, at_once=self._awaited)
+                        pass
+                    case TextDelta(text=text):
+                        self._answered = self._answered or bool(text.strip())
+                        self._characters += len(text)
+                        await self._text.add(text, at_once=self._awaited)
                     case ToolCall():
+                        self._answered = True
                         self._characters += len(part.arguments) + len(part.name or "") + 1
                         self._post(ToolCalled(reply, part))
                     case ToolsStarted():
                         await self._adopted.wait()
-                        tools_until_s = loop.time() + part.within_s
                     case ToolExchange():
-                        tools_until_s = 0.0
+                        self._answered = True
                         self._post(ToolsUsed(reply, part))
+                    case ReplyFinished():
+                        finish_reason = part.finish_reason
+                    case ThoughtDelta() | Extras():
+                        pass  # neither spoken nor told
                 if self._characters > REPLY_CHARACTERS:
                     finish_reason = "length"
                     break
-                # After a tool's answer the model thinks as it does at the beginning.
-                limits_ms = (self._limits.between_tokens_ms, self._limits.first_token_ms)
-                patience_s = limits_ms[isinstance(part, ToolExchange)] / 1000
-                deadline_s = max(loop.time(), tools_until_s) + patience_s
         self._text.tell()
+        if not self._answered:
+            # The model says that its tokens are used up, or that its answer was held back: nothing came to be heard.
+            raise ProviderError("chat model", FailureKind.BROKEN, "answered without a word")
         self._post(ReplyTextEnded(reply, finish_reason))
 
     # --- the voice ---------------------------------------------------------------------------------------------
@@ -283,12 +280,10 @@ class Turn:
         sentence.end()
 
     async def _take_chunks(self, sentence: _Sentence) -> None:
-        loop, limits = self._loop, self._limits
-        deadline_s = loop.time() + limits.first_audio_ms / 1000
-        async with Timed(self._speech.of(sentence.text), "no audio came in time") as chunks:
-            while (chunk := await chunks.next(deadline_s)) is not None:
+        chunks = self._speech.of(sentence.text)
+        async with closing(chunks):
+            while (chunk := await next_item(chunks)) is not None:
                 await sentence.add(chunk)
-                deadline_s = loop.time() + limits.between_audio_ms / 1000
 
     async def _talk(self) -> None:
         """Give the audio of the sentences out in order, each piece as soon as it is there."""
