@@ -112,7 +112,7 @@ async def serving_live(
     synthesizers = dict.fromkeys(("default", *services), synthesizer)
     opened = Services(
         recognizers={"default": recognizer or ScriptedRecognizer()},
-        models={name: chained_model(model, config.limits) for name, model in known.items()},
+        models={name: chained_model(model, loaded.limits) for name, model in known.items()},
         synthesizers=synthesizers,
     )
     store = KeyStore(folder / "data" / "keys.sqlite3")
