@@ -67,10 +67,11 @@ class PocketSphinxRecognizer:
         """Recognise one stream; see `SpeechRecognizer`.
 
         The model knows wide-band speech only: telephone speech is extended to look like it (half of the errors).
-        Raises `ProviderError`: RATE_LIMIT when no decoder gets free in time, CONNECTIVITY when the process is lost (the
-        same audio may succeed on a new stream), BROKEN when decoding itself fails. The last two are not counted against
-        the service: the audio may have caused them, and a process that is lost is replaced. What ``audio`` raises passes
-        through. Cancelling drops the stream in the process, too, and does not wait for it.
+        Raises `ProviderError`: RATE_LIMIT when no decoder gets free in time, CONNECTIVITY when the
+        process is lost (the same audio may succeed on a new stream), BROKEN when decoding itself
+        fails. The last two are not counted against the service: the audio may have caused them, and
+        a process that is lost is replaced. What ``audio`` raises passes through. Cancelling drops
+        the stream in the process, too, and does not wait for it.
         """
         try:
             telephone = options.source_rate_hz <= TELEPHONE_RATE_HZ
