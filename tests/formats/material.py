@@ -55,7 +55,8 @@ def through_av(
         for part in av.AudioResampler("s16", layout, rate_hz).resample(frame):
             part.pts = None
             output.mux(stream.encode(part))
-        output.mux(stream.encode(None))
+        # FLAC's last packet is empty, and brings a header that only its own container can take.
+        output.mux([packet for packet in stream.encode(None) if packet.size or container == "flac"])
     return file.getvalue()
 
 
@@ -67,7 +68,9 @@ def encoded(name: str) -> bytes:
     if name == "opus-ours":
         encoder = open_encoder(parse_output_format("OGG_OPUS_16KHZ_MONO_32KBPS"))
         return encoder.encode(speech(), RATE_HZ) + encoder.finish()
-    return through_av(speech(), *_ENCODINGS[name])
+    codec, container, rate_hz, channels, bit_rate = _ENCODINGS[name]
+    options = _MUXER_OPTIONS.get(container, {})
+    return through_av(speech(), codec, container, rate_hz, channels, bit_rate, **options)
 
 
 @cache
@@ -89,6 +92,12 @@ _ENCODINGS: dict[str, tuple[str, str, int, int, int]] = {
     "flac-48k-stereo": ("flac", "flac", 48000, 2, 0),
     "webm": ("libopus", "webm", 48000, 1, 24_000),
     "g722": ("g722", "g722", 16000, 1, 64_000),
+    "mp4": ("aac", "mp4", 44100, 1, 64_000),
+    "mp4-opus": ("libopus", "mp4", 48000, 1, 24_000),
+    "mp4-flac": ("flac", "mp4", 16000, 1, 0),
+}
+_MUXER_OPTIONS = {
+    "mp4": {"movflags": "empty_moov+default_base_moof", "frag_duration": "200000"},
 }
 NAMES = (*_ENCODINGS, "opus-ours", "speex", "amr-wb")
 

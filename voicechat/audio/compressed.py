@@ -13,12 +13,14 @@ from voicechat.audio.demux import adts
 from voicechat.audio.demux.amr import AmrDemuxer
 from voicechat.audio.demux.bare import G722Bytes, OpusPackets
 from voicechat.audio.demux.flac import FlacDemuxer
+from voicechat.audio.demux.mp4 import MP4_STARTS, Mp4Demuxer
 from voicechat.audio.demux.mpeg import Mp3Demuxer
 from voicechat.audio.demux.ogg import OggDemuxer
 from voicechat.audio.demux.stream import DemuxedItem, Demuxer, Silence, StreamStart, undecodable
 from voicechat.audio.demux.webm import EBML_MAGIC, WebmDemuxer
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, InputContainer
 from voicechat.audio.resample import RateConverter
+from voicechat.audio.signatures import check_start
 from voicechat.errors import RemoteProtocolError, Status
 
 DECODED_RATE_HZ = 16000
@@ -29,7 +31,7 @@ SPARE_AUDIO_S = 30
 SPARSEST_BYTES_PER_S = 16
 """Of any audio. Silence in Opus and FLAC takes 17 and more; a stream has ``SPARE_AUDIO_S`` before this counts."""
 _OUTPUT_BYTES = 32 * 1024
-_START_BYTES = 6
+_START_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,8 @@ _KINDS: Mapping[InputContainer, _Kind] = {
     InputContainer.FLAC: _Kind(FlacDemuxer, lambda start: start[:4] == b"fLaC"),
     InputContainer.AMR: _Kind(AmrDemuxer, lambda start: start[:5] == b"#!AMR"),
     InputContainer.MP3: _Kind(Mp3Demuxer, lambda start: start[:3] == b"ID3" or (start[0] == 255 and start[1] >= 0xE2)),
+    InputContainer.MP4: _Kind(Mp4Demuxer, lambda start: start[4:8] in MP4_STARTS),
     InputContainer.AAC: _Kind(adts.open_demuxer, lambda start: start[0] == 255 and start[1] >= 0xF0),
-}
-
-_MAGICS = {
-    b"RIFF": (InputContainer.WAV,),
-    b"OggS": (InputContainer.OPUS, InputContainer.SPEEX),
-    EBML_MAGIC: (InputContainer.WEBM,),
-    b"fLaC": (InputContainer.FLAC,),
-    b"#!AM": (InputContainer.AMR,),
-    b"ID3\x03": (InputContainer.MP3,),
-    b"ID3\x04": (InputContainer.MP3,),
 }
 
 
@@ -114,11 +107,11 @@ class CompressedDecoder:
         self._start = b""
 
     def _look_at_start(self, data: bytes) -> None:
-        expected = _MAGICS.get(data[:4])
-        if self._first and expected is not None and self._container not in expected:
-            name, found = self._container.value, " or ".join(container.value for container in expected)
-            raise undecodable(name, f"the audio is something else; declare format {found}")
-        if not self._first and self._kind.begins(data):
+        if self._container is InputContainer.AAC and data[4:8] in MP4_STARTS:
+            self._demuxer = Mp4Demuxer()  # a browser that is asked for AAC records it so
+        elif self._first:
+            check_start(self._container.value, data)
+        elif self._kind.begins(data):
             self._demuxer = self._kind.open()
         self._first = False
 

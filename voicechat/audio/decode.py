@@ -11,7 +11,7 @@ from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.audio.resample import RateConverter
 from voicechat.audio.riff import SIGNATURE_BYTES, HeaderParser, is_chunk_head, may_be_clip
 from voicechat.audio.samples import SampleEncoding, SampleLayout, to_mono_s16
-from voicechat.audio.signatures import known_container
+from voicechat.audio.signatures import check_start
 from voicechat.errors import LocalProtocolError, RemoteProtocolError, Status
 
 DECODED_RATE_HZ = 16000
@@ -54,18 +54,6 @@ def open_decoder(audio_format: InputFormat) -> Decoder:
             return WavDecoder(audio_format.rate_hz)
         case compressed:
             raise LocalProtocolError(f"{compressed.value} is not decoded in place")
-
-
-def check_start(name: str, start: bytes) -> None:
-    """Refuse a stream that was declared as samples and begins as something else.
-
-    Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``).
-    """
-    found = known_container(start)
-    if found is None:
-        return
-    advice = f"declare format {found}" if found else "send it as a whole recording"
-    raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: the audio is something else; {advice}")
 
 
 class PcmDecoder:

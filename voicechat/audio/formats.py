@@ -93,6 +93,8 @@ class InputContainer(Enum):
     FLAC = "flac"
     WEBM = "webm"
     """Opus in WebM."""
+    MP4 = "mp4"
+    """AAC, Opus or FLAC in fragmented MP4."""
 
     @property
     def compressed(self) -> bool:
@@ -100,6 +102,7 @@ class InputContainer(Enum):
         return self not in _SAMPLES
 
 
+_OTHER_NAMES = {"": "wav", "m4a": "mp4"}
 _SAMPLES = frozenset({InputContainer.PCM, InputContainer.WAV, InputContainer.MU_LAW, InputContainer.A_LAW})
 
 
@@ -143,13 +146,13 @@ def parse_output_format(name: str) -> OutputFormat:
 
 
 def parse_input_format(name: str, sample_rate_hz: int) -> InputFormat:
-    """Understand what a client declares its audio to be; an empty name means ``wav``.
+    """Understand what a client declares its audio to be; an empty name means ``wav``, m4a is mp4.
 
     Raises ``RemoteProtocolError`` (``INVALID_PARAMETER``) for an unknown name or a sample rate outside 8000 to 192000
     Hz.
     """
     try:
-        container = InputContainer(name or "wav")
+        container = InputContainer(_OTHER_NAMES.get(name, name))
     except ValueError:
         allowed = ", ".join(container.value for container in InputContainer)
         raise RemoteProtocolError(

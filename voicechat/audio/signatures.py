@@ -4,6 +4,7 @@ from voicechat.audio.demux import adts, mpeg
 from voicechat.audio.demux.framed import Framing
 from voicechat.audio.riff import SIGNATURE_BYTES as CLIP_BYTES
 from voicechat.audio.riff import may_be_clip
+from voicechat.errors import RemoteProtocolError, Status
 
 SIGNATURE_BYTES = 4096
 """A beginning of this length is enough for every question here; a shorter one may do."""
@@ -78,6 +79,18 @@ def known_container(start: bytes) -> str | None:
         if _is_framed(start, framing):
             return names
     return None
+
+
+def check_start(name: str, start: bytes) -> None:
+    """Refuse a stream that was declared as ``name`` and begins as another container.
+
+    Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``) with the name to declare.
+    """
+    found = known_container(start)
+    if found is None or name in found.split(" or "):
+        return
+    advice = f"declare format {found}" if found else "send it as a whole recording"
+    raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: the audio is something else; {advice}")
 
 
 def is_refused(start: bytes) -> bool:
