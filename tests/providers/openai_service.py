@@ -42,6 +42,8 @@ class Service:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         await self._note(request)
         response = web.StreamResponse(status=self.status, headers=self.headers)
+        if self.status == 200 and request.path.endswith("audio/speech"):
+            response.headers["Content-Type"] = "audio/pcm"
         if self.status == 307:
             response.headers["Location"] = str(request.url)
         if self.answers:

@@ -1,8 +1,12 @@
 import asyncio
+import io
+import itertools
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import av
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,6 +135,8 @@ async def test_what_cannot_be_asked_is_rejected_without_asking() -> None:
         (saying(b'{"error": {"code": "invalid_voice"}}', status=400), FailureKind.REJECTED),
         (saying(b"ID3\x04" + bytes(100)), FailureKind.BROKEN),
         (saying(b"\xff\xf3\x84\xc4" + bytes(100), content_type="audio/mpeg"), FailureKind.BROKEN),
+        (saying(PCM, content_type="audio/aac"), FailureKind.BROKEN),
+        (saying(PCM, content_type="text/html"), FailureKind.BROKEN),
         (cut_off(PCM), FailureKind.CONNECTIVITY),
     ],
 )
@@ -168,8 +174,11 @@ def test_wrong_settings_are_named(key: str, value: object) -> None:
 # --- the body, cut anywhere ------------------------------------------------------------------------------------
 
 
-def read(body: bytes, cuts: list[int], *, mpeg: bool = False) -> tuple[bytes, int]:
-    samples, pcm, position = SpokenSamples(24_000, mpeg=mpeg), b"", 0
+OCTETS = "application/octet-stream"
+
+
+def read(body: bytes, cuts: list[int], content_type: str = OCTETS) -> tuple[bytes, int]:
+    samples, pcm, position = SpokenSamples(24_000, content_type), b"", 0
     for size in cuts:
         pcm += samples.push(body[position : position + size])
         position += size
@@ -191,19 +200,76 @@ def test_the_cut_does_not_matter(cuts: list[int]) -> None:
     assert read(eight_bits, cuts) == (struct.pack("<hh", 256, -32768), 8_000)
 
 
-@given(st.binary(max_size=80), CUTS, st.booleans())
-def test_any_bytes_are_samples_or_broken_whatever_the_cut(body: bytes, cuts: list[int], mpeg: bool) -> None:
+START = st.sampled_from([b"", b"\xff\xf3", b"\xff\xf1", b"ID3", b"RIFF", b"<html", b"OggS", b"\xff\xfb\x90\x64"])
+
+
+@given(START, st.binary(max_size=200), CUTS, st.sampled_from([OCTETS, "audio/mpeg"]))
+def test_any_bytes_are_samples_or_broken_whatever_the_cut(
+    start: bytes, rest: bytes, cuts: list[int], content_type: str
+) -> None:
     def outcome(cuts: list[int]) -> object:
         try:
-            return read(body, cuts, mpeg=mpeg)
+            return read(start + rest, cuts, content_type)
         except ProviderError as error:
             return error.kind
 
     assert outcome(cuts) == outcome([])
 
 
+def encoded(container: str, codec: str, rate_hz: int = 48_000) -> bytes:
+    """Half a second of a tone."""
+    file = io.BytesIO()
+    time_s = np.arange(rate_hz // 2) / rate_hz
+    tone = (np.sin(2 * np.pi * 440 * time_s) * 8000).astype(np.int16)
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate_hz, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        frame = av.AudioFrame.from_ndarray(tone[None, :], format="s16", layout="mono")
+        frame.rate = rate_hz
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            output.mux(packet)
+    return file.getvalue()
+
+
+FORMATS = [("mp3", "mp3"), ("adts", "aac"), ("webm", "libopus"), ("mp4", "aac"), ("ogg", "libopus"), ("flac", "flac")]
+
+
+@pytest.mark.parametrize(("container", "codec"), [*FORMATS, ("aiff", "pcm_s16be"), ("caf", "pcm_s16be")])
+def test_compressed_audio_is_refused_whatever_its_label(container: str, codec: str) -> None:
+    body = encoded(container, codec)
+    # MPEG audio and AAC without a tag begin like loud samples.
+    bare = body[body.index(b"\xff\xfb") :] if container == "mp3" else body
+    for answer, cuts in itertools.product((body, bare), ([], [1] * 40, [700] * 20)):
+        with pytest.raises(ProviderError, match="compressed audio") as caught:
+            read(answer, cuts)
+        assert caught.value.kind is FailureKind.BROKEN
+
+
+@pytest.mark.parametrize(
+    "label", ["audio/mpeg", "audio/aac", "audio/webm", "audio/mp4", "audio/ogg", "video/mp4", "text/plain"]
+)
+def test_what_is_labelled_as_anything_but_samples_is_refused(label: str) -> None:
+    for cuts in ([], [1] * 80):
+        with pytest.raises(ProviderError, match=label):
+            read(PCM, cuts, label)
+    assert read(wav_header(16_000, len(PCM)) + PCM, [], label) == (PCM, 16_000)
+
+
+@pytest.mark.parametrize("label", ["audio/pcm", "audio/L16", "audio/wav", "audio/x-wav", "binary/octet-stream"])
+def test_samples_have_many_names(label: str) -> None:
+    assert read(PCM, [], label) == (PCM, 24_000)
+
+
+@pytest.mark.parametrize(
+    "page", ["<!DOCTYPE html><html><body>Bad gateway, please come back later</body></html>", '{"detail": "' + "x" * 60]
+)
+def test_a_page_is_no_speech(page: str) -> None:
+    with pytest.raises(ProviderError, match="a page"):
+        read(page.encode(), [])
+
+
 @pytest.mark.parametrize("body", [b"ID3", b"OggS", b"fLaC"])
-def test_compressed_audio_is_refused(body: bytes) -> None:
+def test_a_beginning_is_enough(body: bytes) -> None:
     for cuts in ([], [1] * 3):
         with pytest.raises(ProviderError, match="compressed audio") as caught:
             read(body + bytes(20), cuts)
@@ -215,11 +281,9 @@ def test_very_short_speech_is_speech() -> None:
         assert read(body, [1])[0] == body
 
 
-def test_loud_samples_are_no_mpeg_unless_the_server_says_so() -> None:
-    loud = b"\xff\xf3" * 20
-    assert read(loud, []) == (loud, 24_000)
-    with pytest.raises(ProviderError):
-        read(loud, [1], mpeg=True)
+def test_loud_samples_are_no_mpeg() -> None:
+    for loud in (b"\xff\xf3" * 20, b"\xff\xf3" * 4_000, b"\xff\xfb\x90\x64" * 2_000, b"\xff\xff" * 3_000):
+        assert read(loud, []) == read(loud, [1] * 9) == (loud, 24_000)
 
 
 def test_a_wav_header_that_cannot_be_used_is_broken() -> None:

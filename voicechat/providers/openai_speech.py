@@ -6,6 +6,8 @@ import orjson
 
 from voicechat.audio.riff import SIGNATURE_BYTES, HeaderParser, may_be_clip
 from voicechat.audio.samples import SampleEncoding, SampleLayout, to_mono_s16
+from voicechat.audio.signatures import SIGNATURE_BYTES as CERTAIN_BYTES
+from voicechat.audio.signatures import is_refused, known_container
 from voicechat.errors import FailureKind, ProviderError, RemoteProtocolError
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, refuse_json
@@ -18,8 +20,13 @@ SLOWEST, FASTEST = 0.25, 4.0
 """``speed`` (API reference, "Create speech")."""
 
 _HEADERS = {"Content-Type": "application/json"}
-_COMPRESSED = (b"ID3", b"OggS", b"fLaC")
-_MPEG_TYPES = ("audio/mpeg", "audio/mp3")
+_SAMPLE_TYPES = frozenset(
+    """audio/pcm audio/x-pcm audio/l16 audio/raw audio/x-raw audio/wav audio/x-wav audio/wave
+    audio/vnd.wave application/octet-stream binary/octet-stream""".split()
+)
+"""How servers call bare samples and WAV files."""
+_TEXT_BYTES = 64
+"""Samples do not look like a text for so long."""
 
 
 class OpenAISynthesizer:
@@ -82,7 +89,7 @@ class OpenAISynthesizer:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, "the text is no JSON") from error
         async with self._endpoint.post("audio/speech", body, _HEADERS) as response:
             await refuse_json(response, "audio")
-            samples = SpokenSamples(self._rate_hz, mpeg=response.content_type in _MPEG_TYPES)
+            samples = SpokenSamples(self._rate_hz, response.content_type)
             async for piece in response.content.iter_any():
                 if pcm := samples.push(piece):
                     yield AudioChunk(pcm, samples.rate_hz)
@@ -93,14 +100,15 @@ class OpenAISynthesizer:
 class SpokenSamples:
     """The body of an answer, cut anywhere → s16le mono. No I/O.
 
-    What begins like a WAV file is read as one, whatever was asked for; the rest is bare samples. Raises `ProviderError`
-    (BROKEN) for compressed audio, which would be a burst of noise, and for a WAV header that cannot be used.
+    What begins like a WAV file is read as one, whatever was asked for; the rest is bare samples.
+    Raises `ProviderError` (BROKEN) for what is labelled as something else, or begins like compressed
+    audio or a page, because it would be a burst of noise, and for a WAV header that cannot be used.
     """
 
-    def __init__(self, rate_hz: int, *, mpeg: bool = False) -> None:
-        """``rate_hz`` of bare samples. ``mpeg``: the server calls it MPEG audio."""
+    def __init__(self, rate_hz: int, content_type: str = "application/octet-stream") -> None:
+        """``rate_hz`` of bare samples. ``content_type``: what the server calls them."""
         self.rate_hz = rate_hz
-        self._mpeg = mpeg
+        self._content_type = content_type
         self._start: bytes | None = b""
         self._header: HeaderParser | None = None
         self._layout = SampleLayout(SampleEncoding.S16, 1)
@@ -109,12 +117,33 @@ class SpokenSamples:
 
     def push(self, body: bytes) -> bytes:
         """Take the next piece, of any size; gives whole samples, perhaps none."""
-        if self._start is not None:
-            body = self._start + body
-            if len(body) < SIGNATURE_BYTES and (may_be_clip(body) or self._may_be_compressed(body)):
-                self._start = body
-                return b""
-            self._begin(body)
+        if self._start is None:
+            return self._read(body)
+        body = self._start + body
+        needed_bytes = _needed_bytes(body)
+        if len(body) < needed_bytes:
+            self._start = body
+            return b""
+        return self._begin(body, needed_bytes)
+
+    def finish(self) -> bytes:
+        """Give what was too short to be certain of; half a sample at the end is dropped."""
+        return self._begin(self._start, len(self._start)) if self._start else b""
+
+    def _begin(self, body: bytes, certain_bytes: int) -> bytes:
+        """Judge by the first ``certain_bytes`` what the answer is, and read it."""
+        self._start, start = None, body[:certain_bytes]
+        if len(start) >= SIGNATURE_BYTES and may_be_clip(start):
+            self._header = HeaderParser()
+        elif self._content_type.lower() not in _SAMPLE_TYPES:
+            raise _unusable(self._content_type)
+        elif start.startswith(b"ID3") or known_container(start) is not None:
+            raise _unusable("compressed audio")
+        elif is_refused(start):
+            raise _unusable("a page or an archive")
+        return self._read(body)
+
+    def _read(self, body: bytes) -> bytes:
         if self._header is not None:
             try:
                 parsed = self._header.push(body)
@@ -128,19 +157,6 @@ class SpokenSamples:
             self.rate_hz, self._layout, self._left_bytes = header.rate_hz, header.layout, header.data_bytes or None
         return self._samples(body)
 
-    def finish(self) -> bytes:
-        """Give what was too short to be recognised as anything else; half a sample at the end is dropped."""
-        start, self._start = self._start, None
-        return self._samples(start or b"")
-
-    def _begin(self, body: bytes) -> None:
-        self._start = None
-        if body.startswith(_COMPRESSED) or (self._mpeg and body[0] == 0xFF and body[1:2] >= b"\xe0"):
-            message = "the server answers with compressed audio; set response_format to what it can make without"
-            raise ProviderError(PROVIDER, FailureKind.BROKEN, message)
-        if len(body) >= SIGNATURE_BYTES and may_be_clip(body):
-            self._header = HeaderParser()
-
     def _samples(self, data: bytes) -> bytes:
         if self._left_bytes is not None:
             data = data[: self._left_bytes]  # other chunks may follow, such as tags
@@ -150,6 +166,14 @@ class SpokenSamples:
         self._cut_sample = data[whole_bytes:]
         return to_mono_s16(data[:whole_bytes], self._layout) if whole_bytes else b""
 
-    def _may_be_compressed(self, start: bytes) -> bool:
-        signs = any(signature.startswith(start[: len(signature)]) for signature in _COMPRESSED)
-        return signs or (self._mpeg and start.startswith(b"\xff"))
+
+def _needed_bytes(start: bytes) -> int:
+    """How much of an answer that begins so says what it is."""
+    # One frame of MPEG audio or AAC may be chance, because loud samples begin likewise; two are none.
+    framed = start[:1] == b"\xff" and start[1:2] >= b"\xe0"
+    return CERTAIN_BYTES if framed else _TEXT_BYTES
+
+
+def _unusable(what: str) -> ProviderError:
+    message = f"the server answers with {what}; set response_format to pcm or wav, whichever it can make"
+    return ProviderError(PROVIDER, FailureKind.BROKEN, message)
