@@ -316,3 +316,17 @@ def test_the_apology_can_be_worded_and_switched_off() -> None:
     assert load("[apology]\nenabled = false\n").apology.spoken is None
     with pytest.raises(ConfigError, match=r"apology\.fr: no such key"):
         load('[apology]\nfr = "Pardon."\n')
+
+
+def test_origins_are_web_origins() -> None:
+    config = load('[server]\nallowed_origins = ["https://a.example/", "null", "*", "capacitor://localhost"]\n')
+    assert config.server.allowed_origins == ("https://a.example", "null", "*", "capacitor://localhost")
+    for wrong in ("a.example", "https://a.example/path", "https://", "*.example"):
+        with pytest.raises(ConfigError, match=r"server\.allowed_origins\.0: .*it should be an origin such as"):
+            load(f'[server]\nallowed_origins = ["{wrong}"]\n')
+
+
+def test_proxies_are_networks() -> None:
+    assert load('[server]\ntrusted_proxies = ["10.0.0.0/8"]\n').server.trusted_proxies == (ip_network("10.0.0.0/8"),)
+    with pytest.raises(ConfigError, match=r"server\.trusted_proxies\.0: 'nginx' is not allowed"):
+        load('[server]\ntrusted_proxies = ["nginx"]\n')

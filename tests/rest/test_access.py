@@ -69,6 +69,26 @@ async def test_a_key_opens_its_projects_and_no_others(live: Live) -> None:
     assert (await live.ask("/v1/chat/completions", CHAT, key=key)).status == 200, "paths without one mean its first"
 
 
+async def test_a_path_without_a_project_means_the_keys_own(live: Live) -> None:
+    key = make_key(live, Grant(scope=Scope(projects=("q",))))
+    for folder in ("/api/open-apis/projects/q", "/api/open-apis/projects", "/api/open-apis"):
+        spoken = await live.ask(f"{folder}/easyllms/voice/synthesize-audio", SPEECH, key=key)
+        assert spoken.status == 200, folder
+        made = await live.ask(f"{folder}/tokens", {}, key=key)
+        assert made.status == 201, folder
+        refused = await live.ask(
+            "/api/open-apis/projects/p/easyllms/voice/synthesize-audio", SPEECH, key=made.json["token"]
+        )
+        assert refused.status == 401, "the token is for q"
+        tasks = await live.ask(f"{folder}/easyllms/speechtotext/transcriptions", key=key, method="GET")
+        assert tasks.status == 200, folder
+
+
+async def test_another_method_is_told_which_there_are(live: Live) -> None:
+    answer = await live.ask("/v1/chat/completions", method="GET")
+    assert (answer.status, answer.json["status"], answer.headers["Allow"]) == (405, 40501, "POST")
+
+
 async def test_an_expired_key_is_refused(live: Live) -> None:
     assert (await live.ask(MODELS, key=make_key(live, Grant(expires_s=int(unix_s()) + 60)), method="GET")).status == 200
     assert (await live.ask(MODELS, key=make_key(live, Grant(expires_s=int(unix_s()))), method="GET")).status == 401

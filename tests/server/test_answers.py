@@ -53,7 +53,7 @@ async def server() -> AsyncIterator[BaseTestServer]:
         ("GET", "/wrong", 400, Status.INVALID_PARAMETER, "voice: 7 is no text"),
         ("GET", "/broken", 500, Status.INTERNAL, "internal error"),
         ("GET", "/nowhere?token=SECRET", 404, Status.NOT_FOUND, "there is nothing here"),
-        ("POST", "/full", 404, Status.NOT_FOUND, "there is nothing here"),
+        ("POST", "/full", 405, Status.WRONG_METHOD, "this path takes GET, HEAD"),
     ],
 )
 async def test_every_error_has_the_contracts_form(
@@ -62,6 +62,7 @@ async def test_every_error_has_the_contracts_form(
     async with ClientSession() as session, session.request(method, server.make_url(path)) as response:
         body = await response.json()
     assert response.status == http_status
+    assert response.headers.get("Allow") == ("GET,HEAD" if http_status == 405 else None)
     assert list(body) == ["status", "message", "timestamp"]
     assert (body["status"], body["message"]) == (status, message)
     assert body["timestamp"] > 1_600_000_000_000

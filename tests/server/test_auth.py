@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, web
+from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
 from voicechat.server.answers import answer_errors
-from voicechat.server.auth import Authoriser
+from voicechat.server.auth import Authoriser, request_keys
 from voicechat.server.listener import listening
+from voicechat.server.origins import Origins
 from voicechat.store.access import Endpoint
 from voicechat.store.keys import KeyStore
 
@@ -19,7 +21,7 @@ KEY = "key-of-the-environment"
 
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[int]:
-    authorise = Authoriser(KeyStore(tmp_path / "keys"), {"environment": KEY}, ["https://app.example"])
+    authorise = Authoriser(KeyStore(tmp_path / "keys"), {"environment": KEY}, Origins(["https://app.example"]))
 
     async def who(request: web.Request) -> web.Response:
         principal = await authorise(request, Endpoint.CHAT)
@@ -44,6 +46,7 @@ async def ask(port: int, path: str, headers: list[tuple[str, str]] | None = None
         f"token=Bearer%20{KEY}",
         f"token=Bearer+{KEY}",
         f"token=Bearer%2B{KEY}",
+        f"token=Bearer{KEY}",
         f"token=bearer%20{KEY}",
         f"token={KEY}",
         f"apikey={KEY}",
@@ -54,11 +57,28 @@ async def test_every_way_to_write_a_key_in_the_query_is_understood(port: int, qu
     assert await ask(port, f"/who?{query}") == (200, "environment default")
 
 
-async def test_a_header_comes_before_the_query(port: int) -> None:
-    right, wrong = [("Authorization", f"Bearer {KEY}")], [("Authorization", "Bearer x")]
+async def test_every_text_that_may_be_a_key_is_tried(port: int) -> None:
+    right = [("Authorization", f"Bearer {KEY}")]
     assert (await ask(port, "/who", right))[0] == 200
     assert (await ask(port, "/who?token=x", right))[0] == 200
-    assert (await ask(port, f"/who?token={KEY}", wrong))[0] == 401
+    for others in ("Bearer x", "Bearer " + "sso" * 1000, "Basic dXNlcjpwYXNz", "Negotiate abc", "x"):
+        assert (await ask(port, f"/who?token={KEY}", [("Authorization", others)]))[0] == 200, others
+        assert (await ask(port, f"/who?token=x&token=&token={KEY}", [("Authorization", others)]))[0] == 200, others
+        twice = [("Authorization", others), *right]
+        assert (await ask(port, "/who", twice))[0] == 200, others
+    assert (await ask(port, "/who?token=x&apikey=y", [("Authorization", "Bearer z")]))[0] == 401
+    many = "&".join(f"token={number}" for number in range(20))
+    assert (await ask(port, f"/who?{many}&token={KEY}"))[0] == 401, "a bound on what is tried"
+
+
+@pytest.mark.parametrize("header", [f"Bearer{KEY}", f"bearer {KEY}", f"Bearer  {KEY}", f"Bearer+{KEY}", KEY])
+async def test_every_way_to_write_a_key_in_the_header_is_understood(port: int, header: str) -> None:
+    assert await ask(port, "/who", [("Authorization", header)]) == (200, "environment default")
+
+
+async def test_a_key_that_begins_with_the_scheme_is_still_a_key(tmp_path: Path) -> None:
+    request = make_mocked_request("GET", "/", {"Authorization": "Bearerly"})
+    assert request_keys(request) == ["ly", "Bearerly"]
 
 
 async def test_the_path_names_the_project(port: int) -> None:
@@ -106,7 +126,7 @@ async def test_a_refused_key_is_not_logged(port: int, caplog: pytest.LogCaptureF
 
 async def test_pages_of_this_host_and_of_the_list_may_connect(port: int) -> None:
     here = f"127.0.0.1:{port}"
-    for origin in (f"http://{here}", f"https://{here}", "https://app.example"):
+    for origin in (f"http://{here}", f"https://{here}", "https://app.example", "https://APP.example:443"):
         assert (await ask(port, f"/who?token={KEY}", [("Origin", origin)]))[0] == 200, origin
 
 
@@ -115,12 +135,12 @@ async def test_other_pages_may_not_even_with_a_key(port: int) -> None:
     refused = [
         "https://evil.example", "null", "", "http://127.0.0.1", f"http://{here}.", f"http://{here}.evil.example",
         f"http://user@{here}", f"http://{here}/path", f"ftp://{here}", here, "http://app.example",
-        "https://app.example:8443", "https://app.example.", "https://evil-app.example", "https://APP.example",
+        "https://app.example:8443", "https://app.example.", "https://evil-app.example",
         "http://[", f"http://127.0.0.1:{port + 1}",
     ]  # fmt: skip
     for origin in refused:
         status, body = await ask(port, f"/who?token={KEY}", [("Origin", origin)])
         assert status == 401, origin
-        assert "origin" in body
+        assert "server.allowed_origins" in body
     twice = [("Origin", f"http://{here}"), ("Origin", "https://evil.example")]
     assert (await ask(port, f"/who?token={KEY}", twice))[0] == 401

@@ -16,7 +16,7 @@ from voicechat.runtime.conversation import Conversation
 from voicechat.runtime.services import Aliases, Services
 from voicechat.server import sockets
 from voicechat.server.app import build_app
-from voicechat.server.auth import Principal, request_key
+from voicechat.server.auth import Principal, request_keys
 from voicechat.server.figures import Level, pressure_limits
 from voicechat.server.listener import listening
 from voicechat.server.pressure import Pressure
@@ -56,7 +56,7 @@ async def server(
     aliases: Aliases = Aliases(),  # noqa: B008 - it is a value
 ) -> AsyncIterator[Server]:
     async def authorise(request: aiohttp.web.Request, endpoint: Endpoint) -> Principal:
-        if request_key(request) != "k":
+        if "k" not in request_keys(request):
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
         return Principal("id")
 

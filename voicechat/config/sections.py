@@ -1,6 +1,7 @@
 """What a configuration may hold: its sections, their keys, defaults and bounds. ``docs/configuration.md`` follows."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from voicechat.agents import Agents
-from voicechat.names import DEFAULT
+from voicechat.names import ANY, DEFAULT
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, references
 from voicechat.session.apology import Apology
@@ -29,6 +30,7 @@ from voicechat.session.vocabulary import DETECTION_BOUNDS, TurnDetection
 _POLICY = ServicePolicy()
 _APOLOGY = Apology()
 _GIB = 1024**3
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#@\s]+", re.IGNORECASE)
 
 ServiceKind: TypeAlias = Literal["asr", "llm", "tts"]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,6 +44,22 @@ class Section(BaseModel):
 
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _network(text: object) -> object:
+    if not isinstance(text, str):
+        raise ValueError("networks such as '10.1.0.0/16'")
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("a network such as '10.1.0.0/16'") from None
+
+
+def _web_origin(text: str) -> str:
+    origin = text.removesuffix("/")
+    if origin not in (ANY, "null") and not _ORIGIN.fullmatch(origin):
+        raise ValueError("an origin such as https://app.example, null, or *")
+    return origin
 
 
 class ServerConfig(Section):
@@ -59,8 +77,13 @@ class ServerConfig(Section):
     """How long turns in progress may take to end after SIGTERM."""
     speech_cache_mib: Annotated[int, Field(ge=0, le=65536)] = 8
     """Of each synthesiser, speech that is wanted again and again; 0: always synthesised anew."""
-    allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
-    """Web origins besides the server's own whose pages may connect: ``https://app.example``."""
+    allowed_origins: Annotated[tuple[Annotated[str, AfterValidator(_web_origin)], ...], BeforeValidator(_as_tuple)] = ()
+    """Web origins besides the server's own whose pages may connect, to sockets and by CORS to REST:
+    `https://app.example`; `null`: pages without one, such as files; `*`: all."""
+    trusted_proxies: Annotated[
+        tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_as_tuple)
+    ] = ()
+    """Networks of the proxies in front: only they are believed in `X-Forwarded-For` and `X-Forwarded-Host`."""
 
 
 class AdmissionConfig(Section):
@@ -137,15 +160,6 @@ class ApologyConfig(Section):
     def spoken(self) -> Apology | None:
         """As the session takes it."""
         return Apology(zh=self.zh, en=self.en) if self.enabled else None
-
-
-def _network(text: object) -> object:
-    if not isinstance(text, str):
-        raise ValueError("networks such as '10.1.0.0/16'")
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        raise ValueError("a network such as '10.1.0.0/16'") from None
 
 
 def _database_url(url: str) -> str:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from voicechat.errors import AdmissionError, RemoteProtocolError, Status
 from voicechat.runtime.wall_clock import unix_s
@@ -14,8 +14,7 @@ _STATUS_OF_HTTP = {
     400: Status.MALFORMED,
     401: Status.NOT_AUTHORISED,
     404: Status.NOT_FOUND,
-    # No route takes this method: to the client the same as no route at all, and the contract has no 405xx.
-    405: Status.NOT_FOUND,
+    405: Status.WRONG_METHOD,
     413: Status.TOO_LARGE,
     503: Status.AT_CAPACITY,
 }
@@ -28,6 +27,9 @@ def told_of(error: Exception) -> tuple[Status, str]:
     match error:
         case AdmissionError() | RemoteProtocolError():
             return error.status, error.message
+        case web.HTTPMethodNotAllowed():
+            methods = ", ".join(sorted(error.allowed_methods))
+            return Status.WRONG_METHOD, f"this path takes {methods}"
         case web.HTTPException():
             status = _STATUS_OF_HTTP.get(error.status, Status.MALFORMED if error.status < 500 else Status.INTERNAL)
             return status, error.reason if status is not Status.NOT_FOUND else "there is nothing here"
@@ -52,7 +54,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception as error:
         if not is_answerable(request, error):
             raise
-        return error_answer(*told_of(error))
+        answer = error_answer(*told_of(error))
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            answer.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+        return answer
 
 
 def is_answerable(request: web.Request, error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""Who may come in: the key of a request, and the Origin of the page that sent it.
+"""Who may come in, by the key of a request; which pages may is in ``origins``.
 
 A key may stand in the ``Authorization`` header or, since a browser's WebSocket cannot set one, in the query. It is
 never written to a log, not even in part.
@@ -10,13 +10,13 @@ import logging
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.attempts import FailedAttempts
+from voicechat.server.origins import ALLOW_IT, Origins, origin_of, same_origin
 from voicechat.store.access import EVERYTHING, Endpoint, Grant, Quota, Scope
 from voicechat.store.keys import MAX_KEY_CHARACTERS, KeyStore, digest
 from voicechat.store.ledger import Ledger
@@ -29,8 +29,12 @@ DEFAULT_PROJECT = "default"
 SECRET_PARAMETERS = ("token", "apikey")
 """Query parameters that hold a key: they must never reach a dialect or a log."""
 
-# "Bearer k" after URL decoding; "Bearer+k" when a client escaped the plus sign of an already escaped space.
-_SCHEME = re.compile(r"Bearer[ +]+", re.IGNORECASE)
+MAX_CANDIDATES = 8
+"""Texts of one request that are tried as keys."""
+
+# "Bearer k" after URL decoding; "Bearer+k" when a client escaped the plus sign of an already escaped space; "Bearerk"
+# when it took the original document at its word.
+_SCHEME = re.compile(r"Bearer[ +]*", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)
 
@@ -75,12 +79,13 @@ class Authoriser:
         self,
         keys: KeyStore,
         static_keys: dict[str, str],
-        allowed_origins: Collection[str] = (),
+        origins: Origins | None = None,
         ledger: Ledger | None = None,
     ) -> None:
+        """Without ``origins`` pages of this host alone may connect."""
         self._keys = keys
         self._static_digests = {key_id: digest(key) for key_id, key in static_keys.items()}
-        self._allowed_origins = frozenset(allowed_origins)
+        self.origins = origins or Origins()
         ledger = ledger or Ledger()
         self._tokens = TokenStore(ledger)
         self._attempts = FailedAttempts()
@@ -91,13 +96,16 @@ class Authoriser:
 
         Raises AdmissionError: NOT_AUTHORISED, late when its sender has failed often, or QUOTA.
         """
-        if not origin_allowed(request, self._allowed_origins):
-            _log.info("refused %s: its Origin is not allowed", request.remote)
-            raise AdmissionError(Status.NOT_AUTHORISED, "pages of this origin may not connect")
-        credential = await self._recognise(request_key(request))
+        address = self.origins.client_address(request)
+        if not self.origins.may_connect(request):
+            _log.info("refused %s: its Origin is not in server.allowed_origins", address)
+            raise AdmissionError(
+                Status.NOT_AUTHORISED, f"pages of the origin {origin_of(request)} may not connect: {ALLOW_IT}"
+            )
+        credential = await self._recognise_any(request_keys(request))
         if credential is None:
-            _log.info("refused %s: no valid key", request.remote)
-            await self._attempts.punish(request.remote)
+            _log.info("refused %s: no valid key", address)
+            await self._attempts.punish(address)
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
         project = _project(request, credential, endpoint)
         account = self.accounts.of(credential.key_id, credential.grant.quota)
@@ -127,8 +135,15 @@ class Authoriser:
         self.accounts.close_all_but(valid | self._static_digests.keys())
         return frozenset(key_ids) - valid - self._static_digests.keys()
 
+    async def _recognise_any(self, keys: Collection[str]) -> _Credential | None:
+        """Recognise the first of the texts that is a key or token."""
+        for key in keys:
+            if (credential := await self._recognise(key)) is not None:
+                return credential
+        return None
+
     async def _recognise(self, key: str) -> _Credential | None:
-        if not key or len(key) > MAX_KEY_CHARACTERS:
+        if len(key) > MAX_KEY_CHARACTERS:
             return None
         offered = digest(key)
         for key_id, expected in self._static_digests.items():
@@ -161,7 +176,7 @@ class Authoriser:
 def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) -> str:
     """Settle the project: the path's, else the key's own. OutOfScopeError when the key does not open it."""
     scope = credential.grant.scope
-    if credential.origin and request.headers.get(hdrs.ORIGIN) != credential.origin:
+    if credential.origin and not same_origin(request.headers.get(hdrs.ORIGIN, ""), credential.origin):
         raise OutOfScopeError("it was made for pages of another origin")
     if not scope.opens(endpoint):
         raise OutOfScopeError(f"the key does not open the endpoint {endpoint.value!r}")
@@ -172,30 +187,16 @@ def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) 
     return project
 
 
-def request_key(request: web.Request) -> str:
-    """Take the key from a request: its header first, then the query's ``token``, then ``apikey``; else empty."""
-    candidates = [request.headers.get(hdrs.AUTHORIZATION, "")]
-    candidates += [request.rel_url.query.get(name, "") for name in SECRET_PARAMETERS]
-    written = next((candidate for candidate in candidates if candidate), "").strip()
-    return _SCHEME.sub("", written, count=1) if _SCHEME.match(written) else written
+def request_keys(request: web.Request) -> list[str]:
+    """Take everything that may be a key from a request: the headers' first, then the query's; each once.
 
-
-def origin_allowed(request: web.Request, allowed_origins: Collection[str]) -> bool:
-    """Whether the page that sent the request may: no page at all, a page of this very host, or one of the list.
-
-    Only browsers send an Origin, and no page can forge it. Behind a proxy that ends TLS the server does not know its
-    own scheme, so host and port are compared, and either web scheme will do.
+    A proxy with a sign-on of its own puts a key of its own into the header, so none of them counts as the only one. Of
+    a text with a scheme in front, ``Bearer k``, ``Bearer+k`` or ``Bearerk``, the key is the rest; the whole text is
+    tried too. Another scheme, such as ``Basic``, is no key.
     """
-    origins = request.headers.getall(hdrs.ORIGIN, [])
-    if not origins:
-        return True
-    if len(origins) > 1:
-        return False
-    if origins[0] in allowed_origins:
-        return True
-    try:
-        origin = urlsplit(origins[0])
-    except ValueError:
-        return False
-    plain = origins[0] == f"{origin.scheme}://{origin.netloc}"
-    return plain and origin.scheme in ("http", "https") and origin.netloc == request.host.lower()
+    written = request.headers.getall(hdrs.AUTHORIZATION, [])
+    written = [each for each in written if _SCHEME.match(each.strip()) or " " not in each.strip()]
+    for name in SECRET_PARAMETERS:
+        written += request.rel_url.query.getall(name, [])
+    candidates = (key for each in written for key in (_SCHEME.sub("", each.strip(), count=1), each.strip()))
+    return list(dict.fromkeys(key for key in candidates if key))[:MAX_CANDIDATES]

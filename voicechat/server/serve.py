@@ -30,6 +30,7 @@ from voicechat.server.health import Health, Phase
 from voicechat.server.key_watch import watching_keys
 from voicechat.server.listener import base_url
 from voicechat.server.metrics import Metrics
+from voicechat.server.origins import Origins
 from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.pressure import Pressure
 from voicechat.server.rest.backend import Backend
@@ -103,7 +104,8 @@ async def serving(
     health, hub, backend, detector = seat.health, parts.hub, parts.backend, parts.detector
     pages = Pages(demo_folder())
     rest = rest_routes(rest_operations(backend, parts.authorise.issue_token, parts.transcriber))
-    app = build_app([*hub.routes(), *rest, *health.routes(), *parts.metrics.routes(), *pages.routes()])
+    routes = [*hub.routes(), *rest, *health.routes(), *parts.metrics.routes(), *pages.routes()]
+    app = build_app(routes, parts.authorise.origins)
     try:
         async with seat.listen(app) as port:
             url = base_url(config.server.host, port)
@@ -142,7 +144,8 @@ class _Parts:
 def _parts_of(config: Config, services: Services, admitted: Credentials, seat: Seat) -> _Parts:
     """Make the parts and let each know those it needs. Nothing is started. Raises ConfigError."""
     metrics = Metrics(services, seat.shared, seat.ledger.worker)
-    authorise = Authoriser(admitted.store, admitted.static_keys, config.server.allowed_origins, seat.ledger)
+    origins = Origins(config.server.allowed_origins, config.server.trusted_proxies)
+    authorise = Authoriser(admitted.store, admitted.static_keys, origins, seat.ledger)
 
     async def admit(request: web.Request, endpoint: Endpoint) -> Principal:
         if seat.health.phase is Phase.STARTING:

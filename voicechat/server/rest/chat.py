@@ -40,8 +40,6 @@ COMPLETION_PATHS = (
     "/api/open-apis/v1/chat/completions",
     "/api/open-apis/projects/v1/chat/completions",
     "/api/open-apis/projects/{project}/chat/completions",
-    "/api/open-apis/projects/chat/completions",
-    "/api/open-apis/chat/completions",
     "/v1/chat/completions",
 )
 """The document's, its first client's, which names a project, and OpenAI's."""

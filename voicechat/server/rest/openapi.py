@@ -44,7 +44,7 @@ def build_document(operations: Iterable[Operation]) -> Tree:
     definitions = _definitions(operations)
     paths: Tree = {}
     for operation in operations:
-        for number, path in enumerate(operation.paths):
+        for number, path in enumerate(operation.all_paths):
             paths.setdefault(path, {})[operation.method.lower()] = _describe(operation, path, alias=number > 0)
     return {
         "openapi": "3.1.0",

@@ -12,6 +12,7 @@ from voicechat.server.rest.failures import Handler, answering_as_openai, answeri
 from voicechat.server.rest.schemas import ContractError, OpenAIError
 
 JSON = "application/json"
+PROJECT = "/projects/{project}"
 KEY_ERRORS = (401, 429, 500, 503)
 """HTTP statuses that every endpoint with a key may answer."""
 BODY_ERRORS = (400, 401, 408, 413, 429, 500, 503)
@@ -67,6 +68,12 @@ class Operation:
     needs_key: bool = True
 
     @property
+    def all_paths(self) -> tuple[str, ...]:
+        """Every path; those that name a project also without it, as clients write them: the key's own serves then."""
+        written = (path.replace(PROJECT, short) for path in self.paths for short in (PROJECT, "/projects", ""))
+        return tuple(dict.fromkeys(written))
+
+    @property
     def bodies(self) -> tuple[Body, ...]:
         """All forms of the request's body."""
         return (*((Body(JSON, self.body),) if self.body else ()), *self.forms)
@@ -81,4 +88,4 @@ class Operation:
         if self.handle is None:
             return []
         answering = answering_as_openai if self.shape is Shape.OPENAI else answering_by_contract
-        return [web.route(self.method, path, answering(self.handle)) for path in self.paths]
+        return [web.route(self.method, path, answering(self.handle)) for path in self.all_paths]

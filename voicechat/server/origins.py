@@ -1,0 +1,149 @@
+"""Which web pages may use the server, and who a request comes from when a proxy brings it.
+
+Only browsers send an Origin, and no page can forge it. What a proxy adds (``X-Forwarded-*``) anybody can write, so it
+counts only from the addresses in ``server.trusted_proxies``.
+"""
+
+import ipaddress
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from aiohttp import hdrs, web
+
+from voicechat.names import ANY, quoted
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+ALLOW_IT = "add it to server.allowed_origins"
+NO_ORIGIN = "null"
+"""What a page sends that has no origin: of a file, or in a sandbox."""
+_PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://([^/?#@\s:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
+_HOST = re.compile(r"([^/?#@\s:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
+FORWARDED_FOR = "X-Forwarded-For"
+FORWARDED_HOST = "X-Forwarded-Host"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A page's origin in one spelling: small letters, and the port even where it is the scheme's own."""
+
+    scheme: str
+    host: str
+    port: int | None
+    """None: the scheme has no port of its own, and none is named."""
+
+
+def read_origin(text: str) -> Origin | None:
+    """Understand an origin, ``https://app.example:8443``; None: it is none."""
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
+        return None
+    scheme = found[1].lower()
+    return Origin(scheme, found[2].lower(), int(found[3]) if found[3] else _PORTS.get(scheme))
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two texts name the same origin."""
+    read = read_origin(one)
+    return read == read_origin(other) if read is not None else one == other
+
+
+def origin_of(request: web.Request) -> str:
+    """Quote the request's origins for a message."""
+    return ", ".join(map(quoted, request.headers.getall(hdrs.ORIGIN, [])[:2]))
+
+
+class Origins:
+    """The rules of one server."""
+
+    def __init__(self, allowed: Collection[str] = (), trusted_proxies: Collection[Network] = ()) -> None:
+        """``allowed`` are origins as ``read_origin`` takes them, ``null``, or ``*`` for all."""
+        self._any = ANY in allowed
+        self._null = NO_ORIGIN in allowed
+        self._allowed = frozenset(origin for each in allowed if (origin := read_origin(each)) is not None)
+        self._proxies = tuple(trusted_proxies)
+
+    def may_connect(self, request: web.Request) -> bool:
+        """Whether the page that sent a request may: no page at all, one of this very host, or one that is allowed."""
+        origins = request.headers.getall(hdrs.ORIGIN, [])
+        if not origins:
+            return True
+        return len(origins) == 1 and (self.allows(origins[0]) or self._is_own(request, origins[0]))
+
+    def allows(self, origin: str) -> bool:
+        """Whether pages of ``origin`` are allowed by the configuration."""
+        if self._any or (self._null and origin == NO_ORIGIN):
+            return True
+        read = read_origin(origin)
+        return read is not None and read in self._allowed
+
+    @property
+    def allow_all(self) -> bool:
+        """Whether every page may connect."""
+        return self._any
+
+    def client_address(self, request: web.Request) -> str:
+        """Say whom a request comes from: its sender, or the last one before the proxies that are trusted."""
+        address = request.remote or ""
+        forwarded = ",".join(request.headers.getall(FORWARDED_FOR, [])).split(",")
+        for before in map(_without_port, reversed(forwarded)):
+            if not _is_address(before) or not self._is_proxy(address):
+                break
+            address = before
+        return address
+
+    def _is_own(self, request: web.Request, text: str) -> bool:
+        """Whether a page is one of this server's.
+
+        Behind a proxy that ends TLS the server does not know its own scheme, so either web scheme will do. Nor does it
+        know its own port where the proxy leaves that out of Host, which no browser does that comes directly: then only
+        the host is compared.
+        """
+        origin = read_origin(text)
+        if origin is None or origin.scheme not in _PORTS:
+            return False
+        for host in self._hosts(request):
+            found = _HOST.fullmatch(host.strip())
+            if found is None or found[1].lower() != origin.host:
+                continue
+            if origin.port == int(found[2] or 0):
+                return True
+            if not found[2] and (origin.port in _PORTS.values() or _port(request) not in _PORTS.values()):
+                return True
+        return False
+
+    def _hosts(self, request: web.Request) -> Iterable[str]:
+        yield request.host
+        if self._is_proxy(request.remote or ""):
+            yield from request.headers.get(FORWARDED_HOST, "").split(",")
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+        return any(mapped in network for network in self._proxies)
+
+
+def _port(request: web.Request) -> int:
+    """The port at which the server itself was reached; 0: not known."""
+    name = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return int(name[1]) if isinstance(name, tuple) else 0
+
+
+def _without_port(address: str) -> str:
+    """Give the address of ``1.2.3.4:80`` and ``[::1]:80``, as some proxies write."""
+    found = _HOST.fullmatch(address.strip())
+    return found[1].strip("[]") if found else address.strip()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
