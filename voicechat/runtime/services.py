@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,6 +13,7 @@ from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.relay import Chain
 from voicechat.runtime.faults import where
 from voicechat.runtime.hiding import HidingModel
+from voicechat.runtime.history import FittingModel
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.toolbox import Toolbox
 
@@ -89,9 +90,25 @@ class Services:
         return HidingModel(model, self.hidden_tags)
 
     def talking(self, model: ChatModel) -> ChatModel:
-        """A chat model as it serves conversations: spoken, and with the tools."""
-        spoken = self.spoken(model)
+        """A chat model as it serves one conversation: with a history that its server takes, spoken, with the tools."""
+        spoken = self.spoken(FittingModel(model))
         return spoken if self.toolbox is None else ToolCallingModel(spoken, self.toolbox)
+
+    def talking_models(self, own: ChatModel) -> Callable[[str], ChatModel]:
+        """The chat models of one conversation, by name; the empty name is ``own``.
+
+        Each is made once, because it remembers how much of the conversation its server takes. Asked for an unknown
+        name it raises as ``model`` does.
+        """
+        talking: dict[int, ChatModel] = {}
+
+        def named(wanted: str) -> ChatModel:
+            model = self.model("model", wanted).provider if wanted else own
+            if id(model) not in talking:
+                talking[id(model)] = self.talking(model)
+            return talking[id(model)]
+
+        return named
 
     async def start(self) -> None:
         """Warm every provider up that has a ``start``, all at once.

@@ -213,7 +213,7 @@ class SocketHub:
         dialect = speech_chat.open_dialect(greeting, update_reply=self._compat.chat_update_reply)
         cast = Cast(
             recognizer=recognizer.provider,
-            models=lambda wanted: services.talking((services.model("model", wanted) if wanted else model).provider),
+            models=services.talking_models(model.provider),
             synthesizer=synthesizer.provider,
             threads=self._threads,
             decoding=self._decoding,

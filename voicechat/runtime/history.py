@@ -1,0 +1,191 @@
+"""The history of a conversation as a chat model's server takes it.
+
+The kernel remembers what happened: a turn that was never answered, a reply that was stopped while a tool worked, an
+assistant that spoke first. Many servers refuse such a history, because their model's template wants roles that
+alternate and begin with the user's (Mistral, Gemma), and all refuse one that is longer than the model can read. Both is
+mended here, just before the request, and nowhere else.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import chain
+
+from voicechat.errors import CONTEXT_TOO_LONG, RequestRefusedError
+from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart
+from voicechat.runtime.edge import closing
+from voicechat.session.vocabulary import Message
+
+OPENING = "(The conversation begins.)"
+"""The user's part before an assistant who speaks first, or alone."""
+ACKNOWLEDGED = "OK."
+"""The assistant's part after a tool's answer that it did not get to speak about."""
+GO_ON = "(Please go on.)"
+"""The user's part when the assistant is to speak again."""
+ATTEMPTS = 4
+"""How often one request is made, each time with half of the history."""
+
+_INSTRUCTIONS = ("system", "developer")
+
+
+def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Give the same conversation in an order that every server takes. What was in such an order is unchanged.
+
+    Instructions stay where they stood, and what stands on both sides of them counts as neighbours. The user begins,
+    neighbours of one role are joined, the answers of tools stand behind their calls and an assistant's word behind
+    those, and the last word is the user's or a tool's. A call without an answer, an answer without a call, and an
+    assistant's message without content are left out.
+    """
+    ordered: list[Message] = []
+    last_at: int | None = None
+    """Where the last message stands that is no instruction."""
+    for message in _paired(messages):
+        role = message.get("role")
+        if role in _INSTRUCTIONS:
+            ordered.append(message)
+            continue
+        last = ordered[last_at] if last_at is not None else None
+        last_role = last.get("role") if last is not None else None
+        if last_at is not None and last is not None and role == last_role != "tool" and "tool_calls" not in last:
+            ordered[last_at] = _joined(last, message)
+            continue
+        if role == "assistant" and last is None:
+            ordered.append({"role": "user", "content": OPENING})
+        elif role == "user" and last_role == "tool":
+            ordered.append({"role": "assistant", "content": ACKNOWLEDGED})
+        last_at = len(ordered)
+        ordered.append(message)
+    if last_at is None:
+        ordered.append({"role": "user", "content": OPENING})
+    elif ordered[last_at].get("role") == "assistant":
+        ordered.append({"role": "user", "content": GO_ON})
+    return tuple(ordered)
+
+
+class FittingModel:
+    """A `ChatModel` around another one, for one conversation: it is shown a history that its server takes.
+
+    When the server says that the conversation is too long, the oldest whole turns are left out and it is asked again.
+    From then on the history stays well below the length that was refused, so that the next turns are not refused, too;
+    what it begins with changes seldom, because servers keep what they have read already.
+    """
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
+        self._refused_characters: int | None = None
+        """The length of the shortest history that was too long."""
+        self._left_out = 0
+        """Turns that are left out in front."""
+
+    async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
+        """See `ChatModel`. Raises what the model raises when no turn is left that could be left out."""
+        history = _History(acceptable(request.messages))
+        for attempts_left in reversed(range(ATTEMPTS)):
+            self._fit(history)
+            parts = self._model.reply(replace(request, messages=history.without(self._left_out)))
+            try:
+                async with closing(parts):
+                    async for part in parts:
+                        yield part
+                return
+            except RequestRefusedError as refusal:
+                if refusal.code != CONTEXT_TOO_LONG or not attempts_left or self._left_out == history.most_left_out:
+                    raise
+                self._refused_characters = history.characters(self._left_out)
+
+    def _fit(self, history: "_History") -> None:
+        """Leave out as few turns as possible, or when those of before no longer do, half of what was refused."""
+        refused = self._refused_characters
+        if refused is None or history.characters(0) * 4 <= refused * 3:
+            self._left_out = 0
+        elif self._left_out > history.most_left_out or history.characters(self._left_out) * 4 > refused * 3:
+            fitting = (n for n in range(history.most_left_out) if history.characters(n) * 2 <= refused)
+            self._left_out = next(fitting, history.most_left_out)
+
+
+class _History:
+    """Instructions, then turns: what the user said, with everything up to what the user said next."""
+
+    def __init__(self, messages: tuple[Message, ...]) -> None:
+        begins = [index for index, message in enumerate(messages) if message.get("role") == "user"]
+        self._instructions = messages[: begins[0]]
+        ends = (*begins[1:], len(messages))
+        self._turns = [messages[begin:end] for begin, end in zip(begins, ends, strict=True)]
+
+    @property
+    def most_left_out(self) -> int:
+        """All turns but the last."""
+        return len(self._turns) - 1
+
+    def without(self, turns: int) -> tuple[Message, ...]:
+        """Give the messages without the oldest ``turns``."""
+        return (*self._instructions, *chain.from_iterable(self._turns[turns:]))
+
+    def characters(self, without: int) -> int:
+        """How long they are, as JSON, without the oldest ``without`` turns."""
+        instructions, *turns = self._lengths
+        return instructions + sum(turns[without:])
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        parts = (self._instructions, *self._turns)
+        return [len(json.dumps(part, ensure_ascii=False, default=str)) for part in parts]
+
+
+def _paired(messages: Sequence[Message]) -> list[Message]:
+    """Give the messages with each tool call before its answers; what has no other half is left out."""
+    paired: list[Message] = []
+    for index, message in enumerate(messages):
+        if message.get("role") == "tool":
+            continue
+        calls = _list(message.get("tool_calls"))
+        if message.get("role") != "assistant" or not calls:
+            if message.get("role") != "assistant" or _has_content(message):
+                paired.append(message)
+            continue
+        answers = {answer.get("tool_call_id"): answer for answer in _answers_behind(messages, index)}
+        answered = [call for call in calls if isinstance(call, Mapping) and call.get("id") in answers]
+        if answered:
+            paired.append(message if len(answered) == len(calls) else {**message, "tool_calls": answered})
+            paired += [answers[call["id"]] for call in answered]
+        elif _has_content(message):
+            paired.append({key: value for key, value in message.items() if key != "tool_calls"})
+    return paired
+
+
+def _answers_behind(messages: Sequence[Message], index: int) -> list[Message]:
+    """Give the tools' answers between message ``index`` and the assistant's next calls."""
+    answers: list[Message] = []
+    for message in messages[index + 1 :]:
+        if message.get("role") == "tool":
+            answers.append(message)
+        elif message.get("tool_calls"):
+            break
+    return answers
+
+
+def _joined(first: Message, second: Message) -> Message:
+    """Give two messages of one role as one; other keys are those of both, the second one's before the first one's."""
+    one, two = first.get("content"), second.get("content")
+    content: object
+    if isinstance(one, str) and isinstance(two, str):
+        content = "\n".join(filter(None, (one.strip(), two.strip())))
+    else:
+        content = [*_parts(one), *_parts(two)] or None
+    return {**first, **second, "content": content}
+
+
+def _parts(content: object) -> list[object]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return list(content) if isinstance(content, list | tuple) else []
+
+
+def _has_content(message: Message) -> bool:
+    content = message.get("content")
+    return bool(content.strip() if isinstance(content, str) else content)
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else ()
