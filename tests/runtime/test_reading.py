@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from voicechat.runtime.ears import Ears
-from voicechat.runtime.reading import FRAMES_IN_A_ROW, SLICE_BYTES, Reader
+from voicechat.runtime.reading import FRAMES_IN_A_ROW, SLICE_BYTES, TEXT_PER_FRAME, Reader
 from voicechat.runtime.socket import Control, Ping
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.events import AudioReceived, Disconnected, Event, PingReceived
@@ -117,6 +117,18 @@ async def test_every_kind_of_frame_counts(frame: Frame | Ping | Control) -> None
     async with reading() as desk:
         await asyncio.sleep(0)
         desk.socket._up.extend([frame] * 10 * FRAMES_IN_A_ROW)
+        desk.socket._arrived.set()
+        passes = 0
+        while desk.socket._up:
+            await asyncio.sleep(0)
+            passes += 1
+        assert passes >= 10
+
+
+async def test_a_long_text_counts_as_several_frames() -> None:
+    async with reading() as desk:
+        text = " " * 8 * TEXT_PER_FRAME
+        desk.socket._up.extend([text] * 10)
         desk.socket._arrived.set()
         passes = 0
         while desk.socket._up:

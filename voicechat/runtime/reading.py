@@ -12,6 +12,8 @@ SLICE_BYTES = 64 * 1024
 """Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen times as long."""
 FRAMES_IN_A_ROW = 8
 """Frames of one client that are taken before the other sessions get their turn."""
+TEXT_PER_FRAME = 8 * 1024
+"""A longer text counts as several frames: the longest is checked in some 10 ms."""
 _ROW_S = 0.001
 """Frames that arrive within so long are in a row: the loop's clock may stand still while it works."""
 
@@ -55,8 +57,9 @@ class Reader:
             await self._take_in(frame)
             if not self._ears.has_room:
                 await self._ears.room()
-            taken += 1
-            if taken % FRAMES_IN_A_ROW == 0:
+            taken += 1 + (len(frame) // TEXT_PER_FRAME if isinstance(frame, str) else 0)
+            if taken >= FRAMES_IN_A_ROW:
+                taken = 0
                 await asyncio.sleep(0)
         self._post(Disconnected())
 

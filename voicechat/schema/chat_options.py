@@ -4,13 +4,14 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
-from voicechat.schema.chat_tools import Tool
-from voicechat.schema.checked import Check, Passage, Section, between, one_of
+from voicechat.schema.chat_tools import MAX_PASSED_TOOLS, Tool
+from voicechat.schema.checked import Check, Items, Passage, Section, between, one_of
 from voicechat.schema.json_text import shown
 from voicechat.session.vocabulary import Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_STOPS = 4
+MAX_MESSAGES = 2048
 _PENALTY = between(-2, 2)
 _NULL = {"type": "null"}
 _TEXTS = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_STOPS}
@@ -109,7 +110,7 @@ class ChatOptions(Section):
     top_logprobs: Annotated[int, between(0, 20)] | None = None
     """Only with logprobs."""
     response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = None
+    tools: Annotated[list[Tool], Items(0, MAX_PASSED_TOOLS, "tools")] | None = None
     """Functions that the model may call."""
     enable_thinking: bool | None = None
     """Whether the model thinks before it answers."""
@@ -131,7 +132,7 @@ class ChatOptions(Section):
 class ChatCompletion(ChatOptions):
     """``chat_completion_req``: the parameters, the context and the model."""
 
-    messages: list[ChatMessage] = Field(default_factory=list)
+    messages: Annotated[list[ChatMessage], Items(0, MAX_MESSAGES, "messages")] = Field(default_factory=list)
     """The conversation so far."""
     model: str = ""
     """A configured chat model."""

@@ -6,6 +6,8 @@ from voicechat.schema.checked import Check, Passage, one_of
 from voicechat.schema.json_text import shown
 
 MAX_TOOLS = 64
+MAX_PASSED_TOOLS = 1024
+"""Of a request that only passes them on; OpenAI allows 128."""
 MAX_TOOLS_BYTES = 64 * 1024
 """Of all tools together, as JSON: a model reads them before every answer."""
 MAX_NAME_CHARACTERS = 64
@@ -28,8 +30,6 @@ def _check_name(name: str) -> str:
 
 
 def _check_tools(tools: "list[Tool]") -> "list[Tool]":
-    if len(tools) > MAX_TOOLS:
-        raise ValueError(f"{len(tools)} tools are more than {MAX_TOOLS}")
     size_bytes = sum(len(tool.model_dump_json().encode()) for tool in tools)
     if size_bytes > MAX_TOOLS_BYTES:
         raise ValueError(f"{size_bytes} bytes of JSON are more than {MAX_TOOLS_BYTES}")
@@ -51,8 +51,8 @@ def _check_tool_choice(choice: object) -> object:
 
 
 _NAME = Check(_check_name, {"minLength": 1, "maxLength": MAX_NAME_CHARACTERS})
-BOUNDED_TOOLS = Check(_check_tools, {"maxItems": MAX_TOOLS})
-"""Of a list of ``Tool``: few enough, small enough, with names that tell them apart."""
+BOUNDED_TOOLS = Check(_check_tools, {})
+"""Of a list of ``Tool``: small enough, with names that tell them apart."""
 TOOL_CHOICE = Check(_check_tool_choice, {"anyOf": [{"enum": list(TOOL_CHOICES)}, _NAMED_TOOL, _NULL]})
 """Of any value: whether the model may call a tool, must, or must call the one named."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import (
     BaseModel,
@@ -30,6 +30,9 @@ _WANTED = {
 }
 
 
+MAX_KEYS = 512
+"""Keys of an object of a request, known ones and others."""
+
 STANDS_FOR_DEFAULT: Mapping[str, object] = {"enum": [None, ""]}
 """How JSON Schema says of a field of a ``Section`` that null and "" mean the same as leaving it out."""
 
@@ -43,6 +46,7 @@ class Section(BaseModel):
     @classmethod
     def _empty_means_default(cls, value: object) -> object:
         if isinstance(value, dict):
+            _check_size(value)
             return {key: item for key, item in value.items() if item is not None and item != ""}
         return value
 
@@ -64,6 +68,18 @@ class Passage(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True, use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_bounded_size(cls, value: object) -> object:
+        if isinstance(value, dict):
+            _check_size(value)
+        return value
+
+
+def _check_size(fields: Mapping[str, object]) -> None:
+    if len(fields) > MAX_KEYS:
+        raise ValueError(f"{len(fields)} keys are more than {MAX_KEYS}")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Check:
@@ -81,6 +97,39 @@ class Check:
 
     def __get_pydantic_json_schema__(self, checked: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {**handler(checked), **self.schema}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Items:
+    """Of an array, in its ``Annotated``: how many items it may have, and what they are called.
+
+    The length is checked before the items, and the first item that is wrong ends the check:
+    otherwise a small body of many wrong items would cost seconds and gigabytes of errors.
+    """
+
+    low: int
+    high: int
+    name: str
+
+    def check(self, value: object) -> object:
+        """Give the value, or raise ``ValueError`` when it is an array of another length."""
+        if isinstance(value, list) and not self.low <= len(value) <= self.high:
+            count = f"{len(value)} {self.name}"
+            if not self.low:
+                raise ValueError(f"{count} are more than {self.high}")
+            raise ValueError(f"{count} are not between {self.low} and {self.high}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        items = handler(source)
+        if items["type"] != "list":
+            raise TypeError("Items stands directly at a list")
+        items = cast(core_schema.ListSchema, items) | {"fail_fast": True}
+        return core_schema.no_info_before_validator_function(self.check, items)
+
+    def __get_pydantic_json_schema__(self, checked: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        least = {"minItems": self.low} if self.low else {}
+        return {**handler(checked), **least, "maxItems": self.high}
 
 
 def between(low: float, high: float) -> Check:

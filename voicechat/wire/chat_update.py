@@ -7,8 +7,8 @@ from pydantic import Field, ValidationError, model_validator
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format, parse_output_format
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.chat_options import ChatCompletion
-from voicechat.schema.chat_tools import BOUNDED_TOOLS, TOOL_CHOICE, Tool
-from voicechat.schema.checked import Check, Section, between, first_failure, one_of, only
+from voicechat.schema.chat_tools import BOUNDED_TOOLS, MAX_TOOLS, TOOL_CHOICE, Tool
+from voicechat.schema.checked import Check, Items, Section, between, first_failure, one_of, only
 from voicechat.schema.json_text import read_json, shown
 from voicechat.session.events import Refusal, UpdateRequested
 from voicechat.session.vocabulary import (
@@ -72,7 +72,7 @@ class _Synthesis(Section):
 
 class _Completion(ChatCompletion):
     stream: Annotated[bool, only(True, _no_stream)] = True
-    tools: Annotated[list[Tool], BOUNDED_TOOLS] | None = None
+    tools: Annotated[list[Tool], Items(0, MAX_TOOLS, "tools"), BOUNDED_TOOLS] | None = None
     tool_choice: Annotated[object, TOOL_CHOICE] = None
     parallel_tool_calls: bool | None = None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from aiohttp import web
@@ -16,6 +17,12 @@ READ_S = 30.0
 MAX_BODY_BYTES = 256 * 1024
 """Unless an endpoint says otherwise."""
 
+LARGE_BYTES = 64 * 1024
+"""What is larger is parsed in a thread."""
+_parser = ThreadPoolExecutor(1, thread_name_prefix="json")
+"""One thread: each parse holds the interpreter lock for some milliseconds, and several threads would
+hold it in turn while the event loop waits."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -26,11 +33,17 @@ async def read_body(request: web.Request, model: type[Model], limit_bytes: int =
     the path of the field; ``TIMEOUT`` when the body does not come within ``READ_S``.
     """
     content = await _read(request, limit_bytes)
+    if len(content) <= LARGE_BYTES:
+        return _parsed(model, content)
+    return await asyncio.get_running_loop().run_in_executor(_parser, _parsed, model, content)
+
+
+def _parsed(model: type[Model], content: bytes) -> Model:
     try:
-        text = content.decode()
+        content.decode()
     except UnicodeDecodeError:
         raise RemoteProtocolError(Status.MALFORMED, "the body is not UTF-8") from None
-    return checked(model, read_object(text))
+    return checked(model, read_object(content))
 
 
 def checked(model: type[Model], fields: Mapping[str, object]) -> Model:

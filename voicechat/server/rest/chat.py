@@ -21,8 +21,8 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.reply_task import REPLY_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.schema.chat_options import ChatCompletion, ChatMessage
-from voicechat.schema.checked import Check, Section, between, only
+from voicechat.schema.chat_options import MAX_MESSAGES, ChatCompletion, ChatMessage
+from voicechat.schema.checked import Items, Section, between, only
 from voicechat.schema.json_text import shown, write_json
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
@@ -46,7 +46,6 @@ COMPLETION_PATHS = (
 MODEL_PATHS = ("/api/open-apis/v1/models", "/v1/models")
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for some images as data URLs."""
-MAX_MESSAGES = 2048
 DOCUMENTED_DEFAULTS: dict[str, object] = {"temperature": 1.0, "top_p": 1.0}
 """What the document says holds where a client says nothing. OpenAI's addresses leave it to the model's server."""
 
@@ -55,25 +54,16 @@ def _one_reply(value: object) -> str:
     return f"{shown(value)} replies are not possible: only one"
 
 
-def _some_messages(messages: list[ChatMessage]) -> list[ChatMessage]:
-    if not 1 <= len(messages) <= MAX_MESSAGES:
-        raise ValueError(f"{len(messages)} messages are not between 1 and {MAX_MESSAGES}")
-    return messages
-
-
 class StreamOptions(Section):
     """Of a streamed reply."""
 
     include_usage: bool = False
 
 
-_SOME_MESSAGES = Check(_some_messages, {"minItems": 1, "maxItems": MAX_MESSAGES})
-
-
 class CompletionRequest(ChatCompletion):
     """The document's table, and what OpenAI's SDKs send besides; other parameters pass through."""
 
-    messages: Annotated[list[ChatMessage], _SOME_MESSAGES]
+    messages: Annotated[list[ChatMessage], Items(1, MAX_MESSAGES, "messages")]
     """The conversation so far."""
     model: str
     """A configured chat model, or an agent: then its model answers, by its instructions."""

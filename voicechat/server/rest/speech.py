@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from voicechat.audio.formats import Container, parse_output_format
 from voicechat.audio.wav import HEADER_BYTES, wav_header
 from voicechat.errors import RemoteProtocolError, Status
-from voicechat.schema.checked import Check, Section
+from voicechat.schema.checked import Check, Items, Section
 from voicechat.schema.json_text import write_json
 from voicechat.server.auth import Principal
 from voicechat.server.rest.backend import Backend
@@ -32,6 +32,8 @@ WHOLE_PATH = f"{_FOLDER}/synthesize-audio"
 MAX_AUDIO_BYTES = 64 * 1024 * 1024
 """An answer in one piece, which is held until its length is known; longer speech is to be had as events."""
 
+MAX_TEXTS = 20_000
+"""As many as they may have characters in all."""
 AUDIO_TYPES = ("audio/mpeg", "audio/wav", "audio/L16", "audio/ogg")
 
 
@@ -40,7 +42,7 @@ class SpeechRequest(Section):
 
     easyllm_id: str
     """A configured speech service."""
-    text: Annotated[list[str], Check(check_texts, {"minItems": 1})]
+    text: Annotated[list[str], Items(1, MAX_TEXTS, "texts"), Check(check_texts, {})]
     """What to say, 20 000 characters in all at most."""
     synthesis_param: SynthesisParam
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.schema.checked import Check, Section, between
+from voicechat.schema.checked import Check, Items, Section, between
 from voicechat.schema.json_text import shown
 from voicechat.server.auth import OutOfScopeError, Principal
 from voicechat.server.rest.backend import Backend
@@ -25,6 +25,9 @@ OFFERED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.TO
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,255}")
 
 IssueToken = Callable[[TokenGrant, int], str]
+
+
+MAX_ENDPOINTS = 100
 
 
 def _known_endpoints(names: list[str]) -> list[str]:
@@ -47,7 +50,7 @@ _ENDPOINTS = Check(_known_endpoints, {"items": {"enum": [endpoint.value for endp
 class TokenRequest(Section):
     """What the token is to be good for; everything may be left out."""
 
-    endpoints: Annotated[list[str], _ENDPOINTS] = Field(default_factory=list)
+    endpoints: Annotated[list[str], Items(0, MAX_ENDPOINTS, "endpoints"), _ENDPOINTS] = Field(default_factory=list)
     """What the token opens; empty: all that its key opens."""
     origin: Annotated[str, Check(_origin_form, {"pattern": f"^{_ORIGIN.pattern}$"})] | None = None
     """The web origin that must send it, such as https://app.example."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import WithJsonSchema
 
 from voicechat.audio.formats import InputContainer, InputFormat
-from voicechat.schema.checked import Check, Section, between, one_of
+from voicechat.schema.checked import Check, Items, Section, between, one_of
 from voicechat.server.rest.schemas import Answer
 
 RecordingPart = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
@@ -84,7 +84,7 @@ class OpenAITranscriptionRequest(Section):
     """The form of the answer."""
     language: str = ""
     """Repeated in the answer; the service knows its own."""
-    timestamp_granularities: Annotated[list[str], _GRANULARITIES] = ["segment"]  # noqa: RUF012
+    timestamp_granularities: Annotated[list[str], Items(0, 16, "granularities"), _GRANULARITIES] = ["segment"]  # noqa: RUF012
     """For verbose_json; `timestamp_granularities[]` is the same."""
     stream: Annotated[str, one_of("false", "true", "False", "True")] = "false"
     """Whether json and text are answered by events, a sentence each."""
