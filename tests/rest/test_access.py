@@ -1,7 +1,9 @@
 """Keys and tokens on a live server: what they open, how much they may use, and how they end."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,10 @@ from voicechat.client.messages import Error, Pong
 from voicechat.errors import AdmissionError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server import key_watch
+from voicechat.store import keys
 from voicechat.store.access import Endpoint, Grant, Quota, Scope
+from voicechat.store.keys import KeyStore
+from voicechat.store.quotas import Accounts
 
 pytestmark = pytest.mark.real_time
 
@@ -115,6 +120,69 @@ async def test_the_open_sockets_of_a_revoked_key_end_and_those_of_others_go_on(l
                 raise AssertionError("must not be entered")
         await staying.ping()
         assert (await staying.receive()).status == Status.OK  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("fault", ["locked", "broken", "not readable"])
+async def test_open_sockets_go_on_while_the_keys_cannot_be_read(
+    fault: str, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "_LOCK_TIMEOUT_S", 0.01)
+    record, key = live.store.create("stored")
+    path = live.store._path
+    async with connect(live.url, key=key) as conversation:
+        live.store.create("another")  # the file has to be read again
+        changed = path.read_bytes()
+        looked = asyncio.Event()
+        with ExitStack() as until_then:
+            match fault:
+                case "locked":
+                    other = until_then.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+                    other.execute("BEGIN EXCLUSIVE")
+                case "broken":
+                    path.write_bytes(b"no database" + changed[11:])
+                case _:
+                    path.unlink()
+                    path.mkdir()
+            refresh = KeyStore.refresh
+
+            def look(store: KeyStore) -> None:
+                looked.set()
+                refresh(store)
+
+            monkeypatch.setattr(KeyStore, "refresh", look)
+            if fault == "not readable":  # then the file's version cannot be read either
+                await asyncio.sleep(0.1)
+            else:
+                async with asyncio.timeout(5):
+                    await looked.wait()
+            await conversation.ping()
+            assert (await conversation.receive()).status == Status.OK  # type: ignore[union-attr]
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(changed)
+        live.store.revoke(record.id)
+        assert (await next_error(conversation)).status == Status.NOT_AUTHORISED
+
+
+async def test_the_watch_goes_on_after_a_look_that_failed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [sqlite3.OperationalError("database or disk is full")] * 3
+    used_up = Accounts.used_up
+
+    def fail_first(accounts: Accounts) -> frozenset[str]:
+        if failures:
+            raise failures.pop()
+        return used_up(accounts)
+
+    monkeypatch.setattr(Accounts, "used_up", fail_first)
+    record, key = live.store.create("stored")
+    async with connect(live.url, key=key) as conversation:
+        async with asyncio.timeout(5):
+            while failures:  # noqa: ASYNC110 - the watch tells nobody
+                await asyncio.sleep(0.01)
+        await conversation.ping()
+        assert (await conversation.receive()).status == Status.OK  # type: ignore[union-attr]
+        live.store.revoke(record.id)
+        assert (await next_error(conversation)).status == Status.NOT_AUTHORISED
 
 
 # --- quotas --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import hmac
 import logging
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
@@ -126,11 +127,13 @@ class Authoriser:
         return self.accounts.of(key_id, key.grant.quota if key else Quota())
 
     async def invalid_of(self, key_ids: Collection[str]) -> frozenset[str]:
-        """Which of these keys are no longer valid: revoked, expired, or in a key file that cannot be read."""
-        try:
+        """Which of these keys are no longer valid: revoked or expired.
+
+        While the key file cannot be read, nobody can tell which have been revoked: then those are
+        given that were invalid before, or have expired. Raises nothing.
+        """
+        with suppress(AdmissionError):  # which has been logged
             await self._refresh()
-        except AdmissionError:
-            return frozenset(key_ids) - self._static_digests.keys()
         valid = self._keys.valid_ids(unix_s())
         self.accounts.close_all_but(valid | self._static_digests.keys())
         return frozenset(key_ids) - valid - self._static_digests.keys()

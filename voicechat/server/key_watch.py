@@ -30,14 +30,30 @@ async def watching_keys(authorise: Authoriser, hub: SocketHub) -> AsyncIterator[
 
 
 async def _watch(authorise: Authoriser, hub: SocketHub) -> None:
+    """Look at the keys in use, again and again.
+
+    Only an answer ends a session: a look that fails is told of once, and the next one is taken.
+    """
+    failed = False
     while True:
         await asyncio.sleep(WATCH_S)
-        in_use = hub.keys_in_use()
-        if not in_use:
-            continue
-        invalid = await authorise.invalid_of(in_use)
-        if invalid:
-            _log.info("ending the sessions of %d keys that are no longer valid", len(invalid))
-        hub.end_sessions_of(invalid, AccessEnded(Status.NOT_AUTHORISED, "token: the key is no longer valid"))
-        used_up = authorise.accounts.used_up() - invalid
-        hub.end_sessions_of(used_up, AccessEnded(Status.QUOTA, "the key's audio of this day is used up"))
+        try:
+            await _look(authorise, hub)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the watch must go on
+            if not failed:
+                _log.error("keys in use cannot be checked now: %s: %s", type(error).__name__, error)
+            failed = True
+        else:
+            failed = False
+
+
+async def _look(authorise: Authoriser, hub: SocketHub) -> None:
+    in_use = hub.keys_in_use()
+    if not in_use:
+        return
+    invalid = await authorise.invalid_of(in_use)
+    if invalid:
+        _log.info("ending the sessions of %d keys that are no longer valid", len(invalid))
+    hub.end_sessions_of(invalid, AccessEnded(Status.NOT_AUTHORISED, "token: the key is no longer valid"))
+    used_up = authorise.accounts.used_up() - invalid
+    hub.end_sessions_of(used_up, AccessEnded(Status.QUOTA, "the key's audio of this day is used up"))
