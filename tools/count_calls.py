@@ -42,7 +42,7 @@ port = 0
 """
 
 
-class Counter_:
+class CallCounter:
     """The profile hook, and what it counted since it was switched on."""
 
     def __init__(self) -> None:
@@ -77,9 +77,7 @@ class Counter_:
 async def _talk(url: str, key: str, frames: list[bytes], begun: threading.Event) -> None:
     async with connect(url, key=key) as conversation:
         detection = {"silence_duration_ms": 5000}
-        settings = chat_settings(
-            input_format="pcm", output_format="PCM_16000HZ_MONO_16BIT", turn_detection=detection
-        )
+        settings = chat_settings(input_format="pcm", output_format="PCM_16000HZ_MONO_16BIT", turn_detection=detection)
         await conversation.update(settings)
         reading = asyncio.create_task(_read(conversation))
         loop = asyncio.get_running_loop()
@@ -98,8 +96,8 @@ async def _read(conversation: Conversation) -> None:
         await conversation.receive()
 
 
-async def _count(frames: list[bytes]) -> Counter_:
-    counter = Counter_()
+async def _count(frames: list[bytes]) -> CallCounter:
+    counter = CallCounter()
     with tempfile.TemporaryDirectory(prefix="count-calls-") as folder:
         path = Path(folder) / "voicechat.toml"
         path.write_text(CONFIG)
@@ -110,7 +108,7 @@ async def _count(frames: list[bytes]) -> Counter_:
             talking = asyncio.get_running_loop().run_in_executor(
                 None, lambda: asyncio.run(_talk(server.url, server.key or "", frames, begun))
             )
-            while not begun.is_set():
+            while not begun.is_set():  # noqa: ASYNC110 - it is set in another thread
                 await asyncio.sleep(0.001)
             sys.setprofile(counter.hook)
             await asyncio.sleep(COUNTED_FRAMES * FRAME_MS / 1000)
@@ -119,7 +117,7 @@ async def _count(frames: list[bytes]) -> Counter_:
     return counter
 
 
-def _report(title: str, counter: Counter_, *, verbose: bool) -> None:
+def _report(title: str, counter: CallCounter, *, verbose: bool) -> None:
     print(f"{title}: Python calls per frame of {FRAME_MS} ms")
     roots: Counter[str] = Counter()
     for (root, _), count in counter.calls.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from tests.dialogues.listeners import Listener
 from tests.dialogues.script import Dialogue, Overlap
 from tests.dialogues.senses import Senses, text_of
-from voicechat.runtime.echo import PREVAILS
+from voicechat.runtime.audio_input.echo_gate import PREVAILS
 from voicechat.voice.activity import SpeechActivity, SpeechStarted, SpeechStopped
 
 MISSED_END_MS = 2_000

@@ -16,10 +16,10 @@ from voicechat.audio.ogg_pages import OggWriter
 from voicechat.errors import FailureKind, ProviderError, Status
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import RecognitionOptions
+from voicechat.runtime.audio_input import AudioInput
 from voicechat.runtime.decoding import open_decoding
-from voicechat.runtime.ears import Ears
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.session.effects import OpenRecognition
+from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.events import Event, RecognitionEnded, RecognitionFailed, Transcribed
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings, Transcript
@@ -52,7 +52,7 @@ class Listener:
 class Session:
     """As much of a session as hears."""
 
-    ears: Ears
+    audio: AudioInput
     listener: Listener
     settings: InputSettings
     events: list[Event]
@@ -60,13 +60,18 @@ class Session:
 
     def open(self, replay_of: int | None = None) -> int:
         self.streams += 1
-        self.ears.open(OpenRecognition(self.streams, self.settings, replay_of))
+        self.audio.open(OpenRecognition(self.streams, self.settings, replay_of))
         return self.streams
 
+    def send(self, stream: int, audio: bytes) -> None:
+        self.audio.route(RouteAudio(Route.RECOGNISE, self.settings, stream))
+        self.audio.push(audio)
+
     async def feed(self, stream: int, audio: bytes, frame_bytes: int = 1000) -> None:
+        self.audio.route(RouteAudio(Route.RECOGNISE, self.settings, stream))
         for at in range(0, len(audio), frame_bytes):
-            self.ears.feed(stream, audio[at : at + frame_bytes], self.settings)
-            await self.ears.room()
+            self.audio.push(audio[at : at + frame_bytes])
+            await self.audio.room()
 
     async def until(self, kind: type[Event], stream: int) -> Event:
         async with asyncio.timeout(10):
@@ -96,8 +101,10 @@ async def open_session(decoding: ForkServer) -> AsyncIterator[OpenSession]:
     def opened(container: InputContainer) -> Session:
         events: list[Event] = []
         listener = Listener()
-        ears = Ears(listener, limits=SessionLimits(), post=events.append, tasks=tasks, decoding=decoding)
-        return Session(ears, listener, InputSettings(format=container.value), events)
+        audio = AudioInput(
+            listener, limits=SessionLimits(), now_ms=lambda: 0, post=events.append, tasks=tasks, decoding=decoding
+        )
+        return Session(audio, listener, InputSettings(format=container.value), events)
 
     yield opened
     assert await tasks.close(1) == 0
@@ -109,7 +116,7 @@ async def test_a_recogniser_hears_what_was_sent(open_session: OpenSession, name:
     session = open_session(container_of(name))
     stream = session.open()
     await session.feed(stream, encoded(name))
-    session.ears.finish(stream)
+    session.audio.finish(stream)
     await session.until(RecognitionEnded, stream)
     assert bytes(session.listener.heard[0]) == decoded(container_of(name), encoded(name))
 
@@ -118,11 +125,11 @@ async def test_turns_are_kept_apart_on_one_time_line(open_session: OpenSession) 
     session = open_session(InputContainer.OPUS)
     first = session.open()
     await session.feed(first, encoded("opus"))
-    session.ears.finish(first)
+    session.audio.finish(first)
     # The next turn begins while the last one is still being decoded.
     second = session.open()
     await session.feed(second, encoded("opus"))
-    session.ears.finish(second)
+    session.audio.finish(second)
     await session.until(RecognitionEnded, second)
     assert session.listener.heard[0] == session.listener.heard[1]
     told = [event.transcript for event in session.events if isinstance(event, Transcribed)]
@@ -137,7 +144,7 @@ async def test_a_replaced_recogniser_hears_all_of_it_also_what_was_still_being_d
     session.listener.fails_after_bytes = RATE_HZ
     stream = session.open()
     await session.feed(stream, encoded("opus"))
-    session.ears.finish(stream)
+    session.audio.finish(stream)
     await session.until(RecognitionFailed, stream)
     replacement = session.open(replay_of=stream)
     await session.until(RecognitionEnded, replacement)
@@ -146,11 +153,12 @@ async def test_a_replaced_recogniser_hears_all_of_it_also_what_was_still_being_d
 
 async def test_audio_that_is_not_heard_still_takes_its_time(open_session: OpenSession) -> None:
     session = open_session(InputContainer.OPUS)
+    session.audio.route(RouteAudio(Route.SKIP, session.settings))
     for at in range(0, len(encoded("opus")), 500):
-        session.ears.skip(encoded("opus")[at : at + 500], session.settings)
+        session.audio.push(encoded("opus")[at : at + 500])
     stream = session.open()
     await session.feed(stream, encoded("opus"))
-    session.ears.finish(stream)
+    session.audio.finish(stream)
     await session.until(RecognitionEnded, stream)
     (told,) = [event.transcript for event in session.events if isinstance(event, Transcribed)]
     length_ms = len(decoded(InputContainer.OPUS, encoded("opus"))) // 32
@@ -167,7 +175,7 @@ async def test_what_cannot_be_decoded_fails_its_stream_and_the_next_one_is_heard
     )
     another = session.open()
     await session.feed(another, encoded("webm"))
-    session.ears.finish(another)
+    session.audio.finish(another)
     await session.until(RecognitionEnded, another)
     assert likeness(bytes(session.listener.heard[-1]), speech()) > 0.9
 
@@ -178,10 +186,10 @@ async def test_what_follows_audio_that_cannot_be_decoded_is_heard_although_it_wa
     session = open_session(InputContainer.WEBM)
     bad, good = session.open(), session.open()
     # Nothing waits here, so that all of it is on its way before the first of it is refused.
-    session.ears.feed(bad, b"this is not WebM at all" * 10, session.settings)
-    session.ears.finish(bad)
-    session.ears.feed(good, encoded("webm"), session.settings)
-    session.ears.finish(good)
+    session.send(bad, b"this is not WebM at all" * 10)
+    session.audio.finish(bad)
+    session.send(good, encoded("webm"))
+    session.audio.finish(good)
     await session.until(RecognitionFailed, bad)
     await session.until(RecognitionEnded, good)
     assert bytes(session.listener.heard[-1]) == decoded(InputContainer.WEBM, encoded("webm"))
@@ -202,7 +210,7 @@ async def test_a_decoder_that_dies_costs_its_own_session_one_error_and_others_no
     failed = await guilty.until(RecognitionFailed, streams[0])
     assert failed == RecognitionFailed(streams[0], Status.UNDECODABLE_AUDIO, "opus: its decoder failed")
     await innocent.feed(streams[1], encoded("opus")[half:])
-    innocent.ears.finish(streams[1])
+    innocent.audio.finish(streams[1])
     await innocent.until(RecognitionEnded, streams[1])
     assert bytes(innocent.listener.heard[0]) == decoded(InputContainer.OPUS, encoded("opus"))
 
@@ -225,10 +233,9 @@ async def test_without_a_server_to_fork_from_every_stream_fails_and_nothing_spin
 async def test_without_processes_compressed_audio_is_refused() -> None:
     events: list[Event] = []
     tasks = SessionTasks(on_fault=lambda: None)
-    ears = Ears(Listener(), limits=SessionLimits(), post=events.append, tasks=tasks)
-    settings = InputSettings(format="mp3")
-    ears.open(OpenRecognition(1, settings))
-    ears.feed(1, encoded("mp3"), settings)
+    audio = AudioInput(Listener(), limits=SessionLimits(), now_ms=lambda: 0, post=events.append, tasks=tasks)
+    session = Session(audio, Listener(), InputSettings(format="mp3"), events)
+    session.send(session.open(), encoded("mp3"))
     assert events == [RecognitionFailed(1, Status.UNSUPPORTED_FORMAT, "mp3: this server decodes no compressed audio")]
     await tasks.close(1)
 

@@ -14,14 +14,12 @@ from tests.voice.sounds import RATE_HZ, REPLY, Samples, in_a_room, noise, speak,
 from voicechat.audio.decode import open_decoder
 from voicechat.audio.formats import parse_input_format
 from voicechat.providers.interfaces import RecognitionOptions
-from voicechat.runtime.ears import Ears
-from voicechat.runtime.echo import EchoWatch
+from voicechat.runtime.audio_input import AudioInput, EchoGate
+from voicechat.runtime.audio_input.ring_buffer import RingBuffer
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.session.effects import OpenRecognition
-from voicechat.session.events import Opened, UpdateRequested
+from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.limits import SessionLimits
-from voicechat.session.session import Session
-from voicechat.session.vocabulary import InputSettings, Settings, Transcript, TurnDetection
+from voicechat.session.vocabulary import InputSettings, Transcript
 from voicechat.voice.activity import SpeechActivity
 from voicechat.voice.detector import Heard
 from voicechat.voice.gate import Gate
@@ -53,7 +51,7 @@ def measure_listening() -> dict[str, float]:
     echo = cut(to_pcm(in_a_room(reply) * 0.15), FRAME_BYTES)
     tone = cut(to_pcm(noise(len(reply) * 1000 // RATE_HZ, -60)), FRAME_BYTES)
     parts: dict[str, Callable[[], object]] = {
-        "message and session": lambda: take_messages(blocks),
+        "message": lambda: take_messages(blocks),
         "samples of 16 kHz": lambda: decode(blocks, 16_000),
         "samples of 48 kHz, resampled": lambda: decode(wide, 48_000),
         "gate": lambda: [gate.push(frame) for gate in [Gate()] for frame in frames],
@@ -80,13 +78,9 @@ def spent_ms(work: Callable[[], object]) -> float:
 
 
 def take_messages(blocks: Sequence[bytes]) -> None:
-    dialect, session = open_dialect(Greeting(session_id="s")), Session()
-    session.receive(Opened(), 0)
-    session.receive(UpdateRequested(Settings(turn_detection=TurnDetection())), 0)
-    for number, block in enumerate(blocks):
-        for event in dialect.decode(block):
-            session.receive(event, number * 20)
-            session.deadline_ms()
+    dialect = open_dialect(Greeting(session_id="s"))
+    for block in blocks:
+        dialect.decode(block)
 
 
 def decode(blocks: Sequence[bytes], rate_hz: int) -> None:
@@ -103,14 +97,17 @@ def detect(model: VoiceModel, frames: Sequence[bytes], streams: int) -> None:
 
 def listen_for_echo(reply: Samples | None, frames: Sequence[bytes], probabilities: Sequence[float]) -> None:
     now_ms = 0
-    watch = EchoWatch(lambda: now_ms, 200, lambda end_ms: frames[end_ms // FRAME_MS - 1])
+    timeline = RingBuffer()
+    timeline.keep(4_000)
+    gate = EchoGate(lambda: now_ms, timeline)
     if reply is not None:
         for number, piece in enumerate(cut(to_pcm(reply), RATE_HZ // 5)):
-            watch.made(1, piece, RATE_HZ, (number + 1) * 100)
+            gate.reply_made(1, piece, RATE_HZ, (number + 1) * 100)
     for now_ms, frame, probability in zip(range(FRAME_MS, 10**9, FRAME_MS), frames, probabilities, strict=False):
-        watch.sent(1, now_ms + 1_500)
-        watch.hear(frame)
-        watch.judge(Heard(now_ms, probability))
+        gate.reply_sent(1, now_ms + 1_500)
+        timeline.push(frame)
+        gate.place(FRAME_MS, now_ms)
+        gate.judge(Heard(now_ms, probability))
 
 
 class Swallowing:
@@ -124,10 +121,11 @@ class Swallowing:
 
 async def follow(blocks: Sequence[bytes]) -> None:
     tasks = SessionTasks(on_fault=lambda: None)
-    ears = Ears(Swallowing(), limits=SessionLimits(), post=lambda _: None, tasks=tasks)
+    audio = AudioInput(Swallowing(), limits=SessionLimits(), now_ms=lambda: 0, post=lambda _: None, tasks=tasks)
     settings = InputSettings(format="pcm", sample_rate_hz=16_000)
-    ears.open(OpenRecognition(1, settings))
+    audio.open(OpenRecognition(1, settings))
+    audio.route(RouteAudio(Route.RECOGNISE, settings, 1))
     for block in blocks:
-        ears.feed(1, block, settings)
+        audio.push(block)
         await asyncio.sleep(0)
     await tasks.close(1)

@@ -71,7 +71,7 @@ class InlineEar:
             self._gap = False
             asyncio.get_running_loop().call_soon(self._tell, Heard(self._audio_ms, probability))
 
-    def note_gap(self) -> None:
+    def note_gap(self, at_ms: int) -> None:
         self._gap = True
 
     def close(self) -> None:

@@ -12,8 +12,8 @@ import pytest
 from tests.runtime.stage import Stage
 from voicechat.errors import FailureKind
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.runtime.audio_input import shifted
 from voicechat.runtime.conversation import HELD_MS
-from voicechat.runtime.ears import shifted
 from voicechat.runtime.reply_task import AHEAD_MS, PIECE_MS, PIECES_AT_ONCE
 from voicechat.session.effects import Outcome, TurnEnded
 from voicechat.session.limits import SessionLimits

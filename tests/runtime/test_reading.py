@@ -7,13 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from voicechat.runtime.ears import Ears
+from voicechat.runtime.audio_input import AudioInput
 from voicechat.runtime.reading import FRAMES_IN_A_ROW, SLICE_BYTES, TEXT_PER_FRAME, Reader
 from voicechat.runtime.socket import Control, Ping
-from voicechat.runtime.tasks import SessionTasks
-from voicechat.session.events import AudioReceived, Disconnected, Event, PingReceived
-from voicechat.session.limits import SessionLimits
-from voicechat.testing.scripted import ScriptedRecognizer
+from voicechat.session.events import Disconnected, Event, PingReceived
 from voicechat.testing.socket import MemorySocket
 from voicechat.wire import speech_chat
 from voicechat.wire.dialect import Frame, Greeting
@@ -21,15 +18,20 @@ from voicechat.wire.dialect import Frame, Greeting
 PING = json.dumps({"event_type": "ping"})
 
 
-class Listeners(Ears):
-    """As many bytes are wanted, and as much room is there, as the test says."""
+class Input(AudioInput):
+    """Notes what it is given; has as much room as the test says."""
 
-    wanted_bytes = 0
     has_room = True
 
-    def __init__(self, tasks: SessionTasks) -> None:
-        super().__init__(ScriptedRecognizer(), limits=SessionLimits(), post=lambda _: None, tasks=tasks)
+    def __init__(self, events: list[Event | bytes]) -> None:
+        self.events = events
         self.emptied = asyncio.Event()
+
+    def push(self, frame: bytes) -> None:
+        self.events.append(frame)
+
+    def report(self) -> None:
+        """See ``AudioInput.report``: all that was pushed is known here."""
 
     async def room(self) -> None:
         await self.emptied.wait()
@@ -38,20 +40,22 @@ class Listeners(Ears):
 class Desk:
     def __init__(self) -> None:
         self.socket = MemorySocket()
-        self.ears = Listeners(SessionTasks(on_fault=lambda: None))
-        self.events: list[Event] = []
-        dialect = speech_chat.open_dialect(Greeting())
+        self.events: list[Event | bytes] = []
+        """What happened; audio as it is."""
+        self.audio = Input(self.events)
         self.pinged: list[bytes] = []
-        self.reader = Reader(self.socket, dialect, self.ears, self.events.append, self.pinged.append)
+        self.reader = Reader(
+            self.socket, speech_chat.open_dialect(Greeting()), self.audio, self.events.append, self.pinged.append
+        )
 
     @property
     def heard(self) -> bytes:
-        return b"".join(event.payload for event in self.events if isinstance(event, AudioReceived))
+        return b"".join(event for event in self.events if isinstance(event, bytes))
 
     @property
     def kinds(self) -> str:
         """A letter for each event: audio, ping, the end."""
-        letters = {AudioReceived: "a", PingReceived: "p", Disconnected: "."}
+        letters = {bytes: "a", PingReceived: "p", Disconnected: "."}
         return "".join(letters[type(event)] for event in self.events)
 
 
@@ -69,7 +73,7 @@ async def reading() -> AsyncIterator[Desk]:
 async def test_audio_needs_no_pass_of_the_loop() -> None:
     async with reading() as desk:
         desk.socket.say(b"1234")
-        assert desk.events == [AudioReceived(b"1234")]
+        assert desk.events == [b"1234"]
 
 
 async def test_audio_waits_behind_a_message_that_nobody_has_read_yet() -> None:
@@ -139,16 +143,16 @@ async def test_a_long_text_counts_as_several_frames() -> None:
 
 async def test_audio_waits_while_the_recognisers_have_no_room() -> None:
     async with reading() as desk:
-        desk.ears.has_room = False
+        desk.audio.has_room = False
         desk.socket.say(b"1")
         desk.socket.say(b"2")
         assert desk.heard == b""
         await asyncio.sleep(1)
         assert desk.heard == b"1", "the reader sees that there is no room when it has taken a frame"
-        desk.ears.has_room = True
+        desk.audio.has_room = True
         desk.socket.say(b"3")
         assert desk.heard == b"1", "nothing overtakes what waits"
-        desk.ears.emptied.set()
+        desk.audio.emptied.set()
         await asyncio.sleep(0.01)
         assert desk.heard == b"123"
 
@@ -163,30 +167,4 @@ async def test_a_long_frame_is_taken_in_slices_with_others_in_between() -> None:
         desk.socket.say(b"!")
         assert len(desk.heard) == SLICE_BYTES, "nothing overtakes the other slices"
         await asyncio.sleep(0.01)
-        assert [len(event.payload) for event in desk.events if isinstance(event, AudioReceived)] == [
-            *[SLICE_BYTES] * 3,
-            1,
-        ]
-
-
-async def test_short_audio_is_gathered_until_it_is_wanted() -> None:
-    async with reading() as desk:
-        desk.ears.wanted_bytes = 3
-        desk.socket.say(b"1")
-        assert desk.events == [AudioReceived(b"1")], "nobody knew yet how much is wanted"
-        desk.socket.say(b"23")
-        assert desk.heard == b"1"
-        desk.socket.say(b"45")
-        assert desk.events[1:] == [AudioReceived(b"2345")]
-
-
-@pytest.mark.parametrize("frame", [b"", PING])
-async def test_what_is_no_audio_comes_after_what_was_gathered(frame: str | bytes) -> None:
-    async with reading() as desk:
-        desk.ears.wanted_bytes = 3
-        desk.socket.say(b"1")
-        desk.socket.say(b"2")
-        desk.socket.say(frame)
-        await asyncio.sleep(0.01)
-        assert desk.heard == b"12"
-        assert not isinstance(desk.events[-1], AudioReceived)
+        assert [len(event) for event in desk.events if isinstance(event, bytes)] == [*[SLICE_BYTES] * 3, 1]

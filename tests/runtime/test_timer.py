@@ -8,7 +8,7 @@ import uvloop
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.effects import Effect, Fact
-from voicechat.session.events import AudioReceived, Event, PongReceived, Ticked
+from voicechat.session.events import Event, PongReceived, Ticked
 from voicechat.session.limits import SessionLimits
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
@@ -33,14 +33,6 @@ class DueMachine:
 
     def deadline_ms(self) -> int | None:
         return None if self.ticked.is_set() else 0
-
-
-class BegunMachine(DueMachine):
-    """The first audio begins what soon needs a tick; all that follows may take its time."""
-
-    def deadline_ms(self) -> int | None:
-        begun = any(isinstance(event, AudioReceived) for event in self.seen)
-        return super().deadline_ms() if begun else 3_600_000
 
 
 class PacedMachine(DueMachine):
@@ -98,13 +90,6 @@ def on_loop(loop_name: str, machine: DueMachine, *events: Event) -> list[Event]:
 def test_a_time_that_has_come_is_a_tick_once(loop_name: str) -> None:
     seen = on_loop(loop_name, DueMachine(), PongReceived(), PongReceived())
     assert seen == [PongReceived(), PongReceived(), Ticked()]
-
-
-@pytest.mark.real_time
-@pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
-def test_the_first_audio_may_bring_the_tick_forward(loop_name: str) -> None:
-    audio = AudioReceived(b"\0\0")
-    assert on_loop(loop_name, BegunMachine(), PongReceived(), audio, audio) == [PongReceived(), audio, audio, Ticked()]
 
 
 @pytest.mark.real_time

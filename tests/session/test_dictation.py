@@ -5,7 +5,13 @@ from voicechat.session.dictation import Dictation
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings, Transcript
 
-AUDIO = ev.AudioReceived(bytes(3200))
+AUDIO = ev.AudioStarted()
+
+
+def routed(route: ef.Route, stream: int = 0) -> ef.RouteAudio:
+    return ef.RouteAudio(route, InputSettings(), stream)
+
+
 FINAL = Transcript("hello", 0, 100)
 
 
@@ -17,7 +23,7 @@ def test_bye_brings_the_last_result_and_then_1000() -> None:
     dictation = Dictation()
     dictation.receive(ev.Opened(), 0)
     dictation.receive(AUDIO, 0)
-    assert dictation.receive(ev.FinishRequested(), 10) == [ef.FinishRecognition(1)]
+    assert dictation.receive(ev.FinishRequested(), 10) == [ef.FinishRecognition(1), routed(ef.Route.DROP)]
     assert dictation.receive(AUDIO, 11) == [], "audio after BYE is too late"
     assert dictation.receive(ev.Transcribed(1, FINAL), 20) == [ef.Send(ef.Recognised(FINAL))]
     assert closed(dictation.receive(ev.RecognitionEnded(1), 21)) == [1000]
@@ -57,7 +63,7 @@ def test_a_failed_recogniser_is_replaced_and_told_to_finish_when_the_client_has(
     dictation = Dictation()
     dictation.receive(AUDIO, 0)
     again = dictation.receive(ev.RecognitionFailed(1, Status.ASR_FAILED, "it failed", True), 1)
-    assert again == [ef.OpenRecognition(2, InputSettings(), 1)]
+    assert again == [ef.OpenRecognition(2, InputSettings(), 1), routed(ef.Route.RECOGNISE, 2)]
     dictation.receive(ev.FinishRequested(), 2)
     again = dictation.receive(ev.RecognitionFailed(2, Status.ASR_FAILED, "it failed", True), 3)
     assert again == [ef.OpenRecognition(3, InputSettings(), 2), ef.FinishRecognition(3)]

@@ -11,7 +11,7 @@ from voicechat.session.session import Session
 from voicechat.session.states import State
 from voicechat.session.vocabulary import ChatSettings, Message, Settings, Transcript, TurnDetection
 
-AUDIO = ev.AudioReceived(bytes(3200))
+AUDIO = ev.AudioStarted()
 
 
 @dataclass

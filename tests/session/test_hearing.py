@@ -12,7 +12,7 @@ SETTINGS = InputSettings()
 def awaiting() -> Hearing:
     """A turn has ended; the last result of stream 1 is awaited."""
     hearing = Hearing()
-    hearing.feed(bytes(3200), SETTINGS, 0)
+    hearing.open(SETTINGS, 0)
     hearing.take(1, Transcript("go", 0, 500), hold=False)
     hearing.take(1, Transcript("for", 500), hold=False)
     hearing.finish()
@@ -59,6 +59,6 @@ def test_each_turn_has_its_own_replacements() -> None:
     hearing = awaiting()
     assert replaced(hearing, others_left=False) == 1
     hearing.settle()
-    hearing.feed(bytes(3200), SETTINGS, 0)
+    hearing.open(SETTINGS, 0)
     hearing.finish()
     assert hearing.replace_awaited(RecognitionFailed(3, Status.ASR_FAILED, "it failed", True), SETTINGS)

@@ -129,6 +129,7 @@ class World(RuleBasedStateMachine):
         self.gone = False
         self.last_cancel_reply = 0
         self.frames = 0
+        self.routed = ef.RouteAudio(ef.Route.AWAIT, InputSettings())
         self.calls_made = 0
         self.calls_ended = 0
         self.told_ids: list[str] = []
@@ -171,12 +172,7 @@ class World(RuleBasedStateMachine):
 
     def feed(self, event: ev.Event) -> list[ef.Effect]:
         before = self.session.state
-        due_ms = self.session.deadline_ms()
         effects = self.session.receive(event, self.now)
-        if isinstance(event, ev.AudioReceived) and before not in (State.CONFIGURING, State.CLOSED):
-            after_ms = self.session.deadline_ms()
-            assert due_ms is not None
-            assert due_ms <= self.now or (after_ms is not None and after_ms >= due_ms), "audio hurries nothing"
         if self.closed or self.gone:
             assert effects == [], "a closed session does nothing"
             return effects
@@ -228,17 +224,9 @@ class World(RuleBasedStateMachine):
                         assert self.replaced[stream] <= MAX_REPLACEMENTS, "the last result is not retried for ever"
                         REACHED["replaced to the last"] += self.replaced[stream] == MAX_REPLACEMENTS
                     self.streams[effect.replay_of] = "gone"
-            case ef.FeedRecognition(stream):
-                assert self.streams[stream] == "open"
-                # Promise 8: with refresh, audio of a turn in progress never reaches a recogniser.
-                assert not (self.mode is AsrMode.REFRESH and before in TURN)
-            case ef.Listen():
-                assert self.hands_free
-                assert not (self.mode is AsrMode.REFRESH and before in TURN)
-            case ef.SkipAudio():
-                assert self.mode is AsrMode.REFRESH
-                assert before in TURN
-                REACHED["refresh drops audio"] += 1
+            case ef.RouteAudio():
+                assert effect != self.routed, "a route is told when it changes"
+                self.routed = effect
             case ef.FinishRecognition(stream):
                 assert self.streams[stream] == "open"
                 self.streams[stream] = "finished"
@@ -435,7 +423,11 @@ class World(RuleBasedStateMachine):
     @rule()
     def audio(self) -> None:
         self.frames += 1
-        self.feed(ev.AudioReceived(b"\0\0" * 160))
+        if self.routed.route is ef.Route.AWAIT:
+            self.feed(ev.AudioStarted())
+        else:
+            self.feed(ev.AudioArrived(self.now))
+        REACHED["refresh skips audio"] += self.routed.route is ef.Route.SKIP and self.mode is AsrMode.REFRESH
 
     @rule()
     def complete(self) -> None:
@@ -881,6 +873,20 @@ class World(RuleBasedStateMachine):
             assert open_turns == (self.session.state in TURN)
 
     @invariant()
+    def audio_goes_where_it_may(self) -> None:
+        route, turn = self.routed.route, self.session.state in TURN
+        assert (route is ef.Route.DROP) == (self.closed or self.gone)
+        # Promise 8: with refresh, audio of a turn in progress never reaches a recogniser.
+        if not (self.closed or self.gone) and self.mode is AsrMode.REFRESH:
+            assert (route is ef.Route.SKIP) >= turn
+        if route is ef.Route.RECOGNISE:
+            assert self.streams[self.routed.stream] == "open"
+            assert not self.hands_free
+        if route is ef.Route.LISTEN:
+            assert self.hands_free
+            assert self.routed.detection == self.session.settings.turn_detection
+
+    @invariant()
     def every_tool_call_ends_once(self) -> None:
         if not self.gone:
             assert self.calls_made - self.calls_ended == len(self.awaited)
@@ -917,7 +923,7 @@ CORNERS = [
     "replay",
     "replaced to the last",
     "latency told",
-    "refresh drops audio",
+    "refresh skips audio",
     "AudioSent in LISTENING",
     "PlaybackReported in LISTENING",
     "DrainRequested in REPLYING",

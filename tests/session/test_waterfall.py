@@ -30,7 +30,7 @@ class Talk:
     def __init__(self, settings: Settings) -> None:
         self.session = Session()
         self.effects: list[ef.Effect] = []
-        self.post(0, ev.UpdateRequested(settings), ev.AudioReceived(bytes(640)))
+        self.post(0, ev.UpdateRequested(settings), ev.AudioStarted())
 
     def post(self, at_ms: int, *events: ev.Event) -> None:
         for event in events:

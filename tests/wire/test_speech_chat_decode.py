@@ -12,6 +12,7 @@ from voicechat.session.events import (
     CancelRequested,
     ClearRequested,
     CompleteRequested,
+    Decoded,
     Event,
     ForgetRequested,
     MalformedReceived,
@@ -26,7 +27,7 @@ from voicechat.wire.dialect import Greeting
 from voicechat.wire.speech_chat import MAX_CONTROL_BYTES, open_dialect
 
 
-def decode(frame: str | bytes) -> Event:
+def decode(frame: str | bytes) -> Decoded:
     (event,) = open_dialect(Greeting(session_id="abc")).decode(frame)
     return event
 

@@ -5,12 +5,11 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import assert_never
 
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
-from voicechat.runtime.ears import Ears
+from voicechat.runtime.audio_input import AudioInput, Detector
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.faults import where
 from voicechat.runtime.outbox import Outbox
@@ -18,7 +17,6 @@ from voicechat.runtime.reading import Reader
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.socket import Socket
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.runtime.watch import Detector, Watch
 from voicechat.session.effects import (
     AdoptReply,
     Close,
@@ -26,20 +24,17 @@ from voicechat.session.effects import (
     DropRecognition,
     Effect,
     Fact,
-    FeedRecognition,
     FinishRecognition,
     FinishSpeech,
-    Listen,
     Observe,
     OpenRecognition,
+    RouteAudio,
     Send,
-    SkipAudio,
     Speak,
     StartReply,
     StopReply,
 )
 from voicechat.session.events import (
-    AudioReceived,
     AudioSent,
     Disconnected,
     Event,
@@ -49,7 +44,6 @@ from voicechat.session.events import (
 )
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
-from voicechat.session.vocabulary import InputSettings, TurnDetection
 from voicechat.wire.dialect import Dialect
 
 logger = logging.getLogger(__name__)
@@ -99,24 +93,22 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._opened_s = self._loop.time()
         self._events: deque[Event] = deque()
-        self._begun = False
-        """Audio has been received."""
         self._busy = False
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
         """When it fires. Handles do not say: uvloop gives one without a time for a time that has come."""
         self._tasks = SessionTasks(on_fault=lambda: self.post(Faulted()))
         self._outbox = Outbox(socket, dialect.encode, limits, self._post_of_outbox)
-        self._ears = Ears(
+        self._audio = AudioInput(
             services.recognizer,
             limits=limits,
+            now_ms=lambda: self.now_ms,
             post=self.post,
             tasks=self._tasks,
             decoding=services.decoding,
-            watcher=partial(self._open_watch, services.detector) if services.detector is not None else None,
+            detector=services.detector,
         )
-        self._reader = Reader(socket, dialect, self._ears, self.post, self._outbox.answer_ping)
-        self._input = InputSettings()
+        self._reader = Reader(socket, dialect, self._audio, self.post, self._outbox.answer_ping)
         self._turn: tuple[ReplyTask, asyncio.Task[None]] | None = None
         self._drained = asyncio.Event()
         self._drained.set()
@@ -134,24 +126,12 @@ class Conversation:
         if self._busy:
             return
         self._busy = True
-        hurried = False
         while self._events:
-            event = self._events.popleft()
-            hurried = self._may_hurry(event) or hurried
-            self._handle(event)
+            self._handle(self._events.popleft())
         self._busy = False
-        if not hurried:
-            return
         if not self._drained.is_set() and self._machine.held_ms < HELD_MS:
             self._drained.set()
         self._set_timer()
-
-    def _may_hurry(self, event: Event) -> bool:
-        """Whether the deadline may be earlier after ``event``: not after audio, which is most of what happens."""
-        if not isinstance(event, AudioReceived):
-            return True
-        first, self._begun = not self._begun, True
-        return first
 
     async def run(self) -> None:
         """Serve the connection until it is closed from either side. Cancelling drops it.
@@ -172,7 +152,7 @@ class Conversation:
             self.post(Disconnected())
             if self._timer is not None:
                 self._timer.cancel()
-            self._ears.close()
+            self._audio.close()
             await self._tasks.close(RELEASE_S)
             self._socket.abort()
 
@@ -197,21 +177,16 @@ class Conversation:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case Listen():  # the commonest, and the next two after it
-                self._ears.listen(effect)
             case Send():
                 self._outbox.put(effect.message)
-            case FeedRecognition():
-                self._ears.feed(effect.stream, effect.payload, self._input)
-            case SkipAudio():
-                self._ears.skip(effect.payload, effect.settings)
+            case RouteAudio():
+                self._audio.route(effect)
             case OpenRecognition():
-                self._input = effect.settings
-                self._ears.open(effect)
+                self._audio.open(effect)
             case FinishRecognition():
-                self._ears.finish(effect.stream)
+                self._audio.finish(effect.stream)
             case DropRecognition():
-                self._ears.drop(effect.stream)
+                self._audio.streams.drop(effect.stream)
             case StartReply():
                 self._start(effect)
             case AdoptReply() | ContinueReply() | Speak() | FinishSpeech():
@@ -221,8 +196,7 @@ class Conversation:
                 if self._turn is not None:
                     self._turn[1].cancel()
                 self._outbox.flush(effect.reply)
-                if self._ears.watch is not None:
-                    self._ears.watch.stopped()
+                self._audio.reply_stopped()
             case Close():
                 self._outbox.close(effect.code, effect.reason)
             case Observe():
@@ -251,8 +225,8 @@ class Conversation:
             post=self.post,
             room=self._room,
         )
-        if self._ears.watch is not None:
-            turn.on_speech = self._ears.watch.made
+        if self._audio.echo is not None:
+            turn.on_speech = self._audio.echo.reply_made
         task = self._tasks.spawn(turn.run(), f"reply-{effect.reply}")
         self._turn = (turn, task)
         task.add_done_callback(self._forget_turn)
@@ -262,12 +236,9 @@ class Conversation:
         if self._turn is not None and self._turn[1] is task:
             self._turn = None
 
-    def _open_watch(self, detector: Detector, detection: TurnDetection) -> Watch:
-        return Watch(detector, detection, lambda: self.now_ms, self.post, self._reader.catch_up)
-
     def _post_of_outbox(self, event: Event) -> None:
-        if isinstance(event, AudioSent) and self._ears.watch is not None:
-            self._ears.watch.sent(event.reply, event.end_ms)
+        if isinstance(event, AudioSent):
+            self._audio.reply_sent(event)
         self.post(event)
 
     async def _room(self) -> None:
@@ -300,7 +271,7 @@ class Conversation:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._reader.catch_up()
+        self._audio.report()
         deadline_ms = self._machine.deadline_ms()
         if deadline_ms is None:
             return

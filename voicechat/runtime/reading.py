@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from voicechat.runtime.ears import Ears
+from voicechat.runtime.audio_input import AudioInput
 from voicechat.runtime.socket import Control, Ping, Socket
 from voicechat.session.events import AudioReceived, Disconnected, Event, PongReceived
 from voicechat.wire.dialect import Dialect, Frame
@@ -25,24 +25,20 @@ class Reader:
         self,
         socket: Socket,
         dialect: Dialect,
-        ears: Ears,
+        audio: AudioInput,
         post: Callable[[Event], None],
         answer_ping: Callable[[bytes], None],
     ) -> None:
-        """``post`` is told what happens; ``answer_ping`` is given the payload of each ping.
+        """``audio`` takes the frames of audio, as long as it has room; ``post`` is told what else happens.
 
-        ``ears`` say how much audio is needed to hear anything new, and wait.
+        ``answer_ping`` is given the payload of each ping.
         """
         self._socket = socket
         self._dialect = dialect
-        self._ears = ears
+        self._audio = audio
         self._post = post
         self._answer_ping = answer_ping
         self._loop = asyncio.get_running_loop()
-        self._gathered = b""
-        """Hands-free: audio that is too short to hear anything new in it."""
-        self._wanted_bytes = 0
-        """How much of it would be enough."""
         self._waiting = False
         """Everything that came before is done with."""
         self._row = 0
@@ -55,8 +51,8 @@ class Reader:
         taken = 0
         while (frame := await self._next()) is not Control.CLOSED:
             await self._take_in(frame)
-            if not self._ears.has_room:
-                await self._ears.room()
+            if not self._audio.has_room:
+                await self._audio.room()
             taken += 1 + (len(frame) // TEXT_PER_FRAME if isinstance(frame, str) else 0)
             if taken >= FRAMES_IN_A_ROW:
                 taken = 0
@@ -71,16 +67,9 @@ class Reader:
         else:
             for event in self._dialect.decode(frame):
                 if isinstance(event, AudioReceived):
-                    await self._hear(event.payload)
+                    await self._push(event.payload)
                 else:
                     self._tell(event)
-
-    def catch_up(self) -> None:
-        """Post the audio that was gathered: all that happens comes after all that was said before."""
-        if self._gathered:
-            audio, self._gathered = self._gathered, b""
-            self._post(AudioReceived(audio))
-            self._wanted_bytes = self._ears.wanted_bytes
 
     async def _next(self) -> Frame | Control | Ping:
         self._waiting = True
@@ -94,32 +83,22 @@ class Reader:
         if now_s - self._row_began_s > _ROW_S:
             self._row, self._row_began_s = 0, now_s
         self._row += 1
-        size = len(self._gathered) + len(frame)
-        enough = size >= self._wanted_bytes
-        if not self._waiting or self._row > FRAMES_IN_A_ROW or size > SLICE_BYTES:
+        if not self._waiting or self._row > FRAMES_IN_A_ROW or len(frame) > SLICE_BYTES:
             return False
-        if enough and not self._ears.has_room:
+        if not self._audio.has_room:
             return False
-        self._gathered += frame
-        if enough:
-            self.catch_up()
+        self._audio.push(frame)
         return True
 
-    async def _hear(self, audio: bytes) -> None:
-        self._gathered += audio
-        if len(self._gathered) > SLICE_BYTES:
-            await self._post_sliced()
-        elif len(self._gathered) >= self._wanted_bytes:
-            self.catch_up()
-
-    async def _post_sliced(self) -> None:
-        """Post much audio in slices, so that decoding it does not hold up the other sessions."""
-        audio, self._gathered = self._gathered, b""
-        for start in range(0, len(audio), SLICE_BYTES):
-            self._post(AudioReceived(audio[start : start + SLICE_BYTES]))
+    async def _push(self, frame: bytes) -> None:
+        """Push a frame; a long one in slices, so that decoding it does not hold up the other sessions."""
+        if len(frame) <= SLICE_BYTES:
+            self._audio.push(frame)
+            return
+        for start in range(0, len(frame), SLICE_BYTES):
+            self._audio.push(frame[start : start + SLICE_BYTES])
             await asyncio.sleep(0)
-        self._wanted_bytes = self._ears.wanted_bytes
 
     def _tell(self, event: Event) -> None:
-        self.catch_up()
+        self._audio.report()
         self._post(event)

@@ -2,6 +2,7 @@
 
 from voicechat.errors import Status
 from voicechat.session import events as ev
+from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
     Answered,
     Close,
@@ -10,6 +11,8 @@ from voicechat.session.effects import (
     LateKind,
     Observe,
     Request,
+    Route,
+    RouteAudio,
     Send,
     SessionClosed,
 )
@@ -34,6 +37,8 @@ class Dictation:
         self._closed = False
         self._finishing_since_ms: int | None = None
         self._presence = Presence(self._limits)
+        self._now_ms = 0
+        self._routed = (Route.AWAIT, self._settings, 0)
 
     @property
     def held_ms(self) -> int:
@@ -44,6 +49,19 @@ class Dictation:
         """See ``Machine.receive``."""
         if self._closed:
             return []
+        self._now_ms = now_ms
+        return [*self._take(event, now_ms), *self._settle_route(now_ms)]
+
+    def _settle_route(self, now_ms: int) -> list[Effect]:
+        over = self._closed or self._finishing_since_ms is not None
+        route, stream = (Route.DROP, 0) if over else self._hearing.route(now_ms)
+        wanted = (route, self._settings, stream)
+        if wanted == self._routed:
+            return []
+        self._routed = wanted
+        return [RouteAudio(*wanted)]
+
+    def _take(self, event: ev.Event, now_ms: int) -> list[Effect]:
         match event:
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 if not self._hearing.is_current(event.stream):
@@ -75,7 +93,7 @@ class Dictation:
         deadline_ms = self._presence.deadline_ms(must_speak=self._must_speak)
         if self._finishing_since_ms is not None:
             return min(deadline_ms, self._finishing_since_ms + self._limits.transcript_ms)
-        return deadline_ms
+        return earliest_ms(deadline_ms, self._hearing.deadline_ms(self._now_ms))
 
     @property
     def _must_speak(self) -> bool:
@@ -86,8 +104,8 @@ class Dictation:
             case ev.Opened():
                 self._presence.spoke(now_ms)
                 return [Send(Answered(Request.OPEN))]
-            case ev.AudioReceived() if self._finishing_since_ms is None:
-                return self._hearing.feed(event.payload, self._settings, now_ms)
+            case ev.AudioStarted() if self._finishing_since_ms is None:
+                return self._hearing.open(self._settings, now_ms)
             case ev.FinishRequested() if self._finishing_since_ms is None:
                 self._finishing_since_ms = now_ms
                 return self._hearing.finish() or self._close(1000)

@@ -159,7 +159,7 @@ class OpenRecognition:
     """Start recogniser ``stream``.
 
     With ``replay_of``, feed it first what that stream heard since its last final result; with ``from_ms``, the audio of
-    the connection from there on, as far as it is still there, and then all that ``Listen`` brings.
+    the connection from there on, as far as it is still there, and then all that comes by the route ``LISTEN``.
     """
 
     stream: int
@@ -168,29 +168,33 @@ class OpenRecognition:
     from_ms: int | None = None
 
 
+class Route(Enum):
+    """Where the client's audio goes."""
+
+    AWAIT = "await"
+    """Nowhere yet: the next frame is told as ``AudioStarted``, and then goes where that event's effects say. So it is
+    with a new connection."""
+    RECOGNISE = "recognise"
+    """To one recogniser stream."""
+    LISTEN = "listen"
+    """Hands-free: to voice detection, and to the recogniser streams that were opened at a time of the audio."""
+    SKIP = "skip"
+    """To nobody: it only takes its time on the connection's time line."""
+    DROP = "drop"
+    """It is not even decoded: the session is over."""
+
+
 @dataclass(frozen=True, slots=True)
-class FeedRecognition:
-    """Give the next frame to ``stream``."""
+class RouteAudio:
+    """From now on the client's audio goes there. Performed once when it changes, not for every frame."""
 
-    stream: int
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Hands-free: watch this frame for speech, and give it to the open recogniser streams that began at a time."""
-
-    payload: bytes
+    route: Route
     settings: InputSettings
-    detection: TurnDetection
-
-
-@dataclass(frozen=True, slots=True)
-class SkipAudio:
-    """This frame is not to be recognised; it only takes its time on the connection's time line."""
-
-    payload: bytes
-    settings: InputSettings
+    """How the audio is to be read. When it changes, what comes is decoded anew."""
+    stream: int = 0
+    """With ``RECOGNISE``."""
+    detection: TurnDetection | None = None
+    """With ``LISTEN``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,9 +361,7 @@ class Observe:
 Effect: TypeAlias = (
     Send
     | OpenRecognition
-    | FeedRecognition
-    | Listen
-    | SkipAudio
+    | RouteAudio
     | FinishRecognition
     | DropRecognition
     | StartReply

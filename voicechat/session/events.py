@@ -16,9 +16,24 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class AudioReceived:
-    """One binary frame, as it came: the runtime decodes it."""
+    """One frame of audio, as it came. The runtime's audio input takes it: no machine is given one."""
 
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStarted:
+    """Audio comes while the route is ``AWAIT``: it goes where the effects of this event say."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioArrived:
+    """Audio has come since the last event, the newest at ``at_ms``: the client is there.
+
+    Told before anything else that the client does, and before a deadline is looked at.
+    """
+
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +316,8 @@ Ended: TypeAlias = Disconnected | WriteStalled | AccessEnded | Faulted | DrainRe
 
 Event: TypeAlias = (
     Opened
-    | AudioReceived
+    | AudioStarted
+    | AudioArrived
     | UpdateRequested
     | CompleteRequested
     | ClearRequested
@@ -338,3 +354,6 @@ Event: TypeAlias = (
     | Faulted
     | Ticked
 )
+
+Decoded: TypeAlias = Event | AudioReceived
+"""What a client's frame becomes."""

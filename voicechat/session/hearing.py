@@ -11,10 +11,10 @@ from voicechat.errors import Status
 from voicechat.session.effects import (
     DropRecognition,
     Effect,
-    FeedRecognition,
     FinishRecognition,
     OpenRecognition,
     Recognised,
+    Route,
     Send,
 )
 from voicechat.session.events import RecognitionFailed
@@ -81,16 +81,25 @@ class Hearing:
         """Whether a recogniser stream is at work."""
         return self.gathering.stream is not None or (self.awaited is not None and self.awaited.stream is not None)
 
-    def feed(self, payload: bytes, settings: InputSettings, now_ms: int) -> list[Effect]:
-        """Give a frame to the recogniser, opening a stream when there is none."""
-        effects: list[Effect] = []
-        if self.gathering.stream is None:
-            if now_ms < self._retry_at_ms:
-                return effects
-            effects.append(self._open(self.gathering, settings, None))
-        assert self.gathering.stream is not None
-        effects.append(FeedRecognition(self.gathering.stream, payload))
-        return effects
+    def route(self, now_ms: int) -> tuple[Route, int]:
+        """Where audio goes that the user is to be understood from, and to which stream.
+
+        A stream is opened when there is audio for it; while the recogniser is left alone, audio is skipped.
+        """
+        if self.gathering.stream is not None:
+            return Route.RECOGNISE, self.gathering.stream
+        return (Route.SKIP if now_ms < self._retry_at_ms else Route.AWAIT), 0
+
+    def deadline_ms(self, now_ms: int) -> int | None:
+        """When ``route`` changes although nothing happens."""
+        left_alone = self.gathering.stream is None and now_ms < self._retry_at_ms
+        return self._retry_at_ms if left_alone else None
+
+    def open(self, settings: InputSettings, now_ms: int) -> list[Effect]:
+        """Audio comes: open a stream, unless one is at work or the recogniser is left alone."""
+        if self.gathering.stream is not None or now_ms < self._retry_at_ms:
+            return []
+        return [self._open(self.gathering, settings, None)]
 
     def open_from(self, settings: InputSettings, from_ms: int) -> list[Effect]:
         """Hands-free: recognise from ``from_ms`` of the connection's audio on; a stream at work goes on."""

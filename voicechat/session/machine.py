@@ -13,10 +13,7 @@ class Machine(Protocol):
         """Take one event and say what is to be done. Never raises for anything a peer or a provider did."""
 
     def deadline_ms(self) -> int | None:
-        """When ``Ticked`` is wanted next. Ask again after every ``receive``: each answer replaces the last.
-
-        Only a connection's first audio may bring it forward: after more of it, the last answer may stand.
-        """
+        """When ``Ticked`` is wanted next. Ask again after every ``receive``: each answer replaces the last."""
 
     @property
     def held_ms(self) -> int:

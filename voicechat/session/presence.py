@@ -6,7 +6,8 @@ from voicechat.session.limits import SessionLimits
 FROM_CLIENT = frozenset(
     {
         ev.Opened,
-        ev.AudioReceived,
+        ev.AudioStarted,
+        ev.AudioArrived,
         ev.UpdateRequested,
         ev.CompleteRequested,
         ev.ClearRequested,
@@ -48,7 +49,8 @@ class Presence:
             counts = True
             self._said_something |= not isinstance(event, ev.Opened)
         if counts and (not self._strict_ping or isinstance(event, ev.PingReceived)):
-            self._last_message_ms = now_ms
+            at_ms = event.at_ms if isinstance(event, ev.AudioArrived) else now_ms
+            self._last_message_ms = max(self._last_message_ms, at_ms)
         if isinstance(event, ev.MalformedReceived):
             self._errors_in_a_row += 1
         elif not isinstance(event, ev.PongReceived):

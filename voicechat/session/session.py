@@ -18,13 +18,13 @@ from voicechat.session.effects import (
     ErrorReported,
     LateDropped,
     LateKind,
-    Listen,
     Observe,
     Outcome,
     Request,
+    Route,
+    RouteAudio,
     Send,
     SessionClosed,
-    SkipAudio,
     TurnCompleted,
 )
 from voicechat.session.floor import Decision
@@ -35,7 +35,7 @@ from voicechat.session.presence import Presence
 from voicechat.session.speaking import Speaking
 from voicechat.session.states import MOVES, REFUSALS, TURN, State, Step
 from voicechat.session.turn_times import TurnTimes
-from voicechat.session.vocabulary import AsrMode, Settings
+from voicechat.session.vocabulary import AsrMode, InputSettings, Settings, TurnDetection
 
 _OF_REPLY = (
     ev.ReplyTextArrived,
@@ -82,6 +82,9 @@ class Session:
         )
         self._times = TurnTimes(0, 0)
         self._drain_at_ms: int | None = None
+        self._routed: tuple[Route, InputSettings, int, TurnDetection | None]
+        self._routed = (Route.AWAIT, self.settings.input, 0, None)
+        """The last ``RouteAudio``; a new connection's audio is awaited."""
 
     # --- the machine -----------------------------------------------------------------------------------------
 
@@ -92,13 +95,11 @@ class Session:
         self._now_ms = max(self._now_ms, now_ms)
         self._effects = []
         self._presence.note(event, self._now_ms)
-        if isinstance(event, ev.AudioReceived):  # the commonest by far; what is heard in it comes as events of its own
-            self._take(event)
-            return self._effects
         late = self._late(event)
         if late is None:
             self._take(event)
             self._settle_floor()
+            self._settle_route()
         else:
             self._effects.append(Observe(LateDropped(late)))
         return self._effects
@@ -121,9 +122,7 @@ class Session:
         return None
 
     def _take(self, event: ev.Event) -> None:
-        match event:  # what happens most often comes first
-            case ev.AudioReceived():
-                self._on_audio(event)
+        match event:
             case (
                 ev.ReplyTextArrived()
                 | ev.SpeechSynthesized()
@@ -139,6 +138,8 @@ class Session:
                 self._on_playback(event)
             case ev.Ticked():
                 self._on_tick()
+            case ev.AudioStarted():
+                self._on_audio()
             case (
                 ev.Opened()
                 | ev.UpdateRequested()
@@ -161,7 +162,7 @@ class Session:
                 self._on_reply_failed(event)
             case ev.MalformedReceived():
                 self._on_malformed(event)
-            case ev.PongReceived() | ev.IgnorableReceived() | ev.FinishRequested():
+            case ev.AudioArrived() | ev.PongReceived() | ev.IgnorableReceived() | ev.FinishRequested():
                 pass
             case ev.PressureChanged():
                 self._hands_free.short_of_time = event.short
@@ -182,6 +183,7 @@ class Session:
             self._times.decided_ms + self._limits.transcript_ms if self.state is State.TRANSCRIBING else None,
             self._speaking.deadline_ms(),
             self._hands_free.deadline_ms(self.state, self._now_ms),
+            self._hearing.deadline_ms(self._now_ms),
         )
 
     def _on_tick(self) -> None:
@@ -205,19 +207,36 @@ class Session:
 
     # --- requests of the client ------------------------------------------------------------------------------
 
-    def _on_audio(self, event: ev.AudioReceived) -> None:
-        settings = self.settings
+    def _on_audio(self) -> None:
         if self.state is State.CONFIGURING:
             self._presence.spoke(self._now_ms)
-        elif settings.asr_mode is AsrMode.REFRESH and self.state in TURN:
-            self._effects.append(SkipAudio(event.payload, settings.input))
+        if self._route()[0] is not Route.AWAIT:
             return
         self._move(Step.AUDIO)
-        detection = settings.turn_detection
-        if detection is not None:
-            self._effects.append(Listen(event.payload, settings.input, detection))
-        else:
-            self._effects += self._hearing.feed(event.payload, settings.input, self._now_ms)
+        if self.settings.turn_detection is None:
+            self._effects += self._hearing.open(self.settings.input, self._now_ms)
+
+    def _settle_route(self) -> None:
+        """Tell where audio goes, if that has changed."""
+        route, stream = self._route()
+        settings = self.settings
+        detection = settings.turn_detection if route is Route.LISTEN else None
+        wanted = (route, settings.input, stream, detection)
+        if wanted != self._routed:
+            self._routed = wanted
+            self._effects.append(RouteAudio(*wanted))
+
+    def _route(self) -> tuple[Route, int]:
+        """Where audio goes, and to which recogniser stream."""
+        if self.state is State.CLOSED:
+            return Route.DROP, 0
+        if self.settings.asr_mode is AsrMode.REFRESH and self.state in TURN:
+            return Route.SKIP, 0
+        if self.state is State.CONFIGURING:
+            return Route.AWAIT, 0
+        if self.settings.turn_detection is not None:
+            return Route.LISTEN, 0
+        return self._hearing.route(self._now_ms)
 
     def _on_request(self, event: ev.Requested) -> None:
         match event:

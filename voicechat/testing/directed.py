@@ -21,8 +21,8 @@ from voicechat.providers.interfaces import (
     TextDelta,
     VoiceOptions,
 )
+from voicechat.runtime.audio_input import shifted
 from voicechat.runtime.conversation import Cast, Conversation
-from voicechat.runtime.ears import shifted
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.events import DrainRequested, Transcribed
 from voicechat.session.vocabulary import Transcript
@@ -134,7 +134,7 @@ class DirectedDetector:
     def push(self, pcm: bytes) -> None:
         """See ``Ear.push``."""
 
-    def note_gap(self) -> None:
+    def note_gap(self, at_ms: int) -> None:
         """See ``Ear.note_gap``."""
 
     def close(self) -> None:

@@ -15,7 +15,16 @@ from voicechat.names import ServiceNames
 from voicechat.session import events as ev
 from voicechat.session.apology import Apology
 from voicechat.session.dictation import Dictation
-from voicechat.session.effects import Close, ContinueReply, Effect, ReplyAudio, Send, StartReply
+from voicechat.session.effects import (
+    Close,
+    ContinueReply,
+    Effect,
+    ReplyAudio,
+    Route,
+    RouteAudio,
+    Send,
+    StartReply,
+)
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.session import Session
@@ -90,6 +99,7 @@ class _KernelPlayer:
         self.followed: list[Line] = []
         self._machine, self._dialect = open_machine(golden)
         self._now_ms = 0
+        self._route = Route.AWAIT
         self._made_ms: dict[int, int] = {}
         self.post(ev.Opened())
 
@@ -100,7 +110,7 @@ class _KernelPlayer:
             self.post(ev.Ticked())
         self._now_ms = at_ms
 
-    def events_of(self, line: Line) -> Iterable[ev.Event]:
+    def events_of(self, line: Line) -> Iterable[ev.Decoded]:
         """What the session is told of a line; no event for the end."""
         frame = client_frame(line)
         if frame is not None:
@@ -117,8 +127,13 @@ class _KernelPlayer:
             return [ev.DrainRequested(self._now_ms + int(line["server_drain_ms"]))]
         return [ev.Disconnected()] if "disconnect" in line else []
 
-    def post(self, event: ev.Event) -> None:
-        """Let the session take an event, note what it says, and acknowledge audio as a socket does."""
+    def post(self, event: ev.Decoded) -> None:
+        """Let the session take an event, note what it says, and acknowledge audio as a socket does.
+
+        Audio of the client is told as the runtime's audio input would.
+        """
+        if isinstance(event, ev.AudioReceived):
+            event = ev.AudioStarted() if self._route is Route.AWAIT else ev.AudioArrived(self._now_ms)
         sent: list[ev.Event] = []
         for effect in self._machine.receive(event, self._now_ms):
             self.followed += [{"at_ms": self._now_ms, **said} for said in self._said(effect)]
@@ -133,6 +148,9 @@ class _KernelPlayer:
                 return [{"server": normalised(frame)} for frame in self._dialect.encode(message)]
             case Close(code):
                 return [{"close": code}]
+            case RouteAudio(route):
+                self._route = route
+                return []
             case StartReply(reply, messages) | ContinueReply(reply, messages):
                 return [{"model_asked": {"reply": reply, "messages": [dict(message) for message in messages]}}]
             case _:

@@ -61,6 +61,10 @@ class SpeechActivity:
             return self._judge_end(audio_ms, probability)
         return self._judge_onset(audio_ms, probability)
 
+    def begin(self, audio_ms: int) -> None:
+        """Audio begins at ``audio_ms`` that does not continue what came before. Only while nobody speaks."""
+        self._free_from_ms, self._changed_ms = audio_ms, None
+
     def stop(self, audio_ms: int) -> SpeechStopped:
         """End the speech at ``audio_ms``, because no more audio comes; where silence had begun before, there."""
         ended_ms = audio_ms if self._changed_ms is None else self._changed_ms

@@ -51,6 +51,8 @@ class Ear:
         self._on_heard = on_heard
         self._pending = bytearray()
         self._audio_ms = 0
+        self._begins_ms = 0
+        """What ends at or before this is not reported any more."""
         self._gap = False
         self._closed = False
         self.listener = Listener()
@@ -80,8 +82,14 @@ class Ear:
         if self.has_frame:
             self._detector.wake(self)
 
-    def note_gap(self) -> None:
-        """Audio is missing: what follows does not continue what came before."""
+    def note_gap(self, at_ms: int) -> None:
+        """Audio is missing: what follows begins at ``at_ms``, and does not continue what came before.
+
+        What has not been judged yet is not judged any more. Times never go back.
+        """
+        self._pending.clear()
+        self._detector.forget(self)
+        self._begins_ms = self._audio_ms = at_ms
         self._gap = True
 
     def close(self) -> None:
@@ -100,7 +108,7 @@ class Ear:
 
     def report(self, probability: float, audio_ms: int) -> None:
         """Tell the session, unless it has left meanwhile."""
-        if not self._closed:
+        if not self._closed and audio_ms > self._begins_ms:
             self._on_heard(Heard(audio_ms, probability))
 
     @property

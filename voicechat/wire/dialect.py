@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 from voicechat.names import ServiceNames
 from voicechat.session.effects import ClientMessage
-from voicechat.session.events import Event
+from voicechat.session.events import Decoded
 
 Frame: TypeAlias = str | bytes
 """One WebSocket message: text or binary."""
@@ -45,7 +45,7 @@ class Dialect(Protocol):
     def bare_audio(self) -> bool:
         """Whether every binary frame that is not empty is ``AudioReceived``, as it is."""
 
-    def decode(self, frame: Frame) -> list[Event]:
+    def decode(self, frame: Frame) -> list[Decoded]:
         """Understand one frame. Never raises: what cannot be understood is a ``MalformedReceived``."""
 
     def encode(self, message: ClientMessage) -> list[Frame]:

@@ -33,6 +33,7 @@ from voicechat.session.events import (
     CancelRequested,
     ClearRequested,
     CompleteRequested,
+    Decoded,
     Event,
     ForgetRequested,
     IgnorableReceived,
@@ -99,7 +100,7 @@ class _SpeechChat:
 
     # --- up ---------------------------------------------------------------------------------------------------
 
-    def decode(self, frame: Frame) -> list[Event]:
+    def decode(self, frame: Frame) -> list[Decoded]:
         if isinstance(frame, bytes):
             return [AudioReceived(frame) if frame else IgnorableReceived()]
         try:

@@ -24,7 +24,7 @@ from voicechat.session.effects import (
     SpeechNoticed,
     TurnCompleted,
 )
-from voicechat.session.events import AudioReceived, Event, FinishRequested, IgnorableReceived
+from voicechat.session.events import AudioReceived, Decoded, FinishRequested, IgnorableReceived
 from voicechat.session.vocabulary import InputSettings
 from voicechat.wire.dialect import Dialect, Frame, Greeting
 from voicechat.wire.recognition import result_text
@@ -90,7 +90,7 @@ class _StreamSpeech:
         self._resumable = resumable
         self._results = 0
 
-    def decode(self, frame: Frame) -> list[Event]:
+    def decode(self, frame: Frame) -> list[Decoded]:
         if isinstance(frame, bytes):
             return [AudioReceived(frame) if frame else IgnorableReceived()]
         return [FinishRequested() if frame.strip() == "BYE" else IgnorableReceived()]

@@ -1,4 +1,4 @@
-"""Chained recognisers: alone, and with the ears that keep the audio for them."""
+"""Chained recognisers: alone, and with the audio input that keeps the audio for them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,12 +7,12 @@ import pytest
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
-from voicechat.runtime.ears import Ears
+from voicechat.runtime.audio_input import AudioInput
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.fallback.recognition import RECORDING_S, RecognitionChain
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.session.effects import OpenRecognition
+from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.events import Event, RecognitionEnded, RecognitionFailed, Transcribed
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings, Transcript
@@ -151,24 +151,27 @@ async def test_a_chain_keeps_the_providers_contract_itself() -> None:
     )
 
 
-# --- with the ears ---------------------------------------------------------------------------------------------------
+# --- with the audio input ----------------------------------------------------------------------------------------
 
 
 class Listening:
-    """Ears on a recogniser, fed with numbered samples so that what a stream hears can be told apart."""
+    """An audio input with a recogniser, fed with numbered samples so that what a stream hears can be told apart."""
 
     def __init__(self, recognizer: SpeechRecognizer) -> None:
         self.events: list[Event] = []
         self.tasks = SessionTasks(on_fault=lambda: None)
-        self.ears = Ears(recognizer, limits=SessionLimits(), post=self.events.append, tasks=self.tasks)
+        self.audio = AudioInput(
+            recognizer, limits=SessionLimits(), now_ms=lambda: 0, post=self.events.append, tasks=self.tasks
+        )
         self.settings = InputSettings(format="pcm")
 
     def open(self, stream: int, replay_of: int | None = None) -> None:
-        self.ears.open(OpenRecognition(stream, self.settings, replay_of))
+        self.audio.open(OpenRecognition(stream, self.settings, replay_of))
 
     async def feed(self, stream: int, from_ms: int, to_ms: int, piece_ms: int = 100) -> None:
+        self.audio.route(RouteAudio(Route.RECOGNISE, self.settings, stream))
         for start_ms in range(from_ms, to_ms, piece_ms):
-            self.ears.feed(stream, numbered(start_ms, min(to_ms, start_ms + piece_ms)), self.settings)
+            self.audio.push(numbered(start_ms, min(to_ms, start_ms + piece_ms)))
             await turns()
 
 
@@ -229,7 +232,7 @@ async def test_a_replacement_hears_what_came_after_the_last_final_result_to_the_
     assert failed.retryable
     listening.open(2, replay_of=1)
     await listening.feed(2, 1_500, 1_700)
-    listening.ears.finish(2)
+    listening.audio.finish(2)
     await turns()
     assert heard_ms(recognizer.heard[1]) == list(range(730, 1_700)), "without loss, and nothing twice"
     assert recognizer.options[1].earlier_failures == 1
@@ -256,7 +259,7 @@ async def test_the_replacement_is_another_recogniser() -> None:
     await listening.feed(1, 0, 500)
     listening.open(2, replay_of=1)
     await listening.feed(2, 500, 800)
-    listening.ears.finish(2)
+    listening.audio.finish(2)
     await turns()
     assert len(first.heard) == 1
     assert heard_ms(second.heard[0]) == list(range(800))
@@ -272,6 +275,6 @@ async def test_of_silence_only_the_end_is_heard_again() -> None:
     listening.open(1)
     await listening.feed(1, 0, 30_000, 500)
     listening.open(2, replay_of=1)
-    listening.ears.finish(2)
+    listening.audio.finish(2)
     await turns()
     assert heard_ms(recognizer.heard[1]) == list(range(20_000, 30_000))

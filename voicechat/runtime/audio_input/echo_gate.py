@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from voicechat.audio.resample import RateConverter
 from voicechat.providers.interfaces import PCM_RATE_HZ
+from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.voice.detector import Heard
 from voicechat.voice.echo import MAX_DELAY_MS, EchoDetector
-from voicechat.voice.silero import FRAME_MS
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
 
-BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 PREVAILS = 0.5
 """Share of echo in a frame from which it is not the user's speech."""
 LIKE_SPEECH = 0.3
@@ -43,21 +43,14 @@ REPLY_KEPT_MS = 30_000
 """Speech of a reply that has been made and not been sent yet; of more, the echo is not looked for."""
 
 
-class EchoWatch:
+class EchoGate:
     """One session's echo: the reply's samples on their way to the loudspeaker, the microphone's frames, the verdict."""
 
-    def __init__(
-        self, now_ms: Callable[[], int], min_interruption_ms: int, frame_before: Callable[[int], bytes]
-    ) -> None:
-        """``now_ms`` is the session's clock; speech of ``min_interruption_ms`` is to be told when it is so old.
-
-        ``frame_before`` gives the microphone's frame that ends at so many milliseconds of its audio; one that is not
-        kept any more is empty.
-        """
+    def __init__(self, now_ms: Callable[[], int], timeline: RingBuffer) -> None:
+        """``now_ms`` is the session's clock; ``timeline`` keeps the microphone's newest audio."""
         self._now_ms = now_ms
-        self._frame_before = frame_before
-        whole_frames_ms = min_interruption_ms // FRAME_MS * FRAME_MS
-        self._searched_ms = min(max(whole_frames_ms, LEAST_SEARCHED_MS), SEARCHED_MS)
+        self._timeline = timeline
+        self._searched_ms = SEARCHED_MS
         self._detector = EchoDetector()
         self._converter = RateConverter(PCM_RATE_HZ)
         self._reply = 0
@@ -67,9 +60,8 @@ class EchoWatch:
         self._echoes_from_ms = 0
         self._echoes_until_ms = 0
         """No sound of the reply can come into the microphone before the one or after the other."""
-        self._arrived_bytes = 0
         self._began_ms: int | None = None
-        """When the microphone's first sample was recorded, by the arrival of its frames."""
+        """When the first sample of the connection's audio was recorded, by the arrival of its frames."""
         self._astray_ms = 0
         self._unexplained_ms = 0
         """How much of the microphone was heard during this reply without any echo in it."""
@@ -80,9 +72,14 @@ class EchoWatch:
         """They were let through."""
         self._echo_until_ms: int | None = None
 
+    def configure(self, min_interruption_ms: int) -> None:
+        """Keep no frame back for longer than speech must last to interrupt: ``min_interruption_ms``."""
+        whole_frames_ms = min_interruption_ms // FRAME_MS * FRAME_MS
+        self._searched_ms = min(max(whole_frames_ms, LEAST_SEARCHED_MS), SEARCHED_MS)
+
     # --- the reply ---------------------------------------------------------------------------------------------
 
-    def made(self, reply: int, pcm: bytes, rate_hz: int, end_ms: int) -> None:
+    def reply_made(self, reply: int, pcm: bytes, rate_hz: int, end_ms: int) -> None:
         """Speech of ``reply`` was made, s16le mono, up to ``end_ms`` of the reply."""
         if reply != self._reply:
             self._reply = reply
@@ -94,7 +91,7 @@ class EchoWatch:
             self._made.append((end_ms, converted))
             self._made_bytes += len(converted)
 
-    def sent(self, reply: int, end_ms: int) -> None:
+    def reply_sent(self, reply: int, end_ms: int) -> None:
         """Speech of ``reply`` up to ``end_ms`` was handed to the socket."""
         while reply == self._reply and self._made and self._made[0][0] <= end_ms:
             _, pcm = self._made.popleft()
@@ -106,7 +103,7 @@ class EchoWatch:
             self._plays_until_ms = at_ms + len(pcm) // BYTES_PER_MS
             self._echoes_until_ms = self._plays_until_ms + MAX_DELAY_MS
 
-    def stopped(self) -> None:
+    def reply_stopped(self) -> None:
         """The reply was cut off."""
         self._made.clear()
         self._made_bytes = 0
@@ -117,16 +114,15 @@ class EchoWatch:
 
     # --- the microphone ----------------------------------------------------------------------------------------
 
-    def hear(self, pcm: bytes) -> None:
-        """Place the microphone's samples by when they arrive; the voice detection judges them a little later."""
-        self._arrived_bytes += len(pcm)
-        began_ms = self._now_ms() - self._arrived_bytes // BYTES_PER_MS
+    def place(self, length_ms: int, now_ms: int) -> None:
+        """The newest ``length_ms`` of the microphone's audio arrived at ``now_ms``; it is judged a little later."""
+        began_ms = now_ms - self._timeline.end_bytes // BYTES_PER_MS
         if self._began_ms is None:
             self._began_ms = began_ms
         elif -JITTER_MS <= began_ms - self._began_ms <= JITTER_MS:
             self._astray_ms = 0
         else:
-            self._astray_ms += len(pcm) // BYTES_PER_MS
+            self._astray_ms += length_ms
             if self._astray_ms > ASTRAY_MS:
                 self._began_ms, self._astray_ms, self._unexplained_ms = began_ms, 0, 0
 
@@ -160,7 +156,7 @@ class EchoWatch:
         end_ms = (self._began_ms or 0) + audio_ms
         if end_ms <= self._echoes_from_ms or end_ms - FRAME_MS >= self._echoes_until_ms:
             return False
-        frame = self._frame_before(audio_ms)
+        frame = self._timeline.before(audio_ms, FRAME_BYTES)
         if not frame:
             return False
         self._detector.heard(frame, end_ms)

@@ -9,7 +9,7 @@ from typing import Any
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.effects import Effect, Fact
-from voicechat.session.events import AudioReceived, Event, PingReceived, PongReceived, SpeechStarted
+from voicechat.session.events import AudioArrived, AudioStarted, Event, PingReceived, PongReceived, SpeechStarted
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.vocabulary import InputSettings, Settings, TurnDetection
@@ -34,11 +34,6 @@ class Noting(Session):
         self.seen.append(event)
         return super().receive(event, now_ms)
 
-    @property
-    def heard(self) -> list[int]:
-        """How long the pieces of audio were."""
-        return [len(event.payload) // BYTES_PER_MS for event in self.seen if isinstance(event, AudioReceived)]
-
 
 class Room:
     """A conversation with a detector that says what the test says."""
@@ -50,7 +45,7 @@ class Room:
         recorded = InputSettings(format=container, sample_rate_hz=16_000, heartbeat=True)
         self.session = Noting(Settings(input=recorded, turn_detection=TurnDetection()), self.limits)
         self.socket = MemorySocket()
-        self.pcm = b""
+        self.pieces: list[bytes] = []
         self.facts: list[Fact] = []
 
     def register(self, on_heard: OnHeard) -> Any:
@@ -58,9 +53,18 @@ class Room:
         return self
 
     def push(self, pcm: bytes) -> None:
-        self.pcm += pcm
+        self.pieces.append(pcm)
 
-    def note_gap(self) -> None:
+    @property
+    def pcm(self) -> bytes:
+        return b"".join(self.pieces)
+
+    @property
+    def heard(self) -> list[int]:
+        """How long the pieces of audio were that voice detection was given."""
+        return [len(pcm) // BYTES_PER_MS for pcm in self.pieces]
+
+    def note_gap(self, at_ms: int) -> None:
         """See ``Ear.note_gap``."""
 
     def close(self) -> None:
@@ -98,10 +102,10 @@ class Room:
         return sent
 
 
-async def test_the_session_hears_of_audio_when_a_detection_frame_is_whole() -> None:
+async def test_audio_goes_on_when_a_detection_frame_is_whole() -> None:
     async with Room().open() as room:
         sent = await room.speaks(*[20] * 9)
-        assert room.session.heard == [20, 20, 40, 20, 40, 20], "the first begins; then at 32, 64, 96, 128, 160 ms"
+        assert room.heard == [40, 40, 20, 40, 20], "at 32, 64, 96, 128, 160 ms"
         assert room.pcm == sent[: 160 * BYTES_PER_MS]
         assert len(room.pcm) // FRAME_BYTES == len(sent) // FRAME_BYTES
 
@@ -109,16 +113,16 @@ async def test_the_session_hears_of_audio_when_a_detection_frame_is_whole() -> N
 async def test_what_is_said_after_audio_comes_after_it() -> None:
     async with Room().open() as room:
         sent = await room.speaks(40, 20)
-        assert room.session.heard == [40]
+        assert room.heard == [40]
         room.socket.say(json.dumps({"event_type": "ping"}))
         await asyncio.sleep(0.001)
-        assert room.session.heard == [40, 20]
+        assert room.heard == [40, 20]
         assert isinstance(room.session.seen[-1], PingReceived)
         sent += await room.speaks(10, 10)
-        assert room.session.heard == [40, 20, 10]
+        assert room.heard == [40, 20, 10]
         await room.socket.ping()
         await asyncio.sleep(0.001)
-        assert room.session.heard == [40, 20, 10, 10]
+        assert room.heard == [40, 20, 10, 10]
         assert isinstance(room.session.seen[-1], PongReceived)
         assert room.pcm == sent
 
@@ -139,13 +143,36 @@ async def test_a_piece_that_is_gathered_shows_that_the_client_is_there() -> None
         await room.speaks(40)
         await asyncio.sleep(59)
         await room.speaks(10)
-        assert room.session.heard == [40]
+        assert room.heard == [40]
         await asyncio.sleep(59)
-        assert room.session.heard == [40, 10]
+        assert room.heard == [40, 10]
         assert room.socket.closed_with is None
+
+
+async def test_the_session_is_told_of_audio_once_and_then_before_whatever_else_happens() -> None:
+    async with Room().open() as room:
+        await room.speaks(*[20] * 50)
+        told = [event for event in room.session.seen if isinstance(event, AudioStarted | AudioArrived)]
+        assert told == [AudioStarted()], "no frame reaches the session"
+        room.socket.say(json.dumps({"event_type": "ping"}))
+        await asyncio.sleep(0.001)
+        assert room.session.seen[-2:] == [AudioArrived(980), PingReceived()]
+        await asyncio.sleep(59)
+        await room.speaks(20)
+        assert room.socket.closed_with is None
+
+
+async def test_a_client_that_sends_nothing_but_audio_is_there_until_a_minute_after_its_last_frame() -> None:
+    async with Room(limits=SessionLimits(ping_ms=3_600_000)).open() as room:
+        for _ in range(5):
+            await room.speaks(100)
+            await asyncio.sleep(50)
+        assert room.socket.closed_with is None
+        await asyncio.sleep(10)
+        assert room.socket.closed_with is not None
 
 
 async def test_clips_which_begin_with_a_frame_are_not_joined() -> None:
     async with Room("wav").open() as room:
         await room.speaks(20, 20, 20, 20)
-        assert room.session.heard == [20, 20, 20, 20]
+        assert room.heard == [20, 20, 20, 20]

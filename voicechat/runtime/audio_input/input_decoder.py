@@ -1,6 +1,7 @@
 """Where a session's incoming audio is decoded: samples in place, compressed audio in a process of its own.
 
-Either way frames are decoded in the order they came, and what becomes of each is told to the sink it was meant for.
+Either way frames are decoded in the order they came, and each is given to the destination that the route had when it
+arrived.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
 from voicechat.runtime.decoding import check, decode_stream, split_rate
 from voicechat.runtime.tasks import SessionTasks
+from voicechat.session.effects import Route
 
 PIECE_BYTES = 4 * 1024
 """What a decoding process is given at once; its CPU time is limited for each."""
@@ -31,27 +33,43 @@ kbit/s has 270): silence may take next to nothing, but nobody sends silence fast
 _BYTES_PER_MS = DECODED_RATE_HZ * 2 // 1000
 
 
-class Sink(Protocol):
-    """Whom decoded audio is meant for."""
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Whom audio is meant for: where the route led when it arrived."""
 
-    def take(self, pcm: bytes) -> None:
+    route: Route
+    stream: int = 0
+    """The recogniser stream, with ``RECOGNISE``."""
+
+
+class Sink(Protocol):
+    """Who passes on what was decoded, in the order in which it came."""
+
+    def decoded(self, pcm: bytes, destination: Destination) -> None:
         """Take s16le mono 16 kHz."""
 
-    def end(self) -> None:
+    def ended(self, destination: Destination) -> None:
         """Take note that everything up to ``finish`` has been given."""
 
-    def fail(self, error: RemoteProtocolError) -> None:
-        """Take note that the audio cannot be decoded. What follows of it is dropped or decoded anew."""
+    def undecodable(self, error: RemoteProtocolError, destination: Destination) -> None:
+        """Take note that audio cannot be decoded. What follows of it is dropped or decoded anew."""
+
+    def drained(self) -> None:
+        """Take note that nothing waits to be decoded any more."""
 
 
-class Intake(Protocol):
-    """One session's audio on its way to the recognisers."""
+class InputDecoder(Protocol):
+    """One session's audio on its way from the client's format."""
 
-    def feed(self, payload: bytes, sink: Sink) -> None:
-        """Decode the client's next frame for ``sink``. Never waits."""
+    def feed(self, payload: bytes, destination: Destination) -> None:
+        """Decode the client's next frame. Never waits."""
 
-    def finish(self, sink: Sink) -> None:
-        """Give ``sink`` what is held back, then its end."""
+    def finish(self, destination: Destination, *, ends: bool = True) -> None:
+        """Give what is held back and then, if it ``ends``, the end."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be decoded."""
 
     @property
     def has_room(self) -> bool:
@@ -64,59 +82,77 @@ class Intake(Protocol):
     def source_rate_hz(self) -> int | None:
         """Rate of the audio as it was recorded, as it says itself; None: it has not told, or cannot."""
 
+    def close(self) -> None:
+        """Decode nothing more."""
 
-class InPlaceIntake:
+
+class InPlaceDecoder:
     """Decodes at once, on the event loop: for samples, which take microseconds."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-
-    def feed(self, payload: bytes, sink: Sink) -> None:
-        """See ``Intake.feed``."""
-        try:
-            sink.take(self._decoder.decode(payload))
-        except RemoteProtocolError as error:
-            sink.fail(error)
-
-    def finish(self, sink: Sink) -> None:
-        """See ``Intake.finish``."""
-        sink.take(self._decoder.finish())
-        sink.end()
-
+    idle = True
+    """See ``InputDecoder.idle``."""
     has_room = True
-    """See ``Intake.has_room``."""
+    """See ``InputDecoder.has_room``."""
+
+    def __init__(self, decoder: Decoder, sink: Sink) -> None:
+        self._decoder = decoder
+        self._sink = sink
+
+    def feed(self, payload: bytes, destination: Destination) -> None:
+        """See ``InputDecoder.feed``."""
+        try:
+            pcm = self._decoder.decode(payload)
+        except RemoteProtocolError as error:
+            self._sink.undecodable(error, destination)
+        else:
+            self._sink.decoded(pcm, destination)
+
+    def finish(self, destination: Destination, *, ends: bool = True) -> None:
+        """See ``InputDecoder.finish``."""
+        self._sink.decoded(self._decoder.finish(), destination)
+        if ends:
+            self._sink.ended(destination)
 
     async def room(self) -> None:
-        """See ``Intake.room``: nothing ever waits."""
+        """See ``InputDecoder.room``: nothing ever waits."""
 
     @property
     def source_rate_hz(self) -> int | None:
-        """See ``Intake.source_rate_hz``."""
+        """See ``InputDecoder.source_rate_hz``."""
         return self._decoder.source_rate_hz
 
+    def close(self) -> None:
+        """See ``InputDecoder.close``."""
 
-class RefusingIntake:
+
+class RefusingDecoder:
     """Decodes nothing: where there are no processes for compressed audio."""
 
-    def __init__(self, name: str) -> None:
-        self._error = RemoteProtocolError(Status.UNSUPPORTED_FORMAT, f"{name}: this server decodes no compressed audio")
-
-    def feed(self, payload: bytes, sink: Sink) -> None:
-        """See ``Intake.feed``."""
-        sink.fail(self._error)
-
-    def finish(self, sink: Sink) -> None:
-        """See ``Intake.finish``."""
-        sink.end()
-
+    idle = True
+    """See ``InputDecoder.idle``."""
     has_room = True
-    """See ``Intake.has_room``."""
+    """See ``InputDecoder.has_room``."""
+    source_rate_hz = None
+    """See ``InputDecoder.source_rate_hz``."""
+
+    def __init__(self, name: str, sink: Sink) -> None:
+        self._error = RemoteProtocolError(Status.UNSUPPORTED_FORMAT, f"{name}: this server decodes no compressed audio")
+        self._sink = sink
+
+    def feed(self, payload: bytes, destination: Destination) -> None:
+        """See ``InputDecoder.feed``."""
+        self._sink.undecodable(self._error, destination)
+
+    def finish(self, destination: Destination, *, ends: bool = True) -> None:
+        """See ``InputDecoder.finish``."""
+        if ends:
+            self._sink.ended(destination)
 
     async def room(self) -> None:
-        """See ``Intake.room``: nothing ever waits."""
+        """See ``InputDecoder.room``: nothing ever waits."""
 
-    source_rate_hz = None
-    """See ``Intake.source_rate_hz``."""
+    def close(self) -> None:
+        """See ``InputDecoder.close``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,16 +160,19 @@ class _Step:
     """What the process is to do next; an empty ``payload``: give what is held back."""
 
     payload: bytes
-    sink: Sink
+    destination: Destination
+    ends: bool = False
+    """Whether the destination is told that it has been given everything."""
 
 
-class ProcessIntake:
+class ProcessDecoder:
     """Decodes in a forked process. If that dies, whoever's audio it was decoding fails, and another takes over."""
 
     def __init__(
         self,
         server: ForkServer,
         container: InputContainer,
+        sink: Sink,
         *,
         tasks: SessionTasks,
         ready: Callable[[], Awaitable[object]],
@@ -141,6 +180,7 @@ class ProcessIntake:
         """``tasks`` owns the task that works; ``ready`` is awaited before each piece of audio is taken out."""
         self._server = server
         self._container = container
+        self._sink = sink
         self._ready = ready
         self._steps: deque[_Step] = deque()
         self._waiting_bytes = 0
@@ -153,27 +193,36 @@ class ProcessIntake:
         self._taken_bytes = 0
         self._decoded_bytes = 0
         self.source_rate_hz: int | None = None
-        """See ``Intake.source_rate_hz``."""
-        _ = tasks.spawn(self._run(), "decoding")
+        """See ``InputDecoder.source_rate_hz``."""
+        self._task = tasks.spawn(self._run(), "decoding")
 
-    def feed(self, payload: bytes, sink: Sink) -> None:
-        """See ``Intake.feed``."""
+    def feed(self, payload: bytes, destination: Destination) -> None:
+        """See ``InputDecoder.feed``."""
         # A packet on its own must stay whole; anything else may be cut anywhere.
         piece_bytes = max(len(payload), 1) if self._container is InputContainer.OPUS_RAW else PIECE_BYTES
         for start in range(0, len(payload), piece_bytes):
-            self._add(_Step(payload[start : start + piece_bytes], sink))
+            self._add(_Step(payload[start : start + piece_bytes], destination))
 
-    def finish(self, sink: Sink) -> None:
-        """See ``Intake.finish``."""
-        self._add(_Step(b"", sink))
+    def finish(self, destination: Destination, *, ends: bool = True) -> None:
+        """See ``InputDecoder.finish``."""
+        self._add(_Step(b"", destination, ends))
+
+    @property
+    def idle(self) -> bool:
+        """See ``InputDecoder.idle``."""
+        return not self._steps
+
+    def close(self) -> None:
+        """See ``InputDecoder.close``."""
+        self._task.cancel()
 
     @property
     def has_room(self) -> bool:
-        """See ``Intake.has_room``."""
+        """See ``InputDecoder.has_room``."""
         return self._room.is_set()
 
     async def room(self) -> None:
-        """See ``Intake.room``."""
+        """See ``InputDecoder.room``."""
         await self._room.wait()
 
     def _add(self, step: _Step) -> None:
@@ -233,13 +282,15 @@ class ProcessIntake:
                 rate_hz, pcm = split_rate(frame.payload)
                 self.source_rate_hz = rate_hz or None
                 self._check_pace(len(pcm), len(step.payload))
-                step.sink.take(bytes(pcm))
+                self._sink.decoded(bytes(pcm), step.destination)
             case FrameKind.CONSUMED | FrameKind.ENDED:
                 self._steps.popleft()
                 self._taken_bytes += len(step.payload)
                 self._count(-len(step.payload))
-                if not step.payload:
-                    step.sink.end()
+                if step.ends:
+                    self._sink.ended(step.destination)
+                if not self._steps:
+                    self._sink.drained()
             case _:
                 check(frame)
 
@@ -265,13 +316,15 @@ class ProcessIntake:
         self._close()
         if not self._steps:
             return
-        sink = self._steps[0].sink
-        kept = [step for step in self._steps if step.sink is not sink]
+        destination = self._steps[0].destination
+        kept = [step for step in self._steps if step.destination != destination]
         self._steps.clear()
         self._steps.extend(kept)
         self._waiting_bytes = 0
         self._count(sum(len(step.payload) for step in kept))
-        sink.fail(error)
+        self._sink.undecodable(error, destination)
+        if not self._steps:
+            self._sink.drained()
 
     def _close(self) -> None:
         stream, self._stream = self._stream, None

@@ -1,21 +1,21 @@
-"""One recogniser stream: the audio that waits for the recogniser, and the audio it may have to hear again."""
+"""One recogniser stream: audio that waits for the recogniser, and audio it may have to hear again."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
+from voicechat.providers.interfaces import RecognitionOptions
+from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS
 
-BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 SILENT_REPLAY_MS = 10_000
 """Of audio in which nothing has been recognised, so much is kept for a recogniser that must start again."""
 
 
-class Stream:
-    """See the module. Used on the event loop only; its audio is iterated once."""
+class RecognitionStream:
+    """Used on the event loop only; its audio is iterated once."""
 
-    def __init__(self, number: int, options: RecognitionOptions, unread: Callable[[int], None]) -> None:
-        """``unread`` is told by how many bytes the audio that waits grows and shrinks."""
+    def __init__(self, number: int, options: RecognitionOptions, count_unread: Callable[[int], None]) -> None:
+        """``count_unread`` is told by how many bytes the audio that waits grows and shrinks."""
         self.number = number
         self.options = options
         self.offset_ms: int | None = None
@@ -27,7 +27,7 @@ class Stream:
         """No more frames are meant for it; what was decoded of them may still come."""
         self.finished = False
         self.task: asyncio.Task[None] | None = None
-        self._unread = unread
+        self._count_unread = count_unread
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[bytes] = deque()
         self._sleeping: asyncio.Future[None] | None = None
@@ -46,15 +46,16 @@ class Stream:
         """Stream time of the first kept sample."""
         return self._forgotten_bytes // BYTES_PER_MS
 
-    def give(self, pcm: bytes) -> None:
-        """Add audio for the recogniser."""
+    def push(self, pcm: bytes) -> None:
+        """Add audio for the recogniser, s16le mono 16 kHz."""
         self._waiting.append(pcm)
         self.kept.append(pcm)
         self._fed_bytes += len(pcm)
-        self._unread(len(pcm))
+        self._count_unread(len(pcm))
         if self.spoken_from_ms is None and self._fed_bytes - self._forgotten_bytes > SILENT_REPLAY_MS * BYTES_PER_MS:
             self.forget_before(self.fed_ms - SILENT_REPLAY_MS)
-        self._wake()
+        if self._sleeping is not None:
+            self._wake()
 
     def end(self) -> None:
         """All its audio has been given."""
@@ -63,7 +64,7 @@ class Stream:
 
     def clear(self) -> None:
         """Forget the audio that waits."""
-        self._unread(-sum(len(pcm) for pcm in self._waiting))
+        self._count_unread(-sum(len(pcm) for pcm in self._waiting))
         self._waiting.clear()
 
     def forget_before(self, time_ms: int) -> None:
@@ -81,7 +82,7 @@ class Stream:
         return self
 
     async def begun(self) -> None:
-        """Wait for the first audio, or for the end without any. Cancelling loses nothing."""
+        """Wait for audio, or for the end without any. Cancelling loses nothing."""
         while not self._waiting and not self.finished:
             self._sleeping = self._loop.create_future()
             await self._sleeping
@@ -93,9 +94,10 @@ class Stream:
             if not self._waiting:
                 raise StopAsyncIteration
         pcm = self._waiting.popleft()
-        self._unread(-len(pcm))
+        self._count_unread(-len(pcm))
         return pcm
 
     def _wake(self) -> None:
-        if self._sleeping is not None and not self._sleeping.done():
-            self._sleeping.set_result(None)
+        sleeping, self._sleeping = self._sleeping, None
+        if sleeping is not None and not sleeping.done():
+            sleeping.set_result(None)

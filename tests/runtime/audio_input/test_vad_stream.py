@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from tests.voice.sounds import RATE_HZ, REPLY, Samples, noise, speak, to_pcm
-from voicechat.runtime.watch import BYTES_PER_MS, KEPT_MS, MISSING_MS, Watch
+from voicechat.runtime.audio_input.echo_gate import EchoGate
+from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
+from voicechat.runtime.audio_input.vad_stream import MISSING_MS, VadStream
 from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
 from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.detector import Heard, OnHeard
@@ -24,13 +26,12 @@ class ScriptedEar:
         self.audio_ms = 0
         self.pcm = b""
         self.closed = False
-        self.gaps = 0
 
     def push(self, pcm: bytes) -> None:
         self.pcm += pcm
 
-    def note_gap(self) -> None:
-        self.gaps += 1
+    def note_gap(self, at_ms: int) -> None:
+        self.audio_ms = at_ms
 
     def close(self) -> None:
         self.closed = True
@@ -42,14 +43,24 @@ class ScriptedEar:
 
 
 class Room:
-    """A watch, its clock, and what it told."""
+    """A microphone, voice detection, their clock, and what was told."""
 
     def __init__(self, turn_judge: TurnJudge | None = None, min_interruption_ms: int = 200) -> None:
         self.turn_judge = turn_judge
         self.now_ms = 0
+        self.arrived_ms = 0
         self.told: list[Event] = []
-        detection = TurnDetection(prefix_padding_ms=100, min_interruption_ms=min_interruption_ms)
-        self.watch = Watch(self, detection, lambda: self.now_ms, self.told.append)
+        self.timeline = RingBuffer()
+        self.echo = EchoGate(lambda: self.now_ms, self.timeline)
+        self.echo.configure(min_interruption_ms)
+        self.vad = VadStream(
+            self,
+            TurnDetection(prefix_padding_ms=100, min_interruption_ms=min_interruption_ms),
+            self.timeline,
+            self.echo,
+            post=self.told.append,
+            missing_ms=lambda: self.now_ms - self.arrived_ms,
+        )
 
     def register(self, on_heard: OnHeard) -> ScriptedEar:
         self.ear = ScriptedEar(on_heard)
@@ -57,7 +68,9 @@ class Room:
 
     def records(self, pcm: bytes) -> None:
         self.now_ms += len(pcm) // BYTES_PER_MS
-        self.watch.take(pcm)
+        self.arrived_ms = self.now_ms
+        self.timeline.push(pcm)
+        self.vad.push(pcm, self.now_ms)
 
 
 def counted(from_ms: int, length_ms: int) -> bytes:
@@ -65,39 +78,30 @@ def counted(from_ms: int, length_ms: int) -> bytes:
     return np.repeat(np.arange(from_ms, from_ms + length_ms, dtype="<i2"), RATE_HZ // 1000).tobytes()
 
 
-async def test_the_audio_since_a_time_begins_there() -> None:
+async def test_times_are_those_of_the_connections_audio() -> None:
+    """What was received before anybody listened, and what was skipped in between, has taken its time."""
     room = Room()
-    for start_ms in range(0, 1_000, 100):
-        room.records(counted(start_ms, 100))
-    begins_ms, pcm = room.watch.since(250)
-    assert begins_ms == 250
-    assert pcm == counted(250, 750)
-
-
-async def test_positions_count_from_where_the_watch_began() -> None:
-    room = Room()
-    room.watch.begin_at(5_000)
+    room.timeline.skip(5_000 * BYTES_PER_MS)
+    room.vad.begin()
     room.records(counted(0, 300))
-    assert room.watch.position_ms == 5_300
-    assert room.watch.since(5_200) == (5_200, counted(200, 100))
     room.ear.hears(1.0, 4)
     room.ear.hears(0.0, 3)
     assert room.told == [SpeechStarted(5_000, 300), SpeechStopped(5_128, 172)]
+    room.timeline.skip(2_000 * BYTES_PER_MS)
+    room.vad.begin()
+    room.records(counted(0, 300))
+    room.ear.hears(1.0, 4)
+    assert room.told[2:] == [SpeechStarted(7_300, 300)]
 
 
-async def test_only_the_last_seconds_are_kept() -> None:
+async def test_frames_begin_at_whole_milliseconds_wherever_listening_begins() -> None:
     room = Room()
-    for _ in range(200):
-        room.records(counted(0, 100))
-    begins_ms, pcm = room.watch.since(0)
-    assert 20_000 - KEPT_MS - 100 <= begins_ms <= 20_000 - KEPT_MS
-    assert len(pcm) == (20_000 - begins_ms) * BYTES_PER_MS
-
-
-async def test_of_the_future_there_is_nothing() -> None:
-    room = Room()
-    room.records(counted(0, 100))
-    assert room.watch.since(900) == (100, b"")
+    room.timeline.skip(5_000 * BYTES_PER_MS + 10)
+    room.vad.begin()
+    room.records(counted(0, 40))
+    assert room.ear.pcm == counted(0, 40)[BYTES_PER_MS - 10 :]
+    room.ear.hears(0.0)
+    assert room.vad.wanted_bytes == 2 * FRAME_MS * BYTES_PER_MS - len(room.ear.pcm)
 
 
 async def test_speech_is_told_with_its_padding_and_its_age() -> None:
@@ -116,9 +120,9 @@ async def test_a_click_is_no_speech() -> None:
     assert room.told == []
 
 
-async def test_a_closed_watch_hears_nothing() -> None:
+async def test_a_closed_stream_hears_nothing() -> None:
     room = Room()
-    room.watch.close()
+    room.vad.close()
     assert room.ear.closed
 
 
@@ -166,7 +170,7 @@ async def test_after_a_reply_another_turn_is_judged() -> None:
     room = Room(judge)
     hears(room, 0.95, 640)
     hears(room, 0.05, 192)
-    room.watch.sent(1, 100)
+    room.vad.replied()
     hears(room, 0.95, 320)
     hears(room, 0.05, 192)
     assert len(judge.asked[1][0]) == (100 + 320 + 96) * BYTES_PER_MS
@@ -180,7 +184,7 @@ async def test_a_judgement_is_not_told_once_speech_has_gone_on_or_the_session_en
     hears(room, 0.95, 640)
     judge.asked[0][1](0.9)
     hears(room, 0.05, 192)
-    room.watch.close()
+    room.vad.close()
     judge.asked[1][1](0.9)
     assert not any(isinstance(event, TurnJudged) for event in room.told)
 
@@ -193,14 +197,14 @@ class Loudspeaker:
         reply = speak(REPLY)
         for begin_ms in range(0, len(reply) * 1000 // RATE_HZ, 100):
             samples = reply[begin_ms * RATE_HZ // 1000 :][: RATE_HZ // 10]
-            room.watch.made(1, to_pcm(samples), RATE_HZ, begin_ms + 100)
+            room.echo.reply_made(1, to_pcm(samples), RATE_HZ, begin_ms + 100)
         echo = np.concatenate((np.zeros(delay_ms * RATE_HZ // 1000), reply)) * 10 ** (level_db / 20)
         self.sound = echo + noise(60_000, -70)[: len(echo)]
 
     def plays(self, from_ms: int, to_ms: int, probability: float | None = None, user: Samples | None = None) -> None:
         """Record frame by frame; the detector says ``probability``, or takes every sound for speech."""
         for at_ms in range(from_ms, to_ms, FRAME_MS):
-            self.room.watch.sent(1, at_ms + 1_500)
+            self.room.echo.reply_sent(1, at_ms + 1_500)
             sound = self.sound[at_ms * RATE_HZ // 1000 : (at_ms + FRAME_MS) * RATE_HZ // 1000]
             if user is not None:
                 sound = sound + np.resize(user[(at_ms - from_ms) * RATE_HZ // 1000 :], len(sound))
@@ -226,8 +230,8 @@ async def test_what_was_said_before_a_reply_and_is_judged_after_it_began_is_not_
     """The frames of two tenths of a second, that the detector lags behind."""
     room = Room()
     room.records(to_pcm(speak("wait, that is not what I asked")[:RATE_HZ]))
-    room.watch.made(1, to_pcm(speak(REPLY)), RATE_HZ, 10_000)
-    room.watch.sent(1, 10_000)
+    room.echo.reply_made(1, to_pcm(speak(REPLY)), RATE_HZ, 10_000)
+    room.echo.reply_sent(1, 10_000)
     room.ear.audio_ms = 800
     room.ear.hears(1.0, 2)
     assert [type(event) for event in room.told] == [SpeechStarted]
@@ -309,8 +313,9 @@ async def test_audio_that_does_not_come_any_more_is_silence() -> None:
     room.now_ms += MISSING_MS
     await asyncio.sleep(2 * MISSING_MS / 1000)
     assert room.told == [SpeechStarted(0, 64), SpeechStopped(640, MISSING_MS)]
-    assert room.ear.gaps == 1
-    room.watch.close()
+    hears(room, 0.95, 64)
+    assert room.told[2:] == [SpeechStarted(640, 64)], "and what comes then begins anew"
+    room.vad.close()
 
 
 async def test_audio_that_came_and_is_not_judged_yet_is_not_missing() -> None:
@@ -323,4 +328,4 @@ async def test_audio_that_came_and_is_not_judged_yet_is_not_missing() -> None:
     room.ear.hears(0.95)
     await asyncio.sleep(MISSING_MS / 1000)
     assert isinstance(room.told[-1], SpeechStopped)
-    room.watch.close()
+    room.vad.close()

@@ -1,0 +1,206 @@
+"""The recogniser streams of one session: opened, fed, replaced and ended."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from voicechat.errors import BrokenOffError, FailureKind, ProviderError, RemoteProtocolError, Status
+from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
+from voicechat.runtime.audio_input.recognition_stream import RecognitionStream
+from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
+from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.tasks import SessionTasks
+from voicechat.session.effects import OpenRecognition
+from voicechat.session.events import Event, RecognitionEnded, RecognitionFailed, Transcribed
+from voicechat.session.limits import SessionLimits
+from voicechat.session.vocabulary import Transcript, Word
+
+
+class RecognitionStreams:
+    """Used on the event loop only. Streams are known by the numbers that the session gives them."""
+
+    def __init__(
+        self,
+        recognizer: SpeechRecognizer,
+        timeline: RingBuffer,
+        *,
+        limits: SessionLimits,
+        post: Callable[[Event], None],
+        tasks: SessionTasks,
+        source_rate_hz: Callable[[], int | None],
+    ) -> None:
+        """``tasks`` owns the streams' tasks; ``post`` is told what the recogniser says.
+
+        ``source_rate_hz`` says at what rate the audio was recorded, if the audio itself tells.
+        """
+        self._recognizer = recognizer
+        self._timeline = timeline
+        self._limits = limits
+        self._post = post
+        self._tasks = tasks
+        self._source_rate_hz = source_rate_hz
+        self._streams: dict[int, RecognitionStream] = {}
+        """A stream that was replaced is the one that replaced it: audio that is still being decoded for the old one is
+        meant for the new one."""
+        self.listening: list[RecognitionStream] = []
+        """Those that began at a time of the audio, and hear what voice detection hears."""
+        self._unread_bytes = 0
+        self._most_unread_bytes = limits.unread_audio_ms * BYTES_PER_MS
+        self.full = False
+        """The recognisers have yet to take ``unread_audio_ms`` of what was received."""
+        self.room = asyncio.Event()
+        """Set while they are not ``full``."""
+        self.room.set()
+
+    def open(self, effect: OpenRecognition) -> None:
+        """Start a stream.
+
+        A replacement begins with what its predecessor heard since its last final result; one with ``from_ms`` with the
+        audio from there on, as far as it is kept.
+        """
+        options = RecognitionOptions(source_rate_hz=effect.settings.sample_rate_hz)
+        stream = RecognitionStream(effect.stream, options, self._count_unread)
+        old = self._streams.get(effect.replay_of) if effect.replay_of is not None else None
+        if old is not None:
+            stream.options = replace(options, earlier_failures=old.options.earlier_failures + 1)
+            if old.offset_ms is not None:
+                stream.offset_ms = old.offset_ms + old.kept_from_ms
+            stream.ending, stream.finished = old.ending, old.finished
+            for pcm in old.kept:
+                stream.push(pcm)
+            if old in self.listening:
+                self.listening.append(stream)
+            numbers = [number for number, known in self._streams.items() if known is old]
+            self._forget(old)
+            self._streams.update(dict.fromkeys(numbers, stream))
+        elif effect.from_ms is not None:
+            stream.offset_ms, pcm = self._timeline.since(effect.from_ms)
+            stream.push(pcm)
+            self.listening.append(stream)
+        self._streams[stream.number] = stream
+        stream.task = self._tasks.spawn(self._recognise(stream), f"stream-{stream.number}")
+
+    def push(self, number: int, position_ms: int, pcm: bytes) -> None:
+        """Give ``pcm``, which begins at ``position_ms`` of the connection's audio, to a stream that is there."""
+        stream = self._streams.get(number)
+        if stream is None or not pcm:
+            return
+        if stream.offset_ms is None:
+            stream.offset_ms = position_ms
+        self.feed(stream, pcm)
+
+    def feed(self, stream: RecognitionStream, pcm: bytes) -> None:
+        """Give ``pcm`` to a stream, unless its turn is too long."""
+        stream.push(pcm)
+        spoken_from_ms = stream.spoken_from_ms
+        if spoken_from_ms is not None and stream.fed_ms - spoken_from_ms > self._limits.turn_audio_ms:
+            minutes = self._limits.turn_audio_ms // 60_000
+            message = f"the audio of one turn is longer than {minutes} minutes"
+            self._fail(stream, RemoteProtocolError(Status.TOO_LARGE, message))
+
+    def ends_at_once(self, number: int) -> bool | None:
+        """Note that no more frames are meant for a stream; say whether it ends now.
+
+        None: it ends already, or is gone. False: what is being decoded for it comes first.
+        """
+        stream = self._streams.get(number)
+        if stream is None or stream.ending:
+            return None
+        stream.ending = True
+        if stream not in self.listening:
+            return False
+        self.listening.remove(stream)
+        return True
+
+    def end(self, number: int) -> None:
+        """All audio of a stream has been given: its recogniser is to give its last result."""
+        stream = self._streams.get(number)
+        if stream is not None:
+            stream.end()
+
+    def drop(self, number: int) -> None:
+        """Cancel a stream and forget its audio."""
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._forget(stream)
+
+    def fail(self, number: int, error: RemoteProtocolError) -> None:
+        """The audio of a stream cannot be used."""
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._fail(stream, error)
+
+    def fail_listening(self, error: RemoteProtocolError) -> None:
+        """Audio that voice detection was to hear cannot be used."""
+        for stream in list(self.listening):
+            self._fail(stream, error)
+
+    def _fail(self, stream: RecognitionStream, error: RemoteProtocolError) -> None:
+        self._forget(stream)
+        self._post(RecognitionFailed(stream.number, error.status, error.message))
+
+    def _forget(self, stream: RecognitionStream) -> None:
+        self._let_go(stream)
+        if stream.task is not None:
+            stream.task.cancel()
+        stream.clear()
+
+    def _let_go(self, stream: RecognitionStream) -> None:
+        self._streams = {number: known for number, known in self._streams.items() if known is not stream}
+        if stream in self.listening:
+            self.listening.remove(stream)
+
+    async def _recognise(self, stream: RecognitionStream) -> None:
+        try:
+            await stream.begun()
+            source_rate_hz = self._source_rate_hz()
+            if source_rate_hz is not None:  # what the audio says of itself goes before what was declared
+                stream.options = replace(stream.options, source_rate_hz=source_rate_hz)
+            results = self._recognizer.recognize(stream, stream.options)
+            async with closing(results):
+                while (transcript := await next_item(results)) is not None:
+                    self._note(stream, transcript)
+                    self._post(Transcribed(stream.number, shifted(transcript, stream.offset_ms or 0)))
+        except ProviderError as failure:
+            message = f"speech recognition failed: {failure.kind.value}"
+            others_left = isinstance(failure, BrokenOffError)
+            self._post(RecognitionFailed(stream.number, Status.ASR_FAILED, message, failure.retryable, others_left))
+            return
+        if not stream.finished:
+            message = "speech recognition failed: the recogniser stopped"
+            retryable = FailureKind.CONNECTIVITY.retryable
+            self._post(RecognitionFailed(stream.number, Status.ASR_FAILED, message, retryable))
+            return
+        self._let_go(stream)
+        self._post(RecognitionEnded(stream.number))
+
+    def _note(self, stream: RecognitionStream, transcript: Transcript) -> None:
+        """Forget audio that will not be needed again; mark the first word."""
+        if transcript.text.strip() and stream.spoken_from_ms is None:
+            stream.spoken_from_ms = transcript.begin_ms
+        if transcript.end_ms is not None:
+            stream.forget_before(transcript.end_ms)
+
+    def _count_unread(self, change_bytes: int) -> None:
+        self._unread_bytes += change_bytes
+        full = self._unread_bytes >= self._most_unread_bytes
+        if full is not self.full:
+            self.full = full
+            if full:
+                self.room.clear()
+            else:
+                self.room.set()
+
+
+def shifted(heard: Transcript, by_ms: int) -> Transcript:
+    """Move stream time to the connection's time line."""
+    if by_ms == 0:
+        return heard
+    words = tuple(
+        [
+            Word(word.text, word.begin_ms + by_ms, word.end_ms + by_ms, word.punctuation, word.fixed)
+            for word in heard.words
+        ]
+    )
+    end_ms = None if heard.end_ms is None else heard.end_ms + by_ms
+    return Transcript(heard.text, heard.begin_ms + by_ms, end_ms, words)

@@ -1,0 +1,186 @@
+"""Hands-free: finds the user's speech in a session's microphone, on the time line of the connection's audio."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from voicechat.runtime.audio_input.echo_gate import EchoGate
+from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
+from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
+from voicechat.session.vocabulary import TurnDetection
+from voicechat.voice.activity import Activity, ActivitySettings, SpeechActivity
+from voicechat.voice.activity import SpeechStarted as Began
+from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
+from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
+from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
+
+KEPT_MS = 4_000
+"""Audio kept for a recogniser: the padding before speech, and what the detection and an overloaded tick may lag."""
+MISSING_MS = 1_000
+"""Speech is over when no audio has come for so long: a client that is muted may send none, and silence that is not
+sent cannot be detected. Networks hold audio up for less."""
+
+
+class Ear(Protocol):
+    """One session's way into the voice detection; see ``voicechat.voice.detector.Ear``."""
+
+    def push(self, pcm: bytes) -> None:
+        """Take audio of any length, s16le mono 16 kHz."""
+
+    def note_gap(self, at_ms: int) -> None:
+        """Audio is missing: what follows begins at ``at_ms``."""
+
+    def close(self) -> None:
+        """Nothing is reported any more."""
+
+
+class Detector(Protocol):
+    """Voice detection; see ``voicechat.voice.detector.VoiceDetector``."""
+
+    @property
+    def turn_judge(self) -> TurnJudge | None:
+        """What hears whether a turn is finished, if there is a model for it."""
+
+    def register(self, on_heard: OnHeard) -> Ear:
+        """Open an ear; ``on_heard`` is called on the event loop for each frame of its audio, in order."""
+
+
+class VadStream:
+    """One session's voice activity detection. Used on the event loop only."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        detection: TurnDetection,
+        timeline: RingBuffer,
+        echo: EchoGate,
+        *,
+        post: Callable[[Event], None],
+        missing_ms: Callable[[], int],
+        flush: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``timeline`` has the audio that is pushed here already; ``post`` is told when speech starts and stops.
+
+        ``missing_ms`` says for how long no audio has come that could have. ``flush`` lets audio that has
+        come and was gathered be pushed. After a stop it is also told whether the turn sounds finished,
+        where there is a model for it.
+        """
+        settings = ActivitySettings(threshold=detection.threshold, prefix_padding_ms=detection.prefix_padding_ms)
+        self._activity = SpeechActivity(settings)
+        self._timeline = timeline
+        self._echo = echo
+        self._post = post
+        self._missing_ms = missing_ms
+        self._flush = flush
+        self._ear: Ear = detector.register(self._on_heard)
+        self._judge = detector.turn_judge
+        timeline.keep(KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS))
+        self._begins_bytes = 0
+        """Where the audio begins that has been heard without a gap."""
+        self._judged_ms = 0
+        """Up to where the voice detection has judged it."""
+        self._turn_from_ms: int | None = None
+        """Where the first speech since the last reply began."""
+        self._looking: asyncio.TimerHandle | None = None
+        """While there is speech: looks whether audio still comes."""
+        self._noticed = 0
+        """How often speech has started or stopped."""
+        self._closed = False
+        self.begin()
+
+    @property
+    def wanted_bytes(self) -> int:
+        """How many samples' bytes complete what can be judged next."""
+        return FRAME_BYTES - (self._timeline.end_bytes - self._begins_bytes) % FRAME_BYTES
+
+    def begin(self) -> None:
+        """What comes next does not continue what came before, if anything did."""
+        # Frames begin at whole milliseconds, so that they can be found on the time line.
+        self._judged_ms = -(-self._timeline.end_bytes // BYTES_PER_MS)
+        self._begins_bytes = self._judged_ms * BYTES_PER_MS
+        self._activity.begin(self._judged_ms)
+        self._ear.note_gap(self._judged_ms)
+
+    def push(self, pcm: bytes, now_ms: int) -> None:
+        """Hear the newest samples of the time line, s16le mono 16 kHz, which came at ``now_ms``."""
+        before_bytes = self._begins_bytes - (self._timeline.end_bytes - len(pcm))
+        if before_bytes > 0:
+            pcm = pcm[before_bytes:]
+        self._echo.place(len(pcm) // BYTES_PER_MS, now_ms)
+        self._ear.push(pcm)
+
+    def replied(self) -> None:
+        """The assistant is heard: what is said from now on is another turn."""
+        self._turn_from_ms = None
+
+    def stop(self) -> None:
+        """No more audio comes for now: speech is over."""
+        if self._activity.speaking:
+            self._note(self._activity.stop(self._judged_ms))
+        self.begin()
+
+    def close(self) -> None:
+        """Nothing is reported any more."""
+        self._closed = True
+        self._stop_looking()
+        self._ear.close()
+
+    def _on_heard(self, heard: Heard) -> None:
+        self._judged_ms = heard.audio_ms
+        for audio_ms, probability in self._echo.judge(heard):
+            activity = self._activity.push(audio_ms, probability)
+            if activity is not None:
+                self._flush()
+                self._note(activity)
+
+    def _note(self, activity: Activity, silent_ms: int = 0) -> None:
+        """Tell what happened ``silent_ms`` after the newest audio came."""
+        self._noticed += 1
+        end_ms = self._timeline.end_ms
+        if isinstance(activity, Began):
+            if self._turn_from_ms is None:
+                self._turn_from_ms = activity.audio_start_ms
+            self._look_after(MISSING_MS)
+            self._post(SpeechStarted(activity.audio_start_ms, end_ms - activity.onset_ms))
+        else:
+            self._stop_looking()
+            ended_ms = self._quiet_from(activity.audio_end_ms)
+            self._post(SpeechStopped(ended_ms, end_ms - ended_ms + silent_ms))
+            if self._judge is not None and self._turn_from_ms is not None:
+                _, pcm = self._timeline.since(max(self._turn_from_ms, end_ms - LENGTH_MS))
+                self._judge.ask(pcm, partial(self._on_judged, self._noticed))
+
+    def _on_judged(self, noticed: int, probability: float) -> None:
+        if noticed == self._noticed and not self._closed:
+            self._post(TurnJudged(probability))
+
+    def _quiet_from(self, ended_ms: int) -> int:
+        """Where the speech ended by its loudness, of which the model heard the end at ``ended_ms``."""
+        begins_ms, pcm = self._timeline.since(ended_ms - LOOK_BACK_MS)
+        return ended_ms - trailing_quiet_ms(pcm[: max(0, ended_ms - begins_ms) * BYTES_PER_MS])
+
+    # --- audio that does not come ------------------------------------------------------------------------------
+
+    def _look_after(self, wait_ms: int) -> None:
+        self._stop_looking()
+        self._looking = asyncio.get_running_loop().call_later(wait_ms / 1000, self._look)
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    def _look(self) -> None:
+        """End the speech if no audio has come for `MISSING_MS`, and all that came has been judged."""
+        self._looking = None
+        missing_ms = self._missing_ms()
+        unjudged_ms = self._timeline.end_ms - self._judged_ms
+        if missing_ms < MISSING_MS:
+            self._look_after(MISSING_MS - missing_ms)
+        elif unjudged_ms >= FRAME_MS:
+            self._look_after(MISSING_MS)
+        else:
+            self._note(self._activity.stop(self._judged_ms), missing_ms)
+            self.begin()
