@@ -55,6 +55,27 @@ async def test_the_answer_comes_word_by_word_and_ends_once(small: BuiltinChatMod
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "said", "reason"),
+    [
+        ({"max_tokens": 2}, "Yes, I", "length"),
+        ({"max_completion_tokens": 1, "max_tokens": 9}, "Yes,", "length"),
+        ({"max_tokens": 3}, "Yes, I am.", "stop"),
+        ({"stop": " am"}, "Yes, I", "stop"),
+        ({"stop": ["zzz", " I", "am"]}, "Yes,", "stop"),
+        ({"response_format": {"type": "json_object"}}, '{"answer": "Yes, I am."}', "stop"),
+        ({"response_format": {"type": "text"}, "max_tokens": None, "stop": 7}, "Yes, I am.", "stop"),
+    ],
+)
+async def test_the_parameters_of_a_reply_hold(
+    small: BuiltinChatModel, options: dict[str, object], said: str, reason: str
+) -> None:
+    request = ChatRequest(messages=(user("are you there"),), options=options)
+    *texts, finished = [part async for part in small.reply(request)]
+    assert "".join(part.text for part in texts if isinstance(part, TextDelta)) == said
+    assert finished == ReplyFinished(reason)
+
+
 async def test_the_last_user_message_counts(small: BuiltinChatModel) -> None:
     said = (user("x"), user([{"type": "image_url"}, {"type": "text", "text": "are you there"}]), {"role": "tool"})
     assert await answer(small, *said) == "Yes, I am."

@@ -244,6 +244,30 @@ def test_a_segment_that_is_silent_does_not_silence_the_others() -> None:
     assert len(words({"text": "Hello. Bye.", "segments": [{"text": "Hello."}, silent]})) == 2
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"text": "one two"},
+        {"text": "one two", "words": "none", "segments": {"text": "x"}, "duration": "2"},
+        {"text": "one two", "words": [None, 7, {"word": 7}], "segments": [{"text": None, "start": "a"}]},
+        {"text": "one two", "words": [{"word": "one two", "start": None, "end": "x"}], "error": None},
+        {"segments": [{"text": "one "}, {"text": "two", "no_speech_prob": "high"}]},
+        {"text": None, "segments": [{"text": "one two"}]},
+    ],
+)
+def test_the_text_is_enough(answer: object) -> None:
+    assert [word for word, *_ in words(answer)] == ["one", "two"]
+
+
+@pytest.mark.parametrize("answer", [{"text": ""}, {"text": None}, {"text": " "}, {"segments": []}])
+def test_nothing_may_have_been_said(answer: object) -> None:
+    assert words(answer) == []
+
+
+def test_half_an_emoji_does_no_harm() -> None:
+    assert words({"text": "one \ud83d"})[0][0] == "one"
+
+
 KEYS = "text words word segments start end no_speech_prob error code".split()
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),

@@ -9,6 +9,7 @@ from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from voicechat.errors import VoiceChatError
+from voicechat.proxies import is_loopback
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
@@ -36,6 +37,7 @@ async def open_socket(url: str, key: str) -> AsyncIterator[ClientConnection]:
             max_size=MAX_MESSAGE_BYTES,
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
+            proxy=None if is_loopback(urlsplit(url).hostname or "") else True,
         )
     except (OSError, InvalidHandshake, InvalidURI) as error:
         host = urlsplit(url).netloc

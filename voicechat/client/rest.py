@@ -13,6 +13,7 @@ from voicechat.client.connection import ConnectionLostError
 from voicechat.client.messages import ReplyAudio, ServerMessage, parse_message
 from voicechat.errors import Status, VoiceChatError
 from voicechat.providers.sse import SseError, SseParser
+from voicechat.proxies import proxy_of
 
 CONNECT_S = 10.0
 SILENCE_S = 120.0
@@ -199,7 +200,7 @@ class Api:
         # Made here because it belongs to the running loop.
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=SILENCE_S)
-            self._session = aiohttp.ClientSession(timeout=timeout)
+            self._session = aiohttp.ClientSession(timeout=timeout, proxy=proxy_of(self._base))
         return self._session
 
 

@@ -11,6 +11,7 @@ import aiohttp
 
 from voicechat.client.connection import ConnectionLostError
 from voicechat.client.rest import CONNECT_S, ApiError
+from voicechat.proxies import proxy_of
 
 READ_S = 1800.0
 """A recording is recognised while a waiting request says nothing."""
@@ -114,7 +115,7 @@ class Transcriptions:
     async def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
-            self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout)
+            self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout, proxy=proxy_of(self._folder))
         try:
             async with self._session.request(method, f"{self._folder}/{path}", **request) as response:
                 content = await response.read()

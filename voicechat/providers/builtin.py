@@ -1,5 +1,6 @@
 """The embedded chat model, honest about what it is: it answers from a list, or repeats what it understood."""
 
+import json
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ _DELTA = re.compile(r"\s*[㐀-鿿]|\s*[^\s㐀-鿿]+|\s+")
 
 
 class BuiltinChatModel:
-    """A `ChatModel` without a model."""
+    """A `ChatModel` without a model. ``max_tokens``, ``stop`` and JSON mode hold for it as for any other."""
 
     def __init__(self, content: QuestionFile) -> None:
         self._fallback = content.fallback
@@ -27,11 +28,18 @@ class BuiltinChatModel:
         self._list = QuestionList(content.entry)
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """Answer the last user message, word by word and without delay. Never raises, whatever the messages are."""
+        """Answer the last user message, word by word and without delay. Never raises, whatever the messages are.
+
+        A word, or a Han character, is a token. In JSON mode the answer is ``{"answer": "..."}``.
+        """
         answer = self._answer(request.messages)
-        for delta in _DELTA.findall(answer):
+        if _wants_json(request.options):
+            answer = json.dumps({"answer": answer}, ensure_ascii=False)
+        tokens = _DELTA.findall(_before_stop(answer, request.options))
+        most = _most_tokens(request.options, len(tokens))
+        for delta in tokens[:most]:
             yield TextDelta(delta)
-        yield ReplyFinished()
+        yield ReplyFinished("stop" if most == len(tokens) else "length")
 
     def _answer(self, messages: Sequence[Message]) -> str:
         text = last_user_text(messages)
@@ -43,6 +51,24 @@ class BuiltinChatModel:
         fallback = self._fallback.zh if _is_chinese(text) else self._fallback.en
         # Not str.format: the text is anybody's.
         return fallback.replace("{heard}", text[:MAX_HEARD_CHARACTERS].rstrip(".。 "))
+
+
+def _wants_json(options: Mapping[str, object]) -> bool:
+    form = options.get("response_format")
+    return isinstance(form, Mapping) and form.get("type") in ("json_object", "json_schema")
+
+
+def _before_stop(text: str, options: Mapping[str, object]) -> str:
+    """Give the text up to the first of the ``stop`` texts, which is itself not said."""
+    given = options.get("stop")
+    stops = [given] if isinstance(given, str) else given if isinstance(given, Sequence) else ()
+    places = [text.find(stop) for stop in stops if isinstance(stop, str) and stop in text and stop]
+    return text[: min(places, default=len(text))]
+
+
+def _most_tokens(options: Mapping[str, object], count: int) -> int:
+    given = options.get("max_completion_tokens") or options.get("max_tokens")
+    return min(count, given) if isinstance(given, int) and given > 0 else count
 
 
 def last_user_text(messages: Sequence[Message]) -> str:

@@ -1,15 +1,14 @@
 """OpenAI's transcription endpoint: Whisper and its like, which know only whole utterances."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Annotated, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 import aiohttp
-from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from voicechat.audio.wav import wav_header
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
-from voicechat.providers.openai_errors import reported_in
+from voicechat.providers.lenient_json import read_json, well_formed
+from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, read_whole
 from voicechat.providers.timed_words import TimedText, timed_words
 from voicechat.providers.utterances import Schedule, recognize_utterances
@@ -81,46 +80,45 @@ class OpenAIRecognizer:
         return read_answer(body, len(pcm) * 1000 // (PCM_RATE_HZ * 2))
 
 
-_Seconds: TypeAlias = Annotated[float, BeforeValidator(lambda value: value or 0)]
-
-
-class _Timed(BaseModel):
-    start: _Seconds = 0
-    end: _Seconds = 0
-
-
-class _Word(_Timed):
-    word: str
-
-
-class _Segment(_Timed):
-    text: str = ""
-    no_speech_prob: _Seconds = 0
-    avg_logprob: _Seconds = 0
-
-    @property
-    def silent(self) -> bool:
-        """Whether Whisper itself would have thrown it away."""
-        return self.no_speech_prob > NO_SPEECH and self.avg_logprob < UNSURE
-
-
-class _Answer(BaseModel):
-    text: str
-    words: list[_Word] | None = None
-    segments: list[_Segment] | None = None
-
-
 def read_answer(body: bytes, duration_ms: int) -> tuple[Word, ...]:
-    """Read a transcription of ``duration_ms`` of audio. Raises `ProviderError` (BROKEN, or as an error object says)."""
-    try:
-        answer = _Answer.model_validate_json(body)
-    except ValidationError:
-        raise reported_in(PROVIDER, body) or ProviderError(
-            PROVIDER, FailureKind.BROKEN, "the server answered with no transcription in JSON"
-        ) from None
-    if answer.segments and all(segment.silent for segment in answer.segments):
+    """Read a transcription of ``duration_ms`` of audio.
+
+    ``text`` is enough: words and segments of another form count as absent, and so does a null. Raises `ProviderError`:
+    BROKEN, or as an error object says.
+    """
+    answer = well_formed(read_json(body))
+    if (error := error_in(answer)) is not None:
+        raise reported(PROVIDER, error)
+    if not isinstance(answer, dict) or not ("text" in answer or "segments" in answer):
+        message = "the server answered with no transcription in JSON"
+        raise ProviderError(PROVIDER, FailureKind.BROKEN, message)
+    segments = _objects(answer.get("segments"))
+    if segments and all(map(_is_silent, segments)):
         return ()
-    pieces = [TimedText(word.word, word.start * 1000, word.end * 1000) for word in answer.words or ()]
-    if not pieces:
-        pieces = [TimedText(each.text, each.start * 1000, each.end * 1000) for each in answer.segments or ()]
-    return timed_words(answer.text, pieces, duration_ms)
+    pieces = _timed(_objects(answer.get("words")), "word") or _timed(segments, "text")
+    text = answer.get("text")
+    if not isinstance(text, str):
+        text = "".join(piece.text for piece in pieces)
+    return timed_words(text, pieces, duration_ms)
+
+
+def _objects(value: object) -> list[dict[str, object]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _timed(items: Sequence[Mapping[str, object]], key: str) -> list[TimedText]:
+    """Give what has a text under ``key``, with its times in milliseconds; a time that is no number is 0."""
+    return [
+        TimedText(text, _number(item.get("start")) * 1000, _number(item.get("end")) * 1000)
+        for item in items
+        if isinstance(text := item.get(key), str)
+    ]
+
+
+def _is_silent(segment: Mapping[str, object]) -> bool:
+    """Whether Whisper itself would have thrown it away."""
+    return _number(segment.get("no_speech_prob")) > NO_SPEECH and _number(segment.get("avg_logprob")) < UNSURE
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0.0

@@ -297,8 +297,15 @@ async def test_a_model_that_says_why_it_says_nothing_has_answered(reason: str) -
     assert parts == [ThoughtDelta("hm"), finished]
 
 
-async def test_after_a_tool_has_answered_a_model_may_say_nothing() -> None:
-    asked = ChatRequest(messages=({"role": "tool", "tool_call_id": "c", "content": "done"},))
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ChatRequest(messages=({"role": "tool", "tool_call_id": "c", "content": "done"},)),
+        ChatRequest(messages=(), options={"stop": "x"}),
+    ],
+    ids=["after a tool's answer", "with texts that end a reply"],
+)
+async def test_where_a_model_may_say_nothing(asked: ChatRequest) -> None:
     assert [part async for part in chat(Parts([ReplyFinished()])).reply(asked)] == [ReplyFinished()]
 
 

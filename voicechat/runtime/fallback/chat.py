@@ -50,8 +50,9 @@ class _Question(Asking[ChatModel, ReplyPart]):
         self._thinks_until_s = math.inf
         self._said = False
         last = request.messages[-1:]
-        self._may_be_silent = bool(last) and last[0].get("role") == "tool"
-        """Whether an empty answer is one: what was to be said stood beside the tool calls."""
+        self._may_be_silent = bool(last and last[0].get("role") == "tool") or bool(request.options.get("stop"))
+        """Whether an empty answer is one: what was to be said stood beside the tool calls, or would begin with what the
+        client wants the reply to end before."""
 
     def begin(self, provider: ChatModel) -> AsyncIterator[ReplyPart]:
         self._thinks_until_s = math.inf

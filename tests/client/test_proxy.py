@@ -1,0 +1,42 @@
+"""The client goes through the proxy of the environment, as its peers do."""
+
+import asyncio
+
+import pytest
+
+from voicechat.client import Api, ConnectionLostError, connect
+from voicechat.client.transcription import Transcriptions
+from voicechat.errors import VoiceChatError
+
+pytestmark = pytest.mark.real_time
+
+HOST = "only-the-proxy-knows.invalid"
+
+
+async def test_every_connection_is_made_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).rpartition(b" ")[0])
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with Api(f"http://{HOST}", key="k") as api:
+        with pytest.raises(VoiceChatError):
+            await api.models()
+    async with Transcriptions(f"http://{HOST}", key="k") as tasks:
+        with pytest.raises(VoiceChatError):
+            await tasks.look("t")
+    with pytest.raises(ConnectionLostError):
+        async with connect(f"http://{HOST}", key="k"):
+            pass
+    server.close()
+    assert asked[0] == f"GET http://{HOST}/v1/models".encode()
+    assert asked[1].startswith(f"GET http://{HOST}/api/".encode())
+    assert asked[2] == f"CONNECT {HOST}:80".encode()
