@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from voicechat.config import Config, ServiceConfig, build_services, load_config
+from tests.config.told import Told
+from voicechat.config import Config, ServiceConfig, build_services, load_config, open_service
 from voicechat.errors import ConfigError
 from voicechat.runtime.fallback.chat import ChatChain
 from voicechat.runtime.fallback.policy import ServicePolicy
@@ -330,3 +331,42 @@ def test_proxies_are_networks() -> None:
     assert load('[server]\ntrusted_proxies = ["10.0.0.0/8"]\n').server.trusted_proxies == (ip_network("10.0.0.0/8"),)
     with pytest.raises(ConfigError, match=r"server\.trusted_proxies\.0: 'nginx' is not allowed"):
         load('[server]\ntrusted_proxies = ["nginx"]\n')
+
+
+def test_a_byte_order_mark_before_the_file_is_no_part_of_it() -> None:
+    path = Path("windows.toml")
+    path.write_bytes(b"\xef\xbb\xbf[server]\r\nport = 1\r\n")
+    assert load_config(path, {}).server.port == 1
+
+
+@pytest.mark.parametrize("text", ["12345", "1e5", "true", "0x1f", "1_000", "[1]", "1.50"])
+def test_a_variable_that_looks_like_something_else_is_a_text_where_a_text_is_wanted(text: str) -> None:
+    config = load(
+        VOICECHAT_LLM__DEFAULT__PROVIDER="tests.config.told:open_told",
+        VOICECHAT_LLM__DEFAULT__API_KEY=text,
+        VOICECHAT_LLM__DEFAULT__LIMIT="4",
+        VOICECHAT_LLM__DEFAULT__OTHER="4",
+        VOICECHAT_LLM__DEFAULT__MAX_STREAMS="4",
+        VOICECHAT_APOLOGY__EN=text,
+        VOICECHAT_SERVER__PORT="9",
+    )
+    assert config.apology.en == text
+    assert (config.server.port, config.llm["default"].max_streams) == (9, 4)
+    assert open_service("llm", "default", config.llm["default"]) == Told(text, 4, 4)
+
+
+def test_a_variable_of_a_wrong_type_is_still_a_mistake() -> None:
+    with pytest.raises(ConfigError, match=r"server\.port: 'x' is not allowed"):
+        load(VOICECHAT_SERVER__PORT="x")
+    config = load(
+        VOICECHAT_LLM__DEFAULT__PROVIDER="tests.config.told:open_told",
+        VOICECHAT_LLM__DEFAULT__API_KEY="1",
+        VOICECHAT_LLM__DEFAULT__LIMIT="[1]",
+    )
+    with pytest.raises(ConfigError, match=r"llm\.default: limit: Input should be a valid number"):
+        open_service("llm", "default", config.llm["default"])
+
+
+def test_the_key_of_the_environment_has_no_line_break() -> None:
+    assert load(VOICECHAT_API_KEY=" key-from-a-file\n").api_key == "key-from-a-file"
+    assert load(VOICECHAT_API_KEY=" \n").api_key is None

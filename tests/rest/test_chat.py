@@ -397,6 +397,11 @@ async def test_what_is_no_json_object_is_refused(live: Live, body: bytes) -> Non
     assert answer.json["error"]["code"] == "malformed"
 
 
+async def test_a_byte_order_mark_before_the_body_is_no_part_of_it(live: Live) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({"model": "default", "messages": ONE}).encode()
+    assert (await live.ask(PATH, body)).status == 200
+
+
 async def test_a_body_beyond_the_limit_is_refused(live: Live) -> None:
     answer = await live.ask(PATH, io.BytesIO(b" " * 9_000_000))
     assert answer.status == 413

@@ -7,7 +7,8 @@ from aiohttp import ClientSession, web
 
 from voicechat.errors import ConfigError
 from voicechat.server.app import build_app
-from voicechat.server.listener import base_url, is_loopback, listening
+from voicechat.server.attempts import network_of
+from voicechat.server.listener import base_url, bind, is_loopback, listening
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "LOCALHOST"])
@@ -41,6 +42,37 @@ async def test_a_port_in_use_is_said_in_plain_words() -> None:
         with pytest.raises(ConfigError, match=rf"server\.port: {port} is in use"):
             async with listening(build_app([]), "127.0.0.1", port):
                 pass
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("host", ["::", "[::]", "0::0"])
+async def test_the_ipv6_any_address_is_every_address_of_the_machine(host: str) -> None:
+    async def who(request: web.Request) -> web.Response:
+        return web.Response(text=network_of(request.remote or ""))
+
+    async with listening(build_app([web.get("/", who)]), host, 0) as port, ClientSession() as session:
+        for address, seen in (("127.0.0.1", "127.0.0.1"), ("[::1]", "::/64")):
+            async with session.get(f"http://{address}:{port}/") as answer:
+                assert await answer.text() == seen, "one sender each, also by IPv4 in IPv6"
+
+
+@pytest.mark.real_time
+async def test_all_addresses_of_a_name_have_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def two(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0)),
+        ]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", two)
+    bound = await bind("a-name", 0)
+    try:
+        (first, port), (second, same) = (each.getsockname() for each in bound)
+        assert (first, second, same) == ("127.0.0.1", "127.0.0.2", port), "and an address that is not here is left out"
+    finally:
+        for each in bound:
+            each.close()
 
 
 @pytest.mark.real_time

@@ -89,9 +89,16 @@ def test_beyond_loopback_without_a_key_is_refused_in_plain_words(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"server\.host: 0\.0\.0\.0 .*'voicechat keys create'"):
         credentials(load_config(None, environ, everywhere))
     assert not list(tmp_path.iterdir())
-    with_key = load_config(None, {**environ, "VOICECHAT_API_KEY": "k"}, everywhere)
+    with_key = load_config(None, {**environ, "VOICECHAT_API_KEY": "long-enough"}, everywhere)
     admitted = credentials(with_key)
-    assert (admitted.static_keys, admitted.shown) == ({"environment": "k"}, None)
+    assert (admitted.static_keys, admitted.shown) == ({"environment": "long-enough"}, None)
+
+
+@pytest.mark.parametrize(("host", "key"), [("127.0.0.1", "a"), ("127.0.0.1", "abc"), ("0.0.0.0", "secret")])
+def test_a_key_that_is_soon_guessed_is_refused(tmp_path: Path, host: str, key: str) -> None:
+    environ = {"VOICECHAT_DATA_DIR": str(tmp_path), "VOICECHAT_API_KEY": key}
+    with pytest.raises(ConfigError, match=rf"^VOICECHAT_API_KEY: {len(key)} characters are soon guessed"):
+        credentials(load_config(None, environ, {"server": {"host": host}}))
 
 
 async def test_a_conversation_is_held_and_counted(config: Config) -> None:

@@ -14,7 +14,7 @@ from voicechat.cli.hands_free import HandsFreeConversation, RecordedPerson
 from voicechat.cli.live import LIVE_FORMAT, LIVE_RATE_HZ, converse_live
 from voicechat.cli.microphone import open_audio_devices
 from voicechat.cli.recordings import SpeechFile, output_format, read_recording, with_wav_sizes
-from voicechat.client import chat_settings, connect
+from voicechat.client import Conversation, chat_settings, connect
 from voicechat.config import Config, build_services, load_config
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.server.serve import KEY_FILE, Credentials, serving
@@ -56,7 +56,7 @@ async def _talk_recorded(arguments: argparse.Namespace, config: Config) -> None:
     pcm = read_recording(arguments.file).pcm
     path = arguments.output or Path("reply.mp3")
     settings = chat_settings(input_format="pcm", sample_rate_hz=PCM_RATE_HZ, output_format=output_format(path, None))
-    async with _server(arguments, config) as (url, key), connect(url, key=key, model=arguments.model) as conversation:
+    async with _conversation(arguments, config) as conversation:
         exchange = Exchange(conversation, sys.stdout)
         await exchange.configure(settings)
         await exchange.turn(pcm)
@@ -68,7 +68,7 @@ async def _talk_recorded(arguments: argparse.Namespace, config: Config) -> None:
 async def _talk_recorded_hands_free(arguments: argparse.Namespace, config: Config) -> None:
     person = RecordedPerson(read_recording(arguments.file).pcm, LIVE_RATE_HZ)
     file = SpeechFile(output_format(arguments.output, None)) if arguments.output is not None else None
-    async with _server(arguments, config) as (url, key), connect(url, key=key, model=arguments.model) as conversation:
+    async with _conversation(arguments, config) as conversation:
         talk = HandsFreeConversation(conversation, person, _write, events=True)
         person.answered = lambda: not talk.busy
         await talk.run(_live_settings(hands_free=True))
@@ -83,10 +83,7 @@ async def _talk_live(arguments: argparse.Namespace, config: Config) -> None:
         raise CommandError("-o needs a FILE: a live answer is played", EXIT_USAGE)
     settings = _live_settings(hands_free=not arguments.push_to_talk)
     with open_audio_devices(PCM_RATE_HZ, LIVE_RATE_HZ) as devices:
-        async with (
-            _server(arguments, config) as (url, key),
-            connect(url, key=key, model=arguments.model) as conversation,
-        ):
+        async with _conversation(arguments, config) as conversation:
             if arguments.push_to_talk:
                 await converse_live(conversation, settings, devices, sys.stdin, sys.stdout)
             else:
@@ -110,6 +107,18 @@ def _write(text: str) -> None:
 
 
 _EPHEMERAL = {"host": "127.0.0.1", "port": 0}
+
+
+@asynccontextmanager
+async def _conversation(arguments: argparse.Namespace, config: Config) -> AsyncIterator[Conversation]:
+    """Open a conversation, and say if another model answers than the one that was asked for."""
+    async with (
+        _server(arguments, config) as (url, key),
+        connect(url, key=key, model=arguments.model) as conversation,
+    ):
+        if conversation.note:
+            _announce(conversation.note)
+        yield conversation
 
 
 @asynccontextmanager

@@ -32,6 +32,8 @@ class Conversation:
         self._socket = socket
         self._tool_calls = ToolCallsJoined()
         self._received: deque[ServerMessage] = deque()
+        self.note = ""
+        """What the server said when it opened the conversation: that another service serves than was named."""
 
     async def update(self, settings: Mapping[str, object]) -> None:
         """Configure the conversation, before its first audio; see ``chat_settings`` for the usual ones."""
@@ -169,6 +171,7 @@ async def connect(
             raise ConnectionLostError(1002, "the server did not begin with chat.created")
         if not created.granted:
             raise AdmissionError(_status(created.status), created.message)
+        conversation.note = created.message
         failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
             keeping_alive = tasks.create_task(conversation.keep_alive())

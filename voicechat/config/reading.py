@@ -6,11 +6,13 @@ is a ``ConfigError`` with one line for each mistake: the key's path, its value, 
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import platformdirs
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from voicechat.config.agents import build_agents
 from voicechat.config.complaints import Tree, explain, shown
@@ -20,6 +22,9 @@ from voicechat.errors import ConfigError
 from voicechat.names import ServiceNames
 from voicechat.session.limits import SessionLimits
 from voicechat.store.model_catalogue import MODELS_FOLDER
+
+Texts: TypeAlias = Mapping[tuple[str, ...], str]
+"""By the path of a key, what its variable says to the letter."""
 
 DEFAULT_FILE = Path("voicechat.toml")
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -45,17 +50,14 @@ def load_config(
     if file is None and DEFAULT_FILE.is_file():
         file = DEFAULT_FILE
     tree = _read_toml(file) if file else {}
-    _lay_over(tree, _from_environment(environ))
+    variables, texts = _from_environment(environ)
+    _lay_over(tree, variables)
     _lay_over(tree, {section: dict(keys) for section, keys in (overrides or {}).items()})
     _add_defaults(tree, environ)
     _resolve_named_secrets(tree, environ)
     data_dir = Path(environ.get(_PREFIX + "DATA_DIR") or platformdirs.user_data_dir("voicechat", appauthor=False))
     _tell_models_folder(tree, data_dir / MODELS_FOLDER)
-    try:
-        checked = File.model_validate(tree)
-    except ValidationError as error:
-        lines = [explain(detail, tree) for detail in error.errors(include_url=False, include_context=False)]
-        raise ConfigError("\n".join(lines)) from None
+    checked = _checked(tree, texts)
     kinds: dict[ServiceKind, Mapping[str, ServiceConfig]] = {
         "asr": checked.asr,
         "llm": checked.llm,
@@ -86,7 +88,7 @@ def load_config(
         tools=checked.tools,
         agents=agents,
         data_dir=data_dir,
-        api_key=environ.get(_PREFIX + "API_KEY") or None,
+        api_key=environ.get(_PREFIX + "API_KEY", "").strip() or None,
         file=file,
     )
 
@@ -97,16 +99,51 @@ def _read_toml(path: Path) -> Tree:
             content = file.read(_MAX_FILE_BYTES + 1)
         if len(content) > _MAX_FILE_BYTES:
             raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, so it is no configuration")
-        return tomllib.loads(content.decode())
+        return tomllib.loads(content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
-def _from_environment(environ: Mapping[str, str]) -> Tree:
-    """Names without ``__`` are left alone: Kubernetes sets ``VOICECHAT_PORT`` for a service called voicechat."""
+def _checked(tree: Tree, texts: Texts) -> File:
+    """Check the whole; a variable's value that should be a text is one, even if it looks like a number."""
+    try:
+        checked = File.model_validate(tree)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+        wanted = [path for path in _paths_of_texts(details) if path in texts]
+        if not wanted:
+            raise ConfigError("\n".join(explain(detail, tree) for detail in details)) from None
+        for path in wanted:
+            _set(tree, path, texts[path])
+        return _checked(tree, {path: text for path, text in texts.items() if path not in wanted})
+    for (kind, *rest), text in texts.items():
+        if kind in _EMBEDDED and len(rest) == 2:
+            getattr(checked, kind)[rest[0]].written[rest[1]] = text
+    return checked
+
+
+def _paths_of_texts(details: Iterable[ErrorDetails]) -> Iterator[tuple[str, ...]]:
+    for detail in details:
+        if detail["type"] == "string_type":
+            yield tuple(map(str, detail["loc"]))
+
+
+def _set(tree: Tree, path: tuple[str, ...], value: str) -> None:
+    *sections, key = path
+    for section in sections:
+        tree = tree[section]
+    tree[key] = value
+
+
+def _from_environment(environ: Mapping[str, str]) -> tuple[Tree, Texts]:
+    """Read the variables: values as TOML has them, and the text of each that is none in TOML.
+
+    Names without ``__`` are left alone: Kubernetes sets ``VOICECHAT_PORT`` for a service called voicechat.
+    """
     tree: Tree = {}
+    texts: dict[tuple[str, ...], str] = {}
     for name, raw in sorted(environ.items()):
         if not name.startswith(_PREFIX) or "__" not in name:
             continue
@@ -117,7 +154,9 @@ def _from_environment(environ: Mapping[str, str]) -> Tree:
             if not isinstance(table, dict):
                 raise ConfigError(f"{name}: another variable gives {section!r} a value, so it holds no keys")
         table[key] = _toml_value(raw)
-    return tree
+        if not isinstance(table[key], str):
+            texts[(*sections, key)] = raw
+    return tree, texts
 
 
 def _toml_value(raw: str) -> object:

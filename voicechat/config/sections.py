@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     create_model,
     field_validator,
     model_validator,
@@ -253,10 +254,16 @@ class ServiceConfig(BaseModel):
     breaker_ratio: Annotated[float, Field(gt=0, le=1)] = _POLICY.breaker_ratio
     breaker_pause_s: Annotated[float, Field(gt=0, le=3600)] = _POLICY.breaker_pause_s
     breaker_max_pause_s: Annotated[float, Field(gt=0, le=86_400)] = _POLICY.breaker_max_pause_s
+    _written: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def __repr__(self) -> str:
         """Without the keyword arguments: one of them may be a secret."""
         return f"ServiceConfig(provider={self.provider!r})"
+
+    @property
+    def written(self) -> dict[str, str]:
+        """Of keyword arguments that came from variables and look like numbers or the like: their text."""
+        return self._written
 
     @property
     def arguments(self) -> dict[str, object]:

@@ -89,6 +89,6 @@ def configured_tool(name: str, tool: ToolConfig) -> Tool:
 def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
     """Open one service; it does nothing before its ``start``. Raises ConfigError naming the section."""
     try:
-        return find_factory(kind, service.provider)(**service.arguments)
+        return find_factory(kind, service.provider, service.written)(**service.arguments)
     except ConfigError as error:
         raise ConfigError(f"{kind}.{name}: {error}") from error

@@ -55,7 +55,7 @@ def read_question_file(path: Path) -> QuestionFile:
         content = path.read_bytes()
         if len(content) > MAX_FILE_BYTES:
             raise ConfigError(f"{path}: longer than {MAX_FILE_BYTES} bytes")
-        return QuestionFile.model_validate(tomllib.loads(content.decode()))
+        return QuestionFile.model_validate(tomllib.loads(content.decode("utf-8-sig")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -34,8 +34,11 @@ OURS: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def find_factory(kind: Kind, provider: str) -> Callable[..., object]:
+def find_factory(kind: Kind, provider: str, written: Mapping[str, str] | None = None) -> Callable[..., object]:
     """Load a provider's factory; the provider itself is not yet opened.
+
+    ``written`` is what arguments look like as text that were read as something else; it is taken where a text is
+    wanted: a key of digits only is still a key.
 
     Raises `ConfigError`, as the factory does when called with a wrong key or value: the message names the key.
     """
@@ -56,10 +59,10 @@ def find_factory(kind: Kind, provider: str) -> Callable[..., object]:
     factory = getattr(module, factory_name, None)
     if not callable(factory) or inspect.isclass(factory):
         raise ConfigError(f"provider: {module_name!r} has no function {factory_name!r}")
-    return _checked(factory)
+    return _checked(factory, written or {})
 
 
-def _checked(factory: Callable[..., object]) -> Callable[..., object]:
+def _checked(factory: Callable[..., object], written: Mapping[str, str]) -> Callable[..., object]:
     """Check the keyword arguments by the factory's annotations before calling it."""
     call = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(factory)
 
@@ -67,8 +70,17 @@ def _checked(factory: Callable[..., object]) -> Callable[..., object]:
 
     @wraps(factory)
     def opened(**options: object) -> object:
+        given = _renamed(options, keys)
         try:
-            return call(**_renamed(options, keys))
+            try:
+                return call(**given)
+            except ValidationError as error:
+                details = error.errors(include_url=False, include_input=False, include_context=False)
+                wanted = {str(detail["loc"][0]) for detail in details if detail["type"] == "string_type"}
+                texts = {key: text for key, text in _renamed(written, keys).items() if key in wanted}
+                if not texts:
+                    raise
+                return call(**given | texts)
         except ValidationError as error:
             raise ConfigError(
                 "; ".join(

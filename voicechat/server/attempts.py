@@ -85,4 +85,6 @@ def network_of(address: str) -> str:
         return address
     if parsed.version == 4:
         return address
+    if parsed.ipv4_mapped is not None:  # an IPv4 client of a socket for both
+        return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((parsed, _V6_NETWORK_BITS), strict=False))

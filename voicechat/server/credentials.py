@@ -14,6 +14,12 @@ LOCAL_KEY_ID = "local"
 ENVIRONMENT_KEY_ID = "environment"
 
 
+LOCAL_KEY_CHARACTERS = 4
+"""Fewest of a key that the environment sets for a server on loopback."""
+OPEN_KEY_CHARACTERS = 8
+"""Fewest where other machines can try one key after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Whom a server lets in. ``shown`` is the key that the printed address may carry; None: no key is known."""
@@ -27,6 +33,7 @@ def credentials(config: Config) -> Credentials:
     """Gather the configured keys; on loopback without any, make one. ConfigError: beyond loopback without any."""
     store = KeyStore(config.data_dir / KEY_FILE)
     if config.api_key:
+        _check_length(config.api_key, config.server.host)
         return Credentials(store, {ENVIRONMENT_KEY_ID: config.api_key}, None)
     if store.has_valid_keys(unix_s()):
         return Credentials(store, {}, None)
@@ -37,3 +44,13 @@ def credentials(config: Config) -> Credentials:
         )
     key = local_key(config.data_dir)
     return Credentials(store, {LOCAL_KEY_ID: key}, key)
+
+
+def _check_length(key: str, host: str) -> None:
+    """Refuse a key that is soon guessed. Raises ConfigError."""
+    fewest = LOCAL_KEY_CHARACTERS if is_loopback(host) else OPEN_KEY_CHARACTERS
+    if len(key) < fewest:
+        raise ConfigError(
+            f"VOICECHAT_API_KEY: {len(key)} characters are soon guessed; use {fewest} at least on {host}, "
+            "or keys of 'voicechat keys create'"
+        )

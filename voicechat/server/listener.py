@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import ipaddress
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,8 @@ from aiohttp import web
 from voicechat.errors import ConfigError
 from voicechat.server.connections import HTTP_OPTIONS, Connections
 
+BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted."""
 CLOSE_S = 2.0
 """For connections that are still open when the listener ends; sessions have been drained before."""
 
@@ -36,15 +39,62 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
 
     ConfigError when the address cannot be had. Leaving closes every connection within ``CLOSE_S``.
     """
+    loop = asyncio.get_running_loop()
     async with handling(app) as connections:
+        bound = await bind(host, port)
+        servers = [await loop.create_server(connections, sock=each, backlog=BACKLOG) for each in bound]
         try:
-            server = await asyncio.get_running_loop().create_server(connections, host, port)
-        except OSError as error:
-            raise ConfigError(why_not(host, port, error)) from error
-        try:
-            yield int(server.sockets[0].getsockname()[1])
+            yield int(bound[0].getsockname()[1])
         finally:
-            server.close()
+            for server in servers:
+                server.close()
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind a socket to each address of ``host``, all with the same port.
+
+    ``::`` is every address of the machine, IPv4 ones too, as elsewhere than in asyncio. Raises
+    ConfigError when an address cannot be had.
+    """
+    try:
+        if _is_any_ipv6(host) and socket.has_dualstack_ipv6():
+            family = socket.AF_INET6
+            return [socket.create_server(("::", port), family=family, dualstack_ipv6=True, backlog=BACKLOG)]
+        return await _bind_each(host.strip("[]"), port)
+    except OSError as error:
+        raise ConfigError(why_not(host, port, error)) from error
+
+
+async def _bind_each(host: str, port: int) -> list[socket.socket]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            given = (address[0], port, *address[2:])
+            try:
+                bound.append(socket.create_server(given, family=family, backlog=BACKLOG))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                missing = error  # a name may have an address of a family that the machine lacks
+            else:
+                port = int(bound[-1].getsockname()[1])
+        if not bound:
+            raise missing or OSError(errno.EADDRNOTAVAIL, "no such address")
+    except BaseException:
+        for each in bound:
+            each.close()
+        raise
+    return bound
+
+
+def _is_any_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.IPv6Address(host.strip("[]")).is_unspecified
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -1,6 +1,7 @@
 """Request bodies: read within a size and a time, parsed strictly, checked against a model that names the field."""
 
 import asyncio
+import codecs
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -39,6 +40,7 @@ async def read_body(request: web.Request, model: type[Model], limit_bytes: int =
 
 
 def _parsed(model: type[Model], content: bytes) -> Model:
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
         content.decode()
     except UnicodeDecodeError:

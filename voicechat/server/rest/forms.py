@@ -108,4 +108,4 @@ async def _receive_text(part: BodyPartReader) -> str:
         content += piece
         if len(content) > MAX_FIELD_BYTES:
             raise RemoteProtocolError(Status.TOO_LARGE, f"a field is limited to {MAX_FIELD_BYTES} bytes")
-    return content.decode()
+    return content.decode("utf-8-sig")

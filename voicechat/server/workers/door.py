@@ -3,17 +3,13 @@
 import asyncio
 import logging
 import math
-import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from voicechat.errors import ConfigError
 from voicechat.server.connections import TELL_S
-from voicechat.server.listener import why_not
+from voicechat.server.listener import bind
 
-BACKLOG = 1024
-"""Connections that the kernel keeps until they are accepted."""
 ACCEPTS_IN_A_ROW = 64
 REST_S = 0.1
 """After a connection that could not be accepted, for want of descriptors or memory, or given away."""
@@ -27,19 +23,10 @@ _log = logging.getLogger(__name__)
 @asynccontextmanager
 async def opened_door(host: str, port: int) -> AsyncIterator["Door"]:
     """Hold the port while the context lasts. ConfigError when it cannot be had."""
-    loop = asyncio.get_running_loop()
-    try:
-        # Never served here: only the addresses of a name are found, and the sockets bound, as asyncio does it.
-        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
-    except OSError as error:
-        raise ConfigError(why_not(host, port, error)) from error
-    # What asyncio shows can be looked at, but nothing accepted from it.
-    sockets = [socket.socket(fileno=os.dup(bound.fileno())) for bound in server.sockets]
-    server.close()
+    sockets = await bind(host, port)
     try:
         for listener in sockets:
             listener.setblocking(False)
-            listener.listen(BACKLOG)
         yield Door(sockets)
     finally:
         for listener in sockets:
