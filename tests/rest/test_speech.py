@@ -1,16 +1,21 @@
 """Text to voice: as events, as a file, through OpenAI's SDK; and the spoken reply of a chat model."""
 
+import asyncio
 import base64
 import io
 import json
 import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import aiohttp
 import openai
 import pytest
 
 from tests.rest.live import KEY, PROJECT, Answer, Live, serving_live
+from voicechat.server.rest import speech
+from voicechat.store.access import Grant, Quota
 from voicechat.testing.scripted import Failure, ScriptedModel
 
 pytestmark = pytest.mark.real_time
@@ -135,6 +140,42 @@ async def test_a_failure_in_the_middle_is_the_last_event(live: Live) -> None:
     assert answer.status == 200
     last = json.loads(answer.events[-1])
     assert (last["status"], last["audioFrame"]) == (50203, None)
+
+
+async def test_a_long_answer_in_one_piece_is_sent_while_it_is_made(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "HELD_BYTES", 10_000)
+    short, long = asked(), asked(["A long sentence that goes on. " * 3])
+    assert "Content-Length" in (await live.ask(WHOLE, short)).headers
+    answer = await live.ask(WHOLE, long)
+    assert answer.headers["Transfer-Encoding"] == "chunked"
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    live.synthesizer.texts = live.synthesizer.texts[1:]
+    assert_length(len(answer.content) / 32, live)
+    monkeypatch.setattr(speech, "HELD_BYTES", 10)
+    live.synthesizer.failure = Failure(after=1, calls=99)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await live.ask(WHOLE, asked(["One sentence that is long enough to be begun. " * 4]))
+
+
+async def test_an_answer_that_nobody_reads_is_cut_off_and_counts_until_then(tmp_path: Path) -> None:
+    async with serving_live(tmp_path, limits={"write_ms": 1000}) as live:
+        key = live.store.create("a", Grant(quota=Quota(max_sessions=1)))[1]
+        format_name = {"format": "WAV_48000HZ_MONO_16BIT"}
+        body = json.dumps(asked(["A sentence of words. " * 900]) | {"synthesis_param": format_name}).encode()
+        head = f"POST {WHOLE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(live.url).port, limit=1024)
+        writer.write(head.encode() + body)
+        await reader.readline()
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        assert live.running.backend.requests == 1
+        refused = await live.ask(WHOLE, asked(), key=key)
+        assert (refused.status, refused.json["status"]) == (429, 42901)
+        async with asyncio.timeout(10):
+            while live.running.backend.requests:  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.05)
+        assert len(live.synthesizer.texts) < 900, "it was not all made"
+        writer.close()
+        assert (await live.ask(WHOLE, asked(), key=key)).status == 200
 
 
 async def test_openais_sdk_gets_its_speech(live: Live) -> None:

@@ -14,7 +14,7 @@ from voicechat.schema.json_text import shown
 from voicechat.server.auth import Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
-from voicechat.server.rest.event_stream import cut_off, send_piece
+from voicechat.server.rest.event_stream import STREAMED, cut_off, send_piece
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.hangup import ClientGoneError
 from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation, Shape
@@ -97,7 +97,7 @@ class OpenAISpeech:
         async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
             asked = await read_body(request, OpenAISpeechRequest)
             _, content_type = FORMATS[asked.response_format]
-            response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type})
+            response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type, **STREAMED})
             try:
                 async with aclosing(self._audio(asked, principal)) as audio:
                     async for piece in audio:

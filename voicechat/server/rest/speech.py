@@ -15,8 +15,9 @@ from voicechat.server.auth import Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
-from voicechat.server.rest.event_stream import answer_with_events
+from voicechat.server.rest.event_stream import STREAMED, answer_with_events, cut_off, send_piece
 from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.hangup import ClientGoneError
 from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation
 from voicechat.server.rest.recital import check_texts, recite
 from voicechat.server.rest.schemas import SpeechEvent
@@ -29,8 +30,10 @@ from voicechat.store.access import Endpoint
 _FOLDER = "/api/open-apis/projects/{project}/easyllms/voice"
 STREAM_PATH = f"{_FOLDER}/synthesize-audio-stream"
 WHOLE_PATH = f"{_FOLDER}/synthesize-audio"
-MAX_AUDIO_BYTES = 64 * 1024 * 1024
-"""An answer in one piece, which is held until its length is known; longer speech is to be had as events."""
+HELD_BYTES = 4 * 1024 * 1024
+"""Of an answer in one piece, held until its length is known: some minutes of compressed speech."""
+SLICE_BYTES = 64 * 1024
+"""Given to the network at once."""
 
 MAX_TEXTS = 20_000
 """As many as they may have characters in all."""
@@ -90,20 +93,53 @@ class Speech:
     async def _whole(self, request: web.Request) -> web.StreamResponse:
         async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
             asked = await read_body(request, SpeechRequest)
-            audio = bytearray()
-            async with aclosing(audio_of(self._speak(asked, principal))) as pieces:
-                async for piece in pieces:
-                    audio += piece
-                    if len(audio) > MAX_AUDIO_BYTES:
-                        message = f"text: its speech is longer than {MAX_AUDIO_BYTES} bytes; ask for it as a stream"
-                        raise RemoteProtocolError(Status.TOO_LARGE, message)
             name = asked.synthesis_param.format
-            return web.Response(body=with_wav_sizes(audio, name), headers={hdrs.CONTENT_TYPE: content_type(name)})
+            pieces = audio_of(self._speak(asked, principal))
+            write_ms = self._backend.limits.write_ms
+            return await answer_with_audio(request, pieces, name, write_ms=write_ms)
 
     def _speak(self, asked: SpeechRequest, principal: Principal) -> AsyncGenerator[ClientMessage, None]:
         synthesizer = self._backend.services.synthesizer("easyllm_id", asked.easyllm_id).provider
         voice: VoiceSettings = asked.synthesis_param.settings(synthesizer, "synthesis_param")
         return recite(self._backend, principal, asked.text, synthesizer, voice)
+
+
+async def answer_with_audio(
+    request: web.Request, pieces: AsyncGenerator[bytes, None], format_name: str, *, write_ms: int
+) -> web.StreamResponse:
+    """Send audio as the body of the answer.
+
+    Up to ``HELD_BYTES`` are held until all is made: then the answer has its length, a WAV header its true sizes, and a
+    failure its HTTP status. What is longer is sent while it is made, and a failure then cuts the connection. Raises
+    ``ClientGoneError`` when the client has gone or does not read for ``write_ms``. ``pieces`` is closed.
+    """
+    headers = {hdrs.CONTENT_TYPE: content_type(format_name), **STREAMED}
+    response = web.StreamResponse(headers=headers)
+    held = bytearray()
+    async with aclosing(pieces):
+        try:
+            async for piece in pieces:
+                held += piece
+                if len(held) > HELD_BYTES or response.prepared:
+                    await _send_in_slices(request, response, held, write_ms)
+                    held.clear()
+        except ServiceFailedError:
+            if not response.prepared:
+                raise
+            cut_off(request)
+            raise ClientGoneError from None
+    if not response.prepared:
+        held = with_wav_sizes(held, format_name)
+        response.content_length = len(held)
+    await _send_in_slices(request, response, held, write_ms)
+    await response.write_eof()
+    return response
+
+
+async def _send_in_slices(request: web.Request, response: web.StreamResponse, audio: bytearray, write_ms: int) -> None:
+    """Send so little at once that a client which reads slowly, but reads, is never cut off."""
+    for begin in range(0, len(audio), SLICE_BYTES):
+        await send_piece(request, response, bytes(audio[begin : begin + SLICE_BYTES]), write_ms)
 
 
 async def audio_of(messages: AsyncGenerator[ClientMessage, None]) -> AsyncGenerator[bytes, None]:
@@ -126,12 +162,13 @@ def content_type(format_name: str) -> str:
     return wanted.content_type
 
 
-def with_wav_sizes(audio: bytearray, format_name: str) -> bytes:
+def with_wav_sizes(audio: bytearray, format_name: str) -> bytearray:
     """Write the true sizes into a WAV header, which was begun before they were known; leave other formats alone."""
     wanted = parse_output_format(format_name)
     if wanted.container is not Container.WAV:
-        return bytes(audio)
-    return wav_header(wanted.rate_hz, len(audio) - HEADER_BYTES) + audio[HEADER_BYTES:]
+        return audio
+    audio[:HEADER_BYTES] = wav_header(wanted.rate_hz, len(audio) - HEADER_BYTES)
+    return audio
 
 
 async def _events(messages: AsyncGenerator[ClientMessage, None], service: str) -> AsyncGenerator[str, None]:
