@@ -88,6 +88,40 @@ def test_a_file_put_in_the_place_of_another_is_noticed(path: Path) -> None:
     assert found(server, new_key) is None
 
 
+def test_only_what_a_file_says_ends_a_key(path: Path) -> None:
+    store = KeyStore(path)
+    record, key = store.create("a", Grant(expires_s=NOW_S + 10))
+    other, _ = store.create("b")
+    assert found(store, key)
+    both = {record.id, other.id}
+    path.rename(path.with_name("away"))
+    assert found(store, key) is None, "nobody new comes in"
+    assert store.ended(both, NOW_S) == frozenset(), "and nobody is put out"
+    assert store.ended(both, NOW_S + 10) == {record.id}, "but whose time is over"
+    path.with_name("away").rename(path)
+    KeyStore(path).revoke(other.id)
+    store.refresh()
+    assert store.ended({*both, "00000000"}, NOW_S) == {other.id, "00000000"}
+
+
+def test_looking_needs_no_right_to_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, key = KeyStore(path).create("a")
+    opened: list[str] = []
+    connect = sqlite3.connect
+
+    def connect_noted(address: str, **options: object) -> sqlite3.Connection:
+        opened.append(address)
+        return connect(address, **options)  # type: ignore[call-overload, no-any-return]
+
+    def open_for_writing(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sqlite3, "connect", connect_noted)
+    monkeypatch.setattr(os, "open", open_for_writing)
+    assert found(KeyStore(path), key)
+    assert [address.endswith("?mode=ro") for address in opened] == [True]
+
+
 def test_the_file_is_read_only_when_it_changed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = KeyStore(path)
     _, key = store.create("a")

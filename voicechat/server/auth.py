@@ -90,6 +90,8 @@ class Authoriser:
         ledger = ledger or Ledger()
         self._tokens = TokenStore(ledger)
         self._attempts = FailedAttempts()
+        self._reading: asyncio.Future[None] | None = None
+        self._readable = True
         self.accounts = Accounts(unix_s, ledger)
 
     async def __call__(self, request: web.Request, endpoint: Endpoint) -> Principal:
@@ -120,9 +122,10 @@ class Authoriser:
     async def account_of(self, key_id: str) -> Account:
         """Give the account of a key; of one that is gone an account of its own, which nothing limits.
 
-        Raises AdmissionError: the keys cannot be read.
+        While the keys cannot be read, what is known of them counts: a task goes on.
         """
-        await self._refresh()
+        with suppress(AdmissionError):  # which has been logged
+            await self._refresh()
         key = self._keys.valid(key_id, unix_s())
         return self.accounts.of(key_id, key.grant.quota if key else Quota())
 
@@ -134,9 +137,9 @@ class Authoriser:
         """
         with suppress(AdmissionError):  # which has been logged
             await self._refresh()
-        valid = self._keys.valid_ids(unix_s())
-        self.accounts.close_all_but(valid | self._static_digests.keys())
-        return frozenset(key_ids) - valid - self._static_digests.keys()
+        ended = self._keys.ended(key_ids, unix_s()) - self._static_digests.keys()
+        self.accounts.close_all_but(self._keys.valid_ids(unix_s()) | self._static_digests.keys())
+        return ended
 
     async def _recognise_any(self, keys: Collection[str]) -> _Credential | None:
         """Recognise the first of the texts that is a key or token."""
@@ -167,13 +170,27 @@ class Authoriser:
         return _Credential(key.id, Grant(scope=token.scope, quota=key.grant.quota), token.origin) if key else None
 
     async def _refresh(self) -> None:
+        """Read the keys if they have changed; whoever asks while they are read waits for the same reading."""
         try:
             if self._keys.stale:
-                await asyncio.to_thread(self._keys.refresh)
+                if self._reading is None or self._reading.done():
+                    self._reading = asyncio.get_running_loop().run_in_executor(None, self._keys.refresh)
+                    self._reading.add_done_callback(_look_at)  # all who wait may be gone by then
+                await asyncio.shield(self._reading)
         except ConfigError as error:
             # Nobody is let in on keys that may have been revoked.
-            _log.error("%s", error)
-            raise AdmissionError(Status.INTERNAL, "the keys cannot be read") from error
+            if self._readable:
+                _log.error("%s", error)
+            self._readable = False
+            raise AdmissionError(Status.INTERNAL, "the keys cannot be read now; try again") from error
+        if not self._readable:
+            _log.info("the keys can be read again")
+        self._readable = True
+
+
+def _look_at(reading: asyncio.Future[None]) -> None:
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) -> str:

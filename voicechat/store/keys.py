@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,8 @@ class KeyStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._unrevoked: Mapping[str, tuple[ApiKey, bytes]] = {}
+        self._in_file: Mapping[str, tuple[ApiKey, bytes]] = {}
+        """The same, but of the last time that there was a file."""
         self._read_version = _NO_FILE
 
     def create(self, name: str, grant: Grant = EVERYTHING) -> tuple[ApiKey, str]:
@@ -139,6 +141,14 @@ class KeyStore:
         """Ids of the keys that are valid at Unix time ``now_s``, as the file stood at the last ``refresh``."""
         return frozenset(key_id for key_id, (key, _) in self._unrevoked.items() if not key.expired(now_s))
 
+    def ended(self, key_ids: Iterable[str], now_s: float) -> frozenset[str]:
+        """Which of these keys are surely over at Unix time ``now_s``: revoked or expired, as ``refresh`` last saw.
+
+        A file that has vanished says nothing: its keys are as they were in it. Nobody new is let in by them.
+        """
+        valid = (key_id for key_id, (key, _) in self._in_file.items() if not key.expired(now_s))
+        return frozenset(key_ids) - frozenset(valid)
+
     def has_valid_keys(self, now_s: float) -> bool:
         """Whether anybody can be let in at Unix time ``now_s`` by a key of this store. Reads the file."""
         self.refresh()
@@ -157,13 +167,38 @@ class KeyStore:
         version = _version(self._path)
         if version != self._read_version:
             # The version is older than what is read: a change in between is seen at the next call.
-            self._unrevoked = self._read_unrevoked() if version != _NO_FILE else {}
+            if version == _NO_FILE:
+                self._unrevoked = {}
+            else:
+                self._unrevoked = self._in_file = self._read_unrevoked()
             self._read_version = version
 
     def _read_unrevoked(self) -> Mapping[str, tuple[ApiKey, bytes]]:
-        with self._database() as database:
-            rows = database.execute(f"SELECT {_COLUMNS}, digest FROM api_key WHERE revoked_s IS NULL").fetchall()
+        query = f"SELECT {_COLUMNS}, digest FROM api_key WHERE revoked_s IS NULL"
+        rows: Sequence[Any] | None = self._read_only(query)
+        if rows is None:
+            with self._database() as database:
+                rows = database.execute(query).fetchall()
         return {row[0]: (_api_key(row[:-1]), row[-1]) for row in rows}
+
+    def _read_only(self, query: str) -> Sequence[Any] | None:
+        """Look without any right to write: the disk may be full, or the folder somebody else's.
+
+        None: something must be written first, to bring an older file up to date or after a crash.
+        """
+        address = f"{self._path.absolute().as_uri()}?mode=ro"
+        try:
+            with closing(sqlite3.connect(address, timeout=_LOCK_TIMEOUT_S, uri=True)) as database:
+                if not _is_current(database):
+                    return None
+                return database.execute(query).fetchall()
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+                return None
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        return ConfigError(f"the key file {self._path} cannot be used: {error}")
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
@@ -175,12 +210,16 @@ class KeyStore:
                 _migrate(database)
                 yield database
         except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"the key file {self._path} cannot be used: {error}") from error
+            raise self._unusable(error) from error
+
+
+def _is_current(database: sqlite3.Connection) -> bool:
+    return bool(database.execute("PRAGMA user_version").fetchone()[0] >= len(_MIGRATIONS))
 
 
 def _migrate(database: sqlite3.Connection) -> None:
     """Bring an older file up to date; of two processes that try at once, the second finds it done."""
-    if database.execute("PRAGMA user_version").fetchone()[0] >= len(_MIGRATIONS):
+    if _is_current(database):
         return
     database.execute("BEGIN IMMEDIATE")
     done = database.execute("PRAGMA user_version").fetchone()[0]
