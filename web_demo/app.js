@@ -1,6 +1,7 @@
 // The conversation page: connects the engine to the document.
 
 import { Credentials } from "./credentials.js";
+import { told, tellFaults } from "./faults.js";
 import { Engine } from "./engine.js";
 import { preferredLanguage, setLanguage, text } from "./i18n.js";
 import { Settings } from "./settings.js";
@@ -67,6 +68,13 @@ function showNotice() {
   if (notice) byId("notice-text").textContent = text(notice.key, notice.values);
 }
 
+const tellFault = (message) => {
+  notice = { key: "fault.page", values: { message } };
+  showNotice();
+};
+tellFaults(tellFault);
+const handler = (act) => told(act, tellFault);
+
 engine.addEventListener("change", changed);
 engine.addEventListener("wire", () => log.update());
 engine.addEventListener("level", ({ detail }) => (strip.user = detail));
@@ -83,22 +91,23 @@ byId("notice-close").addEventListener("click", () => {
 // --- the user ----------------------------------------------------------------------------------------------------
 
 new TalkButton(byId("talk"), {
-  begin: () => engine.talk(),
-  end: () => engine.finish(),
+  begin: handler(() => engine.talk()),
+  end: handler(() => engine.finish()),
   isActive: () => engine.talking,
   mayUseSpace: () => credentials.present && !engine.handsFree,
 });
-byId("hands-free").addEventListener("click", () => engine.setHandsFree(!engine.handsFree));
-byId("stop").addEventListener("click", () => engine.cancel());
+byId("hands-free").addEventListener("click", handler(() => engine.setHandsFree(!engine.handsFree)));
+byId("stop").addEventListener("click", handler(() => engine.cancel()));
 document.addEventListener("keydown", ({ key }) => {
   if (key === "Escape") engine.cancel();
 });
+const say = handler((words) => engine.say(words));
 byId("say-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const words = byId("say").value.trim();
   if (!words || !credentials.present) return;
   byId("say").value = "";
-  engine.say(words);
+  say(words);
 });
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -111,9 +120,10 @@ addEventListener("online", () => engine.connection.status === "waiting" && engin
 
 // --- the page ----------------------------------------------------------------------------------------------------
 
+const changeMicrophone = handler(() => engine.changeMicrophone());
 settings.addEventListener("change", ({ detail: name }) => {
   if (name === "language") setLanguage(settings.get("language"));
-  if (name === "microphone") engine.changeMicrophone();
+  if (name === "microphone") changeMicrophone();
   if (!LOCAL_SETTINGS.has(name) && engine.connection.status !== "off") engine.reconnect();
 });
 byId("language").addEventListener("click", () => settings.set("language", document.documentElement.lang === "en" ? "zh" : "en"));

@@ -5,7 +5,7 @@ import { decode, request } from "./protocol.js";
 
 const PATH = "api/open-apis/projects/default/chat/speech-chat";
 const PING_MS = 20_000;
-const SILENT_MS = 45_000; // two pings without any answer: the network is gone though nobody said so
+const UNANSWERED = 2; // so many pings without any answer: the network is gone though nobody said so
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 20_000;
 /** After these a new connection may do better: lost, fault of the server, restart, full. */
@@ -22,7 +22,7 @@ export class Conversation {
   #attempt = 0;
   #retry = null;
   #ping = null;
-  #heardAtMs = 0;
+  #unanswered = 0; // pings, or times of waiting to be let in, since anything was heard
   #wanted = false;
   #generation = 0;
   #refusal = "";
@@ -83,20 +83,22 @@ export class Conversation {
   async #dial() {
     const generation = ++this.#generation;
     this.#become("connecting");
-    let token;
     try {
-      token = await this.options.token();
+      const token = await this.options.token();
+      if (generation === this.#generation) this.#attach(this.connect(this.#address(token)));
     } catch (error) {
       if (generation !== this.#generation) return;
-      if (error.refused) this.#giveUp(error.message);
+      // A browser that may not connect there (SecurityError, SyntaxError) never may.
+      if (error.refused || error instanceof DOMException) this.#giveUp(error.message);
       else this.#again();
-      return;
     }
-    if (generation !== this.#generation) return;
+  }
+
+  #address(token) {
     const url = new URL(PATH, globalThis.location?.href ?? "http://localhost/");
     url.protocol = url.protocol.replace("http", "ws");
     for (const [name, value] of Object.entries({ ...this.options.services(), token })) url.searchParams.set(name, value);
-    this.#attach(this.connect(url.href));
+    return url.href;
   }
 
   #attach(socket) {
@@ -106,12 +108,12 @@ export class Conversation {
     // A socket that was hung up still tells its end: only the current one is listened to.
     socket.onmessage = ({ data }) => socket === this.#socket && this.#receive(data);
     socket.onclose = ({ code, reason }) => socket === this.#socket && this.#closed(code, reason);
-    this.#heardAtMs = this.clock.performance.now();
+    this.#unanswered = 0;
     this.#ping = this.clock.setInterval(() => this.#keepAlive(), PING_MS);
   }
 
   #receive(data) {
-    this.#heardAtMs = this.clock.performance.now();
+    this.#unanswered = 0;
     this.on.wire("server", data);
     const message = decode(data);
     if (message.kind === "answer" && message.to === "open") return this.#created(message);
@@ -138,8 +140,10 @@ export class Conversation {
     this.#become("ready", { message });
   }
 
+  /** Only what was asked and not answered counts: the time during which the machine slept does not. */
   #keepAlive() {
-    if (this.clock.performance.now() - this.#heardAtMs > SILENT_MS) return this.#closed(1006, "");
+    if (this.#unanswered >= UNANSWERED) return this.#closed(1006, "");
+    this.#unanswered += 1;
     if (this.ready) this.#put(request.ping());
   }
 

@@ -42,7 +42,7 @@ export class Credentials {
       method: "POST",
       headers: { Authorization: `Bearer ${this.#key}`, "Content-Type": "application/json" },
       body: JSON.stringify({ endpoints: [endpoint], origin: globalThis.location?.origin }),
-      signal: AbortSignal.timeout(10_000),
+      signal: AbortSignal.timeout?.(10_000),
     });
     if (response.status === 404 || response.status === 405) {
       this.#serverHasTokens = false;

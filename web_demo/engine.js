@@ -4,7 +4,7 @@
 // ({key, values}) what a person should read.
 
 import { Microphone, microphoneFault } from "./audio/capture.js";
-import { Player } from "./audio/player.js";
+import { Loudspeaker } from "./audio/loudspeaker.js";
 import { Conversation } from "./conversation.js";
 import { EventLog, lengthByFormat } from "./log.js";
 import { INTERRUPTED_SHOWN_MS, Session } from "./session.js";
@@ -18,7 +18,7 @@ export class Engine extends EventTarget {
   #conversation;
   #microphone = null;
   #opening = null; // a promise, while the user is being asked
-  #player = null;
+  #loudspeaker;
   #waiting = []; // frames for a connection that is not ready yet
   #wishes;
   #findsTurns = false; // the server of this connection has agreed to find the ends of turns
@@ -36,6 +36,14 @@ export class Engine extends EventTarget {
     this.talking = false;
     this.connection = { status: "off" };
     this.log = this.#newLog();
+    this.#loudspeaker = new Loudspeaker({
+      sounding: (reply, delayMs) => this.#perform(this.session.sounding(reply, performance.now() + delayMs)),
+      played: (...report) => this.#perform(this.session.played(...report)),
+      drained: (...report) => this.#perform(this.session.drained(...report)),
+      fault: (error) => this.#notice("fault.decode", { message: error.message }),
+      held: () => this.#notice("sound.held"),
+      silent: (key, values) => this.#notice(key, values),
+    });
     this.#conversation = new Conversation({
       options: {
         token: () => credentials.token("conversation"),
@@ -59,7 +67,7 @@ export class Engine extends EventTarget {
 
   /** Loudness of the reply that is played now. */
   get replyLevel() {
-    return this.#player?.level() ?? 0;
+    return this.#loudspeaker.level;
   }
 
   connect() {
@@ -111,7 +119,7 @@ export class Engine extends EventTarget {
 
   /** A typed turn. */
   async say(words) {
-    await this.#openPlayer();
+    await this.#loudspeaker.open(this.#format);
     this.#conversation.open();
     this.#perform(this.session.say(words, performance.now()));
   }
@@ -128,7 +136,7 @@ export class Engine extends EventTarget {
 
   async #openSound() {
     clearTimeout(this.#release);
-    await this.#openPlayer();
+    await this.#loudspeaker.open(this.#format);
     if (this.#microphone) return true;
     this.#opening ??= this.#openMicrophone();
     const isOpen = await this.#opening;
@@ -175,18 +183,6 @@ export class Engine extends EventTarget {
     return this.#wishes.format;
   }
 
-  async #openPlayer() {
-    if (this.#player?.format === this.#format) return;
-    const former = this.#player;
-    this.#player = await Player.open(this.#format, {
-      sounding: (reply, delayMs) => this.#perform(this.session.sounding(reply, performance.now() + delayMs)),
-      played: (...report) => this.#perform(this.session.played(...report)),
-      drained: (...report) => this.#perform(this.session.drained(...report)),
-      fault: (error) => this.#notice("fault.decode", { message: error.message }),
-    });
-    await former?.close();
-  }
-
   // --- connection ----------------------------------------------------------------------------------------------
 
   #configure(refusal) {
@@ -224,7 +220,7 @@ export class Engine extends EventTarget {
 
   /** The server knows nothing of the connection before, except what it will be told of its words. */
   #begin() {
-    this.#player?.stop();
+    this.#loudspeaker.stop();
     this.session.reset();
     if (this.talking) this.session.talk(performance.now());
     this.#audioClock.sentMs = 0;
@@ -232,7 +228,7 @@ export class Engine extends EventTarget {
   }
 
   async #flush() {
-    if (this.#player) await this.#openPlayer(); // the format may have been refused
+    if (this.#loudspeaker.isOpen) await this.#loudspeaker.open(this.#format); // the format may have been refused
     const frames = this.#waiting;
     this.#waiting = [];
     for (const frame of frames) this.#send(frame);
@@ -273,11 +269,13 @@ export class Engine extends EventTarget {
   #perform(effects) {
     for (const effect of effects) {
       if (effect.send) this.#send(effect.send);
-      if (effect.play !== undefined) this.#player?.play(effect.play, effect.payload);
-      if (effect.end !== undefined) this.#player?.end(effect.end);
+      // Without a loudspeaker a reply is read.
+      if (effect.play !== undefined && !this.#loudspeaker.isOpen) this.session.read(effect.play);
+      if (effect.play !== undefined) this.#loudspeaker.play(effect.play, effect.payload);
+      if (effect.end !== undefined) this.#loudspeaker.end(effect.end);
       if (effect.notice) this.#notice(effect.notice);
       if (effect.stop) {
-        this.#player?.stop();
+        this.#loudspeaker.stop();
         setTimeout(() => this.#changed(), INTERRUPTED_SHOWN_MS);
       }
     }

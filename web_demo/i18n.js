@@ -23,6 +23,10 @@ const ENGLISH = {
   "microphone.absent": "No microphone was found. Connect one and try again, or type.",
   "microphone.busy": "The microphone cannot be opened: another program may be using it.",
   "microphone.insecure": "Browsers give the microphone only to pages from https:// or from this very machine (localhost).",
+  "sound.insecure": "Replies are shown as text only: browsers give sound and microphone only to pages from https:// or from this very machine (localhost).",
+  "sound.failed": "The browser gives no sound, so replies are shown as text only: {message}",
+  "sound.held": "The browser holds the sound back. Touch the page or press a key to hear the reply.",
+  "fault.page": "Something in this page failed: {message}",
   "microphone.failed": "The microphone does not work: {message}", "microphone.lost": "The microphone was disconnected.",
   "tab.latency": "Latency", "tab.events": "Events", "tab.settings": "Settings",
   "stage.text": "text", "stage.token": "first word", "stage.audio": "first audio", "stage.heard": "heard",
@@ -61,6 +65,10 @@ const CHINESE = {
   "microphone.absent": "没有找到麦克风。请接上后再试，或者打字。",
   "microphone.busy": "无法打开麦克风：可能正被其他程序使用。",
   "microphone.insecure": "浏览器只允许 https:// 或本机（localhost）的页面使用麦克风。",
+  "sound.insecure": "回复只以文字显示：浏览器只允许 https:// 或本机（localhost）的页面使用声音和麦克风。",
+  "sound.failed": "浏览器无法发声，回复只以文字显示：{message}",
+  "sound.held": "浏览器暂时不让发声。点一下页面或按任意键即可听到回复。",
+  "fault.page": "本页出错了：{message}",
   "microphone.failed": "麦克风无法工作：{message}", "microphone.lost": "麦克风已断开。",
   "tab.latency": "延迟", "tab.events": "事件", "tab.settings": "设置",
   "stage.text": "文字", "stage.token": "首词", "stage.audio": "首个音频", "stage.heard": "听到",
@@ -84,7 +92,7 @@ export function text(key, values = {}) {
   return (words[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
-export function preferredLanguage(languages = navigator.languages) {
+export function preferredLanguage(languages = navigator.languages ?? []) {
   return languages[0]?.toLowerCase().startsWith("zh") ? "zh" : "en";
 }
 

@@ -3,6 +3,7 @@
 import { Microphone, microphoneFault } from "./audio/capture.js";
 import { toPcm16 } from "./audio/pcm.js";
 import { Credentials } from "./credentials.js";
+import { told, tellFaults } from "./faults.js";
 import { toJson, toSrt, toText } from "./export.js";
 import { preferredLanguage, setLanguage, text } from "./i18n.js";
 import { MICROPHONE_RATE_HZ } from "./protocol.js";
@@ -21,6 +22,7 @@ let sentences = [];
 let partial = "";
 let recognition = null;
 let microphone = null;
+let isOpening = false; // the user is being asked for the microphone
 let progress = { key: "", values: {} };
 
 // --- drawing -----------------------------------------------------------------------------------------------------
@@ -95,8 +97,8 @@ async function recogniseFile(file) {
 
 /** Whatever the browser can decode, mixed down and at 16 kHz; null when it cannot. */
 async function readSamples(file) {
-  const context = new OfflineAudioContext(1, 1, MICROPHONE_RATE_HZ);
   try {
+    const context = new OfflineAudioContext(1, 1, MICROPHONE_RATE_HZ);
     const audio = await context.decodeAudioData(await file.arrayBuffer());
     const mixed = new Float32Array(audio.length);
     for (let channel = 0; channel < audio.numberOfChannels; channel += 1) {
@@ -109,6 +111,8 @@ async function readSamples(file) {
 }
 
 async function speak() {
+  if (isOpening) return;
+  isOpening = true;
   const early = []; // what is said before the server is ready
   let stream = null;
   const onFrame = (bytes) => (stream ? stream.send(bytes) : early.push(bytes));
@@ -116,6 +120,8 @@ async function speak() {
     microphone = await Microphone.open({ deviceId: settings.get("microphone"), onFrame, onLevel: () => {}, onEnded: stopSpeaking });
   } catch (error) {
     return showNotice(text(microphoneFault(error), { message: error.message }));
+  } finally {
+    isOpening = false;
   }
   stream = await open();
   if (!stream) return stopMicrophone();
@@ -136,17 +142,20 @@ function stopMicrophone() {
 
 // --- the user ----------------------------------------------------------------------------------------------------
 
-byId("speak").addEventListener("click", () => (microphone ? stopSpeaking() : speak()));
+const tellFault = (message) => showNotice(text("fault.page", { message }));
+tellFaults(tellFault);
+const takeFile = told(recogniseFile, tellFault);
+byId("speak").addEventListener("click", told(() => (microphone ? stopSpeaking() : speak()), tellFault));
 byId("choose").addEventListener("click", () => byId("file").click());
 byId("file").addEventListener("change", ({ target }) => {
-  recogniseFile(target.files[0]);
+  takeFile(target.files[0]);
   target.value = ""; // the same file may be chosen again
 });
 for (const type of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {
     event.preventDefault();
     byId("drop").classList.toggle("over", type === "dragover");
-    if (type === "drop" && credentials.present) recogniseFile(event.dataTransfer.files[0]);
+    if (type === "drop" && credentials.present) takeFile(event.dataTransfer.files[0]);
   });
 }
 byId("save-text").addEventListener("click", () => download("recognised.txt", "text/plain", toText(sentences)));

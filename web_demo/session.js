@@ -4,9 +4,8 @@
 // The law it keeps: from the moment the user cancels, nothing of the old reply is played or shown, however late it
 // arrives; the server promises that nothing follows its `canceled`, so until that answer everything is old.
 
-import { spokenLength } from "./heard.js";
 import { request } from "./protocol.js";
-import { Turn, asMessages, newReply } from "./turns.js";
+import { Turn, asMessages, light, newReply } from "./turns.js";
 
 export const INTERRUPTED_SHOWN_MS = 900;
 const REPORT_MS = 200;
@@ -128,10 +127,16 @@ export class Session {
     const reply = turn.reply;
     reply.playedMs = Math.max(reply.playedMs, playedMs);
     reply.totalMs = Math.max(reply.totalMs, queuedMs);
-    this.#light(reply);
+    light(reply);
     if (reply.playedMs - reply.reportedMs < REPORT_MS && !reply.sounded) return [];
     reply.reportedMs = reply.playedMs;
     return [{ send: request.played(key, reply.playedMs) }];
+  }
+
+  /** A reply cannot be sounded: its text is read as it comes. */
+  read(key) {
+    const turn = this.#audibleTurn(key);
+    if (turn) light(Object.assign(turn.reply, { isRead: true }));
   }
 
   /** Everything of a reply has been heard. */
@@ -184,7 +189,7 @@ export class Session {
     if (text) this.#asking.marks.token ??= nowMs;
     reply.text += text;
     if (finish) reply.textEnded = true;
-    this.#light(reply);
+    light(reply);
     return [];
   }
 
@@ -278,11 +283,6 @@ export class Session {
     }
     turn.reply ??= newReply(key);
     return turn.reply;
-  }
-
-  #light(reply) {
-    const complete = reply.audioEnded && reply.textEnded;
-    reply.heardLength = Math.max(reply.heardLength, spokenLength(reply.text, { ...reply, complete }));
   }
 
   #cut(nowMs) {

@@ -26,7 +26,7 @@ export class Settings extends EventTarget {
   #values;
   #store;
 
-  constructor(store = globalThis.localStorage) {
+  constructor(store = browserStore()) {
     super();
     this.#store = store;
     this.#values = { ...DEFAULTS, ...sound(readStored(store)) };
@@ -46,6 +46,15 @@ export class Settings extends EventTarget {
       // A full or forbidden store: the choice lasts as long as the page.
     }
     this.dispatchEvent(new CustomEvent("change", { detail: name }));
+  }
+}
+
+/** Where the browser keeps things; where it forbids that, even to look raises. */
+function browserStore() {
+  try {
+    return globalThis.localStorage;
+  } catch {
+    return undefined;
   }
 }
 

@@ -1,5 +1,7 @@
 // What a conversation consists of: turns, each with what the user said and what was replied. Pure.
 
+import { spokenLength } from "./heard.js";
+
 const HAN = /\p{Script=Han}/u;
 
 /** One exchange. `marks` are times in ms on the page's clock; an absent mark has not happened. */
@@ -39,8 +41,16 @@ export function newReply(key) {
     textEnded: false,
     audioEnded: false,
     sounded: false, // to its end
+    isRead: false, // it cannot be sounded
     cut: false,
   };
+}
+
+/** Take note of how much of a reply's text has been spoken, or read. */
+export function light(reply) {
+  const complete = reply.audioEnded && reply.textEnded;
+  if (reply.isRead) reply.heardLength = reply.text.length;
+  else reply.heardLength = Math.max(reply.heardLength, spokenLength(reply.text, { ...reply, complete }));
 }
 
 /** Turns as a chat model's messages, replies cut to what was heard. */

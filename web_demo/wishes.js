@@ -1,14 +1,17 @@
 // What the page asks of the server, from the settings; without what this server has refused.
 
-import { FORMATS } from "./audio/decoders.js";
+import { FORMATS, isPlayable } from "./audio/decoders.js";
 import { configuration } from "./protocol.js";
 
 export class Wishes {
   #settings;
+  #canPlay;
   #refused = new Set();
 
-  constructor(settings) {
+  /** `canPlay(format)`: whether this browser can. */
+  constructor(settings, canPlay = isPlayable) {
     this.#settings = settings;
+    this.#canPlay = canPlay;
   }
 
   /** Ask for everything again: the settings have changed, or it may be another server. */
@@ -18,7 +21,8 @@ export class Wishes {
 
   /** The format that replies come in. */
   get format() {
-    return this.#refused.has("format") ? FORMATS[0] : this.#settings.get("format");
+    const wished = this.#settings.get("format");
+    return this.#refused.has("format") || !this.#canPlay(wished) ? FORMATS[0] : wished;
   }
 
   /** Leave out what a refusal names by the last part of its path. Returns its name; null: there is nothing to leave out. */

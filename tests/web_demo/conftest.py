@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 WORDS = "go forward ten meters"
 AXE = "axe-core@4"
+INSECURE_HOST = "voicechat.example"
+"""This machine under a name that browsers do not trust without https."""
 
 # Whatever the page connects to the loudspeaker is measured here, so that the page's own word is not taken for it.
 _TAP = """
@@ -70,6 +72,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Iterator[
                 "--use-fake-device-for-media-stream",
                 "--use-fake-ui-for-media-stream",
                 f"--use-file-for-fake-audio-capture={microphone}",
+                f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
             ],
         )
         yield running

@@ -23,6 +23,12 @@ class FakeClock {
   clearTimeout = (id) => id && (this.#timers[id - 1].call = null);
   clearInterval = this.clearTimeout;
 
+  /** No timer runs; what is due meanwhile is due once, afterwards. */
+  sleep(ms) {
+    this.nowMs += ms;
+    for (const timer of this.#timers) timer.atMs = Math.max(timer.atMs, this.nowMs);
+  }
+
   async pass(ms) {
     const endMs = this.nowMs + ms;
     for (;;) {
@@ -135,9 +141,47 @@ test("it pings, and takes silence of the network for a loss", async () => {
   assert.notEqual(last(), "ready");
 });
 
+test("a machine that slept asks before it takes the silence for a loss", async () => {
+  const { clock, sockets, conversation, last } = openConversation();
+  conversation.open();
+  await settled();
+  greet(sockets[0]);
+  await clock.pass(20_000); // one ping
+  clock.sleep(3_600_000);
+  await clock.pass(1);
+  sockets[0].say({ status: 0, message: "", event_type: "pong" });
+  await clock.pass(20_000);
+  assert.equal(last(), "ready");
+  assert.equal(sockets.length, 1);
+});
+
+test("a connection that is never let in is lost", async () => {
+  const { clock, sockets, statuses, conversation } = openConversation();
+  conversation.open();
+  await settled();
+  await clock.pass(62_000);
+  assert.deepEqual(statuses.map(([status]) => status), ["connecting", "waiting", "connecting"]);
+  assert.ok(sockets[0].closed);
+});
+
+test("an address that the browser may not connect to is not tried again", async () => {
+  const { conversation, statuses } = openConversation();
+  conversation.connect = () => {
+    throw new DOMException("insecure", "SecurityError");
+  };
+  conversation.open();
+  await settled();
+  assert.deepEqual(statuses.at(-1), ["refused", { message: "insecure" }]);
+});
+
+test("a format that the browser cannot play is not asked for", () => {
+  const stored = { getItem: () => JSON.stringify({ format: "MP3_24000HZ_MONO_64KBPS" }), setItem: () => {} };
+  assert.equal(new Wishes(new Settings(stored), () => false).format, DEFAULTS.format);
+});
+
 test("what a server refuses is left out, once", () => {
   const stored = { speechRate: 1.5, format: "OGG_OPUS_48KHZ_MONO_32KBPS", binaryDownlink: true };
-  const wishes = new Wishes(new Settings({ getItem: () => JSON.stringify(stored), setItem: () => {} }));
+  const wishes = new Wishes(new Settings({ getItem: () => JSON.stringify(stored), setItem: () => {} }), () => true);
   const before = wishes.configuration({ history: [], handsFree: true });
   assert.equal(before.downlink, "binary");
   assert.equal(before.turn_detection.silence_duration_ms, 500);

@@ -193,3 +193,17 @@ test("an old reply that is late is not taken for the next one", () => {
   assert.deepEqual(types(session.receive(audio(2), 2005)), ["play"]);
   assert.equal(session.turns[1].reply.text, "New.");
 });
+
+test("a reply that cannot be sounded is read as it comes, and remembered whole", () => {
+  const session = new Session();
+  session.say("hi", 0);
+  session.receive(chunk(1, "Hello there."), 10);
+  assert.equal(session.turns[0].heardText, "");
+  session.receive(audio(1), 20);
+  session.read(1);
+  session.receive(chunk(1, " How are you?", "stop"), 30);
+  assert.equal(session.turns[0].heardText, "Hello there. How are you?");
+  session.receive(completed, 40);
+  assert.equal(session.state(50), "idle");
+  assert.deepEqual(session.history().at(-1), { role: "assistant", content: "Hello there. How are you?" });
+});

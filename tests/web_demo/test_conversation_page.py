@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.web_demo.conftest import INSECURE_HOST
 from tests.web_demo.stage import Network
 
 pytestmark = pytest.mark.real_time
@@ -163,6 +164,75 @@ def test_a_refused_microphone_is_told_in_plain_words(open_page: OpenPage) -> Non
     page.wait_for_selector("#notice:not([hidden])")
     assert "麦克风" in page.locator("#notice-text").text_content()
     state(page, "idle")
+
+
+def test_without_https_it_says_so_and_what_is_typed_is_answered(open_page: OpenPage, server: tuple[str, str]) -> None:
+    page = open_page(at=server[0].replace("127.0.0.1", INSECURE_HOST), lenient=True)
+    assert not page.evaluate("isSecureContext")
+    connected(page)
+    page.click("#talk")
+    page.wait_for_selector("#notice:not([hidden])")
+    assert page.locator("#notice-text").text_content().startswith("Browsers give the microphone only")
+    page.wait_for_selector("#talk[aria-pressed=false]")
+    state(page, "idle")
+    for turn, words in enumerate(("hello", "what can you do")):
+        say(page, words)
+        page.locator("[data-role=assistant] .heard:not(:empty)").nth(turn).wait_for(timeout=20_000)
+        state(page, "idle")
+
+
+def test_without_a_loudspeaker_replies_are_read(open_page: OpenPage) -> None:
+    page = open_page(
+        script="window.AudioContext = class { constructor() { throw new DOMException('no device', 'NotSupportedError'); } };"
+    )
+    connected(page)
+    say(page, "hello")
+    page.locator("[data-role=assistant] .heard:not(:empty)").wait_for(timeout=20_000)
+    assert page.locator("#notice-text").text_content().endswith("shown as text only: no device")
+    page.click("#talk")
+    page.wait_for_selector("#talk[aria-pressed=false]")
+
+
+COUNT_CONTEXTS = """
+window.contexts = [];
+window.AudioContext = class extends AudioContext { constructor(...options) { super(...options); contexts.push(this); } };
+"""
+
+
+@pytest.mark.parametrize("state_told", [True, False])
+def test_sound_that_the_browser_suspended_is_resumed(open_page: OpenPage, state_told: bool) -> None:
+    silent = "" if state_told else "AudioContext.prototype.addEventListener = () => {};"
+    page = open_page(script=COUNT_CONTEXTS + silent)
+    connected(page)
+    say(page, "hello")
+    heard(page)
+    state(page, "idle")
+    page.evaluate("contexts[0].suspend()")
+    page.evaluate("window.loudness.length = 0")
+    say(page, "what can you do")
+    heard(page)
+    assert page.evaluate("contexts.length") == 1
+
+
+def test_a_browser_that_keeps_nothing_is_enough(open_page: OpenPage) -> None:
+    forbidden = (
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('', 'SecurityError'); } });"
+    )
+    page = open_page(script=forbidden)
+    connected(page)
+    page.click("#theme")
+    say(page, "hello")
+    heard(page)
+    page = open_page("recognise.html", script=forbidden)
+    assert page.locator("#speak").is_enabled()
+
+
+def test_what_nobody_expected_to_fail_is_told(open_page: OpenPage) -> None:
+    page = open_page(script="AnalyserNode = class { constructor() { throw new Error('out of tape'); } };", lenient=True)
+    connected(page)
+    say(page, "hello")
+    page.wait_for_selector("#notice:not([hidden])")
+    assert "out of tape" in page.locator("#notice-text").text_content()
 
 
 def test_the_log_is_saved_as_a_transcript(open_page: OpenPage, tmp_path: Path) -> None:

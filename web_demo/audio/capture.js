@@ -1,5 +1,6 @@
 // The microphone: 16 kHz s16le in frames of 40 ms, echo cancelled by the browser.
 
+import { keepAwake } from "./awake.js";
 import { MICROPHONE_RATE_HZ } from "../protocol.js";
 import { Blocks, rootMeanSquare, toPcm16 } from "./pcm.js";
 import { Resampler } from "./resampler.js";
@@ -34,6 +35,7 @@ export class Microphone {
     this.#stream.getAudioTracks()[0].onended = onEnded;
     // At the device's own rate: a context of another rate cannot take a microphone in every browser.
     this.#context = new AudioContext({ latencyHint: "interactive" });
+    keepAwake(this.#context);
     await this.#context.audioWorklet.addModule(new URL("capture-worklet.js", import.meta.url));
     const resampler = new Resampler(this.#context.sampleRate, MICROPHONE_RATE_HZ);
     const worklet = new AudioWorkletNode(this.#context, "capture", { channelCount: 1, channelCountMode: "explicit" });
@@ -45,7 +47,6 @@ export class Microphone {
     };
     // The worklet's output is silence; connected, so that it is pulled.
     this.#context.createMediaStreamSource(this.#stream).connect(worklet).connect(this.#context.destination);
-    await this.#context.resume();
   }
 
   /** The end of what was said that does not fill a frame. */
@@ -73,6 +74,11 @@ export function microphoneFault(error) {
 
 /** The microphones there are. Their names are empty until one has been allowed. */
 export async function listMicrophones() {
-  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  let devices = [];
+  try {
+    devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  } catch {
+    // A browser that tells none: the system's own is still there to choose.
+  }
   return devices.filter(({ kind, deviceId }) => kind === "audioinput" && deviceId);
 }

@@ -1,5 +1,6 @@
 // The loudspeaker: takes a reply's payloads in the format that was asked for, tells what of it has been heard.
 
+import { keepAwake } from "./awake.js";
 import { openDecoder, rateOf } from "./decoders.js";
 import { rootMeanSquare } from "./pcm.js";
 
@@ -14,31 +15,45 @@ export class Player {
 
   /**
    * Open the loudspeaker for replies of one format; after a user's gesture, else browsers keep it silent.
-   * `on.sounding(reply, delayMs)`, `on.played(reply, playedMs, queuedMs)`, `on.drained(reply, playedMs)`, `on.fault(error)`.
+   * `on.sounding(reply, delayMs)`, `on.played(reply, playedMs, queuedMs)`, `on.drained(reply, playedMs)`, `on.fault(error)`,
+   * `on.held()` when a reply comes while the browser keeps the sound back. Raises what the browser raises: see soundFault.
    */
   static async open(format, on) {
     const player = new Player();
-    await player.#start(format, on);
+    try {
+      await player.#start(format, on);
+    } catch (error) {
+      await player.#context?.close();
+      throw error;
+    }
     return player;
+  }
+
+  /** Whether it can still be used: a device that is lost may close it. */
+  get isOpen() {
+    return this.#context.state !== "closed";
   }
 
   async #start(format, on) {
     this.format = format;
     this.on = on;
     this.#context = new AudioContext({ sampleRate: rateOf(format), latencyHint: "interactive" });
+    // Not waited for: without a gesture, or during a phone call, that would be for ever.
+    keepAwake(this.#context);
+    if (!this.#context.audioWorklet) throw new DOMException("no AudioWorklet", "SecurityError");
     await this.#context.audioWorklet.addModule(new URL("player-worklet.js", import.meta.url));
     this.#worklet = new AudioWorkletNode(this.#context, "player", { numberOfInputs: 0, outputChannelCount: [1] });
     this.#worklet.port.onmessage = ({ data }) => this.#told(data);
     this.#analyser = new AnalyserNode(this.#context, { fftSize: 1024 });
     this.#window = new Float32Array(this.#analyser.fftSize);
     this.#worklet.connect(this.#analyser).connect(this.#context.destination);
-    await this.#context.resume();
   }
 
   /** Queue a payload of a reply; the first one of another reply begins that. */
   play(reply, payload) {
     if (reply !== this.#reply) {
       this.#decoder?.close();
+      if (this.#context.state !== "running") this.on.held();
       this.#reply = reply;
       this.#queuedSamples = 0;
       this.#decoder = openDecoder(this.format, (samples) => this.#queue(reply, samples), this.on.fault);
@@ -69,7 +84,7 @@ export class Player {
 
   async close() {
     this.stop();
-    await this.#context.close();
+    if (this.isOpen) await this.#context.close();
   }
 
   #queue(reply, samples) {
@@ -96,4 +111,9 @@ export class Player {
   #toMs(samples) {
     return (samples / this.#context.sampleRate) * 1000;
   }
+}
+
+/** The key of a text that says why nothing can be heard. */
+export function soundFault(error) {
+  return error.name === "SecurityError" || !globalThis.isSecureContext ? "sound.insecure" : "sound.failed";
 }
