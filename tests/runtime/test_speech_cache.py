@@ -8,6 +8,7 @@ import pytest
 from tests.runtime.stage import Stage
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.speech_cache import MAX_CHARACTERS, SEEN_ONCE, CachingSynthesizer
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
@@ -118,13 +119,19 @@ async def test_it_is_started_and_closed_with_what_it_speaks_for() -> None:
         def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
             return speech_rate == 2
 
+        @property
+        def waiting_streams(self) -> int:
+            return 3
+
     living = Living()
     cache = CachingSynthesizer(living, ROOM_FOR_THREE)
     await cache.start()
     await said(cache, "ten letter")
     await said(cache, "ten letter")
-    assert cache.probe is not None
+    assert cache.has_probe
     await cache.probe()
+    assert cache.waiting_streams == 3, "admission control must see who waits behind the cache"
+    assert Link("tts.default", cache).waiting_streams == 3
     await cache.aclose()
     assert living.lived == ("started", "probed", "closed")
     assert cache.held_bytes == 0
@@ -134,7 +141,8 @@ async def test_it_is_started_and_closed_with_what_it_speaks_for() -> None:
     await plain.start()
     await plain.aclose()
     assert not plain.shapes_prosody(2, 1)
-    assert plain.probe is None
+    assert not plain.has_probe
+    assert plain.waiting_streams == 0
 
 
 async def test_a_conversation_hears_the_same_from_memory() -> None:

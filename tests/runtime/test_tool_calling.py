@@ -42,7 +42,7 @@ def model(*replies: tuple[str | ToolCall, ...], filler: Filler | None = None, **
 
 
 def asked(outer: ToolCallingModel) -> list[ChatRequest]:
-    return cast("ScriptedModel", outer._model).requests
+    return cast("ScriptedModel", outer._inner).requests
 
 
 def request(**options: object) -> ChatRequest:
@@ -191,7 +191,7 @@ async def test_stopping_the_reply_stops_the_tool_within_one_turn_of_the_loop(how
         await parts.aclose()
     await asyncio.sleep(0)
     assert running == []
-    assert cast("ScriptedModel", outer._model).open == 0
+    assert cast("ScriptedModel", outer._inner).open == 0
 
 
 async def _read(parts: AsyncIterator[ReplyPart]) -> None:

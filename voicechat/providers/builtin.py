@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
-from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, TextDelta
+from voicechat.providers.interfaces import ChatRequest, Provider, ReplyFinished, ReplyPart, TextDelta
 from voicechat.providers.question_list import QuestionFile, QuestionList, read_question_file
 from voicechat.session.vocabulary import Message
 from voicechat.text.words import Script, dominant_script
@@ -19,7 +19,7 @@ _DELTA = re.compile(r"\s*[㐀-鿿]|\s*[^\s㐀-鿿]+|\s+")
 """A word with the space before it, or a Han character; joined, the deltas are the text."""
 
 
-class BuiltinChatModel:
+class BuiltinChatModel(Provider):
     """A `ChatModel` without a model. ``max_tokens``, ``stop`` and JSON mode hold for it as for any other."""
 
     def __init__(self, content: QuestionFile) -> None:

@@ -15,7 +15,14 @@ from voicechat.providers.audio_pieces import BYTES_PER_MS, AudioPieces
 from voicechat.providers.dashscope_protocol import PROVIDER, Sentence, SentenceReader, TaskKind
 from voicechat.providers.dashscope_tasks import Endpoint, Task, TaskRunner
 from voicechat.providers.feeding import Feeding
-from voicechat.providers.interfaces import PCM_RATE_HZ, AudioChunk, RecognitionOptions, VoiceOptions
+from voicechat.providers.interfaces import (
+    PCM_RATE_HZ,
+    AudioChunk,
+    RecognitionOptions,
+    RecognizerProvider,
+    SynthesizerProvider,
+    VoiceOptions,
+)
 from voicechat.providers.websocket_link import LinkLostError, checked_url, tls_for
 from voicechat.session.vocabulary import Transcript
 
@@ -32,7 +39,7 @@ SLOWEST, FASTEST = 0.5, 2.0
 """The service's bounds of ``rate`` and ``pitch``."""
 
 
-class DashScopeRecognizer:
+class DashScopeRecognizer(RecognizerProvider):
     """A `SpeechRecognizer`; each stretch of audio without long gaps is one task."""
 
     def __init__(self, runner: TaskRunner, model: str, parameters: dict[str, object]) -> None:
@@ -95,7 +102,7 @@ async def _feed(task: Task, pieces: AudioPieces) -> None:
     await task.end_input()
 
 
-class DashScopeSynthesizer:
+class DashScopeSynthesizer(SynthesizerProvider):
     """A `SpeechSynthesizer`; each sentence is one task."""
 
     def __init__(

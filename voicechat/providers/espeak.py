@@ -14,7 +14,7 @@ from pydantic import Field
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.espeak_library import PROVIDER, EspeakLibrary, Prosody, open_library
-from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.providers.interfaces import AudioChunk, SynthesizerProvider, VoiceOptions
 from voicechat.providers.speech_thread import Chunks, pieces, speaking
 from voicechat.text.words import Script, runs_by_script
 
@@ -76,7 +76,7 @@ FAITHFUL_PITCH_RATES = (0.65, 1.6)
 """Where what is measured is what was asked for, within a few percent."""
 
 
-class EspeakSynthesizer:
+class EspeakSynthesizer(SynthesizerProvider):
     """A `SpeechSynthesizer` on one thread; the C library releases the interpreter lock while it computes."""
 
     def __init__(self, library: EspeakLibrary, voices: tuple[str, ...], rate_wpm: int) -> None:

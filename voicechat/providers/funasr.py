@@ -20,7 +20,7 @@ from voicechat.providers.funasr_protocol import (
     ending,
     read_message,
 )
-from voicechat.providers.interfaces import RecognitionOptions
+from voicechat.providers.interfaces import RecognitionOptions, RecognizerProvider
 from voicechat.providers.websocket_link import LinkLostError, WebSocketLink, checked_url, open_link, tls_for
 from voicechat.session.vocabulary import Transcript
 
@@ -30,7 +30,7 @@ LINGER_S = 1.0
 PING_S = 1.0
 
 
-class FunASRRecognizer:
+class FunASRRecognizer(RecognizerProvider):
     """A `SpeechRecognizer`; each stream has a connection of its own."""
 
     def __init__(self, url: str, begin: str, *, connect_s: float, silence_s: float, tls: ssl.SSLContext | None) -> None:

@@ -1,11 +1,16 @@
 """What a recogniser, a chat model and a synthesiser must be. Outsiders implement these: they stay stable.
 
-One method each. The end of the input iterator means "finish"; closing the output iterator (``aclose``, or
+One method each. What a service can do besides stands in the base classes `Provider`, `RecognizerProvider` and
+`SynthesizerProvider`, whose defaults say that it cannot. A class that has only the method works as well: what it lacks
+is taken to be as in the base class.
+
+The end of the input iterator means "finish"; closing the output iterator (``aclose``, or
 cancelling the task that awaits it) means "cancel": the provider then releases everything within one turn of the
 event loop. A provider raises ``ProviderError`` and nothing else. Do not ``yield`` inside an ``asyncio.TaskGroup``
 or ``asyncio.timeout`` (PEP 789).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -14,6 +19,39 @@ from voicechat.session.vocabulary import Message, ToolCall, ToolExchange, Transc
 
 PCM_RATE_HZ = 16000
 """Sample rate of the audio that a recogniser is given: s16le mono."""
+
+
+class Provider:
+    """What every configured service has besides its own method. Derive from it, and override what applies."""
+
+    __slots__ = ()
+
+    async def start(self) -> None:
+        """Warm up: it is awaited before the server says that it is ready.
+
+        Called again after a failure when others can stand in meanwhile. Raises ``ProviderError``, or ``ConfigError``
+        for wrong settings.
+        """
+
+    async def aclose(self) -> None:
+        """Release everything: it is awaited when the server stops."""
+
+    async def probe(self) -> None:
+        """Ask the service cheaply whether it works. Raises ``ProviderError`` while it does not.
+
+        It is called while the service is left alone after failures. A service that cannot be asked does not override
+        it, and is tried with a user's request.
+        """
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether ``probe`` says anything."""
+        return type(self).probe is not Provider.probe
+
+    @property
+    def waiting_streams(self) -> int:
+        """How many uses wait for a place in it. Admission control refuses newcomers while there are any."""
+        return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +75,22 @@ class SpeechRecognizer(Protocol):
         Yields transcripts: partial ones only when the text changed, each sentence closed by a final one. When the
         audio ends, the last sentence is made final and the iterator ends. Silence gives nothing.
         """
+
+
+class RecognizerProvider(Provider, ABC):
+    """A `SpeechRecognizer` with what it can do besides."""
+
+    @abstractmethod
+    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        """See `SpeechRecognizer`."""
+
+    @property
+    def first_use_grace_s(self) -> float:
+        """How much longer than usual, in seconds, a stream that begins now may take to its last result.
+
+        More than 0 while the service may have to load its model first. Chains say so; a service need not.
+        """
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,12 +196,7 @@ class AudioChunk:
 
 
 class SpeechSynthesizer(Protocol):
-    """One configured synthesis service.
-
-    A synthesiser that can carry out ``VoiceOptions.speech_rate`` and ``pitch_rate`` itself has a method
-    ``shapes_prosody(speech_rate, pitch_rate) -> bool`` that says for which. For others, and without that method, the
-    engine changes the finished speech. Volume is always the engine's matter.
-    """
+    """One configured synthesis service. `SynthesizerProvider` says which prosody it carries out itself."""
 
     @property
     def voices(self) -> tuple[str, ...]:
@@ -155,3 +204,27 @@ class SpeechSynthesizer(Protocol):
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """Speak one sentence. The first chunk comes as soon as it exists. Nothing speakable gives no chunk."""
+
+
+class SynthesizerProvider(Provider, ABC):
+    """A `SpeechSynthesizer` with what it can do besides."""
+
+    @property
+    @abstractmethod
+    def voices(self) -> tuple[str, ...]:
+        """See `SpeechSynthesizer`."""
+
+    @abstractmethod
+    def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
+        """See `SpeechSynthesizer`."""
+
+    def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
+        """Whether it carries out these ``speech_rate`` and ``pitch_rate`` of ``VoiceOptions`` itself.
+
+        If not, the engine changes the finished speech. Volume is always the engine's matter.
+        """
+        return False
+
+    def for_one_reply(self) -> SpeechSynthesizer:
+        """Give a synthesiser for the sentences of one reply, which may keep something from each to the next."""
+        return self

@@ -9,7 +9,7 @@ import orjson
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.answer_body import AnswerBody
 from voicechat.providers.chat_stream import ChatStream
-from voicechat.providers.interfaces import ChatRequest, ReplyPart
+from voicechat.providers.interfaces import ChatRequest, Provider, ReplyPart
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, reach_end
 from voicechat.providers.sse import SseError
 from voicechat.providers.thinking import ThinkingForm, in_form
@@ -20,7 +20,7 @@ CLOSING_S = 1.0
 _HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 
 
-class OpenAIChatModel:
+class OpenAIChatModel(Provider):
     """A `ChatModel` over HTTP."""
 
     def __init__(

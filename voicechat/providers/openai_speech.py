@@ -9,7 +9,7 @@ from voicechat.audio.samples import SampleEncoding, SampleLayout, to_mono_s16
 from voicechat.audio.signatures import SIGNATURE_BYTES as CERTAIN_BYTES
 from voicechat.audio.signatures import is_refused, known_container
 from voicechat.errors import FailureKind, ProviderError, RemoteProtocolError
-from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.providers.interfaces import AudioChunk, SynthesizerProvider, VoiceOptions
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, refuse_json
 
 VOICES = tuple("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
@@ -29,7 +29,7 @@ _TEXT_BYTES = 64
 """Samples do not look like a text for so long."""
 
 
-class OpenAISynthesizer:
+class OpenAISynthesizer(SynthesizerProvider):
     """A `SpeechSynthesizer` over HTTP."""
 
     def __init__(

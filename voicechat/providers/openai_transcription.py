@@ -6,7 +6,7 @@ import aiohttp
 
 from voicechat.audio.wav import wav_header
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
+from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
 from voicechat.providers.lenient_json import read_json, well_formed
 from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, read_whole
@@ -21,7 +21,7 @@ NO_SPEECH, UNSURE = 0.6, -1.0
 ``no_speech_threshold`` and ``logprob_threshold`` (openai/whisper, transcribe.py)."""
 
 
-class OpenAIRecognizer:
+class OpenAIRecognizer(RecognizerProvider):
     """A `SpeechRecognizer` over HTTP; see `recognize_utterances` for how it hears."""
 
     def __init__(self, endpoint: OpenAIEndpoint, fields: dict[str, str], schedule: Schedule) -> None:

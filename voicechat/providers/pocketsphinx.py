@@ -19,7 +19,7 @@ from voicechat.processes.errors import JobFailedError, WorkerError, WorkersBusyE
 from voicechat.processes.pool import WorkerPool
 from voicechat.processes.share import share
 from voicechat.processes.worker import WorkerLimits
-from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
+from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
 from voicechat.providers.transcript_json import decode_transcript
 from voicechat.session.vocabulary import Transcript
 
@@ -33,7 +33,7 @@ WINDOW_BYTES = PCM_RATE_HZ * 2 * 2
 """Two seconds of audio may be under way to the process; then the audio's source has to wait."""
 
 
-class PocketSphinxRecognizer:
+class PocketSphinxRecognizer(RecognizerProvider):
     """A `SpeechRecognizer` on a pool of warm processes."""
 
     def __init__(self, pool: WorkerPool, wait_ms: int) -> None:

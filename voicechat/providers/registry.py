@@ -2,10 +2,8 @@
 
 ``provider = "espeak"`` is ours: ``open_synthesizer`` of ``voicechat.providers.espeak``. ``"package.module:factory"`` is
 anybody's. A factory takes the other keys of its section as keyword arguments, checked against its annotations, and
-returns what `voicechat.providers.interfaces` asks for. What it returns may also have ``async def start()`` (warming up,
-awaited before the server says it is ready; called again after a failure when others can stand in meanwhile), ``async
-def aclose()`` (awaited when it stops) and ``async def probe()``: a cheap call that raises ``ProviderError`` while the
-service does not work (asked while it is left alone after failures).
+returns what `voicechat.providers.interfaces` asks for: a class with the one method of its kind. It need not derive from
+`Provider`; whatever of that class's attributes it has is used.
 """
 
 import importlib

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.providers.interfaces import AudioChunk, SynthesizerProvider, VoiceOptions
 from voicechat.providers.sherpa_loading import PROVIDER, Plan, load_synthesizer, phoneme_settings
 from voicechat.providers.sherpa_trial import try_plan
 from voicechat.providers.speech_thread import Chunks, pieces, speaking
@@ -19,7 +19,7 @@ MAX_PIECE_CHARACTERS = 200
 """About 15 seconds of speech: sherpa-onnx can be stopped between the sentences that it finds, and not within one."""
 
 
-class SherpaSynthesizer:
+class SherpaSynthesizer(SynthesizerProvider):
     """A `SpeechSynthesizer` on one model; the interpreter lock is released while it computes."""
 
     def __init__(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from voicechat.errors import ProviderError
-from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
+from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
 from voicechat.providers.sherpa_batching import Batching, closed
 from voicechat.providers.sherpa_loading import Plan, Punctuate, load_recognizer
 from voicechat.providers.sherpa_seats import Seats
@@ -27,7 +27,7 @@ MAX_BATCH = 64
 _BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 
-class SherpaStreamingRecognizer:
+class SherpaStreamingRecognizer(RecognizerProvider):
     """A `SpeechRecognizer` on one model that all streams share."""
 
     def __init__(

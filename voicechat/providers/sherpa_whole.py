@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 from voicechat.errors import ProviderError
-from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
+from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
 from voicechat.providers.sherpa_batching import Batching, closed
 from voicechat.providers.sherpa_loading import Plan, Punctuate, load_recognizer
 from voicechat.providers.sherpa_seats import Seats
@@ -20,7 +20,7 @@ MAX_BATCH = 8
 _BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 
-class SherpaWholeRecognizer:
+class SherpaWholeRecognizer(RecognizerProvider):
     """A `SpeechRecognizer` on one model that all streams share, behind voice detection."""
 
     def __init__(

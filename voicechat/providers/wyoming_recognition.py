@@ -10,7 +10,7 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.audio_pieces import BYTES_PER_MS
-from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions
+from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
 from voicechat.providers.timed_words import timed_words
 from voicechat.providers.utterances import Schedule, recognize_utterances
 from voicechat.providers.wyoming_link import PROVIDER, WyomingLink, WyomingService, describe, read_data, unless_away
@@ -22,7 +22,7 @@ MAX_CHARACTERS = 100_000
 """Of an utterance's transcript."""
 
 
-class WyomingRecognizer:
+class WyomingRecognizer(RecognizerProvider):
     """A `SpeechRecognizer`: utterances are cut at pauses, and each is recognised as a whole."""
 
     def __init__(self, service: WyomingService, model: str, language: str, schedule: Schedule) -> None:

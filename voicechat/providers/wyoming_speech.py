@@ -9,7 +9,7 @@ from wyoming.tts import Synthesize, SynthesizeVoice
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.interfaces import AudioChunk, VoiceOptions
+from voicechat.providers.interfaces import AudioChunk, SynthesizerProvider, VoiceOptions
 from voicechat.providers.wyoming_link import PROVIDER, WyomingService, describe, read_data, unless_away
 
 WIDTH_BYTES = 2
@@ -20,7 +20,7 @@ UNNAMED = "default"
 """The voice of a service that names none."""
 
 
-class WyomingSynthesizer:
+class WyomingSynthesizer(SynthesizerProvider):
     """A `SpeechSynthesizer`; each sentence is a request of its own."""
 
     def __init__(self, service: WyomingService, voice: str) -> None:

@@ -12,6 +12,7 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
+from voicechat.providers.wrapping import WrappingModel
 from voicechat.runtime.edge import closing
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.text.hidden import HiddenText
@@ -20,7 +21,7 @@ _AFTER_TEXT = (ToolCall, ToolsStarted, ToolExchange, ReplyFinished)
 """What comes after the text that the model said before it."""
 
 
-class HidingModel:
+class HidingModel(WrappingModel):
     """A `ChatModel` around another one, without what its text hides.
 
     Thoughts, calls written as text and special tokens are neither told to the client nor spoken
@@ -29,13 +30,13 @@ class HidingModel:
 
     def __init__(self, model: ChatModel, tags: Iterable[str] = ()) -> None:
         """``tags``: names of further tags whose contents are hidden."""
-        self._model = model
+        super().__init__(model)
         self._tags = tuple(tags)
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
         """See `ChatModel`. Text of which nothing is left becomes a ``ThoughtDelta``."""
         hidden = HiddenText(self._tags)
-        parts = self._model.reply(request)
+        parts = self._inner.reply(request)
         async with closing(parts):
             async for part in parts:
                 if isinstance(part, TextDelta) and part.text:

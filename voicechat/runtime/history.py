@@ -14,6 +14,7 @@ from itertools import chain
 
 from voicechat.errors import CONTEXT_TOO_LONG, RequestRefusedError
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart
+from voicechat.providers.wrapping import WrappingModel
 from voicechat.runtime.edge import closing
 from voicechat.session.vocabulary import Message
 
@@ -63,7 +64,7 @@ def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(ordered)
 
 
-class FittingModel:
+class FittingModel(WrappingModel):
     """A `ChatModel` around another one, for one conversation: it is shown a history that its server takes.
 
     When the server says that the conversation is too long, the oldest whole turns are left out and it is asked again.
@@ -72,7 +73,7 @@ class FittingModel:
     """
 
     def __init__(self, model: ChatModel) -> None:
-        self._model = model
+        super().__init__(model)
         self._refused_characters: int | None = None
         """The length of the shortest history that was too long."""
         self._left_out = 0
@@ -83,7 +84,7 @@ class FittingModel:
         history = _History(acceptable(request.messages))
         for attempts_left in reversed(range(ATTEMPTS)):
             self._fit(history)
-            parts = self._model.reply(replace(request, messages=history.without(self._left_out)))
+            parts = self._inner.reply(replace(request, messages=history.without(self._left_out)))
             try:
                 async with closing(parts):
                     async for part in parts:

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.names import Resolved, ServiceNames
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
+from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.relay import Chain
 from voicechat.runtime.faults import where
@@ -111,7 +112,7 @@ class Services:
         return named
 
     async def start(self) -> None:
-        """Warm every provider up that has a ``start``, all at once.
+        """Warm every provider up, all at once.
 
         A service that fails although its settings are right is left for later if another one that stands in for it has
         started. Any other failure is raised, and the rest stop.
@@ -131,29 +132,24 @@ class Services:
 
         async with asyncio.TaskGroup() as group:
             for provider in self.distinct():
-                if isinstance(provider, Link):
-                    group.create_task(start_link(provider))
-                elif (start := getattr(provider, "start", None)) is not None:
-                    group.create_task(start())
+                starting = start_link(provider) if isinstance(provider, Link) else as_provider(provider).start()
+                group.create_task(starting)
         standing_in = {link: _standing_in(chains[link], failures) for link in failures}
         for link, failure in failures.items():
             logger.warning("%s did not start; %s stands in until it does: %s", link.name, standing_in[link], failure)
             link.leave_unstarted(failure)
 
     async def aclose(self) -> None:
-        """Close every provider that has an ``aclose``; one that fails or hangs does not keep the others from it."""
+        """Close every provider; one that fails or hangs does not keep the others from it."""
         closing = [self._close(provider) for provider in self.distinct()]
         await asyncio.gather(*closing)
 
     async def _close(self, provider: object) -> None:
-        aclose = getattr(provider, "aclose", None)
-        if aclose is None:
-            return
         try:
             async with asyncio.timeout(CLOSE_S):
-                await aclose()
+                await as_provider(provider).aclose()
         except Exception as error:  # noqa: BLE001 - a provider's failing farewell must not stop the others'
-            name = getattr(provider, "name", type(provider).__name__)
+            name = provider.name if isinstance(provider, Link) else type(provider).__name__
             logger.warning("closing %s failed: %s", name, type(error).__name__)
 
     @property

@@ -5,6 +5,7 @@ from functools import partial
 
 from voicechat.audio.prosody import ProsodyFilter
 from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceOptions
+from voicechat.providers.wrapping import as_synthesizer
 from voicechat.runtime.edge import closing
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.vocabulary import VoiceSettings
@@ -15,14 +16,13 @@ class ShapedSpeech:
 
     def __init__(self, synthesizer: SpeechSynthesizer, voice: VoiceSettings, threads: EncodingThreads) -> None:
         """``threads`` change speech that the synthesiser cannot change."""
+        provider = as_synthesizer(synthesizer)
         # A synthesiser that others stand in for keeps to one voice for a reply.
-        for_one_reply = getattr(synthesizer, "for_one_reply", None)
-        self._synthesizer: SpeechSynthesizer = for_one_reply() if for_one_reply is not None else synthesizer
+        self._synthesizer = provider.for_one_reply()
         self._threads = threads
         self._voice = voice
         wished = (voice.speech_rate, voice.pitch_rate) != (1, 1)
-        shapes = getattr(synthesizer, "shapes_prosody", None)
-        self._asks = wished and shapes is not None and shapes(voice.speech_rate, voice.pitch_rate)
+        self._asks = wished and provider.shapes_prosody(voice.speech_rate, voice.pitch_rate)
         self._filters = wished and not self._asks
 
     def of(self, text: str) -> AsyncIterator[AudioChunk]:

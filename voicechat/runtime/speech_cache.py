@@ -6,9 +6,10 @@ again costs less than a millisecond; synthesising it costs a network's round tri
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceOptions
+from voicechat.providers.wrapping import WrappingSynthesizer
 from voicechat.runtime.edge import closing
 
 MAX_CHARACTERS = 200
@@ -17,7 +18,7 @@ SEEN_ONCE = 4_096
 """Texts of which it is remembered, by a number each, that they have been said."""
 
 
-class CachingSynthesizer:
+class CachingSynthesizer(WrappingSynthesizer):
     """A `SpeechSynthesizer` that asks another one only for what it does not know by heart.
 
     Kept is what was asked for a second time and was made to its end, in the order of its last use, up to ``max_bytes``
@@ -25,9 +26,7 @@ class CachingSynthesizer:
     """
 
     def __init__(self, synthesizer: SpeechSynthesizer, max_bytes: int) -> None:
-        self._synthesizer = synthesizer
-        self.probe: Callable[[], Awaitable[None]] | None = getattr(synthesizer, "probe", None)
-        """See `voicechat.runtime.fallback.link.Link`; None: the synthesiser has none."""
+        super().__init__(synthesizer)
         self._max_bytes = max_bytes
         self._kept: OrderedDict[tuple[str, VoiceOptions], tuple[AudioChunk, ...]] = OrderedDict()
         self._seen: OrderedDict[int, None] = OrderedDict()
@@ -37,34 +36,16 @@ class CachingSynthesizer:
         self.misses = 0
         """Short texts that were known, and that were not."""
 
-    @property
-    def voices(self) -> tuple[str, ...]:
-        """See `SpeechSynthesizer`."""
-        return self._synthesizer.voices
-
-    def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See `SpeechSynthesizer`."""
-        shapes = getattr(self._synthesizer, "shapes_prosody", None)
-        return shapes is not None and bool(shapes(speech_rate, pitch_rate))
-
-    async def start(self) -> None:
-        """Start the synthesiser, if it wants to be started."""
-        start = getattr(self._synthesizer, "start", None)
-        if start is not None:
-            await start()
-
     async def aclose(self) -> None:
-        """Close the synthesiser, if it wants to be closed, and forget everything."""
+        """Close the synthesiser, and forget everything."""
         self._kept.clear()
         self.held_bytes = 0
-        aclose = getattr(self._synthesizer, "aclose", None)
-        if aclose is not None:
-            await aclose()
+        await super().aclose()
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """See `SpeechSynthesizer`. What is known comes at once, in the pieces in which it came at first."""
         if len(text) > MAX_CHARACTERS:
-            return self._synthesizer.synthesize(text, voice)
+            return self._inner.synthesize(text, voice)
         key = (text, voice)
         known = self._kept.get(key)
         if known is not None:
@@ -72,7 +53,7 @@ class CachingSynthesizer:
             self._kept.move_to_end(key)
             return _replayed(known)
         self.misses += 1
-        chunks = self._synthesizer.synthesize(text, voice)
+        chunks = self._inner.synthesize(text, voice)
         return self._keeping(key, chunks) if self._asked_before(key) else chunks
 
     def _asked_before(self, key: tuple[str, VoiceOptions]) -> bool:

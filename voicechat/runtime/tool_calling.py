@@ -13,6 +13,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
     ToolsStarted,
 )
+from voicechat.providers.wrapping import WrappingModel
 from voicechat.runtime.edge import closing
 from voicechat.runtime.tool_function import Filler, Tool
 from voicechat.runtime.toolbox import NOT_THERE, Toolbox, ToolRun
@@ -25,12 +26,12 @@ LINE_END = "\n"
 """Ends what is said before a tool works, so that it is spoken meanwhile."""
 
 
-class ToolCallingModel:
+class ToolCallingModel(WrappingModel):
     """A `ChatModel` around another one."""
 
     def __init__(self, model: ChatModel, toolbox: Toolbox) -> None:
         """A tool of the client with the name of one of ``toolbox`` takes its place."""
-        self._model = model
+        super().__init__(model)
         self._toolbox = toolbox
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
@@ -41,7 +42,7 @@ class ToolCallingModel:
         silent = True
         for rounds_left in range(ROUNDS, -1, -1):
             answer = _Answer(theirs, f"call_own_{len(messages)}")
-            parts = self._model.reply(ChatRequest(messages=messages, options=options))
+            parts = self._inner.reply(ChatRequest(messages=messages, options=options))
             async with closing(parts):
                 async for part in parts:
                     for passed in answer.take(part):

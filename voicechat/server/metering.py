@@ -11,6 +11,7 @@ from voicechat.providers.interfaces import (
     SpeechSynthesizer,
     VoiceOptions,
 )
+from voicechat.providers.wrapping import WrappingRecognizer, WrappingSynthesizer
 from voicechat.runtime.conversation import Cast
 from voicechat.runtime.edge import closing
 from voicechat.session.vocabulary import Transcript
@@ -29,16 +30,16 @@ def metered(cast: Cast, account: Account) -> Cast:
     )
 
 
-class MeteredRecognizer:
+class MeteredRecognizer(WrappingRecognizer):
     """A `SpeechRecognizer` that does as another one does."""
 
     def __init__(self, recognizer: SpeechRecognizer, account: Account) -> None:
-        self._recognizer = recognizer
+        super().__init__(recognizer)
         self._account = account
 
     def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
         """See `SpeechRecognizer`."""
-        return self._recognizer.recognize(_Counted(audio, self._account), options)
+        return self._inner.recognize(_Counted(audio, self._account), options)
 
 
 class _Counted:
@@ -62,32 +63,17 @@ class _Counted:
         return pcm
 
 
-class MeteredSynthesizer:
+class MeteredSynthesizer(WrappingSynthesizer):
     """A `SpeechSynthesizer` that does as another one does."""
 
-    def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See `SpeechSynthesizer`."""
-        shapes = getattr(self._synthesizer, "shapes_prosody", None)
-        return shapes is not None and bool(shapes(speech_rate, pitch_rate))
-
-    def for_one_reply(self) -> "MeteredSynthesizer":
-        """See `SpeechChain`."""
-        for_one_reply = getattr(self._synthesizer, "for_one_reply", None)
-        return self if for_one_reply is None else MeteredSynthesizer(for_one_reply(), self._account)
-
     def __init__(self, synthesizer: SpeechSynthesizer, account: Account) -> None:
-        self._synthesizer = synthesizer
+        super().__init__(synthesizer)
         self._account = account
-
-    @property
-    def voices(self) -> tuple[str, ...]:
-        """See `SpeechSynthesizer`."""
-        return self._synthesizer.voices
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """See `SpeechSynthesizer`."""
         made_bytes, counted_ms, rate_hz = 0, 0, PCM_RATE_HZ
-        chunks = self._synthesizer.synthesize(text, voice)
+        chunks = self._inner.synthesize(text, voice)
         try:
             async with closing(chunks):
                 async for chunk in chunks:

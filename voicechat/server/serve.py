@@ -18,6 +18,7 @@ import voicechat
 from voicechat.config import Config, build_services
 from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.processes.forked import ForkServer
+from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.runtime.tasks import SessionTasks
@@ -260,8 +261,8 @@ def tune_threads() -> None:
 
 
 def waiting_streams(services: Services) -> int:
-    """How many streams wait for a place at a provider that says so: by ``waiting_streams``, a number."""
-    return sum(getattr(provider, "waiting_streams", 0) for provider in services.distinct())
+    """How many streams wait for a place at a provider."""
+    return sum(as_provider(provider).waiting_streams for provider in services.distinct())
 
 
 def run(config: Config, announce: Announce) -> None:

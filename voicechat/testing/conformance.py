@@ -9,7 +9,7 @@ bring about; there `check_fails` and `check_probe_fails` help. `leaving_nothing`
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
@@ -29,6 +29,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
     VoiceOptions,
 )
+from voicechat.providers.wrapping import as_provider, as_synthesizer
 from voicechat.runtime.edge import closing
 from voicechat.session.vocabulary import Transcript
 from voicechat.testing.conformance_checks import Subject, check_all, require
@@ -105,11 +106,16 @@ async def check_recognizer(
                     _pieces(speech_pcm, 640), RecognitionOptions(source_rate_hz=8000)
                 ),
             },
-            probe=getattr(recognizer, "probe", None),
+            probe=_probe_of(recognizer),
             at_once=at_once,
             deadline_s=deadline_s,
         )
     )
+
+
+def _probe_of(service: object) -> Callable[[], Awaitable[None]] | None:
+    provider = as_provider(service)
+    return provider.probe if provider.has_probe else None
 
 
 async def check_chat_model(
@@ -137,7 +143,7 @@ async def check_chat_model(
                 "an option that is no JSON": lambda: asked({"role": "user", "content": "Hello"}, odd=object()),
             }
             | {name: partial(asked, {"role": "user", "content": text}) for name, text in _AWKWARD.items()},
-            probe=getattr(model, "probe", None),
+            probe=_probe_of(model),
             at_once=at_once,
             deadline_s=deadline_s,
         )
@@ -161,8 +167,7 @@ async def check_synthesizer(
         require(any(any(chunk.pcm) for chunk in chunks), "the sentence gave no sound")
 
     variants = {f"voice {name!r}": partial(speak, text, name) for name in (voices[0], voices[-1])}
-    shapes = getattr(synthesizer, "shapes_prosody", None)
-    if shapes is not None and shapes(1.2, 1.0):
+    if as_synthesizer(synthesizer).shapes_prosody(1.2, 1.0):
         variants["speech_rate 1.2"] = partial(speak, text, speech_rate=1.2)
     await check_all(
         Subject(
@@ -172,7 +177,7 @@ async def check_synthesizer(
             silent={name: partial(speak, text) for name, text in _UNSPEAKABLE.items()},
             awkward={name: partial(speak, text) for name, text in _AWKWARD.items()}
             | {"an unknown voice": partial(speak, text, "voice-of-nobody")},
-            probe=getattr(synthesizer, "probe", None),
+            probe=_probe_of(synthesizer),
             at_once=at_once,
             deadline_s=deadline_s,
         )

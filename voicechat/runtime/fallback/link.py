@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.processes.share import share
+from voicechat.providers.interfaces import Provider
+from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.fallback.breaker import Breaker
 from voicechat.runtime.fallback.policy import ServicePolicy
@@ -29,12 +31,11 @@ COLD_AFTER_S = 300.0
 P_co = TypeVar("P_co", covariant=True)
 
 
-class Link(Generic[P_co]):
+class Link(Provider, Generic[P_co]):
     """A provider under its configured name, as every chain that it belongs to knows it.
 
-    A provider may have ``async def probe() -> None``: a cheap call that raises ``ProviderError`` while its service
-    does not work. While the breaker is open it is called after each pause, and only when it has been answered the
-    service is tried again. Without it a user's own request is the trial.
+    While the breaker is open, ``Provider.probe`` is called after each pause, and only when it has been answered the
+    service is tried again. Without a probe a user's own request is the trial.
 
     One whose ``start`` failed is left alone in the same way: it is started anew after each pause, and used only when it
     has started.
@@ -45,8 +46,8 @@ class Link(Generic[P_co]):
         self.name = name
         self.provider = provider
         self.policy = policy or ServicePolicy()
-        self._probe = getattr(provider, "probe", None)
-        self.breaker = Breaker(self.policy, probed=self._probe is not None)
+        self._life = as_provider(provider)
+        self.breaker = Breaker(self.policy, probed=self._life.has_probe)
         self.failures: Counter[FailureKind] = Counter()
         """So far, by kind."""
         # The configuration's are the server's: each of its processes has its part.
@@ -60,17 +61,13 @@ class Link(Generic[P_co]):
         self._warming: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
-        """Stop probing, and close the provider if it can be closed."""
+        """Stop probing, and close the provider."""
         await self._tasks.close(CLOSE_S)
-        aclose = getattr(self.provider, "aclose", None)
-        if aclose is not None:
-            await aclose()
+        await self._life.aclose()
 
     async def start(self) -> None:
-        """Warm the provider up if it can be."""
-        start = getattr(self.provider, "start", None)
-        if start is not None:
-            await start()
+        """Warm the provider up."""
+        await self._life.start()
 
     def leave_unstarted(self, failure: ProviderError) -> None:
         """Its ``start`` failed, and others stand in: let them until it has started after all."""
@@ -117,8 +114,8 @@ class Link(Generic[P_co]):
 
     @property
     def waiting_streams(self) -> int:
-        """How many uses wait for a place, here or at a provider that says so: admission looks at it."""
-        return self._waiting + int(getattr(self.provider, "waiting_streams", 0))
+        """How many uses wait for a place, here or at the provider."""
+        return self._waiting + self._life.waiting_streams
 
     def asked(self, until_s: float) -> "Attempt":
         """Hold a place among ``max_streams`` for one use, and note how it goes: a context.
@@ -169,7 +166,7 @@ class Link(Generic[P_co]):
             self._begin_probing()
 
     def _begin_probing(self) -> None:
-        can_be_asked = self._probe is not None or self._unstarted
+        can_be_asked = self._life.has_probe or self._unstarted
         if can_be_asked and (self._probing is None or self._probing.done()):
             self._probing = self._tasks.spawn(self._probe_until_well(), f"probe-{self.name}")
 
@@ -198,9 +195,9 @@ class Link(Generic[P_co]):
             async with asyncio.timeout(START_S):
                 await self.start()
             self._unstarted = False
-        if self._probe is not None:
+        if self._life.has_probe:
             async with asyncio.timeout(PROBE_S):
-                await self._probe()
+                await self._life.probe()
 
 
 class Attempt:

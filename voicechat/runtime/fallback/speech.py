@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
 from voicechat.errors import BrokenOffError, FailureKind, ProviderError
-from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceOptions
+from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, SynthesizerProvider, VoiceOptions
+from voicechat.providers.wrapping import as_synthesizer
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.plan import Plan
 from voicechat.runtime.fallback.policy import Patience
@@ -14,7 +15,7 @@ from voicechat.runtime.fallback.relay import IGNORED, Asking, Chain, Taken, rela
 RATES_HZ = range(8_000, 192_001)
 
 
-class SpeechChain(Chain[SpeechSynthesizer]):
+class SpeechChain(Chain[SpeechSynthesizer], SynthesizerProvider):
     """A ``SpeechSynthesizer``. A sentence that fails before its first audio is spoken by the next voice."""
 
     def __init__(self, links: Sequence[Link[SpeechSynthesizer]], patience: Patience) -> None:
@@ -29,7 +30,7 @@ class SpeechChain(Chain[SpeechSynthesizer]):
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
         """See ``SpeechSynthesizer``: only what all of them can, because it is decided before anybody is asked."""
-        return all(_shapes(link.provider, speech_rate, pitch_rate) for link in self.links)
+        return all(as_synthesizer(link.provider).shapes_prosody(speech_rate, pitch_rate) for link in self.links)
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """See ``SpeechSynthesizer``: one sentence on its own."""
@@ -40,7 +41,7 @@ class SpeechChain(Chain[SpeechSynthesizer]):
         return ReplySpeech(self)
 
 
-class ReplySpeech:
+class ReplySpeech(SynthesizerProvider):
     """A ``SpeechSynthesizer`` for one reply: see ``SpeechChain.for_one_reply``."""
 
     def __init__(self, chain: SpeechChain) -> None:
@@ -119,11 +120,6 @@ class _Sentence(Asking[SpeechSynthesizer, AudioChunk]):
     def broke_off(self, link: Link[SpeechSynthesizer], failure: ProviderError) -> None:
         if self._reply.goes_on_without(link):
             raise BrokenOffError(failure.provider, failure.kind, "another voice can go on") from None
-
-
-def _shapes(synthesizer: SpeechSynthesizer, speech_rate: float, pitch_rate: float) -> bool:
-    shapes = getattr(synthesizer, "shapes_prosody", None)
-    return shapes is not None and bool(shapes(speech_rate, pitch_rate))
 
 
 def _now_s() -> float:
