@@ -11,6 +11,8 @@ export class KeyRefused extends Error {
 export class Credentials {
   #key = "";
   #serverHasTokens = true;
+  // Whose the tokens of this page are: only so may one of them resume a stream that another one has begun.
+  #user = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
   constructor(fragment = "") {
     this.readFragment(fragment);
@@ -41,7 +43,7 @@ export class Credentials {
     const response = await fetchFrom(TOKENS_PATH, {
       method: "POST",
       headers: { Authorization: `Bearer ${this.#key}`, "Content-Type": "application/json" },
-      body: JSON.stringify({ endpoints: [endpoint], origin: globalThis.location?.origin }),
+      body: JSON.stringify({ endpoints: [endpoint], origin: globalThis.location?.origin, user: this.#user }),
       signal: AbortSignal.timeout?.(10_000),
     });
     if (response.status === 404 || response.status === 405) {

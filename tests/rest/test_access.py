@@ -5,10 +5,13 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.rest.live import KEY, PROJECT, Answer, Live, serving_live
+from voicechat.audio.wav import wav_header
 from voicechat.client import ConnectionLostError, Conversation, connect, recognise_stream
 from voicechat.client.messages import Error, Pong
 from voicechat.errors import AdmissionError, Status
@@ -317,3 +320,48 @@ async def test_every_field_outside_its_range_is_named(live: Live, asked: dict[st
     answer = await live.ask(f"{PROJECT}/tokens", asked)
     assert (answer.status, answer.json["status"]) == (400, 40003)
     assert answer.json["message"].startswith(f"{names}: ")
+
+
+async def test_a_token_owns_what_it_made(live: Live) -> None:
+    key = make_key(live, Grant())
+    folder = "/api/open-apis/projects/p/easyllms/speechtotext/transcriptions"
+
+    async def asking(method: str, path: str, user: str | None, **sent: Any) -> tuple[int, Any]:
+        token = key if user is None else (await make_token(live, key, user=user)).json["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        async with live.session.request(method, live.url + path, headers=headers, **sent) as answer:
+            return answer.status, await answer.json()
+
+    form = aiohttp.FormData()
+    form.add_field("data", '{"easyllm_id": "default"}')
+    form.add_field("audio_file", wav_header(16_000, 32_000) + bytes(32_000), filename="a.wav")
+    status, made = await asking("POST", folder, "ann", data=form)
+    assert status == 200
+    task = f"{folder}/{made['taskId']}"
+    assert (await asking("GET", task, "ann"))[0] == 200, "the same user, by another token"
+    assert [each["taskId"] for each in (await asking("GET", folder, "ann"))[1]["tasks"]] == [made["taskId"]]
+    for other in ("bob", "an", ""):
+        assert (await asking("GET", task, other))[0] == 404
+        assert (await asking("DELETE", task, other))[0] == 404
+        assert (await asking("GET", folder, other))[1]["tasks"] == []
+    assert (await asking("GET", task, None))[0] == 200, "the key sees what its tokens have made"
+    assert (await asking("DELETE", task, "ann"))[0] == 200
+
+
+async def test_a_stream_is_resumed_by_its_own_user_only(live: Live) -> None:
+    key = make_key(live, Grant())
+
+    async def begun(user: str) -> tuple[aiohttp.ClientWebSocketResponse, int]:
+        token = (await make_token(live, key, user=user)).json["token"]
+        path = f"/api/open-apis/projects/p/easyllms/stream-speech?apikey={token}&session=mine&format=pcm"
+        socket = await live.session.ws_connect(live.url + path)
+        await socket.receive_json()
+        return socket, live.running.hub.sessions
+
+    first, one = await begun("ann")
+    other, two = await begun("bob")
+    again, still_two = await begun("ann")
+    assert (one, two, still_two) == (1, 2, 2)
+    assert not other.closed
+    for socket in (first, other, again):
+        await socket.close()

@@ -105,7 +105,7 @@ TRIED = [
     (CompletionRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}], "logprobs": True}, 8),
     (SynthesisParam, {}, 3),
     (OpenAISpeechRequest, {"model": "m", "input": "x"}, 4),
-    (TokenRequest, {}, 1),
+    (TokenRequest, {}, 2),
     (ChatMessage, {"role": "user", "content": "x"}, 1),
     (Tool, {"type": "function", "function": {"name": "f"}}, 1),
     (ResponseFormat, {"type": "text"}, 1),

@@ -214,7 +214,9 @@ test("delays double up to a bound and are spread", () => {
 test("a key is exchanged for a token; a server without tokens gets the key; a wrong key is told apart from a lost network", async () => {
   const respond = (status, answer) => async (_path, { headers, body }) => {
     assert.equal(headers.Authorization, "Bearer secret");
-    assert.deepEqual(JSON.parse(body), { endpoints: ["conversation"] });
+    const { user, ...asked } = JSON.parse(body);
+    assert.deepEqual(asked, { endpoints: ["conversation"] });
+    assert.match(user, /^[0-9a-f]{32}$/);
     return { status, ok: status < 300, json: async () => answer };
   };
   const open = () => new Credentials("#key=secret");

@@ -30,6 +30,7 @@ DEFAULT_PROJECT = "default"
 SECRET_PARAMETERS = ("token", "apikey")
 """Query parameters that hold a key: they must never reach a dialect or a log."""
 
+_HOLDER_DIGITS = 32
 MAX_CANDIDATES = 8
 """Texts of one request that are tried as keys."""
 
@@ -48,6 +49,8 @@ class Principal:
     project: str = DEFAULT_PROJECT
     scope: Scope = EVERYTHING.scope
     """What of the key's scope this request may hand on to a token."""
+    holder: str = ""
+    """Who of those that the key's tokens were made for; empty: the key itself, which may see what all have made."""
     account: Account = field(default_factory=lambda: Account(Quota(), unix_s))
     """What the key has used, to be added to: ``account.session()`` around whatever takes time."""
 
@@ -59,6 +62,7 @@ class _Credential:
     key_id: str
     grant: Grant
     origin: str = ""
+    holder: str = ""
 
 
 class OutOfScopeError(AdmissionError):
@@ -113,7 +117,7 @@ class Authoriser:
         project = _project(request, credential, endpoint)
         account = self.accounts.of(credential.key_id, credential.grant.quota)
         account.begin_request(asyncio.get_running_loop().time())
-        return Principal(credential.key_id, project, credential.grant.scope, account)
+        return Principal(credential.key_id, project, credential.grant.scope, credential.holder, account)
 
     def issue_token(self, grant: TokenGrant, life_s: int) -> str:
         """Make a token that this server will accept once. Raises AdmissionError: there are too many."""
@@ -158,16 +162,18 @@ class Authoriser:
         await self._refresh()
         token = self._tokens.redeem(key, asyncio.get_running_loop().time())
         if token is not None:
-            return self._credential_of(token)
+            return self._credential_of(token, _holder(token, offered))
         found = self._keys.find(key, unix_s())
         return _Credential(found.id, found.grant) if found else None
 
-    def _credential_of(self, token: TokenGrant) -> _Credential | None:
+    def _credential_of(self, token: TokenGrant, holder: str) -> _Credential | None:
         """What a token is good for, by its own scope and its key's quota; None when the key is not valid any more."""
         if token.key_id in self._static_digests:
-            return _Credential(token.key_id, Grant(scope=token.scope), token.origin)
+            return _Credential(token.key_id, Grant(scope=token.scope), token.origin, holder)
         key = self._keys.valid(token.key_id, unix_s())
-        return _Credential(key.id, Grant(scope=token.scope, quota=key.grant.quota), token.origin) if key else None
+        if key is None:
+            return None
+        return _Credential(key.id, Grant(scope=token.scope, quota=key.grant.quota), token.origin, holder)
 
     async def _refresh(self) -> None:
         """Read the keys if they have changed; whoever asks while they are read waits for the same reading."""
@@ -186,6 +192,13 @@ class Authoriser:
         if not self._readable:
             _log.info("the keys can be read again")
         self._readable = True
+
+
+def _holder(token: TokenGrant, digest_of_token: bytes) -> str:
+    """Name whose what a token makes will be: its user's, else its own. The name has no separators in it."""
+    if token.user:
+        return f"user-{digest(token.user).hex()[:_HOLDER_DIGITS]}"
+    return f"token-{digest_of_token.hex()[:_HOLDER_DIGITS]}"
 
 
 def _look_at(reading: asyncio.Future[None]) -> None:

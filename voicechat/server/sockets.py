@@ -246,7 +246,7 @@ class SocketHub:
 
     def _resume(self, principal: Principal, session: str, query: Mapping[str, str]) -> ResumableSocket:
         """The session of that name; begun now if there is none. It lives on when its connection is lost."""
-        name = (principal.key_id, principal.project, session)
+        name = (f"{principal.key_id}/{principal.holder}", principal.project, session)
         if name not in self._resumable:
             served = self._dictate(query)
             self._admit(principal)

@@ -33,6 +33,8 @@ class TokenGrant:
     scope: Scope
     origin: str = ""
     """The web origin that must send it; empty: anybody may."""
+    user: str = ""
+    """Whom the page serves: what one token of a user has made, the next ones may see. Empty: nobody else may."""
 
 
 class TokenStore:
@@ -84,14 +86,14 @@ class TokenStore:
 
 
 def _written(grant: TokenGrant) -> str:
-    return json.dumps([grant.scope.projects, [endpoint.value for endpoint in grant.scope.endpoints], grant.origin])
+    endpoints = [endpoint.value for endpoint in grant.scope.endpoints]
+    return json.dumps([grant.scope.projects, endpoints, grant.origin, grant.user])
 
 
 def _read(key_id: str, written: str) -> TokenGrant:
-    projects, endpoints, origin = json.loads(written)
-    return TokenGrant(
-        key_id=key_id, scope=Scope(projects=tuple(projects), endpoints=tuple(map(Endpoint, endpoints))), origin=origin
-    )
+    projects, endpoints, origin, user = json.loads(written)
+    scope = Scope(projects=tuple(projects), endpoints=tuple(map(Endpoint, endpoints)))
+    return TokenGrant(key_id=key_id, scope=scope, origin=origin, user=user)
 
 
 def _digest(token: str) -> bytes:

@@ -24,6 +24,8 @@ OFFERED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.TO
 """A token never makes tokens."""
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,255}")
 
+MAX_USER_CHARACTERS = 256
+
 IssueToken = Callable[[TokenGrant, int], str]
 
 
@@ -44,6 +46,12 @@ def _origin_form(origin: str) -> str:
     return origin
 
 
+def _short(user: str) -> str:
+    if len(user) > MAX_USER_CHARACTERS:
+        raise ValueError(f"{len(user)} characters are more than {MAX_USER_CHARACTERS}")
+    return user
+
+
 _ENDPOINTS = Check(_known_endpoints, {"items": {"enum": [endpoint.value for endpoint in OFFERED]}})
 
 
@@ -54,6 +62,9 @@ class TokenRequest(Section):
     """What the token opens; empty: all that its key opens."""
     origin: Annotated[str, Check(_origin_form, {"pattern": f"^{_ORIGIN.pattern}$"})] | None = None
     """The web origin that must send it, such as https://app.example."""
+    user: Annotated[str, Check(_short, {"maxLength": MAX_USER_CHARACTERS})] | None = None
+    """Whom the page serves. Tokens of one user see the same tasks and may resume the same streams; without a user
+    nobody else sees what a token has made, but its key."""
     expires_in: Annotated[int, between(1, MAX_LIFE_S)] = DEFAULT_LIFE_S
     """Seconds."""
 
@@ -86,7 +97,7 @@ class Tokens:
         async with self._backend.admitted(request, Endpoint.TOKENS) as principal:
             asked = await read_body(request, TokenRequest)
             scope = Scope(projects=(principal.project,), endpoints=_granted(asked, principal))
-            grant = TokenGrant(key_id=principal.key_id, scope=scope, origin=asked.origin or "")
+            grant = TokenGrant(key_id=principal.key_id, scope=scope, origin=asked.origin or "", user=asked.user or "")
             token = self._issue(grant, asked.expires_in)
             expires_at = int(unix_s()) + asked.expires_in
             answer = TokenAnswer(token=token, expires_in=asked.expires_in, expires_at=expires_at)

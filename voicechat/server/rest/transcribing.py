@@ -143,7 +143,7 @@ class Transcriber:
         if "recording" in task.payload:
             yield self.recordings.path(str(task.payload["recording"]))
             return
-        async with self.recordings.receiving(task.owner) as upload:
+        async with self.recordings.receiving(key_owner(task.owner)) as upload:
             await self.fetch(URL(str(task.payload["audio_url"])), upload)
             yield upload.path
 
@@ -166,11 +166,17 @@ def _bare(task: Task) -> InputFormat | None:
     return InputFormat(container, int(task.payload["sample_rate"] or 0))
 
 
-def owner_of(project: str, key_id: str) -> str:
-    """Name whose task it is: a key's in a project."""
-    return json.dumps([project, key_id])
+def owner_of(project: str, key_id: str, holder: str = "") -> str:
+    """Name whose task it is: a key's in a project, or of it what one ``holder`` of its tokens made."""
+    of_key = json.dumps([project, key_id])
+    return f"{of_key}/{holder}" if holder else of_key
+
+
+def key_owner(owner: str) -> str:
+    """Give the owner that is the key, of one that ``owner_of`` named: its bounds hold for all its holders together."""
+    return owner[: owner.rindex("]") + 1]
 
 
 def owner_key_id(owner: str) -> str:
     """Give the key of an owner that ``owner_of`` named."""
-    return str(json.loads(owner)[1])
+    return str(json.loads(key_owner(owner))[1])

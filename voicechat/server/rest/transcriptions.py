@@ -14,7 +14,7 @@ from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.forms import FORM, read_field, receive_form
 from voicechat.server.rest.operation import JSON, KEY_ERRORS, Body, Operation, Parameter
-from voicechat.server.rest.transcribing import Transcriber, owner_of
+from voicechat.server.rest.transcribing import Transcriber, key_owner, owner_of
 from voicechat.server.rest.transcription_schemas import (
     TaskAnswer,
     TaskCreated,
@@ -113,7 +113,7 @@ class Transcriptions:
 
     async def _submit_form(self, request: web.Request, principal: Principal, idempotency_key: str) -> Task:
         transcriber = self._transcriber
-        async with transcriber.recordings.receiving(_owner(principal)) as upload:
+        async with transcriber.recordings.receiving(key_owner(_owner(principal))) as upload:
             form = await receive_form(request, upload)
             asked = read_field(form, "data", TranscriptionRequest)
             if not form.has_file:
@@ -164,7 +164,7 @@ class Transcriptions:
 
 
 def _owner(principal: Principal) -> str:
-    return owner_of(principal.project, principal.key_id)
+    return owner_of(principal.project, principal.key_id, principal.holder)
 
 
 def _payload(asked: TranscriptionRequest) -> dict[str, str | int | float | bool | None]:

@@ -32,6 +32,7 @@ from voicechat.store.tasks.interface import (
     Task,
     TaskFailedError,
     Work,
+    may_see,
 )
 from voicechat.store.tasks.liveness import Liveness, LivenessUnknownError
 from voicechat.store.tasks.workflows import STATUS, as_task, attributes_of, payload_of, without_contents
@@ -178,7 +179,8 @@ class DbosTaskStore:
         return values
 
     async def _find(self, task_id: str, owner: str) -> list[WorkflowStatus]:
-        return await self._call(lambda: DBOS.list_workflows(workflow_ids=[task_id], user=owner, name=WORKFLOW))
+        found = await self._call(lambda: DBOS.list_workflows(workflow_ids=[task_id], name=WORKFLOW))
+        return [workflow for workflow in found if may_see(owner, workflow.authenticated_user or "")]
 
     async def _call(self, call: Callable[[], T], timeout_s: float = ANSWER_S) -> T:
         """Let a thread ask the database. Cancelling leaves the call to end by itself."""

@@ -28,12 +28,17 @@ class TaskStatus(Enum):
         return self in (TaskStatus.SUCCESS, TaskStatus.FAILED)
 
 
+def may_see(owner: str, owned_by: str) -> bool:
+    """Whether ``owner`` may see a task of ``owned_by``: its own, and those of whom it vouches for."""
+    return owned_by == owner or owned_by.startswith(f"{owner}/")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """A task as it is handed in."""
 
     owner: str
-    """Whose task it is: nobody else can see it."""
+    """Whose task it is: nobody else can see it, but an owner whose name and a slash it begins with."""
     payload: Payload
     fingerprint: str
     """A digest of the whole request: two of one idempotency key must agree in it."""
@@ -95,10 +100,10 @@ class TaskStore(Protocol):
         """
 
     async def find(self, owner: str, task_id: str) -> Task | None:
-        """Return one task of an owner; None also for what belongs to another."""
+        """Return one task that an owner may see; None also for what belongs to another."""
 
     async def newest(self, owner: str, limit: int) -> list[Task]:
-        """Return the newest tasks of an owner, newest first."""
+        """Return the newest tasks of an owner itself, newest first."""
 
     async def delete(self, owner: str, task_id: str) -> Task | None:
         """Delete a task, stopping its work, and return what it was; None: there is none."""
