@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from voicechat.cli.command import CommandError
-from voicechat.cli.live import LiveConversation, converse_live
+from voicechat.cli.live import LiveConversation, converse_live, enter_key
 from voicechat.client import PlaybackBuffer, chat_settings, connect
 from voicechat.config import load_config
 from voicechat.runtime.services import Services
@@ -106,6 +106,30 @@ async def test_speaking_hearing_and_interrupting(tmp_path: Path) -> None:
     assert devices.recording == 0
 
 
+@pytest.fixture(params=["a loop with readers", "one without, as on Windows"])
+def _loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_implemented(*_: object) -> None:
+        raise NotImplementedError
+
+    if "without" in request.param:
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", not_implemented)
+
+
+@pytest.mark.usefixtures("_loops")
+async def test_each_line_of_the_keyboard_is_told() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as keyboard, os.fdopen(writing, "w") as typing:
+        async with enter_key(keyboard) as entered, asyncio.timeout(10):
+            for _ in range(2):
+                typing.write("\n")
+                typing.flush()
+                await entered()
+            typing.close()
+            with pytest.raises(CommandError, match="the keyboard is closed"):
+                await entered()
+
+
+@pytest.mark.usefixtures("_loops")
 async def test_a_closed_keyboard_ends_the_conversation(tmp_path: Path) -> None:
     config = load_config(None, {"VOICECHAT_DATA_DIR": str(tmp_path)}, {"server": {"port": 0}})
     services = Services(
@@ -113,6 +137,7 @@ async def test_a_closed_keyboard_ends_the_conversation(tmp_path: Path) -> None:
         models={"default": ScriptedModel()},
         synthesizers={"default": ScriptedSynthesizer()},
     )
+    settings = chat_settings(output_format="PCM_22050HZ_MONO_16BIT")
     reading, writing = os.pipe()
     os.close(writing)
     with os.fdopen(reading) as keyboard:
@@ -121,5 +146,5 @@ async def test_a_closed_keyboard_ends_the_conversation(tmp_path: Path) -> None:
             connect(server.url, key=server.key or "") as conversation,
         ):
             with pytest.raises(ExceptionGroup) as raised:
-                await converse_live(conversation, {}, FakeDevices(), keyboard, io.StringIO())
+                await converse_live(conversation, settings, FakeDevices(), keyboard, io.StringIO())
     assert raised.group_contains(CommandError, match="keyboard")

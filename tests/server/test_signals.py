@@ -9,6 +9,18 @@ from voicechat.server.signals import stop_on_signals
 pytestmark = pytest.mark.real_time
 
 
+@pytest.fixture(params=["with handlers", "without"], autouse=True)
+def _loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops that handle signals themselves, and such as Windows has."""
+
+    def not_implemented(*_: object) -> None:
+        raise NotImplementedError
+
+    if request.param == "without":
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", not_implemented)
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "remove_signal_handler", not_implemented)
+
+
 async def test_the_first_signal_asks_to_drain_and_the_second_stops_at_once() -> None:
     reached = []
     with stop_on_signals() as stop:

@@ -93,6 +93,7 @@ async def test_a_decoder_that_dies_of_a_file_is_told_from_one_that_refuses_it(se
     whole.write_bytes(wav(60.0))
     broken.write_bytes(b"RIFF" + bytes(1000))
     decoding = server.transcriber.decoding
+    assert decoding is not None
     pieces = decode_file(decoding, whole)
     assert (await anext(pieces)).channels
     _kill_children_of(decoding)

@@ -1,6 +1,8 @@
 """A live conversation at the terminal: Enter to speak, Enter to send, Enter again to interrupt the answer."""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TextIO
@@ -103,28 +105,43 @@ async def converse_live(
         screen.write(text)
         screen.flush()
 
-    async with _enter_key(keyboard) as entered:
+    async with enter_key(keyboard) as entered:
         await LiveConversation(conversation, devices, entered, write).run(settings)
 
 
 @asynccontextmanager
-async def _enter_key(keyboard: TextIO) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def enter_key(keyboard: TextIO) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Give a function that waits for the next line; it raises CommandError when the keyboard has been closed."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str] = asyncio.Queue(_MAX_LINES)
+
+    def take(line: str) -> None:
+        if not lines.full():
+            lines.put_nowait(line)
 
     def read() -> None:
         line = keyboard.readline()
         if not line:
             loop.remove_reader(keyboard)
-        if not lines.full():
-            lines.put_nowait(line)
+        take(line)
+
+    def read_all() -> None:
+        # A thread that waits for the keyboard cannot be stopped; the loop may be gone when a line comes.
+        with contextlib.suppress(RuntimeError):
+            while line := keyboard.readline():
+                loop.call_soon_threadsafe(take, line)
+            loop.call_soon_threadsafe(take, "")
 
     async def entered() -> None:
         if not await lines.get():
             raise CommandError("the keyboard is closed")
 
-    loop.add_reader(keyboard, read)
+    try:
+        loop.add_reader(keyboard, read)
+    except NotImplementedError:  # Windows' loop
+        threading.Thread(target=read_all, name="keyboard", daemon=True).start()
+        yield entered
+        return
     try:
         yield entered
     finally:

@@ -15,6 +15,7 @@ from voicechat.audio.formats import parse_output_format
 from voicechat.audio.wav import wav_header
 from voicechat.cli.command import EXIT_USAGE, CommandError
 from voicechat.errors import RemoteProtocolError
+from voicechat.processes.forked import can_fork
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.runtime.decoding import decode_file, open_decoding
 
@@ -47,10 +48,12 @@ def read_recording(name: str) -> ReadRecording:
     if name != "-":
         with Path(name).open("rb"):  # so that what is missing is told as every command tells it
             return _decoded(name, Path(name))
-    with tempfile.NamedTemporaryFile() as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
-        return _decoded(name, Path(file.name))
+    # Closed before it is read: an open file cannot be opened again on Windows.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stdin"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        return _decoded(name, path)
 
 
 def _decoded(name: str, path: Path) -> ReadRecording:
@@ -63,7 +66,7 @@ def _decoded(name: str, path: Path) -> ReadRecording:
 
 
 async def _decode(path: Path) -> ReadRecording:
-    server = open_decoding()
+    server = open_decoding() if can_fork() else None
     try:
         pieces = [piece async for piece in decode_file(server, path)]
         comparison = ChannelComparison()
@@ -73,7 +76,8 @@ async def _decode(path: Path) -> ReadRecording:
         pcm = b"".join(mixed([piece.channels[channel] for channel in heard]) for piece in pieces)
         return ReadRecording(pcm, pieces[0].source_rate_hz if pieces else PCM_RATE_HZ)
     finally:
-        await server.aclose()
+        if server is not None:
+            await server.aclose()
 
 
 async def in_pieces(pcm: bytes) -> AsyncIterator[bytes]:

@@ -141,5 +141,5 @@ def _become_child(niceness: int) -> None:
     if sys.platform == "linux":
         # The end of the input says the same, but only once the interpreter lock is free.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if niceness and sys.platform != "win32":
+    if niceness and hasattr(os, "nice"):  # Windows has none
         os.nice(niceness)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Sequence
 
@@ -20,6 +21,11 @@ EXIT_MS = 1_000
 """How long it may take to exit when asked to; then it is killed."""
 ANSWER_MS = 5_000
 """How long a job may owe a frame. Its CPU time has a closer limit of its own; this one is for what the kernel does."""
+
+
+def can_fork() -> bool:
+    """Whether this system has what `ForkServer` needs; Windows has not."""
+    return hasattr(os, "fork") and hasattr(socket, "send_fds")
 
 
 class ForkServer:

@@ -1,16 +1,21 @@
 """The fork server that decodes, and what its processes answer; see `voicechat.runtime.decoding_child`."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
+from voicechat.audio.decode import DECODED_RATE_HZ, open_decoder
 from voicechat.audio.formats import InputContainer, InputFormat
+from voicechat.audio.signatures import SIGNATURE_BYTES, known_container
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes import python
 from voicechat.processes.errors import WorkerError, WorkerLostError
 from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
 
+SAMPLES_BYTES = 64 * 1024
+"""Samples that are decoded at once, on the event loop: less than a millisecond."""
 RATE_BYTES = 4
 """Of the sample rate that every answer of a decoding process begins with."""
 
@@ -34,7 +39,7 @@ class _JobRaisedError(WorkerLostError):
 
 
 def open_decoding() -> ForkServer:
-    """Make the server; nothing runs before it is started or used. It needs a system that can fork: no Windows."""
+    """Make the server; nothing runs before it is started or used. Ask `can_fork` before."""
     return ForkServer(python.command("voicechat.runtime.decoding_child"))
 
 
@@ -44,9 +49,12 @@ async def decode_stream(server: ForkServer, container: InputContainer) -> Forked
 
 
 async def decode_file(
-    server: ForkServer, path: Path, bare: InputFormat | None = None
+    server: ForkServer | None, path: Path, bare: InputFormat | None = None
 ) -> AsyncGenerator[DecodedPiece, None]:
     """Decode a recording of any known format, a few seconds at a time.
+
+    Without ``server`` only samples are decoded, WAV and what ``bare`` declares, and their channels
+    are mixed; anything else is ``UNSUPPORTED_FORMAT``.
 
     ``bare`` says how to read it if it has no header. Only a piece is kept in memory at a time.
     Raises ``RemoteProtocolError`` for a file that cannot be used (``UNDECODABLE_AUDIO``,
@@ -55,6 +63,10 @@ async def decode_file(
     ``UNDECODABLE_AUDIO`` when the file may have been its death. Closing the generator ends the
     process.
     """
+    if server is None:
+        async for piece in _samples_of(path, bare):
+            yield piece
+        return
     try:
         stream = await server.fork(_file_job(path, bare))
     except WorkerError as error:
@@ -78,6 +90,27 @@ async def decode_file(
         raise DecoderLostError(Status.UNDECODABLE_AUDIO, "file: its decoder failed") from error
     finally:
         stream.close()
+
+
+async def _samples_of(path: Path, bare: InputFormat | None) -> AsyncGenerator[DecodedPiece, None]:
+    """Decode a file of samples in this process."""
+    try:
+        with await asyncio.to_thread(path.open, "rb") as file:
+            data = await asyncio.to_thread(file.read, SIGNATURE_BYTES)
+            declared = InputFormat(InputContainer.WAV, DECODED_RATE_HZ) if known_container(data) == "wav" else bare
+            if declared is None or declared.container.compressed:
+                raise RemoteProtocolError(
+                    Status.UNSUPPORTED_FORMAT, "file: this server reads WAV only; convert the recording to it"
+                )
+            decoder = open_decoder(declared)
+            while data:
+                if pcm := decoder.decode(data):
+                    yield DecodedPiece((pcm,), decoder.source_rate_hz)
+                data = await asyncio.to_thread(file.read, SAMPLES_BYTES)
+            if pcm := decoder.finish():
+                yield DecodedPiece((pcm,), decoder.source_rate_hz)
+    except OSError as error:
+        raise RemoteProtocolError(Status.NOT_FOUND, f"file: it cannot be read: {error.strerror}") from error
 
 
 def _file_job(path: Path, bare: InputFormat | None) -> bytes:

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 import voicechat
 from voicechat.config import Config, build_services
 from voicechat.errors import AdmissionError, ConfigError, Status
-from voicechat.processes.forked import ForkServer
+from voicechat.processes.forked import ForkServer, can_fork
 from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
@@ -111,7 +111,8 @@ async def serving(
         async with seat.listen(app) as port:
             url = base_url(config.server.host, port)
             announce(f"warming up; not ready yet: {url}")
-            await parts.decoding.start()
+            if parts.decoding is not None:
+                await parts.decoding.start()
             await services.start()
             await parts.transcriber.start()
             health.phase = Phase.READY
@@ -124,7 +125,8 @@ async def serving(
     finally:
         await parts.transcriber.aclose()
         backend.close()
-        await parts.decoding.aclose()
+        if parts.decoding is not None:
+            await parts.decoding.aclose()
         await services.aclose()
 
 
@@ -136,7 +138,7 @@ class _Parts:
     authorise: Authoriser
     pressure: Pressure
     detector: VoiceDetector
-    decoding: ForkServer
+    decoding: ForkServer | None
     hub: SocketHub
     backend: Backend
     transcriber: Transcriber
@@ -160,7 +162,7 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
         waiting_streams=partial(waiting_streams, services),
         on_refused=metrics.refused_by,
     )
-    detector, decoding = open_detector(config, pressure.detected), open_decoding()
+    detector, decoding = open_detector(config, pressure.detected), open_decoding() if can_fork() else None
     hub = SocketHub(
         services,
         limits=config.limits,

@@ -1,11 +1,12 @@
-"""SIGTERM and SIGINT: the first asks the server to drain, the second to stop at once."""
+"""SIGTERM, SIGINT and Windows' SIGBREAK: the first asks the server to drain, the second to stop at once."""
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name))
 
 
 class StopSignals:
@@ -33,14 +34,42 @@ def stop_on_signals() -> Iterator[StopSignals]:
     if task is None:
         raise RuntimeError("signals are handled inside a task")
     stop = StopSignals(task)
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop.received)
     try:
-        yield stop
+        with _handled_by(loop, stop.received):
+            yield stop
     except asyncio.CancelledError:
         if not stop.at_once:
             raise
         task.uncancel()
+
+
+@contextmanager
+def _handled_by(loop: asyncio.AbstractEventLoop, received: Callable[[], None]) -> Iterator[None]:
+    """Call ``received`` on the loop for each signal while the context lasts."""
+    try:
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, received)
+    except NotImplementedError:
+        with _handled_by_python(loop, received):
+            yield
+        return
+    try:
+        yield
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _handled_by_python(loop: asyncio.AbstractEventLoop, received: Callable[[], None]) -> Iterator[None]:
+    """Do the same for a loop that has no signal handlers, as on Windows; such a loop is woken by signals."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(received)
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -50,7 +50,7 @@ class DecodedRecording:
     That costs about a second for ten minutes of audio, where recognising them takes a minute or more.
     """
 
-    server: ForkServer
+    server: ForkServer | None
     path: Path
     bare: InputFormat | None
     """How to read it if it has no header."""
@@ -73,7 +73,7 @@ class DecodedRecording:
                 yield mixed([piece.channels[channel] for channel in heard])
 
 
-def opening_with(server: ForkServer, max_ms: int, bare: InputFormat | None = None) -> OpenRecording:
+def opening_with(server: ForkServer | None, max_ms: int, bare: InputFormat | None = None) -> OpenRecording:
     """Make an ``OpenRecording`` of files; none may be longer than ``max_ms``.
 
     ``bare`` says how a file without a header is to be read.

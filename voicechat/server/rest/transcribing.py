@@ -46,7 +46,7 @@ class Transcriber:
         services: Services,
         settings: TranscriptionSettings,
         *,
-        decoding: ForkServer,
+        decoding: ForkServer | None,
         account_of: Callable[[str], Awaitable[Account]],
         resolver: AbstractResolver | None = None,
     ) -> None:
