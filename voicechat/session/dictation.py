@@ -67,6 +67,9 @@ class Dictation:
                 if not self._hearing.is_current(event.stream):
                     return [Observe(LateDropped(LateKind.STREAM))]
                 return self._on_recognition(event, now_ms)
+            case ev.RecognitionDelayed():
+                self._hearing.delay(event.stream, event.by_ms)
+                return []
             case ev.Disconnected():
                 self._closed = True
                 return [*self._hearing.drop_awaited(), *self._hearing.drop_gathering()]
@@ -92,7 +95,7 @@ class Dictation:
             return None
         deadline_ms = self._presence.deadline_ms(must_speak=self._must_speak)
         if self._finishing_since_ms is not None:
-            return min(deadline_ms, self._finishing_since_ms + self._limits.transcript_ms)
+            return min(deadline_ms, self._finishing_since_ms + self._limits.transcript_ms + self._hearing.grace_ms)
         return earliest_ms(deadline_ms, self._hearing.deadline_ms(self._now_ms))
 
     @property
@@ -137,7 +140,8 @@ class Dictation:
         absent = self._presence.absent(now_ms, must_speak=self._must_speak)
         if absent:
             return self._close(1000, absent)
-        if self._finishing_since_ms is not None and now_ms >= self._finishing_since_ms + self._limits.transcript_ms:
+        patience_ms = self._limits.transcript_ms + self._hearing.grace_ms
+        if self._finishing_since_ms is not None and now_ms >= self._finishing_since_ms + patience_ms:
             return self._close(1011, "the recogniser did not answer in time")
         return []
 

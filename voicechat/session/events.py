@@ -161,6 +161,14 @@ class RecognitionFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RecognitionDelayed:
+    """The recogniser of ``stream`` may take ``by_ms`` longer to its last result: it may have to load its model."""
+
+    stream: int
+    by_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechStarted:
     """Hands-free: the user has begun to speak at ``at_ms`` of the connection's audio, ``ago_ms`` before its end."""
 
@@ -335,6 +343,7 @@ Event: TypeAlias = (
     | Transcribed
     | RecognitionEnded
     | RecognitionFailed
+    | RecognitionDelayed
     | SpeechStarted
     | SpeechStopped
     | TurnJudged

@@ -39,6 +39,8 @@ class Utterance:
     partial: str = ""
     replacements: int = 0
     """How often its last stream failed while its last result was awaited, and was replaced."""
+    grace_ms: int = 0
+    """How much longer its last result may take, because the recogniser may have to load its model."""
 
     @property
     def text(self) -> str:
@@ -53,6 +55,7 @@ class Utterance:
             self.partial = ""
         else:
             self.partial = transcript.text
+        self.grace_ms = 0
 
 
 class Hearing:
@@ -128,6 +131,17 @@ class Hearing:
             self._held.pop()
         self._held.append(transcript)
         return []
+
+    def delay(self, stream: int, by_ms: int) -> None:
+        """The recogniser of ``stream`` may take ``by_ms`` longer to its last result."""
+        for utterance in (self.gathering, self.awaited):
+            if utterance is not None and utterance.stream == stream:
+                utterance.grace_ms = by_ms
+
+    @property
+    def grace_ms(self) -> int:
+        """How much longer than usual the awaited result may take."""
+        return self.awaited.grace_ms if self.awaited is not None else 0
 
     def release(self) -> list[Effect]:
         """The turn is over: tell what was held. Of each sentence only the newest result was kept."""

@@ -48,7 +48,7 @@ _OF_REPLY = (
     ev.ReplyFailed,
 )
 _OF_PLAYBACK = (ev.AudioSent, ev.PlaybackReported)
-_OF_STREAM = (ev.Transcribed, ev.RecognitionEnded, ev.RecognitionFailed)
+_OF_STREAM = (ev.Transcribed, ev.RecognitionEnded, ev.RecognitionFailed, ev.RecognitionDelayed)
 
 
 class Session:
@@ -156,6 +156,8 @@ class Session:
                 self._effects += self._speaking.answer_tool(event, self._now_ms)
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 self._on_recognition(event)
+            case ev.RecognitionDelayed():
+                self._hearing.delay(event.stream, event.by_ms)
             case ev.SpeechStarted() | ev.SpeechStopped() | ev.TurnJudged():
                 self._effects += self._hands_free.hear(event, self.settings.input, self.state, self._now_ms)
             case ev.ReplyFailed():
@@ -180,11 +182,16 @@ class Session:
         return earliest_ms(
             self._presence.deadline_ms(must_speak=self._must_speak, heard_ms=self._speaking.heard_ms or 0),
             self._drain_at_ms,
-            self._times.decided_ms + self._limits.transcript_ms if self.state is State.TRANSCRIBING else None,
+            self._transcript_due_ms if self.state is State.TRANSCRIBING else None,
             self._speaking.deadline_ms(),
             self._hands_free.deadline_ms(self.state, self._now_ms),
             self._hearing.deadline_ms(self._now_ms),
         )
+
+    @property
+    def _transcript_due_ms(self) -> int:
+        """When the recogniser's last result must have come."""
+        return self._times.decided_ms + self._limits.transcript_ms + self._hearing.grace_ms
 
     def _on_tick(self) -> None:
         now_ms = self._now_ms
@@ -193,7 +200,7 @@ class Session:
             self._close(1000, Status.TIMEOUT, absent)
         elif self._drain_at_ms is not None and now_ms >= self._drain_at_ms:
             self._drain()
-        elif self.state is State.TRANSCRIBING and now_ms >= self._times.decided_ms + self._limits.transcript_ms:
+        elif self.state is State.TRANSCRIBING and now_ms >= self._transcript_due_ms:
             self._fail_turn(Status.ASR_FAILED, "the recogniser did not answer in time")
         else:
             self._effects += self._speaking.tick(now_ms)

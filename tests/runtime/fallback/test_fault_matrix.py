@@ -27,6 +27,7 @@ from voicechat.runtime.conversation import Cast
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.fallback.chains import chat_chains, recognition_chains, speech_chains
 from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.session.apology import Apology
 from voicechat.session.vocabulary import Transcript
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
@@ -277,6 +278,36 @@ async def test_recognisers_that_all_die_at_the_end_of_the_turn_are_asked_once_ea
         await stage.take_turn(1)
     assert [recognizer.heard_ms for recognizer in dying] == [[900], [900], [900]]
     assert stage.outcome == "error 50201, no reply"
+
+
+@pytest.mark.parametrize("cold", [True, False])
+async def test_services_that_have_to_load_their_models_answer_the_first_turn(cold: bool) -> None:
+    """Ears, model and voice are slower than any deadline allows that holds once they have answered."""
+    recognizer = ScriptedRecognizer(texts=("go on please",), word_ms=10_000, final_ms=14_000)
+    stage = FaultyStage(cold=cold, recognizer=recognizer)
+    stage.model.first_ms, stage.synthesizer.first_ms = 25_000, 8_000
+    async with stage.playing():
+        took_s = await stage.take_turn(1)
+        if cold:
+            assert stage.outcome == "reply"
+            assert 47 <= took_s < 48
+        else:
+            assert stage.outcome == "error 50201, no reply"
+
+
+async def test_a_recogniser_that_does_not_answer_has_its_longer_time_once() -> None:
+    stage = FaultyStage(cold=True, recognizer=ScriptedRecognizer(texts=("go on",), word_ms=10_000, final_ms=10**9))
+    async with stage.playing():
+        assert [round(await stage.take_turn(number), 1) for number in (1, 2)] == [60.5, 10.0]
+
+
+async def test_nobody_waits_longer_for_a_cold_service_that_another_one_stands_in_for() -> None:
+    stage = FaultyStage(cold=True, spared=True)
+    stage.model.failure = FAULTS["hangs before its first word"]("llm")
+    async with stage.playing():
+        assert round(await stage.take_turn(1), 1) == 7.5
+        await asyncio.sleep(ServicePolicy().first_use_s)  # it is asked again in the background, so long at most
+    assert stage.outcome == "reply by the fallback"
 
 
 async def test_a_sentence_that_nobody_has_heard_yet_is_begun_again_and_the_one_that_breaks_off_is_not() -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from voicechat.errors import BrokenOffError, FailureKind, ProviderError, RemoteProtocolError, Status
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
+from voicechat.providers.wrapping import as_recognizer
 from voicechat.runtime.audio_input.recognition_stream import RecognitionStream
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition
-from voicechat.session.events import Event, RecognitionEnded, RecognitionFailed, Transcribed
+from voicechat.session.events import Event, RecognitionDelayed, RecognitionEnded, RecognitionFailed, Transcribed
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import Transcript, Word
 
@@ -33,7 +34,7 @@ class RecognitionStreams:
 
         ``source_rate_hz`` says at what rate the audio was recorded, if the audio itself tells.
         """
-        self._recognizer = recognizer
+        self._recognizer = as_recognizer(recognizer)
         self._timeline = timeline
         self._limits = limits
         self._post = post
@@ -156,6 +157,9 @@ class RecognitionStreams:
             source_rate_hz = self._source_rate_hz()
             if source_rate_hz is not None:  # what the audio says of itself goes before what was declared
                 stream.options = replace(stream.options, source_rate_hz=source_rate_hz)
+            grace_s = self._recognizer.first_use_grace_s
+            if grace_s > 0:
+                self._post(RecognitionDelayed(stream.number, int(grace_s * 1000)))
             results = self._recognizer.recognize(stream, stream.options)
             async with closing(results):
                 while (transcript := await next_item(results)) is not None:

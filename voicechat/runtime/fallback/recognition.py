@@ -7,11 +7,12 @@ stream, with ``RecognitionOptions.earlier_failures`` counted up, begins with the
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 
 from voicechat.errors import BrokenOffError, FailureKind, ProviderError
-from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
+from voicechat.providers.interfaces import RecognitionOptions, RecognizerProvider, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.plan import Plan
@@ -23,13 +24,21 @@ RECORDING_S = 60.0
 """How long a recogniser may think about a recording before another one is asked."""
 
 
-class RecognitionChain(Chain[SpeechRecognizer]):
+class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
     """A ``SpeechRecognizer``."""
 
     def __init__(self, links: Sequence[Link[SpeechRecognizer]], last_result_s: float) -> None:
         """``last_result_s``: how long the last result may take from the end of the audio, all links together."""
         super().__init__(links)
         self._last_result_s = last_result_s
+
+    @property
+    def first_use_grace_s(self) -> float:
+        """See ``RecognizerProvider``. Nobody waits longer for a recogniser that another one can stand in for."""
+        link = self.links[0]
+        if len(self.links) > 1 or not link.cold:
+            return 0.0
+        return max(0.0, link.policy.first_use_s - self._last_result_s)
 
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
@@ -59,6 +68,10 @@ class RecognitionChain(Chain[SpeechRecognizer]):
                     if not heard.finished:
                         raise ProviderError(link.name, FailureKind.CONNECTIVITY, "stopped before the end of the audio")
                 return
+            except (GeneratorExit, asyncio.CancelledError):
+                if heard.thinks_for_s > self._last_result_s:
+                    link.note_use()  # it was given up, after its longer time
+                raise
             except ProviderError as failure:
                 if heard.untouched:
                     plan.failed(link, failure)
@@ -99,6 +112,7 @@ class _Heard:
         """No audio has been asked for: another recogniser can be given all of it."""
         self.finished = False
         """The audio has been taken to its end."""
+        self._finished_s = math.inf
 
     def __aiter__(self) -> "_Heard":
         return self
@@ -110,9 +124,15 @@ class _Heard:
             return await anext(self._audio)
         except StopAsyncIteration:
             self.finished = True
+            self._finished_s = _now_s()
             raise
         finally:
             self._may_think(self.patience_s)
+
+    @property
+    def thinks_for_s(self) -> float:
+        """How long ago the audio has been taken to its end; negative: not yet."""
+        return _now_s() - self._finished_s
 
     def begin_waiting(self, limit: asyncio.Timeout) -> None:
         """A result is waited for within ``limit``."""
