@@ -114,6 +114,8 @@ class Conversation:
         self._drained.set()
         """Cleared by who waits until less audio is held back."""
         self._faulted = False
+        self._over = False
+        """Nothing that is posted is heard any more."""
 
     @property
     def now_ms(self) -> int:
@@ -122,6 +124,8 @@ class Conversation:
 
     def post(self, event: Event) -> None:
         """Let the session take ``event``. Runs to completion and never waits; called from within, it queues."""
+        if self._over:
+            return
         self._events.append(event)
         if self._busy:
             return
@@ -155,6 +159,18 @@ class Conversation:
             self._audio.close()
             await self._tasks.close(RELEASE_S)
             self._socket.abort()
+            self._release()
+
+    def _release(self) -> None:
+        """Let go of the parts, which refer to this object.
+
+        What refers to itself waits for a full collection of garbage, which is rare: after thousands
+        of sessions that would be hundreds of megabytes.
+        """
+        self._over = True
+        self._turn = None
+        self._audio.release()
+        del self._reader, self._outbox, self._audio, self._tasks
 
     def abort(self) -> None:
         """Drop the connection; ``run`` returns within ``RELEASE_S``."""

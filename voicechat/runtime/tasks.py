@@ -24,8 +24,9 @@ class SessionTasks:
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Start ``work``; it is owned until it ends."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        task = asyncio.get_running_loop().create_task(_without_traceback(work), name=name)
         self._tasks.add(task)
+        task.add_done_callback(lambda _: work.close())  # of a task that was cancelled before it began
         task.add_done_callback(self._on_done)
         return task
 
@@ -48,3 +49,21 @@ class SessionTasks:
         if error is not None:
             logger.error("task %s failed: %s at %s", task.get_name(), type(error).__name__, where(error))
             self._on_fault()
+
+
+async def _without_traceback(work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work``; when it is cancelled, raise a new exception in the place of its own.
+
+    A task keeps its exception, whose traceback keeps the frames that it went through. Where one of
+    them knows the task or the exception, as that of a ``TaskGroup`` does, a cancelled task would
+    keep itself and all that its frames hold, until a full collection of garbage.
+    """
+    try:
+        await work
+        return
+    except asyncio.CancelledError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            cause.__traceback__ = None
+            cause = cause.__context__
+    raise asyncio.CancelledError

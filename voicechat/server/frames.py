@@ -80,6 +80,14 @@ class MessageQueue:
         self._error = error
         self._wake()
 
+    def forget(self) -> None:
+        """Forget what waits and who is told of it; nothing more comes."""
+        self._messages.clear()
+        self._error = None
+        self.take = lambda _: False
+        self.on_read = lambda: None
+        self.feed_eof()
+
     async def read(self) -> WSMessage:
         """Receive a message. Raises ``WebSocketError``, or ``EofStream`` at the end.
 
@@ -319,6 +327,15 @@ class FramedWebSocket(web.WebSocketResponse):
         )
         self._limit_bytes = limit_bytes
         self.queue = MessageQueue()
+
+    def forget(self) -> None:
+        """Let go of what refers back to this object. To be called when nothing is received any more.
+
+        Otherwise each connection would wait for a full collection of garbage, which is rare, with
+        all that lies in its queue.
+        """
+        self.queue.forget()
+        self._exception = None  # its traceback holds the frames of this object's methods
 
     def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter) -> None:
         # What aiohttp does here, with another queue and another parser.

@@ -315,6 +315,8 @@ class SocketHub:
                     await socket.send(frame)
                 await socket.close(self._close_code(refusal), refusal.message)
         except (ConnectionError, TimeoutError):
+            pass  # The client has gone, or does not read: nobody is left to be told.
+        finally:
             socket.abort()
         return response
 

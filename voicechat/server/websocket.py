@@ -112,5 +112,6 @@ class AiohttpSocket:
 
     def abort(self) -> None:
         """See ``Socket.abort``."""
+        self._ws.forget()
         if self._request is not None and self._request.transport is not None:
             self._request.transport.abort()

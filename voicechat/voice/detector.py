@@ -97,6 +97,7 @@ class Ear:
         self._closed = True
         self._pending.clear()
         self._detector.forget(self)
+        self._on_heard = lambda _: None  # it would keep whom it told
 
     def take(self) -> Turn:
         """Give the oldest whole frame up to be judged."""

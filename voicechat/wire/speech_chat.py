@@ -87,16 +87,6 @@ class _SpeechChat:
         self._asked: deque[tuple[str, bool]] = deque()
         """Of each ``chat.update`` that awaits its answer, the model and whether audio is to be binary; the kernel
         answers each one, in order."""
-        self._readers: Mapping[str, Callable[[dict[str, object]], Event]] = {
-            "chat.update": self._read_update,
-            "input_audio_buffer.complete": lambda _: CompleteRequested(),
-            "input_audio_buffer.clear": lambda _: ClearRequested(),
-            "conversation.clear": lambda _: ForgetRequested(),
-            "conversation.chat.cancel": lambda _: CancelRequested(),
-            "conversation.audio.played": self._read_played,
-            "conversation.message.create": _read_message,
-            "ping": lambda _: PingReceived(),
-        }
 
     # --- up ---------------------------------------------------------------------------------------------------
 
@@ -115,10 +105,10 @@ class _SpeechChat:
         name = event.get("event_type")
         if not isinstance(name, str):
             raise RemoteProtocolError(Status.MALFORMED, "event_type: must be present and a text")
-        reader = self._readers.get(name)
+        reader = _READERS.get(name)
         if reader is None:
             raise RemoteProtocolError(Status.UNKNOWN_EVENT, f"event_type: {shown(name)} is not known")
-        return reader(event)
+        return reader(self, event)
 
     def _read_update(self, event: dict[str, object]) -> Event:
         update = read_chat_update(event.get("message"), self._greeting)
@@ -235,6 +225,19 @@ class _SpeechChat:
 
     def _reply_id(self, reply: int | str) -> str:
         return f"chatcmpl-{self._greeting.session_id}-{reply}"
+
+
+_READERS: Mapping[str, Callable[[_SpeechChat, dict[str, object]], Event]] = {
+    "chat.update": _SpeechChat._read_update,
+    "input_audio_buffer.complete": lambda _, __: CompleteRequested(),
+    "input_audio_buffer.clear": lambda _, __: ClearRequested(),
+    "conversation.clear": lambda _, __: ForgetRequested(),
+    "conversation.chat.cancel": lambda _, __: CancelRequested(),
+    "conversation.audio.played": _SpeechChat._read_played,
+    "conversation.message.create": lambda _, event: _read_message(event),
+    "ping": lambda _, __: PingReceived(),
+}
+"""What reads an event, by its type. Not kept by each dialect: it would refer to itself."""
 
 
 def _typed_text(event_type: str, status: Status, message: str, **more: object) -> str:

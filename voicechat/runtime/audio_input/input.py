@@ -191,6 +191,11 @@ class AudioInput:
         if self._vad is not None:
             self._vad.close()
 
+    def release(self) -> None:
+        """Let go of the parts, which refer to this object. To be called when the session's tasks have ended."""
+        self._decoder = self._vad = self.echo = None
+        del self.streams
+
     # --- the far end -------------------------------------------------------------------------------------------
 
     def reply_sent(self, event: AudioSent) -> None:
