@@ -6,9 +6,12 @@
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -16,7 +19,16 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from voicechat.errors import RemoteProtocolError
-from voicechat.server.fetch import MAX_REDIRECTS, FetchError, FetchPolicy, check_url, fetch, is_public
+from voicechat.server.fetch import (
+    LOOKUPS,
+    MAX_REDIRECTS,
+    FetchError,
+    FetchPolicy,
+    NameResolver,
+    check_url,
+    fetch,
+    is_public,
+)
 
 pytestmark = pytest.mark.real_time
 
@@ -263,7 +275,7 @@ async def test_no_secret_of_ours_travels(net: Net, monkeypatch: pytest.MonkeyPat
 async def test_a_network_of_ones_own_can_be_allowed(net: Net) -> None:
     policy = FetchPolicy(allowed_networks=(ip_network("127.0.0.0/8"),), ports=frozenset({net.port}))
     with pytest.raises(FetchError, match="cannot be fetched"):  # The canary speaks no HTTP; but it was reached.
-        await fetch(URL(f"http://{INTERNAL}:{net.port}/"), _ignore, policy)
+        await fetch(URL(f"http://{INTERNAL}:{net.port}/"), _ignore, policy, Answers({}))
     assert net.internal_connections
 
 
@@ -290,3 +302,117 @@ async def _ignore(_: bytes) -> None: ...
 )
 def test_public_means_public(address: str, public: bool) -> None:
     assert is_public(ipaddress.ip_address(address)) is public
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("192.0.0.192", "168.63.129.16", "161.26.0.7", "166.9.0.1", "100.100.100.200", "169.254.170.2"),
+        *("192.88.99.1", "192.31.196.1", "fd00:ec2::254", "fd20:ce::254", "3fff::1", "5f00::1", "2001:20::1"),
+        *("::ffff:168.63.129.16", "0.0.0.0", "::", "233.252.0.1"),
+    ],
+)
+def test_addresses_of_clouds_and_of_no_host_are_never_public(address: str) -> None:
+    assert not FetchPolicy().allows(ipaddress.ip_address(address))
+
+
+class DeadNameServer:
+    """Stands for the system's resolver: names of ``dead.example`` are never answered."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self.gone = threading.Event()
+        self.asking = 0
+
+    def getaddrinfo(self, host: str, port: int, **more: Any) -> list[Any]:
+        self.asking += 1
+        self.asked.release()
+        if host.endswith("dead.example"):
+            self.gone.wait()
+            raise socket.gaierror("nobody answers")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (PUBLIC, port))]
+
+
+@pytest.fixture
+def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DeadNameServer]:
+    server = DeadNameServer()
+    monkeypatch.setattr("voicechat.server.fetch.socket.getaddrinfo", server.getaddrinfo)
+    yield server
+    server.gone.set()
+
+
+async def test_names_that_are_never_answered_hold_up_only_whoever_named_them(
+    net: Net, name_server: DeadNameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicechat.server.fetch.RESOLVE_S", 0.3)
+    names = NameResolver()
+
+    async def ask(key: str, host: str) -> bytes:
+        got = bytearray()
+
+        async def write(piece: bytes) -> None:
+            got.extend(piece)
+
+        await fetch(URL(f"http://{host}:{net.port}/"), write, net.policy, names.of(key))
+        return bytes(got)
+
+    loop = asyncio.get_running_loop()
+    dead = [loop.create_task(ask("mallory", f"{number}.dead.example")) for number in range(60)]
+    for _ in range(LOOKUPS):
+        await asyncio.to_thread(name_server.asked.acquire)
+    assert await ask("alice", "a.example") == CONTENT
+    # The loop's own threads, which everybody else resolves names with, are free.
+    assert await loop.run_in_executor(None, lambda: 1) == 1
+    for failure in await asyncio.gather(*dead, return_exceptions=True):
+        assert isinstance(failure, FetchError)
+        assert "in time" in failure.reason
+    assert name_server.asking == LOOKUPS + 1, "no more threads than there may be"
+    name_server.gone.set()
+
+
+async def drip(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        while True:
+            await response.write(b"RIFF")
+            await asyncio.sleep(0.02)
+    return response
+
+
+async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicechat.server.pace.SPARE_S", 0.1)
+    app = web.Application()
+    app.router.add_get("/", drip)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, PUBLIC, 0).start()
+    port = runner.addresses[0][1]
+    policy = FetchPolicy(allowed_networks=(ip_network(f"{PUBLIC}/32"),), ports=frozenset({port}))
+    with pytest.raises(FetchError, match="less than 4000 bytes a second"):
+        await fetch(URL(f"http://{PUBLIC}:{port}/"), _ignore, policy, Answers({}))
+    await runner.cleanup()
+
+
+async def test_a_head_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicechat.server.fetch.HEAD_S", 0.2)
+
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            while not writer.is_closing():
+                writer.write(b"X-A: b\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_server(serve, PUBLIC, 0)
+    port = server.sockets[0].getsockname()[1]
+    policy = FetchPolicy(allowed_networks=(ip_network(f"{PUBLIC}/32"),), ports=frozenset({port}))
+    with pytest.raises(FetchError, match="in time"):
+        await fetch(URL(f"http://{PUBLIC}:{port}/"), _ignore, policy, Answers({}))
+    await gone.wait()
+    server.close()

@@ -223,11 +223,11 @@ async def test_what_was_finished_long_ago_is_forgotten(office: Office) -> None:
         waiting, _ = await store.submit(submission("wait", owner))
         await store.expire(unix_s() - 100)
         assert await store.find(owner, old.id) is not None
-        assert {"old", "wait"} <= await store.payload_values("what")
+        assert {"old", "wait"} <= (await store.stock("what")).values
         await store.expire(unix_s() + 100)
         assert await store.find(owner, old.id) is None
         assert await store.find(owner, waiting.id) is not None
-        assert "old" not in await store.payload_values("what")
+        assert "old" not in (await store.stock("what")).values
 
 
 async def test_one_process_does_only_so_many_at_once(office: Office) -> None:
@@ -257,7 +257,7 @@ async def test_nothing_is_opened_before_the_first_task(tmp_path: Path) -> None:
     await store.start()
     assert await store.find(ALICE, "x") is None
     assert await store.newest(ALICE, 10) == []
-    assert await store.payload_values("what") == set()
+    assert (await store.stock("what")).values == set()
     assert not settings.folder.exists()
     task, _ = await store.submit(submission("this"))
     await ended(store, task)

@@ -105,6 +105,8 @@ class Rules:
     keep_s: float = 86_400.0
     quota: Quota = field(default_factory=Quota)
     recognizer: SpeechRecognizer | None = None
+    requests: int = 4
+    key_tasks: int = 10_000
 
 
 @asynccontextmanager
@@ -123,6 +125,8 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
         ),
         max_synchronous_ms=rules.max_synchronous_ms,
         keep_s=rules.keep_s,
+        requests=rules.requests,
+        key_tasks=rules.key_tasks,
     )
     decoding = open_decoding()
     accounts = Accounts(unix_s)

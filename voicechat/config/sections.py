@@ -178,6 +178,9 @@ class TranscriptionConfig(Section):
     """``postgresql://...`` for several machines, which then share ``folder`` too; empty: SQLite."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     """Tasks that this server does at once; each of its processes does one at least."""
+    requests: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Recordings of clients that wait for the result, recognised at once by this server; the others
+    wait for a place. Unset: twice as many as the machine has cores."""
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """Attempts that may die with their process before a task fails."""
     keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
@@ -186,6 +189,8 @@ class TranscriptionConfig(Section):
     """Size of one recording."""
     max_key_bytes: Annotated[int, Field(ge=1)] = 20 * _GIB
     """Recordings of one key on disk."""
+    max_key_tasks: Annotated[int, Field(ge=1)] = 10_000
+    """Tasks of one key, those that are finished and kept included."""
     max_disk_bytes: Annotated[int, Field(ge=1)] = 100 * _GIB
     """Recordings of all keys on disk."""
     max_task_minutes: Annotated[int, Field(ge=1, le=1440)] = 300

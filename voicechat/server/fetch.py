@@ -5,20 +5,28 @@ to, however often its answer changes and however an address is written, the sock
 one that the configuration allows, or not at all. Names and URL texts are not trusted for that.
 
 No proxy of the environment is used: behind one the check would see only the proxy.
+
+Names are resolved in threads of their own, shared fairly among keys: a name server that never
+answers holds up whoever named it.
 """
 
+import asyncio
 import ipaddress
 import logging
 import socket
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from voicechat.errors import RemoteProtocolError, Status, VoiceChatError
+from voicechat.server.fair import FairPlaces
+from voicechat.server.pace import LEAST_BYTES_PER_S, Pace, TooSlowError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -29,19 +37,39 @@ Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 MAX_URL_CHARACTERS = 4096
 MAX_REDIRECTS = 3
 CONNECT_S = 5.0
+RESOLVE_S = 5.0
+HEAD_S = 30.0
+"""For the head of one answer."""
 IDLE_S = 30.0
 TOTAL_S = 1800.0
+LOOKUPS = 12
+"""Threads that resolve names, and some more for keys that wait for none."""
+RESERVED_LOOKUPS = 4
 PIECE_BYTES = 256 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 
-# Not all of these are "not global" to Python's ipaddress: they carry another address inside, or belong to a site.
+# Not all of these are "not global" to Python's ipaddress: they carry another address inside, belong
+# to a site, or are where clouds have put services for their own machines.
 _NEVER_PUBLIC = tuple(
     ipaddress.ip_network(text)
     for text in (
+        "192.0.0.0/24",  # protocol assignments (RFC 6890), among them Oracle's metadata 192.0.0.192
+        "168.63.129.16/32",  # Azure's platform services
+        "161.26.0.0/16",  # IBM Cloud's own services
+        "166.8.0.0/14",  # IBM Cloud's private endpoints
+        "192.31.196.0/24",  # AS112 (RFC 7535)
+        "192.52.193.0/24",  # AMT (RFC 7450)
+        "192.88.99.0/24",  # 6to4 relays (RFC 7526)
+        "192.175.48.0/24",  # AS112 (RFC 7534)
+        "100.64.0.0/10",  # shared by carriers (RFC 6598), among them Alibaba's metadata
+        "2001::/23",  # protocol assignments (RFC 2928), Teredo among them
+        "2001:db8::/32",  # documentation (RFC 3849)
+        "2620:4f:8000::/48",  # AS112 (RFC 7534)
+        "3fff::/20",  # documentation (RFC 9637)
+        "5f00::/16",  # segment routing (RFC 9602)
         "64:ff9b::/96",  # NAT64 (RFC 6052)
         "64:ff9b:1::/48",  # local NAT64 (RFC 8215)
         "2002::/16",  # 6to4 (RFC 3056)
-        "2001::/32",  # Teredo (RFC 4380)
         "::/96",  # IPv4-compatible (RFC 4291, 2.5.5.1)
         "fec0::/10",  # site-local (RFC 3879)
     )
@@ -61,7 +89,7 @@ class FetchError(VoiceChatError):
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    """What may be fetched from where. The metadata services of clouds are link-local, so refused like the rest."""
+    """What may be fetched from where. The metadata services of clouds are refused like all that is not public."""
 
     allowed_networks: tuple[Network, ...] = ()
     """Besides the public ones, for those who keep recordings on a machine of their own."""
@@ -105,7 +133,7 @@ def _check(url: URL, policy: FetchPolicy) -> None:
         raise ValueError(f"port {url.port} is not allowed")
 
 
-async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractResolver | None = None) -> None:
+async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractResolver) -> None:
     """Give the content of ``url`` to ``write``, in pieces.
 
     Raises ``FetchError``; what has been written by then is the caller's to remove. Cancelling closes the connection.
@@ -127,6 +155,8 @@ async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractR
             await _follow(session, url, write, policy)
     except TimeoutError:
         raise FetchError("its server does not answer in time") from None
+    except TooSlowError:
+        raise FetchError(f"its server sends less than {LEAST_BYTES_PER_S} bytes a second") from None
     except (ClientError, OSError, ValueError) as error:
         # ValueError: what yarl and the codecs say of a host or a Location that is none.
         logger.info("a fetch failed: %s", type(error).__name__)
@@ -136,7 +166,9 @@ async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractR
 
 async def _follow(session: ClientSession, url: URL, write: Write, policy: FetchPolicy) -> None:
     for _ in range(MAX_REDIRECTS + 1):
-        async with session.get(url, allow_redirects=False) as response:
+        async with asyncio.timeout(HEAD_S):
+            answer = await session.get(url, allow_redirects=False)
+        async with answer as response:
             if response.status not in _REDIRECTS:
                 await _read(response, write, policy.max_bytes)
                 return
@@ -154,11 +186,82 @@ async def _read(response: ClientResponse, write: Write, max_bytes: int) -> None:
     if (response.content_length or 0) > max_bytes:
         raise too_large
     read_bytes = 0
-    async for piece in response.content.iter_chunked(PIECE_BYTES):
+    pace = Pace(lambda: response.content.read(PIECE_BYTES), IDLE_S)
+    while piece := await pace.read():
         read_bytes += len(piece)
         if read_bytes > max_bytes:
             raise too_large
         await write(piece)
+
+
+class NameResolver:
+    """Resolves the names that clients give, for all keys together."""
+
+    def __init__(self) -> None:
+        self._places = FairPlaces(LOOKUPS, RESERVED_LOOKUPS)
+
+    def of(self, key: str) -> AbstractResolver:
+        """Give the resolver for one key's fetches."""
+        return _KeyResolver(self._places, key)
+
+
+class _KeyResolver(AbstractResolver):
+    """See ``NameResolver``."""
+
+    def __init__(self, places: FairPlaces, key: str) -> None:
+        self._places = places
+        self._key = key
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Resolve a name as the system does. Raises ``OSError``, which ``TimeoutError`` is one of."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[ResolveResult]] = loop.create_future()
+        async with asyncio.timeout(RESOLVE_S):
+            await self._places.take(self._key)
+            threading.Thread(
+                target=self._look_up, args=(loop, found, host, port, family), name="resolve", daemon=True
+            ).start()
+            return await found
+
+    async def close(self) -> None:
+        """See ``AbstractResolver.close``: nothing is open."""
+
+    def _look_up(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        found: "asyncio.Future[list[ResolveResult]]",
+        host: str,
+        port: int,
+        family: socket.AddressFamily,
+    ) -> None:
+        """Ask, in a thread: it holds its place until the system has answered, whoever still waits."""
+        results: list[ResolveResult] = []
+        failure: Exception | None = None
+        try:
+            infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            results = [_resolved(host, port, info) for info in infos if len(info[4]) in (2, 4)]
+        except (OSError, UnicodeError) as error:
+            failure = error if isinstance(error, OSError) else OSError("the name is none")
+
+        def tell() -> None:
+            self._places.free(self._key)
+            if found.done():
+                return
+            if failure is not None:
+                found.set_exception(failure)
+            else:
+                found.set_result(results)
+
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell)
+
+
+def _resolved(host: str, port: int, info: Dial) -> ResolveResult:
+    family, _, protocol, _, address = info
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return ResolveResult(hostname=host, host=address[0], port=port, family=family, proto=protocol, flags=flags)
 
 
 class _Guard:

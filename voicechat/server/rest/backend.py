@@ -1,6 +1,7 @@
 """What all endpoints stand on: the services, who may use them, and how many at once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,6 +22,10 @@ from voicechat.session.vocabulary import Message
 from voicechat.store.access import Endpoint
 from voicechat.store.ledger import Ledger
 from voicechat.store.places import Places
+
+RESERVED = 8
+"""One of so many places is kept for keys that have no request in this process: one client's slow
+requests must not keep the others out."""
 
 
 class Backend:
@@ -46,6 +51,7 @@ class Backend:
         self._pressure = pressure
         self._authorise = authorise
         self._requests = 0
+        self._requests_of: Counter[str] = Counter()
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -59,11 +65,11 @@ class Backend:
         with ending_when_gone(request):
             principal = await self._authorise(request, endpoint)
             with principal.account.session(uses_audio=endpoint.uses_audio):
-                self._enter()
+                self._enter(principal.key_id)
                 try:
                     yield principal
                 finally:
-                    self._leave()
+                    self._leave(principal.key_id)
 
     def talking_model(self, path: str, wanted: str, principal: Principal) -> tuple[ChatModel, tuple[Message, ...]]:
         """Find the chat model that ``wanted`` means, and the instructions of the agent that it answers for.
@@ -93,18 +99,25 @@ class Backend:
         """End the encoding threads, after the last request."""
         self.threads.close()
 
-    def _enter(self) -> None:
+    def _enter(self, key_id: str) -> None:
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; try again")
         if self._pressure is not None:
             self._pressure.admit()
         if not self._places.take():
             raise AtCapacityError(f"the server holds its {self._places.most} requests already", CAPACITY_RETRY_S)
+        if self._requests_of[key_id] and self._places.taken > self._places.most - self._places.most // RESERVED:
+            self._places.free()
+            raise AtCapacityError("the last places are for other keys", CAPACITY_RETRY_S)
+        self._requests_of[key_id] += 1
         self._requests += 1
         self._empty.clear()
 
-    def _leave(self) -> None:
+    def _leave(self, key_id: str) -> None:
         self._places.free()
+        self._requests_of[key_id] -= 1
+        if not self._requests_of[key_id]:
+            del self._requests_of[key_id]
         self._requests -= 1
         if not self._requests:
             self._empty.set()

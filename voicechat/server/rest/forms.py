@@ -1,18 +1,17 @@
 """Bodies that bring a recording: a form with fields and a file in any order, or the file alone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from aiohttp import BodyPartReader, web
-from aiohttp.client_exceptions import ClientError
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import hdrs, web
 
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import read_object
+from voicechat.server.pace import Pace, TooSlowError
 from voicechat.server.rest.bodies import Model, checked
+from voicechat.server.rest.multipart import MultipartReader, Part
 from voicechat.server.rest.uploads import Upload
 
 PIECE_BYTES = 64 * 1024
@@ -22,11 +21,11 @@ IDLE_S = 30.0
 """Between two pieces of a body."""
 TOTAL_S = 3600.0
 """For a whole body: a gigabyte at 300 kB/s."""
+MOST_UNFOLDING = 20
+"""So many times the size of an encoded body may be what it unfolds to."""
 FORM = "multipart/form-data"
 FILE_NAMES = ("audio_file", "file")
 """The contract's name of the file field, and OpenAI's."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +52,21 @@ async def receive_form(request: web.Request, upload: Upload) -> Form:
 
     Raises ``RemoteProtocolError``: ``MALFORMED``, ``TIMEOUT``, and what ``Upload.write`` raises.
     """
-    async with _reading(request, upload):
-        reader = await request.multipart()
+    async with _reading(request, upload) as pace:
+        reader = MultipartReader(request.headers.get(hdrs.CONTENT_TYPE, ""), pace.read)
         fields: dict[str, list[str]] = {}
         has_file = False
         for _ in range(MAX_FIELDS + 1):
-            part = await _in_time(reader.next())
-            if part is None:  # the closing boundary was there
+            part = await reader.next_part()
+            if part is None:
                 return Form(fields, has_file)
-            if not isinstance(part, BodyPartReader):
-                raise RemoteProtocolError(Status.MALFORMED, "a form within the form is not allowed")
             if part.name not in FILE_NAMES:
-                fields.setdefault(part.name or "", []).append(await _receive_text(part))
+                fields.setdefault(part.name, []).append(await _receive_text(part))
                 continue
             if has_file:
                 raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{part.name}: there is more than one file")
             has_file = True
-            while piece := await _in_time(part.read_chunk(PIECE_BYTES)):
+            while piece := await part.read():
                 await upload.write(piece)
             await upload.finish()
     raise RemoteProtocolError(Status.MALFORMED, f"the form has more than {MAX_FIELDS} fields")
@@ -77,35 +74,36 @@ async def receive_form(request: web.Request, upload: Upload) -> Form:
 
 async def receive_file(request: web.Request, upload: Upload) -> None:
     """Read a body that is nothing but a recording. Raises as ``receive_form``."""
-    async with _reading(request, upload):
-        while piece := await _in_time(request.content.read(PIECE_BYTES)):
+    async with _reading(request, upload) as pace:
+        while piece := await pace.read():
             await upload.write(piece)
         await upload.finish()
 
 
 @asynccontextmanager
-async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[None]:
-    """Keep the whole body's deadline, and say in our own words what is wrong with it."""
+async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[Pace]:
+    """Keep the limits of the whole body, and say in our own words what is wrong with it."""
     upload.expect(request.content_length or 0)
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
+        if request.content_length is None:
+            raise RemoteProtocolError(Status.MALFORMED, "Content-Encoding: an encoded body needs Content-Length")
+        upload.most_bytes = min(upload.most_bytes, request.content_length * MOST_UNFOLDING)
     try:
         async with asyncio.timeout(TOTAL_S):
-            yield
-    except TimeoutError:
+            yield Pace(lambda: request.content.read(PIECE_BYTES), IDLE_S)
+    except (TimeoutError, TooSlowError):
         raise RemoteProtocolError(Status.TIMEOUT, "the body did not come in time") from None
-    except (ClientError, HttpProcessingError, web.RequestPayloadError, ValueError, RuntimeError, AssertionError):
-        # aiohttp's reader meets a broken form with any of these; ours is none of them.
-        raise RemoteProtocolError(Status.MALFORMED, "the body is not a whole form as its headers say") from None
+    except web.RequestPayloadError:
+        raise RemoteProtocolError(Status.MALFORMED, "the body is not encoded as its headers say") from None
 
 
-async def _in_time(reading: Awaitable[T]) -> T:
-    async with asyncio.timeout(IDLE_S):
-        return await reading
-
-
-async def _receive_text(part: BodyPartReader) -> str:
+async def _receive_text(part: Part) -> str:
     content = bytearray()
-    while piece := await _in_time(part.read_chunk(PIECE_BYTES)):
+    while piece := await part.read():
         content += piece
         if len(content) > MAX_FIELD_BYTES:
             raise RemoteProtocolError(Status.TOO_LARGE, f"a field is limited to {MAX_FIELD_BYTES} bytes")
-    return content.decode("utf-8-sig")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RemoteProtocolError(Status.MALFORMED, f"{part.name}: is not UTF-8") from None

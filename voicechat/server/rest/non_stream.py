@@ -126,9 +126,9 @@ class NonStream:
             else:
                 asked = await read_body(request, NonStreamRequest)
             if not has_file:
-                await self._fetch(asked.audio_url, upload)
+                await self._fetch(asked.audio_url, upload, principal)
             recognizer = self._transcriber.recognizer(asked.easyllm_id)
-            listening = Listening(self._max_ms, asked.speech_recognition_param.bare)
+            listening = Listening(principal.key_id, self._max_ms, bare=asked.speech_recognition_param.bare)
             recognised = await self._transcriber.recognise(upload.path, recognizer, listening, principal.account)
         answer = NonStreamAnswer(result=plain(recognised), audio_duration=recognised.length_ms / 1000)
         return web.json_response(text=answer.model_dump_json())
@@ -147,7 +147,7 @@ class NonStream:
                 self._transcriber.recognise,
                 upload.path,
                 recognizer,
-                Listening(self._max_ms, together=True),
+                Listening(principal.key_id, self._max_ms, together=True),
                 principal.account,
             )
             if not asked.streams:
@@ -164,10 +164,10 @@ class NonStream:
         ):
             yield principal, upload
 
-    async def _fetch(self, audio_url: str, upload: Upload) -> None:
+    async def _fetch(self, audio_url: str, upload: Upload, principal: Principal) -> None:
         url = check_url(audio_url, self._transcriber.settings.fetch)
         try:
-            await self._transcriber.fetch(url, upload)
+            await self._transcriber.fetch(url, upload, principal.key_id)
         except FetchError as error:
             raise RemoteProtocolError(error.status, f"audio_url: {error.reason}") from error
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechRecognizer
 from voicechat.runtime.services import Services
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.server.fetch import FetchError, fetch
+from voicechat.server.fair import FairPlaces
+from voicechat.server.fetch import FetchError, NameResolver, fetch
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.patience import patiently
 from voicechat.server.rest.recognising import Recognised, Utterance, recognise
@@ -32,6 +34,8 @@ from voicechat.store.tasks.on_demand import OnDemandTaskStore
 
 RECORDING_FOLDER = "recordings"
 SWEEP_S = 600.0
+TASK_RETRY_S = 3600
+"""What a client is told to wait for tasks of its key to expire."""
 DECODER_RETRY_S = (0.2, 2.0)
 """Waits before a recording is opened again whose decoder was lost. Short, because a client may be waiting."""
 
@@ -48,16 +52,24 @@ class Transcriber:
         *,
         decoding: ForkServer | None,
         account_of: Callable[[str], Awaitable[Account]],
-        resolver: AbstractResolver | None = None,
+        resolver_of: Callable[[str], AbstractResolver] | None = None,
     ) -> None:
-        """``account_of`` gives the account of a key, which pays for its tasks. ``resolver`` None: the system's."""
+        """``account_of`` gives the account of a key, which pays for its tasks.
+
+        ``resolver_of`` gives what resolves names for a key; None: the system does.
+        """
         self.settings = settings
         self.recordings = RecordingFolder(settings.tasks.folder / RECORDING_FOLDER, settings.disk)
         self._store = OnDemandTaskStore(settings.tasks, self._do)
         self._services = services
         self._account_of = account_of
         self.decoding = decoding
-        self._resolver = resolver
+        self._resolver_of = resolver_of or NameResolver().of
+        self._task_places = FairPlaces(settings.tasks.workers)
+        self._request_places = FairPlaces(settings.requests)
+        self._tasks_of_key: Counter[str] = Counter()
+        self._counted_since: Counter[str] = Counter()
+        """What ``count_task`` was told since the last sweep began."""
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -96,23 +108,43 @@ class Transcriber:
         """Recognise a recording on disk. Raises as ``recognising.recognise``; what cannot be opened too.
 
         ``account`` pays when it has been opened, for all that is to be heard at once: what is tried
-        again is not paid twice.
+        again is not paid twice. Waits for a place while too many recordings are recognised.
         """
-        open_recording = opening_with(self.decoding, listening.max_ms, listening.bare)
-        recording = await patiently(partial(open_recording, path), DECODER_RETRY_S)
-        times = 1 if listening.together else len(recording.speakers)
-        account.use_audio(recording.length_ms * times)
-        return await recognise(recording, recognizer, report, together=listening.together, told=told)
+        places = self._task_places if listening.in_task else self._request_places
+        async with places.place(listening.key_id):
+            open_recording = opening_with(self.decoding, listening.max_ms, listening.bare)
+            recording = await patiently(partial(open_recording, path), DECODER_RETRY_S)
+            times = 1 if listening.together else len(recording.speakers)
+            account.use_audio(recording.length_ms * times)
+            return await recognise(recording, recognizer, report, together=listening.together, told=told)
 
-    async def fetch(self, url: URL, upload: Upload) -> None:
-        """Fetch a recording. Raises ``FetchError``, and what ``Upload.write`` raises."""
-        await fetch(url, upload.write, self.settings.fetch, self._resolver)
+    async def fetch(self, url: URL, upload: Upload, key_id: str) -> None:
+        """Fetch a recording for a key. Raises ``FetchError``, and what ``Upload.write`` raises."""
+        await fetch(url, upload.write, self.settings.fetch, self._resolver_of(key_id))
         await upload.finish()
+
+    def check_room(self, key_id: str) -> None:
+        """Raise ``QuotaExceededError`` when the key has as many tasks as it may."""
+        if self._tasks_of_key[key_id] >= self.settings.key_tasks:
+            raise QuotaExceededError(
+                f"the key may have {self.settings.key_tasks} tasks; delete some, or wait until they expire",
+                TASK_RETRY_S,
+            )
+
+    def count_task(self, key_id: str, change: int) -> None:
+        """Note that a key has a task more, or one less. Counts are set right by every ``sweep``."""
+        self._tasks_of_key[key_id] += change
+        self._counted_since[key_id] += change
 
     async def sweep(self) -> None:
         """Forget what has been kept long enough, and remove recordings that no task needs."""
         await self.tasks.expire(unix_s() - self.settings.keep_s)
-        await self.recordings.sweep(await self.tasks.payload_values("recording"))
+        self._counted_since.clear()
+        stock = await self.tasks.stock("recording")
+        self._tasks_of_key = self._counted_since.copy()
+        for owner, tasks in stock.tasks_of.items():
+            self._tasks_of_key[owner_key_id(owner)] += tasks
+        await self.recordings.sweep(stock.values)
 
     async def _sweep_for_ever(self) -> None:
         while True:
@@ -126,9 +158,10 @@ class Transcriber:
         """Do a task: see ``Work``. Its failure is told as the wire contract's status and a sentence."""
         try:
             recognizer = self.recognizer(str(task.payload["service"]))
-            account = await self._account_of(owner_key_id(task.owner))
+            key_id = owner_key_id(task.owner)
+            account = await self._account_of(key_id)
+            listening = Listening(key_id, self.settings.max_audio_ms, True, _bare(task))
             async with self._recording(task) as path:
-                listening = Listening(self.settings.max_audio_ms, _bare(task))
                 recognised = await self.recognise(path, recognizer, listening, account, report)
         except (RemoteProtocolError, ServiceFailedError, QuotaExceededError) as error:
             raise TaskFailedError(f"{int(error.status)}: {error.message}") from error
@@ -143,8 +176,8 @@ class Transcriber:
         if "recording" in task.payload:
             yield self.recordings.path(str(task.payload["recording"]))
             return
-        async with self.recordings.receiving(key_owner(task.owner)) as upload:
-            await self.fetch(URL(str(task.payload["audio_url"])), upload)
+        async with self.recordings.receiving(owner_key_id(task.owner)) as upload:
+            await self.fetch(URL(str(task.payload["audio_url"])), upload, owner_key_id(task.owner))
             yield upload.path
 
 
@@ -152,7 +185,11 @@ class Transcriber:
 class Listening:
     """How a recording is to be heard."""
 
+    key_id: str
+    """For whom: places are shared fairly among keys."""
     max_ms: int
+    in_task: bool = False
+    """False: a client waits."""
     bare: InputFormat | None = None
     """How to read it if it has no header."""
     together: bool = False
@@ -172,11 +209,7 @@ def owner_of(project: str, key_id: str, holder: str = "") -> str:
     return f"{of_key}/{holder}" if holder else of_key
 
 
-def key_owner(owner: str) -> str:
-    """Give the owner that is the key, of one that ``owner_of`` named: its bounds hold for all its holders together."""
-    return owner[: owner.rindex("]") + 1]
-
-
 def owner_key_id(owner: str) -> str:
     """Give the key of an owner that ``owner_of`` named."""
-    return str(json.loads(key_owner(owner))[1])
+    of_key = owner[: owner.rindex("]") + 1]
+    return str(json.loads(of_key)[1])

@@ -1,5 +1,6 @@
 """What transcription is told of limits and places."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,10 @@ class TranscriptionSettings:
     """Of a task."""
     max_synchronous_ms: int = 30 * MINUTE_MS
     """Of a request that waits for its result."""
+    requests: int = 4
+    """Recordings of such requests that this process recognises at once."""
+    key_tasks: int = 10_000
+    """Tasks that a key may have, those that are finished and kept included."""
 
 
 def configured(config: Config) -> TranscriptionSettings:
@@ -52,4 +57,6 @@ def configured(config: Config) -> TranscriptionSettings:
         keep_s=section.keep_hours * HOUR_S,
         max_audio_ms=section.max_task_minutes * MINUTE_MS,
         max_synchronous_ms=section.max_request_minutes * MINUTE_MS,
+        requests=max(1, share().of(section.requests or 2 * (os.cpu_count() or 1))),
+        key_tasks=section.max_key_tasks,
     )

@@ -14,7 +14,7 @@ from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.forms import FORM, read_field, receive_form
 from voicechat.server.rest.operation import JSON, KEY_ERRORS, Body, Operation, Parameter
-from voicechat.server.rest.transcribing import Transcriber, key_owner, owner_of
+from voicechat.server.rest.transcribing import Transcriber, owner_of
 from voicechat.server.rest.transcription_schemas import (
     TaskAnswer,
     TaskCreated,
@@ -104,6 +104,7 @@ class Transcriptions:
     async def _submit(self, request: web.Request) -> web.Response:
         async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
             idempotency_key = _idempotency_key(request)
+            self._transcriber.check_room(principal.key_id)
             if request.content_type != FORM:
                 asked = await read_body(request, TranscriptionRequest)
                 task = await self._submit_url(principal, asked, idempotency_key)
@@ -113,7 +114,7 @@ class Transcriptions:
 
     async def _submit_form(self, request: web.Request, principal: Principal, idempotency_key: str) -> Task:
         transcriber = self._transcriber
-        async with transcriber.recordings.receiving(key_owner(_owner(principal))) as upload:
+        async with transcriber.recordings.receiving(principal.key_id) as upload:
             form = await receive_form(request, upload)
             asked = read_field(form, "data", TranscriptionRequest)
             if not form.has_file:
@@ -127,6 +128,7 @@ class Transcriptions:
             upload.kept = True
             try:
                 task, upload.kept = await transcriber.tasks.submit(submission)
+                transcriber.count_task(principal.key_id, upload.kept)
             except IdempotencyConflictError:
                 upload.kept = False
                 raise
@@ -137,7 +139,8 @@ class Transcriptions:
         self._transcriber.recognizer(asked.easyllm_id)
         payload: Payload = _payload(asked) | {"audio_url": asked.audio_url}
         submission = _submission(principal, payload, asked.audio_url, idempotency_key)
-        task, _ = await self._transcriber.tasks.submit(submission)
+        task, is_new = await self._transcriber.tasks.submit(submission)
+        self._transcriber.count_task(principal.key_id, is_new)
         return task
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -158,6 +161,7 @@ class Transcriptions:
             task = await self._transcriber.tasks.delete(_owner(principal), request.match_info["taskId"])
             if task is None:
                 raise _no_such_task()
+            self._transcriber.count_task(principal.key_id, -1)
             if "recording" in task.payload:
                 await self._transcriber.recordings.remove(str(task.payload["recording"]))
         return _json(TaskDeleted(taskId=task.id, task_id=task.id))
@@ -179,7 +183,11 @@ def _submission(principal: Principal, payload: Payload, content: str, idempotenc
     parts = [content, *(payload.get(name) for name in ("service", "format", "sample_rate"))]
     fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return Submission(
-        owner=_owner(principal), payload=payload, fingerprint=fingerprint, idempotency_key=idempotency_key
+        owner=_owner(principal),
+        share=principal.key_id,
+        payload=payload,
+        fingerprint=fingerprint,
+        idempotency_key=idempotency_key,
     )
 
 

@@ -1,17 +1,21 @@
 """Recordings on disk: received in pieces, counted against limits while they come, and gone unless they are kept."""
 
 import asyncio
+import errno
 import hashlib
+import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from voicechat.audio.signatures import SIGNATURE_BYTES, is_refused
-from voicechat.errors import RemoteProtocolError, Status
+from voicechat.errors import AtCapacityError, RemoteProtocolError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.store.quotas import QuotaExceededError
 
@@ -21,9 +25,15 @@ FORM_BYTES = 1024 * 1024
 """What a form may have around its file."""
 DISK_RETRY_S = 3600
 """What a client is told to wait for room: recordings go when they have been kept long enough."""
+WRITE_RETRY_S = 60
+"""The same where the disk fails otherwise."""
 ABANDONED_S = 7200.0
 """After this a file that belongs to no task was left by a process that died; an upload may take half of it."""
 _OWNER_DIGITS = 16
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +52,8 @@ class Upload:
         self.name = name
         self.path = folder.path(name)
         self.size_bytes = 0
+        self.most_bytes = folder.limits.file_bytes
+        """What it may become: a body that unfolds is allowed less."""
         self.kept = False
         self._folder = folder
         self._digest = hashlib.sha256()
@@ -56,15 +68,21 @@ class Upload:
     def expect(self, body_bytes: int) -> None:
         """Refuse a body of that size before it is read. Raises ``RemoteProtocolError(TOO_LARGE)``."""
         if body_bytes > self._folder.limits.file_bytes + FORM_BYTES:
-            raise self._folder.too_large()
+            raise self._too_large()
+
+    def _too_large(self) -> RemoteProtocolError:
+        most = min(self.most_bytes, self._folder.limits.file_bytes)
+        return RemoteProtocolError(Status.TOO_LARGE, f"audio_file: the recording may have {most} bytes here")
 
     async def write(self, piece: bytes) -> None:
         """Append a piece.
 
         Raises ``RemoteProtocolError``: ``TOO_LARGE``, or ``UNSUPPORTED_FORMAT`` for what begins as no recording does;
-        ``QuotaExceededError``: the disk's share is used up.
+        ``QuotaExceededError``: the disk's share is used up; ``AtCapacityError``: the disk cannot take it.
         """
         self.size_bytes += len(piece)
+        if self.size_bytes > self.most_bytes:
+            raise self._too_large()
         self._buffer += piece
         if len(self._buffer) >= WRITE_BYTES:
             await self._flush()
@@ -74,13 +92,14 @@ class Upload:
         await self._flush()
         if self._file is None:
             raise RemoteProtocolError(Status.INVALID_PARAMETER, "audio_file: is empty")
-        await asyncio.to_thread(_make_durable, self._file)
+        await _on_disk(_make_durable, self._file)
         self._file = None
 
     async def discard(self) -> None:
         """Remove the recording."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of what could not be written nothing is wanted any more
+                self._file.close()
             self._file = None
         await self._folder.remove(self.name)
 
@@ -95,22 +114,25 @@ class Upload:
                     "audio_file: this is no known kind of recording, but a page, a playlist, an archive, "
                     "a picture or a program",
                 )
-            self._file = await asyncio.to_thread(_create, self.path)
+            self._file = await _on_disk(_create, self.path)
         # To wait for the disk is also the back-pressure on the client.
-        await asyncio.to_thread(_append, self._file, self._digest, bytes(self._buffer))
+        await _on_disk(_append, self._file, self._digest, bytes(self._buffer))
         self._buffer.clear()
 
 
 class RecordingFolder:
     """The recordings of all owners in one folder, counted per owner and in all.
 
-    The counts are kept in memory and set right by every ``sweep``; other processes that share the folder are seen then.
+    The counts are kept in memory, each change at the same small cost however many recordings there
+    are, and set right by every ``sweep``; other processes that share the folder are seen then.
     """
 
     def __init__(self, folder: Path, limits: DiskLimits | None = None) -> None:
         self._folder = folder
         self.limits = limits or DiskLimits()
-        self._sizes_bytes: dict[str, int] = {}
+        self._stock = _Stock()
+        self._changed_bytes: dict[str, int] | None = None
+        """During a sweep: sizes that changed since it began, and may have escaped it."""
 
     def path(self, name: str) -> Path:
         """Where a recording lies. ``name`` is one that this class gave."""
@@ -129,34 +151,54 @@ class RecordingFolder:
 
     def reserve(self, name: str, size_bytes: int) -> None:
         """Count a recording as having that size, before it has. Raises as ``Upload.write``."""
-        limits = self.limits
-        if size_bytes > limits.file_bytes:
-            raise self.too_large()
-        sizes_bytes = self._sizes_bytes | {name: size_bytes}
-        owner = name[:_OWNER_DIGITS]
-        if sum(size for other, size in sizes_bytes.items() if other.startswith(owner)) > limits.owner_bytes:
+        limits, stock = self.limits, self._stock
+        more_bytes = size_bytes - stock.sizes_bytes.get(name, 0)
+        if stock.owner_bytes[name[:_OWNER_DIGITS]] + more_bytes > limits.owner_bytes:
             raise QuotaExceededError(f"the key may have {limits.owner_bytes} bytes of recordings here", DISK_RETRY_S)
-        if sum(sizes_bytes.values()) > limits.total_bytes:
+        if stock.total_bytes + more_bytes > limits.total_bytes:
             raise QuotaExceededError("there is no room for more recordings", DISK_RETRY_S)
-        self._sizes_bytes = sizes_bytes
-
-    def too_large(self) -> RemoteProtocolError:
-        """Make the error for a recording over the limit."""
-        return RemoteProtocolError(Status.TOO_LARGE, f"audio_file: recordings may have {self.limits.file_bytes} bytes")
+        self._count(name, size_bytes)
 
     async def remove(self, name: str) -> None:
         """Remove a recording, if it is there."""
         await asyncio.to_thread(_unlink, self.path(name))
-        self._sizes_bytes.pop(name, None)
+        self._count(name, 0)
 
     async def sweep(self, needed: Collection[str]) -> None:
         """Remove what is not ``needed`` and has not been written to for ``ABANDONED_S``; count what is there."""
-        found = await asyncio.to_thread(_scan, self._folder)
-        oldest_s = unix_s() - ABANDONED_S
-        gone = {name for name, (_, modified_s) in found.items() if name not in needed and modified_s < oldest_s}
-        for name in gone:
-            await self.remove(name)
-        self._sizes_bytes = {name: size for name, (size, _) in found.items() if name not in gone}
+        changed = self._changed_bytes = {}
+        try:
+            stock = await asyncio.to_thread(_swept, self._folder, needed, unix_s() - ABANDONED_S)
+        finally:
+            self._changed_bytes = None
+        for name, size_bytes in changed.items():
+            stock.set(name, size_bytes)
+        self._stock = stock
+
+    def _count(self, name: str, size_bytes: int) -> None:
+        self._stock.set(name, size_bytes)
+        if self._changed_bytes is not None:
+            self._changed_bytes[name] = size_bytes
+
+
+class _Stock:
+    """The sizes of the recordings in a folder, and their sums."""
+
+    def __init__(self) -> None:
+        self.sizes_bytes: dict[str, int] = {}
+        self.owner_bytes: Counter[str] = Counter()
+        self.total_bytes = 0
+
+    def set(self, name: str, size_bytes: int) -> None:
+        """Note the size of a recording; 0: there is none."""
+        more_bytes = size_bytes - self.sizes_bytes.pop(name, 0)
+        if size_bytes:
+            self.sizes_bytes[name] = size_bytes
+        owner = name[:_OWNER_DIGITS]
+        self.owner_bytes[owner] += more_bytes
+        if not self.owner_bytes[owner]:
+            del self.owner_bytes[owner]
+        self.total_bytes += more_bytes
 
 
 def _owner_digest(owner: str) -> str:
@@ -192,10 +234,31 @@ def _unlink(path: Path) -> None:
         path.unlink()
 
 
-def _scan(folder: Path) -> dict[str, tuple[int, float]]:
+def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _Stock:
+    """Remove recordings that are not ``needed`` and older; count the others."""
+    stock = _Stock()
     try:
         with os.scandir(folder) as entries:
-            found = [(entry.name, entry.stat()) for entry in entries if entry.is_file(follow_symlinks=False)]
+            for entry in entries:
+                with suppress(FileNotFoundError):  # it has just been removed
+                    if not entry.is_file(follow_symlinks=False):
+                        continue
+                    stat = entry.stat(follow_symlinks=False)
+                    if entry.name not in needed and stat.st_mtime < oldest_s:
+                        _unlink(Path(entry.path))
+                    else:
+                        stock.set(entry.name, stat.st_size)
     except FileNotFoundError:
-        return {}
-    return {name: (stat.st_size, stat.st_mtime) for name, stat in found}
+        return stock
+    return stock
+
+
+async def _on_disk(work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
+    """Let a thread work on the disk. Raises ``AtCapacityError`` when the disk is full or broken."""
+    try:
+        return await asyncio.to_thread(work, *arguments, **more)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        _log.error("a recording cannot be written: %s", error.strerror)
+        reason = "the disk is full" if full else "recordings cannot be written now"
+        raise AtCapacityError(reason, DISK_RETRY_S if full else WRITE_RETRY_S) from error

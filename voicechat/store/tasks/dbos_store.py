@@ -28,6 +28,7 @@ from voicechat.store.tasks.interface import (
     MAX_ATTEMPTS,
     IdempotencyConflictError,
     Payload,
+    Stock,
     Submission,
     Task,
     TaskFailedError,
@@ -49,6 +50,8 @@ CALL_THREADS = 4
 PROGRESS_S = 1.0
 """Progress is written down this often, not more."""
 PAGE_TASKS = 500
+SHARES = 4
+"""So many shares may have all their tasks begun at once."""
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -63,7 +66,7 @@ class StoreSettings:
     executor_id: str
     """This process' own name, never used before."""
     workers: int = 2
-    """Tasks that this process does at once."""
+    """Tasks of one share that this process does at once."""
     max_attempts: int = MAX_ATTEMPTS
     poll_s: float = 0.5
     """How often new tasks are looked for."""
@@ -129,6 +132,7 @@ class DbosTaskStore:
             "workflow_id_reuse_policy": "reject",
             "app_version": FORMAT_VERSION,
             "authenticated_user": submission.owner,
+            "queue_partition_key": submission.share or submission.owner,
             "attributes": {"fingerprint": submission.fingerprint},
         }
         is_new = await self._call(lambda: _enqueue(options, submission.payload))
@@ -169,14 +173,15 @@ class DbosTaskStore:
         while ids := await self._call(lambda: _finished_before(before)):
             await self._call(lambda ids=ids: DBOS.delete_workflows(ids))  # type: ignore[misc]
 
-    async def payload_values(self, key: str) -> set[str]:
-        """See ``TaskStore.payload_values``."""
-        values: set[str] = set()
+    async def stock(self, key: str) -> Stock:
+        """See ``TaskStore.stock``."""
+        stock = Stock()
         offset = 0
         while page := await self._call(lambda offset=offset: _page(offset)):  # type: ignore[misc]
-            values |= {str(payload_of(workflow)[key]) for workflow in page if key in payload_of(workflow)}
+            stock.values.update(str(payload_of(workflow)[key]) for workflow in page if key in payload_of(workflow))
+            stock.tasks_of.update(workflow.authenticated_user or "" for workflow in page)
             offset += len(page)
-        return values
+        return stock
 
     async def _find(self, task_id: str, owner: str) -> list[WorkflowStatus]:
         found = await self._call(lambda: DBOS.list_workflows(workflow_ids=[task_id], name=WORKFLOW))
@@ -213,14 +218,15 @@ class DbosTaskStore:
                 "log_level": "ERROR",
                 # Nobody listens: it is only how long closing takes.
                 "notification_listener_polling_interval_sec": 2 * settings.poll_s,
-                "max_executor_threads": settings.workers + CALL_THREADS,
+                "max_executor_threads": SHARES * settings.workers + CALL_THREADS,
             }
         )
         logging.getLogger("dbos").addFilter(without_contents)
         DBOS.launch()
         DBOS.register_queue(
             QUEUE,
-            worker_concurrency=settings.workers,
+            worker_concurrency=SHARES * settings.workers,
+            partition_worker_concurrency=settings.workers,
             polling_interval_sec=settings.poll_s,
             on_conflict="always_update",
         )

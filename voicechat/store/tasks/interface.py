@@ -1,7 +1,8 @@
 """What a task is, and what a store of tasks must promise."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeAlias
 
@@ -39,6 +40,8 @@ class Submission:
 
     owner: str
     """Whose task it is: nobody else can see it, but an owner whose name and a slash it begins with."""
+    share: str = ""
+    """Whose share of the workers the task takes; empty: the owner's."""
     payload: Payload
     fingerprint: str
     """A digest of the whole request: two of one idempotency key must agree in it."""
@@ -61,6 +64,16 @@ class Task:
     """What the work gave; empty until then."""
     error: str = ""
     """Why it failed: one of our own words, such as ``undecodable``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What there is of tasks."""
+
+    values: set[str] = field(default_factory=set)
+    """Of their payloads: whose files are still needed."""
+    tasks_of: Counter[str] = field(default_factory=Counter)
+    """How many each owner has."""
 
 
 class TaskFailedError(VoiceChatError):
@@ -91,6 +104,7 @@ class TaskStore(Protocol):
     """Tasks that survive their processes. All methods raise ``AdmissionError`` (``AT_CAPACITY``) without a database.
 
     Every task that ``submit`` has returned ends in exactly one result, unless it is deleted before.
+    No share of the workers can keep the tasks of the others from being begun.
     """
 
     async def submit(self, submission: Submission) -> tuple[Task, bool]:
@@ -111,8 +125,8 @@ class TaskStore(Protocol):
     async def expire(self, finished_before_s: float) -> None:
         """Forget tasks that were finished, or deleted, before that Unix time."""
 
-    async def payload_values(self, key: str) -> set[str]:
-        """Collect what the payloads of all tasks that exist hold under ``key``: whose files are still needed."""
+    async def stock(self, key: str) -> "Stock":
+        """Look through all tasks that exist, and collect what their payloads hold under ``key``."""
 
     async def aclose(self) -> None:
         """Stop the work in progress, which another process or the next start does again."""

@@ -2,12 +2,16 @@
 
 import asyncio
 import importlib
+import logging
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from voicechat.store.tasks.interface import MAX_ATTEMPTS, Submission, Task, TaskStore, Work
+from voicechat.errors import AdmissionError, Status
+from voicechat.store.tasks.interface import MAX_ATTEMPTS, Stock, Submission, Task, TaskStore, Work
 from voicechat.store.tasks.liveness import FileLiveness, PostgresLiveness
+
+logger = logging.getLogger(__name__)
 
 DATABASE_FILE = "tasks.sqlite3"
 LOCK_FOLDER = "executors"
@@ -22,7 +26,7 @@ class TaskSettings:
     database_url: str = ""
     """``postgresql://...`` for several machines; empty: SQLite in ``folder``."""
     workers: int = 2
-    """Tasks that one process does at once."""
+    """Tasks of one share that one process does at once; of all shares ``SHARES`` times as many."""
     max_attempts: int = MAX_ATTEMPTS
     poll_s: float = 0.5
     adopt_s: float = 5.0
@@ -71,10 +75,10 @@ class OnDemandTaskStore:
         if store := await self._opened_if_used():
             await store.expire(finished_before_s)
 
-    async def payload_values(self, key: str) -> set[str]:
-        """See ``TaskStore.payload_values``."""
+    async def stock(self, key: str) -> Stock:
+        """See ``TaskStore.stock``."""
         store = await self._opened_if_used()
-        return await store.payload_values(key) if store else set()
+        return await store.stock(key) if store else Stock()
 
     async def aclose(self) -> None:
         """See ``TaskStore.aclose``."""
@@ -108,7 +112,11 @@ async def open_task_store(settings: TaskSettings, work: Work) -> TaskStore:
     if database_url:
         liveness: FileLiveness | PostgresLiveness = PostgresLiveness(database_url, executor_id)
     else:
-        await asyncio.to_thread(_make_private_file, settings.folder / DATABASE_FILE)
+        try:
+            await asyncio.to_thread(_make_private_file, settings.folder / DATABASE_FILE)
+        except OSError as error:
+            logger.error("the task database cannot be made: %s", error.strerror)
+            raise AdmissionError(Status.AT_CAPACITY, "tasks cannot be taken now; try again") from error
         database_url = f"sqlite:///{settings.folder / DATABASE_FILE}"
         liveness = FileLiveness(settings.folder / LOCK_FOLDER, executor_id)
     store = DbosTaskStore(

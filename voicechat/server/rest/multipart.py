@@ -1,0 +1,123 @@
+"""Forms that are read while they arrive (RFC 7578, RFC 2046 section 5.1).
+
+Everything around the parts' contents is bounded, and each byte is searched once: however a client
+cuts and pads its form, the event loop is held for the search of one piece at a time.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from aiohttp.helpers import parse_mimetype
+from aiohttp.multipart import parse_content_disposition
+
+from voicechat.errors import RemoteProtocolError, Status
+
+MAX_PREAMBLE_BYTES = 4096
+"""Before the first part, and after the last one. RFC 2046 lets both hold anything."""
+MAX_HEAD_BYTES = 8192
+"""Of one part."""
+MAX_BOUNDARY_CHARACTERS = 70
+_MAX_PADDING_BYTES = 64
+_HEAD_END = re.compile(rb"\A\r?\n|\r?\n\r?\n")
+
+Read: TypeAlias = Callable[[], Awaitable[bytes]]
+"""Gives the next piece of the body; nothing at its end."""
+
+
+class Part:
+    """One field of a form. Its content must be read to its end before the next part is asked for."""
+
+    def __init__(self, form: "MultipartReader", name: str) -> None:
+        self.name = name
+        self._form = form
+
+    async def read(self) -> bytes:
+        """Give the next piece of the content; nothing at its end. Raises as ``next_part``."""
+        return await self._form.read_content()
+
+
+class MultipartReader:
+    """Gives the parts of one form."""
+
+    def __init__(self, content_type: str, read: Read) -> None:
+        """Raises ``RemoteProtocolError`` (MALFORMED) for a content type without a usable boundary."""
+        boundary = parse_mimetype(content_type).parameters.get("boundary", "")
+        if not 0 < len(boundary) <= MAX_BOUNDARY_CHARACTERS or not boundary.isascii():
+            raise malformed(f"its boundary should have 1 to {MAX_BOUNDARY_CHARACTERS} characters")
+        delimiter = b"\\r?\\n--" + re.escape(boundary.encode())
+        padding = b"[ \\t]{0,%d}\\r?\\n" % _MAX_PADDING_BYTES
+        self._delimiter = re.compile(delimiter + b"(?:(--)|" + padding + b")")
+        self._longest_bytes = len(boundary) + _MAX_PADDING_BYTES + 6
+        self._read = read
+        # The first delimiter may stand at the very beginning, where no line ends before it.
+        self._buffer = bytearray(b"\n")
+
+    async def next_part(self) -> Part | None:
+        """Give the next part; None after the last one, when the body has been read to its end.
+
+        Raises ``RemoteProtocolError`` (MALFORMED), and what reading raises.
+        """
+        skipped_bytes = 0
+        while skipped := await self.read_content():
+            skipped_bytes += len(skipped)
+            if skipped_bytes > MAX_PREAMBLE_BYTES:
+                raise malformed(f"more than {MAX_PREAMBLE_BYTES} bytes stand outside its parts")
+        delimiter = self._delimiter.match(self._buffer)
+        assert delimiter is not None, "the content was read to its end"
+        last = delimiter[1] is not None
+        self._take(delimiter.end())
+        if last:
+            await self._pass_epilogue()
+            return None
+        return Part(self, await self._read_name())
+
+    async def read_content(self) -> bytes:
+        """Give what stands before the next delimiter, in pieces; nothing when that is reached."""
+        while True:  # ends: every turn gives something or reads more
+            found = self._delimiter.search(self._buffer)
+            # What is kept may be the beginning of a delimiter, whose line end is no content.
+            ready_bytes = len(self._buffer) - self._longest_bytes if found is None else found.start()
+            if ready_bytes > 0:
+                return self._take(ready_bytes)
+            if found is not None:
+                return b""
+            await self._read_more()
+
+    async def _read_name(self) -> str:
+        while (end := _HEAD_END.search(self._buffer)) is None and len(self._buffer) <= MAX_HEAD_BYTES:
+            await self._read_more()
+        if end is None or end.end() > MAX_HEAD_BYTES:
+            raise malformed(f"the head of a part has more than {MAX_HEAD_BYTES} bytes")
+        disposition = None
+        for line in self._take(end.end()).decode("utf-8", "replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip().lower() == "content-disposition":
+                disposition = value.strip()
+            elif name.strip().lower() == "content-type" and "multipart/" in value.lower():
+                raise malformed("a form within the form is not allowed")
+        _, parameters = parse_content_disposition(disposition)
+        return parameters.get("name", "")
+
+    async def _pass_epilogue(self) -> None:
+        passed_bytes = len(self._buffer)
+        while passed_bytes <= MAX_PREAMBLE_BYTES and (piece := await self._read()):
+            passed_bytes += len(piece)
+        if passed_bytes > MAX_PREAMBLE_BYTES:
+            raise malformed(f"more than {MAX_PREAMBLE_BYTES} bytes stand behind its last part")
+
+    async def _read_more(self) -> None:
+        piece = await self._read()
+        if not piece:
+            raise malformed("it ends before its closing boundary")
+        self._buffer += piece
+
+    def _take(self, size_bytes: int) -> bytes:
+        taken = bytes(self._buffer[:size_bytes])
+        del self._buffer[:size_bytes]
+        return taken
+
+
+def malformed(reason: str) -> RemoteProtocolError:
+    """Make the error for a form that breaks the rules."""
+    return RemoteProtocolError(Status.MALFORMED, f"the form is broken: {reason}")
