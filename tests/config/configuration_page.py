@@ -52,7 +52,7 @@ mistake: the key, its value, what is allowed.
 | `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL` | the default chat model, where there is no `[llm.default]` |
 
 A secret need not stand in the file: `api_key_env = "NAME"` takes `api_key` from the variable `NAME`, and so does any
-key of a service or of `[transcription]` that ends in `_env`.
+key of a service, of `[server]` or of `[transcription]` that ends in `_env`.
 
 This page is made from the code by `python -m tests.config.configuration_page`, and a test holds it to that.
 """

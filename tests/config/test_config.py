@@ -370,3 +370,12 @@ def test_a_variable_of_a_wrong_type_is_still_a_mistake() -> None:
 def test_the_key_of_the_environment_has_no_line_break() -> None:
     assert load(VOICECHAT_API_KEY=" key-from-a-file\n").api_key == "key-from-a-file"
     assert load(VOICECHAT_API_KEY=" \n").api_key is None
+
+
+def test_the_key_of_the_metrics_is_long_enough_and_never_shown() -> None:
+    assert (
+        load("[server]\nmetrics_key_env = 'SCRAPER'\n", SCRAPER="a-long-secret").server.metrics_key == "a-long-secret"
+    )
+    with pytest.raises(ConfigError, match=r"server\.metrics_key: the value is not allowed; .*8 characters"):
+        load('[server]\nmetrics_key = "short"\n')
+    assert "a-long-secret" not in repr(load('[server]\nmetrics_key = "a-long-secret"\n'))

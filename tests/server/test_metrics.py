@@ -116,6 +116,21 @@ async def test_a_scraper_gets_the_text_form() -> None:
     assert "voicechat_sessions 3.0" in text
 
 
+async def test_however_often_they_are_asked_for_they_cost_a_fiftieth_of_the_time_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    metrics = Metrics()
+    sessions = iter(range(10))
+    metrics.follow_sessions(lambda: next(sessions))
+    # Asked at 0 and written by 1 ms; at 10 ms; at 60 ms and written by 62 ms.
+    times_s = iter([0.0, 0.001, 0.010, 0.060, 0.062])
+    monkeypatch.setattr("voicechat.server.metrics._now_s", lambda: next(times_s))
+    told = [metrics.text() for _ in range(3)]
+    assert [b"voicechat_sessions %d.0" % count in text for count, text in zip((0, 0, 1), told, strict=True)] == [
+        True
+    ] * 3
+
+
 async def test_a_speech_cache_shows_whether_it_is_of_use() -> None:
     metrics = Metrics()
     cache = CachingSynthesizer(ScriptedSynthesizer(), 1_000_000)

@@ -26,7 +26,7 @@ def explain(detail: ErrorDetails, tree: Tree) -> str:
         return f"{path}: missing"
     expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     # An address of a database may hold its password.
-    value = "the value" if path.endswith("_url") else shown(_value_at(detail["loc"], tree))
+    value = "the value" if path.endswith(("_url", "_key")) else shown(_value_at(detail["loc"], tree))
     return f"{path}: {value} is not allowed; it should be {expected}"
 
 

@@ -197,7 +197,7 @@ def _openai(environ: Mapping[str, str]) -> Tree:
 
 def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
     """``api_key_env = "NAME"`` becomes ``api_key`` = the value of that variable; so for every key of that form."""
-    sections = {"transcription": tree.get("transcription")}
+    sections = {name: tree.get(name) for name in ("server", "transcription")}
     for kind in _EMBEDDED:
         services = tree[kind] if isinstance(tree[kind], dict) else {}
         sections |= {f"{kind}.{name}": service for name, service in services.items()}

@@ -31,6 +31,7 @@ from voicechat.session.vocabulary import DETECTION_BOUNDS, TurnDetection
 _POLICY = ServicePolicy()
 _APOLOGY = Apology()
 _GIB = 1024**3
+SHORTEST_SECRET = 8
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#@\s]+", re.IGNORECASE)
 
 ServiceKind: TypeAlias = Literal["asr", "llm", "tts"]
@@ -63,6 +64,12 @@ def _web_origin(text: str) -> str:
     return origin
 
 
+def _secret(text: str) -> str:
+    if text and len(text) < SHORTEST_SECRET:
+        raise ValueError(f"{SHORTEST_SECRET} characters long at least")
+    return text
+
+
 class ServerConfig(Section):
     """``[server]``: the port and who may come in."""
 
@@ -81,6 +88,8 @@ class ServerConfig(Section):
     allowed_origins: Annotated[tuple[Annotated[str, AfterValidator(_web_origin)], ...], BeforeValidator(_as_tuple)] = ()
     """Web origins besides the server's own whose pages may connect, to sockets and by CORS to REST:
     `https://app.example`; `null`: pages without one, such as files; `*`: all."""
+    metrics_key: Annotated[str, AfterValidator(_secret), Field(repr=False)] = ""
+    """The key that `/metrics` needs, of 8 characters at least; none: only this machine itself may look."""
     trusted_proxies: Annotated[
         tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_as_tuple)
     ] = ()

@@ -17,7 +17,8 @@ from aiohttp import hdrs, web
 from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.attempts import FailedAttempts
-from voicechat.server.origins import ALLOW_IT, Origins, origin_of, same_origin
+from voicechat.server.listener import is_loopback
+from voicechat.server.origins import ALLOW_IT, FORWARDED_FOR, Origins, origin_of, same_origin
 from voicechat.store.access import EVERYTHING, Endpoint, Grant, Quota, Scope
 from voicechat.store.keys import MAX_KEY_CHARACTERS, KeyStore, digest
 from voicechat.store.ledger import Ledger
@@ -204,6 +205,21 @@ def _holder(token: TokenGrant, digest_of_token: bytes) -> str:
 def _look_at(reading: asyncio.Future[None]) -> None:
     if not reading.cancelled():
         reading.exception()
+
+
+def require_metrics_key(request: web.Request, key: str, origins: Origins) -> None:
+    """Let a request see the metrics: with ``key``, or where there is none from this machine itself.
+
+    What a proxy brings is not from this machine, whether the proxy is trusted or not. Raises AdmissionError.
+    """
+    if key:
+        expected = digest(key)
+        if any(hmac.compare_digest(expected, digest(offered)) for offered in request_keys(request)):
+            return
+        raise AdmissionError(Status.NOT_AUTHORISED, "the metrics need the key of server.metrics_key")
+    if FORWARDED_FOR in request.headers or not is_loopback(origins.client_address(request)):
+        message = "metrics are for this machine only, unless server.metrics_key is set"
+        raise AdmissionError(Status.NOT_AUTHORISED, message)
 
 
 def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) -> str:

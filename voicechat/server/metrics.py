@@ -33,6 +33,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_PERIOD_S = 0.25
 LAG_WINDOW = 40
 """The lag gauge shows the worst of so many measurements: 10 s, within which a scraper is expected to come by."""
+TEXT_SHARE = 0.02
+"""Of the event loop's time, that may go into writing the metrics, however often they are asked for."""
 CLIENT = "(client)"
 """For all tools that clients carry out: a client may name its tools as it likes, so their names are no labels."""
 
@@ -53,6 +55,9 @@ class Metrics:
         """
         registry = self.registry = CollectorRegistry()
         self._shared, self._worker = shared, worker
+        self._written = b""
+        self._text_until_s = 0.0
+        """When the text that was written last is no longer given again."""
         # What is asked for when somebody looks, by whichever worker that is.
         self._asked = CollectorRegistry() if shared else registry
         if shared is None:
@@ -187,17 +192,31 @@ class Metrics:
         finally:
             timer.cancel()
 
-    def routes(self) -> list[web.RouteDef]:
-        """List the route ``/metrics``. It needs no key: it tells counts, no content and no identity."""
-        return [web.get("/metrics", self._scrape)]
+    def routes(self, require: Callable[[web.Request], None] = lambda _: None) -> list[web.RouteDef]:
+        """List the route ``/metrics``. ``require`` raises AdmissionError for whoever may not see it."""
 
-    async def _scrape(self, _: web.Request) -> web.Response:
+        async def scrape(request: web.Request) -> web.Response:
+            require(request)
+            return web.Response(body=self.text(), headers={"Content-Type": CONTENT_TYPE})
+
+        return [web.get("/metrics", scrape)]
+
+    def text(self) -> bytes:
+        """Write all metrics; again only after so long that it takes ``TEXT_SHARE`` of the event loop at most."""
+        begun_s = _now_s()
+        if begun_s >= self._text_until_s:
+            self._written = self._write()
+            ended_s = _now_s()
+            self._text_until_s = ended_s + (ended_s - begun_s) / TEXT_SHARE
+        return self._written
+
+    def _write(self) -> bytes:
         body = generate_latest(self._asked)
         if self._shared is not None:
             counted = CollectorRegistry()
             MultiProcessCollector(counted, str(self._shared))  # type: ignore[no-untyped-call]
             body += generate_latest(counted)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+        return body
 
 
 class _OfWorker(Collector):
@@ -266,6 +285,10 @@ class _ShownPauses(Collector):
         name, about = "voicechat_collector_pause_seconds", "Pauses of Python's garbage collector"
         yield SummaryMetricFamily(name, about, pauses.pauses, pauses.total_us / 1e6)
         yield GaugeMetricFamily(f"{name}_max", f"{about}: the longest since the start", pauses.longest_us / 1e6)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _observe_ms(histogram: Histogram, value_ms: int | None) -> None:

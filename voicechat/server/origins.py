@@ -87,12 +87,12 @@ class Origins:
 
     def client_address(self, request: web.Request) -> str:
         """Say whom a request comes from: its sender, or the last one before the proxies that are trusted."""
-        address = request.remote or ""
+        address = _plain(request.remote or "")
         forwarded = ",".join(request.headers.getall(FORWARDED_FOR, [])).split(",")
         for before in map(_without_port, reversed(forwarded)):
             if not _is_address(before) or not self._is_proxy(address):
                 break
-            address = before
+            address = _plain(before)
         return address
 
     def _is_own(self, request: web.Request, text: str) -> bool:
@@ -117,7 +117,7 @@ class Origins:
 
     def _hosts(self, request: web.Request) -> Iterable[str]:
         yield request.host
-        if self._is_proxy(request.remote or ""):
+        if self._is_proxy(_plain(request.remote or "")):
             yield from request.headers.get(FORWARDED_HOST, "").split(",")
 
     def _is_proxy(self, address: str) -> bool:
@@ -125,8 +125,7 @@ class Origins:
             parsed = ipaddress.ip_address(address)
         except ValueError:
             return False
-        mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-        return any(mapped in network for network in self._proxies)
+        return any(parsed in network for network in self._proxies)
 
 
 def _port(request: web.Request) -> int:
@@ -139,6 +138,15 @@ def _without_port(address: str) -> str:
     """Give the address of ``1.2.3.4:80`` and ``[::1]:80``, as some proxies write."""
     found = _HOST.fullmatch(address.strip())
     return found[1].strip("[]") if found else address.strip()
+
+
+def _plain(address: str) -> str:
+    """Write an IPv4 address as such that a socket for both families shows as an IPv6 one."""
+    try:
+        mapped = ipaddress.IPv6Address(address).ipv4_mapped
+    except ValueError:
+        return address
+    return str(mapped) if mapped is not None else address
 
 
 def _is_address(text: str) -> bool:

@@ -24,7 +24,7 @@ from voicechat.runtime.services import Services
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.server import descriptors
 from voicechat.server.app import build_app
-from voicechat.server.auth import Authoriser, Principal
+from voicechat.server.auth import Authoriser, Principal, require_metrics_key
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
 from voicechat.server.figures import pressure_limits
 from voicechat.server.health import Health, Phase
@@ -105,7 +105,7 @@ async def serving(
     health, hub, backend, detector = seat.health, parts.hub, parts.backend, parts.detector
     pages = Pages(demo_folder())
     rest = rest_routes(rest_operations(backend, parts.authorise.issue_token, parts.transcriber))
-    routes = [*hub.routes(), *rest, *health.routes(), *parts.metrics.routes(), *pages.routes()]
+    routes = [*hub.routes(), *rest, *health.routes(), *parts.metrics.routes(parts.may_scrape), *pages.routes()]
     app = build_app(routes, parts.authorise.origins)
     try:
         async with seat.listen(app) as port:
@@ -136,6 +136,7 @@ class _Parts:
 
     metrics: Metrics
     authorise: Authoriser
+    may_scrape: Callable[[web.Request], None]
     pressure: Pressure
     detector: VoiceDetector
     decoding: ForkServer | None
@@ -191,6 +192,7 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
     return _Parts(
         metrics=metrics,
         authorise=authorise,
+        may_scrape=partial(require_metrics_key, key=config.server.metrics_key, origins=origins),
         pressure=pressure,
         detector=detector,
         decoding=decoding,

@@ -64,7 +64,16 @@ def _without_key() -> list[Operation]:
     return [
         _open("/healthz", "Whether the process lives", Body(JSON, PhaseAnswer)),
         _open("/readyz", "Whether it takes new sessions", Body(JSON, PhaseAnswer), (503,)),
-        _open("/metrics", "Counters for Prometheus", Body("text/plain")),
+        Operation(
+            method="GET",
+            paths=("/metrics",),
+            tag="server",
+            summary="Counters for Prometheus",
+            details="For this machine itself; with the configuration's `server.metrics_key` for who has that key.",
+            answers={200: (Body("text/plain"),)},
+            errors=(401,),
+            needs_key=False,
+        ),
         _open(DOCUMENT_PATH, "This document", Body(JSON)),
         _open(DOCS_PATH, "This document for people", Body("text/html")),
     ]
