@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -113,6 +114,21 @@ async def test_the_conversation_is_routed_with_and_without_a_project(path: str) 
 async def test_recognition_is_routed_with_and_without_a_project(path: str) -> None:
     async with server() as running, connect(running.url(path.format(project="p"), apikey="k")) as client:
         assert await told(client) == {"status": "ok"}
+
+
+async def test_the_subprotocols_of_a_client_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    offered: Any = ["realtime", "openai-insecure-api-key.SECRET"]
+    async with server() as running:
+        with caplog.at_level(logging.DEBUG, "aiohttp"), caplog.at_level(logging.DEBUG, "voicechat"):
+            for token in ("k", "wrong"):
+                url = running.url(CHAT, **GOOD | {"token": token})
+                async with connect(url, subprotocols=offered) as client:
+                    await told(client)
+            async with aiohttp.ClientSession() as http:
+                headers = {"Sec-WebSocket-Protocol": "SECRET", "Upgrade": "websocket", "Connection": "Upgrade"}
+                async with http.get(url.replace("ws:", "http:"), headers=headers) as answer:
+                    await answer.read()
+    assert "SECRET" not in caplog.text
 
 
 async def test_where_there_is_no_choice_any_name_is_served_and_the_client_is_told() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import ws_logger
 
 _ROUTE = web.RequestKey("voicechat.route", str)
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS")
@@ -46,3 +47,11 @@ def without_request_text(record: logging.LogRecord) -> bool:
     Such a line may hold a key, and anybody can send any number of them; the access log tells of each with status 400.
     """
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def silence_subprotocols() -> None:
+    """Keep the subprotocols that clients offer out of the log: some carry their keys in them.
+
+    aiohttp's logger of WebSockets says nothing else.
+    """
+    ws_logger.addFilter(lambda _: False)

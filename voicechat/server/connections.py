@@ -17,7 +17,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from voicechat.server import descriptors
-from voicechat.server.access_log import AccessLogger, without_request_text
+from voicechat.server.access_log import AccessLogger, silence_subprotocols, without_request_text
 from voicechat.server.attempts import network_of
 
 HEAD_S = 10.0
@@ -38,6 +38,7 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _access_log = logging.getLogger("voicechat.access")
 _http_log = logging.getLogger("voicechat.http")
 _http_log.addFilter(without_request_text)
+silence_subprotocols()
 _log = logging.getLogger(__name__)
 
 HTTP_OPTIONS: dict[str, Any] = {
