@@ -16,6 +16,7 @@ from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.server.rest import uploads
 from voicechat.server.rest.uploads import DiskLimits, RecordingFolder
 from voicechat.session.vocabulary import Transcript
+from voicechat.store.quotas import QuotaExceededError
 
 pytestmark = pytest.mark.real_time
 
@@ -190,3 +191,24 @@ async def until(holds: Any) -> None:
     async with asyncio.timeout(10):
         while not holds():  # noqa: ASYNC110 - other processes come to it in their own time
             await asyncio.sleep(0.01)
+
+
+async def test_a_sweep_forgets_no_recording_that_came_while_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RecordingFolder(tmp_path, DiskLimits(owner_bytes=30_000))
+    nothing_yet = uploads._swept(tmp_path, (), 0.0)
+    monkeypatch.setattr(uploads, "_swept", lambda *_: nothing_yet)
+    async with folder.receiving("alice") as upload:
+        await upload.write(wav())
+        await upload.finish()
+        await folder.sweep(())
+    async with folder.receiving("alice") as kept:
+        await kept.write(wav())
+        await kept.finish()
+        await folder.sweep(())
+        kept.kept = True
+    async with folder.receiving("alice") as another:
+        await another.write(wav())
+        with pytest.raises(QuotaExceededError):
+            await another.finish()

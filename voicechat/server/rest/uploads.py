@@ -131,6 +131,7 @@ class RecordingFolder:
         self._folder = folder
         self.limits = limits or DiskLimits()
         self._stock = _Stock()
+        self._receiving: set[Upload] = set()
         self._changed_bytes: dict[str, int] | None = None
         """During a sweep: sizes that changed since it began, and may have escaped it."""
 
@@ -142,10 +143,14 @@ class RecordingFolder:
     async def receiving(self, owner: str) -> AsyncIterator[Upload]:
         """Receive a recording: it is removed at the end of the context, however that comes, unless ``kept`` is set."""
         upload = Upload(self, f"{_owner_digest(owner)}-{secrets.token_hex(16)}")
+        self._receiving.add(upload)
         try:
             yield upload
         finally:
-            if not upload.kept:
+            self._receiving.discard(upload)
+            if upload.kept:
+                self._count(upload.name, upload.size_bytes)
+            else:
                 # Shielded: a client that goes cancels the handler, and the file must go all the same.
                 await asyncio.shield(upload.discard())
 
@@ -171,6 +176,8 @@ class RecordingFolder:
             stock = await asyncio.to_thread(_swept, self._folder, needed, unix_s() - ABANDONED_S)
         finally:
             self._changed_bytes = None
+        for upload in self._receiving:
+            changed[upload.name] = upload.size_bytes
         for name, size_bytes in changed.items():
             stock.set(name, size_bytes)
         self._stock = stock
