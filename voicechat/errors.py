@@ -7,6 +7,22 @@ Their texts stay inside: a client is told a status code and one of our own sente
 from enum import Enum, IntEnum
 
 
+class Fault(Enum):
+    """What went wrong in a session, in the terms of no protocol: each dialect has its own words for it."""
+
+    ASR_FAILED = "recognition failed"
+    LLM_FAILED = "the chat model failed"
+    TTS_FAILED = "speech synthesis failed"
+    UNSUPPORTED_FORMAT = "an audio format that is not supported"
+    UNDECODABLE_AUDIO = "audio that cannot be decoded"
+    TOO_LARGE = "more than is allowed"
+    TIMEOUT = "nothing came in time"
+    NOT_AUTHORISED = "access has ended"
+    QUOTA = "a quota is used up"
+    AT_CAPACITY = "the server is full, or restarts"
+    INTERNAL = "a fault of the server"
+
+
 class Status(IntEnum):
     """Status codes of the wire contract (``protocol/errors.json``). The first three digits are an HTTP status."""
 
@@ -28,6 +44,16 @@ class Status(IntEnum):
     LLM_FAILED = 50202
     TTS_FAILED = 50203
     AT_CAPACITY = 50301
+
+    @classmethod
+    def of(cls, fault: Fault) -> "Status":
+        """Give the code of a fault: they share their names."""
+        return cls[fault.name]
+
+    @property
+    def fault(self) -> Fault:
+        """The fault that the code stands for; what is no fault of a session counts as INTERNAL."""
+        return Fault.__members__.get(self.name, Fault.INTERNAL)
 
 
 class VoiceChatError(Exception):

@@ -11,6 +11,8 @@ import pytest
 from tests.formats.material import container_of, decoded, encoded, encoded_from
 from voicechat.audio.formats import InputContainer
 from voicechat.audio.wav import wav_header
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.conversation import Cast, Conversation
@@ -21,8 +23,6 @@ from voicechat.session.session import Session
 from voicechat.session.vocabulary import Transcript
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
-from voicechat.wire import speech_chat
-from voicechat.wire.dialect import Greeting
 
 pytestmark = [
     pytest.mark.real_time,
@@ -52,7 +52,7 @@ async def hold(
         decoding=decoding,
     )
     limits = SessionLimits()
-    dialect = speech_chat.open_dialect(Greeting(session_id="s"))
+    dialect = SpeechChat(Connection(session_id="s"))
     conversation = Conversation(Session(limits=limits), dialect, socket, cast, limits=limits, observe=lambda fact: None)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         running = group.create_task(conversation.run())

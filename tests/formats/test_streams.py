@@ -13,7 +13,7 @@ import pytest
 from tests.formats.material import NAMES, RATE_HZ, container_of, decoded, encoded, likeness, speech
 from voicechat.audio.formats import InputContainer
 from voicechat.audio.ogg_pages import OggWriter
-from voicechat.errors import FailureKind, ProviderError, Status
+from voicechat.errors import FailureKind, Fault, ProviderError
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.audio_input import AudioInput
@@ -171,7 +171,7 @@ async def test_what_cannot_be_decoded_fails_its_stream_and_the_next_one_is_heard
     await session.feed(stream, b"this is not WebM at all" * 10)
     failed = await session.until(RecognitionFailed, stream)
     assert failed == RecognitionFailed(
-        stream, Status.UNDECODABLE_AUDIO, "webm: the audio does not begin with an EBML header"
+        stream, Fault.UNDECODABLE_AUDIO, "webm: the audio does not begin with an EBML header"
     )
     another = session.open()
     await session.feed(another, encoded("webm"))
@@ -208,7 +208,7 @@ async def test_a_decoder_that_dies_costs_its_own_session_one_error_and_others_no
     os.kill(victim, signal.SIGKILL)
     await guilty.feed(streams[0], encoded("opus")[half:])
     failed = await guilty.until(RecognitionFailed, streams[0])
-    assert failed == RecognitionFailed(streams[0], Status.UNDECODABLE_AUDIO, "opus: its decoder failed")
+    assert failed == RecognitionFailed(streams[0], Fault.UNDECODABLE_AUDIO, "opus: its decoder failed")
     await innocent.feed(streams[1], encoded("opus")[half:])
     innocent.audio.finish(streams[1])
     await innocent.until(RecognitionEnded, streams[1])
@@ -224,7 +224,7 @@ async def test_without_a_server_to_fork_from_every_stream_fails_and_nothing_spin
         stream = session.open()
         await session.feed(stream, encoded("opus")[:1000])
         failed = await session.until(RecognitionFailed, stream)
-        assert failed == RecognitionFailed(stream, Status.INTERNAL, "opus: it cannot be decoded now")
+        assert failed == RecognitionFailed(stream, Fault.INTERNAL, "opus: it cannot be decoded now")
     began_s = time.process_time()
     await asyncio.sleep(0.2)
     assert time.process_time() - began_s < 0.1
@@ -236,7 +236,7 @@ async def test_without_processes_compressed_audio_is_refused() -> None:
     audio = AudioInput(Listener(), limits=SessionLimits(), now_ms=lambda: 0, post=events.append, tasks=tasks)
     session = Session(audio, Listener(), InputSettings(format="mp3"), events)
     session.send(session.open(), encoded("mp3"))
-    assert events == [RecognitionFailed(1, Status.UNSUPPORTED_FORMAT, "mp3: this server decodes no compressed audio")]
+    assert events == [RecognitionFailed(1, Fault.UNSUPPORTED_FORMAT, "mp3: this server decodes no compressed audio")]
     await tasks.close(1)
 
 
@@ -262,7 +262,7 @@ async def test_a_file_that_unfolds_to_days_is_refused_within_a_second(open_sessi
         at += 65_536
     failed = await session.until(RecognitionFailed, stream)
     assert isinstance(failed, RecognitionFailed)
-    assert failed.status is Status.TOO_LARGE
+    assert failed.fault is Fault.TOO_LARGE
     assert asyncio.get_running_loop().time() - began_s < 3  # on a machine of its own: 0.3
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from tests.voice.sounds import RATE_HZ, REPLY, Samples, in_a_room, noise, speak, to_pcm
 from voicechat.audio.decode import open_decoder
 from voicechat.audio.formats import parse_input_format
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.audio_input import AudioInput, EchoGate
 from voicechat.runtime.audio_input.ring_buffer import RingBuffer
@@ -26,8 +28,6 @@ from voicechat.voice.gate import Gate
 from voicechat.voice.listener import Listener, Turn, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
-from voicechat.wire.dialect import Greeting
-from voicechat.wire.speech_chat import open_dialect
 
 T = TypeVar("T")
 BLOCK_BYTES = RATE_HZ * 2 * 20 // 1000
@@ -78,9 +78,9 @@ def spent_ms(work: Callable[[], object]) -> float:
 
 
 def take_messages(blocks: Sequence[bytes]) -> None:
-    dialect = open_dialect(Greeting(session_id="s"))
+    dialect = SpeechChat(Connection(session_id="s"))
     for block in blocks:
-        dialect.decode(block)
+        list(dialect.receive(block, 0))
 
 
 def decode(blocks: Sequence[bytes], rate_hz: int) -> None:

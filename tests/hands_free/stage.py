@@ -16,6 +16,8 @@ import numpy as np
 
 from tests.voice.sounds import RATE_HZ, Samples, in_a_room, speak, to_pcm
 from voicechat.client import Canceled, PlaybackBuffer, ReplyAudio, ReplyText, ServerMessage, parse_message
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.providers.interfaces import AudioChunk, ChatModel, SpeechRecognizer, SpeechSynthesizer, VoiceOptions
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
@@ -29,8 +31,6 @@ from voicechat.voice.detector import Heard, OnHeard
 from voicechat.voice.listener import Listener, Turn, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
-from voicechat.wire import speech_chat
-from voicechat.wire.dialect import Greeting
 
 BLOCK_MS = 20
 BLOCK_SAMPLES = RATE_HZ * BLOCK_MS // 1000
@@ -141,7 +141,7 @@ class Stage:
         detector: Any = InlineDetector()
         conversation = Conversation(
             Session(Settings(), limits, interrupt_by_voice=self.interrupt_by_voice),
-            speech_chat.open_dialect(Greeting(session_id="s")),
+            SpeechChat(Connection(session_id="s")),
             self.socket,
             Cast(
                 recognizer=self.recognizer,

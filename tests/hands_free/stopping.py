@@ -9,18 +9,18 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.voice.sounds import RATE_HZ, silence, speak, to_pcm
 from voicechat.client import Canceled, Conversation, ReplyAudio, chat_settings, connect
 from voicechat.config import load_config
+from voicechat.dialects.base import Frame
 from voicechat.runtime import conversation
-from voicechat.runtime.outbox import Outbox
+from voicechat.runtime.outbox import Outbox, Queued
 from voicechat.runtime.services import Services
 from voicechat.server.serve import credentials, serving, tune_garbage_collector, tune_threads
-from voicechat.session.effects import Answered, ClientMessage, Request
-from voicechat.session.effects import ReplyAudio as AudioMessage
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 BLOCK_MS = 100
@@ -56,28 +56,39 @@ class _ObservedOutbox(Outbox):
         self._stopped_reply = 0
         self._decided_s = self._decided_cpu_s = 0.0
 
-    def put(self, message: ClientMessage) -> None:
-        if isinstance(message, Answered) and message.request is Request.CANCEL:
+    def put(
+        self,
+        frames: Sequence[Frame],
+        *,
+        reply: int = 0,
+        audio_until_ms: int | None = None,
+        urgent: bool = False,
+    ) -> None:
+        if _is_canceled(frames):
             # Not the loop's time: uvloop's stands still within one turn of the loop, and counts whole milliseconds.
             self._decided_s = time.perf_counter()
             self._decided_cpu_s = time.thread_time()
-        super().put(message)
+        super().put(frames, reply=reply, audio_until_ms=audio_until_ms, urgent=urgent)
 
     def flush(self, reply: int) -> None:
         self._stopped_reply = reply
         super().flush(reply)
 
-    def _take(self) -> ClientMessage:
-        message = super()._take()
-        if isinstance(message, AudioMessage) and message.reply <= self._stopped_reply:
-            self.stops.late_bytes += len(message.payload)
-        return message
+    def _take(self) -> Queued:
+        queued = super()._take()
+        if queued.audio_until_ms is not None and queued.reply <= self._stopped_reply:
+            self.stops.late_bytes += queued.size_bytes
+        return queued
 
-    def _note_written(self, message: ClientMessage) -> None:
-        if isinstance(message, Answered) and message.request is Request.CANCEL:
+    def _note_written(self, queued: Queued) -> None:
+        if _is_canceled(queued.frames):
             self.stops.cpu_ms.append((time.thread_time() - self._decided_cpu_s) * 1000)
             self.stops.delays_ms.append((time.perf_counter() - self._decided_s) * 1000)
-        super()._note_written(message)
+        super()._note_written(queued)
+
+
+def _is_canceled(frames: Sequence[Frame]) -> bool:
+    return any(isinstance(frame, str) and '"conversation.chat.canceled"' in frame for frame in frames)
 
 
 async def measure_stops(sessions: int, interruptions: int) -> Stops:

@@ -172,5 +172,5 @@ async def conversation(server: Running, *, receive_buffer_bytes: int = 0) -> Asy
 async def all_left(server: Running, sessions: int, within_s: float = 2) -> None:
     """Wait until so few sessions are open."""
     async with asyncio.timeout(within_s):
-        while server.hub.sessions != sessions:  # noqa: ASYNC110 - the end of a session is told to nobody
+        while server.admission.sessions != sessions:  # noqa: ASYNC110 - the end of a session is told to nobody
             await asyncio.sleep(0.01)

@@ -112,7 +112,7 @@ async def test_unfinished_handshakes_take_no_session_and_do_not_delay_the_end(tm
                 client.write(upgrade(server)[:cut])
             bystander = await clients.enter_async_context(conversation(server))
             await bystander.goes_on()
-            assert server.hub.sessions == 1
+            assert server.admission.sessions == 1
             bystander.writer.transport.abort()
             await all_left(server, 0)
             begun_s = loop.time()

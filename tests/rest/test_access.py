@@ -214,7 +214,7 @@ async def test_sockets_and_requests_of_a_key_are_counted_together(live: Live) ->
         with pytest.raises(AdmissionError, match="1 sessions at once"):
             async with connect(live.url, key=key):
                 raise AssertionError("must not be entered")
-    await live.until(lambda: not live.running.hub.sessions)
+    await live.until(lambda: not live.running.admission.sessions)
     assert (await live.ask(MODELS, key=key, method="GET")).status == 200
 
 
@@ -356,7 +356,7 @@ async def test_a_stream_is_resumed_by_its_own_user_only(live: Live) -> None:
         path = f"/api/open-apis/projects/p/easyllms/stream-speech?apikey={token}&session=mine&format=pcm"
         socket = await live.session.ws_connect(live.url + path)
         await socket.receive_json()
-        return socket, live.running.hub.sessions
+        return socket, live.running.admission.sessions
 
     first, one = await begun("ann")
     other, two = await begun("bob")

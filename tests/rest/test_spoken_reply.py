@@ -11,15 +11,15 @@ from voicechat.providers.interfaces import ChatModel
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
-from voicechat.session.effects import (
-    ClientMessage,
+from voicechat.session.effects import StartReply
+from voicechat.session.limits import SessionLimits
+from voicechat.session.notices import (
+    Notice,
     ReplyAudio,
     ReplyAudioFinished,
     ReplyText,
     ReplyTextFinished,
-    StartReply,
 )
-from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import ChatSettings, VoiceSettings
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
@@ -33,7 +33,7 @@ def spoken(model: ChatModel, synthesizer: ScriptedSynthesizer, limits: SessionLi
     return SpokenReply(start, chained_model(model, limits), voice, threads=EncodingThreads(), limits=limits)
 
 
-async def all_of(reply: SpokenReply) -> list[ClientMessage]:
+async def all_of(reply: SpokenReply) -> list[Notice]:
     async with aclosing(reply.messages()) as messages:
         return [message async for message in messages]
 

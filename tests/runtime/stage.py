@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chained import chained_model, chained_voice
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.providers.interfaces import ChatModel, SpeechSynthesizer
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
@@ -18,8 +20,6 @@ from voicechat.session.session import Session
 from voicechat.session.vocabulary import ChatSettings, Settings, VoiceSettings
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
-from voicechat.wire import speech_chat
-from voicechat.wire.dialect import Greeting
 
 SILENCE_100_MS = bytes(3200)
 
@@ -52,7 +52,7 @@ class Stage:
         )
         conversation = Conversation(
             Session(settings, self.limits, apology=self.apology),
-            speech_chat.open_dialect(Greeting(session_id="s")),
+            SpeechChat(Connection(session_id="s")),
             self.socket,
             self.cast(),
             limits=self.limits,

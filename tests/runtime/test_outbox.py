@@ -4,24 +4,27 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
+from voicechat.dialects.base import Frame
 from voicechat.runtime.outbox import Outbox
 from voicechat.runtime.socket import Pong
-from voicechat.session.effects import Answered, ClientMessage, ReplyAudio, ReplyText, Request, TurnCompleted
 from voicechat.session.events import AudioSent, Disconnected, Event, WriteStalled
 from voicechat.session.limits import SessionLimits
 from voicechat.testing.socket import MemorySocket
-from voicechat.wire.dialect import Frame
 
-CANCELED = Answered(Request.CANCEL)
-AUDIO = ReplyAudio(1, b"sound", 100)
-TEXT = ReplyText(1, "text", first=False, begun_ms=0)
+CANCELED: dict[str, Any] = {"frames": ["answer"], "urgent": True}
+COMPLETED: dict[str, Any] = {"frames": ["completed"]}
 
 
-def encode(message: ClientMessage) -> list[Frame]:
-    return [type(message).__name__]
+def audio(reply: int = 1) -> dict[str, Any]:
+    return {"frames": ["audio"], "reply": reply, "audio_until_ms": 100}
+
+
+def text(reply: int = 1) -> dict[str, Any]:
+    return {"frames": ["text"], "reply": reply}
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Writing:
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.outbox = Outbox(self.socket, encode, SessionLimits(), self.events.append)
+        self.outbox = Outbox(self.socket, SessionLimits(), self.events.append)
 
     @property
     def sent(self) -> list[Frame]:
@@ -50,66 +53,66 @@ class Writing:
 
 async def test_an_answer_leaves_without_a_turn_of_the_loop() -> None:
     async with Writing().running() as writing:
-        writing.outbox.put(CANCELED)
-        assert writing.sent == ["Answered"]
+        writing.outbox.put(**CANCELED)
+        assert writing.sent == ["answer"]
 
 
 async def test_what_stands_before_the_answer_leaves_before_it() -> None:
     async with Writing().running() as writing:
-        writing.outbox.put(TEXT)
-        writing.outbox.put(TurnCompleted())
+        writing.outbox.put(**text())
+        writing.outbox.put(**COMPLETED)
         assert writing.sent == []
-        writing.outbox.put(CANCELED)
-        assert writing.sent == ["ReplyText", "TurnCompleted", "Answered"]
-        writing.outbox.put(TurnCompleted())
+        writing.outbox.put(**CANCELED)
+        assert writing.sent == ["text", "completed", "answer"]
+        writing.outbox.put(**COMPLETED)
         await asyncio.sleep(0.01)
-        assert writing.sent == ["ReplyText", "TurnCompleted", "Answered", "TurnCompleted"]
+        assert writing.sent == ["text", "completed", "answer", "completed"]
 
 
 async def test_a_reply_that_is_stopped_takes_nothing_of_others_along() -> None:
     writing = Writing()
-    for message in (TEXT, TurnCompleted(), ReplyText(2, "text", first=False, begun_ms=0)):
-        writing.outbox.put(message)
+    for message in (text(), COMPLETED, text(2)):
+        writing.outbox.put(**message)
     writing.outbox.flush(1)
     await asyncio.sleep(0.01)
-    assert writing.sent == ["TurnCompleted", "ReplyText"]
+    assert writing.sent == ["completed", "text"]
 
 
 async def test_the_first_audio_of_a_reply_leaves_without_a_turn_of_the_loop() -> None:
     async with Writing().running() as writing:
-        writing.outbox.put(TEXT)
+        writing.outbox.put(**text())
         for reply in (1, 1, 2, 2):
-            writing.outbox.put(ReplyAudio(reply, b"sound", 100))
-        assert writing.sent == ["ReplyText", "ReplyAudio", "ReplyAudio", "ReplyAudio"], "what stood before went with it"
+            writing.outbox.put(**audio(reply))
+        assert writing.sent == ["text", "audio", "audio", "audio"], "what stood before went with it"
         assert writing.events == [AudioSent(1, 100), AudioSent(1, 100), AudioSent(2, 100)]
         await asyncio.sleep(0)
-        assert writing.sent[4:] == ["ReplyAudio"]
+        assert writing.sent[4:] == ["audio"]
 
 
-async def test_the_answer_to_complete_lets_the_recogniser_go_first() -> None:
+async def test_what_is_not_urgent_lets_others_go_first() -> None:
     async with Writing().running() as writing:
-        writing.outbox.put(Answered(Request.COMPLETE))
+        writing.outbox.put(**COMPLETED)
         assert writing.sent == []
         await asyncio.sleep(0.01)
-        assert writing.sent == ["Answered"]
+        assert writing.sent == ["completed"]
 
 
 async def test_an_answer_does_not_overtake_what_is_being_written() -> None:
     writing = Writing(MemorySocket(stuck=asyncio.Event()))
     async with writing.running():
-        writing.outbox.put(AUDIO)
+        writing.outbox.put(**audio())
         await asyncio.sleep(0.01)
         assert writing.socket.stuck is not None
         writing.socket.stuck.set()  # the connection takes more, and the writer has not noticed yet
-        writing.outbox.put(CANCELED)
+        writing.outbox.put(**CANCELED)
         assert writing.sent == []
         await asyncio.sleep(0.01)
-        assert writing.sent == ["ReplyAudio", "Answered"]
+        assert writing.sent == ["audio", "answer"]
 
 
 async def test_a_full_connection_is_not_filled_further_by_answers() -> None:
     async with Writing(MemorySocket(stuck=asyncio.Event())).running() as writing:
-        writing.outbox.put(CANCELED)
+        writing.outbox.put(**CANCELED)
         await asyncio.sleep(0.01)
         assert writing.sent == []
 
@@ -117,7 +120,7 @@ async def test_a_full_connection_is_not_filled_further_by_answers() -> None:
 async def test_an_answer_to_a_lost_connection_ends_the_session() -> None:
     async with Writing().running() as writing:
         writing.socket.vanish()
-        writing.outbox.put(CANCELED)
+        writing.outbox.put(**CANCELED)
         assert writing.events == [Disconnected()]
         assert writing.socket.aborted
 
@@ -132,11 +135,11 @@ class FullAfter(MemorySocket):
 
 async def test_what_is_put_together_leaves_together_without_the_writer() -> None:
     writing = Writing()
-    writing.outbox.put(AUDIO)
-    writing.outbox.put(AUDIO)
-    writing.outbox.put(TurnCompleted())
+    writing.outbox.put(**audio())
+    writing.outbox.put(**audio())
+    writing.outbox.put(**COMPLETED)
     await asyncio.sleep(0)
-    assert writing.sent == ["ReplyAudio", "ReplyAudio", "TurnCompleted"]
+    assert writing.sent == ["audio", "audio", "completed"]
     assert writing.events == [AudioSent(1, 100), AudioSent(1, 100)]
 
 
@@ -146,16 +149,16 @@ async def test_what_others_were_given_to_do_comes_before_text() -> None:
     async def service() -> None:
         seen.append(writing.sent)
 
-    writing.outbox.put(TEXT)
+    writing.outbox.put(**text())
     await asyncio.get_running_loop().create_task(service())
     await asyncio.sleep(0)
     assert seen == [[]]
-    assert writing.sent == ["ReplyText"]
+    assert writing.sent == ["text"]
 
 
 async def test_a_client_that_does_not_read_the_last_message_is_noticed() -> None:
     async with Writing(FullAfter()).running() as writing:
-        writing.outbox.put(AUDIO)
+        writing.outbox.put(**audio())
         await asyncio.sleep(SessionLimits().write_ms / 1000 - 1)
         assert writing.events == [AudioSent(1, 100)]
         await asyncio.sleep(2)
@@ -165,39 +168,43 @@ async def test_a_client_that_does_not_read_the_last_message_is_noticed() -> None
 async def test_what_waits_for_a_slow_client_can_still_be_taken_back() -> None:
     async with Writing(FullAfter()).running() as writing:
         for _ in range(2):
-            writing.outbox.put(AUDIO)
-        writing.outbox.put(TurnCompleted())
+            writing.outbox.put(**audio())
+        writing.outbox.put(**COMPLETED)
         await asyncio.sleep(0.01)
-        assert writing.sent == ["ReplyAudio"]
+        assert writing.sent == ["audio"]
         writing.outbox.flush(1)
         assert writing.socket.stuck is not None
         writing.socket.stuck.set()
         await asyncio.sleep(0.01)
-        assert writing.sent == ["ReplyAudio", "TurnCompleted"]
+        assert writing.sent == ["audio", "completed"]
 
 
 async def test_the_last_words_to_a_client_that_reads_again_are_written() -> None:
     writing = Writing(MemorySocket(stuck=asyncio.Event()))
     async with writing.running():
-        writing.outbox.put(AUDIO)
+        writing.outbox.put(**audio())
         await asyncio.sleep(SessionLimits().write_ms / 1000 + 1)
         assert writing.events == [WriteStalled("the client did not read for 10 s")]
         assert writing.socket.stuck is not None
         writing.socket.stuck.set()
-        writing.outbox.put(TurnCompleted())
+        writing.outbox.put(**COMPLETED)
         writing.outbox.close(1013, "bye")
         await asyncio.sleep(1)
-        assert writing.sent == ["TurnCompleted"]
+        assert writing.sent == ["completed"]
         assert writing.socket.closed_with == (1013, "bye")
 
 
-async def test_a_message_that_cannot_be_encoded_fails_the_writer() -> None:
-    def broken(message: ClientMessage) -> list[Frame]:
-        raise KeyError(type(message).__name__)
+class Broken(MemorySocket):
+    """A bug of ours."""
 
-    outbox = Outbox(MemorySocket(), broken, SessionLimits(), list[Event]().append)
+    def send_now(self, frame: Frame | Pong) -> None:
+        raise KeyError(frame)
+
+
+async def test_a_bug_while_writing_fails_the_writer() -> None:
+    outbox = Outbox(Broken(), SessionLimits(), list[Event]().append)
     running = asyncio.get_running_loop().create_task(outbox.run())
-    outbox.put(TEXT)
+    outbox.put(**text())
     with pytest.raises(KeyError):
         await running
 
@@ -205,8 +212,8 @@ async def test_a_message_that_cannot_be_encoded_fails_the_writer() -> None:
 async def test_after_its_end_nothing_is_written() -> None:
     async with Writing().running() as writing:
         pass
-    writing.outbox.put(AUDIO)
-    writing.outbox.put(CANCELED)
+    writing.outbox.put(**audio())
+    writing.outbox.put(**CANCELED)
     await asyncio.sleep(0.01)
     assert writing.sent == []
 

@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from voicechat.dialects.base import Connection, Frame, Reaction
+from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.runtime.audio_input import AudioInput
 from voicechat.runtime.reading import FRAMES_IN_A_ROW, SLICE_BYTES, TEXT_PER_FRAME, Reader
 from voicechat.runtime.socket import Control, Ping
-from voicechat.session.events import Disconnected, Event, PingReceived
+from voicechat.session.commands import Alive
+from voicechat.session.events import Disconnected, Event
 from voicechat.testing.socket import MemorySocket
-from voicechat.wire import speech_chat
-from voicechat.wire.dialect import Frame, Greeting
 
 PING = json.dumps({"event_type": "ping"})
 
@@ -43,10 +44,22 @@ class Desk:
         self.events: list[Event | bytes] = []
         """What happened; audio as it is."""
         self.audio = Input(self.events)
+        dialect = SpeechChat(Connection())
+        list(dialect.receive(b"\0", 0))  # from the first audio on it need not be shown any
         self.pinged: list[bytes] = []
         self.reader = Reader(
-            self.socket, speech_chat.open_dialect(Greeting()), self.audio, self.events.append, self.pinged.append
+            self.socket,
+            dialect,
+            self.audio,
+            self.events.append,
+            self.react,
+            lambda: 0,
+            self.pinged.append,
         )
+
+    def react(self, reaction: Reaction) -> None:
+        if isinstance(reaction, Alive):
+            self.events.append(reaction)
 
     @property
     def heard(self) -> bytes:
@@ -55,7 +68,7 @@ class Desk:
     @property
     def kinds(self) -> str:
         """A letter for each event: audio, ping, the end."""
-        letters = {bytes: "a", PingReceived: "p", Disconnected: "."}
+        letters = {bytes: "a", Alive: "p", Disconnected: "."}
         return "".join(letters[type(event)] for event in self.events)
 
 

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from voicechat.dialects.base import Connection, Handshake
+from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.resume import ResumableSocket
@@ -16,19 +18,18 @@ from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
-from voicechat.wire import stream_speech
-from voicechat.wire.dialect import Greeting
 
+ENDPOINT = StreamSpeechEndpoint()
 LIMITS = SessionLimits()
 AUDIO_100_MS = bytes(3200)
 
 
 @asynccontextmanager
 async def dictation(recognizer: ScriptedRecognizer) -> AsyncIterator[ResumableSocket]:
-    resumable = ResumableSocket(LIMITS, stream_speech.resumed_text)
+    resumable = ResumableSocket(LIMITS, ENDPOINT.resumed)
     conversation = Conversation(
         Dictation(InputSettings(format="pcm"), LIMITS),
-        stream_speech.open_dialect(Greeting(query={"session": "s"})),
+        ENDPOINT.open(Connection(handshake=Handshake(query={"session": "s"}))).dialect,
         resumable,
         Cast(
             recognizer=recognizer,

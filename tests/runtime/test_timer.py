@@ -5,15 +5,16 @@ import asyncio
 import pytest
 import uvloop
 
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.session.commands import Alive
 from voicechat.session.effects import Effect, Fact
-from voicechat.session.events import Event, PongReceived, Ticked
+from voicechat.session.events import Event, Ticked
 from voicechat.session.limits import SessionLimits
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
-from voicechat.wire import speech_chat
-from voicechat.wire.dialect import Greeting
 
 
 class DueMachine:
@@ -65,7 +66,7 @@ async def tick(machine: DueMachine, *events: Event) -> list[Event]:
     facts: list[Fact] = []
     conversation = Conversation(
         machine,
-        speech_chat.open_dialect(Greeting()),
+        SpeechChat(Connection()),
         MemorySocket(),
         Cast(
             recognizer=ScriptedRecognizer(), models=lambda _: model, synthesizer=synthesizer, threads=EncodingThreads()
@@ -88,15 +89,15 @@ def on_loop(loop_name: str, machine: DueMachine, *events: Event) -> list[Event]:
 @pytest.mark.real_time
 @pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
 def test_a_time_that_has_come_is_a_tick_once(loop_name: str) -> None:
-    seen = on_loop(loop_name, DueMachine(), PongReceived(), PongReceived())
-    assert seen == [PongReceived(), PongReceived(), Ticked()]
+    seen = on_loop(loop_name, DueMachine(), Alive(), Alive())
+    assert seen == [Alive(), Alive(), Ticked()]
 
 
 @pytest.mark.real_time
 @pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
 def test_a_timer_is_not_set_again_because_sums_of_seconds_are_not_exact(loop_name: str) -> None:
     machine = PacedMachine(ticks=50)
-    on_loop(loop_name, machine, PongReceived())
+    on_loop(loop_name, machine, Alive())
     per_tick = 2  # when the timer fires, and after the tick
     early = machine.asked - 1 - 50 * per_tick
     assert early <= 5, "a timer that fires a millisecond before its time asks once more"

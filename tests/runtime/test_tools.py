@@ -13,8 +13,9 @@ from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.tool_function import Filler, open_tool
 from voicechat.runtime.toolbox import LATE, Toolbox
-from voicechat.session.effects import Outcome, StartReply, ToolEnded, TurnEnded
+from voicechat.session.effects import StartReply, ToolEnded, TurnEnded
 from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived, ReplyTextEnded, ToolsUsed
+from voicechat.session.notices import Outcome
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME
 from voicechat.session.vocabulary import ChatSettings, ToolCall, ToolOutcome, VoiceSettings
 from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer

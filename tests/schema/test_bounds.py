@@ -12,17 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+import voicechat.dialects
 import voicechat.server.rest
-import voicechat.wire
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.settings import read_chat_update
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema import json_text
 from voicechat.schema.chat_options import MAX_MESSAGES, ChatCompletion
 from voicechat.schema.checked import MAX_KEYS, Passage, Section, first_failure
 from voicechat.schema.json_text import MAX_VALUES, read_json
 from voicechat.server.rest.chat import CompletionRequest
-from voicechat.session.events import Refusal
-from voicechat.wire.chat_update import read_chat_update
-from voicechat.wire.dialect import Greeting
 
 SOME_MESSAGES = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -65,15 +64,14 @@ def test_a_configuration_has_only_so_many_messages() -> None:
             "speech_synthesis_req": {},
         },
     }
-    read = read_chat_update(update, Greeting())
-    assert isinstance(read.settings, Refusal)
-    assert f"messages are more than {MAX_MESSAGES}" in read.settings.message
+    with pytest.raises(RemoteProtocolError, match=f"messages are more than {MAX_MESSAGES}"):
+        read_chat_update(update, Connection())
 
 
 def _request_models() -> Iterator[type[BaseModel]]:
-    for package in (voicechat.server.rest, voicechat.wire):
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+    for package in (voicechat.server.rest, voicechat.dialects):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     waiting: list[type[BaseModel]] = [Section, Passage]
     while waiting:
         model = waiting.pop()

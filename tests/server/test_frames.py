@@ -15,13 +15,13 @@ from aiohttp.streams import EofStream
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voicechat.dialects.base import Frame
 from voicechat.runtime.socket import Control, Ping
 from voicechat.server.app import build_app
 from voicechat.server.frames import FRAMES_IN_A_PASS, QUEUE_BYTES, FrameReader, MessageQueue
 from voicechat.server.listener import listening
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.limits import SessionLimits
-from voicechat.wire.dialect import Frame
 
 pytestmark = pytest.mark.real_time
 

@@ -15,13 +15,13 @@ from voicechat.session.effects import (
     Fact,
     LateDropped,
     LateKind,
-    Outcome,
     SessionClosed,
     SessionRefused,
     ToolEnded,
     TurnEnded,
     TurnTimed,
 )
+from voicechat.session.notices import Ending, Outcome
 from voicechat.session.vocabulary import ToolOutcome
 from voicechat.session.waterfall import Stage, waterfall
 from voicechat.testing.scripted import ScriptedSynthesizer
@@ -52,7 +52,7 @@ def test_every_fact_is_counted() -> None:
         EarlyReply(used=True, saved_ms=250),
         EarlyReply(used=False, saved_ms=0),
         TurnTimed(waterfall(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450})),
-        SessionClosed(1013),
+        SessionClosed(Ending.NOT_READING),
         SessionRefused(Status.AT_CAPACITY),
         ToolEnded("weather", ToolOutcome.TIMEOUT, took_ms=10_000),
         ToolEnded("", ToolOutcome.ANSWERED, took_ms=250),
@@ -69,7 +69,7 @@ def test_every_fact_is_counted() -> None:
     assert value(metrics, "voicechat_turn_seconds_sum") == pytest.approx(0.45)
     assert value(metrics, "voicechat_turn_stage_seconds_sum", stage="decision") == pytest.approx(0.2)
     assert value(metrics, "voicechat_turn_stage_seconds_sum", stage="first_sent") == pytest.approx(0.25)
-    assert value(metrics, "voicechat_closed_total", code="1013") == 1
+    assert value(metrics, "voicechat_closed_total", reason="not_reading") == 1
     assert value(metrics, "voicechat_refused_total", status="50301") == 1
     assert value(metrics, "voicechat_tool_calls_total", tool="weather", outcome="timeout") == 1
     assert value(metrics, "voicechat_tool_calls_total", tool=CLIENT, outcome="answered") == 1

@@ -11,22 +11,26 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from voicechat.config import AdmissionConfig, CompatConfig
+from voicechat.config import AdmissionConfig
+from voicechat.dialects.speech_chat.endpoint import PATHS as SPEECH_CHAT_PATHS
+from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
+from voicechat.dialects.stream_speech.endpoint import PATHS as STREAM_SPEECH_PATHS
+from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
 from voicechat.errors import AdmissionError, Status
 from voicechat.runtime.conversation import Conversation
 from voicechat.runtime.services import Aliases, Services
-from voicechat.server import sockets
+from voicechat.server import mount as mount_module
+from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Principal, request_keys
 from voicechat.server.figures import Level, pressure_limits
 from voicechat.server.listener import listening
+from voicechat.server.mount import Conditions, Mount
 from voicechat.server.pressure import Pressure
-from voicechat.server.sockets import SPEECH_CHAT_PATHS, STREAM_SPEECH_PATHS, SocketHub
 from voicechat.session.effects import Fact, SessionRefused
 from voicechat.session.events import Event, PressureChanged
 from voicechat.session.limits import SessionLimits
 from voicechat.store.access import Endpoint
-from voicechat.store.ledger import Ledger
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 pytestmark = pytest.mark.real_time
@@ -38,8 +42,11 @@ GOOD = {"token": "Bearer k", "model": "default", "asr_easyllm_id": "default", "t
 
 
 class Server:
-    def __init__(self, hub: SocketHub, port: int, facts: list[Fact], recognizer: ScriptedRecognizer) -> None:
-        self.hub, self.port, self.facts, self.recognizer = hub, port, facts, recognizer
+    def __init__(
+        self, admission: Admission, mount: Mount, port: int, facts: list[Fact], recognizer: ScriptedRecognizer
+    ) -> None:
+        self.admission, self.mount = admission, mount
+        self.port, self.facts, self.recognizer = port, facts, recognizer
 
     def url(self, path: str, **query: str) -> str:
         pairs = "&".join(f"{name}={value.replace(' ', '%20')}" for name, value in query.items())
@@ -49,18 +56,27 @@ class Server:
         return connect(self.url(CHAT, **{**GOOD, **changes}))
 
 
+class Doorkeeper:
+    """Lets the key "k" in."""
+
+    async def __call__(self, request: aiohttp.web.Request, endpoint: Endpoint) -> Principal:
+        key = "k" if "k" in request_keys(request) else ""
+        return await self.admit_key(key, "", endpoint)
+
+    async def admit_key(self, key: str, address: str, endpoint: Endpoint) -> Principal:
+        if key != "k":
+            raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
+        return Principal("id")
+
+
 @asynccontextmanager
 async def server(
     max_sessions: int = 10,
     limits: SessionLimits | None = None,
     recognizers: tuple[str, ...] = ("default",),
     aliases: Aliases = Aliases(),  # noqa: B008 - it is a value
+    pressure: Pressure | None = None,
 ) -> AsyncIterator[Server]:
-    async def authorise(request: aiohttp.web.Request, endpoint: Endpoint) -> Principal:
-        if "k" not in request_keys(request):
-            raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
-        return Principal("id")
-
     facts: list[Fact] = []
     recognizer = ScriptedRecognizer(texts=("one two three",), word_ms=100)
     services = Services(
@@ -69,20 +85,20 @@ async def server(
         {"default": ScriptedSynthesizer()},
         aliases=aliases,
     )
-    hub = SocketHub(
+    admission = Admission(max_sessions, pressure=pressure)
+    mount = Mount(
+        (SpeechChatEndpoint(), StreamSpeechEndpoint()),
         services,
-        limits=limits or SessionLimits(),
-        max_sessions=max_sessions,
-        compat=CompatConfig(),
-        authorise=authorise,
-        observe=facts.append,
+        admission,
+        Doorkeeper(),
+        Conditions(limits=limits or SessionLimits(), observe=facts.append),
     )
-    async with listening(build_app(hub.routes()), "127.0.0.1", 0) as port:
+    async with listening(build_app(mount.routes()), "127.0.0.1", 0) as port:
         try:
-            yield Server(hub, port, facts, recognizer)
+            yield Server(admission, mount, port, facts, recognizer)
         finally:
-            await hub.drain(0)
-    assert hub.sessions == 0
+            await mount.drain(0)
+    assert admission.sessions == 0
     assert recognizer.open == 0
 
 
@@ -230,18 +246,16 @@ async def test_a_conversation_learns_how_much_time_there_is_when_it_begins_and_w
 
     limits = pressure_limits(AdmissionConfig())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sockets, "Conversation", Overheard)
-        async with server() as running:
-            pressure = Pressure(limits)
-            running.hub.join(Ledger(), pressure, lambda _request, _session: False)
-            async with running.chat() as calm:
-                await told(calm)
-                pressure.level = Level.SHEDDING
-                running.hub.press(pressure.level)
-                async with running.chat() as pressed:
-                    await told(pressed)
-                    pressure.level = Level.CALM
-                    running.hub.press(pressure.level)
+        patch.setattr(mount_module, "Conversation", Overheard)
+        pressure = Pressure(limits)
+        async with server(pressure=pressure) as running, running.chat() as calm:
+            await told(calm)
+            pressure.level = Level.SHEDDING
+            running.admission.press(pressure.level)
+            async with running.chat() as pressed:
+                await told(pressed)
+                pressure.level = Level.CALM
+                running.admission.press(pressure.level)
     first, second = dict.fromkeys(who for who, _ in heard)
     assert [event.short for who, event in heard if who is first] == [True, False]
     assert [event.short for who, event in heard if who is second] == [True, False]
@@ -255,7 +269,7 @@ async def test_a_drain_lets_a_turn_end_and_closes_the_idle_at_once() -> None:
         await busy.send('{"event_type":"input_audio_buffer.complete"}')
         await until(busy, "input_audio_buffer.completed")
         async with asyncio.TaskGroup() as group:
-            group.create_task(running.hub.drain(5))
+            group.create_task(running.mount.drain(5))
             assert (await closed(idle))[0] == 1012
             await until(busy, "conversation.chat.completed")
             assert (await closed(busy))[0] == 1012

@@ -1,6 +1,8 @@
-from voicechat.errors import Status
+from voicechat.errors import Fault
+from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session import notices as nt
 from voicechat.session.dictation import Dictation
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings, Transcript
@@ -15,66 +17,67 @@ def routed(route: ef.Route, stream: int = 0) -> ef.RouteAudio:
 FINAL = Transcript("hello", 0, 100)
 
 
-def closed(effects: list[ef.Effect]) -> list[int]:
-    return [effect.code for effect in effects if isinstance(effect, ef.Close)]
+def closed(effects: list[ef.Effect]) -> list[nt.Ending]:
+    return [effect.ended.ending for effect in effects if isinstance(effect, ef.Close)]
 
 
-def test_bye_brings_the_last_result_and_then_1000() -> None:
+def test_finishing_brings_the_last_result_and_then_the_end() -> None:
     dictation = Dictation()
     dictation.receive(ev.Opened(), 0)
     dictation.receive(AUDIO, 0)
-    assert dictation.receive(ev.FinishRequested(), 10) == [ef.FinishRecognition(1), routed(ef.Route.DROP)]
-    assert dictation.receive(AUDIO, 11) == [], "audio after BYE is too late"
-    assert dictation.receive(ev.Transcribed(1, FINAL), 20) == [ef.Send(ef.Recognised(FINAL))]
-    assert closed(dictation.receive(ev.RecognitionEnded(1), 21)) == [1000]
+    assert dictation.receive(cmd.Finish(), 10) == [ef.FinishRecognition(1), routed(ef.Route.DROP)]
+    assert dictation.receive(AUDIO, 11) == [], "audio after the end is too late"
+    assert dictation.receive(ev.Transcribed(1, FINAL), 20) == [ef.Send(nt.Recognised(FINAL))]
+    assert closed(dictation.receive(ev.RecognitionEnded(1), 21)) == [nt.Ending.FINISHED]
     assert dictation.deadline_ms() is None
     assert dictation.receive(AUDIO, 22) == []
 
 
-def test_bye_without_audio_closes_at_once() -> None:
-    assert closed(Dictation().receive(ev.FinishRequested(), 0)) == [1000]
+def test_finishing_without_audio_closes_at_once() -> None:
+    assert closed(Dictation().receive(cmd.Finish(), 0)) == [nt.Ending.FINISHED]
 
 
 def test_a_recogniser_that_never_finishes_is_not_waited_for() -> None:
     dictation = Dictation()
     dictation.receive(AUDIO, 0)
-    dictation.receive(ev.FinishRequested(), 0)
+    dictation.receive(cmd.Finish(), 0)
     due_ms = dictation.deadline_ms()
     assert due_ms == SessionLimits().transcript_ms
-    assert closed(dictation.receive(ev.Ticked(), due_ms)) == [1011]
+    assert closed(dictation.receive(ev.Ticked(), due_ms)) == [nt.Ending.FAULT]
 
 
-def test_without_heartbeat_silence_ends_it_and_with_heartbeat_it_does_not() -> None:
-    for heartbeat in (False, True):
-        dictation = Dictation(InputSettings(heartbeat=heartbeat))
+def test_silence_ends_it_unless_it_is_allowed() -> None:
+    for allowed in (False, True):
+        dictation = Dictation(InputSettings(silence_allowed=allowed))
         dictation.receive(ev.Opened(), 0)
         now_ms = 0
-        codes: list[int] = []
-        while now_ms < 120_000 and not codes:
+        endings: list[nt.Ending] = []
+        while now_ms < 120_000 and not endings:
             now_ms += 100
-            codes += closed(dictation.receive(AUDIO, now_ms))
+            endings += closed(dictation.receive(AUDIO, now_ms))
             due_ms = dictation.deadline_ms()
             if due_ms is not None and now_ms >= due_ms:
-                codes += closed(dictation.receive(ev.Ticked(), now_ms))
-        assert codes == ([] if heartbeat else [1000])
+                endings += closed(dictation.receive(ev.Ticked(), now_ms))
+        assert endings == ([] if allowed else [nt.Ending.ABSENT])
 
 
 def test_a_failed_recogniser_is_replaced_and_told_to_finish_when_the_client_has() -> None:
     dictation = Dictation()
     dictation.receive(AUDIO, 0)
-    again = dictation.receive(ev.RecognitionFailed(1, Status.ASR_FAILED, "it failed", True), 1)
+    again = dictation.receive(ev.RecognitionFailed(1, Fault.ASR_FAILED, "it failed", True), 1)
     assert again == [ef.OpenRecognition(2, InputSettings(), 1), routed(ef.Route.RECOGNISE, 2)]
-    dictation.receive(ev.FinishRequested(), 2)
-    again = dictation.receive(ev.RecognitionFailed(2, Status.ASR_FAILED, "it failed", True), 3)
+    dictation.receive(cmd.Finish(), 2)
+    again = dictation.receive(ev.RecognitionFailed(2, Fault.ASR_FAILED, "it failed", True), 3)
     assert again == [ef.OpenRecognition(3, InputSettings(), 2), ef.FinishRecognition(3)]
-    assert closed(dictation.receive(ev.RecognitionFailed(3, Status.ASR_FAILED, "it failed", True), 4)) == [1011]
+    failed = ev.RecognitionFailed(3, Fault.ASR_FAILED, "it failed", True)
+    assert closed(dictation.receive(failed, 4)) == [nt.Ending.FAULT]
 
 
 def test_undecodable_audio_is_the_clients_fault() -> None:
     dictation = Dictation()
     dictation.receive(AUDIO, 0)
-    effects = dictation.receive(ev.RecognitionFailed(1, Status.UNDECODABLE_AUDIO, "wav: no audio"), 1)
-    assert closed(effects) == [1003]
+    effects = dictation.receive(ev.RecognitionFailed(1, Fault.UNDECODABLE_AUDIO, "wav: no audio"), 1)
+    assert closed(effects) == [nt.Ending.AUDIO]
 
 
 def test_late_results_are_dropped_and_counted() -> None:
@@ -84,7 +87,7 @@ def test_late_results_are_dropped_and_counted() -> None:
 
 
 def test_pressure_ends_nothing_and_is_no_message_of_the_client() -> None:
-    dictation = Dictation(InputSettings(heartbeat=True))
+    dictation = Dictation(InputSettings(silence_allowed=True))
     dictation.receive(AUDIO, 0)
     deadline_ms = dictation.deadline_ms()
     assert dictation.receive(ev.PressureChanged(True), 5_000) == []
@@ -92,16 +95,16 @@ def test_pressure_ends_nothing_and_is_no_message_of_the_client() -> None:
 
 
 def test_everything_that_ends_it_drops_its_stream() -> None:
-    ends: list[tuple[ev.Event, list[int]]] = [
-        (ev.WriteStalled("slow"), [1013]),
-        (ev.AccessEnded(Status.NOT_AUTHORISED, "token: revoked"), [1008]),
-        (ev.Faulted(), [1011]),
-        (ev.DrainRequested(5_000), [1012]),
+    ends: list[tuple[ev.Event, list[nt.Ending]]] = [
+        (ev.WriteStalled("slow"), [nt.Ending.NOT_READING]),
+        (ev.AccessEnded(Fault.NOT_AUTHORISED, "token: revoked"), [nt.Ending.ACCESS]),
+        (ev.Faulted(), [nt.Ending.FAULT]),
+        (ev.DrainRequested(5_000), [nt.Ending.RESTART]),
         (ev.Disconnected(), []),
     ]
-    for event, code in ends:
+    for event, ending in ends:
         dictation = Dictation()
         dictation.receive(AUDIO, 0)
         effects = dictation.receive(event, 1)
         assert ef.DropRecognition(1) in effects
-        assert closed(effects) == code
+        assert closed(effects) == ending

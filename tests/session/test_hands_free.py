@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session import notices as nt
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
@@ -28,7 +30,7 @@ class Talk:
         self.session = Session(limits=self.limits, interrupt_by_voice=self.by_voice)
         self.effects: list[ef.Effect] = []
         self.stream = 0
-        self.post(ev.UpdateRequested(Settings(turn_detection=self.detection, chat=self.chat)))
+        self.post(cmd.Configure(Settings(turn_detection=self.detection, chat=self.chat)))
         self.post(AUDIO)
 
     def is_in(self, *states: State) -> bool:
@@ -79,7 +81,7 @@ class Talk:
         self.post(ev.ReplyTextArrived(number, text))
         self.post(ev.ReplyTextEnded(number))
         for end_ms in range(100, length_ms + 1, 100):
-            self.post(ev.SpeechSynthesized(number, 0, b"x", end_ms))
+            self.post(ev.SpeechSynthesized(number, 0, (b"x",), end_ms))
         self.post(ev.SentenceSynthesized(number, 0))
         self.post(ev.SpeechEnded(number))
 
@@ -87,21 +89,28 @@ class Talk:
         """Let time pass while the socket takes what may leave."""
         until_ms = self.now_ms + wait_ms
         while self.now_ms < until_ms:
-            for message in self.take(ef.ReplyAudio):
+            for message in self.take(nt.ReplyAudio):
                 self.post(ev.AudioSent(number, message.end_ms))
             self.wait(20)
 
-    def take(self, kind: type[ef.ReplyAudio]) -> list[ef.ReplyAudio]:
-        taken = [e.message for e in self.effects if isinstance(e, ef.Send) and isinstance(e.message, kind)]
-        self.effects = [e for e in self.effects if not (isinstance(e, ef.Send) and isinstance(e.message, kind))]
+    def take(self, kind: type[nt.ReplyAudio]) -> list[nt.ReplyAudio]:
+        taken = [e.notice for e in self.effects if isinstance(e, ef.Send) and isinstance(e.notice, kind)]
+        self.effects = [e for e in self.effects if not (isinstance(e, ef.Send) and isinstance(e.notice, kind))]
         return taken
 
-    def answers(self, request: ef.Request) -> list[ef.Answered]:
-        return [m for m in self.told if isinstance(m, ef.Answered) and m.request is request]
+    @property
+    def commits(self) -> list[nt.TurnCommitted]:
+        """The ends of the user's turns."""
+        return [notice for notice in self.told if isinstance(notice, nt.TurnCommitted)]
 
     @property
-    def told(self) -> list[ef.ClientMessage]:
-        return [effect.message for effect in self.effects if isinstance(effect, ef.Send)]
+    def interruptions(self) -> list[nt.Interrupted]:
+        """How often the user's voice stopped a reply."""
+        return [notice for notice in self.told if isinstance(notice, nt.Interrupted)]
+
+    @property
+    def told(self) -> list[nt.Notice]:
+        return [effect.notice for effect in self.effects if isinstance(effect, ef.Send)]
 
     @property
     def asked(self) -> list[tuple[Message, ...]]:
@@ -122,9 +131,9 @@ def a_reply_is_playing(detection: TurnDetection | None = None, *, by_voice: bool
 def test_a_pause_ends_the_turn_as_if_complete_had_been_sent() -> None:
     talk = Talk()
     talk.says("what time is it")
-    assert talk.answers(ef.Request.COMPLETE) == []
+    assert talk.commits == []
     talk.wait(800)
-    assert [answer.reason for answer in talk.answers(ef.Request.COMPLETE)] == ["turn_detected"]
+    assert talk.commits == [nt.TurnCommitted(None, detected=True)]
     assert talk.is_in(State.TRANSCRIBING)
     talk.finishes("what time is it")
     assert talk.is_in(State.REPLYING)
@@ -133,7 +142,7 @@ def test_a_pause_ends_the_turn_as_if_complete_had_been_sent() -> None:
 def test_the_client_is_told_when_speech_starts_and_stops() -> None:
     talk = Talk()
     talk.says("hello")
-    noticed = [message for message in talk.told if isinstance(message, ef.SpeechNoticed)]
+    noticed = [message for message in talk.told if isinstance(message, nt.SpeechNoticed)]
     assert [message.started for message in noticed] == [True, False]
 
 
@@ -157,17 +166,17 @@ def test_speech_after_a_short_pause_belongs_to_the_same_turn() -> None:
     talk.wait(3_000)
     talk.finishes("I want to go to Paris")
     assert [asked[-1]["content"] for asked in talk.asked] == ["I want to go to Paris"]
-    assert len(talk.answers(ef.Request.COMPLETE)) == 1
+    assert len(talk.commits) == 1
 
 
 def test_speech_during_the_reply_interrupts_it() -> None:
     talk = a_reply_is_playing()
     talk.starts()
     talk.wait(100)
-    assert talk.answers(ef.Request.CANCEL) == [], "too short to know"
+    assert talk.interruptions == [], "too short to know"
     talk.wait(100)
-    assert [answer.reason for answer in talk.answers(ef.Request.CANCEL)] == ["turn_detected"]
-    assert isinstance(talk.told[-1], ef.TurnCompleted)
+    assert talk.interruptions == [nt.Interrupted()]
+    assert isinstance(talk.told[-1], nt.TurnCompleted)
     assert talk.is_in(State.LISTENING)
 
 
@@ -175,7 +184,7 @@ def test_the_decision_takes_the_configured_time_from_the_onset() -> None:
     talk = a_reply_is_playing(TurnDetection(min_interruption_ms=300))
     onset_ms = talk.now_ms - 64
     talk.starts()
-    while not talk.answers(ef.Request.CANCEL):
+    while not talk.interruptions:
         talk.wait(1)
     assert talk.now_ms - onset_ms <= 300 + 1
 
@@ -186,7 +195,7 @@ def test_a_cough_does_not_interrupt_and_is_forgotten() -> None:
     talk.wait(80)
     talk.stops()
     talk.plays(2_000)
-    assert talk.answers(ef.Request.CANCEL) == []
+    assert talk.interruptions == []
     assert any(isinstance(effect, ef.DropRecognition) for effect in talk.effects)
     assert talk.is_in(State.REPLYING, State.LISTENING)
 
@@ -199,8 +208,8 @@ def test_a_backchannel_does_not_interrupt_where_words_are_asked_for() -> None:
     talk.wait(150)
     talk.stops()
     talk.plays(1_000)
-    assert talk.answers(ef.Request.CANCEL) == []
-    assert not any(isinstance(message, ef.Recognised) and "mm" in message.transcript.text for message in talk.told)
+    assert talk.interruptions == []
+    assert not any(isinstance(message, nt.Recognised) and "mm" in message.transcript.text for message in talk.told)
 
 
 def test_words_interrupt_and_become_the_next_turn() -> None:
@@ -208,7 +217,7 @@ def test_words_interrupt_and_become_the_next_turn() -> None:
     talk.starts()
     talk.wait(250)
     talk.hears("no the other one")
-    assert talk.answers(ef.Request.CANCEL)
+    assert talk.interruptions
     talk.wait(200)
     talk.stops()
     talk.wait(2_000)
@@ -229,8 +238,8 @@ def test_an_interruption_is_possible_until_the_audio_has_been_heard() -> None:
     assert talk.is_in(State.LISTENING)
     talk.starts()
     talk.wait(300)
-    assert [answer.reason for answer in talk.answers(ef.Request.CANCEL)] == ["turn_detected"]
-    assert sum(isinstance(message, ef.TurnCompleted) for message in talk.told) == 1
+    assert talk.interruptions == [nt.Interrupted()]
+    assert sum(isinstance(message, nt.TurnCompleted) for message in talk.told) == 1
 
 
 def test_a_reply_that_the_socket_does_not_take_asks_for_no_time_and_is_still_to_be_heard() -> None:
@@ -245,14 +254,14 @@ def test_a_reply_that_the_socket_does_not_take_asks_for_no_time_and_is_still_to_
     talk.plays(100)
     talk.starts()
     talk.wait(300)
-    assert [answer.reason for answer in talk.answers(ef.Request.CANCEL)] == ["turn_detected"]
+    assert talk.interruptions == [nt.Interrupted()]
 
 
 def test_with_interruptions_off_the_reply_is_heard_to_its_end_and_the_speech_is_the_next_turn() -> None:
     talk = a_reply_is_playing(TurnDetection(interrupt_response=False))
     talk.says("and then what happened")
     talk.plays(6_000)
-    assert talk.answers(ef.Request.CANCEL) == []
+    assert talk.interruptions == []
     talk.finishes("and then what happened")
     assert talk.asked[-1][-1]["content"] == "and then what happened"
 
@@ -263,7 +272,7 @@ def test_a_turn_without_an_answer_is_only_told() -> None:
     talk.wait(2_000)
     talk.finishes("just write this down")
     assert talk.asked == []
-    assert sum(isinstance(message, ef.TurnCompleted) for message in talk.told) == 1
+    assert sum(isinstance(message, nt.TurnCompleted) for message in talk.told) == 1
 
 
 def test_a_recording_that_is_sent_at_once_was_not_spoken_before_the_connection() -> None:
@@ -283,7 +292,7 @@ def test_a_turn_that_sounds_finished_ends_sooner_and_one_that_does_not_later() -
             talk.post(ev.TurnJudged(probability))
         talk.hears("go forward ten meters")  # a late word changes nothing about the sound
         began_ms = talk.now_ms
-        while not talk.answers(ef.Request.COMPLETE):
+        while not talk.commits:
             talk.wait(10)
         waited_ms.append(talk.now_ms - began_ms)
     finished, unknown, unfinished = waited_ms
@@ -304,11 +313,11 @@ def test_a_reply_begun_early_is_told_only_when_the_turn_has_ended() -> None:
     talk.wait(260)
     assert len(talk.asked) == 1, "begun within the silence"
     talk.post(ev.ReplyTextArrived(1, "It is noon. "))
-    assert not any(isinstance(message, ef.ReplyText) for message in talk.told)
+    assert not any(isinstance(message, nt.ReplyText) for message in talk.told)
     talk.wait(600)
     talk.finishes("What time is it?")
     assert len(talk.asked) == 1, "the same words: the reply that was begun is used"
-    texts = [message.text for message in talk.told if isinstance(message, ef.ReplyText)]
+    texts = [message.text for message in talk.told if isinstance(message, nt.ReplyText)]
     assert texts == ["It is noon. "]
     facts = [effect.fact for effect in talk.effects if isinstance(effect, ef.Observe)]
     assert [fact.used for fact in facts if isinstance(fact, ef.EarlyReply)] == [True]
@@ -328,7 +337,7 @@ def test_a_reply_begun_early_leaves_no_trace_when_the_user_goes_on() -> None:
     talk.finishes("what time is it in Paris")
     assert [asked[-1]["content"] for asked in talk.asked if len(asked) == 1][-1] == "what time is it in Paris"
     assert all(len(asked) == 1 for asked in talk.asked), "nothing is remembered of what was dropped"
-    assert not any(isinstance(message, ef.ReplyText) for message in talk.told)
+    assert not any(isinstance(message, nt.ReplyText) for message in talk.told)
 
 
 def test_clearing_what_was_said_stops_the_reply_that_was_begun_early_to_it() -> None:
@@ -336,7 +345,7 @@ def test_clearing_what_was_said_stops_the_reply_that_was_begun_early_to_it() -> 
     talk.says("tell me a story please")
     talk.wait(200)
     assert len(talk.asked) == 1
-    assert ef.StopReply(1) in talk.post(ev.ClearRequested())
+    assert ef.StopReply(1) in talk.post(cmd.ClearInput())
 
 
 def test_early_replies_stop_when_too_many_are_wasted() -> None:
@@ -409,10 +418,10 @@ def test_what_was_said_before_a_turn_ended_too_early_is_not_lost() -> None:
 def test_push_to_talk_still_works_hands_free() -> None:
     talk = Talk()
     talk.says("hello")
-    talk.post(ev.CompleteRequested())
+    talk.post(cmd.CommitTurn())
     talk.finishes("hello")
     assert talk.is_in(State.REPLYING)
-    assert [answer.reason for answer in talk.answers(ef.Request.COMPLETE)] == [""]
+    assert talk.commits == [nt.TurnCommitted(None)]
 
 
 def test_a_user_who_interrupts_soon_is_not_taken_for_one_who_pauses_long() -> None:
@@ -449,7 +458,7 @@ def test_where_words_are_waited_for_a_sign_of_listening_or_a_cough_lets_the_repl
         talk.plays(200)
         talk.stops()
     talk.plays(6_000)
-    assert talk.answers(ef.Request.CANCEL) == []
+    assert talk.interruptions == []
     assert len(talk.asked) == 1, "and it is no turn of its own"
 
 
@@ -458,13 +467,13 @@ def test_where_words_are_waited_for_words_interrupt_at_once_and_a_long_sound_aft
     talk.starts()
     talk.wait(300)
     talk.hears("and tomorrow")
-    assert talk.answers(ef.Request.CANCEL)
+    assert talk.interruptions
     talk = a_reply_is_playing(by_voice=False)
     talk.starts()
     talk.wait(900)
-    assert not talk.answers(ef.Request.CANCEL)
+    assert not talk.interruptions
     talk.wait(100)
-    assert talk.answers(ef.Request.CANCEL)
+    assert talk.interruptions
 
 
 def test_where_a_word_is_needed_a_sound_without_one_is_part_of_no_interruption() -> None:
@@ -475,7 +484,7 @@ def test_where_a_word_is_needed_a_sound_without_one_is_part_of_no_interruption()
     talk.plays(300)
     talk.hears("mm-hm")
     talk.plays(1_000)
-    assert talk.answers(ef.Request.CANCEL) == []
+    assert talk.interruptions == []
 
 
 def a_turn_that_ended_in_a_sound(detection: TurnDetection) -> Talk:
@@ -484,7 +493,7 @@ def a_turn_that_ended_in_a_sound(detection: TurnDetection) -> Talk:
     talk.wait(500)
     talk.hears("what time is it")
     talk.wait(6_000)
-    assert [answer.reason for answer in talk.answers(ef.Request.COMPLETE)] == ["turn_detected"]
+    assert talk.commits == [nt.TurnCommitted(None, detected=True)]
     talk.post(ev.Transcribed(1, Transcript("what time is it", 0, talk.now_ms)))
     talk.post(ev.RecognitionEnded(1))
     talk.replies(1)
@@ -494,9 +503,9 @@ def a_turn_that_ended_in_a_sound(detection: TurnDetection) -> Talk:
 def test_a_turn_ends_although_its_sound_goes_on_and_only_words_interrupt_the_answer() -> None:
     talk = a_turn_that_ended_in_a_sound(TurnDetection())
     talk.plays(1_500)
-    assert talk.answers(ef.Request.CANCEL) == [], "the television goes on"
+    assert talk.interruptions == [], "the television goes on"
     talk.hears("stop it please")
-    assert talk.answers(ef.Request.CANCEL), "and the user is heard over it"
+    assert talk.interruptions, "and the user is heard over it"
     talk.stops()
     talk.wait(1_000)
     talk.finishes("stop it please")
@@ -508,7 +517,7 @@ def test_a_sound_that_goes_on_interrupts_nothing_where_nothing_may_interrupt() -
     talk.hears("stop it please")
     talk.stops()
     talk.plays(5_000)
-    assert talk.answers(ef.Request.CANCEL) == []
+    assert talk.interruptions == []
     talk.finishes("stop it please")
     assert talk.asked[-1][-1]["content"] == "stop it please"
 
@@ -521,12 +530,12 @@ def test_the_user_need_not_speak_while_a_long_answer_is_heard() -> None:
     talk.replies(1, length_ms=90_000)
     for _ in range(90):
         talk.plays(1_000)
-        talk.post(ev.PongReceived())
+        talk.post(cmd.Alive())
     assert talk.is_in(State.LISTENING), "all of it has left, and the last of it is still heard"
     spoken_ms = talk.now_ms
     while not talk.is_in(State.CLOSED):
         talk.wait(100)
-        talk.post(ev.PongReceived())
+        talk.post(cmd.Alive())
     assert 60_000 <= talk.now_ms - spoken_ms <= 62_000
 
 
@@ -535,16 +544,16 @@ def test_the_user_has_a_minute_after_an_answer_that_leaves_faster_than_it_is_hea
     talk = Talk(None)  # type: ignore[arg-type]
     talk.post(AUDIO)
     talk.hears("tell me a story please")
-    talk.post(ev.CompleteRequested())
+    talk.post(cmd.CommitTurn())
     talk.post(ev.Transcribed(1, Transcript("tell me a story please", 0, 100)))
     talk.post(ev.RecognitionEnded(1))
     talk.replies(1, length_ms=100_000)
-    for message in talk.take(ef.ReplyAudio):
+    for message in talk.take(nt.ReplyAudio):
         talk.post(ev.AudioSent(1, message.end_ms))
     assert talk.is_in(State.LISTENING)
     for _ in range(159):
         talk.wait(1_000)
-        talk.post(ev.PongReceived())
+        talk.post(cmd.Alive())
     assert talk.is_in(State.LISTENING)
     talk.wait(1_000)
     assert talk.is_in(State.CLOSED)
@@ -552,17 +561,17 @@ def test_the_user_has_a_minute_after_an_answer_that_leaves_faster_than_it_is_hea
 
 def test_the_minute_begins_when_an_answer_is_silenced() -> None:
     talk = Talk(None)  # type: ignore[arg-type]
-    talk.post(ev.MessageCreated("a story"))
+    talk.post(cmd.CommitTurn("a story"))
     talk.replies(1, length_ms=100_000)
-    for message in talk.take(ef.ReplyAudio):
+    for message in talk.take(nt.ReplyAudio):
         talk.post(ev.AudioSent(1, message.end_ms))
     for _ in range(70):
         talk.wait(1_000)
-        talk.post(ev.PongReceived())
-    talk.post(ev.CancelRequested())
+        talk.post(cmd.Alive())
+    talk.post(cmd.Cancel())
     for _ in range(59):
         talk.wait(1_000)
-        talk.post(ev.PongReceived())
+        talk.post(cmd.Alive())
     assert talk.is_in(State.LISTENING)
     talk.wait(1_000)
     assert talk.is_in(State.CLOSED)

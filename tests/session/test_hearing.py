@@ -1,6 +1,6 @@
 import pytest
 
-from voicechat.errors import Status
+from voicechat.errors import Fault
 from voicechat.session.effects import FinishRecognition, OpenRecognition
 from voicechat.session.events import RecognitionFailed
 from voicechat.session.hearing import MAX_REPLACEMENTS, Hearing
@@ -23,7 +23,7 @@ def replaced(hearing: Hearing, *, retryable: bool = True, others_left: bool) -> 
     """Let whatever is awaited fail until it is not replaced any more; give how often it was."""
     for count in range(100):
         stream = count + 1
-        failure = RecognitionFailed(stream, Status.ASR_FAILED, "it failed", retryable, others_left)
+        failure = RecognitionFailed(stream, Fault.ASR_FAILED, "it failed", retryable, others_left)
         effects = hearing.replace_awaited(failure, SETTINGS)
         if not effects:
             return count
@@ -43,14 +43,14 @@ def test_an_awaited_stream_is_replaced_once_and_again_while_others_are_left(
 
 def test_the_last_one_that_is_left_is_not_asked_twice() -> None:
     hearing = awaiting()
-    left, none_left = (RecognitionFailed(1, Status.ASR_FAILED, "it failed", True, left) for left in (True, False))
+    left, none_left = (RecognitionFailed(1, Fault.ASR_FAILED, "it failed", True, left) for left in (True, False))
     assert hearing.replace_awaited(left, SETTINGS)
     assert not hearing.replace_awaited(none_left, SETTINGS)
 
 
 def test_a_replacement_says_again_what_was_not_final() -> None:
     hearing = awaiting()
-    hearing.replace_awaited(RecognitionFailed(1, Status.ASR_FAILED, "it failed", True), SETTINGS)
+    hearing.replace_awaited(RecognitionFailed(1, Fault.ASR_FAILED, "it failed", True), SETTINGS)
     assert hearing.awaited is not None
     assert hearing.awaited.text == "go"
 
@@ -61,4 +61,4 @@ def test_each_turn_has_its_own_replacements() -> None:
     hearing.settle()
     hearing.open(SETTINGS, 0)
     hearing.finish()
-    assert hearing.replace_awaited(RecognitionFailed(3, Status.ASR_FAILED, "it failed", True), SETTINGS)
+    assert hearing.replace_awaited(RecognitionFailed(3, Fault.ASR_FAILED, "it failed", True), SETTINGS)

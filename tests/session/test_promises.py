@@ -20,9 +20,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from voicechat.errors import Status
+from voicechat.errors import Fault
+from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session import notices as nt
 from voicechat.session.apology import Apology
 from voicechat.session.hearing import MAX_REPLACEMENTS
 from voicechat.session.limits import SessionLimits
@@ -30,7 +32,6 @@ from voicechat.session.session import Session
 from voicechat.session.states import TURN, State
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME
 from voicechat.session.vocabulary import (
-    AsrMode,
     ChatSettings,
     InputSettings,
     Message,
@@ -46,23 +47,15 @@ from voicechat.session.vocabulary import (
 REACHED: Counter[str] = Counter()
 APOLOGY = Apology()
 LISTENER = TurnDetection(create_response=False)
-LIMITS = SessionLimits(protocol_errors=5, tool_rounds=2)
-OF_REPLY = (ef.ReplyText, ef.ReplyToolCall, ef.ReplyTextFinished, ef.ReplyAudio, ef.ReplyAudioFinished)
-REQUESTS: dict[type, ef.Request] = {
-    ev.Opened: ef.Request.OPEN,
-    ev.UpdateRequested: ef.Request.UPDATE,
-    ev.CompleteRequested: ef.Request.COMPLETE,
-    ev.ClearRequested: ef.Request.CLEAR,
-    ev.ForgetRequested: ef.Request.FORGET,
-    ev.CancelRequested: ef.Request.CANCEL,
-    ev.PingReceived: ef.Request.PING,
-}
+LIMITS = SessionLimits(tool_rounds=2)
+ANSWERED = (cmd.Configure, cmd.CommitTurn, cmd.ClearInput, cmd.ClearHistory, cmd.Cancel)
+"""Commands that earn exactly one answer each."""
 ENDS: dict[str, ev.Event] = {
     "disconnect": ev.Disconnected(),
     "stall": ev.WriteStalled("the client does not read"),
     "drain": ev.DrainRequested(0),
     "fault": ev.Faulted(),
-    "revoked": ev.AccessEnded(Status.NOT_AUTHORISED, "token: revoked"),
+    "revoked": ev.AccessEnded(Fault.NOT_AUTHORISED, "token: revoked"),
 }
 TEXTS = [
     "Hello there. ",
@@ -85,7 +78,9 @@ class MadeReply:
     text: str = ""
     text_told: str = ""
     told: bool = False
-    role_told: bool = False
+    begun: bool = False
+    over: bool = False
+    begun_sentences: int = 0
     paused: bool = False
     """The model waits for the client's tools."""
     calls: list[str] = field(default_factory=list)
@@ -120,7 +115,7 @@ class World(RuleBasedStateMachine):
         self.session = Session(limits=LIMITS)
         self.streams: dict[int, str] = {}
         self.replies: dict[int, MadeReply] = {}
-        self.outbox: list[ef.ClientMessage] = []
+        self.outbox: list[nt.Notice] = []
         self.replaced: dict[int, int] = {}
         """Of a stream whose last result is awaited, the how-manyth it is."""
         self.turns_begun = 0
@@ -136,10 +131,12 @@ class World(RuleBasedStateMachine):
         self.remembered_ids: set[str] = set()
         """Calls that every later request must still hold."""
         self.forgetting = False
+        self.items: set[str] = set()
+        self.causes = 0
 
     @initialize(
-        mode=st.sampled_from(AsrMode),
-        heartbeat=st.booleans(),
+        half_duplex=st.booleans(),
+        silence_allowed=st.booleans(),
         lead_ms=st.sampled_from([None, 500]),
         detection=st.sampled_from([None, TurnDetection(), TurnDetection(min_interruption_words=2), LISTENER]),
         apology=st.sampled_from([None, APOLOGY]),
@@ -147,25 +144,24 @@ class World(RuleBasedStateMachine):
     )
     def connect(
         self,
-        mode: AsrMode,
-        heartbeat: bool,
+        half_duplex: bool,
+        silence_allowed: bool,
         lead_ms: int | None,
         detection: TurnDetection | None,
         apology: Apology | None,
         answers_tools: bool,
     ) -> None:
         self.session = Session(limits=LIMITS, apology=apology)
-        self.mode = mode
+        self.half_duplex = half_duplex
         self.feed(ev.Opened())
         wished = Settings(
-            asr_mode=mode,
+            half_duplex=half_duplex,
             lead_ms=lead_ms,
-            input=InputSettings(heartbeat=heartbeat),
+            input=InputSettings(silence_allowed=silence_allowed),
             turn_detection=detection,
-            report_latency=True,
             chat=ChatSettings(answers_tools=answers_tools),
         )
-        self.feed(ev.UpdateRequested(wished))
+        self.feed(cmd.Configure(wished))
         assert self.session.settings == wished
 
     # --- the world obeys ---------------------------------------------------------------------------------------
@@ -186,34 +182,38 @@ class World(RuleBasedStateMachine):
         return effects
 
     def check_answers(self, event: ev.Event, before: State, effects: list[ef.Effect]) -> None:
-        """Promise 1: exactly one answer per request, and no answer without a request."""
-        answers = [e.message for e in effects if isinstance(e, ef.Send) and isinstance(e.message, ef.Answered)]
-        by_itself = [a for a in answers if a.reason]
-        assert len(by_itself) <= 1
-        assert all(self.hands_free and a.status is Status.OK for a in by_itself)
-        for answer in by_itself:
-            REACHED[f"{answer.request.name} by itself"] += 1
-            self.turns_begun += answer.request is ef.Request.COMPLETE
-        answers = [a for a in answers if not a.reason]
-        wanted = REQUESTS.get(type(event))
-        assert [a.request for a in answers] == ([wanted] if wanted else [])
-        if not answers:
+        """Promise 1: exactly one answer per command, with its cause, and no answer without a command."""
+        told = [e.notice for e in effects if isinstance(e, ef.Send)]
+        detected = [n for n in told if isinstance(n, nt.TurnCommitted) and n.detected]
+        interrupted = [n for n in told if isinstance(n, nt.Interrupted)]
+        assert len(detected) + len(interrupted) <= 1
+        assert self.hands_free or not (detected or interrupted)
+        REACHED["a turn ends by itself"] += len(detected)
+        REACHED["an interruption by itself"] += len(interrupted)
+        self.turns_begun += len(detected)
+        answers = [
+            n
+            for n in told
+            if isinstance(n, nt.Done | nt.Rejected) or (isinstance(n, nt.TurnCommitted) and not n.detected)
+        ]
+        if isinstance(event, cmd.AnswerTool):
+            assert len(answers) <= 1
             return
-        granted = answers[0].status is Status.OK
-        if isinstance(event, ev.CompleteRequested):
-            assert granted == (before is State.LISTENING)
+        assert len(answers) == isinstance(event, ANSWERED)
+        if not answers or not isinstance(event, cmd.Command):
+            return
+        assert answers[0].cause == event.cause
+        granted = not isinstance(answers[0], nt.Rejected)
+        if isinstance(event, cmd.CommitTurn):
+            assert granted == (before not in TURN)
             self.turns_begun += granted
-        if isinstance(event, ev.ClearRequested):
-            assert granted == (before is not State.CONFIGURING)
-        if isinstance(event, ev.UpdateRequested):
-            assert granted == (before is State.CONFIGURING and isinstance(event.settings, Settings))
-        if isinstance(event, ev.CancelRequested | ev.ForgetRequested | ev.PingReceived):
+        else:
             assert granted
 
     def obey(self, effect: ef.Effect, event: ev.Event, before: State) -> None:
         match effect:
-            case ef.Send(message):
-                self.told(message)
+            case ef.Send(notice):
+                self.told(notice)
             case ef.OpenRecognition(stream):
                 assert stream not in self.streams
                 self.streams[stream] = "open"
@@ -254,7 +254,7 @@ class World(RuleBasedStateMachine):
                 assert reply == len(self.replies)
                 assert not self.replies[reply].stopped
                 self.replies[reply].stopped = True
-                self.outbox = [m for m in self.outbox if getattr(m, "reply", None) != reply]
+                self.outbox = [m for m in self.outbox if not (isinstance(m, nt.ReplyNotice) and m.reply == reply)]
             case ef.Close():
                 self.closed = True
             case ef.Observe(ef.LateDropped(kind)):
@@ -290,7 +290,7 @@ class World(RuleBasedStateMachine):
         assert got == wanted, "every call has its own answer, in the order of the calls"
         assert (effect.options.get("tool_choice") == "none") == (made.rounds >= LIMITS.tool_rounds)
         self.check_history(effect.messages)
-        made.paused, made.role_told, made.calls = False, False, []
+        made.paused, made.calls = False, []
         made.awaited.clear()
         REACHED[f"tool round {made.rounds}"] += 1
 
@@ -338,27 +338,26 @@ class World(RuleBasedStateMachine):
         assert not made.finished
         return made
 
-    def told(self, message: ef.ClientMessage) -> None:
+    def told(self, message: nt.Notice) -> None:
         """What the client will see, in order."""
         self.outbox.append(message)
-        if isinstance(message, OF_REPLY):
+        if isinstance(message, nt.ReplyNotice):
             # A reply that was begun early is told of only once its turn has begun and ended for the user.
             assert self.turns_begun == self.turns_completed + 1, "a held-back reply never leaks"
-            self.replies[message.reply].told = True
+            made = self.replies[message.reply]
+            made.told = not isinstance(message, nt.ReplyBegun) or made.told
+            assert made.begun or isinstance(message, nt.ReplyBegun), "a reply begins before it is told"
         match message:
-            case ef.ReplyText(reply, text, first):
-                self.check_role(reply, first)
+            case nt.ReplyText(reply, text):
                 made = self.live(reply)
                 made.text_told += text
                 assert made.text.startswith(made.text_told)
-            case ef.ReplyToolCall(reply, call, first):
-                self.check_role(reply, first)
+            case nt.ReplyToolCall(reply, call):
                 assert self.live(reply).rounds < LIMITS.tool_rounds
                 if call.id is not None:
                     assert call.id not in self.told_ids
                     self.live(reply).calls.append(call.id)
-            case ef.ReplyTextFinished(reply, reason, first):
-                self.check_role(reply, first)
+            case nt.ReplyTextFinished(reply, reason):
                 made = self.live(reply)
                 assert made.text_told == made.text
                 assert (reason == "tool_calls") == bool(made.calls and reason != "length")
@@ -366,40 +365,54 @@ class World(RuleBasedStateMachine):
                     made.calls = []
                 if made.calls:
                     self.calls_are_made(made)
-            case ef.ReplyAudio(reply, payload, end_ms):
+            case nt.SentenceBegun(reply, sentence, text):
                 made = self.live(reply)
+                assert text == made.sentences[sentence]
+                assert sentence >= made.begun_sentences
+                made.begun_sentences = sentence + 1
+            case nt.ReplyAudio(reply, (payload,), end_ms, sentence):
+                made = self.live(reply)
+                assert sentence == made.begun_sentences - 1, "a sentence is told before its audio"
                 assert end_ms > made.last_left_ms
                 assert payload == end_ms.to_bytes(4, "big")
                 made.last_left_ms = end_ms
-            case ef.ReplyAudioFinished(reply):
+            case nt.ReplyAudioFinished(reply, spoken):
                 made = self.live(reply)
+                assert list(spoken) == made.sentences
                 # Promise 4: everything that was to be spoken was spoken and has left.
                 assert made.ended
                 assert made.next_sentence == len(made.sentences)
                 assert made.last_left_ms == made.made_ms
                 made.finished = True
                 REACHED["apology spoken"] += made.sentences == [APOLOGY.en]
-            case ef.TurnCompleted():
+            case nt.TurnCompleted():
                 self.turns_completed += 1
                 self.forgetting = False
                 assert self.turns_completed == self.turns_begun, "promise 2: completed exactly once per turn"
-            case ef.Recognised():
+            case nt.Recognised():
                 # Promise 5: nothing is told of recognition while a reply is being told.
                 assert not any(made.told and not made.stopped and not made.finished for made in self.replies.values())
-            case ef.LatencyMeasured(reply, measured):
+            case nt.LatencyMeasured(reply, measured):
                 made = self.replies[reply]
                 assert not made.stopped
                 assert not made.timed, "the latency of a reply is told once"
                 assert sum(measured.stages_ms.values()) == measured.total_ms <= self.now
                 made.timed = True
                 REACHED["latency told"] += 1
-            case ef.Answered() | ef.ErrorReported() | ef.SpeechNoticed():
+            case nt.ReplyBegun(reply):
+                assert not self.replies[reply].begun
+                self.replies[reply].begun = True
+            case nt.ReplyEnded(reply, outcome):
+                made = self.replies[reply]
+                assert made.begun
+                assert not made.over, "a reply ends once"
+                made.over = True
+                assert outcome is not nt.Outcome.SPOKEN or made.finished
+            case nt.UserSaid(item):
+                assert item.id not in self.items
+                self.items.add(item.id)
+            case _:
                 pass
-
-    def check_role(self, reply: int, first: bool) -> None:
-        made = self.live(reply)
-        assert first == (not made.role_told), "the role is told once for each answer of the model"
-        made.role_told = True
 
     def calls_are_made(self, made: MadeReply) -> None:
         made.rounds += 1
@@ -427,16 +440,16 @@ class World(RuleBasedStateMachine):
             self.feed(ev.AudioStarted())
         else:
             self.feed(ev.AudioArrived(self.now))
-        REACHED["refresh skips audio"] += self.routed.route is ef.Route.SKIP and self.mode is AsrMode.REFRESH
+        REACHED["refresh skips audio"] += self.routed.route is ef.Route.SKIP and self.half_duplex
 
     @rule()
     def complete(self) -> None:
-        self.feed(ev.CompleteRequested())
+        self.feed(cmd.CommitTurn(cause=self.cause()))
 
     @rule()
     def clear(self) -> None:
         before = dict(self.streams)
-        self.feed(ev.ClearRequested())
+        self.feed(cmd.ClearInput(cause=self.cause()))
         if not self.closed and self.session.state in TURN:
             finished = [s for s, how in before.items() if how == "finished"]
             assert all(self.streams[s] == "finished" for s in finished), "clear does not touch the running turn"
@@ -446,38 +459,41 @@ class World(RuleBasedStateMachine):
         self.remembered_ids.clear()
         self.forgetting = self.session.state in TURN
         REACHED["forget while tools are awaited"] += bool(self.awaited)
-        self.feed(ev.ForgetRequested())
+        self.feed(cmd.ClearHistory(cause=self.cause()))
 
     @rule()
     def cancel(self) -> None:
         before, completed = self.session.state, self.turns_completed
-        effects = self.feed(ev.CancelRequested())
+        effects = self.feed(cmd.Cancel(cause=self.cause()))
         if self.closed or self.gone:
             return
         assert self.turns_completed - completed == (before in TURN)
         if before in TURN:
             # Promise 3: `canceled`, then `completed`; and nothing of the reply is left to be sent.
-            said = [e.message for e in effects if isinstance(e, ef.Send)]
-            assert isinstance(said[0], ef.Answered)
-            assert isinstance(said[1], ef.TurnCompleted)
+            said = [e.notice for e in effects if isinstance(e, ef.Send)]
+            told = next(n for n, notice in enumerate(said) if isinstance(notice, nt.Done))
+            assert all(isinstance(n, nt.ReplyCut | nt.ReplyEnded) for n in said[:told])
+            assert isinstance(said[told + 1], nt.TurnCompleted)
         stopped = [made.number for made in self.replies.values() if made.stopped]
-        assert not any(getattr(m, "reply", None) in stopped for m in self.outbox)
+        assert not any(isinstance(m, nt.ReplyNotice) and m.reply in stopped for m in self.outbox)
 
     @rule()
-    def ping(self) -> None:
-        self.feed(ev.PingReceived())
+    def alive(self) -> None:
+        self.feed(cmd.Alive())
 
-    @rule(good=st.booleans())
-    def update(self, good: bool) -> None:
+    @rule()
+    def configure(self) -> None:
         same = self.session.settings
-        self.feed(ev.UpdateRequested(same if good else ev.Refusal(Status.INVALID_PARAMETER, "x: y")))
+        self.feed(cmd.Configure(same, cause=self.cause()))
         assert self.session.settings == same
+
+    def cause(self) -> int:
+        self.causes += 1
+        return self.causes
 
     @rule()
     def type_message(self) -> None:
-        accepted = self.session.state in (State.CONFIGURING, State.LISTENING) and not self.closed and not self.gone
-        self.turns_begun += accepted
-        self.feed(ev.MessageCreated("typed"))
+        self.feed(cmd.CommitTurn("typed", cause=self.cause()))
 
     @property
     def awaited(self) -> list[str]:
@@ -495,8 +511,8 @@ class World(RuleBasedStateMachine):
         made = self.replies[len(self.replies)]
         made.awaited.discard(call_id)
         made.answers[call_id] = content
-        effects = self.feed(ev.ToolAnswered(call_id, content))
-        assert not any(isinstance(e, ef.Send) and isinstance(e.message, ef.ErrorReported) for e in effects)
+        effects = self.feed(cmd.AnswerTool(call_id, content))
+        assert not any(isinstance(e, ef.Send) and isinstance(e.notice, nt.Rejected) for e in effects)
         asked_again = any(isinstance(e, ef.ContinueReply) for e in effects)
         assert asked_again == (len(awaited) == 1), "the last answer is the one that lets the model go on"
 
@@ -506,24 +522,21 @@ class World(RuleBasedStateMachine):
         past = [call_id for call_id in self.told_ids if call_id not in self.awaited]
         call_id = past[-1 - back] if back < len(past) else "call_nobody"
         before = self.session.state
-        effects = self.feed(ev.ToolAnswered(call_id, "late"))
+        effects = self.feed(cmd.AnswerTool(call_id, "late"))
         if self.closed or self.gone:
             return
-        status = Status.INVALID_PARAMETER if self.awaited else Status.NOT_ALLOWED_NOW
-        errors = [e.message for e in effects if isinstance(e, ef.Send) and isinstance(e.message, ef.ErrorReported)]
-        assert [error.status for error in errors] == [status]
-        assert call_id in errors[0].message
+        why = nt.Why.OTHER_CALL if self.awaited else nt.Why.NO_CALL
+        told = [e.notice for e in effects if isinstance(e, ef.Send)]
+        refusals = [notice for notice in told if isinstance(notice, nt.Rejected)]
+        assert [refusal.why for refusal in refusals] == [why]
+        assert call_id in refusals[0].message
         assert not any(isinstance(e, ef.ContinueReply | ef.StartReply) for e in effects if not self.hands_free)
         assert self.hands_free or self.session.state is before
-        REACHED[f"late tool answer {status.name}"] += call_id in past
-
-    @rule()
-    def malformed(self) -> None:
-        self.feed(ev.MalformedReceived(Status.MALFORMED, "no JSON"))
+        REACHED[f"late tool answer {why.name}"] += call_id in past
 
     @rule(which=st.integers(0, 3), played_ms=st.integers(-10, 5000))
     def played(self, which: int, played_ms: int) -> None:
-        self.feed(ev.PlaybackReported(max(0, len(self.replies) - which), played_ms))
+        self.feed(cmd.Played(max(0, len(self.replies) - which), played_ms))
 
     # --- the recogniser, also late and out of turn --------------------------------------------------------------
 
@@ -547,7 +560,7 @@ class World(RuleBasedStateMachine):
     @rule(back=st.integers(0, 2), retryable=st.booleans(), others_left=st.booleans())
     def recognition_fails(self, back: int, retryable: bool, others_left: bool) -> None:
         stream = max(1, len(self.streams) - back)
-        self.feed(ev.RecognitionFailed(stream, Status.ASR_FAILED, "it failed", retryable, others_left))
+        self.feed(ev.RecognitionFailed(stream, Fault.ASR_FAILED, "it failed", retryable, others_left))
 
     # --- the voice detector -------------------------------------------------------------------------------------
 
@@ -563,7 +576,7 @@ class World(RuleBasedStateMachine):
     def turn_is_judged(self, probability: float) -> None:
         self.feed(ev.TurnJudged(probability))
 
-    @precondition(lambda self: self.hands_free and self.session.state is not State.CONFIGURING)
+    @precondition(lambda self: self.hands_free and self.session.state is not State.OPENED)
     @rule(
         pause_ms=st.sampled_from([50, 200, 260, 2_000]), text=st.sampled_from(["go on please", "wait", "mm hmm", "no"])
     )
@@ -652,10 +665,10 @@ class World(RuleBasedStateMachine):
         late: list[ev.Event] = [
             ev.ReplyTextArrived(old, "stale"),
             ev.ReplyTextEnded(old),
-            ev.SpeechSynthesized(old, 0, b"stale", 100),
+            ev.SpeechSynthesized(old, 0, (b"stale",), 100),
             ev.SentenceSynthesized(old, 0),
             ev.SpeechEnded(old),
-            ev.ReplyFailed(old, Status.LLM_FAILED, "stale"),
+            ev.ReplyFailed(old, Fault.LLM_FAILED, "stale"),
         ]
         effects = self.feed(late[kind])
         assert all(isinstance(effect, ef.Observe) for effect in effects)
@@ -663,7 +676,7 @@ class World(RuleBasedStateMachine):
     @rule(audio=st.booleans())
     def playback_of_a_reply_that_never_was(self, audio: bool) -> None:
         number = len(self.replies) + 1
-        effects = self.feed(ev.AudioSent(number, 100) if audio else ev.PlaybackReported(number, 100))
+        effects = self.feed(ev.AudioSent(number, 100) if audio else cmd.Played(number, 100))
         if self.session.state is not State.CLOSED:
             assert effects == [ef.Observe(ef.LateDropped(ef.LateKind.REPLY))]
         REACHED["playback of no reply"] += self.session.state is State.REPLYING
@@ -677,7 +690,7 @@ class World(RuleBasedStateMachine):
         made.open_sentence = True
         made.made_ms += length_ms
         payload = made.made_ms.to_bytes(4, "big")
-        self.feed(ev.SpeechSynthesized(made.number, made.next_sentence, payload, made.made_ms))
+        self.feed(ev.SpeechSynthesized(made.number, made.next_sentence, (payload,), made.made_ms))
 
     @precondition(lambda self: self.replies)
     @rule()
@@ -697,12 +710,12 @@ class World(RuleBasedStateMachine):
             self.feed(ev.SpeechEnded(made.number))
 
     @precondition(lambda self: self.replies)
-    @rule(status=st.sampled_from([Status.LLM_FAILED, Status.TTS_FAILED]))
-    def reply_fails(self, status: Status) -> None:
+    @rule(fault=st.sampled_from([Fault.LLM_FAILED, Fault.TTS_FAILED]))
+    def reply_fails(self, fault: Fault) -> None:
         made = self.replies[len(self.replies)]
         if not made.ended:
-            made.text_ended |= status is Status.LLM_FAILED
-            self.feed(ev.ReplyFailed(made.number, status, "it failed"))
+            made.text_ended |= fault is Fault.LLM_FAILED
+            self.feed(ev.ReplyFailed(made.number, fault, "it failed"))
 
     # --- compound steps: single ones rarely get past the first turn -----------------------------------------------
 
@@ -726,12 +739,12 @@ class World(RuleBasedStateMachine):
         for _ in range(MAX_REPLACEMENTS + 1):
             finished = [stream for stream, how in self.streams.items() if how == "finished"]
             if finished:
-                self.feed(ev.RecognitionFailed(finished[-1], Status.ASR_FAILED, "it failed", True, True))
+                self.feed(ev.RecognitionFailed(finished[-1], Fault.ASR_FAILED, "it failed", True, True))
 
     @precondition(lambda self: self.session.state is State.REPLYING and not self.closed)
     @rule()
     def model_fails_and_an_apology_is_spoken(self) -> None:
-        self.reply_fails(Status.LLM_FAILED)
+        self.reply_fails(Fault.LLM_FAILED)
         self.reply_completes(99)
 
     @rule()
@@ -802,7 +815,7 @@ class World(RuleBasedStateMachine):
             if not self.outbox or self.gone:
                 return
             message = self.outbox.pop(0)
-            if isinstance(message, ef.ReplyAudio):
+            if isinstance(message, nt.ReplyAudio):
                 assert not self.replies[message.reply].stopped, "promise 3: nothing of a stopped reply leaves"
                 self.feed(ev.AudioSent(message.reply, message.end_ms))
 
@@ -835,13 +848,10 @@ class World(RuleBasedStateMachine):
         self.complete()
 
     @precondition(lambda self: self.session.state in TURN)
-    @rule(order=st.permutations(["update", "complete", "clear", "forget", "ping"]))
+    @rule(order=st.permutations(["configure", "complete", "clear", "forget", "alive"]))
     def every_request_in_a_turn(self, order: list[str]) -> None:
         for request in order:
-            if request == "update":
-                self.update(good=True)
-            else:
-                getattr(self, request)()
+            getattr(self, request)()
 
     @precondition(lambda self: self.session.state is State.TRANSCRIBING)
     @rule()
@@ -877,7 +887,7 @@ class World(RuleBasedStateMachine):
         route, turn = self.routed.route, self.session.state in TURN
         assert (route is ef.Route.DROP) == (self.closed or self.gone)
         # Promise 8: with refresh, audio of a turn in progress never reaches a recogniser.
-        if not (self.closed or self.gone) and self.mode is AsrMode.REFRESH:
+        if not (self.closed or self.gone) and self.half_duplex:
             assert (route is ef.Route.SKIP) >= turn
         if route is ef.Route.RECOGNISE:
             assert self.streams[self.routed.stream] == "open"
@@ -906,12 +916,12 @@ class World(RuleBasedStateMachine):
 
 CORNERS = [
     *(f"state {state.name}" for state in State),
-    *(f"turn {outcome.value}" for outcome in ef.Outcome),
+    *(f"turn {outcome.value}" for outcome in nt.Outcome),
     *(
-        f"{request.__name__} in {state.name}"
-        for request in REQUESTS
+        f"{command.__name__} in {state.name}"
+        for command in (*ANSWERED, cmd.Alive)
         for state in State
-        if request is not ev.Opened and state is not State.CLOSED
+        if state is not State.CLOSED
     ),
     "late reply",
     "playback of no reply",
@@ -925,11 +935,11 @@ CORNERS = [
     "latency told",
     "refresh skips audio",
     "AudioSent in LISTENING",
-    "PlaybackReported in LISTENING",
+    "Played in LISTENING",
     "DrainRequested in REPLYING",
     "Disconnected in REPLYING",
-    "COMPLETE by itself",
-    "CANCEL by itself",
+    "a turn ends by itself",
+    "an interruption by itself",
     "early reply used",
     "early reply dropped",
     "SpeechStarted in REPLYING",
@@ -940,9 +950,9 @@ CORNERS = [
     "tools remembered",
     "tools of an early reply",
     "server tools",
-    "late tool answer INVALID_PARAMETER",
-    "late tool answer NOT_ALLOWED_NOW",
-    "ToolAnswered in REPLYING",
+    "late tool answer OTHER_CALL",
+    "late tool answer NO_CALL",
+    "AnswerTool in REPLYING",
     "forget while tools are awaited",
     "a call ends the reply",
 ]

@@ -1,18 +1,20 @@
 """Single promises of the kernel that are easier to read as an example than as a property."""
 
-from voicechat.errors import Status
+from voicechat.errors import Fault
+from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session import notices as nt
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.vocabulary import AsrMode, InputSettings, Message, Settings, Transcript
+from voicechat.session.vocabulary import InputSettings, Message, Settings, Transcript
 
 AUDIO = ev.AudioStarted()
 
 
-def told(effects: list[ef.Effect]) -> list[ef.ClientMessage]:
-    return [effect.message for effect in effects if isinstance(effect, ef.Send)]
+def told(effects: list[ef.Effect]) -> list[nt.Notice]:
+    return [effect.notice for effect in effects if isinstance(effect, ef.Send)]
 
 
 def replying(number: int = 1, session: Session | None = None, at_ms: int = 0, lead_ms: int | None = None) -> Session:
@@ -20,14 +22,14 @@ def replying(number: int = 1, session: Session | None = None, at_ms: int = 0, le
     session = session or Session(Settings(lead_ms=lead_ms))
     session.receive(AUDIO, at_ms)
     session.receive(ev.Transcribed(number, Transcript("go on", 0, 100)), at_ms)
-    session.receive(ev.CompleteRequested(), at_ms)
+    session.receive(cmd.CommitTurn(), at_ms)
     session.receive(ev.RecognitionEnded(number), at_ms)
     assert session.state is State.REPLYING
     return session
 
 
 def audio(number: int, end_ms: int, sentence: int = 0) -> ev.SpeechSynthesized:
-    return ev.SpeechSynthesized(number, sentence, b"x", end_ms)
+    return ev.SpeechSynthesized(number, sentence, (b"x",), end_ms)
 
 
 def finish(session: Session, number: int, at_ms: int, sentences: int = 1) -> None:
@@ -47,9 +49,9 @@ def test_a_stale_playback_report_does_not_touch_the_running_reply() -> None:
     session.receive(ev.ReplyTextArrived(2, "One two three four five six seven eight nine ten. "), 20)
     session.receive(audio(2, 5_000), 20)
     session.receive(ev.AudioSent(2, 5_000), 20)
-    session.receive(ev.PlaybackReported(1, 1_000), 4_020)
+    session.receive(cmd.Played(1, 1_000), 4_020)
     session.receive(ev.AudioSent(1, 1_000), 4_020)
-    session.receive(ev.CancelRequested(), 4_020)
+    session.receive(cmd.Cancel(), 4_020)
     asked = replying_messages(session, 3, 5_000)
     assert str(asked[3]["content"]).startswith("One two three four five six"), "4 of 5 seconds were heard"
 
@@ -57,7 +59,7 @@ def test_a_stale_playback_report_does_not_touch_the_running_reply() -> None:
 def replying_messages(session: Session, stream: int, at_ms: int) -> tuple[Message, ...]:
     session.receive(AUDIO, at_ms)
     session.receive(ev.Transcribed(stream, Transcript("next", 0, 100)), at_ms)
-    session.receive(ev.CompleteRequested(), at_ms)
+    session.receive(cmd.CommitTurn(), at_ms)
     effects = session.receive(ev.RecognitionEnded(stream), at_ms)
     return next(effect.messages for effect in effects if isinstance(effect, ef.StartReply))
 
@@ -97,12 +99,12 @@ def test_paced_audio_is_let_go_by_the_clock_and_by_reports() -> None:
     assert session.deadline_ms() == 100
     assert ends(session.receive(ev.Ticked(), 100)) == [600]
     session.receive(ev.AudioSent(1, 600), 100)
-    assert ends(session.receive(ev.PlaybackReported(1, 400), 100)) == [700, 800, 900]
+    assert ends(session.receive(cmd.Played(1, 400), 100)) == [700, 800, 900]
     assert session.held_ms > 0
 
 
 def ends(effects: list[ef.Effect]) -> list[int]:
-    return [message.end_ms for message in told(effects) if isinstance(message, ef.ReplyAudio)]
+    return [message.end_ms for message in told(effects) if isinstance(message, nt.ReplyAudio)]
 
 
 def test_a_paced_reply_is_completed_only_when_its_last_audio_has_left() -> None:
@@ -117,15 +119,20 @@ def test_a_paced_reply_is_completed_only_when_its_last_audio_has_left() -> None:
     assert session.state is State.REPLYING
     assert session.deadline_ms() == 200
     last = told(session.receive(ev.Ticked(), 200))
-    assert [type(message) for message in last] == [ef.ReplyAudio, ef.ReplyAudioFinished, ef.TurnCompleted]
+    assert [type(message) for message in last] == [
+        nt.ReplyAudio,
+        nt.ReplyAudioFinished,
+        nt.ReplyEnded,
+        nt.TurnCompleted,
+    ]
 
 
 def test_clearing_the_conversation_while_the_turn_is_transcribed_forgets_that_turn_too() -> None:
     session = Session()
     session.receive(AUDIO, 0)
     session.receive(ev.Transcribed(1, Transcript("secret", 0, 100)), 0)
-    session.receive(ev.CompleteRequested(), 0)
-    session.receive(ev.ForgetRequested(), 0)
+    session.receive(cmd.CommitTurn(), 0)
+    session.receive(cmd.ClearHistory(), 0)
     session.receive(ev.RecognitionEnded(1), 0)
     session.receive(ev.ReplyTextArrived(1, "Noted. "), 0)
     session.receive(audio(1, 100), 0)
@@ -140,54 +147,42 @@ def test_a_recogniser_that_fails_again_and_again_is_left_alone_for_a_while() -> 
         effects = session.receive(AUDIO, at_ms)
         while (stream := next((e.stream for e in effects if isinstance(e, ef.OpenRecognition)), None)) is not None:
             opened += 1
-            effects = session.receive(ev.RecognitionFailed(stream, Status.ASR_FAILED, "it failed", True), at_ms)
+            effects = session.receive(ev.RecognitionFailed(stream, Fault.ASR_FAILED, "it failed", True), at_ms)
     assert 3 <= opened <= 6
 
 
 def test_audio_at_fault_is_not_fed_again() -> None:
     session = Session()
     session.receive(AUDIO, 0)
-    effects = session.receive(ev.RecognitionFailed(1, Status.UNDECODABLE_AUDIO, "no audio"), 0)
+    effects = session.receive(ev.RecognitionFailed(1, Fault.UNDECODABLE_AUDIO, "no audio"), 0)
     assert not any(isinstance(effect, ef.OpenRecognition) for effect in effects)
 
 
-def test_only_pings_count_when_they_are_asked_for_strictly() -> None:
-    session = Session(Settings(input=InputSettings(heartbeat=True)), strict_ping=True)
-    session.receive(ev.Opened(), 0)
-    session.receive(AUDIO, 30_000)
-    session.receive(ev.PongReceived(), 50_000)
-    assert session.deadline_ms() == 60_000
-    session.receive(ev.PingReceived(), 55_000)
-    assert session.deadline_ms() == 115_000
+def test_audio_counts_as_a_sign_of_life_unless_the_dialect_says_otherwise() -> None:
+    settings = Settings(input=InputSettings(silence_allowed=True))
+    for counts, due_ms in ((True, 90_000), (False, 60_000)):
+        session = Session(settings, audio_shows_life=counts)
+        session.receive(ev.Opened(), 0)
+        session.receive(AUDIO, 30_000)
+        assert session.deadline_ms() == due_ms
+        session.receive(cmd.Alive(), 55_000)
+        assert session.deadline_ms() == 115_000
 
 
-def test_pongs_keep_a_client_only_once_it_has_said_something() -> None:
-    session = Session(Settings(input=InputSettings(heartbeat=True)))
-    session.receive(ev.Opened(), 0)
-    session.receive(ev.PongReceived(), 20_000)
-    assert session.deadline_ms() == 60_000, "a socket that never spoke is closed although its peer answers pings"
-    session.receive(ev.PingReceived(), 30_000)
-    session.receive(ev.PongReceived(), 50_000)
-    assert session.deadline_ms() == 110_000
-
-
-def test_malformed_messages_in_a_row_close_the_connection() -> None:
-    session = Session()
-    bad = ev.MalformedReceived(Status.MALFORMED, "no JSON")
-    for number in range(150):
-        if number == 50:
-            session.receive(ev.PingReceived(), 0)
-        effects = session.receive(bad, 0)
-        closed = [effect.code for effect in effects if isinstance(effect, ef.Close)]
-        assert closed == ([1008] if number == 149 else [])
+def test_a_dialect_that_gives_its_client_up_ends_the_turn_and_the_session() -> None:
+    session = replying()
+    effects = session.receive(cmd.Leave("no sense in it", cause="mine"), 10)
+    ended = nt.Ended(nt.Ending.VIOLATION, "no sense in it", cause="mine")
+    assert told(effects)[-2:] == [nt.TurnCompleted(nt.Outcome.FAILED), ended]
+    assert ef.Close(ended) in effects
     assert session.state is State.CLOSED
-    assert session.receive(ev.PingReceived(), 1) == []
+    assert session.receive(cmd.Alive(), 11) == []
 
 
 def test_audio_that_is_skipped_before_any_was_recognised_says_how_it_was_declared() -> None:
     """The turn began with a typed message; the decoder that is opened now serves the whole connection."""
-    settings = Settings(input=InputSettings(format="mp3"), asr_mode=AsrMode.REFRESH)
+    settings = Settings(input=InputSettings(format="mp3"), half_duplex=True)
     session = Session(settings)
-    effects = session.receive(ev.MessageCreated("hello"), 0)
+    effects = session.receive(cmd.CommitTurn("hello"), 0)
     routes = [effect for effect in effects if isinstance(effect, ef.RouteAudio)]
     assert routes == [ef.RouteAudio(ef.Route.SKIP, settings.input)]

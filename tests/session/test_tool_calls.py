@@ -5,9 +5,11 @@ from typing import Any, cast
 import pytest
 
 from tests.session.test_hands_free import Talk
-from voicechat.errors import Status
+from voicechat.errors import Fault
+from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session import notices as nt
 from voicechat.session.apology import Apology
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
@@ -32,7 +34,7 @@ def call(index: int, call_id: str | None, arguments: str = "{}", name: str | Non
 
 
 def asks(session: Session, text: str, at_ms: int) -> tuple[Message, ...]:
-    effects = session.receive(ev.MessageCreated(text), at_ms)
+    effects = session.receive(cmd.CommitTurn(text), at_ms)
     return next(effect.messages for effect in effects if isinstance(effect, ef.StartReply))
 
 
@@ -91,7 +93,7 @@ def test_arguments_that_are_no_json_object_are_not_shown_to_the_model_again(argu
     asks(session, "Is it warm?", 0)
     session.receive(ev.ToolCalled(1, call(0, "a", arguments)), 10)
     session.receive(ev.ReplyTextEnded(1, "tool_calls"), 10)
-    effects = session.receive(ev.ToolAnswered("a", "what?"), 20)
+    effects = session.receive(cmd.AnswerTool("a", "what?"), 20)
     (asked,) = (effect for effect in effects if isinstance(effect, ef.ContinueReply))
     assert cast("Any", asked.messages[1]["tool_calls"])[0]["function"]["arguments"] == "{}"
 
@@ -101,8 +103,8 @@ def test_a_call_that_the_server_ends_with_stop_is_a_call_all_the_same() -> None:
     asks(session, "Is it warm?", 0)
     session.receive(ev.ToolCalled(1, call(0, "a")), 10)
     effects = session.receive(ev.ReplyTextEnded(1, "stop"), 10)
-    told = [effect.message for effect in effects if isinstance(effect, ef.Send)]
-    assert [m.finish_reason for m in told if isinstance(m, ef.ReplyTextFinished)] == ["tool_calls"]
+    told = [effect.notice for effect in effects if isinstance(effect, ef.Send)]
+    assert [m.finish_reason for m in told if isinstance(m, nt.ReplyTextFinished)] == ["tool_calls"]
     assert session.state is State.REPLYING
 
 
@@ -126,7 +128,7 @@ def test_code_that_a_call_broke_off_does_not_swallow_what_is_said_after_it(whose
     else:
         session.receive(ev.ToolCalled(1, call(0, "a")), 20)
         session.receive(ev.ReplyTextEnded(1, "tool_calls"), 20)
-        session.receive(ev.ToolAnswered("a", "noon"), 20)
+        session.receive(cmd.AnswerTool("a", "noon"), 20)
     effects = session.receive(ev.ReplyTextArrived(1, "It is noon. "), 30)
     effects += session.receive(ev.ReplyTextEnded(1), 30)
     assert [effect.text for effect in effects if isinstance(effect, ef.Speak)] == ["It is noon."]
@@ -134,7 +136,7 @@ def test_code_that_a_call_broke_off_does_not_swallow_what_is_said_after_it(whose
 
 def spoken(session: Session, sentence: int, from_ms: int, to_ms: int, at_ms: int) -> None:
     for end_ms in range(from_ms + 100, to_ms + 1, 100):
-        session.receive(ev.SpeechSynthesized(1, sentence, b"x", end_ms), at_ms)
+        session.receive(ev.SpeechSynthesized(1, sentence, (b"x",), end_ms), at_ms)
         session.receive(ev.AudioSent(1, end_ms), at_ms)
     session.receive(ev.SentenceSynthesized(1, sentence), at_ms)
 
@@ -154,7 +156,7 @@ def a_reply_around_a_tool() -> Session:
 
 def test_an_interrupted_reply_keeps_its_tools_and_of_its_text_what_was_heard() -> None:
     session = a_reply_around_a_tool()
-    session.receive(ev.CancelRequested(), 3_100)
+    session.receive(cmd.Cancel(), 3_100)
     said = roles(asks(session, "Thanks.", 4_000))
     assert said[:3] == [("user", "What time is it?"), ("assistant", "Let me look."), ("tool", "noon")]
     assert said[4] == ("user", "Thanks.")
@@ -165,7 +167,7 @@ def test_an_interrupted_reply_keeps_its_tools_and_of_its_text_what_was_heard() -
 
 def test_a_tool_whose_reply_was_not_heard_at_all_is_remembered() -> None:
     session = a_reply_around_a_tool()
-    session.receive(ev.CancelRequested(), 150)
+    session.receive(cmd.Cancel(), 150)
     said = roles(asks(session, "Thanks.", 4_000))
     assert said == [("user", "What time is it?"), ("assistant", ""), ("tool", "noon"), ("user", "Thanks.")]
 
@@ -174,7 +176,7 @@ def test_a_reply_cut_after_its_end_keeps_its_tools() -> None:
     session = a_reply_around_a_tool()
     session.receive(ev.SpeechEnded(1), 200)
     assert session.state is State.LISTENING
-    session.receive(ev.CancelRequested(), 600)
+    session.receive(cmd.Cancel(), 600)
     said = roles(asks(session, "Thanks.", 4_000))
     assert [role for role, _ in said] == ["user", "assistant", "tool", "user"]
 
@@ -188,7 +190,7 @@ def test_a_forced_call_is_forced_once_and_the_last_round_forbids_calls() -> None
     for number in range(2):
         session.receive(ev.ToolCalled(1, call(0, f"a{number}")), 10)
         session.receive(ev.ReplyTextEnded(1, "tool_calls"), 10)
-        effects = session.receive(ev.ToolAnswered(f"a{number}", "20"), 20)
+        effects = session.receive(cmd.AnswerTool(f"a{number}", "20"), 20)
         options += [effect.options for effect in effects if isinstance(effect, ef.ContinueReply)]
     assert options == [
         {"tools": tools, "temperature": 0.5},
@@ -196,8 +198,8 @@ def test_a_forced_call_is_forced_once_and_the_last_round_forbids_calls() -> None
     ]
     session.receive(ev.ToolCalled(1, call(0, "a2")), 30)
     effects = session.receive(ev.ReplyTextEnded(1, "tool_calls"), 30)
-    told = [effect.message for effect in effects if isinstance(effect, ef.Send)]
-    assert [m.finish_reason for m in told if isinstance(m, ef.ReplyTextFinished)] == ["stop"]
+    told = [effect.notice for effect in effects if isinstance(effect, ef.Send)]
+    assert [m.finish_reason for m in told if isinstance(m, nt.ReplyTextFinished)] == ["stop"]
 
 
 def test_a_call_that_the_client_does_not_answer_ends_the_reply_and_is_remembered_with_an_answer() -> None:
@@ -206,8 +208,8 @@ def test_a_call_that_the_client_does_not_answer_ends_the_reply_and_is_remembered
     session.receive(ev.ReplyTextArrived(1, "Let me look."), 10)
     session.receive(ev.ToolCalled(1, call(0, "a")), 10)
     effects = session.receive(ev.ReplyTextEnded(1, "tool_calls"), 10)
-    told = [effect.message for effect in effects if isinstance(effect, ef.Send)]
-    assert [m.finish_reason for m in told if isinstance(m, ef.ReplyTextFinished)] == ["tool_calls"]
+    told = [effect.notice for effect in effects if isinstance(effect, ef.Send)]
+    assert [m.finish_reason for m in told if isinstance(m, nt.ReplyTextFinished)] == ["tool_calls"]
     assert any(isinstance(effect, ef.FinishSpeech) for effect in effects)
     spoken(session, 0, 0, 500, 20)
     session.receive(ev.SpeechEnded(1), 20)
@@ -226,10 +228,10 @@ def test_waiting_for_tools_hands_free_is_the_assistants_turn() -> None:
     talk.post(ev.ReplyTextEnded(1, "tool_calls"))
     talk.wait(25_000)
     assert talk.is_in(State.REPLYING)
-    assert len(talk.answers(ef.Request.COMPLETE)) == 1
+    assert len(talk.commits) == 1
     talk.says("never mind that now")
     talk.wait(300)
-    assert len(talk.answers(ef.Request.CANCEL)) == 1
+    assert len(talk.interruptions) == 1
     talk.wait(2_000)
     talk.finishes("never mind that now")
     assert [(m["role"], m["content"]) for m in talk.asked[-1]][1:3] == [("assistant", ""), ("tool", STOPPED)]
@@ -242,17 +244,17 @@ def test_the_tools_of_a_reply_begun_early_are_asked_for_once_it_is_adopted() -> 
     assert [effect.early for effect in talk.effects if isinstance(effect, ef.StartReply)] == [True]
     talk.post(ev.ToolCalled(1, call(0, "a")))
     talk.post(ev.ReplyTextEnded(1, "tool_calls"))
-    assert not any(isinstance(message, ef.ReplyToolCall) for message in talk.told)
-    refused = talk.post(ev.ToolAnswered("a", "20"))
-    assert any(isinstance(e, ef.Send) and isinstance(e.message, ef.ErrorReported) for e in refused)
+    assert not any(isinstance(message, nt.ReplyToolCall) for message in talk.told)
+    refused = talk.post(cmd.AnswerTool("a", "20"))
+    assert any(isinstance(e, ef.Send) and isinstance(e.notice, nt.Rejected) for e in refused)
     talk.wait(600)
     talk.finishes("is it warm in Paris")
     adopted = [type(effect) for effect in talk.effects].index(ef.AdoptReply)
     told = next(
-        n for n, e in enumerate(talk.effects) if isinstance(e, ef.Send) and isinstance(e.message, ef.ReplyToolCall)
+        n for n, e in enumerate(talk.effects) if isinstance(e, ef.Send) and isinstance(e.notice, nt.ReplyToolCall)
     )
     assert adopted < told
-    asked_again = talk.post(ev.ToolAnswered("a", "20"))
+    asked_again = talk.post(cmd.AnswerTool("a", "20"))
     assert any(isinstance(effect, ef.ContinueReply) for effect in asked_again)
 
 
@@ -260,7 +262,7 @@ def test_tools_that_worked_before_the_model_failed_are_remembered_beside_an_apol
     session = Session(apology=Apology(en="Sorry.", zh="抱歉。"))
     asks(session, "What time is it?", 0)
     session.receive(ev.ToolsUsed(1, EXCHANGE), 10)
-    effects = session.receive(ev.ReplyFailed(1, Status.LLM_FAILED, "the chat model failed"), 20)
+    effects = session.receive(ev.ReplyFailed(1, Fault.LLM_FAILED, "the chat model failed"), 20)
     assert [effect.text for effect in effects if isinstance(effect, ef.Speak)] == ["Sorry."]
     spoken(session, 0, 0, 300, 30)
     session.receive(ev.SpeechEnded(1), 40)

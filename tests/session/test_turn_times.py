@@ -1,4 +1,5 @@
-from voicechat.session.effects import Outcome, TurnEnded
+from voicechat.session.effects import TurnEnded
+from voicechat.session.notices import Outcome
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
 
 

@@ -3,8 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
+from voicechat.session import notices as nt
 from voicechat.session.session import Session
 from voicechat.session.vocabulary import Settings, Transcript, TurnDetection
 from voicechat.session.waterfall import Stage, Waterfall, waterfall
@@ -30,7 +32,7 @@ class Talk:
     def __init__(self, settings: Settings) -> None:
         self.session = Session()
         self.effects: list[ef.Effect] = []
-        self.post(0, ev.UpdateRequested(settings), ev.AudioStarted())
+        self.post(0, cmd.Configure(settings), ev.AudioStarted())
 
     def post(self, at_ms: int, *events: ev.Event) -> None:
         for event in events:
@@ -40,14 +42,14 @@ class Talk:
         """Text after 100 ms, its sentence whole after 150, audio after 200, sent after 203."""
         self.post(at_ms + 100, ev.ReplyTextArrived(number, "Good"))
         self.post(at_ms + 150, ev.ReplyTextArrived(number, " morning. "))
-        self.post(at_ms + 200, ev.SpeechSynthesized(number, 0, b"x", 100))
+        self.post(at_ms + 200, ev.SpeechSynthesized(number, 0, (b"x",), 100))
         self.post(at_ms + 203, ev.AudioSent(number, 100))
-        self.post(at_ms + 210, ev.SpeechSynthesized(number, 0, b"x", 200), ev.AudioSent(number, 200))
+        self.post(at_ms + 210, ev.SpeechSynthesized(number, 0, (b"x",), 200), ev.AudioSent(number, 200))
 
 
 def a_spoken_turn(settings: Settings) -> Talk:
     talk = Talk(settings)
-    talk.post(1_000, ev.CompleteRequested())
+    talk.post(1_000, cmd.CommitTurn())
     talk.post(1_040, ev.Transcribed(1, Transcript("hello", 0, 900)), ev.RecognitionEnded(1))
     talk.replies(1, 1_040)
     return talk
@@ -59,12 +61,11 @@ def test_a_turn_that_the_client_ended_begins_with_its_complete() -> None:
     ]
 
 
-def test_a_client_is_told_only_if_it_asked() -> None:
-    for asked in (False, True):
-        effects = a_spoken_turn(Settings(report_latency=asked)).effects
-        told = [effect.message for effect in effects if isinstance(effect, ef.Send)]
-        latencies = [message for message in told if isinstance(message, ef.LatencyMeasured)]
-        assert [(message.reply, message.waterfall.total_ms) for message in latencies] == ([(1, 243)] if asked else [])
+def test_the_latency_of_a_reply_is_told_with_its_first_audio() -> None:
+    effects = a_spoken_turn(Settings()).effects
+    told = [effect.notice for effect in effects if isinstance(effect, ef.Send)]
+    latencies = [notice for notice in told if isinstance(notice, nt.LatencyMeasured)]
+    assert [(notice.reply, notice.waterfall.total_ms) for notice in latencies] == [(1, 243)]
 
 
 def test_hands_free_the_wait_begins_where_the_speech_ended() -> None:
@@ -85,7 +86,7 @@ def test_hands_free_the_wait_begins_where_the_speech_ended() -> None:
         talk.replies(1, decided_ms + 20)
     else:  # begun early: its text was there before the turn was over
         talk.post(decided_ms + 30, ev.ReplyTextArrived(1, "Good morning. "))
-        talk.post(decided_ms + 40, ev.SpeechSynthesized(1, 0, b"x", 100), ev.AudioSent(1, 100))
+        talk.post(decided_ms + 40, ev.SpeechSynthesized(1, 0, (b"x",), 100), ev.AudioSent(1, 100))
     (made,) = timed(talk.effects)
     assert made.stages_ms[Stage.DECISION] == decided_ms - 1_500
     assert made.stages_ms[Stage.TRANSCRIPT] == 20
@@ -94,14 +95,14 @@ def test_hands_free_the_wait_begins_where_the_speech_ended() -> None:
 def test_a_typed_turn_waits_for_nobody_to_fall_silent() -> None:
     talk = Talk(Settings(turn_detection=TurnDetection()))
     talk.post(500, ev.SpeechStarted(400, 64))
-    talk.post(900, ev.SpeechStopped(800, 100), ev.ClearRequested())
-    talk.post(60_000, ev.MessageCreated("hello"))
+    talk.post(900, ev.SpeechStopped(800, 100), cmd.ClearInput())
+    talk.post(60_000, cmd.CommitTurn("hello"))
     talk.replies(1, 60_000)
     assert [made.total_ms for made in timed(talk.effects)] == [203]
 
 
 def test_a_reply_that_was_stopped_before_it_was_heard_has_no_latency() -> None:
-    talk = Talk(Settings(report_latency=True))
-    talk.post(100, ev.MessageCreated("hello"))
-    talk.post(200, ev.ReplyTextArrived(1, "Good morning. "), ev.CancelRequested(), ev.AudioSent(1, 100))
+    talk = Talk(Settings())
+    talk.post(100, cmd.CommitTurn("hello"))
+    talk.post(200, ev.ReplyTextArrived(1, "Good morning. "), cmd.Cancel(), ev.AudioSent(1, 100))
     assert timed(talk.effects) == []

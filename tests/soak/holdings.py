@@ -33,8 +33,8 @@ class Holdings:
 
 def holdings(server: Running, provider_streams: int) -> Holdings:
     return Holdings(
-        sessions=server.hub.sessions,
-        resumable=len(server.hub._resumable),
+        sessions=server.admission.sessions,
+        resumable=server.mount.resumable,
         tasks=tuple(sorted(_name(task) for task in asyncio.all_tasks())),
         descriptors=_descriptors(),
         children=_children(),

@@ -78,7 +78,7 @@ async def visit_and_leave(state: Callable[[Visit], Awaitable[None]], way: str, s
 async def all_gone(stage: Scene) -> None:
     """Wait until the sessions have ended, and then the tasks of their connections."""
     async with asyncio.timeout(ANSWER_S):
-        while stage.server.hub.sessions or stage.provider_streams:  # noqa: ASYNC110 - nothing tells
+        while stage.server.admission.sessions or stage.provider_streams:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
         while any("RequestHandler.start" in repr(task) for task in asyncio.all_tasks()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -22,7 +22,7 @@ from voicechat.cli.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Command, Com
 from voicechat.cli.progress import ProgressBar
 from voicechat.cli.recordings import read_recording
 from voicechat.errors import RemoteProtocolError
-from voicechat.session.vocabulary import VoiceSettings
+from voicechat.schema.document import DOCUMENT_VOICE
 
 MAX_SESSIONS = 10_000
 DEFAULT_SESSIONS = 10
@@ -41,7 +41,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sessions", type=int, metavar="N", help="conversations at once (default: 10; a ramp's most)")
     parser.add_argument("--seconds", type=float, default=30, metavar="S", help="how long (default: 30)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (default: 1)")
-    parser.add_argument("--output", default=VoiceSettings().format, metavar="FORMAT", help="of the answers")
+    parser.add_argument("--output", default=DOCUMENT_VOICE.format, metavar="FORMAT", help="of the answers")
     parser.add_argument(
         "--hands-free", action="store_true", help="microphones are always open; turns end by themselves"
     )

@@ -22,10 +22,11 @@ from voicechat.providers.interfaces import (
     TextDelta,
     VoiceOptions,
 )
+from voicechat.schema.document import DOCUMENT_VOICE
 from voicechat.server.app import build_app
 from voicechat.server.listener import listening
 from voicechat.server.serve import credentials
-from voicechat.session.vocabulary import InputSettings, VoiceSettings
+from voicechat.session.vocabulary import InputSettings
 from voicechat.text.words import join
 
 PROBE_TEXT = "Hello, this is a test."
@@ -58,7 +59,7 @@ async def check_port(config: Config) -> str:
 
 async def check_codecs() -> str:
     """Encode a tenth of a second in the format that clients get when they ask for none."""
-    wished = parse_output_format(VoiceSettings().format)
+    wished = parse_output_format(DOCUMENT_VOICE.format)
     encoder = open_encoder(wished)
     encoded = encoder.encode(bytes(wished.rate_hz // 10 * 2), wished.rate_hz) + encoder.finish()
     if not encoded:

@@ -1,5 +1,6 @@
 """The configuration: what a file may hold, how it is read, and the services that it describes."""
 
+from voicechat.config.endpoints import endpoints_of
 from voicechat.config.reading import load_config
 from voicechat.config.sections import (
     AdmissionConfig,
@@ -28,6 +29,7 @@ __all__ = [
     "TranscriptionConfig",
     "build_services",
     "configured_tool",
+    "endpoints_of",
     "fallback_orders",
     "load_config",
     "open_service",

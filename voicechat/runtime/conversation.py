@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
+from voicechat.dialects.base import Dialect, Reaction, Tell
+from voicechat.errors import Fault
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.runtime.audio_input import AudioInput, Detector
@@ -17,6 +19,7 @@ from voicechat.runtime.reading import Reader
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.socket import Socket
 from voicechat.runtime.tasks import SessionTasks
+from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
     AdoptReply,
     Close,
@@ -35,6 +38,7 @@ from voicechat.session.effects import (
     StopReply,
 )
 from voicechat.session.events import (
+    AudioReceived,
     AudioSent,
     Disconnected,
     Event,
@@ -44,7 +48,16 @@ from voicechat.session.events import (
 )
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
-from voicechat.wire.dialect import Dialect
+from voicechat.session.notices import (
+    Done,
+    Ended,
+    Ending,
+    Interrupted,
+    Notice,
+    Rejected,
+    ReplyAudio,
+    ReplyNotice,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +99,7 @@ class Conversation:
     ) -> None:
         """``observe`` is told facts for metrics; it must not raise and not wait."""
         self._machine = machine
+        self._dialect = dialect
         self._socket = socket
         self._cast = services
         self._limits = limits
@@ -98,7 +112,7 @@ class Conversation:
         self._timer_s = 0.0
         """When it fires. Handles do not say: uvloop gives one without a time for a time that has come."""
         self._tasks = SessionTasks(on_fault=lambda: self.post(Faulted()))
-        self._outbox = Outbox(socket, dialect.encode, limits, self._post_of_outbox)
+        self._outbox = Outbox(socket, limits, self._post_of_outbox)
         self._audio = AudioInput(
             services.recognizer,
             limits=limits,
@@ -108,8 +122,16 @@ class Conversation:
             decoding=services.decoding,
             detector=services.detector,
         )
-        self._reader = Reader(socket, dialect, self._audio, self.post, self._outbox.answer_ping)
-        self._turn: tuple[ReplyTask, asyncio.Task[None]] | None = None
+        self._reader = Reader(
+            socket,
+            dialect,
+            self._audio,
+            self.post,
+            self._react,
+            lambda: self.now_ms,
+            self._outbox.answer_ping,
+        )
+        self._replies: dict[int, tuple[ReplyTask, asyncio.Task[None]]] = {}
         self._drained = asyncio.Event()
         self._drained.set()
         """Cleared by who waits until less audio is held back."""
@@ -143,6 +165,8 @@ class Conversation:
         Afterwards nothing of the session is left: its tasks, recogniser streams and buffers are released within
         ``RELEASE_S``, the closing of the socket within ``close_ms`` more.
         """
+        for reaction in self._dialect.open(self.now_ms):
+            self._react(reaction)
         self.post(Opened())
         writer = self._tasks.spawn(self._outbox.run(), "session-writer")
         reader = self._tasks.spawn(self._reader.run(), "session-reader")
@@ -168,7 +192,7 @@ class Conversation:
         of sessions that would be hundreds of megabytes.
         """
         self._over = True
-        self._turn = None
+        self._replies.clear()
         self._audio.release()
         del self._reader, self._outbox, self._audio, self._tasks
 
@@ -186,7 +210,8 @@ class Conversation:
             # A bug of ours. It ends this session, with the contract's last words; the server goes on.
             logger.error("handling %s failed: %s at %s", type(event).__name__, type(error).__name__, where(error))
             if self._faulted:
-                self._outbox.close(1011, "internal error")
+                ended = Ended(Ending.FAULT, "internal error", Fault.INTERNAL)
+                self._outbox.close(self._dialect.close_code(ended), ended.message)
             else:
                 self._faulted = True
                 self._events.append(Faulted())
@@ -194,7 +219,7 @@ class Conversation:
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Send():
-                self._outbox.put(effect.message)
+                self._notify(effect.notice)
             case RouteAudio():
                 self._audio.route(effect)
             case OpenRecognition():
@@ -206,34 +231,35 @@ class Conversation:
             case StartReply():
                 self._start(effect)
             case AdoptReply() | ContinueReply() | Speak() | FinishSpeech():
-                if self._turn is not None:
-                    self._direct(self._turn[0], effect)
+                if effect.reply in self._replies:
+                    self._direct(self._replies[effect.reply][0], effect)
             case StopReply():
-                if self._turn is not None:
-                    self._turn[1].cancel()
+                if effect.reply in self._replies:
+                    self._replies[effect.reply][1].cancel()
                 self._outbox.flush(effect.reply)
                 self._audio.reply_stopped()
             case Close():
-                self._outbox.close(effect.code, effect.reason)
+                ended = effect.ended
+                self._outbox.close(self._dialect.close_code(ended), ended.message)
             case Observe():
                 self._observe(effect.fact)
             case _:
                 assert_never(effect)
 
     @staticmethod
-    def _direct(turn: ReplyTask, effect: AdoptReply | ContinueReply | Speak | FinishSpeech) -> None:
+    def _direct(reply: ReplyTask, effect: AdoptReply | ContinueReply | Speak | FinishSpeech) -> None:
         match effect:
             case Speak():
-                turn.speak(effect.sentence, effect.text)
+                reply.speak(effect.sentence, effect.text)
             case FinishSpeech():
-                turn.finish_speech()
+                reply.finish_speech()
             case AdoptReply():
-                turn.adopt()
+                reply.adopt()
             case ContinueReply():
-                turn.go_on(effect)
+                reply.go_on(effect)
 
     def _start(self, effect: StartReply) -> None:
-        turn = ReplyTask(
+        reply = ReplyTask(
             effect,
             self._cast.models(effect.chat.model),
             self._cast.synthesizer,
@@ -242,15 +268,44 @@ class Conversation:
             room=self._room,
         )
         if self._audio.echo is not None:
-            turn.on_speech = self._audio.echo.reply_made
-        task = self._tasks.spawn(turn.run(), f"reply-{effect.reply}")
-        self._turn = (turn, task)
-        task.add_done_callback(self._forget_turn)
+            reply.on_speech = self._audio.echo.reply_made
+        task = self._tasks.spawn(reply.run(), f"reply-{effect.reply}")
+        self._replies[effect.reply] = (reply, task)
+        # A finished reply's encoder weighs half a megabyte.
+        task.add_done_callback(lambda _: self._replies.pop(effect.reply, None))
 
-    def _forget_turn(self, task: asyncio.Task[None]) -> None:
-        """A finished reply's encoder weighs half a megabyte."""
-        if self._turn is not None and self._turn[1] is task:
-            self._turn = None
+    # --- the dialect -------------------------------------------------------------------------------------------
+
+    def _react(self, reaction: Reaction) -> None:
+        """Do what the dialect wants by itself, or because of what its client said."""
+        if self._over:
+            return
+        if isinstance(reaction, Tell):
+            self._outbox.put((reaction.frame,), urgent=True)
+            self._set_timer()  # the dialect may want to be woken
+        elif isinstance(reaction, AudioReceived):
+            self._audio.push(reaction.payload)
+        else:
+            self.post(reaction)
+
+    def _notify(self, notice: Notice) -> None:
+        """Let the dialect write a notice. What it asks for because of that happens after this event."""
+        frames = []
+        for reaction in self._dialect.notify(notice, self.now_ms):
+            if isinstance(reaction, Tell):
+                frames.append(reaction.frame)
+            elif not isinstance(reaction, AudioReceived):
+                self._events.append(reaction)
+        audio_until_ms = notice.end_ms if isinstance(notice, ReplyAudio) else None
+        if not frames and audio_until_ms is None:
+            return
+        self._outbox.put(
+            frames,
+            reply=notice.reply if isinstance(notice, ReplyNotice) else 0,
+            audio_until_ms=audio_until_ms,
+            # Not the answer to a commit: it is the recogniser that must be told first.
+            urgent=isinstance(notice, Done | Rejected | Interrupted),
+        )
 
     def _post_of_outbox(self, event: Event) -> None:
         if isinstance(event, AudioSent):
@@ -273,9 +328,12 @@ class Conversation:
             except ConnectionError:
                 return  # the reader or the writer sees the same and ends the session
 
+    def _deadline_ms(self) -> int | None:
+        return earliest_ms(self._machine.deadline_ms(), self._dialect.deadline_ms())
+
     def _set_timer(self) -> None:
         """Keep one timer. A later deadline leaves it alone: when it fires, the session is asked again."""
-        deadline_ms = self._machine.deadline_ms()
+        deadline_ms = self._deadline_ms()
         if deadline_ms is None:
             return
         when_s = self._opened_s + deadline_ms / 1000
@@ -288,12 +346,16 @@ class Conversation:
     def _on_timer(self) -> None:
         self._timer = None
         self._audio.report()
-        deadline_ms = self._machine.deadline_ms()
+        wake_ms = self._dialect.deadline_ms()
+        if wake_ms is not None and self.now_ms >= wake_ms:
+            for reaction in self._dialect.wake(self.now_ms):
+                self._react(reaction)
+        deadline_ms = self._deadline_ms()
         if deadline_ms is None:
             return
         if self.now_ms >= deadline_ms:
             self.post(Ticked())
-        else:
+        elif self._timer is None:
             # Timers may fire within a millisecond before their time, and the deadline may have moved.
             self._start_timer(self._opened_s + (deadline_ms + 1) / 1000)
 

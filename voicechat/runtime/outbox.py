@@ -2,30 +2,32 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
+from voicechat.dialects.base import Frame
 from voicechat.runtime.socket import Pong, Socket
-from voicechat.session.effects import (
-    Answered,
-    ClientMessage,
-    ReplyAudio,
-    ReplyAudioFinished,
-    ReplyText,
-    ReplyTextFinished,
-    ReplyToolCall,
-    Request,
-)
 from voicechat.session.events import AudioSent, Disconnected, Event, WriteStalled
 from voicechat.session.limits import SessionLimits
-from voicechat.wire.dialect import Frame
 
-_OF_REPLY = (ReplyText, ReplyToolCall, ReplyTextFinished, ReplyAudio, ReplyAudioFinished)
-_OVERHEAD_BYTES = 200
-"""About what a message weighs besides its payload; the bound on the backlog need not be exact."""
+_OVERHEAD_BYTES = 64
+"""About what a frame weighs besides its payload; the bound on the backlog need not be exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Frames that leave together."""
+
+    frames: Sequence[Frame]
+    size_bytes: int
+    reply: int
+    """The reply that they tell of; 0: none."""
+    audio_until_ms: int | None
+    """The media position after the reply's audio in them; None: there is none."""
 
 
 class Outbox:
-    """A queue. Messages are encoded when they leave, so a stopped reply costs no encoding.
+    """A queue of frames.
 
     While the connection has room, they leave when the event loop comes round; a task waits only when it has none.
     """
@@ -33,17 +35,14 @@ class Outbox:
     def __init__(
         self,
         socket: Socket,
-        encode: Callable[[ClientMessage], list[Frame]],
         limits: SessionLimits,
         post: Callable[[Event], None],
     ) -> None:
         """``post`` is told of audio handed to the socket, of a client that does not read, and of a lost connection."""
         self._socket = socket
-        self._encode = encode
         self._limits = limits
         self._post = post
-        self._queue: deque[tuple[ClientMessage, int]] = deque()
-        """Messages, and about how many bytes each will be."""
+        self._queue: deque[Queued] = deque()
         self._backlog_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._leaving = False
@@ -72,38 +71,39 @@ class Outbox:
         self._pong = Pong(payload)
         self._write_at_once()
 
-    def put(self, message: ClientMessage) -> None:
-        """Queue a message. Past the backlog's bound the session is told that its client does not read."""
-        size_bytes = _size_bytes(message)
-        self._queue.append((message, size_bytes))
+    def put(
+        self,
+        frames: Sequence[Frame],
+        *,
+        reply: int = 0,
+        audio_until_ms: int | None = None,
+        urgent: bool = False,
+    ) -> None:
+        """Queue frames. Past the backlog's bound the session is told that its client does not read.
+
+        ``reply``: the reply that they tell of, so that ``flush`` can take them back. ``audio_until_ms``: the
+        media position after the audio in them; the session is told when it has left. ``urgent``: somebody
+        hears how late it is, as with the answer to an interruption.
+        """
+        size_bytes = sum(len(frame) for frame in frames) + _OVERHEAD_BYTES
+        begins = audio_until_ms is not None and reply != self._sounding
+        if begins:
+            self._sounding = reply
+        self._queue.append(Queued(frames, size_bytes, reply, audio_until_ms))
         self._backlog_bytes += size_bytes
         if self._backlog_bytes > self._limits.backlog_bytes and not self._stalled:
             self._stall("the client does not read: too much is waiting for it")
-        if self._is_urgent(message):
+        if urgent or begins:
             # With a hundred sessions the end of this pass is milliseconds away, and whoever waits hears each.
             self._write_at_once()
         if self._queue and not self._leaving:
             self._leaving = True
             self._loop.call_soon(self._begin_leaving)
 
-    def _is_urgent(self, message: ClientMessage) -> bool:
-        """Whether somebody hears how late it is: the end of an interrupted reply, or the beginning of one.
-
-        After ``complete`` it is the recogniser that must be told at once, not the client.
-        """
-        if isinstance(message, ReplyAudio):
-            begins, self._sounding = message.reply != self._sounding, message.reply
-            return begins
-        return isinstance(message, Answered) and message.request is not Request.COMPLETE
-
     def flush(self, reply: int) -> None:
-        """Forget what is queued of ``reply``. Messages of no reply stay, in their order."""
-        self._queue = deque(
-            (message, size_bytes)
-            for message, size_bytes in self._queue
-            if not (isinstance(message, _OF_REPLY) and message.reply == reply)
-        )
-        self._lighten(self._backlog_bytes - sum(size_bytes for _, size_bytes in self._queue))
+        """Forget what is queued of ``reply``. Frames of no reply stay, in their order."""
+        self._queue = deque(queued for queued in self._queue if queued.reply != reply)
+        self._lighten(self._backlog_bytes - sum(queued.size_bytes for queued in self._queue))
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection once the queue has left; of a client that does not read, within ``close_ms``."""
@@ -142,7 +142,7 @@ class Outbox:
         Whoever was given work by the same event goes first: a service's being asked is what the user waits for, and
         writing takes a tenth of a millisecond.
         """
-        if self._queue and not isinstance(self._queue[0][0], ReplyAudio):
+        if self._queue and self._queue[0].audio_until_ms is None:
             self._loop.call_soon(self._leave)
         else:
             self._leave()
@@ -162,10 +162,10 @@ class Outbox:
                 pong, self._pong = self._pong, None
                 self._socket.send_now(pong)
             while self._queue and self._may_write:
-                message = self._take()
-                for frame in self._encode(message):
+                queued = self._take()
+                for frame in queued.frames:
                     self._socket.send_now(frame)
-                self._note_written(message)
+                self._note_written(queued)
         except ConnectionError:
             self._lose()
         if not self._socket.has_room:
@@ -175,21 +175,21 @@ class Outbox:
     def _may_write(self) -> bool:
         return self._socket.has_room and not (self._writing or self._over)
 
-    def _take(self) -> ClientMessage:
-        message, size_bytes = self._queue.popleft()
-        self._lighten(size_bytes)
-        return message
+    def _take(self) -> Queued:
+        queued = self._queue.popleft()
+        self._lighten(queued.size_bytes)
+        return queued
 
-    def _note_written(self, message: ClientMessage) -> None:
-        if isinstance(message, ReplyAudio):
-            self._post(AudioSent(message.reply, message.end_ms))
+    def _note_written(self, queued: Queued) -> None:
+        if queued.audio_until_ms is not None:
+            self._post(AudioSent(queued.reply, queued.audio_until_ms))
 
     def _lose(self) -> None:
         self._post(Disconnected())
         self._socket.abort()
 
     async def _catch_up(self) -> None:
-        """Write what waits, each message as soon as the connection has room: what stays here can be taken back."""
+        """Write what waits, each frame as soon as the connection has room: what stays here can be taken back."""
         self._writing = True
         await self._wait_for(self._socket.drained())
         while self._queue or self._pong is not None:
@@ -200,11 +200,11 @@ class Outbox:
                 await self._write(self._take())
         self._writing = False
 
-    async def _write(self, message: ClientMessage) -> None:
-        if await self._wait_for(self._send(self._encode(message))):
-            self._note_written(message)
+    async def _write(self, queued: Queued) -> None:
+        if await self._wait_for(self._send(queued.frames)):
+            self._note_written(queued)
 
-    async def _send(self, frames: list[Frame]) -> None:
+    async def _send(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
             await self._socket.send(frame)
 
@@ -238,15 +238,3 @@ class Outbox:
     def _lighten(self, by_bytes: int) -> None:
         self._backlog_bytes -= by_bytes
         self._lighter.set()
-
-
-def _size_bytes(message: ClientMessage) -> int:
-    match message:
-        case ReplyText():
-            return len(message.text) * 3 + _OVERHEAD_BYTES
-        case ReplyAudio():
-            return len(message.payload) * 4 // 3 + _OVERHEAD_BYTES
-        case ReplyToolCall():
-            return len(message.call.arguments) * 3 + _OVERHEAD_BYTES
-        case _:
-            return _OVERHEAD_BYTES

@@ -1,12 +1,12 @@
 """What the client says, on its way from the socket to its session."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from voicechat.dialects.base import Dialect, Frame, Reaction
 from voicechat.runtime.audio_input import AudioInput
 from voicechat.runtime.socket import Control, Ping, Socket
-from voicechat.session.events import AudioReceived, Disconnected, Event, PongReceived
-from voicechat.wire.dialect import Dialect, Frame
+from voicechat.session.events import AudioReceived, Disconnected, Event
 
 SLICE_BYTES = 64 * 1024
 """Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen times as long."""
@@ -27,18 +27,26 @@ class Reader:
         dialect: Dialect,
         audio: AudioInput,
         post: Callable[[Event], None],
+        react: Callable[[Reaction], None],
+        now_ms: Callable[[], int],
         answer_ping: Callable[[bytes], None],
     ) -> None:
-        """``audio`` takes the frames of audio, as long as it has room; ``post`` is told what else happens.
+        """``audio`` takes the frames of audio, as long as it has room; ``post`` is told of the end.
 
-        ``answer_ping`` is given the payload of each ping.
+        ``react`` is told what else the dialect wants. ``answer_ping`` is given the payload of each ping.
         """
         self._socket = socket
         self._dialect = dialect
         self._audio = audio
         self._post = post
+        self._react = react
+        self._now_ms = now_ms
         self._answer_ping = answer_ping
         self._loop = asyncio.get_running_loop()
+        self._offered = False
+        """Bare audio is taken as it arrives."""
+        self._bare_audio_came = False
+        """Since the dialect was asked last."""
         self._waiting = False
         """Everything that came before is done with."""
         self._row = 0
@@ -46,11 +54,11 @@ class Reader:
 
     async def run(self) -> None:
         """Read until the connection is gone."""
-        if self._dialect.bare_audio:
-            self._socket.offer(self._take)
+        self._offer()
         taken = 0
         while (frame := await self._next()) is not Control.CLOSED:
             await self._take_in(frame)
+            self._offer()
             if not self._audio.has_room:
                 await self._audio.room()
             taken += 1 + (len(frame) // TEXT_PER_FRAME if isinstance(frame, str) else 0)
@@ -62,14 +70,27 @@ class Reader:
     async def _take_in(self, frame: Frame | Control | Ping) -> None:
         if isinstance(frame, Ping):
             self._answer_ping(frame.payload)
-        elif isinstance(frame, Control):
-            self._tell(PongReceived())
         else:
-            for event in self._dialect.decode(frame):
-                if isinstance(event, AudioReceived):
-                    await self._push(event.payload)
+            for reaction in self._understand(frame):
+                if isinstance(reaction, AudioReceived):
+                    await self._push(reaction.payload)
                 else:
-                    self._tell(event)
+                    self._audio.report()
+                    self._react(reaction)
+
+    def _understand(self, frame: Frame | Control) -> Iterable[Reaction]:
+        if self._bare_audio_came:
+            self._bare_audio_came = False
+            self._dialect.note_audio()
+        if isinstance(frame, Control):
+            return self._dialect.pong(self._now_ms())
+        return self._dialect.receive(frame, self._now_ms())
+
+    def _offer(self) -> None:
+        """Once the dialect has no use for the frames of audio, take them as they arrive."""
+        if self._dialect.bare_audio and not self._offered:
+            self._offered = True
+            self._socket.offer(self._take)
 
     async def _next(self) -> Frame | Control | Ping:
         self._waiting = True
@@ -87,6 +108,7 @@ class Reader:
             return False
         if not self._audio.has_room:
             return False
+        self._bare_audio_came = True
         self._audio.push(frame)
         return True
 
@@ -98,7 +120,3 @@ class Reader:
         for start in range(0, len(frame), SLICE_BYTES):
             self._audio.push(frame[start : start + SLICE_BYTES])
             await asyncio.sleep(0)
-
-    def _tell(self, event: Event) -> None:
-        self._audio.report()
-        self._post(event)

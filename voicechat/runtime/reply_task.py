@@ -12,7 +12,7 @@ from typing import TypeAlias
 from voicechat.audio.encode import Encoder
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.loudness import Gain
-from voicechat.errors import BrokenOffError, FailureKind, ProviderError, Status
+from voicechat.errors import BrokenOffError, FailureKind, Fault, ProviderError
 from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
@@ -41,7 +41,7 @@ from voicechat.session.events import (
     ToolCalled,
     ToolsUsed,
 )
-from voicechat.session.vocabulary import ToolCall, ToolExchange
+from voicechat.session.vocabulary import ToolCall, ToolExchange, Usage
 
 SENTENCES_AHEAD = 2
 """Sentences being synthesised or waiting to be sent: the one that is leaving, and the next."""
@@ -196,12 +196,14 @@ class ReplyTask:
         try:
             async with self._group as group:
                 self._running = True
-                group.create_task(self._talk(), name=f"reply-{reply}-talk")
-                self._synthesize_ahead()
-                await self._think()
+                if self._start.voiced:
+                    group.create_task(self._talk(), name=f"reply-{reply}-talk")
+                    self._synthesize_ahead()
+                if not self._start.scripted:
+                    await self._think()
         except* ProviderError as failures:
             message = f"speech synthesis failed: {_kind(failures)}"
-            self._post(ReplyFailed(reply, Status.TTS_FAILED, message))
+            self._post(ReplyFailed(reply, Fault.TTS_FAILED, message))
         finally:
             self._text.close()
 
@@ -217,11 +219,11 @@ class ReplyTask:
         except ProviderError as failure:
             # The voice stays: the session stops the reply, or has something to say about it.
             message = f"the chat model failed: {failure.kind.value}"
-            self._post(ReplyFailed(self._start.reply, Status.LLM_FAILED, message))
+            self._post(ReplyFailed(self._start.reply, Fault.LLM_FAILED, message))
 
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
         reply = self._start.reply
-        finish_reason = "stop"
+        finish_reason, usage = "stop", None
         async with closing(parts):
             while (part := await next_item(parts)) is not None:
                 if not isinstance(part, TextDelta):
@@ -243,7 +245,7 @@ class ReplyTask:
                         self._answered = True
                         self._post(ToolsUsed(reply, part))
                     case ReplyFinished():
-                        finish_reason = part.finish_reason
+                        finish_reason, usage = part.finish_reason, _usage(part)
                     case ThoughtDelta() | Extras():
                         pass  # neither spoken nor told
                 if self._characters > REPLY_CHARACTERS:
@@ -253,7 +255,7 @@ class ReplyTask:
         if not self._answered:
             # The model says that its tokens are used up, or that its answer was held back: nothing came to be heard.
             raise ProviderError("chat model", FailureKind.BROKEN, "answered without a word")
-        self._post(ReplyTextEnded(reply, finish_reason))
+        self._post(ReplyTextEnded(reply, finish_reason, usage))
 
     # --- the voice ---------------------------------------------------------------------------------------------
 
@@ -351,11 +353,19 @@ class ReplyTask:
         return self._made_us / 1_000_000 < heard_s + IN_HAND_S
 
     def _give_out(self, sentence: int, payload: bytes) -> None:
-        self._post(SpeechSynthesized(self._start.reply, sentence, payload, self._made_us // 1000))
+        packets = (payload,) if payload else ()
+        self._post(SpeechSynthesized(self._start.reply, sentence, packets, self._made_us // 1000))
 
 
 def _piece_bytes(rate_hz: int, length_ms: int = PIECE_MS) -> int:
     return rate_hz * length_ms // 1000 * 2
+
+
+def _usage(finished: ReplyFinished) -> Usage | None:
+    """What the model's server reported; None: nothing."""
+    if finished.prompt_tokens is None and finished.completion_tokens is None:
+        return None
+    return Usage(finished.prompt_tokens or 0, finished.completion_tokens or 0)
 
 
 def _kind(failure: BaseException) -> str:

@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from voicechat.dialects.base import Frame
 from voicechat.runtime.socket import Control, Ping, Pong, Socket
 from voicechat.session.limits import SessionLimits
-from voicechat.wire.dialect import Frame
 
 RESULTS_KEPT = 1_000
 """Results remembered for a client that did not get them: far more than any recogniser makes in ``resume_ms``."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from voicechat.wire.dialect import Frame
+from voicechat.dialects.base import Frame
 
 
 class Control(Enum):

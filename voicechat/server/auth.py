@@ -120,6 +120,21 @@ class Authoriser:
         account.begin_request(asyncio.get_running_loop().time())
         return Principal(credential.key_id, project, credential.grant.scope, credential.holder, account)
 
+    async def admit_key(self, key: str, address: str, endpoint: Endpoint) -> Principal:
+        """Admit who came from ``address`` with ``key`` in its first frames; as ``__call__``, but for no page."""
+        credential = await self._recognise(key) if key else None
+        if credential is None or credential.origin:
+            _log.info("refused %s: no valid key", address)
+            await self._attempts.punish(address)
+            raise AdmissionError(Status.NOT_AUTHORISED, "a valid key is required")
+        scope = credential.grant.scope
+        if not scope.opens(endpoint):
+            raise OutOfScopeError(f"the key does not open the endpoint {endpoint.value!r}")
+        account = self.accounts.of(credential.key_id, credential.grant.quota)
+        account.begin_request(asyncio.get_running_loop().time())
+        project = scope.projects[0] if scope.projects else DEFAULT_PROJECT
+        return Principal(credential.key_id, project, scope, credential.holder, account)
+
     def issue_token(self, grant: TokenGrant, life_s: int) -> str:
         """Make a token that this server will accept once. Raises AdmissionError: there are too many."""
         return self._tokens.issue(grant, life_s, asyncio.get_running_loop().time())

@@ -8,7 +8,7 @@ It also shows audio to its user as it arrives, which saves a queue and a task sw
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp._websocket.helpers import websocket_mask
@@ -317,9 +317,15 @@ class FrameReader:
 class FramedWebSocket(web.WebSocketResponse):
     """aiohttp's WebSocket with the reader of this module."""
 
-    def __init__(self, *, limit_bytes: int, close_s: float, write_ahead_bytes: int) -> None:
-        """``close_s`` bounds the closing handshake; ``write_ahead_bytes`` is aiohttp's limit."""
+    def __init__(
+        self, *, limit_bytes: int, close_s: float, write_ahead_bytes: int, protocols: Sequence[str] = ()
+    ) -> None:
+        """``close_s`` bounds the closing handshake; ``write_ahead_bytes`` is aiohttp's limit.
+
+        ``protocols``: subprotocols that are spoken here, the dearest first.
+        """
         super().__init__(
+            protocols=protocols,
             autoping=False,
             compress=False,  # costs 107 KiB a connection and gives nothing on audio
             timeout=close_s,

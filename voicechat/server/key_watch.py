@@ -5,10 +5,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from voicechat.errors import Status
+from voicechat.errors import Fault
 from voicechat.runtime.tasks import SessionTasks
+from voicechat.server.admission import Admission
 from voicechat.server.auth import Authoriser
-from voicechat.server.sockets import SocketHub
 from voicechat.session.events import AccessEnded
 
 WATCH_S = 1.0
@@ -19,17 +19,17 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def watching_keys(authorise: Authoriser, hub: SocketHub) -> AsyncIterator[None]:
+async def watching_keys(authorise: Authoriser, admission: Admission) -> AsyncIterator[None]:
     """Watch while the context lasts."""
     tasks = SessionTasks(on_fault=lambda: _log.error("open sessions now outlive their keys: restart the server"))
-    _ = tasks.spawn(_watch(authorise, hub), "key-watch")
+    _ = tasks.spawn(_watch(authorise, admission), "key-watch")
     try:
         yield
     finally:
         await tasks.close(_CLOSE_S)
 
 
-async def _watch(authorise: Authoriser, hub: SocketHub) -> None:
+async def _watch(authorise: Authoriser, admission: Admission) -> None:
     """Look at the keys in use, again and again.
 
     Only an answer ends a session: a look that fails is told of once, and the next one is taken.
@@ -38,7 +38,7 @@ async def _watch(authorise: Authoriser, hub: SocketHub) -> None:
     while True:
         await asyncio.sleep(WATCH_S)
         try:
-            await _look(authorise, hub)
+            await _look(authorise, admission)
         except Exception as error:  # noqa: BLE001 - whatever it is, the watch must go on
             if not failed:
                 _log.error("keys in use cannot be checked now: %s: %s", type(error).__name__, error)
@@ -47,13 +47,13 @@ async def _watch(authorise: Authoriser, hub: SocketHub) -> None:
             failed = False
 
 
-async def _look(authorise: Authoriser, hub: SocketHub) -> None:
-    in_use = hub.keys_in_use()
+async def _look(authorise: Authoriser, admission: Admission) -> None:
+    in_use = admission.keys_in_use()
     if not in_use:
         return
     invalid = await authorise.invalid_of(in_use)
     if invalid:
         _log.info("ending the sessions of %d keys that are no longer valid", len(invalid))
-    hub.end_sessions_of(invalid, AccessEnded(Status.NOT_AUTHORISED, "token: the key is no longer valid"))
+    admission.end_sessions_of(invalid, AccessEnded(Fault.NOT_AUTHORISED, "token: the key is no longer valid"))
     used_up = authorise.accounts.used_up() - invalid
-    hub.end_sessions_of(used_up, AccessEnded(Status.QUOTA, "the key's audio of this day is used up"))
+    admission.end_sessions_of(used_up, AccessEnded(Fault.QUOTA, "the key's audio of this day is used up"))

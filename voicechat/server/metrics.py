@@ -68,7 +68,7 @@ class Metrics:
         self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=self._asked)
         self._turns = Counter("voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry)
         self._late = Counter("voicechat_late_dropped", "Late results dropped", ["kind"], registry=registry)
-        self._closed = Counter("voicechat_closed", "Sessions that the server closed", ["code"], registry=registry)
+        self._closed = Counter("voicechat_closed", "Sessions that the server closed", ["reason"], registry=registry)
         self._refused = Counter("voicechat_refused", "Clients not admitted", ["status"], registry=registry)
         self._early = Counter("voicechat_early_replies", "Replies begun early", ["fate"], registry=registry)
         self._early_saved = Counter("voicechat_early_saved_seconds", "Time that early replies saved", registry=registry)
@@ -147,8 +147,8 @@ class Metrics:
                     self._stages.labels(stage.value).observe(length_ms / 1000)
             case LateDropped(kind):
                 self._late.labels(kind.value).inc()
-            case SessionClosed(code):
-                self._closed.labels(str(code)).inc()
+            case SessionClosed(ending):
+                self._closed.labels(ending.name.lower()).inc()
             case SessionRefused(status):
                 self._refused.labels(str(int(status))).inc()
             case EarlyReply(used, saved_ms):

@@ -12,7 +12,7 @@ from voicechat.config import Config
 from voicechat.server.figures import Level
 from voicechat.server.health import Health
 from voicechat.server.listener import listening
-from voicechat.server.sockets import PassOn
+from voicechat.server.mount import PassOn
 from voicechat.store.ledger import Ledger
 
 

@@ -15,7 +15,7 @@ from opentelemetry import trace
 from threadpoolctl import threadpool_limits
 
 import voicechat
-from voicechat.config import Config, build_services
+from voicechat.config import Config, build_services, endpoints_of
 from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.processes.forked import ForkServer, can_fork
 from voicechat.providers.wrapping import as_provider
@@ -23,6 +23,7 @@ from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.services import Services
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.server import descriptors
+from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal, require_metrics_key
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
@@ -31,6 +32,7 @@ from voicechat.server.health import Health, Phase
 from voicechat.server.key_watch import watching_keys
 from voicechat.server.listener import base_url
 from voicechat.server.metrics import Metrics
+from voicechat.server.mount import Conditions, Mount
 from voicechat.server.origins import Origins
 from voicechat.server.pages import Pages, demo_folder
 from voicechat.server.pressure import Pressure
@@ -40,7 +42,6 @@ from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcription_settings import configured
 from voicechat.server.seat import Seat, alone
 from voicechat.server.signals import stop_on_signals
-from voicechat.server.sockets import SocketHub
 from voicechat.server.tracing import trace_turn
 from voicechat.server.workers.supervisor import ready_line, supervise, workers_of
 from voicechat.session.effects import Fact, TurnTimed
@@ -82,13 +83,14 @@ class Running:
     has_demo: bool
     app: web.Application
     health: Health
-    hub: SocketHub
+    admission: Admission
+    mount: Mount
     backend: Backend
 
     async def drain(self, deadline_s: float) -> None:
         """Take no more sessions; let turns in progress end, for at most ``deadline_s``. Cancelling it cuts them."""
         self.health.phase = Phase.DRAINING
-        await asyncio.gather(self.hub.drain(deadline_s), self.backend.drain(deadline_s))
+        await asyncio.gather(self.mount.drain(deadline_s), self.backend.drain(deadline_s))
 
 
 @asynccontextmanager
@@ -102,10 +104,10 @@ async def serving(
     """
     seat = seat or alone(config)
     parts = _parts_of(config, services, admitted, seat)
-    health, hub, backend, detector = seat.health, parts.hub, parts.backend, parts.detector
+    health, mount, backend, detector = seat.health, parts.mount, parts.backend, parts.detector
     pages = Pages(demo_folder())
     rest = rest_routes(rest_operations(backend, parts.authorise.issue_token, parts.transcriber))
-    routes = [*hub.routes(), *rest, *health.routes(), *parts.metrics.routes(parts.may_scrape), *pages.routes()]
+    routes = [*mount.routes(), *rest, *health.routes(), *parts.metrics.routes(parts.may_scrape), *pages.routes()]
     app = build_app(routes, parts.authorise.origins)
     try:
         async with seat.listen(app) as port:
@@ -118,10 +120,23 @@ async def serving(
             health.phase = Phase.READY
             with parts.metrics.measuring_loop_lag(), parts.metrics.measuring_collector(), parts.pressure.measuring():
                 try:
-                    async with watching_keys(parts.authorise, hub), detecting(detector):
-                        yield Running(url, admitted.shown, bool(pages), app, health, hub, backend)
+                    async with (
+                        watching_keys(parts.authorise, parts.admission),
+                        detecting(detector),
+                        mount.listening(),
+                    ):
+                        yield Running(
+                            url=url,
+                            key=admitted.shown,
+                            has_demo=bool(pages),
+                            app=app,
+                            health=health,
+                            admission=parts.admission,
+                            mount=mount,
+                            backend=backend,
+                        )
                 finally:
-                    await hub.drain(0)
+                    await mount.drain(0)
     finally:
         await parts.transcriber.aclose()
         backend.close()
@@ -140,7 +155,8 @@ class _Parts:
     pressure: Pressure
     detector: VoiceDetector
     decoding: ForkServer | None
-    hub: SocketHub
+    admission: Admission
+    mount: Mount
     backend: Backend
     transcriber: Transcriber
 
@@ -151,35 +167,36 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
     origins = Origins(config.server.allowed_origins, config.server.trusted_proxies)
     authorise = Authoriser(admitted.store, admitted.static_keys, origins, seat.ledger)
 
-    async def admit(request: web.Request, endpoint: Endpoint) -> Principal:
-        if seat.health.phase is Phase.STARTING:
-            raise AdmissionError(Status.AT_CAPACITY, "the server is starting")
-        return await authorise(request, endpoint)
-
+    admit = _WhenStarted(authorise, seat.health)
     pressure = Pressure(
         pressure_limits(config.admission),
-        sessions=lambda: hub.sessions + backend.requests,
-        time_encoders=lambda report: hub.time_encoders(report),
+        sessions=lambda: admission.sessions + backend.requests,
+        time_encoders=lambda report: mount.time_encoders(report),
         waiting_streams=partial(waiting_streams, services),
         on_refused=metrics.refused_by,
     )
     detector, decoding = open_detector(config, pressure.detected), open_decoding() if can_fork() else None
-    hub = SocketHub(
+    admission = Admission(config.server.max_sessions, seat.ledger, pressure)
+    mount = Mount(
+        endpoints_of(config),
         services,
-        limits=config.limits,
-        max_sessions=config.server.max_sessions,
-        compat=config.compat,
-        authorise=admit,
-        observe=_observer(metrics),
-        detector=detector,
-        decoding=decoding,
+        admission,
+        admit,
+        Conditions(
+            limits=config.limits,
+            observe=_observer(metrics),
+            detector=detector,
+            decoding=decoding,
+            apology=config.apology.spoken,
+            interrupt_by_voice=config.hands_free.interrupt_by == "voice",
+            several=seat.shared is not None,
+        ),
+        agents=config.agents,
+        pass_on=seat.pass_on,
     )
-    hub.apology = config.apology.spoken
-    hub.interrupt_by_voice = config.hands_free.interrupt_by == "voice"
-    hub.join(seat.ledger, pressure, seat.pass_on)
-    pressure.on_level = (hub.press, metrics.pressed, seat.on_level)
-    metrics.follow_sessions(lambda: hub.all_sessions)
-    metrics.follow_workers(seat.ledger.processes, lambda: hub.sessions_by_worker)
+    pressure.on_level = (admission.press, metrics.pressed, seat.on_level)
+    metrics.follow_sessions(lambda: admission.all_sessions)
+    metrics.follow_workers(seat.ledger.processes, lambda: admission.sessions_by_worker)
     backend = Backend(
         services,
         limits=config.limits,
@@ -196,10 +213,33 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
         pressure=pressure,
         detector=detector,
         decoding=decoding,
-        hub=hub,
+        admission=admission,
+        mount=mount,
         backend=backend,
         transcriber=Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of),
     )
+
+
+class _WhenStarted:
+    """Lets nobody in while the services warm up."""
+
+    def __init__(self, authorise: Authoriser, health: Health) -> None:
+        self._authorise = authorise
+        self._health = health
+
+    async def __call__(self, request: web.Request, endpoint: Endpoint) -> Principal:
+        """See ``Authoriser``."""
+        self._check()
+        return await self._authorise(request, endpoint)
+
+    async def admit_key(self, key: str, address: str, endpoint: Endpoint) -> Principal:
+        """See ``Authoriser.admit_key``."""
+        self._check()
+        return await self._authorise.admit_key(key, address, endpoint)
+
+    def _check(self) -> None:
+        if self._health.phase is Phase.STARTING:
+            raise AdmissionError(Status.AT_CAPACITY, "the server is starting")
 
 
 def _observer(metrics: Metrics) -> Callable[[Fact], None]:

@@ -1,14 +1,14 @@
 """aiohttp's WebSocket as the ``Socket`` that conversations are held on."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import WSMsgType, web
 
+from voicechat.dialects.base import Frame
 from voicechat.runtime.socket import Control, Ping, Pong
 from voicechat.server.frames import FramedWebSocket
 from voicechat.session.limits import SessionLimits
-from voicechat.wire.dialect import Frame
 
 WRITE_AHEAD_BYTES = 32 * 1024
 """What may lie in the process's own write buffer before a send waits: nothing there can be taken back."""
@@ -24,11 +24,13 @@ _MAX_REASON_BYTES = 123
 class AiohttpSocket:
     """See ``Socket``."""
 
-    def __init__(self, limits: SessionLimits) -> None:
+    def __init__(self, limits: SessionLimits, protocols: Sequence[str] = ()) -> None:
+        """``protocols``: subprotocols that are spoken here, the dearest first."""
         self._ws = FramedWebSocket(
             limit_bytes=limits.frame_bytes,
             close_s=limits.close_ms / 1000,
             write_ahead_bytes=_NEVER_DRAIN_BYTES,
+            protocols=protocols,
         )
         self._request: web.Request | None = None
 

@@ -1,16 +1,15 @@
-"""The recognition socket as a value machine: audio in, results out, until ``BYE``."""
+"""Recognition without a conversation as a value machine: audio in, results out, until the client has finished."""
 
-from voicechat.errors import Status
+from voicechat.errors import Fault
+from voicechat.session import commands as cmd
 from voicechat.session import events as ev
 from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
-    Answered,
     Close,
     Effect,
     LateDropped,
     LateKind,
     Observe,
-    Request,
     Route,
     RouteAudio,
     Send,
@@ -18,19 +17,22 @@ from voicechat.session.effects import (
 )
 from voicechat.session.hearing import Hearing
 from voicechat.session.limits import SessionLimits
+from voicechat.session.notices import Ended, Ending
 from voicechat.session.presence import Presence
 from voicechat.session.vocabulary import InputSettings
+
+_CLIENTS_FAULT = frozenset({Fault.UNDECODABLE_AUDIO, Fault.UNSUPPORTED_FORMAT, Fault.TOO_LARGE})
 
 
 class Dictation:
     """One recognition stream of a client: see ``Machine``.
 
-    A recogniser that fails is replaced, as in a conversation; when no replacement works, the connection is closed,
-    because this protocol has no message for errors.
+    A recogniser that fails is replaced, as in a conversation; when no replacement works, the session ends.
+    Of the commands only ``Alive``, ``Finish`` and ``Leave`` mean anything here.
     """
 
     def __init__(self, settings: InputSettings | None = None, limits: SessionLimits | None = None) -> None:
-        """``settings`` come from the connection's query and do not change."""
+        """``settings`` do not change."""
         self._settings = settings or InputSettings()
         self._limits = limits or SessionLimits()
         self._hearing = Hearing()
@@ -63,6 +65,14 @@ class Dictation:
 
     def _take(self, event: ev.Event, now_ms: int) -> list[Effect]:
         match event:
+            case ev.AudioStarted():
+                self._presence.alive(now_ms)
+                if self._finishing_since_ms is not None:
+                    return []
+                return self._hearing.open(self._settings, now_ms)
+            case ev.AudioArrived():
+                self._presence.alive(event.at_ms)
+                return []
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 if not self._hearing.is_current(event.stream):
                     return [Observe(LateDropped(LateKind.STREAM))]
@@ -70,24 +80,33 @@ class Dictation:
             case ev.RecognitionDelayed():
                 self._hearing.delay(event.stream, event.by_ms)
                 return []
+            case ev.Opened():
+                self._presence.alive(now_ms)
+                self._presence.spoke(now_ms)
+                return []
+            case cmd.Alive():
+                self._presence.alive(now_ms)
+                return []
+            case cmd.Finish():
+                return self._finish(now_ms)
+            case ev.Ticked():
+                return self._on_tick(now_ms)
             case ev.Disconnected():
                 self._closed = True
                 return [*self._hearing.drop_awaited(), *self._hearing.drop_gathering()]
+            case cmd.Leave():
+                return self._end(Ended(Ending.VIOLATION, event.message, cause=event.cause))
             case ev.WriteStalled():
-                return self._close(1013, event.message)
+                return self._end(Ended(Ending.NOT_READING, event.message, Fault.TIMEOUT))
             case ev.AccessEnded():
-                return self._close(1008, event.message)
+                return self._end(Ended(Ending.ACCESS, event.message, event.fault))
             case ev.Faulted():
-                return self._close(1011, "internal error")
+                return self._end(Ended(Ending.FAULT, "internal error", Fault.INTERNAL))
             case ev.DrainRequested():
-                return self._close(1012, "the server restarts; connect again")
-            case ev.PressureChanged():
-                return []  # nothing here is ever in vain
-            case ev.Ticked():
-                return self._on_tick(now_ms)
+                message = "the server restarts; connect again"
+                return self._end(Ended(Ending.RESTART, message, Fault.AT_CAPACITY))
             case _:
-                self._presence.note(event, now_ms)
-                return self._on_client(event, now_ms)
+                return []
 
     def deadline_ms(self) -> int | None:
         """See ``Machine.deadline_ms``."""
@@ -100,22 +119,13 @@ class Dictation:
 
     @property
     def _must_speak(self) -> bool:
-        return self._finishing_since_ms is None and not self._settings.heartbeat
+        return self._finishing_since_ms is None and not self._settings.silence_allowed
 
-    def _on_client(self, event: ev.Event, now_ms: int) -> list[Effect]:
-        match event:
-            case ev.Opened():
-                self._presence.spoke(now_ms)
-                return [Send(Answered(Request.OPEN))]
-            case ev.AudioStarted() if self._finishing_since_ms is None:
-                return self._hearing.open(self._settings, now_ms)
-            case ev.FinishRequested() if self._finishing_since_ms is None:
-                self._finishing_since_ms = now_ms
-                return self._hearing.finish() or self._close(1000)
-            case ev.MalformedReceived():
-                return self._close(1003, event.message)
-            case _:
-                return []
+    def _finish(self, now_ms: int) -> list[Effect]:
+        if self._finishing_since_ms is not None:
+            return []
+        self._finishing_since_ms = now_ms
+        return self._hearing.finish() or self._end(Ended(Ending.FINISHED))
 
     def _on_recognition(
         self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed, now_ms: int
@@ -127,28 +137,30 @@ class Dictation:
             return self._hearing.take(event.stream, event.transcript, hold=False)
         if isinstance(event, ev.RecognitionEnded):
             self._hearing.end(event.stream)
-            return self._close(1000) if awaited else []
+            return self._end(Ended(Ending.FINISHED)) if awaited else []
         if awaited:
             again = self._hearing.replace_awaited(event, self._settings)
+        elif event.retryable:
+            again = self._hearing.replace_gathering(event, self._settings, now_ms)
         else:
-            again = self._hearing.replace_gathering(event, self._settings, now_ms) if event.retryable else []
+            again = []
         if again and self._hearing.alive:
             return again
-        return [*again, *self._close(1003 if event.status in _CLIENTS_FAULT else 1011, event.message)]
+        ending = Ending.AUDIO if event.fault in _CLIENTS_FAULT else Ending.FAULT
+        return [*again, *self._end(Ended(ending, event.message, event.fault))]
 
     def _on_tick(self, now_ms: int) -> list[Effect]:
         absent = self._presence.absent(now_ms, must_speak=self._must_speak)
         if absent:
-            return self._close(1000, absent)
+            return self._end(Ended(Ending.ABSENT, absent, Fault.TIMEOUT))
+        finishing_ms = self._finishing_since_ms
         patience_ms = self._limits.transcript_ms + self._hearing.grace_ms
-        if self._finishing_since_ms is not None and now_ms >= self._finishing_since_ms + patience_ms:
-            return self._close(1011, "the recogniser did not answer in time")
+        if finishing_ms is not None and now_ms >= finishing_ms + patience_ms:
+            message = "the recogniser did not answer in time"
+            return self._end(Ended(Ending.FAULT, message, Fault.ASR_FAILED))
         return []
 
-    def _close(self, code: int, reason: str = "") -> list[Effect]:
+    def _end(self, ended: Ended) -> list[Effect]:
         self._closed = True
         dropped = [*self._hearing.drop_awaited(), *self._hearing.drop_gathering()]
-        return [*dropped, Close(code, reason), Observe(SessionClosed(code))]
-
-
-_CLIENTS_FAULT = frozenset({Status.UNDECODABLE_AUDIO, Status.UNSUPPORTED_FORMAT, Status.TOO_LARGE})
+        return [*dropped, Send(ended), Close(ended), Observe(SessionClosed(ended.ending))]

@@ -1,7 +1,4 @@
-"""What is to be done about an event, in the imperative; and the messages that a client is sent.
-
-Performing an effect never waits.
-"""
+"""What is to be done about an event, in the imperative. Performing an effect never waits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,149 +6,23 @@ from enum import Enum
 from typing import TypeAlias
 
 from voicechat.errors import Status
+from voicechat.session.notices import Ended, Ending, Notice, Outcome
 from voicechat.session.vocabulary import (
     ChatSettings,
     InputSettings,
     Message,
-    ToolCall,
     ToolOutcome,
-    Transcript,
     TurnDetection,
     VoiceSettings,
 )
 from voicechat.session.waterfall import Waterfall
 
-# --- messages: what a client is told, before a dialect gives them their wire form --------------------------------
-
-
-class Request(Enum):
-    """The requests that earn exactly one answer each; named by the answer's event type."""
-
-    OPEN = "chat.created"
-    UPDATE = "chat.updated"
-    COMPLETE = "input_audio_buffer.completed"
-    CLEAR = "input_audio_buffer.cleared"
-    FORGET = "conversation.cleared"
-    CANCEL = "conversation.chat.canceled"
-    PING = "pong"
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer to a request; or, with a ``reason``, what the server did by itself as if it had been requested."""
-
-    request: Request
-    status: Status = Status.OK
-    message: str = ""
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Recognised:
-    """A recognition result."""
-
-    transcript: Transcript
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechNoticed:
-    """Hands-free: the user began to speak, or fell silent (``started`` false), at ``at_ms`` of the audio."""
-
-    started: bool
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyText:
-    """A piece of the reply's text. ``first`` marks the reply's first; ``begun_ms`` is when the reply began."""
-
-    reply: int
-    text: str
-    first: bool
-    begun_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyToolCall:
-    """A piece of a tool call that the client is to carry out."""
-
-    reply: int
-    call: ToolCall
-    first: bool
-    begun_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyTextFinished:
-    """The reply's text is complete."""
-
-    reply: int
-    finish_reason: str
-    first: bool
-    begun_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyAudio:
-    """A piece of the reply's encoded audio; ``end_ms`` is the media position after it."""
-
-    reply: int
-    payload: bytes
-    end_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyAudioFinished:
-    """The last message of a reply that came to its natural end."""
-
-    reply: int
-    characters: int
-    """Characters spoken; a Han character counts 2, any other 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class TurnCompleted:
-    """The turn is over, however it ended; the session listens again."""
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyMeasured:
-    """For a client that asked for it: where the time went until the reply's first audio left."""
-
-    reply: int
-    waterfall: Waterfall
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorReported:
-    """Anything wrong that is not the answer to a request."""
-
-    status: Status
-    message: str
-
-
-ClientMessage: TypeAlias = (
-    Answered
-    | Recognised
-    | SpeechNoticed
-    | ReplyText
-    | ReplyToolCall
-    | ReplyTextFinished
-    | ReplyAudio
-    | ReplyAudioFinished
-    | TurnCompleted
-    | LatencyMeasured
-    | ErrorReported
-)
-
-# --- effects -----------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Put a message into the outbox."""
+    """Tell the client's dialect a notice."""
 
-    message: ClientMessage
+    notice: Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +95,10 @@ class StartReply:
     chat: ChatSettings
     voice: VoiceSettings
     early: bool = False
+    voiced: bool = True
+    """False: the reply is text, and nothing of it is synthesised."""
+    scripted: bool = False
+    """True: its text is known already, and no chat model is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +142,9 @@ class StopReply:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Send what is in the outbox, then close the connection."""
+    """Send what is in the outbox, then close the connection, because of ``ended``."""
 
-    code: int
-    reason: str = ""
+    ended: Ended
 
 
 class LateKind(Enum):
@@ -287,18 +161,6 @@ class LateDropped:
     kind: LateKind
 
 
-class Outcome(Enum):
-    """How a turn ended."""
-
-    SPOKEN = "spoken"
-    EMPTY = "empty"
-    """Nothing was understood."""
-    UNANSWERED = "unanswered"
-    """The client answers by itself, or later: ``create_response`` is false."""
-    CANCELED = "canceled"
-    FAILED = "failed"
-
-
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
     """Fact: a turn is over. Times are milliseconds after the user's ``complete``; None: not reached."""
@@ -311,9 +173,9 @@ class TurnEnded:
 
 @dataclass(frozen=True, slots=True)
 class SessionClosed:
-    """Fact: the server closed a session, with this WebSocket code."""
+    """Fact: a session ended by itself, its connection being open."""
 
-    code: int
+    ending: Ending
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
-"""What can happen to a session, in the past tense. Everything the kernel ever learns arrives as one of these."""
+"""What happens to a session besides its client's commands, in the past tense.
+
+Audio, recognition, the makers of replies, the transport, the server and the clock: with the commands,
+everything the kernel ever learns arrives as one of these.
+"""
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from voicechat.errors import Status
-from voicechat.session.vocabulary import Settings, ToolCall, ToolExchange, Transcript
-
-# --- from the client, decoded by a dialect ---------------------------------------------------------------------
+from voicechat.errors import Fault
+from voicechat.session.commands import AnyCommand
+from voicechat.session.vocabulary import ToolCall, ToolExchange, Transcript, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class AudioReceived:
-    """One frame of audio, as it came. The runtime's audio input takes it: no machine is given one."""
+    """One frame of the client's audio, as it came. The runtime's audio input takes it: no machine is given one."""
 
     payload: bytes
 
@@ -37,122 +40,37 @@ class AudioArrived:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request cannot be granted, as the client is told."""
-
-    status: Status
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateRequested:
-    """``chat.update``: new settings, or why they are not acceptable."""
-
-    settings: Settings | Refusal
-    note: str = ""
-    """Said in the answer although the update is granted: a voice was mapped to another."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompleteRequested:
-    """``input_audio_buffer.complete``: the user has finished, answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClearRequested:
-    """``input_audio_buffer.clear``: forget the audio and text gathered for the next turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetRequested:
-    """``conversation.clear``: forget the conversation, keep the configured messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """``conversation.chat.cancel``: stop the reply at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class MessageCreated:
-    """``conversation.message.create``: a typed user turn."""
-
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolAnswered:
-    """``conversation.message.create`` with role ``tool``: the client carried out the call ``call_id``."""
-
-    call_id: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class PlaybackReported:
-    """``conversation.audio.played``: how much of a reply the client has played."""
-
-    reply: int
-    played_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class PingReceived:
-    """``ping``: the client's heartbeat event."""
-
-
-@dataclass(frozen=True, slots=True)
-class PongReceived:
-    """A WebSocket pong: the peer is alive."""
-
-
-@dataclass(frozen=True, slots=True)
-class MalformedReceived:
-    """A frame that is no event of the dialect; answered with ``error``."""
-
-    status: Status
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class IgnorableReceived:
-    """A frame that the dialect ignores; it still shows that the peer is alive."""
-
-
-@dataclass(frozen=True, slots=True)
-class FinishRequested:
-    """``BYE`` of stream-speech: send the last result, then close."""
-
-
-@dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The socket is gone: nothing can be sent any more."""
+    """The connection is gone: nothing can be sent any more."""
 
 
 # --- from the ears (recognition) ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Transcribed:
-    """The recogniser of ``stream`` understood something; times are on the connection's time line."""
+class StreamEvent:
+    """Base of all that a recogniser stream says: void once the stream does not count any more."""
 
     stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribed(StreamEvent):
+    """The recogniser of ``stream`` understood something; times are on the connection's time line."""
+
     transcript: Transcript
 
 
 @dataclass(frozen=True, slots=True)
-class RecognitionEnded:
+class RecognitionEnded(StreamEvent):
     """The recogniser of ``stream`` has said everything."""
-
-    stream: int
 
 
 @dataclass(frozen=True, slots=True)
-class RecognitionFailed:
+class RecognitionFailed(StreamEvent):
     """``stream`` will give no more results."""
 
-    stream: int
-    status: Status
+    fault: Fault
     message: str
     retryable: bool = False
     """True: the same audio may succeed on a new stream."""
@@ -161,10 +79,9 @@ class RecognitionFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class RecognitionDelayed:
+class RecognitionDelayed(StreamEvent):
     """The recogniser of ``stream`` may take ``by_ms`` longer to its last result: it may have to load its model."""
 
-    stream: int
     by_ms: int
 
 
@@ -191,76 +108,75 @@ class TurnJudged:
     probability: float
 
 
-# --- from the turn (model and synthesiser) -----------------------------------------------------------------------
+# --- from the makers of a reply: model and synthesiser ------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyTextArrived:
-    """The chat model said the next piece of its reply."""
+class ReplyEvent:
+    """Base of all that is made for the reply with a number: void once that reply is over."""
 
     reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTextArrived(ReplyEvent):
+    """The chat model said the next piece of its reply."""
+
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCalled:
+class ToolCalled(ReplyEvent):
     """The chat model said the next piece of a tool call."""
 
-    reply: int
     call: ToolCall
 
 
 @dataclass(frozen=True, slots=True)
-class ToolsUsed:
+class ToolsUsed(ReplyEvent):
     """The chat model had tools carried out on the server; the reply goes on."""
 
-    reply: int
     exchange: ToolExchange
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyTextEnded:
+class ReplyTextEnded(ReplyEvent):
     """The chat model has finished."""
 
-    reply: int
     finish_reason: str = "stop"
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechSynthesized:
+class SpeechSynthesized(ReplyEvent):
     """The next encoded piece of the reply's audio, in order over the whole reply.
 
-    ``payload`` may be empty while an encoder still holds samples back. ``end_ms`` is the media position after it:
-    milliseconds of speech since the start of the reply.
+    ``packets`` may be none while an encoder still holds samples back. ``end_ms`` is the media position
+    after it: milliseconds of speech since the start of the reply.
     """
 
-    reply: int
     sentence: int
-    payload: bytes
+    packets: tuple[bytes, ...]
     end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class SentenceSynthesized:
+class SentenceSynthesized(ReplyEvent):
     """All audio of ``sentence`` has been made."""
 
-    reply: int
     sentence: int
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechEnded:
+class SpeechEnded(ReplyEvent):
     """All audio of the reply has been made, the encoder's tail included."""
-
-    reply: int
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyFailed:
+class ReplyFailed(ReplyEvent):
     """The model or the synthesiser failed; nothing more of the reply will come."""
 
-    reply: int
-    status: Status
+    fault: Fault
     message: str
 
 
@@ -300,7 +216,7 @@ class PressureChanged:
 class AccessEnded:
     """The client may no longer be served: its key was revoked, or its quota is used up."""
 
-    status: Status
+    fault: Fault
     message: str
 
 
@@ -314,31 +230,14 @@ class Ticked:
     """The deadline that the session asked for has come."""
 
 
-Requested: TypeAlias = (
-    Opened | UpdateRequested | CompleteRequested | ClearRequested | ForgetRequested | CancelRequested | PingReceived
-)
-"""What the client is answered, whether it is granted or not."""
-
-Ended: TypeAlias = Disconnected | WriteStalled | AccessEnded | Faulted | DrainRequested
+EndEvent: TypeAlias = Disconnected | WriteStalled | AccessEnded | Faulted | DrainRequested
 """What ends a session, at once or as soon as its turn is over."""
 
 Event: TypeAlias = (
-    Opened
+    AnyCommand
+    | Opened
     | AudioStarted
     | AudioArrived
-    | UpdateRequested
-    | CompleteRequested
-    | ClearRequested
-    | ForgetRequested
-    | CancelRequested
-    | MessageCreated
-    | ToolAnswered
-    | PlaybackReported
-    | PingReceived
-    | PongReceived
-    | MalformedReceived
-    | IgnorableReceived
-    | FinishRequested
     | Disconnected
     | Transcribed
     | RecognitionEnded
@@ -363,6 +262,3 @@ Event: TypeAlias = (
     | Faulted
     | Ticked
 )
-
-Decoded: TypeAlias = Event | AudioReceived
-"""What a client's frame becomes."""

@@ -8,17 +8,16 @@ from collections.abc import Sequence
 
 from voicechat.session import events as ev
 from voicechat.session.deadlines import earliest_ms
-from voicechat.session.effects import Effect, Send, SpeechNoticed
+from voicechat.session.effects import Effect, Send
 from voicechat.session.floor import Decision, Floor
 from voicechat.session.hearing import Hearing
 from voicechat.session.limits import SessionLimits
+from voicechat.session.notices import SpeechNoticed
 from voicechat.session.presence import Presence
 from voicechat.session.speaking import Speaking
 from voicechat.session.states import TURN, State
 from voicechat.session.vocabulary import InputSettings, TurnDetection
 
-TURN_DETECTED = "turn_detected"
-"""The reason of what the server does by itself in hands-free mode (contract)."""
 FROM_NOW_MS = 2**62
 """A time of the connection's audio that is later than any: recognition begins with the next sample."""
 
@@ -76,7 +75,7 @@ class HandsFree:
     ) -> Sequence[Effect]:
         """Voice detection noticed that speech began or ended, or a learned model judged its end."""
         floor = self._floor
-        if floor is None or state is State.CONFIGURING:
+        if floor is None or state is State.OPENED:
             return ()
         if isinstance(event, ev.TurnJudged):
             floor.judged(event.probability)

@@ -7,17 +7,17 @@ that the next turn is already gathering.
 
 from dataclasses import dataclass, field, replace
 
-from voicechat.errors import Status
+from voicechat.errors import Fault
 from voicechat.session.effects import (
     DropRecognition,
     Effect,
     FinishRecognition,
     OpenRecognition,
-    Recognised,
     Route,
     Send,
 )
 from voicechat.session.events import RecognitionFailed
+from voicechat.session.notices import Recognised
 from voicechat.session.vocabulary import InputSettings, Transcript
 from voicechat.text.words import join
 
@@ -187,7 +187,7 @@ class Hearing:
         self._failures += 1
         self.gathering.stream = None
         self.gathering.partial = ""
-        if failure.status is Status.ASR_FAILED and self._failures < FAILURES_IN_A_ROW:
+        if failure.fault is Fault.ASR_FAILED and self._failures < FAILURES_IN_A_ROW:
             return [self._open(self.gathering, settings, failure.stream)]
         self._retry_at_ms = now_ms + RETRY_AFTER_MS
         return [DropRecognition(failure.stream)]

@@ -3,25 +3,23 @@
 from collections import deque
 from dataclasses import dataclass
 
-from voicechat.session.effects import (
-    Effect,
-    FinishSpeech,
+from voicechat.session.effects import Effect, FinishSpeech, Send, Speak
+from voicechat.session.events import SpeechSynthesized
+from voicechat.session.notices import (
     ReplyAudio,
     ReplyAudioFinished,
     ReplyText,
     ReplyTextFinished,
     ReplyToolCall,
-    Send,
-    Speak,
+    SentenceBegun,
 )
-from voicechat.session.events import SpeechSynthesized
 from voicechat.session.playback import PlaybackClock
 from voicechat.session.tool_calls import NOT_TOLD, ReplyTools
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
-from voicechat.session.vocabulary import ToolCall, ToolExchange
+from voicechat.session.vocabulary import ToolCall, ToolExchange, Usage
 from voicechat.session.waterfall import Waterfall
 from voicechat.text.pieces import Piece, SpeechPieces
-from voicechat.text.words import cut_at_word, speaking_ms, usage_characters
+from voicechat.text.words import cut_at_word, speaking_ms
 
 TOOL_CALLS = "tool_calls"
 """Why a model stops that waits for the client's tools, whatever its server calls it (OpenAI's name)."""
@@ -43,9 +41,22 @@ class _Piece:
 class Reply:
     """The reply with number ``number``. Its methods return what is to be done."""
 
-    def __init__(self, number: int, begun_ms: int, lead_ms: int | None, *, answers_tools: bool = False) -> None:
-        """``answers_tools``: the client answers the model's calls, and the reply waits for that."""
+    def __init__(
+        self,
+        number: int,
+        begun_ms: int,
+        lead_ms: int | None,
+        *,
+        answers_tools: bool = False,
+        voiced: bool = True,
+    ) -> None:
+        """``answers_tools``: the client answers the model's calls, and the reply waits for that.
+
+        ``voiced`` false: the reply is text and nothing else.
+        """
         self.number = number
+        self.begun_ms = begun_ms
+        self.voiced = voiced
         self.text = ""
         """What the client has been told."""
         self.clock = PlaybackClock()
@@ -53,8 +64,8 @@ class Reply:
         self.times = ReplyTimes()
         self.turn_times: TurnTimes | None = None
         """Of the turn that it answers, once it is certain that it does, and until its first audio has left."""
-        self._begun_ms = begun_ms
-        self._role_told = False
+        self.usage: Usage | None = None
+        """What the model has reported so far."""
         self._lead_ms = lead_ms
         self._answers_tools = answers_tools
         self._speech = SpeechPieces()
@@ -66,6 +77,7 @@ class Reply:
         self._text_finished = False
         self._made_ms = 0
         self._left_ms = 0
+        self._sentences_begun = 0
         self._paced: deque[SpeechSynthesized] = deque()
         self._all_made = False
         self.apologises = False
@@ -78,7 +90,9 @@ class Reply:
         if self.times.first_text_ms is None:
             self.times.first_text_ms = now_ms
         self.text += text
-        told: list[Effect] = [Send(ReplyText(self.number, text, self._role_due(), self._begun_ms))]
+        told: list[Effect] = [Send(ReplyText(self.number, text))]
+        if not self.voiced:
+            return told
         spoken = self._speak(self._speech.push(text), now_ms)
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
@@ -91,7 +105,7 @@ class Reply:
             return []
         if self.times.first_text_ms is None:
             self.times.first_text_ms = now_ms
-        return [Send(ReplyToolCall(self.number, piece, self._role_due(), self._begun_ms))]
+        return [Send(ReplyToolCall(self.number, piece))]
 
     def use_tools(self, exchange: ToolExchange, now_ms: int) -> list[Effect]:
         """The model had tools carried out on the server, and goes on."""
@@ -106,14 +120,15 @@ class Reply:
             self.tools.give_up(NOT_TOLD)
             return self.finish_text(TOOL_CALLS, now_ms)
         self.tools.await_answers(now_ms)
-        told = Send(ReplyTextFinished(self.number, TOOL_CALLS, self._role_due(), self._begun_ms))
-        self._role_told = False
+        told = Send(ReplyTextFinished(self.number, TOOL_CALLS))
         return [told, *self._speak_rest(now_ms)]
 
     def finish_text(self, reason: str, now_ms: int) -> list[Effect]:
         """The model has finished."""
         self._text_finished = True
-        told = Send(ReplyTextFinished(self.number, reason, self._role_due(), self._begun_ms))
+        told = Send(ReplyTextFinished(self.number, reason))
+        if not self.voiced:
+            self._all_made = True
         return [told, *self._speak_rest(now_ms), FinishSpeech(self.number)]
 
     def hurry(self, now_ms: int) -> list[Effect]:
@@ -129,19 +144,19 @@ class Reply:
         runs_out_ms = self.clock.reaches_ms(self._made_ms)
         return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
 
-    def _role_due(self) -> bool:
-        """Whether what is told now is the first of an answer of the model, and so to carry the role."""
-        due, self._role_told = not self._role_told, True
-        return due
+    def used(self, usage: Usage | None) -> None:
+        """The model reported what it used for one of its answers."""
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage + usage
 
     def _speak_rest(self, now_ms: int) -> list[Effect]:
         """An answer of the model is complete: speak the rest of it; the next one begins outside of any code."""
-        return self._speak(self._speech.finish(), now_ms)
+        return self._speak(self._speech.finish(), now_ms) if self.voiced else []
 
     @property
     def may_apologise(self) -> bool:
         """Whether the model still owes an answer, and nothing has been given to the voice."""
-        return not self._sentences and not self._text_finished
+        return self.voiced and not self._sentences and not self._text_finished
 
     def apologise(self, apology: str) -> list[Effect]:
         """Speak ``apology`` and end. It is no part of the reply's text: it is neither told nor remembered."""
@@ -177,7 +192,7 @@ class Reply:
                 piece.begin_ms = self._made_ms
             piece.end_ms = audio.end_ms
         self._made_ms = audio.end_ms
-        if audio.payload and self.times.first_audio_ms is None:
+        if audio.packets and self.times.first_audio_ms is None:
             self.times.first_audio_ms = now_ms
         self._paced.append(audio)
         return self.release(now_ms)
@@ -208,12 +223,20 @@ class Reply:
         while self._paced and self._may_leave(self._paced[0], now_ms):
             audio = self._paced.popleft()
             self._left_ms = audio.end_ms
-            if audio.payload:
-                effects.append(Send(ReplyAudio(self.number, audio.payload, audio.end_ms)))
+            effects += self._begin_sentence(audio.sentence)
+            if audio.packets:
+                effects.append(Send(ReplyAudio(self.number, audio.packets, audio.end_ms, audio.sentence)))
         if self.spoken:
-            characters = sum(usage_characters(piece.spoken) for piece in self._sentences)
-            effects.append(Send(ReplyAudioFinished(self.number, characters)))
+            spoken = tuple(piece.spoken for piece in self._sentences)
+            effects.append(Send(ReplyAudioFinished(self.number, spoken)))
         return effects
+
+    def _begin_sentence(self, sentence: int) -> list[Effect]:
+        """The audio that leaves now belongs to ``sentence``: tell which begins, once for each."""
+        if not self._sentences_begun <= sentence < len(self._sentences):
+            return []
+        self._sentences_begun = sentence + 1
+        return [Send(SentenceBegun(self.number, sentence, self._sentences[sentence].spoken))]
 
     def release_at_ms(self) -> int | None:
         """When the next piece of held-back audio may leave. None: never, or not before the socket has taken more."""
@@ -241,8 +264,11 @@ class Reply:
     # --- what was heard --------------------------------------------------------------------------------------
 
     def heard(self, now_ms: int) -> str:
-        """The text whose audio has been played by ``now_ms``, cut at a word."""
-        position_ms = self.clock.position_ms(now_ms)
+        """The text whose audio has been played by ``now_ms``, cut at a word; without audio, all that was told."""
+        return self.heard_until(self.clock.position_ms(now_ms)) if self.voiced else self.text
+
+    def heard_until(self, position_ms: int) -> str:
+        """The text of the audio up to ``position_ms``, cut at a word."""
         heard, unsure = "", ""
         for piece in self._pieces:
             if not piece.spoken:
@@ -257,6 +283,11 @@ class Reply:
                 return heard.rstrip()
         everything = self.spoken and position_ms >= self._made_ms > 0
         return (heard + unsure if everything else heard).rstrip()
+
+    @property
+    def made_ms(self) -> int:
+        """How much audio has been made."""
+        return self._made_ms
 
     def audible(self, now_ms: int) -> bool:
         """Whether the listener still has audio to hear."""

@@ -1,54 +1,65 @@
 """A conversation as a value machine: events in, effects out, time as an argument.
 
-Nothing a client or a provider does can make it raise. The state table is in ``states``; what a turn gathers in
-``hearing``; what a reply is, and what is remembered of it, in ``speaking``; who may speak, in ``hands_free``; whether
-the client is there, in ``presence``; what is measured, in ``turn_times``.
+It knows no protocol: commands come from a dialect, and notices go to it. Nothing a client or a provider
+does can make it raise. The state table is in ``states``; what a turn gathers in ``hearing``; what a reply
+is, and what is remembered of it, in ``speaking``; who may speak, in ``hands_free``; whether the client is
+there, in ``presence``; what is measured, in ``turn_times``.
 """
 
+from dataclasses import dataclass
 from typing import assert_never
 
-from voicechat.errors import Status
+from voicechat.errors import Fault
+from voicechat.session import commands as cmd
 from voicechat.session import events as ev
 from voicechat.session.apology import Apology
 from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
-    Answered,
     Close,
     Effect,
-    ErrorReported,
     LateDropped,
     LateKind,
     Observe,
-    Outcome,
-    Request,
     Route,
     RouteAudio,
     Send,
     SessionClosed,
-    TurnCompleted,
 )
 from voicechat.session.floor import Decision
-from voicechat.session.hands_free import TURN_DETECTED, HandsFree
+from voicechat.session.hands_free import HandsFree
 from voicechat.session.hearing import Hearing
 from voicechat.session.limits import SessionLimits
+from voicechat.session.notices import (
+    Done,
+    Ended,
+    Ending,
+    Failed,
+    Interrupted,
+    Notice,
+    Outcome,
+    Rejected,
+    TurnCommitted,
+    TurnCompleted,
+    Why,
+)
 from voicechat.session.presence import Presence
 from voicechat.session.speaking import Speaking
-from voicechat.session.states import MOVES, REFUSALS, TURN, State, Step
+from voicechat.session.states import MOVES, TURN, State, Step
 from voicechat.session.turn_times import TurnTimes
-from voicechat.session.vocabulary import AsrMode, InputSettings, Settings, TurnDetection
+from voicechat.session.vocabulary import InputSettings, Settings, TurnDetection
 
-_OF_REPLY = (
-    ev.ReplyTextArrived,
-    ev.ToolCalled,
-    ev.ToolsUsed,
-    ev.ReplyTextEnded,
-    ev.SpeechSynthesized,
-    ev.SentenceSynthesized,
-    ev.SpeechEnded,
-    ev.ReplyFailed,
-)
-_OF_PLAYBACK = (ev.AudioSent, ev.PlaybackReported)
-_OF_STREAM = (ev.Transcribed, ev.RecognitionEnded, ev.RecognitionFailed, ev.RecognitionDelayed)
+_RESTARTS = Ended(Ending.RESTART, "the server restarts; connect again", Fault.AT_CAPACITY)
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """A committed turn whose last words are awaited."""
+
+    since_ms: int
+    respond: cmd.Respond | None
+    """How it is to be answered; None: it is remembered only."""
+    insists: bool = False
+    """The answer was asked for by itself: it comes although nothing was understood."""
 
 
 class Session:
@@ -59,29 +70,34 @@ class Session:
         settings: Settings | None = None,
         limits: SessionLimits | None = None,
         *,
-        strict_ping: bool = False,
+        audio_shows_life: bool = True,
         apology: Apology | None = None,
         interrupt_by_voice: bool = True,
     ) -> None:
-        """``settings`` are the defaults of the connection; ``strict_ping``: only ``ping`` keeps it alive.
+        """``settings`` are the defaults of the connection.
 
-        ``apology`` is said aloud when the chat model fails before anything was said.
-        ``interrupt_by_voice``: hands-free, where no words are asked for, any speech interrupts a
-        reply at once; False: a cough or "mm-hm" does not.
+        ``audio_shows_life`` false: a client that only sends audio counts as absent. ``apology`` is said
+        aloud when the chat model fails before anything was said. ``interrupt_by_voice``: hands-free, where
+        no words are asked for, any speech interrupts a reply at once; False: a cough or "mm-hm" does not.
         """
-        self.state = State.CONFIGURING
+        self.state = State.OPENED
         self.settings = settings or Settings()
         self._limits = limits or SessionLimits()
+        self._audio_shows_life = audio_shows_life
         self._now_ms = 0
         self._effects: list[Effect] = []
-        self._presence = Presence(self._limits, strict_ping=strict_ping)
+        self._presence = Presence(self._limits)
         self._hearing = Hearing()
         self._speaking = Speaking(self._limits, apology)
         self._hands_free = HandsFree(
             self._presence, self._hearing, self._speaking, self._limits, by_voice=interrupt_by_voice
         )
+        self._hands_free.configure(self.settings.turn_detection)
         self._times = TurnTimes(0, 0)
+        self._awaited: _Awaited | None = None
         self._drain_at_ms: int | None = None
+        self._leaving: Ended | None = None
+        """Why the session ends as soon as no turn is in progress."""
         self._routed: tuple[Route, InputSettings, int, TurnDetection | None]
         self._routed = (Route.AWAIT, self.settings.input, 0, None)
         """The last ``RouteAudio``; a new connection's audio is awaited."""
@@ -94,7 +110,6 @@ class Session:
             return []
         self._now_ms = max(self._now_ms, now_ms)
         self._effects = []
-        self._presence.note(event, self._now_ms)
         late = self._late(event)
         if late is None:
             self._take(event)
@@ -111,15 +126,15 @@ class Session:
 
     def _late(self, event: ev.Event) -> LateKind | None:
         """The only place where numbers of replies and streams are compared: what is late is dropped and counted."""
-        if isinstance(event, _OF_REPLY):
-            reply = self._speaking.current
-            return None if reply is not None and event.reply == reply.number else LateKind.REPLY
-        if isinstance(event, _OF_PLAYBACK):
-            playing = self._speaking.playing
-            return None if playing is not None and event.reply == playing.number else LateKind.REPLY
-        if isinstance(event, _OF_STREAM):
-            return None if self._hearing.is_current(event.stream) else LateKind.STREAM
-        return None
+        match event:
+            case ev.ReplyEvent():
+                return None if self._speaking.in_progress(event.reply) else LateKind.REPLY
+            case ev.AudioSent() | cmd.Played():
+                return None if self._speaking.plays(event.reply) else LateKind.REPLY
+            case ev.StreamEvent():
+                return None if self._hearing.is_current(event.stream) else LateKind.STREAM
+            case _:
+                return None
 
     def _take(self, event: ev.Event) -> None:
         match event:
@@ -134,38 +149,27 @@ class Session:
             ):
                 self._effects += self._speaking.take(event, self._now_ms)
                 self._finish_if_spoken()
-            case ev.AudioSent() | ev.PlaybackReported():
+            case ev.AudioSent() | cmd.Played():
                 self._on_playback(event)
             case ev.Ticked():
                 self._on_tick()
+            case cmd.Command():
+                self._on_command(event)
             case ev.AudioStarted():
                 self._on_audio()
-            case (
-                ev.Opened()
-                | ev.UpdateRequested()
-                | ev.CompleteRequested()
-                | ev.ClearRequested()
-                | ev.ForgetRequested()
-                | ev.CancelRequested()
-                | ev.PingReceived()
-            ):
-                self._on_request(event)
-            case ev.MessageCreated():
-                self._on_message(event)
-            case ev.ToolAnswered():
-                self._effects += self._speaking.answer_tool(event, self._now_ms)
+            case ev.AudioArrived():
+                self._note_audio(event.at_ms)
+            case ev.Opened():
+                self._presence.alive(self._now_ms)
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
                 self._on_recognition(event)
             case ev.RecognitionDelayed():
                 self._hearing.delay(event.stream, event.by_ms)
             case ev.SpeechStarted() | ev.SpeechStopped() | ev.TurnJudged():
-                self._effects += self._hands_free.hear(event, self.settings.input, self.state, self._now_ms)
+                heard = self._hands_free.hear(event, self.settings.input, self.state, self._now_ms)
+                self._effects += heard
             case ev.ReplyFailed():
                 self._on_reply_failed(event)
-            case ev.MalformedReceived():
-                self._on_malformed(event)
-            case ev.AudioArrived() | ev.PongReceived() | ev.IgnorableReceived() | ev.FinishRequested():
-                pass
             case ev.PressureChanged():
                 self._hands_free.short_of_time = event.short
             case ev.Disconnected() | ev.WriteStalled() | ev.AccessEnded() | ev.Faulted() | ev.DrainRequested():
@@ -182,26 +186,28 @@ class Session:
         return earliest_ms(
             self._presence.deadline_ms(must_speak=self._must_speak, heard_ms=self._speaking.heard_ms or 0),
             self._drain_at_ms,
-            self._transcript_due_ms if self.state is State.TRANSCRIBING else None,
+            self._transcript_due_ms,
             self._speaking.deadline_ms(),
             self._hands_free.deadline_ms(self.state, self._now_ms),
             self._hearing.deadline_ms(self._now_ms),
         )
 
     @property
-    def _transcript_due_ms(self) -> int:
-        """When the recogniser's last result must have come."""
-        return self._times.decided_ms + self._limits.transcript_ms + self._hearing.grace_ms
+    def _transcript_due_ms(self) -> int | None:
+        """When the last words of a committed turn must have come."""
+        if self._awaited is None:
+            return None
+        return self._awaited.since_ms + self._limits.transcript_ms + self._hearing.grace_ms
 
     def _on_tick(self) -> None:
-        now_ms = self._now_ms
+        now_ms, transcript_due_ms = self._now_ms, self._transcript_due_ms
         absent = self._presence.absent(now_ms, must_speak=self._must_speak, heard_ms=self._speaking.heard_ms or 0)
         if absent:
-            self._close(1000, Status.TIMEOUT, absent)
+            self._end(Ended(Ending.ABSENT, absent, Fault.TIMEOUT))
         elif self._drain_at_ms is not None and now_ms >= self._drain_at_ms:
-            self._drain()
-        elif self.state is State.TRANSCRIBING and now_ms >= self._transcript_due_ms:
-            self._fail_turn(Status.ASR_FAILED, "the recogniser did not answer in time")
+            self._end(_RESTARTS)
+        elif transcript_due_ms is not None and now_ms >= transcript_due_ms:
+            self._fail_recognition(Fault.ASR_FAILED, "the recogniser did not answer in time")
         else:
             self._effects += self._speaking.tick(now_ms)
             self._finish_if_spoken()
@@ -209,13 +215,18 @@ class Session:
     @property
     def _must_speak(self) -> bool:
         """Whether the connection ends when the user stays silent: it is their turn, and all of the reply was sent."""
-        listening = self.state is State.LISTENING and not self.settings.input.heartbeat
+        listening = self.state is State.LISTENING and not self.settings.input.silence_allowed
         return listening and self._speaking.heard_ms is not None
 
-    # --- requests of the client ------------------------------------------------------------------------------
+    # --- commands of the client ------------------------------------------------------------------------------
+
+    def _note_audio(self, at_ms: int) -> None:
+        if self._audio_shows_life:
+            self._presence.alive(at_ms)
 
     def _on_audio(self) -> None:
-        if self.state is State.CONFIGURING:
+        self._note_audio(self._now_ms)
+        if self.state is State.OPENED:
             self._presence.spoke(self._now_ms)
         if self._route()[0] is not Route.AWAIT:
             return
@@ -237,90 +248,193 @@ class Session:
         """Where audio goes, and to which recogniser stream."""
         if self.state is State.CLOSED:
             return Route.DROP, 0
-        if self.settings.asr_mode is AsrMode.REFRESH and self.state in TURN:
+        if self.settings.half_duplex and self.state in TURN:
             return Route.SKIP, 0
-        if self.state is State.CONFIGURING:
+        if self.state is State.OPENED:
             return Route.AWAIT, 0
         if self.settings.turn_detection is not None:
             return Route.LISTEN, 0
         return self._hearing.route(self._now_ms)
 
-    def _on_request(self, event: ev.Requested) -> None:
-        match event:
-            case ev.Opened():
-                self._answer(Request.OPEN)
-            case ev.UpdateRequested():
-                self._on_update(event)
-            case ev.CompleteRequested():
-                if self._granted(Request.COMPLETE, Step.COMPLETE):
-                    self._answer(Request.COMPLETE)
-                    self._begin_turn()
-            case ev.ClearRequested():
-                if self._granted(Request.CLEAR, Step.CLEAR):
-                    self._drop_gathering()
-                    self._answer(Request.CLEAR)
-            case ev.ForgetRequested():
+    def _on_command(self, command: cmd.AnyCommand) -> None:
+        match command:
+            case cmd.Alive():
+                self._presence.alive(self._now_ms)
+            case cmd.Begin() | cmd.Played():
+                pass
+            case cmd.Configure():
+                self._on_configure(command)
+            case cmd.CommitTurn():
+                self._on_commit(command)
+            case cmd.Respond():
+                self._on_respond(command)
+            case cmd.ClearInput():
+                self._drop_gathering()
+                self._tell(Done(command.cause))
+            case cmd.ClearHistory():
                 self._speaking.forget()
-                self._answer(Request.FORGET)
-            case ev.CancelRequested():
-                self._on_cancel()
-            case ev.PingReceived():
-                self._answer(Request.PING)
+                self._tell(Done(command.cause))
+            case cmd.AddItem() | cmd.DeleteItem() | cmd.TruncateReply():
+                refused = self._change_history(command)
+                self._tell(Done(command.cause) if refused is None else refused)
+            case cmd.Cancel():
+                self._on_cancel(command)
+            case cmd.AnswerTool():
+                self._effects += self._speaking.answer_tool(command, self._now_ms)
+            case cmd.Finish():
+                self._leave(Ended(Ending.FINISHED))
+            case cmd.Leave():
+                self._end(Ended(Ending.VIOLATION, command.message, cause=command.cause))
             case _:
-                assert_never(event)
+                assert_never(command)
 
-    def _on_update(self, event: ev.UpdateRequested) -> None:
-        if not self._granted(Request.UPDATE, Step.UPDATE):
-            return
-        if isinstance(event.settings, ev.Refusal):
-            self._answer(Request.UPDATE, event.settings.status, event.settings.message)
-            return
-        self.settings = event.settings
-        self._hands_free.configure(event.settings.turn_detection)
-        self._answer(Request.UPDATE, message=event.note)
+    def _on_configure(self, command: cmd.Configure) -> None:
+        before, self.settings = self.settings.turn_detection, command.settings
+        detection = command.settings.turn_detection
+        if (before is None) != (detection is None):
+            self._drop_gathering()  # how audio reaches a recogniser changes
+        if before != detection:
+            self._effects += self._hands_free.forget()
+            self._hands_free.configure(detection)
+        self._tell(Done(command.cause))
 
-    def _on_cancel(self, reason: str = "") -> None:
+    def _change_history(self, command: cmd.AddItem | cmd.DeleteItem | cmd.TruncateReply) -> Rejected | None:
+        """Change what is remembered; say why not, if it cannot be."""
+        history = self._speaking.history
+        match command:
+            case cmd.AddItem():
+                if command.id in history:
+                    return _rejected(command, Why.ITEM_EXISTS, command.id)
+                if command.after and command.after not in history:
+                    return _rejected(command, Why.NO_ITEM, command.after)
+                history.add(command.message, command.id, command.after)
+                return None
+            case cmd.DeleteItem():
+                gone = history.delete(command.id)
+                return None if gone else _rejected(command, Why.NO_ITEM, command.id)
+            case cmd.TruncateReply():
+                return self._speaking.truncate(command)
+            case _:
+                assert_never(command)
+
+    def _on_cancel(self, command: cmd.Cancel) -> None:
+        number, current = command.reply, self._speaking.current
+        if number is None or (current is not None and current.number == number):
+            self._interrupt_turn(Done(command.cause))
+            return
+        stopped = self._speaking.stop_apart(number)
+        self._effects += stopped
+        self._tell(Done(command.cause) if stopped else _rejected(command, Why.NO_REPLY, str(number)))
+
+    def _interrupt_turn(self, told: Done | Interrupted) -> None:
+        """Stop the turn in progress and what is still heard of the last reply, and tell so."""
         if self.state in TURN:
             self._stop()
-            self._answer(Request.CANCEL, reason=reason)
+            self._tell(told)
             self._end_turn(Outcome.CANCELED)
-        else:
-            silenced = self._speaking.silence(self._now_ms)
-            if silenced:
-                self._presence.spoke(self._now_ms)  # no more of the reply is heard: it is the user's turn from now on
-            self._effects += silenced
-            self._answer(Request.CANCEL, reason=reason)
-
-    def _on_message(self, event: ev.MessageCreated) -> None:
-        if Step.MESSAGE not in MOVES[self.state]:
-            self._report(Status.NOT_ALLOWED_NOW, REFUSALS[Step.MESSAGE])
             return
-        self._move(Step.MESSAGE)
-        self._note_turn(self._now_ms)
-        self._times.understood_ms = self._now_ms
-        self._start_reply(event.content)
+        silenced = self._speaking.silence(self._now_ms)
+        if silenced:
+            self._presence.spoke(self._now_ms)  # no more of the reply is heard: it is the user's turn from now on
+        self._effects += silenced
+        self._tell(told)
 
-    def _on_malformed(self, event: ev.MalformedReceived) -> None:
-        if self._presence.senseless:
-            self._close(1008, event.status, event.message)
+    # --- turns -----------------------------------------------------------------------------------------------
+
+    def _on_commit(self, command: cmd.CommitTurn) -> None:
+        respond = cmd.Respond(cause=command.cause) if command.respond else None
+        if self.state not in TURN:
+            self._tell(TurnCommitted(command.cause))
+            self._begin_turn(respond, command.text)
+        elif self.state is State.REPLYING and respond is None and command.text is None:
+            self._tell(TurnCommitted(command.cause))
+            self._note_aside()
         else:
-            self._report(event.status, event.message)
+            self._tell(_rejected(command, Why.BUSY))
 
-    # --- recognition -----------------------------------------------------------------------------------------
+    def _on_respond(self, command: cmd.Respond) -> None:
+        if command.wishes.apart:
+            self._effects += self._speaking.respond_apart(self.settings, command, self._now_ms)
+        elif self._awaited is not None and self._awaited.respond is None:
+            # The words that are to be answered are on their way.
+            if self.state is State.REPLYING:
+                self._tell(_rejected(command, Why.BUSY))
+                return
+            if self.state is not State.TRANSCRIBING:
+                self._move(Step.COMMIT)
+                self._note_turn(self._now_ms)
+            self._awaited.respond, self._awaited.insists = command, True
+        elif self.state in TURN:
+            self._tell(_rejected(command, Why.BUSY))
+        else:
+            self._move(Step.RESPOND)
+            self._note_turn(self._now_ms)
+            self._times.understood_ms = self._now_ms
+            self._effects += self._speaking.respond(self.settings, command, self._times, self._now_ms)
+            self._finish_if_spoken()
 
-    def _begin_turn(self) -> None:
-        self._move(Step.COMPLETE)
-        silent_since_ms = self._hands_free.silent_since_ms
+    def _begin_turn(self, respond: cmd.Respond | None, text: str | None = None) -> None:
+        self._settle_aside()
+        silent_since_ms = self._hands_free.silent_since_ms if text is None else None
+        self._move(Step.COMMIT)
         self._note_turn(self._now_ms if silent_since_ms is None else silent_since_ms)
+        if text is not None:
+            self._understand(text, respond)
+            return
         finish = self._hearing.finish()
         self._effects += finish
-        if not finish:
-            self._understand()
+        if finish:
+            self._awaited = _Awaited(self._now_ms, respond)
+        else:
+            self._understand(self._hearing.settle(), respond)
 
     def _note_turn(self, spoken_ms: int) -> None:
         self._times = TurnTimes(spoken_ms, self._now_ms)
         self._speaking.begin_turn()
         self._hands_free.end_turn()
+
+    def _understand(self, text: str, respond: cmd.Respond | None, *, insists: bool = False) -> None:
+        """All words of the turn are known: answer them, if there is anything to answer."""
+        self._awaited = None
+        self._times.understood_ms = self._now_ms
+        if respond is not None and (text or insists):
+            self._move(Step.UNDERSTOOD)
+            speaking, times, now_ms = self._speaking, self._times, self._now_ms
+            if text:
+                self._effects += speaking.start(text, self.settings, respond, times, now_ms)
+            else:
+                self._effects += speaking.respond(self.settings, respond, times, now_ms)
+            self._finish_if_spoken()
+            return
+        self._effects += self._speaking.drop_early()
+        if text:
+            self._effects += self._speaking.hear_user(text)
+        self._end_turn(Outcome.UNANSWERED if text else Outcome.EMPTY)
+
+    def _note_aside(self) -> None:
+        """The user's words during a reply are committed: they are remembered, and nobody answers them."""
+        self._settle_aside()
+        finish = self._hearing.finish()
+        self._effects += finish
+        if finish:
+            self._awaited = _Awaited(self._now_ms, None)
+        else:
+            self._remember_aside()
+
+    def _settle_aside(self) -> None:
+        """Wait no longer for the words of an earlier turn that nobody answers."""
+        if self._awaited is not None and self.state is not State.TRANSCRIBING:
+            self._remember_aside()
+
+    def _remember_aside(self) -> None:
+        self._awaited = None
+        awaited = self._hearing.awaited
+        text = awaited.text if awaited is not None else ""
+        self._effects += self._hearing.drop_awaited()
+        if text:
+            self._effects += self._speaking.hear_aside(text)
+
+    # --- recognition -----------------------------------------------------------------------------------------
 
     def _on_recognition(self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed) -> None:
         awaited = self._hearing.is_awaited(event.stream)
@@ -335,37 +449,42 @@ class Session:
             case ev.RecognitionEnded():
                 self._hearing.end(event.stream)
                 if awaited:
-                    self._understand()
+                    self._on_last_words()
             case ev.RecognitionFailed():
                 self._on_recognition_failed(event, awaited=awaited)
             case _:
                 assert_never(event)
+
+    def _on_last_words(self) -> None:
+        """The recogniser has said everything about a committed turn."""
+        if self._awaited is None or self.state is not State.TRANSCRIBING:
+            self._remember_aside()
+            return
+        respond, insists = self._awaited.respond, self._awaited.insists
+        self._understand(self._hearing.settle(), respond, insists=insists)
 
     def _on_recognition_failed(self, event: ev.RecognitionFailed, *, awaited: bool) -> None:
         if awaited:
             again = self._hearing.replace_awaited(event, self.settings.input)
             self._effects += again
             if not again:
-                self._fail_turn(event.status, event.message)
+                self._fail_recognition(event.fault, event.message)
             return
-        self._report(event.status, event.message)
-        if event.status is Status.TOO_LARGE:
+        self._tell(Failed(event.fault, event.message))
+        if event.fault is Fault.TOO_LARGE:
             self._drop_gathering()
         else:
             self._effects += self._hearing.replace_gathering(event, self.settings.input, self._now_ms)
 
-    def _understand(self) -> None:
-        """The recogniser has said everything about the turn: answer it, if there is anything to answer."""
-        text = self._hearing.settle()
-        self._times.understood_ms = self._now_ms
-        if text and self._hands_free.answers:
-            self._move(Step.UNDERSTOOD)
-            self._start_reply(text)
-            return
-        self._effects += self._speaking.drop_early()
-        if text:
-            self._speaking.remember_user(text)
-        self._end_turn(Outcome.UNANSWERED if text else Outcome.EMPTY)
+    def _fail_recognition(self, fault: Fault, message: str) -> None:
+        """The last words of a committed turn will not come."""
+        if self.state is State.TRANSCRIBING:
+            self._stop()
+            self._tell(Failed(fault, message))
+            self._end_turn(Outcome.FAILED)
+        else:
+            self._tell(Failed(fault, message))
+            self._remember_aside()
 
     def _drop_gathering(self) -> None:
         self._effects += self._hearing.drop_gathering()
@@ -394,101 +513,109 @@ class Session:
 
     def _end_users_turn(self) -> None:
         sounding = self._hands_free.sounding
-        self._answer(Request.COMPLETE, reason=TURN_DETECTED)
-        self._begin_turn()
+        self._tell(TurnCommitted(None, detected=True))
+        self._begin_turn(cmd.Respond() if self._hands_free.answers else None)
         if sounding:
             self._effects += self._hands_free.go_on(self.settings.input, self._now_ms)
 
     def _interrupt(self) -> None:
         if self.state is State.TRANSCRIBING:  # the user was cut short: what was said before belongs to this turn too
             self._effects += self._hearing.take_back()
-        self._on_cancel(TURN_DETECTED)
+        self._interrupt_turn(Interrupted())
         self._effects += self._hands_free.take_floor(self._now_ms)
 
     # --- the reply -------------------------------------------------------------------------------------------
 
-    def _start_reply(self, text: str) -> None:
-        self._effects += self._speaking.start(text, self.settings, self._times, self._now_ms)
-        self._finish_if_spoken()
-
     def _on_reply_failed(self, event: ev.ReplyFailed) -> None:
-        if self._speaking.early:
+        current = self._speaking.current
+        if current is None or current.number != event.reply:
+            self._effects += self._speaking.fail_apart(event)
+        elif self._speaking.early:
             self._effects += self._speaking.drop_early()
         elif self._speaking.apologising:  # the turn's error has been told
-            self._stop()
+            self._stop(event)
             self._end_turn(Outcome.FAILED)
-        elif event.status is Status.LLM_FAILED and (apologising := self._speaking.apologise()):
-            self._report(event.status, event.message)
+        elif event.fault is Fault.LLM_FAILED and (apologising := self._speaking.apologise()):
+            self._tell(Failed(event.fault, event.message))
             self._effects += apologising
         else:
-            self._fail_turn(event.status, event.message)
+            self._stop(event)
+            self._tell(Failed(event.fault, event.message))
+            self._end_turn(Outcome.FAILED)
 
-    def _on_playback(self, event: ev.AudioSent | ev.PlaybackReported) -> None:
+    def _on_playback(self, event: ev.AudioSent | cmd.Played) -> None:
         if isinstance(event, ev.AudioSent):
             self._hands_free.answered()
-        self._effects += self._speaking.play(event, self._now_ms, report_latency=self.settings.report_latency)
+        self._effects += self._speaking.play(event, self._now_ms)
         self._finish_if_spoken()
 
     def _finish_if_spoken(self) -> None:
-        if self._speaking.finish():
-            self._end_turn(Outcome.FAILED if self._speaking.apologising else Outcome.SPOKEN, spoken=True)
+        if finished := self._speaking.finish():
+            self._effects += finished
+            failed = self._speaking.apologising
+            self._end_turn(Outcome.FAILED if failed else Outcome.SPOKEN, spoken=True)
 
     # --- the end of a turn, and of the session ---------------------------------------------------------------
 
-    def _fail_turn(self, status: Status, message: str) -> None:
-        self._stop()
-        self._report(status, message)
-        self._end_turn(Outcome.FAILED)
-
-    def _stop(self) -> None:
+    def _stop(self, failed: ev.ReplyFailed | None = None) -> None:
         """Stop whatever the turn is doing; of its reply, remember what was heard."""
-        self._effects += self._hearing.drop_awaited()
-        self._effects += self._speaking.stop(self._now_ms)
+        if self.state is State.TRANSCRIBING:
+            self._effects += self._hearing.drop_awaited()
+            self._awaited = None
+        self._effects += self._speaking.stop(self._now_ms, failed)
 
     def _end_turn(self, outcome: Outcome, *, spoken: bool = False) -> None:
         """The one place where a turn ends: exactly one ``TurnCompleted`` for each that began."""
         reply_times = self._speaking.end_turn(spoken=spoken)
-        self._effects.append(Send(TurnCompleted()))
+        self._tell(TurnCompleted(outcome))
         self._effects.append(Observe(self._times.ended(outcome, reply_times)))
         self._move(Step.CANCEL if outcome is Outcome.CANCELED else Step.TURN_OVER)
         self._presence.spoke(self._now_ms)
         if not self._hands_free.contested:
             self._effects += self._hearing.release()
-        self._drain_if_free()
+        self._leave_if_free()
 
-    def _on_end(self, event: ev.Ended) -> None:
+    def _on_end(self, event: ev.EndEvent) -> None:
         match event:
             case ev.Disconnected():
-                self._stop()
-                self._drop_gathering()
+                self._give_everything_up()
                 self.state = State.CLOSED
             case ev.WriteStalled():
-                self._close(1013, Status.TIMEOUT, event.message)
+                self._end(Ended(Ending.NOT_READING, event.message, Fault.TIMEOUT))
             case ev.AccessEnded():
-                self._close(1008, event.status, event.message)
+                self._end(Ended(Ending.ACCESS, event.message, event.fault))
             case ev.Faulted():
-                self._close(1011, Status.INTERNAL, "internal error; this session ends")
+                message = "internal error; this session ends"
+                self._end(Ended(Ending.FAULT, message, Fault.INTERNAL))
             case ev.DrainRequested():
                 self._drain_at_ms = max(self._now_ms, event.deadline_ms)
-                self._drain_if_free()
+                self._leave(_RESTARTS)
             case _:
                 assert_never(event)
 
-    def _drain_if_free(self) -> None:
-        if self._drain_at_ms is not None and self.state not in TURN:
-            self._drain()
+    def _leave(self, ended: Ended) -> None:
+        """End as soon as no turn is in progress."""
+        self._leaving = ended
+        self._leave_if_free()
 
-    def _drain(self) -> None:
-        self._close(1012, Status.AT_CAPACITY, "the server restarts; connect again")
+    def _leave_if_free(self) -> None:
+        if self._leaving is not None and self.state not in TURN:
+            self._end(self._leaving)
 
-    def _close(self, code: int, status: Status, message: str) -> None:
+    def _give_everything_up(self) -> None:
+        self._stop()
+        self._effects += self._hearing.drop_awaited()
+        self._effects += self._speaking.stop_apart()
+        self._drop_gathering()
+
+    def _end(self, ended: Ended) -> None:
+        self._leaving = None
         if self.state in TURN:
-            self._drain_at_ms = None
             self._stop()
             self._end_turn(Outcome.FAILED)
-        self._drop_gathering()
-        self._report(status, message)
-        self._effects += [Close(code, message), Observe(SessionClosed(code))]
+        self._give_everything_up()
+        self._tell(ended)
+        self._effects += [Close(ended), Observe(SessionClosed(ended.ending))]
         self.state = State.CLOSED
 
     # --- small words -----------------------------------------------------------------------------------------
@@ -496,14 +623,9 @@ class Session:
     def _move(self, step: Step) -> None:
         self.state = MOVES[self.state][step]
 
-    def _granted(self, request: Request, step: Step) -> bool:
-        if step in MOVES[self.state]:
-            return True
-        self._answer(request, Status.NOT_ALLOWED_NOW, REFUSALS[step])
-        return False
+    def _tell(self, notice: Notice) -> None:
+        self._effects.append(Send(notice))
 
-    def _answer(self, request: Request, status: Status = Status.OK, message: str = "", reason: str = "") -> None:
-        self._effects.append(Send(Answered(request, status, message, reason)))
 
-    def _report(self, status: Status, message: str) -> None:
-        self._effects.append(Send(ErrorReported(status, message)))
+def _rejected(command: cmd.Command, why: Why, what: str = "") -> Rejected:
+    return Rejected(command.cause, why, f"{what}: {why.value}" if what else why.value)

@@ -1,24 +1,24 @@
-"""The reply side of a session: which reply is being made, which is still heard, and what is remembered of them.
+"""The reply side of a session: which reply is being made, which is still heard, and what is remembered.
 
-A reply may be begun *early*, while it is not yet certain that the user has finished. Until it is adopted nothing of it
-is told, nothing of it is remembered, and dropping it leaves no trace.
+A reply may be begun *early*, while it is not yet certain that the user has finished. Until it is adopted
+nothing of it is told, nothing of it is remembered, and dropping it leaves no trace. A reply *apart* is no
+part of the conversation: it is made beside the current one, and nothing of it is remembered either.
 """
 
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, assert_never
 
-from voicechat.errors import Status
 from voicechat.session import events as ev
 from voicechat.session.apology import Apology
+from voicechat.session.commands import AnswerTool, Played, Respond, TruncateReply
 from voicechat.session.deadlines import earliest_ms
-from voicechat.session.dialogue import Dialogue
 from voicechat.session.effects import (
     AdoptReply,
     ContinueReply,
     EarlyReply,
     Effect,
-    ErrorReported,
-    LatencyMeasured,
     Observe,
     Send,
     StartReply,
@@ -26,12 +26,35 @@ from voicechat.session.effects import (
     ToolEnded,
     TurnTimed,
 )
+from voicechat.session.history import History
 from voicechat.session.limits import SessionLimits
+from voicechat.session.notices import (
+    LatencyMeasured,
+    Outcome,
+    Rejected,
+    ReplyBegun,
+    ReplyCut,
+    ReplyEnded,
+    UserSaid,
+    Why,
+)
 from voicechat.session.reply import Reply
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED, options_after_calls
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
-from voicechat.session.vocabulary import ChatSettings, Settings, ToolOutcome
+from voicechat.session.vocabulary import (
+    ChatSettings,
+    Message,
+    ReplyWishes,
+    Settings,
+    ToolOutcome,
+    VoiceSettings,
+)
 from voicechat.text.words import bare_words
+
+REPLIES_KEPT = 8
+"""Replies whose timing is kept, so that it can still be said later how much of them was heard."""
+MOST_APART = 4
+"""Replies apart that may be in progress at once."""
 
 ReplyEvent: TypeAlias = (
     ev.ReplyTextArrived
@@ -54,6 +77,40 @@ class _Early:
     withheld: list[Effect] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the chat model of one reply is asked: the settings with the reply's wishes laid over them."""
+
+    chat: ChatSettings
+    voice: VoiceSettings
+    voiced: bool
+    input: tuple[Message, ...] | None
+    lead_ms: int | None
+
+    def messages(self, remembered: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Put together what the model reads."""
+        instructions = self.chat.instructions
+        system: tuple[Message, ...] = ()
+        if instructions:
+            system = ({"role": "system", "content": instructions},)
+        if self.input is not None:
+            return (*system, *self.input)
+        return (*system, *self.chat.messages, *remembered)
+
+
+def _request(settings: Settings, wishes: ReplyWishes) -> _Request:
+    chat = settings.chat
+    if wishes.instructions is not None:
+        chat = replace(chat, instructions=wishes.instructions)
+    if wishes.options is not None:
+        chat = replace(chat, options={**chat.options, **wishes.options})
+    if wishes.answers_tools is not None:
+        chat = replace(chat, answers_tools=wishes.answers_tools)
+    voiced = settings.spoken if wishes.spoken is None else wishes.spoken
+    voice = settings.voice if wishes.voice is None else wishes.voice
+    return _Request(chat, voice, voiced, wishes.input, settings.effective_lead_ms)
+
+
 class Speaking:
     """Numbers the replies, and knows what has been heard of them."""
 
@@ -63,11 +120,16 @@ class Speaking:
         """The reply that is being made, or whose paced audio is leaving."""
         self.playing: Reply | None = None
         """The reply whose audio the listener may still be hearing."""
+        self.history = History(limits.history_messages)
         self._limits = limits
         self._apology = apology
         self._asked = ""
-        self._chat = ChatSettings()
-        self._dialogue = Dialogue(limits.history_messages)
+        self._question = ""
+        """The item that the turn answers, so that forgetting the rest leaves it."""
+        self._requests: dict[int, _Request] = {}
+        """Of the replies in progress."""
+        self._apart: dict[int, Reply] = {}
+        self._told: OrderedDict[int, Reply] = OrderedDict()
         self._replies = 0
         self._forgotten = False
         self._early: _Early | None = None
@@ -83,50 +145,97 @@ class Speaking:
         """How many more early replies were dropped than adopted."""
         return self._wasted
 
+    def in_progress(self, number: int) -> Reply | None:
+        """The reply of that number, if it is being made: the current one, or one apart."""
+        if self.current is not None and self.current.number == number:
+            return self.current
+        return self._apart.get(number)
+
     # --- a reply's life ----------------------------------------------------------------------------------------
 
     def begin_turn(self) -> None:
         """A turn begins: what is said in it is remembered, unless it is forgotten meanwhile."""
         self._forgotten = False
+        self._question = ""
 
-    def start(self, text: str, settings: Settings, times: TurnTimes, now_ms: int) -> list[Effect]:
-        """Ask for the reply to ``text``; an early reply to the same words is adopted instead."""
-        self._asked = text
-        if self._early is not None and bare_words(self._early.text) == bare_words(text):
-            effects = self._adopt(text, now_ms)
+    def hear_user(self, text: str) -> list[Effect]:
+        """The user's turn was ``text``: remember it."""
+        item = self.history.add({"role": "user", "content": text})
+        self._asked, self._question = text, item.id
+        return [Send(UserSaid(item))]
+
+    def hear_aside(self, text: str) -> list[Effect]:
+        """The user said ``text`` while a reply was made, which goes on: remember it."""
+        return [Send(UserSaid(self.history.add({"role": "user", "content": text})))]
+
+    def start(self, text: str, settings: Settings, asked: Respond, times: TurnTimes, now_ms: int) -> list[Effect]:
+        """Remember what the user said and answer it; an early reply to the same words is adopted instead."""
+        adopts = asked.wishes == ReplyWishes() and self._begun_for(text)
+        dropped = [] if adopts else self.drop_early()
+        heard = self.hear_user(text)
+        if adopts:
+            effects = [*heard, *self._adopt(now_ms)]
         else:
-            effects = self.drop_early()
-            self._dialogue.hear_user(text)
-            effects.append(self._begin(settings, now_ms, ()))
+            effects = [*dropped, *heard, *self.respond(settings, asked, times, now_ms)]
         if self.current is not None:
             self.current.turn_times = times
         return effects
 
-    def remember_user(self, text: str) -> None:
-        """The user said ``text``, and nobody is to answer it now: what is said next is understood after it."""
-        self._dialogue.hear_user(text)
+    def respond(self, settings: Settings, asked: Respond, times: TurnTimes | None, now_ms: int) -> list[Effect]:
+        """Ask for the reply to what is remembered."""
+        effects = self.drop_early()
+        request = _request(settings, asked.wishes)
+        reply, started = self._begin(request, now_ms)
+        self.current = self.playing = reply
+        reply.turn_times = times
+        return [*effects, started, Send(ReplyBegun(reply.number, now_ms, asked.cause))]
+
+    def respond_apart(self, settings: Settings, asked: Respond, now_ms: int) -> list[Effect]:
+        """Ask for a reply that is no part of the conversation."""
+        if len(self._apart) >= MOST_APART:
+            message = f"{MOST_APART} replies apart are in progress already"
+            return [Send(Rejected(asked.cause, Why.TOO_MANY, message))]
+        reply, started = self._begin(_request(settings, asked.wishes), now_ms)
+        self._apart[reply.number] = reply
+        return [started, Send(ReplyBegun(reply.number, now_ms, asked.cause))]
+
+    def say(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
+        """Say ``text``, which nobody was asked for: a greeting, a question after silence, a goodbye."""
+        effects = self.drop_early()
+        request = _request(settings, ReplyWishes(input=()))
+        reply, started = self._begin(request, now_ms)
+        self.current = self.playing = reply
+        scripted = replace(started, scripted=True)
+        said = [*reply.add_text(text, now_ms), *reply.finish_text("stop", now_ms)]
+        return [*effects, scripted, Send(ReplyBegun(reply.number, now_ms)), *said]
 
     def start_early(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
         """Begin a reply to ``text``, in case that was all; the one begun before for other words is dropped."""
-        if self._early is not None and bare_words(self._early.text) == bare_words(text):
+        if self._begun_for(text):
             return []
         effects = self.drop_early()
-        started = self._begin(settings, now_ms, ({"role": "user", "content": text},))
+        question: Message = {"role": "user", "content": text}
+        reply, started = self._begin(_request(settings, ReplyWishes()), now_ms, (question,))
+        self.current = reply
         self._early = _Early(text, now_ms)
-        return [*effects, started]
+        return [*effects, replace(started, early=True)]
 
     def drop_early(self) -> list[Effect]:
         """The user goes on: forget the early reply, if there is one."""
         if self._early is None or self.current is None:
             return []
-        stopped: list[Effect] = [StopReply(self.current.number), Observe(EarlyReply(used=False, saved_ms=0))]
+        stopped: list[Effect] = [
+            StopReply(self.current.number),
+            Observe(EarlyReply(used=False, saved_ms=0)),
+        ]
+        del self._requests[self.current.number]
         self._early = self.current = None
         self._wasted += 1
         return stopped
 
     def take(self, event: ReplyEvent, now_ms: int) -> list[Effect]:
-        """Take what the model or the synthesiser made."""
-        reply = self.current
+        """Take what the model or the synthesiser made for a reply in progress."""
+        reply = self.in_progress(event.reply)
         assert reply is not None
         match event:
             case ev.SpeechSynthesized():
@@ -144,58 +253,74 @@ class Speaking:
                 reply.finish_sentence(event.sentence)
                 effects = []
             case ev.ReplyTextEnded():
+                reply.used(event.usage)
                 effects = reply.pause_text(event.finish_reason, now_ms)
             case ev.SpeechEnded():
                 effects = reply.finish_audio(now_ms)
             case _:
                 assert_never(event)
-        return self._withhold(effects)
+        if reply is self.current:
+            return self._withhold(effects)
+        if reply.spoken:
+            effects += self._end_apart(reply, Outcome.SPOKEN)
+        return effects
 
     def release(self, now_ms: int) -> list[Effect]:
         """Let go the paced audio whose time has come."""
-        return [] if self.current is None else self._withhold(self.current.release(now_ms))
+        effects: list[Effect] = []
+        if self.current is not None:
+            effects += self._withhold(self.current.release(now_ms))
+        for reply in list(self._apart.values()):
+            effects += reply.release(now_ms)
+            if reply.spoken:
+                effects += self._end_apart(reply, Outcome.SPOKEN)
+        return effects
 
     def deadline_ms(self) -> int | None:
         """When ``tick`` is due."""
-        reply = self.current
-        if reply is None:
-            return None
-        hurry_at_ms = reply.hurry_at_ms(self._limits.speakable_wait_ms)
-        if self._early is not None:
-            return hurry_at_ms
-        return earliest_ms(hurry_at_ms, reply.release_at_ms(), self._answers_due_ms)
+        due_ms: list[int | None] = []
+        for reply in self._in_progress():
+            due_ms.append(reply.hurry_at_ms(self._limits.speakable_wait_ms))
+            if reply is not self.current or self._early is None:
+                due_ms += [reply.release_at_ms(), self._answers_due_ms(reply)]
+        return earliest_ms(*due_ms)
 
     def tick(self, now_ms: int) -> list[Effect]:
         """Do what is due: speak text that has waited too long, let paced audio go, wait no longer for answers."""
-        reply = self.current
-        if reply is None:
-            return []
         effects: list[Effect] = []
-        hurry_at_ms = reply.hurry_at_ms(self._limits.speakable_wait_ms)
-        if hurry_at_ms is not None and now_ms >= hurry_at_ms:
-            effects += self._withhold(reply.hurry(now_ms))
+        for reply in list(self._in_progress()):
+            hurry_at_ms = reply.hurry_at_ms(self._limits.speakable_wait_ms)
+            if hurry_at_ms is not None and now_ms >= hurry_at_ms:
+                hurried = reply.hurry(now_ms)
+                effects += self._withhold(hurried) if reply is self.current else hurried
         if self._early is None:
             effects += self.release(now_ms)
-        due_ms = self._answers_due_ms
-        if due_ms is not None and now_ms >= due_ms and not reply.spoken:
-            effects += [*self._give_up(reply, NO_ANSWER_IN_TIME, ToolOutcome.TIMEOUT, now_ms), *self._go_on(reply)]
+        for reply in list(self._in_progress()):
+            due_ms = self._answers_due_ms(reply)
+            if due_ms is not None and now_ms >= due_ms and not reply.spoken:
+                effects += self._give_up(reply, NO_ANSWER_IN_TIME, ToolOutcome.TIMEOUT, now_ms)
+                effects += self._go_on(reply)
         return effects
 
-    def finish(self) -> bool:
-        """Whether the current reply has just been spoken to its end; then it is remembered whole."""
+    def finish(self) -> list[Effect]:
+        """If the current reply has just been spoken to its end, remember it whole; else empty."""
         if self.current is None or self._early is not None or not self.current.spoken:
-            return False
+            return []
         reply = self.current
-        self._dialogue.say(reply.number, reply.tools.messages("" if reply.apologises else reply.text))
-        return True
+        self.history.say(reply.number, reply.tools.messages("" if reply.apologises else reply.text))
+        outcome = Outcome.FAILED if reply.apologises else Outcome.SPOKEN
+        return [Send(ReplyEnded(reply.number, outcome, reply.usage))]
 
     def end_turn(self, *, spoken: bool) -> ReplyTimes:
         """The turn is over; say how far its reply came. Only a reply that was spoken is still heard."""
         ended, self.current = self.current, None
+        if ended is not None:
+            self._requests.pop(ended.number, None)
         if not spoken:
             self.playing = None
-        if self._forgotten:  # conversation.clear during the turn: the turn went on and is not remembered
-            self._dialogue.forget()
+        if self._forgotten:  # the turn went on although the history was cleared: it is not remembered
+            self.history.forget()
+        self._question = ""
         return ended.times if ended is not None else ReplyTimes()
 
     @property
@@ -210,31 +335,44 @@ class Speaking:
         apology = self._apology.to(self._asked)
         return self.current.apologise(apology) if apology else []
 
+    def fail_apart(self, event: ev.ReplyFailed) -> list[Effect]:
+        """The model or the synthesiser of a reply apart has failed."""
+        reply = self._apart[event.reply]
+        return [StopReply(reply.number), *self._end_apart(reply, Outcome.FAILED, event)]
+
+    def stop_apart(self, number: int | None = None) -> list[Effect]:
+        """Stop the reply apart of that number; None: all of them."""
+        stopped = [reply for reply in self._apart.values() if number in (None, reply.number)]
+        effects: list[Effect] = []
+        for reply in stopped:
+            effects += [StopReply(reply.number), *self._end_apart(reply, Outcome.CANCELED)]
+        return effects
+
     # --- the client's tools ------------------------------------------------------------------------------------
 
-    @property
-    def _awaited_calls(self) -> tuple[str, ...]:
+    def _awaited_calls(self, reply: Reply) -> tuple[str, ...]:
         """The ids of the tool calls that the client has been told and has not answered."""
-        return () if self.current is None or self._early is not None else self.current.tools.awaited
+        return () if reply is self.current and self._early is not None else reply.tools.awaited
 
-    @property
-    def _answers_due_ms(self) -> int | None:
+    def _answers_due_ms(self, reply: Reply) -> int | None:
         """When the client must have answered."""
-        asked_ms = self.current.tools.asked_ms if self.current is not None else None
-        return asked_ms + self._limits.tool_answer_ms if asked_ms is not None and self._awaited_calls else None
+        asked_ms = reply.tools.asked_ms
+        if asked_ms is None or not self._awaited_calls(reply):
+            return None
+        return asked_ms + self._limits.tool_answer_ms
 
-    def answer_tool(self, event: ev.ToolAnswered, now_ms: int) -> list[Effect]:
+    def answer_tool(self, command: AnswerTool, now_ms: int) -> list[Effect]:
         """The client carried out a call; after the last awaited one the model is asked how the reply goes on."""
-        awaited, reply = self._awaited_calls, self.current
-        if not awaited or reply is None or reply.tools.asked_ms is None:
-            message = f"tool_call_id: {event.call_id!r}: no call awaits an answer"
-            return [Send(ErrorReported(Status.NOT_ALLOWED_NOW, message))]
-        if event.call_id not in awaited:
-            message = f"tool_call_id: {event.call_id!r} is not one of the calls that await an answer"
-            return [Send(ErrorReported(Status.INVALID_PARAMETER, message))]
-        reply.tools.answer(event.call_id, event.content)
-        ended = Observe(ToolEnded("", ToolOutcome.ANSWERED, now_ms - reply.tools.asked_ms))
-        return [ended, *self._go_on(reply)]
+        waiting = [reply for reply in self._in_progress() if self._awaited_calls(reply)]
+        for reply in waiting:
+            asked_ms = reply.tools.asked_ms
+            if asked_ms is None or command.call_id not in self._awaited_calls(reply):
+                continue
+            reply.tools.answer(command.call_id, command.content)
+            ended = Observe(ToolEnded("", ToolOutcome.ANSWERED, now_ms - asked_ms))
+            return [ended, *self._go_on(reply)]
+        why = Why.OTHER_CALL if waiting else Why.NO_CALL
+        return [Send(Rejected(command.cause, why, f"{command.call_id!r}: {why.value}"))]
 
     def _give_up(self, reply: Reply, why: str, outcome: ToolOutcome, now_ms: int) -> list[Effect]:
         since_ms = reply.tools.asked_ms
@@ -246,22 +384,28 @@ class Speaking:
         if reply.tools.awaited:
             return []
         reply.tools.asked_ms = None
-        messages = (*self._chat.messages, *self._dialogue.messages, *reply.tools.messages(reply.text))
-        options = options_after_calls(self._chat.options, may_call=reply.tools.rounds < self._limits.tool_rounds)
+        request = self._requests[reply.number]
+        messages = (*request.messages(self.history.messages), *reply.tools.messages(reply.text))
+        may_call = reply.tools.rounds < self._limits.tool_rounds
+        options = options_after_calls(request.chat.options, may_call=may_call)
         return [ContinueReply(reply.number, messages, options)]
 
     # --- playback ----------------------------------------------------------------------------------------------
 
-    def play(self, event: ev.AudioSent | ev.PlaybackReported, now_ms: int, *, report_latency: bool) -> list[Effect]:
+    def plays(self, number: int) -> bool:
+        """Whether the listener may be hearing the reply of that number."""
+        playing = self.playing is not None and self.playing.number == number
+        return playing or number in self._apart
+
+    def play(self, event: ev.AudioSent | Played, now_ms: int) -> list[Effect]:
         """Audio left, or was played: let go what may leave now, and tell how long the first of it took."""
-        playing = self.playing
+        playing = self._apart.get(event.reply, self.playing)
         assert playing is not None
         effects: list[Effect] = []
         if isinstance(event, ev.AudioSent):
             waterfall = playing.audio_sent(event.end_ms, now_ms)
             if waterfall is not None:
                 effects.append(Observe(TurnTimed(waterfall)))
-            if waterfall is not None and report_latency:
                 effects.append(Send(LatencyMeasured(playing.number, waterfall)))
         else:
             playing.clock.played(event.played_ms, now_ms)
@@ -269,30 +413,51 @@ class Speaking:
 
     # --- stopping, and what was heard --------------------------------------------------------------------------
 
-    def stop(self, now_ms: int) -> list[Effect]:
-        """Stop the current reply; remember what was heard of it."""
+    def stop(self, now_ms: int, failed: ev.ReplyFailed | None = None) -> list[Effect]:
+        """Stop the current reply; remember what was heard of it. ``failed``: why, unless it was canceled."""
         if self._early is not None:
             return self.drop_early()
         if self.current is None:
             return []
         reply = self.current
         given_up = self._give_up(reply, STOPPED, ToolOutcome.CANCELED, now_ms)
-        self._dialogue.say(reply.number, reply.tools.messages(reply.heard(now_ms)))
-        return [StopReply(reply.number), *given_up]
+        heard = "" if reply.apologises else reply.heard(now_ms)
+        self.history.say(reply.number, reply.tools.messages(heard))
+        outcome = Outcome.CANCELED if failed is None else Outcome.FAILED
+        fault, message = (None, "") if failed is None else (failed.fault, failed.message)
+        ended = ReplyEnded(reply.number, outcome, reply.usage, fault, message)
+        stopped = StopReply(reply.number)
+        return [stopped, *given_up, Send(ReplyCut(reply.number, heard)), Send(ended)]
 
     def silence(self, now_ms: int) -> list[Effect]:
         """Stop what is still heard of a reply that was made to its end; of it too, remember what was heard."""
-        effects: list[Effect] = []
-        if self.playing is not None and self.playing.audible(now_ms):
-            effects.append(StopReply(self.playing.number))
-            self._dialogue.cut(self.playing.number, self.playing.tools.messages(self.playing.heard(now_ms)))
-        self.playing = None
-        return effects
+        playing, self.playing = self.playing, None
+        if playing is None or not playing.audible(now_ms):
+            return []
+        heard = "" if playing.apologises else playing.heard(now_ms)
+        self.history.cut(playing.number, playing.tools.messages(heard))
+        return [StopReply(playing.number), Send(ReplyCut(playing.number, heard))]
+
+    def truncate(self, command: TruncateReply) -> Rejected | None:
+        """Remember of a reply only what was heard by ``heard_ms`` of its audio; say why that cannot be."""
+        reply = self._told.get(command.reply)
+        if reply is None or reply.apologises:
+            return Rejected(command.cause, Why.NO_REPLY, Why.NO_REPLY.value)
+        if command.heard_ms > reply.made_ms:
+            message = f"it is {reply.made_ms} ms long, not {command.heard_ms}"
+            return Rejected(command.cause, Why.TOO_LONG, message)
+        heard = reply.tools.messages(reply.heard_until(command.heard_ms))
+        self.history.cut(reply.number, heard)
+        return None
 
     def forget(self) -> None:
         """Forget the conversation, the running turn included."""
-        self._dialogue.forget(keep_question=self.current is not None and self._early is None)
+        self.history.forget(keep=self._question if self._answering else "")
         self._forgotten = True
+
+    @property
+    def _answering(self) -> bool:
+        return self.current is not None and self._early is None
 
     def audible(self, now_ms: int) -> bool:
         """Whether the last reply is still heard."""
@@ -305,32 +470,49 @@ class Speaking:
 
     def silent_at_ms(self, now_ms: int) -> int | None:
         """When the last reply will have been heard, by the clock; None: it has been, or not all of it was sent."""
-        return self.playing.silent_at_ms if self.playing is not None and self.playing.audible(now_ms) else None
+        playing = self.playing
+        return playing.silent_at_ms if playing is not None and playing.audible(now_ms) else None
 
     # --- within ------------------------------------------------------------------------------------------------
 
-    def _begin(self, settings: Settings, now_ms: int, unsaid: tuple[dict[str, object], ...]) -> StartReply:
-        self._replies += 1
-        self._chat = settings.chat
-        self.current = Reply(
-            self._replies, now_ms, settings.effective_lead_ms, answers_tools=settings.chat.answers_tools
-        )
-        if not unsaid:
-            self.playing = self.current
-        messages = (*settings.chat.messages, *self._dialogue.messages, *unsaid)
-        return StartReply(self._replies, messages, settings.chat, settings.voice, early=bool(unsaid))
+    def _in_progress(self) -> Iterator[Reply]:
+        if self.current is not None:
+            yield self.current
+        yield from self._apart.values()
 
-    def _adopt(self, text: str, now_ms: int) -> list[Effect]:
+    def _begin(self, request: _Request, now_ms: int, unsaid: tuple[Message, ...] = ()) -> tuple[Reply, StartReply]:
+        self._replies += 1
+        number = self._replies
+        reply = Reply(
+            number,
+            now_ms,
+            request.lead_ms,
+            answers_tools=request.chat.answers_tools,
+            voiced=request.voiced,
+        )
+        self._requests[number] = request
+        self._told[number] = reply
+        while len(self._told) > REPLIES_KEPT:
+            self._told.popitem(last=False)
+        messages = request.messages((*self.history.messages, *unsaid))
+        started = StartReply(number, messages, request.chat, request.voice, voiced=request.voiced)
+        return reply, started
+
+    def _begun_for(self, text: str) -> bool:
+        """Whether there is an early reply to these words."""
+        return self._early is not None and bare_words(self._early.text) == bare_words(text)
+
+    def _adopt(self, now_ms: int) -> list[Effect]:
         assert self._early is not None
         assert self.current is not None
         early, self._early = self._early, None
         if self.current.tools.asked_ms is not None:
             self.current.tools.asked_ms = now_ms  # only now the client learns of it
-        self._dialogue.hear_user(text)
         self.playing = self.current
         self._wasted -= 1
         used = Observe(EarlyReply(used=True, saved_ms=now_ms - early.began_ms))
-        return [AdoptReply(self.current.number), used, *early.withheld]
+        begun = Send(ReplyBegun(self.current.number, self.current.begun_ms))
+        return [AdoptReply(self.current.number), used, begun, *early.withheld]
 
     def _withhold(self, effects: list[Effect]) -> list[Effect]:
         """Keep back what an early reply would tell; what it needs to be made goes on."""
@@ -338,3 +520,9 @@ class Speaking:
             return effects
         self._early.withheld += [effect for effect in effects if isinstance(effect, Send)]
         return [effect for effect in effects if not isinstance(effect, Send)]
+
+    def _end_apart(self, reply: Reply, outcome: Outcome, failed: ev.ReplyFailed | None = None) -> list[Effect]:
+        del self._apart[reply.number]
+        del self._requests[reply.number]
+        fault, message = (None, "") if failed is None else (failed.fault, failed.message)
+        return [Send(ReplyEnded(reply.number, outcome, reply.usage, fault, message))]

@@ -1,10 +1,9 @@
 """The state table of a conversation.
 
-The law: a session is always in one state; a step that a row does not name is not allowed in it, and a request that
-asks for one is answered 40901 and changes nothing. ``TRANSCRIBING`` and ``REPLYING`` are one state to the client
-("replying"): the turn has begun with ``complete`` and ends with exactly one ``conversation.chat.completed``. Waiting
-for the client's tools is no state but a part of ``REPLYING``, because what was said before may still be spoken; which
-answers are awaited ``Speaking`` knows.
+The law: a session is always in one state, and takes only the steps that its row names. ``TRANSCRIBING`` and
+``REPLYING`` together are a turn: it begins when the user has finished and ends with exactly one
+``TurnCompleted``. Waiting for the client's tools is no state but a part of ``REPLYING``, because what was
+said before may still be spoken; which answers are awaited ``Speaking`` knows.
 """
 
 from collections.abc import Mapping
@@ -17,8 +16,8 @@ class State(Enum):
     __hash__ = object.__hash__
     """The table is asked with every event; an enumeration's own hash is computed in Python."""
 
-    CONFIGURING = auto()
-    """Connected; no audio yet: the settings may still change."""
+    OPENED = auto()
+    """Connected; neither audio nor a turn yet."""
     LISTENING = auto()
     """The user's turn: audio is recognised."""
     TRANSCRIBING = auto()
@@ -30,18 +29,18 @@ class State(Enum):
 
 
 class Step(Enum):
-    """What asks a conversation to move."""
+    """What moves a conversation."""
 
     __hash__ = object.__hash__
 
-    UPDATE = auto()
     AUDIO = auto()
-    CLEAR = auto()
-    COMPLETE = auto()
-    MESSAGE = auto()
-    CANCEL = auto()
+    COMMIT = auto()
+    """The user has finished."""
+    RESPOND = auto()
+    """A reply is asked for, without words of the user before it."""
     UNDERSTOOD = auto()
     """The turn's text is known."""
+    CANCEL = auto()
     TURN_OVER = auto()
     """Nothing was understood, everything was spoken, or something failed."""
 
@@ -49,39 +48,26 @@ class Step(Enum):
 TURN = frozenset({State.TRANSCRIBING, State.REPLYING})
 
 MOVES: Mapping[State, Mapping[Step, State]] = {
-    State.CONFIGURING: {
-        Step.UPDATE: State.CONFIGURING,
+    State.OPENED: {
         Step.AUDIO: State.LISTENING,
-        Step.MESSAGE: State.REPLYING,
-        Step.CANCEL: State.CONFIGURING,
+        Step.COMMIT: State.TRANSCRIBING,
+        Step.RESPOND: State.REPLYING,
     },
     State.LISTENING: {
         Step.AUDIO: State.LISTENING,
-        Step.CLEAR: State.LISTENING,
-        Step.COMPLETE: State.TRANSCRIBING,
-        Step.MESSAGE: State.REPLYING,
-        Step.CANCEL: State.LISTENING,
+        Step.COMMIT: State.TRANSCRIBING,
+        Step.RESPOND: State.REPLYING,
     },
     State.TRANSCRIBING: {
         Step.AUDIO: State.TRANSCRIBING,
-        Step.CLEAR: State.TRANSCRIBING,
-        Step.CANCEL: State.LISTENING,
         Step.UNDERSTOOD: State.REPLYING,
+        Step.CANCEL: State.LISTENING,
         Step.TURN_OVER: State.LISTENING,
     },
     State.REPLYING: {
         Step.AUDIO: State.REPLYING,
-        Step.CLEAR: State.REPLYING,
         Step.CANCEL: State.LISTENING,
         Step.TURN_OVER: State.LISTENING,
     },
     State.CLOSED: {},
 }
-
-REFUSALS: Mapping[Step, str] = {
-    Step.UPDATE: "chat.update is only allowed before the first audio",
-    Step.CLEAR: "input_audio_buffer.clear: no audio has been sent yet",
-    Step.COMPLETE: "input_audio_buffer.complete: no audio has been sent yet, or a turn is still in progress",
-    Step.MESSAGE: "conversation.message.create: a turn is still in progress",
-}
-"""What a client is told whose request asks for a step that the table does not allow."""

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from voicechat.session.effects import Outcome, TurnEnded
+from voicechat.session.effects import TurnEnded
+from voicechat.session.notices import Outcome
 from voicechat.session.waterfall import Stage, Waterfall, waterfall
 
 

@@ -15,6 +15,16 @@ An assistant message that called tools has ``"tool_calls": [{"id", "type": "func
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """One message of a conversation's history."""
+
+    id: str
+    message: Message
+    reply: int = 0
+    """The number of the reply that it is part of; 0: of none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
     """One recognised word. Times are milliseconds of audio."""
 
@@ -87,36 +97,47 @@ class ToolExchange:
     answers: tuple[ToolAnswer, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a chat model used, as it reported it."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Add what another request of the same reply used."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
 HANDS_FREE_LEAD_MS = 1_500
-"""How far ahead of playback audio leaves in hands-free mode unless set (contract)."""
-
-
-class AsrMode(Enum):
-    """What happens to audio that arrives while a reply is made."""
-
-    ONLINE = "online"
-    """It is recognised, and the results are sent when the turn is over."""
-    REFRESH = "refresh"
-    """It is thrown away: the next turn begins with an empty buffer."""
+"""How far ahead of playback audio leaves in hands-free mode unless set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSettings:
     """How the client's audio is to be read."""
 
-    format: str = "wav"
+    format: str = "pcm"
+    """A name that ``parse_input_format`` accepts."""
     sample_rate_hz: int = 16000
-    heartbeat: bool = False
-    """True: silence keeps the connection open."""
+    silence_allowed: bool = False
+    """True: a user who stays silent keeps the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceSettings:
     """How the reply is to be spoken."""
 
-    model: str = "cosyvoice-v1"
-    voice: str = "longxiaochun"
-    format: str = "MP3_22050HZ_MONO_256KBPS"
+    model: str = ""
+    """A synthesiser may have several; empty: its default, as with ``voice``."""
+    voice: str = ""
+    format: str = "PCM_16000HZ_MONO_16BIT"
+    """A name that ``parse_output_format`` accepts."""
+    piece_ms: int = 100
+    """Audio is given out in pieces of this length, but for a shorter first one."""
     volume: float = 50
     """0 to 100; 50: as it comes."""
     speech_rate: float = 1
@@ -132,11 +153,31 @@ class ChatSettings:
     model: str = ""
     """A configured chat model; empty means the one the connection was opened with."""
     messages: tuple[Message, ...] = ()
-    """Messages that stand before the conversation and that ``conversation.clear`` does not touch."""
+    """Messages that stand before the conversation, whatever becomes of the history."""
+    instructions: str = ""
+    """The system message, before all others; empty: none."""
     options: Mapping[str, object] = field(default_factory=dict)
     """``temperature``, ``max_tokens``, ``tools`` and the like, already checked, passed through by name."""
     answers_tools: bool = False
     """True: the client answers the calls of its tools, and the reply waits for that. False: a call ends the reply."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyWishes:
+    """What is different in one reply; None: as the settings say."""
+
+    instructions: str | None = None
+    options: Mapping[str, object] | None = None
+    """Laid over the settings' options, by name."""
+    spoken: bool | None = None
+    """False: the reply is text and nothing else."""
+    voice: VoiceSettings | None = None
+    answers_tools: bool | None = None
+    input: tuple[Message, ...] | None = None
+    """What the model reads in place of the configured messages and the history."""
+    apart: bool = False
+    """True: the reply is no part of the conversation. It may be made while another one is spoken, and
+    neither it nor its ``input`` is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,20 +211,20 @@ DETECTION_BOUNDS: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The configuration of one conversation: what ``chat.update`` sets, complete in itself."""
+    """The configuration of one conversation, complete in itself."""
 
     input: InputSettings = InputSettings()
     chat: ChatSettings = ChatSettings()
     voice: VoiceSettings = VoiceSettings()
-    asr_mode: AsrMode = AsrMode.ONLINE
+    spoken: bool = True
+    """False: replies are text and nothing else."""
+    half_duplex: bool = False
+    """True: audio that arrives during a turn is thrown away, and the next turn begins with none. False: it
+    is recognised, and the results are told when the turn is over."""
     lead_ms: int | None = None
     """How far ahead of playback frames may leave the server; None: as fast as they are made."""
     turn_detection: TurnDetection | None = None
     """None: the client ends each turn itself."""
-    binary_audio: bool = False
-    """True: the dialect is to send the reply's audio as binary messages."""
-    report_latency: bool = False
-    """True: tell, of each reply, where the time went until its first audio left."""
 
     @property
     def effective_lead_ms(self) -> int | None:

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from voicechat.dialects.base import Frame
 from voicechat.runtime.socket import Control, Ping, Pong
-from voicechat.wire.dialect import Frame
 
 
 @dataclass(slots=True)

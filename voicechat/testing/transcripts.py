@@ -10,6 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from voicechat.dialects.base import (
+    Connection,
+    Dialect,
+    Endpoint,
+    Frame,
+    Handshake,
+    Kind,
+    Reaction,
+    Tell,
+)
+from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
+from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
 from voicechat.errors import Status
 from voicechat.names import ServiceNames
 from voicechat.session import events as ev
@@ -19,7 +31,6 @@ from voicechat.session.effects import (
     Close,
     ContinueReply,
     Effect,
-    ReplyAudio,
     Route,
     RouteAudio,
     Send,
@@ -27,10 +38,9 @@ from voicechat.session.effects import (
 )
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
+from voicechat.session.notices import ReplyAudio
 from voicechat.session.session import Session
 from voicechat.session.vocabulary import ToolCall, Transcript, Word
-from voicechat.wire import speech_chat, stream_speech
-from voicechat.wire.dialect import Dialect, Frame, Greeting
 
 AUDIO_RATE_HZ = 16000
 EXPECTED = ("server", "close", "model_asked")
@@ -88,8 +98,7 @@ def play_on_kernel(golden: GoldenTranscript) -> list[Line]:
     player = _KernelPlayer(golden)
     for line in golden.stimuli:
         player.wait_until(int(line["at_ms"]))
-        for event in player.events_of(line):
-            player.post(event)
+        player.do(line)
     asked = any("model_asked" in line for line in golden.lines)
     return [line for line in player.followed if asked or "model_asked" not in line]
 
@@ -101,6 +110,7 @@ class _KernelPlayer:
         self._now_ms = 0
         self._route = Route.AWAIT
         self._made_ms: dict[int, int] = {}
+        self.react(self._dialect.open(0))
         self.post(ev.Opened())
 
     def wait_until(self, at_ms: int) -> None:
@@ -110,11 +120,17 @@ class _KernelPlayer:
             self.post(ev.Ticked())
         self._now_ms = at_ms
 
-    def events_of(self, line: Line) -> Iterable[ev.Decoded]:
-        """What the session is told of a line; no event for the end."""
+    def do(self, line: Line) -> None:
+        """Let one line happen."""
         frame = client_frame(line)
         if frame is not None:
-            return self._dialect.decode(frame)
+            self.react(self._dialect.receive(frame, self._now_ms))
+            return
+        for event in self._events_of(line):
+            self.post(event)
+
+    def _events_of(self, line: Line) -> Iterable[ev.Event]:
+        """What the session is told of a line; no event for the end."""
         if "asr" in line:
             return [recognition_event(line["asr"])]
         if "voice" in line:
@@ -127,27 +143,44 @@ class _KernelPlayer:
             return [ev.DrainRequested(self._now_ms + int(line["server_drain_ms"]))]
         return [ev.Disconnected()] if "disconnect" in line else []
 
-    def post(self, event: ev.Decoded) -> None:
+    def post(self, event: ev.Event | ev.AudioReceived) -> None:
         """Let the session take an event, note what it says, and acknowledge audio as a socket does.
 
         Audio of the client is told as the runtime's audio input would.
         """
         if isinstance(event, ev.AudioReceived):
-            event = ev.AudioStarted() if self._route is Route.AWAIT else ev.AudioArrived(self._now_ms)
-        sent: list[ev.Event] = []
+            awaited = self._route is Route.AWAIT
+            event = ev.AudioStarted() if awaited else ev.AudioArrived(self._now_ms)
+        follows: list[Reaction | ev.Event] = []
         for effect in self._machine.receive(event, self._now_ms):
-            self.followed += [{"at_ms": self._now_ms, **said} for said in self._said(effect)]
-            if isinstance(effect, Send) and isinstance(effect.message, ReplyAudio):
-                sent.append(ev.AudioSent(effect.message.reply, effect.message.end_ms))
-        for event_sent in sent:
-            self.post(event_sent)
+            for said in self._said(effect):
+                self.followed.append({"at_ms": self._now_ms, **said})
+            if isinstance(effect, Send):
+                reactions = self._dialect.notify(effect.notice, self._now_ms)
+                for reaction in reactions:
+                    if isinstance(reaction, Tell):
+                        self._say(reaction.frame)
+                    else:
+                        follows.append(reaction)
+            if isinstance(effect, Send) and isinstance(effect.notice, ReplyAudio):
+                follows.append(ev.AudioSent(effect.notice.reply, effect.notice.end_ms))
+        self.react(follows)
+
+    def react(self, reactions: "Iterable[Reaction | ev.Event]") -> None:
+        """Do what the dialect wants."""
+        for reaction in reactions:
+            if isinstance(reaction, Tell):
+                self._say(reaction.frame)
+            else:
+                self.post(reaction)
+
+    def _say(self, frame: Frame) -> None:
+        self.followed.append({"at_ms": self._now_ms, "server": normalised(frame)})
 
     def _said(self, effect: Effect) -> list[Line]:
         match effect:
-            case Send(message):
-                return [{"server": normalised(frame)} for frame in self._dialect.encode(message)]
-            case Close(code):
-                return [{"close": code}]
+            case Close(ended):
+                return [{"close": self._dialect.close_code(ended)}]
             case RouteAudio(route):
                 self._route = route
                 return []
@@ -159,7 +192,7 @@ class _KernelPlayer:
     def _voice_event(self, said: Mapping[str, Any]) -> ev.Event:
         reply = int(said["reply"])
         if "failed" in said:
-            return ev.ReplyFailed(reply, Status(said["failed"]), "the synthesiser failed")
+            return ev.ReplyFailed(reply, Status(said["failed"]).fault, "the synthesiser failed")
         if said.get("ended"):
             return ev.SpeechEnded(reply)
         if said.get("done"):
@@ -167,23 +200,40 @@ class _KernelPlayer:
         length_ms = int(said["audio_ms"])
         self._made_ms[reply] = self._made_ms.get(reply, 0) + length_ms
         payload = bytes(length_ms * AUDIO_RATE_HZ // 1000 * 2)
-        return ev.SpeechSynthesized(reply, int(said["sentence"]), payload, self._made_ms[reply])
+        return ev.SpeechSynthesized(reply, int(said["sentence"]), (payload,), self._made_ms[reply])
 
 
 def open_machine(golden: GoldenTranscript) -> tuple[Machine, Dialect]:
-    """The machine and the dialect that a server would open for the transcript's connection."""
-    greeting = Greeting(query=golden.query, session_id=_SESSION_ID, models=_MODELS)
-    if golden.dialect == "stream_speech":
-        options = stream_speech.parse_query(golden.query)
-        return Dictation(options.input, golden.limits), stream_speech.open_dialect(greeting)
-    if golden.dialect != "speech_chat":
-        raise ValueError(f"dialect: {golden.dialect!r} is not speech_chat or stream_speech")
+    """The machine and the dialect that a server would open for the transcript's connection.
+
+    Raises ``ValueError`` for a dialect that has no transcripts.
+    """
+    endpoint = _endpoint_of(golden)
+    handshake = Handshake(query=golden.query)
+    connection = Connection(handshake=handshake, session_id=_SESSION_ID, models=_MODELS)
+    opening = endpoint.open(connection)
+    if endpoint.kind is Kind.RECOGNITION:
+        return Dictation(opening.settings.input, golden.limits), opening.dialect
     session = Session(
-        limits=golden.limits,
-        strict_ping=bool(golden.config.get("strict_ping")),
+        opening.settings,
+        golden.limits,
+        audio_shows_life=opening.dialect.audio_shows_life,
         apology=Apology() if golden.config.get("apology") else None,
     )
-    return session, speech_chat.open_dialect(greeting)
+    return session, opening.dialect
+
+
+def _endpoint_of(golden: GoldenTranscript) -> Endpoint:
+    match golden.dialect:
+        case "speech_chat":
+            strict_ping = bool(golden.config.get("strict_ping"))
+            most_errors = golden.limits.protocol_errors
+            return SpeechChatEndpoint(strict_ping=strict_ping, most_errors=most_errors)
+        case "stream_speech":
+            return StreamSpeechEndpoint()
+        case _:
+            known = "speech_chat or stream_speech"
+            raise ValueError(f"dialect: {golden.dialect!r} is not {known}")
 
 
 def client_frame(line: Line) -> Frame | None:
@@ -201,7 +251,7 @@ def recognition_event(said: Mapping[str, Any]) -> ev.Event:
     """What a line of the recogniser tells the session."""
     stream = int(said["stream"])
     if "failed" in said:
-        return ev.RecognitionFailed(stream, Status(said["failed"]), "it failed", bool(said.get("retryable")))
+        return ev.RecognitionFailed(stream, Status(said["failed"]).fault, "it failed", bool(said.get("retryable")))
     if said.get("ended"):
         return ev.RecognitionEnded(stream)
     words = tuple(Word(**word) for word in said.get("words", []))
@@ -217,7 +267,7 @@ def speech_event(said: Mapping[str, Any]) -> ev.SpeechStarted | ev.SpeechStopped
 def _model_event(said: Mapping[str, Any]) -> ev.Event:
     reply = int(said["reply"])
     if "failed" in said:
-        return ev.ReplyFailed(reply, Status(said["failed"]), "the chat model failed")
+        return ev.ReplyFailed(reply, Status(said["failed"]).fault, "the chat model failed")
     if "finish" in said:
         return ev.ReplyTextEnded(reply, said["finish"])
     if "tool_call" in said:

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.session.commands import Alive
 from voicechat.session.effects import Effect, Fact
-from voicechat.session.events import AudioArrived, AudioStarted, Event, PingReceived, PongReceived, SpeechStarted
+from voicechat.session.events import AudioArrived, AudioStarted, Event, SpeechStarted
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.vocabulary import InputSettings, Settings, TurnDetection
@@ -17,8 +20,6 @@ from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, Script
 from voicechat.testing.socket import MemorySocket
 from voicechat.voice.detector import Heard, OnHeard
 from voicechat.voice.silero import FRAME_BYTES
-from voicechat.wire import speech_chat
-from voicechat.wire.dialect import Greeting
 
 BYTES_PER_MS = 32
 
@@ -42,7 +43,7 @@ class Room:
 
     def __init__(self, container: str = "pcm", limits: SessionLimits | None = None) -> None:
         self.limits = limits or SessionLimits()
-        recorded = InputSettings(format=container, sample_rate_hz=16_000, heartbeat=True)
+        recorded = InputSettings(format=container, sample_rate_hz=16_000, silence_allowed=True)
         self.session = Noting(Settings(input=recorded, turn_detection=TurnDetection()), self.limits)
         self.socket = MemorySocket()
         self.pieces: list[bytes] = []
@@ -80,7 +81,7 @@ class Room:
             threads=EncodingThreads(),
             detector=self,
         )
-        dialect = speech_chat.open_dialect(Greeting(session_id="s"))
+        dialect = SpeechChat(Connection(session_id="s"))
         conversation = Conversation(
             self.session, dialect, self.socket, cast, limits=self.limits, observe=self.facts.append
         )
@@ -117,13 +118,13 @@ async def test_what_is_said_after_audio_comes_after_it() -> None:
         room.socket.say(json.dumps({"event_type": "ping"}))
         await asyncio.sleep(0.001)
         assert room.heard == [40, 20]
-        assert isinstance(room.session.seen[-1], PingReceived)
+        assert isinstance(room.session.seen[-1], Alive)
         sent += await room.speaks(10, 10)
         assert room.heard == [40, 20, 10]
         await room.socket.ping()
         await asyncio.sleep(0.001)
         assert room.heard == [40, 20, 10, 10]
-        assert isinstance(room.session.seen[-1], PongReceived)
+        assert isinstance(room.session.seen[-1], Alive)
         assert room.pcm == sent
 
 
@@ -156,7 +157,7 @@ async def test_the_session_is_told_of_audio_once_and_then_before_whatever_else_h
         assert told == [AudioStarted()], "no frame reaches the session"
         room.socket.say(json.dumps({"event_type": "ping"}))
         await asyncio.sleep(0.001)
-        assert room.session.seen[-2:] == [AudioArrived(980), PingReceived()]
+        assert room.session.seen[-2:] == [AudioArrived(980), Alive()]
         await asyncio.sleep(59)
         await room.speaks(20)
         assert room.socket.closed_with is None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from voicechat.errors import BrokenOffError, FailureKind, ProviderError, RemoteProtocolError, Status
+from voicechat.errors import BrokenOffError, FailureKind, Fault, ProviderError, RemoteProtocolError, Status
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.providers.wrapping import as_recognizer
 from voicechat.runtime.audio_input.recognition_stream import RecognitionStream
@@ -138,7 +138,7 @@ class RecognitionStreams:
 
     def _fail(self, stream: RecognitionStream, error: RemoteProtocolError) -> None:
         self._forget(stream)
-        self._post(RecognitionFailed(stream.number, error.status, error.message))
+        self._post(RecognitionFailed(stream.number, error.status.fault, error.message))
 
     def _forget(self, stream: RecognitionStream) -> None:
         self._let_go(stream)
@@ -168,12 +168,12 @@ class RecognitionStreams:
         except ProviderError as failure:
             message = f"speech recognition failed: {failure.kind.value}"
             others_left = isinstance(failure, BrokenOffError)
-            self._post(RecognitionFailed(stream.number, Status.ASR_FAILED, message, failure.retryable, others_left))
+            self._post(RecognitionFailed(stream.number, Fault.ASR_FAILED, message, failure.retryable, others_left))
             return
         if not stream.finished:
             message = "speech recognition failed: the recogniser stopped"
             retryable = FailureKind.CONNECTIVITY.retryable
-            self._post(RecognitionFailed(stream.number, Status.ASR_FAILED, message, retryable))
+            self._post(RecognitionFailed(stream.number, Fault.ASR_FAILED, message, retryable))
             return
         self._let_go(stream)
         self._post(RecognitionEnded(stream.number))

@@ -7,7 +7,8 @@ from voicechat.server.auth import Principal
 from voicechat.server.metering import MeteredSynthesizer
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
-from voicechat.session.effects import ClientMessage, StartReply
+from voicechat.session.effects import StartReply
+from voicechat.session.notices import Notice
 from voicechat.session.vocabulary import ChatSettings, VoiceSettings
 
 MAX_TEXT_CHARACTERS = 20_000
@@ -39,7 +40,7 @@ def check_texts(texts: list[str]) -> list[str]:
 
 def recite(
     backend: Backend, principal: Principal, texts: Sequence[str], synthesizer: SpeechSynthesizer, voice: VoiceSettings
-) -> AsyncGenerator[ClientMessage, None]:
+) -> AsyncGenerator[Notice, None]:
     """Speak ``texts``, sentence by sentence; see ``SpokenReply.messages``. ``principal`` pays for the audio."""
     start = StartReply(reply=FIRST_REPLY, messages=(), chat=ChatSettings(), voice=voice)
     paid = MeteredSynthesizer(synthesizer, principal.account)

@@ -22,8 +22,8 @@ from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation
 from voicechat.server.rest.recital import check_texts, recite
 from voicechat.server.rest.schemas import SpeechEvent
 from voicechat.server.rest.voice import SynthesisParam
-from voicechat.server.rest.voice_output import conversation_dialect
-from voicechat.session.effects import ClientMessage, ReplyAudio, ReplyAudioFinished
+from voicechat.server.rest.voice_output import reply_writer
+from voicechat.session.notices import Notice, ReplyAudio, ReplyAudioFinished
 from voicechat.session.vocabulary import VoiceSettings
 from voicechat.store.access import Endpoint
 
@@ -98,7 +98,7 @@ class Speech:
             write_ms = self._backend.limits.write_ms
             return await answer_with_audio(request, pieces, name, write_ms=write_ms)
 
-    def _speak(self, asked: SpeechRequest, principal: Principal) -> AsyncGenerator[ClientMessage, None]:
+    def _speak(self, asked: SpeechRequest, principal: Principal) -> AsyncGenerator[Notice, None]:
         synthesizer = self._backend.services.synthesizer("easyllm_id", asked.easyllm_id).provider
         voice: VoiceSettings = asked.synthesis_param.settings(synthesizer, "synthesis_param")
         return recite(self._backend, principal, asked.text, synthesizer, voice)
@@ -142,7 +142,7 @@ async def _send_in_slices(request: web.Request, response: web.StreamResponse, au
         await send_piece(request, response, bytes(audio[begin : begin + SLICE_BYTES]), write_ms)
 
 
-async def audio_of(messages: AsyncGenerator[ClientMessage, None]) -> AsyncGenerator[bytes, None]:
+async def audio_of(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[bytes, None]:
     """Give the audio of a reply. Raises ``RemoteProtocolError`` when nothing of the text could be spoken."""
     silent = True
     async with aclosing(messages):
@@ -171,13 +171,12 @@ def with_wav_sizes(audio: bytearray, format_name: str) -> bytearray:
     return audio
 
 
-async def _events(messages: AsyncGenerator[ClientMessage, None], service: str) -> AsyncGenerator[str, None]:
-    dialect = conversation_dialect(service)
+async def _events(messages: AsyncGenerator[Notice, None], service: str) -> AsyncGenerator[str, None]:
+    writer = reply_writer(service)
     async with aclosing(messages):
         async for message in messages:
             if isinstance(message, (ReplyAudio, ReplyAudioFinished)):
-                for frame in dialect.encode(message):
-                    yield str(frame)
+                yield str(writer.write(message))
 
 
 def _failure_text(failure: ServiceFailedError) -> str:

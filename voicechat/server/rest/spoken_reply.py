@@ -12,11 +12,8 @@ from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.session.effects import (
-    ClientMessage,
     Effect,
     FinishSpeech,
-    ReplyAudio,
-    ReplyAudioFinished,
     Send,
     Speak,
     StartReply,
@@ -33,11 +30,12 @@ from voicechat.session.events import (
     ToolsUsed,
 )
 from voicechat.session.limits import SessionLimits
+from voicechat.session.notices import Notice, ReplyAudio, ReplyAudioFinished
 from voicechat.session.reply import Reply
 
 FIRST_REPLY = 1
 
-_Queued: TypeAlias = ClientMessage | ServiceFailedError
+_Queued: TypeAlias = Notice | ServiceFailedError
 
 
 class SpokenReply:
@@ -66,7 +64,7 @@ class SpokenReply:
         self._has_room.set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def messages(self) -> AsyncGenerator[ClientMessage, None]:
+    async def messages(self) -> AsyncGenerator[Notice, None]:
         """Make the reply; the last message is ``ReplyAudioFinished``. To be called once.
 
         A message counts as sent when the next one is asked for. Raises ``ServiceFailedError``. Closing it stops the
@@ -75,7 +73,7 @@ class SpokenReply:
         tasks = SessionTasks(on_fault=lambda: self._queue.put_nowait(_internal_error()))
         _ = tasks.spawn(self._turn.run(), "spoken-reply")
         try:
-            message: ClientMessage | None = None
+            message: Notice | None = None
             while not isinstance(message, ReplyAudioFinished):
                 message = await self._next()
                 yield message
@@ -90,7 +88,7 @@ class SpokenReply:
     def _now_ms(self) -> int:
         return int((self._loop.time() - self._begun_s) * 1000)
 
-    async def _next(self) -> ClientMessage:
+    async def _next(self) -> Notice:
         queued = await self._queue.get()
         if isinstance(queued, ServiceFailedError):
             raise queued
@@ -117,7 +115,7 @@ class SpokenReply:
             case SpeechEnded():
                 self._perform(reply.finish_audio(now_ms))
             case ReplyFailed():
-                self._queue.put_nowait(ServiceFailedError(event.status, event.message))
+                self._queue.put_nowait(ServiceFailedError(Status.of(event.fault), event.message))
             case _:
                 raise AssertionError(f"a turn does not post {type(event).__name__}")
         self._set_timer()
@@ -126,9 +124,9 @@ class SpokenReply:
         for effect in effects:
             match effect:
                 case Send():
-                    if isinstance(effect.message, ReplyAudio):
-                        self._weigh(len(effect.message.payload))
-                    self._queue.put_nowait(effect.message)
+                    if isinstance(effect.notice, ReplyAudio):
+                        self._weigh(len(effect.notice.payload))
+                    self._queue.put_nowait(effect.notice)
                 case Speak():
                     self._turn.speak(effect.sentence, effect.text)
                 case FinishSpeech():

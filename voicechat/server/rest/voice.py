@@ -6,9 +6,10 @@ from voicechat.audio.formats import parse_output_format
 from voicechat.errors import RemoteProtocolError
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.schema.checked import Section, between
+from voicechat.schema.document import DOCUMENT_VOICE
 from voicechat.session.vocabulary import VoiceSettings
 
-_DEFAULTS = VoiceSettings()
+_DEFAULTS = DOCUMENT_VOICE
 
 
 class SynthesisParam(Section):

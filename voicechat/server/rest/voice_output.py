@@ -7,6 +7,7 @@ from typing import Annotated
 
 from aiohttp import web
 
+from voicechat.dialects.speech_chat.codec import ReplyWriter
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.checked import Section, only
 from voicechat.schema.json_text import shown
@@ -23,10 +24,9 @@ from voicechat.server.rest.schemas import ChatCompletionChunk, SpeechEvent
 from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
 from voicechat.server.rest.voice import SynthesisParam
 from voicechat.session.effects import StartReply
+from voicechat.session.notices import ReplyNotice
 from voicechat.session.vocabulary import ChatSettings
 from voicechat.store.access import Endpoint
-from voicechat.wire import speech_chat
-from voicechat.wire.dialect import Dialect, Greeting
 
 VOICE_OUTPUT_PATH = "/api/open-apis/v1/chat/completions-with-voice-output"
 _VOICE_FIELD = "speech_synthesis_req.synthesis_param"
@@ -105,16 +105,17 @@ class VoiceOutput:
         paid = MeteredSynthesizer(synthesizer, principal.account)
         spoken = backend.services.spoken(model)
         reply = SpokenReply(start, spoken, paid, threads=backend.threads, limits=backend.limits)
-        dialect = conversation_dialect(chat.model)
+        writer = reply_writer(chat.model)
         async with aclosing(reply.messages()) as messages:
             async for message in messages:
-                for frame in dialect.encode(message):
+                frame = writer.write(message) if isinstance(message, ReplyNotice) else None
+                if frame is not None:
                     yield str(frame)
 
 
-def conversation_dialect(model: str) -> Dialect:
-    """Write messages as the conversation socket does, for one request."""
-    return speech_chat.open_dialect(Greeting(session_id=secrets.token_hex(8), epoch_s=unix_s(), model=model))
+def reply_writer(model: str) -> ReplyWriter:
+    """Write a reply as the conversation socket does, for one request."""
+    return ReplyWriter(secrets.token_hex(8), unix_s(), model)
 
 
 def _failure_text(failure: ServiceFailedError) -> str:

@@ -94,7 +94,7 @@ class Guests:
         self._level = level
 
     def pass_on(self, request: web.Request, session: str) -> bool:
-        """Give a connection to the worker that serves the stream ``session``; see `voicechat.server.sockets.PassOn`.
+        """Give a connection to the worker that serves the stream ``session``; see `voicechat.server.mount.PassOn`.
 
         The name alone says which worker that is: nobody keeps a list of streams, and two connections that open the same
         one at once meet. Raises ``AtCapacityError`` when it cannot be passed on now.

@@ -15,11 +15,11 @@ from prometheus_client.multiprocess import mark_process_dead
 from voicechat.config import Config
 from voicechat.errors import ConfigError, VoiceChatError
 from voicechat.processes.pool import Backoff
+from voicechat.server.admission import DRAIN_GRACE_S
 from voicechat.server.credentials import Credentials, credentials
 from voicechat.server.listener import base_url
 from voicechat.server.pages import demo_folder
 from voicechat.server.signals import stop_on_signals
-from voicechat.server.sockets import DRAIN_GRACE_S
 from voicechat.server.workers.door import Door, opened_door
 from voicechat.server.workers.link import Kind, Packet, can_link, close_fd
 from voicechat.server.workers.orders import Orders

@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from voicechat.errors import Status
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.rules import SpeechChat
+from voicechat.dialects.speech_chat.settings import Update, read_chat_update
+from voicechat.errors import RemoteProtocolError, Status
 from voicechat.names import ServiceNames
-from voicechat.session.events import Refusal, UpdateRequested
-from voicechat.session.vocabulary import AsrMode, ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
-from voicechat.wire.chat_update import read_chat_update
-from voicechat.wire.dialect import Greeting
-from voicechat.wire.speech_chat import open_dialect
+from voicechat.schema.document import DOCUMENT_SETTINGS
+from voicechat.session.commands import Configure
+from voicechat.session.vocabulary import ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
 
-GREETING = Greeting(models=ServiceNames(frozenset({"default", "qwen3"}), {"Qwen2.5": "qwen3"}))
+CONNECTION = Connection(models=ServiceNames(frozenset({"default", "qwen3"}), {"Qwen2.5": "qwen3"}))
 COMPLETION = "chat_completion_with_voice_output_req.chat_completion_req"
 SYNTHESIS = "chat_completion_with_voice_output_req.speech_synthesis_req"
 RECOGNITION = "create_transcription_task_req"
@@ -40,16 +41,18 @@ def configuration(
     }
 
 
-def accepted(message: object, greeting: Greeting = GREETING) -> Settings:
-    update = read_chat_update(json.dumps(message), greeting)
-    assert isinstance(update.settings, Settings), update
-    return update.settings
+def updated(message: object, connection: Connection = CONNECTION) -> Update:
+    return read_chat_update(json.dumps(message), connection)
 
 
-def refused(message: object) -> Refusal:
-    update = read_chat_update(json.dumps(message), GREETING)
-    assert isinstance(update.settings, Refusal), update
-    return update.settings
+def accepted(message: object, connection: Connection = CONNECTION) -> Settings:
+    return updated(message, connection).settings
+
+
+def refused(message: object) -> RemoteProtocolError:
+    with pytest.raises(RemoteProtocolError) as caught:
+        updated(message)
+    return caught.value
 
 
 def options(**given: object) -> Mapping[str, object]:
@@ -58,9 +61,9 @@ def options(**given: object) -> Mapping[str, object]:
 
 def test_the_documents_own_example_is_accepted() -> None:
     context = ({"role": "system", "content": "你是人工智能助手。"},)
-    assert open_dialect(GREETING).decode(SEED_EXAMPLE) == [
-        UpdateRequested(Settings(chat=ChatSettings(messages=context)))
-    ]
+    reactions = SpeechChat(CONNECTION).receive(SEED_EXAMPLE, 0)
+    (configure,) = (reaction for reaction in reactions if isinstance(reaction, Configure))
+    assert configure.settings == replace(DOCUMENT_SETTINGS, chat=ChatSettings(messages=context))
 
 
 @pytest.mark.parametrize("empty", ["", None])
@@ -74,12 +77,12 @@ def test_empty_fields_stand_for_the_defaults(empty: object) -> None:
         turn_detection=empty,
         downlink=empty,
     )
-    assert accepted(message) == accepted(configuration()) == Settings()
+    assert accepted(message) == accepted(configuration()) == DOCUMENT_SETTINGS
 
 
 def test_a_json_string_and_an_object_say_the_same() -> None:
     message = configuration({"heartbeat": True}, asr_mode="refresh")
-    assert read_chat_update(json.dumps(message), GREETING) == read_chat_update(message, GREETING)
+    assert read_chat_update(json.dumps(message), CONNECTION) == read_chat_update(message, CONNECTION)
 
 
 @pytest.mark.parametrize(
@@ -119,10 +122,10 @@ def test_everything_can_be_set() -> None:
     )
     context = ({"role": "user", "content": None, "name": "ann"},)
     assert accepted(message) == Settings(
-        input=InputSettings(format="pcm", sample_rate_hz=48000, heartbeat=True),
+        input=InputSettings(format="pcm", sample_rate_hz=48000, silence_allowed=True),
         chat=ChatSettings(model="qwen3", messages=context, options={"temperature": 0.5}),
         voice=VoiceSettings(model="m", voice="v", format="WAV_16000HZ_MONO_16BIT"),
-        asr_mode=AsrMode.REFRESH,
+        half_duplex=True,
         lead_ms=1500,
     )
 
@@ -280,7 +283,7 @@ def test_a_sample_rate_out_of_range_is_told_with_the_range(sample_rate: int) -> 
 def test_volume_speed_and_pitch_are_taken() -> None:
     wished = {"volume": 80, "speechRate": 1.2, "pitchRate": 0.5}
     settings = accepted(configuration(synthesis={"synthesis_param": wished}))
-    assert settings.voice == VoiceSettings(volume=80, speech_rate=1.2, pitch_rate=0.5)
+    assert settings.voice == replace(DOCUMENT_SETTINGS.voice, volume=80, speech_rate=1.2, pitch_rate=0.5)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +291,7 @@ def test_volume_speed_and_pitch_are_taken() -> None:
 )
 def test_volume_speed_and_pitch_have_bounds(parameter: str, low: float, high: float) -> None:
     for allowed in (low, high):
-        assert accepted(configuration(synthesis={"synthesis_param": {parameter: allowed}})) != Settings()
+        assert accepted(configuration(synthesis={"synthesis_param": {parameter: allowed}})) != DOCUMENT_SETTINGS
     for other in (low - 0.25, high + 0.25, "1", True):
         refusal = refused(configuration(synthesis={"synthesis_param": {parameter: other}}))
         assert refusal.status is Status.INVALID_PARAMETER
@@ -320,14 +323,13 @@ def test_hands_free_mode_has_bounds(detection: object, path: str) -> None:
 
 def test_a_server_without_voice_detection_refuses_hands_free_mode() -> None:
     message = json.dumps(configuration(turn_detection={"type": "server_vad"}))
-    update = read_chat_update(message, replace(GREETING, hands_free=False))
-    assert isinstance(update.settings, Refusal)
-    assert update.settings.message.startswith("turn_detection: ")
+    with pytest.raises(RemoteProtocolError, match=r"^turn_detection: "):
+        read_chat_update(message, replace(CONNECTION, hands_free=False))
 
 
 def test_audio_may_be_asked_for_as_binary_messages() -> None:
-    assert accepted(configuration(downlink="binary")).binary_audio
-    assert not accepted(configuration(downlink="json")).binary_audio
+    assert updated(configuration(downlink="binary")).binary_audio
+    assert not updated(configuration(downlink="json")).binary_audio
     assert refused(configuration(downlink="opus")).message.startswith("downlink: ")
 
 
@@ -344,7 +346,8 @@ def test_an_unknown_input_format_is_refused_by_its_path() -> None:
 
 def test_an_unknown_model_is_not_found() -> None:
     refusal = refused(configuration(completion={"model": "gpt-9"}))
-    assert refusal == Refusal(Status.NOT_FOUND, f'{COMPLETION}.model: "gpt-9" is not one of Qwen2.5, default, qwen3')
+    expected = f'{COMPLETION}.model: "gpt-9" is not one of Qwen2.5, default, qwen3'
+    assert (refusal.status, refusal.message) == (Status.NOT_FOUND, expected)
 
 
 def test_a_model_may_be_called_by_an_alias() -> None:
@@ -352,13 +355,12 @@ def test_a_model_may_be_called_by_an_alias() -> None:
 
 
 def test_where_there_is_no_choice_any_model_is_the_default_and_the_client_is_told() -> None:
-    update = read_chat_update(configuration(completion={"model": "gpt-9"}), Greeting())
-    assert isinstance(update.settings, Settings)
+    update = read_chat_update(configuration(completion={"model": "gpt-9"}), Connection())
     assert update.note == f'{COMPLETION}.model: "gpt-9" is not configured here; default serves instead'
 
 
 def test_a_mapped_voice_is_reported_when_the_client_asked_for_it() -> None:
-    greeting = Greeting(pick_voice=lambda name: "en-us")
+    greeting = Connection(pick_voice=lambda name: "en-us")
     asked = read_chat_update(configuration(synthesis={"synthesis_param": {"voice": "longwan"}}), greeting)
     silent = read_chat_update(configuration(), greeting)
     known = read_chat_update(configuration(synthesis={"synthesis_param": {"voice": "en-us"}}), greeting)

@@ -1,33 +1,12 @@
-"""The recognition socket of the original document: binary audio up, results down, ``BYE`` to finish.
-
-Nothing but results and the ready message is ever sent: a failure is told by closing the connection.
-"""
+"""What a client of the recognition socket may ask for in the query of its request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format
 from voicechat.errors import RemoteProtocolError, Status
-from voicechat.schema.json_text import shown, write_json
-from voicechat.session.effects import (
-    Answered,
-    ClientMessage,
-    ErrorReported,
-    LatencyMeasured,
-    Recognised,
-    ReplyAudio,
-    ReplyAudioFinished,
-    ReplyText,
-    ReplyTextFinished,
-    ReplyToolCall,
-    Request,
-    SpeechNoticed,
-    TurnCompleted,
-)
-from voicechat.session.events import AudioReceived, Decoded, FinishRequested, IgnorableReceived
+from voicechat.schema.json_text import shown
 from voicechat.session.vocabulary import InputSettings
-from voicechat.wire.dialect import Dialect, Frame, Greeting
-from voicechat.wire.recognition import result_text
 
 MAX_SESSION_CHARS = 128
 """Longest name of a resumable session."""
@@ -58,64 +37,11 @@ def parse_query(query: Mapping[str, str]) -> StreamOptions:
     name = query.get("format") or _DEFAULTS.format
     parse_input_format(name, rate_hz)
     return StreamOptions(
-        input=InputSettings(format=name, sample_rate_hz=rate_hz, heartbeat=_boolean(query, "heartbeat")),
+        input=InputSettings(format=name, sample_rate_hz=rate_hz, silence_allowed=_boolean(query, "heartbeat")),
         word_objects=_word_objects(query),
         session=_session(query),
         received=_integer(query, "received", default=0, low=0, high=_MAX_RECEIVED) if query.get("received") else None,
     )
-
-
-def open_dialect(greeting: Greeting) -> Dialect:
-    """Open the dialect for one connection, whose query ``parse_query`` has accepted."""
-    options = parse_query(greeting.query)
-    return _StreamSpeech(word_objects=options.word_objects, resumable=bool(options.session))
-
-
-def resumed_text(offset_bytes: int) -> str:
-    """Greet the client of a resumable session: the first, and each time that it returns.
-
-    ``offset_bytes`` is the byte of audio that is expected next.
-    """
-    return write_json({"status": "ok", "offset": offset_bytes})
-
-
-class _StreamSpeech:
-    """In a resumable session results are numbered, and ``resumed_text`` stands for the ready message."""
-
-    bare_audio = True
-    """See ``Dialect.bare_audio``."""
-
-    def __init__(self, *, word_objects: bool, resumable: bool) -> None:
-        self._word_objects = word_objects
-        self._resumable = resumable
-        self._results = 0
-
-    def decode(self, frame: Frame) -> list[Decoded]:
-        if isinstance(frame, bytes):
-            return [AudioReceived(frame) if frame else IgnorableReceived()]
-        return [FinishRequested() if frame.strip() == "BYE" else IgnorableReceived()]
-
-    def encode(self, message: ClientMessage) -> list[Frame]:
-        match message:
-            case Recognised():
-                self._results += 1
-                number = self._results if self._resumable else None
-                return [result_text(message.transcript, words_as_objects=self._word_objects, number=number)]
-            case Answered(Request.OPEN, Status.OK):
-                return [] if self._resumable else [write_json({"status": "ok"})]
-            case (
-                Answered()
-                | ErrorReported()
-                | LatencyMeasured()
-                | ReplyAudio()
-                | ReplyAudioFinished()
-                | ReplyText()
-                | ReplyTextFinished()
-                | ReplyToolCall()
-                | SpeechNoticed()
-                | TurnCompleted()
-            ):
-                return []
 
 
 def _word_objects(query: Mapping[str, str]) -> bool:

@@ -1,28 +1,28 @@
 """``chat.update``: the document's nested configuration, checked and laid over the defaults."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format, parse_output_format
+from voicechat.dialects.base import Connection
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.chat_options import ChatCompletion
 from voicechat.schema.chat_tools import BOUNDED_TOOLS, MAX_TOOLS, TOOL_CHOICE, Tool
 from voicechat.schema.checked import Check, Items, Section, between, first_failure, one_of, only
+from voicechat.schema.document import DOCUMENT_SETTINGS
 from voicechat.schema.json_text import read_json, shown
-from voicechat.session.events import Refusal, UpdateRequested
 from voicechat.session.vocabulary import (
     DETECTION_BOUNDS,
-    AsrMode,
     ChatSettings,
     InputSettings,
     Settings,
     TurnDetection,
     VoiceSettings,
 )
-from voicechat.wire.dialect import Greeting
 
-_DEFAULTS = Settings()
+_DEFAULTS = DOCUMENT_SETTINGS
 _DETECTION = TurnDetection()
 _COMPLETION_PATH = "chat_completion_with_voice_output_req.chat_completion_req"
 _RECOGNITION_PATH = "create_transcription_task_req"
@@ -40,7 +40,7 @@ class _RecognitionParam(Section):
 
 
 class _Transcription(_RecognitionParam):
-    heartbeat: bool = _DEFAULTS.input.heartbeat
+    heartbeat: bool = False
     speech_recognition_param: _RecognitionParam = _RecognitionParam()
 
     def named(self, field: str) -> tuple[str, str | int]:
@@ -114,7 +114,7 @@ class _TurnDetection(Section):
 class _ChatUpdate(Section):
     create_transcription_task_req: _Transcription
     chat_completion_with_voice_output_req: _VoiceOutput
-    asr_mode: Annotated[str, one_of("online", "refresh")] = _DEFAULTS.asr_mode.value
+    asr_mode: Annotated[str, one_of("online", "refresh")] = "online"
     pacing: _Pacing = _Pacing()
     turn_detection: _TurnDetection | None = None
     answers_tools: bool = False
@@ -122,37 +122,52 @@ class _ChatUpdate(Section):
     report_latency: bool = False
 
 
-def read_chat_update(message: object, greeting: Greeting) -> UpdateRequested:
+@dataclass(frozen=True, slots=True)
+class Update:
+    """New settings of the session, and what only the dialect needs to know."""
+
+    settings: Settings
+    binary_audio: bool = False
+    """True: the reply's audio is sent as binary messages."""
+    report_latency: bool = False
+    """True: tell, of each reply, where the time went until its first audio left."""
+    note: str = ""
+    """Said in the answer although the update is granted: a name was mapped to another."""
+
+
+def read_chat_update(message: object, connection: Connection) -> Update:
     """Understand the ``message`` of a ``chat.update``: a JSON string, or an object.
 
     Every update is complete in itself: unset fields take the defaults, never the previous update's values. What is
-    not acceptable becomes a ``Refusal`` that begins with the path of the offending field; nothing is raised.
+    not acceptable raises ``RemoteProtocolError``, whose message begins with the path of the offending field.
     """
     try:
         value = read_json(message) if isinstance(message, str) else message
     except RemoteProtocolError as exc:
-        return UpdateRequested(Refusal(exc.status, f"message: {exc.message}"))
+        raise RemoteProtocolError(exc.status, f"message: {exc.message}") from exc
     if not isinstance(value, dict):
-        return UpdateRequested(Refusal(Status.INVALID_PARAMETER, f"message: {shown(value)} is not an object"))
+        raise _invalid(f"message: {shown(value)} is not an object")
     try:
-        return _settled(_ChatUpdate.model_validate(value), greeting)
+        checked = _ChatUpdate.model_validate(value)
     except ValidationError as exc:
-        return UpdateRequested(Refusal(Status.INVALID_PARAMETER, first_failure(exc)))
-    except RemoteProtocolError as exc:
-        return UpdateRequested(Refusal(exc.status, exc.message))
+        raise _invalid(first_failure(exc)) from exc
+    return _settled(checked, connection)
 
 
-def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
+def _invalid(message: str) -> RemoteProtocolError:
+    return RemoteProtocolError(Status.INVALID_PARAMETER, message)
+
+
+def _settled(update: _ChatUpdate, connection: Connection) -> Update:
     """Check what depends on the service: its formats, models and voices."""
     completion = update.chat_completion_with_voice_output_req.chat_completion_req
     synthesis = update.chat_completion_with_voice_output_req.speech_synthesis_req.synthesis_param
     notes = []
     if completion.model:
-        notes += [greeting.models.resolve(f"{_COMPLETION_PATH}.model", completion.model).note]
-    if update.turn_detection is not None and not greeting.hands_free:
-        message = "turn_detection: this server detects no voice; end turns with input_audio_buffer.complete"
-        return UpdateRequested(Refusal(Status.INVALID_PARAMETER, message))
-    voice = greeting.pick_voice(synthesis.voice)
+        notes += [connection.models.resolve(f"{_COMPLETION_PATH}.model", completion.model).note]
+    if update.turn_detection is not None and not connection.hands_free:
+        raise _invalid("turn_detection: this server detects no voice; end turns with input_audio_buffer.complete")
+    voice = connection.pick_voice(synthesis.voice)
     settings = Settings(
         input=_input_settings(update.create_transcription_task_req),
         chat=ChatSettings(
@@ -169,16 +184,19 @@ def _settled(update: _ChatUpdate, greeting: Greeting) -> UpdateRequested:
             speech_rate=synthesis.speech_rate,
             pitch_rate=synthesis.pitch_rate,
         ),
-        asr_mode=AsrMode(update.asr_mode),
+        half_duplex=update.asr_mode == "refresh",
         lead_ms=update.pacing.lead_ms,
         turn_detection=_detection(update.turn_detection),
-        binary_audio=update.downlink == "binary",
-        report_latency=update.report_latency,
     )
     if voice != synthesis.voice and "voice" in synthesis.model_fields_set:
         asked = shown(synthesis.voice)
         notes += [f"{_SYNTHESIS_PATH}.voice: {asked} is not known here; {shown(voice)} speaks instead"]
-    return UpdateRequested(settings, "; ".join(note for note in notes if note))
+    return Update(
+        settings,
+        binary_audio=update.downlink == "binary",
+        report_latency=update.report_latency,
+        note="; ".join(note for note in notes if note),
+    )
 
 
 def _detection(wished: _TurnDetection | None) -> TurnDetection | None:
@@ -192,7 +210,7 @@ def _input_settings(transcription: _Transcription) -> InputSettings:
         parse_input_format(str(name), int(rate_hz))
     except RemoteProtocolError as exc:
         raise RemoteProtocolError(exc.status, f"{path}: {exc.message}") from exc
-    return InputSettings(format=str(name), sample_rate_hz=int(rate_hz), heartbeat=transcription.heartbeat)
+    return InputSettings(format=str(name), sample_rate_hz=int(rate_hz), silence_allowed=transcription.heartbeat)
 
 
 def _output_format(name: str) -> str:

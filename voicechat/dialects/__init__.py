@@ -1,0 +1,1 @@
+"""The wire protocols that clients speak: one folder for each. ``base`` says what a dialect is."""

@@ -1,0 +1,220 @@
+"""What a dialect is: one side of a conversation's protocol, as a value machine. No I/O, no clock.
+
+An ``Endpoint`` says where a protocol is spoken and who is calling; it opens a ``Dialect`` for each
+connection. A dialect understands what its client says and turns it into commands of the session; it is
+told the session's notices and writes frames of them. It may keep state, answer by itself, speak without
+having been asked, and ask to be woken at a time.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar, TypeAlias
+
+from voicechat.agents import Arrival
+from voicechat.errors import Status
+from voicechat.names import ServiceNames
+from voicechat.session.agent import Agent
+from voicechat.session.commands import AnyCommand
+from voicechat.session.events import AudioReceived
+from voicechat.session.notices import Ended, Notice
+from voicechat.session.vocabulary import Settings
+
+Frame: TypeAlias = str | bytes
+"""One message of a connection: text or binary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """A frame for the client."""
+
+    frame: Frame
+
+
+Reaction: TypeAlias = AnyCommand | AudioReceived | Tell
+"""What a dialect answers with: commands and audio for the session, frames for the client, in order."""
+
+
+class Dialect(ABC):
+    """One connection's side of the protocol. Times are milliseconds since the connection was opened."""
+
+    bare_audio: bool = False
+    """True: from now on every binary frame that is not empty is audio as it is, and need not be shown to
+    ``receive``. It may change; a dialect that wants to see the first frame says so afterwards."""
+    audio_shows_life: bool = True
+    """False: a client that only sends audio counts as absent."""
+
+    def open(self, now_ms: int) -> Iterable[Reaction]:
+        """The connection is admitted."""
+        return ()
+
+    @abstractmethod
+    def receive(self, frame: Frame, now_ms: int) -> Iterable[Reaction]:
+        """The client said ``frame``. Never raises for anything that a client may say."""
+
+    @abstractmethod
+    def notify(self, notice: Notice, now_ms: int) -> Iterable[Reaction]:
+        """The session says ``notice``. What is told of a stopped reply is taken back as far as it waits."""
+
+    def note_audio(self) -> None:  # noqa: B027 - most dialects have nothing to note
+        """Bare audio has come since the last call of ``receive``; called once before the next one."""
+
+    def pong(self, now_ms: int) -> Iterable[Reaction]:
+        """The transport's own sign of life has come, where it has one."""
+        return ()
+
+    def deadline_ms(self) -> int | None:
+        """When ``wake`` is wanted; asked again after each call of another method."""
+        return None
+
+    def wake(self, now_ms: int) -> Iterable[Reaction]:
+        """The time has come."""
+        return ()
+
+    def close_code(self, ended: Ended) -> int:
+        """The transport's code for the end of the session, where it has codes."""
+        return 1000
+
+
+class Framing(ABC):
+    """How frames are cut out of a plain byte stream. One object serves one connection."""
+
+    @abstractmethod
+    def push(self, data: bytes) -> Sequence[Frame]:
+        """Take bytes as they come; give the frames that are complete.
+
+        Raises ``RemoteProtocolError`` when they cannot be frames of this protocol, or are too large: what
+        is kept of an unfinished frame must be bounded.
+        """
+
+    @abstractmethod
+    def write(self, frame: Frame) -> bytes:
+        """Write one frame as bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshake:
+    """What is known of a connection before anything was said on it. Names are in small letters."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What stood in the path, by the names of the endpoint's ``paths``."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    """The request's query parameters, without any key or token."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The request's headers, without any key or token."""
+    protocols: tuple[str, ...] = ()
+    """Subprotocols that the client offers."""
+    peer: str = ""
+    """The network address that it came from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who a connection says it is, and what it asks for."""
+
+    arrival: Arrival = field(default_factory=Arrival)
+    """By what an agent is chosen."""
+    recognizer: str = ""
+    """The recogniser that it asks for; empty: the agent's. The next one likewise."""
+    synthesizer: str = ""
+    recognizer_path: str = "asr"
+    """What the protocol calls that parameter; refusals begin with it."""
+    synthesizer_path: str = "tts"
+    key: str = field(default="", repr=False)
+    """A key that came in a frame; empty: it came with the request, or there is none."""
+    resume: str = ""
+    """Name of a resumable session; empty: the connection cannot be resumed."""
+    received: int | None = None
+    """Results that a returning client says it has; None: it does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What the server tells a dialect about a connection that is admitted."""
+
+    handshake: Handshake = field(default_factory=Handshake)
+    epoch_s: float = 0.0
+    """Unix time of the session's millisecond 0."""
+    session_id: str = ""
+    """Random; makes ids unique."""
+    models: ServiceNames = field(default_factory=ServiceNames)
+    """Chat models that may be asked for by name."""
+    model: str = "default"
+    """The chat model or agent that the connection asked for, by the name that it used."""
+    note: str = ""
+    """What the client is to be told about its names; see ``names.Resolved.note``."""
+    hands_free: bool = True
+    """Whether the server can detect the ends of turns itself."""
+    pick_voice: Callable[[str], str] = lambda name: name
+    """Maps a wished-for voice name to one that the service has."""
+    agent: Agent = field(default_factory=Agent)
+    """Who answers, with its variables filled in."""
+
+
+class Kind(Enum):
+    """What a connection is for. A key's scope says which of them it opens."""
+
+    CONVERSATION = "conversation"
+    RECOGNITION = "recognition"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """How a session begins."""
+
+    dialect: Dialect
+    settings: Settings = field(default_factory=Settings)
+    """Of a recognition only ``input`` counts, and it does not change."""
+
+
+class Endpoint(ABC):
+    """Where a protocol is spoken. One object serves all connections, and keeps nothing of any."""
+
+    name: str = ""
+    """What the configuration calls it; messages name it so."""
+    kind: ClassVar[Kind] = Kind.CONVERSATION
+    paths: tuple[str, ...] = ()
+    """Paths of a WebSocket on the server's own port, with variables in braces."""
+    port: int | None = None
+    """A plain TCP port of its own; 0: any free one. Then there is a ``framing``."""
+    host: str = "127.0.0.1"
+    """The address that the port is opened on."""
+    protocols: tuple[str, ...] = ()
+    """Subprotocols of the WebSocket, the dearest first."""
+    trusted: bool = False
+    """True: whoever reaches it may come in without a key. For networks where only trusted devices are."""
+    greeting_frames: int = 0
+    """Frames that may have to come before ``identify`` knows its caller; 0: the handshake says all."""
+
+    def framing(self) -> Framing:
+        """Make what cuts one TCP connection into frames."""
+        raise NotImplementedError("an endpoint with a port has a framing")
+
+    @abstractmethod
+    def identify(self, handshake: Handshake, frames: Sequence[Frame]) -> Caller | None:
+        """Say who is calling; None: more frames must come. The frames are also given to the dialect.
+
+        Raises ``RemoteProtocolError`` when that is not acceptable.
+        """
+
+    @abstractmethod
+    def open(self, connection: Connection) -> Opening:
+        """Open the dialect of an admitted connection."""
+
+    @abstractmethod
+    def refuse(self, status: Status, message: str, *, restarting: bool) -> "Refused":
+        """What a client is told that is not admitted. ``restarting``: the server is about to stop."""
+
+    def resumed(self, offset_bytes: int) -> Frame:
+        """The first frame of each connection of a resumable session: which byte of audio is expected next."""
+        raise NotImplementedError("this protocol has no resumable sessions")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """How a connection is turned away."""
+
+    frames: tuple[Frame, ...] = ()
+    code: int = 1008
+    """The transport's closing code, where it has codes."""

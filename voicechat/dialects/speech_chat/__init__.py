@@ -1,0 +1,1 @@
+"""The conversation socket of the original document."""

@@ -1,0 +1,1 @@
+"""The recognition socket of the original document."""

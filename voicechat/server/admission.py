@@ -1,0 +1,123 @@
+"""Who is let in: places, pressure, quotas; and how all sessions end when the server stops or a key does."""
+
+import asyncio
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from voicechat.errors import AdmissionError, AtCapacityError, Status
+from voicechat.runtime.conversation import Conversation
+from voicechat.server.auth import Principal
+from voicechat.server.figures import Level
+from voicechat.server.pressure import CAPACITY_RETRY_S, Pressure
+from voicechat.session.events import AccessEnded, DrainRequested, PressureChanged
+from voicechat.store.ledger import Ledger
+from voicechat.store.places import Places
+
+PLACES = "session"
+DRAIN_GRACE_S = 3.0
+"""After the drain's deadline: for the last messages and the closing handshakes."""
+
+
+class Admission:
+    """Counts, admits and drains the sessions of one process of a server, whatever protocol they speak."""
+
+    def __init__(self, max_sessions: int, ledger: Ledger | None = None, pressure: Pressure | None = None) -> None:
+        """``ledger``: where the processes of the server count together. Without ``pressure`` there never is any."""
+        self._places = Places(ledger or Ledger(), PLACES, max_sessions)
+        self._pressure = pressure
+        self._conversations: dict[Conversation, Principal] = {}
+        self._admitted = 0
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that are open in this process now."""
+        return self._admitted
+
+    @property
+    def all_sessions(self) -> int:
+        """Sessions that are open in all processes of the server now."""
+        return self._places.taken
+
+    @property
+    def draining(self) -> bool:
+        """Whether new sessions are refused because the server stops."""
+        return self._draining
+
+    @property
+    def sessions_by_worker(self) -> dict[int, int]:
+        """Sessions that are open in each process of the server."""
+        return self._places.taken_by_worker
+
+    def keys_in_use(self) -> frozenset[str]:
+        """Ids of the keys that sessions are open with."""
+        return frozenset(principal.key_id for principal in self._conversations.values())
+
+    def end_sessions_of(self, key_ids: Collection[str], why: AccessEnded) -> None:
+        """End the sessions of these keys now, in the middle of a turn too."""
+        for conversation, principal in list(self._conversations.items()):
+            if principal.key_id in key_ids:
+                conversation.post(why)
+
+    def press(self, level: Level) -> None:
+        """Tell the sessions how much time there is."""
+        for conversation in list(self._conversations):
+            conversation.post(PressureChanged(level > Level.CALM))
+
+    async def drain(self, deadline_s: float) -> None:
+        """Refuse new sessions and end the open ones: idle ones now, others when their turn is over or time is up."""
+        self._draining = True
+        for conversation in self._conversations:
+            conversation.post(DrainRequested(conversation.now_ms + int(deadline_s * 1000)))
+        try:
+            async with asyncio.timeout(deadline_s + DRAIN_GRACE_S):
+                await self._empty.wait()
+        except TimeoutError:
+            for conversation in list(self._conversations):
+                conversation.abort()
+
+    async def serve(self, conversation: Conversation, principal: Principal) -> None:
+        """Run a conversation of an admitted session. Cancelling drops its connection."""
+        self._conversations[conversation] = principal
+        if self._pressure is not None and self._pressure.level > Level.CALM:
+            conversation.post(PressureChanged(True))
+        try:
+            await conversation.run()
+        finally:
+            del self._conversations[conversation]
+
+    @contextmanager
+    def admitted(self, principal: Principal) -> Iterator[None]:
+        """One place among the sessions. Raises ``AdmissionError`` when there is none, or none for this key."""
+        self.admit(principal)
+        try:
+            yield
+        finally:
+            self.dismiss(principal)
+
+    def admit(self, principal: Principal) -> None:
+        """Take a place; see ``admitted``. To be given back with ``dismiss``."""
+        if self._draining:
+            raise AdmissionError(Status.AT_CAPACITY, "the server restarts; connect again")
+        if self._pressure is not None:
+            self._pressure.admit()
+        if not self._places.take():
+            message = f"the server holds its {self._places.most} sessions already"
+            raise AtCapacityError(message, CAPACITY_RETRY_S)
+        try:
+            principal.account.enter_session()
+        except AdmissionError:
+            self._places.free()
+            raise
+        self._admitted += 1
+        self._empty.clear()
+
+    def dismiss(self, principal: Principal) -> None:
+        """Give a place back."""
+        principal.account.leave_session()
+        self._places.free()
+        self._admitted -= 1
+        if not self._admitted:
+            self._empty.set()

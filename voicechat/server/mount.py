@@ -1,0 +1,454 @@
+"""Endpoints of dialects on the server's ports: a connection comes, is admitted, and becomes a conversation.
+
+All protocols go the same way, a WebSocket or a plain TCP connection: who is calling, may they come in,
+which agent and services answer, and then the conversation, until it ends.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, TypeVar
+
+from aiohttp import hdrs, web
+
+from voicechat.agents import Agents
+from voicechat.dialects.base import Caller, Connection, Dialect, Endpoint, Frame, Handshake, Kind
+from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, Status
+from voicechat.names import notes
+from voicechat.processes.forked import ForkServer
+from voicechat.providers.interfaces import SpeechSynthesizer
+from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.resume import ResumableSocket
+from voicechat.runtime.services import Found, Services
+from voicechat.runtime.socket import Control, Ping, Pong, Socket
+from voicechat.runtime.tasks import SessionTasks
+from voicechat.runtime.wall_clock import local_time, unix_s
+from voicechat.server.admission import DRAIN_GRACE_S, Admission
+from voicechat.server.auth import SECRET_PARAMETERS, Principal
+from voicechat.server.listener import why_not
+from voicechat.server.metering import metered
+from voicechat.server.tcp import TcpSocket
+from voicechat.server.websocket import AiohttpSocket
+from voicechat.session.apology import Apology
+from voicechat.session.dictation import Dictation
+from voicechat.session.effects import Fact, SessionRefused
+from voicechat.session.limits import SessionLimits
+from voicechat.session.machine import Machine
+from voicechat.session.session import Session
+from voicechat.store.access import Endpoint as AccessTo
+from voicechat.voice.detector import VoiceDetector
+
+T = TypeVar("T")
+
+PassOn = Callable[[web.Request, str], bool]
+"""Hand a connection to the process that serves the resumable stream of that name; False when this process does."""
+
+GREETING_S = 10.0
+"""How long a caller may take to say who it is."""
+MOST_GREETING = 256
+"""Connections that have not said yet who they are."""
+_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+_ACCESS = {Kind.CONVERSATION: AccessTo.CONVERSATION, Kind.RECOGNITION: AccessTo.RECOGNITION}
+
+
+class Authorise(Protocol):
+    """Decides who may come in. Raises ``AdmissionError``."""
+
+    async def __call__(self, request: web.Request, endpoint: AccessTo) -> Principal:
+        """Admit a request by what stands in it."""
+
+    async def admit_key(self, key: str, address: str, endpoint: AccessTo) -> Principal:
+        """Admit who came from ``address`` with a key in its first frames."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What holds for all sessions of a server."""
+
+    limits: SessionLimits
+    observe: Callable[[Fact], None]
+    """Told every session's facts; must not raise and not wait."""
+    detector: VoiceDetector | None = None
+    """Voice detection, which must be running; without it hands-free mode is refused."""
+    decoding: ForkServer | None = None
+    """Processes for compressed audio; without them it is refused."""
+    apology: Apology | None = None
+    """What sessions say aloud when no chat model answers."""
+    interrupt_by_voice: bool = False
+    """Hands-free: see ``[hands_free] interrupt_by``."""
+    several: bool = False
+    """Whether other processes of the server open the same TCP ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """Why what a caller asks for is not acceptable."""
+
+    status: Status
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What a session is held with."""
+
+    machine: Machine
+    dialect: Dialect
+    cast: Cast
+
+
+class Mount:
+    """The endpoints of one process of a server."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        services: Services,
+        admission: Admission,
+        authorise: Authorise,
+        conditions: Conditions,
+        *,
+        agents: Agents | None = None,
+        pass_on: PassOn = lambda _request, _session: False,
+    ) -> None:
+        self._endpoints = endpoints
+        self._services = services
+        self._admission = admission
+        self._authorise = authorise
+        self._conditions = conditions
+        self._agents = replace(agents or Agents(), models=services.model_names)
+        self._pass_on = pass_on
+        self._threads = EncodingThreads()
+        self._resumable: dict[tuple[str, str, str], ResumableSocket] = {}
+        self._tasks = SessionTasks(on_fault=lambda: None)
+        self._greeting = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """The WebSocket routes."""
+        return [
+            web.get(path, partial(self._serve_request, endpoint))
+            for endpoint in self._endpoints
+            for path in endpoint.paths
+        ]
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[dict[str, int]]:
+        """Serve the endpoints with a TCP port of their own while the context lasts; gives the ports.
+
+        They stand under the endpoints' names. ConfigError when a port cannot be had.
+        """
+        async with AsyncExitStack() as servers:
+            ports = {}
+            for endpoint in self._endpoints:
+                if endpoint.port is not None:
+                    server = await servers.enter_async_context(await self._listen(endpoint))
+                    ports[endpoint.name] = int(server.sockets[0].getsockname()[1])
+            yield ports
+
+    async def _listen(self, endpoint: Endpoint) -> asyncio.Server:
+        assert endpoint.port is not None
+        serve = partial(self._serve_stream, endpoint)
+        options = {"reuse_port": True} if self._conditions.several else {}
+        try:
+            return await asyncio.start_server(serve, endpoint.host, endpoint.port, **options)
+        except OSError as error:
+            reason = why_not(endpoint.host, endpoint.port, error)
+            raise ConfigError(f"dialects.{endpoint.name}: {reason}") from error
+
+    def time_encoders(self, report: Callable[[float], None]) -> None:
+        """See ``EncodingThreads.measure``."""
+        self._threads.measure(report)
+
+    @property
+    def resumable(self) -> int:
+        """Resumable sessions that are open."""
+        return len(self._resumable)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Let the sessions end as ``Admission.drain`` does, then release what they shared."""
+        await self._admission.drain(deadline_s)
+        await self._tasks.close(DRAIN_GRACE_S)
+        self._threads.close()
+
+    # --- a connection comes ----------------------------------------------------------------------------------
+
+    async def _serve_request(self, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+        handshake = _handshake_of(request)
+        socket = AiohttpSocket(self._conditions.limits, endpoint.protocols)
+        response: web.StreamResponse | None = None
+        try:
+            caller = _identify(endpoint, handshake, ())
+            # First of all: a token is accepted once, so only the process that serves the stream may look at it.
+            if isinstance(caller, Caller) and caller.resume and self._pass_on(request, caller.resume):
+                return web.Response()  # Nobody gets it: this process has let go of the connection.
+            if caller is None:
+                response = await socket.open(request)
+                await self._greet(endpoint, handshake, socket, request)
+                return response
+            principal = await self._authorise(request, _ACCESS[endpoint.kind])
+            if isinstance(caller, _Wrong):
+                raise AdmissionError(caller.status, caller.message)
+            if caller.resume:
+                resumable = self._resume(endpoint, handshake, caller, principal)
+                response = await socket.open(request)
+                await resumable.attach(socket, caller.received)
+            else:
+                with self._admission.admitted(principal):
+                    served = self._open(endpoint, handshake, caller, principal)
+                    response = await socket.open(request)
+                    await self._serve(served, socket, principal)
+        except AdmissionError as refusal:
+            if response is None:
+                if not web.WebSocketResponse().can_prepare(request):
+                    self._conditions.observe(SessionRefused(refusal.status))
+                    raise  # A request that is no upgrade gets its answer as HTTP.
+                response = await socket.open(request)
+            await self._refuse(endpoint, socket, refusal)
+        return response
+
+    async def _serve_stream(
+        self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        socket = TcpSocket(reader, writer, endpoint.framing(), self._conditions.limits)
+        handshake = Handshake(peer=socket.peer)
+        try:
+            await self._greet(endpoint, handshake, socket, None)
+        except AdmissionError as refusal:
+            await self._refuse(endpoint, socket, refusal)
+        finally:
+            socket.abort()
+
+    async def _greet(
+        self,
+        endpoint: Endpoint,
+        handshake: Handshake,
+        socket: Socket,
+        request: web.Request | None,
+    ) -> None:
+        """Let a caller say who it is on the open connection, then serve it."""
+        if self._greeting >= MOST_GREETING:
+            raise AdmissionError(Status.AT_CAPACITY, "too many connections have not said who they are")
+        self._greeting += 1
+        try:
+            async with asyncio.timeout(GREETING_S):
+                caller, frames = await _first_words(endpoint, handshake, socket)
+        except TimeoutError:
+            message = f"nobody said who is calling for {GREETING_S:.0f} s"
+            raise AdmissionError(Status.TIMEOUT, message) from None
+        finally:
+            self._greeting -= 1
+        if caller is None:
+            return  # It has gone.
+        access = _ACCESS[endpoint.kind]
+        if endpoint.trusted:
+            principal = Principal(f"dialects.{endpoint.name}")
+        elif caller.key or request is None:
+            principal = await self._authorise.admit_key(caller.key, handshake.peer, access)
+        else:
+            principal = await self._authorise(request, access)
+        with self._admission.admitted(principal):
+            served = self._open(endpoint, handshake, caller, principal)
+            await self._serve(served, _Replayed(socket, frames), principal)
+
+    async def _refuse(self, endpoint: Endpoint, socket: Socket, refusal: AdmissionError) -> None:
+        """Tell a refused client why, in the form it waits for. One that has gone already is not an error."""
+        self._conditions.observe(SessionRefused(refusal.status))
+        refused = endpoint.refuse(refusal.status, refusal.message, restarting=self._admission.draining)
+        try:
+            async with asyncio.timeout(self._conditions.limits.close_ms / 1000):
+                for frame in refused.frames:
+                    await socket.send(frame)
+                await socket.close(refused.code, refusal.message)
+        except (ConnectionError, TimeoutError):
+            pass  # The client has gone, or does not read: nobody is left to be told.
+        finally:
+            socket.abort()
+
+    # --- a session begins ------------------------------------------------------------------------------------
+
+    def _open(self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal) -> _Served:
+        """Choose who answers, and open the session. Raises ``AdmissionError``."""
+        try:
+            if endpoint.kind is Kind.RECOGNITION:
+                return self._open_recognition(endpoint, handshake, caller)
+            return self._open_conversation(endpoint, handshake, caller, principal)
+        except RemoteProtocolError as error:
+            raise AdmissionError(error.status, error.message) from None
+
+    def _open_conversation(
+        self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
+    ) -> _Served:
+        services, conditions = self._services, self._conditions
+        arrival = replace(caller.arrival, key_id=principal.key_id)
+        chosen = self._agents.choose(arrival)
+        agent = chosen.agent.filled(arrival.values(local_time()))
+        model = services.models[agent.llm]
+        recognizer: Found = services.recognizer(  # type: ignore[type-arg]
+            caller.recognizer_path, caller.recognizer or agent.asr
+        )
+        synthesizer = services.synthesizer(caller.synthesizer_path, caller.synthesizer or agent.tts)
+        told = [chosen.note, notes(recognizer.resolved, synthesizer.resolved)]
+        connection = Connection(
+            handshake=handshake,
+            epoch_s=unix_s(),
+            session_id=secrets.token_hex(8),
+            models=services.model_names,
+            model=arrival.model or agent.name,
+            note="; ".join(note for note in told if note),
+            hands_free=conditions.detector is not None,
+            pick_voice=_voice_picker(synthesizer.provider, agent.voice),
+            agent=agent,
+        )
+        opening = endpoint.open(connection)
+        machine = Session(
+            opening.settings,
+            conditions.limits,
+            audio_shows_life=opening.dialect.audio_shows_life,
+            apology=conditions.apology,
+            interrupt_by_voice=conditions.interrupt_by_voice,
+        )
+        cast = Cast(
+            recognizer=recognizer.provider,
+            models=services.talking_models(model),
+            synthesizer=synthesizer.provider,
+            threads=self._threads,
+            decoding=conditions.decoding,
+            detector=conditions.detector,
+        )
+        return _Served(machine, opening.dialect, cast)
+
+    def _open_recognition(self, endpoint: Endpoint, handshake: Handshake, caller: Caller) -> _Served:
+        services = self._services
+        recognizer = services.recognizer(caller.recognizer_path, caller.recognizer)
+        connection = Connection(handshake=handshake, epoch_s=unix_s())
+        opening = endpoint.open(connection)
+        cast = Cast(
+            recognizer=recognizer.provider,
+            models=lambda _: services.models["default"],
+            synthesizer=services.synthesizers["default"],
+            threads=self._threads,
+            decoding=self._conditions.decoding,
+        )
+        machine = Dictation(opening.settings.input, self._conditions.limits)
+        return _Served(machine, opening.dialect, cast)
+
+    async def _serve(self, served: _Served, socket: Socket, principal: Principal) -> None:
+        conversation = Conversation(
+            served.machine,
+            served.dialect,
+            socket,
+            metered(served.cast, principal.account),
+            limits=self._conditions.limits,
+            observe=self._conditions.observe,
+        )
+        await self._admission.serve(conversation, principal)
+
+    # --- sessions that outlive their connection --------------------------------------------------------------
+
+    def _resume(
+        self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
+    ) -> ResumableSocket:
+        """The session of that name; begun now if there is none. It lives on when its connection is lost."""
+        name = (f"{principal.key_id}/{principal.holder}", principal.project, caller.resume)
+        if name not in self._resumable:
+            served = self._open(endpoint, handshake, caller, principal)
+            self._admission.admit(principal)
+            socket = ResumableSocket(self._conditions.limits, endpoint.resumed)
+            self._resumable[name] = socket
+            serving = self._serve_resumable(principal, name, socket, served)
+            _ = self._tasks.spawn(serving, "resumable-session")
+        return self._resumable[name]
+
+    async def _serve_resumable(
+        self,
+        principal: Principal,
+        name: tuple[str, str, str],
+        socket: ResumableSocket,
+        served: _Served,
+    ) -> None:
+        try:
+            await self._serve(served, socket, principal)
+        finally:
+            self._admission.dismiss(principal)
+            del self._resumable[name]
+            socket.abort()
+
+
+class _Replayed:
+    """See ``Socket``: one whose first frames have been received already, and are received once more."""
+
+    def __init__(self, socket: Socket, frames: Sequence[Frame]) -> None:
+        self._socket = socket
+        self._frames = list(frames)
+        self.send = socket.send
+        self.drained = socket.drained
+        self.send_now = socket.send_now
+        self.ping = socket.ping
+        self.close = socket.close
+        self.abort = socket.abort
+
+    async def receive(self) -> Frame | Control | Ping:
+        """See ``Socket.receive``."""
+        return self._frames.pop(0) if self._frames else await self._socket.receive()
+
+    def offer(self, take: Callable[[bytes], bool]) -> None:
+        """See ``Socket.offer``. Frames that come while some are still repeated would overtake them."""
+        self._socket.offer(lambda frame: not self._frames and take(frame))
+
+    @property
+    def has_room(self) -> bool:
+        """See ``Socket.has_room``."""
+        return self._socket.has_room
+
+
+def _identify(endpoint: Endpoint, handshake: Handshake, frames: Sequence[Frame]) -> "Caller | _Wrong | None":
+    """Who is calling, None for not known yet; or why what it asks for is not acceptable."""
+    try:
+        return endpoint.identify(handshake, frames)
+    except RemoteProtocolError as error:
+        # Not the error itself: kept by a frame of its own traceback it would refer to itself.
+        return _Wrong(error.status, error.message)
+
+
+async def _first_words(endpoint: Endpoint, handshake: Handshake, socket: Socket) -> tuple[Caller | None, list[Frame]]:
+    """Receive frames until it is known who is calling; None: the connection was lost."""
+    frames: list[Frame] = []
+    while (caller := _identify(endpoint, handshake, frames)) is None:
+        if len(frames) >= endpoint.greeting_frames:
+            message = "the first frames do not say who is calling"
+            raise AdmissionError(Status.MALFORMED, message)
+        frame = await socket.receive()
+        if frame is Control.CLOSED:
+            return None, frames
+        if isinstance(frame, Ping):
+            await socket.send(Pong(frame.payload))
+        elif not isinstance(frame, Control):
+            frames.append(frame)
+    if isinstance(caller, _Wrong):
+        raise AdmissionError(caller.status, caller.message)
+    return caller, frames
+
+
+def _handshake_of(request: web.Request) -> Handshake:
+    """What the request says, without anything secret."""
+    offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "")
+    return Handshake(
+        variables=dict(request.match_info),
+        query={key: value for key, value in request.query.items() if key not in SECRET_PARAMETERS},
+        headers={name.lower(): value for name, value in request.headers.items() if name.lower() not in _SECRET_HEADERS},
+        protocols=tuple(name.strip() for name in offered.split(",") if name.strip()),
+        peer=request.remote or "",
+    )
+
+
+def _voice_picker(synthesizer: SpeechSynthesizer, own: str) -> Callable[[str], str]:
+    """Map a wished-for voice to one that there is: itself, the agent's ``own``, or the first."""
+    voices = synthesizer.voices
+    if not voices:
+        return lambda wanted: wanted or own
+    otherwise = own if own in voices else voices[0]
+    return lambda wanted: wanted if wanted in voices else otherwise

@@ -1,0 +1,91 @@
+"""The conversation so far, as the chat model is to know it: of a reply only what was heard."""
+
+from collections.abc import Sequence
+
+from voicechat.session.vocabulary import Item, Message
+
+
+class History:
+    """Items in their order, each with an id; bounded in number."""
+
+    def __init__(self, most_items: int) -> None:
+        self._most = most_items
+        self._items: list[Item] = []
+        self._made = 0
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """What is remembered."""
+        return tuple(self._items)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The same, as a chat model reads it."""
+        return tuple(item.message for item in self._items)
+
+    def __contains__(self, item_id: str) -> bool:
+        return self._place_of(item_id) is not None
+
+    def add(self, message: Message, item_id: str = "", after: str | None = None) -> Item:
+        """Put a message behind the item ``after``; empty: before all others; None: behind them.
+
+        An empty ``item_id`` is made up. The ids must be new, and known, respectively.
+        """
+        item = Item(item_id or self._new_id(), message)
+        self._items.insert(self._place_behind(after), item)
+        self._forget_oldest()
+        return item
+
+    def delete(self, item_id: str) -> bool:
+        """Take an item out; False: there is none."""
+        place = self._place_of(item_id)
+        if place is not None:
+            del self._items[place]
+        return place is not None
+
+    def say(self, reply: int, messages: Sequence[Message]) -> None:
+        """The assistant's reply number ``reply`` was ``messages``; said again, they replace the first ones."""
+        old = [place for place, item in enumerate(self._items) if item.reply == reply]
+        ids = [self._items[place].id for place in old]
+        begin = old[0] if old else len(self._items)
+        self._items = [item for item in self._items if item.reply != reply]
+        new = [
+            Item(ids[number] if number < len(ids) else self._new_id(), message, reply)
+            for number, message in enumerate(messages)
+        ]
+        self._items[begin:begin] = new
+
+    def cut(self, reply: int, heard: Sequence[Message]) -> None:
+        """Of reply number ``reply``, if it is remembered, only ``heard`` was heard."""
+        if any(item.reply == reply for item in self._items):
+            self.say(reply, heard)
+
+    def forget(self, *, keep: str = "") -> None:
+        """Forget everything but the item ``keep``."""
+        self._items = [item for item in self._items if item.id == keep]
+
+    def _forget_oldest(self) -> None:
+        """Forget in front, and never so that an answer stands without its question."""
+        if len(self._items) <= self._most:
+            return
+        del self._items[: len(self._items) - self._most]
+        roles = [item.message.get("role") for item in self._items]
+        if "user" in roles:
+            del self._items[: roles.index("user")]
+
+    def _place_of(self, item_id: str) -> int | None:
+        return next((place for place, item in enumerate(self._items) if item.id == item_id), None)
+
+    def _place_behind(self, after: str | None) -> int:
+        if after is None:
+            return len(self._items)
+        place = self._place_of(after) if after else -1
+        assert place is not None, "the item to stand behind is known"
+        return place + 1
+
+    def _new_id(self) -> str:
+        while True:
+            self._made += 1
+            item_id = f"item_{self._made}"
+            if item_id not in self:
+                return item_id
