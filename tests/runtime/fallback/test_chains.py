@@ -199,6 +199,17 @@ async def test_who_is_alone_is_waited_for_when_it_says_for_how_long_and_there_is
     assert now_s() == 5, "and not waited for when there is not"
 
 
+async def test_who_asked_to_be_left_alone_is_busy_for_the_next_request_too() -> None:
+    busy = Failure(kind=FailureKind.RATE_LIMIT, retry_after_s=50, calls=ALWAYS)
+    chain = chat(saying("never", busy), saying("nor", Failure(kind=FailureKind.RATE_LIMIT, retry_after_s=70)))
+    for waited_s, left_s in ((0, 50), (20, 30)):
+        await asyncio.sleep(waited_s)
+        with pytest.raises(ProviderError) as told:
+            await text_of(chain)
+        assert told.value.kind is FailureKind.RATE_LIMIT
+        assert told.value.retry_after_s in (left_s, 70), "the first request is told what the last service said"
+
+
 async def test_attempt_s_says_how_long_the_first_may_take() -> None:
     chain = chat(saying("first", hanging()), saying("second"), policy=ServicePolicy(attempt_s=1.5))
     assert await text_of(chain) == "second"

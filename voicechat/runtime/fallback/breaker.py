@@ -60,6 +60,10 @@ class Breaker:
         awaits_word = self._state is BreakerState.OPEN and (self._probed or self._kept_out) and not self._well
         return now_s >= self.ready_at_s and not awaits_word
 
+    def rests(self, now_s: float) -> bool:
+        """Whether the service works, and has asked to be left alone until ``ready_at_s``."""
+        return self._state is BreakerState.CLOSED and now_s < self._ready_at_s
+
     def begin(self, now_s: float) -> bool:
         """A use begins; give whether it is a trial."""
         if self._state is BreakerState.CLOSED:

@@ -22,7 +22,8 @@ class Plan(Generic[P]):
 
         Only the last link that is left has longer when it is cold: ``ServicePolicy.first_use_s``.
         """
-        self._untried = list(links)
+        self._links = tuple(links)
+        self._untried = list(self._links)
         self._again: list[tuple[float, Link[P]]] = []
         self._until_s = until_s
         self._failed: set[Link[P]] = set()
@@ -58,7 +59,7 @@ class Plan(Generic[P]):
             if link.breaker.allows(_now_s()):
                 return link, self._until_s
             self._again.append((_when(link), link))
-        raise self._failure or ProviderError("services", FailureKind.CONNECTIVITY, "all are left alone after failures")
+        raise self._failure or self._left_alone()
 
     def failed(self, link: Link[P], failure: ProviderError) -> None:
         """Note a failure. Of the first one of each link it is seen whether asking again may help."""
@@ -70,6 +71,14 @@ class Plan(Generic[P]):
             self._again.append((_now_s() + AGAIN_S, link))
         elif failure.retry_after_s is not None:
             self._again.append((_now_s() + failure.retry_after_s, link))
+
+    def _left_alone(self) -> ProviderError:
+        """Nobody was asked. Services that asked to be left alone for a while are busy, and not broken."""
+        waits_s = [link.breaker.ready_at_s - _now_s() for link in self._links if link.breaker.rests(_now_s())]
+        if waits_s:
+            message = "all wait as they were told to"
+            return ProviderError("services", FailureKind.RATE_LIMIT, message, retry_after_s=min(waits_s))
+        return ProviderError("services", FailureKind.CONNECTIVITY, "all are left alone after failures")
 
     def _share_of(self, link: Link[P]) -> float:
         """An even share of what is left of the time, or what the configuration says; nobody after it: everything."""

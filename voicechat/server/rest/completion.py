@@ -15,6 +15,7 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
+from voicechat.session.tool_calls import CallsGathered
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 Json: TypeAlias = dict[str, Any]
@@ -35,6 +36,7 @@ class Completion:
         self._with_nulls = with_nulls
         self._text: list[str] = []
         self._thoughts: list[str] = []
+        self._gathered = CallsGathered(f"call_{completion_id}")
         self._calls: dict[int, Json] = {}
         self._message: Json = {}
         self._choice: Json = {}
@@ -55,8 +57,10 @@ class Completion:
             case Extras():
                 yield self._chunk({}, part)
             case ToolCall():
-                self._add_call(part)
-                yield self._chunk({"tool_calls": [_call_piece(part)]})
+                piece = self._gathered.take(part)
+                if piece is not None:
+                    self._add_call(piece)
+                    yield self._chunk({"tool_calls": [_call_piece(piece)]})
             case ReplyFinished():
                 self._finished = part
             case ToolsStarted() | ToolExchange():
@@ -113,13 +117,8 @@ class Completion:
     def _add_call(self, piece: ToolCall) -> None:
         call = self._calls.setdefault(
             piece.index,
-            {
-                "id": f"call_{self._id}_{piece.index}",
-                "type": "function",
-                "function": {"name": "", "arguments": ""},
-            },
+            {"id": piece.id, "type": "function", "function": {"name": "", "arguments": ""}},
         )
-        call["id"] = piece.id or call["id"]
         call["function"]["name"] = piece.name or call["function"]["name"]
         call["function"]["arguments"] += piece.arguments
 
