@@ -1,12 +1,10 @@
 import asyncio
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
+import trustme
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.providers.funasr_service import CppServer, Disturbance, FunASR, PythonServer, funasr, send
@@ -268,15 +266,10 @@ async def test_they_keep_the_contract(server: FunASR, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def certified(tmp_path: Path) -> ssl.SSLContext:
-    """A server's side of TLS with a certificate that nobody signed, as FunASR's images have it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the openssl command")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+def certified() -> ssl.SSLContext:
+    """A server's side of TLS with a certificate that nobody knows, as FunASR's images have it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
     return context
 
 

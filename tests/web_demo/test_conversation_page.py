@@ -48,6 +48,7 @@ def speak_a_turn(page: Any, turn: int) -> None:
     heard(page)
 
 
+@pytest.mark.long
 def test_two_spoken_turns(open_page: OpenPage, speech: Path) -> None:
     page = open_page()
     connected(page)

@@ -134,6 +134,7 @@ def test_turns_come_and_go_without_a_hand(open_page: OpenPage) -> None:
     assert not any(message["event_type"] == "conversation.chat.cancel" for message in server.received)
 
 
+@pytest.mark.long
 def test_the_playback_clock_keeps_the_time_of_the_wall(open_page: OpenPage) -> None:
     page, server = open_hands_free(open_page)
     page.get_by_role("button", name="Hands-free").click()
@@ -171,6 +172,7 @@ def test_the_button_speaks_chinese(open_page: OpenPage) -> None:
     state(page, "idle")
 
 
+@pytest.mark.long
 def test_the_live_server_ends_turns_and_is_interrupted_by_voice(open_page: OpenPage) -> None:
     # The recording plays over and over: the second time it speaks into the reply to the first.
     page = open_page()
