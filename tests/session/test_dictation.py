@@ -43,6 +43,11 @@ def test_a_recogniser_that_never_finishes_is_not_waited_for() -> None:
     dictation.receive(cmd.Finish(), 0)
     due_ms = dictation.deadline_ms()
     assert due_ms == SessionLimits().transcript_ms
+    dictation.receive(ev.RecognitionDelayed(1, 5_000), 0)
+    assert dictation.deadline_ms() == due_ms + 5_000
+    dictation.receive(ev.RecognitionDelayed(2, 9_000), 0)
+    assert dictation.deadline_ms() == due_ms + 5_000, "of another stream"
+    due_ms += 5_000
     assert closed(dictation.receive(ev.Ticked(), due_ms)) == [nt.Ending.FAULT]
 
 

@@ -55,7 +55,6 @@ class Utterance:
             self.partial = ""
         else:
             self.partial = transcript.text
-        self.grace_ms = 0
 
 
 class Hearing:

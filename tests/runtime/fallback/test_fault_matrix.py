@@ -173,6 +173,19 @@ class DyingAtTheEnd(ScriptedRecognizer):
         raise ProviderError("dying", FailureKind.BROKEN, "as told")
 
 
+class Loading(ScriptedRecognizer):
+    """Loads its model when it has been given the audio; then its results come one after the other."""
+
+    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+        heard_bytes = 0
+        async for pcm in audio:
+            heard_bytes += len(pcm)
+        await asyncio.sleep(14)
+        yield Transcript("go on", 0)
+        await asyncio.sleep(0.1)
+        yield Transcript("go on please", 0, heard_bytes // 32)
+
+
 def saying(*sentences: str) -> ScriptedModel:
     return ScriptedModel(replies=[[f"{sentence} " for sentence in sentences]])
 
@@ -283,8 +296,7 @@ async def test_recognisers_that_all_die_at_the_end_of_the_turn_are_asked_once_ea
 @pytest.mark.parametrize("cold", [True, False])
 async def test_services_that_have_to_load_their_models_answer_the_first_turn(cold: bool) -> None:
     """Ears, model and voice are slower than any deadline allows that holds once they have answered."""
-    recognizer = ScriptedRecognizer(texts=("go on please",), word_ms=10_000, final_ms=14_000)
-    stage = FaultyStage(cold=cold, recognizer=recognizer)
+    stage = FaultyStage(cold=cold, recognizer=Loading())
     stage.model.first_ms, stage.synthesizer.first_ms = 25_000, 8_000
     async with stage.playing():
         took_s = await stage.take_turn(1)
