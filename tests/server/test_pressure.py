@@ -30,6 +30,7 @@ class Machine:
     busy_s: float = 0.0
     sessions: int = 0
     waiting: int = 0
+    by_key: list[int] = field(default_factory=list)
     encoding_s: float = 0.0
     levels: list[Level] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
@@ -38,6 +39,7 @@ class Machine:
         self.pressure = Pressure(
             pressure_limits(AdmissionConfig()),
             sessions=lambda: self.sessions,
+            sessions_by_key=lambda: self.by_key,
             waiting_streams=lambda: self.waiting,
             on_refused=self.refusals.append,
             time_encoders=self.time_encoders,
@@ -231,6 +233,34 @@ async def test_streams_that_wait_for_a_provider_are_pressure() -> None:
         with pytest.raises(AtCapacityError):
             machine.pressure.admit()
         assert machine.refusals == ["waiting_streams"]
+
+
+@pytest.mark.parametrize(
+    ("by_key", "own", "admitted"),
+    [
+        ([6], 6, False),
+        ([6], 0, True),
+        ([6, 1, 2], 2, True),
+        ([6, 2, 2], 2, False),
+        ([6, 1, 1, 1, 1], 0, False),
+        ([1] * 20, 0, False),
+        ([6, 6], 6, False),
+        ([0, 6], 0, True),
+    ],
+)
+async def test_pressure_that_one_key_causes_is_that_key_s_matter(
+    by_key: list[int], own: int, admitted: bool
+) -> None:
+    machine = Machine()
+    machine.sessions, machine.by_key, machine.waiting = sum(by_key), by_key, 10
+    with machine.pressure.measuring():
+        await asyncio.sleep(3)
+        assert machine.pressure.level is Level.REFUSING
+        if admitted:
+            machine.pressure.admit(own)
+        else:
+            with pytest.raises(AtCapacityError):
+                machine.pressure.admit(own)
 
 
 async def test_the_level_falls_step_by_step_and_not_while_it_is_near_the_threshold() -> None:

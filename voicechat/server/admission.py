@@ -102,7 +102,7 @@ class Admission:
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; connect again")
         if self._pressure is not None:
-            self._pressure.admit()
+            self._pressure.admit(principal.account.sessions)
         if not self._places.take():
             message = f"the server holds its {self._places.most} sessions already"
             raise AtCapacityError(message, CAPACITY_RETRY_S)

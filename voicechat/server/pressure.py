@@ -62,12 +62,15 @@ class Pressure:
         limits: PressureLimits,
         *,
         sessions: Callable[[], int] = lambda: 0,
+        sessions_by_key: Callable[[], Sequence[int]] = lambda: (),
         waiting_streams: Callable[[], int] = lambda: 0,
         time_encoders: Callable[[Report], None] = lambda _: None,
         on_refused: Callable[[str], None] = lambda _: None,
         busy_s: Sequence[Callable[[], float]] = (thread_busy_s, process_busy_s),
     ) -> None:
-        """``sessions``: how many there are. ``on_refused`` is told the figure that refused somebody.
+        """``sessions``: how many there are; ``sessions_by_key``: how many each key has, in no order.
+
+        ``on_refused`` is told the figure that refused somebody.
 
         ``time_encoders`` tells sooner or later how long work waits for an encoder, in seconds. ``busy_s``: clocks that
         go only while somebody is busy; the busiest counts.
@@ -84,6 +87,7 @@ class Pressure:
         self._waiting = Figure("waiting_streams", limits.waiting_streams)
         self._newcomers_s: deque[float] = deque()
         self._sessions = sessions
+        self._sessions_by_key = sessions_by_key
         self._busy_s = busy_s
         self._time_encoders = time_encoders
         self._encoders_timed_s: float | None = None
@@ -93,18 +97,28 @@ class Pressure:
         self._calm_since_s = 0.0
         self._worst = self._loop_lag
 
-    def admit(self) -> None:
-        """Let a newcomer pass. Raises ``AtCapacityError``."""
+    def admit(self, own: int = 0) -> None:
+        """Let a newcomer pass whose key has ``own`` sessions already. Raises ``AtCapacityError``.
+
+        While one key has nearly all the sessions, the pressure is that key's doing: then others are
+        let in, as many as are let in unquestioned.
+        """
         if self._sessions() < self._limits.unquestioned_sessions:
             return
         now_s = asyncio.get_running_loop().time()
         refusing = self._worst if self.level is Level.REFUSING else None
         if self._busy.thresholds.level(self._expected_busy(now_s)) is Level.REFUSING:
             refusing = self._busy
-        if refusing is not None:
+        if refusing is not None and not self._is_of_others(own):
             self._on_refused(refusing.name)
             raise AtCapacityError("the server is busy", CAPACITY_RETRY_S)
         self._newcomers_s.append(now_s)
+
+    def _is_of_others(self, own: int) -> bool:
+        """Whether another key than the newcomer's has nearly all the sessions."""
+        by_key = self._sessions_by_key()
+        most = max(by_key, default=0)
+        return own < most and sum(by_key) - most < self._limits.unquestioned_sessions
 
     def detected(self, tick: Tick) -> None:
         """Take note of a round of voice detection."""

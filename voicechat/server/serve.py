@@ -171,6 +171,7 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
     pressure = Pressure(
         pressure_limits(config.admission),
         sessions=lambda: admission.sessions + backend.requests,
+        sessions_by_key=authorise.accounts.in_progress,
         time_encoders=lambda report: mount.time_encoders(report),
         waiting_streams=partial(waiting_streams, services),
         on_refused=metrics.refused_by,

@@ -153,6 +153,10 @@ class Accounts:
         account.quota = quota
         return account
 
+    def in_progress(self) -> list[int]:
+        """How much each key has in progress in this process, in no order."""
+        return [account.sessions for account in self._accounts.values()]
+
     def used_up(self) -> frozenset[str]:
         """Keys with something in progress in this process that have had their audio of today."""
         accounts = self._accounts.items()

@@ -64,8 +64,9 @@ class Backend:
         """
         with ending_when_gone(request):
             principal = await self._authorise(request, endpoint)
+            own = principal.account.sessions
             with principal.account.session(uses_audio=endpoint.uses_audio):
-                self._enter(principal.key_id)
+                self._enter(principal.key_id, own)
                 try:
                     yield principal
                 finally:
@@ -99,11 +100,11 @@ class Backend:
         """End the encoding threads, after the last request."""
         self.threads.close()
 
-    def _enter(self, key_id: str) -> None:
+    def _enter(self, key_id: str, own: int) -> None:
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; try again")
         if self._pressure is not None:
-            self._pressure.admit()
+            self._pressure.admit(own)
         if not self._places.take():
             raise AtCapacityError(f"the server holds its {self._places.most} requests already", CAPACITY_RETRY_S)
         if self._requests_of[key_id] and self._places.taken > self._places.most - self._places.most // RESERVED:
