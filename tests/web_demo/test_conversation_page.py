@@ -184,7 +184,8 @@ def test_without_https_it_says_so_and_what_is_typed_is_answered(open_page: OpenP
 
 def test_without_a_loudspeaker_replies_are_read(open_page: OpenPage) -> None:
     page = open_page(
-        script="window.AudioContext = class { constructor() { throw new DOMException('no device', 'NotSupportedError'); } };"
+        script="window.AudioContext = class {"
+        " constructor() { throw new DOMException('no device', 'NotSupportedError'); } };"
     )
     connected(page)
     say(page, "hello")
@@ -196,7 +197,9 @@ def test_without_a_loudspeaker_replies_are_read(open_page: OpenPage) -> None:
 
 COUNT_CONTEXTS = """
 window.contexts = [];
-window.AudioContext = class extends AudioContext { constructor(...options) { super(...options); contexts.push(this); } };
+window.AudioContext = class extends AudioContext {
+  constructor(...options) { super(...options); contexts.push(this); }
+};
 """
 
 
