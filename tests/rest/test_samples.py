@@ -72,7 +72,8 @@ async def test_a_tool_is_called_by_curl(live: Live, tmp_path: Path, name: str) -
 async def test_a_spoken_reply_by_curl(live: Live, tmp_path: Path) -> None:
     lines = (await run(live, tmp_path, "voice_output.sh")).split()
     events = [json.loads(line[5:]) for line in lines]
-    assert events[0]["choices"][0]["delta"]["content"] == "我可以提供智能问答和帮助。"
+    assert events[0]["choices"] == [{"delta": {"content": "", "role": "assistant"}, "index": 0}]
+    assert events[1]["choices"] == [{"delta": {"content": "我可以提供智能问答和帮助。"}, "index": 0}]
     assert events[-1]["status"] == "finish"
     assert any(event.get("audioFrame") for event in events)
 

@@ -13,7 +13,8 @@ import aiohttp
 import openai
 import pytest
 
-from tests.rest.live import KEY, PROJECT, Answer, Live, serving_live
+from tests.rest.live import KEY, PROJECT, Answer, Live, PartsModel, serving_live
+from voicechat.providers.interfaces import Extras, ReplyFinished, TextDelta, ThoughtDelta
 from voicechat.server.rest import speech
 from voicechat.store.access import Grant, Quota
 from voicechat.testing.scripted import Failure, ScriptedModel
@@ -291,3 +292,27 @@ async def test_thoughts_and_calls_are_neither_told_nor_spoken(tmp_path: Path) ->
         chunks = [event["choices"][0]["delta"].get("content") or "" for event in events if event.get("choices")]
         assert "".join(chunks) == "It&#8217;s $\\pi$ <answer>now</answer>."
         assert live.synthesizer.texts == ["It’s pi now."]
+
+
+async def test_what_the_models_server_said_besides_stands_in_the_chunks_of_a_spoken_reply(tmp_path: Path) -> None:
+    telling = PartsModel(
+        [
+            ThoughtDelta("Hm."),
+            TextDelta("Good day.", Extras(choice={"logprobs": {"content": [{"token": "Good day."}]}})),
+            Extras(choice={"refs": [{"index": 1}]}),
+            ReplyFinished(extras=Extras(choice={"refs": [{"index": 1}, {"index": 2}]}, answer={"mood": "glad"})),
+        ]
+    )
+    async with serving_live(tmp_path, {"telling": telling}) as live:
+        speech = {"easyllm_id": "default", "synthesis_param": PCM}
+        chat = {"model": "telling", "messages": [{"role": "user", "content": "x"}]}
+        answer = await live.ask(VOICE_OUTPUT, {"chat_completion_req": chat, "speech_synthesis_req": speech})
+    chunks = [event for event in map(json.loads, answer.events) if "choices" in event]
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert "".join(choice["delta"].get("content") or "" for choice in choices) == "Good day."
+    assert "".join(choice["delta"].get("reasoning_content", "") for choice in choices) == "Hm."
+    assert [choice["logprobs"] for choice in choices if "logprobs" in choice] == [{"content": [{"token": "Good day."}]}]
+    assert choices[-1]["finish_reason"] == "stop"
+    assert choices[-1]["refs"] == [{"index": 1}, {"index": 2}]
+    assert chunks[-1]["mood"] == "glad"
+    assert live.synthesizer.texts == ["Good day."], "thoughts are not spoken"

@@ -137,9 +137,9 @@ async def test_the_subprotocols_of_a_client_are_not_logged(caplog: pytest.LogCap
     async with server() as running:
         with caplog.at_level(logging.DEBUG, "aiohttp"), caplog.at_level(logging.DEBUG, "voicechat"):
             for token in ("k", "wrong"):
-                url = running.url(CHAT, **GOOD | {"token": token})
-                async with connect(url, subprotocols=offered) as client:
+                async with connect(running.url(CHAT, **GOOD | {"token": token}), subprotocols=offered) as client:
                     await told(client)
+            url = running.url(CHAT, **GOOD)
             async with aiohttp.ClientSession() as http:
                 headers = {"Sec-WebSocket-Protocol": "SECRET", "Upgrade": "websocket", "Connection": "Upgrade"}
                 async with http.get(url.replace("ws:", "http:"), headers=headers) as answer:

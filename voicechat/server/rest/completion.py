@@ -35,24 +35,21 @@ class Completion:
         self._model = model
         self._with_nulls = with_nulls
         self._text: list[str] = []
-        self._thoughts: list[str] = []
         self._gathered = CallsGathered(f"call_{completion_id}")
         self._calls: dict[int, Json] = {}
-        self._message: Json = {}
-        self._choice: Json = {}
-        self._answer: Json = {}
+        self._besides = Besides()
         self._begun = False
         self._finished = ReplyFinished("")
 
     def add(self, part: ReplyPart) -> Iterator[Json]:
         """Take the next part of the reply."""
+        self._besides.note(part)
         match part:
             case TextDelta():
                 self._text.append(part.text)
                 yield self._chunk(self._said(part.text), part.extras)
             case ThoughtDelta():
                 if part.text or part.extras:
-                    self._thoughts.append(part.text)
                     yield self._chunk({THOUGHTS: part.text} if part.text else {}, part.extras)
             case Extras():
                 yield self._chunk({}, part)
@@ -77,18 +74,14 @@ class Completion:
 
     def answer(self) -> Json:
         """Give the whole reply."""
-        self._keep(self._finished.extras, last=True)
         message: Json = {"role": "assistant", "content": "".join(self._text)}
-        if thoughts := "".join(self._thoughts):
-            message[THOUGHTS] = thoughts
         if self._calls:
             message["tool_calls"] = [call for _, call in sorted(self._calls.items())]
-        choice: Json = {"index": 0, "message": message | _new(self._message, message)}
-        choice["finish_reason"] = self._reason()
-        answer = self._head("chat.completion") | {"choices": [choice | _new(self._choice, choice)]}
+        choice: Json = {"index": 0, "message": message, "finish_reason": self._reason()}
+        answer = self._head("chat.completion") | {"choices": [choice]}
         if usage := self._usage():
             answer["usage"] = usage
-        return answer | _new(self._answer, answer)
+        return self._besides.onto(answer, "message", last=True)
 
     def _head(self, kind: str) -> Json:
         return {"id": self._id, "object": kind, "created": self._created_s, "model": self._model}
@@ -102,17 +95,9 @@ class Completion:
             delta["role"] = "assistant"
             self._begun = True
         extras = extras or _NOTHING
-        self._keep(extras)
         choice: Json = {"index": 0, "delta": delta | _new(extras.message, delta), "finish_reason": finish_reason}
         chunk = self._head("chat.completion.chunk") | {"choices": [choice | _new(extras.choice, choice)]}
         return chunk | _new(extras.answer, chunk)
-
-    def _keep(self, extras: Extras | None, *, last: bool = False) -> None:
-        """Remember extras for the whole answer. Lists grow piece by piece; the last ones are whole: all references."""
-        if extras is not None:
-            _gather(self._message, extras.message, (str, list))
-            _gather(self._choice, extras.choice, () if last else (list,))
-            self._answer |= extras.answer
 
     def _add_call(self, piece: ToolCall) -> None:
         call = self._calls.setdefault(
@@ -134,6 +119,54 @@ class Completion:
         total = finished.prompt_tokens + finished.completion_tokens
         counted = {"prompt_tokens": finished.prompt_tokens, "completion_tokens": finished.completion_tokens}
         return counted | {"total_tokens": total}
+
+
+class Besides:
+    """What a model's server says besides the text, gathered until an answer or chunk leaves that it can stand in.
+
+    Texts and lists grow piece by piece. What comes with the end of the reply is for its last chunk; its lists are whole
+    (all references), and stand for the pieces.
+    """
+
+    def __init__(self) -> None:
+        self._message: Json = {}
+        self._choice: Json = {}
+        self._answer: Json = {}
+        self._at_the_end = _NOTHING
+
+    def note(self, part: ReplyPart) -> None:
+        """Look at a part on its way."""
+        match part:
+            case ReplyFinished():
+                self._at_the_end = part.extras or _NOTHING
+            case ThoughtDelta():
+                _gather(self._message, {THOUGHTS: part.text} if part.text else {}, (str,))
+                self._keep(part.extras or _NOTHING)
+            case TextDelta():
+                self._keep(part.extras or _NOTHING)
+            case Extras():
+                self._keep(part)
+            case _:
+                pass
+
+    def onto(self, answer: Json, said: str, *, last: bool) -> Json:
+        """Give the answer with all that has been gathered; ``said`` is ``message``, or ``delta`` in a chunk.
+
+        ``last``: it is the whole answer, or the last chunk. The next one begins with nothing.
+        """
+        if last:
+            self._keep(self._at_the_end, grows=())
+        [choice] = answer["choices"]
+        choice = choice | {said: choice[said] | _new(self._message, choice[said])}
+        answer = answer | {"choices": [choice | _new(self._choice, choice)]}
+        answer |= _new(self._answer, answer)
+        self._message, self._choice, self._answer = {}, {}, {}
+        return answer
+
+    def _keep(self, extras: Extras, grows: tuple[type, ...] = (list,)) -> None:
+        _gather(self._message, extras.message, (str, list))
+        _gather(self._choice, extras.choice, grows)
+        self._answer |= extras.answer
 
 
 def _call_piece(piece: ToolCall) -> Json:

@@ -8,14 +8,17 @@ from typing import Annotated
 from aiohttp import web
 
 from voicechat.dialects.speech_chat.codec import ReplyWriter
+from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart
+from voicechat.runtime.edge import closing
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.checked import Section, only
-from voicechat.schema.json_text import shown
+from voicechat.schema.json_text import read_object, shown, write_json
 from voicechat.server.auth import Principal
 from voicechat.server.metering import MeteredSynthesizer
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.chat import DOCUMENTED_DEFAULTS, MAX_BODY_BYTES, CompletionRequest
+from voicechat.server.rest.completion import Besides
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import answer_with_events
 from voicechat.server.rest.failures import ServiceFailedError, openai_failure
@@ -24,7 +27,7 @@ from voicechat.server.rest.schemas import ChatCompletionChunk, SpeechEvent
 from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
 from voicechat.server.rest.voice import SynthesisParam
 from voicechat.session.effects import StartReply
-from voicechat.session.notices import ReplyNotice
+from voicechat.session.notices import ReplyNotice, ReplyText, ReplyTextFinished, ReplyToolCall
 from voicechat.session.vocabulary import ChatSettings
 from voicechat.store.access import Endpoint
 
@@ -103,14 +106,42 @@ class VoiceOutput:
             voice=speech.synthesis_param.settings(synthesizer, _VOICE_FIELD),
         )
         paid = MeteredSynthesizer(synthesizer, principal.account)
-        spoken = backend.services.spoken(model)
+        besides = Besides()
+        spoken = backend.services.spoken(_Noted(model, besides))
         reply = SpokenReply(start, spoken, paid, threads=backend.threads, limits=backend.limits)
         writer = reply_writer(chat.model)
+        begun = False
         async with aclosing(reply.messages()) as messages:
             async for message in messages:
-                frame = writer.write(message) if isinstance(message, ReplyNotice) else None
-                if frame is not None:
-                    yield str(frame)
+                if not isinstance(message, ReplyNotice):
+                    continue
+                if isinstance(message, ReplyText) and not begun:
+                    begun = True
+                    # As in the document's sample: the first chunk has the role and no text.
+                    yield str(writer.write(ReplyText(message.reply, "")))
+                frame = writer.write(message)
+                if frame is None:
+                    continue
+                if isinstance(message, (ReplyText, ReplyTextFinished, ReplyToolCall)):
+                    last = isinstance(message, ReplyTextFinished)
+                    frame = write_json(besides.onto(read_object(str(frame)), "delta", last=last))
+                yield str(frame)
+
+
+class _Noted:
+    """A chat model, whose parts are looked at on their way."""
+
+    def __init__(self, model: ChatModel, besides: Besides) -> None:
+        self._model = model
+        self._besides = besides
+
+    async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
+        """See ``ChatModel``."""
+        parts = self._model.reply(request)
+        async with closing(parts):
+            async for part in parts:
+                self._besides.note(part)
+                yield part
 
 
 def reply_writer(model: str) -> ReplyWriter:
