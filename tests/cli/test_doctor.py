@@ -82,6 +82,18 @@ def test_tools_are_loaded_and_not_called(directory: Path, capsys: pytest.Capture
     assert "FAIL tools.bell (scripted_services:ring): function: 'scripted_services' has no function 'ring'" in output
 
 
+def test_agents_are_looked_at(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(directory, '[agents.hotel]\nvoice = "scripted"\n[agents.shop]\nvoice = "nobody"\n[agents.plain]\n')
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "ok   agents.hotel: llm.default, asr.default, tts.default, voice scripted" in lines
+    assert "ok   agents.plain: llm.default, asr.default, tts.default, its default voice" in lines
+    assert any(line.startswith("FAIL agents.shop: tts.default has no voice 'nobody', but scripted") for line in lines)
+    configure(directory, '[agents.lost]\nllm = "nowhere"\n')
+    assert main(["doctor"]) == 1
+    assert "agents.lost.llm: there is no llm 'nowhere'" in failures(capsys)[0]
+
+
 def test_services_that_are_away_are_told_with_their_host(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

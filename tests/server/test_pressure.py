@@ -248,9 +248,7 @@ async def test_streams_that_wait_for_a_provider_are_pressure() -> None:
         ([0, 6], 0, True),
     ],
 )
-async def test_pressure_that_one_key_causes_is_that_key_s_matter(
-    by_key: list[int], own: int, admitted: bool
-) -> None:
+async def test_pressure_that_one_key_causes_is_that_key_s_matter(by_key: list[int], own: int, admitted: bool) -> None:
     machine = Machine()
     machine.sessions, machine.by_key, machine.waiting = sum(by_key), by_key, 10
     with machine.pressure.measuring():

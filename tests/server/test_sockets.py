@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from voicechat.agents import Agents
 from voicechat.config import AdmissionConfig
 from voicechat.dialects.speech_chat.endpoint import PATHS as SPEECH_CHAT_PATHS
 from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
@@ -27,6 +28,7 @@ from voicechat.server.figures import Level, pressure_limits
 from voicechat.server.listener import listening
 from voicechat.server.mount import Conditions, Mount
 from voicechat.server.pressure import Pressure
+from voicechat.session.agent import Agent
 from voicechat.session.effects import Fact, SessionRefused
 from voicechat.session.events import Event, PressureChanged
 from voicechat.session.limits import SessionLimits
@@ -76,13 +78,15 @@ async def server(
     recognizers: tuple[str, ...] = ("default",),
     aliases: Aliases = Aliases(),  # noqa: B008 - it is a value
     pressure: Pressure | None = None,
+    synthesizers: Mapping[str, ScriptedSynthesizer] | None = None,
+    agents: Agents | None = None,
 ) -> AsyncIterator[Server]:
     facts: list[Fact] = []
     recognizer = ScriptedRecognizer(texts=("one two three",), word_ms=100)
     services = Services(
         dict.fromkeys(recognizers, recognizer),
         {"default": ScriptedModel(delta_ms=50)},
-        {"default": ScriptedSynthesizer()},
+        synthesizers or {"default": ScriptedSynthesizer()},
         aliases=aliases,
     )
     admission = Admission(max_sessions, pressure=pressure)
@@ -92,6 +96,7 @@ async def server(
         admission,
         Doorkeeper(),
         Conditions(limits=limits or SessionLimits(), observe=facts.append),
+        agents=agents,
     )
     async with listening(build_app(mount.routes()), "127.0.0.1", 0) as port:
         try:
@@ -145,6 +150,19 @@ async def test_the_subprotocols_of_a_client_are_not_logged(caplog: pytest.LogCap
                 async with http.get(url.replace("ws:", "http:"), headers=headers) as answer:
                     await answer.read()
     assert "SECRET" not in caplog.text
+
+
+async def test_the_service_called_default_is_the_agents_own_and_any_other_is_the_clients() -> None:
+    voices = {name: ScriptedSynthesizer() for name in ("default", "warm", "cold")}
+    agents = Agents({"default": Agent(), "hotel": Agent(name="hotel", tts="warm")})
+    speak = json.dumps({"event_type": "conversation.message.create", "role": "user", "content": "hello"})
+    async with server(synthesizers=voices, agents=agents) as running:
+        for asked, speaks in (("default", "warm"), ("cold", "cold")):
+            async with running.chat(model="hotel", tts_easyllm_id=asked) as client:
+                await client.send(speak)
+                await until(client, "conversation.chat.completed")
+            assert [name for name, voice in voices.items() if voice.texts] == [speaks]
+            voices[speaks].texts.clear()
 
 
 async def test_where_there_is_no_choice_any_name_is_served_and_the_client_is_told() -> None:

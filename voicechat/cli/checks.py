@@ -1,8 +1,9 @@
 """The single checks of ``voicechat doctor``. Each returns what it found, or raises an error that says what is wrong."""
 
 import asyncio
+import difflib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import parse_output_format
@@ -109,6 +110,22 @@ async def probe_chat_model(config: Config, name: str) -> str:
     if not characters:
         raise CommandError("it answered without any text")
     return f"answered with {characters} characters in {_now_s() - begun_s:.1f} s"
+
+
+async def check_agent(config: Config, name: str) -> str:
+    """Look whether an agent's voice exists; its services are probed by themselves."""
+    agent = config.agents.agents[name]
+    services = f"llm.{agent.llm}, asr.{agent.asr}, tts.{agent.tts}"
+    if not agent.voice:
+        return f"{services}, its default voice"
+    async with opened("tts", agent.tts, config.tts) as service:
+        voices: Sequence[str] = service.voices
+    if voices and agent.voice not in voices:
+        near = difflib.get_close_matches(agent.voice, voices, 3) or voices[:3]
+        raise CommandError(
+            f"tts.{agent.tts} has no voice {agent.voice!r}, but {', '.join(near)} ({len(voices)} in all)"
+        )
+    return f"{services}, voice {agent.voice}"
 
 
 PROBES: Mapping[str, Callable[[Config, str], Awaitable[str]]] = {

@@ -7,11 +7,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from voicechat.cli.checks import PROBES, check_codecs, check_data_directory, check_keys, check_port, check_tool
+from voicechat.cli.checks import (
+    PROBES,
+    check_agent,
+    check_codecs,
+    check_data_directory,
+    check_keys,
+    check_port,
+    check_tool,
+)
 from voicechat.cli.command import EXIT_FAILED, EXIT_OK, Command, add_config_argument
 from voicechat.cli.opened import NotStartedError
 from voicechat.config import Config, ServiceConfig, ServiceKind, fallback_orders, load_config
 from voicechat.errors import VoiceChatError
+from voicechat.session.agent import Agent
 
 _KINDS: tuple[ServiceKind, ...] = ("tts", "asr", "llm")
 DEADLINE_S = 60.0
@@ -72,6 +81,9 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
                 yield _chain(kind, order, found)
     for name, tool in config.tools.items():
         yield await _find(f"tools.{name} ({tool.function})", partial(check_tool, config, name))
+    for name, agent in config.agents.agents.items():
+        if agent != Agent():
+            yield await _find(f"agents.{name}", partial(check_agent, config, name))
 
 
 def _chain(kind: ServiceKind, order: Sequence[str], found: Mapping[str, Finding]) -> Finding:

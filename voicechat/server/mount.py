@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from voicechat.agents import Agents
 from voicechat.dialects.base import Caller, Connection, Dialect, Endpoint, Frame, Handshake, Kind
 from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, Status
-from voicechat.names import notes
+from voicechat.names import DEFAULT, notes
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.runtime.conversation import Cast, Conversation
@@ -288,9 +288,9 @@ class Mount:
         agent = chosen.agent.filled(arrival.values(local_time()))
         model = services.models[agent.llm]
         recognizer: Found = services.recognizer(  # type: ignore[type-arg]
-            caller.recognizer_path, caller.recognizer or agent.asr
+            caller.recognizer_path, _wanted(caller.recognizer, agent.asr)
         )
-        synthesizer = services.synthesizer(caller.synthesizer_path, caller.synthesizer or agent.tts)
+        synthesizer = services.synthesizer(caller.synthesizer_path, _wanted(caller.synthesizer, agent.tts))
         told = [chosen.note, notes(recognizer.resolved, synthesizer.resolved)]
         connection = Connection(
             handshake=handshake,
@@ -443,6 +443,11 @@ def _handshake_of(request: web.Request) -> Handshake:
         protocols=tuple(name.strip() for name in offered.split(",") if name.strip()),
         peer=request.remote or "",
     )
+
+
+def _wanted(by_client: str, by_agent: str) -> str:
+    """Settle a service: ``default`` is what protocols make every client say, and means the agent's own."""
+    return by_agent if by_client in ("", DEFAULT) else by_client
 
 
 def _voice_picker(synthesizer: SpeechSynthesizer, own: str) -> Callable[[str], str]:
