@@ -4,9 +4,10 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -17,6 +18,7 @@ from voicechat.server.connections import (
     HEAD_S,
     HTTP_OPTIONS,
     MAX_LINE_BYTES,
+    PIECE_BYTES,
     SILENT_PER_ADDRESS,
     SWEEP_S,
     UNREAD_S,
@@ -37,7 +39,14 @@ class Wire(asyncio.Transport):
         self.answer = b""
         self.unread_bytes = 0
         self.gone = False
+        self.reads = True
         self.handler: Connection
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.answer += data
@@ -74,14 +83,18 @@ class House:
 
 
 @asynccontextmanager
-async def house(most: int = 1000, handle: Callable[[], object] = lambda: None) -> AsyncIterator[House]:
+async def house(
+    most: int = 1000,
+    handle: Callable[[], object] = lambda: None,
+    routes: Sequence[web.RouteDef] | None = None,
+) -> AsyncIterator[House]:
     async def answer(_: web.Request) -> web.Response:
         held = handle()
         if isinstance(held, asyncio.Event):
             await held.wait()
         return web.Response(text="here")
 
-    runner = web.AppRunner(build_app([web.get("/", answer)]), **HTTP_OPTIONS)
+    runner = web.AppRunner(build_app(routes or [web.get("/", answer)]), **HTTP_OPTIONS)
     await runner.setup()
     assert runner.server is not None
     yield House(runner.server, most)
@@ -220,6 +233,71 @@ async def test_a_line_without_an_end_is_refused_when_it_is_too_long() -> None:
         wire.handler.data_received(b"GET /" + b"a" * (MAX_LINE_BYTES + 1))
         await asyncio.sleep(0.1)
         assert wire.answer.startswith(b"HTTP/1.0 400") or wire.answer.startswith(b"HTTP/1.1 400")
+
+
+async def deliver(wire: Wire, data: bytes) -> int:
+    """Let data arrive as the client sends it while it is read; gives the passes of the loop that it took."""
+    passes = 0
+    for start in range(0, len(data), 256 * 1024):
+        while not wire.reads:
+            await asyncio.sleep(0)
+            passes += 1
+        wire.handler.data_received(data[start : start + 256 * 1024])
+    while not wire.reads:
+        await asyncio.sleep(0)
+        passes += 1
+    return passes
+
+
+async def test_a_body_in_tiny_chunks_is_parsed_a_piece_at_a_time() -> None:
+    body: list[bytes] = []
+
+    async def read(request: web.Request) -> web.Response:
+        body.append(await request.read())
+        return web.Response(text="read")
+
+    async with house(routes=[web.post("/", read)]) as made:
+        wire = made.connect()
+        await asyncio.sleep(0)
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        sent = head + b"1\r\na\r\n" * 40_000 + b"0\r\n\r\n"
+        assert await deliver(wire, sent) >= len(sent) // PIECE_BYTES - 1
+        await asyncio.sleep(0.1)
+        assert body == [b"a" * 40_000]
+        assert b"read" in wire.answer
+
+
+async def test_requests_that_come_all_at_once_are_all_answered_and_do_not_pile_up() -> None:
+    async with house() as made:
+        wire = made.connect()
+        await asyncio.sleep(0)
+        await deliver(wire, REQUEST * 3000)
+        await asyncio.sleep(1)
+        assert wire.answer.count(b"200 OK") == 3000
+        assert wire.reads
+
+
+async def test_what_has_come_before_an_upgrade_is_answered_keeps_its_order() -> None:
+    frames: list[bytes] = []
+
+    def feed(data: bytes) -> tuple[bool, bytes]:
+        frames.append(data)
+        return False, b""
+
+    parser = SimpleNamespace(feed_data=feed, feed_eof=lambda: None)
+
+    async def upgrade(request: web.Request) -> web.Response:
+        request.protocol.set_parser(parser)  # type: ignore[arg-type]
+        return web.Response()
+
+    async with house(routes=[web.get("/", upgrade)]) as made:
+        wire = made.connect()
+        await asyncio.sleep(0)
+        head = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+        tail = bytes(range(256)) * 600
+        wire.handler.data_received(head + tail)
+        await asyncio.sleep(0.1)
+        assert b"".join(frames) == tail
 
 
 @pytest.mark.real_time
