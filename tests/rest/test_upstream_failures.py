@@ -7,8 +7,10 @@ import openai
 import pytest
 
 from tests.rest.live import KEY, serving_live
+from voicechat.audio.wav import wav_header
 from voicechat.errors import CONTEXT_TOO_LONG, FailureKind, ProviderError, RequestRefusedError
 from voicechat.providers.interfaces import ChatRequest, ReplyPart, TextDelta
+from voicechat.testing.scripted import Failure, ScriptedRecognizer
 
 pytestmark = pytest.mark.real_time
 
@@ -61,3 +63,32 @@ async def test_each_failure_is_told_as_what_it_is(client: openai.AsyncOpenAI, st
         "locked": (502, "llm_failed", None),
         "down": (502, "llm_failed", None),
     }
+
+
+async def test_a_voice_that_refuses_or_is_busy_is_told_so(tmp_path: Path) -> None:
+    async with (
+        serving_live(tmp_path) as live,
+        openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/v1", max_retries=0) as client,
+    ):
+        told: list[tuple[int, str | None, str | None]] = []
+        for error in (
+            RequestRefusedError("x", "secret", code="string_above_max_length"),
+            ProviderError("x", FailureKind.RATE_LIMIT, "secret", retry_after_s=3),
+        ):
+            live.synthesizer.failure = Failure(foreign=error)
+            with pytest.raises(openai.APIStatusError) as caught:
+                await client.audio.speech.create(model="default", input="Hello.", voice="scripted")
+            assert "secret" not in str(caught.value)
+            told.append((caught.value.status_code, caught.value.code, caught.value.response.headers.get("Retry-After")))
+    assert told == [(400, "string_above_max_length", None), (429, "rate_limit_exceeded", "3")]
+
+
+async def test_a_recogniser_that_refuses_is_told_so(tmp_path: Path) -> None:
+    refused = Failure(foreign=RequestRefusedError("x", "secret"), calls=9)
+    async with (
+        serving_live(tmp_path, recognizer=ScriptedRecognizer(failure=refused)) as live,
+        openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/v1", max_retries=0) as client,
+    ):
+        wav = wav_header(16_000, 32_000) + bytes(32_000)
+        with pytest.raises(openai.BadRequestError, match="the recognition service refuses the request"):
+            await client.audio.transcriptions.create(model="default", file=("a.wav", wav))

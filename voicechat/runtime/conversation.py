@@ -232,7 +232,7 @@ class Conversation:
                 self._start(effect)
             case AdoptReply() | ContinueReply() | Speak() | FinishSpeech():
                 if effect.reply in self._replies:
-                    self._direct(self._replies[effect.reply][0], effect)
+                    self._replies[effect.reply][0].perform(effect)
             case StopReply():
                 if effect.reply in self._replies:
                     self._replies[effect.reply][1].cancel()
@@ -245,18 +245,6 @@ class Conversation:
                 self._observe(effect.fact)
             case _:
                 assert_never(effect)
-
-    @staticmethod
-    def _direct(reply: ReplyTask, effect: AdoptReply | ContinueReply | Speak | FinishSpeech) -> None:
-        match effect:
-            case Speak():
-                reply.speak(effect.sentence, effect.text)
-            case FinishSpeech():
-                reply.finish_speech()
-            case AdoptReply():
-                reply.adopt()
-            case ContinueReply():
-                reply.go_on(effect)
 
     def _start(self, effect: StartReply) -> None:
         reply = ReplyTask(

@@ -7,7 +7,7 @@ the model and the synthesiser may take is for their chains to say (`voicechat.ru
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from voicechat.audio.encode import Encoder
 from voicechat.audio.formats import parse_output_format
@@ -29,9 +29,8 @@ from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.shaping import ShapedSpeech
 from voicechat.runtime.text_on_its_way import TextOnItsWay
-from voicechat.session.effects import ContinueReply, StartReply
+from voicechat.session.effects import AdoptReply, ContinueReply, FinishSpeech, Speak, StartReply
 from voicechat.session.events import (
-    Event,
     ReplyFailed,
     ReplyTextArrived,
     ReplyTextEnded,
@@ -41,6 +40,7 @@ from voicechat.session.events import (
     ToolCalled,
     ToolsUsed,
 )
+from voicechat.session.reply import ReplyMade
 from voicechat.session.vocabulary import ToolCall, ToolExchange, Usage
 
 SENTENCES_AHEAD = 2
@@ -67,6 +67,7 @@ REPLY_CHARACTERS = 100_000
 """A model that never stops is stopped here, as one that ran out of tokens."""
 
 
+ReplyEffect: TypeAlias = Speak | FinishSpeech | AdoptReply | ContinueReply
 OnSpeech: TypeAlias = Callable[[int, bytes, int, int], None]
 """Reply, s16le mono samples, their rate in Hz, and the position in the reply after them in milliseconds."""
 
@@ -131,7 +132,7 @@ class ReplyTask:
         synthesizer: SpeechSynthesizer,
         *,
         threads: EncodingThreads,
-        post: Callable[[Event], None],
+        post: Callable[[ReplyMade | ReplyFailed], None],
         room: Callable[[], Awaitable[None]],
     ) -> None:
         """``start`` must name an audio format that ``parse_output_format`` accepts.
@@ -170,6 +171,20 @@ class ReplyTask:
         self.on_speech: OnSpeech | None = None
         """Told of each piece of speech before it is encoded; must not wait. For finding its echo in the microphone."""
 
+    def perform(self, effect: ReplyEffect) -> None:
+        """Do what the kernel asks of a reply in progress. Never waits."""
+        match effect:
+            case Speak():
+                self.speak(effect.sentence, effect.text)
+            case FinishSpeech():
+                self.finish_speech()
+            case AdoptReply():
+                self.adopt()
+            case ContinueReply():
+                self.go_on(effect)
+            case _:
+                assert_never(effect)
+
     def speak(self, sentence: int, text: str) -> None:
         """The next sentence to be spoken."""
         item = _Sentence(sentence, text)
@@ -202,8 +217,9 @@ class ReplyTask:
                 if not self._start.scripted:
                     await self._think()
         except* ProviderError as failures:
-            message = f"speech synthesis failed: {_kind(failures)}"
-            self._post(ReplyFailed(reply, Fault.TTS_FAILED, message))
+            failure = _first(failures)
+            message = f"speech synthesis failed: {failure.kind.value}"
+            self._post(ReplyFailed(reply, Fault.TTS_FAILED, message, failure))
         finally:
             self._text.close()
 
@@ -219,7 +235,7 @@ class ReplyTask:
         except ProviderError as failure:
             # The voice stays: the session stops the reply, or has something to say about it.
             message = f"the chat model failed: {failure.kind.value}"
-            self._post(ReplyFailed(self._start.reply, Fault.LLM_FAILED, message))
+            self._post(ReplyFailed(self._start.reply, Fault.LLM_FAILED, message, failure))
 
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
         reply = self._start.reply
@@ -368,8 +384,9 @@ def _usage(finished: ReplyFinished) -> Usage | None:
     return Usage(finished.prompt_tokens or 0, finished.completion_tokens or 0)
 
 
-def _kind(failure: BaseException) -> str:
-    """What the client is told of a failure: its kind, never the provider's own words."""
+def _first(failures: BaseExceptionGroup[ProviderError]) -> ProviderError:
+    failure: BaseException = failures
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
-    return failure.kind.value if isinstance(failure, ProviderError) else "failure"
+    assert isinstance(failure, ProviderError)
+    return failure

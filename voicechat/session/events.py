@@ -7,7 +7,7 @@ everything the kernel ever learns arrives as one of these.
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from voicechat.errors import Fault
+from voicechat.errors import Fault, ProviderError
 from voicechat.session.commands import AnyCommand
 from voicechat.session.vocabulary import ToolCall, ToolExchange, Transcript, Usage
 
@@ -178,6 +178,8 @@ class ReplyFailed(ReplyEvent):
 
     fault: Fault
     message: str
+    cause: ProviderError | None = None
+    """What the service raised, for whoever asked for this one reply; a conversation is told ``message``."""
 
 
 # --- from the transport, the server and the clock ----------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TypeAlias, assert_never
 
+from voicechat.session import events as ev
 from voicechat.session.effects import Effect, FinishSpeech, Send, Speak
-from voicechat.session.events import SpeechSynthesized
 from voicechat.session.notices import (
     ReplyAudio,
     ReplyAudioFinished,
@@ -21,6 +22,16 @@ from voicechat.session.waterfall import Waterfall
 from voicechat.text.pieces import Piece, SpeechPieces
 from voicechat.text.words import cut_at_word, speaking_ms
 
+ReplyMade: TypeAlias = (
+    ev.ReplyTextArrived
+    | ev.ToolCalled
+    | ev.ToolsUsed
+    | ev.ReplyTextEnded
+    | ev.SpeechSynthesized
+    | ev.SentenceSynthesized
+    | ev.SpeechEnded
+)
+"""All that is made for a reply, failures apart."""
 TOOL_CALLS = "tool_calls"
 """Why a model stops that waits for the client's tools, whatever its server calls it (OpenAI's name)."""
 RUN_OUT_MARGIN_MS = 500
@@ -78,10 +89,32 @@ class Reply:
         self._made_ms = 0
         self._left_ms = 0
         self._sentences_begun = 0
-        self._paced: deque[SpeechSynthesized] = deque()
+        self._paced: deque[ev.SpeechSynthesized] = deque()
         self._all_made = False
         self.apologises = False
         """Its audio is no answer: the model failed before anything of one was spoken."""
+
+    def take(self, event: ReplyMade, now_ms: int) -> list[Effect]:
+        """Take what the model or the synthesiser made."""
+        match event:
+            case ev.ReplyTextArrived():
+                return self.add_text(event.text, now_ms)
+            case ev.SpeechSynthesized():
+                return self.add_audio(event, now_ms)
+            case ev.SentenceSynthesized():
+                self.finish_sentence(event.sentence)
+                return []
+            case ev.ReplyTextEnded():
+                self.used(event.usage)
+                return self.pause_text(event.finish_reason, now_ms)
+            case ev.SpeechEnded():
+                return self.finish_audio(now_ms)
+            case ev.ToolCalled():
+                return self.call_tool(event.call, now_ms)
+            case ev.ToolsUsed():
+                return self.use_tools(event.exchange, now_ms)
+            case _:
+                assert_never(event)
 
     # --- text ------------------------------------------------------------------------------------------------
 
@@ -184,7 +217,7 @@ class Reply:
 
     # --- audio -----------------------------------------------------------------------------------------------
 
-    def add_audio(self, audio: SpeechSynthesized, now_ms: int) -> list[Effect]:
+    def add_audio(self, audio: ev.SpeechSynthesized, now_ms: int) -> list[Effect]:
         """The next piece of audio was made."""
         if audio.sentence < len(self._sentences):
             piece = self._sentences[audio.sentence]
@@ -255,7 +288,7 @@ class Reply:
         """How much audio pacing holds back."""
         return self._paced[-1].end_ms - self._paced[0].end_ms if self._paced else 0
 
-    def _may_leave(self, audio: SpeechSynthesized, now_ms: int) -> bool:
+    def _may_leave(self, audio: ev.SpeechSynthesized, now_ms: int) -> bool:
         if self._lead_ms is None or self._left_ms == 0:
             return True
         position_ms = self.clock.position_ms(now_ms)

@@ -8,7 +8,6 @@ part of the conversation: it is made beside the current one, and nothing of it i
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, assert_never
 
 from voicechat.session import events as ev
 from voicechat.session.apology import Apology
@@ -38,7 +37,7 @@ from voicechat.session.notices import (
     UserSaid,
     Why,
 )
-from voicechat.session.reply import Reply
+from voicechat.session.reply import Reply, ReplyMade
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED, options_after_calls
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
 from voicechat.session.vocabulary import (
@@ -55,16 +54,6 @@ REPLIES_KEPT = 8
 """Replies whose timing is kept, so that it can still be said later how much of them was heard."""
 MOST_APART = 4
 """Replies apart that may be in progress at once."""
-
-ReplyEvent: TypeAlias = (
-    ev.ReplyTextArrived
-    | ev.ToolCalled
-    | ev.ToolsUsed
-    | ev.ReplyTextEnded
-    | ev.SpeechSynthesized
-    | ev.SentenceSynthesized
-    | ev.SpeechEnded
-)
 
 
 @dataclass(slots=True)
@@ -233,32 +222,16 @@ class Speaking:
         self._wasted += 1
         return stopped
 
-    def take(self, event: ReplyEvent, now_ms: int) -> list[Effect]:
+    def take(self, event: ReplyMade, now_ms: int) -> list[Effect]:
         """Take what the model or the synthesiser made for a reply in progress."""
         reply = self.in_progress(event.reply)
         assert reply is not None
-        match event:
-            case ev.SpeechSynthesized():
-                effects = reply.add_audio(event, now_ms)
-            case ev.ReplyTextArrived():
-                effects = reply.add_text(event.text, now_ms)
-            case ev.ToolCalled():
-                may_call = reply.tools.rounds < self._limits.tool_rounds
-                effects = reply.call_tool(event.call, now_ms) if may_call else []
-            case ev.ToolsUsed():
-                answers = event.exchange.answers
-                effects = reply.use_tools(event.exchange, now_ms)
-                effects += [Observe(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers]
-            case ev.SentenceSynthesized():
-                reply.finish_sentence(event.sentence)
-                effects = []
-            case ev.ReplyTextEnded():
-                reply.used(event.usage)
-                effects = reply.pause_text(event.finish_reason, now_ms)
-            case ev.SpeechEnded():
-                effects = reply.finish_audio(now_ms)
-            case _:
-                assert_never(event)
+        if isinstance(event, ev.ToolCalled) and reply.tools.rounds >= self._limits.tool_rounds:
+            return []
+        effects = reply.take(event, now_ms)
+        if isinstance(event, ev.ToolsUsed):
+            answers = event.exchange.answers
+            effects += [Observe(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers]
         if reply is self.current:
             return self._withhold(effects)
         if reply.spoken:

@@ -7,7 +7,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import model_validator
 
-from voicechat.errors import ProviderError
+from voicechat.errors import Fault, ProviderError
 from voicechat.providers.interfaces import (
     ChatModel,
     ChatRequest,
@@ -29,7 +29,7 @@ from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.completion import Completion
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import DONE, answer_with_events, in_openais_form
-from voicechat.server.rest.failures import ServiceFailedError, model_failed, openai_failure
+from voicechat.server.rest.failures import ServiceFailedError, openai_failure, service_failed
 from voicechat.server.rest.operation import CHAT_ERRORS, JSON, Body, Operation, Shape
 from voicechat.server.rest.schemas import ChatCompletionAnswer, ChatCompletionChunk, ModelCard, ModelList
 from voicechat.session.limits import SessionLimits
@@ -189,7 +189,7 @@ async def bounded_parts(model: ChatModel, request: ChatRequest) -> AsyncGenerato
                     yield ReplyFinished("length")
                     return
     except ProviderError as error:
-        raise model_failed(error) from error
+        raise service_failed(Fault.LLM_FAILED, error) from error
 
 
 async def _events(

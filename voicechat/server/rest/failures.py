@@ -11,6 +11,7 @@ from voicechat.errors import (
     AdmissionError,
     AtCapacityError,
     FailureKind,
+    Fault,
     ProviderError,
     RequestRefusedError,
     Status,
@@ -32,6 +33,14 @@ _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _CODES = {Status.NOT_AUTHORISED: "invalid_api_key", Status.NOT_FOUND: "model_not_found"}
 
 
+_SERVICES = {
+    Fault.LLM_FAILED: ("chat model", "the chat model failed"),
+    Fault.TTS_FAILED: ("speech service", "speech synthesis failed"),
+    Fault.ASR_FAILED: ("recognition service", "recognition failed"),
+}
+"""What a service is called, and how its failure is told."""
+
+
 class ServiceFailedError(VoiceChatError):
     """A chat model or synthesiser failed. ``message`` may be shown to the client: it quotes nobody."""
 
@@ -47,21 +56,22 @@ class ServiceFailedError(VoiceChatError):
         self.retry_after_s = retry_after_s
 
 
-def model_failed(error: ProviderError) -> ServiceFailedError:
-    """Say of a chat model's failure what a client may know.
+def service_failed(fault: Fault, error: ProviderError) -> ServiceFailedError:
+    """Say of a service's failure what a client may know. ``fault`` names the service.
 
     What the service says of the request keeps its meaning: a refusal is a 400 with its code, too many requests are a
     429. Everything else is the fault of the service or of its configuration, and a 502.
     """
+    service, failed = _SERVICES[fault]
     named = f": {error.code}" if error.code else ""
     if isinstance(error, RequestRefusedError):
-        message = f"the chat model refuses the request{named}"
+        message = f"the {service} refuses the request{named}"
         return ServiceFailedError(Status.INVALID_PARAMETER, message, code=error.code)
     if error.kind is FailureKind.RATE_LIMIT:
-        message = f"the chat model is asked too often{named}"
+        message = f"the {service} is asked too often{named}"
         code = error.code or "rate_limit_exceeded"
         return ServiceFailedError(Status.QUOTA, message, code=code, retry_after_s=error.retry_after_s)
-    return ServiceFailedError(Status.LLM_FAILED, f"the chat model failed: {error.kind.value}")
+    return ServiceFailedError(Status.of(fault), f"{failed}: {error.kind.value}")
 
 
 def openai_failure(error: ServiceFailedError) -> OpenAIError:

@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from voicechat.errors import FailureKind, ProviderError, RemoteProtocolError, Status
+from voicechat.errors import FailureKind, Fault, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
-from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.failures import service_failed
 from voicechat.server.rest.patience import patiently
 from voicechat.server.rest.recordings import BYTES_PER_MS, Recording
 from voicechat.session.vocabulary import Transcript
@@ -114,7 +114,7 @@ async def recognise(
         try:
             utterances += await patiently(partial(_recognise_speaker, feed, recognizer), RETRY_S)
         except ProviderError as error:
-            raise ServiceFailedError(Status.ASR_FAILED, f"recognition failed: {error.kind.value}") from error
+            raise service_failed(Fault.ASR_FAILED, error) from error
     utterances.sort(key=lambda utterance: (utterance.begin_ms, utterance.channel))
     return Recognised(tuple(utterances), recording.length_ms)
 

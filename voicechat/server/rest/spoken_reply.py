@@ -10,28 +10,12 @@ from voicechat.runtime.conversation import RELEASE_S
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.server.rest.failures import ServiceFailedError
-from voicechat.session.effects import (
-    Effect,
-    FinishSpeech,
-    Send,
-    Speak,
-    StartReply,
-)
-from voicechat.session.events import (
-    Event,
-    ReplyFailed,
-    ReplyTextArrived,
-    ReplyTextEnded,
-    SentenceSynthesized,
-    SpeechEnded,
-    SpeechSynthesized,
-    ToolCalled,
-    ToolsUsed,
-)
+from voicechat.server.rest.failures import ServiceFailedError, service_failed
+from voicechat.session.effects import Effect, FinishSpeech, Send, Speak, StartReply
+from voicechat.session.events import ReplyFailed
 from voicechat.session.limits import SessionLimits
 from voicechat.session.notices import Notice, ReplyAudio, ReplyAudioFinished
-from voicechat.session.reply import Reply
+from voicechat.session.reply import Reply, ReplyMade
 
 FIRST_REPLY = 1
 
@@ -55,7 +39,7 @@ class SpokenReply:
         self._begun_s = self._loop.time()
         self._limits = limits
         self._reply = Reply(start.reply, begun_ms=0, lead_ms=None)
-        self._turn = ReplyTask(start, model, synthesizer, threads=threads, post=self._post, room=self._room)
+        self._task = ReplyTask(start, model, synthesizer, threads=threads, post=self._post, room=self._room)
         # Bounded by the reply: its text in characters, its audio by `_room`.
         self._queue: asyncio.Queue[_Queued] = asyncio.Queue()
         self.unsent_bytes = 0
@@ -71,7 +55,7 @@ class SpokenReply:
         model and the synthesiser, within ``RELEASE_S``.
         """
         tasks = SessionTasks(on_fault=lambda: self._queue.put_nowait(_internal_error()))
-        _ = tasks.spawn(self._turn.run(), "spoken-reply")
+        _ = tasks.spawn(self._task.run(), "spoken-reply")
         try:
             message: Notice | None = None
             while not isinstance(message, ReplyAudioFinished):
@@ -96,43 +80,25 @@ class SpokenReply:
             self._weigh(-len(queued.payload))
         return queued
 
-    def _post(self, event: Event) -> None:
-        """Let the reply take what the turn has made."""
-        reply, now_ms = self._reply, self._now_ms
-        match event:
-            case ReplyTextArrived():
-                self._perform(reply.add_text(event.text, now_ms))
-            case ToolCalled():
-                self._perform(reply.call_tool(event.call, now_ms))
-            case ToolsUsed():
-                pass  # the model's own affair: nothing of this reply is remembered
-            case ReplyTextEnded():
-                self._perform(reply.finish_text(event.finish_reason, now_ms))
-            case SpeechSynthesized():
-                self._perform(reply.add_audio(event, now_ms))
-            case SentenceSynthesized():
-                reply.finish_sentence(event.sentence)
-            case SpeechEnded():
-                self._perform(reply.finish_audio(now_ms))
-            case ReplyFailed():
-                self._queue.put_nowait(ServiceFailedError(Status.of(event.fault), event.message))
-            case _:
-                raise AssertionError(f"a turn does not post {type(event).__name__}")
+    def _post(self, event: ReplyMade | ReplyFailed) -> None:
+        """Let the reply take what its task has made."""
+        if not isinstance(event, ReplyFailed):
+            self._perform(self._reply.take(event, self._now_ms))
+        elif event.cause is not None:
+            self._queue.put_nowait(service_failed(event.fault, event.cause))
+        else:
+            self._queue.put_nowait(ServiceFailedError(Status.of(event.fault), event.message))
         self._set_timer()
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
-            match effect:
-                case Send():
-                    if isinstance(effect.notice, ReplyAudio):
-                        self._weigh(len(effect.notice.payload))
-                    self._queue.put_nowait(effect.notice)
-                case Speak():
-                    self._turn.speak(effect.sentence, effect.text)
-                case FinishSpeech():
-                    self._turn.finish_speech()
-                case _:
-                    raise AssertionError(f"a reply does not ask for {type(effect).__name__}")
+            if isinstance(effect, Send):
+                if isinstance(effect.notice, ReplyAudio):
+                    self._weigh(len(effect.notice.payload))
+                self._queue.put_nowait(effect.notice)
+            else:
+                assert isinstance(effect, Speak | FinishSpeech), "a reply asks its task for nothing else"
+                self._task.perform(effect)
 
     def _set_timer(self) -> None:
         """Text that waits too long for the end of its sentence is spoken as it stands."""
