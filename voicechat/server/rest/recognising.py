@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from voicechat.errors import FailureKind, Fault, ProviderError
+from voicechat.errors import FailureKind, Fault, ProviderError, RemoteProtocolError, Status
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
 from voicechat.server.rest.failures import service_failed
