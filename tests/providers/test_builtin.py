@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicechat.errors import ConfigError
-from voicechat.providers.builtin import SHIPPED_QUESTIONS, BuiltinChatModel, open_chat_model
+from voicechat.providers import question_list
+from voicechat.providers.builtin import MAX_READ_CHARACTERS, SHIPPED_QUESTIONS, BuiltinChatModel, open_chat_model
 from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, TextDelta
 from voicechat.providers.question_list import read_question_file
 from voicechat.session.vocabulary import Message
@@ -42,6 +44,21 @@ async def test_a_question_is_known_by_its_words(small: BuiltinChatModel, asked: 
 async def test_what_is_unknown_is_repeated_in_the_users_language(small: BuiltinChatModel) -> None:
     assert await answer(small, user("who is {heard} {0}")) == "no: who is {heard} {0}"
     assert await answer(small, user("北京在哪里")) == "不：北京在哪里"
+
+
+@pytest.mark.parametrize("content", ["你好" * 1_000_000, [{"type": "text", "text": "hi there " * 1000}] * 1000])
+async def test_of_a_message_without_end_only_the_beginning_is_compared(
+    content: object, small: BuiltinChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+
+    def tokens(text: str) -> Counter[str]:
+        compared.append(len(text))
+        return Counter()
+
+    monkeypatch.setattr(question_list, "tokens", tokens)
+    assert await answer(small, user(content))
+    assert max(compared) <= MAX_READ_CHARACTERS
 
 
 async def test_silence_is_answered_in_the_conversations_language(small: BuiltinChatModel) -> None:

@@ -15,6 +15,10 @@ SHIPPED_QUESTIONS = Path(__file__).with_name("faq.toml")
 MAX_HEARD_CHARACTERS = 200
 """So much of what was understood is repeated."""
 
+MAX_READ_CHARACTERS = 2_000
+"""Of a message: no question of a list is as long, and comparing megabytes would hold up everybody."""
+MAX_READ_PARTS = 64
+MAX_READ_MESSAGES = 16
 _DELTA = re.compile(r"\s*[㐀-鿿]|\s*[^\s㐀-鿿]+|\s+")
 """A word with the space before it, or a Han character; joined, the deltas are the text."""
 
@@ -44,7 +48,8 @@ class BuiltinChatModel(Provider):
     def _answer(self, messages: Sequence[Message]) -> str:
         text = last_user_text(messages)
         if not text:
-            return self._silence.zh if _is_chinese(" ".join(map(_text_of, messages))) else self._silence.en
+            said = " ".join(map(_text_of, messages[-MAX_READ_MESSAGES:]))
+            return self._silence.zh if _is_chinese(said) else self._silence.en
         known = self._list.answer(text)
         if known is not None:
             return known
@@ -84,13 +89,14 @@ def _is_chinese(text: str) -> bool:
 
 
 def _text_of(message: Message) -> str:
-    """Give the text of a message's content: a string, or OpenAI's list of parts."""
+    """Give the beginning of a message's text, whose content is a string or OpenAI's list of parts."""
     content = message.get("content")
     if isinstance(content, str):
-        return content
+        return content[:MAX_READ_CHARACTERS]
     if isinstance(content, Sequence) and not isinstance(content, bytes):
-        parts = (part.get("text") for part in content if isinstance(part, Mapping))
-        return " ".join(text for text in parts if isinstance(text, str))
+        parts = (part.get("text") for part in content[:MAX_READ_PARTS] if isinstance(part, Mapping))
+        texts = (text[:MAX_READ_CHARACTERS] for text in parts if isinstance(text, str))
+        return " ".join(texts)[:MAX_READ_CHARACTERS]
     return ""
 
 
