@@ -353,6 +353,15 @@ async def test_the_models_are_listed(live: Live, client: openai.AsyncOpenAI) -> 
     assert listed == sorted(live.models)
 
 
+async def test_a_model_is_looked_up_by_name(live: Live, client: openai.AsyncOpenAI, tmp_path: Path) -> None:
+    assert (await client.models.retrieve("calling")).id == "calling"
+    with pytest.raises(openai.NotFoundError, match="is not one of"):
+        await client.models.retrieve("gpt-4o")
+    async with serving_live(tmp_path) as alone:
+        asked = await alone.ask("/v1/models/org%2Fgpt-4o", method="GET")
+        assert (asked.status, asked.json["id"]) == (200, "org/gpt-4o"), "it would be served"
+
+
 @pytest.mark.parametrize(
     ("change", "names"),
     [

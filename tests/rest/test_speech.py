@@ -316,3 +316,17 @@ async def test_what_the_models_server_said_besides_stands_in_the_chunks_of_a_spo
     assert choices[-1]["refs"] == [{"index": 1}, {"index": 2}]
     assert chunks[-1]["mood"] == "glad"
     assert live.synthesizer.texts == ["Good day."], "thoughts are not spoken"
+
+
+async def test_speech_in_openais_events(live: Live) -> None:
+    asked_for = {"model": "tts-1", "input": "Good day.", "response_format": "pcm"}
+    plain = await live.ask("/v1/audio/speech", asked_for)
+    streamed = await live.ask("/v1/audio/speech", asked_for | {"stream_format": "sse"})
+    assert streamed.content_type == "text/event-stream; charset=utf-8"
+    events = [json.loads(event) for event in streamed.events]
+    assert [event["type"] for event in events] == ["speech.audio.delta"] * (len(events) - 1) + ["speech.audio.done"]
+    assert b"".join(base64.b64decode(event["audio"]) for event in events[:-1]) == plain.content
+    live.synthesizer.failure = Failure(after=1, calls=99)
+    long = {"input": "A long sentence, of some chunks.", "stream_format": "sse"}
+    failed = await live.ask("/v1/audio/speech", asked_for | long)
+    assert json.loads(failed.events[-1])["error"]["code"] == "tts_failed"

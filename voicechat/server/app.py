@@ -8,6 +8,7 @@ from voicechat.server.access_log import note_route
 from voicechat.server.answers import answer_errors
 from voicechat.server.connections import note_requests
 from voicechat.server.cors import allow_pages
+from voicechat.server.notes import tell_notes
 from voicechat.server.origins import Origins
 
 MAX_BODY_BYTES = 256 * 1024
@@ -20,5 +21,6 @@ def build_app(routes: Iterable[web.RouteDef], origins: Origins | None = None) ->
     """
     app = web.Application(middlewares=[note_requests, note_route, answer_errors], client_max_size=MAX_BODY_BYTES)
     allow_pages(app, origins or Origins())
+    tell_notes(app)
     app.add_routes(routes)
     return app

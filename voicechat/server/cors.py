@@ -8,11 +8,12 @@ import re
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from voicechat.server.notes import HEADER as NOTE
 from voicechat.server.origins import Origins
 
 MAX_AGE_S = 600
 """How long a browser may remember what is allowed."""
-EXPOSED = "Retry-After, WWW-Authenticate, Content-Disposition"
+EXPOSED = f"Retry-After, WWW-Authenticate, Content-Disposition, {NOTE}"
 """Headers of an answer that a page may read besides the simple ones."""
 USUAL_HEADERS = "authorization, content-type, idempotency-key"
 _HEADERS = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, \-]{1,2000}")

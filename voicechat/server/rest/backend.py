@@ -5,16 +5,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from aiohttp import web
 
 from voicechat.agents import Agents, Arrival
 from voicechat.errors import AdmissionError, AtCapacityError, Status
-from voicechat.providers.interfaces import ChatModel
+from voicechat.providers.interfaces import ChatModel, SpeechSynthesizer
 from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.services import Services
+from voicechat.runtime.services import Found, Services
 from voicechat.runtime.wall_clock import local_time
 from voicechat.server.auth import Principal
+from voicechat.server.notes import note
 from voicechat.server.pressure import CAPACITY_RETRY_S, Pressure
 from voicechat.server.rest.hangup import ending_when_gone
 from voicechat.session.limits import SessionLimits
@@ -26,6 +28,8 @@ from voicechat.store.places import Places
 RESERVED = 8
 """One of so many places is kept for keys that have no request in this process: one client's slow
 requests must not keep the others out."""
+
+P = TypeVar("P")
 
 
 class Backend:
@@ -78,9 +82,15 @@ class Backend:
         ``path`` is the parameter. Raises ``RemoteProtocolError`` (NOT_FOUND), which lists the names.
         """
         arrival = Arrival(model=wanted, model_path=path, key_id=principal.key_id)
-        agent = self.agents.choose(arrival).agent.filled(arrival.values(local_time()))
+        chosen = self.agents.choose(arrival)
+        note(chosen.note)
+        agent = chosen.agent.filled(arrival.values(local_time()))
         instructions = ({"role": "system", "content": agent.instructions},) if agent.instructions else ()
         return self.services.models[agent.llm], instructions
+
+    def synthesizer(self, path: str, wanted: str) -> SpeechSynthesizer:
+        """Find the synthesiser that ``wanted`` means; raises as ``talking_model``."""
+        return noted(self.services.synthesizer(path, wanted))
 
     @property
     def requests(self) -> int:
@@ -122,3 +132,9 @@ class Backend:
         self._requests -= 1
         if not self._requests:
             self._empty.set()
+
+
+def noted(found: Found[P]) -> P:
+    """Give a service, and let the answer say if it is another one than was named."""
+    note(found.resolved.note)
+    return found.provider

@@ -24,6 +24,7 @@ from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.chat_options import MAX_MESSAGES, ChatCompletion, ChatMessage
 from voicechat.schema.checked import Items, Section, between, only
 from voicechat.schema.json_text import shown, write_json
+from voicechat.server.notes import note
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.completion import Completion
@@ -129,6 +130,16 @@ class Chat:
                 errors=(401, 429, 500, 503),
                 shape=Shape.OPENAI,
             ),
+            Operation(
+                method="GET",
+                paths=tuple(f"{path}/{{model}}" for path in MODEL_PATHS),
+                tag="chat",
+                summary="Look whether a name may be asked for",
+                handle=self._model,
+                answers={200: (Body(JSON, ModelCard),)},
+                errors=(401, 404, 429, 500, 503),
+                shape=Shape.OPENAI,
+            ),
         ]
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
@@ -163,8 +174,16 @@ class Chat:
     async def _models(self, request: web.Request) -> web.Response:
         async with self._backend.admitted(request, Endpoint.CHAT):
             names = list(self._backend.agents.names)
-            cards = [ModelCard(id=name, created=self._started_s, owned_by="voicechat") for name in names]
-            return web.json_response(text=ModelList(data=cards).model_dump_json())
+            return web.json_response(text=ModelList(data=list(map(self._card, names))).model_dump_json())
+
+    async def _model(self, request: web.Request) -> web.Response:
+        async with self._backend.admitted(request, Endpoint.CHAT):
+            name = request.match_info["model"]
+            note(self._backend.agents.names.resolve("model", name).note)
+            return web.json_response(text=self._card(name).model_dump_json())
+
+    def _card(self, name: str) -> ModelCard:
+        return ModelCard(id=name, created=self._started_s, owned_by="voicechat")
 
 
 async def bounded_parts(model: ChatModel, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:

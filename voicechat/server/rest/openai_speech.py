@@ -4,21 +4,24 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
 
+import pybase64
 from aiohttp import hdrs, web
 
 from voicechat.audio.formats import parse_output_format
 from voicechat.errors import RemoteProtocolError
 from voicechat.names import DEFAULT
-from voicechat.schema.checked import Check, Section, between, one_of, only
-from voicechat.schema.json_text import shown
+from voicechat.schema.checked import Check, Section, between, one_of
+from voicechat.schema.json_text import write_json
 from voicechat.server.auth import Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
-from voicechat.server.rest.event_stream import STREAMED, cut_off, send_piece
-from voicechat.server.rest.failures import ServiceFailedError
+from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
+from voicechat.server.rest.event_stream import STREAMED, answer_with_events, cut_off, send_piece
+from voicechat.server.rest.failures import ServiceFailedError, openai_failure
 from voicechat.server.rest.hangup import ClientGoneError
 from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation, Shape
 from voicechat.server.rest.recital import recite
+from voicechat.server.rest.schemas import SpeechDelta, SpeechDone
 from voicechat.server.rest.speech import audio_of
 from voicechat.server.rest.voice import known_voice
 from voicechat.session.vocabulary import VoiceSettings
@@ -46,10 +49,6 @@ def _not_empty(text: str) -> str:
     return text
 
 
-def _audio_only(value: object) -> str:
-    return f"{shown(value)} is not possible here: only audio"
-
-
 _TEXT = Check(_not_empty, {"minLength": 1, "maxLength": MAX_INPUT_CHARACTERS})
 
 
@@ -66,8 +65,8 @@ class OpenAISpeechRequest(Section):
     """pcm is 24 kHz."""
     speed: Annotated[float, between(0.5, 2)] = 1
     """Times the usual speed."""
-    stream_format: Annotated[str, only("audio", _audio_only)] = "audio"
-    """Only audio."""
+    stream_format: Annotated[str, one_of("audio", "sse")] = "audio"
+    """sse: the audio comes in events."""
 
 
 class OpenAISpeech:
@@ -84,10 +83,16 @@ class OpenAISpeech:
                 paths=SPEECH_PATHS,
                 tag="speech",
                 summary="Speak a text, in OpenAI's form",
-                details="The audio is sent while it is made.",
+                details="The audio is sent while it is made: as it is, or with `stream_format` sse in events.",
                 handle=self._speak,
                 body=OpenAISpeechRequest,
-                answers={200: tuple(Body(content_type) for _, content_type in FORMATS.values())},
+                answers={
+                    200: (
+                        *(Body(content_type) for _, content_type in FORMATS.values()),
+                        Body(EVENTS, SpeechDelta),
+                        Body(EVENTS, SpeechDone),
+                    )
+                },
                 errors=SPEECH_ERRORS,
                 shape=Shape.OPENAI,
             )
@@ -96,6 +101,10 @@ class OpenAISpeech:
     async def _speak(self, request: web.Request) -> web.StreamResponse:
         async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
             asked = await read_body(request, OpenAISpeechRequest)
+            if asked.stream_format == "sse":
+                events = _events(self._audio(asked, principal))
+                write_ms = self._backend.limits.write_ms
+                return await answer_with_events(request, events, write_ms=write_ms, failed=_failure_text)
             _, content_type = FORMATS[asked.response_format]
             response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type, **STREAMED})
             try:
@@ -113,7 +122,7 @@ class OpenAISpeech:
     def _audio(self, asked: OpenAISpeechRequest, principal: Principal) -> AsyncGenerator[bytes, None]:
         services = self._backend.services
         known = asked.model in services.synthesizer_names or asked.model not in OPENAI_MODELS
-        synthesizer = services.synthesizer("model", asked.model if known else DEFAULT).provider
+        synthesizer = self._backend.synthesizer("model", asked.model if known else DEFAULT)
         format_name, _ = FORMATS[asked.response_format]
         try:
             parse_output_format(format_name)
@@ -121,8 +130,21 @@ class OpenAISpeech:
             raise RemoteProtocolError(error.status, f"response_format: {error.message}") from error
         voice = VoiceSettings(
             model=asked.model,
-            voice=known_voice(synthesizer, asked.voice),
+            voice=known_voice(synthesizer, asked.voice, "voice" if asked.voice else ""),
             format=format_name,
             speech_rate=asked.speed,
         )
         return audio_of(recite(self._backend, principal, [asked.input], synthesizer, voice))
+
+
+async def _events(audio: AsyncGenerator[bytes, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(audio):
+        async for piece in audio:
+            yield write_json({"type": "speech.audio.delta", "audio": pybase64.b64encode_as_string(piece)})
+    # Nobody counts tokens here, and OpenAI's SDKs want the field.
+    usage = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), 0)
+    yield write_json({"type": "speech.audio.done", "usage": usage})
+
+
+def _failure_text(failure: ServiceFailedError) -> str:
+    return openai_failure(failure).model_dump_json()

@@ -163,6 +163,28 @@ class SpeechEvent(Answer):
     id: str
 
 
+class SpeechDelta(Answer):
+    """The next piece of speech, in OpenAI's form: base64."""
+
+    type: Literal["speech.audio.delta"]
+    audio: str
+
+
+class SpeechTokens(Answer):
+    """Nobody counts them: all are 0."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+
+
+class SpeechDone(Answer):
+    """The end of the speech."""
+
+    type: Literal["speech.audio.done"]
+    usage: SpeechTokens
+
+
 class ModelCard(Answer):
     """One chat model."""
 

@@ -99,7 +99,7 @@ class Speech:
             return await answer_with_audio(request, pieces, name, write_ms=write_ms)
 
     def _speak(self, asked: SpeechRequest, principal: Principal) -> AsyncGenerator[Notice, None]:
-        synthesizer = self._backend.services.synthesizer("easyllm_id", asked.easyllm_id).provider
+        synthesizer = self._backend.synthesizer("easyllm_id", asked.easyllm_id)
         voice: VoiceSettings = asked.synthesis_param.settings(synthesizer, "synthesis_param")
         return recite(self._backend, principal, asked.text, synthesizer, voice)
 

@@ -21,6 +21,7 @@ from voicechat.runtime.services import Services
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.fair import FairPlaces
 from voicechat.server.fetch import FetchError, NameResolver, fetch
+from voicechat.server.rest.backend import noted
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.patience import patiently
 from voicechat.server.rest.recognising import Recognised, Utterance, recognise
@@ -94,7 +95,7 @@ class Transcriber:
 
     def recognizer(self, name: str, parameter: str = "easyllm_id") -> SpeechRecognizer:
         """The recogniser called so. Raises ``RemoteProtocolError`` (NOT_FOUND) that names the parameter."""
-        return self._services.recognizer(parameter, name).provider
+        return noted(self._services.recognizer(parameter, name))
 
     async def recognise(
         self,

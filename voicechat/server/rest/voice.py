@@ -4,9 +4,11 @@ from typing import Annotated
 
 from voicechat.audio.formats import parse_output_format
 from voicechat.errors import RemoteProtocolError
+from voicechat.names import quoted
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.schema.checked import Section, between
 from voicechat.schema.document import DOCUMENT_VOICE
+from voicechat.server.notes import note
 from voicechat.session.vocabulary import VoiceSettings
 
 _DEFAULTS = DOCUMENT_VOICE
@@ -36,7 +38,7 @@ class SynthesisParam(Section):
             raise RemoteProtocolError(error.status, f"{path}.format: {error.message}") from error
         return VoiceSettings(
             model=self.model,
-            voice=known_voice(synthesizer, self.voice),
+            voice=known_voice(synthesizer, self.voice, f"{path}.voice" if "voice" in self.model_fields_set else ""),
             format=self.format,
             volume=self.volume,
             speech_rate=self.speechRate,
@@ -44,7 +46,14 @@ class SynthesisParam(Section):
         )
 
 
-def known_voice(synthesizer: SpeechSynthesizer, wanted: str) -> str:
-    """Give a voice that the service has: the wanted one, else its first."""
+def known_voice(synthesizer: SpeechSynthesizer, wanted: str, path: str) -> str:
+    """Give a voice that the service has: the wanted one, else its first.
+
+    ``path`` is the parameter that asked for it, and the answer says what speaks instead; empty: nobody asked.
+    """
     voices = synthesizer.voices
-    return wanted if wanted in voices or not voices else voices[0]
+    if wanted in voices or not voices:
+        return wanted
+    if path:
+        note(f"{path}: {quoted(wanted)} is not known here; {quoted(voices[0])} speaks instead")
+    return voices[0]

@@ -97,8 +97,7 @@ class VoiceOutput:
     async def _events(self, asked: VoiceOutputRequest, principal: Principal) -> AsyncGenerator[str, None]:
         backend, chat, speech = self._backend, asked.chat_completion_req, asked.speech_synthesis_req
         model, instructions = backend.talking_model("chat_completion_req.model", chat.model, principal)
-        service = backend.services.synthesizer("speech_synthesis_req.easyllm_id", speech.easyllm_id)
-        synthesizer = service.provider
+        synthesizer = backend.synthesizer("speech_synthesis_req.easyllm_id", speech.easyllm_id)
         start = StartReply(
             reply=FIRST_REPLY,
             messages=instructions + chat.context(),
