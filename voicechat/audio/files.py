@@ -8,7 +8,6 @@ further files.
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -75,14 +74,14 @@ class FileDecoder:
     that it began with.
     """
 
-    def __init__(self, path: Path, bare: InputFormat | None = None) -> None:
-        """Open the file; ``bare`` says how to read it if it has no header.
+    def __init__(self, file: BinaryIO, bare: InputFormat | None = None) -> None:
+        """Open the file's container; ``bare`` says how to read it if it has none.
 
         Raises ``RemoteProtocolError``: ``UNDECODABLE_AUDIO`` when it is no recording,
         ``UNSUPPORTED_FORMAT`` when its codec is not known, ``TOO_LARGE`` when it is longer than
         allowed or says that it is; ``OSError`` when it cannot be read.
         """
-        self._file = path.open("rb")
+        self._file = file
         self._check_size()
         self._bare = bare if bare is not None and not self._has_header() else None
         self._part = _Part(self._file, 0)
@@ -115,9 +114,8 @@ class FileDecoder:
         return tuple(map(bytes, pieces)) if pieces and pieces[0] else ()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the container, and leave the file open."""
         self._track.close()
-        self._file.close()
 
     def _check_size(self) -> None:
         size_bytes = self._file.seek(0, io.SEEK_END)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from voicechat.processes import sandbox
 from voicechat.processes.fork_protocol import READY, REQUEST
 from voicechat.processes.frames import Frame, FrameKind, encode, encode_count, read_frame_blocking
 
@@ -27,7 +28,10 @@ _PAGE_BYTES = resource.getpagesize()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLimits:
-    """What the kernel allows one forked process. It cannot write to files and keeps no core dump."""
+    """What the kernel allows one forked process, besides what `voicechat.processes.sandbox` takes away.
+
+    It cannot write to files and keeps no core dump.
+    """
 
     step_cpu_ms: int = 500
     """CPU time of the work on one payload; past it the process is killed."""
@@ -38,7 +42,7 @@ class JobLimits:
 
 
 class ForkedJob(Protocol):
-    """What a forked process does."""
+    """What a forked process does. What it needs to be open it opens when it is made: later it cannot."""
 
     def feed(self, payload: bytes) -> Iterable[bytes]:
         """Work off a payload; give the answers that are due."""
@@ -63,6 +67,9 @@ def serve(open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, every page it shares
     control = socket.socket(fileno=os.dup(0))
+    if without := sandbox.missing():
+        words = f"this system has no {' and no '.join(without)}: see protocol/THREATS.md"
+        print(words, file=sys.stderr)  # noqa: T201 - the child's log
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
@@ -85,8 +92,12 @@ def _carry(stream: socket.socket, open_job: Callable[[bytes], ForkedJob], limits
     """Carry one job to the end of its socket. What it raises is told, unless memory is too short even for that."""
     frames_in, frames_out = stream.makefile("rb"), stream.makefile("wb")
     try:
+        opening = read_frame_blocking(frames_in)
+        if opening is None:
+            return
+        job = open_job(opening.payload)
         confine(limits)
-        _work(frames_in, frames_out, open_job, limits)
+        _work(frames_in, frames_out, job, limits)
     except (BrokenPipeError, ConnectionResetError):
         return  # nobody wants the answers any more
     except JobRefusalError as refusal:
@@ -101,11 +112,7 @@ def _carry(stream: socket.socket, open_job: Callable[[bytes], ForkedJob], limits
             print(f"a forked job raised {type(error).__name__}", file=sys.stderr)  # noqa: T201 - the child's log
 
 
-def _work(frames_in: BinaryIO, frames_out: BinaryIO, open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
-    opening = read_frame_blocking(frames_in)
-    if opening is None:
-        return
-    job = open_job(opening.payload)
+def _work(frames_in: BinaryIO, frames_out: BinaryIO, job: ForkedJob, limits: JobLimits) -> None:
     while (frame := read_frame_blocking(frames_in)) is not None:
         signal.setitimer(signal.ITIMER_PROF, limits.step_cpu_ms / 1000)
         answers = job.feed(frame.payload) if frame.kind is FrameKind.DATA else job.finish()
@@ -119,7 +126,10 @@ def _work(frames_in: BinaryIO, frames_out: BinaryIO, open_job: Callable[[bytes],
 
 
 def confine(limits: JobLimits) -> None:
-    """Put ``limits`` on this process, for ever. SIGPROF, which `JobLimits.step_cpu_ms` sends, then kills it."""
+    """Put ``limits`` on this process, and close its sandbox, for ever.
+
+    SIGPROF, which `JobLimits.step_cpu_ms` sends, then kills it.
+    """
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for what, allowed in (
         (resource.RLIMIT_AS, _address_space_bytes() + limits.memory_bytes),
@@ -129,6 +139,7 @@ def confine(limits: JobLimits) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (allowed, allowed))
+    sandbox.close_everything()
 
 
 def _address_space_bytes() -> int:

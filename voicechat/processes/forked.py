@@ -96,7 +96,7 @@ class ForkServer:
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
-                env=python.environment(),
+                env=python.bare_environment(),
             )
         try:
             async with asyncio.timeout(READY_MS / 1000):

@@ -11,6 +11,7 @@ import runpy
 import sys
 from pathlib import Path
 
+_FINDING = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -33,6 +34,14 @@ def environment(**variables: str) -> dict[str, str]:
     if "PYTHONPATH" in given:
         given["PYTHONPATH"] = os.pathsep.join(filter(None, given["PYTHONPATH"].split(os.pathsep)))
     return given
+
+
+def bare_environment() -> dict[str, str]:
+    """Return what a child needs to find its code and libraries, and nothing else: no secrets.
+
+    Mostly that is empty.
+    """
+    return {name: value for name, value in environment().items() if name in _FINDING}
 
 
 def main() -> None:

@@ -7,12 +7,14 @@ was recorded, four bytes, little-endian, 0 while it is not known. In the first c
 16 kHz follows, in the second one byte, the number of channels, and then channel after channel.
 """
 
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from voicechat.audio.compressed import CompressedDecoder
 from voicechat.audio.files import FileDecoder
 from voicechat.audio.formats import InputContainer, InputFormat
+from voicechat.audio.wav import wav_header
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes.fork_server import ForkedJob, JobLimits, JobRefusalError, serve
 from voicechat.runtime.decoding import RATE_BYTES
@@ -38,11 +40,11 @@ class StreamJob:
 
 
 class FileJob:
-    """One uploaded file; it is opened with the first request, within that one's limits."""
+    """One uploaded file; its container is opened with the first request, within that one's limits."""
 
     def __init__(self, path: Path, bare: InputFormat | None) -> None:
         """``bare`` says how to read it if it has no header."""
-        self._path = path
+        self._file = path.open("rb")
         self._bare = bare
         self._decoder: FileDecoder | None = None
 
@@ -54,11 +56,12 @@ class FileJob:
         """Close the file."""
         if self._decoder is not None:
             self._decoder.close()
+        self._file.close()
         return iter(())
 
     def _read(self) -> Iterator[bytes]:
         if self._decoder is None:
-            self._decoder = FileDecoder(self._path, self._bare)
+            self._decoder = FileDecoder(self._file, self._bare)
         channels = self._decoder.read()
         if channels:
             yield _with_rate(self._decoder.source_rate_hz, bytes([len(channels)]), *channels)
@@ -69,13 +72,18 @@ def _with_rate(rate_hz: int | None, *parts: bytes) -> bytes:
 
 
 def open_job(options: bytes) -> ForkedJob:
-    """Make the job that the options name."""
+    """Make the job that the options name. Raises ``JobRefusalError`` for a file that cannot be read."""
     kind, _, what = options.decode().partition(" ")
     if kind != "file":
         return StreamJob(InputContainer(what))
     declared, _, path = what.partition(" ")
     name, _, rate_hz = declared.partition("@")
-    return FileJob(Path(path), InputFormat(InputContainer(name), int(rate_hz)) if declared else None)
+    bare = InputFormat(InputContainer(name), int(rate_hz)) if declared else None
+    try:
+        return FileJob(Path(path), bare)
+    except OSError as error:
+        reason = f"file: it cannot be read: {error.strerror}"
+        raise JobRefusalError(f"{Status.NOT_FOUND.value} {reason}") from error
 
 
 def _refusing(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -89,10 +97,12 @@ def _refusing(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def main() -> None:
     """Serve until the parent leaves."""
-    # A job's first packet must not pay for what loads late, and forked processes share what is loaded here.
+    # A job's first packet must not pay for what loads late, forked processes share what is loaded
+    # here, and a job itself can load nothing: its sandbox opens no file.
     for container in InputContainer:
         if container.compressed:
             StreamJob(container)
+    FileDecoder(io.BytesIO(wav_header(8000, None) + bytes(8000))).read()
     serve(open_job, JobLimits())
 
 

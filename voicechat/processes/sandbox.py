@@ -1,0 +1,147 @@
+"""What a process gives up before it works on what strangers sent, for ever and as far as the kernel can.
+
+Where Linux has seccomp, on x86-64 and ARM64, only system calls that work on what is open already are
+left: memory, time, reading and writing. No file can be opened, changed or removed, no socket made, no
+program run, no process or thread begun, no signal sent. Where it has Landlock, the file system and
+TCP are closed by that as well. Either is enough; what the kernel lacks is left out, and `missing`
+says so. The limits of `voicechat.processes.fork_server` hold everywhere.
+"""
+
+import ctypes
+import errno
+import platform
+import struct
+import sys
+
+_SYS_LANDLOCK_CREATE_RULESET, _SYS_LANDLOCK_RESTRICT_SELF = 444, 446  # on every architecture
+_LANDLOCK_VERSION = 1
+_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 38, 2
+
+# Rights that Landlock handles from each version of its interface on: linux/landlock.h.
+_FILE_RIGHTS = ((1, (1 << 13) - 1), (2, 1 << 13), (3, 1 << 14), (5, 1 << 15))
+_TCP_RIGHTS = ((4, 0b11),)
+_SCOPES = ((6, 0b11),)
+
+_CALLS_X86_64 = {
+    "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "munmap": 11, "brk": 12,
+    "rt_sigreturn": 15, "pread64": 17, "readv": 19, "writev": 20, "select": 23, "sched_yield": 24,
+    "mremap": 25, "madvise": 28, "nanosleep": 35, "setitimer": 38, "getpid": 39, "sendto": 44,
+    "recvfrom": 45, "shutdown": 48, "exit": 60, "gettimeofday": 96, "getrusage": 98, "times": 100,
+    "sigaltstack": 131, "gettid": 186, "time": 201, "futex": 202, "sched_getaffinity": 204,
+    "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230,
+    "exit_group": 231, "pselect6": 270, "ppoll": 271, "getrandom": 318, "membarrier": 324, "rseq": 334,
+}  # fmt: skip
+_CALLS_ARM64 = {
+    "close": 57, "lseek": 62, "read": 63, "write": 64, "readv": 65, "writev": 66, "pread64": 67,
+    "pselect6": 72, "ppoll": 73, "fstat": 80, "exit": 93, "exit_group": 94, "futex": 98,
+    "nanosleep": 101, "setitimer": 103, "clock_gettime": 113, "clock_getres": 114,
+    "clock_nanosleep": 115, "sched_getaffinity": 123, "sched_yield": 124, "restart_syscall": 128,
+    "sigaltstack": 132, "rt_sigreturn": 139, "times": 153, "getrusage": 165, "gettimeofday": 169,
+    "getpid": 172, "gettid": 178, "sendto": 206, "recvfrom": 207, "shutdown": 210, "brk": 214,
+    "munmap": 215, "mremap": 216, "madvise": 233, "getrandom": 278, "membarrier": 283, "rseq": 293,
+}  # fmt: skip
+_MAPPING_X86_64, _MAPPING_ARM64 = (9, 10), (222, 226)
+"""mmap and mprotect: allowed but for memory that can be executed."""
+_MACHINES = {
+    "x86_64": (0xC000003E, _CALLS_X86_64, _MAPPING_X86_64),
+    "aarch64": (0xC00000B7, _CALLS_ARM64, _MAPPING_ARM64),
+}
+"""By machine, its name for the kernel's audit, and its numbers of system calls."""
+
+# Instructions of the kernel's classic packet filter (linux/bpf_common.h), and what it answers.
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
+_AT_CALL, _AT_MACHINE, _AT_THIRD_ARGUMENT = 0, 4, 32
+_OTHER_CALLS = 0x40000000
+"""From here on x86-64 has the calls of another interface."""
+_PROT_EXEC = 4
+
+
+class _Program(ctypes.Structure):
+    """``struct sock_fprog``."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def missing() -> tuple[str, ...]:
+    """Name what this kernel, or what it runs in, cannot do of it."""
+    layers = {"seccomp": _has_seccomp(), "Landlock": _landlock_version() > 0}
+    return tuple(name for name, there in layers.items() if not there)
+
+
+def close_everything() -> None:
+    """Give all of it up, as far as the kernel can. Raises ``OSError`` when what it can do fails."""
+    if sys.platform != "linux":
+        return
+    _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    if version := _landlock_version():
+        _close_by_landlock(version)
+    if _has_seccomp():
+        _close_by_seccomp()
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"the sandbox cannot be closed: {errno.errorcode.get(code, code)}")
+    return result
+
+
+def _landlock_version() -> int:
+    """Version of Landlock's interface; 0: there is none, or it is switched off."""
+    if sys.platform != "linux":
+        return 0
+    return max(0, int(_libc().syscall(_SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)))
+
+
+def _close_by_landlock(version: int) -> None:
+    """Handle every right there is, and allow none."""
+    parts = [
+        sum(rights for since, rights in table if since <= version)
+        for table, since in ((_FILE_RIGHTS, 1), (_TCP_RIGHTS, 4), (_SCOPES, 6))
+        if since <= version
+    ]
+    handled = struct.pack(f"{len(parts)}Q", *parts)
+    size = ctypes.c_size_t(len(handled))
+    rules = _check(_libc().syscall(_SYS_LANDLOCK_CREATE_RULESET, handled, size, 0))
+    _check(_libc().syscall(_SYS_LANDLOCK_RESTRICT_SELF, rules, 0))
+
+
+def _has_seccomp() -> bool:
+    if sys.platform != "linux" or platform.machine() not in _MACHINES or sys.maxsize < 1 << 32:
+        return False
+    # Without a program the kernel that knows filters says EFAULT, any other one EINVAL.
+    refused = _libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None, 0, 0)
+    return bool(refused < 0 and ctypes.get_errno() == errno.EFAULT)
+
+
+def _close_by_seccomp() -> None:
+    instructions = _filter()
+    program = _Program(len(instructions) // 8, instructions)
+    _check(_libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0))
+
+
+def _filter() -> bytes:
+    """Write the program that is asked for each system call: those that are not listed fail."""
+    machine, calls, mapping = _MACHINES[platform.machine()]
+    numbers = sorted(calls.values())
+    code = [
+        (_LOAD, 0, 0, _AT_MACHINE),
+        (_IF_EQUAL, 1, 0, machine),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _AT_CALL),
+        (_IF_AT_LEAST, len(numbers) + len(mapping), 0, _OTHER_CALLS),
+        *((_IF_EQUAL, len(numbers) - at + len(mapping), 0, number) for at, number in enumerate(numbers)),
+        *((_IF_EQUAL, len(mapping) - at + 1, 0, number) for at, number in enumerate(mapping)),
+        (_RETURN, 0, 0, _FAIL),
+        (_RETURN, 0, 0, _ALLOW),
+        (_LOAD, 0, 0, _AT_THIRD_ARGUMENT),
+        (_IF_BITS, 0, 1, _PROT_EXEC),
+        (_RETURN, 0, 0, _FAIL),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
