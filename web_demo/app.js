@@ -140,8 +140,8 @@ byId("open-panel").addEventListener("click", () => {
   byId("open-panel").setAttribute("aria-expanded", isOpen);
   byId("open-panel").textContent = text(isOpen ? "panel.close" : "panel.open");
 });
-// The other page gets the key the way this one got it: in the fragment, which is not sent.
-byId("recognise-link").addEventListener("click", ({ currentTarget }) => (currentTarget.hash = location.hash));
+// The other pages get the key the way this one got it: in the fragment, which is not sent.
+for (const id of ["recognise-link", "docs-link"]) byId(id).addEventListener("click", ({ currentTarget }) => (currentTarget.hash = location.hash));
 
 function start() {
   notice = null;

@@ -1,7 +1,7 @@
 // The interface's words, in English and Chinese. HTML names them: data-i18n, data-i18n-label, data-i18n-placeholder.
 
 const ENGLISH = {
-  "nav.label": "Pages", "nav.conversation": "Conversation", "nav.recognise": "Recognition",
+  "nav.label": "Pages", "nav.conversation": "Conversation", "nav.recognise": "Recognition", "nav.docs": "API",
   "conversation.label": "Conversation", "transcript.label": "Transcript", "panel.label": "Details",
   "panel.open": "Details", "panel.close": "Close", "language.switch": "中文", "theme.light": "Light theme", "theme.dark": "Dark theme",
   "welcome.lead": "Speak, and be answered.",
@@ -38,12 +38,20 @@ const ENGLISH = {
   "settings.speed": "Speed", "settings.format": "Reply audio", "settings.downlink": "Reply audio as binary frames", "settings.sound": "Sound", "settings.microphone": "Microphone", "settings.microphone.default": "the system's own",
   "settings.mode": "Speech during a reply", "settings.mode.online": "next turn", "settings.mode.refresh": "ignored", "settings.system": "Instructions to the model", "settings.handsfree": "Hands-free",
   "settings.silence": "Pause that ends a turn, ms", "settings.interruption": "Speech that interrupts, ms", "settings.threshold": "Speech threshold, 0 to 1", "settings.forget": "Forget the conversation", "settings.hint": "Changes take effect at once, over a new connection that remembers what was said.",
+  "docs.lead": "What this server speaks, by HTTP and over WebSockets. Every example can be copied as it stands, and everything can be tried here.",
+  "docs.contents": "Contents", "docs.find": "Find an endpoint", "docs.machine": "Machine readable:", "docs.key": "Your key", "docs.project": "Project",
+  "docs.key.hint": "Fills in the examples and is used for trying. It stays in this page's memory.",
+  "docs.tag.chat": "Chat", "docs.tag.speech": "Speech", "docs.tag.transcription": "Transcription", "docs.tag.tokens": "Tokens", "docs.tag.server": "Server", "docs.tag.sockets": "Sockets",
+  "docs.required": "required", "docs.default": "default", "docs.fields": "Fields", "docs.also": "Other paths", "docs.parameters": "Parameters", "docs.body": "Request body", "docs.answers": "Answers", "docs.errors": "Errors",
+  "docs.up": "You send", "docs.down": "You receive", "docs.copy": "Copy", "docs.copied": "Copied", "docs.selected": "Selected", "docs.try": "Try it", "docs.send": "Send", "docs.stop": "Stop", "docs.stopped": "Stopped.",
+  "docs.type": "Content type", "docs.nokey": "Enter your key first, at the top of this page.", "docs.failed": "That failed: {message}", "docs.save": "Save the audio",
+  "docs.message": "Message", "docs.connect": "Connect", "docs.disconnect": "Disconnect", "docs.connecting": "Connecting", "docs.connected": "Connected", "docs.closed": "Closed: {code} {reason}", "docs.bytes": "{count} bytes of audio",
   "recognise.title": "Recognition", "recognise.lead": "Words as they are recognised.", "recognise.drop": "Drop a recording here, or", "recognise.choose": "choose a file", "recognise.speak": "Speak", "recognise.stop": "Stop", "recognise.empty": "What is recognised appears here.",
   "recognise.save": "Save as", "recognise.progress": "{done} of {total} s", "recognise.unreadable": "This file cannot be read as audio.", "recognise.closed": "The server closed the connection: {reason}", "recognise.done": "Done: {seconds} s of audio", "recognise.label": "Recognised text",
 };
 
 const CHINESE = {
-  "nav.label": "页面", "nav.conversation": "对话", "nav.recognise": "识别",
+  "nav.label": "页面", "nav.conversation": "对话", "nav.recognise": "识别", "nav.docs": "接口",
   "conversation.label": "对话", "transcript.label": "对话内容", "panel.label": "详情",
   "panel.open": "详情", "panel.close": "关闭", "language.switch": "English", "theme.light": "浅色主题", "theme.dark": "深色主题",
   "welcome.lead": "你说，它答。",
@@ -80,6 +88,14 @@ const CHINESE = {
   "settings.speed": "语速", "settings.format": "回复音频", "settings.downlink": "回复音频用二进制帧", "settings.sound": "声音", "settings.microphone": "麦克风", "settings.microphone.default": "系统默认",
   "settings.mode": "回复期间说的话", "settings.mode.online": "算下一轮", "settings.mode.refresh": "忽略", "settings.system": "给模型的指示", "settings.handsfree": "免提",
   "settings.silence": "停顿多久算说完（毫秒）", "settings.interruption": "说多久算打断（毫秒）", "settings.threshold": "语音阈值（0 到 1）", "settings.forget": "清除对话", "settings.hint": "更改立即生效：会重新连接，并记得说过的话。",
+  "docs.lead": "这台服务器的 HTTP 接口与 WebSocket。示例可以直接复制，也可以当场试用。",
+  "docs.contents": "目录", "docs.find": "查找接口", "docs.machine": "机器可读：", "docs.key": "你的密钥", "docs.project": "项目",
+  "docs.key.hint": "会填入示例，并用于试用。它只留在本页的内存中。",
+  "docs.tag.chat": "对话", "docs.tag.speech": "语音合成", "docs.tag.transcription": "语音识别", "docs.tag.tokens": "令牌", "docs.tag.server": "服务器", "docs.tag.sockets": "WebSocket",
+  "docs.required": "必填", "docs.default": "默认", "docs.fields": "字段", "docs.also": "其他路径", "docs.parameters": "参数", "docs.body": "请求体", "docs.answers": "返回", "docs.errors": "错误",
+  "docs.up": "你发送的", "docs.down": "你收到的", "docs.copy": "复制", "docs.copied": "已复制", "docs.selected": "已选中", "docs.try": "试一试", "docs.send": "发送", "docs.stop": "停止", "docs.stopped": "已停止。",
+  "docs.type": "内容类型", "docs.nokey": "请先在页首填写密钥。", "docs.failed": "失败：{message}", "docs.save": "保存音频",
+  "docs.message": "消息", "docs.connect": "连接", "docs.disconnect": "断开", "docs.connecting": "连接中", "docs.connected": "已连接", "docs.closed": "已关闭：{code} {reason}", "docs.bytes": "{count} 字节音频",
   "recognise.title": "识别", "recognise.lead": "边说边出文字。", "recognise.drop": "把录音拖到这里，或", "recognise.choose": "选择文件", "recognise.speak": "说话", "recognise.stop": "停止", "recognise.empty": "识别结果显示在这里。",
   "recognise.save": "另存为", "recognise.progress": "{done} / {total} 秒", "recognise.unreadable": "无法把这个文件读作音频。", "recognise.closed": "服务器关闭了连接：{reason}", "recognise.done": "完成：{seconds} 秒音频", "recognise.label": "识别文字",
 };

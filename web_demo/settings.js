@@ -20,6 +20,7 @@ export const DEFAULTS = Object.freeze({
   silenceMs: 500,
   interruptionMs: 200,
   threshold: 0.5,
+  codeLanguage: "curl", // of the examples in the reference
 });
 
 export class Settings extends EventTarget {

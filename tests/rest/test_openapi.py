@@ -1,11 +1,8 @@
 """The OpenAPI document: the same as the router, as the committed copy, and as what the models check."""
 
-import hashlib
 import json
 import re
-from base64 import b64encode
 from collections.abc import AsyncIterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -167,25 +164,6 @@ def test_null_and_nothing_stand_for_the_default_only_where_there_is_one() -> Non
             CompletionRequest.model_validate({"model": value, "messages": [{"role": "user", "content": "x"}]})
 
 
-class Tags(HTMLParser):
-    """Counts the elements of a page, and keeps what its attributes point to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-        self.links: list[str] = []
-        self.ids: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.names.append(tag)
-        for name, value in attrs:
-            assert not name.startswith("on"), "no inline script"
-            if name in ("href", "src"):
-                self.links.append(value or "")
-            if name == "id":
-                self.ids.append(value or "")
-
-
 @pytest.fixture
 async def live(tmp_path: Path) -> AsyncIterator[Live]:
     async with serving_live(tmp_path) as server:
@@ -199,23 +177,10 @@ async def test_the_documents_are_served_without_a_key(live: Live) -> None:
     assert document.json == json.loads(COMMITTED.read_text("utf-8"))
 
     page = await live.ask("/docs", method="GET", key="")
-    assert page.status == 200
-    tags = Tags()
-    tags.feed(page.content.decode())
-    assert "script" not in tags.names
-    assert all(link == "/openapi.json" or link.removeprefix("#") in tags.ids for link in tags.links), "no other host"
-    for path in document.json["paths"]:
-        assert path in page.content.decode()
-
-
-@pytest.mark.real_time
-async def test_the_page_may_run_nothing_and_its_style_is_the_one_that_is_allowed(live: Live) -> None:
-    page = await live.ask("/docs", method="GET", key="")
+    assert (page.status, page.content_type) == (200, "text/html; charset=utf-8")
     policy = page.headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
     assert "unsafe" not in policy
-    [style] = re.findall(r"<style>(.*?)</style>", page.content.decode(), re.DOTALL)
-    assert f"'sha256-{b64encode(hashlib.sha256(style.encode()).digest()).decode()}'" in policy
 
 
 @pytest.mark.real_time

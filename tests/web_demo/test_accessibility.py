@@ -44,3 +44,18 @@ def test_the_recognition_page(open_page: OpenPage, axe: str, speech: Path) -> No
     page = open_page("recognise.html")
     page.evaluate(axe)
     assert page.evaluate(RUN) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_the_reference(open_page: OpenPage, axe: str, scheme: str, viewport: dict[str, int]) -> None:
+    page = open_page("docs", color_scheme=scheme, viewport=viewport)
+    page.wait_for_selector("#socket-streamSpeech .code")
+    page.evaluate(axe)
+    assert page.evaluate(RUN) == []
+    page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
+    assert page.evaluate(RUN) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    if viewport is PHONE:
+        page.click("#open-contents")
+        assert page.evaluate(RUN) == []

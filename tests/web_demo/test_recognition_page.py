@@ -24,6 +24,8 @@ def test_a_file_is_recognised_and_exported(open_page: OpenPage, speech: Path, tm
         download.value.save_as(path)
         saved[kind] = path.read_text("utf-8")
     assert saved["text"].split()
+    left = "(name) => document.querySelector(name).getBoundingClientRect().left"
+    assert page.evaluate(left, "#result") == page.evaluate(left, "#drop"), "text and box are in one line"
     assert saved["srt"].startswith("1\n00:00:0")
     sentences = json.loads(saved["json"])["sentences"]
     assert sentences[0]["endMs"] > sentences[0]["beginMs"]

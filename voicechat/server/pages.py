@@ -15,7 +15,7 @@ import voicechat
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_FILES = 200
 
-_HEADERS = {
+PAGE_HEADERS = {
     # connect-src 'self' covers ws: and wss: of the same host; blob: is for audio that a page makes itself.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
@@ -39,9 +39,18 @@ class _File:
 
 def demo_folder() -> Path | None:
     """Find the demo: inside an installed package, or beside it in a checkout. None when there is none."""
+    return _data_folder("web_demo", "index.html")
+
+
+def protocol_folder() -> Path | None:
+    """Find the description of the sockets, likewise."""
+    return _data_folder("protocol", "asyncapi.json")
+
+
+def _data_folder(name: str, file: str) -> Path | None:
     package = Path(voicechat.__file__).parent
-    candidates = (package / "_data" / "web_demo", package.parent / "web_demo")
-    return next((folder for folder in candidates if (folder / "index.html").is_file()), None)
+    candidates = (package / "_data" / name, package.parent / name)
+    return next((folder for folder in candidates if (folder / file).is_file()), None)
 
 
 class Pages:
@@ -62,7 +71,7 @@ class Pages:
 
     async def _serve(self, request: web.Request) -> web.Response:
         file = self._files[request.path.lstrip("/") or "index.html"]
-        headers = {**_HEADERS, hdrs.ETAG: file.etag}
+        headers = {**PAGE_HEADERS, hdrs.ETAG: file.etag}
         if request.headers.get(hdrs.IF_NONE_MATCH) == file.etag:
             return web.Response(status=304, headers=headers)
         return web.Response(body=file.content, headers={**headers, hdrs.CONTENT_TYPE: file.content_type})

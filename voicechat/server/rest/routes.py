@@ -5,9 +5,10 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
+from voicechat.server.pages import protocol_folder
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import Chat
-from voicechat.server.rest.docs_page import docs_headers, render_page
+from voicechat.server.rest.docs.page import docs_headers, render_page
 from voicechat.server.rest.non_stream import NonStream
 from voicechat.server.rest.openai_speech import OpenAISpeech
 from voicechat.server.rest.openapi import Tree, build_document
@@ -42,7 +43,7 @@ def rest_routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
     operations = list(operations)
     document = document_of(operations)
     content = json.dumps(document, ensure_ascii=False).encode()
-    page = render_page(document).encode()
+    page = render_page(document, protocol_folder()).encode()
 
     async def openapi(_: web.Request) -> web.Response:
         return web.Response(body=content, headers={hdrs.CONTENT_TYPE: JSON, hdrs.CACHE_CONTROL: "no-cache"})

@@ -1,0 +1,1 @@
+"""``/docs``: the OpenAPI and AsyncAPI documents for people."""
