@@ -100,12 +100,15 @@ async def test_a_busy_recogniser_is_asked_again() -> None:
     assert recognised.length_ms == 1000
 
 
-@pytest.mark.parametrize(("kind", "calls"), [(FailureKind.RATE_LIMIT, 4), (FailureKind.BROKEN, 1)])
-async def test_a_recogniser_that_does_not_recover_is_said(kind: FailureKind, calls: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "calls", "status"),
+    [(FailureKind.RATE_LIMIT, 4, Status.QUOTA), (FailureKind.BROKEN, 1, Status.ASR_FAILED)],
+)
+async def test_a_recogniser_that_does_not_recover_is_said(kind: FailureKind, calls: int, status: Status) -> None:
     recognizer = ScriptedRecognizer(failure=Failure(kind=kind, calls=calls))
     with pytest.raises(ServiceFailedError) as failed:
         await recognise(Spoken(), recognizer, nothing)
-    assert failed.value.status is Status.ASR_FAILED
+    assert failed.value.status is status
 
 
 async def test_what_breaks_in_the_middle_is_recognised_by_who_stands_in() -> None:
