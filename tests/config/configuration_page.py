@@ -20,6 +20,7 @@ ORDER = (
     sections.AgentConfig,
     sections.TurnDetectionConfig,
     sections.IdlePromptsConfig,
+    sections.DialectConfig,
     sections.ToolConfig,
     sections.FillerConfig,
     sections.HandsFreeConfig,

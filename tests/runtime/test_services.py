@@ -1,8 +1,9 @@
-"""What becomes of services that do not start."""
+"""What becomes of services that do not start, and which tools models have."""
 
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,10 @@ from voicechat.runtime.fallback.chat import ChatChain
 from voicechat.runtime.fallback.link import START_S, Link
 from voicechat.runtime.fallback.policy import Patience, ServicePolicy
 from voicechat.runtime.services import Services
+from voicechat.runtime.tool_function import open_tool
+from voicechat.runtime.toolbox import Toolbox
+from voicechat.session.agent import Agent
+from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.testing.scripted import ScriptedModel
 
 NO_FILE = ProviderError("starting", FailureKind.BROKEN, "no model file")
@@ -182,3 +187,46 @@ async def test_wrong_settings_stop_the_start_always() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         await opened.start()
     assert raised.group_contains(ConfigError, match="voice")
+
+
+async def book() -> str:
+    """Book a room."""
+    raise AssertionError("nobody asks for it")
+
+
+async def lamp() -> str:
+    """Switch a lamp on."""
+    raise AssertionError("nobody asks for it")
+
+
+TOOLBOX = Toolbox({name: open_tool(name, f"{__name__}:{name}") for name in ("book", "lamp")})
+
+
+@pytest.mark.parametrize(
+    ("agent", "names"),
+    [
+        (Agent(), ["book", "lamp"]),
+        (Agent(tools=("book",)), ["book"]),
+        (Agent(tools=("book",), end_conversation=True), ["book", "end_conversation"]),
+        (Agent(tools=()), []),
+    ],
+)
+async def test_a_model_has_the_tools_of_its_agent(agent: Agent, names: list[str]) -> None:
+    model = ScriptedModel()
+    services = Services({}, {"default": model}, {}, toolbox=TOOLBOX)
+    talking = services.talking_models(model, agent)("")
+    async for _ in talking.reply(ChatRequest(messages=({"role": "user", "content": "hi"},))):
+        pass
+    offered: Any = model.requests[0].options.get("tools", ())
+    assert [tool["function"]["name"] for tool in offered] == names
+
+
+async def test_a_model_that_ends_the_conversation_is_answered_and_says_its_last_words() -> None:
+    call = ToolCall(0, "c", "end_conversation", "{}")
+    model = ScriptedModel(((call,), ("Goodbye!",)))
+    services = Services({}, {"default": model}, {})
+    talking = services.talking_models(model, Agent(end_conversation=True))("")
+    parts = [part async for part in talking.reply(ChatRequest(messages=({"role": "user", "content": "bye"},)))]
+    exchange = next(part for part in parts if isinstance(part, ToolExchange))
+    assert exchange.answers[0].tool == "end_conversation"
+    assert TextDelta("Goodbye!") in parts

@@ -141,6 +141,7 @@ async def test_the_subprotocols_of_a_client_are_not_logged(caplog: pytest.LogCap
     offered: Any = ["realtime", "openai-insecure-api-key.SECRET"]
     async with server() as running:
         with caplog.at_level(logging.DEBUG, "aiohttp"), caplog.at_level(logging.DEBUG, "voicechat"):
+            url = running.url(CHAT, **GOOD)
             for token in ("k", "wrong"):
                 async with connect(running.url(CHAT, **GOOD | {"token": token}), subprotocols=offered) as client:
                     await told(client)

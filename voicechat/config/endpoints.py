@@ -1,9 +1,11 @@
 """The endpoints of all dialects: our own, and those that the configuration names."""
 
-from voicechat.config.sections import Config
+from voicechat.config.sections import Config, DialectConfig
 from voicechat.dialects.base import Endpoint
 from voicechat.dialects.speech_chat.endpoint import SpeechChatEndpoint
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
+from voicechat.errors import ConfigError
+from voicechat.providers.registry import load_factory
 
 
 def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
@@ -13,4 +15,33 @@ def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
         strict_ping=config.compat.strict_ping,
         most_errors=config.limits.protocol_errors,
     )
-    return (speech_chat, StreamSpeechEndpoint())
+    own = (speech_chat, StreamSpeechEndpoint())
+    others = (open_endpoint(name, section) for name, section in config.dialects.items())
+    return _distinct((*own, *others))
+
+
+def open_endpoint(name: str, section: DialectConfig) -> Endpoint:
+    """Open the endpoint of ``[dialects.NAME]``. Raises ConfigError naming the section."""
+    try:
+        endpoint = load_factory(section.dialect, "dialect")(**section.arguments)
+    except ConfigError as error:
+        raise ConfigError(f"dialects.{name}: {error}") from error
+    if not isinstance(endpoint, Endpoint):
+        kind = type(endpoint).__name__
+        message = f"{section.dialect!r} returned a {kind}, which is no voicechat.dialects.base.Endpoint"
+        raise ConfigError(f"dialects.{name}: dialect: {message}")
+    if not endpoint.paths and endpoint.port is None:
+        raise ConfigError(f"dialects.{name}: the endpoint has neither a path nor a port")
+    endpoint.name = name
+    return endpoint
+
+
+def _distinct(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """Require that no two endpoints have the same path."""
+    owners: dict[str, Endpoint] = {}
+    for endpoint in endpoints:
+        for path in endpoint.paths:
+            if path in owners:
+                raise ConfigError(f"dialects.{endpoint.name}: {path} is served already")
+            owners[path] = endpoint
+    return endpoints

@@ -87,6 +87,7 @@ def load_config(
         tts=checked.tts,
         tools=checked.tools,
         agents=agents,
+        dialects=checked.dialects,
         data_dir=data_dir,
         api_key=environ.get(_PREFIX + "API_KEY", "").strip() or None,
         file=file,

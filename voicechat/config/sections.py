@@ -423,6 +423,24 @@ _LIMIT_FIELDS: Any = {
 LimitsSection = create_model("LimitsSection", __base__=Section, **_LIMIT_FIELDS)
 
 
+class DialectConfig(BaseModel):
+    """``[dialects.NAME]``: a protocol of your own, and its factory's keyword arguments as the other keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
+
+    dialect: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    """``package.module:factory``: what it returns is a ``voicechat.dialects.base.Endpoint``."""
+
+    def __repr__(self) -> str:
+        """Without the keyword arguments: one of them may be a secret."""
+        return f"DialectConfig(dialect={self.dialect!r})"
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The factory's keyword arguments."""
+        return dict(self.model_extra or {})
+
+
 class File(Section):
     """What a configuration file may hold."""
 
@@ -439,6 +457,7 @@ class File(Section):
     tts: dict[str, ServiceConfig]
     tools: dict[str, ToolConfig] = {}
     agents: dict[str, AgentConfig] = {}
+    dialects: dict[str, DialectConfig] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -458,6 +477,8 @@ class Config:
     tools: Mapping[str, ToolConfig]
     agents: Agents = field(default_factory=Agents)
     """Who answers; the name ``default`` always exists."""
+    dialects: Mapping[str, DialectConfig] = field(default_factory=dict)
+    """Protocols besides our own."""
     data_dir: Path
     hands_free: HandsFreeConfig = field(default_factory=HandsFreeConfig)
     api_key: str | None = field(default=None, repr=False)

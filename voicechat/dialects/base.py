@@ -8,7 +8,7 @@ having been asked, and ask to be woken at a time.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import ClassVar, TypeAlias
 
@@ -150,6 +150,15 @@ class Connection:
     """Maps a wished-for voice name to one that the service has."""
     agent: Agent = field(default_factory=Agent)
     """Who answers, with its variables filled in."""
+
+
+def with_agent(settings: Settings, agent: Agent) -> Settings:
+    """Lay an agent's own over settings: its instructions, and its turn detection where they have none."""
+    chat = settings.chat
+    if agent.instructions and not chat.instructions:
+        chat = replace(chat, instructions=agent.instructions)
+    detection = settings.turn_detection or agent.turn_detection
+    return replace(settings, chat=chat, turn_detection=detection)
 
 
 class Kind(Enum):

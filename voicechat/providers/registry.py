@@ -40,23 +40,35 @@ def find_factory(kind: Kind, provider: str, written: Mapping[str, str] | None = 
 
     Raises `ConfigError`, as the factory does when called with a wrong key or value: the message names the key.
     """
-    module_name, colon, factory_name = provider.partition(":")
-    if not colon:
+    reference = provider
+    if ":" not in provider:
         if provider not in OURS[kind]:
             known = ", ".join(OURS[kind])
             raise ConfigError(f"provider: {provider!r} is not one of {known}; your own is 'package.module:factory'")
-        module_name, factory_name = f"voicechat.providers.{provider}", FACTORY_NAMES[kind]
+        reference = f"voicechat.providers.{provider}:{FACTORY_NAMES[kind]}"
+    return load_factory(reference, "provider", written, called=provider)
+
+
+def load_factory(
+    reference: str, key: str, written: Mapping[str, str] | None = None, *, called: str = ""
+) -> Callable[..., object]:
+    """Load ``package.module:factory``, which the ``key`` of a section names; see ``find_factory``.
+
+    ``called``: what messages call it, if not ``reference``.
+    """
+    module_name, _, factory_name = reference.partition(":")
+    name = f"{key}: {(called or reference)!r}"
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"provider: {provider!r} needs the Python package {error.name!r}, which is not installed (pip install ...)"
+            f"{name} needs the Python package {error.name!r}, which is not installed (pip install ...)"
         ) from error
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"provider: {provider!r} cannot be imported: {error}") from error
+        raise ConfigError(f"{name} cannot be imported: {error}") from error
     factory = getattr(module, factory_name, None)
     if not callable(factory) or inspect.isclass(factory):
-        raise ConfigError(f"provider: {module_name!r} has no function {factory_name!r}")
+        raise ConfigError(f"{key}: {module_name!r} has no function {factory_name!r}")
     return _checked(factory, written or {})
 
 

@@ -10,6 +10,7 @@ from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.names import Resolved, ServiceNames
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.providers.wrapping import as_provider
+from voicechat.runtime.end_conversation import end_conversation_tool
 from voicechat.runtime.fallback.link import Link
 from voicechat.runtime.fallback.relay import Chain
 from voicechat.runtime.faults import where
@@ -17,6 +18,7 @@ from voicechat.runtime.hiding import HidingModel
 from voicechat.runtime.history import FittingModel
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.toolbox import Toolbox
+from voicechat.session.agent import Agent
 
 P = TypeVar("P")
 
@@ -90,12 +92,23 @@ class Services:
         """A chat model whose text is spoken: without its thoughts and other hidden text."""
         return HidingModel(model, self.hidden_tags)
 
-    def talking(self, model: ChatModel) -> ChatModel:
-        """A chat model as it serves one conversation: with a history that its server takes, spoken, with the tools."""
-        spoken = self.spoken(FittingModel(model))
-        return spoken if self.toolbox is None else ToolCallingModel(spoken, self.toolbox)
+    def talking(self, model: ChatModel, agent: Agent | None = None) -> ChatModel:
+        """A chat model as it serves one conversation: with a history that its server takes, spoken, with the tools.
 
-    def talking_models(self, own: ChatModel) -> Callable[[str], ChatModel]:
+        An ``agent`` has only its own tools.
+        """
+        spoken = self.spoken(FittingModel(model))
+        toolbox = self._toolbox_of(agent or Agent())
+        return spoken if toolbox is None else ToolCallingModel(spoken, toolbox)
+
+    def _toolbox_of(self, agent: Agent) -> Toolbox | None:
+        tool = end_conversation_tool() if agent.end_conversation else None
+        more = {} if tool is None else {tool.name: tool}
+        toolbox = self.toolbox or Toolbox({})
+        chosen = toolbox.narrowed(agent.tools, more)
+        return chosen if chosen.tools else None
+
+    def talking_models(self, own: ChatModel, agent: Agent | None = None) -> Callable[[str], ChatModel]:
         """The chat models of one conversation, by name; the empty name is ``own``.
 
         Each is made once, because it remembers how much of the conversation its server takes. Asked for an unknown
@@ -106,7 +119,7 @@ class Services:
         def named(wanted: str) -> ChatModel:
             model = self.model("model", wanted).provider if wanted else own
             if id(model) not in talking:
-                talking[id(model)] = self.talking(model)
+                talking[id(model)] = self.talking(model, agent)
             return talking[id(model)]
 
         return named

@@ -7,7 +7,7 @@ takes. Neither holds up the reply; threads are bounded in number, so that functi
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -82,6 +82,13 @@ class Toolbox:
         self.tools = tools
         self._slots = asyncio.Semaphore(THREADS)
         self._tasks: set[asyncio.Task[str]] = set()
+
+    def narrowed(self, names: Collection[str] | None, more: Mapping[str, Tool]) -> "Toolbox":
+        """Give a part of it, with ``more``: what runs in it counts here. ``names``: None stands for all."""
+        chosen = {name: tool for name, tool in self.tools.items() if names is None or name in names}
+        part = Toolbox({**chosen, **more})
+        part._slots, part._tasks = self._slots, self._tasks
+        return part
 
     def begin(self, call: ToolCall) -> ToolRun:
         """Begin to carry a call out; its ``name`` must be that of one of the ``tools``."""

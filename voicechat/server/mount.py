@@ -286,6 +286,8 @@ class Mount:
         arrival = replace(caller.arrival, key_id=principal.key_id)
         chosen = self._agents.choose(arrival)
         agent = chosen.agent.filled(arrival.values(local_time()))
+        if conditions.detector is None:
+            agent = replace(agent, turn_detection=None)
         model = services.models[agent.llm]
         recognizer: Found = services.recognizer(  # type: ignore[type-arg]
             caller.recognizer_path, _wanted(caller.recognizer, agent.asr)
@@ -309,11 +311,12 @@ class Mount:
             conditions.limits,
             audio_shows_life=opening.dialect.audio_shows_life,
             apology=conditions.apology,
+            agent=agent,
             interrupt_by_voice=conditions.interrupt_by_voice,
         )
         cast = Cast(
             recognizer=recognizer.provider,
-            models=services.talking_models(model),
+            models=services.talking_models(model, agent),
             synthesizer=synthesizer.provider,
             threads=self._threads,
             decoding=conditions.decoding,

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -86,6 +86,8 @@ class Running:
     admission: Admission
     mount: Mount
     backend: Backend
+    ports: Mapping[str, int]
+    """The TCP ports of the endpoints that have one of their own, by the endpoint's name."""
 
     async def drain(self, deadline_s: float) -> None:
         """Take no more sessions; let turns in progress end, for at most ``deadline_s``. Cancelling it cuts them."""
@@ -123,7 +125,7 @@ async def serving(
                     async with (
                         watching_keys(parts.authorise, parts.admission),
                         detecting(detector),
-                        mount.listening(),
+                        mount.listening() as ports,
                     ):
                         yield Running(
                             url=url,
@@ -134,6 +136,7 @@ async def serving(
                             admission=parts.admission,
                             mount=mount,
                             backend=backend,
+                            ports=ports,
                         )
                 finally:
                     await mount.drain(0)

@@ -15,6 +15,11 @@ class Presence:
         """The client has shown that it is there."""
         self._last_alive_ms = max(self._last_alive_ms, now_ms)
 
+    @property
+    def last_speech_ms(self) -> int:
+        """When the user last spoke, or could last be expected to."""
+        return self._last_speech_ms
+
     def spoke(self, now_ms: int) -> None:
         """The user was heard to speak, or only now may be expected to."""
         self._last_speech_ms = now_ms

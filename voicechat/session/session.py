@@ -12,6 +12,8 @@ from typing import assert_never
 from voicechat.errors import Fault
 from voicechat.session import commands as cmd
 from voicechat.session import events as ev
+from voicechat.session.agent import Agent
+from voicechat.session.agent_turns import AgentTurns
 from voicechat.session.apology import Apology
 from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
@@ -46,7 +48,7 @@ from voicechat.session.presence import Presence
 from voicechat.session.speaking import Speaking
 from voicechat.session.states import MOVES, TURN, State, Step
 from voicechat.session.turn_times import TurnTimes
-from voicechat.session.vocabulary import InputSettings, Settings, TurnDetection
+from voicechat.session.vocabulary import InputSettings, Message, ReplyWishes, Settings, TurnDetection
 
 _RESTARTS = Ended(Ending.RESTART, "the server restarts; connect again", Fault.AT_CAPACITY)
 
@@ -72,6 +74,7 @@ class Session:
         *,
         audio_shows_life: bool = True,
         apology: Apology | None = None,
+        agent: Agent | None = None,
         interrupt_by_voice: bool = True,
     ) -> None:
         """``settings`` are the defaults of the connection.
@@ -96,6 +99,7 @@ class Session:
         self._times = TurnTimes(0, 0)
         self._awaited: _Awaited | None = None
         self._drain_at_ms: int | None = None
+        self._agent = AgentTurns(agent or Agent())
         self._leaving: Ended | None = None
         """Why the session ends as soon as no turn is in progress."""
         self._routed: tuple[Route, InputSettings, int, TurnDetection | None]
@@ -114,6 +118,7 @@ class Session:
         if late is None:
             self._take(event)
             self._settle_floor()
+            self._settle_agent()
             self._settle_route()
         else:
             self._effects.append(Observe(LateDropped(late)))
@@ -148,6 +153,8 @@ class Session:
                 | ev.SpeechEnded()
             ):
                 self._effects += self._speaking.take(event, self._now_ms)
+                if isinstance(event, ev.ToolsUsed):
+                    self._agent.note_tools(event.exchange)
                 self._finish_if_spoken()
             case ev.AudioSent() | cmd.Played():
                 self._on_playback(event)
@@ -166,6 +173,8 @@ class Session:
             case ev.RecognitionDelayed():
                 self._hearing.delay(event.stream, event.by_ms)
             case ev.SpeechStarted() | ev.SpeechStopped() | ev.TurnJudged():
+                if isinstance(event, ev.SpeechStarted):
+                    self._agent.heard_user()
                 heard = self._hands_free.hear(event, self.settings.input, self.state, self._now_ms)
                 self._effects += heard
             case ev.ReplyFailed():
@@ -190,6 +199,7 @@ class Session:
             self._speaking.deadline_ms(),
             self._hands_free.deadline_ms(self.state, self._now_ms),
             self._hearing.deadline_ms(self._now_ms),
+            self._agent_deadline_ms,
         )
 
     @property
@@ -215,8 +225,9 @@ class Session:
     @property
     def _must_speak(self) -> bool:
         """Whether the connection ends when the user stays silent: it is their turn, and all of the reply was sent."""
-        listening = self.state is State.LISTENING and not self.settings.input.silence_allowed
-        return listening and self._speaking.heard_ms is not None
+        if self.state is not State.LISTENING or self.settings.input.silence_allowed:
+            return False
+        return self._speaking.heard_ms is not None and not self._agent.minds_silence
 
     # --- commands of the client ------------------------------------------------------------------------------
 
@@ -260,7 +271,10 @@ class Session:
         match command:
             case cmd.Alive():
                 self._presence.alive(self._now_ms)
-            case cmd.Begin() | cmd.Played():
+            case cmd.Begin():
+                self._agent.begin()
+                self._presence.spoke(self._now_ms)
+            case cmd.Played():
                 pass
             case cmd.Configure():
                 self._on_configure(command)
@@ -374,6 +388,8 @@ class Session:
             self._finish_if_spoken()
 
     def _begin_turn(self, respond: cmd.Respond | None, text: str | None = None) -> None:
+        if text is not None:
+            self._agent.heard_user()
         self._settle_aside()
         silent_since_ms = self._hands_free.silent_since_ms if text is None else None
         self._move(Step.COMMIT)
@@ -442,6 +458,7 @@ class Session:
             case ev.Transcribed():
                 if event.transcript.text.strip():
                     self._presence.spoke(self._now_ms)
+                    self._agent.heard_user()
                 hold = self.state in TURN or self._hands_free.contested
                 self._effects += self._hearing.take(event.stream, event.transcript, hold=hold)
                 if not awaited:
@@ -523,6 +540,43 @@ class Session:
             self._effects += self._hearing.take_back()
         self._interrupt_turn(Interrupted())
         self._effects += self._hands_free.take_floor(self._now_ms)
+
+    # --- the agent -------------------------------------------------------------------------------------------
+
+    @property
+    def _silent_since_ms(self) -> int | None:
+        """Since when the user could say something and does not; None: it is not their turn, or they do."""
+        waits = self.state is State.LISTENING or (self.state is State.OPENED and self._agent.begun)
+        if not waits or self._hands_free.undecided or self._hearing.gathering.text:
+            return None
+        heard_ms = self._speaking.heard_ms
+        return None if heard_ms is None else max(heard_ms, self._presence.last_speech_ms)
+
+    @property
+    def _agent_deadline_ms(self) -> int | None:
+        if self.state in TURN:
+            return None
+        return self._agent.deadline_ms(self._silent_since_ms, self._speaking.heard_ms)
+
+    def _settle_agent(self) -> None:
+        """Let the agent say what it has to say by itself, and end the conversation."""
+        if self.state in TURN or self.state is State.CLOSED:
+            return
+        said = self._agent.due(self._now_ms, self._silent_since_ms, self._speaking.heard_ms)
+        if self._agent.leaves:
+            self._end(Ended(Ending.GOODBYE))
+        elif said is not None:
+            self._settle_aside()
+            self._move(Step.RESPOND)
+            self._note_turn(self._now_ms)
+            self._times.understood_ms = self._now_ms
+            if said.prompt:
+                asked: Message = {"role": "user", "content": said.prompt}
+                wishes = ReplyWishes(input=(*self.settings.chat.messages, asked))
+                self._effects += self._speaking.respond(self.settings, cmd.Respond(wishes), self._times, self._now_ms)
+            else:
+                self._effects += self._speaking.say(said.text, self.settings, self._now_ms)
+            self._finish_if_spoken()
 
     # --- the reply -------------------------------------------------------------------------------------------
 

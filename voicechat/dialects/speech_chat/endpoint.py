@@ -14,12 +14,12 @@ from voicechat.dialects.base import (
     Handshake,
     Opening,
     Refused,
+    with_agent,
 )
 from voicechat.dialects.speech_chat.codec import typed_text
 from voicechat.dialects.speech_chat.rules import UPDATED, SpeechChat
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.document import DOCUMENT_SETTINGS
-from voicechat.session.vocabulary import ChatSettings
 
 PATHS = (
     "/api/open-apis/projects/{project}/chat/speech-chat",
@@ -62,8 +62,7 @@ class SpeechChatEndpoint(Endpoint):
         voice = DOCUMENT_SETTINGS.voice
         settings = replace(
             DOCUMENT_SETTINGS,
-            chat=ChatSettings(model=connection.model),
-            voice=replace(voice, voice=connection.pick_voice(voice.voice)),
+            voice=replace(voice, voice=connection.pick_voice(connection.agent.voice or voice.voice)),
         )
         dialect = SpeechChat(
             connection,
@@ -71,7 +70,7 @@ class SpeechChatEndpoint(Endpoint):
             strict_ping=self._strict_ping,
             most_errors=self._most_errors,
         )
-        return Opening(dialect=dialect, settings=settings)
+        return Opening(dialect=dialect, settings=with_agent(settings, connection.agent))
 
     @override
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:

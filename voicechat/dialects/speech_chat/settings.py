@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError, model_validator
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format, parse_output_format
-from voicechat.dialects.base import Connection
+from voicechat.dialects.base import Connection, with_agent
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.chat_options import ChatCompletion
 from voicechat.schema.chat_tools import BOUNDED_TOOLS, MAX_TOOLS, TOOL_CHOICE, Tool
@@ -167,7 +167,9 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
         notes += [connection.models.resolve(f"{_COMPLETION_PATH}.model", completion.model).note]
     if update.turn_detection is not None and not connection.hands_free:
         raise _invalid("turn_detection: this server detects no voice; end turns with input_audio_buffer.complete")
-    voice = connection.pick_voice(synthesis.voice)
+    asked_voice = "voice" in synthesis.model_fields_set
+    wished_voice = synthesis.voice if asked_voice else connection.agent.voice or synthesis.voice
+    voice = connection.pick_voice(wished_voice)
     settings = Settings(
         input=_input_settings(update.create_transcription_task_req),
         chat=ChatSettings(
@@ -188,11 +190,11 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
         lead_ms=update.pacing.lead_ms,
         turn_detection=_detection(update.turn_detection),
     )
-    if voice != synthesis.voice and "voice" in synthesis.model_fields_set:
+    if asked_voice and voice != synthesis.voice:
         asked = shown(synthesis.voice)
         notes += [f"{_SYNTHESIS_PATH}.voice: {asked} is not known here; {shown(voice)} speaks instead"]
     return Update(
-        settings,
+        with_agent(settings, connection.agent),
         binary_audio=update.downlink == "binary",
         report_latency=update.report_latency,
         note="; ".join(note for note in notes if note),

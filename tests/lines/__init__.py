@@ -1,0 +1,1 @@
+"""A protocol that exists only here: JSON lines over plain TCP."""

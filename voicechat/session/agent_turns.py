@@ -1,0 +1,116 @@
+"""What an agent says without having been asked, and when it ends the conversation. Pure; time is an argument.
+
+The session asks ``due`` whenever no turn is in progress, and makes a turn of what it is told to say.
+"""
+
+from dataclasses import dataclass
+
+from voicechat.session.agent import Agent
+from voicechat.session.deadlines import earliest_ms
+from voicechat.session.vocabulary import ToolExchange
+
+END_CONVERSATION = "end_conversation"
+"""The tool with which the model ends the conversation after its last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """The agent speaks by itself: ``text``, or what the model makes of ``prompt``."""
+
+    text: str = ""
+    prompt: str = ""
+
+
+class AgentTurns:
+    """Greeting, questions after silence, goodbye."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.leaves = False
+        """Everything has been said and heard: the conversation is over."""
+        self._agent = agent
+        self._greeting_due = False
+        self.begun = False
+        """The client is ready to hear, or its user has spoken."""
+        self._prompts = 0
+        self._ending = False
+        """The goodbye is due."""
+        self._idle = False
+        """It is due because the user has been silent: then a word of the user takes it back."""
+        self._said_goodbye = False
+        self._acts = bool(
+            agent.greets or agent.idle_prompts or agent.max_duration_ms is not None or agent.end_conversation
+        )
+
+    @property
+    def minds_silence(self) -> bool:
+        """Whether the agent itself sees to a user who stays silent."""
+        return self._agent.idle_prompts is not None
+
+    def begin(self) -> None:
+        """The client is ready to hear. Only the first call counts, and only before the user has spoken."""
+        self._greeting_due = self._agent.greets and not self.begun
+        self.begun = True
+
+    def heard_user(self) -> None:
+        """The user has said something."""
+        self.begun = True
+        self._prompts = 0
+        self._greeting_due = False
+        if self._idle:
+            self._idle = self._ending = self._said_goodbye = False
+
+    def note_tools(self, exchange: ToolExchange) -> None:
+        """The model has used tools. If it ended the conversation, that is over after the goodbye."""
+        if self._agent.end_conversation and any(a.tool == END_CONVERSATION for a in exchange.answers):
+            self._ending = True
+
+    def deadline_ms(self, silent_since_ms: int | None, heard_ms: int | None) -> int | None:
+        """When ``due`` has something to say although nothing happens.
+
+        ``silent_since_ms``: since when it is the user's turn to speak; None: it is not, or they do.
+        ``heard_ms``: when the last reply will have been heard; None: not all of it has been sent.
+        """
+        if not self._acts:
+            return None
+        if self._ending:
+            return heard_ms
+        return earliest_ms(self._agent.max_duration_ms, self._prompt_at_ms(silent_since_ms))
+
+    def due(self, now_ms: int, silent_since_ms: int | None, heard_ms: int | None) -> Say | None:
+        """What is to be said now; None: nothing. Sets ``leaves`` at the end. See ``deadline_ms``."""
+        if not self._acts:
+            return None
+        if self._greeting_due:
+            self._greeting_due = False
+            agent = self._agent
+            return Say(agent.greeting, "" if agent.greeting else agent.greeting_prompt)
+        limit_ms, prompt_at_ms = self._agent.max_duration_ms, self._prompt_at_ms(silent_since_ms)
+        if limit_ms is not None and now_ms >= limit_ms:
+            self._ending = True
+        elif not self._ending and prompt_at_ms is not None and now_ms >= prompt_at_ms:
+            return self._prompt()
+        if self._ending and heard_ms is not None and now_ms >= heard_ms:
+            return self._goodbye()
+        return None
+
+    def _prompt_at_ms(self, silent_since_ms: int | None) -> int | None:
+        idle = self._agent.idle_prompts
+        if idle is None or silent_since_ms is None:
+            return None
+        return silent_since_ms + idle.after_ms
+
+    def _prompt(self) -> Say | None:
+        assert self._agent.idle_prompts is not None
+        text = self._agent.idle_prompts.prompt(self._prompts)
+        self._prompts += 1
+        if text is not None:
+            return Say(text)
+        self._ending = self._idle = True
+        return self._goodbye()
+
+    def _goodbye(self) -> Say | None:
+        if self._said_goodbye or not self._agent.goodbye:
+            self.leaves = True
+            return None
+        self._said_goodbye = True
+        return Say(self._agent.goodbye)
