@@ -21,6 +21,22 @@ settings.load_profile("same examples")
 ROOT = Path(__file__).parent.parent
 
 
+PROCESSES = 2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Share the suite out among processes, file by file; a part of it that is named runs in this one.
+
+    So do the long tests, which measure, and everything without pytest-xdist.
+    """
+    options = config.option
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and options.markexpr == "not long"
+    if whole and not options.collectonly and not options.usepdb and getattr(options, "numprocesses", 1) is None:
+        options.numprocesses = PROCESSES
+        options.dist = "loadfile"
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -131,6 +131,7 @@ async def test_the_conversation_is_busy_from_the_first_word_to_the_end_of_the_an
 
 
 @pytest.mark.real_time
+@pytest.mark.long
 def test_talk_sends_a_recording_hands_free_and_shows_what_happens(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

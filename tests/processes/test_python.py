@@ -50,6 +50,14 @@ except ProviderError as error:
 else:
     raise AssertionError("a plan of no kind was loaded")
 """
+SERVER = """
+import subprocess
+from voicechat.processes import python
+for module, complaint in (("server.workers.child", "IndexError"), ("bench.child", "the following arguments are required")):
+    started = python.command(f"voicechat.{module}")
+    done = subprocess.run(started, env=python.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert complaint in done.stderr, done.stderr
+"""
 WORKERS = """
 from voicechat.cli import main
 sys.exit(main(["bench", "--sessions", "1", "--seconds", "1", "--workers", "2", "--json"]))
@@ -60,8 +68,10 @@ CHILDREN = {
         DECODER, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
     ),
     "trial": TRIAL,
+    "server": SERVER,
     "server and workers": pytest.param(
-        WORKERS, marks=pytest.mark.skipif(not can_link(), reason="this system has one worker at most")
+        WORKERS,
+        marks=[pytest.mark.long, pytest.mark.skipif(not can_link(), reason="this system has one worker at most")],
     ),
 }
 

@@ -94,7 +94,9 @@ async def test_a_compressed_body_is_counted_as_it_bursts(server: Server) -> None
     assert server.on_disk() == []
 
 
-@pytest.mark.parametrize("content", [gzip.compress(wav()), b"PK\x03\x04" + bytes(100), b"<html>"])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(wav()), b"PK\x03\x04" + bytes(100), b"<html>"], ids=["gzip", "zip", "page"]
+)
 async def test_an_archive_is_no_recording(server: Server, content: bytes) -> None:
     for path in (TASKS, NON_STREAM):
         status, answer = await server.ask("POST", path, data=form(data=DATA, audio_file=content))

@@ -107,7 +107,9 @@ async def test_a_task_is_done_and_its_result_is_kept(office: Office) -> None:
     clerk = Clerk()
     async with office.opened(clerk.work) as store:
         task, is_new = await store.submit(submission("this"))
-        assert (task.status, is_new, task.result, task.attempt) == (TaskStatus.WAITING, True, "", 0)
+        # It may have been taken up while it was being written.
+        assert task.status in (TaskStatus.WAITING, TaskStatus.DOING)
+        assert (is_new, task.result) == (True, "")
         assert abs(task.created_s - unix_s()) < 5
         done = await ended(store, task)
     assert (done.status, done.result, done.error, done.progress) == (TaskStatus.SUCCESS, "did this", "", 1.0)
