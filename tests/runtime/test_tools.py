@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tests.runtime.stage import Stage
 from voicechat.audio.encode import Encoder
-from voicechat.providers.interfaces import ChatRequest, ReplyPart
+from voicechat.providers.interfaces import ChatRequest, ReplyPart, TextDelta
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.hiding import HidingModel
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.tool_function import Filler, open_tool
@@ -216,3 +219,25 @@ async def test_a_model_that_calls_without_end_is_stopped() -> None:
     await a_turn(Endless(), posted).run()
     (ended,) = (event for event in posted if isinstance(event, ReplyTextEnded))
     assert ended.finish_reason == "length"
+
+
+async def test_a_model_that_thinks_without_end_is_stopped() -> None:
+    class Endless:
+        async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
+            yield TextDelta("Well. ")
+            while True:
+                yield TextDelta("<plan>" + "x" * 1_000)
+
+    posted: list[Event] = []
+    await a_turn(HidingModel(Endless(), ("plan",)), posted).run()
+    (ended,) = (event for event in posted if isinstance(event, ReplyTextEnded))
+    assert ended.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("text", "failed"), [("...", True), (" *** ", True), ("\N{THUMBS UP SIGN}", False), ("好", False)]
+)
+async def test_a_reply_that_says_nothing_is_a_failure(text: str, failed: bool) -> None:
+    posted: list[Event] = []
+    await a_turn(ScriptedModel(replies=[(text,)]), posted).run()
+    assert any(isinstance(event, ReplyFailed) for event in posted) is failed

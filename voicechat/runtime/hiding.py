@@ -34,14 +34,14 @@ class HidingModel(WrappingModel):
         self._tags = tuple(tags)
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See `ChatModel`. Text of which nothing is left becomes a ``ThoughtDelta``."""
+        """See `ChatModel`. A piece of text of which nothing is left becomes a ``ThoughtDelta``."""
         hidden = HiddenText(self._tags)
         parts = self._inner.reply(request)
         async with closing(parts):
             async for part in parts:
                 if isinstance(part, TextDelta) and part.text:
                     text = hidden.push(part.text)
-                    yield replace(part, text=text) if text else ThoughtDelta(extras=part.extras)
+                    yield replace(part, text=text) if text else ThoughtDelta(part.text, part.extras)
                     continue
                 if isinstance(part, _AFTER_TEXT) and (rest := hidden.finish()):
                     yield TextDelta(rest)

@@ -5,6 +5,7 @@ the model and the synthesiser may take is for their chains to say (`voicechat.ru
 """
 
 import asyncio
+import unicodedata
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias, assert_never
@@ -65,6 +66,8 @@ PIECES_AT_ONCE = 5
 what a piece does."""
 REPLY_CHARACTERS = 100_000
 """A model that never stops is stopped here, as one that ran out of tokens."""
+THOUGHT_CHARACTERS = 1_000_000
+"""So is one that never stops thinking. Thoughts take no memory in a conversation, so they may be much longer."""
 
 
 ReplyEffect: TypeAlias = Speak | FinishSpeech | AdoptReply | ContinueReply
@@ -164,7 +167,7 @@ class ReplyTask:
         self._text = TextOnItsWay(lambda text: post(ReplyTextArrived(start.reply, text)))
         self._characters = 0
         self._answered = False
-        """Whether the model has said or called anything."""
+        """Whether the model has said anything that can be heard or seen, or called a tool."""
         self._adopted = asyncio.Event()
         if not start.early:
             self._adopted.set()
@@ -239,7 +242,7 @@ class ReplyTask:
 
     async def _take_parts(self, parts: AsyncIterator[ReplyPart]) -> None:
         reply = self._start.reply
-        finish_reason, usage = "stop", None
+        finish_reason, usage, thought = "stop", None, 0
         async with closing(parts):
             while (part := await next_item(parts)) is not None:
                 if not isinstance(part, TextDelta):
@@ -248,7 +251,7 @@ class ReplyTask:
                     case TextDelta(text=""):
                         pass
                     case TextDelta(text=text):
-                        self._answered = self._answered or bool(text.strip())
+                        self._answered = self._answered or any(map(_is_said, text))
                         self._characters += len(text)
                         await self._text.add(text, at_once=self._awaited)
                     case ToolCall():
@@ -262,14 +265,16 @@ class ReplyTask:
                         self._post(ToolsUsed(reply, part))
                     case ReplyFinished():
                         finish_reason, usage = part.finish_reason, _usage(part)
-                    case ThoughtDelta() | Extras():
-                        pass  # neither spoken nor told
-                if self._characters > REPLY_CHARACTERS:
+                    case ThoughtDelta():
+                        thought += len(part.text)  # neither spoken nor told
+                    case Extras():
+                        pass
+                if self._characters > REPLY_CHARACTERS or thought > THOUGHT_CHARACTERS:
                     finish_reason = "length"
                     break
         self._text.tell()
         if not self._answered:
-            # The model says that its tokens are used up, or that its answer was held back: nothing came to be heard.
+            # Its tokens went into thoughts, its answer was held back, or it is a row of dots: there is nothing to hear.
             raise ProviderError("chat model", FailureKind.BROKEN, "answered without a word")
         self._post(ReplyTextEnded(reply, finish_reason, usage))
 
@@ -382,6 +387,11 @@ def _usage(finished: ReplyFinished) -> Usage | None:
     if finished.prompt_tokens is None and finished.completion_tokens is None:
         return None
     return Usage(finished.prompt_tokens or 0, finished.completion_tokens or 0)
+
+
+def _is_said(char: str) -> bool:
+    """Whether a character is said or seen: a letter, a digit, an emoji. Punctuation and spaces alone say nothing."""
+    return char.isalnum() or unicodedata.category(char) == "So"
 
 
 def _first(failures: BaseExceptionGroup[ProviderError]) -> ProviderError:

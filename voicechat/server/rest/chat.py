@@ -19,7 +19,7 @@ from voicechat.providers.interfaces import (
     ToolsStarted,
 )
 from voicechat.runtime.edge import closing, next_item
-from voicechat.runtime.reply_task import REPLY_CHARACTERS
+from voicechat.runtime.reply_task import REPLY_CHARACTERS, THOUGHT_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.chat_options import MAX_MESSAGES, ChatCompletion, ChatMessage
 from voicechat.schema.checked import Items, Section, between, only
@@ -187,24 +187,26 @@ class Chat:
 
 
 async def bounded_parts(model: ChatModel, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-    """Ask the model. A reply past ``REPLY_CHARACTERS`` is ended as one that ran out of tokens.
+    """Ask the model. A reply that is too long, or thinks for too long, ends as one that ran out of tokens.
 
     Raises ``ServiceFailedError``. Closing it cancels the model.
     """
     parts = model.reply(request)
-    characters = 0
+    characters = thought = 0
     try:
         async with closing(parts):
             while (part := await next_item(parts)) is not None:
                 match part:
-                    case TextDelta() | ThoughtDelta():
+                    case TextDelta():
                         characters += len(part.text)
+                    case ThoughtDelta():
+                        thought += len(part.text)
                     case ToolCall():
                         characters += len(part.arguments)
                     case Extras() | ReplyFinished() | ToolsStarted() | ToolExchange():
                         pass
                 yield part
-                if characters > REPLY_CHARACTERS:
+                if characters > REPLY_CHARACTERS or thought > THOUGHT_CHARACTERS:
                     yield ReplyFinished("length")
                     return
     except ProviderError as error:
