@@ -41,6 +41,7 @@ TELLING = PartsModel(
             "Hi", Extras(choice={"logprobs": {"content": [{"token": "Hi"}]}}, answer={"system_fingerprint": "fp"})
         ),
         Extras(choice={"refs": [{"index": 1}]}),
+        Extras(answer={"service_tier": "flex"}),
         TextDelta("!", Extras(choice={"logprobs": {"content": [{"token": "!"}]}}, message={"mood": "glad"})),
         ReplyFinished(
             usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "details": {"x": 1}},
@@ -197,6 +198,7 @@ async def test_what_the_models_server_said_besides_is_passed_on(live: Live) -> N
     assert chunks[2]["system_fingerprint"] == "fp"
     assert choices[3]["refs"] == [{"index": 1}]
     assert choices[4]["delta"] == {"content": "!", "mood": "glad"}
+    assert chunks[4]["service_tier"] == "flex", "in the next chunk, and not in one that says nothing else"
     assert choices[5] == {"index": 0, "delta": {}, "finish_reason": "stop", "refs": [{"index": 1}, {"index": 2}]}
 
     whole = (await live.ask(PATH, {"model": "telling", "messages": ONE})).json
@@ -238,6 +240,7 @@ async def test_the_documents_first_client_is_served(live: Live) -> None:
     assert "".join(chunk["choices"][0]["delta"]["content"] or "" for chunk in chunks) == "Hello there. How are you?"
     missing = await live.ask(path, {"messages": ONE})
     assert missing.json["error"]["message"] == "model: must be present"
+    assert missing.json["message"] == "model: must be present", "where that client looks"
 
 
 async def test_a_client_that_decodes_by_the_label_reads_chinese(live: Live) -> None:

@@ -38,6 +38,8 @@ class Completion:
         self._gathered = CallsGathered(f"call_{completion_id}")
         self._calls: dict[int, Json] = {}
         self._besides = Besides()
+        self._waiting: Json = {}
+        """Fields beside ``choices`` that the next chunk is to have."""
         self._begun = False
         self._finished = ReplyFinished("")
 
@@ -51,6 +53,8 @@ class Completion:
             case ThoughtDelta():
                 if part.text or part.extras:
                     yield self._chunk({THOUGHTS: part.text} if part.text else {}, part.extras)
+            case Extras() if not (part.message or part.choice):
+                self._waiting |= part.answer  # a chunk of its own would say nothing of the reply
             case Extras():
                 yield self._chunk({}, part)
             case ToolCall():
@@ -97,7 +101,9 @@ class Completion:
         extras = extras or _NOTHING
         choice: Json = {"index": 0, "delta": delta | _new(extras.message, delta), "finish_reason": finish_reason}
         chunk = self._head("chat.completion.chunk") | {"choices": [choice | _new(extras.choice, choice)]}
-        return chunk | _new(extras.answer, chunk)
+        chunk |= _new({**self._waiting, **extras.answer}, chunk)
+        self._waiting = {}
+        return chunk
 
     def _add_call(self, piece: ToolCall) -> None:
         call = self._calls.setdefault(

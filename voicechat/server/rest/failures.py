@@ -86,7 +86,8 @@ def openai_error(status: Status, message: str, code: str = "") -> OpenAIError:
     named = colon and " " not in field and status in (Status.INVALID_PARAMETER, Status.NOT_FOUND)
     kind = _TYPES.get(http_status, "invalid_request_error" if http_status < 500 else "server_error")
     code = code or _CODES.get(status, status.name.lower())
-    return OpenAIError(error=OpenAIErrorBody(message=message, type=kind, param=field if named else None, code=code))
+    body = OpenAIErrorBody(message=message, type=kind, param=field if named else None, code=code)
+    return OpenAIError(error=body, message=message)
 
 
 def answering_as_openai(handler: Handler) -> Handler:

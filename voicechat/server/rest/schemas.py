@@ -43,9 +43,11 @@ class OpenAIErrorBody(Answer):
 
 
 class OpenAIError(Answer):
-    """OpenAI's form of an error."""
+    """OpenAI's form of an error, and the message once more where the document's first client looks for it."""
 
     error: OpenAIErrorBody
+    message: str
+    """The same as in ``error``."""
 
 
 class Usage(Open):
