@@ -1,7 +1,6 @@
 """JSON lines over plain TCP, loaded by ``[dialects.NAME] dialect = "tests.lines.dialect:open_endpoint"``.
 
-Up: ``{"key": ..., "agent": ...}`` first, then ``{"audio": base64 s16le 16 kHz}``, ``{"text": ...}``,
-``{"tool": id, "answer": ...}``. Down: one line for each notice that has a form below.
+Up: ``{"key", "agent"}`` first, then ``{"audio": base64 s16le 16 kHz}``, ``{"text"}``, ``{"tool": id, "answer"}``.
 """
 
 import base64

@@ -24,12 +24,12 @@ from voicechat.server import mount as mount_module
 from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Principal, request_keys
+from voicechat.server.facts import ServerFact, SessionRefused
 from voicechat.server.figures import Level, pressure_limits
 from voicechat.server.listener import listening
 from voicechat.server.mount import Conditions, Mount
 from voicechat.server.pressure import Pressure
 from voicechat.session.agent import Agent
-from voicechat.session.effects import Fact, SessionRefused
 from voicechat.session.events import Event, PressureChanged
 from voicechat.session.limits import SessionLimits
 from voicechat.store.access import Endpoint
@@ -45,7 +45,7 @@ GOOD = {"token": "Bearer k", "model": "default", "asr_easyllm_id": "default", "t
 
 class Server:
     def __init__(
-        self, admission: Admission, mount: Mount, port: int, facts: list[Fact], recognizer: ScriptedRecognizer
+        self, admission: Admission, mount: Mount, port: int, facts: list[ServerFact], recognizer: ScriptedRecognizer
     ) -> None:
         self.admission, self.mount = admission, mount
         self.port, self.facts, self.recognizer = port, facts, recognizer
@@ -81,7 +81,7 @@ async def server(
     synthesizers: Mapping[str, ScriptedSynthesizer] | None = None,
     agents: Agents | None = None,
 ) -> AsyncIterator[Server]:
-    facts: list[Fact] = []
+    facts: list[ServerFact] = []
     recognizer = ScriptedRecognizer(texts=("one two three",), word_ms=100)
     services = Services(
         dict.fromkeys(recognizers, recognizer),

@@ -62,7 +62,7 @@ from voicechat.session.notices import (
 logger = logging.getLogger(__name__)
 
 RELEASE_S = 1.0
-"""Within so long after the end of a session everything of it is released (contract)."""
+"""Within so long after the end of a session everything of it is released (promised)."""
 HELD_MS = 10_000
 """Paced audio that waits for its time; past it the synthesiser waits too."""
 _ROUNDING_S = 1e-6
@@ -207,7 +207,7 @@ class Conversation:
             for effect in self._machine.receive(event, self.now_ms):
                 self._perform(effect)
         except Exception as error:  # noqa: BLE001 - the one place around a session
-            # A bug of ours. It ends this session, with the contract's last words; the server goes on.
+            # A bug of ours. It ends this session, with the dialect's last words; the server goes on.
             logger.error("handling %s failed: %s at %s", type(event).__name__, type(error).__name__, where(error))
             if self._faulted:
                 ended = Ended(Ending.FAULT, "internal error", Fault.INTERNAL)

@@ -2,7 +2,7 @@
 
 The kernel remembers what happened: a turn that was never answered, a reply that was stopped while a tool worked, an
 assistant that spoke first. Many servers refuse such a history, because their model's template wants roles that
-alternate and begin with the user's (Mistral, Gemma), and all refuse one that is longer than the model can read. Both is
+alternate and begin with the user's, and all refuse one that is longer than the model can read. Both is
 mended here, just before the request, and nowhere else.
 """
 

@@ -17,7 +17,7 @@ class Control(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A WebSocket ping of the client, which is to be answered with a ``Pong`` of its payload."""
+    """A ping of the client, which is to be answered with a ``Pong`` of its payload."""
 
     payload: bytes
 
@@ -58,7 +58,7 @@ class Socket(Protocol):
         """Hand a frame over without waiting, while there is room. Raises ``ConnectionError`` when it is gone."""
 
     async def ping(self) -> None:
-        """Send a WebSocket ping. Raises ``ConnectionError`` when the connection is gone."""
+        """Send a ping. Raises ``ConnectionError`` when the connection is gone."""
 
     async def close(self, code: int, reason: str) -> None:
         """The closing handshake; the caller bounds it."""

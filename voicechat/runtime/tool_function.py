@@ -14,7 +14,7 @@ from voicechat.errors import ConfigError, ToolError
 from voicechat.text.words import Script, dominant_script
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What OpenAI's models accept as a function's name."""
+"""What chat models accept as a function's name."""
 MAX_COMPLAINTS = 5
 """Wrong arguments that the model is told of at once."""
 
@@ -48,7 +48,7 @@ class Tool:
 
     @property
     def definition(self) -> Mapping[str, object]:
-        """The tool in OpenAI's form."""
+        """The tool in the form of chat completions."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
 

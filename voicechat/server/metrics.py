@@ -16,14 +16,13 @@ from prometheus_client.registry import Collector
 from voicechat.runtime.services import Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.collector import CollectorPauses, watching_collector
+from voicechat.server.facts import ServerFact, SessionRefused
 from voicechat.server.figures import Level
 from voicechat.server.service_metrics import ServiceMetrics
 from voicechat.session.effects import (
     EarlyReply,
-    Fact,
     LateDropped,
     SessionClosed,
-    SessionRefused,
     ToolEnded,
     TurnEnded,
     TurnTimed,
@@ -133,7 +132,7 @@ class Metrics:
         """Count a client that was refused because of ``figure``."""
         self._busy.labels(figure).inc()
 
-    def observe(self, fact: Fact) -> None:
+    def observe(self, fact: ServerFact) -> None:
         """Count what a session reports."""
         match fact:
             case TurnEnded(outcome, transcript_ms, first_text_ms, first_audio_ms):

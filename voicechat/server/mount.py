@@ -29,13 +29,13 @@ from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import local_time, unix_s
 from voicechat.server.admission import DRAIN_GRACE_S, Admission
 from voicechat.server.auth import SECRET_PARAMETERS, Principal
+from voicechat.server.facts import ServerFact, SessionRefused
 from voicechat.server.listener import why_not
 from voicechat.server.metering import metered
 from voicechat.server.tcp import TcpSocket
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.apology import Apology
 from voicechat.session.dictation import Dictation
-from voicechat.session.effects import Fact, SessionRefused
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.session import Session
@@ -70,7 +70,7 @@ class Conditions:
     """What holds for all sessions of a server."""
 
     limits: SessionLimits
-    observe: Callable[[Fact], None]
+    observe: Callable[[ServerFact], None]
     """Told every session's facts; must not raise and not wait."""
     detector: VoiceDetector | None = None
     """Voice detection, which must be running; without it hands-free mode is refused."""

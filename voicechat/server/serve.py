@@ -27,6 +27,7 @@ from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal, require_metrics_key
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
+from voicechat.server.facts import ServerFact
 from voicechat.server.figures import pressure_limits
 from voicechat.server.health import Health, Phase
 from voicechat.server.key_watch import watching_keys
@@ -44,7 +45,7 @@ from voicechat.server.seat import Seat, alone
 from voicechat.server.signals import stop_on_signals
 from voicechat.server.tracing import trace_turn
 from voicechat.server.workers.supervisor import ready_line, supervise, workers_of
-from voicechat.session.effects import Fact, TurnTimed
+from voicechat.session.effects import TurnTimed
 from voicechat.store.access import Endpoint
 from voicechat.voice.detector import OnTick, VoiceDetector
 from voicechat.voice.silero import find_model
@@ -246,10 +247,10 @@ class _WhenStarted:
             raise AdmissionError(Status.AT_CAPACITY, "the server is starting")
 
 
-def _observer(metrics: Metrics) -> Callable[[Fact], None]:
+def _observer(metrics: Metrics) -> Callable[[ServerFact], None]:
     tracer = trace.get_tracer("voicechat", voicechat.__version__)
 
-    def observe(fact: Fact) -> None:
+    def observe(fact: ServerFact) -> None:
         metrics.observe(fact)
         if isinstance(fact, TurnTimed):
             trace_turn(tracer, fact.waterfall)

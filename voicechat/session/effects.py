@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from voicechat.errors import Status
 from voicechat.session.notices import Ended, Ending, Notice, Outcome
 from voicechat.session.vocabulary import (
     ChatSettings,
@@ -179,13 +178,6 @@ class SessionClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRefused:
-    """Fact: a client was not admitted."""
-
-    status: Status
-
-
-@dataclass(frozen=True, slots=True)
 class EarlyReply:
     """Fact: a reply that was begun before the turn had surely ended was ``used``, or dropped."""
 
@@ -210,7 +202,7 @@ class TurnTimed:
     waterfall: Waterfall
 
 
-Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | TurnTimed | SessionClosed | SessionRefused | ToolEnded
+Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | TurnTimed | SessionClosed | ToolEnded
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Every bound and deadline of a session, in one place. The wire contract fixes those marked (contract)."""
+"""Every bound and deadline of a session, in one place. The project's own protocols promise those marked (promised)."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ class SessionLimits:
     """Bounds of one session. All times are milliseconds, all sizes bytes."""
 
     idle_ms: int = 60_000
-    """Without any message of the client for this long, the connection is closed (contract)."""
+    """Without any message of the client for this long, the connection is closed (promised)."""
     speech_idle_ms: int = 60_000
-    """Without recognised speech for this long while listening, unless ``heartbeat`` is set (contract)."""
+    """Without recognised speech for this long while listening, unless the client asked to be allowed it (promised)."""
     ping_ms: int = 20_000
-    """How often the server sends a WebSocket ping; its pong counts as a message."""
+    """How often the server pings the connection; the answer counts as a message."""
     protocol_errors: int = 100
-    """So many malformed messages in a row close the connection (contract)."""
+    """So many malformed messages in a row close the connection (promised)."""
     turn_audio_ms: int = 900_000
-    """Audio of one turn, from its first recognised word (contract: 15 minutes)."""
+    """Audio of one turn, from its first recognised word (promised)."""
     unread_audio_ms: int = 60_000
     """Audio that the recogniser has not taken yet: past it the socket is not read, so a fast sender is slowed."""
     transcript_ms: int = 10_000
@@ -41,18 +41,18 @@ class SessionLimits:
     """Hands-free: after so many more early replies dropped than used, a session begins none until the balance is
     better. 0: never begin early."""
     write_ms: int = 10_000
-    """A client that does not read for this long is cut off (contract)."""
+    """A client that does not read for this long is cut off (promised)."""
     backlog_bytes: int = 8 * 1024 * 1024
-    """A client whose unsent messages exceed this is cut off (contract)."""
+    """A client whose unsent messages exceed this is cut off (promised)."""
     ahead_bytes: int = 1024 * 1024
     """Unsent audio past which the synthesiser waits: a long reply must not fill the backlog by itself."""
     frame_bytes: int = 1024 * 1024
-    """One WebSocket message (contract)."""
+    """One message (promised)."""
     control_bytes: int = 256 * 1024
-    """One text message (contract)."""
+    """One text message (promised)."""
     history_messages: int = 200
     """Messages of the conversation that are remembered; older ones are forgotten in pairs."""
     close_ms: int = 2_000
     """For the closing handshake and for each last write of a connection that is being cut off."""
     resume_ms: int = 30_000
-    """How long a resumable recognition stream waits for its client to return (contract)."""
+    """How long a resumable recognition stream waits for its client to return (promised)."""

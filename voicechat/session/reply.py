@@ -33,7 +33,7 @@ ReplyMade: TypeAlias = (
 )
 """All that is made for a reply, failures apart."""
 TOOL_CALLS = "tool_calls"
-"""Why a model stops that waits for the client's tools, whatever its server calls it (OpenAI's name)."""
+"""Why a model stops that waits for the client's tools, whatever its server calls it."""
 RUN_OUT_MARGIN_MS = 500
 """How long before the listener falls into silence an unfinished sentence is spoken: time to synthesise it."""
 

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TypeAlias
 
 Message: TypeAlias = Mapping[str, object]
-"""One chat message in OpenAI's form: ``{"role": "user", "content": "..."}``; other keys pass through.
+"""One chat message in the form of chat completions: ``{"role": "user", "content": "..."}``; other keys pass through.
 
 An assistant message that called tools has ``"tool_calls": [{"id", "type": "function", "function": {"name",
 "arguments"}}]``, ``arguments`` being JSON text and ``content`` possibly empty; behind it stands, for each call,
@@ -58,7 +58,7 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A piece of a tool call, in OpenAI's streaming form: ``id`` and ``name`` come with its first piece."""
+    """A piece of a tool call, as chat completions stream it: ``id`` and ``name`` come with its first piece."""
 
     index: int
     id: str | None
