@@ -92,6 +92,15 @@ def test_whole_calls_with_one_index_and_no_id_are_told_apart_by_their_names() ->
     ]
 
 
+def test_a_piece_without_an_index_goes_on_with_the_call_before_it() -> None:
+    pieces = [
+        {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}},
+        {"index": 1, "id": "b", "function": {"name": "g", "arguments": "{"}},
+        {"function": {"arguments": "}"}},
+    ]
+    assert calls(*pieces)[-2] == ToolCall(1, None, None, "}")
+
+
 def test_pieces_with_an_id_of_their_own_each_are_one_call() -> None:
     names = ["f", None, None]
     pieces = [

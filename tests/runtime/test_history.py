@@ -37,6 +37,7 @@ def complaint(messages: Sequence[Message]) -> str:
     """What a server with a strict template says of a history; empty: it takes it."""
     expected: tuple[str, ...] = ("user",)
     open_calls: list[object] = []
+    used: set[object] = set()
     for index, message in enumerate(messages):
         role, calls = str(message["role"]), message.get("tool_calls")
         if role == "system":
@@ -53,6 +54,9 @@ def complaint(messages: Sequence[Message]) -> str:
                 return f"an empty message at {index}"
             assert isinstance(calls, list | None)
             open_calls = [call["id"] for call in calls or []]
+            if used.intersection(open_calls):
+                return f"a call at {index} has an id that another one has"
+            used.update(open_calls)
             expected = ("tool",) if calls else ("user",)
         else:
             expected = ("assistant",)
@@ -67,7 +71,7 @@ def complaint(messages: Sequence[Message]) -> str:
         [SYSTEM, user("a"), assistant("b"), user("c")],
         [SYSTEM, user("a"), CALLING, ANSWER, assistant("b"), user("c")],
         [user("a"), CALLING, ANSWER],
-        [user("a"), CALLING, ANSWER, CALLING, ANSWER],
+        [user("a"), CALLING, ANSWER, {**CALLING, "tool_calls": [{**CALL, "id": "d"}]}, {**ANSWER, "tool_call_id": "d"}],
         [user("a"), SYSTEM, assistant("b"), user("c")],
     ],
 )
@@ -97,6 +101,14 @@ def test_a_history_in_order_is_unchanged(messages: list[Message]) -> None:
 def test_what_a_strict_template_refuses_is_put_in_order(messages: list[Message], shown: list[Message]) -> None:
     assert acceptable(messages) == tuple(shown)
     assert not complaint(shown)
+
+
+def test_calls_of_two_turns_have_different_ids() -> None:
+    turn = [user("a"), CALLING, ANSWER, assistant("b")]
+    shown = acceptable([*turn, *turn, *turn, user("c")])
+    assert [message["tool_call_id"] for message in shown if message["role"] == "tool"] == ["c", "c_2", "c_3"]
+    assert not complaint(shown)
+    assert acceptable(shown) == shown
 
 
 def test_parts_of_neighbours_are_joined() -> None:

@@ -53,6 +53,8 @@ class ChatStream:
         self._provider = provider
         self._thoughts = ThoughtFilter(inside=starts_thinking)
         self._calls = CallsGathered(None)
+        self._index = 0
+        """Of the last piece of a call."""
         self._halves: defaultdict[str | int, Halves] = defaultdict(Halves)
         """For the text, the thoughts, and the arguments of each call."""
         self._closing = _Closing()
@@ -148,9 +150,11 @@ class ChatStream:
             function = call.get("function")
             function = function if isinstance(function, dict) else {}
             index, call_id, name = call.get("index"), call.get("id"), function.get("name")
+            if isinstance(index, int):
+                self._index = index  # a piece without one goes on with the call before it
             piece = self._calls.take(
                 ToolCall(
-                    index if isinstance(index, int) else 0,
+                    self._index,
                     _mended_or_none(call_id),
                     _mended_or_none(name),
                     _arguments(function.get("arguments")),

@@ -7,7 +7,7 @@ mended here, just before the request, and nowhere else.
 """
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -36,7 +36,7 @@ def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
     Instructions stay where they stood, and what stands on both sides of them counts as neighbours. The user begins,
     neighbours of one role are joined, the answers of tools stand behind their calls and an assistant's word behind
     those, and the last word is the user's or a tool's. A call without an answer, an answer without a call, and an
-    assistant's message without content are left out.
+    assistant's message without content are left out. No two calls have the same id.
     """
     ordered: list[Message] = []
     last_at: int | None = None
@@ -135,24 +135,43 @@ class _History:
 
 
 def _paired(messages: Sequence[Message]) -> list[Message]:
-    """Give the messages with each tool call before its answers; what has no other half is left out."""
+    """Give the messages with each tool call before its answers; what has no other half is left out.
+
+    A server may give calls of two turns the same id, and refuse a history that has it twice: the second one is renamed.
+    """
     paired: list[Message] = []
+    ids: set[object] = set()
     for index, message in enumerate(messages):
+        calls = _list(message.get("tool_calls"))
         if message.get("role") == "tool":
             continue
-        calls = _list(message.get("tool_calls"))
         if message.get("role") != "assistant" or not calls:
             if message.get("role") != "assistant" or _has_content(message):
                 paired.append(message)
             continue
         answers = {answer.get("tool_call_id"): answer for answer in _answers_behind(messages, index)}
         answered = [call for call in calls if isinstance(call, Mapping) and call.get("id") in answers]
-        if answered:
-            paired.append(message if len(answered) == len(calls) else {**message, "tool_calls": answered})
-            paired += [answers[call["id"]] for call in answered]
-        elif _has_content(message):
-            paired.append({key: value for key, value in message.items() if key != "tool_calls"})
+        if not answered:
+            if _has_content(message):
+                paired.append({key: value for key, value in message.items() if key != "tool_calls"})
+            continue
+        known = {call["id"]: _unused(call["id"], ids) for call in answered}
+        ids |= set(known.values())
+        renamed = [call if known[call["id"]] == call["id"] else {**call, "id": known[call["id"]]} for call in answered]
+        unchanged = len(answered) == len(calls) and all(one is two for one, two in zip(renamed, calls, strict=True))
+        paired.append(message if unchanged else {**message, "tool_calls": renamed})
+        for old, new in known.items():
+            paired.append(answers[old] if old == new else {**answers[old], "tool_call_id": new})
     return paired
+
+
+def _unused(call_id: object, ids: Set[object]) -> object:
+    """Give the id, or one made of it that is not among ``ids``."""
+    free, number = call_id, 1
+    while free in ids:
+        number += 1
+        free = f"{call_id}_{number}"
+    return free
 
 
 def _answers_behind(messages: Sequence[Message], index: int) -> list[Message]:
