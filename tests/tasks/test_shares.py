@@ -167,6 +167,27 @@ async def test_many_uploads_of_one_key_leave_the_recogniser_to_others(tasks_fold
         assert recognizer.begun == 17
 
 
+async def test_the_last_places_for_requests_are_for_other_keys(tasks_folder: Path) -> None:
+    recognizer = Patient()
+    rules = Rules(recognizer=recognizer, requests=20, max_requests=8)
+    async with transcription_server(tasks_folder, rules) as server:
+        loop = asyncio.get_running_loop()
+
+        async def ask(key: str) -> tuple[int, Any]:
+            return await server.ask("POST", OCTET_PATH, key=key, data=wav(), headers=OCTETS)
+
+        mine = [loop.create_task(ask("alice")) for _ in range(7)]
+        await until(lambda: recognizer.begun == 7)
+        status, answer = await ask("alice")
+        assert (status, answer["status"]) == (503, 50301)
+        assert "other keys" in answer["message"]
+        other = loop.create_task(ask("bob"))
+        await until(lambda: recognizer.begun == 8)
+        recognizer.go_on.set()
+        assert {status for status, _ in await asyncio.gather(*mine, other)} == {200}
+        assert (await ask("alice"))[0] == 200
+
+
 async def test_tasks_that_wait_for_slow_servers_leave_the_workers_to_others(tasks_folder: Path) -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -106,6 +106,7 @@ class Rules:
     quota: Quota = field(default_factory=Quota)
     recognizer: SpeechRecognizer | None = None
     requests: int = 4
+    max_requests: int = 50
     key_tasks: int = 10_000
 
 
@@ -141,7 +142,7 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
         return Principal(key, request.match_info.get("project", "default"), account=await account_of(key))
 
     transcriber = Transcriber(services, settings, decoding=decoding, account_of=account_of)
-    backend = Backend(services, limits=SessionLimits(), max_requests=50, authorise=authorise)
+    backend = Backend(services, limits=SessionLimits(), max_requests=rules.max_requests, authorise=authorise)
     operations = [*Transcriptions(backend, transcriber).operations(), *NonStream(backend, transcriber).operations()]
     app = build_app([route for operation in operations for route in operation.routes()])
     runner = web.AppRunner(app, shutdown_timeout=0.2)

@@ -35,6 +35,8 @@ from voicechat.store.tasks.on_demand import OnDemandTaskStore
 
 RECORDING_FOLDER = "recordings"
 SWEEP_S = 600.0
+CLOCKS_S = 60.0
+"""How far the clocks of the task database and of this machine may be apart."""
 TASK_RETRY_S = 3600
 """What a client is told to wait for tasks of its key to expire."""
 DECODER_RETRY_S = (0.2, 2.0)
@@ -69,8 +71,8 @@ class Transcriber:
         self._task_places = FairPlaces(settings.tasks.workers)
         self._request_places = FairPlaces(settings.requests)
         self._tasks_of_key: Counter[str] = Counter()
-        self._counted_since: Counter[str] = Counter()
-        """What ``count_task`` was told since the last sweep began."""
+        self._counted_since: dict[str, str] = {}
+        """Tasks that were handed in since the last sweep began, by id, with their keys."""
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -132,17 +134,23 @@ class Transcriber:
                 TASK_RETRY_S,
             )
 
-    def count_task(self, key_id: str, change: int) -> None:
-        """Note that a key has a task more, or one less. Counts are set right by every ``sweep``."""
-        self._tasks_of_key[key_id] += change
-        self._counted_since[key_id] += change
+    def count_task(self, key_id: str, task_id: str) -> None:
+        """Note that a key has a task more. Counts are set right by every ``sweep``."""
+        self._tasks_of_key[key_id] += 1
+        self._counted_since[task_id] = key_id
+
+    def discount_task(self, key_id: str, task_id: str) -> None:
+        """Note that a key has a task less."""
+        self._tasks_of_key[key_id] -= 1
+        self._counted_since.pop(task_id, None)
 
     async def sweep(self) -> None:
         """Forget what has been kept long enough, and remove recordings that no task needs."""
         await self.tasks.expire(unix_s() - self.settings.keep_s)
         self._counted_since.clear()
-        stock = await self.tasks.stock("recording")
-        self._tasks_of_key = self._counted_since.copy()
+        stock = await self.tasks.stock("recording", unix_s() - CLOCKS_S)
+        missed = [key_id for task_id, key_id in self._counted_since.items() if task_id not in stock.recent]
+        self._tasks_of_key = Counter(missed)
         for owner, tasks in stock.tasks_of.items():
             self._tasks_of_key[owner_key_id(owner)] += tasks
         await self.recordings.sweep(stock.values)

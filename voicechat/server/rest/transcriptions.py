@@ -128,7 +128,8 @@ class Transcriptions:
             upload.kept = True
             try:
                 task, upload.kept = await transcriber.tasks.submit(submission)
-                transcriber.count_task(principal.key_id, upload.kept)
+                if upload.kept:
+                    transcriber.count_task(principal.key_id, task.id)
             except IdempotencyConflictError:
                 upload.kept = False
                 raise
@@ -140,7 +141,8 @@ class Transcriptions:
         payload: Payload = _payload(asked) | {"audio_url": asked.audio_url}
         submission = _submission(principal, payload, asked.audio_url, idempotency_key)
         task, is_new = await self._transcriber.tasks.submit(submission)
-        self._transcriber.count_task(principal.key_id, is_new)
+        if is_new:
+            self._transcriber.count_task(principal.key_id, task.id)
         return task
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -161,7 +163,7 @@ class Transcriptions:
             task = await self._transcriber.tasks.delete(_owner(principal), request.match_info["taskId"])
             if task is None:
                 raise _no_such_task()
-            self._transcriber.count_task(principal.key_id, -1)
+            self._transcriber.discount_task(principal.key_id, task.id)
             if "recording" in task.payload:
                 await self._transcriber.recordings.remove(str(task.payload["recording"]))
         return _json(TaskDeleted(taskId=task.id, task_id=task.id))

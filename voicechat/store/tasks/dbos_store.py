@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import secrets
 import threading
 from collections.abc import Callable
@@ -173,13 +174,15 @@ class DbosTaskStore:
         while ids := await self._call(lambda: _finished_before(before)):
             await self._call(lambda ids=ids: DBOS.delete_workflows(ids))  # type: ignore[misc]
 
-    async def stock(self, key: str) -> Stock:
+    async def stock(self, key: str, since_s: float = math.inf) -> Stock:
         """See ``TaskStore.stock``."""
         stock = Stock()
         offset = 0
         while page := await self._call(lambda offset=offset: _page(offset)):  # type: ignore[misc]
             stock.values.update(str(payload_of(workflow)[key]) for workflow in page if key in payload_of(workflow))
             stock.tasks_of.update(workflow.authenticated_user or "" for workflow in page)
+            recent = [workflow for workflow in page if (workflow.created_at or 0) >= since_s * 1000]
+            stock.recent.update(workflow.workflow_id for workflow in recent)
             offset += len(page)
         return stock
 

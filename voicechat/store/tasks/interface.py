@@ -1,5 +1,6 @@
 """What a task is, and what a store of tasks must promise."""
 
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ class Stock:
     """Of their payloads: whose files are still needed."""
     tasks_of: Counter[str] = field(default_factory=Counter)
     """How many each owner has."""
+    recent: set[str] = field(default_factory=set)
+    """Ids of those that were handed in lately."""
 
 
 class TaskFailedError(VoiceChatError):
@@ -125,8 +128,12 @@ class TaskStore(Protocol):
     async def expire(self, finished_before_s: float) -> None:
         """Forget tasks that were finished, or deleted, before that Unix time."""
 
-    async def stock(self, key: str) -> "Stock":
-        """Look through all tasks that exist, and collect what their payloads hold under ``key``."""
+    async def stock(self, key: str, since_s: float = math.inf) -> "Stock":
+        """Look through all tasks that exist, and collect what their payloads hold under ``key``.
+
+        ``since_s`` is the Unix time from which on a task counts as recent. Tasks that come or go
+        meanwhile may be counted or not.
+        """
 
     async def aclose(self) -> None:
         """Stop the work in progress, which another process or the next start does again."""

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import logging
+import math
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +76,10 @@ class OnDemandTaskStore:
         if store := await self._opened_if_used():
             await store.expire(finished_before_s)
 
-    async def stock(self, key: str) -> Stock:
+    async def stock(self, key: str, since_s: float = math.inf) -> Stock:
         """See ``TaskStore.stock``."""
         store = await self._opened_if_used()
-        return await store.stock(key) if store else Stock()
+        return await store.stock(key, since_s) if store else Stock()
 
     async def aclose(self) -> None:
         """See ``TaskStore.aclose``."""
