@@ -13,8 +13,8 @@ from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import ChatRequest, TextDelta
 from voicechat.providers.openai import open_chat_model
 from voicechat.runtime.fallback.chat import ChatChain
-from voicechat.runtime.fallback.link import Link
-from voicechat.runtime.fallback.policy import Patience
+from voicechat.runtime.fallback.link import ChainLink
+from voicechat.runtime.fallback.policy import StageTimeouts
 from voicechat.testing.conformance import leaving_nothing
 from voicechat.testing.scripted import ScriptedModel
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real_time
 
 PAGE = ROOT / "docs" / "failures.md"
 ASKED = ChatRequest(messages=({"role": "user", "content": "hello"},))
-PATIENCE = Patience(first_s=2, between_s=0.5)
+TIMEOUTS = StageTimeouts(first_s=2, between_s=0.5)
 """With a fallback the endpoint has half of the first."""
 SERVERS: Mapping[str, Callable[[], AbstractAsyncContextManager[str]]] = {
     "refuses the connection": refusing,
@@ -44,8 +44,8 @@ def test_the_table_has_every_fault() -> None:
 async def test_each_fault_ends_as_the_table_says_and_leaves_nothing(fault: str, kind: str, outcome: str) -> None:
     async with leaving_nothing(), SERVERS[fault]() as base_url:
         model = open_chat_model(model="m", base_url=base_url)
-        first = Link("llm.default", model)
-        chain = ChatChain([first, Link("llm.spare", ScriptedModel(replies=[["spare"]]))], PATIENCE)
+        first = ChainLink("llm.default", model)
+        chain = ChatChain([first, ChainLink("llm.spare", ScriptedModel(replies=[["spare"]]))], TIMEOUTS)
         assert await played(chain) == outcome
         assert [failed.value for failed in first.failures] == ([] if kind == "-" else [kind])
         await first.aclose()

@@ -11,8 +11,8 @@ from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.interfaces import ChatModel, ChatRequest, TextDelta
 from voicechat.runtime.fallback.breaker import BreakerState
 from voicechat.runtime.fallback.chat import ChatChain
-from voicechat.runtime.fallback.link import START_S, Link
-from voicechat.runtime.fallback.policy import Patience, ServicePolicy
+from voicechat.runtime.fallback.link import START_S, ChainLink
+from voicechat.runtime.fallback.policy import ServicePolicy, StageTimeouts
 from voicechat.runtime.services import Services
 from voicechat.runtime.tool_function import open_tool
 from voicechat.runtime.toolbox import Toolbox
@@ -60,9 +60,9 @@ def saying(text: str, *fails: Exception | None) -> Starting:
 
 def services(**models: ChatModel) -> Services:
     """Each stands in for the one before it."""
-    links = [Link(f"llm.{name}", model, ServicePolicy(breaker_pause_s=1)) for name, model in models.items()]
-    patience = Patience(first_s=5, between_s=5)
-    chains = {link.name.removeprefix("llm."): ChatChain(links[at:], patience) for at, link in enumerate(links)}
+    links = [ChainLink(f"llm.{name}", model, ServicePolicy(breaker_pause_s=1)) for name, model in models.items()]
+    timeouts = StageTimeouts(first_s=5, between_s=5)
+    chains = {link.name.removeprefix("llm."): ChatChain(links[at:], timeouts) for at, link in enumerate(links)}
     return Services({}, chains, {})
 
 
@@ -172,9 +172,9 @@ async def test_a_spare_that_nobody_stands_in_for_stops_the_start_too() -> None:
 
 async def test_when_nobody_of_a_chain_starts_the_start_stops() -> None:
     before = asyncio.all_tasks()
-    links = [Link("llm.default", saying("first", NO_FILE)), Link("llm.spare", saying("second", NO_FILE))]
-    patience = Patience(first_s=5, between_s=5)
-    chains = {"default": ChatChain(links, patience), "spare": ChatChain(links[::-1], patience)}
+    links = [ChainLink("llm.default", saying("first", NO_FILE)), ChainLink("llm.spare", saying("second", NO_FILE))]
+    timeouts = StageTimeouts(first_s=5, between_s=5)
+    chains = {"default": ChatChain(links, timeouts), "spare": ChatChain(links[::-1], timeouts)}
     opened = Services({}, chains, {})
     with pytest.raises(ProviderError, match="no model file"):
         await opened.start()

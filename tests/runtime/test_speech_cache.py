@@ -8,7 +8,7 @@ import pytest
 from tests.runtime.stage import Stage
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.speech_cache import MAX_CHARACTERS, SEEN_ONCE, CachingSynthesizer
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
@@ -131,7 +131,7 @@ async def test_it_is_started_and_closed_with_what_it_speaks_for() -> None:
     assert cache.has_probe
     await cache.probe()
     assert cache.waiting_streams == 3, "admission control must see who waits behind the cache"
-    assert Link("tts.default", cache).waiting_streams == 3
+    assert ChainLink("tts.default", cache).waiting_streams == 3
     await cache.aclose()
     assert living.lived == ("started", "probed", "closed")
     assert cache.held_bytes == 0

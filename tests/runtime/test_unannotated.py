@@ -4,7 +4,7 @@ import pytest
 
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.providers.timed_words import timed_words
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.recognition import RecognitionChain
 from voicechat.runtime.unannotated import Unannotated
 from voicechat.session.vocabulary import Transcript, Word
@@ -104,6 +104,6 @@ async def test_every_recogniser_is_heard_without_its_notes() -> None:
     async def audio() -> AsyncIterator[bytes]:
         yield bytes(3200)
 
-    chain = RecognitionChain([Link("asr.default", Writing("[BLANK_AUDIO]", "(coughs) Hello", "."))], 8.0)
+    chain = RecognitionChain([ChainLink("asr.default", Writing("[BLANK_AUDIO]", "(coughs) Hello", "."))], 8.0)
     results = [result.text async for result in chain.recognize(audio(), RecognitionOptions())]
     assert results == ["Hello"]

@@ -4,8 +4,8 @@ from prometheus_client import generate_latest
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import ChatRequest
 from voicechat.runtime.fallback.chat import ChatChain
-from voicechat.runtime.fallback.link import Link
-from voicechat.runtime.fallback.policy import Patience, ServicePolicy
+from voicechat.runtime.fallback.link import ChainLink
+from voicechat.runtime.fallback.policy import ServicePolicy, StageTimeouts
 from voicechat.runtime.services import Services
 from voicechat.server.metrics import Metrics
 from voicechat.testing.scripted import Failure, ScriptedModel
@@ -13,11 +13,11 @@ from voicechat.testing.scripted import Failure, ScriptedModel
 
 async def test_failures_fallbacks_and_breakers_are_counted_by_configured_name() -> None:
     policy = ServicePolicy(breaker_failures=1, breaker_pause_s=100)
-    failing = Link("llm.default", ScriptedModel(failure=Failure(kind=FailureKind.BROKEN, calls=9)), policy)
-    spare = Link("llm.spare", ScriptedModel())
-    patience = Patience(first_s=5, between_s=5)
-    alone, chained = ChatChain([failing], patience), ChatChain([failing, spare], patience)
-    services = Services({}, {"default": chained, "alone": alone, "spare": ChatChain([spare], patience)}, {})
+    failing = ChainLink("llm.default", ScriptedModel(failure=Failure(kind=FailureKind.BROKEN, calls=9)), policy)
+    spare = ChainLink("llm.spare", ScriptedModel())
+    timeouts = StageTimeouts(first_s=5, between_s=5)
+    alone, chained = ChatChain([failing], timeouts), ChatChain([failing, spare], timeouts)
+    services = Services({}, {"default": chained, "alone": alone, "spare": ChatChain([spare], timeouts)}, {})
     registry = Metrics(services).registry
 
     def shown(line: str) -> bool:

@@ -13,7 +13,7 @@ from voicechat.errors import FailureKind, RemoteProtocolError, Status
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.decoding import open_decoding
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.recognition import RecognitionChain
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.recognising import STALL_S, Recognised, Utterance, recognise
@@ -114,7 +114,7 @@ async def test_a_recogniser_that_does_not_recover_is_said(kind: FailureKind, cal
 async def test_what_breaks_in_the_middle_is_recognised_by_who_stands_in() -> None:
     broken = ScriptedRecognizer(texts=("one two",), failure=Failure(after=1, calls=99))
     spare = ScriptedRecognizer(texts=("three",))
-    chain = RecognitionChain([Link("asr.default", broken), Link("asr.spare", spare)], last_result_s=9)
+    chain = RecognitionChain([ChainLink("asr.default", broken), ChainLink("asr.spare", spare)], last_result_s=9)
     assert plain(await recognise(Spoken((2.0,)), chain, nothing)) == "three"
     assert spare.heard_ms == [2_000], "the whole recording"
     assert len(broken.heard_ms) == 1

@@ -9,7 +9,7 @@ from voicechat.names import aliases_of
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.providers.registry import find_factory
 from voicechat.runtime.fallback.chains import chat_chains, order_of, recognition_chains, speech_chains
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.services import Aliases, Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.runtime.tool_function import Filler, Tool, open_tool
@@ -55,14 +55,14 @@ def fallback_orders(kind: ServiceKind, services: Mapping[str, ServiceConfig]) ->
     return orders
 
 
-def _links(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, Link[Any]]:
+def _links(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, ChainLink[Any]]:
     return {
-        name: Link(f"{kind}.{name}", open_service(kind, name, service), service.policy)
+        name: ChainLink(f"{kind}.{name}", open_service(kind, name, service), service.policy)
         for name, service in services.items()
     }
 
 
-def _voice_links(config: Config) -> dict[str, Link[SpeechSynthesizer]]:
+def _voice_links(config: Config) -> dict[str, ChainLink[SpeechSynthesizer]]:
     """Each voice keeps its own speech: what stands in for it in an outage must not be heard afterwards."""
     cache_bytes = config.server.speech_cache_mib * 2**20
 
@@ -70,7 +70,9 @@ def _voice_links(config: Config) -> dict[str, Link[SpeechSynthesizer]]:
         synthesizer: SpeechSynthesizer = open_service("tts", name, service)
         return CachingSynthesizer(synthesizer, cache_bytes) if cache_bytes else synthesizer
 
-    return {name: Link(f"tts.{name}", opened(name, service), service.policy) for name, service in config.tts.items()}
+    return {
+        name: ChainLink(f"tts.{name}", opened(name, service), service.policy) for name, service in config.tts.items()
+    }
 
 
 def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:

@@ -61,7 +61,7 @@ class Timed(Generic[T]):
         self._due_s, self._expired = deadline_s, False
         if deadline_s < self._timer_s:
             self._set_timer(deadline_s)
-        # Not told the loop, Python 3.11 would ask the operating system which process this is.
+        # Pass the loop: on Python 3.11, current_task() without it asks the operating system for the process id.
         waiting = self._waiting = asyncio.current_task(self._loop)
         assert waiting is not None
         cancels = waiting.cancelling()

@@ -75,7 +75,7 @@ OnSpeech: TypeAlias = Callable[[int, bytes, int, int], None]
 """Reply, s16le mono samples, their rate in Hz, and the position in the reply after them in milliseconds."""
 
 
-class _Sentence:
+class _SentenceAudio:
     """A sentence on its way: its samples go in at one end while they leave at the other."""
 
     def __init__(self, number: int, text: str) -> None:
@@ -152,9 +152,9 @@ class ReplyTask:
         self._room = room
         self._loop = asyncio.get_running_loop()
         self._group = asyncio.TaskGroup()
-        self._sentences: asyncio.Queue[_Sentence | None] = asyncio.Queue()
+        self._sentences: asyncio.Queue[_SentenceAudio | None] = asyncio.Queue()
         """In the order in which they are to be heard; None: no more will come."""
-        self._waiting: deque[_Sentence] = deque()
+        self._waiting: deque[_SentenceAudio] = deque()
         """Those whose synthesis has not begun."""
         self._ahead = 0
         self._made_us = 0
@@ -190,7 +190,7 @@ class ReplyTask:
 
     def speak(self, sentence: int, text: str) -> None:
         """The next sentence to be spoken."""
-        item = _Sentence(sentence, text)
+        item = _SentenceAudio(sentence, text)
         self._waiting.append(item)
         self._synthesize_ahead()  # first, because who gives it out has nothing to do before it is made
         self._sentences.put_nowait(item)
@@ -287,7 +287,7 @@ class ReplyTask:
             work = self._synthesize(self._waiting.popleft())
             self._group.create_task(work, name=f"reply-{self._start.reply}-synthesize")
 
-    async def _synthesize(self, sentence: _Sentence) -> None:
+    async def _synthesize(self, sentence: _SentenceAudio) -> None:
         """Synthesise a sentence. One that breaks off is begun again while nobody has heard any of it, else it ends."""
         for _ in range(VOICES_TRIED):
             try:
@@ -302,7 +302,7 @@ class ReplyTask:
                 raise
         sentence.end()
 
-    async def _take_chunks(self, sentence: _Sentence) -> None:
+    async def _take_chunks(self, sentence: _SentenceAudio) -> None:
         chunks = self._speech.of(sentence.text)
         async with closing(chunks):
             while (chunk := await next_item(chunks)) is not None:
@@ -325,7 +325,7 @@ class ReplyTask:
             self._give_out(last, await self._threads.finish(encoder))
         self._post(SpeechEnded(reply))
 
-    async def _say(self, encoder: Encoder, sentence: _Sentence) -> None:
+    async def _say(self, encoder: Encoder, sentence: _SentenceAudio) -> None:
         sentence.leaving = True
         rate_hz = 0
         while (chunk := await sentence.audio(at_once=self._awaited)) is not None:

@@ -11,7 +11,7 @@ from voicechat.names import Resolved, ServiceNames
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.end_conversation import end_conversation_tool
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.relay import Chain
 from voicechat.runtime.faults import where
 from voicechat.runtime.hiding import HidingModel
@@ -131,9 +131,9 @@ class Services:
         started. Any other failure is raised, and the rest stop.
         """
         chains = {chain.links[0]: chain for chain in self.chains}
-        failures: dict[Link[object], ProviderError] = {}
+        failures: dict[ChainLink[object], ProviderError] = {}
 
-        async def start_link(link: Link[object]) -> None:
+        async def start_link(link: ChainLink[object]) -> None:
             try:
                 await link.start()
             except ConfigError:
@@ -145,7 +145,7 @@ class Services:
 
         async with asyncio.TaskGroup() as group:
             for provider in self.distinct():
-                starting = start_link(provider) if isinstance(provider, Link) else as_provider(provider).start()
+                starting = start_link(provider) if isinstance(provider, ChainLink) else as_provider(provider).start()
                 group.create_task(starting)
         standing_in = {link: _standing_in(chains[link], failures) for link in failures}
         for link, failure in failures.items():
@@ -162,7 +162,7 @@ class Services:
             async with asyncio.timeout(CLOSE_S):
                 await as_provider(provider).aclose()
         except Exception as error:  # noqa: BLE001 - a provider's failing farewell must not stop the others'
-            name = provider.name if isinstance(provider, Link) else type(provider).__name__
+            name = provider.name if isinstance(provider, ChainLink) else type(provider).__name__
             logger.warning("closing %s failed: %s", name, type(error).__name__)
 
     @property
@@ -171,7 +171,7 @@ class Services:
         return tuple(service for service in self._all if isinstance(service, Chain))
 
     @property
-    def links(self) -> tuple[Link[object], ...]:
+    def links(self) -> tuple[ChainLink[object], ...]:
         """The links of all chains, each once, for metrics."""
         return tuple({link.name: link for chain in self.chains for link in chain.links}.values())
 
@@ -194,7 +194,7 @@ def _found(services: Mapping[str, P], aliases: Mapping[str, str], path: str, wan
     return Found(services[resolved.name], resolved)
 
 
-def _standing_in(chain: Chain[object], failures: Mapping[Link[object], ProviderError]) -> str:
+def _standing_in(chain: Chain[object], failures: Mapping[ChainLink[object], ProviderError]) -> str:
     """Name who answers for a service that did not start. Raises its failure when nobody of its chain has started."""
     for link in chain.links:
         if link not in failures:
@@ -202,7 +202,7 @@ def _standing_in(chain: Chain[object], failures: Mapping[Link[object], ProviderE
     raise failures[chain.links[0]]
 
 
-def _as_provider_error(link: Link[object], error: Exception) -> ProviderError:
+def _as_provider_error(link: ChainLink[object], error: Exception) -> ProviderError:
     """What a ``start`` must not raise is a failure of the service, too."""
     if isinstance(error, ProviderError):
         return error

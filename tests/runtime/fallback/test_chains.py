@@ -24,22 +24,22 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.fallback.breaker import BreakerState
 from voicechat.runtime.fallback.chains import order_of
 from voicechat.runtime.fallback.chat import ChatChain
-from voicechat.runtime.fallback.link import COLD_AFTER_S, Link
-from voicechat.runtime.fallback.policy import Patience, ServicePolicy
+from voicechat.runtime.fallback.link import COLD_AFTER_S, ChainLink
+from voicechat.runtime.fallback.policy import ServicePolicy, StageTimeouts
 from voicechat.runtime.fallback.speech import SpeechChain
 from voicechat.session.vocabulary import ToolCall
 from voicechat.testing.conformance import check_chat_model, check_synthesizer
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
 T = TypeVar("T")
-PATIENCE = Patience(first_s=12, between_s=3)
+TIMEOUTS = StageTimeouts(first_s=12, between_s=3)
 ASKED = ChatRequest(messages=())
 ALWAYS = 10**9
 
 
 def chat(*models: ChatModel, policy: ServicePolicy | None = None, cold: bool = False) -> ChatChain:
     """``cold``: none has answered before."""
-    chain = ChatChain([Link(f"llm.{n}", model, policy) for n, model in enumerate(models)], PATIENCE)
+    chain = ChatChain([ChainLink(f"llm.{n}", model, policy) for n, model in enumerate(models)], TIMEOUTS)
     for link in chain.links:
         if not cold:
             link.note_use()
@@ -47,7 +47,7 @@ def chat(*models: ChatModel, policy: ServicePolicy | None = None, cold: bool = F
 
 
 def voices(*synthesizers: SpeechSynthesizer, policy: ServicePolicy | None = None) -> SpeechChain:
-    return SpeechChain([Link(f"tts.{n}", voice, policy) for n, voice in enumerate(synthesizers)], PATIENCE)
+    return SpeechChain([ChainLink(f"tts.{n}", voice, policy) for n, voice in enumerate(synthesizers)], TIMEOUTS)
 
 
 def saying(text: str, failure: Failure | None = None) -> ScriptedModel:
@@ -150,7 +150,7 @@ async def test_a_service_that_stops_between_two_words_is_given_up() -> None:
     chain = chat(ScriptedModel(replies=[["one ", "two"]], failure=hanging(after=1)))
     with pytest.raises(ProviderError, match="timeout"):
         await text_of(chain)
-    assert now_s() == PATIENCE.between_s
+    assert now_s() == TIMEOUTS.between_s
 
 
 async def test_tools_that_the_model_carries_out_take_their_time_and_no_longer() -> None:
@@ -163,9 +163,9 @@ async def test_tools_that_the_model_carries_out_take_their_time_and_no_longer() 
             await asyncio.sleep(self.works_s)
             yield TextDelta("done")
 
-    assert await text_of(chat(Working(20 + PATIENCE.first_s - 1))) == "done"
+    assert await text_of(chat(Working(20 + TIMEOUTS.first_s - 1))) == "done"
     with pytest.raises(ProviderError, match="timeout"):
-        await text_of(chat(Working(20 + PATIENCE.first_s + 1)))
+        await text_of(chat(Working(20 + TIMEOUTS.first_s + 1)))
 
 
 async def test_a_lost_connection_is_tried_once_more_when_nobody_else_is_left() -> None:
@@ -220,7 +220,7 @@ async def test_of_three_that_hang_each_has_its_share_and_the_last_failure_is_tol
     models = [saying("x", hanging()) for _ in range(3)]
     with pytest.raises(ProviderError, match="timeout"):
         await text_of(chat(*models))
-    assert now_s() == PATIENCE.first_s
+    assert now_s() == TIMEOUTS.first_s
     assert [len(model.requests) for model in models] == [1, 1, 1]
 
 
@@ -260,14 +260,14 @@ async def test_thoughts_have_an_end_and_who_stands_in_has_its_time_all_the_same(
     first = Thinking(1_000)
     chain = chat(first, ScriptedModel(replies=[["second"]], first_ms=11_000))
     assert await text_of(chain) == "second"
-    assert now_s() == 1 + PATIENCE.thinking_s + 11
+    assert now_s() == 1 + TIMEOUTS.thinking_s + 11
     assert chain.links[0].failures[FailureKind.TIMEOUT] == 1
 
 
 async def test_who_stops_in_the_middle_of_its_thoughts_is_replaced() -> None:
-    chain = chat(Thinking(2, pause_s=PATIENCE.between_s + 1), saying("second"))
+    chain = chat(Thinking(2, pause_s=TIMEOUTS.between_s + 1), saying("second"))
     assert await text_of(chain) == "second"
-    assert now_s() == PATIENCE.between_s + 1 + PATIENCE.between_s
+    assert now_s() == TIMEOUTS.between_s + 1 + TIMEOUTS.between_s
 
 
 # --- answers without a word ----------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ async def test_what_stands_beside_an_answer_is_passed_on_and_is_no_sign_of_life(
     assert set(map(type, given)) == {Extras}
     with pytest.raises(ProviderError, match="timeout"):
         await anext(parts)
-    assert now_s() == PATIENCE.first_s
+    assert now_s() == TIMEOUTS.first_s
 
 
 # --- the first use ---------------------------------------------------------------------------------------------------
@@ -361,12 +361,12 @@ async def test_the_first_use_of_a_service_may_take_longer() -> None:
     assert now_s() == 50
     with pytest.raises(ProviderError, match="timeout"):
         await text_of(chat(Loading(50)))
-    assert now_s() == 50 + PATIENCE.first_s
+    assert now_s() == 50 + TIMEOUTS.first_s
 
 
 async def test_a_service_that_takes_too_long_at_its_first_use_has_no_longer_at_the_next() -> None:
     chain = chat(saying("x", hanging()), cold=True, policy=ServicePolicy(first_use_s=30))
-    for took_s in (30, PATIENCE.first_s):
+    for took_s in (30, TIMEOUTS.first_s):
         begun_s = now_s()
         with pytest.raises(ProviderError, match="timeout"):
             await text_of(chain)
@@ -379,7 +379,7 @@ async def test_a_service_that_was_not_used_for_five_minutes_is_cold_again() -> N
     await text_of(chain)
     for idle_s, answered in ((COLD_AFTER_S - 1, False), (COLD_AFTER_S, True)):
         await asyncio.sleep(idle_s)
-        model.load_s, model.loaded = PATIENCE.first_s + 1, False
+        model.load_s, model.loaded = TIMEOUTS.first_s + 1, False
         try:
             await text_of(chain)
         except ProviderError:
@@ -393,7 +393,7 @@ async def test_a_service_that_others_stand_in_for_goes_on_loading() -> None:
     first = Loading(50)
     chain = chat(first, saying("second"), cold=True)
     assert await text_of(chain) == "second"
-    assert now_s() == PATIENCE.first_s / 2, "nobody waits for it while another one can answer"
+    assert now_s() == TIMEOUTS.first_s / 2, "nobody waits for it while another one can answer"
     assert await text_of(chain) == "second"
     await asyncio.sleep(50)
     assert await text_of(chain) == "loaded"

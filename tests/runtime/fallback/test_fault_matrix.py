@@ -26,7 +26,7 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.conversation import Cast
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.fallback.chains import chat_chains, recognition_chains, speech_chains
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.session.apology import Apology
 from voicechat.session.vocabulary import Transcript
@@ -89,20 +89,20 @@ class FaultyStage(Stage):
     apology: Apology | None = field(default_factory=Apology)
 
     def cast(self) -> Cast:
-        asr: dict[str, Link[SpeechRecognizer]] = {
-            "default": Link("asr.default", self.recognizer),
-            "spare": Link("asr.spare", self.spare_recognizer),
-            "third": Link("asr.third", self.third_recognizer),
+        asr: dict[str, ChainLink[SpeechRecognizer]] = {
+            "default": ChainLink("asr.default", self.recognizer),
+            "spare": ChainLink("asr.spare", self.spare_recognizer),
+            "third": ChainLink("asr.third", self.third_recognizer),
         }
-        llm: dict[str, Link[ChatModel]] = {
-            "default": Link("llm.default", self.model),
-            "spare": Link("llm.spare", self.spare_model),
-            "third": Link("llm.third", self.third_model),
+        llm: dict[str, ChainLink[ChatModel]] = {
+            "default": ChainLink("llm.default", self.model),
+            "spare": ChainLink("llm.spare", self.spare_model),
+            "third": ChainLink("llm.third", self.third_model),
         }
-        tts: dict[str, Link[SpeechSynthesizer]] = {
-            "default": Link("tts.default", self.synthesizer),
-            "spare": Link("tts.spare", self.spare_synthesizer),
-            "third": Link("tts.third", self.third_synthesizer),
+        tts: dict[str, ChainLink[SpeechSynthesizer]] = {
+            "default": ChainLink("tts.default", self.synthesizer),
+            "spare": ChainLink("tts.spare", self.spare_synthesizer),
+            "third": ChainLink("tts.third", self.third_synthesizer),
         }
         spares = ("spare", "third") if self.spared_twice else ("spare",) if self.spared else ()
         orders = {"default": ("default", *spares)}

@@ -8,7 +8,7 @@ import pytest
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.runtime.audio_input import AudioInput
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.fallback.recognition import RECORDING_S, RecognitionChain
 from voicechat.runtime.tasks import SessionTasks
@@ -25,7 +25,7 @@ ALWAYS = 10**9
 
 
 def chain(*recognizers: SpeechRecognizer, policy: ServicePolicy | None = None) -> RecognitionChain:
-    links = [Link(f"asr.{n}", recognizer, policy) for n, recognizer in enumerate(recognizers)]
+    links = [ChainLink(f"asr.{n}", recognizer, policy) for n, recognizer in enumerate(recognizers)]
     return RecognitionChain(links, LAST_RESULT_S)
 
 

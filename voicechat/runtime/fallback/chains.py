@@ -5,8 +5,8 @@ from typing import TypeAlias, TypeVar
 
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.runtime.fallback.chat import ChatChain
-from voicechat.runtime.fallback.link import Link
-from voicechat.runtime.fallback.policy import Patience
+from voicechat.runtime.fallback.link import ChainLink
+from voicechat.runtime.fallback.policy import StageTimeouts
 from voicechat.runtime.fallback.recognition import RecognitionChain
 from voicechat.runtime.fallback.speech import SpeechChain
 from voicechat.session.limits import SessionLimits
@@ -42,34 +42,36 @@ def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ..
     return tuple(order)
 
 
-def chat_chains(links: Mapping[str, Link[ChatModel]], orders: Orders, limits: SessionLimits) -> dict[str, ChatModel]:
+def chat_chains(
+    links: Mapping[str, ChainLink[ChatModel]], orders: Orders, limits: SessionLimits
+) -> dict[str, ChatModel]:
     """Chain chat models."""
-    patience = _patience(limits.first_token_ms, limits.between_tokens_ms, limits)
-    return {name: ChatChain(_linked(order, links), patience) for name, order in orders.items()}
+    timeouts = _timeouts(limits.first_token_ms, limits.between_tokens_ms, limits)
+    return {name: ChatChain(_linked(order, links), timeouts) for name, order in orders.items()}
 
 
 def speech_chains(
-    links: Mapping[str, Link[SpeechSynthesizer]], orders: Orders, limits: SessionLimits
+    links: Mapping[str, ChainLink[SpeechSynthesizer]], orders: Orders, limits: SessionLimits
 ) -> dict[str, SpeechSynthesizer]:
     """Chain synthesisers."""
-    patience = _patience(limits.first_audio_ms, limits.between_audio_ms, limits)
-    return {name: SpeechChain(_linked(order, links), patience) for name, order in orders.items()}
+    timeouts = _timeouts(limits.first_audio_ms, limits.between_audio_ms, limits)
+    return {name: SpeechChain(_linked(order, links), timeouts) for name, order in orders.items()}
 
 
 def recognition_chains(
-    links: Mapping[str, Link[SpeechRecognizer]], orders: Orders, limits: SessionLimits
+    links: Mapping[str, ChainLink[SpeechRecognizer]], orders: Orders, limits: SessionLimits
 ) -> dict[str, SpeechRecognizer]:
     """Chain recognisers."""
     last_result_s = limits.transcript_ms / 1000 * (1 - MARGIN)
     return {name: RecognitionChain(_linked(order, links), last_result_s) for name, order in orders.items()}
 
 
-def _linked(order: Sequence[str], links: Mapping[str, Link[P]]) -> tuple[Link[P], ...]:
+def _linked(order: Sequence[str], links: Mapping[str, ChainLink[P]]) -> tuple[ChainLink[P], ...]:
     return tuple(links[name] for name in order)
 
 
-def _patience(first_ms: int, between_ms: int, limits: SessionLimits) -> Patience:
-    return Patience(
+def _timeouts(first_ms: int, between_ms: int, limits: SessionLimits) -> StageTimeouts:
+    return StageTimeouts(
         first_s=first_ms / 1000,
         between_s=between_ms / 1000,
         thinking_s=limits.thinking_ms / 1000,

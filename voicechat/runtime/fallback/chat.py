@@ -15,10 +15,10 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.plan import Plan
-from voicechat.runtime.fallback.policy import Patience
-from voicechat.runtime.fallback.relay import IGNORED, Asking, Chain, Taken, relay
+from voicechat.runtime.fallback.policy import StageTimeouts
+from voicechat.runtime.fallback.relay import IGNORED, Chain, ChainRequest, ItemVerdict, relay
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 UNFINISHED = ("length", "content_filter")
@@ -28,25 +28,25 @@ UNFINISHED = ("length", "content_filter")
 class ChatChain(Chain[ChatModel]):
     """A ``ChatModel``: another one is asked only while nothing has been said; what was shown cannot be unshown."""
 
-    def __init__(self, links: Sequence[Link[ChatModel]], patience: Patience) -> None:
-        """``patience``: to the first text, and between two pieces of it."""
+    def __init__(self, links: Sequence[ChainLink[ChatModel]], timeouts: StageTimeouts) -> None:
+        """``timeouts``: to the first text, and between two pieces of it."""
         super().__init__(links)
-        self._patience = patience
+        self._timeouts = timeouts
 
     def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
         """See ``ChatModel``. Raises the last failure when nobody answers; an empty answer is a failure, too."""
-        until_s = asyncio.get_running_loop().time() + self._patience.first_s
+        until_s = asyncio.get_running_loop().time() + self._timeouts.first_s
         plan = Plan(self.links, until_s)
-        return relay(self, plan, _Question(request, self._patience))
+        return relay(self, plan, _ChatChainRequest(request, self._timeouts))
 
 
-class _Question(Asking[ChatModel, ReplyPart]):
-    def __init__(self, request: ChatRequest, patience: Patience) -> None:
+class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
+    def __init__(self, request: ChatRequest, timeouts: StageTimeouts) -> None:
         self._request = request
-        self._patience = patience
+        self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
-        self._answer = Taken(passes=True, answers=True, within_s=patience.between_s)
-        self._aside = Taken(passes=True, answers=False, within_s=None)
+        self._answer = ItemVerdict(passes=True, answers=True, within_s=timeouts.between_s)
+        self._aside = ItemVerdict(passes=True, answers=False, within_s=None)
         self._thinks_until_s = math.inf
         self._said = False
         last = request.messages[-1:]
@@ -58,7 +58,7 @@ class _Question(Asking[ChatModel, ReplyPart]):
         self._thinks_until_s = math.inf
         return provider.reply(self._request)
 
-    def take(self, item: ReplyPart) -> Taken:
+    def take(self, item: ReplyPart) -> ItemVerdict:
         """Judge a part of the reply.
 
         Tools that the model carries out itself say how long they take; after them it thinks as at the beginning. An
@@ -71,20 +71,20 @@ class _Question(Asking[ChatModel, ReplyPart]):
                     return self._answer
                 return self._aside if item.text or item.extras is not None else IGNORED
             case ThoughtDelta():
-                return Taken(passes=True, answers=False, within_s=self._for_thinking_s())
+                return ItemVerdict(passes=True, answers=False, within_s=self._for_thinking_s())
             case Extras():
                 return self._aside
             case ToolCall():
                 self._said = True
                 return self._answer
             case ToolsStarted():
-                return Taken(passes=True, answers=True, within_s=self._patience.first_s + item.within_s)
+                return ItemVerdict(passes=True, answers=True, within_s=self._timeouts.first_s + item.within_s)
             case ToolExchange():
                 self._said = True
-                return Taken(passes=True, answers=True, within_s=self._patience.first_s)
+                return ItemVerdict(passes=True, answers=True, within_s=self._timeouts.first_s)
             case ReplyFinished():
                 self._require_answer(item.finish_reason)
-                return Taken(passes=True, answers=True, within_s=self._patience.first_s)
+                return ItemVerdict(passes=True, answers=True, within_s=self._timeouts.first_s)
         raise ProviderError("chat model", FailureKind.BROKEN, f"gave a {type(item).__name__}")
 
     def gave_nothing(self, plan: Plan[ChatModel]) -> None:
@@ -93,7 +93,7 @@ class _Question(Asking[ChatModel, ReplyPart]):
     def failed(self, plan: Plan[ChatModel]) -> None:
         """What a model spent on thoughts is not taken from the time of those who stand in for it."""
         if self._thinks_until_s < math.inf:
-            plan.begin_anew(self._loop.time() + self._patience.first_s)
+            plan.begin_anew(self._loop.time() + self._timeouts.first_s)
 
     def _require_answer(self, reason: str) -> None:
         """An answer without a word or a call is a failure, unless the model says why there is none."""
@@ -103,6 +103,6 @@ class _Question(Asking[ChatModel, ReplyPart]):
     def _for_thinking_s(self) -> float:
         now_s = self._loop.time()
         if self._thinks_until_s == math.inf and not self._said:
-            self._thinks_until_s = now_s + self._patience.thinking_s
-        left_s = self._patience.between_s if self._said else self._thinks_until_s - now_s
-        return min(self._patience.between_s, max(0.0, left_s))
+            self._thinks_until_s = now_s + self._timeouts.thinking_s
+        left_s = self._timeouts.between_s if self._said else self._thinks_until_s - now_s
+        return min(self._timeouts.between_s, max(0.0, left_s))

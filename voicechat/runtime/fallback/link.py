@@ -16,6 +16,7 @@ from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.fallback.breaker import Breaker
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.faults import where
+from voicechat.runtime.loop_clock import loop_now_s
 from voicechat.runtime.tasks import SessionTasks
 
 logger = logging.getLogger(__name__)
@@ -26,13 +27,12 @@ START_S = 60.0
 """How long a start that is tried again may take: a large model is loaded, perhaps from a slow disk."""
 CLOSE_S = 1.0
 COLD_AFTER_S = 300.0
-"""A service that has given nothing for so long may have to load its model again: model servers unload one
-that rests."""
+"""A service that has given nothing for so long may have to load its model again: Ollama, for one, unloads it then."""
 
 P_co = TypeVar("P_co", covariant=True)
 
 
-class Link(Provider, Generic[P_co]):
+class ChainLink(Provider, Generic[P_co]):
     """A provider under its configured name, as every chain that it belongs to knows it.
 
     While the breaker is open, ``Provider.probe`` is called after each pause, and only when it has been answered the
@@ -74,7 +74,7 @@ class Link(Provider, Generic[P_co]):
         """Its ``start`` failed, and others stand in: let them until it has started after all."""
         self.failures[failure.kind] += 1
         self._unstarted = True
-        self.breaker.keep_out(_now_s())
+        self.breaker.keep_out(loop_now_s())
         self._begin_probing()
 
     @property
@@ -84,11 +84,11 @@ class Link(Provider, Generic[P_co]):
         Its model may not be loaded, so it has longer: see ``ServicePolicy.first_use_s``. After a use that took too
         long all the same, the usual time holds again.
         """
-        return _now_s() >= self._warm_until_s
+        return loop_now_s() >= self._warm_until_s
 
     def note_use(self) -> None:
         """It has given something, or has had its longer time."""
-        self._warm_until_s = _now_s() + COLD_AFTER_S
+        self._warm_until_s = loop_now_s() + COLD_AFTER_S
 
     def warm_up(self, ask: Callable[[], AsyncIterator[object]]) -> None:
         """Ask the service in the background until it gives something, for ``first_use_s`` at most; one at a time.
@@ -100,7 +100,7 @@ class Link(Provider, Generic[P_co]):
 
     async def _warm_up(self, ask: Callable[[], AsyncIterator[object]]) -> None:
         try:
-            await self.take_place(_now_s())
+            await self.take_place(loop_now_s())
         except ProviderError:
             return  # all its places are in use: it is warm, or others wait for it to be
         try:
@@ -132,7 +132,7 @@ class Link(Provider, Generic[P_co]):
             return
         self._waiting += 1
         try:
-            async with asyncio.timeout_at(min(until_s, _now_s() + self.policy.queue_s)):
+            async with asyncio.timeout_at(min(until_s, loop_now_s() + self.policy.queue_s)):
                 await self._places.acquire()
         except TimeoutError:
             message = f"all of its {self.policy.max_streams} streams are in use"
@@ -150,7 +150,7 @@ class Link(Provider, Generic[P_co]):
 
         One that the input has caused says nothing at all.
         """
-        now_s = _now_s()
+        now_s = loop_now_s()
         self.failures[failure.kind] += 1
         if failure.kind is FailureKind.TIMEOUT:
             self.note_use()
@@ -173,22 +173,22 @@ class Link(Provider, Generic[P_co]):
 
     async def _probe_until_well(self) -> None:
         while True:
-            await asyncio.sleep(self.breaker.ready_at_s - _now_s())
+            await asyncio.sleep(self.breaker.ready_at_s - loop_now_s())
             try:
                 await self._ask_after_it()
             except ProviderError as failure:
-                now_s = _now_s()
+                now_s = loop_now_s()
                 self.breaker.lengthen(now_s)
                 if failure.retry_after_s is not None:
                     self.breaker.rest(now_s + failure.retry_after_s, now_s)
             except TimeoutError:
-                self.breaker.lengthen(_now_s())
+                self.breaker.lengthen(loop_now_s())
             except Exception as error:  # noqa: BLE001 - a provider of somebody else; it must not end the probing
                 logger.error("probing %s raised %s at %s", self.name, type(error).__name__, where(error))
-                self.breaker.lengthen(_now_s())
+                self.breaker.lengthen(loop_now_s())
             else:
                 logger.warning("%s answers again", self.name)
-                self.breaker.recovered(_now_s())
+                self.breaker.recovered(loop_now_s())
                 return
 
     async def _ask_after_it(self) -> None:
@@ -202,9 +202,9 @@ class Link(Provider, Generic[P_co]):
 
 
 class Attempt:
-    """One use of a link: see ``Link.asked``. Leaving it otherwise than by ``ProviderError`` is no failure."""
+    """One use of a link: see ``ChainLink.asked``. Leaving it otherwise than by ``ProviderError`` is no failure."""
 
-    def __init__(self, link: Link[object], until_s: float) -> None:
+    def __init__(self, link: ChainLink[object], until_s: float) -> None:
         self._link = link
         self._until_s = until_s
         self._trial = False
@@ -220,7 +220,7 @@ class Attempt:
 
     async def __aenter__(self) -> "Attempt":
         await self._link.take_place(self._until_s)
-        self._trial = self._link.breaker.begin(_now_s())
+        self._trial = self._link.breaker.begin(loop_now_s())
         return self
 
     async def __aexit__(
@@ -232,8 +232,4 @@ class Attempt:
         elif error is None or self._worked:
             self._link.breaker.succeeded(trial=self._trial)
         else:
-            self._link.breaker.abandoned(_now_s(), trial=self._trial)
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
+            self._link.breaker.abandoned(loop_now_s(), trial=self._trial)

@@ -6,7 +6,8 @@ from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.runtime.fallback.breaker import BreakerState
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
+from voicechat.runtime.loop_clock import loop_now_s
 
 AGAIN_S = 0.2
 """A lost connection is tried once more after so long, when nobody else is left: the service may just have restarted."""
@@ -17,29 +18,29 @@ P = TypeVar("P")
 class Plan(Generic[P]):
     """Every link is asked once, in order; then, if time is left, once more those for which that can help."""
 
-    def __init__(self, links: Iterable[Link[P]], until_s: float) -> None:
+    def __init__(self, links: Iterable[ChainLink[P]], until_s: float) -> None:
         """``until_s``: when the first item must have come (loop time), whoever gives it.
 
         Only the last link that is left has longer when it is cold: ``ServicePolicy.first_use_s``.
         """
         self._links = tuple(links)
         self._untried = list(self._links)
-        self._again: list[tuple[float, Link[P]]] = []
+        self._again: list[tuple[float, ChainLink[P]]] = []
         self._until_s = until_s
-        self._failed: set[Link[P]] = set()
+        self._failed: set[ChainLink[P]] = set()
         self._failure: ProviderError | None = None
 
     @property
     def has_more(self) -> bool:
         """Whether another link could be asked now."""
-        now_s = _now_s()
+        now_s = loop_now_s()
         return now_s < self._until_s and any(link.breaker.allows(now_s) for link in self._untried)
 
     def begin_anew(self, until_s: float) -> None:
         """Whoever is asked next has until ``until_s`` (loop time), if that is later."""
         self._until_s = max(self._until_s, until_s)
 
-    async def next_link(self) -> tuple[Link[P], float]:
+    async def next_link(self) -> tuple[ChainLink[P], float]:
         """Give the link to ask, and until when it may take to its first item (loop time).
 
         May wait, for a service that said when to come again. Raises ``ProviderError`` when nothing is left: the last
@@ -47,7 +48,7 @@ class Plan(Generic[P]):
         """
         while self._untried:
             link = self._untried.pop(0)
-            if link.breaker.allows(_now_s()):
+            if link.breaker.allows(loop_now_s()):
                 return link, self._share_of(link)
             self._again.append((_when(link), link))
         while self._again:
@@ -55,34 +56,34 @@ class Plan(Generic[P]):
             ready_at_s, link = self._again.pop(0)
             if ready_at_s >= self._until_s:
                 break
-            await asyncio.sleep(ready_at_s - _now_s())
-            if link.breaker.allows(_now_s()):
+            await asyncio.sleep(ready_at_s - loop_now_s())
+            if link.breaker.allows(loop_now_s()):
                 return link, self._until_s
             self._again.append((_when(link), link))
         raise self._failure or self._left_alone()
 
-    def failed(self, link: Link[P], failure: ProviderError) -> None:
+    def failed(self, link: ChainLink[P], failure: ProviderError) -> None:
         """Note a failure. Of the first one of each link it is seen whether asking again may help."""
         self._failure = failure
         if link in self._failed:
             return
         self._failed.add(link)
         if failure.kind is FailureKind.CONNECTIVITY:
-            self._again.append((_now_s() + AGAIN_S, link))
+            self._again.append((loop_now_s() + AGAIN_S, link))
         elif failure.retry_after_s is not None:
-            self._again.append((_now_s() + failure.retry_after_s, link))
+            self._again.append((loop_now_s() + failure.retry_after_s, link))
 
     def _left_alone(self) -> ProviderError:
         """Nobody was asked. Services that asked to be left alone for a while are busy, and not broken."""
-        waits_s = [link.breaker.ready_at_s - _now_s() for link in self._links if link.breaker.rests(_now_s())]
+        waits_s = [link.breaker.ready_at_s - loop_now_s() for link in self._links if link.breaker.rests(loop_now_s())]
         if waits_s:
             message = "all wait as they were told to"
             return ProviderError("services", FailureKind.RATE_LIMIT, message, retry_after_s=min(waits_s))
         return ProviderError("services", FailureKind.CONNECTIVITY, "all are left alone after failures")
 
-    def _share_of(self, link: Link[P]) -> float:
+    def _share_of(self, link: ChainLink[P]) -> float:
         """An even share of what is left of the time, or what the configuration says; nobody after it: everything."""
-        now_s = _now_s()
+        now_s = loop_now_s()
         after = sum(other.breaker.allows(now_s) for other in self._untried)
         if not after:
             return max(self._until_s, now_s + link.policy.first_use_s) if link.cold else self._until_s
@@ -90,11 +91,7 @@ class Plan(Generic[P]):
         return min(self._until_s, now_s + (link.policy.attempt_s or share_s))
 
 
-def _when(link: Link[P]) -> float:
+def _when(link: ChainLink[P]) -> float:
     """When to look again whether a link may be asked. A trial of somebody else's may be over at any time."""
     trying = link.breaker.state is BreakerState.TRYING
-    return max(_now_s() + AGAIN_S, 0.0 if trying else link.breaker.ready_at_s)
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
+    return max(loop_now_s() + AGAIN_S, 0.0 if trying else link.breaker.ready_at_s)

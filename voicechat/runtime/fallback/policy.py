@@ -28,7 +28,7 @@ class ServicePolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class StageTimeouts:
     """How long a stage may take, all services of its chain together. Seconds."""
 
     first_s: float

@@ -14,9 +14,10 @@ from functools import partial
 from voicechat.errors import BrokenOffError, FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions, RecognizerProvider, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.plan import Plan
 from voicechat.runtime.fallback.relay import Chain, started
+from voicechat.runtime.loop_clock import loop_now_s
 from voicechat.runtime.unannotated import Unannotated
 from voicechat.session.vocabulary import Transcript
 
@@ -27,7 +28,7 @@ RECORDING_S = 60.0
 class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
     """A ``SpeechRecognizer``."""
 
-    def __init__(self, links: Sequence[Link[SpeechRecognizer]], last_result_s: float) -> None:
+    def __init__(self, links: Sequence[ChainLink[SpeechRecognizer]], last_result_s: float) -> None:
         """``last_result_s``: how long the last result may take from the end of the audio, all links together."""
         super().__init__(links)
         self._last_result_s = last_result_s
@@ -51,11 +52,11 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
         begin_with = options.earlier_failures % len(self.links)
         links = (*self.links[begin_with:], *self.links[:begin_with])
         patience_s = self._last_result_s if options.live else RECORDING_S * len(links)
-        plan = Plan(links, _now_s() + patience_s)
+        plan = Plan(links, loop_now_s() + patience_s)
         while True:
             link, until_s = await plan.next_link()
             self.note_asked(link)
-            heard = _Heard(audio, until_s - _now_s() if plan.has_more else None)
+            heard = _Heard(audio, until_s - loop_now_s() if plan.has_more else None)
             unannotated = Unannotated()
             try:
                 async with link.asked(until_s) as attempt:
@@ -80,9 +81,9 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
                 else:
                     raise
 
-    def _others_than(self, failed: Link[SpeechRecognizer]) -> bool:
+    def _others_than(self, failed: ChainLink[SpeechRecognizer]) -> bool:
         """Whether another recogniser can be asked now."""
-        now_s = _now_s()
+        now_s = loop_now_s()
         return any(link.breaker.allows(now_s) for link in self.links if link is not failed)
 
     def _retryable(self, failure: ProviderError, failures: int) -> ProviderError:
@@ -124,7 +125,7 @@ class _Heard:
             return await anext(self._audio)
         except StopAsyncIteration:
             self.finished = True
-            self._finished_s = _now_s()
+            self._finished_s = loop_now_s()
             raise
         finally:
             self._may_think(self.patience_s)
@@ -132,7 +133,7 @@ class _Heard:
     @property
     def thinks_for_s(self) -> float:
         """How long ago the audio has been taken to its end; negative: not yet."""
-        return _now_s() - self._finished_s
+        return loop_now_s() - self._finished_s
 
     def begin_waiting(self, limit: asyncio.Timeout) -> None:
         """A result is waited for within ``limit``."""
@@ -148,7 +149,7 @@ class _Heard:
     def _may_think(self, for_s: float | None) -> None:
         if self.patience_s is None:
             return
-        self._due_s = None if for_s is None else _now_s() + for_s
+        self._due_s = None if for_s is None else loop_now_s() + for_s
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(self._due_s)
 
@@ -176,7 +177,3 @@ async def _next_in_time(results: AsyncIterator[Transcript], heard: _Heard) -> Tr
                 heard.end_waiting()
     except TimeoutError:
         raise ProviderError("recogniser", FailureKind.TIMEOUT, "it stands still") from None
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.runtime.edge import Timed
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.plan import Plan
 
 P = TypeVar("P")
@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Chain(Generic[P]):
     """A service and those that stand in for it, in order. Its links may belong to other chains, too."""
 
-    def __init__(self, links: Sequence[Link[P]]) -> None:
+    def __init__(self, links: Sequence[ChainLink[P]]) -> None:
         """``links``: the service itself first."""
         self.links = tuple(links)
         self.stood_in: Counter[str] = Counter()
@@ -31,14 +31,14 @@ class Chain(Generic[P]):
         """The name of the service itself."""
         return self.links[0].name
 
-    def note_asked(self, link: Link[P]) -> None:
+    def note_asked(self, link: ChainLink[P]) -> None:
         """Count who stands in."""
         if link is not self.links[0]:
             self.stood_in[link.name] += 1
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ItemVerdict:
     """What becomes of an item."""
 
     passes: bool
@@ -49,21 +49,21 @@ class Taken:
     """How long the next item may take; None: as long as before, for this one is no sign of life."""
 
 
-IGNORED = Taken(passes=False, answers=False, within_s=None)
+IGNORED = ItemVerdict(passes=False, answers=False, within_s=None)
 
 
-class Asking(ABC, Generic[P, T]):
-    """One request, as it is put to one service after the other."""
+class ChainRequest(ABC, Generic[P, T]):
+    """One request to a chain: how it is put to a service, and what is made of the items that the service gives."""
 
     @abstractmethod
     def begin(self, provider: P) -> AsyncIterator[T]:
         """Ask a service."""
 
     @abstractmethod
-    def take(self, item: T) -> "Taken":
+    def take(self, item: T) -> ItemVerdict:
         """Say what becomes of ``item``. Raises ``ProviderError`` when it is no item at all, or no answer."""
 
-    def answered(self, link: Link[P]) -> None:
+    def answered(self, link: ChainLink[P]) -> None:
         """It has given its first item."""
 
     def gave_nothing(self, plan: Plan[P]) -> None:
@@ -72,11 +72,11 @@ class Asking(ABC, Generic[P, T]):
     def failed(self, plan: Plan[P]) -> None:
         """It has failed before its first item, and ``plan`` says who is asked next."""
 
-    def broke_off(self, link: Link[P], failure: ProviderError) -> None:
+    def broke_off(self, link: ChainLink[P], failure: ProviderError) -> None:
         """It has failed after its first item. May raise another ``ProviderError`` than the failure."""
 
 
-async def relay(chain: Chain[P], plan: Plan[P], asking: Asking[P, T]) -> AsyncGenerator[T, None]:
+async def relay(chain: Chain[P], plan: Plan[P], request: ChainRequest[P, T]) -> AsyncGenerator[T, None]:
     """Give the items of the first service that gives any.
 
     Each item has its deadline, and nobody else times a service. Raises ``ProviderError``: before the first item when no
@@ -90,33 +90,33 @@ async def relay(chain: Chain[P], plan: Plan[P], asking: Asking[P, T]) -> AsyncGe
         try:
             async with (
                 link.asked(deadline_s) as attempt,
-                Timed(started(link, asking.begin), "nothing came in time") as items,
+                Timed(started(link, request.begin), "nothing came in time") as items,
             ):
                 while (item := await items.next(deadline_s)) is not None:
-                    taken = asking.take(item)
-                    if taken.answers and not begun:
+                    verdict = request.take(item)
+                    if verdict.answers and not begun:
                         begun = True
                         attempt.worked()
-                        asking.answered(link)
-                    if taken.passes:
+                        request.answered(link)
+                    if verdict.passes:
                         yield item
-                    if taken.within_s is not None:
-                        deadline_s = loop.time() + taken.within_s
+                    if verdict.within_s is not None:
+                        deadline_s = loop.time() + verdict.within_s
                 if not begun:
-                    asking.gave_nothing(plan)
+                    request.gave_nothing(plan)
             return
         except ProviderError as failure:
             if begun:
-                asking.broke_off(link, failure)
+                request.broke_off(link, failure)
                 raise
             plan.failed(link, failure)
-            asking.failed(plan)
+            request.failed(plan)
             if cold and failure.kind is FailureKind.TIMEOUT and plan.has_more:
-                # It may be loading its model, which being left has stopped.
-                link.warm_up(partial(started, link, asking.begin))
+                # It may be loading its model, and many servers stop that when the request goes away.
+                link.warm_up(partial(started, link, request.begin))
 
 
-def started(link: Link[P], begin: Callable[[P], AsyncIterator[T]]) -> AsyncIterator[T]:
+def started(link: ChainLink[P], begin: Callable[[P], AsyncIterator[T]]) -> AsyncIterator[T]:
     """Call the provider; what it must not raise becomes a ``ProviderError``."""
     try:
         return begin(link.provider)

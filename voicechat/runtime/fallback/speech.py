@@ -1,16 +1,16 @@
 """A synthesiser with others that stand in for it."""
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
 from voicechat.errors import BrokenOffError, FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, SynthesizerProvider, VoiceOptions
 from voicechat.providers.wrapping import as_synthesizer
-from voicechat.runtime.fallback.link import Link
+from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.plan import Plan
-from voicechat.runtime.fallback.policy import Patience
-from voicechat.runtime.fallback.relay import IGNORED, Asking, Chain, Taken, relay
+from voicechat.runtime.fallback.policy import StageTimeouts
+from voicechat.runtime.fallback.relay import IGNORED, Chain, ChainRequest, ItemVerdict, relay
+from voicechat.runtime.loop_clock import loop_now_s
 
 RATES_HZ = range(8_000, 192_001)
 
@@ -18,10 +18,10 @@ RATES_HZ = range(8_000, 192_001)
 class SpeechChain(Chain[SpeechSynthesizer], SynthesizerProvider):
     """A ``SpeechSynthesizer``. A sentence that fails before its first audio is spoken by the next voice."""
 
-    def __init__(self, links: Sequence[Link[SpeechSynthesizer]], patience: Patience) -> None:
-        """``patience``: to the first audio of a sentence, and between two pieces of it."""
+    def __init__(self, links: Sequence[ChainLink[SpeechSynthesizer]], timeouts: StageTimeouts) -> None:
+        """``timeouts``: to the first audio of a sentence, and between two pieces of it."""
         super().__init__(links)
-        self.patience = patience
+        self.timeouts = timeouts
 
     @property
     def voices(self) -> tuple[str, ...]:
@@ -65,30 +65,30 @@ class ReplySpeech(SynthesizerProvider):
         """
         chain, first = self._chain, self._first
         links = (*chain.links[first:], *chain.links[:first])
-        plan = Plan(links, _now_s() + chain.patience.first_s)
-        return relay(chain, plan, _Sentence(self, text, voice, first=first, between_s=chain.patience.between_s))
+        plan = Plan(links, loop_now_s() + chain.timeouts.first_s)
+        return relay(chain, plan, _SentenceRequest(self, text, voice, first=first, between_s=chain.timeouts.between_s))
 
-    def note(self, link: Link[SpeechSynthesizer], first: int) -> None:
+    def note(self, link: ChainLink[SpeechSynthesizer], first: int) -> None:
         """Stay with who stands in; a sentence that began before the change of voice does not take it back."""
         position = self._chain.links.index(link)
         if position != first:
             self._first = position
 
-    def goes_on_without(self, link: Link[SpeechSynthesizer]) -> bool:
+    def goes_on_without(self, link: ChainLink[SpeechSynthesizer]) -> bool:
         """Whether another voice can be asked now; it will be."""
-        links, now_s = self._chain.links, _now_s()
+        links, now_s = self._chain.links, loop_now_s()
         if not any(other.breaker.allows(now_s) for other in links if other is not link):
             return False
         self._first = (links.index(link) + 1) % len(links)
         return True
 
 
-class _Sentence(Asking[SpeechSynthesizer, AudioChunk]):
+class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
     def __init__(self, reply: ReplySpeech, text: str, voice: VoiceOptions, *, first: int, between_s: float) -> None:
         """``first``: the link that is asked first; ``between_s``: how long a piece may take after the one before it."""
         self._reply = reply
         self._first = first
-        self._audio = Taken(passes=True, answers=True, within_s=between_s)
+        self._audio = ItemVerdict(passes=True, answers=True, within_s=between_s)
         self._text = text
         self._voice = voice
         self._rate_hz = 0
@@ -97,7 +97,7 @@ class _Sentence(Asking[SpeechSynthesizer, AudioChunk]):
         known = self._voice.voice in provider.voices
         return provider.synthesize(self._text, self._voice if known else replace(self._voice, voice=""))
 
-    def take(self, item: AudioChunk) -> Taken:
+    def take(self, item: AudioChunk) -> ItemVerdict:
         """An empty chunk is no sign of life."""
         given: object = item
         if not isinstance(given, AudioChunk) or len(given.pcm) % 2 or given.rate_hz not in RATES_HZ:
@@ -109,7 +109,7 @@ class _Sentence(Asking[SpeechSynthesizer, AudioChunk]):
         self._rate_hz = item.rate_hz
         return self._audio
 
-    def answered(self, link: Link[SpeechSynthesizer]) -> None:
+    def answered(self, link: ChainLink[SpeechSynthesizer]) -> None:
         self._reply.note(link, self._first)
 
     def gave_nothing(self, plan: Plan[SpeechSynthesizer]) -> None:
@@ -117,10 +117,6 @@ class _Sentence(Asking[SpeechSynthesizer, AudioChunk]):
         if plan.has_more and any(map(str.isalnum, self._text)):
             raise ProviderError("synthesiser", FailureKind.BROKEN, "made no audio")
 
-    def broke_off(self, link: Link[SpeechSynthesizer], failure: ProviderError) -> None:
+    def broke_off(self, link: ChainLink[SpeechSynthesizer], failure: ProviderError) -> None:
         if self._reply.goes_on_without(link):
             raise BrokenOffError(failure.provider, failure.kind, "another voice can go on") from None
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

@@ -9,8 +9,8 @@ from voicechat.errors import FailureKind, Fault, ProviderError, RemoteProtocolEr
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.runtime.edge import closing, next_item
 from voicechat.server.rest.failures import service_failed
-from voicechat.server.rest.patience import patiently
 from voicechat.server.rest.recordings import BYTES_PER_MS, Recording
+from voicechat.server.rest.retry import with_retries
 from voicechat.session.vocabulary import Transcript
 
 PIECE_MS = 200
@@ -112,7 +112,7 @@ async def recognise(
 
         feed = _Feed(recording, speaker, progressed, told)
         try:
-            utterances += await patiently(partial(_recognise_speaker, feed, recognizer), RETRY_S)
+            utterances += await with_retries(partial(_recognise_speaker, feed, recognizer), RETRY_S)
         except ProviderError as error:
             raise service_failed(Fault.ASR_FAILED, error) from error
     utterances.sort(key=lambda utterance: (utterance.begin_ms, utterance.channel))

@@ -23,9 +23,9 @@ from voicechat.server.fair import FairPlaces
 from voicechat.server.fetch import FetchError, NameResolver, fetch
 from voicechat.server.rest.backend import noted
 from voicechat.server.rest.failures import ServiceFailedError
-from voicechat.server.rest.patience import patiently
 from voicechat.server.rest.recognising import Recognised, Utterance, recognise
 from voicechat.server.rest.recordings import opening_with
+from voicechat.server.rest.retry import with_retries
 from voicechat.server.rest.transcript_forms import lines
 from voicechat.server.rest.transcription_settings import TranscriptionSettings
 from voicechat.server.rest.uploads import RecordingFolder, Upload
@@ -116,7 +116,7 @@ class Transcriber:
         places = self._task_places if listening.in_task else self._request_places
         async with places.place(listening.key_id):
             open_recording = opening_with(self.decoding, listening.max_ms, listening.bare)
-            recording = await patiently(partial(open_recording, path), DECODER_RETRY_S)
+            recording = await with_retries(partial(open_recording, path), DECODER_RETRY_S)
             times = 1 if listening.together else len(recording.speakers)
             account.use_audio(recording.length_ms * times)
             return await recognise(recording, recognizer, report, together=listening.together, told=told)

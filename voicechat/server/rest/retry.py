@@ -10,7 +10,7 @@ from voicechat.runtime.decoding import DecoderLostError
 T = TypeVar("T")
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]], waits_s: Sequence[float]) -> T:
+async def with_retries(attempt: Callable[[], Awaitable[T]], waits_s: Sequence[float]) -> T:
     """Make an attempt, and another one after each wait.
 
     Raises what the last attempt raises, at once if trying again cannot help. Cancelling stops attempt or wait.
