@@ -3,9 +3,10 @@
 import asyncio
 import base64
 import json
+import sys
 import wave
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from voicechat.config import load_config
 from voicechat.runtime.services import Services
+from voicechat.server import mount
 from voicechat.server.serve import credentials, serving
 from voicechat.session.vocabulary import ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
@@ -78,8 +80,8 @@ async def lines_server(folder: Path, model: ScriptedModel) -> AsyncIterator[int]
 
 
 @asynccontextmanager
-async def calling(port: int) -> AsyncIterator[Caller]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def calling(port: int, address: str = "127.0.0.1") -> AsyncIterator[Caller]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
     try:
         async with asyncio.timeout(30):
             yield Caller(reader, writer)
@@ -132,3 +134,19 @@ async def test_a_caller_with_a_wrong_key_is_told_so_and_not_served(tmp_path: Pat
 
 def test_a_dialect_is_one_short_file() -> None:
     assert len(Path(__file__).with_name("dialect.py").read_text().splitlines()) < 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a second loopback address")
+async def test_callers_who_say_nothing_take_no_places_of_other_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mount, "GREETING_OF_ADDRESS", 2)
+    async with lines_server(tmp_path, ScriptedModel()) as port, AsyncExitStack() as silent:
+        for _ in range(2):
+            await silent.enter_async_context(calling(port))
+        async with calling(port) as third:
+            refused = await third.until(lambda line: "refused" in line)
+            assert "too many" in refused["why"]
+        async with calling(port, "127.0.0.2") as other:
+            other.say(key=KEY, agent="door")
+            await other.until(lambda line: "sentence" in line)

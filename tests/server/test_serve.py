@@ -235,7 +235,7 @@ async def test_a_signal_drains_lets_the_turn_end_and_stops(config: Config) -> No
     assert ReplyAudio in kinds
     assert Created not in kinds
     assert [line.split()[0].rstrip(":;") for line in lines] == ["warming", "ready", "draining", "stopped"]
-    assert gc.get_threshold() == (50_000, 50, 1_000)
+    assert gc.get_threshold() == (50_000, 10, 100)
 
 
 @pytest.mark.real_time

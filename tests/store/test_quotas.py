@@ -1,9 +1,13 @@
+import sqlite3
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voicechat.errors import Status
 from voicechat.store.access import Quota
+from voicechat.store.ledger import Ledger
+from voicechat.store.places import Places
 from voicechat.store.quotas import DAY_S, Account, Accounts, QuotaExceededError
 
 
@@ -110,3 +114,37 @@ def test_a_book_keeps_one_account_per_key_and_forgets_keys_that_are_gone() -> No
     book.close_all_but({"second"})
     assert book.of("first", quota) is not first
     assert book.of("second", quota) is second
+
+
+class FailingLedger(Ledger):
+    """Cannot be written while it is told so."""
+
+    failing = False
+
+    def write(self, statement: str, *values: object) -> int:
+        if self.failing:
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().write(statement, *values)
+
+
+def test_what_cannot_be_written_down_is_written_later_and_nothing_ends_for_it() -> None:
+    ledger = FailingLedger()
+    used = Account(Quota(max_sessions=2, audio_seconds_per_day=10), Wall(), ledger, "key")
+    places = Places(ledger, "session", 2)
+    for _ in range(2):
+        used.enter_session()
+        assert places.take()
+    ledger.failing = True
+    used.use_audio(6_000)
+    used.use_audio(3_000)
+    used.leave_session()
+    places.free()
+    assert used.sessions == 1
+    ledger.failing = False
+    used.enter_session()
+    assert places.take()
+    assert not places.take()
+    with pytest.raises(QuotaExceededError, match="2 sessions"):
+        used.enter_session()
+    used.use_audio(1_000)
+    assert used.audio_used_up

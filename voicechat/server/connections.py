@@ -150,6 +150,11 @@ class Connection(web.RequestHandler):
             parser.feed_data(held)
             self._resume_reading_if_drained()
 
+    @property
+    def unparsed(self) -> bytes:
+        """What has come after an upgrade that is not answered yet."""
+        return self._message_tail + self._held
+
     def requesting(self) -> AbstractContextManager[None]:
         """See ``Connections.requesting``."""
         return self._connections.requesting(self)

@@ -6,6 +6,7 @@ which agent and services answer, and then the conversation, until it ends.
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from voicechat.runtime.socket import Control, Ping, Pong, Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import local_time, unix_s
 from voicechat.server.admission import DRAIN_GRACE_S, Admission
+from voicechat.server.attempts import network_of
 from voicechat.server.auth import SECRET_PARAMETERS, Principal
 from voicechat.server.facts import ServerFact, SessionRefused
 from voicechat.server.listener import why_not
@@ -51,6 +53,8 @@ GREETING_S = 10.0
 """How long a caller may take to say who it is."""
 MOST_GREETING = 256
 """Connections that have not said yet who they are."""
+GREETING_OF_ADDRESS = 32
+"""Those of one address, so that nobody can take all places of the others."""
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 _ACCESS = {Kind.CONVERSATION: AccessTo.CONVERSATION, Kind.RECOGNITION: AccessTo.RECOGNITION}
 
@@ -125,7 +129,8 @@ class Mount:
         self._threads = EncodingThreads()
         self._resumable: dict[tuple[str, str, str], ResumableSocket] = {}
         self._tasks = SessionTasks(on_fault=lambda: None)
-        self._greeting = 0
+        self._greeting: Counter[str] = Counter()
+        """By address, the connections that have not said yet who they are."""
 
     def routes(self) -> list[web.RouteDef]:
         """The WebSocket routes."""
@@ -230,9 +235,10 @@ class Mount:
         request: web.Request | None,
     ) -> None:
         """Let a caller say who it is on the open connection, then serve it."""
-        if self._greeting >= MOST_GREETING:
+        address = network_of(handshake.peer)
+        if self._greeting.total() >= MOST_GREETING or self._greeting[address] >= GREETING_OF_ADDRESS:
             raise AdmissionError(Status.AT_CAPACITY, "too many connections have not said who they are")
-        self._greeting += 1
+        self._greeting[address] += 1
         try:
             async with asyncio.timeout(GREETING_S):
                 caller, frames = await _first_words(endpoint, handshake, socket)
@@ -240,7 +246,9 @@ class Mount:
             message = f"nobody said who is calling for {GREETING_S:.0f} s"
             raise AdmissionError(Status.TIMEOUT, message) from None
         finally:
-            self._greeting -= 1
+            self._greeting[address] -= 1
+            if not self._greeting[address]:
+                del self._greeting[address]
         if caller is None:
             return  # It has gone.
         access = _ACCESS[endpoint.kind]

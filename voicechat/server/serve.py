@@ -319,6 +319,12 @@ def run(config: Config, announce: Announce) -> None:
     """Serve until SIGTERM or SIGINT, with workers if there are to be any. Raises ConfigError and ProviderError."""
     descriptors.raise_limit()
     workers = workers_of(config)
+    if config.server.max_sessions > descriptors.for_clients() * workers:
+        _log.warning(
+            "server.max_sessions: %d is more than the %d connections that the limit of descriptors allows (ulimit -n)",
+            config.server.max_sessions,
+            descriptors.for_clients() * workers,
+        )
     if workers > 1:
         asyncio.run(supervise(config, workers, announce))
         return

@@ -1,6 +1,11 @@
 """How many may be in at once, over all processes of the server."""
 
+import logging
+import sqlite3
+
 from voicechat.store.ledger import Ledger
+
+_log = logging.getLogger(__name__)
 
 
 class Places:
@@ -10,6 +15,8 @@ class Places:
         self._ledger = ledger
         self._kind = kind
         self.most = most
+        self._owed = 0
+        """Places that have been given back, and are not written down."""
 
     @property
     def taken(self) -> int:
@@ -24,14 +31,23 @@ class Places:
     def take(self) -> bool:
         """Take a place; False when there is none."""
         with self._ledger.transaction():
-            if self.taken >= self.most:
+            if self.taken - self._owed >= self.most:
                 return False
-            self._add(1)
+            self._add(1 - self._owed)
+        self._owed = 0
         return True
 
     def free(self) -> None:
-        """Give a place back."""
-        self._add(-1)
+        """Give a place back. Raises nothing: while the ledger cannot be written, it is when it can."""
+        self._owed += 1
+        try:
+            self._settle()
+        except sqlite3.OperationalError as error:
+            _log.warning("a place cannot be given back now: %s", error)
+
+    def _settle(self) -> None:
+        self._add(-self._owed)
+        self._owed = 0
 
     def _add(self, change: int) -> None:
         self._ledger.write(

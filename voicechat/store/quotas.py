@@ -1,12 +1,16 @@
 """What each key has used, held against its quota. Counted for all processes of the server: its restart begins anew."""
 
+import logging
 import math
+import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from voicechat.errors import AdmissionError, Status
 from voicechat.store.access import Quota
 from voicechat.store.ledger import Ledger
+
+_log = logging.getLogger(__name__)
 
 DAY_S = 86_400
 MINUTE_S = 60.0
@@ -38,6 +42,9 @@ class Account:
         self._sessions = 0
         self._day = 0
         self._unwritten_ms = 0
+        self._unwritten_sessions = 0
+        self._due_ms = WRITE_DOWN_MS
+        """When so much audio is not written down, it is time to."""
 
     @property
     def sessions(self) -> int:
@@ -79,7 +86,7 @@ class Account:
         """
         allowed = self.quota.max_sessions
         with self._ledger.transaction():
-            if allowed is not None and self._total_sessions >= allowed:
+            if allowed is not None and self._total_sessions + self._unwritten_sessions >= allowed:
                 raise QuotaExceededError(f"the key may have {allowed} sessions at once", SESSION_RETRY_S)
             if uses_audio and self.audio_used_up:
                 seconds = self.quota.audio_seconds_per_day
@@ -90,15 +97,16 @@ class Account:
 
     def leave_session(self) -> None:
         """End a session."""
-        self._write(sessions=-1)
         self._sessions -= 1
+        self._unwritten_sessions -= 1
+        self._try_to_write()
 
     def use_audio(self, length_ms: int) -> None:
         """Count audio that was recognised or spoken."""
         self._begin_day()
         self._unwritten_ms += length_ms
-        if self._unwritten_ms >= WRITE_DOWN_MS:
-            self._write()
+        if self._unwritten_ms >= self._due_ms:
+            self._try_to_write()
 
     @property
     def audio_used_up(self) -> bool:
@@ -121,6 +129,15 @@ class Account:
             self._day = day
             self._unwritten_ms = 0
 
+    def _try_to_write(self) -> None:
+        """Write down what is not; while the ledger cannot be written, later: no session ends for it."""
+        try:
+            self._write()
+            self._due_ms = WRITE_DOWN_MS
+        except sqlite3.OperationalError as error:
+            _log.warning("what keys use cannot be written down now: %s", error)
+            self._due_ms = self._unwritten_ms + WRITE_DOWN_MS
+
     def _write(self, *, sessions: int = 0) -> None:
         self._begin_day()
         self._ledger.write(
@@ -129,11 +146,11 @@ class Account:
             "audio_ms = excluded.audio_ms + CASE WHEN day = excluded.day THEN audio_ms ELSE 0 END",
             self._ledger.worker,
             self._key_id,
-            sessions,
+            sessions + self._unwritten_sessions,
             self._day,
             self._unwritten_ms,
         )
-        self._unwritten_ms = 0
+        self._unwritten_ms = self._unwritten_sessions = 0
 
 
 class Accounts:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostile.clients import PING, frame
 from tests.server.workers.stage import PATIENCE_S, Fleet, lives, ready_fleet, until
 from tests.server.workers.test_supervisor import orders
 from voicechat.server.workers.guests import Guests
@@ -106,7 +107,7 @@ async def connect(server: Fleet, flood: ExitStack) -> None:
         await asyncio.get_running_loop().sock_connect(client, (host, int(port)))
 
 
-async def test_a_raw_space_in_an_address_is_understood_by_every_worker(tmp_path: Path) -> None:
+async def test_a_raw_space_and_early_frames_are_understood_by_every_worker(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path, workers=2) as server:
         host, port = server.url.removeprefix("http://").split(":")
         for name in range(4):
@@ -115,9 +116,11 @@ async def test_a_raw_space_in_an_address_is_understood_by_every_worker(tmp_path:
                 f"GET /api/open-apis/easyllms/stream-speech?session={name}&apikey=Bearer {server.key}"
                 " HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+                + frame(PING, b"early")
             )
             async with asyncio.timeout(PATIENCE_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 101")
-                assert b'"ok"' in await reader.readexactly(20)
+                answers = await reader.readuntil(b"early")
+                assert b'"ok"' in answers
             writer.transport.abort()

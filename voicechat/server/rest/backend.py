@@ -68,9 +68,8 @@ class Backend:
         """
         with ending_when_gone(request):
             principal = await self._authorise(request, endpoint)
-            own = principal.account.sessions
             with principal.account.session(uses_audio=endpoint.uses_audio):
-                self._enter(principal.key_id, own)
+                self._enter(principal.key_id, principal.account.sessions)
                 try:
                     yield principal
                 finally:

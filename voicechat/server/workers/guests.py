@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from voicechat.errors import AtCapacityError
-from voicechat.server.connections import TELL_S, Connections
+from voicechat.server.connections import TELL_S, Connection, Connections
 from voicechat.server.figures import Level
 from voicechat.server.listener import handling
 from voicechat.server.pressure import CAPACITY_RETRY_S
@@ -131,8 +131,9 @@ class Guests:
 
 
 def _head_of(request: web.Request) -> bytes:
-    """Write the request as it came. A client that opens a WebSocket sends nothing more before it is answered."""
+    """Write the request as it came, and what the client has sent after it without waiting for the answer."""
     version = request.version
     lines = [f"{request.method} {request.raw_path} HTTP/{version.major}.{version.minor}".encode()]
     lines += [name + b": " + value for name, value in request.raw_headers]
-    return b"\r\n".join([*lines, b"", b""])
+    early = request.protocol.unparsed if isinstance(request.protocol, Connection) else b""
+    return b"\r\n".join([*lines, b"", early])
