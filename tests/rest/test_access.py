@@ -163,6 +163,7 @@ async def test_open_sockets_go_on_while_the_keys_cannot_be_read(
         if path.is_dir():
             path.rmdir()
         path.write_bytes(changed)
+        monkeypatch.setattr(keys, "_LOCK_TIMEOUT_S", 5.0)
         live.store.revoke(record.id)
         assert (await next_error(conversation)).status == Status.NOT_AUTHORISED
 
