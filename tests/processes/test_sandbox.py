@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes.test_forked import COMMAND, ask, fails
+from tests.processes.test_pool import warm_pool
 from voicechat.processes import sandbox
 from voicechat.processes.forked import ForkServer
 
@@ -69,6 +70,14 @@ async def test_a_job_has_nothing_of_the_servers_environment(monkeypatch: pytest.
     assert b"VOICECHAT" not in environment
     stream.close()
     await server.aclose()
+
+
+async def test_a_process_that_recognises_has_none_of_it_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICECHAT_LLM__DEFAULT__API_KEY", "secret")
+    async with warm_pool() as pool:
+        (pid,) = pool.pids
+        with open(f"/proc/{pid}/environ", "rb") as environ:  # noqa: ASYNC230 - in memory
+            assert b"secret" not in environ.read()
 
 
 def test_a_kernel_without_it_is_named() -> None:

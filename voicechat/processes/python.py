@@ -11,7 +11,7 @@ import runpy
 import sys
 from pathlib import Path
 
-_FINDING = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_FINDING = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -98,7 +98,7 @@ class Worker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
-            env=python.environment(),
+            env=python.bare_environment(),
         )
         self._process = process
         self._stdin = process.stdin
