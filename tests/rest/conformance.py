@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.rest.live import KEY, serving_live
+from voicechat.testing.scripted import ScriptedModel
 
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
@@ -27,8 +28,7 @@ def with_known_names(document: Any) -> Any:
     schemas = document["components"]["schemas"]
     for name, field in (
         ("CompletionRequest", "model"), ("SpokenCompletion", "model"), ("OpenAISpeechRequest", "model"),
-        ("SpeechRequest", "easyllm_id"), ("SpeechPart", "easyllm_id"), ("TranscriptionRequest", "easyllm_id"),
-        ("NonStreamRequest", "easyllm_id"), ("OpenAITranscriptionForm", "model"),
+        ("SpeechRequest", "easyllm_id"), ("SpeechPart", "easyllm_id"),
     ):  # fmt: skip
         schemas[name]["properties"][field]["enum"] = ["default"]
     schemas["SynthesisParam"]["properties"]["format"] = {"enum": FORMATS}
@@ -38,7 +38,8 @@ def with_known_names(document: Any) -> Any:
 async def main(command: str) -> int:
     """Run it; give schemathesis' exit status."""
     with tempfile.TemporaryDirectory() as folder:
-        async with serving_live(Path(folder)) as live:
+        # Two of each, so that a name which is not known is refused.
+        async with serving_live(Path(folder), {"other": ScriptedModel()}, services=("other",)) as live:
             document = Path(folder) / "openapi.json"
             document.write_text(json.dumps(with_known_names((await live.ask("/openapi.json", method="GET")).json)))
             process = await asyncio.create_subprocess_exec(

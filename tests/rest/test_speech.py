@@ -124,8 +124,9 @@ async def test_every_field_outside_its_range_is_named(
 
 
 async def test_what_cannot_be_spoken_and_what_fails_are_told_apart(live: Live) -> None:
-    nothing = await live.ask(WHOLE, asked(["!!! ..."]))
-    assert (nothing.status, nothing.json["message"]) == (400, "text: there is nothing in it that can be spoken")
+    for text in ("!!! ...", "\u009a\r", "<think>hidden</think>"):
+        nothing = await live.ask(WHOLE, asked([text]))
+        assert (nothing.status, nothing.json["message"]) == (400, "text: there is nothing in it that can be spoken")
     unknown = await live.ask(WHOLE, asked() | {"easyllm_id": "none"})
     assert (unknown.status, unknown.json["status"]) == (404, 40401)
     assert unknown.json["message"].startswith('easyllm_id: "none" is not one of default, ')

@@ -205,6 +205,7 @@ async def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
         ("GET /é?a=b HTTP/1.1\n".encode(), b"GET /%C3%A9?a=b HTTP/1.1\n"),
         ("GET /a HTTP/1.1\nX: é\n\n".encode(), "GET /a HTTP/1.1\nX: é\n\n".encode()),
         (b"a b c d\r\n", b"a b c d\r\n"),
+        (b'{"a": "b c"}POST /d HTTP/1.1\r\n', b'{"a": "b c"}POST /d HTTP/1.1\r\n'),
         (b"", b""),
     ],
 )

@@ -301,7 +301,8 @@ def encode_target(data: bytes) -> bytes:
     if not newline or (line.count(b" ") <= 2 and line.isascii()):
         return data
     method, *words, version = line.split(b" ")
-    if not words or not version.startswith(b"HTTP/1."):
+    # The rest of a body that nobody waited for may come here, with the next request behind it.
+    if not words or not method.isalpha() or not version.startswith(b"HTTP/1."):
         return data
     target = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], b"%20".join(words))
     return b" ".join([method, target, version]) + newline + rest

@@ -1,11 +1,14 @@
 """A text that is there already, spoken as if a model were writing it: so every text goes the same way to speech."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
+from voicechat.errors import RemoteProtocolError, Status
 from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, SpeechSynthesizer, TextDelta
 from voicechat.server.auth import Principal
 from voicechat.server.metering import MeteredSynthesizer
 from voicechat.server.rest.backend import Backend
+from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
 from voicechat.session.effects import StartReply
 from voicechat.session.notices import Notice
@@ -46,4 +49,21 @@ def recite(
     paid = MeteredSynthesizer(synthesizer, principal.account)
     model = backend.services.spoken(Recital(texts))
     reply = SpokenReply(start, model, paid, threads=backend.threads, limits=backend.limits)
-    return reply.messages()
+    return _spoken(reply.messages())
+
+
+async def _spoken(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[Notice, None]:
+    """Blame the text, and no model, when all of it is hidden: a model that says nothing has failed."""
+    async with aclosing(messages):
+        try:
+            async for message in messages:
+                yield message
+        except ServiceFailedError as error:
+            if error.status is not Status.LLM_FAILED:
+                raise
+            raise nothing_to_speak() from error
+
+
+def nothing_to_speak() -> RemoteProtocolError:
+    """What a client is told whose text cannot be spoken."""
+    return RemoteProtocolError(Status.INVALID_PARAMETER, "text: there is nothing in it that can be spoken")

@@ -8,7 +8,6 @@ from aiohttp import hdrs, web
 
 from voicechat.audio.formats import Container, parse_output_format
 from voicechat.audio.wav import HEADER_BYTES, wav_header
-from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.checked import Check, Items, Section
 from voicechat.schema.json_text import write_json
 from voicechat.server.auth import Principal
@@ -19,7 +18,7 @@ from voicechat.server.rest.event_stream import STREAMED, answer_with_events, cut
 from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.hangup import ClientGoneError
 from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation
-from voicechat.server.rest.recital import check_texts, recite
+from voicechat.server.rest.recital import check_texts, nothing_to_speak, recite
 from voicechat.server.rest.schemas import SpeechEvent
 from voicechat.server.rest.voice import SynthesisParam
 from voicechat.server.rest.voice_output import reply_writer
@@ -151,7 +150,7 @@ async def audio_of(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[byt
                 silent = False
                 yield message.payload
     if silent:
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, "text: there is nothing in it that can be spoken")
+        raise nothing_to_speak()
 
 
 def content_type(format_name: str) -> str:
