@@ -3,6 +3,7 @@
 import json
 import re
 
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -12,7 +13,7 @@ def read_json(data: str | bytes) -> object:
     Its texts are as they came: halves of a surrogate pair are left for `Halves`, or for `well_formed`.
     """
     try:
-        value: object = json.loads(data, parse_constant=lambda _: None)
+        value: object = _DECODER.decode(data if isinstance(data, str) else data.decode("utf-8-sig"))
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         return None
     return value
