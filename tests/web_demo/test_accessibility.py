@@ -46,6 +46,7 @@ def test_the_recognition_page(open_page: OpenPage, axe: str, speech: Path) -> No
     assert page.evaluate(RUN) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_the_reference(open_page: OpenPage, axe: str, scheme: str, viewport: dict[str, int]) -> None:
