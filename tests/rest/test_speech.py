@@ -16,7 +16,7 @@ import pytest
 from tests.rest.live import KEY, PROJECT, Answer, Live, PartsModel, serving_live
 from voicechat.providers.interfaces import Extras, ReplyFinished, TextDelta, ThoughtDelta
 from voicechat.server.rest import speech
-from voicechat.store.access import Grant, Quota
+from voicechat.store.access import Grant, Quota, Scope
 from voicechat.testing.scripted import Failure, ScriptedModel
 
 pytestmark = pytest.mark.real_time
@@ -330,3 +330,12 @@ async def test_speech_in_openais_events(live: Live) -> None:
     live.synthesizer.failure = Failure(after=0, calls=99)
     failed = await live.ask("/v1/audio/speech", asked_for | {"stream_format": "sse"})
     assert (failed.status, failed.json["error"]["code"]) == (502, "tts_failed")
+
+
+async def test_a_spoken_reply_is_there_for_a_project_too(live: Live) -> None:
+    key = live.store.create("a", Grant(scope=Scope(projects=("q",))))[1]
+    chat = {"model": "default", "messages": [{"role": "user", "content": "x"}]}
+    body = {"chat_completion_req": chat, "speech_synthesis_req": {"easyllm_id": "default"}}
+    for project, status in (("q", 200), ("p", 401)):
+        path = f"/api/open-apis/projects/{project}/chat/completions-with-voice-output"
+        assert (await live.ask(path, body, key=key)).status == status

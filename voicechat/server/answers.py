@@ -7,6 +7,7 @@ from aiohttp import hdrs, web
 
 from voicechat.errors import AdmissionError, RemoteProtocolError, Status
 from voicechat.runtime.wall_clock import unix_s
+from voicechat.schema.json_text import write_json
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -41,7 +42,7 @@ def told_of(error: Exception) -> tuple[Status, str]:
 def error_answer(status: Status, message: str) -> web.Response:
     """Build an error answer; the status' first three digits are the HTTP status."""
     body = {"status": int(status), "message": message, "timestamp": int(unix_s() * 1000)}
-    return web.json_response(body, status=status // 100)
+    return web.json_response(text=write_json(body), status=status // 100)
 
 
 @web.middleware

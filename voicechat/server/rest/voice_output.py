@@ -32,6 +32,7 @@ from voicechat.session.vocabulary import ChatSettings
 from voicechat.store.access import Endpoint
 
 VOICE_OUTPUT_PATH = "/api/open-apis/v1/chat/completions-with-voice-output"
+PROJECT_PATH = "/api/open-apis/projects/{project}/chat/completions-with-voice-output"
 _VOICE_FIELD = "speech_synthesis_req.synthesis_param"
 
 
@@ -74,7 +75,7 @@ class VoiceOutput:
         return [
             Operation(
                 method="POST",
-                paths=(VOICE_OUTPUT_PATH,),
+                paths=(VOICE_OUTPUT_PATH, PROJECT_PATH),
                 tag="chat",
                 summary="Ask a chat model, and hear its reply while it is written",
                 details="Server-sent events: chunks of text and frames of speech as they are made. The last event "
