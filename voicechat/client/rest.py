@@ -16,7 +16,7 @@ from voicechat.providers.sse import SseError, SseParser
 from voicechat.proxies import proxy_of
 
 CONNECT_S = 10.0
-SILENCE_S = 120.0
+SILENCE_S = 300.0
 """Between two pieces of an answer: longer than a server lets its own services be silent."""
 
 Messages = Sequence[Mapping[str, object]]
