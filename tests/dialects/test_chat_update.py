@@ -12,6 +12,7 @@ from voicechat.dialects.speech_chat.settings import Update, read_chat_update
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.names import ServiceNames
 from voicechat.schema.document import DOCUMENT_SETTINGS
+from voicechat.session.agent import Agent
 from voicechat.session.commands import Configure
 from voicechat.session.vocabulary import ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
 
@@ -357,6 +358,22 @@ def test_a_model_may_be_called_by_an_alias() -> None:
 def test_where_there_is_no_choice_any_model_is_the_default_and_the_client_is_told() -> None:
     update = read_chat_update(configuration(completion={"model": "gpt-9"}), Connection())
     assert update.note == f'{COMPLETION}.model: "gpt-9" is not configured here; default serves instead'
+
+
+def test_what_the_connection_asked_for_is_its_own_model_whatever_that_is_called() -> None:
+    hotel = replace(CONNECTION, model="hotel", agent=Agent(name="hotel", llm="qwen3"))
+    for model in ("hotel", "default", ""):
+        update = read_chat_update(configuration(completion={"model": model}), hotel)
+        assert isinstance(update, Update)
+        assert (update.settings.chat.model, update.note) == ("", "")
+    assert accepted(configuration(completion={"model": "qwen3"}), hotel).chat.model == "qwen3"
+    assert accepted(configuration(completion={"model": "default"})).chat.model == ""
+    other = replace(CONNECTION, model="qwen3")
+    assert accepted(configuration(completion={"model": "default"}), other).chat.model == "default"
+    vendors = Connection(model="Qwen2.5-32B-Instruct", note="told when it connected")
+    update = read_chat_update(configuration(completion={"model": "Qwen2.5-32B-Instruct"}), vendors)
+    assert isinstance(update, Update)
+    assert update.note == "", "told once"
 
 
 def test_a_mapped_voice_is_reported_when_the_client_asked_for_it() -> None:

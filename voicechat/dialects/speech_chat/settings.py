@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format, parse_output_format
 from voicechat.dialects.base import Connection, with_agent
 from voicechat.errors import RemoteProtocolError, Status
+from voicechat.names import DEFAULT
 from voicechat.schema.chat_options import ChatCompletion
 from voicechat.schema.chat_tools import BOUNDED_TOOLS, MAX_TOOLS, TOOL_CHOICE, Tool
 from voicechat.schema.checked import Check, Items, Section, between, first_failure, one_of, only
@@ -163,8 +164,9 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
     completion = update.chat_completion_with_voice_output_req.chat_completion_req
     synthesis = update.chat_completion_with_voice_output_req.speech_synthesis_req.synthesis_param
     notes = []
-    if completion.model:
-        notes += [connection.models.resolve(f"{_COMPLETION_PATH}.model", completion.model).note]
+    model = "" if _is_own(completion.model, connection) else completion.model
+    if model:
+        notes += [connection.models.resolve(f"{_COMPLETION_PATH}.model", model).note]
     if update.turn_detection is not None and not connection.hands_free:
         raise _invalid("turn_detection: this server detects no voice; end turns with input_audio_buffer.complete")
     asked_voice = "voice" in synthesis.model_fields_set
@@ -173,7 +175,7 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
     settings = Settings(
         input=_input_settings(update.create_transcription_task_req),
         chat=ChatSettings(
-            model=completion.model,
+            model=model,
             messages=completion.context(),
             options=completion.given(),
             answers_tools=update.answers_tools,
@@ -199,6 +201,16 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
         report_latency=update.report_latency,
         note="; ".join(note for note in notes if note),
     )
+
+
+def _is_own(model: str, connection: Connection) -> bool:
+    """Whether a ``model`` is what the connection has anyway.
+
+    Clients say in every update what they said when they connected, an agent's name among it; and
+    ``default``, with an agent, is what that agent has.
+    """
+    named_agent = connection.agent.name != DEFAULT
+    return model in ("", connection.model) or (model == DEFAULT and named_agent)
 
 
 def _detection(wished: _TurnDetection | None) -> TurnDetection | None:
