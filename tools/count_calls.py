@@ -1,4 +1,4 @@
-"""Count the Python calls that a microphone's frame costs: ``python tools/count_calls.py``.
+"""Count the Python calls that a microphone's frame costs: ``python -m tools.count_calls``.
 
 A whole server with its embedded services runs in this thread, and one hands-free client in another
 sends frames of 20 ms in real time, first silence and then speech. The interpreter's profile hook
@@ -22,9 +22,9 @@ from typing import Any
 import voicechat
 from voicechat.bench.recognising import synthesised
 from voicechat.client import Conversation, chat_settings, connect
-from voicechat.config import load_config
+from voicechat.config import build_services, load_config
 from voicechat.server.credentials import credentials
-from voicechat.server.serve import build_services, loop_factory, serving
+from voicechat.server.serve import loop_factory, serving
 
 FRAME_MS = 20
 FRAME_BYTES = FRAME_MS * 32

@@ -4,12 +4,12 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from tests.config.configuration_page import ORDER, PAGE, page
+from tools.configuration_page import ORDER, PAGE, page
 from voicechat.config.sections import File
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    """Write it anew with ``python -m tests.config.configuration_page`` after a change that is meant."""
+    """Write it anew with ``python -m tools.configuration_page`` after a change that is meant."""
     assert PAGE.read_text("utf-8") == page()
 
 

@@ -1,11 +1,11 @@
-"""The short form of ``python -m tests.dialogues.evaluate``: 200 dialogues that no one tuned the policy on."""
+"""The short form of ``python -m tools.dialogues.evaluate``: 200 dialogues that no one tuned the policy on."""
 
 from functools import cache
 
 import pytest
 
-from tests.dialogues.evaluate import Comparison, compare, report, stage
-from tests.dialogues.script import Kind
+from tools.dialogues.evaluate import Comparison, compare, report, stage
+from tools.dialogues.script import Kind
 
 DIALOGUES = 200
 

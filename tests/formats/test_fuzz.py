@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from tests.formats.fuzz import fuzz, hurtful
 from tests.formats.material import NAMES
+from tools.fuzz_decoders import fuzz, hurtful
 
 pytestmark = [
     pytest.mark.real_time,

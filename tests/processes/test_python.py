@@ -53,7 +53,7 @@ else:
 SERVER = """
 import subprocess
 from voicechat.processes import python
-for module, complaint in (("server.workers.child", "IndexError"), ("bench.child", "the following arguments are required")):
+for module, complaint in (("server.workers.child", "IndexError"), ("bench.child", "arguments are required")):
     started = python.command(f"voicechat.{module}")
     done = subprocess.run(started, env=python.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert complaint in done.stderr, done.stderr

@@ -11,9 +11,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from tests.rest.live import Live, serving_live
+from tools.write_openapi import COMMITTED, all_operations
 from voicechat.errors import RemoteProtocolError
-from voicechat.runtime.decoding import open_decoding
-from voicechat.runtime.services import Services
 from voicechat.schema.chat_options import ChatMessage, ResponseFormat, Thinking
 from voicechat.schema.chat_tools import Tool
 from voicechat.schema.checked import STANDS_FOR_DEFAULT
@@ -21,32 +20,13 @@ from voicechat.server.app import build_app
 from voicechat.server.health import Health
 from voicechat.server.metrics import Metrics
 from voicechat.server.pages import Pages, demo_folder
-from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.chat import CompletionRequest
 from voicechat.server.rest.openai_speech import OpenAISpeechRequest
 from voicechat.server.rest.operation import Operation
-from voicechat.server.rest.routes import document_of, rest_operations, rest_routes
+from voicechat.server.rest.routes import document_of, rest_routes
 from voicechat.server.rest.tokens import TokenRequest
-from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcription_schemas import OpenAITranscriptionRequest, RecognitionParam
-from voicechat.server.rest.transcription_settings import TranscriptionSettings
 from voicechat.server.rest.voice import SynthesisParam
-from voicechat.session.limits import SessionLimits
-from voicechat.store.tasks.on_demand import TaskSettings
-
-COMMITTED = Path(__file__).parents[2] / "protocol" / "openapi.json"
-
-
-async def nobody(*_: object) -> Any:
-    raise AssertionError("no request is made")
-
-
-async def all_operations() -> list[Operation]:
-    services = Services({}, {}, {})
-    backend = Backend(services, limits=SessionLimits(), max_requests=1, authorise=nobody)
-    settings = TranscriptionSettings(tasks=TaskSettings(folder=Path("nowhere")))
-    transcriber = Transcriber(services, settings, decoding=open_decoding(), account_of=nobody)
-    return rest_operations(backend, lambda grant, life_s: "", transcriber)
 
 
 @pytest.fixture
@@ -55,7 +35,7 @@ async def operations() -> list[Operation]:
 
 
 def test_the_committed_copy_is_the_document(operations: list[Operation]) -> None:
-    """Write it anew with ``python -m tests.rest.write_openapi`` after a change that is meant."""
+    """Write it anew with ``python -m tools.write_openapi`` after a change that is meant."""
     assert json.loads(COMMITTED.read_text("utf-8")) == document_of(operations)
 
 

@@ -1,10 +1,10 @@
-"""The short form of the soak; the long one is ``python -m tests.soak.connects``."""
+"""The short form of the soak; the long one is ``python -m tools.soak.connects``."""
 
 import logging
 
 import pytest
 
-from tests.soak.connects import FLAT_OBJECTS, ROUND, growth, soak
+from tools.soak.connects import FLAT_OBJECTS, ROUND, growth, soak
 
 pytestmark = [pytest.mark.real_time, pytest.mark.long]
 

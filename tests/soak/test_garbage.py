@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tests.soak.connects import Scene, scene
-from tests.soak.visits import ANSWER_S, STATES, Visit, say, until
+from tools.soak.connects import Scene, scene
+from tools.soak.visits import ANSWER_S, STATES, Visit, say, until
 from voicechat.session.vocabulary import TurnDetection
 
 pytestmark = pytest.mark.real_time

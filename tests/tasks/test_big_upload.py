@@ -1,10 +1,10 @@
-"""An upload is never held in memory, in short; `python -m tests.tasks.big_upload` is the long form."""
+"""An upload is never held in memory, in short; `python -m tools.big_upload` is the long form."""
 
 import sys
 
 import pytest
 
-from tests.tasks.big_upload import upload
+from tools.big_upload import upload
 
 pytestmark = [
     pytest.mark.real_time,

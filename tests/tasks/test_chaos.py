@@ -1,4 +1,4 @@
-"""Processes that are killed, in short; `python -m tests.tasks.chaos` is the long form."""
+"""Processes that are killed, in short; `python -m tools.task_chaos` is the long form."""
 
 import asyncio
 import signal
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.chaos import torment
+from tools.task_chaos import torment
 from voicechat.store.tasks.interface import Report, Submission, Task, TaskStatus
 from voicechat.store.tasks.on_demand import TaskSettings, open_task_store
 

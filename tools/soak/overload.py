@@ -1,4 +1,4 @@
-"""Twice as many want in as the server holds: ``python -m tests.soak.overload``.
+"""Twice as many want in as the server holds: ``python -m tools.soak.overload``.
 
 Users come one after the other and talk without end, until the server is full; then nobody comes for a while; then they
 come again, until twice as many have come as it held. What those who are in get while nobody comes they must get while

@@ -1,4 +1,4 @@
-"""``python -m tests.dialogues.evaluate [--dialogues N] [--dev] [--seed N]``: turn taking, against fixed times.
+"""``python -m tools.dialogues.evaluate [--dialogues N] [--dev] [--seed N]``: turn taking, against fixed times.
 
 The plain listener is given the silence, and the length of speech, at which its median delays equal ours; so it
 answers and yields just as fast, and only the errors differ.
@@ -9,11 +9,11 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.dialogues.listeners import Listener, Ours, Plain
-from tests.dialogues.phrases import DEV, TEST
-from tests.dialogues.play import Marks, play
-from tests.dialogues.script import Dialogue, write
-from tests.dialogues.senses import FRAME_MS, Senses, perceive
+from tools.dialogues.listeners import Listener, Ours, Plain
+from tools.dialogues.phrases import DEV, TEST
+from tools.dialogues.play import Marks, play
+from tools.dialogues.script import Dialogue, write
+from tools.dialogues.senses import FRAME_MS, Senses, perceive
 from voicechat.session.barge_in import BargeInSettings
 from voicechat.session.turn_policy import AdaptiveSilence
 

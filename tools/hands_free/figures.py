@@ -1,4 +1,4 @@
-"""Prints the figures of hands-free mode: ``python -m tests.hands_free.figures``, or of one of them by its name.
+"""Prints the figures of hands-free mode: ``python -m tools.hands_free.figures``, or of one of them by its name.
 
 ``stop`` runs over real sockets in real time, ``listening`` counts CPU time; the others play whole conversations with
 the real voice detection in virtual time: they tell what the server waits for, and not what this machine is busy with.
@@ -26,7 +26,7 @@ from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.text.words import count_words
 
 T = TypeVar("T")
-RECORDINGS = Path(__file__).parents[1] / "recordings"
+RECORDINGS = Path(__file__).parents[2] / "tests" / "recordings"
 QUESTION = "what is the weather like today"
 STORY = (
     "Once upon a time there was a small village at the foot of a mountain. Every morning the people went up to the "
@@ -64,7 +64,7 @@ def main() -> None:
         "heard": heard,
         "early": early,
     }
-    parser = argparse.ArgumentParser(prog="python -m tests.hands_free.figures")
+    parser = argparse.ArgumentParser(prog="python -m tools.hands_free.figures")
     parser.add_argument("figure", nargs="?", choices=list(figures))
     chosen = parser.parse_args().figure
     for name in [chosen] if chosen else figures:
@@ -73,7 +73,7 @@ def main() -> None:
 
 def stop() -> None:
     """From the decision to interrupt to what the socket is handed."""
-    from tests.hands_free.stopping import measure_stops  # the others need no server
+    from tools.hands_free.stopping import measure_stops  # the others need no server
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         result = runner.run(measure_stops(sessions=100, interruptions=3))
@@ -86,7 +86,7 @@ def stop() -> None:
 
 def listening() -> None:
     """What a second of a microphone costs."""
-    from tests.hands_free.listening import measure_listening
+    from tools.hands_free.listening import measure_listening
 
     print("listening: milliseconds of CPU per second of speech, 20 ms blocks")
     for name, cost_ms in measure_listening().items():

@@ -1,7 +1,7 @@
 """A conversation through an OpenAI-compatible server that is not ours: `transformers serve`, on the CPU.
 
     python3 -m venv /tmp/serving && /tmp/serving/bin/pip install torch 'transformers[serving,audio]' python-multipart
-    python -m tests.providers.real_server --python /tmp/serving/bin/python
+    python -m tools.real_server --python /tmp/serving/bin/python
 
 The models, a Llama and a Whisper, are made on the spot, tiny and random. What they say means nothing; that the server
 has its own ways is the point: no ``[DONE]``, the usage beside the finish reason, no times of words (422), and 500 for a

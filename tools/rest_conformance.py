@@ -1,4 +1,4 @@
-"""Lets schemathesis loose on a live server: ``python -m tests.rest.conformance [schemathesis command]``.
+"""Lets schemathesis loose on a live server: ``python -m tools.rest_conformance [schemathesis command]``.
 
 A command of its own, because schemathesis is no dependency of the tests and takes minutes. It looks for answers with a
 5xx status, for answers outside the OpenAPI document, and for requests outside it that are granted. The document that it

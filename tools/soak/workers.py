@@ -1,4 +1,4 @@
-"""Do two workers hold 1.8 times what one holds? ``python -m tests.soak.workers``, on a machine of two cores.
+"""Do two workers hold 1.8 times what one holds? ``python -m tools.soak.workers``, on a machine of two cores.
 
 The users need a core as well, so two full workers cannot be had there, and what they would hold is reckoned from what
 a session costs them. One worker has N sessions and two have 2 N, in turn: each worker has the same to do. A core that

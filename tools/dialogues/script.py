@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from enum import Enum
 
-from tests.dialogues.phrases import Bank
+from tools.dialogues.phrases import Bank
 from voicechat.text.words import count_words
 
 WORD_MS = {False: 290, True: 210}

@@ -1,8 +1,8 @@
-"""Decoders fed with real streams that were damaged on purpose: ``python -m tests.formats.fuzz --inputs 20000``.
+"""Decoders fed with real streams that were damaged on purpose: ``python -m tools.fuzz_decoders --inputs 20000``.
 
 Each input goes to a decoding process of its own, as a client's audio does. Whatever comes, the answer must be audio or
 a refusal, within a second; the process that serves them must not grow. What ends a decoding process is reported with
-its seed, which makes the same input again, and can be kept in ``hurtful.txt``.
+its seed, which makes the same input again, and can be kept in ``fuzz_decoders.txt``.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from voicechat.runtime.decoding import check, decode_stream, open_decoding
 MAX_INPUT_S = 1.0
 MAX_GROWTH_BYTES = 32 << 20
 AT_ONCE = 4
-HURTFUL = Path(__file__).parent / "hurtful.txt"
+HURTFUL = Path(__file__).with_suffix(".txt")
 """Seeds of inputs that once crashed or stopped something, one in a line: ``<name> <seed>  <what it did>``."""
 
 

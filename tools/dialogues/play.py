@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from tests.dialogues.listeners import Listener
-from tests.dialogues.script import Dialogue, Overlap
-from tests.dialogues.senses import Senses, text_of
+from tools.dialogues.listeners import Listener
+from tools.dialogues.script import Dialogue, Overlap
+from tools.dialogues.senses import Senses, text_of
 from voicechat.runtime.audio_input.echo_gate import PREVAILS
 from voicechat.voice.activity import SpeechActivity, SpeechStarted, SpeechStopped
 

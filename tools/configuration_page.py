@@ -1,4 +1,4 @@
-"""Writes ``docs/configuration.md`` from the code: ``python -m tests.config.configuration_page``."""
+"""Writes ``docs/configuration.md`` from the code: ``python -m tools.configuration_page``."""
 
 import ast
 import inspect
@@ -13,7 +13,7 @@ from voicechat.config import sections
 from voicechat.runtime.fallback import policy
 from voicechat.session import limits
 
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 ORDER = (
     sections.ServerConfig,
     sections.ServiceConfig,
@@ -55,7 +55,7 @@ mistake: the key, its value, what is allowed.
 A secret need not stand in the file: `api_key_env = "NAME"` takes `api_key` from the variable `NAME`, and so does any
 key of a service, of `[server]` or of `[transcription]` that ends in `_env`.
 
-This page is made from the code by `python -m tests.config.configuration_page`, and a test holds it to that.
+This page is made from the code by `python -m tools.configuration_page`, and a test holds it to that.
 """
 
 

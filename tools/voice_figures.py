@@ -1,4 +1,4 @@
-"""``python -m tests.voice.measure``: what voice detection and echo detection cost, and how late speech is noticed."""
+"""``python -m tools.voice_figures``: what voice detection and echo detection cost, and how late speech is noticed."""
 
 import asyncio
 import statistics

@@ -1,4 +1,4 @@
-"""Measures what batching brings and what it costs the event loop: ``python -m tests.providers.sherpa_figures``.
+"""Measures what batching brings and what it costs the event loop: ``python -m tools.sherpa_figures``.
 
 The model is `make_zipformer_ctc` with two matrices of random numbers in it, which make it as much work as a small
 model; what a real one gains depends on its own layers.

@@ -1,6 +1,6 @@
 """Makes a tiny Llama and a tiny Whisper with random weights, in the folders that are named: nothing is downloaded.
 
-Run by `tests.providers.real_server` with the Python that has torch and transformers; imports nothing of this project.
+Run by `tools.real_server` with the Python that has torch and transformers; imports nothing of this project.
 """
 
 import json

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.dialogues.script import Dialogue, Kind, Sound
+from tools.dialogues.script import Dialogue, Kind, Sound
 from voicechat.text.words import join
 
 FRAME_MS = 32

@@ -1,4 +1,4 @@
-"""Clients come and go, half of them without a word, in every state: ``python -m tests.soak.connects --count 1000``.
+"""Clients come and go, half of them without a word, in every state: ``python -m tools.soak.connects --count 1000``.
 
 The server runs in this process, so that what it holds can be compared exactly with what it held before.
 """
@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tests.soak.holdings import Holdings, Memory, holdings, memory
-from tests.soak.visits import ANSWER_S, STATES, Visit
+from tools.soak.holdings import Holdings, Memory, holdings, memory
+from tools.soak.visits import ANSWER_S, STATES, Visit
 from voicechat.config import build_services, load_config
 from voicechat.runtime.services import Services
 from voicechat.server.serve import Running, credentials, serving

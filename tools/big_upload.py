@@ -1,6 +1,6 @@
 """Upload a recording to a server in a process of its own, and see how much memory that takes.
 
-    python -m tests.tasks.big_upload --bytes 1000000000
+    python -m tools.big_upload --bytes 1000000000
 
 The server's resident memory is read from /proc before the upload and as often as possible while it lasts. With more
 bytes than allowed the answer must be 413, and with either nothing may stay on disk that has no task.
@@ -59,7 +59,7 @@ async def upload(size_bytes: int) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.tasks.big_upload", "--serve", name,
+            sys.executable, "-m", "tools.big_upload", "--serve", name,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert child.stdout is not None

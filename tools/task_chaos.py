@@ -1,6 +1,6 @@
 """Kill the processes that do tasks at random moments, and see that every acknowledged task ends in one result.
 
-    python -m tests.tasks.chaos --tasks 200 [--seed N] [--database postgresql://...]
+    python -m tools.task_chaos --tasks 200 [--seed N] [--database postgresql://...]
 
 Several workers share one database. This process submits through them, kills one with SIGKILL every so often, starts it
 again, and at the end compares what was acknowledged with what the store and the log of begun work say.
@@ -76,7 +76,7 @@ class Worker:
     """A child process, and the one request that may be under way to it."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
-        self._arguments = ("-m", "tests.tasks.chaos", "--worker", str(folder), "--database", database_url)
+        self._arguments = ("-m", "tools.task_chaos", "--worker", str(folder), "--database", database_url)
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
 

@@ -1,0 +1,34 @@
+"""``tests/`` is for pytest, and what people run by hand is in ``tools/``."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CHILDREN = {"tests/processes/echo_worker.py", "tests/processes/forking_worker.py"}
+"""Programs that tests start as children."""
+ELSEWHERE = ("peers", "real_server_model")
+"""They run in other environments: beside another bench, and with torch."""
+
+
+def test_tests_are_no_commands() -> None:
+    commands = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "tests").rglob("*.py")
+        if any(line.startswith("if __name__ ==") for line in file.read_text("utf-8").splitlines())
+    }
+    assert commands == CHILDREN
+
+
+MODULES = [
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for file in sorted((ROOT / "tools").rglob("*.py"))
+    if not any(name in file.parts or name == file.stem for name in ELSEWHERE)
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_tool_can_be_imported_and_says_what_it_is_for(module: str) -> None:
+    tool = importlib.import_module(module)
+    assert tool.__doc__ or not hasattr(tool, "main")
