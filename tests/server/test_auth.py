@@ -1,3 +1,4 @@
+import ipaddress
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -144,3 +145,21 @@ async def test_other_pages_may_not_even_with_a_key(port: int) -> None:
         assert "server.allowed_origins" in body
     twice = [("Origin", f"http://{here}"), ("Origin", "https://evil.example")]
     assert (await ask(port, f"/who?token={KEY}", twice))[0] == 401
+
+
+@pytest.mark.parametrize(("proxies", "senders"), [((), 1), ((ipaddress.ip_network("127.0.0.0/8"),), 2)])
+async def test_wrong_keys_are_counted_by_whom_a_trusted_proxy_names(
+    proxies: tuple[ipaddress.IPv4Network, ...], senders: int, tmp_path: Path
+) -> None:
+    authorise = Authoriser(KeyStore(tmp_path / "keys"), {}, Origins((), proxies))
+
+    async def who(request: web.Request) -> web.Response:
+        await authorise(request, Endpoint.CHAT)
+        return web.Response()
+
+    app = web.Application(middlewares=[answer_errors])
+    app.router.add_get("/who", who)
+    async with listening(app, "127.0.0.1", 0) as port:
+        for address in ("203.0.113.1", "203.0.113.2", "203.0.113.1"):
+            assert (await ask(port, "/who?token=x", [("X-Forwarded-For", address)]))[0] == 401
+    assert len(authorise._attempts) == senders

@@ -8,6 +8,8 @@ from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import ws_logger
 
+from voicechat.server.origins import plain_address
+
 _ROUTE = web.RequestKey("voicechat.route", str)
 _METHODS = ("GET", "POST", "HEAD", "OPTIONS")
 
@@ -38,7 +40,8 @@ class AccessLogger(AbstractAccessLogger):
         """Write the line. ``time`` is the seconds that the request took; a socket's whole life."""
         route = request.get(_ROUTE, "(no route)")
         method = request.method if request.method in _METHODS else "(other)"
-        self.logger.info("%s %s %s %d %.3f s", request.remote, method, route, response.status, time)
+        sender = plain_address(request.remote or "")
+        self.logger.info("%s %s %s %d %.3f s", sender, method, route, response.status, time)
 
 
 def without_request_text(record: logging.LogRecord) -> bool:

@@ -87,12 +87,12 @@ class Origins:
 
     def client_address(self, request: web.Request) -> str:
         """Say whom a request comes from: its sender, or the last one before the proxies that are trusted."""
-        address = _plain(request.remote or "")
+        address = plain_address(request.remote or "")
         forwarded = ",".join(request.headers.getall(FORWARDED_FOR, [])).split(",")
         for before in map(_without_port, reversed(forwarded)):
             if not _is_address(before) or not self._is_proxy(address):
                 break
-            address = _plain(before)
+            address = plain_address(before)
         return address
 
     def _is_own(self, request: web.Request, text: str) -> bool:
@@ -117,7 +117,7 @@ class Origins:
 
     def _hosts(self, request: web.Request) -> Iterable[str]:
         yield request.host
-        if self._is_proxy(_plain(request.remote or "")):
+        if self._is_proxy(plain_address(request.remote or "")):
             yield from request.headers.get(FORWARDED_HOST, "").split(",")
 
     def _is_proxy(self, address: str) -> bool:
@@ -140,7 +140,7 @@ def _without_port(address: str) -> str:
     return found[1].strip("[]") if found else address.strip()
 
 
-def _plain(address: str) -> str:
+def plain_address(address: str) -> str:
     """Write an IPv4 address as such that a socket for both families shows as an IPv6 one."""
     try:
         mapped = ipaddress.IPv6Address(address).ipv4_mapped
