@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import io
 import itertools
 import struct
@@ -261,10 +262,15 @@ def test_samples_have_many_names(label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["<!DOCTYPE html><html><body>Bad gateway, please come back later</body></html>", '{"detail": "' + "x" * 60]
+    "page",
+    [
+        "<!DOCTYPE html><html><body>Bad gateway, please come back later</body></html>",
+        '{"detail": "' + "x" * 60,
+        base64.b64encode(b"RIFF" + bytes(range(100))).decode(),
+    ],
 )
 def test_a_page_is_no_speech(page: str) -> None:
-    with pytest.raises(ProviderError, match="a page"):
+    with pytest.raises(ProviderError, match="a text"):
         read(page.encode(), [])
 
 

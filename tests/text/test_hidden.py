@@ -51,6 +51,7 @@ CALLS = [
     f"Hello[TOOL_REQUEST]{CALL}[END_TOOL_REQUEST]",
     f"Hello<TOOLCALL>[{CALL}]</TOOLCALL>",
     f"{CALL}Hello",
+    'Hello[get_weather(city="secret"), tools.now(zone=1)]',
     f"[{CALL}, {CALL}]Hello",
     'Hello{"type": "function", "name": "f", "parameters": {"a": "} secret"}}',
     'Hello{"tool_calls": [{"secret": 1}]}',
@@ -90,6 +91,7 @@ def test_a_later_thought_is_hidden_with_the_space_that_would_stand_twice(cut: in
     [
         "a < b, 3<5, <3 and <p and q>",
         "List<String> and array[0] and [1, 2]",
+        "[f(x)] and [g(a == b)] and [the docs](u) and [max(a, b)]",
         "The `<think>` tag and '<|im_end|>' and “<tool_call>”",
         "```xml\n<tool_call>\nx\n</tool_call>\n```\nDone",
         '{"a": 1} and {"name": "Ann", "age": 3}',

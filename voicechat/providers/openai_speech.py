@@ -27,6 +27,7 @@ _SAMPLE_TYPES = frozenset(
 """How servers call bare samples and WAV files."""
 _TEXT_BYTES = 64
 """Samples do not look like a text for so long."""
+_PRINTABLE = bytes((9, 10, 13, *range(32, 127)))
 
 
 class OpenAISynthesizer(SynthesizerProvider):
@@ -139,8 +140,8 @@ class SpokenSamples:
             raise _unusable(self._content_type)
         elif start.startswith(b"ID3") or known_container(start) is not None:
             raise _unusable("compressed audio")
-        elif is_refused(start):
-            raise _unusable("a page or an archive")
+        elif is_refused(start) or (len(start) == _TEXT_BYTES and not start.translate(None, _PRINTABLE)):
+            raise _unusable("a text or an archive")
         return self._read(body)
 
     def _read(self, body: bytes) -> bytes:

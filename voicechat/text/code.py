@@ -34,6 +34,9 @@ class CodeTracker:
 
     def take(self, text: str) -> None:
         """Read the next text, of any length."""
+        if "`" not in text and "\n" not in text:
+            self._append(text)
+            return
         at = 0
         for mark in _MARKS.finditer(text):
             self._append(text[at : mark.start()])

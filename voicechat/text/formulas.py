@@ -91,7 +91,7 @@ _ALIASES = {
 }
 _WRAPPERS = frozenset(
     """text textbf textit textrm mathrm mathbf mathit mathsf mathcal mathbb mathfrak boxed
-    boldsymbol operatorname vec hat bar overline underline tilde dot mbox bm emph""".split()
+    boldsymbol operatorname vec hat ce bar overline underline tilde dot mbox bm emph""".split()
 )
 """Commands whose argument is read as if they were not there."""
 _SILENT = frozenset(

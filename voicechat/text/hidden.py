@@ -90,6 +90,9 @@ _CALL_JSON = re.compile(
     r'|"(?:tool|function)_calls?"\s*:)'
 )
 _CALL_JSON_BEGUN = re.compile(r'(?:\[\s*|(?:\[\s*)?\{\s*(?:"[^"\n]{0,64}"\s*[:,]?\s*){0,8}(?:"[^"\n]{0,64})?)\Z')
+_CALL_PYTHON = re.compile(r"\[\s*[A-Za-z_][\w.]{1,63}\(\s*[A-Za-z_]\w{0,31}\s*=(?!=)")
+"""A list of calls as Python has them, with named arguments: ``[get_weather(city="Paris")]``."""
+_CALL_PYTHON_BEGUN = re.compile(r"\[\s*[\w.]{0,64}(?:\(\s*\w{0,32}\s*=?)?\Z")
 
 _KIMI = re.compile(r"◁(/?)think▷")
 _KIMI_BEGUN = re.compile(r"◁/?\w{0,5}\Z")
@@ -218,12 +221,13 @@ class HiddenText(Scanner):
         return self._hide(mark.end(), None if mark[1] else Until(_KIMI_END))
 
     def _decide_bracket(self, text: str) -> tuple[int, str] | None:
-        if _CALL_JSON.match(text) and not self._only_thoughts:
+        if not self._only_thoughts and (_CALL_JSON.match(text) or _CALL_PYTHON.match(text)):
             self.skip(UntilBalanced())
             return 0, ""
         word = _BRACKET.match(text)
         if word is None:
-            undecided = _CALL_JSON_BEGUN.match(text) or _BRACKET_BEGUN.match(text)
+            begun = (_CALL_JSON_BEGUN, _CALL_PYTHON_BEGUN, _BRACKET_BEGUN)
+            undecided = any(pattern.match(text) for pattern in begun)
             return None if undecided else (1, text[0])
         if self._only_thoughts and word[1].strip("/") not in _THOUGHT_BRACKETS:
             return 1, "["

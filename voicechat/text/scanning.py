@@ -124,6 +124,8 @@ class Scanner(ABC):
 
     def scan(self, text: str) -> list[Run]:
         """Take the next text."""
+        if not self._held and self._skip is None and text and self.triggers.search(text) is None:
+            return [self._plain(text)]  # most of a text
         self._held += text
         return list(self._runs(final=False))
 
