@@ -32,7 +32,7 @@ WARM_UP_FRAMES = 50
 COUNTED_FRAMES = 200
 SPEECH = "How many conversations can a single machine hold at the same time, I wonder, and then what?"
 PACKAGE = str(Path(voicechat.__file__).parent)
-WAY = ("/server/prompt.py", "/runtime/reading.py", "/server/websocket.py")
+WAY = ("/server/frames.py", "/runtime/reading.py", "/server/websocket.py")
 """Modules whose functions are the roots of a frame's way from the socket."""
 TO_RECOGNISER = ("/providers/pocketsphinx.py", "/runtime/")
 CONFIG = """

@@ -24,9 +24,8 @@ class SessionTasks:
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Start ``work``; it is owned until it ends."""
-        task = asyncio.get_running_loop().create_task(_without_traceback(work), name=name)
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(lambda _: work.close())  # of a task that was cancelled before it began
         task.add_done_callback(self._on_done)
         return task
 
@@ -44,6 +43,7 @@ class SessionTasks:
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled():
+            _forget_traceback(task)
             return
         error = task.exception()
         if error is not None:
@@ -51,19 +51,17 @@ class SessionTasks:
             self._on_fault()
 
 
-async def _without_traceback(work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work``; when it is cancelled, raise a new exception in the place of its own.
+def _forget_traceback(task: "asyncio.Task[None]") -> None:
+    """Take the exception of a cancelled task from it, and what the exception remembers.
 
-    A task keeps its exception, whose traceback keeps the frames that it went through. Where one of
-    them knows the task or the exception, as that of a ``TaskGroup`` does, a cancelled task would
-    keep itself and all that its frames hold, until a full collection of garbage.
+    Its traceback keeps the frames that it went through. Where one of them knows the task or the
+    exception, as that of a ``TaskGroup`` does, a cancelled task would keep itself and all that its
+    frames hold, until a full collection of garbage.
     """
     try:
-        await work
-        return
+        task.exception()
     except asyncio.CancelledError as error:
         cause: BaseException | None = error
         while cause is not None:
             cause.__traceback__ = None
             cause = cause.__context__
-    raise asyncio.CancelledError

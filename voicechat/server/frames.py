@@ -47,7 +47,8 @@ class MessageQueue:
         self.on_read: Callable[[], None] = lambda: None
         """Called after a message has been received."""
         self.size_bytes = 0
-        self._messages: deque[tuple[WSMessage, int]] = deque()
+        self.waiting: deque[tuple[WSMessage, int]] = deque()
+        """Messages, and what each weighs; none of them may be overtaken."""
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._over = False
@@ -55,18 +56,13 @@ class MessageQueue:
     def feed_data(self, message: WSMessage, size_bytes: int) -> None:
         """Show a message to ``take``, or queue it."""
         audio = message[1] if message[0] is WSMsgType.BINARY else b""
-        if not (audio and self.shows and self.take(audio)):
+        if not (audio and not self.waiting and self.take(audio)):
             self.put(message, size_bytes)
-
-    @property
-    def shows(self) -> bool:
-        """Whether nothing waits that a message would overtake."""
-        return not self._messages
 
     def put(self, message: WSMessage, size_bytes: int) -> None:
         """Queue a message with a payload of so many bytes."""
         size_bytes += MESSAGE_OVERHEAD_BYTES
-        self._messages.append((message, size_bytes))
+        self.waiting.append((message, size_bytes))
         self.size_bytes += size_bytes
         self._wake()
 
@@ -82,7 +78,7 @@ class MessageQueue:
 
     def forget(self) -> None:
         """Forget what waits and who is told of it; nothing more comes."""
-        self._messages.clear()
+        self.waiting.clear()
         self._error = None
         self.take = lambda _: False
         self.on_read = lambda: None
@@ -93,7 +89,7 @@ class MessageQueue:
 
         Cancelling loses nothing.
         """
-        while not self._messages:
+        while not self.waiting:
             if self._error is not None:
                 raise self._error
             if self._over:
@@ -103,7 +99,7 @@ class MessageQueue:
                 await self._waiter
             finally:
                 self._waiter = None
-        message, size_bytes = self._messages.popleft()
+        message, size_bytes = self.waiting.popleft()
         self.size_bytes -= size_bytes
         self.on_read()
         return message
@@ -120,6 +116,7 @@ class FrameReader:
         """``limit_bytes`` bounds a message, of one frame or of several."""
         self._protocol = protocol
         self._queue = queue
+        self._waiting = queue.waiting
         self._limit_bytes = limit_bytes
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
@@ -140,8 +137,24 @@ class FrameReader:
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Take what has arrived. Gives whether the connection is to be closed, and no rest."""
-        if self._done or self._take_alone(data):
-            return self._done, b""
+        # Most of a microphone's frames come alone: 126 to 65,535 bytes, and nothing else waits.
+        # They are shown at once, without the calls that any other frame takes.
+        if (
+            len(data) > _HEAD_126_BYTES
+            and data[0] == _FIN | _BINARY
+            and data[1] == _MASKED | 126
+            and len(data) == _HEAD_126_BYTES + (data[2] << 8 | data[3])
+            and len(data) <= _HEAD_126_BYTES + self._limit_bytes
+            and not (self._buffer or self._waiting or self._partial is not None or self._done)
+        ):
+            payload = bytearray(data[_HEAD_126_BYTES:])
+            websocket_mask(data[4:_HEAD_126_BYTES], payload)
+            frame = bytes(payload)
+            if not self._queue.take(frame):
+                self._queue.put(WSMessage(WSMsgType.BINARY, frame, ""), len(frame))
+            return False, b""
+        if self._done:
+            return True, b""
         self._buffer += data
         if not self._paused:
             self._parse()
@@ -152,31 +165,6 @@ class FrameReader:
         self._eof = True
         if not self._paused:
             self._parse()
-
-    def _take_alone(self, data: bytes) -> bool:
-        """Show a microphone's frame at once if it is all that has arrived; most of them come so.
-
-        False: it has to be parsed like any other.
-        """
-        if (
-            len(data) < _HEAD_126_BYTES
-            or data[0] != _FIN | _BINARY
-            or data[1] != _MASKED | 126
-            or self._buffer
-            or self._partial is not None
-            or not self._queue.shows
-        ):
-            return False
-        if len(data) != _HEAD_126_BYTES + (data[2] << 8 | data[3]):
-            return False
-        payload = bytearray(data[_HEAD_126_BYTES:])
-        if not payload or len(payload) > self._limit_bytes:
-            return False
-        websocket_mask(data[4:_HEAD_126_BYTES], payload)
-        frame = bytes(payload)
-        if not self._queue.take(frame):
-            self._queue.put(WSMessage(WSMsgType.BINARY, frame, ""), len(frame))
-        return True
 
     def _on_read(self) -> None:
         if self._paused and not self._due and self._queue.size_bytes <= QUEUE_BYTES // 2:
@@ -359,15 +347,10 @@ class _Upgraded(asyncio.Protocol):
     """What an upgraded connection is read by: frames need not pass through the HTTP handler."""
 
     def __init__(self, handler: BaseProtocol, reader: FrameReader) -> None:
-        self._handler = handler
-        self._reader = reader
         self.pause_writing = handler.pause_writing  # type: ignore[method-assign]
         self.resume_writing = handler.resume_writing  # type: ignore[method-assign]
         self.connection_lost = handler.connection_lost  # type: ignore[method-assign]
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what has arrived."""
-        self._reader.feed_data(data)
+        self.data_received = reader.feed_data  # type: ignore[method-assign,assignment]
 
 
 def _breach(message: str) -> WebSocketError:
