@@ -1,6 +1,7 @@
 """Which configured agent answers a connection. No I/O.
 
-Agents and chat models share the parameter ``model``: a client that can say nothing else can still choose.
+Agents and chat models share the parameter ``model``: a client that can say nothing else can still
+choose.
 """
 
 import re
@@ -17,7 +18,10 @@ _NUMBER = re.compile(r"\+?[0-9]{2,}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """What is known about a connection before anything was said on it. What is not known is empty."""
+    """What is known about a connection before anything was said on it.
+
+    What is not known is empty.
+    """
 
     agent: str = ""
     """The agent that its address names."""
@@ -54,7 +58,8 @@ class Chosen:
 
     agent: Agent
     note: str = ""
-    """What the client is to be told because a name that it used is not known; see ``names.Resolved``."""
+    """What the client is to be told because a name that it used is not known; see
+    ``names.Resolved``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +68,19 @@ class Agents:
 
     agents: Mapping[str, Agent] = field(default_factory=lambda: {DEFAULT: Agent()})
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """By another name, the agent: of a model, a number, a device's or a key's id, or ``names.ANY``."""
+    """By another name, the agent: of a model, a number, a device's or a key's id, or
+    ``names.ANY``."""
     models: ServiceNames = field(default_factory=ServiceNames)
     """The chat models, which may be asked for instead of an agent."""
 
     def choose(self, arrival: Arrival) -> Chosen:
         """Find who answers a connection: the first of these that is an agent.
 
-        The address, the ``model``, the number called, the device, the key; then the agent with the alias ``*`` where
-        the ``model`` is absent or not known; then the default agent. A ``model`` that is a chat model's name only
-        changes which model answers for the agent. Raises ``RemoteProtocolError`` (NOT_FOUND) when the address or the
-        ``model`` names nobody and there is a choice.
+        The address, the ``model``, the number called, the device, the key; then the agent with the
+        alias ``*`` where the ``model`` is absent or not known; then the default agent. A ``model``
+        that is a chat model's name only changes which model answers for the agent. Raises
+        ``RemoteProtocolError`` (NOT_FOUND) when the address or the ``model`` names nobody and there
+        is a choice.
         """
         if arrival.agent:
             resolved = ServiceNames(frozenset(self.agents), self.aliases).resolve("agent", arrival.agent)
@@ -113,6 +120,6 @@ class Agents:
 
 
 def plain(name: str) -> str:
-    """Write a number without what people put between its digits, and any other name in small letters."""
+    """Write a number as its digits alone, and any other name in small letters."""
     digits = _NOT_IN_NUMBERS.sub("", name)
     return digits if _NUMBER.fullmatch(digits) else name.lower()

@@ -1,6 +1,7 @@
-"""Which configured service a client means by a name: the service's own, an alias, or whatever there is. No I/O.
+"""Which configured service a client means by a name.
 
-Sockets, REST and ``chat.update`` all ask here, so that a name means the same everywhere.
+The service's own, an alias, or whatever there is. No I/O. Sockets, REST and ``chat.update`` all ask
+here, so that a name means the same everywhere.
 """
 
 import json
@@ -46,8 +47,9 @@ class ServiceNames:
     def resolve(self, path: str, wanted: str) -> Resolved:
         """Find what ``wanted`` means. ``path`` is the parameter that holds it.
 
-        Where nothing but ``default`` is configured every name means that: a stock client has its vendor's names
-        compiled in. Raises ``RemoteProtocolError`` (NOT_FOUND) that lists the names when there is a choice.
+        Where nothing but ``default`` is configured every name means that: a stock client has its
+        vendor's names compiled in. Raises ``RemoteProtocolError`` (NOT_FOUND) that lists the names
+        when there is a choice.
         """
         if wanted in self.names:
             return Resolved(wanted)

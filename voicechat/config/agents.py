@@ -1,4 +1,4 @@
-"""Makes the agents that a configuration describes, once everything that they name is known to exist."""
+"""Makes the agents that a configuration describes, and checks that what they name exists."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,8 +19,8 @@ def build_agents(
 ) -> Agents:
     """Make the agents; one called ``default`` is added unless it is configured.
 
-    Raises ConfigError naming the key of what an agent refers to and does not exist, and of a name that would mean two
-    things.
+    Raises ConfigError naming the key of what an agent refers to and does not exist, and of a name
+    that would mean two things.
     """
     agents = {DEFAULT: AgentConfig(), **agents}
     for name, agent in agents.items():
@@ -65,7 +65,10 @@ def _agent(name: str, agent: AgentConfig) -> Agent:
 
 
 def _aliases(agents: Mapping[str, AgentConfig], llm: ServiceNames) -> dict[str, str]:
-    """By alias, the agent. A ``model`` may be an agent or a chat model, so no name may mean both."""
+    """By alias, the agent.
+
+    A ``model`` may be an agent or a chat model, so no name may mean both.
+    """
     try:
         aliases = aliases_of({name: agent.also for name, agent in agents.items()})
     except ValueError as error:

@@ -1,7 +1,7 @@
 """Who may come in, by the key of a request; which pages may is in ``origins``.
 
-A key may stand in the ``Authorization`` header or, since a browser's WebSocket cannot set one, in the query. It is
-never written to a log, not even in part.
+A key may stand in the ``Authorization`` header or, since a browser's WebSocket cannot set one, in
+the query. It is never written to a log, not even in part.
 """
 
 import asyncio
@@ -51,7 +51,8 @@ class Principal:
     scope: Scope = EVERYTHING.scope
     """What of the key's scope this request may hand on to a token."""
     holder: str = ""
-    """Who of those that the key's tokens were made for; empty: the key itself, which may see what all have made."""
+    """Who of those that the key's tokens were made for; empty: the key itself, which may see what
+    all have made."""
     account: Account = field(default_factory=lambda: Account(Quota(), unix_s))
     """What the key has used, to be added to: ``account.session()`` around whatever takes time."""
 
@@ -76,9 +77,9 @@ class OutOfScopeError(AdmissionError):
 class Authoriser:
     """Decides for each request; one per process of the server.
 
-    ``static_keys`` are keys by id that are known in the clear: the environment's, or the server's own on loopback.
-    They open everything, without quota. What keys use and which tokens wait is in the ``ledger``, which the processes
-    share; failed attempts are counted by each for itself.
+    ``static_keys`` are keys by id that are known in the clear: the environment's, or the server's
+    own on loopback. They open everything, without quota. What keys use and which tokens wait is in
+    the ``ledger``, which the processes share; failed attempts are counted by each for itself.
     """
 
     def __init__(
@@ -121,7 +122,10 @@ class Authoriser:
         return Principal(credential.key_id, project, credential.grant.scope, credential.holder, account)
 
     async def admit_key(self, key: str, address: str, endpoint: Endpoint) -> Principal:
-        """Admit who came from ``address`` with ``key`` in its first frames; as ``__call__``, but for no page."""
+        """Admit who came from ``address`` with ``key`` in its first frames.
+
+        As ``__call__``, but for no page.
+        """
         credential = await self._recognise(key) if key else None
         if credential is None or credential.origin:
             _log.info("refused %s: no valid key", address)
@@ -136,11 +140,16 @@ class Authoriser:
         return Principal(credential.key_id, project, scope, credential.holder, account)
 
     def issue_token(self, grant: TokenGrant, life_s: int) -> str:
-        """Make a token that this server will accept once. Raises AdmissionError: there are too many."""
+        """Make a token that this server will accept once.
+
+        Raises AdmissionError: there are too many.
+        """
         return self._tokens.issue(grant, life_s, asyncio.get_running_loop().time())
 
     async def account_of(self, key_id: str) -> Account:
-        """Give the account of a key; of one that is gone an account of its own, which nothing limits.
+        """Give the account of a key.
+
+        Of one that is gone an account of its own, which nothing limits.
 
         While the keys cannot be read, what is known of them counts: a task goes on.
         """
@@ -183,7 +192,10 @@ class Authoriser:
         return _Credential(found.id, found.grant) if found else None
 
     def _credential_of(self, token: TokenGrant, holder: str) -> _Credential | None:
-        """What a token is good for, by its own scope and its key's quota; None when the key is not valid any more."""
+        """What a token is good for, by its own scope and its key's quota.
+
+        None when the key is not valid any more.
+        """
         if token.key_id in self._static_digests:
             return _Credential(token.key_id, Grant(scope=token.scope), token.origin, holder)
         key = self._keys.valid(token.key_id, unix_s())
@@ -192,7 +204,10 @@ class Authoriser:
         return _Credential(key.id, Grant(scope=token.scope, quota=key.grant.quota), token.origin, holder)
 
     async def _refresh(self) -> None:
-        """Read the keys if they have changed; whoever asks while they are read waits for the same reading."""
+        """Read the keys if they have changed.
+
+        Whoever asks while they are read waits for the same reading.
+        """
         try:
             if self._keys.stale:
                 if self._reading is None or self._reading.done():
@@ -211,7 +226,10 @@ class Authoriser:
 
 
 def _holder(token: TokenGrant, digest_of_token: bytes) -> str:
-    """Name whose what a token makes will be: its user's, else its own. The name has no separators in it."""
+    """Name whose what a token makes will be: its user's, else its own.
+
+    The name has no separators in it.
+    """
     if token.user:
         return f"user-{digest(token.user).hex()[:_HOLDER_DIGITS]}"
     return f"token-{digest_of_token.hex()[:_HOLDER_DIGITS]}"
@@ -225,7 +243,8 @@ def _look_at(reading: asyncio.Future[None]) -> None:
 def require_metrics_key(request: web.Request, key: str, origins: Origins) -> None:
     """Let a request see the metrics: with ``key``, or where there is none from this machine itself.
 
-    What a proxy brings is not from this machine, whether the proxy is trusted or not. Raises AdmissionError.
+    What a proxy brings is not from this machine, whether the proxy is trusted or not. Raises
+    AdmissionError.
     """
     if key:
         expected = digest(key)
@@ -238,7 +257,10 @@ def require_metrics_key(request: web.Request, key: str, origins: Origins) -> Non
 
 
 def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) -> str:
-    """Settle the project: the path's, else the key's own. OutOfScopeError when the key does not open it."""
+    """Settle the project: the path's, else the key's own.
+
+    OutOfScopeError when the key does not open it.
+    """
     scope = credential.grant.scope
     if credential.origin and not same_origin(request.headers.get(hdrs.ORIGIN, ""), credential.origin):
         raise OutOfScopeError("it was made for pages of another origin")
@@ -252,11 +274,12 @@ def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) 
 
 
 def request_keys(request: web.Request) -> list[str]:
-    """Take everything that may be a key from a request: the headers' first, then the query's; each once.
+    """Take everything that may be a key from a request: the headers' first, then the query's.
 
-    A proxy with a sign-on of its own puts a key of its own into the header, so none of them counts as the only one. Of
-    a text with a scheme in front, ``Bearer k``, ``Bearer+k`` or ``Bearerk``, the key is the rest; the whole text is
-    tried too. Another scheme, such as ``Basic``, is no key.
+    Each once. A proxy with a sign-on of its own puts a key of its own into the header, so none of
+    them counts as the only one. Of a text with a scheme in front, ``Bearer k``, ``Bearer+k`` or
+    ``Bearerk``, the key is the rest; the whole text is tried too. Another scheme, such as
+    ``Basic``, is no key.
     """
     written = request.headers.getall(hdrs.AUTHORIZATION, [])
     written = [each for each in written if _SCHEME.match(each.strip()) or " " not in each.strip()]

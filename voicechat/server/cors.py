@@ -1,6 +1,7 @@
-"""What browsers ask before a page of another origin may use the server: CORS, and OPTIONS in general.
+"""What browsers ask before a page of another origin may use the server.
 
-Keys come in a header or in the query and never as a cookie, so credentials in the browser's sense are never allowed.
+CORS, and OPTIONS in general. Keys come in a header or in the query and never as a cookie, so
+credentials in the browser's sense are never allowed.
 """
 
 import re
@@ -21,7 +22,7 @@ _PRIVATE_NETWORK = "Access-Control-Request-Private-Network"
 
 
 def allow_pages(app: web.Application, origins: Origins) -> None:
-    """Let pages of the allowed origins read every answer of ``app``, and answer OPTIONS of every route."""
+    """Let pages of the allowed origins read the answers of ``app``, and answer OPTIONS everywhere."""
 
     async def mark(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get(hdrs.ORIGIN)

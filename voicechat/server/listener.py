@@ -98,7 +98,10 @@ def _is_any_ipv6(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``. A name counts when it is ``localhost``; no look-up is made."""
+    """Whether only this machine can reach ``host``.
+
+    A name counts when it is ``localhost``; no look-up is made.
+    """
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

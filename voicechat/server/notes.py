@@ -1,4 +1,7 @@
-"""What a client is told beside its answer: that something else serves than it named. In a header of its own."""
+"""What a client is told beside its answer: that something else serves than it named.
+
+In a header of its own.
+"""
 
 from contextvars import ContextVar
 

@@ -1,7 +1,7 @@
 """Which web pages may use the server, and who a request comes from when a proxy brings it.
 
-Only browsers send an Origin, and no page can forge it. What a proxy adds (``X-Forwarded-*``) anybody can write, so it
-counts only from the addresses in ``server.trusted_proxies``.
+Only browsers send an Origin, and no page can forge it. What a proxy adds (``X-Forwarded-*``)
+anybody can write, so it counts only from the addresses in ``server.trusted_proxies``.
 """
 
 import ipaddress
@@ -28,7 +28,10 @@ FORWARDED_HOST = "X-Forwarded-Host"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A page's origin in one spelling: small letters, and the port even where it is the scheme's own."""
+    """A page's origin in one spelling.
+
+    Small letters, and the port even where it is the scheme's own.
+    """
 
     scheme: str
     host: str
@@ -67,7 +70,10 @@ class Origins:
         self._proxies = tuple(trusted_proxies)
 
     def may_connect(self, request: web.Request) -> bool:
-        """Whether the page that sent a request may: no page at all, one of this very host, or one that is allowed."""
+        """Whether the page that sent a request may.
+
+        No page at all, one of this very host, or one that is allowed.
+        """
         origins = request.headers.getall(hdrs.ORIGIN, [])
         if not origins:
             return True
@@ -86,7 +92,10 @@ class Origins:
         return self._any
 
     def client_address(self, request: web.Request) -> str:
-        """Say whom a request comes from: its sender, or the last one before the proxies that are trusted."""
+        """Say whom a request comes from.
+
+        Its sender, or the last one before the proxies that are trusted.
+        """
         address = plain_address(request.remote or "")
         forwarded = ",".join(request.headers.getall(FORWARDED_FOR, [])).split(",")
         for before in map(_without_port, reversed(forwarded)):
@@ -98,9 +107,9 @@ class Origins:
     def _is_own(self, request: web.Request, text: str) -> bool:
         """Whether a page is one of this server's.
 
-        Behind a proxy that ends TLS the server does not know its own scheme, so either web scheme will do. Nor does it
-        know its own port where the proxy leaves that out of Host, which no browser does that comes directly: then only
-        the host is compared.
+        Behind a proxy that ends TLS the server does not know its own scheme, so either web scheme
+        will do. Nor does it know its own port where the proxy leaves that out of Host, which no
+        browser does that comes directly: then only the host is compared.
         """
         origin = read_origin(text)
         if origin is None or origin.scheme not in _PORTS:

@@ -1,4 +1,7 @@
-"""Who answers a conversation: services, voice, what is said first, in silence and at the end. A value, no I/O."""
+"""Who answers a conversation: services, voice, what is said first, in silence and at the end.
+
+A value, no I/O.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,8 +11,9 @@ from voicechat.names import DEFAULT
 from voicechat.session.vocabulary import TurnDetection
 
 VARIABLES = ("called", "caller", "device", "date", "time", "language")
-"""What every connection brings: the number that was called and the one that calls, the device's id, the date and time
-at which it connects, and the agent's language. What a connection does not know is empty."""
+"""What every connection brings: the number that was called and the one that calls, the device's id,
+the date and time at which it connects, and the agent's language. What a connection does not know is
+empty."""
 MAX_VALUE_CHARACTERS = 200
 """Of a variable's value: it comes from the client, and a model reads it with every turn."""
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -35,11 +39,15 @@ class IdlePrompts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """One agent. The default one is a conversation without any of this: the client brings all, as ever."""
+    """One agent. The default one is a conversation without any of this.
+
+    The client brings all, as ever.
+    """
 
     name: str = DEFAULT
     llm: str = DEFAULT
-    """The configured chat model that answers; the next two are the recogniser and the synthesiser."""
+    """The configured chat model that answers; the next two are the recogniser and the
+    synthesiser."""
     asr: str = DEFAULT
     tts: str = DEFAULT
     voice: str = ""
@@ -62,9 +70,11 @@ class Agent:
     max_duration_ms: int | None = None
     """After so long the conversation ends with ``goodbye``; None: never."""
     end_conversation: bool = False
-    """Whether the model has the tool ``end_conversation``, with which it ends the conversation after its last words."""
+    """Whether the model has the tool ``end_conversation``, with which it ends the conversation
+    after its last words."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Variables besides ``VARIABLES`` that a connection may bring, with what they are when it does not."""
+    """Variables besides ``VARIABLES`` that a connection may bring, with what they are when it does
+    not."""
 
     @property
     def greets(self) -> bool:
@@ -74,8 +84,9 @@ class Agent:
     def filled(self, values: Mapping[str, str]) -> "Agent":
         """Give the agent with every ``{variable}`` of its texts replaced.
 
-        Of ``values`` only ``VARIABLES`` and the agent's own ``variables`` count; the rest is ignored. A value is cut to
-        ``MAX_VALUE_CHARACTERS`` and loses its line breaks: it is data, and must not look like further instructions.
+        Of ``values`` only ``VARIABLES`` and the agent's own ``variables`` count; the rest is
+        ignored. A value is cut to ``MAX_VALUE_CHARACTERS`` and loses its line breaks: it is data,
+        and must not look like further instructions.
         """
         known = dict.fromkeys(VARIABLES, "") | dict(self.variables)
         known |= {name: _clean(value) for name, value in values.items() if name in known}
@@ -96,7 +107,8 @@ class Agent:
 def references(text: str) -> Iterator[str]:
     """Name each variable that ``text`` refers to.
 
-    Raises ``ValueError`` for a brace that belongs to no reference; ``{{`` and ``}}`` stand for braces.
+    Raises ``ValueError`` for a brace that belongs to no reference; ``{{`` and ``}}`` stand for
+    braces.
     """
     for found in _REFERENCE.finditer(text):
         if found[1] is not None:

@@ -1,7 +1,8 @@
 """From the parts of a chat model's reply to OpenAI's answer, in one piece or in chunks. No I/O.
 
-What is absent stays absent: only what clients of the original document expect to be null is null. What the model's
-server said besides (log probabilities, references, thoughts, fields of its own) stands where that server put it.
+What is absent stays absent: only what clients of the original document expect to be null is null.
+What the model's server said besides (log probabilities, references, thoughts, fields of its own)
+stands where that server put it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,10 +27,13 @@ _NOTHING = Extras()
 
 
 class Completion:
-    """One reply. Every part goes through ``add`` and comes out as its chunks; ``answer`` is the sum of them."""
+    """One reply. Every part goes through ``add`` and comes out as its chunks.
+
+    ``answer`` is the sum of them.
+    """
 
     def __init__(self, completion_id: str, created_s: int, model: str, *, with_nulls: bool) -> None:
-        """``with_nulls``: as in the document's samples, pieces of text say ``role`` and ``content`` even when null."""
+        """``with_nulls``: pieces of text say ``role`` and ``content`` even when null, as in the document."""
         self._id = completion_id
         self._created_s = created_s
         self._model = model
@@ -72,7 +76,10 @@ class Completion:
         return self._chunk(self._said(None), self._finished.extras, self._reason())
 
     def usage_chunk(self) -> Json | None:
-        """Tell the usage in a chunk of its own without a choice; None when the model does not count."""
+        """Tell the usage in a chunk of its own without a choice.
+
+        None when the model does not count.
+        """
         usage = self._usage()
         return self._head("chat.completion.chunk") | {"choices": [], "usage": usage} if usage else None
 
@@ -128,10 +135,10 @@ class Completion:
 
 
 class Besides:
-    """What a model's server says besides the text, gathered until an answer or chunk leaves that it can stand in.
+    """What a model's server says besides the text, gathered until a chunk leaves that it can stand in.
 
-    Texts and lists grow piece by piece. What comes with the end of the reply is for its last chunk; its lists are whole
-    (all references), and stand for the pieces.
+    Texts and lists grow piece by piece. What comes with the end of the reply is for its last chunk;
+    its lists are whole (all references), and stand for the pieces.
     """
 
     def __init__(self) -> None:
@@ -156,9 +163,10 @@ class Besides:
                 pass
 
     def onto(self, answer: Json, said: str, *, last: bool) -> Json:
-        """Give the answer with all that has been gathered; ``said`` is ``message``, or ``delta`` in a chunk.
+        """Give the answer with all that has been gathered.
 
-        ``last``: it is the whole answer, or the last chunk. The next one begins with nothing.
+        ``said`` is ``message``, or ``delta`` in a chunk. ``last``: it is the whole answer, or the
+        last chunk. The next one begins with nothing.
         """
         if last:
             self._keep(self._at_the_end, grows=())
@@ -190,9 +198,10 @@ def _new(extras: Mapping[str, object], own: Json) -> Json:
 
 
 def _gather(whole: Json, more: Mapping[str, object], grows: tuple[type, ...]) -> None:
-    """Add what came with one piece to what came before: values of these types grow, all else is replaced.
+    """Add what came with one piece to what came before.
 
-    What lies in an object always grows if it is a list: the log probabilities of all tokens.
+    Values of these types grow, all else is replaced. What lies in an object always grows if it is a
+    list: the log probabilities of all tokens.
     """
     for name, value in more.items():
         before = whole.get(name)

@@ -31,9 +31,9 @@ async def answer_with_events(
 ) -> web.StreamResponse:
     """Send what ``events`` yields, each as the data of one event.
 
-    A failure before the first event is raised: it can still be an HTTP status. A later one is sent as the last event,
-    written by ``failed``. Raises ``ClientGoneError`` when the client has gone or does not read for ``write_ms``.
-    Whatever happens, ``events`` is closed.
+    A failure before the first event is raised: it can still be an HTTP status. A later one is sent
+    as the last event, written by ``failed``. Raises ``ClientGoneError`` when the client has gone or
+    does not read for ``write_ms``. Whatever happens, ``events`` is closed.
     """
     # Without the charset some clients take the text for Latin-1.
     headers = {hdrs.CONTENT_TYPE: f"{CONTENT_TYPE}; charset=utf-8", **STREAMED}
@@ -63,7 +63,8 @@ def in_openais_form(request: web.Request) -> bool:
 async def send_piece(request: web.Request, response: web.StreamResponse, piece: bytes, write_ms: int) -> None:
     """Send the next piece of a body, after the headers if it is the first.
 
-    Raises ``ClientGoneError`` when the client has gone, or has not read for ``write_ms``: it is then cut off.
+    Raises ``ClientGoneError`` when the client has gone, or has not read for ``write_ms``: it is
+    then cut off.
     """
     try:
         async with asyncio.timeout(write_ms / 1000):

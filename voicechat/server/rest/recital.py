@@ -1,4 +1,7 @@
-"""A text that is there already, spoken as if a model were writing it: so every text goes the same way to speech."""
+"""A text that is there already, spoken as if a model were writing it.
+
+So every text goes the same way to speech.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -44,7 +47,10 @@ def check_texts(texts: list[str]) -> list[str]:
 def recite(
     backend: Backend, principal: Principal, texts: Sequence[str], synthesizer: SpeechSynthesizer, voice: VoiceSettings
 ) -> AsyncGenerator[Notice, None]:
-    """Speak ``texts``, sentence by sentence; see ``SpokenReply.messages``. ``principal`` pays for the audio."""
+    """Speak ``texts``, sentence by sentence; see ``SpokenReply.messages``.
+
+    ``principal`` pays for the audio.
+    """
     start = StartReply(reply=FIRST_REPLY, messages=(), chat=ChatSettings(), voice=voice)
     paid = MeteredSynthesizer(synthesizer, principal.account)
     model = backend.services.spoken(Recital(texts))
@@ -53,7 +59,10 @@ def recite(
 
 
 async def _spoken(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[Notice, None]:
-    """Blame the text, and no model, when all of it is hidden: a model that says nothing has failed."""
+    """Blame the text, and no model, when all of it is hidden.
+
+    A model that says nothing has failed.
+    """
     async with aclosing(messages):
         try:
             async for message in messages:
