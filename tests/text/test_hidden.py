@@ -36,6 +36,8 @@ THOUGHTS = [
 ]
 CALLS = [
     f"Hello<tool_call>\n{CALL}\n</tool_call>",
+    f"Hello<function>{CALL}</function>",
+    "Hello<tools>\nsecret</tools>",
     "Hello<function=get_weather><parameter=city>secret</parameter></function>",
     f"Hello<tool_calls>[{CALL}]</tool_calls>",
     "Hello<minimax:tool_call>secret</minimax:tool_call>",
@@ -97,6 +99,7 @@ def test_a_later_thought_is_hidden_with_the_space_that_would_stand_twice(cut: in
         '{"a": 1} and {"name": "Ann", "age": 3}',
         "<answer>42</answer> <b>bold</b>",
         "<thinking aloud>",
+        "Take the <tool> and the <function>, <action>",
         "[A], [NOTE], [THIN",
         "  Hello",
         "   ",

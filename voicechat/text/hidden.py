@@ -23,6 +23,9 @@ CALLS = frozenset(
     function_results invoke action action_input observation use_mcp_tool""".split()
 )
 """Names of tags around a call of a tool, or around its answer. Each is closed by its own."""
+_COMMON_WORDS = frozenset("tool tools function functions action action_input observation".split())
+"""Of these, the ones that also stand for something to be filled in: they hide only what looks like a call."""
+_CALL_FOLLOWS = re.compile(r"[ \t]*[\n{\[<]")
 _VENDOR_PREFIX = re.compile(r"[^\W_]+_(?=(?:think(?:ing)?|thoughts?|(?:tool|function)_calls?)\Z)")
 """``longcat_think``, ``ant_thinking``. A prefix before a colon is taken off every name."""
 
@@ -89,7 +92,7 @@ _CALL_JSON = re.compile(
     r'\s*"(?:arguments|parameters|args|kwargs|tool_input)"\s*:'
     r'|"(?:tool|function)_calls?"\s*:)'
 )
-_CALL_JSON_BEGUN = re.compile(r'(?:\[\s*|(?:\[\s*)?\{\s*(?:"[^"\n]{0,64}"\s*[:,]?\s*){0,8}(?:"[^"\n]{0,64})?)\Z')
+_CALL_JSON_BEGUN = re.compile(r'(?:\[\s*|(?:\[\s*)?\{\s*(?:"[^"\n]{0,64}"\s*(?:[:,]\s*)?){0,8}(?:"[^"\n]{0,64})?)\Z')
 _CALL_PYTHON = re.compile(r"\[\s*[A-Za-z_][\w.]{1,63}\(\s*[A-Za-z_]\w{0,31}\s*=(?!=)")
 """A list of calls as Python has them, with named arguments: ``[get_weather(city="Paris")]``."""
 _CALL_PYTHON_BEGUN = re.compile(r"\[\s*[\w.]{0,64}(?:\(\s*\w{0,32}\s*=?)?\Z")
@@ -202,6 +205,12 @@ class HiddenText(Scanner):
         if not names or not _ATTRIBUTES.fullmatch(mark[0], 1 + len(body), length - 1):
             return 1, "<"
         closed = body.startswith("/") or mark[0].endswith("/>")
+        if not closed and names <= _COMMON_WORDS - self._own and mark[0] == f"<{body}>":
+            follows = text[length:]
+            if not follows.strip(" \t"):
+                return None
+            if not _CALL_FOLLOWS.match(follows):
+                return 1, "<"
         return self._hide(length, None if closed else Until(_end_of_tag(names)))
 
     def _hidden_by_tag(self, body: str) -> frozenset[str]:
