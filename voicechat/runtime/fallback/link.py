@@ -27,7 +27,7 @@ START_S = 60.0
 """How long a start that is tried again may take: a large model is loaded, perhaps from a slow disk."""
 CLOSE_S = 1.0
 COLD_AFTER_S = 300.0
-"""A service that has given nothing for so long may have to load its model again: Ollama, for one, unloads it then."""
+"""A service that has given nothing for so long may have to load its model again: servers unload one that rests."""
 
 P_co = TypeVar("P_co", covariant=True)
 
