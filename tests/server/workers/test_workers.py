@@ -160,6 +160,7 @@ async def test_a_signal_drains_all_workers_and_lets_turns_end(tmp_path: Path) ->
         assert not [line for line in server.errors if " ERROR " in line]
 
 
+@pytest.mark.long
 async def test_tokens_are_known_to_every_worker_and_accepted_once(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path) as server, AsyncExitStack() as open_ones:
         for _ in range(6):
@@ -292,6 +293,7 @@ async def outcome(server: Fleet, url: str) -> str:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_a_start_that_fails_says_so_once(tmp_path: Path) -> None:
     async with fleet(tmp_path, fault="broken") as server:
         assert await server.ended() == 1
