@@ -22,7 +22,7 @@ PING = json.dumps({"event_type": "ping"})
 class Input(AudioInput):
     """Notes what it is given; has as much room as the test says."""
 
-    has_room = True
+    full = False
 
     def __init__(self, events: list[Event | bytes]) -> None:
         self.events = events
@@ -156,13 +156,13 @@ async def test_a_long_text_counts_as_several_frames() -> None:
 
 async def test_audio_waits_while_the_recognisers_have_no_room() -> None:
     async with reading() as desk:
-        desk.audio.has_room = False
+        desk.audio.full = True
         desk.socket.say(b"1")
         desk.socket.say(b"2")
         assert desk.heard == b""
         await asyncio.sleep(1)
         assert desk.heard == b"1", "the reader sees that there is no room when it has taken a frame"
-        desk.audio.has_room = True
+        desk.audio.full = False
         desk.socket.say(b"3")
         assert desk.heard == b"1", "nothing overtakes what waits"
         desk.audio.emptied.set()

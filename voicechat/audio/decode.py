@@ -73,15 +73,20 @@ class PcmDecoder:
         self.source_rate_hz = rate_hz
         """See ``Decoder.source_rate_hz``."""
         self._converter = RateConverter(DECODED_RATE_HZ)
+        self._untouched = encoding is SampleEncoding.S16 and rate_hz == DECODED_RATE_HZ
+        """Samples pass as they are, while no byte of one is missing."""
 
     def decode(self, frame: bytes) -> bytes:
         """See ``Decoder.decode``. After an error everything is dropped."""
+        if self._untouched and self._begun and len(frame) % 2 == 0:
+            return frame
         if not self._begun:
             self._begin(frame)
         if self._clips is not None:
             return self._decode_clips(self._clips, frame)
         if self._refused:
             return b""
+        self._untouched = self._untouched and len(frame) % 2 == 0
         # The converter carries the odd byte of 16-bit samples, which pass through here untouched.
         return self._converter.push(to_mono_s16(frame, self._layout), self.source_rate_hz)
 
@@ -93,11 +98,12 @@ class PcmDecoder:
         self._begun = bool(frame)
         if len(frame) >= SIGNATURE_BYTES and may_be_clip(frame):
             self._clips = WavDecoder(self.source_rate_hz)
+            self._untouched = False
             return
         try:
             check_start(self._name, frame)
         except RemoteProtocolError:
-            self._refused = True
+            self._refused, self._untouched = True, False
             raise
 
     def _decode_clips(self, clips: "WavDecoder", frame: bytes) -> bytes:

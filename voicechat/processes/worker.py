@@ -159,7 +159,10 @@ class Worker:
             self._process.kill()
 
     def _owes_answer(self) -> bool:
-        return any(channel.waiting for channel in self._channels.values())
+        for channel in self._channels.values():  # noqa: SIM110 - asked for each frame that is written
+            if channel.waiting:
+                return True
+        return False
 
     def _lose(self) -> None:
         self.ready = False

@@ -59,7 +59,7 @@ class Reader:
         while (frame := await self._next()) is not Control.CLOSED:
             await self._take_in(frame)
             self._offer()
-            if not self._audio.has_room:
+            if self._audio.full:
                 await self._audio.room()
             taken += 1 + (len(frame) // TEXT_PER_FRAME if isinstance(frame, str) else 0)
             if taken >= FRAMES_IN_A_ROW:
@@ -104,9 +104,7 @@ class Reader:
         if now_s - self._row_began_s > _ROW_S:
             self._row, self._row_began_s = 0, now_s
         self._row += 1
-        if not self._waiting or self._row > FRAMES_IN_A_ROW or len(frame) > SLICE_BYTES:
-            return False
-        if not self._audio.has_room:
+        if not self._waiting or self._row > FRAMES_IN_A_ROW or len(frame) > SLICE_BYTES or self._audio.full:
             return False
         self._bare_audio_came = True
         self._audio.push(frame)

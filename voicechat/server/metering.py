@@ -19,6 +19,7 @@ from voicechat.store.quotas import Account
 
 PORTION_MS = 200
 """Audio is counted in portions: a synthesiser may give it in pieces of 20 ms, and as fast as it can."""
+PORTION_BYTES = PORTION_MS * PCM_RATE_HZ * 2 // 1000
 
 
 def metered(cast: Cast, account: Account) -> Cast:
@@ -49,18 +50,28 @@ class _Counted:
         self._audio = audio
         self._account = account
         self._heard_bytes = 0
+        self._due_bytes = PORTION_BYTES
         self._counted_ms = 0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        pcm = await anext(self._audio)
+        try:
+            pcm = await anext(self._audio)
+        except BaseException:  # the end, or the recogniser is not wanted any more
+            self._count()
+            raise
         self._heard_bytes += len(pcm)
+        if self._heard_bytes >= self._due_bytes:
+            self._count()
+        return pcm
+
+    def _count(self) -> None:
         heard_ms = _length_ms(self._heard_bytes, PCM_RATE_HZ)
         self._account.use_audio(heard_ms - self._counted_ms)
         self._counted_ms = heard_ms
-        return pcm
+        self._due_bytes = self._heard_bytes + PORTION_BYTES
 
 
 class MeteredSynthesizer(WrappingSynthesizer):

@@ -59,6 +59,7 @@ class Room:
             self.timeline,
             self.echo,
             post=self.told.append,
+            now_ms=lambda: self.now_ms,
             missing_ms=lambda: self.now_ms - self.arrived_ms,
         )
 
@@ -70,7 +71,7 @@ class Room:
         self.now_ms += len(pcm) // BYTES_PER_MS
         self.arrived_ms = self.now_ms
         self.timeline.push(pcm)
-        self.vad.push(pcm, self.now_ms)
+        self.vad.push(pcm)
 
 
 def counted(from_ms: int, length_ms: int) -> bytes:

@@ -209,10 +209,12 @@ class Noting:
 
 
 def fails_at(at_ms: int, final: Transcript | None = None, final_at_ms: int = 0) -> Callable[[int], Transcript | None]:
+    finals = [] if final is None else [final]
+
     def act(ms: int) -> Transcript | None:
         if ms >= at_ms:
             raise ProviderError("noting", FailureKind.CONNECTIVITY, "as told")
-        return final if final is not None and ms == final_at_ms else None
+        return finals.pop() if finals and ms >= final_at_ms else None
 
     return act
 
@@ -224,7 +226,7 @@ def listens(ms: int) -> Transcript | None:
 @pytest.mark.parametrize("piece_ms", [100, 70, 20, 500])
 async def test_a_replacement_hears_what_came_after_the_last_final_result_to_the_millisecond(piece_ms: int) -> None:
     final = Transcript("one", 0, 730)
-    recognizer = Noting(fails_at(1_500, final, -(-900 // piece_ms) * piece_ms), listens)
+    recognizer = Noting(fails_at(1_400, final, 900), listens)
     listening = Listening(recognizer)
     listening.open(1)
     await listening.feed(1, 0, 1_500, piece_ms)

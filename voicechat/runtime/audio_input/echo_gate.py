@@ -51,6 +51,8 @@ class EchoGate:
         self._now_ms = now_ms
         self._timeline = timeline
         self._searched_ms = SEARCHED_MS
+        self.armed = False
+        """A reply has been made: there may be an echo from now on."""
         self._detector = EchoDetector()
         self._converter = RateConverter(PCM_RATE_HZ)
         self._reply = 0
@@ -81,6 +83,7 @@ class EchoGate:
 
     def reply_made(self, reply: int, pcm: bytes, rate_hz: int, end_ms: int) -> None:
         """Speech of ``reply`` was made, s16le mono, up to ``end_ms`` of the reply."""
+        self.armed = True
         if reply != self._reply:
             self._reply = reply
             self._made.clear()

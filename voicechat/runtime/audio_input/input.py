@@ -6,22 +6,13 @@ it.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from voicechat.audio.decode import open_decoder
-from voicechat.audio.formats import InputContainer, InputFormat, parse_input_format
 from voicechat.errors import RemoteProtocolError
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import PCM_RATE_HZ, SpeechRecognizer
+from voicechat.runtime.audio_input.decoder_switch import DecoderSwitch
 from voicechat.runtime.audio_input.echo_gate import EchoGate
-from voicechat.runtime.audio_input.input_decoder import (
-    WINDOW_BYTES,
-    Destination,
-    InPlaceDecoder,
-    InputDecoder,
-    ProcessDecoder,
-    RefusingDecoder,
-)
+from voicechat.runtime.audio_input.input_decoder import Destination
 from voicechat.runtime.audio_input.recognition_streams import RecognitionStreams
 from voicechat.runtime.audio_input.ring_buffer import RingBuffer
 from voicechat.runtime.audio_input.vad_stream import Detector, VadStream
@@ -29,19 +20,7 @@ from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.events import AudioArrived, AudioSent, AudioStarted, Event
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings, TurnDetection
-
-_SAMPLE_BYTES = {InputContainer.PCM: 2, InputContainer.MU_LAW: 1, InputContainer.A_LAW: 1}
-"""Of input that may be joined; WAV clips and single packets are known by where a frame begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What waits for a decoder that can read it. Without a ``frame`` it is the end of a stream."""
-
-    settings: InputSettings
-    frame: bytes | None
-    destination: Destination
+from voicechat.session.vocabulary import TurnDetection
 
 
 class AudioInput:
@@ -64,8 +43,6 @@ class AudioInput:
         """
         self._now_ms = now_ms
         self._post = post
-        self._tasks = tasks
-        self._decoding = decoding
         self._detector = detector
         self._timeline = RingBuffer()
         self.streams = RecognitionStreams(
@@ -74,8 +51,10 @@ class AudioInput:
             limits=limits,
             post=post,
             tasks=tasks,
-            source_rate_hz=lambda: self._decoder.source_rate_hz if self._decoder is not None else None,
+            settle_room=self.settle_room,
+            source_rate_hz=lambda: self._decoding.source_rate_hz,
         )
+        self._decoding = DecoderSwitch(self, tasks=tasks, decoding=decoding, ready=self.streams.room.wait)
         self.echo: EchoGate | None = None
         """Hands-free: takes the far-end audio."""
         self._vad: VadStream | None = None
@@ -84,29 +63,20 @@ class AudioInput:
         self._gap = False
         """Audio has passed that voice detection has not heard."""
         self._destination = Destination(Route.AWAIT)
-        self._declared = InputSettings()
-        """How the audio is to be read that comes now."""
-        self._decoder: InputDecoder | None = None
-        self._decodes: InputSettings | None = None
-        """What ``_decoder`` was made for."""
-        self._retiring = False
-        """It still has work to do, and then another takes its place."""
-        self._held: list[_Held] = []
-        """What came meanwhile."""
-        self._held_bytes = 0
-        self._bytes_per_s = 0
-        """Of the client's audio; 0 where its frames may not be joined."""
         self._gathered = b""
         """Audio that is too short to hear anything new in it."""
         self._wanted_bytes = 0
         """How much of it is enough."""
-        self._arrived_ms = 0
-        """When the newest audio came."""
+        self._loop = asyncio.get_running_loop()
+        self._arrived_s = 0.0
+        """When the newest audio came, by the loop's clock."""
         self._untold = False
         """Audio has come that the session does not know of."""
-        self._drained = asyncio.Event()
-        self._drained.set()
-        """Cleared while too much is held."""
+        self.full = False
+        """So much waits to be decoded or recognised that no more is to be pushed."""
+        self._room = asyncio.Event()
+        """Set while it is not ``full``."""
+        self._room.set()
 
     # --- what the session says ---------------------------------------------------------------------------------
 
@@ -114,8 +84,7 @@ class AudioInput:
         """Let audio go elsewhere from now on; what came before still goes where it was to go."""
         self.flush()
         if effect.route not in (Route.AWAIT, Route.DROP):
-            self._declared = effect.settings
-            self._fit_decoder(effect.settings)
+            self._decoding.configure(effect.settings, self._destination)
         self._destination = Destination(effect.route, effect.stream)
         if effect.detection is not None:
             self._listen(effect.detection)
@@ -133,20 +102,21 @@ class AudioInput:
         at_once = self.streams.ends_at_once(number)
         if at_once is None:
             return
-        destination = Destination(Route.RECOGNISE, number)
-        if at_once or self._decoder is None:
+        if at_once:
             self.streams.end(number)
         else:
-            self._give(_Held(self._declared, None, destination))
+            self._decoding.finish(Destination(Route.RECOGNISE, number))
 
     # --- what the client says ----------------------------------------------------------------------------------
 
     def push(self, frame: bytes) -> None:
-        """Take the client's next frame. Never waits."""
-        self._arrived_ms = self._now_ms()
-        if self._destination.route is Route.AWAIT:
+        """Take the client's next frame. Never waits, even while ``full``."""
+        self._arrived_s = self._loop.time()
+        route = self._destination.route
+        if route is Route.AWAIT:
             self._post(AudioStarted())
-            self._count_wanted()
+        elif route is Route.DROP:
+            return
         else:
             self._untold = True
         if len(self._gathered) + len(frame) < self._wanted_bytes:
@@ -154,37 +124,32 @@ class AudioInput:
             return
         if self._gathered:
             frame, self._gathered = self._gathered + frame, b""
-        self._decode(frame)
-        if self._vad is not None:
-            self._count_wanted()
+        self._decoding.feed(frame, self._destination)
 
     def flush(self) -> None:
         """Let the audio that was gathered go its way."""
         if self._gathered:
             frame, self._gathered = self._gathered, b""
-            self._decode(frame)
-            self._count_wanted()
+            self._decoding.feed(frame, self._destination)
 
     def report(self) -> None:
         """Let the session know that audio has come, before anything else happens that the client does."""
         self.flush()
         if self._untold:
             self._untold = False
-            self._post(AudioArrived(self._arrived_ms))
-
-    @property
-    def has_room(self) -> bool:
-        """Whether ``room`` would not wait."""
-        if self.streams.full or not self._drained.is_set():
-            return False
-        return self._decoder is None or self._decoder.has_room
+            self._post(AudioArrived(self._now_ms() - self._since_arrival_ms))
 
     async def room(self) -> None:
         """Wait until the decoder and the recognisers have taken most of what was received."""
-        await self.streams.room.wait()
-        await self._drained.wait()
-        if self._decoder is not None:
-            await self._decoder.room()
+        await self._room.wait()
+
+    def settle_room(self) -> None:
+        """Something was taken, or more waits: see whether it is too much. See ``Sink.settle_room``."""
+        self.full = self.streams.full or not self._decoding.has_room
+        if self.full:
+            self._room.clear()
+        else:
+            self._room.set()
 
     def close(self) -> None:
         """Nothing is heard any more."""
@@ -221,9 +186,10 @@ class AudioInput:
                 self._vad.begin()
             self._timeline.push(pcm)
             if self._vad is not None:
-                self._vad.push(pcm, self._arrived_ms)
-            for stream in tuple(self.streams.listening):
-                self.streams.feed(stream, pcm)
+                self._vad.push(pcm)
+                self._wanted_bytes = self._vad.wanted_bytes * self._decoding.bytes_per_s // (PCM_RATE_HZ * 2)
+            if self.streams.listening:
+                self.streams.push_listening(pcm)
         elif route is Route.RECOGNISE:
             self.streams.push(destination.stream, self._timeline.end_ms, pcm)
             self._timeline.push(pcm)
@@ -245,64 +211,9 @@ class AudioInput:
 
     def drained(self) -> None:
         """See ``Sink.drained``."""
-        if not self._retiring:
-            return
-        self._retiring = False
-        held, self._held, self._held_bytes = self._held, [], 0
-        self._drained.set()
-        for one in held:
-            self._fit_decoder(one.settings)
-            self._give(one)
-        self._fit_decoder(self._declared)
+        self._decoding.drained()
 
     # --- within ------------------------------------------------------------------------------------------------
-
-    def _decode(self, frame: bytes) -> None:
-        if self._retiring:
-            self._give(_Held(self._declared, frame, self._destination))
-        elif self._decoder is not None and self._destination.route is not Route.DROP:
-            self._decoder.feed(frame, self._destination)
-
-    def _give(self, one: "_Held") -> None:
-        """Give something to the decoder, or keep it until there is one that can read it."""
-        if self._retiring:
-            self._held.append(one)
-            self._held_bytes += len(one.frame or b"")
-            if self._held_bytes >= WINDOW_BYTES:
-                self._drained.clear()
-        elif self._decoder is not None:
-            if one.frame is None:
-                self._decoder.finish(one.destination)
-            else:
-                self._decoder.feed(one.frame, one.destination)
-
-    def _fit_decoder(self, settings: InputSettings) -> None:
-        """Have a decoder that reads what ``settings`` say, once the one before has done its work."""
-        if self._retiring:
-            return
-        decodes = self._decodes
-        if decodes is not None:
-            if (settings.format, settings.sample_rate_hz) == (decodes.format, decodes.sample_rate_hz):
-                return
-            assert self._decoder is not None
-            self._decoder.finish(self._destination, ends=False)
-            if not self._decoder.idle:
-                self._retiring = True
-                return
-            self._decoder.close()
-        self._decodes = settings
-        audio_format = parse_input_format(settings.format, settings.sample_rate_hz)
-        self._bytes_per_s = audio_format.rate_hz * _SAMPLE_BYTES.get(audio_format.container, 0)
-        self._decoder = self._open_decoder(audio_format)
-
-    def _open_decoder(self, audio_format: InputFormat) -> InputDecoder:
-        if not audio_format.container.compressed:
-            return InPlaceDecoder(open_decoder(audio_format), self)
-        if self._decoding is None:
-            return RefusingDecoder(audio_format.container.value, self)
-        return ProcessDecoder(
-            self._decoding, audio_format.container, self, tasks=self._tasks, ready=self.streams.room.wait
-        )
 
     def _listen(self, detection: TurnDetection) -> None:
         assert self._detector is not None, "without voice detection hands-free mode is refused"
@@ -321,19 +232,25 @@ class AudioInput:
             self._timeline,
             self.echo,
             post=self._post,
+            now_ms=self._now_ms,
             missing_ms=self._missing_ms,
             flush=self.flush,
         )
 
     def _missing_ms(self) -> int:
         """For how long no audio has come, although it was waited for and all that came was decoded."""
-        if not self.has_room or (self._decoder is not None and not self._decoder.idle):
+        if self.full or not self._decoding.idle:
             return 0
-        return self._now_ms() - self._arrived_ms
+        return self._since_arrival_ms
+
+    @property
+    def _since_arrival_ms(self) -> int:
+        """How long ago the newest audio came."""
+        return round((self._loop.time() - self._arrived_s) * 1000)
 
     def _count_wanted(self) -> None:
         """Say how much audio completes what voice detection judges at once; 0: any audio counts."""
         if self._vad is None or self._destination.route is not Route.LISTEN:
             self._wanted_bytes = 0
         else:
-            self._wanted_bytes = self._vad.wanted_bytes * self._bytes_per_s // (PCM_RATE_HZ * 2)
+            self._wanted_bytes = self._vad.wanted_bytes * self._decoding.bytes_per_s // (PCM_RATE_HZ * 2)

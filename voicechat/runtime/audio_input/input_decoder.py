@@ -57,6 +57,9 @@ class Sink(Protocol):
     def drained(self) -> None:
         """Take note that nothing waits to be decoded any more."""
 
+    def settle_room(self) -> None:
+        """Take note that ``has_room`` has changed."""
+
 
 class InputDecoder(Protocol):
     """One session's audio on its way from the client's format."""
@@ -73,10 +76,7 @@ class InputDecoder(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether ``room`` would not wait."""
-
-    async def room(self) -> None:
-        """Wait until little enough waits to be decoded."""
+        """Whether little enough waits to be decoded. A change is told to ``Sink.settle_room``."""
 
     @property
     def source_rate_hz(self) -> int | None:
@@ -113,9 +113,6 @@ class InPlaceDecoder:
         if ends:
             self._sink.ended(destination)
 
-    async def room(self) -> None:
-        """See ``InputDecoder.room``: nothing ever waits."""
-
     @property
     def source_rate_hz(self) -> int | None:
         """See ``InputDecoder.source_rate_hz``."""
@@ -147,9 +144,6 @@ class RefusingDecoder:
         """See ``InputDecoder.finish``."""
         if ends:
             self._sink.ended(destination)
-
-    async def room(self) -> None:
-        """See ``InputDecoder.room``: nothing ever waits."""
 
     def close(self) -> None:
         """See ``InputDecoder.close``."""
@@ -186,8 +180,8 @@ class ProcessDecoder:
         self._waiting_bytes = 0
         self._stream: ForkedStream | None = None
         self._wanted = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self.has_room = True
+        """See ``InputDecoder.has_room``."""
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
         self._taken_bytes = 0
@@ -216,15 +210,6 @@ class ProcessDecoder:
         """See ``InputDecoder.close``."""
         self._task.cancel()
 
-    @property
-    def has_room(self) -> bool:
-        """See ``InputDecoder.has_room``."""
-        return self._room.is_set()
-
-    async def room(self) -> None:
-        """See ``InputDecoder.room``."""
-        await self._room.wait()
-
     def _add(self, step: _Step) -> None:
         self._steps.append(step)
         self._count(len(step.payload))
@@ -234,10 +219,10 @@ class ProcessDecoder:
 
     def _count(self, change_bytes: int) -> None:
         self._waiting_bytes += change_bytes
-        if self._waiting_bytes < WINDOW_BYTES:
-            self._room.set()
-        else:
-            self._room.clear()
+        has_room = self._waiting_bytes < WINDOW_BYTES
+        if has_room is not self.has_room:
+            self.has_room = has_room
+            self._sink.settle_room()
 
     @staticmethod
     def _send(stream: ForkedStream, step: _Step) -> None:

@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS
 
+PIECE_BYTES = 64 * BYTES_PER_MS
+"""What a recogniser is woken for. Shorter frames wait for each other: a recogniser's task, and what it writes to a
+process or a socket, costs more than the samples, and 64 ms are less than any recogniser takes to find a word."""
 SILENT_REPLAY_MS = 10_000
 """Of audio in which nothing has been recognised, so much is kept for a recogniser that must start again."""
 
@@ -21,8 +24,10 @@ class RecognitionStream:
         self.offset_ms: int | None = None
         """Where its first sample stands on the connection's time line; None: none has come."""
         self.kept: deque[bytes] = deque()
-        self.spoken_from_ms: int | None = None
-        """Stream time of the first recognised word."""
+        self.spoken = False
+        """Something has been recognised."""
+        self.too_long = False
+        """It has been given more audio than a turn may have."""
         self.ending = False
         """No more frames are meant for it; what was decoded of them may still come."""
         self.finished = False
@@ -30,16 +35,14 @@ class RecognitionStream:
         self._count_unread = count_unread
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._sleeping: asyncio.Future[None] | None = None
         """The recogniser waits for more."""
         self._fed_bytes = 0
+        self._most_bytes = 1 << 62
+        """What it may be given."""
         self._forgotten_bytes = 0
         """Audio that came before the first kept sample."""
-
-    @property
-    def fed_ms(self) -> int:
-        """How much audio it has been given."""
-        return self._fed_bytes // BYTES_PER_MS
 
     @property
     def kept_from_ms(self) -> int:
@@ -49,13 +52,21 @@ class RecognitionStream:
     def push(self, pcm: bytes) -> None:
         """Add audio for the recogniser, s16le mono 16 kHz."""
         self._waiting.append(pcm)
+        self._waiting_bytes += len(pcm)
         self.kept.append(pcm)
         self._fed_bytes += len(pcm)
         self._count_unread(len(pcm))
-        if self.spoken_from_ms is None and self._fed_bytes - self._forgotten_bytes > SILENT_REPLAY_MS * BYTES_PER_MS:
-            self.forget_before(self.fed_ms - SILENT_REPLAY_MS)
-        if self._sleeping is not None:
+        if self._fed_bytes > self._most_bytes:
+            self.too_long = True
+        if not self.spoken and self._fed_bytes - self._forgotten_bytes > SILENT_REPLAY_MS * BYTES_PER_MS:
+            self.forget_before(self._fed_bytes // BYTES_PER_MS - SILENT_REPLAY_MS)
+        if self._sleeping is not None and self._waiting_bytes >= PIECE_BYTES:
             self._wake()
+
+    def begin_turn(self, from_ms: int, most_ms: int) -> None:
+        """The first word was recognised at ``from_ms`` of the stream; from there it may be given ``most_ms``."""
+        self.spoken = True
+        self._most_bytes = (from_ms + most_ms) * BYTES_PER_MS
 
     def end(self) -> None:
         """All its audio has been given."""
@@ -64,8 +75,9 @@ class RecognitionStream:
 
     def clear(self) -> None:
         """Forget the audio that waits."""
-        self._count_unread(-sum(len(pcm) for pcm in self._waiting))
+        self._count_unread(-self._waiting_bytes)
         self._waiting.clear()
+        self._waiting_bytes = 0
 
     def forget_before(self, time_ms: int) -> None:
         """To the millisecond: what a final result has told must not be heard, and told, once more."""
@@ -88,12 +100,19 @@ class RecognitionStream:
             await self._sleeping
 
     async def __anext__(self) -> bytes:
-        """The next audio for the recogniser. Cancelling loses nothing."""
+        """The next audio for the recogniser: `PIECE_BYTES`, or more as it came, or less at the end.
+
+        Cancelling loses nothing.
+        """
+        while self._waiting_bytes < PIECE_BYTES and not self.finished:
+            self._sleeping = self._loop.create_future()
+            await self._sleeping
         if not self._waiting:
-            await self.begun()
-            if not self._waiting:
-                raise StopAsyncIteration
+            raise StopAsyncIteration
         pcm = self._waiting.popleft()
+        while self._waiting and len(pcm) < PIECE_BYTES:
+            pcm += self._waiting.popleft()
+        self._waiting_bytes -= len(pcm)
         self._count_unread(-len(pcm))
         return pcm
 

@@ -28,9 +28,12 @@ class RecognitionStreams:
         limits: SessionLimits,
         post: Callable[[Event], None],
         tasks: SessionTasks,
+        settle_room: Callable[[], None],
         source_rate_hz: Callable[[], int | None],
     ) -> None:
         """``tasks`` owns the streams' tasks; ``post`` is told what the recogniser says.
+
+        ``settle_room`` is told of each change of ``full``.
 
         ``source_rate_hz`` says at what rate the audio was recorded, if the audio itself tells.
         """
@@ -39,6 +42,7 @@ class RecognitionStreams:
         self._limits = limits
         self._post = post
         self._tasks = tasks
+        self._settle_room = settle_room
         self._source_rate_hz = source_rate_hz
         self._streams: dict[int, RecognitionStream] = {}
         """A stream that was replaced is the one that replaced it: audio that is still being decoded for the old one is
@@ -88,16 +92,19 @@ class RecognitionStreams:
             return
         if stream.offset_ms is None:
             stream.offset_ms = position_ms
-        self.feed(stream, pcm)
-
-    def feed(self, stream: RecognitionStream, pcm: bytes) -> None:
-        """Give ``pcm`` to a stream, unless its turn is too long."""
         stream.push(pcm)
-        spoken_from_ms = stream.spoken_from_ms
-        if spoken_from_ms is not None and stream.fed_ms - spoken_from_ms > self._limits.turn_audio_ms:
-            minutes = self._limits.turn_audio_ms // 60_000
-            message = f"the audio of one turn is longer than {minutes} minutes"
-            self._fail(stream, RemoteProtocolError(Status.TOO_LARGE, message))
+        if stream.too_long:
+            self._fail_too_long(stream)
+
+    def push_listening(self, pcm: bytes) -> None:
+        """Give ``pcm`` to the streams that hear what voice detection hears."""
+        too_long = None
+        for stream in self.listening:
+            stream.push(pcm)
+            if stream.too_long:
+                too_long = stream
+        if too_long is not None:
+            self._fail_too_long(too_long)
 
     def ends_at_once(self, number: int) -> bool | None:
         """Note that no more frames are meant for a stream; say whether it ends now.
@@ -135,6 +142,11 @@ class RecognitionStreams:
         """Audio that voice detection was to hear cannot be used."""
         for stream in list(self.listening):
             self._fail(stream, error)
+
+    def _fail_too_long(self, stream: RecognitionStream) -> None:
+        minutes = self._limits.turn_audio_ms // 60_000
+        message = f"the audio of one turn is longer than {minutes} minutes"
+        self._fail(stream, RemoteProtocolError(Status.TOO_LARGE, message))
 
     def _fail(self, stream: RecognitionStream, error: RemoteProtocolError) -> None:
         self._forget(stream)
@@ -180,8 +192,8 @@ class RecognitionStreams:
 
     def _note(self, stream: RecognitionStream, transcript: Transcript) -> None:
         """Forget audio that will not be needed again; mark the first word."""
-        if transcript.text.strip() and stream.spoken_from_ms is None:
-            stream.spoken_from_ms = transcript.begin_ms
+        if transcript.text.strip() and not stream.spoken:
+            stream.begin_turn(transcript.begin_ms, self._limits.turn_audio_ms)
         if transcript.end_ms is not None:
             stream.forget_before(transcript.end_ms)
 
@@ -194,6 +206,7 @@ class RecognitionStreams:
                 self.room.clear()
             else:
                 self.room.set()
+            self._settle_room()
 
 
 def shifted(heard: Transcript, by_ms: int) -> Transcript:

@@ -58,20 +58,22 @@ class VadStream:
         echo: EchoGate,
         *,
         post: Callable[[Event], None],
+        now_ms: Callable[[], int],
         missing_ms: Callable[[], int],
         flush: Callable[[], None] = lambda: None,
     ) -> None:
-        """``timeline`` has the audio that is pushed here already; ``post`` is told when speech starts and stops.
+        """``timeline`` has the audio that is pushed here already; ``now_ms`` is the session's clock.
 
-        ``missing_ms`` says for how long no audio has come that could have. ``flush`` lets audio that has
-        come and was gathered be pushed. After a stop it is also told whether the turn sounds finished,
-        where there is a model for it.
+        ``post`` is told when speech starts and stops, and after a stop whether the turn sounds finished, where there
+        is a model for it. ``missing_ms`` says for how long no audio has come that could have. ``flush`` lets audio
+        that has come and was gathered be pushed.
         """
         settings = ActivitySettings(threshold=detection.threshold, prefix_padding_ms=detection.prefix_padding_ms)
         self._activity = SpeechActivity(settings)
         self._timeline = timeline
         self._echo = echo
         self._post = post
+        self._now_ms = now_ms
         self._missing_ms = missing_ms
         self._flush = flush
         self._ear: Ear = detector.register(self._on_heard)
@@ -103,12 +105,13 @@ class VadStream:
         self._activity.begin(self._judged_ms)
         self._ear.note_gap(self._judged_ms)
 
-    def push(self, pcm: bytes, now_ms: int) -> None:
-        """Hear the newest samples of the time line, s16le mono 16 kHz, which came at ``now_ms``."""
+    def push(self, pcm: bytes) -> None:
+        """Hear the newest samples of the time line, s16le mono 16 kHz, which have just come."""
         before_bytes = self._begins_bytes - (self._timeline.end_bytes - len(pcm))
         if before_bytes > 0:
             pcm = pcm[before_bytes:]
-        self._echo.place(len(pcm) // BYTES_PER_MS, now_ms)
+        if self._echo.armed:
+            self._echo.place(len(pcm) // BYTES_PER_MS, self._now_ms())
         self._ear.push(pcm)
 
     def replied(self) -> None:

@@ -120,7 +120,9 @@ class _Heard:
 
     async def __anext__(self) -> bytes:
         self.untouched = False
-        self._may_think(None)
+        timed = self.patience_s is not None
+        if timed:
+            self._may_think(None)
         try:
             return await anext(self._audio)
         except StopAsyncIteration:
@@ -128,7 +130,8 @@ class _Heard:
             self._finished_s = loop_now_s()
             raise
         finally:
-            self._may_think(self.patience_s)
+            if timed:
+                self._may_think(self.patience_s)
 
     @property
     def thinks_for_s(self) -> float:

@@ -1,0 +1,162 @@
+"""The decoder of a session whose audio may change its format at any time."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from voicechat.audio.decode import open_decoder
+from voicechat.audio.formats import InputContainer, parse_input_format
+from voicechat.processes.forked import ForkServer
+from voicechat.runtime.audio_input.input_decoder import (
+    WINDOW_BYTES,
+    Destination,
+    InPlaceDecoder,
+    InputDecoder,
+    ProcessDecoder,
+    RefusingDecoder,
+    Sink,
+)
+from voicechat.runtime.tasks import SessionTasks
+from voicechat.session.effects import Route
+from voicechat.session.vocabulary import InputSettings
+
+_SAMPLE_BYTES = {InputContainer.PCM: 2, InputContainer.MU_LAW: 1, InputContainer.A_LAW: 1}
+"""Of input that may be joined; WAV clips and single packets are known by where a frame begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What waits for a decoder that can read it. Without a ``frame`` it is the end of a stream."""
+
+    settings: InputSettings
+    frame: bytes | None
+    destination: Destination
+
+
+class DecoderSwitch:
+    """Gives frames to a decoder for their format, in their order.
+
+    When the format changes while the decoder still has work to do, what comes then waits, at most
+    until there is no room, and another decoder takes its place as soon as it has done.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        tasks: SessionTasks,
+        decoding: ForkServer | None,
+        ready: Callable[[], Awaitable[object]],
+    ) -> None:
+        """``decoding`` has the processes for compressed audio; without them it is refused.
+
+        ``ready`` is awaited before a process's audio is taken out; ``tasks`` owns the tasks that do so.
+        """
+        self._sink = sink
+        self._tasks = tasks
+        self._processes = decoding
+        self._ready = ready
+        self._declared = InputSettings()
+        """How the audio is to be read that comes now."""
+        self._decoder: InputDecoder = RefusingDecoder("", sink)
+        self._decodes: InputSettings | None = None
+        """What it was made for; None: no format is known yet, and nothing is decoded."""
+        self._retiring = False
+        self._held: list[_Held] = []
+        """What came since the decoder is retiring."""
+        self._held_bytes = 0
+        self.feed: Callable[[bytes, Destination], None] = self._drop
+        """Decode the client's next frame. Never waits. An attribute, because most frames go straight to a decoder."""
+        self.bytes_per_s = 0
+        """Of the client's audio; 0 where its frames may not be joined."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether little enough waits to be decoded. A change is told to ``Sink.settle_room``."""
+        return self._decoder.has_room and self._held_bytes < WINDOW_BYTES
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be decoded."""
+        return self._decoder.idle and not self._held
+
+    @property
+    def source_rate_hz(self) -> int | None:
+        """See ``InputDecoder.source_rate_hz``."""
+        return self._decoder.source_rate_hz
+
+    def configure(self, settings: InputSettings, last: Destination) -> None:
+        """Read what comes from now on as ``settings`` say; what came before is decoded as it was declared.
+
+        What the decoder holds back of it is for ``last``.
+        """
+        self._declared = settings
+        self._fit(settings, last)
+
+    def finish(self, destination: Destination) -> None:
+        """Give what is held back, then the end. Before any audio that is at once."""
+        if self._retiring:
+            self._hold(_Held(self._declared, None, destination))
+        elif self._decodes is None:
+            self._sink.ended(destination)
+        else:
+            self._decoder.finish(destination)
+
+    def drained(self) -> None:
+        """The decoder has done its work: if it was to be replaced, that is done now. See ``Sink.drained``."""
+        if not self._retiring:
+            return
+        held, self._held, self._held_bytes = self._held, [], 0
+        self._open(held[0].settings if held else self._declared)
+        last = held[0].destination if held else Destination(Route.SKIP)
+        for one in held:
+            self._fit(one.settings, last)
+            last = one.destination
+            if self._retiring:
+                self._hold(one)
+            elif one.frame is None:
+                self._decoder.finish(one.destination)
+            else:
+                self._decoder.feed(one.frame, one.destination)
+        self._fit(self._declared, last)
+        self._sink.settle_room()
+
+    def _drop(self, frame: bytes, destination: Destination) -> None:
+        """Drop audio of which nobody has said how it is to be read."""
+
+    def _hold_frame(self, frame: bytes, destination: Destination) -> None:
+        self._hold(_Held(self._declared, frame, destination))
+
+    def _hold(self, one: _Held) -> None:
+        self._held.append(one)
+        self._held_bytes += len(one.frame or b"")
+        self._sink.settle_room()
+
+    def _fit(self, settings: InputSettings, last: Destination) -> None:
+        """Have a decoder for ``settings``, once the one before has done its work."""
+        if self._retiring:
+            return
+        decodes = self._decodes
+        if decodes is not None:
+            if (settings.format, settings.sample_rate_hz) == (decodes.format, decodes.sample_rate_hz):
+                return
+            self._decoder.finish(last, ends=False)
+            if not self._decoder.idle:
+                self._retiring = True
+                self.feed = self._hold_frame
+                return
+        self._open(settings)
+
+    def _open(self, settings: InputSettings) -> None:
+        self._retiring = False
+        self._decoder.close()
+        self._decodes = settings
+        audio_format = parse_input_format(settings.format, settings.sample_rate_hz)
+        container = audio_format.container
+        self.bytes_per_s = audio_format.rate_hz * _SAMPLE_BYTES.get(container, 0)
+        if not container.compressed:
+            self._decoder = InPlaceDecoder(open_decoder(audio_format), self._sink)
+        elif self._processes is None:
+            self._decoder = RefusingDecoder(container.value, self._sink)
+        else:
+            self._decoder = ProcessDecoder(self._processes, container, self._sink, tasks=self._tasks, ready=self._ready)
+        self.feed = self._decoder.feed
