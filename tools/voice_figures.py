@@ -11,7 +11,7 @@ from voicechat.server.serve import tune_threads
 from voicechat.voice.activity import SpeechActivity, SpeechStarted
 from voicechat.voice.detector import Tick, VoiceDetector
 from voicechat.voice.echo import EchoDetector
-from voicechat.voice.listener import Listener, Turn, score
+from voicechat.voice.listener import Listener, StreamFrame, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, SileroModel, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
 
@@ -30,7 +30,7 @@ def batches(model: VoiceModel) -> None:
         listeners = [Listener() for _ in range(streams)]
         began_s = time.thread_time()
         for frame in frames:
-            score(model, [Turn(listener, frame) for listener in listeners])
+            score(model, [StreamFrame(listener, frame) for listener in listeners])
         spent_ms = (time.thread_time() - began_s) * 1000
         audio_s = len(frames) * FRAME_MS / 1000 * streams
         print(f"{streams:4} streams of speech: {spent_ms / audio_s:5.2f} ms/s, {spent_ms / len(frames):6.2f} ms a call")
@@ -47,7 +47,7 @@ def gate(model: VoiceModel) -> None:
     for name, samples in sounds.items():
         listener, frames = Listener(), frames_of(samples)
         began_s = time.thread_time()
-        modelled = sum(score(model, [Turn(listener, frame)]).modelled for frame in frames)
+        modelled = sum(score(model, [StreamFrame(listener, frame)]).modelled for frame in frames)
         spent_ms = (time.thread_time() - began_s) * 1000
         share = modelled / len(frames)
         print(
@@ -64,7 +64,7 @@ async def live(model: VoiceModel) -> None:
     stalls_s: list[float] = []
 
     async def talk(phase_ms: int) -> None:
-        ears = [detector.register(lambda _: None) for _ in range(SESSIONS // PHASES)]
+        ears = [detector.open_stream(lambda _: None) for _ in range(SESSIONS // PHASES)]
         await asyncio.sleep(phase_ms / 1000)
         began_s = loop.time()
         for packet in range(250):
@@ -102,7 +102,7 @@ def onset(model: VoiceModel) -> None:
         spoken = speak(OBJECTION)
         sounding = int((abs(spoken) > 300).argmax()) // 16
         for index, frame in enumerate(frames_of(np.concatenate((silence(lead_ms), spoken))), start=1):
-            probability = score(model, [Turn(listener, frame)]).probabilities[0]
+            probability = score(model, [StreamFrame(listener, frame)]).probabilities[0]
             if isinstance(activity.push(index * FRAME_MS, probability), SpeechStarted):
                 late_ms.append(index * FRAME_MS - lead_ms - sounding)
                 break

@@ -27,8 +27,8 @@ from voicechat.session.session import Session
 from voicechat.session.vocabulary import Settings, TurnDetection
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 from voicechat.testing.socket import MemorySocket, Sent
-from voicechat.voice.detector import Heard, OnHeard
-from voicechat.voice.listener import Listener, Turn, score
+from voicechat.voice.detector import FrameScore, OnScore
+from voicechat.voice.listener import Listener, StreamFrame, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
 
@@ -48,14 +48,14 @@ class InlineDetector:
     def __init__(self) -> None:
         self.model = open_silero(find_model())
 
-    def register(self, on_heard: OnHeard) -> "InlineEar":
-        return InlineEar(self.model, on_heard)
+    def open_stream(self, on_score: OnScore) -> "InlineEar":
+        return InlineEar(self.model, on_score)
 
 
 class InlineEar:
-    def __init__(self, model: VoiceModel, on_heard: OnHeard) -> None:
+    def __init__(self, model: VoiceModel, on_score: OnScore) -> None:
         self._model = model
-        self._on_heard = on_heard
+        self._on_heard = on_score
         self._listener = Listener()
         self._pending = b""
         self._audio_ms = 0
@@ -67,9 +67,9 @@ class InlineEar:
         while len(self._pending) >= FRAME_BYTES:
             frame, self._pending = self._pending[:FRAME_BYTES], self._pending[FRAME_BYTES:]
             self._audio_ms += FRAME_MS
-            (probability,) = score(self._model, [Turn(self._listener, frame, self._gap)]).probabilities
+            (probability,) = score(self._model, [StreamFrame(self._listener, frame, self._gap)]).probabilities
             self._gap = False
-            asyncio.get_running_loop().call_soon(self._tell, Heard(self._audio_ms, probability))
+            asyncio.get_running_loop().call_soon(self._tell, FrameScore(self._audio_ms, probability))
 
     def note_gap(self, at_ms: int) -> None:
         self._gap = True
@@ -77,7 +77,7 @@ class InlineEar:
     def close(self) -> None:
         self._closed = True
 
-    def _tell(self, heard: Heard) -> None:
+    def _tell(self, heard: FrameScore) -> None:
         if not self._closed:
             self._on_heard(heard)
 

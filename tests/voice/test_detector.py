@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 
 from tests.voice.sounds import OBJECTION, speak, to_pcm
-from voicechat.voice.detector import GATHER_MS, MAX_PENDING_MS, Heard, Tick, VoiceDetector
-from voicechat.voice.listener import Listener, Turn, score
+from voicechat.voice.detector import GATHER_MS, MAX_PENDING_MS, FrameScore, Tick, VoiceDetector
+from voicechat.voice.listener import Listener, StreamFrame, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, SileroModel, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
 
@@ -42,11 +42,11 @@ class Notes:
     """Collects what one ear heard and says when it is all there."""
 
     def __init__(self, frames: int) -> None:
-        self.heard: list[Heard] = []
+        self.heard: list[FrameScore] = []
         self.complete = asyncio.Event()
         self._frames = frames
 
-    def take(self, heard: Heard) -> None:
+    def take(self, heard: FrameScore) -> None:
         self.heard.append(heard)
         if len(self.heard) == self._frames:
             self.complete.set()
@@ -57,13 +57,13 @@ async def test_hears_what_the_model_hears_however_the_audio_is_cut(in_thread: bo
     frames = len(speech()) // FRAME_BYTES
     notes = Notes(frames)
     async with running(judge=model(in_thread=in_thread)) as detector, asyncio.timeout(10):
-        ear = detector.register(notes.take)
+        ear = detector.open_stream(notes.take)
         for at in range(0, len(speech()), 640):
             ear.push(speech()[at : at + 640])
         await notes.complete.wait()
     listener = Listener()
     expected = [
-        score(model(in_thread=in_thread), [Turn(listener, speech()[at : at + FRAME_BYTES])]).probabilities[0]
+        score(model(in_thread=in_thread), [StreamFrame(listener, speech()[at : at + FRAME_BYTES])]).probabilities[0]
         for at in range(0, len(speech()), FRAME_BYTES)
     ]
     assert [heard.probability for heard in notes.heard] == pytest.approx(expected, abs=1e-5)
@@ -75,7 +75,7 @@ async def test_ears_share_the_model_calls() -> None:
     notes = [Notes(10) for _ in range(20)]
     async with running(ticks.append) as detector, asyncio.timeout(10):
         for note in notes:
-            detector.register(note.take).push(speech()[: 10 * FRAME_BYTES])
+            detector.open_stream(note.take).push(speech()[: 10 * FRAME_BYTES])
         await asyncio.gather(*(note.complete.wait() for note in notes))
     assert [tick.frames for tick in ticks] == [20] * 10
     assert all(tick.duration_ms > 0 and tick.lag_ms >= 0 and tick.lost_ms == 0 for tick in ticks)
@@ -86,17 +86,17 @@ async def test_the_rest_of_the_process_has_its_turn_within_a_round() -> None:
     order: list[str] = []
     last = asyncio.Event()
 
-    def first(_: Heard) -> None:
+    def first(_: FrameScore) -> None:
         asyncio.get_running_loop().call_soon(order.append, "the rest")
 
-    def note(_: Heard) -> None:
+    def note(_: FrameScore) -> None:
         order.append("last")
         last.set()
 
     ticks: list[Tick] = []
     async with running(ticks.append) as detector, asyncio.timeout(10):
-        for on_heard in (first, *[lambda _: None] * (2 * MOST_STREAMS - 2), note):
-            detector.register(on_heard).push(speech()[:FRAME_BYTES])
+        for on_score in (first, *[lambda _: None] * (2 * MOST_STREAMS - 2), note):
+            detector.open_stream(on_score).push(speech()[:FRAME_BYTES])
         await last.wait()
     assert order == ["the rest", "last"]
 
@@ -104,8 +104,8 @@ async def test_the_rest_of_the_process_has_its_turn_within_a_round() -> None:
 async def test_what_comes_during_a_round_gathers_for_the_next() -> None:
     ticks: asyncio.Queue[Tick] = asyncio.Queue()
     async with running(ticks.put_nowait) as detector, asyncio.timeout(10):
-        later = detector.register(lambda _: None)
-        detector.register(lambda _: later.push(speech()[:FRAME_BYTES])).push(speech()[:FRAME_BYTES])
+        later = detector.open_stream(lambda _: None)
+        detector.open_stream(lambda _: later.push(speech()[:FRAME_BYTES])).push(speech()[:FRAME_BYTES])
         assert (await ticks.get()).frames == 1
         assert (await ticks.get()).lag_ms >= GATHER_MS * 0.9
 
@@ -113,7 +113,7 @@ async def test_what_comes_during_a_round_gathers_for_the_next() -> None:
 async def test_an_ear_that_left_hears_nothing_and_harms_nobody() -> None:
     gone, there = Notes(1), Notes(20)
     async with running() as detector, asyncio.timeout(10):
-        leaver, stayer = detector.register(gone.take), detector.register(there.take)
+        leaver, stayer = detector.open_stream(gone.take), detector.open_stream(there.take)
         leaver.push(speech())
         stayer.push(speech()[: 20 * FRAME_BYTES])
         leaver.close()
@@ -124,16 +124,16 @@ async def test_an_ear_that_left_hears_nothing_and_harms_nobody() -> None:
 
 async def test_a_callback_that_leaves_hears_no_more() -> None:
     others = Notes(30)
-    heard: list[Heard] = []
+    heard: list[FrameScore] = []
     async with running() as detector, asyncio.timeout(10):
 
-        def leave(once: Heard) -> None:
+        def leave(once: FrameScore) -> None:
             heard.append(once)
             ear.close()
 
-        ear = detector.register(leave)
+        ear = detector.open_stream(leave)
         ear.push(speech()[: 30 * FRAME_BYTES])
-        detector.register(others.take).push(speech()[: 30 * FRAME_BYTES])
+        detector.open_stream(others.take).push(speech()[: 30 * FRAME_BYTES])
         await others.complete.wait()
     assert len(heard) == 1
 
@@ -143,12 +143,12 @@ async def test_a_callback_that_raises_stops_no_other_ear() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["exception"]))
     notes = Notes(5)
 
-    def fail(_: Heard) -> None:
+    def fail(_: FrameScore) -> None:
         raise ValueError("a bug of one session")
 
     async with running() as detector, asyncio.timeout(10):
-        detector.register(fail).push(speech()[:FRAME_BYTES])
-        detector.register(notes.take).push(speech()[: 5 * FRAME_BYTES])
+        detector.open_stream(fail).push(speech()[:FRAME_BYTES])
+        detector.open_stream(notes.take).push(speech()[: 5 * FRAME_BYTES])
         await notes.complete.wait()
     assert [type(fault) for fault in faults] == [ValueError]
 
@@ -157,7 +157,7 @@ async def test_a_flood_loses_its_oldest_audio_and_keeps_its_time() -> None:
     ticks: asyncio.Queue[Tick] = asyncio.Queue()
     notes = Notes(1)
     detector = VoiceDetector(model(), ticks.put_nowait)
-    ear = detector.register(notes.take)
+    ear = detector.open_stream(notes.take)
     ear.push(bytes(FRAME_BYTES) * (MAX_PENDING_MS // FRAME_MS + 10))
     assert MAX_PENDING_MS - FRAME_MS < ear.pending_ms <= MAX_PENDING_MS
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:

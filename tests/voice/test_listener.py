@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.voice.sounds import OBJECTION, REPLY, noise, silence, speak, to_pcm
-from voicechat.voice.listener import Listener, Turn, score
+from voicechat.voice.listener import Listener, StreamFrame, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
 
@@ -36,7 +36,7 @@ def frames_of(stream: int) -> tuple[bytes, ...]:
 @cache
 def alone(stream: int) -> tuple[float, ...]:
     listener = Listener()
-    return tuple(score(model(), [Turn(listener, frame)]).probabilities[0] for frame in frames_of(stream))
+    return tuple(score(model(), [StreamFrame(listener, frame)]).probabilities[0] for frame in frames_of(stream))
 
 
 def rounds() -> st.SearchStrategy[list[set[int]]]:
@@ -51,7 +51,7 @@ def test_each_stream_is_judged_as_if_alone(schedule: list[set[int]]) -> None:
     heard: list[list[float]] = [[] for _ in range(STREAMS)]
     for present in schedule:
         turns = {
-            stream: Turn(listeners[stream], frames_of(stream)[len(heard[stream])])
+            stream: StreamFrame(listeners[stream], frames_of(stream)[len(heard[stream])])
             for stream in sorted(present)
             if len(heard[stream]) < len(frames_of(stream))
         }
@@ -71,7 +71,7 @@ def test_the_listener_carries_state_and_context_as_the_model_wants_them() -> Non
     listener = Listener()
     for index in range(len(samples) // 512):
         frame = pcm[index * FRAME_BYTES : (index + 1) * FRAME_BYTES]
-        heard = score(model(), [Turn(listener, frame)])
+        heard = score(model(), [StreamFrame(listener, frame)])
         if heard.modelled == 0:
             states = np.zeros((2, 1, 128), np.float32)
             continue
@@ -88,19 +88,19 @@ def test_the_streams_of_the_property_hold_speech_and_silence() -> None:
 def test_a_closed_gate_costs_no_model_and_forgets() -> None:
     used, fresh = Listener(), Listener()
     for frame in frames_of(1):
-        score(model(), [Turn(used, frame)])
+        score(model(), [StreamFrame(used, frame)])
     hush = bytes(FRAME_BYTES)
     for _ in range(40):
-        score(model(), [Turn(used, hush)])
-        score(model(), [Turn(fresh, hush)])
-    assert score(model(), [Turn(used, hush)]).modelled == 0
+        score(model(), [StreamFrame(used, hush)])
+        score(model(), [StreamFrame(fresh, hush)])
+    assert score(model(), [StreamFrame(used, hush)]).modelled == 0
     assert not used.state.any()
 
 
 def test_audio_after_a_gap_is_a_new_stream() -> None:
     listener = Listener()
     for frame in frames_of(0)[:40]:
-        score(model(), [Turn(listener, frame)])
+        score(model(), [StreamFrame(listener, frame)])
     after_gap = _scores(listener, frames_of(1)[:40], gap=True)
     assert list(after_gap) == list(alone(1)[:40])
 
@@ -115,4 +115,4 @@ def test_the_gate_delays_no_onset_by_more_than_a_frame() -> None:
 
 def _scores(listener: Listener, frames: "tuple[bytes, ...] | list[bytes]", *, gap: bool = False) -> Iterator[float]:
     for index, frame in enumerate(frames):
-        yield score(model(), [Turn(listener, frame, gap and index == 0)]).probabilities[0]
+        yield score(model(), [StreamFrame(listener, frame, gap and index == 0)]).probabilities[0]

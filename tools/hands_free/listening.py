@@ -23,9 +23,9 @@ from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings, Transcript
 from voicechat.voice.activity import SpeechActivity
-from voicechat.voice.detector import Heard
+from voicechat.voice.detector import FrameScore
 from voicechat.voice.gate import Gate
-from voicechat.voice.listener import Listener, Turn, score
+from voicechat.voice.listener import Listener, StreamFrame, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, VoiceModel, find_model
 from voicechat.voice.silero_network import open_silero
 
@@ -46,7 +46,7 @@ def measure_listening() -> dict[str, float]:
     pcm, seconds = to_pcm(reply), len(reply) / RATE_HZ
     frames, blocks = cut(pcm, FRAME_BYTES), cut(pcm, BLOCK_BYTES)
     model, listener = open_silero(find_model()), Listener()
-    probabilities = [score(model, [Turn(listener, frame)]).probabilities[0] for frame in frames]
+    probabilities = [score(model, [StreamFrame(listener, frame)]).probabilities[0] for frame in frames]
     wide = cut(to_pcm(np.repeat(reply, 3)), 3 * BLOCK_BYTES)
     echo = cut(to_pcm(in_a_room(reply) * 0.15), FRAME_BYTES)
     tone = cut(to_pcm(noise(len(reply) * 1000 // RATE_HZ, -60)), FRAME_BYTES)
@@ -92,7 +92,7 @@ def decode(blocks: Sequence[bytes], rate_hz: int) -> None:
 def detect(model: VoiceModel, frames: Sequence[bytes], streams: int) -> None:
     listeners = [Listener() for _ in range(streams)]
     for frame in frames:
-        score(model, [Turn(listener, frame) for listener in listeners])
+        score(model, [StreamFrame(listener, frame) for listener in listeners])
 
 
 def listen_for_echo(reply: Samples | None, frames: Sequence[bytes], probabilities: Sequence[float]) -> None:
@@ -107,7 +107,7 @@ def listen_for_echo(reply: Samples | None, frames: Sequence[bytes], probabilitie
         gate.reply_sent(1, now_ms + 1_500)
         timeline.push(frame)
         gate.place(FRAME_MS, now_ms)
-        gate.judge(Heard(now_ms, probability))
+        gate.judge(FrameScore(now_ms, probability))
 
 
 class Swallowing:

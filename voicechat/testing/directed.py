@@ -38,7 +38,7 @@ from voicechat.testing.transcripts import (
     speech_event,
     tool_call,
 )
-from voicechat.voice.detector import OnHeard
+from voicechat.voice.detector import OnScore
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ class DirectedDetector:
 
     turn_judge = None
 
-    def register(self, on_heard: OnHeard) -> "DirectedDetector":
+    def open_stream(self, on_score: OnScore) -> "DirectedDetector":
         """See ``Detector.register``."""
         return self
 

@@ -55,6 +55,11 @@ class SpeechActivity:
         self._free_from_ms = 0
         self.speaking = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody speaks, and nothing sounds as if somebody began to."""
+        return not self.speaking and self._changed_ms is None
+
     def push(self, audio_ms: int, probability: float) -> Activity | None:
         """Take the frame that ends at ``audio_ms``. Where audio was lost, ``audio_ms`` jumps: what was goes on."""
         if self.speaking:

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
-from voicechat.voice.listener import Listener, Scores, Turn, score
+from voicechat.voice.listener import Listener, Scores, StreamFrame, score
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, VoiceModel
 from voicechat.voice.turn_model import TurnJudge
 
@@ -14,20 +14,19 @@ GATHER_MS = 5
 """How long the first whole frame waits for those of other sessions: sessions share a model call, and a lonely one
 loses no more than this. With 10 ms a frame costs a twentieth less at 60 to 200 sessions; answers come 3 ms later."""
 MAX_PENDING_MS = 60_000
-"""Audio of one ear that may wait. A caller who reads sockets stops reading before (`Ear.pending_ms`)."""
-MAX_PENDING_BYTES = MAX_PENDING_MS * FRAME_BYTES // FRAME_MS
+"""Audio of one stream that may wait. A caller who reads sockets stops reading before
+(`DetectorStream.pending_ms`)."""
+_MAX_PENDING_BYTES = MAX_PENDING_MS * FRAME_BYTES // FRAME_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """The probability of speech in the 32 ms that end at ``audio_ms`` of the ear's audio."""
+class FrameScore(NamedTuple):
+    """The probability of speech in the 32 ms that end at ``audio_ms`` of the stream's audio."""
 
     audio_ms: int
     probability: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """One round of work, for metrics. Overload shows as ``lag_ms`` that grows, then as ``lost_ms``."""
 
     frames: int
@@ -40,33 +39,30 @@ class Tick:
     """Audio that was thrown away unheard since the last round."""
 
 
-OnHeard: TypeAlias = Callable[[Heard], None]
+OnScore: TypeAlias = Callable[[FrameScore], None]
 OnTick: TypeAlias = Callable[[Tick], None]
 
 
-class Ear:
-    """One session's way in. Made by `VoiceDetector.register`; used on the event loop only."""
+class DetectorStream:
+    """One session's way in. Made by `VoiceDetector.open_stream`; used on the event loop only."""
 
-    def __init__(self, detector: "VoiceDetector", on_heard: OnHeard) -> None:
+    __slots__ = ("_audio_ms", "_begins_ms", "_closed", "_detector", "_gap", "_listener", "_on_score", "_pending")
+
+    def __init__(self, detector: "VoiceDetector", on_score: OnScore) -> None:
         self._detector = detector
-        self._on_heard = on_heard
+        self._on_score = on_score
         self._pending = bytearray()
         self._audio_ms = 0
         self._begins_ms = 0
         """What ends at or before this is not reported any more."""
         self._gap = False
         self._closed = False
-        self.listener = Listener()
+        self._listener = Listener()
 
     @property
     def pending_ms(self) -> int:
         """Audio that has been pushed and not been judged yet."""
         return len(self._pending) * FRAME_MS // FRAME_BYTES
-
-    @property
-    def has_frame(self) -> bool:
-        """Whether a whole frame waits."""
-        return len(self._pending) >= FRAME_BYTES and not self._closed
 
     def push(self, pcm: bytes) -> None:
         """Take audio of any length, s16le mono 16 kHz. Past `MAX_PENDING_MS` the oldest is lost; its time passes."""
@@ -74,7 +70,7 @@ class Ear:
             return
         self._pending += pcm
         pending_bytes = len(self._pending)
-        if pending_bytes > MAX_PENDING_BYTES:
+        if pending_bytes > _MAX_PENDING_BYTES:
             lost_frames = -(-(self.pending_ms - MAX_PENDING_MS) // FRAME_MS)
             del self._pending[: lost_frames * FRAME_BYTES]
             self._audio_ms += lost_frames * FRAME_MS
@@ -98,32 +94,32 @@ class Ear:
         self._closed = True
         self._pending.clear()
         self._detector.forget(self)
-        self._on_heard = lambda _: None  # it would keep whom it told
+        self._on_score = lambda _: None  # it would keep whom it told
 
-    def take(self) -> Turn:
-        """Give the oldest whole frame up to be judged."""
+    def take_frame(self) -> tuple[StreamFrame, int]:
+        """Give the oldest whole frame up to be judged, and the time at which it ends."""
         frame = bytes(self._pending[:FRAME_BYTES])
         del self._pending[:FRAME_BYTES]
         gap, self._gap = self._gap, False
         self._audio_ms += FRAME_MS
-        return Turn(self.listener, frame, gap)
+        return StreamFrame(self._listener, frame, gap), self._audio_ms
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether another whole frame waits."""
+        return len(self._pending) >= FRAME_BYTES
 
     def report(self, probability: float, audio_ms: int) -> None:
         """Tell the session, unless it has left meanwhile."""
         if not self._closed and audio_ms > self._begins_ms:
-            self._on_heard(Heard(audio_ms, probability))
-
-    @property
-    def taken_ms(self) -> int:
-        """Where the frame that was taken last ends."""
-        return self._audio_ms
+            self._on_score(FrameScore(audio_ms, probability))
 
 
 class VoiceDetector:
-    """Judges the frames of all ears together: one model call for one frame of each ear that has one.
+    """Judges the frames of all streams together: one model call for one frame of each stream that has one.
 
-    Results come in the order of the audio, on the event loop; an ear's callback that raises reaches the loop's
-    exception handler and harms no other ear.
+    Results come in the order of the audio, on the event loop; a stream's callback that raises reaches the loop's
+    exception handler and harms no other stream.
     """
 
     def __init__(
@@ -134,15 +130,20 @@ class VoiceDetector:
         self._model = model
         self._thread = ThreadPoolExecutor(1, "voice-detection") if model.in_thread else None
         self._on_tick = on_tick
-        self._ready: dict[Ear, None] = {}
+        self._ready: dict[DetectorStream, None] = {}
         self._waiting_since_s = 0.0
         """When the first of them had a whole frame."""
-        self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """While it works."""
+        self._failed: asyncio.Future[None] | None = None
+        self._next: asyncio.Handle | None = None
+        """The next round, or the next part of this one."""
+        self._round: _Round | None = None
         self._lost_ms = 0
 
-    def register(self, on_heard: OnHeard) -> Ear:
-        """Open an ear; ``on_heard`` is called on the event loop for every 32 ms of its audio."""
-        return Ear(self, on_heard)
+    def open_stream(self, on_score: OnScore) -> DetectorStream:
+        """Open a stream; ``on_score`` is called on the event loop for every 32 ms of its audio."""
+        return DetectorStream(self, on_score)
 
     async def run(self) -> None:
         """Work until cancelled, which drops the results of the frames that are being judged.
@@ -150,67 +151,127 @@ class VoiceDetector:
         A model that has a thread ends its call there, in a few milliseconds. Raises `ProviderError` when the model
         fails: then no voice can be detected at all.
         """
+        self._loop = asyncio.get_running_loop()
+        self._failed = self._loop.create_future()
+        if self._ready:
+            self._gather()
         try:
-            while True:
-                await self._wake.wait()
-                await asyncio.sleep(GATHER_MS / 1000)
-                self._wake.clear()
-                # Frames that come during a round gather for the next; only what one round could not take goes on.
-                while self._ready and await self._round():
-                    pass
+            await self._failed
         finally:
+            self._loop = self._round = None
+            if self._next is not None:
+                self._next.cancel()
             if self._thread is not None:
                 self._thread.shutdown(wait=False, cancel_futures=True)
             if self.turn_judge is not None:
                 self.turn_judge.close()
 
-    def wake(self, ear: Ear) -> None:
-        """An ear has a whole frame."""
+    def wake(self, stream: DetectorStream) -> None:
+        """A stream has a whole frame."""
         if not self._ready:
             self._waiting_since_s = asyncio.get_running_loop().time()
-            self._wake.set()
-        self._ready[ear] = None
+            if self._round is None:
+                self._gather()
+        self._ready[stream] = None
 
-    def forget(self, ear: Ear) -> None:
-        """An ear has left."""
-        self._ready.pop(ear, None)
+    def forget(self, stream: DetectorStream) -> None:
+        """A stream has left."""
+        self._ready.pop(stream, None)
 
     def count_lost(self, lost_ms: int) -> None:
-        """An ear's audio was thrown away unheard."""
+        """A stream's audio was thrown away unheard."""
         self._lost_ms += lost_ms
 
-    async def _round(self) -> bool:
-        """Judge one frame of each ear that has one; return whether some have more."""
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        lag_s = began_s - self._waiting_since_s
-        ears = list(self._ready)
-        turns = [ear.take() for ear in ears]
-        heard = [(ear, ear.taken_ms) for ear in ears]
-        self._ready = {ear: None for ear in ears if ear.has_frame}
-        more = bool(self._ready)
-        modelled = 0
-        for first in range(0, len(ears), MOST_STREAMS):
-            scores = await self._score(turns[first : first + MOST_STREAMS])
-            self._report(heard[first : first + MOST_STREAMS], scores.probabilities)
-            modelled += scores.modelled
-            await asyncio.sleep(0)  # The rest of the process gets its turn.
+    def _gather(self) -> None:
+        """Begin a round soon, with the frames that come until then."""
+        if self._loop is not None and self._next is None:
+            self._next = self._loop.call_later(GATHER_MS / 1000, self._begin_round)
+
+    def _begin_round(self) -> None:
+        assert self._loop is not None
+        self._next = None
+        if not self._ready:  # whoever had a frame has left
+            return
+        began_s = self._loop.time()
+        self._round = _Round(list(self._ready), began_s, began_s - self._waiting_since_s)
+        self._ready = {stream: None for stream in self._round.streams if stream.has_frame}
+        self._round.goes_on = bool(self._ready)
+        self._judge(self._round, 0)
+
+    def _judge(self, work: "_Round", first: int) -> None:
+        """Judge the next frames of a round, as many as one model call takes."""
+        assert self._loop is not None
+        frames = work.frames[first : first + MOST_STREAMS]
+        if self._thread is not None:
+            judged = self._loop.run_in_executor(self._thread, score, self._model, frames)
+            judged.add_done_callback(partial(self._on_judged, work, first))
+            return
+        try:
+            scores = score(self._model, frames)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is no detection without the model
+            self._fail(error)
+        else:
+            self._report(work, first, scores)
+
+    def _on_judged(self, work: "_Round", first: int, judged: asyncio.Future[Scores]) -> None:
+        if self._loop is None or judged.cancelled():
+            return
+        error = judged.exception()
+        if error is not None:
+            self._fail(error)
+        else:
+            self._report(work, first, judged.result())
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _report(self, work: "_Round", first: int, scores: Scores) -> None:
+        """Tell the sessions, and go on after the rest of the process has had its turn."""
+        assert self._loop is not None
+        work.modelled += scores.modelled
+        for number, probability in enumerate(scores.probabilities, first):
+            try:
+                work.streams[number].report(probability, work.ends_ms[number])
+            except Exception as error:  # noqa: BLE001 - a bug of one session harms no other
+                context = {"message": "a stream's callback failed", "exception": error}
+                self._loop.call_exception_handler(context)
+        first += MOST_STREAMS
+        if first < len(work.frames):
+            self._next = self._loop.call_soon(self._judge, work, first)
+        else:
+            self._end_round(work)
+
+    def _end_round(self, work: "_Round") -> None:
+        assert self._loop is not None
+        self._round = self._next = None
         if self._on_tick is not None:
             lost_ms, self._lost_ms = self._lost_ms, 0
-            duration_ms = (loop.time() - began_s) * 1000
-            self._on_tick(Tick(len(heard), modelled, duration_ms, lag_s * 1000, lost_ms))
-        return more
+            duration_ms = (self._loop.time() - work.began_s) * 1000
+            self._on_tick(Tick(len(work.frames), work.modelled, duration_ms, work.lag_s * 1000, lost_ms))
+        # Frames that came during the round gather for the next; what one round could not take goes on at once.
+        if work.goes_on:
+            self._next = self._loop.call_soon(self._begin_round)
+        elif self._ready:
+            self._gather()
 
-    async def _score(self, turns: list[Turn]) -> Scores:
-        if self._thread is None:
-            return score(self._model, turns)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, score, self._model, turns)
 
-    @staticmethod
-    def _report(heard: list[tuple[Ear, int]], probabilities: list[float]) -> None:
-        for (ear, end_ms), probability in zip(heard, probabilities, strict=True):
-            try:
-                ear.report(probability, end_ms)
-            except Exception as error:  # noqa: BLE001 - a bug of one session harms no other
-                loop = asyncio.get_running_loop()
-                loop.call_exception_handler({"message": "an ear's callback failed", "exception": error})
+class _Round:
+    """One frame of each stream that has one."""
+
+    __slots__ = ("began_s", "ends_ms", "frames", "goes_on", "lag_s", "modelled", "streams")
+
+    def __init__(self, streams: list[DetectorStream], began_s: float, lag_s: float) -> None:
+        self.streams = streams
+        self.began_s = began_s
+        self.lag_s = lag_s
+        self.modelled = 0
+        self.goes_on = False
+        """Some of the streams have more frames."""
+        self.frames: list[StreamFrame] = []
+        self.ends_ms: list[int] = []
+        """Where each of the frames ends."""
+        for stream in streams:
+            frame, end_ms = stream.take_frame()
+            self.frames.append(frame)
+            self.ends_ms.append(end_ms)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,8 +33,7 @@ class Listener:
         self.tail = bytes(CONTEXT_BYTES)
 
 
-@dataclass(slots=True)
-class Turn:
+class StreamFrame(NamedTuple):
     """One frame of one stream, 32 ms of s16le mono 16 kHz."""
 
     listener: Listener
@@ -44,38 +44,37 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The probabilities of speech, in the order of the turns, and how many of them took the model."""
+    """The probabilities of speech, in the order of the frames, and how many of them took the model."""
 
     probabilities: list[float]
     modelled: int
 
 
-def score(model: VoiceModel, turns: Sequence[Turn]) -> Scores:
+def score(model: VoiceModel, frames: Sequence[StreamFrame]) -> Scores:
     """Judge one frame of each of many streams, at most `MOST_STREAMS`; no listener may appear twice.
 
     A stream whose gate is closed costs nothing more: its probability is 0 and its state becomes that of a new stream,
     so that what follows a silence does not depend on how long it was. The samples before the frame are kept either way.
     """
-    probabilities = [0.0] * len(turns)
+    probabilities = [0.0] * len(frames)
     rows: list[int] = []
     pcm: list[bytes] = []
-    for index, turn in enumerate(turns):
-        listener = turn.listener
-        if turn.after_gap:
+    for index, (listener, frame, after_gap) in enumerate(frames):
+        if after_gap:
             listener.restart()
-        if listener.gate.push(turn.frame):
+        if listener.gate.push(frame):
             rows.append(index)
-            pcm += (listener.tail, turn.frame)
+            pcm += (listener.tail, frame)
         else:
             listener.state = NEW_STATE
-        listener.tail = turn.frame[-CONTEXT_BYTES:]
+        listener.tail = frame[-CONTEXT_BYTES:]
     if not rows:
         return Scores(probabilities, 0)
     samples = np.frombuffer(b"".join(pcm), "<i2").reshape(len(rows), CONTEXT_SAMPLES + FRAME_SAMPLES)
-    states = np.stack([turns[index].listener.state for index in rows], axis=1)
+    states = np.stack([frames[index].listener.state for index in rows], axis=1)
     spoken, new_states = model.score(samples, states)
     for row, (index, probability) in enumerate(zip(rows, spoken.tolist(), strict=True)):
         probabilities[index] = probability
         # A copy: a view would keep the matrix of all streams alive.
-        turns[index].listener.state = new_states[:, row].copy()
+        frames[index].listener.state = new_states[:, row].copy()
     return Scores(probabilities, len(rows))

@@ -18,7 +18,7 @@ from voicechat.session.session import Session
 from voicechat.session.vocabulary import InputSettings, Settings, TurnDetection
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
-from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.detector import FrameScore, OnScore
 from voicechat.voice.silero import FRAME_BYTES
 
 BYTES_PER_MS = 32
@@ -49,8 +49,8 @@ class Room:
         self.pieces: list[bytes] = []
         self.facts: list[Fact] = []
 
-    def register(self, on_heard: OnHeard) -> Any:
-        self.hear = on_heard
+    def open_stream(self, on_score: OnScore) -> Any:
+        self.hear = on_score
         return self
 
     def push(self, pcm: bytes) -> None:
@@ -133,7 +133,7 @@ async def test_speech_is_as_long_ago_as_all_the_audio_says() -> None:
         await asyncio.sleep(1)
         sent = await room.speaks(40, 40, 10)
         for end_ms in (32, 64):
-            room.hear(Heard(end_ms, 1.0))
+            room.hear(FrameScore(end_ms, 1.0))
         (started,) = [event for event in room.session.seen if isinstance(event, SpeechStarted)]
         assert started.ago_ms == 90
         assert room.pcm == sent

@@ -18,7 +18,7 @@ from voicechat.session.events import AudioStarted, Event
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings, Transcript, TurnDetection
 from voicechat.testing.virtual_time import VirtualTimeLoop
-from voicechat.voice.detector import OnHeard
+from voicechat.voice.detector import OnScore
 
 BYTES_PER_MS = 32
 PCM = InputSettings(format="pcm", sample_rate_hz=16_000)
@@ -87,8 +87,8 @@ class Room:
 
     # --- as voice detection ------------------------------------------------------------------------------------
 
-    def register(self, on_heard: OnHeard) -> "Room":
-        self.on_heard = on_heard
+    def open_stream(self, on_score: OnScore) -> "Room":
+        self.on_score = on_score
         return self
 
     def note_gap(self, at_ms: int) -> None:

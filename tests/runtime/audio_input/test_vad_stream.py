@@ -12,7 +12,7 @@ from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.runtime.audio_input.vad_stream import MISSING_MS, VadStream
 from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
 from voicechat.session.vocabulary import TurnDetection
-from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.detector import FrameScore, OnScore
 from voicechat.voice.turn_model import TurnJudge
 
 FRAME_MS = 32
@@ -21,8 +21,8 @@ FRAME_MS = 32
 class ScriptedEar:
     """Hears what the test says, and keeps the audio."""
 
-    def __init__(self, on_heard: OnHeard) -> None:
-        self.on_heard = on_heard
+    def __init__(self, on_score: OnScore) -> None:
+        self.on_score = on_score
         self.audio_ms = 0
         self.pcm = b""
         self.closed = False
@@ -39,7 +39,7 @@ class ScriptedEar:
     def hears(self, probability: float, frames: int = 1) -> None:
         for _ in range(frames):
             self.audio_ms += FRAME_MS
-            self.on_heard(Heard(self.audio_ms, probability))
+            self.on_score(FrameScore(self.audio_ms, probability))
 
 
 class Room:
@@ -63,8 +63,8 @@ class Room:
             missing_ms=lambda: self.now_ms - self.arrived_ms,
         )
 
-    def register(self, on_heard: OnHeard) -> ScriptedEar:
-        self.ear = ScriptedEar(on_heard)
+    def open_stream(self, on_score: OnScore) -> ScriptedEar:
+        self.ear = ScriptedEar(on_score)
         return self.ear
 
     def records(self, pcm: bytes) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from voicechat.audio.resample import RateConverter
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
-from voicechat.voice.detector import Heard
+from voicechat.voice.detector import FrameScore
 from voicechat.voice.echo import MAX_DELAY_MS, EchoDetector
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
 
@@ -129,7 +129,11 @@ class EchoGate:
             if self._astray_ms > ASTRAY_MS:
                 self._began_ms, self._astray_ms, self._unexplained_ms = began_ms, 0, 0
 
-    def judge(self, heard: Heard) -> list[tuple[int, float]]:
+    def is_over(self, audio_ms: int) -> bool:
+        """Whether no echo can be in the frame that ends at ``audio_ms``, and no frame is kept back."""
+        return not self._doubtful and (self._began_ms or 0) + audio_ms - FRAME_MS >= self._echoes_until_ms
+
+    def judge(self, heard: FrameScore) -> list[tuple[int, float]]:
         """Give the frames that are certain now, oldest first: where each ends, and how surely it is the user's speech.
 
         Frames come out in the order in which they went in, each once.

@@ -11,7 +11,7 @@ from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJu
 from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.activity import Activity, ActivitySettings, SpeechActivity
 from voicechat.voice.activity import SpeechStarted as Began
-from voicechat.voice.detector import Heard, OnHeard
+from voicechat.voice.detector import FrameScore, OnScore
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
 from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
 from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
@@ -23,8 +23,8 @@ MISSING_MS = 1_000
 sent cannot be detected. Networks hold audio up for less."""
 
 
-class Ear(Protocol):
-    """One session's way into the voice detection; see ``voicechat.voice.detector.Ear``."""
+class DetectorStream(Protocol):
+    """One session's way into the voice detection; see ``voicechat.voice.detector.DetectorStream``."""
 
     def push(self, pcm: bytes) -> None:
         """Take audio of any length, s16le mono 16 kHz."""
@@ -43,8 +43,8 @@ class Detector(Protocol):
     def turn_judge(self) -> TurnJudge | None:
         """What hears whether a turn is finished, if there is a model for it."""
 
-    def register(self, on_heard: OnHeard) -> Ear:
-        """Open an ear; ``on_heard`` is called on the event loop for each frame of its audio, in order."""
+    def open_stream(self, on_score: OnScore) -> DetectorStream:
+        """Open a stream; ``on_score`` is called on the event loop for each frame of its audio, in order."""
 
 
 class VadStream:
@@ -76,7 +76,7 @@ class VadStream:
         self._now_ms = now_ms
         self._missing_ms = missing_ms
         self._flush = flush
-        self._ear: Ear = detector.register(self._on_heard)
+        self._stream: DetectorStream = detector.open_stream(self._on_score)
         self._judge = detector.turn_judge
         timeline.keep(KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS))
         self._begins_bytes = 0
@@ -103,7 +103,7 @@ class VadStream:
         self._judged_ms = -(-self._timeline.end_bytes // BYTES_PER_MS)
         self._begins_bytes = self._judged_ms * BYTES_PER_MS
         self._activity.begin(self._judged_ms)
-        self._ear.note_gap(self._judged_ms)
+        self._stream.note_gap(self._judged_ms)
 
     def push(self, pcm: bytes) -> None:
         """Hear the newest samples of the time line, s16le mono 16 kHz, which have just come."""
@@ -112,7 +112,7 @@ class VadStream:
             pcm = pcm[before_bytes:]
         if self._echo.armed:
             self._echo.place(len(pcm) // BYTES_PER_MS, self._now_ms())
-        self._ear.push(pcm)
+        self._stream.push(pcm)
 
     def replied(self) -> None:
         """The assistant is heard: what is said from now on is another turn."""
@@ -128,11 +128,13 @@ class VadStream:
         """Nothing is reported any more."""
         self._closed = True
         self._stop_looking()
-        self._ear.close()
+        self._stream.close()
 
-    def _on_heard(self, heard: Heard) -> None:
-        self._judged_ms = heard.audio_ms
-        for audio_ms, probability in self._echo.judge(heard):
+    def _on_score(self, score: FrameScore) -> None:
+        self._judged_ms = score.audio_ms
+        if score.probability == 0 and self._activity.idle and self._echo.is_over(score.audio_ms):
+            return  # silence goes on, as most of the time
+        for audio_ms, probability in self._echo.judge(score):
             activity = self._activity.push(audio_ms, probability)
             if activity is not None:
                 self._flush()
