@@ -1,7 +1,9 @@
-"""Puts the sibling folders that are data, not code, into the wheel: the wire contract and the web demo.
+"""Puts the sibling folders that are data, not code, into the wheel: the wire contract
+and the web demo.
 
-Only into wheels: an editable install would get a folder of them in site-packages, which Python takes for the package
-itself when it is not started from here. There the data is found beside the package.
+Only into wheels: an editable install would get a folder of them in site-packages, which
+Python takes for the package itself when it is not started from here. There the data is
+found beside the package.
 """
 
 from typing import Any

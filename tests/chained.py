@@ -1,4 +1,6 @@
-"""Services as they are configured: chains of one, which time it. It has answered before, so it is not cold."""
+"""Services as they are configured: chains of one, which time it. It has answered
+before, so it is not cold.
+"""
 
 from voicechat.providers.interfaces import ChatModel, SpeechSynthesizer
 from voicechat.runtime.fallback.chains import chat_chains, speech_chains

@@ -1,4 +1,6 @@
-"""Virtual time is the default; ``real_time`` marks tests that open sockets, threads or child processes."""
+"""Virtual time is the default; ``real_time`` marks tests that open sockets, threads or
+child processes.
+"""
 
 import asyncio
 import functools
@@ -12,10 +14,14 @@ from hypothesis import HealthCheck, settings
 from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
-# A machine that is busy with something else is no fault of a test, and the same tree gives the same
-# verdict. New examples are searched with --hypothesis-profile=search.
-settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-settings.register_profile("same examples", settings.get_profile("search"), derandomize=True, database=None)
+# A machine that is busy with something else is no fault of a test, and the same tree
+# gives the same verdict. New examples are searched with --hypothesis-profile=search.
+settings.register_profile(
+    "search", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile(
+    "same examples", settings.get_profile("search"), derandomize=True, database=None
+)
 settings.load_profile("same examples")
 
 ROOT = Path(__file__).parent.parent
@@ -26,13 +32,21 @@ PROCESSES = 2
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Share the suite out among processes, file by file; a part of it that is named runs in this one.
+    """Share the suite out among processes, file by file; a part of it that is named
+    runs in this one.
 
     So do the long tests, which measure, and everything without pytest-xdist.
     """
     options = config.option
-    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and options.markexpr == "not long"
-    if whole and not options.collectonly and not options.usepdb and getattr(options, "numprocesses", 1) is None:
+    whole = (
+        config.args_source is not pytest.Config.ArgsSource.ARGS and options.markexpr == "not long"
+    )
+    if (
+        whole
+        and not options.collectonly
+        and not options.usepdb
+        and getattr(options, "numprocesses", 1) is None
+    ):
         options.numprocesses = PROCESSES
         options.dist = "loadfile"
 
@@ -52,7 +66,9 @@ def recordings() -> Path:
 
 
 class OnDemand(ForkServer):
-    """Starts its process for the first job, not before: most tests have none, and a start takes 0.2 s."""
+    """Starts its process for the first job, not before: most tests have none, and a
+    start takes 0.2 s.
+    """
 
     _wanted = False
 
@@ -67,7 +83,9 @@ class OnDemand(ForkServer):
 
 @pytest.fixture(scope="session", autouse=True)
 def _servers_start_quickly() -> Iterator[None]:
-    """Let the servers that run in the tests' own process decode on demand, and read the voice model once for all."""
+    """Let the servers that run in the tests' own process decode on demand, and read the
+    voice model once for all.
+    """
     serve = sys.modules.get("voicechat.server.serve")
     with pytest.MonkeyPatch.context() as patch:
         if serve is not None:

@@ -22,7 +22,9 @@ def chosen(agents: Agents, **arrival: str) -> tuple[str, str]:
 
 def test_without_agents_a_conversation_is_what_it_is() -> None:
     assert NOBODY_ELSE.choose(Arrival()) == Chosen(Agent())
-    assert NOBODY_ELSE.choose(Arrival(model="default", called="+1", device="x", key_id="k")) == Chosen(Agent())
+    assert NOBODY_ELSE.choose(
+        Arrival(model="default", called="+1", device="x", key_id="k")
+    ) == Chosen(Agent())
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,9 @@ def test_without_agents_a_conversation_is_what_it_is() -> None:
         ({"device": "*"}, "default", "default"),
     ],
 )
-def test_an_agent_is_found_by_address_model_number_device_and_key(arrival: dict[str, str], name: str, llm: str) -> None:
+def test_an_agent_is_found_by_address_model_number_device_and_key(
+    arrival: dict[str, str], name: str, llm: str
+) -> None:
     assert chosen(MANY, **arrival) == (name, llm)
 
 
@@ -82,7 +86,9 @@ def test_numbers_are_compared_by_their_digits_and_devices_in_small_letters() -> 
 
 
 def test_an_arrivals_values_are_what_it_knows_and_when_it_came() -> None:
-    arrival = Arrival(called="+49", caller="+1", device="d", variables={"guest": "Li", "caller": "forged"})
+    arrival = Arrival(
+        called="+49", caller="+1", device="d", variables={"guest": "Li", "caller": "forged"}
+    )
     assert arrival.values(datetime(2026, 11, 30, 9, 5)) == {  # noqa: DTZ001 - the clock on the wall
         "guest": "Li",
         "called": "+49",

@@ -8,7 +8,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "protocol/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "protocol/README.md")
+    ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 OF_OURS = [document for document in DOCUMENTS if document.parent.name != "providers"]
@@ -23,10 +26,14 @@ _MODULE = re.compile(r"[a-z_]+")
 def anchors(document: Path) -> set[str]:
     """Name the headings as a link does."""
     headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
+    }
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT))
+)
 def test_every_link_leads_somewhere(document: Path) -> None:
     for link in _LINK.findall(document.read_text("utf-8")):
         if "://" in link:
@@ -39,19 +46,31 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 def test_every_page_can_be_found() -> None:
     """From the README, in one step or two."""
-    pages = {(ROOT / link).resolve() for link in _LINK.findall((ROOT / "README.md").read_text("utf-8"))}
+    pages = {
+        (ROOT / link).resolve() for link in _LINK.findall((ROOT / "README.md").read_text("utf-8"))
+    }
     for index in [page for page in pages if page.suffix == ".md"]:
-        pages |= {(index.parent / link).resolve() for link in _LINK.findall(index.read_text("utf-8"))}
+        pages |= {
+            (index.parent / link).resolve() for link in _LINK.findall(index.read_text("utf-8"))
+        }
     assert [page for page in (ROOT / "docs").rglob("*.md") if page not in pages] == []
 
 
 @pytest.mark.parametrize("document", OF_OURS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_every_path_of_our_own_that_is_named_exists(document: Path) -> None:
-    paths = [code for code in _CODE.findall(document.read_text("utf-8")) if "/" in code and _PATH.fullmatch(code)]
+    paths = [
+        code
+        for code in _CODE.findall(document.read_text("utf-8"))
+        if "/" in code and _PATH.fullmatch(code)
+    ]
     missing = []
     for path in paths:
         first = path.split("/")[0]
-        roots = [root for root in (ROOT, ROOT / "voicechat", ROOT / "web_demo") if (root / first).is_dir()]
+        roots = [
+            root
+            for root in (ROOT, ROOT / "voicechat", ROOT / "web_demo")
+            if (root / first).is_dir()
+        ]
         if first != "." and roots and not any((root / path).exists() for root in roots):
             missing.append(path)
     assert missing == []
@@ -69,11 +88,17 @@ def test_the_table_of_packages_has_all_of_them_and_their_modules() -> None:
     for place, is_, _ in rows("Where things are"):
         folders = [package / code.strip("/") for code in _CODE.findall(place)]
         named |= {folder.stem for folder in folders}
-        assert all(folder.is_dir() or folder.with_suffix(".py").is_file() for folder in folders), place
+        assert all(folder.is_dir() or folder.with_suffix(".py").is_file() for folder in folders), (
+            place
+        )
         for module in filter(_MODULE.fullmatch, _CODE.findall(is_)):
-            assert any((folder / f"{module}.py").is_file() for folder in folders), f"{place}: {module}"
+            assert any((folder / f"{module}.py").is_file() for folder in folders), (
+                f"{place}: {module}"
+            )
     assert {
-        path.stem for path in package.iterdir() if not path.name.startswith("_") and path.suffix != ".typed"
+        path.stem
+        for path in package.iterdir()
+        if not path.name.startswith("_") and path.suffix != ".typed"
     } == named
 
 
@@ -83,6 +108,8 @@ def test_to_change_something_there_is_something_to_open() -> None:
         assert paths, wish
         folder = ROOT
         for code in paths:
-            places = [root / code for root in (ROOT / "voicechat", ROOT, folder) if (root / code).exists()]
+            places = [
+                root / code for root in (ROOT / "voicechat", ROOT, folder) if (root / code).exists()
+            ]
             assert places, f"{wish}: {code}"
             folder = places[0].parent

@@ -1,4 +1,6 @@
-"""What an installation exposes: the package, with its data, and nothing else of the repository."""
+"""What an installation exposes: the package, with its data, and nothing else of the
+repository.
+"""
 
 import subprocess
 import sys
@@ -12,7 +14,12 @@ ROOT = Path(__file__).parent.parent
 
 def run(folder: Path, *command: str) -> str:
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -34,5 +41,9 @@ def test_a_wheel_holds_the_package_and_its_data(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"voicechat"}
-    for name in ("voicechat/py.typed", "voicechat/_data/web_demo/index.html", "voicechat/_data/protocol/errors.json"):
+    for name in (
+        "voicechat/py.typed",
+        "voicechat/_data/web_demo/index.html",
+        "voicechat/_data/protocol/errors.json",
+    ):
         assert name in names

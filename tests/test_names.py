@@ -18,7 +18,9 @@ def test_a_services_own_name_comes_first_then_an_alias_then_the_star() -> None:
 
 def test_the_only_service_serves_any_name_and_says_so() -> None:
     resolved = ServiceNames().resolve("model", "Qwen2.5")
-    assert resolved == Resolved("default", 'model: "Qwen2.5" is not configured here; default serves instead')
+    assert resolved == Resolved(
+        "default", 'model: "Qwen2.5" is not configured here; default serves instead'
+    )
 
 
 def test_where_there_is_a_choice_an_unknown_name_is_refused_with_the_names() -> None:

@@ -27,7 +27,9 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://[::1]:8/v1", None),
     ],
 )
-def test_which_proxy_an_address_has(url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_proxy_an_address_has(
+    url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://one:1")
     monkeypatch.setenv("HTTPS_PROXY", "two:2")
     monkeypatch.setenv("NO_PROXY", "inside.example")

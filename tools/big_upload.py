@@ -1,9 +1,11 @@
-"""Upload a recording to a server in a process of its own, and see how much memory that takes.
+"""Upload a recording to a server in a process of its own, and see how much memory that
+takes.
 
     python -m tools.big_upload --bytes 1000000000
 
-The server's resident memory is read from /proc before the upload and as often as possible while it lasts. With more
-bytes than allowed the answer must be 413, and with either nothing may stay on disk that has no task.
+The server's resident memory is read from /proc before the upload and as often as
+possible while it lasts. With more bytes than allowed the answer must be 413, and with
+either nothing may stay on disk that has no task.
 """
 
 import argparse
@@ -96,14 +98,18 @@ async def _submit(session: aiohttp.ClientSession, url: str, size_bytes: int) -> 
     form.add_field("data", '{"easyllm_id":"default"}')
     form.add_field("audio_file", content(), filename="a.wav")
     try:
-        async with session.post(url + TASKS, data=form, headers={"Authorization": "Bearer alice"}) as response:
+        async with session.post(
+            url + TASKS, data=form, headers={"Authorization": "Bearer alice"}
+        ) as response:
             return response.status
     except aiohttp.ClientConnectionError:
         return 0  # the refusal was lost, because the server had closed while this side still sent
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bytes", type=int, default=1_000_000_000)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

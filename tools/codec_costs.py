@@ -1,8 +1,10 @@
-"""What each format costs, as a table for ``docs/audio-formats.md``: ``python -m tools.codec_costs``.
+"""What each format costs, as a table for ``docs/audio-formats.md``: ``python -m
+tools.codec_costs``.
 
-CPU is process time for a second of audio, everything from bytes to s16le mono 16 kHz (or back) included, in frames of
-about 100 ms. A codec's frame must be there as a whole before any of it can be heard; what is held back beyond that, by
-the framing, the decoder and the resampler, is measured byte by byte.
+CPU is process time for a second of audio, everything from bytes to s16le mono 16 kHz
+(or back) included, in frames of about 100 ms. A codec's frame must be there as a whole
+before any of it can be heard; what is held back beyond that, by the framing, the
+decoder and the resampler, is measured byte by byte.
 """
 
 import argparse
@@ -41,29 +43,46 @@ def cpu_ms_per_s(work: Callable[[], int], repeats: int) -> float:
 
 
 def decode_all(name: str) -> int:
-    """Decode the speech in frames of about 100 ms; give the number of bytes that came out."""
+    """Decode the speech in frames of about 100 ms; give the number of bytes that came
+    out.
+    """
     stream, decoder = encoded(name), CompressedDecoder(container_of(name))
     size = max(1, int(len(stream) / SPEECH_S / 10))
-    out = sum(len(pcm) for at in range(0, len(stream), size) for pcm in decoder.decode(stream[at : at + size]))
+    out = sum(
+        len(pcm)
+        for at in range(0, len(stream), size)
+        for pcm in decoder.decode(stream[at : at + size])
+    )
     return out + sum(len(pcm) for pcm in decoder.finish())
 
 
 def frames_of(name: str) -> tuple[float, list[int]]:
-    """The length of a frame in ms, and for each frame the number of bytes with which it is complete."""
+    """The length of a frame in ms, and for each frame the number of bytes with which it
+    is complete.
+    """
     stream, demuxer = encoded(name), open_demuxer(container_of(name))
     if name.startswith(("opus", "speex", "webm")):
         # Complete with its page or block: there is nothing to be had before.
         ends = [
-            at + 1 for at in range(len(stream)) for item in demuxer.push(stream[at : at + 1]) if isinstance(item, bytes)
+            at + 1
+            for at in range(len(stream))
+            for item in demuxer.push(stream[at : at + 1])
+            if isinstance(item, bytes)
         ]
     else:
-        sizes = [len(item) for item in [*demuxer.push(stream), *demuxer.finish()] if isinstance(item, bytes)]
+        sizes = [
+            len(item)
+            for item in [*demuxer.push(stream), *demuxer.finish()]
+            if isinstance(item, bytes)
+        ]
         ends = [len(stream) - sum(sizes) + end for end in accumulate(sizes)]
     return decode_all(name) / 32 / len(ends), ends
 
 
 def held_back_ms(name: str) -> tuple[float, float]:
-    """The length of a frame, and the most audio that was there in whole frames and had not come out."""
+    """The length of a frame, and the most audio that was there in whole frames and had
+    not come out.
+    """
     frame_ms, ends = frames_of(name)
     stream, decoder = encoded(name), CompressedDecoder(container_of(name))
     complete, out_bytes, most_ms = 0, 0, 0.0
@@ -88,8 +107,15 @@ def sample_rows(repeats: int) -> Iterator[str]:
         def work(data: bytes = data, wanted: InputFormat = InputFormat(container, rate_hz)) -> int:  # noqa: B008
             return len(_in_frames(open_decoder(wanted), data))
 
-        held_ms = SPEECH_S * 1000 - len(open_decoder(InputFormat(container, rate_hz)).decode(data)) / 32
-        yield _row(f"`{container.value}` {rate_hz // 1000} kHz", cpu_ms_per_s(work, repeats), "-", f"{held_ms:.0f}")
+        held_ms = (
+            SPEECH_S * 1000 - len(open_decoder(InputFormat(container, rate_hz)).decode(data)) / 32
+        )
+        yield _row(
+            f"`{container.value}` {rate_hz // 1000} kHz",
+            cpu_ms_per_s(work, repeats),
+            "-",
+            f"{held_ms:.0f}",
+        )
 
 
 def _in_frames(decoder: Decoder, data: bytes) -> bytes:
@@ -115,7 +141,10 @@ def output_rows(repeats: int) -> Iterator[str]:
 
         def encode_all(name: str = name) -> int:
             encoder = open_encoder(parse_output_format(name))
-            out = sum(len(encoder.encode(pcm[at : at + size], SYNTHESISER_RATE_HZ)) for at in range(0, len(pcm), size))
+            out = sum(
+                len(encoder.encode(pcm[at : at + size], SYNTHESISER_RATE_HZ))
+                for at in range(0, len(pcm), size)
+            )
             return out + len(encoder.finish())
 
         held_ms = open_encoder(parse_output_format(name)).held_back_ms
@@ -123,7 +152,12 @@ def output_rows(repeats: int) -> Iterator[str]:
 
 
 def _row(name: str, cpu: float, *columns: str | None) -> str:
-    return " | ".join(["|" + f" {name}", f"{cpu:.1f}", *[column for column in columns if column is not None]]) + " |"
+    return (
+        " | ".join(
+            ["|" + f" {name}", f"{cpu:.1f}", *[column for column in columns if column is not None]]
+        )
+        + " |"
+    )
 
 
 def main() -> None:
@@ -131,7 +165,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="measure what each audio format costs")
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
-    print("| input | CPU, ms per second of audio | frame, ms | held back beyond it, ms |\n|---|---|---|---|")
+    print(
+        "| input | CPU, ms per second of audio | frame, ms | held back beyond it, ms |\n|---|---|---|---|"
+    )
     print("\n".join([*sample_rows(repeats), *input_rows(repeats)]))
     print("\n| output | CPU, ms per second of audio | held back at most, ms |\n|---|---|---|")
     print("\n".join(output_rows(repeats)))

@@ -1,4 +1,6 @@
-"""Writes ``docs/configuration.md`` from the code: ``python -m tools.configuration_page``."""
+"""Writes ``docs/configuration.md`` from the code: ``python -m
+tools.configuration_page``.
+"""
 
 import ast
 import inspect
@@ -36,7 +38,9 @@ ELSEWHERE: dict[type[BaseModel], tuple[Any, str]] = {
     sections.ServiceConfig: (policy, "ServicePolicy"),
 }
 """The keys of these come from dataclasses, and so does what they mean."""
-HEADINGS: dict[type[BaseModel], str] = {sections.LimitsSection: "``[limits]``: bounds and deadlines of one session."}
+HEADINGS: dict[type[BaseModel], str] = {
+    sections.LimitsSection: "``[limits]``: bounds and deadlines of one session."
+}
 
 INTRODUCTION = """\
 # Configuration
@@ -73,7 +77,14 @@ def _section(model: type[BaseModel]) -> str:
         for key, field in model.model_fields.items()
     ]
     about = _line(rest[:1].upper() + rest[1:])
-    head = [f"## {_line(place)}", "", about, "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
+    head = [
+        f"## {_line(place)}",
+        "",
+        about,
+        "",
+        "| key | default | allowed | meaning |",
+        "|---|---|---|---|",
+    ]
     return "\n".join([*head, *rows, ""])
 
 
@@ -91,7 +102,9 @@ def _docstrings(module: Any, name: str) -> Iterator[tuple[str, str]]:
             continue
         for attribute, text in zip(node.body, node.body[1:], strict=False):
             match attribute, text:
-                case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(
+                    value=ast.Constant(value=str(meaning))
+                ):
                     yield key, _line(meaning)
                 case _:
                     pass
@@ -144,7 +157,9 @@ def _plural(schema: dict[str, Any]) -> str:
 def _range(schema: dict[str, Any]) -> str:
     least, more, most = (schema.get(bound) for bound in ("minimum", "exclusiveMinimum", "maximum"))
     word = "whole number" if schema["type"] == "integer" else "number"
-    lower = f"from {least:g}" if least is not None else f"above {more:g}" if more is not None else ""
+    lower = (
+        f"from {least:g}" if least is not None else f"above {more:g}" if more is not None else ""
+    )
     upper = f" to {most:,g}".replace(",", " ") if most is not None else ""
     return f"{word} {lower}{upper}".strip()
 

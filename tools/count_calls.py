@@ -1,12 +1,14 @@
-"""Count the Python calls that a microphone's frame costs: ``python -m tools.count_calls``.
+"""Count the Python calls that a microphone's frame costs: ``python -m
+tools.count_calls``.
 
-A whole server with its embedded services runs in this thread, and one hands-free client in another
-sends frames of 20 ms in real time, first silence and then speech. The interpreter's profile hook
-counts every call (and every resumption of a coroutine) of a function of this package; calls of the
-standard library and of aiohttp are counted apart. A call belongs to the *root* below which it was
-made: the outermost function of the package on the stack, which is where the event loop, or a
-library, entered it. What is no frame's doing (timers, the voice model's round every 32 ms) has
-roots of its own, so the way of a frame can be told from it.
+A whole server with its embedded services runs in this thread, and one hands-free client
+in another sends frames of 20 ms in real time, first silence and then speech. The
+interpreter's profile hook counts every call (and every resumption of a coroutine) of a
+function of this package; calls of the standard library and of aiohttp are counted
+apart. A call belongs to the *root* below which it was made: the outermost function of
+the package on the stack, which is where the event loop, or a library, entered it. What
+is no frame's doing (timers, the voice model's round every 32 ms) has roots of its own,
+so the way of a frame can be told from it.
 """
 
 import argparse
@@ -30,7 +32,9 @@ FRAME_MS = 20
 FRAME_BYTES = FRAME_MS * 32
 WARM_UP_FRAMES = 50
 COUNTED_FRAMES = 200
-SPEECH = "How many conversations can a single machine hold at the same time, I wonder, and then what?"
+SPEECH = (
+    "How many conversations can a single machine hold at the same time, I wonder, and then what?"
+)
 PACKAGE = str(Path(voicechat.__file__).parent)
 WAY = ("/server/frames.py", "/runtime/reading.py", "/server/websocket.py")
 """Modules whose functions are the roots of a frame's way from the socket."""
@@ -77,7 +81,9 @@ class CallCounter:
 async def _talk(url: str, key: str, frames: list[bytes], begun: threading.Event) -> None:
     async with connect(url, key=key) as conversation:
         detection = {"silence_duration_ms": 5000}
-        settings = chat_settings(input_format="pcm", output_format="PCM_16000HZ_MONO_16BIT", turn_detection=detection)
+        settings = chat_settings(
+            input_format="pcm", output_format="PCM_16000HZ_MONO_16BIT", turn_detection=detection
+        )
         await conversation.update(settings)
         reading = asyncio.create_task(_read(conversation))
         loop = asyncio.get_running_loop()

@@ -1,8 +1,10 @@
-"""Decoders fed with real streams that were damaged on purpose: ``python -m tools.fuzz_decoders --inputs 20000``.
+"""Decoders fed with real streams that were damaged on purpose: ``python -m
+tools.fuzz_decoders --inputs 20000``.
 
-Each input goes to a decoding process of its own, as a client's audio does. Whatever comes, the answer must be audio or
-a refusal, within a second; the process that serves them must not grow. What ends a decoding process is reported with
-its seed, which makes the same input again, and can be kept in ``fuzz_decoders.txt``.
+Each input goes to a decoding process of its own, as a client's audio does. Whatever
+comes, the answer must be audio or a refusal, within a second; the process that serves
+them must not grow. What ends a decoding process is reported with its seed, which makes
+the same input again, and can be kept in ``fuzz_decoders.txt``.
 """
 
 import argparse
@@ -25,7 +27,9 @@ MAX_INPUT_S = 1.0
 MAX_GROWTH_BYTES = 32 << 20
 AT_ONCE = 4
 HURTFUL = Path(__file__).with_suffix(".txt")
-"""Seeds of inputs that once crashed or stopped something, one in a line: ``<name> <seed>  <what it did>``."""
+"""Seeds of inputs that once crashed or stopped something, one in a line: ``<name>
+<seed>  <what it did>``.
+"""
 
 
 @dataclass
@@ -45,7 +49,9 @@ class Findings:
 
 
 def mutated(name: str, seed: int) -> bytes:
-    """Damage a real stream: bits, bytes, lengths, pieces left out, doubled, exchanged, or of another stream."""
+    """Damage a real stream: bits, bytes, lengths, pieces left out, doubled, exchanged,
+    or of another stream.
+    """
     chance = random.Random(f"{name} {seed}")
     stream = bytearray(encoded(name)[: chance.choice((2000, 5000, 30_000))])
     for _ in range(chance.choice((1, 1, 2, 5, 20))):
@@ -136,7 +142,9 @@ async def fuzz(names_and_seeds: list[tuple[str, int]]) -> Findings:
 
 def hurtful() -> list[tuple[str, int]]:
     """The inputs that are kept."""
-    lines = (line.split() for line in HURTFUL.read_text("utf-8").splitlines() if line and line[0] != "#")
+    lines = (
+        line.split() for line in HURTFUL.read_text("utf-8").splitlines() if line and line[0] != "#"
+    )
     return [(name, int(seed)) for name, seed, *_ in lines]
 
 
@@ -153,7 +161,10 @@ def main() -> int:
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.inputs)
     findings = asyncio.run(fuzz([(NAMES[seed % len(NAMES)], seed) for seed in seeds]))
-    print(f"{options.inputs} inputs:", ", ".join(f"{count} {what}" for what, count in findings.outcomes.most_common()))
+    print(
+        f"{options.inputs} inputs:",
+        ", ".join(f"{count} {what}" for what, count in findings.outcomes.most_common()),
+    )
     print(f"this process grew by {findings.growth_bytes / 1e6:.1f} MB")
     for name, seed, took_s in findings.slow:
         print(f"slow: {name} {seed}  {took_s:.1f} s")

@@ -1,11 +1,13 @@
-"""A conversation through an OpenAI-compatible server that is not ours: `transformers serve`, on the CPU.
+"""A conversation through an OpenAI-compatible server that is not ours: `transformers
+serve`, on the CPU.
 
     python3 -m venv /tmp/serving && /tmp/serving/bin/pip install torch 'transformers[serving,audio]' python-multipart
     python -m tools.real_server --python /tmp/serving/bin/python
 
-The models, a Llama and a Whisper, are made on the spot, tiny and random. What they say means nothing; that the server
-has its own ways is the point: no ``[DONE]``, the usage beside the finish reason, no times of words (422), and 500 for a
-list of models where none were downloaded. Ends with status 0 when all is as it should be.
+The models, a Llama and a Whisper, are made on the spot, tiny and random. What they say
+means nothing; that the server has its own ways is the point: no ``[DONE]``, the usage
+beside the finish reason, no times of words (422), and 500 for a list of models where
+none were downloaded. Ends with status 0 when all is as it should be.
 """
 
 import argparse
@@ -22,7 +24,16 @@ from pathlib import Path
 import aiohttp
 
 from tests.providers.relay import Relay, relaying
-from voicechat.client import Canceled, Conversation, Error, Recognised, ReplyAudio, ReplyText, TurnCompleted, connect
+from voicechat.client import (
+    Canceled,
+    Conversation,
+    Error,
+    Recognised,
+    ReplyAudio,
+    ReplyText,
+    TurnCompleted,
+    connect,
+)
 from voicechat.client.conversation import chat_settings
 from voicechat.config import load_config
 from voicechat.providers.espeak import open_synthesizer
@@ -83,7 +94,9 @@ async def converse(url: str, key: str, relay: Relay) -> None:
 
 
 async def hear_turn(conversation: Conversation, name: str) -> str:
-    """Hear a turn to its end: text in pieces, audio, completed. Gives what was recognised."""
+    """Hear a turn to its end: text in pieces, audio, completed. Gives what was
+    recognised.
+    """
     heard, deltas, finish_reason, audio_bytes = "", 0, None, 0
     async with asyncio.timeout(TURN_S):
         async for message in conversation:
@@ -104,12 +117,16 @@ async def hear_turn(conversation: Conversation, name: str) -> str:
     assert deltas > 5, deltas
     assert finish_reason == "length", finish_reason
     assert audio_bytes > RATE_HZ, audio_bytes
-    print(f"{name}: heard {heard!r}, {deltas} pieces of text, {audio_bytes / RATE_HZ / 2:.1f} s of speech, completed")
+    print(
+        f"{name}: heard {heard!r}, {deltas} pieces of text, {audio_bytes / RATE_HZ / 2:.1f} s of speech, completed"
+    )
     return heard
 
 
 async def interrupt(conversation: Conversation, relay: Relay) -> None:
-    """Interrupt a long reply: its connection is closed in the middle, and nothing of the reply follows."""
+    """Interrupt a long reply: its connection is closed in the middle, and nothing of
+    the reply follows.
+    """
     await conversation.send_text("Tell me a long story.")
     deltas = 0
     async with asyncio.timeout(TURN_S):
@@ -117,8 +134,13 @@ async def interrupt(conversation: Conversation, relay: Relay) -> None:
             message = await conversation.receive()
             assert not isinstance(message, Error), message
             deltas += isinstance(message, ReplyText) and bool(message.content)
-        # The passage that carries the reply: the only one whose last answer is not whole.
-        (passage,) = [each for each in relay.chats if each.whole_answers < each.requests and not each.closed.is_set()]
+        # The passage that carries the reply: the only one whose last answer is not
+        # whole.
+        (passage,) = [
+            each
+            for each in relay.chats
+            if each.whole_answers < each.requests and not each.closed.is_set()
+        ]
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         await conversation.cancel()
@@ -138,7 +160,9 @@ async def interrupt(conversation: Conversation, relay: Relay) -> None:
 
 
 def settings(max_tokens: int) -> dict[str, object]:
-    made = chat_settings(input_format="pcm", sample_rate_hz=RATE_HZ, output_format="PCM_22050HZ_MONO_16BIT")
+    made = chat_settings(
+        input_format="pcm", sample_rate_hz=RATE_HZ, output_format="PCM_22050HZ_MONO_16BIT"
+    )
     both = made["chat_completion_with_voice_output_req"]
     assert isinstance(both, dict)
     both["chat_completion_req"]["max_tokens"] = max_tokens
@@ -159,9 +183,18 @@ async def speech(text: str) -> list[bytes]:
 async def model_server(python: Path, folder: Path) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [str(python.with_name("transformers")), "serve", "--device", "cpu", "--port", str(port)]
+    command = [
+        str(python.with_name("transformers")),
+        "serve",
+        "--device",
+        "cpu",
+        "--port",
+        str(port),
+    ]
     environ = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")}
-    async with child(*command, "--host", "127.0.0.1", environ=environ, output=folder / "model-server.log") as process:
+    async with child(
+        *command, "--host", "127.0.0.1", environ=environ, output=folder / "model-server.log"
+    ) as process:
         async with asyncio.timeout(START_S), aiohttp.ClientSession() as session:
             while not await answers(session, f"http://127.0.0.1:{port}/health"):
                 assert process.returncode is None, (folder / "model-server.log").read_text()[-2000:]
@@ -198,9 +231,13 @@ async def run(*command: str) -> None:
 
 
 @asynccontextmanager
-async def child(*command: str, environ: dict[str, str], output: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def child(
+    *command: str, environ: dict[str, str], output: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
     with output.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=log, stderr=log)
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environ, stdout=log, stderr=log
+        )
     try:
         yield process
     finally:
@@ -215,8 +252,13 @@ async def child(*command: str, environ: dict[str, str], output: Path) -> AsyncIt
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--python", type=Path, default=Path(sys.executable), help="with torch and transformers[serving]"
+        "--python",
+        type=Path,
+        default=Path(sys.executable),
+        help="with torch and transformers[serving]",
     )
     asyncio.run(main(parser.parse_args().python))

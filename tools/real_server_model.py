@@ -1,6 +1,8 @@
-"""Makes a tiny Llama and a tiny Whisper with random weights, in the folders that are named: nothing is downloaded.
+"""Makes a tiny Llama and a tiny Whisper with random weights, in the folders that are
+named: nothing is downloaded.
 
-Run by `tools.real_server` with the Python that has torch and transformers; imports nothing of this project.
+Run by `tools.real_server` with the Python that has torch and transformers; imports
+nothing of this project.
 """
 
 import json
@@ -30,7 +32,9 @@ END, START, NO_TIMES = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps
 
 
 def trained_tokenizer(size: int, special: tuple[str, ...] = ()) -> Tokenizer:
-    """Give a tokenizer of pieces of the sentences. Without the alphabet of all bytes, any tokens are text."""
+    """Give a tokenizer of pieces of the sentences. Without the alphabet of all bytes,
+    any tokens are text.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -42,7 +46,9 @@ def trained_tokenizer(size: int, special: tuple[str, ...] = ()) -> Tokenizer:
 def make_llama(folder: str) -> None:
     """Two layers of 64 and 300 tokens, never at an end."""
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=trained_tokenizer(300, ("<unk>", "<end>")), unk_token="<unk>", eos_token="<end>"
+        tokenizer_object=trained_tokenizer(300, ("<unk>", "<end>")),
+        unk_token="<unk>",
+        eos_token="<end>",
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)

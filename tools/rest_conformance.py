@@ -1,8 +1,10 @@
-"""Lets schemathesis loose on a live server: ``python -m tools.rest_conformance [schemathesis command]``.
+"""Lets schemathesis loose on a live server: ``python -m tools.rest_conformance
+[schemathesis command]``.
 
-A command of its own, because schemathesis is no dependency of the tests and takes minutes. It looks for answers with a
-5xx status, for answers outside the OpenAPI document, and for requests outside it that are granted. The document that it
-is given names the services that exist, so that random requests get past the 404.
+A command of its own, because schemathesis is no dependency of the tests and takes
+minutes. It looks for answers with a 5xx status, for answers outside the OpenAPI
+document, and for requests outside it that are granted. The document that it is given
+names the services that exist, so that random requests get past the 404.
 """
 
 import asyncio
@@ -20,7 +22,12 @@ CHECKS = (
     "response_headers_conformance", "negative_data_rejection",
 )  # fmt: skip
 EXAMPLES = "100"
-FORMATS = ["MP3_16000HZ_MONO_128KBPS", "WAV_16000HZ_MONO_16BIT", "PCM_8000HZ_MONO_16BIT", "OGG_OPUS_24KHZ_MONO_32KBPS"]
+FORMATS = [
+    "MP3_16000HZ_MONO_128KBPS",
+    "WAV_16000HZ_MONO_16BIT",
+    "PCM_8000HZ_MONO_16BIT",
+    "OGG_OPUS_24KHZ_MONO_32KBPS",
+]
 
 
 def with_known_names(document: Any) -> Any:
@@ -39,9 +46,13 @@ async def main(command: str) -> int:
     """Run it; give schemathesis' exit status."""
     with tempfile.TemporaryDirectory() as folder:
         # Two of each, so that a name which is not known is refused.
-        async with serving_live(Path(folder), {"other": ScriptedModel()}, services=("other",)) as live:
+        async with serving_live(
+            Path(folder), {"other": ScriptedModel()}, services=("other",)
+        ) as live:
             document = Path(folder) / "openapi.json"
-            document.write_text(json.dumps(with_known_names((await live.ask("/openapi.json", method="GET")).json)))
+            document.write_text(
+                json.dumps(with_known_names((await live.ask("/openapi.json", method="GET")).json))
+            )
             process = await asyncio.create_subprocess_exec(
                 command, "run", str(document), "--url", live.url, "--header", f"Authorization: Bearer {KEY}",
                 "--checks", ",".join(CHECKS), "--phases", "coverage,fuzzing", "--max-examples", EXAMPLES,

@@ -1,7 +1,8 @@
-"""Measures what batching brings and what it costs the event loop: ``python -m tools.sherpa_figures``.
+"""Measures what batching brings and what it costs the event loop: ``python -m
+tools.sherpa_figures``.
 
-The model is `make_zipformer_ctc` with two matrices of random numbers in it, which make it as much work as a small
-model; what a real one gains depends on its own layers.
+The model is `make_zipformer_ctc` with two matrices of random numbers in it, which make
+it as much work as a small model; what a real one gains depends on its own layers.
 """
 
 import asyncio
@@ -29,7 +30,9 @@ SPEECH_S = 8
 
 
 def gain(folder: Path, streams: int) -> tuple[float, float]:
-    """Milliseconds for a step of every stream, one by one and together; medians of rounds that take turns."""
+    """Milliseconds for a step of every stream, one by one and together; medians of
+    rounds that take turns.
+    """
     (model,) = folder.glob("*.onnx")
     recognizer: Any = sherpa_onnx.OnlineRecognizer.from_zipformer2_ctc(
         tokens=str(folder / "tokens.txt"), model=str(model), num_threads=1
@@ -54,7 +57,9 @@ def gain(folder: Path, streams: int) -> tuple[float, float]:
 
 
 async def live(recognizer: SherpaStreamingRecognizer, streams: int) -> tuple[list[float], float]:
-    """Recognise streams that speak in real time; gives how late the loop's timers were (ms), and jobs per batch."""
+    """Recognise streams that speak in real time; gives how late the loop's timers were
+    (ms), and jobs per batch.
+    """
     late_ms: list[float] = []
     pcm = melody((None, 0, 1, 2) * (SPEECH_S * 1000 // 1280))
 
@@ -87,7 +92,9 @@ async def live(recognizer: SherpaStreamingRecognizer, streams: int) -> tuple[lis
 
 @contextmanager
 def burning() -> Iterator[None]:
-    """A thread that keeps a core busy with the interpreter lock released: what competition for cores alone does."""
+    """A thread that keeps a core busy with the interpreter lock released: what
+    competition for cores alone does.
+    """
     over = threading.Event()
     matrix = np.ones((512, 512), np.float32)
 
@@ -116,7 +123,12 @@ async def main() -> None:
         recognizer = open_recognizer(model=str(folder), trial=False)
         assert isinstance(recognizer, SherpaStreamingRecognizer)
         await recognizer.start()
-        for streams, beside in ((0, nullcontext()), (0, burning()), (10, nullcontext()), (50, nullcontext())):
+        for streams, beside in (
+            (0, nullcontext()),
+            (0, burning()),
+            (10, nullcontext()),
+            (50, nullcontext()),
+        ):
             with beside:
                 late_ms, per_batch = await live(recognizer, streams)
             p50, p99 = np.percentile(late_ms, (50, 99))

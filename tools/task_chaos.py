@@ -1,9 +1,11 @@
-"""Kill the processes that do tasks at random moments, and see that every acknowledged task ends in one result.
+"""Kill the processes that do tasks at random moments, and see that every acknowledged
+task ends in one result.
 
     python -m tools.task_chaos --tasks 200 [--seed N] [--database postgresql://...]
 
-Several workers share one database. This process submits through them, kills one with SIGKILL every so often, starts it
-again, and at the end compares what was acknowledged with what the store and the log of begun work say.
+Several workers share one database. This process submits through them, kills one with
+SIGKILL every so often, starts it again, and at the end compares what was acknowledged
+with what the store and the log of begun work say.
 """
 
 import argparse
@@ -42,7 +44,9 @@ class Tally:
 
 
 def settings(folder: Path, database_url: str) -> TaskSettings:
-    return TaskSettings(folder=folder, database_url=database_url, poll_s=0.05, adopt_s=0.2, max_attempts=50)
+    return TaskSettings(
+        folder=folder, database_url=database_url, poll_s=0.05, adopt_s=0.2, max_attempts=50
+    )
 
 
 def logged_work(folder: Path) -> Work:
@@ -60,13 +64,18 @@ def logged_work(folder: Path) -> Work:
 
 
 async def work_until_killed(folder: Path, database_url: str) -> None:
-    """One worker: takes numbers on its standard input as tasks, answers with their ids, and does whatever is due."""
+    """One worker: takes numbers on its standard input as tasks, answers with their ids,
+    and does whatever is due.
+    """
     store = await open_task_store(settings(folder, database_url), logged_work(folder))
     print("ready", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         number = int(line)
         submission = Submission(
-            owner=folder.name, payload={"number": number}, fingerprint=str(number), idempotency_key=str(number)
+            owner=folder.name,
+            payload={"number": number},
+            fingerprint=str(number),
+            idempotency_key=str(number),
         )
         task, _ = await store.submit(submission)
         print(task.id, flush=True)
@@ -76,13 +85,23 @@ class Worker:
     """A child process, and the one request that may be under way to it."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
-        self._arguments = ("-m", "tools.task_chaos", "--worker", str(folder), "--database", database_url)
+        self._arguments = (
+            "-m",
+            "tools.task_chaos",
+            "--worker",
+            str(folder),
+            "--database",
+            database_url,
+        )
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *self._arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
         if await _line(self._process) != "ready":
             raise RuntimeError("a worker did not start")
@@ -143,7 +162,8 @@ async def torment(folder: Path, database_url: str, tasks: int, workers: int, see
     async with asyncio.TaskGroup() as group:
         killing = group.create_task(kill_some())
         submits = [
-            group.create_task(submit_all(worker, range(index, tasks, workers))) for index, worker in enumerate(crowd)
+            group.create_task(submit_all(worker, range(index, tasks, workers)))
+            for index, worker in enumerate(crowd)
         ]
         await asyncio.wait(submits)
         # The queue is longer than the submitting: most of the killing is still to come.
@@ -183,7 +203,9 @@ def begun(folder: Path) -> Counter[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
@@ -196,7 +218,9 @@ def main() -> int:
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         tally = asyncio.run(
-            torment(Path(folder), arguments.database, arguments.tasks, arguments.workers, arguments.seed)
+            torment(
+                Path(folder), arguments.database, arguments.tasks, arguments.workers, arguments.seed
+            )
         )
     print(tally.line())
     return 1 if tally.wrong else 0

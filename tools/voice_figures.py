@@ -1,4 +1,6 @@
-"""``python -m tools.voice_figures``: what voice detection and echo detection cost, and how late speech is noticed."""
+"""``python -m tools.voice_figures``: what voice detection and echo detection cost, and
+how late speech is noticed.
+"""
 
 import asyncio
 import statistics
@@ -12,7 +14,14 @@ from voicechat.voice.activity import SpeechActivity, SpeechStarted
 from voicechat.voice.detector import Tick, VoiceDetector
 from voicechat.voice.echo import EchoDetector
 from voicechat.voice.listener import Listener, StreamFrame, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, SileroModel, VoiceModel, find_model
+from voicechat.voice.silero import (
+    FRAME_BYTES,
+    FRAME_MS,
+    MOST_STREAMS,
+    SileroModel,
+    VoiceModel,
+    find_model,
+)
 from voicechat.voice.silero_network import open_silero
 
 SESSIONS = 300
@@ -33,7 +42,9 @@ def batches(model: VoiceModel) -> None:
             score(model, [StreamFrame(listener, frame) for listener in listeners])
         spent_ms = (time.thread_time() - began_s) * 1000
         audio_s = len(frames) * FRAME_MS / 1000 * streams
-        print(f"{streams:4} streams of speech: {spent_ms / audio_s:5.2f} ms/s, {spent_ms / len(frames):6.2f} ms a call")
+        print(
+            f"{streams:4} streams of speech: {spent_ms / audio_s:5.2f} ms/s, {spent_ms / len(frames):6.2f} ms a call"
+        )
 
 
 def gate(model: VoiceModel) -> None:
@@ -42,7 +53,9 @@ def gate(model: VoiceModel) -> None:
         "noise -60 dB": noise(10_000, -60),
         "noise -30 dB": noise(10_000, -30),
         "speech": speak(REPLY),
-        "speech, 70 % silence": np.concatenate((speak(REPLY), silence(len(speak(REPLY)) * 7 // 3 // 16))),
+        "speech, 70 % silence": np.concatenate(
+            (speak(REPLY), silence(len(speak(REPLY)) * 7 // 3 // 16))
+        ),
     }
     for name, samples in sounds.items():
         listener, frames = Listener(), frames_of(samples)
@@ -101,17 +114,24 @@ def onset(model: VoiceModel) -> None:
         listener, activity = Listener(), SpeechActivity()
         spoken = speak(OBJECTION)
         sounding = int((abs(spoken) > 300).argmax()) // 16
-        for index, frame in enumerate(frames_of(np.concatenate((silence(lead_ms), spoken))), start=1):
+        for index, frame in enumerate(
+            frames_of(np.concatenate((silence(lead_ms), spoken))), start=1
+        ):
             probability = score(model, [StreamFrame(listener, frame)]).probabilities[0]
             if isinstance(activity.push(index * FRAME_MS, probability), SpeechStarted):
                 late_ms.append(index * FRAME_MS - lead_ms - sounding)
                 break
-    print(f"speech reported after its first sound: median {statistics.median(late_ms):.0f}, worst {max(late_ms)} ms")
+    print(
+        f"speech reported after its first sound: median {statistics.median(late_ms):.0f}, worst {max(late_ms)} ms"
+    )
 
 
 def echo() -> None:
     reply = speak(REPLY)
-    played, heard = to_pcm(reply), frames_of(np.concatenate((silence(130), in_a_room(reply))) * 0.15)
+    played, heard = (
+        to_pcm(reply),
+        frames_of(np.concatenate((silence(130), in_a_room(reply))) * 0.15),
+    )
     detector = EchoDetector()
     began_s = time.thread_time()
     for index, frame in enumerate(heard, start=1):

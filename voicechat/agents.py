@@ -1,7 +1,7 @@
 """Which configured agent answers a connection. No I/O.
 
-Agents and chat models share the parameter ``model``: a client that can say nothing else can still
-choose.
+Agents and chat models share the parameter ``model``: a client that can say nothing else
+can still choose.
 """
 
 import re
@@ -41,7 +41,9 @@ class Arrival:
     """What else the protocol lets it say, by name."""
 
     def values(self, now: datetime) -> dict[str, str]:
-        """Give the values of the agents' variables; ``now`` is the time where the server stands."""
+        """Give the values of the agents' variables; ``now`` is the time where the
+        server stands.
+        """
         return {
             **self.variables,
             "called": self.called,
@@ -76,14 +78,16 @@ class Agents:
     def choose(self, arrival: Arrival) -> Chosen:
         """Find who answers a connection: the first of these that is an agent.
 
-        The address, the ``model``, the number called, the device, the key; then the agent with the
-        alias ``*`` where the ``model`` is absent or not known; then the default agent. A ``model``
-        that is a chat model's name only changes which model answers for the agent. Raises
-        ``RemoteProtocolError`` (NOT_FOUND) when the address or the ``model`` names nobody and there
-        is a choice.
+        The address, the ``model``, the number called, the device, the key; then the
+        agent with the alias ``*`` where the ``model`` is absent or not known; then the
+        default agent. A ``model`` that is a chat model's name only changes which model
+        answers for the agent. Raises ``RemoteProtocolError`` (NOT_FOUND) when the
+        address or the ``model`` names nobody and there is a choice.
         """
         if arrival.agent:
-            resolved = ServiceNames(frozenset(self.agents), self.aliases).resolve("agent", arrival.agent)
+            resolved = ServiceNames(frozenset(self.agents), self.aliases).resolve(
+                "agent", arrival.agent
+            )
             return Chosen(self._with_model(resolved.name, arrival.model), resolved.note)
         if arrival.model != DEFAULT and (asked := self._called(arrival.model)) is not None:
             return Chosen(self.agents[asked])
@@ -106,7 +110,9 @@ class Agents:
         return ServiceNames(names, {**self.models.aliases, **self.aliases})
 
     def _called(self, name: str) -> str | None:
-        """Give the agent of that name or alias, but not the one of ``*``; None: there is none."""
+        """Give the agent of that name or alias, but not the one of ``*``; None: there
+        is none.
+        """
         if not name or name == ANY:
             return None
         found = (each for each in (name, plain(name)) if each in self.agents)

@@ -1,14 +1,17 @@
 """The exception tree and the status codes. An error says whose fault it is.
 
-Foreign exceptions (of aiohttp, PyAV, a recogniser) are mapped to one of these where they enter the engine.
-Their texts stay inside: a client is told a status code and one of our own sentences.
+Foreign exceptions (of aiohttp, PyAV, a recogniser) are mapped to one of these where
+they enter the engine. Their texts stay inside: a client is told a status code and one
+of our own sentences.
 """
 
 from enum import Enum, IntEnum
 
 
 class Fault(Enum):
-    """What went wrong in a session, in the terms of no protocol: each dialect has its own words for it."""
+    """What went wrong in a session, in the terms of no protocol: each dialect has its
+    own words for it.
+    """
 
     ASR_FAILED = "recognition failed"
     LLM_FAILED = "the chat model failed"
@@ -24,7 +27,9 @@ class Fault(Enum):
 
 
 class Status(IntEnum):
-    """Status codes of the wire contract (``protocol/errors.json``). The first three digits are an HTTP status."""
+    """Status codes of the wire contract (``protocol/errors.json``). The first three
+    digits are an HTTP status.
+    """
 
     OK = 0
     MALFORMED = 40001
@@ -52,7 +57,9 @@ class Status(IntEnum):
 
     @property
     def fault(self) -> Fault:
-        """The fault that the code stands for; what is no fault of a session counts as INTERNAL."""
+        """The fault that the code stands for; what is no fault of a session counts as
+        INTERNAL.
+        """
         return Fault.__members__.get(self.name, Fault.INTERNAL)
 
 
@@ -61,7 +68,9 @@ class VoiceChatError(Exception):
 
 
 class ProtocolError(VoiceChatError):
-    """The contract of a connection was broken. Never raised itself: see the two subclasses."""
+    """The contract of a connection was broken. Never raised itself: see the two
+    subclasses.
+    """
 
 
 class LocalProtocolError(ProtocolError):
@@ -72,7 +81,9 @@ class RemoteProtocolError(ProtocolError):
     """The peer broke the contract: answer it with ``status``, and go on."""
 
     def __init__(self, status: Status, message: str) -> None:
-        """``message`` is sent to the client: it names the field, the value and what is allowed."""
+        """``message`` is sent to the client: it names the field, the value and what is
+        allowed.
+        """
         super().__init__(message)
         self.status = status
         self.message = message
@@ -94,11 +105,15 @@ class FailureKind(Enum):
 
 
 CONTEXT_TOO_LONG = "context_length_exceeded"
-"""The code of a `RequestRefusedError` for a conversation that the model cannot read as a whole (OpenAI's name)."""
+"""The code of a `RequestRefusedError` for a conversation that the model cannot read as
+a whole (OpenAI's name).
+"""
 
 
 class ProviderError(VoiceChatError):
-    """A recogniser, chat model or synthesiser failed. The only exception a provider may raise."""
+    """A recogniser, chat model or synthesiser failed. The only exception a provider may
+    raise.
+    """
 
     def __init__(
         self,
@@ -111,14 +126,17 @@ class ProviderError(VoiceChatError):
         code: str = "",
         of_service: bool = True,
     ) -> None:
-        """``message`` goes to the server's log, never to a client; it must hold no transcript and no secret.
+        """``message`` goes to the server's log, never to a client; it must hold no
+        transcript and no secret.
 
-        ``retryable``: whether the same request may succeed later or elsewhere; by default as the kind says.
-        ``retry_after_s``: seconds before which the provider does not want to be asked again, where it says so
-        (``Retry-After`` of an HTTP answer). ``code``: what the service calls the failure, an identifier such as
-        ``insufficient_quota`` and never a sentence; clients of the REST API are told it.
-        ``of_service``: False when one input has caused the failure, and the next one will not meet
-        it. Then no circuit breaker counts it, so that nobody else is kept from the service.
+        ``retryable``: whether the same request may succeed later or elsewhere; by
+        default as the kind says. ``retry_after_s``: seconds before which the provider
+        does not want to be asked again, where it says so (``Retry-After`` of an HTTP
+        answer). ``code``: what the service calls the failure, an identifier such as
+        ``insufficient_quota`` and never a sentence; clients of the REST API are told
+        it. ``of_service``: False when one input has caused the failure, and the next
+        one will not meet it. Then no circuit breaker counts it, so that nobody else is
+        kept from the service.
         """
         super().__init__(f"{provider}: {kind.value}: {message}")
         self.provider = provider
@@ -130,26 +148,36 @@ class ProviderError(VoiceChatError):
 
 
 class RequestRefusedError(ProviderError):
-    """The service works, and refuses what it is asked: too long a conversation, a value out of its range.
+    """The service works, and refuses what it is asked: too long a conversation, a value
+    out of its range.
 
-    The same request will be refused again, so the client is told, and not that the service failed.
+    The same request will be refused again, so the client is told, and not that the
+    service failed.
     """
 
     def __init__(self, provider: str, message: str, *, code: str = "") -> None:
-        """``message`` and ``code`` as for `ProviderError`; a conversation that is too long has `CONTEXT_TOO_LONG`."""
+        """``message`` and ``code`` as for `ProviderError`; a conversation that is too
+        long has `CONTEXT_TOO_LONG`.
+        """
         super().__init__(provider, FailureKind.REJECTED, message, code=code)
 
 
 class BrokenOffError(ProviderError):
-    """A provider failed in the middle, and another one can be asked: for what comes next, or to hear it all again."""
+    """A provider failed in the middle, and another one can be asked: for what comes
+    next, or to hear it all again.
+    """
 
 
 class ToolError(VoiceChatError):
-    """Raised by a tool's function: it cannot do what it was asked. The message is told to the chat model."""
+    """Raised by a tool's function: it cannot do what it was asked. The message is told
+    to the chat model.
+    """
 
 
 class AdmissionError(VoiceChatError):
-    """A session or request was refused before it began: capacity, quota, authorisation, unknown service."""
+    """A session or request was refused before it began: capacity, quota, authorisation,
+    unknown service.
+    """
 
     def __init__(self, status: Status, message: str) -> None:
         """``message`` is sent to the client."""
@@ -159,7 +187,9 @@ class AdmissionError(VoiceChatError):
 
 
 class AtCapacityError(AdmissionError):
-    """The server has no room now. ``retry_after_s``: whole seconds after which trying again may help."""
+    """The server has no room now. ``retry_after_s``: whole seconds after which trying
+    again may help.
+    """
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(Status.AT_CAPACITY, f"{message}; try again in {retry_after_s} s")
@@ -167,4 +197,6 @@ class AtCapacityError(AdmissionError):
 
 
 class ConfigError(VoiceChatError):
-    """The configuration cannot be used. The message names the key's path, the value and what is allowed."""
+    """The configuration cannot be used. The message names the key's path, the value and
+    what is allowed.
+    """

@@ -1,7 +1,7 @@
 """Which configured service a client means by a name.
 
-The service's own, an alias, or whatever there is. No I/O. Sockets, REST and ``chat.update`` all ask
-here, so that a name means the same everywhere.
+The service's own, an alias, or whatever there is. No I/O. Sockets, REST and
+``chat.update`` all ask here, so that a name means the same everywhere.
 """
 
 import json
@@ -25,12 +25,16 @@ class Resolved:
     name: str
     """The configured name."""
     note: str = ""
-    """What the client is to be told when its name was not known and something else serves."""
+    """What the client is to be told when its name was not known and something else
+    serves.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceNames:
-    """The names of one kind of service: those of the configuration, and the aliases of each."""
+    """The names of one kind of service: those of the configuration, and the aliases of
+    each.
+    """
 
     names: frozenset[str] = frozenset({DEFAULT})
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -41,15 +45,17 @@ class ServiceNames:
         return name in self.names or name in self.aliases
 
     def __iter__(self) -> Iterator[str]:
-        """Everything that may be asked for by name, sorted: names and aliases, without ``ANY``."""
+        """Everything that may be asked for by name, sorted: names and aliases, without
+        ``ANY``.
+        """
         return iter(sorted(self.names | self.aliases.keys() - {ANY}))
 
     def resolve(self, path: str, wanted: str) -> Resolved:
         """Find what ``wanted`` means. ``path`` is the parameter that holds it.
 
-        Where nothing but ``default`` is configured every name means that: a stock client has its
-        vendor's names compiled in. Raises ``RemoteProtocolError`` (NOT_FOUND) that lists the names
-        when there is a choice.
+        Where nothing but ``default`` is configured every name means that: a stock
+        client has its vendor's names compiled in. Raises ``RemoteProtocolError``
+        (NOT_FOUND) that lists the names when there is a choice.
         """
         if wanted in self.names:
             return Resolved(wanted)
@@ -57,7 +63,9 @@ class ServiceNames:
             return Resolved(name)
         if len(self.names) == 1:
             (name,) = self.names
-            return Resolved(name, f"{path}: {quoted(wanted)} is not configured here; {name} serves instead")
+            return Resolved(
+                name, f"{path}: {quoted(wanted)} is not configured here; {name} serves instead"
+            )
         message = f"{path}: {quoted(wanted)} is not one of {_listed(self)}"
         raise RemoteProtocolError(Status.NOT_FOUND, message)
 
@@ -65,7 +73,8 @@ class ServiceNames:
 def aliases_of(services: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Turn each service's list of aliases round: by alias, the service.
 
-    Raises ``ValueError`` when an alias is also a service's name, or stands in two lists.
+    Raises ``ValueError`` when an alias is also a service's name, or stands in two
+    lists.
     """
     found: dict[str, str] = {}
     for name, also in services.items():
@@ -73,12 +82,16 @@ def aliases_of(services: Mapping[str, Iterable[str]]) -> dict[str, str]:
             if alias in services:
                 raise ValueError(f"{name}.also: {quoted(alias)} is the name of a service")
             if found.setdefault(alias, name) != name:
-                raise ValueError(f"{name}.also: {quoted(alias)} is an alias of {found[alias]} already")
+                raise ValueError(
+                    f"{name}.also: {quoted(alias)} is an alias of {found[alias]} already"
+                )
     return found
 
 
 def notes(*resolved: Resolved) -> str:
-    """Put together what a client is to be told about its names; empty when each was known."""
+    """Put together what a client is to be told about its names; empty when each was
+    known.
+    """
     return "; ".join(each.note for each in resolved if each.note)
 
 

@@ -1,7 +1,8 @@
-"""The proxy that the environment names for an address: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``.
+"""The proxy that the environment names for an address: ``HTTP_PROXY``, ``HTTPS_PROXY``,
+``ALL_PROXY``, ``NO_PROXY``.
 
-aiohttp's own ``trust_env`` also reads ``~/.netrc``, and then refuses a request that has a key in its header. So the
-proxy is looked up here and handed over.
+aiohttp's own ``trust_env`` also reads ``~/.netrc``, and then refuses a request that has
+a key in its header. So the proxy is looked up here and handed over.
 """
 
 import ipaddress
@@ -13,10 +14,11 @@ logger = logging.getLogger(__name__)
 
 
 def proxy_of(url: str) -> str | None:
-    """Give the URL of the HTTP proxy for ``url``, which is http, https, ws or wss; None: connect directly.
+    """Give the URL of the HTTP proxy for ``url``, which is http, https, ws or wss;
+    None: connect directly.
 
-    This machine's own addresses are reached directly: no proxy could. A proxy of another kind (``socks5://``) is
-    passed over, and the log says so.
+    This machine's own addresses are reached directly: no proxy could. A proxy of
+    another kind (``socks5://``) is passed over, and the log says so.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -31,7 +33,11 @@ def proxy_of(url: str) -> str | None:
         proxy = f"http://{proxy}"
     kind = urlsplit(proxy).scheme
     if kind != "http":
-        logger.warning("the environment's proxy for %s is of the kind %s://, which is not supported", host, kind)
+        logger.warning(
+            "the environment's proxy for %s is of the kind %s://, which is not supported",
+            host,
+            kind,
+        )
         return None
     return proxy
 

@@ -52,7 +52,10 @@ def test_the_loudest_of_like_channels_is_heard_under_the_first_ones_number() -> 
 
 DIFFERENT = {
     "two who speak at once": (A, B),
-    "two in turn": (np.where(np.arange(len(A)) < len(A) // 2, A, 0), np.where(np.arange(len(A)) < len(A) // 2, 0, B)),
+    "two in turn": (
+        np.where(np.arange(len(A)) < len(A) // 2, A, 0),
+        np.where(np.arange(len(A)) < len(A) // 2, 0, B),
+    ),
     "with each other's echo": (A + B / 8, B + A / 8),
     "one and silence": (A, np.zeros(len(A))),
     "one and hum": (A, 100 * np.sin(np.arange(len(A)) * 0.02)),

@@ -27,11 +27,21 @@ def chunk(name: bytes, body: bytes) -> bytes:
     return name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
 
 
-def fmt(*, tag: int = 1, channels: int = 1, rate_hz: int = 16000, bits: int = 16, more: bytes = b"") -> bytes:
+def fmt(
+    *, tag: int = 1, channels: int = 1, rate_hz: int = 16000, bits: int = 16, more: bytes = b""
+) -> bytes:
     frame_bytes = channels * bits // 8
     return chunk(
         b"fmt ",
-        struct.pack("<HHIIHH", tag, channels, rate_hz, rate_hz * frame_bytes & 0xFFFFFFFF, frame_bytes & 0xFFFF, bits)
+        struct.pack(
+            "<HHIIHH",
+            tag,
+            channels,
+            rate_hz,
+            rate_hz * frame_bytes & 0xFFFFFFFF,
+            frame_bytes & 0xFFFF,
+            bits,
+        )
         + more,
     )
 
@@ -63,7 +73,9 @@ STREAMS = {
     "odd chunk of the format": riff(fmt(more=b"!"), chunk(b"data", A)),
     "two clips": clip(A) + clip(B),
     "two clips of two rates": clip(A, 8000) + clip(B, 48000),
-    "chunks before and after": riff(chunk(b"LIST", b"odd"), fmt(), chunk(b"fact", b"1234"), chunk(b"data", A))
+    "chunks before and after": riff(
+        chunk(b"LIST", b"odd"), fmt(), chunk(b"fact", b"1234"), chunk(b"data", A)
+    )
     + riff(fmt(), chunk(b"data", B), chunk(b"LIST", b"tags, not audio")),
     "stereo 24 bit": riff(fmt(channels=2, bits=24), chunk(b"data", A + A + A)),
     "clip that goes on": clip(A) + B,
@@ -141,7 +153,11 @@ def test_successive_clips_of_one_rate_are_one_stream() -> None:
         (fmt(tag=3, bits=64), struct.pack("<2d", 0.0, 0.5)),
         (fmt(channels=8), struct.pack("<16h", *[0] * 8, *[16384] * 8)),
         (
-            fmt(tag=0xFFFE, more=struct.pack("<HHIH", 22, 16, 4, 1) + bytes.fromhex("000000001000800000aa00389b71")),
+            fmt(
+                tag=0xFFFE,
+                more=struct.pack("<HHIH", 22, 16, 4, 1)
+                + bytes.fromhex("000000001000800000aa00389b71"),
+            ),
             struct.pack("<2h", 0, 16384),
         ),
     ],
@@ -152,14 +168,20 @@ def test_the_common_encodings_are_understood(header: bytes, data: bytes) -> None
 
 @pytest.mark.parametrize("tag", [6, 7])
 def test_telephone_encodings_are_understood(tag: int) -> None:
-    samples = np.frombuffer(decoded(wav(), riff(fmt(tag=tag, bits=8), chunk(b"data", b"\x00\x80"))), "<i2")
+    samples = np.frombuffer(
+        decoded(wav(), riff(fmt(tag=tag, bits=8), chunk(b"data", b"\x00\x80"))), "<i2"
+    )
     assert samples[0] == -samples[1] != 0
 
 
 BAD_HEADERS = [
     (fmt(tag=0x11, bits=4), Status.UNSUPPORTED_FORMAT, "0x0011 with 4 bits"),
     (fmt(bits=12), Status.UNSUPPORTED_FORMAT, "12 bits"),
-    (fmt(tag=0xFFFE, more=struct.pack("<HHIH", 22, 16, 4, 1) + bytes(14)), Status.UNSUPPORTED_FORMAT, "0xFFFE"),
+    (
+        fmt(tag=0xFFFE, more=struct.pack("<HHIH", 22, 16, 4, 1) + bytes(14)),
+        Status.UNSUPPORTED_FORMAT,
+        "0xFFFE",
+    ),
     (fmt(channels=0), Status.UNDECODABLE_AUDIO, "0 channels"),
     (fmt(channels=9), Status.UNDECODABLE_AUDIO, "9 channels"),
     (fmt(rate_hz=7999), Status.UNDECODABLE_AUDIO, "7999 Hz"),
@@ -174,7 +196,9 @@ BAD_HEADERS = [
 
 
 @pytest.mark.parametrize(("header", "status", "named"), BAD_HEADERS)
-def test_a_bad_header_is_named_once_and_the_next_clip_is_heard(header: bytes, status: Status, named: str) -> None:
+def test_a_bad_header_is_named_once_and_the_next_clip_is_heard(
+    header: bytes, status: Status, named: str
+) -> None:
     decoder = wav()
     with pytest.raises(RemoteProtocolError, match=named) as refused:
         decoder.decode(riff(header, chunk(b"data", A)))
@@ -204,7 +228,9 @@ def test_a_rate_that_changes_all_the_time_is_refused() -> None:
     for turn in range(MAX_RATE_CHANGES):
         decoder.decode(clip(A, (8000, 48000)[turn % 2]))
     decoder.decode(clip(A, 48000))
-    with pytest.raises(RemoteProtocolError, match="sample rate changed more than 16 times") as refused:
+    with pytest.raises(
+        RemoteProtocolError, match="sample rate changed more than 16 times"
+    ) as refused:
         decoder.decode(clip(A, 8000))
     assert refused.value.status is Status.UNDECODABLE_AUDIO
 
@@ -222,7 +248,9 @@ def test_pcm_carries_half_a_sample_into_the_next_frame(sizes: list[int]) -> None
 
 
 HEADER_FIELDS = st.builds(
-    lambda tag, channels, rate_hz, bits, more: fmt(tag=tag, channels=channels, rate_hz=rate_hz, bits=bits, more=more),
+    lambda tag, channels, rate_hz, bits, more: fmt(
+        tag=tag, channels=channels, rate_hz=rate_hz, bits=bits, more=more
+    ),
     st.sampled_from([0, 1, 1, 3, 6, 7, 0xFFFE]),
     st.integers(0, 9),
     st.sampled_from([0, 8000, 16000, 44100, 2**32 - 1]),
@@ -238,15 +266,23 @@ ANY_CHUNK = st.builds(
 ANY_FRAME = st.one_of(
     st.binary(max_size=60),
     st.just(b""),
-    st.builds(lambda chunks: riff(*chunks), st.lists(st.one_of(HEADER_FIELDS, ANY_CHUNK), max_size=4)),
-    st.builds(lambda chunks: b"".join(chunks), st.lists(st.one_of(HEADER_FIELDS, ANY_CHUNK), max_size=4)),
+    st.builds(
+        lambda chunks: riff(*chunks), st.lists(st.one_of(HEADER_FIELDS, ANY_CHUNK), max_size=4)
+    ),
+    st.builds(
+        lambda chunks: b"".join(chunks), st.lists(st.one_of(HEADER_FIELDS, ANY_CHUNK), max_size=4)
+    ),
 )
 
 
 @settings(deadline=None)
 @given(st.sampled_from(["wav", "pcm"]), st.lists(ANY_FRAME, max_size=6))
-@example("wav", [b"RIFF\0\0\0\0WAVE", fmt(channels=3, bits=24), b"data\x07\0\0\0" + bytes(9), b"RIF"])
-def test_any_bytes_are_decoded_or_refused_and_never_anything_else(name: str, frames: list[bytes]) -> None:
+@example(
+    "wav", [b"RIFF\0\0\0\0WAVE", fmt(channels=3, bits=24), b"data\x07\0\0\0" + bytes(9), b"RIF"]
+)
+def test_any_bytes_are_decoded_or_refused_and_never_anything_else(
+    name: str, frames: list[bytes]
+) -> None:
     decoder = open_decoder(parse_input_format(name, 16000))
     output = b""
     refusals: list[RemoteProtocolError] = []
@@ -255,7 +291,10 @@ def test_any_bytes_are_decoded_or_refused_and_never_anything_else(name: str, fra
             output += decoder.decode(frame)
         except RemoteProtocolError as refused:
             refusals.append(refused)
-    assert {refused.status for refused in refusals} <= {Status.UNDECODABLE_AUDIO, Status.UNSUPPORTED_FORMAT}
+    assert {refused.status for refused in refusals} <= {
+        Status.UNDECODABLE_AUDIO,
+        Status.UNSUPPORTED_FORMAT,
+    }
     assert all(len(refused.message) < 300 for refused in refusals)
     output += decoder.finish()
     assert len(output) % 2 == 0
@@ -270,13 +309,17 @@ def promising(data_bytes: int) -> bytes:
 
 @pytest.mark.parametrize("data_bytes", [(1 << 30) + 2, 3_000_000_000, 4_000_000_000])
 def test_a_clip_that_promises_too_much_is_refused_by_its_header(data_bytes: int) -> None:
-    with pytest.raises(RemoteProtocolError, match=f"its header promises {data_bytes} bytes") as refused:
+    with pytest.raises(
+        RemoteProtocolError, match=f"its header promises {data_bytes} bytes"
+    ) as refused:
         wav().decode(promising(data_bytes) + A)
     assert refused.value.status is Status.TOO_LARGE
 
 
 @pytest.mark.parametrize("data_bytes", [0x7FFFFFFF, 0x80000000 - 44, 0xFFFFFFFF - 44, 0xFFFFFFFF])
-def test_sizes_that_recorders_write_for_want_of_a_better_one_are_taken_for_unknown(data_bytes: int) -> None:
+def test_sizes_that_recorders_write_for_want_of_a_better_one_are_taken_for_unknown(
+    data_bytes: int,
+) -> None:
     assert decoded(wav(), promising(data_bytes) + A, B) == A + B
 
 
@@ -285,7 +328,12 @@ def test_telephone_codes_are_one_byte_a_sample_at_any_cut(name: str) -> None:
     code = bytes(range(256))
     whole = decoded(open_decoder(parse_input_format(name, 16000)), code)
     assert len(whole) == 512
-    assert decoded(open_decoder(parse_input_format(name, 16000)), *[code[at : at + 1] for at in range(256)]) == whole
+    assert (
+        decoded(
+            open_decoder(parse_input_format(name, 16000)), *[code[at : at + 1] for at in range(256)]
+        )
+        == whole
+    )
     # The sign is the code's highest bit, and the table falls on both of its sides.
     samples = np.frombuffer(whole, "<i2").astype(int)
     assert sorted(samples[:128] + samples[128:]) == sorted([0] * 128)

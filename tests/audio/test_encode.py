@@ -22,7 +22,10 @@ def tone(rate_hz: int, seconds: float) -> bytes:
 
 def encoded(encoder: Encoder, pcm: bytes, rate_hz: int, piece_ms: int = 40) -> bytes:
     piece_bytes = rate_hz * piece_ms // 1000 * 2
-    pieces = [encoder.encode(pcm[start : start + piece_bytes], rate_hz) for start in range(0, len(pcm), piece_bytes)]
+    pieces = [
+        encoder.encode(pcm[start : start + piece_bytes], rate_hz)
+        for start in range(0, len(pcm), piece_bytes)
+    ]
     return b"".join(pieces) + encoder.finish()
 
 
@@ -47,7 +50,12 @@ def frame_headers(stream: bytes) -> list[FrameHeader]:
     while position < len(stream):
         word = int.from_bytes(stream[position : position + 4], "big")
         assert word >> 21 == 0x7FF, f"no frame begins at byte {position}"
-        version, bitrate_index, rate_index, padding = word >> 19 & 3, word >> 12 & 15, word >> 10 & 3, word >> 9 & 1
+        version, bitrate_index, rate_index, padding = (
+            word >> 19 & 3,
+            word >> 12 & 15,
+            word >> 10 & 3,
+            word >> 9 & 1,
+        )
         kbps = (
             (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
             if version == 3
@@ -70,7 +78,9 @@ def test_samples_at_the_wanted_rate_pass_unchanged(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PCM", "WAV", "MP3"])
 def test_no_audio_gives_no_bytes(kind: str) -> None:
-    encoder = open_encoder(parse_output_format(f"{kind}_24000HZ_MONO_{'64KBPS' if kind == 'MP3' else '16BIT'}"))
+    encoder = open_encoder(
+        parse_output_format(f"{kind}_24000HZ_MONO_{'64KBPS' if kind == 'MP3' else '16BIT'}")
+    )
     assert encoder.encode(b"", 16000) + encoder.finish() == b""
 
 
@@ -89,11 +99,15 @@ def test_only_mp3_wants_a_thread() -> None:
 
 @pytest.mark.parametrize("rate_hz", OUTPUT_RATES_HZ)
 @pytest.mark.parametrize("wished_kbps", [8, 64, 320])
-def test_mp3_is_whole_frames_of_the_named_rates_from_the_first_byte(rate_hz: int, wished_kbps: int) -> None:
+def test_mp3_is_whole_frames_of_the_named_rates_from_the_first_byte(
+    rate_hz: int, wished_kbps: int
+) -> None:
     wanted = parse_output_format(f"MP3_{rate_hz}HZ_MONO_{wished_kbps}KBPS")
     stream = encoded(open_encoder(wanted), tone(22050, 0.5), 22050)
     assert wanted.bitrate_bps is not None
-    assert {header[1:] for header in frame_headers(stream)} == {(wanted.bitrate_bps // 1000, rate_hz)}
+    assert {header[1:] for header in frame_headers(stream)} == {
+        (wanted.bitrate_bps // 1000, rate_hz)
+    }
     assert b"Xing" not in stream
     assert b"Info" not in stream
 
@@ -111,7 +125,9 @@ def test_mp3_plays_as_long_as_the_speech_plus_the_codecs_delay(rate_hz: int) -> 
 @pytest.mark.parametrize("kind", ["PCM", "MP3"])
 def test_the_last_millisecond_of_a_reply_is_heard(kind: str) -> None:
     silence, knock = bytes(24000), np.full(24, 16384, "<i2").tobytes()
-    encoder = open_encoder(parse_output_format(f"{kind}_8000HZ_MONO_{'64KBPS' if kind == 'MP3' else '16BIT'}"))
+    encoder = open_encoder(
+        parse_output_format(f"{kind}_8000HZ_MONO_{'64KBPS' if kind == 'MP3' else '16BIT'}")
+    )
     stream = encoded(encoder, silence + knock, 24000)
     samples = played(stream)[1] if kind == "MP3" else np.frombuffer(stream, "<i2") / 32768
     assert np.abs(samples).max() > 0.2
@@ -126,7 +142,9 @@ def test_a_tone_survives_mp3_without_a_click_at_the_joins(rate_hz: int) -> None:
     basis = np.stack([np.sin(phase), np.cos(phase)], axis=1)
     weights, *_ = np.linalg.lstsq(basis, steady, rcond=None)
     assert np.hypot(*weights) == pytest.approx(0.5 * LAME_SCALE, rel=0.005)
-    assert np.abs(steady - basis @ weights).max() < 0.01  # a click would stand out of the fitted sine
+    assert (
+        np.abs(steady - basis @ weights).max() < 0.01
+    )  # a click would stand out of the fitted sine
 
 
 def test_an_mp3_stream_may_be_cut_at_any_frame() -> None:
@@ -140,13 +158,18 @@ def test_an_mp3_stream_may_be_cut_at_any_frame() -> None:
 
 @pytest.mark.parametrize("rate_hz", OUTPUT_RATES_HZ)
 @pytest.mark.parametrize("piece_ms", [7, 20, 200])
-def test_padding_by_what_is_held_back_brings_a_sentence_out_whole(rate_hz: int, piece_ms: int) -> None:
+def test_padding_by_what_is_held_back_brings_a_sentence_out_whole(
+    rate_hz: int, piece_ms: int
+) -> None:
     for speech_ms in np.random.default_rng(piece_ms).integers(100, 700, 4):
         encoder = open_encoder(parse_output_format(f"MP3_{rate_hz}HZ_MONO_64KBPS"))
         padded_ms = int(speech_ms) + encoder.held_back_ms
         fed = tone(24000, padded_ms / 1000)
         piece_bytes = 24 * piece_ms * 2
-        stream = b"".join(encoder.encode(fed[at : at + piece_bytes], 24000) for at in range(0, len(fed), piece_bytes))
+        stream = b"".join(
+            encoder.encode(fed[at : at + piece_bytes], 24000)
+            for at in range(0, len(fed), piece_bytes)
+        )
         frame_samples = 1152 if rate_hz >= 32000 else 576
         out_samples = len(frame_headers(stream)) * frame_samples - MP3_DELAY_SAMPLES
         assert out_samples / rate_hz * 1000 >= speech_ms
@@ -170,17 +193,23 @@ def test_what_is_held_back_is_not_padded_beyond_need() -> None:
 
 
 @pytest.mark.parametrize("usual_hz", [None, 16_000, 24_000])
-@pytest.mark.parametrize("name", [*(f"MP3_{hz}HZ_MONO_64KBPS" for hz in OUTPUT_RATES_HZ), "OGG_OPUS_24KHZ_MONO_48KBPS"])
+@pytest.mark.parametrize(
+    "name", [*(f"MP3_{hz}HZ_MONO_64KBPS" for hz in OUTPUT_RATES_HZ), "OGG_OPUS_24KHZ_MONO_48KBPS"]
+)
 def test_an_encoder_knows_how_much_its_first_output_takes(name: str, usual_hz: int | None) -> None:
     wanted = parse_output_format(name)
     rate_hz = usual_hz or wanted.rate_hz
     needed_ms = open_encoder(wanted, usual_hz).first_ms
     assert open_encoder(wanted, usual_hz).encode(bytes(rate_hz * needed_ms // 1000 * 2), rate_hz)
-    assert not open_encoder(wanted, usual_hz).encode(bytes(rate_hz * (needed_ms - 8) // 1000 * 2), rate_hz)
+    assert not open_encoder(wanted, usual_hz).encode(
+        bytes(rate_hz * (needed_ms - 8) // 1000 * 2), rate_hz
+    )
 
 
 @pytest.mark.parametrize("kind", ["PCM", "MP3"])
 def test_a_synthesisers_impossible_rate_is_a_value_error(kind: str) -> None:
-    encoder = open_encoder(parse_output_format(f"{kind}_24000HZ_MONO_{'64KBPS' if kind == 'MP3' else '16BIT'}"))
+    encoder = open_encoder(
+        parse_output_format(f"{kind}_24000HZ_MONO_{'64KBPS' if kind == 'MP3' else '16BIT'}")
+    )
     with pytest.raises(ValueError, match="sample rate 4000 Hz"):
         encoder.encode(b"\0\0", 4000)

@@ -1,6 +1,12 @@
 import pytest
 
-from voicechat.audio.formats import Container, InputContainer, InputFormat, parse_input_format, parse_output_format
+from voicechat.audio.formats import (
+    Container,
+    InputContainer,
+    InputFormat,
+    parse_input_format,
+    parse_output_format,
+)
 from voicechat.errors import RemoteProtocolError, Status
 
 
@@ -18,9 +24,13 @@ def test_an_output_name_says_container_rate_and_bit_rate(
     name: str, container: Container, rate_hz: int, bitrate_bps: int | None, content_type: str
 ) -> None:
     parsed = parse_output_format(name)
-    assert (parsed.name, parsed.container, parsed.rate_hz, parsed.bitrate_bps, parsed.content_type) == (
-        *(name, container, rate_hz, bitrate_bps, content_type),
-    )
+    assert (
+        parsed.name,
+        parsed.container,
+        parsed.rate_hz,
+        parsed.bitrate_bps,
+        parsed.content_type,
+    ) == (*(name, container, rate_hz, bitrate_bps, content_type),)
 
 
 @pytest.mark.parametrize(
@@ -38,8 +48,13 @@ def test_an_output_name_says_container_rate_and_bit_rate(
         (44100, 999, 320),
     ],
 )
-def test_a_bit_rate_that_layer_iii_lacks_becomes_one_it_has(rate_hz: int, wished_kbps: int, given_kbps: int) -> None:
-    assert parse_output_format(f"MP3_{rate_hz}HZ_MONO_{wished_kbps}KBPS").bitrate_bps == given_kbps * 1000
+def test_a_bit_rate_that_layer_iii_lacks_becomes_one_it_has(
+    rate_hz: int, wished_kbps: int, given_kbps: int
+) -> None:
+    assert (
+        parse_output_format(f"MP3_{rate_hz}HZ_MONO_{wished_kbps}KBPS").bitrate_bps
+        == given_kbps * 1000
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +90,11 @@ def test_an_output_name_outside_the_grammar_is_refused_with_what_is_allowed(name
 @pytest.mark.parametrize(("wished_kbps", "given_kbps"), [(1, 6), (32, 32), (999, 256)])
 def test_an_opus_bit_rate_is_moved_into_the_codecs_range(wished_kbps: int, given_kbps: int) -> None:
     parsed = parse_output_format(f"OGG_OPUS_16KHZ_MONO_{wished_kbps}KBPS")
-    assert (parsed.container, parsed.rate_hz, parsed.bitrate_bps) == (Container.OGG_OPUS, 16000, given_kbps * 1000)
+    assert (parsed.container, parsed.rate_hz, parsed.bitrate_bps) == (
+        Container.OGG_OPUS,
+        16000,
+        given_kbps * 1000,
+    )
     assert parsed.content_type == "audio/ogg; codecs=opus"
 
 
@@ -99,13 +118,19 @@ def test_only_samples_are_not_compressed() -> None:
     assert samples == {"pcm", "wav", "mulaw", "alaw"}
 
 
-@pytest.mark.parametrize(("name", "rate_hz", "named"), [("vinyl", 16000, "'vinyl'"), ("pcm", 7999, "7999")])
-def test_an_unknown_input_is_refused_with_field_and_value(name: str, rate_hz: int, named: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "rate_hz", "named"), [("vinyl", 16000, "'vinyl'"), ("pcm", 7999, "7999")]
+)
+def test_an_unknown_input_is_refused_with_field_and_value(
+    name: str, rate_hz: int, named: str
+) -> None:
     with pytest.raises(RemoteProtocolError, match=named) as refused:
         parse_input_format(name, rate_hz)
     assert refused.value.status is Status.INVALID_PARAMETER
 
 
 def test_a_rate_above_the_contract_is_refused() -> None:
-    with pytest.raises(RemoteProtocolError, match="sample_rate 192001 is not allowed; allowed: 8000 to 192000"):
+    with pytest.raises(
+        RemoteProtocolError, match="sample_rate 192001 is not allowed; allowed: 8000 to 192000"
+    ):
         parse_input_format("wav", 192001)

@@ -56,20 +56,28 @@ def test_duration_is_kept_to_a_sample(in_rate_hz: int, out_rate_hz: int) -> None
     assert abs(len(output) - out_rate_hz) <= 1
 
 
-@pytest.mark.parametrize(("in_rate_hz", "out_rate_hz"), [(8000, 16000), (48000, 16000), (44100, 16000), (16000, 22050)])
+@pytest.mark.parametrize(
+    ("in_rate_hz", "out_rate_hz"), [(8000, 16000), (48000, 16000), (44100, 16000), (16000, 22050)]
+)
 @pytest.mark.parametrize("part_of_nyquist", [0.05, 0.5, 0.85])
-def test_speech_passes_at_its_level(in_rate_hz: int, out_rate_hz: int, part_of_nyquist: float) -> None:
+def test_speech_passes_at_its_level(
+    in_rate_hz: int, out_rate_hz: int, part_of_nyquist: float
+) -> None:
     frequency_hz = min(in_rate_hz, out_rate_hz) / 2 * part_of_nyquist
     assert abs(level_db(converted(sine(frequency_hz, in_rate_hz), in_rate_hz, out_rate_hz))) < 0.1
 
 
 @pytest.mark.parametrize("in_rate_hz", [22050, 24000, 44100, 48000])
 @pytest.mark.parametrize("part_of_nyquist", [1.05, 1.2, 1.35])
-def test_what_would_fold_back_into_speech_is_removed(in_rate_hz: int, part_of_nyquist: float) -> None:
+def test_what_would_fold_back_into_speech_is_removed(
+    in_rate_hz: int, part_of_nyquist: float
+) -> None:
     assert level_db(converted(sine(8000 * part_of_nyquist, in_rate_hz), in_rate_hz, 16000)) < -80
 
 
-@pytest.mark.parametrize(("in_rate_hz", "out_rate_hz"), [(8000, 16000), (48000, 16000), (24000, 8000), (16000, 22050)])
+@pytest.mark.parametrize(
+    ("in_rate_hz", "out_rate_hz"), [(8000, 16000), (48000, 16000), (24000, 8000), (16000, 22050)]
+)
 def test_no_more_than_the_promised_delay_is_held_back(in_rate_hz: int, out_rate_hz: int) -> None:
     resampler = Resampler(in_rate_hz, out_rate_hz)
     piece_bytes = in_rate_hz // 50 * 2
@@ -90,12 +98,19 @@ def test_equal_rates_cost_nothing() -> None:
 
 def test_an_odd_byte_is_carried_at_equal_rates_too() -> None:
     resampler = Resampler(16000, 16000)
-    assert [resampler.push(b"abc"), resampler.push(b""), resampler.push(b"d"), resampler.push(b"ef")] == [
+    assert [
+        resampler.push(b"abc"),
+        resampler.push(b""),
+        resampler.push(b"d"),
+        resampler.push(b"ef"),
+    ] == [
         *(b"ab", b"", b"cd", b"ef"),
     ]
 
 
-@pytest.mark.parametrize(("in_rate_hz", "out_rate_hz"), [(7999, 16000), (16000, 192001), (0, 16000), (-8000, 8000)])
+@pytest.mark.parametrize(
+    ("in_rate_hz", "out_rate_hz"), [(7999, 16000), (16000, 192001), (0, 16000), (-8000, 8000)]
+)
 def test_a_rate_outside_the_range_is_a_value_error(in_rate_hz: int, out_rate_hz: int) -> None:
     with pytest.raises(ValueError, match="is outside 8000 to 192000"):
         Resampler(in_rate_hz, out_rate_hz)
@@ -108,7 +123,11 @@ def test_nothing_in_gives_nothing_out() -> None:
 
 def test_a_change_of_rate_loses_no_audio() -> None:
     converter = RateConverter(16000)
-    output = converter.push(noise(8000, 800), 8000) + converter.push(noise(48000, 4800), 48000) + converter.finish()
+    output = (
+        converter.push(noise(8000, 800), 8000)
+        + converter.push(noise(48000, 4800), 48000)
+        + converter.finish()
+    )
     assert len(output) // 2 == 1600 + 1600
 
 

@@ -7,16 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voicechat.audio.segment import PRE_ROLL_MS, PauseDetector, SpeechBegan, SpeechEvent, SpeechPaused
+from voicechat.audio.segment import (
+    PRE_ROLL_MS,
+    PauseDetector,
+    SpeechBegan,
+    SpeechEvent,
+    SpeechPaused,
+)
 from voicechat.audio.wav import read_wav
 
 
 def voice(duration_ms: int) -> bytes:
-    """A hummed vowel: harmonics of 120 Hz under two formants, swelling four times a second."""
+    """A hummed vowel: harmonics of 120 Hz under two formants, swelling four times a
+    second.
+    """
     time_s = np.arange(duration_ms * 16) / 16000
     harmonics = 120 * np.arange(1, 30)
     gains = sum(np.exp(-(((harmonics - formant_hz) / 200) ** 2)) for formant_hz in (700, 1200))
-    wave_form = (np.asarray(gains)[:, None] * np.sin(2 * np.pi * harmonics[:, None] * time_s)).sum(axis=0)
+    wave_form = (np.asarray(gains)[:, None] * np.sin(2 * np.pi * harmonics[:, None] * time_s)).sum(
+        axis=0
+    )
     swelling = 0.7 + 0.3 * np.sin(2 * np.pi * 4 * time_s)
     return np.asarray(wave_form * swelling * 3000, "<i2").tobytes()
 
@@ -80,8 +90,13 @@ def test_the_pause_that_ends_a_sentence_can_be_chosen() -> None:
 
 
 def test_a_click_within_a_pause_does_not_lengthen_it() -> None:
-    plain, clicked = (heard(voice(800) + silence(400) + middle + silence(600)) for middle in (silence(20), voice(20)))
-    assert [event.at_ms for event in clicked] == pytest.approx([event.at_ms for event in plain], abs=40)
+    plain, clicked = (
+        heard(voice(800) + silence(400) + middle + silence(600))
+        for middle in (silence(20), voice(20))
+    )
+    assert [event.at_ms for event in clicked] == pytest.approx(
+        [event.at_ms for event in plain], abs=40
+    )
 
 
 def test_the_first_syllable_is_kept_but_never_the_last_sentence() -> None:
@@ -102,7 +117,9 @@ def test_a_pause_is_reported_when_it_has_lasted_and_not_before(pause_ms: int) ->
     (paused_at_ms,) = [
         start // 32 + 20
         for start in range(0, len(audio), 640)
-        if any(isinstance(event, SpeechPaused) for event in detector.push(audio[start : start + 640]))
+        if any(
+            isinstance(event, SpeechPaused) for event in detector.push(audio[start : start + 640])
+        )
     ]
     assert 600 + pause_ms <= paused_at_ms <= 700 + pause_ms
 
@@ -124,10 +141,19 @@ def test_speaking_says_what_the_last_event_said() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 900)), max_size=12), st.sampled_from([20, 200, 700]))
-def test_events_alternate_and_time_never_goes_back(parts: list[tuple[bool, int]], pause_ms: int) -> None:
-    events = heard(b"".join(voice(size) if spoken else silence(size) for spoken, size in parts), pause_ms)
-    assert [isinstance(event, SpeechBegan) for event in events] == [n % 2 == 0 for n in range(len(events))]
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 900)), max_size=12),
+    st.sampled_from([20, 200, 700]),
+)
+def test_events_alternate_and_time_never_goes_back(
+    parts: list[tuple[bool, int]], pause_ms: int
+) -> None:
+    events = heard(
+        b"".join(voice(size) if spoken else silence(size) for spoken, size in parts), pause_ms
+    )
+    assert [isinstance(event, SpeechBegan) for event in events] == [
+        n % 2 == 0 for n in range(len(events))
+    ]
     times = [event.at_ms for event in events]
     assert times == sorted(times)
     for before, event in pairwise(events):
@@ -136,7 +162,16 @@ def test_events_alternate_and_time_never_goes_back(parts: list[tuple[bool, int]]
 
 
 @pytest.mark.parametrize(
-    "name", ["austen-0870", "austen-0880", "austen-0890", "austen-0920", "austen-0930", "goforward", "numbers"]
+    "name",
+    [
+        "austen-0870",
+        "austen-0880",
+        "austen-0890",
+        "austen-0920",
+        "austen-0930",
+        "goforward",
+        "numbers",
+    ],
 )
 def test_a_sentence_read_by_a_person_is_one_piece(recordings: Path, name: str) -> None:
     path = recordings / f"{name}.wav"

@@ -40,7 +40,9 @@ def test_what_each_worker_adds_is_put_together(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.long
-def test_pings_are_measured_while_streams_are_recognised(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pings_are_measured_while_streams_are_recognised(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["bench", "--recognising", "1", "--seconds", "2", "--json"]) == 0
     found = figures(capsys)
     assert found["unanswered"] == 0
@@ -56,7 +58,9 @@ def test_open_microphones_are_answered_without_being_told_that_the_turn_is_over(
     assert main(["bench", "--hands-free", *wanted, "--json"]) == 0
     found = figures(capsys)
     assert found["turns"] == found["wait"]["count"] == found["late_audio"]["count"] >= 1
-    assert found["wait"]["p50_ms"] > 400  # a recogniser, a model and a synthesiser, and the silence before
+    assert (
+        found["wait"]["p50_ms"] > 400
+    )  # a recogniser, a model and a synthesiser, and the silence before
     assert found["overhead"] is None
 
 
@@ -73,7 +77,8 @@ def test_a_session_is_weighed_in_each_state(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.long
 def test_a_ramp_leaves_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "ramp.html"
-    # Whether a session is held depends on who else uses the machine; that both are told does not.
+    # Whether a session is held depends on who else uses the machine; that both are told
+    # does not.
     assert main(["bench", "--ramp", str(page), "--sessions", "1", "--seconds", "1"]) in (0, 1)
     printed = capsys.readouterr().out
     assert "sessions held; " in printed
@@ -82,7 +87,10 @@ def test_a_ramp_leaves_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.long
 def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--sessions", "1", "--seconds", "1", "--output", "PCM_16000HZ_MONO_16BIT"]) == 0
+    assert (
+        main(["bench", "--sessions", "1", "--seconds", "1", "--output", "PCM_16000HZ_MONO_16BIT"])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "1 sessions, 1 s, PCM_16000HZ_MONO_16BIT" in printed
     assert "turns lost, late      0, " in printed

@@ -6,7 +6,16 @@ import pytest
 
 from voicechat.bench.figures import Spread, spread
 from voicechat.bench.ledger import Ledger, Moment
-from voicechat.bench.script import DELAYS, FIRST_DELTAS, FRAME, first_frame, reply_to, turn_named_in, turn_of, words_of
+from voicechat.bench.script import (
+    DELAYS,
+    FIRST_DELTAS,
+    FRAME,
+    first_frame,
+    reply_to,
+    turn_named_in,
+    turn_of,
+    words_of,
+)
 from voicechat.bench.services import open_chat_model, open_recognizer, open_synthesizer
 from voicechat.bench.stages import Answer, stages_of
 from voicechat.bench.usage import usage_of
@@ -36,11 +45,18 @@ def test_a_turns_number_can_be_found_in_all_that_is_made_of_it() -> None:
 
 
 def test_what_the_engine_adds_is_what_lies_between_the_services() -> None:
-    """Each service is 1 ms late and the engine takes 1, 2, 3 and 4 ms: 10 of the 13 ms are its own."""
+    """Each service is 1 ms late and the engine takes 1, 2, 3 and 4 ms: 10 of the 13 ms
+    are its own.
+    """
     at_ms = [1, 102, 104, 345, 348, 449]
     moments = [ms * 1_000_000 + 5_000_000_000 for ms in at_ms]
     (stages,) = stages_of([Answer(7, 5.0, 5.453)], {7: moments})
-    assert [round(ms, 6) for ms in (stages.hear, stages.ask, stages.say, stages.send)] == [1, 2, 3, 4]
+    assert [round(ms, 6) for ms in (stages.hear, stages.ask, stages.say, stages.send)] == [
+        1,
+        2,
+        3,
+        4,
+    ]
     assert stages.total == pytest.approx(10)
     assert Answer(7, 5.0, 5.453).took_ms - DELAYS.first_audio_ms == pytest.approx(13)
     with pytest.raises(KeyError):
@@ -55,17 +71,29 @@ async def test_the_services_note_every_moment_of_a_turn(monkeypatch: pytest.Monk
         for frame in (first_frame(9), *[FRAME] * 9):
             yield frame
 
-    heard = [result.text async for result in open_recognizer().recognize(audio(), RecognitionOptions())][-1]
+    heard = [
+        result.text async for result in open_recognizer().recognize(audio(), RecognitionOptions())
+    ][-1]
     request = ChatRequest(messages=({"role": "user", "content": heard},))
-    said = "".join([part.text async for part in open_chat_model().reply(request) if isinstance(part, TextDelta)])
-    assert [chunk async for chunk in open_synthesizer().synthesize(said.split(". ")[0], VoiceOptions())]
+    said = "".join(
+        [
+            part.text
+            async for part in open_chat_model().reply(request)
+            if isinstance(part, TextDelta)
+        ]
+    )
+    assert [
+        chunk async for chunk in open_synthesizer().synthesize(said.split(". ")[0], VoiceOptions())
+    ]
     assert list(ledger.turns) == [9]
     assert ledger.turns[9] == sorted(ledger.turns[9])
     assert all(ledger.turns[9])
     assert len(Moment) == len(ledger.turns[9])
 
 
-def test_the_ledgers_of_several_processes_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ledgers_of_several_processes_are_put_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pids = iter(range(3))
     monkeypatch.setattr(os, "getpid", lambda: next(pids))
     turns: tuple[tuple[int, ...], ...] = ((1, 4), (2,), ())

@@ -14,7 +14,9 @@ def test_audio_that_comes_as_it_is_played_is_not_late() -> None:
 
 
 def test_the_longest_gap_counts_and_playing_goes_on_after_it() -> None:
-    """Pieces of 100 ms: the third comes 30 ms late, the fourth 10 ms after that has been played."""
+    """Pieces of 100 ms: the third comes 30 ms late, the fourth 10 ms after that has
+    been played.
+    """
     playout = Playout("PCM_16000HZ_MONO_16BIT")
     for at_s in (0.0, 0.05, 0.23, 0.34):
         playout.take(PIECE, at_s)

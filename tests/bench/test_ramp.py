@@ -43,7 +43,9 @@ GOOD = ConversationFigures(
 LAGGED = replace(GOOD, client_lag=all_at(6))
 
 
-async def ramped(found: dict[int, list[ConversationFigures]], work: Workload = WORK) -> tuple[Ramp, list[int]]:
+async def ramped(
+    found: dict[int, list[ConversationFigures]], work: Workload = WORK
+) -> tuple[Ramp, list[int]]:
     """A ramp that finds what is listed for a size, in order, and else that all is well."""
     tried: list[int] = []
     told: list[Step] = []
@@ -74,14 +76,18 @@ async def test_a_ramp_goes_as_far_as_was_asked_for() -> None:
         (replace(GOOD, turns=0, overhead=None), "no turn was answered"),
     ],
 )
-async def test_a_ramp_ends_where_the_figures_break(broken: ConversationFigures, verdict: str) -> None:
+async def test_a_ramp_ends_where_the_figures_break(
+    broken: ConversationFigures, verdict: str
+) -> None:
     ramp, tried = await ramped({20: [broken]})
     assert tried == [1, 5, 10, 20]
     assert (ramp.holds, ramp.ended) == (10, f"20 sessions are too many: {verdict}")
 
 
 async def test_figures_at_the_bound_hold() -> None:
-    ramp, _ = await ramped({20: [replace(GOOD, overhead=all_at(50), late_audio=all_at(20), client_lag=all_at(5))]})
+    ramp, _ = await ramped(
+        {20: [replace(GOOD, overhead=all_at(50), late_audio=all_at(20), client_lag=all_at(5))]}
+    )
     assert ramp.holds == 100
 
 
@@ -106,13 +112,18 @@ async def test_the_page_needs_nothing_and_shows_every_step() -> None:
     assert page.count('<tr class="void">') == page.count('<tr class="broken">') == 1
     for step in ramp.steps:
         assert "".join(f"<td>{cell}</td>" for cell in row_of(step)) in page
-    charts = [ElementTree.fromstring(f"<svg{each.split('</svg>')[0]}</svg>") for each in page.split("<svg")[1:]]
+    charts = [
+        ElementTree.fromstring(f"<svg{each.split('</svg>')[0]}</svg>")
+        for each in page.split("<svg")[1:]
+    ]
     # Both percentiles of the overhead, then one line each; the void step is in none.
     assert [len(chart.findall("circle")) for chart in charts] == [8, 4, 4]
 
 
 async def test_the_page_does_without_what_this_system_does_not_tell() -> None:
-    unknown = replace(GOOD, cpu_s_per_session_minute=None, mib_per_session=None, overhead=None, wait=all_at(600))
+    unknown = replace(
+        GOOD, cpu_s_per_session_minute=None, mib_per_session=None, overhead=None, wait=all_at(600)
+    )
     ramp, _ = await ramped({1: [unknown]}, replace(WORK, sessions=1))
     assert ramp.holds == 1
     assert page_of(ramp).count("<svg") == 1

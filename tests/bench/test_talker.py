@@ -5,7 +5,15 @@ from collections.abc import Callable
 
 from voicechat.bench.script import DELAYS
 from voicechat.bench.talker import INTERRUPT_AT_FRAME, Talker, Tally
-from voicechat.client import Canceled, Completed, Pong, ReplyAudio, ReplyText, ServerMessage, TurnCompleted
+from voicechat.client import (
+    Canceled,
+    Completed,
+    Pong,
+    ReplyAudio,
+    ReplyText,
+    ServerMessage,
+    TurnCompleted,
+)
 from voicechat.client.connection import ConnectionLostError
 from voicechat.client.conversation import Conversation
 
@@ -17,7 +25,9 @@ INTERRUPTION_MS = 3
 class ScriptedEngine(Conversation):
     """Answers like a server whose overhead is ``ENGINE_MS``."""
 
-    def __init__(self, *, stale: bool = False, silent: bool = False, speaks_on: bool = True) -> None:
+    def __init__(
+        self, *, stale: bool = False, silent: bool = False, speaks_on: bool = True
+    ) -> None:
         self.stale = stale
         self.silent = silent
         self.speaks_on = speaks_on
@@ -65,7 +75,9 @@ def later(delay_s: float, call: Callable[[], None]) -> None:
 
 async def talked(engine: Conversation, seconds: float = 10) -> Tally:
     tally = Tally()
-    await Talker(engine, tally, output=OUTPUT).talk_until(asyncio.get_running_loop().time() + seconds)
+    await Talker(engine, tally, output=OUTPUT).talk_until(
+        asyncio.get_running_loop().time() + seconds
+    )
     return tally
 
 
@@ -86,7 +98,9 @@ async def test_every_second_turn_is_interrupted() -> None:
 async def test_some_users_interrupt_at_once() -> None:
     tally = Tally()
     engine = ScriptedEngine(speaks_on=False)
-    await Talker(engine, tally, output=OUTPUT, interrupts_first=True).talk_until(asyncio.get_running_loop().time() + 1)
+    await Talker(engine, tally, output=OUTPUT, interrupts_first=True).talk_until(
+        asyncio.get_running_loop().time() + 1
+    )
     assert (tally.turns, len(tally.interruptions_ms)) == (1, 1)
 
 

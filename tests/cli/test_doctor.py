@@ -11,12 +11,22 @@ from voicechat.config import load_config
 pytestmark = pytest.mark.real_time
 
 
-def test_when_all_works_the_status_is_0(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_when_all_works_the_status_is_0(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("ok ") for line in lines[:-1])
     assert lines[-1] == "everything that is configured works"
-    for checked in ("configuration", "data directory", "keys", "port", "codecs", "tts.default", "asr.default"):
+    for checked in (
+        "configuration",
+        "data directory",
+        "keys",
+        "port",
+        "codecs",
+        "tts.default",
+        "asr.default",
+    ):
         assert any(checked in line for line in lines), checked
     assert "voicechat.toml" in lines[0]
     assert not list((directory / "data").glob(".probe*"))
@@ -40,18 +50,30 @@ def test_each_broken_service_is_named_and_the_others_are_still_checked(
     failed = failures(capsys)
     assert len(failed) == 2
     assert failed[0].startswith("FAIL asr.mine (nowhere.at_all:open): provider: ")
-    assert failed[1].startswith("FAIL llm.mute (scripted_services:open_chat_model): it answered without any text")
+    assert failed[1].startswith(
+        "FAIL llm.mute (scripted_services:open_chat_model): it answered without any text"
+    )
 
 
-def test_chains_are_shown_with_their_health(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_chains_are_shown_with_their_health(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mute = 'provider = "scripted_services:open_chat_model"\nreply = []\n'
-    configure(directory, f'[llm.mute]\n{mute}fallback = ["default"]\n[llm.worse]\n{mute}fallback = ["mute"]\n')
+    configure(
+        directory,
+        f'[llm.mute]\n{mute}fallback = ["default"]\n[llm.worse]\n{mute}fallback = ["mute"]\n',
+    )
     configure(directory, f"[llm.lost]\n{mute}")
     configure(directory, f'[llm.hopeless]\n{mute}fallback = ["lost"]\n')
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert "ok   llm: mute -> default: llm.default answers (mute does not work, default works)" in lines
-    assert any(line.startswith("ok   llm: worse -> mute -> default: llm.default answers") for line in lines)
+    assert (
+        "ok   llm: mute -> default: llm.default answers (mute does not work, default works)"
+        in lines
+    )
+    assert any(
+        line.startswith("ok   llm: worse -> mute -> default: llm.default answers") for line in lines
+    )
     told = "FAIL llm: hopeless -> lost: nobody answers (hopeless does not work, lost does not work)"
     assert told in lines
 
@@ -67,34 +89,51 @@ def test_what_does_not_start_is_told_and_whether_the_server_does(
     told = "it does not start: scripted: broken: no model file"
     assert f"FAIL llm.late (scripted_services:open_unstartable): {told}" in lines
     assert (
-        f"FAIL llm.never (scripted_services:open_unstartable): {told}; nor does the server, without a fallback" in lines
+        f"FAIL llm.never (scripted_services:open_unstartable): {told}; nor does the server, without a fallback"
+        in lines
     )
     stands_in = "llm.default answers, the server starts without llm.late (late does not start, default works)"
     assert f"ok   llm: late -> default: {stands_in}" in lines
 
 
-def test_tools_are_loaded_and_not_called(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tools_are_loaded_and_not_called(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     configure(directory, '[tools.siren]\nfunction = "scripted_services:sound_the_siren"\n')
     configure(directory, '[tools.bell]\nfunction = "scripted_services:ring"\n')
     assert main(["doctor"]) == 1
     output = capsys.readouterr().out
-    assert "ok   tools.siren (scripted_services:sound_the_siren): loaded, with a deadline of 10 s" in output
-    assert "FAIL tools.bell (scripted_services:ring): function: 'scripted_services' has no function 'ring'" in output
+    assert (
+        "ok   tools.siren (scripted_services:sound_the_siren): loaded, with a deadline of 10 s"
+        in output
+    )
+    assert (
+        "FAIL tools.bell (scripted_services:ring): function: 'scripted_services' has no function 'ring'"
+        in output
+    )
 
 
 def test_agents_are_looked_at(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    configure(directory, '[agents.hotel]\nvoice = "scripted"\n[agents.shop]\nvoice = "nobody"\n[agents.plain]\n')
+    configure(
+        directory,
+        '[agents.hotel]\nvoice = "scripted"\n[agents.shop]\nvoice = "nobody"\n[agents.plain]\n',
+    )
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert "ok   agents.hotel: llm.default, asr.default, tts.default, voice scripted" in lines
     assert "ok   agents.plain: llm.default, asr.default, tts.default, its default voice" in lines
-    assert any(line.startswith("FAIL agents.shop: tts.default has no voice 'nobody', but scripted") for line in lines)
+    assert any(
+        line.startswith("FAIL agents.shop: tts.default has no voice 'nobody', but scripted")
+        for line in lines
+    )
     configure(directory, '[agents.lost]\nllm = "nowhere"\n')
     assert main(["doctor"]) == 1
     assert "agents.lost.llm: there is no llm 'nowhere'" in failures(capsys)[0]
 
 
-def test_services_that_are_away_are_told_with_their_host(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_services_that_are_away_are_told_with_their_host(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     configure(directory, f'[asr.own]\nprovider = "funasr"\nurl = "ws://127.0.0.1:{port}"\n')
@@ -117,17 +156,23 @@ def test_a_port_in_use_is_found(directory: Path, capsys: pytest.CaptureFixture[s
     ]
 
 
-def test_an_open_host_without_a_key_is_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_open_host_without_a_key_is_found(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = directory / "voicechat.toml"
     path.write_text(path.read_text().replace("port = 0", 'port = 0\nhost = "0.0.0.0"'))
     assert main(["doctor"]) == 1
     assert [line.split(":")[0] for line in failures(capsys)] == ["FAIL keys"]
 
 
-def test_a_broken_configuration_is_told(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_configuration_is_told(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     configure(directory, "[sever]\n")
     assert main(["doctor"]) == 1
-    assert failures(capsys)[0].startswith("FAIL configuration: sever: no such key; did you mean server?")
+    assert failures(capsys)[0].startswith(
+        "FAIL configuration: sever: no such key; did you mean server?"
+    )
 
 
 def test_a_data_directory_that_cannot_be_is_found(
@@ -155,10 +200,14 @@ base_url = "{url}"
 
 
 async def findings_of_openai(directory: Path, url: str) -> list[Finding]:
-    """Of services that are tried with real speech: a scripted voice is none for voice detection."""
+    """Of services that are tried with real speech: a scripted voice is none for voice
+    detection.
+    """
     path = directory / "voicechat.toml"
     speaking = '[tts.default]\nprovider = "espeak"\n[tts.scripted]'
-    path.write_text(path.read_text().replace("[tts.default]", speaking) + OPENAI.replace("{url}", url))
+    path.write_text(
+        path.read_text().replace("[tts.default]", speaking) + OPENAI.replace("{url}", url)
+    )
     return [finding async for finding in examine(load_config(path)) if "(openai)" in finding.name]
 
 
@@ -167,7 +216,9 @@ async def test_services_behind_an_address_are_tried_each(directory: Path) -> Non
         service.answers = [
             saying(bytes(48_000)),
             saying(b'{"text": "Hello, this is a test."}'),
-            saying(b'data: {"choices": [{"delta": {"content": "Hello."}, "finish_reason": "stop"}]}\n\n'),
+            saying(
+                b'data: {"choices": [{"delta": {"content": "Hello."}, "finish_reason": "stop"}]}\n\n'
+            ),
         ]
         spoken, heard, answered = await findings_of_openai(directory, service.base_url)
     assert (spoken.name, spoken.works) == ("tts.cloud (openai)", True)
@@ -192,7 +243,11 @@ async def test_an_address_where_nobody_listens_is_found(directory: Path) -> None
 async def test_a_recogniser_is_not_blamed_for_a_synthesiser(directory: Path) -> None:
     path = directory / "voicechat.toml"
     path.write_text(path.read_text().replace("[tts.default]", "[tts.scripted]"))
-    configure(directory, f'[tts.default]\nprovider = "openai"\nmodel = "m"\nbase_url = "{unused_url()}"\n')
+    configure(
+        directory, f'[tts.default]\nprovider = "openai"\nmodel = "m"\nbase_url = "{unused_url()}"\n'
+    )
     found = [finding async for finding in examine(load_config(path)) if not finding.works]
     assert [finding.name.split()[0] for finding in found] == ["tts.default", "asr.default"]
-    assert found[1].detail.startswith("tts.default made no speech to try it with: openai: connectivity: ")
+    assert found[1].detail.startswith(
+        "tts.default made no speech to try it with: openai: connectivity: "
+    )

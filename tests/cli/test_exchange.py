@@ -58,8 +58,18 @@ async def test_a_turn_shows_what_was_said_and_gathers_the_audio() -> None:
     ("answers", "told"),
     [
         ([COMPLETED, TURN_OVER], "nothing was recognised"),
-        ([COMPLETED, HEARD, '{"status":50202,"message":"the model failed","event_type":"error"}'], "the model failed"),
-        (['{"status":40901,"message":"too early","event_type":"input_audio_buffer.completed"}'], "too early"),
+        (
+            [
+                COMPLETED,
+                HEARD,
+                '{"status":50202,"message":"the model failed","event_type":"error"}',
+            ],
+            "the model failed",
+        ),
+        (
+            ['{"status":40901,"message":"too early","event_type":"input_audio_buffer.completed"}'],
+            "too early",
+        ),
         ([], "the server ended the conversation"),
     ],
 )

@@ -70,7 +70,9 @@ async def test_the_answer_is_played_and_silenced_when_the_server_says_so() -> No
     ):
         conversation.coming.put_nowait(message)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(HandsFreeConversation(conversation, Devices(playback, 3), screen.append).run({}))
+        tasks.create_task(
+            HandsFreeConversation(conversation, Devices(playback, 3), screen.append).run({})
+        )
         await asyncio.sleep(1)
         assert playback.waiting_ms == 1_000
         playback.take(3_200)
@@ -99,7 +101,9 @@ async def test_a_server_that_refuses_ends_the_conversation_with_its_words() -> N
     assert raised.group_contains(CommandError, match="detects no voice")
 
 
-async def test_a_recording_is_spoken_in_real_time_and_then_there_is_silence_until_all_is_said() -> None:
+async def test_a_recording_is_spoken_in_real_time_and_then_there_is_silence_until_all_is_said() -> (
+    None
+):
     person = RecordedPerson(b"\1\0" * 4_000, 16_000)
     loop = asyncio.get_running_loop()
     began_s = loop.time()

@@ -15,7 +15,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def test_a_key_is_made_shown_once_listed_without_it_and_revoked(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_is_made_shown_once_listed_without_it_and_revoked(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["keys", "create", "--name", "reception"]) == 0
     key = capsys.readouterr().out.strip()
     store = KeyStore(data / "keys.sqlite3")
@@ -43,8 +45,12 @@ def test_a_name_that_would_spoil_the_list_is_refused(capsys: pytest.CaptureFixtu
     assert "--name" in capsys.readouterr().err
 
 
-def test_scope_expiry_and_quotas_are_settled_and_listed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = "--project shop --project till --endpoint conversation --endpoint tokens --expires 30d"
+def test_scope_expiry_and_quotas_are_settled_and_listed(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (
+        "--project shop --project till --endpoint conversation --endpoint tokens --expires 30d"
+    )
     quotas = "--max-sessions 20 --requests-per-minute 600 --audio-seconds-per-day 7200"
     before_s = int(unix_s())
     assert main(["keys", "create", *options.split(), *quotas.split()]) == 0
@@ -60,7 +66,14 @@ def test_scope_expiry_and_quotas_are_settled_and_listed(data: Path, capsys: pyte
     capsys.readouterr()
     assert main(["keys", "list"]) == 0
     listed = capsys.readouterr().out
-    for words in ("until", "20 sessions", "600 requests/min", "7200 audio s/day", "shop,till", "conversation,tokens"):
+    for words in (
+        "until",
+        "20 sessions",
+        "600 requests/min",
+        "7200 audio s/day",
+        "shop,till",
+        "conversation,tokens",
+    ):
         assert words in listed
 
 
@@ -75,6 +88,8 @@ def test_what_is_no_limit_is_refused(option: str, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("project", ["", "a/b", "a\nb", "x" * 101])
-def test_a_project_that_no_path_can_name_is_refused(project: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_project_that_no_path_can_name_is_refused(
+    project: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["keys", "create", "--project", project]) == 1
     assert "--project" in capsys.readouterr().err

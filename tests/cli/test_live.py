@@ -30,7 +30,9 @@ class Loudspeaker(PlaybackBuffer):
 
 
 class FakeDevices:
-    """A microphone that always hears the same block, and a loudspeaker that keeps what it is given."""
+    """A microphone that always hears the same block, and a loudspeaker that keeps what
+    it is given.
+    """
 
     def __init__(self) -> None:
         self.playback = Loudspeaker()
@@ -74,7 +76,9 @@ async def test_speaking_hearing_and_interrupting(tmp_path: Path) -> None:
     config = load_config(None, {"VOICECHAT_DATA_DIR": str(tmp_path)}, {"server": {"port": 0}})
     services = Services(
         recognizers={"default": ScriptedRecognizer(texts=("first", "second"))},
-        models={"default": ScriptedModel(replies=(("One. ", *["More. "] * 1000), ("Two.",)), delta_ms=5)},
+        models={
+            "default": ScriptedModel(replies=(("One. ", *["More. "] * 1000), ("Two.",)), delta_ms=5)
+        },
         synthesizers={"default": ScriptedSynthesizer()},
     )
     devices, person = FakeDevices(), Person()
@@ -100,7 +104,9 @@ async def test_speaking_hearing_and_interrupting(tmp_path: Path) -> None:
     ):
         live = LiveConversation(conversation, devices, person.entered, person.write)
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(live.run(chat_settings(output_format="PCM_22050HZ_MONO_16BIT")))
+            running = tasks.create_task(
+                live.run(chat_settings(output_format="PCM_22050HZ_MONO_16BIT"))
+            )
             await talk()
             running.cancel()
     assert devices.recording == 0

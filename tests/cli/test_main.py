@@ -18,7 +18,9 @@ def test_the_documented_commands_exist() -> None:
     assert {"serve", "talk", "transcribe", "say", "doctor", "keys"} <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("argv", [[], ["sing"], ["say"], ["serve", "--port", "x"], ["keys", "revoke"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["sing"], ["say"], ["serve", "--port", "x"], ["keys", "revoke"]]
+)
 def test_wrong_usage_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert "usage: voicechat" in capsys.readouterr().err
@@ -46,15 +48,22 @@ def test_debug_shows_where() -> None:
 def test_a_bug_is_one_line_too(
     directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (directory / "broken_plugin.py").write_text("def open_it():\n    raise LookupError('first line\\nsecond line')\n")
+    (directory / "broken_plugin.py").write_text(
+        "def open_it():\n    raise LookupError('first line\\nsecond line')\n"
+    )
     with (directory / "voicechat.toml").open("a") as config:
         config.write('[tts.broken]\nprovider = "broken_plugin:open_it"\n')
     monkeypatch.syspath_prepend(directory)
     assert main(["say", "Hello", "--service", "broken"]) == 1
-    assert capsys.readouterr().err == "voicechat: internal error: LookupError: first line (--debug shows where)\n"
+    assert (
+        capsys.readouterr().err
+        == "voicechat: internal error: LookupError: first line (--debug shows where)\n"
+    )
 
 
 @pytest.mark.real_time
 def test_the_package_can_be_run() -> None:
-    ran = subprocess.run([sys.executable, "-m", "voicechat", "--version"], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "voicechat", "--version"], capture_output=True, text=True, check=True
+    )
     assert ran.stdout.startswith("voicechat ")

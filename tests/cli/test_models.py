@@ -1,4 +1,6 @@
-"""``voicechat models`` against a server of this machine, with a tiny model that is then used."""
+"""``voicechat models`` against a server of this machine, with a tiny model that is then
+used.
+"""
 
 import asyncio
 import os
@@ -59,7 +61,9 @@ def archived(folder: Path) -> bytes:
 def test_a_model_is_listed_pulled_and_used(
     server: FileServer, catalogue: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')")
+    pytest.importorskip(
+        "sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')"
+    )
     from tests.providers.sherpa_models import make_zipformer_ctc, melody
 
     server.content = archived(make_zipformer_ctc(tmp_path / "as-published"))
@@ -73,7 +77,9 @@ def test_a_model_is_listed_pulled_and_used(
     assert main(["models", catalogue, "list"]) == 0
     assert capsys.readouterr().out.split() == ["here", "tiny", "streaming-zipformer2-ctc", "en"]
 
-    (tmp_path / "voicechat.toml").write_text('[asr.default]\nprovider = "sherpa_onnx"\nmodel = "tiny"\n')
+    (tmp_path / "voicechat.toml").write_text(
+        '[asr.default]\nprovider = "sherpa_onnx"\nmodel = "tiny"\n'
+    )
     pcm = melody((None, 0, None, 1, None))
     (tmp_path / "notes.wav").write_bytes(wav_header(16000, len(pcm)) + pcm)
     assert main(["transcribe", "notes.wav"]) == 0
@@ -95,15 +101,21 @@ def test_what_is_here_is_not_pulled_again_unless_asked(
     assert "not checked" not in capsys.readouterr().err
 
 
-def test_a_name_that_is_none_is_a_wrong_usage(catalogue: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_is_none_is_a_wrong_usage(
+    catalogue: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["models", catalogue, "pull", "huge"]) == 2
     assert "there is no model 'huge'; see 'voicechat models list'" in capsys.readouterr().err
 
 
-def test_a_refusal_is_one_line(server: FileServer, catalogue: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_line(
+    server: FileServer, catalogue: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.statuses = [404]
     assert main(["models", catalogue, "pull", "tiny"]) == 1
-    assert capsys.readouterr().err == f"voicechat: {server.url} cannot be fetched: HTTP status 404\n"
+    assert (
+        capsys.readouterr().err == f"voicechat: {server.url} cannot be fetched: HTTP status 404\n"
+    )
 
 
 def test_ctrl_c_leaves_what_has_come_and_the_next_pull_goes_on(
@@ -114,7 +126,8 @@ def test_ctrl_c_leaves_what_has_come_and_the_next_pull_goes_on(
     server.content = archived(tmp_path / "as-published")
     server.hold_after = 1_000_000
     command = [sys.executable, "-m", "voicechat", "models", catalogue, "pull", "tiny"]
-    # A shell starts what runs in the background with Ctrl-C ignored; whoever presses it has started it otherwise.
+    # A shell starts what runs in the background with Ctrl-C ignored; whoever presses it
+    # has started it otherwise.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pulling = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     part = tmp_path / "data" / "models" / ".pulling" / "tiny.tar.bz2"

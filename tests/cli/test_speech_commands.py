@@ -20,7 +20,9 @@ def test_transcribe_prints_text(directory: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "go forward ten meters\n"
 
 
-def test_transcribe_prints_json_with_word_times(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_transcribe_prints_json_with_word_times(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["transcribe", "--json", "hello.wav", "hello.wav"]) == 0
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == second
@@ -41,29 +43,49 @@ def test_transcribe_prints_subtitles(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("argv", "status", "told"),
     [
-        (["transcribe", "voicechat.toml"], 1, "voicechat.toml: file: it is no recording of a known format"),
+        (
+            ["transcribe", "voicechat.toml"],
+            1,
+            "voicechat.toml: file: it is no recording of a known format",
+        ),
         (["transcribe", "nowhere.wav"], 1, "nowhere.wav"),
-        (["transcribe", "--service", "mine", "hello.wav"], 2, "there is no [asr.mine]; configured: default"),
+        (
+            ["transcribe", "--service", "mine", "hello.wav"],
+            2,
+            "there is no [asr.mine]; configured: default",
+        ),
         (["say", "Hello", "-o", "a.txt"], 2, "the suffix is none of .mp3, .wav, .pcm"),
         (["say", "Hello", "--format", "MP3_7HZ_MONO_1KBPS"], 2, "--format: "),
         (["say", "Hello", "--voice", "nobody"], 2, "--voice: the service has scripted"),
         (["say", "..."], 1, "nothing in it that can be spoken"),
         (["talk", "hello.wav", "-o", "a.txt"], 2, "the suffix is none of"),
-        (["talk", "hello.wav", "--url", "http://127.0.0.1:9", "--key", "k"], 1, "cannot connect to 127.0.0.1:9"),
+        (
+            ["talk", "hello.wav", "--url", "http://127.0.0.1:9", "--key", "k"],
+            1,
+            "cannot connect to 127.0.0.1:9",
+        ),
         (["talk", "-o", "a.mp3"], 2, "-o needs a FILE"),
     ],
 )
-def test_mistakes_are_one_line(argv: list[str], status: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_line(
+    argv: list[str], status: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(argv) == status
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("voicechat: ")]
+    errors = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("voicechat: ")
+    ]
     assert len(errors) == 1
     assert told in errors[0]
 
 
 @pytest.mark.usefixtures("directory")
-def test_talk_says_when_another_model_answers_than_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_talk_says_when_another_model_answers_than_was_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["talk", "hello.wav", "--model", "other"]) == 0
-    assert 'model: "other" is not configured here; default serves instead' in capsys.readouterr().err
+    assert (
+        'model: "other" is not configured here; default serves instead' in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", ["out.mp3", "out.wav"])
@@ -90,18 +112,26 @@ def test_talk_starts_an_engine_sends_the_recording_and_saves_the_answer(
     captured = capsys.readouterr()
     assert "you:    go forward ten meters\nanswer: Ten meters it is.\n" in captured.out
     assert "the answer is in reply.mp3" in captured.out
-    assert seconds_of(directory / "reply.mp3") == pytest.approx(len("Ten meters it is.") * 0.05, abs=0.2)
+    assert seconds_of(directory / "reply.mp3") == pytest.approx(
+        len("Ten meters it is.") * 0.05, abs=0.2
+    )
     assert not (directory / "data").exists()
 
 
-def test_talk_reads_a_recording_from_stdin(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_talk_reads_a_recording_from_stdin(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recording = (directory / "hello.wav").read_bytes()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(recording)))
     assert main(["talk", "-", "-o", "answer.wav"]) == 0
-    assert seconds_of(directory / "answer.wav") == pytest.approx(len("Ten meters it is.") * 0.05, abs=0.1)
+    assert seconds_of(directory / "answer.wav") == pytest.approx(
+        len("Ten meters it is.") * 0.05, abs=0.1
+    )
 
 
-def test_talk_says_when_nothing_was_understood(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_talk_says_when_nothing_was_understood(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     silent = (directory / "voicechat.toml").read_text().replace("go forward ten meters", "")
     (directory / "voicechat.toml").write_text(silent)
     assert main(["talk", "hello.wav"]) == 1

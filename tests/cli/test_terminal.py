@@ -43,8 +43,13 @@ def test_progress_is_silent_elsewhere() -> None:
 
 
 def test_subtitles_count_hours() -> None:
-    sentences = [Transcript("One.", 1_500, 2_750), Transcript("Two.", 3_600_000 + 62_003, 3_600_000 + 63_000)]
-    assert srt(sentences) == ("1\n00:00:01,500 --> 00:00:02,750\nOne.\n\n2\n01:01:02,003 --> 01:01:03,000\nTwo.\n")
+    sentences = [
+        Transcript("One.", 1_500, 2_750),
+        Transcript("Two.", 3_600_000 + 62_003, 3_600_000 + 63_000),
+    ]
+    assert srt(sentences) == (
+        "1\n00:00:01,500 --> 00:00:02,750\nOne.\n\n2\n01:01:02,003 --> 01:01:03,000\nTwo.\n"
+    )
 
 
 def test_playback_is_in_order_and_silence_when_there_is_nothing() -> None:
@@ -80,7 +85,9 @@ async def test_the_microphone_loses_the_oldest_speech_rather_than_memory() -> No
     sound: Any = SimpleNamespace(RawInputStream=FakeInput)
     card = SoundCard(sound, 16000, PlaybackBuffer(16000))
     blocks = card.record()
-    asyncio.get_running_loop().call_soon(lambda: FakeInput.opened[0].callback(memoryview(b"\0\0"), 1, None, None))
+    asyncio.get_running_loop().call_soon(
+        lambda: FakeInput.opened[0].callback(memoryview(b"\0\0"), 1, None, None)
+    )
     assert await anext(blocks) == b"\0\0"
     [microphone] = FakeInput.opened
     assert microphone.settings["blocksize"] == 1600
@@ -95,7 +102,9 @@ async def test_the_microphone_loses_the_oldest_speech_rather_than_memory() -> No
 def test_without_a_microphone_the_way_out_is_told(
     directory: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", None)  # What Python itself does for a module that cannot be found.
+    monkeypatch.setitem(
+        sys.modules, "sounddevice", None
+    )  # What Python itself does for a module that cannot be found.
     assert main(["talk"]) == 2
     told = capsys.readouterr().err
     assert "pip install 'voicechat[mic]'" in told

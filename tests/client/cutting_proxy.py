@@ -1,4 +1,6 @@
-"""A TCP proxy whose connections can be cut, as a network does: without a close, without a word."""
+"""A TCP proxy whose connections can be cut, as a network does: without a close, without
+a word.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +9,9 @@ from urllib.parse import urlsplit
 
 
 class CuttingProxy:
-    """Between a client and ``port`` of loopback. ``is_down``: connections are cut as soon as they are made."""
+    """Between a client and ``port`` of loopback. ``is_down``: connections are cut as
+    soon as they are made.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -70,22 +70,37 @@ async def test_requests_arrive_in_the_contracts_form_with_the_key_in_a_header() 
         {"event_type": "ping"},
         {"event_type": "conversation.message.create", "role": "user", "content": "hi"},
         {"event_type": "conversation.audio.played", "reply": "c-1", "played_ms": 250},
-        {"event_type": "conversation.message.create", "role": "tool", "tool_call_id": "call_1", "content": "20"},
+        {
+            "event_type": "conversation.message.create",
+            "role": "tool",
+            "tool_call_id": "call_1",
+            "content": "20",
+        },
     ]
 
 
 async def test_messages_come_in_order_until_the_server_closes_normally() -> None:
     async def handler(socket: ServerConnection) -> None:
-        for frame in (CREATED, '{"unknown":1}', '{"id":"c","choices":[{"delta":{"content":"Hi"}}]}', COMPLETED):
+        for frame in (
+            CREATED,
+            '{"unknown":1}',
+            '{"id":"c","choices":[{"delta":{"content":"Hi"}}]}',
+            COMPLETED,
+        ):
             await socket.send(frame)
 
     async with server(handler) as url, connect(url, key="k") as conversation:
-        assert [message async for message in conversation] == [ReplyText("c", "Hi"), TurnCompleted(0, "")]
+        assert [message async for message in conversation] == [
+            ReplyText("c", "Hi"),
+            TurnCompleted(0, ""),
+        ]
 
 
 async def test_a_refusal_is_an_admission_error_with_the_servers_words() -> None:
     async def handler(socket: ServerConnection) -> None:
-        await socket.send('{"status":40101,"message":"token: a valid key is required","event_type":"chat.created"}')
+        await socket.send(
+            '{"status":40101,"message":"token: a valid key is required","event_type":"chat.created"}'
+        )
         await socket.close(1008)
 
     async with server(handler) as url:
@@ -156,13 +171,23 @@ async def test_a_stream_is_recognised_until_its_last_result() -> None:
         await socket.send('{"status": "ok"}')
         heard = [await socket.recv(), await socket.recv()]
         assert heard == [b"\1\2", "BYE"]
-        await socket.send('{"text":"go","begin_time":0,"end_time":null,"words":[],"is_sentence_end":false}')
-        await socket.send('{"text":"go on","begin_time":0,"end_time":9,"words":[],"is_sentence_end":true}')
+        await socket.send(
+            '{"text":"go","begin_time":0,"end_time":null,"words":[],"is_sentence_end":false}'
+        )
+        await socket.send(
+            '{"text":"go on","begin_time":0,"end_time":9,"words":[],"is_sentence_end":true}'
+        )
 
-    async with server(handler) as url, recognise_stream(url, key="k", sample_rate_hz=8000) as stream:
+    async with (
+        server(handler) as url,
+        recognise_stream(url, key="k", sample_rate_hz=8000) as stream,
+    ):
         await stream.send_audio(b"\1\2")
         await stream.finish()
-        assert [(result.text, result.final) async for result in stream] == [("go", False), ("go on", True)]
+        assert [(result.text, result.final) async for result in stream] == [
+            ("go", False),
+            ("go on", True),
+        ]
 
 
 async def test_a_refused_stream_says_why() -> None:
@@ -191,5 +216,7 @@ def test_addresses_are_completed(url: str, expected: str) -> None:
 
 def test_settings_name_only_what_was_asked_for() -> None:
     settings = chat_settings(input_format="pcm", output_format="WAV_16000HZ_MONO_16BIT")
-    assert settings["create_transcription_task_req"] == {"speech_recognition_param": {"format": "pcm"}}
+    assert settings["create_transcription_task_req"] == {
+        "speech_recognition_param": {"format": "pcm"}
+    }
     assert "sample_rate" not in json.dumps(settings)

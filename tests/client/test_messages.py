@@ -29,11 +29,20 @@ from voicechat.client import (
     ("frame", "message"),
     [
         ('{"status":0,"message":"","event_type":"chat.created"}', Created(0, "")),
-        ('{"status":40901,"message":"too late","event_type":"chat.updated"}', Updated(40901, "too late")),
+        (
+            '{"status":40901,"message":"too late","event_type":"chat.updated"}',
+            Updated(40901, "too late"),
+        ),
         ('{"status":0,"message":"","event_type":"chat.update"}', Updated(0, "")),
         ('{"status":0,"message":"","event_type":"conversation.chat.canceled"}', Canceled(0, "")),
-        ('{"status":0,"message":"","event_type":"conversation.chat.completed"}', TurnCompleted(0, "")),
-        ('{"status":50202,"message":"the model failed","event_type":"error"}', Error(50202, "the model failed")),
+        (
+            '{"status":0,"message":"","event_type":"conversation.chat.completed"}',
+            TurnCompleted(0, ""),
+        ),
+        (
+            '{"status":50202,"message":"the model failed","event_type":"error"}',
+            Error(50202, "the model failed"),
+        ),
         (
             '{"text":"go","begin_time":10,"end_time":null,"words":[],"is_sentence_end":false}',
             Recognised("go", 10, None),
@@ -60,7 +69,10 @@ from voicechat.client import (
             '"index":0}]}',
             ToolCallPieces("c-1", (ToolCallPiece(1, "", "", "{"),)),
         ),
-        ('{"status":"accepting","usage":null,"audioFrame":"AAEC","id":"c-1"}', ReplyAudio("c-1", b"\0\1\2")),
+        (
+            '{"status":"accepting","usage":null,"audioFrame":"AAEC","id":"c-1"}',
+            ReplyAudio("c-1", b"\0\1\2"),
+        ),
         (
             '{"status":0,"message":"","event_type":"conversation.chat.canceled","reason":"turn_detected"}',
             Canceled(0, "", "turn_detected"),
@@ -77,7 +89,9 @@ from voicechat.client import (
         ('{"status":"finish","usage":{"characters":26},"audioFrame":null}', ReplyFinished("", 26)),
     ],
 )
-def test_every_message_of_the_contract_is_understood(frame: str | bytes, message: ServerMessage) -> None:
+def test_every_message_of_the_contract_is_understood(
+    frame: str | bytes, message: ServerMessage
+) -> None:
     parsed = parse_message(frame)
     assert parsed == message
     assert type(parsed) is type(message)
@@ -90,13 +104,16 @@ def test_answers_of_different_kinds_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", ['{"event_type":"something.new"}', '{"a":1}', "[]", "7", b"\0\1", '{"event_type":null}']
+    "frame",
+    ['{"event_type":"something.new"}', '{"a":1}', "[]", "7", b"\0\1", '{"event_type":null}'],
 )
 def test_what_is_not_known_is_passed_over(frame: str | bytes) -> None:
     assert parse_message(frame) is None
 
 
-@pytest.mark.parametrize("frame", ["", "{", '{"event_type":"error"}', '{"choices":[]}', '{"audioFrame":"*"}'])
+@pytest.mark.parametrize(
+    "frame", ["", "{", '{"event_type":"error"}', '{"choices":[]}', '{"audioFrame":"*"}']
+)
 def test_what_breaks_the_contract_is_a_lost_connection(frame: str) -> None:
     with pytest.raises(ConnectionLostError):
         parse_message(frame)
@@ -104,10 +121,22 @@ def test_what_breaks_the_contract_is_a_lost_connection(frame: str) -> None:
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+    ),
     max_leaves=5,
 )
-_KEYS = ("event_type", "status", "message", "choices", "delta", "audioFrame", "usage", "is_sentence_end", "end_time")
+_KEYS = (
+    "event_type",
+    "status",
+    "message",
+    "choices",
+    "delta",
+    "audioFrame",
+    "usage",
+    "is_sentence_end",
+    "end_time",
+)
 _CHUNK = st.dictionaries(st.sampled_from(["content", "tool_calls"]), _VALUES)
 
 
@@ -119,7 +148,10 @@ def test_nothing_a_server_sends_raises_anything_else(message: dict[str, object])
 
 @given(
     _CHUNK
-    | st.builds(lambda call: {"tool_calls": [call]}, st.dictionaries(st.sampled_from(["index", "function"]), _VALUES))
+    | st.builds(
+        lambda call: {"tool_calls": [call]},
+        st.dictionaries(st.sampled_from(["index", "function"]), _VALUES),
+    )
 )
 def test_nothing_a_server_says_of_tools_raises_anything_else(delta: dict[str, object]) -> None:
     with suppress(ConnectionLostError):

@@ -1,4 +1,6 @@
-"""Connections that are cut between a client and a whole server: what comes back, and what is not lost."""
+"""Connections that are cut between a client and a whole server: what comes back, and
+what is not lost.
+"""
 
 import asyncio
 import hashlib
@@ -38,9 +40,13 @@ def digest(block: bytes) -> str:
 
 
 class DigestRecognizer:
-    """Says of each tenth of a second of audio what it was: a byte lost or doubled shows in all the rest."""
+    """Says of each tenth of a second of audio what it was: a byte lost or doubled shows
+    in all the rest.
+    """
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         heard, position_ms = bytearray(), 0
         async for piece in audio:
             heard += piece
@@ -78,7 +84,8 @@ async def test_no_audio_and_no_result_is_lost_or_doubled_however_often_the_conne
         async with asyncio.timeout(20):
             async for result in stream:
                 results.append(result.text)
-                # Cut in the middle of the audio; what follows the end of the audio is the server's to keep.
+                # Cut in the middle of the audio; what follows the end of the audio is
+                # the server's to keep.
                 if len(results) < 100 and chance.random() < 0.1:
                     proxy.cut()
         assert results == [digest(block) for block in blocks]
@@ -145,7 +152,9 @@ async def test_a_conversation_comes_back_configured_as_before(tmp_path: Path) ->
         assert proxy.connections == 3
 
 
-async def test_what_is_sent_without_a_connection_is_dropped_and_giving_up_is_said(tmp_path: Path) -> None:
+async def test_what_is_sent_without_a_connection_is_dropped_and_giving_up_is_said(
+    tmp_path: Path,
+) -> None:
     async with (
         serving_live(tmp_path) as live,
         cutting_proxy(live.url) as proxy,

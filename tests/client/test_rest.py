@@ -50,7 +50,11 @@ async def api(live: Live) -> AsyncIterator[Api]:
 async def test_chat_whole_and_streamed(live: Live, api: Api) -> None:
     assert await api.models() == ["breaking", "calling", "default"]
     reply = await api.chat(HELLO, temperature=0.5)
-    assert (reply.content, reply.finish_reason, reply.total_tokens) == ("Hello there. How are you?", "stop", None)
+    assert (reply.content, reply.finish_reason, reply.total_tokens) == (
+        "Hello there. How are you?",
+        "stop",
+        None,
+    )
     assert live.model.requests[0].options == {"temperature": 0.5}
     assert [text async for text in api.chat_stream(HELLO)] == ["Hello there. ", "How are you?"]
     called = await api.chat(HELLO, model="calling")
@@ -69,7 +73,12 @@ async def test_a_spoken_reply(api: Api) -> None:
 async def test_speech_whole_and_streamed_is_the_same(api: Api) -> None:
     whole = await api.speech("Good morning.", "Good night.", **PCM)
     assert whole
-    assert b"".join([piece async for piece in api.speech_stream("Good morning.", "Good night.", **PCM)]) == whole
+    assert (
+        b"".join(
+            [piece async for piece in api.speech_stream("Good morning.", "Good night.", **PCM)]
+        )
+        == whole
+    )
 
 
 async def test_a_token_opens_a_socket(live: Live, api: Api) -> None:
@@ -89,7 +98,9 @@ async def test_refusals_carry_the_contracts_status(live: Live, api: Api) -> None
     with pytest.raises(ApiError) as wrong:
         await api.speech("x", volume=101)
     assert wrong.value.status == Status.INVALID_PARAMETER
-    async with Api(live.url, key=live.store.create("a", Grant(quota=Quota(requests_per_minute=1)))[1]) as limited:
+    async with Api(
+        live.url, key=live.store.create("a", Grant(quota=Quota(requests_per_minute=1)))[1]
+    ) as limited:
         await limited.models()
         with pytest.raises(ApiError) as too_many:
             await limited.models()

@@ -10,7 +10,9 @@ from voicechat.client import (
 from voicechat.client.tool_calls import ToolCallsJoined
 
 TOOL = {"type": "function", "function": {"name": "weather"}}
-FIRST = ToolCallPieces("c-1", (ToolCallPiece(0, "a", "weather", '{"ci'), ToolCallPiece(1, "b", "clock", "")))
+FIRST = ToolCallPieces(
+    "c-1", (ToolCallPiece(0, "a", "weather", '{"ci'), ToolCallPiece(1, "b", "clock", ""))
+)
 SECOND = ToolCallPieces("c-1", (ToolCallPiece(0, "", "", 'ty":1}'),))
 MADE = ReplyText("c-1", "", "tool_calls")
 

@@ -70,19 +70,29 @@ def test_an_agent_is_all_that_its_section_says() -> None:
         language="en",
         tools=("book",),
         turn_detection=TurnDetection(silence_duration_ms=700),
-        idle_prompts=IdlePrompts(prompts=("Are you still there?", "Hello?"), after_ms=8000, times=3),
+        idle_prompts=IdlePrompts(
+            prompts=("Are you still there?", "Hello?"), after_ms=8000, times=3
+        ),
         goodbye="Goodbye.",
         max_duration_ms=600_000,
         end_conversation=True,
         variables={"room": "unknown"},
     )
-    for arrival in (Arrival(called="+49301234"), Arrival(device="aa:bb:cc:dd:ee:ff"), Arrival(model="gpt-realtime")):
+    for arrival in (
+        Arrival(called="+49301234"),
+        Arrival(device="aa:bb:cc:dd:ee:ff"),
+        Arrival(model="gpt-realtime"),
+    ):
         assert agents.choose(arrival).agent.name == "hotel"
     assert agents.choose(Arrival(model="gpt-4o")).agent == Agent(llm="big")
 
 
 def test_each_idle_prompt_is_said_once_unless_told_otherwise() -> None:
-    idle = load('[agents.default.idle_prompts]\nprompts = ["a", "b"]\n').agents.agents["default"].idle_prompts
+    idle = (
+        load('[agents.default.idle_prompts]\nprompts = ["a", "b"]\n')
+        .agents.agents["default"]
+        .idle_prompts
+    )
     assert idle == IdlePrompts(prompts=("a", "b"), after_ms=10_000, times=2)
 
 
@@ -93,13 +103,25 @@ def test_each_idle_prompt_is_said_once_unless_told_otherwise() -> None:
         ('asr = "none"', "agents.a.asr: there is no asr 'none' (there are: default)"),
         ('tts = "none"', "agents.a.tts: there is no tts 'none' (there are: default)"),
         ('tools = ["none"]', "agents.a.tools: there is no tool 'none' (there are: none)"),
-        ('greeting = "{name}"', "agents.a.greeting: there is no variable 'name' (there are: called, caller, device, "),
-        ('idle_prompts = { prompts = ["{x}"] }', "agents.a.idle_prompts.prompts.0: there is no variable 'x'"),
+        (
+            'greeting = "{name}"',
+            "agents.a.greeting: there is no variable 'name' (there are: called, caller, device, ",
+        ),
+        (
+            'idle_prompts = { prompts = ["{x}"] }',
+            "agents.a.idle_prompts.prompts.0: there is no variable 'x'",
+        ),
         ('instructions = "a { b"', "agents.a.instructions: 'a { b' is not allowed; it should be"),
-        ('greeting = "a"\ngreeting_prompt = "b"', "it should be with greeting or with greeting_prompt, not with both"),
+        (
+            'greeting = "a"\ngreeting_prompt = "b"',
+            "it should be with greeting or with greeting_prompt, not with both",
+        ),
         ('greting = "a"', "agents.a.greting: no such key; did you mean greeting?"),
         ("turn_detection = { silence = 1 }", "agents.a.turn_detection.silence: no such key"),
-        ("turn_detection = { silence_duration_ms = 50 }", "agents.a.turn_detection.silence_duration_ms: 50 is not"),
+        (
+            "turn_detection = { silence_duration_ms = 50 }",
+            "agents.a.turn_detection.silence_duration_ms: 50 is not",
+        ),
         ("idle_prompts = { prompts = [] }", "agents.a.idle_prompts.prompts: [] is not allowed"),
         ('idle_prompts = { say = ["x"] }', "agents.a.idle_prompts.prompts: missing"),
         ("max_duration_s = 0", "agents.a.max_duration_s: 0 is not allowed"),
@@ -108,9 +130,15 @@ def test_each_idle_prompt_is_said_once_unless_told_otherwise() -> None:
         ('variables = { "a b" = "x" }', "by names of letters"),
         ('also = ["default"]', 'agents.a.also: "default" is the name of a service'),
         ('also = ["x"]\n[agents.b]\nalso = ["x"]', 'agents.b.also: "x" is an alias of a already'),
-        ('also = ["big"]\n[llm.big]\nprovider = "builtin"', "agents.a: 'big' is the name of a chat model"),
+        (
+            'also = ["big"]\n[llm.big]\nprovider = "builtin"',
+            "agents.a: 'big' is the name of a chat model",
+        ),
         ('[llm.a]\nprovider = "builtin"', "agents.a: 'a' is the name of a chat model"),
-        ('also = ["*"]\n[llm.default]\nalso = ["*"]', "agents.a: '*' stands for every name already"),
+        (
+            'also = ["*"]\n[llm.default]\nalso = ["*"]',
+            "agents.a: '*' stands for every name already",
+        ),
     ],
 )
 def test_a_mistake_stops_the_start_and_names_its_key(section: str, complaint: str) -> None:

@@ -69,7 +69,11 @@ def test_environment_values_are_toml_or_else_strings() -> None:
     assert config.server.host == "192.168.0.1"
     assert config.server.allowed_origins == ("https://a.example", "https://b.example")
     assert config.compat.strict_ping is True
-    assert config.llm["fast"].arguments == {"model": "qwen3:8b", "since": "2024-01-01", "note": "1\nother = 2"}
+    assert config.llm["fast"].arguments == {
+        "model": "qwen3:8b",
+        "since": "2024-01-01",
+        "note": "1\nother = 2",
+    }
 
 
 def test_variables_that_are_not_settings_are_left_alone() -> None:
@@ -102,10 +106,21 @@ def test_a_secret_is_named_not_written() -> None:
 def test_openai_variables_give_the_default_model_unless_one_is_configured() -> None:
     by_key = load(OPENAI_API_KEY="k").llm["default"]
     assert by_key.provider == "openai"
-    assert by_key.arguments == {"base_url": "https://api.openai.com/v1", "api_key": "k", "model": "gpt-4o-mini"}
+    assert by_key.arguments == {
+        "base_url": "https://api.openai.com/v1",
+        "api_key": "k",
+        "model": "gpt-4o-mini",
+    }
     by_url = load(OPENAI_BASE_URL="http://127.0.0.1:11434/v1", OPENAI_MODEL="qwen3").llm["default"]
-    assert by_url.arguments == {"base_url": "http://127.0.0.1:11434/v1", "api_key": "", "model": "qwen3"}
-    assert load('[llm.default]\nprovider = "builtin"\n', OPENAI_API_KEY="k").llm["default"].provider == "builtin"
+    assert by_url.arguments == {
+        "base_url": "http://127.0.0.1:11434/v1",
+        "api_key": "",
+        "model": "qwen3",
+    }
+    assert (
+        load('[llm.default]\nprovider = "builtin"\n', OPENAI_API_KEY="k").llm["default"].provider
+        == "builtin"
+    )
 
 
 def test_a_default_without_provider_is_the_embedded_one_with_arguments() -> None:
@@ -124,12 +139,24 @@ def test_every_limit_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("toml", "lines"),
     [
-        ("[server]\nprot = 1\n", ["server.prot: no such key; did you mean port? (allowed: host, port, "]),
+        (
+            "[server]\nprot = 1\n",
+            ["server.prot: no such key; did you mean port? (allowed: host, port, "],
+        ),
         ('[server]\nport = "80"\n', ["server.port: '80' is not allowed; it should be"]),
-        ("[server]\nport = 65536\n", ["server.port: 65536 is not allowed; it should be less than or equal to 65535"]),
-        ("[limits]\nidle_ms = 0\n", ["limits.idle_ms: 0 is not allowed; it should be greater than or equal to 1"]),
+        (
+            "[server]\nport = 65536\n",
+            ["server.port: 65536 is not allowed; it should be less than or equal to 65535"],
+        ),
+        (
+            "[limits]\nidle_ms = 0\n",
+            ["limits.idle_ms: 0 is not allowed; it should be greater than or equal to 1"],
+        ),
         ("[limits]\nidle = 1\n", ["limits.idle: no such key; did you mean idle_ms?"]),
-        ('[compat]\nchat_update_reply = "x"\n', ["'x' is not allowed; it should be 'chat.updated' or 'chat.update'"]),
+        (
+            '[compat]\nchat_update_reply = "x"\n',
+            ["'x' is not allowed; it should be 'chat.updated' or 'chat.update'"],
+        ),
         ("[sever]\nport = 1\n", ["sever: no such key; did you mean server?"]),
         ("[asr.mine]\nlanguage = 'zh'\n", ["asr.mine.provider: missing"]),
         ("asr = 1\n", ["asr: 1 is not allowed; it should be"]),
@@ -138,7 +165,9 @@ def test_every_limit_can_be_set() -> None:
         ("[server]\nport = -1\nhost = ''\n", ["server.host: '' is not", "server.port: -1 is not"]),
     ],
 )
-def test_each_mistake_is_one_line_with_path_value_and_what_is_allowed(toml: str, lines: list[str]) -> None:
+def test_each_mistake_is_one_line_with_path_value_and_what_is_allowed(
+    toml: str, lines: list[str]
+) -> None:
     with pytest.raises(ConfigError) as raised:
         load(toml)
     told = str(raised.value).splitlines()
@@ -199,11 +228,17 @@ def test_without_a_section_transcription_has_the_contracts_limits() -> None:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ('allowed_networks = ["10.1.0.1/16"]', r"allowed_networks.0: '10.1.0.1/16' is not allowed; .*'10.1.0.0/16'"),
+        (
+            'allowed_networks = ["10.1.0.1/16"]',
+            r"allowed_networks.0: '10.1.0.1/16' is not allowed; .*'10.1.0.0/16'",
+        ),
         ("allowed_networks = [7]", "allowed_networks.0: 7 is not allowed"),
         ("allowed_ports = []", "allowed_ports: "),
         ("allowed_ports = [80, 0]", "allowed_ports.1: 0 is not allowed"),
-        ('database_url = "mysql://me:secret@a/b"', "database_url: the value is not allowed; .*postgresql://"),
+        (
+            'database_url = "mysql://me:secret@a/b"',
+            "database_url: the value is not allowed; .*postgresql://",
+        ),
         ('database_url_env = "NOT_SET"', "transcription.database_url_env: 'NOT_SET'"),
         ("workers = 0", "workers: 0 is not allowed"),
         ("keep_hours = 0", "keep_hours: 0 is not allowed"),
@@ -219,8 +254,15 @@ def test_mistakes_of_the_section_are_named(line: str, complaint: str) -> None:
 
 @pytest.mark.parametrize(("mib", "kept"), [("8", True), ("0", False)])
 def test_each_voice_keeps_its_own_speech_unless_it_may_not(mib: str, kept: bool) -> None:
-    environ = {"VOICECHAT_SERVER__SPEECH_CACHE_MIB": mib, "VOICECHAT_TTS__OTHER__PROVIDER": "espeak"}
-    voices = [link.provider for link in build_services(load_config(environ=environ)).links if "tts." in link.name]
+    environ = {
+        "VOICECHAT_SERVER__SPEECH_CACHE_MIB": mib,
+        "VOICECHAT_TTS__OTHER__PROVIDER": "espeak",
+    }
+    voices = [
+        link.provider
+        for link in build_services(load_config(environ=environ)).links
+        if "tts." in link.name
+    ]
     assert len(set(map(id, voices))) == 2
     assert [isinstance(voice, CachingSynthesizer) for voice in voices] == [kept] * 2
 
@@ -244,7 +286,9 @@ provider = "builtin"
 def test_a_service_has_its_fallbacks_and_its_policy_and_the_provider_does_not_see_them() -> None:
     service = load(CHAIN).llm["default"]
     assert service.fallback == ("b",)
-    assert service.policy == ServicePolicy(max_streams=4, queue_s=1.0, attempt_s=1.5, breaker_failures=2)
+    assert service.policy == ServicePolicy(
+        max_streams=4, queue_s=1.0, attempt_s=1.5, breaker_failures=2
+    )
     assert service.arguments == {}
     assert load().llm["default"].policy == ServicePolicy()
 
@@ -256,7 +300,9 @@ def test_a_chain_is_opened_with_one_link_for_each_service() -> None:
     assert [link.name for link in chain.links] == ["llm.default", "llm.b", "llm.c"]
     other = services.models["b"]
     assert isinstance(other, ChatChain)
-    assert other.links == chain.links[1:], "the same ones: what is known of a service is known to all"
+    assert other.links == chain.links[1:], (
+        "the same ones: what is known of a service is known to all"
+    )
     assert [link.policy.max_streams for link in chain.links] == [4, None, None]
     assert sorted(link.name for link in services.links) == [
         "asr.default",
@@ -270,7 +316,10 @@ def test_a_chain_is_opened_with_one_link_for_each_service() -> None:
 @pytest.mark.parametrize(
     ("fallback", "complaint"),
     [
-        ('["x"]', r"llm\.a\.fallback: there is no service 'x' of this kind \(configured: a, b, default\)"),
+        (
+            '["x"]',
+            r"llm\.a\.fallback: there is no service 'x' of this kind \(configured: a, b, default\)",
+        ),
         ('["a"]', r"llm\.a\.fallback: a would stand in for itself: a -> a"),
         ('["b"]', r"llm\.a\.fallback: a would stand in for itself: a -> b -> a"),
         ('"b"', r"llm\.a\.fallback: 'b' is not allowed; it should be"),
@@ -278,15 +327,15 @@ def test_a_chain_is_opened_with_one_link_for_each_service() -> None:
     ],
 )
 def test_a_fallback_that_cannot_be_stops_the_start(fallback: str, complaint: str) -> None:
-    services = (
-        f'[llm.a]\nprovider = "builtin"\nfallback = {fallback}\n[llm.b]\nprovider = "builtin"\nfallback = ["a"]\n'
-    )
+    services = f'[llm.a]\nprovider = "builtin"\nfallback = {fallback}\n[llm.b]\nprovider = "builtin"\nfallback = ["a"]\n'
     with pytest.raises(ConfigError, match=complaint):
         load(services)
 
 
 def test_services_have_other_names() -> None:
-    config = load('[llm.default]\nalso = ["Qwen2.5-32B-Instruct"]\n[tts.a]\nprovider = "espeak"\nalso = ["*"]\n')
+    config = load(
+        '[llm.default]\nalso = ["Qwen2.5-32B-Instruct"]\n[tts.a]\nprovider = "espeak"\nalso = ["*"]\n'
+    )
     services = build_services(config)
     assert services.model("model", "Qwen2.5-32B-Instruct").name == "default"
     assert services.synthesizer("easyllm_id", "whatever").name == "a"
@@ -297,7 +346,10 @@ def test_services_have_other_names() -> None:
 @pytest.mark.parametrize(
     ("toml", "complaint"),
     [
-        ('[llm.a]\nprovider = "builtin"\nalso = ["default"]\n', 'llm.a.also: "default" is the name of a service'),
+        (
+            '[llm.a]\nprovider = "builtin"\nalso = ["default"]\n',
+            'llm.a.also: "default" is the name of a service',
+        ),
         (
             '[tts.a]\nprovider = "espeak"\nalso = ["*"]\n[tts.b]\nprovider = "espeak"\nalso = ["x", "*"]\n',
             'tts.b.also: "*" is an alias of a already',
@@ -320,15 +372,26 @@ def test_the_apology_can_be_worded_and_switched_off() -> None:
 
 
 def test_origins_are_web_origins() -> None:
-    config = load('[server]\nallowed_origins = ["https://a.example/", "null", "*", "capacitor://localhost"]\n')
-    assert config.server.allowed_origins == ("https://a.example", "null", "*", "capacitor://localhost")
+    config = load(
+        '[server]\nallowed_origins = ["https://a.example/", "null", "*", "capacitor://localhost"]\n'
+    )
+    assert config.server.allowed_origins == (
+        "https://a.example",
+        "null",
+        "*",
+        "capacitor://localhost",
+    )
     for wrong in ("a.example", "https://a.example/path", "https://", "*.example"):
-        with pytest.raises(ConfigError, match=r"server\.allowed_origins\.0: .*it should be an origin such as"):
+        with pytest.raises(
+            ConfigError, match=r"server\.allowed_origins\.0: .*it should be an origin such as"
+        ):
             load(f'[server]\nallowed_origins = ["{wrong}"]\n')
 
 
 def test_proxies_are_networks() -> None:
-    assert load('[server]\ntrusted_proxies = ["10.0.0.0/8"]\n').server.trusted_proxies == (ip_network("10.0.0.0/8"),)
+    assert load('[server]\ntrusted_proxies = ["10.0.0.0/8"]\n').server.trusted_proxies == (
+        ip_network("10.0.0.0/8"),
+    )
     with pytest.raises(ConfigError, match=r"server\.trusted_proxies\.0: 'nginx' is not allowed"):
         load('[server]\ntrusted_proxies = ["nginx"]\n')
 
@@ -340,7 +403,9 @@ def test_a_byte_order_mark_before_the_file_is_no_part_of_it() -> None:
 
 
 @pytest.mark.parametrize("text", ["12345", "1e5", "true", "0x1f", "1_000", "[1]", "1.50"])
-def test_a_variable_that_looks_like_something_else_is_a_text_where_a_text_is_wanted(text: str) -> None:
+def test_a_variable_that_looks_like_something_else_is_a_text_where_a_text_is_wanted(
+    text: str,
+) -> None:
     config = load(
         VOICECHAT_LLM__DEFAULT__PROVIDER="tests.config.told:open_told",
         VOICECHAT_LLM__DEFAULT__API_KEY=text,
@@ -374,8 +439,11 @@ def test_the_key_of_the_environment_has_no_line_break() -> None:
 
 def test_the_key_of_the_metrics_is_long_enough_and_never_shown() -> None:
     assert (
-        load("[server]\nmetrics_key_env = 'SCRAPER'\n", SCRAPER="a-long-secret").server.metrics_key == "a-long-secret"
+        load("[server]\nmetrics_key_env = 'SCRAPER'\n", SCRAPER="a-long-secret").server.metrics_key
+        == "a-long-secret"
     )
-    with pytest.raises(ConfigError, match=r"server\.metrics_key: the value is not allowed; .*8 characters"):
+    with pytest.raises(
+        ConfigError, match=r"server\.metrics_key: the value is not allowed; .*8 characters"
+    ):
         load('[server]\nmetrics_key = "short"\n')
     assert "a-long-secret" not in repr(load('[server]\nmetrics_key = "a-long-secret"\n'))

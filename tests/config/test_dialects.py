@@ -48,16 +48,30 @@ def test_a_dialect_is_opened_with_the_keys_of_its_section_and_named_as_it(tmp_pa
 @pytest.mark.parametrize(
     ("keys", "complaint"),
     [
-        ('dialect = "no_such_module:open"', "dialects.w: dialect: 'no_such_module:open' needs the Python package"),
+        (
+            'dialect = "no_such_module:open"',
+            "dialects.w: dialect: 'no_such_module:open' needs the Python package",
+        ),
         (f'dialect = "{HERE}:nothing"', f"dialects.w: dialect: '{HERE}' has no function 'nothing'"),
-        (f'dialect = "{HERE}:open_nothing"', "returned a object, which is no voicechat.dialects.base.Endpoint"),
-        (f'dialect = "{HERE}:open_wired"', "dialects.w: the endpoint has neither a path nor a port"),
-        (f'dialect = "{HERE}:open_wired"\npath = "{PATHS[0]}"', f"dialects.w: {PATHS[0]} is served already"),
+        (
+            f'dialect = "{HERE}:open_nothing"',
+            "returned a object, which is no voicechat.dialects.base.Endpoint",
+        ),
+        (
+            f'dialect = "{HERE}:open_wired"',
+            "dialects.w: the endpoint has neither a path nor a port",
+        ),
+        (
+            f'dialect = "{HERE}:open_wired"\npath = "{PATHS[0]}"',
+            f"dialects.w: {PATHS[0]} is served already",
+        ),
         (f'dialect = "{HERE}:open_wired"\npart = 7000', "part"),
         (f'dialect = "{HERE}:open_wired"\nport = "any"', "port"),
     ],
 )
-def test_mistakes_are_named_before_the_server_starts(tmp_path: Path, keys: str, complaint: str) -> None:
+def test_mistakes_are_named_before_the_server_starts(
+    tmp_path: Path, keys: str, complaint: str
+) -> None:
     config = load(tmp_path, f"[dialects.w]\n{keys}")
     with pytest.raises(ConfigError) as error:
         endpoints_of(config)

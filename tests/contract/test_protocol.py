@@ -1,4 +1,6 @@
-"""``protocol/`` against itself and against the dialects: schemas, examples, invalid frames, status codes."""
+"""``protocol/`` against itself and against the dialects: schemas, examples, invalid
+frames, status codes.
+"""
 
 import json
 from collections.abc import Iterator
@@ -103,26 +105,36 @@ def references(value: Any) -> Iterator[str]:
 
 def test_the_status_codes_are_those_of_the_code() -> None:
     errors = load("errors.json")["errors"]
-    assert {error["name"]: error["code"] for error in errors} == {status.name: int(status) for status in Status}
+    assert {error["name"]: error["code"] for error in errors} == {
+        status.name: int(status) for status in Status
+    }
     for error in errors:
         assert error["http"] == (200 if error["code"] == 0 else error["code"] // 100)
         assert error["fatal"] in ("never", "on_connect", "always")
         assert bool(error["close_codes"]) == (error["fatal"] != "never")
         assert error["meaning"].endswith(".")
-    assert schema("speech-chat.server.json")["$defs"]["status"]["enum"] == [error["code"] for error in errors]
+    assert schema("speech-chat.server.json")["$defs"]["status"]["enum"] == [
+        error["code"] for error in errors
+    ]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=short)
 def test_every_example_is_valid(example: Path) -> None:
     frame, kind = json.loads(example.read_text("utf-8")), example.parent.name
-    name = "speech-chat.client.json" if is_from_the_client(example) else server_schema(example.parent.parent.name)
+    name = (
+        "speech-chat.client.json"
+        if is_from_the_client(example)
+        else server_schema(example.parent.parent.name)
+    )
     validator(name).validate(frame)
     validator(name, kind).validate(frame)
     if kind == "chat.update" and isinstance(frame["message"], str):
         validator(name, "configuration").validate(json.loads(frame["message"]))
 
 
-@pytest.mark.parametrize("example", [path for path in EXAMPLES if is_from_the_client(path)], ids=short)
+@pytest.mark.parametrize(
+    "example", [path for path in EXAMPLES if is_from_the_client(path)], ids=short
+)
 def test_every_example_from_a_client_is_understood(example: Path) -> None:
     dialect = open_dialect(example.parent.parent.name)
     if example.parent.name != "chat.update":
@@ -167,7 +179,9 @@ def _finite(text: str) -> float:
 
 
 def _is_textual_trouble(frame: Any) -> bool:
-    """Whether a frame is valid by shape, and refused for its text: nesting, half a surrogate pair, an inner no-JSON."""
+    """Whether a frame is valid by shape, and refused for its text: nesting, half a
+    surrogate pair, an inner no-JSON.
+    """
     if isinstance(frame, dict) and frame.get("event_type") == "ping":
         return True
     return isinstance(frame, dict) and frame.get("message") in ("{", "")
@@ -199,19 +213,26 @@ def places(value: Any) -> Iterator[tuple[str, ...]]:
     """Yield the path of every property that a schema of objects names."""
     for option in (value, *value.get("anyOf", [])):
         if "$ref" in option:
-            option = schema("speech-chat.client.json")["$defs"][option["$ref"].removeprefix("#/$defs/")]
+            option = schema("speech-chat.client.json")["$defs"][
+                option["$ref"].removeprefix("#/$defs/")
+            ]
         for name, child in option.get("properties", {}).items():
             yield (name,)
             yield from ((name, *rest) for rest in places(child))
 
 
 @pytest.mark.parametrize("place", list(places({"$ref": "#/$defs/configuration"})), ids=".".join)
-def test_schema_and_dialect_agree_on_every_field_of_the_configuration(place: tuple[str, ...]) -> None:
+def test_schema_and_dialect_agree_on_every_field_of_the_configuration(
+    place: tuple[str, ...],
+) -> None:
     connection = Connection(models=ServiceNames(frozenset({"pcm", "x"})))
     for value in VALUES:
         configuration: dict[str, Any] = {
             "create_transcription_task_req": {},
-            "chat_completion_with_voice_output_req": {"chat_completion_req": {}, "speech_synthesis_req": {}},
+            "chat_completion_with_voice_output_req": {
+                "chat_completion_req": {},
+                "speech_synthesis_req": {},
+            },
         }
         parent: Any = configuration
         for name in place[:-1]:
@@ -222,7 +243,9 @@ def test_schema_and_dialect_agree_on_every_field_of_the_configuration(place: tup
             accepted = True
         except RemoteProtocolError:
             accepted = False
-        assert accepted == validator("speech-chat.client.json", "configuration").is_valid(configuration), value
+        assert accepted == validator("speech-chat.client.json", "configuration").is_valid(
+            configuration
+        ), value
 
 
 def test_the_invalid_frames_reach_every_status_that_reading_a_message_can_give() -> None:

@@ -1,4 +1,5 @@
-"""The golden transcripts are well-formed, and every message in them is one of the contract.
+"""The golden transcripts are well-formed, and every message in them is one of the
+contract.
 
 Whether an engine plays them is the player's affair; here they are only data.
 """
@@ -20,13 +21,28 @@ from voicechat.errors import Status
 PROTOCOL = Path(__file__).parents[2] / "protocol"
 TRANSCRIPTS = sorted(PROTOCOL.glob("transcripts/*.jsonl"))
 DIALECTS = ("speech_chat", "stream_speech")
-STIMULI = {"client", "client_text", "client_audio_ms", "asr", "voice", "llm", "tts", "server_drain_ms", "disconnect"}
+STIMULI = {
+    "client",
+    "client_text",
+    "client_audio_ms",
+    "asr",
+    "voice",
+    "llm",
+    "tts",
+    "server_drain_ms",
+    "disconnect",
+}
 EXPECTATIONS = {"server", "close", "model_asked"}
 KEYS = {
     "asr": [{"stream", "text", "begin_ms", "end_ms"}, {"stream", "ended"}, {"stream", "failed"}],
     "voice": [{"speech", "audio_ms", "ago_ms"}],
     "llm": [{"reply", "text"}, {"reply", "tool_call"}, {"reply", "finish"}, {"reply", "failed"}],
-    "tts": [{"reply", "sentence", "audio_ms"}, {"reply", "sentence", "done"}, {"reply", "ended"}, {"reply", "failed"}],
+    "tts": [
+        {"reply", "sentence", "audio_ms"},
+        {"reply", "sentence", "done"},
+        {"reply", "ended"},
+        {"reply", "failed"},
+    ],
 }
 OPTIONAL_KEYS = {"asr": {"words", "retryable"}}
 REQUIRED = {
@@ -89,7 +105,10 @@ def server_messages(dialect: str) -> Draft202012Validator:
 
 def expanded(message: dict[str, Any]) -> dict[str, Any]:
     """Put something real in the place of every placeholder."""
-    real = {key: f"chatcmpl-s-{value[7:-1]}" if _is_reply_id(value) else value for key, value in message.items()}
+    real = {
+        key: f"chatcmpl-s-{value[7:-1]}" if _is_reply_id(value) else value
+        for key, value in message.items()
+    }
     if "audio_ms" in real:
         real["audioFrame"] = "AAAA" if real.pop("audio_ms") else None
     if "choices" in real:
@@ -159,21 +178,33 @@ def said(dialect: SpeechChat, text: str) -> list[str]:
 
 @every_transcript
 def test_turns_begin_and_end_in_pairs(path: Path) -> None:
-    """Rule 2 of the contract: every granted turn is completed once, unless the socket broke."""
+    """Rule 2 of the contract: every granted turn is completed once, unless the socket
+    broke.
+    """
     head, rest = lines(path)
     if head["dialect"] != "speech_chat" or any("disconnect" in line for line in rest):
         return
     typed = [line["server"] for line in rest if "event_type" in line.get("server", {})]
-    granted = [m for m in typed if m["event_type"] == "input_audio_buffer.completed" and m["status"] == Status.OK]
-    asked = [follows for line, follows in pairwise(rest) if line.get("client", {}).get("role") == "user"]
-    refused = [line for line in asked if line.get("server", {}).get("status") == Status.NOT_ALLOWED_NOW]
+    granted = [
+        m
+        for m in typed
+        if m["event_type"] == "input_audio_buffer.completed" and m["status"] == Status.OK
+    ]
+    asked = [
+        follows for line, follows in pairwise(rest) if line.get("client", {}).get("role") == "user"
+    ]
+    refused = [
+        line for line in asked if line.get("server", {}).get("status") == Status.NOT_ALLOWED_NOW
+    ]
     completed = [m for m in typed if m["event_type"] == "conversation.chat.completed"]
     assert len(completed) == len(granted) + len(asked) - len(refused)
 
 
 @every_transcript
 def test_every_request_has_one_answer(path: Path) -> None:
-    """Rule 1 of the contract: one answer each, in order. What the server did by itself has a reason."""
+    """Rule 1 of the contract: one answer each, in order. What the server did by itself
+    has a reason.
+    """
     answers = {
         "chat.update": "chat.updated",
         "input_audio_buffer.complete": "input_audio_buffer.completed",
@@ -188,4 +219,6 @@ def test_every_request_has_one_answer(path: Path) -> None:
     requested = [answers.get(line["client"]["event_type"]) for line in rest if "client" in line]
     said = [line["server"] for line in rest if "server" in line]
     given = [message.get("event_type") for message in said if "reason" not in message]
-    assert [name for name in given if name in answers.values()] == [name for name in requested if name]
+    assert [name for name in given if name in answers.values()] == [
+        name for name in requested if name
+    ]

@@ -1,6 +1,7 @@
 """Every golden transcript, played on the whole runtime: what is sent, in which order.
 
-The kernel's play asserts the times (``test_transcripts_on_kernel``); here the runtime's tasks stand between.
+The kernel's play asserts the times (``test_transcripts_on_kernel``); here the runtime's
+tasks stand between.
 """
 
 from pathlib import Path

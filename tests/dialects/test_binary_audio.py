@@ -30,7 +30,9 @@ def test_a_frame_is_a_header_and_the_payload() -> None:
         ReplyAudio(1, (b"d", b"e"), 250, 0),
         ReplyAudio(2, (b"f",), 40, 0),
     )
-    split = [(BINARY_HEADER.unpack(frame[:16]), frame[16:]) for frame in sent if isinstance(frame, bytes)]
+    split = [
+        (BINARY_HEADER.unpack(frame[:16]), frame[16:]) for frame in sent if isinstance(frame, bytes)
+    ]
     assert split == [((1, 0, 0), b"abc"), ((1, 1, 100), b"de"), ((2, 0, 0), b"f")]
     (end,) = frames(dialect, ReplyAudioFinished(2, ("hello",)))
     assert isinstance(end, str), "only audio is binary"

@@ -1,4 +1,6 @@
-"""The configuration of ``chat.update``: defaults, ranges, refusals that name the offending field."""
+"""The configuration of ``chat.update``: defaults, ranges, refusals that name the
+offending field.
+"""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +16,13 @@ from voicechat.names import ServiceNames
 from voicechat.schema.document import DOCUMENT_SETTINGS
 from voicechat.session.agent import Agent
 from voicechat.session.commands import Configure
-from voicechat.session.vocabulary import ChatSettings, InputSettings, Settings, TurnDetection, VoiceSettings
+from voicechat.session.vocabulary import (
+    ChatSettings,
+    InputSettings,
+    Settings,
+    TurnDetection,
+    VoiceSettings,
+)
 
 CONNECTION = Connection(models=ServiceNames(frozenset({"default", "qwen3"}), {"Qwen2.5": "qwen3"}))
 COMPLETION = "chat_completion_with_voice_output_req.chat_completion_req"
@@ -72,7 +80,10 @@ def test_empty_fields_stand_for_the_defaults(empty: object) -> None:
     message = configuration(
         {"heartbeat": empty, "speech_recognition_param": {"sample_rate": empty, "format": empty}},
         {"messages": empty, "model": empty, "stream": empty, "temperature": empty, "stop": empty},
-        {"stream": empty, "synthesis_param": {"model": empty, "voice": empty, "format": empty, "volume": empty}},
+        {
+            "stream": empty,
+            "synthesis_param": {"model": empty, "voice": empty, "format": empty, "volume": empty},
+        },
         asr_mode=empty,
         pacing=empty,
         turn_detection=empty,
@@ -83,16 +94,28 @@ def test_empty_fields_stand_for_the_defaults(empty: object) -> None:
 
 def test_a_json_string_and_an_object_say_the_same() -> None:
     message = configuration({"heartbeat": True}, asr_mode="refresh")
-    assert read_chat_update(json.dumps(message), CONNECTION) == read_chat_update(message, CONNECTION)
+    assert read_chat_update(json.dumps(message), CONNECTION) == read_chat_update(
+        message, CONNECTION
+    )
 
 
 @pytest.mark.parametrize(
     ("recognition", "expected"),
     [
         ({"format": "pcm", "sample_rate": 8000}, ("pcm", 8000)),
-        ({"format": "pcm", "sample_rate": 8000, "speech_recognition_param": {"sample_rate": 48000}}, ("pcm", 48000)),
+        (
+            {
+                "format": "pcm",
+                "sample_rate": 8000,
+                "speech_recognition_param": {"sample_rate": 48000},
+            },
+            ("pcm", 48000),
+        ),
         ({"format": "pcm", "speech_recognition_param": {"format": "mp3"}}, ("mp3", 16000)),
-        ({"format": "pcm", "speech_recognition_param": {"format": "", "sample_rate": None}}, ("pcm", 16000)),
+        (
+            {"format": "pcm", "speech_recognition_param": {"format": "", "sample_rate": None}},
+            ("pcm", 16000),
+        ),
     ],
 )
 def test_the_audio_may_be_described_directly_and_the_inner_object_wins(
@@ -105,7 +128,9 @@ def test_the_audio_may_be_described_directly_and_the_inner_object_wins(
 def test_a_wrong_format_is_named_where_it_stands() -> None:
     assert refused(configuration({"format": "doc"})).message.startswith(f"{RECOGNITION}.format: ")
     inner = {"speech_recognition_param": {"format": "doc"}}
-    assert refused(configuration(inner)).message.startswith(f"{RECOGNITION}.speech_recognition_param.format: ")
+    assert refused(configuration(inner)).message.startswith(
+        f"{RECOGNITION}.speech_recognition_param.format: "
+    )
 
 
 def test_whether_the_client_answers_tools_is_its_to_say() -> None:
@@ -116,8 +141,15 @@ def test_whether_the_client_answers_tools_is_its_to_say() -> None:
 def test_everything_can_be_set() -> None:
     message = configuration(
         {"heartbeat": True, "speech_recognition_param": {"sample_rate": 48000, "format": "pcm"}},
-        {"model": "qwen3", "messages": [{"role": "user", "content": None, "name": "ann"}], "temperature": 0.5},
-        {"stream": True, "synthesis_param": {"model": "m", "voice": "v", "format": "WAV_16000HZ_MONO_16BIT"}},
+        {
+            "model": "qwen3",
+            "messages": [{"role": "user", "content": None, "name": "ann"}],
+            "temperature": 0.5,
+        },
+        {
+            "stream": True,
+            "synthesis_param": {"model": "m", "voice": "v", "format": "WAV_16000HZ_MONO_16BIT"},
+        },
         asr_mode="refresh",
         pacing={"lead_ms": 1500},
     )
@@ -146,7 +178,12 @@ def test_what_the_client_gave_passes_through() -> None:
         "logprobs": True,
         "top_logprobs": 20,
         "response_format": {"type": "json_object"},
-        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}],
+        "tools": [
+            {
+                "type": "function",
+                "function": {"name": "f", "parameters": {"type": "object"}, "strict": True},
+            }
+        ],
         "tool_choice": {"type": "function", "function": {"name": "f"}},
         "parallel_tool_calls": False,
         "enable_thinking": False,
@@ -154,7 +191,9 @@ def test_what_the_client_gave_passes_through() -> None:
         "thinking": {"type": "disabled"},
     }
     assert options(**given) == given
-    assert options(**given, seed=7, unknown={}) == given | {"seed": 7, "unknown": {}}, "the model's server may know it"
+    assert options(**given, seed=7, unknown={}) == given | {"seed": 7, "unknown": {}}, (
+        "the model's server may know it"
+    )
     assert options(messages=[], model="", stream=True, unknown=None) == {}
     assert options() == {}
     assert options(stop="。") == {"stop": "。"}
@@ -210,7 +249,10 @@ def test_as_many_and_as_large_tools_as_are_allowed_are_accepted() -> None:
         ({"messages": [{"role": "owner", "content": ""}]}, ".messages[0].role"),
         ({"messages": [{"role": "user"}]}, ".messages[0]"),
         ({"messages": [{"role": "user", "content": 7}]}, ".messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"text": "no type"}]}]}, ".messages[0].content"),
+        (
+            {"messages": [{"role": "user", "content": [{"text": "no type"}]}]},
+            ".messages[0].content",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_its_path(given: dict[str, object], path: str) -> None:
@@ -221,8 +263,14 @@ def test_a_wrong_parameter_is_refused_by_its_path(given: dict[str, object], path
 
 def test_the_context_may_hold_tool_calls_and_pictures() -> None:
     context = [
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}]},
-        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}]},
+        {
+            "role": "user",
+            "content": [{"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}],
+        },
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}],
+        },
         {"role": "tool", "tool_call_id": "1", "content": ""},
     ]
     assert list(accepted(configuration(completion={"messages": context})).chat.messages) == context
@@ -252,7 +300,10 @@ def test_the_context_may_hold_tool_calls_and_pictures() -> None:
         (configuration({"heartbeat": "true"}), f"{RECOGNITION}.heartbeat"),
         (configuration({"speech_recognition_param": 7}), f"{RECOGNITION}.speech_recognition_param"),
         (configuration(synthesis={"stream": False}), f"{SYNTHESIS}.stream"),
-        (configuration(synthesis={"synthesis_param": {"voice": 7}}), f"{SYNTHESIS}.synthesis_param.voice"),
+        (
+            configuration(synthesis={"synthesis_param": {"voice": 7}}),
+            f"{SYNTHESIS}.synthesis_param.voice",
+        ),
         (
             configuration(synthesis={"synthesis_param": {"format": "MP3_22050HZ_STEREO_256KBPS"}}),
             f"{SYNTHESIS}.synthesis_param.format",
@@ -275,7 +326,9 @@ def test_a_wrong_or_missing_section_is_refused_by_its_path(message: object, path
 
 @pytest.mark.parametrize("sample_rate", [4000, 7999, 192_001, 10**30])
 def test_a_sample_rate_out_of_range_is_told_with_the_range(sample_rate: int) -> None:
-    message = refused(configuration({"speech_recognition_param": {"sample_rate": sample_rate}})).message
+    message = refused(
+        configuration({"speech_recognition_param": {"sample_rate": sample_rate}})
+    ).message
     assert message.startswith(f"{RECOGNITION}.speech_recognition_param.sample_rate: ")
     if sample_rate < 10**9:
         assert message.endswith(f": {sample_rate} is not between 8000 and 192000")
@@ -284,15 +337,21 @@ def test_a_sample_rate_out_of_range_is_told_with_the_range(sample_rate: int) -> 
 def test_volume_speed_and_pitch_are_taken() -> None:
     wished = {"volume": 80, "speechRate": 1.2, "pitchRate": 0.5}
     settings = accepted(configuration(synthesis={"synthesis_param": wished}))
-    assert settings.voice == replace(DOCUMENT_SETTINGS.voice, volume=80, speech_rate=1.2, pitch_rate=0.5)
+    assert settings.voice == replace(
+        DOCUMENT_SETTINGS.voice, volume=80, speech_rate=1.2, pitch_rate=0.5
+    )
 
 
 @pytest.mark.parametrize(
-    ("parameter", "low", "high"), [("volume", 0, 100), ("speechRate", 0.5, 2), ("pitchRate", 0.5, 2)]
+    ("parameter", "low", "high"),
+    [("volume", 0, 100), ("speechRate", 0.5, 2), ("pitchRate", 0.5, 2)],
 )
 def test_volume_speed_and_pitch_have_bounds(parameter: str, low: float, high: float) -> None:
     for allowed in (low, high):
-        assert accepted(configuration(synthesis={"synthesis_param": {parameter: allowed}})) != DOCUMENT_SETTINGS
+        assert (
+            accepted(configuration(synthesis={"synthesis_param": {parameter: allowed}}))
+            != DOCUMENT_SETTINGS
+        )
     for other in (low - 0.25, high + 0.25, "1", True):
         refusal = refused(configuration(synthesis={"synthesis_param": {parameter: other}}))
         assert refusal.status is Status.INVALID_PARAMETER
@@ -300,9 +359,16 @@ def test_volume_speed_and_pitch_have_bounds(parameter: str, low: float, high: fl
 
 
 def test_hands_free_mode_is_laid_over_its_defaults() -> None:
-    wished = {"type": "server_vad", "silence_duration_ms": 700, "min_interruption_words": 2, "threshold": None}
+    wished = {
+        "type": "server_vad",
+        "silence_duration_ms": 700,
+        "min_interruption_words": 2,
+        "threshold": None,
+    }
     settings = accepted(configuration(turn_detection=wished))
-    assert settings.turn_detection == TurnDetection(silence_duration_ms=700, min_interruption_words=2)
+    assert settings.turn_detection == TurnDetection(
+        silence_duration_ms=700, min_interruption_words=2
+    )
     assert accepted(configuration()).turn_detection is None
 
 
@@ -334,9 +400,13 @@ def test_audio_may_be_asked_for_as_binary_messages() -> None:
     assert refused(configuration(downlink="opus")).message.startswith("downlink: ")
 
 
-@pytest.mark.parametrize("name", ["mp3", "opus", "opus_raw", "speex", "aac", "amr", "flac", "webm", "mulaw", "g722"])
+@pytest.mark.parametrize(
+    "name", ["mp3", "opus", "opus_raw", "speex", "aac", "amr", "flac", "webm", "mulaw", "g722"]
+)
 def test_every_input_format_is_taken(name: str) -> None:
-    assert accepted(configuration({"speech_recognition_param": {"format": name}})).input == InputSettings(format=name)
+    assert accepted(
+        configuration({"speech_recognition_param": {"format": name}})
+    ).input == InputSettings(format=name)
 
 
 def test_an_unknown_input_format_is_refused_by_its_path() -> None:
@@ -357,7 +427,9 @@ def test_a_model_may_be_called_by_an_alias() -> None:
 
 def test_where_there_is_no_choice_any_model_is_the_default_and_the_client_is_told() -> None:
     update = read_chat_update(configuration(completion={"model": "gpt-9"}), Connection())
-    assert update.note == f'{COMPLETION}.model: "gpt-9" is not configured here; default serves instead'
+    assert (
+        update.note == f'{COMPLETION}.model: "gpt-9" is not configured here; default serves instead'
+    )
 
 
 def test_what_the_connection_asked_for_is_its_own_model_whatever_that_is_called() -> None:
@@ -378,9 +450,13 @@ def test_what_the_connection_asked_for_is_its_own_model_whatever_that_is_called(
 
 def test_a_mapped_voice_is_reported_when_the_client_asked_for_it() -> None:
     greeting = Connection(pick_voice=lambda name: "en-us")
-    asked = read_chat_update(configuration(synthesis={"synthesis_param": {"voice": "longwan"}}), greeting)
+    asked = read_chat_update(
+        configuration(synthesis={"synthesis_param": {"voice": "longwan"}}), greeting
+    )
     silent = read_chat_update(configuration(), greeting)
-    known = read_chat_update(configuration(synthesis={"synthesis_param": {"voice": "en-us"}}), greeting)
+    known = read_chat_update(
+        configuration(synthesis={"synthesis_param": {"voice": "en-us"}}), greeting
+    )
     for update in (asked, silent, known):
         assert isinstance(update.settings, Settings)
         assert update.settings.voice.voice == "en-us"

@@ -29,7 +29,9 @@ def endpoints() -> Iterator[type[Endpoint]]:
             yield from (
                 found
                 for found in vars(module).values()
-                if isinstance(found, type) and issubclass(found, Endpoint) and found.__module__ == module.__name__
+                if isinstance(found, type)
+                and issubclass(found, Endpoint)
+                and found.__module__ == module.__name__
             )
 
 
@@ -54,7 +56,9 @@ _SAMPLES: dict[type, list[nt.Notice]] = {
     nt.ReplyAudioFinished: [nt.ReplyAudioFinished(1, ("Hi.",))],
     nt.ReplyCut: [nt.ReplyCut(1, "H")],
     nt.ReplyEnded: [nt.ReplyEnded(1, outcome, Usage(1, 2)) for outcome in nt.Outcome],
-    nt.LatencyMeasured: [nt.LatencyMeasured(1, waterfall(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450}))],
+    nt.LatencyMeasured: [
+        nt.LatencyMeasured(1, waterfall(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450}))
+    ],
     nt.Failed: [nt.Failed(fault, "it failed") for fault in Fault],
     nt.Ended: [
         *(nt.Ended(ending, "why", fault) for ending in nt.Ending for fault in (None, *Fault)),
@@ -135,7 +139,11 @@ _KEYS = [
 ]
 _EVENTS = st.fixed_dictionaries(
     {"event_type": st.sampled_from(_EVENT_TYPES) | _JSON},
-    optional={"message": _JSON | st.dictionaries(st.sampled_from(_KEYS), _JSON), "reply": _JSON, "played_ms": _JSON},
+    optional={
+        "message": _JSON | st.dictionaries(st.sampled_from(_KEYS), _JSON),
+        "reply": _JSON,
+        "played_ms": _JSON,
+    },
 )
 _SURROGATES = st.text(st.characters(categories=["Cs", "Ll", "Po"]))
 _FRAMES = st.binary() | st.text() | _SURROGATES | _JSON.map(json.dumps) | _EVENTS.map(json.dumps)

@@ -1,4 +1,6 @@
-"""What a speech-chat client sends becomes events; what is wrong earns its documented status."""
+"""What a speech-chat client sends becomes events; what is wrong earns its documented
+status.
+"""
 
 import json
 from dataclasses import replace
@@ -54,9 +56,14 @@ def refusal(frame: str) -> tuple[Status, str]:
         ("ping", PONG),
     ],
 )
-def test_each_bare_event_is_understood_whatever_else_it_carries(event_type: str, event: Reaction) -> None:
+def test_each_bare_event_is_understood_whatever_else_it_carries(
+    event_type: str, event: Reaction
+) -> None:
     assert decode(json.dumps({"event_type": event_type})) == event
-    assert decode(json.dumps({"event_id": "client-side", "event_type": event_type, "extra": None})) == event
+    assert (
+        decode(json.dumps({"event_id": "client-side", "event_type": event_type, "extra": None}))
+        == event
+    )
 
 
 @given(st.binary(min_size=1))
@@ -81,7 +88,12 @@ def test_a_typed_turn_is_understood() -> None:
 
 @pytest.mark.parametrize("content", ["20 degrees", "", " "])
 def test_the_answer_to_a_tool_call_is_understood_even_if_it_is_empty(content: str) -> None:
-    frame = {"event_type": "conversation.message.create", "role": "tool", "tool_call_id": "c" * 256, "content": content}
+    frame = {
+        "event_type": "conversation.message.create",
+        "role": "tool",
+        "tool_call_id": "c" * 256,
+        "content": content,
+    }
     assert decode(json.dumps(frame)) == cmd.AnswerTool("c" * 256, content)
 
 
@@ -117,7 +129,9 @@ def test_a_playback_report_names_the_reply_by_its_id_or_number(reply: object) ->
         ("9" * 5000, 0, Status.INVALID_PARAMETER),
     ],
 )
-def test_a_wrong_playback_report_is_refused(reply: object, played_ms: object, status: Status) -> None:
+def test_a_wrong_playback_report_is_refused(
+    reply: object, played_ms: object, status: Status
+) -> None:
     frame = {"event_type": "conversation.audio.played", "reply": reply, "played_ms": played_ms}
     assert refusal(json.dumps(frame))[0] is status
 
@@ -204,7 +218,9 @@ def test_the_limit_of_a_text_message_counts_bytes() -> None:
         ("[" * 5000, Status.MALFORMED),
     ],
 )
-def test_a_hopeless_update_is_still_a_request_that_earns_its_answer(message: object, status: Status) -> None:
+def test_a_hopeless_update_is_still_a_request_that_earns_its_answer(
+    message: object, status: Status
+) -> None:
     dialect = SpeechChat(Connection())
     tell = decode(json.dumps({"event_type": "chat.update", "message": message}), dialect)
     assert isinstance(tell, Tell)
@@ -233,7 +249,9 @@ def test_the_configuration_is_frozen_by_the_first_audio_or_typed_turn(first: str
     assert json.loads(tell.frame)["status"] == Status.NOT_ALLOWED_NOW
 
 
-def test_malformed_messages_in_a_row_give_the_client_up_and_audio_between_them_does_not_count() -> None:
+def test_malformed_messages_in_a_row_give_the_client_up_and_audio_between_them_does_not_count() -> (
+    None
+):
     dialect = opened(most_errors=5)
     left: list[cmd.Leave] = []
     for number in range(8):

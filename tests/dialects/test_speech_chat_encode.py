@@ -62,7 +62,10 @@ def asked(event_type: str, dialect: SpeechChat, **more: object) -> cmd.Command:
 
 UPDATE: dict[str, object] = {
     "create_transcription_task_req": {},
-    "chat_completion_with_voice_output_req": {"chat_completion_req": {}, "speech_synthesis_req": {}},
+    "chat_completion_with_voice_output_req": {
+        "chat_completion_req": {},
+        "speech_synthesis_req": {},
+    },
 }
 
 
@@ -99,7 +102,9 @@ def test_a_refusal_carries_status_and_reason() -> None:
 
 
 @pytest.mark.parametrize(("why", "status"), [(Why.NO_CALL, 40901), (Why.OTHER_CALL, 40003)])
-def test_a_tool_answer_that_is_refused_is_an_error_that_names_its_field(why: Why, status: int) -> None:
+def test_a_tool_answer_that_is_refused_is_an_error_that_names_its_field(
+    why: Why, status: int
+) -> None:
     dialect = opened()
     sent = {"role": "tool", "tool_call_id": "call_1", "content": "20"}
     cause = asked("conversation.message.create", dialect, **sent).cause
@@ -127,7 +132,11 @@ def test_a_connection_is_greeted_and_a_refused_one_told_why() -> None:
     noted = Connection(note='model: "x" is not known')
     (created,) = SpeechChat(noted).open(0)
     assert isinstance(created, Tell)
-    assert json.loads(created.frame) == {"status": 0, "message": noted.note, "event_type": "chat.created"}
+    assert json.loads(created.frame) == {
+        "status": 0,
+        "message": noted.note,
+        "event_type": "chat.created",
+    }
     endpoint = SpeechChatEndpoint()
     refused = endpoint.refuse(Status.NOT_FOUND, "model: no", restarting=False)
     assert refused.frames == ('{"status":40401,"message":"model: no","event_type":"chat.created"}',)
@@ -146,7 +155,10 @@ def test_the_end_of_a_session_is_an_error_and_a_closing_code() -> None:
 
 
 def test_turn_end_and_error_are_typed_events() -> None:
-    assert wire(TurnCompleted(Outcome.SPOKEN)) == '{"status":0,"message":"","event_type":"conversation.chat.completed"}'
+    assert (
+        wire(TurnCompleted(Outcome.SPOKEN))
+        == '{"status":0,"message":"","event_type":"conversation.chat.completed"}'
+    )
     error = Failed(Fault.LLM_FAILED, "the chat model failed")
     assert wire(error) == '{"status":50202,"message":"the chat model failed","event_type":"error"}'
 
@@ -191,7 +203,12 @@ def test_tool_calls_are_openais_deltas_and_the_next_answer_begins_with_its_role(
     assert delta(ReplyToolCall(1, ToolCall(0, "call_1", "weather", ""))) == {
         "content": None,
         "tool_calls": [
-            {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
+            {
+                "index": 0,
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "weather", "arguments": ""},
+            }
         ],
         "role": "assistant",
     }
@@ -205,7 +222,11 @@ def test_tool_calls_are_openais_deltas_and_the_next_answer_begins_with_its_role(
 
 def test_a_reply_without_text_still_names_the_assistant_once() -> None:
     choice = json.loads(wire(ReplyTextFinished(1, "stop")))["choices"][0]
-    assert choice == {"delta": {"content": "", "role": "assistant"}, "finish_reason": "stop", "index": 0}
+    assert choice == {
+        "delta": {"content": "", "role": "assistant"},
+        "finish_reason": "stop",
+        "index": 0,
+    }
 
 
 @pytest.mark.parametrize(("begun_ms", "created"), [(99, 1749037853), (100, 1749037854)])
@@ -229,7 +250,9 @@ def test_audio_frames_are_the_documents_with_the_replys_id() -> None:
 
 @given(payload=st.binary(min_size=1, max_size=5000), session=st.text(max_size=8))
 def test_audio_survives_whatever_the_session_is_called(payload: bytes, session: str) -> None:
-    frame = json.loads(wire(ReplyAudio(1, (payload,), 0, 0), SpeechChat(Connection(session_id=session))))
+    frame = json.loads(
+        wire(ReplyAudio(1, (payload,), 0, 0), SpeechChat(Connection(session_id=session)))
+    )
     assert base64.b64decode(frame["audioFrame"], validate=True) == payload
     assert frame["id"] == f"chatcmpl-{session}-1"
 

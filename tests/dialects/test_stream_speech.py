@@ -13,7 +13,16 @@ from voicechat.dialects.stream_speech.rules import StreamSpeech
 from voicechat.errors import Fault, RemoteProtocolError, Status
 from voicechat.session.commands import Alive, Finish
 from voicechat.session.events import AudioReceived
-from voicechat.session.notices import Done, Ended, Ending, Failed, Notice, Outcome, Recognised, TurnCompleted
+from voicechat.session.notices import (
+    Done,
+    Ended,
+    Ending,
+    Failed,
+    Notice,
+    Outcome,
+    Recognised,
+    TurnCompleted,
+)
 from voicechat.session.vocabulary import InputSettings, Transcript, Word
 
 FINAL = Recognised(Transcript("go", 0, 300, (Word("go", 0, 300, ".", fixed=True),)))
@@ -25,10 +34,14 @@ def test_a_query_of_the_document_is_understood() -> None:
     assert parse_query(query) == StreamOptions(input=expected)
 
 
-@pytest.mark.parametrize("query", [{}, {"format": "", "sample_rate": "", "heartbeat": "", "words": "", "received": ""}])
+@pytest.mark.parametrize(
+    "query", [{}, {"format": "", "sample_rate": "", "heartbeat": "", "words": "", "received": ""}]
+)
 def test_a_bare_query_means_pcm_at_16_khz(query: dict[str, str]) -> None:
     expected = InputSettings(format="pcm", sample_rate_hz=16000, silence_allowed=False)
-    assert parse_query(query) == StreamOptions(input=expected, word_objects=False, session="", received=None)
+    assert parse_query(query) == StreamOptions(
+        input=expected, word_objects=False, session="", received=None
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +80,10 @@ def test_a_wrong_parameter_is_refused_by_name(name: str, value: str, status: Sta
 
 
 @given(
-    st.dictionaries(st.sampled_from(["format", "sample_rate", "heartbeat", "words", "session", "received"]), st.text())
+    st.dictionaries(
+        st.sampled_from(["format", "sample_rate", "heartbeat", "words", "session", "received"]),
+        st.text(),
+    )
 )
 def test_any_query_is_understood_or_refused(query: dict[str, str]) -> None:
     try:
@@ -95,7 +111,9 @@ def test_binary_is_audio_and_bye_finishes() -> None:
     assert received("BYE\n") == [Alive(), Finish()]
 
 
-@pytest.mark.parametrize("text", ["", "ping", "bye", "BYE BYE", "{}", "\ud800", '{"event_type":"ping"}'])
+@pytest.mark.parametrize(
+    "text", ["", "ping", "bye", "BYE BYE", "{}", "\ud800", '{"event_type":"ping"}']
+)
 def test_any_other_text_only_shows_life(text: str) -> None:
     assert received(text) == [Alive()]
 

@@ -1,4 +1,6 @@
-"""The short form of ``python -m tools.dialogues.evaluate``: 200 dialogues that no one tuned the policy on."""
+"""The short form of ``python -m tools.dialogues.evaluate``: 200 dialogues that no one
+tuned the policy on.
+"""
 
 from functools import cache
 

@@ -1,4 +1,6 @@
-"""Speech in every format: synthesised, and encoded here with PyAV, but for what PyAV cannot encode (``assets``)."""
+"""Speech in every format: synthesised, and encoded here with PyAV, but for what PyAV
+cannot encode (``assets``).
+"""
 
 import io
 from functools import cache
@@ -32,11 +34,22 @@ def speech(voice: str = "en-us") -> bytes:
 
     library.speak(TEXT, voice, Prosody(175), take)
     resampler = Resampler(library.rate_hz, RATE_HZ)
-    return bytes(RATE_HZ // 2) + resampler.push(b"".join(chunks)) + resampler.finish() + bytes(RATE_HZ // 2)
+    return (
+        bytes(RATE_HZ // 2)
+        + resampler.push(b"".join(chunks))
+        + resampler.finish()
+        + bytes(RATE_HZ // 2)
+    )
 
 
 def through_av(
-    pcm: bytes, codec: str, container: str, rate_hz: int, channels: int = 1, bit_rate: int = 0, **options: str
+    pcm: bytes,
+    codec: str,
+    container: str,
+    rate_hz: int,
+    channels: int = 1,
+    bit_rate: int = 0,
+    **options: str,
 ) -> bytes:
     """Encode 16 kHz mono speech with a codec of FFmpeg's; every channel holds the same.
 
@@ -55,7 +68,8 @@ def through_av(
         for part in av.AudioResampler("s16", layout, rate_hz).resample(frame):
             part.pts = None
             output.mux(stream.encode(part))
-        # FLAC's last packet is empty, and brings a header that only its own container can take.
+        # FLAC's last packet is empty, and brings a header that only its own container
+        # can take.
         output.mux([packet for packet in stream.encode(None) if packet.size or container == "flac"])
     return file.getvalue()
 
@@ -108,7 +122,9 @@ def container_of(name: str) -> InputContainer:
 
 
 def decoded(container: InputContainer, stream: bytes, cuts: list[int] | None = None) -> bytes:
-    """Decode a whole stream; ``cuts`` are the sizes of the frames it comes in, the rest comes at once."""
+    """Decode a whole stream; ``cuts`` are the sizes of the frames it comes in, the rest
+    comes at once.
+    """
     decoder = CompressedDecoder(container)
     out: list[bytes] = []
     position = 0
@@ -126,14 +142,17 @@ def samples(pcm: bytes) -> NDArray[np.float64]:
 
 
 def likeness(pcm: bytes, other: bytes) -> float:
-    """How alike two recordings sound, 1 at best: the correlation of their loudness in 20 bands up to 3.5 kHz over time.
+    """How alike two recordings sound, 1 at best: the correlation of their loudness in
+    20 bands up to 3.5 kHz over time.
 
     Delays of up to 100 ms do not count.
     """
     bands, others = _bands(pcm), _bands(other)
     length = min(len(bands), len(others)) - 12
     return max(
-        float(np.corrcoef(bands[shift : shift + length].ravel(), others[5 : 5 + length].ravel())[0, 1])
+        float(
+            np.corrcoef(bands[shift : shift + length].ravel(), others[5 : 5 + length].ravel())[0, 1]
+        )
         for shift in range(12)
     )
 
@@ -141,7 +160,9 @@ def likeness(pcm: bytes, other: bytes) -> float:
 def _bands(pcm: bytes) -> NDArray[np.float64]:
     signal = samples(pcm)
     hop, size = RATE_HZ // 50, 512
-    frames = np.stack([signal[at : at + size] * np.hanning(size) for at in range(0, len(signal) - size, hop)])
+    frames = np.stack(
+        [signal[at : at + size] * np.hanning(size) for at in range(0, len(signal) - size, hop)]
+    )
     power = np.abs(np.fft.rfft(frames))[:, 4:104] ** 2
     bands: NDArray[np.float64] = np.log10(power.reshape(len(frames), 20, -1).mean(axis=2) + 1e4)
     return bands

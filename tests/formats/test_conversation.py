@@ -42,7 +42,9 @@ async def decoding() -> AsyncIterator[ForkServer]:
 async def hold(
     recognizer: ScriptedRecognizer, decoding: ForkServer, settings: dict[str, object], audio: bytes
 ) -> MemorySocket:
-    """Speak one turn with ``audio``, declared by ``settings``, and wait until it is answered."""
+    """Speak one turn with ``audio``, declared by ``settings``, and wait until it is
+    answered.
+    """
     socket, threads = MemorySocket(), EncodingThreads()
     cast = Cast(
         recognizer=recognizer,
@@ -53,7 +55,9 @@ async def hold(
     )
     limits = SessionLimits()
     dialect = SpeechChat(Connection(session_id="s"))
-    conversation = Conversation(Session(limits=limits), dialect, socket, cast, limits=limits, observe=lambda fact: None)
+    conversation = Conversation(
+        Session(limits=limits), dialect, socket, cast, limits=limits, observe=lambda fact: None
+    )
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         running = group.create_task(conversation.run())
         socket.say(update(settings, "OGG_OPUS_24KHZ_MONO_32KBPS"))
@@ -69,12 +73,15 @@ async def hold(
 
 
 @pytest.mark.parametrize("name", ["opus", "webm", "amr-nb", "aac", "flac", "speex", "mp3", "g722"])
-async def test_a_client_speaks_one_format_and_hears_another(name: str, decoding: ForkServer) -> None:
+async def test_a_client_speaks_one_format_and_hears_another(
+    name: str, decoding: ForkServer
+) -> None:
     recognizer = ScriptedRecognizer(["hello"])
     socket = await hold(recognizer, decoding, {"format": container_of(name).value}, encoded(name))
     assert recognizer.heard_ms == [len(decoded(container_of(name), encoded(name))) // 32]
     spoken = decoded(InputContainer.OPUS, audio_in(socket))
-    # The silence after the sentence, which pushes it out of the encoder, is heard as well.
+    # The silence after the sentence, which pushes it out of the encoder, is heard as
+    # well.
     assert len(spoken) / 32 == pytest.approx(len(REPLY) * 50 + 30, abs=10)
 
 
@@ -83,7 +90,9 @@ class RateRecognizer(ScriptedRecognizer):
 
     told_hz: int = 0
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         self.told_hz = options.source_rate_hz
         async for transcript in super().recognize(audio, options):
             yield transcript
@@ -127,4 +136,6 @@ def update(settings: dict[str, object], output: str) -> str:
 
 def audio_in(socket: MemorySocket) -> bytes:
     messages = [json.loads(sent.frame) for sent in socket.sent]
-    return b"".join(base64.b64decode(message["audioFrame"]) for message in messages if message.get("audioFrame"))
+    return b"".join(
+        base64.b64decode(message["audioFrame"]) for message in messages if message.get("audioFrame")
+    )

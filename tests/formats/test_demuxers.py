@@ -20,7 +20,9 @@ def packets(demuxer: Demuxer, stream: bytes) -> list[bytes]:
 
 def as_ffmpeg_has_them(stream: bytes) -> list[bytes]:
     with av.open(io.BytesIO(stream), "r") as container:
-        return [bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size]
+        return [
+            bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size
+        ]
 
 
 @pytest.mark.parametrize("bit_rate", [8_000, 256_000])
@@ -77,14 +79,23 @@ def flac_frame(number: int, samples: bytes) -> bytes:
 
 
 def test_samples_that_look_like_a_frames_header_do_not_end_a_frame() -> None:
-    streaminfo = (16).to_bytes(2, "big") * 2 + bytes(6) + (8000 << 44 | 15 << 36).to_bytes(8, "big") + bytes(16)
+    streaminfo = (
+        (16).to_bytes(2, "big") * 2
+        + bytes(6)
+        + (8000 << 44 | 15 << 36).to_bytes(8, "big")
+        + bytes(16)
+    )
     header = flac_frame(1, bytes(64))[:7]
     frames = [flac_frame(0, bytes(64)), flac_frame(1, header + bytes(57)), flac_frame(2, bytes(64))]
     assert packets(FlacDemuxer(), b"fLaC\x80\0\0\x22" + streaminfo + b"".join(frames)) == frames
 
 
 def test_a_stream_says_how_it_is_to_be_decoded_once() -> None:
-    for demuxer, name in ((OggDemuxer(), "speex"), (WebmDemuxer(), "webm"), (FlacDemuxer(), "flac")):
+    for demuxer, name in (
+        (OggDemuxer(), "speex"),
+        (WebmDemuxer(), "webm"),
+        (FlacDemuxer(), "flac"),
+    ):
         items = list(demuxer.push(encoded(name)))
         assert isinstance(items[0], StreamStart)
         assert not any(isinstance(item, StreamStart) for item in items[1:])

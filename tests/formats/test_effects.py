@@ -41,10 +41,12 @@ def fundamental_hz(signal: NDArray[np.float64], rate_hz: int) -> float:
     return float(np.median(found))
 
 
-# --- volume --------------------------------------------------------------------------------------------------------
+# --- volume ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("volume", "level_db"), [(100, 6.02), (80, 4.08), (50, 0), (25, -6.02), (5, -20)])
+@pytest.mark.parametrize(
+    ("volume", "level_db"), [(100, 6.02), (80, 4.08), (50, 0), (25, -6.02), (5, -20)]
+)
 def test_volume_changes_the_level_by_its_law(volume: float, level_db: float) -> None:
     quiet = (samples(speech()) / 4).astype("<i2").tobytes()
     changed = samples(Gain(volume).apply(quiet))
@@ -68,7 +70,9 @@ def test_loud_speech_made_louder_stays_within_full_scale_and_bends_smoothly() ->
 
 async def test_a_reply_comes_at_the_volume_asked_for() -> None:
     synthesizer, events = ScriptedSynthesizer(), list[Event]()
-    start = StartReply(1, (), ChatSettings(), VoiceSettings(format="PCM_16000HZ_MONO_16BIT", volume=25))
+    start = StartReply(
+        1, (), ChatSettings(), VoiceSettings(format="PCM_16000HZ_MONO_16BIT", volume=25)
+    )
 
     async def room() -> None:
         """There is always room."""
@@ -84,13 +88,17 @@ async def test_a_reply_comes_at_the_volume_asked_for() -> None:
     turn.speak(0, "Hello.")
     turn.finish_speech()
     await turn.run()
-    pcm = b"".join(b"".join(event.packets) for event in events if isinstance(event, SpeechSynthesized))
-    (as_it_comes,) = {chunk.pcm[:2] async for chunk in synthesizer.synthesize("Hello.", VoiceOptions())}
+    pcm = b"".join(
+        b"".join(event.packets) for event in events if isinstance(event, SpeechSynthesized)
+    )
+    (as_it_comes,) = {
+        chunk.pcm[:2] async for chunk in synthesizer.synthesize("Hello.", VoiceOptions())
+    }
     # The silence after a sentence pushes it out of the encoder.
     assert set(samples(pcm)) - {0} == {samples(as_it_comes)[0] / 2}
 
 
-# --- speed and pitch by signal processing --------------------------------------------------------------------------
+# --- speed and pitch by signal processing ---------------------------------------------
 
 
 def shaped(pcm: bytes, speech_rate: float, pitch_rate: float, piece_bytes: int = 3200) -> bytes:
@@ -103,7 +111,9 @@ def shaped(pcm: bytes, speech_rate: float, pitch_rate: float, piece_bytes: int =
     ("speech_rate", "pitch_rate"),
     [(0.5, 1), (0.8, 1), (1.5, 1), (2, 1), (1, 0.5), (1, 1.3), (1, 2), (2, 0.5), (0.5, 2)],
 )
-def test_finished_speech_is_changed_in_length_and_pitch_by_the_rates(speech_rate: float, pitch_rate: float) -> None:
+def test_finished_speech_is_changed_in_length_and_pitch_by_the_rates(
+    speech_rate: float, pitch_rate: float
+) -> None:
     usual = speech("en-us+f3")
     changed = shaped(usual, speech_rate, pitch_rate)
     assert len(changed) == pytest.approx(len(usual) / speech_rate, rel=0.01)
@@ -118,7 +128,7 @@ def test_the_cut_of_the_chunks_leaves_no_click() -> None:
     assert np.abs(np.diff(changed)).max() < 10000 * 2 * np.pi * 330 / RATE_HZ * 1.1
 
 
-# --- speed and pitch by the synthesiser ----------------------------------------------------------------------------
+# --- speed and pitch by the synthesiser -----------------------------------------------
 
 
 @pytest.fixture
@@ -128,7 +138,9 @@ async def espeak() -> AsyncIterator[EspeakSynthesizer]:
     await synthesizer.aclose()
 
 
-async def spoken(synthesizer: EspeakSynthesizer, voice: VoiceOptions) -> tuple[NDArray[np.float64], int]:
+async def spoken(
+    synthesizer: EspeakSynthesizer, voice: VoiceOptions
+) -> tuple[NDArray[np.float64], int]:
     chunks = [chunk async for chunk in synthesizer.synthesize(SENTENCE, voice)]
     return samples(b"".join(chunk.pcm for chunk in chunks)), chunks[0].rate_hz
 
@@ -143,13 +155,17 @@ async def test_espeak_speaks_at_the_rate(espeak: EspeakSynthesizer, speech_rate:
 
 @pytest.mark.real_time
 @pytest.mark.parametrize("voice", ["en-us", "longxiaochun"])
-@pytest.mark.parametrize(("pitch_rate", "reached"), [(0.5, 0.6), (0.75, 0.75), (1.5, 1.5), (2, 1.75)])
+@pytest.mark.parametrize(
+    ("pitch_rate", "reached"), [(0.5, 0.6), (0.75, 0.75), (1.5, 1.5), (2, 1.75)]
+)
 async def test_espeak_speaks_at_the_pitch_as_far_as_it_reaches(
     espeak: EspeakSynthesizer, voice: str, pitch_rate: float, reached: float
 ) -> None:
     usual, rate_hz = await spoken(espeak, VoiceOptions(voice=voice))
     changed, _ = await spoken(espeak, VoiceOptions(voice=voice, pitch_rate=pitch_rate))
-    assert fundamental_hz(changed, rate_hz) / fundamental_hz(usual, rate_hz) == pytest.approx(reached, rel=0.06)
+    assert fundamental_hz(changed, rate_hz) / fundamental_hz(usual, rate_hz) == pytest.approx(
+        reached, rel=0.06
+    )
     assert len(changed) == pytest.approx(len(usual), rel=0.03)
 
 
@@ -165,7 +181,7 @@ async def test_women_and_men_are_told_apart(espeak: EspeakSynthesizer) -> None:
     assert fundamental_hz(woman, rate_hz) > 1.7 * fundamental_hz(man, rate_hz)
 
 
-# --- who does it ---------------------------------------------------------------------------------------------------
+# --- who does it ----------------------------------------------------------------------
 
 
 class Asked(ScriptedSynthesizer):
@@ -186,7 +202,9 @@ class Shaping(Asked):
 
 @pytest.mark.real_time
 @pytest.mark.parametrize(("able", "asked_rate", "length_ms"), [(True, 2.0, 500), (False, 1.0, 250)])
-async def test_what_the_synthesiser_cannot_do_is_done_for_it(able: bool, asked_rate: float, length_ms: int) -> None:
+async def test_what_the_synthesiser_cannot_do_is_done_for_it(
+    able: bool, asked_rate: float, length_ms: int
+) -> None:
     synthesizer = Shaping() if able else Asked()
     threads = EncodingThreads()
     speech_of = ShapedSpeech(synthesizer, VoiceSettings(voice="scripted", speech_rate=2), threads)
@@ -199,7 +217,9 @@ async def test_what_the_synthesiser_cannot_do_is_done_for_it(able: bool, asked_r
 
 @pytest.mark.real_time
 @pytest.mark.parametrize("rate", [0.5, 2])
-async def test_what_espeak_cannot_reach_is_reached_all_the_same(espeak: EspeakSynthesizer, rate: float) -> None:
+async def test_what_espeak_cannot_reach_is_reached_all_the_same(
+    espeak: EspeakSynthesizer, rate: float
+) -> None:
     threads = EncodingThreads()
 
     async def said(**wishes: float) -> tuple[NDArray[np.float64], int]:
@@ -211,5 +231,7 @@ async def test_what_espeak_cannot_reach_is_reached_all_the_same(espeak: EspeakSy
     pitched, _ = await said(pitch_rate=rate)
     hurried, _ = await said(speech_rate=rate)
     threads.close()
-    assert fundamental_hz(pitched, rate_hz) / fundamental_hz(usual, rate_hz) == pytest.approx(rate, rel=0.06)
+    assert fundamental_hz(pitched, rate_hz) / fundamental_hz(usual, rate_hz) == pytest.approx(
+        rate, rel=0.06
+    )
     assert len(usual) / len(hurried) == pytest.approx(rate, rel=0.03)

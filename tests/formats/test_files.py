@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from tests.formats.material import ASSETS, RATE_HZ, encoded, encoded_from, likeness, speech, through_av
+from tests.formats.material import (
+    ASSETS,
+    RATE_HZ,
+    encoded,
+    encoded_from,
+    likeness,
+    speech,
+    through_av,
+)
 from voicechat.audio.formats import InputContainer, InputFormat
 from voicechat.audio.ogg_pages import OggWriter
 from voicechat.audio.signatures import SIGNATURE_BYTES, is_refused
@@ -77,7 +85,9 @@ OTHER_FORMATS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", OTHER_FORMATS)
-async def test_whatever_ffmpeg_reads_by_itself_is_a_recording(name: str, decoding: ForkServer, tmp_path: Path) -> None:
+async def test_whatever_ffmpeg_reads_by_itself_is_a_recording(
+    name: str, decoding: ForkServer, tmp_path: Path
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(OTHER_FORMATS[name]())
     assert not is_refused(path.read_bytes()[:SIGNATURE_BYTES])
@@ -143,7 +153,11 @@ async def test_a_header_goes_before_what_is_declared(decoding: ForkServer, tmp_p
 
 @pytest.mark.parametrize(
     ("content", "rate_hz"),
-    [(wav_header(8000, None) + bytes(8000), 8000), (encoded("amr-nb"), 8000), (encoded_from("opus", 8000), 8000)],
+    [
+        (wav_header(8000, None) + bytes(8000), 8000),
+        (encoded("amr-nb"), 8000),
+        (encoded_from("opus", 8000), 8000),
+    ],
 )
 async def test_a_recording_tells_the_rate_of_its_sound(
     content: bytes, rate_hz: int, decoding: ForkServer, tmp_path: Path
@@ -195,7 +209,9 @@ def record(path: Path, *, video: bool = False) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-async def test_every_uploaded_format_is_decoded(suffix: str, decoding: ForkServer, tmp_path: Path) -> None:
+async def test_every_uploaded_format_is_decoded(
+    suffix: str, decoding: ForkServer, tmp_path: Path
+) -> None:
     path = tmp_path / f"speech.{suffix}"
     record(path, video=suffix == "mp4")
     (pcm,) = await channels_of(decoding, path)
@@ -228,7 +244,9 @@ async def test_channels_are_kept_apart(decoding: ForkServer, tmp_path: Path) -> 
     assert await channels_of(decoding, path) == [caller.tobytes(), agent.tobytes()]
 
 
-async def test_a_stream_whose_header_knows_no_size_is_read_to_its_end(decoding: ForkServer, tmp_path: Path) -> None:
+async def test_a_stream_whose_header_knows_no_size_is_read_to_its_end(
+    decoding: ForkServer, tmp_path: Path
+) -> None:
     path = tmp_path / "reply.wav"
     path.write_bytes(wav_header(RATE_HZ, None) + speech())
     assert await channels_of(decoding, path) == [speech()]
@@ -241,7 +259,13 @@ def a_wav(rate_hz: int, data_bytes: int) -> bytes:
 def an_opus_file(packet: bytes, *, honest: bool) -> bytes:
     """25 MB that last for days, and say so at their end if they are ``honest``."""
     ogg = OggWriter(1)
-    head = b"OpusHead" + bytes([1, 1]) + (312).to_bytes(2, "little") + (48000).to_bytes(4, "little") + bytes(3)
+    head = (
+        b"OpusHead"
+        + bytes([1, 1])
+        + (312).to_bytes(2, "little")
+        + (48000).to_bytes(4, "little")
+        + bytes(3)
+    )
     start = ogg.pages([head], 0) + ogg.pages([b"OpusTags" + bytes(8)], 0)
     pages = b"".join(ogg.pages([packet] * 255, 0) for _ in range(50))
     end = ogg.pages([packet], 48_000 * 3600 * 60 if honest else 0)
@@ -256,11 +280,31 @@ BAD_FILES: dict[str, tuple[Callable[[], bytes], Status, str]] = {
     "a playlist": (lambda: PLAYLIST, *NO_RECORDING),
     "a list of files": (lambda: b"ffconcat version 1.0\nfile /etc/passwd\n", *NO_RECORDING),
     "10 Hz": (lambda: a_wav(10, 100_000), Status.UNDECODABLE_AUDIO, "its rate is 10 Hz"),
-    "10 MHz": (lambda: a_wav(10_000_000, 100_000), Status.UNDECODABLE_AUDIO, "its rate is 10000000 Hz"),
-    "4 GB of wav": (lambda: a_wav(16000, 4_000_000_000), Status.TOO_LARGE, "its header promises 4000000000 bytes"),
-    "days": (lambda: an_opus_file(b"\x0b\x06", honest=True), Status.TOO_LARGE, "hours long; allowed: 5"),
-    "secret days": (lambda: an_opus_file(b"\x0b\x06", honest=False), Status.TOO_LARGE, "the file unfolds"),
-    "secret hours": (lambda: an_opus_file(b"\x08", honest=False), Status.TOO_LARGE, "the file unfolds"),
+    "10 MHz": (
+        lambda: a_wav(10_000_000, 100_000),
+        Status.UNDECODABLE_AUDIO,
+        "its rate is 10000000 Hz",
+    ),
+    "4 GB of wav": (
+        lambda: a_wav(16000, 4_000_000_000),
+        Status.TOO_LARGE,
+        "its header promises 4000000000 bytes",
+    ),
+    "days": (
+        lambda: an_opus_file(b"\x0b\x06", honest=True),
+        Status.TOO_LARGE,
+        "hours long; allowed: 5",
+    ),
+    "secret days": (
+        lambda: an_opus_file(b"\x0b\x06", honest=False),
+        Status.TOO_LARGE,
+        "the file unfolds",
+    ),
+    "secret hours": (
+        lambda: an_opus_file(b"\x08", honest=False),
+        Status.TOO_LARGE,
+        "the file unfolds",
+    ),
 }
 
 
@@ -275,10 +319,14 @@ async def test_what_is_no_recording_or_too_much_of_one_is_refused_quickly(
     with pytest.raises(RemoteProtocolError, match=reason) as refused:
         await channels_of(decoding, path)
     assert refused.value.status is status
-    assert asyncio.get_running_loop().time() - began_s < 2  # on a machine of its own: half a second at most
+    assert (
+        asyncio.get_running_loop().time() - began_s < 2
+    )  # on a machine of its own: half a second at most
 
 
-async def test_only_containers_that_are_listed_are_opened(decoding: ForkServer, tmp_path: Path) -> None:
+async def test_only_containers_that_are_listed_are_opened(
+    decoding: ForkServer, tmp_path: Path
+) -> None:
     path = tmp_path / "speech.rso"
     path.write_bytes(through_av(speech(), "pcm_u8", "rso", RATE_HZ))
     with av.open(str(path)) as container:  # FFmpeg could
@@ -297,13 +345,17 @@ async def test_300_mb_of_tags_are_refused_unread(decoding: ForkServer, tmp_path:
         await channels_of(decoding, path)
 
 
-async def test_a_file_that_is_not_there_is_told_as_such(decoding: ForkServer, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_there_is_told_as_such(
+    decoding: ForkServer, tmp_path: Path
+) -> None:
     with pytest.raises(RemoteProtocolError, match="it cannot be read: No such file") as refused:
         await channels_of(decoding, tmp_path / "nothing")
     assert refused.value.status is Status.NOT_FOUND
 
 
-async def test_whoever_stops_reading_leaves_nothing_behind(decoding: ForkServer, tmp_path: Path) -> None:
+async def test_whoever_stops_reading_leaves_nothing_behind(
+    decoding: ForkServer, tmp_path: Path
+) -> None:
     path = tmp_path / "long.flac"
     path.write_bytes(encoded("flac"))
     reading = decode_file(decoding, path)

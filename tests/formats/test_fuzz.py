@@ -16,7 +16,9 @@ FIRST_SEED = 1_000_000
 
 
 async def test_damaged_audio_is_answered_in_time_and_leaves_nothing_behind() -> None:
-    findings = await fuzz([(NAMES[seed % len(NAMES)], seed) for seed in range(FIRST_SEED, FIRST_SEED + INPUTS)])
+    findings = await fuzz(
+        [(NAMES[seed % len(NAMES)], seed) for seed in range(FIRST_SEED, FIRST_SEED + INPUTS)]
+    )
     assert findings.sound, findings
     assert sum(findings.outcomes.values()) == INPUTS
     # It proves something only while most of the damage gets as far as a codec.

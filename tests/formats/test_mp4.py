@@ -76,7 +76,9 @@ def test_a_packet_is_given_when_its_last_byte_has_come() -> None:
 
 def test_the_next_turn_may_begin_another_recording() -> None:
     decoder = CompressedDecoder(InputContainer.MP4)
-    turns = [b"".join([*decoder.decode(STREAMS[name]), *decoder.finish()]) for name in ("aac", "opus")]
+    turns = [
+        b"".join([*decoder.decode(STREAMS[name]), *decoder.finish()]) for name in ("aac", "opus")
+    ]
     for pcm in turns:
         assert likeness(pcm, speech()) > 0.9
 

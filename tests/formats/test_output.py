@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from tests.formats.material import RATE_HZ, decoded, likeness, speech
 from voicechat.audio.demux.ogg import OggDemuxer
 from voicechat.audio.encode import open_encoder
-from voicechat.audio.formats import OPUS_RATES_HZ, OUTPUT_RATES_HZ, Container, InputContainer, parse_output_format
+from voicechat.audio.formats import (
+    OPUS_RATES_HZ,
+    OUTPUT_RATES_HZ,
+    Container,
+    InputContainer,
+    parse_output_format,
+)
 
 SECONDS = 1.5
 TONE_HZ = 440
@@ -49,7 +55,9 @@ def as_ffmpeg_hears(name: str, stream: bytes) -> tuple[int, NDArray[np.float64]]
         return wanted.rate_hz, np.frombuffer(stream, "<i2") / 32768
     with av.open(io.BytesIO(stream), "r") as container:
         frames = [
-            part for frame in container.decode(audio=0) for part in av.AudioResampler("fltp", "mono").resample(frame)
+            part
+            for frame in container.decode(audio=0)
+            for part in av.AudioResampler("fltp", "mono").resample(frame)
         ]
         assert container.streams.audio[0].channels == 1
     (rate_hz,) = {frame.sample_rate for frame in frames}
@@ -65,7 +73,9 @@ def frame_s(name: str) -> float:
 
 
 def has_clicks(signal: NDArray[np.float64], rate_hz: int) -> bool:
-    """Whether the signal bends more sharply somewhere than the tone itself does, away from both ends."""
+    """Whether the signal bends more sharply somewhere than the tone itself does, away
+    from both ends.
+    """
     steady = signal[rate_hz // 5 : int(rate_hz * (SECONDS - 0.2))]
     sharpest = 12000 / 32768 * (2 * np.pi * TONE_HZ / rate_hz) ** 2
     return float(np.abs(np.diff(steady, n=2)).max()) > sharpest * 1.25 + 0.01
@@ -130,7 +140,7 @@ def test_opus_that_says_nothing_is_no_stream() -> None:
     assert b"".join(pieces("OGG_OPUS_16KHZ_MONO_32KBPS", b"")) == b""
 
 
-# --- Chromium ------------------------------------------------------------------------------------------------------
+# --- Chromium -------------------------------------------------------------------------
 
 _DECODE = """async ([data, rate]) => {
     const bytes = Uint8Array.from(atob(data), char => char.charCodeAt(0));
@@ -157,11 +167,15 @@ def chromium() -> Iterator[Any]:
 @pytest.mark.real_time
 @pytest.mark.parametrize(
     "name",
-    ["WAV_16000HZ_MONO_16BIT", "WAV_48000HZ_MONO_16BIT"] + [name for name in NAMES if name[:3] in ("MP3", "OGG")],
+    ["WAV_16000HZ_MONO_16BIT", "WAV_48000HZ_MONO_16BIT"]
+    + [name for name in NAMES if name[:3] in ("MP3", "OGG")],
 )
-def test_chromium_finds_rate_channels_and_length_right_and_no_click(name: str, chromium: Any) -> None:
+def test_chromium_finds_rate_channels_and_length_right_and_no_click(
+    name: str, chromium: Any
+) -> None:
     stream = b"".join(pieces(name, tone(22050)))
-    # It converts to the context's rate: the stream's own, so that what it did is what is measured.
+    # It converts to the context's rate: the stream's own, so that what it did is what
+    # is measured.
     rate_hz = parse_output_format(name).rate_hz
     heard = chromium.evaluate(_DECODE, [base64.b64encode(stream).decode(), rate_hz])
     assert (heard["rate"], heard["channels"]) == (rate_hz, 1)

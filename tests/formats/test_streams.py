@@ -1,4 +1,6 @@
-"""Compressed audio on its way through a session: decoded in a process, heard by a recogniser."""
+"""Compressed audio on its way through a session: decoded in a process, heard by a
+recogniser.
+"""
 
 import asyncio
 import os
@@ -32,12 +34,16 @@ pytestmark = [
 
 @dataclass
 class Listener:
-    """A recogniser that keeps what it hears, and fails once after ``fails_after_bytes``."""
+    """A recogniser that keeps what it hears, and fails once after
+    ``fails_after_bytes``.
+    """
 
     heard: list[bytearray] = field(default_factory=list)
     fails_after_bytes: int = 1 << 40
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         self.heard.append(bytearray())
         mine = self.heard[-1]
         async for pcm in audio:
@@ -102,7 +108,12 @@ async def open_session(decoding: ForkServer) -> AsyncIterator[OpenSession]:
         events: list[Event] = []
         listener = Listener()
         audio = AudioInput(
-            listener, limits=SessionLimits(), now_ms=lambda: 0, post=events.append, tasks=tasks, decoding=decoding
+            listener,
+            limits=SessionLimits(),
+            now_ms=lambda: 0,
+            post=events.append,
+            tasks=tasks,
+            decoding=decoding,
         )
         return Session(audio, listener, InputSettings(format=container.value), events)
 
@@ -134,7 +145,10 @@ async def test_turns_are_kept_apart_on_one_time_line(open_session: OpenSession) 
     assert session.listener.heard[0] == session.listener.heard[1]
     told = [event.transcript for event in session.events if isinstance(event, Transcribed)]
     length_ms = len(session.listener.heard[0]) // 32
-    assert [(one.begin_ms, one.end_ms) for one in told] == [(0, length_ms), (length_ms, 2 * length_ms)]
+    assert [(one.begin_ms, one.end_ms) for one in told] == [
+        (0, length_ms),
+        (length_ms, 2 * length_ms),
+    ]
 
 
 async def test_a_replaced_recogniser_hears_all_of_it_also_what_was_still_being_decoded(
@@ -165,7 +179,9 @@ async def test_audio_that_is_not_heard_still_takes_its_time(open_session: OpenSe
     assert told.begin_ms == pytest.approx(length_ms, abs=5)  # the resampler holds back 4 ms
 
 
-async def test_what_cannot_be_decoded_fails_its_stream_and_the_next_one_is_heard(open_session: OpenSession) -> None:
+async def test_what_cannot_be_decoded_fails_its_stream_and_the_next_one_is_heard(
+    open_session: OpenSession,
+) -> None:
     session = open_session(InputContainer.WEBM)
     stream = session.open()
     await session.feed(stream, b"this is not WebM at all" * 10)
@@ -185,7 +201,8 @@ async def test_what_follows_audio_that_cannot_be_decoded_is_heard_although_it_wa
 ) -> None:
     session = open_session(InputContainer.WEBM)
     bad, good = session.open(), session.open()
-    # Nothing waits here, so that all of it is on its way before the first of it is refused.
+    # Nothing waits here, so that all of it is on its way before the first of it is
+    # refused.
     session.send(bad, b"this is not WebM at all" * 10)
     session.audio.finish(bad)
     session.send(good, encoded("webm"))
@@ -208,7 +225,9 @@ async def test_a_decoder_that_dies_costs_its_own_session_one_error_and_others_no
     os.kill(victim, signal.SIGKILL)
     await guilty.feed(streams[0], encoded("opus")[half:])
     failed = await guilty.until(RecognitionFailed, streams[0])
-    assert failed == RecognitionFailed(streams[0], Fault.UNDECODABLE_AUDIO, "opus: its decoder failed")
+    assert failed == RecognitionFailed(
+        streams[0], Fault.UNDECODABLE_AUDIO, "opus: its decoder failed"
+    )
     await innocent.feed(streams[1], encoded("opus")[half:])
     innocent.audio.finish(streams[1])
     await innocent.until(RecognitionEnded, streams[1])
@@ -233,24 +252,38 @@ async def test_without_a_server_to_fork_from_every_stream_fails_and_nothing_spin
 async def test_without_processes_compressed_audio_is_refused() -> None:
     events: list[Event] = []
     tasks = SessionTasks(on_fault=lambda: None)
-    audio = AudioInput(Listener(), limits=SessionLimits(), now_ms=lambda: 0, post=events.append, tasks=tasks)
+    audio = AudioInput(
+        Listener(), limits=SessionLimits(), now_ms=lambda: 0, post=events.append, tasks=tasks
+    )
     session = Session(audio, Listener(), InputSettings(format="mp3"), events)
     session.send(session.open(), encoded("mp3"))
-    assert events == [RecognitionFailed(1, Fault.UNSUPPORTED_FORMAT, "mp3: this server decodes no compressed audio")]
+    assert events == [
+        RecognitionFailed(
+            1, Fault.UNSUPPORTED_FORMAT, "mp3: this server decodes no compressed audio"
+        )
+    ]
     await tasks.close(1)
 
 
 def opus_bomb(packet: bytes) -> bytes:
     """25 MB that say nothing of their length and last for days."""
     ogg = OggWriter(1)
-    head = b"OpusHead" + bytes([1, 1]) + (312).to_bytes(2, "little") + (48000).to_bytes(4, "little") + bytes(3)
+    head = (
+        b"OpusHead"
+        + bytes([1, 1])
+        + (312).to_bytes(2, "little")
+        + (48000).to_bytes(4, "little")
+        + bytes(3)
+    )
     start = ogg.pages([head], 0) + ogg.pages([b"OpusTags" + bytes(8)], 0)
     pages = b"".join(ogg.pages([packet] * 255, 0) for _ in range(50))
     return start + pages * (25_000_000 // len(pages))
 
 
 @pytest.mark.parametrize("packet", [b"\x0b\x06", b"\x08"])
-async def test_a_file_that_unfolds_to_days_is_refused_within_a_second(open_session: OpenSession, packet: bytes) -> None:
+async def test_a_file_that_unfolds_to_days_is_refused_within_a_second(
+    open_session: OpenSession, packet: bytes
+) -> None:
     bomb = opus_bomb(packet)
     session = open_session(InputContainer.OPUS)
     stream = session.open()

@@ -33,7 +33,9 @@ def test_the_telephone_band_comes_through_at_its_level(frequency_hz: int) -> Non
     assert 20 * np.log10(level(pcm, frequency_hz) / 8000) == pytest.approx(0, abs=0.5)
 
 
-@pytest.mark.parametrize(("container", "full_scale"), [(InputContainer.MU_LAW, 0x80), (InputContainer.A_LAW, 0xAA)])
+@pytest.mark.parametrize(
+    ("container", "full_scale"), [(InputContainer.MU_LAW, 0x80), (InputContainer.A_LAW, 0xAA)]
+)
 def test_telephone_codes_are_read(container: InputContainer, full_scale: int) -> None:
     decoder = open_decoder(InputFormat(container, 16000))
     assert samples(decoder.decode(bytes([full_scale])))[0] > 32000
@@ -58,7 +60,9 @@ def test_the_missing_band_is_filled_with_a_weaker_image_and_the_rest_is_untouche
 def test_the_cut_changes_no_sample(piece_bytes: int) -> None:
     pcm = np.random.default_rng(3).integers(-9000, 9000, 5001).astype("<i2").tobytes()
     pieces = BandExtension()
-    cut = b"".join(pieces.push(pcm[at : at + piece_bytes]) for at in range(0, len(pcm), piece_bytes))
+    cut = b"".join(
+        pieces.push(pcm[at : at + piece_bytes]) for at in range(0, len(pcm), piece_bytes)
+    )
     assert cut == BandExtension().push(pcm)
     assert len(cut) == len(pcm)
 

@@ -47,11 +47,16 @@ def sound_at(pcm: bytes) -> list[float]:
 TONE = (np.sin(np.arange(RATE_HZ) * 0.3) * 12000).astype("<i2").tobytes()
 
 
-def timed(container: str, codec: str, rate_hz: int, *begins_s: float, with_video: bool = False) -> bytes:
+def timed(
+    container: str, codec: str, rate_hz: int, *begins_s: float, with_video: bool = False
+) -> bytes:
     """A second of sound at each of these times, and no packets between them."""
     sound = through_av(TONE, codec, CARRIERS.get(container, container), rate_hz, bit_rate=64_000)
     file = io.BytesIO()
-    with av.open(file, "w", format=container) as output, av.open(io.BytesIO(sound), "r") as template:
+    with (
+        av.open(file, "w", format=container) as output,
+        av.open(io.BytesIO(sound), "r") as template,
+    ):
         pictures = output.add_stream("mpeg4", rate=10) if with_video else None
         stream = output.add_stream_from_template(template.streams.audio[0])
         if pictures is not None:
@@ -94,7 +99,13 @@ async def test_a_track_that_begins_late_and_a_gap_in_it_are_silence(
 
 
 @pytest.mark.parametrize(
-    "kind", [("mpegts", "aac", 48000), ("flv", "aac", 44100), ("asf", "wmav2", 44100), ("ogg", "libopus", 48000)]
+    "kind",
+    [
+        ("mpegts", "aac", 48000),
+        ("flv", "aac", 44100),
+        ("asf", "wmav2", 44100),
+        ("ogg", "libopus", 48000),
+    ],
 )
 async def test_a_clock_that_begins_anywhere_counts_from_its_beginning(
     kind: tuple[str, str, int], decoding: ForkServer, tmp_path: Path
@@ -105,15 +116,21 @@ async def test_a_clock_that_begins_anywhere_counts_from_its_beginning(
     assert begins == pytest.approx([0.0, 4.0], abs=0.15)
 
 
-async def test_sound_that_begins_after_the_pictures_stands_where_they_are(decoding: ForkServer, tmp_path: Path) -> None:
+async def test_sound_that_begins_after_the_pictures_stands_where_they_are(
+    decoding: ForkServer, tmp_path: Path
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(timed("mpegts", "aac", 48000, 3.0, with_video=True))
     assert sound_at(await first_channel(decoding, path)) == pytest.approx([3.0], abs=0.15)
 
 
 def left_out(container: str, from_s: float, to_s: float) -> bytes:
-    """The tone for twelve seconds in Opus, without the packets of some time, as DTX leaves them out."""
-    sound = through_av(TONE * 12, "libopus", container, 48000, page_duration="20000" if container == "ogg" else "0")
+    """The tone for twelve seconds in Opus, without the packets of some time, as DTX
+    leaves them out.
+    """
+    sound = through_av(
+        TONE * 12, "libopus", container, 48000, page_duration="20000" if container == "ogg" else "0"
+    )
     file = io.BytesIO()
     options = {"page_duration": "20000"} if container == "ogg" else {}
     with (
@@ -140,7 +157,13 @@ async def test_packets_left_out_of_a_stream_are_silence(container: str, frame_by
 
 async def test_a_silence_of_hours_is_a_clock_that_was_set() -> None:
     ogg = OggWriter(1)
-    head = b"OpusHead" + bytes([1, 1]) + (0).to_bytes(2, "little") + (48000).to_bytes(4, "little") + bytes(3)
+    head = (
+        b"OpusHead"
+        + bytes([1, 1])
+        + (0).to_bytes(2, "little")
+        + (48000).to_bytes(4, "little")
+        + bytes(3)
+    )
     packet = b"\x08"  # 20 ms of silence
     positions = [960, 1920, 1920 + 48_000 * 3600, 1920 + 48_000 * 3600 + 960, 960]
     stream = ogg.pages([head], 0) + ogg.pages([b"OpusTags" + bytes(8)], 0)
@@ -148,7 +171,9 @@ async def test_a_silence_of_hours_is_a_clock_that_was_set() -> None:
     assert len(decoded(InputContainer.OPUS, stream)) / 32 == pytest.approx(100, abs=5)
 
 
-async def test_a_clock_that_was_set_forward_or_back_leaves_no_silence(decoding: ForkServer, tmp_path: Path) -> None:
+async def test_a_clock_that_was_set_forward_or_back_leaves_no_silence(
+    decoding: ForkServer, tmp_path: Path
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(timed("matroska", "pcm_s16le", 16000, 0.0, 10_000.0, 10_003.0))
     assert sound_at(await first_channel(decoding, path)) == pytest.approx([0.0, 4.0], abs=0.1)

@@ -9,7 +9,9 @@ from voicechat.providers.pocketsphinx_worker import SphinxDecoder
 
 @cache
 def _recogniser() -> SphinxDecoder:
-    return SphinxDecoder(lambda of: NGramModel(of.config, of.logmath, get_model_path("en-us/en-us.lm.bin")))
+    return SphinxDecoder(
+        lambda of: NGramModel(of.config, of.logmath, get_model_path("en-us/en-us.lm.bin"))
+    )
 
 
 def words(pcm: bytes) -> str:

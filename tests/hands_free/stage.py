@@ -1,8 +1,9 @@
-"""A person with a microphone and a loudspeaker in one room, before a whole conversation, in virtual time.
+"""A person with a microphone and a loudspeaker in one room, before a whole
+conversation, in virtual time.
 
-The voice detection is the real model, each frame judged as it comes instead of with those of others; everything else
-of the server is as it runs. The person's side is a duplex sound card: every 20 ms it plays what has come and records
-what sounds.
+The voice detection is the real model, each frame judged as it comes instead of with
+those of others; everything else of the server is as it runs. The person's side is a
+duplex sound card: every 20 ms it plays what has come and records what sounds.
 """
 
 import asyncio
@@ -15,10 +16,23 @@ from typing import Any
 import numpy as np
 
 from tests.voice.sounds import RATE_HZ, Samples, in_a_room, speak, to_pcm
-from voicechat.client import Canceled, PlaybackBuffer, ReplyAudio, ReplyText, ServerMessage, parse_message
+from voicechat.client import (
+    Canceled,
+    PlaybackBuffer,
+    ReplyAudio,
+    ReplyText,
+    ServerMessage,
+    parse_message,
+)
 from voicechat.dialects.base import Connection
 from voicechat.dialects.speech_chat.rules import SpeechChat
-from voicechat.providers.interfaces import AudioChunk, ChatModel, SpeechRecognizer, SpeechSynthesizer, VoiceOptions
+from voicechat.providers.interfaces import (
+    AudioChunk,
+    ChatModel,
+    SpeechRecognizer,
+    SpeechSynthesizer,
+    VoiceOptions,
+)
 from voicechat.runtime.conversation import Cast, Conversation
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.effects import Fact
@@ -67,9 +81,13 @@ class InlineEar:
         while len(self._pending) >= FRAME_BYTES:
             frame, self._pending = self._pending[:FRAME_BYTES], self._pending[FRAME_BYTES:]
             self._audio_ms += FRAME_MS
-            (probability,) = score(self._model, [StreamFrame(self._listener, frame, self._gap)]).probabilities
+            (probability,) = score(
+                self._model, [StreamFrame(self._listener, frame, self._gap)]
+            ).probabilities
             self._gap = False
-            asyncio.get_running_loop().call_soon(self._tell, FrameScore(self._audio_ms, probability))
+            asyncio.get_running_loop().call_soon(
+                self._tell, FrameScore(self._audio_ms, probability)
+            )
 
     def note_gap(self, at_ms: int) -> None:
         self._gap = True
@@ -104,7 +122,9 @@ class Echo:
 
 @dataclass
 class Stage:
-    """One conversation. ``says`` puts sounds on the microphone's time line; ``at`` waits for a time of it."""
+    """One conversation. ``says`` puts sounds on the microphone's time line; ``at``
+    waits for a time of it.
+    """
 
     recognizer: SpeechRecognizer = field(default_factory=ScriptedRecognizer)
     model: ChatModel = field(default_factory=ScriptedModel)
@@ -163,7 +183,7 @@ class Stage:
             async with asyncio.timeout(2):
                 await serving
 
-    # --- what the person does ---------------------------------------------------------------------------------
+    # --- what the person does ---------------------------------------------------------
 
     def says(self, samples: Samples, at_ms: int) -> int:
         """Sound from ``at_ms`` of the microphone on; returns when it ends."""
@@ -176,7 +196,9 @@ class Stage:
             await asyncio.sleep(0.005)
 
     async def until(self, kind: type[ServerMessage], count: int = 1) -> int:
-        """Wait for a message; returns when it was sent, in milliseconds of the microphone."""
+        """Wait for a message; returns when it was sent, in milliseconds of the
+        microphone.
+        """
         async with asyncio.timeout(60):
             while len(self.times(kind)) < count:  # noqa: ASYNC110 - virtual time
                 await asyncio.sleep(0.001)
@@ -188,9 +210,13 @@ class Stage:
 
     def times(self, kind: type[Any]) -> list[int]:
         self._read()
-        return [int((at_s - self._began_s) * 1000) for at_s, message in self.messages if isinstance(message, kind)]
+        return [
+            int((at_s - self._began_s) * 1000)
+            for at_s, message in self.messages
+            if isinstance(message, kind)
+        ]
 
-    # --- the sound card ---------------------------------------------------------------------------------------
+    # --- the sound card ---------------------------------------------------------------
 
     async def _sound_card(self) -> None:
         loop = asyncio.get_running_loop()
@@ -223,9 +249,9 @@ class Stage:
         self.played = np.concatenate((self.played, np.frombuffer(pcm, "<i2").astype(np.float64)))
 
     def _record(self, begin: int) -> Samples:
-        samples: Samples = self._voice[begin : begin + BLOCK_SAMPLES] + self._random.standard_normal(BLOCK_SAMPLES) * (
-            32768 * 10 ** (ROOM_TONE_DB / 20)
-        )
+        samples: Samples = self._voice[
+            begin : begin + BLOCK_SAMPLES
+        ] + self._random.standard_normal(BLOCK_SAMPLES) * (32768 * 10 ** (ROOM_TONE_DB / 20))
         if self.echo is not None:
             end = begin + BLOCK_SAMPLES - self.echo.delay_ms * RATE_HZ // 1000
             response = ROOM if self.echo.room else np.ones(1)
@@ -270,7 +296,9 @@ class Stage:
 def update(detection: TurnDetection) -> str:
     """The request for hands-free mode and binary audio."""
     settings = {
-        "create_transcription_task_req": {"speech_recognition_param": {"format": "pcm", "sample_rate": RATE_HZ}},
+        "create_transcription_task_req": {
+            "speech_recognition_param": {"format": "pcm", "sample_rate": RATE_HZ}
+        },
         "chat_completion_with_voice_output_req": {
             "chat_completion_req": {"stream": True},
             "speech_synthesis_req": {"stream": True, "synthesis_param": {"format": FORMAT}},

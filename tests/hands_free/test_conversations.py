@@ -1,4 +1,6 @@
-"""Whole hands-free conversations: the real voice detection, a room with a loudspeaker, scripted words."""
+"""Whole hands-free conversations: the real voice detection, a room with a loudspeaker,
+scripted words.
+"""
 
 import numpy as np
 import pytest
@@ -38,14 +40,19 @@ def a_long_reply(**more: object) -> Stage:
 def a_cough(seed: int = 0) -> Samples:
     """A burst that decays within 250 ms, as loud as speech."""
     times_s = np.arange(RATE_HZ // 4) / RATE_HZ
-    burst: Samples = np.random.default_rng(seed).standard_normal(len(times_s)) * np.exp(-times_s / 0.06) * 9000
+    burst: Samples = (
+        np.random.default_rng(seed).standard_normal(len(times_s)) * np.exp(-times_s / 0.06) * 9000
+    )
     return burst
 
 
 def asked(stage: Stage) -> list[list[str]]:
     """What the model was asked: the contents of the messages, per request."""
     assert isinstance(stage.model, ScriptedModel)
-    return [[str(message["content"]) for message in request.messages] for request in stage.model.requests]
+    return [
+        [str(message["content"]) for message in request.messages]
+        for request in stage.model.requests
+    ]
 
 
 async def test_two_turns_without_a_button() -> None:
@@ -72,8 +79,13 @@ async def test_speech_in_mid_reply_stops_it_and_becomes_the_next_turn() -> None:
         sent = len(stage.of(ReplyAudio))
         assert canceled_ms - onset_ms <= 200 + DETECTION_MS + 20, "and a block of the sound card"
         await stage.until(Completed, 2)
-        # Of the interrupted reply nothing more; of the next one perhaps (2 if that was begun early and kept, else 3).
-        assert {message.reply_id for message in stage.of(ReplyAudio)[sent:]} in (set(), {"2"}, {"3"})
+        # Of the interrupted reply nothing more; of the next one perhaps (2 if that was
+        # begun early and kept, else 3).
+        assert {message.reply_id for message in stage.of(ReplyAudio)[sent:]} in (
+            set(),
+            {"2"},
+            {"3"},
+        )
         await stage.until(TurnCompleted, 2)
         await stage.at(stage.mic_ms + 500)
     question, answer, more = asked(stage)[1]
@@ -95,7 +107,9 @@ async def test_the_recogniser_hears_the_interrupting_speech_from_its_first_sylla
         assert completed_ms > end_ms
 
 
-@pytest.mark.parametrize("sound", [a_cough(), noise(400, -20), noise(2_000, -35), np.sign(noise(5, -3)) * 20_000])
+@pytest.mark.parametrize(
+    "sound", [a_cough(), noise(400, -20), noise(2_000, -35), np.sign(noise(5, -3)) * 20_000]
+)
 async def test_a_noise_does_not_interrupt(sound: Samples) -> None:
     stage = a_long_reply()
     async with stage.playing():
@@ -108,7 +122,9 @@ async def test_a_noise_does_not_interrupt(sound: Samples) -> None:
 
 @pytest.mark.parametrize("level_db", [-10, -15, -25])
 @pytest.mark.parametrize("delay_ms", [50, 150, 250])
-async def test_the_echo_of_the_reply_neither_interrupts_nor_enters_the_transcript(level_db: int, delay_ms: int) -> None:
+async def test_the_echo_of_the_reply_neither_interrupts_nor_enters_the_transcript(
+    level_db: int, delay_ms: int
+) -> None:
     stage = a_long_reply(echo=Echo(level_db, delay_ms))
     async with stage.playing():
         end_ms = stage.says(speak(QUESTION), 500)
@@ -133,7 +149,9 @@ async def test_frames_that_the_network_delivers_unevenly_do_not_hide_the_echo() 
 @pytest.mark.parametrize("level_db", [-10, -25])
 @pytest.mark.parametrize("delay_ms", [50, 250])
 @pytest.mark.parametrize("after_ms", [300, 3_000])
-async def test_the_user_who_talks_over_the_echo_interrupts(level_db: int, delay_ms: int, after_ms: int) -> None:
+async def test_the_user_who_talks_over_the_echo_interrupts(
+    level_db: int, delay_ms: int, after_ms: int
+) -> None:
     stage = a_long_reply(echo=Echo(level_db, delay_ms))
     objection = speak(OBJECTION)
     async with stage.playing():
@@ -146,7 +164,9 @@ async def test_the_user_who_talks_over_the_echo_interrupts(level_db: int, delay_
 
 @pytest.mark.parametrize("after_ms", [100, 400, 900, 1_600])
 @pytest.mark.parametrize("min_ms", [128, 200, 500])
-async def test_without_an_echo_the_first_reply_is_interrupted_as_soon_as_any_other(after_ms: int, min_ms: int) -> None:
+async def test_without_an_echo_the_first_reply_is_interrupted_as_soon_as_any_other(
+    after_ms: int, min_ms: int
+) -> None:
     """Whether it echoes is found out within the time that speech must last anyway."""
     stage = a_long_reply(detection=TurnDetection(min_interruption_ms=min_ms))
     async with stage.playing():
@@ -160,7 +180,9 @@ async def test_without_an_echo_the_first_reply_is_interrupted_as_soon_as_any_oth
 
 
 @pytest.mark.parametrize("late_ms", [37, 110])
-async def test_the_echo_of_a_reply_that_is_played_later_than_the_one_before_is_known(late_ms: int) -> None:
+async def test_the_echo_of_a_reply_that_is_played_later_than_the_one_before_is_known(
+    late_ms: int,
+) -> None:
     stage = a_long_reply(echo=Echo(-15, 100), model=ScriptedModel(replies=((REPLY,), (REPLY,))))
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
@@ -183,7 +205,10 @@ async def test_after_a_cancel_what_the_loudspeaker_still_says_is_no_speech() -> 
         end_ms = stage.says(speak("stop"), onset_ms)
         await stage.until(Canceled)
         await stage.at(end_ms + 3_000)
-    assert len([started_ms for started_ms in stage.times(SpeechStarted) if started_ms > end_ms + 150]) == 0
+    assert (
+        len([started_ms for started_ms in stage.times(SpeechStarted) if started_ms > end_ms + 150])
+        == 0
+    )
 
 
 async def test_a_reply_begun_early_saves_time_and_is_told_only_at_the_end_of_the_turn() -> None:
@@ -233,7 +258,9 @@ async def test_a_user_who_interrupts_and_mutes_is_answered() -> None:
     assert asked(stage)[1][-1] == "and tomorrow"
 
 
-async def test_where_words_are_waited_for_a_cough_and_a_hum_let_the_reply_be_heard_to_its_end() -> None:
+async def test_where_words_are_waited_for_a_cough_and_a_hum_let_the_reply_be_heard_to_its_end() -> (
+    None
+):
     recognizer = ScriptedRecognizer(texts=(QUESTION, "mm-hm"))
     stage = a_long_reply(interrupt_by_voice=False, recognizer=recognizer)
     cough = np.tile(a_cough(), 2)[: RATE_HZ * 3 // 10]

@@ -1,4 +1,6 @@
-"""The server as it runs, over a socket and in real time: recordings of people, the real recogniser and detector."""
+"""The server as it runs, over a socket and in real time: recordings of people, the real
+recogniser and detector.
+"""
 
 import asyncio
 import wave
@@ -34,7 +36,9 @@ async def conversation(folder: Path) -> AsyncIterator[Conversation]:
     """With the recogniser that comes with the server, and a long answer."""
     config = load_config(None, {"VOICECHAT_DATA_DIR": str(folder)}, {"server": {"port": 0}})
     own = build_services(config)
-    services = Services(own.recognizers, {"default": ScriptedModel((LONG,))}, {"default": ScriptedSynthesizer()})
+    services = Services(
+        own.recognizers, {"default": ScriptedModel((LONG,))}, {"default": ScriptedSynthesizer()}
+    )
     async with (
         serving(config, services, credentials(config), lambda _: None) as server,
         connect(server.url, key=server.key or "") as client,
@@ -90,14 +94,20 @@ async def test_a_person_interrupts_and_every_word_of_the_interruption_is_underst
         with suppress(StopAsyncIteration):
             while len(finals(messages)) < 2:
                 messages.append(await anext(client))
-                if isinstance(messages[-1], ReplyAudio) and not any(isinstance(m, ReplyAudio) for m in messages[:-1]):
+                if isinstance(messages[-1], ReplyAudio) and not any(
+                    isinstance(m, ReplyAudio) for m in messages[:-1]
+                ):
                     microphone.says(bytes(RATE_HZ * 2) + said[1])
         sending.cancel()
     assert finals(messages) == ["go somewhere and do something", "go forward ten meters"]
-    [canceled] = [number for number, message in enumerate(messages) if isinstance(message, Canceled)]
+    [canceled] = [
+        number for number, message in enumerate(messages) if isinstance(message, Canceled)
+    ]
     assert messages[canceled] == Canceled(0, "", "turn_detected")
     assert not any(isinstance(m, ReplyAudio) and m.reply_id == "1" for m in messages[canceled:])
 
 
 def finals(messages: list[ServerMessage]) -> list[str]:
-    return [message.text for message in messages if isinstance(message, Recognised) and message.final]
+    return [
+        message.text for message in messages if isinstance(message, Recognised) and message.final
+    ]

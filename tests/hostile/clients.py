@@ -1,4 +1,6 @@
-"""A live server with scripted services, and a client that writes WebSocket frames by hand, wrong ones too."""
+"""A live server with scripted services, and a client that writes WebSocket frames by
+hand, wrong ones too.
+"""
 
 import asyncio
 import json
@@ -33,10 +35,14 @@ def scripted_services(reply: tuple[str, ...] = ("Hello there. ", "How are you?")
 
 
 @asynccontextmanager
-async def live_server(directory: Path, services: Services | None = None, **limits: int) -> AsyncIterator[Running]:
+async def live_server(
+    directory: Path, services: Services | None = None, **limits: int
+) -> AsyncIterator[Running]:
     environ = {"VOICECHAT_DATA_DIR": str(directory)}
     config = load_config(None, environ, {"server": {"port": 0, "drain_s": 0.0}, "limits": limits})
-    async with serving(config, services or scripted_services(), credentials(config), lambda _: None) as server:
+    async with serving(
+        config, services or scripted_services(), credentials(config), lambda _: None
+    ) as server:
         yield server
 
 
@@ -58,7 +64,9 @@ class RawClient:
     def write(self, raw: bytes) -> None:
         self.writer.write(raw)
 
-    def frame(self, opcode: int, payload: bytes = b"", *, first_bits: int = FIN, masked: bool = True) -> None:
+    def frame(
+        self, opcode: int, payload: bytes = b"", *, first_bits: int = FIN, masked: bool = True
+    ) -> None:
         self.write(frame(opcode, payload, first_bits=first_bits, masked=masked))
 
     def text(self, text: str | bytes) -> None:
@@ -85,7 +93,9 @@ class RawClient:
     async def until(self, event_type: str) -> dict[str, Any]:
         while True:
             message = await self.next()
-            assert not isinstance(message, Closed), f"closed with {message.code} before {event_type}"
+            assert not isinstance(message, Closed), (
+                f"closed with {message.code} before {event_type}"
+            )
             if message.get("event_type") == event_type:
                 return message
 
@@ -110,7 +120,9 @@ class RawClient:
         return first & 0x0F, await self.reader.readexactly(length)
 
 
-def frame(opcode: int, payload: bytes = b"", *, first_bits: int = FIN, masked: bool = True) -> bytes:
+def frame(
+    opcode: int, payload: bytes = b"", *, first_bits: int = FIN, masked: bool = True
+) -> bytes:
     bit = 0x80 if masked else 0
     if len(payload) < 126:
         length = bytes([bit | len(payload)])
@@ -121,11 +133,15 @@ def frame(opcode: int, payload: bytes = b"", *, first_bits: int = FIN, masked: b
     if not masked:
         return bytes([first_bits | opcode]) + length + payload
     mask = (_MASK * (len(payload) // 4 + 1))[: len(payload)]
-    hidden = (int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")).to_bytes(len(payload), "big")
+    hidden = (int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")).to_bytes(
+        len(payload), "big"
+    )
     return bytes([first_bits | opcode]) + length + _MASK + hidden
 
 
-def upgrade(server: Running, path: str = CHAT_PATH, query: Mapping[str, str] = SERVICES, headers: str = "") -> bytes:
+def upgrade(
+    server: Running, path: str = CHAT_PATH, query: Mapping[str, str] = SERVICES, headers: str = ""
+) -> bytes:
     target = f"{path}?{urlencode({**query, 'token': server.key or ''})}"
     return (
         f"GET {target} HTTP/1.1\r\nHost: {urlsplit(server.url).netloc}\r\nUpgrade: websocket\r\n"
@@ -151,7 +167,11 @@ async def tcp(server: Running, *, receive_buffer_bytes: int = 0) -> AsyncIterato
 
 @asynccontextmanager
 async def raw_client(
-    server: Running, path: str = CHAT_PATH, query: Mapping[str, str] = SERVICES, *, receive_buffer_bytes: int = 0
+    server: Running,
+    path: str = CHAT_PATH,
+    query: Mapping[str, str] = SERVICES,
+    *,
+    receive_buffer_bytes: int = 0,
 ) -> AsyncIterator[RawClient]:
     """Upgraded; on speech-chat, ``chat.created`` is still to be read."""
     async with tcp(server, receive_buffer_bytes=receive_buffer_bytes) as client:
@@ -162,7 +182,9 @@ async def raw_client(
 
 
 @asynccontextmanager
-async def conversation(server: Running, *, receive_buffer_bytes: int = 0) -> AsyncIterator[RawClient]:
+async def conversation(
+    server: Running, *, receive_buffer_bytes: int = 0
+) -> AsyncIterator[RawClient]:
     async with raw_client(server, receive_buffer_bytes=receive_buffer_bytes) as client:
         created = await client.until("chat.created")
         assert created["status"] == 0, created

@@ -1,7 +1,8 @@
-"""Any frames whatever, at any moment of a turn: dialect, kernel and runtime together, in virtual time.
+"""Any frames whatever, at any moment of a turn: dialect, kernel and runtime together,
+in virtual time.
 
-Each text that is no event earns an error, each request exactly one answer, each granted turn exactly one end, and the
-session goes on, or is closed as the contract says.
+Each text that is no event earns an error, each request exactly one answer, each granted
+turn exactly one end, and the session goes on, or is closed as the contract says.
 """
 
 import asyncio
@@ -26,18 +27,35 @@ ANSWERS = {
     "ping": "pong",
 }
 
-_HELLO = json.dumps({"event_type": "conversation.message.create", "role": "user", "content": "Hello"})
+_HELLO = json.dumps(
+    {"event_type": "conversation.message.create", "role": "user", "content": "Hello"}
+)
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+    ),
     max_leaves=5,
 )
-_REQUESTS = st.sampled_from(sorted(ANSWERS)).map(lambda name: json.dumps({"event_type": name, "message": {}}))
+_REQUESTS = st.sampled_from(sorted(ANSWERS)).map(
+    lambda name: json.dumps({"event_type": name, "message": {}})
+)
 _TYPED = st.just(_HELLO)
 _ODD_EVENTS = st.fixed_dictionaries(
-    {"event_type": st.sampled_from([*ANSWERS, "conversation.message.create", "conversation.audio.played"]) | _JSON},
-    optional={"message": _JSON, "role": _JSON, "content": _JSON, "reply": _JSON, "played_ms": _JSON},
+    {
+        "event_type": st.sampled_from(
+            [*ANSWERS, "conversation.message.create", "conversation.audio.played"]
+        )
+        | _JSON
+    },
+    optional={
+        "message": _JSON,
+        "role": _JSON,
+        "content": _JSON,
+        "reply": _JSON,
+        "played_ms": _JSON,
+    },
 ).map(json.dumps)
 _FRAMES = _REQUESTS | _TYPED | _ODD_EVENTS | st.text(max_size=30) | _JSON.map(json.dumps)
 _AUDIO = st.binary(max_size=100) | st.just(bytes(3200)) | st.just(b"RIFF" + bytes(60))
@@ -47,12 +65,25 @@ _STEPS = st.lists(st.tuples(_REQUESTS | _TYPED | _AUDIO | _FRAMES, _WAITS_MS), m
 _COMPLETE = json.dumps({"event_type": "input_audio_buffer.complete"})
 _CANCEL = json.dumps({"event_type": "conversation.chat.cancel"})
 TYPED: list[tuple[str | bytes, int]] = [(_HELLO, 1_000), (_HELLO, 40)]
-SPOKEN: list[tuple[str | bytes, int]] = [(bytes(3200), 200), (_COMPLETE, 1_000), (b"RIFF", 0), (_COMPLETE, 0)]
+SPOKEN: list[tuple[str | bytes, int]] = [
+    (bytes(3200), 200),
+    (_COMPLETE, 1_000),
+    (b"RIFF", 0),
+    (_COMPLETE, 0),
+]
 CANCELLED: list[tuple[str | bytes, int]] = [(bytes(3200), 200), (_COMPLETE, 90), (_CANCEL, 0)]
-BROKEN: list[tuple[str | bytes, int]] = [("{", 0), ("[]", 0), (bytes(3200), 1), ("null", 0), (_COMPLETE, 0)]
+BROKEN: list[tuple[str | bytes, int]] = [
+    ("{", 0),
+    ("[]", 0),
+    (bytes(3200), 1),
+    ("null", 0),
+    (_COMPLETE, 0),
+]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=_STEPS)
 @example(steps=TYPED)
 @example(steps=SPOKEN)
@@ -65,12 +96,16 @@ def test_any_frames_are_handled_or_earn_the_documented_error(
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         told = runner.run(played([*steps]))
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
-    asked = Counter(ANSWERS[name] for name in map(request_name, [frame for frame, _ in steps]) if name)
+    asked = Counter(
+        ANSWERS[name] for name in map(request_name, [frame for frame, _ in steps]) if name
+    )
     asked += Counter({"chat.created": 1, "pong": 1})
     answered = Counter(kind for kind in kinds(told) if kind in asked or kind in ANSWERS.values())
     assert answered == asked
     assert kinds(told).count("error") >= sum(is_no_object(frame) for frame, _ in steps)
-    granted = sum(m.get("event_type") == "input_audio_buffer.completed" and m["status"] == 0 for m in told)
+    granted = sum(
+        m.get("event_type") == "input_audio_buffer.completed" and m["status"] == 0 for m in told
+    )
     typed = sum(is_typed_turn(frame) for frame, _ in steps)
     ended = kinds(told).count("conversation.chat.completed")
     assert granted <= ended <= granted + typed
@@ -80,19 +115,28 @@ def test_any_frames_are_handled_or_earn_the_documented_error(
     ("steps", "reached"),
     [
         (TYPED, {"text", "audio", "conversation.chat.completed"}),
-        (SPOKEN, {"asr-final", "input_audio_buffer.completed", "audio", "conversation.chat.completed"}),
+        (
+            SPOKEN,
+            {"asr-final", "input_audio_buffer.completed", "audio", "conversation.chat.completed"},
+        ),
         (CANCELLED, {"asr-final", "conversation.chat.canceled", "conversation.chat.completed"}),
         (BROKEN, {"error", "input_audio_buffer.completed"}),
     ],
     ids=["typed", "spoken", "cancelled", "broken"],
 )
-async def test_the_examples_reach_what_matters(steps: list[tuple[str | bytes, int]], reached: set[str]) -> None:
-    """The search above begins with them, so it is known that its rules are tried on whole turns."""
+async def test_the_examples_reach_what_matters(
+    steps: list[tuple[str | bytes, int]], reached: set[str]
+) -> None:
+    """The search above begins with them, so it is known that its rules are tried on
+    whole turns.
+    """
     assert reached <= {*kinds(await played(steps))}
 
 
 async def played(steps: list[tuple[str | bytes, int]]) -> list[dict[str, object]]:
-    """What the server said; at the end a ping, which is answered when all before it has been."""
+    """What the server said; at the end a ping, which is answered when all before it has
+    been.
+    """
     stage = Stage(
         recognizer=ScriptedRecognizer(final_ms=20),
         model=ScriptedModel(first_ms=30, delta_ms=10),
@@ -131,7 +175,9 @@ def is_typed_turn(frame: str | bytes) -> bool:
 
 def is_no_object(frame: str | bytes) -> bool:
     try:
-        return isinstance(frame, str) and not isinstance(json.loads(frame, parse_constant=_refuse), dict)
+        return isinstance(frame, str) and not isinstance(
+            json.loads(frame, parse_constant=_refuse), dict
+        )
     except ValueError:
         return True
 

@@ -1,4 +1,6 @@
-"""Frames that break RFC 6455 end their own connection with the code of the RFC, and nothing else."""
+"""Frames that break RFC 6455 end their own connection with the code of the RFC, and
+nothing else.
+"""
 
 import asyncio
 from pathlib import Path
@@ -31,7 +33,8 @@ BREACHES = {
     "a frame without a mask": (frame(TEXT, b'{"event_type": "ping"}', masked=False), 1002),
     "a frame over the limit": (frame(BINARY, bytes(1024 * 1024 + 1)), 1009),
     "fragments over the limit": (
-        frame(BINARY, bytes(600_000), first_bits=0) + frame(CONTINUATION, bytes(600_000), first_bits=0),
+        frame(BINARY, bytes(600_000), first_bits=0)
+        + frame(CONTINUATION, bytes(600_000), first_bits=0),
         1009,
     ),
 }
@@ -48,7 +51,9 @@ async def test_a_breach_of_the_protocol_closes_with_its_code(name: str, tmp_path
         await all_left(server, 1)
 
 
-async def test_an_announced_size_over_the_limit_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+async def test_an_announced_size_over_the_limit_is_refused_before_it_is_sent(
+    tmp_path: Path,
+) -> None:
     async with live_server(tmp_path) as server, conversation(server) as client:
         client.write(b"\x82\xff" + (2**40).to_bytes(8, "big") + b"mask")
         assert await client.closed() == 1009
@@ -63,7 +68,10 @@ async def test_a_message_of_exactly_the_limit_is_accepted(tmp_path: Path) -> Non
 
 
 async def test_a_frame_that_never_ends_is_given_up_on(tmp_path: Path) -> None:
-    async with live_server(tmp_path, idle_ms=300, ping_ms=100, close_ms=200) as server, conversation(server) as client:
+    async with (
+        live_server(tmp_path, idle_ms=300, ping_ms=100, close_ms=200) as server,
+        conversation(server) as client,
+    ):
         client.write(b"\x82\xfe\x0c\x80" + b"mask" + bytes(100))
         assert (await client.until("error"))["status"] == 40801
         assert await client.closed() in (1000, None)
@@ -71,7 +79,10 @@ async def test_a_frame_that_never_ends_is_given_up_on(tmp_path: Path) -> None:
 
 
 async def test_fragments_without_end_are_given_up_on(tmp_path: Path) -> None:
-    async with live_server(tmp_path, idle_ms=300, ping_ms=100, close_ms=200) as server, conversation(server) as client:
+    async with (
+        live_server(tmp_path, idle_ms=300, ping_ms=100, close_ms=200) as server,
+        conversation(server) as client,
+    ):
         client.frame(BINARY, b"a", first_bits=0)
 
         async def go_on() -> None:
@@ -87,7 +98,10 @@ async def test_fragments_without_end_are_given_up_on(tmp_path: Path) -> None:
 
 
 async def test_a_peer_that_answers_no_ping_is_given_up_on(tmp_path: Path) -> None:
-    async with live_server(tmp_path, idle_ms=300, ping_ms=100, close_ms=200) as server, conversation(server) as client:
+    async with (
+        live_server(tmp_path, idle_ms=300, ping_ms=100, close_ms=200) as server,
+        conversation(server) as client,
+    ):
         assert (await client.until("error"))["status"] == 40801
         await all_left(server, 0)
 

@@ -1,4 +1,6 @@
-"""Requests that are wrong, huge or never finished: refused in the documented form, and nobody else notices."""
+"""Requests that are wrong, huge or never finished: refused in the documented form, and
+nobody else notices.
+"""
 
 import asyncio
 import logging
@@ -9,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.clients import SERVICES, Closed, all_left, conversation, live_server, raw_client, tcp, upgrade
+from tests.hostile.clients import (
+    SERVICES,
+    Closed,
+    all_left,
+    conversation,
+    live_server,
+    raw_client,
+    tcp,
+    upgrade,
+)
 from voicechat.client.recognition import STREAM_PATH
 
 pytestmark = pytest.mark.real_time
@@ -23,7 +34,9 @@ pytestmark = pytest.mark.real_time
         ({**SERVICES, "tts_easyllm_id": ""}, 40003),
     ],
 )
-async def test_a_query_that_names_no_service_is_told_so(query: dict[str, str], status: int, tmp_path: Path) -> None:
+async def test_a_query_that_names_no_service_is_told_so(
+    query: dict[str, str], status: int, tmp_path: Path
+) -> None:
     async with live_server(tmp_path) as server, raw_client(server, query=query) as client:
         message = await client.next()
         assert isinstance(message, dict)
@@ -103,7 +116,9 @@ async def test_a_key_for_another_version_of_the_protocol_is_refused(tmp_path: Pa
         await all_left(server, 0)
 
 
-async def test_unfinished_handshakes_take_no_session_and_do_not_delay_the_end(tmp_path: Path) -> None:
+async def test_unfinished_handshakes_take_no_session_and_do_not_delay_the_end(
+    tmp_path: Path,
+) -> None:
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as clients:
         async with live_server(tmp_path) as server:

@@ -1,4 +1,6 @@
-"""Messages that are no events, in every state: each earns the documented error, and the session goes on."""
+"""Messages that are no events, in every state: each earns the documented error, and the
+session goes on.
+"""
 
 import json
 import random
@@ -25,10 +27,16 @@ GARBAGE = {
     "a type that is none": ('{"event_type": 7}', 40001),
     "an unknown type": ('{"event_type": "conversation.explode"}', 40002),
     "nested deep": ("[" * 100_000 + "]" * 100_000, 40001),
-    "a huge number": ('{"event_type": "conversation.audio.played", "reply": 1, "played_ms": ' + "9" * 5000 + "}", None),
+    "a huge number": (
+        '{"event_type": "conversation.audio.played", "reply": 1, "played_ms": ' + "9" * 5000 + "}",
+        None,
+    ),
     "too long": (json.dumps({"event_type": "ping", "more": "x" * 300_000}), 41301),
     "NUL": ("\x00" * 10, 40001),
-    "a dialogue that is none": ('{"event_type": "conversation.message.create", "role": "system"}', 40001),
+    "a dialogue that is none": (
+        '{"event_type": "conversation.message.create", "role": "system"}',
+        40001,
+    ),
 }
 
 
@@ -64,7 +72,9 @@ async def test_every_bad_text_earns_one_error_in_every_state(
         for text, _ in GARBAGE.values():
             client.text(text)
         await client.goes_on()
-        errors = [message["status"] for message in client.seen if message.get("event_type") == "error"]
+        errors = [
+            message["status"] for message in client.seen if message.get("event_type") == "error"
+        ]
         expected = [status for _, status in GARBAGE.values()]
         assert len(errors) == len(expected)
         assert all(want in (None, got) for got, want in zip(errors, expected, strict=True)), errors
@@ -83,7 +93,10 @@ async def test_any_bytes_are_audio_in_every_state(
         await client.goes_on()
         client.event("conversation.chat.cancel")
         await client.until("conversation.chat.canceled")
-        assert {m["status"] for m in client.seen if m.get("event_type") == "error"} <= {41501, 41502}
+        assert {m["status"] for m in client.seen if m.get("event_type") == "error"} <= {
+            41501,
+            41502,
+        }
 
 
 async def test_a_hundred_bad_messages_in_a_row_close_the_connection(tmp_path: Path) -> None:

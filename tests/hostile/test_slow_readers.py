@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.clients import PING, RawClient, all_left, conversation, frame, live_server, scripted_services
+from tests.hostile.clients import (
+    PING,
+    RawClient,
+    all_left,
+    conversation,
+    frame,
+    live_server,
+    scripted_services,
+)
 
 pytestmark = pytest.mark.real_time
 
@@ -61,10 +69,14 @@ async def test_a_client_that_reads_again_in_time_is_told_why(tmp_path: Path) -> 
     ):
         await ask_for_much(client)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(4 * WRITE_MS / 1000)  # the fault itself: the buffers fill, then patience ends
+        await asyncio.sleep(
+            4 * WRITE_MS / 1000
+        )  # the fault itself: the buffers fill, then patience ends
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await client.closed() == 1013
-        errors = [message["status"] for message in client.seen if message.get("event_type") == "error"]
+        errors = [
+            message["status"] for message in client.seen if message.get("event_type") == "error"
+        ]
         assert errors == [40801]
 
 

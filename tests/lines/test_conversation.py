@@ -1,4 +1,6 @@
-"""A protocol that lives in one folder of the tests, served by the server as it runs: over TCP and in real time."""
+"""A protocol that lives in one folder of the tests, served by the server as it runs:
+over TCP and in real time.
+"""
 
 import asyncio
 import base64
@@ -25,7 +27,9 @@ Line = dict[str, Any]
 BLOCK_BYTES = 3200
 BLOCK_S = 0.1
 KEY = "k" * 20
-GREETING = "Welcome to this house of many rooms. You may go wherever you like. Where do you want to go?"
+GREETING = (
+    "Welcome to this house of many rooms. You may go wherever you like. Where do you want to go?"
+)
 CONFIG = f"""
 [dialects.lines]
 dialect = "tests.lines.dialect:open_endpoint"
@@ -73,7 +77,9 @@ async def lines_server(folder: Path, model: ScriptedModel) -> AsyncIterator[int]
     environ = {"VOICECHAT_DATA_DIR": str(folder), "VOICECHAT_API_KEY": KEY}
     config = load_config(file, environ, {"server": {"port": 0}})
     services = Services(
-        {"default": ScriptedRecognizer(("go somewhere",))}, {"default": model}, {"default": ScriptedSynthesizer()}
+        {"default": ScriptedRecognizer(("go somewhere",))},
+        {"default": model},
+        {"default": ScriptedSynthesizer()},
     )
     async with serving(config, services, credentials(config), lambda _: None) as server:
         yield server.ports["lines"]
@@ -96,7 +102,11 @@ async def test_a_hands_free_conversation_with_greeting_interruption_tools_and_he
     model = ScriptedModel(((lamp,), ("There is light.",)))
     with wave.open(str(recordings / "something.wav")) as file:
         recording = file.readframes(file.getnframes())
-    async with lines_server(tmp_path, model) as port, calling(port) as caller, asyncio.TaskGroup() as tasks:
+    async with (
+        lines_server(tmp_path, model) as port,
+        calling(port) as caller,
+        asyncio.TaskGroup() as tasks,
+    ):
         caller.say(key=KEY, agent="door")
         assert await caller.until(lambda line: "sentence" in line) == {
             "reply": 1,
@@ -114,7 +124,14 @@ async def test_a_hands_free_conversation_with_greeting_interruption_tools_and_he
     assert 0 < len(cut["cut_to"]) < len(GREETING)
     assert any(line.get("heard") == "go somewhere" for line in caller.heard)
     said = [dict(message) for message in model.requests[-1].messages]
-    assert [message["role"] for message in said] == ["system", "user", "assistant", "user", "assistant", "tool"]
+    assert [message["role"] for message in said] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "tool",
+    ]
     assert said[0]["content"] == "You open the door."
     assert said[2]["content"] == cut["cut_to"]
     assert said[3]["content"] == "go somewhere"

@@ -1,4 +1,6 @@
-"""A fork server whose jobs do what their payloads say: the child of the tests of ``voicechat.processes.forked``."""
+"""A fork server whose jobs do what their payloads say: the child of the tests of
+``voicechat.processes.forked``.
+"""
 
 import ctypes
 import mmap

@@ -21,7 +21,9 @@ COMMAND = [sys.executable, str(Path(__file__).parent / "forking_worker.py")]
 
 @pytest.fixture
 def others() -> frozenset[int]:
-    """Children that this process had before: other tests start multiprocessing's resource tracker, which stays."""
+    """Children that this process had before: other tests start multiprocessing's
+    resource tracker, which stays.
+    """
     return frozenset(processes_of(os.getpid()))
 
 
@@ -62,7 +64,9 @@ async def test_what_is_held_back_may_be_asked_for_more_than_once(server: ForkSer
 
 
 @pytest.mark.parametrize("misdeed", ["crash", "spin"])
-async def test_a_crash_and_a_hang_cost_one_stream_and_little_time(server: ForkServer, misdeed: str) -> None:
+async def test_a_crash_and_a_hang_cost_one_stream_and_little_time(
+    server: ForkServer, misdeed: str
+) -> None:
     loop = asyncio.get_running_loop()
     innocent, guilty = await server.fork(b"i"), await server.fork(b"g")
     guilty.send(misdeed.encode())
@@ -83,7 +87,9 @@ async def test_memory_is_limited(server: ForkServer) -> None:
 
 
 async def fails(stream: ForkedStream) -> bool:
-    """Whether the next answer is a failure; without any memory left a process cannot even say so."""
+    """Whether the next answer is a failure; without any memory left a process cannot
+    even say so.
+    """
     try:
         return await stream.receive() == Frame(FrameKind.FAILED)
     except WorkerLostError:
@@ -93,7 +99,8 @@ async def fails(stream: ForkedStream) -> bool:
 async def test_no_file_can_be_written(server: ForkServer, tmp_path: Path) -> None:
     stream = await server.fork(b"")
     stream.send(f"write {tmp_path}/file".encode())
-    # The kernel sends SIGXFSZ, or where that is ignored, as Python does, the write fails.
+    # The kernel sends SIGXFSZ, or where that is ignored, as Python does, the write
+    # fails.
     assert await stream.receive() == Frame(FrameKind.FAILED)
     assert size_bytes(tmp_path) == 0
     stream.close()
@@ -127,7 +134,9 @@ async def test_what_a_library_prints_is_not_taken_for_an_answer(server: ForkServ
     stream.close()
 
 
-async def test_a_closed_stream_leaves_no_process(server: ForkServer, others: frozenset[int]) -> None:
+async def test_a_closed_stream_leaves_no_process(
+    server: ForkServer, others: frozenset[int]
+) -> None:
     stream = await server.fork(b"")
     assert await ask(stream, "echo a")
     (parent,) = children_but(others)
@@ -136,7 +145,9 @@ async def test_a_closed_stream_leaves_no_process(server: ForkServer, others: fro
     await until(lambda: processes_of(parent) == [])
 
 
-async def test_a_lost_server_is_replaced_and_its_jobs_live_on(server: ForkServer, others: frozenset[int]) -> None:
+async def test_a_lost_server_is_replaced_and_its_jobs_live_on(
+    server: ForkServer, others: frozenset[int]
+) -> None:
     stream = await server.fork(b"old")
     assert await ask(stream, "echo a")
     (parent,) = children_but(others)

@@ -17,7 +17,9 @@ from voicechat.processes.frames import (
     read_frame_blocking,
 )
 
-frames = st.builds(Frame, st.sampled_from(FrameKind), st.integers(0, 2**32 - 1), st.binary(max_size=50))
+frames = st.builds(
+    Frame, st.sampled_from(FrameKind), st.integers(0, 2**32 - 1), st.binary(max_size=50)
+)
 
 
 async def read_all(content: bytes) -> list[Frame]:

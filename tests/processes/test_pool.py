@@ -25,7 +25,9 @@ SOON_MS = 10_000
 
 
 @asynccontextmanager
-async def warm_pool(*, size: int = 1, channels: int = 2, answer_ms: int = 5_000) -> AsyncIterator[WorkerPool]:
+async def warm_pool(
+    *, size: int = 1, channels: int = 2, answer_ms: int = 5_000
+) -> AsyncIterator[WorkerPool]:
     limits = WorkerLimits(channels=channels, answer_ms=answer_ms, window_bytes=1000)
     pool = WorkerPool(COMMAND, size=size, limits=limits, backoff=Backoff(first_ms=1, most_ms=10))
     async with asyncio.timeout(30):
@@ -62,7 +64,12 @@ async def ask(channel: Channel, *payloads: bytes) -> list[bytes]:
 async def test_answers_come_in_order_and_the_end_comes_last() -> None:
     async with warm_pool() as pool:
         channel = await pool.open(b"> ", wait_ms=SOON_MS)
-        assert await ask(channel, b"one", b"two", b"three") == [b"> one", b"> two", b"> three", b"11 bytes"]
+        assert await ask(channel, b"one", b"two", b"three") == [
+            b"> one",
+            b"> two",
+            b"> three",
+            b"11 bytes",
+        ]
         assert pool.open_channels == 0
 
 
@@ -99,7 +106,9 @@ async def test_a_child_that_owes_nothing_may_be_silent() -> None:
         channel = await pool.open(wait_ms=SOON_MS)
         await channel.send(b"x")
         assert await anext(channel) == b"x"
-        await asyncio.sleep(0.3)  # three times its deadline: that nothing happens needs the time to pass
+        await asyncio.sleep(
+            0.3
+        )  # three times its deadline: that nothing happens needs the time to pass
         assert await ask(channel) == [b"1 bytes"]
         assert pool.pids == (pid,)
 
@@ -154,7 +163,11 @@ async def test_closing_frees_the_place_at_once_and_ends_the_job() -> None:
         await first.send(b"one")
         first.close()
         assert pool.open_channels == 0
-        assert await ask(await pool.open(wait_ms=0), b"open jobs") == [b"1", b"open jobs", b"9 bytes"]
+        assert await ask(await pool.open(wait_ms=0), b"open jobs") == [
+            b"1",
+            b"open jobs",
+            b"9 bytes",
+        ]
 
 
 async def test_closing_drops_what_waits_in_the_child() -> None:
@@ -255,7 +268,9 @@ async def test_children_that_never_get_ready_fail_the_start() -> None:
         await pool.aclose()
 
 
-@pytest.mark.parametrize("ready_before", [False, True], ids=["while they still fail", "when they have got ready"])
+@pytest.mark.parametrize(
+    "ready_before", [False, True], ids=["while they still fail", "when they have got ready"]
+)
 async def test_a_start_that_failed_may_be_tried_again(tmp_path: Path, ready_before: bool) -> None:
     may_start = tmp_path / "may_start"
     command = ["/bin/sh", "-c", 'test -e "$0" && exec "$@"', str(may_start), *COMMAND]
@@ -298,7 +313,9 @@ def test_closing_leaves_no_child_and_no_task(loop_name: str) -> None:
         assert not any(map(exists, pids))
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop_name == "uvloop" else None) as runner:
+    with asyncio.Runner(
+        loop_factory=uvloop.new_event_loop if loop_name == "uvloop" else None
+    ) as runner:
         runner.run(body())
 
 
@@ -358,7 +375,9 @@ async def main():
     await asyncio.sleep(60)
 asyncio.run(main())
 """
-    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
     parent.kill()

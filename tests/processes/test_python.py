@@ -18,7 +18,8 @@ HOSTILE = "import os; open(os.path.join(os.path.dirname(__file__), {ran!r}), 'w'
 FILES = ("orjson", "pydantic", "aiohttp", "pathlib", "asyncio", "json", "typing", "sitecustomize")
 FOLDERS = ("voicechat", "numpy", "av", "pocketsphinx", "sherpa_onnx")
 
-# An empty part of PYTHONPATH is the current folder; the program itself has been started without it.
+# An empty part of PYTHONPATH is the current folder; the program itself has been started
+# without it.
 BEGIN = """
 import asyncio, os, sys
 os.environ["PYTHONPATH"] = os.pathsep + os.environ.get("PYTHONPATH", "")
@@ -65,13 +66,17 @@ sys.exit(main(["bench", "--sessions", "1", "--seconds", "1", "--workers", "2", "
 CHILDREN = {
     "recogniser": RECOGNISER,
     "decoder": pytest.param(
-        DECODER, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+        DECODER,
+        marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork"),
     ),
     "trial": TRIAL,
     "server": SERVER,
     "server and workers": pytest.param(
         WORKERS,
-        marks=[pytest.mark.long, pytest.mark.skipif(not can_link(), reason="this system has one worker at most")],
+        marks=[
+            pytest.mark.long,
+            pytest.mark.skipif(not can_link(), reason="this system has one worker at most"),
+        ],
     ),
 }
 
@@ -101,8 +106,12 @@ def run(folder: Path, *arguments: str, environ: Mapping[str, str] | None = None)
 
 
 @pytest.fixture(scope="module", params=["as it is", "copied"])
-def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The environment in which the package is found: by its installation here, or in a folder as a wheel leaves it."""
+def installed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, str]:
+    """The environment in which the package is found: by its installation here, or in a
+    folder as a wheel leaves it.
+    """
     if request.param == "as it is":
         return {}
     site = tmp_path_factory.mktemp("site")
@@ -119,7 +128,9 @@ def test_a_child_imports_nothing_from_the_current_folder(
     run(fill(tmp_path / "here", *FOLDERS, *FILES), "-P", "-c", BEGIN + program, environ=installed)
 
 
-def test_a_child_runs_the_package_of_its_parent(installed: Mapping[str, str], tmp_path: Path) -> None:
+def test_a_child_runs_the_package_of_its_parent(
+    installed: Mapping[str, str], tmp_path: Path
+) -> None:
     """Not another one that its own path would lead to."""
     other = fill(tmp_path / "other", "voicechat")
     program = f"import os; os.environ['PYTHONPATH'] = {str(other)!r}\n{RECOGNISER}"
@@ -155,7 +166,13 @@ def test_without_an_import_path_a_child_has_none(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_child_is_started_in_any_other_way() -> None:
-    starts = ("sys.executable", "import multiprocessing", "ProcessPoolExecutor", "posix_spawn", "os.exec")
+    starts = (
+        "sys.executable",
+        "import multiprocessing",
+        "ProcessPoolExecutor",
+        "posix_spawn",
+        "os.exec",
+    )
     starters = {
         file.relative_to(PACKAGE).as_posix()
         for file in PACKAGE.rglob("*.py")

@@ -15,7 +15,12 @@ from voicechat.processes import sandbox
 from voicechat.processes.forked import ForkServer
 
 MISSING = sandbox.missing()
-FILES_AND_NETWORK = ("read {folder}/file", "make {folder}/new", "remove {folder}/file", "connect {port}")
+FILES_AND_NETWORK = (
+    "read {folder}/file",
+    "make {folder}/new",
+    "remove {folder}/file",
+    "connect {port}",
+)
 PROCESSES = ("listen", "run", "fork", "signal {pid}", "map")
 
 pytestmark = [
@@ -57,7 +62,9 @@ async def test_a_job_touches_nothing_but_what_it_was_given(
     assert os.listdir(tmp_path) == ["file"]
 
 
-async def test_a_job_has_nothing_of_the_servers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_has_nothing_of_the_servers_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("VOICECHAT_LLM__DEFAULT__API_KEY", "secret")
     server = ForkServer(COMMAND)
     await server.start()
@@ -72,7 +79,9 @@ async def test_a_job_has_nothing_of_the_servers_environment(monkeypatch: pytest.
     await server.aclose()
 
 
-async def test_a_process_that_recognises_has_none_of_it_either(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_recognises_has_none_of_it_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("VOICECHAT_LLM__DEFAULT__API_KEY", "secret")
     async with warm_pool() as pool:
         (pid,) = pool.pids

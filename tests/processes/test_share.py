@@ -37,13 +37,23 @@ def decoders(number: int, processes: int, workers: int, streams: int) -> tuple[i
 
 def test_the_decoders_of_a_machine_do_not_multiply_with_the_workers() -> None:
     assert [decoders(number, 2, workers=4, streams=4) for number in range(2)] == [(2, 4), (2, 4)]
-    assert [decoders(number, 3, workers=4, streams=4) for number in range(3)] == [(2, 4), (1, 4), (1, 4)]
-    assert [decoders(number, 4, workers=2, streams=3) for number in range(4)] == [(1, 2), (1, 2), (1, 1), (1, 1)]
+    assert [decoders(number, 3, workers=4, streams=4) for number in range(3)] == [
+        (2, 4),
+        (1, 4),
+        (1, 4),
+    ]
+    assert [decoders(number, 4, workers=2, streams=3) for number in range(4)] == [
+        (1, 2),
+        (1, 2),
+        (1, 1),
+        (1, 1),
+    ]
 
 
 def test_fewer_decoders_than_workers_are_told_of() -> None:
     take_share(3, 4)
     with pytest.raises(
-        ConfigError, match=r"1 with streams_per_worker = 3 are 3 decoders.*4 processes.*server\.workers"
+        ConfigError,
+        match=r"1 with streams_per_worker = 3 are 3 decoders.*4 processes.*server\.workers",
     ):
         open_recognizer(workers=1, streams_per_worker=3)

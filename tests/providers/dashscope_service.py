@@ -1,4 +1,5 @@
-"""A scripted DashScope, written from the public Python SDK: what that expects of the service, this one does.
+"""A scripted DashScope, written from the public Python SDK: what that expects of the
+service, this one does.
 
 ``tests/providers/test_dashscope_sdk.py`` lets the SDK itself judge it.
 """
@@ -35,7 +36,9 @@ class Asked:
 
 
 class Dictation:
-    """Hears a word in each 100 ms that are not all zeros: enough to check times and order by."""
+    """Hears a word in each 100 ms that are not all zeros: enough to check times and
+    order by.
+    """
 
     def __init__(self) -> None:
         self._audio = b""
@@ -51,7 +54,9 @@ class Dictation:
             if any(piece):
                 self._quiet_ms = 0
                 word = {"text": f"w{len(self._words) + 1}", "punctuation": "", "fixed": False}
-                self._words.append(word | {"begin_time": self._now_ms, "end_time": self._now_ms + WORD_MS})
+                self._words.append(
+                    word | {"begin_time": self._now_ms, "end_time": self._now_ms + WORD_MS}
+                )
                 sentences.append(self._sentence(final=False))
             else:
                 self._quiet_ms += WORD_MS
@@ -82,7 +87,9 @@ class Dictation:
 
 
 class DashScope:
-    """The service's memory and its script. ``disturb`` replaces what it does at a point: run, input, finish."""
+    """The service's memory and its script. ``disturb`` replaces what it does at a
+    point: run, input, finish.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -150,7 +157,10 @@ class DashScope:
                     await send_sentence(socket, asked.task_id, sentence)
                 continue
             command = json.loads(message)
-            assert (command["header"]["action"], command["header"]["task_id"]) == ("finish-task", asked.task_id)
+            assert (command["header"]["action"], command["header"]["task_id"]) == (
+                "finish-task",
+                asked.task_id,
+            )
             if "finish" in self.disturb:
                 await self.disturb["finish"](socket, asked.task_id)
                 return False
@@ -177,7 +187,12 @@ class DashScope:
 
     async def _finished(self, socket: ServerConnection, asked: Asked) -> bool:
         asked.finished = True
-        await send_event(socket, "task-finished", asked.task_id, {"output": {"sentence": {"words": []}}, "usage": None})
+        await send_event(
+            socket,
+            "task-finished",
+            asked.task_id,
+            {"output": {"sentence": {"words": []}}, "usage": None},
+        )
         return True
 
 
@@ -186,16 +201,30 @@ def audio_of(text: str) -> bytes:
     return b"".join((ord(char) % 9000 + 1).to_bytes(2, "little") * 48 for char in text)
 
 
-async def send_event(socket: ServerConnection, event: str, task_id: str, payload: object = None, **header: str) -> None:
-    message = {"header": {"task_id": task_id, "event": event, "attributes": {}, **header}, "payload": payload or {}}
+async def send_event(
+    socket: ServerConnection, event: str, task_id: str, payload: object = None, **header: str
+) -> None:
+    message = {
+        "header": {"task_id": task_id, "event": event, "attributes": {}, **header},
+        "payload": payload or {},
+    }
     await socket.send(json.dumps(message, ensure_ascii=False))
 
 
-async def send_sentence(socket: ServerConnection, task_id: str, sentence: dict[str, object]) -> None:
-    await send_event(socket, "result-generated", task_id, {"output": {"sentence": sentence}, "usage": {"duration": 1}})
+async def send_sentence(
+    socket: ServerConnection, task_id: str, sentence: dict[str, object]
+) -> None:
+    await send_event(
+        socket,
+        "result-generated",
+        task_id,
+        {"output": {"sentence": sentence}, "usage": {"duration": 1}},
+    )
 
 
-async def fail(socket: ServerConnection, task_id: str, code: str, message: str = "said by the test") -> None:
+async def fail(
+    socket: ServerConnection, task_id: str, code: str, message: str = "said by the test"
+) -> None:
     await send_event(socket, "task-failed", task_id, error_code=code, error_message=message)
 
 

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEADERS = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 RESET = struct.pack("ii", 1, 0)
 """``SO_LINGER`` with no time: closing sends RST."""
 
@@ -16,7 +18,9 @@ Fault: TypeAlias = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 def event(text: str) -> bytes:
-    content = json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}, ensure_ascii=False)
+    content = json.dumps(
+        {"choices": [{"index": 0, "delta": {"content": text}}]}, ensure_ascii=False
+    )
     return f"data: {content}\n\n".encode()
 
 
@@ -25,7 +29,9 @@ def chunk(body: bytes) -> bytes:
 
 
 def sends(*pieces: bytes, then: str = "close") -> Fault:
-    """Send the pieces one after the other; then ``close``, ``hang`` until the client goes, or ``reset``."""
+    """Send the pieces one after the other; then ``close``, ``hang`` until the client
+    goes, or ``reset``.
+    """
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         for piece in pieces:
@@ -62,13 +68,17 @@ FAULTS: Mapping[str, Fault] = {
     "resets the connection before the body": sends(HEADERS, then="reset"),
     "resets the connection in the body": sends(HEADERS, HELLO, then="reset"),
     "does not speak HTTP": sends(b"SSH-2.0-OpenSSH_9.2\r\n"),
-    "answers with a web page": sends(status("200 OK", "Content-Type: text/html", body=b"<html>" * 10)),
+    "answers with a web page": sends(
+        status("200 OK", "Content-Type: text/html", body=b"<html>" * 10)
+    ),
     "sends events that are no JSON": sends(HEADERS, chunk(b"data: <html>\n\n"), DONE),
     "is busy (429, Retry-After)": sends(status("429 Too Many Requests", "Retry-After: 60")),
     "refuses the request (400)": sends(status("400 Bad Request")),
     "is broken (500)": sends(status("500 Internal Server Error")),
     "redirects elsewhere": sends(status("307 Temporary Redirect", "Location: http://127.0.0.1:9/")),
-    "cuts a line inside a character": sends(HEADERS, chunk(_CUT[:_INSIDE]), chunk(_CUT[_INSIDE:]), DONE),
+    "cuts a line inside a character": sends(
+        HEADERS, chunk(_CUT[:_INSIDE]), chunk(_CUT[_INSIDE:]), DONE
+    ),
 }
 
 

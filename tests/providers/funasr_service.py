@@ -1,7 +1,9 @@
-"""A scripted FunASR runtime that does what the real servers' code does, with a hearing that is easy to foretell.
+"""A scripted FunASR runtime that does what the real servers' code does, with a hearing
+that is easy to foretell.
 
-`PythonServer` follows ``runtime/python/websocket/funasr_wss_server.py`` (its handling of messages, frames and chunks),
-`CppServer` ``runtime/websocket/bin/websocket-server-2pass.cpp``, of github.com/modelscope/FunASR.
+`PythonServer` follows ``runtime/python/websocket/funasr_wss_server.py`` (its handling
+of messages, frames and chunks), `CppServer`
+``runtime/websocket/bin/websocket-server-2pass.cpp``, of github.com/modelscope/FunASR.
 """
 
 import asyncio
@@ -25,7 +27,9 @@ Disturbance = Callable[[ServerConnection], Awaitable[None]]
 
 @dataclass
 class Hearing:
-    """Hears a character in each 200 ms that are not all zeros, and where speech begins and ends."""
+    """Hears a character in each 200 ms that are not all zeros, and where speech begins
+    and ends.
+    """
 
     _audio: bytes = b""
     _count: int = 0
@@ -53,7 +57,9 @@ class Hearing:
 
 
 class FunASR:
-    """What both servers have in common. ``disturb`` replaces what they do at a point: begin, audio, end."""
+    """What both servers have in common. ``disturb`` replaces what they do at a point:
+    begin, audio, end.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -81,7 +87,9 @@ class FunASR:
 
 
 class PythonServer(FunASR):
-    """``old``: as before July 2026: no answer to ``is_end``, ``is_final`` the wrong way round."""
+    """``old``: as before July 2026: no answer to ``is_end``, ``is_final`` the wrong way
+    round.
+    """
 
     def __init__(self, *, old: bool = False, stamps: bool = True) -> None:
         super().__init__()
@@ -105,7 +113,13 @@ class PythonServer(FunASR):
                     return
                 await self._second_pass(socket, hearing, speaking)
                 if given.get("is_end") and not self.old:
-                    await send(socket, mode="2pass", wav_name=config["wav_name"], is_final=True, is_end=True)
+                    await send(
+                        socket,
+                        mode="2pass",
+                        wav_name=config["wav_name"],
+                        is_final=True,
+                        is_end=True,
+                    )
                 continue
             assert "chunk_size" in config, "audio before the configuration"
             self.frames.append(len(message))
@@ -118,12 +132,20 @@ class PythonServer(FunASR):
                 told = len(hearing.spoken)
                 if new:
                     is_final = speaking if self.old else False
-                    await send(socket, mode="2pass-online", text=new, wav_name="voicechat", is_final=is_final)
+                    await send(
+                        socket,
+                        mode="2pass-online",
+                        text=new,
+                        wav_name="voicechat",
+                        is_final=is_final,
+                    )
             if ended:
                 await self._second_pass(socket, hearing, speaking)
                 told = 0
 
-    async def _second_pass(self, socket: ServerConnection, hearing: Hearing, speaking: bool) -> None:
+    async def _second_pass(
+        self, socket: ServerConnection, hearing: Hearing, speaking: bool
+    ) -> None:
         spoken, hearing.spoken = hearing.spoken, []
         text = "".join(character for character, _, _ in spoken) + ("。" if spoken else "")
         if not spoken and not self.old:
@@ -133,7 +155,14 @@ class PythonServer(FunASR):
             zero = spoken[0][1]
             extra["timestamp"] = [[begin - zero, end - zero] for _, begin, end in spoken]
         is_final = speaking if self.old else True
-        await send(socket, mode="2pass-offline", text=text, wav_name="voicechat", is_final=is_final, **extra)
+        await send(
+            socket,
+            mode="2pass-offline",
+            text=text,
+            wav_name="voicechat",
+            is_final=is_final,
+            **extra,
+        )
 
 
 class CppServer(FunASR):
@@ -159,13 +188,20 @@ class CppServer(FunASR):
             while len(buffered) >= 1600:  # 50 ms
                 piece, buffered = buffered[:1600], buffered[1600:]
                 if hearing.push(piece):
-                    await send(socket, **self._result(hearing), wav_name="voicechat", is_final=False)
+                    await send(
+                        socket, **self._result(hearing), wav_name="voicechat", is_final=False
+                    )
                     told = 0
                 elif hearing.now_ms % 600 == 0 and len(hearing.spoken) > told:
                     new = "".join(character for character, _, _ in hearing.spoken[told:])
                     told = len(hearing.spoken)
                     await send(
-                        socket, mode="2pass-online", text=new, timestamp=1792000000000, wav_name="v", is_final=False
+                        socket,
+                        mode="2pass-online",
+                        text=new,
+                        timestamp=1792000000000,
+                        wav_name="v",
+                        is_final=False,
                     )
 
     @staticmethod

@@ -1,4 +1,6 @@
-"""Services on this machine for tests: WebSocket servers, and sockets that misbehave before there is a protocol."""
+"""Services on this machine for tests: WebSocket servers, and sockets that misbehave
+before there is a protocol.
+"""
 
 import asyncio
 import socket
@@ -20,7 +22,13 @@ async def websocket_service(
     """Serve; give the address. ``refuse`` may answer the handshake with something else."""
     offered = [Subprotocol(name) for name in subprotocols] or None
     async with serve(
-        handle, "127.0.0.1", 0, subprotocols=offered, process_request=refuse, close_timeout=0.1, ping_interval=None
+        handle,
+        "127.0.0.1",
+        0,
+        subprotocols=offered,
+        process_request=refuse,
+        close_timeout=0.1,
+        ping_interval=None,
     ) as server:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
 
@@ -63,7 +71,11 @@ def closed_port() -> int:
 @contextmanager
 def a_full_backlog() -> Iterator[int]:
     """A port that leaves further connections unanswered."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.socket() as one, socket.socket() as two:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.socket() as one,
+        socket.socket() as two,
+    ):
         for filler in (one, two):
             filler.setblocking(False)
             filler.connect_ex(server.getsockname())

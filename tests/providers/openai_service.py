@@ -103,7 +103,9 @@ def saying(*pieces: bytes, status: int = 200, content_type: str = "", pause_s: f
 
 
 async def hanging_up(request: web.Request, response: web.StreamResponse) -> None:
-    """Close the connection without an answer, as a server does with one that was idle for too long."""
+    """Close the connection without an answer, as a server does with one that was idle
+    for too long.
+    """
     assert request.transport is not None
     request.transport.abort()
 
@@ -119,7 +121,9 @@ def cut_off(*pieces: bytes) -> Answer:
 
 
 class Endless:
-    """Answers with ``piece`` again and again, until nobody listens any more: then ``gone`` is set."""
+    """Answers with ``piece`` again and again, until nobody listens any more: then
+    ``gone`` is set.
+    """
 
     def __init__(self, piece: bytes) -> None:
         self._piece = piece

@@ -1,4 +1,6 @@
-"""A relay in front of a real server, that notes who ended a connection and whether an answer was whole."""
+"""A relay in front of a real server, that notes who ended a connection and whether an
+answer was whole.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

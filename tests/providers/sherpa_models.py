@@ -1,8 +1,10 @@
-"""Tiny models that sherpa-onnx really loads and runs, and audio whose text is known beforehand.
+"""Tiny models that sherpa-onnx really loads and runs, and audio whose text is known
+beforehand.
 
-Nothing is trained: the graphs hear which of eight bands of the spectrum is loudest, and each band is a token. A melody
-of tones is therefore a sentence, and silence is the blank. What a stream heard last goes through the model's state, so
-that a state given to the wrong stream changes the text.
+Nothing is trained: the graphs hear which of eight bands of the spectrum is loudest, and
+each band is a token. A melody of tones is therefore a sentence, and silence is the
+blank. What a stream heard last goes through the model's state, so that a state given to
+the wrong stream changes the text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 RATE_HZ = 16000
 WORDS = ("▁go", "▁stop", "▁le", "ft", "▁right", "▁red", "你", "好")
-"""The token of each band, from the lowest to the highest; the blank is token 0, so the first band's is 1."""
+"""The token of each band, from the lowest to the highest; the blank is token 0, so the
+first band's is 1.
+"""
 BANDS = len(WORDS)
 CHUNK_FRAMES = 16
-"""Frames of 10 ms in one call of the streaming models: 160 ms, and four results of them."""
+"""Frames of 10 ms in one call of the streaming models: 160 ms, and four results of
+them.
+"""
 SPEECH_RATE_HZ = 8000
 SAMPLES_PER_CHARACTER = 800
 PIPER_PHONEMES = "abdefhijklmnoprstuvwzæðŋɐɑɔəɚɛɜɡɪɹʃʊʌʒθˈˌː"
@@ -34,7 +40,9 @@ _EMBED = 128 * 3 * 19
 
 
 def tone_hz(band: int) -> float:
-    """The frequency in the middle of a band (kaldi's mel scale, 80 filters from 20 to 7600 Hz)."""
+    """The frequency in the middle of a band (kaldi's mel scale, 80 filters from 20 to
+    7600 Hz).
+    """
     low, high = (1127 * np.log(1 + hz / 700) for hz in (20, 7600))
     mel = low + (band * _MELS_PER_BAND + (_MELS_PER_BAND + 1) / 2) * (high - low) / 81
     return float(700 * (np.exp(mel / 1127) - 1))
@@ -43,7 +51,10 @@ def tone_hz(band: int) -> float:
 def melody(bands: Sequence[int | None], note_ms: int = 320) -> bytes:
     """One note for each band, None for silence; s16le mono 16 kHz."""
     times = np.arange(RATE_HZ * note_ms // 1000) / RATE_HZ
-    notes = [np.zeros_like(times) if band is None else np.sin(2 * np.pi * tone_hz(band) * times) for band in bands]
+    notes = [
+        np.zeros_like(times) if band is None else np.sin(2 * np.pi * tone_hz(band) * times)
+        for band in bands
+    ]
     samples = np.concatenate(notes) if notes else np.zeros(0)
     return (samples * 0.6 * 32767).astype("<i2").tobytes()
 
@@ -64,13 +75,17 @@ def _save(
     onnx.save(model, str(path))
 
 
-def _value(name: str, shape: Sequence[int | str], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+def _value(
+    name: str, shape: Sequence[int | str], kind: int = TensorProto.FLOAT
+) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, list(shape))
 
 
 def _tokens(folder: Path, *, first: Sequence[str] = ("<blk>",), then: Sequence[str] = ()) -> None:
     symbols = [*first, *WORDS, *then]
-    (folder / "tokens.txt").write_text("".join(f"{symbol} {index}\n" for index, symbol in enumerate(symbols)))
+    (folder / "tokens.txt").write_text(
+        "".join(f"{symbol} {index}\n" for index, symbol in enumerate(symbols))
+    )
 
 
 _STATES: dict[str, tuple[list[int | str], int]] = {
@@ -83,7 +98,9 @@ _STATES: dict[str, tuple[list[int | str], int]] = {
     "embed_states": (["N", 128, 3, 19], TensorProto.FLOAT),
     "processed_lens": (["N"], TensorProto.INT64),
 }
-"""What one zipformer layer keeps (sherpa-onnx/csrc/online-zipformer2-ctc-model.cc, InitStates)."""
+"""What one zipformer layer keeps (sherpa-onnx/csrc/online-zipformer2-ctc-model.cc,
+InitStates).
+"""
 
 _ZIPFORMER = {
     "model_type": "zipformer2",
@@ -93,9 +110,11 @@ _ZIPFORMER = {
 
 
 def _zipformer(path: Path, weight_columns: int = 0) -> None:
-    """Loudness of the blank (0) and of each band for every 40 ms, one result late: the last one is the state.
+    """Loudness of the blank (0) and of each band for every 40 ms, one result late: the
+    last one is the state.
 
-    ``weight_columns`` adds two matrices of 1280 rows whose product does not matter: work like that of a real model.
+    ``weight_columns`` adds two matrices of 1280 rows whose product does not matter:
+    work like that of a real model.
     """
     constants: dict[str, NDArray[Any]] = {
         "bands": np.array([0, 4, 4, BANDS, _MELS_PER_BAND], np.int64),
@@ -139,7 +158,11 @@ def _zipformer(path: Path, weight_columns: int = 0) -> None:
             helper.make_node("Add", ["heard", "no_matter"], ["weighed"]),
         ]
         result = "weighed"
-    nodes += [helper.make_node("Identity", [name], [f"new_{name}"]) for name in _STATES if name != "embed_states"]
+    nodes += [
+        helper.make_node("Identity", [name], [f"new_{name}"])
+        for name in _STATES
+        if name != "embed_states"
+    ]
     nodes.append(helper.make_node("Identity", [result], ["log_probs"]))
     _save(
         path, nodes,
@@ -158,7 +181,9 @@ def make_zipformer_ctc(folder: Path, weight_columns: int = 0) -> Path:
 
 
 def make_zipformer_transducer(folder: Path) -> Path:
-    """A streaming zipformer2 transducer: its decoder forbids to say the last two tokens again."""
+    """A streaming zipformer2 transducer: its decoder forbids to say the last two tokens
+    again.
+    """
     folder.mkdir(parents=True)
     _zipformer(folder / "encoder-epoch-99-avg-1.onnx")
     forbidding = -1000 * np.eye(BANDS + 1, dtype=np.float32)
@@ -186,7 +211,9 @@ _MARKS = ("<|zh|>", "<|en|>", "<|NEUTRAL|>", "<|Speech|>", "<|withitn|>", "<|woi
 
 
 def make_sense_voice(folder: Path) -> Path:
-    """A SenseVoice: four marks (language, mood, event, normalised or not), then a result for every 40 ms."""
+    """A SenseVoice: four marks (language, mood, event, normalised or not), then a
+    result for every 40 ms.
+    """
     folder.mkdir(parents=True)
     classes = BANDS + 1 + len(_MARKS)
     zh, en, mood, event, normal, raw = range(BANDS + 1, classes)
@@ -213,7 +240,9 @@ def make_sense_voice(folder: Path) -> Path:
         helper.make_node("Reshape", ["norm64", "minus_column"], ["norm_column"]),
         helper.make_node("Mul", ["language_column", "none"], ["zeros"]),
         helper.make_node("Add", ["zeros", "fixed"], ["fixed_columns"]),
-        helper.make_node("Concat", ["language_column", "fixed_columns", "norm_column"], ["ids"], axis=1),
+        helper.make_node(
+            "Concat", ["language_column", "fixed_columns", "norm_column"], ["ids"], axis=1
+        ),
         helper.make_node("Gather", ["marks", "ids"], ["marked"], axis=0),
         helper.make_node("Concat", ["marked", "results"], ["logits"], axis=1),
         helper.make_node("Identity", ["x_length"], ["unused"]),
@@ -234,7 +263,8 @@ def make_sense_voice(folder: Path) -> Path:
 
 
 def make_vits(folder: Path, speakers: int = 2, *, piper: bool = False) -> Path:
-    """A VITS voice: every character is a tone of 100 ms, every speaker speaks an octave above the one before.
+    """A VITS voice: every character is a tone of 100 ms, every speaker speaks an octave
+    above the one before.
 
     ``piper``: its characters are espeak-ng's phonemes.
     """

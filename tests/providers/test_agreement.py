@@ -20,11 +20,21 @@ def shown(*passes: str) -> list[str]:
 
 
 def test_only_what_two_passes_agree_on_is_shown() -> None:
-    assert shown("go", "go for", "go forward ten", "go forward ten meters") == ["", "go", "go", "go forward ten"]
+    assert shown("go", "go for", "go forward ten", "go forward ten meters") == [
+        "",
+        "go",
+        "go",
+        "go forward ten",
+    ]
 
 
 def test_a_han_character_is_a_word() -> None:
-    assert shown("今天天", "今天天气", "今天天气怎么", "今天田七怎么") == ["", "今天天", "今天天气", "今天天气"]
+    assert shown("今天天", "今天天气", "今天天气怎么", "今天田七怎么") == [
+        "",
+        "今天天",
+        "今天天气",
+        "今天天气",
+    ]
 
 
 def test_case_and_punctuation_do_not_disagree() -> None:
@@ -32,7 +42,9 @@ def test_case_and_punctuation_do_not_disagree() -> None:
 
 
 def test_punctuation_waits_for_what_follows() -> None:
-    assert shown("Hello world.", "Hello world. It", "Hello, world. It is", "Hello, world. It is") == [
+    assert shown(
+        "Hello world.", "Hello world. It", "Hello, world. It is", "Hello, world. It is"
+    ) == [
         "",
         "Hello world",
         "Hello world. It",

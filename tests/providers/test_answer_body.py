@@ -6,7 +6,11 @@ from voicechat.providers.sse import SseError
 
 def read(body: bytes, cuts: int = 1 << 20) -> tuple[list[str], bool]:
     answer = AnswerBody()
-    texts = [text for start in range(0, len(body), cuts) for text in answer.push(body[start : start + cuts])]
+    texts = [
+        text
+        for start in range(0, len(body), cuts)
+        for text in answer.push(body[start : start + cuts])
+    ]
     return texts + answer.finish(), answer.cut_off
 
 

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from voicechat.errors import ConfigError
 from voicechat.providers import question_list
-from voicechat.providers.builtin import MAX_READ_CHARACTERS, SHIPPED_QUESTIONS, BuiltinChatModel, open_chat_model
+from voicechat.providers.builtin import (
+    MAX_READ_CHARACTERS,
+    SHIPPED_QUESTIONS,
+    BuiltinChatModel,
+    open_chat_model,
+)
 from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, TextDelta
 from voicechat.providers.question_list import read_question_file
 from voicechat.session.vocabulary import Message
@@ -20,7 +25,9 @@ async def parts_of(model: BuiltinChatModel, *messages: Message) -> list[ReplyPar
 
 
 async def answer(model: BuiltinChatModel, *messages: Message) -> str:
-    return "".join([part.text for part in await parts_of(model, *messages) if isinstance(part, TextDelta)])
+    return "".join(
+        [part.text for part in await parts_of(model, *messages) if isinstance(part, TextDelta)]
+    )
 
 
 def user(content: object) -> Message:
@@ -30,15 +37,21 @@ def user(content: object) -> Message:
 @pytest.fixture
 def small(tmp_path: Path) -> BuiltinChatModel:
     path = tmp_path / "qa.toml"
-    path.write_text(HEADER + '[[entry]]\nquestions = ["Are you there?"]\nanswer = "Yes, I am."\n', encoding="utf-8")
+    path.write_text(
+        HEADER + '[[entry]]\nquestions = ["Are you there?"]\nanswer = "Yes, I am."\n',
+        encoding="utf-8",
+    )
     return open_chat_model(qa=path)
 
 
 @pytest.mark.parametrize(
-    "asked", ["Are you there?", "are you THERE", "ａｒｅ you there!!", "there you are", "are you here"]
+    "asked",
+    ["Are you there?", "are you THERE", "ａｒｅ you there!!", "there you are", "are you here"],
 )
 async def test_a_question_is_known_by_its_words(small: BuiltinChatModel, asked: str) -> None:
-    assert await answer(small, user(asked)) == ("Yes, I am." if asked != "are you here" else "no: are you here")
+    assert await answer(small, user(asked)) == (
+        "Yes, I am." if asked != "are you here" else "no: are you here"
+    )
 
 
 async def test_what_is_unknown_is_repeated_in_the_users_language(small: BuiltinChatModel) -> None:
@@ -46,7 +59,9 @@ async def test_what_is_unknown_is_repeated_in_the_users_language(small: BuiltinC
     assert await answer(small, user("北京在哪里")) == "不：北京在哪里"
 
 
-@pytest.mark.parametrize("content", ["你好" * 1_000_000, [{"type": "text", "text": "hi there " * 1000}] * 1000])
+@pytest.mark.parametrize(
+    "content", ["你好" * 1_000_000, [{"type": "text", "text": "hi there " * 1000}] * 1000]
+)
 async def test_of_a_message_without_end_only_the_beginning_is_compared(
     content: object, small: BuiltinChatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +96,11 @@ async def test_the_answer_comes_word_by_word_and_ends_once(small: BuiltinChatMod
         ({"stop": " am"}, "Yes, I", "stop"),
         ({"stop": ["zzz", " I", "am"]}, "Yes,", "stop"),
         ({"response_format": {"type": "json_object"}}, '{"answer": "Yes, I am."}', "stop"),
-        ({"response_format": {"type": "text"}, "max_tokens": None, "stop": 7}, "Yes, I am.", "stop"),
+        (
+            {"response_format": {"type": "text"}, "max_tokens": None, "stop": 7},
+            "Yes, I am.",
+            "stop",
+        ),
     ],
 )
 async def test_the_parameters_of_a_reply_hold(
@@ -94,13 +113,20 @@ async def test_the_parameters_of_a_reply_hold(
 
 
 async def test_the_last_user_message_counts(small: BuiltinChatModel) -> None:
-    said = (user("x"), user([{"type": "image_url"}, {"type": "text", "text": "are you there"}]), {"role": "tool"})
+    said = (
+        user("x"),
+        user([{"type": "image_url"}, {"type": "text", "text": "are you there"}]),
+        {"role": "tool"},
+    )
     assert await answer(small, *said) == "Yes, I am."
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "type", "role"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "type", "role"]), inner)
+    ),
     max_leaves=6,
 )
 messages = st.lists(
@@ -128,7 +154,9 @@ async def test_every_shipped_question_gets_its_own_answer() -> None:
             assert await answer(SHIPPED, user(question)) == entry.answer
 
 
-@pytest.mark.parametrize("heard", ["go forward ten meters", "go forward ten years", "go somewhere and do something"])
+@pytest.mark.parametrize(
+    "heard", ["go forward ten meters", "go forward ten years", "go somewhere and do something"]
+)
 async def test_what_the_embedded_recogniser_hears_has_an_answer(heard: str) -> None:
     assert "language model" not in await answer(SHIPPED, user(heard))
 
@@ -144,7 +172,9 @@ async def test_what_the_embedded_recogniser_hears_has_an_answer(heard: str) -> N
         (b"\xff", "UTF-8"),
     ],
 )
-def test_a_bad_file_is_named_with_its_line_or_key(tmp_path: Path, content: str | bytes, complaint: str) -> None:
+def test_a_bad_file_is_named_with_its_line_or_key(
+    tmp_path: Path, content: str | bytes, complaint: str
+) -> None:
     path = tmp_path / "qa.toml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ConfigError, match=complaint) as caught:

@@ -12,7 +12,9 @@ from voicechat.session.vocabulary import ToolCall
 
 
 def chunk(delta: object = None, finish_reason: str | None = None, **more: object) -> str:
-    return json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}], **more})
+    return json.dumps(
+        {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}], **more}
+    )
 
 
 def read(*events: str) -> list[ReplyPart]:
@@ -42,19 +44,31 @@ def test_what_servers_leave_out_or_write_as_null_does_no_harm() -> None:
 
 def test_thoughts_are_told_apart_from_the_text() -> None:
     assert read(
-        chunk({"reasoning_content": "hm"}), chunk({"content": "<think>hm"}), chunk({"content": "</think>Yes"}), "[DONE]"
+        chunk({"reasoning_content": "hm"}),
+        chunk({"content": "<think>hm"}),
+        chunk({"content": "</think>Yes"}),
+        "[DONE]",
     ) == [ThoughtDelta("hm"), ThoughtDelta(), TextDelta("Yes"), ReplyFinished()]
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
 def test_servers_call_thoughts_differently(name: str) -> None:
-    assert read(chunk({name: "hm", "content": ""}), chunk({"content": "Yes"}, "stop"))[0] == ThoughtDelta("hm")
+    assert read(chunk({name: "hm", "content": ""}), chunk({"content": "Yes"}, "stop"))[
+        0
+    ] == ThoughtDelta("hm")
 
 
 def test_tool_calls_come_in_pieces() -> None:
-    first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "clock", "arguments": ""}}
+    first = {
+        "index": 0,
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "clock", "arguments": ""},
+    }
     second = {"index": 0, "function": {"arguments": '{"zone"'}}
-    assert read(chunk({"tool_calls": [first]}), chunk({"tool_calls": [second]}), chunk({}, "tool_calls")) == [
+    assert read(
+        chunk({"tool_calls": [first]}), chunk({"tool_calls": [second]}), chunk({}, "tool_calls")
+    ) == [
         ToolCall(0, "call_1", "clock", ""),
         ToolCall(0, None, None, '{"zone"'),
         ReplyFinished("tool_calls"),
@@ -66,7 +80,10 @@ def calls(*deltas: object) -> list[ReplyPart]:
 
 
 def test_calls_with_the_same_index_but_other_ids_are_other_calls() -> None:
-    one, two = ({"index": 0, "id": f"call_{n}", "function": {"name": "f", "arguments": "{}"}} for n in (1, 2))
+    one, two = (
+        {"index": 0, "id": f"call_{n}", "function": {"name": "f", "arguments": "{}"}}
+        for n in (1, 2)
+    )
     assert calls(one, two) == [
         ToolCall(0, "call_1", "f", "{}"),
         ToolCall(1, "call_2", "f", "{}"),
@@ -75,14 +92,21 @@ def test_calls_with_the_same_index_but_other_ids_are_other_calls() -> None:
 
 
 def test_an_id_that_is_said_again_is_the_same_call() -> None:
-    pieces = [{"index": 3, "id": "call_1", "function": {"name": "f", "arguments": part}} for part in ("{", "}")]
+    pieces = [
+        {"index": 3, "id": "call_1", "function": {"name": "f", "arguments": part}}
+        for part in ("{", "}")
+    ]
     assert calls(*pieces)[:-1] == [ToolCall(0, "call_1", "f", "{"), ToolCall(0, None, None, "}")]
 
 
 def test_whole_calls_with_one_index_and_no_id_are_told_apart_by_their_names() -> None:
     pieces = [
         {"index": 0, "id": call_id, "function": {"name": name, "arguments": arguments}}
-        for call_id, name, arguments in (("", "f", '{"a":1}'), (None, "g", '{"b":2}'), ("", "g", '{"b":3}'))
+        for call_id, name, arguments in (
+            ("", "f", '{"a":1}'),
+            (None, "g", '{"b":2}'),
+            ("", "g", '{"b":3}'),
+        )
     ]
     assert calls(*pieces) == [
         ToolCall(0, None, "f", '{"a":1}'),
@@ -104,7 +128,8 @@ def test_a_piece_without_an_index_goes_on_with_the_call_before_it() -> None:
 def test_pieces_with_an_id_of_their_own_each_are_one_call() -> None:
     names = ["f", None, None]
     pieces = [
-        {"index": 0, "id": f"x{n}", "function": {"name": name, "arguments": "{} "[n]}} for n, name in enumerate(names)
+        {"index": 0, "id": f"x{n}", "function": {"name": name, "arguments": "{} "[n]}}
+        for n, name in enumerate(names)
     ]
     assert calls(*pieces)[:-1] == [
         ToolCall(0, "x0", "f", "{"),
@@ -161,20 +186,28 @@ def test_a_clean_end_without_a_closing_word_is_the_end_of_the_reply() -> None:
     )
 
 
-@pytest.mark.parametrize("heartbeat", ["", " ", "\n", "ping", "null", "[]", '"x"', "7", "{", '{"a"', "{}", '{"x": 1}'])
+@pytest.mark.parametrize(
+    "heartbeat", ["", " ", "\n", "ping", "null", "[]", '"x"', "7", "{", '{"a"', "{}", '{"x": 1}']
+)
 def test_an_event_that_is_no_chunk_is_passed_over(heartbeat: str) -> None:
-    assert read(heartbeat, chunk({"content": "a"}), heartbeat, chunk({"content": "b"}, "stop"), heartbeat)[:2] == [
+    assert read(
+        heartbeat, chunk({"content": "a"}), heartbeat, chunk({"content": "b"}, "stop"), heartbeat
+    )[:2] == [
         TextDelta("a"),
         TextDelta("b"),
     ]
 
 
-def test_events_that_were_passed_over_are_counted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_events_that_were_passed_over_are_counted_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     read("secret one", "secret two", chunk({"content": "a"}, "stop"))
     assert caplog.messages == ["test: 2 events of a reply were no JSON objects"]
 
 
-@pytest.mark.parametrize("events", [["<html>"], ["{}"], ["[DONE]"], ['{"usage": {}}', "[DONE]"], ['{"choices": [7]}']])
+@pytest.mark.parametrize(
+    "events", [["<html>"], ["{}"], ["[DONE]"], ['{"usage": {}}', "[DONE]"], ['{"choices": [7]}']]
+)
 def test_a_reply_of_which_nothing_is_usable_fails(events: list[str]) -> None:
     with pytest.raises(ProviderError):
         read(*events)
@@ -188,13 +221,24 @@ def test_wrong_types_count_as_absent() -> None:
         '{"choices": [{"delta": {"content": "yes"}}], "usage": {"prompt_tokens": "3", "completion_tokens": true}}',
         '{"choices": [{"finish_reason": ""}], "error": {}}',
         '{"choices": [{"finish_reason": "length"}], "error": null}',
-    ) == [TextDelta("yes"), ReplyFinished("length", None, None, {"prompt_tokens": "3", "completion_tokens": True})]
+    ) == [
+        TextDelta("yes"),
+        ReplyFinished("length", None, None, {"prompt_tokens": "3", "completion_tokens": True}),
+    ]
 
 
 def test_an_answer_in_one_piece_is_a_reply() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    message = {"role": "assistant", "content": "Hello", "reasoning_content": "hm", "tool_calls": [call]}
-    whole = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    message = {
+        "role": "assistant",
+        "content": "Hello",
+        "reasoning_content": "hm",
+        "tool_calls": [call],
+    }
+    whole = {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+    }
     assert read(json.dumps(whole)) == [
         ThoughtDelta("hm"),
         TextDelta("Hello"),
@@ -246,7 +290,9 @@ def test_what_the_engine_does_not_use_is_passed_on_where_it_stood() -> None:
 
 
 def test_numbers_that_json_does_not_have_are_null() -> None:
-    parts = read('{"choices": [{"delta": {"content": "a"}, "logprobs": {"content": [{"logprob": -Infinity}]}}]}')
+    parts = read(
+        '{"choices": [{"delta": {"content": "a"}, "logprobs": {"content": [{"logprob": -Infinity}]}}]}'
+    )
     assert parts[0] == TextDelta("a", Extras(choice={"logprobs": {"content": [{"logprob": None}]}}))
 
 
@@ -264,7 +310,9 @@ def test_numbers_that_json_does_not_have_are_null() -> None:
         ("secret", FailureKind.BROKEN),
     ],
 )
-def test_an_error_in_the_stream_is_mapped_and_its_sentence_kept_back(error: object, kind: FailureKind) -> None:
+def test_an_error_in_the_stream_is_mapped_and_its_sentence_kept_back(
+    error: object, kind: FailureKind
+) -> None:
     with pytest.raises(ProviderError) as caught:
         read(json.dumps({"error": error}))
     assert caught.value.kind is kind
@@ -278,7 +326,11 @@ JSON = st.recursive(
 )
 
 
-@given(st.text() | JSON.map(json.dumps) | JSON.map(lambda inner: chunk({"content": inner, "tool_calls": [inner]})))
+@given(
+    st.text()
+    | JSON.map(json.dumps)
+    | JSON.map(lambda inner: chunk({"content": inner, "tool_calls": [inner]}))
+)
 def test_any_data_is_read_or_an_error(data: str) -> None:
     stream = ChatStream("test")
     with suppress(ProviderError):

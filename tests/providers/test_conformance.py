@@ -9,7 +9,12 @@ from tests.providers.openai_service import saying, serving
 from voicechat.audio.resample import RateConverter
 from voicechat.providers import espeak, openai, pocketsphinx
 from voicechat.providers.interfaces import VoiceOptions
-from voicechat.testing.conformance import check_chat_model, check_recognizer, check_synthesizer, leaving_nothing
+from voicechat.testing.conformance import (
+    check_chat_model,
+    check_recognizer,
+    check_synthesizer,
+    leaving_nothing,
+)
 
 pytestmark = pytest.mark.real_time
 
@@ -36,7 +41,9 @@ async def test_pocketsphinx() -> None:
 async def test_openai_chat() -> None:
     events = [{"choices": [{"delta": {"content": text}}]} for text in ("Hello", " there", ".")]
     async with leaving_nothing(), serving() as service:
-        service.answers = [saying(*(f"data: {json.dumps(event)}\n\n".encode() for event in events), DONE)]
+        service.answers = [
+            saying(*(f"data: {json.dumps(event)}\n\n".encode() for event in events), DONE)
+        ]
         model = openai.open_chat_model(model="m", base_url=service.base_url)
         await model.start()
         await check_chat_model(model)
@@ -65,7 +72,10 @@ async def speech(text: str) -> bytes:
     """Speak ``text`` as s16le mono 16 kHz."""
     synthesizer, converter = espeak.open_synthesizer(), RateConverter(16_000)
     pcm = b"".join(
-        [converter.push(chunk.pcm, chunk.rate_hz) async for chunk in synthesizer.synthesize(text, VoiceOptions())]
+        [
+            converter.push(chunk.pcm, chunk.rate_hz)
+            async for chunk in synthesizer.synthesize(text, VoiceOptions())
+        ]
     )
     await synthesizer.aclose()
     return pcm + converter.finish()

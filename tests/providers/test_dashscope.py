@@ -7,7 +7,14 @@ from functools import partial
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from tests.providers.dashscope_service import DashScope, audio_of, dashscope, fail, send_event, send_sentence
+from tests.providers.dashscope_service import (
+    DashScope,
+    audio_of,
+    dashscope,
+    fail,
+    send_event,
+    send_sentence,
+)
 from tests.providers.loopback import a_full_backlog, closed_port, raw_service
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers import dashscope as provider
@@ -33,8 +40,12 @@ DEADLINE_S = 20
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[DashScope, DashScopeRecognizer, DashScopeSynthesizer]]:
     async with leaving_nothing(), asyncio.timeout(DEADLINE_S), dashscope() as service:
-        recognizer = provider.open_recognizer(api_key="secret", base_url=service.url, read_timeout_ms=10_000)
-        synthesizer = provider.open_synthesizer(api_key="secret", base_url=service.url, read_timeout_ms=10_000)
+        recognizer = provider.open_recognizer(
+            api_key="secret", base_url=service.url, read_timeout_ms=10_000
+        )
+        synthesizer = provider.open_synthesizer(
+            api_key="secret", base_url=service.url, read_timeout_ms=10_000
+        )
         try:
             yield service, recognizer, synthesizer
         finally:
@@ -51,7 +62,9 @@ async def audio(*pieces: bytes | float) -> AsyncIterator[bytes]:
             yield piece
 
 
-def recognising(recognizer: DashScopeRecognizer, *pieces: bytes | float) -> AsyncIterator[Transcript]:
+def recognising(
+    recognizer: DashScopeRecognizer, *pieces: bytes | float
+) -> AsyncIterator[Transcript]:
     return recognizer.recognize(audio(*pieces), RecognitionOptions())
 
 
@@ -63,7 +76,9 @@ def speaking(synthesizer: DashScopeSynthesizer, text: str = "你好") -> AsyncIt
     return synthesizer.synthesize(text, VoiceOptions())
 
 
-async def speak(synthesizer: DashScopeSynthesizer, text: str, voice: VoiceOptions | None = None) -> bytes:
+async def speak(
+    synthesizer: DashScopeSynthesizer, text: str, voice: VoiceOptions | None = None
+) -> bytes:
     chunks = [chunk async for chunk in synthesizer.synthesize(text, voice or VoiceOptions())]
     assert {chunk.rate_hz for chunk in chunks} <= {24000}
     assert all(len(chunk.pcm) % 2 == 0 for chunk in chunks)
@@ -160,7 +175,9 @@ async def test_results_come_while_audio_is_still_being_given() -> None:
 
 async def test_while_audio_comes_the_service_may_be_silent() -> None:
     async with serving() as (service, _, _synthesizer):
-        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, read_timeout_ms=1_000)
+        recognizer = provider.open_recognizer(
+            api_key="k", base_url=service.url, read_timeout_ms=1_000
+        )
         transcripts = await recognise(recognizer, SILENCE, 1.3, SPEECH)
         assert transcripts[-1].text == "w1 w2 w3."
         await recognizer.aclose()
@@ -198,7 +215,7 @@ async def test_prosody_is_the_services_own() -> None:
         assert (parameters["rate"], parameters["pitch"]) == (1.5, 0.8)
 
 
-# --- connections -----------------------------------------------------------------------------------------------
+# --- connections ----------------------------------------------------------------------
 
 
 async def test_a_connection_serves_one_task_after_the_other() -> None:
@@ -226,7 +243,9 @@ async def test_a_connection_that_was_closed_while_it_was_idle_is_replaced() -> N
         with pytest.raises(ProviderError) as caught:
             await speak(synthesizer, "二")
         assert caught.value.kind is FailureKind.CONNECTIVITY
-        assert service.connections == 2  # the idle one was given up quietly, the new one's failure was told
+        assert (
+            service.connections == 2
+        )  # the idle one was given up quietly, the new one's failure was told
         service.disturb.clear()
         assert await speak(synthesizer, "三") == audio_of("三")
 
@@ -269,7 +288,7 @@ async def test_what_an_earlier_task_still_says_is_not_heard() -> None:
         assert await recognise(recognizer, SPEECH) == []
 
 
-# --- gaps ------------------------------------------------------------------------------------------------------
+# --- gaps -----------------------------------------------------------------------------
 
 
 async def test_a_long_gap_in_the_audio_begins_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,18 +306,27 @@ async def test_heartbeats_say_nothing_and_an_open_sentence_is_closed() -> None:
     async with serving() as (service, recognizer, _):
 
         async def heard(socket: ServerConnection, task_id: str) -> None:
-            await send_sentence(socket, task_id, {"text": "alive", "heartbeat": True, "begin_time": None})
-            await send_sentence(socket, task_id, {"text": "you", "begin_time": 10, "end_time": None, "words": []})
-            await send_sentence(socket, task_id, {"text": "you", "begin_time": 10, "end_time": None, "words": []})
+            await send_sentence(
+                socket, task_id, {"text": "alive", "heartbeat": True, "begin_time": None}
+            )
+            await send_sentence(
+                socket, task_id, {"text": "you", "begin_time": 10, "end_time": None, "words": []}
+            )
+            await send_sentence(
+                socket, task_id, {"text": "you", "begin_time": 10, "end_time": None, "words": []}
+            )
             while isinstance(await socket.recv(), bytes):
                 pass
             await send_event(socket, "task-finished", task_id)
 
         service.disturb["input"] = heard
-        assert await recognise(recognizer, SPEECH) == [Transcript("you", 10), Transcript("you", 10, 300)]
+        assert await recognise(recognizer, SPEECH) == [
+            Transcript("you", 10),
+            Transcript("you", 10, 300),
+        ]
 
 
-# --- failures --------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -343,7 +371,9 @@ async def test_refused_handshakes(status: int, kind: FailureKind) -> None:
         await check_fails(recognising(recognizer, SPEECH), kind)
         error = await check_fails(speaking(synthesizer), kind)
         assert "secret" not in str(error)
-        assert len(service.authorization) == 2  # a redirect is not followed: it could take the key elsewhere
+        assert (
+            len(service.authorization) == 2
+        )  # a redirect is not followed: it could take the key elsewhere
 
 
 async def hang(socket: ServerConnection, _task_id: str) -> None:
@@ -356,7 +386,9 @@ async def reset(socket: ServerConnection, _task_id: str) -> None:
 
 def sends(message: str | bytes) -> Callable[[ServerConnection, str], Awaitable[None]]:
     async def send(socket: ServerConnection, task_id: str) -> None:
-        await socket.send(message if isinstance(message, bytes) else message.replace("TASK", task_id))
+        await socket.send(
+            message if isinstance(message, bytes) else message.replace("TASK", task_id)
+        )
         await hang(socket, task_id)
 
     return send
@@ -398,14 +430,18 @@ async def test_what_can_go_wrong_at_any_point(
 ) -> None:
     async with serving() as (service, _, _synthesizer):
         read_timeout_ms = 100 if kind is FailureKind.TIMEOUT else 10_000
-        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, read_timeout_ms=read_timeout_ms)
+        recognizer = provider.open_recognizer(
+            api_key="k", base_url=service.url, read_timeout_ms=read_timeout_ms
+        )
         service.disturb[point] = disturbance
         await check_fails(recognising(recognizer, SPEECH), kind)
         await recognizer.aclose()
 
 
 @pytest.mark.parametrize("disturbance", [sends("no JSON"), reset])
-async def test_a_synthesis_that_breaks_off(disturbance: Callable[[ServerConnection, str], Awaitable[None]]) -> None:
+async def test_a_synthesis_that_breaks_off(
+    disturbance: Callable[[ServerConnection, str], Awaitable[None]],
+) -> None:
     async with serving() as (service, _, synthesizer):
 
         async def after_some_audio(socket: ServerConnection, task_id: str) -> None:
@@ -428,7 +464,9 @@ async def test_a_task_that_is_finished_too_early(point: str) -> None:
 
 async def test_a_service_that_takes_no_audio() -> None:
     async with serving() as (service, _, _synthesizer):
-        recognizer = provider.open_recognizer(api_key="k", base_url=service.url, read_timeout_ms=100)
+        recognizer = provider.open_recognizer(
+            api_key="k", base_url=service.url, read_timeout_ms=100
+        )
         service.disturb["input"] = hang
         await check_fails(recognising(recognizer, *[bytes(1_000_000)] * 20), FailureKind.TIMEOUT)
         await recognizer.aclose()
@@ -441,12 +479,15 @@ async def test_nobody_listens() -> None:
 
 async def test_a_server_that_does_not_accept_is_a_timeout() -> None:
     with a_full_backlog() as port:
-        synthesizer = provider.open_synthesizer(api_key="k", base_url=f"ws://127.0.0.1:{port}", connect_ms=100)
+        synthesizer = provider.open_synthesizer(
+            api_key="k", base_url=f"ws://127.0.0.1:{port}", connect_ms=100
+        )
         await check_fails(speaking(synthesizer), FailureKind.TIMEOUT)
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"), [(b"", FailureKind.CONNECTIVITY), (b"SSH-2.0-x\r\n\r\n", FailureKind.BROKEN)]
+    ("answer", "kind"),
+    [(b"", FailureKind.CONNECTIVITY), (b"SSH-2.0-x\r\n\r\n", FailureKind.BROKEN)],
 )
 async def test_what_is_no_web_server(answer: bytes, kind: FailureKind) -> None:
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -468,7 +509,10 @@ async def test_what_the_audio_raises_passes_through() -> None:
 
     async with serving() as (service, recognizer, _):
         with pytest.raises(ZeroDivisionError):
-            [transcript async for transcript in recognizer.recognize(broken(), RecognitionOptions())]
+            [
+                transcript
+                async for transcript in recognizer.recognize(broken(), RecognitionOptions())
+            ]
         await service.gone.wait()
 
 
@@ -519,7 +563,9 @@ async def test_closing_fails_what_is_in_progress_and_what_comes() -> None:
 
 async def test_an_unknown_voice_is_rejected() -> None:
     async with serving() as (service, _, synthesizer):
-        await check_fails(synthesizer.synthesize("x", VoiceOptions(voice="nobody")), FailureKind.REJECTED)
+        await check_fails(
+            synthesizer.synthesize("x", VoiceOptions(voice="nobody")), FailureKind.REJECTED
+        )
         await check_fails(speaking(synthesizer, "half \ud83d"), FailureKind.REJECTED)
         assert not any(asked.finished for asked in service.asked)
 
@@ -538,7 +584,9 @@ async def test_a_probe_shows_the_key_and_runs_no_task() -> None:
         await recognizer.aclose()
         await check_probe_fails(recognizer, FailureKind.CONNECTIVITY)
     url = f"ws://127.0.0.1:{closed_port()}"
-    await check_probe_fails(provider.open_recognizer(api_key="secret", base_url=url), FailureKind.CONNECTIVITY)
+    await check_probe_fails(
+        provider.open_recognizer(api_key="secret", base_url=url), FailureKind.CONNECTIVITY
+    )
 
 
 async def test_they_keep_the_contract() -> None:

@@ -1,4 +1,6 @@
-"""The scripted service speaks the SDK's protocol: the SDK itself says so where it is installed."""
+"""The scripted service speaks the SDK's protocol: the SDK itself says so where it is
+installed.
+"""
 
 import asyncio
 import warnings
@@ -33,7 +35,10 @@ async def test_the_sdk_recognises(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
         def recognise() -> list[dict[str, object]]:
             recognition = asr.Recognition(
-                model="paraformer-realtime-v2", format="pcm", sample_rate=16000, callback=asr.RecognitionCallback()
+                model="paraformer-realtime-v2",
+                format="pcm",
+                sample_rate=16000,
+                callback=asr.RecognitionCallback(),
             )
             result = recognition.call(str(recording))
             assert result.status_code == 200, result
@@ -53,7 +58,9 @@ async def test_the_sdk_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def speak() -> bytes:
             synthesizer = tts.SpeechSynthesizer(
-                model="cosyvoice-v2", voice="longxiaochun_v2", format=tts.AudioFormat.PCM_24000HZ_MONO_16BIT
+                model="cosyvoice-v2",
+                voice="longxiaochun_v2",
+                format=tts.AudioFormat.PCM_24000HZ_MONO_16BIT,
             )
             pcm: bytes = synthesizer.call("你好 there")
             return pcm

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
-from voicechat.providers.espeak import MAX_PIECE_CHARACTERS, VOICES, EspeakSynthesizer, open_synthesizer
+from voicechat.providers.espeak import (
+    MAX_PIECE_CHARACTERS,
+    VOICES,
+    EspeakSynthesizer,
+    open_synthesizer,
+)
 from voicechat.providers.espeak_library import EspeakLibrary, OnSamples, Prosody, open_library
 from voicechat.providers.interfaces import VoiceOptions
 
@@ -38,7 +43,9 @@ def seconds(pcm: bytes) -> float:
     return len(pcm) / 2 / RATE_HZ
 
 
-@pytest.mark.parametrize("text", ["Hello there, how are you?", "你好，今天天气很好。", "I like 北京 very much."])
+@pytest.mark.parametrize(
+    "text", ["Hello there, how are you?", "你好，今天天气很好。", "I like 北京 very much."]
+)
 async def test_a_sentence_has_a_sentences_length(synthesizer: EspeakSynthesizer, text: str) -> None:
     assert 1 < seconds(await speak(synthesizer, text)) < 5
 
@@ -67,7 +74,9 @@ class NotingLibrary(EspeakLibrary):
         ("en-us+f3", "en-us+f3", "cmn+f3"),
     ],
 )
-async def test_each_run_is_spoken_by_the_voice_of_its_script(voice: str, latin: str, han: str) -> None:
+async def test_each_run_is_spoken_by_the_voice_of_its_script(
+    voice: str, latin: str, han: str
+) -> None:
     library = NotingLibrary()
     synthesizer = EspeakSynthesizer(library, tuple(VOICES), 175)
     await speak(synthesizer, "I like 北京，2024年 very much.", voice)
@@ -91,7 +100,9 @@ async def test_sessions_get_their_own_speech() -> None:
     synthesizer = EspeakSynthesizer(NotingLibrary(), tuple(VOICES), 175)
     texts = [f"number {index} 你好" for index in range(20)]
     spoken = await asyncio.gather(*[speak(synthesizer, text) for text in texts])
-    assert [pcm.decode("utf-16-le") for pcm in spoken] == [f"en-us:number {i} ;cmn:你好;" for i in range(20)]
+    assert [pcm.decode("utf-16-le") for pcm in spoken] == [
+        f"en-us:number {i} ;cmn:你好;" for i in range(20)
+    ]
     await synthesizer.aclose()
 
 
@@ -121,8 +132,12 @@ async def test_any_text_is_safe(text: str) -> None:
     await synthesizer.aclose()
 
 
-@pytest.mark.parametrize("text", ["word " * 2000, "x" * 10_000, "字" * 3_000, "<speak>&amp;[[a]]\0" * 300])
-async def test_long_text_is_spoken_in_short_pieces(synthesizer: EspeakSynthesizer, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["word " * 2000, "x" * 10_000, "字" * 3_000, "<speak>&amp;[[a]]\0" * 300]
+)
+async def test_long_text_is_spoken_in_short_pieces(
+    synthesizer: EspeakSynthesizer, text: str
+) -> None:
     speech = synthesizer.synthesize(text, VoiceOptions())
     assert (await anext(speech)).pcm
     await speech.aclose()
@@ -147,16 +162,29 @@ def test_the_library_stops_at_the_chunk_it_is_told_to() -> None:
 
 
 async def test_a_nul_does_not_end_the_text(synthesizer: EspeakSynthesizer) -> None:
-    with_nul, with_space = [seconds(await speak(synthesizer, f"hello{char}world")) for char in "\0 "]
+    with_nul, with_space = [
+        seconds(await speak(synthesizer, f"hello{char}world")) for char in "\0 "
+    ]
     assert with_nul == pytest.approx(with_space, rel=0.05)
 
 
 async def test_two_synthesizers_take_turns_with_the_one_library() -> None:
-    texts = {"en-us": "one two three four five six", "cmn": "你好，今天天气很好", "en-gb+f3": "seven eight nine ten"}
+    texts = {
+        "en-us": "one two three four five six",
+        "cmn": "你好，今天天气很好",
+        "en-gb+f3": "seven eight nine ten",
+    }
     opened = [open_synthesizer(rate_wpm=rate_wpm) for rate_wpm in (100, 300)]
-    alone = [seconds(await speak(one, text, voice)) for one in opened for voice, text in texts.items()]
+    alone = [
+        seconds(await speak(one, text, voice)) for one in opened for voice, text in texts.items()
+    ]
     together = await asyncio.gather(
-        *[speak(one, text, voice) for _ in range(5) for one in opened for voice, text in texts.items()]
+        *[
+            speak(one, text, voice)
+            for _ in range(5)
+            for one in opened
+            for voice, text in texts.items()
+        ]
     )
     assert [seconds(pcm) for pcm in together] == pytest.approx(alone * 5, rel=0.02)
     for one in opened:
@@ -197,7 +225,10 @@ async def test_cancelling_stops_the_thread_and_leaves_no_task() -> None:
 async def test_what_was_cancelled_before_its_turn_is_never_spoken() -> None:
     library = EndlessLibrary()
     synthesizer = EspeakSynthesizer(library, tuple(VOICES), 175)
-    tasks = [asyncio.get_running_loop().create_task(speak(synthesizer, text)) for text in ("first", "second")]
+    tasks = [
+        asyncio.get_running_loop().create_task(speak(synthesizer, text))
+        for text in ("first", "second")
+    ]
     await asyncio.sleep(0)
     for task in tasks:
         task.cancel()
@@ -233,7 +264,9 @@ async def test_an_unknown_voice_is_rejected(synthesizer: EspeakSynthesizer) -> N
 
 async def test_the_rate_is_kept() -> None:
     fast, slow = open_synthesizer(rate_wpm=300), open_synthesizer(rate_wpm=100)
-    assert len(await speak(fast, "one two three four")) < 0.6 * len(await speak(slow, "one two three four"))
+    assert len(await speak(fast, "one two three four")) < 0.6 * len(
+        await speak(slow, "one two three four")
+    )
     await fast.aclose()
     await slow.aclose()
 

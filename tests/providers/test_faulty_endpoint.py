@@ -1,4 +1,6 @@
-"""What a faulty server does to the OpenAI chat model in a chain, as the second table of ``docs/failures.md`` says."""
+"""What a faulty server does to the OpenAI chat model in a chain, as the second table of
+``docs/failures.md`` says.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -31,7 +33,9 @@ SERVERS: Mapping[str, Callable[[], AbstractAsyncContextManager[str]]] = {
 
 
 def rows() -> list[tuple[str, str, str]]:
-    lines = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| the server ")]
+    lines = [
+        line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| the server ")
+    ]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [(fault.removeprefix("the server "), kind, outcome) for fault, kind, outcome in cells]
 
@@ -40,12 +44,18 @@ def test_the_table_has_every_fault() -> None:
     assert [fault for fault, _, _ in rows()] == list(SERVERS)
 
 
-@pytest.mark.parametrize(("fault", "kind", "outcome"), rows(), ids=lambda cell: cell.replace(" ", "-"))
-async def test_each_fault_ends_as_the_table_says_and_leaves_nothing(fault: str, kind: str, outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "kind", "outcome"), rows(), ids=lambda cell: cell.replace(" ", "-")
+)
+async def test_each_fault_ends_as_the_table_says_and_leaves_nothing(
+    fault: str, kind: str, outcome: str
+) -> None:
     async with leaving_nothing(), SERVERS[fault]() as base_url:
         model = open_chat_model(model="m", base_url=base_url)
         first = ChainLink("llm.default", model)
-        chain = ChatChain([first, ChainLink("llm.spare", ScriptedModel(replies=[["spare"]]))], TIMEOUTS)
+        chain = ChatChain(
+            [first, ChainLink("llm.spare", ScriptedModel(replies=[["spare"]]))], TIMEOUTS
+        )
         assert await played(chain) == outcome
         assert [failed.value for failed in first.failures] == ([] if kind == "-" else [kind])
         await first.aclose()
@@ -54,7 +64,9 @@ async def test_each_fault_ends_as_the_table_says_and_leaves_nothing(fault: str, 
 async def played(chain: ChatChain) -> str:
     """Ask once, within the deadlines; say in the table's words what it came to."""
     text = ""
-    async with asyncio.timeout(20):  # far beyond the deadlines: it only keeps a hanging test from hanging for ever
+    async with asyncio.timeout(
+        20
+    ):  # far beyond the deadlines: it only keeps a hanging test from hanging for ever
         try:
             async for part in chain.reply(ASKED):
                 text += part.text if isinstance(part, TextDelta) else ""

@@ -7,14 +7,26 @@ import pytest
 import trustme
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.providers.funasr_service import CppServer, Disturbance, FunASR, PythonServer, funasr, send
+from tests.providers.funasr_service import (
+    CppServer,
+    Disturbance,
+    FunASR,
+    PythonServer,
+    funasr,
+    send,
+)
 from tests.providers.loopback import a_full_backlog, closed_port
 from voicechat.errors import ConfigError, FailureKind
 from voicechat.providers import funasr as provider
 from voicechat.providers.funasr import FunASRRecognizer
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.session.vocabulary import Transcript
-from voicechat.testing.conformance import check_fails, check_probe_fails, check_recognizer, leaving_nothing
+from voicechat.testing.conformance import (
+    check_fails,
+    check_probe_fails,
+    check_recognizer,
+    leaving_nothing,
+)
 
 pytestmark = pytest.mark.real_time
 
@@ -30,7 +42,9 @@ SERVERS: dict[str, Callable[[], FunASR]] = {
 @asynccontextmanager
 async def serving(server: FunASR, read_timeout_ms: int = 2_000) -> AsyncIterator[FunASRRecognizer]:
     async with leaving_nothing(), asyncio.timeout(30), funasr(server):
-        recognizer = provider.open_recognizer(url=server.url, hotwords="阿里", read_timeout_ms=read_timeout_ms)
+        recognizer = provider.open_recognizer(
+            url=server.url, hotwords="阿里", read_timeout_ms=read_timeout_ms
+        )
         try:
             yield recognizer
         finally:
@@ -74,13 +88,22 @@ async def test_two_sentences(server: FunASR) -> None:
 
 async def test_times_of_the_cpp_server_are_exact() -> None:
     async with serving(CppServer()) as recognizer:
-        finals = [transcript for transcript in await recognise(recognizer, SPEECH, SILENCE, SPEECH) if transcript.final]
+        finals = [
+            transcript
+            for transcript in await recognise(recognizer, SPEECH, SILENCE, SPEECH)
+            if transcript.final
+        ]
         assert [(final.begin_ms, final.end_ms) for final in finals] == [(0, 1200), (2400, 3600)]
-        assert [(word.text, word.begin_ms) for word in finals[1].words][:2] == [("洪", 2400), ("荒", 2600)]
+        assert [(word.text, word.begin_ms) for word in finals[1].words][:2] == [
+            ("洪", 2400),
+            ("荒", 2600),
+        ]
 
 
 async def test_times_of_the_python_server_are_near() -> None:
-    """Given as a microphone does, at twice the speed; the server does not say where a sentence began."""
+    """Given as a microphone does, at twice the speed; the server does not say where a
+    sentence began.
+    """
 
     async def microphone() -> AsyncIterator[bytes]:
         for piece in (SPEECH, SILENCE, SPEECH):
@@ -129,10 +152,15 @@ async def test_an_old_server_may_have_one_more_sentence_after_the_end() -> None:
     server = PythonServer(old=True)
     server.disturb["end"] = two_more
     async with serving(server) as recognizer:
-        assert [transcript.text for transcript in await recognise(recognizer, SILENCE)] == ["一。", "二。"]
+        assert [transcript.text for transcript in await recognise(recognizer, SILENCE)] == [
+            "一。",
+            "二。",
+        ]
 
 
-async def test_a_server_that_is_alive_and_says_nothing_heard_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_is_alive_and_says_nothing_heard_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(provider, "PING_S", 20)
     server = PythonServer()
     server.disturb["end"] = hang
@@ -149,7 +177,9 @@ async def test_what_was_begun_must_be_ended() -> None:
         await check_fails(transcripts, FailureKind.TIMEOUT)
 
 
-async def test_a_server_that_does_not_even_answer_a_ping_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_even_answer_a_ping_is_a_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(provider, "PING_S", 0.1)
 
     async def stop_reading(socket: ServerConnection) -> None:
@@ -175,7 +205,7 @@ async def test_nothing_connects_to_nothing() -> None:
         assert server.begun == []
 
 
-# --- failures --------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------
 
 
 async def hang(socket: ServerConnection) -> None:
@@ -205,7 +235,9 @@ def sends(message: str | bytes) -> Disturbance:
         (sends('{"is_end": true, "error": "offline inference failed"}'), FailureKind.CONNECTIVITY),
     ],
 )
-async def test_what_can_go_wrong_at_any_point(point: str, disturbance: Disturbance, kind: FailureKind) -> None:
+async def test_what_can_go_wrong_at_any_point(
+    point: str, disturbance: Disturbance, kind: FailureKind
+) -> None:
     server = PythonServer()
     server.disturb[point] = disturbance
     async with serving(server) as recognizer:
@@ -234,7 +266,10 @@ async def test_what_the_audio_raises_passes_through() -> None:
 
     async with serving(server := CppServer()) as recognizer:
         with pytest.raises(ZeroDivisionError):
-            [transcript async for transcript in recognizer.recognize(broken(), RecognitionOptions())]
+            [
+                transcript
+                async for transcript in recognizer.recognize(broken(), RecognitionOptions())
+            ]
         await server.gone.wait()
 
 
@@ -253,7 +288,9 @@ async def test_a_probe_connects_and_asks_for_nothing() -> None:
         await server.gone.wait()
         await recognizer.aclose()
         await check_probe_fails(recognizer, FailureKind.CONNECTIVITY)
-    await check_probe_fails(provider.open_recognizer(url=f"ws://127.0.0.1:{closed_port()}"), FailureKind.CONNECTIVITY)
+    await check_probe_fails(
+        provider.open_recognizer(url=f"ws://127.0.0.1:{closed_port()}"), FailureKind.CONNECTIVITY
+    )
     with a_full_backlog() as port:
         recognizer = provider.open_recognizer(url=f"ws://127.0.0.1:{port}", connect_ms=100)
         await check_probe_fails(recognizer, FailureKind.TIMEOUT)
@@ -267,7 +304,9 @@ async def test_they_keep_the_contract(server: FunASR, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def certified() -> ssl.SSLContext:
-    """A server's side of TLS with a certificate that nobody knows, as FunASR's images have it."""
+    """A server's side of TLS with a certificate that nobody knows, as FunASR's images
+    have it.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     return context
@@ -281,10 +320,16 @@ async def test_a_certificate_that_nobody_signed(certified: ssl.SSLContext) -> No
         serve(handle, "127.0.0.1", 0, ssl=certified, close_timeout=0.1) as listening,
     ):
         url = f"wss://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}"
-        await check_fails(recognising(provider.open_recognizer(url=url), SPEECH), FailureKind.REJECTED)
-        assert (await recognise(provider.open_recognizer(url=url, verify_tls=False), SPEECH))[-1].final
+        await check_fails(
+            recognising(provider.open_recognizer(url=url), SPEECH), FailureKind.REJECTED
+        )
+        assert (await recognise(provider.open_recognizer(url=url, verify_tls=False), SPEECH))[
+            -1
+        ].final
 
 
 def test_an_unusable_address_stops_the_start() -> None:
-    with pytest.raises(ConfigError, match=r"url: '127\.0\.0\.1:10095' is not of the form ws://host:port/path"):
+    with pytest.raises(
+        ConfigError, match=r"url: '127\.0\.0\.1:10095' is not of the form ws://host:port/path"
+    ):
         provider.open_recognizer(url="127.0.0.1:10095")

@@ -3,7 +3,14 @@ import json
 import pytest
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.funasr_protocol import END_MESSAGE, Ending, SentenceReader, begin_message, ending, read_message
+from voicechat.providers.funasr_protocol import (
+    END_MESSAGE,
+    Ending,
+    SentenceReader,
+    begin_message,
+    ending,
+    read_message,
+)
 from voicechat.session.vocabulary import Transcript
 
 
@@ -40,38 +47,84 @@ def test_the_first_and_the_last_message() -> None:
 def test_the_first_pass_adds_and_the_second_replaces() -> None:
     reader = SentenceReader()
     assert read(reader, 900, mode="2pass-online", text="正是") == Transcript("正是", 300)
-    assert read(reader, 1500, mode="2pass-online", text="因位 hello") == Transcript("正是因位 hello", 300)
-    assert read(reader, 2100, mode="2pass-online", text="world") == Transcript("正是因位 hello world", 300)
+    assert read(reader, 1500, mode="2pass-online", text="因位 hello") == Transcript(
+        "正是因位 hello", 300
+    )
+    assert read(reader, 2100, mode="2pass-online", text="world") == Transcript(
+        "正是因位 hello world", 300
+    )
     final = read(
-        reader, 3000, mode="2pass-offline", text="正是因为。", timestamp="[[430,670],[670,810],[810,1030],[1030,1130]]"
+        reader,
+        3000,
+        mode="2pass-offline",
+        text="正是因为。",
+        timestamp="[[430,670],[670,810],[810,1030],[1030,1130]]",
     )
     assert final is not None
     assert (final.text, final.begin_ms, final.end_ms) == ("正是因为。", 430, 1130)
-    assert times(final) == [("正", 430, 670), ("是", 670, 810), ("因", 810, 1030), ("为", 1030, 1130)]
+    assert times(final) == [
+        ("正", 430, 670),
+        ("是", 670, 810),
+        ("因", 810, 1030),
+        ("为", 1030, 1130),
+    ]
     assert final.words[-1].punctuation == "。"
     assert all(word.fixed for word in final.words)
 
 
 def test_clauses_match_words_and_times_by_themselves() -> None:
     clauses = [
-        {"text_seg": "正 是", "punc": ",", "start": 100, "end": 300, "ts_list": [[100, 200], [200, 300]]},
+        {
+            "text_seg": "正 是",
+            "punc": ",",
+            "start": 100,
+            "end": 300,
+            "ts_list": [[100, 200], [200, 300]],
+        },
         {"text_seg": "", "punc": "，", "start": 0, "end": 0, "ts_list": []},
-        {"text_seg": "speech lab", "punc": "。", "start": 300, "end": 900, "ts_list": [[300, 500], [500, 900]]},
+        {
+            "text_seg": "speech lab",
+            "punc": "。",
+            "start": 300,
+            "end": 900,
+            "ts_list": [[300, 500], [500, 900]],
+        },
     ]
     final = read(
-        SentenceReader(), 2000, mode="2pass-offline", text="正是，speech lab。", timestamp="[]", stamp_sents=clauses
+        SentenceReader(),
+        2000,
+        mode="2pass-offline",
+        text="正是，speech lab。",
+        timestamp="[]",
+        stamp_sents=clauses,
     )
-    assert times(final) == [("正", 100, 200), ("是", 200, 300), ("speech", 300, 500), ("lab", 500, 900)]
+    assert times(final) == [
+        ("正", 100, 200),
+        ("是", 200, 300),
+        ("speech", 300, 500),
+        ("lab", 500, 900),
+    ]
 
 
 def test_times_that_do_not_match_the_words_are_shared_out() -> None:
-    final = read(SentenceReader(), 2000, mode="2pass-offline", text="一九四九", timestamp="[[100,500],[500,900]]")
+    final = read(
+        SentenceReader(),
+        2000,
+        mode="2pass-offline",
+        text="一九四九",
+        timestamp="[[100,500],[500,900]]",
+    )
     assert final is not None
     assert (final.begin_ms, final.end_ms) == (100, 900)
     assert [word.begin_ms for word in final.words] == [100, 300, 500, 700]
-    broken = read(SentenceReader(), 2000, mode="2pass-offline", text="一二", timestamp="[[1,2]][[3,4]]")
+    broken = read(
+        SentenceReader(), 2000, mode="2pass-offline", text="一二", timestamp="[[1,2]][[3,4]]"
+    )
     assert broken is not None
-    assert (broken.begin_ms, broken.end_ms) == (1580, 2000)  # two syllables that have just been said
+    assert (broken.begin_ms, broken.end_ms) == (
+        1580,
+        2000,
+    )  # two syllables that have just been said
 
 
 def test_the_python_servers_times_begin_at_the_sentence() -> None:
@@ -118,8 +171,14 @@ def test_a_shown_sentence_is_closed_even_if_the_second_pass_hears_nothing() -> N
         ({"mode": "2pass", "is_end": True, "is_final": True}, Ending.OVER),
         ({"text": "", "timestamp": 1792000000000, "is_final": True}, Ending.OVER),
         ({"text": "", "is_final": True}, Ending.OVER),  # the C++ server before 2026
-        ({"mode": "2pass-offline", "text": "好", "timestamp": "[[1,2]]", "is_final": True}, Ending.OVER),
-        ({"mode": "2pass-offline", "text": "好", "timestamp": "[[1,2]]", "is_final": False}, Ending.PERHAPS),
+        (
+            {"mode": "2pass-offline", "text": "好", "timestamp": "[[1,2]]", "is_final": True},
+            Ending.OVER,
+        ),
+        (
+            {"mode": "2pass-offline", "text": "好", "timestamp": "[[1,2]]", "is_final": False},
+            Ending.PERHAPS,
+        ),
         ({"mode": "2pass-offline", "text": "好", "is_final": True}, Ending.PERHAPS),
         ({"mode": "2pass-offline", "text": "", "is_final": False}, Ending.PERHAPS),
         ({"mode": "2pass-online", "text": "好", "is_final": True}, Ending.OPEN),
@@ -136,7 +195,10 @@ def test_what_says_that_nothing_more_comes(given: dict[str, object], outlook: En
         ("[]", FailureKind.BROKEN),
         ('{"text": 5}', FailureKind.BROKEN),
         ('{"text": "x", "timestamp": [["a"]]}', FailureKind.BROKEN),
-        ('{"is_end": true, "is_final": false, "error": "offline inference failed: secret"}', FailureKind.CONNECTIVITY),
+        (
+            '{"is_end": true, "is_final": false, "error": "offline inference failed: secret"}',
+            FailureKind.CONNECTIVITY,
+        ),
     ],
 )
 def test_what_is_no_result(text: str, kind: FailureKind) -> None:

@@ -9,14 +9,22 @@ from aiohttp import web
 
 from tests.providers.openai_service import Endless, Service, cut_off, saying, serving
 from voicechat.errors import CONTEXT_TOO_LONG, FailureKind, ProviderError, RequestRefusedError
-from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta
+from voicechat.providers.interfaces import (
+    ChatRequest,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+    ThoughtDelta,
+)
 from voicechat.providers.openai import open_chat_model
 from voicechat.providers.openai_chat import OpenAIChatModel
 from voicechat.session.vocabulary import ToolCall
 
 pytestmark = pytest.mark.real_time
 
-ASKED = ChatRequest(messages=({"role": "user", "content": "你好"},), options={"temperature": 0.5, "model": "mine"})
+ASKED = ChatRequest(
+    messages=({"role": "user", "content": "你好"},), options={"temperature": 0.5, "model": "mine"}
+)
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
 REPLY = [TextDelta("你"), TextDelta("好"), ReplyFinished("stop", 3, 2, USAGE)]
 EVENTS = [
@@ -25,7 +33,9 @@ EVENTS = [
     {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
     {"choices": [], "usage": USAGE},
 ]
-BODY = "".join(f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\n" for event in EVENTS).encode()
+BODY = "".join(
+    f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\n" for event in EVENTS
+).encode()
 DONE = b"data: [DONE]\n\n"
 FIRST = BODY.split(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
@@ -142,8 +152,13 @@ async def test_an_error_in_one_piece_is_told_as_it_says() -> None:
 
 @pytest.mark.parametrize("label", ["application/json", "text/event-stream", "text/plain"])
 @pytest.mark.parametrize("status", [200, 201])
-async def test_an_answer_in_one_piece_is_a_reply_whatever_its_label(label: str, status: int) -> None:
-    whole = {"object": "chat.completion", "choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]}
+async def test_an_answer_in_one_piece_is_a_reply_whatever_its_label(
+    label: str, status: int
+) -> None:
+    whole = {
+        "object": "chat.completion",
+        "choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}],
+    }
     async with talking() as (service, model):
         body = json.dumps(whole).encode()
         service.answers = [saying(body[:9], body[9:], status=status, content_type=label)]
@@ -152,7 +167,9 @@ async def test_an_answer_in_one_piece_is_a_reply_whatever_its_label(label: str, 
         assert await ask(model) == REPLY
 
 
-@pytest.mark.parametrize("heartbeat", [b"data:\n\n", b"data: \n\n", b"data\n\n", b": ping\n\n", b"data: ping\n\n"])
+@pytest.mark.parametrize(
+    "heartbeat", [b"data:\n\n", b"data: \n\n", b"data\n\n", b": ping\n\n", b"data: ping\n\n"]
+)
 async def test_heartbeats_do_not_end_the_reply(heartbeat: bytes) -> None:
     async with talking() as (service, model):
         service.answers = [saying(heartbeat, FIRST, heartbeat, BODY[len(FIRST) :], DONE)]
@@ -167,7 +184,9 @@ async def test_a_body_that_ends_without_a_closing_word_is_a_whole_reply() -> Non
 
 
 @pytest.mark.parametrize("end", ["held", "broken"])
-async def test_the_reply_is_whole_once_a_finish_reason_came(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_reply_is_whole_once_a_finish_reason_came(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("voicechat.providers.openai_chat.CLOSING_S", 0.05)
     events = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in EVENTS[:3])
     async with talking() as (service, model):
@@ -192,8 +211,12 @@ async def test_parameters_that_we_do_not_know_reach_the_server() -> None:
 
 async def test_the_server_is_told_in_its_own_form_not_to_think() -> None:
     async with talking() as (service, _):
-        model = open_chat_model(model="m", base_url=service.base_url, thinking="chat_template_kwargs")
-        await ask(model, ChatRequest(messages=ASKED.messages, options={"thinking": {"type": "disabled"}}))
+        model = open_chat_model(
+            model="m", base_url=service.base_url, thinking="chat_template_kwargs"
+        )
+        await ask(
+            model, ChatRequest(messages=ASKED.messages, options={"thinking": {"type": "disabled"}})
+        )
         assert service.asked[0].body["chat_template_kwargs"] == {"enable_thinking": False}
         assert "thinking" not in service.asked[0].body
         await model.aclose()
@@ -255,13 +278,25 @@ async def test_cancelling_closes_the_connection_at_once(how: str) -> None:
 async def test_messages_of_any_kind_of_mapping_are_sent() -> None:
     async with talking() as (service, model):
         part = MappingProxyType({"type": "text", "text": "x"})
-        await ask(model, ChatRequest(messages=(MappingProxyType({"role": "user", "content": (part,)}),)))
-        assert service.asked[0].body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+        await ask(
+            model, ChatRequest(messages=(MappingProxyType({"role": "user", "content": (part,)}),))
+        )
+        assert service.asked[0].body["messages"] == [
+            {"role": "user", "content": [{"type": "text", "text": "x"}]}
+        ]
 
 
 async def test_tools_go_out_as_they_are_and_calls_come_back() -> None:
-    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
-    events = ({"choices": [{"delta": {"tool_calls": [call]}}]}, {"choices": [{"finish_reason": "tool_calls"}]})
+    call = {
+        "index": 0,
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "clock", "arguments": "{}"},
+    }
+    events = (
+        {"choices": [{"delta": {"tool_calls": [call]}}]},
+        {"choices": [{"finish_reason": "tool_calls"}]},
+    )
     history = (
         {"role": "user", "content": "What time is it?"},
         {"role": "assistant", "content": "", "tool_calls": [{"id": "call_0", "type": "function"}]},
@@ -269,9 +304,14 @@ async def test_tools_go_out_as_they_are_and_calls_come_back() -> None:
     )
     tools = [{"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}]
     async with talking() as (service, model):
-        service.answers = [saying(*(f"data: {json.dumps(event)}\n\n".encode() for event in events), DONE)]
+        service.answers = [
+            saying(*(f"data: {json.dumps(event)}\n\n".encode() for event in events), DONE)
+        ]
         request = ChatRequest(messages=history, options={"tools": tools, "tool_choice": "auto"})
-        assert await ask(model, request) == [ToolCall(0, "call_1", "clock", "{}"), ReplyFinished("tool_calls")]
+        assert await ask(model, request) == [
+            ToolCall(0, "call_1", "clock", "{}"),
+            ReplyFinished("tool_calls"),
+        ]
         body = service.asked[0].body
         assert (body["messages"], body["tools"], body["tool_choice"]) == ([*history], tools, "auto")
 
@@ -279,7 +319,9 @@ async def test_tools_go_out_as_they_are_and_calls_come_back() -> None:
 async def test_what_is_no_json_is_rejected_without_asking() -> None:
     async with talking() as (service, model):
         for content in ("\ud800", object()):
-            rejected = await failure(model, ChatRequest(messages=({"role": "user", "content": content},)))
+            rejected = await failure(
+                model, ChatRequest(messages=({"role": "user", "content": content},))
+            )
             assert rejected.kind is FailureKind.REJECTED
         assert service.asked == []
 
@@ -293,11 +335,20 @@ async def test_usage_need_not_be_asked_for() -> None:
 
 
 async def test_a_reply_may_begin_within_a_thought() -> None:
-    chunks = [{"choices": [{"delta": {"content": text}}]} for text in ("hm, ", "well</thi", "nk>\n\nYes")]
+    chunks = [
+        {"choices": [{"delta": {"content": text}}]} for text in ("hm, ", "well</thi", "nk>\n\nYes")
+    ]
     async with talking() as (service, _):
-        service.answers = [saying(*(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks), DONE)]
+        service.answers = [
+            saying(*(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks), DONE)
+        ]
         model = open_chat_model(model="m", base_url=service.base_url, starts_thinking=True)
-        assert await ask(model) == [ThoughtDelta(), ThoughtDelta(), TextDelta("Yes"), ReplyFinished()]
+        assert await ask(model) == [
+            ThoughtDelta(),
+            ThoughtDelta(),
+            TextDelta("Yes"),
+            ReplyFinished(),
+        ]
         await model.aclose()
 
 

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.real_time
 
 
 @asynccontextmanager
-async def connected(api_key: str = "secret", **settings: Any) -> AsyncIterator[tuple[Service, OpenAIEndpoint]]:
+async def connected(
+    api_key: str = "secret", **settings: Any
+) -> AsyncIterator[tuple[Service, OpenAIEndpoint]]:
     async with serving() as service:
         endpoint = OpenAIEndpoint(service.base_url, api_key, **settings)
         try:
@@ -29,7 +31,9 @@ async def connected(api_key: str = "secret", **settings: Any) -> AsyncIterator[t
 
 
 async def ask(endpoint: OpenAIEndpoint) -> bytes:
-    async with endpoint.post("audio/speech", b"{}", {"Content-Type": "application/json"}) as response:
+    async with endpoint.post(
+        "audio/speech", b"{}", {"Content-Type": "application/json"}
+    ) as response:
         return await read_whole(response.content, 1 << 20)
 
 
@@ -58,7 +62,9 @@ async def test_statuses(status: int, kind: FailureKind) -> None:
     async with connected() as (service, endpoint):
         service.status = status
         assert (await failure(endpoint)).kind is kind
-        assert len(service.asked) == 1  # a redirect is not followed: it could take the key elsewhere
+        assert (
+            len(service.asked) == 1
+        )  # a redirect is not followed: it could take the key elsewhere
 
 
 async def test_the_codes_of_an_error_are_told_and_its_sentence_is_not() -> None:
@@ -66,11 +72,15 @@ async def test_the_codes_of_an_error_are_told_and_its_sentence_is_not() -> None:
     async with connected() as (service, endpoint):
         service.answers = [saying(body, status=404)]
         told = str(await failure(endpoint))
-        assert told.startswith("openai: rejected: HTTP status 404, code model_not_found; see base_url")
+        assert told.startswith(
+            "openai: rejected: HTTP status 404, code model_not_found; see base_url"
+        )
         assert "secret" not in told
 
 
-@pytest.mark.parametrize("body", [b"<html>", b'{"error": 7}', b"[]", b'{"error": null}', b"\xff", b"x" * 1_000_000])
+@pytest.mark.parametrize(
+    "body", [b"<html>", b'{"error": 7}', b"[]", b'{"error": null}', b"\xff", b"x" * 1_000_000]
+)
 async def test_any_body_of_an_error_will_do(body: bytes) -> None:
     async with connected() as (service, endpoint):
         service.answers = [saying(body, status=502)]
@@ -88,9 +98,27 @@ async def test_an_error_whose_body_does_not_end_is_told_all_the_same() -> None:
     [
         ({"Retry-After": "7"}, 7),
         ({"Retry-After": "1", "retry-after-ms": "250"}, 0.25),
-        ({"Retry-After": "Fri, 20 Nov 2026 12:00:09 GMT", "Date": "Fri, 20 Nov 2026 12:00:00 GMT"}, 9),
-        ({"Retry-After": "Fri, 20 Nov 2026 11:00:00 GMT", "Date": "Fri, 20 Nov 2026 12:00:00 GMT"}, None),
-        ({"Retry-After": "Fri, 20 Nov 2026 12:00:09 -0000", "Date": "Fri, 20 Nov 2026 12:00:00 GMT"}, None),
+        (
+            {
+                "Retry-After": "Fri, 20 Nov 2026 12:00:09 GMT",
+                "Date": "Fri, 20 Nov 2026 12:00:00 GMT",
+            },
+            9,
+        ),
+        (
+            {
+                "Retry-After": "Fri, 20 Nov 2026 11:00:00 GMT",
+                "Date": "Fri, 20 Nov 2026 12:00:00 GMT",
+            },
+            None,
+        ),
+        (
+            {
+                "Retry-After": "Fri, 20 Nov 2026 12:00:09 -0000",
+                "Date": "Fri, 20 Nov 2026 12:00:00 GMT",
+            },
+            None,
+        ),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "-1"}, None),
         ({"Retry-After": "nan"}, None),
@@ -120,11 +148,15 @@ async def test_starting_warms_the_connection_of_the_first_request() -> None:
         assert len(service.peers) == 1
 
 
-async def test_an_endpoint_that_is_down_does_not_hinder_the_start(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_endpoint_that_is_down_does_not_hinder_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     endpoint = OpenAIEndpoint(unused_url(), "secret")
     with caplog.at_level(logging.WARNING):
         await endpoint.start()
-    assert [record.getMessage().endswith("ClientConnectorError") for record in caplog.records] == [True]
+    assert [record.getMessage().endswith("ClientConnectorError") for record in caplog.records] == [
+        True
+    ]
     assert "secret" not in caplog.text
     assert (await failure(endpoint)).kind is FailureKind.CONNECTIVITY
     await endpoint.aclose()
@@ -181,11 +213,17 @@ async def test_a_connection_that_cannot_be_made_is_not_tried_again() -> None:
 
 async def test_a_server_that_does_not_accept_is_a_timeout() -> None:
     # A full backlog leaves further connections unanswered.
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.socket() as one, socket.socket() as two:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.socket() as one,
+        socket.socket() as two,
+    ):
         for filler in (one, two):
             filler.setblocking(False)
             filler.connect_ex(server.getsockname())
-        endpoint = OpenAIEndpoint(f"http://127.0.0.1:{server.getsockname()[1]}/v1", "", connect_ms=100)
+        endpoint = OpenAIEndpoint(
+            f"http://127.0.0.1:{server.getsockname()[1]}/v1", "", connect_ms=100
+        )
         await endpoint.start()
         assert (await failure(endpoint)).kind is FailureKind.TIMEOUT
         await endpoint.aclose()
@@ -280,14 +318,18 @@ async def test_the_key_is_sent_and_none_when_there_is_none() -> None:
 async def test_the_end_of_a_body_is_not_waited_for_long() -> None:
     async with connected() as (service, endpoint):
         service.answers = [saying(b"x", pause_s=60)]
-        async with endpoint.post("audio/speech", b"{}", {"Content-Type": "application/json"}) as response:
+        async with endpoint.post(
+            "audio/speech", b"{}", {"Content-Type": "application/json"}
+        ) as response:
             await reach_end(response.content)
 
 
 async def test_a_query_of_the_address_stays_behind_the_path_and_headers_are_sent() -> None:
     async with serving() as service:
         base_url = f"{service.base_url.rstrip('/')}?api-version=2024-06-01&x=1"
-        endpoint = OpenAIEndpoint(base_url, "secret", headers={"api-key": "k", "authorization": "Basic x"})
+        endpoint = OpenAIEndpoint(
+            base_url, "secret", headers={"api-key": "k", "authorization": "Basic x"}
+        )
         await endpoint.probe()
         await ask(endpoint)
         await endpoint.aclose()
@@ -298,7 +340,9 @@ async def test_a_query_of_the_address_stays_behind_the_path_and_headers_are_sent
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY", "http_proxy"])
-async def test_the_proxy_of_the_environment_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_proxy_of_the_environment_is_used(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for other in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(other, raising=False)
     asked: list[str] = []
@@ -336,7 +380,10 @@ def test_a_header_that_cannot_be_sent_stops_the_start(headers: dict[str, str]) -
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("http://host/v1/chat/completions", "'http://host/v1/chat/completions' must end before /chat/completions"),
+        (
+            "http://host/v1/chat/completions",
+            "'http://host/v1/chat/completions' must end before /chat/completions",
+        ),
         ("http://host/v1?x=1#y", "'http://host/v1?x=1#y' has a fragment"),
         ("localhost:1", "'localhost:1' does not begin with http"),
         ("https://", "'https://' names no host"),

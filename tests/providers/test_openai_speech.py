@@ -24,10 +24,14 @@ PCM = b"".join(struct.pack("<h", value) for value in range(1, 301))
 
 
 @asynccontextmanager
-async def speaking(answer: Answer, **options: object) -> AsyncIterator[tuple[Service, OpenAISynthesizer]]:
+async def speaking(
+    answer: Answer, **options: object
+) -> AsyncIterator[tuple[Service, OpenAISynthesizer]]:
     async with serving() as service:
         service.answers = [answer]
-        synthesizer = find_factory("tts", "openai")(model="m", base_url=service.base_url, api_key="secret", **options)
+        synthesizer = find_factory("tts", "openai")(
+            model="m", base_url=service.base_url, api_key="secret", **options
+        )
         assert isinstance(synthesizer, OpenAISynthesizer)
         try:
             yield service, synthesizer
@@ -41,7 +45,9 @@ async def speak(
     return [chunk async for chunk in synthesizer.synthesize(text, voice or VoiceOptions())]
 
 
-async def failure(synthesizer: OpenAISynthesizer, text: str = "hello", voice: str = "") -> ProviderError:
+async def failure(
+    synthesizer: OpenAISynthesizer, text: str = "hello", voice: str = ""
+) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
         await speak(synthesizer, text, VoiceOptions(voice=voice))
     return caught.value
@@ -59,7 +65,13 @@ async def test_a_sentence_with_its_request() -> None:
         assert joined(chunks) == PCM
         assert {chunk.rate_hz for chunk in chunks} == {24_000}
         assert [asked.body for asked in service.asked] == [
-            {"model": "m", "response_format": "pcm", "instructions": "calmly", "input": "你好", "voice": VOICES[0]}
+            {
+                "model": "m",
+                "response_format": "pcm",
+                "instructions": "calmly",
+                "input": "你好",
+                "voice": VOICES[0],
+            }
         ]
         assert service.asked[0].authorization == "Bearer secret"
 
@@ -110,7 +122,9 @@ async def test_nothing_speakable_is_not_sent(text: str) -> None:
 async def test_a_voice_and_a_speed_are_asked_for() -> None:
     async with speaking(saying(PCM), voices=["anna", "ben"]) as (service, synthesizer):
         assert synthesizer.voices == ("anna", "ben")
-        await speak(synthesizer, voice=VoiceOptions(voice="ben", speech_rate=1.5, model="cosyvoice-v1"))
+        await speak(
+            synthesizer, voice=VoiceOptions(voice="ben", speech_rate=1.5, model="cosyvoice-v1")
+        )
         await speak(synthesizer)
         assert [(asked.body["voice"], asked.body.get("speed")) for asked in service.asked] == [
             ("ben", 1.5),
@@ -131,7 +145,10 @@ async def test_what_cannot_be_asked_is_rejected_without_asking() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (saying(b'{"error": {"type": "server_error"}}', content_type="application/json"), FailureKind.CONNECTIVITY),
+        (
+            saying(b'{"error": {"type": "server_error"}}', content_type="application/json"),
+            FailureKind.CONNECTIVITY,
+        ),
         (saying(b'{"audio": "UklGRg=="}', content_type="application/json"), FailureKind.BROKEN),
         (saying(b'{"error": {"code": "invalid_voice"}}', status=400), FailureKind.REJECTED),
         (saying(b"ID3\x04" + bytes(100)), FailureKind.BROKEN),
@@ -148,7 +165,10 @@ async def test_answers_that_are_no_speech(answer: Answer, kind: FailureKind) -> 
 
 @pytest.mark.real_time
 async def test_a_wav_answer_says_its_own_rate() -> None:
-    async with speaking(saying(wav_header(22_050, None) + PCM), response_format="wav") as (service, synthesizer):
+    async with speaking(saying(wav_header(22_050, None) + PCM), response_format="wav") as (
+        service,
+        synthesizer,
+    ):
         chunks = await speak(synthesizer)
         assert joined(chunks) == PCM
         assert {chunk.rate_hz for chunk in chunks} == {22_050}
@@ -165,14 +185,15 @@ def test_which_prosody_is_the_endpoints() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("voices", []), ("voices", [""]), ("rate_hz", 100), ("response_format", "mp3")]
+    ("key", "value"),
+    [("voices", []), ("voices", [""]), ("rate_hz", 100), ("response_format", "mp3")],
 )
 def test_wrong_settings_are_named(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"^{key}"):
         find_factory("tts", "openai")(model="m", **{key: value})
 
 
-# --- the body, cut anywhere ------------------------------------------------------------------------------------
+# --- the body, cut anywhere -----------------------------------------------------------
 
 
 OCTETS = "application/octet-stream"
@@ -188,7 +209,9 @@ def read(body: bytes, cuts: list[int], content_type: str = OCTETS) -> tuple[byte
 
 CUTS = st.lists(st.integers(1, 60), max_size=30)
 TAGS = b"LIST\x04\x00\x00\x00INFO"
-STEREO_8_BIT = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 2, 8000, 16000, 2, 8)
+STEREO_8_BIT = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack(
+    "<IHHIIHH", 16, 1, 2, 8000, 16000, 2, 8
+)
 
 
 @given(CUTS)
@@ -201,7 +224,9 @@ def test_the_cut_does_not_matter(cuts: list[int]) -> None:
     assert read(eight_bits, cuts) == (struct.pack("<hh", 256, -32768), 8_000)
 
 
-START = st.sampled_from([b"", b"\xff\xf3", b"\xff\xf1", b"ID3", b"RIFF", b"<html", b"OggS", b"\xff\xfb\x90\x64"])
+START = st.sampled_from(
+    [b"", b"\xff\xf3", b"\xff\xf1", b"ID3", b"RIFF", b"<html", b"OggS", b"\xff\xfb\x90\x64"]
+)
 
 
 @given(START, st.binary(max_size=200), CUTS, st.sampled_from([OCTETS, "audio/mpeg"]))
@@ -232,10 +257,19 @@ def encoded(container: str, codec: str, rate_hz: int = 48_000) -> bytes:
     return file.getvalue()
 
 
-FORMATS = [("mp3", "mp3"), ("adts", "aac"), ("webm", "libopus"), ("mp4", "aac"), ("ogg", "libopus"), ("flac", "flac")]
+FORMATS = [
+    ("mp3", "mp3"),
+    ("adts", "aac"),
+    ("webm", "libopus"),
+    ("mp4", "aac"),
+    ("ogg", "libopus"),
+    ("flac", "flac"),
+]
 
 
-@pytest.mark.parametrize(("container", "codec"), [*FORMATS, ("aiff", "pcm_s16be"), ("caf", "pcm_s16be")])
+@pytest.mark.parametrize(
+    ("container", "codec"), [*FORMATS, ("aiff", "pcm_s16be"), ("caf", "pcm_s16be")]
+)
 def test_compressed_audio_is_refused_whatever_its_label(container: str, codec: str) -> None:
     body = encoded(container, codec)
     # MPEG audio and AAC without a tag begin like loud samples.
@@ -247,7 +281,8 @@ def test_compressed_audio_is_refused_whatever_its_label(container: str, codec: s
 
 
 @pytest.mark.parametrize(
-    "label", ["audio/mpeg", "audio/aac", "audio/webm", "audio/mp4", "audio/ogg", "video/mp4", "text/plain"]
+    "label",
+    ["audio/mpeg", "audio/aac", "audio/webm", "audio/mp4", "audio/ogg", "video/mp4", "text/plain"],
 )
 def test_what_is_labelled_as_anything_but_samples_is_refused(label: str) -> None:
     for cuts in ([], [1] * 80):
@@ -256,7 +291,9 @@ def test_what_is_labelled_as_anything_but_samples_is_refused(label: str) -> None
     assert read(wav_header(16_000, len(PCM)) + PCM, [], label) == (PCM, 16_000)
 
 
-@pytest.mark.parametrize("label", ["audio/pcm", "audio/L16", "audio/wav", "audio/x-wav", "binary/octet-stream"])
+@pytest.mark.parametrize(
+    "label", ["audio/pcm", "audio/L16", "audio/wav", "audio/x-wav", "binary/octet-stream"]
+)
 def test_samples_have_many_names(label: str) -> None:
     assert read(PCM, [], label) == (PCM, 24_000)
 
@@ -288,13 +325,23 @@ def test_very_short_speech_is_speech() -> None:
 
 
 def test_loud_samples_are_no_mpeg() -> None:
-    for loud in (b"\xff\xf3" * 20, b"\xff\xf3" * 4_000, b"\xff\xfb\x90\x64" * 2_000, b"\xff\xff" * 3_000):
+    for loud in (
+        b"\xff\xf3" * 20,
+        b"\xff\xf3" * 4_000,
+        b"\xff\xfb\x90\x64" * 2_000,
+        b"\xff\xff" * 3_000,
+    ):
         assert read(loud, []) == read(loud, [1] * 9) == (loud, 24_000)
 
 
 def test_a_wav_header_that_cannot_be_used_is_broken() -> None:
     with pytest.raises(ProviderError, match="0x0055") as caught:
-        read(b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 0x55, 1, 8000, 8000, 1, 0) + b"data", [])
+        read(
+            b"RIFF\xff\xff\xff\xffWAVEfmt "
+            + struct.pack("<IHHIIHH", 16, 0x55, 1, 8000, 8000, 1, 0)
+            + b"data",
+            [],
+        )
     assert caught.value.kind is FailureKind.BROKEN
 
 

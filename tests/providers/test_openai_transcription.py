@@ -20,24 +20,41 @@ from voicechat.session.vocabulary import Transcript
 SPEECH = silence(500) + voice(1500) + silence(1000)
 ANSWER = {
     "text": " Hello, world.",
-    "words": [{"word": "Hello", "start": 0.3, "end": 0.62}, {"word": "world", "start": 0.7, "end": 1.1}],
-    "segments": [{"text": " Hello, world.", "start": 0.0, "end": 1.5, "no_speech_prob": 0.01, "avg_logprob": -0.2}],
+    "words": [
+        {"word": "Hello", "start": 0.3, "end": 0.62},
+        {"word": "world", "start": 0.7, "end": 1.1},
+    ],
+    "segments": [
+        {
+            "text": " Hello, world.",
+            "start": 0.0,
+            "end": 1.5,
+            "no_speech_prob": 0.01,
+            "avg_logprob": -0.2,
+        }
+    ],
 }
 
 
 def answering(answer: object, *, after_s: float = 0) -> Answer:
     async def answer_later(request: web.Request, response: web.StreamResponse) -> None:
         await asyncio.sleep(after_s)
-        await saying(json.dumps(answer).encode(), content_type="application/json")(request, response)
+        await saying(json.dumps(answer).encode(), content_type="application/json")(
+            request, response
+        )
 
     return answer_later
 
 
 @asynccontextmanager
-async def hearing(*answers: Answer, **options: object) -> AsyncIterator[tuple[Service, OpenAIRecognizer]]:
+async def hearing(
+    *answers: Answer, **options: object
+) -> AsyncIterator[tuple[Service, OpenAIRecognizer]]:
     async with serving() as service:
         service.answers = list(answers)
-        recognizer = find_factory("asr", "openai")(model="m", base_url=service.base_url, api_key="secret", **options)
+        recognizer = find_factory("asr", "openai")(
+            model="m", base_url=service.base_url, api_key="secret", **options
+        )
         assert isinstance(recognizer, OpenAIRecognizer)
         try:
             yield service, recognizer
@@ -61,7 +78,10 @@ def formats(service: Service) -> list[str]:
 
 @pytest.mark.real_time
 async def test_a_sentence_with_its_request() -> None:
-    async with hearing(answering(ANSWER), language="en", prompt="Names: Ada") as (service, recognizer):
+    async with hearing(answering(ANSWER), language="en", prompt="Names: Ada") as (
+        service,
+        recognizer,
+    ):
         (final,) = await transcribe(recognizer)
         assert final.text == "Hello, world."
         (asked,) = service.asked
@@ -78,7 +98,10 @@ async def test_a_sentence_with_its_request() -> None:
         begin = SPEECH.index(heard)
         assert 200 <= begin // 32 <= 500
         assert begin // 32 + len(heard) // 32 >= 2000
-        assert [(word.text, word.begin_ms - begin // 32) for word in final.words] == [("Hello", 300), ("world", 700)]
+        assert [(word.text, word.begin_ms - begin // 32) for word in final.words] == [
+            ("Hello", 300),
+            ("world", 700),
+        ]
 
 
 @pytest.mark.real_time
@@ -150,7 +173,9 @@ async def test_an_answer_without_end_is_no_transcription() -> None:
 
 
 @pytest.mark.real_time
-async def test_while_a_sentence_goes_on_it_is_sent_again_and_what_two_passes_agree_on_is_given() -> None:
+async def test_while_a_sentence_goes_on_it_is_sent_again_and_what_two_passes_agree_on_is_given() -> (
+    None
+):
     texts = ("one", "one two tea", "one two three", "one two three four")
     answers = [answering({"text": text}) for text in texts]
     results: list[Transcript] = []
@@ -166,7 +191,10 @@ async def test_while_a_sentence_goes_on_it_is_sent_again_and_what_two_passes_agr
 
         async for result in recognizer.recognize(speaking(), RecognitionOptions()):
             results.append(result)
-    assert [(result.text, result.final) for result in results[:2]] == [("one", False), ("one two", False)]
+    assert [(result.text, result.final) for result in results[:2]] == [
+        ("one", False),
+        ("one two", False),
+    ]
     assert (results[-1].text, results[-1].final) == ("one two three four", True)
     lengths_ms = [len(read_wav(asked.file)) // 32 for asked in service.asked]
     assert lengths_ms[:3] == [700, 1400, 2100]
@@ -200,13 +228,15 @@ async def test_connections_are_warm_and_used_again() -> None:
         assert service.warmed_up == len(service.peers) == 1
 
 
-@pytest.mark.parametrize(("key", "value"), [("max_utterance_ms", 60_000), ("pause_ms", 1), ("partial_every_ms", -1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_utterance_ms", 60_000), ("pause_ms", 1), ("partial_every_ms", -1)]
+)
 def test_wrong_settings_are_named(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"^{key}"):
         find_factory("asr", "openai")(model="m", **{key: value})
 
 
-# --- answers ---------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------
 
 
 def words(answer: object, duration_ms: int = 2000) -> list[tuple[str, int, int, str]]:
@@ -219,7 +249,10 @@ def test_times_of_words_and_punctuation_of_the_text() -> None:
 
 
 def test_without_words_the_segments_have_the_times() -> None:
-    segments = [{"text": "你好", "start": 0.1, "end": 0.5}, {"text": "吗？", "start": 1.0, "end": 1.2}]
+    segments = [
+        {"text": "你好", "start": 0.1, "end": 0.5},
+        {"text": "吗？", "start": 1.0, "end": 1.2},
+    ]
     assert words({"text": "你好吗？", "segments": segments}) == [
         ("你", 100, 300, ""),
         ("好", 300, 500, ""),
@@ -228,13 +261,18 @@ def test_without_words_the_segments_have_the_times() -> None:
 
 
 def test_without_times_the_words_share_the_audio() -> None:
-    assert words({"text": "one two", "words": None, "segments": []}) == [("one", 0, 1000, ""), ("two", 1000, 2000, "")]
+    assert words({"text": "one two", "words": None, "segments": []}) == [
+        ("one", 0, 1000, ""),
+        ("two", 1000, 2000, ""),
+    ]
 
 
 @pytest.mark.parametrize(
     ("no_speech", "logprob", "silent"), [(0.9, -1.5, True), (0.9, -0.2, False), (0.1, -1.5, False)]
 )
-def test_what_whisper_takes_for_silence_is_nothing(no_speech: float, logprob: float, silent: bool) -> None:
+def test_what_whisper_takes_for_silence_is_nothing(
+    no_speech: float, logprob: float, silent: bool
+) -> None:
     segment = {"text": "Thank you.", "no_speech_prob": no_speech, "avg_logprob": logprob}
     assert (words({"text": "Thank you.", "segments": [segment]}) == []) is silent
 
@@ -249,8 +287,16 @@ def test_a_segment_that_is_silent_does_not_silence_the_others() -> None:
     [
         {"text": "one two"},
         {"text": "one two", "words": "none", "segments": {"text": "x"}, "duration": "2"},
-        {"text": "one two", "words": [None, 7, {"word": 7}], "segments": [{"text": None, "start": "a"}]},
-        {"text": "one two", "words": [{"word": "one two", "start": None, "end": "x"}], "error": None},
+        {
+            "text": "one two",
+            "words": [None, 7, {"word": 7}],
+            "segments": [{"text": None, "start": "a"}],
+        },
+        {
+            "text": "one two",
+            "words": [{"word": "one two", "start": None, "end": "x"}],
+            "error": None,
+        },
         {"segments": [{"text": "one "}, {"text": "two", "no_speech_prob": "high"}]},
         {"text": None, "segments": [{"text": "one two"}]},
     ],
@@ -281,8 +327,12 @@ def test_any_answer_is_read_or_refused(body: bytes) -> None:
         read_answer(body, 1000)
 
 
-@pytest.mark.parametrize(("start", "end"), [("NaN", "Infinity"), ("-1e308", "1e308"), ("0.5", "NaN")])
+@pytest.mark.parametrize(
+    ("start", "end"), [("NaN", "Infinity"), ("-1e308", "1e308"), ("0.5", "NaN")]
+)
 def test_times_that_are_none_do_no_harm(start: str, end: str) -> None:
-    body = f'{{"text": "a b", "words": [{{"word": "a b", "start": {start}, "end": {end}}}]}}'.encode()
+    body = (
+        f'{{"text": "a b", "words": [{{"word": "a b", "start": {start}, "end": {end}}}]}}'.encode()
+    )
     one, other = read_answer(body, 1000)
     assert 0 <= one.begin_ms <= one.end_ms <= other.begin_ms <= other.end_ms <= 1000

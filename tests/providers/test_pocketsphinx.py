@@ -49,7 +49,10 @@ async def pieces(pcm: bytes, piece_bytes: int = 3200) -> AsyncIterator[bytes]:
 
 
 async def transcribe(
-    recognizer: PocketSphinxRecognizer, pcm: bytes, piece_bytes: int = 3200, options: RecognitionOptions = OPTIONS
+    recognizer: PocketSphinxRecognizer,
+    pcm: bytes,
+    piece_bytes: int = 3200,
+    options: RecognitionOptions = OPTIONS,
 ) -> list[Transcript]:
     async with asyncio.timeout(30):
         return [found async for found in recognizer.recognize(pieces(pcm, piece_bytes), options)]
@@ -66,7 +69,9 @@ def texts(found: list[Transcript]) -> list[str]:
     return [transcript.text for transcript in found if transcript.final]
 
 
-async def test_a_command_is_recognised_exactly(recognizer: PocketSphinxRecognizer, recordings: Path) -> None:
+async def test_a_command_is_recognised_exactly(
+    recognizer: PocketSphinxRecognizer, recordings: Path
+) -> None:
     pcm = samples(recordings / "goforward.wav")
     assert texts(await transcribe(recognizer, pcm)) == ["go forward ten meters"]
     assert texts(await transcribe(recognizer, pcm, len(pcm))) == ["go forward ten meters"]
@@ -75,7 +80,9 @@ async def test_a_command_is_recognised_exactly(recognizer: PocketSphinxRecognize
     assert all(one.begin_ms < one.end_ms <= other.begin_ms for one, other in pairwise(final.words))
 
 
-async def test_a_command_over_the_telephone_is_recognised(recognizer: PocketSphinxRecognizer, recordings: Path) -> None:
+async def test_a_command_over_the_telephone_is_recognised(
+    recognizer: PocketSphinxRecognizer, recordings: Path
+) -> None:
     down, up = Resampler(16000, 8000), Resampler(8000, 16000)
     narrow = down.push(samples(recordings / "goforward.wav")) + down.finish()
     pcm = up.push(narrow) + up.finish()
@@ -95,7 +102,9 @@ async def test_speech_without_a_pause_is_recognised_to_its_end(
     assert sum(text.count("go forward ten meters") for text in found) >= 8
 
 
-async def test_one_stream_does_not_colour_the_next(recognizer: PocketSphinxRecognizer, recordings: Path) -> None:
+async def test_one_stream_does_not_colour_the_next(
+    recognizer: PocketSphinxRecognizer, recordings: Path
+) -> None:
     pcm = samples(recordings / "something.wav")
     alone = await transcribe(recognizer, pcm)
     await transcribe(recognizer, samples(recordings / "austen-0880.wav"))
@@ -124,10 +133,15 @@ async def test_two_streams_at_once_get_the_same_as_one_alone(
     recognizer: PocketSphinxRecognizer, synthetic: bytes
 ) -> None:
     alone = await transcribe(recognizer, synthetic)
-    assert await asyncio.gather(*[transcribe(recognizer, synthetic) for _ in range(2)]) == [alone, alone]
+    assert await asyncio.gather(*[transcribe(recognizer, synthetic) for _ in range(2)]) == [
+        alone,
+        alone,
+    ]
 
 
-async def test_a_third_stream_is_told_to_come_back_later(recognizer: PocketSphinxRecognizer) -> None:
+async def test_a_third_stream_is_told_to_come_back_later(
+    recognizer: PocketSphinxRecognizer,
+) -> None:
     endless = asyncio.Event()
 
     async def audio() -> AsyncIterator[bytes]:
@@ -150,7 +164,9 @@ async def drain(recognizer: PocketSphinxRecognizer, audio: AsyncIterator[bytes])
         pass
 
 
-async def test_cancelling_frees_the_decoder_and_leaves_no_task(recognizer: PocketSphinxRecognizer) -> None:
+async def test_cancelling_frees_the_decoder_and_leaves_no_task(
+    recognizer: PocketSphinxRecognizer,
+) -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:
             yield bytes(3200)
@@ -167,7 +183,9 @@ async def test_cancelling_frees_the_decoder_and_leaves_no_task(recognizer: Pocke
         assert asyncio.all_tasks() == before
 
 
-async def test_what_the_audio_raises_passes_through(recognizer: PocketSphinxRecognizer, synthetic: bytes) -> None:
+async def test_what_the_audio_raises_passes_through(
+    recognizer: PocketSphinxRecognizer, synthetic: bytes
+) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield synthetic[:3200]
         raise ZeroDivisionError

@@ -7,7 +7,10 @@ from voicechat.providers.reasoning import ThoughtFilter
 
 def spoken(text: str, cuts: int = 1 << 20) -> str:
     thoughts = ThoughtFilter()
-    return "".join(thoughts.push(text[at : at + cuts]) for at in range(0, len(text), cuts)) + thoughts.finish()
+    return (
+        "".join(thoughts.push(text[at : at + cuts]) for at in range(0, len(text), cuts))
+        + thoughts.finish()
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,8 @@ def test_the_cut_does_not_matter(text: str, cuts: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "rest"), [("hm</think>\nYes", "Yes"), ("<think>hm</think>Yes", "Yes"), ("never ends", "")]
+    ("text", "rest"),
+    [("hm</think>\nYes", "Yes"), ("<think>hm</think>Yes", "Yes"), ("never ends", "")],
 )
 def test_a_reply_may_begin_within_its_thought(text: str, rest: str) -> None:
     for cuts in (1, 1 << 20):

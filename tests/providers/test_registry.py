@@ -33,7 +33,10 @@ def test_ours_are_found_and_opened() -> None:
 
 
 def test_services_elsewhere_are_opened_with_what_a_file_can_hold() -> None:
-    table: dict[str, object] = {"api_key": "k", "parameters": {"seed": 7, "hot_fix": {"replace": [{"a": "b"}]}}}
+    table: dict[str, object] = {
+        "api_key": "k",
+        "parameters": {"seed": 7, "hot_fix": {"replace": [{"a": "b"}]}},
+    }
     cases: list[tuple[str, tuple[Kind, ...], dict[str, object]]] = [
         ("dashscope", ("asr", "tts"), {"api_key": "k"}),
         ("dashscope", ("asr", "tts"), table),
@@ -54,7 +57,9 @@ def test_services_elsewhere_are_opened_with_what_a_file_can_hold() -> None:
 def test_a_key_by_its_old_name_is_taken_for_one_release(caplog: pytest.LogCaptureFixture) -> None:
     find_factory("tts", "wyoming")(uri="tcp://127.0.0.1:1", silence_ms=5)
     assert "silence_ms is now called read_timeout_ms" in caplog.text
-    with pytest.raises(ConfigError, match="read_timeout_ms: Input should be greater than or equal to 1"):
+    with pytest.raises(
+        ConfigError, match="read_timeout_ms: Input should be greater than or equal to 1"
+    ):
         find_factory("llm", "openai")(model="m", silence_ms=0)
     with pytest.raises(ConfigError, match="silence_ms: is the old name of read_timeout_ms"):
         find_factory("llm", "openai")(model="m", silence_ms=1, read_timeout_ms=1)

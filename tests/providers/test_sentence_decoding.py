@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voicechat.providers.sentence_decoding import MAX_SENTENCE_MS, PARTIAL_EVERY_MS, SentenceDecoding
+from voicechat.providers.sentence_decoding import (
+    MAX_SENTENCE_MS,
+    PARTIAL_EVERY_MS,
+    SentenceDecoding,
+)
 from voicechat.session.vocabulary import Transcript, Word
 
 PAUSE_MS = 700
@@ -39,7 +43,9 @@ class CountingDecoder:
         if self.mute:
             return ()
         starts = range(0, self.heard_ms - self.word_ms + 1, self.word_ms)
-        return tuple(Word(f"w{start // self.word_ms}", start, start + self.word_ms) for start in starts)
+        return tuple(
+            Word(f"w{start // self.word_ms}", start, start + self.word_ms) for start in starts
+        )
 
     def end(self) -> None:
         assert self.is_open
@@ -52,7 +58,9 @@ def voice(duration_ms: int) -> bytes:
     time_s = np.arange(duration_ms * 16) / 16000
     harmonics_hz = 120 * np.arange(1, 30)
     gains = sum(np.exp(-(((harmonics_hz - formant_hz) / 200) ** 2)) for formant_hz in (700, 1200))
-    tone = (np.asarray(gains)[:, None] * np.sin(2 * np.pi * harmonics_hz[:, None] * time_s)).sum(axis=0)
+    tone = (np.asarray(gains)[:, None] * np.sin(2 * np.pi * harmonics_hz[:, None] * time_s)).sum(
+        axis=0
+    )
     swelling = 0.7 + 0.3 * np.sin(2 * np.pi * 4 * time_s)
     return np.asarray(tone * swelling * 3000, "<i2").tobytes()
 
@@ -64,7 +72,9 @@ def silence(duration_ms: int) -> bytes:
 DICTATION = silence(600) + voice(1000) + silence(1200) + voice(800) + silence(300)
 
 
-def transcribe(pcm: bytes, decoder: CountingDecoder | None = None, piece_bytes: int = 3200) -> list[Transcript]:
+def transcribe(
+    pcm: bytes, decoder: CountingDecoder | None = None, piece_bytes: int = 3200
+) -> list[Transcript]:
     decoding = SentenceDecoding(decoder or CountingDecoder(), PAUSE_MS)
     found: list[Transcript] = []
     for start in range(0, len(pcm), piece_bytes):
@@ -84,8 +94,14 @@ def test_a_pause_ends_a_sentence_and_the_end_of_the_audio_ends_the_last() -> Non
 
 def test_the_first_syllable_reaches_the_decoder() -> None:
     decoder = CountingDecoder(word_ms=20)
-    (final,) = [transcript for transcript in transcribe(silence(1000) + voice(500), decoder) if transcript.final]
-    assert final.begin_ms <= 1000 - 200  # with pre-roll, although the onset was noticed 140 ms late or more
+    (final,) = [
+        transcript
+        for transcript in transcribe(silence(1000) + voice(500), decoder)
+        if transcript.final
+    ]
+    assert (
+        final.begin_ms <= 1000 - 200
+    )  # with pre-roll, although the onset was noticed 140 ms late or more
 
 
 def test_silence_gives_nothing_and_costs_no_decoding() -> None:
@@ -103,9 +119,15 @@ def test_between_sentences_nothing_is_decoded() -> None:
 
 def test_partial_results_come_only_when_the_text_changed_and_not_too_often() -> None:
     decoder = CountingDecoder(word_ms=20)
-    partials = [transcript for transcript in transcribe(voice(3000), decoder) if not transcript.final]
+    partials = [
+        transcript for transcript in transcribe(voice(3000), decoder) if not transcript.final
+    ]
     assert 3000 / PARTIAL_EVERY_MS - 5 <= len(partials) <= 3000 / PARTIAL_EVERY_MS
-    slow = [transcript for transcript in transcribe(voice(3000), CountingDecoder(1000)) if not transcript.final]
+    slow = [
+        transcript
+        for transcript in transcribe(voice(3000), CountingDecoder(1000))
+        if not transcript.final
+    ]
     assert [len(transcript.words) for transcript in slow] == [1, 2]
 
 
@@ -127,7 +149,9 @@ def test_a_sentence_that_was_shown_is_closed_although_its_words_are_taken_back()
 def test_speech_without_a_pause_is_cut_and_nothing_is_lost() -> None:
     decoder = CountingDecoder()
     duration_ms = 2 * MAX_SENTENCE_MS + 5_000
-    finals = [transcript for transcript in transcribe(voice(duration_ms), decoder) if transcript.final]
+    finals = [
+        transcript for transcript in transcribe(voice(duration_ms), decoder) if transcript.final
+    ]
     assert len(finals) == decoder.utterances
     assert decoder.total_ms >= duration_ms - 200
     words = [word for final in finals for word in final.words]
@@ -192,7 +216,9 @@ def test_sentences_never_overlap_although_a_decoder_stretches_words(gap_ms: int)
     dictation = silence(600) + voice(1000) + silence(gap_ms) + voice(800) + silence(300)
     finals = [transcript for transcript in transcribe(dictation, Stretching()) if transcript.final]
     assert len(finals) == 2
-    times = [time for final in finals for word in final.words for time in (word.begin_ms, word.end_ms)]
+    times = [
+        time for final in finals for word in final.words for time in (word.begin_ms, word.end_ms)
+    ]
     assert times == sorted(times)
     assert times[-1] <= len(dictation) // 32
 

@@ -98,7 +98,11 @@ async def test_who_has_more_goes_again_behind_those_who_wait() -> None:
 async def test_who_waits_for_the_last_word_goes_before_the_others() -> None:
     decoder = Decoder()
     batching = opened(decoder, max_batch=2)
-    works = [Work("first"), *(Work(f"partial {index}") for index in range(3)), Work("last word", urgent=True)]
+    works = [
+        Work("first"),
+        *(Work(f"partial {index}") for index in range(3)),
+        Work("last word", urgent=True),
+    ]
     batching.wake(works[0])
     await begun(decoder)
     for work in works[1:]:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')")
+pytest.importorskip(
+    "sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')"
+)
 
 from tests.providers.humming import silence
 from tests.providers.sherpa_models import (
@@ -28,7 +30,8 @@ async def test_streaming(make: Callable[[Path], Path], tmp_path: Path) -> None:
         recognizer = open_recognizer(model=str(make(tmp_path / "model")), trial=False)
         await recognizer.start()
         await check_recognizer(
-            recognizer, melody((None, 0, None, 1, None, 2, None, 3, None, None, None, None, 4, None))
+            recognizer,
+            melody((None, 0, None, 1, None, 2, None, 3, None, None, None, None, 4, None)),
         )
         await recognizer.aclose()
 
@@ -37,7 +40,9 @@ async def test_whole(tmp_path: Path) -> None:
     async with leaving_nothing():
         recognizer = open_recognizer(model=str(make_sense_voice(tmp_path / "model")), trial=False)
         await recognizer.start()
-        await check_recognizer(recognizer, silence(300) + sung(4, 5, 4, 5) + silence(900) + sung(6, 7, 6))
+        await check_recognizer(
+            recognizer, silence(300) + sung(4, 5, 4, 5) + silence(900) + sung(6, 7, 6)
+        )
         await recognizer.aclose()
 
 
@@ -51,7 +56,9 @@ async def test_speech(tmp_path: Path) -> None:
 
 async def test_piper(tmp_path: Path) -> None:
     async with leaving_nothing():
-        synthesizer = open_synthesizer(model=str(make_vits(tmp_path / "model", piper=True)), trial=False)
+        synthesizer = open_synthesizer(
+            model=str(make_vits(tmp_path / "model", piper=True)), trial=False
+        )
         await synthesizer.start()
         await check_synthesizer(synthesizer)
         await synthesizer.aclose()

@@ -1,4 +1,6 @@
-"""The settings: which model lies in a folder, how it is loaded, and what is said when something is wrong."""
+"""The settings: which model lies in a folder, how it is loaded, and what is said when
+something is wrong.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -6,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')")
+pytest.importorskip(
+    "sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')"
+)
 
 import onnx
 import sherpa_onnx
@@ -22,7 +26,12 @@ from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers import sherpa_loading
 from voicechat.providers.registry import find_factory
 from voicechat.providers.sherpa_files import KINDS, ModelFiles, find_model
-from voicechat.providers.sherpa_loading import RecognizerOptions, plan_speech, plan_streaming, plan_whole
+from voicechat.providers.sherpa_loading import (
+    RecognizerOptions,
+    plan_speech,
+    plan_streaming,
+    plan_whole,
+)
 from voicechat.providers.sherpa_onnx import open_recognizer, open_synthesizer
 
 EVERY_TASK = frozenset({"streaming", "whole", "speech"})
@@ -30,7 +39,8 @@ EVERY_TASK = frozenset({"streaming", "whole", "speech"})
 Files = Mapping[str, Mapping[str, str]]
 
 FOLDERS: dict[str, Files] = {
-    # Names and metadata as the published models and sherpa-onnx's export scripts have them.
+    # Names and metadata as the published models and sherpa-onnx's export scripts have
+    # them.
     "streaming-transducer": {
         "encoder-epoch-99-avg-1.onnx": {"model_type": "zipformer", "decode_chunk_len": "32"},
         "encoder-epoch-99-avg-1.int8.onnx": {"model_type": "zipformer", "decode_chunk_len": "32"},
@@ -105,7 +115,8 @@ def test_the_files_tell_what_they_are(tmp_path: Path, kind: str) -> None:
 
 
 def test_every_kind_but_one_is_told_by_its_files() -> None:
-    # A streaming WeNet model lies in one folder with its twin for whole utterances: kind has to be set.
+    # A streaming WeNet model lies in one folder with its twin for whole utterances:
+    # kind has to be set.
     assert set(KINDS) - set(FOLDERS) == {"streaming-wenet-ctc"}
 
 
@@ -116,14 +127,20 @@ def test_sherpa_onnx_takes_the_arguments_that_are_planned(tmp_path: Path, kind: 
     (folder / "espeak-ng-data").mkdir()
     (folder / "lexicon.txt").touch()
     model = found(folder, kind=kind)
-    options = RecognizerOptions(hotwords_file=str(folder / "hotwords.txt"), language="en", modeling_unit="bpe")
+    options = RecognizerOptions(
+        hotwords_file=str(folder / "hotwords.txt"), language="en", modeling_unit="bpe"
+    )
     match KINDS[kind].task:
         case "streaming":
             plan = plan_streaming(model, options)
-            inspect.signature(getattr(sherpa_onnx.OnlineRecognizer, plan.method)).bind(**plan.arguments)
+            inspect.signature(getattr(sherpa_onnx.OnlineRecognizer, plan.method)).bind(
+                **plan.arguments
+            )
         case "whole":
             plan = plan_whole(model, options)
-            inspect.signature(getattr(sherpa_onnx.OfflineRecognizer, plan.method)).bind(**plan.arguments)
+            inspect.signature(getattr(sherpa_onnx.OfflineRecognizer, plan.method)).bind(
+                **plan.arguments
+            )
         case _:
             plan = plan_speech(model, threads=1)
             config = sherpa_loading.speech_config(plan)
@@ -143,7 +160,15 @@ def test_eight_bits_are_preferred_but_for_the_decoder_of_a_transducer(tmp_path: 
 
 
 def test_the_rules_of_a_chinese_voice_stand_in_their_order(tmp_path: Path) -> None:
-    files = ("tokens.txt", "lexicon.txt", "date.fst", "number.fst", "phone.fst", "new_heteronym.fst", "rule.far")
+    files = (
+        "tokens.txt",
+        "lexicon.txt",
+        "date.fst",
+        "number.fst",
+        "phone.fst",
+        "new_heteronym.fst",
+        "rule.far",
+    )
     folder = labelled(tmp_path / "aishell3", {"model.onnx": {"model_type": "vits"}}, files)
     rules = plan_speech(found(folder), threads=1).arguments["rules"]
     assert [Path(path).name for path in rules["rule_fsts"].split(",")] == [
@@ -154,7 +179,9 @@ def test_the_rules_of_a_chinese_voice_stand_in_their_order(tmp_path: Path) -> No
 
 def test_a_second_english_lexicon_is_left_out(tmp_path: Path) -> None:
     lexicons = ("lexicon-gb-en.txt", "lexicon-us-en.txt", "lexicon-zh.txt")
-    folder = labelled(tmp_path / "kokoro", FOLDERS["kokoro"], ("tokens.txt", "voices.bin", *lexicons))
+    folder = labelled(
+        tmp_path / "kokoro", FOLDERS["kokoro"], ("tokens.txt", "voices.bin", *lexicons)
+    )
     names = [Path(path).name for path in found(folder).paths["lexicon"].split(",")]
     assert names == ["lexicon-us-en.txt", "lexicon-zh.txt"]
 
@@ -168,7 +195,10 @@ def test_a_pulled_model_is_found_by_its_name(tmp_path: Path) -> None:
     make_zipformer_ctc(tmp_path / "models" / "some-model")
     factory = find_factory("asr", "sherpa_onnx")
     factory(model="some-model", models_dir=str(tmp_path / "models"))
-    with pytest.raises(ConfigError, match=r"model: there is no folder 'other', nor in .*'voicechat models pull NAME'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"model: there is no folder 'other', nor in .*'voicechat models pull NAME'",
+    ):
         factory(model="other", models_dir=str(tmp_path / "models"))
     with pytest.raises(ConfigError, match=r"model: there is no folder '\.\./models/some-model'"):
         factory(model="../models/some-model", models_dir=str(tmp_path / "models"))
@@ -177,11 +207,31 @@ def test_a_pulled_model_is_found_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "settings", "complaint"),
     [
-        (make_zipformer_ctc, {"kind": "zipformer"}, "kind: 'zipformer' is not one of streaming-transducer, "),
-        (make_vits, {}, "model: .* is of the kind 'vits', which cannot be used here; allowed: streaming-transducer"),
-        (make_zipformer_ctc, {"kind": "whisper"}, r"model: .* lacks \*encoder\*.onnx; .*, or set kind"),
-        (make_zipformer_ctc, {"language": "zh"}, "language: a model of the kind 'streaming-zipformer2-ctc' knows"),
-        (make_zipformer_ctc, {"hotwords": "h.txt"}, "hotwords: .* takes none; streaming-transducer and transducer do"),
+        (
+            make_zipformer_ctc,
+            {"kind": "zipformer"},
+            "kind: 'zipformer' is not one of streaming-transducer, ",
+        ),
+        (
+            make_vits,
+            {},
+            "model: .* is of the kind 'vits', which cannot be used here; allowed: streaming-transducer",
+        ),
+        (
+            make_zipformer_ctc,
+            {"kind": "whisper"},
+            r"model: .* lacks \*encoder\*.onnx; .*, or set kind",
+        ),
+        (
+            make_zipformer_ctc,
+            {"language": "zh"},
+            "language: a model of the kind 'streaming-zipformer2-ctc' knows",
+        ),
+        (
+            make_zipformer_ctc,
+            {"hotwords": "h.txt"},
+            "hotwords: .* takes none; streaming-transducer and transducer do",
+        ),
         (make_zipformer_transducer, {"hotwords": "/none"}, "hotwords: there is no file '/none'"),
         (make_zipformer_ctc, {"punctuation": "none"}, "punctuation: there is no folder 'none'"),
         (make_zipformer_ctc, {"threads": 0}, "threads: Input should be greater than or equal to 1"),
@@ -198,32 +248,45 @@ def test_a_wrong_setting_is_named(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     folder = make_zipformer_transducer(tmp_path / "model")
     (folder / "tokens.txt").unlink()
-    with pytest.raises(ConfigError, match=r"model: .*model lacks tokens.txt or \*-tokens.txt; fetch it again"):
+    with pytest.raises(
+        ConfigError, match=r"model: .*model lacks tokens.txt or \*-tokens.txt; fetch it again"
+    ):
         open_recognizer(model=str(folder))
 
 
 def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
     folder = make_sense_voice(tmp_path / "model")
     (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:500])
-    with pytest.raises(ConfigError, match=r"model: .*model.onnx is no whole ONNX model.* fetch it again"):
+    with pytest.raises(
+        ConfigError, match=r"model: .*model.onnx is no whole ONNX model.* fetch it again"
+    ):
         open_recognizer(model=str(folder))
 
 
 def test_more_than_one_model_is_a_persons_choice(tmp_path: Path) -> None:
-    two = {f"ctc-chunk-{length}.onnx": {"model_type": "zipformer2", "decode_chunk_len": "32"} for length in (16, 32)}
+    two = {
+        f"ctc-chunk-{length}.onnx": {"model_type": "zipformer2", "decode_chunk_len": "32"}
+        for length in (16, 32)
+    }
     with pytest.raises(ConfigError, match=r"holds ctc-chunk-16.onnx, ctc-chunk-32.onnx; leave one"):
         open_recognizer(model=str(labelled(tmp_path / "two", two)))
 
 
 def test_what_does_not_tell_its_kind_must_be_told(tmp_path: Path) -> None:
     folder = labelled(tmp_path / "strange", {"model.onnx": {}})
-    with pytest.raises(ConfigError, match=r"kind: the files in .* do not tell .*; set kind to one of streaming-"):
+    with pytest.raises(
+        ConfigError, match=r"kind: the files in .* do not tell .*; set kind to one of streaming-"
+    ):
         open_recognizer(model=str(folder))
 
 
-def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"'sherpa_onnx' needs a package: pip install 'voicechat\[sherpa\]'"):
+    with pytest.raises(
+        ConfigError, match=r"'sherpa_onnx' needs a package: pip install 'voicechat\[sherpa\]'"
+    ):
         open_recognizer(model=str(make_zipformer_ctc(tmp_path / "model")))
 
 

@@ -1,4 +1,6 @@
-"""Synthesis by a VITS model that sherpa-onnx really loads: every character is a tone of 100 ms."""
+"""Synthesis by a VITS model that sherpa-onnx really loads: every character is a tone of
+100 ms.
+"""
 
 import asyncio
 import threading
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-pytest.importorskip("sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')")
+pytest.importorskip(
+    "sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')"
+)
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,7 +40,9 @@ async def synthesizer(folder: Path) -> AsyncIterator[SherpaSynthesizer]:
     await shared.aclose()
 
 
-async def speak(synthesizer: SherpaSynthesizer, text: str, voice: VoiceOptions | None = None) -> list[bytes]:
+async def speak(
+    synthesizer: SherpaSynthesizer, text: str, voice: VoiceOptions | None = None
+) -> list[bytes]:
     async with asyncio.timeout(30):
         chunks = [chunk async for chunk in synthesizer.synthesize(text, voice or VoiceOptions())]
     assert {chunk.rate_hz for chunk in chunks} <= {SPEECH_RATE_HZ}
@@ -74,17 +80,23 @@ async def test_speakers_are_voices(synthesizer: SherpaSynthesizer) -> None:
 
 
 async def test_voices_get_names_and_a_default(folder: Path, synthesizer: SherpaSynthesizer) -> None:
-    named = open_synthesizer(model=str(folder), trial=False, voice="longxiaochun", voices={"longxiaochun": 2})
+    named = open_synthesizer(
+        model=str(folder), trial=False, voice="longxiaochun", voices={"longxiaochun": 2}
+    )
     assert named.voices == ("longxiaochun", "0", "1", "2")
     assert await speak(named, "aaaa") == await speak(synthesizer, "aaaa", VoiceOptions(voice="2"))
     await named.aclose()
-    with pytest.raises(ConfigError, match=r"voices\.her: 3 is no speaker of the model; it has 0 to 2"):
+    with pytest.raises(
+        ConfigError, match=r"voices\.her: 3 is no speaker of the model; it has 0 to 2"
+    ):
         open_synthesizer(model=str(folder), voices={"her": 3})
     with pytest.raises(ConfigError, match="voice: 'her' is not one of 0, 1, 2"):
         open_synthesizer(model=str(folder), voice="her")
 
 
-async def test_speed_is_the_models_own_matter_and_pitch_is_not(synthesizer: SherpaSynthesizer) -> None:
+async def test_speed_is_the_models_own_matter_and_pitch_is_not(
+    synthesizer: SherpaSynthesizer,
+) -> None:
     assert synthesizer.shapes_prosody(1.5, 1)
     assert not synthesizer.shapes_prosody(1.5, 1.1)
     assert not synthesizer.shapes_prosody(2.5, 1)
@@ -103,7 +115,9 @@ async def test_what_the_model_has_no_sound_for_is_left_out(synthesizer: SherpaSy
     assert len(await speak(synthesizer, "a你b")) == 1
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.text(st.characters(exclude_categories=[]), max_size=60))
 async def test_any_text_is_safe(synthesizer: SherpaSynthesizer, text: str) -> None:
     await speak(synthesizer, text)
@@ -111,7 +125,9 @@ async def test_any_text_is_safe(synthesizer: SherpaSynthesizer, text: str) -> No
 
 async def test_long_text_is_spoken_in_short_pieces(synthesizer: SherpaSynthesizer) -> None:
     chunks = await speak(synthesizer, "x" * 1000)
-    assert [len(chunk) // 2 // SAMPLES_PER_CHARACTER for chunk in chunks] == [MAX_PIECE_CHARACTERS] * 5
+    assert [len(chunk) // 2 // SAMPLES_PER_CHARACTER for chunk in chunks] == [
+        MAX_PIECE_CHARACTERS
+    ] * 5
 
 
 async def test_sentences_at_once_are_each_their_own(synthesizer: SherpaSynthesizer) -> None:
@@ -127,7 +143,9 @@ async def test_an_unknown_voice_is_rejected(synthesizer: SherpaSynthesizer) -> N
 
 
 class GatedModel:
-    """Makes endless sentences, each when ``gate`` lets it; in place of sherpa-onnx's own."""
+    """Makes endless sentences, each when ``gate`` lets it; in place of sherpa-onnx's
+    own.
+    """
 
     sample_rate = SPEECH_RATE_HZ
 
@@ -150,13 +168,17 @@ class GatedModel:
         self.at_once -= 1
 
 
-def gated(folder: Path, monkeypatch: pytest.MonkeyPatch, sentences: int) -> tuple[SherpaSynthesizer, GatedModel]:
+def gated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, sentences: int
+) -> tuple[SherpaSynthesizer, GatedModel]:
     model = GatedModel()
     monkeypatch.setattr("voicechat.providers.sherpa_speech.load_synthesizer", lambda _: model)
     return open_synthesizer(model=str(folder), trial=False, sentences=sentences), model
 
 
-async def test_leaving_stops_the_model_at_its_next_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_leaving_stops_the_model_at_its_next_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synthesizer, model = gated(folder, monkeypatch, 1)
     before = asyncio.all_tasks()
     for text in ("first", "second"):
@@ -172,10 +194,15 @@ async def test_leaving_stops_the_model_at_its_next_sentence(folder: Path, monkey
     assert model.stopped == ["first", "second"]
 
 
-async def test_no_more_are_spoken_at_once_than_configured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_are_spoken_at_once_than_configured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synthesizer, model = gated(folder, monkeypatch, 2)
     await synthesizer.start()
-    tasks = [asyncio.get_running_loop().create_task(speak(synthesizer, f"text {index}")) for index in range(5)]
+    tasks = [
+        asyncio.get_running_loop().create_task(speak(synthesizer, f"text {index}"))
+        for index in range(5)
+    ]
     while len(model.began) < 2:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     for task in tasks[2:]:
@@ -192,11 +219,15 @@ async def test_no_more_are_spoken_at_once_than_configured(folder: Path, monkeypa
     assert sorted(model.began) == ["text 0", "text 1"]
 
 
-async def test_closing_fails_what_waits_and_refuses_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_fails_what_waits_and_refuses_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synthesizer, model = gated(folder, monkeypatch, 1)
     await synthesizer.start()
     loop = asyncio.get_running_loop()
-    speaking, waiting = (loop.create_task(speak(synthesizer, text)) for text in ("speaking", "waiting"))
+    speaking, waiting = (
+        loop.create_task(speak(synthesizer, text)) for text in ("speaking", "waiting")
+    )
     while not model.began:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     await synthesizer.aclose()

@@ -1,4 +1,6 @@
-"""Streaming recognition by models that sherpa-onnx really loads; see sherpa_models.py for why the texts are known."""
+"""Streaming recognition by models that sherpa-onnx really loads; see sherpa_models.py
+for why the texts are known.
+"""
 
 import asyncio
 import threading
@@ -9,7 +11,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-pytest.importorskip("sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')")
+pytest.importorskip(
+    "sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')"
+)
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +27,11 @@ from tests.providers.sherpa_models import (
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.providers.sherpa_onnx import open_recognizer
-from voicechat.providers.sherpa_streaming import MAX_RESULTS, WINDOW_BYTES, SherpaStreamingRecognizer
+from voicechat.providers.sherpa_streaming import (
+    MAX_RESULTS,
+    WINDOW_BYTES,
+    SherpaStreamingRecognizer,
+)
 from voicechat.session.vocabulary import Transcript
 
 pytestmark = [pytest.mark.real_time, pytest.mark.asyncio(loop_scope="module")]
@@ -57,7 +65,9 @@ async def pieces(pcm: bytes, piece_bytes: int = 3200) -> AsyncIterator[bytes]:
         yield pcm[start : start + piece_bytes]
 
 
-async def transcribe(recognizer: SherpaStreamingRecognizer, pcm: bytes, piece_bytes: int = 3200) -> list[Transcript]:
+async def transcribe(
+    recognizer: SherpaStreamingRecognizer, pcm: bytes, piece_bytes: int = 3200
+) -> list[Transcript]:
     async with asyncio.timeout(30):
         return [found async for found in recognizer.recognize(pieces(pcm, piece_bytes), OPTIONS)]
 
@@ -83,8 +93,15 @@ async def test_two_sentences_grow_and_are_closed_by_the_pause_and_by_the_end(
 
 async def test_words_have_the_times_of_their_notes(recognizer: SherpaStreamingRecognizer) -> None:
     first, second = (found for found in await transcribe(recognizer, TWO_SENTENCES) if found.final)
-    assert [word.text for word in (*first.words, *second.words)] == ["go", "stop", "left", "right", "go"]
-    # Notes of 320 ms: the first two begin at 320 and 960, "le" and "ft" at 1600 and 2240, and the rest from 3840 on.
+    assert [word.text for word in (*first.words, *second.words)] == [
+        "go",
+        "stop",
+        "left",
+        "right",
+        "go",
+    ]
+    # Notes of 320 ms: the first two begin at 320 and 960, "le" and "ft" at 1600 and
+    # 2240, and the rest from 3840 on.
     begins_ms = [word.begin_ms for word in (*first.words, *second.words)]
     assert begins_ms == pytest.approx([320, 960, 1600, 3840, 4480], abs=60)
     assert first.begin_ms == first.words[0].begin_ms
@@ -109,21 +126,34 @@ async def test_silence_gives_nothing(recognizer: SherpaStreamingRecognizer) -> N
     assert await transcribe(recognizer, b"\0\0\0") == []
 
 
-async def test_what_is_said_up_to_the_last_sample_is_heard(recognizer: SherpaStreamingRecognizer) -> None:
+async def test_what_is_said_up_to_the_last_sample_is_heard(
+    recognizer: SherpaStreamingRecognizer,
+) -> None:
     # The last 80 ms are no whole chunk of the model.
-    assert texts(await transcribe(recognizer, melody((None, 0, None)) + melody((1,), note_ms=80))) == ["go stop"]
+    assert texts(
+        await transcribe(recognizer, melody((None, 0, None)) + melody((1,), note_ms=80))
+    ) == ["go stop"]
 
 
-async def test_chinese_characters_are_words_of_their_own(recognizer: SherpaStreamingRecognizer) -> None:
-    (final,) = (found for found in await transcribe(recognizer, melody((None, 6, None, 7))) if found.final)
+async def test_chinese_characters_are_words_of_their_own(
+    recognizer: SherpaStreamingRecognizer,
+) -> None:
+    (final,) = (
+        found for found in await transcribe(recognizer, melody((None, 6, None, 7))) if found.final
+    )
     assert final.text == "你好"
     assert [word.text for word in final.words] == ["你", "好"]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.lists(
-        st.tuples(st.lists(st.one_of(st.none(), st.integers(0, 7)), max_size=12), st.sampled_from([320, 3200, 10_000])),
+        st.tuples(
+            st.lists(st.one_of(st.none(), st.integers(0, 7)), max_size=12),
+            st.sampled_from([320, 3200, 10_000]),
+        ),
         min_size=2,
         max_size=12,
     )
@@ -136,7 +166,9 @@ async def test_decoded_together_each_stream_gets_what_it_gets_alone(
     assert await asyncio.gather(*(transcribe(recognizer, *each) for each in audio)) == alone
 
 
-async def test_streams_that_are_ready_share_a_call_of_the_model(recognizer: SherpaStreamingRecognizer) -> None:
+async def test_streams_that_are_ready_share_a_call_of_the_model(
+    recognizer: SherpaStreamingRecognizer,
+) -> None:
     batches, decoded = recognizer.batching.batches, recognizer.batching.decoded
     await asyncio.gather(*(transcribe(recognizer, TWO_SENTENCES) for _ in range(20)))
     batches, decoded = recognizer.batching.batches - batches, recognizer.batching.decoded - decoded
@@ -184,7 +216,9 @@ async def test_leaving_frees_everything_at_once(recognizer: SherpaStreamingRecog
     assert texts(await transcribe(recognizer, melody((None, 0)))) == ["go"]
 
 
-async def test_cancelling_the_task_that_waits_frees_everything(recognizer: SherpaStreamingRecognizer) -> None:
+async def test_cancelling_the_task_that_waits_frees_everything(
+    recognizer: SherpaStreamingRecognizer,
+) -> None:
     async def silent() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""

@@ -1,7 +1,8 @@
-"""Recognition of whole utterances by a model that sherpa-onnx really loads, behind real voice detection.
+"""Recognition of whole utterances by a model that sherpa-onnx really loads, behind real
+voice detection.
 
-Voice detection takes no tone for speech, so the notes of `sherpa_models.melody` stand in a hummed vowel, which the
-model hears as the token of its formant.
+Voice detection takes no tone for speech, so the notes of `sherpa_models.melody` stand
+in a hummed vowel, which the model hears as the token of its formant.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-pytest.importorskip("sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')")
+pytest.importorskip(
+    "sherpa_onnx", reason="needs sherpa-onnx and onnx (pip install 'voicechat[test]')"
+)
 
 from tests.providers.humming import silence, voice
 from tests.providers.sherpa_models import make_ct_punctuation, make_sense_voice, melody
@@ -29,7 +32,9 @@ OPTIONS = RecognitionOptions()
 
 
 def sung(*bands: int) -> bytes:
-    """For each note 240 ms of a vowel, which voice detection takes for speech, and 240 ms of the note over it."""
+    """For each note 240 ms of a vowel, which voice detection takes for speech, and 240
+    ms of the note over it.
+    """
     hum = np.frombuffer(voice(240), "<i2").astype(np.int32)
     notes = [np.frombuffer(melody((band,), 240), "<i2").astype(np.int32) // 2 for band in bands]
     samples = np.concatenate([part for note in notes for part in (hum, note + hum)])
@@ -69,10 +74,14 @@ async def finals(recognizer: SherpaWholeRecognizer, pcm: bytes) -> list[str]:
     return [found.text for found in await transcribe(recognizer, pcm) if found.final]
 
 
-TWO_UTTERANCES = silence(400) + sung(4, 5, 4, 5, 6) + silence(1200) + sung(6, 7, 6, 5) + silence(400)
+TWO_UTTERANCES = (
+    silence(400) + sung(4, 5, 4, 5, 6) + silence(1200) + sung(6, 7, 6, 5) + silence(400)
+)
 
 
-async def test_utterances_are_cut_at_the_pause_and_recognised_whole(recognizer: SherpaWholeRecognizer) -> None:
+async def test_utterances_are_cut_at_the_pause_and_recognised_whole(
+    recognizer: SherpaWholeRecognizer,
+) -> None:
     first, second = (found for found in await transcribe(recognizer, TWO_UTTERANCES) if found.final)
     assert (first.text, second.text) == ("rightft redft rightft redft你", "你ft好ft你ft red")
     # The first utterance is from 400 to 2800, the second from 4000 on.
@@ -87,7 +96,8 @@ async def test_partial_results_come_while_the_utterance_goes_on(folder: Path) ->
     recognizer = opened(folder, partial_every_ms=100)
 
     async def spoken() -> AsyncIterator[bytes]:
-        # Of audio that comes more than twice as fast as it was spoken no partial results are made.
+        # Of audio that comes more than twice as fast as it was spoken no partial
+        # results are made.
         async for piece in pieces(sung(*[4, 5] * 3) + silence(1000)):
             yield piece
             await asyncio.sleep(0.08)
@@ -97,13 +107,18 @@ async def test_partial_results_come_while_the_utterance_goes_on(folder: Path) ->
     partials = [one.text for one in found if not one.final]
     assert len(partials) > 2
     assert all(other.startswith(one) for one, other in pairwise(partials))
-    assert [one.text for one in found if one.final] == [" ".join(["rightft redft"] * 3).removesuffix("ft")]
+    assert [one.text for one in found if one.final] == [
+        " ".join(["rightft redft"] * 3).removesuffix("ft")
+    ]
 
 
 async def test_utterances_decoded_together_get_what_they_get_alone(folder: Path) -> None:
     recognizer = opened(folder, partial_every_ms=0)
     # Of one length, so that different ones end together and share a call of the model.
-    audio = [silence(200) + sung(*bands) + silence(900) for bands in ((4, 5, 6), (5, 4, 7), (6, 7, 6), (7, 5, 4))]
+    audio = [
+        silence(200) + sung(*bands) + silence(900)
+        for bands in ((4, 5, 6), (5, 4, 7), (6, 7, 6), (7, 5, 4))
+    ]
     alone = [await transcribe(recognizer, pcm) for pcm in audio]
     batches, decoded = recognizer.batching.batches, recognizer.batching.decoded
     together = await asyncio.gather(*(transcribe(recognizer, pcm) for pcm in audio * 8))
@@ -129,7 +144,9 @@ async def test_leaving_forgets_what_waits(recognizer: SherpaWholeRecognizer) -> 
     results = recognizer.recognize(unending(), OPTIONS)
     await anext(results)
     await results.aclose()
-    assert asyncio.all_tasks() - before <= {task for task in asyncio.all_tasks() if "Batching" in repr(task)}
+    assert asyncio.all_tasks() - before <= {
+        task for task in asyncio.all_tasks() if "Batching" in repr(task)
+    }
     assert await finals(recognizer, TWO_UTTERANCES) == await finals(recognizer, TWO_UTTERANCES)
 
 

@@ -7,7 +7,11 @@ from voicechat.providers.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES, SseError, S
 
 def parse(body: bytes, cuts: int = 1 << 20) -> list[str]:
     parser = SseParser()
-    return [event for start in range(0, len(body), cuts) for event in parser.push(body[start : start + cuts])]
+    return [
+        event
+        for start in range(0, len(body), cuts)
+        for event in parser.push(body[start : start + cuts])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,11 @@ def test_what_a_body_ended_in_the_middle_of(body: bytes, rest: str | None) -> No
 
 
 @given(
-    st.lists(st.sampled_from([b"data: x", b"data:\xe4\xbd\xa0", b":c", b"\n", b"\r\n", b"\r", b"id: 1", b""])),
+    st.lists(
+        st.sampled_from(
+            [b"data: x", b"data:\xe4\xbd\xa0", b":c", b"\n", b"\r\n", b"\r", b"id: 1", b""]
+        )
+    ),
     st.integers(1, 7),
 )
 def test_the_cut_does_not_matter(parts: list[bytes], cuts: int) -> None:

@@ -6,7 +6,11 @@ WISHES: list[dict[str, object]] = [
     {"enable_thinking": False},
     {"thinking": {"type": "disabled"}},
     {"chat_template_kwargs": {"enable_thinking": False}},
-    {"enable_thinking": False, "thinking": {"type": "enabled"}, "chat_template_kwargs": {"enable_thinking": True}},
+    {
+        "enable_thinking": False,
+        "thinking": {"type": "enabled"},
+        "chat_template_kwargs": {"enable_thinking": True},
+    },
 ]
 FORMS: list[tuple[ThinkingForm, dict[str, object]]] = [
     ("chat_template_kwargs", {"chat_template_kwargs": {"enable_thinking": False}}),
@@ -24,7 +28,9 @@ def test_the_same_wish_comes_out_in_the_form_that_the_server_knows(
     assert in_form(form, {"top_k": 5, **wish}) == {"top_k": 5, **sent}
 
 
-@pytest.mark.parametrize("options", [{}, {"reasoning_effort": "low"}, {"thinking": None}, {"enable_thinking": None}])
+@pytest.mark.parametrize(
+    "options", [{}, {"reasoning_effort": "low"}, {"thinking": None}, {"enable_thinking": None}]
+)
 def test_options_without_a_wish_stay_as_they_are(options: dict[str, object]) -> None:
     for form, _ in FORMS:
         assert in_form(form, options) == options

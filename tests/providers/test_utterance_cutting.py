@@ -61,7 +61,10 @@ def test_what_never_pauses_is_cut_at_its_quietest_place_and_nothing_is_lost() ->
     first, second = utterances(speech, [], max_ms=6000)
     assert first.begin_ms + first.heard_ms == second.begin_ms
     assert 5000 <= second.begin_ms <= 5240
-    assert bytes(first.pcm + second.pcm) == speech[first.begin_ms * 32 :][: len(first.pcm + second.pcm)]
+    assert (
+        bytes(first.pcm + second.pcm)
+        == speech[first.begin_ms * 32 :][: len(first.pcm + second.pcm)]
+    )
     assert first.closed
     assert second.closed
 

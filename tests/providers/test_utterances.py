@@ -61,7 +61,9 @@ class Decoder:
         return [length_ms for length_ms, final in self.passes if not final]
 
 
-async def transcribe(audio: AsyncIterator[bytes], decode: Decoder, **schedule: int) -> list[Transcript]:
+async def transcribe(
+    audio: AsyncIterator[bytes], decode: Decoder, **schedule: int
+) -> list[Transcript]:
     return [result async for result in recognize_utterances(audio, decode, Schedule(**schedule))]
 
 
@@ -106,12 +108,17 @@ async def test_one_pass_at_a_time_and_no_more_than_the_new_audio_calls_for() -> 
     decode = Decoder(takes_ms=1500)
     await transcribe(microphone(voice(20_000)), decode)
     assert decode.most_at_once == 1
-    assert all(after - before >= max(1000, before // SLOWING) for before, after in pairwise(decode.partial_ms))
+    assert all(
+        after - before >= max(1000, before // SLOWING)
+        for before, after in pairwise(decode.partial_ms)
+    )
 
 
 async def test_partial_passes_together_hear_no_more_than_nine_times_the_audio() -> None:
     decode = Decoder()
-    await transcribe(microphone(voice(60_000)), decode, max_utterance_ms=60_000, partial_every_ms=200)
+    await transcribe(
+        microphone(voice(60_000)), decode, max_utterance_ms=60_000, partial_every_ms=200
+    )
     assert len(decode.partial_ms) > 20
     assert sum(decode.partial_ms) <= (SLOWING + 1) * 60_000
 
@@ -133,19 +140,27 @@ async def test_the_final_result_is_there_when_the_pause_is_long_enough() -> None
     decode = Decoder(takes_ms=300)
     loop = asyncio.get_running_loop()
     began_s = loop.time()
-    async with aclosing(recognize_utterances(microphone(voice(2000) + silence(5000)), decode)) as results:
+    async with aclosing(
+        recognize_utterances(microphone(voice(2000) + silence(5000)), decode)
+    ) as results:
         async for result in results:
             if result.final:
                 break
-    assert [length_ms for length_ms, complete in decode.passes if complete] == pytest.approx([2000], abs=400)
-    assert loop.time() - began_s == pytest.approx(2.0 + 0.75, abs=0.15)  # nothing was added to the pause
+    assert [length_ms for length_ms, complete in decode.passes if complete] == pytest.approx(
+        [2000], abs=400
+    )
+    assert loop.time() - began_s == pytest.approx(
+        2.0 + 0.75, abs=0.15
+    )  # nothing was added to the pause
 
 
 async def test_a_pass_that_may_be_the_last_goes_on_over_the_end_of_the_pause() -> None:
     decode = Decoder(takes_ms=1500)
     loop = asyncio.get_running_loop()
     began_s = loop.time()
-    async with aclosing(recognize_utterances(microphone(voice(600) + silence(5000)), decode)) as results:
+    async with aclosing(
+        recognize_utterances(microphone(voice(600) + silence(5000)), decode)
+    ) as results:
         assert (await anext(results)).final
     assert [complete for _, complete in decode.passes] == [True]
     assert decode.cancelled == 0
@@ -187,11 +202,17 @@ async def test_who_hesitates_again_and_again_is_waited_for() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(
-    st.lists(st.tuples(st.integers(20, 2500), st.sampled_from([100, 260, 400, 650, 1200])), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(st.integers(20, 2500), st.sampled_from([100, 260, 400, 650, 1200])),
+        min_size=1,
+        max_size=6,
+    ),
     st.sampled_from([0, 300, 1500]),
     st.sampled_from([3000, 28_000]),
 )
-def test_nothing_is_lost_by_not_waiting(parts: list[tuple[int, int]], takes_ms: int, max_utterance_ms: int) -> None:
+def test_nothing_is_lost_by_not_waiting(
+    parts: list[tuple[int, int]], takes_ms: int, max_utterance_ms: int
+) -> None:
     audio = b"".join(voice(voiced_ms) + silence(silent_ms) for voiced_ms, silent_ms in parts)
 
     def finals(partial_every_ms: int) -> list[Transcript]:
@@ -210,7 +231,8 @@ def test_nothing_is_lost_by_not_waiting(parts: list[tuple[int, int]], takes_ms: 
     assert len(waited) == len(early)
     for whole, found in zip(waited, early, strict=True):
         assert found.words == whole.words[: len(found.words)]
-        # What is left out is the silence of the pause, and what voice detection takes for voice of it.
+        # What is left out is the silence of the pause, and what voice detection takes
+        # for voice of it.
         assert len(whole.words) - len(found.words) <= (700 + 200) // 200
 
 

@@ -1,4 +1,6 @@
-"""Providers around providers, and providers that somebody else wrote without our base classes."""
+"""Providers around providers, and providers that somebody else wrote without our base
+classes.
+"""
 
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -87,7 +89,9 @@ async def calls(wrapped: Wrapping[Any]) -> list[object]:
 
 
 @pytest.mark.parametrize("make", [Everything, duck], ids=["derived", "duck-typed"])
-async def test_a_wrapping_provider_is_the_inner_one_in_all_that_it_does_not_override(make: Any) -> None:
+async def test_a_wrapping_provider_is_the_inner_one_in_all_that_it_does_not_override(
+    make: Any,
+) -> None:
     inner = make()
     for wrapped in (WrappingModel(inner), WrappingRecognizer(inner), WrappingSynthesizer(inner)):
         assert await calls(wrapped) == [True, 7]
@@ -151,7 +155,9 @@ def full(*, text: str):
 """
 
 
-async def test_anybodys_provider_needs_no_base_class(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_anybodys_provider_needs_no_base_class(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "providers_of_somebody.py").write_text(MODULE, "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     file = tmp_path / "voicechat.toml"
@@ -161,7 +167,9 @@ async def test_anybodys_provider_needs_no_base_class(tmp_path: Any, monkeypatch:
         "utf-8",
     )
     services = build_services(load_config(file, {"VOICECHAT_DATA_DIR": str(tmp_path)}))
-    links: dict[str, Any] = {link.name: link for link in services.links if link.name.startswith("llm")}
+    links: dict[str, Any] = {
+        link.name: link for link in services.links if link.name.startswith("llm")
+    }
     for name, text in (("default", "Hi"), ("full", "Ho")):
         model: ChatModel = services.models[name]
         assert [part async for part in model.reply(ChatRequest(messages=()))] == [TextDelta(text)]

@@ -11,7 +11,16 @@ from wyoming.audio import AudioChunk as WyomingAudio
 from wyoming.audio import AudioStart, AudioStop
 from wyoming.error import Error
 from wyoming.event import Event, Eventable
-from wyoming.info import AsrModel, AsrProgram, Attribution, Describe, Info, TtsProgram, TtsVoice, TtsVoiceSpeaker
+from wyoming.info import (
+    AsrModel,
+    AsrProgram,
+    Attribution,
+    Describe,
+    Info,
+    TtsProgram,
+    TtsVoice,
+    TtsVoiceSpeaker,
+)
 from wyoming.ping import Ping
 from wyoming.server import AsyncEventHandler, AsyncTcpServer
 from wyoming.tts import Synthesize
@@ -40,11 +49,19 @@ SOMEBODY = Attribution(name="somebody", url="https://example.org")
 
 
 def artifact(name: str, *, installed: bool = True) -> dict[str, object]:
-    return {"name": name, "attribution": SOMEBODY, "installed": installed, "description": None, "version": None}
+    return {
+        "name": name,
+        "attribution": SOMEBODY,
+        "installed": installed,
+        "description": None,
+        "version": None,
+    }
 
 
 INFO = Info(
-    asr=[AsrProgram(**artifact("whisper"), models=[AsrModel(**artifact("tiny"), languages=["en"])])],  # type: ignore[arg-type]
+    asr=[
+        AsrProgram(**artifact("whisper"), models=[AsrModel(**artifact("tiny"), languages=["en"])])
+    ],  # type: ignore[arg-type]
     tts=[
         TtsProgram(
             **artifact("piper"),  # type: ignore[arg-type]
@@ -84,7 +101,9 @@ class Service:
 
 
 class Handler(AsyncEventHandler):
-    def __init__(self, service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         super().__init__(reader, writer)
         self._service = service
         self._transcribe: Transcribe | None = None
@@ -200,7 +219,9 @@ async def test_each_utterance_is_recognised_as_a_whole() -> None:
             assert transcript.end_ms is not None
             assert abs(transcript.begin_ms - begin_ms) <= 300
             assert transcript.begin_ms + 1_000 <= transcript.end_ms <= begin_ms + 2_000
-        for (transcribe, form, pcm), transcript in zip(service.transcribed, transcripts, strict=True):
+        for (transcribe, form, pcm), transcript in zip(
+            service.transcribed, transcripts, strict=True
+        ):
             assert (transcribe.name, transcribe.language) == ("tiny", "en")
             assert (form.rate, form.width, form.channels) == (16000, 2, 1)
             assert transcript.text == f"I heard {len(pcm) // 32} milliseconds."
@@ -211,7 +232,9 @@ async def test_each_utterance_is_recognised_as_a_whole() -> None:
 async def test_an_answer_in_chunks() -> None:
     async with serving() as (service, recognizer, _):
         service.streams = True
-        assert [transcript.text for transcript in await recognise(recognizer, SPEECH)] == ["I heard."]
+        assert [transcript.text for transcript in await recognise(recognizer, SPEECH)] == [
+            "I heard."
+        ]
 
 
 async def test_partial_results_if_they_are_wished() -> None:
@@ -267,7 +290,9 @@ async def test_the_services_voices() -> None:
         asked = service.synthesized[-1].voice
         assert asked is not None
         assert (asked.name, asked.speaker) == ("crowd", "two")
-        await check_fails(synthesizer.synthesize("x", VoiceOptions(voice="far")), FailureKind.REJECTED)
+        await check_fails(
+            synthesizer.synthesize("x", VoiceOptions(voice="far")), FailureKind.REJECTED
+        )
         configured = provider.open_synthesizer(uri=service.uri, voice="far")
         await configured.start()
         assert configured.voices == ("far", "amy", "crowd", "crowd#one", "crowd#two")
@@ -300,16 +325,21 @@ async def test_what_the_service_has_not_got_stops_the_start() -> None:
     async with serving() as (service, recognizer, synthesizer):
         with pytest.raises(ProviderError, match="model: there is no 'huge'; the service has tiny"):
             await provider.open_recognizer(uri=service.uri, model="huge").start()
-        with pytest.raises(ProviderError, match="voice: there is no 'bob'; the service has amy, crowd, crowd#one"):
+        with pytest.raises(
+            ProviderError, match="voice: there is no 'bob'; the service has amy, crowd, crowd#one"
+        ):
             await provider.open_synthesizer(uri=service.uri, voice="bob").start()
         service.info = Info()
-        for starting, offer in ((recognizer.start, "recognition"), (synthesizer.start, "synthesis")):
+        for starting, offer in (
+            (recognizer.start, "recognition"),
+            (synthesizer.start, "synthesis"),
+        ):
             with pytest.raises(ProviderError, match=f"the service offers no {offer}") as caught:
                 await starting()
             assert caught.value.kind is FailureKind.REJECTED
 
 
-# --- failures --------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------
 
 
 async def hang(handler: Handler) -> None:
@@ -386,11 +416,16 @@ async def test_what_is_no_answer(name: str) -> None:
         (reset, FailureKind.CONNECTIVITY),
         (reset_after_sending, FailureKind.CONNECTIVITY),
         (writes(b'{"type": "transc', then_hang=False), FailureKind.CONNECTIVITY),
-        (writes(header(type="transcript", data_length=9) + b"{", then_hang=False), FailureKind.CONNECTIVITY),
+        (
+            writes(header(type="transcript", data_length=9) + b"{", then_hang=False),
+            FailureKind.CONNECTIVITY,
+        ),
         (chatters, FailureKind.BROKEN),
     ],
 )
-async def test_answers_that_do_not_come(answer: Callable[[Handler], Awaitable[None]], kind: FailureKind) -> None:
+async def test_answers_that_do_not_come(
+    answer: Callable[[Handler], Awaitable[None]], kind: FailureKind
+) -> None:
     async with serving() as (service, _, _synthesizer):
         read_timeout_ms = 500 if kind is FailureKind.TIMEOUT else 10_000
         recognizer = provider.open_recognizer(uri=service.uri, read_timeout_ms=read_timeout_ms)
@@ -411,7 +446,9 @@ async def test_a_synthesis_that_breaks_off() -> None:
         await check_fails(chunks, FailureKind.CONNECTIVITY)
 
 
-@pytest.mark.parametrize("form", [{"width": 4}, {"channels": 2}, {"rate": 16000}, {"rate": 1}, {"rate": None}])
+@pytest.mark.parametrize(
+    "form", [{"width": 4}, {"channels": 2}, {"rate": 16000}, {"rate": 1}, {"rate": None}]
+)
 async def test_audio_of_another_kind(form: dict[str, Any]) -> None:
     usual: dict[str, Any] = {"rate": 22050, "width": 2, "channels": 1}
 
@@ -426,7 +463,9 @@ async def test_audio_of_another_kind(form: dict[str, Any]) -> None:
 
 async def test_nobody_listens_or_nobody_accepts() -> None:
     uri = f"tcp://127.0.0.1:{closed_port()}"
-    await check_fails(recognising(provider.open_recognizer(uri=uri), SPEECH), FailureKind.CONNECTIVITY)
+    await check_fails(
+        recognising(provider.open_recognizer(uri=uri), SPEECH), FailureKind.CONNECTIVITY
+    )
     await check_fails(speaking(provider.open_synthesizer(uri=uri)), FailureKind.CONNECTIVITY)
     with a_full_backlog() as port:
         synthesizer = provider.open_synthesizer(uri=f"tcp://127.0.0.1:{port}", connect_ms=100)
@@ -450,7 +489,10 @@ async def test_what_the_audio_raises_passes_through() -> None:
 
     async with serving() as (_, recognizer, _synthesizer):
         with pytest.raises(ZeroDivisionError):
-            [transcript async for transcript in recognizer.recognize(broken(), RecognitionOptions())]
+            [
+                transcript
+                async for transcript in recognizer.recognize(broken(), RecognitionOptions())
+            ]
 
 
 async def test_cancelling_closes_the_connection_at_once() -> None:
@@ -504,7 +546,9 @@ async def test_they_keep_the_contract() -> None:
         await check_synthesizer(synthesizer)
 
 
-@pytest.mark.parametrize("uri", ["127.0.0.1:10300", "tcp://host", "tcp://host:many", "unix:///x", "tcp://:5"])
+@pytest.mark.parametrize(
+    "uri", ["127.0.0.1:10300", "tcp://host", "tcp://host:many", "unix:///x", "tcp://:5"]
+)
 def test_an_unusable_address_stops_the_start(uri: str) -> None:
     with pytest.raises(ConfigError, match=r"uri: .* is not of the form tcp://host:port"):
         provider.open_recognizer(uri=uri)

@@ -1,4 +1,6 @@
-"""A whole server on a port, with scripted services: what the endpoints are tested against."""
+"""A whole server on a port, with scripted services: what the endpoints are tested
+against.
+"""
 
 import asyncio
 import io
@@ -57,14 +59,30 @@ class Live:
         return model
 
     async def ask(
-        self, path: str, body: object = None, *, key: str = KEY, method: str = "POST", **headers: str
+        self,
+        path: str,
+        body: object = None,
+        *,
+        key: str = KEY,
+        method: str = "POST",
+        **headers: str,
     ) -> "Answer":
         """One request; the answer is read whole."""
-        sent = {"Authorization": f"Bearer {key}", **{name.replace("_", "-"): text for name, text in headers.items()}}
-        data: dict[str, Any] = {"data": body} if isinstance(body, bytes | io.IOBase) else {"json": body}
+        sent = {
+            "Authorization": f"Bearer {key}",
+            **{name.replace("_", "-"): text for name, text in headers.items()},
+        }
+        data: dict[str, Any] = (
+            {"data": body} if isinstance(body, bytes | io.IOBase) else {"json": body}
+        )
         async with self.session.request(method, self.url + path, headers=sent, **data) as response:
             content = await response.read()
-            return Answer(response.status, response.headers.get("Content-Type", ""), dict(response.headers), content)
+            return Answer(
+                response.status,
+                response.headers.get("Content-Type", ""),
+                dict(response.headers),
+                content,
+            )
 
     async def until(self, happened: "Any") -> None:
         """Wait until ``happened()``, for two seconds at most."""
@@ -106,7 +124,9 @@ async def serving_live(
     environ = {"VOICECHAT_DATA_DIR": str(folder / "data")}
     file = folder / "given.toml"
     file.write_text(config, "utf-8")
-    loaded = load_config(file, environ, {"server": {"port": 0, "drain_s": 2.0}, "limits": limits or {}})
+    loaded = load_config(
+        file, environ, {"server": {"port": 0, "drain_s": 2.0}, "limits": limits or {}}
+    )
     known: dict[str, ChatModel] = {"default": ScriptedModel(), **(models or {})}
     synthesizer = ScriptedSynthesizer(ms_per_character=10)
     synthesizers = dict.fromkeys(("default", *services), synthesizer)

@@ -1,4 +1,6 @@
-"""Keys and tokens on a live server: what they open, how much they may use, and how they end."""
+"""Keys and tokens on a live server: what they open, how much they may use, and how they
+end.
+"""
 
 import asyncio
 import sqlite3
@@ -25,7 +27,11 @@ from voicechat.store.quotas import Accounts
 pytestmark = pytest.mark.real_time
 
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "hello"}]}
-SPEECH = {"easyllm_id": "default", "text": ["hi"], "synthesis_param": {"format": "PCM_16000HZ_MONO_16BIT"}}
+SPEECH = {
+    "easyllm_id": "default",
+    "text": ["hi"],
+    "synthesis_param": {"format": "PCM_16000HZ_MONO_16BIT"},
+}
 MODELS = "/v1/models"
 TOKENS = Grant(scope=Scope(endpoints=(Endpoint.TOKENS, Endpoint.SPEECH)))
 
@@ -45,7 +51,7 @@ async def make_token(live: Live, key: str = KEY, *, project: str = "p", **asked:
     return await live.ask(f"/api/open-apis/projects/{project}/tokens", asked, key=key)
 
 
-# --- scopes and expiry ---------------------------------------------------------------------------------------------
+# --- scopes and expiry ----------------------------------------------------------------
 
 
 async def test_a_key_opens_its_endpoints_and_no_others(live: Live) -> None:
@@ -58,7 +64,10 @@ async def test_a_key_opens_its_endpoints_and_no_others(live: Live) -> None:
     assert refused.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
     refused = await live.ask(MODELS, key="wrong", method="GET")
     assert refused.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
-    for refused in (await make_token(live, key), await make_token(live, make_key(live, TOKENS), endpoints=["chat"])):
+    for refused in (
+        await make_token(live, key),
+        await make_token(live, make_key(live, TOKENS), endpoints=["chat"]),
+    ):
         assert (refused.status, refused.json["status"]) == (401, 40101)
         assert refused.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
     with pytest.raises(AdmissionError, match="conversation"):
@@ -74,7 +83,9 @@ async def test_a_key_opens_its_projects_and_no_others(live: Live) -> None:
     for project, status in (("p", 200), ("q", 200), ("r", 401), ("default", 401)):
         path = f"/api/open-apis/projects/{project}/easyllms/voice/synthesize-audio"
         assert (await live.ask(path, SPEECH, key=key)).status == status, project
-    assert (await live.ask("/v1/chat/completions", CHAT, key=key)).status == 200, "paths without one mean its first"
+    assert (await live.ask("/v1/chat/completions", CHAT, key=key)).status == 200, (
+        "paths without one mean its first"
+    )
 
 
 async def test_a_path_without_a_project_means_the_keys_own(live: Live) -> None:
@@ -85,10 +96,14 @@ async def test_a_path_without_a_project_means_the_keys_own(live: Live) -> None:
         made = await live.ask(f"{folder}/tokens", {}, key=key)
         assert made.status == 201, folder
         refused = await live.ask(
-            "/api/open-apis/projects/p/easyllms/voice/synthesize-audio", SPEECH, key=made.json["token"]
+            "/api/open-apis/projects/p/easyllms/voice/synthesize-audio",
+            SPEECH,
+            key=made.json["token"],
         )
         assert refused.status == 401, "the token is for q"
-        tasks = await live.ask(f"{folder}/easyllms/speechtotext/transcriptions", key=key, method="GET")
+        tasks = await live.ask(
+            f"{folder}/easyllms/speechtotext/transcriptions", key=key, method="GET"
+        )
         assert tasks.status == 200, folder
 
 
@@ -98,8 +113,14 @@ async def test_another_method_is_told_which_there_are(live: Live) -> None:
 
 
 async def test_an_expired_key_is_refused(live: Live) -> None:
-    assert (await live.ask(MODELS, key=make_key(live, Grant(expires_s=int(unix_s()) + 60)), method="GET")).status == 200
-    assert (await live.ask(MODELS, key=make_key(live, Grant(expires_s=int(unix_s()))), method="GET")).status == 401
+    assert (
+        await live.ask(
+            MODELS, key=make_key(live, Grant(expires_s=int(unix_s()) + 60)), method="GET"
+        )
+    ).status == 200
+    assert (
+        await live.ask(MODELS, key=make_key(live, Grant(expires_s=int(unix_s()))), method="GET")
+    ).status == 401
 
 
 async def next_error(conversation: Conversation) -> Error:
@@ -112,7 +133,10 @@ async def next_error(conversation: Conversation) -> Error:
 async def test_the_open_sockets_of_a_revoked_key_end_and_those_of_others_go_on(live: Live) -> None:
     record, key = live.store.create("revoked")
     async with connect(live.url, key=KEY) as staying:
-        async with connect(live.url, key=key) as ending, recognise_stream(live.url, key=key) as stream:
+        async with (
+            connect(live.url, key=key) as ending,
+            recognise_stream(live.url, key=key) as stream,
+        ):
             live.store.revoke(record.id)
             assert (await next_error(ending)).status == Status.NOT_AUTHORISED
             async with asyncio.timeout(2):
@@ -139,7 +163,9 @@ async def test_open_sockets_go_on_while_the_keys_cannot_be_read(
         with ExitStack() as until_then:
             match fault:
                 case "locked":
-                    other = until_then.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+                    other = until_then.enter_context(
+                        closing(sqlite3.connect(path, isolation_level=None))
+                    )
                     other.execute("BEGIN EXCLUSIVE")
                 case "broken":
                     path.write_bytes(b"no database" + changed[11:])
@@ -168,7 +194,9 @@ async def test_open_sockets_go_on_while_the_keys_cannot_be_read(
         assert (await next_error(conversation)).status == Status.NOT_AUTHORISED
 
 
-async def test_the_watch_goes_on_after_a_look_that_failed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_watch_goes_on_after_a_look_that_failed(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     failures = [sqlite3.OperationalError("database or disk is full")] * 3
     used_up = Accounts.used_up
 
@@ -189,7 +217,7 @@ async def test_the_watch_goes_on_after_a_look_that_failed(live: Live, monkeypatc
         assert (await next_error(conversation)).status == Status.NOT_AUTHORISED
 
 
-# --- quotas --------------------------------------------------------------------------------------------------------
+# --- quotas ---------------------------------------------------------------------------
 
 
 async def test_requests_a_minute_are_answered_with_when_to_come_back(live: Live) -> None:
@@ -200,7 +228,11 @@ async def test_requests_a_minute_are_answered_with_when_to_come_back(live: Live)
     assert (openai_form.status, openai_form.headers["Retry-After"]) == (429, "30")
     assert openai_form.json["error"]["type"] == "rate_limit_error"
     own_form = await live.ask(f"{PROJECT}/easyllms/voice/synthesize-audio", SPEECH, key=key)
-    assert (own_form.status, own_form.headers["Retry-After"], own_form.json["status"]) == (429, "30", 42901)
+    assert (own_form.status, own_form.headers["Retry-After"], own_form.json["status"]) == (
+        429,
+        "30",
+        42901,
+    )
     with pytest.raises(AdmissionError, match="try again in 30 s") as refused:
         async with connect(live.url, key=key):
             raise AssertionError("must not be entered")
@@ -219,7 +251,9 @@ async def test_sockets_and_requests_of_a_key_are_counted_together(live: Live) ->
     assert (await live.ask(MODELS, key=key, method="GET")).status == 200
 
 
-async def test_audio_spoken_and_recognised_is_counted_and_ends_the_session_that_has_used_it_up(live: Live) -> None:
+async def test_audio_spoken_and_recognised_is_counted_and_ends_the_session_that_has_used_it_up(
+    live: Live,
+) -> None:
     key = make_key(live, Grant(quota=Quota(audio_seconds_per_day=1)))
     path = f"{PROJECT}/easyllms/voice/synthesize-audio"
     half_second = SPEECH | {"text": ["x" * 50]}
@@ -230,7 +264,9 @@ async def test_audio_spoken_and_recognised_is_counted_and_ends_the_session_that_
     refused = await live.ask(path, half_second, key=key)
     assert refused.status == 429
     assert 1 <= int(refused.headers["Retry-After"]) <= 86_400
-    assert (await live.ask("/v1/chat/completions", CHAT, key=key)).status == 200, "it needs no audio"
+    assert (await live.ask("/v1/chat/completions", CHAT, key=key)).status == 200, (
+        "it needs no audio"
+    )
 
 
 async def test_wrong_keys_are_slowed_and_a_right_one_is_not(live: Live) -> None:
@@ -245,7 +281,7 @@ async def test_wrong_keys_are_slowed_and_a_right_one_is_not(live: Live) -> None:
     assert loop.time() - before_s < 0.2
 
 
-# --- tokens --------------------------------------------------------------------------------------------------------
+# --- tokens ---------------------------------------------------------------------------
 
 
 async def test_a_token_opens_one_request_and_never_another(live: Live) -> None:
@@ -267,7 +303,9 @@ async def test_both_sockets_take_a_token(live: Live) -> None:
     token = (await make_token(live, project="default")).json["token"]
     async with recognise_stream(live.url, key=token) as stream:
         await stream.finish()
-        assert [result async for result in stream] == [], "nothing was said, and the stream ends in order"
+        assert [result async for result in stream] == [], (
+            "nothing was said, and the stream ends in order"
+        )
 
 
 async def test_a_token_is_bound_to_project_endpoints_and_origin(live: Live) -> None:
@@ -281,7 +319,9 @@ async def test_a_token_is_bound_to_project_endpoints_and_origin(live: Live) -> N
     token = (await make_token(live, origin=live.url)).json["token"]
     assert (await live.ask(path, SPEECH, key=token, Origin=live.url)).status == 200
     token = (await make_token(live, origin="https://evil.example")).json["token"]
-    assert (await live.ask(path, SPEECH, key=token, Origin="https://evil.example")).status == 401, "not on the list"
+    assert (await live.ask(path, SPEECH, key=token, Origin="https://evil.example")).status == 401, (
+        "not on the list"
+    )
 
 
 async def test_a_token_opens_no_more_than_its_key_and_makes_no_tokens(live: Live) -> None:
@@ -317,7 +357,9 @@ async def test_a_token_dies_with_its_key_and_uses_its_keys_quota(live: Live) -> 
         ({"expires_in": "60"}, "expires_in"),
     ],
 )
-async def test_every_field_outside_its_range_is_named(live: Live, asked: dict[str, object], names: str) -> None:
+async def test_every_field_outside_its_range_is_named(
+    live: Live, asked: dict[str, object], names: str
+) -> None:
     answer = await live.ask(f"{PROJECT}/tokens", asked)
     assert (answer.status, answer.json["status"]) == (400, 40003)
     assert answer.json["message"].startswith(f"{names}: ")
@@ -340,7 +382,9 @@ async def test_a_token_owns_what_it_made(live: Live) -> None:
     assert status == 200
     task = f"{folder}/{made['taskId']}"
     assert (await asking("GET", task, "ann"))[0] == 200, "the same user, by another token"
-    assert [each["taskId"] for each in (await asking("GET", folder, "ann"))[1]["tasks"]] == [made["taskId"]]
+    assert [each["taskId"] for each in (await asking("GET", folder, "ann"))[1]["tasks"]] == [
+        made["taskId"]
+    ]
     for other in ("bob", "an", ""):
         assert (await asking("GET", task, other))[0] == 404
         assert (await asking("DELETE", task, other))[0] == 404

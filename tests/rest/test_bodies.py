@@ -44,7 +44,11 @@ async def server() -> AsyncIterator[str]:
 @pytest.mark.parametrize("characters", [10, 2 * LARGE_BYTES])
 async def test_what_is_large_is_parsed_in_a_thread(characters: int) -> None:
     text = "ä" * (characters // 2)
-    async with server() as url, ClientSession() as http, http.post(url, json={"text": text}) as answer:
+    async with (
+        server() as url,
+        ClientSession() as http,
+        http.post(url, json={"text": text}) as answer,
+    ):
         assert await answer.text() == text
     assert (threads == [threading.current_thread()]) is (characters == 10)
 

@@ -22,7 +22,10 @@ PATH = "/v1/chat/completions"
 DOCUMENT = "/api/open-apis/v1/chat/completions"
 WEATHER: Any = {
     "type": "function",
-    "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
 }
 CALLING = PartsModel(
     [
@@ -38,13 +41,25 @@ TELLING = PartsModel(
         ThoughtDelta("Hm. "),
         ThoughtDelta("Yes."),
         TextDelta(
-            "Hi", Extras(choice={"logprobs": {"content": [{"token": "Hi"}]}}, answer={"system_fingerprint": "fp"})
+            "Hi",
+            Extras(
+                choice={"logprobs": {"content": [{"token": "Hi"}]}},
+                answer={"system_fingerprint": "fp"},
+            ),
         ),
         Extras(choice={"refs": [{"index": 1}]}),
         Extras(answer={"service_tier": "flex"}),
-        TextDelta("!", Extras(choice={"logprobs": {"content": [{"token": "!"}]}}, message={"mood": "glad"})),
+        TextDelta(
+            "!",
+            Extras(choice={"logprobs": {"content": [{"token": "!"}]}}, message={"mood": "glad"}),
+        ),
         ReplyFinished(
-            usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "details": {"x": 1}},
+            usage={
+                "prompt_tokens": 1,
+                "completion_tokens": 2,
+                "total_tokens": 3,
+                "details": {"x": 1},
+            },
             extras=Extras(choice={"refs": [{"index": 1}, {"index": 2}]}, answer={"id": "theirs"}),
         ),
     ]
@@ -61,7 +76,9 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
         "telling": TELLING,
         "chinese": PartsModel([TextDelta("你好")]),
         "broken": ScriptedModel(failure=Failure(after=0, calls=99, kind=FailureKind.REJECTED)),
-        "breaking": ScriptedModel(failure=Failure(after=1, calls=99, kind=FailureKind.CONNECTIVITY)),
+        "breaking": ScriptedModel(
+            failure=Failure(after=1, calls=99, kind=FailureKind.CONNECTIVITY)
+        ),
         "mute": ScriptedModel(failure=Failure(kind=None)),
     }
     async with serving_live(tmp_path, models, {"first_token_ms": 300}) as server:
@@ -70,7 +87,9 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
 
 @pytest.fixture
 async def client(live: Live) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/api/open-apis/v1", max_retries=0) as client:
+    async with openai.AsyncOpenAI(
+        api_key=KEY, base_url=f"{live.url}/api/open-apis/v1", max_retries=0
+    ) as client:
         yield client
 
 
@@ -89,17 +108,29 @@ async def test_a_reply_in_one_piece(live: Live, client: openai.AsyncOpenAI) -> N
     assert asked.options == {"temperature": 0.5, "seed": 7, "top_p": 1.0}
 
 
-async def test_the_documents_defaults_hold_on_its_addresses_and_openais_leave_them_to_the_model(live: Live) -> None:
+async def test_the_documents_defaults_hold_on_its_addresses_and_openais_leave_them_to_the_model(
+    live: Live,
+) -> None:
     for path, expected in ((DOCUMENT, {"temperature": 1.0, "top_p": 1.0}), (PATH, {})):
-        answer = await live.ask(path, {"model": "default", "messages": ONE, "temperature": None, "top_p": ""})
+        answer = await live.ask(
+            path, {"model": "default", "messages": ONE, "temperature": None, "top_p": ""}
+        )
         assert answer.status == 200
         assert live.model.requests[-1].options == expected
 
 
-async def test_usage_and_the_models_own_finish_reason_are_passed_on(client: openai.AsyncOpenAI) -> None:
-    reply = await client.chat.completions.create(model="counting", messages=[{"role": "user", "content": "x"}])
+async def test_usage_and_the_models_own_finish_reason_are_passed_on(
+    client: openai.AsyncOpenAI,
+) -> None:
+    reply = await client.chat.completions.create(
+        model="counting", messages=[{"role": "user", "content": "x"}]
+    )
     assert reply.usage is not None
-    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (3, 2, 5)
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (
+        3,
+        2,
+        5,
+    )
     assert reply.choices[0].finish_reason == "length"
 
 
@@ -109,9 +140,21 @@ async def test_a_streamed_reply(client: openai.AsyncOpenAI) -> None:
         stream_options={"include_usage": True},
     )  # fmt: skip
     chunks = [chunk async for chunk in stream]
-    assert [chunk.choices[0].delta.content for chunk in chunks if chunk.choices] == ["Hi", " you", None]
-    assert [chunk.choices[0].delta.role for chunk in chunks if chunk.choices] == ["assistant", None, None]
-    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices] == [None, None, "length"]
+    assert [chunk.choices[0].delta.content for chunk in chunks if chunk.choices] == [
+        "Hi",
+        " you",
+        None,
+    ]
+    assert [chunk.choices[0].delta.role for chunk in chunks if chunk.choices] == [
+        "assistant",
+        None,
+        None,
+    ]
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices] == [
+        None,
+        None,
+        "length",
+    ]
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens == 5
     assert len({chunk.id for chunk in chunks}) == 1
@@ -133,7 +176,9 @@ async def test_events_stand_as_the_document_writes_them(live: Live) -> None:
     for chunk in others:
         assert set(chunk["choices"][0]["delta"]) == {"content", "role"}
         assert chunk["choices"][0]["delta"]["role"] is None
-    assert last["choices"] == [{"index": 0, "delta": {"content": None, "role": None}, "finish_reason": "stop"}]
+    assert last["choices"] == [
+        {"index": 0, "delta": {"content": None, "role": None}, "finish_reason": "stop"}
+    ]
 
 
 async def test_events_on_openais_addresses_stand_as_openai_writes_them(live: Live) -> None:
@@ -154,8 +199,15 @@ async def test_what_is_absent_is_not_null(live: Live) -> None:
     assert set(whole.json) == {"id", "object", "created", "model", "choices"}
     assert set(whole.json["choices"][0]) == {"index", "message", "finish_reason"}
     assert set(whole.json["choices"][0]["message"]) == {"role", "content"}
-    asked = {"model": "default", "messages": ONE, "stream": True, "stream_options": {"include_usage": True}}
-    assert "usage" not in (await live.ask(PATH, asked)).content.decode(), "a model that does not count"
+    asked = {
+        "model": "default",
+        "messages": ONE,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    assert "usage" not in (await live.ask(PATH, asked)).content.decode(), (
+        "a model that does not count"
+    )
 
 
 @pytest.mark.parametrize("path", [PATH, DOCUMENT])
@@ -167,22 +219,38 @@ async def test_pieces_of_a_tool_call_are_added_up_without_a_thought(live: Live, 
         for piece in json.loads(event)["choices"][0]["delta"].get("tool_calls", [])
     ]
     assert pieces == [
-        {"index": 0, "id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": ""}},
+        {
+            "index": 0,
+            "id": "call_1",
+            "type": "function",
+            "function": {"name": "get_weather", "arguments": ""},
+        },
         {"index": 0, "function": {"arguments": '{"city":'}},
-        {"index": 1, "id": "call_2", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}},
+        {
+            "index": 1,
+            "id": "call_2",
+            "type": "function",
+            "function": {"name": "get_weather", "arguments": "{}"},
+        },
         {"index": 0, "function": {"arguments": '"Paris"}'}},
     ]
 
 
-async def test_the_sdks_stream_helper_gathers_tool_calls(client: openai.AsyncOpenAI, live: Live) -> None:
+async def test_the_sdks_stream_helper_gathers_tool_calls(
+    client: openai.AsyncOpenAI, live: Live
+) -> None:
     openais: Any = client.with_options(base_url=f"{live.url}/v1")
     documents: Any = client
     for each in (documents, openais):
-        async with each.chat.completions.stream(model="calling", messages=ONE, tools=[WEATHER]) as stream:
+        async with each.chat.completions.stream(
+            model="calling", messages=ONE, tools=[WEATHER]
+        ) as stream:
             async for _ in stream:
                 pass
             final = await stream.get_final_completion()
-        assert [(call.id, call.function.arguments) for call in final.choices[0].message.tool_calls] == [
+        assert [
+            (call.id, call.function.arguments) for call in final.choices[0].message.tool_calls
+        ] == [
             ("call_1", '{"city":"Paris"}'),
             ("call_2", "{}"),
         ]
@@ -194,27 +262,53 @@ async def test_what_the_models_server_said_besides_is_passed_on(live: Live) -> N
     choices = [chunk["choices"][0] for chunk in chunks]
     assert choices[0]["delta"] == {"reasoning_content": "Hm. ", "role": "assistant"}
     assert choices[1]["delta"] == {"reasoning_content": "Yes."}
-    assert (choices[2]["delta"]["content"], choices[2]["logprobs"]) == ("Hi", {"content": [{"token": "Hi"}]})
+    assert (choices[2]["delta"]["content"], choices[2]["logprobs"]) == (
+        "Hi",
+        {"content": [{"token": "Hi"}]},
+    )
     assert chunks[2]["system_fingerprint"] == "fp"
     assert choices[3]["refs"] == [{"index": 1}]
     assert choices[4]["delta"] == {"content": "!", "mood": "glad"}
-    assert chunks[4]["service_tier"] == "flex", "in the next chunk, and not in one that says nothing else"
-    assert choices[5] == {"index": 0, "delta": {}, "finish_reason": "stop", "refs": [{"index": 1}, {"index": 2}]}
+    assert chunks[4]["service_tier"] == "flex", (
+        "in the next chunk, and not in one that says nothing else"
+    )
+    assert choices[5] == {
+        "index": 0,
+        "delta": {},
+        "finish_reason": "stop",
+        "refs": [{"index": 1}, {"index": 2}],
+    }
 
     whole = (await live.ask(PATH, {"model": "telling", "messages": ONE})).json
     [choice] = whole["choices"]
-    assert choice["message"] == {"role": "assistant", "content": "Hi!", "reasoning_content": "Hm. Yes.", "mood": "glad"}
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "Hi!",
+        "reasoning_content": "Hm. Yes.",
+        "mood": "glad",
+    }
     assert choice["logprobs"] == {"content": [{"token": "Hi"}, {"token": "!"}]}
     assert choice["refs"] == [{"index": 1}, {"index": 2}]
     assert whole["system_fingerprint"] == "fp"
     assert whole["id"].startswith("chatcmpl-"), "ours, whatever the server called it"
-    assert whole["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "details": {"x": 1}}
+    assert whole["usage"] == {
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+        "total_tokens": 3,
+        "details": {"x": 1},
+    }
 
 
 async def test_parameters_that_are_not_known_go_to_the_model(live: Live) -> None:
     unknown = {"reasoning_effort": "low", "top_k": 5, "logit_bias": {"1": 2}, "user": "u"}
     for path in (PATH, DOCUMENT):
-        asked = {"model": "default", "messages": ONE, "n": 1, "stream_options": {}, "metadata": None}
+        asked = {
+            "model": "default",
+            "messages": ONE,
+            "n": 1,
+            "stream_options": {},
+            "metadata": None,
+        }
         assert (await live.ask(path, asked | unknown)).status == 200
         assert {name: live.model.requests[-1].options.get(name) for name in unknown} == unknown
         assert not live.model.requests[-1].options.keys() & asked.keys()
@@ -223,12 +317,19 @@ async def test_parameters_that_are_not_known_go_to_the_model(live: Live) -> None
 @pytest.mark.parametrize("path", COMPLETION_PATHS)
 async def test_every_address_of_chat_completions_answers(live: Live, path: str) -> None:
     answer = await live.ask(path.format(project="p"), {"model": "default", "messages": ONE})
-    assert (answer.status, answer.json["choices"][0]["message"]["content"]) == (200, "Hello there. How are you?")
+    assert (answer.status, answer.json["choices"][0]["message"]["content"]) == (
+        200,
+        "Hello there. How are you?",
+    )
 
 
 async def test_the_documents_first_client_is_served(live: Live) -> None:
-    """It calls the model ``model_id``, sends null for what is not set, and reads each line of a stream as JSON."""
-    nulls = dict.fromkeys(("frequency_penalty", "temperature", "max_tokens", "stop", "response_format"))
+    """It calls the model ``model_id``, sends null for what is not set, and reads each
+    line of a stream as JSON.
+    """
+    nulls = dict.fromkeys(
+        ("frequency_penalty", "temperature", "max_tokens", "stop", "response_format")
+    )
     asked = {"model_id": "default", "messages": ONE, **nulls}
     path = "/api/open-apis/projects/p/chat/completions"
     whole = await live.ask(path, asked | {"stream": False})
@@ -237,7 +338,10 @@ async def test_the_documents_first_client_is_served(live: Live) -> None:
     streamed = await live.ask(path, asked | {"stream": True})
     lines = [line for line in streamed.content.decode().splitlines() if line.strip()]
     chunks = [json.loads(line.replace("data:", "").strip()) for line in lines]
-    assert "".join(chunk["choices"][0]["delta"]["content"] or "" for chunk in chunks) == "Hello there. How are you?"
+    assert (
+        "".join(chunk["choices"][0]["delta"]["content"] or "" for chunk in chunks)
+        == "Hello there. How are you?"
+    )
     missing = await live.ask(path, {"messages": ONE})
     assert missing.json["error"]["message"] == "model: must be present"
     assert missing.json["message"] == "model: must be present", "where that client looks"
@@ -266,12 +370,19 @@ async def test_an_agents_model_answers_by_its_instructions(tmp_path: Path) -> No
 
 async def test_tool_calls_whole_and_streamed_say_the_same(client: openai.AsyncOpenAI) -> None:
     whole = await client.chat.completions.create(
-        model="calling", messages=[{"role": "user", "content": "x"}], tools=[WEATHER], tool_choice="auto"
+        model="calling",
+        messages=[{"role": "user", "content": "x"}],
+        tools=[WEATHER],
+        tool_choice="auto",
     )
     calls = whole.choices[0].message.tool_calls
     assert calls is not None
     assert whole.choices[0].finish_reason == "tool_calls"
-    assert [(call.id, call.function.name, call.function.arguments) for call in calls if call.type == "function"] == [
+    assert [
+        (call.id, call.function.name, call.function.arguments)
+        for call in calls
+        if call.type == "function"
+    ] == [
         ("call_1", "get_weather", '{"city":"Paris"}'),
         ("call_2", "get_weather", "{}"),
     ]
@@ -292,13 +403,18 @@ async def test_tool_calls_whole_and_streamed_say_the_same(client: openai.AsyncOp
 async def test_the_answer_of_a_tool_and_images_reach_the_model_untouched(
     live: Live, client: openai.AsyncOpenAI
 ) -> None:
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA" + "A" * 1_000_000, "detail": "low"}}
+    image = {
+        "type": "image_url",
+        "image_url": {"url": "data:image/png;base64,AAAA" + "A" * 1_000_000, "detail": "low"},
+    }
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "what is this"}, image]},
         {
             "role": "assistant",
             "content": "",
-            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+            "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            ],
         },
         {"role": "tool", "tool_call_id": "c", "content": "20"},
     ]
@@ -307,27 +423,43 @@ async def test_the_answer_of_a_tool_and_images_reach_the_model_untouched(
 
 
 async def test_the_sdk_raises_its_own_exceptions(live: Live, client: openai.AsyncOpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match='"none" is not one of breaking, broken') as unknown:
-        await client.chat.completions.create(model="none", messages=[{"role": "user", "content": "x"}])
+    with pytest.raises(
+        openai.NotFoundError, match='"none" is not one of breaking, broken'
+    ) as unknown:
+        await client.chat.completions.create(
+            model="none", messages=[{"role": "user", "content": "x"}]
+        )
     assert unknown.value.code == "model_not_found"
-    with pytest.raises(openai.BadRequestError, match=r"temperature: 3\.0 is not between 0 and 2") as bad:
+    with pytest.raises(
+        openai.BadRequestError, match=r"temperature: 3\.0 is not between 0 and 2"
+    ) as bad:
         await client.chat.completions.create(
             model="default", messages=[{"role": "user", "content": "x"}], temperature=3
         )
     assert bad.value.param == "temperature"
     with pytest.raises(openai.AuthenticationError, match="valid key"):
         await client.with_options(api_key="wrong").models.list()
-    with pytest.raises(openai.InternalServerError, match="the chat model failed: rejected") as failed:
-        await client.chat.completions.create(model="broken", messages=[{"role": "user", "content": "x"}])
+    with pytest.raises(
+        openai.InternalServerError, match="the chat model failed: rejected"
+    ) as failed:
+        await client.chat.completions.create(
+            model="broken", messages=[{"role": "user", "content": "x"}]
+        )
     assert failed.value.status_code == 502
     with pytest.raises(openai.InternalServerError, match="the chat model failed: timeout"):
-        await client.chat.completions.create(model="mute", messages=[{"role": "user", "content": "x"}], stream=True)
+        await client.chat.completions.create(
+            model="mute", messages=[{"role": "user", "content": "x"}], stream=True
+        )
 
 
-async def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(live: Live, client: openai.AsyncOpenAI) -> None:
+async def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(
+    live: Live, client: openai.AsyncOpenAI
+) -> None:
     answer = await live.ask(PATH, {"model": "breaking", "messages": ONE, "stream": True})
     assert answer.status == 200
-    assert json.loads(answer.events[-1])["error"]["message"] == "the chat model failed: connectivity"
+    assert (
+        json.loads(answer.events[-1])["error"]["message"] == "the chat model failed: connectivity"
+    )
     stream = await client.chat.completions.create(
         model="breaking", messages=[{"role": "user", "content": "x"}], stream=True
     )
@@ -337,17 +469,27 @@ async def test_a_failure_in_the_middle_of_a_stream_is_its_last_event(live: Live,
 
 
 async def test_a_bug_is_told_in_openais_form_and_without_its_words(
-    live: Live, client: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    live: Live,
+    client: openai.AsyncOpenAI,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def bug(*_: object, **__: object) -> None:
         raise LookupError("a secret of the house")
 
     monkeypatch.setattr("voicechat.server.rest.chat.Completion", bug)
     with pytest.raises(openai.InternalServerError) as failed:
-        await client.chat.completions.create(model="default", messages=[{"role": "user", "content": "x"}])
+        await client.chat.completions.create(
+            model="default", messages=[{"role": "user", "content": "x"}]
+        )
     assert failed.value.status_code == 500
     assert failed.value.code == "internal"
-    assert failed.value.body == {"message": "internal error", "type": "server_error", "param": None, "code": "internal"}
+    assert failed.value.body == {
+        "message": "internal error",
+        "type": "server_error",
+        "param": None,
+        "code": "internal",
+    }
     assert "LookupError" in caplog.text
 
 
@@ -356,7 +498,9 @@ async def test_the_models_are_listed(live: Live, client: openai.AsyncOpenAI) -> 
     assert listed == sorted(live.models)
 
 
-async def test_a_model_is_looked_up_by_name(live: Live, client: openai.AsyncOpenAI, tmp_path: Path) -> None:
+async def test_a_model_is_looked_up_by_name(
+    live: Live, client: openai.AsyncOpenAI, tmp_path: Path
+) -> None:
     assert (await client.models.retrieve("calling")).id == "calling"
     with pytest.raises(openai.NotFoundError, match="is not one of"):
         await client.models.retrieve("gpt-4o")
@@ -389,12 +533,17 @@ async def test_a_model_is_looked_up_by_name(live: Live, client: openai.AsyncOpen
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"tools": [{"type": "retrieval", "function": {"name": "f"}}]}, "tools[0].type"),
         ({"thinking": {"type": "maybe"}}, "thinking.type"),
-        ({"chat_template_kwargs": {"enable_thinking": "no"}}, "chat_template_kwargs.enable_thinking"),
+        (
+            {"chat_template_kwargs": {"enable_thinking": "no"}},
+            "chat_template_kwargs.enable_thinking",
+        ),
         ({"enable_thinking": "no"}, "enable_thinking"),
         ({"n": 2}, "n"),
     ],
 )
-async def test_every_field_outside_its_range_is_named(live: Live, change: dict[str, object], names: str) -> None:
+async def test_every_field_outside_its_range_is_named(
+    live: Live, change: dict[str, object], names: str
+) -> None:
     answer = await live.ask(PATH, {"model": "default", "messages": ONE} | change)
     assert answer.status == 400, answer.content
     assert answer.json["error"]["message"].startswith(f"{names}: ")

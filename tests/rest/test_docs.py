@@ -1,5 +1,6 @@
-"""The page of the API: everything that the two documents have is on it, and it fetches nothing from
-elsewhere."""
+"""The page of the API: everything that the two documents have is on it, and it fetches
+nothing from elsewhere.
+"""
 
 import json
 import re
@@ -21,7 +22,9 @@ PAGE = render_page(OPENAPI, PROTOCOL)
 
 
 class Tags(HTMLParser):
-    """Keeps what the elements of a page are called and point to; every one must be closed in order."""
+    """Keeps what the elements of a page are called and point to; every one must be
+    closed in order.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +77,9 @@ def test_every_message_of_the_sockets_is_on_the_page() -> None:
             assert f'data-name="{name}"' in PAGE
     assert "Stop the reply at once." in PAGE, "descriptions come from the schemas"
     assert "played_ms" in PAGE, "so do fields"
-    assert "&quot;event_type&quot;: &quot;conversation.chat.cancel&quot;" in PAGE, "and there are examples"
+    assert "&quot;event_type&quot;: &quot;conversation.chat.cancel&quot;" in PAGE, (
+        "and there are examples"
+    )
 
 
 def test_it_is_whole_and_asks_nothing_of_another_host(tags: Tags) -> None:
@@ -128,7 +133,10 @@ def test_schemas_that_refer_to_themselves_and_odd_ones_are_shown() -> None:
     assert fields.list_of({}) == ""
     assert fields.kind_of({}) == "any"
     assert fields.kind_of({"anyOf": [{"type": "string"}, {"type": "null"}]}) == "string"
-    assert fields.kind_of({"type": "array", "items": {"enum": ["<a>"]}}) == "array of <code>&lt;a&gt;</code>"
+    assert (
+        fields.kind_of({"type": "array", "items": {"enum": ["<a>"]}})
+        == "array of <code>&lt;a&gt;</code>"
+    )
 
 
 def test_nothing_of_a_description_is_markup() -> None:

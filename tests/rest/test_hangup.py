@@ -25,7 +25,9 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
         yield server
 
 
-async def begin(live: Live, path: str, body: object) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def begin(
+    live: Live, path: str, body: object
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Send a request by hand, so that the connection can be dropped at any moment."""
     host, port = live.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -41,7 +43,9 @@ async def begin(live: Live, path: str, body: object) -> tuple[asyncio.StreamRead
 async def test_the_model_is_cancelled(live: Live, model: str, stream: bool) -> None:
     scripted = live.models[model]
     assert isinstance(scripted, ScriptedModel)
-    reader, writer = await begin(live, "/v1/chat/completions", {"model": model, "messages": ONE, "stream": stream})
+    reader, writer = await begin(
+        live, "/v1/chat/completions", {"model": model, "messages": ONE, "stream": stream}
+    )
     await live.until(lambda: scripted.open == 1)
     if stream and model == "talker":
         await reader.readuntil(b"data:")
@@ -65,8 +69,13 @@ async def test_model_and_synthesiser_of_a_spoken_reply_are_cancelled(live: Live)
 
 async def test_the_synthesiser_is_cancelled(live: Live) -> None:
     live.synthesizer.failure = Failure(after=1, kind=None)
-    for path in (f"{PROJECT}/easyllms/voice/synthesize-audio", f"{PROJECT}/easyllms/voice/synthesize-audio-stream"):
-        _, writer = await begin(live, path, {"easyllm_id": "default", "text": ["hello"], "synthesis_param": {}})
+    for path in (
+        f"{PROJECT}/easyllms/voice/synthesize-audio",
+        f"{PROJECT}/easyllms/voice/synthesize-audio-stream",
+    ):
+        _, writer = await begin(
+            live, path, {"easyllm_id": "default", "text": ["hello"], "synthesis_param": {}}
+        )
         await live.until(lambda: live.synthesizer.open)
         writer.transport.abort()
         await live.until(lambda: not live.synthesizer.open)
@@ -86,11 +95,15 @@ async def test_audio_that_breaks_off_is_followed_by_nothing(live: Live) -> None:
     assert not received.endswith(b"0\r\n\r\n"), "the end of a whole body"
 
 
-async def test_requests_in_progress_may_end_while_the_server_drains_and_new_ones_are_refused(live: Live) -> None:
+async def test_requests_in_progress_may_end_while_the_server_drains_and_new_ones_are_refused(
+    live: Live,
+) -> None:
     slow = live.model
     slow.first_ms = 300
     async with asyncio.TaskGroup() as tasks:
-        asking = tasks.create_task(live.ask("/v1/chat/completions", {"model": "default", "messages": ONE}))
+        asking = tasks.create_task(
+            live.ask("/v1/chat/completions", {"model": "default", "messages": ONE})
+        )
         await live.until(lambda: slow.open)
         draining = tasks.create_task(live.running.drain(2))
         await asyncio.sleep(0)

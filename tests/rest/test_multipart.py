@@ -12,8 +12,12 @@ from voicechat.server.rest.multipart import MAX_HEAD_BYTES, MAX_PREAMBLE_BYTES, 
 TYPE = "multipart/form-data; boundary=b"
 
 
-def reading(body: bytes, sizes: list[int] | None = None) -> tuple[Callable[[], Awaitable[bytes]], list[bytes]]:
-    """A body that comes in pieces of these sizes, then all at once; and what is left of it."""
+def reading(
+    body: bytes, sizes: list[int] | None = None
+) -> tuple[Callable[[], Awaitable[bytes]], list[bytes]]:
+    """A body that comes in pieces of these sizes, then all at once; and what is left of
+    it.
+    """
     pieces: list[bytes] = []
     for size in sizes or []:
         pieces.append(body[:size])
@@ -26,7 +30,9 @@ def reading(body: bytes, sizes: list[int] | None = None) -> tuple[Callable[[], A
     return read, pieces
 
 
-async def fields(body: bytes, sizes: list[int] | None = None, content_type: str = TYPE) -> list[tuple[str, bytes]]:
+async def fields(
+    body: bytes, sizes: list[int] | None = None, content_type: str = TYPE
+) -> list[tuple[str, bytes]]:
     read, left = reading(body, sizes)
     form = MultipartReader(content_type, read)
     found = []
@@ -45,7 +51,16 @@ def part(name: str, content: bytes, more: bytes = b"") -> bytes:
 
 
 END = b"--b--\r\n"
-CONTENTS = [b"", b"hello", b"\r\n--", b"\r\n--bc\r\n", b"--b", b"\r\n\r\n", bytes(200_000), b"\n" * 5000]
+CONTENTS = [
+    b"",
+    b"hello",
+    b"\r\n--",
+    b"\r\n--bc\r\n",
+    b"--b",
+    b"\r\n\r\n",
+    bytes(200_000),
+    b"\n" * 5000,
+]
 
 
 @pytest.mark.parametrize("content", CONTENTS)
@@ -81,9 +96,17 @@ BROKEN = {
     "a preamble of lines": (b"\n" * 100_000 + part("a", b"1") + END, TYPE, "outside its parts"),
     "a preamble of one line": (b"x" * 100_000 + part("a", b"1") + END, TYPE, "outside its parts"),
     "an epilogue": (part("a", b"1") + END + b"\n" * 100_000, TYPE, "behind its last part"),
-    "a head of lines": (b"--b\r\n" + b"a: b\r\n" * 10_000 + b"\r\n1\r\n" + END, TYPE, "head of a part"),
+    "a head of lines": (
+        b"--b\r\n" + b"a: b\r\n" * 10_000 + b"\r\n1\r\n" + END,
+        TYPE,
+        "head of a part",
+    ),
     "a head of one line": (b"--b\r\na: " + b"b" * 100_000, TYPE, "head of a part"),
-    "a form within": (b"--b\r\nContent-Type: multipart/mixed\r\n\r\n1\r\n" + END, TYPE, "form within"),
+    "a form within": (
+        b"--b\r\nContent-Type: multipart/mixed\r\n\r\n1\r\n" + END,
+        TYPE,
+        "form within",
+    ),
 }
 
 

@@ -28,14 +28,25 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
         (
             "/api/open-apis/v1/chat/completions-with-voice-output",
             {"chat_completion_req": CHAT, "speech_synthesis_req": VOICE},
-            ["chat_completion_req.model: ", "; speech_synthesis_req.easyllm_id: ", "synthesis_param.voice: "],
+            [
+                "chat_completion_req.model: ",
+                "; speech_synthesis_req.easyllm_id: ",
+                "synthesis_param.voice: ",
+            ],
         ),
         (
             f"{PROJECT}/easyllms/voice/synthesize-audio",
             VOICE | {"text": ["Hi."]},
-            ['easyllm_id: "6Q0" is not', 'synthesis_param.voice: "\\u5c0f\\u4e91" is not known here; "'],
+            [
+                'easyllm_id: "6Q0" is not',
+                'synthesis_param.voice: "\\u5c0f\\u4e91" is not known here; "',
+            ],
         ),
-        ("/v1/audio/speech", {"model": "other", "input": "Hi.", "voice": "alloy"}, ["model: ", "; voice: "]),
+        (
+            "/v1/audio/speech",
+            {"model": "other", "input": "Hi.", "voice": "alloy"},
+            ["model: ", "; voice: "],
+        ),
     ],
 )
 async def test_an_answer_says_that_something_else_serves_than_was_named(

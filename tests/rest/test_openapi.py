@@ -1,4 +1,6 @@
-"""The OpenAPI document: the same as the router, as the committed copy, and as what the models check."""
+"""The OpenAPI document: the same as the router, as the committed copy, and as what the
+models check.
+"""
 
 import json
 import re
@@ -35,7 +37,9 @@ async def operations() -> list[Operation]:
 
 
 def test_the_committed_copy_is_the_document(operations: list[Operation]) -> None:
-    """Write it anew with ``python -m tools.write_openapi`` after a change that is meant."""
+    """Write it anew with ``python -m tools.write_openapi`` after a change that is
+    meant.
+    """
     assert json.loads(COMMITTED.read_text("utf-8")) == document_of(operations)
 
 
@@ -47,30 +51,50 @@ def test_the_router_and_the_document_name_the_same_endpoints(operations: list[Op
         if route.resource is not None and route.method != "HEAD"
     }
     document = document_of(operations)
-    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    described = {
+        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+    }
     assert described == routed
 
 
 @pytest.mark.real_time
 async def test_whatever_a_server_answers_is_in_a_document(live: Live) -> None:
-    """Asked of a whole server, so that no route can be made beside the documents: HTTP's, the sockets', the demo's."""
+    """Asked of a whole server, so that no route can be made beside the documents:
+    HTTP's, the sockets', the demo's.
+    """
     http = json.loads(COMMITTED.read_text("utf-8"))["paths"]
-    channels = json.loads(COMMITTED.with_name("asyncapi.json").read_text("utf-8"))["channels"].values()
+    channels = json.loads(COMMITTED.with_name("asyncapi.json").read_text("utf-8"))[
+        "channels"
+    ].values()
     sockets = {channel["address"].replace("{projectId}", "{project}") for channel in channels}
-    aliases = {path.replace("/projects/{project}", short) for path in sockets for short in ("", "/projects")}
+    aliases = {
+        path.replace("/projects/{project}", short)
+        for path in sockets
+        for short in ("", "/projects")
+    }
     demo = {route.path for route in Pages(demo_folder()).routes()}
-    routed = {route.resource.canonical for route in live.running.app.router.routes() if route.resource is not None}
+    routed = {
+        route.resource.canonical
+        for route in live.running.app.router.routes()
+        if route.resource is not None
+    }
     assert routed == set(http) | sockets | aliases | demo
 
 
-def test_the_document_is_openapi_whose_references_lead_somewhere(operations: list[Operation]) -> None:
+def test_the_document_is_openapi_whose_references_lead_somewhere(
+    operations: list[Operation],
+) -> None:
     document = document_of(operations)
     assert document["openapi"].startswith("3.1.")
     schemas = document["components"]["schemas"]
     assert set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document))) == set(schemas)
     for schema in schemas.values():
         jsonschema.Draft202012Validator.check_schema(schema)
-    ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    ids = [
+        operation["operationId"]
+        for methods in document["paths"].values()
+        for operation in methods.values()
+    ]
     assert len(set(ids)) == len(ids)
     for methods in document["paths"].values():
         for operation in methods.values():
@@ -79,7 +103,11 @@ def test_the_document_is_openapi_whose_references_lead_somewhere(operations: lis
 
 
 TRIED = [
-    (CompletionRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}], "logprobs": True}, 8),
+    (
+        CompletionRequest,
+        {"model": "m", "messages": [{"role": "user", "content": "x"}], "logprobs": True},
+        8,
+    ),
     (SynthesisParam, {}, 3),
     (OpenAISpeechRequest, {"model": "m", "input": "x"}, 4),
     (TokenRequest, {}, 2),
@@ -141,7 +169,9 @@ def test_null_and_nothing_stand_for_the_default_only_where_there_is_one() -> Non
         )
         assert given.given() == {}
         with pytest.raises(ValidationError):
-            CompletionRequest.model_validate({"model": value, "messages": [{"role": "user", "content": "x"}]})
+            CompletionRequest.model_validate(
+                {"model": value, "messages": [{"role": "user", "content": "x"}]}
+            )
 
 
 @pytest.fixture
@@ -180,7 +210,9 @@ async def test_what_the_endpoints_answer_fits_the_document(live: Live) -> None:
     fits((await live.ask("/v1/models", method="GET")).json, "ModelList")
     fits((await live.ask("/api/open-apis/projects/p/tokens", {})).json, "TokenAnswer")
     voice = "/api/open-apis/projects/p/easyllms/voice/synthesize-audio-stream"
-    for event in (await live.ask(voice, {"easyllm_id": "default", "text": ["hi"], "synthesis_param": {}})).events:
+    for event in (
+        await live.ask(voice, {"easyllm_id": "default", "text": ["hi"], "synthesis_param": {}})
+    ).events:
         fits(json.loads(event), "SpeechEvent")
     spoken = await live.ask(
         "/api/open-apis/v1/chat/completions-with-voice-output",

@@ -1,7 +1,7 @@
 """The original document's own request samples, with only the host and the key changed.
 
-``samples/`` holds them as they stand there, but for the indentation that the document's printing lost and the quotation
-marks around the image address ``xxx``.
+``samples/`` holds them as they stand there, but for the indentation that the document's
+printing lost and the quotation marks around the image address ``xxx``.
 """
 
 import asyncio
@@ -20,7 +20,9 @@ pytestmark = pytest.mark.real_time
 
 SAMPLES = Path(__file__).parent / "samples"
 HOST = "https://www.sophnet.com"
-CALL = PartsModel([ToolCall(0, "call_1", "get_weather", '{"latitude":31}'), ReplyFinished("tool_calls")])
+CALL = PartsModel(
+    [ToolCall(0, "call_1", "get_weather", '{"latitude":31}'), ReplyFinished("tool_calls")]
+)
 SPEAKS = PartsModel([TextDelta("我可以提供智能问答和帮助。"), ReplyFinished()])
 
 
@@ -28,7 +30,9 @@ SPEAKS = PartsModel([TextDelta("我可以提供智能问答和帮助。"), Reply
 async def live(tmp_path: Path) -> AsyncIterator[Live]:
     names = ("Qwen2.5-72B-Instruct", "Qwen2.5-VL-72B-Instruct", "Qwen2.5-32B-Instruct")
     services = ("YOUR_EASYLLM_SERVICE_ID", "YOUR_SERVICE_ID", "${easyllm_id}")
-    async with serving_live(tmp_path, dict.fromkeys(names, SPEAKS) | {"DeepSeek-v3": CALL}, services=services) as live:
+    async with serving_live(
+        tmp_path, dict.fromkeys(names, SPEAKS) | {"DeepSeek-v3": CALL}, services=services
+    ) as live:
         yield live
 
 
@@ -73,7 +77,9 @@ async def test_a_spoken_reply_by_curl(live: Live, tmp_path: Path) -> None:
     lines = (await run(live, tmp_path, "voice_output.sh")).split()
     events = [json.loads(line[5:]) for line in lines]
     assert events[0]["choices"] == [{"delta": {"content": "", "role": "assistant"}, "index": 0}]
-    assert events[1]["choices"] == [{"delta": {"content": "我可以提供智能问答和帮助。"}, "index": 0}]
+    assert events[1]["choices"] == [
+        {"delta": {"content": "我可以提供智能问答和帮助。"}, "index": 0}
+    ]
     assert events[-1]["status"] == "finish"
     assert any(event.get("audioFrame") for event in events)
 

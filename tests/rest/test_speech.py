@@ -1,4 +1,6 @@
-"""Text to voice: as events, as a file, through OpenAI's SDK; and the spoken reply of a chat model."""
+"""Text to voice: as events, as a file, through OpenAI's SDK; and the spoken reply of a
+chat model.
+"""
 
 import asyncio
 import base64
@@ -35,11 +37,17 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
 
 
 def asked(text: list[str] | None = None, **param: object) -> dict[str, object]:
-    return {"easyllm_id": "default", "text": text or ["Good morning."], "synthesis_param": PCM | param}
+    return {
+        "easyllm_id": "default",
+        "text": text or ["Good morning."],
+        "synthesis_param": PCM | param,
+    }
 
 
 def assert_length(length_ms: float, live: Live) -> None:
-    """The synthesiser speaks 10 ms a character; each sentence may be followed by what an encoder holds back."""
+    """The synthesiser speaks 10 ms a character; each sentence may be followed by what
+    an encoder holds back.
+    """
     spoken_ms = 10 * sum(map(len, live.synthesizer.texts))
     assert spoken_ms <= length_ms <= spoken_ms + 10 * len(live.synthesizer.texts)
 
@@ -52,7 +60,9 @@ async def test_frames_are_one_stream_and_the_last_event_says_finish(live: Live) 
     assert events[-1]["usage"] == {"characters": 19}
     assert events[-1]["audioFrame"] is None
     audio = b"".join(base64.b64decode(event["audioFrame"]) for event in events[:-1])
-    assert live.synthesizer.texts == ["One two.", "Three.", "四五。"], "each entry is cut into sentences"
+    assert live.synthesizer.texts == ["One two.", "Three.", "四五。"], (
+        "each entry is cut into sentences"
+    )
     assert_length(len(audio) / 32, live)
 
 
@@ -64,7 +74,9 @@ async def test_frames_are_one_stream_and_the_last_event_says_finish(live: Live) 
         ("PCM_16000HZ_MONO_16BIT", "audio/L16; rate=16000; channels=1"),
     ],
 )
-async def test_the_audio_itself_has_the_type_of_its_format(live: Live, name: str, content_type: str) -> None:
+async def test_the_audio_itself_has_the_type_of_its_format(
+    live: Live, name: str, content_type: str
+) -> None:
     answer = await live.ask(WHOLE, asked(format=name))
     assert (answer.status, answer.content_type) == (200, content_type)
     assert int(answer.headers["Content-Length"]) == len(answer.content) > 1000
@@ -75,12 +87,18 @@ async def test_volume_rate_and_pitch_reach_the_speech(live: Live) -> None:
     usual = (await live.ask(WHOLE, asked(text))).content
     louder = (await live.ask(WHOLE, asked(text, volume=100))).content
     faster = (await live.ask(WHOLE, asked(text, speechRate=2))).content
-    assert max(memoryview(louder).cast("h")) == pytest.approx(2 * max(memoryview(usual).cast("h")), rel=0.01)
+    assert max(memoryview(louder).cast("h")) == pytest.approx(
+        2 * max(memoryview(usual).cast("h")), rel=0.01
+    )
     assert len(faster) == pytest.approx(len(usual) / 2, rel=0.1)
     async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/v1", max_retries=0) as client:
         speech = client.audio.speech
-        plain = await speech.create(model="tts-1", voice="alloy", input=text[0], response_format="pcm")
-        quick = await speech.create(model="tts-1", voice="alloy", input=text[0], response_format="pcm", speed=2)
+        plain = await speech.create(
+            model="tts-1", voice="alloy", input=text[0], response_format="pcm"
+        )
+        quick = await speech.create(
+            model="tts-1", voice="alloy", input=text[0], response_format="pcm", speed=2
+        )
     assert len(quick.content) == pytest.approx(len(plain.content) / 2, rel=0.1)
 
 
@@ -126,7 +144,10 @@ async def test_every_field_outside_its_range_is_named(
 async def test_what_cannot_be_spoken_and_what_fails_are_told_apart(live: Live) -> None:
     for text in ("!!! ...", "\u009a\r", "<think>hidden</think>"):
         nothing = await live.ask(WHOLE, asked([text]))
-        assert (nothing.status, nothing.json["message"]) == (400, "text: there is nothing in it that can be spoken")
+        assert (nothing.status, nothing.json["message"]) == (
+            400,
+            "text: there is nothing in it that can be spoken",
+        )
     unknown = await live.ask(WHOLE, asked() | {"easyllm_id": "none"})
     assert (unknown.status, unknown.json["status"]) == (404, 40401)
     assert unknown.json["message"].startswith('easyllm_id: "none" is not one of default, ')
@@ -144,7 +165,9 @@ async def test_a_failure_in_the_middle_is_the_last_event(live: Live) -> None:
     assert (last["status"], last["audioFrame"]) == (50203, None)
 
 
-async def test_a_long_answer_in_one_piece_is_sent_while_it_is_made(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_answer_in_one_piece_is_sent_while_it_is_made(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(speech, "HELD_BYTES", 10_000)
     short, long = asked(), asked(["A long sentence that goes on. " * 3])
     assert "Content-Length" in (await live.ask(WHOLE, short)).headers
@@ -163,9 +186,13 @@ async def test_an_answer_that_nobody_reads_is_cut_off_and_counts_until_then(tmp_
     async with serving_live(tmp_path, limits={"write_ms": 1000}) as live:
         key = live.store.create("a", Grant(quota=Quota(max_sessions=1)))[1]
         format_name = {"format": "WAV_48000HZ_MONO_16BIT"}
-        body = json.dumps(asked(["A sentence of words. " * 900]) | {"synthesis_param": format_name}).encode()
+        body = json.dumps(
+            asked(["A sentence of words. " * 900]) | {"synthesis_param": format_name}
+        ).encode()
         head = f"POST {WHOLE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
-        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(live.url).port, limit=1024)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", urlsplit(live.url).port, limit=1024
+        )
         writer.write(head.encode() + body)
         await reader.readline()
         reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -186,13 +213,17 @@ async def test_openais_sdk_gets_its_speech(live: Live) -> None:
             model="tts-1", voice="alloy", input="Good morning.", response_format="pcm"
         )
         assert_length(len(speech.content) / 48, live)
-        mp3 = await client.audio.speech.create(model="default", voice="scripted", input="Good morning.")
+        mp3 = await client.audio.speech.create(
+            model="default", voice="scripted", input="Good morning."
+        )
         assert mp3.response.headers["Content-Type"] == "audio/mpeg"
         assert mp3.content[0] == 0xFF
         with pytest.raises(openai.NotFoundError):
             await client.audio.speech.create(model="none", voice="alloy", input="x")
         with pytest.raises(openai.BadRequestError, match="response_format"):
-            await client.audio.speech.create(model="tts-1", voice="alloy", input="x", response_format="flac")
+            await client.audio.speech.create(
+                model="tts-1", voice="alloy", input="x", response_format="flac"
+            )
         with pytest.raises(openai.BadRequestError, match="input"):
             await client.audio.speech.create(model="tts-1", voice="alloy", input="x" * 4097)
 
@@ -202,15 +233,20 @@ async def test_speech_that_breaks_off_does_not_look_whole(live: Live) -> None:
     async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/v1", max_retries=0) as client:
         with pytest.raises(openai.APIConnectionError):
             await client.audio.speech.create(
-                model="tts-1", voice="alloy", input="A long sentence, of some chunks.", response_format="pcm"
+                model="tts-1",
+                voice="alloy",
+                input="A long sentence, of some chunks.",
+                response_format="pcm",
             )
 
 
-# --- chat completions with voice output ---------------------------------------------------------------------------
+# --- chat completions with voice output -----------------------------------------------
 
 
 async def speak(live: Live, chat: dict[str, object], speech: dict[str, object]) -> Answer:
-    return await live.ask(VOICE_OUTPUT, {"chat_completion_req": chat, "speech_synthesis_req": speech})
+    return await live.ask(
+        VOICE_OUTPUT, {"chat_completion_req": chat, "speech_synthesis_req": speech}
+    )
 
 
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "hello"}], "stream": True}
@@ -242,7 +278,12 @@ async def test_the_first_sentence_is_spoken_while_the_model_still_writes(live: L
     ("chat", "speech", "status", "names"),
     [
         (CHAT | {"stream": False}, {"easyllm_id": "default"}, 400, "chat_completion_req.stream"),
-        (CHAT | {"temperature": 9}, {"easyllm_id": "default"}, 400, "chat_completion_req.temperature"),
+        (
+            CHAT | {"temperature": 9},
+            {"easyllm_id": "default"},
+            400,
+            "chat_completion_req.temperature",
+        ),
         (CHAT, {}, 400, "speech_synthesis_req.easyllm_id"),
         (CHAT, {"easyllm_id": "none"}, 404, "speech_synthesis_req.easyllm_id"),
         (CHAT | {"model": "none"}, {"easyllm_id": "default"}, 404, "chat_completion_req.model"),
@@ -290,29 +331,45 @@ async def test_thoughts_and_calls_are_neither_told_nor_spoken(tmp_path: Path) ->
             "speech_synthesis_req": {"easyllm_id": "default", "synthesis_param": PCM},
         }
         events = [json.loads(event) for event in (await live.ask(VOICE_OUTPUT, body)).events]
-        chunks = [event["choices"][0]["delta"].get("content") or "" for event in events if event.get("choices")]
+        chunks = [
+            event["choices"][0]["delta"].get("content") or ""
+            for event in events
+            if event.get("choices")
+        ]
         assert "".join(chunks) == "It&#8217;s $\\pi$ <answer>now</answer>."
         assert live.synthesizer.texts == ["It’s pi now."]
 
 
-async def test_what_the_models_server_said_besides_stands_in_the_chunks_of_a_spoken_reply(tmp_path: Path) -> None:
+async def test_what_the_models_server_said_besides_stands_in_the_chunks_of_a_spoken_reply(
+    tmp_path: Path,
+) -> None:
     telling = PartsModel(
         [
             ThoughtDelta("Hm."),
-            TextDelta("Good day.", Extras(choice={"logprobs": {"content": [{"token": "Good day."}]}})),
+            TextDelta(
+                "Good day.", Extras(choice={"logprobs": {"content": [{"token": "Good day."}]}})
+            ),
             Extras(choice={"refs": [{"index": 1}]}),
-            ReplyFinished(extras=Extras(choice={"refs": [{"index": 1}, {"index": 2}]}, answer={"mood": "glad"})),
+            ReplyFinished(
+                extras=Extras(
+                    choice={"refs": [{"index": 1}, {"index": 2}]}, answer={"mood": "glad"}
+                )
+            ),
         ]
     )
     async with serving_live(tmp_path, {"telling": telling}) as live:
         speech = {"easyllm_id": "default", "synthesis_param": PCM}
         chat = {"model": "telling", "messages": [{"role": "user", "content": "x"}]}
-        answer = await live.ask(VOICE_OUTPUT, {"chat_completion_req": chat, "speech_synthesis_req": speech})
+        answer = await live.ask(
+            VOICE_OUTPUT, {"chat_completion_req": chat, "speech_synthesis_req": speech}
+        )
     chunks = [event for event in map(json.loads, answer.events) if "choices" in event]
     choices = [chunk["choices"][0] for chunk in chunks]
     assert "".join(choice["delta"].get("content") or "" for choice in choices) == "Good day."
     assert "".join(choice["delta"].get("reasoning_content", "") for choice in choices) == "Hm."
-    assert [choice["logprobs"] for choice in choices if "logprobs" in choice] == [{"content": [{"token": "Good day."}]}]
+    assert [choice["logprobs"] for choice in choices if "logprobs" in choice] == [
+        {"content": [{"token": "Good day."}]}
+    ]
     assert choices[-1]["finish_reason"] == "stop"
     assert choices[-1]["refs"] == [{"index": 1}, {"index": 2}]
     assert chunks[-1]["mood"] == "glad"
@@ -325,7 +382,9 @@ async def test_speech_in_openais_events(live: Live) -> None:
     streamed = await live.ask("/v1/audio/speech", asked_for | {"stream_format": "sse"})
     assert streamed.content_type == "text/event-stream; charset=utf-8"
     events = [json.loads(event) for event in streamed.events]
-    assert [event["type"] for event in events] == ["speech.audio.delta"] * (len(events) - 1) + ["speech.audio.done"]
+    assert [event["type"] for event in events] == ["speech.audio.delta"] * (len(events) - 1) + [
+        "speech.audio.done"
+    ]
     assert b"".join(base64.b64decode(event["audio"]) for event in events[:-1]) == plain.content
     live.synthesizer.failure = Failure(after=0, calls=99)
     failed = await live.ask("/v1/audio/speech", asked_for | {"stream_format": "sse"})

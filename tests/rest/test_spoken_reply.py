@@ -1,4 +1,6 @@
-"""A spoken reply in virtual time: its deadlines, its bound on unsent audio, and that it leaves nothing behind."""
+"""A spoken reply in virtual time: its deadlines, its bound on unsent audio, and that it
+leaves nothing behind.
+"""
 
 import asyncio
 from contextlib import aclosing
@@ -26,11 +28,20 @@ from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesiz
 PCM = VoiceSettings(format="PCM_16000HZ_MONO_16BIT")
 
 
-def spoken(model: ChatModel, synthesizer: ScriptedSynthesizer, limits: SessionLimits | None = None) -> SpokenReply:
-    start = StartReply(reply=FIRST_REPLY, messages=({"role": "user", "content": "x"},), chat=ChatSettings(), voice=PCM)
+def spoken(
+    model: ChatModel, synthesizer: ScriptedSynthesizer, limits: SessionLimits | None = None
+) -> SpokenReply:
+    start = StartReply(
+        reply=FIRST_REPLY,
+        messages=({"role": "user", "content": "x"},),
+        chat=ChatSettings(),
+        voice=PCM,
+    )
     limits = limits or SessionLimits()
     voice = chained_voice(synthesizer, limits)
-    return SpokenReply(start, chained_model(model, limits), voice, threads=EncodingThreads(), limits=limits)
+    return SpokenReply(
+        start, chained_model(model, limits), voice, threads=EncodingThreads(), limits=limits
+    )
 
 
 async def all_of(reply: SpokenReply) -> list[Notice]:

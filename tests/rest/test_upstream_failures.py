@@ -30,7 +30,9 @@ MODELS = {
     "long": RefusingModel(RequestRefusedError("x", "secret", code=CONTEXT_TOO_LONG)),
     "bad": RefusingModel(RequestRefusedError("x", "secret")),
     "busy": RefusingModel(ProviderError("x", FailureKind.RATE_LIMIT, "secret", retry_after_s=6.2)),
-    "poor": RefusingModel(ProviderError("x", FailureKind.RATE_LIMIT, "secret", code="insufficient_quota")),
+    "poor": RefusingModel(
+        ProviderError("x", FailureKind.RATE_LIMIT, "secret", code="insufficient_quota")
+    ),
     "locked": RefusingModel(ProviderError("x", FailureKind.REJECTED, "secret")),
     "down": RefusingModel(ProviderError("x", FailureKind.CONNECTIVITY, "secret")),
 }
@@ -54,7 +56,11 @@ async def test_each_failure_is_told_as_what_it_is(client: openai.AsyncOpenAI, st
                 model=model, messages=[{"role": "user", "content": "x"}], stream=stream
             )
         assert "secret" not in str(caught.value)
-        told[model] = caught.value.status_code, caught.value.code, caught.value.response.headers.get("Retry-After")
+        told[model] = (
+            caught.value.status_code,
+            caught.value.code,
+            caught.value.response.headers.get("Retry-After"),
+        )
     assert told == {
         "long": (400, "context_length_exceeded", None),
         "bad": (400, "invalid_parameter", None),
@@ -79,7 +85,13 @@ async def test_a_voice_that_refuses_or_is_busy_is_told_so(tmp_path: Path) -> Non
             with pytest.raises(openai.APIStatusError) as caught:
                 await client.audio.speech.create(model="default", input="Hello.", voice="scripted")
             assert "secret" not in str(caught.value)
-            told.append((caught.value.status_code, caught.value.code, caught.value.response.headers.get("Retry-After")))
+            told.append(
+                (
+                    caught.value.status_code,
+                    caught.value.code,
+                    caught.value.response.headers.get("Retry-After"),
+                )
+            )
     assert told == [(400, "string_above_max_length", None), (429, "rate_limit_exceeded", "3")]
 
 
@@ -90,5 +102,7 @@ async def test_a_recogniser_that_refuses_is_told_so(tmp_path: Path) -> None:
         openai.AsyncOpenAI(api_key=KEY, base_url=f"{live.url}/v1", max_retries=0) as client,
     ):
         wav = wav_header(16_000, 32_000) + bytes(32_000)
-        with pytest.raises(openai.BadRequestError, match="the recognition service refuses the request"):
+        with pytest.raises(
+            openai.BadRequestError, match="the recognition service refuses the request"
+        ):
             await client.audio.transcriptions.create(model="default", file=("a.wav", wav))

@@ -1,4 +1,6 @@
-"""A conversation on a memory socket, with scripted services: what the runtime's tests are played on."""
+"""A conversation on a memory socket, with scripted services: what the runtime's tests
+are played on.
+"""
 
 import asyncio
 import json
@@ -35,7 +37,9 @@ class Stage:
     answers_tools: bool = False
     apology: Apology | None = None
     chained: bool = False
-    """Model and synthesiser are chains of one, as configured services are: only chains time a service."""
+    """Model and synthesiser are chains of one, as configured services are: only chains
+    time a service.
+    """
     poll_s: float = 0.001
     """How exactly ``until`` sees when something came."""
     facts: list[Fact] = field(default_factory=list)
@@ -43,7 +47,9 @@ class Stage:
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator["Stage"]:
-        """Run the conversation; at the end the client vanishes, and nothing may be left."""
+        """Run the conversation; at the end the client vanishes, and nothing may be
+        left.
+        """
         before = asyncio.all_tasks()
         settings = Settings(
             voice=VoiceSettings(format=self.output),
@@ -96,7 +102,9 @@ class Stage:
             self.socket.say(SILENCE_100_MS)
 
     async def until(self, kind: str, count: int = 1) -> dict[str, Any]:
-        """Wait until ``count`` messages of ``kind`` have been sent; give the last of them."""
+        """Wait until ``count`` messages of ``kind`` have been sent; give the last of
+        them.
+        """
         async with asyncio.timeout(100):
             while len(self.of(kind)) < count:  # noqa: ASYNC110 - virtual time: polling costs nothing
                 await asyncio.sleep(self.poll_s)

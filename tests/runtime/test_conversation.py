@@ -19,7 +19,12 @@ from voicechat.session.effects import TurnEnded
 from voicechat.session.limits import SessionLimits
 from voicechat.session.notices import Outcome
 from voicechat.session.vocabulary import Transcript, Word
-from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+from voicechat.testing.scripted import (
+    Failure,
+    ScriptedModel,
+    ScriptedRecognizer,
+    ScriptedSynthesizer,
+)
 from voicechat.testing.socket import Sent
 
 
@@ -62,14 +67,18 @@ async def test_the_first_audio_does_not_wait_for_the_second_sentence() -> None:
 
 
 async def test_the_next_sentence_is_synthesised_while_one_is_being_sent() -> None:
-    """Two sentences of 1 s each that take 900 ms to synthesise: in parallel they take less than one after the other."""
+    """Two sentences of 1 s each that take 900 ms to synthesise: in parallel they take
+    less than one after the other.
+    """
     model = ScriptedModel(replies=[["One sentence here. ", "Another one here."]])
     synthesizer = ScriptedSynthesizer(first_ms=500, chunk_delay_ms=50)
     async with Stage(model=model, synthesizer=synthesizer).playing() as stage:
         stage.speak()
         stage.say("input_audio_buffer.complete")
         await stage.until("audio-end")
-        begun_s = next(s.at_s for s in stage.socket.sent if '"input_audio_buffer.completed"' in str(s.frame))
+        begun_s = next(
+            s.at_s for s in stage.socket.sent if '"input_audio_buffer.completed"' in str(s.frame)
+        )
         took_s = stage.socket.sent[-1].at_s - begun_s
     alone_s = 0.5 + 0.05 * 8
     assert took_s < 2 * alone_s * 0.8
@@ -103,7 +112,9 @@ async def test_a_cancel_at_any_moment_is_followed_by_nothing_of_the_reply(after_
 
 async def test_an_interrupted_reply_is_remembered_up_to_what_was_heard() -> None:
     model = ScriptedModel(replies=[["One two three four five six seven eight nine ten."], ["Yes."]])
-    async with Stage(model=model, synthesizer=ScriptedSynthesizer(ms_per_character=100)).playing() as stage:
+    async with Stage(
+        model=model, synthesizer=ScriptedSynthesizer(ms_per_character=100)
+    ).playing() as stage:
         stage.speak()
         stage.say("input_audio_buffer.complete")
         await stage.until("audio")
@@ -117,7 +128,9 @@ async def test_an_interrupted_reply_is_remembered_up_to_what_was_heard() -> None
 
 async def test_what_was_never_heard_is_not_remembered() -> None:
     model = ScriptedModel(replies=[["Never heard."], ["Yes."]])
-    async with Stage(model=model, synthesizer=ScriptedSynthesizer(first_ms=1_000)).playing() as stage:
+    async with Stage(
+        model=model, synthesizer=ScriptedSynthesizer(first_ms=1_000)
+    ).playing() as stage:
         stage.speak()
         stage.say("input_audio_buffer.complete")
         await stage.until("text")
@@ -129,7 +142,9 @@ async def test_what_was_never_heard_is_not_remembered() -> None:
 
 async def test_a_cancel_while_the_completed_reply_still_plays_cuts_the_memory() -> None:
     model = ScriptedModel(replies=[["One two three four five six seven eight nine ten."], ["Yes."]])
-    async with Stage(model=model, synthesizer=ScriptedSynthesizer(ms_per_character=100)).playing() as stage:
+    async with Stage(
+        model=model, synthesizer=ScriptedSynthesizer(ms_per_character=100)
+    ).playing() as stage:
         await a_turn(stage)
         await asyncio.sleep(2.5)
         stage.say("conversation.chat.cancel")
@@ -141,7 +156,9 @@ async def test_a_cancel_while_the_completed_reply_still_plays_cuts_the_memory() 
 
 async def test_a_playback_report_replaces_the_estimate() -> None:
     model = ScriptedModel(replies=[["One two three four five six seven eight nine ten."], ["Yes."]])
-    async with Stage(model=model, synthesizer=ScriptedSynthesizer(ms_per_character=100)).playing() as stage:
+    async with Stage(
+        model=model, synthesizer=ScriptedSynthesizer(ms_per_character=100)
+    ).playing() as stage:
         await a_turn(stage)
         await asyncio.sleep(4)
         stage.say("conversation.audio.played", reply=1, played_ms=1_000)
@@ -186,13 +203,17 @@ def audio_of(stage: Stage) -> list[tuple[Sent, dict[str, Any]]]:
         (Stage(recognizer=ScriptedRecognizer(final_ms=60_000)), 50201),
     ],
 )
-async def test_a_failing_service_ends_the_turn_and_not_the_session(stage: Stage, status: int) -> None:
+async def test_a_failing_service_ends_the_turn_and_not_the_session(
+    stage: Stage, status: int
+) -> None:
     stage.chained = True
     async with stage.playing():
         await a_turn(stage)
         await asyncio.sleep(1.5)
         assert stage.of("error")[-1]["status"] == status
-        stage.model.failure = stage.synthesizer.failure = stage.recognizer.failure = Failure(calls=0)
+        stage.model.failure = stage.synthesizer.failure = stage.recognizer.failure = Failure(
+            calls=0
+        )
         stage.recognizer.final_ms, stage.synthesizer.silent = 0, lambda text: False
         errors = len(stage.of("error"))
         await a_turn(stage, 2)
@@ -201,7 +222,9 @@ async def test_a_failing_service_ends_the_turn_and_not_the_session(stage: Stage,
 
 
 async def test_a_recogniser_that_dies_is_replaced_and_hears_the_same_audio_again() -> None:
-    recognizer = ScriptedRecognizer(texts=("one two three",), failure=Failure(after=2, kind=FailureKind.CONNECTIVITY))
+    recognizer = ScriptedRecognizer(
+        texts=("one two three",), failure=Failure(after=2, kind=FailureKind.CONNECTIVITY)
+    )
     async with Stage(recognizer=recognizer).playing() as stage:
         stage.speak(900)
         stage.say("input_audio_buffer.complete")
@@ -269,7 +292,9 @@ class Counted(ScriptedSynthesizer):
 async def test_a_synthesiser_waits_while_much_of_its_audio_waits_for_its_time() -> None:
     voice = Counted(ms_per_character=1000)
     ahead_ms = 500 + HELD_MS + AHEAD_MS + 2 * PIECE_MS * PIECES_AT_ONCE
-    async with Stage(lead_ms=500, model=ScriptedModel(replies=[["word " * 20]]), synthesizer=voice).playing() as stage:
+    async with Stage(
+        lead_ms=500, model=ScriptedModel(replies=[["word " * 20]]), synthesizer=voice
+    ).playing() as stage:
         stage.speak()
         stage.say("input_audio_buffer.complete")
         await asyncio.sleep(2)
@@ -294,7 +319,16 @@ async def test_a_silent_peer_is_noticed_and_a_live_one_is_not() -> None:
 
 async def test_garbage_is_answered_and_the_session_goes_on() -> None:
     async with Stage().playing() as stage:
-        for frame in ["", "null", "[]", "{", '{"event_type":7}', '{"event_type":"no.such"}', "\ud800", '"x"']:
+        for frame in [
+            "",
+            "null",
+            "[]",
+            "{",
+            '{"event_type":7}',
+            '{"event_type":"no.such"}',
+            "\ud800",
+            '"x"',
+        ]:
             stage.socket.say(frame)
         await stage.until("error", 8)
         await a_turn(stage)
@@ -322,7 +356,10 @@ async def test_refresh_forgets_audio_that_came_during_the_reply() -> None:
     recognizer = ScriptedRecognizer(texts=("one", "two"))
     synthesizer = ScriptedSynthesizer(chunk_delay_ms=100)
     async with Stage(recognizer=recognizer, synthesizer=synthesizer).playing() as stage:
-        request = {"chat_completion_req": {}, "speech_synthesis_req": {"synthesis_param": {"format": stage.output}}}
+        request = {
+            "chat_completion_req": {},
+            "speech_synthesis_req": {"synthesis_param": {"format": stage.output}},
+        }
         update = {
             "create_transcription_task_req": {},
             "chat_completion_with_voice_output_req": request,
@@ -344,7 +381,9 @@ async def test_refresh_forgets_audio_that_came_during_the_reply() -> None:
 
 def test_a_transcript_that_is_moved_keeps_all_but_its_times() -> None:
     heard = Transcript("Yes.", 10, None, (Word("Yes", 10, 40, ".", fixed=True),))
-    assert shifted(heard, 500) == Transcript("Yes.", 510, None, (Word("Yes", 510, 540, ".", fixed=True),))
+    assert shifted(heard, 500) == Transcript(
+        "Yes.", 510, None, (Word("Yes", 510, 540, ".", fixed=True),)
+    )
     assert shifted(Transcript("Yes.", 10, 40), 500) == Transcript("Yes.", 510, 540)
 
 
@@ -353,7 +392,10 @@ async def test_audio_that_is_skipped_before_any_is_heard_settles_no_format() -> 
     async with stage.playing():
         recorded = {"format": "pcm", "sample_rate": 8000}
         voice: dict[str, object] = {"chat_completion_req": {}, "speech_synthesis_req": {}}
-        message = {"create_transcription_task_req": {"speech_recognition_param": recorded}, "asr_mode": "refresh"}
+        message = {
+            "create_transcription_task_req": {"speech_recognition_param": recorded},
+            "asr_mode": "refresh",
+        }
         stage.say("chat.update", message=message | {"chat_completion_with_voice_output_req": voice})
         assert (await stage.until("chat.updated"))["status"] == 0
         stage.say("conversation.message.create", role="user", content="hello")
@@ -363,4 +405,6 @@ async def test_audio_that_is_skipped_before_any_is_heard_settles_no_format() -> 
         stage.speak()  # as long again, and twice as long at 8 kHz
         stage.say("input_audio_buffer.complete")
         await stage.until("conversation.chat.completed", 2)
-    assert stage.recognizer.heard_ms[-1] == pytest.approx(600, abs=5)  # the resampler holds some of what was skipped
+    assert stage.recognizer.heard_ms[-1] == pytest.approx(
+        600, abs=5
+    )  # the resampler holds some of what was skipped

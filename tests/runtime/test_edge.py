@@ -1,4 +1,6 @@
-"""Deadlines of a provider's items: kept one by one, whoever else cancels and whatever the provider does about it."""
+"""Deadlines of a provider's items: kept one by one, whoever else cancels and whatever
+the provider does about it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -137,7 +139,9 @@ async def test_cancelling_after_an_item_that_came_late_cancels() -> None:
         await task
 
 
-async def test_what_a_provider_must_not_raise_is_no_exception_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_provider_must_not_raise_is_no_exception_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def broken() -> AsyncIterator[int]:
         raise KeyError("what was said")
         yield 0

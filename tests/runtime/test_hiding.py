@@ -59,8 +59,15 @@ async def test_what_was_undecided_comes_before_the_end_and_before_a_call() -> No
 
 
 async def test_what_stands_beside_the_text_does_not_end_a_thought() -> None:
-    model = HidingModel(Parts(TextDelta("<think>a"), Extras(), ThoughtDelta("b"), TextDelta("c</think>Hi")))
-    assert await parts_of(model) == [ThoughtDelta("<think>a"), Extras(), ThoughtDelta("b"), TextDelta("Hi")]
+    model = HidingModel(
+        Parts(TextDelta("<think>a"), Extras(), ThoughtDelta("b"), TextDelta("c</think>Hi"))
+    )
+    assert await parts_of(model) == [
+        ThoughtDelta("<think>a"),
+        Extras(),
+        ThoughtDelta("b"),
+        TextDelta("Hi"),
+    ]
 
 
 async def test_closing_it_closes_the_model() -> None:
@@ -74,5 +81,9 @@ async def test_closing_it_closes_the_model() -> None:
 async def test_conversations_hide_the_configured_tags_too() -> None:
     services = Services({}, {}, {}, hidden_tags=("plan",))
     model = services.talking(ScriptedModel(replies=["<plan>secret</plan><think>secret</think>Hi"]))
-    said = [part.text async for part in model.reply(ChatRequest(messages=())) if isinstance(part, TextDelta)]
+    said = [
+        part.text
+        async for part in model.reply(ChatRequest(messages=()))
+        if isinstance(part, TextDelta)
+    ]
     assert "".join(said) == "Hi"

@@ -1,4 +1,6 @@
-"""What a chat model's server is shown of a conversation: in an order that it takes, and no longer than it reads."""
+"""What a chat model's server is shown of a conversation: in an order that it takes, and
+no longer than it reads.
+"""
 
 import asyncio
 import json
@@ -14,7 +16,14 @@ from voicechat.errors import CONTEXT_TOO_LONG, FailureKind, ProviderError, Reque
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, TextDelta
 from voicechat.runtime.conversation import Cast
 from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.history import ACKNOWLEDGED, ATTEMPTS, GO_ON, OPENING, FittingModel, acceptable
+from voicechat.runtime.history import (
+    ACKNOWLEDGED,
+    ATTEMPTS,
+    GO_ON,
+    OPENING,
+    FittingModel,
+    acceptable,
+)
 from voicechat.runtime.services import Services
 from voicechat.session.vocabulary import Message, ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
@@ -61,7 +70,11 @@ def complaint(messages: Sequence[Message]) -> str:
         else:
             expected = ("assistant",)
     spoken = [message["role"] for message in messages if message["role"] != "system"]
-    return "" if spoken and spoken[-1] != "assistant" and not open_calls else "no last word of the user"
+    return (
+        ""
+        if spoken and spoken[-1] != "assistant" and not open_calls
+        else "no last word of the user"
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +84,13 @@ def complaint(messages: Sequence[Message]) -> str:
         [SYSTEM, user("a"), assistant("b"), user("c")],
         [SYSTEM, user("a"), CALLING, ANSWER, assistant("b"), user("c")],
         [user("a"), CALLING, ANSWER],
-        [user("a"), CALLING, ANSWER, {**CALLING, "tool_calls": [{**CALL, "id": "d"}]}, {**ANSWER, "tool_call_id": "d"}],
+        [
+            user("a"),
+            CALLING,
+            ANSWER,
+            {**CALLING, "tool_calls": [{**CALL, "id": "d"}]},
+            {**ANSWER, "tool_call_id": "d"},
+        ],
         [user("a"), SYSTEM, assistant("b"), user("c")],
     ],
 )
@@ -84,21 +103,38 @@ def test_a_history_in_order_is_unchanged(messages: list[Message]) -> None:
     [
         ([user("a"), user("b")], [user("a\nb")]),
         ([user("a"), SYSTEM, user("b")], [user("a\nb"), SYSTEM]),
-        ([user("a"), CALLING, ANSWER, user("b")], [user("a"), CALLING, ANSWER, assistant(ACKNOWLEDGED), user("b")]),
+        (
+            [user("a"), CALLING, ANSWER, user("b")],
+            [user("a"), CALLING, ANSWER, assistant(ACKNOWLEDGED), user("b")],
+        ),
         ([user("a"), assistant(""), user("b")], [user("a\nb")]),
-        ([user("a"), assistant("b"), assistant("c"), user("d")], [user("a"), assistant("b\nc"), user("d")]),
-        ([user("a"), assistant("b"), CALLING, ANSWER], [user("a"), {**CALLING, "content": "b"}, ANSWER]),
+        (
+            [user("a"), assistant("b"), assistant("c"), user("d")],
+            [user("a"), assistant("b\nc"), user("d")],
+        ),
+        (
+            [user("a"), assistant("b"), CALLING, ANSWER],
+            [user("a"), {**CALLING, "content": "b"}, ANSWER],
+        ),
         ([SYSTEM, assistant("Hi"), user("a")], [SYSTEM, user(OPENING), assistant("Hi"), user("a")]),
         ([SYSTEM], [SYSTEM, user(OPENING)]),
         ([], [user(OPENING)]),
         ([user("a"), assistant("b")], [user("a"), assistant("b"), user(GO_ON)]),
         ([user("a"), CALLING, user("b")], [user("a\nb")]),
-        ([user("a"), {**CALLING, "content": "b"}, user("c")], [user("a"), assistant("b"), user("c")]),
+        (
+            [user("a"), {**CALLING, "content": "b"}, user("c")],
+            [user("a"), assistant("b"), user("c")],
+        ),
         ([user("a"), ANSWER, user("b")], [user("a\nb")]),
-        ([user("a"), CALLING, user("b"), ANSWER], [user("a"), CALLING, ANSWER, assistant(ACKNOWLEDGED), user("b")]),
+        (
+            [user("a"), CALLING, user("b"), ANSWER],
+            [user("a"), CALLING, ANSWER, assistant(ACKNOWLEDGED), user("b")],
+        ),
     ],
 )
-def test_what_a_strict_template_refuses_is_put_in_order(messages: list[Message], shown: list[Message]) -> None:
+def test_what_a_strict_template_refuses_is_put_in_order(
+    messages: list[Message], shown: list[Message]
+) -> None:
     assert acceptable(messages) == tuple(shown)
     assert not complaint(shown)
 
@@ -106,7 +142,11 @@ def test_what_a_strict_template_refuses_is_put_in_order(messages: list[Message],
 def test_calls_of_two_turns_have_different_ids() -> None:
     turn = [user("a"), CALLING, ANSWER, assistant("b")]
     shown = acceptable([*turn, *turn, *turn, user("c")])
-    assert [message["tool_call_id"] for message in shown if message["role"] == "tool"] == ["c", "c_2", "c_3"]
+    assert [message["tool_call_id"] for message in shown if message["role"] == "tool"] == [
+        "c",
+        "c_2",
+        "c_3",
+    ]
     assert not complaint(shown)
     assert acceptable(shown) == shown
 
@@ -139,7 +179,7 @@ def test_whatever_the_order_was_a_strict_server_takes_it(messages: list[Message]
     assert acceptable(shown) == shown
 
 
-# --- too long --------------------------------------------------------------------------------------------------------
+# --- too long -------------------------------------------------------------------------
 
 
 @dataclass
@@ -174,11 +214,15 @@ async def test_a_long_conversation_goes_on_without_its_oldest_turns() -> None:
         assert asked[0] == SYSTEM
         assert asked[1]["role"] == "user"
     firsts = [asked[1] for asked in narrow.asked]
-    assert len({str(first) for first in firsts}) < 12, "what the server has read already stays the same for many turns"
+    assert len({str(first) for first in firsts}) < 12, (
+        "what the server has read already stays the same for many turns"
+    )
 
 
 async def test_a_model_with_a_much_smaller_window_is_asked_several_times() -> None:
-    history = [message for number in range(40) for message in (user(f"q{number}"), assistant("x" * 400))]
+    history = [
+        message for number in range(40) for message in (user(f"q{number}"), assistant("x" * 400))
+    ]
     narrow = Narrow(4_000)
     assert await answered(FittingModel(narrow), [*history, user("last")])
     assert narrow.refused == ATTEMPTS - 1
@@ -195,7 +239,9 @@ async def test_one_turn_that_is_too_long_by_itself_is_refused_and_the_next_is_no
 async def test_a_conversation_that_was_cleared_is_shown_whole() -> None:
     narrow = Narrow(2_000)
     model = FittingModel(narrow)
-    long = [message for number in range(9) for message in (user(f"q{number}"), assistant("x" * 400))]
+    long = [
+        message for number in range(9) for message in (user(f"q{number}"), assistant("x" * 400))
+    ]
     await answered(model, [*long, user("last")])
     await answered(model, [user("a"), assistant("b"), user("c")])
     assert narrow.asked[-1] == (user("a"), assistant("b"), user("c"))
@@ -203,7 +249,10 @@ async def test_a_conversation_that_was_cleared_is_shown_whole() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [RequestRefusedError("x", "no"), ProviderError("x", FailureKind.REJECTED, "no", code=CONTEXT_TOO_LONG)],
+    [
+        RequestRefusedError("x", "no"),
+        ProviderError("x", FailureKind.REJECTED, "no", code=CONTEXT_TOO_LONG),
+    ],
 )
 async def test_other_refusals_are_told_at_once(error: ProviderError) -> None:
     class Refusing:
@@ -219,7 +268,7 @@ async def test_other_refusals_are_told_at_once(error: ProviderError) -> None:
     assert Refusing.asked == 1
 
 
-# --- in a conversation -----------------------------------------------------------------------------------------------
+# --- in a conversation ----------------------------------------------------------------
 
 
 @dataclass
@@ -265,7 +314,9 @@ async def test_a_turn_that_was_cancelled_before_a_word_does_not_spoil_the_next()
     assert stage.asked[1] == (user("one\ntwo"),)
 
 
-@pytest.mark.parametrize("replies", [(("Hello.",),), ((), ("Hello.",), ("Hello.",))], ids=["failed", "empty"])
+@pytest.mark.parametrize(
+    "replies", [(("Hello.",),), ((), ("Hello.",), ("Hello.",))], ids=["failed", "empty"]
+)
 async def test_a_turn_that_failed_does_not_spoil_the_next(replies: Sequence[Sequence[str]]) -> None:
     stage = StrictStage(model=ScriptedModel(replies=replies), fails=len(replies) == 1)
     async with stage.playing():
@@ -287,13 +338,21 @@ async def test_a_reply_that_was_stopped_while_a_tool_worked_does_not_spoil_the_n
         await stage.until("conversation.chat.canceled")
         await stage.turn("two", 2)
     assert not stage.of("error")
-    assert [message["role"] for message in stage.asked[1]] == ["user", "assistant", "tool", "assistant", "user"]
+    assert [message["role"] for message in stage.asked[1]] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
 
 
 async def test_a_conversation_keeps_what_it_learned_of_each_of_its_models() -> None:
     one, two = Narrow(1_000), Narrow(1_000)
     models = Services({}, {"default": one, "two": two}, {}).talking_models(one)
-    history = [message for number in range(4) for message in (user(f"q{number}"), assistant("x" * 400))]
+    history = [
+        message for number in range(4) for message in (user(f"q{number}"), assistant("x" * 400))
+    ]
     for name in ("", "default", "two", "two"):
         await answered(models(name), [*history, user("last")])
     assert (one.refused, two.refused) == (1, 1)

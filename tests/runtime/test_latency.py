@@ -1,4 +1,6 @@
-"""What a user waits for comes first: the order of work within a turn, not how long it takes."""
+"""What a user waits for comes first: the order of work within a turn, not how long it
+takes.
+"""
 
 import asyncio
 import json
@@ -12,7 +14,13 @@ from tests.runtime.stage import Stage
 from voicechat.audio import encode
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.resample import Resampler
-from voicechat.providers.interfaces import AudioChunk, ChatRequest, ReplyPart, TextDelta, VoiceOptions
+from voicechat.providers.interfaces import (
+    AudioChunk,
+    ChatRequest,
+    ReplyPart,
+    TextDelta,
+    VoiceOptions,
+)
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.reply_task import IN_HAND_S, PIECE_MS, PIECES_AT_ONCE, ReplyTask
 from voicechat.session.effects import StartReply
@@ -80,7 +88,9 @@ async def test_the_first_piece_of_a_reply_does_not_queue_for_a_thread() -> None:
 
 
 @pytest.mark.real_time
-async def test_a_replys_resampler_is_opened_before_its_audio_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replys_resampler_is_opened_before_its_audio_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The first reply at a rate teaches it; the next one finds its resampler open."""
     opened: list[int] = []
 
@@ -104,15 +114,27 @@ def test_an_encoder_that_expected_another_rate_makes_the_same() -> None:
     tone = bytes(range(256)) * 200
     expected = encode.open_encoder(PCM, 48_000)
     plain = encode.open_encoder(PCM)
-    assert expected.encode(tone, 22_050) + expected.finish() == plain.encode(tone, 22_050) + plain.finish()
+    assert (
+        expected.encode(tone, 22_050) + expected.finish()
+        == plain.encode(tone, 22_050) + plain.finish()
+    )
 
 
-async def test_what_waits_is_encoded_together_but_for_the_first_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A synthesiser that gives 60 ms at a time, all at once: pieces are of 100 ms, and few are encoded alone."""
+async def test_what_waits_is_encoded_together_but_for_the_first_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A synthesiser that gives 60 ms at a time, all at once: pieces are of 100 ms, and
+    few are encoded alone.
+    """
     calls: list[list[int]] = []
 
     async def noting(
-        self: EncodingThreads, encoder: encode.Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
+        self: EncodingThreads,
+        encoder: encode.Encoder,
+        pieces: Sequence[bytes],
+        rate_hz: int,
+        *,
+        at_once: bool = False,
     ) -> list[bytes]:
         calls.append([len(pcm) // 32 for pcm in pieces])
         assert at_once is (len(calls) == 1)
@@ -134,12 +156,21 @@ async def test_what_waits_is_encoded_together_but_for_the_first_piece(monkeypatc
 async def test_a_compressed_reply_begins_with_what_its_codec_needs_and_the_rest_follows_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Encoded on the event loop: a shorter first piece, and the one that follows it; the first has left before that."""
+    """Encoded on the event loop: a shorter first piece, and the one that follows it;
+    the first has left before that.
+    """
     calls: list[tuple[int, bool, int]] = []
-    stage = Stage(synthesizer=ScriptedSynthesizer(rate_hz=22_050, chunk_delay_ms=20), output=MP3_NAME)
+    stage = Stage(
+        synthesizer=ScriptedSynthesizer(rate_hz=22_050, chunk_delay_ms=20), output=MP3_NAME
+    )
 
     async def noting(
-        self: EncodingThreads, encoder: encode.Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
+        self: EncodingThreads,
+        encoder: encode.Encoder,
+        pieces: Sequence[bytes],
+        rate_hz: int,
+        *,
+        at_once: bool = False,
     ) -> list[bytes]:
         calls.append((len(pieces[0]) * 1000 // 44_100, at_once, stage.kinds.count("audio")))
         return [encoder.encode(pcm, rate_hz) for pcm in pieces]
@@ -154,20 +185,33 @@ async def test_a_compressed_reply_begins_with_what_its_codec_needs_and_the_rest_
 
 
 async def pieces_of(synthesizer: ScriptedSynthesizer) -> list[tuple[float, float]]:
-    """When each piece of a reply of 2 s leaves, in seconds since the first, and how long it is in milliseconds."""
+    """When each piece of a reply of 2 s leaves, in seconds since the first, and how
+    long it is in milliseconds.
+    """
     stage = Stage(model=ScriptedModel([["Twenty letters long. "]]), synthesizer=synthesizer)
     async with stage.playing():
         stage.speak()
         stage.say("input_audio_buffer.complete")
         await stage.until("conversation.chat.completed")
-        audio = [sent for sent, kind in zip(stage.socket.sent, stage.kinds, strict=True) if kind == "audio"]
+        audio = [
+            sent
+            for sent, kind in zip(stage.socket.sent, stage.kinds, strict=True)
+            if kind == "audio"
+        ]
     lengths_ms = [len(b64decode(json.loads(sent.frame)["audioFrame"])) / 32 for sent in audio]
     assert sum(lengths_ms) == 2_000
-    return [(sent.at_s - audio[0].at_s, length_ms) for sent, length_ms in zip(audio, lengths_ms, strict=True)]
+    return [
+        (sent.at_s - audio[0].at_s, length_ms)
+        for sent, length_ms in zip(audio, lengths_ms, strict=True)
+    ]
 
 
-async def test_speech_that_comes_in_small_chunks_leaves_in_pieces_once_there_is_enough_to_hear() -> None:
-    pieces = await pieces_of(ScriptedSynthesizer(chunk_ms=20, chunk_delay_ms=4, ms_per_character=100))
+async def test_speech_that_comes_in_small_chunks_leaves_in_pieces_once_there_is_enough_to_hear() -> (
+    None
+):
+    pieces = await pieces_of(
+        ScriptedSynthesizer(chunk_ms=20, chunk_delay_ms=4, ms_per_character=100)
+    )
     assert pieces[0] == (0, 20), "the first leaves at once"
     made_ms = 0.0
     for at_s, length_ms in pieces[:-1]:
@@ -179,9 +223,13 @@ async def test_speech_that_comes_in_small_chunks_leaves_in_pieces_once_there_is_
 
 
 async def test_speech_that_comes_no_faster_than_it_is_heard_never_waits() -> None:
-    pieces = await pieces_of(ScriptedSynthesizer(chunk_ms=20, chunk_delay_ms=20, ms_per_character=100))
+    pieces = await pieces_of(
+        ScriptedSynthesizer(chunk_ms=20, chunk_delay_ms=20, ms_per_character=100)
+    )
     assert [length_ms for _, length_ms in pieces] == [20] * 100
-    assert all(at_s == pytest.approx(0.02 * number, abs=0.005) for number, (at_s, _) in enumerate(pieces))
+    assert all(
+        at_s == pytest.approx(0.02 * number, abs=0.005) for number, (at_s, _) in enumerate(pieces)
+    )
 
 
 class Lingers(ScriptedModel):
@@ -196,14 +244,18 @@ class Lingers(ScriptedModel):
 
 
 async def test_no_sentence_is_begun_after_the_voice_has_failed() -> None:
-    """The reply's text may be hurried on by a timer while the model is still being stopped."""
+    """The reply's text may be hurried on by a timer while the model is still being
+    stopped.
+    """
     synthesizer, events = ScriptedSynthesizer(failure=Failure()), list[Event]()
 
     async def room() -> None:
         """There is always room."""
 
     start = StartReply(1, (), ChatSettings(), VoiceSettings(format="PCM_16000HZ_MONO_16BIT"))
-    turn = ReplyTask(start, Lingers(), synthesizer, threads=EncodingThreads(), post=events.append, room=room)
+    turn = ReplyTask(
+        start, Lingers(), synthesizer, threads=EncodingThreads(), post=events.append, room=room
+    )
     running = asyncio.get_running_loop().create_task(turn.run())
     await asyncio.sleep(0.1)
     turn.speak(0, "One.")

@@ -180,4 +180,7 @@ async def test_a_long_frame_is_taken_in_slices_with_others_in_between() -> None:
         desk.socket.say(b"!")
         assert len(desk.heard) == SLICE_BYTES, "nothing overtakes the other slices"
         await asyncio.sleep(0.01)
-        assert [len(event) for event in desk.events if isinstance(event, bytes)] == [*[SLICE_BYTES] * 3, 1]
+        assert [len(event) for event in desk.events if isinstance(event, bytes)] == [
+            *[SLICE_BYTES] * 3,
+            1,
+        ]

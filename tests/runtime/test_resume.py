@@ -50,7 +50,9 @@ async def dictation(recognizer: ScriptedRecognizer) -> AsyncIterator[ResumableSo
 
 
 @asynccontextmanager
-async def connected(resumable: ResumableSocket, received: int | None = None) -> AsyncIterator[MemorySocket]:
+async def connected(
+    resumable: ResumableSocket, received: int | None = None
+) -> AsyncIterator[MemorySocket]:
     socket = MemorySocket()
     async with asyncio.TaskGroup() as group:
         group.create_task(resumable.attach(socket, received))
@@ -87,7 +89,11 @@ async def test_a_client_that_returns_is_told_where_to_go_on_and_gets_what_it_mis
                 await asyncio.sleep(0.01)
             socket.say("BYE")
             await asyncio.sleep(1)
-            assert results(socket)[1:] == [(3, "one two three"), (4, "one two three four"), (5, "one two three four")]
+            assert results(socket)[1:] == [
+                (3, "one two three"),
+                (4, "one two three four"),
+                (5, "one two three four"),
+            ]
             assert socket.closed_with == (1000, "")
 
 
@@ -106,7 +112,11 @@ async def test_results_made_while_nobody_was_connected_are_kept() -> None:
 
 async def test_the_newest_connection_wins() -> None:
     recognizer = ScriptedRecognizer(texts=("one two",), word_ms=100)
-    async with dictation(recognizer) as resumable, connected(resumable) as old, connected(resumable) as new:
+    async with (
+        dictation(recognizer) as resumable,
+        connected(resumable) as old,
+        connected(resumable) as new,
+    ):
         assert old.aborted
         new.say(AUDIO_100_MS)
         await asyncio.sleep(0.1)

@@ -25,7 +25,9 @@ NO_FILE = ProviderError("starting", FailureKind.BROKEN, "no model file")
 
 @dataclass
 class Starting(ScriptedModel):
-    """A model that must be started, and may fail to: with each of ``fails`` in turn; None: it hangs."""
+    """A model that must be started, and may fail to: with each of ``fails`` in turn;
+    None: it hangs.
+    """
 
     fails: list[Exception | None] = field(default_factory=list)
     starts: int = 0
@@ -60,9 +62,15 @@ def saying(text: str, *fails: Exception | None) -> Starting:
 
 def services(**models: ChatModel) -> Services:
     """Each stands in for the one before it."""
-    links = [ChainLink(f"llm.{name}", model, ServicePolicy(breaker_pause_s=1)) for name, model in models.items()]
+    links = [
+        ChainLink(f"llm.{name}", model, ServicePolicy(breaker_pause_s=1))
+        for name, model in models.items()
+    ]
     timeouts = StageTimeouts(first_s=5, between_s=5)
-    chains = {link.name.removeprefix("llm."): ChatChain(links[at:], timeouts) for at, link in enumerate(links)}
+    chains = {
+        link.name.removeprefix("llm."): ChatChain(links[at:], timeouts)
+        for at, link in enumerate(links)
+    }
     return Services({}, chains, {})
 
 
@@ -75,7 +83,9 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_with_a_fallback_the_server_starts_and_says_who_stands_in(caplog: pytest.LogCaptureFixture) -> None:
+async def test_with_a_fallback_the_server_starts_and_says_who_stands_in(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     default, spare = saying("first", NO_FILE), saying("second")
     opened = services(default=default, spare=spare)
     await opened.start()
@@ -134,7 +144,9 @@ async def test_a_start_that_hangs_when_it_is_tried_again_is_given_up_and_tried_o
     await opened.aclose()
 
 
-async def test_what_a_start_must_not_raise_is_survived_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_start_must_not_raise_is_survived_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     default = saying("first", OSError("secret"), RuntimeError("secret"))
     opened = services(default=default, spare=saying("second"))
     await opened.start()
@@ -172,7 +184,10 @@ async def test_a_spare_that_nobody_stands_in_for_stops_the_start_too() -> None:
 
 async def test_when_nobody_of_a_chain_starts_the_start_stops() -> None:
     before = asyncio.all_tasks()
-    links = [ChainLink("llm.default", saying("first", NO_FILE)), ChainLink("llm.spare", saying("second", NO_FILE))]
+    links = [
+        ChainLink("llm.default", saying("first", NO_FILE)),
+        ChainLink("llm.spare", saying("second", NO_FILE)),
+    ]
     timeouts = StageTimeouts(first_s=5, between_s=5)
     chains = {"default": ChatChain(links, timeouts), "spare": ChatChain(links[::-1], timeouts)}
     opened = Services({}, chains, {})
@@ -183,7 +198,9 @@ async def test_when_nobody_of_a_chain_starts_the_start_stops() -> None:
 
 
 async def test_wrong_settings_stop_the_start_always() -> None:
-    opened = services(default=saying("first", ConfigError("voice: there is none")), spare=saying("second"))
+    opened = services(
+        default=saying("first", ConfigError("voice: there is none")), spare=saying("second")
+    )
     with pytest.raises(ExceptionGroup) as raised:
         await opened.start()
     assert raised.group_contains(ConfigError, match="voice")
@@ -226,7 +243,10 @@ async def test_a_model_that_ends_the_conversation_is_answered_and_says_its_last_
     model = ScriptedModel(((call,), ("Goodbye!",)))
     services = Services({}, {"default": model}, {})
     talking = services.talking_models(model, Agent(end_conversation=True))("")
-    parts = [part async for part in talking.reply(ChatRequest(messages=({"role": "user", "content": "bye"},)))]
+    parts = [
+        part
+        async for part in talking.reply(ChatRequest(messages=({"role": "user", "content": "bye"},)))
+    ]
     exchange = next(part for part in parts if isinstance(part, ToolExchange))
     assert exchange.answers[0].tool == "end_conversation"
     assert TextDelta("Goodbye!") in parts

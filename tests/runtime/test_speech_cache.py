@@ -1,4 +1,6 @@
-"""What is said often is synthesised twice, and what is kept of it stays within its bound."""
+"""What is said often is synthesised twice, and what is kept of it stays within its
+bound.
+"""
 
 from contextlib import aclosing
 from typing import Any, cast
@@ -77,7 +79,9 @@ async def test_long_texts_and_those_that_would_fill_everything_pass_through() ->
 
 
 async def test_neither_failures_nor_halves_nor_silence_are_kept() -> None:
-    synthesizer = ScriptedSynthesizer(failure=Failure(after=2, kind=FailureKind.BROKEN, calls=2), silent="...".__eq__)
+    synthesizer = ScriptedSynthesizer(
+        failure=Failure(after=2, kind=FailureKind.BROKEN, calls=2), silent="...".__eq__
+    )
     cache = CachingSynthesizer(synthesizer, ROOM_FOR_THREE)
     for _ in range(2):
         with pytest.raises(ProviderError):
@@ -158,8 +162,15 @@ async def test_a_conversation_hears_the_same_from_memory() -> None:
             stage.speak()
             stage.say("input_audio_buffer.complete")
             await stage.until("conversation.chat.completed", number)
-            audio = [sent for sent in stage.socket.sent[begun:] if '"audioFrame":"' in str(sent.frame)]
-            turns.append([(str(sent.frame).split(",")[2], round(sent.at_s - audio[0].at_s, 2)) for sent in audio])
+            audio = [
+                sent for sent in stage.socket.sent[begun:] if '"audioFrame":"' in str(sent.frame)
+            ]
+            turns.append(
+                [
+                    (str(sent.frame).split(",")[2], round(sent.at_s - audio[0].at_s, 2))
+                    for sent in audio
+                ]
+            )
     assert len(synthesizer.texts) == 2
     assert turns[0] == turns[1] == turns[2]
     assert turns[2][-1][1] > 0.5  # paced, though all of it was there at once

@@ -1,4 +1,6 @@
-"""Text is told as the model gives it until the listener has enough to hear, and twenty times a second from then on."""
+"""Text is told as the model gives it until the listener has enough to hear, and twenty
+times a second from then on.
+"""
 
 import asyncio
 
@@ -20,7 +22,9 @@ def told(played: Stage) -> list[str | None]:
 
 def stage() -> Stage:
     """A model that says a word each 10 ms, and a voice that needs much longer for each."""
-    return Stage(model=ScriptedModel(replies=(WORDS,), delta_ms=10), synthesizer=ScriptedSynthesizer())
+    return Stage(
+        model=ScriptedModel(replies=(WORDS,), delta_ms=10), synthesizer=ScriptedSynthesizer()
+    )
 
 
 async def test_words_are_told_one_by_one_until_they_are_heard_and_then_together() -> None:
@@ -31,7 +35,9 @@ async def test_words_are_told_one_by_one_until_they_are_heard_and_then_together(
         pieces = told(played)
     assert "".join(piece or "" for piece in pieces) == "".join(WORDS)
     assert pieces[:3] == list(WORDS[:3]), "the first sentence is told as it comes"
-    together = [piece for piece in pieces[4:-1] if piece and piece.count("word") >= GATHER_S * 100 - 1]
+    together = [
+        piece for piece in pieces[4:-1] if piece and piece.count("word") >= GATHER_S * 100 - 1
+    ]
     assert together == pieces[4:-1], "then those of 50 ms at once"
 
 
@@ -40,7 +46,9 @@ async def test_the_end_of_the_text_does_not_wait() -> None:
         played.speak()
         played.say("input_audio_buffer.complete")
         _ = await played.until("text-end")
-        sent_s = {kind: sent.at_s for kind, sent in zip(played.kinds, played.socket.sent, strict=True)}
+        sent_s = {
+            kind: sent.at_s for kind, sent in zip(played.kinds, played.socket.sent, strict=True)
+        }
     assert sent_s["text-end"] - sent_s["text"] < GATHER_S / 2
 
 
@@ -58,7 +66,9 @@ async def test_what_was_said_comes_before_a_tool_call() -> None:
 
 async def test_a_model_that_just_stops_has_everything_told() -> None:
     said = ("Here ", "is ", "one. ", "And ", "two ", "more ")
-    model = ScriptedModel(replies=(said,), delta_ms=10, failure=Failure(after=len(said), stops=True))
+    model = ScriptedModel(
+        replies=(said,), delta_ms=10, failure=Failure(after=len(said), stops=True)
+    )
     async with Stage(model=model, synthesizer=ScriptedSynthesizer()).playing() as played:
         played.speak()
         played.say("input_audio_buffer.complete")
@@ -78,7 +88,12 @@ async def test_nothing_is_told_after_an_interruption() -> None:
         assert not [message for message in played.messages[before:] if "choices" in message]
 
 
-@given(st.lists(st.tuples(st.text(max_size=3 * TELL_CHARACTERS), st.booleans(), st.floats(0, 0.2)), max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=3 * TELL_CHARACTERS), st.booleans(), st.floats(0, 0.2)),
+        max_size=8,
+    )
+)
 def test_no_character_is_lost_or_moved(said: list[tuple[str, bool, float]]) -> None:
     async def play() -> list[str]:
         pieces: list[str] = []

@@ -69,7 +69,10 @@ async def tick(machine: DueMachine, *events: Event) -> list[Event]:
         SpeechChat(Connection()),
         MemorySocket(),
         Cast(
-            recognizer=ScriptedRecognizer(), models=lambda _: model, synthesizer=synthesizer, threads=EncodingThreads()
+            recognizer=ScriptedRecognizer(),
+            models=lambda _: model,
+            synthesizer=synthesizer,
+            threads=EncodingThreads(),
         ),
         limits=limits,
         observe=facts.append,
@@ -82,7 +85,9 @@ async def tick(machine: DueMachine, *events: Event) -> list[Event]:
 
 
 def on_loop(loop_name: str, machine: DueMachine, *events: Event) -> list[Event]:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop_name == "uvloop" else None) as runner:
+    with asyncio.Runner(
+        loop_factory=uvloop.new_event_loop if loop_name == "uvloop" else None
+    ) as runner:
         return runner.run(tick(machine, *events))
 
 

@@ -5,7 +5,13 @@ from typing import Any, cast
 import pytest
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, TextDelta, ToolsStarted
+from voicechat.providers.interfaces import (
+    ChatRequest,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+    ToolsStarted,
+)
 from voicechat.runtime.tool_calling import ROUNDS, ToolCallingModel
 from voicechat.runtime.tool_function import Filler, open_tool
 from voicechat.runtime.toolbox import Toolbox
@@ -32,12 +38,19 @@ async def lamp() -> str:
     raise AssertionError("the client's tool takes its place")
 
 
-def call(index: int, name: str = "weather", arguments: str = '{"city": "Paris"}', call_id: str = "") -> ToolCall:
+def call(
+    index: int, name: str = "weather", arguments: str = '{"city": "Paris"}', call_id: str = ""
+) -> ToolCall:
     return ToolCall(index, call_id or f"c{index}", name, arguments)
 
 
-def model(*replies: tuple[str | ToolCall, ...], filler: Filler | None = None, **more: Any) -> ToolCallingModel:
-    tools = {name: open_tool(name, f"{HERE}:{name}", filler=filler, deadline_s=30) for name in ("weather", "lamp")}
+def model(
+    *replies: tuple[str | ToolCall, ...], filler: Filler | None = None, **more: Any
+) -> ToolCallingModel:
+    tools = {
+        name: open_tool(name, f"{HERE}:{name}", filler=filler, deadline_s=30)
+        for name in ("weather", "lamp")
+    }
     return ToolCallingModel(ScriptedModel(replies=replies, **more), Toolbox(tools))
 
 
@@ -46,7 +59,9 @@ def asked(outer: ToolCallingModel) -> list[ChatRequest]:
 
 
 def request(**options: object) -> ChatRequest:
-    return ChatRequest(messages=({"role": "user", "content": "Is it warm in Paris?"},), options=options)
+    return ChatRequest(
+        messages=({"role": "user", "content": "Is it warm in Paris?"},), options=options
+    )
 
 
 async def parts_of(outer: ToolCallingModel, **options: object) -> list[ReplyPart]:
@@ -56,7 +71,11 @@ async def parts_of(outer: ToolCallingModel, **options: object) -> list[ReplyPart
 async def test_the_servers_tool_is_carried_out_and_the_model_goes_on() -> None:
     outer = model(("Let me look.", call(0)), ("It is warm.",))
     text, line_end, started, exchange, after, finished = await parts_of(outer, temperature=0.5)
-    assert (text, line_end, after) == (TextDelta("Let me look."), TextDelta("\n"), TextDelta("It is warm."))
+    assert (text, line_end, after) == (
+        TextDelta("Let me look."),
+        TextDelta("\n"),
+        TextDelta("It is warm."),
+    )
     assert started == ToolsStarted(30)
     assert isinstance(exchange, ToolExchange)
     assert exchange.calls == (call(0),)
@@ -66,14 +85,21 @@ async def test_the_servers_tool_is_carried_out_and_the_model_goes_on() -> None:
     assert isinstance(finished, ReplyFinished)
     assert finished.finish_reason == "stop"
     first, second = asked(outer)
-    assert [tool["function"]["name"] for tool in cast("Any", first.options["tools"])] == ["weather", "lamp"]
+    assert [tool["function"]["name"] for tool in cast("Any", first.options["tools"])] == [
+        "weather",
+        "lamp",
+    ]
     assert second.options == first.options
     assert second.messages[1:] == (
         {
             "role": "assistant",
             "content": "Let me look.",
             "tool_calls": [
-                {"id": "c0", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+                {
+                    "id": "c0",
+                    "type": "function",
+                    "function": {"name": "weather", "arguments": '{"city": "Paris"}'},
+                }
             ],
         },
         {"role": "tool", "tool_call_id": "c0", "content": "20 degrees in Paris"},
@@ -82,7 +108,10 @@ async def test_the_servers_tool_is_carried_out_and_the_model_goes_on() -> None:
 
 async def test_tools_of_one_answer_work_at_the_same_time() -> None:
     outer = model(
-        (call(0, arguments='{"city": "Paris", "wait_s": 3}'), call(1, arguments='{"city": "Rome", "wait_s": 2}')),
+        (
+            call(0, arguments='{"city": "Paris", "wait_s": 3}'),
+            call(1, arguments='{"city": "Rome", "wait_s": 2}'),
+        ),
         ("Warm.",),
     )
     begun_s = asyncio.get_running_loop().time()
@@ -119,7 +148,11 @@ async def test_a_tool_that_there_is_not_is_told_to_the_model_and_counted_under_n
 
 
 async def test_a_call_whose_name_comes_late_is_held_until_it_is_known_whose_it_is() -> None:
-    late = (ToolCall(0, "c0", None, ""), ToolCall(0, None, "lamp", "{"), ToolCall(0, None, None, "}"))
+    late = (
+        ToolCall(0, "c0", None, ""),
+        ToolCall(0, None, "lamp", "{"),
+        ToolCall(0, None, None, "}"),
+    )
     outer = model(late, ("never asked",))
     parts = await parts_of(outer, tools=[CLIENTS_TOOL])
     assert parts[:-1] == list(late)
@@ -129,7 +162,9 @@ async def test_the_model_may_call_a_bounded_number_of_times() -> None:
     outer = model((call(0),))
     parts = await parts_of(outer)
     assert len(asked(outer)) == ROUNDS + 1
-    assert [request.options.get("tool_choice") for request in asked(outer)] == [None] * ROUNDS + ["none"]
+    assert [request.options.get("tool_choice") for request in asked(outer)] == [None] * ROUNDS + [
+        "none"
+    ]
     assert sum(isinstance(part, ToolExchange) for part in parts) == ROUNDS
     assert not any(isinstance(part, ToolCall) for part in parts)
     assert isinstance(parts[-1], ReplyFinished)
@@ -137,7 +172,11 @@ async def test_the_model_may_call_a_bounded_number_of_times() -> None:
 
 @pytest.mark.parametrize(
     ("choice", "later"),
-    [("required", None), ({"type": "function", "function": {"name": "weather"}}, None), ("none", "none")],
+    [
+        ("required", None),
+        ({"type": "function", "function": {"name": "weather"}}, None),
+        ("none", "none"),
+    ],
 )
 async def test_a_choice_that_forces_a_call_holds_once(choice: object, later: object) -> None:
     outer = model((call(0),), ("Warm.",))
@@ -167,7 +206,9 @@ async def test_no_filler_is_said_when_the_tool_is_quick_or_the_model_spoke_itsel
 
 
 async def test_tools_do_not_begin_before_the_next_part_is_asked_for() -> None:
-    parts = model((call(0, arguments='{"city": "Paris", "wait_s": 2}'),), ("Warm.",)).reply(request())
+    parts = model((call(0, arguments='{"city": "Paris", "wait_s": 2}'),), ("Warm.",)).reply(
+        request()
+    )
     assert isinstance(await anext(parts), ToolsStarted)
     await asyncio.sleep(5)
     assert running == []
@@ -176,7 +217,9 @@ async def test_tools_do_not_begin_before_the_next_part_is_asked_for() -> None:
 
 @pytest.mark.parametrize("how", ["cancel", "close while a filler is said"])
 async def test_stopping_the_reply_stops_the_tool_within_one_turn_of_the_loop(how: str) -> None:
-    outer = model((call(0, arguments='{"city": "Paris", "wait_s": 20}'),), filler=Filler(en="Let me look."))
+    outer = model(
+        (call(0, arguments='{"city": "Paris", "wait_s": 20}'),), filler=Filler(en="Let me look.")
+    )
     parts = outer.reply(request())
     if how == "cancel":
         reading = asyncio.get_running_loop().create_task(_read(parts))

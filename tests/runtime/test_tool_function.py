@@ -70,7 +70,11 @@ def test_the_description_is_the_docstring_and_the_schema_the_annotations() -> No
 def test_what_is_configured_comes_before_what_the_function_says() -> None:
     parameters = {"type": "object", "properties": {"city": {"enum": ["Paris"]}}}
     tool = open_tool("weather", f"{HERE}:weather", description="Only Paris.", parameters=parameters)
-    assert tool.definition["function"] == {"name": "weather", "description": "Only Paris.", "parameters": parameters}
+    assert tool.definition["function"] == {
+        "name": "weather",
+        "description": "Only Paris.",
+        "parameters": parameters,
+    }
 
 
 def test_arguments_are_read_by_their_annotations_and_may_have_any_name() -> None:

@@ -68,8 +68,19 @@ def blocked() -> str:
 
 
 def toolbox(deadline_s: float = 10.0) -> Toolbox:
-    names = ("slow", "stubborn", "broken", "unwilling", "structured", "in_a_thread", "broken_in_a_thread", "blocked")
-    return Toolbox({name: open_tool(name, f"{HERE}:{name}", deadline_s=deadline_s) for name in names})
+    names = (
+        "slow",
+        "stubborn",
+        "broken",
+        "unwilling",
+        "structured",
+        "in_a_thread",
+        "broken_in_a_thread",
+        "blocked",
+    )
+    return Toolbox(
+        {name: open_tool(name, f"{HERE}:{name}", deadline_s=deadline_s) for name in names}
+    )
 
 
 async def answer(box: Toolbox, name: str, arguments: str = "{}") -> ToolAnswer:
@@ -77,7 +88,9 @@ async def answer(box: Toolbox, name: str, arguments: str = "{}") -> ToolAnswer:
 
 
 async def test_an_answer_says_what_it_was_and_how_long_it_took() -> None:
-    assert await answer(toolbox(), "slow", '{"wait_s": 2}') == ToolAnswer("done", ToolOutcome.ANSWERED, 2_000, "slow")
+    assert await answer(toolbox(), "slow", '{"wait_s": 2}') == ToolAnswer(
+        "done", ToolOutcome.ANSWERED, 2_000, "slow"
+    )
 
 
 async def test_past_its_deadline_a_tool_is_cancelled_and_the_model_told_so() -> None:
@@ -109,8 +122,12 @@ async def test_a_tool_that_does_not_react_to_cancelling_holds_up_nobody() -> Non
         await asyncio.wait([task])
 
 
-@pytest.mark.parametrize("name", ["broken", pytest.param("broken_in_a_thread", marks=pytest.mark.real_time)])
-async def test_the_text_of_a_failure_stays_inside(name: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "name", ["broken", pytest.param("broken_in_a_thread", marks=pytest.mark.real_time)]
+)
+async def test_the_text_of_a_failure_stays_inside(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         failed = await answer(toolbox(), name)
     assert (failed.content, failed.outcome) == (FAILED, ToolOutcome.FAILED)
@@ -120,7 +137,10 @@ async def test_the_text_of_a_failure_stays_inside(name: str, caplog: pytest.LogC
 
 async def test_what_a_tool_says_of_its_failure_and_wrong_arguments_are_told_to_the_model() -> None:
     refused = await answer(toolbox(), "unwilling", '{"city": "Atlantis"}')
-    assert (refused.content, refused.outcome) == ("no weather is known of Atlantis", ToolOutcome.FAILED)
+    assert (refused.content, refused.outcome) == (
+        "no weather is known of Atlantis",
+        ToolOutcome.FAILED,
+    )
     wrong = await answer(toolbox(), "unwilling", '{"town": "Atlantis"}')
     assert wrong.outcome is ToolOutcome.FAILED
     assert "city" in wrong.content

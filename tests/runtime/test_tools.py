@@ -36,7 +36,9 @@ async def weather(city: str, wait_s: float = 0) -> str:
 
 
 def with_tools(model: ScriptedModel, deadline_s: float = 60, filler: Filler | None = None) -> Any:
-    """The model as it serves conversations; its stage counts what is open of the scripted one."""
+    """The model as it serves conversations; its stage counts what is open of the
+    scripted one.
+    """
     tool = open_tool("weather", f"{HERE}:weather", deadline_s=deadline_s, filler=filler)
     outer: Any = ToolCallingModel(model, Toolbox({"weather": tool}))
     outer.open = 0
@@ -63,10 +65,16 @@ async def test_the_clients_answer_is_spoken_in_the_same_stream_of_audio() -> Non
     assert stage.synthesizer.texts == ["Let me look", "It is 20 degrees."]
     assert stage.kinds.count("audio-end") == stage.kinds.count("conversation.chat.completed") == 1
     assert {m["id"] for m in stage.of("audio")} == {called["id"]}
-    assert stage.model.requests[1].messages[-1] == {"role": "tool", "tool_call_id": "c0", "content": "20"}
+    assert stage.model.requests[1].messages[-1] == {
+        "role": "tool",
+        "tool_call_id": "c0",
+        "content": "20",
+    }
 
 
-async def test_the_model_is_asked_at_once_although_the_audio_before_it_is_still_being_made() -> None:
+async def test_the_model_is_asked_at_once_although_the_audio_before_it_is_still_being_made() -> (
+    None
+):
     model = ScriptedModel(replies=[("Let me look at that for you.", CALL), ("It is 20 degrees.",)])
     synthesizer = ScriptedSynthesizer(first_ms=2_000)
     async with Stage(model=model, answers_tools=True, synthesizer=synthesizer).playing() as stage:
@@ -87,7 +95,9 @@ async def test_a_client_that_does_not_answer_gets_a_reply_all_the_same() -> None
         await stage.until("conversation.chat.completed")
         assert 30 <= asyncio.get_running_loop().time() - begun_s < 32
     assert stage.model.requests[1].messages[-1]["content"] == NO_ANSWER_IN_TIME
-    assert [fact.outcome for fact in stage.facts if isinstance(fact, ToolEnded)] == [ToolOutcome.TIMEOUT]
+    assert [fact.outcome for fact in stage.facts if isinstance(fact, ToolEnded)] == [
+        ToolOutcome.TIMEOUT
+    ]
 
 
 async def test_waiting_for_the_client_holds_no_request_open_and_can_be_cancelled() -> None:
@@ -116,7 +126,10 @@ async def test_the_servers_tool_is_not_told_to_the_client_and_is_remembered() ->
         asks(stage, "Thanks.")
         await stage.until("conversation.chat.completed", 2)
     assert not any("tool_calls" in m["choices"][0]["delta"] for m in stage.of("text"))
-    assert "".join(m["choices"][0]["delta"]["content"] for m in stage.of("text")[:3]) == "Let me look\nIt is warm."
+    assert (
+        "".join(m["choices"][0]["delta"]["content"] for m in stage.of("text")[:3])
+        == "Let me look\nIt is warm."
+    )
     assert stage.synthesizer.texts[:2] == ["Let me look", "It is warm."]
     said = [(m["role"], m["content"]) for m in inner.requests[2].messages]
     assert said == [
@@ -189,14 +202,18 @@ def a_turn(model: Any, posted: list[Event], *, early: bool = False) -> ReplyTask
     async def room() -> None:
         pass
 
-    turn = ReplyTask(start, model, ScriptedSynthesizer(), threads=BareSamples(), post=post, room=room)
+    turn = ReplyTask(
+        start, model, ScriptedSynthesizer(), threads=BareSamples(), post=post, room=room
+    )
     return turn
 
 
 async def test_tools_of_a_reply_begun_early_wait_until_it_is_adopted() -> None:
     begun.clear()
     posted: list[Event] = []
-    turn = a_turn(with_tools(ScriptedModel(replies=[(CALL,), ("It is warm.",)])), posted, early=True)
+    turn = a_turn(
+        with_tools(ScriptedModel(replies=[(CALL,), ("It is warm.",)])), posted, early=True
+    )
     running = asyncio.get_running_loop().create_task(turn.run())
     await asyncio.sleep(60)
     assert begun == []
@@ -235,7 +252,8 @@ async def test_a_model_that_thinks_without_end_is_stopped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "failed"), [("...", True), (" *** ", True), ("\N{THUMBS UP SIGN}", False), ("好", False)]
+    ("text", "failed"),
+    [("...", True), (" *** ", True), ("\N{THUMBS UP SIGN}", False), ("好", False)],
 )
 async def test_a_reply_that_says_nothing_is_a_failure(text: str, failed: bool) -> None:
     posted: list[Event] = []

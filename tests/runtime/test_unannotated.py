@@ -26,9 +26,31 @@ def texts(transcript: Transcript | None) -> tuple[str, str]:
 @pytest.mark.parametrize(
     "text",
     [
-        *("[BLANK_AUDIO]", "(coughing)", "[Music]", " [ Silence ] ", "♪♪", "- [Music]", "*coughs*", "**sighs**"),
-        *("♪ la la la ♪", "<|nospeech|><|zh|>", "<noise>", "[noise] [laughter].", "（音乐）", "【掌声】", "++UM++"),
-        *("((unintelligible))", "{breath}", "[MUSIC PLAYING] (door slams, a dog barks somewhere)", "[Music"),
+        *(
+            "[BLANK_AUDIO]",
+            "(coughing)",
+            "[Music]",
+            " [ Silence ] ",
+            "♪♪",
+            "- [Music]",
+            "*coughs*",
+            "**sighs**",
+        ),
+        *(
+            "♪ la la la ♪",
+            "<|nospeech|><|zh|>",
+            "<noise>",
+            "[noise] [laughter].",
+            "（音乐）",
+            "【掌声】",
+            "++UM++",
+        ),
+        *(
+            "((unintelligible))",
+            "{breath}",
+            "[MUSIC PLAYING] (door slams, a dog barks somewhere)",
+            "[Music",
+        ),
         *("(speaking in a foreign language)", ".", "...", "", "。", "？"),
     ],
 )
@@ -93,7 +115,9 @@ class Writing:
     def __init__(self, *written: str) -> None:
         self.written = written
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         async for _ in audio:
             pass
         for text in self.written:
@@ -104,6 +128,8 @@ async def test_every_recogniser_is_heard_without_its_notes() -> None:
     async def audio() -> AsyncIterator[bytes]:
         yield bytes(3200)
 
-    chain = RecognitionChain([ChainLink("asr.default", Writing("[BLANK_AUDIO]", "(coughs) Hello", "."))], 8.0)
+    chain = RecognitionChain(
+        [ChainLink("asr.default", Writing("[BLANK_AUDIO]", "(coughs) Hello", "."))], 8.0
+    )
     results = [result.text async for result in chain.recognize(audio(), RecognitionOptions())]
     assert results == ["Hello"]

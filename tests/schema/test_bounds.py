@@ -96,7 +96,9 @@ def _lists(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _lists(inner, path)
 
 
-def test_what_has_too_many_values_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_too_many_values_is_refused_before_it_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(orjson, "loads", lambda _: pytest.fail("it was parsed"))
     for text in ("[" + "1," * MAX_VALUES + "1]", "{" + '"":[],' * MAX_VALUES + '"":1}'):
         with pytest.raises(RemoteProtocolError) as failed:
@@ -116,7 +118,9 @@ values = st.recursive(
 
 
 @given(values, st.integers(1, 5), st.integers(1, 12))
-def test_values_are_counted_however_the_text_is_cut(value: object, piece_bytes: int, most: int) -> None:
+def test_values_are_counted_however_the_text_is_cut(
+    value: object, piece_bytes: int, most: int
+) -> None:
     number = _count(value)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_text, "MAX_VALUES", most)

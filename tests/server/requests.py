@@ -8,7 +8,9 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 
-def request(host: str, *origins: str, port: int = 8000, peer: str = "192.0.2.1", **more: Any) -> web.Request:
+def request(
+    host: str, *origins: str, port: int = 8000, peer: str = "192.0.2.1", **more: Any
+) -> web.Request:
     """A request that came to ``port``, with these headers."""
     transport: Any = Mock()
     transport.get_extra_info = lambda name, default=None: {

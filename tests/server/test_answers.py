@@ -42,7 +42,9 @@ async def reading(request: web.Request) -> web.Response:
 async def server() -> AsyncIterator[BaseTestServer]:
     handlers = (full, wrong, broken, broken_midway, moved)
     routes = [web.get(f"/{handler.__name__}", handler) for handler in handlers]
-    async with TestServer(build_app([*routes, web.post("/reading", reading)]), host="127.0.0.1") as running:
+    async with TestServer(
+        build_app([*routes, web.post("/reading", reading)]), host="127.0.0.1"
+    ) as running:
         yield running
 
 
@@ -59,7 +61,10 @@ async def server() -> AsyncIterator[BaseTestServer]:
 async def test_every_error_has_the_contracts_form(
     server: BaseTestServer, method: str, path: str, http_status: int, status: Status, message: str
 ) -> None:
-    async with ClientSession() as session, session.request(method, server.make_url(path)) as response:
+    async with (
+        ClientSession() as session,
+        session.request(method, server.make_url(path)) as response,
+    ):
         body = await response.json()
     assert response.status == http_status
     assert response.headers.get("Allow") == ("GET,HEAD" if http_status == 405 else None)
@@ -78,7 +83,10 @@ async def test_a_body_over_the_bound_is_refused(server: BaseTestServer) -> None:
 
 
 async def test_redirects_are_no_errors(server: BaseTestServer) -> None:
-    async with ClientSession() as session, session.get(server.make_url("/moved"), allow_redirects=False) as response:
+    async with (
+        ClientSession() as session,
+        session.get(server.make_url("/moved"), allow_redirects=False) as response,
+    ):
         assert response.status == 302
 
 
@@ -91,6 +99,9 @@ async def test_a_bug_is_logged_and_its_text_does_not_leave(
 
 
 async def test_nothing_is_added_to_an_answer_that_has_begun(server: BaseTestServer) -> None:
-    async with ClientSession() as session, session.get(server.make_url("/broken_midway")) as response:
+    async with (
+        ClientSession() as session,
+        session.get(server.make_url("/broken_midway")) as response,
+    ):
         with pytest.raises(ClientPayloadError):
             await response.read()

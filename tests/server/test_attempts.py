@@ -15,11 +15,15 @@ async def waited_s(failed: FailedAttempts, address: str) -> float:
     return loop.time() - before_s
 
 
-async def test_the_first_failures_cost_nothing_and_each_later_one_twice_as_much_up_to_a_bound() -> None:
+async def test_the_first_failures_cost_nothing_and_each_later_one_twice_as_much_up_to_a_bound() -> (
+    None
+):
     failed = FailedAttempts()
     waits_s = [await waited_s(failed, "10.0.0.1") for _ in range(FREE_FAILURES + 10)]
     assert waits_s[:FREE_FAILURES] == [0.0] * FREE_FAILURES
-    assert waits_s[FREE_FAILURES : FREE_FAILURES + 4] == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.01)
+    assert waits_s[FREE_FAILURES : FREE_FAILURES + 4] == pytest.approx(
+        [0.1, 0.2, 0.4, 0.8], abs=0.01
+    )
     assert max(waits_s) == pytest.approx(LONGEST_DELAY_S, abs=0.01)
 
 

@@ -22,7 +22,9 @@ KEY = "key-of-the-environment"
 
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[int]:
-    authorise = Authoriser(KeyStore(tmp_path / "keys"), {"environment": KEY}, Origins(["https://app.example"]))
+    authorise = Authoriser(
+        KeyStore(tmp_path / "keys"), {"environment": KEY}, Origins(["https://app.example"])
+    )
 
     async def who(request: web.Request) -> web.Response:
         principal = await authorise(request, Endpoint.CHAT)
@@ -35,7 +37,9 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
         yield port
 
 
-async def ask(port: int, path: str, headers: list[tuple[str, str]] | None = None) -> tuple[int, str]:
+async def ask(
+    port: int, path: str, headers: list[tuple[str, str]] | None = None
+) -> tuple[int, str]:
     url = URL(f"http://127.0.0.1:{port}{path}", encoded=True)
     async with ClientSession() as session, session.get(url, headers=headers or []) as response:
         return response.status, await response.text()
@@ -62,9 +66,17 @@ async def test_every_text_that_may_be_a_key_is_tried(port: int) -> None:
     right = [("Authorization", f"Bearer {KEY}")]
     assert (await ask(port, "/who", right))[0] == 200
     assert (await ask(port, "/who?token=x", right))[0] == 200
-    for others in ("Bearer x", "Bearer " + "sso" * 1000, "Basic dXNlcjpwYXNz", "Negotiate abc", "x"):
+    for others in (
+        "Bearer x",
+        "Bearer " + "sso" * 1000,
+        "Basic dXNlcjpwYXNz",
+        "Negotiate abc",
+        "x",
+    ):
         assert (await ask(port, f"/who?token={KEY}", [("Authorization", others)]))[0] == 200, others
-        assert (await ask(port, f"/who?token=x&token=&token={KEY}", [("Authorization", others)]))[0] == 200, others
+        assert (await ask(port, f"/who?token=x&token=&token={KEY}", [("Authorization", others)]))[
+            0
+        ] == 200, others
         twice = [("Authorization", others), *right]
         assert (await ask(port, "/who", twice))[0] == 200, others
     assert (await ask(port, "/who?token=x&apikey=y", [("Authorization", "Bearer z")]))[0] == 401
@@ -72,7 +84,9 @@ async def test_every_text_that_may_be_a_key_is_tried(port: int) -> None:
     assert (await ask(port, f"/who?{many}&token={KEY}"))[0] == 401, "a bound on what is tried"
 
 
-@pytest.mark.parametrize("header", [f"Bearer{KEY}", f"bearer {KEY}", f"Bearer  {KEY}", f"Bearer+{KEY}", KEY])
+@pytest.mark.parametrize(
+    "header", [f"Bearer{KEY}", f"bearer {KEY}", f"Bearer  {KEY}", f"Bearer+{KEY}", KEY]
+)
 async def test_every_way_to_write_a_key_in_the_header_is_understood(port: int, header: str) -> None:
     assert await ask(port, "/who", [("Authorization", header)]) == (200, "environment default")
 
@@ -99,7 +113,9 @@ async def test_a_key_is_refused_from_its_revocation_on(port: int, tmp_path: Path
     assert (await ask(port, f"/who?token={key}"))[0] == 401
 
 
-async def test_when_the_keys_cannot_be_read_nobody_is_let_in_by_them(port: int, tmp_path: Path) -> None:
+async def test_when_the_keys_cannot_be_read_nobody_is_let_in_by_them(
+    port: int, tmp_path: Path
+) -> None:
     _, key = KeyStore(tmp_path / "keys").create("a")
     assert (await ask(port, f"/who?token={key}"))[0] == 200
     (tmp_path / "keys").write_bytes(b"broken" * 100)
@@ -109,7 +125,16 @@ async def test_when_the_keys_cannot_be_read_nobody_is_let_in_by_them(port: int, 
 
 
 @pytest.mark.parametrize(
-    "query", ["", "token=", "token=Bearer", "token=Bearer%20", "token=%ff", "token=" + "x" * 2000, f"key={KEY}"]
+    "query",
+    [
+        "",
+        "token=",
+        "token=Bearer",
+        "token=Bearer%20",
+        "token=%ff",
+        "token=" + "x" * 2000,
+        f"key={KEY}",
+    ],
 )
 async def test_everything_else_is_refused(port: int, query: str) -> None:
     status, body = await ask(port, f"/who?{query}")
@@ -127,7 +152,12 @@ async def test_a_refused_key_is_not_logged(port: int, caplog: pytest.LogCaptureF
 
 async def test_pages_of_this_host_and_of_the_list_may_connect(port: int) -> None:
     here = f"127.0.0.1:{port}"
-    for origin in (f"http://{here}", f"https://{here}", "https://app.example", "https://APP.example:443"):
+    for origin in (
+        f"http://{here}",
+        f"https://{here}",
+        "https://app.example",
+        "https://APP.example:443",
+    ):
         assert (await ask(port, f"/who?token={KEY}", [("Origin", origin)]))[0] == 200, origin
 
 
@@ -147,7 +177,9 @@ async def test_other_pages_may_not_even_with_a_key(port: int) -> None:
     assert (await ask(port, f"/who?token={KEY}", twice))[0] == 401
 
 
-@pytest.mark.parametrize(("proxies", "senders"), [((), 1), ((ipaddress.ip_network("127.0.0.0/8"),), 2)])
+@pytest.mark.parametrize(
+    ("proxies", "senders"), [((), 1), ((ipaddress.ip_network("127.0.0.0/8"),), 2)]
+)
 async def test_wrong_keys_are_counted_by_whom_a_trusted_proxy_names(
     proxies: tuple[ipaddress.IPv4Network, ...], senders: int, tmp_path: Path
 ) -> None:

@@ -22,7 +22,9 @@ def test_the_collectors_pauses_are_shown() -> None:
         gc.collect()
         gc.collect()
         assert metrics.registry.get_sample_value(f"{name}_count") == 2
-        total_s, longest_s = (metrics.registry.get_sample_value(f"{name}_{what}") for what in ("sum", "max"))
+        total_s, longest_s = (
+            metrics.registry.get_sample_value(f"{name}_{what}") for what in ("sum", "max")
+        )
     assert total_s is not None
     assert longest_s is not None
     assert total_s >= longest_s > 0

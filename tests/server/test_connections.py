@@ -237,7 +237,9 @@ async def test_a_line_without_an_end_is_refused_when_it_is_too_long() -> None:
 
 
 async def deliver(wire: Wire, data: bytes) -> int:
-    """Let data arrive as the client sends it while it is read; gives the passes of the loop that it took."""
+    """Let data arrive as the client sends it while it is read; gives the passes of the
+    loop that it took.
+    """
     passes = 0
     for start in range(0, len(data), 256 * 1024):
         while not wire.reads:
@@ -302,8 +304,14 @@ async def test_what_has_come_before_an_upgrade_is_answered_keeps_its_order() -> 
 
 
 @pytest.mark.real_time
-async def test_whoever_is_connected_goes_on_while_others_connect_and_say_nothing(tmp_path: Path) -> None:
-    async with live_server(tmp_path) as server, conversation(server) as inside, AsyncExitStack() as flood:
+async def test_whoever_is_connected_goes_on_while_others_connect_and_say_nothing(
+    tmp_path: Path,
+) -> None:
+    async with (
+        live_server(tmp_path) as server,
+        conversation(server) as inside,
+        AsyncExitStack() as flood,
+    ):
         for _ in range(4 * SILENT_PER_ADDRESS):
             await flood.enter_async_context(tcp(server))
         await inside.goes_on()

@@ -56,17 +56,25 @@ async def test_a_page_that_is_allowed_is_told_what_it_may_send(port: int) -> Non
     assert int(answer.headers["Access-Control-Max-Age"]) > 0
     assert "Access-Control-Allow-Credentials" not in answer.headers
     assert "Access-Control-Allow-Private-Network" not in answer.headers
-    local = await ask(port, "OPTIONS", "/fine", **ASKS | {"Access-Control-Request-Private-Network": "true"})
+    local = await ask(
+        port, "OPTIONS", "/fine", **ASKS | {"Access-Control-Request-Private-Network": "true"}
+    )
     assert local.headers["Access-Control-Allow-Private-Network"] == "true"
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("POST", "/fine", 200), ("GET", "/wrong", 400)])
-async def test_it_may_read_answers_errors_and_streams(port: int, method: str, path: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/fine", 200), ("GET", "/wrong", 400)]
+)
+async def test_it_may_read_answers_errors_and_streams(
+    port: int, method: str, path: str, status: int
+) -> None:
     answer = await ask(port, method, path, Origin=APP)
     assert answer.status == status
     assert answer.headers["Access-Control-Allow-Origin"] in (APP, "*")
     assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
-    assert answer.headers.get("Vary") == (None if answer.headers["Access-Control-Allow-Origin"] == "*" else "Origin")
+    assert answer.headers.get("Vary") == (
+        None if answer.headers["Access-Control-Allow-Origin"] == "*" else "Origin"
+    )
 
 
 @pytest.mark.parametrize("port", ["list"], indirect=True)
@@ -86,5 +94,10 @@ async def test_options_without_a_page_names_the_methods_and_nothing_is_nowhere(p
 
 async def test_wild_header_names_are_not_repeated(port: int) -> None:
     for wild in ("a" * 5_000, "a;b", 'x"y'):
-        answer = await ask(port, "OPTIONS", "/fine", **ASKS | {"Access-Control-Request-Headers": wild})
-        assert answer.headers["Access-Control-Allow-Headers"] == "authorization, content-type, idempotency-key"
+        answer = await ask(
+            port, "OPTIONS", "/fine", **ASKS | {"Access-Control-Request-Headers": wild}
+        )
+        assert (
+            answer.headers["Access-Control-Allow-Headers"]
+            == "authorization, content-type, idempotency-key"
+        )

@@ -1,4 +1,6 @@
-"""A whole server, configured by a file: an endpoint that nobody listens on, with and without somebody to stand in."""
+"""A whole server, configured by a file: an endpoint that nobody listens on, with and
+without somebody to stand in.
+"""
 
 import socket
 from pathlib import Path
@@ -68,7 +70,9 @@ async def test_somebody_stands_in(tmp_path: Path, toml: str) -> None:
     assert of(said, ReplyText)
     assert of(said, ReplyAudio)
     assert 'voicechat_fallbacks_total{by="llm.spare",service="llm.default"} 1.0' in metrics
-    assert 'voicechat_service_failures_total{kind="connectivity",service="llm.default"} 1.0' in metrics
+    assert (
+        'voicechat_service_failures_total{kind="connectivity",service="llm.default"} 1.0' in metrics
+    )
 
 
 async def test_nobody_stands_in_and_an_apology_is_heard(tmp_path: Path, toml: str) -> None:

@@ -33,7 +33,11 @@ MASK = bytes(4)
 
 def message(opcode: int, payload: bytes, flags: int = FIN) -> bytes:
     length = len(payload)
-    head = bytes([flags | opcode, 0x80 | length]) if length < 126 else struct.pack(">BBH", flags | opcode, 0xFE, length)
+    head = (
+        bytes([flags | opcode, 0x80 | length])
+        if length < 126
+        else struct.pack(">BBH", flags | opcode, 0xFE, length)
+    )
     return head + MASK + payload
 
 
@@ -68,8 +72,12 @@ class Server:
         return taken
 
     @asynccontextmanager
-    async def client(self, early: bytes = b"") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A client that sends ``early`` together with its request, and has read the answer."""
+    async def client(
+        self, early: bytes = b""
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A client that sends ``early`` together with its request, and has read the
+        answer.
+        """
         async with listening(build_app([web.get("/", self.serve)]), "127.0.0.1", 0) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             key = base64.b64encode(os.urandom(16)).decode()
@@ -192,7 +200,9 @@ async def test_who_takes_nothing_stops_the_client_in_the_end() -> None:
         server.may_receive.set()
         writer.write(message(CLOSE, b""))
         await server.over.wait()
-    assert [len(frame) for frame in server.received[:-1] if isinstance(frame, bytes)] == [60_000] * 64
+    assert [len(frame) for frame in server.received[:-1] if isinstance(frame, bytes)] == [
+        60_000
+    ] * 64
 
 
 class Connection(BaseProtocol):
@@ -215,7 +225,9 @@ FLOODS = {
     "pings": message(PING, b""),
     "pongs": message(PONG, b""),
     "empty frames": message(BINARY, b""),
-    "empty fragments": message(TEXT, b"", 0) + message(CONTINUATION, b"", 0) + message(CONTINUATION, b""),
+    "empty fragments": message(TEXT, b"", 0)
+    + message(CONTINUATION, b"", 0)
+    + message(CONTINUATION, b""),
 }
 
 

@@ -14,7 +14,9 @@ from voicechat.voice.silero import find_model
 
 
 def opened(path: Path) -> bool:
-    judge = open_detector(load_config(None, {}, {"hands_free": {"turn_model": str(path)}})).turn_judge
+    judge = open_detector(
+        load_config(None, {}, {"hands_free": {"turn_model": str(path)}})
+    ).turn_judge
     if judge is not None:
         judge.close()
     return judge is not None

@@ -10,7 +10,10 @@ from voicechat.server.health import Health, Phase
 async def test_readiness_follows_the_phase_and_liveness_does_not() -> None:
     health = Health()
     seen = []
-    async with TestServer(build_app(health.routes()), host="127.0.0.1") as server, ClientSession() as session:
+    async with (
+        TestServer(build_app(health.routes()), host="127.0.0.1") as server,
+        ClientSession() as session,
+    ):
         for phase in Phase:
             health.phase = phase
             async with session.get(server.make_url("/healthz")) as live:

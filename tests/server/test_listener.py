@@ -11,12 +11,16 @@ from voicechat.server.attempts import network_of
 from voicechat.server.listener import base_url, bind, is_loopback, listening
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "LOCALHOST"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "LOCALHOST"]
+)
 def test_loopback_hosts(host: str) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "localhost.example", "my-machine", ""])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.0.7", "localhost.example", "my-machine", ""]
+)
 def test_hosts_that_others_may_reach(host: str) -> None:
     assert not is_loopback(host)
 
@@ -50,7 +54,10 @@ async def test_the_ipv6_any_address_is_every_address_of_the_machine(host: str) -
     async def who(request: web.Request) -> web.Response:
         return web.Response(text=network_of(request.remote or ""))
 
-    async with listening(build_app([web.get("/", who)]), host, 0) as port, ClientSession() as session:
+    async with (
+        listening(build_app([web.get("/", who)]), host, 0) as port,
+        ClientSession() as session,
+    ):
         for address, seen in (("127.0.0.1", "127.0.0.1"), ("[::1]", "::/64")):
             async with session.get(f"http://{address}:{port}/") as answer:
                 assert await answer.text() == seen, "one sender each, also by IPv4 in IPv6"
@@ -69,7 +76,9 @@ async def test_all_addresses_of_a_name_have_the_same_port(monkeypatch: pytest.Mo
     bound = await bind("a-name", 0)
     try:
         (first, port), (second, same) = (each.getsockname() for each in bound)
-        assert (first, second, same) == ("127.0.0.1", "127.0.0.2", port), "and an address that is not here is left out"
+        assert (first, second, same) == ("127.0.0.1", "127.0.0.2", port), (
+            "and an address that is not here is left out"
+        )
     finally:
         for each in bound:
             each.close()
@@ -91,7 +100,9 @@ async def test_the_log_holds_nothing_that_a_client_wrote(caplog: pytest.LogCaptu
     secret = "SECRET"
     with caplog.at_level(logging.DEBUG):
         async with listening(app, "127.0.0.1", 0) as port:
-            async with ClientSession(headers={"User-Agent": secret, "Referer": f"http://{secret}/"}) as session:
+            async with ClientSession(
+                headers={"User-Agent": secret, "Referer": f"http://{secret}/"}
+            ) as session:
                 for path in (f"/greet/{secret}?token={secret}", f"/{secret}?token={secret}"):
                     async with session.get(f"http://127.0.0.1:{port}{path}") as response:
                         await response.read()
@@ -99,7 +110,9 @@ async def test_the_log_holds_nothing_that_a_client_wrote(caplog: pytest.LogCaptu
                     await response.read()
             with socket.create_connection(("127.0.0.1", port)) as raw:
                 raw.setblocking(False)
-                await _exchange(raw, f"GET /?token={secret} HTTP/1.1\r\n{secret} : x\r\n\r\n".encode())
+                await _exchange(
+                    raw, f"GET /?token={secret} HTTP/1.1\r\n{secret} : x\r\n\r\n".encode()
+                )
     assert "127.0.0.1 GET /greet/{name} 200" in caplog.text
     assert "127.0.0.1 GET (no route) 404" in caplog.text
     assert "127.0.0.1 (other) (no route) 400" in caplog.text

@@ -33,8 +33,12 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_a_turn_is_counted_by_its_outcome_and_timed_as_far_as_it_came() -> None:
     metrics = Metrics()
-    metrics.observe(TurnEnded(Outcome.SPOKEN, transcript_ms=40, first_text_ms=200, first_audio_ms=350))
-    metrics.observe(TurnEnded(Outcome.CANCELED, transcript_ms=60, first_text_ms=None, first_audio_ms=None))
+    metrics.observe(
+        TurnEnded(Outcome.SPOKEN, transcript_ms=40, first_text_ms=200, first_audio_ms=350)
+    )
+    metrics.observe(
+        TurnEnded(Outcome.CANCELED, transcript_ms=60, first_text_ms=None, first_audio_ms=None)
+    )
     assert value(metrics, "voicechat_turns_total", outcome="spoken") == 1
     assert value(metrics, "voicechat_turns_total", outcome="canceled") == 1
     assert value(metrics, "voicechat_transcript_seconds_sum") == pytest.approx(0.1)
@@ -66,14 +70,20 @@ def test_every_fact_is_counted() -> None:
     assert value(metrics, "voicechat_early_replies_total", fate="wasted") == 1
     assert value(metrics, "voicechat_early_saved_seconds_total") == pytest.approx(0.25)
     assert value(metrics, "voicechat_turn_seconds_sum") == pytest.approx(0.45)
-    assert value(metrics, "voicechat_turn_stage_seconds_sum", stage="decision") == pytest.approx(0.2)
-    assert value(metrics, "voicechat_turn_stage_seconds_sum", stage="first_sent") == pytest.approx(0.25)
+    assert value(metrics, "voicechat_turn_stage_seconds_sum", stage="decision") == pytest.approx(
+        0.2
+    )
+    assert value(metrics, "voicechat_turn_stage_seconds_sum", stage="first_sent") == pytest.approx(
+        0.25
+    )
     assert value(metrics, "voicechat_closed_total", reason="not_reading") == 1
     assert value(metrics, "voicechat_refused_total", status="50301") == 1
     assert value(metrics, "voicechat_tool_calls_total", tool="weather", outcome="timeout") == 1
     assert value(metrics, "voicechat_tool_calls_total", tool=CLIENT, outcome="answered") == 1
     assert value(metrics, "voicechat_tool_seconds_sum", tool=CLIENT) == pytest.approx(0.25)
-    assert all(value(metrics, "voicechat_turns_total", outcome=outcome.value) == 1 for outcome in Outcome)
+    assert all(
+        value(metrics, "voicechat_turns_total", outcome=outcome.value) == 1 for outcome in Outcome
+    )
 
 
 def test_open_sessions_are_asked_for_when_somebody_looks() -> None:
@@ -93,7 +103,9 @@ async def test_the_lag_is_the_worst_of_the_window_and_is_forgotten_after_it() ->
         assert value(metrics, "voicechat_loop_lag_seconds") == 0
         loop._jumping.now_s += 0.7  # What a computation on the event loop's thread does.
         await asyncio.sleep(LAG_PERIOD_S)
-        assert value(metrics, "voicechat_loop_lag_seconds") == pytest.approx(0.7 - LAG_PERIOD_S, abs=LAG_PERIOD_S)
+        assert value(metrics, "voicechat_loop_lag_seconds") == pytest.approx(
+            0.7 - LAG_PERIOD_S, abs=LAG_PERIOD_S
+        )
         await asyncio.sleep((LAG_WINDOW + 2) * LAG_PERIOD_S)
         assert value(metrics, "voicechat_loop_lag_seconds") == 0
     loop._jumping.now_s += 0.7
@@ -125,9 +137,10 @@ async def test_however_often_they_are_asked_for_they_cost_a_fiftieth_of_the_time
     times_s = iter([0.0, 0.001, 0.010, 0.060, 0.062])
     monkeypatch.setattr("voicechat.server.metrics._now_s", lambda: next(times_s))
     told = [metrics.text() for _ in range(3)]
-    assert [b"voicechat_sessions %d.0" % count in text for count, text in zip((0, 0, 1), told, strict=True)] == [
-        True
-    ] * 3
+    assert [
+        b"voicechat_sessions %d.0" % count in text
+        for count, text in zip((0, 0, 1), told, strict=True)
+    ] == [True] * 3
 
 
 async def test_a_speech_cache_shows_whether_it_is_of_use() -> None:

@@ -30,7 +30,9 @@ def test_without_a_key_nobody_else_may_and_nobody_by_a_proxy(origins: Origins) -
 
 
 def test_with_a_key_whoever_has_it_may_look_and_nobody_else() -> None:
-    require_metrics_key(request("h", peer="192.0.2.1", Authorization=f"Bearer {KEY}"), KEY, Origins())
+    require_metrics_key(
+        request("h", peer="192.0.2.1", Authorization=f"Bearer {KEY}"), KEY, Origins()
+    )
     for other in (request("h", peer="127.0.0.1"), request("h", Authorization="Bearer wrong")):
         with pytest.raises(AdmissionError, match=r"server\.metrics_key"):
             require_metrics_key(other, KEY, Origins())

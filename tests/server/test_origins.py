@@ -42,7 +42,9 @@ def test_no_page_may_connect_and_two_origins_may_not() -> None:
     assert not Origins(["*"]).may_connect(request("h:8000", "http://h:8000", "http://h:8000"))
 
 
-@pytest.mark.parametrize("origin", ["https://app.example", "https://APP.example", "https://app.example:443"])
+@pytest.mark.parametrize(
+    "origin", ["https://app.example", "https://APP.example", "https://app.example:443"]
+)
 def test_an_allowed_origin_is_compared_by_what_it_means(origin: str) -> None:
     assert Origins(["https://app.example"]).allows(origin)
     assert Origins(["HTTPS://App.Example:443"]).allows(origin)
@@ -65,7 +67,9 @@ def test_the_star_allows_every_page() -> None:
 def test_a_trusted_proxy_says_which_host_the_page_has() -> None:
     forwarded: dict[str, Any] = {"X_Forwarded_Host": "app.example:8443"}
     origins = Origins((), PROXY)
-    assert origins.may_connect(request("inner:8000", "https://app.example:8443", peer="10.1.2.3", **forwarded))
+    assert origins.may_connect(
+        request("inner:8000", "https://app.example:8443", peer="10.1.2.3", **forwarded)
+    )
     assert not origins.may_connect(request("inner:8000", "https://app.example:8443", **forwarded))
 
 
@@ -84,8 +88,13 @@ def test_a_trusted_proxy_says_which_host_the_page_has() -> None:
         ("10.0.0.1", "SECRET, 10.0.0.2", "10.0.0.2"),
     ],
 )
-def test_an_address_is_believed_as_far_as_the_proxies_are(peer: str, forwarded: str, client: str) -> None:
-    assert Origins((), PROXY).client_address(request("h", peer=peer, X_Forwarded_For=forwarded)) == client
+def test_an_address_is_believed_as_far_as_the_proxies_are(
+    peer: str, forwarded: str, client: str
+) -> None:
+    assert (
+        Origins((), PROXY).client_address(request("h", peer=peer, X_Forwarded_For=forwarded))
+        == client
+    )
 
 
 def test_what_is_quoted_of_an_origin_has_a_bound() -> None:

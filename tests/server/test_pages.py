@@ -27,7 +27,9 @@ async def get(pages: Pages, path: str, **headers: str) -> tuple[int, str, CIMult
     async with (
         TestServer(build_app(pages.routes()), host="127.0.0.1") as server,
         ClientSession() as session,
-        session.get(URL(f"http://127.0.0.1:{server.port}{path}", encoded=True), headers=headers) as response,
+        session.get(
+            URL(f"http://127.0.0.1:{server.port}{path}", encoded=True), headers=headers
+        ) as response,
     ):
         return response.status, await response.text(), response.headers
 

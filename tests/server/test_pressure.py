@@ -81,7 +81,9 @@ class Machine:
         self.sessions -= 1
 
     async def converse_in_turns(self, until_s: float, late_s: list[float]) -> None:
-        """A session that is loud for a second of each `TURN_S`, when it is answered, and quiet else."""
+        """A session that is loud for a second of each `TURN_S`, when it is answered,
+        and quiet else.
+        """
         loop = asyncio.get_running_loop()
         self.sessions += 1
         chance = random.Random(self.sessions)
@@ -121,7 +123,9 @@ async def test_a_ramp_past_the_limit_is_refused_and_those_who_are_in_do_not_suff
     assert machine.levels[0] is Level.SHEDDING, "before the first is refused"
 
 
-async def test_sessions_that_are_loud_in_turns_do_not_suffer_from_those_who_came_when_it_was_quiet() -> None:
+async def test_sessions_that_are_loud_in_turns_do_not_suffer_from_those_who_came_when_it_was_quiet() -> (
+    None
+):
     """Eight a second come, and some 230 would take all of the core on average."""
     late_s: list[float] = []
     with measuring() as machine:
@@ -207,7 +211,9 @@ async def test_audio_that_waits_for_an_encoder_is_pressure() -> None:
 async def test_audio_that_waits_for_voice_detection_is_pressure() -> None:
     with measuring() as machine:
         for lag_ms in [15.0] * 60 + [100.0] * 60 + [400.0] * 60:
-            machine.pressure.detected(Tick(frames=50, modelled=50, duration_ms=40, lag_ms=lag_ms, lost_ms=0))
+            machine.pressure.detected(
+                Tick(frames=50, modelled=50, duration_ms=40, lag_ms=lag_ms, lost_ms=0)
+            )
             await asyncio.sleep(0.032)
         assert machine.levels == [Level.SHEDDING, Level.REFUSING]
 
@@ -215,7 +221,9 @@ async def test_audio_that_waits_for_voice_detection_is_pressure() -> None:
 async def test_audio_that_is_lost_is_the_worst() -> None:
     with measuring() as machine:
         for _ in range(60):
-            machine.pressure.detected(Tick(frames=50, modelled=50, duration_ms=40, lag_ms=0, lost_ms=64))
+            machine.pressure.detected(
+                Tick(frames=50, modelled=50, duration_ms=40, lag_ms=0, lost_ms=64)
+            )
             await asyncio.sleep(0.032)
         assert machine.levels == [Level.REFUSING]
 
@@ -248,7 +256,9 @@ async def test_streams_that_wait_for_a_provider_are_pressure() -> None:
         ([0, 6], 0, True),
     ],
 )
-async def test_pressure_that_one_key_causes_is_that_key_s_matter(by_key: list[int], own: int, admitted: bool) -> None:
+async def test_pressure_that_one_key_causes_is_that_key_s_matter(
+    by_key: list[int], own: int, admitted: bool
+) -> None:
     machine = Machine()
     machine.sessions, machine.by_key, machine.waiting = sum(by_key), by_key, 10
     with machine.pressure.measuring():
@@ -333,7 +343,8 @@ def test_a_thread_that_computes_is_busy_and_one_that_sleeps_is_not() -> None:
     begun_s, begun_busy_s = time.perf_counter(), thread_busy_s()
     while (took_s := time.perf_counter() - begun_s) < 0.3:
         pass
-    # Also on a machine where other programs take most of the core; not all of them are in the queue all the time.
+    # Also on a machine where other programs take most of the core; not all of them are
+    # in the queue all the time.
     assert thread_busy_s() - begun_busy_s > took_s * (0.5 if sys.platform == "linux" else 0.0)
     rested_busy_s = thread_busy_s()
     time.sleep(0.3)

@@ -94,10 +94,14 @@ def test_beyond_loopback_without_a_key_is_refused_in_plain_words(tmp_path: Path)
     assert (admitted.static_keys, admitted.shown) == ({"environment": "long-enough"}, None)
 
 
-@pytest.mark.parametrize(("host", "key"), [("127.0.0.1", "a"), ("127.0.0.1", "abc"), ("0.0.0.0", "secret")])
+@pytest.mark.parametrize(
+    ("host", "key"), [("127.0.0.1", "a"), ("127.0.0.1", "abc"), ("0.0.0.0", "secret")]
+)
 def test_a_key_that_is_soon_guessed_is_refused(tmp_path: Path, host: str, key: str) -> None:
     environ = {"VOICECHAT_DATA_DIR": str(tmp_path), "VOICECHAT_API_KEY": key}
-    with pytest.raises(ConfigError, match=rf"^VOICECHAT_API_KEY: {len(key)} characters are soon guessed"):
+    with pytest.raises(
+        ConfigError, match=rf"^VOICECHAT_API_KEY: {len(key)} characters are soon guessed"
+    ):
         credentials(load_config(None, environ, {"server": {"host": host}}))
 
 
@@ -133,7 +137,9 @@ async def test_a_wrong_key_is_refused(config: Config) -> None:
     assert raised.value.status is Status.NOT_AUTHORISED
 
 
-async def test_short_of_time_newcomers_are_refused_and_those_who_are_in_go_on(tmp_path: Path) -> None:
+async def test_short_of_time_newcomers_are_refused_and_those_who_are_in_go_on(
+    tmp_path: Path,
+) -> None:
     always = {"unquestioned_sessions": 1, "loop_lag_shed_ms": 1e-9, "loop_lag_refuse_ms": 1e-9}
     overrides = {"server": {"port": 0, "drain_s": 2.0}, "admission": always}
     config = load_config(None, {"VOICECHAT_DATA_DIR": str(tmp_path)}, overrides)
@@ -187,7 +193,9 @@ async def test_while_services_warm_up_the_server_lives_but_is_not_ready(config: 
 
     async with asyncio.TaskGroup() as tasks:
         looking = tasks.create_task(look())
-        async with serving(config, services(recognizer), credentials(config), announced.put_nowait) as server:
+        async with serving(
+            config, services(recognizer), credentials(config), announced.put_nowait
+        ) as server:
             assert await looking == [200, 503]
             assert [status async for status in probe(server.url)] == [200, 200]
             await server.drain(0)
@@ -195,7 +203,9 @@ async def test_while_services_warm_up_the_server_lives_but_is_not_ready(config: 
     assert recognizer.closed
 
 
-async def test_a_service_that_does_not_start_stops_the_start_and_all_is_closed(config: Config) -> None:
+async def test_a_service_that_does_not_start_stops_the_start_and_all_is_closed(
+    config: Config,
+) -> None:
     recognizer = BrokenRecognizer()
     with pytest.raises(ExceptionGroup) as raised:
         async with serving(config, services(recognizer), credentials(config), print):
@@ -234,7 +244,12 @@ async def test_a_signal_drains_lets_the_turn_end_and_stops(config: Config) -> No
         await serving_task
     assert ReplyAudio in kinds
     assert Created not in kinds
-    assert [line.split()[0].rstrip(":;") for line in lines] == ["warming", "ready", "draining", "stopped"]
+    assert [line.split()[0].rstrip(":;") for line in lines] == [
+        "warming",
+        "ready",
+        "draining",
+        "stopped",
+    ]
     assert gc.get_threshold() == (50_000, 10, 100)
 
 
@@ -246,7 +261,9 @@ def test_a_server_keeps_numpy_to_one_thread() -> None:
         "tune_threads(); sys.exit(max((pool['num_threads'] for pool in threadpool_info()), default=1) != 1)"
     )
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
-    assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == 0
+    )
 
 
 async def test_a_signal_during_the_warm_up_stops_at_once(config: Config) -> None:

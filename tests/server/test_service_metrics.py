@@ -13,11 +13,15 @@ from voicechat.testing.scripted import Failure, ScriptedModel
 
 async def test_failures_fallbacks_and_breakers_are_counted_by_configured_name() -> None:
     policy = ServicePolicy(breaker_failures=1, breaker_pause_s=100)
-    failing = ChainLink("llm.default", ScriptedModel(failure=Failure(kind=FailureKind.BROKEN, calls=9)), policy)
+    failing = ChainLink(
+        "llm.default", ScriptedModel(failure=Failure(kind=FailureKind.BROKEN, calls=9)), policy
+    )
     spare = ChainLink("llm.spare", ScriptedModel())
     timeouts = StageTimeouts(first_s=5, between_s=5)
     alone, chained = ChatChain([failing], timeouts), ChatChain([failing, spare], timeouts)
-    services = Services({}, {"default": chained, "alone": alone, "spare": ChatChain([spare], timeouts)}, {})
+    services = Services(
+        {}, {"default": chained, "alone": alone, "spare": ChatChain([spare], timeouts)}, {}
+    )
     registry = Metrics(services).registry
 
     def shown(line: str) -> bool:
@@ -34,4 +38,7 @@ async def test_failures_fallbacks_and_breakers_are_counted_by_configured_name() 
     assert shown('voicechat_service_state{service="llm.default",state="open"} 1.0')
     assert shown('voicechat_service_state{service="llm.default",state="closed"} 0.0')
     assert shown('voicechat_service_state{service="llm.spare",state="closed"} 1.0')
-    assert len([line for line in generate_latest(registry).decode().splitlines() if "state=" in line]) == 6
+    assert (
+        len([line for line in generate_latest(registry).decode().splitlines() if "state=" in line])
+        == 6
+    )

@@ -1,4 +1,6 @@
-"""The WebSocket routes over real sockets: who is admitted, what refusals look like, how a server drains."""
+"""The WebSocket routes over real sockets: who is admitted, what refusals look like, how
+a server drains.
+"""
 
 import asyncio
 import json
@@ -40,12 +42,22 @@ pytestmark = pytest.mark.real_time
 AUDIO_100_MS = bytes(3200)
 CHAT = "/api/open-apis/projects/p/chat/speech-chat"
 STREAM = "/api/open-apis/projects/p/easyllms/stream-speech"
-GOOD = {"token": "Bearer k", "model": "default", "asr_easyllm_id": "default", "tts_easyllm_id": "default"}
+GOOD = {
+    "token": "Bearer k",
+    "model": "default",
+    "asr_easyllm_id": "default",
+    "tts_easyllm_id": "default",
+}
 
 
 class Server:
     def __init__(
-        self, admission: Admission, mount: Mount, port: int, facts: list[ServerFact], recognizer: ScriptedRecognizer
+        self,
+        admission: Admission,
+        mount: Mount,
+        port: int,
+        facts: list[ServerFact],
+        recognizer: ScriptedRecognizer,
     ) -> None:
         self.admission, self.mount = admission, mount
         self.port, self.facts, self.recognizer = port, facts, recognizer
@@ -127,27 +139,41 @@ async def until(client: ClientConnection, event_type: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", SPEECH_CHAT_PATHS)
 async def test_the_conversation_is_routed_with_and_without_a_project(path: str) -> None:
-    async with server() as running, connect(running.url(path.format(project="p"), **GOOD)) as client:
+    async with (
+        server() as running,
+        connect(running.url(path.format(project="p"), **GOOD)) as client,
+    ):
         assert await told(client) == {"status": 0, "message": "", "event_type": "chat.created"}
 
 
 @pytest.mark.parametrize("path", STREAM_SPEECH_PATHS)
 async def test_recognition_is_routed_with_and_without_a_project(path: str) -> None:
-    async with server() as running, connect(running.url(path.format(project="p"), apikey="k")) as client:
+    async with (
+        server() as running,
+        connect(running.url(path.format(project="p"), apikey="k")) as client,
+    ):
         assert await told(client) == {"status": "ok"}
 
 
-async def test_the_subprotocols_of_a_client_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_subprotocols_of_a_client_are_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     offered: Any = ["realtime", "openai-insecure-api-key.SECRET"]
     async with server() as running:
         with caplog.at_level(logging.DEBUG, "aiohttp"), caplog.at_level(logging.DEBUG, "voicechat"):
             url = running.url(CHAT, **GOOD)
             for token in ("k", "wrong"):
-                async with connect(running.url(CHAT, **GOOD | {"token": token}), subprotocols=offered) as client:
+                async with connect(
+                    running.url(CHAT, **GOOD | {"token": token}), subprotocols=offered
+                ) as client:
                     await told(client)
             url = running.url(CHAT, **GOOD)
             async with aiohttp.ClientSession() as http:
-                headers = {"Sec-WebSocket-Protocol": "SECRET", "Upgrade": "websocket", "Connection": "Upgrade"}
+                headers = {
+                    "Sec-WebSocket-Protocol": "SECRET",
+                    "Upgrade": "websocket",
+                    "Connection": "Upgrade",
+                }
                 async with http.get(url.replace("ws:", "http:"), headers=headers) as answer:
                     await answer.read()
     assert "SECRET" not in caplog.text
@@ -156,7 +182,9 @@ async def test_the_subprotocols_of_a_client_are_not_logged(caplog: pytest.LogCap
 async def test_the_service_called_default_is_the_agents_own_and_any_other_is_the_clients() -> None:
     voices = {name: ScriptedSynthesizer() for name in ("default", "warm", "cold")}
     agents = Agents({"default": Agent(), "hotel": Agent(name="hotel", tts="warm")})
-    speak = json.dumps({"event_type": "conversation.message.create", "role": "user", "content": "hello"})
+    speak = json.dumps(
+        {"event_type": "conversation.message.create", "role": "user", "content": "hello"}
+    )
     async with server(synthesizers=voices, agents=agents) as running:
         for asked, speaks in (("default", "warm"), ("cold", "cold")):
             async with running.chat(model="hotel", tts_easyllm_id=asked) as client:
@@ -167,26 +195,40 @@ async def test_the_service_called_default_is_the_agents_own_and_any_other_is_the
 
 
 async def test_where_there_is_no_choice_any_name_is_served_and_the_client_is_told() -> None:
-    vendors = {"model": "Qwen2.5-32B-Instruct", "asr_easyllm_id": "6Q0jq2", "tts_easyllm_id": "x" * 2000}
+    vendors = {
+        "model": "Qwen2.5-32B-Instruct",
+        "asr_easyllm_id": "6Q0jq2",
+        "tts_easyllm_id": "x" * 2000,
+    }
     async with server() as running, running.chat(**vendors) as client:
         created = await told(client)
         assert (created["status"], created["event_type"]) == (0, "chat.created")
         message = created["message"]
-        assert message.startswith('model: "Qwen2.5-32B-Instruct" is not configured here; default serves')
+        assert message.startswith(
+            'model: "Qwen2.5-32B-Instruct" is not configured here; default serves'
+        )
         assert "; asr_easyllm_id: " in message
         assert "; tts_easyllm_id: " in message
         assert len(message) < 500
 
 
-async def test_stream_speech_greets_a_stock_client_byte_for_byte_whatever_its_service_is_called() -> None:
-    async with server() as running, connect(running.url(STREAM, apikey="k", easyllm_id="6Q0jq2")) as client:
+async def test_stream_speech_greets_a_stock_client_byte_for_byte_whatever_its_service_is_called() -> (
+    None
+):
+    async with (
+        server() as running,
+        connect(running.url(STREAM, apikey="k", easyllm_id="6Q0jq2")) as client,
+    ):
         assert await told(client) == {"status": "ok"}
 
 
 async def test_an_alias_is_the_services_own_name() -> None:
     aliases = Aliases(recognizers={"6Q0jq2": "other"}, models={"*": "default"})
     two = server(recognizers=("default", "other"), aliases=aliases)
-    async with two as running, running.chat(model="gpt-realtime", asr_easyllm_id="6Q0jq2") as client:
+    async with (
+        two as running,
+        running.chat(model="gpt-realtime", asr_easyllm_id="6Q0jq2") as client,
+    ):
         assert await told(client) == {"status": 0, "message": "", "event_type": "chat.created"}
 
 
@@ -208,7 +250,9 @@ async def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ({"tts_easyllm_id": ""}, 40003, "tts_easyllm_id"),
     ],
 )
-async def test_a_refusal_is_told_after_the_upgrade(changes: dict[str, str], status: int, names: str) -> None:
+async def test_a_refusal_is_told_after_the_upgrade(
+    changes: dict[str, str], status: int, names: str
+) -> None:
     async with server(recognizers=("default", "other")) as running:
         async with running.chat(**changes) as client:
             answer = await told(client)
@@ -227,7 +271,9 @@ async def test_a_refusal_is_told_after_the_upgrade(changes: dict[str, str], stat
         ({"apikey": "k", "format": "midi"}, "format"),
     ],
 )
-async def test_recognition_is_refused_by_closing_with_a_reason(query: dict[str, str], names: str) -> None:
+async def test_recognition_is_refused_by_closing_with_a_reason(
+    query: dict[str, str], names: str
+) -> None:
     two = server(recognizers=("default", "other"))
     async with two as running, connect(running.url(STREAM, **query)) as client:
         code, reason = await closed(client)
@@ -254,7 +300,9 @@ async def test_at_capacity_newcomers_are_refused_and_a_free_place_is_given_again
             assert (await told(third))["status"] in (0, 50301)
 
 
-async def test_a_conversation_learns_how_much_time_there_is_when_it_begins_and_when_it_changes() -> None:
+async def test_a_conversation_learns_how_much_time_there_is_when_it_begins_and_when_it_changes() -> (
+    None
+):
     heard: list[tuple[Conversation, PressureChanged]] = []
 
     class Overheard(Conversation):

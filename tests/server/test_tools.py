@@ -1,4 +1,6 @@
-"""Tools on a whole server: from the configuration file to an OpenAI-compatible endpoint, and to the Python client."""
+"""Tools on a whole server: from the configuration file to an OpenAI-compatible
+endpoint, and to the Python client.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -11,7 +13,15 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from voicechat.client import Conversation, ReplyText, ToolCalled, TurnCompleted, Updated, chat_settings, connect
+from voicechat.client import (
+    Conversation,
+    ReplyText,
+    ToolCalled,
+    TurnCompleted,
+    Updated,
+    chat_settings,
+    connect,
+)
 from voicechat.config import build_services, load_config
 from voicechat.errors import ConfigError
 from voicechat.server.serve import credentials, serving
@@ -19,7 +29,10 @@ from voicechat.testing.scripted import ScriptedRecognizer, ScriptedSynthesizer
 
 pytestmark = pytest.mark.real_time
 
-LAMP = {"type": "function", "function": {"name": "lamp", "parameters": {"type": "object", "properties": {}}}}
+LAMP = {
+    "type": "function",
+    "function": {"name": "lamp", "parameters": {"type": "object", "properties": {}}},
+}
 
 
 def clock(city: str) -> dict[str, str]:
@@ -44,7 +57,9 @@ class Endpoint:
         for delta in deltas:
             await self._write(response, {"delta": delta, "index": 0})
         calls = any("tool_calls" in delta for delta in deltas)
-        await self._write(response, {"delta": {}, "index": 0, "finish_reason": "tool_calls" if calls else "stop"})
+        await self._write(
+            response, {"delta": {}, "index": 0, "finish_reason": "tool_calls" if calls else "stop"}
+        )
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -71,11 +86,15 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
 
 def called(index: int, call_id: str, name: str, arguments: str) -> dict[str, Any]:
     function = {"name": name, "arguments": arguments}
-    return {"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]}
+    return {
+        "tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]
+    }
 
 
 @asynccontextmanager
-async def serving_tools(tmp_path: Path, endpoint: Endpoint) -> AsyncIterator[tuple[Conversation, str]]:
+async def serving_tools(
+    tmp_path: Path, endpoint: Endpoint
+) -> AsyncIterator[tuple[Conversation, str]]:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", endpoint.complete)
     file = tmp_path / "voicechat.toml"
@@ -97,7 +116,9 @@ async def serving_tools(tmp_path: Path, endpoint: Endpoint) -> AsyncIterator[tup
                 yield conversation, server.url
 
 
-async def heard(conversation: Conversation, answers: dict[str, str]) -> tuple[str, list[ToolCalled]]:
+async def heard(
+    conversation: Conversation, answers: dict[str, str]
+) -> tuple[str, list[ToolCalled]]:
     """Take one turn; carry out the client's tools."""
     text, calls = "", []
     async for message in conversation:
@@ -144,7 +165,9 @@ async def test_tools_of_both_sides_work_together(tmp_path: Path) -> None:
     assert 'voicechat_tool_calls_total{outcome="answered",tool="(client)"} 1.0' in metrics
 
 
-async def test_an_interrupted_call_leaves_a_history_that_the_endpoint_accepts(tmp_path: Path) -> None:
+async def test_an_interrupted_call_leaves_a_history_that_the_endpoint_accepts(
+    tmp_path: Path,
+) -> None:
     endpoint = Endpoint([[called(0, "c1", "lamp", "{}")], [{"content": "All right."}]])
     async with serving_tools(tmp_path, endpoint) as (conversation, _):
         await conversation.update(chat_settings(tools=(LAMP,)))
@@ -164,11 +187,23 @@ async def test_an_interrupted_call_leaves_a_history_that_the_endpoint_accepts(tm
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ('function = "nowhere_at_all:clock"', "tools.clock: function: 'nowhere_at_all:clock' cannot be imported"),
+        (
+            'function = "nowhere_at_all:clock"',
+            "tools.clock: function: 'nowhere_at_all:clock' cannot be imported",
+        ),
         ("deadline_s = 3.0", "tools.clock.function: missing"),
-        ('function = "x:y"\ndeadlin_s = 3.0', "tools.clock.deadlin_s: no such key; did you mean deadline_s"),
-        ('function = "x:y"\nfiller = 3', "tools.clock.filler: 3 is not allowed; it should be a text, or a table"),
-        ('function = "x:y"\nfiller = {fr = "x"}', r"tools.clock.filler.fr: no such key .allowed: en, zh"),
+        (
+            'function = "x:y"\ndeadlin_s = 3.0',
+            "tools.clock.deadlin_s: no such key; did you mean deadline_s",
+        ),
+        (
+            'function = "x:y"\nfiller = 3',
+            "tools.clock.filler: 3 is not allowed; it should be a text, or a table",
+        ),
+        (
+            'function = "x:y"\nfiller = {fr = "x"}',
+            r"tools.clock.filler.fr: no such key .allowed: en, zh",
+        ),
         ('function = "x:y"\ndeadline_s = 0', "tools.clock.deadline_s: 0 is not allowed"),
     ],
 )

@@ -10,12 +10,19 @@ def test_a_turn_becomes_a_tree_whose_branches_follow_one_another_without_a_gap()
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    ends_ms = {Stage.DECISION: 500, Stage.TRANSCRIPT: 580, Stage.FIRST_TOKEN: 700, Stage.FIRST_SENT: 910}
+    ends_ms = {
+        Stage.DECISION: 500,
+        Stage.TRANSCRIPT: 580,
+        Stage.FIRST_TOKEN: 700,
+        Stage.FIRST_SENT: 910,
+    }
     trace_turn(provider.get_tracer("test"), waterfall(0, dict(ends_ms)))
     *stages, turn = exporter.get_finished_spans()
     assert turn.name == TURN
     assert turn.parent is None
-    assert [span.name.removeprefix(f"{TURN}.") for span in stages] == [stage.value for stage in ends_ms]
+    assert [span.name.removeprefix(f"{TURN}.") for span in stages] == [
+        stage.value for stage in ends_ms
+    ]
     assert turn.context is not None
     reached_ns = turn.start_time
     for span in stages:

@@ -24,9 +24,12 @@ from voicechat.session.vocabulary import (
 STAYS = Settings(input=InputSettings(silence_allowed=True))
 IDLE = IdlePrompts(prompts=("Are you there?", "Hello?"), after_ms=5_000, times=3)
 USED = ToolExchange(
-    (ToolCall(0, "1", END_CONVERSATION, "{}"),), (ToolAnswer("ok", ToolOutcome.ANSWERED, 1, END_CONVERSATION),)
+    (ToolCall(0, "1", END_CONVERSATION, "{}"),),
+    (ToolAnswer("ok", ToolOutcome.ANSWERED, 1, END_CONVERSATION),),
 )
-"""A configured tool may have this name, too: only an agent with ``end_conversation`` means the end by it."""
+"""A configured tool may have this name, too: only an agent with ``end_conversation``
+means the end by it.
+"""
 
 
 def session(agent: Agent) -> Session:
@@ -69,7 +72,10 @@ def test_the_greeting_is_spoken_once_the_client_is_ready_and_is_part_of_the_hist
     play(conversation, 1, 1_000, 0)
     assert not spoken(conversation.receive(cmd.Begin(), 10)), "once"
     messages = asked(user_says(conversation, 1, "hi", 2_000)).messages
-    assert [(m["role"], m["content"]) for m in messages] == [("assistant", "Good day."), ("user", "hi")]
+    assert [(m["role"], m["content"]) for m in messages] == [
+        ("assistant", "Good day."),
+        ("user", "hi"),
+    ]
 
 
 def test_a_greeting_that_is_canceled_stays_as_far_as_it_was_heard() -> None:
@@ -111,7 +117,9 @@ def test_a_silent_user_is_asked_then_told_goodbye_and_hung_up_on() -> None:
     now_ms, said = 0, []
     for reply in range(2, 6):
         due_ms = conversation.deadline_ms()
-        assert due_ms == now_ms + 1_000 + 5_000, "silence counts from where the last words were heard"
+        assert due_ms == now_ms + 1_000 + 5_000, (
+            "silence counts from where the last words were heard"
+        )
         now_ms = due_ms
         said += spoken(conversation.receive(ev.Ticked(), now_ms))
         assert not ended(play(conversation, reply, 1_000, now_ms))
@@ -121,7 +129,9 @@ def test_a_silent_user_is_asked_then_told_goodbye_and_hung_up_on() -> None:
 
 
 def test_a_word_of_the_user_begins_the_prompts_anew_and_takes_an_idle_goodbye_back() -> None:
-    conversation = session(Agent(goodbye="Bye.", idle_prompts=IdlePrompts(prompts=("Hello?",), after_ms=5_000)))
+    conversation = session(
+        Agent(goodbye="Bye.", idle_prompts=IdlePrompts(prompts=("Hello?",), after_ms=5_000))
+    )
     conversation.receive(cmd.Begin(), 0)
     assert spoken(conversation.receive(ev.Ticked(), 5_000)) == ["Hello?"]
     play(conversation, 1, 1_000, 5_000)
@@ -154,7 +164,9 @@ def test_after_its_longest_duration_a_conversation_ends_with_the_goodbye() -> No
     assert spoken(conversation.receive(ev.Ticked(), 12_500)) == ["Bye."]
     play(conversation, 2, 500, 12_500)
     user_says(conversation, 2, "wait", 12_600)
-    assert ended(conversation.receive(cmd.Cancel(), 12_600)) == [nt.Ending.GOODBYE], "this goodbye is final"
+    assert ended(conversation.receive(cmd.Cancel(), 12_600)) == [nt.Ending.GOODBYE], (
+        "this goodbye is final"
+    )
 
 
 @pytest.mark.parametrize("goodbye", ["", "Bye."])

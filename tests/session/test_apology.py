@@ -1,4 +1,6 @@
-"""The chat model fails before anything was said: the error is told, an apology is spoken, the turn ends."""
+"""The chat model fails before anything was said: the error is told, an apology is
+spoken, the turn ends.
+"""
 
 import pytest
 
@@ -17,7 +19,9 @@ FAILED = ev.ReplyFailed(1, Fault.LLM_FAILED, "the chat model failed: timeout")
 APOLOGY = Apology(zh="抱歉。", en="Sorry.")
 
 
-def failed(apology: Apology | None = APOLOGY, text: str = "go on") -> tuple[Session, list[ef.Effect]]:
+def failed(
+    apology: Apology | None = APOLOGY, text: str = "go on"
+) -> tuple[Session, list[ef.Effect]]:
     session = Session(apology=apology)
     session.receive(AUDIO, 0)
     session.receive(ev.Transcribed(1, Transcript(text, 0, 100)), 0)
@@ -34,8 +38,12 @@ def outcomes(effects: list[ef.Effect]) -> list[nt.Outcome]:
     ]
 
 
-@pytest.mark.parametrize(("text", "apology"), [("go on", "Sorry."), ("请继续", "抱歉。"), ("用 Python 写", "抱歉。")])
-def test_the_error_is_told_and_then_the_apology_spoken_in_the_users_language(text: str, apology: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "apology"), [("go on", "Sorry."), ("请继续", "抱歉。"), ("用 Python 写", "抱歉。")]
+)
+def test_the_error_is_told_and_then_the_apology_spoken_in_the_users_language(
+    text: str, apology: str
+) -> None:
     session, effects = failed(text=text)
     assert effects == [
         ef.Send(nt.Failed(Fault.LLM_FAILED, "the chat model failed: timeout")),
@@ -73,7 +81,9 @@ def test_what_was_already_told_of_the_text_is_not_remembered_either() -> None:
 
 def test_when_the_voice_fails_too_the_turn_ends_and_the_error_is_told_once() -> None:
     session, _ = failed()
-    effects = session.receive(ev.ReplyFailed(1, Fault.TTS_FAILED, "speech synthesis failed: timeout"), 20)
+    effects = session.receive(
+        ev.ReplyFailed(1, Fault.TTS_FAILED, "speech synthesis failed: timeout"), 20
+    )
     assert [type(notice) for notice in told(effects)] == [
         nt.ReplyCut,
         nt.ReplyEnded,
@@ -110,5 +120,7 @@ def test_when_something_has_been_said_the_turn_ends_at_once() -> None:
 def test_for_the_voices_own_failure_nobody_apologises() -> None:
     session = Session(apology=APOLOGY)
     session.receive(cmd.CommitTurn("hello"), 0)
-    effects = session.receive(ev.ReplyFailed(1, Fault.TTS_FAILED, "speech synthesis failed: broken"), 10)
+    effects = session.receive(
+        ev.ReplyFailed(1, Fault.TTS_FAILED, "speech synthesis failed: broken"), 10
+    )
     assert [type(message) for message in told(effects)][-2:] == [nt.Failed, nt.TurnCompleted]

@@ -17,7 +17,9 @@ def test_by_voice_alone_speech_of_the_least_length_interrupts() -> None:
     assert sound.deadline_ms() is None
 
 
-@pytest.mark.parametrize(("settings", "decided_ms"), [(FILTERED, 1_620), (BY_WORDS, 1_620), (BY_VOICE, 520)])
+@pytest.mark.parametrize(
+    ("settings", "decided_ms"), [(FILTERED, 1_620), (BY_WORDS, 1_620), (BY_VOICE, 520)]
+)
 def test_a_click_does_not_interrupt(settings: BargeInSettings, decided_ms: int) -> None:
     sound = BargeIn(settings, 0)
     sound.stopped(120)
@@ -101,7 +103,9 @@ def test_words_before_the_least_length_are_decided_at_it() -> None:
     assert sound.decide(200) is Verdict.INTERRUPTION
 
 
-@pytest.mark.parametrize(("text", "verdict"), [("多少", Verdict.UNDECIDED), ("多少钱", Verdict.INTERRUPTION)])
+@pytest.mark.parametrize(
+    ("text", "verdict"), [("多少", Verdict.UNDECIDED), ("多少钱", Verdict.INTERRUPTION)]
+)
 def test_a_han_character_is_a_word(text: str, verdict: Verdict) -> None:
     sound = BargeIn(BargeInSettings(min_words=3), 0)
     sound.transcribed(text, 300)
@@ -132,11 +136,18 @@ def test_a_verdict_does_not_change() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 400), st.sampled_from(["", "mm", "mm okay", "but why", "嗯"])), max_size=12),
+    st.lists(
+        st.tuples(st.integers(1, 400), st.sampled_from(["", "mm", "mm okay", "but why", "嗯"])),
+        max_size=12,
+    ),
     st.sampled_from([FILTERED, BY_VOICE, BargeInSettings(min_words=3)]),
 )
-def test_every_sound_is_decided_at_its_deadlines(partials: list[tuple[int, str]], settings: BargeInSettings) -> None:
-    """The user falls silent: asking at the deadlines, each later than the one before, leads to a verdict."""
+def test_every_sound_is_decided_at_its_deadlines(
+    partials: list[tuple[int, str]], settings: BargeInSettings
+) -> None:
+    """The user falls silent: asking at the deadlines, each later than the one before,
+    leads to a verdict.
+    """
     sound, now_ms = BargeIn(settings, 0), 0
     for wait_ms, text in partials:
         now_ms += wait_ms

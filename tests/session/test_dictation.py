@@ -81,14 +81,18 @@ def test_a_failed_recogniser_is_replaced_and_told_to_finish_when_the_client_has(
 def test_undecodable_audio_is_the_clients_fault() -> None:
     dictation = Dictation()
     dictation.receive(AUDIO, 0)
-    effects = dictation.receive(ev.RecognitionFailed(1, Fault.UNDECODABLE_AUDIO, "wav: no audio"), 1)
+    effects = dictation.receive(
+        ev.RecognitionFailed(1, Fault.UNDECODABLE_AUDIO, "wav: no audio"), 1
+    )
     assert closed(effects) == [nt.Ending.AUDIO]
 
 
 def test_late_results_are_dropped_and_counted() -> None:
     dictation = Dictation()
     dictation.receive(AUDIO, 0)
-    assert dictation.receive(ev.Transcribed(9, FINAL), 0) == [ef.Observe(ef.LateDropped(ef.LateKind.STREAM))]
+    assert dictation.receive(ev.Transcribed(9, FINAL), 0) == [
+        ef.Observe(ef.LateDropped(ef.LateKind.STREAM))
+    ]
 
 
 def test_pressure_ends_nothing_and_is_no_message_of_the_client() -> None:

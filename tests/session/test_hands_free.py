@@ -1,4 +1,6 @@
-"""Hands-free mode in the kernel: turns that end by themselves, interruptions by voice, replies begun early."""
+"""Hands-free mode in the kernel: turns that end by themselves, interruptions by voice,
+replies begun early.
+"""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +20,9 @@ AUDIO = ev.AudioStarted()
 
 @dataclass
 class Talk:
-    """A hands-free session with the world around it reduced to a few words. Audio time is session time."""
+    """A hands-free session with the world around it reduced to a few words. Audio time
+    is session time.
+    """
 
     detection: TurnDetection = field(default_factory=TurnDetection)
     now_ms: int = 0
@@ -76,7 +80,10 @@ class Talk:
         self.post(ev.RecognitionEnded(self.stream))
 
     def replies(
-        self, number: int, text: str = "One two three four five six seven eight. ", length_ms: int = 4_000
+        self,
+        number: int,
+        text: str = "One two three four five six seven eight. ",
+        length_ms: int = 4_000,
     ) -> None:
         self.post(ev.ReplyTextArrived(number, text))
         self.post(ev.ReplyTextEnded(number))
@@ -94,8 +101,12 @@ class Talk:
             self.wait(20)
 
     def take(self, kind: type[nt.ReplyAudio]) -> list[nt.ReplyAudio]:
-        taken = [e.notice for e in self.effects if isinstance(e, ef.Send) and isinstance(e.notice, kind)]
-        self.effects = [e for e in self.effects if not (isinstance(e, ef.Send) and isinstance(e.notice, kind))]
+        taken = [
+            e.notice for e in self.effects if isinstance(e, ef.Send) and isinstance(e.notice, kind)
+        ]
+        self.effects = [
+            e for e in self.effects if not (isinstance(e, ef.Send) and isinstance(e.notice, kind))
+        ]
         return taken
 
     @property
@@ -149,7 +160,9 @@ def test_the_client_is_told_when_speech_starts_and_stops() -> None:
 def test_recognition_begins_before_the_speech_that_was_noticed() -> None:
     talk = Talk()
     talk.wait(5_000)
-    assert not any(isinstance(effect, ef.OpenRecognition) for effect in talk.effects), "silence needs no recogniser"
+    assert not any(isinstance(effect, ef.OpenRecognition) for effect in talk.effects), (
+        "silence needs no recogniser"
+    )
     talk.post(ev.SpeechStarted(4_600, 100))
     opened = [effect for effect in talk.effects if isinstance(effect, ef.OpenRecognition)]
     assert [effect.from_ms for effect in opened] == [4_600]
@@ -209,7 +222,10 @@ def test_a_backchannel_does_not_interrupt_where_words_are_asked_for() -> None:
     talk.stops()
     talk.plays(1_000)
     assert talk.interruptions == []
-    assert not any(isinstance(message, nt.Recognised) and "mm" in message.transcript.text for message in talk.told)
+    assert not any(
+        isinstance(message, nt.Recognised) and "mm" in message.transcript.text
+        for message in talk.told
+    )
 
 
 def test_words_interrupt_and_become_the_next_turn() -> None:
@@ -243,7 +259,9 @@ def test_an_interruption_is_possible_until_the_audio_has_been_heard() -> None:
 
 
 def test_a_reply_that_the_socket_does_not_take_asks_for_no_time_and_is_still_to_be_heard() -> None:
-    """Found by the promises: its end by the clock lay in the past, and the session asked for that time for ever."""
+    """Found by the promises: its end by the clock lay in the past, and the session
+    asked for that time for ever.
+    """
     talk = Talk()
     talk.says("hello there friend")
     talk.wait(800)
@@ -257,7 +275,9 @@ def test_a_reply_that_the_socket_does_not_take_asks_for_no_time_and_is_still_to_
     assert talk.interruptions == [nt.Interrupted()]
 
 
-def test_with_interruptions_off_the_reply_is_heard_to_its_end_and_the_speech_is_the_next_turn() -> None:
+def test_with_interruptions_off_the_reply_is_heard_to_its_end_and_the_speech_is_the_next_turn() -> (
+    None
+):
     talk = a_reply_is_playing(TurnDetection(interrupt_response=False))
     talk.says("and then what happened")
     talk.plays(6_000)
@@ -335,7 +355,9 @@ def test_a_reply_begun_early_leaves_no_trace_when_the_user_goes_on() -> None:
     talk.stops()
     talk.wait(2_000)
     talk.finishes("what time is it in Paris")
-    assert [asked[-1]["content"] for asked in talk.asked if len(asked) == 1][-1] == "what time is it in Paris"
+    assert [asked[-1]["content"] for asked in talk.asked if len(asked) == 1][
+        -1
+    ] == "what time is it in Paris"
     assert all(len(asked) == 1 for asked in talk.asked), "nothing is remembered of what was dropped"
     assert not any(isinstance(message, nt.ReplyText) for message in talk.told)
 
@@ -356,12 +378,16 @@ def test_early_replies_stop_when_too_many_are_wasted() -> None:
         talk.hears("something else " * number + "entirely")
         talk.stops()
         talk.wait(280)
-    wasted = [e for e in talk.effects if isinstance(e, ef.Observe) and isinstance(e.fact, ef.EarlyReply)]
+    wasted = [
+        e for e in talk.effects if isinstance(e, ef.Observe) and isinstance(e.fact, ef.EarlyReply)
+    ]
     assert 1 <= len(wasted) <= 6
 
 
 @pytest.mark.parametrize(("wasted", "begun"), [(0, 0), (1, 1)])
-def test_whether_replies_are_begun_early_at_all_is_a_matter_of_configuration(wasted: int, begun: int) -> None:
+def test_whether_replies_are_begun_early_at_all_is_a_matter_of_configuration(
+    wasted: int, begun: int
+) -> None:
     talk = Talk(limits=SessionLimits(early_replies_wasted=wasted))
     talk.says("tell me a story please")
     talk.wait(200)
@@ -373,7 +399,11 @@ def test_whether_replies_are_begun_early_at_all_is_a_matter_of_configuration(was
 
 def test_a_server_short_of_time_begins_no_reply_early_and_goes_on_with_those_begun() -> None:
     def early(talk: Talk) -> list[bool]:
-        return [e.fact.used for e in talk.effects if isinstance(e, ef.Observe) and isinstance(e.fact, ef.EarlyReply)]
+        return [
+            e.fact.used
+            for e in talk.effects
+            if isinstance(e, ef.Observe) and isinstance(e.fact, ef.EarlyReply)
+        ]
 
     talk = Talk()
     talk.says("tell me a story please")
@@ -438,7 +468,9 @@ def test_a_user_who_interrupts_soon_is_not_taken_for_one_who_pauses_long() -> No
     talk.hears("stop that")
     talk.effects.clear()
     talk.wait(200)
-    assert any(isinstance(effect, ef.FinishRecognition) for effect in talk.effects), "the silence asked for is enough"
+    assert any(isinstance(effect, ef.FinishRecognition) for effect in talk.effects), (
+        "the silence asked for is enough"
+    )
 
 
 @pytest.mark.parametrize("words_ms", [200, 1_000])
@@ -462,7 +494,9 @@ def test_where_words_are_waited_for_a_sign_of_listening_or_a_cough_lets_the_repl
     assert len(talk.asked) == 1, "and it is no turn of its own"
 
 
-def test_where_words_are_waited_for_words_interrupt_at_once_and_a_long_sound_after_a_second() -> None:
+def test_where_words_are_waited_for_words_interrupt_at_once_and_a_long_sound_after_a_second() -> (
+    None
+):
     talk = a_reply_is_playing(by_voice=False)
     talk.starts()
     talk.wait(300)

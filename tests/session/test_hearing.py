@@ -20,14 +20,19 @@ def awaiting() -> Hearing:
 
 
 def replaced(hearing: Hearing, *, retryable: bool = True, others_left: bool) -> int:
-    """Let whatever is awaited fail until it is not replaced any more; give how often it was."""
+    """Let whatever is awaited fail until it is not replaced any more; give how often it
+    was.
+    """
     for count in range(100):
         stream = count + 1
         failure = RecognitionFailed(stream, Fault.ASR_FAILED, "it failed", retryable, others_left)
         effects = hearing.replace_awaited(failure, SETTINGS)
         if not effects:
             return count
-        assert effects == [OpenRecognition(stream + 1, SETTINGS, stream), FinishRecognition(stream + 1)]
+        assert effects == [
+            OpenRecognition(stream + 1, SETTINGS, stream),
+            FinishRecognition(stream + 1),
+        ]
     raise AssertionError("it has no bound")
 
 
@@ -43,7 +48,9 @@ def test_an_awaited_stream_is_replaced_once_and_again_while_others_are_left(
 
 def test_the_last_one_that_is_left_is_not_asked_twice() -> None:
     hearing = awaiting()
-    left, none_left = (RecognitionFailed(1, Fault.ASR_FAILED, "it failed", True, left) for left in (True, False))
+    left, none_left = (
+        RecognitionFailed(1, Fault.ASR_FAILED, "it failed", True, left) for left in (True, False)
+    )
     assert hearing.replace_awaited(left, SETTINGS)
     assert not hearing.replace_awaited(none_left, SETTINGS)
 
@@ -61,4 +68,6 @@ def test_each_turn_has_its_own_replacements() -> None:
     hearing.settle()
     hearing.open(SETTINGS, 0)
     hearing.finish()
-    assert hearing.replace_awaited(RecognitionFailed(3, Fault.ASR_FAILED, "it failed", True), SETTINGS)
+    assert hearing.replace_awaited(
+        RecognitionFailed(3, Fault.ASR_FAILED, "it failed", True), SETTINGS
+    )

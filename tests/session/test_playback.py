@@ -39,7 +39,9 @@ def test_a_report_cannot_claim_what_was_not_sent() -> None:
     st.lists(st.tuples(st.integers(0, 500), st.integers(0, 400)), max_size=30),
     st.integers(0, 5_000),
 )
-def test_it_never_runs_back_nor_ahead_of_what_was_sent(steps: list[tuple[int, int]], after: int) -> None:
+def test_it_never_runs_back_nor_ahead_of_what_was_sent(
+    steps: list[tuple[int, int]], after: int
+) -> None:
     clock = PlaybackClock()
     now = sent = last = 0
     for wait, more in steps:

@@ -1,8 +1,10 @@
-"""The promises of the contract, under every interleaving of client, providers and clock that Hypothesis can find.
+"""The promises of the contract, under every interleaving of client, providers and clock
+that Hypothesis can find.
 
-A world around one session: it plays the client, the recogniser, the model, the synthesiser, the outbox and the
-clock, obeys the session's effects, and remembers what it was promised. ``test_every_corner_is_reached`` asserts that
-the rules really get everywhere: a machine whose rules never fire proves nothing.
+A world around one session: it plays the client, the recogniser, the model, the
+synthesiser, the outbox and the clock, obeys the session's effects, and remembers what
+it was promised. ``test_every_corner_is_reached`` asserts that the rules really get
+everywhere: a machine whose rules never fire proves nothing.
 """
 
 from collections import Counter
@@ -104,7 +106,9 @@ class MadeReply:
 
 
 def bare(text: str) -> str:
-    """Without white space: where a reply's text stands around tools, its ends are trimmed."""
+    """Without white space: where a reply's text stands around tools, its ends are
+    trimmed.
+    """
     return "".join(text.split())
 
 
@@ -138,7 +142,9 @@ class World(RuleBasedStateMachine):
         half_duplex=st.booleans(),
         silence_allowed=st.booleans(),
         lead_ms=st.sampled_from([None, 500]),
-        detection=st.sampled_from([None, TurnDetection(), TurnDetection(min_interruption_words=2), LISTENER]),
+        detection=st.sampled_from(
+            [None, TurnDetection(), TurnDetection(min_interruption_words=2), LISTENER]
+        ),
         apology=st.sampled_from([None, APOLOGY]),
         answers_tools=st.sampled_from([True, True, False]),
     )
@@ -164,7 +170,7 @@ class World(RuleBasedStateMachine):
         self.feed(cmd.Configure(wished))
         assert self.session.settings == wished
 
-    # --- the world obeys ---------------------------------------------------------------------------------------
+    # --- the world obeys --------------------------------------------------------------
 
     def feed(self, event: ev.Event) -> list[ef.Effect]:
         before = self.session.state
@@ -182,7 +188,9 @@ class World(RuleBasedStateMachine):
         return effects
 
     def check_answers(self, event: ev.Event, before: State, effects: list[ef.Effect]) -> None:
-        """Promise 1: exactly one answer per command, with its cause, and no answer without a command."""
+        """Promise 1: exactly one answer per command, with its cause, and no answer
+        without a command.
+        """
         told = [e.notice for e in effects if isinstance(e, ef.Send)]
         detected = [n for n in told if isinstance(n, nt.TurnCommitted) and n.detected]
         interrupted = [n for n in told if isinstance(n, nt.Interrupted)]
@@ -194,7 +202,8 @@ class World(RuleBasedStateMachine):
         answers = [
             n
             for n in told
-            if isinstance(n, nt.Done | nt.Rejected) or (isinstance(n, nt.TurnCommitted) and not n.detected)
+            if isinstance(n, nt.Done | nt.Rejected)
+            or (isinstance(n, nt.TurnCommitted) and not n.detected)
         ]
         if isinstance(event, cmd.AnswerTool):
             assert len(answers) <= 1
@@ -221,7 +230,9 @@ class World(RuleBasedStateMachine):
                     REACHED["replay"] += 1
                     if self.streams[effect.replay_of] == "finished":
                         self.replaced[stream] = self.replaced.get(effect.replay_of, 0) + 1
-                        assert self.replaced[stream] <= MAX_REPLACEMENTS, "the last result is not retried for ever"
+                        assert self.replaced[stream] <= MAX_REPLACEMENTS, (
+                            "the last result is not retried for ever"
+                        )
                         REACHED["replaced to the last"] += self.replaced[stream] == MAX_REPLACEMENTS
                     self.streams[effect.replay_of] = "gone"
             case ef.RouteAudio():
@@ -254,7 +265,11 @@ class World(RuleBasedStateMachine):
                 assert reply == len(self.replies)
                 assert not self.replies[reply].stopped
                 self.replies[reply].stopped = True
-                self.outbox = [m for m in self.outbox if not (isinstance(m, nt.ReplyNotice) and m.reply == reply)]
+                self.outbox = [
+                    m
+                    for m in self.outbox
+                    if not (isinstance(m, nt.ReplyNotice) and m.reply == reply)
+                ]
             case ef.Close():
                 self.closed = True
             case ef.Observe(ef.LateDropped(kind)):
@@ -271,15 +286,21 @@ class World(RuleBasedStateMachine):
         return self.session.settings.turn_detection is not None
 
     def start(self, effect: ef.StartReply) -> None:
-        assert effect.reply == len(self.replies) + 1, "reply numbers rise by one and are never used again"
-        assert all(made.stopped or made.finished for made in self.replies.values()), "one reply at a time"
+        assert effect.reply == len(self.replies) + 1, (
+            "reply numbers rise by one and are never used again"
+        )
+        assert all(made.stopped or made.finished for made in self.replies.values()), (
+            "one reply at a time"
+        )
         assert effect.messages[-1]["role"] == "user"
         self.check_history(effect.messages)
         self.replies[effect.reply] = MadeReply(effect.reply, early=effect.early)
         REACHED["second reply"] += effect.reply == 2
 
     def go_on(self, effect: ef.ContinueReply) -> None:
-        """The model is asked again exactly when every call of its last answer has its answer."""
+        """The model is asked again exactly when every call of its last answer has its
+        answer.
+        """
         made = self.live(effect.reply)
         assert made.paused
         assert not made.early
@@ -295,7 +316,9 @@ class World(RuleBasedStateMachine):
         REACHED[f"tool round {made.rounds}"] += 1
 
     def check_history(self, messages: tuple[Message, ...]) -> None:
-        """What any OpenAI-compatible model accepts: each call has its answer behind it, and nothing else has."""
+        """What any OpenAI-compatible model accepts: each call has its answer behind it,
+        and nothing else has.
+        """
         assert messages[0]["role"] == "user", "no answer stands without its question"
         ids: list[object] = []
         open_ids: list[object] = []
@@ -321,12 +344,15 @@ class World(RuleBasedStateMachine):
         REACHED["tools remembered"] += bool(self.remembered_ids)
 
     def check_remembered(self, text: str) -> None:
-        """Promise 6: of a reply, at most what was said; of one that sent no audio, nothing."""
+        """Promise 6: of a reply, at most what was said; of one that sent no audio,
+        nothing.
+        """
         if not text:
             return
         words = bare(text)
         assert any(
-            bare(made.text).startswith(words) and (made.finished or made.last_left_ms or made.paused)
+            bare(made.text).startswith(words)
+            and (made.finished or made.last_left_ms or made.paused)
             for made in self.replies.values()
         )
         REACHED["memory"] += 1
@@ -342,11 +368,14 @@ class World(RuleBasedStateMachine):
         """What the client will see, in order."""
         self.outbox.append(message)
         if isinstance(message, nt.ReplyNotice):
-            # A reply that was begun early is told of only once its turn has begun and ended for the user.
+            # A reply that was begun early is told of only once its turn has begun and
+            # ended for the user.
             assert self.turns_begun == self.turns_completed + 1, "a held-back reply never leaks"
             made = self.replies[message.reply]
             made.told = not isinstance(message, nt.ReplyBegun) or made.told
-            assert made.begun or isinstance(message, nt.ReplyBegun), "a reply begins before it is told"
+            assert made.begun or isinstance(message, nt.ReplyBegun), (
+                "a reply begins before it is told"
+            )
         match message:
             case nt.ReplyText(reply, text):
                 made = self.live(reply)
@@ -388,10 +417,15 @@ class World(RuleBasedStateMachine):
             case nt.TurnCompleted():
                 self.turns_completed += 1
                 self.forgetting = False
-                assert self.turns_completed == self.turns_begun, "promise 2: completed exactly once per turn"
+                assert self.turns_completed == self.turns_begun, (
+                    "promise 2: completed exactly once per turn"
+                )
             case nt.Recognised():
                 # Promise 5: nothing is told of recognition while a reply is being told.
-                assert not any(made.told and not made.stopped and not made.finished for made in self.replies.values())
+                assert not any(
+                    made.told and not made.stopped and not made.finished
+                    for made in self.replies.values()
+                )
             case nt.LatencyMeasured(reply, measured):
                 made = self.replies[reply]
                 assert not made.stopped
@@ -431,7 +465,7 @@ class World(RuleBasedStateMachine):
     def answers_tools(self) -> bool:
         return self.session.settings.chat.answers_tools
 
-    # --- the client --------------------------------------------------------------------------------------------
+    # --- the client -------------------------------------------------------------------
 
     @rule()
     def audio(self) -> None:
@@ -452,7 +486,9 @@ class World(RuleBasedStateMachine):
         self.feed(cmd.ClearInput(cause=self.cause()))
         if not self.closed and self.session.state in TURN:
             finished = [s for s, how in before.items() if how == "finished"]
-            assert all(self.streams[s] == "finished" for s in finished), "clear does not touch the running turn"
+            assert all(self.streams[s] == "finished" for s in finished), (
+                "clear does not touch the running turn"
+            )
 
     @rule()
     def forget(self) -> None:
@@ -469,7 +505,8 @@ class World(RuleBasedStateMachine):
             return
         assert self.turns_completed - completed == (before in TURN)
         if before in TURN:
-            # Promise 3: `canceled`, then `completed`; and nothing of the reply is left to be sent.
+            # Promise 3: `canceled`, then `completed`; and nothing of the reply is left
+            # to be sent.
             said = [e.notice for e in effects if isinstance(e, ef.Send)]
             told = next(n for n, notice in enumerate(said) if isinstance(notice, nt.Done))
             assert all(isinstance(n, nt.ReplyCut | nt.ReplyEnded) for n in said[:told])
@@ -512,13 +549,19 @@ class World(RuleBasedStateMachine):
         made.awaited.discard(call_id)
         made.answers[call_id] = content
         effects = self.feed(cmd.AnswerTool(call_id, content))
-        assert not any(isinstance(e, ef.Send) and isinstance(e.notice, nt.Rejected) for e in effects)
+        assert not any(
+            isinstance(e, ef.Send) and isinstance(e.notice, nt.Rejected) for e in effects
+        )
         asked_again = any(isinstance(e, ef.ContinueReply) for e in effects)
-        assert asked_again == (len(awaited) == 1), "the last answer is the one that lets the model go on"
+        assert asked_again == (len(awaited) == 1), (
+            "the last answer is the one that lets the model go on"
+        )
 
     @rule(back=st.integers(0, 3))
     def client_answers_what_nobody_asked(self, back: int) -> None:
-        """A late answer, the same one twice, or an id out of the air: refused, and nothing has changed."""
+        """A late answer, the same one twice, or an id out of the air: refused, and
+        nothing has changed.
+        """
         past = [call_id for call_id in self.told_ids if call_id not in self.awaited]
         call_id = past[-1 - back] if back < len(past) else "call_nobody"
         before = self.session.state
@@ -530,7 +573,9 @@ class World(RuleBasedStateMachine):
         refusals = [notice for notice in told if isinstance(notice, nt.Rejected)]
         assert [refusal.why for refusal in refusals] == [why]
         assert call_id in refusals[0].message
-        assert not any(isinstance(e, ef.ContinueReply | ef.StartReply) for e in effects if not self.hands_free)
+        assert not any(
+            isinstance(e, ef.ContinueReply | ef.StartReply) for e in effects if not self.hands_free
+        )
         assert self.hands_free or self.session.state is before
         REACHED[f"late tool answer {why.name}"] += call_id in past
 
@@ -538,10 +583,12 @@ class World(RuleBasedStateMachine):
     def played(self, which: int, played_ms: int) -> None:
         self.feed(cmd.Played(max(0, len(self.replies) - which), played_ms))
 
-    # --- the recogniser, also late and out of turn --------------------------------------------------------------
+    # --- the recogniser, also late and out of turn ------------------------------------
 
     @precondition(lambda self: self.streams)
-    @rule(back=st.integers(0, 2), text=st.sampled_from(["go", "go forward", ""]), final=st.booleans())
+    @rule(
+        back=st.integers(0, 2), text=st.sampled_from(["go", "go forward", ""]), final=st.booleans()
+    )
     def recognise(self, back: int, text: str, final: bool) -> None:
         stream = max(1, len(self.streams) - back)
         self.feed(ev.Transcribed(stream, Transcript(text, 0, 900 if final else None)))
@@ -560,9 +607,11 @@ class World(RuleBasedStateMachine):
     @rule(back=st.integers(0, 2), retryable=st.booleans(), others_left=st.booleans())
     def recognition_fails(self, back: int, retryable: bool, others_left: bool) -> None:
         stream = max(1, len(self.streams) - back)
-        self.feed(ev.RecognitionFailed(stream, Fault.ASR_FAILED, "it failed", retryable, others_left))
+        self.feed(
+            ev.RecognitionFailed(stream, Fault.ASR_FAILED, "it failed", retryable, others_left)
+        )
 
-    # --- the voice detector -------------------------------------------------------------------------------------
+    # --- the voice detector -----------------------------------------------------------
 
     @rule(ago_ms=st.integers(0, 300))
     def speech_starts(self, ago_ms: int) -> None:
@@ -578,7 +627,8 @@ class World(RuleBasedStateMachine):
 
     @precondition(lambda self: self.hands_free and self.session.state is not State.OPENED)
     @rule(
-        pause_ms=st.sampled_from([50, 200, 260, 2_000]), text=st.sampled_from(["go on please", "wait", "mm hmm", "no"])
+        pause_ms=st.sampled_from([50, 200, 260, 2_000]),
+        text=st.sampled_from(["go on please", "wait", "mm hmm", "no"]),
     )
     def user_speaks_up(self, pause_ms: int, text: str) -> None:
         self.speech_starts(64)
@@ -595,7 +645,7 @@ class World(RuleBasedStateMachine):
             self.streams[finished[-1]] = "gone"
             self.feed(ev.RecognitionEnded(finished[-1]))
 
-    # --- the model and the synthesiser --------------------------------------------------------------------------
+    # --- the model and the synthesiser ------------------------------------------------
 
     @precondition(lambda self: self.replies)
     @rule(text=st.sampled_from(TEXTS))
@@ -628,7 +678,11 @@ class World(RuleBasedStateMachine):
             return
         for number in range(count):
             place = number if index == "own" or not named else 0
-            own_id = f"call_{self.calls_made}_{len(self.told_ids)}_{self.now}_{number}" if named else None
+            own_id = (
+                f"call_{self.calls_made}_{len(self.told_ids)}_{self.now}_{number}"
+                if named
+                else None
+            )
             self.feed(ev.ToolCalled(made.number, ToolCall(place, own_id, "weather", "")))
             self.feed(ev.ToolCalled(made.number, ToolCall(place, None, None, '{"city": "Paris"}')))
         if made.rounds >= LIMITS.tool_rounds:
@@ -651,7 +705,8 @@ class World(RuleBasedStateMachine):
         live = not (made.stopped or self.closed or self.gone)
         self.calls_made += live
         exchange = ToolExchange(
-            (ToolCall(0, own_id, "clock", "{}"),), (ToolAnswer("noon", ToolOutcome.ANSWERED, 20, "clock"),)
+            (ToolCall(0, own_id, "clock", "{}"),),
+            (ToolAnswer("noon", ToolOutcome.ANSWERED, 20, "clock"),),
         )
         self.feed(ev.ToolsUsed(made.number, exchange))
         if live and not self.forgetting:
@@ -717,7 +772,7 @@ class World(RuleBasedStateMachine):
             made.text_ended |= fault is Fault.LLM_FAILED
             self.feed(ev.ReplyFailed(made.number, fault, "it failed"))
 
-    # --- compound steps: single ones rarely get past the first turn -----------------------------------------------
+    # --- compound steps: single ones rarely get past the first turn -------------------
 
     @rule()
     def user_says(self) -> None:
@@ -739,7 +794,9 @@ class World(RuleBasedStateMachine):
         for _ in range(MAX_REPLACEMENTS + 1):
             finished = [stream for stream, how in self.streams.items() if how == "finished"]
             if finished:
-                self.feed(ev.RecognitionFailed(finished[-1], Fault.ASR_FAILED, "it failed", True, True))
+                self.feed(
+                    ev.RecognitionFailed(finished[-1], Fault.ASR_FAILED, "it failed", True, True)
+                )
 
     @precondition(lambda self: self.session.state is State.REPLYING and not self.closed)
     @rule()
@@ -807,7 +864,7 @@ class World(RuleBasedStateMachine):
         self.speech_ends()
         self.outbox_writes(written)
 
-    # --- the outbox, the clock, the server -------------------------------------------------------------------------
+    # --- the outbox, the clock, the server --------------------------------------------
 
     @rule(count=st.integers(1, 20))
     def outbox_writes(self, count: int) -> None:
@@ -816,7 +873,9 @@ class World(RuleBasedStateMachine):
                 return
             message = self.outbox.pop(0)
             if isinstance(message, nt.ReplyAudio):
-                assert not self.replies[message.reply].stopped, "promise 3: nothing of a stopped reply leaves"
+                assert not self.replies[message.reply].stopped, (
+                    "promise 3: nothing of a stopped reply leaves"
+                )
                 self.feed(ev.AudioSent(message.reply, message.end_ms))
 
     @rule(wait_ms=st.sampled_from([1, 50, 400, 2_000, 11_000, 31_000]))
@@ -874,7 +933,7 @@ class World(RuleBasedStateMachine):
         elif end in ENDS:
             self.feed(ENDS[end])
 
-    # --- what always holds -------------------------------------------------------------------------------------------
+    # --- what always holds ------------------------------------------------------------
 
     @invariant()
     def a_turn_is_open_exactly_in_the_turn_states(self) -> None:
@@ -886,7 +945,8 @@ class World(RuleBasedStateMachine):
     def audio_goes_where_it_may(self) -> None:
         route, turn = self.routed.route, self.session.state in TURN
         assert (route is ef.Route.DROP) == (self.closed or self.gone)
-        # Promise 8: with refresh, audio of a turn in progress never reaches a recogniser.
+        # Promise 8: with refresh, audio of a turn in progress never reaches a
+        # recogniser.
         if not (self.closed or self.gone) and self.half_duplex:
             assert (route is ef.Route.SKIP) >= turn
         if route is ef.Route.RECOGNISE:
@@ -944,7 +1004,10 @@ CORNERS = [
     "early reply dropped",
     "SpeechStarted in REPLYING",
     "SpeechStarted in TRANSCRIBING",
-    *(f"tool {outcome.value}" for outcome in (ToolOutcome.ANSWERED, ToolOutcome.TIMEOUT, ToolOutcome.CANCELED)),
+    *(
+        f"tool {outcome.value}"
+        for outcome in (ToolOutcome.ANSWERED, ToolOutcome.TIMEOUT, ToolOutcome.CANCELED)
+    ),
     *(f"tool round {number}" for number in range(1, LIMITS.tool_rounds + 1)),
     "tools over the limit",
     "tools remembered",
@@ -963,13 +1026,21 @@ def missed_corners() -> list[str]:
 
 
 def test_every_promise_holds_and_every_corner_is_reached() -> None:
-    """One pass reaches nearly every corner; a rare one may take another pass with other histories."""
+    """One pass reaches nearly every corner; a rare one may take another pass with other
+    histories.
+    """
     REACHED.clear()
-    options: dict[str, Any] = {"suppress_health_check": list(HealthCheck), "deadline": None, "database": None}
+    options: dict[str, Any] = {
+        "suppress_health_check": list(HealthCheck),
+        "deadline": None,
+        "database": None,
+    }
     for repeated in range(5):
         if repeated and not missed_corners():
             break
         derandomize = repeated == 0
-        chosen = settings(max_examples=400, stateful_step_count=50, derandomize=derandomize, **options)
+        chosen = settings(
+            max_examples=400, stateful_step_count=50, derandomize=derandomize, **options
+        )
         run_state_machine_as_test(World, settings=chosen)
     assert not missed_corners(), f"the rules never reached: {missed_corners()}"

@@ -1,4 +1,6 @@
-"""Single promises of the kernel that are easier to read as an example than as a property."""
+"""Single promises of the kernel that are easier to read as an example than as a
+property.
+"""
 
 from voicechat.errors import Fault
 from voicechat.session import commands as cmd
@@ -17,7 +19,9 @@ def told(effects: list[ef.Effect]) -> list[nt.Notice]:
     return [effect.notice for effect in effects if isinstance(effect, ef.Send)]
 
 
-def replying(number: int = 1, session: Session | None = None, at_ms: int = 0, lead_ms: int | None = None) -> Session:
+def replying(
+    number: int = 1, session: Session | None = None, at_ms: int = 0, lead_ms: int | None = None
+) -> Session:
     """A session whose reply ``number`` has just been asked for."""
     session = session or Session(Settings(lead_ms=lead_ms))
     session.receive(AUDIO, at_ms)
@@ -46,14 +50,18 @@ def test_a_stale_playback_report_does_not_touch_the_running_reply() -> None:
     session.receive(audio(1, 1_000), 0)
     finish(session, 1, 10)
     replying(2, session, at_ms=20)
-    session.receive(ev.ReplyTextArrived(2, "One two three four five six seven eight nine ten. "), 20)
+    session.receive(
+        ev.ReplyTextArrived(2, "One two three four five six seven eight nine ten. "), 20
+    )
     session.receive(audio(2, 5_000), 20)
     session.receive(ev.AudioSent(2, 5_000), 20)
     session.receive(cmd.Played(1, 1_000), 4_020)
     session.receive(ev.AudioSent(1, 1_000), 4_020)
     session.receive(cmd.Cancel(), 4_020)
     asked = replying_messages(session, 3, 5_000)
-    assert str(asked[3]["content"]).startswith("One two three four five six"), "4 of 5 seconds were heard"
+    assert str(asked[3]["content"]).startswith("One two three four five six"), (
+        "4 of 5 seconds were heard"
+    )
 
 
 def replying_messages(session: Session, stream: int, at_ms: int) -> tuple[Message, ...]:
@@ -66,7 +74,9 @@ def replying_messages(session: Session, stream: int, at_ms: int) -> tuple[Messag
 
 def test_text_that_waits_too_long_is_spoken_as_it_stands() -> None:
     session = replying()
-    assert not spoken(session.receive(ev.ReplyTextArrived(1, "Well let me think about this for"), 100))
+    assert not spoken(
+        session.receive(ev.ReplyTextArrived(1, "Well let me think about this for"), 100)
+    )
     due_ms = session.deadline_ms()
     assert due_ms == 100 + SessionLimits().speakable_wait_ms
     assert spoken(session.receive(ev.Ticked(), due_ms))
@@ -145,9 +155,13 @@ def test_a_recogniser_that_fails_again_and_again_is_left_alone_for_a_while() -> 
     opened = 0
     for at_ms in range(0, 3_000, 100):
         effects = session.receive(AUDIO, at_ms)
-        while (stream := next((e.stream for e in effects if isinstance(e, ef.OpenRecognition)), None)) is not None:
+        while (
+            stream := next((e.stream for e in effects if isinstance(e, ef.OpenRecognition)), None)
+        ) is not None:
             opened += 1
-            effects = session.receive(ev.RecognitionFailed(stream, Fault.ASR_FAILED, "it failed", True), at_ms)
+            effects = session.receive(
+                ev.RecognitionFailed(stream, Fault.ASR_FAILED, "it failed", True), at_ms
+            )
     assert 3 <= opened <= 6
 
 
@@ -180,7 +194,9 @@ def test_a_dialect_that_gives_its_client_up_ends_the_turn_and_the_session() -> N
 
 
 def test_audio_that_is_skipped_before_any_was_recognised_says_how_it_was_declared() -> None:
-    """The turn began with a typed message; the decoder that is opened now serves the whole connection."""
+    """The turn began with a typed message; the decoder that is opened now serves the
+    whole connection.
+    """
     settings = Settings(input=InputSettings(format="mp3"), half_duplex=True)
     session = Session(settings)
     effects = session.receive(cmd.CommitTurn("hello"), 0)

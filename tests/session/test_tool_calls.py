@@ -26,10 +26,14 @@ from voicechat.session.vocabulary import (
 )
 
 ANSWERS = Settings(chat=ChatSettings(answers_tools=True))
-EXCHANGE = ToolExchange((ToolCall(0, "own", "clock", "{}"),), (ToolAnswer("noon", ToolOutcome.ANSWERED, 20, "clock"),))
+EXCHANGE = ToolExchange(
+    (ToolCall(0, "own", "clock", "{}"),), (ToolAnswer("noon", ToolOutcome.ANSWERED, 20, "clock"),)
+)
 
 
-def call(index: int, call_id: str | None, arguments: str = "{}", name: str | None = "weather") -> ToolCall:
+def call(
+    index: int, call_id: str | None, arguments: str = "{}", name: str | None = "weather"
+) -> ToolCall:
     return ToolCall(index, call_id, name, arguments)
 
 
@@ -64,8 +68,13 @@ def test_the_pieces_of_calls_that_come_mixed_are_joined() -> None:
     [
         pytest.param((call(0, "a"), call(0, "b")), id="every call has the index 0"),
         pytest.param((call(1, "a"), call(7, "b")), id="indexes with gaps"),
-        pytest.param((call(0, "a", ""), call(0, "a", "{}"), call(1, "b")), id="the id in every piece"),
-        pytest.param((call(0, "a", "", None), call(0, None, "{}"), call(1, "b")), id="the name in a later piece"),
+        pytest.param(
+            (call(0, "a", ""), call(0, "a", "{}"), call(1, "b")), id="the id in every piece"
+        ),
+        pytest.param(
+            (call(0, "a", "", None), call(0, None, "{}"), call(1, "b")),
+            id="the name in a later piece",
+        ),
     ],
 )
 def test_what_servers_do_differently_comes_out_the_same(pieces: tuple[ToolCall, ...]) -> None:
@@ -158,7 +167,11 @@ def test_an_interrupted_reply_keeps_its_tools_and_of_its_text_what_was_heard() -
     session = a_reply_around_a_tool()
     session.receive(cmd.Cancel(), 3_100)
     said = roles(asks(session, "Thanks.", 4_000))
-    assert said[:3] == [("user", "What time is it?"), ("assistant", "Let me look."), ("tool", "noon")]
+    assert said[:3] == [
+        ("user", "What time is it?"),
+        ("assistant", "Let me look."),
+        ("tool", "noon"),
+    ]
     assert said[4] == ("user", "Thanks.")
     heard = str(said[3][1])
     assert "It is noon and the sun stands high in the sky.".startswith(heard)
@@ -169,7 +182,12 @@ def test_a_tool_whose_reply_was_not_heard_at_all_is_remembered() -> None:
     session = a_reply_around_a_tool()
     session.receive(cmd.Cancel(), 150)
     said = roles(asks(session, "Thanks.", 4_000))
-    assert said == [("user", "What time is it?"), ("assistant", ""), ("tool", "noon"), ("user", "Thanks.")]
+    assert said == [
+        ("user", "What time is it?"),
+        ("assistant", ""),
+        ("tool", "noon"),
+        ("user", "Thanks."),
+    ]
 
 
 def test_a_reply_cut_after_its_end_keeps_its_tools() -> None:
@@ -183,7 +201,9 @@ def test_a_reply_cut_after_its_end_keeps_its_tools() -> None:
 
 def test_a_forced_call_is_forced_once_and_the_last_round_forbids_calls() -> None:
     tools = [{"type": "function", "function": {"name": "weather"}}]
-    chat = ChatSettings(options={"tools": tools, "tool_choice": "required", "temperature": 0.5}, answers_tools=True)
+    chat = ChatSettings(
+        options={"tools": tools, "tool_choice": "required", "temperature": 0.5}, answers_tools=True
+    )
     session = Session(Settings(chat=chat), SessionLimits(tool_rounds=2))
     asks(session, "Is it warm?", 0)
     options = []
@@ -202,7 +222,9 @@ def test_a_forced_call_is_forced_once_and_the_last_round_forbids_calls() -> None
     assert [m.finish_reason for m in told if isinstance(m, nt.ReplyTextFinished)] == ["stop"]
 
 
-def test_a_call_that_the_client_does_not_answer_ends_the_reply_and_is_remembered_with_an_answer() -> None:
+def test_a_call_that_the_client_does_not_answer_ends_the_reply_and_is_remembered_with_an_answer() -> (
+    None
+):
     session = Session()
     asks(session, "Is it warm in Paris?", 0)
     session.receive(ev.ReplyTextArrived(1, "Let me look."), 10)
@@ -215,11 +237,17 @@ def test_a_call_that_the_client_does_not_answer_ends_the_reply_and_is_remembered
     session.receive(ev.SpeechEnded(1), 20)
     assert session.state is State.LISTENING
     asked = asks(session, "And in Rome?", 5_000)
-    assert roles(asked)[1:] == [("assistant", "Let me look."), ("tool", NOT_TOLD), ("user", "And in Rome?")]
+    assert roles(asked)[1:] == [
+        ("assistant", "Let me look."),
+        ("tool", NOT_TOLD),
+        ("user", "And in Rome?"),
+    ]
 
 
 def test_waiting_for_tools_hands_free_is_the_assistants_turn() -> None:
-    """Silence does not end a turn of the user, and does not close the connection; a word interrupts."""
+    """Silence does not end a turn of the user, and does not close the connection; a
+    word interrupts.
+    """
     talk = Talk(chat=ANSWERS.chat)
     talk.says("is it warm in Paris")
     talk.wait(800)
@@ -234,7 +262,10 @@ def test_waiting_for_tools_hands_free_is_the_assistants_turn() -> None:
     assert len(talk.interruptions) == 1
     talk.wait(2_000)
     talk.finishes("never mind that now")
-    assert [(m["role"], m["content"]) for m in talk.asked[-1]][1:3] == [("assistant", ""), ("tool", STOPPED)]
+    assert [(m["role"], m["content"]) for m in talk.asked[-1]][1:3] == [
+        ("assistant", ""),
+        ("tool", STOPPED),
+    ]
 
 
 def test_the_tools_of_a_reply_begun_early_are_asked_for_once_it_is_adopted() -> None:
@@ -251,7 +282,9 @@ def test_the_tools_of_a_reply_begun_early_are_asked_for_once_it_is_adopted() -> 
     talk.finishes("is it warm in Paris")
     adopted = [type(effect) for effect in talk.effects].index(ef.AdoptReply)
     told = next(
-        n for n, e in enumerate(talk.effects) if isinstance(e, ef.Send) and isinstance(e.notice, nt.ReplyToolCall)
+        n
+        for n, e in enumerate(talk.effects)
+        if isinstance(e, ef.Send) and isinstance(e.notice, nt.ReplyToolCall)
     )
     assert adopted < told
     asked_again = talk.post(cmd.AnswerTool("a", "20"))
@@ -268,7 +301,12 @@ def test_tools_that_worked_before_the_model_failed_are_remembered_beside_an_apol
     session.receive(ev.SpeechEnded(1), 40)
     assert session.state is State.LISTENING
     said = roles(asks(session, "And now?", 1_000))
-    assert said == [("user", "What time is it?"), ("assistant", ""), ("tool", "noon"), ("user", "And now?")]
+    assert said == [
+        ("user", "What time is it?"),
+        ("assistant", ""),
+        ("tool", "noon"),
+        ("user", "And now?"),
+    ]
 
 
 def joined(*pieces: ToolCall) -> list[tuple[str | None, str]]:
@@ -285,7 +323,11 @@ def test_a_new_name_begins_a_call_although_index_and_id_are_the_same() -> None:
 
 
 def test_a_piece_without_a_name_goes_on_whatever_its_id() -> None:
-    pieces = [ToolCall(0, "x1", "f", '{"a"'), ToolCall(0, "x2", None, ":"), ToolCall(0, "x3", "", "1}")]
+    pieces = [
+        ToolCall(0, "x1", "f", '{"a"'),
+        ToolCall(0, "x2", None, ":"),
+        ToolCall(0, "x3", "", "1}"),
+    ]
     assert joined(*pieces) == [("f", '{"a":1}')]
 
 
@@ -297,9 +339,9 @@ def test_the_same_function_called_twice_without_ids() -> None:
 
 
 def test_a_name_that_comes_with_each_piece_is_one_call() -> None:
-    assert joined(ToolCall(0, None, "f", ""), ToolCall(0, None, "f", '{"a":'), ToolCall(0, None, "f", "1}")) == [
-        ("f", '{"a":1}')
-    ]
+    assert joined(
+        ToolCall(0, None, "f", ""), ToolCall(0, None, "f", '{"a":'), ToolCall(0, None, "f", "1}")
+    ) == [("f", '{"a":1}')]
 
 
 def test_a_name_may_come_late() -> None:

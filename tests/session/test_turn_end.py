@@ -102,7 +102,9 @@ def test_words_that_stay_the_same_end_the_turn_although_the_sound_goes_on() -> N
 
 
 def test_sounds_again_and_again_do_not_keep_the_turn_open_for_good() -> None:
-    """Each key of a keyboard is a new sound, which may bring a word within its own time."""
+    """Each key of a keyboard is a new sound, which may bring a word within its own
+    time.
+    """
     turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "that is all")
     for key_ms in range(1_400, 20_000, 400):
@@ -154,9 +156,16 @@ def test_a_learned_model_is_asked_anew_after_each_stretch_of_speech() -> None:
     assert turn.deadline_ms() == 2_500
 
 
-@given(st.lists(st.tuples(st.integers(50, 3_000), st.sampled_from(["speak", "stop", "word", "end"])), max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.integers(50, 3_000), st.sampled_from(["speak", "stop", "word", "end"])),
+        max_size=60,
+    )
+)
 def test_whoever_falls_silent_is_answered(steps: list[tuple[int, str]]) -> None:
-    """Whatever has happened: silence brings a deadline, within bounds, if there was speech since the last end."""
+    """Whatever has happened: silence brings a deadline, within bounds, if there was
+    speech since the last end.
+    """
     turn = TurnEnd(AdaptiveSilence())
     now_ms, sounding, spoke, text = 0, False, False, ""
     for wait_ms, step in steps:

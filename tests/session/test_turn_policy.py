@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicechat.session.turn_policy import AdaptiveSilence, usual_pause_ms
-from voicechat.session.turn_words import Ending, asks_for_the_floor, ending_of, is_backchannel, words_of_substance
+from voicechat.session.turn_words import (
+    Ending,
+    asks_for_the_floor,
+    ending_of,
+    is_backchannel,
+    words_of_substance,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +47,9 @@ def test_how_a_text_ends(text: str, ending: Ending) -> None:
     assert ending_of(text) is ending
 
 
-@pytest.mark.parametrize("text", ["mm-hmm", "Right.", "yeah, yeah", "I see", "嗯", "好的。", "对，对", "嗯 right"])
+@pytest.mark.parametrize(
+    "text", ["mm-hmm", "Right.", "yeah, yeah", "I see", "嗯", "好的。", "对，对", "嗯 right"]
+)
 def test_signs_of_listening(text: str) -> None:
     assert is_backchannel(text)
     assert words_of_substance(text) == 0
@@ -57,7 +65,14 @@ def test_words_of_substance(text: str, words: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "asks"),
-    [("wait", True), ("Stop!", True), ("停", True), ("等一下", True), ("好的", False), ("await", False)],
+    [
+        ("wait", True),
+        ("Stop!", True),
+        ("停", True),
+        ("等一下", True),
+        ("好的", False),
+        ("await", False),
+    ],
 )
 def test_words_that_ask_for_the_floor(text: str, asks: bool) -> None:
     assert asks_for_the_floor(text) is asks
@@ -73,7 +88,8 @@ def test_any_text_is_classified(text: str) -> None:
 def test_a_finished_sentence_shortens_and_an_open_one_lengthens() -> None:
     policy = AdaptiveSilence(silence_ms=500)
     delays_ms = [
-        policy.end_delay_ms(text, ()) for text in ("see you tomorrow.", "the printer", "my number is 123", "so")
+        policy.end_delay_ms(text, ())
+        for text in ("see you tomorrow.", "the printer", "my number is 123", "so")
     ]
     assert delays_ms == [300, 500, 1_300, 1_500]
 
@@ -97,7 +113,9 @@ def test_a_learned_model_overrules_the_words(completion: float, delay_ms: int) -
 
 
 @given(st.text(max_size=30), st.lists(st.integers(0, 100_000)), st.none() | st.floats(-1, 2))
-def test_every_delay_is_bounded(text: str, pauses_ms: Sequence[int], completion: float | None) -> None:
+def test_every_delay_is_bounded(
+    text: str, pauses_ms: Sequence[int], completion: float | None
+) -> None:
     policy = AdaptiveSilence()
     shortest_ms = policy.complete * policy.silence_ms
     assert shortest_ms <= policy.end_delay_ms(text, pauses_ms, completion) <= policy.most_ms

@@ -10,4 +10,6 @@ def test_a_turn_is_measured_from_its_decision_and_not_from_the_silence_before() 
 
 
 def test_what_was_not_reached_has_no_time() -> None:
-    assert TurnTimes(0, 600).ended(Outcome.CANCELED, ReplyTimes()) == TurnEnded(Outcome.CANCELED, None, None, None)
+    assert TurnTimes(0, 600).ended(Outcome.CANCELED, ReplyTimes()) == TurnEnded(
+        Outcome.CANCELED, None, None, None
+    )

@@ -1,4 +1,6 @@
-"""The kernel and what carries it out speak no protocol: its words appear only in dialects and servers."""
+"""The kernel and what carries it out speak no protocol: its words appear only in
+dialects and servers.
+"""
 
 import re
 from pathlib import Path
@@ -9,7 +11,16 @@ PACKAGE = Path(__file__).parents[2] / "voicechat"
 NUMBERS = r"(?<![\w.])(?:100[1-9]|101[0-5]|[45]\d{4}|40[1349]|413|415|422|429|50[1-4])(?![\w.])"
 """HTTP's and WebSocket's, and our own five digits. 500 and 1000 are also lengths."""
 WORDS = (
-    *("websocket", "http", "aiohttp", "subprotocol", "event_type", r"\bstatus\b", "close code", "contract"),
+    *(
+        "websocket",
+        "http",
+        "aiohttp",
+        "subprotocol",
+        "event_type",
+        r"\bstatus\b",
+        "close code",
+        "contract",
+    ),
     *(r"\bchat\.(?:update|created|complete|error)", "input_audio", "heartbeat"),
     *("speech[-_.]?chat", "stream[-_.]?speech", r"session\.update", r"response\.(?:create|done)"),
     *("openai", "xiaozhi", "twilio", "audiosocket", "asterisk", "streamsid", "base64"),
@@ -17,7 +28,9 @@ WORDS = (
 )
 PROTOCOL = re.compile("|".join((NUMBERS, *WORDS)), re.IGNORECASE)
 STATUS_NAMES = re.compile(r"\bStatus\b|\bstatus\b")
-"""What carries the kernel out may refuse a recording with a status by name: the errors of REST are these."""
+"""What carries the kernel out may refuse a recording with a status by name: the errors
+of REST are these.
+"""
 
 
 @pytest.mark.parametrize("folder", ["session", "runtime"])
@@ -33,7 +46,15 @@ def test_no_word_of_a_protocol_appears(folder: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["Close(1011)", "code = 40901", '"event_type"', "the WebSocket", "status=413", "OpenAI's form", "stream_speech"],
+    [
+        "Close(1011)",
+        "code = 40901",
+        '"event_type"',
+        "the WebSocket",
+        "status=413",
+        "OpenAI's form",
+        "stream_speech",
+    ],
 )
 def test_such_words_are_found(line: str) -> None:
     assert PROTOCOL.search(line)

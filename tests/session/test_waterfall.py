@@ -1,4 +1,6 @@
-"""Where the time of an answer went: the arithmetic, and what the session tells of real turns."""
+"""Where the time of an answer went: the arithmetic, and what the session tells of real
+turns.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,9 @@ TIMES = st.none() | st.integers(0, 10_000)
 
 
 @given(began_ms=st.integers(0, 10_000), ends_ms=st.dictionaries(st.sampled_from(Stage), TIMES))
-def test_the_stages_add_up_to_the_whole_whatever_their_order(began_ms: int, ends_ms: dict[Stage, int | None]) -> None:
+def test_the_stages_add_up_to_the_whole_whatever_their_order(
+    began_ms: int, ends_ms: dict[Stage, int | None]
+) -> None:
     known_ms = [end_ms for end_ms in ends_ms.values() if end_ms is not None]
     made = waterfall(began_ms, ends_ms)
     assert list(made.stages_ms) == list(Stage)
@@ -39,12 +43,16 @@ class Talk:
             self.effects += self.session.receive(event, at_ms)
 
     def replies(self, number: int, at_ms: int) -> None:
-        """Text after 100 ms, its sentence whole after 150, audio after 200, sent after 203."""
+        """Text after 100 ms, its sentence whole after 150, audio after 200, sent after
+        203.
+        """
         self.post(at_ms + 100, ev.ReplyTextArrived(number, "Good"))
         self.post(at_ms + 150, ev.ReplyTextArrived(number, " morning. "))
         self.post(at_ms + 200, ev.SpeechSynthesized(number, 0, (b"x",), 100))
         self.post(at_ms + 203, ev.AudioSent(number, 100))
-        self.post(at_ms + 210, ev.SpeechSynthesized(number, 0, (b"x",), 200), ev.AudioSent(number, 200))
+        self.post(
+            at_ms + 210, ev.SpeechSynthesized(number, 0, (b"x",), 200), ev.AudioSent(number, 200)
+        )
 
 
 def a_spoken_turn(settings: Settings) -> Talk:
@@ -81,7 +89,11 @@ def test_hands_free_the_wait_begins_where_the_speech_ended() -> None:
         if any(isinstance(effect, ef.FinishRecognition) for effect in talk.effects):
             decided_ms = due_ms
     started = [effect for effect in talk.effects if isinstance(effect, ef.StartReply)]
-    talk.post(decided_ms + 20, ev.Transcribed(1, Transcript("hello there", 0, 900)), ev.RecognitionEnded(1))
+    talk.post(
+        decided_ms + 20,
+        ev.Transcribed(1, Transcript("hello there", 0, 900)),
+        ev.RecognitionEnded(1),
+    )
     if not started:
         talk.replies(1, decided_ms + 20)
     else:  # begun early: its text was there before the turn was over

@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.real_time, pytest.mark.long]
 async def test_clients_that_come_and_go_in_every_state_leave_nothing_behind(
     embedded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # pytest keeps every log record until the test's end, and with it the frames of its traceback.
+    # pytest keeps every log record until the test's end, and with it the frames of its
+    # traceback.
     monkeypatch.setattr(logging.getLogger("voicechat"), "propagate", False)
     remembered = await soak(2 * ROUND, embedded=embedded, tell=print)
     _, grown_objects = growth(remembered, 2 * ROUND)

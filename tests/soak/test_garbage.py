@@ -1,4 +1,6 @@
-"""A session that has ended is gone at once: nothing of it refers to itself and waits for the collector."""
+"""A session that has ended is gone at once: nothing of it refers to itself and waits
+for the collector.
+"""
 
 import asyncio
 import gc
@@ -19,7 +21,10 @@ async def hands_free(visit: Visit) -> None:
     connection = await visit.converse()
     update = {
         "create_transcription_task_req": {},
-        "chat_completion_with_voice_output_req": {"chat_completion_req": {}, "speech_synthesis_req": {}},
+        "chat_completion_with_voice_output_req": {
+            "chat_completion_req": {},
+            "speech_synthesis_req": {},
+        },
         "turn_detection": {"type": "server_vad", "threshold": TurnDetection().threshold},
     }
     await say(connection, "chat.update", message=update)
@@ -36,7 +41,8 @@ async def with_an_unread_queue(visit: Visit) -> None:
 
 @pytest.fixture
 async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    # pytest keeps every log record until the test's end, and with it the frames of its traceback.
+    # pytest keeps every log record until the test's end, and with it the frames of its
+    # traceback.
     monkeypatch.setattr(logging.getLogger("voicechat"), "propagate", False)
     async with scene(embedded=False) as made:
         gc.freeze()  # what is there already need not be looked at again and again
@@ -46,7 +52,11 @@ async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
 
 @pytest.mark.parametrize(
     "way",
-    ["cut", pytest.param("closed", marks=pytest.mark.long), pytest.param("reset", marks=pytest.mark.long)],
+    [
+        "cut",
+        pytest.param("closed", marks=pytest.mark.long),
+        pytest.param("reset", marks=pytest.mark.long),
+    ],
 )
 async def test_nothing_of_a_session_waits_for_the_collector(way: str, stage: Scene) -> None:
     states = (*STATES, hands_free, with_an_unread_queue)
@@ -64,7 +74,9 @@ async def test_nothing_of_a_session_waits_for_the_collector(way: str, stage: Sce
     assert {name: garbage for name, garbage in left.items() if garbage} == {}
 
 
-async def visit_and_leave(state: Callable[[Visit], Awaitable[None]], way: str, stage: Scene) -> None:
+async def visit_and_leave(
+    state: Callable[[Visit], Awaitable[None]], way: str, stage: Scene
+) -> None:
     assert stage.server.key is not None
     visit = Visit(stage.server.url, stage.server.key, id(state))
     async with asyncio.timeout(ANSWER_S):
@@ -92,7 +104,9 @@ def _garbage() -> Counter[str]:
         return Counter(
             f"{type(found).__module__}.{type(found).__qualname__}"
             for found in gc.garbage
-            if type(found).__module__.startswith(("voicechat.server", "voicechat.runtime", "voicechat.session"))
+            if type(found).__module__.startswith(
+                ("voicechat.server", "voicechat.runtime", "voicechat.session")
+            )
         )
     finally:
         gc.set_debug(0)

@@ -1,4 +1,6 @@
-"""A server of one file that can misbehave: cut connections, forget ranges, change the file, be slow."""
+"""A server of one file that can misbehave: cut connections, forget ranges, change the
+file, be slow.
+"""
 
 import asyncio
 import hashlib
@@ -33,13 +35,22 @@ class FileServer:
             return web.Response(status=self.statuses.pop(0))
         etag = self.etag or '"' + hashlib.sha256(self.content).hexdigest()[:16] + '"'
         begin, status = 0, 200
-        if self.knows_ranges and "Range" in request.headers and request.headers.get("If-Range") == etag:
-            begin, status = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-")), 206
+        if (
+            self.knows_ranges
+            and "Range" in request.headers
+            and request.headers.get("If-Range") == etag
+        ):
+            begin, status = (
+                int(request.headers["Range"].removeprefix("bytes=").removesuffix("-")),
+                206,
+            )
             if begin >= len(self.content):
                 return web.Response(status=416)
         response = web.StreamResponse(status=status, headers={"ETag": etag})
         if status == 206:
-            response.headers["Content-Range"] = f"bytes {begin}-{len(self.content) - 1}/{len(self.content)}"
+            response.headers["Content-Range"] = (
+                f"bytes {begin}-{len(self.content) - 1}/{len(self.content)}"
+            )
         if self.length_told:
             response.content_length = len(self.content) - begin
         await response.prepare(request)

@@ -185,7 +185,12 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
             "CREATE TABLE api_key (id TEXT PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL, "
             "created_s INTEGER NOT NULL DEFAULT 0, revoked_s INTEGER)"
         )
-        old.execute("INSERT INTO api_key (id, name, digest) VALUES ('00000000', 'old', ?)", (digest(key),))
+        old.execute(
+            "INSERT INTO api_key (id, name, digest) VALUES ('00000000', 'old', ?)", (digest(key),)
+        )
     record = found(KeyStore(path), key)
     assert record == ApiKey("00000000", "old", 0, None)
-    assert KeyStore(path).create("new", Grant(quota=Quota(max_sessions=1)))[0].grant.quota.max_sessions == 1
+    assert (
+        KeyStore(path).create("new", Grant(quota=Quota(max_sessions=1)))[0].grant.quota.max_sessions
+        == 1
+    )

@@ -1,4 +1,6 @@
-"""What several processes count together: here each is a ledger of its own on the same file."""
+"""What several processes count together: here each is a ledger of its own on the same
+file.
+"""
 
 import gc
 import multiprocessing
@@ -38,7 +40,9 @@ def test_places_are_those_of_all(two: tuple[Ledger, Ledger]) -> None:
     assert Places(two[0], "request", 3).taken == 0
 
 
-def test_what_a_dead_process_held_is_free_and_what_it_used_is_not(two: tuple[Ledger, Ledger]) -> None:
+def test_what_a_dead_process_held_is_free_and_what_it_used_is_not(
+    two: tuple[Ledger, Ledger],
+) -> None:
     ours, theirs = two
     quota = Quota(max_sessions=2, audio_seconds_per_day=10)
     account, lost = (Account(quota, noon, ledger, "k") for ledger in two)
@@ -97,7 +101,9 @@ def _count_for_ever(path: Path, worker: int) -> None:
     while True:
         places.take()
         places.free()
-        time.sleep(0.0005)  # without a pause SQLite lets nobody else in: whoever waits sleeps longer and longer
+        time.sleep(
+            0.0005
+        )  # without a pause SQLite lets nobody else in: whoever waits sleeps longer and longer
 
 
 @pytest.mark.real_time

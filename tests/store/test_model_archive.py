@@ -29,7 +29,9 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 
 def test_the_folder_in_the_archive_is_given(tmp_path: Path) -> None:
-    path = archive(tmp_path / "a.tar.bz2", [("model/tokens.txt", b"tokens"), ("model/data/x.onnx", b"x")])
+    path = archive(
+        tmp_path / "a.tar.bz2", [("model/tokens.txt", b"tokens"), ("model/data/x.onnx", b"x")]
+    )
     content = unpack(path, tmp_path / "out")
     assert content == tmp_path / "out" / "model"
     assert (content / "data" / "x.onnx").read_bytes() == b"x"
@@ -67,7 +69,11 @@ def test_files_without_a_folder_are_in_the_folder_itself(tmp_path: Path) -> None
         special("model/pipe", tarfile.FIFOTYPE),
         special("model/unknown", b"Z"),
     ],
-    ids=lambda member: member[0] if isinstance(member, tuple) else f"{member.name} {member.type!r} {member.linkname}",
+    ids=lambda member: (
+        member[0]
+        if isinstance(member, tuple)
+        else f"{member.name} {member.type!r} {member.linkname}"
+    ),
 )
 def test_what_leads_out_of_the_folder_is_refused(tmp_path: Path, member: Member) -> None:
     (tmp_path / "outside.txt").write_bytes(b"untouched")
@@ -79,7 +85,9 @@ def test_what_leads_out_of_the_folder_is_refused(tmp_path: Path, member: Member)
 
 
 def test_links_that_are_longer_than_a_path_may_be_lead_nowhere(tmp_path: Path) -> None:
-    """Python's own filter took such an archive (CVE-2025-4517) and wrote outside the folder."""
+    """Python's own filter took such an archive (CVE-2025-4517) and wrote outside the
+    folder.
+    """
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "flag").write_bytes(b"untouched")
     long, steps, way = "d" * 247, "abcdefghijklmnop", ""
@@ -104,7 +112,10 @@ def test_links_that_are_longer_than_a_path_may_be_lead_nowhere(tmp_path: Path) -
 
 def test_a_file_below_a_link_is_not_written_through_it(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
-    members: list[Member] = [special("model/way", tarfile.SYMTYPE, "../../outside"), ("model/way/file", b"bad")]
+    members: list[Member] = [
+        special("model/way", tarfile.SYMTYPE, "../../outside"),
+        ("model/way/file", b"bad"),
+    ]
     with pytest.raises(ArchiveError):
         unpack(archive(tmp_path / "a.tar.bz2", members), tmp_path / "out")
     assert list((tmp_path / "outside").iterdir()) == []
@@ -139,12 +150,16 @@ def test_files_get_the_rights_of_plain_files(tmp_path: Path) -> None:
 
 
 def test_a_header_is_bounded(tmp_path: Path) -> None:
-    """A name or an attribute of gigabytes is read into memory as a whole; packed it is a few kilobytes."""
+    """A name or an attribute of gigabytes is read into memory as a whole; packed it is
+    a few kilobytes.
+    """
     vast = tarfile.TarInfo("model/tokens.txt")
     vast.pax_headers = {"comment": "x" * (MAX_HEADER_BYTES + 1)}
     with pytest.raises(ArchiveError, match="a header that is too large"):
         unpack(archive(tmp_path / "a.tar.bz2", [vast]), tmp_path / "out")
-    long = archive(tmp_path / "b.tar.bz2", [("model/" + "y" * (MAX_HEADER_BYTES + 1), b"")], tarfile.GNU_FORMAT)
+    long = archive(
+        tmp_path / "b.tar.bz2", [("model/" + "y" * (MAX_HEADER_BYTES + 1), b"")], tarfile.GNU_FORMAT
+    )
     with pytest.raises(ArchiveError, match="a header that is too large"):
         unpack(long, tmp_path / "out2")
 
@@ -178,11 +193,16 @@ def test_other_packings(tmp_path: Path, kind: str) -> None:
 
 
 def test_more_than_the_bound_is_not_unpacked(tmp_path: Path) -> None:
-    path = archive(tmp_path / "a.tar.bz2", [("model/small", bytes(600)), ("model/large", bytes(10_000_000))])
+    path = archive(
+        tmp_path / "a.tar.bz2", [("model/small", bytes(600)), ("model/large", bytes(10_000_000))]
+    )
     assert path.stat().st_size < 10_000
     with pytest.raises(ArchiveError, match="unpacks to more than the bound"):
         unpack(path, tmp_path / "out", max_bytes=1_000_000)
-    assert sum(file.stat().st_size for file in (tmp_path / "out").rglob("*") if file.is_file()) <= 1_000_000
+    assert (
+        sum(file.stat().st_size for file in (tmp_path / "out").rglob("*") if file.is_file())
+        <= 1_000_000
+    )
 
 
 def test_a_disk_without_room_is_a_bound(tmp_path: Path) -> None:

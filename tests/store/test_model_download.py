@@ -30,7 +30,9 @@ def part(tmp_path: Path) -> Part:
     return Part(tmp_path / "model.tar.bz2")
 
 
-async def fetch(server: FileServer, part: Part, limits: DownloadLimits = QUICK) -> list[tuple[int, int]]:
+async def fetch(
+    server: FileServer, part: Part, limits: DownloadLimits = QUICK
+) -> list[tuple[int, int]]:
     told: list[tuple[int, int]] = []
     async with asyncio.timeout(30):
         await download(server.url, part, limits, lambda have, total: told.append((have, total)))
@@ -68,7 +70,10 @@ async def test_a_cut_connection_is_gone_on_with(server: FileServer, part: Part) 
 
 async def test_a_later_run_goes_on_where_the_first_gave_up(server: FileServer, part: Part) -> None:
     server.cut_after = [300_000]
-    with pytest.raises(DownloadError, match=r"cannot be fetched .*; what there is of it is kept, so pull again later"):
+    with pytest.raises(
+        DownloadError,
+        match=r"cannot be fetched .*; what there is of it is kept, so pull again later",
+    ):
         await fetch(server, part, DownloadLimits(attempts=1))
     have_bytes = part.path.stat().st_size
     assert have_bytes > 0
@@ -107,7 +112,9 @@ async def test_a_weak_etag_is_not_gone_on_with(server: FileServer, part: Part) -
     assert part.path.read_bytes() == CONTENT
 
 
-async def test_what_is_of_another_address_is_not_gone_on_with(server: FileServer, part: Part) -> None:
+async def test_what_is_of_another_address_is_not_gone_on_with(
+    server: FileServer, part: Part
+) -> None:
     server.cut_after = [300_000]
     with pytest.raises(DownloadError):
         await fetch(server, part, DownloadLimits(attempts=1))
@@ -126,7 +133,9 @@ async def test_more_than_the_file_has_is_thrown_away(server: FileServer, part: P
     assert part.path.read_bytes() == CONTENT[:1000]
 
 
-async def test_a_busy_server_is_asked_again_and_a_refusal_is_final(server: FileServer, part: Part) -> None:
+async def test_a_busy_server_is_asked_again_and_a_refusal_is_final(
+    server: FileServer, part: Part
+) -> None:
     server.statuses = [503, 429]
     await fetch(server, part)
     assert part.path.read_bytes() == CONTENT
@@ -146,7 +155,9 @@ async def test_a_length_that_is_not_told_is_no_hindrance(server: FileServer, par
 
 
 @pytest.mark.parametrize("length_told", [True, False])
-async def test_a_file_larger_than_the_bound_is_refused(server: FileServer, part: Part, length_told: bool) -> None:
+async def test_a_file_larger_than_the_bound_is_refused(
+    server: FileServer, part: Part, length_told: bool
+) -> None:
     server.length_told = length_told
     with pytest.raises(DownloadError, match=r"1048576 bytes; allowed|more than 1000000 bytes"):
         await fetch(server, part, DownloadLimits(max_bytes=1_000_000))
@@ -190,8 +201,13 @@ async def test_an_encrypted_address_may_not_lead_over_one_that_is_not(
     """Not even on the way: who listens there chooses where it goes on."""
 
     @asynccontextmanager
-    async def redirected(session: ClientSession, url: str, **options: object) -> AsyncIterator[object]:
-        ways = [SimpleNamespace(url=URL(way)) for way in (url, "http://between.invalid/", "https://end.invalid/")]
+    async def redirected(
+        session: ClientSession, url: str, **options: object
+    ) -> AsyncIterator[object]:
+        ways = [
+            SimpleNamespace(url=URL(way))
+            for way in (url, "http://between.invalid/", "https://end.invalid/")
+        ]
         yield SimpleNamespace(history=ways[:-1], url=ways[-1].url, status=200)
 
     monkeypatch.setattr(ClientSession, "get", redirected)

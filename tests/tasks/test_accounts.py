@@ -1,4 +1,6 @@
-"""What a key pays for transcription, and what happens when something fails for a moment."""
+"""What a key pays for transcription, and what happens when something fails for a
+moment.
+"""
 
 import asyncio
 import os
@@ -8,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.transcription_server import NON_STREAM, TASKS, Rules, Server, form, transcription_server, wav
+from tests.tasks.transcription_server import (
+    NON_STREAM,
+    TASKS,
+    Rules,
+    Server,
+    form,
+    transcription_server,
+    wav,
+)
 from voicechat.errors import FailureKind, RemoteProtocolError, Status
 from voicechat.processes.errors import WorkerLostError
 from voicechat.processes.forked import ForkedStream, ForkServer
@@ -29,7 +39,9 @@ async def server(tasks_folder: Path, request: pytest.FixtureRequest) -> AsyncIte
 
 
 @pytest.mark.parametrize("server", [Rules(quota=Quota(audio_seconds_per_day=5))], indirect=True)
-async def test_recordings_draw_on_the_audio_of_their_key_once_and_every_channel_of_them(server: Server) -> None:
+async def test_recordings_draw_on_the_audio_of_their_key_once_and_every_channel_of_them(
+    server: Server,
+) -> None:
     async def submit(seconds: float, name: str) -> tuple[int, dict[str, object]]:
         content = form(data=DATA, audio_file=wav(seconds, channels=2))
         return await server.ask("POST", TASKS, data=content, headers={"Idempotency-Key": name})
@@ -42,24 +54,36 @@ async def test_recordings_draw_on_the_audio_of_their_key_once_and_every_channel_
     account.use_audio(2_999)
     assert not account.audio_used_up
     account.use_audio(-2_999)
-    assert (await server.ask("POST", NON_STREAM, data=form(data=DATA, audio_file=wav(1.5, channels=2))))[0] == 200
+    assert (
+        await server.ask("POST", NON_STREAM, data=form(data=DATA, audio_file=wav(1.5, channels=2)))
+    )[0] == 200
     assert account.audio_used_up
     status, refused = await submit(1.0, "two")
     assert (status, refused["status"]) == (429, 42901)
-    assert (await server.ask("POST", TASKS, key="bob", data=form(data=DATA, audio_file=wav())))[0] == 200
+    assert (await server.ask("POST", TASKS, key="bob", data=form(data=DATA, audio_file=wav())))[
+        0
+    ] == 200
 
 
 BUSY_ONCE = ScriptedRecognizer(failure=Failure(kind=FailureKind.RATE_LIMIT, calls=1))
 
 
-@pytest.mark.parametrize("server", [Rules(recognizer=BUSY_ONCE, quota=Quota(audio_seconds_per_day=3))], indirect=True)
-async def test_what_is_tried_again_is_not_paid_twice(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "server", [Rules(recognizer=BUSY_ONCE, quota=Quota(audio_seconds_per_day=3))], indirect=True
+)
+async def test_what_is_tried_again_is_not_paid_twice(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recognising, "RETRY_S", (0.01,))
-    assert (await server.ask("POST", NON_STREAM, data=form(data=DATA, audio_file=wav(2.0))))[0] == 200
+    assert (await server.ask("POST", NON_STREAM, data=form(data=DATA, audio_file=wav(2.0))))[
+        0
+    ] == 200
     assert not server.accounts.of("alice", Quota(audio_seconds_per_day=3)).audio_used_up
 
 
-async def test_a_decoder_that_is_killed_is_replaced(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_decoder_that_is_killed_is_replaced(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     receive = ForkedStream.receive
     lost: list[ForkedStream] = []
 
@@ -88,7 +112,9 @@ async def test_without_any_decoder_the_client_is_told_to_come_again(
     assert server.on_disk() == []
 
 
-async def test_a_decoder_that_dies_of_a_file_is_told_from_one_that_refuses_it(server: Server, tmp_path: Path) -> None:
+async def test_a_decoder_that_dies_of_a_file_is_told_from_one_that_refuses_it(
+    server: Server, tmp_path: Path
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.write_bytes(wav(60.0))
     broken.write_bytes(b"RIFF" + bytes(1000))

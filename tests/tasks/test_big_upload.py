@@ -1,4 +1,6 @@
-"""An upload is never held in memory, in short; `python -m tools.big_upload` is the long form."""
+"""An upload is never held in memory, in short; `python -m tools.big_upload` is the long
+form.
+"""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""Recordings that are small on the wire and endless once they are opened: a clear 4xx soon, and nothing left."""
+"""Recordings that are small on the wire and endless once they are opened: a clear 4xx
+soon, and nothing left.
+"""
 
 import gzip
 import io
@@ -10,7 +12,15 @@ import av
 import numpy as np
 import pytest
 
-from tests.tasks.transcription_server import NON_STREAM, TASKS, Rules, Server, form, transcription_server, wav
+from tests.tasks.transcription_server import (
+    NON_STREAM,
+    TASKS,
+    Rules,
+    Server,
+    form,
+    transcription_server,
+    wav,
+)
 from voicechat.server.rest.uploads import DiskLimits
 
 pytestmark = pytest.mark.real_time
@@ -26,11 +36,17 @@ async def server(tasks_folder: Path) -> AsyncIterator[Server]:
 
 
 def silent_flac() -> bytes:
-    """Two hours in some 70 kB: digital silence costs FLAC a few bytes a frame (RFC 9639, constant subframes)."""
+    """Two hours in some 70 kB: digital silence costs FLAC a few bytes a frame (RFC
+    9639, constant subframes).
+    """
     content = io.BytesIO()
     with av.open(content, "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=8000, layout="mono", options={"frame_size": "65535"})
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 60), "<i2"), format="s16", layout="mono")
+        stream = container.add_stream(
+            "flac", rate=8000, layout="mono", options={"frame_size": "65535"}
+        )
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 8000 * 60), "<i2"), format="s16", layout="mono"
+        )
         frame.sample_rate = 8000
         for minute in range(120):
             frame.pts = minute * 8000 * 60
@@ -78,8 +94,12 @@ async def test_a_container_that_bursts_is_refused(
 
 
 async def test_a_length_that_is_only_said_costs_nothing(server: Server) -> None:
-    """A stream that was recorded while it was written has such a header: what is there is recognised."""
-    status, answer = await server.ask("POST", NON_STREAM, data=form(data=DATA, audio_file=boastful_wav()))
+    """A stream that was recorded while it was written has such a header: what is there
+    is recognised.
+    """
+    status, answer = await server.ask(
+        "POST", NON_STREAM, data=form(data=DATA, audio_file=boastful_wav())
+    )
     assert status in (200, 413)
     assert status == 413 or answer["audio_duration"] == 1.0
     assert server.on_disk() == []
@@ -89,13 +109,17 @@ async def test_a_compressed_body_is_counted_as_it_bursts(server: Server) -> None
     content = gzip.compress(wav(1.0) + bytes(100_000_000))
     assert len(content) < 200_000
     headers = {"Content-Type": "application/octet-stream", "Content-Encoding": "gzip"}
-    status, answer = await server.ask("POST", NON_STREAM + "?easyllm_id=default", data=content, headers=headers)
+    status, answer = await server.ask(
+        "POST", NON_STREAM + "?easyllm_id=default", data=content, headers=headers
+    )
     assert (status, answer["status"]) == (413, 41301)
     assert server.on_disk() == []
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(wav()), b"PK\x03\x04" + bytes(100), b"<html>"], ids=["gzip", "zip", "page"]
+    "content",
+    [gzip.compress(wav()), b"PK\x03\x04" + bytes(100), b"<html>"],
+    ids=["gzip", "zip", "page"],
 )
 async def test_an_archive_is_no_recording(server: Server, content: bytes) -> None:
     for path in (TASKS, NON_STREAM):

@@ -58,7 +58,9 @@ async def test_a_task_that_kills_its_process_fails_after_its_attempts(tmp_path: 
     task, _ = await store.submit(Submission(owner="a", payload={}, fingerprint="x"))
     await store.aclose()
     for _ in range(2):
-        child = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLS_ITSELF, str(tmp_path))
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _KILLS_ITSELF, str(tmp_path)
+        )
         async with asyncio.timeout(20):
             assert await child.wait() == -signal.SIGKILL
     store = await open_task_store(settings, work)

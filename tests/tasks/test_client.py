@@ -12,7 +12,9 @@ from voicechat.client.transcription import Transcription, Transcriptions
 pytestmark = pytest.mark.real_time
 
 
-async def test_a_client_hands_in_waits_lists_and_deletes(tmp_path: Path, tasks_folder: Path) -> None:
+async def test_a_client_hands_in_waits_lists_and_deletes(
+    tmp_path: Path, tasks_folder: Path
+) -> None:
     recording = tmp_path / "a.wav"
     recording.write_bytes(wav(2.0))
     async with (
@@ -22,7 +24,11 @@ async def test_a_client_hands_in_waits_lists_and_deletes(tmp_path: Path, tasks_f
         task_id = await client.submit(recording, idempotency_key="k")
         assert await client.submit(recording, idempotency_key="k") == task_id
         task = await client.wait(task_id)
-        assert (task.status, task.result, task.progress) == ("success", "[0:0.000,0:2.000,0] hello there\n", 1.0)
+        assert (task.status, task.result, task.progress) == (
+            "success",
+            "[0:0.000,0:2.000,0] hello there\n",
+            1.0,
+        )
         assert [listed.id for listed in await client.tasks()] == [task_id]
         await client.delete(task_id)
         with pytest.raises(ApiError) as refused:

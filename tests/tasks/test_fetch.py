@@ -1,6 +1,8 @@
-"""No connection to an internal address is ever opened, however a URL is written and whatever a name resolves to.
+"""No connection to an internal address is ever opened, however a URL is written and
+whatever a name resolves to.
 
-127.0.0.3 stands for the public internet (it is allowed), 127.0.0.1 and ::1 for the network that must not be reached.
+127.0.0.3 stands for the public internet (it is allowed), 127.0.0.1 and ::1 for the
+network that must not be reached.
 """
 
 import asyncio
@@ -49,7 +51,9 @@ class Answers(AbstractResolver):
         self.asked.append(host)
         addresses = self.of.get(host)
         if addresses is None:  # as a system's resolver does with 0x7f000001 and the like
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
             hosts: Sequence[str] = [str(entry[4][0]) for entry in found]
         else:
             hosts = [addresses.pop(0) if len(addresses) > 1 else addresses[0]]
@@ -71,7 +75,9 @@ class Answers(AbstractResolver):
 
 @dataclass
 class Net:
-    """A server on the "public" address, and one on the internal ones that counts who comes; both on one port."""
+    """A server on the "public" address, and one on the internal ones that counts who
+    comes; both on one port.
+    """
 
     port: int
     internal_connections: int = 0
@@ -80,7 +86,9 @@ class Net:
     @property
     def policy(self) -> FetchPolicy:
         return FetchPolicy(
-            allowed_networks=(ip_network(f"{PUBLIC}/32"),), ports=frozenset({self.port}), max_bytes=len(CONTENT)
+            allowed_networks=(ip_network(f"{PUBLIC}/32"),),
+            ports=frozenset({self.port}),
+            max_bytes=len(CONTENT),
         )
 
     async def fetch(self, url: str, **names: list[str]) -> bytes:
@@ -259,7 +267,12 @@ async def test_redirects_are_followed_but_not_for_ever(net: Net) -> None:
 
 @pytest.mark.parametrize(
     ("path", "told"),
-    [("/large", "bytes"), ("/endless", "bytes"), ("/gzip", "compressed"), ("/missing", "status 404")],
+    [
+        ("/large", "bytes"),
+        ("/endless", "bytes"),
+        ("/gzip", "compressed"),
+        ("/missing", "status 404"),
+    ],
 )
 async def test_what_is_too_large_or_not_there_is_said(path: str, told: str, net: Net) -> None:
     with pytest.raises(FetchError, match=told):
@@ -274,7 +287,9 @@ async def test_no_secret_of_ours_travels(net: Net, monkeypatch: pytest.MonkeyPat
 
 async def test_a_network_of_ones_own_can_be_allowed(net: Net) -> None:
     policy = FetchPolicy(allowed_networks=(ip_network("127.0.0.0/8"),), ports=frozenset({net.port}))
-    with pytest.raises(FetchError, match="cannot be fetched"):  # The canary speaks no HTTP; but it was reached.
+    with pytest.raises(
+        FetchError, match="cannot be fetched"
+    ):  # The canary speaks no HTTP; but it was reached.
         await fetch(URL(f"http://{INTERNAL}:{net.port}/"), _ignore, policy, Answers({}))
     assert net.internal_connections
 
@@ -307,8 +322,23 @@ def test_public_means_public(address: str, public: bool) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        *("192.0.0.192", "168.63.129.16", "161.26.0.7", "166.9.0.1", "100.100.100.200", "169.254.170.2"),
-        *("192.88.99.1", "192.31.196.1", "fd00:ec2::254", "fd20:ce::254", "3fff::1", "5f00::1", "2001:20::1"),
+        *(
+            "192.0.0.192",
+            "168.63.129.16",
+            "161.26.0.7",
+            "166.9.0.1",
+            "100.100.100.200",
+            "169.254.170.2",
+        ),
+        *(
+            "192.88.99.1",
+            "192.31.196.1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "3fff::1",
+            "5f00::1",
+            "2001:20::1",
+        ),
         *("::ffff:168.63.129.16", "0.0.0.0", "::", "233.252.0.1"),
     ],
 )

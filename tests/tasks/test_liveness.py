@@ -1,4 +1,6 @@
-"""Who is alive: a lock that is held, and free when its holder has died, in each kind of database."""
+"""Who is alive: a lock that is held, and free when its holder has died, in each kind of
+database.
+"""
 
 import subprocess
 import sys
@@ -8,7 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from voicechat.store.tasks.liveness import FileLiveness, Liveness, LivenessUnknownError, PostgresLiveness
+from voicechat.store.tasks.liveness import (
+    FileLiveness,
+    Liveness,
+    LivenessUnknownError,
+    PostgresLiveness,
+)
 
 pytestmark = pytest.mark.real_time
 
@@ -26,7 +33,11 @@ sys.stdin.read()
 
 @pytest.fixture(params=["files", "postgresql"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(request.getfixturevalue("postgres_url") if request.param == "postgresql" else tmp_path / "locks")
+    return str(
+        request.getfixturevalue("postgres_url")
+        if request.param == "postgresql"
+        else tmp_path / "locks"
+    )
 
 
 @pytest.fixture
@@ -39,11 +50,15 @@ def liveness(where: str) -> Callable[[str], Liveness]:
     return made
 
 
-def test_the_living_are_not_inherited_and_the_dead_are(liveness: Callable[[str], Liveness], where: str) -> None:
+def test_the_living_are_not_inherited_and_the_dead_are(
+    liveness: Callable[[str], Liveness], where: str
+) -> None:
     heir = liveness("heir")
     heir.hold()
     child = subprocess.Popen(
-        [sys.executable, "-c", _HOLD_AND_SAY_SO, where], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", _HOLD_AND_SAY_SO, where],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     with child:
         assert child.stdout is not None

@@ -1,4 +1,6 @@
-"""The requests of the vendor's Python SDK (fastmodels-kit 0.1.8, MIT), and what it reads of the answers."""
+"""The requests of the vendor's Python SDK (fastmodels-kit 0.1.8, MIT), and what it
+reads of the answers.
+"""
 
 import asyncio
 from pathlib import Path
@@ -14,9 +16,13 @@ pytestmark = pytest.mark.real_time
 
 
 class SpeechToText:
-    """Its class of this name, with another address: method, path, headers and body are the SDK's."""
+    """Its class of this name, with another address: method, path, headers and body are
+    the SDK's.
+    """
 
-    def __init__(self, session: aiohttp.ClientSession, host: str, api_key: str, project_id: str) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, host: str, api_key: str, project_id: str
+    ) -> None:
         self._session = session
         self._base_url = f"{host}/api/open-apis/projects/{project_id}/easyllms/speechtotext/"
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}

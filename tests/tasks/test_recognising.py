@@ -26,7 +26,9 @@ from voicechat.testing.virtual_time import VirtualTimeLoop
 
 @dataclass
 class Spoken:
-    """A recording of so many seconds on each channel; each sample is the channel's number."""
+    """A recording of so many seconds on each channel; each sample is the channel's
+    number.
+    """
 
     seconds: tuple[float, ...] = (1.0,)
     broken_after: int | None = None
@@ -60,7 +62,9 @@ def said(text: str, begin_ms: int, end_ms: int, channel: int = 0) -> Utterance:
 class TimedRecognizer:
     """Says at which times the channel's number was heard, one sentence per second."""
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         heard_bytes, channel = 0, 0
         async for piece in audio:
             heard_bytes += len(piece)
@@ -104,7 +108,9 @@ async def test_a_busy_recogniser_is_asked_again() -> None:
     ("kind", "calls", "status"),
     [(FailureKind.RATE_LIMIT, 4, Status.QUOTA), (FailureKind.BROKEN, 1, Status.ASR_FAILED)],
 )
-async def test_a_recogniser_that_does_not_recover_is_said(kind: FailureKind, calls: int, status: Status) -> None:
+async def test_a_recogniser_that_does_not_recover_is_said(
+    kind: FailureKind, calls: int, status: Status
+) -> None:
     recognizer = ScriptedRecognizer(failure=Failure(kind=kind, calls=calls))
     with pytest.raises(ServiceFailedError) as failed:
         await recognise(Spoken(), recognizer, nothing)
@@ -114,7 +120,9 @@ async def test_a_recogniser_that_does_not_recover_is_said(kind: FailureKind, cal
 async def test_what_breaks_in_the_middle_is_recognised_by_who_stands_in() -> None:
     broken = ScriptedRecognizer(texts=("one two",), failure=Failure(after=1, calls=99))
     spare = ScriptedRecognizer(texts=("three",))
-    chain = RecognitionChain([ChainLink("asr.default", broken), ChainLink("asr.spare", spare)], last_result_s=9)
+    chain = RecognitionChain(
+        [ChainLink("asr.default", broken), ChainLink("asr.spare", spare)], last_result_s=9
+    )
     assert plain(await recognise(Spoken((2.0,)), chain, nothing)) == "three"
     assert spare.heard_ms == [2_000], "the whole recording"
     assert len(broken.heard_ms) == 1
@@ -146,7 +154,12 @@ async def _virtual_sleep(delay_s: float) -> None:
 
 
 RECOGNISED = Recognised(
-    (said("哎,张总。", 5840, 6690), said("a\n<b> & c", 60_000, 61_001, 1), said("late", 3_661_234, 3_661_235)), 1
+    (
+        said("哎,张总。", 5840, 6690),
+        said("a\n<b> & c", 60_000, 61_001, 1),
+        said("late", 3_661_234, 3_661_235),
+    ),
+    1,
 )
 
 
@@ -157,8 +170,18 @@ def test_lines_are_as_the_contract_has_them() -> None:
 
 
 def test_subtitles() -> None:
-    assert srt(RECOGNISED).splitlines()[4:8] == ["2", "00:01:00,000 --> 00:01:01,001", "a <b> & c", ""]
-    assert vtt(RECOGNISED).splitlines()[:4] == ["WEBVTT", "", "00:00:05.840 --> 00:00:06.690", "哎,张总。"]
+    assert srt(RECOGNISED).splitlines()[4:8] == [
+        "2",
+        "00:01:00,000 --> 00:01:01,001",
+        "a <b> & c",
+        "",
+    ]
+    assert vtt(RECOGNISED).splitlines()[:4] == [
+        "WEBVTT",
+        "",
+        "00:00:05.840 --> 00:00:06.690",
+        "哎,张总。",
+    ]
     assert "a &lt;b> &amp; c" in vtt(RECOGNISED)
 
 
@@ -190,7 +213,9 @@ async def test_channels_are_kept_apart(decoding: ForkServer, tmp_path: Path) -> 
 
 
 @pytest.mark.real_time
-async def test_a_recording_that_is_too_long_or_none_is_not_opened(decoding: ForkServer, tmp_path: Path) -> None:
+async def test_a_recording_that_is_too_long_or_none_is_not_opened(
+    decoding: ForkServer, tmp_path: Path
+) -> None:
     path = write_wav(tmp_path / "a", 8000, 1, seconds=61.0)
     with pytest.raises(RemoteProtocolError, match="longer than 1 minutes") as refused:
         await opening_with(decoding, 60_000)(path)

@@ -1,4 +1,6 @@
-"""The original document's own requests for transcription, with only host, key and the named placeholders changed."""
+"""The original document's own requests for transcription, with only host, key and the
+named placeholders changed.
+"""
 
 import asyncio
 import json
@@ -14,7 +16,9 @@ from tests.tasks.transcription_server import Rules, Server, transcription_server
 
 pytestmark = [
     pytest.mark.real_time,
-    pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash"),
+    pytest.mark.skipif(
+        not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash"
+    ),
 ]
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -49,9 +53,14 @@ async def run(server: Server, name: str, **placeholders: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ["task_by_url.sh", "task_by_upload.sh"])
-async def test_a_task_is_made_and_looked_at(name: str, server: Server, port: int, tmp_path: Path) -> None:
+async def test_a_task_is_made_and_looked_at(
+    name: str, server: Server, port: int, tmp_path: Path
+) -> None:
     (tmp_path / "a.wav").write_bytes(wav(2.0))
-    changed = {"YOUR_AUDIO_URL": f"http://127.0.0.3:{port}/a.wav", "/path/to/your_audio_file.wav": f"{tmp_path}/a.wav"}
+    changed = {
+        "YOUR_AUDIO_URL": f"http://127.0.0.3:{port}/a.wav",
+        "/path/to/your_audio_file.wav": f"{tmp_path}/a.wav",
+    }
     made = await run(server, name, **changed)
     assert set(made) == {"taskId", "task_id", "created"}
     await server.finished(made["taskId"])
@@ -61,5 +70,7 @@ async def test_a_task_is_made_and_looked_at(name: str, server: Server, port: int
 
 async def test_a_recording_is_recognised_at_once(server: Server, port: int) -> None:
     url = f"http://127.0.0.3:{port}/a.wav"
-    answer = await run(server, "non_stream.sh", YOUR_AUDIO_URL=url, YOUR_EASYLLM_ID="YOUR_SERVICE_ID")
+    answer = await run(
+        server, "non_stream.sh", YOUR_AUDIO_URL=url, YOUR_EASYLLM_ID="YOUR_SERVICE_ID"
+    )
     assert answer == {"result": "你好,算能。", "audio_duration": 2.0}

@@ -11,7 +11,15 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.tasks.recording_host import recording_host
-from tests.tasks.transcription_server import NON_STREAM, TASKS, Rules, Server, form, transcription_server, wav
+from tests.tasks.transcription_server import (
+    NON_STREAM,
+    TASKS,
+    Rules,
+    Server,
+    form,
+    transcription_server,
+    wav,
+)
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.server.rest import uploads
 from voicechat.server.rest.uploads import DiskLimits, RecordingFolder
@@ -33,10 +41,16 @@ async def server(tasks_folder: Path, request: pytest.FixtureRequest) -> AsyncIte
 
 @pytest.mark.parametrize("step", ["_create", "_append", "_make_durable"])
 @pytest.mark.parametrize(
-    ("code", "told"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, "recordings cannot be written now")]
+    ("code", "told"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EIO, "recordings cannot be written now")],
 )
 async def test_a_disk_that_takes_nothing_is_told_as_such(
-    step: str, code: int, told: str, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    step: str,
+    code: int,
+    told: str,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(*_: object) -> NoReturn:
         raise OSError(code, "as the test says")
@@ -60,7 +74,9 @@ async def test_a_disk_that_takes_nothing_is_told_as_such(
 
 async def test_a_body_may_not_unfold_without_a_bound(server: Server) -> None:
     encoded = OCTETS | {"Content-Encoding": "gzip"}
-    status, answer = await server.ask("POST", OCTET_PATH, data=gzip.compress(bytes(5_000_000)), headers=encoded)
+    status, answer = await server.ask(
+        "POST", OCTET_PATH, data=gzip.compress(bytes(5_000_000)), headers=encoded
+    )
     assert (status, answer["status"]) == (413, 41301)
     loud = wav()[:44] + random.Random(1).randbytes(16_000)
     status, answer = await server.ask("POST", OCTET_PATH, data=gzip.compress(loud), headers=encoded)
@@ -75,7 +91,9 @@ async def test_a_body_may_not_unfold_without_a_bound(server: Server) -> None:
     assert server.on_disk() == []
 
 
-async def test_an_upload_that_drips_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upload_that_drips_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("voicechat.server.pace.SPARE_S", 0.1)
 
     async def drops() -> AsyncIterator[bytes]:
@@ -92,7 +110,9 @@ async def test_an_upload_that_drips_is_given_up(server: Server, monkeypatch: pyt
 @pytest.mark.parametrize("server", [Rules(disk=DiskLimits(owner_bytes=30_000))], indirect=True)
 async def test_a_keys_share_of_the_disk_is_one_for_all_its_projects(server: Server) -> None:
     answers = [
-        await server.ask("POST", TASKS.replace("/p/", f"/{project}/"), data=form(data=DATA, audio_file=wav()))
+        await server.ask(
+            "POST", TASKS.replace("/p/", f"/{project}/"), data=form(data=DATA, audio_file=wav())
+        )
         for project in ("p", "q", "r")
     ]
     assert [status for status, _ in answers] == [200, 429, 429]
@@ -101,7 +121,9 @@ async def test_a_keys_share_of_the_disk_is_one_for_all_its_projects(server: Serv
 @pytest.mark.parametrize("server", [Rules(key_tasks=2)], indirect=True)
 async def test_a_key_has_a_bounded_number_of_tasks(server: Server) -> None:
     async def submit(key: str = "alice") -> tuple[int, Any]:
-        return await server.ask("POST", TASKS, key=key, json=DATA | {"audio_url": "http://a.example/"})
+        return await server.ask(
+            "POST", TASKS, key=key, json=DATA | {"audio_url": "http://a.example/"}
+        )
 
     answers = [await submit() for _ in range(3)]
     assert [status for status, _ in answers] == [200, 200, 429]
@@ -139,7 +161,9 @@ class Patient:
         self.texts: tuple[str, ...] = ()
         self.open = 0
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         self.begun += 1
         async for _ in audio:
             pass
@@ -149,11 +173,15 @@ class Patient:
 
 async def test_many_uploads_of_one_key_leave_the_recogniser_to_others(tasks_folder: Path) -> None:
     recognizer = Patient()
-    async with transcription_server(tasks_folder, Rules(recognizer=recognizer, requests=2)) as server:
+    async with transcription_server(
+        tasks_folder, Rules(recognizer=recognizer, requests=2)
+    ) as server:
         loop = asyncio.get_running_loop()
 
         def ask(key: str) -> "asyncio.Task[tuple[int, Any]]":
-            return loop.create_task(server.ask("POST", OCTET_PATH, key=key, data=wav(), headers=OCTETS))
+            return loop.create_task(
+                server.ask("POST", OCTET_PATH, key=key, data=wav(), headers=OCTETS)
+            )
 
         def begun(count: int) -> bool:
             return recognizer.begun >= count
@@ -188,7 +216,9 @@ async def test_the_last_places_for_requests_are_for_other_keys(tasks_folder: Pat
         assert (await ask("alice"))[0] == 200
 
 
-async def test_tasks_that_wait_for_slow_servers_leave_the_workers_to_others(tasks_folder: Path) -> None:
+async def test_tasks_that_wait_for_slow_servers_leave_the_workers_to_others(
+    tasks_folder: Path,
+) -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()

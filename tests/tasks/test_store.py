@@ -79,8 +79,16 @@ def new_database(server_url: str) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def office(request: pytest.FixtureRequest, tasks_folder: Path) -> Office:
-    url = new_database(request.getfixturevalue("prepared_postgres_url")) if request.param == "postgresql" else ""
-    return Office(TaskSettings(folder=tasks_folder, database_url=url, poll_s=0.02, adopt_s=0.1, max_attempts=2))
+    url = (
+        new_database(request.getfixturevalue("prepared_postgres_url"))
+        if request.param == "postgresql"
+        else ""
+    )
+    return Office(
+        TaskSettings(
+            folder=tasks_folder, database_url=url, poll_s=0.02, adopt_s=0.1, max_attempts=2
+        )
+    )
 
 
 def submission(what: str, owner: str = ALICE, **more: str) -> Submission:
@@ -112,7 +120,12 @@ async def test_a_task_is_done_and_its_result_is_kept(office: Office) -> None:
         assert (is_new, task.result) == (True, "")
         assert abs(task.created_s - unix_s()) < 5
         done = await ended(store, task)
-    assert (done.status, done.result, done.error, done.progress) == (TaskStatus.SUCCESS, "did this", "", 1.0)
+    assert (done.status, done.result, done.error, done.progress) == (
+        TaskStatus.SUCCESS,
+        "did this",
+        "",
+        1.0,
+    )
     assert clerk.begun == [task.id]
     async with office.opened(Clerk().work) as store:
         assert await store.find(ALICE, task.id) == done
@@ -146,7 +159,9 @@ async def test_one_idempotency_key_makes_one_task_however_many_ask_at_once(offic
     key = secrets.token_hex(8)
     clerk = Clerk()
     async with office.opened(clerk.work) as store:
-        answers = await asyncio.gather(*(store.submit(submission("this", idempotency_key=key)) for _ in range(8)))
+        answers = await asyncio.gather(
+            *(store.submit(submission("this", idempotency_key=key)) for _ in range(8))
+        )
         (task_id,) = {task.id for task, _ in answers}
         assert sorted(is_new for _, is_new in answers) == [False] * 7 + [True]
         with pytest.raises(IdempotencyConflictError):
@@ -159,7 +174,9 @@ async def test_one_idempotency_key_makes_one_task_however_many_ask_at_once(offic
     assert clerk.begun.count(task_id) == 1
 
 
-async def test_a_store_that_closes_leaves_its_work_to_the_next_and_that_is_no_attempt(office: Office) -> None:
+async def test_a_store_that_closes_leaves_its_work_to_the_next_and_that_is_no_attempt(
+    office: Office,
+) -> None:
     once = submission("wait", idempotency_key="once")
     for _ in range(3):  # more often than attempts are allowed
         clerk = Clerk()

@@ -1,4 +1,6 @@
-"""The transcription endpoints on a port, with a scripted recogniser, and a folder to look into."""
+"""The transcription endpoints on a port, with a scripted recogniser, and a folder to
+look into.
+"""
 
 import asyncio
 import io
@@ -81,12 +83,18 @@ class Server:
                     return found
                 await asyncio.sleep(0.02)
 
-    async def ask(self, method: str, path: str, *, key: str = "alice", **more: Any) -> tuple[int, Any]:
+    async def ask(
+        self, method: str, path: str, *, key: str = "alice", **more: Any
+    ) -> tuple[int, Any]:
         """One request: the HTTP status, and the answer's JSON (or text)."""
         headers = {"Authorization": f"Bearer {key}", **more.pop("headers", {})}
-        async with self.session.request(method, self.url + path, headers=headers, **more) as response:
+        async with self.session.request(
+            method, self.url + path, headers=headers, **more
+        ) as response:
             text = await response.text()
-            return response.status, json.loads(text) if response.content_type == "application/json" else text
+            return response.status, json.loads(
+                text
+            ) if response.content_type == "application/json" else text
 
     def on_disk(self) -> list[str]:
         """What lies in the folder of recordings."""
@@ -122,7 +130,9 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
         tasks=TaskSettings(folder=folder, poll_s=0.02, adopt_s=0.2),
         disk=rules.disk,
         fetch=FetchPolicy(
-            allowed_networks=(ip_network("127.0.0.3/32"),), ports=rules.ports, max_bytes=rules.disk.file_bytes
+            allowed_networks=(ip_network("127.0.0.3/32"),),
+            ports=rules.ports,
+            max_bytes=rules.disk.file_bytes,
         ),
         max_synchronous_ms=rules.max_synchronous_ms,
         keep_s=rules.keep_s,
@@ -139,11 +149,18 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
         key = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if key not in KEYS or endpoint is not Endpoint.TRANSCRIPTION:
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
-        return Principal(key, request.match_info.get("project", "default"), account=await account_of(key))
+        return Principal(
+            key, request.match_info.get("project", "default"), account=await account_of(key)
+        )
 
     transcriber = Transcriber(services, settings, decoding=decoding, account_of=account_of)
-    backend = Backend(services, limits=SessionLimits(), max_requests=rules.max_requests, authorise=authorise)
-    operations = [*Transcriptions(backend, transcriber).operations(), *NonStream(backend, transcriber).operations()]
+    backend = Backend(
+        services, limits=SessionLimits(), max_requests=rules.max_requests, authorise=authorise
+    )
+    operations = [
+        *Transcriptions(backend, transcriber).operations(),
+        *NonStream(backend, transcriber).operations(),
+    ]
     app = build_app([route for operation in operations for route in operation.routes()])
     runner = web.AppRunner(app, shutdown_timeout=0.2)
     await runner.setup()

@@ -1,4 +1,6 @@
-"""The suite passes good providers and finds what is wrong with bad ones. Ours pass it in ``tests/providers``."""
+"""The suite passes good providers and finds what is wrong with bad ones. Ours pass it
+in ``tests/providers``.
+"""
 
 import asyncio
 import socket
@@ -31,7 +33,12 @@ from voicechat.testing.conformance import (
     check_synthesizer,
     leaving_nothing,
 )
-from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+from voicechat.testing.scripted import (
+    Failure,
+    ScriptedModel,
+    ScriptedRecognizer,
+    ScriptedSynthesizer,
+)
 
 SPEECH = b"\x00\x10" * 16_000
 ONE = AudioChunk(b"\x00\x10" * 100, 16_000)
@@ -43,9 +50,13 @@ Heard = Callable[[AsyncIterator[bytes]], AsyncIterator[Transcript]]
 
 async def test_scripted_providers_pass() -> None:
     async with leaving_nothing():
-        await check_recognizer(ScriptedRecognizer(texts=("one two three",), final_ms=50), SPEECH, silence_ms=0)
+        await check_recognizer(
+            ScriptedRecognizer(texts=("one two three",), final_ms=50), SPEECH, silence_ms=0
+        )
         await check_chat_model(ScriptedModel(first_ms=100, delta_ms=40))
-        await check_synthesizer(ScriptedSynthesizer(first_ms=60, silent=lambda text: not any(map(str.isalnum, text))))
+        await check_synthesizer(
+            ScriptedSynthesizer(first_ms=60, silent=lambda text: not any(map(str.isalnum, text)))
+        )
 
 
 async def test_the_embedded_model_passes() -> None:
@@ -53,7 +64,7 @@ async def test_the_embedded_model_passes() -> None:
         await check_chat_model(open_chat_model())
 
 
-# --- synthesisers that break one promise each --------------------------------------------------------------------
+# --- synthesisers that break one promise each -----------------------------------------
 
 
 @dataclass
@@ -195,7 +206,10 @@ async def never_ends(text: str) -> AsyncIterator[AudioChunk]:
         (two_rates, "is well formed: one synthesis came at several rates"),
         (no_sound, "is well formed: the sentence gave no sound"),
         (CannotBeClosed, "is well formed: the output iterator has no aclose"),
-        (foreign_error, "raises only ProviderError: half a character: it raised UnicodeEncodeError"),
+        (
+            foreign_error,
+            "raises only ProviderError: half a character: it raised UnicodeEncodeError",
+        ),
         (refuses_long_ones, "raises only ProviderError: a long word: it raised ValueError"),
         (leaks_a_task, "closes at once: closing left tasks: .*sleep"),
         (closes_slowly, "closes at once: closing waited for something"),
@@ -235,7 +249,7 @@ async def test_voices_are_names(voices: Any) -> None:
         await check_synthesizer(Voice(two_chunks, voices))
 
 
-# --- what only the system knows ----------------------------------------------------------------------------------
+# --- what only the system knows -------------------------------------------------------
 
 
 @pytest.mark.real_time
@@ -275,13 +289,15 @@ async def test_what_grows_with_every_use_is_found(what: str) -> None:
 
 
 async def test_a_task_that_is_left_after_closing_is_found() -> None:
-    with pytest.raises(AssertionError, match=r"leaving nothing: tasks are left after closing: \['stray'\]"):
+    with pytest.raises(
+        AssertionError, match=r"leaving nothing: tasks are left after closing: \['stray'\]"
+    ):
         async with leaving_nothing(0.05):
             task = asyncio.get_running_loop().create_task(asyncio.sleep(1), name="stray")
     await task
 
 
-# --- chat models -------------------------------------------------------------------------------------------------
+# --- chat models ----------------------------------------------------------------------
 
 
 @dataclass
@@ -326,14 +342,16 @@ async def test_a_bad_model_fails_the_check_that_names_it(say: Said, check: str) 
         await check_chat_model(Mouth(say))
 
 
-# --- recognisers -------------------------------------------------------------------------------------------------
+# --- recognisers ----------------------------------------------------------------------
 
 
 @dataclass
 class Ear:
     hear: Heard
 
-    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         return self.hear(audio)
 
 
@@ -379,10 +397,22 @@ async def reads_on_behind_the_scenes(audio: AsyncIterator[bytes]) -> AsyncIterat
         (Results([HALF]), "is well formed: the last sentence was not closed"),
         (Results([WHOLE, HALF]), "is well formed: the last sentence was not closed"),
         (Results([NEXT, WHOLE]), "is well formed: a sentence begins before the one"),
-        (Results([Transcript("one", 0, 900), Transcript("two", 100, 800)]), "is well formed: .* do not end in order"),
-        (Results([Transcript("one", 0, 9_000)]), "is well formed: a sentence ends at 9000 ms, but the audio at 1000"),
-        (Results([Transcript("one", 700, 500)]), "is well formed: a sentence's times are out of order"),
-        (Results([Transcript("a", 0, 500, (Word("a", 5, 1),))]), "is well formed: a word ends before it begins"),
+        (
+            Results([Transcript("one", 0, 900), Transcript("two", 100, 800)]),
+            "is well formed: .* do not end in order",
+        ),
+        (
+            Results([Transcript("one", 0, 9_000)]),
+            "is well formed: a sentence ends at 9000 ms, but the audio at 1000",
+        ),
+        (
+            Results([Transcript("one", 700, 500)]),
+            "is well formed: a sentence's times are out of order",
+        ),
+        (
+            Results([Transcript("a", 0, 500, (Word("a", 5, 1),))]),
+            "is well formed: a word ends before it begins",
+        ),
         (
             Results([Transcript("a b", 0, 500, (Word("a", 5, 6), Word("b", 1, 2)))]),
             "is well formed: the words of a sentence are out of order",
@@ -404,7 +434,7 @@ async def test_a_recognizer_that_keeps_the_promises_passes() -> None:
     await check_recognizer(Ear(Results([HALF, WHOLE, NEXT])), SPEECH)
 
 
-# --- probes ----------------------------------------------------------------------------------------------------------
+# --- probes ---------------------------------------------------------------------------
 
 Probe = Callable[[], Awaitable[None]]
 
@@ -478,21 +508,27 @@ async def test_a_probe_of_any_kind_of_provider_is_asked() -> None:
 
 
 async def test_a_failing_probe_is_checked_too() -> None:
-    assert (await check_probe_fails(ProbedModel(asks=says_no), FailureKind.CONNECTIVITY)).provider == "bad"
+    assert (
+        await check_probe_fails(ProbedModel(asks=says_no), FailureKind.CONNECTIVITY)
+    ).provider == "bad"
     with pytest.raises(AssertionError, match="it did not fail"):
         await check_probe_fails(ProbedModel(asks=answers))
     with pytest.raises(AssertionError, match="it raised ConnectionRefusedError instead"):
         await check_probe_fails(ProbedModel(asks=raises_a_foreign_error))
 
 
-# --- failing as one should ---------------------------------------------------------------------------------------
+# --- failing as one should ------------------------------------------------------------
 
 
 async def test_failing_is_checked_too() -> None:
     broken = ScriptedModel(failure=Failure(after=1, kind=FailureKind.TIMEOUT))
-    assert (await check_fails(broken.reply(ChatRequest(messages=())), FailureKind.TIMEOUT)).provider == "scripted"
+    assert (
+        await check_fails(broken.reply(ChatRequest(messages=())), FailureKind.TIMEOUT)
+    ).provider == "scripted"
     broken.failure.calls = 1
-    with pytest.raises(AssertionError, match=r"failed as FailureKind.TIMEOUT, not as FailureKind.BROKEN"):
+    with pytest.raises(
+        AssertionError, match=r"failed as FailureKind.TIMEOUT, not as FailureKind.BROKEN"
+    ):
         await check_fails(broken.reply(ChatRequest(messages=())), FailureKind.BROKEN)
     with pytest.raises(AssertionError, match="it did not fail"):
         await check_fails(broken.reply(ChatRequest(messages=())))

@@ -151,7 +151,9 @@ PART = st.sampled_from(["\n", " ", *PARTS.split()])
 
 
 @settings(max_examples=300)
-@given(st.lists(PART, max_size=30).map("".join), st.lists(st.integers(1, 9), min_size=1, max_size=8))
+@given(
+    st.lists(PART, max_size=30).map("".join), st.lists(st.integers(1, 9), min_size=1, max_size=8)
+)
 def test_the_cut_does_not_matter(text: str, cuts: list[int]) -> None:
     hidden = HiddenText(("plan",))
     out, at, turn = "", 0, 0

@@ -9,7 +9,9 @@ from voicechat.text.pieces import Piece, SpeechPieces
 
 def pieces_of(text: str, cut: int) -> list[Piece]:
     speech = SpeechPieces()
-    pieces = [piece for at in range(0, len(text), cut) for piece in speech.push(text[at : at + cut])]
+    pieces = [
+        piece for at in range(0, len(text), cut) for piece in speech.push(text[at : at + cut])
+    ]
     return pieces + speech.finish()
 
 
@@ -114,11 +116,15 @@ def test_hostile_text_costs_no_more_than_its_length() -> None:
 
 PARTS = r"""< > <b> </b> <x/> <foo = /> <!-- --> $ $$ x ^2 \frac{1}{2} \( \) \[ \] \pi \begin{a} \end{a} { } _ & amp;
 #8217; &hellip; [1] [ ] (u) 【1†a】 :contentReference[a]{b} ` ``` ， 你好 5 🙂 . \begin{align} \end{align}"""
-PART = st.sampled_from([" ", "\n", "\n\n", ". ", "word ", " y='1'", "\ue200a\ue201", *PARTS.split()])
+PART = st.sampled_from(
+    [" ", "\n", "\n\n", ". ", "word ", " y='1'", "\ue200a\ue201", *PARTS.split()]
+)
 
 
 @settings(max_examples=300)
-@given(st.lists(PART, max_size=30).map("".join), st.lists(st.integers(1, 9), min_size=1, max_size=8))
+@given(
+    st.lists(PART, max_size=30).map("".join), st.lists(st.integers(1, 9), min_size=1, max_size=8)
+)
 def test_the_cut_does_not_matter(text: str, cuts: list[int]) -> None:
     speech = SpeechPieces()
     pieces, at, turn = [], 0, 0

@@ -14,7 +14,23 @@ TEXT = st.lists(
     st.one_of(
         st.sampled_from(list("。！？；…，、：—.!?,;:“”「」（）()[]\"'*_`~#|\n \u0301\ufe0f")),
         st.sampled_from(
-            ["Dr", "e.g", "U.S", "etc", "no", "3", "14", "Hello", "word", "你好", "我", "はい", "ไทย", "안녕", "😊"]
+            [
+                "Dr",
+                "e.g",
+                "U.S",
+                "etc",
+                "no",
+                "3",
+                "14",
+                "Hello",
+                "word",
+                "你好",
+                "我",
+                "はい",
+                "ไทย",
+                "안녕",
+                "😊",
+            ]
         ),
         st.sampled_from(
             [
@@ -62,7 +78,12 @@ def test_the_pieces_are_the_text_and_do_not_depend_on_its_cutting(parts: list[st
 LONG = ("x" * 155, "y" * 990, "好" * 24)
 WORDS = st.lists(
     st.sampled_from(
-        [*'a|word|2nd|one two three|你|你好|々|é| |, |. |.|!|-|，|\n|```|~~~|`|[|]|(|)|"'.split("|"), *LONG]
+        [
+            *'a|word|2nd|one two three|你|你好|々|é| |, |. |.|!|-|，|\n|```|~~~|`|[|]|(|)|"'.split(
+                "|"
+            ),
+            *LONG,
+        ]
     ),
     max_size=25,
 ).map("".join)
@@ -88,7 +109,9 @@ def test_words_are_taken_at_once_as_they_are_letter_by_letter(text: str, forced:
     splitters = (SentenceSplitter(), LetterByLetter())
     cuts = sorted({at for at in forced if at < len(text)})
     for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        at_once, by_letter = [splitter.push(text[begin:end]) + splitter.force() for splitter in splitters]
+        at_once, by_letter = [
+            splitter.push(text[begin:end]) + splitter.force() for splitter in splitters
+        ]
         assert at_once == by_letter
     at_once, by_letter = [splitter.finish() for splitter in splitters]
     assert at_once == by_letter
@@ -115,17 +138,23 @@ def test_pieces_are_bounded(parts: list[str]) -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["word", "it", "你好", "我们", "かな", "안녕", " ", "， ", ", ", "3"]), max_size=200).map(
-        " ".join
-    )
+    st.lists(
+        st.sampled_from(["word", "it", "你好", "我们", "かな", "안녕", " ", "， ", ", ", "3"]),
+        max_size=200,
+    ).map(" ".join)
 )
 def test_prose_is_bounded_in_speaking_time(text: str) -> None:
     for piece in split([text]):
-        assert sum(WIDE_WEIGHT if is_wide(char) else NARROW_WEIGHT for char in piece) <= PIECE_WEIGHT_LIMIT
+        assert (
+            sum(WIDE_WEIGHT if is_wide(char) else NARROW_WEIGHT for char in piece)
+            <= PIECE_WEIGHT_LIMIT
+        )
 
 
 def calls_to_split(parts: list[str]) -> int:
-    """Count the functions called, of Python and of C, as a measure of work that no clock disturbs."""
+    """Count the functions called, of Python and of C, as a measure of work that no
+    clock disturbs.
+    """
     calls = 0
 
     def count(frame: FrameType, event: str, argument: object) -> None:
@@ -142,6 +171,18 @@ def calls_to_split(parts: list[str]) -> int:
 
 
 def test_work_is_linear_in_the_text() -> None:
-    for unit in ("a", "好", "word ", "。", ". ", "Dr. ", "`", "[", " ", "```\nx\n", "word, " * 5 + "https://a.b/c"):
+    for unit in (
+        "a",
+        "好",
+        "word ",
+        "。",
+        ". ",
+        "Dr. ",
+        "`",
+        "[",
+        " ",
+        "```\nx\n",
+        "word, " * 5 + "https://a.b/c",
+    ):
         once, twice = (unit * (length // len(unit)) for length in (2000, 4000))
         assert calls_to_split(list(twice)) < 2.2 * calls_to_split(list(once)), unit

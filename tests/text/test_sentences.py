@@ -42,7 +42,11 @@ SENTENCES = {
     "p.m.": ["It is at 5 p.m. today. ", "So be there at 7 a.m. ", "Please."],
     "no as a word": ["No. ", "I like No. 5 best. ", "No. ", "Never."],
     "dots that trail off": ["Wait... what? ", "Well... ", "Then ok. ", "Hm… maybe. ", "Yes"],
-    "address in English": ["Visit https://a.b/c?d=1.2&e=f!g today. ", "Or mail me at a.b@c.com. ", "Bye."],
+    "address in English": [
+        "Visit https://a.b/c?d=1.2&e=f!g today. ",
+        "Or mail me at a.b@c.com. ",
+        "Bye.",
+    ],
     "closing quote": ['"Hello." ', "he said. ", '"Fine!" ', "“Good.” ", "(Yes.) ", "Done."],
     "two in one quotation": ['"Hello there. ', 'How are you?" ', "he said."],
     "loud": ["What?! ", "No way!! ", "Yahoo!mail a!=b here. ", "Ok"],
@@ -91,11 +95,15 @@ def test_the_first_piece_is_a_clause_if_it_is_long_enough(text: str, first: str)
 
 
 def test_only_the_first_piece_is_a_clause() -> None:
-    assert split("好。今天天气不错，我们去公园玩吧，好不好？") == ["好。", "今天天气不错，我们去公园玩吧，好不好？"]
+    assert split("好。今天天气不错，我们去公园玩吧，好不好？") == [
+        "好。",
+        "今天天气不错，我们去公园玩吧，好不好？",
+    ]
 
 
 @pytest.mark.parametrize(
-    "text", ["你好。", "你好！", "你好!", "真的吗？", "今天天气不错，", "Hello there. ", "Hi! ", "Hi\n"]
+    "text",
+    ["你好。", "你好！", "你好!", "真的吗？", "今天天气不错，", "Hello there. ", "Hi! ", "Hi\n"],
 )
 def test_the_first_piece_waits_for_nothing_more(text: str) -> None:
     assert SentenceSplitter().push(text) == [text]
@@ -173,7 +181,8 @@ def test_an_open_bracket_protects_only_until_the_next_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "syllable"), [("", "きゃ"), ("き", "きゃ"), ("", "あー"), ("き", "あー"), ("", "เก"), ("ก", "เก")]
+    ("first", "syllable"),
+    [("", "きゃ"), ("き", "きゃ"), ("", "あー"), ("き", "あー"), ("", "เก"), ("ก", "เก")],
 )
 def test_a_syllable_of_two_letters_is_not_cut(first: str, syllable: str) -> None:
     pieces = split(first + syllable * 100)
@@ -188,7 +197,11 @@ def test_thai_is_not_cut_before_a_vowel_sign() -> None:
 
 
 def test_what_has_no_border_is_cut_at_the_hard_limit() -> None:
-    assert [len(piece) for piece in split("a" * 2500)] == [HARD_LIMIT_CHARACTERS, HARD_LIMIT_CHARACTERS, 500]
+    assert [len(piece) for piece in split("a" * 2500)] == [
+        HARD_LIMIT_CHARACTERS,
+        HARD_LIMIT_CHARACTERS,
+        500,
+    ]
 
 
 def test_a_long_address_stays_whole() -> None:

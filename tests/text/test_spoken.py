@@ -103,7 +103,15 @@ def test_what_is_no_markup_comes_through(piece: str) -> None:
 def test_code_blocks_are_skipped_across_pieces() -> None:
     speakable = Speakable()
     pieces = ["Look:\n", "\n```py\nprint(1)\n", "x = ", "2\n", "~~~\n", "```\nDone. ", "Good."]
-    assert [speakable.clean(piece) for piece in pieces] == ["Look:", "", "", "", "", "Done.", "Good."]
+    assert [speakable.clean(piece) for piece in pieces] == [
+        "Look:",
+        "",
+        "",
+        "",
+        "",
+        "Done.",
+        "Good.",
+    ]
 
 
 def test_a_fence_in_the_middle_of_a_line_is_none() -> None:
@@ -188,8 +196,17 @@ def test_words_are_only_left_out_and_never_added_or_moved(pieces: list[str]) -> 
 
 
 @settings(max_examples=200)
-@given(st.lists(st.text(alphabet=st.characters(categories=["L", "N"]), min_size=1, max_size=8), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.text(alphabet=st.characters(categories=["L", "N"]), min_size=1, max_size=8),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_plain_words_are_spoken_as_they_are(words: list[str]) -> None:
     text = " ".join(words)
-    if not any("\u2300" <= char <= "\u2bff" or "\u3297" <= char <= "\u3299" or char >= "\U0001f000" for char in text):
+    if not any(
+        "\u2300" <= char <= "\u2bff" or "\u3297" <= char <= "\u3299" or char >= "\U0001f000"
+        for char in text
+    ):
         assert Speakable().clean(text) == text

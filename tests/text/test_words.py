@@ -20,7 +20,8 @@ from voicechat.text.words import (
 
 MIXED = st.lists(
     st.one_of(
-        st.sampled_from(["word", "don't", "3.14", "你好", "かな", "안녕", "ไทย", "é", "😊"]), st.text(max_size=3)
+        st.sampled_from(["word", "don't", "3.14", "你好", "かな", "안녕", "ไทย", "é", "😊"]),
+        st.text(max_size=3),
     ),
     max_size=12,
 ).map("".join)
@@ -28,7 +29,15 @@ MIXED = st.lists(
 
 @pytest.mark.parametrize(
     ("text", "characters"),
-    [("你好!有什么可以帮助你的吗?", 26), ("", 0), ("Hello.", 6), ("你好，", 5), ("かな", 2), ("𠮷", 2), ("3 个", 4)],
+    [
+        ("你好!有什么可以帮助你的吗?", 26),
+        ("", 0),
+        ("Hello.", 6),
+        ("你好，", 5),
+        ("かな", 2),
+        ("𠮷", 2),
+        ("3 个", 4),
+    ],
 )
 def test_a_han_character_is_billed_twice(text: str, characters: int) -> None:
     assert usage_characters(text) == characters

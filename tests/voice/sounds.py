@@ -1,4 +1,6 @@
-"""Speech, rooms and noise for the tests of this folder: float samples at 16 kHz, full scale 32768."""
+"""Speech, rooms and noise for the tests of this folder: float samples at 16 kHz, full
+scale 32768.
+"""
 
 import shutil
 from functools import cache
@@ -26,8 +28,8 @@ OBJECTION = "wait, that is not at all what I asked you about"
 def fresh_library() -> EspeakLibrary:
     """Open a copy of espeak, whose globals are its own.
 
-    espeak goes on where it stopped, in the middle of a wave and of the voice's flutter, so that its samples depend on
-    all that the process has ever asked of it.
+    espeak goes on where it stopped, in the middle of a wave and of the voice's flutter,
+    so that its samples depend on all that the process has ever asked of it.
     """
     with TemporaryDirectory() as folder:
         return EspeakLibrary(shutil.copy(get_library_path(), folder), get_data_path())
@@ -64,7 +66,9 @@ def noise(length_ms: int, level_db: float, seed: int = 0) -> Samples:
 def in_a_room(samples: Samples, seed: int = 0) -> Samples:
     """Add a room: 200 ms of reverberation, 6 dB below the direct sound."""
     times_s = np.arange(RATE_HZ * 150 // 1000) / RATE_HZ
-    response = np.random.default_rng(seed).standard_normal(len(times_s)) * np.exp(-6.9 * times_s / 0.2)
+    response = np.random.default_rng(seed).standard_normal(len(times_s)) * np.exp(
+        -6.9 * times_s / 0.2
+    )
     response[:32] = 0
     response *= 10 ** (-6 / 20) / np.sqrt((response**2).sum())
     response[0] = 1

@@ -2,13 +2,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicechat.voice.activity import Activity, ActivitySettings, SpeechActivity, SpeechStarted, SpeechStopped
+from voicechat.voice.activity import (
+    Activity,
+    ActivitySettings,
+    SpeechActivity,
+    SpeechStarted,
+    SpeechStopped,
+)
 from voicechat.voice.silero import FRAME_MS
 
 
 def run(probabilities: list[float], settings: ActivitySettings | None = None) -> list[Activity]:
     activity = SpeechActivity(settings)
-    events = [activity.push((index + 1) * FRAME_MS, value) for index, value in enumerate(probabilities)]
+    events = [
+        activity.push((index + 1) * FRAME_MS, value) for index, value in enumerate(probabilities)
+    ]
     return [event for event in events if event is not None]
 
 
@@ -28,7 +36,9 @@ def test_a_short_gap_is_part_of_the_speech() -> None:
 
 @pytest.mark.parametrize(("between", "ends"), [(0.4, False), (0.3, True)])
 def test_speech_goes_on_until_well_below_the_threshold(between: float, ends: bool) -> None:
-    assert any(isinstance(event, SpeechStopped) for event in run([0.9] * 5 + [between] * 20)) is ends
+    assert (
+        any(isinstance(event, SpeechStopped) for event in run([0.9] * 5 + [between] * 20)) is ends
+    )
 
 
 def test_the_padding_does_not_reach_into_the_speech_before() -> None:
@@ -38,16 +48,25 @@ def test_the_padding_does_not_reach_into_the_speech_before() -> None:
 
 def test_a_threshold_of_zero_point_one_still_knows_silence() -> None:
     settings = ActivitySettings(threshold=0.1)
-    assert [type(event) for event in run([0.2] * 5 + [0.01] * 5, settings)] == [SpeechStarted, SpeechStopped]
+    assert [type(event) for event in run([0.2] * 5 + [0.01] * 5, settings)] == [
+        SpeechStarted,
+        SpeechStopped,
+    ]
 
 
 @given(st.lists(st.floats(0, 1), max_size=200), st.floats(0.05, 0.95))
-def test_events_alternate_and_their_times_never_go_back(probabilities: list[float], threshold: float) -> None:
+def test_events_alternate_and_their_times_never_go_back(
+    probabilities: list[float], threshold: float
+) -> None:
     events = run(probabilities, ActivitySettings(threshold=threshold))
     last_ms = 0
     for index, event in enumerate(events):
         assert isinstance(event, SpeechStarted if index % 2 == 0 else SpeechStopped)
-        times = [event.audio_start_ms, event.onset_ms] if isinstance(event, SpeechStarted) else [event.audio_end_ms]
+        times = (
+            [event.audio_start_ms, event.onset_ms]
+            if isinstance(event, SpeechStarted)
+            else [event.audio_end_ms]
+        )
         for time_ms in times:
             assert last_ms <= time_ms <= len(probabilities) * FRAME_MS
             last_ms = time_ms

@@ -1,4 +1,6 @@
-"""The detector on a real loop: its time is real, and so is the thread of a model that has one."""
+"""The detector on a real loop: its time is real, and so is the thread of a model that
+has one.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -10,7 +12,14 @@ import pytest
 from tests.voice.sounds import OBJECTION, speak, to_pcm
 from voicechat.voice.detector import GATHER_MS, MAX_PENDING_MS, FrameScore, Tick, VoiceDetector
 from voicechat.voice.listener import Listener, StreamFrame, score
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, SileroModel, VoiceModel, find_model
+from voicechat.voice.silero import (
+    FRAME_BYTES,
+    FRAME_MS,
+    MOST_STREAMS,
+    SileroModel,
+    VoiceModel,
+    find_model,
+)
 from voicechat.voice.silero_network import open_silero
 
 pytestmark = pytest.mark.real_time
@@ -63,11 +72,15 @@ async def test_hears_what_the_model_hears_however_the_audio_is_cut(in_thread: bo
         await notes.complete.wait()
     listener = Listener()
     expected = [
-        score(model(in_thread=in_thread), [StreamFrame(listener, speech()[at : at + FRAME_BYTES])]).probabilities[0]
+        score(
+            model(in_thread=in_thread), [StreamFrame(listener, speech()[at : at + FRAME_BYTES])]
+        ).probabilities[0]
         for at in range(0, len(speech()), FRAME_BYTES)
     ]
     assert [heard.probability for heard in notes.heard] == pytest.approx(expected, abs=1e-5)
-    assert [heard.audio_ms for heard in notes.heard] == [FRAME_MS * (index + 1) for index in range(frames)]
+    assert [heard.audio_ms for heard in notes.heard] == [
+        FRAME_MS * (index + 1) for index in range(frames)
+    ]
 
 
 async def test_ears_share_the_model_calls() -> None:
@@ -82,7 +95,9 @@ async def test_ears_share_the_model_calls() -> None:
 
 
 async def test_the_rest_of_the_process_has_its_turn_within_a_round() -> None:
-    """More ears than one call serves: what the first of them asks for happens before the last of them hears."""
+    """More ears than one call serves: what the first of them asks for happens before
+    the last of them hears.
+    """
     order: list[str] = []
     last = asyncio.Event()
 
@@ -105,7 +120,9 @@ async def test_what_comes_during_a_round_gathers_for_the_next() -> None:
     ticks: asyncio.Queue[Tick] = asyncio.Queue()
     async with running(ticks.put_nowait) as detector, asyncio.timeout(10):
         later = detector.open_stream(lambda _: None)
-        detector.open_stream(lambda _: later.push(speech()[:FRAME_BYTES])).push(speech()[:FRAME_BYTES])
+        detector.open_stream(lambda _: later.push(speech()[:FRAME_BYTES])).push(
+            speech()[:FRAME_BYTES]
+        )
         assert (await ticks.get()).frames == 1
         assert (await ticks.get()).lag_ms >= GATHER_MS * 0.9
 
@@ -140,7 +157,9 @@ async def test_a_callback_that_leaves_hears_no_more() -> None:
 
 async def test_a_callback_that_raises_stops_no_other_ear() -> None:
     faults: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: faults.append(context["exception"])
+    )
     notes = Notes(5)
 
     def fail(_: FrameScore) -> None:

@@ -1,4 +1,6 @@
-"""The reply comes back softer, later and with a room around it: it is known for what it is, the user is not."""
+"""The reply comes back softer, later and with a room around it: it is known for what it
+is, the user is not.
+"""
 
 from pathlib import Path
 
@@ -6,7 +8,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.voice.sounds import OBJECTION, RATE_HZ, REPLY, Samples, in_a_room, loudness, noise, speak, to_pcm
+from tests.voice.sounds import (
+    OBJECTION,
+    RATE_HZ,
+    REPLY,
+    Samples,
+    in_a_room,
+    loudness,
+    noise,
+    speak,
+    to_pcm,
+)
 from voicechat.audio.wav import read_wav
 from voicechat.voice.echo import EchoDetector
 from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, FRAME_SAMPLES
@@ -17,9 +29,15 @@ USER_FROM_MS = 2_500
 
 
 def shares(
-    reply: Samples, microphone: Samples, detector: EchoDetector | None = None, *, from_ms: int = 1_000
+    reply: Samples,
+    microphone: Samples,
+    detector: EchoDetector | None = None,
+    *,
+    from_ms: int = 1_000,
 ) -> NDArray[np.float64]:
-    """Play the reply 1.5 s ahead, as the server does, and give the share of echo of each frame of the microphone."""
+    """Play the reply 1.5 s ahead, as the server does, and give the share of echo of
+    each frame of the microphone.
+    """
     detector = detector or EchoDetector()
     played, heard = to_pcm(reply), to_pcm(microphone)
     given = 0
@@ -34,7 +52,9 @@ def shares(
 
 
 def listen(detector: EchoDetector, frame: bytes, end_ms: int) -> float:
-    """The share of echo in a frame; another delay is looked for where little of it is echo."""
+    """The share of echo in a frame; another delay is looked for where little of it is
+    echo.
+    """
     detector.heard(frame, end_ms)
     share = detector.share()
     return share if share > 0.5 else max(share, detector.find())
@@ -42,20 +62,26 @@ def listen(detector: EchoDetector, frame: bytes, end_ms: int) -> float:
 
 def echo_of(reply: Samples, level_db: float, delay_ms: int, *, room: bool = True) -> Samples:
     """The reply as the microphone has it, over a faint noise."""
-    late = np.concatenate((np.zeros(delay_ms * RATE_HZ // 1000), in_a_room(reply) if room else reply))
+    late = np.concatenate(
+        (np.zeros(delay_ms * RATE_HZ // 1000), in_a_room(reply) if room else reply)
+    )
     return late * 10 ** (level_db / 20) + noise(len(late) * 1000 // RATE_HZ + 1, -65)[: len(late)]
 
 
 def loud(samples: Samples, frames: int) -> NDArray[np.bool_]:
     """Frames that hold more than a tenth of the usual power."""
-    whole = np.pad(samples, (0, max(0, frames * FRAME_SAMPLES - len(samples))))[: frames * FRAME_SAMPLES]
+    whole = np.pad(samples, (0, max(0, frames * FRAME_SAMPLES - len(samples))))[
+        : frames * FRAME_SAMPLES
+    ]
     level = np.sqrt((whole.reshape(frames, FRAME_SAMPLES) ** 2).mean(axis=1))
     above: NDArray[np.bool_] = level > 0.3 * loudness(samples)
     return above
 
 
 def with_user(microphone: Samples, user: Samples, level: float) -> tuple[Samples, Samples]:
-    """Let the user, as loud as ``level``, begin at `USER_FROM_MS`; returns the microphone and the user alone."""
+    """Let the user, as loud as ``level``, begin at `USER_FROM_MS`; returns the
+    microphone and the user alone.
+    """
     begin = USER_FROM_MS * RATE_HZ // 1000
     alone = np.zeros_like(microphone)
     spoken = user[: len(microphone) - begin] * (level / loudness(user))
@@ -78,15 +104,22 @@ def test_the_reply_heard_again_is_echo(level_db: float, delay_ms: int, room: boo
 
 def test_a_share_is_the_same_whether_it_is_asked_for_of_each_frame_or_of_some() -> None:
     reply = speak(REPLY)
-    microphone = echo_of(reply, -18, 130) + noise(len(reply) * 1000 // RATE_HZ + 1_000, -35)[: len(reply) + 130 * 16]
+    microphone = (
+        echo_of(reply, -18, 130)
+        + noise(len(reply) * 1000 // RATE_HZ + 1_000, -35)[: len(reply) + 130 * 16]
+    )
     each, some = EchoDetector(), EchoDetector()
     heard = to_pcm(microphone)
     for detector in (each, some):
         shares(reply, microphone[: RATE_HZ * 2], detector)
     for index in range(62, 120):
         for detector in (each, some):
-            detector.played(to_pcm(reply)[: index * FRAME_BYTES][-FRAME_BYTES:], 5_000 + index * FRAME_MS)
-            detector.heard(heard[index * FRAME_BYTES : (index + 1) * FRAME_BYTES], 5_130 + index * FRAME_MS)
+            detector.played(
+                to_pcm(reply)[: index * FRAME_BYTES][-FRAME_BYTES:], 5_000 + index * FRAME_MS
+            )
+            detector.heard(
+                heard[index * FRAME_BYTES : (index + 1) * FRAME_BYTES], 5_130 + index * FRAME_MS
+            )
         share = each.share()
         if index % 9 == 0:
             assert some.share() == pytest.approx(share, abs=1e-3)
@@ -112,7 +145,9 @@ def test_who_wears_headphones_is_never_echo() -> None:
     user = np.concatenate([speak(OBJECTION)] * 3)[: len(reply)]
     detector = EchoDetector()
     assert (shares(reply, user, detector) > 0.5).mean() <= 0.02
-    assert detector.delay_ms is None, "the highest peak of what has nothing in common is not believed"
+    assert detector.delay_ms is None, (
+        "the highest peak of what has nothing in common is not believed"
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -143,7 +178,9 @@ def test_without_a_reply_nothing_is_echo() -> None:
     detector = EchoDetector()
     pcm = to_pcm(speak(OBJECTION))
     frames = [pcm[at : at + FRAME_BYTES] for at in range(0, FRAME_BYTES * 40, FRAME_BYTES)]
-    assert {listen(detector, frame, index * FRAME_MS) for index, frame in enumerate(frames, start=1)} == {0.0}
+    assert {
+        listen(detector, frame, index * FRAME_MS) for index, frame in enumerate(frames, start=1)
+    } == {0.0}
 
 
 def test_what_was_cut_off_is_not_expected_any_more() -> None:
@@ -154,7 +191,11 @@ def test_what_was_cut_off_is_not_expected_any_more() -> None:
     detector.stopped(1_000)
     heard = to_pcm(microphone)
     cut = [
-        listen(detector, heard[index * FRAME_BYTES : (index + 1) * FRAME_BYTES], 1_000 + (index + 1) * FRAME_MS)
+        listen(
+            detector,
+            heard[index * FRAME_BYTES : (index + 1) * FRAME_BYTES],
+            1_000 + (index + 1) * FRAME_MS,
+        )
         for index in range(60)
     ]
     assert max(cut) < 0.5
@@ -168,7 +209,9 @@ def test_a_frame_of_another_length_is_refused() -> None:
 @pytest.mark.parametrize("level_db", [-10, -25])
 def test_people_too(recordings: Path, level_db: float) -> None:
     def read(name: str) -> Samples:
-        return np.frombuffer(read_wav((recordings / f"{name}.wav").read_bytes()), "<i2").astype(np.float64)
+        return np.frombuffer(read_wav((recordings / f"{name}.wav").read_bytes()), "<i2").astype(
+            np.float64
+        )
 
     reply = read("austen-0870")
     echo = echo_of(reply, level_db, 200)

@@ -1,6 +1,8 @@
-"""No stream hears another: the probabilities of each are those of the stream alone, whatever shares its calls.
+"""No stream hears another: the probabilities of each are those of the stream alone,
+whatever shares its calls.
 
-That what is in other rows of one call has no influence at all is in ``test_silero_network``.
+That what is in other rows of one call has no influence at all is in
+``test_silero_network``.
 """
 
 from collections.abc import Iterator
@@ -28,7 +30,12 @@ def model() -> VoiceModel:
 def frames_of(stream: int) -> tuple[bytes, ...]:
     """About 2.5 s of speech, noise and silence; each stream another."""
     spoken = speak(REPLY if stream % 2 else OBJECTION)[stream * 4_000 : stream * 4_000 + 20_000]
-    pcm = to_pcm(silence(100 * stream)) + to_pcm(spoken) + to_pcm(silence(700)) + to_pcm(noise(300, -30, stream))
+    pcm = (
+        to_pcm(silence(100 * stream))
+        + to_pcm(spoken)
+        + to_pcm(silence(700))
+        + to_pcm(noise(300, -30, stream))
+    )
     whole = len(pcm) // FRAME_BYTES * FRAME_BYTES
     return tuple(pcm[at : at + FRAME_BYTES] for at in range(0, whole, FRAME_BYTES))
 
@@ -36,11 +43,16 @@ def frames_of(stream: int) -> tuple[bytes, ...]:
 @cache
 def alone(stream: int) -> tuple[float, ...]:
     listener = Listener()
-    return tuple(score(model(), [StreamFrame(listener, frame)]).probabilities[0] for frame in frames_of(stream))
+    return tuple(
+        score(model(), [StreamFrame(listener, frame)]).probabilities[0]
+        for frame in frames_of(stream)
+    )
 
 
 def rounds() -> st.SearchStrategy[list[set[int]]]:
-    """Which streams bring a frame to each call; a stream that comes late has joined, one that stays away has left."""
+    """Which streams bring a frame to each call; a stream that comes late has joined,
+    one that stays away has left.
+    """
     return st.lists(st.sets(st.integers(0, STREAMS - 1)), min_size=40, max_size=120)
 
 
@@ -55,15 +67,20 @@ def test_each_stream_is_judged_as_if_alone(schedule: list[set[int]]) -> None:
             for stream in sorted(present)
             if len(heard[stream]) < len(frames_of(stream))
         }
-        for stream, probability in zip(turns, score(model(), list(turns.values())).probabilities, strict=True):
+        for stream, probability in zip(
+            turns, score(model(), list(turns.values())).probabilities, strict=True
+        ):
             heard[stream].append(probability)
     for stream in range(STREAMS):
-        # Not to the bit: how sums are rounded goes with how many streams share a call, and a stream remembers it.
+        # Not to the bit: how sums are rounded goes with how many streams share a call,
+        # and a stream remembers it.
         assert heard[stream] == pytest.approx(alone(stream)[: len(heard[stream])], abs=1e-4)
 
 
 def test_the_listener_carries_state_and_context_as_the_model_wants_them() -> None:
-    """The model's own calling convention, written out: 64 samples of the frame before, and the state it returned."""
+    """The model's own calling convention, written out: 64 samples of the frame before,
+    and the state it returned.
+    """
     pcm = to_pcm(speak(OBJECTION)[:24_000])
     samples = np.frombuffer(pcm, "<i2")
     padded = np.concatenate((np.zeros(64, np.int16), samples))
@@ -75,7 +92,9 @@ def test_the_listener_carries_state_and_context_as_the_model_wants_them() -> Non
         if heard.modelled == 0:
             states = np.zeros((2, 1, 128), np.float32)
             continue
-        expected, states = model().score(padded[np.newaxis, index * 512 : index * 512 + 576], states)
+        expected, states = model().score(
+            padded[np.newaxis, index * 512 : index * 512 + 576], states
+        )
         assert heard.probabilities[0] == pytest.approx(float(expected[0]), abs=1e-6)
 
 
@@ -108,11 +127,15 @@ def test_audio_after_a_gap_is_a_new_stream() -> None:
 def test_the_gate_delays_no_onset_by_more_than_a_frame() -> None:
     pcm = to_pcm(silence(640)) + to_pcm(speak(OBJECTION))
     listener = Listener()
-    probabilities = list(_scores(listener, [pcm[at : at + FRAME_BYTES] for at in range(0, 64 * 1024, FRAME_BYTES)]))
+    probabilities = list(
+        _scores(listener, [pcm[at : at + FRAME_BYTES] for at in range(0, 64 * 1024, FRAME_BYTES)])
+    )
     onset_ms = next(index for index, value in enumerate(probabilities) if value >= 0.5) * FRAME_MS
     assert 640 <= onset_ms <= 640 + 160
 
 
-def _scores(listener: Listener, frames: "tuple[bytes, ...] | list[bytes]", *, gap: bool = False) -> Iterator[float]:
+def _scores(
+    listener: Listener, frames: "tuple[bytes, ...] | list[bytes]", *, gap: bool = False
+) -> Iterator[float]:
     for index, frame in enumerate(frames):
         yield score(model(), [StreamFrame(listener, frame, gap and index == 0)]).probabilities[0]

@@ -18,7 +18,9 @@ from voicechat.voice.onnx_file import NotOnnxError, read_metadata, read_weights
 def test_what_a_model_says_of_itself_is_read(tmp_path: Path) -> None:
     folder = make_zipformer_ctc(tmp_path / "model")
     (path,) = folder.glob("*.onnx")
-    assert read_metadata(path) == {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    assert read_metadata(path) == {
+        entry.key: entry.value for entry in onnx.load(str(path)).metadata_props
+    }
     assert read_metadata(path)["decode_chunk_len"] == "16"
 
 
@@ -65,7 +67,10 @@ def test_the_weights_of_each_graph_are_read_by_themselves(tmp_path: Path) -> Non
     kernel, bias = np.arange(6, dtype=np.float32).reshape(1, 2, 3), np.array([0.5], np.float32)
     inner = helper.make_graph([_constant("bias", bias)], "inner", [], [])
     outer = helper.make_graph(
-        [helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner), _constant("", bias)],
+        [
+            helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner),
+            _constant("", bias),
+        ],
         "outer",
         [],
         [],
@@ -87,21 +92,31 @@ def test_the_weights_of_each_graph_are_read_by_themselves(tmp_path: Path) -> Non
 
 def test_a_shape_that_is_packed_is_read(tmp_path: Path) -> None:
     """As other writers of protobuf do it: the numbers of a repeated field in one piece."""
-    tensor = b"\x0a\x02\x02\x03" + b"\x10\x01" + b"\x42\x01w" + b"\x4a\x18" + np.arange(6, dtype="<f4").tobytes()
+    tensor = (
+        b"\x0a\x02\x02\x03"
+        + b"\x10\x01"
+        + b"\x42\x01w"
+        + b"\x4a\x18"
+        + np.arange(6, dtype="<f4").tobytes()
+    )
     graph = b"\x2a" + bytes([len(tensor)]) + tensor
     path = tmp_path / "packed.onnx"
     path.write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
     assert read_weights(path)[0]["w"].shape == (2, 3)
 
 
-def _constant(name: str, value: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> onnx.NodeProto:
+def _constant(
+    name: str, value: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
+) -> onnx.NodeProto:
     return helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(value, name))
 
 
 def test_graphs_in_graphs_are_read_to_a_bound(tmp_path: Path) -> None:
     graph = helper.make_graph([], "innermost", [], [])
     for _ in range(20):
-        graph = helper.make_graph([helper.make_node("If", ["x"], ["y"], then_branch=graph)], "g", [], [])
+        graph = helper.make_graph(
+            [helper.make_node("If", ["x"], ["y"], then_branch=graph)], "g", [], []
+        )
     path = tmp_path / "deep.onnx"
     path.write_bytes(helper.make_model(graph).SerializeToString())
     with pytest.raises(NotOnnxError, match="deep"):
@@ -109,7 +124,9 @@ def test_graphs_in_graphs_are_read_to_a_bound(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.onnx"
     path.write_bytes(content)
     with suppress(NotOnnxError):

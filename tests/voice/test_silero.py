@@ -42,11 +42,15 @@ def test_finding_the_model_imports_neither_package_nor_torch() -> None:
 
 def test_an_inference_that_fails_is_a_provider_error() -> None:
     with pytest.raises(ProviderError, match="inference failed"):
-        SileroModel(find_model()).score(np.zeros((1, 576), np.int16), np.zeros((2, 3, 128), np.float32))
+        SileroModel(find_model()).score(
+            np.zeros((1, 576), np.int16), np.zeros((2, 3, 128), np.float32)
+        )
 
 
 def test_the_runtime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
-    """Its reports go through a database in the user's cache folder, made when the runtime is loaded."""
+    """Its reports go through a database in the user's cache folder, made when the
+    runtime is loaded.
+    """
     script = "from voicechat.voice.silero import SileroModel, find_model; SileroModel(find_model())"
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)

@@ -8,7 +8,14 @@ import pytest
 
 from tests.voice.sounds import OBJECTION, REPLY, noise, silence, speak, to_pcm
 from voicechat.voice.onnx_file import NotOnnxError, Tensors, read_weights
-from voicechat.voice.silero import MOST_STREAMS, Floats, Samples, SileroModel, VoiceModel, find_model
+from voicechat.voice.silero import (
+    MOST_STREAMS,
+    Floats,
+    Samples,
+    SileroModel,
+    VoiceModel,
+    find_model,
+)
 from voicechat.voice.silero_network import SileroNetwork, find_weights, open_silero
 
 FRAMES = 60
@@ -26,9 +33,12 @@ def network() -> SileroNetwork:
 
 @cache
 def sounds() -> Samples:
-    """Frames with their context [MOST_STREAMS, frames, 576]: speech, noise, full scale, silence."""
+    """Frames with their context [MOST_STREAMS, frames, 576]: speech, noise, full scale,
+    silence.
+    """
     streams = [
-        np.concatenate((silence(40 * index), speak(OBJECTION if index % 2 else REPLY))) for index in range(MOST_STREAMS)
+        np.concatenate((silence(40 * index), speak(OBJECTION if index % 2 else REPLY)))
+        for index in range(MOST_STREAMS)
     ]
     streams[3] = noise(3_000, -30)
     streams[4] = noise(3_000, 20)
@@ -38,7 +48,9 @@ def sounds() -> Samples:
 
 
 def run(model: VoiceModel, samples: Samples) -> tuple[Floats, Floats]:
-    """Go through the frames; give all probabilities [frames, streams] and the last states."""
+    """Go through the frames; give all probabilities [frames, streams] and the last
+    states.
+    """
     states = np.zeros((2, len(samples), 128), np.float32)
     probabilities = []
     for index in range(samples.shape[1]):
@@ -58,7 +70,9 @@ def test_computes_what_onnxruntime_computes(streams: int) -> None:
 
 
 def test_what_is_in_other_rows_has_no_influence() -> None:
-    """To the bit, even if a neighbour is as loud as can be; how many they are changes how sums are rounded."""
+    """To the bit, even if a neighbour is as loud as can be; how many they are changes
+    how sums are rounded.
+    """
     others = sounds().copy()
     others[1:] = np.where(np.arange(576) % 2, 32767, -32768)
     probabilities, states = run(network(), sounds())
@@ -95,7 +109,9 @@ def test_a_network_that_computes_something_else_is_left_to_onnxruntime(
     assert "gives other results" in caplog.text
 
 
-def test_a_network_of_other_weights_is_left_to_onnxruntime(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_network_of_other_weights_is_left_to_onnxruntime(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = changed(tmp_path, lambda name: name.replace("encoder.2", "encoder.two"))
     with caplog.at_level(logging.WARNING):
         assert isinstance(open_silero(path), SileroModel)
@@ -106,7 +122,12 @@ def changed(folder: Path, change: Callable[[str], str]) -> Path:
     """The installed model with other names of tensors and kinds of nodes."""
     onnx = pytest.importorskip("onnx", reason="needs onnx (pip install 'voicechat[test]')")
     model = onnx.load(str(find_model()))
-    for branch in (attribute.g for node in model.graph.node for attribute in node.attribute if attribute.HasField("g")):
+    for branch in (
+        attribute.g
+        for node in model.graph.node
+        for attribute in node.attribute
+        if attribute.HasField("g")
+    ):
         for node in branch.node:
             node.op_type = change(node.op_type)
             for attribute in node.attribute:

@@ -7,7 +7,11 @@ from voicechat.voice.trailing import MOST_MS, WINDOW_MS, trailing_quiet_ms
 
 def noise(length_ms: int, level_db: float) -> bytes:
     """White noise so many decibels below a loud voice."""
-    samples = np.random.default_rng(5).standard_normal(RATE_HZ * length_ms // 1000) * 8_000 * 10 ** (level_db / 20)
+    samples = (
+        np.random.default_rng(5).standard_normal(RATE_HZ * length_ms // 1000)
+        * 8_000
+        * 10 ** (level_db / 20)
+    )
     return samples.clip(-32768, 32767).astype("<i2").tobytes()
 
 

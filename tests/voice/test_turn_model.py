@@ -1,4 +1,6 @@
-"""The learned end of a turn: what the model is given, what becomes of its word. The model here is a made-up one."""
+"""The learned end of a turn: what the model is given, what becomes of its word. The
+model here is a made-up one.
+"""
 
 import asyncio
 import threading
@@ -37,10 +39,21 @@ def tiny_model(path: Path, input_name: str = "input_features") -> Path:
     """ONNX (IR 8, opset 13): the sigmoid of the mean of [1, 80, 800] features, [1, 1]."""
     axes = field(1, "axes") + field(8, 1) + field(8, 2) + field(20, 7)
     keep = field(1, "keepdims") + field(3, 0) + field(20, 2)
-    mean = field(1, input_name) + field(2, "mean") + field(4, "ReduceMean") + field(5, axes) + field(5, keep)
+    mean = (
+        field(1, input_name)
+        + field(2, "mean")
+        + field(4, "ReduceMean")
+        + field(5, axes)
+        + field(5, keep)
+    )
     sigmoid = field(1, "mean") + field(2, "probability") + field(4, "Sigmoid")
     nodes = field(1, mean) + field(1, sigmoid)
-    graph = nodes + field(2, "g") + field(11, tensor(input_name, 1, 80, 800)) + field(12, tensor("probability", 1))
+    graph = (
+        nodes
+        + field(2, "g")
+        + field(11, tensor(input_name, 1, 80, 800))
+        + field(12, tensor("probability", 1))
+    )
     path.write_bytes(field(1, 8) + field(8, field(1, "") + field(2, 13)) + field(7, graph))
     return path
 

@@ -13,7 +13,8 @@ WORDS = "go forward ten meters"
 INSECURE_HOST = "voicechat.example"
 """This machine under a name that browsers do not trust without https."""
 
-# Whatever the page connects to the loudspeaker is measured here, so that the page's own word is not taken for it.
+# Whatever the page connects to the loudspeaker is measured here, so that the page's own
+# word is not taken for it.
 _TAP = """
 (() => {
   const connect = AudioNode.prototype.connect;
@@ -52,7 +53,8 @@ def speech(recordings: Path) -> Path:
     return recordings / "goforward.wav"
 
 
-# Not for the session: playwright's own event loop runs while it is open, and tests elsewhere need theirs.
+# Not for the session: playwright's own event loop runs while it is open, and tests
+# elsewhere need theirs.
 @pytest.fixture(scope="package")
 def browser(tmp_path_factory: pytest.TempPathFactory, speech: Path) -> Iterator["Browser"]:
     executable = chromium()
@@ -80,7 +82,9 @@ OpenPage = Callable[..., Any]
 
 @pytest.fixture
 def open_page(browser: "Browser", server: tuple[str, str]) -> Iterator[OpenPage]:
-    """Open pages; at the end none of them may have logged an error or asked another host for anything."""
+    """Open pages; at the end none of them may have logged an error or asked another
+    host for anything.
+    """
     url, fragment = server
     defaults: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "locale": "en"}
     contexts: list[BrowserContext] = []
@@ -129,6 +133,8 @@ def network(server: tuple[str, str]) -> Iterator[Network]:
 
 @pytest.fixture(scope="session")
 def axe() -> str:
-    """The source of axe-core, which checks accessibility, from the package that carries it."""
+    """The source of axe-core, which checks accessibility, from the package that carries
+    it.
+    """
     package = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     return Path(package.__path__[0], "axe.min.js").read_text("utf-8")

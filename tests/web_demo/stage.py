@@ -1,4 +1,6 @@
-"""What the browser tests stand on: a server of their own, a network that can be cut, a recording as microphone."""
+"""What the browser tests stand on: a server of their own, a network that can be cut, a
+recording as microphone.
+"""
 
 import os
 import re
@@ -26,14 +28,22 @@ def chromium() -> str | None:
 
 @contextmanager
 def serving(data_dir: Path) -> Iterator[tuple[str, str]]:
-    """Run a server on embedded services; gives its address and the fragment with its key."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("VOICECHAT_", "OPENAI_"))}
+    """Run a server on embedded services; gives its address and the fragment with its
+    key.
+    """
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("VOICECHAT_", "OPENAI_"))
+    }
     environ["VOICECHAT_DATA_DIR"] = str(data_dir)
     command = [sys.executable, "-m", "voicechat", "serve", "--port", str(free_port())]
     log = data_dir / "server.log"
     with (
         log.open("w") as output,
-        subprocess.Popen(command, cwd=data_dir, env=environ, stdout=output, stderr=subprocess.STDOUT) as server,
+        subprocess.Popen(
+            command, cwd=data_dir, env=environ, stdout=output, stderr=subprocess.STDOUT
+        ) as server,
     ):
         try:
             yield _address(server, log)
@@ -62,7 +72,9 @@ def free_port() -> int:
 
 
 def write_microphone(path: Path, speech: bytes) -> None:
-    """Write what the microphone hears, over and over: the speech (s16le mono 16 kHz) between two pauses."""
+    """Write what the microphone hears, over and over: the speech (s16le mono 16 kHz)
+    between two pauses.
+    """
     silence = bytes(SPEECH_RATE_HZ * 2 * 4 // 10)
     with wave.open(str(path), "wb") as recording:
         recording.setparams((1, 2, SPEECH_RATE_HZ, 0, "NONE", ""))
@@ -70,7 +82,9 @@ def write_microphone(path: Path, speech: bytes) -> None:
 
 
 class Network:
-    """A TCP proxy before the server: what the browser's network is, and what can be cut."""
+    """A TCP proxy before the server: what the browser's network is, and what can be
+    cut.
+    """
 
     def __init__(self, server_url: str) -> None:
         self._target = ("127.0.0.1", int(server_url.rsplit(":", 1)[1]))

@@ -16,7 +16,9 @@ PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_no_violation_in_any_state(open_page: OpenPage, axe: str, scheme: str, viewport: dict[str, int]) -> None:
+def test_no_violation_in_any_state(
+    open_page: OpenPage, axe: str, scheme: str, viewport: dict[str, int]
+) -> None:
     page = open_page(color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
     page.wait_for_selector("#connection[data-status=ready]", timeout=10_000)
     page.evaluate(axe)
@@ -49,7 +51,9 @@ def test_the_recognition_page(open_page: OpenPage, axe: str, speech: Path) -> No
 @pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_the_reference(open_page: OpenPage, axe: str, scheme: str, viewport: dict[str, int]) -> None:
+def test_the_reference(
+    open_page: OpenPage, axe: str, scheme: str, viewport: dict[str, int]
+) -> None:
     page = open_page("docs", color_scheme=scheme, viewport=viewport)
     page.wait_for_selector("#socket-streamSpeech .code")
     page.evaluate(axe)

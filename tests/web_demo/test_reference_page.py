@@ -1,5 +1,6 @@
-"""The API reference in a browser, against a live server: what is shown runs, and what is tried is
-answered."""
+"""The API reference in a browser, against a live server: what is shown runs, and what
+is tried is answered.
+"""
 
 import subprocess
 from collections.abc import Callable
@@ -41,7 +42,9 @@ def test_the_shown_command_runs_as_it_stands(open_page: OpenPage, tmp_path: Path
         ("post_api_open_apis_v1_chat_completions", None, '"chat.completion"'),
     ):
         command = page.locator(f"#{section} .code code").text_content()
-        run = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        run = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
         assert run.returncode == 0, run.stderr
         assert text in run.stdout
         if file is not None:
@@ -52,7 +55,9 @@ def test_speech_is_tried_and_heard(open_page: OpenPage) -> None:
     page = opened(open_page)
     article = tried(page, "post_v1_audio_speech")
     assert article.locator(".answer-line").text_content().startswith("200 OK")
-    page.wait_for_function("() => document.querySelector('#post_v1_audio_speech audio').duration > 0.5", timeout=10_000)
+    page.wait_for_function(
+        "() => document.querySelector('#post_v1_audio_speech audio').duration > 0.5", timeout=10_000
+    )
 
 
 def test_a_stream_of_events_is_shown_and_its_audio_put_together(open_page: OpenPage) -> None:
@@ -62,7 +67,9 @@ def test_a_stream_of_events_is_shown_and_its_audio_put_together(open_page: OpenP
     shown = article.locator("pre.answer").text_content()
     assert '"chat.completion.chunk"' in shown
     assert '"status":"finish"' in shown
-    page.wait_for_function(f"() => document.querySelector('#{section} audio').duration > 0.5", timeout=10_000)
+    page.wait_for_function(
+        f"() => document.querySelector('#{section} audio').duration > 0.5", timeout=10_000
+    )
 
 
 def test_a_recording_is_sent_as_a_form(open_page: OpenPage, speech: Path) -> None:
@@ -77,7 +84,9 @@ def test_a_recording_is_sent_as_a_form(open_page: OpenPage, speech: Path) -> Non
 
 def test_examples_follow_what_is_filled_in(open_page: OpenPage) -> None:
     page = opened(open_page)
-    article = page.locator("#delete_api_open_apis_projects_project_easyllms_speechtotext_transcriptions_taskId")
+    article = page.locator(
+        "#delete_api_open_apis_projects_project_easyllms_speechtotext_transcriptions_taskId"
+    )
     unfold(page, article.get_attribute("id"))
     page.fill("#project", "mine")
     page.fill("#key", "another")
@@ -90,7 +99,9 @@ def test_examples_follow_what_is_filled_in(open_page: OpenPage) -> None:
     assert "requests.delete(" in code.text_content()
     page.reload()
     page.wait_for_selector("#socket-streamSpeech .code")
-    assert page.locator(".code code").first.text_content().startswith("import requests"), "the choice stays"
+    assert page.locator(".code code").first.text_content().startswith("import requests"), (
+        "the choice stays"
+    )
 
 
 def test_failures_are_shown(open_page: OpenPage) -> None:

@@ -1,4 +1,6 @@
-"""The server where there are no signal handlers, no forks, no resource limits, no ``add_reader`` and no uvloop."""
+"""The server where there are no signal handlers, no forks, no resource limits, no
+``add_reader`` and no uvloop.
+"""
 
 import io
 import json
@@ -80,7 +82,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_the_commands_read_wav_from_standard_input(tmp_path: Path, recordings: Path) -> None:
     (tmp_path / "voicechat.toml").write_text(CONFIG)
     command = [sys.executable, "-m", "voicechat", "transcribe", "-"]
-    for content, told in ((recordings / "goforward.wav").read_bytes(), "go forward ten meters"), (mp3(), "WAV only"):
+    for content, told in (
+        ((recordings / "goforward.wav").read_bytes(), "go forward ten meters"),
+        (mp3(), "WAV only"),
+    ):
         done = subprocess.run(
             command,
             input=content,
@@ -119,7 +124,10 @@ def test_compressed_speech_is_refused(server: Server) -> None:
     url = server.url.replace("http", "ws")
     settings = {
         "create_transcription_task_req": {"speech_recognition_param": {"format": "mp3"}},
-        "chat_completion_with_voice_output_req": {"chat_completion_req": {}, "speech_synthesis_req": {}},
+        "chat_completion_with_voice_output_req": {
+            "chat_completion_req": {},
+            "speech_synthesis_req": {},
+        },
     }
     names = "model=default&asr_easyllm_id=default&tts_easyllm_id=default"
     path = f"/api/open-apis/projects/default/chat/speech-chat?token=Bearer%20{KEY}&{names}"
@@ -152,7 +160,12 @@ def test_an_answer_is_spoken(server: Server) -> None:
     answer = requests.post(
         f"{server.url}/v1/audio/speech",
         headers={"Authorization": f"Bearer {KEY}"},
-        json={"model": "default", "input": "Good morning.", "voice": "default", "response_format": "mp3"},
+        json={
+            "model": "default",
+            "input": "Good morning.",
+            "voice": "default",
+            "response_format": "mp3",
+        },
         timeout=30,
     )
     assert answer.status_code == 200
@@ -162,7 +175,10 @@ def test_an_answer_is_spoken(server: Server) -> None:
 def test_ctrl_c_drains_and_ends_it(server: Server) -> None:
     server.process.send_signal(signal.SIGINT)
     assert server.process.stdout is not None
-    assert [line.split()[1].rstrip(":;") for line in server.process.stdout] == ["draining", "stopped"]
+    assert [line.split()[1].rstrip(":;") for line in server.process.stdout] == [
+        "draining",
+        "stopped",
+    ]
     assert server.process.wait(20) == 0
     assert server.process.stderr is not None
     assert "Traceback" not in server.process.stderr.read()

@@ -1,7 +1,8 @@
-"""``python -m tools.dialogues.evaluate [--dialogues N] [--dev] [--seed N]``: turn taking, against fixed times.
+"""``python -m tools.dialogues.evaluate [--dialogues N] [--dev] [--seed N]``: turn
+taking, against fixed times.
 
-The plain listener is given the silence, and the length of speech, at which its median delays equal ours; so it
-answers and yields just as fast, and only the errors differ.
+The plain listener is given the silence, and the length of speech, at which its median
+delays equal ours; so it answers and yields just as fast, and only the errors differ.
 """
 
 import argparse
@@ -50,16 +51,22 @@ def mark(staged: Staged, listener: Callable[[], Listener]) -> Marks:
 def compare(staged: Staged) -> Comparison:
     """Mark ours, then the plain listener at the same median delays."""
     ours = mark(staged, lambda: Ours(AdaptiveSilence(), BargeInSettings()))
-    silence_ms = _at_median(lambda ms: mark(staged, lambda: Plain(ms, 300)).delays_ms, ours.delays_ms)
-    speech_ms = _at_median(lambda ms: mark(staged, lambda: Plain(500, ms)).reactions_ms, ours.reactions_ms)
+    silence_ms = _at_median(
+        lambda ms: mark(staged, lambda: Plain(ms, 300)).delays_ms, ours.delays_ms
+    )
+    speech_ms = _at_median(
+        lambda ms: mark(staged, lambda: Plain(500, ms)).reactions_ms, ours.reactions_ms
+    )
     plain = mark(staged, lambda: Plain(silence_ms, speech_ms))
     return Comparison(ours, plain, silence_ms, speech_ms)
 
 
 def _at_median(delays_at: Callable[[int], list[int]], wanted_ms: list[int]) -> int:
-    """The shortest fixed time, in frames, whose median delay is not below the wanted one.
+    """The shortest fixed time, in frames, whose median delay is not below the wanted
+    one.
 
-    The longer its time, the fewer errors the plain listener makes: rounding is in its favour.
+    The longer its time, the fewer errors the plain listener makes: rounding is in its
+    favour.
     """
     median_ms = statistics.median(wanted_ms)
     low, high = 0, 64
@@ -78,8 +85,18 @@ def report(comparison: Comparison) -> str:
     rows = [
         ("false end of turn", ours.false_ends, plain.false_ends, ours.turns),
         ("missed end of turn", ours.missed_ends, plain.missed_ends, ours.turns),
-        ("false interruption", ours.false_interruptions, plain.false_interruptions, ours.quiet_overlaps),
-        ("missed interruption", ours.missed_interruptions, plain.missed_interruptions, ours.interruptions),
+        (
+            "false interruption",
+            ours.false_interruptions,
+            plain.false_interruptions,
+            ours.quiet_overlaps,
+        ),
+        (
+            "missed interruption",
+            ours.missed_interruptions,
+            plain.missed_interruptions,
+            ours.interruptions,
+        ),
     ]
     lines = [f"{'':24}{'ours':>8}{'plain':>8}{'of':>8}{'ratio':>8}"]
     for name, mine, theirs, total in rows:
@@ -93,7 +110,9 @@ def report(comparison: Comparison) -> str:
             f"{name:24}{statistics.median(mine_ms):8.0f}{statistics.median(theirs_ms):8.0f}   median;"
             f" p90 {_p90(mine_ms)} against {_p90(theirs_ms)}"
         )
-    lines.append(f"plain: {comparison.plain_silence_ms} ms of silence, {comparison.plain_speech_ms} ms of speech")
+    lines.append(
+        f"plain: {comparison.plain_silence_ms} ms of silence, {comparison.plain_speech_ms} ms of speech"
+    )
     return "\n".join(lines)
 
 
@@ -103,9 +122,13 @@ def _p90(values_ms: list[int]) -> int:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Compare turn taking with fixed times on scripted dialogues.")
+    parser = argparse.ArgumentParser(
+        description="Compare turn taking with fixed times on scripted dialogues."
+    )
     parser.add_argument("--dialogues", type=int, default=400)
-    parser.add_argument("--dev", action="store_true", help="the dialogues that the policy was tuned on")
+    parser.add_argument(
+        "--dev", action="store_true", help="the dialogues that the policy was tuned on"
+    )
     parser.add_argument("--seed", type=int, help="the first dialogue's seed; each has the next")
     chosen = parser.parse_args()
     print(report(compare(stage(chosen.dialogues, dev=chosen.dev, seed=chosen.seed))))

@@ -8,7 +8,9 @@ from voicechat.session.turn_policy import AdaptiveSilence
 
 
 class Listener(Protocol):
-    """Hears a dialogue; the player asks it after each event whether the turn has ended or the reply is interrupted."""
+    """Hears a dialogue; the player asks it after each event whether the turn has ended
+    or the reply is interrupted.
+    """
 
     @property
     def knows_echo(self) -> bool:

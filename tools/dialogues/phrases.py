@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """Phrases of one language. A turn is some ``parts`` with a pause after each, then one of ``ends``."""
+    """Phrases of one language. A turn is some ``parts`` with a pause after each, then
+    one of ``ends``.
+    """
 
     chinese: bool
     plain_parts: tuple[str, ...]
@@ -14,7 +16,8 @@ class Bank:
     """Cut after a conjunction, an article, a hesitation."""
     ends: tuple[str, ...]
     numbers: tuple[tuple[str, ...], ...]
-    """Groups of digits, with a pause between the groups; the turn ends with the last."""
+    """Groups of digits, with a pause between the groups; the turn ends with the last.
+    """
     backchannels: tuple[str, ...]
     interruptions: tuple[str, ...]
     commands: tuple[str, ...]
@@ -24,7 +27,11 @@ class Bank:
 DEV = (
     Bank(
         chinese=False,
-        plain_parts=("i would like to book a table", "last week i ordered a lamp", "my sister lives in leeds"),
+        plain_parts=(
+            "i would like to book a table",
+            "last week i ordered a lamp",
+            "my sister lives in leeds",
+        ),
         open_parts=(
             "i want to fly to paris and",
             "could you tell me um",
@@ -32,8 +39,16 @@ DEV = (
             "it does not work because",
             "i am looking for",
         ),
-        ends=("for two people please", "what should i do", "can you help me with that", "i need it by friday"),
-        numbers=(("my number is zero two zero", "five five five", "one nine eight four"), ("it is 44", "207", "9460")),
+        ends=(
+            "for two people please",
+            "what should i do",
+            "can you help me with that",
+            "i need it by friday",
+        ),
+        numbers=(
+            ("my number is zero two zero", "five five five", "one nine eight four"),
+            ("it is 44", "207", "9460"),
+        ),
         backchannels=("mm-hmm", "right", "yeah", "okay", "uh-huh"),
         interruptions=(
             "but i asked about the other one",
@@ -89,7 +104,16 @@ TEST = (
             ("call me on oh seven seven", "three one two", "eight eight five nine"),
             ("order 1 8 3", "5 5 2"),
         ),
-        backchannels=("mhm", "yeah yeah", "i see", "got it", "sure", "oh wow", "right right", "gotcha"),
+        backchannels=(
+            "mhm",
+            "yeah yeah",
+            "i see",
+            "got it",
+            "sure",
+            "oh wow",
+            "right right",
+            "gotcha",
+        ),
         interruptions=(
             "actually make it three nights",
             "i already know that part",
@@ -102,7 +126,13 @@ TEST = (
     ),
     Bank(
         chinese=True,
-        plain_parts=("楼下新开了一家店", "上个月我们搬到了上海", "他跟我说了会议的事", "箱子里有一封信", "火车中午开"),
+        plain_parts=(
+            "楼下新开了一家店",
+            "上个月我们搬到了上海",
+            "他跟我说了会议的事",
+            "箱子里有一封信",
+            "火车中午开",
+        ),
         open_parts=(
             "我们本来想去云南但是",
             "让我想一想",

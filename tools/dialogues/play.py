@@ -11,7 +11,9 @@ from voicechat.voice.activity import SpeechActivity, SpeechStarted, SpeechStoppe
 MISSED_END_MS = 2_000
 """An answer that comes later than this after the turn is no answer."""
 MISSED_INTERRUPTION_MS = 1_500
-"""A reply that is still heard so long after the user began, or half a second after they ended, was not interrupted."""
+"""A reply that is still heard so long after the user began, or half a second after they
+ended, was not interrupted.
+"""
 
 
 @dataclass(slots=True)
@@ -34,9 +36,13 @@ def play(dialogue: Dialogue, senses: Senses, listener: Listener, marks: Marks) -
     ends_ms, stops_ms = _listen(dialogue, senses, listener)
     for number, (begin_ms, end_ms) in enumerate(dialogue.turn_spans_ms):
         overlap = dialogue.overlaps[number]
-        _mark_turn(marks, end_ms, [at_ms for at_ms in ends_ms if begin_ms <= at_ms < overlap.begin_ms])
+        _mark_turn(
+            marks, end_ms, [at_ms for at_ms in ends_ms if begin_ms <= at_ms < overlap.begin_ms]
+        )
         _mark_overlap(
-            marks, overlap, [at_ms for at_ms in stops_ms if overlap.begin_ms <= at_ms < overlap.end_ms + 1_000]
+            marks,
+            overlap,
+            [at_ms for at_ms in stops_ms if overlap.begin_ms <= at_ms < overlap.end_ms + 1_000],
         )
 
 
@@ -66,7 +72,9 @@ def _mark_overlap(marks: Marks, overlap: Overlap, at_ms: list[int]) -> None:
 
 
 def _listen(dialogue: Dialogue, senses: Senses, listener: Listener) -> tuple[list[int], list[int]]:
-    """Give the times at which the listener ended a turn, and at which it stopped its reply."""
+    """Give the times at which the listener ended a turn, and at which it stopped its
+    reply.
+    """
     activity = SpeechActivity()
     partials = list(reversed(senses.partials))
     turn_texts: dict[int, str] = {}
@@ -94,7 +102,11 @@ def _listen(dialogue: Dialogue, senses: Senses, listener: Listener) -> tuple[lis
             partial = partials.pop()
             turn_texts[partial.sound] = sound_texts[partial.sound] = partial.text
             listener.transcribed(text_of(turn_texts), text_of(sound_texts), now_ms)
-        if replying and not (stops_ms and now_ms - stops_ms[-1] < 2_000) and listener.interrupted(now_ms):
+        if (
+            replying
+            and not (stops_ms and now_ms - stops_ms[-1] < 2_000)
+            and listener.interrupted(now_ms)
+        ):
             stops_ms.append(now_ms)
         if replying:
             turn_texts = {}

@@ -1,4 +1,6 @@
-"""Scripted dialogues: what sounds when, what is said, and what a good listener would have done."""
+"""Scripted dialogues: what sounds when, what is said, and what a good listener would
+have done.
+"""
 
 import random
 from dataclasses import dataclass
@@ -11,7 +13,9 @@ WORD_MS = {False: 290, True: 210}
 """One English word, one Chinese character."""
 TURNS = 4
 REPLY_AFTER_MS = 5_000
-"""The reply begins so long after the user's turn, whatever the policy did: each is judged on the same sounds."""
+"""The reply begins so long after the user's turn, whatever the policy did: each is
+judged on the same sounds.
+"""
 REPLY_MS = 4_500
 
 
@@ -72,7 +76,9 @@ class _Writer:
         return sound
 
     def pause(self, median_ms: float) -> None:
-        self.at_ms += round(min(max(self.random.lognormvariate(0, 0.35) * median_ms * self.slowness, 130), 2_200))
+        self.at_ms += round(
+            min(max(self.random.lognormvariate(0, 0.35) * median_ms * self.slowness, 130), 2_200)
+        )
 
     def turn(self) -> tuple[int, int]:
         bank, chance = self.bank, self.random
@@ -103,7 +109,9 @@ class _Writer:
         if self.random.random() < 0.25:
             for _ in range(self.random.choice((1, 1, 2, 4))):
                 self.at_ms += self.random.randint(150, 420)
-                self.sound(self.random.choice((Kind.COUGH, Kind.NOISE)), self.random.randint(150, 700))
+                self.sound(
+                    self.random.choice((Kind.COUGH, Kind.NOISE)), self.random.randint(150, 700)
+                )
         self.at_ms = end_ms
 
     def overlap(self) -> Overlap:
@@ -111,7 +119,9 @@ class _Writer:
         what = self.random.choice(
             ("nothing", "backchannel", "cough", "noise", "echo", "interruption", "command", "start")
         )
-        self.at_ms += self.random.randint(0, 150) if what == "start" else self.random.randint(600, 2_200)
+        self.at_ms += (
+            self.random.randint(0, 150) if what == "start" else self.random.randint(600, 2_200)
+        )
         span = self._act(what)
         self.at_ms = begin_ms + REPLY_MS
         return Overlap(begin_ms, begin_ms + REPLY_MS, span)
@@ -149,4 +159,6 @@ def write(bank: Bank, seed: int) -> Dialogue:
         writer.at_ms += REPLY_AFTER_MS
         overlaps.append(writer.overlap())
         writer.at_ms += 3_000
-    return Dialogue(bank.chinese, seed, tuple(writer.sounds), tuple(turns), tuple(overlaps), writer.at_ms)
+    return Dialogue(
+        bank.chinese, seed, tuple(writer.sounds), tuple(turns), tuple(overlaps), writer.at_ms
+    )

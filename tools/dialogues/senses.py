@@ -1,4 +1,6 @@
-"""What the server's senses make of a dialogue: probabilities and echo shares of 32 ms frames, and late, faulty text."""
+"""What the server's senses make of a dialogue: probabilities and echo shares of 32 ms
+frames, and late, faulty text.
+"""
 
 import random
 from collections.abc import Iterator
@@ -96,8 +98,12 @@ def text_of(partials: dict[int, str]) -> str:
 def _frames(dialogue: Dialogue, chance: random.Random) -> Iterator[Frame]:
     for end_ms in range(FRAME_MS, dialogue.length_ms + 1_000, FRAME_MS):
         middle_ms = end_ms - FRAME_MS // 2
-        sounding = [sound for sound in dialogue.sounds if sound.begin_ms <= middle_ms < sound.end_ms]
-        probability = max([chance.betavariate(1, 30), *(_probability(sound, chance) for sound in sounding)])
+        sounding = [
+            sound for sound in dialogue.sounds if sound.begin_ms <= middle_ms < sound.end_ms
+        ]
+        probability = max(
+            [chance.betavariate(1, 30), *(_probability(sound, chance) for sound in sounding)]
+        )
         echo = bool(sounding) and all(sound.kind is Kind.ECHO for sound in sounding)
         lagging = echo and middle_ms - sounding[0].begin_ms < 100
         share = chance.betavariate(8, 2) if echo and not lagging else chance.betavariate(1, 12)

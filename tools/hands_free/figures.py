@@ -1,7 +1,9 @@
-"""Prints the figures of hands-free mode: ``python -m tools.hands_free.figures``, or of one of them by its name.
+"""Prints the figures of hands-free mode: ``python -m tools.hands_free.figures``, or of
+one of them by its name.
 
-``stop`` runs over real sockets in real time, ``listening`` counts CPU time; the others play whole conversations with
-the real voice detection in virtual time: they tell what the server waits for, and not what this machine is busy with.
+``stop`` runs over real sockets in real time, ``listening`` counts CPU time; the others
+play whole conversations with the real voice detection in virtual time: they tell what
+the server waits for, and not what this machine is busy with.
 """
 
 import argparse
@@ -17,7 +19,14 @@ import uvloop
 
 from tests.hands_free.stage import Echo, Stage
 from tests.voice.sounds import RATE_HZ, Samples, speak, to_pcm
-from voicechat.client import Canceled, Completed, ReplyAudio, ServerMessage, SpeechStarted, TurnCompleted
+from voicechat.client import (
+    Canceled,
+    Completed,
+    ReplyAudio,
+    ServerMessage,
+    SpeechStarted,
+    TurnCompleted,
+)
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.session.effects import EarlyReply
 from voicechat.session.vocabulary import TurnDetection
@@ -37,11 +46,15 @@ FIRST_PARTIAL_MS = 300
 """From the onset to the first words of the scripted recogniser."""
 OFFSETS = 3
 ONSET_DB = -20
-"""Speech begins with the first 10 ms that are no softer than this, against the recording's loudest 10 ms."""
+"""Speech begins with the first 10 ms that are no softer than this, against the
+recording's loudest 10 ms.
+"""
 
 
 class WordByWord:
-    """A synthesiser whose words have known times: each is spoken by itself. ``ends_ms`` are those of the last reply."""
+    """A synthesiser whose words have known times: each is spoken by itself. ``ends_ms``
+    are those of the last reply.
+    """
 
     voices = ("en-us",)
 
@@ -51,7 +64,9 @@ class WordByWord:
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         for word in text.split():
             pcm = to_pcm(speak(word))
-            self.ends_ms.append((self.ends_ms[-1] if self.ends_ms else 0) + len(pcm) * 1000 // (2 * RATE_HZ))
+            self.ends_ms.append(
+                (self.ends_ms[-1] if self.ends_ms else 0) + len(pcm) * 1000 // (2 * RATE_HZ)
+            )
             yield AudioChunk(pcm, RATE_HZ)
 
 
@@ -77,7 +92,9 @@ def stop() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         result = runner.run(measure_stops(sessions=100, interruptions=3))
-    print(f"stop: {len(result.delays_ms)} interruptions by voice of 100 sessions, clients in another process")
+    print(
+        f"stop: {len(result.delays_ms)} interruptions by voice of 100 sessions, clients in another process"
+    )
     print(f"  decision to canceled handed to the socket: {spread(result.delays_ms)} ms")
     print(f"  of it, computed by the event loop's thread: {spread(result.cpu_ms)} ms")
     print(f"  lateness of the same loop's timers: {spread(result.lateness_ms)} ms")
@@ -96,29 +113,55 @@ def listening() -> None:
 def onset() -> None:
     """From the onset of speech to the decision."""
     clips = voices()
-    print(f"onset: {len(clips)} voices at {OFFSETS} offsets; by level: first 10 ms above {ONSET_DB} dB of the loudest;")
+    print(
+        f"onset: {len(clips)} voices at {OFFSETS} offsets; by level: first 10 ms above {ONSET_DB} dB of the loudest;"
+    )
     print("  by the detector: the beginning of the first frame that it took for speech")
     filtered = TurnDetection(min_interruption_words=1)
     for name, detection, words, after_ms in (
         ("by voice alone", TurnDetection(), "word " * 40, 3_000),
         *(
-            (f"by voice alone, {after_ms} ms into the first reply", TurnDetection(), "word " * 40, after_ms)
+            (
+                f"by voice alone, {after_ms} ms into the first reply",
+                TurnDetection(),
+                "word " * 40,
+                after_ms,
+            )
             for after_ms in (50, 300, 700, 1_300)
         ),
-        (f"one word asked for, first partial after {FIRST_PARTIAL_MS} ms", filtered, "word " * 40, 3_000),
+        (
+            f"one word asked for, first partial after {FIRST_PARTIAL_MS} ms",
+            filtered,
+            "word " * 40,
+            3_000,
+        ),
     ):
-        runs = [virtual(decide(clip, detection, words, after_ms + 37 * n)) for clip in clips for n in range(OFFSETS)]
+        runs = [
+            virtual(decide(clip, detection, words, after_ms + 37 * n))
+            for clip in clips
+            for n in range(OFFSETS)
+        ]
         decided = [run for run in runs if run is not None]
         print(f"  {name}: {len(decided)} of {len(runs)} decided")
         for count, delays in zip(("level", "detector"), zip(*decided, strict=True), strict=True):
             within = sum(delay <= detection.min_interruption_ms + 64 for delay in delays)
-            print(f"    onset by {count}: {spread(delays)} ms; {within} within min_interruption_ms + 64")
+            print(
+                f"    onset by {count}: {spread(delays)} ms; {within} within min_interruption_ms + 64"
+            )
 
 
-async def decide(clip: Samples, detection: TurnDetection, words: str, after_ms: int) -> tuple[int, int] | None:
-    """How long after the onset, by level and by the detector, the reply is cancelled; None: not in four seconds."""
-    recognizer = ScriptedRecognizer(texts=(QUESTION, words), word_ms=FIRST_PARTIAL_MS + detection.prefix_padding_ms)
-    stage = Stage(recognizer=recognizer, model=ScriptedModel(replies=((STORY,),)), detection=detection)
+async def decide(
+    clip: Samples, detection: TurnDetection, words: str, after_ms: int
+) -> tuple[int, int] | None:
+    """How long after the onset, by level and by the detector, the reply is cancelled;
+    None: not in four seconds.
+    """
+    recognizer = ScriptedRecognizer(
+        texts=(QUESTION, words), word_ms=FIRST_PARTIAL_MS + detection.prefix_padding_ms
+    )
+    stage = Stage(
+        recognizer=recognizer, model=ScriptedModel(replies=((STORY,),)), detection=detection
+    )
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
         begins_ms = await stage.until(ReplyAudio) + after_ms
@@ -129,11 +172,15 @@ async def decide(clip: Samples, detection: TurnDetection, words: str, after_ms: 
         return None
     started = zip(stage.times(SpeechStarted), stage.of(SpeechStarted), strict=True)
     begun = [message.audio_start_ms for at_ms, message in started if at_ms <= canceled[0]]
-    return canceled[0] - begins_ms - onset_ms(clip), canceled[0] - begun[-1] - detection.prefix_padding_ms
+    return canceled[0] - begins_ms - onset_ms(clip), canceled[0] - begun[
+        -1
+    ] - detection.prefix_padding_ms
 
 
 def echo() -> None:
-    """What of the echo gets through, in a session's first reply and in a second that is played later."""
+    """What of the echo gets through, in a session's first reply and in a second that is
+    played later.
+    """
     rooms = list(itertools.product((-10, -15, -25), (50, 150, 250), (False, True), range(2)))
     told: list[int] = []
     canceled = 0
@@ -141,13 +188,21 @@ def echo() -> None:
         early_ms, stops = virtual(echoed(Echo(level_db, delay_ms, room), (0, 60)[number % 2], seed))
         told += early_ms
         canceled += stops
-    print(f"echo: {len(rooms)} conversations of two replies, -10 to -25 dB, 50 to 250 ms, with and without a room,")
-    print("  the loudspeaker 0 to 100 ms late anew for each reply, half with 60 ms of jitter on the way up:")
-    print(f"  interrupted {canceled} times; speech told although nobody spoke: {len(told)} times {told}")
+    print(
+        f"echo: {len(rooms)} conversations of two replies, -10 to -25 dB, 50 to 250 ms, with and without a room,"
+    )
+    print(
+        "  the loudspeaker 0 to 100 ms late anew for each reply, half with 60 ms of jitter on the way up:"
+    )
+    print(
+        f"  interrupted {canceled} times; speech told although nobody spoke: {len(told)} times {told}"
+    )
 
 
 async def echoed(echo: Echo, uplink_jitter_ms: int, seed: int) -> tuple[list[int], int]:
-    """When the echo was told as speech, in milliseconds of its reply, and how often it interrupted."""
+    """When the echo was told as speech, in milliseconds of its reply, and how often it
+    interrupted.
+    """
     stage = Stage(
         recognizer=ScriptedRecognizer(texts=(QUESTION, QUESTION, "x", "x")),
         model=ScriptedModel(replies=((STORY,), (STORY,))),
@@ -165,7 +220,12 @@ async def echoed(echo: Echo, uplink_jitter_ms: int, seed: int) -> tuple[list[int
             nobody_speaks.append((end_ms + 200, stage.mic_ms))
 
     def among(kind: type[ServerMessage]) -> list[int]:
-        return [at_ms - begin for at_ms in stage.times(kind) for begin, end in nobody_speaks if begin < at_ms < end]
+        return [
+            at_ms - begin
+            for at_ms in stage.times(kind)
+            for begin, end in nobody_speaks
+            if begin < at_ms < end
+        ]
 
     return among(SpeechStarted), len(among(Canceled))
 
@@ -182,7 +242,9 @@ def heard() -> None:
 
 
 async def heard_error(seed: int, report_every_ms: int | None) -> int:
-    """Words remembered less words played; a word counts when it was played to its middle."""
+    """Words remembered less words played; a word counts when it was played to its
+    middle.
+    """
     model, synthesizer = ScriptedModel(replies=((STORY,),)), WordByWord()
     stage = Stage(
         recognizer=ScriptedRecognizer(texts=(QUESTION, "no, stop that")),
@@ -202,7 +264,9 @@ async def heard_error(seed: int, report_every_ms: int | None) -> int:
         await stage.until(TurnCompleted, 2)
     remembered = [str(m["content"]) for m in model.requests[1].messages if m["role"] == "assistant"]
     begins_ms = [0, *ends_ms]
-    played = sum((begin + end) / 2 <= played_ms for begin, end in zip(begins_ms, ends_ms, strict=False))
+    played = sum(
+        (begin + end) / 2 <= played_ms for begin, end in zip(begins_ms, ends_ms, strict=False)
+    )
     return count_words(remembered[0] if remembered else "") - played
 
 
@@ -212,7 +276,9 @@ def early() -> None:
     facts = [fact for pause_ms in pauses_ms for fact in virtual(one_turn(pause_ms))]
     saved = [fact.saved_ms for fact in facts if fact.used]
     wasted = len(facts) - len(saved)
-    print(f"early: {len(pauses_ms)} turns, half with a pause of 160 to 730 ms; {len(saved)} early replies were used")
+    print(
+        f"early: {len(pauses_ms)} turns, half with a pause of 160 to 730 ms; {len(saved)} early replies were used"
+    )
     print(f"  and saved {spread(saved)} ms; {wasted} were begun in vain")
 
 
@@ -234,7 +300,9 @@ async def one_turn(pause_ms: int) -> list[EarlyReply]:
 
 def voices() -> list[Samples]:
     """The recordings of people, and synthesised speech."""
-    spoken = [speak(text) for text in ("no, stop that", "wait a moment please", "excuse me, one question")]
+    spoken = [
+        speak(text) for text in ("no, stop that", "wait a moment please", "excuse me, one question")
+    ]
     for path in sorted(RECORDINGS.glob("*.wav")):
         with wave.open(str(path)) as file:
             if file.getframerate() == RATE_HZ:

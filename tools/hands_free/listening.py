@@ -1,6 +1,8 @@
-"""What listening costs: the event loop's and the detector's milliseconds for a second of a microphone, part by part.
+"""What listening costs: the event loop's and the detector's milliseconds for a second
+of a microphone, part by part.
 
-Blocks of 20 ms, as a microphone sends them; a reply plays meanwhile where the echo is measured.
+Blocks of 20 ms, as a microphone sends them; a reply plays meanwhile where the echo is
+measured.
 """
 
 import asyncio
@@ -46,7 +48,9 @@ def measure_listening() -> dict[str, float]:
     pcm, seconds = to_pcm(reply), len(reply) / RATE_HZ
     frames, blocks = cut(pcm, FRAME_BYTES), cut(pcm, BLOCK_BYTES)
     model, listener = open_silero(find_model()), Listener()
-    probabilities = [score(model, [StreamFrame(listener, frame)]).probabilities[0] for frame in frames]
+    probabilities = [
+        score(model, [StreamFrame(listener, frame)]).probabilities[0] for frame in frames
+    ]
     wide = cut(to_pcm(np.repeat(reply, 3)), 3 * BLOCK_BYTES)
     echo = cut(to_pcm(in_a_room(reply) * 0.15), FRAME_BYTES)
     tone = cut(to_pcm(noise(len(reply) * 1000 // RATE_HZ, -60)), FRAME_BYTES)
@@ -57,7 +61,9 @@ def measure_listening() -> dict[str, float]:
         "gate": lambda: [gate.push(frame) for gate in [Gate()] for frame in frames],
         "Silero alone, of speech, with the gate": lambda: detect(model, frames, 1),
         f"Silero in a batch of {BATCH}": lambda: detect(model, frames, BATCH),
-        "speech and silence": lambda: [activity.push(32, p) for activity in [SpeechActivity()] for p in probabilities],
+        "speech and silence": lambda: [
+            activity.push(32, p) for activity in [SpeechActivity()] for p in probabilities
+        ],
         "echo, without a reply": lambda: listen_for_echo(None, frames, probabilities),
         "echo, a reply and a silent user": lambda: listen_for_echo(reply, tone, [0.0] * len(tone)),
         "echo, a reply that echoes": lambda: listen_for_echo(reply, echo, probabilities),
@@ -95,7 +101,9 @@ def detect(model: VoiceModel, frames: Sequence[bytes], streams: int) -> None:
         score(model, [StreamFrame(listener, frame) for listener in listeners])
 
 
-def listen_for_echo(reply: Samples | None, frames: Sequence[bytes], probabilities: Sequence[float]) -> None:
+def listen_for_echo(
+    reply: Samples | None, frames: Sequence[bytes], probabilities: Sequence[float]
+) -> None:
     now_ms = 0
     timeline = RingBuffer()
     timeline.keep(4_000)
@@ -103,7 +111,9 @@ def listen_for_echo(reply: Samples | None, frames: Sequence[bytes], probabilitie
     if reply is not None:
         for number, piece in enumerate(cut(to_pcm(reply), RATE_HZ // 5)):
             gate.reply_made(1, piece, RATE_HZ, (number + 1) * 100)
-    for now_ms, frame, probability in zip(range(FRAME_MS, 10**9, FRAME_MS), frames, probabilities, strict=False):
+    for now_ms, frame, probability in zip(
+        range(FRAME_MS, 10**9, FRAME_MS), frames, probabilities, strict=False
+    ):
         gate.reply_sent(1, now_ms + 1_500)
         timeline.push(frame)
         gate.place(FRAME_MS, now_ms)
@@ -113,7 +123,9 @@ def listen_for_echo(reply: Samples | None, frames: Sequence[bytes], probabilitie
 class Swallowing:
     """A recogniser that hears everything and says nothing."""
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         async for pcm in audio:
             if not pcm:
                 yield Transcript("", 0)
@@ -121,7 +133,9 @@ class Swallowing:
 
 async def follow(blocks: Sequence[bytes]) -> None:
     tasks = SessionTasks(on_fault=lambda: None)
-    audio = AudioInput(Swallowing(), limits=SessionLimits(), now_ms=lambda: 0, post=lambda _: None, tasks=tasks)
+    audio = AudioInput(
+        Swallowing(), limits=SessionLimits(), now_ms=lambda: 0, post=lambda _: None, tasks=tasks
+    )
     settings = InputSettings(format="pcm", sample_rate_hz=16_000)
     audio.open(OpenRecognition(1, settings))
     audio.route(RouteAudio(Route.RECOGNISE, settings, 1))

@@ -1,8 +1,10 @@
-"""How soon a server stops: a hundred hands-free sessions over real sockets, interrupted by voice again and again.
+"""How soon a server stops: a hundred hands-free sessions over real sockets, interrupted
+by voice again and again.
 
-The decision is the moment in which the session's machine says "canceled"; the end is the moment in which the socket
-has taken that message. Both are seen from within the server, by two observers laid around its own functions. The
-clients live in another process.
+The decision is the moment in which the session's machine says "canceled"; the end is
+the moment in which the socket has taken that message. Both are seen from within the
+server, by two observers laid around its own functions. The clients live in another
+process.
 """
 
 import asyncio
@@ -33,10 +35,14 @@ class Stops:
 
     delays_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
-    """What of the delays the event loop's thread itself computed, for whomever: the rest it was kept waiting."""
+    """What of the delays the event loop's thread itself computed, for whomever: the
+    rest it was kept waiting.
+    """
     late_bytes: int = 0
     lateness_ms: list[float] = field(default_factory=list)
-    """How late timers of the same event loop fired meanwhile: what the machine and all other work make of any wait."""
+    """How late timers of the same event loop fired meanwhile: what the machine and all
+    other work make of any wait.
+    """
 
     async def watch_loop(self) -> None:
         """Set a timer each 5 ms, until cancelled."""
@@ -65,7 +71,8 @@ class _ObservedOutbox(Outbox):
         urgent: bool = False,
     ) -> None:
         if _is_canceled(frames):
-            # Not the loop's time: uvloop's stands still within one turn of the loop, and counts whole milliseconds.
+            # Not the loop's time: uvloop's stands still within one turn of the loop,
+            # and counts whole milliseconds.
             self._decided_s = time.perf_counter()
             self._decided_cpu_s = time.thread_time()
         super().put(frames, reply=reply, audio_until_ms=audio_until_ms, urgent=urgent)
@@ -88,28 +95,44 @@ class _ObservedOutbox(Outbox):
 
 
 def _is_canceled(frames: Sequence[Frame]) -> bool:
-    return any(isinstance(frame, str) and '"conversation.chat.canceled"' in frame for frame in frames)
+    return any(
+        isinstance(frame, str) and '"conversation.chat.canceled"' in frame for frame in frames
+    )
 
 
 async def measure_stops(sessions: int, interruptions: int) -> Stops:
-    """Serve, let as many clients talk, and tell how their replies were stopped. Takes 5 s per interruption."""
+    """Serve, let as many clients talk, and tell how their replies were stopped. Takes 5
+    s per interruption.
+    """
     vars(conversation)["Outbox"] = _ObservedOutbox
     _ObservedOutbox.stops = Stops()
     services = Services(
         recognizers={"default": ScriptedRecognizer(texts=("say something",))},
-        models={"default": ScriptedModel(replies=([f"{word} " for word in SENTENCE.split()] * 20,), delta_ms=30)},
+        models={
+            "default": ScriptedModel(
+                replies=([f"{word} " for word in SENTENCE.split()] * 20,), delta_ms=30
+            )
+        },
         synthesizers={"default": ScriptedSynthesizer(chunk_delay_ms=20)},
     )
     with tempfile.TemporaryDirectory() as folder:
         # A hundred who connect at once are what is to be measured, not to be refused.
-        admission = {"busy_refuse_percent": 1e9, "loop_lag_refuse_ms": 1e9, "detection_lag_refuse_ms": 1e9}
-        config = load_config(None, {"VOICECHAT_DATA_DIR": folder}, {"server": {"port": 0}, "admission": admission})
+        admission = {
+            "busy_refuse_percent": 1e9,
+            "loop_lag_refuse_ms": 1e9,
+            "detection_lag_refuse_ms": 1e9,
+        }
+        config = load_config(
+            None, {"VOICECHAT_DATA_DIR": folder}, {"server": {"port": 0}, "admission": admission}
+        )
         async with serving(config, services, credentials(config), lambda _: None) as server:
             tune_garbage_collector()
             tune_threads()
             watching = asyncio.get_running_loop().create_task(_ObservedOutbox.stops.watch_loop())
             arguments = (server.url, server.key or "", str(sessions), str(interruptions))
-            clients = await asyncio.create_subprocess_exec(sys.executable, "-m", __spec__.name, *arguments)
+            clients = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", __spec__.name, *arguments
+            )
             try:
                 await clients.wait()
             finally:
@@ -124,7 +147,9 @@ async def talk(url: str, key: str, number: int, of: int, interruptions: int) -> 
     phrase = to_pcm(speak("no, stop that, and say something else"))
     script = to_pcm(silence(500)) + (phrase + to_pcm(silence(3_500))) * (1 + interruptions)
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(number * 5 / of + number * 0.0137 % 0.1)  # and no two send their blocks at the same time
+    await asyncio.sleep(
+        number * 5 / of + number * 0.0137 % 0.1
+    )  # and no two send their blocks at the same time
     async with connect(url, key=key) as client:
         await client.update(
             chat_settings(

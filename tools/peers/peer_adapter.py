@@ -1,7 +1,9 @@
-"""What the bench's client must know of our protocol: ``peer_adapter:SpeechChat`` and ``peer_adapter:SpeechChatBinary``.
+"""What the bench's client must know of our protocol: ``peer_adapter:SpeechChat`` and
+``peer_adapter:SpeechChatBinary``.
 
-Runs in the bench's own environment, without voicechat: JSON and WebSocket frames only. Message kinds are the numbers of
-the WebSocket opcodes (RFC 6455, section 5.2), which the bench's client uses too.
+Runs in the bench's own environment, without voicechat: JSON and WebSocket frames only.
+Message kinds are the numbers of the WebSocket opcodes (RFC 6455, section 5.2), which
+the bench's client uses too.
 """
 
 import json
@@ -20,13 +22,17 @@ PATH = (
 
 
 class SpeechChat:
-    """Hands-free over speech-chat, raw PCM at 16 kHz both ways, audio down as base64 in JSON."""
+    """Hands-free over speech-chat, raw PCM at 16 kHz both ways, audio down as base64 in
+    JSON.
+    """
 
     path = PATH
     downlink = "json"
 
     def hello(self) -> list[tuple[int, bytes]]:
-        """Open the microphone: 200 ms of silence end a turn, 200 ms of speech interrupt, as for the others."""
+        """Open the microphone: 200 ms of silence end a turn, 200 ms of speech
+        interrupt, as for the others.
+        """
         settings: dict[str, Any] = {
             "create_transcription_task_req": {
                 "heartbeat": True,
@@ -34,9 +40,15 @@ class SpeechChat:
             },
             "chat_completion_with_voice_output_req": {
                 "chat_completion_req": {},
-                "speech_synthesis_req": {"synthesis_param": {"format": f"PCM_{RATE_HZ}HZ_MONO_16BIT"}},
+                "speech_synthesis_req": {
+                    "synthesis_param": {"format": f"PCM_{RATE_HZ}HZ_MONO_16BIT"}
+                },
             },
-            "turn_detection": {"type": "server_vad", "silence_duration_ms": 200, "min_interruption_ms": 200},
+            "turn_detection": {
+                "type": "server_vad",
+                "silence_duration_ms": 200,
+                "min_interruption_ms": 200,
+            },
             "downlink": self.downlink,
         }
         return [(TEXT, json.dumps({"event_type": "chat.update", "message": settings}).encode())]

@@ -1,6 +1,8 @@
-"""The bench's scripted services through the public plug-in seam: ``provider = "peer_services:open_recognizer"``.
+"""The bench's scripted services through the public plug-in seam: ``provider =
+"peer_services:open_recognizer"``.
 
-Delays and shapes come from the bench's own module ``delays``, which every engine under test imports.
+Delays and shapes come from the bench's own module ``delays``, which every engine under
+test imports.
 """
 
 import asyncio
@@ -28,7 +30,9 @@ CHUNK_BYTES = int(delays.RATE * delays.TTS_CHUNK_S) * 2
 class _Recognizer:
     """Understands the same whatever was said, a while after the audio has ended."""
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         heard_bytes = 0
         async for pcm in audio:
             heard_bytes += len(pcm)

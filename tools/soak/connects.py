@@ -1,6 +1,8 @@
-"""Clients come and go, half of them without a word, in every state: ``python -m tools.soak.connects --count 1000``.
+"""Clients come and go, half of them without a word, in every state: ``python -m
+tools.soak.connects --count 1000``.
 
-The server runs in this process, so that what it holds can be compared exactly with what it held before.
+The server runs in this process, so that what it holds can be compared exactly with what
+it held before.
 """
 
 import argparse
@@ -23,13 +25,16 @@ RESUME_MS = 200
 NEVER = {"busy_refuse_percent": 1e9, "loop_lag_refuse_ms": 1e9, "encoding_lag_refuse_ms": 1e9}
 """The clients compute in this process, too: as much as they can."""
 RELEASE_S = 5.0
-"""Detached streams wait for ``RESUME_MS``, everything else is released within a second, closing handshakes in two."""
+"""Detached streams wait for ``RESUME_MS``, everything else is released within a second,
+closing handshakes in two.
+"""
 ROUND = len(STATES) * 4
 """Each state left in each way: by a close, cut (FIN), by a close again, cut (RST)."""
 FLAT_BYTES = 2048
 FLAT_OBJECTS = 2.0
-"""A connect may leave so much: URLs in yarl's cache, cancelled timers that asyncio still sorts. A session that is
-kept has more than a hundred objects."""
+"""A connect may leave so much: URLs in yarl's cache, cancelled timers that asyncio
+still sorts. A session that is kept has more than a hundred objects.
+"""
 
 REPLIES = (("It is ", "a long way. ", "You should ", "take the train."),)
 
@@ -46,7 +51,9 @@ class Scene:
         return sum(service.open for service in self.scripted or ())
 
     def forget(self) -> None:
-        """Scripted services remember all that they were asked; that is no leak of the server's."""
+        """Scripted services remember all that they were asked; that is no leak of the
+        server's.
+        """
         if self.scripted is not None:
             recognizer, model, synthesizer = self.scripted
             recognizer.heard_ms.clear()
@@ -60,7 +67,11 @@ async def scene(*, embedded: bool) -> AsyncIterator[Scene]:
         config = load_config(
             None,
             {"VOICECHAT_DATA_DIR": directory},
-            {"server": {"port": 0, "drain_s": 0.0}, "limits": {"resume_ms": RESUME_MS}, "admission": NEVER},
+            {
+                "server": {"port": 0, "drain_s": 0.0},
+                "limits": {"resume_ms": RESUME_MS},
+                "admission": NEVER,
+            },
         )
         scripted = None
         if embedded:
@@ -72,7 +83,9 @@ async def scene(*, embedded: bool) -> AsyncIterator[Scene]:
                 ScriptedSynthesizer(first_ms=10, chunk_delay_ms=10),
             )
             recognizer, model, synthesizer = scripted
-            services = Services({"default": recognizer}, {"default": model}, {"default": synthesizer})
+            services = Services(
+                {"default": recognizer}, {"default": model}, {"default": synthesizer}
+            )
         async with serving(config, services, credentials(config), lambda _: None) as server:
             yield Scene(server, scripted)
 
@@ -101,7 +114,9 @@ async def visits(server: Running, numbers: range) -> None:
 
 
 async def returns_to(scene: Scene, before: Holdings) -> None:
-    """Wait until everything is as it was; AssertionError with the difference when it does not come to that."""
+    """Wait until everything is as it was; AssertionError with the difference when it
+    does not come to that.
+    """
     try:
         async with asyncio.timeout(RELEASE_S):
             while holdings(scene.server, scene.provider_streams) != before:  # noqa: ASYNC110 - see below
@@ -111,7 +126,8 @@ async def returns_to(scene: Scene, before: Holdings) -> None:
 
 
 async def soak(count: int, *, embedded: bool, tell: Callable[[str], None]) -> list[Memory]:
-    """Let ``count`` clients come and go in rounds; after each all is as it was. Gives the memory after each round.
+    """Let ``count`` clients come and go in rounds; after each all is as it was. Gives
+    the memory after each round.
 
     The first round warms up: threads start, caches fill.
     """
@@ -131,7 +147,9 @@ async def soak(count: int, *, embedded: bool, tell: Callable[[str], None]) -> li
 
 
 def growth(remembered: list[Memory], connects: int) -> tuple[float, float]:
-    """Bytes and objects for each connect of the second half; the first half fills caches of a fixed size."""
+    """Bytes and objects for each connect of the second half; the first half fills
+    caches of a fixed size.
+    """
     half, last = remembered[(len(remembered) - 1) // 2], remembered[-1]
     of_half = max(1, connects // 2)
     return (
@@ -143,7 +161,9 @@ def growth(remembered: list[Memory], connects: int) -> tuple[float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--embedded", action="store_true", help="the real services instead of scripted ones")
+    parser.add_argument(
+        "--embedded", action="store_true", help="the real services instead of scripted ones"
+    )
     options = parser.parse_args()
     remembered = asyncio.run(soak(options.count, embedded=options.embedded, tell=print))
     grown_bytes, grown_objects = growth(remembered, options.count)

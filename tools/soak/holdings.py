@@ -54,20 +54,29 @@ class Memory:
 def memory() -> Memory:
     """After a collection: what is left is held.
 
-    Two things of a bounded number are not counted, because a short run only begins to fill them: the URLs that yarl
-    remembers, and cancelled timers, which asyncio throws away when there are a hundred of them.
+    Two things of a bounded number are not counted, because a short run only begins to
+    fill them: the URLs that yarl remembers, and cancelled timers, which asyncio throws
+    away when there are a hundred of them.
     """
     yarl.cache_clear()
     gc.collect()
     usage = usage_of(os.getpid())
-    held = [held for held in gc.get_objects() if not (type(held) is asyncio.TimerHandle and held.cancelled())]
+    held = [
+        held
+        for held in gc.get_objects()
+        if not (type(held) is asyncio.TimerHandle and held.cancelled())
+    ]
     return Memory(usage.anonymous_bytes if usage else 0, len(held))
 
 
 def _name(task: "asyncio.Task[object]") -> str:
     """By what it does: tasks that asyncio names itself are numbered."""
     name = task.get_name()
-    return name if not re.fullmatch(r"Task-\d+", name) else getattr(task.get_coro(), "__qualname__", "task")
+    return (
+        name
+        if not re.fullmatch(r"Task-\d+", name)
+        else getattr(task.get_coro(), "__qualname__", "task")
+    )
 
 
 def _descriptors() -> dict[str, int]:

@@ -1,9 +1,10 @@
 """Twice as many want in as the server holds: ``python -m tools.soak.overload``.
 
-Users come one after the other and talk without end, until the server is full; then nobody comes for a while; then they
-come again, until twice as many have come as it held. What those who are in get while nobody comes they must get while
-the others knock, too. The server has a core to itself and the users another one, where the machine has two; of a
-machine that is busy otherwise it says little.
+Users come one after the other and talk without end, until the server is full; then
+nobody comes for a while; then they come again, until twice as many have come as it
+held. What those who are in get while nobody comes they must get while the others knock,
+too. The server has a core to itself and the users another one, where the machine has
+two; of a machine that is busy otherwise it says little.
 """
 
 import argparse
@@ -31,7 +32,9 @@ UNTIL_ADMISSION = "[admission]"
 FOREVER_S = 1e9
 MOST = 2_000
 FULL = 10
-"""So many refusals show that the server is full; the first ones are of those who came too fast after each other."""
+"""So many refusals show that the server is full; the first ones are of those who came
+too fast after each other.
+"""
 
 
 @dataclass
@@ -48,7 +51,9 @@ class Seen:
 
     @property
     def void(self) -> bool:
-        """Whether it says more about the users, or what else the machine does, than about the server."""
+        """Whether it says more about the users, or what else the machine does, than
+        about the server.
+        """
         lag = spread(self.own_lags_ms)
         return lag is not None and lag.p99_ms > CLIENT_LAG_MS
 
@@ -131,7 +136,9 @@ class Crowd:
 
 
 async def overload(server: BenchServer, per_second: float, hold_s: float) -> tuple[Crowd, str]:
-    """Let users come until twice as many have come as were held; give what the server says of it, too."""
+    """Let users come until twice as many have come as were held; give what the server
+    says of it, too.
+    """
     async with asyncio.TaskGroup() as users:
         crowd = Crowd(server, users, per_second)
         with crowd.part("until it was full"):
@@ -147,7 +154,9 @@ async def overload(server: BenchServer, per_second: float, hold_s: float) -> tup
             lines = (await answer.text()).splitlines()
         crowd.leave()
     shown = ("voicechat_pressure", "voicechat_refused", "voicechat_loop")
-    return crowd, "\n".join(line for line in lines if line.startswith(shown) and "_created" not in line)
+    return crowd, "\n".join(
+        line for line in lines if line.startswith(shown) and "_created" not in line
+    )
 
 
 async def measure(options: argparse.Namespace) -> tuple[Crowd, str]:
@@ -164,14 +173,18 @@ async def measure(options: argparse.Namespace) -> tuple[Crowd, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--per-second", type=float, default=4, help="users who come in a second")
-    parser.add_argument("--hold", type=float, default=30, help="seconds for which nobody comes when it is full")
+    parser.add_argument(
+        "--hold", type=float, default=30, help="seconds for which nobody comes when it is full"
+    )
     parser.add_argument("--workers", type=int, default=1)
     busy = "how busy the server may be; less where other programs run beside it"
     parser.add_argument("--busy-percent", type=float, default=75.0, help=busy)
     crowd, told = asyncio.run(measure(parser.parse_args()))
     for seen in crowd.parts:
         print("\n".join(seen.lines()))
-    print(f"{crowd.came} came, {crowd.inside} got in; lost {crowd.tally.lost}, stale {crowd.tally.stale}")
+    print(
+        f"{crowd.came} came, {crowd.inside} got in; lost {crowd.tally.lost}, stale {crowd.tally.stale}"
+    )
     print(told)
     knocked = crowd.parts[-1]
     kept = crowd.refused.total() >= FULL and (knocked.good or knocked.void)

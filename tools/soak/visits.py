@@ -19,7 +19,9 @@ from voicechat.client.recognition import STREAM_PATH
 SERVICES = {"model": "default", "asr_easyllm_id": "default", "tts_easyllm_id": "default"}
 FRAME = bytes(3200)
 ANSWER_S = 30.0
-"""For whatever the server says next; embedded recognisers may let a stream wait for its turn."""
+"""For whatever the server says next; embedded recognisers may let a stream wait for its
+turn.
+"""
 
 
 @dataclass
@@ -40,7 +42,9 @@ class Visit:
             writer.close()
 
     def cut(self, *, reset: bool) -> None:
-        """Vanish without a word: as a process that is killed (FIN), or as a network that is gone (RST)."""
+        """Vanish without a word: as a process that is killed (FIN), or as a network
+        that is gone (RST).
+        """
         for transport in [c.transport for c in self.sockets] + [w.transport for w in self.raw]:
             if reset and not transport.is_closing():
                 handle = transport.get_extra_info("socket")
@@ -93,12 +97,19 @@ async def in_a_turn(visit: Visit) -> ClientConnection:
     """Typed, so that it is answered whatever a recogniser makes of silence."""
     connection = await visit.converse()
     await connection.send(FRAME)
-    await say(connection, "conversation.message.create", role="user", content="How far is it to the next town?")
+    await say(
+        connection,
+        "conversation.message.create",
+        role="user",
+        content="How far is it to the next town?",
+    )
     return connection
 
 
 async def half_a_request(visit: Visit) -> None:
-    await visit.knock("GET /api/open-apis/projects/default/chat/speech-chat HTTP/1.1\r\nHost: a\r\nUpg")
+    await visit.knock(
+        "GET /api/open-apis/projects/default/chat/speech-chat HTTP/1.1\r\nHost: a\r\nUpg"
+    )
 
 
 async def before_created(visit: Visit) -> None:

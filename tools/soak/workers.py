@@ -1,9 +1,12 @@
-"""Do two workers hold 1.8 times what one holds? ``python -m tools.soak.workers``, on a machine of two cores.
+"""Do two workers hold 1.8 times what one holds? ``python -m tools.soak.workers``, on a
+machine of two cores.
 
-The users need a core as well, so two full workers cannot be had there, and what they would hold is reckoned from what
-a session costs them. One worker has N sessions and two have 2 N, in turn: each worker has the same to do. A core that
-may be busy for a part b holds b / c sessions when a session takes the part c of it, so two hold 2 c1 / c2 times what
-one holds. The parent's own time counts as the workers'. Of each kind the cheapest run counts: others only add to it.
+The users need a core as well, so two full workers cannot be had there, and what they
+would hold is reckoned from what a session costs them. One worker has N sessions and two
+have 2 N, in turn: each worker has the same to do. A core that may be busy for a part b
+holds b / c sessions when a session takes the part c of it, so two hold 2 c1 / c2 times
+what one holds. The parent's own time counts as the workers'. Of each kind the cheapest
+run counts: others only add to it.
 """
 
 import argparse
@@ -19,7 +22,9 @@ from voicechat.session.vocabulary import VoiceSettings
 WANTED = 1.8
 
 
-async def measure(one: Workload, rounds: int) -> tuple[list[ConversationFigures], list[ConversationFigures]]:
+async def measure(
+    one: Workload, rounds: int
+) -> tuple[list[ConversationFigures], list[ConversationFigures]]:
     """Take turns: what else the machine does falls on both."""
     two = replace(one, sessions=2 * one.sessions, workers=2)
     found: tuple[list[ConversationFigures], list[ConversationFigures]] = ([], [])
@@ -38,24 +43,33 @@ def told(figures: ConversationFigures) -> str:
 
 
 def cheapest_s(figures: Sequence[ConversationFigures]) -> float:
-    costs_s = [run.cpu_s_per_session_minute for run in figures if run.cpu_s_per_session_minute is not None]
+    costs_s = [
+        run.cpu_s_per_session_minute for run in figures if run.cpu_s_per_session_minute is not None
+    ]
     return min(costs_s)
 
 
 def held(figures: Sequence[ConversationFigures]) -> bool:
-    """Whether nothing was ever lost, and once all figures were good: what others do to a run is no fault of it."""
+    """Whether nothing was ever lost, and once all figures were good: what others do to
+    a run is no fault of it.
+    """
     return all(run.sound for run in figures) and any(not Step(run).broken for run in figures)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--sessions", type=int, default=30, help="of each worker; all of them and their users need room"
+        "--sessions",
+        type=int,
+        default=30,
+        help="of each worker; all of them and their users need room",
     )
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    one = Workload(sessions=options.sessions, seconds=options.seconds, output=VoiceSettings().format)
+    one = Workload(
+        sessions=options.sessions, seconds=options.seconds, output=VoiceSettings().format
+    )
     alone, together = asyncio.run(measure(one, options.rounds))
     ratio = 2 * cheapest_s(alone) / cheapest_s(together)
     print(f"two workers on two cores hold {ratio:.2f} times what one holds on one")

@@ -1,8 +1,8 @@
 """Which channels of a recording are the same sound, and how several become one.
 
-Two people on a telephone line are one to a channel, and each channel has words of its own. Music
-recorders and converters write the same sound to both channels, louder, later or turned around in
-one of them: its words must not be told twice.
+Two people on a telephone line are one to a channel, and each channel has words of its
+own. Music recorders and converters write the same sound to both channels, louder, later
+or turned around in one of them: its words must not be told twice.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 RATE_HZ = 16000
 _FRAME_BYTES = 2 * RATE_HZ // 10
 _SAME_SOUND = 0.85
-"""Correlation of loudness over time. People who take turns are below 0, two who speak at once
-around 0.3; the same sound through two microphones or a lossy codec is above 0.9."""
+"""Correlation of loudness over time. People who take turns are below 0, two who speak
+at once around 0.3; the same sound through two microphones or a lossy codec is above
+0.9.
+"""
 _STEADY = 1e-6
 """Of the squared mean: a channel whose loudness varies less has no speech in it."""
 
@@ -30,7 +32,9 @@ class ChannelComparison:
         self._products: NDArray[np.float64] = np.zeros((0, 0))
 
     def push(self, channels: Sequence[bytes]) -> None:
-        """Take the next piece: s16le 16 kHz of equal lengths, always of as many channels."""
+        """Take the next piece: s16le 16 kHz of equal lengths, always of as many
+        channels.
+        """
         if not self._rest:
             self._rest = [b""] * len(channels)
             self._sums = np.zeros(len(channels))
@@ -40,7 +44,9 @@ class ChannelComparison:
         self._rest = [pcm[frames * _FRAME_BYTES :] for pcm in joined]
         if not frames:
             return
-        samples = np.stack([np.frombuffer(pcm, "<i2", frames * _FRAME_BYTES // 2) for pcm in joined])
+        samples = np.stack(
+            [np.frombuffer(pcm, "<i2", frames * _FRAME_BYTES // 2) for pcm in joined]
+        )
         squares = np.square(samples.reshape(len(channels), frames, -1), dtype=np.float64)
         loudness = np.sqrt(squares.mean(axis=2))
         self._frames += frames
@@ -48,7 +54,9 @@ class ChannelComparison:
         self._products += loudness @ loudness.T
 
     def distinct(self) -> tuple[tuple[int, int], ...]:
-        """Give each sound once: the number of its first channel, and of the loudest one that has it."""
+        """Give each sound once: the number of its first channel, and of the loudest one
+        that has it.
+        """
         groups: list[list[int]] = []
         for channel in range(len(self._sums)):
             same = next((group for group in groups if self._same(group[0], channel)), None)
@@ -56,7 +64,9 @@ class ChannelComparison:
                 groups.append([channel])
             else:
                 same.append(channel)
-        return tuple((group[0], max(group, key=lambda channel: self._sums[channel])) for group in groups)
+        return tuple(
+            (group[0], max(group, key=lambda channel: self._sums[channel])) for group in groups
+        )
 
     def _same(self, one: int, other: int) -> bool:
         if not self._frames:

@@ -1,7 +1,8 @@
-"""From compressed audio to s16le mono 16 kHz. Runs in a process of its own: codecs are not trusted with the server.
+"""From compressed audio to s16le mono 16 kHz. Runs in a process of its own: codecs are
+not trusted with the server.
 
-What comes in is bounded by the demuxers, what goes out in the loop here: a codec may be made to give hours of sound
-for a few bytes.
+What comes in is bounded by the demuxers, what goes out in the loop here: a codec may be
+made to give hours of sound for a few bytes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,9 @@ MAX_BAD_PACKETS = 50
 """In a row. Fewer are damage, which is passed over."""
 SPARE_AUDIO_S = 30
 SPARSEST_BYTES_PER_S = 16
-"""Of any audio. Silence in Opus and FLAC takes 17 and more; a stream has ``SPARE_AUDIO_S`` before this counts."""
+"""Of any audio. Silence in Opus and FLAC takes 17 and more; a stream has
+``SPARE_AUDIO_S`` before this counts.
+"""
 _OUTPUT_BYTES = 32 * 1024
 _START_BYTES = 8
 
@@ -40,7 +43,9 @@ class _Kind:
 
     open: Callable[[], Demuxer]
     begins: Callable[[bytes], bool] = lambda start: False
-    """Whether ``_START_BYTES`` that follow the end of a turn are the beginning of another stream."""
+    """Whether ``_START_BYTES`` that follow the end of a turn are the beginning of
+    another stream.
+    """
 
 
 def _ogg_begins(start: bytes) -> bool:
@@ -55,9 +60,13 @@ _KINDS: Mapping[InputContainer, _Kind] = {
     InputContainer.WEBM: _Kind(WebmDemuxer, lambda start: start[:4] == EBML_MAGIC),
     InputContainer.FLAC: _Kind(FlacDemuxer, lambda start: start[:4] == b"fLaC"),
     InputContainer.AMR: _Kind(AmrDemuxer, lambda start: start[:5] == b"#!AMR"),
-    InputContainer.MP3: _Kind(Mp3Demuxer, lambda start: start[:3] == b"ID3" or (start[0] == 255 and start[1] >= 0xE2)),
+    InputContainer.MP3: _Kind(
+        Mp3Demuxer, lambda start: start[:3] == b"ID3" or (start[0] == 255 and start[1] >= 0xE2)
+    ),
     InputContainer.MP4: _Kind(Mp4Demuxer, lambda start: start[4:8] in MP4_STARTS),
-    InputContainer.AAC: _Kind(adts.open_demuxer, lambda start: start[0] == 255 and start[1] >= 0xF0),
+    InputContainer.AAC: _Kind(
+        adts.open_demuxer, lambda start: start[0] == 255 and start[1] >= 0xF0
+    ),
 }
 
 
@@ -67,11 +76,13 @@ def open_demuxer(container: InputContainer) -> Demuxer:
 
 
 class CompressedDecoder:
-    """Decodes one client's audio: perhaps several streams, one after the other, with pauses between turns.
+    """Decodes one client's audio: perhaps several streams, one after the other, with
+    pauses between turns.
 
-    Damage is passed over; a stream that is something else, or that breaks a bound, raises ``RemoteProtocolError``
-    (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``, ``TOO_LARGE``), after which the decoder is of no use. Samples do not
-    depend on how the input is cut.
+    Damage is passed over; a stream that is something else, or that breaks a bound,
+    raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``,
+    ``TOO_LARGE``), after which the decoder is of no use. Samples do not depend on how
+    the input is cut.
     """
 
     def __init__(self, container: InputContainer) -> None:
@@ -83,10 +94,14 @@ class CompressedDecoder:
         self._rate_hz = DECODED_RATE_HZ
         """Of what was decoded last."""
         self._start: bytes | None = b""
-        """What has come since the last turn, while it may still be the beginning of something."""
+        """What has come since the last turn, while it may still be the beginning of
+        something.
+        """
         self._first = True
         self.source_rate_hz: int | None = None
-        """Rate of the sound as it was recorded; None: the stream has not told it, or never does (``opus_raw``)."""
+        """Rate of the sound as it was recorded; None: the stream has not told it, or
+        never does (``opus_raw``).
+        """
         self._taken_bytes = 0
         self._given_samples = 0
 
@@ -102,7 +117,9 @@ class CompressedDecoder:
         return self._gathered(self._decode_all(self._demuxer.push(data)))
 
     def finish(self) -> Iterator[bytes]:
-        """Give what is held back: the turn is over. More of the same stream, or another one, may follow."""
+        """Give what is held back: the turn is over. More of the same stream, or another
+        one, may follow.
+        """
         yield from self._gathered(self._rest())
         self._start = b""
 
@@ -139,7 +156,8 @@ class CompressedDecoder:
             if self._given_samples > allowed_s * DECODED_RATE_HZ:
                 name, seconds = self._container.value, self._given_samples // DECODED_RATE_HZ
                 raise RemoteProtocolError(
-                    Status.TOO_LARGE, f"{name}: {self._taken_bytes} bytes hold more than {seconds} s of audio"
+                    Status.TOO_LARGE,
+                    f"{name}: {self._taken_bytes} bytes hold more than {seconds} s of audio",
                 )
             yield converted
 
@@ -169,7 +187,9 @@ class CompressedDecoder:
 
 
 class _Codec:
-    """One stream's codec: packets in, s16le mono at the stream's own rate out. None of ours holds a packet back."""
+    """One stream's codec: packets in, s16le mono at the stream's own rate out. None of
+    ours holds a packet back.
+    """
 
     def __init__(self, start: StreamStart, name: str) -> None:
         """``name`` is the format that was declared, for errors."""
@@ -199,7 +219,9 @@ class _Codec:
                 raise
             self._bad_packets += 1
             if self._bad_packets > MAX_BAD_PACKETS:
-                raise undecodable(self._name, f"{MAX_BAD_PACKETS} packets in a row are damaged") from None
+                raise undecodable(
+                    self._name, f"{MAX_BAD_PACKETS} packets in a row are damaged"
+                ) from None
             return
         self._bad_packets = 0
         for frame in frames:
@@ -210,12 +232,16 @@ class _Codec:
         if self._mono is None or shape != self._shape:
             _check_rate(frame.sample_rate, self._name)
             if not 1 <= frame.layout.nb_channels <= MAX_CHANNELS:
-                raise undecodable(self._name, f"{frame.layout.nb_channels} channels; allowed: 1 to {MAX_CHANNELS}")
+                raise undecodable(
+                    self._name, f"{frame.layout.nb_channels} channels; allowed: 1 to {MAX_CHANNELS}"
+                )
             # It keeps the rate, and so nothing is held back in it.
             self._mono = av.AudioResampler("s16", "mono")
             self._shape = shape
         frame.pts = None
-        return b"".join(bytes(mono.planes[0])[: mono.samples * 2] for mono in self._mono.resample(frame))
+        return b"".join(
+            bytes(mono.planes[0])[: mono.samples * 2] for mono in self._mono.resample(frame)
+        )
 
 
 _LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
@@ -223,4 +249,6 @@ _LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 
 def _check_rate(rate_hz: int, name: str) -> None:
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise undecodable(name, f"its rate is {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
+        raise undecodable(
+            name, f"its rate is {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
+        )

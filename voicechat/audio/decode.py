@@ -1,7 +1,7 @@
 """From a client's audio frames to what recognisers are given: s16le mono 16 kHz.
 
-Decoders do no I/O and may be fed frames cut anywhere. For any bytes whatever they raise ``RemoteProtocolError`` or
-nothing, and they keep no more than a header's worth of them.
+Decoders do no I/O and may be fed frames cut anywhere. For any bytes whatever they raise
+``RemoteProtocolError`` or nothing, and they keep no more than a header's worth of them.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,9 @@ MAX_PADDING_BYTES = 64 * 1024
 MAX_CLIPS_PER_FRAME = 16
 """A frame made of headers must not occupy the event loop."""
 MAX_RATE_CHANGES = 16
-"""Of one stream. Each opens a resampler: less than a millisecond at the usual rates, 13 at the worst (191999 Hz)."""
+"""Of one stream. Each opens a resampler: less than a millisecond at the usual rates, 13
+at the worst (191999 Hz).
+"""
 
 
 class Decoder(Protocol):
@@ -30,7 +32,8 @@ class Decoder(Protocol):
     def decode(self, frame: bytes) -> bytes:
         """Decode the next frame to s16le mono 16 kHz; perhaps nothing yet.
 
-        Raises ``RemoteProtocolError`` for audio that cannot be decoded; decoding may go on with the next frame.
+        Raises ``RemoteProtocolError`` for audio that cannot be decoded; decoding may go
+        on with the next frame.
         """
 
     def finish(self) -> bytes:
@@ -38,11 +41,15 @@ class Decoder(Protocol):
 
     @property
     def source_rate_hz(self) -> int:
-        """Rate of the audio as it was recorded: the header's, where there is one, else the declared rate."""
+        """Rate of the audio as it was recorded: the header's, where there is one, else
+        the declared rate.
+        """
 
 
 def open_decoder(audio_format: InputFormat) -> Decoder:
-    """Make the decoder for samples as a client declared them; compressed audio is ``CompressedDecoder``'s matter."""
+    """Make the decoder for samples as a client declared them; compressed audio is
+    ``CompressedDecoder``'s matter.
+    """
     match audio_format.container:
         case InputContainer.PCM:
             return PcmDecoder(audio_format.rate_hz)
@@ -57,13 +64,16 @@ def open_decoder(audio_format: InputFormat) -> Decoder:
 
 
 class PcmDecoder:
-    """Bare mono samples of one or two bytes; an odd byte is carried into the next frame.
+    """Bare mono samples of one or two bytes; an odd byte is carried into the next
+    frame.
 
-    A stream that begins as a WAV clip is read as one. Whatever else begins as a known container is
-    refused, because its bytes would be heard as noise.
+    A stream that begins as a WAV clip is read as one. Whatever else begins as a known
+    container is refused, because its bytes would be heard as noise.
     """
 
-    def __init__(self, rate_hz: int, encoding: SampleEncoding = SampleEncoding.S16, name: str = "pcm") -> None:
+    def __init__(
+        self, rate_hz: int, encoding: SampleEncoding = SampleEncoding.S16, name: str = "pcm"
+    ) -> None:
         """``name`` is the format that was declared, for errors."""
         self._name = name
         self._begun = False
@@ -87,7 +97,8 @@ class PcmDecoder:
         if self._refused:
             return b""
         self._untouched = self._untouched and len(frame) % 2 == 0
-        # The converter carries the odd byte of 16-bit samples, which pass through here untouched.
+        # The converter carries the odd byte of 16-bit samples, which pass through here
+        # untouched.
         return self._converter.push(to_mono_s16(frame, self._layout), self.source_rate_hz)
 
     def finish(self) -> bytes:
@@ -113,15 +124,18 @@ class PcmDecoder:
 
 
 class WavDecoder:
-    """WAV clips one after the other, or, as stock clients send under this name, bare samples.
+    """WAV clips one after the other, or, as stock clients send under this name, bare
+    samples.
 
-    What begins with ``RIFF....WAVE`` is a clip, looked for in three places: at the start, where a clip's declared size
-    ends, and at the start of every frame (a clip whose header promised more than came). What is no clip at the start is
-    s16le mono at the declared rate. What follows a clip without being one goes on in that clip's own encoding (a header
-    that promised less than came, or a size of 0), apart from the chunks that the clip's RIFF size covers, which are
-    skipped.
+    What begins with ``RIFF....WAVE`` is a clip, looked for in three places: at the
+    start, where a clip's declared size ends, and at the start of every frame (a clip
+    whose header promised more than came). What is no clip at the start is s16le mono at
+    the declared rate. What follows a clip without being one goes on in that clip's own
+    encoding (a header that promised less than came, or a size of 0), apart from the
+    chunks that the clip's RIFF size covers, which are skipped.
 
-    After a header that cannot be used everything up to the next clip is dropped: one error for each bad clip.
+    After a header that cannot be used everything up to the next clip is dropped: one
+    error for each bad clip.
     """
 
     def __init__(self, rate_hz: int) -> None:
@@ -144,7 +158,9 @@ class WavDecoder:
         self._rate_changes = 0
 
     def decode(self, frame: bytes) -> bytes:
-        """See ``Decoder.decode``. Samples decoded before an error are returned by the next call."""
+        """See ``Decoder.decode``. Samples decoded before an error are returned by the
+        next call.
+        """
         self._clips_begun = 0
         if len(frame) >= SIGNATURE_BYTES and may_be_clip(frame):
             self._expect_start(trailing_bytes=0)
@@ -185,7 +201,8 @@ class WavDecoder:
             self._clips_begun += 1
             if self._clips_begun > MAX_CLIPS_PER_FRAME:
                 raise RemoteProtocolError(
-                    Status.UNDECODABLE_AUDIO, f"wav: more than {MAX_CLIPS_PER_FRAME} clips in one frame"
+                    Status.UNDECODABLE_AUDIO,
+                    f"wav: more than {MAX_CLIPS_PER_FRAME} clips in one frame",
                 )
             self._header = HeaderParser()
             self._take = WavDecoder._take_header
@@ -206,7 +223,8 @@ class WavDecoder:
     def _trailing_is_plausible(self, start: bytes) -> bool:
         """Whether what follows a clip's samples are other chunks, as its sizes say.
 
-        A form that promises more than its chunks hold may have been written before the samples.
+        A form that promises more than its chunks hold may have been written before the
+        samples.
         """
         if self._trailing_bytes <= MAX_PADDING_BYTES:
             return True
@@ -220,7 +238,8 @@ class WavDecoder:
         self._rate_changes += header.rate_hz != self.source_rate_hz
         if self._rate_changes > MAX_RATE_CHANGES:
             raise RemoteProtocolError(
-                Status.UNDECODABLE_AUDIO, f"wav: the sample rate changed more than {MAX_RATE_CHANGES} times"
+                Status.UNDECODABLE_AUDIO,
+                f"wav: the sample rate changed more than {MAX_RATE_CHANGES} times",
             )
         self.source_rate_hz, self._layout = header.rate_hz, header.layout
         self._samples_left_bytes, self._trailing_bytes = header.data_bytes, header.trailing_bytes

@@ -11,17 +11,22 @@ from voicechat.audio.ogg_pages import OggWriter
 from voicechat.audio.resample import RateConverter, resampling_delay_ms
 from voicechat.audio.wav import wav_header
 
-# What lies between a sample going into LAME and coming out of a decoder: LAME's 576 and the decoder's 529 (LAME's
-# "Technical FAQ", encoder and decoder delay).
+# What lies between a sample going into LAME and coming out of a decoder: LAME's 576 and
+# the decoder's 529 (LAME's "Technical FAQ", encoder and decoder delay).
 _MP3_DELAY_SAMPLES = 576 + 529
 _SILENT_SAMPLE = bytes(2)
-"""What cuts samples into codec frames is set up by the first of them, in a quarter of a millisecond: a sample that
-nobody can hear has it done before anybody waits."""
+"""What cuts samples into codec frames is set up by the first of them, in a quarter of a
+millisecond: a sample that nobody can hear has it done before anybody waits.
+"""
 _OPUS_FRAME_MS = 20
 OPUS_RATE_HZ = 48000
-"""Ogg counts Opus samples at this rate, whatever went into the encoder (RFC 7845, section 4)."""
+"""Ogg counts Opus samples at this rate, whatever went into the encoder (RFC 7845,
+section 4).
+"""
 _OPUS_VENDOR = b"voicechat"
-_OPUS_TAGS = b"OpusTags" + struct.pack("<I", len(_OPUS_VENDOR)) + _OPUS_VENDOR + struct.pack("<I", 0)
+_OPUS_TAGS = (
+    b"OpusTags" + struct.pack("<I", len(_OPUS_VENDOR)) + _OPUS_VENDOR + struct.pack("<I", 0)
+)
 
 
 class Encoder(Protocol):
@@ -29,21 +34,28 @@ class Encoder(Protocol):
 
     @property
     def heavy(self) -> bool:
-        """Whether ``encode`` and ``finish`` compute for milliseconds. Then call them in a thread: they free the GIL."""
+        """Whether ``encode`` and ``finish`` compute for milliseconds. Then call them in
+        a thread: they free the GIL.
+        """
 
     @property
     def held_back_ms(self) -> int:
-        """How much audio at most waits inside until more comes; before the first audio, whatever its rate may be.
+        """How much audio at most waits inside until more comes; before the first audio,
+        whatever its rate may be.
 
-        Whoever wants a sentence's end out before the next sentence exists pads it with that much silence.
+        Whoever wants a sentence's end out before the next sentence exists pads it with
+        that much silence.
         """
 
     @property
     def first_ms(self) -> int:
-        """How much audio must be given before the first output comes, at the rate that was expected; 0: any."""
+        """How much audio must be given before the first output comes, at the rate that
+        was expected; 0: any.
+        """
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
-        """Encode the next s16le mono samples, at any rate from 8000 to 192000 Hz; perhaps nothing is ready yet.
+        """Encode the next s16le mono samples, at any rate from 8000 to 192000 Hz;
+        perhaps nothing is ready yet.
 
         Raises ``ValueError`` for another rate.
         """
@@ -55,7 +67,8 @@ class Encoder(Protocol):
 def open_encoder(audio_format: OutputFormat, usual_hz: int | None = None) -> Encoder:
     """Make the encoder of one reply; takes a millisecond or two.
 
-    ``usual_hz`` is the rate at which its audio will most likely come: what is needed to convert that is opened now.
+    ``usual_hz`` is the rate at which its audio will most likely come: what is needed to
+    convert that is opened now.
     """
     rates_hz = (audio_format.rate_hz, usual_hz or audio_format.rate_hz)
     match audio_format.container:
@@ -74,7 +87,9 @@ def open_encoder(audio_format: OutputFormat, usual_hz: int | None = None) -> Enc
 
 
 class SampleEncoder:
-    """Bare samples, after ``header`` if there is one; nothing at all when no audio comes."""
+    """Bare samples, after ``header`` if there is one; nothing at all when no audio
+    comes.
+    """
 
     heavy = False
     first_ms = 0
@@ -105,9 +120,10 @@ class SampleEncoder:
 class Mp3Encoder:
     """MPEG audio layer III at a constant bit rate, by LAME.
 
-    Bare frames, without a Xing or LAME header frame: its counts cannot be known in a stream. The bit reservoir is off:
-    each frame can then be decoded wherever a client cuts the stream, and what LAME holds back is the same two frames at
-    every bit rate (with it, 1 to 6 frames more). LAME lowers the level by 5 % against clipping.
+    Bare frames, without a Xing or LAME header frame: its counts cannot be known in a
+    stream. The bit reservoir is off: each frame can then be decoded wherever a client
+    cuts the stream, and what LAME holds back is the same two frames at every bit rate
+    (with it, 1 to 6 frames more). LAME lowers the level by 5 % against clipping.
 
     Measured at 22.05 kHz: 4 to 10 ms of CPU per second of audio.
     """
@@ -123,7 +139,9 @@ class Mp3Encoder:
         codec.options = {"compression_level": "7", "reservoir": "0"}
         codec.open()
         held_back_samples = _MP3_DELAY_SAMPLES + 2 * codec.frame_size - 1
-        self.held_back_ms = _conversion_delay_ms(rate_hz) + math.ceil(1000 * held_back_samples / rate_hz)
+        self.held_back_ms = _conversion_delay_ms(rate_hz) + math.ceil(
+            1000 * held_back_samples / rate_hz
+        )
         self._codec = codec
         self._rate_hz = rate_hz
         self._converter = RateConverter(rate_hz, usual_hz)
@@ -140,7 +158,9 @@ class Mp3Encoder:
         """See ``Encoder.finish``. Without any audio there are no frames either."""
         if not self._begun:
             return b""
-        return self._encode_samples(self._converter.finish()) + b"".join(map(bytes, self._codec.encode(None)))
+        return self._encode_samples(self._converter.finish()) + b"".join(
+            map(bytes, self._codec.encode(None))
+        )
 
     def _encode_samples(self, samples: bytes) -> bytes:
         if not samples:
@@ -152,10 +172,11 @@ class Mp3Encoder:
 
 
 class OggOpusEncoder:
-    """Opus in Ogg (RFC 7845): one logical stream, and a page of its own for what each call makes.
+    """Opus in Ogg (RFC 7845): one logical stream, and a page of its own for what each
+    call makes.
 
-    The header pages come with the first audio. The last page says how many samples there really are, so that a player
-    drops the encoder's padding at either end.
+    The header pages come with the first audio. The last page says how many samples
+    there really are, so that a player drops the encoder's padding at either end.
 
     Measured at 16 kHz: 5 to 7 ms of CPU per second of audio.
     """
@@ -219,5 +240,8 @@ class OggOpusEncoder:
 
 
 def _conversion_delay_ms(rate_hz: int) -> int:
-    # The synthesiser's rate is not known yet: the slowest input and the fastest are the two worst.
-    return max(resampling_delay_ms(LOWEST_RATE_HZ, rate_hz), resampling_delay_ms(HIGHEST_RATE_HZ, rate_hz))
+    # The synthesiser's rate is not known yet: the slowest input and the fastest are the
+    # two worst.
+    return max(
+        resampling_delay_ms(LOWEST_RATE_HZ, rate_hz), resampling_delay_ms(HIGHEST_RATE_HZ, rate_hz)
+    )

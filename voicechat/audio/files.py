@@ -1,8 +1,8 @@
 """Recordings of any common format, decoded to s16le 16 kHz, each channel by itself.
 
-Runs in a process of its own, as ``voicechat.audio.compressed`` does. FFmpeg reads the containers
-here, because a file can be read at any place. The containers are listed: some of the others open
-further files.
+Runs in a process of its own, as ``voicechat.audio.compressed`` does. FFmpeg reads the
+containers here, because a file can be read at any place. The containers are listed:
+some of the others open further files.
 """
 
 import io
@@ -36,7 +36,9 @@ SPARSEST_BYTES_PER_S = 100
 PIECE_S = 5
 """One read gives about this much at most."""
 MIN_GAP_S = 0.1
-"""A shorter difference between a packet's time and the audio before it is rounding or drift."""
+"""A shorter difference between a packet's time and the audio before it is rounding or
+drift.
+"""
 MAX_GAP_S = 3600.0
 """A longer difference means that the clock was set, not that nothing was recorded."""
 
@@ -51,7 +53,9 @@ _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none", "probes
 _TIMED = frozenset({"ogg", "flv", "asf", "mpegts", "mpeg", "nut", "rm", "matroska", "mov"})
 """Containers whose packets have times of their own, by the first of FFmpeg's names."""
 _TIMED_FROM_ZERO = frozenset({"matroska", "mov"})
-"""Of these, the ones whose time line begins at 0. The others begin wherever the clock stood."""
+"""Of these, the ones whose time line begins at 0. The others begin wherever the clock
+stood.
+"""
 
 _BARE = {
     InputContainer.PCM: "s16le",
@@ -67,19 +71,20 @@ _SEARCH_BYTES = 1 << 20
 
 
 class FileDecoder:
-    """Reads one file from its beginning to its end. Video and further audio tracks are ignored.
+    """Reads one file from its beginning to its end. Video and further audio tracks are
+    ignored.
 
-    Where the container's times say that nothing was recorded (a track that begins late, packets
-    left out during silence), silence is given. A file whose channels change keeps the channels
-    that it began with.
+    Where the container's times say that nothing was recorded (a track that begins late,
+    packets left out during silence), silence is given. A file whose channels change
+    keeps the channels that it began with.
     """
 
     def __init__(self, file: BinaryIO, bare: InputFormat | None = None) -> None:
         """Open the file's container; ``bare`` says how to read it if it has none.
 
         Raises ``RemoteProtocolError``: ``UNDECODABLE_AUDIO`` when it is no recording,
-        ``UNSUPPORTED_FORMAT`` when its codec is not known, ``TOO_LARGE`` when it is longer than
-        allowed or says that it is; ``OSError`` when it cannot be read.
+        ``UNSUPPORTED_FORMAT`` when its codec is not known, ``TOO_LARGE`` when it is
+        longer than allowed or says that it is; ``OSError`` when it cannot be read.
         """
         self._file = file
         self._check_size()
@@ -100,7 +105,9 @@ class FileDecoder:
         self._pieces = self._decode()
 
     def read(self) -> tuple[bytes, ...]:
-        """Give the next few seconds of every channel; empty at the end. Raises as opening does."""
+        """Give the next few seconds of every channel; empty at the end. Raises as
+        opening does.
+        """
         pieces: list[bytearray] = []
         for channels in self._pieces:
             if not pieces:
@@ -120,7 +127,9 @@ class FileDecoder:
     def _check_size(self) -> None:
         size_bytes = self._file.seek(0, io.SEEK_END)
         if size_bytes > MAX_FILE_BYTES:
-            raise RemoteProtocolError(Status.TOO_LARGE, f"the file has {size_bytes} bytes; allowed: {MAX_FILE_BYTES}")
+            raise RemoteProtocolError(
+                Status.TOO_LARGE, f"the file has {size_bytes} bytes; allowed: {MAX_FILE_BYTES}"
+            )
         tags_bytes = 0
         while True:  # ends: every turn goes on in the file
             self._file.seek(tags_bytes)
@@ -167,7 +176,9 @@ class FileDecoder:
             yield self._counted(tuple(channel.finish() for channel in self._channels))
 
     def _begin_next_link(self) -> bool:
-        """Go on with the next logical stream of a chained Ogg file; whether there is one."""
+        """Go on with the next logical stream of a chained Ogg file; whether there is
+        one.
+        """
         start = _next_link(self._file, self._part.start)
         if start is None:
             return False
@@ -211,7 +222,9 @@ class FileDecoder:
         return channels
 
     def _take_shape(self, frame: av.AudioFrame) -> Iterator[tuple[bytes, ...]]:
-        """Make ready for frames like this one; gives what the resamplers before held back."""
+        """Make ready for frames like this one; gives what the resamplers before held
+        back.
+        """
         rate_hz, count = frame.sample_rate, frame.layout.nb_channels
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
             allowed = f"{LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
@@ -283,7 +296,9 @@ class _Track:
 
     @property
     def timed_from_s(self) -> float | None:
-        """Where the time line begins; None: packets have no times that could be trusted."""
+        """Where the time line begins; None: packets have no times that could be
+        trusted.
+        """
         name = self._container.format.name.partition(",")[0]
         if name not in _TIMED:
             return None
@@ -303,12 +318,16 @@ class _Clock:
         self.go_on(track)
 
     def go_on(self, track: _Track) -> None:
-        """Take the times of the next frames from ``track``, which follows what has been heard."""
+        """Take the times of the next frames from ``track``, which follows what has been
+        heard.
+        """
         zero_s = track.timed_from_s
         self._zero_s = None if zero_s is None else zero_s - self._heard_s
 
     def gap_before(self, frame: av.AudioFrame) -> float:
-        """Seconds in which nothing was recorded before ``frame``; notes the frame as heard."""
+        """Seconds in which nothing was recorded before ``frame``; notes the frame as
+        heard.
+        """
         gap_s = 0.0
         if self._zero_s is not None and frame.time is not None:
             gap_s = frame.time - self._zero_s - self._heard_s
@@ -321,9 +340,11 @@ class _Clock:
 
 
 def _next_link(file: BinaryIO, start: int) -> int | None:
-    """Find where the next link of a chained Ogg file begins; the present one begins at ``start``.
+    """Find where the next link of a chained Ogg file begins; the present one begins at
+    ``start``.
 
-    A link begins with the first pages of its streams; the next one's come after other pages.
+    A link begins with the first pages of its streams; the next one's come after other
+    pages.
     """
     later = _find(file, start, _OGG_LATER_PAGE)
     return None if later is None else _find(file, later, _OGG_FIRST_PAGE)

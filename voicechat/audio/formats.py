@@ -1,6 +1,8 @@
-"""The audio formats of the wire contract, by name: what a client may send and what it may ask for.
+"""The audio formats of the wire contract, by name: what a client may send and what it
+may ask for.
 
-Parsing a name costs nothing and touches no codec, so that a bad name is refused before any audio flows.
+Parsing a name costs nothing and touches no codec, so that a bad name is refused before
+any audio flows.
 """
 
 import re
@@ -13,7 +15,9 @@ LOWEST_RATE_HZ = 8000
 HIGHEST_RATE_HZ = 192000
 OUTPUT_RATES_HZ = (8000, 16000, 22050, 24000, 44100, 48000)
 
-_OUTPUT_NAME = re.compile(r"(WAV|PCM|MP3|OGG_OPUS)_([0-9]{1,6})(HZ|KHZ)_MONO_([0-9]{1,4})(BIT|KBPS)")
+_OUTPUT_NAME = re.compile(
+    r"(WAV|PCM|MP3|OGG_OPUS)_([0-9]{1,6})(HZ|KHZ)_MONO_([0-9]{1,4})(BIT|KBPS)"
+)
 OPUS_RATES_HZ = (8000, 16000, 24000, 48000)
 _OUTPUT_GRAMMAR = (
     "WAV_<rate>HZ_MONO_16BIT, PCM_<rate>HZ_MONO_16BIT or MP3_<rate>HZ_MONO_<n>KBPS, "
@@ -21,14 +25,16 @@ _OUTPUT_GRAMMAR = (
     f"OGG_OPUS_<rate>KHZ_MONO_<n>KBPS, rate one of {', '.join(str(rate // 1000) for rate in OPUS_RATES_HZ)}"
 )
 
-# The bit rates, in kbit/s, of layer III: ISO/IEC 11172-3 (MPEG-1, rates from 32 kHz), ISO/IEC 13818-3 (MPEG-2, the
-# rates of half that) and their customary continuation MPEG-2.5 (8 kHz), which LAME ends at 64.
+# The bit rates, in kbit/s, of layer III: ISO/IEC 11172-3 (MPEG-1, rates from 32 kHz),
+# ISO/IEC 13818-3 (MPEG-2, the rates of half that) and their customary continuation
+# MPEG-2.5 (8 kHz), which LAME ends at 64.
 _MPEG1_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MPEG2_KBPS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _MPEG25_KBPS = (8, 16, 24, 32, 40, 48, 56, 64)
 _MPEG2_SUBSTITUTE_KBPS = 128
 _OPUS_KBPS = (6, 256)
-"""RFC 6716, section 2.1.1, for one channel: a wish outside is moved to the nearer end."""
+"""RFC 6716, section 2.1.1, for one channel: a wish outside is moved to the nearer end.
+"""
 
 
 class Container(Enum):
@@ -55,7 +61,9 @@ _CONTENT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """What a reply's audio is encoded to: always mono; ``bitrate_bps`` is None for 16-bit samples."""
+    """What a reply's audio is encoded to: always mono; ``bitrate_bps`` is None for
+    16-bit samples.
+    """
 
     name: str
     container: Container
@@ -98,17 +106,23 @@ class InputContainer(Enum):
 
     @property
     def compressed(self) -> bool:
-        """Whether a codec decodes it: then rate and channels are its own matter, and it is decoded apart."""
+        """Whether a codec decodes it: then rate and channels are its own matter, and it
+        is decoded apart.
+        """
         return self not in _SAMPLES
 
 
 _OTHER_NAMES = {"": "wav", "m4a": "mp4"}
-_SAMPLES = frozenset({InputContainer.PCM, InputContainer.WAV, InputContainer.MU_LAW, InputContainer.A_LAW})
+_SAMPLES = frozenset(
+    {InputContainer.PCM, InputContainer.WAV, InputContainer.MU_LAW, InputContainer.A_LAW}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class InputFormat:
-    """What a client declares its audio to be; ``rate_hz`` holds for samples that no header describes."""
+    """What a client declares its audio to be; ``rate_hz`` holds for samples that no
+    header describes.
+    """
 
     container: InputContainer
     rate_hz: int
@@ -117,10 +131,12 @@ class InputFormat:
 def parse_output_format(name: str) -> OutputFormat:
     """Understand an output format name such as ``MP3_22050HZ_MONO_256KBPS``.
 
-    A bit rate that layer III does not have at the sample rate is replaced by the nearest it has (of two equally near,
-    the lower), except that above MPEG-2's limit of 160 kbit/s the substitute is 128.
+    A bit rate that layer III does not have at the sample rate is replaced by the
+    nearest it has (of two equally near, the lower), except that above MPEG-2's limit of
+    160 kbit/s the substitute is 128.
 
-    Raises ``RemoteProtocolError`` (``INVALID_PARAMETER``) for a name outside the grammar.
+    Raises ``RemoteProtocolError`` (``INVALID_PARAMETER``) for a name outside the
+    grammar.
     """
     parts = _OUTPUT_NAME.fullmatch(name)
     if parts is None:
@@ -131,7 +147,11 @@ def parse_output_format(name: str) -> OutputFormat:
     depth = int(depth_text)
     rates_hz = OPUS_RATES_HZ if container is Container.OGG_OPUS else OUTPUT_RATES_HZ
     compressed = container in (Container.MP3, Container.OGG_OPUS)
-    depth_known = (depth_unit == "KBPS" and depth > 0) if compressed else (depth_unit == "BIT" and depth == 16)
+    depth_known = (
+        (depth_unit == "KBPS" and depth > 0)
+        if compressed
+        else (depth_unit == "BIT" and depth == 16)
+    )
     if rate_hz not in rates_hz or not depth_known:
         raise _unknown_output(name)
     bitrate_bps: int | None
@@ -146,10 +166,11 @@ def parse_output_format(name: str) -> OutputFormat:
 
 
 def parse_input_format(name: str, sample_rate_hz: int) -> InputFormat:
-    """Understand what a client declares its audio to be; an empty name means ``wav``, m4a is mp4.
+    """Understand what a client declares its audio to be; an empty name means ``wav``,
+    m4a is mp4.
 
-    Raises ``RemoteProtocolError`` (``INVALID_PARAMETER``) for an unknown name or a sample rate outside 8000 to 192000
-    Hz.
+    Raises ``RemoteProtocolError`` (``INVALID_PARAMETER``) for an unknown name or a
+    sample rate outside 8000 to 192000 Hz.
     """
     try:
         container = InputContainer(_OTHER_NAMES.get(name, name))

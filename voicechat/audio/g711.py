@@ -11,7 +11,9 @@ Table: TypeAlias = NDArray[np.int16]
 def _mu_law_table() -> Table:
     code = ~np.arange(256) & 0xFF  # the line carries the complement
     exponent = (code >> 4) & 7
-    magnitude = ((((code & 0x0F) << 3) + 0x84) << exponent) - 0x84  # 0x84: the encoder's bias of 33, at 16 bits
+    magnitude = (
+        (((code & 0x0F) << 3) + 0x84) << exponent
+    ) - 0x84  # 0x84: the encoder's bias of 33, at 16 bits
     return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
 
 

@@ -1,6 +1,7 @@
 """The volume of a reply: 0 to 100, where 50 is as it comes.
 
-The law is linear in amplitude: ``20 log10(volume / 50)`` dB. So 100 is +6 dB, 25 is -6 dB, and 0 is silence.
+The law is linear in amplitude: ``20 log10(volume / 50)`` dB. So 100 is +6 dB, 25 is -6
+dB, and 0 is silence.
 """
 
 import numpy as np
@@ -9,11 +10,15 @@ from numpy.typing import NDArray
 UNCHANGED = 50.0
 _FULL_SCALE = 32767.0
 _KNEE = 0.8
-"""Part of full scale above which peaks are bent, so that what is made louder does not crackle."""
+"""Part of full scale above which peaks are bent, so that what is made louder does not
+crackle.
+"""
 
 
 class Gain:
-    """Changes the level of s16le mono speech; each sample by itself, so that pieces join without a click."""
+    """Changes the level of s16le mono speech; each sample by itself, so that pieces
+    join without a click.
+    """
 
     def __init__(self, volume: float) -> None:
         """``volume``: 0 to 100."""
@@ -30,6 +35,8 @@ class Gain:
 
 
 def _bent(samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Leave what is below the knee, and lead the rest smoothly towards full scale (a hyperbolic tangent)."""
+    """Leave what is below the knee, and lead the rest smoothly towards full scale (a
+    hyperbolic tangent).
+    """
     excess = (np.abs(samples) - _KNEE) / (1 - _KNEE)
     return np.where(excess > 0, np.sign(samples) * (_KNEE + (1 - _KNEE) * np.tanh(excess)), samples)

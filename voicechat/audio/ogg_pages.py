@@ -19,10 +19,12 @@ class OggWriter:
         self._pages = 0
 
     def pages(self, packets: Sequence[bytes], position: int, *, last: bool = False) -> bytes:
-        """Put whole packets into as few pages as hold them; without any, make an empty page.
+        """Put whole packets into as few pages as hold them; without any, make an empty
+        page.
 
-        ``position``: of the last sample of the last packet. All pages carry it, which only a seeking reader of pages
-        that were filled to the brim could notice. Raises ``ValueError`` for a packet that no page can hold.
+        ``position``: of the last sample of the last packet. All pages carry it, which
+        only a seeking reader of pages that were filled to the brim could notice. Raises
+        ``ValueError`` for a packet that no page can hold.
         """
         made: list[bytes] = []
         lacing, body = bytearray(), bytearray()
@@ -38,9 +40,13 @@ class OggWriter:
         made.append(self._page(_LAST if last else 0, position, lacing, body))
         return b"".join(made)
 
-    def _page(self, flags: int, position: int, lacing: bytes | bytearray, body: bytes | bytearray) -> bytes:
+    def _page(
+        self, flags: int, position: int, lacing: bytes | bytearray, body: bytes | bytearray
+    ) -> bytes:
         flags |= 0 if self._pages else _FIRST
-        head = struct.pack("<4sBBQIIIB", b"OggS", 0, flags, position, self._serial, self._pages, 0, len(lacing))
+        head = struct.pack(
+            "<4sBBQIIIB", b"OggS", 0, flags, position, self._serial, self._pages, 0, len(lacing)
+        )
         self._pages += 1
         page = head + lacing + body
         return page[:CHECKSUM_AT] + page_checksum(page) + page[CHECKSUM_AT + 4 :]
@@ -49,7 +55,8 @@ class OggWriter:
 def page_checksum(page: bytes) -> bytes:
     """Compute a page's checksum as it stands in it.
 
-    It is zlib's polynomial with the bits the other way round, from 0 and without zlib's inversions.
+    It is zlib's polynomial with the bits the other way round, from 0 and without zlib's
+    inversions.
     """
     without = page[:CHECKSUM_AT] + bytes(4) + page[CHECKSUM_AT + 4 :]
     inverted = zlib.crc32(without.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF

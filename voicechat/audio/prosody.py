@@ -1,8 +1,10 @@
-"""Finished speech made faster or slower, higher or lower, for synthesisers that cannot do it themselves.
+"""Finished speech made faster or slower, higher or lower, for synthesisers that cannot
+do it themselves.
 
-Speed is FFmpeg's ``atempo`` (overlapping windows put closer together). Pitch is resampling, which changes length
-and pitch together, and ``atempo`` to give the length back; it moves the whole spectrum, so that a voice sounds smaller
-or larger, as well as higher or lower.
+Speed is FFmpeg's ``atempo`` (overlapping windows put closer together). Pitch is
+resampling, which changes length and pitch together, and ``atempo`` to give the length
+back; it moves the whole spectrum, so that a voice sounds smaller or larger, as well as
+higher or lower.
 """
 
 import av
@@ -18,8 +20,9 @@ _FLUSH_MS = 300
 class ProsodyFilter:
     """Changes one stretch of s16le mono speech.
 
-    Measured: 0.5 to 2.5 ms of CPU per second of audio; 50 ms held back at twice the speed, 180 ms at half, and up to
-    340 ms where the pitch is doubled as well. Use it in a thread: it frees the interpreter lock.
+    Measured: 0.5 to 2.5 ms of CPU per second of audio; 50 ms held back at twice the
+    speed, 180 ms at half, and up to 340 ms where the pitch is doubled as well. Use it
+    in a thread: it frees the interpreter lock.
     """
 
     def __init__(self, rate_hz: int, speech_rate: float, pitch_rate: float) -> None:
@@ -38,8 +41,14 @@ class ProsodyFilter:
         if pitch_rate != 1:
             steps.append(graph.add("asetrate", str(round(rate_hz * pitch_rate))))
             steps.append(graph.add("aresample", str(rate_hz)))
-        steps.extend(graph.add("atempo", f"{tempo:.6f}") for tempo in _tempos(speech_rate / pitch_rate))
-        steps.append(graph.add("aformat", sample_fmts="s16", channel_layouts="mono", sample_rates=str(rate_hz)))
+        steps.extend(
+            graph.add("atempo", f"{tempo:.6f}") for tempo in _tempos(speech_rate / pitch_rate)
+        )
+        steps.append(
+            graph.add(
+                "aformat", sample_fmts="s16", channel_layouts="mono", sample_rates=str(rate_hz)
+            )
+        )
         steps.append(graph.add("abuffersink"))
         graph.link_nodes(*steps).configure()
         self._graph = graph
@@ -55,7 +64,8 @@ class ProsodyFilter:
     def finish(self) -> bytes:
         """Give what is still held back. The filter is of no use afterwards."""
         given_bytes = self._given_bytes
-        # atempo swallows what does not fill its last window: silence is put there for it to swallow.
+        # atempo swallows what does not fill its last window: silence is put there for
+        # it to swallow.
         rest = self._filtered(bytes(self._rate_hz * _FLUSH_MS // 1000 * 2))
         self._graph.push(None)
         rest += pulled_samples(self._graph)

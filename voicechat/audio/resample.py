@@ -1,8 +1,9 @@
 """Streaming resampling of s16le mono audio with libswresample.
 
-Measured on 20 ms pieces: 0.6 to 0.8 ms of CPU per second of audio, most of it the calls themselves. Delay: 1 to 2 ms
-when the lower rate is 16 kHz or more, up to 4 ms at 8 kHz. Opening takes 0.2 to 0.9 ms at the usual rates, and 13 ms at
-the worst (191999 Hz to 16 kHz: 1024 phases of a long filter).
+Measured on 20 ms pieces: 0.6 to 0.8 ms of CPU per second of audio, most of it the calls
+themselves. Delay: 1 to 2 ms when the lower rate is 16 kHz or more, up to 4 ms at 8 kHz.
+Opening takes 0.2 to 0.9 ms at the usual rates, and 13 ms at the worst (191999 Hz to 16
+kHz: 1024 phases of a long filter).
 """
 
 import math
@@ -12,26 +13,30 @@ import av
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 
-# Taps at the lower of the two rates, and the filter's edge as a part of that rate's Nyquist frequency.
-# Downwards, libswresample's own choice (32, 0.97) lets what lies 5 % above the new Nyquist frequency fold back at -22
-# dB; this one leaves -84 dB of it, and is flat within 0.3 dB up to 0.9 of that frequency. Upwards nothing folds: the
+# Taps at the lower of the two rates, and the filter's edge as a part of that rate's
+# Nyquist frequency. Downwards, libswresample's own choice (32, 0.97) lets what lies 5 %
+# above the new Nyquist frequency fold back at -22 dB; this one leaves -84 dB of it, and
+# is flat within 0.3 dB up to 0.9 of that frequency. Upwards nothing folds: the
 # library's choice is flat within 0.4 dB up to 0.9 and has half the delay.
 _DOWN_TAPS, _DOWN_CUTOFF = 64, 0.95
 _UP_TAPS, _UP_CUTOFF = 32, 0.97
 
 
 class Resampler:
-    """Converts one stream from ``in_rate_hz`` to ``out_rate_hz``; equal rates pass through untouched.
+    """Converts one stream from ``in_rate_hz`` to ``out_rate_hz``; equal rates pass
+    through untouched.
 
-    How the input is cut never changes the output's samples; an odd byte is carried into the next piece. A whole stream
-    that is shorter than the filter (a few milliseconds) may give nothing. Raises ``ValueError`` for a rate outside 8000
-    to 192000 Hz.
+    How the input is cut never changes the output's samples; an odd byte is carried into
+    the next piece. A whole stream that is shorter than the filter (a few milliseconds)
+    may give nothing. Raises ``ValueError`` for a rate outside 8000 to 192000 Hz.
     """
 
     def __init__(self, in_rate_hz: int, out_rate_hz: int) -> None:
         for rate_hz in (in_rate_hz, out_rate_hz):
             if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-                raise ValueError(f"sample rate {rate_hz} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
+                raise ValueError(
+                    f"sample rate {rate_hz} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
+                )
         self.in_rate_hz = in_rate_hz
         self.out_rate_hz = out_rate_hz
         self._odd_byte = b""
@@ -39,7 +44,9 @@ class Resampler:
 
     @property
     def delay_ms(self) -> int:
-        """Upper bound of the audio held back until more comes or the stream is finished: half the filter."""
+        """Upper bound of the audio held back until more comes or the stream is
+        finished: half the filter.
+        """
         return 0 if self._graph is None else resampling_delay_ms(self.in_rate_hz, self.out_rate_hz)
 
     def push(self, pcm: bytes) -> bytes:
@@ -65,10 +72,14 @@ class Resampler:
 
 
 class RateConverter:
-    """Converts a stream whose rate may change between pieces to one rate; opens a resampler when it first needs one."""
+    """Converts a stream whose rate may change between pieces to one rate; opens a
+    resampler when it first needs one.
+    """
 
     def __init__(self, out_rate_hz: int, usual_hz: int | None = None) -> None:
-        """``usual_hz``: the rate that is expected; its resampler, which takes a millisecond, is opened at once."""
+        """``usual_hz``: the rate that is expected; its resampler, which takes a
+        millisecond, is opened at once.
+        """
         self.out_rate_hz = out_rate_hz
         self._resampler = None if usual_hz is None else Resampler(usual_hz, out_rate_hz)
 
@@ -78,7 +89,9 @@ class RateConverter:
         return 0 if self._resampler is None else self._resampler.delay_ms
 
     def push(self, pcm: bytes, in_rate_hz: int) -> bytes:
-        """Convert the next piece. At a change of rate, what the old one held back goes first."""
+        """Convert the next piece. At a change of rate, what the old one held back goes
+        first.
+        """
         held_back = b""
         if self._resampler is None or self._resampler.in_rate_hz != in_rate_hz:
             successor = Resampler(in_rate_hz, self.out_rate_hz)
@@ -94,7 +107,9 @@ class RateConverter:
 
 
 def resampling_delay_ms(in_rate_hz: int, out_rate_hz: int) -> int:
-    """Milliseconds of audio that conversion between two different rates holds back, rounded up."""
+    """Milliseconds of audio that conversion between two different rates holds back,
+    rounded up.
+    """
     taps, cutoff = _filter(in_rate_hz, out_rate_hz)
     return math.ceil(1000 * taps / 2 / (min(in_rate_hz, out_rate_hz) * cutoff))
 
@@ -115,7 +130,9 @@ def _open_graph(in_rate_hz: int, out_rate_hz: int) -> av.filter.Graph:
             time_base=f"1/{in_rate_hz}",
         ),
         graph.add("aresample", osr=str(out_rate_hz), filter_size=str(taps), cutoff=str(cutoff)),
-        graph.add("aformat", sample_fmts="s16", channel_layouts="mono", sample_rates=str(out_rate_hz)),
+        graph.add(
+            "aformat", sample_fmts="s16", channel_layouts="mono", sample_rates=str(out_rate_hz)
+        ),
         graph.add("abuffersink"),
     ).configure()
     return graph

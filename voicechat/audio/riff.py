@@ -1,7 +1,7 @@
 """The header of a RIFF/WAVE clip, understood while it arrives.
 
-Layout after Microsoft's "Multimedia Programming Interface and Data Specifications 1.0" and, for
-``WAVE_FORMAT_EXTENSIBLE``, the Windows driver kit's ``mmreg.h``.
+Layout after Microsoft's "Multimedia Programming Interface and Data Specifications 1.0"
+and, for ``WAVE_FORMAT_EXTENSIBLE``, the Windows driver kit's ``mmreg.h``.
 """
 
 import struct
@@ -12,21 +12,31 @@ from voicechat.audio.samples import SampleEncoding, SampleLayout
 from voicechat.errors import RemoteProtocolError, Status
 
 MAX_FORMAT_BYTES = 64 * 1024
-"""Bound of the chunk that describes the samples. Other chunks are skipped, whatever their size."""
+"""Bound of the chunk that describes the samples. Other chunks are skipped, whatever
+their size.
+"""
 MAX_CHANNELS = 8
 MAX_CHUNKS = 1000
 """Before the samples: a frame made of empty ones must not occupy the event loop."""
 SIGNATURE_BYTES = 12
 UNKNOWN_SIZE = 0xFFFFFFFF
 MAX_DATA_BYTES = 1 << 30
-"""What a header may promise: more than nine hours at 16 kHz. Other chunks may be as long."""
+"""What a header may promise: more than nine hours at 16 kHz. Other chunks may be as
+long.
+"""
 _UNKNOWN_SIZES = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000))
-"""What recorders write that cannot know: the largest number they dared to, less a header or two."""
+"""What recorders write that cannot know: the largest number they dared to, less a
+header or two.
+"""
 
 _FORMS = (b"RIFF", b"RF64", b"BW64")
-"""The last two are the 64-bit forms for long recordings: ITU-R BS.2088 and EBU Tech 3306."""
+"""The last two are the 64-bit forms for long recordings: ITU-R BS.2088 and EBU Tech
+3306.
+"""
 _SIZES_BYTES = 24
-"""Of the sizes that the chunk 'ds64' begins with: of the form, of the samples, number of samples."""
+"""Of the sizes that the chunk 'ds64' begins with: of the form, of the samples, number
+of samples.
+"""
 _EXTENSIBLE = 0xFFFE
 _EXTENSIBLE_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _ENCODINGS = {
@@ -48,31 +58,39 @@ class ClipHeader:
     rate_hz: int
     layout: SampleLayout
     data_bytes: int | None
-    """Bytes of samples; None: the writer could not know, they go on until another clip begins."""
+    """Bytes of samples; None: the writer could not know, they go on until another clip
+    begins.
+    """
     trailing_bytes: int
     """Bytes of the clip after its samples: other chunks, such as tags."""
 
 
 def may_be_clip(start: bytes) -> bool:
-    """Whether a stream that begins like this may be a clip; certain from ``SIGNATURE_BYTES`` on."""
+    """Whether a stream that begins like this may be a clip; certain from
+    ``SIGNATURE_BYTES`` on.
+    """
     if not b"WAVE".startswith(start[8:SIGNATURE_BYTES]):
         return False
     return any(form.startswith(start[:4]) for form in _FORMS)
 
 
 def is_chunk_head(head: bytes, most_bytes: int) -> bool:
-    """Whether 8 bytes name a chunk that is no longer than ``most_bytes`` with its name and size."""
+    """Whether 8 bytes name a chunk that is no longer than ``most_bytes`` with its name
+    and size.
+    """
     printable = all(0x20 <= byte < 0x7F for byte in head[:4])
     return printable and 8 + int.from_bytes(head[4:8], "little") <= most_bytes
 
 
 class HeaderParser:
-    """Reads one clip from its ``RIFF`` on, in pieces of any size, up to the first byte of its samples.
+    """Reads one clip from its ``RIFF`` on, in pieces of any size, up to the first byte
+    of its samples.
 
-    Raises ``RemoteProtocolError`` for a header that cannot be used: ``UNSUPPORTED_FORMAT`` for an encoding,
-    ``TOO_LARGE`` for more than ``MAX_DATA_BYTES`` of samples, ``UNDECODABLE_AUDIO`` for the rest.
-    ``nBlockAlign`` and ``nAvgBytesPerSec`` follow from other fields, and are not read: writers get
-    them wrong.
+    Raises ``RemoteProtocolError`` for a header that cannot be used:
+    ``UNSUPPORTED_FORMAT`` for an encoding, ``TOO_LARGE`` for more than
+    ``MAX_DATA_BYTES`` of samples, ``UNDECODABLE_AUDIO`` for the rest. ``nBlockAlign``
+    and ``nAvgBytesPerSec`` follow from other fields, and are not read: writers get them
+    wrong.
     """
 
     def __init__(self) -> None:
@@ -86,7 +104,9 @@ class HeaderParser:
         """Bytes of the form and of the samples, where a 64-bit form names them."""
 
     def push(self, data: bytes) -> tuple[ClipHeader, bytes] | None:
-        """Take the next piece. Returns the header and what follows it, or None while the header goes on."""
+        """Take the next piece. Returns the header and what follows it, or None while
+        the header goes on.
+        """
         self._pending += data
         if self._offset_bytes == 0:
             if len(self._pending) < SIGNATURE_BYTES:
@@ -120,7 +140,9 @@ class HeaderParser:
         if chunk == b"fmt " and size > MAX_FORMAT_BYTES:
             raise _undecodable(f"its 'fmt ' chunk is longer than {MAX_FORMAT_BYTES} bytes")
         if size > MAX_DATA_BYTES:
-            raise _undecodable(f"a chunk before its samples has {size} bytes; allowed: {MAX_DATA_BYTES}")
+            raise _undecodable(
+                f"a chunk before its samples has {size} bytes; allowed: {MAX_DATA_BYTES}"
+            )
 
     def _take(self, size: int) -> bytes:
         taken = bytes(self._pending[:size])
@@ -138,11 +160,13 @@ class HeaderParser:
             return ClipHeader(rate_hz, layout, None, 0)
         if data_bytes > MAX_DATA_BYTES:
             raise RemoteProtocolError(
-                Status.TOO_LARGE, f"wav: its header promises {data_bytes} bytes; allowed: {MAX_DATA_BYTES}"
+                Status.TOO_LARGE,
+                f"wav: its header promises {data_bytes} bytes; allowed: {MAX_DATA_BYTES}",
             )
         trailing_bytes = 8 + self._riff_bytes - (self._offset_bytes + data_bytes)
         if data_bytes == 0 or not 0 <= trailing_bytes <= MAX_DATA_BYTES:
-            # Sizes that were never filled in, or that contradict each other: what follows may be samples.
+            # Sizes that were never filled in, or that contradict each other: what
+            # follows may be samples.
             trailing_bytes = 0
         return ClipHeader(rate_hz, layout, data_bytes, trailing_bytes)
 
@@ -163,7 +187,9 @@ def _parse_format(chunk: bytes) -> tuple[int, SampleLayout]:
     if not 1 <= channels <= MAX_CHANNELS:
         raise _undecodable(f"its header names {channels} channels; allowed: 1 to {MAX_CHANNELS}")
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise _undecodable(f"its header names {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
+        raise _undecodable(
+            f"its header names {rate_hz} Hz; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
+        )
     return rate_hz, SampleLayout(encoding, channels)
 
 

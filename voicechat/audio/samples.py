@@ -13,7 +13,9 @@ Samples: TypeAlias = NDArray[np.int16]
 
 
 class SampleEncoding(Enum):
-    """How one sample is written, all little-endian; the value is its width in bytes and its kind."""
+    """How one sample is written, all little-endian; the value is its width in bytes and
+    its kind.
+    """
 
     U8 = (1, "unsigned")
     S16 = (2, "signed")
@@ -44,9 +46,11 @@ class SampleLayout:
 
 
 def to_mono_s16(data: bytes, layout: SampleLayout) -> bytes:
-    """Convert whole frames (``len(data)`` a multiple of ``layout.frame_bytes``) to s16le mono.
+    """Convert whole frames (``len(data)`` a multiple of ``layout.frame_bytes``) to
+    s16le mono.
 
-    Channels are averaged. Wider integers lose their low bits; floats beyond full scale are clipped, NaN is silence.
+    Channels are averaged. Wider integers lose their low bits; floats beyond full scale
+    are clipped, NaN is silence.
     """
     if layout.encoding is SampleEncoding.S16 and layout.channels == 1:
         return data

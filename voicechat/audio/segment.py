@@ -1,7 +1,8 @@
 """Where speech begins and pauses in a stream, so that recognisers can end sentences.
 
-WebRTC's voice detector judges 20 ms at a time (0.12 ms of CPU per second of audio) and errs on single frames; what is
-reported is steadied over windows. Pure: the same samples give the same events, however they are cut.
+WebRTC's voice detector judges 20 ms at a time (0.12 ms of CPU per second of audio) and
+errs on single frames; what is reported is steadied over windows. Pure: the same samples
+give the same events, however they are cut.
 """
 
 from collections import deque
@@ -15,23 +16,33 @@ FRAME_MS = 20
 FRAME_BYTES = RATE_HZ * FRAME_MS // 1000 * 2
 
 AGGRESSIVENESS = 2
-"""Of 0 to 3. On read speech 3 cuts soft word ends off, 2 does not; both call silence silence."""
+"""Of 0 to 3. On read speech 3 cuts soft word ends off, 2 does not; both call silence
+silence.
+"""
 ONSET_WINDOW_MS = 200
 ONSET_VOICED = 0.9
-"""Part of the window that must be voiced for speech to begin. The detector goes on for 60 to 80 ms after a sound, so
-this is 100 ms of sound: less than a short "yes", more than a click."""
+"""Part of the window that must be voiced for speech to begin. The detector goes on for
+60 to 80 ms after a sound, so this is 100 ms of sound: less than a short "yes", more
+than a click.
+"""
 PAUSE_MS = 700
 PAUSE_VOICED = 0.2
 """Part of a pause that may be voiced: a click or a breath does not make it speech."""
 PRE_ROLL_MS = 300
-"""A first consonant is often unvoiced: this much audio before the onset belongs to the sentence."""
+"""A first consonant is often unvoiced: this much audio before the onset belongs to the
+sentence.
+"""
 _STEADY_FRAMES = 7
-"""Voiced frames in a row that move the end of speech; fewer are a click and what the detector makes of it."""
+"""Voiced frames in a row that move the end of speech; fewer are a click and what the
+detector makes of it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechBegan:
-    """Speech began at ``at_ms`` of the stream; keep the audio from ``keep_from_ms`` on for its first syllable."""
+    """Speech began at ``at_ms`` of the stream; keep the audio from ``keep_from_ms`` on
+    for its first syllable.
+    """
 
     at_ms: int
     keep_from_ms: int
@@ -50,8 +61,9 @@ SpeechEvent: TypeAlias = SpeechBegan | SpeechPaused
 class PauseDetector:
     """Finds speech and the pauses that end it in one stream of s16le mono 16 kHz audio.
 
-    Events alternate, beginning with ``SpeechBegan``; their times never go backwards. ``SpeechBegan`` is reported 180
-    to 200 ms after the onset, ``SpeechPaused`` about ``pause_ms`` after the end.
+    Events alternate, beginning with ``SpeechBegan``; their times never go backwards.
+    ``SpeechBegan`` is reported 180 to 200 ms after the onset, ``SpeechPaused`` about
+    ``pause_ms`` after the end.
     """
 
     def __init__(self, pause_ms: int = PAUSE_MS) -> None:
@@ -68,7 +80,9 @@ class PauseDetector:
         """Where the last frame that was voiced ended, a click's among them."""
 
     def push(self, pcm: bytes) -> list[SpeechEvent]:
-        """Listen to the next piece, of any size; what is no whole frame yet waits for the next call."""
+        """Listen to the next piece, of any size; what is no whole frame yet waits for
+        the next call.
+        """
         audio = self._cut_frame + pcm
         whole_bytes = len(audio) - len(audio) % FRAME_BYTES
         self._cut_frame = audio[whole_bytes:]

@@ -1,4 +1,6 @@
-"""How the beginnings of audio containers look, and those of what must never reach a decoder."""
+"""How the beginnings of audio containers look, and those of what must never reach a
+decoder.
+"""
 
 from voicechat.audio.demux import adts, mpeg
 from voicechat.audio.demux.framed import Framing
@@ -7,7 +9,8 @@ from voicechat.audio.riff import may_be_clip
 from voicechat.errors import RemoteProtocolError, Status
 
 SIGNATURE_BYTES = 4096
-"""A beginning of this length is enough for every question here; a shorter one may do."""
+"""A beginning of this length is enough for every question here; a shorter one may do.
+"""
 
 _CONTAINERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"OggS", "opus or speex"),
@@ -67,8 +70,8 @@ _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-1
 def known_container(start: bytes) -> str | None:
     """Recognise a container by how it begins; None: it may be bare samples.
 
-    The answer is the name or names under which a stream of it may be declared, empty where it can
-    only be sent as a whole recording.
+    The answer is the name or names under which a stream of it may be declared, empty
+    where it can only be sent as a whole recording.
     """
     if len(start) >= CLIP_BYTES and may_be_clip(start):
         return "wav"
@@ -90,13 +93,17 @@ def check_start(name: str, start: bytes) -> None:
     if found is None or name in found.split(" or "):
         return
     advice = f"declare format {found}" if found else "send it as a whole recording"
-    raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: the audio is something else; {advice}")
+    raise RemoteProtocolError(
+        Status.UNDECODABLE_AUDIO, f"{name}: the audio is something else; {advice}"
+    )
 
 
 def is_refused(start: bytes) -> bool:
-    """Whether a file that begins so is a page, an archive, a playlist, a picture or a program.
+    """Whether a file that begins so is a page, an archive, a playlist, a picture or a
+    program.
 
-    A playlist would make a decoder fetch other addresses. Whatever else it is the decoder judges.
+    A playlist would make a decoder fetch other addresses. Whatever else it is the
+    decoder judges.
     """
     if any(start.startswith(magic, offset) for offset, magic in _ARCHIVES):
         return True

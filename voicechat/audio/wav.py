@@ -11,7 +11,9 @@ HEADER_BYTES = 44
 
 
 def wav_header(rate_hz: int, data_bytes: int | None) -> bytes:
-    """Give the 44 bytes that stand before s16le mono samples; None for a size that is not known yet."""
+    """Give the 44 bytes that stand before s16le mono samples; None for a size that is
+    not known yet.
+    """
     riff_bytes = UNKNOWN_SIZE if data_bytes is None else HEADER_BYTES - 8 + data_bytes
     return struct.pack(
         "<4sI4s4sIHHIIHH4sI",
@@ -24,9 +26,12 @@ def wav_header(rate_hz: int, data_bytes: int | None) -> bytes:
 def read_wav(data: bytes) -> bytes:
     """Decode a whole WAV file to s16le mono 16 kHz.
 
-    Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``) when it is none, or none of ours.
+    Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``) when
+    it is none, or none of ours.
     """
     if len(data) < SIGNATURE_BYTES or not may_be_clip(data):
-        raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, "wav: the file does not begin with RIFF and WAVE")
+        raise RemoteProtocolError(
+            Status.UNDECODABLE_AUDIO, "wav: the file does not begin with RIFF and WAVE"
+        )
     decoder = open_decoder(InputFormat(InputContainer.WAV, rate_hz=16000))
     return decoder.decode(data) + decoder.finish()

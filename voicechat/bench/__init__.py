@@ -1,1 +1,3 @@
-"""What this machine can hold: a server of its own, driven by real clients, and the figures that come of it."""
+"""What this machine can hold: a server of its own, driven by real clients, and the
+figures that come of it.
+"""

@@ -1,7 +1,9 @@
-"""The server under test, in a process of its own, with arguments ``CONFIG DATA_DIR [--core N]``.
+"""The server under test, in a process of its own, with arguments ``CONFIG DATA_DIR
+[--core N]``.
 
-It is the server that ``voicechat serve`` runs, but no variable of the user's environment reaches it, and its last
-line says what its garbage collector did once it was ready.
+It is the server that ``voicechat serve`` runs, but no variable of the user's
+environment reaches it, and its last line says what its garbage collector did once it
+was ready.
 """
 
 import argparse

@@ -1,4 +1,6 @@
-"""How many conversations does this machine hold? Scripted services, real sockets, real time."""
+"""How many conversations does this machine hold? Scripted services, real sockets, real
+time.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,7 +11,14 @@ from voicechat.bench.figures import Spread, spread
 from voicechat.bench.hands_free import HandsFreeTalker
 from voicechat.bench.recognising import synthesised
 from voicechat.bench.script import DELAYS, FRAME, REPLY_AUDIO_MS, SPEECH_MS
-from voicechat.bench.server import SCRIPTED, BenchServer, Cores, bench_server, running_on, separate_cores
+from voicechat.bench.server import (
+    SCRIPTED,
+    BenchServer,
+    Cores,
+    bench_server,
+    running_on,
+    separate_cores,
+)
 from voicechat.bench.stages import Stages, stages_of
 from voicechat.bench.talker import TURN_S, Talker, Tally
 from voicechat.bench.usage import Usage, usage_of
@@ -40,7 +49,9 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationFigures:
-    """What a bench of conversations found. None: nothing happened to measure it on, or this system does not tell."""
+    """What a bench of conversations found. None: nothing happened to measure it on, or
+    this system does not tell.
+    """
 
     workload: Workload
     cores: Cores
@@ -50,13 +61,19 @@ class ConversationFigures:
     stages: dict[str, Spread | None]
     """Where it was added; see ``Stages``."""
     first_audio: Spread | None
-    """All that came on top of the scripted delays: ``overhead``, and how late the script's own timers woke."""
+    """All that came on top of the scripted delays: ``overhead``, and how late the
+    script's own timers woke.
+    """
     script_late: Spread | None
     """The difference, which no engine adds."""
     wait: Spread | None
-    """Hands-free, in place of the four above: from the end of the user's voice to the first audio, all included."""
+    """Hands-free, in place of the four above: from the end of the user's voice to the
+    first audio, all included.
+    """
     late_audio: Spread | None
-    """Of each reply, the longest that a player without a buffer had to wait for a piece."""
+    """Of each reply, the longest that a player without a buffer had to wait for a
+    piece.
+    """
     interruption: Spread | None
     stale: int
     lost: int
@@ -67,13 +84,19 @@ class ConversationFigures:
     collector_pauses: int | None
     longest_pause_ms: float | None
     client_lag: Spread | None
-    """How late the event loop of the bench's clients was: what it adds to every figure above."""
+    """How late the event loop of the bench's clients was: what it adds to every figure
+    above.
+    """
     others_cores: float | None
-    """CPU time per second that programs of no concern to the bench took, its own clients included."""
+    """CPU time per second that programs of no concern to the bench took, its own
+    clients included.
+    """
 
     @property
     def sound(self) -> bool:
-        """Whether every turn was answered, and nothing of an interrupted reply came after its end."""
+        """Whether every turn was answered, and nothing of an interrupted reply came
+        after its end.
+        """
         return not self.lost and not self.stale
 
     @property
@@ -85,8 +108,9 @@ class ConversationFigures:
 async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> ConversationFigures:
     """Hold conversations and measure. ``on_second`` is called as the seconds pass.
 
-    With several ``workers`` everything may run on any core, and what their garbage collectors do is not known. Raises
-    BenchError when the server does not start or stop. Cancelling stops the server.
+    With several ``workers`` everything may run on any core, and what their garbage
+    collectors do is not known. Raises BenchError when the server does not start or
+    stop. Cancelling stops the server.
     """
     cores = separate_cores() if work.workers == 1 else Cores()
     config = SCRIPTED.replace("workers = 1", f"workers = {work.workers}")
@@ -96,7 +120,10 @@ async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> 
         with running_on(cores.client):
             before, begun_s = usage_of(server.pid), loop.time()
             async with asyncio.TaskGroup() as tasks:
-                ticking = [tasks.create_task(_tick(on_second)), tasks.create_task(crowd.watch_lag())]
+                ticking = [
+                    tasks.create_task(_tick(on_second)),
+                    tasks.create_task(crowd.watch_lag()),
+                ]
                 talking = tasks.create_task(crowd.talk(server))
                 # Before the conversations end: what they hold is still held.
                 await asyncio.sleep(work.seconds)
@@ -128,17 +155,26 @@ async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> 
 
 def _added(tally: Tally, server: BenchServer) -> dict[str, Any]:
     stages = stages_of(tally.answers, server.ledger)
-    late_ms = [raw_ms - added.total for raw_ms, added in zip(tally.overheads_ms, stages, strict=True)]
+    late_ms = [
+        raw_ms - added.total for raw_ms, added in zip(tally.overheads_ms, stages, strict=True)
+    ]
     return {
         "overhead": spread([added.total for added in stages]),
-        "stages": {field.name: spread([getattr(added, field.name) for added in stages]) for field in fields(Stages)},
+        "stages": {
+            field.name: spread([getattr(added, field.name) for added in stages])
+            for field in fields(Stages)
+        },
         "script_late": spread(late_ms),
     }
 
 
-def _costs(before: Usage | None, after: Usage | None, *, sessions: int, took_s: float) -> dict[str, Any]:
+def _costs(
+    before: Usage | None, after: Usage | None, *, sessions: int, took_s: float
+) -> dict[str, Any]:
     if before is None or after is None:
-        return dict.fromkeys(("cpu_s_per_session_minute", "mib_per_session", "idle_mib", "others_cores"))
+        return dict.fromkeys(
+            ("cpu_s_per_session_minute", "mib_per_session", "idle_mib", "others_cores")
+        )
     cpu_s = after.cpu_s - before.cpu_s
     return {
         "cpu_s_per_session_minute": cpu_s / sessions / (took_s / 60),
@@ -183,7 +219,9 @@ class _Crowd:
         await asyncio.sleep(delay_s)
         try:
             async with connect(server.url, key=server.key) as conversation:
-                await conversation.update(chat_settings(output_format=self._work.output, turn_detection=detection))
+                await conversation.update(
+                    chat_settings(output_format=self._work.output, turn_detection=detection)
+                )
                 async with asyncio.timeout(TURN_S):
                     while not isinstance(await conversation.receive(), Updated):
                         pass
@@ -194,12 +232,17 @@ class _Crowd:
     def _user(self, conversation: Conversation, number: int) -> _User:
         if self._work.hands_free:
             return HandsFreeTalker(conversation, self.tally, self._speech, self._work.output)
-        return Talker(conversation, self.tally, output=self._work.output, interrupts_first=number % 2 == 1)
+        return Talker(
+            conversation, self.tally, output=self._work.output, interrupts_first=number % 2 == 1
+        )
 
 
 async def _speech() -> list[bytes]:
     pcm = await synthesised(HANDS_FREE_SPEECH)
-    return [pcm[at : at + len(FRAME)] for at in range(0, len(pcm) // len(FRAME) * len(FRAME), len(FRAME))]
+    return [
+        pcm[at : at + len(FRAME)]
+        for at in range(0, len(pcm) // len(FRAME) * len(FRAME), len(FRAME))
+    ]
 
 
 async def _tick(on_second: Callable[[], None]) -> None:

@@ -20,7 +20,9 @@ class Spread:
 
 
 def spread(values_ms: Sequence[float]) -> Spread | None:
-    """Sum measurements up; None when there are none. Percentiles are nearest-rank: each is a value that occurred."""
+    """Sum measurements up; None when there are none. Percentiles are nearest-rank: each
+    is a value that occurred.
+    """
     if not values_ms:
         return None
     ordered = sorted(values_ms)

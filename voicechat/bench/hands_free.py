@@ -1,4 +1,6 @@
-"""One hands-free user of a bench: the microphone is always open, a turn ends by itself, no answer is interrupted."""
+"""One hands-free user of a bench: the microphone is always open, a turn ends by itself,
+no answer is interrupted.
+"""
 
 import asyncio
 from collections import deque
@@ -14,7 +16,9 @@ from voicechat.errors import VoiceChatError
 class HandsFreeTalker:
     """Says ``speech`` (frames) again and again, and hears every answer to its end."""
 
-    def __init__(self, conversation: Conversation, tally: Tally, speech: Sequence[bytes], output: str) -> None:
+    def __init__(
+        self, conversation: Conversation, tally: Tally, speech: Sequence[bytes], output: str
+    ) -> None:
         self._conversation = conversation
         self._tally = tally
         self._speech = speech
@@ -32,7 +36,9 @@ class HandsFreeTalker:
                 self._waiting.extend(self._speech)
                 async with asyncio.timeout(TURN_S):
                     first_audio_s = await self._hear()
-                await asyncio.sleep(min(first_audio_s + REPLY_AUDIO_MS / 1000, end_s) - self._loop.time())
+                await asyncio.sleep(
+                    min(first_audio_s + REPLY_AUDIO_MS / 1000, end_s) - self._loop.time()
+                )
         except (VoiceChatError, TimeoutError):
             self._tally.lost += 1
         finally:

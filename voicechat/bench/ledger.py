@@ -1,8 +1,9 @@
 """Who had a turn when: the server's half of a bench, kept by the scripted services.
 
-What lies between a service's being asked and its answer is the script's own: its delay, and how late its timers woke.
-What lies between an answer and the next service's being asked is the engine's. Moments are nanoseconds of the system's
-monotonic clock, which the client of the bench shares (uvloop's own counts whole milliseconds).
+What lies between a service's being asked and its answer is the script's own: its delay,
+and how late its timers woke. What lies between an answer and the next service's being
+asked is the engine's. Moments are nanoseconds of the system's monotonic clock, which
+the client of the bench shares (uvloop's own counts whole milliseconds).
 """
 
 import os
@@ -53,7 +54,9 @@ class Ledger:
 
     def write_to(self, folder: Path) -> None:
         """Leave what has been noted in a file of this process' own, for ``read_from``."""
-        (folder / f"{os.getpid()}.json").write_bytes(orjson.dumps(self.turns, option=orjson.OPT_NON_STR_KEYS))
+        (folder / f"{os.getpid()}.json").write_bytes(
+            orjson.dumps(self.turns, option=orjson.OPT_NON_STR_KEYS)
+        )
 
     @staticmethod
     def read_from(folder: Path) -> dict[int, Moments]:
@@ -70,7 +73,9 @@ class Ledger:
     async def noting(
         self, items: AsyncIterator[T], turn: int, asked: Moment, answered: Moment, answer: int = 1
     ) -> AsyncIterator[T]:
-        """Hand a service's ``items`` on; note when the first is wanted, and when item number ``answer`` is there."""
+        """Hand a service's ``items`` on; note when the first is wanted, and when item
+        number ``answer`` is there.
+        """
         self.note(turn, asked)
         given = 0
         async with closing(items):

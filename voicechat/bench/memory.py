@@ -1,4 +1,6 @@
-"""What does a conversation weigh? Many of them in step: connected, listening, replying, and over."""
+"""What does a conversation weigh? Many of them in step: connected, listening, replying,
+and over.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -21,11 +23,15 @@ CONNECTING = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFigures:
-    """What the bench found, in MiB of the server's own (anonymous) memory. None: this system does not tell."""
+    """What the bench found, in MiB of the server's own (anonymous) memory. None: this
+    system does not tell.
+    """
 
     workload: Workload
     base_mib: float | None
-    """The server after one whole conversation: what is loaded at the first use is shared by all."""
+    """The server after one whole conversation: what is loaded at the first use is
+    shared by all.
+    """
     connected_mib: float | None
     """Per session from here on; each figure holds all that a session has by then."""
     listening_mib: float | None
@@ -43,9 +49,11 @@ class MemoryFigures:
 
 
 async def bench_memory(work: Workload, on_step: Callable[[], None]) -> MemoryFigures:
-    """Take ``work.sessions`` conversations through one turn in step. ``on_step`` is called after each of four.
+    """Take ``work.sessions`` conversations through one turn in step. ``on_step`` is
+    called after each of four.
 
-    Push to talk; ``seconds`` does not matter. Raises BenchError as ``bench_conversations``.
+    Push to talk; ``seconds`` does not matter. Raises BenchError as
+    ``bench_conversations``.
     """
     cores, lost = separate_cores(), 0
     weights_mib: list[float | None] = []
@@ -64,7 +72,9 @@ async def bench_memory(work: Workload, on_step: Callable[[], None]) -> MemoryFig
                     weights_mib.append(_weight_mib(server))
                     on_step()
                 lost = steps.lost
-    connected, listening, replying, over = (_share(weight_mib, base_mib, work.sessions) for weight_mib in weights_mib)
+    connected, listening, replying, over = (
+        _share(weight_mib, base_mib, work.sessions) for weight_mib in weights_mib
+    )
     return MemoryFigures(
         workload=work,
         base_mib=base_mib,
@@ -127,7 +137,9 @@ async def _turn(user: Conversation) -> None:
         await _heard(user)
 
 
-async def _all_opened(stack: AsyncExitStack, server: BenchServer, work: Workload) -> list[Conversation]:
+async def _all_opened(
+    stack: AsyncExitStack, server: BenchServer, work: Workload
+) -> list[Conversation]:
     users: list[Conversation] = []
     while len(users) < work.sessions:
         at_once = min(CONNECTING, work.sessions - len(users))

@@ -1,4 +1,6 @@
-"""Would a listener have heard a gap? A reply's audio against a player that begins with the first piece."""
+"""Would a listener have heard a gap? A reply's audio against a player that begins with
+the first piece.
+"""
 
 from voicechat.audio.formats import Container, parse_output_format
 
@@ -7,7 +9,9 @@ class Playout:
     """One reply, played without a buffer as its pieces come."""
 
     def __init__(self, output: str) -> None:
-        """``output`` names the format; of one without a constant bit rate no lateness is known: 0."""
+        """``output`` names the format; of one without a constant bit rate no lateness
+        is known: 0.
+        """
         wanted = parse_output_format(output)
         self._bytes_per_s = 0.0
         if wanted.container in (Container.PCM, Container.WAV):

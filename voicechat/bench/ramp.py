@@ -1,11 +1,35 @@
-"""How many conversations does this machine hold? More and more of them, until the figures break."""
+"""How many conversations does this machine hold? More and more of them, until the
+figures break.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from voicechat.bench.conversations import CLIENT_LAG_MS, ConversationFigures, Workload
 
-SIZES = (1, 5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1_200, 1_600, 2_400, 3_200, 4_800, 6_400, 10_000)
+SIZES = (
+    1,
+    5,
+    10,
+    20,
+    35,
+    50,
+    75,
+    100,
+    150,
+    200,
+    300,
+    400,
+    600,
+    800,
+    1_200,
+    1_600,
+    2_400,
+    3_200,
+    4_800,
+    6_400,
+    10_000,
+)
 OVERHEAD_P99_MS = 50.0
 """What the engine may add to the first audio of all turns but one in a hundred."""
 TRIES = 2
@@ -21,7 +45,9 @@ class Step:
 
     @property
     def void(self) -> bool:
-        """Whether the bench's own clients could not keep up: then the figures say nothing about the server."""
+        """Whether the bench's own clients could not keep up: then the figures say
+        nothing about the server.
+        """
         return self.figures.client_lagged
 
     @property
@@ -51,7 +77,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """The steps in the order they were taken; one that was void and was tried again is in it twice."""
+    """The steps in the order they were taken; one that was void and was tried again is
+    in it twice.
+    """
 
     steps: tuple[Step, ...]
 
@@ -63,7 +91,11 @@ class Ramp:
     @property
     def holds(self) -> int:
         """The most sessions that were held."""
-        held = [step.figures.workload.sessions for step in self.steps if not step.void and not step.broken]
+        held = [
+            step.figures.workload.sessions
+            for step in self.steps
+            if not step.void and not step.broken
+        ]
         return max(held, default=0)
 
     @property
@@ -83,10 +115,12 @@ async def bench_ramp(
     measure: Callable[[Workload], Awaitable[ConversationFigures]],
     on_step: Callable[[Step], None],
 ) -> Ramp:
-    """``measure`` one size after the other, up to ``work.sessions``, each on a server of its own.
+    """``measure`` one size after the other, up to ``work.sessions``, each on a server
+    of its own.
 
-    A step that is void is tried once more: somebody else may have used the core. The ramp ends with the first step that
-    is broken, and with the second size in a row that is void. Raises and cancels as ``measure``.
+    A step that is void is tried once more: somebody else may have used the core. The
+    ramp ends with the first step that is broken, and with the second size in a row that
+    is void. Raises and cancels as ``measure``.
     """
     steps: list[Step] = []
     voids = 0

@@ -1,4 +1,6 @@
-"""A ramp as one HTML page: a table and three plots, with nothing to be loaded from anywhere."""
+"""A ramp as one HTML page: a table and three plots, with nothing to be loaded from
+anywhere.
+"""
 
 import html
 from collections.abc import Callable, Sequence
@@ -16,7 +18,16 @@ table { border-collapse: collapse; } th, td { padding: .2rem .7rem; text-align: 
 th:last-child, td:last-child { text-align: left; } tr.void td { color: #888; } tr.broken td { color: #a02020; }
 svg { max-width: 100%; } svg text { font: 12px system-ui, sans-serif; fill: #444; }
 """
-COLUMNS = ("sessions", "turns", "overhead p50", "p99 ms", "audio late p99 ms", "cores", "MiB / session", "verdict")
+COLUMNS = (
+    "sessions",
+    "turns",
+    "overhead p50",
+    "p99 ms",
+    "audio late p99 ms",
+    "cores",
+    "MiB / session",
+    "verdict",
+)
 
 
 _Scale: TypeAlias = Callable[[float, float], tuple[float, float]]
@@ -61,7 +72,11 @@ def page_of(ramp: Ramp) -> str:
 
 def _row(step: Step) -> str:
     kind = "void" if step.void else "broken" if step.broken else "holds"
-    return f'<tr class="{kind}">' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row_of(step)) + "</tr>"
+    return (
+        f'<tr class="{kind}">'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row_of(step))
+        + "</tr>"
+    )
 
 
 def _charts(ramp: Ramp) -> list[str]:
@@ -80,7 +95,9 @@ def _charts(ramp: Ramp) -> list[str]:
     return [
         _chart("What the engine adds to the first audio, ms", overhead, OVERHEAD_P99_MS),
         _chart("How late audio is for a player without a buffer, ms", (late,), LATE_AUDIO_P99_MS),
-        _chart("The server's CPU, cores", (line("server", [_cores(step) for step in steps]),), None),
+        _chart(
+            "The server's CPU, cores", (line("server", [_cores(step) for step in steps]),), None
+        ),
     ]
 
 
@@ -98,19 +115,31 @@ def _chart(title: str, lines: Sequence[_Line], limit: float | None) -> str:
     parts = [_axis(at, most_x, most_y)]
     if limit is not None:
         (x0, y0), (x1, _) = at(0, limit), at(most_x, limit)
-        parts.append(f'<path d="M{x0:.1f} {y0:.1f}H{x1:.1f}" stroke="#999" stroke-dasharray="4 4"/>')
-    parts += [_drawn(line, colour, at) for line, colour in zip(lines, _COLOURS, strict=False) if line.points]
+        parts.append(
+            f'<path d="M{x0:.1f} {y0:.1f}H{x1:.1f}" stroke="#999" stroke-dasharray="4 4"/>'
+        )
+    parts += [
+        _drawn(line, colour, at)
+        for line, colour in zip(lines, _COLOURS, strict=False)
+        if line.points
+    ]
     return f'<h2>{html.escape(title)}</h2><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
 
 
 def _axis(at: _Scale, most_x: float, most_y: float) -> str:
     (left, bottom), (right, top) = at(0, 0), at(most_x, most_y)
-    marks = [f'<path d="M{left:.1f} {top:.1f}V{bottom:.1f}H{right:.1f}" fill="none" stroke="#444"/>']
+    marks = [
+        f'<path d="M{left:.1f} {top:.1f}V{bottom:.1f}H{right:.1f}" fill="none" stroke="#444"/>'
+    ]
     for share in (0, 0.25, 0.5, 0.75, 1):
         _, y = at(0, most_y * share)
         x, _ = at(most_x * share, 0)
-        marks.append(f'<text x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{most_y * share:.3g}</text>')
-        marks.append(f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{most_x * share:.4g}</text>')
+        marks.append(
+            f'<text x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{most_y * share:.3g}</text>'
+        )
+        marks.append(
+            f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{most_x * share:.4g}</text>'
+        )
     return "".join(marks)
 
 

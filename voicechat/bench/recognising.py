@@ -1,4 +1,6 @@
-"""Does recognition keep other sessions waiting? The embedded services at work, and a conversation that pings."""
+"""Does recognition keep other sessions waiting? The embedded services at work, and a
+conversation that pings.
+"""
 
 import asyncio
 from collections import deque
@@ -37,7 +39,9 @@ class RecognisingFigures:
     sentences: int
     """Finished sentences of all streams: that recognition was really at work."""
     server_cores: float | None
-    """CPU time per second of the server and its worker processes; None: this system does not tell."""
+    """CPU time per second of the server and its worker processes; None: this system
+    does not tell.
+    """
 
     @property
     def sound(self) -> bool:
@@ -47,7 +51,9 @@ class RecognisingFigures:
 
 @dataclass(slots=True)
 class _Pings:
-    """Pings are sent on time whether or not the last one has been answered: a stall delays every one within it."""
+    """Pings are sent on time whether or not the last one has been answered: a stall
+    delays every one within it.
+    """
 
     sent_s: deque[float] = field(default_factory=deque)
     took_ms: list[float] = field(default_factory=list)
@@ -56,9 +62,11 @@ class _Pings:
 async def bench_recognising(
     streams: int, seconds: float, pcm: bytes | None, on_second: Callable[[], None]
 ) -> RecognisingFigures:
-    """Recognise ``streams`` streams of ``pcm`` (s16le mono 16 kHz; None: synthesised) for ``seconds``.
+    """Recognise ``streams`` streams of ``pcm`` (s16le mono 16 kHz; None: synthesised)
+    for ``seconds``.
 
-    Raises BenchError when the server does not start or stop, ConnectionLostError when it drops a connection.
+    Raises BenchError when the server does not start or stop, ConnectionLostError when
+    it drops a connection.
     """
     speech = pcm or await synthesised(SPEECH)
     pings, sentences = _Pings(), 0
@@ -93,12 +101,19 @@ async def synthesised(text: str) -> bytes:
         chunks = [chunk async for chunk in synthesizer.synthesize(text, VoiceOptions())]
     finally:
         await synthesizer.aclose()
-    return b"".join(converter.push(chunk.pcm, chunk.rate_hz) for chunk in chunks) + converter.finish()
+    return (
+        b"".join(converter.push(chunk.pcm, chunk.rate_hz) for chunk in chunks) + converter.finish()
+    )
 
 
 async def _stream(server: BenchServer, pcm: bytes, end_s: float) -> int:
-    """Say the speech again and again, in real time; give how many sentences were recognised."""
-    async with recognise_stream(server.url, key=server.key, heartbeat=True) as stream, asyncio.TaskGroup() as tasks:
+    """Say the speech again and again, in real time; give how many sentences were
+    recognised.
+    """
+    async with (
+        recognise_stream(server.url, key=server.key, heartbeat=True) as stream,
+        asyncio.TaskGroup() as tasks,
+    ):
         saying = tasks.create_task(_say(stream, pcm, end_s))
         sentences = sum([1 async for result in stream if result.final and result.text])
         await saying
@@ -119,7 +134,11 @@ async def _say(stream: RecognitionStream, pcm: bytes, end_s: float) -> None:
 
 async def _ping(server: BenchServer, pings: _Pings, end_s: float) -> None:
     # Without the client's own pings, whose pongs would be taken for answers to ours.
-    url = socket_url(server.url, CHAT_PATH, dict.fromkeys(("model", "asr_easyllm_id", "tts_easyllm_id"), "default"))
+    url = socket_url(
+        server.url,
+        CHAT_PATH,
+        dict.fromkeys(("model", "asr_easyllm_id", "tts_easyllm_id"), "default"),
+    )
     async with open_socket(url, server.key) as socket, asyncio.TaskGroup() as tasks:
         conversation = Conversation(socket)
         answers = tasks.create_task(_take_pongs(conversation, pings))

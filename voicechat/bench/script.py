@@ -1,4 +1,6 @@
-"""What the scripted services of a bench do, and so how long a reply takes that an engine adds nothing to."""
+"""What the scripted services of a bench do, and so how long a reply takes that an
+engine adds nothing to.
+"""
 
 import re
 import struct
@@ -20,8 +22,17 @@ WORD_MS = 300
 """Each word of the user."""
 
 FIRST_DELTAS = 3
-"""Of the model; in the last of them the first sentence is complete: it ends with a space, so no more is waited for."""
-LATER_SENTENCES = ("As many ", "as this machine ", "can carry. ", "Ask again ", "when you ", "have more of them.")
+"""Of the model; in the last of them the first sentence is complete: it ends with a
+space, so no more is waited for.
+"""
+LATER_SENTENCES = (
+    "As many ",
+    "as this machine ",
+    "can carry. ",
+    "Ask again ",
+    "when you ",
+    "have more of them.",
+)
 
 MS_PER_CHARACTER = 50
 CHUNK_MS = 100
@@ -29,7 +40,9 @@ CHUNK_MS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
-    """How long the scripted services take; the delay of a chunk makes speech five times faster than it is heard."""
+    """How long the scripted services take; the delay of a chunk makes speech five times
+    faster than it is heard.
+    """
 
     asr_final_ms: int = 100
     first_token_ms: int = 200
@@ -44,7 +57,9 @@ class Delays:
 
     @property
     def first_audio_ms(self) -> int:
-        """From the user's ``complete`` to the first audio, were the engine infinitely fast."""
+        """From the user's ``complete`` to the first audio, were the engine infinitely
+        fast.
+        """
         return self.asr_final_ms + self.sentence_ms + self.tts_first_ms
 
 
@@ -70,12 +85,16 @@ def words_of(turn: int) -> str:
 
 
 def reply_to(turn: int) -> tuple[str, ...]:
-    """The model's deltas. The first sentence names the turn, so that the synthesiser knows it too."""
+    """The model's deltas. The first sentence names the turn, so that the synthesiser
+    knows it too.
+    """
     return ("Let us ", "look at ", f"turn {turn} now. ", *LATER_SENTENCES)
 
 
 def turn_named_in(text: str) -> int | None:
-    """The number that the user's words and the reply's first sentence hold; None: it is a later sentence."""
+    """The number that the user's words and the reply's first sentence hold; None: it is
+    a later sentence.
+    """
     number = _NUMBER.search(text)
     return int(number[0]) if number else None
 

@@ -75,7 +75,9 @@ class BenchServer:
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Which core the server and the clients have to themselves; None: wherever the system puts them."""
+    """Which core the server and the clients have to themselves; None: wherever the
+    system puts them.
+    """
 
     server: int | None = None
     client: int | None = None
@@ -109,9 +111,11 @@ def running_on(core: int | None) -> Iterator[None]:
 
 @asynccontextmanager
 async def bench_server(config: str, core: int | None) -> AsyncIterator[BenchServer]:
-    """Run a server of this configuration while the context lasts. Its warnings go to stderr.
+    """Run a server of this configuration while the context lasts. Its warnings go to
+    stderr.
 
-    Raises BenchError when it is not ready within ``START_S`` or does not end within ``STOP_S``.
+    Raises BenchError when it is not ready within ``START_S`` or does not end within
+    ``STOP_S``.
     """
     with tempfile.TemporaryDirectory(prefix="voicechat-bench-") as name:
         directory = Path(name)
@@ -167,7 +171,8 @@ async def _last_words(lines: asyncio.StreamReader, server: BenchServer) -> None:
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Whatever happened, leave no process behind.
 
-    One that is about to exit is not signalled: Popen would take its exit status away from the event loop.
+    One that is about to exit is not signalled: Popen would take its exit status away
+    from the event loop.
     """
     for stop in (None, process.terminate, process.kill):
         if stop is not None:

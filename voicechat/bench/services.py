@@ -1,7 +1,8 @@
-"""The bench's services as plug-ins: ``provider = "voicechat.bench.services:open_recognizer"``.
+"""The bench's services as plug-ins: ``provider =
+"voicechat.bench.services:open_recognizer"``.
 
-Each call gets a script of its own: a script records what it was asked, and one that served a whole bench would look
-like a leak of the server.
+Each call gets a script of its own: a script records what it was asked, and one that
+served a whole bench would look like a leak of the server.
 """
 
 from collections.abc import AsyncIterator
@@ -43,10 +44,14 @@ class _Recognizer:
         if self._ledgers:
             LEDGER.write_to(Path(self._ledgers))
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         first = await anext(audio, b"")
         turn = turn_of(first)
-        script = ScriptedRecognizer(texts=(words_of(turn),), word_ms=WORD_MS, final_ms=DELAYS.asr_final_ms)
+        script = ScriptedRecognizer(
+            texts=(words_of(turn),), word_ms=WORD_MS, final_ms=DELAYS.asr_final_ms
+        )
         results = script.recognize(LEDGER.noting_end(_with(first, audio), turn), options)
         async with closing(results):
             async for result in results:
@@ -64,8 +69,12 @@ async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes
 class _Model:
     def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
         turn = turn_named_in(str(request.messages[-1]["content"])) or 0
-        script = ScriptedModel((reply_to(turn),), first_ms=DELAYS.first_token_ms, delta_ms=DELAYS.delta_ms)
-        return LEDGER.noting(script.reply(request), turn, Moment.ASKED, Moment.SENTENCE, FIRST_DELTAS)
+        script = ScriptedModel(
+            (reply_to(turn),), first_ms=DELAYS.first_token_ms, delta_ms=DELAYS.delta_ms
+        )
+        return LEDGER.noting(
+            script.reply(request), turn, Moment.ASKED, Moment.SENTENCE, FIRST_DELTAS
+        )
 
 
 RATE_HZ = 22_050
@@ -89,7 +98,9 @@ class _Synthesizer:
 
 
 def open_recognizer(*, ledgers: str = "") -> SpeechRecognizer:
-    """Open the recogniser that always understands the same. ``ledgers``: the folder to leave the ledger in."""
+    """Open the recogniser that always understands the same. ``ledgers``: the folder to
+    leave the ledger in.
+    """
     return _Recognizer(ledgers)
 
 

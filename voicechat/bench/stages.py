@@ -1,4 +1,6 @@
-"""What the engine adds to a turn, and where: the client's moments and the server's put together."""
+"""What the engine adds to a turn, and where: the client's moments and the server's put
+together.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The four intervals of one turn in which only the engine (and the network) is at work, in milliseconds."""
+    """The four intervals of one turn in which only the engine (and the network) is at
+    work, in milliseconds.
+    """
 
     hear: float
     """``complete`` sent, until the recogniser is told."""
@@ -33,7 +37,9 @@ class Stages:
     say: float
     """The end of the model's first sentence, until the synthesiser is asked."""
     send: float
-    """The synthesiser's first samples, until the client has the first audio: encoded, written, read."""
+    """The synthesiser's first samples, until the client has the first audio: encoded,
+    written, read.
+    """
 
     @property
     def total(self) -> float:
@@ -42,7 +48,9 @@ class Stages:
 
 
 def stages_of(answers: Sequence[Answer], ledger: Mapping[int, Moments]) -> list[Stages]:
-    """Put together what both sides noted. An answered turn that the server did not note is a mistake: KeyError."""
+    """Put together what both sides noted. An answered turn that the server did not note
+    is a mistake: KeyError.
+    """
     return [_stages(answer, ledger[answer.turn]) for answer in answers]
 
 

@@ -1,4 +1,6 @@
-"""One user of a bench: speaks in real time, listens, and interrupts every second answer in the middle of its audio."""
+"""One user of a bench: speaks in real time, listens, and interrupts every second answer
+in the middle of its audio.
+"""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -35,9 +37,13 @@ class Tally:
     interruptions_ms: list[float] = field(default_factory=list)
     """From ``cancel`` to ``canceled``."""
     waits_ms: list[float] = field(default_factory=list)
-    """Hands-free: from the end of the user's voice to the first audio, by which the turn's end was found too."""
+    """Hands-free: from the end of the user's voice to the first audio, by which the
+    turn's end was found too.
+    """
     late_audio_ms: list[float] = field(default_factory=list)
-    """Of each reply, the longest that a player without a buffer had to wait for a piece."""
+    """Of each reply, the longest that a player without a buffer had to wait for a
+    piece.
+    """
     lost: int = 0
     stale: int = 0
     """Messages of an interrupted reply that came after ``canceled``."""
@@ -89,11 +95,17 @@ class Talker:
     """One user on one conversation; ``tally`` is shared by all."""
 
     def __init__(
-        self, conversation: Conversation, tally: Tally, *, output: str, interrupts_first: bool = False
+        self,
+        conversation: Conversation,
+        tally: Tally,
+        *,
+        output: str,
+        interrupts_first: bool = False,
     ) -> None:
         """``output`` is the format of the answers.
 
-        ``interrupts_first``: whether it is the first, third... answer that is interrupted, or the second, fourth.
+        ``interrupts_first``: whether it is the first, third... answer that is
+        interrupted, or the second, fourth.
         """
         self._conversation = conversation
         self._tally = tally
@@ -105,7 +117,8 @@ class Talker:
     async def talk_until(self, end_s: float) -> None:
         """Have turn after turn; the last one begins before ``end_s`` (loop time).
 
-        A turn that fails or takes longer than ``TURN_S`` is counted as lost, and ends the talk.
+        A turn that fails or takes longer than ``TURN_S`` is counted as lost, and ends
+        the talk.
         """
         try:
             while self._loop.time() < end_s:
@@ -166,17 +179,24 @@ class Talker:
             await self._conversation.cancel()
 
     def _count_stale(self, message: ServerMessage) -> None:
-        if isinstance(message, ReplyAudio | ReplyText | ReplyFinished) and message.reply_id in self._canceled_ids:
+        if (
+            isinstance(message, ReplyAudio | ReplyText | ReplyFinished)
+            and message.reply_id in self._canceled_ids
+        ):
             self._tally.stale += 1
 
     async def _listen_on(self, turn: _Turn, end_s: float) -> None:
-        """Hear the answer to its end, as it was heard from its first frame on; an interrupted one is over."""
+        """Hear the answer to its end, as it was heard from its first frame on; an
+        interrupted one is over.
+        """
         if turn.first_audio_s is not None and not turn.canceled:
             heard_s = turn.first_audio_s + REPLY_AUDIO_MS / 1000
             await asyncio.sleep(min(heard_s, end_s) - self._loop.time())
 
     async def _see_what_is_left(self) -> None:
-        """Read everything that was under way: what an interrupted last turn may have left behind."""
+        """Read everything that was under way: what an interrupted last turn may have
+        left behind.
+        """
         await self._conversation.ping()
         while not isinstance(message := await self._conversation.receive(), Pong):
             self._count_stale(message)

@@ -1,4 +1,6 @@
-"""What a process and its descendants use, as Linux tells it in ``/proc``. Elsewhere nothing is known: None."""
+"""What a process and its descendants use, as Linux tells it in ``/proc``. Elsewhere
+nothing is known: None.
+"""
 
 import os
 from collections.abc import Iterator
@@ -15,24 +17,31 @@ class Usage:
     cpu_s: float
     """CPU time that the processes have used so far, user and system."""
     anonymous_bytes: int
-    """Memory that is theirs alone: without code and other files, which any number of processes share."""
+    """Memory that is theirs alone: without code and other files, which any number of
+    processes share.
+    """
     machine_busy_s: float
     """CPU time of everything that runs on the machine, so far."""
 
 
 def usage_of(pid: int) -> Usage | None:
-    """Account for ``pid`` and its descendants. None where there is no ``/proc``, or no such process."""
+    """Account for ``pid`` and its descendants. None where there is no ``/proc``, or no
+    such process.
+    """
     if not (_PROC / "self" / "stat").is_file():
         return None
     ticks_per_s = os.sysconf("SC_CLK_TCK")
     cpu_ticks = anonymous_bytes = 0
     try:
         for process in _tree(pid):
-            # After the name, which is in brackets and may hold anything: fields 3 and on of proc(5).
+            # After the name, which is in brackets and may hold anything: fields 3 and
+            # on of proc(5).
             fields = (_PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
             cpu_ticks += int(fields[11]) + int(fields[12])
             anonymous_bytes += _anonymous_bytes(process)
-        machine = [int(field) for field in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+        machine = [
+            int(field) for field in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]
+        ]
     except OSError:
         return None
     user, nice, system, _idle, _iowait, irq, softirq, _steal = machine

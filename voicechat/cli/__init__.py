@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[arguments.command].run(arguments)
     except KeyboardInterrupt:
         return EXIT_FAILED
-    except BrokenPipeError:  # The reader of our output has gone, as in "voicechat transcribe ... | head".
+    except (
+        BrokenPipeError
+    ):  # The reader of our output has gone, as in "voicechat transcribe ... | head".
         sys.stdout = None  # Nothing is to be flushed at exit.
         return EXIT_FAILED
     except Exception as error:
@@ -46,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for failure in failures:
             for line in _explanation(failure).splitlines():
                 print(f"voicechat: {line}", file=sys.stderr)
-        return max(failure.exit_status if isinstance(failure, CommandError) else EXIT_FAILED for failure in failures)
+        return max(
+            failure.exit_status if isinstance(failure, CommandError) else EXIT_FAILED
+            for failure in failures
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
-        subparser.add_argument("--debug", action="store_true", help="log everything; show a traceback for an error")
+        subparser.add_argument(
+            "--debug", action="store_true", help="log everything; show a traceback for an error"
+        )
     return parser
 
 

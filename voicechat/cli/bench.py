@@ -29,7 +29,12 @@ DEFAULT_SESSIONS = 10
 MAX_SECONDS = 3_600
 MAX_STREAMS = 64
 MEMORY_STEPS = 4
-STAGES = {"hear": "to the recogniser", "ask": "to the model", "say": "to the synthesiser", "send": "to the client"}
+STAGES = {
+    "hear": "to the recogniser",
+    "ask": "to the model",
+    "say": "to the synthesiser",
+    "send": "to the client",
+}
 MAX_WORKERS = 256
 NOT_KNOWN = "not available on this system"
 
@@ -38,21 +43,43 @@ Figures: TypeAlias = ConversationFigures | RecognisingFigures | MemoryFigures
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sessions", type=int, metavar="N", help="conversations at once (default: 10; a ramp's most)")
-    parser.add_argument("--seconds", type=float, default=30, metavar="S", help="how long (default: 30)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (default: 1)")
-    parser.add_argument("--output", default=DOCUMENT_VOICE.format, metavar="FORMAT", help="of the answers")
     parser.add_argument(
-        "--hands-free", action="store_true", help="microphones are always open; turns end by themselves"
+        "--sessions",
+        type=int,
+        metavar="N",
+        help="conversations at once (default: 10; a ramp's most)",
     )
     parser.add_argument(
-        "--recognising", type=int, metavar="N", help="instead: how long do pings take while N streams are recognised?"
+        "--seconds", type=float, default=30, metavar="S", help="how long (default: 30)"
     )
-    parser.add_argument("--memory", action="store_true", help="instead: what a session weighs, step by step")
     parser.add_argument(
-        "--ramp", metavar="HTML", help="instead: more and more sessions until the figures break; HTML gets the plots"
+        "--workers", type=int, default=1, metavar="N", help="processes that serve (default: 1)"
     )
-    parser.add_argument("--recording", metavar="WAV", help="what those streams say (default: synthesised speech)")
+    parser.add_argument(
+        "--output", default=DOCUMENT_VOICE.format, metavar="FORMAT", help="of the answers"
+    )
+    parser.add_argument(
+        "--hands-free",
+        action="store_true",
+        help="microphones are always open; turns end by themselves",
+    )
+    parser.add_argument(
+        "--recognising",
+        type=int,
+        metavar="N",
+        help="instead: how long do pings take while N streams are recognised?",
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help="instead: what a session weighs, step by step"
+    )
+    parser.add_argument(
+        "--ramp",
+        metavar="HTML",
+        help="instead: more and more sessions until the figures break; HTML gets the plots",
+    )
+    parser.add_argument(
+        "--recording", metavar="WAV", help="what those streams say (default: synthesised speech)"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -60,7 +87,9 @@ def _run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     if arguments.ramp is not None:
         return _run_ramp(arguments)
-    bar = ProgressBar("measuring", MEMORY_STEPS if arguments.memory else round(arguments.seconds), sys.stderr)
+    bar = ProgressBar(
+        "measuring", MEMORY_STEPS if arguments.memory else round(arguments.seconds), sys.stderr
+    )
     try:
         figures = asyncio.run(_measure(arguments, bar))
     finally:
@@ -79,7 +108,9 @@ def _run_ramp(arguments: argparse.Namespace) -> int:
     async def measure(size: Workload) -> ConversationFigures:
         return await bench_conversations(size, lambda: None)
 
-    ramp = asyncio.run(bench_ramp(work, measure, lambda step: print(_aligned(row_of(step)), flush=True)))
+    ramp = asyncio.run(
+        bench_ramp(work, measure, lambda step: print(_aligned(row_of(step)), flush=True))
+    )
     print(f"\n{ramp.holds} sessions held; {ramp.ended}")
     Path(arguments.ramp).write_text(page_of(ramp), encoding="utf-8")
     return EXIT_OK if ramp.sound else EXIT_FAILED
@@ -107,16 +138,27 @@ def _workload(arguments: argparse.Namespace, sessions: int) -> Workload:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    instead = [name for name in ("recognising", "memory", "ramp") if getattr(arguments, name) not in (None, False)]
+    instead = [
+        name
+        for name in ("recognising", "memory", "ramp")
+        if getattr(arguments, name) not in (None, False)
+    ]
     if len(instead) > 1:
         raise CommandError(f"--{instead[0]} and --{instead[1]} exclude each other", EXIT_USAGE)
     if arguments.memory and arguments.hands_free:
         raise CommandError("--memory measures push to talk: leave --hands-free out", EXIT_USAGE)
     if arguments.workers > 1 and (arguments.memory or arguments.recognising is not None):
-        raise CommandError("--workers is for conversations: --memory and --recognising measure one process", EXIT_USAGE)
+        raise CommandError(
+            "--workers is for conversations: --memory and --recognising measure one process",
+            EXIT_USAGE,
+        )
     if arguments.ramp is not None and not Path(arguments.ramp).absolute().parent.is_dir():
         raise CommandError(f"--ramp: there is no folder for {arguments.ramp}", EXIT_USAGE)
-    bounds = {"sessions": (1, MAX_SESSIONS), "seconds": (1, MAX_SECONDS), "recognising": (1, MAX_STREAMS)}
+    bounds = {
+        "sessions": (1, MAX_SESSIONS),
+        "seconds": (1, MAX_SECONDS),
+        "recognising": (1, MAX_STREAMS),
+    }
     bounds["workers"] = (1, MAX_WORKERS)
     for name, (low, high) in bounds.items():
         value = getattr(arguments, name)
@@ -143,7 +185,9 @@ def _lines_of(figures: Figures) -> Iterator[str]:
 def _memory_lines(figures: MemoryFigures) -> Iterator[str]:
     yield f"{figures.workload.sessions} sessions in step, {figures.workload.output}"
     yield ""
-    yield _row("server alone", NOT_KNOWN if figures.base_mib is None else f"{figures.base_mib:.0f} MiB")
+    yield _row(
+        "server alone", NOT_KNOWN if figures.base_mib is None else f"{figures.base_mib:.0f} MiB"
+    )
     stages = {"connected": figures.connected_mib, "listening": figures.listening_mib}
     stages |= {"replying": figures.replying_mib, "turn over": figures.over_mib}
     for name, mib in stages.items():
@@ -164,17 +208,26 @@ def _lines(figures: ConversationFigures) -> Iterator[str]:
     yield _row("server CPU", _cpu(figures.cpu_s_per_session_minute))
     yield _row("server memory", _memory(figures.mib_per_session, figures.idle_mib))
     if figures.collector_pauses is not None:
-        yield _row("garbage collector", f"{figures.collector_pauses} pauses, longest {figures.longest_pause_ms} ms")
+        yield _row(
+            "garbage collector",
+            f"{figures.collector_pauses} pauses, longest {figures.longest_pause_ms} ms",
+        )
     yield _row("the clients' own lag", f"{figures.client_lag or '-'}")
     if figures.client_lagged:
-        yield _row("", "too much: the figures above say more about the clients than about the server")
+        yield _row(
+            "", "too much: the figures above say more about the clients than about the server"
+        )
     if figures.others_cores is not None:
-        yield _row("everything else", f"{figures.others_cores:.2f} cores, the bench's own clients included")
+        yield _row(
+            "everything else", f"{figures.others_cores:.2f} cores, the bench's own clients included"
+        )
 
 
 def _hands_free_lines(figures: ConversationFigures) -> Iterator[str]:
     yield _row("answer", f"{figures.wait or 'no turn was answered'}")
-    yield _row("", f"end of the voice to first audio, {figures.turns} turns: silence, script and all")
+    yield _row(
+        "", f"end of the voice to first audio, {figures.turns} turns: silence, script and all"
+    )
 
 
 def _turn_lines(figures: ConversationFigures) -> Iterator[str]:
@@ -185,7 +238,10 @@ def _turn_lines(figures: ConversationFigures) -> Iterator[str]:
     yield _row("timers of the script", f"{figures.script_late or '-'}")
     yield _row("", "how late they woke: no engine adds this")
     yield _row("both", f"{figures.first_audio or '-'}")
-    yield _row("", f"complete to first audio as the client saw it, less {DELAYS.first_audio_ms} ms of the script")
+    yield _row(
+        "",
+        f"complete to first audio as the client saw it, less {DELAYS.first_audio_ms} ms of the script",
+    )
     yield _row("interruption", f"{figures.interruption or 'no reply was interrupted'}")
     yield _row("", "cancel to canceled")
 
@@ -193,7 +249,11 @@ def _turn_lines(figures: ConversationFigures) -> Iterator[str]:
 def _cpu(cpu_s_per_session_minute: float | None) -> str:
     if cpu_s_per_session_minute is None:
         return NOT_KNOWN
-    per_core = f"; a core has 60: {60 / cpu_s_per_session_minute:.0f} sessions" if cpu_s_per_session_minute else ""
+    per_core = (
+        f"; a core has 60: {60 / cpu_s_per_session_minute:.0f} sessions"
+        if cpu_s_per_session_minute
+        else ""
+    )
     return f"{cpu_s_per_session_minute:.2f} s per session-minute{per_core}"
 
 
@@ -209,12 +269,18 @@ def _recognising_lines(figures: RecognisingFigures) -> Iterator[str]:
     yield _row("ping to pong", f"{figures.ping or 'no ping was answered'}")
     yield _row("pings unanswered", f"{figures.unanswered} of {figures.pings}")
     yield _row("sentences", f"{figures.sentences} recognised")
-    yield _row("server CPU", NOT_KNOWN if figures.server_cores is None else f"{figures.server_cores:.2f} cores")
+    yield _row(
+        "server CPU",
+        NOT_KNOWN if figures.server_cores is None else f"{figures.server_cores:.2f} cores",
+    )
 
 
 def _aligned(cells: Sequence[str]) -> str:
     *figures, verdict = cells
-    return "  ".join([f"{cell:>{max(len(name), 6)}}" for cell, name in zip(figures, COLUMNS, strict=False)] + [verdict])
+    return "  ".join(
+        [f"{cell:>{max(len(name), 6)}}" for cell, name in zip(figures, COLUMNS, strict=False)]
+        + [verdict]
+    )
 
 
 def _row(name: str, value: str) -> str:

@@ -1,4 +1,6 @@
-"""The single checks of ``voicechat doctor``. Each returns what it found, or raises an error that says what is wrong."""
+"""The single checks of ``voicechat doctor``. Each returns what it found, or raises an
+error that says what is wrong.
+"""
 
 import asyncio
 import difflib
@@ -49,7 +51,11 @@ async def check_data_directory(config: Config) -> str:
 
 async def check_keys(config: Config) -> str:
     """Find out who will be let in."""
-    return "made at the first start, for this machine alone" if credentials(config).shown else "configured"
+    return (
+        "made at the first start, for this machine alone"
+        if credentials(config).shown
+        else "configured"
+    )
 
 
 async def check_port(config: Config) -> str:
@@ -86,7 +92,9 @@ async def probe_synthesizer(config: Config, name: str) -> str:
 
 
 async def probe_recognizer(config: Config, name: str) -> str:
-    """Recognise synthesised speech. What counts is that it answers: synthetic voices are not always understood."""
+    """Recognise synthesised speech. What counts is that it answers: synthetic voices
+    are not always understood.
+    """
     begun_s = _now_s()
     try:
         async with opened("tts", "default", config.tts) as synthesizer:
@@ -103,10 +111,14 @@ async def probe_recognizer(config: Config, name: str) -> str:
 async def probe_chat_model(config: Config, name: str) -> str:
     """Ask for a short reply."""
     begun_s = _now_s()
-    request = ChatRequest(messages=({"role": "user", "content": "Say hello."},), options={"max_tokens": 16})
+    request = ChatRequest(
+        messages=({"role": "user", "content": "Say hello."},), options={"max_tokens": 16}
+    )
     async with opened("llm", name, config.llm) as service:
         model: ChatModel = service
-        characters = sum([len(part.text) async for part in model.reply(request) if isinstance(part, TextDelta)])
+        characters = sum(
+            [len(part.text) async for part in model.reply(request) if isinstance(part, TextDelta)]
+        )
     if not characters:
         raise CommandError("it answered without any text")
     return f"answered with {characters} characters in {_now_s() - begun_s:.1f} s"
@@ -139,7 +151,9 @@ async def _speech(synthesizer: SpeechSynthesizer) -> bytes:
     """Speak the probe as s16le mono 16 kHz."""
     chunks = [chunk async for chunk in synthesizer.synthesize(PROBE_TEXT, VoiceOptions())]
     converter = RateConverter(PCM_RATE_HZ)
-    return b"".join(converter.push(chunk.pcm, chunk.rate_hz) for chunk in chunks) + converter.finish()
+    return (
+        b"".join(converter.push(chunk.pcm, chunk.rate_hz) for chunk in chunks) + converter.finish()
+    )
 
 
 def _seconds(pcm: bytes) -> str:

@@ -20,7 +20,9 @@ class Command:
     example: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-    """Returns the exit status. Raises VoiceChatError for a failure that is explained in a line."""
+    """Returns the exit status. Raises VoiceChatError for a failure that is explained in
+    a line.
+    """
 
 
 class CommandError(VoiceChatError):
@@ -33,4 +35,9 @@ class CommandError(VoiceChatError):
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--config``, which most commands take."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: ./voicechat.toml, if any)")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration (default: ./voicechat.toml, if any)",
+    )

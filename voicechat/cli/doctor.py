@@ -1,4 +1,6 @@
-"""``voicechat doctor``: does everything that is configured work? Says in plain words what does not."""
+"""``voicechat doctor``: does everything that is configured work? Says in plain words
+what does not.
+"""
 
 import argparse
 import asyncio
@@ -29,7 +31,9 @@ DEADLINE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check. ``detail`` says what was found, or what is wrong and what helps."""
+    """The outcome of one check. ``detail`` says what was found, or what is wrong and
+    what helps.
+    """
 
     name: str
     works: bool
@@ -52,7 +56,13 @@ async def _examine(path: Path | None) -> int:
     except VoiceChatError as error:
         _show(Finding("configuration", False, str(error)))
         return EXIT_FAILED
-    _show(Finding("configuration", True, str(config.file or "no file: the embedded services and the environment")))
+    _show(
+        Finding(
+            "configuration",
+            True,
+            str(config.file or "no file: the embedded services and the environment"),
+        )
+    )
     failed = 0
     async for finding in examine(config):
         _show(finding)
@@ -71,9 +81,13 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
         services: Mapping[str, ServiceConfig] = getattr(config, kind)
         found: dict[str, Finding] = {}
         for name, service in services.items():
-            finding = await _find(f"{kind}.{name} ({service.provider})", partial(PROBES[kind], config, name))
+            finding = await _find(
+                f"{kind}.{name} ({service.provider})", partial(PROBES[kind], config, name)
+            )
             if not finding.starts and not service.fallback:
-                finding = replace(finding, detail=f"{finding.detail}; nor does the server, without a fallback")
+                finding = replace(
+                    finding, detail=f"{finding.detail}; nor does the server, without a fallback"
+                )
             found[name] = finding
             yield finding
         for order in fallback_orders(kind, services).values():
@@ -112,7 +126,9 @@ async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
         starts = not isinstance(error, NotStartedError)
         return Finding(name, False, str(error).removeprefix(f"{name.split()[0]}: "), starts)
     except Exception as error:  # noqa: BLE001 - a provider of somebody else may raise anything: that is a finding
-        return Finding(name, False, f"it failed in an unexpected way: {type(error).__name__}: {error}")
+        return Finding(
+            name, False, f"it failed in an unexpected way: {type(error).__name__}: {error}"
+        )
 
 
 def _show(finding: Finding) -> None:

@@ -20,7 +20,9 @@ from voicechat.client import (
 
 
 class Exchange:
-    """A conversation of which every turn is a recording. ``audio`` gathers the encoded answers."""
+    """A conversation of which every turn is a recording. ``audio`` gathers the encoded
+    answers.
+    """
 
     def __init__(self, conversation: Conversation, output: TextIO) -> None:
         self.audio = bytearray()
@@ -31,7 +33,9 @@ class Exchange:
         self._first_audio_ms: int | None = None
 
     async def configure(self, settings: Mapping[str, object]) -> None:
-        """Apply settings before the first audio. CommandError with the server's reason when it refuses."""
+        """Apply settings before the first audio. CommandError with the server's reason
+        when it refuses.
+        """
         await self._conversation.update(settings)
         while not isinstance(answer := await self._conversation.receive(), Updated):
             pass
@@ -42,7 +46,8 @@ class Exchange:
         """Send one turn and wait for its end.
 
         CommandError (in a group) when nothing was understood or the server failed.
-        Speech is sent while answers are read: a server that is not read from stops reading.
+        Speech is sent while answers are read: a server that is not read from stops
+        reading.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._send(pcm))
@@ -62,7 +67,9 @@ class Exchange:
         """Show messages until the turn is over; whether anything was understood."""
         heard = False
         async for message in self._conversation:
-            heard = heard or (isinstance(message, Recognised) and message.final and bool(message.text))
+            heard = heard or (
+                isinstance(message, Recognised) and message.final and bool(message.text)
+            )
             if isinstance(message, TurnCompleted):
                 self._write("\n" if self._first_text_ms is not None else "")
                 return heard
@@ -92,7 +99,9 @@ class Exchange:
                 pass  # The other messages answer requests that are not made here.
 
     def _since_completed_ms(self) -> int | None:
-        return None if self._completed_s is None else round((self._now_s() - self._completed_s) * 1000)
+        return (
+            None if self._completed_s is None else round((self._now_s() - self._completed_s) * 1000)
+        )
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()

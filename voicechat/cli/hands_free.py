@@ -1,4 +1,6 @@
-"""A conversation without a button: the microphone stays open, and the server knows whose turn it is."""
+"""A conversation without a button: the microphone stays open, and the server knows
+whose turn it is.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -25,14 +27,17 @@ from voicechat.providers.interfaces import PCM_RATE_HZ
 
 PIECE_S = PIECE_BYTES / (PCM_RATE_HZ * 2)
 QUIET_S = 3.0
-"""A conversation with a recording is over when for so long after it nobody has said anything: the longest wait for
-the end of a turn is shorter."""
+"""A conversation with a recording is over when for so long after it nobody has said
+anything: the longest wait for the end of a turn is shorter.
+"""
 MOST_ANSWER_S = 300.0
 """An answer that is longer is not heard to its end."""
 
 
 class HandsFreeConversation:
-    """Listens all the time, speaks when it is answered, and falls silent when the server says so."""
+    """Listens all the time, speaks when it is answered, and falls silent when the
+    server says so.
+    """
 
     def __init__(
         self,
@@ -45,7 +50,9 @@ class HandsFreeConversation:
         """``events``: also write what the server notices, and when."""
         self._conversation = conversation
         self._devices = devices
-        self._player = ReplyPlayer(conversation, devices.playback) if devices.playback is not None else None
+        self._player = (
+            ReplyPlayer(conversation, devices.playback) if devices.playback is not None else None
+        )
         self._write = write
         self._events = events
         self._answering = False
@@ -56,8 +63,8 @@ class HandsFreeConversation:
     async def run(self, settings: Mapping[str, object]) -> None:
         """Converse until the microphone ends.
 
-        Raises, in a group, CommandError when the server refuses or ends the conversation, and ConnectionLostError.
-        Cancelling closes the microphone.
+        Raises, in a group, CommandError when the server refuses or ends the
+        conversation, and ConnectionLostError. Cancelling closes the microphone.
         """
         await self._conversation.update(settings)
         self._began_s = asyncio.get_running_loop().time()
@@ -119,7 +126,8 @@ class HandsFreeConversation:
 
 
 class RecordedPerson:
-    """Devices made of a recording: it is spoken in real time, and then silence; a loudspeaker plays to nobody.
+    """Devices made of a recording: it is spoken in real time, and then silence; a
+    loudspeaker plays to nobody.
 
     ``heard`` gathers what the loudspeaker has played.
     """
@@ -130,7 +138,8 @@ class RecordedPerson:
         self._playback = PlaybackBuffer(play_rate_hz)
         self.heard = bytearray()
         self.answered: Callable[[], bool] = lambda: True
-        """Whether nothing more is to be waited for; asked when the recording is over."""
+        """Whether nothing more is to be waited for; asked when the recording is over.
+        """
 
     @property
     def playback(self) -> PlaybackBuffer:
@@ -138,7 +147,9 @@ class RecordedPerson:
         return self._playback
 
     async def record(self) -> AsyncGenerator[bytes, None]:
-        """Yield 100 ms blocks until, after the recording, it has been quiet for ``QUIET_S``."""
+        """Yield 100 ms blocks until, after the recording, it has been quiet for
+        ``QUIET_S``.
+        """
         loop = asyncio.get_running_loop()
         began_s = quiet_from_s = loop.time()
         end_s = began_s + len(self._pcm) / PIECE_BYTES * PIECE_S + MOST_ANSWER_S

@@ -38,7 +38,9 @@ def _run(arguments: argparse.Namespace) -> int:
             _list(store)
         case _:
             if not store.revoke(arguments.id):
-                raise CommandError(f"no valid key has the id {arguments.id!r}; 'voicechat keys list' shows the ids")
+                raise CommandError(
+                    f"no valid key has the id {arguments.id!r}; 'voicechat keys list' shows the ids"
+                )
             print(f"revoked {arguments.id}")
     return EXIT_OK
 
@@ -52,16 +54,24 @@ def _add_grant_arguments(create: argparse.ArgumentParser) -> None:
         "--endpoint", action="append", default=[], metavar="E", choices=[endpoint.value for endpoint in Endpoint],
         help=f"only this endpoint, and may be repeated: {', '.join(endpoint.value for endpoint in Endpoint)}",
     )  # fmt: skip
-    create.add_argument("--expires", type=_length_s, metavar="TIME", help="such as 90m, 12h or 30d (default: never)")
-    create.add_argument("--max-sessions", type=_count, metavar="N", help="sockets and requests at once")
+    create.add_argument(
+        "--expires", type=_length_s, metavar="TIME", help="such as 90m, 12h or 30d (default: never)"
+    )
+    create.add_argument(
+        "--max-sessions", type=_count, metavar="N", help="sockets and requests at once"
+    )
     create.add_argument("--requests-per-minute", type=_count, metavar="N")
-    create.add_argument("--audio-seconds-per-day", type=_count, metavar="N", help="recognised and spoken, together")
+    create.add_argument(
+        "--audio-seconds-per-day", type=_count, metavar="N", help="recognised and spoken, together"
+    )
 
 
 def _length_s(text: str) -> int:
     parts = _LENGTH.fullmatch(text)
     if parts is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number with m, h or d behind it, such as 30d")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number with m, h or d behind it, such as 30d"
+        )
     return int(parts[1]) * _SECONDS[parts[2]]
 
 
@@ -73,10 +83,18 @@ def _count(text: str) -> int:
 
 def _grant(arguments: argparse.Namespace) -> Grant:
     for project in arguments.project:
-        if not 0 < len(project) <= MAX_PROJECT_CHARACTERS or not project.isprintable() or "/" in project:
-            raise CommandError(f"--project: 1 to {MAX_PROJECT_CHARACTERS} printable characters without a slash")
+        if (
+            not 0 < len(project) <= MAX_PROJECT_CHARACTERS
+            or not project.isprintable()
+            or "/" in project
+        ):
+            raise CommandError(
+                f"--project: 1 to {MAX_PROJECT_CHARACTERS} printable characters without a slash"
+            )
     return Grant(
-        scope=Scope(projects=tuple(arguments.project), endpoints=tuple(map(Endpoint, arguments.endpoint))),
+        scope=Scope(
+            projects=tuple(arguments.project), endpoints=tuple(map(Endpoint, arguments.endpoint))
+        ),
         quota=Quota(
             max_sessions=arguments.max_sessions,
             requests_per_minute=arguments.requests_per_minute,
@@ -97,7 +115,13 @@ def _create(store: KeyStore, name: str, grant: Grant) -> None:
 
 def _list(store: KeyStore) -> None:
     for key in store.list():
-        words = [key.id, f"created {_date(key.created_s)}", _state(key), *_limits(key.grant), key.name]
+        words = [
+            key.id,
+            f"created {_date(key.created_s)}",
+            _state(key),
+            *_limits(key.grant),
+            key.name,
+        ]
         print("  ".join(filter(None, words)))
 
 
@@ -106,7 +130,11 @@ def _state(key: ApiKey) -> str:
         return f"revoked {_date(key.revoked_s)}"
     if key.grant.expires_s is None:
         return "valid"
-    return f"expired {_date(key.grant.expires_s)}" if key.expired(unix_s()) else f"until {_date(key.grant.expires_s)}"
+    return (
+        f"expired {_date(key.grant.expires_s)}"
+        if key.expired(unix_s())
+        else f"until {_date(key.grant.expires_s)}"
+    )
 
 
 def _limits(grant: Grant) -> list[str]:

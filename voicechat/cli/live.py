@@ -1,4 +1,6 @@
-"""A live conversation at the terminal: Enter to speak, Enter to send, Enter again to interrupt the answer."""
+"""A live conversation at the terminal: Enter to speak, Enter to send, Enter again to
+interrupt the answer.
+"""
 
 import asyncio
 import contextlib
@@ -46,7 +48,9 @@ class LiveConversation:
         self._listening.set()
 
     async def run(self, settings: Mapping[str, object]) -> None:
-        """Converse until cancelled or the server ends the conversation (CommandError, ConnectionLostError)."""
+        """Converse until cancelled or the server ends the conversation (CommandError,
+        ConnectionLostError).
+        """
         await self._conversation.update(settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive())
@@ -97,7 +101,11 @@ class LiveConversation:
 
 
 async def converse_live(
-    conversation: Conversation, settings: Mapping[str, object], devices: AudioDevices, keyboard: TextIO, screen: TextIO
+    conversation: Conversation,
+    settings: Mapping[str, object],
+    devices: AudioDevices,
+    keyboard: TextIO,
+    screen: TextIO,
 ) -> None:
     """Hold a live conversation at a terminal until it is interrupted from the keyboard."""
 
@@ -111,7 +119,9 @@ async def converse_live(
 
 @asynccontextmanager
 async def enter_key(keyboard: TextIO) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Give a function that waits for the next line; it raises CommandError when the keyboard has been closed."""
+    """Give a function that waits for the next line; it raises CommandError when the
+    keyboard has been closed.
+    """
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str] = asyncio.Queue(_MAX_LINES)
 
@@ -126,7 +136,8 @@ async def enter_key(keyboard: TextIO) -> AsyncIterator[Callable[[], Awaitable[No
         take(line)
 
     def read_all() -> None:
-        # A thread that waits for the keyboard cannot be stopped; the loop may be gone when a line comes.
+        # A thread that waits for the keyboard cannot be stopped; the loop may be gone
+        # when a line comes.
         with contextlib.suppress(RuntimeError):
             while line := keyboard.readline():
                 loop.call_soon_threadsafe(take, line)

@@ -1,4 +1,6 @@
-"""The machine's microphone and loudspeaker, through the optional package ``sounddevice``."""
+"""The machine's microphone and loudspeaker, through the optional package
+``sounddevice``.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -48,7 +50,11 @@ class SoundCard:
 
         block_samples = self.record_rate_hz * _BLOCK_MS // 1000
         with self.sound.RawInputStream(
-            samplerate=self.record_rate_hz, channels=1, dtype="int16", blocksize=block_samples, callback=recorded
+            samplerate=self.record_rate_hz,
+            channels=1,
+            dtype="int16",
+            blocksize=block_samples,
+            callback=recorded,
         ):
             while True:
                 yield await blocks.get()
@@ -56,10 +62,15 @@ class SoundCard:
 
 @contextmanager
 def open_audio_devices(record_rate_hz: int, play_rate_hz: int) -> Iterator[AudioDevices]:
-    """Open the default devices. CommandError that says what to install or give instead when there is no microphone."""
+    """Open the default devices. CommandError that says what to install or give instead
+    when there is no microphone.
+    """
     try:
         import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the package is there, the PortAudio library is not.
+    except (
+        ImportError,
+        OSError,
+    ) as error:  # OSError: the package is there, the PortAudio library is not.
         raise _no_devices("the microphone needs an extra: pip install 'voicechat[mic]'") from error
     try:
         sounddevice.check_input_settings(samplerate=record_rate_hz, channels=1, dtype="int16")
@@ -77,7 +88,9 @@ def _loudspeaker(sound: Any, rate_hz: int) -> Iterator[PlaybackBuffer | None]:
         out[:] = bytes(len(out)) if playback is None else playback.take(len(out))
 
     try:
-        stream = sound.RawOutputStream(samplerate=rate_hz, channels=1, dtype="int16", callback=wanted)
+        stream = sound.RawOutputStream(
+            samplerate=rate_hz, channels=1, dtype="int16", callback=wanted
+        )
     except (sound.PortAudioError, ValueError):  # ValueError: there is no such device at all.
         yield None
         return

@@ -16,11 +16,17 @@ from voicechat.store.models import ModelFolder, Pulled
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|pull")
     actions.add_parser("list", help="show the models of the catalogue, and which are here")
-    pull = actions.add_parser("pull", help="fetch a model; what was fetched of it before is not fetched again")
+    pull = actions.add_parser(
+        "pull", help="fetch a model; what was fetched of it before is not fetched again"
+    )
     pull.add_argument("name", metavar="NAME", help="a name that 'voicechat models list' shows")
     pull.add_argument("--again", action="store_true", help="fetch it although it is here")
     parser.add_argument(
-        "--catalogue", type=Path, default=SHIPPED, metavar="FILE", help="your own catalogue, for example of a mirror"
+        "--catalogue",
+        type=Path,
+        default=SHIPPED,
+        metavar="FILE",
+        help="your own catalogue, for example of a mirror",
     )
     add_config_argument(parser)
 
@@ -33,7 +39,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return EXIT_OK
     model = models.get(arguments.name)
     if model is None:
-        raise CommandError(f"NAME: there is no model {arguments.name!r}; see 'voicechat models list'", EXIT_USAGE)
+        raise CommandError(
+            f"NAME: there is no model {arguments.name!r}; see 'voicechat models list'", EXIT_USAGE
+        )
     if folder.has(model.name) and not arguments.again:
         print(f"{folder.folder / model.name} is here already; --again fetches it anew")
         return EXIT_OK
@@ -61,7 +69,9 @@ def _show(name: str) -> OnProgress:
     def on_progress(have_bytes: int, total_bytes: int) -> None:
         nonlocal shown_bytes
         if total_bytes not in bars or have_bytes < shown_bytes:
-            bars[total_bytes] = ProgressBar(f"{name} ({total_bytes >> 20} MB)", total_bytes, sys.stderr)
+            bars[total_bytes] = ProgressBar(
+                f"{name} ({total_bytes >> 20} MB)", total_bytes, sys.stderr
+            )
             shown_bytes = 0
         if total_bytes:
             bars[total_bytes].advance(have_bytes - shown_bytes)
@@ -74,7 +84,10 @@ def _show(name: str) -> OnProgress:
 
 def _report(model: Model, pulled: Pulled) -> None:
     for url in pulled.unchecked:
-        print(f"not checked: no checksum known of {url}; what came has been noted for the next time", file=sys.stderr)
+        print(
+            f"not checked: no checksum known of {url}; what came has been noted for the next time",
+            file=sys.stderr,
+        )
     print(pulled.folder)
     if model.kind == "punctuation":
         print(f'to use it: punctuation = "{model.name}" in a section with provider = "sherpa_onnx"')

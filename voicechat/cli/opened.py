@@ -14,13 +14,18 @@ class NotStartedError(CommandError):
 
 
 @asynccontextmanager
-async def opened(kind: ServiceKind, name: str, services: Mapping[str, ServiceConfig]) -> AsyncIterator[Any]:
+async def opened(
+    kind: ServiceKind, name: str, services: Mapping[str, ServiceConfig]
+) -> AsyncIterator[Any]:
     """Start the service called ``name``, and close it afterwards.
 
-    Raises CommandError when there is none of that name, NotStartedError when it does not start.
+    Raises CommandError when there is none of that name, NotStartedError when it does
+    not start.
     """
     if name not in services:
-        raise CommandError(f"there is no [{kind}.{name}]; configured: {', '.join(sorted(services))}", EXIT_USAGE)
+        raise CommandError(
+            f"there is no [{kind}.{name}]; configured: {', '.join(sorted(services))}", EXIT_USAGE
+        )
     service = open_service(kind, name, services[name])
     try:
         if hasattr(service, "start"):

@@ -43,7 +43,8 @@ class ReadRecording:
 def read_recording(name: str) -> ReadRecording:
     """Read a recording of any known format, ``-`` for stdin; channels are mixed.
 
-    Takes its time: about a second for ten minutes. Raises CommandError, in plain words, and OSError.
+    Takes its time: about a second for ten minutes. Raises CommandError, in plain words,
+    and OSError.
     """
     if name != "-":
         with Path(name).open("rb"):  # so that what is missing is told as every command tells it
@@ -57,7 +58,8 @@ def read_recording(name: str) -> ReadRecording:
 
 
 def _decoded(name: str, path: Path) -> ReadRecording:
-    # In a thread of its own, because some commands call this with their event loop running.
+    # In a thread of its own, because some commands call this with their event loop
+    # running.
     with ThreadPoolExecutor(1) as thread:
         try:
             return thread.submit(asyncio.run, _decode(path)).result()
@@ -87,12 +89,16 @@ async def in_pieces(pcm: bytes) -> AsyncIterator[bytes]:
 
 
 def output_format(path: Path, wished: str | None) -> str:
-    """Name the wire contract's output format for a file: the wish, else by the file's suffix."""
+    """Name the wire contract's output format for a file: the wish, else by the file's
+    suffix.
+    """
     try:
         return parse_output_format(wished or _FORMAT_OF_SUFFIX[path.suffix.lower()]).name
     except KeyError:
         known = ", ".join(_FORMAT_OF_SUFFIX)
-        raise CommandError(f"{path}: the suffix is none of {known}; give one, or --format", EXIT_USAGE) from None
+        raise CommandError(
+            f"{path}: the suffix is none of {known}; give one, or --format", EXIT_USAGE
+        ) from None
     except RemoteProtocolError as error:
         raise CommandError(f"--format: {error}", EXIT_USAGE) from error
 
@@ -116,7 +122,8 @@ class SpeechFile:
 
 
 def with_wav_sizes(stream: bytes) -> bytes:
-    """Write the true sizes into the header of a WAV stream, which was begun before they were known.
+    """Write the true sizes into the header of a WAV stream, which was begun before they
+    were known.
 
     Anything else is returned as it is.
     """

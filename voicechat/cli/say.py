@@ -15,10 +15,21 @@ from voicechat.text.pieces import SpeechPieces
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", metavar="TEXT", help="what to say")
-    parser.add_argument("-o", "--output", type=Path, default=Path("out.mp3"), metavar="FILE", help="default: out.mp3")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("out.mp3"),
+        metavar="FILE",
+        help="default: out.mp3",
+    )
     parser.add_argument("--voice", default="", help="one of the service's voices")
-    parser.add_argument("--format", help="for example WAV_16000HZ_MONO_16BIT (default: by the file's suffix)")
-    parser.add_argument("--service", default="default", metavar="NAME", help="the [tts.NAME] to use")
+    parser.add_argument(
+        "--format", help="for example WAV_16000HZ_MONO_16BIT (default: by the file's suffix)"
+    )
+    parser.add_argument(
+        "--service", default="default", metavar="NAME", help="the [tts.NAME] to use"
+    )
     add_config_argument(parser)
 
 
@@ -37,10 +48,14 @@ async def _synthesize(arguments: argparse.Namespace, file: SpeechFile) -> None:
     async with opened("tts", arguments.service, config.tts) as service:
         synthesizer: SpeechSynthesizer = service
         if arguments.voice and arguments.voice not in synthesizer.voices:
-            raise CommandError(f"--voice: the service has {', '.join(synthesizer.voices)}", EXIT_USAGE)
+            raise CommandError(
+                f"--voice: the service has {', '.join(synthesizer.voices)}", EXIT_USAGE
+            )
         silent = True
         for sentence in _sentences(arguments.text):
-            async for chunk in synthesizer.synthesize(sentence, VoiceOptions(voice=arguments.voice)):
+            async for chunk in synthesizer.synthesize(
+                sentence, VoiceOptions(voice=arguments.voice)
+            ):
                 file.add(chunk.pcm, chunk.rate_hz)
                 silent = False
         if silent:

@@ -10,7 +10,9 @@ from voicechat.server.serve import run
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on (default: 8000; 0: any free one)")
+    parser.add_argument(
+        "--port", type=int, help="port to listen on (default: 8000; 0: any free one)"
+    )
     workers = "processes that serve (default: one for each core; see docs/deploying.md)"
     parser.add_argument("--workers", type=int, metavar="N", help=workers)
     add_config_argument(parser)
@@ -18,7 +20,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     options = ("host", "port", "workers")
-    given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
+    given = {
+        name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None
+    }
     config = load_config(arguments.config, overrides={"server": given})
     if not arguments.debug:
         logging.getLogger("voicechat").setLevel(logging.INFO)

@@ -6,11 +6,15 @@ from voicechat.session.vocabulary import Transcript
 
 
 def srt(sentences: Iterable[Transcript]) -> str:
-    """Write finished sentences as numbered subtitles: ``00:00:01,500 --> 00:00:02,750``."""
+    """Write finished sentences as numbered subtitles: ``00:00:01,500 -->
+    00:00:02,750``.
+    """
     blocks = []
     for number, sentence in enumerate(sentences, 1):
         end_ms = sentence.end_ms if sentence.end_ms is not None else sentence.begin_ms
-        blocks.append(f"{number}\n{_clock(sentence.begin_ms)} --> {_clock(end_ms)}\n{sentence.text}\n")
+        blocks.append(
+            f"{number}\n{_clock(sentence.begin_ms)} --> {_clock(end_ms)}\n{sentence.text}\n"
+        )
     return "\n".join(blocks)
 
 

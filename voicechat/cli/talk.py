@@ -24,7 +24,10 @@ from voicechat.store.local_key import local_key
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="a WAV recording, - for stdin (default: the microphone)"
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="a WAV recording, - for stdin (default: the microphone)",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
@@ -32,16 +35,34 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="send FILE as an open microphone does, in real time, and show what happens (without FILE: the default)",
     )
-    mode.add_argument("--push-to-talk", action="store_true", help="with the microphone: Enter to speak, Enter to send")
-    parser.add_argument("--url", help="a running server (default: an engine is started for this conversation)")
-    parser.add_argument("--key", help="the server's API key (default: VOICECHAT_API_KEY, else this machine's own)")
-    parser.add_argument("--model", default="default", metavar="NAME", help="the chat model to ask for")
-    parser.add_argument("-o", "--output", type=Path, metavar="REPLY", help="where the answer goes (default: reply.mp3)")
+    mode.add_argument(
+        "--push-to-talk",
+        action="store_true",
+        help="with the microphone: Enter to speak, Enter to send",
+    )
+    parser.add_argument(
+        "--url", help="a running server (default: an engine is started for this conversation)"
+    )
+    parser.add_argument(
+        "--key", help="the server's API key (default: VOICECHAT_API_KEY, else this machine's own)"
+    )
+    parser.add_argument(
+        "--model", default="default", metavar="NAME", help="the chat model to ask for"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="REPLY",
+        help="where the answer goes (default: reply.mp3)",
+    )
     add_config_argument(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    config = load_config(arguments.config, overrides={} if arguments.url else {"server": _EPHEMERAL})
+    config = load_config(
+        arguments.config, overrides={} if arguments.url else {"server": _EPHEMERAL}
+    )
     if arguments.file is None:
         with suppress(KeyboardInterrupt):  # The way to end a live conversation.
             asyncio.run(_talk_live(arguments, config))
@@ -55,7 +76,9 @@ def _run(arguments: argparse.Namespace) -> int:
 async def _talk_recorded(arguments: argparse.Namespace, config: Config) -> None:
     pcm = read_recording(arguments.file).pcm
     path = arguments.output or Path("reply.mp3")
-    settings = chat_settings(input_format="pcm", sample_rate_hz=PCM_RATE_HZ, output_format=output_format(path, None))
+    settings = chat_settings(
+        input_format="pcm", sample_rate_hz=PCM_RATE_HZ, output_format=output_format(path, None)
+    )
     async with _conversation(arguments, config) as conversation:
         exchange = Exchange(conversation, sys.stdout)
         await exchange.configure(settings)
@@ -67,7 +90,9 @@ async def _talk_recorded(arguments: argparse.Namespace, config: Config) -> None:
 
 async def _talk_recorded_hands_free(arguments: argparse.Namespace, config: Config) -> None:
     person = RecordedPerson(read_recording(arguments.file).pcm, LIVE_RATE_HZ)
-    file = SpeechFile(output_format(arguments.output, None)) if arguments.output is not None else None
+    file = (
+        SpeechFile(output_format(arguments.output, None)) if arguments.output is not None else None
+    )
     async with _conversation(arguments, config) as conversation:
         talk = HandsFreeConversation(conversation, person, _write, events=True)
         person.answered = lambda: not talk.busy
@@ -110,8 +135,12 @@ _EPHEMERAL = {"host": "127.0.0.1", "port": 0}
 
 
 @asynccontextmanager
-async def _conversation(arguments: argparse.Namespace, config: Config) -> AsyncIterator[Conversation]:
-    """Open a conversation, and say if another model answers than the one that was asked for."""
+async def _conversation(
+    arguments: argparse.Namespace, config: Config
+) -> AsyncIterator[Conversation]:
+    """Open a conversation, and say if another model answers than the one that was asked
+    for.
+    """
     async with (
         _server(arguments, config) as (url, key),
         connect(url, key=key, model=arguments.model) as conversation,
@@ -123,7 +152,9 @@ async def _conversation(arguments: argparse.Namespace, config: Config) -> AsyncI
 
 @asynccontextmanager
 async def _server(arguments: argparse.Namespace, config: Config) -> AsyncIterator[tuple[str, str]]:
-    """Give the address and key of the server to talk to: the one asked for, else one started here."""
+    """Give the address and key of the server to talk to: the one asked for, else one
+    started here.
+    """
     if arguments.url:
         yield arguments.url, arguments.key or config.api_key or local_key(config.data_dir)
         return

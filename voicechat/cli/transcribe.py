@@ -18,11 +18,17 @@ from voicechat.text.words import join
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording of any format; - reads stdin")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="a recording of any format; - reads stdin"
+    )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object per recording, with word times")
+    form.add_argument(
+        "--json", action="store_true", help="print one JSON object per recording, with word times"
+    )
     form.add_argument("--srt", action="store_true", help="print subtitles")
-    parser.add_argument("--service", default="default", metavar="NAME", help="the [asr.NAME] to use")
+    parser.add_argument(
+        "--service", default="default", metavar="NAME", help="the [asr.NAME] to use"
+    )
     add_config_argument(parser)
 
 
@@ -72,7 +78,8 @@ def _as_json(name: str, sentences: list[Transcript]) -> dict[str, object]:
                 "end_ms": sentence.end_ms,
                 "text": sentence.text,
                 "words": [
-                    {"begin_ms": word.begin_ms, "end_ms": word.end_ms, "text": word.text} for word in sentence.words
+                    {"begin_ms": word.begin_ms, "end_ms": word.end_ms, "text": word.text}
+                    for word in sentence.words
                 ],
             }
             for sentence in sentences

@@ -1,4 +1,5 @@
-"""The Python client: hold a conversation, recognise a stream, or use the HTTP endpoints (``Api``, ``Transcriptions``).
+"""The Python client: hold a conversation, recognise a stream, or use the HTTP endpoints
+(``Api``, ``Transcriptions``).
 
 ::
 

@@ -15,7 +15,9 @@ FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1009})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Waits between attempts: twice as long each time, cut at random so that many clients do not come at once."""
+    """Waits between attempts: twice as long each time, cut at random so that many
+    clients do not come at once.
+    """
 
     first_s: float = 0.2
     longest_s: float = 5.0
@@ -29,7 +31,9 @@ class Backoff:
 
 
 class Attempts:
-    """Counts attempts to connect. The first one is not repeated: an address or a key may be wrong."""
+    """Counts attempts to connect. The first one is not repeated: an address or a key
+    may be wrong.
+    """
 
     def __init__(self, backoff: Backoff, is_final: Callable[[VoiceChatError], bool]) -> None:
         """``is_final`` says of which errors trying again cannot help."""
@@ -44,7 +48,9 @@ class Attempts:
         self._failures, self._lost_s, self.connected_before = 0, None, True
 
     async def pause(self, error: VoiceChatError) -> None:
-        """Wait until the next attempt is due. Raises ``error``, which ended the last one, when there is to be none."""
+        """Wait until the next attempt is due. Raises ``error``, which ended the last
+        one, when there is to be none.
+        """
         now_s = asyncio.get_running_loop().time()
         if self._lost_s is None:
             self._lost_s = now_s

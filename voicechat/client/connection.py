@@ -17,7 +17,9 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class ConnectionLostError(VoiceChatError):
-    """The connection could not be opened, or ended before it should have. ``code``: 1006 when nobody said why."""
+    """The connection could not be opened, or ended before it should have. ``code``:
+    1006 when nobody said why.
+    """
 
     def __init__(self, code: int, reason: str) -> None:
         """``reason`` is the peer's, or ours when the network failed."""
@@ -47,14 +49,30 @@ async def open_socket(url: str, key: str) -> AsyncIterator[ClientConnection]:
 
 
 def socket_url(url: str, path: str, query: Mapping[str, str]) -> str:
-    """Complete a server's address: WebSocket scheme, endpoint path unless it is there already, query."""
+    """Complete a server's address: WebSocket scheme, endpoint path unless it is there
+    already, query.
+    """
     parts = urlsplit(url if "//" in url else f"//{url}")
     scheme = {"https": "wss", "wss": "wss"}.get(parts.scheme, "ws")
     endpoint = path.rsplit("/", 1)[1]
-    own_path = parts.path if parts.path.rstrip("/").endswith(endpoint) else parts.path.rstrip("/") + path
-    return urlunsplit((scheme, parts.netloc, own_path, "&".join(filter(None, (parts.query, urlencode(query)))), ""))
+    own_path = (
+        parts.path if parts.path.rstrip("/").endswith(endpoint) else parts.path.rstrip("/") + path
+    )
+    return urlunsplit(
+        (
+            scheme,
+            parts.netloc,
+            own_path,
+            "&".join(filter(None, (parts.query, urlencode(query)))),
+            "",
+        )
+    )
 
 
 def lost(error: ConnectionClosed) -> ConnectionLostError:
     """Say with the peer's code and reason that the connection has ended."""
-    return ConnectionLostError(error.rcvd.code, error.rcvd.reason) if error.rcvd else ConnectionLostError(1006, "")
+    return (
+        ConnectionLostError(error.rcvd.code, error.rcvd.reason)
+        if error.rcvd
+        else ConnectionLostError(1006, "")
+    )

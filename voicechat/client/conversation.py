@@ -10,7 +10,13 @@ from typing import Self
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
-from voicechat.client.connection import OPEN_TIMEOUT_S, ConnectionLostError, lost, open_socket, socket_url
+from voicechat.client.connection import (
+    OPEN_TIMEOUT_S,
+    ConnectionLostError,
+    lost,
+    open_socket,
+    socket_url,
+)
 from voicechat.client.messages import Created, ServerMessage, parse_message
 from voicechat.client.tool_calls import ToolCallsJoined
 from voicechat.errors import AdmissionError, Status
@@ -21,11 +27,13 @@ PING_S = 20.0
 
 
 class Conversation:
-    """An open conversation. Iterate over it for what the server says; it ends when the server closes normally.
+    """An open conversation. Iterate over it for what the server says; it ends when the
+    server closes normally.
 
-    Every method sends one request and returns when it is handed to the network: it waits while the server does not
-    read. The answers come through the iteration. Cancelling any of them leaves the conversation usable. All raise
-    ConnectionLostError once the connection is gone.
+    Every method sends one request and returns when it is handed to the network: it
+    waits while the server does not read. The answers come through the iteration.
+    Cancelling any of them leaves the conversation usable. All raise ConnectionLostError
+    once the connection is gone.
     """
 
     def __init__(self, socket: ClientConnection) -> None:
@@ -33,10 +41,14 @@ class Conversation:
         self._tool_calls = ToolCallsJoined()
         self._received: deque[ServerMessage] = deque()
         self.note = ""
-        """What the server said when it opened the conversation: that another service serves than was named."""
+        """What the server said when it opened the conversation: that another service
+        serves than was named.
+        """
 
     async def update(self, settings: Mapping[str, object]) -> None:
-        """Configure the conversation, before its first audio; see ``chat_settings`` for the usual ones."""
+        """Configure the conversation, before its first audio; see ``chat_settings`` for
+        the usual ones.
+        """
         await self._send({"event_type": "chat.update", "message": json.dumps(settings)})
 
     async def send_audio(self, audio: bytes) -> None:
@@ -64,16 +76,24 @@ class Conversation:
 
     async def send_text(self, content: str) -> None:
         """Add what the user typed, as a turn of its own."""
-        await self._send({"event_type": "conversation.message.create", "role": "user", "content": content})
+        await self._send(
+            {"event_type": "conversation.message.create", "role": "user", "content": content}
+        )
 
     async def answer_tool(self, call_id: str, content: str) -> None:
-        """Answer a ``ToolCalled``: after the last answer the reply goes on. An unknown or late one earns an Error."""
+        """Answer a ``ToolCalled``: after the last answer the reply goes on. An unknown
+        or late one earns an Error.
+        """
         answer = {"role": "tool", "tool_call_id": call_id, "content": content}
         await self._send({"event_type": "conversation.message.create", **answer})
 
     async def report_played(self, reply_id: str, played_ms: int) -> None:
-        """Tell how much of a reply has been heard, so that an interrupted one is remembered as far as that."""
-        await self._send({"event_type": "conversation.audio.played", "reply": reply_id, "played_ms": played_ms})
+        """Tell how much of a reply has been heard, so that an interrupted one is
+        remembered as far as that.
+        """
+        await self._send(
+            {"event_type": "conversation.audio.played", "reply": reply_id, "played_ms": played_ms}
+        )
 
     async def ping(self) -> None:
         """Show that this side lives; done every 20 s by itself."""
@@ -95,7 +115,9 @@ class Conversation:
         return self
 
     async def __anext__(self) -> ServerMessage:
-        """Wait for the next message; the iteration ends when the server closes normally (code 1000 or 1001)."""
+        """Wait for the next message; the iteration ends when the server closes normally
+        (code 1000 or 1001).
+        """
         try:
             return await self.receive()
         except ConnectionLostError as error:
@@ -130,11 +152,13 @@ def chat_settings(
     turn_detection: Mapping[str, object] | None = None,
     binary_audio: bool = False,
 ) -> dict[str, object]:
-    """Build the settings of ``Conversation.update``; what is left out keeps the contract's default.
+    """Build the settings of ``Conversation.update``; what is left out keeps the
+    contract's default.
 
-    ``tools``: functions in OpenAI's form that the model may call: each call comes as a ``ToolCalled``, to be answered
-    with ``answer_tool``. ``turn_detection`` asks for hands-free mode: ``{}`` as the contract has it, or with other
-    values for its fields. ``binary_audio``: the reply's audio comes as binary messages, a quarter smaller.
+    ``tools``: functions in OpenAI's form that the model may call: each call comes as a
+    ``ToolCalled``, to be answered with ``answer_tool``. ``turn_detection`` asks for
+    hands-free mode: ``{}`` as the contract has it, or with other values for its fields.
+    ``binary_audio``: the reply's audio comes as binary messages, a quarter smaller.
     """
     completion: dict[str, object] = {"messages": list(messages), "stream": True}
     recognition = {"format": input_format, "sample_rate": sample_rate_hz}
@@ -146,22 +170,33 @@ def chat_settings(
         ours["turn_detection"] = {"type": "server_vad", **turn_detection}
     return {
         **ours,
-        "create_transcription_task_req": {"speech_recognition_param": {k: v for k, v in recognition.items() if v}},
+        "create_transcription_task_req": {
+            "speech_recognition_param": {k: v for k, v in recognition.items() if v}
+        },
         "chat_completion_with_voice_output_req": {
             "chat_completion_req": completion,
-            "speech_synthesis_req": {"stream": True, "synthesis_param": {"format": output_format, "voice": voice}},
+            "speech_synthesis_req": {
+                "stream": True,
+                "synthesis_param": {"format": output_format, "voice": voice},
+            },
         },
     }
 
 
 @asynccontextmanager
 async def connect(
-    url: str, *, key: str, model: str = "default", recognizer: str = "default", synthesizer: str = "default"
+    url: str,
+    *,
+    key: str,
+    model: str = "default",
+    recognizer: str = "default",
+    synthesizer: str = "default",
 ) -> AsyncIterator[Conversation]:
     """Open a conversation; it is closed when the context ends, within two seconds.
 
-    ``url`` is the server's address (http, https, ws or wss), with or without the endpoint's path. Raises
-    AdmissionError when the server refuses, ConnectionLostError when there is no server. Cancelling closes the socket.
+    ``url`` is the server's address (http, https, ws or wss), with or without the
+    endpoint's path. Raises AdmissionError when the server refuses, ConnectionLostError
+    when there is no server. Cancelling closes the socket.
     """
     query = {"model": model, "asr_easyllm_id": recognizer, "tts_easyllm_id": synthesizer}
     async with open_socket(socket_url(url, CHAT_PATH, query), key) as socket:
@@ -190,7 +225,9 @@ async def _first_message(conversation: Conversation) -> ServerMessage:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             return await conversation.receive()
     except TimeoutError as error:
-        raise ConnectionLostError(1006, f"the server said nothing for {OPEN_TIMEOUT_S:g} s") from error
+        raise ConnectionLostError(
+            1006, f"the server said nothing for {OPEN_TIMEOUT_S:g} s"
+        ) from error
 
 
 def _status(code: int) -> Status:

@@ -1,4 +1,6 @@
-"""Between the task that keeps a connection and the caller who iterates over what came through it."""
+"""Between the task that keeps a connection and the caller who iterates over what came
+through it.
+"""
 
 import asyncio
 from collections import deque
@@ -15,7 +17,9 @@ QUEUED_ITEMS = 256
 
 
 class Inbox(Generic[T]):
-    """A bounded queue that ends, normally or with an error; the error comes after everything that was put before."""
+    """A bounded queue that ends, normally or with an error; the error comes after
+    everything that was put before.
+    """
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
@@ -37,7 +41,9 @@ class Inbox(Generic[T]):
             self._changed.notify_all()
 
     async def take(self) -> T:
-        """Wait for the next item. At the end raises the error, or ``StopAsyncIteration``, as often as it is asked."""
+        """Wait for the next item. At the end raises the error, or
+        ``StopAsyncIteration``, as often as it is asked.
+        """
         async with self._changed:
             await self._changed.wait_for(lambda: self._items or self._ended)
             if not self._items:
@@ -48,7 +54,9 @@ class Inbox(Generic[T]):
 
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run ``work`` while the context lasts, then cancel it. What the caller raises comes out as itself, no group."""
+    """Run ``work`` while the context lasts, then cancel it. What the caller raises
+    comes out as itself, no group.
+    """
     failure: Exception | None = None
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(work)

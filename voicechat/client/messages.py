@@ -12,7 +12,9 @@ from voicechat.client.connection import ConnectionLostError
 from voicechat.errors import Status
 
 _BINARY_HEADER = struct.Struct(">IIQ")
-"""Of audio as a binary message: reply number, sequence, position in milliseconds (contract)."""
+"""Of audio as a binary message: reply number, sequence, position in milliseconds
+(contract).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,9 @@ class _Answer:
     status: int
     message: str
     reason: str = ""
-    """Why the server did it unasked: ``turn_detected`` in hands-free mode. Empty: it was asked to."""
+    """Why the server did it unasked: ``turn_detected`` in hands-free mode. Empty: it
+    was asked to.
+    """
 
     @property
     def granted(self) -> bool:
@@ -41,7 +45,9 @@ class Updated(_Answer):
 
 
 class Completed(_Answer):
-    """The answer to ``complete``: the user's turn is closed. Hands-free, the server says so by itself."""
+    """The answer to ``complete``: the user's turn is closed. Hands-free, the server
+    says so by itself.
+    """
 
     __slots__ = ()
 
@@ -59,7 +65,9 @@ class Forgotten(_Answer):
 
 
 class Canceled(_Answer):
-    """The answer to ``cancel``, or the user was heard to interrupt: nothing of the reply follows. Empty your buffer."""
+    """The answer to ``cancel``, or the user was heard to interrupt: nothing of the
+    reply follows. Empty your buffer.
+    """
 
     __slots__ = ()
 
@@ -98,7 +106,9 @@ class SpeechStopped:
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A recognition result. ``text`` replaces the sentence's earlier one; ``end_ms`` None: the sentence goes on."""
+    """A recognition result. ``text`` replaces the sentence's earlier one; ``end_ms``
+    None: the sentence goes on.
+    """
 
     text: str
     begin_ms: int
@@ -112,7 +122,9 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True)
 class ReplyText:
-    """A piece of the reply's text; the last one has a ``finish_reason`` and often no content."""
+    """A piece of the reply's text; the last one has a ``finish_reason`` and often no
+    content.
+    """
 
     reply_id: str
     content: str
@@ -121,7 +133,9 @@ class ReplyText:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPiece:
-    """A piece of one tool call: its first has the id and the name; all ``arguments`` joined are JSON."""
+    """A piece of one tool call: its first has the id and the name; all ``arguments``
+    joined are JSON.
+    """
 
     index: int
     id: str
@@ -131,7 +145,9 @@ class ToolCallPiece:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPieces:
-    """Pieces of tool calls. A ``Conversation`` joins them, and gives a ``ToolCalled`` for each call."""
+    """Pieces of tool calls. A ``Conversation`` joins them, and gives a ``ToolCalled``
+    for each call.
+    """
 
     reply_id: str
     pieces: tuple[ToolCallPiece, ...]
@@ -139,7 +155,8 @@ class ToolCallPieces:
 
 @dataclass(frozen=True, slots=True)
 class ToolCalled:
-    """The model calls a tool: carry it out and give ``Conversation.answer_tool`` its ``id`` and the answer.
+    """The model calls a tool: carry it out and give ``Conversation.answer_tool`` its
+    ``id`` and the answer.
 
     ``arguments`` is JSON as the model wrote it: check it as you would any stranger's.
     """
@@ -152,10 +169,12 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudio:
-    """A piece of the reply's audio, in the format that was asked for; all pieces together are one stream.
+    """A piece of the reply's audio, in the format that was asked for; all pieces
+    together are one stream.
 
-    ``reply_id`` is the one of the reply's text, or the reply's number where audio comes as binary messages; the
-    server takes either in ``report_played``. Those also tell where in the reply the piece begins.
+    ``reply_id`` is the one of the reply's text, or the reply's number where audio comes
+    as binary messages; the server takes either in ``report_played``. Those also tell
+    where in the reply the piece begins.
     """
 
     reply_id: str
@@ -173,9 +192,11 @@ class ReplyFinished:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Where the time went from the user's last sound to the first audio that left, if ``update`` asked for it.
+    """Where the time went from the user's last sound to the first audio that left, if
+    ``update`` asked for it.
 
-    ``stages_ms`` adds up to ``total_ms``: decision, transcript, first_token, first_sentence, first_audio, first_sent.
+    ``stages_ms`` adds up to ``total_ms``: decision, transcript, first_token,
+    first_sentence, first_audio, first_sent.
     """
 
     reply_id: str
@@ -183,7 +204,9 @@ class Latency:
     stages_ms: Mapping[str, int]
 
 
-Answer: TypeAlias = Created | Updated | Completed | Cleared | Forgotten | Canceled | Pong | TurnCompleted | Error
+Answer: TypeAlias = (
+    Created | Updated | Completed | Cleared | Forgotten | Canceled | Pong | TurnCompleted | Error
+)
 ServerMessage: TypeAlias = (
     Answer
     | SpeechStarted
@@ -212,7 +235,8 @@ _ANSWERS: Mapping[str, type[Answer]] = {
 
 
 def parse_message(frame: str | bytes) -> ServerMessage | None:
-    """Understand one frame of the server. None: a message that this client does not know, to be passed over.
+    """Understand one frame of the server. None: a message that this client does not
+    know, to be passed over.
 
     Raises ConnectionLostError(1002) for what breaks the contract.
     """
@@ -243,10 +267,16 @@ def _parse(message: Mapping[str, Any]) -> ServerMessage | None:
         reply_id = str(message.get("id", ""))
         if message["audioFrame"] is not None:
             return ReplyAudio(reply_id, pybase64.b64decode(message["audioFrame"], validate=True))
-        return ReplyFinished(reply_id, int(message["usage"]["characters"])) if message.get("usage") else None
+        return (
+            ReplyFinished(reply_id, int(message["usage"]["characters"]))
+            if message.get("usage")
+            else None
+        )
     if "is_sentence_end" in message:
         end = message["end_time"] if message["is_sentence_end"] else None
-        return Recognised(message["text"], int(message["begin_time"]), None if end is None else int(end))
+        return Recognised(
+            message["text"], int(message["begin_time"]), None if end is None else int(end)
+        )
     return None
 
 
@@ -260,7 +290,9 @@ def _parse_chunk(reply_id: str, choice: Mapping[str, Any]) -> ReplyText | ToolCa
 def _parse_call(piece: Mapping[str, Any]) -> ToolCallPiece:
     function = piece["function"]
     arguments = str(function.get("arguments") or "")
-    return ToolCallPiece(int(piece["index"]), str(piece.get("id") or ""), str(function.get("name") or ""), arguments)
+    return ToolCallPiece(
+        int(piece["index"]), str(piece.get("id") or ""), str(function.get("name") or ""), arguments
+    )
 
 
 def _parse_event(message: Mapping[str, Any]) -> ServerMessage | None:
@@ -270,7 +302,9 @@ def _parse_event(message: Mapping[str, Any]) -> ServerMessage | None:
         case "input_audio_buffer.speech_stopped":
             return SpeechStopped(int(message["audio_end_ms"]))
         case "conversation.chat.latency":
-            stages_ms = {str(stage): int(length_ms) for stage, length_ms in message["stages_ms"].items()}
+            stages_ms = {
+                str(stage): int(length_ms) for stage, length_ms in message["stages_ms"].items()
+            }
             return Latency(str(message["id"]), int(message["total_ms"]), stages_ms)
         case event_type:
             kind = _ANSWERS.get(event_type)

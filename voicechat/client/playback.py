@@ -1,4 +1,6 @@
-"""Plays replies as a hands-free client must: in order, silent at once when told, and telling how much was heard."""
+"""Plays replies as a hands-free client must: in order, silent at once when told, and
+telling how much was heard.
+"""
 
 import asyncio
 import threading
@@ -10,7 +12,8 @@ from voicechat.client.conversation import Conversation
 from voicechat.client.messages import Canceled, ReplyAudio, ServerMessage
 
 REPORT_S = 0.2
-"""How often a change is told. Between two reports the server's clock goes on by itself."""
+"""How often a change is told. Between two reports the server's clock goes on by itself.
+"""
 MOST_S = 900
 """Speech that waits to be played; of more, the end is lost rather than memory."""
 _BYTES_PER_SAMPLE = 2
@@ -31,7 +34,9 @@ class _Waiting:
 
 
 class PlaybackBuffer:
-    """Speech, s16le mono, that waits for the loudspeaker. Any thread may call: sound cards take it on their own."""
+    """Speech, s16le mono, that waits for the loudspeaker. Any thread may call: sound
+    cards take it on their own.
+    """
 
     def __init__(self, rate_hz: int, latency_ms: int = 0) -> None:
         """``latency_ms``: how long after it was taken a sample is heard."""
@@ -82,7 +87,9 @@ class PlaybackBuffer:
 
     @property
     def played(self) -> Played | None:
-        """How much has been heard of the reply that was taken from last; None: nothing has been taken."""
+        """How much has been heard of the reply that was taken from last; None: nothing
+        has been taken.
+        """
         with self._lock:
             if self._reply_id is None:
                 return None
@@ -91,7 +98,9 @@ class PlaybackBuffer:
 
 
 class ReplyPlayer:
-    """Feeds a buffer from a conversation whose replies come as bare PCM, and reports what was heard of them."""
+    """Feeds a buffer from a conversation whose replies come as bare PCM, and reports
+    what was heard of them.
+    """
 
     def __init__(self, conversation: Conversation, playback: PlaybackBuffer) -> None:
         self._conversation = conversation
@@ -99,7 +108,9 @@ class ReplyPlayer:
         self._reported: Played | None = None
 
     def take(self, message: ServerMessage) -> None:
-        """Play the audio among the messages; at ``Canceled`` fall silent. Give it every message, at once."""
+        """Play the audio among the messages; at ``Canceled`` fall silent. Give it every
+        message, at once.
+        """
         match message:
             case ReplyAudio():
                 self._playback.add(message.payload, message.reply_id)
@@ -109,13 +120,17 @@ class ReplyPlayer:
                 pass  # The other messages make no sound.
 
     async def interrupt(self) -> None:
-        """Fall silent, and stop the reply: it is remembered as far as it was heard. Raises ConnectionLostError."""
+        """Fall silent, and stop the reply: it is remembered as far as it was heard.
+        Raises ConnectionLostError.
+        """
         self._playback.clear()
         await self._report()
         await self._conversation.cancel()
 
     async def report(self) -> None:
-        """Tell the server what was heard, five times a second while it changes, until cancelled."""
+        """Tell the server what was heard, five times a second while it changes, until
+        cancelled.
+        """
         while True:
             await asyncio.sleep(REPORT_S)
             try:

@@ -8,14 +8,22 @@ from typing import Self
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
-from voicechat.client.connection import OPEN_TIMEOUT_S, ConnectionLostError, lost, open_socket, socket_url
+from voicechat.client.connection import (
+    OPEN_TIMEOUT_S,
+    ConnectionLostError,
+    lost,
+    open_socket,
+    socket_url,
+)
 from voicechat.client.messages import Recognised, parse_message
 
 STREAM_PATH = "/api/open-apis/projects/default/easyllms/stream-speech"
 
 
 class RecognitionStream:
-    """An open recognition stream. Iterate over it for results; it ends after ``finish`` when all have come."""
+    """An open recognition stream. Iterate over it for results; it ends after ``finish``
+    when all have come.
+    """
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -61,7 +69,9 @@ async def recognise_stream(
     heartbeat: bool = False,
     recognizer: str = "default",
 ) -> AsyncIterator[RecognitionStream]:
-    """Open a recognition stream; entered when the server is ready. Raises ConnectionLostError when it refuses."""
+    """Open a recognition stream; entered when the server is ready. Raises
+    ConnectionLostError when it refuses.
+    """
     query = {
         "easyllm_id": recognizer,
         "format": audio_format,
@@ -75,7 +85,9 @@ async def recognise_stream(
         except ConnectionClosed as error:
             raise lost(error) from error
         except TimeoutError as error:
-            raise ConnectionLostError(1006, f"the server said nothing for {OPEN_TIMEOUT_S:g} s") from error
+            raise ConnectionLostError(
+                1006, f"the server said nothing for {OPEN_TIMEOUT_S:g} s"
+            ) from error
         if isinstance(ready, bytes) or '"ok"' not in ready:
             raise ConnectionLostError(1002, "the server did not begin with its status")
         yield RecognitionStream(socket)

@@ -1,7 +1,8 @@
-"""A conversation that outlives its connection: it is opened again, configured as before, and one is told.
+"""A conversation that outlives its connection: it is opened again, configured as
+before, and one is told.
 
-What the server remembered and the turn in progress are gone with the connection. Of a recognition stream nothing is
-lost: see `voicechat.client.resuming`.
+What the server remembered and the turn in progress are gone with the connection. Of a
+recognition stream nothing is lost: see `voicechat.client.resuming`.
 """
 
 import asyncio
@@ -26,14 +27,17 @@ PATIENT = Backoff()
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """The connection was lost and is back, with the settings of the last ``update``. Begin the turn again."""
+    """The connection was lost and is back, with the settings of the last ``update``.
+    Begin the turn again.
+    """
 
 
 class ReconnectingConversation:
     """Like ``Conversation``; its iteration also gives ``Reconnected``.
 
-    What is sent while there is no connection is dropped, as a microphone's audio must be: the turn that it belongs to
-    is gone. Once no further attempt is made, every method raises what ended the last one: ``ConnectionLostError`` or
+    What is sent while there is no connection is dropped, as a microphone's audio must
+    be: the turn that it belongs to is gone. Once no further attempt is made, every
+    method raises what ended the last one: ``ConnectionLostError`` or
     ``AdmissionError``.
     """
 
@@ -87,7 +91,9 @@ class ReconnectingConversation:
         return self
 
     async def __anext__(self) -> ServerMessage | Reconnected:
-        """Wait for the next message; the iteration ends when the server closes normally."""
+        """Wait for the next message; the iteration ends when the server closes
+        normally.
+        """
         return await self._inbox.take()
 
     async def begun(self) -> None:
@@ -97,7 +103,9 @@ class ReconnectingConversation:
             raise self._inbox.error
 
     async def keep(self) -> None:
-        """Connect, and connect again, until the server closes normally or trying again cannot help."""
+        """Connect, and connect again, until the server closes normally or trying again
+        cannot help.
+        """
         try:
             while not await self._hold():
                 pass
@@ -108,7 +116,9 @@ class ReconnectingConversation:
             self._first.set()
 
     async def _hold(self) -> bool:
-        """Hold one connection; True when the server closed it normally, else when it is time for the next one."""
+        """Hold one connection; True when the server closed it normally, else when it is
+        time for the next one.
+        """
         try:
             async with self._open_one() as conversation:
                 await self._serve(conversation)
@@ -152,11 +162,14 @@ async def stay_connected(
     synthesizer: str = "default",
     backoff: Backoff = PATIENT,
 ) -> AsyncIterator[ReconnectingConversation]:
-    """Open a conversation that is opened again whenever its connection is lost; see ``connect``.
+    """Open a conversation that is opened again whenever its connection is lost; see
+    ``connect``.
 
     Iterate all the time: messages that nobody takes hold up the connection.
     """
-    opening = partial(connect, url, key=key, model=model, recognizer=recognizer, synthesizer=synthesizer)
+    opening = partial(
+        connect, url, key=key, model=model, recognizer=recognizer, synthesizer=synthesizer
+    )
     conversation = ReconnectingConversation(opening, backoff)
     async with running(conversation.keep()):
         await conversation.begun()

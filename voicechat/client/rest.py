@@ -17,17 +17,23 @@ from voicechat.proxies import proxy_of
 
 CONNECT_S = 10.0
 SILENCE_S = 300.0
-"""Between two pieces of an answer: longer than a server lets its own services be silent."""
+"""Between two pieces of an answer: longer than a server lets its own services be
+silent.
+"""
 
 Messages = Sequence[Mapping[str, object]]
 JsonTree = dict[str, Any]
 
 
 class ApiError(VoiceChatError):
-    """The server refused or failed. ``status`` is the contract's where the server gave one, else the HTTP status."""
+    """The server refused or failed. ``status`` is the contract's where the server gave
+    one, else the HTTP status.
+    """
 
     def __init__(self, status: int, message: str, retry_after_s: int | None) -> None:
-        """``retry_after_s``: after which another attempt may succeed, where the server knows."""
+        """``retry_after_s``: after which another attempt may succeed, where the server
+        knows.
+        """
         super().__init__(f"{status}: {message}")
         self.status = status
         self.message = message
@@ -65,8 +71,9 @@ class Token:
 class Api:
     """One server, one key. Use it as a context, or call ``aclose``.
 
-    Every method raises ``ApiError`` when the server refuses or fails, and ``ConnectionLostError`` when it cannot be
-    reached or the answer breaks off. Cancelling one, or closing an iterator, makes the server stop its work.
+    Every method raises ``ApiError`` when the server refuses or fails, and
+    ``ConnectionLostError`` when it cannot be reached or the answer breaks off.
+    Cancelling one, or closing an iterator, makes the server stop its work.
     """
 
     def __init__(self, url: str, *, key: str, project: str = "default") -> None:
@@ -96,8 +103,12 @@ class Api:
         answer = await self._json("GET", "/v1/models")
         return [str(card["id"]) for card in answer["data"]]
 
-    async def chat(self, messages: Messages, *, model: str = "default", **options: object) -> ChatReply:
-        """Ask a chat model. ``options`` are OpenAI's: ``temperature``, ``tools``, ``max_tokens`` and the like."""
+    async def chat(
+        self, messages: Messages, *, model: str = "default", **options: object
+    ) -> ChatReply:
+        """Ask a chat model. ``options`` are OpenAI's: ``temperature``, ``tools``,
+        ``max_tokens`` and the like.
+        """
         answer = await self._json("POST", "/v1/chat/completions", _chat(messages, model, options))
         choice, usage = answer["choices"][0], answer.get("usage")
         calls = tuple(
@@ -105,7 +116,9 @@ class Api:
             for call in choice["message"].get("tool_calls") or ()
         )
         content = str(choice["message"].get("content") or "")
-        return ChatReply(content, str(choice["finish_reason"]), calls, usage["total_tokens"] if usage else None)
+        return ChatReply(
+            content, str(choice["finish_reason"]), calls, usage["total_tokens"] if usage else None
+        )
 
     async def chat_stream(
         self, messages: Messages, *, model: str = "default", **options: object
@@ -129,13 +142,20 @@ class Api:
         voice: Mapping[str, object] | None = None,
         **options: object,
     ) -> AsyncGenerator[ServerMessage, None]:
-        """Ask a chat model and hear it; gives ``ReplyText`` and ``ReplyAudio``, at the end a ``ReplyFinished``.
+        """Ask a chat model and hear it; gives ``ReplyText`` and ``ReplyAudio``, at the
+        end a ``ReplyFinished``.
 
-        ``voice`` is a ``synthesis_param``: ``format``, ``voice``, ``volume``, ``speechRate``, ``pitchRate``.
+        ``voice`` is a ``synthesis_param``: ``format``, ``voice``, ``volume``,
+        ``speechRate``, ``pitchRate``.
         """
         speech = {"easyllm_id": synthesizer, "synthesis_param": voice or {}}
-        body = {"chat_completion_req": _chat(messages, model, options), "speech_synthesis_req": speech}
-        async with aclosing(self._events("/api/open-apis/v1/chat/completions-with-voice-output", body)) as events:
+        body = {
+            "chat_completion_req": _chat(messages, model, options),
+            "speech_synthesis_req": speech,
+        }
+        async with aclosing(
+            self._events("/api/open-apis/v1/chat/completions-with-voice-output", body)
+        ) as events:
             async for data in events:
                 _checked(data)
                 message = parse_message(data)
@@ -143,30 +163,42 @@ class Api:
                     yield message
 
     async def speech(self, *texts: str, synthesizer: str = "default", **voice: object) -> bytes:
-        """Speak a text; gives the whole audio file. ``voice`` is as in ``chat_with_voice``."""
+        """Speak a text; gives the whole audio file. ``voice`` is as in
+        ``chat_with_voice``.
+        """
         body = {"easyllm_id": synthesizer, "text": texts, "synthesis_param": voice}
-        async with self._request("POST", f"{self._project}/easyllms/voice/synthesize-audio", body) as response:
+        async with self._request(
+            "POST", f"{self._project}/easyllms/voice/synthesize-audio", body
+        ) as response:
             return await response.read()
 
     async def speech_stream(
         self, *texts: str, synthesizer: str = "default", **voice: object
     ) -> AsyncGenerator[bytes, None]:
-        """Speak a text; gives the audio as it is made: joined, the pieces are one stream."""
+        """Speak a text; gives the audio as it is made: joined, the pieces are one
+        stream.
+        """
         body = {"easyllm_id": synthesizer, "text": texts, "synthesis_param": voice}
-        async with aclosing(self._events(f"{self._project}/easyllms/voice/synthesize-audio-stream", body)) as events:
+        async with aclosing(
+            self._events(f"{self._project}/easyllms/voice/synthesize-audio-stream", body)
+        ) as events:
             async for data in events:
                 _checked(data)
                 message = parse_message(data)
                 if isinstance(message, ReplyAudio):
                     yield message.payload
 
-    async def create_token(self, *, endpoints: Sequence[str] = (), origin: str = "", expires_in_s: int = 60) -> Token:
-        """Make a token for a browser: accepted once, for ``endpoints`` (empty: all of the key) from ``origin``."""
+    async def create_token(
+        self, *, endpoints: Sequence[str] = (), origin: str = "", expires_in_s: int = 60
+    ) -> Token:
+        """Make a token for a browser: accepted once, for ``endpoints`` (empty: all of
+        the key) from ``origin``.
+        """
         body = {"endpoints": list(endpoints), "origin": origin or None, "expires_in": expires_in_s}
         answer = await self._json("POST", f"{self._project}/tokens", body)
         return Token(str(answer["token"]), int(answer["expires_at"]))
 
-    # --- transport ---------------------------------------------------------------------------------------------
+    # --- transport --------------------------------------------------------------------
 
     async def _json(self, method: str, path: str, body: object = None) -> JsonTree:
         async with self._request(method, path, body) as response:
@@ -181,18 +213,26 @@ class Api:
                     yield data
 
     @asynccontextmanager
-    async def _request(self, method: str, path: str, body: object = None) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; entered when the server has granted it. Failures of the network are mapped here."""
+    async def _request(
+        self, method: str, path: str, body: object = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request; entered when the server has granted it. Failures of the
+        network are mapped here.
+        """
         try:
             data = None if body is None else orjson.dumps(body)
             headers = self._headers | ({"Content-Type": "application/json"} if data else {})
-            async with self._open_session().request(method, self._base + path, data=data, headers=headers) as response:
+            async with self._open_session().request(
+                method, self._base + path, data=data, headers=headers
+            ) as response:
                 if response.status >= 400:
                     raise _api_error(response, await response.read())
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             host = urlsplit(self._base).netloc
-            raise ConnectionLostError(1006, f"no answer from {host}: {type(error).__name__}") from error
+            raise ConnectionLostError(
+                1006, f"no answer from {host}: {type(error).__name__}"
+            ) from error
         except SseError as error:
             raise ConnectionLostError(1002, str(error)) from error
 
@@ -240,7 +280,9 @@ def _api_error(response: aiohttp.ClientResponse, content: bytes) -> ApiError:
     else:
         status, message = told.get("status", response.status), told.get("message")
     wait = response.headers.get("Retry-After", "")
-    return ApiError(int(status), str(message or response.reason), int(wait) if wait.isdecimal() else None)
+    return ApiError(
+        int(status), str(message or response.reason), int(wait) if wait.isdecimal() else None
+    )
 
 
 def _status(code: object, otherwise: int) -> int:

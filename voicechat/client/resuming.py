@@ -1,8 +1,10 @@
-"""A recognition stream that outlives its connection: no audio and no result is lost, and none comes twice.
+"""A recognition stream that outlives its connection: no audio and no result is lost,
+and none comes twice.
 
-The server names the byte of audio that it expects next whenever a client returns to its session. Audio is kept here
-until the server is known to have taken it, which the answer to a ping that was sent after it proves: WebSocket frames
-are handled in order (RFC 6455, 5.4).
+The server names the byte of audio that it expects next whenever a client returns to its
+session. Audio is kept here until the server is known to have taken it, which the answer
+to a ping that was sent after it proves: WebSocket frames are handled in order (RFC
+6455, 5.4).
 """
 
 import asyncio
@@ -19,14 +21,22 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from voicechat.client.backoff import Attempts, Backoff
-from voicechat.client.connection import OPEN_TIMEOUT_S, ConnectionLostError, lost, open_socket, socket_url
+from voicechat.client.connection import (
+    OPEN_TIMEOUT_S,
+    ConnectionLostError,
+    lost,
+    open_socket,
+    socket_url,
+)
 from voicechat.client.inbox import Inbox, running
 from voicechat.client.messages import Recognised, parse_message
 from voicechat.client.recognition import STREAM_PATH
 from voicechat.errors import VoiceChatError
 
 KEPT_BYTES = 1024 * 1024
-"""Audio that the server may not have taken yet: half a minute of s16le at 16 kHz. Past it ``send_audio`` waits."""
+"""Audio that the server may not have taken yet: half a minute of s16le at 16 kHz. Past
+it ``send_audio`` waits.
+"""
 FRAME_BYTES = 32 * 1024
 """One WebSocket message: the server takes up to 1 MiB (contract)."""
 PROVED_BYTES = 64 * 1024
@@ -37,7 +47,9 @@ _ABNORMAL = 1006
 
 
 class UnprovedAudio:
-    """Audio from ``start`` on, in bytes of the whole stream; what lies before the server has taken."""
+    """Audio from ``start`` on, in bytes of the whole stream; what lies before the
+    server has taken.
+    """
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
@@ -65,7 +77,9 @@ class UnprovedAudio:
 
 
 class ResumingRecognition:
-    """Like ``RecognitionStream``. Once no further attempt is made, every method raises ``ConnectionLostError``."""
+    """Like ``RecognitionStream``. Once no further attempt is made, every method raises
+    ``ConnectionLostError``.
+    """
 
     def __init__(self, url: str, key: str, query: Mapping[str, str], backoff: Backoff) -> None:
         self._url, self._key, self._query = url, key, dict(query)
@@ -81,7 +95,9 @@ class ResumingRecognition:
     async def send_audio(self, audio: bytes) -> None:
         """Send the next piece of audio; waits while too much is on its way."""
         for start in range(0, len(audio), FRAME_BYTES):
-            await self._until(lambda: self._inbox.error or self._audio.end - self._audio.start < KEPT_BYTES)
+            await self._until(
+                lambda: self._inbox.error or self._audio.end - self._audio.start < KEPT_BYTES
+            )
             self._check()
             self._audio.append(audio[start : start + FRAME_BYTES])
             self._changed.set()
@@ -110,7 +126,9 @@ class ResumingRecognition:
         self._check()
 
     async def keep(self) -> None:
-        """Connect, and return to the session, until the server closes normally or trying again cannot help."""
+        """Connect, and return to the session, until the server closes normally or
+        trying again cannot help.
+        """
         try:
             while not await self._hold():
                 pass
@@ -122,7 +140,9 @@ class ResumingRecognition:
             self._changed.set()
 
     async def _hold(self) -> bool:
-        """Hold one connection; True when the server closed it normally, else when it is time for the next one."""
+        """Hold one connection; True when the server closed it normally, else when it is
+        time for the next one.
+        """
         query = self._query | {"session": self._session, "received": str(self._received)}
         try:
             async with open_socket(socket_url(self._url, STREAM_PATH, query), self._key) as socket:
@@ -144,16 +164,22 @@ class ResumingRecognition:
         except ConnectionClosed as error:
             raise lost(error) from error
         except TimeoutError as error:
-            raise ConnectionLostError(_ABNORMAL, f"the server said nothing for {OPEN_TIMEOUT_S:g} s") from error
+            raise ConnectionLostError(
+                _ABNORMAL, f"the server said nothing for {OPEN_TIMEOUT_S:g} s"
+            ) from error
         position = greeting.get("offset")
         if greeting.get("status") != "ok" or not isinstance(position, int):
             raise ConnectionLostError(1002, "the server does not offer to resume")
-        if not self._audio.start <= position <= self._audio.end or (self._received and not position):
+        if not self._audio.start <= position <= self._audio.end or (
+            self._received and not position
+        ):
             raise ConnectionLostError(1002, "the server has forgotten the session")
         return position
 
     async def _send(self, socket: ClientConnection, position: int) -> None:
-        """Send everything from ``position`` on, as it comes. The end of the connection is the receiver's to tell."""
+        """Send everything from ``position`` on, as it comes. The end of the connection
+        is the receiver's to tell.
+        """
         unproved_bytes = 0
         try:
             while True:
@@ -211,7 +237,8 @@ async def stay_recognising(
     recognizer: str = "default",
     backoff: Backoff = WITHIN_RESUMPTION,
 ) -> AsyncIterator[ResumingRecognition]:
-    """Open a recognition stream that returns whenever its connection is lost; see ``recognise_stream``.
+    """Open a recognition stream that returns whenever its connection is lost; see
+    ``recognise_stream``.
 
     Iterate all the time: results that nobody takes hold up the connection.
     """
@@ -228,7 +255,9 @@ async def stay_recognising(
 
 
 def _is_final(error: VoiceChatError) -> bool:
-    """Whether the server ended the session: a connection that is merely lost has no close code of the server's."""
+    """Whether the server ended the session: a connection that is merely lost has no
+    close code of the server's.
+    """
     return not isinstance(error, ConnectionLostError) or error.code != _ABNORMAL
 
 

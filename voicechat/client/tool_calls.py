@@ -11,7 +11,9 @@ from voicechat.client.messages import (
 )
 
 MADE = "tool_calls"
-"""The finish reason at which calls are made; before it, or with another one, they are not (contract)."""
+"""The finish reason at which calls are made; before it, or with another one, they are
+not (contract).
+"""
 
 
 class ToolCallsJoined:

@@ -1,4 +1,6 @@
-"""Transcription from the client's side: tasks that survive a server's crash, and requests that wait."""
+"""Transcription from the client's side: tasks that survive a server's crash, and
+requests that wait.
+"""
 
 import asyncio
 import json
@@ -21,13 +23,17 @@ LOOK_S = (0.5, 1.0, 2.0, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionTask:
-    """Where a task stands; ``status`` is waiting, doing, success or failed, ``progress`` 0 to 1."""
+    """Where a task stands; ``status`` is waiting, doing, success or failed,
+    ``progress`` 0 to 1.
+    """
 
     id: str
     status: str
     progress: float
     result: str
-    """One line per sentence, ``[m:ss.mmm,m:ss.mmm,speaker] text``; empty until it succeeded."""
+    """One line per sentence, ``[m:ss.mmm,m:ss.mmm,speaker] text``; empty until it
+    succeeded.
+    """
     error: str
     """Why it failed: the contract's status and a sentence."""
 
@@ -48,11 +54,14 @@ class Transcription:
 class Transcriptions:
     """The transcription endpoints of one server, with one key. Use it as a context.
 
-    Every method raises ``ApiError`` when the server refuses or fails, ``ConnectionLostError`` when it cannot be reached
-    or the answer breaks off. A recording is a ``Path``, which is sent piece by piece, or an http(s) address.
+    Every method raises ``ApiError`` when the server refuses or fails,
+    ``ConnectionLostError`` when it cannot be reached or the answer breaks off. A
+    recording is a ``Path``, which is sent piece by piece, or an http(s) address.
     """
 
-    def __init__(self, url: str, *, key: str, project: str = "default", service: str = "default") -> None:
+    def __init__(
+        self, url: str, *, key: str, project: str = "default", service: str = "default"
+    ) -> None:
         """``url`` is the server's address; ``service`` its recogniser's name."""
         self._folder = f"{url.rstrip('/')}/api/open-apis/projects/{quote(project, safe='')}/easyllms/speechtotext"
         # The key travels in a header: addresses end up in logs.
@@ -69,14 +78,18 @@ class Transcriptions:
             await self._session.close()
 
     async def transcribe(self, recording: Path | str) -> Transcription:
-        """Transcribe a recording of minutes, waiting for it. Cancelling makes the server stop."""
+        """Transcribe a recording of minutes, waiting for it. Cancelling makes the
+        server stop.
+        """
         answer = await self._send("non-stream", recording, {})
         return Transcription(str(answer["result"]), float(answer["audio_duration"]))
 
     async def submit(self, recording: Path | str, *, idempotency_key: str = "") -> str:
-        """Hand a recording in, and return the id of its task, which will be done whatever happens to the server.
+        """Hand a recording in, and return the id of its task, which will be done
+        whatever happens to the server.
 
-        With an ``idempotency_key`` it is safe to call again after any failure: the same recording makes one task.
+        With an ``idempotency_key`` it is safe to call again after any failure: the same
+        recording makes one task.
         """
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return str((await self._send("transcriptions", recording, headers))["taskId"])
@@ -101,10 +114,14 @@ class Transcriptions:
         """Delete a task, its result and its recording; stops it if it is being done."""
         await self._ask("DELETE", f"transcriptions/{quote(task_id, safe='')}")
 
-    async def _send(self, path: str, recording: Path | str, headers: dict[str, str]) -> dict[str, Any]:
+    async def _send(
+        self, path: str, recording: Path | str, headers: dict[str, str]
+    ) -> dict[str, Any]:
         asked = {"easyllm_id": self._service}
         if isinstance(recording, str):
-            return await self._ask("POST", path, headers=headers, json=asked | {"audio_url": recording})
+            return await self._ask(
+                "POST", path, headers=headers, json=asked | {"audio_url": recording}
+            )
         file = await asyncio.to_thread(recording.open, "rb")
         with file:
             form = aiohttp.FormData()
@@ -115,9 +132,13 @@ class Transcriptions:
     async def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
-            self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout, proxy=proxy_of(self._folder))
+            self._session = aiohttp.ClientSession(
+                headers=self._headers, timeout=timeout, proxy=proxy_of(self._folder)
+            )
         try:
-            async with self._session.request(method, f"{self._folder}/{path}", **request) as response:
+            async with self._session.request(
+                method, f"{self._folder}/{path}", **request
+            ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ConnectionLostError(1006, type(error).__name__) from error

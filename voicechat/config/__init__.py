@@ -1,4 +1,6 @@
-"""The configuration: what a file may hold, how it is read, and the services that it describes."""
+"""The configuration: what a file may hold, how it is read, and the services that it
+describes.
+"""
 
 from voicechat.config.endpoints import endpoints_of
 from voicechat.config.reading import load_config

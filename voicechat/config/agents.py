@@ -1,4 +1,6 @@
-"""Makes the agents that a configuration describes, and checks that what they name exists."""
+"""Makes the agents that a configuration describes, and checks that what they name
+exists.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,8 +21,8 @@ def build_agents(
 ) -> Agents:
     """Make the agents; one called ``default`` is added unless it is configured.
 
-    Raises ConfigError naming the key of what an agent refers to and does not exist, and of a name
-    that would mean two things.
+    Raises ConfigError naming the key of what an agent refers to and does not exist, and
+    of a name that would mean two things.
     """
     agents = {DEFAULT: AgentConfig(), **agents}
     for name, agent in agents.items():
@@ -31,7 +33,9 @@ def build_agents(
         _require(f"{path}.tools", agent.tools or (), tools, "tool")
         for key, text in agent.texts().items():
             _require(f"{path}.{key}", references(text), (*VARIABLES, *agent.variables), "variable")
-    return Agents({name: _agent(name, agent) for name, agent in agents.items()}, _aliases(agents, llm), llm)
+    return Agents(
+        {name: _agent(name, agent) for name, agent in agents.items()}, _aliases(agents, llm), llm
+    )
 
 
 def _require(path: str, wanted: Iterable[str], there_is: Iterable[str], kind: str = "") -> None:
@@ -76,5 +80,7 @@ def _aliases(agents: Mapping[str, AgentConfig], llm: ServiceNames) -> dict[str, 
     for name, agent in {**{name: name for name in agents if name != DEFAULT}, **aliases}.items():
         if name in llm:
             what = "stands for every name already" if name == ANY else "is the name of a chat model"
-            raise ConfigError(f"agents.{agent}: {name!r} {what}, and a client's model may be either")
+            raise ConfigError(
+                f"agents.{agent}: {name!r} {what}, and a client's model may be either"
+            )
     return {**{plain(alias): agent for alias, agent in aliases.items()}, **aliases}

@@ -1,4 +1,6 @@
-"""What a mistake in a configuration is answered: one line with the key's path, its value, what is allowed."""
+"""What a mistake in a configuration is answered: one line with the key's path, its
+value, what is allowed.
+"""
 
 import difflib
 from types import NoneType, UnionType
@@ -24,9 +26,16 @@ def explain(detail: ErrorDetails, tree: Tree) -> str:
         return f"{path}: no such key{guess} (allowed: {', '.join(allowed)})"
     if detail["type"] == "missing":
         return f"{path}: missing"
-    expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    expected = (
+        detail["msg"]
+        .removeprefix("Value error, ")
+        .removeprefix("Input should be ")
+        .removeprefix("a valid ")
+    )
     # An address of a database may hold its password.
-    value = "the value" if path.endswith(("_url", "_key")) else shown(_value_at(detail["loc"], tree))
+    value = (
+        "the value" if path.endswith(("_url", "_key")) else shown(_value_at(detail["loc"], tree))
+    )
     return f"{path}: {value} is not allowed; it should be {expected}"
 
 
@@ -40,7 +49,11 @@ def _value_at(path: tuple[int | str, ...], tree: Tree) -> object:
 def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
     section: Any = File
     for step in path[:-1]:
-        section = get_args(section)[1] if get_origin(section) is dict else section.model_fields[step].annotation
+        section = (
+            get_args(section)[1]
+            if get_origin(section) is dict
+            else section.model_fields[step].annotation
+        )
         if isinstance(section, UnionType):  # a table that may be left out
             section = next(option for option in get_args(section) if option is not NoneType)
     return list(section.model_fields)

@@ -9,7 +9,9 @@ from voicechat.providers.registry import load_factory
 
 
 def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
-    """Open every endpoint; none listens before the server does. Raises ConfigError naming the section."""
+    """Open every endpoint; none listens before the server does. Raises ConfigError
+    naming the section.
+    """
     speech_chat = SpeechChatEndpoint(
         update_reply=config.compat.chat_update_reply,
         strict_ping=config.compat.strict_ping,
@@ -28,7 +30,9 @@ def open_endpoint(name: str, section: DialectConfig) -> Endpoint:
         raise ConfigError(f"dialects.{name}: {error}") from error
     if not isinstance(endpoint, Endpoint):
         kind = type(endpoint).__name__
-        message = f"{section.dialect!r} returned a {kind}, which is no voicechat.dialects.base.Endpoint"
+        message = (
+            f"{section.dialect!r} returned a {kind}, which is no voicechat.dialects.base.Endpoint"
+        )
         raise ConfigError(f"dialects.{name}: dialect: {message}")
     if not endpoint.paths and endpoint.port is None:
         raise ConfigError(f"dialects.{name}: the endpoint has neither a path nor a port")

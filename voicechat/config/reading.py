@@ -1,7 +1,9 @@
-"""Reads a configuration: a TOML file, the environment over it, a command line over both.
+"""Reads a configuration: a TOML file, the environment over it, a command line over
+both.
 
-Nothing else of the package reads the environment. Everything is checked before anything starts: a wrong or unknown key
-is a ``ConfigError`` with one line for each mistake: the key's path, its value, what is allowed.
+Nothing else of the package reads the environment. Everything is checked before anything
+starts: a wrong or unknown key is a ``ConfigError`` with one line for each mistake: the
+key's path, its value, what is allowed.
 """
 
 import os
@@ -41,10 +43,12 @@ def load_config(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Config:
-    """Read ``path``, else ``VOICECHAT_CONFIG``, else ``./voicechat.toml`` if it exists; then the environment over it.
+    """Read ``path``, else ``VOICECHAT_CONFIG``, else ``./voicechat.toml`` if it exists;
+    then the environment over it.
 
-    Variables named ``VOICECHAT_<SECTION>__<KEY>`` set any key; their value is read as TOML, and what is not TOML is a
-    string. ``overrides`` come last: what a command line says. Raises ConfigError.
+    Variables named ``VOICECHAT_<SECTION>__<KEY>`` set any key; their value is read as
+    TOML, and what is not TOML is a string. ``overrides`` come last: what a command line
+    says. Raises ConfigError.
     """
     file = path or (Path(environ[_PREFIX + "CONFIG"]) if environ.get(_PREFIX + "CONFIG") else None)
     if file is None and DEFAULT_FILE.is_file():
@@ -55,7 +59,10 @@ def load_config(
     _lay_over(tree, {section: dict(keys) for section, keys in (overrides or {}).items()})
     _add_defaults(tree, environ)
     _resolve_named_secrets(tree, environ)
-    data_dir = Path(environ.get(_PREFIX + "DATA_DIR") or platformdirs.user_data_dir("voicechat", appauthor=False))
+    data_dir = Path(
+        environ.get(_PREFIX + "DATA_DIR")
+        or platformdirs.user_data_dir("voicechat", appauthor=False)
+    )
     _tell_models_folder(tree, data_dir / MODELS_FOLDER)
     checked = _checked(tree, texts)
     kinds: dict[ServiceKind, Mapping[str, ServiceConfig]] = {
@@ -99,16 +106,22 @@ def _read_toml(path: Path) -> Tree:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
         if len(content) > _MAX_FILE_BYTES:
-            raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, so it is no configuration")
+            raise ConfigError(
+                f"{path}: larger than {_MAX_FILE_BYTES} bytes, so it is no configuration"
+            )
         return tomllib.loads(content.decode("utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            f"the configuration file {path} cannot be read: {error.strerror}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
 def _checked(tree: Tree, texts: Texts) -> File:
-    """Check the whole; a variable's value that should be a text is one, even if it looks like a number."""
+    """Check the whole; a variable's value that should be a text is one, even if it
+    looks like a number.
+    """
     try:
         checked = File.model_validate(tree)
     except ValidationError as error:
@@ -139,9 +152,11 @@ def _set(tree: Tree, path: tuple[str, ...], value: str) -> None:
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[Tree, Texts]:
-    """Read the variables: values as TOML has them, and the text of each that is none in TOML.
+    """Read the variables: values as TOML has them, and the text of each that is none in
+    TOML.
 
-    Names without ``__`` are left alone: Kubernetes sets ``VOICECHAT_PORT`` for a service called voicechat.
+    Names without ``__`` are left alone: Kubernetes sets ``VOICECHAT_PORT`` for a
+    service called voicechat.
     """
     tree: Tree = {}
     texts: dict[tuple[str, ...], str] = {}
@@ -153,7 +168,9 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[Tree, Texts]:
         for section in sections:
             table = table.setdefault(section, {})
             if not isinstance(table, dict):
-                raise ConfigError(f"{name}: another variable gives {section!r} a value, so it holds no keys")
+                raise ConfigError(
+                    f"{name}: another variable gives {section!r} a value, so it holds no keys"
+                )
         table[key] = _toml_value(raw)
         if not isinstance(table[key], str):
             texts[(*sections, key)] = raw
@@ -166,7 +183,11 @@ def _toml_value(raw: str) -> object:
     except tomllib.TOMLDecodeError:
         return raw
     value = table["value"]
-    return value if len(table) == 1 and isinstance(value, bool | int | float | str | list | dict) else raw
+    return (
+        value
+        if len(table) == 1 and isinstance(value, bool | int | float | str | list | dict)
+        else raw
+    )
 
 
 def _lay_over(tree: Tree, upper: Tree) -> None:
@@ -188,16 +209,25 @@ def _add_defaults(tree: Tree, environ: Mapping[str, str]) -> None:
 
 
 def _openai(environ: Mapping[str, str]) -> Tree:
-    """Describe the endpoint that the environment names as OpenAI's own clients read it; empty when it names none."""
+    """Describe the endpoint that the environment names as OpenAI's own clients read it;
+    empty when it names none.
+    """
     key, base_url = environ.get("OPENAI_API_KEY", ""), environ.get("OPENAI_BASE_URL", "")
     if not key and not base_url:
         return {}
     model = environ.get("OPENAI_MODEL") or OPENAI_MODEL
-    return {"provider": "openai", "base_url": base_url or OPENAI_BASE_URL, "api_key": key, "model": model}
+    return {
+        "provider": "openai",
+        "base_url": base_url or OPENAI_BASE_URL,
+        "api_key": key,
+        "model": model,
+    }
 
 
 def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
-    """``api_key_env = "NAME"`` becomes ``api_key`` = the value of that variable; so for every key of that form."""
+    """``api_key_env = "NAME"`` becomes ``api_key`` = the value of that variable; so for
+    every key of that form.
+    """
     sections = {name: tree.get(name) for name in ("server", "transcription")}
     for kind in _EMBEDDED:
         services = tree[kind] if isinstance(tree[kind], dict) else {}
@@ -209,7 +239,9 @@ def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
             variable = section.pop(key)
             secret = environ.get(variable) if isinstance(variable, str) else None
             if not secret:
-                raise ConfigError(f"{path}.{key}: {shown(variable)} is not the name of a variable that is set")
+                raise ConfigError(
+                    f"{path}.{key}: {shown(variable)} is not the name of a variable that is set"
+                )
             section[key.removesuffix("_env")] = secret
 
 

@@ -1,4 +1,6 @@
-"""What a configuration may hold: its sections, their keys, defaults and bounds. ``docs/configuration.md`` follows."""
+"""What a configuration may hold: its sections, their keys, defaults and bounds.
+``docs/configuration.md`` follows.
+"""
 
 import ipaddress
 import re
@@ -78,32 +80,48 @@ class ServerConfig(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0: any free port."""
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Processes that serve. Unset: one for each core; one for each eight where models compute on this machine."""
+    """Processes that serve. Unset: one for each core; one for each eight where models
+    compute on this machine.
+    """
     max_sessions: Annotated[int, Field(ge=1)] = 500
     """Further sessions are told that the server is at capacity."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """How long turns in progress may take to end after SIGTERM."""
     speech_cache_mib: Annotated[int, Field(ge=0, le=65536)] = 8
-    """Of each synthesiser, speech that is wanted again and again; 0: always synthesised anew."""
-    allowed_origins: Annotated[tuple[Annotated[str, AfterValidator(_web_origin)], ...], BeforeValidator(_as_tuple)] = ()
-    """Web origins besides the server's own whose pages may connect, to sockets and by CORS to REST:
-    `https://app.example`; `null`: pages without one, such as files; `*`: all."""
+    """Of each synthesiser, speech that is wanted again and again; 0: always synthesised
+    anew.
+    """
+    allowed_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_web_origin)], ...], BeforeValidator(_as_tuple)
+    ] = ()
+    """Web origins besides the server's own whose pages may connect, to sockets and by
+    CORS to REST: `https://app.example`; `null`: pages without one, such as files; `*`:
+    all.
+    """
     metrics_key: Annotated[str, AfterValidator(_secret), Field(repr=False)] = ""
-    """The key that `/metrics` needs, of 8 characters at least; none: only this machine itself may look."""
+    """The key that `/metrics` needs, of 8 characters at least; none: only this machine
+    itself may look.
+    """
     trusted_proxies: Annotated[
         tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_as_tuple)
     ] = ()
-    """Networks of the proxies in front: only they are believed in `X-Forwarded-For` and `X-Forwarded-Host`."""
+    """Networks of the proxies in front: only they are believed in `X-Forwarded-For` and
+    `X-Forwarded-Host`.
+    """
 
 
 class AdmissionConfig(Section):
-    """``[admission]``: from which figures on a process begins no reply early (sheds), and refuses newcomers."""
+    """``[admission]``: from which figures on a process begins no reply early (sheds),
+    and refuses newcomers.
+    """
 
     unquestioned_sessions: Annotated[int, Field(ge=0)] = 4
     """So many a process lets in whatever the figures say."""
     busy_shed_percent: Annotated[float, Field(gt=0)] = 65.0
-    """Of all time, that in which the event loop computes or waits for a core; or what the process computes, of the
-    cores that are its part, if that is more. Past 100: never."""
+    """Of all time, that in which the event loop computes or waits for a core; or what
+    the process computes, of the cores that are its part, if that is more. Past 100:
+    never.
+    """
     busy_refuse_percent: Annotated[float, Field(gt=0)] = 75.0
     """The same, for refusing."""
     loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
@@ -115,7 +133,9 @@ class AdmissionConfig(Section):
     encoding_lag_refuse_ms: Annotated[float, Field(gt=0)] = 80.0
     """The same, for refusing."""
     detection_lag_shed_ms: Annotated[float, Field(gt=0)] = 60.0
-    """How long audio waits for voice detection. A frame is 32 ms, and 10 ms are waited on purpose."""
+    """How long audio waits for voice detection. A frame is 32 ms, and 10 ms are waited
+    on purpose.
+    """
     detection_lag_refuse_ms: Annotated[float, Field(gt=0)] = 150.0
     """The same, for refusing."""
     waiting_streams_shed: Annotated[int, Field(ge=1)] = 1
@@ -137,27 +157,37 @@ class HandsFreeConfig(Section):
     """``[hands_free]``: how the server finds the end of a turn by itself."""
 
     voice_model: str = ""
-    """The file of a Silero voice model (ONNX, version 5 or later) that tells speech from other sounds; none: that of
-    the installed package."""
+    """The file of a Silero voice model (ONNX, version 5 or later) that tells speech
+    from other sounds; none: that of the installed package.
+    """
     turn_model: str = ""
-    """The file of a Smart Turn model (ONNX, version 3) that hears whether a turn is finished; none: its words say."""
+    """The file of a Smart Turn model (ONNX, version 3) that hears whether a turn is
+    finished; none: its words say.
+    """
     interrupt_by: Literal["words", "voice"] = "words"
-    """What interrupts a reply where a client asks for no words (``min_interruption_words`` 0). ``words``: what is said
-    must be more than a sign of listening, or go on for a second without a recognised word; a cough or "mm-hm" lets the
-    reply go on. ``voice``: any sound of ``min_interruption_ms``, at once."""
+    """What interrupts a reply where a client asks for no words
+    (``min_interruption_words`` 0). ``words``: what is said must be more than a sign of
+    listening, or go on for a second without a recognised word; a cough or "mm-hm" lets
+    the reply go on. ``voice``: any sound of ``min_interruption_ms``, at once.
+    """
 
 
 class RepliesConfig(Section):
     """``[replies]``: what of a chat model's text is the reply."""
 
     hidden_tags: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[^\W\d][\w.\-]{0,47}$")], ...], BeforeValidator(_as_tuple)
+        tuple[Annotated[str, Field(pattern=r"^[^\W\d][\w.\-]{0,47}$")], ...],
+        BeforeValidator(_as_tuple),
     ] = ()
-    """Names of tags, besides the known ones, that enclose what is neither shown, spoken nor remembered."""
+    """Names of tags, besides the known ones, that enclose what is neither shown, spoken
+    nor remembered.
+    """
 
 
 class ApologyConfig(Section):
-    """``[apology]``: what is said aloud when no chat model answers. An empty text is not said."""
+    """``[apology]``: what is said aloud when no chat model answers. An empty text is
+    not said.
+    """
 
     enabled: bool = True
     """False: nothing is said."""
@@ -182,14 +212,19 @@ class TranscriptionConfig(Section):
     """``[transcription]``: tasks and the recordings that they are about."""
 
     folder: str = ""
-    """For recordings, and for the tasks unless there is a ``database_url``. Empty: ``tasks`` in the data directory."""
+    """For recordings, and for the tasks unless there is a ``database_url``. Empty:
+    ``tasks`` in the data directory.
+    """
     database_url: Annotated[str, AfterValidator(_database_url), Field(repr=False)] = ""
-    """``postgresql://...`` for several machines, which then share ``folder`` too; empty: SQLite."""
+    """``postgresql://...`` for several machines, which then share ``folder`` too;
+    empty: SQLite.
+    """
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     """Tasks that this server does at once; each of its processes does one at least."""
     requests: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Recordings of clients that wait for the result, recognised at once by this server; the others
-    wait for a place. Unset: twice as many as the machine has cores."""
+    """Recordings of clients that wait for the result, recognised at once by this
+    server; the others wait for a place. Unset: twice as many as the machine has cores.
+    """
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """Attempts that may die with their process before a task fails."""
     keep_hours: Annotated[float, Field(gt=0, le=8760)] = 24.0
@@ -211,13 +246,17 @@ class TranscriptionConfig(Section):
     ] = ()
     """Networks that ``audio_url`` may lead to besides the public ones."""
     allowed_ports: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1), BeforeValidator(_as_tuple)
+        tuple[Annotated[int, Field(ge=1, le=65535)], ...],
+        Field(min_length=1),
+        BeforeValidator(_as_tuple),
     ] = (80, 443)
     """Ports that ``audio_url`` may name."""
 
 
 class FillerConfig(Section):
-    """``[tools.NAME.filler]``: what is said while a tool takes long, by the user's language; one alone serves both."""
+    """``[tools.NAME.filler]``: what is said while a tool takes long, by the user's
+    language; one alone serves both.
+    """
 
     en: str = ""
     """To a user who spoke English."""
@@ -249,17 +288,24 @@ class ToolConfig(Section):
 
 
 class ServiceConfig(BaseModel):
-    """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider, and its keyword arguments as the other keys."""
+    """``[llm.NAME]``, ``[asr.NAME]`` or ``[tts.NAME]``: a provider, and its keyword
+    arguments as the other keys.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
 
     provider: Annotated[str, Field(min_length=1)]
     """A provider's name, or ``package.module:factory`` of your own."""
     fallback: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
-    """Names of services of the same kind that stand in for this one when it fails, in order."""
-    also: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)] = ()
-    """Other names that clients may use for this service, as stock clients have their vendor's compiled in; `*`: any
-    name that no other service has."""
+    """Names of services of the same kind that stand in for this one when it fails, in
+    order.
+    """
+    also: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)
+    ] = ()
+    """Other names that clients may use for this service, as stock clients have their
+    vendor's compiled in; `*`: any name that no other service has.
+    """
     max_streams: Annotated[int, Field(ge=1)] | None = None
     queue_s: Annotated[float, Field(ge=0, le=600)] = _POLICY.queue_s
     attempt_s: Annotated[float, Field(gt=0, le=600)] | None = None
@@ -276,7 +322,9 @@ class ServiceConfig(BaseModel):
 
     @property
     def written(self) -> dict[str, str]:
-        """Of keyword arguments that came from variables and look like numbers or the like: their text."""
+        """Of keyword arguments that came from variables and look like numbers or the
+        like: their text.
+        """
         return self._written
 
     @property
@@ -287,7 +335,9 @@ class ServiceConfig(BaseModel):
     @property
     def policy(self) -> ServicePolicy:
         """What happens when it fails; see ``ServicePolicy``."""
-        return ServicePolicy(**{limit.name: getattr(self, limit.name) for limit in fields(ServicePolicy)})
+        return ServicePolicy(
+            **{limit.name: getattr(self, limit.name) for limit in fields(ServicePolicy)}
+        )
 
 
 _LANGUAGE = r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$"
@@ -304,21 +354,29 @@ def _detected(name: str) -> Any:
 
 
 class TurnDetectionConfig(Section):
-    """``[agents.NAME.turn_detection]``: the server ends the user's turns; an empty table is enough."""
+    """``[agents.NAME.turn_detection]``: the server ends the user's turns; an empty
+    table is enough.
+    """
 
     threshold: Annotated[float, _detected("threshold")] = _DETECTION.threshold
     """Probability from which a sound counts as speech."""
     prefix_padding_ms: Annotated[int, _detected("prefix_padding_ms")] = _DETECTION.prefix_padding_ms
     """Audio before the detected start that belongs to the speech."""
-    silence_duration_ms: Annotated[int, _detected("silence_duration_ms")] = _DETECTION.silence_duration_ms
+    silence_duration_ms: Annotated[int, _detected("silence_duration_ms")] = (
+        _DETECTION.silence_duration_ms
+    )
     """Silence that ends a turn."""
     create_response: bool = _DETECTION.create_response
     """False: the end of a turn is told, and not answered."""
     interrupt_response: bool = _DETECTION.interrupt_response
     """False: a reply is heard to its end whatever the user says."""
-    min_interruption_ms: Annotated[int, _detected("min_interruption_ms")] = _DETECTION.min_interruption_ms
+    min_interruption_ms: Annotated[int, _detected("min_interruption_ms")] = (
+        _DETECTION.min_interruption_ms
+    )
     """Speech needed to interrupt a reply."""
-    min_interruption_words: Annotated[int, _detected("min_interruption_words")] = _DETECTION.min_interruption_words
+    min_interruption_words: Annotated[int, _detected("min_interruption_words")] = (
+        _DETECTION.min_interruption_words
+    )
     """Words needed to interrupt a reply; 0: any speech does."""
 
     @property
@@ -328,14 +386,20 @@ class TurnDetectionConfig(Section):
 
 
 class IdlePromptsConfig(Section):
-    """``[agents.NAME.idle_prompts]``: what is said to a user who stays silent; after the last one comes the goodbye."""
+    """``[agents.NAME.idle_prompts]``: what is said to a user who stays silent; after
+    the last one comes the goodbye.
+    """
 
     prompts: Annotated[_Texts, Field(min_length=1)]
     """One after the other; the last one again when there are to be more."""
     after_s: Annotated[float, Field(ge=1, le=3600)] = _IDLE.after_ms / 1000
-    """Silence before each prompt, and before the goodbye, from the end of what was last heard."""
+    """Silence before each prompt, and before the goodbye, from the end of what was last
+    heard.
+    """
     times: Annotated[int, Field(ge=1, le=100)] | None = None
-    """How many prompts before the goodbye; unset: each of them once. Speech of the user begins anew."""
+    """How many prompts before the goodbye; unset: each of them once. Speech of the user
+    begins anew.
+    """
 
     @property
     def idle_prompts(self) -> IdlePrompts:
@@ -345,7 +409,9 @@ class IdlePromptsConfig(Section):
 
 
 class AgentConfig(Section):
-    """``[agents.NAME]``: who answers, where client or telephone cannot say. All texts may hold `{variables}`."""
+    """``[agents.NAME]``: who answers, where client or telephone cannot say. All texts
+    may hold `{variables}`.
+    """
 
     llm: _Text = DEFAULT
     """The chat model, by the name of its section."""
@@ -360,13 +426,19 @@ class AgentConfig(Section):
     greeting: str = ""
     """Said first of all; it can be interrupted. Empty: the user speaks first."""
     greeting_prompt: str = ""
-    """In place of `greeting`: what the chat model is asked, so that it greets in words of its own."""
+    """In place of `greeting`: what the chat model is asked, so that it greets in words
+    of its own.
+    """
     language: Annotated[str, Field(pattern=_LANGUAGE)] = ""
-    """Such as `en` or `zh-CN`: the language until the user has spoken. Empty: not known."""
+    """Such as `en` or `zh-CN`: the language until the user has spoken. Empty: not
+    known.
+    """
     tools: _Texts | None = None
     """The `[tools.NAME]` that the model may call; unset: all."""
     turn_detection: TurnDetectionConfig | None = None
-    """How the ends of the user's turns are found, the table below; unset: as the client asks."""
+    """How the ends of the user's turns are found, the table below; unset: as the client
+    asks.
+    """
     idle_prompts: IdlePromptsConfig | None = None
     """What is said into silence, the table below; unset: nothing."""
     goodbye: str = ""
@@ -374,13 +446,17 @@ class AgentConfig(Section):
     max_duration_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     """The conversation ends after this time, with the goodbye; unset: never."""
     end_conversation: bool = False
-    """True: the model has a tool `end_conversation`, with which it ends the conversation after its last words."""
+    """True: the model has a tool `end_conversation`, with which it ends the
+    conversation after its last words.
+    """
     variables: dict[str, str] = {}
-    """Variables that connections may bring besides `{called}`, `{caller}`, `{device}`, `{date}`, `{time}` and
-    `{language}`, with what they are otherwise."""
+    """Variables that connections may bring besides `{called}`, `{caller}`, `{device}`,
+    `{date}`, `{time}` and `{language}`, with what they are otherwise.
+    """
     also: _Texts = ()
-    """Other names: a `model` that stock clients have compiled in, a number called, a device's id, a key's id; `*`: any
-    that nothing else has."""
+    """Other names: a `model` that stock clients have compiled in, a number called, a
+    device's id, a key's id; `*`: any that nothing else has.
+    """
 
     @model_validator(mode="after")
     def _greets_in_one_way(self) -> "AgentConfig":
@@ -388,7 +464,9 @@ class AgentConfig(Section):
             raise ValueError("with greeting or with greeting_prompt, not with both")
         return self
 
-    @field_validator("instructions", "greeting", "greeting_prompt", "goodbye", "idle_prompts", mode="after")
+    @field_validator(
+        "instructions", "greeting", "greeting_prompt", "goodbye", "idle_prompts", mode="after"
+    )
     @classmethod
     def _braces_are_variables(cls, value: Any) -> Any:
         for text in value.prompts if isinstance(value, IdlePromptsConfig) else (value or "",):
@@ -410,7 +488,9 @@ class AgentConfig(Section):
         keys = ("instructions", "greeting", "greeting_prompt", "goodbye")
         found: dict[str, str] = {key: getattr(self, key) for key in keys}
         prompts = self.idle_prompts.prompts if self.idle_prompts else ()
-        return found | {f"idle_prompts.prompts.{number}": text for number, text in enumerate(prompts)}
+        return found | {
+            f"idle_prompts.prompts.{number}": text for number, text in enumerate(prompts)
+        }
 
 
 _FROM_ZERO = frozenset({"early_replies_wasted"})
@@ -424,12 +504,16 @@ LimitsSection = create_model("LimitsSection", __base__=Section, **_LIMIT_FIELDS)
 
 
 class DialectConfig(BaseModel):
-    """``[dialects.NAME]``: a protocol of your own, and its factory's keyword arguments as the other keys."""
+    """``[dialects.NAME]``: a protocol of your own, and its factory's keyword arguments
+    as the other keys.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", hide_input_in_errors=True)
 
     dialect: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    """``package.module:factory``: what it returns is a ``voicechat.dialects.base.Endpoint``."""
+    """``package.module:factory``: what it returns is a
+    ``voicechat.dialects.base.Endpoint``.
+    """
 
     def __repr__(self) -> str:
         """Without the keyword arguments: one of them may be a secret."""
@@ -462,7 +546,9 @@ class File(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A whole, checked configuration. In ``llm``, ``asr`` and ``tts`` the name ``default`` always exists."""
+    """A whole, checked configuration. In ``llm``, ``asr`` and ``tts`` the name
+    ``default`` always exists.
+    """
 
     server: ServerConfig
     limits: SessionLimits

@@ -1,4 +1,6 @@
-"""Opens what a configuration describes: services, the chains of those that stand in for them, tools."""
+"""Opens what a configuration describes: services, the chains of those that stand in for
+them, tools.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +10,12 @@ from voicechat.errors import ConfigError
 from voicechat.names import aliases_of
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.providers.registry import find_factory
-from voicechat.runtime.fallback.chains import chat_chains, order_of, recognition_chains, speech_chains
+from voicechat.runtime.fallback.chains import (
+    chat_chains,
+    order_of,
+    recognition_chains,
+    speech_chains,
+)
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.services import Aliases, Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
@@ -22,9 +29,15 @@ def build_services(config: Config) -> Services:
     Nothing runs before ``Services.start``. Raises ConfigError naming the section.
     """
     return Services(
-        recognizers=recognition_chains(_links("asr", config.asr), fallback_orders("asr", config.asr), config.limits),
-        models=chat_chains(_links("llm", config.llm), fallback_orders("llm", config.llm), config.limits),
-        synthesizers=speech_chains(_voice_links(config), fallback_orders("tts", config.tts), config.limits),
+        recognizers=recognition_chains(
+            _links("asr", config.asr), fallback_orders("asr", config.asr), config.limits
+        ),
+        models=chat_chains(
+            _links("llm", config.llm), fallback_orders("llm", config.llm), config.limits
+        ),
+        synthesizers=speech_chains(
+            _voice_links(config), fallback_orders("tts", config.tts), config.limits
+        ),
         toolbox=_open_toolbox(config.tools),
         hidden_tags=config.replies.hidden_tags,
         aliases=Aliases(
@@ -36,15 +49,21 @@ def build_services(config: Config) -> Services:
 
 
 def service_aliases(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, str]:
-    """By alias, the service that has it. Raises ConfigError naming the section when two claim the same name."""
+    """By alias, the service that has it. Raises ConfigError naming the section when two
+    claim the same name.
+    """
     try:
         return aliases_of({name: service.also for name, service in services.items()})
     except ValueError as error:
         raise ConfigError(f"{kind}.{error}") from None
 
 
-def fallback_orders(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, tuple[str, ...]]:
-    """For each service, its name and the names of those that stand in for it. Raises ConfigError naming the section."""
+def fallback_orders(
+    kind: ServiceKind, services: Mapping[str, ServiceConfig]
+) -> dict[str, tuple[str, ...]]:
+    """For each service, its name and the names of those that stand in for it. Raises
+    ConfigError naming the section.
+    """
     fallbacks = {name: service.fallback for name, service in services.items()}
     orders = {}
     for name in services:
@@ -63,7 +82,9 @@ def _links(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str
 
 
 def _voice_links(config: Config) -> dict[str, ChainLink[SpeechSynthesizer]]:
-    """Each voice keeps its own speech: what stands in for it in an outage must not be heard afterwards."""
+    """Each voice keeps its own speech: what stands in for it in an outage must not be
+    heard afterwards.
+    """
     cache_bytes = config.server.speech_cache_mib * 2**20
 
     def opened(name: str, service: ServiceConfig) -> SpeechSynthesizer:
@@ -71,12 +92,17 @@ def _voice_links(config: Config) -> dict[str, ChainLink[SpeechSynthesizer]]:
         return CachingSynthesizer(synthesizer, cache_bytes) if cache_bytes else synthesizer
 
     return {
-        name: ChainLink(f"tts.{name}", opened(name, service), service.policy) for name, service in config.tts.items()
+        name: ChainLink(f"tts.{name}", opened(name, service), service.policy)
+        for name, service in config.tts.items()
     }
 
 
 def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:
-    return Toolbox({name: configured_tool(name, tool) for name, tool in tools.items()}) if tools else None
+    return (
+        Toolbox({name: configured_tool(name, tool) for name, tool in tools.items()})
+        if tools
+        else None
+    )
 
 
 def configured_tool(name: str, tool: ToolConfig) -> Tool:
@@ -89,7 +115,9 @@ def configured_tool(name: str, tool: ToolConfig) -> Tool:
 
 
 def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
-    """Open one service; it does nothing before its ``start``. Raises ConfigError naming the section."""
+    """Open one service; it does nothing before its ``start``. Raises ConfigError naming
+    the section.
+    """
     try:
         return find_factory(kind, service.provider, service.written)(**service.arguments)
     except ConfigError as error:

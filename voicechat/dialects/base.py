@@ -1,9 +1,11 @@
-"""What a dialect is: one side of a conversation's protocol, as a value machine. No I/O, no clock.
+"""What a dialect is: one side of a conversation's protocol, as a value machine. No I/O,
+no clock.
 
-An ``Endpoint`` says where a protocol is spoken and who is calling; it opens a ``Dialect`` for each
-connection. A dialect understands what its client says and turns it into commands of the session; it is
-told the session's notices and writes frames of them. It may keep state, answer by itself, speak without
-having been asked, and ask to be woken at a time.
+An ``Endpoint`` says where a protocol is spoken and who is calling; it opens a
+``Dialect`` for each connection. A dialect understands what its client says and turns it
+into commands of the session; it is told the session's notices and writes frames of
+them. It may keep state, answer by itself, speak without having been asked, and ask to
+be woken at a time.
 """
 
 from abc import ABC, abstractmethod
@@ -33,15 +35,21 @@ class Tell:
 
 
 Reaction: TypeAlias = AnyCommand | AudioReceived | Tell
-"""What a dialect answers with: commands and audio for the session, frames for the client, in order."""
+"""What a dialect answers with: commands and audio for the session, frames for the
+client, in order.
+"""
 
 
 class Dialect(ABC):
-    """One connection's side of the protocol. Times are milliseconds since the connection was opened."""
+    """One connection's side of the protocol. Times are milliseconds since the
+    connection was opened.
+    """
 
     bare_audio: bool = False
-    """True: from now on every binary frame that is not empty is audio as it is, and need not be shown to
-    ``receive``. It may change; a dialect that wants to see the first frame says so afterwards."""
+    """True: from now on every binary frame that is not empty is audio as it is, and
+    need not be shown to ``receive``. It may change; a dialect that wants to see the
+    first frame says so afterwards.
+    """
     audio_shows_life: bool = True
     """False: a client that only sends audio counts as absent."""
 
@@ -55,10 +63,14 @@ class Dialect(ABC):
 
     @abstractmethod
     def notify(self, notice: Notice, now_ms: int) -> Iterable[Reaction]:
-        """The session says ``notice``. What is told of a stopped reply is taken back as far as it waits."""
+        """The session says ``notice``. What is told of a stopped reply is taken back as
+        far as it waits.
+        """
 
     def note_audio(self) -> None:  # noqa: B027 - most dialects have nothing to note
-        """Bare audio has come since the last call of ``receive``; called once before the next one."""
+        """Bare audio has come since the last call of ``receive``; called once before
+        the next one.
+        """
 
     def pong(self, now_ms: int) -> Iterable[Reaction]:
         """The transport's own sign of life has come, where it has one."""
@@ -84,8 +96,8 @@ class Framing(ABC):
     def push(self, data: bytes) -> Sequence[Frame]:
         """Take bytes as they come; give the frames that are complete.
 
-        Raises ``RemoteProtocolError`` when they cannot be frames of this protocol, or are too large: what
-        is kept of an unfinished frame must be bounded.
+        Raises ``RemoteProtocolError`` when they cannot be frames of this protocol, or
+        are too large: what is kept of an unfinished frame must be bounded.
         """
 
     @abstractmethod
@@ -95,7 +107,9 @@ class Framing(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handshake:
-    """What is known of a connection before anything was said on it. Names are in small letters."""
+    """What is known of a connection before anything was said on it. Names are in small
+    letters.
+    """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     """What stood in the path, by the names of the endpoint's ``paths``."""
@@ -141,7 +155,8 @@ class Connection:
     models: ServiceNames = field(default_factory=ServiceNames)
     """Chat models that may be asked for by name."""
     model: str = "default"
-    """The chat model or agent that the connection asked for, by the name that it used."""
+    """The chat model or agent that the connection asked for, by the name that it used.
+    """
     note: str = ""
     """What the client is to be told about its names; see ``names.Resolved.note``."""
     hands_free: bool = True
@@ -153,7 +168,9 @@ class Connection:
 
 
 def with_agent(settings: Settings, agent: Agent) -> Settings:
-    """Lay an agent's own over settings: its instructions, and its turn detection where they have none."""
+    """Lay an agent's own over settings: its instructions, and its turn detection where
+    they have none.
+    """
     chat = settings.chat
     if agent.instructions and not chat.instructions:
         chat = replace(chat, instructions=agent.instructions)
@@ -178,7 +195,9 @@ class Opening:
 
 
 class Endpoint(ABC):
-    """Where a protocol is spoken. One object serves all connections, and keeps nothing of any."""
+    """Where a protocol is spoken. One object serves all connections, and keeps nothing
+    of any.
+    """
 
     name: str = ""
     """What the configuration calls it; messages name it so."""
@@ -192,9 +211,13 @@ class Endpoint(ABC):
     protocols: tuple[str, ...] = ()
     """Subprotocols of the WebSocket, the dearest first."""
     trusted: bool = False
-    """True: whoever reaches it may come in without a key. For networks where only trusted devices are."""
+    """True: whoever reaches it may come in without a key. For networks where only
+    trusted devices are.
+    """
     greeting_frames: int = 0
-    """Frames that may have to come before ``identify`` knows its caller; 0: the handshake says all."""
+    """Frames that may have to come before ``identify`` knows its caller; 0: the
+    handshake says all.
+    """
 
     def framing(self) -> Framing:
         """Make what cuts one TCP connection into frames."""
@@ -202,7 +225,8 @@ class Endpoint(ABC):
 
     @abstractmethod
     def identify(self, handshake: Handshake, frames: Sequence[Frame]) -> Caller | None:
-        """Say who is calling; None: more frames must come. The frames are also given to the dialect.
+        """Say who is calling; None: more frames must come. The frames are also given to
+        the dialect.
 
         Raises ``RemoteProtocolError`` when that is not acceptable.
         """
@@ -213,10 +237,14 @@ class Endpoint(ABC):
 
     @abstractmethod
     def refuse(self, status: Status, message: str, *, restarting: bool) -> "Refused":
-        """What a client is told that is not admitted. ``restarting``: the server is about to stop."""
+        """What a client is told that is not admitted. ``restarting``: the server is
+        about to stop.
+        """
 
     def resumed(self, offset_bytes: int) -> Frame:
-        """The first frame of each connection of a resumable session: which byte of audio is expected next."""
+        """The first frame of each connection of a resumable session: which byte of
+        audio is expected next.
+        """
         raise NotImplementedError("this protocol has no resumable sessions")
 
 

@@ -4,8 +4,11 @@ from voicechat.schema.json_text import write_json
 from voicechat.session.vocabulary import Transcript, Word
 
 
-def result_text(transcript: Transcript, *, words_as_objects: bool = False, number: int | None = None) -> str:
-    """Serialise one result. Words are strings as the document's samples show them, or, opted in, objects.
+def result_text(
+    transcript: Transcript, *, words_as_objects: bool = False, number: int | None = None
+) -> str:
+    """Serialise one result. Words are strings as the document's samples show them, or,
+    opted in, objects.
 
     ``number`` counts the results of a resumable session.
     """
@@ -23,7 +26,8 @@ def result_text(transcript: Transcript, *, words_as_objects: bool = False, numbe
 
 
 def _word_string(word: Word) -> object:
-    # The document's samples say fixed=false in final results too; clients parse the string as it stands there.
+    # The document's samples say fixed=false in final results too; clients parse the
+    # string as it stands there.
     return (
         f"Word(beginTime={word.begin_ms}, endTime={word.end_ms}, text={word.text}, "
         f"punctuation={word.punctuation}, fixed=false)"

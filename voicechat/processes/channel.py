@@ -1,4 +1,6 @@
-"""One job in a child process, as its user sees it: send bytes, finish, iterate over the answers, close."""
+"""One job in a child process, as its user sees it: send bytes, finish, iterate over the
+answers, close.
+"""
 
 import asyncio
 from collections import deque
@@ -8,11 +10,15 @@ from voicechat.processes.errors import WorkerError
 from voicechat.processes.frames import FrameKind
 
 MAX_PENDING_MESSAGES = 256
-"""Answers nobody has read yet; beyond this, `Channel.send` waits, so that memory is bounded on this side too."""
+"""Answers nobody has read yet; beyond this, `Channel.send` waits, so that memory is
+bounded on this side too.
+"""
 
 
 class FrameSink(Protocol):
-    """Where a channel's frames go; writing never waits (the channel's own window bounds what is under way)."""
+    """Where a channel's frames go; writing never waits (the channel's own window bounds
+    what is under way).
+    """
 
     def write(self, kind: FrameKind, channel: int, payload: bytes = b"") -> None:
         """Send a frame to the child, or drop it when the child is gone."""
@@ -22,7 +28,9 @@ class FrameSink(Protocol):
 
 
 class Channel:
-    """A job's two directions. One task may send while another iterates; both are told when the child is lost."""
+    """A job's two directions. One task may send while another iterates; both are told
+    when the child is lost.
+    """
 
     def __init__(self, number: int, sink: FrameSink, window_bytes: int) -> None:
         self._number = number
@@ -37,11 +45,14 @@ class Channel:
 
     @property
     def waiting(self) -> bool:
-        """Whether the child owes an answer: bytes to consume, or the end after `finish`."""
+        """Whether the child owes an answer: bytes to consume, or the end after
+        `finish`.
+        """
         return not self._ended and (self._in_flight_bytes > 0 or self._finished)
 
     async def send(self, payload: bytes) -> None:
-        """Give the job bytes; wait while the window is full. After the end of the channel they are dropped.
+        """Give the job bytes; wait while the window is full. After the end of the
+        channel they are dropped.
 
         Cancelling sends nothing of this payload.
         """
@@ -59,7 +70,9 @@ class Channel:
             self._finished = True
 
     def close(self) -> None:
-        """Drop the job, at once and without waiting. Idempotent; a no-op after the natural end."""
+        """Drop the job, at once and without waiting. Idempotent; a no-op after the
+        natural end.
+        """
         if not self._ended:
             self._sink.write(FrameKind.CANCEL, self._number)
             self._end()
@@ -68,7 +81,8 @@ class Channel:
         return self
 
     async def __anext__(self) -> bytes:
-        """Give the next answer. Raises the failure of the job or child after the answers that came before it.
+        """Give the next answer. Raises the failure of the job or child after the
+        answers that came before it.
 
         Cancelling loses nothing.
         """
@@ -93,7 +107,9 @@ class Channel:
         self._notify()
 
     def end(self, failure: WorkerError | None = None) -> None:
-        """Take note that nothing more will come, and why if that was not the natural end."""
+        """Take note that nothing more will come, and why if that was not the natural
+        end.
+        """
         if not self._ended:
             self._failure = failure
             self._end()
@@ -107,11 +123,13 @@ class Channel:
         if len(self._messages) >= MAX_PENDING_MESSAGES:
             return False
         # A payload longer than the window still goes through, alone.
-        return self._in_flight_bytes == 0 or self._in_flight_bytes + size_bytes <= self._window_bytes
+        return (
+            self._in_flight_bytes == 0 or self._in_flight_bytes + size_bytes <= self._window_bytes
+        )
 
     async def _wait_for_change(self) -> None:
-        # Sender and reader both wait here and look again for themselves, so a shared event that is replaced by
-        # each change is enough.
+        # Sender and reader both wait here and look again for themselves, so a shared
+        # event that is replaced by each change is enough.
         await self._changed.wait()
 
     def _notify(self) -> None:

@@ -1,8 +1,9 @@
 """The child's side: a loop that gives each of its jobs one payload in turn.
 
-One thread reads the input, so that a cancelled job is known of between two payloads and the end of the parent is
-known of at once; all jobs run on the main thread, one after the other. That makes the longest payload the longest
-time that a job waits for its neighbour: callers send small ones.
+One thread reads the input, so that a cancelled job is known of between two payloads and
+the end of the parent is known of at once; all jobs run on the main thread, one after
+the other. That makes the longest payload the longest time that a job waits for its
+neighbour: callers send small ones.
 """
 
 import ctypes
@@ -39,14 +40,17 @@ JobFactory = Callable[[bytes], Job]
 
 
 def serve(load: Callable[[], JobFactory], *, niceness: int = 0) -> None:
-    """Load what the jobs need, say READY, and carry jobs until the parent closes the pipe or dies.
+    """Load what the jobs need, say READY, and carry jobs until the parent closes the
+    pipe or dies.
 
     Call it first of all: loading takes long, and the parent may leave meanwhile.
     """
     _become_child(niceness)
     frames_out = _claim_stdout()
     frames_in: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-    threading.Thread(target=_read_until_parent_leaves, args=(sys.stdin.buffer, frames_in), daemon=True).start()
+    threading.Thread(
+        target=_read_until_parent_leaves, args=(sys.stdin.buffer, frames_in), daemon=True
+    ).start()
     jobs = _Jobs(load(), frames_out)
     jobs.say(FrameKind.READY, 0)
     while True:
@@ -135,11 +139,14 @@ def _claim_stdout() -> BinaryIO:
 
 
 def _become_child(niceness: int) -> None:
-    """Leave stopping to the parent (which may have a turn to finish), die with it, and give way to its event loop."""
+    """Leave stopping to the parent (which may have a turn to finish), die with it, and
+    give way to its event loop.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
-        # The end of the input says the same, but only once the interpreter lock is free.
+        # The end of the input says the same, but only once the interpreter lock is
+        # free.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if niceness and hasattr(os, "nice"):  # Windows has none
         os.nice(niceness)

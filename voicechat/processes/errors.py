@@ -1,4 +1,6 @@
-"""What can go wrong with child processes. The provider that uses them maps these to its own errors."""
+"""What can go wrong with child processes. The provider that uses them maps these to its
+own errors.
+"""
 
 from voicechat.errors import VoiceChatError
 
@@ -8,12 +10,18 @@ class WorkerError(VoiceChatError):
 
 
 class WorkerLostError(WorkerError):
-    """The child died, was killed because it did not answer, or the pool was closed: the work may succeed elsewhere."""
+    """The child died, was killed because it did not answer, or the pool was closed: the
+    work may succeed elsewhere.
+    """
 
 
 class JobFailedError(WorkerError):
-    """The job raised in the child; the child itself goes on. The same input fails again."""
+    """The job raised in the child; the child itself goes on. The same input fails
+    again.
+    """
 
 
 class WorkersBusyError(WorkerError):
-    """Every channel of every child was taken for as long as the caller was willing to wait."""
+    """Every channel of every child was taken for as long as the caller was willing to
+    wait.
+    """

@@ -1,4 +1,6 @@
-"""What a fork server and its parent say to each other on the control socket; apart from both, and free of either."""
+"""What a fork server and its parent say to each other on the control socket; apart from
+both, and free of either.
+"""
 
 READY = b"r"
 """Said once by the server: it may be asked to fork."""

@@ -1,10 +1,12 @@
-"""The child's side of one process for each stream: a warm process that forks a copy of itself when asked to.
+"""The child's side of one process for each stream: a warm process that forks a copy of
+itself when asked to.
 
-A copy has the libraries loaded already and shares their memory, so that it costs a few milliseconds and a few MB. It
-carries one job over a socket of its own, in the frames of `voicechat.processes.frames`: OPEN with the job's options
-comes first, then DATA, each answered by any number of MESSAGE and one CONSUMED, and FINISH, answered by MESSAGE and
-ENDED, after which DATA may go on. FAILED is the last frame of a job that raised. A copy that crashes, or is killed by
-one of its limits, just closes its socket.
+A copy has the libraries loaded already and shares their memory, so that it costs a few
+milliseconds and a few MB. It carries one job over a socket of its own, in the frames of
+`voicechat.processes.frames`: OPEN with the job's options comes first, then DATA, each
+answered by any number of MESSAGE and one CONSUMED, and FINISH, answered by MESSAGE and
+ENDED, after which DATA may go on. FAILED is the last frame of a job that raised. A copy
+that crashes, or is killed by one of its limits, just closes its socket.
 """
 
 import contextlib
@@ -28,7 +30,8 @@ _PAGE_BYTES = resource.getpagesize()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLimits:
-    """What the kernel allows one forked process, besides what `voicechat.processes.sandbox` takes away.
+    """What the kernel allows one forked process, besides what
+    `voicechat.processes.sandbox` takes away.
 
     It cannot write to files and keeps no core dump.
     """
@@ -42,7 +45,9 @@ class JobLimits:
 
 
 class ForkedJob(Protocol):
-    """What a forked process does. What it needs to be open it opens when it is made: later it cannot."""
+    """What a forked process does. What it needs to be open it opens when it is made:
+    later it cannot.
+    """
 
     def feed(self, payload: bytes) -> Iterable[bytes]:
         """Work off a payload; give the answers that are due."""
@@ -52,13 +57,17 @@ class ForkedJob(Protocol):
 
 
 class JobRefusalError(Exception):
-    """Ends a job with a reason that the other side is to read; any other exception ends it with its type alone."""
+    """Ends a job with a reason that the other side is to read; any other exception ends
+    it with its type alone.
+    """
 
 
 def serve(open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
-    """Fork a process for each socket that arrives on standard input, until the other end of that closes.
+    """Fork a process for each socket that arrives on standard input, until the other
+    end of that closes.
 
-    Everything the jobs need must be loaded before, without starting a thread: threads do not survive a fork.
+    Everything the jobs need must be loaded before, without starting a thread: threads
+    do not survive a fork.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -88,8 +97,12 @@ def serve(open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
             os.close(fd)
 
 
-def _carry(stream: socket.socket, open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
-    """Carry one job to the end of its socket. What it raises is told, unless memory is too short even for that."""
+def _carry(
+    stream: socket.socket, open_job: Callable[[bytes], ForkedJob], limits: JobLimits
+) -> None:
+    """Carry one job to the end of its socket. What it raises is told, unless memory is
+    too short even for that.
+    """
     frames_in, frames_out = stream.makefile("rb"), stream.makefile("wb")
     try:
         opening = read_frame_blocking(frames_in)
@@ -102,12 +115,15 @@ def _carry(stream: socket.socket, open_job: Callable[[bytes], ForkedJob], limits
         return  # nobody wants the answers any more
     except JobRefusalError as refusal:
         _say(frames_out, FrameKind.FAILED, str(refusal).encode())
-        # Closed before the other side has stopped sending, the socket would be reset, and the reason lost.
+        # Closed before the other side has stopped sending, the socket would be reset,
+        # and the reason lost.
         while frames_in.read(_DRAIN_BYTES):
             pass
     except BaseException as error:  # noqa: BLE001 - whatever it is, this process ends and says so
         _say(frames_out, FrameKind.FAILED)
-        with contextlib.suppress(OSError):  # standard error is a file, which this process may not write to
+        with contextlib.suppress(
+            OSError
+        ):  # standard error is a file, which this process may not write to
             # The type only: a message may hold what a user said.
             print(f"a forked job raised {type(error).__name__}", file=sys.stderr)  # noqa: T201 - the child's log
 

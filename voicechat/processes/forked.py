@@ -1,4 +1,6 @@
-"""The parent's side of one process for each stream: see `voicechat.processes.fork_server`."""
+"""The parent's side of one process for each stream: see
+`voicechat.processes.fork_server`.
+"""
 
 import asyncio
 import contextlib
@@ -20,7 +22,9 @@ READY_MS = 10_000
 EXIT_MS = 1_000
 """How long it may take to exit when asked to; then it is killed."""
 ANSWER_MS = 5_000
-"""How long a job may owe a frame. Its CPU time has a closer limit of its own; this one is for what the kernel does."""
+"""How long a job may owe a frame. Its CPU time has a closer limit of its own; this one
+is for what the kernel does.
+"""
 
 
 def can_fork() -> bool:
@@ -29,7 +33,9 @@ def can_fork() -> bool:
 
 
 class ForkServer:
-    """Keeps one fork server running from `start`, or the first `fork`, to `aclose`; a lost one is replaced."""
+    """Keeps one fork server running from `start`, or the first `fork`, to `aclose`; a
+    lost one is replaced.
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
         """``command`` must end up in `voicechat.processes.fork_server.serve`."""
@@ -40,7 +46,9 @@ class ForkServer:
         self._closed = False
 
     async def start(self) -> None:
-        """Start the server unless it runs. Raises `WorkerLostError` when it does not get ready, or is closed."""
+        """Start the server unless it runs. Raises `WorkerLostError` when it does not
+        get ready, or is closed.
+        """
         async with self._starting:
             if self._closed:
                 raise WorkerLostError("the fork server is closed")
@@ -49,7 +57,9 @@ class ForkServer:
             await self._start()
 
     async def fork(self, options: bytes) -> "ForkedStream":
-        """Start a process for one job. Raises `WorkerLostError` when there is no server to fork it."""
+        """Start a process for one job. Raises `WorkerLostError` when there is no server
+        to fork it.
+        """
         await self.start()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -80,7 +90,9 @@ class ForkServer:
         socket.send_fds(self._control, [REQUEST], [job.fileno()])
 
     async def aclose(self) -> None:
-        """End the server; killed after ``EXIT_MS``. What it forked ends with its own socket. Idempotent."""
+        """End the server; killed after ``EXIT_MS``. What it forked ends with its own
+        socket. Idempotent.
+        """
         self._closed = True
         async with self._starting:
             await self._stop()
@@ -105,7 +117,9 @@ class ForkServer:
             ready = b""
         if ready != READY:
             await self._stop()
-            raise WorkerLostError("the fork server did not become ready; its own words are on stderr")
+            raise WorkerLostError(
+                "the fork server did not become ready; its own words are on stderr"
+            )
 
     async def _stop(self) -> None:
         process, self._process = self._process, None
@@ -124,15 +138,21 @@ class ForkServer:
 
 
 class ForkedStream:
-    """One job in a process of its own. Sending never waits: whoever sends bounds what has not been answered."""
+    """One job in a process of its own. Sending never waits: whoever sends bounds what
+    has not been answered.
+    """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: bytes) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: bytes
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._write(FrameKind.OPEN, options)
 
     def send(self, payload: bytes) -> None:
-        """Give the job bytes; dropped when the process is gone, as the next `receive` says."""
+        """Give the job bytes; dropped when the process is gone, as the next `receive`
+        says.
+        """
         self._write(FrameKind.DATA, payload)
 
     def finish(self) -> None:
@@ -142,8 +162,8 @@ class ForkedStream:
     async def receive(self) -> Frame:
         """Give the next answer; call it only while one is due.
 
-        Raises `WorkerLostError` when the process has died or says nothing for ``ANSWER_MS``. After cancelling, only
-        `close` may follow.
+        Raises `WorkerLostError` when the process has died or says nothing for
+        ``ANSWER_MS``. After cancelling, only `close` may follow.
         """
         try:
             async with asyncio.timeout(ANSWER_MS / 1000):
@@ -151,7 +171,9 @@ class ForkedStream:
         except (asyncio.IncompleteReadError, ConnectionError, LocalProtocolError):
             raise WorkerLostError("the process of the job is gone") from None
         except TimeoutError:
-            raise WorkerLostError(f"the process of the job said nothing for {ANSWER_MS} ms") from None
+            raise WorkerLostError(
+                f"the process of the job said nothing for {ANSWER_MS} ms"
+            ) from None
 
     def close(self) -> None:
         """Drop the job, at once; its process ends when it sees that."""

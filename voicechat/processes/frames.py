@@ -1,8 +1,9 @@
 """The frames between the pool and a child.
 
-Little-endian: ``payload length (u32) | kind (u8) | channel (u32) | payload``. To the child: OPEN (payload: the job's
-options), DATA, FINISH, CANCEL. From the child: READY once, then MESSAGE, CONSUMED (payload: how many bytes of DATA were
-worked off, u32), ENDED and FAILED (payload: the exception's type). A channel's number is used once.
+Little-endian: ``payload length (u32) | kind (u8) | channel (u32) | payload``. To the
+child: OPEN (payload: the job's options), DATA, FINISH, CANCEL. From the child: READY
+once, then MESSAGE, CONSUMED (payload: how many bytes of DATA were worked off, u32),
+ENDED and FAILED (payload: the exception's type). A channel's number is used once.
 """
 
 import struct
@@ -46,7 +47,9 @@ class Frame:
 def encode(frame: Frame) -> bytes:
     """Give the frame's bytes. Raises `LocalProtocolError` when the payload is too long."""
     if len(frame.payload) > MAX_PAYLOAD_BYTES:
-        raise LocalProtocolError(f"a frame of {len(frame.payload)} bytes; at most {MAX_PAYLOAD_BYTES} are allowed")
+        raise LocalProtocolError(
+            f"a frame of {len(frame.payload)} bytes; at most {MAX_PAYLOAD_BYTES} are allowed"
+        )
     return _HEADER.pack(len(frame.payload), frame.kind, frame.channel) + frame.payload
 
 
@@ -66,15 +69,18 @@ def decode_count(payload: bytes) -> int:
 async def read_frame(stream: StreamReader) -> Frame:
     """Read the next frame.
 
-    Raises `asyncio.IncompleteReadError` at the end of the stream and `LocalProtocolError` for bytes that are no frame.
-    Cancelling may lose the bytes read so far: do not read on.
+    Raises `asyncio.IncompleteReadError` at the end of the stream and
+    `LocalProtocolError` for bytes that are no frame. Cancelling may lose the bytes read
+    so far: do not read on.
     """
     length, kind, channel = _parse_header(await stream.readexactly(_HEADER.size))
     return Frame(kind, channel, await stream.readexactly(length))
 
 
 def read_frame_blocking(stream: BinaryIO) -> Frame | None:
-    """Read the next frame, or None at the end of the stream. Raises `LocalProtocolError` for what is no frame."""
+    """Read the next frame, or None at the end of the stream. Raises
+    `LocalProtocolError` for what is no frame.
+    """
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return None

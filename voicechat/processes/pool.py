@@ -1,4 +1,6 @@
-"""A fixed number of warm children; the ones that die are replaced, and callers queue fairly for a place."""
+"""A fixed number of warm children; the ones that die are replaced, and callers queue
+fairly for a place.
+"""
 
 import asyncio
 import logging
@@ -18,7 +20,9 @@ MAX_STARTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How long to wait before a dead child is replaced: doubling from ``first_ms`` to ``most_ms``."""
+    """How long to wait before a dead child is replaced: doubling from ``first_ms`` to
+    ``most_ms``.
+    """
 
     first_ms: int = 100
     most_ms: int = 10_000
@@ -40,7 +44,12 @@ class WorkerPool:
     """Keeps ``size`` children of ``command`` alive between `start` and `aclose`."""
 
     def __init__(
-        self, command: Sequence[str], *, size: int, limits: WorkerLimits | None = None, backoff: Backoff | None = None
+        self,
+        command: Sequence[str],
+        *,
+        size: int,
+        limits: WorkerLimits | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
         self._command = tuple(command)
         self._limits = limits or WorkerLimits()
@@ -70,14 +79,20 @@ class WorkerPool:
     @property
     def pids(self) -> tuple[int, ...]:
         """The process ids of the children that are warm and alive."""
-        return tuple(worker.pid for worker in self._workers if worker is not None and worker.ready and worker.pid)
+        return tuple(
+            worker.pid
+            for worker in self._workers
+            if worker is not None and worker.ready and worker.pid
+        )
 
     async def start(self, on_progress: Callable[[int, int], None] | None = None) -> None:
-        """Start the children and return when all are warm; later calls wait for the same moment.
+        """Start the children and return when all are warm; later calls wait for the
+        same moment.
 
-        ``on_progress(ready, size)`` is called for each child that gets ready. Raises `WorkerLostError` when children
-        do not get ready, or when the pool is closed meanwhile; it may then be called again, since children that die are
-        always replaced. Cancelling stops the waiting, not the children.
+        ``on_progress(ready, size)`` is called for each child that gets ready. Raises
+        `WorkerLostError` when children do not get ready, or when the pool is closed
+        meanwhile; it may then be called again, since children that die are always
+        replaced. Cancelling stops the waiting, not the children.
         """
         if self._closed:
             raise WorkerLostError("the pool is closed")
@@ -85,8 +100,8 @@ class WorkerPool:
             loop = asyncio.get_running_loop()
             self._on_progress = on_progress
             self._warm = loop.create_future()
-            # The children outlive this call and belong to no one call: this task is the root they hang on, and
-            # `aclose` awaits it.
+            # The children outlive this call and belong to no one call: this task is the
+            # root they hang on, and `aclose` awaits it.
             self._root = loop.create_task(self._keep_all(), name="worker pool")
         elif self._warm.done() and self._warm.exception() is not None:
             self._warm = asyncio.get_running_loop().create_future()
@@ -94,10 +109,12 @@ class WorkerPool:
         await asyncio.shield(self._warm)
 
     async def open(self, options: bytes = b"", *, wait_ms: int) -> Channel:
-        """Start a job in the least busy child. Places are given in the order they were asked for.
+        """Start a job in the least busy child. Places are given in the order they were
+        asked for.
 
-        Raises `WorkersBusyError` when no place is free within ``wait_ms``, and `WorkerLostError` when the pool cannot
-        start or is closed. The first call starts the pool, however long that takes.
+        Raises `WorkersBusyError` when no place is free within ``wait_ms``, and
+        `WorkerLostError` when the pool cannot start or is closed. The first call starts
+        the pool, however long that takes.
         """
         await self.start()
         if self._closed:
@@ -113,7 +130,9 @@ class WorkerPool:
             raise WorkersBusyError(f"no worker was free within {wait_ms} ms") from None
 
     async def aclose(self) -> None:
-        """End all children (killed after ``exit_ms``) and fail what they carried. Idempotent."""
+        """End all children (killed after ``exit_ms``) and fail what they carried.
+        Idempotent.
+        """
         self._closed = True
         if self._root is not None:
             self._root.cancel()
@@ -140,7 +159,9 @@ class WorkerPool:
             was_ready = await self._live(worker)
             failures = 1 if was_ready else failures + 1
             if failures >= MAX_STARTS and self._warm is not None and not self._warm.done():
-                self._fail_start(f"{failures} workers in a row did not become ready; their own words are on stderr")
+                self._fail_start(
+                    f"{failures} workers in a row did not become ready; their own words are on stderr"
+                )
             await asyncio.sleep(self._backoff.delay_ms(failures) / 1000)
 
     async def _live(self, worker: Worker) -> bool:
@@ -171,7 +192,9 @@ class WorkerPool:
             raise
 
     def _serve_waiters(self) -> None:
-        """Open the jobs of those who wait, in their order: nobody who comes later can take the place."""
+        """Open the jobs of those who wait, in their order: nobody who comes later can
+        take the place.
+        """
         while self._waiters and (self._closed or self._least_busy() is not None):
             waiter = self._waiters.popleft()
             worker = self._least_busy()

@@ -1,10 +1,12 @@
-"""What a process gives up before it works on what strangers sent, for ever and as far as the kernel can.
+"""What a process gives up before it works on what strangers sent, for ever and as far
+as the kernel can.
 
-Where Linux has seccomp, on x86-64 and ARM64, only system calls that work on what is open already are
-left: memory, time, reading and writing. No file can be opened, changed or removed, no socket made, no
-program run, no process or thread begun, no signal sent. Where it has Landlock, the file system and
-TCP are closed by that as well. Either is enough; what the kernel lacks is left out, and `missing`
-says so. The limits of `voicechat.processes.fork_server` hold everywhere.
+Where Linux has seccomp, on x86-64 and ARM64, only system calls that work on what is
+open already are left: memory, time, reading and writing. No file can be opened, changed
+or removed, no socket made, no program run, no process or thread begun, no signal sent.
+Where it has Landlock, the file system and TCP are closed by that as well. Either is
+enough; what the kernel lacks is left out, and `missing` says so. The limits of
+`voicechat.processes.fork_server` hold everywhere.
 """
 
 import ctypes
@@ -48,7 +50,8 @@ _MACHINES = {
 }
 """By machine, its name for the kernel's audit, and its numbers of system calls."""
 
-# Instructions of the kernel's classic packet filter (linux/bpf_common.h), and what it answers.
+# Instructions of the kernel's classic packet filter (linux/bpf_common.h), and what it
+# answers.
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
 _AT_CALL, _AT_MACHINE, _AT_THIRD_ARGUMENT = 0, 4, 32
@@ -70,7 +73,9 @@ def missing() -> tuple[str, ...]:
 
 
 def close_everything() -> None:
-    """Give all of it up, as far as the kernel can. Raises ``OSError`` when what it can do fails."""
+    """Give all of it up, as far as the kernel can. Raises ``OSError`` when what it can
+    do fails.
+    """
     if sys.platform != "linux":
         return
     _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -95,7 +100,14 @@ def _landlock_version() -> int:
     """Version of Landlock's interface; 0: there is none, or it is switched off."""
     if sys.platform != "linux":
         return 0
-    return max(0, int(_libc().syscall(_SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)))
+    return max(
+        0,
+        int(
+            _libc().syscall(
+                _SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION
+            )
+        ),
+    )
 
 
 def _close_by_landlock(version: int) -> None:
@@ -126,7 +138,9 @@ def _close_by_seccomp() -> None:
 
 
 def _filter() -> bytes:
-    """Write the program that is asked for each system call: those that are not listed fail."""
+    """Write the program that is asked for each system call: those that are not listed
+    fail.
+    """
     machine, calls, mapping = _MACHINES[platform.machine()]
     numbers = sorted(calls.values())
     code = [
@@ -135,7 +149,10 @@ def _filter() -> bytes:
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _AT_CALL),
         (_IF_AT_LEAST, len(numbers) + len(mapping), 0, _OTHER_CALLS),
-        *((_IF_EQUAL, len(numbers) - at + len(mapping), 0, number) for at, number in enumerate(numbers)),
+        *(
+            (_IF_EQUAL, len(numbers) - at + len(mapping), 0, number)
+            for at, number in enumerate(numbers)
+        ),
         *((_IF_EQUAL, len(mapping) - at + 1, 0, number) for at, number in enumerate(mapping)),
         (_RETURN, 0, 0, _FAIL),
         (_RETURN, 0, 0, _ALLOW),

@@ -1,7 +1,9 @@
-"""This process' share of what there is to be one of on a machine, though several processes serve: model processes.
+"""This process' share of what there is to be one of on a machine, though several
+processes serve: model processes.
 
-With workers (`voicechat.server.workers`) each of them opens every provider. What a provider would start for the machine
-is divided here: so many processes hold the models as with one worker.
+With workers (`voicechat.server.workers`) each of them opens every provider. What a
+provider would start for the machine is divided here: so many processes hold the models
+as with one worker.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ class Share:
     processes: int = 1
 
     def of(self, total: int) -> int:
-        """How many of ``total`` are this process'; over all processes they add up to it."""
+        """How many of ``total`` are this process'; over all processes they add up to
+        it.
+        """
         return total // self.processes + (self.number < total % self.processes)
 
 

@@ -25,7 +25,9 @@ class WorkerLimits:
     ready_ms: int = 60_000
     """How long it may take to become ready."""
     answer_ms: int = 10_000
-    """How long it may owe an answer without saying anything: then it hangs and is killed."""
+    """How long it may owe an answer without saying anything: then it hangs and is
+    killed.
+    """
     exit_ms: int = 1_000
     """How long it may take to exit when asked to; then it is killed."""
 
@@ -33,8 +35,12 @@ class WorkerLimits:
 class Worker:
     """A child process. `run` is its whole life; a new life is a new object."""
 
-    def __init__(self, command: Sequence[str], limits: WorkerLimits, on_change: Callable[[], None]) -> None:
-        """``on_change`` is called when it becomes ready, loses a channel or dies: when `has_room` may have changed."""
+    def __init__(
+        self, command: Sequence[str], limits: WorkerLimits, on_change: Callable[[], None]
+    ) -> None:
+        """``on_change`` is called when it becomes ready, loses a channel or dies: when
+        `has_room` may have changed.
+        """
         self._command = command
         self._limits = limits
         self._on_change = on_change
@@ -88,9 +94,11 @@ class Worker:
         self._on_change()
 
     async def run(self) -> None:
-        """Start the child, carry its channels, and return when it is gone; never raises because of the child.
+        """Start the child, carry its channels, and return when it is gone; never raises
+        because of the child.
 
-        Cancelling asks it to exit and kills it after ``exit_ms``; either way nothing of it is left behind.
+        Cancelling asks it to exit and kills it after ``exit_ms``; either way nothing of
+        it is left behind.
         """
         # Its own session: Ctrl-C at the terminal is the parent's matter.
         process = await asyncio.create_subprocess_exec(
@@ -138,15 +146,25 @@ class Worker:
             case FrameKind.ENDED:
                 channel.end()
             case FrameKind.FAILED:
-                channel.end(JobFailedError(f"the job raised {frame.payload.decode(errors='replace')}"))
-            case FrameKind.OPEN | FrameKind.DATA | FrameKind.FINISH | FrameKind.CANCEL | FrameKind.READY:
+                channel.end(
+                    JobFailedError(f"the job raised {frame.payload.decode(errors='replace')}")
+                )
+            case (
+                FrameKind.OPEN
+                | FrameKind.DATA
+                | FrameKind.FINISH
+                | FrameKind.CANCEL
+                | FrameKind.READY
+            ):
                 raise LocalProtocolError(f"{frame.kind.name} from the child")
 
     def _watch(self, delay_s: float) -> None:
         self._watchdog = asyncio.get_running_loop().call_later(delay_s, self._check)
 
     def _check(self) -> None:
-        """Kill the child if it owes an answer and has been silent for too long. One timer serves all frames."""
+        """Kill the child if it owes an answer and has been silent for too long. One
+        timer serves all frames.
+        """
         self._watchdog = None
         if not self._owes_answer():
             return
@@ -155,7 +173,11 @@ class Worker:
         if remaining_s > 0:
             self._watch(remaining_s)
         elif self._process is not None and self._process.returncode is None:
-            logger.error("worker %d has not answered for %d ms: killed", self._process.pid, self._limits.answer_ms)
+            logger.error(
+                "worker %d has not answered for %d ms: killed",
+                self._process.pid,
+                self._limits.answer_ms,
+            )
             self._process.kill()
 
     def _owes_answer(self) -> bool:

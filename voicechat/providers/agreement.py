@@ -1,10 +1,12 @@
-"""What may be shown while an utterance is still being recognised: only words on which two passes in a row agree.
+"""What may be shown while an utterance is still being recognised: only words on which
+two passes in a row agree.
 
-A recogniser of whole utterances can give partial results by being asked again and again about the growing audio; the
-last words of each pass are guesses that the next one takes back. LocalAgreement-2 shows the longest prefix that two
-consecutive passes have in common (Liu, Spanakis and Niehues, "Low-Latency Sequence-to-Sequence Speech Recognition and
-Translation by Partial Hypothesis Selection", Interspeech 2020; Macháček, Dabre and Bojar, "Turning Whisper into
-Real-Time Transcription System", IJCNLP-AACL 2023).
+A recogniser of whole utterances can give partial results by being asked again and again
+about the growing audio; the last words of each pass are guesses that the next one takes
+back. LocalAgreement-2 shows the longest prefix that two consecutive passes have in
+common (Liu, Spanakis and Niehues, "Low-Latency Sequence-to-Sequence Speech Recognition
+and Translation by Partial Hypothesis Selection", Interspeech 2020; Macháček, Dabre and
+Bojar, "Turning Whisper into Real-Time Transcription System", IJCNLP-AACL 2023).
 """
 
 from collections.abc import Sequence
@@ -16,10 +18,12 @@ from voicechat.text.characters import is_mark
 
 
 class Agreement:
-    """The passes over one utterance, each from its beginning. What was shown stays: later words are only added.
+    """The passes over one utterance, each from its beginning. What was shown stays:
+    later words are only added.
 
-    Words agree when they stand at the same place and have the same letters and digits. What was shown keeps its place
-    even if later passes think better of it; the final result, which is not made here, puts it right.
+    Words agree when they stand at the same place and have the same letters and digits.
+    What was shown keeps its place even if later passes think better of it; the final
+    result, which is not made here, puts it right.
     """
 
     def __init__(self) -> None:
@@ -27,12 +31,16 @@ class Agreement:
         self._before: Sequence[Word] = ()
 
     def push(self, words: Sequence[Word]) -> tuple[Word, ...]:
-        """Take the next pass; give all the words that may be shown, those of the calls before among them.
+        """Take the next pass; give all the words that may be shown, those of the calls
+        before among them.
 
-        The punctuation after the last of them is left out: what follows decides it. Times never go back.
+        The punctuation after the last of them is left out: what follows decides it.
+        Times never go back.
         """
         pairs = zip(self._before, words, strict=False)
-        agreed = sum(1 for _ in takewhile(lambda pair: _letters(pair[0]) == _letters(pair[1]), pairs))
+        agreed = sum(
+            1 for _ in takewhile(lambda pair: _letters(pair[0]) == _letters(pair[1]), pairs)
+        )
         self._before = words
         for place in range(len(self._shown), agreed):
             self._show(words, place)
@@ -46,7 +54,10 @@ class Agreement:
             shown = (*shown[:-1], replace(shown[-1], punctuation=words[place - 1].punctuation))
         begin_ms = max(word.begin_ms, floor_ms)
         end_ms = max(word.end_ms, begin_ms)
-        self._shown = (*shown, replace(word, begin_ms=begin_ms, end_ms=end_ms, punctuation="", fixed=False))
+        self._shown = (
+            *shown,
+            replace(word, begin_ms=begin_ms, end_ms=end_ms, punctuation="", fixed=False),
+        )
 
 
 def _letters(word: Word) -> str:

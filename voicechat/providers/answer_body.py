@@ -1,4 +1,6 @@
-"""The body of a chat completion: events, or one JSON answer where a server does not stream. No I/O."""
+"""The body of a chat completion: events, or one JSON answer where a server does not
+stream. No I/O.
+"""
 
 from voicechat.providers.lenient_json import read_json
 from voicechat.providers.sse import SseError, SseParser
@@ -6,13 +8,15 @@ from voicechat.providers.sse import SseError, SseParser
 MAX_JSON_BYTES = 4 << 20
 """Of an answer that is no event stream."""
 _BLANK = b"\xef\xbb\xbf \t\r\n"
-"""What may stand before the first byte that counts: a byte order mark and white space."""
+"""What may stand before the first byte that counts: a byte order mark and white space.
+"""
 
 
 class AnswerBody:
     """One body, cut anywhere → texts that are JSON each, or ``[DONE]``.
 
-    The first byte decides what it is, not its label: proxies and servers label events as JSON and JSON as events.
+    The first byte decides what it is, not its label: proxies and servers label events
+    as JSON and JSON as events.
     """
 
     def __init__(self) -> None:
@@ -42,7 +46,9 @@ class AnswerBody:
         return []
 
     def finish(self) -> list[str]:
-        """End the body; give what is left. JSON that is not one value is given line by line."""
+        """End the body; give what is left. JSON that is not one value is given line by
+        line.
+        """
         if self._json is not None:
             text = self._json.decode("utf-8-sig", "replace")
             return [text] if read_json(text) is not None else text.splitlines()

@@ -1,4 +1,6 @@
-"""An audio stream whose next piece can be waited for with a limit, again and again, without losing any."""
+"""An audio stream whose next piece can be waited for with a limit, again and again,
+without losing any.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +24,9 @@ class AudioPieces:
         return self._taken_bytes // BYTES_PER_MS
 
     async def ready(self, within_s: float | None = None) -> bool:
-        """Wait until `take` need not wait; False when that has not come within ``within_s``."""
+        """Wait until `take` need not wait; False when that has not come within
+        ``within_s``.
+        """
         if self._coming is None:
             self._coming = asyncio.get_running_loop().create_task(self._read())
         done, _ = await asyncio.wait({self._coming}, timeout=within_s)

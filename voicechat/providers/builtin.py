@@ -1,11 +1,19 @@
-"""The embedded chat model, honest about what it is: it answers from a list, or repeats what it understood."""
+"""The embedded chat model, honest about what it is: it answers from a list, or repeats
+what it understood.
+"""
 
 import json
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
-from voicechat.providers.interfaces import ChatRequest, Provider, ReplyFinished, ReplyPart, TextDelta
+from voicechat.providers.interfaces import (
+    ChatRequest,
+    Provider,
+    ReplyFinished,
+    ReplyPart,
+    TextDelta,
+)
 from voicechat.providers.question_list import QuestionFile, QuestionList, read_question_file
 from voicechat.session.vocabulary import Message
 from voicechat.text.words import Script, dominant_script
@@ -16,15 +24,20 @@ MAX_HEARD_CHARACTERS = 200
 """So much of what was understood is repeated."""
 
 MAX_READ_CHARACTERS = 2_000
-"""Of a message: no question of a list is as long, and comparing megabytes would hold up everybody."""
+"""Of a message: no question of a list is as long, and comparing megabytes would hold up
+everybody.
+"""
 MAX_READ_PARTS = 64
 MAX_READ_MESSAGES = 16
 _DELTA = re.compile(r"\s*[㐀-鿿]|\s*[^\s㐀-鿿]+|\s+")
-"""A word with the space before it, or a Han character; joined, the deltas are the text."""
+"""A word with the space before it, or a Han character; joined, the deltas are the text.
+"""
 
 
 class BuiltinChatModel(Provider):
-    """A `ChatModel` without a model. ``max_tokens``, ``stop`` and JSON mode hold for it as for any other."""
+    """A `ChatModel` without a model. ``max_tokens``, ``stop`` and JSON mode hold for it
+    as for any other.
+    """
 
     def __init__(self, content: QuestionFile) -> None:
         self._fallback = content.fallback
@@ -32,9 +45,11 @@ class BuiltinChatModel(Provider):
         self._list = QuestionList(content.entry)
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """Answer the last user message, word by word and without delay. Never raises, whatever the messages are.
+        """Answer the last user message, word by word and without delay. Never raises,
+        whatever the messages are.
 
-        A word, or a Han character, is a token. In JSON mode the answer is ``{"answer": "..."}``.
+        A word, or a Han character, is a token. In JSON mode the answer is ``{"answer":
+        "..."}``.
         """
         answer = self._answer(request.messages)
         if _wants_json(request.options):
@@ -77,7 +92,9 @@ def _most_tokens(options: Mapping[str, object], count: int) -> int:
 
 
 def last_user_text(messages: Sequence[Message]) -> str:
-    """Give the text of the last user message, content parts joined; empty when there is none."""
+    """Give the text of the last user message, content parts joined; empty when there is
+    none.
+    """
     for message in reversed(messages):
         if message.get("role") == "user":
             return _text_of(message).strip()
@@ -89,7 +106,9 @@ def _is_chinese(text: str) -> bool:
 
 
 def _text_of(message: Message) -> str:
-    """Give the beginning of a message's text, whose content is a string or OpenAI's list of parts."""
+    """Give the beginning of a message's text, whose content is a string or OpenAI's
+    list of parts.
+    """
     content = message.get("content")
     if isinstance(content, str):
         return content[:MAX_READ_CHARACTERS]
@@ -101,5 +120,7 @@ def _text_of(message: Message) -> str:
 
 
 def open_chat_model(*, qa: str | Path | None = None) -> BuiltinChatModel:
-    """Configure the model. ``qa``: a file like the shipped ``faq.toml``. Raises `ConfigError` for a bad one."""
+    """Configure the model. ``qa``: a file like the shipped ``faq.toml``. Raises
+    `ConfigError` for a bad one.
+    """
     return BuiltinChatModel(read_question_file(SHIPPED_QUESTIONS if qa is None else Path(qa)))

@@ -1,9 +1,11 @@
 """OpenAI's chat completion stream: the data of each event → parts of a reply. No I/O.
 
-Compatible servers differ in everything but the core. So an event is read as a plain object, and taken of it are the
-first choice's ``delta`` or ``message``, its ``finish_reason``, ``usage`` and a real ``error``. What is missing, null or
-of another type counts as absent. An event that is no JSON object is passed over. A reply fails only when nothing usable
-came, when the server reports an error, or when the body was cut off.
+Compatible servers differ in everything but the core. So an event is read as a plain
+object, and taken of it are the first choice's ``delta`` or ``message``, its
+``finish_reason``, ``usage`` and a real ``error``. What is missing, null or of another
+type counts as absent. An event that is no JSON object is passed over. A reply fails
+only when nothing usable came, when the server reports an error, or when the body was
+cut off.
 """
 
 import json
@@ -25,7 +27,9 @@ DONE = "[DONE]"
 _ANSWER_FIELDS = frozenset(("id", "object", "created", "model", "choices", "usage", "error"))
 _CHOICE_FIELDS = frozenset(("index", "delta", "message", "finish_reason"))
 _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""How servers call what the model thinks: DeepSeek, vLLM and SGLang; OpenRouter and Ollama; others."""
+"""How servers call what the model thinks: DeepSeek, vLLM and SGLang; OpenRouter and
+Ollama; others.
+"""
 _MESSAGE_FIELDS = frozenset(("role", "content", "tool_calls", *_THOUGHT_FIELDS))
 
 logger = logging.getLogger(__name__)
@@ -37,7 +41,9 @@ class _Closing:
 
     reason: str = ""
     usage: Mapping[str, object] | None = None
-    extras: dict[str, dict[str, object]] = field(default_factory=lambda: {"message": {}, "choice": {}, "answer": {}})
+    extras: dict[str, dict[str, object]] = field(
+        default_factory=lambda: {"message": {}, "choice": {}, "answer": {}}
+    )
 
     def add(self, extras: Extras) -> None:
         self.extras["message"] |= extras.message
@@ -46,10 +52,14 @@ class _Closing:
 
 
 class ChatStream:
-    """One reply. Its text is in order; the closing word waits for the usage, which comes after the finish reason."""
+    """One reply. Its text is in order; the closing word waits for the usage, which
+    comes after the finish reason.
+    """
 
     def __init__(self, provider: str, *, starts_thinking: bool = False) -> None:
-        """``starts_thinking``: the reply begins inside a thought, whose opening tag the server's template has."""
+        """``starts_thinking``: the reply begins inside a thought, whose opening tag the
+        server's template has.
+        """
         self._provider = provider
         self._thoughts = ThoughtFilter(inside=starts_thinking)
         self._calls = CallsGathered(None)
@@ -69,7 +79,9 @@ class ChatStream:
         return self.done or bool(self._closing.reason)
 
     def push(self, data: str) -> Iterator[ReplyPart]:
-        """Read one event, or a whole answer. Raises `ProviderError` as the server's error object says."""
+        """Read one event, or a whole answer. Raises `ProviderError` as the server's
+        error object says.
+        """
         data = data.strip()
         if not data:
             return  # a heartbeat
@@ -97,14 +109,19 @@ class ChatStream:
     def finish(self, *, cut_off: bool = False) -> Iterator[ReplyPart]:
         """End the reply. ``cut_off``: the body ended in the middle of an event.
 
-        Raises `ProviderError`: CONNECTIVITY when it ended too early, BROKEN when nothing of it was a reply.
+        Raises `ProviderError`: CONNECTIVITY when it ended too early, BROKEN when
+        nothing of it was a reply.
         """
         if self._skipped:
-            logger.warning("%s: %d events of a reply were no JSON objects", self._provider, self._skipped)
+            logger.warning(
+                "%s: %d events of a reply were no JSON objects", self._provider, self._skipped
+            )
         if not self.closing and (cut_off or not (self._answered or self._skipped)):
             raise ProviderError(self._provider, FailureKind.CONNECTIVITY, "the reply broke off")
         if not self._answered:
-            raise ProviderError(self._provider, FailureKind.BROKEN, "nothing of the answer was a chat completion")
+            raise ProviderError(
+                self._provider, FailureKind.BROKEN, "nothing of the answer was a chat completion"
+            )
         if rest := self._thoughts.finish():
             yield TextDelta(rest)
         closing = self._closing
@@ -113,17 +130,26 @@ class ChatStream:
             reason = "tool_calls"  # as OpenAI has it; some servers do not
         usage = closing.usage or {}
         extras = Extras(**closing.extras) if any(closing.extras.values()) else None
-        prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        prompt, completion = (
+            _count(usage.get("prompt_tokens")),
+            _count(usage.get("completion_tokens")),
+        )
         yield ReplyFinished(reason, prompt, completion, closing.usage, extras)
 
     def _read_choice(
         self, choice: dict[str, object], others: dict[str, object], *, halved: bool
     ) -> Iterator[ReplyPart]:
         delta, message = choice.get("delta"), choice.get("message")
-        if not (isinstance(delta, dict) and delta) and isinstance(message, dict) and not (self._said or self._called):
+        if (
+            not (isinstance(delta, dict) and delta)
+            and isinstance(message, dict)
+            and not (self._said or self._called)
+        ):
             delta = message  # an answer in one piece; behind deltas it would repeat them
         said: dict[str, object] = delta if isinstance(delta, dict) else {}
-        extras = _extras(_others(said, _MESSAGE_FIELDS), _others(choice, _CHOICE_FIELDS), others, halved=halved)
+        extras = _extras(
+            _others(said, _MESSAGE_FIELDS), _others(choice, _CHOICE_FIELDS), others, halved=halved
+        )
         reason = choice.get("finish_reason")
         thought = self._whole("thought", _thought_of(said))
         given = self._whole("text", _text_of(said.get("content")))
@@ -162,7 +188,9 @@ class ChatStream:
             )
             if piece is not None:
                 self._called = True
-                yield ToolCall(piece.index, piece.id, piece.name, self._whole(piece.index, piece.arguments))
+                yield ToolCall(
+                    piece.index, piece.id, piece.name, self._whole(piece.index, piece.arguments)
+                )
 
     def _whole(self, of: str | int, text: str) -> str:
         return self._halves[of].push(text) if text else ""
@@ -178,7 +206,9 @@ def _first_choice(choices: object) -> dict[str, object] | None:
 
 
 def _text_of(content: object) -> str:
-    """Give a content's text; of a list of parts, that of all text parts, thoughts left out."""
+    """Give a content's text; of a list of parts, that of all text parts, thoughts left
+    out.
+    """
     if isinstance(content, list):
         return "".join(map(_text_of, content))
     if isinstance(content, dict) and content.get("type") not in ("thinking", "reasoning"):
@@ -214,15 +244,24 @@ def _present(usage: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _extras(
-    message: dict[str, object], choice: dict[str, object], answer: dict[str, object], *, halved: bool
+    message: dict[str, object],
+    choice: dict[str, object],
+    answer: dict[str, object],
+    *,
+    halved: bool,
 ) -> Extras | None:
     if not (message or choice or answer):
         return None
     groups = [message, choice, answer]
     if halved:
-        groups = [{str(well_formed(key)): well_formed(value) for key, value in group.items()} for group in groups]
+        groups = [
+            {str(well_formed(key)): well_formed(value) for key, value in group.items()}
+            for group in groups
+        ]
     return Extras(message=groups[0], choice=groups[1], answer=groups[2])
 
 
 def _count(tokens: object) -> int | None:
-    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None
+    return (
+        tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0 else None
+    )

@@ -1,6 +1,8 @@
-"""Alibaba Cloud's DashScope (Model Studio): Paraformer recognition and CosyVoice synthesis over one kind of WebSocket.
+"""Alibaba Cloud's DashScope (Model Studio): Paraformer recognition and CosyVoice
+synthesis over one kind of WebSocket.
 
-The protocol is that of the public Python SDK; `voicechat.providers.dashscope_protocol` names its files.
+The protocol is that of the public Python SDK; `voicechat.providers.dashscope_protocol`
+names its files.
 """
 
 import asyncio
@@ -29,8 +31,9 @@ from voicechat.session.vocabulary import Transcript
 BASE_URL = "wss://dashscope.aliyuncs.com/api-ws/v1/inference"
 
 GAP_S = 15.0
-"""A task that is given no audio for 23 s fails (the SDK's ``SILENCE_TIMEOUT_S``): before that it is finished, and
-the next piece of audio begins another."""
+"""A task that is given no audio for 23 s fails (the SDK's ``SILENCE_TIMEOUT_S``):
+before that it is finished, and the next piece of audio begins another.
+"""
 MESSAGE_BYTES = 200 * BYTES_PER_MS
 """Of audio in one message."""
 MAX_TEXT = 5_000
@@ -58,11 +61,14 @@ class DashScopeRecognizer(RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`. Without audio nothing is connected.
+        """Recognise one stream; see `SpeechRecognizer`. Without audio nothing is
+        connected.
 
-        Raises `ProviderError`: TIMEOUT (connecting, silence after the end of the audio, audio not taken), CONNECTIVITY
-        (refused, closed, the service's own failures), RATE_LIMIT (throttled), REJECTED (key, model, parameters),
-        BROKEN (no such protocol). What ``audio`` raises passes through. Cancelling drops the connection.
+        Raises `ProviderError`: TIMEOUT (connecting, silence after the end of the audio,
+        audio not taken), CONNECTIVITY (refused, closed, the service's own failures),
+        RATE_LIMIT (throttled), REJECTED (key, model, parameters), BROKEN (no such
+        protocol). What ``audio`` raises passes through. Cancelling drops the
+        connection.
         """
         pieces = AudioPieces(audio)
         try:
@@ -106,7 +112,12 @@ class DashScopeSynthesizer(SynthesizerProvider):
     """A `SpeechSynthesizer`; each sentence is one task."""
 
     def __init__(
-        self, runner: TaskRunner, model: str, voices: tuple[str, ...], rate_hz: int, parameters: dict[str, object]
+        self,
+        runner: TaskRunner,
+        model: str,
+        voices: tuple[str, ...],
+        rate_hz: int,
+        parameters: dict[str, object],
     ) -> None:
         """``voices``: the default first."""
         self._runner = runner
@@ -133,10 +144,12 @@ class DashScopeSynthesizer(SynthesizerProvider):
         self._runner.close()
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk and connects to nothing.
+        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk
+        and connects to nothing.
 
-        Raises `ProviderError` as `DashScopeRecognizer.recognize` does, REJECTED also for an unknown voice. Cancelling
-        drops the connection, so that the service stops.
+        Raises `ProviderError` as `DashScopeRecognizer.recognize` does, REJECTED also
+        for an unknown voice. Cancelling drops the connection, so that the service
+        stops.
         """
         name = voice.voice or self._voices[0]
         if name not in self._voices:
@@ -173,15 +186,24 @@ def open_recognizer(
 ) -> DashScopeRecognizer:
     """Configure the recogniser.
 
-    ``language_hints``: such as ``["zh", "en"]``; empty: the model finds out. ``parameters``: whatever else the model
-    knows (``vocabulary_id``, ``disfluency_removal_enabled``). ``connect_ms``: limit for TCP, TLS and handshake.
-    ``read_timeout_ms``: limit for each answer that is due. Raises `ConfigError` for an unusable URL.
+    ``language_hints``: such as ``["zh", "en"]``; empty: the model finds out.
+    ``parameters``: whatever else the model knows (``vocabulary_id``,
+    ``disfluency_removal_enabled``). ``connect_ms``: limit for TCP, TLS and handshake.
+    ``read_timeout_ms``: limit for each answer that is due. Raises `ConfigError` for an
+    unusable URL.
     """
     # "heartbeat" keeps a task alive that hears nothing but silence for a minute.
-    sent: dict[str, object] = {"heartbeat": True, **(parameters or {}), "format": "pcm", "sample_rate": PCM_RATE_HZ}
+    sent: dict[str, object] = {
+        "heartbeat": True,
+        **(parameters or {}),
+        "format": "pcm",
+        "sample_rate": PCM_RATE_HZ,
+    }
     if language_hints:
         sent["language_hints"] = language_hints
-    return DashScopeRecognizer(_open_runner(base_url, api_key, connect_ms, read_timeout_ms), model, sent)
+    return DashScopeRecognizer(
+        _open_runner(base_url, api_key, connect_ms, read_timeout_ms), model, sent
+    )
 
 
 def open_synthesizer(
@@ -197,9 +219,11 @@ def open_synthesizer(
 ) -> DashScopeSynthesizer:
     """Configure the synthesiser.
 
-    ``voices``: names that clients may ask for, the default first; they must fit the model. ``parameters``: whatever
-    else the model knows (``instruction``, ``seed``; ``volume``, 0 to 100, before the client's own). ``connect_ms`` and
-    ``read_timeout_ms`` as for `open_recognizer`. Raises `ConfigError` for an unusable URL.
+    ``voices``: names that clients may ask for, the default first; they must fit the
+    model. ``parameters``: whatever else the model knows (``instruction``, ``seed``;
+    ``volume``, 0 to 100, before the client's own). ``connect_ms`` and
+    ``read_timeout_ms`` as for `open_recognizer`. Raises `ConfigError` for an unusable
+    URL.
     """
     sent: dict[str, object] = {"volume": 50, **(parameters or {})}
     sent |= {"text_type": "PlainText", "format": "pcm", "sample_rate": sample_rate_hz}
@@ -209,4 +233,6 @@ def open_synthesizer(
 
 def _open_runner(base_url: str, api_key: str, connect_ms: int, read_timeout_ms: int) -> TaskRunner:
     url = checked_url("base_url", base_url)
-    return TaskRunner(Endpoint(url, api_key, tls_for(url), connect_ms / 1000, read_timeout_ms / 1000))
+    return TaskRunner(
+        Endpoint(url, api_key, tls_for(url), connect_ms / 1000, read_timeout_ms / 1000)
+    )

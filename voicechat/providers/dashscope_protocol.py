@@ -1,8 +1,11 @@
-"""The messages of DashScope's inference socket: JSON commands and events, audio in binary messages. No I/O.
+"""The messages of DashScope's inference socket: JSON commands and events, audio in
+binary messages. No I/O.
 
-As in the public Python SDK (github.com/dashscope/dashscope-sdk-python, 1.26), in its folder ``dashscope``:
-``protocol/websocket.py`` (names), ``api_entities/websocket_request.py`` (order of the messages),
-``audio/asr/recognition.py`` (sentences), ``audio/tts_v2/speech_synthesizer.py`` (synthesis).
+As in the public Python SDK (github.com/dashscope/dashscope-sdk-python, 1.26), in its
+folder ``dashscope``: ``protocol/websocket.py`` (names),
+``api_entities/websocket_request.py`` (order of the messages),
+``audio/asr/recognition.py`` (sentences), ``audio/tts_v2/speech_synthesizer.py``
+(synthesis).
 """
 
 from collections.abc import Mapping
@@ -28,7 +31,13 @@ class TaskKind:
 
     def payload(self, given: Mapping[str, object]) -> dict[str, object]:
         """The part of ``run-task`` and ``continue-task`` that says which task it is."""
-        return {"model": self.model, "task_group": "audio", "task": self.task, "function": self.function, **given}
+        return {
+            "model": self.model,
+            "task_group": "audio",
+            "task": self.task,
+            "function": self.function,
+            **given,
+        }
 
 
 def run_task(task_id: str, kind: TaskKind, parameters: Mapping[str, object]) -> str:
@@ -116,7 +125,8 @@ class _Message(BaseModel):
 def read_event(text: str, task_id: str) -> Event | None:
     """Read a text message; None for what does not concern the task.
 
-    Raises `ProviderError`: BROKEN for what is no event, and whatever ``task-failed`` means.
+    Raises `ProviderError`: BROKEN for what is no event, and whatever ``task-failed``
+    means.
     """
     try:
         message = _Message.model_validate_json(text)
@@ -133,20 +143,26 @@ def read_event(text: str, task_id: str) -> Event | None:
             return TaskFinished()
         case "task-failed":
             raise _failure(str(header.error_code or ""), header.error_message or "")
-        case "result-generated" if message.payload is not None and message.payload.output is not None:
+        case "result-generated" if (
+            message.payload is not None and message.payload.output is not None
+        ):
             return message.payload.output.sentence
         case _:
             return None
 
 
 def _failure(code: str, message: str) -> ProviderError:
-    """Say what an error code means; the message's own text may quote the input, so it stays out of the log."""
+    """Say what an error code means; the message's own text may quote the input, so it
+    stays out of the log.
+    """
     lowered = code.lower()
     if "timeout" in lowered or "timeout" in message.lower():
         kind = FailureKind.TIMEOUT
     elif lowered.startswith("throttling") or "ratequota" in lowered:
         kind = FailureKind.RATE_LIMIT
-    elif lowered.startswith(("internal", "system", "serviceunavailable", "modelservicefailed", "modelunavailable")):
+    elif lowered.startswith(
+        ("internal", "system", "serviceunavailable", "modelservicefailed", "modelunavailable")
+    ):
         kind = FailureKind.CONNECTIVITY
     else:
         kind = FailureKind.REJECTED
@@ -154,7 +170,9 @@ def _failure(code: str, message: str) -> ProviderError:
 
 
 class SentenceReader:
-    """The sentences of one task → transcripts, on the time line of the recogniser's stream."""
+    """The sentences of one task → transcripts, on the time line of the recogniser's
+    stream.
+    """
 
     def __init__(self, offset_ms: int) -> None:
         """``offset_ms``: where the task's audio begins in the stream."""
@@ -167,7 +185,8 @@ class SentenceReader:
             return None
         shown = self._open
         if not sentence.text:
-            # A sentence that was shown is also closed, even if the service thinks better of it.
+            # A sentence that was shown is also closed, even if the service thinks
+            # better of it.
             return self.close(shown.begin_ms) if shown is not None and sentence.final else None
         words = tuple(self._word(word, sentence.final) for word in sentence.words or ())
         begin_ms = self._begin_ms(sentence, words)
@@ -182,7 +201,9 @@ class SentenceReader:
         return Transcript(sentence.text, begin_ms, max(begin_ms, end_ms), words)
 
     def close(self, heard_ms: int) -> Transcript | None:
-        """Make the sentence final that is still open; ``heard_ms``: where the audio ends if no word says it."""
+        """Make the sentence final that is still open; ``heard_ms``: where the audio
+        ends if no word says it.
+        """
         shown, self._open = self._open, None
         if shown is None:
             return None
@@ -197,4 +218,6 @@ class SentenceReader:
     def _word(self, word: SpokenWord, final: bool) -> Word:
         begin_ms = word.begin_time + self._offset_ms
         end_ms = begin_ms if word.end_time is None else word.end_time + self._offset_ms
-        return Word(word.text, begin_ms, max(begin_ms, end_ms), word.punctuation or "", word.fixed or final)
+        return Word(
+            word.text, begin_ms, max(begin_ms, end_ms), word.punctuation or "", word.fixed or final
+        )

@@ -1,4 +1,6 @@
-"""DashScope's tasks and the connections they run on: one after the other on the same connection, while it is warm."""
+"""DashScope's tasks and the connections they run on: one after the other on the same
+connection, while it is warm.
+"""
 
 import asyncio
 import ssl
@@ -41,14 +43,18 @@ class Task:
     """One task that the service has started."""
 
     def __init__(self, link: WebSocketLink, kind: TaskKind, silence_s: float) -> None:
-        """``silence_s``: limit between two messages while the service is expected to speak."""
+        """``silence_s``: limit between two messages while the service is expected to
+        speak.
+        """
         self._link = link
         self._kind = kind
         self._silence_s = silence_s
         self._id = uuid.uuid4().hex
         self.input_ended = False
         self.finished = False
-        """Whether the service has finished the task: then its connection may serve another."""
+        """Whether the service has finished the task: then its connection may serve
+        another.
+        """
 
     async def start(self, parameters: Mapping[str, object]) -> None:
         """Run the task; returns when the service waits for its input."""
@@ -57,12 +63,16 @@ class Task:
         while True:  # ends: every message has its deadline, and an earlier task has no more of them
             message = await self._link.receive()
             if isinstance(message, bytes):
-                raise ProviderError(PROVIDER, FailureKind.BROKEN, "audio before the task was started")
+                raise ProviderError(
+                    PROVIDER, FailureKind.BROKEN, "audio before the task was started"
+                )
             match read_event(message, self._id):
                 case TaskStarted():
                     break
                 case TaskFinished():
-                    raise ProviderError(PROVIDER, FailureKind.BROKEN, "the task was finished before it was started")
+                    raise ProviderError(
+                        PROVIDER, FailureKind.BROKEN, "the task was finished before it was started"
+                    )
                 case Sentence() | None:
                     pass
         self._link.expect_within(None)
@@ -76,7 +86,9 @@ class Task:
         await self._link.send(continue_task(self._id, self._kind, text))
 
     async def end_input(self) -> None:
-        """Say that there is no more; from now on the service has to answer without long silence."""
+        """Say that there is no more; from now on the service has to answer without long
+        silence.
+        """
         self.input_ended = True
         await self._link.send(finish_task(self._id))
         self._link.expect_within(self._silence_s)
@@ -89,7 +101,9 @@ class Task:
                 return message
             match read_event(message, self._id):
                 case TaskFinished() if not self.input_ended:
-                    raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "the task was finished in mid-stream")
+                    raise ProviderError(
+                        PROVIDER, FailureKind.CONNECTIVITY, "the task was finished in mid-stream"
+                    )
                 case TaskFinished():
                     self.finished = True
                     return None
@@ -99,7 +113,9 @@ class Task:
                     pass
 
     def drop(self) -> None:
-        """Give the task up together with its connection: nothing else stops the service at once."""
+        """Give the task up together with its connection: nothing else stops the service
+        at once.
+        """
         self._link.drop()
 
     @property
@@ -118,7 +134,9 @@ class TaskRunner:
         self._closed = False
 
     async def begin(self, kind: TaskKind, parameters: Mapping[str, object]) -> Task:
-        """Start a task on a warm connection, else on a new one; `end` must follow. Raises `ProviderError`."""
+        """Start a task on a warm connection, else on a new one; `end` must follow.
+        Raises `ProviderError`.
+        """
         while (link := self._take_idle()) is not None:
             try:
                 return await self._begin_on(link, kind, parameters)
@@ -127,7 +145,9 @@ class TaskRunner:
         return await self._begin_on(await self._connect(), kind, parameters)
 
     async def probe(self) -> None:
-        """Open a connection, and let it go: a handshake with the key is free. Raises `ProviderError`, as it fails."""
+        """Open a connection, and let it go: a handshake with the key is free. Raises
+        `ProviderError`, as it fails.
+        """
         (await self._connect()).drop()
 
     async def _connect(self) -> WebSocketLink:
@@ -145,7 +165,9 @@ class TaskRunner:
         )
 
     def end(self, task: Task) -> None:
-        """Keep the connection of a finished task; a task that failed or is not wanted any more loses its own."""
+        """Keep the connection of a finished task; a task that failed or is not wanted
+        any more loses its own.
+        """
         link = task.link
         self._busy.discard(link)
         if not task.finished or self._closed or not link.is_open:
@@ -164,7 +186,9 @@ class TaskRunner:
         for link in self._busy:
             link.drop()
 
-    async def _begin_on(self, link: WebSocketLink, kind: TaskKind, parameters: Mapping[str, object]) -> Task:
+    async def _begin_on(
+        self, link: WebSocketLink, kind: TaskKind, parameters: Mapping[str, object]
+    ) -> Task:
         task = Task(link, kind, self._endpoint.silence_s)
         self._busy.add(link)
         try:

@@ -1,4 +1,5 @@
-"""The embedded synthesiser: espeak-ng (through its wheel, offline), English and Chinese by the text's script.
+"""The embedded synthesiser: espeak-ng (through its wheel, offline), English and Chinese
+by the text's script.
 
 Speech of ten seconds takes about ten milliseconds, the first chunk less than one.
 """
@@ -19,8 +20,10 @@ from voicechat.providers.speech_thread import Chunks, pieces, speaking
 from voicechat.text.words import Script, runs_by_script
 
 MAX_PIECE_CHARACTERS = 200
-"""Text is synthesised in pieces of this length (about 15 s of speech, 20 ms of computing), so that a long text neither
-fills the memory nor keeps other sessions waiting."""
+"""Text is synthesised in pieces of this length (about 15 s of speech, 20 ms of
+computing), so that a long text neither fills the memory nor keeps other sessions
+waiting.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,9 @@ VOICES: dict[str, ScriptVoices] = {
     "longshuo": _MAN,
     "longjielidou": _CHILD,
 }
-"""Names a client may ask for, and who speaks then; ``+f3`` is a woman's voice, ``+f5`` a child's."""
+"""Names a client may ask for, and who speaks then; ``+f3`` is a woman's voice, ``+f5``
+a child's.
+"""
 
 SLOWEST_WPM, FASTEST_WPM = 80, 450
 """The library's own limits."""
@@ -77,7 +82,9 @@ FAITHFUL_PITCH_RATES = (0.65, 1.6)
 
 
 class EspeakSynthesizer(SynthesizerProvider):
-    """A `SpeechSynthesizer` on one thread; the C library releases the interpreter lock while it computes."""
+    """A `SpeechSynthesizer` on one thread; the C library releases the interpreter lock
+    while it computes.
+    """
 
     def __init__(self, library: EspeakLibrary, voices: tuple[str, ...], rate_wpm: int) -> None:
         """``voices``: names out of `VOICES`, the default first."""
@@ -88,7 +95,9 @@ class EspeakSynthesizer(SynthesizerProvider):
         self._closed = False
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See `SpeechSynthesizer`. Beyond its reach espeak's pitch stands still, and its speed is a fifth off."""
+        """See `SpeechSynthesizer`. Beyond its reach espeak's pitch stands still, and
+        its speed is a fifth off.
+        """
         return (
             FAITHFUL_SPEECH_RATES[0] <= speech_rate <= FAITHFUL_SPEECH_RATES[1]
             and FAITHFUL_PITCH_RATES[0] <= pitch_rate <= FAITHFUL_PITCH_RATES[1]
@@ -100,19 +109,25 @@ class EspeakSynthesizer(SynthesizerProvider):
         return self._voices
 
     async def start(self) -> None:
-        """Load both languages, so that the first sentence of the first session is as quick as any."""
+        """Load both languages, so that the first sentence of the first session is as
+        quick as any.
+        """
         async for _ in self.synthesize("one 一", VoiceOptions()):
             pass
 
     async def aclose(self) -> None:
-        """End the thread and fail what waits for it; what is being spoken is at most one piece (20 ms)."""
+        """End the thread and fail what waits for it; what is being spoken is at most
+        one piece (20 ms).
+        """
         self._closed = True
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk.
+        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no
+        chunk.
 
-        Raises `ProviderError`: REJECTED for an unknown voice, BROKEN when the library fails.
+        Raises `ProviderError`: REJECTED for an unknown voice, BROKEN when the library
+        fails.
         """
         name = voice.voice or self._voices[0]
         if name not in self._voices:
@@ -133,8 +148,9 @@ class EspeakSynthesizer(SynthesizerProvider):
 
 def _prosody(rate_wpm: int, voice: VoiceOptions) -> Prosody:
     wpm = min(max(round(rate_wpm * voice.speech_rate), SLOWEST_WPM), FASTEST_WPM)
-    # Measured: a part of the fundamental frequency follows neither setting, a fifth of it in ordinary speech. The rest
-    # must make up for it, which it can for rates of 0.6 to 1.8; what is beyond comes out like these.
+    # Measured: a part of the fundamental frequency follows neither setting, a fifth of
+    # it in ordinary speech. The rest must make up for it, which it can for rates of 0.6
+    # to 1.8; what is beyond comes out like these.
     scale = min(max(voice.pitch_rate + (voice.pitch_rate - 1) * 0.25, 0.5), 2.0)
     return Prosody(wpm, round(50 + 50 * math.log2(scale)), round(50 * scale))
 
@@ -144,15 +160,17 @@ def open_synthesizer(
 ) -> EspeakSynthesizer:
     """Configure the synthesiser.
 
-    ``voice``: the default, one of `VOICES`. ``rate_wpm``: words a minute. Raises `ConfigError` for an unknown voice or
-    when the package or its data is missing.
+    ``voice``: the default, one of `VOICES`. ``rate_wpm``: words a minute. Raises
+    `ConfigError` for an unknown voice or when the package or its data is missing.
     """
     if voice not in VOICES:
         raise ConfigError(f"voice: {voice!r} is not one of {', '.join(VOICES)}")
     try:
         library = open_library()
     except ModuleNotFoundError as error:
-        raise ConfigError("the espeak provider needs a package: pip install espeakng-loader") from error
+        raise ConfigError(
+            "the espeak provider needs a package: pip install espeakng-loader"
+        ) from error
     except ProviderError as error:
         raise ConfigError(str(error)) from error
     voices = (voice, *(name for name in VOICES if name != voice))

@@ -1,7 +1,9 @@
-"""The espeak-ng C library, called through ctypes: text in, samples out, one caller at a time.
+"""The espeak-ng C library, called through ctypes: text in, samples out, one caller at a
+time.
 
-The library keeps its state in globals: one voice, one rate, one synthesis for the whole process. A lock serves the
-callers in turn; the interpreter lock is released while the library computes.
+The library keeps its state in globals: one voice, one rate, one synthesis for the whole
+process. A lock serves the callers in turn; the interpreter lock is released while the
+library computes.
 """
 
 import ctypes
@@ -25,9 +27,13 @@ _INITIALIZE_DONT_EXIT = 0x8000
 _OK = 0
 
 BUFFER_MS = 60
-"""Audio in one callback; small, because the first one makes the latency and each one is a chance to stop."""
+"""Audio in one callback; small, because the first one makes the latency and each one is
+a chance to stop.
+"""
 
-_SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_SynthCallback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
 
 OnSamples = Callable[[bytes], bool]
 """Takes s16le mono samples as they are made; returns False to stop the synthesis."""
@@ -49,17 +55,25 @@ class EspeakLibrary:
     """The loaded library. Made once for each process: see `open_library`."""
 
     def __init__(self, library_path: str, data_path: str) -> None:
-        """Load library and voices: about 2 ms. Raises `ProviderError` (BROKEN) when they are unusable."""
+        """Load library and voices: about 2 ms. Raises `ProviderError` (BROKEN) when
+        they are unusable.
+        """
         try:
             self._library = ctypes.CDLL(library_path)
         except OSError as error:
-            raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the library cannot be loaded: {error}") from error
+            raise ProviderError(
+                PROVIDER, FailureKind.BROKEN, f"the library cannot be loaded: {error}"
+            ) from error
         self._library.espeak_Synth.argtypes = [
             ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
             ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
         self._library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
-        self._library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+        self._library.espeak_TextToPhonemes.argtypes = [
+            ctypes.POINTER(ctypes.c_char_p),
+            ctypes.c_int,
+            ctypes.c_int,
+        ]
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self.rate_hz: int = self._library.espeak_Initialize(
             _AUDIO_OUTPUT_SYNCHRONOUS, BUFFER_MS, data_path.encode(), _INITIALIZE_DONT_EXIT
@@ -73,11 +87,15 @@ class EspeakLibrary:
         self._library.espeak_SetSynthCallback(self._callback)
 
     def speak(self, text: str, voice: str, prosody: Prosody, on_samples: OnSamples) -> None:
-        """Synthesise; blocks the calling thread and calls ``on_samples`` on it. Any text is safe.
+        """Synthesise; blocks the calling thread and calls ``on_samples`` on it. Any
+        text is safe.
 
-        Raises `ProviderError`: REJECTED for a voice that does not exist, BROKEN when the library fails.
+        Raises `ProviderError`: REJECTED for a voice that does not exist, BROKEN when
+        the library fails.
         """
-        spoken = "".join(char if char.isprintable() else " " for char in text).encode("utf-8", "replace")
+        spoken = "".join(char if char.isprintable() else " " for char in text).encode(
+            "utf-8", "replace"
+        )
         with self._turn:
             if self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
                 raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {voice!r}")
@@ -99,20 +117,29 @@ class EspeakLibrary:
 
         Raises `ProviderError` (REJECTED) for a voice that does not exist.
         """
-        written = "".join(char if char.isprintable() else " " for char in text).encode("utf-8", "replace")
+        written = "".join(char if char.isprintable() else " " for char in text).encode(
+            "utf-8", "replace"
+        )
         buffer = ctypes.create_string_buffer(written)
         rest = ctypes.c_char_p(ctypes.addressof(buffer))
         clauses: list[bytes] = []
         with self._turn:
             if self._library.espeak_SetVoiceByName(voice.encode()) != _OK:
                 raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {voice!r}")
-            while rest.value is not None:  # the library moves it behind each clause, and to NULL at the end
+            while (
+                rest.value is not None
+            ):  # the library moves it behind each clause, and to NULL at the end
                 clauses.append(
-                    self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA) or b""
+                    self._library.espeak_TextToPhonemes(
+                        ctypes.byref(rest), _CHARS_UTF8, _PHONEMES_IPA
+                    )
+                    or b""
                 )
         return " ".join(clause.decode("utf-8", "replace") for clause in clauses if clause)
 
-    def _called_back(self, samples: "ctypes._Pointer[ctypes.c_short] | None", count: int, _events: int | None) -> int:
+    def _called_back(
+        self, samples: "ctypes._Pointer[ctypes.c_short] | None", count: int, _events: int | None
+    ) -> int:
         if not samples or count <= 0:
             return 0
         return 0 if self._on_samples(ctypes.string_at(samples, count * 2)) else 1
@@ -129,12 +156,15 @@ _opened: list[EspeakLibrary] = []
 def open_library() -> EspeakLibrary:
     """Give the process's one library, loading it the first time.
 
-    Raises `ModuleNotFoundError` when ``espeakng-loader`` is not installed and `ProviderError` when it is unusable.
+    Raises `ModuleNotFoundError` when ``espeakng-loader`` is not installed and
+    `ProviderError` when it is unusable.
     """
     # espeak-ng is GPL-3: it enters the process only when this provider is configured.
     import espeakng_loader
 
     with _opening:
         if not _opened:
-            _opened.append(EspeakLibrary(espeakng_loader.get_library_path(), espeakng_loader.get_data_path()))
+            _opened.append(
+                EspeakLibrary(espeakng_loader.get_library_path(), espeakng_loader.get_data_path())
+            )
         return _opened[0]

@@ -1,7 +1,9 @@
-"""How a text is pronounced, by espeak-ng, in the form that Piper's voices were trained on.
+"""How a text is pronounced, by espeak-ng, in the form that Piper's voices were trained
+on.
 
-Piper (phonemize.cpp of piper-phonemize) takes espeak's IPA clause by clause and keeps the punctuation between; letters
-and their diacritics are separate characters (NFD), and espeak's remarks on language, "(en)", are left out.
+Piper (phonemize.cpp of piper-phonemize) takes espeak's IPA clause by clause and keeps
+the punctuation between; letters and their diacritics are separate characters (NFD), and
+espeak's remarks on language, "(en)", are left out.
 """
 
 import re
@@ -17,9 +19,11 @@ _SENTENCE_END = frozenset(".!?")
 
 
 def sentences_of_phonemes(library: EspeakLibrary, text: str, voice: str) -> list[str]:
-    """Give each sentence as phonemes with its punctuation. Text without anything to say gives nothing.
+    """Give each sentence as phonemes with its punctuation. Text without anything to say
+    gives nothing.
 
-    Blocks for about a millisecond a sentence. Raises `ProviderError` for a voice that espeak-ng does not have.
+    Blocks for about a millisecond a sentence. Raises `ProviderError` for a voice that
+    espeak-ng does not have.
     """
     sentences: list[str] = []
     sentence = ""

@@ -1,4 +1,6 @@
-"""The sending side of a recogniser's stream: a task that gives the audio to the service while the results are read."""
+"""The sending side of a recogniser's stream: a task that gives the audio to the service
+while the results are read.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,7 +8,9 @@ from typing import Any
 
 
 class Feeding:
-    """Owns the task; ``async with`` cannot, because its end would stand after a ``yield`` (PEP 789)."""
+    """Owns the task; ``async with`` cannot, because its end would stand after a
+    ``yield`` (PEP 789).
+    """
 
     def __init__(self, work: Coroutine[Any, Any, None], on_failure: Callable[[], None]) -> None:
         """``on_failure`` is to wake the reader, which then calls `raise_failure`."""
@@ -20,7 +24,11 @@ class Feeding:
 
     def raise_failure(self) -> None:
         """Raise what the sending failed of, or what the audio's source raised."""
-        if self._task.done() and not self._task.cancelled() and (error := self._task.exception()) is not None:
+        if (
+            self._task.done()
+            and not self._task.cancelled()
+            and (error := self._task.exception()) is not None
+        ):
             raise error
 
     async def stop(self) -> None:

@@ -1,4 +1,6 @@
-"""A FunASR runtime of one's own: streaming Paraformer for what is shown, a second pass for what counts."""
+"""A FunASR runtime of one's own: streaming Paraformer for what is shown, a second pass
+for what counts.
+"""
 
 import asyncio
 import ssl
@@ -21,20 +23,38 @@ from voicechat.providers.funasr_protocol import (
     read_message,
 )
 from voicechat.providers.interfaces import RecognitionOptions, RecognizerProvider
-from voicechat.providers.websocket_link import LinkLostError, WebSocketLink, checked_url, open_link, tls_for
+from voicechat.providers.websocket_link import (
+    LinkLostError,
+    WebSocketLink,
+    checked_url,
+    open_link,
+    tls_for,
+)
 from voicechat.session.vocabulary import Transcript
 
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 LINGER_S = 1.0
-"""An older Python server may have another sentence in work when it closes one after the end of the audio."""
+"""An older Python server may have another sentence in work when it closes one after the
+end of the audio.
+"""
 PING_S = 1.0
 
 
 class FunASRRecognizer(RecognizerProvider):
     """A `SpeechRecognizer`; each stream has a connection of its own."""
 
-    def __init__(self, url: str, begin: str, *, connect_s: float, silence_s: float, tls: ssl.SSLContext | None) -> None:
-        """``begin``: the message that opens a stream. ``silence_s``: limit between messages after the audio's end."""
+    def __init__(
+        self,
+        url: str,
+        begin: str,
+        *,
+        connect_s: float,
+        silence_s: float,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        """``begin``: the message that opens a stream. ``silence_s``: limit between
+        messages after the audio's end.
+        """
         self._url = url
         self._begin = begin
         self._connect_s = connect_s
@@ -44,7 +64,9 @@ class FunASRRecognizer(RecognizerProvider):
         self._closed = False
 
     async def probe(self) -> None:
-        """Open a connection, and let it go. Raises `ProviderError` as `recognize` does for connecting."""
+        """Open a connection, and let it go. Raises `ProviderError` as `recognize` does
+        for connecting.
+        """
         link = await self._open()
         self._links.discard(link)
         link.drop()
@@ -58,11 +80,13 @@ class FunASRRecognizer(RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`. Without audio nothing is connected.
+        """Recognise one stream; see `SpeechRecognizer`. Without audio nothing is
+        connected.
 
-        Raises `ProviderError`: TIMEOUT (connecting, silence after the end of the audio, audio not taken), CONNECTIVITY
-        (refused, closed, the server's own failures), REJECTED (certificate), BROKEN (no such protocol). What ``audio``
-        raises passes through. Cancelling drops the connection.
+        Raises `ProviderError`: TIMEOUT (connecting, silence after the end of the audio,
+        audio not taken), CONNECTIVITY (refused, closed, the server's own failures),
+        REJECTED (certificate), BROKEN (no such protocol). What ``audio`` raises passes
+        through. Cancelling drops the connection.
         """
         pieces = AudioPieces(audio)
         try:
@@ -80,7 +104,9 @@ class FunASRRecognizer(RecognizerProvider):
                         outlook = ending(message)
                         if outlook is Ending.OVER:
                             break
-                        link.expect_within(LINGER_S if outlook is Ending.PERHAPS else self._silence_s)
+                        link.expect_within(
+                            LINGER_S if outlook is Ending.PERHAPS else self._silence_s
+                        )
                 if (transcript := sentences.finish(pieces.taken_ms)) is not None:
                     yield transcript
             except LinkLostError:
@@ -123,12 +149,16 @@ class FunASRRecognizer(RecognizerProvider):
         await link.send(END_MESSAGE)
         link.expect_within(self._silence_s)
 
-    async def _next(self, link: WebSocketLink, feeding: Feeding, sentences: SentenceReader) -> str | None:
+    async def _next(
+        self, link: WebSocketLink, feeding: Feeding, sentences: SentenceReader
+    ) -> str | None:
         """Give the next message; None when the server has said all it will."""
         try:
             message = await link.receive()
         except ProviderError as error:
-            silent = error.kind is FailureKind.TIMEOUT and feeding.done and not sentences.in_sentence
+            silent = (
+                error.kind is FailureKind.TIMEOUT and feeding.done and not sentences.in_sentence
+            )
             if silent and await link.answers(PING_S):
                 return None  # it is alive: an older server says nothing of silence
             raise
@@ -148,10 +178,11 @@ def open_recognizer(
 ) -> FunASRRecognizer:
     """Configure the recogniser.
 
-    ``hotwords``: as the server wants them: ``'{"阿里巴巴": 20}'`` for the C++ one, words with commas for the Python
-    one. ``itn``: write numbers as digits (C++). ``verify_tls``: false for the certificate that FunASR signs itself.
-    ``connect_ms``: limit for TCP, TLS and handshake. ``read_timeout_ms``: limit for the last results. Raises
-    `ConfigError` for an unusable URL.
+    ``hotwords``: as the server wants them: ``'{"阿里巴巴": 20}'`` for the C++ one, words
+    with commas for the Python one. ``itn``: write numbers as digits (C++).
+    ``verify_tls``: false for the certificate that FunASR signs itself. ``connect_ms``:
+    limit for TCP, TLS and handshake. ``read_timeout_ms``: limit for the last results.
+    Raises `ConfigError` for an unusable URL.
     """
     return FunASRRecognizer(
         checked_url("url", url),

@@ -1,11 +1,14 @@
-"""The messages of FunASR's runtime in its two-pass mode: JSON both ways, audio in binary messages. No I/O.
+"""The messages of FunASR's runtime in its two-pass mode: JSON both ways, audio in
+binary messages. No I/O.
 
-As in github.com/modelscope/FunASR, in its folder ``runtime``: ``docs/websocket_protocol.md``, and what the servers do:
+As in github.com/modelscope/FunASR, in its folder ``runtime``:
+``docs/websocket_protocol.md``, and what the servers do:
 ``websocket/bin/websocket-server-2pass.cpp`` (the C++ one of the Docker images) and
-``python/websocket/funasr_wss_server.py``. They differ: the C++ server marks its last message with ``is_final``, and
-its times count from the beginning of the audio; the Python server marks every sentence so (until 2026 it marked them
-the other way round), since July 2026 answers ``is_end`` with ``is_end``, and its times count from the beginning of a
-sentence, which it does not tell.
+``python/websocket/funasr_wss_server.py``. They differ: the C++ server marks its last
+message with ``is_final``, and its times count from the beginning of the audio; the
+Python server marks every sentence so (until 2026 it marked them the other way round),
+since July 2026 answers ``is_end`` with ``is_end``, and its times count from the
+beginning of a sentence, which it does not tell.
 """
 
 from collections.abc import Sequence
@@ -26,7 +29,9 @@ PROVIDER = "funasr"
 
 FRAME_MS = 60
 CHUNK_FRAMES = 10
-"""The Python server counts messages: ten of 60 ms are a chunk of the first pass, and it measures silence by them."""
+"""The Python server counts messages: ten of 60 ms are a chunk of the first pass, and it
+measures silence by them.
+"""
 FIRST_TEXT_MS = 600
 """A sentence's first text comes a chunk after its beginning, at the earliest."""
 
@@ -57,7 +62,9 @@ END_MESSAGE = orjson.dumps({"is_speaking": False, "is_end": True}).decode()
 
 
 def _stamps(value: object) -> object:
-    """Read times that came as text; what is none (the C++ server also puts the time of day there) is left out."""
+    """Read times that came as text; what is none (the C++ server also puts the time of
+    day there) is left out.
+    """
     if isinstance(value, str):
         try:
             value = orjson.loads(value)
@@ -67,7 +74,9 @@ def _stamps(value: object) -> object:
 
 
 class StampedClause(BaseModel):
-    """A part of a sentence up to a punctuation mark; ``text_seg``: its words, with spaces between them."""
+    """A part of a sentence up to a punctuation mark; ``text_seg``: its words, with
+    spaces between them.
+    """
 
     text_seg: str = ""
     start: int = 0
@@ -93,14 +102,18 @@ class Message(BaseModel):
     timestamp: Annotated[Stamps | None, BeforeValidator(_stamps)] = None
     stamp_sents: Annotated[list[StampedClause] | None, BeforeValidator(_stamps)] = None
     from_cpp: bool = False
-    """Whether the C++ server says it, as far as that shows: it writes times as text, or the time of day."""
+    """Whether the C++ server says it, as far as that shows: it writes times as text, or
+    the time of day.
+    """
 
     @model_validator(mode="before")
     @classmethod
     def _note_origin(cls, given: object) -> object:
         if not isinstance(given, dict):
             return given
-        return given | {"from_cpp": "stamp_sents" in given or isinstance(given.get("timestamp"), str | int)}
+        return given | {
+            "from_cpp": "stamp_sents" in given or isinstance(given.get("timestamp"), str | int)
+        }
 
     @property
     def closes_sentence(self) -> bool:
@@ -109,7 +122,9 @@ class Message(BaseModel):
 
 
 def read_message(text: str) -> Message:
-    """Read a message. Raises `ProviderError`: BROKEN for what is none, CONNECTIVITY when the server says it failed."""
+    """Read a message. Raises `ProviderError`: BROKEN for what is none, CONNECTIVITY
+    when the server says it failed.
+    """
     try:
         message = Message.model_validate_json(text)
     except ValidationError:
@@ -125,7 +140,8 @@ class Ending(Enum):
     OVER = "over"
     """It was the last."""
     PERHAPS = "perhaps"
-    """It closed a sentence, but an older server does not say whether it was the last."""
+    """It closed a sentence, but an older server does not say whether it was the last.
+    """
     OPEN = "open"
     """More must come."""
 
@@ -152,14 +168,18 @@ class SentenceReader:
         return self._shown is not None
 
     def read(self, message: Message, heard_ms: int) -> Transcript | None:
-        """Give the transcript of a message, if any; ``heard_ms``: how much audio the server was given."""
+        """Give the transcript of a message, if any; ``heard_ms``: how much audio the
+        server was given.
+        """
         if message.closes_sentence:
             return self._close(message, heard_ms)
         # Each message of the first pass holds what is new in it.
         if not message.text.strip():
             return None
         shown = self._shown
-        begin_ms = max(self._last_end_ms, heard_ms - FIRST_TEXT_MS) if shown is None else shown.begin_ms
+        begin_ms = (
+            max(self._last_end_ms, heard_ms - FIRST_TEXT_MS) if shown is None else shown.begin_ms
+        )
         self._shown = Transcript(join([shown.text if shown else "", message.text]), begin_ms)
         return self._shown
 
@@ -171,7 +191,8 @@ class SentenceReader:
         shown, self._shown = self._shown, None
         text = message.text.strip()
         if not text:
-            # A sentence that was shown is also closed, even if the second pass understands nothing any more.
+            # A sentence that was shown is also closed, even if the second pass
+            # understands nothing any more.
             if shown is None:
                 return None
             self._last_end_ms = max(heard_ms, shown.begin_ms)
@@ -179,23 +200,39 @@ class SentenceReader:
         pieces = _pieces(text, message)
         begin_ms, end_ms = self._span(pieces, message, shown, heard_ms)
         zero_ms = pieces[0].begin_ms if pieces else 0
-        placed = [TimedText(piece.text, piece.begin_ms - zero_ms, piece.end_ms - zero_ms) for piece in pieces]
-        words = tuple(_moved(word, begin_ms) for word in timed_words(text, placed, end_ms - begin_ms))
+        placed = [
+            TimedText(piece.text, piece.begin_ms - zero_ms, piece.end_ms - zero_ms)
+            for piece in pieces
+        ]
+        words = tuple(
+            _moved(word, begin_ms) for word in timed_words(text, placed, end_ms - begin_ms)
+        )
         self._last_end_ms = end_ms
         return Transcript(text, begin_ms, end_ms, words)
 
     def _span(
         self, pieces: Sequence[TimedText], message: Message, shown: Transcript | None, heard_ms: int
     ) -> tuple[int, int]:
-        """Say from when to when a sentence was spoken: as told, else as near as it can be known."""
+        """Say from when to when a sentence was spoken: as told, else as near as it can
+        be known.
+        """
         latest_ms = max(heard_ms, self._last_end_ms)
         if not pieces:
-            begin_ms = shown.begin_ms if shown else max(self._last_end_ms, latest_ms - speaking_ms(message.text))
+            begin_ms = (
+                shown.begin_ms
+                if shown
+                else max(self._last_end_ms, latest_ms - speaking_ms(message.text))
+            )
             return begin_ms, latest_ms
-        first_ms, length_ms = round(pieces[0].begin_ms), round(pieces[-1].end_ms - pieces[0].begin_ms)
+        first_ms, length_ms = (
+            round(pieces[0].begin_ms),
+            round(pieces[-1].end_ms - pieces[0].begin_ms),
+        )
         if not message.from_cpp:
             first_ms = shown.begin_ms if shown else heard_ms - length_ms
-        begin_ms = min(max(first_ms, self._last_end_ms), max(latest_ms - length_ms, self._last_end_ms))
+        begin_ms = min(
+            max(first_ms, self._last_end_ms), max(latest_ms - length_ms, self._last_end_ms)
+        )
         return begin_ms, min(begin_ms + max(length_ms, 0), latest_ms)
 
 

@@ -1,4 +1,6 @@
-"""JSON as compatible servers write it: whatever cannot be used counts as absent. No I/O."""
+"""JSON as compatible servers write it: whatever cannot be used counts as absent. No
+I/O.
+"""
 
 import json
 import re
@@ -8,9 +10,11 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(data: str | bytes) -> object:
-    """Read JSON; None for what is none. Numbers that JSON does not have (NaN, Infinity) are None.
+    """Read JSON; None for what is none. Numbers that JSON does not have (NaN, Infinity)
+    are None.
 
-    Its texts are as they came: halves of a surrogate pair are left for `Halves`, or for `well_formed`.
+    Its texts are as they came: halves of a surrogate pair are left for `Halves`, or for
+    `well_formed`.
     """
     try:
         value: object = _DECODER.decode(data if isinstance(data, str) else data.decode("utf-8-sig"))
@@ -20,12 +24,16 @@ def read_json(data: str | bytes) -> object:
 
 
 def may_hold_halves(data: str) -> bool:
-    """Whether a JSON text may have half of a surrogate pair: the rest of the text need not be looked through."""
+    """Whether a JSON text may have half of a surrogate pair: the rest of the text need
+    not be looked through.
+    """
     return _SURROGATE_ESCAPE.search(data) is not None
 
 
 def well_formed(value: object) -> object:
-    """Replace each lone half of a surrogate pair in the texts of ``value`` by U+FFFD; no encoder takes one."""
+    """Replace each lone half of a surrogate pair in the texts of ``value`` by U+FFFD;
+    no encoder takes one.
+    """
     match value:
         case str():
             return _mended(value)
@@ -38,13 +46,17 @@ def well_formed(value: object) -> object:
 
 
 class Halves:
-    """A text in pieces that may be cut between the two halves of a surrogate pair: the halves are joined."""
+    """A text in pieces that may be cut between the two halves of a surrogate pair: the
+    halves are joined.
+    """
 
     def __init__(self) -> None:
         self._half = ""
 
     def push(self, text: str) -> str:
-        """Take the next piece; a first half at its end waits for the second, any other lone half becomes U+FFFD."""
+        """Take the next piece; a first half at its end waits for the second, any other
+        lone half becomes U+FFFD.
+        """
         if self._half:
             text, self._half = self._half + text, ""
         if text and "\ud800" <= text[-1] <= "\udbff":

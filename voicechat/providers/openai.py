@@ -1,4 +1,6 @@
-"""Any OpenAI-compatible service: a chat model, a synthesiser, a recogniser. See ``docs/providers/openai.md``."""
+"""Any OpenAI-compatible service: a chat model, a synthesiser, a recogniser. See
+``docs/providers/openai.md``.
+"""
 
 from typing import Annotated, Literal
 
@@ -30,18 +32,24 @@ def open_chat_model(  # noqa: PLR0913 - the keys of a section
 ) -> OpenAIChatModel:
     """Configure the model.
 
-    ``model``: the endpoint's name of it. ``base_url`` may have a query, and ``headers`` are sent with every request.
-    ``connect_ms``: limit for the TCP connection. ``read_timeout_ms``: limit between two pieces of a reply, a backstop
-    behind the engine's own deadlines. ``include_usage``: false for old servers that refuse ``stream_options``.
-    ``starts_thinking``: true for servers whose template opens the thought, so that a reply has only the closing
-    ``</think>``. ``thinking``: the form in which the server is told whether to think; unset: as the client wrote it.
-    Raises `ConfigError` for an unusable URL, key or header.
+    ``model``: the endpoint's name of it. ``base_url`` may have a query, and ``headers``
+    are sent with every request. ``connect_ms``: limit for the TCP connection.
+    ``read_timeout_ms``: limit between two pieces of a reply, a backstop behind the
+    engine's own deadlines. ``include_usage``: false for old servers that refuse
+    ``stream_options``. ``starts_thinking``: true for servers whose template opens the
+    thought, so that a reply has only the closing ``</think>``. ``thinking``: the form
+    in which the server is told whether to think; unset: as the client wrote it. Raises
+    `ConfigError` for an unusable URL, key or header.
     """
     endpoint = OpenAIEndpoint(
         base_url, api_key, connect_ms=connect_ms, read_timeout_ms=read_timeout_ms, headers=headers
     )
     return OpenAIChatModel(
-        endpoint, model, include_usage=include_usage, starts_thinking=starts_thinking, thinking=thinking
+        endpoint,
+        model,
+        include_usage=include_usage,
+        starts_thinking=starts_thinking,
+        thinking=thinking,
     )
 
 
@@ -51,7 +59,9 @@ def open_synthesizer(  # noqa: PLR0913 - the keys of a section
     base_url: str = BASE_URL,
     api_key: str = "",
     headers: dict[str, str] | None = None,
-    voices: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = VOICES,
+    voices: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)
+    ] = VOICES,
     response_format: Literal["pcm", "wav"] = "pcm",
     rate_hz: Annotated[int, Field(ge=LOWEST_RATE_HZ, le=HIGHEST_RATE_HZ)] = RATE_HZ,
     instructions: str = "",
@@ -59,17 +69,20 @@ def open_synthesizer(  # noqa: PLR0913 - the keys of a section
 ) -> OpenAISynthesizer:
     """Configure the synthesiser.
 
-    ``base_url`` and ``headers`` as for the chat model. ``voices``: names a client may ask for, the default first.
-    ``response_format``: ``wav`` for servers without ``pcm``.
-    ``rate_hz``: of ``pcm``; a WAV file says its own. ``instructions``: how to speak, for models that take them.
-    ``obeys_speed``: false for models that ignore ``speed``; the engine then changes the finished speech. Raises
-    `ConfigError` for an unusable URL or key.
+    ``base_url`` and ``headers`` as for the chat model. ``voices``: names a client may
+    ask for, the default first. ``response_format``: ``wav`` for servers without
+    ``pcm``. ``rate_hz``: of ``pcm``; a WAV file says its own. ``instructions``: how to
+    speak, for models that take them. ``obeys_speed``: false for models that ignore
+    ``speed``; the engine then changes the finished speech. Raises `ConfigError` for an
+    unusable URL or key.
     """
     endpoint = OpenAIEndpoint(base_url, api_key, headers=headers)
     fields: dict[str, object] = {"model": model, "response_format": response_format}
     if instructions:
         fields["instructions"] = instructions
-    return OpenAISynthesizer(endpoint, fields, voices=voices, rate_hz=rate_hz, obeys_speed=obeys_speed)
+    return OpenAISynthesizer(
+        endpoint, fields, voices=voices, rate_hz=rate_hz, obeys_speed=obeys_speed
+    )
 
 
 def open_recognizer(  # noqa: PLR0913 - the keys of a section
@@ -86,13 +99,18 @@ def open_recognizer(  # noqa: PLR0913 - the keys of a section
 ) -> OpenAIRecognizer:
     """Configure the recogniser.
 
-    ``base_url`` and ``headers`` as for the chat model. ``language``: ISO 639-1, such as ``zh``; empty: the model finds
-    out. ``prompt``: names and words to expect.
-    ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: speech after which a sentence is sent again for a
-    partial result; 0: only when it is complete, which costs least. ``max_utterance_ms``: speech without a pause is cut
-    here. Raises `ConfigError` for an unusable URL or key.
+    ``base_url`` and ``headers`` as for the chat model. ``language``: ISO 639-1, such as
+    ``zh``; empty: the model finds out. ``prompt``: names and words to expect.
+    ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: speech after which
+    a sentence is sent again for a partial result; 0: only when it is complete, which
+    costs least. ``max_utterance_ms``: speech without a pause is cut here. Raises
+    `ConfigError` for an unusable URL or key.
     """
     endpoint = OpenAIEndpoint(base_url, api_key, headers=headers)
     fields = {"model": model, "language": language, "prompt": prompt}
-    schedule = Schedule(pause_ms=pause_ms, partial_every_ms=partial_every_ms, max_utterance_ms=max_utterance_ms)
-    return OpenAIRecognizer(endpoint, {key: value for key, value in fields.items() if value}, schedule)
+    schedule = Schedule(
+        pause_ms=pause_ms, partial_every_ms=partial_every_ms, max_utterance_ms=max_utterance_ms
+    )
+    return OpenAIRecognizer(
+        endpoint, {key: value for key, value in fields.items() if value}, schedule
+    )

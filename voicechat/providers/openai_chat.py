@@ -1,4 +1,6 @@
-"""OpenAI's chat completions, streaming: vLLM, SGLang, Ollama, llama.cpp, LM Studio, DashScope, OpenAI itself."""
+"""OpenAI's chat completions, streaming: vLLM, SGLang, Ollama, llama.cpp, LM Studio,
+DashScope, OpenAI itself.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -15,7 +17,9 @@ from voicechat.providers.sse import SseError
 from voicechat.providers.thinking import ThinkingForm, in_form
 
 CLOSING_S = 1.0
-"""How long the rest of a body may take once the reply is complete: the usage is worth that, and no more."""
+"""How long the rest of a body may take once the reply is complete: the usage is worth
+that, and no more.
+"""
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 
@@ -32,7 +36,9 @@ class OpenAIChatModel(Provider):
         starts_thinking: bool,
         thinking: ThinkingForm | None,
     ) -> None:
-        """``thinking``: how the server is told whether to think; None: as the client wrote it."""
+        """``thinking``: how the server is told whether to think; None: as the client
+        wrote it.
+        """
         self._endpoint = endpoint
         self._model = model
         self._include_usage = include_usage
@@ -52,11 +58,13 @@ class OpenAIChatModel(Provider):
         await self._endpoint.aclose()
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """Answer; see `ChatModel`. Cancelling closes the connection at once, so that the server stops generating.
+        """Answer; see `ChatModel`. Cancelling closes the connection at once, so that
+        the server stops generating.
 
-        A reply is whole when the server says ``[DONE]``, ends its body between two events, or keeps it open for
-        ``CLOSING_S`` after a finish reason. Raises `ProviderError`, besides what `OpenAIEndpoint.post` and `ChatStream`
-        raise: REJECTED for a request that is no JSON, BROKEN for an answer without bounds.
+        A reply is whole when the server says ``[DONE]``, ends its body between two
+        events, or keeps it open for ``CLOSING_S`` after a finish reason. Raises
+        `ProviderError`, besides what `OpenAIEndpoint.post` and `ChatStream` raise:
+        REJECTED for a request that is no JSON, BROKEN for an answer without bounds.
         """
         asked = self._body(request)
         stream = ChatStream(PROVIDER, starts_thinking=self._starts_thinking)
@@ -79,9 +87,11 @@ class OpenAIChatModel(Provider):
             raise ProviderError(PROVIDER, FailureKind.BROKEN, str(error)) from error
 
     def _body(self, request: ChatRequest) -> bytes:
-        """Give the request as JSON. Messages and options (``tools`` among them) have OpenAI's form already.
+        """Give the request as JSON. Messages and options (``tools`` among them) have
+        OpenAI's form already.
 
-        Options that we do not know go out, too: it is for the model's server to know them, or to refuse them.
+        Options that we do not know go out, too: it is for the model's server to know
+        them, or to refuse them.
         """
         options = dict(request.options)
         body = options if self._thinking is None else in_form(self._thinking, options)
@@ -97,7 +107,9 @@ class OpenAIChatModel(Provider):
 
 
 class _Pieces:
-    """The pieces of a body. When the reply is complete, the rest is waited for only shortly, and may be lost."""
+    """The pieces of a body. When the reply is complete, the rest is waited for only
+    shortly, and may be lost.
+    """
 
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content

@@ -1,4 +1,5 @@
-"""What OpenAI-compatible services say when they fail, by status or by error object. No I/O.
+"""What OpenAI-compatible services say when they fail, by status or by error object. No
+I/O.
 
 An error's own sentence may quote the conversation: it is read, but only codes are kept.
 """
@@ -24,8 +25,10 @@ _CONTEXT_SENTENCE = re.compile(
     r"|(tokens|prompt)[^.]{0,60} too (large|long) for (the )?model|range of input length",
     re.IGNORECASE,
 )
-"""How servers say in words that the conversation is too long: vLLM, SGLang, llama.cpp, LM Studio, Mistral, Gemini,
-Anthropic and DashScope have no code for it, or one of their own."""
+"""How servers say in words that the conversation is too long: vLLM, SGLang, llama.cpp,
+LM Studio, Mistral, Gemini, Anthropic and DashScope have no code for it, or one of their
+own.
+"""
 
 HINTS = {
     401: "; see api_key",
@@ -47,7 +50,9 @@ class ErrorObject:
     def codes(self) -> str:
         """Name what is an identifier, and no sentence."""
         named = {"type": self.type, "code": self.code, "param": self.param}
-        return "".join(f", {key} {name}" for key, value in named.items() if (name := _identifier(value)))
+        return "".join(
+            f", {key} {name}" for key, value in named.items() if (name := _identifier(value))
+        )
 
     @property
     def name(self) -> str:
@@ -80,16 +85,25 @@ def kind_of_status(status: int) -> FailureKind:
 
 
 def refusal(provider: str, status: int, body: bytes, headers: Mapping[str, str]) -> ProviderError:
-    """Read an answer whose status is no success; ``headers`` find their names in any case."""
+    """Read an answer whose status is no success; ``headers`` find their names in any
+    case.
+    """
     answer = read_json(body)
     error = error_in(answer)
     if error is None and isinstance(answer, dict):  # FastAPI and others have no error object
-        error = ErrorObject(answer.get("type"), answer.get("code"), None, answer.get("detail") or answer.get("message"))
+        error = ErrorObject(
+            answer.get("type"),
+            answer.get("code"),
+            None,
+            answer.get("detail") or answer.get("message"),
+        )
     error = error or ErrorObject()
     said = f"HTTP status {status}{error.codes()}{HINTS.get(status, '')}"
     if status in _REQUEST_AT_FAULT:
         return RequestRefusedError(provider, said, code=error.name)
-    return ProviderError(provider, kind_of_status(status), said, retry_after_s=_wait_s(headers), code=error.name)
+    return ProviderError(
+        provider, kind_of_status(status), said, retry_after_s=_wait_s(headers), code=error.name
+    )
 
 
 def reported(provider: str, error: ErrorObject) -> ProviderError:
@@ -117,10 +131,12 @@ def reported_in(provider: str, body: bytes) -> ProviderError | None:
 
 
 def error_in(answer: object) -> ErrorObject | None:
-    """Find the error object of an answer; None: there is none, or one that says nothing.
+    """Find the error object of an answer; None: there is none, or one that says
+    nothing.
 
-    Besides OpenAI's form there are an ``error`` that is a text (Ollama), a list around the object (Gemini), and an
-    object that is the error itself (``"object": "error"``: vLLM).
+    Besides OpenAI's form there are an ``error`` that is a text (Ollama), a list around
+    the object (Gemini), and an object that is the error itself (``"object": "error"``:
+    vLLM).
     """
     if isinstance(answer, list) and answer:
         answer = answer[0]
@@ -132,7 +148,9 @@ def error_in(answer: object) -> ErrorObject | None:
     if answer.get("object") == "error":
         error = answer
     if isinstance(error, dict) and any(error.values()):
-        return ErrorObject(error.get("type"), error.get("code"), error.get("param"), error.get("message"))
+        return ErrorObject(
+            error.get("type"), error.get("code"), error.get("param"), error.get("message")
+        )
     return None
 
 
@@ -142,7 +160,9 @@ def _identifier(value: object) -> str:
 
 
 def _wait_s(headers: Mapping[str, str]) -> float | None:
-    """Read ``Retry-After`` (RFC 9110, section 10.2.3), or ``retry-after-ms``, which OpenAI and Azure add."""
+    """Read ``Retry-After`` (RFC 9110, section 10.2.3), or ``retry-after-ms``, which
+    OpenAI and Azure add.
+    """
     with suppress(KeyError, ValueError):
         return _seconds(float(headers["retry-after-ms"]) / 1000)
     with suppress(KeyError, ValueError):

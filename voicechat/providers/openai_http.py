@@ -1,4 +1,6 @@
-"""The HTTP side of OpenAI-compatible services: warm connections, and what their failures mean."""
+"""The HTTP side of OpenAI-compatible services: warm connections, and what their
+failures mean.
+"""
 
 import asyncio
 import logging
@@ -21,11 +23,17 @@ CONNECT_MS = 3_000
 READ_TIMEOUT_MS = 300_000
 """A backstop behind the engine's own deadlines."""
 KEEP_WARM_S = 300
-"""An idle connection is kept this long: a TLS handshake costs two round trips before the first token."""
+"""An idle connection is kept this long: a TLS handshake costs two round trips before
+the first token.
+"""
 END_MS = 50
-"""How long the end of the body may come after what was wanted; a server that holds it back loses its connection."""
+"""How long the end of the body may come after what was wanted; a server that holds it
+back loses its connection.
+"""
 AWAY = (429, 502, 503, 504)
-"""Statuses that say that nobody is asked now: too many requests, or a proxy in front of nothing."""
+"""Statuses that say that nobody is asked now: too many requests, or a proxy in front of
+nothing.
+"""
 ANSWERED = (200, 201, 202, 203)
 """Statuses of an answer with a body."""
 MAX_ERROR_BYTES = 16 * 1024
@@ -55,15 +63,17 @@ class OpenAIEndpoint:
         read_timeout_ms: int = READ_TIMEOUT_MS,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """``base_url`` may have a query, which every request carries. ``headers`` are sent with every request.
+        """``base_url`` may have a query, which every request carries. ``headers`` are
+        sent with every request.
 
-        ``connect_ms``: limit for a TCP connection. ``read_timeout_ms``: limit between two pieces of an answer. Raises
-        `ConfigError` for what cannot be used.
+        ``connect_ms``: limit for a TCP connection. ``read_timeout_ms``: limit between
+        two pieces of an answer. Raises `ConfigError` for what cannot be used.
         """
         self._base_url = _checked_url(base_url)
         if not (api_key.isascii() and api_key.isprintable()):
             raise ConfigError("api_key: has characters that no HTTP header can carry")
-        # A header that is configured takes the place of ours, whatever the case of its name.
+        # A header that is configured takes the place of ours, whatever the case of its
+        # name.
         self._headers = CIMultiDict({"Authorization": f"Bearer {api_key}"} if api_key else {})
         self._headers.update(_checked_headers(headers or {}))
         self._host = URL(self._base_url).authority.rpartition("@")[2]
@@ -76,7 +86,8 @@ class OpenAIEndpoint:
         self._closed = False
 
     async def start(self) -> None:
-        """Open a connection, so that the first request finds it warm. An endpoint that is down is no hindrance.
+        """Open a connection, so that the first request finds it warm. An endpoint that
+        is down is no hindrance.
 
         It may come up later; ``voicechat doctor`` says what is wrong with it.
         """
@@ -86,11 +97,12 @@ class OpenAIEndpoint:
             logger.warning("openai: %s cannot be reached yet: %s", self._host, type(error).__name__)
 
     async def probe(self) -> None:
-        """Ask for the list of models, which costs nothing and loads no model. Whatever answers, lives.
+        """Ask for the list of models, which costs nothing and loads no model. Whatever
+        answers, lives.
 
-        Also 401, 404 or 500: servers of one's own may have no such list, or not without another key, and serve all the
-        same. Raises `ProviderError`: for no answer as `post` does (within ``connect_ms``), for one of ``AWAY`` as its
-        status says.
+        Also 401, 404 or 500: servers of one's own may have no such list, or not without
+        another key, and serve all the same. Raises `ProviderError`: for no answer as
+        `post` does (within ``connect_ms``), for one of ``AWAY`` as its status says.
         """
         with _failures_mapped(self._host):
             response = await self._look_up_models()
@@ -109,9 +121,11 @@ class OpenAIEndpoint:
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """Send a request; gives the answer, whose status is one of ``ANSWERED``.
 
-        Leaving the context early closes the connection. Raises `ProviderError`, also for what reading within the
-        context raises: TIMEOUT (connecting, silence, 408), RATE_LIMIT (429), REJECTED (other 4xx; 400, 413 and 422 as
-        `RequestRefusedError`), CONNECTIVITY (refused, reset, 5xx), BROKEN (another status, no HTTP).
+        Leaving the context early closes the connection. Raises `ProviderError`, also
+        for what reading within the context raises: TIMEOUT (connecting, silence, 408),
+        RATE_LIMIT (429), REJECTED (other 4xx; 400, 413 and 422 as
+        `RequestRefusedError`), CONNECTIVITY (refused, reset, 5xx), BROKEN (another
+        status, no HTTP).
         """
         with _failures_mapped(self._host):
             async with await self._sent(self._url(path), body, headers) as response:
@@ -121,7 +135,10 @@ class OpenAIEndpoint:
 
     async def _look_up_models(self) -> aiohttp.ClientResponse:
         async with self._opened().get(
-            self._url("models"), timeout=self._models_timeout, allow_redirects=False, proxy=self._proxy
+            self._url("models"),
+            timeout=self._models_timeout,
+            allow_redirects=False,
+            proxy=self._proxy,
         ) as response:
             await reach_end(response.content)
         return response
@@ -130,17 +147,24 @@ class OpenAIEndpoint:
         client = self._opened()
         try:
             return await self._post(client, url, body, headers)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError) as error:
+        except (
+            aiohttp.ServerDisconnectedError,
+            aiohttp.ClientOSError,
+            ConnectionResetError,
+        ) as error:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise
-            # The server closed an idle connection at that very moment: nothing was answered, so it is asked again.
+            # The server closed an idle connection at that very moment: nothing was
+            # answered, so it is asked again.
             return await self._post(client, url, body, headers)
 
     async def _post(
         self, client: aiohttp.ClientSession, url: str, body: Body, headers: dict[str, str]
     ) -> aiohttp.ClientResponse:
         # A redirect could take the key to another host.
-        return await client.post(url, data=_payload(body), headers=headers, allow_redirects=False, proxy=self._proxy)
+        return await client.post(
+            url, data=_payload(body), headers=headers, allow_redirects=False, proxy=self._proxy
+        )
 
     def _url(self, path: str) -> str:
         """The address of an endpoint: ``path`` goes in front of the query."""
@@ -153,12 +177,16 @@ class OpenAIEndpoint:
         # Made here because it belongs to the running loop.
         if self._client is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_WARM_S)
-            self._client = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
+            self._client = aiohttp.ClientSession(
+                connector=connector, timeout=self._timeout, headers=self._headers
+            )
         return self._client
 
 
 async def refuse_json(response: aiohttp.ClientResponse, wanted: str) -> None:
-    """Raise `ProviderError` for an answer that is JSON instead of a stream: as its error object says, else BROKEN."""
+    """Raise `ProviderError` for an answer that is JSON instead of a stream: as its
+    error object says, else BROKEN.
+    """
     if response.content_type == "application/json":
         body = await read_whole(response.content, MAX_ERROR_BYTES)
         raise reported_in(PROVIDER, body) or ProviderError(
@@ -175,7 +203,9 @@ async def read_whole(content: aiohttp.StreamReader, most_bytes: int) -> bytes:
 
 
 async def reach_end(content: aiohttp.StreamReader) -> None:
-    """Read the few bytes after what was wanted: only then the connection can be used again."""
+    """Read the few bytes after what was wanted: only then the connection can be used
+    again.
+    """
     with suppress(TimeoutError):
         async with asyncio.timeout(END_MS / 1000):
             async for _ in content.iter_any():
@@ -190,7 +220,9 @@ def _failures_mapped(host: str) -> Iterator[None]:
         message = f"{host} did not answer in time ({type(error).__name__})"
         raise ProviderError(PROVIDER, FailureKind.TIMEOUT, message) from error
     except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
-        message = f"{host} cannot be reached through the environment's proxy ({type(error).__name__})"
+        message = (
+            f"{host} cannot be reached through the environment's proxy ({type(error).__name__})"
+        )
         raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
     except aiohttp.ClientConnectorError as error:
         message = f"{host} cannot be reached ({type(error).__name__}); does it run, and is base_url right?"
@@ -237,5 +269,7 @@ def _checked_url(base_url: str) -> str:
         raise ConfigError(f"base_url: {base_url!r} has a fragment (#), which no server is sent")
     for endpoint in ENDPOINTS:
         if url.path.rstrip("/").endswith(f"/{endpoint}"):
-            raise ConfigError(f"base_url: {base_url!r} must end before /{endpoint}, which is added to it")
+            raise ConfigError(
+                f"base_url: {base_url!r} must end before /{endpoint}, which is added to it"
+            )
     return base_url

@@ -15,7 +15,9 @@ from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, refuse_jso
 VOICES = tuple("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
 """What OpenAI's own models are called by."""
 RATE_HZ = 24_000
-"""OpenAI's ``pcm``: 24 kHz, 16 bits, little-endian, no header ("Text to speech" guide, supported output formats)."""
+"""OpenAI's ``pcm``: 24 kHz, 16 bits, little-endian, no header ("Text to speech" guide,
+supported output formats).
+"""
 SLOWEST, FASTEST = 0.25, 4.0
 """``speed`` (API reference, "Create speech")."""
 
@@ -71,10 +73,12 @@ class OpenAISynthesizer(SynthesizerProvider):
         await self._endpoint.aclose()
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk.
+        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no
+        chunk.
 
-        Cancelling closes the connection. Raises `ProviderError`, besides what `OpenAIEndpoint.post` raises: REJECTED
-        for an unknown voice and for text that is no Unicode, BROKEN for an answer that is no audio.
+        Cancelling closes the connection. Raises `ProviderError`, besides what
+        `OpenAIEndpoint.post` raises: REJECTED for an unknown voice and for text that is
+        no Unicode, BROKEN for an answer that is no audio.
         """
         name = voice.voice or self._voices[0]
         if name not in self._voices:
@@ -101,9 +105,10 @@ class OpenAISynthesizer(SynthesizerProvider):
 class SpokenSamples:
     """The body of an answer, cut anywhere → s16le mono. No I/O.
 
-    What begins like a WAV file is read as one, whatever was asked for; the rest is bare samples.
-    Raises `ProviderError` (BROKEN) for what is labelled as something else, or begins like compressed
-    audio or a page, because it would be a burst of noise, and for a WAV header that cannot be used.
+    What begins like a WAV file is read as one, whatever was asked for; the rest is bare
+    samples. Raises `ProviderError` (BROKEN) for what is labelled as something else, or
+    begins like compressed audio or a page, because it would be a burst of noise, and
+    for a WAV header that cannot be used.
     """
 
     def __init__(self, rate_hz: int, content_type: str = "application/octet-stream") -> None:
@@ -128,7 +133,9 @@ class SpokenSamples:
         return self._begin(body, needed_bytes)
 
     def finish(self) -> bytes:
-        """Give what was too short to be certain of; half a sample at the end is dropped."""
+        """Give what was too short to be certain of; half a sample at the end is
+        dropped.
+        """
         return self._begin(self._start, len(self._start)) if self._start else b""
 
     def _begin(self, body: bytes, certain_bytes: int) -> bytes:
@@ -140,7 +147,9 @@ class SpokenSamples:
             raise _unusable(self._content_type)
         elif start.startswith(b"ID3") or known_container(start) is not None:
             raise _unusable("compressed audio")
-        elif is_refused(start) or (len(start) == _TEXT_BYTES and not start.translate(None, _PRINTABLE)):
+        elif is_refused(start) or (
+            len(start) == _TEXT_BYTES and not start.translate(None, _PRINTABLE)
+        ):
             raise _unusable("a text or an archive")
         return self._read(body)
 
@@ -154,8 +163,13 @@ class SpokenSamples:
                 return b""
             header, body = parsed
             self._header = None
-            # Who begins to speak before all is made cannot know the size, and some write 0.
-            self.rate_hz, self._layout, self._left_bytes = header.rate_hz, header.layout, header.data_bytes or None
+            # Who begins to speak before all is made cannot know the size, and some
+            # write 0.
+            self.rate_hz, self._layout, self._left_bytes = (
+                header.rate_hz,
+                header.layout,
+                header.data_bytes or None,
+            )
         return self._samples(body)
 
     def _samples(self, data: bytes) -> bytes:
@@ -170,11 +184,14 @@ class SpokenSamples:
 
 def _needed_bytes(start: bytes) -> int:
     """How much of an answer that begins so says what it is."""
-    # One frame of MPEG audio or AAC may be chance, because loud samples begin likewise; two are none.
+    # One frame of MPEG audio or AAC may be chance, because loud samples begin likewise;
+    # two are none.
     framed = start[:1] == b"\xff" and start[1:2] >= b"\xe0"
     return CERTAIN_BYTES if framed else _TEXT_BYTES
 
 
 def _unusable(what: str) -> ProviderError:
-    message = f"the server answers with {what}; set response_format to pcm or wav, whichever it can make"
+    message = (
+        f"the server answers with {what}; set response_format to pcm or wav, whichever it can make"
+    )
     return ProviderError(PROVIDER, FailureKind.BROKEN, message)

@@ -1,4 +1,6 @@
-"""OpenAI's transcription endpoint: Whisper and its like, which know only whole utterances."""
+"""OpenAI's transcription endpoint: Whisper and its like, which know only whole
+utterances.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
@@ -17,14 +19,18 @@ from voicechat.session.vocabulary import Transcript, Word
 MAX_ANSWER_BYTES = 256 * 1024
 """Half a minute of speech with times and tokens is some 20 KB."""
 NO_SPEECH, UNSURE = 0.6, -1.0
-"""A segment whose ``no_speech_prob`` is above the first and ``avg_logprob`` below the second is silence: Whisper's own
-``no_speech_threshold`` and ``logprob_threshold`` (openai/whisper, transcribe.py)."""
+"""A segment whose ``no_speech_prob`` is above the first and ``avg_logprob`` below the
+second is silence: Whisper's own ``no_speech_threshold`` and ``logprob_threshold``
+(openai/whisper, transcribe.py).
+"""
 
 
 class OpenAIRecognizer(RecognizerProvider):
     """A `SpeechRecognizer` over HTTP; see `recognize_utterances` for how it hears."""
 
-    def __init__(self, endpoint: OpenAIEndpoint, fields: dict[str, str], schedule: Schedule) -> None:
+    def __init__(
+        self, endpoint: OpenAIEndpoint, fields: dict[str, str], schedule: Schedule
+    ) -> None:
         """``fields`` are sent with every request: the model, the language and the like."""
         self._endpoint = endpoint
         self._fields = fields
@@ -44,11 +50,14 @@ class OpenAIRecognizer(RecognizerProvider):
         """Close all connections; streams that are still open fail."""
         await self._endpoint.aclose()
 
-    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`. Cancelling closes the connection.
+    def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncGenerator[Transcript, None]:
+        """Recognise one stream; see `SpeechRecognizer`. Cancelling closes the
+        connection.
 
-        Raises `ProviderError`, besides what `OpenAIEndpoint.post` raises: BROKEN for what is no transcription. What
-        ``audio`` raises passes through.
+        Raises `ProviderError`, besides what `OpenAIEndpoint.post` raises: BROKEN for
+        what is no transcription. What ``audio`` raises passes through.
         """
         return recognize_utterances(audio, self._decode, self._schedule)
 
@@ -75,7 +84,9 @@ class OpenAIRecognizer(RecognizerProvider):
             data.add_field("file", wav, filename="speech.wav", content_type="audio/wav")
             return data
 
-        async with self._endpoint.post("audio/transcriptions", form, {"Accept": "application/json"}) as response:
+        async with self._endpoint.post(
+            "audio/transcriptions", form, {"Accept": "application/json"}
+        ) as response:
             body = await read_whole(response.content, MAX_ANSWER_BYTES)
         return read_answer(body, len(pcm) * 1000 // (PCM_RATE_HZ * 2))
 
@@ -83,8 +94,8 @@ class OpenAIRecognizer(RecognizerProvider):
 def read_answer(body: bytes, duration_ms: int) -> tuple[Word, ...]:
     """Read a transcription of ``duration_ms`` of audio.
 
-    ``text`` is enough: words and segments of another form count as absent, and so does a null. Raises `ProviderError`:
-    BROKEN, or as an error object says.
+    ``text`` is enough: words and segments of another form count as absent, and so does
+    a null. Raises `ProviderError`: BROKEN, or as an error object says.
     """
     answer = well_formed(read_json(body))
     if (error := error_in(answer)) is not None:
@@ -107,7 +118,9 @@ def _objects(value: object) -> list[dict[str, object]]:
 
 
 def _timed(items: Sequence[Mapping[str, object]], key: str) -> list[TimedText]:
-    """Give what has a text under ``key``, with its times in milliseconds; a time that is no number is 0."""
+    """Give what has a text under ``key``, with its times in milliseconds; a time that
+    is no number is 0.
+    """
     return [
         TimedText(text, _number(item.get("start")) * 1000, _number(item.get("end")) * 1000)
         for item in items
@@ -117,7 +130,10 @@ def _timed(items: Sequence[Mapping[str, object]], key: str) -> list[TimedText]:
 
 def _is_silent(segment: Mapping[str, object]) -> bool:
     """Whether Whisper itself would have thrown it away."""
-    return _number(segment.get("no_speech_prob")) > NO_SPEECH and _number(segment.get("avg_logprob")) < UNSURE
+    return (
+        _number(segment.get("no_speech_prob")) > NO_SPEECH
+        and _number(segment.get("avg_logprob")) < UNSURE
+    )
 
 
 def _number(value: object) -> float:

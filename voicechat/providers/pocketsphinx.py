@@ -1,6 +1,8 @@
-"""The embedded recogniser: PocketSphinx (American English, in the wheel, offline) in child processes.
+"""The embedded recogniser: PocketSphinx (American English, in the wheel, offline) in
+child processes.
 
-Honest about what it is: on clean read prose about every third word is wrong; commands and short phrases fare better.
+Honest about what it is: on clean read prose about every third word is wrong; commands
+and short phrases fare better.
 """
 
 import asyncio
@@ -28,9 +30,13 @@ PROVIDER = "pocketsphinx"
 TELEPHONE = b"telephone"
 """Tells the process that nothing is above 4 kHz."""
 PIECE_BYTES = PCM_RATE_HZ // 10 * 2
-"""100 ms, about 12 ms of decoding: the longest that one stream keeps its neighbours in the process waiting."""
+"""100 ms, about 12 ms of decoding: the longest that one stream keeps its neighbours in
+the process waiting.
+"""
 WINDOW_BYTES = PCM_RATE_HZ * 2 * 2
-"""Two seconds of audio may be under way to the process; then the audio's source has to wait."""
+"""Two seconds of audio may be under way to the process; then the audio's source has to
+wait.
+"""
 
 
 class PocketSphinxRecognizer(RecognizerProvider):
@@ -51,7 +57,9 @@ class PocketSphinxRecognizer(RecognizerProvider):
         return self._pool.waiting
 
     async def start(self) -> None:
-        """Load the models; returns when all processes are warm. Raises `ProviderError` when they do not start."""
+        """Load the models; returns when all processes are warm. Raises `ProviderError`
+        when they do not start.
+        """
         try:
             await self._pool.start()
         except WorkerError as error:
@@ -66,19 +74,21 @@ class PocketSphinxRecognizer(RecognizerProvider):
     ) -> AsyncGenerator[Transcript, None]:
         """Recognise one stream; see `SpeechRecognizer`.
 
-        The model knows wide-band speech only: telephone speech is extended to look like it (half of the errors).
-        Raises `ProviderError`: RATE_LIMIT when no decoder gets free in time, CONNECTIVITY when the
-        process is lost (the same audio may succeed on a new stream), BROKEN when decoding itself
-        fails. The last two are not counted against the service: the audio may have caused them, and
-        a process that is lost is replaced. What ``audio`` raises passes through. Cancelling drops
-        the stream in the process, too, and does not wait for it.
+        The model knows wide-band speech only: telephone speech is extended to look like
+        it (half of the errors). Raises `ProviderError`: RATE_LIMIT when no decoder gets
+        free in time, CONNECTIVITY when the process is lost (the same audio may succeed
+        on a new stream), BROKEN when decoding itself fails. The last two are not
+        counted against the service: the audio may have caused them, and a process that
+        is lost is replaced. What ``audio`` raises passes through. Cancelling drops the
+        stream in the process, too, and does not wait for it.
         """
         try:
             telephone = options.source_rate_hz <= TELEPHONE_RATE_HZ
             channel = await self._pool.open(TELEPHONE if telephone else b"", wait_ms=self._wait_ms)
         except WorkerError as error:
             raise _as_provider_error(error) from error
-        # A TaskGroup may not be held over a yield (PEP 789); this task ends with the generator, below.
+        # A TaskGroup may not be held over a yield (PEP 789); this task ends with the
+        # generator, below.
         feeding = asyncio.get_running_loop().create_task(_feed(channel, audio))
         try:
             async for message in channel:
@@ -123,9 +133,11 @@ def open_recognizer(
 ) -> PocketSphinxRecognizer:
     """Configure the recogniser; its processes start with `start` or the first stream.
 
-    ``workers``: processes, by default one for each core, however many processes serve. ``streams_per_worker``: decoders
-    in each (50 to 60 MB each on top of 70). ``pause_ms``: silence that ends a sentence. ``wait_ms``: how long a stream
-    waits for a free decoder. ``niceness``: how far decoding gives way to the server's own process.
+    ``workers``: processes, by default one for each core, however many processes serve.
+    ``streams_per_worker``: decoders in each (50 to 60 MB each on top of 70).
+    ``pause_ms``: silence that ends a sentence. ``wait_ms``: how long a stream waits for
+    a free decoder. ``niceness``: how far decoding gives way to the server's own
+    process.
     """
     processes, streams = _share_of(workers or os.cpu_count() or 1, streams_per_worker)
     options = (f"--streams={streams}", f"--pause-ms={pause_ms}", f"--niceness={niceness}")
@@ -135,9 +147,11 @@ def open_recognizer(
 
 
 def _share_of(workers: int, streams_per_worker: int) -> tuple[int, int]:
-    """Divide the machine's decoders among the server's processes: how many processes here, and decoders in each.
+    """Divide the machine's decoders among the server's processes: how many processes
+    here, and decoders in each.
 
-    With fewer decoding processes than that each has one, and of the decoders its part. Raises `ConfigError`.
+    With fewer decoding processes than that each has one, and of the decoders its part.
+    Raises `ConfigError`.
     """
     mine = share()
     if workers >= mine.processes:

@@ -1,6 +1,7 @@
 """The child process of the ``pocketsphinx`` provider.
 
-PocketSphinx holds the interpreter lock while it decodes (stalls of 200 ms were measured), hence the process.
+PocketSphinx holds the interpreter lock while it decodes (stalls of 200 ms were
+measured), hence the process.
 """
 
 import argparse
@@ -21,17 +22,21 @@ _MS_PER_FRAME = 1000 // FRAMES_PER_SECOND
 DECODER_OPTIONS: dict[str, object] = {
     "loglevel": "FATAL",
     "frate": FRAMES_PER_SECOND,
-    # The second and third pass begin only when the utterance ends: 155 ms to the final result instead of about 20 on
-    # sentences of 3 to 7 s, and the words are no better for it (71 words of prose, a third wrong either way).
+    # The second and third pass begin only when the utterance ends: 155 ms to the final
+    # result instead of about 20 on sentences of 3 to 7 s, and the words are no better
+    # for it (71 words of prose, a third wrong either way).
     "fwdflat": False,
     "bestpath": False,
-    # The language model is loaded once and shared by all decoders of the process (32 MB).
+    # The language model is loaded once and shared by all decoders of the process (32
+    # MB).
     "lm": None,
 }
 
 
 class SphinxDecoder:
-    """A PocketSphinx decoder of American English behind `UtteranceDecoder`; 50 to 60 MB, 0.3 s to make."""
+    """A PocketSphinx decoder of American English behind `UtteranceDecoder`; 50 to 60
+    MB, 0.3 s to make.
+    """
 
     def __init__(self, language_model: Callable[[Decoder], NGramModel]) -> None:
         self._decoder = Decoder(**DECODER_OPTIONS)
@@ -40,7 +45,9 @@ class SphinxDecoder:
         self._open = False
 
     def reset(self) -> None:
-        """Forget the voice and noise of the last stream: one session's adaptation must not reach another's."""
+        """Forget the voice and noise of the last stream: one session's adaptation must
+        not reach another's.
+        """
         self.end()
         self._decoder.reinit_feat()
 
@@ -112,7 +119,11 @@ def main() -> None:
 
         def language_model(decoder: Decoder) -> NGramModel:
             if not loaded:
-                loaded.append(NGramModel(decoder.config, decoder.logmath, get_model_path("en-us/en-us.lm.bin")))
+                loaded.append(
+                    NGramModel(
+                        decoder.config, decoder.logmath, get_model_path("en-us/en-us.lm.bin")
+                    )
+                )
             return loaded[0]
 
         free = [SphinxDecoder(language_model) for _ in range(options.streams)]

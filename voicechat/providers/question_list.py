@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from voicechat.errors import ConfigError
 
 MATCH_THRESHOLD = 0.7
-"""Part of the words (by Dice's coefficient) that two wordings must share. One misheard word in four still matches ("go
-forward ten years", 0.75); the price is that "what are you doing" is taken for "what are you" (0.86)."""
+"""Part of the words (by Dice's coefficient) that two wordings must share. One misheard
+word in four still matches ("go forward ten years", 0.75); the price is that "what are
+you doing" is taken for "what are you" (0.86).
+"""
 MAX_FILE_BYTES = 1 << 20
 
 _TOKEN = re.compile(r"[㐀-鿿豈-﫿]|[^\W_㐀-鿿豈-﫿]+")
@@ -69,7 +71,9 @@ def read_question_file(path: Path) -> QuestionFile:
 
 
 def tokens(text: str) -> Counter[str]:
-    """Count the words of a text: case, width, punctuation and order do not matter; a Han character is a word."""
+    """Count the words of a text: case, width, punctuation and order do not matter; a
+    Han character is a word.
+    """
     return Counter(_TOKEN.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
@@ -83,12 +87,18 @@ class QuestionList:
     """Finds the answer to a question that is worded nearly as one in the list."""
 
     def __init__(self, entries: list[Entry]) -> None:
-        self._questions = [_Question(tokens(text), entry.answer) for entry in entries for text in entry.questions]
+        self._questions = [
+            _Question(tokens(text), entry.answer) for entry in entries for text in entry.questions
+        ]
 
     def answer(self, text: str) -> str | None:
-        """Give the answer to the most similar question, the first of equals; None if none is similar enough."""
+        """Give the answer to the most similar question, the first of equals; None if
+        none is similar enough.
+        """
         asked = tokens(text)
-        best = max(self._questions, key=lambda question: _similarity(asked, question.words), default=None)
+        best = max(
+            self._questions, key=lambda question: _similarity(asked, question.words), default=None
+        )
         if best is None or _similarity(asked, best.words) < MATCH_THRESHOLD:
             return None
         return best.answer

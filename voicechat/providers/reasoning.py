@@ -1,17 +1,22 @@
-"""Removal of the thoughts that a reply's text begins with, however a template writes them."""
+"""Removal of the thoughts that a reply's text begins with, however a template writes
+them.
+"""
 
 from voicechat.text.hidden import HiddenText
 
 
 class ThoughtFilter:
-    """One reply's text, in any cut. Only what stands before the answer is taken for a thought.
+    """One reply's text, in any cut. Only what stands before the answer is taken for a
+    thought.
 
-    What follows may be text about these tags, and is passed on as it stands. `HidingModel` takes
-    out more, for replies that are spoken.
+    What follows may be text about these tags, and is passed on as it stands.
+    `HidingModel` takes out more, for replies that are spoken.
     """
 
     def __init__(self, *, inside: bool = False) -> None:
-        """``inside``: the reply begins within a thought whose opening tag is not part of it."""
+        """``inside``: the reply begins within a thought whose opening tag is not part
+        of it.
+        """
         self._hidden = HiddenText(inside=inside, only_thoughts=True)
         self._lead = ""
         """White space before the first word."""
@@ -37,7 +42,9 @@ class ThoughtFilter:
         return answer + self._hidden.give_up() if self._answering else answer
 
     def finish(self) -> str:
-        """End the reply; give what was still undecided. An unfinished thought is no answer."""
+        """End the reply; give what was still undecided. An unfinished thought is no
+        answer.
+        """
         if self._answering:
             return ""
         rest = self._lead + "".join(run.result for run in self._hidden.scan_rest())

@@ -1,4 +1,6 @@
-"""Dictation cut into sentences at pauses: voice detection in front of a decoder that knows only single utterances."""
+"""Dictation cut into sentences at pauses: voice detection in front of a decoder that
+knows only single utterances.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -18,14 +20,21 @@ from voicechat.providers.utterance_cutting import quietest_place
 from voicechat.session.vocabulary import Transcript, Word
 
 PARTIAL_EVERY_MS = 120
-"""Audio between two looks at the partial result: six a second is what a reader can follow."""
+"""Audio between two looks at the partial result: six a second is what a reader can
+follow.
+"""
 MAX_SENTENCE_MS = 30_000
-"""Speech without a pause is cut when it is as long, because a decoder's lattice grows with the utterance."""
+"""Speech without a pause is cut when it is as long, because a decoder's lattice grows
+with the utterance.
+"""
 CUT_FROM_MS = MAX_SENTENCE_MS * 2 // 3
-"""It is cut at the quietest place after this. What follows the place is decoded again, as a new utterance."""
+"""It is cut at the quietest place after this. What follows the place is decoded again,
+as a new utterance.
+"""
 CATCH_UP_FRAMES = 3
-"""Frames decoded for each that arrives, while there is something to decode again: a neighbour in the same process does
-not wait for all of it."""
+"""Frames decoded for each that arrives, while there is something to decode again: a
+neighbour in the same process does not wait for all of it.
+"""
 
 _HELD_FRAMES = (ONSET_WINDOW_MS + PRE_ROLL_MS) // FRAME_MS + 1
 _FRAMES_PER_PARTIAL = PARTIAL_EVERY_MS // FRAME_MS
@@ -48,10 +57,11 @@ class UtteranceDecoder(Protocol):
 
 
 class SentenceDecoding:
-    """One stream of audio → transcripts. The same samples give the same transcripts, however they are cut.
+    """One stream of audio → transcripts. The same samples give the same transcripts,
+    however they are cut.
 
-    Only speech reaches the decoder: silence costs the voice detection alone. A sentence in which no word was
-    understood gives nothing.
+    Only speech reaches the decoder: silence costs the voice detection alone. A sentence
+    in which no word was understood gives nothing.
     """
 
     def __init__(self, decoder: UtteranceDecoder, pause_ms: int) -> None:
@@ -59,10 +69,16 @@ class SentenceDecoding:
         self._pauses = PauseDetector(pause_ms)
         self._cut_frame = b""
         self._now_ms = 0
-        self._held: list[bytes] = []  # the last frames of silence: speech is noticed only after its onset
+        self._held: list[
+            bytes
+        ] = []  # the last frames of silence: speech is noticed only after its onset
         self._late: deque[bytes] = deque()  # frames of the sentence that its last third begins with
-        self._undecoded: deque[bytes] = deque()  # frames of the sentence that the decoder has not been given
-        self._sentence_from_ms: int | None = None  # where the decoder's utterance began; None: silence
+        self._undecoded: deque[bytes] = (
+            deque()
+        )  # frames of the sentence that the decoder has not been given
+        self._sentence_from_ms: int | None = (
+            None  # where the decoder's utterance began; None: silence
+        )
         self._frames_to_partial = _FRAMES_PER_PARTIAL
         self._last: Transcript | None = None
 
@@ -111,7 +127,9 @@ class SentenceDecoding:
         self._decoder.decode(b"".join(frames))
 
     def _decode(self, most_frames: int) -> None:
-        """Give the decoder frames that it has not had, one after the other as they came."""
+        """Give the decoder frames that it has not had, one after the other as they
+        came.
+        """
         count = min(most_frames, len(self._undecoded))
         if count:
             self._decoder.decode(b"".join(self._undecoded.popleft() for _ in range(count)))
@@ -130,7 +148,9 @@ class SentenceDecoding:
             yield partial
 
     def _cut_sentence(self) -> Iterator[Transcript]:
-        """End a sentence that goes on and on where its last third is quietest; the next one begins there."""
+        """End a sentence that goes on and on where its last third is quietest; the next
+        one begins there.
+        """
         late = list(self._late)
         late_from_ms = self._now_ms - len(late) * FRAME_MS
         place = quietest_place(b"".join(late), 0) // FRAME_MS
@@ -152,7 +172,8 @@ class SentenceDecoding:
         self._decode(len(self._undecoded))
         self._late.clear()
         self._decoder.end()
-        # A sentence that was shown is also closed, even if the decoder thinks better of it.
+        # A sentence that was shown is also closed, even if the decoder thinks better of
+        # it.
         best = self._hypothesis() or self._last
         self._sentence_from_ms = self._last = None
         if best is not None:
@@ -164,7 +185,9 @@ class SentenceDecoding:
         return self._sentence_from_ms
 
     def _hypothesis(self, until_ms: int | None = None) -> Transcript | None:
-        """Give what was understood of the sentence; of words, those whose middle is before ``until_ms``."""
+        """Give what was understood of the sentence; of words, those whose middle is
+        before ``until_ms``.
+        """
         assert self._sentence_from_ms is not None
         words: list[Word] = []
         floor_ms = self._sentence_from_ms
@@ -177,7 +200,9 @@ class SentenceDecoding:
             words.append(replace(word, begin_ms=begin_ms, end_ms=floor_ms))
         if not words:
             return None
-        return Transcript(" ".join(word.text for word in words), words[0].begin_ms, None, tuple(words))
+        return Transcript(
+            " ".join(word.text for word in words), words[0].begin_ms, None, tuple(words)
+        )
 
 
 def _final(sentence: Transcript) -> Transcript:

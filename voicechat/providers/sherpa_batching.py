@@ -1,8 +1,10 @@
-"""One thread that decodes the streams of all sessions together, and hands each its results on the event loop.
+"""One thread that decodes the streams of all sessions together, and hands each its
+results on the event loop.
 
-sherpa-onnx takes any number of streams in one call of the model and releases the interpreter lock meanwhile. Whoever is
-ready while a batch is computed is in the next one: a lonely stream never waits for company, and the busier the machine,
-the larger the batches.
+sherpa-onnx takes any number of streams in one call of the model and releases the
+interpreter lock meanwhile. Whoever is ready while a batch is computed is in the next
+one: a lonely stream never waits for company, and the busier the machine, the larger the
+batches.
 """
 
 import asyncio
@@ -26,7 +28,9 @@ class Job(Protocol):
         """Whether it goes before others: its speaker has finished and waits."""
 
     def deliver(self) -> None:
-        """Hand over what the thread has found; called on the event loop, after every batch that it was in."""
+        """Hand over what the thread has found; called on the event loop, after every
+        batch that it was in.
+        """
 
     def fail(self, error: ProviderError) -> None:
         """The batch failed; called on the event loop."""
@@ -41,13 +45,17 @@ J = TypeVar("J", bound=Job)
 
 
 class Batching(Generic[J]):
-    """Runs ``decode(jobs)`` on one thread of its own, for all jobs that are ready, again and again.
+    """Runs ``decode(jobs)`` on one thread of its own, for all jobs that are ready,
+    again and again.
 
-    Used on the event loop only. The thread and the task begin with the first `wake` or `call`.
+    Used on the event loop only. The thread and the task begin with the first `wake` or
+    `call`.
     """
 
     def __init__(self, decode: Callable[[Sequence[J]], None], *, max_batch: int, name: str) -> None:
-        """``decode`` may raise anything: then all jobs of the batch fail. At most ``max_batch`` jobs are in one."""
+        """``decode`` may raise anything: then all jobs of the batch fail. At most
+        ``max_batch`` jobs are in one.
+        """
         self._decode = decode
         self._max_batch = max_batch
         self._name = name
@@ -59,7 +67,9 @@ class Batching(Generic[J]):
         self._closed = False
         self.batches = 0
         self.decoded = 0
-        """Batches computed, and jobs in all of them: their ratio says what batching brings."""
+        """Batches computed, and jobs in all of them: their ratio says what batching
+        brings.
+        """
 
     @property
     def closed(self) -> bool:
@@ -76,11 +86,14 @@ class Batching(Generic[J]):
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def forget(self, job: J) -> None:
-        """A job is not wanted any more; if it is in the batch being computed, it is not asked again."""
+        """A job is not wanted any more; if it is in the batch being computed, it is not
+        asked again.
+        """
         self._waiting.pop(job, None)
 
     async def call(self, work: Callable[[], None]) -> None:
-        """Have other work done on the thread, before or between batches: loading the model.
+        """Have other work done on the thread, before or between batches: loading the
+        model.
 
         Raises what it raises, and `ProviderError` (CONNECTIVITY) when this is closed.
         """
@@ -90,7 +103,9 @@ class Batching(Generic[J]):
         await self._calling
 
     async def aclose(self) -> None:
-        """Wait for what the thread is doing and end it; what waits fails. The second call does nothing."""
+        """Wait for what the thread is doing and end it; what waits fails. The second
+        call does nothing.
+        """
         self._closed = True
         self._wake.set()
         if self._task is not None:
@@ -117,7 +132,9 @@ class Batching(Generic[J]):
         self.batches += 1
         self.decoded += len(jobs)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._opened_thread(), self._decode, jobs)
+            await asyncio.get_running_loop().run_in_executor(
+                self._opened_thread(), self._decode, jobs
+            )
         except Exception as error:  # noqa: BLE001 - sherpa-onnx raises what C++ and ONNX Runtime throw
             # Of several, one spoiled it for the others, who may try again.
             kind = FailureKind.BROKEN if len(jobs) == 1 else FailureKind.CONNECTIVITY

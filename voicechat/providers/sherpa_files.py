@@ -1,4 +1,6 @@
-"""The files of a sherpa-onnx model: which kind of model lies in a folder, and which file of it is which."""
+"""The files of a sherpa-onnx model: which kind of model lies in a folder, and which
+file of it is which.
+"""
 
 import fnmatch
 from collections.abc import Mapping
@@ -9,13 +11,20 @@ from voicechat.errors import ConfigError
 from voicechat.voice.onnx_file import NotOnnxError, read_metadata
 
 _TOKENS = {"tokens": ("tokens.txt", "*-tokens.txt")}
-_THREE = {"encoder": ("encoder*.onnx",), "decoder": ("decoder*.onnx",), "joiner": ("joiner*.onnx",), **_TOKENS}
+_THREE = {
+    "encoder": ("encoder*.onnx",),
+    "decoder": ("decoder*.onnx",),
+    "joiner": ("joiner*.onnx",),
+    **_TOKENS,
+}
 _MODEL = {"model": ("model*.onnx", "*.onnx"), **_TOKENS}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
-    """A kind of model: its files by their role, each by patterns of which the first that fits counts."""
+    """A kind of model: its files by their role, each by patterns of which the first
+    that fits counts.
+    """
 
     task: str
     """``streaming`` and ``whole`` recognise, ``speech`` synthesises."""
@@ -46,7 +55,9 @@ KINDS: dict[str, ModelKind] = {
     "nemo-transducer": ModelKind("whole", _THREE, floats=frozenset({"decoder"})),
     "sense-voice": ModelKind("whole", _MODEL),
     "paraformer": ModelKind("whole", _MODEL),
-    "whisper": ModelKind("whole", {"encoder": ("*encoder*.onnx",), "decoder": ("*decoder*.onnx",), **_TOKENS}),
+    "whisper": ModelKind(
+        "whole", {"encoder": ("*encoder*.onnx",), "decoder": ("*decoder*.onnx",), **_TOKENS}
+    ),
     "moonshine": ModelKind(
         "whole",
         {
@@ -74,7 +85,8 @@ KINDS: dict[str, ModelKind] = {
     ),
 }
 SEVERAL = frozenset({"lexicon", "rule_fsts", "rule_fars"})
-"""Roles that several files may have; sherpa-onnx takes their names with commas between."""
+"""Roles that several files may have; sherpa-onnx takes their names with commas between.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +106,8 @@ def find_model(
     tasks: frozenset[str],
     given: Mapping[str, str] | None = None,
 ) -> ModelFiles:
-    """Find the model called ``model``: a folder, or the name of one in ``models_dir``, of one of ``tasks``.
+    """Find the model called ``model``: a folder, or the name of one in ``models_dir``,
+    of one of ``tasks``.
 
     ``kind``: None lets the files tell. ``given``: files that need not be in the folder.
 
@@ -106,7 +119,9 @@ def find_model(
     if told not in KINDS:
         raise ConfigError(f"kind: {told!r} is not one of {_of(tasks)}")
     if KINDS[told].task not in tasks:
-        raise ConfigError(f"model: {folder} is of the kind {told!r}, which cannot be used here; allowed: {_of(tasks)}")
+        raise ConfigError(
+            f"model: {folder} is of the kind {told!r}, which cannot be used here; allowed: {_of(tasks)}"
+        )
     given = given or {}
     for role, path in given.items():
         if role not in KINDS[told].files:
@@ -131,7 +146,9 @@ def _folder(model: str, models_dir: str) -> Path:
 
 
 def _told_kind(folder: Path, names: list[str]) -> str:
-    """Tell the kind by the names of the files and, where they are ambiguous, by what the models say of themselves."""
+    """Tell the kind by the names of the files and, where they are ambiguous, by what
+    the models say of themselves.
+    """
     if fnmatch.filter(names, "preprocess*.onnx"):
         return "moonshine"
     if fnmatch.filter(names, "model-steps*.onnx"):
@@ -147,7 +164,9 @@ def _told_kind(folder: Path, names: list[str]) -> str:
     told = _told_by_type(said, model_type, cut_in_two=bool(encoders))
     if told is None:
         kinds = ", ".join(KINDS)
-        raise ConfigError(f"kind: the files in {folder} do not tell what model they are; set kind to one of {kinds}")
+        raise ConfigError(
+            f"kind: the files in {folder} do not tell what model they are; set kind to one of {kinds}"
+        )
     return told
 
 
@@ -161,7 +180,9 @@ def _told_by_type(said: Mapping[str, str], model_type: str, *, cut_in_two: bool)
     streaming = "decode_chunk_len" in said or "chunk_shift" in said
     if model_type.startswith("whisper"):
         return "whisper"
-    if model_type == "paraformer" or ("lfr_window_size" in said and model_type != "sense_voice_ctc"):
+    if model_type == "paraformer" or (
+        "lfr_window_size" in said and model_type != "sense_voice_ctc"
+    ):
         return "streaming-paraformer" if cut_in_two else "paraformer"
     if model_type.startswith("zipformer2"):
         return "streaming-zipformer2-ctc" if streaming else "zipformer-ctc"
@@ -169,19 +190,25 @@ def _told_by_type(said: Mapping[str, str], model_type: str, *, cut_in_two: bool)
         return "streaming-nemo-ctc" if streaming else "nemo-ctc"
     if model_type.endswith("vits"):
         return "vits"
-    return {"sense_voice_ctc": "sense-voice", "wenet_ctc": "wenet-ctc", "matcha-tts": "matcha"}.get(model_type)
+    return {"sense_voice_ctc": "sense-voice", "wenet_ctc": "wenet-ctc", "matcha-tts": "matcha"}.get(
+        model_type
+    )
 
 
 def _metadata(path: Path) -> dict[str, str]:
     try:
         return read_metadata(path)
     except NotOnnxError as error:
-        raise ConfigError(f"model: {error}; fetch it again ('voicechat models pull NAME')") from error
+        raise ConfigError(
+            f"model: {error}; fetch it again ('voicechat models pull NAME')"
+        ) from error
     except OSError as error:
         raise ConfigError(f"model: {path} cannot be read: {error.strerror}") from error
 
 
-def _paths(folder: Path, names: list[str], kind: ModelKind, int8: bool, given: Mapping[str, str]) -> dict[str, str]:
+def _paths(
+    folder: Path, names: list[str], kind: ModelKind, int8: bool, given: Mapping[str, str]
+) -> dict[str, str]:
     paths = dict(given)
     for role, patterns in kind.files.items():
         if role in given:
@@ -194,14 +221,18 @@ def _paths(folder: Path, names: list[str], kind: ModelKind, int8: bool, given: M
             )
         paths[role] = str(folder / _preferred(folder, fitting, int8 and role not in kind.floats))
     for role, patterns in kind.optional.items():
-        found = [str(folder / name) for pattern in patterns for name in fnmatch.filter(names, pattern)]
+        found = [
+            str(folder / name) for pattern in patterns for name in fnmatch.filter(names, pattern)
+        ]
         if found:
             paths[role] = ",".join(found if role in SEVERAL else found[:1])
     return paths
 
 
 def _preferred(folder: Path, names: list[str], int8: bool) -> str:
-    """Choose between a model and its variant of 8-bit integers; a person chooses among more."""
+    """Choose between a model and its variant of 8-bit integers; a person chooses among
+    more.
+    """
     wanted = [name for name in names if (".int8." in name or "-int8" in name) == int8] or names
     if len(wanted) > 1:
         raise ConfigError(f"model: {folder} holds {', '.join(wanted)}; leave one of them there")

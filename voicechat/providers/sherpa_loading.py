@@ -1,7 +1,9 @@
-"""How sherpa-onnx is to load a model: the call for each kind, decided before anything is loaded.
+"""How sherpa-onnx is to load a model: the call for each kind, decided before anything
+is loaded.
 
-A plan is plain data, because it also goes to another process: given a file that it cannot use, sherpa-onnx ends the
-process it is in (``SHERPA_ONNX_EXIT`` in its macros.h). `sherpa_trial` tries a plan where that harms nobody.
+A plan is plain data, because it also goes to another process: given a file that it
+cannot use, sherpa-onnx ends the process it is in (``SHERPA_ONNX_EXIT`` in its
+macros.h). `sherpa_trial` tries a plan where that harms nobody.
 """
 
 from collections.abc import Callable
@@ -20,7 +22,9 @@ Punctuate: TypeAlias = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One call of sherpa-onnx: ``OnlineRecognizer.method``, ``OfflineRecognizer.method`` or ``OfflineTts``."""
+    """One call of sherpa-onnx: ``OnlineRecognizer.method``,
+    ``OfflineRecognizer.method`` or ``OfflineTts``.
+    """
 
     task: str
     """``streaming``, ``whole`` or ``speech``, as in `ModelKind`."""
@@ -105,7 +109,8 @@ def plan_whole(model: ModelFiles, options: RecognizerOptions) -> Plan:
 def reads_by_itself(model: ModelFiles) -> bool:
     """Whether a synthesiser knows how to pronounce, by a lexicon or by its letters.
 
-    sherpa-onnx itself has no espeak-ng since 2.0: voices trained on its phonemes (Piper's) have to be given them.
+    sherpa-onnx itself has no espeak-ng since 2.0: voices trained on its phonemes
+    (Piper's) have to be given them.
     """
     return "data_dir" not in model.paths or "lexicon" in model.paths
 
@@ -133,9 +138,11 @@ def _hotwords(options: RecognizerOptions) -> dict[str, Any]:
 
 
 def load(plan: Plan) -> Any:
-    """Load the model; blocks, for seconds if it is large, with the interpreter lock released.
+    """Load the model; blocks, for seconds if it is large, with the interpreter lock
+    released.
 
-    Gives sherpa-onnx's ``OnlineRecognizer``, ``OfflineRecognizer`` or ``OfflineTts``. Raises what sherpa-onnx raises.
+    Gives sherpa-onnx's ``OnlineRecognizer``, ``OfflineRecognizer`` or ``OfflineTts``.
+    Raises what sherpa-onnx raises.
     """
     import sherpa_onnx
 
@@ -156,8 +163,11 @@ def speech_config(plan: Plan) -> Any:
         "kitten": sherpa_onnx.OfflineTtsKittenModelConfig,
         "matcha": sherpa_onnx.OfflineTtsMatchaModelConfig,
     }[plan.method](**plan.arguments["files"])
-    model = sherpa_onnx.OfflineTtsModelConfig(**{plan.method: of_kind}, num_threads=plan.arguments["threads"])
-    # One sentence at a time: each is handed over, and the work may stop, when it is made.
+    model = sherpa_onnx.OfflineTtsModelConfig(
+        **{plan.method: of_kind}, num_threads=plan.arguments["threads"]
+    )
+    # One sentence at a time: each is handed over, and the work may stop, when it is
+    # made.
     return sherpa_onnx.OfflineTtsConfig(model=model, max_num_sentences=1, **plan.arguments["rules"])
 
 
@@ -176,7 +186,9 @@ def load_recognizer(plan: Plan, punctuate: Callable[[], Punctuate] | None) -> tu
     try:
         return load(plan), punctuate() if punctuate is not None else str
     except Exception as error:
-        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the model cannot be loaded: {error}") from error
+        raise ProviderError(
+            PROVIDER, FailureKind.BROKEN, f"the model cannot be loaded: {error}"
+        ) from error
 
 
 def load_synthesizer(plan: Plan) -> Any:
@@ -184,13 +196,17 @@ def load_synthesizer(plan: Plan) -> Any:
     try:
         return load(plan)
     except Exception as error:
-        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the model cannot be loaded: {error}") from error
+        raise ProviderError(
+            PROVIDER, FailureKind.BROKEN, f"the model cannot be loaded: {error}"
+        ) from error
 
 
 def plan_punctuation(folder: Path, threads: int) -> Callable[[], Punctuate]:
-    """Find the punctuation model in ``folder``; gives what loads it. Raises `ConfigError`.
+    """Find the punctuation model in ``folder``; gives what loads it. Raises
+    `ConfigError`.
 
-    Two kinds: one for Chinese and English (CT-transformer), and one for English with capital letters (CNN-BiLSTM).
+    Two kinds: one for Chinese and English (CT-transformer), and one for English with
+    capital letters (CNN-BiLSTM).
     """
     models = sorted(folder.glob("model*.onnx"), key=lambda path: ".int8." not in path.name)
     if not models:
@@ -205,13 +221,17 @@ def plan_punctuation(folder: Path, threads: int) -> Callable[[], Punctuate]:
         of_kind = sherpa_onnx.OnlinePunctuationModelConfig(
             cnn_bilstm=model, bpe_vocab=str(vocabulary), num_threads=threads
         )
-        loaded = sherpa_onnx.OnlinePunctuation(sherpa_onnx.OnlinePunctuationConfig(model_config=of_kind))
+        loaded = sherpa_onnx.OnlinePunctuation(
+            sherpa_onnx.OnlinePunctuationConfig(model_config=of_kind)
+        )
         return lambda text: str(loaded.add_punctuation_with_case(text))
 
     def load_both() -> Punctuate:
         import sherpa_onnx
 
-        of_kind = sherpa_onnx.OfflinePunctuationModelConfig(ct_transformer=model, num_threads=threads)
+        of_kind = sherpa_onnx.OfflinePunctuationModelConfig(
+            ct_transformer=model, num_threads=threads
+        )
         loaded = sherpa_onnx.OfflinePunctuation(sherpa_onnx.OfflinePunctuationConfig(model=of_kind))
         return lambda text: str(loaded.add_punctuation(text))
 

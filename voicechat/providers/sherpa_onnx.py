@@ -1,6 +1,8 @@
-"""Local models by sherpa-onnx: recognition (streaming, or of whole utterances) and synthesis, on the CPU.
+"""Local models by sherpa-onnx: recognition (streaming, or of whole utterances) and
+synthesis, on the CPU.
 
-The package is an extra: ``pip install 'voicechat[sherpa]'``. The models are pulled by ``voicechat models pull NAME``.
+The package is an extra: ``pip install 'voicechat[sherpa]'``. The models are pulled by
+``voicechat models pull NAME``.
 """
 
 import importlib.util
@@ -65,14 +67,17 @@ def open_recognizer(  # noqa: PLR0913 - one for each setting
 ) -> SherpaStreamingRecognizer | SherpaWholeRecognizer:
     """Configure a recogniser; its model is loaded by `start` or by the first stream.
 
-    ``model``: a folder, or what ``voicechat models pull`` fetched into ``models_dir``. ``kind``: what the folder holds,
-    if its files do not tell. ``int8``: prefer the smaller files. ``threads``: for one call of the model. ``language``:
-    for SenseVoice and Whisper; empty: they find out. ``hotwords``: a file of phrases to expect, one a line, for
-    transducers, with ``hotwords_score``, ``modeling_unit`` and ``bpe_vocab`` as sherpa-onnx explains them.
-    ``normalise``: SenseVoice writes digits and punctuation. ``punctuation``: a punctuation model, as ``model``, for
-    final texts. ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: how often a model of whole utterances
-    looks at one that goes on; 0: never. ``tail_ms``: silence that a streaming model hears at the end, to look ahead.
-    ``streams``: at once; one more waits for ``wait_ms``. ``trial``: try the model in another process first, because a
+    ``model``: a folder, or what ``voicechat models pull`` fetched into ``models_dir``.
+    ``kind``: what the folder holds, if its files do not tell. ``int8``: prefer the
+    smaller files. ``threads``: for one call of the model. ``language``: for SenseVoice
+    and Whisper; empty: they find out. ``hotwords``: a file of phrases to expect, one a
+    line, for transducers, with ``hotwords_score``, ``modeling_unit`` and ``bpe_vocab``
+    as sherpa-onnx explains them. ``normalise``: SenseVoice writes digits and
+    punctuation. ``punctuation``: a punctuation model, as ``model``, for final texts.
+    ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: how often a model
+    of whole utterances looks at one that goes on; 0: never. ``tail_ms``: silence that a
+    streaming model hears at the end, to look ahead. ``streams``: at once; one more
+    waits for ``wait_ms``. ``trial``: try the model in another process first, because a
     file that it cannot use makes sherpa-onnx end the process.
 
     Raises `ConfigError` naming the key, the value and what to do.
@@ -89,10 +94,16 @@ def open_recognizer(  # noqa: PLR0913 - one for each setting
     seats = Seats(streams, wait_ms)
     if KINDS[found.kind].task == "streaming":
         plan = plan_streaming(found, options)
-        return SherpaStreamingRecognizer(plan, seats=seats, tail_ms=tail_ms, trial=trial, punctuate=punctuate)
-    schedule = Schedule(pause_ms=pause_ms, partial_every_ms=partial_every_ms, max_utterance_ms=MAX_SENTENCE_MS)
+        return SherpaStreamingRecognizer(
+            plan, seats=seats, tail_ms=tail_ms, trial=trial, punctuate=punctuate
+        )
+    schedule = Schedule(
+        pause_ms=pause_ms, partial_every_ms=partial_every_ms, max_utterance_ms=MAX_SENTENCE_MS
+    )
     plan = plan_whole(found, options)
-    return SherpaWholeRecognizer(plan, seats=seats, schedule=schedule, trial=trial, punctuate=punctuate)
+    return SherpaWholeRecognizer(
+        plan, seats=seats, schedule=schedule, trial=trial, punctuate=punctuate
+    )
 
 
 def open_synthesizer(  # noqa: PLR0913 - one for each setting
@@ -110,16 +121,19 @@ def open_synthesizer(  # noqa: PLR0913 - one for each setting
 ) -> SherpaSynthesizer:
     """Configure a synthesiser; its model is loaded by `start` or by the first sentence.
 
-    ``model``, ``kind``, ``models_dir``, ``int8``, ``trial``: as for a recogniser. ``vocoder``: a Matcha model's second
-    half (``vocos-22khz-univ.onnx``), if it does not lie in the model's folder. ``voice``: the default, a name or number
-    of the model's speakers. ``voices``: more names for speakers, by their numbers. ``threads``: for one sentence.
-    ``sentences``: spoken at once; others wait.
+    ``model``, ``kind``, ``models_dir``, ``int8``, ``trial``: as for a recogniser.
+    ``vocoder``: a Matcha model's second half (``vocos-22khz-univ.onnx``), if it does
+    not lie in the model's folder. ``voice``: the default, a name or number of the
+    model's speakers. ``voices``: more names for speakers, by their numbers.
+    ``threads``: for one sentence. ``sentences``: spoken at once; others wait.
 
     Raises `ConfigError` naming the key, the value and what to do.
     """
     _need_package()
     given = {"vocoder": vocoder} if vocoder else {}
-    found = find_model(model, kind=kind, int8=int8, models_dir=models_dir, tasks=_SPEECH, given=given)
+    found = find_model(
+        model, kind=kind, int8=int8, models_dir=models_dir, tasks=_SPEECH, given=given
+    )
     said = read_metadata(Path(found.paths.get("model") or found.paths["acoustic_model"]))
     return SherpaSynthesizer(
         plan_speech(found, threads=threads),
@@ -132,12 +146,16 @@ def open_synthesizer(  # noqa: PLR0913 - one for each setting
 
 def _need_package() -> None:
     if importlib.util.find_spec("sherpa_onnx") is None:
-        raise ConfigError("provider: 'sherpa_onnx' needs a package: pip install 'voicechat[sherpa]'")
+        raise ConfigError(
+            "provider: 'sherpa_onnx' needs a package: pip install 'voicechat[sherpa]'"
+        )
 
 
 def _check_options(found: ModelFiles, *, language: str, hotwords: str, bpe_vocab: str) -> None:
     if language and found.kind not in KINDS_WITH_LANGUAGE:
-        raise ConfigError(f"language: a model of the kind {found.kind!r} knows what it knows; leave the key out")
+        raise ConfigError(
+            f"language: a model of the kind {found.kind!r} knows what it knows; leave the key out"
+        )
     if hotwords and found.kind not in KINDS_WITH_HOTWORDS:
         allowed = " and ".join(sorted(KINDS_WITH_HOTWORDS))
         raise ConfigError(f"hotwords: a model of the kind {found.kind!r} takes none; {allowed} do")
@@ -173,10 +191,14 @@ def _voices(said: Mapping[str, str], voice: str, extra: Mapping[str, int]) -> di
     """Name the speakers: as the model names them (``speaker2id``), or by their numbers."""
     count = max(int(said.get("n_speakers", "1")), 1)
     pairs = [pair.partition("->") for pair in said.get("speaker2id", "").split(",") if "->" in pair]
-    names = {name.strip(): int(number) for name, _, number in pairs} or {str(index): index for index in range(count)}
+    names = {name.strip(): int(number) for name, _, number in pairs} or {
+        str(index): index for index in range(count)
+    }
     for name, number in extra.items():
         if not 0 <= number < count:
-            raise ConfigError(f"voices.{name}: {number} is no speaker of the model; it has 0 to {count - 1}")
+            raise ConfigError(
+                f"voices.{name}: {number} is no speaker of the model; it has 0 to {count - 1}"
+            )
     names |= extra
     if voice and voice not in names:
         raise ConfigError(f"voice: {voice!r} is not one of {', '.join(names)}")

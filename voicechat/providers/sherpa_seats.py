@@ -17,7 +17,9 @@ class Seats:
 
     @asynccontextmanager
     async def taken(self) -> AsyncGenerator[None, None]:
-        """Hold a place. Raises `ProviderError` (RATE_LIMIT) when none gets free in time."""
+        """Hold a place. Raises `ProviderError` (RATE_LIMIT) when none gets free in
+        time.
+        """
         try:
             async with asyncio.timeout(self._wait_ms / 1000):
                 await self._free.acquire()

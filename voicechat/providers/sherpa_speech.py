@@ -1,4 +1,6 @@
-"""Synthesis by a model of sherpa-onnx (VITS, Kokoro, Kitten, Matcha), in threads, a sentence at a time."""
+"""Synthesis by a model of sherpa-onnx (VITS, Kokoro, Kitten, Matcha), in threads, a
+sentence at a time.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -16,11 +18,15 @@ from voicechat.providers.sherpa_trial import try_plan
 from voicechat.providers.speech_thread import Chunks, pieces, speaking
 
 MAX_PIECE_CHARACTERS = 200
-"""About 15 seconds of speech: sherpa-onnx can be stopped between the sentences that it finds, and not within one."""
+"""About 15 seconds of speech: sherpa-onnx can be stopped between the sentences that it
+finds, and not within one.
+"""
 
 
 class SherpaSynthesizer(SynthesizerProvider):
-    """A `SpeechSynthesizer` on one model; the interpreter lock is released while it computes."""
+    """A `SpeechSynthesizer` on one model; the interpreter lock is released while it
+    computes.
+    """
 
     def __init__(
         self,
@@ -31,9 +37,11 @@ class SherpaSynthesizer(SynthesizerProvider):
         trial: bool,
         phonemize: Callable[[str], list[str]] | None = None,
     ) -> None:
-        """``voices``: the model's speakers by name, the default first. ``sentences``: spoken at once, a thread each.
+        """``voices``: the model's speakers by name, the default first. ``sentences``:
+        spoken at once, a thread each.
 
-        ``phonemize`` gives the sentences of a text as phonemes, for models that cannot read.
+        ``phonemize`` gives the sentences of a text as phonemes, for models that cannot
+        read.
         """
         self._plan = plan
         self._speakers = voices
@@ -60,18 +68,24 @@ class SherpaSynthesizer(SynthesizerProvider):
                 if self._trial:
                     await try_plan(self._plan)
                 loading = partial(load_synthesizer, self._plan)
-                self._model = await asyncio.get_running_loop().run_in_executor(self._threads, loading)
+                self._model = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, loading
+                )
 
     async def aclose(self) -> None:
-        """Fail what waits; what is being spoken goes on to the end of its sentence, in its thread, for nobody."""
+        """Fail what waits; what is being spoken goes on to the end of its sentence, in
+        its thread, for nobody.
+        """
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk.
+        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no
+        chunk.
 
-        Raises `ProviderError`: REJECTED for an unknown voice, BROKEN when the model fails, CONNECTIVITY when this is
-        closed. Cancelling stops before the next sentence is begun; the thread is busy until then.
+        Raises `ProviderError`: REJECTED for an unknown voice, BROKEN when the model
+        fails, CONNECTIVITY when this is closed. Cancelling stops before the next
+        sentence is begun; the thread is busy until then.
         """
         name = voice.voice or self.voices[0]
         if name not in self._speakers:
@@ -93,7 +107,8 @@ class SherpaSynthesizer(SynthesizerProvider):
 
     def _speak(self, piece: str, speaker: int, speed: float, chunks: Chunks) -> None:
         def take(samples: NDArray[np.float32], _progress: float) -> int:
-            # 0 stops it (offline-tts.h; sherpa-onnx's Python documentation once said the contrary).
+            # 0 stops it (offline-tts.h; sherpa-onnx's Python documentation once said
+            # the contrary).
             pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
             return int(chunks.put(pcm) if pcm else True)
 
@@ -101,6 +116,10 @@ class SherpaSynthesizer(SynthesizerProvider):
             if self._phonemize is None:
                 self._model.generate(piece, sid=speaker, speed=speed, callback=take)
             elif sentences := self._phonemize(piece):
-                self._model.generate(piece, phoneme_settings(sentences, speaker, speed), callback=take)
+                self._model.generate(
+                    piece, phoneme_settings(sentences, speaker, speed), callback=take
+                )
         except Exception as error:
-            raise ProviderError(PROVIDER, FailureKind.BROKEN, f"speaking failed: {type(error).__name__}") from error
+            raise ProviderError(
+                PROVIDER, FailureKind.BROKEN, f"speaking failed: {type(error).__name__}"
+            ) from error

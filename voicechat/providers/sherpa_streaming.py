@@ -1,4 +1,6 @@
-"""Recognition by a streaming model of sherpa-onnx: results while the audio comes, all sessions decoded together."""
+"""Recognition by a streaming model of sherpa-onnx: results while the audio comes, all
+sessions decoded together.
+"""
 
 import asyncio
 from collections import deque
@@ -16,14 +18,20 @@ from voicechat.providers.sherpa_words import Recognised, samples_of, words_of
 from voicechat.session.vocabulary import Transcript
 
 PIECE_BYTES = PCM_RATE_HZ // 50 * 2
-"""20 ms, so that the same samples give the same results however they are cut. sherpa-onnx takes samples as Python
-numbers, which holds the interpreter lock: for 10 microseconds of such a piece."""
+"""20 ms, so that the same samples give the same results however they are cut.
+sherpa-onnx takes samples as Python numbers, which holds the interpreter lock: for 10
+microseconds of such a piece.
+"""
 WINDOW_BYTES = PCM_RATE_HZ * 2 * 2
-"""Two seconds of a stream may wait to be decoded; then the audio's source has to wait."""
+"""Two seconds of a stream may wait to be decoded; then the audio's source has to wait.
+"""
 MAX_RESULTS = 64
-"""Results that may wait for their reader; then the stream is not decoded any further."""
+"""Results that may wait for their reader; then the stream is not decoded any further.
+"""
 MAX_BATCH = 64
-"""Streams in one call of the model: a batch's results come together, when the last of it is computed."""
+"""Streams in one call of the model: a batch's results come together, when the last of
+it is computed.
+"""
 _BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 
@@ -31,9 +39,17 @@ class SherpaStreamingRecognizer(RecognizerProvider):
     """A `SpeechRecognizer` on one model that all streams share."""
 
     def __init__(
-        self, plan: Plan, *, seats: Seats, tail_ms: int, trial: bool, punctuate: Callable[[], Punctuate] | None = None
+        self,
+        plan: Plan,
+        *,
+        seats: Seats,
+        tail_ms: int,
+        trial: bool,
+        punctuate: Callable[[], Punctuate] | None = None,
     ) -> None:
-        """``tail_ms``: silence behind the end of the audio, for what the model looks ahead."""
+        """``tail_ms``: silence behind the end of the audio, for what the model looks
+        ahead.
+        """
         self._plan = plan
         self._seats = seats
         self._tail = bytes(tail_ms * _BYTES_PER_MS)
@@ -43,7 +59,9 @@ class SherpaStreamingRecognizer(RecognizerProvider):
         self._recognizer: Any = None
         self._loading = asyncio.Lock()
         self._streams: set[_Stream] = set()
-        self.batching: Batching[_Stream] = Batching(self._decode, max_batch=MAX_BATCH, name="sherpa-streaming")
+        self.batching: Batching[_Stream] = Batching(
+            self._decode, max_batch=MAX_BATCH, name="sherpa-streaming"
+        )
 
     @property
     def open_streams(self) -> int:
@@ -70,15 +88,18 @@ class SherpaStreamingRecognizer(RecognizerProvider):
     ) -> AsyncGenerator[Transcript, None]:
         """Recognise one stream; see `SpeechRecognizer`.
 
-        Raises `ProviderError`: RATE_LIMIT when no place gets free in time, CONNECTIVITY when the batch that it shared
-        with others failed (the same audio may succeed on a new stream) or this is closed, BROKEN when decoding itself
-        fails. What ``audio`` raises passes through. Cancelling drops the stream; a batch that it is in goes on.
+        Raises `ProviderError`: RATE_LIMIT when no place gets free in time, CONNECTIVITY
+        when the batch that it shared with others failed (the same audio may succeed on
+        a new stream) or this is closed, BROKEN when decoding itself fails. What
+        ``audio`` raises passes through. Cancelling drops the stream; a batch that it is
+        in goes on.
         """
         async with self._seats.taken():
             await self.start()
             stream = _Stream(self.batching)
             self._streams.add(stream)
-            # A TaskGroup may not be held over a yield (PEP 789); this task ends with the generator, below.
+            # A TaskGroup may not be held over a yield (PEP 789); this task ends with
+            # the generator, below.
             feeding = asyncio.get_running_loop().create_task(stream.feed(audio, self._tail))
             try:
                 while (transcript := await stream.next_result()) is not None:
@@ -105,7 +126,9 @@ class SherpaStreamingRecognizer(RecognizerProvider):
 
 
 class _Stream:
-    """One stream. What the thread touches (between ``accept`` and ``look_ahead``) the event loop only reads."""
+    """One stream. What the thread touches (between ``accept`` and ``look_ahead``) the
+    event loop only reads.
+    """
 
     def __init__(self, batching: Batching["_Stream"]) -> None:
         self._batching = batching
@@ -124,7 +147,7 @@ class _Stream:
         self._error: BaseException | None = None
         self._told = asyncio.Event()
 
-    # --- on the event loop -------------------------------------------------------------------------------------
+    # --- on the event loop ------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
@@ -138,7 +161,9 @@ class _Stream:
         return self._ended
 
     async def feed(self, audio: AsyncIterator[bytes], tail: bytes) -> None:
-        """Take the audio to its end, no faster than it is decoded. What it raises reaches the reader of the results."""
+        """Take the audio to its end, no faster than it is decoded. What it raises
+        reaches the reader of the results.
+        """
         fed_bytes = 0
         try:
             async for pcm in audio:
@@ -201,10 +226,12 @@ class _Stream:
         self.close()
         self._told.set()
 
-    # --- on the thread -----------------------------------------------------------------------------------------
+    # --- on the thread ----------------------------------------------------------------
 
     def accept(self, recognizer: Any) -> bool:
-        """Give the model the next audio, no more than one step of it. True: there is enough for a step."""
+        """Give the model the next audio, no more than one step of it. True: there is
+        enough for a step.
+        """
         if self.native is None:
             self.native = recognizer.create_stream()
         while not recognizer.is_ready(self.native):
@@ -222,7 +249,9 @@ class _Stream:
         return True
 
     def look(self, recognizer: Any, punctuate: Punctuate) -> None:
-        """See what the step has changed; close the sentence where its speaker has paused."""
+        """See what the step has changed; close the sentence where its speaker has
+        paused.
+        """
         result = recognizer.get_result_all(self.native)
         if result.text.strip() and (self._shown is None or result.text.strip() != self._shown.text):
             self._shown = self._transcript(result, result.text.strip())
@@ -233,7 +262,9 @@ class _Stream:
             self._sentence_from_ms = self._heard_ms
 
     def look_ahead(self, recognizer: Any, punctuate: Punctuate) -> None:
-        """See whether another step can be done, and if none ever will, close the last sentence."""
+        """See whether another step can be done, and if none ever will, close the last
+        sentence.
+        """
         self._more = recognizer.is_ready(self.native)
         if self._flushed and not self._more:
             self._close_sentence(recognizer, punctuate)

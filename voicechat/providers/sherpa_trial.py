@@ -1,7 +1,9 @@
-"""Loads a model once in another process, which gets the plan as JSON on its standard input.
+"""Loads a model once in another process, which gets the plan as JSON on its standard
+input.
 
-sherpa-onnx does not raise when a file is not what it needs: it writes a line and ends its process, which would be the
-server. Here it is the child that ends, and its last words explain the error.
+sherpa-onnx does not raise when a file is not what it needs: it writes a line and ends
+its process, which would be the server. Here it is the child that ends, and its last
+words explain the error.
 """
 
 import asyncio
@@ -18,7 +20,8 @@ MAX_SHOWN_CHARACTERS = 300
 
 
 async def try_plan(plan: Plan) -> None:
-    """Load the model in a child process. Raises `ProviderError`: BROKEN when that ends it, TIMEOUT when it hangs.
+    """Load the model in a child process. Raises `ProviderError`: BROKEN when that ends
+    it, TIMEOUT when it hangs.
 
     Cancelling ends the child.
     """
@@ -30,18 +33,26 @@ async def try_plan(plan: Plan) -> None:
         async with asyncio.timeout(DEADLINE_S):
             _, said = await child.communicate(json.dumps(asdict(plan)).encode())
     except TimeoutError as error:
-        raise ProviderError(PROVIDER, FailureKind.TIMEOUT, f"not loaded within {DEADLINE_S:g} s") from error
+        raise ProviderError(
+            PROVIDER, FailureKind.TIMEOUT, f"not loaded within {DEADLINE_S:g} s"
+        ) from error
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if child.returncode != 0:
-        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the model cannot be loaded: {_last_words(said)}")
+        raise ProviderError(
+            PROVIDER, FailureKind.BROKEN, f"the model cannot be loaded: {_last_words(said)}"
+        )
 
 
 def _last_words(said: bytes) -> str:
     lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1][-MAX_SHOWN_CHARACTERS:] if lines else "the process that tried it ended without a word"
+    return (
+        lines[-1][-MAX_SHOWN_CHARACTERS:]
+        if lines
+        else "the process that tried it ended without a word"
+    )
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""Recognition by a model of sherpa-onnx that knows whole utterances only: all that wait are decoded together."""
+"""Recognition by a model of sherpa-onnx that knows whole utterances only: all that wait
+are decoded together.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -16,7 +18,9 @@ from voicechat.providers.utterances import Schedule, recognize_utterances
 from voicechat.session.vocabulary import Transcript, Word
 
 MAX_BATCH = 8
-"""Utterances in one call of the model: shorter ones are padded to the length of the longest."""
+"""Utterances in one call of the model: shorter ones are padded to the length of the
+longest.
+"""
 _BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 
@@ -41,7 +45,9 @@ class SherpaWholeRecognizer(RecognizerProvider):
         self._punctuate: Punctuate = str
         self._recognizer: Any = None
         self._loading = asyncio.Lock()
-        self.batching: Batching[_Utterance] = Batching(self._decode, max_batch=MAX_BATCH, name="sherpa-whole")
+        self.batching: Batching[_Utterance] = Batching(
+            self._decode, max_batch=MAX_BATCH, name="sherpa-whole"
+        )
 
     async def start(self) -> None:
         """Load the model. Raises `ProviderError` (BROKEN) when it cannot be used."""
@@ -52,17 +58,23 @@ class SherpaWholeRecognizer(RecognizerProvider):
                 await self.batching.call(self._load)
 
     async def aclose(self) -> None:
-        """Forget the model; utterances that wait for it fail, and so do streams with their next one."""
+        """Forget the model; utterances that wait for it fail, and so do streams with
+        their next one.
+        """
         await self.batching.aclose()
         self._recognizer = None
 
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`, `recognize_utterances` and `SherpaStreamingRecognizer`."""
+        """Recognise one stream; see `SpeechRecognizer`, `recognize_utterances` and
+        `SherpaStreamingRecognizer`.
+        """
         async with self._seats.taken():
             await self.start()
-            async with aclosing(recognize_utterances(audio, self._words, self._schedule)) as transcripts:
+            async with aclosing(
+                recognize_utterances(audio, self._words, self._schedule)
+            ) as transcripts:
                 async for transcript in transcripts:
                     yield transcript
 

@@ -1,4 +1,6 @@
-"""To and from sherpa-onnx: samples as it takes them, and words out of its tokens and where each of them begins."""
+"""To and from sherpa-onnx: samples as it takes them, and words out of its tokens and
+where each of them begins.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ from voicechat.providers.timed_words import TimedText, timed_words
 from voicechat.session.vocabulary import Word
 
 TOKEN_MS = 240
-"""sherpa-onnx tells where a token begins, not where it ends: it lasts to the next one, and no longer than this."""
+"""sherpa-onnx tells where a token begins, not where it ends: it lasts to the next one,
+and no longer than this.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,8 @@ class Recognised:
 def words_of(result: Recognised, duration_ms: int) -> tuple[Word, ...]:
     """Give the words with times within ``duration_ms``.
 
-    Where a model tells no times, or its text was rewritten (numbers), `timed_words` estimates them.
+    Where a model tells no times, or its text was rewritten (numbers), `timed_words`
+    estimates them.
     """
     begins_ms = [time_s * 1000 for time_s in result.times_s]
     ends_ms = [*begins_ms[1:], float(duration_ms)]
@@ -38,9 +43,13 @@ def words_of(result: Recognised, duration_ms: int) -> tuple[Word, ...]:
 
 
 def samples_of(pcm: bytes) -> list[float]:
-    """Give s16le samples as numbers from -1 to 1, which is how sherpa-onnx is quickest to take them (16000 in 1 ms)."""
+    """Give s16le samples as numbers from -1 to 1, which is how sherpa-onnx is quickest
+    to take them (16000 in 1 ms).
+    """
     samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
     floats: list[float] = []
-    for start in range(0, len(samples), PCM_RATE_HZ):  # by the second: each keeps the interpreter lock
+    for start in range(
+        0, len(samples), PCM_RATE_HZ
+    ):  # by the second: each keeps the interpreter lock
         floats += samples[start : start + PCM_RATE_HZ].tolist()
     return floats

@@ -1,4 +1,6 @@
-"""What synthesisers share that compute in threads: short pieces of text in, chunks of speech out."""
+"""What synthesisers share that compute in threads: short pieces of text in, chunks of
+speech out.
+"""
 
 import asyncio
 import re
@@ -30,7 +32,9 @@ def _if_speakable(piece: str) -> Iterator[str]:
 
 
 class Chunks:
-    """Chunks on their way from a thread to the event loop; bounded, because a piece of text is."""
+    """Chunks on their way from a thread to the event loop; bounded, because a piece of
+    text is.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -64,9 +68,11 @@ class Chunks:
 
 @contextmanager
 def speaking(provider: str, submit: Callable[[Chunks], Future[None]]) -> Iterator[Chunks]:
-    """Let a thread speak while the context lasts: ``submit`` gives it the work, whose chunks come.
+    """Let a thread speak while the context lasts: ``submit`` gives it the work, whose
+    chunks come.
 
-    Raises what the work raised once they have ended; `ProviderError` when its executor was closed.
+    Raises what the work raised once they have ended; `ProviderError` when its executor
+    was closed.
     """
     chunks = Chunks()
     work = submit(chunks)

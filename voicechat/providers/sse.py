@@ -1,7 +1,9 @@
 """Server-sent events, incrementally: bytes in any cut → the data of each event.
 
-After https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation; only ``data`` matters
-here, the other fields and comments (keep-alives) are read and dropped.
+After
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation;
+only ``data`` matters here, the other fields and comments (keep-alives) are read and
+dropped.
 """
 
 MAX_LINE_BYTES = 1 << 20
@@ -15,7 +17,9 @@ class SseError(Exception):
 
 
 class SseParser:
-    """One response body. Lines end with LF, CR or CRLF; UTF-8 is decoded line by line, so it may be cut anywhere."""
+    """One response body. Lines end with LF, CR or CRLF; UTF-8 is decoded line by line,
+    so it may be cut anywhere.
+    """
 
     def __init__(self) -> None:
         self._line = bytearray()
@@ -25,7 +29,9 @@ class SseParser:
         self._first_line = True
 
     def push(self, body: bytes) -> list[str]:
-        """Read the next bytes; give the data of each event they complete. Raises `SseError`."""
+        """Read the next bytes; give the data of each event they complete. Raises
+        `SseError`.
+        """
         if not body:
             return []
         events: list[str] = []
@@ -44,10 +50,12 @@ class SseParser:
         return events
 
     def finish(self) -> str | None:
-        """End the body; give what it ended in the middle of: the data of an event, or a line that is no field.
+        """End the body; give what it ended in the middle of: the data of an event, or a
+        line that is no field.
 
-        The standard drops it. It may be the last event of a server that leaves the empty line out, or half an event of
-        one that broke down. None: the body ended between two events.
+        The standard drops it. It may be the last event of a server that leaves the
+        empty line out, or half an event of one that broke down. None: the body ended
+        between two events.
         """
         line = bytes(self._line)
         name = line.partition(b":")[0]

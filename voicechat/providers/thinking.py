@@ -1,27 +1,38 @@
-"""Whether a model is to think before it answers: servers are told in four ways, which mean the same. No I/O."""
+"""Whether a model is to think before it answers: servers are told in four ways, which
+mean the same. No I/O.
+"""
 
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-ThinkingForm: TypeAlias = Literal["chat_template_kwargs", "enable_thinking", "thinking", "reasoning_effort"]
+ThinkingForm: TypeAlias = Literal[
+    "chat_template_kwargs", "enable_thinking", "thinking", "reasoning_effort"
+]
 """The form that a server knows.
 
-``chat_template_kwargs``: ``{"enable_thinking": true}`` for the model's template (vLLM, SGLang, llama.cpp).
-``enable_thinking``: true or false (DashScope, SiliconFlow). ``thinking``: ``{"type": "enabled"}`` (GLM, Doubao,
-DeepSeek). ``reasoning_effort``: ``none`` or ``medium`` (OpenAI, Ollama); an effort that was asked for stays.
+``chat_template_kwargs``: ``{"enable_thinking": true}`` for the model's template (vLLM,
+SGLang, llama.cpp). ``enable_thinking``: true or false (DashScope, SiliconFlow).
+``thinking``: ``{"type": "enabled"}`` (GLM, Doubao, DeepSeek). ``reasoning_effort``:
+``none`` or ``medium`` (OpenAI, Ollama); an effort that was asked for stays.
 """
 
 
 def in_form(form: ThinkingForm, options: Mapping[str, object]) -> dict[str, object]:
-    """Give a request's options with the wish to think, or not to, in ``form``, and in no other one.
+    """Give a request's options with the wish to think, or not to, in ``form``, and in
+    no other one.
 
-    Options without such a wish come back as they are. Where the client wrote several that differ, ``enable_thinking``
-    counts before ``thinking``, and that before ``chat_template_kwargs``.
+    Options without such a wish come back as they are. Where the client wrote several
+    that differ, ``enable_thinking`` counts before ``thinking``, and that before
+    ``chat_template_kwargs``.
     """
     wish = wished(options)
     if wish is None:
         return dict(options)
-    others = {name: value for name, value in options.items() if name not in ("enable_thinking", "thinking")}
+    others = {
+        name: value
+        for name, value in options.items()
+        if name not in ("enable_thinking", "thinking")
+    }
     template = _without_wish(_mapping(others.pop("chat_template_kwargs", None)))
     match form:
         case "chat_template_kwargs":
@@ -29,7 +40,10 @@ def in_form(form: ThinkingForm, options: Mapping[str, object]) -> dict[str, obje
         case "enable_thinking":
             others["enable_thinking"] = wish
         case "thinking":
-            others["thinking"] = {**_mapping(options.get("thinking")), "type": "enabled" if wish else "disabled"}
+            others["thinking"] = {
+                **_mapping(options.get("thinking")),
+                "type": "enabled" if wish else "disabled",
+            }
         case "reasoning_effort":
             others.setdefault("reasoning_effort", "medium" if wish else "none")
     if template:

@@ -1,8 +1,10 @@
-"""From a recognised text to words with times, for recognisers that give a text and, perhaps apart from it, times.
+"""From a recognised text to words with times, for recognisers that give a text and,
+perhaps apart from it, times.
 
-Services disagree: some give times of words without the text's punctuation, some of sentences, some none at all; what
-they call a word is sometimes half of one, and in Chinese several characters. So the letters of the timed pieces are
-laid along the letters of the text, and each word takes its times from its own letters.
+Services disagree: some give times of words without the text's punctuation, some of
+sentences, some none at all; what they call a word is sometimes half of one, and in
+Chinese several characters. So the letters of the timed pieces are laid along the
+letters of the text, and each word takes its times from its own letters.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,11 +26,12 @@ class TimedText:
 
 
 def timed_words(text: str, pieces: Sequence[TimedText], duration_ms: int) -> tuple[Word, ...]:
-    """Cut ``text`` into words; a letter of a script without spaces (Han, kana, Thai) is one by itself.
+    """Cut ``text`` into words; a letter of a script without spaces (Han, kana, Thai) is
+    one by itself.
 
-    ``pieces`` in the order of the text. When their letters are not the text's (numbers written in two ways), or there
-    are none, the words share ``duration_ms`` by how long they take to say. Times are within 0 to ``duration_ms`` and
-    never go back.
+    ``pieces`` in the order of the text. When their letters are not the text's (numbers
+    written in two ways), or there are none, the words share ``duration_ms`` by how long
+    they take to say. Times are within 0 to ``duration_ms`` and never go back.
     """
     units = list(_units(text))
     letters = [_letters(unit) for unit, _ in units]
@@ -38,7 +41,8 @@ def timed_words(text: str, pieces: Sequence[TimedText], duration_ms: int) -> tup
     words: list[Word] = []
     floor_ms = place = 0
     for (unit, punctuation), own in zip(units, letters, strict=True):
-        # The bound comes first: of a time that is no number, Python's `max` then gives the bound.
+        # The bound comes first: of a time that is no number, Python's `max` then gives
+        # the bound.
         begin_ms = round(min(duration_ms, max(floor_ms, times[place][0])))
         place += len(own)
         floor_ms = round(min(duration_ms, max(begin_ms, times[place - 1][1])))
@@ -52,7 +56,9 @@ def text_of(words: Iterable[Word]) -> str:
 
 
 def _units(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each word with the punctuation after it; what stands before its first letter belongs to the word."""
+    """Yield each word with the punctuation after it; what stands before its first
+    letter belongs to the word.
+    """
     held, before = "", ""
     for chunk in text.split():
         for begin, end in _cuts(chunk):
@@ -76,7 +82,8 @@ def _cuts(chunk: str) -> Iterator[tuple[int, int]]:
         if is_mark(char) or not (char.isalnum() or stands_alone(char)):
             continue
         if lettered and (alone or stands_alone(char)):
-            # Opening brackets and quotation marks stay behind here: in Chinese they are rare, and no space shows it.
+            # Opening brackets and quotation marks stay behind here: in Chinese they are
+            # rare, and no space shows it.
             yield begin, index
             begin = index
         lettered, alone = True, stands_alone(char)

@@ -1,6 +1,8 @@
-"""Where one utterance ends and the next begins, for recognisers that know only whole ones. No I/O.
+"""Where one utterance ends and the next begins, for recognisers that know only whole
+ones. No I/O.
 
-Voice detection keeps silence from the recogniser. Speech without a pause is cut where it is quietest.
+Voice detection keeps silence from the recogniser. Speech without a pause is cut where
+it is quietest.
 """
 
 from collections import deque
@@ -21,7 +23,9 @@ from voicechat.audio.segment import (
 _BYTES_PER_MS = FRAME_BYTES // FRAME_MS
 _HELD_FRAMES = (ONSET_WINDOW_MS + PRE_ROLL_MS) // FRAME_MS + 1
 _QUIET_WINDOW_FRAMES = 10
-"""A place to cut at is the quietest 200 ms: longer than the stop of a consonant, shorter than the gap between words."""
+"""A place to cut at is the quietest 200 ms: longer than the stop of a consonant,
+shorter than the gap between words.
+"""
 
 
 @dataclass(slots=True)
@@ -32,7 +36,9 @@ class Utterance:
     pcm: bytearray = field(default_factory=bytearray)
     closed: bool = False
     voiced_ms: int = 0
-    """Where its last voice, or click, ended; in one that was cut, perhaps behind its end."""
+    """Where its last voice, or click, ended; in one that was cut, perhaps behind its
+    end.
+    """
 
     @property
     def heard_ms(self) -> int:
@@ -41,7 +47,9 @@ class Utterance:
 
 
 class UtteranceCutter:
-    """One stream of audio → utterances, in ``waiting``: the last may be open. The same samples give the same ones."""
+    """One stream of audio → utterances, in ``waiting``: the last may be open. The same
+    samples give the same ones.
+    """
 
     def __init__(self, pause_ms: int, max_utterance_ms: int) -> None:
         self._pauses = PauseDetector(pause_ms)
@@ -70,7 +78,8 @@ class UtteranceCutter:
     def _take(self, frame: bytes) -> None:
         self._now_ms += FRAME_MS
         if self._open is None:
-            # Speech is noticed only after its onset. What is held begins after the last utterance.
+            # Speech is noticed only after its onset. What is held begins after the last
+            # utterance.
             self._held.append(frame)
         else:
             self._open.pcm += frame
@@ -90,7 +99,9 @@ class UtteranceCutter:
 
     def _begin(self, pcm: bytes) -> None:
         begin_ms = self._now_ms - len(pcm) // _BYTES_PER_MS
-        self._open = Utterance(begin_ms, bytearray(pcm), voiced_ms=max(0, self._pauses.voiced_until_ms - begin_ms))
+        self._open = Utterance(
+            begin_ms, bytearray(pcm), voiced_ms=max(0, self._pauses.voiced_until_ms - begin_ms)
+        )
         self.waiting.append(self._open)
 
     def _close(self) -> None:
@@ -99,8 +110,12 @@ class UtteranceCutter:
             self._open = None
 
     def _cut(self, utterance: Utterance) -> None:
-        """Close an utterance that goes on and on, where it is quietest in its last third; the rest is the next one."""
-        place_bytes = quietest_place(bytes(utterance.pcm), utterance.heard_ms * 2 // 3) * _BYTES_PER_MS
+        """Close an utterance that goes on and on, where it is quietest in its last
+        third; the rest is the next one.
+        """
+        place_bytes = (
+            quietest_place(bytes(utterance.pcm), utterance.heard_ms * 2 // 3) * _BYTES_PER_MS
+        )
         rest = bytes(utterance.pcm[place_bytes:])
         del utterance.pcm[place_bytes:]
         self._close()
@@ -108,9 +123,15 @@ class UtteranceCutter:
 
 
 def quietest_place(pcm: bytes, from_ms: int) -> int:
-    """Give the middle of the quietest 200 ms after ``from_ms``, in milliseconds; ``pcm`` must be longer than that."""
+    """Give the middle of the quietest 200 ms after ``from_ms``, in milliseconds;
+    ``pcm`` must be longer than that.
+    """
     start = from_ms // FRAME_MS
     frames = np.frombuffer(pcm, "<i2")[start * FRAME_BYTES // 2 :].astype(np.float32)
-    frames = frames[: len(frames) // (FRAME_BYTES // 2) * (FRAME_BYTES // 2)].reshape(-1, FRAME_BYTES // 2)
-    energy = np.convolve((frames**2).sum(axis=1), np.ones(_QUIET_WINDOW_FRAMES, np.float32), "valid")
+    frames = frames[: len(frames) // (FRAME_BYTES // 2) * (FRAME_BYTES // 2)].reshape(
+        -1, FRAME_BYTES // 2
+    )
+    energy = np.convolve(
+        (frames**2).sum(axis=1), np.ones(_QUIET_WINDOW_FRAMES, np.float32), "valid"
+    )
     return (start + int(energy.argmin()) + _QUIET_WINDOW_FRAMES // 2) * FRAME_MS

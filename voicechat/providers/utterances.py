@@ -1,8 +1,10 @@
-"""Dictation for recognisers that know only whole utterances: cut at pauses, and asked again while one goes on.
+"""Dictation for recognisers that know only whole utterances: cut at pauses, and asked
+again while one goes on.
 
-While somebody speaks, the utterance so far is recognised from its beginning every second or so, and what two passes
-agree on is shown (`Agreement`). When the voice has stopped for a moment it is recognised as if it were complete; if
-nothing more is said, that is the final result, and it is there as soon as the pause is long enough.
+While somebody speaks, the utterance so far is recognised from its beginning every
+second or so, and what two passes agree on is shown (`Agreement`). When the voice has
+stopped for a moment it is recognised as if it were complete; if nothing more is said,
+that is the final result, and it is there as soon as the pause is long enough.
 """
 
 import asyncio
@@ -19,27 +21,39 @@ from voicechat.providers.utterance_cutting import Utterance, UtteranceCutter
 from voicechat.session.vocabulary import Transcript, Word
 
 Decode: TypeAlias = Callable[[bytes, bool], Awaitable[Sequence[Word]]]
-"""Recognises one utterance (s16le mono 16 kHz): words with times from its beginning, none when nothing was understood.
+"""Recognises one utterance (s16le mono 16 kHz): words with times from its beginning,
+none when nothing was understood.
 
-The flag says that the utterance is complete, as far as can be known: the result may become final. A call is cancelled
-as soon as its result is not wanted any more. There is one at a time for each stream. Raises `ProviderError`.
+The flag says that the utterance is complete, as far as can be known: the result may
+become final. A call is cancelled as soon as its result is not wanted any more. There is
+one at a time for each stream. Raises `ProviderError`.
 """
 
 PARTIAL_EVERY_MS = 1_000
 MAX_UTTERANCE_MS = 28_000
 """Speech without a pause is cut here: Whisper and its like hear 30 seconds at once."""
 SLOWING = 8
-"""A partial pass waits for new audio of an eighth of the utterance at least, so that all of them together hear no more
-than nine times the audio (a geometric series), however long it is."""
+"""A partial pass waits for new audio of an eighth of the utterance at least, so that
+all of them together hear no more than nine times the audio (a geometric series),
+however long it is.
+"""
 EARLY_QUIET_MS = 200
-"""Silence after which an utterance may be complete; longer than the stop of a consonant (below 150 ms)."""
+"""Silence after which an utterance may be complete; longer than the stop of a consonant
+(below 150 ms).
+"""
 EARLY_PASSES = 4
-"""Of one utterance: so many times its speaker may hesitate; then the pause is waited for."""
+"""Of one utterance: so many times its speaker may hesitate; then the pause is waited
+for.
+"""
 WAITING_UTTERANCES = 3
-"""The one that is being recognised, one behind it and the one that goes on: more audio has to wait."""
+"""The one that is being recognised, one behind it and the one that goes on: more audio
+has to wait.
+"""
 
 _PIECE_BYTES = PCM_RATE_HZ // 5 * 2
-"""200 ms: listened to at a stretch, less than 0.2 ms on the event loop (0.5 where an utterance is cut)."""
+"""200 ms: listened to at a stretch, less than 0.2 ms on the event loop (0.5 where an
+utterance is cut).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,22 +63,27 @@ class Schedule:
     pause_ms: int = PAUSE_MS
     """Silence that ends an utterance."""
     partial_every_ms: int = PARTIAL_EVERY_MS
-    """New audio after which an utterance is recognised again; 0: only when it is complete."""
+    """New audio after which an utterance is recognised again; 0: only when it is
+    complete.
+    """
     max_utterance_ms: int = MAX_UTTERANCE_MS
 
 
 async def recognize_utterances(
     audio: AsyncIterator[bytes], decode: Decode, schedule: Schedule | None = None
 ) -> AsyncGenerator[Transcript, None]:
-    """Recognise a stream of s16le mono 16 kHz audio; see ``SpeechRecognizer.recognize``.
+    """Recognise a stream of s16le mono 16 kHz audio; see
+    ``SpeechRecognizer.recognize``.
 
-    A partial text is always the beginning of the next one; the final one may differ from it. Raises what ``decode`` and
-    ``audio`` raise, but a pass before the last that is refused for its rate (RATE_LIMIT) is only tried again later.
-    Cancelling cancels ``decode``. Holds no more than `WAITING_UTTERANCES`.
+    A partial text is always the beginning of the next one; the final one may differ
+    from it. Raises what ``decode`` and ``audio`` raise, but a pass before the last that
+    is refused for its rate (RATE_LIMIT) is only tried again later. Cancelling cancels
+    ``decode``. Holds no more than `WAITING_UTTERANCES`.
     """
     schedule = schedule or Schedule()
     stream = _Stream(schedule)
-    # A TaskGroup may not be held over a yield (PEP 789); this task ends with the generator, below.
+    # A TaskGroup may not be held over a yield (PEP 789); this task ends with the
+    # generator, below.
     listening = asyncio.get_running_loop().create_task(stream.listen(audio))
     try:
         while (utterance := await stream.utterance()) is not None:
@@ -86,7 +105,9 @@ async def recognize_utterances(
 class _Passes:
     """The passes over one utterance."""
 
-    def __init__(self, stream: "_Stream", utterance: Utterance, decode: Decode, schedule: Schedule) -> None:
+    def __init__(
+        self, stream: "_Stream", utterance: Utterance, decode: Decode, schedule: Schedule
+    ) -> None:
         self._stream = stream
         self._utterance = utterance
         self._decode = decode
@@ -103,7 +124,9 @@ class _Passes:
         self._began_ms = utterance.heard_ms
 
     async def make_next(self) -> bool:
-        """Wait for a reason to look at the utterance, and do; False when it, or the audio, ends before."""
+        """Wait for a reason to look at the utterance, and do; False when it, or the
+        audio, ends before.
+        """
         if not self._every_ms or not await self._stream.wait_until(self._utterance, self._wait_s):
             return False
         heard_ms = self._utterance.heard_ms
@@ -135,7 +158,8 @@ class _Passes:
     async def final(self) -> Transcript | None:
         """Give the result of the closed utterance; None when nothing was understood.
 
-        An utterance that was shown is also closed, even if the last pass understands nothing any more.
+        An utterance that was shown is also closed, even if the last pass understands
+        nothing any more.
         """
         utterance, words = self._utterance, self._early
         # A cut may have taken off what an early pass has heard.
@@ -156,7 +180,8 @@ class _Passes:
     def _wait_s(self) -> float | None:
         """How long to wait for the next pass; None: for more audio.
 
-        Nobody wants partial results of a recording that comes more than twice as fast as it was spoken.
+        Nobody wants partial results of a recording that comes more than twice as fast
+        as it was spoken.
         """
         if self._utterance.heard_ms < self._due_ms and not self._may_be_complete:
             return None
@@ -196,7 +221,9 @@ class _Stream:
                         await self._room.wait()
                     self._cutter.push(pcm[start : start + _PIECE_BYTES])
                     self._tell()
-                    await asyncio.sleep(0)  # audio that is there at once must not keep others waiting
+                    await asyncio.sleep(
+                        0
+                    )  # audio that is there at once must not keep others waiting
             self._cutter.finish()
         finally:
             self._over = True
@@ -211,7 +238,9 @@ class _Stream:
         return self._cutter.waiting[0]
 
     async def wait_until(self, utterance: Utterance, wait_s: Callable[[], float | None]) -> bool:
-        """Wait until ``wait_s``, asked again whenever more is heard, is 0; False when the utterance, or all, ends."""
+        """Wait until ``wait_s``, asked again whenever more is heard, is 0; False when
+        the utterance, or all, ends.
+        """
         while not (utterance.closed or self._over):
             left_s = wait_s()
             if left_s == 0:
@@ -225,11 +254,19 @@ class _Stream:
             await self._more(None)
         return utterance.closed
 
-    async def unless_outdated(self, decode: Decode, utterance: Utterance, early: bool) -> Sequence[Word] | None:
-        """Make a pass over the open utterance; None when that ends first, unless the pass may then be the final one."""
+    async def unless_outdated(
+        self, decode: Decode, utterance: Utterance, early: bool
+    ) -> Sequence[Word] | None:
+        """Make a pass over the open utterance; None when that ends first, unless the
+        pass may then be the final one.
+        """
         heard_ms = utterance.heard_ms
-        self._outdated = lambda: not (early and utterance.voiced_ms <= heard_ms <= utterance.heard_ms)
-        self._pass = asyncio.get_running_loop().create_task(_pass(decode, bytes(utterance.pcm), early))
+        self._outdated = lambda: (
+            not (early and utterance.voiced_ms <= heard_ms <= utterance.heard_ms)
+        )
+        self._pass = asyncio.get_running_loop().create_task(
+            _pass(decode, bytes(utterance.pcm), early)
+        )
         try:
             await asyncio.wait([self._pass])
             return None if self._pass.cancelled() else self._pass.result()
@@ -245,7 +282,9 @@ class _Stream:
         self._room.set()
 
     def _tell(self) -> None:
-        if self._pass is not None and (self._outdated() if self._cutter.waiting[0].closed else self._over):
+        if self._pass is not None and (
+            self._outdated() if self._cutter.waiting[0].closed else self._over
+        ):
             self._pass.cancel()
         self._heard.set()
 
@@ -253,7 +292,8 @@ class _Stream:
         """Wait until something was heard, or for ``wait_s``."""
         self._heard.clear()
         loop = asyncio.get_running_loop()
-        # A timer may fire a moment early, by the resolution of the clock: then it is set again.
+        # A timer may fire a moment early, by the resolution of the clock: then it is
+        # set again.
         waking = None if wait_s is None else loop.call_later(wait_s, self._heard.set)
         try:
             await self._heard.wait()

@@ -1,4 +1,6 @@
-"""A WebSocket to a provider's service: its failures are `ProviderError`, and it is let go of without a farewell."""
+"""A WebSocket to a provider's service: its failures are `ProviderError`, and it is let
+go of without a farewell.
+"""
 
 import asyncio
 import ssl
@@ -23,10 +25,14 @@ from voicechat.providers.openai_errors import kind_of_status
 from voicechat.proxies import is_loopback
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Of one incoming message; of these at most 16 wait, then reading from the network pauses."""
+"""Of one incoming message; of these at most 16 wait, then reading from the network
+pauses.
+"""
 
 UNREADABLE = (1002, 1007, 1009)
-"""Close codes with which our side ends a connection whose data is no WebSocket, no UTF-8 or too much."""
+"""Close codes with which our side ends a connection whose data is no WebSocket, no
+UTF-8 or too much.
+"""
 
 
 class LinkLostError(ProviderError):
@@ -50,29 +56,41 @@ class WebSocketLink:
         return self._connection.state is State.OPEN
 
     async def send(self, message: str | bytes) -> None:
-        """Send a text or binary message. Raises `ProviderError`: TIMEOUT, or `LinkLostError`."""
+        """Send a text or binary message. Raises `ProviderError`: TIMEOUT, or
+        `LinkLostError`.
+        """
         try:
             async with asyncio.timeout(self._send_s):
                 await self._connection.send(message)
         except TimeoutError as error:
-            raise ProviderError(self._provider, FailureKind.TIMEOUT, "the service takes no more data") from error
+            raise ProviderError(
+                self._provider, FailureKind.TIMEOUT, "the service takes no more data"
+            ) from error
         except ConnectionClosed as error:
             raise self._lost(error) from error
 
     def expect_within(self, seconds: float | None) -> None:
-        """From now on each message must come within so long of the one before, or of this call; None: any time."""
+        """From now on each message must come within so long of the one before, or of
+        this call; None: any time.
+        """
         self._patience_s = seconds
         if self._waiting is not None and not self._waiting.expired():
-            self._waiting.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+            self._waiting.reschedule(
+                None if seconds is None else asyncio.get_running_loop().time() + seconds
+            )
 
     async def receive(self) -> str | bytes:
-        """Wait for the next message. Raises `ProviderError`: TIMEOUT, BROKEN for what is none, or `LinkLostError`."""
+        """Wait for the next message. Raises `ProviderError`: TIMEOUT, BROKEN for what
+        is none, or `LinkLostError`.
+        """
         limit = self._waiting = asyncio.timeout(self._patience_s)
         try:
             async with limit:
                 return await self._connection.recv()
         except TimeoutError as error:
-            raise ProviderError(self._provider, FailureKind.TIMEOUT, "the service fell silent") from error
+            raise ProviderError(
+                self._provider, FailureKind.TIMEOUT, "the service fell silent"
+            ) from error
         except ConnectionClosed as error:
             raise self._lost(error) from error
         finally:
@@ -88,15 +106,23 @@ class WebSocketLink:
         return True
 
     def drop(self) -> None:
-        """Let the connection go now: a closing handshake would keep the caller waiting for the peer."""
+        """Let the connection go now: a closing handshake would keep the caller waiting
+        for the peer.
+        """
         self._connection.transport.abort()
 
     def _lost(self, error: ConnectionClosed) -> ProviderError:
         # The peer's reason is left out: it may quote what was said.
         if error.sent is not None and error.sent.code in UNREADABLE and not error.rcvd_then_sent:
-            return ProviderError(self._provider, FailureKind.BROKEN, f"unreadable data (close code {error.sent.code})")
+            return ProviderError(
+                self._provider,
+                FailureKind.BROKEN,
+                f"unreadable data (close code {error.sent.code})",
+            )
         code = error.rcvd.code if error.rcvd is not None else 1006
-        return LinkLostError(self._provider, FailureKind.CONNECTIVITY, f"the connection was closed (code {code})")
+        return LinkLostError(
+            self._provider, FailureKind.CONNECTIVITY, f"the connection was closed (code {code})"
+        )
 
 
 class _DirectConnect(connect):
@@ -117,10 +143,12 @@ async def open_link(
     subprotocols: Sequence[str] = (),
     tls: ssl.SSLContext | None = None,
 ) -> WebSocketLink:
-    """Connect within ``connect_s``. Cancelling leaves nothing behind. ``tls``: see `tls_for`.
+    """Connect within ``connect_s``. Cancelling leaves nothing behind. ``tls``: see
+    `tls_for`.
 
-    Raises `ProviderError`: TIMEOUT, CONNECTIVITY (refused, no such host, 5xx), REJECTED (401 and the like, a
-    certificate that is not trusted), RATE_LIMIT (429), BROKEN (no WebSocket).
+    Raises `ProviderError`: TIMEOUT, CONNECTIVITY (refused, no such host, 5xx), REJECTED
+    (401 and the like, a certificate that is not trusted), RATE_LIMIT (429), BROKEN (no
+    WebSocket).
     """
     where = urlsplit(url).hostname
     try:
@@ -136,37 +164,59 @@ async def open_link(
             proxy=None if is_loopback(where or "") else True,  # True: as the environment says
         )
     except TimeoutError as error:
-        raise ProviderError(provider, FailureKind.TIMEOUT, f"{where}: not connected within {connect_s:g} s") from error
+        raise ProviderError(
+            provider, FailureKind.TIMEOUT, f"{where}: not connected within {connect_s:g} s"
+        ) from error
     except ssl.SSLCertVerificationError as error:
-        raise ProviderError(provider, FailureKind.REJECTED, f"{where}: its certificate is not trusted") from error
+        raise ProviderError(
+            provider, FailureKind.REJECTED, f"{where}: its certificate is not trusted"
+        ) from error
     except (OSError, EOFError) as error:
-        raise ProviderError(provider, FailureKind.CONNECTIVITY, f"{where}: {type(error).__name__}") from error
+        raise ProviderError(
+            provider, FailureKind.CONNECTIVITY, f"{where}: {type(error).__name__}"
+        ) from error
     except InvalidStatus as error:
         status = error.response.status_code
-        raise ProviderError(provider, kind_of_status(status), f"{where}: HTTP status {status}") from error
+        raise ProviderError(
+            provider, kind_of_status(status), f"{where}: HTTP status {status}"
+        ) from error
     except InvalidMessage as error:
-        raise ProviderError(provider, _kind_of_no_answer(error), f"{where}: no HTTP answer") from error
+        raise ProviderError(
+            provider, _kind_of_no_answer(error), f"{where}: no HTTP answer"
+        ) from error
     except ProxyError as error:
-        message = f"{where}: cannot be reached through the environment's proxy ({type(error).__name__})"
+        message = (
+            f"{where}: cannot be reached through the environment's proxy ({type(error).__name__})"
+        )
         raise ProviderError(provider, FailureKind.CONNECTIVITY, message) from error
     except WebSocketException as error:
-        raise ProviderError(provider, FailureKind.BROKEN, f"{where}: no WebSocket: {type(error).__name__}") from error
+        raise ProviderError(
+            provider, FailureKind.BROKEN, f"{where}: no WebSocket: {type(error).__name__}"
+        ) from error
     except ImportError as error:  # of python-socks
-        raise ProviderError(provider, FailureKind.REJECTED, f"the proxy cannot be used: {error}") from error
+        raise ProviderError(
+            provider, FailureKind.REJECTED, f"the proxy cannot be used: {error}"
+        ) from error
     return WebSocketLink(provider, connection, send_s)
 
 
 def checked_url(key: str, url: str) -> str:
-    """Return ``url``; raises `ConfigError` that names ``key`` when it is no WebSocket's address."""
+    """Return ``url``; raises `ConfigError` that names ``key`` when it is no WebSocket's
+    address.
+    """
     try:
         parse_uri(url)
     except (InvalidURI, ValueError) as error:
-        raise ConfigError(f"{key}: {url!r} is not of the form ws://host:port/path or wss://host:port/path") from error
+        raise ConfigError(
+            f"{key}: {url!r} is not of the form ws://host:port/path or wss://host:port/path"
+        ) from error
     return url
 
 
 def tls_for(url: str, *, verify: bool = True) -> ssl.SSLContext | None:
-    """What a ``wss://`` address needs, None for others. Reads the machine's certificates (20 ms): once, not later."""
+    """What a ``wss://`` address needs, None for others. Reads the machine's
+    certificates (20 ms): once, not later.
+    """
     if not url.startswith("wss://"):
         return None
     context = ssl.create_default_context()

@@ -23,7 +23,9 @@ S_co = TypeVar("S_co", covariant=True)
 
 
 def as_provider(service: object) -> Provider:
-    """Give a service as a `Provider`: itself if it is one, else with the defaults for what it lacks."""
+    """Give a service as a `Provider`: itself if it is one, else with the defaults for
+    what it lacks.
+    """
     return service if isinstance(service, Provider) else _Foreign(service)
 
 
@@ -38,7 +40,9 @@ def as_synthesizer(service: SpeechSynthesizer) -> SynthesizerProvider:
 
 
 class Wrapping(Provider, Generic[S_co]):
-    """A provider around another one: in everything that it does not override it is the inner one."""
+    """A provider around another one: in everything that it does not override it is the
+    inner one.
+    """
 
     def __init__(self, inner: S_co) -> None:
         self._inner = inner
@@ -81,7 +85,9 @@ class WrappingRecognizer(Wrapping[RecognizerProvider], RecognizerProvider):
     def __init__(self, inner: SpeechRecognizer) -> None:
         super().__init__(as_recognizer(inner))
 
-    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         """See `SpeechRecognizer`."""
         return self._inner.recognize(audio, options)
 
@@ -111,7 +117,9 @@ class WrappingSynthesizer(Wrapping[SynthesizerProvider], SynthesizerProvider):
         return self._inner.shapes_prosody(speech_rate, pitch_rate)
 
     def for_one_reply(self) -> SpeechSynthesizer:
-        """See `SynthesizerProvider`: a copy around the inner one for one reply, which shares all else with this one."""
+        """See `SynthesizerProvider`: a copy around the inner one for one reply, which
+        shares all else with this one.
+        """
         inner = self._inner.for_one_reply()
         if inner is self._inner:
             return self
@@ -147,7 +155,9 @@ class _Foreign(Provider):
 
 
 class _ForeignRecognizer(_Foreign, RecognizerProvider):
-    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         results: AsyncIterator[Transcript] = self._service.recognize(audio, options)
         return results
 

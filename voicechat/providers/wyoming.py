@@ -1,6 +1,8 @@
-"""Recognition and synthesis services of the Home Assistant world: faster-whisper, Piper, and whatever speaks Wyoming.
+"""Recognition and synthesis services of the Home Assistant world: faster-whisper,
+Piper, and whatever speaks Wyoming.
 
-Protocol: github.com/OHF-Voice/wyoming, with the ``wyoming`` package (``pip install 'voicechat[wyoming]'``).
+Protocol: github.com/OHF-Voice/wyoming, with the ``wyoming`` package (``pip install
+'voicechat[wyoming]'``).
 """
 
 from typing import Annotated
@@ -26,10 +28,11 @@ def open_recognizer(
 ) -> WyomingRecognizer:
     """Configure the recogniser.
 
-    ``model``, ``language``: as the service names them; empty: its own choice. ``pause_ms``: silence that ends an
-    utterance. ``partial_every_ms``: an utterance that goes on is recognised again so often, for partial results; 0:
-    never, since a pass is not free. ``connect_ms``: limit for the TCP connection. ``read_timeout_ms``: limit for an
-    answer. Raises `ConfigError` for an unusable address.
+    ``model``, ``language``: as the service names them; empty: its own choice.
+    ``pause_ms``: silence that ends an utterance. ``partial_every_ms``: an utterance
+    that goes on is recognised again so often, for partial results; 0: never, since a
+    pass is not free. ``connect_ms``: limit for the TCP connection. ``read_timeout_ms``:
+    limit for an answer. Raises `ConfigError` for an unusable address.
     """
     service = WyomingService(uri, connect_s=connect_ms / 1000, silence_s=read_timeout_ms / 1000)
     schedule = Schedule(pause_ms=pause_ms, partial_every_ms=partial_every_ms)
@@ -45,8 +48,9 @@ def open_synthesizer(
 ) -> WyomingSynthesizer:
     """Configure the synthesiser.
 
-    ``voice``: the default; empty: the first that the service has installed. ``connect_ms``, ``read_timeout_ms`` as for
-    `open_recognizer`. Raises `ConfigError` for an unusable address.
+    ``voice``: the default; empty: the first that the service has installed.
+    ``connect_ms``, ``read_timeout_ms`` as for `open_recognizer`. Raises `ConfigError`
+    for an unusable address.
     """
     service = WyomingService(uri, connect_s=connect_ms / 1000, silence_s=read_timeout_ms / 1000)
     return WyomingSynthesizer(service, voice)

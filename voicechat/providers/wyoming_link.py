@@ -1,6 +1,8 @@
-"""A connection to a Wyoming service: events in both directions, failures as `ProviderError`.
+"""A connection to a Wyoming service: events in both directions, failures as
+`ProviderError`.
 
-How an event is written and read is the ``wyoming`` package's matter; this bounds what it reads, and its waits.
+How an event is written and read is the ``wyoming`` package's matter; this bounds what
+it reads, and its waits.
 """
 
 import asyncio
@@ -22,7 +24,9 @@ T = TypeVar("T")
 PROVIDER = "wyoming"
 
 MAX_BYTES = 4 * 1024 * 1024
-"""Of an event's header, its data and its payload each; the list of all of Piper's voices has half of one."""
+"""Of an event's header, its data and its payload each; the list of all of Piper's
+voices has half of one.
+"""
 
 MAX_OTHERS = 100
 """Events in a row that are no answer."""
@@ -40,36 +44,46 @@ class _BoundedReader(asyncio.StreamReader):
 class WyomingLink:
     """One open connection. At most one task receives, and one sends, at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silence_s: float) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silence_s: float
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._silence_s = silence_s
 
     async def send(self, event: Eventable) -> None:
-        """Send an event. Raises `ProviderError`: TIMEOUT, CONNECTIVITY, REJECTED for text that is no Unicode."""
+        """Send an event. Raises `ProviderError`: TIMEOUT, CONNECTIVITY, REJECTED for
+        text that is no Unicode.
+        """
         try:
             async with asyncio.timeout(self._silence_s):
                 await async_write_event(event.event(), self._writer)
         except TimeoutError as error:
-            raise ProviderError(PROVIDER, FailureKind.TIMEOUT, "the service takes no more data") from error
+            raise ProviderError(
+                PROVIDER, FailureKind.TIMEOUT, "the service takes no more data"
+            ) from error
         except OSError as error:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, type(error).__name__) from error
         except UnicodeEncodeError as error:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, "the text is no Unicode") from error
 
     async def answer(self, *kinds: type[Eventable]) -> Event:
-        """Wait for the next event of these kinds; others are passed over. Raises `ProviderError` as `receive` does."""
+        """Wait for the next event of these kinds; others are passed over. Raises
+        `ProviderError` as `receive` does.
+        """
         for _ in range(MAX_OTHERS):
             event = await self.receive()
             if any(kind.is_type(event.type) for kind in kinds):
                 return event
-        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"{MAX_OTHERS} events, and none of them an answer")
+        raise ProviderError(
+            PROVIDER, FailureKind.BROKEN, f"{MAX_OTHERS} events, and none of them an answer"
+        )
 
     async def receive(self) -> Event:
         """Wait for the next event.
 
-        Raises `ProviderError`: TIMEOUT, CONNECTIVITY when the connection ends, BROKEN for what is no event or for the
-        service's own error event.
+        Raises `ProviderError`: TIMEOUT, CONNECTIVITY when the connection ends, BROKEN
+        for what is no event or for the service's own error event.
         """
         try:
             async with asyncio.timeout(self._silence_s):
@@ -86,7 +100,9 @@ class WyomingLink:
             raise ProviderError(PROVIDER, kind, "the connection was closed, or no event came")
         if Error.is_type(event.type):
             # Its text stays out: it may quote the input.
-            raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the service reported an error: {_code(event.data)}")
+            raise ProviderError(
+                PROVIDER, FailureKind.BROKEN, f"the service reported an error: {_code(event.data)}"
+            )
         return event
 
     def drop(self) -> None:
@@ -95,10 +111,14 @@ class WyomingLink:
 
 
 class WyomingService:
-    """Where a service is, and the connections to it: one for each request, as Home Assistant does it."""
+    """Where a service is, and the connections to it: one for each request, as Home
+    Assistant does it.
+    """
 
     def __init__(self, uri: str, *, connect_s: float, silence_s: float) -> None:
-        """``silence_s``: limit between two events of an answer. Raises `ConfigError` for an unusable address."""
+        """``silence_s``: limit between two events of an answer. Raises `ConfigError`
+        for an unusable address.
+        """
         self._host, self._port = _address(uri)
         self._connect_s = connect_s
         self._silence_s = silence_s
@@ -106,7 +126,9 @@ class WyomingService:
         self._closed = False
 
     async def connect(self) -> WyomingLink:
-        """Open a connection; `release` must follow. Raises `ProviderError`: TIMEOUT, CONNECTIVITY."""
+        """Open a connection; `release` must follow. Raises `ProviderError`: TIMEOUT,
+        CONNECTIVITY.
+        """
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
         loop = asyncio.get_running_loop()
@@ -122,7 +144,9 @@ class WyomingService:
         except OSError as error:
             message = f"{self._host}:{self._port}: {type(error).__name__}"
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
-        link = WyomingLink(reader, asyncio.StreamWriter(transport, protocol, reader, loop), self._silence_s)
+        link = WyomingLink(
+            reader, asyncio.StreamWriter(transport, protocol, reader, loop), self._silence_s
+        )
         self._links.add(link)
         return link
 
@@ -139,7 +163,9 @@ class WyomingService:
 
 
 async def describe(service: WyomingService) -> Info:
-    """Ask a service what it can do. Raises `ProviderError` as `WyomingService.connect` and `WyomingLink` do."""
+    """Ask a service what it can do. Raises `ProviderError` as `WyomingService.connect`
+    and `WyomingLink` do.
+    """
     link = await service.connect()
     try:
         await link.send(Describe())
@@ -149,7 +175,9 @@ async def describe(service: WyomingService) -> Info:
 
 
 async def unless_away(asking: Awaitable[None]) -> None:
-    """Let a service be away that may come up; ``voicechat doctor`` says what is wrong with it."""
+    """Let a service be away that may come up; ``voicechat doctor`` says what is wrong
+    with it.
+    """
     try:
         await asking
     except ProviderError as error:
@@ -163,7 +191,9 @@ def read_data(read: Callable[[Event], T], event: Event) -> T:
     try:
         return read(event)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ProviderError(PROVIDER, FailureKind.BROKEN, f"the data of {event.type[:40]!r} are incomplete") from error
+        raise ProviderError(
+            PROVIDER, FailureKind.BROKEN, f"the data of {event.type[:40]!r} are incomplete"
+        ) from error
 
 
 def _code(data: object) -> str:

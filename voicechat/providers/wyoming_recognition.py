@@ -1,4 +1,6 @@
-"""Recognition by a Wyoming service: utterances are cut at pauses, and each is recognised as a whole."""
+"""Recognition by a Wyoming service: utterances are cut at pauses, and each is
+recognised as a whole.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -13,7 +15,14 @@ from voicechat.providers.audio_pieces import BYTES_PER_MS
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
 from voicechat.providers.timed_words import timed_words
 from voicechat.providers.utterances import Schedule, recognize_utterances
-from voicechat.providers.wyoming_link import PROVIDER, WyomingLink, WyomingService, describe, read_data, unless_away
+from voicechat.providers.wyoming_link import (
+    PROVIDER,
+    WyomingLink,
+    WyomingService,
+    describe,
+    read_data,
+    unless_away,
+)
 from voicechat.session.vocabulary import Transcript, Word
 
 PIECE_BYTES = 200 * BYTES_PER_MS
@@ -23,15 +32,21 @@ MAX_CHARACTERS = 100_000
 
 
 class WyomingRecognizer(RecognizerProvider):
-    """A `SpeechRecognizer`: utterances are cut at pauses, and each is recognised as a whole."""
+    """A `SpeechRecognizer`: utterances are cut at pauses, and each is recognised as a
+    whole.
+    """
 
-    def __init__(self, service: WyomingService, model: str, language: str, schedule: Schedule) -> None:
+    def __init__(
+        self, service: WyomingService, model: str, language: str, schedule: Schedule
+    ) -> None:
         self._service = service
         self._request = Transcribe(name=model or None, language=language or None)
         self._schedule = schedule
 
     async def start(self) -> None:
-        """Ask what the service can do: REJECTED when it cannot recognise with the model. It may come up later."""
+        """Ask what the service can do: REJECTED when it cannot recognise with the
+        model. It may come up later.
+        """
         await unless_away(self._check())
 
     async def _check(self) -> None:
@@ -40,11 +55,15 @@ class WyomingRecognizer(RecognizerProvider):
         if not info.asr:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, "the service offers no recognition")
         if self._request.name is not None and self._request.name not in models:
-            message = f"model: there is no {self._request.name!r}; the service has {', '.join(models)}"
+            message = (
+                f"model: there is no {self._request.name!r}; the service has {', '.join(models)}"
+            )
             raise ProviderError(PROVIDER, FailureKind.REJECTED, message)
 
     async def probe(self) -> None:
-        """Ask the service what it can do, as at the start. Raises `ProviderError` as `describe` does."""
+        """Ask the service what it can do, as at the start. Raises `ProviderError` as
+        `describe` does.
+        """
         await describe(self._service)
 
     async def aclose(self) -> None:
@@ -54,13 +73,18 @@ class WyomingRecognizer(RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`. Without speech nothing is connected.
+        """Recognise one stream; see `SpeechRecognizer`. Without speech nothing is
+        connected.
 
-        Raises `ProviderError`: TIMEOUT (connecting, no answer in time, audio not taken), CONNECTIVITY (refused,
-        closed), BROKEN (no such protocol, the service's own error). What ``audio`` raises passes through. Cancelling
-        drops the connection. The times of words are estimates within their utterance: services give none.
+        Raises `ProviderError`: TIMEOUT (connecting, no answer in time, audio not
+        taken), CONNECTIVITY (refused, closed), BROKEN (no such protocol, the service's
+        own error). What ``audio`` raises passes through. Cancelling drops the
+        connection. The times of words are estimates within their utterance: services
+        give none.
         """
-        async with aclosing(recognize_utterances(audio, self._decode, self._schedule)) as transcripts:
+        async with aclosing(
+            recognize_utterances(audio, self._decode, self._schedule)
+        ) as transcripts:
             async for transcript in transcripts:
                 yield transcript
 

@@ -10,7 +10,13 @@ from wyoming.tts import Synthesize, SynthesizeVoice
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, SynthesizerProvider, VoiceOptions
-from voicechat.providers.wyoming_link import PROVIDER, WyomingService, describe, read_data, unless_away
+from voicechat.providers.wyoming_link import (
+    PROVIDER,
+    WyomingService,
+    describe,
+    read_data,
+    unless_away,
+)
 
 WIDTH_BYTES = 2
 RATES_HZ = range(LOWEST_RATE_HZ, HIGHEST_RATE_HZ + 1)
@@ -35,7 +41,8 @@ class WyomingSynthesizer(SynthesizerProvider):
         return self._voices
 
     async def start(self) -> None:
-        """Ask for the service's voices: REJECTED when it has not the one that is configured.
+        """Ask for the service's voices: REJECTED when it has not the one that is
+        configured.
 
         A service may come up later: it is asked before the first sentence then.
         """
@@ -57,7 +64,9 @@ class WyomingSynthesizer(SynthesizerProvider):
         self._asked = True
 
     async def probe(self) -> None:
-        """Ask the service what it can do, as at the start. Raises `ProviderError` as `describe` does."""
+        """Ask the service what it can do, as at the start. Raises `ProviderError` as
+        `describe` does.
+        """
         await describe(self._service)
 
     async def aclose(self) -> None:
@@ -65,10 +74,11 @@ class WyomingSynthesizer(SynthesizerProvider):
         self._service.close()
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk and connects to nothing.
+        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk
+        and connects to nothing.
 
-        Raises `ProviderError` as `WyomingRecognizer.recognize` does, REJECTED for an unknown voice. Cancelling drops
-        the connection.
+        Raises `ProviderError` as `WyomingRecognizer.recognize` does, REJECTED for an
+        unknown voice. Cancelling drops the connection.
         """
         if not any(char.isalnum() for char in text):
             return
@@ -83,9 +93,16 @@ class WyomingSynthesizer(SynthesizerProvider):
             odd_byte, rate_hz = b"", 0
             while not AudioStop.is_type((event := await link.answer(WyomingAudio, AudioStop)).type):
                 chunk = read_data(WyomingAudio.from_event, event)
-                usable = (chunk.width, chunk.channels) == (WIDTH_BYTES, 1) and chunk.rate in RATES_HZ
+                usable = (chunk.width, chunk.channels) == (
+                    WIDTH_BYTES,
+                    1,
+                ) and chunk.rate in RATES_HZ
                 if not usable or chunk.rate != (rate_hz or chunk.rate):
-                    raise ProviderError(PROVIDER, FailureKind.BROKEN, "the audio is not of one kind, 16-bit and mono")
+                    raise ProviderError(
+                        PROVIDER,
+                        FailureKind.BROKEN,
+                        "the audio is not of one kind, 16-bit and mono",
+                    )
                 rate_hz = chunk.rate
                 pcm = odd_byte + chunk.audio
                 whole_bytes = len(pcm) & ~1

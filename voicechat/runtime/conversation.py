@@ -1,4 +1,6 @@
-"""The asyncio shell around one session: events in, effects performed, one timer. The only writer of its machine."""
+"""The asyncio shell around one session: events in, effects performed, one timer. The
+only writer of its machine.
+"""
 
 import asyncio
 import logging
@@ -66,7 +68,9 @@ RELEASE_S = 1.0
 HELD_MS = 10_000
 """Paced audio that waits for its time; past it the synthesiser waits too."""
 _ROUNDING_S = 1e-6
-"""What sums of seconds may come short by: without it half of all timers would be a millisecond early, and set twice."""
+"""What sums of seconds may come short by: without it half of all timers would be a
+millisecond early, and set twice.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +114,9 @@ class Conversation:
         self._busy = False
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
-        """When it fires. Handles do not say: uvloop gives one without a time for a time that has come."""
+        """When it fires. Handles do not say: uvloop gives one without a time for a time
+        that has come.
+        """
         self._tasks = SessionTasks(on_fault=lambda: self.post(Faulted()))
         self._outbox = Outbox(socket, limits, self._post_of_outbox)
         self._audio = AudioInput(
@@ -145,7 +151,9 @@ class Conversation:
         return int((self._loop.time() - self._opened_s + _ROUNDING_S) * 1000)
 
     def post(self, event: Event) -> None:
-        """Let the session take ``event``. Runs to completion and never waits; called from within, it queues."""
+        """Let the session take ``event``. Runs to completion and never waits; called
+        from within, it queues.
+        """
         if self._over:
             return
         self._events.append(event)
@@ -160,10 +168,12 @@ class Conversation:
         self._set_timer()
 
     async def run(self) -> None:
-        """Serve the connection until it is closed from either side. Cancelling drops it.
+        """Serve the connection until it is closed from either side. Cancelling drops
+        it.
 
-        Afterwards nothing of the session is left: its tasks, recogniser streams and buffers are released within
-        ``RELEASE_S``, the closing of the socket within ``close_ms`` more.
+        Afterwards nothing of the session is left: its tasks, recogniser streams and
+        buffers are released within ``RELEASE_S``, the closing of the socket within
+        ``close_ms`` more.
         """
         for reaction in self._dialect.open(self.now_ms):
             self._react(reaction)
@@ -188,8 +198,8 @@ class Conversation:
     def _release(self) -> None:
         """Let go of the parts, which refer to this object.
 
-        What refers to itself waits for a full collection of garbage, which is rare: after thousands
-        of sessions that would be hundreds of megabytes.
+        What refers to itself waits for a full collection of garbage, which is rare:
+        after thousands of sessions that would be hundreds of megabytes.
         """
         self._over = True
         self._replies.clear()
@@ -200,15 +210,21 @@ class Conversation:
         """Drop the connection; ``run`` returns within ``RELEASE_S``."""
         self._socket.abort()
 
-    # --- effects -----------------------------------------------------------------------------------------------
+    # --- effects ----------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
         try:
             for effect in self._machine.receive(event, self.now_ms):
                 self._perform(effect)
         except Exception as error:  # noqa: BLE001 - the one place around a session
-            # A bug of ours. It ends this session, with the dialect's last words; the server goes on.
-            logger.error("handling %s failed: %s at %s", type(event).__name__, type(error).__name__, where(error))
+            # A bug of ours. It ends this session, with the dialect's last words; the
+            # server goes on.
+            logger.error(
+                "handling %s failed: %s at %s",
+                type(event).__name__,
+                type(error).__name__,
+                where(error),
+            )
             if self._faulted:
                 ended = Ended(Ending.FAULT, "internal error", Fault.INTERNAL)
                 self._outbox.close(self._dialect.close_code(ended), ended.message)
@@ -262,7 +278,7 @@ class Conversation:
         # A finished reply's encoder weighs half a megabyte.
         task.add_done_callback(lambda _: self._replies.pop(effect.reply, None))
 
-    # --- the dialect -------------------------------------------------------------------------------------------
+    # --- the dialect ------------------------------------------------------------------
 
     def _react(self, reaction: Reaction) -> None:
         """Do what the dialect wants by itself, or because of what its client said."""
@@ -277,7 +293,9 @@ class Conversation:
             self.post(reaction)
 
     def _notify(self, notice: Notice) -> None:
-        """Let the dialect write a notice. What it asks for because of that happens after this event."""
+        """Let the dialect write a notice. What it asks for because of that happens
+        after this event.
+        """
         frames = []
         for reaction in self._dialect.notify(notice, self.now_ms):
             if isinstance(reaction, Tell):
@@ -306,7 +324,7 @@ class Conversation:
             self._drained.clear()
             await self._drained.wait()
 
-    # --- the tasks of the session ------------------------------------------------------------------------------
+    # --- the tasks of the session -----------------------------------------------------
 
     async def _keep_alive(self) -> None:
         while True:
@@ -320,7 +338,9 @@ class Conversation:
         return earliest_ms(self._machine.deadline_ms(), self._dialect.deadline_ms())
 
     def _set_timer(self) -> None:
-        """Keep one timer. A later deadline leaves it alone: when it fires, the session is asked again."""
+        """Keep one timer. A later deadline leaves it alone: when it fires, the session
+        is asked again.
+        """
         deadline_ms = self._deadline_ms()
         if deadline_ms is None:
             return
@@ -344,7 +364,8 @@ class Conversation:
         if self.now_ms >= deadline_ms:
             self.post(Ticked())
         elif self._timer is None:
-            # Timers may fire within a millisecond before their time, and the deadline may have moved.
+            # Timers may fire within a millisecond before their time, and the deadline
+            # may have moved.
             self._start_timer(self._opened_s + (deadline_ms + 1) / 1000)
 
     def _start_timer(self, when_s: float) -> None:

@@ -1,4 +1,6 @@
-"""The fork server that decodes, and what its processes answer; see `voicechat.runtime.decoding_child`."""
+"""The fork server that decodes, and what its processes answer; see
+`voicechat.runtime.decoding_child`.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -31,15 +33,21 @@ class DecodedPiece:
 
 
 class DecoderLostError(RemoteProtocolError):
-    """The process that decodes could not be begun, died, or said nothing in time: another one may do better."""
+    """The process that decodes could not be begun, died, or said nothing in time:
+    another one may do better.
+    """
 
 
 class _JobRaisedError(WorkerLostError):
-    """The process ended by an exception of its own: the same file ends the next one too."""
+    """The process ended by an exception of its own: the same file ends the next one
+    too.
+    """
 
 
 def open_decoding() -> ForkServer:
-    """Make the server; nothing runs before it is started or used. Ask `can_fork` before."""
+    """Make the server; nothing runs before it is started or used. Ask `can_fork`
+    before.
+    """
     return ForkServer(python.command("voicechat.runtime.decoding_child"))
 
 
@@ -53,15 +61,15 @@ async def decode_file(
 ) -> AsyncGenerator[DecodedPiece, None]:
     """Decode a recording of any known format, a few seconds at a time.
 
-    Without ``server`` only samples are decoded, WAV and what ``bare`` declares, and their channels
-    are mixed; anything else is ``UNSUPPORTED_FORMAT``.
+    Without ``server`` only samples are decoded, WAV and what ``bare`` declares, and
+    their channels are mixed; anything else is ``UNSUPPORTED_FORMAT``.
 
-    ``bare`` says how to read it if it has no header. Only a piece is kept in memory at a time.
-    Raises ``RemoteProtocolError`` for a file that cannot be used (``UNDECODABLE_AUDIO``,
-    ``UNSUPPORTED_FORMAT``, ``TOO_LARGE``; ``NOT_FOUND`` when it cannot be read),
-    ``DecoderLostError`` when that cannot be told: ``AT_CAPACITY`` without a process,
-    ``UNDECODABLE_AUDIO`` when the file may have been its death. Closing the generator ends the
-    process.
+    ``bare`` says how to read it if it has no header. Only a piece is kept in memory at
+    a time. Raises ``RemoteProtocolError`` for a file that cannot be used
+    (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``, ``TOO_LARGE``; ``NOT_FOUND`` when it
+    cannot be read), ``DecoderLostError`` when that cannot be told: ``AT_CAPACITY``
+    without a process, ``UNDECODABLE_AUDIO`` when the file may have been its death.
+    Closing the generator ends the process.
     """
     if server is None:
         async for piece in _samples_of(path, bare):
@@ -70,7 +78,9 @@ async def decode_file(
     try:
         stream = await server.fork(_file_job(path, bare))
     except WorkerError as error:
-        raise DecoderLostError(Status.AT_CAPACITY, "recordings cannot be decoded now; try again") from error
+        raise DecoderLostError(
+            Status.AT_CAPACITY, "recordings cannot be decoded now; try again"
+        ) from error
     try:
         while True:
             stream.send(b"more")
@@ -81,7 +91,9 @@ async def decode_file(
             rate_hz, payload = split_rate(answer.payload)
             count, planes = payload[0], payload[1:]
             size_bytes = len(planes) // count
-            channels = [bytes(planes[at : at + size_bytes]) for at in range(0, len(planes), size_bytes)]
+            channels = [
+                bytes(planes[at : at + size_bytes]) for at in range(0, len(planes), size_bytes)
+            ]
             yield DecodedPiece(tuple(channels), rate_hz)
             check(await stream.receive())
     except _JobRaisedError as error:
@@ -97,10 +109,15 @@ async def _samples_of(path: Path, bare: InputFormat | None) -> AsyncGenerator[De
     try:
         with await asyncio.to_thread(path.open, "rb") as file:
             data = await asyncio.to_thread(file.read, SIGNATURE_BYTES)
-            declared = InputFormat(InputContainer.WAV, DECODED_RATE_HZ) if known_container(data) == "wav" else bare
+            declared = (
+                InputFormat(InputContainer.WAV, DECODED_RATE_HZ)
+                if known_container(data) == "wav"
+                else bare
+            )
             if declared is None or declared.container.compressed:
                 raise RemoteProtocolError(
-                    Status.UNSUPPORTED_FORMAT, "file: this server reads WAV only; convert the recording to it"
+                    Status.UNSUPPORTED_FORMAT,
+                    "file: this server reads WAV only; convert the recording to it",
                 )
             decoder = open_decoder(declared)
             while data:
@@ -110,7 +127,9 @@ async def _samples_of(path: Path, bare: InputFormat | None) -> AsyncGenerator[De
             if pcm := decoder.finish():
                 yield DecodedPiece((pcm,), decoder.source_rate_hz)
     except OSError as error:
-        raise RemoteProtocolError(Status.NOT_FOUND, f"file: it cannot be read: {error.strerror}") from error
+        raise RemoteProtocolError(
+            Status.NOT_FOUND, f"file: it cannot be read: {error.strerror}"
+        ) from error
 
 
 def _file_job(path: Path, bare: InputFormat | None) -> bytes:
@@ -119,12 +138,16 @@ def _file_job(path: Path, bare: InputFormat | None) -> bytes:
 
 
 def split_rate(payload: bytes) -> tuple[int, memoryview]:
-    """Take an answer of a decoding process apart: into the rate of the sound, 0 where it is not known, and the rest."""
+    """Take an answer of a decoding process apart: into the rate of the sound, 0 where
+    it is not known, and the rest.
+    """
     return int.from_bytes(payload[:RATE_BYTES], "little"), memoryview(payload)[RATE_BYTES:]
 
 
 def check(answer: Frame) -> None:
-    """Raise what the process refused with, as the ``RemoteProtocolError`` that it was; `WorkerLostError` without."""
+    """Raise what the process refused with, as the ``RemoteProtocolError`` that it was;
+    `WorkerLostError` without.
+    """
     if answer.kind is not FrameKind.FAILED:
         return
     if not answer.payload:

@@ -1,10 +1,11 @@
 """The processes that decode compressed audio; this module is their fork server.
 
-A job's options say what it decodes: ``stream <format>``, whose payloads are the client's bytes, or
-``file <format>@<rate> <path>``, whose payloads only ask for more; format and rate say how to read a
-file that has no header, and may be missing. Every answer begins with the rate of the sound as it
-was recorded, four bytes, little-endian, 0 while it is not known. In the first case s16le mono
-16 kHz follows, in the second one byte, the number of channels, and then channel after channel.
+A job's options say what it decodes: ``stream <format>``, whose payloads are the
+client's bytes, or ``file <format>@<rate> <path>``, whose payloads only ask for more;
+format and rate say how to read a file that has no header, and may be missing. Every
+answer begins with the rate of the sound as it was recorded, four bytes, little-endian,
+0 while it is not known. In the first case s16le mono 16 kHz follows, in the second one
+byte, the number of channels, and then channel after channel.
 """
 
 import io
@@ -40,7 +41,9 @@ class StreamJob:
 
 
 class FileJob:
-    """One uploaded file; its container is opened with the first request, within that one's limits."""
+    """One uploaded file; its container is opened with the first request, within that
+    one's limits.
+    """
 
     def __init__(self, path: Path, bare: InputFormat | None) -> None:
         """``bare`` says how to read it if it has no header."""
@@ -72,7 +75,9 @@ def _with_rate(rate_hz: int | None, *parts: bytes) -> bytes:
 
 
 def open_job(options: bytes) -> ForkedJob:
-    """Make the job that the options name. Raises ``JobRefusalError`` for a file that cannot be read."""
+    """Make the job that the options name. Raises ``JobRefusalError`` for a file that
+    cannot be read.
+    """
     kind, _, what = options.decode().partition(" ")
     if kind != "file":
         return StreamJob(InputContainer(what))
@@ -92,13 +97,15 @@ def _refusing(pieces: Iterable[bytes]) -> Iterator[bytes]:
     except RemoteProtocolError as error:
         raise JobRefusalError(f"{error.status.value} {error.message}") from error
     except OSError as error:
-        raise JobRefusalError(f"{Status.NOT_FOUND.value} file: it cannot be read: {error.strerror}") from error
+        raise JobRefusalError(
+            f"{Status.NOT_FOUND.value} file: it cannot be read: {error.strerror}"
+        ) from error
 
 
 def main() -> None:
     """Serve until the parent leaves."""
-    # A job's first packet must not pay for what loads late, forked processes share what is loaded
-    # here, and a job itself can load nothing: its sandbox opens no file.
+    # A job's first packet must not pay for what loads late, forked processes share what
+    # is loaded here, and a job itself can load nothing: its sandbox opens no file.
     for container in InputContainer:
         if container.compressed:
             StreamJob(container)

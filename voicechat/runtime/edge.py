@@ -1,4 +1,6 @@
-"""Where a provider's code is called: deadlines are kept, and whatever it raises becomes a ``ProviderError``."""
+"""Where a provider's code is called: deadlines are kept, and whatever it raises becomes
+a ``ProviderError``.
+"""
 
 import asyncio
 import logging
@@ -14,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _CLOCK_STEP_S = 0.001
-"""Timers may fire so long before their time: uvloop's clock counts whole milliseconds."""
+"""Timers may fire so long before their time: uvloop's clock counts whole milliseconds.
+"""
 
 
 class _Closable(Protocol):
@@ -22,15 +25,18 @@ class _Closable(Protocol):
 
 
 def closing(items: AsyncIterator[T]) -> "aclosing[_Closable]":
-    """Close a provider's iterator at the end of the block: that is how it learns that it is cancelled."""
+    """Close a provider's iterator at the end of the block: that is how it learns that
+    it is cancelled.
+    """
     return aclosing(cast("_Closable", items))
 
 
 class Timed(Generic[T]):
-    """A provider's items, each by its deadline: a context, which closes the iterator at its end.
+    """A provider's items, each by its deadline: a context, which closes the iterator at
+    its end.
 
-    One timer serves all items: to start one for each would take longer than most items do. It never fires outside of
-    ``next``, so a generator may yield within the context.
+    One timer serves all items: to start one for each would take longer than most items
+    do. It never fires outside of ``next``, so a generator may yield within the context.
     """
 
     def __init__(self, items: AsyncIterator[T], late: str) -> None:
@@ -56,12 +62,14 @@ class Timed(Generic[T]):
     async def next(self, deadline_s: float) -> T | None:
         """The provider's next item; None at its end.
 
-        Raises as ``next_item`` does, and past ``deadline_s`` (loop time). It may be called again only if it did not.
+        Raises as ``next_item`` does, and past ``deadline_s`` (loop time). It may be
+        called again only if it did not.
         """
         self._due_s, self._expired = deadline_s, False
         if deadline_s < self._timer_s:
             self._set_timer(deadline_s)
-        # Pass the loop: on Python 3.11, current_task() without it asks the operating system for the process id.
+        # Pass the loop: on Python 3.11, current_task() without it asks the operating
+        # system for the process id.
         waiting = self._waiting = asyncio.current_task(self._loop)
         assert waiting is not None
         cancels = waiting.cancelling()
@@ -102,10 +110,11 @@ class Timed(Generic[T]):
 
 
 async def next_item(items: AsyncIterator[T]) -> T | None:
-    """The provider's next item, however long it takes; None at its end. With deadlines, see ``Timed``.
+    """The provider's next item, however long it takes; None at its end. With deadlines,
+    see ``Timed``.
 
-    Raises ``ProviderError`` in place of any exception the provider should not have raised, which is logged by its type
-    and place, not by its text.
+    Raises ``ProviderError`` in place of any exception the provider should not have
+    raised, which is logged by its type and place, not by its text.
     """
     try:
         return await anext(items, None)

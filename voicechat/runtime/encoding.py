@@ -1,4 +1,6 @@
-"""Where encoders run: light ones in place, heavy ones in a few threads that release the interpreter lock."""
+"""Where encoders run: light ones in place, heavy ones in a few threads that release the
+interpreter lock.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,20 +14,24 @@ from voicechat.audio.formats import OutputFormat
 class EncodingThreads:
     """Threads shared by all sessions of a process.
 
-    An encoder is used by one reply only, which awaits each piece before it gives the next: no two threads ever
-    touch the same one. Cancelling stops waiting; the thread finishes its pieces (two milliseconds), and the result is
-    lost.
+    An encoder is used by one reply only, which awaits each piece before it gives the
+    next: no two threads ever touch the same one. Cancelling stops waiting; the thread
+    finishes its pieces (two milliseconds), and the result is lost.
     """
 
     def __init__(self, threads: int = 2) -> None:
         """Threads start when they are first needed."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self._usual_hz: int | None = None
-        """The rate at which speech came last: the next reply's will most likely come at it too."""
+        """The rate at which speech came last: the next reply's will most likely come at
+        it too.
+        """
         self._closed = False
 
     async def open(self, audio_format: OutputFormat) -> Encoder:
-        """Make a reply's encoder, long before its first audio: LAME and a resampler take a millisecond each."""
+        """Make a reply's encoder, long before its first audio: LAME and a resampler
+        take a millisecond each.
+        """
         if not audio_format.container.compressed and self._usual_hz in (None, audio_format.rate_hz):
             return open_encoder(audio_format)
         work = partial(open_encoder, audio_format, self._usual_hz)
@@ -36,8 +42,9 @@ class EncodingThreads:
     ) -> list[bytes]:
         """Encode each of the ``pieces``, s16le mono at ``rate_hz``, in order.
 
-        ``at_once``: on the event loop, for pieces that somebody waits for. A tenth of a second takes below a
-        millisecond; its way through a thread would take half of one more, and all the work that waits there already.
+        ``at_once``: on the event loop, for pieces that somebody waits for. A tenth of a
+        second takes below a millisecond; its way through a thread would take half of
+        one more, and all the work that waits there already.
         """
         if at_once or not encoder.heavy:
             payloads = _encoded(encoder, pieces, rate_hz)
@@ -57,13 +64,17 @@ class EncodingThreads:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def measure(self, report: Callable[[float], None]) -> None:
-        """Tell ``report``, on the event loop, how many seconds work waits for a thread. After the end: nothing."""
+        """Tell ``report``, on the event loop, how many seconds work waits for a thread.
+        After the end: nothing.
+        """
         if self._closed:
             return
         loop = asyncio.get_running_loop()
         asked_s = loop.time()
         waiting = loop.run_in_executor(self._pool, _nothing)
-        waiting.add_done_callback(lambda done: None if done.cancelled() else report(loop.time() - asked_s))
+        waiting.add_done_callback(
+            lambda done: None if done.cancelled() else report(loop.time() - asked_s)
+        )
 
     def close(self) -> None:
         """End the threads; pieces being encoded are waited for."""

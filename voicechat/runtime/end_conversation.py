@@ -1,4 +1,6 @@
-"""The tool with which a model ends the conversation. The session acts on its having been used."""
+"""The tool with which a model ends the conversation. The session acts on its having
+been used.
+"""
 
 from voicechat.runtime.tool_function import Tool, open_tool
 from voicechat.session.agent_turns import END_CONVERSATION

@@ -1,8 +1,12 @@
-"""How a failure is written to the log: by its place, because its text may quote what a user said."""
+"""How a failure is written to the log: by its place, because its text may quote what a
+user said.
+"""
 
 
 def where(error: BaseException) -> str:
-    """Where ``error`` was raised, innermost last, as ``file:line``; of a group, of each member."""
+    """Where ``error`` was raised, innermost last, as ``file:line``; of a group, of each
+    member.
+    """
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(f"{type(inner).__name__} at {where(inner)}" for inner in error.exceptions)
     places = []

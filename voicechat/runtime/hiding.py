@@ -24,8 +24,8 @@ _AFTER_TEXT = (ToolCall, ToolsStarted, ToolExchange, ReplyFinished)
 class HidingModel(WrappingModel):
     """A `ChatModel` around another one, without what its text hides.
 
-    Thoughts, calls written as text and special tokens are neither told to the client nor spoken
-    nor remembered; see `HiddenText`.
+    Thoughts, calls written as text and special tokens are neither told to the client
+    nor spoken nor remembered; see `HiddenText`.
     """
 
     def __init__(self, model: ChatModel, tags: Iterable[str] = ()) -> None:
@@ -34,7 +34,9 @@ class HidingModel(WrappingModel):
         self._tags = tuple(tags)
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See `ChatModel`. A piece of text of which nothing is left becomes a ``ThoughtDelta``."""
+        """See `ChatModel`. A piece of text of which nothing is left becomes a
+        ``ThoughtDelta``.
+        """
         hidden = HiddenText(self._tags)
         parts = self._inner.reply(request)
         async with closing(parts):

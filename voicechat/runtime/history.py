@@ -1,9 +1,10 @@
 """The history of a conversation as a chat model's server takes it.
 
-The kernel remembers what happened: a turn that was never answered, a reply that was stopped while a tool worked, an
-assistant that spoke first. Many servers refuse such a history, because their model's template wants roles that
-alternate and begin with the user's, and all refuse one that is longer than the model can read. Both is
-mended here, just before the request, and nowhere else.
+The kernel remembers what happened: a turn that was never answered, a reply that was
+stopped while a tool worked, an assistant that spoke first. Many servers refuse such a
+history, because their model's template wants roles that alternate and begin with the
+user's, and all refuse one that is longer than the model can read. Both is mended here,
+just before the request, and nowhere else.
 """
 
 import json
@@ -31,11 +32,13 @@ _INSTRUCTIONS = ("system", "developer")
 
 
 def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Give the same conversation in an order that every server takes. What was in such an order is unchanged.
+    """Give the same conversation in an order that every server takes. What was in such
+    an order is unchanged.
 
-    Instructions stay where they stood, and what stands on both sides of them counts as neighbours. The user begins,
-    neighbours of one role are joined, the answers of tools stand behind their calls and an assistant's word behind
-    those, and the last word is the user's or a tool's. A call without an answer, an answer without a call, and an
+    Instructions stay where they stood, and what stands on both sides of them counts as
+    neighbours. The user begins, neighbours of one role are joined, the answers of tools
+    stand behind their calls and an assistant's word behind those, and the last word is
+    the user's or a tool's. A call without an answer, an answer without a call, and an
     assistant's message without content are left out. No two calls have the same id.
     """
     ordered: list[Message] = []
@@ -48,7 +51,12 @@ def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
             continue
         last = ordered[last_at] if last_at is not None else None
         last_role = last.get("role") if last is not None else None
-        if last_at is not None and last is not None and role == last_role != "tool" and "tool_calls" not in last:
+        if (
+            last_at is not None
+            and last is not None
+            and role == last_role != "tool"
+            and "tool_calls" not in last
+        ):
             ordered[last_at] = _joined(last, message)
             continue
         if role == "assistant" and last is None:
@@ -65,11 +73,13 @@ def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 class FittingModel(WrappingModel):
-    """A `ChatModel` around another one, for one conversation: it is shown a history that its server takes.
+    """A `ChatModel` around another one, for one conversation: it is shown a history
+    that its server takes.
 
-    When the server says that the conversation is too long, the oldest whole turns are left out and it is asked again.
-    From then on the history stays well below the length that was refused, so that the next turns are not refused, too;
-    what it begins with changes seldom, because servers keep what they have read already.
+    When the server says that the conversation is too long, the oldest whole turns are
+    left out and it is asked again. From then on the history stays well below the length
+    that was refused, so that the next turns are not refused, too; what it begins with
+    changes seldom, because servers keep what they have read already.
     """
 
     def __init__(self, model: ChatModel) -> None:
@@ -80,7 +90,9 @@ class FittingModel(WrappingModel):
         """Turns that are left out in front."""
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See `ChatModel`. Raises what the model raises when no turn is left that could be left out."""
+        """See `ChatModel`. Raises what the model raises when no turn is left that could
+        be left out.
+        """
         history = _History(acceptable(request.messages))
         for attempts_left in reversed(range(ATTEMPTS)):
             self._fit(history)
@@ -91,22 +103,35 @@ class FittingModel(WrappingModel):
                         yield part
                 return
             except RequestRefusedError as refusal:
-                if refusal.code != CONTEXT_TOO_LONG or not attempts_left or self._left_out == history.most_left_out:
+                if (
+                    refusal.code != CONTEXT_TOO_LONG
+                    or not attempts_left
+                    or self._left_out == history.most_left_out
+                ):
                     raise
                 self._refused_characters = history.characters(self._left_out)
 
     def _fit(self, history: "_History") -> None:
-        """Leave out as few turns as possible, or when those of before no longer do, half of what was refused."""
+        """Leave out as few turns as possible, or when those of before no longer do,
+        half of what was refused.
+        """
         refused = self._refused_characters
         if refused is None or history.characters(0) * 4 <= refused * 3:
             self._left_out = 0
-        elif self._left_out > history.most_left_out or history.characters(self._left_out) * 4 > refused * 3:
-            fitting = (n for n in range(history.most_left_out) if history.characters(n) * 2 <= refused)
+        elif (
+            self._left_out > history.most_left_out
+            or history.characters(self._left_out) * 4 > refused * 3
+        ):
+            fitting = (
+                n for n in range(history.most_left_out) if history.characters(n) * 2 <= refused
+            )
             self._left_out = next(fitting, history.most_left_out)
 
 
 class _History:
-    """Instructions, then turns: what the user said, with everything up to what the user said next."""
+    """Instructions, then turns: what the user said, with everything up to what the user
+    said next.
+    """
 
     def __init__(self, messages: tuple[Message, ...]) -> None:
         begins = [index for index, message in enumerate(messages) if message.get("role") == "user"]
@@ -135,9 +160,11 @@ class _History:
 
 
 def _paired(messages: Sequence[Message]) -> list[Message]:
-    """Give the messages with each tool call before its answers; what has no other half is left out.
+    """Give the messages with each tool call before its answers; what has no other half
+    is left out.
 
-    A server may give calls of two turns the same id, and refuse a history that has it twice: the second one is renamed.
+    A server may give calls of two turns the same id, and refuse a history that has it
+    twice: the second one is renamed.
     """
     paired: list[Message] = []
     ids: set[object] = set()
@@ -149,16 +176,25 @@ def _paired(messages: Sequence[Message]) -> list[Message]:
             if message.get("role") != "assistant" or _has_content(message):
                 paired.append(message)
             continue
-        answers = {answer.get("tool_call_id"): answer for answer in _answers_behind(messages, index)}
-        answered = [call for call in calls if isinstance(call, Mapping) and call.get("id") in answers]
+        answers = {
+            answer.get("tool_call_id"): answer for answer in _answers_behind(messages, index)
+        }
+        answered = [
+            call for call in calls if isinstance(call, Mapping) and call.get("id") in answers
+        ]
         if not answered:
             if _has_content(message):
                 paired.append({key: value for key, value in message.items() if key != "tool_calls"})
             continue
         known = {call["id"]: _unused(call["id"], ids) for call in answered}
         ids |= set(known.values())
-        renamed = [call if known[call["id"]] == call["id"] else {**call, "id": known[call["id"]]} for call in answered]
-        unchanged = len(answered) == len(calls) and all(one is two for one, two in zip(renamed, calls, strict=True))
+        renamed = [
+            call if known[call["id"]] == call["id"] else {**call, "id": known[call["id"]]}
+            for call in answered
+        ]
+        unchanged = len(answered) == len(calls) and all(
+            one is two for one, two in zip(renamed, calls, strict=True)
+        )
         paired.append(message if unchanged else {**message, "tool_calls": renamed})
         for old, new in known.items():
             paired.append(answers[old] if old == new else {**answers[old], "tool_call_id": new})
@@ -186,7 +222,9 @@ def _answers_behind(messages: Sequence[Message], index: int) -> list[Message]:
 
 
 def _joined(first: Message, second: Message) -> Message:
-    """Give two messages of one role as one; other keys are those of both, the second one's before the first one's."""
+    """Give two messages of one role as one; other keys are those of both, the second
+    one's before the first one's.
+    """
     one, two = first.get("content"), second.get("content")
     content: object
     if isinstance(one, str) and isinstance(two, str):

@@ -1,4 +1,6 @@
-"""What leaves a session: in order, bounded, and emptied of a reply the moment that reply is stopped."""
+"""What leaves a session: in order, bounded, and emptied of a reply the moment that
+reply is stopped.
+"""
 
 import asyncio
 from collections import deque
@@ -11,7 +13,9 @@ from voicechat.session.events import AudioSent, Disconnected, Event, WriteStalle
 from voicechat.session.limits import SessionLimits
 
 _OVERHEAD_BYTES = 64
-"""About what a frame weighs besides its payload; the bound on the backlog need not be exact."""
+"""About what a frame weighs besides its payload; the bound on the backlog need not be
+exact.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ class Queued:
 class Outbox:
     """A queue of frames.
 
-    While the connection has room, they leave when the event loop comes round; a task waits only when it has none.
+    While the connection has room, they leave when the event loop comes round; a task
+    waits only when it has none.
     """
 
     def __init__(
@@ -38,7 +43,9 @@ class Outbox:
         limits: SessionLimits,
         post: Callable[[Event], None],
     ) -> None:
-        """``post`` is told of audio handed to the socket, of a client that does not read, and of a lost connection."""
+        """``post`` is told of audio handed to the socket, of a client that does not
+        read, and of a lost connection.
+        """
         self._socket = socket
         self._limits = limits
         self._post = post
@@ -65,8 +72,9 @@ class Outbox:
     def answer_ping(self, payload: bytes) -> None:
         """Answer a ping as soon as there is room.
 
-        Only the latest of several unanswered pings is answered (RFC 6455, 5.5.3), so pings cannot
-        fill the memory. A client that does not read its pongs is one that does not read.
+        Only the latest of several unanswered pings is answered (RFC 6455, 5.5.3), so
+        pings cannot fill the memory. A client that does not read its pongs is one that
+        does not read.
         """
         self._pong = Pong(payload)
         self._write_at_once()
@@ -79,11 +87,13 @@ class Outbox:
         audio_until_ms: int | None = None,
         urgent: bool = False,
     ) -> None:
-        """Queue frames. Past the backlog's bound the session is told that its client does not read.
+        """Queue frames. Past the backlog's bound the session is told that its client
+        does not read.
 
-        ``reply``: the reply that they tell of, so that ``flush`` can take them back. ``audio_until_ms``: the
-        media position after the audio in them; the session is told when it has left. ``urgent``: somebody
-        hears how late it is, as with the answer to an interruption.
+        ``reply``: the reply that they tell of, so that ``flush`` can take them back.
+        ``audio_until_ms``: the media position after the audio in them; the session is
+        told when it has left. ``urgent``: somebody hears how late it is, as with the
+        answer to an interruption.
         """
         size_bytes = sum(len(frame) for frame in frames) + _OVERHEAD_BYTES
         begins = audio_until_ms is not None and reply != self._sounding
@@ -94,7 +104,8 @@ class Outbox:
         if self._backlog_bytes > self._limits.backlog_bytes and not self._stalled:
             self._stall("the client does not read: too much is waiting for it")
         if urgent or begins:
-            # With a hundred sessions the end of this pass is milliseconds away, and whoever waits hears each.
+            # With a hundred sessions the end of this pass is milliseconds away, and
+            # whoever waits hears each.
             self._write_at_once()
         if self._queue and not self._leaving:
             self._leaving = True
@@ -106,7 +117,9 @@ class Outbox:
         self._lighten(self._backlog_bytes - sum(queued.size_bytes for queued in self._queue))
 
     def close(self, code: int, reason: str) -> None:
-        """Close the connection once the queue has left; of a client that does not read, within ``close_ms``."""
+        """Close the connection once the queue has left; of a client that does not read,
+        within ``close_ms``.
+        """
         self._closing = (code, reason)
         self._wake.set()
 
@@ -122,7 +135,9 @@ class Outbox:
             await self._lighter.wait()
 
     async def run(self) -> None:
-        """Serve until ``close`` or until the connection is lost. Cancelling leaves the queue unsent."""
+        """Serve until ``close`` or until the connection is lost. Cancelling leaves the
+        queue unsent.
+        """
         try:
             while self._queue or self._closing is None:
                 await self._wake.wait()
@@ -139,8 +154,8 @@ class Outbox:
     def _begin_leaving(self) -> None:
         """Let audio leave; text after one more pass of the loop.
 
-        Whoever was given work by the same event goes first: a service's being asked is what the user waits for, and
-        writing takes a tenth of a millisecond.
+        Whoever was given work by the same event goes first: a service's being asked is
+        what the user waits for, and writing takes a tenth of a millisecond.
         """
         if self._queue and self._queue[0].audio_until_ms is None:
             self._loop.call_soon(self._leave)
@@ -156,7 +171,9 @@ class Outbox:
             self._wake.set()
 
     def _write_at_once(self) -> None:
-        """Write what waits as far as the connection has room; past that it is the writer's to wait."""
+        """Write what waits as far as the connection has room; past that it is the
+        writer's to wait.
+        """
         try:
             if self._pong is not None and self._may_write:
                 pong, self._pong = self._pong, None
@@ -189,7 +206,9 @@ class Outbox:
         self._socket.abort()
 
     async def _catch_up(self) -> None:
-        """Write what waits, each frame as soon as the connection has room: what stays here can be taken back."""
+        """Write what waits, each frame as soon as the connection has room: what stays
+        here can be taken back.
+        """
         self._writing = True
         await self._wait_for(self._socket.drained())
         while self._queue or self._pong is not None:
@@ -209,7 +228,9 @@ class Outbox:
             await self._socket.send(frame)
 
     async def _wait_for(self, writing: Awaitable[None]) -> bool:
-        """Whether the client read in time. If not, the session is told; the second time the connection is lost."""
+        """Whether the client read in time. If not, the session is told; the second time
+        the connection is lost.
+        """
         limit_ms = self._limits.close_ms if self._stalled else self._limits.write_ms
         try:
             async with asyncio.timeout(limit_ms / 1000):
@@ -222,7 +243,9 @@ class Outbox:
         return True
 
     def _stall(self, reason: str) -> None:
-        """Give up on what is queued; what the session says about it is the last that is attempted."""
+        """Give up on what is queued; what the session says about it is the last that is
+        attempted.
+        """
         self._stalled = True
         self._queue.clear()
         self._lighten(self._backlog_bytes)

@@ -9,17 +9,23 @@ from voicechat.runtime.socket import Control, Ping, Socket
 from voicechat.session.events import AudioReceived, Disconnected, Event
 
 SLICE_BYTES = 64 * 1024
-"""Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen times as long."""
+"""Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen
+times as long.
+"""
 FRAMES_IN_A_ROW = 8
 """Frames of one client that are taken before the other sessions get their turn."""
 TEXT_PER_FRAME = 8 * 1024
 """A longer text counts as several frames: the longest is checked in some 10 ms."""
 _ROW_S = 0.001
-"""Frames that arrive within so long are in a row: the loop's clock may stand still while it works."""
+"""Frames that arrive within so long are in a row: the loop's clock may stand still
+while it works.
+"""
 
 
 class Reader:
-    """Reads one socket. Audio is taken as it arrives, in the same pass of the loop; the rest by the task of ``run``."""
+    """Reads one socket. Audio is taken as it arrives, in the same pass of the loop; the
+    rest by the task of ``run``.
+    """
 
     def __init__(
         self,
@@ -31,9 +37,11 @@ class Reader:
         now_ms: Callable[[], int],
         answer_ping: Callable[[bytes], None],
     ) -> None:
-        """``audio`` takes the frames of audio, as long as it has room; ``post`` is told of the end.
+        """``audio`` takes the frames of audio, as long as it has room; ``post`` is told
+        of the end.
 
-        ``react`` is told what else the dialect wants. ``answer_ping`` is given the payload of each ping.
+        ``react`` is told what else the dialect wants. ``answer_ping`` is given the
+        payload of each ping.
         """
         self._socket = socket
         self._dialect = dialect
@@ -87,7 +95,9 @@ class Reader:
         return self._dialect.receive(frame, self._now_ms())
 
     def _offer(self) -> None:
-        """Once the dialect has no use for the frames of audio, take them as they arrive."""
+        """Once the dialect has no use for the frames of audio, take them as they
+        arrive.
+        """
         if self._dialect.bare_audio and not self._offered:
             self._offered = True
             self._socket.offer(self._take)
@@ -99,19 +109,28 @@ class Reader:
         return frame
 
     def _take(self, frame: bytes) -> bool:
-        """Take a frame as it arrives; False: it has to wait its turn. See ``Socket.offer``."""
+        """Take a frame as it arrives; False: it has to wait its turn. See
+        ``Socket.offer``.
+        """
         now_s = self._loop.time()
         if now_s - self._row_began_s > _ROW_S:
             self._row, self._row_began_s = 0, now_s
         self._row += 1
-        if not self._waiting or self._row > FRAMES_IN_A_ROW or len(frame) > SLICE_BYTES or self._audio.full:
+        if (
+            not self._waiting
+            or self._row > FRAMES_IN_A_ROW
+            or len(frame) > SLICE_BYTES
+            or self._audio.full
+        ):
             return False
         self._bare_audio_came = True
         self._audio.push(frame)
         return True
 
     async def _push(self, frame: bytes) -> None:
-        """Push a frame; a long one in slices, so that decoding it does not hold up the other sessions."""
+        """Push a frame; a long one in slices, so that decoding it does not hold up the
+        other sessions.
+        """
         if len(frame) <= SLICE_BYTES:
             self._audio.push(frame)
             return

@@ -1,7 +1,9 @@
-"""One reply: the chat model's text in, encoded speech out. It owns its tasks; cancelling it is the only way to stop.
+"""One reply: the chat model's text in, encoded speech out. It owns its tasks;
+cancelling it is the only way to stop.
 
-The next sentence is synthesised while the last one is encoded and sent, and their audio is given out in order. How long
-the model and the synthesiser may take is for their chains to say (`voicechat.runtime.fallback`): nothing is timed here.
+The next sentence is synthesised while the last one is encoded and sent, and their audio
+is given out in order. How long the model and the synthesiser may take is for their
+chains to say (`voicechat.runtime.fallback`): nothing is timed here.
 """
 
 import asyncio
@@ -45,38 +47,56 @@ from voicechat.session.reply import ReplyMade
 from voicechat.session.vocabulary import ToolCall, ToolExchange, Usage
 
 SENTENCES_AHEAD = 2
-"""Sentences being synthesised or waiting to be sent: the one that is leaving, and the next."""
+"""Sentences being synthesised or waiting to be sent: the one that is leaving, and the
+next.
+"""
 VOICES_TRIED = 4
 """Voices that may break off in one sentence before it is left out."""
 AHEAD_MS = 5_000
-"""Synthesised audio of a sentence that waits to be sent; past it the synthesiser waits too."""
+"""Synthesised audio of a sentence that waits to be sent; past it the synthesiser waits
+too.
+"""
 PIECE_MS = 100
-"""Audio is given out in pieces of this length: what an interruption can be late by, and what pacing can measure."""
+"""Audio is given out in pieces of this length: what an interruption can be late by, and
+what pacing can measure.
+"""
 FIRST_PIECE_MS = 50
-"""A compressed reply begins with a shorter piece, or with what its codec needs to give anything: its encoding is waited
-for, and the rest is encoded while the first is on its way."""
+"""A compressed reply begins with a shorter piece, or with what its codec needs to give
+anything: its encoding is waited for, and the rest is encoded while the first is on its
+way.
+"""
 IN_PLACE_MS = 80
-"""So much of the beginning, and the piece that it ends in, is encoded on the event loop: what is heard first is short,
-and must not wait for a thread to be followed."""
+"""So much of the beginning, and the piece that it ends in, is encoded on the event
+loop: what is heard first is short, and must not wait for a thread to be followed.
+"""
 IN_HAND_S = 0.3
-"""With so much to hear still, the listener does not notice that less than a piece waits for the rest of it. A
-synthesiser that gives 20 ms at a time would otherwise make five times as many messages."""
+"""With so much to hear still, the listener does not notice that less than a piece waits
+for the rest of it. A synthesiser that gives 20 ms at a time would otherwise make five
+times as many messages.
+"""
 PIECES_AT_ONCE = 5
-"""Pieces that are encoded in one go when so many wait: two milliseconds of LAME's time. A thread's waking costs half of
-what a piece does."""
+"""Pieces that are encoded in one go when so many wait: two milliseconds of LAME's time.
+A thread's waking costs half of what a piece does.
+"""
 REPLY_CHARACTERS = 100_000
 """A model that never stops is stopped here, as one that ran out of tokens."""
 THOUGHT_CHARACTERS = 1_000_000
-"""So is one that never stops thinking. Thoughts take no memory in a conversation, so they may be much longer."""
+"""So is one that never stops thinking. Thoughts take no memory in a conversation, so
+they may be much longer.
+"""
 
 
 ReplyEffect: TypeAlias = Speak | FinishSpeech | AdoptReply | ContinueReply
 OnSpeech: TypeAlias = Callable[[int, bytes, int, int], None]
-"""Reply, s16le mono samples, their rate in Hz, and the position in the reply after them in milliseconds."""
+"""Reply, s16le mono samples, their rate in Hz, and the position in the reply after them
+in milliseconds.
+"""
 
 
 class _SentenceAudio:
-    """A sentence on its way: its samples go in at one end while they leave at the other."""
+    """A sentence on its way: its samples go in at one end while they leave at the
+    other.
+    """
 
     def __init__(self, number: int, text: str) -> None:
         self.number = number
@@ -90,7 +110,9 @@ class _SentenceAudio:
         self._left = asyncio.Event()
 
     async def add(self, chunk: AudioChunk) -> None:
-        """Take what was synthesised; wait while there is too much of it. All chunks have the same rate."""
+        """Take what was synthesised; wait while there is too much of it. All chunks
+        have the same rate.
+        """
         self._pcm += chunk.pcm
         self._rate_hz = chunk.rate_hz
         self._arrived.set()
@@ -112,7 +134,9 @@ class _SentenceAudio:
 
         ``at_once``: as soon as there is any. Otherwise in whole pieces, until the end.
         """
-        while not self._ended and len(self._pcm) < (1 if at_once else max(1, _piece_bytes(self._rate_hz))):
+        while not self._ended and len(self._pcm) < (
+            1 if at_once else max(1, _piece_bytes(self._rate_hz))
+        ):
             self._arrived.clear()
             await self._arrived.wait()
         piece_bytes = _piece_bytes(self._rate_hz)
@@ -140,7 +164,8 @@ class ReplyTask:
     ) -> None:
         """``start`` must name an audio format that ``parse_output_format`` accepts.
 
-        ``room`` is awaited before each piece of audio: it returns when the client has taken enough.
+        ``room`` is awaited before each piece of audio: it returns when the client has
+        taken enough.
         """
         self._start = start
         self._model = model
@@ -161,18 +186,24 @@ class ReplyTask:
         self._heard_from_s = 0.0
         """When the first audio was given out."""
         self._running = False
-        """Whether sentences may be synthesised: not before it begins, nor after the voice has failed."""
+        """Whether sentences may be synthesised: not before it begins, nor after the
+        voice has failed.
+        """
         self._requests: asyncio.Queue[ChatRequest | None] = asyncio.Queue()
         """Those after the first; None: no more will come."""
         self._text = TextOnItsWay(lambda text: post(ReplyTextArrived(start.reply, text)))
         self._characters = 0
         self._answered = False
-        """Whether the model has said anything that can be heard or seen, or called a tool."""
+        """Whether the model has said anything that can be heard or seen, or called a
+        tool.
+        """
         self._adopted = asyncio.Event()
         if not start.early:
             self._adopted.set()
         self.on_speech: OnSpeech | None = None
-        """Told of each piece of speech before it is encoded; must not wait. For finding its echo in the microphone."""
+        """Told of each piece of speech before it is encoded; must not wait. For finding
+        its echo in the microphone.
+        """
 
     def perform(self, effect: ReplyEffect) -> None:
         """Do what the kernel asks of a reply in progress. Never waits."""
@@ -205,11 +236,15 @@ class ReplyTask:
         self._requests.put_nowait(ChatRequest(messages=effect.messages, options=effect.options))
 
     def adopt(self) -> None:
-        """The user had finished: a reply that was begun early may now do what cannot be undone."""
+        """The user had finished: a reply that was begun early may now do what cannot be
+        undone.
+        """
         self._adopted.set()
 
     async def run(self) -> None:
-        """Make the reply. A provider's failure is posted; cancelling releases the model and the synthesiser."""
+        """Make the reply. A provider's failure is posted; cancelling releases the model
+        and the synthesiser.
+        """
         reply = self._start.reply
         try:
             async with self._group as group:
@@ -226,17 +261,20 @@ class ReplyTask:
         finally:
             self._text.close()
 
-    # --- the model ---------------------------------------------------------------------------------------------
+    # --- the model --------------------------------------------------------------------
 
     async def _think(self) -> None:
         start = self._start
-        request: ChatRequest | None = ChatRequest(messages=start.messages, options=start.chat.options)
+        request: ChatRequest | None = ChatRequest(
+            messages=start.messages, options=start.chat.options
+        )
         try:
             while request is not None:
                 await self._take_parts(self._model.reply(request))
                 request = await self._requests.get()
         except ProviderError as failure:
-            # The voice stays: the session stops the reply, or has something to say about it.
+            # The voice stays: the session stops the reply, or has something to say
+            # about it.
             message = f"the chat model failed: {failure.kind.value}"
             self._post(ReplyFailed(self._start.reply, Fault.LLM_FAILED, message, failure))
 
@@ -274,21 +312,26 @@ class ReplyTask:
                     break
         self._text.tell()
         if not self._answered:
-            # Its tokens went into thoughts, its answer was held back, or it is a row of dots: there is nothing to hear.
+            # Its tokens went into thoughts, its answer was held back, or it is a row of
+            # dots: there is nothing to hear.
             raise ProviderError("chat model", FailureKind.BROKEN, "answered without a word")
         self._post(ReplyTextEnded(reply, finish_reason, usage))
 
-    # --- the voice ---------------------------------------------------------------------------------------------
+    # --- the voice --------------------------------------------------------------------
 
     def _synthesize_ahead(self) -> None:
-        """Begin the synthesis of sentences that wait, ``SENTENCES_AHEAD`` at once. After a failure none begins."""
+        """Begin the synthesis of sentences that wait, ``SENTENCES_AHEAD`` at once.
+        After a failure none begins.
+        """
         while self._running and self._waiting and self._ahead < SENTENCES_AHEAD:
             self._ahead += 1
             work = self._synthesize(self._waiting.popleft())
             self._group.create_task(work, name=f"reply-{self._start.reply}-synthesize")
 
     async def _synthesize(self, sentence: _SentenceAudio) -> None:
-        """Synthesise a sentence. One that breaks off is begun again while nobody has heard any of it, else it ends."""
+        """Synthesise a sentence. One that breaks off is begun again while nobody has
+        heard any of it, else it ends.
+        """
         for _ in range(VOICES_TRIED):
             try:
                 await self._take_chunks(sentence)
@@ -309,7 +352,9 @@ class ReplyTask:
                 await sentence.add(chunk)
 
     async def _talk(self) -> None:
-        """Give the audio of the sentences out in order, each piece as soon as it is there."""
+        """Give the audio of the sentences out in order, each piece as soon as it is
+        there.
+        """
         reply = self._start.reply
         encoder = await self._threads.open(parse_output_format(self._start.voice.format))
         said, last = 0, 0
@@ -320,7 +365,9 @@ class ReplyTask:
             self._ahead -= 1
             self._synthesize_ahead()
         if said and not self._made_us:
-            raise ProviderError(type(self._synthesizer).__name__, FailureKind.BROKEN, "made no audio at all")
+            raise ProviderError(
+                type(self._synthesizer).__name__, FailureKind.BROKEN, "made no audio at all"
+            )
         if said:
             self._give_out(last, await self._threads.finish(encoder))
         self._post(SpeechEnded(reply))
@@ -336,7 +383,8 @@ class ReplyTask:
                 await self._encode(encoder, sentence.number, pieces[:count], rate_hz)
                 del pieces[:count]
         if rate_hz and encoder.held_back_ms:
-            # The end of a sentence must not stay in the encoder until the next sentence pushes it out.
+            # The end of a sentence must not stay in the encoder until the next sentence
+            # pushes it out.
             silence = bytes(rate_hz * encoder.held_back_ms // 1000 * 2)
             await self._encode(encoder, sentence.number, [silence], rate_hz)
 
@@ -347,14 +395,18 @@ class ReplyTask:
         if encoder.heavy and not self._made_us:
             first_bytes = _piece_bytes(chunk.rate_hz, max(FIRST_PIECE_MS, encoder.first_ms))
         first = [pcm[:first_bytes]] if first_bytes else []
-        return first + [pcm[start : start + piece_bytes] for start in range(first_bytes, len(pcm), piece_bytes)]
+        return first + [
+            pcm[start : start + piece_bytes] for start in range(first_bytes, len(pcm), piece_bytes)
+        ]
 
     @property
     def _begins(self) -> bool:
         """Whether the listener is still waiting, or has been given next to nothing."""
         return self._made_us < IN_PLACE_MS * 1000
 
-    async def _encode(self, encoder: Encoder, sentence: int, pieces: list[bytes], rate_hz: int) -> None:
+    async def _encode(
+        self, encoder: Encoder, sentence: int, pieces: list[bytes], rate_hz: int
+    ) -> None:
         await self._room()
         loudened = [self._gain.apply(pcm) for pcm in pieces]
         payloads = await self._threads.encode(encoder, loudened, rate_hz, at_once=self._begins)
@@ -390,7 +442,9 @@ def _usage(finished: ReplyFinished) -> Usage | None:
 
 
 def _is_said(char: str) -> bool:
-    """Whether a character is said or seen: a letter, a digit, an emoji. Punctuation and spaces alone say nothing."""
+    """Whether a character is said or seen: a letter, a digit, an emoji. Punctuation and
+    spaces alone say nothing.
+    """
     return char.isalnum() or unicodedata.category(char) == "So"
 
 

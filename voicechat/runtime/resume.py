@@ -10,7 +10,9 @@ from voicechat.runtime.socket import Control, Ping, Pong, Socket
 from voicechat.session.limits import SessionLimits
 
 RESULTS_KEPT = 1_000
-"""Results remembered for a client that did not get them: far more than any recogniser makes in ``resume_ms``."""
+"""Results remembered for a client that did not get them: far more than any recogniser
+makes in ``resume_ms``.
+"""
 
 
 @dataclass(eq=False, slots=True)
@@ -20,12 +22,16 @@ class _Connection:
 
 
 class ResumableSocket:
-    """See ``Socket``. Frames sent are numbered from 1, and repeated to a returning client that did not get them."""
+    """See ``Socket``. Frames sent are numbered from 1, and repeated to a returning
+    client that did not get them.
+    """
 
     def __init__(self, limits: SessionLimits, greet: Callable[[int], Frame]) -> None:
-        """``greet`` makes the first frame of a connection from the bytes of audio received so far.
+        """``greet`` makes the first frame of a connection from the bytes of audio
+        received so far.
 
-        A client has ``resume_ms`` to return, and ``write_ms`` to read what it is greeted with.
+        A client has ``resume_ms`` to return, and ``write_ms`` to read what it is
+        greeted with.
         """
         self._limits = limits
         self._greet = greet
@@ -42,12 +48,14 @@ class ResumableSocket:
         self._ended = False
 
     async def attach(self, socket: Socket, received: int | None) -> None:
-        """Serve the session on ``socket`` until it is lost, superseded, or the session ends.
+        """Serve the session on ``socket`` until it is lost, superseded, or the session
+        ends.
 
-        A newer connection supersedes one that serves and one that is still arriving, so a session
-        never has more than one. One that does not read its greeting within ``write_ms`` is dropped.
-        ``received`` is how many results the client says it has; None: all that were handed to a
-        connection. Cancelling counts as losing the connection.
+        A newer connection supersedes one that serves and one that is still arriving, so
+        a session never has more than one. One that does not read its greeting within
+        ``write_ms`` is dropped. ``received`` is how many results the client says it
+        has; None: all that were handed to a connection. Cancelling counts as losing the
+        connection.
         """
         connection = _Connection(socket)
         for older in (self._connection, self._arriving):
@@ -77,7 +85,9 @@ class ResumableSocket:
                 self._attached.set()
 
     async def receive(self) -> Frame | Control | Ping:
-        """See ``Socket.receive``. ``CLOSED`` when nobody came back within ``resume_ms``."""
+        """See ``Socket.receive``. ``CLOSED`` when nobody came back within
+        ``resume_ms``.
+        """
         while not self._ended:
             connection = self._connection
             if connection is None:

@@ -1,4 +1,6 @@
-"""The configured services by name, and their common life: start before the first session, close after the last."""
+"""The configured services by name, and their common life: start before the first
+session, close after the last.
+"""
 
 import asyncio
 import logging
@@ -43,7 +45,9 @@ class Found(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class Aliases:
-    """Other names of the services: by alias, a configured name. ``names.ANY`` is every other name."""
+    """Other names of the services: by alias, a configured name. ``names.ANY`` is every
+    other name.
+    """
 
     recognizers: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
@@ -60,13 +64,17 @@ class Services:
     toolbox: Toolbox | None = None
     """What the models may have done on the server in a conversation; None: nothing."""
     hidden_tags: tuple[str, ...] = ()
-    """Names of tags, besides the known ones, whose contents are no part of a spoken reply."""
+    """Names of tags, besides the known ones, whose contents are no part of a spoken
+    reply.
+    """
     aliases: Aliases = Aliases()
 
     def recognizer(self, path: str, wanted: str) -> Found[SpeechRecognizer]:
-        """Find the recogniser that a client asks for by ``wanted``, in the parameter ``path``.
+        """Find the recogniser that a client asks for by ``wanted``, in the parameter
+        ``path``.
 
-        Raises ``RemoteProtocolError`` (NOT_FOUND) as ``ServiceNames.resolve``; the next two as well.
+        Raises ``RemoteProtocolError`` (NOT_FOUND) as ``ServiceNames.resolve``; the next
+        two as well.
         """
         return _found(self.recognizers, self.aliases.recognizers, path, wanted)
 
@@ -89,11 +97,14 @@ class Services:
         return ServiceNames(frozenset(self.synthesizers), self.aliases.synthesizers)
 
     def spoken(self, model: ChatModel) -> ChatModel:
-        """A chat model whose text is spoken: without its thoughts and other hidden text."""
+        """A chat model whose text is spoken: without its thoughts and other hidden
+        text.
+        """
         return HidingModel(model, self.hidden_tags)
 
     def talking(self, model: ChatModel, agent: Agent | None = None) -> ChatModel:
-        """A chat model as it serves one conversation: with a history that its server takes, spoken, with the tools.
+        """A chat model as it serves one conversation: with a history that its server
+        takes, spoken, with the tools.
 
         An ``agent`` has only its own tools.
         """
@@ -108,11 +119,13 @@ class Services:
         chosen = toolbox.narrowed(agent.tools, more)
         return chosen if chosen.tools else None
 
-    def talking_models(self, own: ChatModel, agent: Agent | None = None) -> Callable[[str], ChatModel]:
+    def talking_models(
+        self, own: ChatModel, agent: Agent | None = None
+    ) -> Callable[[str], ChatModel]:
         """The chat models of one conversation, by name; the empty name is ``own``.
 
-        Each is made once, because it remembers how much of the conversation its server takes. Asked for an unknown
-        name it raises as ``model`` does.
+        Each is made once, because it remembers how much of the conversation its server
+        takes. Asked for an unknown name it raises as ``model`` does.
         """
         talking: dict[int, ChatModel] = {}
 
@@ -127,8 +140,9 @@ class Services:
     async def start(self) -> None:
         """Warm every provider up, all at once.
 
-        A service that fails although its settings are right is left for later if another one that stands in for it has
-        started. Any other failure is raised, and the rest stop.
+        A service that fails although its settings are right is left for later if
+        another one that stands in for it has started. Any other failure is raised, and
+        the rest stop.
         """
         chains = {chain.links[0]: chain for chain in self.chains}
         failures: dict[ChainLink[object], ProviderError] = {}
@@ -145,15 +159,26 @@ class Services:
 
         async with asyncio.TaskGroup() as group:
             for provider in self.distinct():
-                starting = start_link(provider) if isinstance(provider, ChainLink) else as_provider(provider).start()
+                starting = (
+                    start_link(provider)
+                    if isinstance(provider, ChainLink)
+                    else as_provider(provider).start()
+                )
                 group.create_task(starting)
         standing_in = {link: _standing_in(chains[link], failures) for link in failures}
         for link, failure in failures.items():
-            logger.warning("%s did not start; %s stands in until it does: %s", link.name, standing_in[link], failure)
+            logger.warning(
+                "%s did not start; %s stands in until it does: %s",
+                link.name,
+                standing_in[link],
+                failure,
+            )
             link.leave_unstarted(failure)
 
     async def aclose(self) -> None:
-        """Close every provider; one that fails or hangs does not keep the others from it."""
+        """Close every provider; one that fails or hangs does not keep the others from
+        it.
+        """
         closing = [self._close(provider) for provider in self.distinct()]
         await asyncio.gather(*closing)
 
@@ -180,7 +205,9 @@ class Services:
         return (*self.recognizers.values(), *self.models.values(), *self.synthesizers.values())
 
     def distinct(self) -> Iterator[object]:
-        """What is to be started and closed: of chains the links, which may belong to several."""
+        """What is to be started and closed: of chains the links, which may belong to
+        several.
+        """
         seen: set[int] = set()
         for service in (*self._all, self.toolbox):
             for provider in service.links if isinstance(service, Chain) else (service,):
@@ -189,13 +216,17 @@ class Services:
                     yield provider
 
 
-def _found(services: Mapping[str, P], aliases: Mapping[str, str], path: str, wanted: str) -> Found[P]:
+def _found(
+    services: Mapping[str, P], aliases: Mapping[str, str], path: str, wanted: str
+) -> Found[P]:
     resolved = ServiceNames(frozenset(services), aliases).resolve(path, wanted)
     return Found(services[resolved.name], resolved)
 
 
 def _standing_in(chain: Chain[object], failures: Mapping[ChainLink[object], ProviderError]) -> str:
-    """Name who answers for a service that did not start. Raises its failure when nobody of its chain has started."""
+    """Name who answers for a service that did not start. Raises its failure when nobody
+    of its chain has started.
+    """
     for link in chain.links:
         if link not in failures:
             return link.name

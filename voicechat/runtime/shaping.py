@@ -1,4 +1,6 @@
-"""Speech as fast and as high as the client wishes: by the synthesiser where it can, else changed afterwards."""
+"""Speech as fast and as high as the client wishes: by the synthesiser where it can,
+else changed afterwards.
+"""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -14,7 +16,9 @@ from voicechat.session.vocabulary import VoiceSettings
 class ShapedSpeech:
     """A synthesiser together with one reply's voice settings."""
 
-    def __init__(self, synthesizer: SpeechSynthesizer, voice: VoiceSettings, threads: EncodingThreads) -> None:
+    def __init__(
+        self, synthesizer: SpeechSynthesizer, voice: VoiceSettings, threads: EncodingThreads
+    ) -> None:
         """``threads`` change speech that the synthesiser cannot change."""
         provider = as_synthesizer(synthesizer)
         # A synthesiser that others stand in for keeps to one voice for a reply.
@@ -43,7 +47,9 @@ class ShapedSpeech:
             async for chunk in chunks:
                 if shaping is None:
                     rate_hz = chunk.rate_hz
-                    shaping = ProsodyFilter(rate_hz, self._voice.speech_rate, self._voice.pitch_rate)
+                    shaping = ProsodyFilter(
+                        rate_hz, self._voice.speech_rate, self._voice.pitch_rate
+                    )
                 yield AudioChunk(await self._threads.run(partial(shaping.push, chunk.pcm)), rate_hz)
             if shaping is not None:
                 yield AudioChunk(await self._threads.run(shaping.finish), rate_hz)

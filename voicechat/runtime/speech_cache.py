@@ -1,8 +1,9 @@
 """Speech that is wanted again and again, kept: greetings, apologies, confirmations.
 
-What is kept are the synthesiser's samples, not what was encoded of them: an encoded stream is one per reply and cannot
-be put together from pieces, while pacing, volume and echo need samples. Encoding a sentence's first tenth of a second
-again costs less than a millisecond; synthesising it costs a network's round trip, or a processor's time.
+What is kept are the synthesiser's samples, not what was encoded of them: an encoded
+stream is one per reply and cannot be put together from pieces, while pacing, volume and
+echo need samples. Encoding a sentence's first tenth of a second again costs less than a
+millisecond; synthesising it costs a network's round trip, or a processor's time.
 """
 
 from collections import OrderedDict
@@ -19,10 +20,12 @@ SEEN_ONCE = 4_096
 
 
 class CachingSynthesizer(WrappingSynthesizer):
-    """A `SpeechSynthesizer` that asks another one only for what it does not know by heart.
+    """A `SpeechSynthesizer` that asks another one only for what it does not know by
+    heart.
 
-    Kept is what was asked for a second time and was made to its end, in the order of its last use, up to ``max_bytes``
-    of samples: what is said only once, as most of a conversation is, is never kept. Failures are never kept.
+    Kept is what was asked for a second time and was made to its end, in the order of
+    its last use, up to ``max_bytes`` of samples: what is said only once, as most of a
+    conversation is, is never kept. Failures are never kept.
     """
 
     def __init__(self, synthesizer: SpeechSynthesizer, max_bytes: int) -> None:
@@ -43,7 +46,9 @@ class CachingSynthesizer(WrappingSynthesizer):
         await super().aclose()
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        """See `SpeechSynthesizer`. What is known comes at once, in the pieces in which it came at first."""
+        """See `SpeechSynthesizer`. What is known comes at once, in the pieces in which
+        it came at first.
+        """
         if len(text) > MAX_CHARACTERS:
             return self._inner.synthesize(text, voice)
         key = (text, voice)
@@ -79,7 +84,9 @@ class CachingSynthesizer(WrappingSynthesizer):
         if made and made_bytes <= self._max_bytes:
             self._keep(key, tuple(made), made_bytes)
 
-    def _keep(self, key: tuple[str, VoiceOptions], made: tuple[AudioChunk, ...], made_bytes: int) -> None:
+    def _keep(
+        self, key: tuple[str, VoiceOptions], made: tuple[AudioChunk, ...], made_bytes: int
+    ) -> None:
         self.held_bytes += made_bytes - _size_bytes(self._kept.pop(key, ()))
         self._kept[key] = made
         while self.held_bytes > self._max_bytes:

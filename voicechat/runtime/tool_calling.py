@@ -1,4 +1,6 @@
-"""A chat model that carries the server's tools out by itself, and leaves the client's to the client."""
+"""A chat model that carries the server's tools out by itself, and leaves the client's
+to the client.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Set
@@ -21,7 +23,9 @@ from voicechat.session.tool_calls import CallsGathered, exchange_messages, optio
 from voicechat.session.vocabulary import Message, ToolCall, ToolExchange
 
 ROUNDS = 8
-"""How often the model may call the server's tools in one reply; then it must answer without."""
+"""How often the model may call the server's tools in one reply; then it must answer
+without.
+"""
 LINE_END = "\n"
 """Ends what is said before a tool works, so that it is spoken meanwhile."""
 
@@ -57,7 +61,10 @@ class ToolCallingModel(WrappingModel):
             if said and not answer.said.endswith(LINE_END):
                 yield TextDelta(LINE_END)
             yield ToolsStarted(
-                max((own[name].deadline_s for call in calls if (name := str(call.name)) in own), default=0)
+                max(
+                    (own[name].deadline_s for call in calls if (name := str(call.name)) in own),
+                    default=0,
+                )
             )
             runs = {str(call.id): self._toolbox.begin(call) for call in calls if call.name in own}
             try:
@@ -68,7 +75,9 @@ class ToolCallingModel(WrappingModel):
             finally:
                 for run in runs.values():
                     run.cancel()
-            exchange = ToolExchange(calls, tuple(answers.get(str(call.id), NOT_THERE) for call in calls))
+            exchange = ToolExchange(
+                calls, tuple(answers.get(str(call.id), NOT_THERE) for call in calls)
+            )
             yield exchange
             if answer.asks_client:
                 yield used.finish("tool_calls")
@@ -76,16 +85,26 @@ class ToolCallingModel(WrappingModel):
             messages = (*messages, *_messages(said, exchange))
             options = options_after_calls(options, may_call=rounds_left > 1)
 
-    def _offer(self, options: Mapping[str, object]) -> tuple[Set[str], Mapping[str, Tool], dict[str, object]]:
-        """The names of the client's tools, the server's own, and the model's options with both."""
+    def _offer(
+        self, options: Mapping[str, object]
+    ) -> tuple[Set[str], Mapping[str, Tool], dict[str, object]]:
+        """The names of the client's tools, the server's own, and the model's options
+        with both.
+        """
         given: Any = options.get("tools") or []
         theirs = frozenset(tool["function"]["name"] for tool in given)
         own = {name: tool for name, tool in self._toolbox.tools.items() if name not in theirs}
-        return theirs, own, {**options, "tools": [*given, *(tool.definition for tool in own.values())]}
+        return (
+            theirs,
+            own,
+            {**options, "tools": [*given, *(tool.definition for tool in own.values())]},
+        )
 
 
 async def _filler(runs: Collection[ToolRun]) -> Filler | None:
-    """What is to be said while the tools work: nothing, if they are quick or have nothing to say."""
+    """What is to be said while the tools work: nothing, if they are quick or have
+    nothing to say.
+    """
     fillers = [run.tool for run in runs if run.tool.filler != Filler()]
     if not fillers:
         return None
@@ -96,14 +115,20 @@ async def _filler(runs: Collection[ToolRun]) -> Filler | None:
 
 def _messages(said: str, exchange: ToolExchange) -> list[Message]:
     answers = zip(exchange.calls, exchange.answers, strict=True)
-    return exchange_messages(said, exchange.calls, {str(call.id): answer.content for call, answer in answers})
+    return exchange_messages(
+        said, exchange.calls, {str(call.id): answer.content for call, answer in answers}
+    )
 
 
 class _Answer:
-    """One answer of the model: what is passed on at once, and which calls are the server's."""
+    """One answer of the model: what is passed on at once, and which calls are the
+    server's.
+    """
 
     def __init__(self, theirs: Set[str], prefix: str) -> None:
-        """``theirs``: names of the client's tools. ``prefix`` begins the ids of calls that have none."""
+        """``theirs``: names of the client's tools. ``prefix`` begins the ids of calls
+        that have none.
+        """
         self._theirs = theirs
         self._gathered = CallsGathered(prefix)
         self._unnamed: dict[int, list[ToolCall]] = {}
@@ -125,7 +150,9 @@ class _Answer:
                 yield part
 
     def calls(self) -> tuple[ToolCall, ...]:
-        """The whole calls that are not the client's: of the server's tools, and of tools that there are not."""
+        """The whole calls that are not the client's: of the server's tools, and of
+        tools that there are not.
+        """
         calls = self._gathered.finish(self.finished.finish_reason)
         return tuple(call for call in calls if call.name not in self._theirs)
 

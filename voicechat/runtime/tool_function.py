@@ -1,4 +1,6 @@
-"""A Python function as a tool: what the model is told of it, and how its arguments are read."""
+"""A Python function as a tool: what the model is told of it, and how its arguments are
+read.
+"""
 
 import importlib
 import inspect
@@ -21,7 +23,9 @@ MAX_COMPLAINTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Filler:
-    """What is said while a tool takes long, in the language of the user; empty: nothing."""
+    """What is said while a tool takes long, in the language of the user; empty:
+    nothing.
+    """
 
     en: str = ""
     zh: str = ""
@@ -49,18 +53,30 @@ class Tool:
     @property
     def definition(self) -> Mapping[str, object]:
         """The tool in the form of chat completions."""
-        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        function = {
+            "name": self.name,
+            "description": self.description,
+            "parameters": self.parameters,
+        }
         return {"type": "function", "function": function}
 
     def read(self, arguments: str) -> dict[str, object]:
-        """Read the arguments that the model gave as JSON. Raises ``ToolError`` with what is wrong with them."""
+        """Read the arguments that the model gave as JSON. Raises ``ToolError`` with
+        what is wrong with them.
+        """
         try:
             read = self.arguments.model_validate_json(arguments or "{}")
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)[:MAX_COMPLAINTS]
-            complaints = [f"{'.'.join(map(str, detail['loc'])) or 'arguments'}: {detail['msg']}" for detail in details]
+            complaints = [
+                f"{'.'.join(map(str, detail['loc'])) or 'arguments'}: {detail['msg']}"
+                for detail in details
+            ]
             raise ToolError("; ".join(complaints)) from None
-        return {str(field.alias): getattr(read, name) for name, field in self.arguments.model_fields.items()}
+        return {
+            str(field.alias): getattr(read, name)
+            for name, field in self.arguments.model_fields.items()
+        }
 
 
 def open_tool(
@@ -75,8 +91,8 @@ def open_tool(
 ) -> Tool:
     """Load ``function``, ``"package.module:function"``, asynchronous or not.
 
-    Without ``description`` its docstring is the description, without ``parameters`` its annotations are the schema.
-    Raises ``ConfigError`` that names the key.
+    Without ``description`` its docstring is the description, without ``parameters`` its
+    annotations are the schema. Raises ``ConfigError`` that names the key.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name of a tool: letters, digits, _ and -, 64 at most")
@@ -98,7 +114,9 @@ def open_tool(
 
 
 def is_asynchronous(function: Callable[..., object]) -> TypeGuard[Callable[..., Awaitable[object]]]:
-    """Whether calling it gives something to be awaited: so do some objects that are no functions."""
+    """Whether calling it gives something to be awaited: so do some objects that are no
+    functions.
+    """
     call = getattr(function, "__call__", None)  # noqa: B004 - not whether there is one, but of which kind
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
@@ -117,26 +135,36 @@ def _load(path: str) -> Callable[..., object]:
 
 
 def _arguments_of(function: Callable[..., object], path: str) -> type[BaseModel]:
-    """A model of the function's parameters; they are aliases, because ``copy`` or ``_x`` could be no field's name."""
+    """A model of the function's parameters; they are aliases, because ``copy`` or
+    ``_x`` could be no field's name.
+    """
     fields: dict[str, Any] = {}
     try:
         hints = get_type_hints(function, include_extras=True)
         for number, parameter in enumerate(inspect.signature(function).parameters.values()):
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                raise ConfigError(f"function: {path!r} takes {parameter}; a tool's arguments are given by name")
-            default = PydanticUndefined if parameter.default is parameter.empty else parameter.default
+                raise ConfigError(
+                    f"function: {path!r} takes {parameter}; a tool's arguments are given by name"
+                )
+            default = (
+                PydanticUndefined if parameter.default is parameter.empty else parameter.default
+            )
             annotation = hints.get(parameter.name, Any)
             fields[f"argument_{number}"] = (annotation, Field(default, alias=parameter.name))
         return create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
     except (NameError, TypeError, ValueError, PydanticUserError) as error:
-        raise ConfigError(f"function: the annotations of {path!r} cannot be used: {error}") from error
+        raise ConfigError(
+            f"function: the annotations of {path!r} cannot be used: {error}"
+        ) from error
 
 
 def _schema_of(arguments: type[BaseModel]) -> Mapping[str, object]:
     try:
         schema = arguments.model_json_schema()
     except PydanticUserError as error:
-        raise ConfigError(f"function: its annotations are no JSON Schema; give parameters: {error}") from error
+        raise ConfigError(
+            f"function: its annotations are no JSON Schema; give parameters: {error}"
+        ) from error
     del schema["title"]
     for described in schema.get("properties", {}).values():
         described.pop("title", None)

@@ -1,7 +1,9 @@
-"""Carries tools out: asynchronous functions as tasks, others in threads, each within its deadline.
+"""Carries tools out: asynchronous functions as tasks, others in threads, each within
+its deadline.
 
-A function that does not react to being cancelled is left behind: a task until it ends, a thread for as long as it
-takes. Neither holds up the reply; threads are bounded in number, so that functions that never return take no more.
+A function that does not react to being cancelled is left behind: a task until it ends,
+a thread for as long as it takes. Neither holds up the reply; threads are bounded in
+number, so that functions that never return take no more.
 """
 
 import asyncio
@@ -22,7 +24,8 @@ logger = logging.getLogger(__name__)
 THREADS = 16
 """Functions that are not asynchronous and run at once."""
 MAX_ANSWER_CHARACTERS = 16_384
-"""Of one tool's answer: the model reads it in every later turn. What is longer is cut."""
+"""Of one tool's answer: the model reads it in every later turn. What is longer is cut.
+"""
 CLOSE_S = 1.0
 """How long tasks that were cancelled may take to end when the server stops."""
 
@@ -43,11 +46,15 @@ class ToolRun:
         task.add_done_callback(self._note_end)
 
     def cancel(self) -> None:
-        """Stop it: an asynchronous function learns of it in the next turn of the event loop."""
+        """Stop it: an asynchronous function learns of it in the next turn of the event
+        loop.
+        """
         self.task.cancel()
 
     async def answer(self) -> ToolAnswer:
-        """Wait for the answer, until the tool's deadline. Cancelling stops waiting, and not the tool."""
+        """Wait for the answer, until the tool's deadline. Cancelling stops waiting, and
+        not the tool.
+        """
         left_s = self._began_s + self.tool.deadline_s - self._loop.time()
         await asyncio.wait({self.task}, timeout=max(0.0, left_s))
         outcome, content = self._result()
@@ -71,7 +78,9 @@ class ToolRun:
         if isinstance(error, ToolError):
             return ToolOutcome.FAILED, _bounded(str(error))
         # Its text may hold anything, and the model would pass it on.
-        logger.warning("tool %s raised %s at %s", self.tool.name, type(error).__name__, where(error))
+        logger.warning(
+            "tool %s raised %s at %s", self.tool.name, type(error).__name__, where(error)
+        )
         return ToolOutcome.FAILED, FAILED
 
 
@@ -84,7 +93,9 @@ class Toolbox:
         self._tasks: set[asyncio.Task[str]] = set()
 
     def narrowed(self, names: Collection[str] | None, more: Mapping[str, Tool]) -> "Toolbox":
-        """Give a part of it, with ``more``: what runs in it counts here. ``names``: None stands for all."""
+        """Give a part of it, with ``more``: what runs in it counts here. ``names``:
+        None stands for all.
+        """
         chosen = {name: tool for name, tool in self.tools.items() if names is None or name in names}
         part = Toolbox({**chosen, **more})
         part._slots, part._tasks = self._slots, self._tasks
@@ -93,7 +104,9 @@ class Toolbox:
     def begin(self, call: ToolCall) -> ToolRun:
         """Begin to carry a call out; its ``name`` must be that of one of the ``tools``."""
         tool = self.tools[str(call.name)]
-        task = asyncio.get_running_loop().create_task(self._carry_out(tool, call.arguments), name=f"tool-{tool.name}")
+        task = asyncio.get_running_loop().create_task(
+            self._carry_out(tool, call.arguments), name=f"tool-{tool.name}"
+        )
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
         return ToolRun(tool, task)
@@ -109,10 +122,14 @@ class Toolbox:
         arguments = tool.read(given)
         if is_asynchronous(tool.function):
             return _text_of(await tool.function(**arguments))
-        return await self._in_thread(lambda: _text_of(tool.function(**arguments)), f"tool-{tool.name}")
+        return await self._in_thread(
+            lambda: _text_of(tool.function(**arguments)), f"tool-{tool.name}"
+        )
 
     async def _in_thread(self, work: Callable[[], str], name: str) -> str:
-        """Run ``work`` in a thread of its own. Unlike an executor's, it does not hold up the end of the process."""
+        """Run ``work`` in a thread of its own. Unlike an executor's, it does not hold
+        up the end of the process.
+        """
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Callable[[], str]] = loop.create_future()
@@ -151,7 +168,9 @@ def _outcome_of(work: Callable[[], str]) -> Callable[[], str]:
 
 
 def _text_of(result: object) -> str:
-    """What the model is told: a text as it is, anything else as JSON. Raises ``ToolError`` when it is no JSON."""
+    """What the model is told: a text as it is, anything else as JSON. Raises
+    ``ToolError`` when it is no JSON.
+    """
     if isinstance(result, str):
         return _bounded(result)
     try:
@@ -161,4 +180,6 @@ def _text_of(result: object) -> str:
 
 
 def _bounded(text: str) -> str:
-    return text if len(text) <= MAX_ANSWER_CHARACTERS else text[:MAX_ANSWER_CHARACTERS] + "... (cut)"
+    return (
+        text if len(text) <= MAX_ANSWER_CHARACTERS else text[:MAX_ANSWER_CHARACTERS] + "... (cut)"
+    )

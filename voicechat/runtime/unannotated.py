@@ -8,10 +8,12 @@ from voicechat.text.characters import is_cjk
 
 
 class Unannotated:
-    """One stream's transcripts, in order, without annotations; what is only annotations is nothing.
+    """One stream's transcripts, in order, without annotations; what is only annotations
+    is nothing.
 
-    A recogniser writes ``[Music]`` or ``(coughing)`` where it hears a sound, and a lone full stop
-    where it hears nothing. Taken for words, these would begin turns and interrupt replies.
+    A recogniser writes ``[Music]`` or ``(coughing)`` where it hears a sound, and a lone
+    full stop where it hears nothing. Taken for words, these would begin turns and
+    interrupt replies.
     """
 
     def __init__(self) -> None:
@@ -21,7 +23,8 @@ class Unannotated:
     def take(self, transcript: Transcript) -> Transcript | None:
         """Return the transcript with words only; None when there are none.
 
-        A sentence of which words were given is also closed when its final transcript has none left.
+        A sentence of which words were given is also closed when its final transcript
+        has none left.
         """
         said = _said(transcript)
         if transcript.final:
@@ -60,7 +63,11 @@ def _said_words(transcript: Transcript) -> tuple[Word, ...]:
             written += " "
         places.append(len(written))
         written += word.text + word.punctuation
-    hidden = {at for begin, end in find_annotations(written, complete=transcript.final) for at in range(begin, end)}
+    hidden = {
+        at
+        for begin, end in find_annotations(written, complete=transcript.final)
+        for at in range(begin, end)
+    }
     said: list[Word] = []
     for word, begin in zip(transcript.words, places, strict=True):
         after = begin + len(word.text)

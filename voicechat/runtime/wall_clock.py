@@ -1,4 +1,6 @@
-"""The one place that reads the wall clock: for stamps that clients see. Everything else uses the loop's clock."""
+"""The one place that reads the wall clock: for stamps that clients see. Everything else
+uses the loop's clock.
+"""
 
 import time
 from datetime import UTC, datetime

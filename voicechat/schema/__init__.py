@@ -1,1 +1,3 @@
-"""What requests hold: models with checked fields, JSON read within bounds. Shared by dialects and REST."""
+"""What requests hold: models with checked fields, JSON read within bounds. Shared by
+dialects and REST.
+"""

@@ -1,4 +1,6 @@
-"""The chat completion parameters: the document's table of section "Chat completions", with its ranges."""
+"""The chat completion parameters: the document's table of section "Chat completions",
+with its ranges.
+"""
 
 from typing import Annotated
 
@@ -86,9 +88,11 @@ class TemplateArguments(Passage):
 
 
 class ChatOptions(Section):
-    """The parameters that pass through to the chat model by name; None: not given, the model decides.
+    """The parameters that pass through to the chat model by name; None: not given, the
+    model decides.
 
-    Parameters that are not known here pass through unchecked: the model's server knows more of them.
+    Parameters that are not known here pass through unchecked: the model's server knows
+    more of them.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -106,7 +110,9 @@ class ChatOptions(Section):
     frequency_penalty: Annotated[float, _PENALTY] | None = None
     """Against frequent repetition."""
     logprobs: bool | None = None
-    """Whether the answer has the log probabilities of its tokens, if the model's server tells them."""
+    """Whether the answer has the log probabilities of its tokens, if the model's server
+    tells them.
+    """
     top_logprobs: Annotated[int, between(0, 20)] | None = None
     """Only with logprobs."""
     response_format: ResponseFormat | None = None
@@ -132,7 +138,9 @@ class ChatOptions(Section):
 class ChatCompletion(ChatOptions):
     """``chat_completion_req``: the parameters, the context and the model."""
 
-    messages: Annotated[list[ChatMessage], Items(0, MAX_MESSAGES, "messages")] = Field(default_factory=list)
+    messages: Annotated[list[ChatMessage], Items(0, MAX_MESSAGES, "messages")] = Field(
+        default_factory=list
+    )
     """The conversation so far."""
     model: str = ""
     """A configured chat model."""

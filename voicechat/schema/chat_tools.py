@@ -1,4 +1,6 @@
-"""The tools of a chat completion, in OpenAI's form, and what bounds them in a conversation."""
+"""The tools of a chat completion, in OpenAI's form, and what bounds them in a
+conversation.
+"""
 
 from typing import Annotated
 
@@ -17,7 +19,11 @@ _NAMED_TOOL = {
     "required": ["type", "function"],
     "properties": {
         "type": {"const": "function"},
-        "function": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+        "function": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {"name": {"type": "string"}},
+        },
     },
 }
 _NULL = {"type": "null"}
@@ -43,17 +49,25 @@ def _check_tools(tools: "list[Tool]") -> "list[Tool]":
 def _check_tool_choice(choice: object) -> object:
     if choice is None or choice in TOOL_CHOICES:
         return choice
-    function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
+    function = (
+        choice.get("function")
+        if isinstance(choice, dict) and choice.get("type") == "function"
+        else None
+    )
     if isinstance(function, dict) and isinstance(function.get("name"), str):
         return choice
     allowed = ", ".join(TOOL_CHOICES)
-    raise ValueError(f'{shown(choice)} is not one of {allowed} or {{"type": "function", "function": {{"name": ...}}}}')
+    raise ValueError(
+        f'{shown(choice)} is not one of {allowed} or {{"type": "function", "function": {{"name": ...}}}}'
+    )
 
 
 _NAME = Check(_check_name, {"minLength": 1, "maxLength": MAX_NAME_CHARACTERS})
 BOUNDED_TOOLS = Check(_check_tools, {})
 """Of a list of ``Tool``: small enough, with names that tell them apart."""
-TOOL_CHOICE = Check(_check_tool_choice, {"anyOf": [{"enum": list(TOOL_CHOICES)}, _NAMED_TOOL, _NULL]})
+TOOL_CHOICE = Check(
+    _check_tool_choice, {"anyOf": [{"enum": list(TOOL_CHOICES)}, _NAMED_TOOL, _NULL]}
+)
 """Of any value: whether the model may call a tool, must, or must call the one named."""
 
 

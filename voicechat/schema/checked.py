@@ -1,4 +1,6 @@
-"""What the request models share: how a field is checked, and how its failure is told to a client."""
+"""What the request models share: how a field is checked, and how its failure is told to
+a client.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,13 +36,19 @@ MAX_KEYS = 512
 """Keys of an object of a request, known ones and others."""
 
 STANDS_FOR_DEFAULT: Mapping[str, object] = {"enum": [None, ""]}
-"""How JSON Schema says of a field of a ``Section`` that null and "" mean the same as leaving it out."""
+"""How JSON Schema says of a field of a ``Section`` that null and "" mean the same as
+leaving it out.
+"""
 
 
 class Section(BaseModel):
-    """An object of a request. Types are strict, unknown keys are ignored; null and "" stand for the default."""
+    """An object of a request. Types are strict, unknown keys are ignored; null and ""
+    stand for the default.
+    """
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        strict=True, extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -51,8 +59,12 @@ class Section(BaseModel):
         return value
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, checked: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Say what ``_empty_means_default`` does: which fields may be empty, and which may not."""
+    def __get_pydantic_json_schema__(
+        cls, checked: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Say what ``_empty_means_default`` does: which fields may be empty, and which
+        may not.
+        """
         found = handler(checked)
         schema = handler.resolve_ref_schema(found)
         for name, described in schema.get("properties", {}).items():
@@ -64,9 +76,13 @@ class Section(BaseModel):
 
 
 class Passage(BaseModel):
-    """An object that is passed on to a chat model whole: known keys are checked, unknown ones kept."""
+    """An object that is passed on to a chat model whole: known keys are checked,
+    unknown ones kept.
+    """
 
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        strict=True, extra="allow", frozen=True, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -83,28 +99,35 @@ def _check_size(fields: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Check:
-    """What a field must be, to stand in its ``Annotated``, and the same in JSON Schema's words.
+    """What a field must be, to stand in its ``Annotated``, and the same in JSON
+    Schema's words.
 
-    ``check`` gives the value or raises ``ValueError`` with a sentence for the client. ``schema`` may allow more than
-    ``check`` does, never less.
+    ``check`` gives the value or raises ``ValueError`` with a sentence for the client.
+    ``schema`` may allow more than ``check`` does, never less.
     """
 
     check: Callable[[Any], object]
     schema: Mapping[str, object]
 
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
-    def __get_pydantic_json_schema__(self, checked: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(
+        self, checked: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
         return {**handler(checked), **self.schema}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Items:
-    """Of an array, in its ``Annotated``: how many items it may have, and what they are called.
+    """Of an array, in its ``Annotated``: how many items it may have, and what they are
+    called.
 
-    The length is checked before the items, and the first item that is wrong ends the check:
-    otherwise a small body of many wrong items would cost seconds and gigabytes of errors.
+    The length is checked before the items, and the first item that is wrong ends the
+    check: otherwise a small body of many wrong items would cost seconds and gigabytes
+    of errors.
     """
 
     low: int
@@ -112,7 +135,9 @@ class Items:
     name: str
 
     def check(self, value: object) -> object:
-        """Give the value, or raise ``ValueError`` when it is an array of another length."""
+        """Give the value, or raise ``ValueError`` when it is an array of another
+        length.
+        """
         if isinstance(value, list) and not self.low <= len(value) <= self.high:
             count = f"{len(value)} {self.name}"
             if not self.low:
@@ -120,14 +145,18 @@ class Items:
             raise ValueError(f"{count} are not between {self.low} and {self.high}")
         return value
 
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         items = handler(source)
         if items["type"] != "list":
             raise TypeError("Items stands directly at a list")
         items = cast(core_schema.ListSchema, items) | {"fail_fast": True}
         return core_schema.no_info_before_validator_function(self.check, items)
 
-    def __get_pydantic_json_schema__(self, checked: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(
+        self, checked: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
         least = {"minItems": self.low} if self.low else {}
         return {**handler(checked), **least, "maxItems": self.high}
 
@@ -166,7 +195,9 @@ def only(default: object, why_not: Callable[[object], str]) -> Check:
 
 
 def first_failure(error: ValidationError) -> str:
-    """Name the first offending field by its path and say what is allowed: ``a.b[0].c: 7 is not a text``."""
+    """Name the first offending field by its path and say what is allowed: ``a.b[0].c: 7
+    is not a text``.
+    """
     detail = error.errors(include_url=False)[0]
     path = _path(detail["loc"])
     return f"{path}: {_reason(detail)}" if path else _reason(detail)
@@ -184,7 +215,9 @@ def _or_default(schema: JsonSchemaValue) -> JsonSchemaValue:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc
+    ).removeprefix(".")
 
 
 def _reason(detail: ErrorDetails) -> str:

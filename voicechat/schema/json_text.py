@@ -1,4 +1,6 @@
-"""JSON as it stands on the wire: bounded reading that refuses everything doubtful, and writing that cannot fail."""
+"""JSON as it stands on the wire: bounded reading that refuses everything doubtful, and
+writing that cannot fail.
+"""
 
 import json
 import re
@@ -9,12 +11,15 @@ import orjson
 from voicechat.errors import RemoteProtocolError, Status
 
 MAX_NESTING = 64
-"""Deepest nesting of a client's JSON. orjson reads 1024 levels but writes only 254, so what it read might not be
-passed on to a chat model; the deepest honest message, a tool's schema, has about 20."""
+"""Deepest nesting of a client's JSON. orjson reads 1024 levels but writes only 254, so
+what it read might not be passed on to a chat model; the deepest honest message, a
+tool's schema, has about 20.
+"""
 
 MAX_VALUES = 50_000
-"""Values of a client's JSON: parsing that many takes 10 ms. The largest honest request, 2,048 messages of
-a few parts and some hundred tools, has half as many."""
+"""Values of a client's JSON: parsing that many takes 10 ms. The largest honest request,
+2,048 messages of a few parts and some hundred tools, has half as many.
+"""
 
 _PIECE_BYTES = 64 * 1024
 _SHOWN_CHARS = 60
@@ -24,8 +29,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def read_json(text: str | bytes) -> object:
     """Parse one JSON value.
 
-    Raises ``RemoteProtocolError(MALFORMED)`` for anything that is not strict JSON: NaN and infinite numbers, lone
-    surrogates, nesting beyond ``MAX_NESTING``, more than ``MAX_VALUES`` values. Of duplicate keys the last one counts.
+    Raises ``RemoteProtocolError(MALFORMED)`` for anything that is not strict JSON: NaN
+    and infinite numbers, lone surrogates, nesting beyond ``MAX_NESTING``, more than
+    ``MAX_VALUES`` values. Of duplicate keys the last one counts.
     """
     try:
         content = text.encode() if isinstance(text, str) else text
@@ -33,7 +39,9 @@ def read_json(text: str | bytes) -> object:
         value = orjson.loads(content)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as exc:
         raise RemoteProtocolError(Status.MALFORMED, "not valid JSON") from exc
-    if content.count(b"{") + content.count(b"[") > MAX_NESTING and _nested_deeper_than(value, MAX_NESTING):
+    if content.count(b"{") + content.count(b"[") > MAX_NESTING and _nested_deeper_than(
+        value, MAX_NESTING
+    ):
         raise RemoteProtocolError(Status.MALFORMED, f"JSON nested deeper than {MAX_NESTING} levels")
     return value
 
@@ -47,7 +55,9 @@ def read_object(text: str | bytes) -> dict[str, object]:
 
 
 def write_json(value: object) -> str:
-    """Serialise what a message holds. A lone surrogate in a text becomes U+FFFD: no socket can carry it."""
+    """Serialise what a message holds. A lone surrogate in a text becomes U+FFFD: no
+    socket can carry it.
+    """
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
@@ -56,7 +66,9 @@ def write_json(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Quote a value in an error message: as JSON, cut to a length that no client can inflate."""
+    """Quote a value in an error message: as JSON, cut to a length that no client can
+    inflate.
+    """
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "an array"
     text = write_json(value[: _SHOWN_CHARS + 1] if isinstance(value, str) else value)
@@ -66,8 +78,9 @@ def shown(value: object) -> str:
 def _bound_values(content: bytes) -> None:
     """Raise ``RemoteProtocolError(MALFORMED)`` when there are more than ``MAX_VALUES``.
 
-    Parsing cannot be interrupted, so what would take too long is refused before it begins. The values
-    are counted piece by piece, so that in a thread this does not hold the interpreter lock either.
+    Parsing cannot be interrupted, so what would take too long is refused before it
+    begins. The values are counted piece by piece, so that in a thread this does not
+    hold the interpreter lock either.
     """
     if len(content) <= MAX_VALUES:  # shorter than so many values are
         return
@@ -75,7 +88,8 @@ def _bound_values(content: bytes) -> None:
     for start in range(0, len(content), _PIECE_BYTES):
         piece = cut + content[start : start + _PIECE_BYTES]
         whole = piece.rstrip(b"\\")
-        # One backslash at the end escapes what the next piece begins with; pairs mean themselves.
+        # One backslash at the end escapes what the next piece begins with; pairs mean
+        # themselves.
         cut = b"\\" * ((len(piece) - len(whole)) % 2)
         texts = whole.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         # Every second part stands between quotation marks.

@@ -1,4 +1,6 @@
-"""Who is let in: places, pressure, quotas; and how all sessions end when the server stops or a key does."""
+"""Who is let in: places, pressure, quotas; and how all sessions end when the server
+stops or a key does.
+"""
 
 import asyncio
 from collections.abc import Collection, Iterator
@@ -19,10 +21,16 @@ DRAIN_GRACE_S = 3.0
 
 
 class Admission:
-    """Counts, admits and drains the sessions of one process of a server, whatever protocol they speak."""
+    """Counts, admits and drains the sessions of one process of a server, whatever
+    protocol they speak.
+    """
 
-    def __init__(self, max_sessions: int, ledger: Ledger | None = None, pressure: Pressure | None = None) -> None:
-        """``ledger``: where the processes of the server count together. Without ``pressure`` there never is any."""
+    def __init__(
+        self, max_sessions: int, ledger: Ledger | None = None, pressure: Pressure | None = None
+    ) -> None:
+        """``ledger``: where the processes of the server count together. Without
+        ``pressure`` there never is any.
+        """
         self._places = Places(ledger or Ledger(), PLACES, max_sessions)
         self._pressure = pressure
         self._conversations: dict[Conversation, Principal] = {}
@@ -67,7 +75,9 @@ class Admission:
             conversation.post(PressureChanged(level > Level.CALM))
 
     async def drain(self, deadline_s: float) -> None:
-        """Refuse new sessions and end the open ones: idle ones now, others when their turn is over or time is up."""
+        """Refuse new sessions and end the open ones: idle ones now, others when their
+        turn is over or time is up.
+        """
         self._draining = True
         for conversation in self._conversations:
             conversation.post(DrainRequested(conversation.now_ms + int(deadline_s * 1000)))
@@ -90,7 +100,9 @@ class Admission:
 
     @contextmanager
     def admitted(self, principal: Principal) -> Iterator[None]:
-        """One place among the sessions. Raises ``AdmissionError`` when there is none, or none for this key."""
+        """One place among the sessions. Raises ``AdmissionError`` when there is none,
+        or none for this key.
+        """
         self.admit(principal)
         try:
             yield

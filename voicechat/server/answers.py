@@ -1,4 +1,6 @@
-"""The form of every HTTP error: ``{"status", "message", "timestamp"}``, its status one of the wire contract's."""
+"""The form of every HTTP error: ``{"status", "message", "timestamp"}``, its status one
+of the wire contract's.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -24,7 +26,9 @@ _log = logging.getLogger(__name__)
 
 
 def told_of(error: Exception) -> tuple[Status, str]:
-    """Say what a client may know of what a handler raised. Texts of foreign exceptions stay in the log."""
+    """Say what a client may know of what a handler raised. Texts of foreign exceptions
+    stay in the log.
+    """
     match error:
         case AdmissionError() | RemoteProtocolError():
             return error.status, error.message
@@ -32,8 +36,13 @@ def told_of(error: Exception) -> tuple[Status, str]:
             methods = ", ".join(sorted(error.allowed_methods))
             return Status.WRONG_METHOD, f"this path takes {methods}"
         case web.HTTPException():
-            status = _STATUS_OF_HTTP.get(error.status, Status.MALFORMED if error.status < 500 else Status.INTERNAL)
-            return status, error.reason if status is not Status.NOT_FOUND else "there is nothing here"
+            status = _STATUS_OF_HTTP.get(
+                error.status, Status.MALFORMED if error.status < 500 else Status.INTERNAL
+            )
+            return (
+                status,
+                error.reason if status is not Status.NOT_FOUND else "there is nothing here",
+            )
         case _:
             _log.error("a request failed", exc_info=error)
             return Status.INTERNAL, "internal error"
@@ -62,6 +71,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def is_answerable(request: web.Request, error: Exception) -> bool:
-    """Whether ``error`` is no answer itself, and none is on its way to which nothing can be added."""
+    """Whether ``error`` is no answer itself, and none is on its way to which nothing
+    can be added.
+    """
     is_answer = isinstance(error, web.HTTPException) and error.status < 400
     return not is_answer and not request.writer.output_size

@@ -19,7 +19,9 @@ def build_app(routes: Iterable[web.RouteDef], origins: Origins | None = None) ->
 
     Without ``origins`` no page of another origin may read what it answers.
     """
-    app = web.Application(middlewares=[note_requests, note_route, answer_errors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(
+        middlewares=[note_requests, note_route, answer_errors], client_max_size=MAX_BODY_BYTES
+    )
     allow_pages(app, origins or Origins())
     tell_notes(app)
     app.add_routes(routes)

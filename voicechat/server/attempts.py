@@ -1,4 +1,6 @@
-"""Slows down whoever tries one wrong key after the other. Right keys are never slowed, whoever sends them."""
+"""Slows down whoever tries one wrong key after the other. Right keys are never slowed,
+whoever sends them.
+"""
 
 import asyncio
 import ipaddress
@@ -30,7 +32,9 @@ class _Record:
 
 
 class FailedAttempts:
-    """Failed attempts by remote address. Behind a proxy all clients share one address, and only wrong keys suffer."""
+    """Failed attempts by remote address. Behind a proxy all clients share one address,
+    and only wrong keys suffer.
+    """
 
     def __init__(self, now_s: Callable[[], float] | None = None) -> None:
         """``now_s`` is the running event loop's clock unless given."""
@@ -44,7 +48,8 @@ class FailedAttempts:
     async def punish(self, address: str | None) -> None:
         """Count a failure of ``address``, and return when it may be told so.
 
-        Raises ``QuotaExceededError`` at once when too many of its refusals wait already. Cancelling stops waiting.
+        Raises ``QuotaExceededError`` at once when too many of its refusals wait
+        already. Cancelling stops waiting.
         """
         record = self._record(network_of(address or ""))
         delay_s = self._delay_s(record)
@@ -73,12 +78,17 @@ class FailedAttempts:
     @staticmethod
     def _delay_s(record: _Record) -> float:
         excess = record.failures - FREE_FAILURES
-        # The exponent is bounded before it is used: the count is whatever an attacker makes it.
-        return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(excess - 1, 16)) if excess > 0 else 0.0
+        # The exponent is bounded before it is used: the count is whatever an attacker
+        # makes it.
+        return (
+            min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(excess - 1, 16)) if excess > 0 else 0.0
+        )
 
 
 def network_of(address: str) -> str:
-    """What counts as one sender: an IPv4 address, or the network that an IPv6 address is in."""
+    """What counts as one sender: an IPv4 address, or the network that an IPv6 address
+    is in.
+    """
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

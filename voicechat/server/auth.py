@@ -1,7 +1,7 @@
 """Who may come in, by the key of a request; which pages may is in ``origins``.
 
-A key may stand in the ``Authorization`` header or, since a browser's WebSocket cannot set one, in
-the query. It is never written to a log, not even in part.
+A key may stand in the ``Authorization`` header or, since a browser's WebSocket cannot
+set one, in the query. It is never written to a log, not even in part.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ _HOLDER_DIGITS = 32
 MAX_CANDIDATES = 8
 """Texts of one request that are tried as keys."""
 
-# "Bearer k" after URL decoding; "Bearer+k" when a client escaped the plus sign of an already escaped space; "Bearerk"
-# when it took the original document at its word.
+# "Bearer k" after URL decoding; "Bearer+k" when a client escaped the plus sign of an
+# already escaped space; "Bearerk" when it took the original document at its word.
 _SCHEME = re.compile(r"Bearer[ +]*", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)
@@ -51,10 +51,13 @@ class Principal:
     scope: Scope = EVERYTHING.scope
     """What of the key's scope this request may hand on to a token."""
     holder: str = ""
-    """Who of those that the key's tokens were made for; empty: the key itself, which may see what
-    all have made."""
+    """Who of those that the key's tokens were made for; empty: the key itself, which
+    may see what all have made.
+    """
     account: Account = field(default_factory=lambda: Account(Quota(), unix_s))
-    """What the key has used, to be added to: ``account.session()`` around whatever takes time."""
+    """What the key has used, to be added to: ``account.session()`` around whatever
+    takes time.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,10 @@ class OutOfScopeError(AdmissionError):
 class Authoriser:
     """Decides for each request; one per process of the server.
 
-    ``static_keys`` are keys by id that are known in the clear: the environment's, or the server's
-    own on loopback. They open everything, without quota. What keys use and which tokens wait is in
-    the ``ledger``, which the processes share; failed attempts are counted by each for itself.
+    ``static_keys`` are keys by id that are known in the clear: the environment's, or
+    the server's own on loopback. They open everything, without quota. What keys use and
+    which tokens wait is in the ``ledger``, which the processes share; failed attempts
+    are counted by each for itself.
     """
 
     def __init__(
@@ -103,13 +107,15 @@ class Authoriser:
     async def __call__(self, request: web.Request, endpoint: Endpoint) -> Principal:
         """Admit the request to ``endpoint``, and count it.
 
-        Raises AdmissionError: NOT_AUTHORISED, late when its sender has failed often, or QUOTA.
+        Raises AdmissionError: NOT_AUTHORISED, late when its sender has failed often, or
+        QUOTA.
         """
         address = self.origins.client_address(request)
         if not self.origins.may_connect(request):
             _log.info("refused %s: its Origin is not in server.allowed_origins", address)
             raise AdmissionError(
-                Status.NOT_AUTHORISED, f"pages of the origin {origin_of(request)} may not connect: {ALLOW_IT}"
+                Status.NOT_AUTHORISED,
+                f"pages of the origin {origin_of(request)} may not connect: {ALLOW_IT}",
             )
         credential = await self._recognise_any(request_keys(request))
         if credential is None:
@@ -119,7 +125,9 @@ class Authoriser:
         project = _project(request, credential, endpoint)
         account = self.accounts.of(credential.key_id, credential.grant.quota)
         account.begin_request(asyncio.get_running_loop().time())
-        return Principal(credential.key_id, project, credential.grant.scope, credential.holder, account)
+        return Principal(
+            credential.key_id, project, credential.grant.scope, credential.holder, account
+        )
 
     async def admit_key(self, key: str, address: str, endpoint: Endpoint) -> Principal:
         """Admit who came from ``address`` with ``key`` in its first frames.
@@ -161,8 +169,8 @@ class Authoriser:
     async def invalid_of(self, key_ids: Collection[str]) -> frozenset[str]:
         """Which of these keys are no longer valid: revoked or expired.
 
-        While the key file cannot be read, nobody can tell which have been revoked: then those are
-        given that were invalid before, or have expired. Raises nothing.
+        While the key file cannot be read, nobody can tell which have been revoked: then
+        those are given that were invalid before, or have expired. Raises nothing.
         """
         with suppress(AdmissionError):  # which has been logged
             await self._refresh()
@@ -201,7 +209,9 @@ class Authoriser:
         key = self._keys.valid(token.key_id, unix_s())
         if key is None:
             return None
-        return _Credential(key.id, Grant(scope=token.scope, quota=key.grant.quota), token.origin, holder)
+        return _Credential(
+            key.id, Grant(scope=token.scope, quota=key.grant.quota), token.origin, holder
+        )
 
     async def _refresh(self) -> None:
         """Read the keys if they have changed.
@@ -211,7 +221,9 @@ class Authoriser:
         try:
             if self._keys.stale:
                 if self._reading is None or self._reading.done():
-                    self._reading = asyncio.get_running_loop().run_in_executor(None, self._keys.refresh)
+                    self._reading = asyncio.get_running_loop().run_in_executor(
+                        None, self._keys.refresh
+                    )
                     self._reading.add_done_callback(_look_at)  # all who wait may be gone by then
                 await asyncio.shield(self._reading)
         except ConfigError as error:
@@ -219,7 +231,9 @@ class Authoriser:
             if self._readable:
                 _log.error("%s", error)
             self._readable = False
-            raise AdmissionError(Status.INTERNAL, "the keys cannot be read now; try again") from error
+            raise AdmissionError(
+                Status.INTERNAL, "the keys cannot be read now; try again"
+            ) from error
         if not self._readable:
             _log.info("the keys can be read again")
         self._readable = True
@@ -241,16 +255,19 @@ def _look_at(reading: asyncio.Future[None]) -> None:
 
 
 def require_metrics_key(request: web.Request, key: str, origins: Origins) -> None:
-    """Let a request see the metrics: with ``key``, or where there is none from this machine itself.
+    """Let a request see the metrics: with ``key``, or where there is none from this
+    machine itself.
 
-    What a proxy brings is not from this machine, whether the proxy is trusted or not. Raises
-    AdmissionError.
+    What a proxy brings is not from this machine, whether the proxy is trusted or not.
+    Raises AdmissionError.
     """
     if key:
         expected = digest(key)
         if any(hmac.compare_digest(expected, digest(offered)) for offered in request_keys(request)):
             return
-        raise AdmissionError(Status.NOT_AUTHORISED, "the metrics need the key of server.metrics_key")
+        raise AdmissionError(
+            Status.NOT_AUTHORISED, "the metrics need the key of server.metrics_key"
+        )
     if FORWARDED_FOR in request.headers or not is_loopback(origins.client_address(request)):
         message = "metrics are for this machine only, unless server.metrics_key is set"
         raise AdmissionError(Status.NOT_AUTHORISED, message)
@@ -262,7 +279,9 @@ def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) 
     OutOfScopeError when the key does not open it.
     """
     scope = credential.grant.scope
-    if credential.origin and not same_origin(request.headers.get(hdrs.ORIGIN, ""), credential.origin):
+    if credential.origin and not same_origin(
+        request.headers.get(hdrs.ORIGIN, ""), credential.origin
+    ):
         raise OutOfScopeError("it was made for pages of another origin")
     if not scope.opens(endpoint):
         raise OutOfScopeError(f"the key does not open the endpoint {endpoint.value!r}")
@@ -274,16 +293,19 @@ def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) 
 
 
 def request_keys(request: web.Request) -> list[str]:
-    """Take everything that may be a key from a request: the headers' first, then the query's.
+    """Take everything that may be a key from a request: the headers' first, then the
+    query's.
 
-    Each once. A proxy with a sign-on of its own puts a key of its own into the header, so none of
-    them counts as the only one. Of a text with a scheme in front, ``Bearer k``, ``Bearer+k`` or
-    ``Bearerk``, the key is the rest; the whole text is tried too. Another scheme, such as
-    ``Basic``, is no key.
+    Each once. A proxy with a sign-on of its own puts a key of its own into the header,
+    so none of them counts as the only one. Of a text with a scheme in front, ``Bearer
+    k``, ``Bearer+k`` or ``Bearerk``, the key is the rest; the whole text is tried too.
+    Another scheme, such as ``Basic``, is no key.
     """
     written = request.headers.getall(hdrs.AUTHORIZATION, [])
     written = [each for each in written if _SCHEME.match(each.strip()) or " " not in each.strip()]
     for name in SECRET_PARAMETERS:
         written += request.rel_url.query.getall(name, [])
-    candidates = (key for each in written for key in (_SCHEME.sub("", each.strip(), count=1), each.strip()))
+    candidates = (
+        key for each in written for key in (_SCHEME.sub("", each.strip(), count=1), each.strip())
+    )
     return list(dict.fromkeys(key for key in candidates if key))[:MAX_CANDIDATES]

@@ -12,7 +12,8 @@ from typing import Any
 class CollectorPauses:
     """Adds pauses up while it is one of ``gc.callbacks``.
 
-    The clock is the system's: uvloop's own counts whole milliseconds and stands still while a callback runs.
+    The clock is the system's: uvloop's own counts whole milliseconds and stands still
+    while a callback runs.
     """
 
     pauses: int = 0

@@ -1,9 +1,11 @@
-"""The connections of one process: bounded while they ask for nothing, and dropped when they stall.
+"""The connections of one process: bounded while they ask for nothing, and dropped when
+they stall.
 
-Anybody can open connections, without a key. So one that has not sent the head of a request has a
-deadline, and there are bounds for each address and for all together; past them the oldest that ask
-for nothing are dropped, since an honest client sends its request as soon as it is connected.
-Sessions and requests in progress are never dropped for a newcomer.
+Anybody can open connections, without a key. So one that has not sent the head of a
+request has a deadline, and there are bounds for each address and for all together; past
+them the oldest that ask for nothing are dropped, since an honest client sends its
+request as soon as it is connected. Sessions and requests in progress are never dropped
+for a newcomer.
 """
 
 import asyncio
@@ -23,14 +25,18 @@ from voicechat.server.attempts import network_of
 HEAD_S = 10.0
 """From the connection to the head of its first request."""
 KEEP_ALIVE_S = 75.0
-"""Between two requests: longer than the 60 s of usual reverse proxies, so that they close first."""
+"""Between two requests: longer than the 60 s of usual reverse proxies, so that they
+close first.
+"""
 UNREAD_S = 20.0
 """A client that reads nothing of its answer for so long is cut off."""
 SILENT_PER_ADDRESS = 64
 """Connections of one address that have not sent a request yet."""
 SWEEP_S = 1.0
 PIECE_BYTES = 16 * 1024
-"""Parsed in one pass of the event loop: a body in chunks of one byte takes 0.4 us a byte."""
+"""Parsed in one pass of the event loop: a body in chunks of one byte takes 0.4 us a
+byte.
+"""
 TELL_S = 60.0
 """A flood is told of once in so long."""
 MAX_LINE_BYTES = 8190
@@ -93,7 +99,8 @@ class Connection(web.RequestHandler):
         """Hand data to aiohttp; what is raw in a target is encoded before."""
         if not self._has_line:
             data = self._line + data
-            # What begins with no method is no request (TLS, say): aiohttp says so at once.
+            # What begins with no method is no request (TLS, say): aiohttp says so at
+            # once.
             if b"\n" not in data and len(data) <= MAX_LINE_BYTES and data[:1].isalpha():
                 self._line = data
                 return
@@ -182,12 +189,16 @@ class Connections:
     """
 
     def __init__(self, server: web.Server, most: int | None = None) -> None:
-        """``most``: how many there may be; by default half of the process's descriptors."""
+        """``most``: how many there may be; by default half of the process's
+        descriptors.
+        """
         self._server = server
         self._most = descriptors.for_clients() if most is None else most
         self._open: dict[Connection, None] = {}
         self._resting: dict[Connection, None] = {}
-        """Those at which no request is in progress; the one that rests longest comes first."""
+        """Those at which no request is in progress; the one that rests longest comes
+        first.
+        """
         self._silent: defaultdict[str, dict[Connection, None]] = defaultdict(dict)
         """By address, those that have never sent a request; the oldest comes first."""
         self._sweeping: asyncio.TimerHandle | None = None
@@ -292,16 +303,19 @@ async def note_requests(
 
 
 def encode_target(data: bytes) -> bytes:
-    """Encode what is raw in the target of the request line that ``data`` begins with, if anything.
+    """Encode what is raw in the target of the request line that ``data`` begins with,
+    if anything.
 
-    Clients that build addresses by hand write ``?token=Bearer KEY`` or a project's Chinese name as
-    it stands. HTTP has no place for that (RFC 9112, 3.2), but what is meant is certain.
+    Clients that build addresses by hand write ``?token=Bearer KEY`` or a project's
+    Chinese name as it stands. HTTP has no place for that (RFC 9112, 3.2), but what is
+    meant is certain.
     """
     line, newline, rest = data.partition(b"\n")
     if not newline or (line.count(b" ") <= 2 and line.isascii()):
         return data
     method, *words, version = line.split(b" ")
-    # The rest of a body that nobody waited for may come here, with the next request behind it.
+    # The rest of a body that nobody waited for may come here, with the next request
+    # behind it.
     if not words or not method.isalpha() or not version.startswith(b"HTTP/1."):
         return data
     target = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], b"%20".join(words))

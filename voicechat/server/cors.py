@@ -1,7 +1,7 @@
 """What browsers ask before a page of another origin may use the server.
 
-CORS, and OPTIONS in general. Keys come in a header or in the query and never as a cookie, so
-credentials in the browser's sense are never allowed.
+CORS, and OPTIONS in general. Keys come in a header or in the query and never as a
+cookie, so credentials in the browser's sense are never allowed.
 """
 
 import re
@@ -22,7 +22,9 @@ _PRIVATE_NETWORK = "Access-Control-Request-Private-Network"
 
 
 def allow_pages(app: web.Application, origins: Origins) -> None:
-    """Let pages of the allowed origins read the answers of ``app``, and answer OPTIONS everywhere."""
+    """Let pages of the allowed origins read the answers of ``app``, and answer OPTIONS
+    everywhere.
+    """
 
     async def mark(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get(hdrs.ORIGIN)
@@ -51,7 +53,9 @@ def _options_of(origins: Origins) -> Middleware:
             wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
             headers |= {
                 hdrs.ACCESS_CONTROL_ALLOW_METHODS: methods,
-                hdrs.ACCESS_CONTROL_ALLOW_HEADERS: wanted if _HEADERS.fullmatch(wanted) else USUAL_HEADERS,
+                hdrs.ACCESS_CONTROL_ALLOW_HEADERS: wanted
+                if _HEADERS.fullmatch(wanted)
+                else USUAL_HEADERS,
                 hdrs.ACCESS_CONTROL_MAX_AGE: str(MAX_AGE_S),
             }
             if request.headers.get(_PRIVATE_NETWORK) == "true":

@@ -22,7 +22,9 @@ OPEN_KEY_CHARACTERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Whom a server lets in. ``shown`` is the key that the printed address may carry; None: no key is known."""
+    """Whom a server lets in. ``shown`` is the key that the printed address may carry;
+    None: no key is known.
+    """
 
     store: KeyStore
     static_keys: dict[str, str]
@@ -30,7 +32,9 @@ class Credentials:
 
 
 def credentials(config: Config) -> Credentials:
-    """Gather the configured keys; on loopback without any, make one. ConfigError: beyond loopback without any."""
+    """Gather the configured keys; on loopback without any, make one. ConfigError:
+    beyond loopback without any.
+    """
     store = KeyStore(config.data_dir / KEY_FILE)
     if config.api_key:
         _check_length(config.api_key, config.server.host)

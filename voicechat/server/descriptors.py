@@ -1,4 +1,6 @@
-"""File descriptors as a budget: how many this process may have, and how many clients may take."""
+"""File descriptors as a budget: how many this process may have, and how many clients
+may take.
+"""
 
 from contextlib import suppress
 
@@ -8,12 +10,16 @@ except ImportError:  # Windows, which has no such limit for sockets.
     resource = None  # type: ignore[assignment]
 
 WANTED = 65_536
-"""More than any process here has use for; the limit is raised to it as far as that is allowed."""
+"""More than any process here has use for; the limit is raised to it as far as that is
+allowed.
+"""
 UNLIMITED = 1_000_000
 
 
 def raise_limit() -> None:
-    """Raise this process's soft limit, which its later children inherit, as far as it may."""
+    """Raise this process's soft limit, which its later children inherit, as far as it
+    may.
+    """
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -36,7 +42,7 @@ def limit() -> int:
 def for_clients() -> int:
     """How many of them connections of clients may take.
 
-    The other half is for what serves them: each conversation may need connections to its services,
-    pipes to a decoder, and files.
+    The other half is for what serves them: each conversation may need connections to
+    its services, pipes to a decoder, and files.
     """
     return max(1, limit() // 2)

@@ -1,4 +1,6 @@
-"""What a server tells about its sessions: what the kernel observes, and whom it never saw."""
+"""What a server tells about its sessions: what the kernel observes, and whom it never
+saw.
+"""
 
 from dataclasses import dataclass
 from typing import TypeAlias

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 class FairPlaces:
     """So many places at once, and some beyond them for keys that hold none.
 
-    One key alone may have all of the common places. Whoever comes then still gets one, and those
-    who wait are served in turn, a place for each key. Used on the event loop only.
+    One key alone may have all of the common places. Whoever comes then still gets one,
+    and those who wait are served in turn, a place for each key. Used on the event loop
+    only.
     """
 
     def __init__(self, common: int, reserved: int = 1) -> None:
@@ -27,7 +28,9 @@ class FairPlaces:
 
     @asynccontextmanager
     async def place(self, key: str) -> AsyncIterator[None]:
-        """Wait for a place, and hold it while the context lasts. Cancelling gives up the waiting."""
+        """Wait for a place, and hold it while the context lasts. Cancelling gives up
+        the waiting.
+        """
         await self.take(key)
         try:
             yield

@@ -1,13 +1,14 @@
 """Fetches what a client's URL names, and nothing inside our own network.
 
-The check is made on the address that is about to be dialled, for every dial of every redirect: whatever a name resolves
-to, however often its answer changes and however an address is written, the socket is opened to a public address or to
-one that the configuration allows, or not at all. Names and URL texts are not trusted for that.
+The check is made on the address that is about to be dialled, for every dial of every
+redirect: whatever a name resolves to, however often its answer changes and however an
+address is written, the socket is opened to a public address or to one that the
+configuration allows, or not at all. Names and URL texts are not trusted for that.
 
 No proxy of the environment is used: behind one the check would see only the proxy.
 
-Names are resolved in threads of their own, shared fairly among keys: a name server that never
-answers holds up whoever named it.
+Names are resolved in threads of their own, shared fairly among keys: a name server that
+never answers holds up whoever named it.
 """
 
 import asyncio
@@ -20,7 +21,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+    hdrs,
+)
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -30,7 +39,9 @@ from voicechat.server.pace import LEAST_BYTES_PER_S, Pace, TooSlowError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-Dial: TypeAlias = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
+Dial: TypeAlias = tuple[
+    int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]
+]
 """What aiohttp gives a socket factory: an entry of ``socket.getaddrinfo``."""
 Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 
@@ -48,8 +59,9 @@ RESERVED_LOOKUPS = 4
 PIECE_BYTES = 256 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 
-# Not all of these are "not global" to Python's ipaddress: they carry another address inside, belong
-# to a site, or are where clouds have put services for their own machines.
+# Not all of these are "not global" to Python's ipaddress: they carry another address
+# inside, belong to a site, or are where clouds have put services for their own
+# machines.
 _NEVER_PUBLIC = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -79,7 +91,9 @@ logger = logging.getLogger(__name__)
 
 
 class FetchError(VoiceChatError):
-    """The recording could not be fetched. ``reason`` may be shown to the client: it says nothing of our network."""
+    """The recording could not be fetched. ``reason`` may be shown to the client: it
+    says nothing of our network.
+    """
 
     def __init__(self, reason: str, status: Status = Status.INVALID_PARAMETER) -> None:
         super().__init__(reason)
@@ -89,10 +103,13 @@ class FetchError(VoiceChatError):
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    """What may be fetched from where. The metadata services of clouds are refused like all that is not public."""
+    """What may be fetched from where. The metadata services of clouds are refused like
+    all that is not public.
+    """
 
     allowed_networks: tuple[Network, ...] = ()
-    """Besides the public ones, for those who keep recordings on a machine of their own."""
+    """Besides the public ones, for those who keep recordings on a machine of their own.
+    """
     ports: frozenset[int] = frozenset({80, 443})
     max_bytes: int = 1024**3
 
@@ -104,14 +121,20 @@ class FetchPolicy:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address (no IPv4-mapped one) is of the public internet, and leads nowhere else."""
+    """Whether an address (no IPv4-mapped one) is of the public internet, and leads
+    nowhere else.
+    """
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
-    return not any(address in network for network in _NEVER_PUBLIC if network.version == address.version)
+    return not any(
+        address in network for network in _NEVER_PUBLIC if network.version == address.version
+    )
 
 
 def check_url(text: str, policy: FetchPolicy) -> URL:
-    """Refuse what no fetch should be begun for. Raises ``RemoteProtocolError`` naming ``audio_url``."""
+    """Refuse what no fetch should be begun for. Raises ``RemoteProtocolError`` naming
+    ``audio_url``.
+    """
     try:
         if not text:
             raise ValueError("must be present")
@@ -136,11 +159,16 @@ def _check(url: URL, policy: FetchPolicy) -> None:
 async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractResolver) -> None:
     """Give the content of ``url`` to ``write``, in pieces.
 
-    Raises ``FetchError``; what has been written by then is the caller's to remove. Cancelling closes the connection.
+    Raises ``FetchError``; what has been written by then is the caller's to remove.
+    Cancelling closes the connection.
     """
     guard = _Guard(policy)
     connector = TCPConnector(
-        socket_factory=guard.open_socket, resolver=resolver, use_dns_cache=False, force_close=True, limit=1
+        socket_factory=guard.open_socket,
+        resolver=resolver,
+        use_dns_cache=False,
+        force_close=True,
+        limit=1,
     )
     timeout = ClientTimeout(total=TOTAL_S, sock_connect=CONNECT_S, sock_read=IDLE_S)
     try:
@@ -215,13 +243,18 @@ class _KeyResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve a name as the system does. Raises ``OSError``, which ``TimeoutError`` is one of."""
+        """Resolve a name as the system does. Raises ``OSError``, which ``TimeoutError``
+        is one of.
+        """
         loop = asyncio.get_running_loop()
         found: asyncio.Future[list[ResolveResult]] = loop.create_future()
         async with asyncio.timeout(RESOLVE_S):
             await self._places.take(self._key)
             threading.Thread(
-                target=self._look_up, args=(loop, found, host, port, family), name="resolve", daemon=True
+                target=self._look_up,
+                args=(loop, found, host, port, family),
+                name="resolve",
+                daemon=True,
             ).start()
             return await found
 
@@ -236,11 +269,15 @@ class _KeyResolver(AbstractResolver):
         port: int,
         family: socket.AddressFamily,
     ) -> None:
-        """Ask, in a thread: it holds its place until the system has answered, whoever still waits."""
+        """Ask, in a thread: it holds its place until the system has answered, whoever
+        still waits.
+        """
         results: list[ResolveResult] = []
         failure: Exception | None = None
         try:
-            infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            infos = socket.getaddrinfo(
+                host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+            )
             results = [_resolved(host, port, info) for info in infos if len(info[4]) in (2, 4)]
         except (OSError, UnicodeError) as error:
             failure = error if isinstance(error, OSError) else OSError("the name is none")
@@ -261,7 +298,9 @@ class _KeyResolver(AbstractResolver):
 def _resolved(host: str, port: int, info: Dial) -> ResolveResult:
     family, _, protocol, _, address = info
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    return ResolveResult(hostname=host, host=address[0], port=port, family=family, proto=protocol, flags=flags)
+    return ResolveResult(
+        hostname=host, host=address[0], port=port, family=family, proto=protocol, flags=flags
+    )
 
 
 class _Guard:
@@ -272,9 +311,12 @@ class _Guard:
         self.refused = False
 
     def open_socket(self, dial: Dial) -> socket.socket:
-        """Make the socket for an address that may be dialled; ``OSError`` else, and the next address is tried."""
+        """Make the socket for an address that may be dialled; ``OSError`` else, and the
+        next address is tried.
+        """
         family, kind, protocol, _, sockaddr = dial
-        # A scope, as in fe80::1%eth0, would have to be cut off; it only occurs where nothing is allowed anyway.
+        # A scope, as in fe80::1%eth0, would have to be cut off; it only occurs where
+        # nothing is allowed anyway.
         address = ipaddress.ip_address(sockaddr[0])
         if not self._policy.allows(address):
             self.refused = True

@@ -14,11 +14,14 @@ from voicechat.config import AdmissionConfig
 from voicechat.processes.share import share
 
 WINDOW_S = 1.0
-"""The figures are of the last second; of what is waited, the worst of nine tenths of it: one pause of the garbage
-collector is no pressure."""
+"""The figures are of the last second; of what is waited, the worst of nine tenths of
+it: one pause of the garbage collector is no pressure.
+"""
 LAG_RELIEF = 0.7
 BUSY_RELIEF = 0.95
-"""A figure is good again below this part of its threshold. Else admission would open and shut with each session."""
+"""A figure is good again below this part of its threshold. Else admission would open
+and shut with each session.
+"""
 
 _SCHEDULED = Path("/proc/thread-self/schedstat")
 
@@ -41,7 +44,9 @@ class Thresholds:
     refuse: float
 
     def level(self, value: float, part: float = 1.0) -> Level:
-        """The level that ``value`` means when the thresholds are multiplied with ``part``."""
+        """The level that ``value`` means when the thresholds are multiplied with
+        ``part``.
+        """
         if value >= self.refuse * part:
             return Level.REFUSING
         return Level.SHEDDING if value >= self.shed * part else Level.CALM
@@ -72,7 +77,9 @@ def pressure_limits(config: AdmissionConfig) -> PressureLimits:
 
 
 def thread_busy_s() -> float:
-    """How long this thread has computed, or has wanted to while other programs had the core (Linux; else computed)."""
+    """How long this thread has computed, or has wanted to while other programs had the
+    core (Linux; else computed).
+    """
     with suppress(OSError, ValueError):
         # proc(5): nanoseconds on a core, nanoseconds in the queue for one, turns.
         ran_ns, waited_ns, _ = map(int, _SCHEDULED.read_text().split())
@@ -82,8 +89,12 @@ def thread_busy_s() -> float:
 
 
 def process_busy_s() -> float:
-    """How long all threads of this process have computed so far, on one core if its part of the machine were one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How long all threads of this process have computed so far, on one core if its
+    part of the machine were one.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return time.process_time() * share().processes / cores
 
 
@@ -103,7 +114,9 @@ class Figure:
         relief: float = LAG_RELIEF,
         window_s: float = WINDOW_S,
     ) -> None:
-        """``of`` makes one number of the samples of ``window_s``, of which there is one at least."""
+        """``of`` makes one number of the samples of ``window_s``, of which there is one
+        at least.
+        """
         self.name = name
         self.thresholds = thresholds
         self.relief = relief

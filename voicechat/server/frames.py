@@ -1,9 +1,10 @@
 """Reads the frames of a WebSocket (RFC 6455) in the place of aiohttp's reader.
 
-aiohttp's reader parses whatever has arrived in one go, however many frames that is, accepts frames
-without a mask, and refuses a message of exactly the size limit. This reader counts every frame:
-one client's frames are parsed a few at a time, and the other sessions get their turn in between.
-It also shows audio to its user as it arrives, which saves a queue and a task switch per frame.
+aiohttp's reader parses whatever has arrived in one go, however many frames that is,
+accepts frames without a mask, and refuses a message of exactly the size limit. This
+reader counts every frame: one client's frames are parsed a few at a time, and the other
+sessions get their turn in between. It also shows audio to its user as it arrives, which
+saves a queue and a task switch per frame.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ BYTES_PER_FRAME = 16 * 1024
 QUEUE_BYTES = 128 * 1024
 """Messages that wait to be received; past it the connection is not read."""
 MESSAGE_OVERHEAD_BYTES = 128
-"""What a message weighs besides its payload, so that empty ones cannot fill the memory."""
+"""What a message weighs besides its payload, so that empty ones cannot fill the memory.
+"""
 
 _FIN = 0x80
 _RESERVED = 0x70
@@ -43,7 +45,9 @@ class MessageQueue:
 
     def __init__(self) -> None:
         self.take: Callable[[bytes], bool] = lambda _: False
-        """Is shown a binary message while nothing waits; True: the message is not queued."""
+        """Is shown a binary message while nothing waits; True: the message is not
+        queued.
+        """
         self.on_read: Callable[[], None] = lambda: None
         """Called after a message has been received."""
         self.size_bytes = 0
@@ -120,25 +124,33 @@ class FrameReader:
         self._limit_bytes = limit_bytes
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
-        """Bytes that are not parsed yet: at most an incomplete frame and what is read at once."""
+        """Bytes that are not parsed yet: at most an incomplete frame and what is read
+        at once.
+        """
         self._partial: bytearray | None = None
         """The fragments of a message so far; None: no message has begun."""
         self._partial_opcode = _CONTINUATION
         self._pass_s = 0.0
         self._parsed = 0
-        """Frames parsed in this pass of the loop: the loop's clock stands still during one."""
+        """Frames parsed in this pass of the loop: the loop's clock stands still during
+        one.
+        """
         self._due = False
         """``_go_on`` will be called in the next pass."""
         self._paused = False
         self._eof = False
         self._done = False
-        """A close frame or a breach of the protocol has come: nothing after it is read."""
+        """A close frame or a breach of the protocol has come: nothing after it is read.
+        """
         queue.on_read = self._on_read
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Take what has arrived. Gives whether the connection is to be closed, and no rest."""
-        # Most of a microphone's frames come alone: 126 to 65,535 bytes, and nothing else waits.
-        # They are shown at once, without the calls that any other frame takes.
+        """Take what has arrived. Gives whether the connection is to be closed, and no
+        rest.
+        """
+        # Most of a microphone's frames come alone: 126 to 65,535 bytes, and nothing
+        # else waits. They are shown at once, without the calls that any other frame
+        # takes.
         if (
             len(data) > _HEAD_126_BYTES
             and data[0] == _FIN | _BINARY
@@ -226,7 +238,9 @@ class FrameReader:
             self._protocol.resume_reading()
 
     def _parse_frame(self, start: int) -> int:
-        """Parse the frame that begins at ``start``; gives its length, 0 while it is incomplete."""
+        """Parse the frame that begins at ``start``; gives its length, 0 while it is
+        incomplete.
+        """
         buffer = self._buffer
         available = len(buffer) - start
         if available < 2:
@@ -256,7 +270,9 @@ class FrameReader:
 
     @staticmethod
     def _check_head(first: int, second: int) -> None:
-        """Raise ``WebSocketError`` when the two first bytes of a frame are not RFC 6455's, 5.2."""
+        """Raise ``WebSocketError`` when the two first bytes of a frame are not RFC
+        6455's, 5.2.
+        """
         opcode = first & 0x0F
         if first & _RESERVED:
             raise _breach("a reserved bit is set")
@@ -306,9 +322,15 @@ class FramedWebSocket(web.WebSocketResponse):
     """aiohttp's WebSocket with the reader of this module."""
 
     def __init__(
-        self, *, limit_bytes: int, close_s: float, write_ahead_bytes: int, protocols: Sequence[str] = ()
+        self,
+        *,
+        limit_bytes: int,
+        close_s: float,
+        write_ahead_bytes: int,
+        protocols: Sequence[str] = (),
     ) -> None:
-        """``close_s`` bounds the closing handshake; ``write_ahead_bytes`` is aiohttp's limit.
+        """``close_s`` bounds the closing handshake; ``write_ahead_bytes`` is aiohttp's
+        limit.
 
         ``protocols``: subprotocols that are spoken here, the dearest first.
         """
@@ -323,15 +345,18 @@ class FramedWebSocket(web.WebSocketResponse):
         self.queue = MessageQueue()
 
     def forget(self) -> None:
-        """Let go of what refers back to this object. To be called when nothing is received any more.
+        """Let go of what refers back to this object. To be called when nothing is
+        received any more.
 
-        Otherwise each connection would wait for a full collection of garbage, which is rare, with
-        all that lies in its queue.
+        Otherwise each connection would wait for a full collection of garbage, which is
+        rare, with all that lies in its queue.
         """
         self.queue.forget()
         self._exception = None  # its traceback holds the frames of this object's methods
 
-    def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter) -> None:
+    def _post_start(
+        self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter
+    ) -> None:
         # What aiohttp does here, with another queue and another parser.
         self._ws_protocol = protocol
         self._writer = writer
@@ -344,7 +369,9 @@ class FramedWebSocket(web.WebSocketResponse):
 
 
 class _Upgraded(asyncio.Protocol):
-    """What an upgraded connection is read by: frames need not pass through the HTTP handler."""
+    """What an upgraded connection is read by: frames need not pass through the HTTP
+    handler.
+    """
 
     def __init__(self, handler: BaseProtocol, reader: FrameReader) -> None:
         self.pause_writing = handler.pause_writing  # type: ignore[method-assign]

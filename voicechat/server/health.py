@@ -14,7 +14,9 @@ class Phase(Enum):
 
 
 class Health:
-    """The phase of this process, for whoever asks over HTTP; it counts as starting while other workers do."""
+    """The phase of this process, for whoever asks over HTTP; it counts as starting
+    while other workers do.
+    """
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
@@ -29,9 +31,13 @@ class Health:
         return _answer(200, "ok")
 
     async def _ready(self, _: web.Request) -> web.Response:
-        phase = Phase.STARTING if self.phase is Phase.READY and not self.others_ready else self.phase
+        phase = (
+            Phase.STARTING if self.phase is Phase.READY and not self.others_ready else self.phase
+        )
         return _answer(200 if phase is Phase.READY else 503, phase.value)
 
 
 def _answer(http_status: int, status: str) -> web.Response:
-    return web.json_response({"status": status}, status=http_status, headers={"Cache-Control": "no-store"})
+    return web.json_response(
+        {"status": status}, status=http_status, headers={"Cache-Control": "no-store"}
+    )

@@ -1,4 +1,6 @@
-"""Ends the open sessions of keys that were revoked, have expired, or have had their audio of the day."""
+"""Ends the open sessions of keys that were revoked, have expired, or have had their
+audio of the day.
+"""
 
 import asyncio
 import logging
@@ -12,7 +14,9 @@ from voicechat.server.auth import Authoriser
 from voicechat.session.events import AccessEnded
 
 WATCH_S = 1.0
-"""So long at most an open session outlives its key. New requests are judged when they come."""
+"""So long at most an open session outlives its key. New requests are judged when they
+come.
+"""
 _CLOSE_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -21,7 +25,9 @@ _log = logging.getLogger(__name__)
 @asynccontextmanager
 async def watching_keys(authorise: Authoriser, admission: Admission) -> AsyncIterator[None]:
     """Watch while the context lasts."""
-    tasks = SessionTasks(on_fault=lambda: _log.error("open sessions now outlive their keys: restart the server"))
+    tasks = SessionTasks(
+        on_fault=lambda: _log.error("open sessions now outlive their keys: restart the server")
+    )
     _ = tasks.spawn(_watch(authorise, admission), "key-watch")
     try:
         yield
@@ -32,7 +38,8 @@ async def watching_keys(authorise: Authoriser, admission: Admission) -> AsyncIte
 async def _watch(authorise: Authoriser, admission: Admission) -> None:
     """Look at the keys in use, again and again.
 
-    Only an answer ends a session: a look that fails is told of once, and the next one is taken.
+    Only an answer ends a session: a look that fails is told of once, and the next one
+    is taken.
     """
     failed = False
     while True:
@@ -54,6 +61,10 @@ async def _look(authorise: Authoriser, admission: Admission) -> None:
     invalid = await authorise.invalid_of(in_use)
     if invalid:
         _log.info("ending the sessions of %d keys that are no longer valid", len(invalid))
-    admission.end_sessions_of(invalid, AccessEnded(Fault.NOT_AUTHORISED, "token: the key is no longer valid"))
+    admission.end_sessions_of(
+        invalid, AccessEnded(Fault.NOT_AUTHORISED, "token: the key is no longer valid")
+    )
     used_up = authorise.accounts.used_up() - invalid
-    admission.end_sessions_of(used_up, AccessEnded(Fault.QUOTA, "the key's audio of this day is used up"))
+    admission.end_sessions_of(
+        used_up, AccessEnded(Fault.QUOTA, "the key's audio of this day is used up")
+    )

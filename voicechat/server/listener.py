@@ -1,4 +1,6 @@
-"""The listening socket: an aiohttp application on one address, set up for long-lived WebSockets."""
+"""The listening socket: an aiohttp application on one address, set up for long-lived
+WebSockets.
+"""
 
 import asyncio
 import errno
@@ -15,7 +17,9 @@ from voicechat.server.connections import HTTP_OPTIONS, Connections
 BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""
 CLOSE_S = 2.0
-"""For connections that are still open when the listener ends; sessions have been drained before."""
+"""For connections that are still open when the listener ends; sessions have been
+drained before.
+"""
 
 
 @asynccontextmanager
@@ -35,14 +39,18 @@ async def handling(app: web.Application) -> AsyncIterator[Connections]:
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Listen while the context lasts; gives the port, which matters when 0 was asked for.
+    """Listen while the context lasts; gives the port, which matters when 0 was asked
+    for.
 
-    ConfigError when the address cannot be had. Leaving closes every connection within ``CLOSE_S``.
+    ConfigError when the address cannot be had. Leaving closes every connection within
+    ``CLOSE_S``.
     """
     loop = asyncio.get_running_loop()
     async with handling(app) as connections:
         bound = await bind(host, port)
-        servers = [await loop.create_server(connections, sock=each, backlog=BACKLOG) for each in bound]
+        servers = [
+            await loop.create_server(connections, sock=each, backlog=BACKLOG) for each in bound
+        ]
         try:
             yield int(bound[0].getsockname()[1])
         finally:
@@ -53,13 +61,17 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
 async def bind(host: str, port: int) -> list[socket.socket]:
     """Bind a socket to each address of ``host``, all with the same port.
 
-    ``::`` is every address of the machine, IPv4 ones too, as elsewhere than in asyncio. Raises
-    ConfigError when an address cannot be had.
+    ``::`` is every address of the machine, IPv4 ones too, as elsewhere than in asyncio.
+    Raises ConfigError when an address cannot be had.
     """
     try:
         if _is_any_ipv6(host) and socket.has_dualstack_ipv6():
             family = socket.AF_INET6
-            return [socket.create_server(("::", port), family=family, dualstack_ipv6=True, backlog=BACKLOG)]
+            return [
+                socket.create_server(
+                    ("::", port), family=family, dualstack_ipv6=True, backlog=BACKLOG
+                )
+            ]
         return await _bind_each(host.strip("[]"), port)
     except OSError as error:
         raise ConfigError(why_not(host, port, error)) from error
@@ -109,7 +121,9 @@ def is_loopback(host: str) -> bool:
 
 
 def base_url(host: str, port: int) -> str:
-    """Write the address as a person opens it: any-address hosts are reached through loopback."""
+    """Write the address as a person opens it: any-address hosts are reached through
+    loopback.
+    """
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
 

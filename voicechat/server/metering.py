@@ -1,4 +1,6 @@
-"""Counts the audio of a key as it passes: what a recogniser takes, and what a synthesiser gives."""
+"""Counts the audio of a key as it passes: what a recogniser takes, and what a
+synthesiser gives.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,7 +20,9 @@ from voicechat.session.vocabulary import Transcript
 from voicechat.store.quotas import Account
 
 PORTION_MS = 200
-"""Audio is counted in portions: a synthesiser may give it in pieces of 20 ms, and as fast as it can."""
+"""Audio is counted in portions: a synthesiser may give it in pieces of 20 ms, and as
+fast as it can.
+"""
 PORTION_BYTES = PORTION_MS * PCM_RATE_HZ * 2 // 1000
 
 
@@ -38,7 +42,9 @@ class MeteredRecognizer(WrappingRecognizer):
         super().__init__(recognizer)
         self._account = account
 
-    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         """See `SpeechRecognizer`."""
         return self._inner.recognize(_Counted(audio, self._account), options)
 
@@ -99,5 +105,7 @@ class MeteredSynthesizer(WrappingSynthesizer):
 
 
 def _length_ms(size_bytes: int, rate_hz: int) -> int:
-    """Length of s16le mono audio. Counted over a whole stream, so that no rounding adds up."""
+    """Length of s16le mono audio. Counted over a whole stream, so that no rounding adds
+    up.
+    """
     return size_bytes * 1000 // (2 * rate_hz)

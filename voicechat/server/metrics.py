@@ -1,4 +1,6 @@
-"""What the server counts, for Prometheus. Times are seconds there, as its conventions want; ours are milliseconds."""
+"""What the server counts, for Prometheus. Times are seconds there, as its conventions
+want; ours are milliseconds.
+"""
 
 import asyncio
 from collections import deque
@@ -8,8 +10,20 @@ from pathlib import Path
 from typing import TypeAlias, assert_never
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -31,26 +45,53 @@ from voicechat.session.effects import (
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_PERIOD_S = 0.25
 LAG_WINDOW = 40
-"""The lag gauge shows the worst of so many measurements: 10 s, within which a scraper is expected to come by."""
+"""The lag gauge shows the worst of so many measurements: 10 s, within which a scraper
+is expected to come by.
+"""
 TEXT_SHARE = 0.02
-"""Of the event loop's time, that may go into writing the metrics, however often they are asked for."""
+"""Of the event loop's time, that may go into writing the metrics, however often they
+are asked for.
+"""
 CLIENT = "(client)"
-"""For all tools that clients carry out: a client may name its tools as it likes, so their names are no labels."""
+"""For all tools that clients carry out: a client may name its tools as it likes, so
+their names are no labels.
+"""
 
 Counts: TypeAlias = Callable[[], Mapping[int, int]]
 """Asked for a number of each worker."""
 
-_LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+_LATENCY_BUCKETS_S = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.5,
+    0.75,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    5.0,
+    10.0,
+)
 
 
 class Metrics:
-    """The counters of one server, in a registry of their own so that two servers in a process do not collide."""
+    """The counters of one server, in a registry of their own so that two servers in a
+    process do not collide.
+    """
 
-    def __init__(self, services: Services | None = None, shared: Path | None = None, worker: int = 0) -> None:
+    def __init__(
+        self, services: Services | None = None, shared: Path | None = None, worker: int = 0
+    ) -> None:
         """``services``: whose failures, and whose kept speech, are to be shown, too.
 
-        ``shared``: where the workers of a server count together, each in files that outlive it; None: it has none.
-        Then ``PROMETHEUS_MULTIPROC_DIR`` must have named that folder when this process was started.
+        ``shared``: where the workers of a server count together, each in files that
+        outlive it; None: it has none. Then ``PROMETHEUS_MULTIPROC_DIR`` must have named
+        that folder when this process was started.
         """
         registry = self.registry = CollectorRegistry()
         self._shared, self._worker = shared, worker
@@ -65,12 +106,24 @@ class Metrics:
             self._tell(ServiceMetrics(services))
             self.follow_speech_caches({link.name: link.provider for link in services.links})
         self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=self._asked)
-        self._turns = Counter("voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry)
-        self._late = Counter("voicechat_late_dropped", "Late results dropped", ["kind"], registry=registry)
-        self._closed = Counter("voicechat_closed", "Sessions that the server closed", ["reason"], registry=registry)
-        self._refused = Counter("voicechat_refused", "Clients not admitted", ["status"], registry=registry)
-        self._early = Counter("voicechat_early_replies", "Replies begun early", ["fate"], registry=registry)
-        self._early_saved = Counter("voicechat_early_saved_seconds", "Time that early replies saved", registry=registry)
+        self._turns = Counter(
+            "voicechat_turns", "Turns by how they ended", ["outcome"], registry=registry
+        )
+        self._late = Counter(
+            "voicechat_late_dropped", "Late results dropped", ["kind"], registry=registry
+        )
+        self._closed = Counter(
+            "voicechat_closed", "Sessions that the server closed", ["reason"], registry=registry
+        )
+        self._refused = Counter(
+            "voicechat_refused", "Clients not admitted", ["status"], registry=registry
+        )
+        self._early = Counter(
+            "voicechat_early_replies", "Replies begun early", ["fate"], registry=registry
+        )
+        self._early_saved = Counter(
+            "voicechat_early_saved_seconds", "Time that early replies saved", registry=registry
+        )
         about = "Tool calls by the configured tool, or the client, and how they ended"
         self._tools = Counter("voicechat_tool_calls", about, ["tool", "outcome"], registry=registry)
         took = "From a tool call to its answer"
@@ -89,38 +142,61 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
-        self._busy = Counter("voicechat_refused_busy", "Clients refused under pressure", ["figure"], registry=registry)
+        self._busy = Counter(
+            "voicechat_refused_busy",
+            "Clients refused under pressure",
+            ["figure"],
+            registry=registry,
+        )
         self._transcript = self._latency("transcript", "last recognition result")
         self._first_text = self._latency("first_text", "first piece of text")
         self._first_audio = self._latency("first_audio", "first piece of audio")
-        about = "Part of the wait from the user's last sound to the first audio sent, by what ended it"
+        about = (
+            "Part of the wait from the user's last sound to the first audio sent, by what ended it"
+        )
         self._stages = Histogram(
-            "voicechat_turn_stage_seconds", about, ["stage"], buckets=_LATENCY_BUCKETS_S, registry=registry
+            "voicechat_turn_stage_seconds",
+            about,
+            ["stage"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
         )
         about = "From the user's last sound to the first audio sent: the sum of voicechat_turn_stage_seconds"
-        self._turn = Histogram("voicechat_turn_seconds", about, buckets=_LATENCY_BUCKETS_S, registry=registry)
+        self._turn = Histogram(
+            "voicechat_turn_seconds", about, buckets=_LATENCY_BUCKETS_S, registry=registry
+        )
 
     def _tell(self, collector: Collector) -> Collector:
-        """Show what ``collector`` knows of this process; with several workers, as this worker's."""
+        """Show what ``collector`` knows of this process; with several workers, as this
+        worker's.
+        """
         told = collector if self._shared is None else _OfWorker(collector, self._worker)
         self._asked.register(told)
         return told
 
     def _latency(self, name: str, meaning: str) -> Histogram:
         about = f"From the user's complete to the {meaning}"
-        return Histogram(f"voicechat_{name}_seconds", about, buckets=_LATENCY_BUCKETS_S, registry=self.registry)
+        return Histogram(
+            f"voicechat_{name}_seconds", about, buckets=_LATENCY_BUCKETS_S, registry=self.registry
+        )
 
     def follow_sessions(self, count: Callable[[], int]) -> None:
-        """Show as the number of open sessions what ``count`` says whenever somebody asks."""
+        """Show as the number of open sessions what ``count`` says whenever somebody
+        asks.
+        """
         self._sessions.set_function(count)
 
     def follow_speech_caches(self, services: Mapping[str, object]) -> None:
         """Show of each service that keeps speech how often that was of use."""
-        caches = {name: each for name, each in services.items() if isinstance(each, CachingSynthesizer)}
+        caches = {
+            name: each for name, each in services.items() if isinstance(each, CachingSynthesizer)
+        }
         self._tell(_ShownCaches(caches))
 
     def follow_workers(self, processes: Counts, sessions: Counts) -> None:
-        """Tell, with several workers, what each of them has and uses: ``processes`` gives their process ids."""
+        """Tell, with several workers, what each of them has and uses: ``processes``
+        gives their process ids.
+        """
         if self._shared is not None:
             self._asked.register(_Workers(processes, sessions))
 
@@ -161,7 +237,9 @@ class Metrics:
 
     @contextmanager
     def measuring_collector(self) -> Iterator[None]:
-        """Show how often and how long Python's garbage collector stops everything, while the context lasts."""
+        """Show how often and how long Python's garbage collector stops everything,
+        while the context lasts.
+        """
         with watching_collector() as pauses:
             shown = self._tell(_ShownPauses(pauses))
             try:
@@ -171,7 +249,9 @@ class Metrics:
 
     @contextmanager
     def measuring_loop_lag(self) -> Iterator[None]:
-        """Measure how late the running event loop calls a timer, while the context lasts."""
+        """Measure how late the running event loop calls a timer, while the context
+        lasts.
+        """
         loop = asyncio.get_running_loop()
         lags_s: deque[float] = deque(maxlen=LAG_WINDOW)
 
@@ -192,7 +272,9 @@ class Metrics:
             timer.cancel()
 
     def routes(self, require: Callable[[web.Request], None] = lambda _: None) -> list[web.RouteDef]:
-        """List the route ``/metrics``. ``require`` raises AdmissionError for whoever may not see it."""
+        """List the route ``/metrics``. ``require`` raises AdmissionError for whoever
+        may not see it.
+        """
 
         async def scrape(request: web.Request) -> web.Response:
             require(request)
@@ -201,7 +283,9 @@ class Metrics:
         return [web.get("/metrics", scrape)]
 
     def text(self) -> bytes:
-        """Write all metrics; again only after so long that it takes ``TEXT_SHARE`` of the event loop at most."""
+        """Write all metrics; again only after so long that it takes ``TEXT_SHARE`` of
+        the event loop at most.
+        """
         begun_s = _now_s()
         if begun_s >= self._text_until_s:
             self._written = self._write()
@@ -219,7 +303,9 @@ class Metrics:
 
 
 class _OfWorker(Collector):
-    """What another collector tells, with the worker's number as a label: it knows of this process only."""
+    """What another collector tells, with the worker's number as a label: it knows of
+    this process only.
+    """
 
     def __init__(self, collector: Collector, worker: int) -> None:
         self._collector = collector
@@ -230,7 +316,9 @@ class _OfWorker(Collector):
         for metric in self._collector.collect():
             labelled = Metric(metric.name, metric.documentation, metric.type)
             for sample in metric.samples:
-                labelled.add_sample(sample.name, {**sample.labels, "worker": self._worker}, sample.value)
+                labelled.add_sample(
+                    sample.name, {**sample.labels, "worker": self._worker}, sample.value
+                )
             yield labelled
 
 
@@ -249,7 +337,9 @@ class _Workers(Collector):
         together = {sessions.name: sessions}
         for worker, pid in self._processes().items():
             for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
-                known = together.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                known = together.setdefault(
+                    metric.name, Metric(metric.name, metric.documentation, metric.type)
+                )
                 for sample in metric.samples:
                     known.add_sample(sample.name, {"worker": str(worker)}, sample.value)
         return together.values()
@@ -263,7 +353,9 @@ class _ShownCaches(Collector):
         """See ``Collector``."""
         about = "Short texts to be spoken, by whether their speech was known"
         asked = CounterMetricFamily("voicechat_speech_cache", about, labels=["service", "result"])
-        held = GaugeMetricFamily("voicechat_speech_cache_bytes", "Speech that is kept", labels=["service"])
+        held = GaugeMetricFamily(
+            "voicechat_speech_cache_bytes", "Speech that is kept", labels=["service"]
+        )
         for name, cache in self._caches.items():
             asked.add_metric([name, "hit"], cache.hits)
             asked.add_metric([name, "miss"], cache.misses)
@@ -273,7 +365,9 @@ class _ShownCaches(Collector):
 
 
 class _ShownPauses(Collector):
-    """Read when somebody asks: a collection may begin anywhere, so counting one must not take a metric's lock."""
+    """Read when somebody asks: a collection may begin anywhere, so counting one must
+    not take a metric's lock.
+    """
 
     def __init__(self, pauses: CollectorPauses) -> None:
         self._pauses = pauses
@@ -283,7 +377,9 @@ class _ShownPauses(Collector):
         pauses = self._pauses
         name, about = "voicechat_collector_pause_seconds", "Pauses of Python's garbage collector"
         yield SummaryMetricFamily(name, about, pauses.pauses, pauses.total_us / 1e6)
-        yield GaugeMetricFamily(f"{name}_max", f"{about}: the longest since the start", pauses.longest_us / 1e6)
+        yield GaugeMetricFamily(
+            f"{name}_max", f"{about}: the longest since the start", pauses.longest_us / 1e6
+        )
 
 
 def _now_s() -> float:

@@ -1,7 +1,9 @@
-"""Endpoints of dialects on the server's ports: a connection comes, is admitted, and becomes a conversation.
+"""Endpoints of dialects on the server's ports: a connection comes, is admitted, and
+becomes a conversation.
 
-All protocols go the same way, a WebSocket or a plain TCP connection: who is calling, may they come in,
-which agent and services answer, and then the conversation, until it ends.
+All protocols go the same way, a WebSocket or a plain TCP connection: who is calling,
+may they come in, which agent and services answer, and then the conversation, until it
+ends.
 """
 
 import asyncio
@@ -47,7 +49,9 @@ from voicechat.voice.detector import VoiceDetector
 T = TypeVar("T")
 
 PassOn = Callable[[web.Request, str], bool]
-"""Hand a connection to the process that serves the resumable stream of that name; False when this process does."""
+"""Hand a connection to the process that serves the resumable stream of that name; False
+when this process does.
+"""
 
 GREETING_S = 10.0
 """How long a caller may take to say who it is."""
@@ -142,7 +146,8 @@ class Mount:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[dict[str, int]]:
-        """Serve the endpoints with a TCP port of their own while the context lasts; gives the ports.
+        """Serve the endpoints with a TCP port of their own while the context lasts;
+        gives the ports.
 
         They stand under the endpoints' names. ConfigError when a port cannot be had.
         """
@@ -174,12 +179,14 @@ class Mount:
         return len(self._resumable)
 
     async def drain(self, deadline_s: float) -> None:
-        """Let the sessions end as ``Admission.drain`` does, then release what they shared."""
+        """Let the sessions end as ``Admission.drain`` does, then release what they
+        shared.
+        """
         await self._admission.drain(deadline_s)
         await self._tasks.close(DRAIN_GRACE_S)
         self._threads.close()
 
-    # --- a connection comes ----------------------------------------------------------------------------------
+    # --- a connection comes -----------------------------------------------------------
 
     async def _serve_request(self, endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
         handshake = _handshake_of(request)
@@ -187,8 +194,13 @@ class Mount:
         response: web.StreamResponse | None = None
         try:
             caller = _identify(endpoint, handshake, ())
-            # First of all: a token is accepted once, so only the process that serves the stream may look at it.
-            if isinstance(caller, Caller) and caller.resume and self._pass_on(request, caller.resume):
+            # First of all: a token is accepted once, so only the process that serves
+            # the stream may look at it.
+            if (
+                isinstance(caller, Caller)
+                and caller.resume
+                and self._pass_on(request, caller.resume)
+            ):
                 return web.Response()  # Nobody gets it: this process has let go of the connection.
             if caller is None:
                 response = await socket.open(request)
@@ -236,8 +248,13 @@ class Mount:
     ) -> None:
         """Let a caller say who it is on the open connection, then serve it."""
         address = network_of(handshake.peer)
-        if self._greeting.total() >= MOST_GREETING or self._greeting[address] >= GREETING_OF_ADDRESS:
-            raise AdmissionError(Status.AT_CAPACITY, "too many connections have not said who they are")
+        if (
+            self._greeting.total() >= MOST_GREETING
+            or self._greeting[address] >= GREETING_OF_ADDRESS
+        ):
+            raise AdmissionError(
+                Status.AT_CAPACITY, "too many connections have not said who they are"
+            )
         self._greeting[address] += 1
         try:
             async with asyncio.timeout(GREETING_S):
@@ -263,9 +280,13 @@ class Mount:
             await self._serve(served, _Replayed(socket, frames), principal)
 
     async def _refuse(self, endpoint: Endpoint, socket: Socket, refusal: AdmissionError) -> None:
-        """Tell a refused client why, in the form it waits for. One that has gone already is not an error."""
+        """Tell a refused client why, in the form it waits for. One that has gone
+        already is not an error.
+        """
         self._conditions.observe(SessionRefused(refusal.status))
-        refused = endpoint.refuse(refusal.status, refusal.message, restarting=self._admission.draining)
+        refused = endpoint.refuse(
+            refusal.status, refusal.message, restarting=self._admission.draining
+        )
         try:
             async with asyncio.timeout(self._conditions.limits.close_ms / 1000):
                 for frame in refused.frames:
@@ -276,9 +297,11 @@ class Mount:
         finally:
             socket.abort()
 
-    # --- a session begins ------------------------------------------------------------------------------------
+    # --- a session begins -------------------------------------------------------------
 
-    def _open(self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal) -> _Served:
+    def _open(
+        self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
+    ) -> _Served:
         """Choose who answers, and open the session. Raises ``AdmissionError``."""
         try:
             if endpoint.kind is Kind.RECOGNITION:
@@ -300,7 +323,9 @@ class Mount:
         recognizer: Found = services.recognizer(  # type: ignore[type-arg]
             caller.recognizer_path, _wanted(caller.recognizer, agent.asr)
         )
-        synthesizer = services.synthesizer(caller.synthesizer_path, _wanted(caller.synthesizer, agent.tts))
+        synthesizer = services.synthesizer(
+            caller.synthesizer_path, _wanted(caller.synthesizer, agent.tts)
+        )
         told = [chosen.note, notes(recognizer.resolved, synthesizer.resolved)]
         connection = Connection(
             handshake=handshake,
@@ -332,7 +357,9 @@ class Mount:
         )
         return _Served(machine, opening.dialect, cast)
 
-    def _open_recognition(self, endpoint: Endpoint, handshake: Handshake, caller: Caller) -> _Served:
+    def _open_recognition(
+        self, endpoint: Endpoint, handshake: Handshake, caller: Caller
+    ) -> _Served:
         services = self._services
         recognizer = services.recognizer(caller.recognizer_path, caller.recognizer)
         connection = Connection(handshake=handshake, epoch_s=unix_s())
@@ -358,12 +385,14 @@ class Mount:
         )
         await self._admission.serve(conversation, principal)
 
-    # --- sessions that outlive their connection --------------------------------------------------------------
+    # --- sessions that outlive their connection ---------------------------------------
 
     def _resume(
         self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
     ) -> ResumableSocket:
-        """The session of that name; begun now if there is none. It lives on when its connection is lost."""
+        """The session of that name; begun now if there is none. It lives on when its
+        connection is lost.
+        """
         name = (f"{principal.key_id}/{principal.holder}", principal.project, caller.resume)
         if name not in self._resumable:
             served = self._open(endpoint, handshake, caller, principal)
@@ -390,7 +419,9 @@ class Mount:
 
 
 class _Replayed:
-    """See ``Socket``: one whose first frames have been received already, and are received once more."""
+    """See ``Socket``: one whose first frames have been received already, and are
+    received once more.
+    """
 
     def __init__(self, socket: Socket, frames: Sequence[Frame]) -> None:
         self._socket = socket
@@ -407,7 +438,9 @@ class _Replayed:
         return self._frames.pop(0) if self._frames else await self._socket.receive()
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
-        """See ``Socket.offer``. Frames that come while some are still repeated would overtake them."""
+        """See ``Socket.offer``. Frames that come while some are still repeated would
+        overtake them.
+        """
         self._socket.offer(lambda frame: not self._frames and take(frame))
 
     @property
@@ -416,16 +449,23 @@ class _Replayed:
         return self._socket.has_room
 
 
-def _identify(endpoint: Endpoint, handshake: Handshake, frames: Sequence[Frame]) -> "Caller | _Wrong | None":
-    """Who is calling, None for not known yet; or why what it asks for is not acceptable."""
+def _identify(
+    endpoint: Endpoint, handshake: Handshake, frames: Sequence[Frame]
+) -> "Caller | _Wrong | None":
+    """Who is calling, None for not known yet; or why what it asks for is not
+    acceptable.
+    """
     try:
         return endpoint.identify(handshake, frames)
     except RemoteProtocolError as error:
-        # Not the error itself: kept by a frame of its own traceback it would refer to itself.
+        # Not the error itself: kept by a frame of its own traceback it would refer to
+        # itself.
         return _Wrong(error.status, error.message)
 
 
-async def _first_words(endpoint: Endpoint, handshake: Handshake, socket: Socket) -> tuple[Caller | None, list[Frame]]:
+async def _first_words(
+    endpoint: Endpoint, handshake: Handshake, socket: Socket
+) -> tuple[Caller | None, list[Frame]]:
     """Receive frames until it is known who is calling; None: the connection was lost."""
     frames: list[Frame] = []
     while (caller := _identify(endpoint, handshake, frames)) is None:
@@ -450,19 +490,27 @@ def _handshake_of(request: web.Request) -> Handshake:
     return Handshake(
         variables=dict(request.match_info),
         query={key: value for key, value in request.query.items() if key not in SECRET_PARAMETERS},
-        headers={name.lower(): value for name, value in request.headers.items() if name.lower() not in _SECRET_HEADERS},
+        headers={
+            name.lower(): value
+            for name, value in request.headers.items()
+            if name.lower() not in _SECRET_HEADERS
+        },
         protocols=tuple(name.strip() for name in offered.split(",") if name.strip()),
         peer=request.remote or "",
     )
 
 
 def _wanted(by_client: str, by_agent: str) -> str:
-    """Settle a service: ``default`` is what protocols make every client say, and means the agent's own."""
+    """Settle a service: ``default`` is what protocols make every client say, and means
+    the agent's own.
+    """
     return by_agent if by_client in ("", DEFAULT) else by_client
 
 
 def _voice_picker(synthesizer: SpeechSynthesizer, own: str) -> Callable[[str], str]:
-    """Map a wished-for voice to one that there is: itself, the agent's ``own``, or the first."""
+    """Map a wished-for voice to one that there is: itself, the agent's ``own``, or the
+    first.
+    """
     voices = synthesizer.voices
     if not voices:
         return lambda wanted: wanted or own

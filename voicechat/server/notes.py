@@ -15,7 +15,9 @@ _NOTES = web.RequestKey("voicechat.notes", list)
 
 
 def note(text: str) -> None:
-    """Let the answer of the request that this task serves say ``text``, unless that is empty."""
+    """Let the answer of the request that this task serves say ``text``, unless that is
+    empty.
+    """
     notes = _notes.get()
     if text and notes is not None:
         notes.append(text)

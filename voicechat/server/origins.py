@@ -1,7 +1,9 @@
-"""Which web pages may use the server, and who a request comes from when a proxy brings it.
+"""Which web pages may use the server, and who a request comes from when a proxy brings
+it.
 
-Only browsers send an Origin, and no page can forge it. What a proxy adds (``X-Forwarded-*``)
-anybody can write, so it counts only from the addresses in ``server.trusted_proxies``.
+Only browsers send an Origin, and no page can forge it. What a proxy adds
+(``X-Forwarded-*``) anybody can write, so it counts only from the addresses in
+``server.trusted_proxies``.
 """
 
 import ipaddress
@@ -20,7 +22,9 @@ ALLOW_IT = "add it to server.allowed_origins"
 NO_ORIGIN = "null"
 """What a page sends that has no origin: of a file, or in a sandbox."""
 _PORTS = {"http": 80, "https": 443}
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.\-]*)://([^/?#@\s:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.\-]*)://([^/?#@\s:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE
+)
 _HOST = re.compile(r"([^/?#@\s:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 FORWARDED_FOR = "X-Forwarded-For"
 FORWARDED_HOST = "X-Forwarded-Host"
@@ -62,11 +66,17 @@ def origin_of(request: web.Request) -> str:
 class Origins:
     """The rules of one server."""
 
-    def __init__(self, allowed: Collection[str] = (), trusted_proxies: Collection[Network] = ()) -> None:
-        """``allowed`` are origins as ``read_origin`` takes them, ``null``, or ``*`` for all."""
+    def __init__(
+        self, allowed: Collection[str] = (), trusted_proxies: Collection[Network] = ()
+    ) -> None:
+        """``allowed`` are origins as ``read_origin`` takes them, ``null``, or ``*`` for
+        all.
+        """
         self._any = ANY in allowed
         self._null = NO_ORIGIN in allowed
-        self._allowed = frozenset(origin for each in allowed if (origin := read_origin(each)) is not None)
+        self._allowed = frozenset(
+            origin for each in allowed if (origin := read_origin(each)) is not None
+        )
         self._proxies = tuple(trusted_proxies)
 
     def may_connect(self, request: web.Request) -> bool:
@@ -107,9 +117,10 @@ class Origins:
     def _is_own(self, request: web.Request, text: str) -> bool:
         """Whether a page is one of this server's.
 
-        Behind a proxy that ends TLS the server does not know its own scheme, so either web scheme
-        will do. Nor does it know its own port where the proxy leaves that out of Host, which no
-        browser does that comes directly: then only the host is compared.
+        Behind a proxy that ends TLS the server does not know its own scheme, so either
+        web scheme will do. Nor does it know its own port where the proxy leaves that
+        out of Host, which no browser does that comes directly: then only the host is
+        compared.
         """
         origin = read_origin(text)
         if origin is None or origin.scheme not in _PORTS:
@@ -120,7 +131,9 @@ class Origins:
                 continue
             if origin.port == int(found[2] or 0):
                 return True
-            if not found[2] and (origin.port in _PORTS.values() or _port(request) not in _PORTS.values()):
+            if not found[2] and (
+                origin.port in _PORTS.values() or _port(request) not in _PORTS.values()
+            ):
                 return True
         return False
 
@@ -150,7 +163,9 @@ def _without_port(address: str) -> str:
 
 
 def plain_address(address: str) -> str:
-    """Write an IPv4 address as such that a socket for both families shows as an IPv6 one."""
+    """Write an IPv4 address as such that a socket for both families shows as an IPv6
+    one.
+    """
     try:
         mapped = ipaddress.IPv6Address(address).ipv4_mapped
     except ValueError:

@@ -14,7 +14,9 @@ class TooSlowError(Exception):
 
 
 class Pace:
-    """Reads pieces of one body and keeps both limits. Only the time of waiting for pieces counts."""
+    """Reads pieces of one body and keeps both limits. Only the time of waiting for
+    pieces counts.
+    """
 
     def __init__(self, read: Callable[[], Awaitable[bytes]], idle_s: float) -> None:
         """``idle_s``: how long one piece may be waited for."""
@@ -24,7 +26,9 @@ class Pace:
         self._read_bytes = 0
 
     async def read(self) -> bytes:
-        """Give the next piece; nothing at the end. Raises ``TooSlowError``, and what reading raises."""
+        """Give the next piece; nothing at the end. Raises ``TooSlowError``, and what
+        reading raises.
+        """
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         try:

@@ -1,6 +1,7 @@
 """The web demo's files: read once at the start, then served from memory.
 
-A request's path is looked up as a name among the files that were found, so no path can lead anywhere else.
+A request's path is looked up as a name among the files that were found, so no path can
+lead anywhere else.
 """
 
 import hashlib
@@ -16,7 +17,8 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_FILES = 200
 
 PAGE_HEADERS = {
-    # connect-src 'self' covers ws: and wss: of the same host; blob: is for audio that a page makes itself.
+    # connect-src 'self' covers ws: and wss: of the same host; blob: is for audio that a
+    # page makes itself.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -38,7 +40,9 @@ class _File:
 
 
 def demo_folder() -> Path | None:
-    """Find the demo: inside an installed package, or beside it in a checkout. None when there is none."""
+    """Find the demo: inside an installed package, or beside it in a checkout. None when
+    there is none.
+    """
     return _data_folder("web_demo", "index.html")
 
 
@@ -57,7 +61,9 @@ class Pages:
     """Serves the files of one folder below ``/``; ``/`` itself is its ``index.html``."""
 
     def __init__(self, folder: Path | None) -> None:
-        """``folder`` None: there are no pages. Hidden files, links and files over 4 MiB are left out."""
+        """``folder`` None: there are no pages. Hidden files, links and files over 4 MiB
+        are left out.
+        """
         self._files = _read_files(folder) if folder else {}
 
     def __bool__(self) -> bool:
@@ -74,7 +80,9 @@ class Pages:
         headers = {**PAGE_HEADERS, hdrs.ETAG: file.etag}
         if request.headers.get(hdrs.IF_NONE_MATCH) == file.etag:
             return web.Response(status=304, headers=headers)
-        return web.Response(body=file.content, headers={**headers, hdrs.CONTENT_TYPE: file.content_type})
+        return web.Response(
+            body=file.content, headers={**headers, hdrs.CONTENT_TYPE: file.content_type}
+        )
 
 
 def _read_files(folder: Path) -> dict[str, _File]:
@@ -82,7 +90,12 @@ def _read_files(folder: Path) -> dict[str, _File]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+        if (
+            hidden
+            or path.is_symlink()
+            or not path.is_file()
+            or path.stat().st_size > MAX_FILE_BYTES
+        ):
             continue
         if len(files) == MAX_FILES:
             break
@@ -93,7 +106,15 @@ def _read_files(folder: Path) -> dict[str, _File]:
 
 
 def _content_type(name: str) -> str:
-    # Not left to the machine's own tables, which on some systems call JavaScript text/plain.
-    known = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".html": "text/html"}
-    content_type = known.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    # Not left to the machine's own tables, which on some systems call JavaScript
+    # text/plain.
+    known = {
+        ".js": "text/javascript",
+        ".mjs": "text/javascript",
+        ".css": "text/css",
+        ".html": "text/html",
+    }
+    content_type = (
+        known.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    )
     return f"{content_type}; charset=utf-8" if content_type.startswith("text/") else content_type

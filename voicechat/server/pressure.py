@@ -1,12 +1,16 @@
-"""Admission from measurement: whether this process has time for more, and for work that may be in vain.
+"""Admission from measurement: whether this process has time for more, and for work that
+may be in vain.
 
-Five figures tell, each before a listener can: how busy the event loop and the process are, how late the event loop is,
-how long audio waits for an encoder, and for voice detection, and how many streams wait for a place at a provider. At a
-first threshold replies are no longer begun early; at a second one newcomers are refused. Those who are in are left
-alone; and while they are few nobody is refused, since nobody would gain by it.
+Five figures tell, each before a listener can: how busy the event loop and the process
+are, how late the event loop is, how long audio waits for an encoder, and for voice
+detection, and how many streams wait for a place at a provider. At a first threshold
+replies are no longer begun early; at a second one newcomers are refused. Those who are
+in are left alone; and while they are few nobody is refused, since nobody would gain by
+it.
 
-Lag alone tells too late: a loop that is nearly always busy is hardly late until it has one session too many, and from
-then on it is later with every second, whoever is refused.
+Lag alone tells too late: a loop that is nearly always busy is hardly late until it has
+one session too many, and from then on it is later with every second, whoever is
+refused.
 """
 
 import asyncio
@@ -42,16 +46,26 @@ _log = logging.getLogger(__name__)
 SAMPLE_S = 0.02
 JUDGE_S = 0.25
 BUSY_WINDOW_S = 10.0
-"""Of so long the worst second counts, but for a tenth. Conversations are quiet and loud in turns of about that length:
-who lets newcomers in while it is quiet has too many when it is loud."""
+"""Of so long the worst second counts, but for a tenth. Conversations are quiet and loud
+in turns of about that length: who lets newcomers in while it is quiet has too many when
+it is loud.
+"""
 HOLD_S = 3.0
-"""The figures must have been good for so long before the level falls, one step at a time."""
+"""The figures must have been good for so long before the level falls, one step at a
+time.
+"""
 SETTLE_S = 3.0
-"""So long a session is a newcomer: what it takes is not in the figures yet, so it counts as the others on average."""
+"""So long a session is a newcomer: what it takes is not in the figures yet, so it
+counts as the others on average.
+"""
 FEW = 10
-"""Of fewer settled sessions there is no average; and if fewer keep the process busy, it is not they."""
+"""Of fewer settled sessions there is no average; and if fewer keep the process busy, it
+is not they.
+"""
 CAPACITY_RETRY_S = 5
-"""What a refused client is told to wait. Nobody knows; a conversation lasts longer, a peak hardly."""
+"""What a refused client is told to wait. Nobody knows; a conversation lasts longer, a
+peak hardly.
+"""
 
 
 class Pressure:
@@ -68,12 +82,14 @@ class Pressure:
         on_refused: Callable[[str], None] = lambda _: None,
         busy_s: Sequence[Callable[[], float]] = (thread_busy_s, process_busy_s),
     ) -> None:
-        """``sessions``: how many there are; ``sessions_by_key``: how many each key has, in no order.
+        """``sessions``: how many there are; ``sessions_by_key``: how many each key has,
+        in no order.
 
         ``on_refused`` is told the figure that refused somebody.
 
-        ``time_encoders`` tells sooner or later how long work waits for an encoder, in seconds. ``busy_s``: clocks that
-        go only while somebody is busy; the busiest counts.
+        ``time_encoders`` tells sooner or later how long work waits for an encoder, in
+        seconds. ``busy_s``: clocks that go only while somebody is busy; the busiest
+        counts.
         """
         self.on_level: Sequence[Callable[[Level], None]] = ()
         """Who is told each new level."""
@@ -98,10 +114,11 @@ class Pressure:
         self._worst = self._loop_lag
 
     def admit(self, own: int = 0) -> None:
-        """Let a newcomer pass whose key has ``own`` sessions already. Raises ``AtCapacityError``.
+        """Let a newcomer pass whose key has ``own`` sessions already. Raises
+        ``AtCapacityError``.
 
-        While one key has nearly all the sessions, the pressure is that key's doing: then others are
-        let in, as many as are let in unquestioned.
+        While one key has nearly all the sessions, the pressure is that key's doing:
+        then others are let in, as many as are let in unquestioned.
         """
         if self._sessions() < self._limits.unquestioned_sessions:
             return
@@ -122,11 +139,15 @@ class Pressure:
 
     def detected(self, tick: Tick) -> None:
         """Take note of a round of voice detection."""
-        self._detection.add(asyncio.get_running_loop().time(), math.inf if tick.lost_ms else tick.lag_ms)
+        self._detection.add(
+            asyncio.get_running_loop().time(), math.inf if tick.lost_ms else tick.lag_ms
+        )
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Measure the running event loop while the context lasts; nothing is judged by less than a whole window."""
+        """Measure the running event loop while the context lasts; nothing is judged by
+        less than a whole window.
+        """
         loop = asyncio.get_running_loop()
         begun_s = judged_s = loop.time()
         judged_busy_s = [busy_s() for busy_s in self._busy_s]
@@ -139,7 +160,9 @@ class Pressure:
             self._waiting.add(now_s, self._waiting_streams())
             if now_s - judged_s >= JUDGE_S and now_s - begun_s >= WINDOW_S:
                 busy_s = [busy_s() for busy_s in self._busy_s]
-                busiest_s = max(now - before for now, before in zip(busy_s, judged_busy_s, strict=True))
+                busiest_s = max(
+                    now - before for now, before in zip(busy_s, judged_busy_s, strict=True)
+                )
                 self._last_second.add(now_s, 100 * busiest_s / (now_s - judged_s))
                 self._busy.add(now_s, self._last_second.value(now_s))
                 judged_s, judged_busy_s = now_s, busy_s
@@ -171,11 +194,15 @@ class Pressure:
         if self._sessions() < FEW:
             values[self._busy] = 0.0
         found, worst = max(
-            ((figure.thresholds.level(values[figure]), figure) for figure in figures), key=lambda pair: pair[0]
+            ((figure.thresholds.level(values[figure]), figure) for figure in figures),
+            key=lambda pair: pair[0],
         )
         if found is not Level.CALM:
             self._worst = worst
-        if max(figure.thresholds.level(values[figure], figure.relief) for figure in figures) >= self.level:
+        if (
+            max(figure.thresholds.level(values[figure], figure.relief) for figure in figures)
+            >= self.level
+        ):
             self._calm_since_s = now_s
         if found > self.level:
             self._set(found, now_s)
@@ -194,7 +221,11 @@ class Pressure:
         return busy * sessions / settled if settled >= FEW else busy
 
     def _set(self, level: Level, now_s: float) -> None:
-        _log.log(logging.INFO if level < self.level else logging.WARNING, _MEANINGS[level], self._worst.name)
+        _log.log(
+            logging.INFO if level < self.level else logging.WARNING,
+            _MEANINGS[level],
+            self._worst.name,
+        )
         self.level = level
         self._calm_since_s = now_s
         for tell in self.on_level:

@@ -1,4 +1,6 @@
-"""Where a process stands among those of its server: what it shares with them, and how connections reach it."""
+"""Where a process stands among those of its server: what it shares with them, and how
+connections reach it.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -27,10 +29,14 @@ class Seat:
     on_level: Callable[[Level], None] = lambda _: None
     """Told each new level of pressure."""
     shared: Path | None = None
-    """The folder that the metrics of several processes are collected in; None: there is only this one."""
+    """The folder that the metrics of several processes are collected in; None: there is
+    only this one.
+    """
     health: Health = field(default_factory=Health)
 
 
 def alone(config: Config) -> Seat:
     """The place of a process that is the whole server."""
-    return Seat(ledger=Ledger(), listen=partial(listening, host=config.server.host, port=config.server.port))
+    return Seat(
+        ledger=Ledger(), listen=partial(listening, host=config.server.host, port=config.server.port)
+    )

@@ -88,29 +88,45 @@ class Running:
     mount: Mount
     backend: Backend
     ports: Mapping[str, int]
-    """The TCP ports of the endpoints that have one of their own, by the endpoint's name."""
+    """The TCP ports of the endpoints that have one of their own, by the endpoint's
+    name.
+    """
 
     async def drain(self, deadline_s: float) -> None:
-        """Take no more sessions; let turns in progress end, for at most ``deadline_s``. Cancelling it cuts them."""
+        """Take no more sessions; let turns in progress end, for at most ``deadline_s``.
+        Cancelling it cuts them.
+        """
         self.health.phase = Phase.DRAINING
         await asyncio.gather(self.mount.drain(deadline_s), self.backend.drain(deadline_s))
 
 
 @asynccontextmanager
 async def serving(
-    config: Config, services: Services, admitted: Credentials, announce: Announce, seat: Seat | None = None
+    config: Config,
+    services: Services,
+    admitted: Credentials,
+    announce: Announce,
+    seat: Seat | None = None,
 ) -> AsyncIterator[Running]:
-    """Run a server, or one of its workers in its ``seat``, while the context lasts. Entered when the services are warm.
+    """Run a server, or one of its workers in its ``seat``, while the context lasts.
+    Entered when the services are warm.
 
-    The port is opened first, so that ``/healthz`` answers and ``/readyz`` says "starting" while models load. Raises
-    ConfigError and what ``Services.start`` raises. Leaving cuts the sessions that are left and stops the services.
+    The port is opened first, so that ``/healthz`` answers and ``/readyz`` says
+    "starting" while models load. Raises ConfigError and what ``Services.start`` raises.
+    Leaving cuts the sessions that are left and stops the services.
     """
     seat = seat or alone(config)
     parts = _parts_of(config, services, admitted, seat)
     health, mount, backend, detector = seat.health, parts.mount, parts.backend, parts.detector
     pages = Pages(demo_folder())
     rest = rest_routes(rest_operations(backend, parts.authorise.issue_token, parts.transcriber))
-    routes = [*mount.routes(), *rest, *health.routes(), *parts.metrics.routes(parts.may_scrape), *pages.routes()]
+    routes = [
+        *mount.routes(),
+        *rest,
+        *health.routes(),
+        *parts.metrics.routes(parts.may_scrape),
+        *pages.routes(),
+    ]
     app = build_app(routes, parts.authorise.origins)
     try:
         async with seat.listen(app) as port:
@@ -121,7 +137,11 @@ async def serving(
             await services.start()
             await parts.transcriber.start()
             health.phase = Phase.READY
-            with parts.metrics.measuring_loop_lag(), parts.metrics.measuring_collector(), parts.pressure.measuring():
+            with (
+                parts.metrics.measuring_loop_lag(),
+                parts.metrics.measuring_collector(),
+                parts.pressure.measuring(),
+            ):
                 try:
                     async with (
                         watching_keys(parts.authorise, parts.admission),
@@ -166,7 +186,9 @@ class _Parts:
 
 
 def _parts_of(config: Config, services: Services, admitted: Credentials, seat: Seat) -> _Parts:
-    """Make the parts and let each know those it needs. Nothing is started. Raises ConfigError."""
+    """Make the parts and let each know those it needs. Nothing is started. Raises
+    ConfigError.
+    """
     metrics = Metrics(services, seat.shared, seat.ledger.worker)
     origins = Origins(config.server.allowed_origins, config.server.trusted_proxies)
     authorise = Authoriser(admitted.store, admitted.static_keys, origins, seat.ledger)
@@ -180,7 +202,10 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
         waiting_streams=partial(waiting_streams, services),
         on_refused=metrics.refused_by,
     )
-    detector, decoding = open_detector(config, pressure.detected), open_decoding() if can_fork() else None
+    detector, decoding = (
+        open_detector(config, pressure.detected),
+        open_decoding() if can_fork() else None,
+    )
     admission = Admission(config.server.max_sessions, seat.ledger, pressure)
     mount = Mount(
         endpoints_of(config),
@@ -221,7 +246,9 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
         admission=admission,
         mount=mount,
         backend=backend,
-        transcriber=Transcriber(services, configured(config), decoding=decoding, account_of=authorise.account_of),
+        transcriber=Transcriber(
+            services, configured(config), decoding=decoding, account_of=authorise.account_of
+        ),
     )
 
 
@@ -259,7 +286,9 @@ def _observer(metrics: Metrics) -> Callable[[ServerFact], None]:
 
 
 def open_detector(config: Config, on_tick: OnTick | None = None) -> VoiceDetector:
-    """Open the voice detection, with the configured models. Raises ConfigError naming the key of one that is wrong."""
+    """Open the voice detection, with the configured models. Raises ConfigError naming
+    the key of one that is wrong.
+    """
     voice, turn = config.hands_free.voice_model, config.hands_free.turn_model
     with _naming("voice_model"):
         model = open_silero(find_model(Path(voice) if voice else None))
@@ -280,7 +309,9 @@ def _naming(key: str) -> Iterator[None]:
 @asynccontextmanager
 async def detecting(detector: VoiceDetector) -> AsyncIterator[None]:
     """Detect voice while the context lasts."""
-    tasks = SessionTasks(on_fault=lambda: _log.error("voice detection failed: hands-free sessions hear nothing"))
+    tasks = SessionTasks(
+        on_fault=lambda: _log.error("voice detection failed: hands-free sessions hear nothing")
+    )
     _ = tasks.spawn(detector.run(), "voice-detection")
     try:
         yield
@@ -289,11 +320,13 @@ async def detecting(detector: VoiceDetector) -> AsyncIterator[None]:
 
 
 def tune_garbage_collector() -> None:
-    """Take what the start has made out of the collector's sight, and let it look less often.
+    """Take what the start has made out of the collector's sight, and let it look less
+    often.
 
-    A full collection stops every session at once. Measured on a comparable engine with 50 sessions: p99 of the added
-    latency 890 ms with the defaults, 168 ms so. Sessions leave nothing for the collector, so that memory does not
-    grow for want of collections.
+    A full collection stops every session at once. Measured on a comparable engine with
+    50 sessions: p99 of the added latency 890 ms with the defaults, 168 ms so. Sessions
+    leave nothing for the collector, so that memory does not grow for want of
+    collections.
     """
     gc.collect()
     gc.freeze()
@@ -301,10 +334,12 @@ def tune_garbage_collector() -> None:
 
 
 def tune_threads() -> None:
-    """Let the event loop have the interpreter back sooner from threads that compute, and let numpy start none.
+    """Let the event loop have the interpreter back sooner from threads that compute,
+    and let numpy start none.
 
-    Measured with 300 sessions speaking at once: with Python's 5 ms a thread that detects voice fell seconds behind. The
-    matrices of the voice model are small: several threads of numpy's BLAS would spin on other cores and gain nothing.
+    Measured with 300 sessions speaking at once: with Python's 5 ms a thread that
+    detects voice fell seconds behind. The matrices of the voice model are small:
+    several threads of numpy's BLAS would spin on other cores and gain nothing.
     """
     sys.setswitchinterval(0.0005)
     threadpool_limits(limits=1, user_api="blas")
@@ -316,7 +351,9 @@ def waiting_streams(services: Services) -> int:
 
 
 def run(config: Config, announce: Announce) -> None:
-    """Serve until SIGTERM or SIGINT, with workers if there are to be any. Raises ConfigError and ProviderError."""
+    """Serve until SIGTERM or SIGINT, with workers if there are to be any. Raises
+    ConfigError and ProviderError.
+    """
     descriptors.raise_limit()
     workers = workers_of(config)
     if config.server.max_sessions > descriptors.for_clients() * workers:
@@ -334,17 +371,25 @@ def run(config: Config, announce: Announce) -> None:
 
 
 async def serve_until_signal(config: Config, services: Services, announce: Announce) -> None:
-    """Serve until a signal, then drain. A second signal, or one during the warm-up, stops at once."""
+    """Serve until a signal, then drain. A second signal, or one during the warm-up,
+    stops at once.
+    """
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     with stop_on_signals() as stop:
         async with serving(config, services, credentials(config), announce) as server:
             tune_garbage_collector()
             tune_threads()
-            announce(ready_line(server.url, server.key, loop.time() - started_s, has_demo=server.has_demo))
+            announce(
+                ready_line(
+                    server.url, server.key, loop.time() - started_s, has_demo=server.has_demo
+                )
+            )
             stop.may_drain = True
             await stop.requested.wait()
-            announce(f"draining: turns in progress have {config.server.drain_s:g} s to end; once more to stop at once")
+            announce(
+                f"draining: turns in progress have {config.server.drain_s:g} s to end; once more to stop at once"
+            )
             await server.drain(config.server.drain_s)
     announce("stopped")
 

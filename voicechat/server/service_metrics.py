@@ -1,4 +1,6 @@
-"""What the services' chains count, as Prometheus reads it: by the names of the configuration, and of nothing said."""
+"""What the services' chains count, as Prometheus reads it: by the names of the
+configuration, and of nothing said.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -35,11 +37,17 @@ class ServiceMetrics(Collector):
     @staticmethod
     def _families() -> tuple[CounterMetricFamily, CounterMetricFamily, GaugeMetricFamily]:
         return (
-            CounterMetricFamily("voicechat_service_failures", "Failures of a service", labels=["service", "kind"]),
             CounterMetricFamily(
-                "voicechat_fallbacks", "Requests to a service that another one was asked", labels=["service", "by"]
+                "voicechat_service_failures", "Failures of a service", labels=["service", "kind"]
+            ),
+            CounterMetricFamily(
+                "voicechat_fallbacks",
+                "Requests to a service that another one was asked",
+                labels=["service", "by"],
             ),
             GaugeMetricFamily(
-                "voicechat_service_state", "1 for the state that its breaker is in", labels=["service", "state"]
+                "voicechat_service_state",
+                "1 for the state that its breaker is in",
+                labels=["service", "state"],
             ),
         )

@@ -1,4 +1,6 @@
-"""SIGTERM, SIGINT and Windows' SIGBREAK: the first asks the server to drain, the second to stop at once."""
+"""SIGTERM, SIGINT and Windows' SIGBREAK: the first asks the server to drain, the second
+to stop at once.
+"""
 
 import asyncio
 import signal
@@ -6,11 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name))
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
+)
 
 
 class StopSignals:
-    """What has been asked for so far. ``requested`` is set by the first signal, once ``may_drain`` is true."""
+    """What has been asked for so far. ``requested`` is set by the first signal, once
+    ``may_drain`` is true.
+    """
 
     def __init__(self, task: "asyncio.Task[object]") -> None:
         self.requested = asyncio.Event()
@@ -19,7 +25,9 @@ class StopSignals:
         self._task = task
 
     def received(self) -> None:
-        """Take a signal: ask for draining if that is possible and new, else cancel the task."""
+        """Take a signal: ask for draining if that is possible and new, else cancel the
+        task.
+        """
         if self.may_drain and not self.requested.is_set():
             self.requested.set()
         else:
@@ -29,7 +37,9 @@ class StopSignals:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopSignals]:
-    """Handle the signals while the context lasts; a cancellation that they caused ends there."""
+    """Handle the signals while the context lasts; a cancellation that they caused ends
+    there.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is None:
         raise RuntimeError("signals are handled inside a task")
@@ -61,8 +71,12 @@ def _handled_by(loop: asyncio.AbstractEventLoop, received: Callable[[], None]) -
 
 
 @contextmanager
-def _handled_by_python(loop: asyncio.AbstractEventLoop, received: Callable[[], None]) -> Iterator[None]:
-    """Do the same for a loop that has no signal handlers, as on Windows; such a loop is woken by signals."""
+def _handled_by_python(
+    loop: asyncio.AbstractEventLoop, received: Callable[[], None]
+) -> Iterator[None]:
+    """Do the same for a loop that has no signal handlers, as on Windows; such a loop is
+    woken by signals.
+    """
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(received)

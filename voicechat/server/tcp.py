@@ -1,4 +1,6 @@
-"""A plain TCP connection as the ``Socket`` that conversations are held on: frames cut out of its bytes."""
+"""A plain TCP connection as the ``Socket`` that conversations are held on: frames cut
+out of its bytes.
+"""
 
 import asyncio
 from collections import deque
@@ -12,7 +14,9 @@ from voicechat.session.limits import SessionLimits
 READ_BYTES = 16 * 1024
 """Bytes that are read at once: half a second of 16 kHz samples."""
 WRITE_AHEAD_BYTES = 32 * 1024
-"""What may lie in the process's own write buffer before a send waits: nothing there can be taken back."""
+"""What may lie in the process's own write buffer before a send waits: nothing there can
+be taken back.
+"""
 
 
 class TcpSocket:

@@ -1,7 +1,9 @@
-"""Turns as OpenTelemetry spans: one span for the wait of the user, one below it for each stage that took time.
+"""Turns as OpenTelemetry spans: one span for the wait of the user, one below it for
+each stage that took time.
 
-Without OpenTelemetry's SDK the API does nothing. With it, its own variables (``OTEL_EXPORTER_OTLP_ENDPOINT``
-and the like) say where the spans go; run the server under ``opentelemetry-instrument`` to have them read.
+Without OpenTelemetry's SDK the API does nothing. With it, its own variables
+(``OTEL_EXPORTER_OTLP_ENDPOINT`` and the like) say where the spans go; run the server
+under ``opentelemetry-instrument`` to have them read.
 """
 
 from opentelemetry import context, trace
@@ -14,7 +16,9 @@ _NS_PER_MS = 1_000_000
 
 
 def trace_turn(tracer: trace.Tracer, waterfall: Waterfall) -> None:
-    """Record a turn whose first audio has left just now. Spans carry times alone: no text and no identity."""
+    """Record a turn whose first audio has left just now. Spans carry times alone: no
+    text and no identity.
+    """
     end_ns = now_ns()
     start_ns = end_ns - waterfall.total_ms * _NS_PER_MS
     turn = tracer.start_span(TURN, context=context.Context(), start_time=start_ns)
@@ -22,6 +26,8 @@ def trace_turn(tracer: trace.Tracer, waterfall: Waterfall) -> None:
     for stage, length_ms in waterfall.stages_ms.items():
         stage_end_ns = start_ns + length_ms * _NS_PER_MS
         if length_ms:
-            tracer.start_span(f"{TURN}.{stage.value}", context=below, start_time=start_ns).end(stage_end_ns)
+            tracer.start_span(f"{TURN}.{stage.value}", context=below, start_time=start_ns).end(
+                stage_end_ns
+            )
         start_ns = stage_end_ns
     turn.end(end_ns)

@@ -11,10 +11,14 @@ from voicechat.server.frames import FramedWebSocket
 from voicechat.session.limits import SessionLimits
 
 WRITE_AHEAD_BYTES = 32 * 1024
-"""What may lie in the process's own write buffer before a send waits: nothing there can be taken back."""
+"""What may lie in the process's own write buffer before a send waits: nothing there can
+be taken back.
+"""
 _NEVER_DRAIN_BYTES = 2**62
-"""aiohttp's own waiting for the client to read cannot be given up: its future is shared with the closing handshake,
-and once cancelled cancels that too. So a full buffer is waited for here."""
+"""aiohttp's own waiting for the client to read cannot be given up: its future is shared
+with the closing handshake, and once cancelled cancels that too. So a full buffer is
+waited for here.
+"""
 _LOOK_AGAIN_S = 0.005
 """How often a full buffer is looked at."""
 _MAX_REASON_BYTES = 123
@@ -35,7 +39,9 @@ class AiohttpSocket:
         self._request: web.Request | None = None
 
     async def open(self, request: web.Request) -> web.WebSocketResponse:
-        """Answer the upgrade. Raises aiohttp's ``HTTPException`` when the request is none."""
+        """Answer the upgrade. Raises aiohttp's ``HTTPException`` when the request is
+        none.
+        """
         self._request = request
         await self._ws.prepare(request)
         return self._ws
@@ -91,8 +97,8 @@ class AiohttpSocket:
             sending = self._ws.send_bytes(frame)
         else:
             sending = self._ws.pong(frame.payload)
-        # The coroutine never waits: it would compress, or drain past its limit, and is told to do
-        # neither.
+        # The coroutine never waits: it would compress, or drain past its limit, and is
+        # told to do neither.
         try:
             sending.send(None)
         except StopIteration:

@@ -1,4 +1,5 @@
-"""Who answers a conversation: services, voice, what is said first, in silence and at the end.
+"""Who answers a conversation: services, voice, what is said first, in silence and at
+the end.
 
 A value, no I/O.
 """
@@ -11,11 +12,14 @@ from voicechat.names import DEFAULT
 from voicechat.session.vocabulary import TurnDetection
 
 VARIABLES = ("called", "caller", "device", "date", "time", "language")
-"""What every connection brings: the number that was called and the one that calls, the device's id,
-the date and time at which it connects, and the agent's language. What a connection does not know is
-empty."""
+"""What every connection brings: the number that was called and the one that calls, the
+device's id, the date and time at which it connects, and the agent's language. What a
+connection does not know is empty.
+"""
 MAX_VALUE_CHARACTERS = 200
-"""Of a variable's value: it comes from the client, and a model reads it with every turn."""
+"""Of a variable's value: it comes from the client, and a model reads it with every
+turn.
+"""
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _REFERENCE = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -28,7 +32,9 @@ class IdlePrompts:
     prompts: tuple[str, ...]
     """One after the other; the last one again when there are to be more."""
     after_ms: int = 10_000
-    """Silence before each, from the end of what was last heard, the user's or the agent's."""
+    """Silence before each, from the end of what was last heard, the user's or the
+    agent's.
+    """
     times: int = 1
     """How many prompts before the goodbye. Speech of the user begins anew."""
 
@@ -57,7 +63,9 @@ class Agent:
     greeting: str = ""
     """Said first of all, interruptible; empty: the user speaks first."""
     greeting_prompt: str = ""
-    """Instead of ``greeting``: what the model is asked so that it greets in words of its own."""
+    """Instead of ``greeting``: what the model is asked so that it greets in words of
+    its own.
+    """
     language: str = ""
     """A BCP 47 tag such as ``en`` or ``zh-CN``; empty: whatever the user speaks."""
     tools: tuple[str, ...] | None = None
@@ -70,11 +78,13 @@ class Agent:
     max_duration_ms: int | None = None
     """After so long the conversation ends with ``goodbye``; None: never."""
     end_conversation: bool = False
-    """Whether the model has the tool ``end_conversation``, with which it ends the conversation
-    after its last words."""
+    """Whether the model has the tool ``end_conversation``, with which it ends the
+    conversation after its last words.
+    """
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Variables besides ``VARIABLES`` that a connection may bring, with what they are when it does
-    not."""
+    """Variables besides ``VARIABLES`` that a connection may bring, with what they are
+    when it does not.
+    """
 
     @property
     def greets(self) -> bool:
@@ -84,9 +94,9 @@ class Agent:
     def filled(self, values: Mapping[str, str]) -> "Agent":
         """Give the agent with every ``{variable}`` of its texts replaced.
 
-        Of ``values`` only ``VARIABLES`` and the agent's own ``variables`` count; the rest is
-        ignored. A value is cut to ``MAX_VALUE_CHARACTERS`` and loses its line breaks: it is data,
-        and must not look like further instructions.
+        Of ``values`` only ``VARIABLES`` and the agent's own ``variables`` count; the
+        rest is ignored. A value is cut to ``MAX_VALUE_CHARACTERS`` and loses its line
+        breaks: it is data, and must not look like further instructions.
         """
         known = dict.fromkeys(VARIABLES, "") | dict(self.variables)
         known |= {name: _clean(value) for name, value in values.items() if name in known}
@@ -107,8 +117,8 @@ class Agent:
 def references(text: str) -> Iterator[str]:
     """Name each variable that ``text`` refers to.
 
-    Raises ``ValueError`` for a brace that belongs to no reference; ``{{`` and ``}}`` stand for
-    braces.
+    Raises ``ValueError`` for a brace that belongs to no reference; ``{{`` and ``}}``
+    stand for braces.
     """
     for found in _REFERENCE.finditer(text):
         if found[1] is not None:

@@ -1,6 +1,8 @@
-"""What an agent says without having been asked, and when it ends the conversation. Pure; time is an argument.
+"""What an agent says without having been asked, and when it ends the conversation.
+Pure; time is an argument.
 
-The session asks ``due`` whenever no turn is in progress, and makes a turn of what it is told to say.
+The session asks ``due`` whenever no turn is in progress, and makes a turn of what it is
+told to say.
 """
 
 from dataclasses import dataclass
@@ -35,10 +37,15 @@ class AgentTurns:
         self._ending = False
         """The goodbye is due."""
         self._idle = False
-        """It is due because the user has been silent: then a word of the user takes it back."""
+        """It is due because the user has been silent: then a word of the user takes it
+        back.
+        """
         self._said_goodbye = False
         self._acts = bool(
-            agent.greets or agent.idle_prompts or agent.max_duration_ms is not None or agent.end_conversation
+            agent.greets
+            or agent.idle_prompts
+            or agent.max_duration_ms is not None
+            or agent.end_conversation
         )
 
     @property
@@ -47,7 +54,9 @@ class AgentTurns:
         return self._agent.idle_prompts is not None
 
     def begin(self) -> None:
-        """The client is ready to hear. Only the first call counts, and only before the user has spoken."""
+        """The client is ready to hear. Only the first call counts, and only before the
+        user has spoken.
+        """
         self._greeting_due = self._agent.greets and not self.begun
         self.begun = True
 
@@ -60,15 +69,20 @@ class AgentTurns:
             self._idle = self._ending = self._said_goodbye = False
 
     def note_tools(self, exchange: ToolExchange) -> None:
-        """The model has used tools. If it ended the conversation, that is over after the goodbye."""
-        if self._agent.end_conversation and any(a.tool == END_CONVERSATION for a in exchange.answers):
+        """The model has used tools. If it ended the conversation, that is over after
+        the goodbye.
+        """
+        if self._agent.end_conversation and any(
+            a.tool == END_CONVERSATION for a in exchange.answers
+        ):
             self._ending = True
 
     def deadline_ms(self, silent_since_ms: int | None, heard_ms: int | None) -> int | None:
         """When ``due`` has something to say although nothing happens.
 
-        ``silent_since_ms``: since when it is the user's turn to speak; None: it is not, or they do.
-        ``heard_ms``: when the last reply will have been heard; None: not all of it has been sent.
+        ``silent_since_ms``: since when it is the user's turn to speak; None: it is not,
+        or they do. ``heard_ms``: when the last reply will have been heard; None: not
+        all of it has been sent.
         """
         if not self._acts:
             return None
@@ -77,7 +91,9 @@ class AgentTurns:
         return earliest_ms(self._agent.max_duration_ms, self._prompt_at_ms(silent_since_ms))
 
     def due(self, now_ms: int, silent_since_ms: int | None, heard_ms: int | None) -> Say | None:
-        """What is to be said now; None: nothing. Sets ``leaves`` at the end. See ``deadline_ms``."""
+        """What is to be said now; None: nothing. Sets ``leaves`` at the end. See
+        ``deadline_ms``.
+        """
         if not self._acts:
             return None
         if self._greeting_due:

@@ -1,4 +1,6 @@
-"""What is said aloud when the chat model has failed and a listener would hear only silence."""
+"""What is said aloud when the chat model has failed and a listener would hear only
+silence.
+"""
 
 from dataclasses import dataclass
 

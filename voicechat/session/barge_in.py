@@ -1,7 +1,8 @@
-"""Whether the user, who makes a sound while the reply is heard, wants the floor. Pure; time is an argument.
+"""Whether the user, who makes a sound while the reply is heard, wants the floor. Pure;
+time is an argument.
 
-While it is being decided the reply goes on. A cough ends before it is decided; "mm-hm" is understood and let pass;
-"wait" is obeyed at once.
+While it is being decided the reply goes on. A cough ends before it is decided; "mm-hm"
+is understood and let pass; "wait" is obeyed at once.
 """
 
 from dataclasses import dataclass
@@ -24,21 +25,32 @@ class BargeInSettings:
     """What it takes to interrupt."""
 
     min_ms: int = 200
-    """Speech shorter than this does not interrupt, unless its words ask for the floor."""
+    """Speech shorter than this does not interrupt, unless its words ask for the floor.
+    """
     min_words: int = 0
-    """Words of substance that are needed, however long the sound lasts; a Han character is a word."""
+    """Words of substance that are needed, however long the sound lasts; a Han character
+    is a word.
+    """
     by_voice: bool = False
-    """True, with no words needed: speech of ``min_ms`` interrupts at once, whatever it says."""
+    """True, with no words needed: speech of ``min_ms`` interrupts at once, whatever it
+    says.
+    """
     wordless_ms: int = 800
-    """Where no word is needed: speech of which nothing is recognised interrupts when it goes on for
-    this long after ``min_ms``. "Mm-hm" is over by then."""
+    """Where no word is needed: speech of which nothing is recognised interrupts when it
+    goes on for this long after ``min_ms``. "Mm-hm" is over by then.
+    """
     backchannel_ms: int = 900
-    """Speech that goes on for so long after words that only show attention is more than those."""
+    """Speech that goes on for so long after words that only show attention is more than
+    those.
+    """
     more_words_ms: int = 400
-    """How long after the sound more words of it may come from a recogniser that has said some."""
+    """How long after the sound more words of it may come from a recogniser that has
+    said some.
+    """
     first_words_ms: int = 1_500
-    """How long after the sound its first word may come. Recognisers of whole utterances take about
-    a second."""
+    """How long after the sound its first word may come. Recognisers of whole utterances
+    take about a second.
+    """
 
     @property
     def by_voice_alone(self) -> bool:
@@ -47,11 +59,15 @@ class BargeInSettings:
 
 
 BREAK_MS = 300
-"""A gap in a sound that lasts longer begins a new sound; a shorter one does not count as speech."""
+"""A gap in a sound that lasts longer begins a new sound; a shorter one does not count
+as speech.
+"""
 
 
 class BargeIn:
-    """One sound during a reply, from the start of speech to the verdict. A verdict does not change."""
+    """One sound during a reply, from the start of speech to the verdict. A verdict does
+    not change.
+    """
 
     def __init__(self, settings: BargeInSettings, began_ms: int) -> None:
         self._settings = settings
@@ -89,7 +105,8 @@ class BargeIn:
     def deadline_ms(self) -> int | None:
         """When `decide` may say something new although nothing happens.
 
-        None when it has decided, and while a sound goes on that only words can make an interruption.
+        None when it has decided, and while a sound goes on that only words can make an
+        interruption.
         """
         if self._verdict is not Verdict.UNDECIDED:
             return None
@@ -118,7 +135,9 @@ class BargeIn:
         return self._settings.first_words_ms
 
     def _patience_ms(self) -> int | None:
-        """How long, after ``min_ms``, speech may go on before it interrupts; None: until it brings words."""
+        """How long, after ``min_ms``, speech may go on before it interrupts; None:
+        until it brings words.
+        """
         settings = self._settings
         if settings.by_voice_alone or words_of_substance(self._text) >= max(1, settings.min_words):
             return 0

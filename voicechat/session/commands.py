@@ -1,7 +1,8 @@
 """What a client may ask of a session, in the terms of no protocol.
 
-A dialect makes commands of what its client says. Each carries a ``cause`` of the dialect's own, which
-comes back with ``Done`` or ``Rejected``: the session does not look at it.
+A dialect makes commands of what its client says. Each carries a ``cause`` of the
+dialect's own, which comes back with ``Done`` or ``Rejected``: the session does not look
+at it.
 """
 
 from dataclasses import dataclass, field
@@ -19,19 +20,24 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Alive(Command):
-    """The client has shown that it is there. Other commands do not count as a sign of life."""
+    """The client has shown that it is there. Other commands do not count as a sign of
+    life.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Begin(Command):
-    """The client is ready to hear: an agent that speaks first does so now. Only the first one counts."""
+    """The client is ready to hear: an agent that speaks first does so now. Only the
+    first one counts.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Configure(Command):
     """Set all settings, at any time.
 
-    What concerns the input holds for audio that comes from now on, the rest from the next reply on.
+    What concerns the input holds for audio that comes from now on, the rest from the
+    next reply on.
     """
 
     settings: Settings
@@ -39,10 +45,12 @@ class Configure(Command):
 
 @dataclass(frozen=True, slots=True)
 class CommitTurn(Command):
-    """The user's turn is over. Answered by ``TurnCommitted``, or ``Rejected`` while a turn is in progress.
+    """The user's turn is over. Answered by ``TurnCommitted``, or ``Rejected`` while a
+    turn is in progress.
 
-    With ``text`` the user has typed it: what was heard stays with the next turn. ``respond`` false: what
-    was said is remembered and not answered; that is possible during a reply, too.
+    With ``text`` the user has typed it: what was heard stays with the next turn.
+    ``respond`` false: what was said is remembered and not answered; that is possible
+    during a reply, too.
     """
 
     text: str | None = None
@@ -51,9 +59,11 @@ class CommitTurn(Command):
 
 @dataclass(frozen=True, slots=True)
 class Respond(Command):
-    """Answer what is remembered. Answered by ``ReplyBegun``, or ``Rejected`` while a reply is in progress.
+    """Answer what is remembered. Answered by ``ReplyBegun``, or ``Rejected`` while a
+    reply is in progress.
 
-    While the words of a committed turn are still awaited, the reply begins once they are known.
+    While the words of a committed turn are still awaited, the reply begins once they
+    are known.
     """
 
     wishes: ReplyWishes = field(default_factory=ReplyWishes)
@@ -71,7 +81,9 @@ class ClearHistory(Command):
 
 @dataclass(frozen=True, slots=True)
 class AddItem(Command):
-    """Put a message into the history. ``Rejected`` when the id is taken or ``after`` is not there."""
+    """Put a message into the history. ``Rejected`` when the id is taken or ``after`` is
+    not there.
+    """
 
     message: Message
     id: str = ""
@@ -91,8 +103,8 @@ class DeleteItem(Command):
 class TruncateReply(Command):
     """Of reply number ``reply`` only the first ``heard_ms`` of its audio were heard.
 
-    The history keeps the text of that. ``Rejected`` when the reply is not remembered any more or is not
-    that long.
+    The history keeps the text of that. ``Rejected`` when the reply is not remembered
+    any more or is not that long.
     """
 
     reply: int
@@ -101,7 +113,8 @@ class TruncateReply(Command):
 
 @dataclass(frozen=True, slots=True)
 class Cancel(Command):
-    """Stop the turn in progress and what is still heard of the last reply; without either, do nothing.
+    """Stop the turn in progress and what is still heard of the last reply; without
+    either, do nothing.
 
     With ``reply`` stop that reply only, if it is in progress.
     """
@@ -132,7 +145,9 @@ class Finish(Command):
 
 @dataclass(frozen=True, slots=True)
 class Leave(Command):
-    """The dialect gives its client up: end now, for ``message``. The cause comes back with ``Ended``."""
+    """The dialect gives its client up: end now, for ``message``. The cause comes back
+    with ``Ended``.
+    """
 
     message: str = ""
 

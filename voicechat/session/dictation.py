@@ -1,4 +1,6 @@
-"""Recognition without a conversation as a value machine: audio in, results out, until the client has finished."""
+"""Recognition without a conversation as a value machine: audio in, results out, until
+the client has finished.
+"""
 
 from voicechat.errors import Fault
 from voicechat.session import commands as cmd
@@ -27,11 +29,14 @@ _CLIENTS_FAULT = frozenset({Fault.UNDECODABLE_AUDIO, Fault.UNSUPPORTED_FORMAT, F
 class Dictation:
     """One recognition stream of a client: see ``Machine``.
 
-    A recogniser that fails is replaced, as in a conversation; when no replacement works, the session ends.
-    Of the commands only ``Alive``, ``Finish`` and ``Leave`` mean anything here.
+    A recogniser that fails is replaced, as in a conversation; when no replacement
+    works, the session ends. Of the commands only ``Alive``, ``Finish`` and ``Leave``
+    mean anything here.
     """
 
-    def __init__(self, settings: InputSettings | None = None, limits: SessionLimits | None = None) -> None:
+    def __init__(
+        self, settings: InputSettings | None = None, limits: SessionLimits | None = None
+    ) -> None:
         """``settings`` do not change."""
         self._settings = settings or InputSettings()
         self._limits = limits or SessionLimits()
@@ -114,7 +119,10 @@ class Dictation:
             return None
         deadline_ms = self._presence.deadline_ms(must_speak=self._must_speak)
         if self._finishing_since_ms is not None:
-            return min(deadline_ms, self._finishing_since_ms + self._limits.transcript_ms + self._hearing.grace_ms)
+            return min(
+                deadline_ms,
+                self._finishing_since_ms + self._limits.transcript_ms + self._hearing.grace_ms,
+            )
         return earliest_ms(deadline_ms, self._hearing.deadline_ms(self._now_ms))
 
     @property

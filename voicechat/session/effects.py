@@ -1,4 +1,6 @@
-"""What is to be done about an event, in the imperative. Performing an effect never waits."""
+"""What is to be done about an event, in the imperative. Performing an effect never
+waits.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,8 +30,9 @@ class Send:
 class OpenRecognition:
     """Start recogniser ``stream``.
 
-    With ``replay_of``, feed it first what that stream heard since its last final result; with ``from_ms``, the audio of
-    the connection from there on, as far as it is still there, and then all that comes by the route ``LISTEN``.
+    With ``replay_of``, feed it first what that stream heard since its last final
+    result; with ``from_ms``, the audio of the connection from there on, as far as it is
+    still there, and then all that comes by the route ``LISTEN``.
     """
 
     stream: int
@@ -42,12 +45,15 @@ class Route(Enum):
     """Where the client's audio goes."""
 
     AWAIT = "await"
-    """Nowhere yet: the next frame is told as ``AudioStarted``, and then goes where that event's effects say. So it is
-    with a new connection."""
+    """Nowhere yet: the next frame is told as ``AudioStarted``, and then goes where that
+    event's effects say. So it is with a new connection.
+    """
     RECOGNISE = "recognise"
     """To one recogniser stream."""
     LISTEN = "listen"
-    """Hands-free: to voice detection, and to the recogniser streams that were opened at a time of the audio."""
+    """Hands-free: to voice detection, and to the recogniser streams that were opened at
+    a time of the audio.
+    """
     SKIP = "skip"
     """To nobody: it only takes its time on the connection's time line."""
     DROP = "drop"
@@ -56,7 +62,9 @@ class Route(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RouteAudio:
-    """From now on the client's audio goes there. Performed once when it changes, not for every frame."""
+    """From now on the client's audio goes there. Performed once when it changes, not
+    for every frame.
+    """
 
     route: Route
     settings: InputSettings
@@ -85,8 +93,8 @@ class DropRecognition:
 class StartReply:
     """Ask the chat model for reply number ``reply``.
 
-    ``early``: it is not certain that the user has finished; nothing may be done for it that cannot be undone before
-    ``AdoptReply``.
+    ``early``: it is not certain that the user has finished; nothing may be done for it
+    that cannot be undone before ``AdoptReply``.
     """
 
     reply: int
@@ -118,7 +126,9 @@ class ContinueReply:
 
 @dataclass(frozen=True, slots=True)
 class Speak:
-    """Synthesise one sentence of the reply; sentences are numbered from 0, without gaps, in order."""
+    """Synthesise one sentence of the reply; sentences are numbered from 0, without
+    gaps, in order.
+    """
 
     reply: int
     sentence: int
@@ -134,7 +144,9 @@ class FinishSpeech:
 
 @dataclass(frozen=True, slots=True)
 class StopReply:
-    """Cancel everything of the reply, if it is still being made, and empty the outbox of it."""
+    """Cancel everything of the reply, if it is still being made, and empty the outbox
+    of it.
+    """
 
     reply: int
 
@@ -162,7 +174,9 @@ class LateDropped:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """Fact: a turn is over. Times are milliseconds after the user's ``complete``; None: not reached."""
+    """Fact: a turn is over. Times are milliseconds after the user's ``complete``; None:
+    not reached.
+    """
 
     outcome: Outcome
     transcript_ms: int | None
@@ -179,7 +193,9 @@ class SessionClosed:
 
 @dataclass(frozen=True, slots=True)
 class EarlyReply:
-    """Fact: a reply that was begun before the turn had surely ended was ``used``, or dropped."""
+    """Fact: a reply that was begun before the turn had surely ended was ``used``, or
+    dropped.
+    """
 
     used: bool
     saved_ms: int
@@ -188,7 +204,9 @@ class EarlyReply:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """Fact: a tool call ended. ``tool`` is a configured tool's name; empty: the client carried it out, or did not."""
+    """Fact: a tool call ended. ``tool`` is a configured tool's name; empty: the client
+    carried it out, or did not.
+    """
 
     tool: str
     outcome: ToolOutcome

@@ -1,7 +1,7 @@
 """What happens to a session besides its client's commands, in the past tense.
 
-Audio, recognition, the makers of replies, the transport, the server and the clock: with the commands,
-everything the kernel ever learns arrives as one of these.
+Audio, recognition, the makers of replies, the transport, the server and the clock: with
+the commands, everything the kernel ever learns arrives as one of these.
 """
 
 from dataclasses import dataclass
@@ -19,19 +19,24 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class AudioReceived:
-    """One frame of the client's audio, as it came. The runtime's audio input takes it: no machine is given one."""
+    """One frame of the client's audio, as it came. The runtime's audio input takes it:
+    no machine is given one.
+    """
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class AudioStarted:
-    """Audio comes while the route is ``AWAIT``: it goes where the effects of this event say."""
+    """Audio comes while the route is ``AWAIT``: it goes where the effects of this event
+    say.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class AudioArrived:
-    """Audio has come since the last event, the newest at ``at_ms``: the client is there.
+    """Audio has come since the last event, the newest at ``at_ms``: the client is
+    there.
 
     Told before anything else that the client does, and before a deadline is looked at.
     """
@@ -44,19 +49,23 @@ class Disconnected:
     """The connection is gone: nothing can be sent any more."""
 
 
-# --- from the ears (recognition) ---------------------------------------------------------------------------------
+# --- from the ears (recognition) ------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """Base of all that a recogniser stream says: void once the stream does not count any more."""
+    """Base of all that a recogniser stream says: void once the stream does not count
+    any more.
+    """
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
 class Transcribed(StreamEvent):
-    """The recogniser of ``stream`` understood something; times are on the connection's time line."""
+    """The recogniser of ``stream`` understood something; times are on the connection's
+    time line.
+    """
 
     transcript: Transcript
 
@@ -80,14 +89,18 @@ class RecognitionFailed(StreamEvent):
 
 @dataclass(frozen=True, slots=True)
 class RecognitionDelayed(StreamEvent):
-    """The recogniser of ``stream`` may take ``by_ms`` longer to its last result: it may have to load its model."""
+    """The recogniser of ``stream`` may take ``by_ms`` longer to its last result: it may
+    have to load its model.
+    """
 
     by_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Hands-free: the user has begun to speak at ``at_ms`` of the connection's audio, ``ago_ms`` before its end."""
+    """Hands-free: the user has begun to speak at ``at_ms`` of the connection's audio,
+    ``ago_ms`` before its end.
+    """
 
     at_ms: int
     ago_ms: int
@@ -95,7 +108,9 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """Hands-free: the user has fallen silent at ``at_ms`` of the connection's audio, ``ago_ms`` before its end."""
+    """Hands-free: the user has fallen silent at ``at_ms`` of the connection's audio,
+    ``ago_ms`` before its end.
+    """
 
     at_ms: int
     ago_ms: int
@@ -103,17 +118,21 @@ class SpeechStopped:
 
 @dataclass(frozen=True, slots=True)
 class TurnJudged:
-    """Hands-free: by its sound, the turn is complete with ``probability``, 0 to 1, if nothing follows the last stop."""
+    """Hands-free: by its sound, the turn is complete with ``probability``, 0 to 1, if
+    nothing follows the last stop.
+    """
 
     probability: float
 
 
-# --- from the makers of a reply: model and synthesiser ------------------------------------------------------------
+# --- from the makers of a reply: model and synthesiser --------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyEvent:
-    """Base of all that is made for the reply with a number: void once that reply is over."""
+    """Base of all that is made for the reply with a number: void once that reply is
+    over.
+    """
 
     reply: int
 
@@ -151,8 +170,8 @@ class ReplyTextEnded(ReplyEvent):
 class SpeechSynthesized(ReplyEvent):
     """The next encoded piece of the reply's audio, in order over the whole reply.
 
-    ``packets`` may be none while an encoder still holds samples back. ``end_ms`` is the media position
-    after it: milliseconds of speech since the start of the reply.
+    ``packets`` may be none while an encoder still holds samples back. ``end_ms`` is the
+    media position after it: milliseconds of speech since the start of the reply.
     """
 
     sentence: int
@@ -179,10 +198,12 @@ class ReplyFailed(ReplyEvent):
     fault: Fault
     message: str
     cause: ProviderError | None = None
-    """What the service raised, for whoever asked for this one reply; a conversation is told ``message``."""
+    """What the service raised, for whoever asked for this one reply; a conversation is
+    told ``message``.
+    """
 
 
-# --- from the transport, the server and the clock ----------------------------------------------------------------
+# --- from the transport, the server and the clock -------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +223,18 @@ class WriteStalled:
 
 @dataclass(frozen=True, slots=True)
 class DrainRequested:
-    """The server stops: finish the turn in progress until ``deadline_ms`` (session time), then close."""
+    """The server stops: finish the turn in progress until ``deadline_ms`` (session
+    time), then close.
+    """
 
     deadline_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class PressureChanged:
-    """Whether the server is ``short`` of time: then nothing is begun that may be in vain. At first it is not."""
+    """Whether the server is ``short`` of time: then nothing is begun that may be in
+    vain. At first it is not.
+    """
 
     short: bool
 
@@ -224,7 +249,9 @@ class AccessEnded:
 
 @dataclass(frozen=True, slots=True)
 class Faulted:
-    """Our own code failed in a task of this session: a bug. The session ends, the server goes on."""
+    """Our own code failed in a task of this session: a bug. The session ends, the
+    server goes on.
+    """
 
 
 @dataclass(frozen=True, slots=True)

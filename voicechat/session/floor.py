@@ -1,9 +1,10 @@
-"""Hands-free: who has the floor. Speech and words in, decisions out. Pure; time is an argument.
+"""Hands-free: who has the floor. Speech and words in, decisions out. Pure; time is an
+argument.
 
-A sound while the assistant has the floor is *contested*: the reply goes on until ``BargeIn`` has
-judged it. Any other sound belongs to the user's turn, whose end ``TurnEnd`` finds. A turn may end
-although its sound goes on, because that is a television or a fan; then the rest of the sound has to
-bring words to interrupt.
+A sound while the assistant has the floor is *contested*: the reply goes on until
+``BargeIn`` has judged it. Any other sound belongs to the user's turn, whose end
+``TurnEnd`` finds. A turn may end although its sound goes on, because that is a
+television or a fan; then the rest of the sound has to bring words to interrupt.
 """
 
 from dataclasses import replace
@@ -16,7 +17,9 @@ from voicechat.session.turn_words import Ending, ending_of
 from voicechat.session.vocabulary import TurnDetection
 
 EARLY_PART = 0.5
-"""Part of the silence after which a reply may be begun early: before it most pauses are over."""
+"""Part of the silence after which a reply may be begun early: before it most pauses are
+over.
+"""
 
 
 class Decision(Enum):
@@ -36,9 +39,13 @@ class Floor:
     """One session's hands-free state."""
 
     def __init__(self, detection: TurnDetection, *, by_voice: bool = True) -> None:
-        """``by_voice``: where no words are asked for, the length of a sound alone makes it an interruption."""
+        """``by_voice``: where no words are asked for, the length of a sound alone makes
+        it an interruption.
+        """
         self._barge_in = BargeInSettings(
-            min_ms=detection.min_interruption_ms, min_words=detection.min_interruption_words, by_voice=by_voice
+            min_ms=detection.min_interruption_ms,
+            min_words=detection.min_interruption_words,
+            by_voice=by_voice,
         )
         self._turn_end = TurnEnd(AdaptiveSilence(silence_ms=detection.silence_duration_ms))
         self._sound: BargeIn | None = None
@@ -49,7 +56,9 @@ class Floor:
 
     @property
     def silent_since_ms(self) -> int | None:
-        """When the user fell silent; None while they speak, or have not spoken in this turn."""
+        """When the user fell silent; None while they speak, or have not spoken in this
+        turn.
+        """
         return self._stopped_ms
 
     @property
@@ -59,11 +68,15 @@ class Floor:
 
     @property
     def undecided(self) -> bool:
-        """Whether anything has been heard that waits for a decision: most of the time nothing has."""
+        """Whether anything has been heard that waits for a decision: most of the time
+        nothing has.
+        """
         return self._sound is not None or self._turn_end.open
 
     def speech_started(self, at_ms: int, *, contested: bool) -> None:
-        """The user has been speaking since ``at_ms``; ``contested``: while the assistant has the floor."""
+        """The user has been speaking since ``at_ms``; ``contested``: while the
+        assistant has the floor.
+        """
         self._stopped_ms = None
         if self._sound is not None:
             self._sound.resumed(at_ms)
@@ -83,7 +96,9 @@ class Floor:
             self._turn_end.speech_stopped(at_ms)
 
     def judged(self, probability: float) -> None:
-        """A learned model has heard the turn up to its last silence; of a contested sound it says nothing."""
+        """A learned model has heard the turn up to its last silence; of a contested
+        sound it says nothing.
+        """
         if self._sound is None:
             self._turn_end.completed(probability)
 
@@ -96,7 +111,9 @@ class Floor:
             self._turn_end.transcribed(text, now_ms)
 
     def take(self, now_ms: int) -> None:
-        """The contested sound is the beginning of the user's turn: it interrupted, or the reply has been heard."""
+        """The contested sound is the beginning of the user's turn: it interrupted, or
+        the reply has been heard.
+        """
         if self._sound is None:
             return
         self._sound = None
@@ -122,9 +139,13 @@ class Floor:
         return self._turn_end.sounding
 
     def go_on(self, now_ms: int, *, contested: bool) -> None:
-        """The turn ended although its sound goes on: only what is said from now on counts."""
+        """The turn ended although its sound goes on: only what is said from now on
+        counts.
+        """
         if contested:
-            self._contest(now_ms, replace(self._barge_in, min_words=max(1, self._barge_in.min_words)))
+            self._contest(
+                now_ms, replace(self._barge_in, min_words=max(1, self._barge_in.min_words))
+            )
         else:
             self._turn_end.speech_started(now_ms)
 
@@ -134,17 +155,25 @@ class Floor:
         self.end_turn()
 
     def _contest(self, at_ms: int, settings: BargeInSettings) -> None:
-        self._sound, self._sound_began_ms, self._sound_ended_ms = BargeIn(settings, at_ms), at_ms, None
+        self._sound, self._sound_began_ms, self._sound_ended_ms = (
+            BargeIn(settings, at_ms),
+            at_ms,
+            None,
+        )
         self._text = ""
 
     def deadline_ms(self, *, may_end: bool) -> int | None:
-        """When ``decide`` is to be asked next although nothing happens. ``may_end``: the user's turn may end now."""
+        """When ``decide`` is to be asked next although nothing happens. ``may_end``:
+        the user's turn may end now.
+        """
         if self._sound is not None:
             return self._sound.deadline_ms()
         return self._turn_end.deadline_ms() if may_end else None
 
     def early_at_ms(self) -> int | None:
-        """When a reply may be begun early: within a silence after words that do not ask for more."""
+        """When a reply may be begun early: within a silence after words that do not ask
+        for more.
+        """
         end_ms = self._turn_end.deadline_ms()
         if self._sound is not None or end_ms is None or self._stopped_ms is None or not self._text:
             return None
@@ -153,7 +182,9 @@ class Floor:
         return self._stopped_ms + int((end_ms - self._stopped_ms) * EARLY_PART)
 
     def decide(self, now_ms: int, *, may_end: bool) -> Decision | None:
-        """What is to be done now, if anything; tell the floor with ``take``, ``forget`` or ``end_turn`` once done."""
+        """What is to be done now, if anything; tell the floor with ``take``, ``forget``
+        or ``end_turn`` once done.
+        """
         if self._sound is not None:
             match self._sound.decide(now_ms):
                 case Verdict.INTERRUPTION:

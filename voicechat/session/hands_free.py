@@ -1,7 +1,9 @@
-"""Hands-free: the floor, together with what is heard, what is said and what the client allows.
+"""Hands-free: the floor, together with what is heard, what is said and what the client
+allows.
 
-``Floor`` knows sounds and words. Whether the assistant is heard meanwhile, and so whether a sound is contested and a
-turn may end, is known here. Without turn detection nothing here decides anything.
+``Floor`` knows sounds and words. Whether the assistant is heard meanwhile, and so
+whether a sound is contested and a turn may end, is known here. Without turn detection
+nothing here decides anything.
 """
 
 from collections.abc import Sequence
@@ -19,16 +21,28 @@ from voicechat.session.states import TURN, State
 from voicechat.session.vocabulary import InputSettings, TurnDetection
 
 FROM_NOW_MS = 2**62
-"""A time of the connection's audio that is later than any: recognition begins with the next sample."""
+"""A time of the connection's audio that is later than any: recognition begins with the
+next sample.
+"""
 
 
 class HandsFree:
-    """Who may speak: the session asks ``decide`` after every event, and carries the decision out."""
+    """Who may speak: the session asks ``decide`` after every event, and carries the
+    decision out.
+    """
 
     def __init__(
-        self, presence: Presence, hearing: Hearing, speaking: Speaking, limits: SessionLimits, *, by_voice: bool = True
+        self,
+        presence: Presence,
+        hearing: Hearing,
+        speaking: Speaking,
+        limits: SessionLimits,
+        *,
+        by_voice: bool = True,
     ) -> None:
-        """``by_voice``: where no words are asked for, any speech interrupts, signs of listening too."""
+        """``by_voice``: where no words are asked for, any speech interrupts, signs of
+        listening too.
+        """
         self.short_of_time = False
         """The process is busy: no reply is begun early."""
         self._presence = presence
@@ -46,7 +60,9 @@ class HandsFree:
 
     @property
     def silent_since_ms(self) -> int | None:
-        """When the user fell silent; None while they speak, or where nobody listens for it."""
+        """When the user fell silent; None while they speak, or where nobody listens for
+        it.
+        """
         return self._floor.silent_since_ms if self._floor is not None else None
 
     @property
@@ -56,15 +72,19 @@ class HandsFree:
 
     @property
     def undecided(self) -> bool:
-        """Whether `decide` can say anything: the user has been heard, and has not been answered yet."""
+        """Whether `decide` can say anything: the user has been heard, and has not been
+        answered yet.
+        """
         return self._floor is not None and self._floor.undecided
 
     @property
     def answers(self) -> bool:
-        """Whether turns are answered at all; a hands-free client may want only their ends."""
+        """Whether turns are answered at all; a hands-free client may want only their
+        ends.
+        """
         return self._detection is None or self._detection.create_response
 
-    # --- what happened ---------------------------------------------------------------------------------------
+    # --- what happened ----------------------------------------------------------------
 
     def hear(
         self,
@@ -73,7 +93,9 @@ class HandsFree:
         state: State,
         now_ms: int,
     ) -> Sequence[Effect]:
-        """Voice detection noticed that speech began or ended, or a learned model judged its end."""
+        """Voice detection noticed that speech began or ended, or a learned model judged
+        its end.
+        """
         floor = self._floor
         if floor is None or state is State.OPENED:
             return ()
@@ -81,7 +103,8 @@ class HandsFree:
             floor.judged(event.probability)
             return ()
         noticed = Send(SpeechNoticed(isinstance(event, ev.SpeechStarted), event.at_ms))
-        # Audio may be sent faster than it was spoken; nothing was said before the connection was opened.
+        # Audio may be sent faster than it was spoken; nothing was said before the
+        # connection was opened.
         at_ms = max(0, now_ms - event.ago_ms)
         if isinstance(event, ev.SpeechStopped):
             floor.speech_stopped(at_ms)
@@ -120,7 +143,9 @@ class HandsFree:
         return self._hearing.open_from(settings, FROM_NOW_MS)
 
     def take_floor(self, now_ms: int) -> Sequence[Effect]:
-        """The contested sound is the beginning of the user's turn: tell what was understood of it."""
+        """The contested sound is the beginning of the user's turn: tell what was
+        understood of it.
+        """
         if self._floor is None:
             return ()
         self._floor.take(now_ms)
@@ -139,7 +164,7 @@ class HandsFree:
         self._floor.forget()
         return self._speaking.drop_early()
 
-    # --- decisions -------------------------------------------------------------------------------------------
+    # --- decisions --------------------------------------------------------------------
 
     def deadline_ms(self, state: State, now_ms: int) -> int | None:
         """When ``decide`` is to be asked although nothing happens."""
@@ -153,7 +178,9 @@ class HandsFree:
         return earliest_ms(turn_at_ms, self._speaking.silent_at_ms(now_ms), early_at_ms)
 
     def uncontested(self, state: State, now_ms: int) -> bool:
-        """Whether the reply has been heard that a sound was contesting: nothing is left to judge."""
+        """Whether the reply has been heard that a sound was contesting: nothing is left
+        to judge.
+        """
         return self.contested and not self._assistant_heard(state, now_ms)
 
     def decide(self, state: State, now_ms: int) -> Decision | None:
@@ -166,7 +193,9 @@ class HandsFree:
         return decision
 
     def _assistant_heard(self, state: State, now_ms: int) -> bool:
-        """Whether the assistant has the floor: a turn is in progress, or its reply is still heard."""
+        """Whether the assistant has the floor: a turn is in progress, or its reply is
+        still heard.
+        """
         return state in TURN or self._speaking.audible(now_ms)
 
     @property
@@ -174,10 +203,19 @@ class HandsFree:
         return self._detection is not None and self._detection.interrupt_response
 
     def _turn_may_end(self, state: State, now_ms: int) -> bool:
-        """Whether the user's turn may end now: not while an earlier one is answered or its answer heard."""
-        return state is State.LISTENING and (self._may_interrupt or not self._assistant_heard(state, now_ms))
+        """Whether the user's turn may end now: not while an earlier one is answered or
+        its answer heard.
+        """
+        return state is State.LISTENING and (
+            self._may_interrupt or not self._assistant_heard(state, now_ms)
+        )
 
     def _may_begin_early(self, state: State, now_ms: int) -> bool:
         wasted = self._speaking.wasted >= self._limits.early_replies_wasted
         unwise = wasted or self.short_of_time
-        return self._turn_may_end(state, now_ms) and self.answers and not self._speaking.early and not unwise
+        return (
+            self._turn_may_end(state, now_ms)
+            and self.answers
+            and not self._speaking.early
+            and not unwise
+        )

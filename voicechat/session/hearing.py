@@ -1,8 +1,10 @@
-"""The recognition side of a session: which streams count, what they said, what is to be told and when.
+"""The recognition side of a session: which streams count, what they said, what is to be
+told and when.
 
-An ``Utterance`` is what one turn of the user gathers. It may need several recogniser streams, one after another,
-when a recogniser fails. Two utterances can be alive at once: the one whose last result a turn awaits, and the one
-that the next turn is already gathering.
+An ``Utterance`` is what one turn of the user gathers. It may need several recogniser
+streams, one after another, when a recogniser fails. Two utterances can be alive at
+once: the one whose last result a turn awaits, and the one that the next turn is already
+gathering.
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,11 +24,15 @@ from voicechat.session.vocabulary import InputSettings, Transcript
 from voicechat.text.words import join
 
 FAILURES_IN_A_ROW = 3
-"""After so many failures without a result, a recogniser is left alone for ``RETRY_AFTER_MS``."""
+"""After so many failures without a result, a recogniser is left alone for
+``RETRY_AFTER_MS``.
+"""
 RETRY_AFTER_MS = 1_000
 MAX_REPLACEMENTS = 3
-"""Of the stream whose last result is awaited, while there are recognisers that have not heard its audio yet. Whoever is
-asked after that would hardly answer within ``transcript_ms``, which counts from the audio's end for all of them."""
+"""Of the stream whose last result is awaited, while there are recognisers that have not
+heard its audio yet. Whoever is asked after that would hardly answer within
+``transcript_ms``, which counts from the audio's end for all of them.
+"""
 
 
 @dataclass(slots=True)
@@ -38,9 +44,13 @@ class Utterance:
     finals: list[str] = field(default_factory=list)
     partial: str = ""
     replacements: int = 0
-    """How often its last stream failed while its last result was awaited, and was replaced."""
+    """How often its last stream failed while its last result was awaited, and was
+    replaced.
+    """
     grace_ms: int = 0
-    """How much longer its last result may take, because the recogniser may have to load its model."""
+    """How much longer its last result may take, because the recogniser may have to load
+    its model.
+    """
 
     @property
     def text(self) -> str:
@@ -72,7 +82,9 @@ class Hearing:
 
     def is_current(self, stream: int) -> bool:
         """Whether results of ``stream`` still count."""
-        return stream == self.gathering.stream or (self.awaited is not None and stream == self.awaited.stream)
+        return stream == self.gathering.stream or (
+            self.awaited is not None and stream == self.awaited.stream
+        )
 
     def is_awaited(self, stream: int) -> bool:
         """Whether ``stream`` is the one whose last result the turn waits for."""
@@ -81,12 +93,15 @@ class Hearing:
     @property
     def alive(self) -> bool:
         """Whether a recogniser stream is at work."""
-        return self.gathering.stream is not None or (self.awaited is not None and self.awaited.stream is not None)
+        return self.gathering.stream is not None or (
+            self.awaited is not None and self.awaited.stream is not None
+        )
 
     def route(self, now_ms: int) -> tuple[Route, int]:
         """Where audio goes that the user is to be understood from, and to which stream.
 
-        A stream is opened when there is audio for it; while the recogniser is left alone, audio is skipped.
+        A stream is opened when there is audio for it; while the recogniser is left
+        alone, audio is skipped.
         """
         if self.gathering.stream is not None:
             return Route.RECOGNISE, self.gathering.stream
@@ -98,19 +113,25 @@ class Hearing:
         return self._retry_at_ms if left_alone else None
 
     def open(self, settings: InputSettings, now_ms: int) -> list[Effect]:
-        """Audio comes: open a stream, unless one is at work or the recogniser is left alone."""
+        """Audio comes: open a stream, unless one is at work or the recogniser is left
+        alone.
+        """
         if self.gathering.stream is not None or now_ms < self._retry_at_ms:
             return []
         return [self._open(self.gathering, settings, None)]
 
     def open_from(self, settings: InputSettings, from_ms: int) -> list[Effect]:
-        """Hands-free: recognise from ``from_ms`` of the connection's audio on; a stream at work goes on."""
+        """Hands-free: recognise from ``from_ms`` of the connection's audio on; a stream
+        at work goes on.
+        """
         if self.gathering.stream is not None:
             return []
         return [replace(self._open(self.gathering, settings, None), from_ms=from_ms)]
 
     def take_back(self) -> list[Effect]:
-        """The awaited utterance was not the end of the user's turn: what it said belongs to what is gathered now."""
+        """The awaited utterance was not the end of the user's turn: what it said
+        belongs to what is gathered now.
+        """
         if self.awaited is None:
             return []
         before = [*self.awaited.finals, self.awaited.partial]
@@ -118,7 +139,9 @@ class Hearing:
         return self.drop_awaited()
 
     def take(self, stream: int, transcript: Transcript, *, hold: bool) -> list[Effect]:
-        """Take a result; ``hold`` keeps what the next turn gathers until the running turn is over."""
+        """Take a result; ``hold`` keeps what the next turn gathers until the running
+        turn is over.
+        """
         self._failures = 0
         if self.awaited is not None and self.is_awaited(stream):
             self.awaited.take(transcript)
@@ -143,13 +166,17 @@ class Hearing:
         return self.awaited.grace_ms if self.awaited is not None else 0
 
     def release(self) -> list[Effect]:
-        """The turn is over: tell what was held. Of each sentence only the newest result was kept."""
+        """The turn is over: tell what was held. Of each sentence only the newest result
+        was kept.
+        """
         effects: list[Effect] = [Send(Recognised(transcript)) for transcript in self._held]
         self._held.clear()
         return effects
 
     def finish(self) -> list[Effect]:
-        """The user's turn ends: what was gathered is awaited. Without a stream nothing more will come."""
+        """The user's turn ends: what was gathered is awaited. Without a stream nothing
+        more will come.
+        """
         self.awaited, self.gathering = self.gathering, Utterance()
         if self.awaited.stream is None:
             return []
@@ -176,10 +203,15 @@ class Hearing:
     def drop_awaited(self) -> list[Effect]:
         """Forget what the turn in progress waits for."""
         dropped, self.awaited = self.awaited, None
-        return [] if dropped is None or dropped.stream is None else [DropRecognition(dropped.stream)]
+        return (
+            [] if dropped is None or dropped.stream is None else [DropRecognition(dropped.stream)]
+        )
 
-    def replace_gathering(self, failure: RecognitionFailed, settings: InputSettings, now_ms: int) -> list[Effect]:
-        """The stream of the gathering utterance failed: let another hear the same audio, unless the audio is at fault.
+    def replace_gathering(
+        self, failure: RecognitionFailed, settings: InputSettings, now_ms: int
+    ) -> list[Effect]:
+        """The stream of the gathering utterance failed: let another hear the same
+        audio, unless the audio is at fault.
 
         A recogniser that fails again and again is left alone for a while.
         """
@@ -192,7 +224,8 @@ class Hearing:
         return [DropRecognition(failure.stream)]
 
     def replace_awaited(self, failure: RecognitionFailed, settings: InputSettings) -> list[Effect]:
-        """The awaited stream failed: let another hear the same audio. Empty: there is no further try.
+        """The awaited stream failed: let another hear the same audio. Empty: there is
+        no further try.
 
         Once if that may help; again only while somebody is left who has not heard it.
         """
@@ -203,7 +236,9 @@ class Hearing:
         opened = self._open(self.awaited, settings, failure.stream)
         return [opened, FinishRecognition(opened.stream)]
 
-    def _open(self, utterance: Utterance, settings: InputSettings, replay_of: int | None) -> OpenRecognition:
+    def _open(
+        self, utterance: Utterance, settings: InputSettings, replay_of: int | None
+    ) -> OpenRecognition:
         self._streams += 1
         utterance.stream = self._streams
         return OpenRecognition(self._streams, settings, replay_of)

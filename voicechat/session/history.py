@@ -1,4 +1,6 @@
-"""The conversation so far, as the chat model is to know it: of a reply only what was heard."""
+"""The conversation so far, as the chat model is to know it: of a reply only what was
+heard.
+"""
 
 from collections.abc import Sequence
 
@@ -27,7 +29,8 @@ class History:
         return self._place_of(item_id) is not None
 
     def add(self, message: Message, item_id: str = "", after: str | None = None) -> Item:
-        """Put a message behind the item ``after``; empty: before all others; None: behind them.
+        """Put a message behind the item ``after``; empty: before all others; None:
+        behind them.
 
         An empty ``item_id`` is made up. The ids must be new, and known, respectively.
         """
@@ -44,7 +47,9 @@ class History:
         return place is not None
 
     def say(self, reply: int, messages: Sequence[Message]) -> None:
-        """The assistant's reply number ``reply`` was ``messages``; said again, they replace the first ones."""
+        """The assistant's reply number ``reply`` was ``messages``; said again, they
+        replace the first ones.
+        """
         old = [place for place, item in enumerate(self._items) if item.reply == reply]
         ids = [self._items[place].id for place in old]
         begin = old[0] if old else len(self._items)

@@ -1,4 +1,6 @@
-"""What the runtime drives: a sans-I/O state machine. ``Session`` converses, ``Dictation`` only recognises."""
+"""What the runtime drives: a sans-I/O state machine. ``Session`` converses,
+``Dictation`` only recognises.
+"""
 
 from typing import Protocol
 
@@ -7,13 +9,19 @@ from voicechat.session.events import Event
 
 
 class Machine(Protocol):
-    """A value machine. Time is an argument: whole milliseconds since the connection was opened, never going back."""
+    """A value machine. Time is an argument: whole milliseconds since the connection was
+    opened, never going back.
+    """
 
     def receive(self, event: Event, now_ms: int) -> list[Effect]:
-        """Take one event and say what is to be done. Never raises for anything a peer or a provider did."""
+        """Take one event and say what is to be done. Never raises for anything a peer
+        or a provider did.
+        """
 
     def deadline_ms(self) -> int | None:
-        """When ``Ticked`` is wanted next. Ask again after every ``receive``: each answer replaces the last."""
+        """When ``Ticked`` is wanted next. Ask again after every ``receive``: each
+        answer replaces the last.
+        """
 
     @property
     def held_ms(self) -> int:

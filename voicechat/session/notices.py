@@ -1,6 +1,7 @@
 """What a session tells the dialect of its client, in the terms of no protocol.
 
-``Done`` and ``Rejected`` answer commands; everything else happens by itself or because of a command.
+``Done`` and ``Rejected`` answer commands; everything else happens by itself or because
+of a command.
 """
 
 from dataclasses import dataclass
@@ -71,7 +72,9 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class TurnCommitted:
-    """The user's turn is over: by a command, whose ``cause`` this is, or because it was detected."""
+    """The user's turn is over: by a command, whose ``cause`` this is, or because it was
+    detected.
+    """
 
     cause: object
     detected: bool = False
@@ -100,7 +103,9 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True)
 class SpeechNoticed:
-    """Hands-free: the user began to speak, or fell silent (``started`` false), at ``at_ms`` of the audio."""
+    """Hands-free: the user began to speak, or fell silent (``started`` false), at
+    ``at_ms`` of the audio.
+    """
 
     started: bool
     at_ms: int
@@ -108,19 +113,25 @@ class SpeechNoticed:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Hands-free: the user's voice stopped the reply; what the client has not played of it is void."""
+    """Hands-free: the user's voice stopped the reply; what the client has not played of
+    it is void.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyNotice:
-    """Base of all that is told of the reply with a number: void once that reply is stopped."""
+    """Base of all that is told of the reply with a number: void once that reply is
+    stopped.
+    """
 
     reply: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyBegun(ReplyNotice):
-    """A reply has begun: at ``begun_ms`` of the session, which is earlier than now if it was begun early."""
+    """A reply has begun: at ``begun_ms`` of the session, which is earlier than now if
+    it was begun early.
+    """
 
     begun_ms: int
     cause: object = None
@@ -158,9 +169,11 @@ class SentenceBegun(ReplyNotice):
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudio(ReplyNotice):
-    """A piece of the reply's encoded audio: ``packets`` of its codec, or one for a plain stream.
+    """A piece of the reply's encoded audio: ``packets`` of its codec, or one for a
+    plain stream.
 
-    ``end_ms`` is the media position after it, ``sentence`` the sentence that it belongs to.
+    ``end_ms`` is the media position after it, ``sentence`` the sentence that it belongs
+    to.
     """
 
     packets: tuple[bytes, ...]
@@ -175,14 +188,18 @@ class ReplyAudio(ReplyNotice):
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudioFinished(ReplyNotice):
-    """All audio of the reply has been told. ``spoken`` are its sentences, as they were to be spoken."""
+    """All audio of the reply has been told. ``spoken`` are its sentences, as they were
+    to be spoken.
+    """
 
     spoken: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyCut:
-    """A reply was cut short: of its text the listener heard ``heard``, which is what is remembered."""
+    """A reply was cut short: of its text the listener heard ``heard``, which is what is
+    remembered.
+    """
 
     reply: int
     heard: str

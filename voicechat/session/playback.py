@@ -2,10 +2,12 @@
 
 
 class PlaybackClock:
-    """Starts with the first audio handed to the socket and advances in real time over the audio sent so far.
+    """Starts with the first audio handed to the socket and advances in real time over
+    the audio sent so far.
 
-    When the audio runs out it waits for more, as a player does. A report of the client replaces the estimate, and
-    the clock goes on from there. Positions are milliseconds of the reply's audio.
+    When the audio runs out it waits for more, as a player does. A report of the client
+    replaces the estimate, and the clock goes on from there. Positions are milliseconds
+    of the reply's audio.
     """
 
     def __init__(self) -> None:
@@ -24,11 +26,15 @@ class PlaybackClock:
         self.sent_ms = max(self.sent_ms, end_ms)
 
     def played(self, played_ms: int, now_ms: int) -> None:
-        """The client says that it has played up to ``played_ms``; never more than was sent."""
+        """The client says that it has played up to ``played_ms``; never more than was
+        sent.
+        """
         self._settle(max(0, min(played_ms, self.sent_ms)), now_ms)
 
     def reaches_ms(self, position_ms: int) -> int:
-        """When the clock will stand at ``position_ms``, given that so much has been sent by then."""
+        """When the clock will stand at ``position_ms``, given that so much has been
+        sent by then.
+        """
         return self._as_of_ms + max(0, position_ms - self._position_ms)
 
     def _settle(self, position_ms: int, now_ms: int) -> None:

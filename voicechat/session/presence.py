@@ -25,9 +25,11 @@ class Presence:
         self._last_speech_ms = now_ms
 
     def deadline_ms(self, *, must_speak: bool, heard_ms: int = 0) -> int:
-        """When ``absent`` is due. ``must_speak``: it is the user's turn, and messages alone do not keep it alive.
+        """When ``absent`` is due. ``must_speak``: it is the user's turn, and messages
+        alone do not keep it alive.
 
-        ``heard_ms`` is when the last reply has been played to its end: before it the user is not expected to speak.
+        ``heard_ms`` is when the last reply has been played to its end: before it the
+        user is not expected to speak.
         """
         silent_ms = self._last_alive_ms + self._limits.idle_ms
         return min(silent_ms, self._speech_due_ms(heard_ms)) if must_speak else silent_ms

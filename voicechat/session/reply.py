@@ -35,12 +35,16 @@ ReplyMade: TypeAlias = (
 TOOL_CALLS = "tool_calls"
 """Why a model stops that waits for the client's tools, whatever its server calls it."""
 RUN_OUT_MARGIN_MS = 500
-"""How long before the listener falls into silence an unfinished sentence is spoken: time to synthesise it."""
+"""How long before the listener falls into silence an unfinished sentence is spoken:
+time to synthesise it.
+"""
 
 
 @dataclass(slots=True)
 class _Piece:
-    """A run of the reply's text that is spoken as a whole, or not at all (``spoken`` is then empty)."""
+    """A run of the reply's text that is spoken as a whole, or not at all (``spoken`` is
+    then empty).
+    """
 
     text: str
     spoken: str
@@ -61,7 +65,8 @@ class Reply:
         answers_tools: bool = False,
         voiced: bool = True,
     ) -> None:
-        """``answers_tools``: the client answers the model's calls, and the reply waits for that.
+        """``answers_tools``: the client answers the model's calls, and the reply waits
+        for that.
 
         ``voiced`` false: the reply is text and nothing else.
         """
@@ -74,7 +79,9 @@ class Reply:
         self.tools = ReplyTools(number)
         self.times = ReplyTimes()
         self.turn_times: TurnTimes | None = None
-        """Of the turn that it answers, once it is certain that it does, and until its first audio has left."""
+        """Of the turn that it answers, once it is certain that it does, and until its
+        first audio has left.
+        """
         self.usage: Usage | None = None
         """What the model has reported so far."""
         self._lead_ms = lead_ms
@@ -92,7 +99,8 @@ class Reply:
         self._paced: deque[ev.SpeechSynthesized] = deque()
         self._all_made = False
         self.apologises = False
-        """Its audio is no answer: the model failed before anything of one was spoken."""
+        """Its audio is no answer: the model failed before anything of one was spoken.
+        """
 
     def take(self, event: ReplyMade, now_ms: int) -> list[Effect]:
         """Take what the model or the synthesiser made."""
@@ -116,7 +124,7 @@ class Reply:
             case _:
                 assert_never(event)
 
-    # --- text ------------------------------------------------------------------------------------------------
+    # --- text -------------------------------------------------------------------------
 
     def add_text(self, text: str, now_ms: int) -> list[Effect]:
         """The model said ``text``."""
@@ -146,7 +154,9 @@ class Reply:
         return self._speak_rest(now_ms)
 
     def pause_text(self, reason: str, now_ms: int) -> list[Effect]:
-        """The model has finished. If it called tools and the client answers them, it is to be asked again."""
+        """The model has finished. If it called tools and the client answers them, it is
+        to be asked again.
+        """
         if not self.tools.finish(reason, len(self.text)):
             return self.finish_text("stop" if reason == TOOL_CALLS else reason, now_ms)
         if not self._answers_tools:
@@ -165,13 +175,17 @@ class Reply:
         return [told, *self._speak_rest(now_ms), FinishSpeech(self.number)]
 
     def hurry(self, now_ms: int) -> list[Effect]:
-        """Text has waited too long for the end of its sentence: speak what can be spoken."""
+        """Text has waited too long for the end of its sentence: speak what can be
+        spoken.
+        """
         effects = self._speak(self._speech.force(), now_ms)
         self._waiting_since_ms = now_ms
         return effects
 
     def hurry_at_ms(self, wait_ms: int) -> int | None:
-        """When ``hurry`` is due: text has waited for ``wait_ms``, and what was spoken before is about to run out."""
+        """When ``hurry`` is due: text has waited for ``wait_ms``, and what was spoken
+        before is about to run out.
+        """
         if self._waiting_since_ms is None or self._text_finished or self._unfinished:
             return None
         runs_out_ms = self.clock.reaches_ms(self._made_ms)
@@ -183,16 +197,22 @@ class Reply:
             self.usage = usage if self.usage is None else self.usage + usage
 
     def _speak_rest(self, now_ms: int) -> list[Effect]:
-        """An answer of the model is complete: speak the rest of it; the next one begins outside of any code."""
+        """An answer of the model is complete: speak the rest of it; the next one begins
+        outside of any code.
+        """
         return self._speak(self._speech.finish(), now_ms) if self.voiced else []
 
     @property
     def may_apologise(self) -> bool:
-        """Whether the model still owes an answer, and nothing has been given to the voice."""
+        """Whether the model still owes an answer, and nothing has been given to the
+        voice.
+        """
         return self.voiced and not self._sentences and not self._text_finished
 
     def apologise(self, apology: str) -> list[Effect]:
-        """Speak ``apology`` and end. It is no part of the reply's text: it is neither told nor remembered."""
+        """Speak ``apology`` and end. It is no part of the reply's text: it is neither
+        told nor remembered.
+        """
         self.apologises = self._text_finished = True
         self.turn_times = None
         self._give_to_voice(_Piece("", apology))
@@ -215,7 +235,7 @@ class Reply:
         self._sentences.append(piece)
         self._unfinished += 1
 
-    # --- audio -----------------------------------------------------------------------------------------------
+    # --- audio ------------------------------------------------------------------------
 
     def add_audio(self, audio: ev.SpeechSynthesized, now_ms: int) -> list[Effect]:
         """The next piece of audio was made."""
@@ -231,7 +251,9 @@ class Reply:
         return self.release(now_ms)
 
     def audio_sent(self, end_ms: int, now_ms: int) -> Waterfall | None:
-        """Audio up to ``end_ms`` was handed to the socket; for the first of it, tell where the time went."""
+        """Audio up to ``end_ms`` was handed to the socket; for the first of it, tell
+        where the time went.
+        """
         self.clock.sent(end_ms, now_ms)
         times, self.turn_times = self.turn_times, None
         return times.answered(self.times, now_ms) if times is not None else None
@@ -258,21 +280,27 @@ class Reply:
             self._left_ms = audio.end_ms
             effects += self._begin_sentence(audio.sentence)
             if audio.packets:
-                effects.append(Send(ReplyAudio(self.number, audio.packets, audio.end_ms, audio.sentence)))
+                effects.append(
+                    Send(ReplyAudio(self.number, audio.packets, audio.end_ms, audio.sentence))
+                )
         if self.spoken:
             spoken = tuple(piece.spoken for piece in self._sentences)
             effects.append(Send(ReplyAudioFinished(self.number, spoken)))
         return effects
 
     def _begin_sentence(self, sentence: int) -> list[Effect]:
-        """The audio that leaves now belongs to ``sentence``: tell which begins, once for each."""
+        """The audio that leaves now belongs to ``sentence``: tell which begins, once
+        for each.
+        """
         if not self._sentences_begun <= sentence < len(self._sentences):
             return []
         self._sentences_begun = sentence + 1
         return [Send(SentenceBegun(self.number, sentence, self._sentences[sentence].spoken))]
 
     def release_at_ms(self) -> int | None:
-        """When the next piece of held-back audio may leave. None: never, or not before the socket has taken more."""
+        """When the next piece of held-back audio may leave. None: never, or not before
+        the socket has taken more.
+        """
         if not self._paced or self._lead_ms is None:
             return None
         due_ms = min(self._paced[0].end_ms - self._lead_ms, self._left_ms)
@@ -294,10 +322,12 @@ class Reply:
         position_ms = self.clock.position_ms(now_ms)
         return audio.end_ms <= position_ms + self._lead_ms or position_ms >= self._left_ms
 
-    # --- what was heard --------------------------------------------------------------------------------------
+    # --- what was heard ---------------------------------------------------------------
 
     def heard(self, now_ms: int) -> str:
-        """The text whose audio has been played by ``now_ms``, cut at a word; without audio, all that was told."""
+        """The text whose audio has been played by ``now_ms``, cut at a word; without
+        audio, all that was told.
+        """
         return self.heard_until(self.clock.position_ms(now_ms)) if self.voiced else self.text
 
     def heard_until(self, position_ms: int) -> str:
@@ -328,12 +358,16 @@ class Reply:
 
     @property
     def silent_at_ms(self) -> int | None:
-        """When the listener will have heard everything that was made so far; None: not all of it has been sent."""
+        """When the listener will have heard everything that was made so far; None: not
+        all of it has been sent.
+        """
         return self.clock.reaches_ms(self._made_ms) if self.clock.sent_ms >= self._made_ms else None
 
     @staticmethod
     def _share(piece: _Piece, position_ms: int) -> float:
-        """Which part of the piece has been played; of one still being made, by an estimate of its length."""
+        """Which part of the piece has been played; of one still being made, by an
+        estimate of its length.
+        """
         made_ms = piece.end_ms - piece.begin_ms
         length_ms = made_ms if piece.done else max(made_ms, speaking_ms(piece.spoken))
         if position_ms >= piece.begin_ms + length_ms and piece.done:

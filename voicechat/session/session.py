@@ -1,9 +1,10 @@
 """A conversation as a value machine: events in, effects out, time as an argument.
 
-It knows no protocol: commands come from a dialect, and notices go to it. Nothing a client or a provider
-does can make it raise. The state table is in ``states``; what a turn gathers in ``hearing``; what a reply
-is, and what is remembered of it, in ``speaking``; who may speak, in ``hands_free``; whether the client is
-there, in ``presence``; what is measured, in ``turn_times``.
+It knows no protocol: commands come from a dialect, and notices go to it. Nothing a
+client or a provider does can make it raise. The state table is in ``states``; what a
+turn gathers in ``hearing``; what a reply is, and what is remembered of it, in
+``speaking``; who may speak, in ``hands_free``; whether the client is there, in
+``presence``; what is measured, in ``turn_times``.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,13 @@ from voicechat.session.presence import Presence
 from voicechat.session.speaking import Speaking
 from voicechat.session.states import MOVES, TURN, State, Step
 from voicechat.session.turn_times import TurnTimes
-from voicechat.session.vocabulary import InputSettings, Message, ReplyWishes, Settings, TurnDetection
+from voicechat.session.vocabulary import (
+    InputSettings,
+    Message,
+    ReplyWishes,
+    Settings,
+    TurnDetection,
+)
 
 _RESTARTS = Ended(Ending.RESTART, "the server restarts; connect again", Fault.AT_CAPACITY)
 
@@ -79,9 +86,10 @@ class Session:
     ) -> None:
         """``settings`` are the defaults of the connection.
 
-        ``audio_shows_life`` false: a client that only sends audio counts as absent. ``apology`` is said
-        aloud when the chat model fails before anything was said. ``interrupt_by_voice``: hands-free, where
-        no words are asked for, any speech interrupts a reply at once; False: a cough or "mm-hm" does not.
+        ``audio_shows_life`` false: a client that only sends audio counts as absent.
+        ``apology`` is said aloud when the chat model fails before anything was said.
+        ``interrupt_by_voice``: hands-free, where no words are asked for, any speech
+        interrupts a reply at once; False: a cough or "mm-hm" does not.
         """
         self.state = State.OPENED
         self.settings = settings or Settings()
@@ -106,7 +114,7 @@ class Session:
         self._routed = (Route.AWAIT, self.settings.input, 0, None)
         """The last ``RouteAudio``; a new connection's audio is awaited."""
 
-    # --- the machine -----------------------------------------------------------------------------------------
+    # --- the machine ------------------------------------------------------------------
 
     def receive(self, event: ev.Event, now_ms: int) -> list[Effect]:
         """See ``Machine.receive``."""
@@ -126,11 +134,15 @@ class Session:
 
     @property
     def held_ms(self) -> int:
-        """How much audio of the running reply pacing holds back: the synthesiser need not hurry."""
+        """How much audio of the running reply pacing holds back: the synthesiser need
+        not hurry.
+        """
         return self._speaking.current.held_ms if self._speaking.current is not None else 0
 
     def _late(self, event: ev.Event) -> LateKind | None:
-        """The only place where numbers of replies and streams are compared: what is late is dropped and counted."""
+        """The only place where numbers of replies and streams are compared: what is
+        late is dropped and counted.
+        """
         match event:
             case ev.ReplyEvent():
                 return None if self._speaking.in_progress(event.reply) else LateKind.REPLY
@@ -181,19 +193,27 @@ class Session:
                 self._on_reply_failed(event)
             case ev.PressureChanged():
                 self._hands_free.short_of_time = event.short
-            case ev.Disconnected() | ev.WriteStalled() | ev.AccessEnded() | ev.Faulted() | ev.DrainRequested():
+            case (
+                ev.Disconnected()
+                | ev.WriteStalled()
+                | ev.AccessEnded()
+                | ev.Faulted()
+                | ev.DrainRequested()
+            ):
                 self._on_end(event)
             case _:
                 assert_never(event)
 
-    # --- the clock -------------------------------------------------------------------------------------------
+    # --- the clock --------------------------------------------------------------------
 
     def deadline_ms(self) -> int | None:
         """See ``Machine.deadline_ms``."""
         if self.state is State.CLOSED:
             return None
         return earliest_ms(
-            self._presence.deadline_ms(must_speak=self._must_speak, heard_ms=self._speaking.heard_ms or 0),
+            self._presence.deadline_ms(
+                must_speak=self._must_speak, heard_ms=self._speaking.heard_ms or 0
+            ),
             self._drain_at_ms,
             self._transcript_due_ms,
             self._speaking.deadline_ms(),
@@ -211,7 +231,9 @@ class Session:
 
     def _on_tick(self) -> None:
         now_ms, transcript_due_ms = self._now_ms, self._transcript_due_ms
-        absent = self._presence.absent(now_ms, must_speak=self._must_speak, heard_ms=self._speaking.heard_ms or 0)
+        absent = self._presence.absent(
+            now_ms, must_speak=self._must_speak, heard_ms=self._speaking.heard_ms or 0
+        )
         if absent:
             self._end(Ended(Ending.ABSENT, absent, Fault.TIMEOUT))
         elif self._drain_at_ms is not None and now_ms >= self._drain_at_ms:
@@ -224,12 +246,14 @@ class Session:
 
     @property
     def _must_speak(self) -> bool:
-        """Whether the connection ends when the user stays silent: it is their turn, and all of the reply was sent."""
+        """Whether the connection ends when the user stays silent: it is their turn, and
+        all of the reply was sent.
+        """
         if self.state is not State.LISTENING or self.settings.input.silence_allowed:
             return False
         return self._speaking.heard_ms is not None and not self._agent.minds_silence
 
-    # --- commands of the client ------------------------------------------------------------------------------
+    # --- commands of the client -------------------------------------------------------
 
     def _note_audio(self, at_ms: int) -> None:
         if self._audio_shows_life:
@@ -312,7 +336,9 @@ class Session:
             self._hands_free.configure(detection)
         self._tell(Done(command.cause))
 
-    def _change_history(self, command: cmd.AddItem | cmd.DeleteItem | cmd.TruncateReply) -> Rejected | None:
+    def _change_history(
+        self, command: cmd.AddItem | cmd.DeleteItem | cmd.TruncateReply
+    ) -> Rejected | None:
         """Change what is remembered; say why not, if it cannot be."""
         history = self._speaking.history
         match command:
@@ -338,10 +364,14 @@ class Session:
             return
         stopped = self._speaking.stop_apart(number)
         self._effects += stopped
-        self._tell(Done(command.cause) if stopped else _rejected(command, Why.NO_REPLY, str(number)))
+        self._tell(
+            Done(command.cause) if stopped else _rejected(command, Why.NO_REPLY, str(number))
+        )
 
     def _interrupt_turn(self, told: Done | Interrupted) -> None:
-        """Stop the turn in progress and what is still heard of the last reply, and tell so."""
+        """Stop the turn in progress and what is still heard of the last reply, and tell
+        so.
+        """
         if self.state in TURN:
             self._stop()
             self._tell(told)
@@ -349,11 +379,13 @@ class Session:
             return
         silenced = self._speaking.silence(self._now_ms)
         if silenced:
-            self._presence.spoke(self._now_ms)  # no more of the reply is heard: it is the user's turn from now on
+            self._presence.spoke(
+                self._now_ms
+            )  # no more of the reply is heard: it is the user's turn from now on
         self._effects += silenced
         self._tell(told)
 
-    # --- turns -----------------------------------------------------------------------------------------------
+    # --- turns ------------------------------------------------------------------------
 
     def _on_commit(self, command: cmd.CommitTurn) -> None:
         respond = cmd.Respond(cause=command.cause) if command.respond else None
@@ -384,7 +416,9 @@ class Session:
             self._move(Step.RESPOND)
             self._note_turn(self._now_ms)
             self._times.understood_ms = self._now_ms
-            self._effects += self._speaking.respond(self.settings, command, self._times, self._now_ms)
+            self._effects += self._speaking.respond(
+                self.settings, command, self._times, self._now_ms
+            )
             self._finish_if_spoken()
 
     def _begin_turn(self, respond: cmd.Respond | None, text: str | None = None) -> None:
@@ -428,7 +462,9 @@ class Session:
         self._end_turn(Outcome.UNANSWERED if text else Outcome.EMPTY)
 
     def _note_aside(self) -> None:
-        """The user's words during a reply are committed: they are remembered, and nobody answers them."""
+        """The user's words during a reply are committed: they are remembered, and
+        nobody answers them.
+        """
         self._settle_aside()
         finish = self._hearing.finish()
         self._effects += finish
@@ -450,9 +486,11 @@ class Session:
         if text:
             self._effects += self._speaking.hear_aside(text)
 
-    # --- recognition -----------------------------------------------------------------------------------------
+    # --- recognition ------------------------------------------------------------------
 
-    def _on_recognition(self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed) -> None:
+    def _on_recognition(
+        self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed
+    ) -> None:
         awaited = self._hearing.is_awaited(event.stream)
         match event:
             case ev.Transcribed():
@@ -491,7 +529,9 @@ class Session:
         if event.fault is Fault.TOO_LARGE:
             self._drop_gathering()
         else:
-            self._effects += self._hearing.replace_gathering(event, self.settings.input, self._now_ms)
+            self._effects += self._hearing.replace_gathering(
+                event, self.settings.input, self._now_ms
+            )
 
     def _fail_recognition(self, fault: Fault, message: str) -> None:
         """The last words of a committed turn will not come."""
@@ -507,7 +547,7 @@ class Session:
         self._effects += self._hearing.drop_gathering()
         self._effects += self._hands_free.forget()
 
-    # --- hands-free ------------------------------------------------------------------------------------------
+    # --- hands-free -------------------------------------------------------------------
 
     def _settle_floor(self) -> None:
         """Do what the floor decides, until it decides nothing more."""
@@ -536,16 +576,20 @@ class Session:
             self._effects += self._hands_free.go_on(self.settings.input, self._now_ms)
 
     def _interrupt(self) -> None:
-        if self.state is State.TRANSCRIBING:  # the user was cut short: what was said before belongs to this turn too
+        if (
+            self.state is State.TRANSCRIBING
+        ):  # the user was cut short: what was said before belongs to this turn too
             self._effects += self._hearing.take_back()
         self._interrupt_turn(Interrupted())
         self._effects += self._hands_free.take_floor(self._now_ms)
 
-    # --- the agent -------------------------------------------------------------------------------------------
+    # --- the agent --------------------------------------------------------------------
 
     @property
     def _silent_since_ms(self) -> int | None:
-        """Since when the user could say something and does not; None: it is not their turn, or they do."""
+        """Since when the user could say something and does not; None: it is not their
+        turn, or they do.
+        """
         waits = self.state is State.LISTENING or (self.state is State.OPENED and self._agent.begun)
         if not waits or self._hands_free.undecided or self._hearing.gathering.text:
             return None
@@ -573,12 +617,14 @@ class Session:
             if said.prompt:
                 asked: Message = {"role": "user", "content": said.prompt}
                 wishes = ReplyWishes(input=(*self.settings.chat.messages, asked))
-                self._effects += self._speaking.respond(self.settings, cmd.Respond(wishes), self._times, self._now_ms)
+                self._effects += self._speaking.respond(
+                    self.settings, cmd.Respond(wishes), self._times, self._now_ms
+                )
             else:
                 self._effects += self._speaking.say(said.text, self.settings, self._now_ms)
             self._finish_if_spoken()
 
-    # --- the reply -------------------------------------------------------------------------------------------
+    # --- the reply --------------------------------------------------------------------
 
     def _on_reply_failed(self, event: ev.ReplyFailed) -> None:
         current = self._speaking.current
@@ -609,7 +655,7 @@ class Session:
             failed = self._speaking.apologising
             self._end_turn(Outcome.FAILED if failed else Outcome.SPOKEN, spoken=True)
 
-    # --- the end of a turn, and of the session ---------------------------------------------------------------
+    # --- the end of a turn, and of the session ----------------------------------------
 
     def _stop(self, failed: ev.ReplyFailed | None = None) -> None:
         """Stop whatever the turn is doing; of its reply, remember what was heard."""
@@ -619,7 +665,9 @@ class Session:
         self._effects += self._speaking.stop(self._now_ms, failed)
 
     def _end_turn(self, outcome: Outcome, *, spoken: bool = False) -> None:
-        """The one place where a turn ends: exactly one ``TurnCompleted`` for each that began."""
+        """The one place where a turn ends: exactly one ``TurnCompleted`` for each that
+        began.
+        """
         reply_times = self._speaking.end_turn(spoken=spoken)
         self._tell(TurnCompleted(outcome))
         self._effects.append(Observe(self._times.ended(outcome, reply_times)))
@@ -672,7 +720,7 @@ class Session:
         self._effects += [Close(ended), Observe(SessionClosed(ended.ending))]
         self.state = State.CLOSED
 
-    # --- small words -----------------------------------------------------------------------------------------
+    # --- small words ------------------------------------------------------------------
 
     def _move(self, step: Step) -> None:
         self.state = MOVES[self.state][step]

@@ -1,8 +1,10 @@
-"""The reply side of a session: which reply is being made, which is still heard, and what is remembered.
+"""The reply side of a session: which reply is being made, which is still heard, and
+what is remembered.
 
-A reply may be begun *early*, while it is not yet certain that the user has finished. Until it is adopted
-nothing of it is told, nothing of it is remembered, and dropping it leaves no trace. A reply *apart* is no
-part of the conversation: it is made beside the current one, and nothing of it is remembered either.
+A reply may be begun *early*, while it is not yet certain that the user has finished.
+Until it is adopted nothing of it is told, nothing of it is remembered, and dropping it
+leaves no trace. A reply *apart* is no part of the conversation: it is made beside the
+current one, and nothing of it is remembered either.
 """
 
 from collections import OrderedDict
@@ -51,7 +53,9 @@ from voicechat.session.vocabulary import (
 from voicechat.text.words import bare_words
 
 REPLIES_KEPT = 8
-"""Replies whose timing is kept, so that it can still be said later how much of them was heard."""
+"""Replies whose timing is kept, so that it can still be said later how much of them was
+heard.
+"""
 MOST_APART = 4
 """Replies apart that may be in progress at once."""
 
@@ -68,7 +72,9 @@ class _Early:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the chat model of one reply is asked: the settings with the reply's wishes laid over them."""
+    """What the chat model of one reply is asked: the settings with the reply's wishes
+    laid over them.
+    """
 
     chat: ChatSettings
     voice: VoiceSettings
@@ -140,10 +146,12 @@ class Speaking:
             return self.current
         return self._apart.get(number)
 
-    # --- a reply's life ----------------------------------------------------------------------------------------
+    # --- a reply's life ---------------------------------------------------------------
 
     def begin_turn(self) -> None:
-        """A turn begins: what is said in it is remembered, unless it is forgotten meanwhile."""
+        """A turn begins: what is said in it is remembered, unless it is forgotten
+        meanwhile.
+        """
         self._forgotten = False
         self._question = ""
 
@@ -157,8 +165,12 @@ class Speaking:
         """The user said ``text`` while a reply was made, which goes on: remember it."""
         return [Send(UserSaid(self.history.add({"role": "user", "content": text})))]
 
-    def start(self, text: str, settings: Settings, asked: Respond, times: TurnTimes, now_ms: int) -> list[Effect]:
-        """Remember what the user said and answer it; an early reply to the same words is adopted instead."""
+    def start(
+        self, text: str, settings: Settings, asked: Respond, times: TurnTimes, now_ms: int
+    ) -> list[Effect]:
+        """Remember what the user said and answer it; an early reply to the same words
+        is adopted instead.
+        """
         adopts = asked.wishes == ReplyWishes() and self._begun_for(text)
         dropped = [] if adopts else self.drop_early()
         heard = self.hear_user(text)
@@ -170,7 +182,9 @@ class Speaking:
             self.current.turn_times = times
         return effects
 
-    def respond(self, settings: Settings, asked: Respond, times: TurnTimes | None, now_ms: int) -> list[Effect]:
+    def respond(
+        self, settings: Settings, asked: Respond, times: TurnTimes | None, now_ms: int
+    ) -> list[Effect]:
         """Ask for the reply to what is remembered."""
         effects = self.drop_early()
         request = _request(settings, asked.wishes)
@@ -189,7 +203,9 @@ class Speaking:
         return [started, Send(ReplyBegun(reply.number, now_ms, asked.cause))]
 
     def say(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
-        """Say ``text``, which nobody was asked for: a greeting, a question after silence, a goodbye."""
+        """Say ``text``, which nobody was asked for: a greeting, a question after
+        silence, a goodbye.
+        """
         effects = self.drop_early()
         request = _request(settings, ReplyWishes(input=()))
         reply, started = self._begin(request, now_ms)
@@ -199,7 +215,9 @@ class Speaking:
         return [*effects, scripted, Send(ReplyBegun(reply.number, now_ms)), *said]
 
     def start_early(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
-        """Begin a reply to ``text``, in case that was all; the one begun before for other words is dropped."""
+        """Begin a reply to ``text``, in case that was all; the one begun before for
+        other words is dropped.
+        """
         if self._begun_for(text):
             return []
         effects = self.drop_early()
@@ -231,7 +249,9 @@ class Speaking:
         effects = reply.take(event, now_ms)
         if isinstance(event, ev.ToolsUsed):
             answers = event.exchange.answers
-            effects += [Observe(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers]
+            effects += [
+                Observe(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers
+            ]
         if reply is self.current:
             return self._withhold(effects)
         if reply.spoken:
@@ -259,7 +279,9 @@ class Speaking:
         return earliest_ms(*due_ms)
 
     def tick(self, now_ms: int) -> list[Effect]:
-        """Do what is due: speak text that has waited too long, let paced audio go, wait no longer for answers."""
+        """Do what is due: speak text that has waited too long, let paced audio go, wait
+        no longer for answers.
+        """
         effects: list[Effect] = []
         for reply in list(self._in_progress()):
             hurry_at_ms = reply.hurry_at_ms(self._limits.speakable_wait_ms)
@@ -276,7 +298,9 @@ class Speaking:
         return effects
 
     def finish(self) -> list[Effect]:
-        """If the current reply has just been spoken to its end, remember it whole; else empty."""
+        """If the current reply has just been spoken to its end, remember it whole; else
+        empty.
+        """
         if self.current is None or self._early is not None or not self.current.spoken:
             return []
         reply = self.current
@@ -285,13 +309,17 @@ class Speaking:
         return [Send(ReplyEnded(reply.number, outcome, reply.usage))]
 
     def end_turn(self, *, spoken: bool) -> ReplyTimes:
-        """The turn is over; say how far its reply came. Only a reply that was spoken is still heard."""
+        """The turn is over; say how far its reply came. Only a reply that was spoken is
+        still heard.
+        """
         ended, self.current = self.current, None
         if ended is not None:
             self._requests.pop(ended.number, None)
         if not spoken:
             self.playing = None
-        if self._forgotten:  # the turn went on although the history was cleared: it is not remembered
+        if (
+            self._forgotten
+        ):  # the turn went on although the history was cleared: it is not remembered
             self.history.forget()
         self._question = ""
         return ended.times if ended is not None else ReplyTimes()
@@ -302,7 +330,9 @@ class Speaking:
         return self.current is not None and self.current.apologises
 
     def apologise(self) -> list[Effect]:
-        """The model has failed: say the apology, if nothing has been said. Empty: nothing is to be said."""
+        """The model has failed: say the apology, if nothing has been said. Empty:
+        nothing is to be said.
+        """
         if self._apology is None or self.current is None or not self.current.may_apologise:
             return []
         apology = self._apology.to(self._asked)
@@ -321,7 +351,7 @@ class Speaking:
             effects += [StopReply(reply.number), *self._end_apart(reply, Outcome.CANCELED)]
         return effects
 
-    # --- the client's tools ------------------------------------------------------------------------------------
+    # --- the client's tools -----------------------------------------------------------
 
     def _awaited_calls(self, reply: Reply) -> tuple[str, ...]:
         """The ids of the tool calls that the client has been told and has not answered."""
@@ -335,7 +365,9 @@ class Speaking:
         return asked_ms + self._limits.tool_answer_ms
 
     def answer_tool(self, command: AnswerTool, now_ms: int) -> list[Effect]:
-        """The client carried out a call; after the last awaited one the model is asked how the reply goes on."""
+        """The client carried out a call; after the last awaited one the model is asked
+        how the reply goes on.
+        """
         waiting = [reply for reply in self._in_progress() if self._awaited_calls(reply)]
         for reply in waiting:
             asked_ms = reply.tools.asked_ms
@@ -363,7 +395,7 @@ class Speaking:
         options = options_after_calls(request.chat.options, may_call=may_call)
         return [ContinueReply(reply.number, messages, options)]
 
-    # --- playback ----------------------------------------------------------------------------------------------
+    # --- playback ---------------------------------------------------------------------
 
     def plays(self, number: int) -> bool:
         """Whether the listener may be hearing the reply of that number."""
@@ -371,7 +403,9 @@ class Speaking:
         return playing or number in self._apart
 
     def play(self, event: ev.AudioSent | Played, now_ms: int) -> list[Effect]:
-        """Audio left, or was played: let go what may leave now, and tell how long the first of it took."""
+        """Audio left, or was played: let go what may leave now, and tell how long the
+        first of it took.
+        """
         playing = self._apart.get(event.reply, self.playing)
         assert playing is not None
         effects: list[Effect] = []
@@ -384,10 +418,12 @@ class Speaking:
             playing.clock.played(event.played_ms, now_ms)
         return effects + self.release(now_ms)
 
-    # --- stopping, and what was heard --------------------------------------------------------------------------
+    # --- stopping, and what was heard -------------------------------------------------
 
     def stop(self, now_ms: int, failed: ev.ReplyFailed | None = None) -> list[Effect]:
-        """Stop the current reply; remember what was heard of it. ``failed``: why, unless it was canceled."""
+        """Stop the current reply; remember what was heard of it. ``failed``: why,
+        unless it was canceled.
+        """
         if self._early is not None:
             return self.drop_early()
         if self.current is None:
@@ -403,7 +439,9 @@ class Speaking:
         return [stopped, *given_up, Send(ReplyCut(reply.number, heard)), Send(ended)]
 
     def silence(self, now_ms: int) -> list[Effect]:
-        """Stop what is still heard of a reply that was made to its end; of it too, remember what was heard."""
+        """Stop what is still heard of a reply that was made to its end; of it too,
+        remember what was heard.
+        """
         playing, self.playing = self.playing, None
         if playing is None or not playing.audible(now_ms):
             return []
@@ -412,7 +450,9 @@ class Speaking:
         return [StopReply(playing.number), Send(ReplyCut(playing.number, heard))]
 
     def truncate(self, command: TruncateReply) -> Rejected | None:
-        """Remember of a reply only what was heard by ``heard_ms`` of its audio; say why that cannot be."""
+        """Remember of a reply only what was heard by ``heard_ms`` of its audio; say why
+        that cannot be.
+        """
         reply = self._told.get(command.reply)
         if reply is None or reply.apologises:
             return Rejected(command.cause, Why.NO_REPLY, Why.NO_REPLY.value)
@@ -438,22 +478,28 @@ class Speaking:
 
     @property
     def heard_ms(self) -> int | None:
-        """When the last reply has been, or will have been, heard, by the clock; None: not all of it was sent."""
+        """When the last reply has been, or will have been, heard, by the clock; None:
+        not all of it was sent.
+        """
         return self.playing.silent_at_ms if self.playing is not None else 0
 
     def silent_at_ms(self, now_ms: int) -> int | None:
-        """When the last reply will have been heard, by the clock; None: it has been, or not all of it was sent."""
+        """When the last reply will have been heard, by the clock; None: it has been, or
+        not all of it was sent.
+        """
         playing = self.playing
         return playing.silent_at_ms if playing is not None and playing.audible(now_ms) else None
 
-    # --- within ------------------------------------------------------------------------------------------------
+    # --- within -----------------------------------------------------------------------
 
     def _in_progress(self) -> Iterator[Reply]:
         if self.current is not None:
             yield self.current
         yield from self._apart.values()
 
-    def _begin(self, request: _Request, now_ms: int, unsaid: tuple[Message, ...] = ()) -> tuple[Reply, StartReply]:
+    def _begin(
+        self, request: _Request, now_ms: int, unsaid: tuple[Message, ...] = ()
+    ) -> tuple[Reply, StartReply]:
         self._replies += 1
         number = self._replies
         reply = Reply(
@@ -494,7 +540,9 @@ class Speaking:
         self._early.withheld += [effect for effect in effects if isinstance(effect, Send)]
         return [effect for effect in effects if not isinstance(effect, Send)]
 
-    def _end_apart(self, reply: Reply, outcome: Outcome, failed: ev.ReplyFailed | None = None) -> list[Effect]:
+    def _end_apart(
+        self, reply: Reply, outcome: Outcome, failed: ev.ReplyFailed | None = None
+    ) -> list[Effect]:
         del self._apart[reply.number]
         del self._requests[reply.number]
         fault, message = (None, "") if failed is None else (failed.fault, failed.message)

@@ -1,9 +1,10 @@
 """The state table of a conversation.
 
-The law: a session is always in one state, and takes only the steps that its row names. ``TRANSCRIBING`` and
-``REPLYING`` together are a turn: it begins when the user has finished and ends with exactly one
-``TurnCompleted``. Waiting for the client's tools is no state but a part of ``REPLYING``, because what was
-said before may still be spoken; which answers are awaited ``Speaking`` knows.
+The law: a session is always in one state, and takes only the steps that its row names.
+``TRANSCRIBING`` and ``REPLYING`` together are a turn: it begins when the user has
+finished and ends with exactly one ``TurnCompleted``. Waiting for the client's tools is
+no state but a part of ``REPLYING``, because what was said before may still be spoken;
+which answers are awaited ``Speaking`` knows.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,9 @@ class State(Enum):
     """Where a conversation stands."""
 
     __hash__ = object.__hash__
-    """The table is asked with every event; an enumeration's own hash is computed in Python."""
+    """The table is asked with every event; an enumeration's own hash is computed in
+    Python.
+    """
 
     OPENED = auto()
     """Connected; neither audio nor a turn yet."""

@@ -1,7 +1,8 @@
-"""The tool calls of a reply: gathered from pieces, answered in any order, remembered in the order they were made.
+"""The tool calls of a reply: gathered from pieces, answered in any order, remembered in
+the order they were made.
 
-A model must never be shown a call without its answer, so every call that was made gets one: the tool's, or a sentence
-that says why there is none.
+A model must never be shown a call without its answer, so every call that was made gets
+one: the tool's, or a sentence that says why there is none.
 """
 
 import json
@@ -22,7 +23,9 @@ NOT_TOLD = "The call was handed to the client, which does not tell its result."
 
 @dataclass(slots=True)
 class _Gathered:
-    """A call while it comes in pieces. ``id`` is ours where the server's was missing or taken."""
+    """A call while it comes in pieces. ``id`` is ours where the server's was missing or
+    taken.
+    """
 
     id: str | None
     given_id: str | None
@@ -38,13 +41,16 @@ class _Gathered:
 class CallsGathered:
     """The calls of one answer of the model, while they come in pieces.
 
-    Servers differ: some give no id, some give every call the index 0, some give each piece an id of its own. A call
-    begins with its name; a piece without a name goes on with the call of its index, whatever its id. Here calls are
-    numbered from 0 without gaps.
+    Servers differ: some give no id, some give every call the index 0, some give each
+    piece an id of its own. A call begins with its name; a piece without a name goes on
+    with the call of its index, whatever its id. Here calls are numbered from 0 without
+    gaps.
     """
 
     def __init__(self, prefix: str | None) -> None:
-        """``prefix`` begins the ids that are made up for calls without one; None: a missing id stays missing."""
+        """``prefix`` begins the ids that are made up for calls without one; None: a
+        missing id stays missing.
+        """
         self._prefix = prefix
         self._calls: list[_Gathered] = []
         self._places: dict[int, int] = {}
@@ -61,7 +67,9 @@ class CallsGathered:
         return ToolCall(place, None, name, piece.arguments)
 
     def finish(self, reason: str) -> tuple[ToolCall, ...]:
-        """Give the whole calls; none when the model stopped for a ``reason`` that leaves them unfinished."""
+        """Give the whole calls; none when the model stopped for a ``reason`` that
+        leaves them unfinished.
+        """
         if reason in UNMADE:
             return ()
         return tuple(
@@ -81,7 +89,9 @@ class CallsGathered:
         taken = {call.id for call in self._calls}
         made_up = None if self._prefix is None else f"{self._prefix}_{place}"
         own_id = piece.id if piece.id and piece.id not in taken else made_up
-        self._calls.append(_Gathered(own_id, piece.id or None, piece.name or None, [piece.arguments]))
+        self._calls.append(
+            _Gathered(own_id, piece.id or None, piece.name or None, [piece.arguments])
+        )
         self._places[piece.index] = place
         return ToolCall(place, own_id, piece.name or None, piece.arguments)
 
@@ -89,8 +99,9 @@ class CallsGathered:
 def _begins(piece: ToolCall, call: _Gathered) -> bool:
     """Whether ``piece``, which has the index of ``call``, begins another call.
 
-    Some servers repeat the name with each piece. A repeated name then begins a call when the ids differ or, where
-    there are none, when the arguments before it are complete.
+    Some servers repeat the name with each piece. A repeated name then begins a call
+    when the ids differ or, where there are none, when the arguments before it are
+    complete.
     """
     if not piece.name or not call.name:
         return False
@@ -122,11 +133,15 @@ class ReplyTools:
         self._gathered = self._new()
 
     def take(self, piece: ToolCall) -> ToolCall | None:
-        """The model said a piece of a call; give it as the client is to be told, if it is."""
+        """The model said a piece of a call; give it as the client is to be told, if it
+        is.
+        """
         return self._gathered.take(piece)
 
     def finish(self, reason: str, position: int) -> bool:
-        """The model stopped for ``reason``, ``position`` characters into the text: whether it called tools."""
+        """The model stopped for ``reason``, ``position`` characters into the text:
+        whether it called tools.
+        """
         calls = self._gathered.finish(reason)
         if not calls:
             return False
@@ -143,7 +158,9 @@ class ReplyTools:
         """The server itself carried out calls, ``position`` characters into the text."""
         answers = zip(exchange.calls, exchange.answers, strict=True)
         self._exchanges.append(
-            _Exchange(position, exchange.calls, {str(call.id): answer.content for call, answer in answers})
+            _Exchange(
+                position, exchange.calls, {str(call.id): answer.content for call, answer in answers}
+            )
         )
 
     @property
@@ -158,7 +175,9 @@ class ReplyTools:
         self._exchanges[-1].answers[call_id] = content
 
     def give_up(self, why: str) -> int:
-        """Every call of the last answer that has no answer yet gets ``why``; give how many."""
+        """Every call of the last answer that has no answer yet gets ``why``; give how
+        many.
+        """
         unanswered = self._unanswered()
         for call_id in unanswered:
             self.answer(call_id, why)
@@ -171,7 +190,9 @@ class ReplyTools:
         return tuple(str(call.id) for call in last.calls if call.id not in last.answers)
 
     def messages(self, text: str) -> list[Message]:
-        """The reply as it is remembered: its ``text``, or the part of it that was heard, with the tools' answers."""
+        """The reply as it is remembered: its ``text``, or the part of it that was
+        heard, with the tools' answers.
+        """
         messages: list[Message] = []
         begin = 0
         for exchange in self._exchanges:
@@ -187,17 +208,27 @@ class ReplyTools:
 
 
 def options_after_calls(options: Mapping[str, object], *, may_call: bool) -> dict[str, object]:
-    """What the model is asked with once it has called tools: a choice that forces a call would force one for ever."""
+    """What the model is asked with once it has called tools: a choice that forces a
+    call would force one for ever.
+    """
     after = {name: value for name, value in options.items() if name != "tool_choice"}
     if not may_call or options.get("tool_choice") == "none":
         after["tool_choice"] = "none"
     return after
 
 
-def exchange_messages(said: str, calls: Sequence[ToolCall], answers: Mapping[str, str]) -> list[Message]:
-    """One answer of the model that called tools, and what they answered, by the calls' ids."""
+def exchange_messages(
+    said: str, calls: Sequence[ToolCall], answers: Mapping[str, str]
+) -> list[Message]:
+    """One answer of the model that called tools, and what they answered, by the calls'
+    ids.
+    """
     messages: list[Message] = [
-        {"role": "assistant", "content": said, "tool_calls": [_call_message(call) for call in calls]}
+        {
+            "role": "assistant",
+            "content": said,
+            "tool_calls": [_call_message(call) for call in calls],
+        }
     ]
     for call in calls:
         answer = answers.get(str(call.id), STOPPED)
@@ -206,9 +237,15 @@ def exchange_messages(said: str, calls: Sequence[ToolCall], answers: Mapping[str
 
 
 def _call_message(call: ToolCall) -> Message:
-    """A call as the model is shown it. Arguments that are no JSON object would make its server refuse everything."""
+    """A call as the model is shown it. Arguments that are no JSON object would make its
+    server refuse everything.
+    """
     arguments = call.arguments if is_json_object(call.arguments) else "{}"
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
 
 
 def is_json_object(text: str) -> bool:

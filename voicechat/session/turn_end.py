@@ -1,7 +1,9 @@
-"""When the user's turn is over: speech, silence and words in, a deadline out. Pure; time is an argument.
+"""When the user's turn is over: speech, silence and words in, a deadline out. Pure;
+time is an argument.
 
-All times are milliseconds on one line that does not go back. The speech detector's own delay is part of the silence:
-``speech_stopped`` says where speech ended, and is told later.
+All times are milliseconds on one line that does not go back. The speech detector's own
+delay is part of the silence: ``speech_stopped`` says where speech ended, and is told
+later.
 """
 
 from collections import deque
@@ -12,31 +14,40 @@ from voicechat.session.turn_words import Ending, ending_of
 
 REMEMBERED_PAUSES = 12
 RESUMED_WITHIN_MS = 2_000
-"""Speech that goes on so soon after an end shows that the end was none: the gap was one of the speaker's pauses."""
+"""Speech that goes on so soon after an end shows that the end was none: the gap was one
+of the speaker's pauses.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoundLimits:
-    """How long a sound that brings no word keeps a turn open: a cough, a door, a television.
+    """How long a sound that brings no word keeps a turn open: a cough, a door, a
+    television.
 
-    Voice detection cannot tell these from the user, so without a bound the turn would wait for a
-    silence that does not come.
+    Voice detection cannot tell these from the user, so without a bound the turn would
+    wait for a silence that does not come.
     """
 
     words_wait_ms: int = 350
     """How long after the sound a word of it may still arrive from the recogniser."""
     wordless_ms: int = 1_200
-    """A sound after the words that lasts so long without a word is none of the user's speech."""
+    """A sound after the words that lasts so long without a word is none of the user's
+    speech.
+    """
     unchanged_ms: int = 4_000
-    """Words that stay the same for so long were the last, whatever sounds. Recognisers of whole
-    utterances say something new every 3.5 s at the slowest."""
+    """Words that stay the same for so long were the last, whatever sounds. Recognisers
+    of whole utterances say something new every 3.5 s at the slowest.
+    """
     unheard_ms: int = 30_000
-    """A turn in which nothing is recognised for so long ends, so that the recogniser says what it
-    has understood and the next words begin a turn of their own."""
+    """A turn in which nothing is recognised for so long ends, so that the recogniser
+    says what it has understood and the next words begin a turn of their own.
+    """
 
 
 class TurnEnd:
-    """One session's open turn. Ask `deadline_ms` after each call; at that time the turn is over: call `end`."""
+    """One session's open turn. Ask `deadline_ms` after each call; at that time the turn
+    is over: call `end`.
+    """
 
     def __init__(self, policy: AdaptiveSilence, limits: SoundLimits | None = None) -> None:
         self._policy = policy
@@ -48,7 +59,9 @@ class TurnEnd:
         """What was recognised before the newest sound."""
         self._completion: float | None = None
         self._delay_ms: int | None = None
-        """The policy's answer, until what it was asked about changes: it is wanted after every event."""
+        """The policy's answer, until what it was asked about changes: it is wanted
+        after every event.
+        """
         self._quiet_from_ms: int | None = None
         """Where the last sound that surely was speech ended."""
         self._sound_from_ms: int | None = None
@@ -69,7 +82,9 @@ class TurnEnd:
         return self._sound_from_ms is not None
 
     def speech_started(self, at_ms: int, known_ms: int | None = None) -> None:
-        """Someone speaks since ``at_ms``; only since ``known_ms``, if given, it is known to be part of the turn."""
+        """Someone speaks since ``at_ms``; only since ``known_ms``, if given, it is
+        known to be part of the turn.
+        """
         if self._sound_from_ms is None:
             self._began_ms = self._words_ms = at_ms if known_ms is None else known_ms
         self._sound_from_ms, self._sound_to_ms = at_ms, None
@@ -119,7 +134,9 @@ class TurnEnd:
         return min(due_ms, latest_ms)
 
     def answered(self) -> None:
-        """The answer to the last turn is being heard: what is said after it is no continuation of that turn."""
+        """The answer to the last turn is being heard: what is said after it is no
+        continuation of that turn.
+        """
         self._ended_ms = None
 
     def end(self) -> None:
@@ -137,7 +154,9 @@ class TurnEnd:
     def _silence_ms(self) -> int:
         """How much silence ends the turn."""
         if self._delay_ms is None:
-            self._delay_ms = self._policy.end_delay_ms(self._text, self._pauses_ms, self._completion)
+            self._delay_ms = self._policy.end_delay_ms(
+                self._text, self._pauses_ms, self._completion
+            )
         return self._delay_ms
 
     def _latest_ms(self) -> int:
@@ -148,7 +167,9 @@ class TurnEnd:
 
     @property
     def _is_speech(self) -> bool:
-        """Whether the newest sound counts as the user's: it brought words, or nothing has brought any."""
+        """Whether the newest sound counts as the user's: it brought words, or nothing
+        has brought any.
+        """
         return not self._text or self._text != self._text_before
 
     def _doubt_until_ms(self) -> int:
@@ -159,7 +180,9 @@ class TurnEnd:
         return self._sound_from_ms + self._limits.wordless_ms
 
     def _adopt(self) -> None:
-        """The last sound was speech: the silence counts from its end, and the gap before it was a pause."""
+        """The last sound was speech: the silence counts from its end, and the gap
+        before it was a pause.
+        """
         assert self._sound_from_ms is not None
         if self._sound_to_ms == self._quiet_from_ms:
             return

@@ -8,19 +8,24 @@ from voicechat.session.turn_words import Ending, ending_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveSilence:
-    """Less after a finished sentence, more where words or the speaker's habit say that more comes.
+    """Less after a finished sentence, more where words or the speaker's habit say that
+    more comes.
 
     ``silence_ms`` is what the client asks for, so every bound is a part of it.
     """
 
     silence_ms: int = 500
-    """For a text that says nothing about its end and a speaker of whom nothing is known."""
+    """For a text that says nothing about its end and a speaker of whom nothing is
+    known.
+    """
     complete: float = 0.6
     unfinished: float = 3.0
     dictating: float = 2.6
     """Parts of ``silence_ms`` by how the text ends."""
     habit: float = 1.25
-    """A silence is unusual for this speaker when it is so much longer than their usual pause."""
+    """A silence is unusual for this speaker when it is so much longer than their usual
+    pause.
+    """
     most: float = 3.6
     """The longest delay, as a part of ``silence_ms``."""
     most_added_ms: int = 1_300
@@ -31,20 +36,24 @@ class AdaptiveSilence:
         """The longest delay, in milliseconds: whichever bound is lower."""
         return min(round(self.most * self.silence_ms), self.silence_ms + self.most_added_ms)
 
-    def end_delay_ms(self, text: str, pauses_ms: Sequence[int], completion: float | None = None) -> int:
+    def end_delay_ms(
+        self, text: str, pauses_ms: Sequence[int], completion: float | None = None
+    ) -> int:
         """How long after the end of speech the turn is over, if nothing more is heard.
 
-        ``text`` is what was recognised of the turn so far, "" when nothing was. ``pauses_ms`` are
-        this speaker's pauses within turns, oldest first. ``completion`` is a learned model's
-        probability (0 to 1) that the turn is finished, None without one or while it computes.
+        ``text`` is what was recognised of the turn so far, "" when nothing was.
+        ``pauses_ms`` are this speaker's pauses within turns, oldest first.
+        ``completion`` is a learned model's probability (0 to 1) that the turn is
+        finished, None without one or while it computes.
         """
         factor = self._factor(ending_of(text))
         if completion is not None:
-            # The model hears the melody too: 1 shortens as a finished sentence does, 0 waits as
-            # after an "and".
+            # The model hears the melody too: 1 shortens as a finished sentence does, 0
+            # waits as after an "and".
             probability = min(max(completion, 0.0), 1.0)
             factor = self.unfinished + (self.complete - self.unfinished) * probability
-        # A habit lengthens what is short; after an "and" the wait is long for everybody.
+        # A habit lengthens what is short; after an "and" the wait is long for
+        # everybody.
         habitual_ms = min(factor, 1.0) * self.habit * usual_pause_ms(pauses_ms)
         return min(round(max(factor * self.silence_ms, habitual_ms)), self.most_ms)
 

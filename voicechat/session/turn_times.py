@@ -26,7 +26,9 @@ class TurnTimes:
     understood_ms: int | None = None
 
     def answered(self, reply: ReplyTimes, sent_ms: int) -> Waterfall:
-        """Where the time went, when the first audio of the reply was handed to the socket."""
+        """Where the time went, when the first audio of the reply was handed to the
+        socket.
+        """
         ends_ms = {
             Stage.DECISION: self.decided_ms,
             Stage.TRANSCRIPT: self.understood_ms,
@@ -40,4 +42,6 @@ class TurnTimes:
     def ended(self, outcome: Outcome, reply: ReplyTimes) -> TurnEnded:
         """The turn is over: how long after its beginning each stage ended."""
         stages_ms = (self.understood_ms, reply.first_text_ms, reply.first_audio_ms)
-        return TurnEnded(outcome, *(None if at_ms is None else at_ms - self.decided_ms for at_ms in stages_ms))
+        return TurnEnded(
+            outcome, *(None if at_ms is None else at_ms - self.decided_ms for at_ms in stages_ms)
+        )

@@ -1,4 +1,5 @@
-"""What recognised words say of a turn, in English and Chinese: that it goes on, that it asks for the floor.
+"""What recognised words say of a turn, in English and Chinese: that it goes on, that it
+asks for the floor.
 
 Recognisers differ: some punctuate, some give bare lower-case words. Both are read.
 """
@@ -29,7 +30,9 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
 _DIGITS = frozenset("zero oh one two three four five six seven eight nine double triple".split())
 _HAN_DIGITS = frozenset("零〇一二三四五六七八九幺两")
 _DIGITS_OF_A_DICTATION = 3
-"""So many digits in a row are no count of things: "twenty two" or "三个" is not being dictated."""
+"""So many digits in a row are no count of things: "twenty two" or "三个" is not being
+dictated.
+"""
 
 _HESITATIONS = frozenset("um uh er erm hmm hm like umm uhh ah eh".split())
 _OPEN_WORDS = frozenset(
@@ -38,7 +41,9 @@ _OPEN_WORDS = frozenset(
     is are was were i'm you're we're they're it's that's can could will would shall should may might must don't
     i we he she they gonna plus maybe very really""".split()
 )
-_STRANDED_WORDS = frozenset("to of in on at by for from with about into between before after over under near".split())
+_STRANDED_WORDS = frozenset(
+    "to of in on at by for from with about into between before after over under near".split()
+)
 """Words that leave a statement open and may end a question: "what is it for"."""
 _QUESTION_WORDS = frozenset(
     """what which who whom how where when why can could would will should do does did is are was were have has may
@@ -46,13 +51,17 @@ _QUESTION_WORDS = frozenset(
 )
 _QUESTION_REACH = 8
 """How many words before the end a question may begin."""
-_CLOSING_WORDS = frozenset("please thanks thank you today tomorrow tonight now okay right goodbye bye done yes".split())
+_CLOSING_WORDS = frozenset(
+    "please thanks thank you today tomorrow tonight now okay right goodbye bye done yes".split()
+)
 
 _HAN_OPEN = """
     和 跟 与 或 或者 还有 而且 并且 但是 但 可是 不过 然后 因为 所以 如果 要是 虽然 除了 以及
     的话 比如 比如说 就是 就是说 那个 这个 那 嗯 呃 额
     啊 想 要 想要 我 我们 你 在 从 把 被 给 对于 关于 的时候 是 有 去 到 为了 一个 先 再 帮我 请""".split()
-_HAN_CLOSED = "吗 呢 吧 了 谢谢 好的 可以 多少 什么 怎么办 怎么样 哪里 没有 就这样 再见 行 一下".split()
+_HAN_CLOSED = (
+    "吗 呢 吧 了 谢谢 好的 可以 多少 什么 怎么办 怎么样 哪里 没有 就这样 再见 行 一下".split()
+)
 
 _BACKCHANNELS = frozenset(
     """mm hmm mhm mm-hm mm-hmm uh-huh uhuh huh uh um hm ah oh aha yeah yep yes yup ok okay right sure good
@@ -63,7 +72,21 @@ _BACKCHANNEL_HAN = frozenset(
     行 没错 明白 明白了 知道了 懂了 可以 嗯对 嗯好 当然 真的 哇 原来如此 这样啊 哦这样 有道理""".split()
 )
 _FLOOR_WORDS = frozenset("stop wait no hold quiet pause enough cancel hey shut excuse".split())
-_FLOOR_HAN = ("停", "等等", "等一下", "等下", "别说", "不要", "不是", "不对", "闭嘴", "暂停", "够了", "打住", "算了")
+_FLOOR_HAN = (
+    "停",
+    "等等",
+    "等一下",
+    "等下",
+    "别说",
+    "不要",
+    "不是",
+    "不对",
+    "闭嘴",
+    "暂停",
+    "够了",
+    "打住",
+    "算了",
+)
 
 
 def ending_of(text: str) -> Ending:
@@ -85,7 +108,9 @@ def ending_of(text: str) -> Ending:
 
 
 def is_backchannel(text: str) -> bool:
-    """Whether this only says "I am listening": all its words are such words. An empty text is none."""
+    """Whether this only says "I am listening": all its words are such words. An empty
+    text is none.
+    """
     words = _words(text)
     return bool(words) and all(_is_backchannel_word(word) for word in words)
 
@@ -103,7 +128,8 @@ def words_of_substance(text: str) -> int:
 def _ending_of_words(body: str) -> Ending:
     if body and is_han(body[-1]):
         run = _last_han_run(body)
-        # "对吗" is complete and "然后" open whatever stands before; the longer match knows more.
+        # "对吗" is complete and "然后" open whatever stands before; the longer match knows
+        # more.
         closed, opened = _longest_suffix(run, _HAN_CLOSED), _longest_suffix(run, _HAN_OPEN)
         if max(closed, opened) == 0:
             return Ending.PLAIN
@@ -120,7 +146,9 @@ def _ending_of_words(body: str) -> Ending:
 
 
 def _trailing_digits(body: str) -> int:
-    """Count the digits, spoken or written, that stand at the end without another word between them."""
+    """Count the digits, spoken or written, that stand at the end without another word
+    between them.
+    """
     count = 0
     for token in reversed(re.findall(r"\d|[^\W\d_]+", body.lower())):
         if token.isdigit() or token in _DIGITS:

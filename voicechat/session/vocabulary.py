@@ -1,4 +1,6 @@
-"""The nouns that the kernel, the dialects and the providers share: words, transcripts, settings."""
+"""The nouns that the kernel, the dialects and the providers share: words, transcripts,
+settings.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,11 +8,13 @@ from enum import Enum
 from typing import TypeAlias
 
 Message: TypeAlias = Mapping[str, object]
-"""One chat message in the form of chat completions: ``{"role": "user", "content": "..."}``; other keys pass through.
+"""One chat message in the form of chat completions: ``{"role": "user", "content":
+"..."}``; other keys pass through.
 
-An assistant message that called tools has ``"tool_calls": [{"id", "type": "function", "function": {"name",
-"arguments"}}]``, ``arguments`` being JSON text and ``content`` possibly empty; behind it stands, for each call,
-``{"role": "tool", "tool_call_id": id, "content": text}``. A chat model is never shown a call without its answer.
+An assistant message that called tools has ``"tool_calls": [{"id", "type": "function",
+"function": {"name", "arguments"}}]``, ``arguments`` being JSON text and ``content``
+possibly empty; behind it stands, for each call, ``{"role": "tool", "tool_call_id": id,
+"content": text}``. A chat model is never shown a call without its answer.
 """
 
 
@@ -40,9 +44,10 @@ class Word:
 class Transcript:
     """What a recogniser understood of one sentence so far.
 
-    ``text`` is cumulative within the sentence. ``end_ms`` is a number exactly when the sentence is final: then the
-    next transcript opens a new sentence. Times are milliseconds of audio since the start of the recogniser's input
-    (the runtime moves them to the connection's time line).
+    ``text`` is cumulative within the sentence. ``end_ms`` is a number exactly when the
+    sentence is final: then the next transcript opens a new sentence. Times are
+    milliseconds of audio since the start of the recogniser's input (the runtime moves
+    them to the connection's time line).
     """
 
     text: str
@@ -58,7 +63,9 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A piece of a tool call, as chat completions stream it: ``id`` and ``name`` come with its first piece."""
+    """A piece of a tool call, as chat completions stream it: ``id`` and ``name`` come
+    with its first piece.
+    """
 
     index: int
     id: str | None
@@ -91,7 +98,9 @@ class ToolAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ToolExchange:
-    """Whole tool calls that the server itself carried out, and their answers, one for each call in the same order."""
+    """Whole tool calls that the server itself carried out, and their answers, one for
+    each call in the same order.
+    """
 
     calls: tuple[ToolCall, ...]
     answers: tuple[ToolAnswer, ...]
@@ -157,9 +166,13 @@ class ChatSettings:
     instructions: str = ""
     """The system message, before all others; empty: none."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """``temperature``, ``max_tokens``, ``tools`` and the like, already checked, passed through by name."""
+    """``temperature``, ``max_tokens``, ``tools`` and the like, already checked, passed
+    through by name.
+    """
     answers_tools: bool = False
-    """True: the client answers the calls of its tools, and the reply waits for that. False: a call ends the reply."""
+    """True: the client answers the calls of its tools, and the reply waits for that.
+    False: a call ends the reply.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,13 +189,16 @@ class ReplyWishes:
     input: tuple[Message, ...] | None = None
     """What the model reads in place of the configured messages and the history."""
     apart: bool = False
-    """True: the reply is no part of the conversation. It may be made while another one is spoken, and
-    neither it nor its ``input`` is remembered."""
+    """True: the reply is no part of the conversation. It may be made while another one
+    is spoken, and neither it nor its ``input`` is remembered.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnDetection:
-    """Hands-free mode: how the server finds the ends of the user's turns, and what interrupts a reply."""
+    """Hands-free mode: how the server finds the ends of the user's turns, and what
+    interrupts a reply.
+    """
 
     threshold: float = 0.5
     """Probability from which a frame counts as speech."""
@@ -196,7 +212,9 @@ class TurnDetection:
     """False: a reply is heard to its end whatever the user says."""
     min_interruption_ms: int = 200
     min_interruption_words: int = 0
-    """Words needed to interrupt (a Han character counts as one), backchannels not counted; 0: any speech does."""
+    """Words needed to interrupt (a Han character counts as one), backchannels not
+    counted; 0: any speech does.
+    """
 
 
 DETECTION_BOUNDS: Mapping[str, tuple[float, float]] = {
@@ -206,7 +224,9 @@ DETECTION_BOUNDS: Mapping[str, tuple[float, float]] = {
     "min_interruption_ms": (64, 5_000),
     "min_interruption_words": (0, 50),
 }
-"""What the numbers of a ``TurnDetection`` may be, whoever sets them; both ends included."""
+"""What the numbers of a ``TurnDetection`` may be, whoever sets them; both ends
+included.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,14 +239,23 @@ class Settings:
     spoken: bool = True
     """False: replies are text and nothing else."""
     half_duplex: bool = False
-    """True: audio that arrives during a turn is thrown away, and the next turn begins with none. False: it
-    is recognised, and the results are told when the turn is over."""
+    """True: audio that arrives during a turn is thrown away, and the next turn begins
+    with none. False: it is recognised, and the results are told when the turn is over.
+    """
     lead_ms: int | None = None
-    """How far ahead of playback frames may leave the server; None: as fast as they are made."""
+    """How far ahead of playback frames may leave the server; None: as fast as they are
+    made.
+    """
     turn_detection: TurnDetection | None = None
     """None: the client ends each turn itself."""
 
     @property
     def effective_lead_ms(self) -> int | None:
-        """``lead_ms``; in hands-free mode frames are paced even if the client did not ask for it."""
-        return HANDS_FREE_LEAD_MS if self.lead_ms is None and self.turn_detection is not None else self.lead_ms
+        """``lead_ms``; in hands-free mode frames are paced even if the client did not
+        ask for it.
+        """
+        return (
+            HANDS_FREE_LEAD_MS
+            if self.lead_ms is None and self.turn_detection is not None
+            else self.lead_ms
+        )

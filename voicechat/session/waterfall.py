@@ -1,11 +1,15 @@
-"""Where the time of an answer went, from the user's last sound to the first audio that leaves. Pure arithmetic."""
+"""Where the time of an answer went, from the user's last sound to the first audio that
+leaves. Pure arithmetic.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Stage(Enum):
-    """What the user waits for, one after the other; each stage ends with what it is named after."""
+    """What the user waits for, one after the other; each stage ends with what it is
+    named after.
+    """
 
     DECISION = "decision"
     """The turn is over: by ``complete``, or by a silence that was long enough."""
@@ -36,8 +40,9 @@ class Waterfall:
 def waterfall(began_ms: int, ends_ms: dict[Stage, int | None]) -> Waterfall:
     """Turn the times at which stages ended into their lengths.
 
-    A stage that ended before the one before it, as the first token of a reply that was begun early does, was not waited
-    for: it takes no time. Nor does one that did not happen (None).
+    A stage that ended before the one before it, as the first token of a reply that was
+    begun early does, was not waited for: it takes no time. Nor does one that did not
+    happen (None).
     """
     stages_ms: dict[Stage, int] = {}
     reached_ms = began_ms

@@ -1,8 +1,9 @@
 """API keys, kept as hashes in a SQLite file of the data directory.
 
-A key reads ``vc_`` + 8 hexadecimal digits (its public id) + 43 random URL-safe characters (256 bits). Only the SHA-256
-of the whole key is stored: a slow password hash protects secrets that people invent and that can be guessed; 256 random
-bits cannot be, so a fast hash gives away nothing and costs the event loop a microsecond.
+A key reads ``vc_`` + 8 hexadecimal digits (its public id) + 43 random URL-safe
+characters (256 bits). Only the SHA-256 of the whole key is stored: a slow password hash
+protects secrets that people invent and that can be guessed; 256 random bits cannot be,
+so a fast hash gives away nothing and costs the event loop a microsecond.
 """
 
 import hashlib
@@ -53,7 +54,9 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What may be shown of a key. Times are Unix seconds; ``revoked_s`` None: the key is valid until it expires."""
+    """What may be shown of a key. Times are Unix seconds; ``revoked_s`` None: the key
+    is valid until it expires.
+    """
 
     id: str
     name: str
@@ -72,11 +75,12 @@ def digest(key: str) -> bytes:
 
 
 class KeyStore:
-    """The key file, for the command line (``create``, ``list``, ``revoke``) and the server (``find``).
+    """The key file, for the command line (``create``, ``list``, ``revoke``) and the
+    server (``find``).
 
-    Methods that open the database block for some milliseconds of disk, or up to two seconds while another process
-    writes. ``find`` and ``stale`` do not: a server asks ``stale`` and calls ``refresh`` in a thread. The file appears
-    with the first key.
+    Methods that open the database block for some milliseconds of disk, or up to two
+    seconds while another process writes. ``find`` and ``stale`` do not: a server asks
+    ``stale`` and calls ``refresh`` in a thread. The file appears with the first key.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,12 +91,24 @@ class KeyStore:
         self._read_version = _NO_FILE
 
     def create(self, name: str, grant: Grant = EVERYTHING) -> tuple[ApiKey, str]:
-        """Make a key; the second of the pair is the key itself, which is kept nowhere. ConfigError: disk or lock."""
+        """Make a key; the second of the pair is the key itself, which is kept nowhere.
+        ConfigError: disk or lock.
+        """
         key_id = secrets.token_hex(ID_DIGITS // 2)
         key = f"{KEY_PREFIX}{key_id}{secrets.token_urlsafe(SECRET_BYTES)}"
-        row: tuple[object, ...] = (key_id, name, digest(key), grant.expires_s, json.dumps(grant.scope.projects))
+        row: tuple[object, ...] = (
+            key_id,
+            name,
+            digest(key),
+            grant.expires_s,
+            json.dumps(grant.scope.projects),
+        )
         row += (json.dumps([endpoint.value for endpoint in grant.scope.endpoints]),)
-        row += (grant.quota.max_sessions, grant.quota.requests_per_minute, grant.quota.audio_seconds_per_day)
+        row += (
+            grant.quota.max_sessions,
+            grant.quota.requests_per_minute,
+            grant.quota.audio_seconds_per_day,
+        )
         with self._database() as database:
             made = database.execute(
                 "INSERT INTO api_key (id, name, digest, expires_s, projects, endpoints, "
@@ -107,7 +123,12 @@ class KeyStore:
         if not self._path.exists():
             return []
         with self._database() as database:
-            return [_api_key(row) for row in database.execute(f"SELECT {_COLUMNS} FROM api_key ORDER BY created_s, id")]
+            return [
+                _api_key(row)
+                for row in database.execute(
+                    f"SELECT {_COLUMNS} FROM api_key ORDER BY created_s, id"
+                )
+            ]
 
     def revoke(self, key_id: str) -> bool:
         """Make a key invalid from now on. False when no valid key has that id."""
@@ -122,9 +143,11 @@ class KeyStore:
             return changed.rowcount == 1
 
     def find(self, key: str, now_s: float) -> ApiKey | None:
-        """Return the key that reads ``key`` and is valid at Unix time ``now_s``, as the file stood at ``refresh``.
+        """Return the key that reads ``key`` and is valid at Unix time ``now_s``, as the
+        file stood at ``refresh``.
 
-        The comparison takes the same time wherever the first difference is. None: there is no such key.
+        The comparison takes the same time wherever the first difference is. None: there
+        is no such key.
         """
         if not key.startswith(KEY_PREFIX) or len(key) > MAX_KEY_CHARACTERS:
             return None
@@ -133,24 +156,34 @@ class KeyStore:
         return self.valid(key_id, now_s) if hmac.compare_digest(expected, digest(key)) else None
 
     def valid(self, key_id: str, now_s: float) -> ApiKey | None:
-        """Return the key with that id if it is valid at Unix time ``now_s``, as the file stood at ``refresh``."""
+        """Return the key with that id if it is valid at Unix time ``now_s``, as the
+        file stood at ``refresh``.
+        """
         key, _ = self._unrevoked.get(key_id, (None, _NO_DIGEST))
         return key if key is not None and not key.expired(now_s) else None
 
     def valid_ids(self, now_s: float) -> frozenset[str]:
-        """Ids of the keys that are valid at Unix time ``now_s``, as the file stood at the last ``refresh``."""
-        return frozenset(key_id for key_id, (key, _) in self._unrevoked.items() if not key.expired(now_s))
+        """Ids of the keys that are valid at Unix time ``now_s``, as the file stood at
+        the last ``refresh``.
+        """
+        return frozenset(
+            key_id for key_id, (key, _) in self._unrevoked.items() if not key.expired(now_s)
+        )
 
     def ended(self, key_ids: Iterable[str], now_s: float) -> frozenset[str]:
-        """Which of these keys are surely over at Unix time ``now_s``: revoked or expired, as ``refresh`` last saw.
+        """Which of these keys are surely over at Unix time ``now_s``: revoked or
+        expired, as ``refresh`` last saw.
 
-        A file that has vanished says nothing: its keys are as they were in it. Nobody new is let in by them.
+        A file that has vanished says nothing: its keys are as they were in it. Nobody
+        new is let in by them.
         """
         valid = (key_id for key_id, (key, _) in self._in_file.items() if not key.expired(now_s))
         return frozenset(key_ids) - frozenset(valid)
 
     def has_valid_keys(self, now_s: float) -> bool:
-        """Whether anybody can be let in at Unix time ``now_s`` by a key of this store. Reads the file."""
+        """Whether anybody can be let in at Unix time ``now_s`` by a key of this store.
+        Reads the file.
+        """
         self.refresh()
         return bool(self.valid_ids(now_s))
 
@@ -160,13 +193,15 @@ class KeyStore:
         return _version(self._path) != self._read_version
 
     def refresh(self) -> None:
-        """Read the keys that are not revoked, if the file has changed; ConfigError when it is broken.
+        """Read the keys that are not revoked, if the file has changed; ConfigError when
+        it is broken.
 
         May be called from any thread.
         """
         version = _version(self._path)
         if version != self._read_version:
-            # The version is older than what is read: a change in between is seen at the next call.
+            # The version is older than what is read: a change in between is seen at the
+            # next call.
             if version == _NO_FILE:
                 self._unrevoked = {}
             else:
@@ -182,9 +217,11 @@ class KeyStore:
         return {row[0]: (_api_key(row[:-1]), row[-1]) for row in rows}
 
     def _read_only(self, query: str) -> Sequence[Any] | None:
-        """Look without any right to write: the disk may be full, or the folder somebody else's.
+        """Look without any right to write: the disk may be full, or the folder somebody
+        else's.
 
-        None: something must be written first, to bring an older file up to date or after a crash.
+        None: something must be written first, to bring an older file up to date or
+        after a crash.
         """
         address = f"{self._path.absolute().as_uri()}?mode=ro"
         try:
@@ -202,11 +239,16 @@ class KeyStore:
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
-        """One transaction. The file is made readable by its owner alone before SQLite writes to it."""
+        """One transaction. The file is made readable by its owner alone before SQLite
+        writes to it.
+        """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-            with closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)) as database, database:
+            with (
+                closing(sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_S)) as database,
+                database,
+            ):
                 _migrate(database)
                 yield database
         except (OSError, sqlite3.Error) as error:
@@ -218,7 +260,9 @@ def _is_current(database: sqlite3.Connection) -> bool:
 
 
 def _migrate(database: sqlite3.Connection) -> None:
-    """Bring an older file up to date; of two processes that try at once, the second finds it done."""
+    """Bring an older file up to date; of two processes that try at once, the second
+    finds it done.
+    """
     if _is_current(database):
         return
     database.execute("BEGIN IMMEDIATE")
@@ -232,17 +276,36 @@ def _migrate(database: sqlite3.Connection) -> None:
 
 def _api_key(row: tuple[Any, ...]) -> ApiKey:
     """Read a row of ``_COLUMNS``."""
-    key_id, name, created_s, revoked_s, expires_s, projects, endpoints, sessions, requests, audio_s = row
-    scope = Scope(projects=tuple(json.loads(projects)), endpoints=tuple(map(Endpoint, json.loads(endpoints))))
-    quota = Quota(max_sessions=sessions, requests_per_minute=requests, audio_seconds_per_day=audio_s)
-    return ApiKey(key_id, name, created_s, revoked_s, Grant(scope=scope, quota=quota, expires_s=expires_s))
+    (
+        key_id,
+        name,
+        created_s,
+        revoked_s,
+        expires_s,
+        projects,
+        endpoints,
+        sessions,
+        requests,
+        audio_s,
+    ) = row
+    scope = Scope(
+        projects=tuple(json.loads(projects)), endpoints=tuple(map(Endpoint, json.loads(endpoints)))
+    )
+    quota = Quota(
+        max_sessions=sessions, requests_per_minute=requests, audio_seconds_per_day=audio_s
+    )
+    return ApiKey(
+        key_id, name, created_s, revoked_s, Grant(scope=scope, quota=quota, expires_s=expires_s)
+    )
 
 
 def _version(path: Path) -> tuple[int, int]:
-    """Which file it is, and SQLite's change counter: four bytes at offset 24 that each transaction increments.
+    """Which file it is, and SQLite's change counter: four bytes at offset 24 that each
+    transaction increments.
 
-    Unlike a modification time it tells two changes within one clock tick apart. It is kept in rollback-journal mode
-    only, which is why the database must not be switched to WAL. Source: sqlite.org/fileformat2.html, 1.3.7.
+    Unlike a modification time it tells two changes within one clock tick apart. It is
+    kept in rollback-journal mode only, which is why the database must not be switched
+    to WAL. Source: sqlite.org/fileformat2.html, 1.3.7.
     """
     try:
         with path.open("rb") as file:

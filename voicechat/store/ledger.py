@@ -1,8 +1,11 @@
-"""What the processes of one server must know in common: who is in, what keys have used, which tokens wait.
+"""What the processes of one server must know in common: who is in, what keys have used,
+which tokens wait.
 
-A SQLite database: in memory for a server of one process, else a file of that server's own, on a RAM disk where there is
-one, which goes with it. Each statement takes some 10 microseconds. A row that counts belongs to one process, which
-alone adds to it: a process that is killed leaves nothing half counted, and `forget` takes back what it held.
+A SQLite database: in memory for a server of one process, else a file of that server's
+own, on a RAM disk where there is one, which goes with it. Each statement takes some 10
+microseconds. A row that counts belongs to one process, which alone adds to it: a
+process that is killed leaves nothing half counted, and `forget` takes back what it
+held.
 """
 
 import sqlite3
@@ -12,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 _LOCK_TIMEOUT_S = 2.0
-"""Others hold the lock for microseconds; only one that is stopped in the middle holds it longer."""
+"""Others hold the lock for microseconds; only one that is stopped in the middle holds
+it longer.
+"""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS process (worker INTEGER PRIMARY KEY, pid INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS place (
@@ -31,17 +36,25 @@ class Ledger:
     """The database, as one process sees it. Used by one thread."""
 
     def __init__(self, path: Path | None = None, worker: int = 0) -> None:
-        """``path`` None: nobody else looks. ``worker``: which process of the server this is."""
+        """``path`` None: nobody else looks. ``worker``: which process of the server
+        this is.
+        """
         self.worker = worker
-        # Its user keeps to one thread; the garbage collector, which may be what closes it, runs in any.
+        # Its user keeps to one thread; the garbage collector, which may be what closes
+        # it, runs in any.
         self._database = sqlite3.connect(
-            path or ":memory:", timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            path or ":memory:",
+            timeout=_LOCK_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
         )
-        # It need not outlive the machine's power; a killed process cannot harm a write-ahead log.
+        # It need not outlive the machine's power; a killed process cannot harm a
+        # write-ahead log.
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.executescript(_SCHEMA)
-        # One for all statements, whose rows are fetched at once: the connection remembers each cursor for a while.
+        # One for all statements, whose rows are fetched at once: the connection
+        # remembers each cursor for a while.
         self._cursor = self._database.cursor()
 
     def enrol(self, pid: int) -> None:
@@ -83,7 +96,9 @@ class Ledger:
         return found[0]
 
     def forget(self, worker: int) -> None:
-        """Take back what a process held that has ended. What its keys have used stays used."""
+        """Take back what a process held that has ended. What its keys have used stays
+        used.
+        """
         with self.transaction():
             self.write("DELETE FROM process WHERE worker = ?", worker)
             self.write("DELETE FROM place WHERE worker = ?", worker)
@@ -94,6 +109,7 @@ class Ledger:
         self._database.close()
 
     def __del__(self) -> None:
-        # Nothing is lost with one that is just let go, and Python 3.13 warns of connections that are.
+        # Nothing is lost with one that is just let go, and Python 3.13 warns of
+        # connections that are.
         if database := getattr(self, "_database", None):
             database.close()

@@ -1,7 +1,9 @@
-"""The key that a server on loopback makes for itself, so that one command is enough to talk to it.
+"""The key that a server on loopback makes for itself, so that one command is enough to
+talk to it.
 
-It is kept readable, because the demo's address that is printed at every start carries it; hence the file is its
-owner's alone, and the server honours it only while it listens on loopback and no other key exists.
+It is kept readable, because the demo's address that is printed at every start carries
+it; hence the file is its owner's alone, and the server honours it only while it listens
+on loopback and no other key exists.
 """
 
 import os
@@ -17,7 +19,9 @@ _FORM = re.compile(r"local_[A-Za-z0-9_-]{43}")
 
 
 def local_key(data_dir: Path) -> str:
-    """Read the key, or make it at the first call. ConfigError when the data directory cannot be used."""
+    """Read the key, or make it at the first call. ConfigError when the data directory
+    cannot be used.
+    """
     path = data_dir / _FILE_NAME
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -31,7 +35,9 @@ def local_key(data_dir: Path) -> str:
 
 
 def _write_new(path: Path) -> str:
-    """Write a new key under another name first: a crash or a second server never leaves or reads half a key."""
+    """Write a new key under another name first: a crash or a second server never leaves
+    or reads half a key.
+    """
     key = f"local_{secrets.token_urlsafe(SECRET_BYTES)}"
     draft = path.with_name(f"{_FILE_NAME}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

@@ -1,8 +1,9 @@
-"""Unpacks an archive of unknown origin into a fresh folder: plain files and folders, within bounds.
+"""Unpacks an archive of unknown origin into a fresh folder: plain files and folders,
+within bounds.
 
-Python's own extraction is not used: its filters have had holes, and which holes are closed depends on
-the version of Python. Here every member is checked and written by this module, and no link is ever
-made on the disk, so that no name can lead through one.
+Python's own extraction is not used: its filters have had holes, and which holes are
+closed depends on the version of Python. Here every member is checked and written by
+this module, and no link is ever made on the disk, so that no name can lead through one.
 """
 
 import bz2
@@ -22,7 +23,9 @@ MAX_UNPACKED_BYTES = 16 * 1024**3
 SPARE_BYTES = 200 * 1024**2
 """So much of the disk is left free."""
 MAX_HEADER_BYTES = 1024**2
-"""What may stand before the content of one member. Long names and attributes are read into memory."""
+"""What may stand before the content of one member. Long names and attributes are read
+into memory.
+"""
 
 _OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
     ".tar.bz2": bz2.BZ2File,
@@ -33,11 +36,14 @@ _OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
 ARCHIVE_SUFFIXES = tuple(_OPENERS)
 
 _Place = tuple[str, ...]
-"""A name in the archive: the parts of a path below its root, without ``.`` and ``..``."""
+"""A name in the archive: the parts of a path below its root, without ``.`` and ``..``.
+"""
 
 
 class ArchiveError(VoiceChatError):
-    """An archive is damaged, or holds what may not be unpacked. The message is one line for a person."""
+    """An archive is damaged, or holds what may not be unpacked. The message is one line
+    for a person.
+    """
 
 
 class _RefusedError(Exception):
@@ -48,15 +54,18 @@ class _TooLargeError(Exception):
     """The content is larger than there is room for."""
 
 
-def unpack(archive: Path, folder: Path, max_bytes: int = MAX_UNPACKED_BYTES, spare_bytes: int = SPARE_BYTES) -> Path:
+def unpack(
+    archive: Path, folder: Path, max_bytes: int = MAX_UNPACKED_BYTES, spare_bytes: int = SPARE_BYTES
+) -> Path:
     """Unpack into ``folder``, which must not exist, at most ``max_bytes``.
 
-    Returns the folder of the content: the only one in ``folder``, or ``folder`` itself. A link to a
-    file of the archive becomes a copy of it.
+    Returns the folder of the content: the only one in ``folder``, or ``folder`` itself.
+    A link to a file of the archive becomes a copy of it.
 
-    Raises `ArchiveError`; what was unpacked by then is the caller's to remove. Refused are absolute
-    names, ``..``, characters that mean something to some system, names that occur twice, links to
-    anything but a file of the archive, devices, pipes and sparse files.
+    Raises `ArchiveError`; what was unpacked by then is the caller's to remove. Refused
+    are absolute names, ``..``, characters that mean something to some system, names
+    that occur twice, links to anything but a file of the archive, devices, pipes and
+    sparse files.
     """
     folder.mkdir(parents=True)
     room_bytes = min(max_bytes, shutil.disk_usage(folder).free - spare_bytes)
@@ -67,27 +76,35 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_UNPACKED_BYTES, spa
             with tarfile.open(fileobj=reader, mode="r:") as tar:
                 _Unpacking(tar, reader, folder, room_bytes).run()
     except _TooLargeError as error:
-        raise ArchiveError(f"{archive.name} unpacks to more than the bound, or than the disk has room for") from error
+        raise ArchiveError(
+            f"{archive.name} unpacks to more than the bound, or than the disk has room for"
+        ) from error
     except _RefusedError as error:
         raise ArchiveError(f"{archive.name} holds what may not be unpacked: {error}") from error
     except (tarfile.TarError, EOFError, ValueError, lzma.LZMAError, RecursionError) as error:
         raise ArchiveError(f"{archive.name} is damaged: {error}") from error
     except OSError as error:
         # bz2 and gzip tell of damage this way, too.
-        raise ArchiveError(f"{archive.name} cannot be unpacked: {error.strerror or error}") from error
+        raise ArchiveError(
+            f"{archive.name} cannot be unpacked: {error.strerror or error}"
+        ) from error
     inside = list(folder.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
 class _Reader(io.BufferedIOBase):
-    """The unpacked bytes of the archive, forwards only, and never more than ``allowed_bytes``."""
+    """The unpacked bytes of the archive, forwards only, and never more than
+    ``allowed_bytes``.
+    """
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream
         self.allowed_bytes = MAX_HEADER_BYTES
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read ``size`` bytes, fewer at the end. Raises `_RefusedError` when they are too many."""
+        """Read ``size`` bytes, fewer at the end. Raises `_RefusedError` when they are
+        too many.
+        """
         self._spend(-1 if size is None else size)
         return self._stream.read(size)
 
@@ -109,7 +126,9 @@ class _Reader(io.BufferedIOBase):
 class _Unpacking:
     """One archive on its way into a folder."""
 
-    def __init__(self, tar: tarfile.TarFile, reader: _Reader, folder: Path, room_bytes: int) -> None:
+    def __init__(
+        self, tar: tarfile.TarFile, reader: _Reader, folder: Path, room_bytes: int
+    ) -> None:
         self._tar = tar
         self._reader = reader
         self._folder = folder
@@ -157,9 +176,13 @@ class _Unpacking:
     def _copy_links(self) -> None:
         """Write what each link names in its place. A link may name another one."""
         while self._links:
-            ready = {place: source for place, source in self._links.items() if source in self._files}
+            ready = {
+                place: source for place, source in self._links.items() if source in self._files
+            }
             if not ready:
-                raise _RefusedError(f"the link {'/'.join(next(iter(self._links)))!r} to no file of the archive")
+                raise _RefusedError(
+                    f"the link {'/'.join(next(iter(self._links)))!r} to no file of the archive"
+                )
             for place, source in ready.items():
                 with self._folder.joinpath(*source).open("rb") as content:
                     self._write(place, content, self._files[source])
@@ -167,9 +190,11 @@ class _Unpacking:
 
 
 def _place(name: str, folder: _Place = ()) -> _Place:
-    """Find where ``name`` leads, as seen from a folder of the archive. Raises `_RefusedError` if that is outside.
+    """Find where ``name`` leads, as seen from a folder of the archive. Raises
+    `_RefusedError` if that is outside.
 
-    Only the target of a link is seen from a folder, and may go up from there with ``..``.
+    Only the target of a link is seen from a folder, and may go up from there with
+    ``..``.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or any(character in '\\:"*?<>|' or character < " " for character in name):

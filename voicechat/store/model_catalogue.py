@@ -1,4 +1,6 @@
-"""The models that can be pulled: a TOML file with names, kinds and addresses, shipped or one's own."""
+"""The models that can be pulled: a TOML file with names, kinds and addresses, shipped
+or one's own.
+"""
 
 import re
 import tomllib
@@ -26,7 +28,9 @@ def _name(name: str) -> str:
 
 
 def _url(url: str) -> str:
-    if urlsplit(url).scheme not in ("http", "https") or not _NAME.fullmatch(PurePosixPath(urlsplit(url).path).name):
+    if urlsplit(url).scheme not in ("http", "https") or not _NAME.fullmatch(
+        PurePosixPath(urlsplit(url).path).name
+    ):
         raise ValueError("an http or https address that ends in the name of a file")
     return url
 
@@ -82,7 +86,9 @@ def file_name(url: str) -> str:
 
 
 def read_catalogue(path: Path = SHIPPED) -> dict[str, Model]:
-    """Read a catalogue; models by name. Raises `ConfigError` naming the file and the key."""
+    """Read a catalogue; models by name. Raises `ConfigError` naming the file and the
+    key.
+    """
     try:
         entries = _Catalogue.model_validate(tomllib.loads(path.read_text("utf-8"))).model
     except OSError as error:

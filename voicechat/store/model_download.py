@@ -1,7 +1,9 @@
-"""Fetches one large file over HTTP, and goes on where an earlier attempt, or an earlier run, was cut off.
+"""Fetches one large file over HTTP, and goes on where an earlier attempt, or an earlier
+run, was cut off.
 
-Going on is safe only if the file has not changed meanwhile: its ETag, or else its date, is kept beside the part that
-was fetched and sent as If-Range (RFC 9110, 13.1.5); a server that has another file, or knows no ranges, sends all.
+Going on is safe only if the file has not changed meanwhile: its ETag, or else its date,
+is kept beside the part that was fetched and sent as If-Range (RFC 9110, 13.1.5); a
+server that has another file, or knows no ranges, sends all.
 """
 
 import asyncio
@@ -46,17 +48,20 @@ class DownloadLimits:
 
 
 async def download(url: str, part: "Part", limits: DownloadLimits, on_progress: OnProgress) -> None:
-    """Fetch ``url`` into ``part``, which may hold its beginning. Proxies of the environment are used.
+    """Fetch ``url`` into ``part``, which may hold its beginning. Proxies of the
+    environment are used.
 
-    Raises `DownloadError`. What was fetched stays in ``part`` whatever happens, cancelling included, and the next call
-    goes on from there.
+    Raises `DownloadError`. What was fetched stays in ``part`` whatever happens,
+    cancelling included, and the next call goes on from there.
     """
     if part.is_whole(url):
         return
     cause: Exception = DownloadError("no attempt")
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=IDLE_S)
     headers = {hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: "voicechat"}
-    async with ClientSession(timeout=timeout, trust_env=True, auto_decompress=False, headers=headers) as session:
+    async with ClientSession(
+        timeout=timeout, trust_env=True, auto_decompress=False, headers=headers
+    ) as session:
         for attempt in range(limits.attempts):
             if attempt:
                 await asyncio.sleep(limits.pause_s * 2 ** (attempt - 1))
@@ -68,7 +73,9 @@ async def download(url: str, part: "Part", limits: DownloadLimits, on_progress: 
             except OSError as error:
                 raise DownloadError(f"{part.path}: {error.strerror}") from error
     reason = str(cause).partition("\n")[0] or type(cause).__name__
-    raise DownloadError(f"{url} cannot be fetched ({reason}); what there is of it is kept, so pull again later")
+    raise DownloadError(
+        f"{url} cannot be fetched ({reason}); what there is of it is kept, so pull again later"
+    )
 
 
 async def _attempt(
@@ -79,7 +86,9 @@ async def _attempt(
     async with session.get(url, headers=wanted) as response:
         ways = [answer.url.scheme for answer in (*response.history, response)]
         if url.startswith("https:") and "http" in ways:
-            raise DownloadError(f"{url} leads to an address without encryption, which is not followed")
+            raise DownloadError(
+                f"{url} leads to an address without encryption, which is not followed"
+            )
         if response.status == 416 and have_bytes:
             part.forget()
             raise _CutOffError("the server has less of it than was fetched")
@@ -87,7 +96,12 @@ async def _attempt(
             raise _refused(url, response.status)
         begin_bytes, total_bytes = _extent(response, have_bytes)
         _check_room(part.path, total_bytes, begin_bytes, limits)
-        part.begin(url, begin_bytes, response.headers.get(hdrs.ETAG), response.headers.get(hdrs.LAST_MODIFIED))
+        part.begin(
+            url,
+            begin_bytes,
+            response.headers.get(hdrs.ETAG),
+            response.headers.get(hdrs.LAST_MODIFIED),
+        )
         with part.path.open("ab" if begin_bytes else "wb") as file:
             on_progress(begin_bytes, total_bytes)
             async for piece in response.content.iter_chunked(PIECE_BYTES):
@@ -135,7 +149,9 @@ class Part:
         self._label = path.with_name(path.name + ".json")
 
     def state(self, url: str) -> tuple[int, str]:
-        """How many bytes there are, and the validator for If-Range; 0 when it is not known what they belong to."""
+        """How many bytes there are, and the validator for If-Range; 0 when it is not
+        known what they belong to.
+        """
         validator = self._read(url).get("validator")
         if not isinstance(validator, str) or not validator or not self.path.is_file():
             return 0, ""
@@ -146,7 +162,9 @@ class Part:
         return self._read(url).get("whole") is True and self.path.is_file()
 
     def begin(self, url: str, begin_bytes: int, etag: str | None, date: str | None) -> None:
-        """Note what the bytes belong to. A weak ETag does not say that they are the same."""
+        """Note what the bytes belong to. A weak ETag does not say that they are the
+        same.
+        """
         if not begin_bytes:
             strong = etag if etag and not etag.startswith("W/") else None
             self._write({"url": url, "validator": strong or date or ""})

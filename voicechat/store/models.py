@@ -1,4 +1,6 @@
-"""The models of this machine: pulled into a folder of the data directory, complete or not at all."""
+"""The models of this machine: pulled into a folder of the data directory, complete or
+not at all.
+"""
 
 import hashlib
 import re
@@ -31,7 +33,9 @@ class Pulled:
 
 
 class ModelFolder:
-    """Where the models lie; ``NAME/`` each, and ``checksums.txt`` with what was pulled unchecked."""
+    """Where the models lie; ``NAME/`` each, and ``checksums.txt`` with what was pulled
+    unchecked.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,10 +51,12 @@ class ModelFolder:
         limits: DownloadLimits | None = None,
         max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
     ) -> Pulled:
-        """Fetch the model, in place of one that is there. ``on_progress`` gets each file's name first.
+        """Fetch the model, in place of one that is there. ``on_progress`` gets each
+        file's name first.
 
-        Raises `DownloadError`, `ChecksumError`, `ArchiveError` and `OSError`; whatever happens, the model is there
-        complete or as it was before. Cancelling keeps what has been fetched for the next call.
+        Raises `DownloadError`, `ChecksumError`, `ArchiveError` and `OSError`; whatever
+        happens, the model is there complete or as it was before. Cancelling keeps what
+        has been fetched for the next call.
         """
         pulling = self.folder / _PULLING
         pulling.mkdir(parents=True, exist_ok=True)
@@ -61,7 +67,9 @@ class ModelFolder:
             digests[url] = _digest(part.path)
             self._check(model, url, digests[url], part)
         self._put_in_place(model, pulling, max_unpacked_bytes)
-        unchecked = tuple(url for url in model.urls if model.digest(url) is None and url not in self._noted())
+        unchecked = tuple(
+            url for url in model.urls if model.digest(url) is None and url not in self._noted()
+        )
         self._note({url: digests[url] for url in unchecked})
         for url in model.urls:
             Part(pulling / file_name(url)).forget()
@@ -74,7 +82,9 @@ class ModelFolder:
             return
         part.forget()
         if known:
-            raise ChecksumError(f"{url} is not the file of the catalogue: its sha256 is {digest}, expected is {known}")
+            raise ChecksumError(
+                f"{url} is not the file of the catalogue: its sha256 is {digest}, expected is {known}"
+            )
         raise ChecksumError(
             f"{url} has changed since it was pulled first: its sha256 is {digest}, noted is {noted}; "
             f"if that is meant, remove its line from {self.folder / _NOTED}"

@@ -9,7 +9,9 @@ _log = logging.getLogger(__name__)
 
 
 class Places:
-    """The places of one kind. This process must free what it has taken; what a dead one held `Ledger.forget` frees."""
+    """The places of one kind. This process must free what it has taken; what a dead one
+    held `Ledger.forget` frees.
+    """
 
     def __init__(self, ledger: Ledger, kind: str, most: int) -> None:
         self._ledger = ledger
@@ -26,7 +28,9 @@ class Places:
     @property
     def taken_by_worker(self) -> dict[int, int]:
         """How many each process has taken; one that has never taken any may be missing."""
-        return self._ledger.numbers("SELECT worker, taken FROM place WHERE kind = ? ORDER BY worker", self._kind)
+        return self._ledger.numbers(
+            "SELECT worker, taken FROM place WHERE kind = ? ORDER BY worker", self._kind
+        )
 
     def take(self) -> bool:
         """Take a place; False when there is none."""
@@ -38,7 +42,9 @@ class Places:
         return True
 
     def free(self) -> None:
-        """Give a place back. Raises nothing: while the ledger cannot be written, it is when it can."""
+        """Give a place back. Raises nothing: while the ledger cannot be written, it is
+        when it can.
+        """
         self._owed += 1
         try:
             self._settle()

@@ -1,4 +1,6 @@
-"""What each key has used, held against its quota. Counted for all processes of the server: its restart begins anew."""
+"""What each key has used, held against its quota. Counted for all processes of the
+server: its restart begins anew.
+"""
 
 import logging
 import math
@@ -15,13 +17,17 @@ _log = logging.getLogger(__name__)
 DAY_S = 86_400
 MINUTE_S = 60.0
 WRITE_DOWN_MS = 1000
-"""Audio is told to the other processes in such portions: it is counted many times a second."""
+"""Audio is told to the other processes in such portions: it is counted many times a
+second.
+"""
 SESSION_RETRY_S = 5
 """What a client is told to wait for a session of its own key to end: nobody knows."""
 
 
 class QuotaExceededError(AdmissionError):
-    """A quota is used up. ``retry_after_s``: whole seconds after which trying again may help."""
+    """A quota is used up. ``retry_after_s``: whole seconds after which trying again may
+    help.
+    """
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(Status.QUOTA, f"{message}; try again in {retry_after_s} s")
@@ -29,10 +35,16 @@ class QuotaExceededError(AdmissionError):
 
 
 class Account:
-    """What one key has used. ``unix_s`` gives the wall clock, which settles when a day begins."""
+    """What one key has used. ``unix_s`` gives the wall clock, which settles when a day
+    begins.
+    """
 
     def __init__(
-        self, quota: Quota, unix_s: Callable[[], float], ledger: Ledger | None = None, key_id: str = ""
+        self,
+        quota: Quota,
+        unix_s: Callable[[], float],
+        ledger: Ledger | None = None,
+        key_id: str = "",
     ) -> None:
         """Without a ``ledger`` nobody else counts for the key."""
         self.quota = quota
@@ -52,10 +64,12 @@ class Account:
         return self._sessions
 
     def begin_request(self, now_s: float) -> None:
-        """Count a request that begins at ``now_s``, a time of the machine's clock. Raises ``QuotaExceededError``.
+        """Count a request that begins at ``now_s``, a time of the machine's clock.
+        Raises ``QuotaExceededError``.
 
-        A generic cell rate algorithm (ITU-T I.371, annex A): a minute's requests may come at once, then one comes
-        free every 1/n minute. It needs a single number, and tells exactly when the next request will be allowed.
+        A generic cell rate algorithm (ITU-T I.371, annex A): a minute's requests may
+        come at once, then one comes free every 1/n minute. It needs a single number,
+        and tells exactly when the next request will be allowed.
         """
         allowed = self.quota.requests_per_minute
         if allowed is None:
@@ -64,11 +78,16 @@ class Account:
             found = self._ledger.row("SELECT until_s FROM key_rate WHERE key_id = ?", self._key_id)
             until_s = max(found[0] if found else now_s, now_s) + MINUTE_S / allowed
             if until_s > now_s + MINUTE_S:
-                # Without the rounding, floating point would now and then refuse the last request of a full minute.
+                # Without the rounding, floating point would now and then refuse the
+                # last request of a full minute.
                 wait_s = math.ceil(round(until_s - MINUTE_S - now_s, 6))
                 if wait_s > 0:
-                    raise QuotaExceededError(f"the key may make {allowed} requests a minute", wait_s)
-            self._ledger.write("INSERT OR REPLACE INTO key_rate VALUES (?, ?)", self._key_id, until_s)
+                    raise QuotaExceededError(
+                        f"the key may make {allowed} requests a minute", wait_s
+                    )
+            self._ledger.write(
+                "INSERT OR REPLACE INTO key_rate VALUES (?, ?)", self._key_id, until_s
+            )
 
     @contextmanager
     def session(self, *, uses_audio: bool = True) -> Iterator[None]:
@@ -82,12 +101,15 @@ class Account:
     def enter_session(self, *, uses_audio: bool = True) -> None:
         """Begin a session, which ``leave_session`` ends.
 
-        Raises ``QuotaExceededError``: there are too many, or, if it ``uses_audio``, none of that is left.
+        Raises ``QuotaExceededError``: there are too many, or, if it ``uses_audio``,
+        none of that is left.
         """
         allowed = self.quota.max_sessions
         with self._ledger.transaction():
             if allowed is not None and self._total_sessions + self._unwritten_sessions >= allowed:
-                raise QuotaExceededError(f"the key may have {allowed} sessions at once", SESSION_RETRY_S)
+                raise QuotaExceededError(
+                    f"the key may have {allowed} sessions at once", SESSION_RETRY_S
+                )
             if uses_audio and self.audio_used_up:
                 seconds = self.quota.audio_seconds_per_day
                 wait_s = math.ceil(DAY_S - self._unix_s() % DAY_S)
@@ -110,7 +132,9 @@ class Account:
 
     @property
     def audio_used_up(self) -> bool:
-        """Whether the key has had its audio of today, as far as the other processes have written theirs down."""
+        """Whether the key has had its audio of today, as far as the other processes
+        have written theirs down.
+        """
         allowed_s = self.quota.audio_seconds_per_day
         if allowed_s is None:
             return False
@@ -121,7 +145,11 @@ class Account:
 
     @property
     def _total_sessions(self) -> int:
-        return int(self._ledger.number("SELECT TOTAL(sessions) FROM key_use WHERE key_id = ?", self._key_id))
+        return int(
+            self._ledger.number(
+                "SELECT TOTAL(sessions) FROM key_use WHERE key_id = ?", self._key_id
+            )
+        )
 
     def _begin_day(self) -> None:
         day = int(self._unix_s() // DAY_S)
@@ -130,7 +158,9 @@ class Account:
             self._unwritten_ms = 0
 
     def _try_to_write(self) -> None:
-        """Write down what is not; while the ledger cannot be written, later: no session ends for it."""
+        """Write down what is not; while the ledger cannot be written, later: no session
+        ends for it.
+        """
         try:
             self._write()
             self._due_ms = WRITE_DOWN_MS
@@ -154,7 +184,9 @@ class Account:
 
 
 class Accounts:
-    """The accounts of one server by key. As many as there are keys; those of keys that are gone are dropped."""
+    """The accounts of one server by key. As many as there are keys; those of keys that
+    are gone are dropped.
+    """
 
     def __init__(self, unix_s: Callable[[], float], ledger: Ledger | None = None) -> None:
         """Without a ``ledger`` nobody else counts for the keys."""
@@ -175,14 +207,26 @@ class Accounts:
         return [account.sessions for account in self._accounts.values()]
 
     def used_up(self) -> frozenset[str]:
-        """Keys with something in progress in this process that have had their audio of today."""
+        """Keys with something in progress in this process that have had their audio of
+        today.
+        """
         accounts = self._accounts.items()
-        return frozenset(key_id for key_id, account in accounts if account.sessions and account.audio_used_up)
+        return frozenset(
+            key_id for key_id, account in accounts if account.sessions and account.audio_used_up
+        )
 
     def close_all_but(self, key_ids: Collection[str]) -> None:
-        """Forget the accounts of other keys, unless something of theirs is still in progress."""
-        gone = [key_id for key_id, account in self._accounts.items() if key_id not in key_ids and not account.sessions]
+        """Forget the accounts of other keys, unless something of theirs is still in
+        progress.
+        """
+        gone = [
+            key_id
+            for key_id, account in self._accounts.items()
+            if key_id not in key_ids and not account.sessions
+        ]
         for key_id in gone:
             del self._accounts[key_id]
-            self._ledger.write("DELETE FROM key_use WHERE key_id = ? AND worker = ?", key_id, self._ledger.worker)
+            self._ledger.write(
+                "DELETE FROM key_use WHERE key_id = ? AND worker = ?", key_id, self._ledger.worker
+            )
             self._ledger.write("DELETE FROM key_rate WHERE key_id = ?", key_id)

@@ -1,7 +1,8 @@
-"""Short-lived tokens for browsers: single use, kept as hashes in the ledger, gone when they expire or the server ends.
+"""Short-lived tokens for browsers: single use, kept as hashes in the ledger, gone when
+they expire or the server ends.
 
-A page that held a key would show it to everybody who opens it. The page's own server, which has the key, asks for a
-token instead and hands that out.
+A page that held a key would show it to everybody who opens it. The page's own server,
+which has the key, asks for a token instead and hands that out.
 """
 
 import hashlib
@@ -34,11 +35,15 @@ class TokenGrant:
     origin: str = ""
     """The web origin that must send it; empty: anybody may."""
     user: str = ""
-    """Whom the page serves: what one token of a user has made, the next ones may see. Empty: nobody else may."""
+    """Whom the page serves: what one token of a user has made, the next ones may see.
+    Empty: nobody else may.
+    """
 
 
 class TokenStore:
-    """The tokens of one server, whichever of its processes made them. Times are seconds of the machine's clock."""
+    """The tokens of one server, whichever of its processes made them. Times are seconds
+    of the machine's clock.
+    """
 
     def __init__(self, ledger: Ledger | None = None) -> None:
         """Without a ``ledger`` they are this object's alone."""
@@ -49,15 +54,21 @@ class TokenStore:
         return int(self._ledger.number("SELECT COUNT(*) FROM token"))
 
     def issue(self, grant: TokenGrant, life_s: int, now_s: float) -> str:
-        """Make a token, which is kept nowhere. Raises ``AdmissionError``: the key, or the server, has too many."""
+        """Make a token, which is kept nowhere. Raises ``AdmissionError``: the key, or
+        the server, has too many.
+        """
         token = TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
         with self._ledger.transaction():
             if len(self) >= MAX_TOKENS or self._waiting(grant.key_id) >= MAX_TOKENS_PER_KEY:
                 self._ledger.write("DELETE FROM token WHERE expires_s <= ?", now_s)
             if self._waiting(grant.key_id) >= MAX_TOKENS_PER_KEY:
-                raise QuotaExceededError(f"the key may have {MAX_TOKENS_PER_KEY} unused tokens", _RETRY_S)
+                raise QuotaExceededError(
+                    f"the key may have {MAX_TOKENS_PER_KEY} unused tokens", _RETRY_S
+                )
             if len(self) >= MAX_TOKENS:
-                raise AdmissionError(Status.AT_CAPACITY, "the server holds as many unused tokens as it can")
+                raise AdmissionError(
+                    Status.AT_CAPACITY, "the server holds as many unused tokens as it can"
+                )
             self._ledger.write(
                 "INSERT INTO token (digest, key_id, grant, expires_s) VALUES (?, ?, ?, ?)",
                 _digest(token),
@@ -68,7 +79,8 @@ class TokenStore:
         return token
 
     def redeem(self, token: str, now_s: float) -> TokenGrant | None:
-        """Use a token up: the same text is never accepted again. None: there is none, or it has expired.
+        """Use a token up: the same text is never accepted again. None: there is none,
+        or it has expired.
 
         Looked up by its hash: how long that takes tells nothing about other tokens.
         """

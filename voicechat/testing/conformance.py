@@ -1,11 +1,14 @@
-"""Does a provider keep the contract of `voicechat.providers.interfaces`? One call for each kind, for anybody's tests.
+"""Does a provider keep the contract of `voicechat.providers.interfaces`? One call for
+each kind, for anybody's tests.
 
     async def test_my_synthesizer() -> None:
         await check_synthesizer(my_synthesizer)
 
-Each raises ``AssertionError``: the name of the check that failed, and in plain words what was seen. They need an
-opened, started provider that works, and leave it open. What it does when its own service fails, only its own tests can
-bring about; there `check_fails` and `check_probe_fails` help. `leaving_nothing` goes around opening and closing it.
+Each raises ``AssertionError``: the name of the check that failed, and in plain words
+what was seen. They need an opened, started provider that works, and leave it open. What
+it does when its own service fails, only its own tests can bring about; there
+`check_fails` and `check_probe_fails` help. `leaving_nothing` goes around opening and
+closing it.
 """
 
 import asyncio
@@ -44,7 +47,12 @@ LATE_MS = 100
 """A sentence may end so much after the audio: recognisers count in frames."""
 
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody knows why it should."
-_UNSPEAKABLE = {"an empty text": "", "blanks": " \n\t ", "punctuation": "...", "Chinese punctuation": "。！"}
+_UNSPEAKABLE = {
+    "an empty text": "",
+    "blanks": " \n\t ",
+    "punctuation": "...",
+    "Chinese punctuation": "。！",
+}
 _AWKWARD = {
     "a long word": "a" * 2_000,
     "control characters": "one\x00two\x1b[31m three\u202e",
@@ -70,10 +78,12 @@ async def check_recognizer(
     silence_ms: int = 2_000,
     deadline_s: float = DEADLINE_S,
 ) -> None:
-    """Run every check. ``speech_pcm``: s16le mono 16 kHz in which the recogniser understands something.
+    """Run every check. ``speech_pcm``: s16le mono 16 kHz in which the recogniser
+    understands something.
 
-    ``at_once``: streams that it is configured to serve at the same time. ``silence_ms``: of digital silence, in which
-    nothing may be recognised; 0 leaves that out.
+    ``at_once``: streams that it is configured to serve at the same time.
+    ``silence_ms``: of digital silence, in which nothing may be recognised; 0 leaves
+    that out.
     """
     options = RecognitionOptions()
     length_ms = len(speech_pcm) // BYTES_PER_MS
@@ -83,10 +93,15 @@ async def check_recognizer(
 
     def judge(results: list[Transcript]) -> None:
         _judge_transcripts(results, length_ms)
-        require(any(result.text.strip() for result in results), "nothing was understood of the speech")
+        require(
+            any(result.text.strip() for result in results), "nothing was understood of the speech"
+        )
 
     noise = bytes(range(256)) * (BYTES_PER_MS * 500 // 256)
-    silent = {"no audio": lambda: recognise(b""), "empty pieces": lambda: recognizer.recognize(_empty(), options)}
+    silent = {
+        "no audio": lambda: recognise(b""),
+        "empty pieces": lambda: recognizer.recognize(_empty(), options),
+    }
     if silence_ms:
         silent["silence"] = lambda: recognise(bytes(silence_ms * BYTES_PER_MS))
     await check_all(
@@ -119,13 +134,20 @@ def _probe_of(service: object) -> Callable[[], Awaitable[None]] | None:
 
 
 async def check_chat_model(
-    model: ChatModel, request: ChatRequest = _ASKED, *, at_once: int = 3, deadline_s: float = DEADLINE_S
+    model: ChatModel,
+    request: ChatRequest = _ASKED,
+    *,
+    at_once: int = 3,
+    deadline_s: float = DEADLINE_S,
 ) -> None:
     """Run every check. ``request``: one that is answered with text."""
 
     def judge(parts: list[ReplyPart]) -> None:
         _judge_reply(parts)
-        require(any(isinstance(part, TextDelta) and part.text for part in parts), "the reply has no text")
+        require(
+            any(isinstance(part, TextDelta) and part.text for part in parts),
+            "the reply has no text",
+        )
 
     def asked(*messages: dict[str, object], **options: object) -> AsyncIterator[ReplyPart]:
         return model.reply(ChatRequest(messages=messages, options=options))
@@ -138,11 +160,20 @@ async def check_chat_model(
                 "no messages": asked,
                 "no content": lambda: asked({"role": "user", "content": ""}),
                 "content that is null": lambda: asked({"role": "user", "content": None}),
-                "content in parts": lambda: asked({"role": "user", "content": [{"type": "text", "text": "Hello"}]}),
-                "an unknown option": lambda: asked({"role": "user", "content": "Hello"}, option_of_nobody={"a": [1]}),
-                "an option that is no JSON": lambda: asked({"role": "user", "content": "Hello"}, odd=object()),
+                "content in parts": lambda: asked(
+                    {"role": "user", "content": [{"type": "text", "text": "Hello"}]}
+                ),
+                "an unknown option": lambda: asked(
+                    {"role": "user", "content": "Hello"}, option_of_nobody={"a": [1]}
+                ),
+                "an option that is no JSON": lambda: asked(
+                    {"role": "user", "content": "Hello"}, odd=object()
+                ),
             }
-            | {name: partial(asked, {"role": "user", "content": text}) for name, text in _AWKWARD.items()},
+            | {
+                name: partial(asked, {"role": "user", "content": text})
+                for name, text in _AWKWARD.items()
+            },
             probe=_probe_of(model),
             at_once=at_once,
             deadline_s=deadline_s,
@@ -151,9 +182,15 @@ async def check_chat_model(
 
 
 async def check_synthesizer(
-    synthesizer: SpeechSynthesizer, text: str = SENTENCE, *, at_once: int = 3, deadline_s: float = DEADLINE_S
+    synthesizer: SpeechSynthesizer,
+    text: str = SENTENCE,
+    *,
+    at_once: int = 3,
+    deadline_s: float = DEADLINE_S,
 ) -> None:
-    """Run every check. ``text``: a sentence that the synthesiser can speak with its default voice."""
+    """Run every check. ``text``: a sentence that the synthesiser can speak with its
+    default voice.
+    """
     voices: object = synthesizer.voices
     if not isinstance(voices, tuple) or not voices or not all(voices):
         raise AssertionError(f"voices: no tuple of names: {voices!r}")
@@ -187,7 +224,8 @@ async def check_synthesizer(
 async def check_fails(
     items: AsyncIterator[object], kind: FailureKind | None = None, *, deadline_s: float = DEADLINE_S
 ) -> ProviderError:
-    """Use up ``items`` of a provider whose service is broken: it must raise ``ProviderError`` (of ``kind``) in time.
+    """Use up ``items`` of a provider whose service is broken: it must raise
+    ``ProviderError`` (of ``kind``) in time.
 
     Gives the error; no task may be left.
     """
@@ -202,7 +240,9 @@ async def check_fails(
         except TimeoutError:
             raise AssertionError(f"it did not fail within {deadline_s:g} s") from None
         except Exception as error:
-            raise AssertionError(f"it raised {type(error).__name__} instead of ProviderError") from error
+            raise AssertionError(
+                f"it raised {type(error).__name__} instead of ProviderError"
+            ) from error
         raise AssertionError("it did not fail")
 
     with watching() as watch:
@@ -227,7 +267,9 @@ async def check_probe_fails(
 
 @asynccontextmanager
 async def leaving_nothing(settle_s: float = SETTLE_S) -> AsyncIterator[None]:
-    """Open, use and close a provider within the context: no task, socket, thread or child process may be left."""
+    """Open, use and close a provider within the context: no task, socket, thread or
+    child process may be left.
+    """
     tasks, before = asyncio.all_tasks(), held()
     yield
     now = await settled(before, settle_s)
@@ -236,7 +278,7 @@ async def leaving_nothing(settle_s: float = SETTLE_S) -> AsyncIterator[None]:
     require(not now.beyond(before), f"leaving nothing: left after closing: {now.beyond(before)}")
 
 
-# --- what is well formed ---------------------------------------------------------------------------------------
+# --- what is well formed --------------------------------------------------------------
 
 
 def _judge_transcripts(results: list[Transcript], length_ms: int) -> None:
@@ -248,7 +290,10 @@ def _judge_transcripts(results: list[Transcript], length_ms: int) -> None:
             again = not result.final and result.text == before.text
             require(not again, "a partial result came again although its text had not changed")
         if before is not None and before.final:
-            require(result.begin_ms >= before.begin_ms, "a sentence begins before the one that came before it")
+            require(
+                result.begin_ms >= before.begin_ms,
+                "a sentence begins before the one that came before it",
+            )
         before = result
     require(before is None or before.final, "the last sentence was not closed by a final result")
     ends = [result.end_ms for result in results if result.end_ms is not None]
@@ -257,16 +302,26 @@ def _judge_transcripts(results: list[Transcript], length_ms: int) -> None:
 
 def _judge_times(result: Transcript, length_ms: int) -> None:
     end_ms = result.end_ms if result.end_ms is not None else length_ms
-    require(0 <= result.begin_ms <= end_ms + LATE_MS, f"a sentence's times are out of order: {result.begin_ms}")
-    require(end_ms <= length_ms + LATE_MS, f"a sentence ends at {end_ms} ms, but the audio at {length_ms} ms")
-    require(all(word.begin_ms <= word.end_ms for word in result.words), "a word ends before it begins")
+    require(
+        0 <= result.begin_ms <= end_ms + LATE_MS,
+        f"a sentence's times are out of order: {result.begin_ms}",
+    )
+    require(
+        end_ms <= length_ms + LATE_MS,
+        f"a sentence ends at {end_ms} ms, but the audio at {length_ms} ms",
+    )
+    require(
+        all(word.begin_ms <= word.end_ms for word in result.words), "a word ends before it begins"
+    )
     in_order = all(one.begin_ms <= other.begin_ms for one, other in pairwise(result.words))
     require(in_order, "the words of a sentence are out of order")
 
 
 def _judge_reply(parts: list[ReplyPart]) -> None:
     for part in parts:
-        require(isinstance(part, get_args(ReplyPart)), f"{type(part).__name__} is no part of a reply")
+        require(
+            isinstance(part, get_args(ReplyPart)), f"{type(part).__name__} is no part of a reply"
+        )
     finished = [number for number, part in enumerate(parts) if isinstance(part, ReplyFinished)]
     require(len(finished) <= 1, "ReplyFinished came more than once")
     require(not finished or finished[0] == len(parts) - 1, "something came after ReplyFinished")
@@ -281,7 +336,7 @@ def _judge_audio(chunks: list[AudioChunk]) -> None:
     require(len(rates) <= 1, f"one synthesis came at several rates: {rates}")
 
 
-# --- audio -----------------------------------------------------------------------------------------------------
+# --- audio ----------------------------------------------------------------------------
 
 
 async def _pieces(pcm: bytes, piece_bytes: int) -> AsyncIterator[bytes]:

@@ -1,4 +1,6 @@
-"""The checks that providers of every kind must pass: see `voicechat.testing.conformance`."""
+"""The checks that providers of every kind must pass: see
+`voicechat.testing.conformance`.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -10,8 +12,9 @@ from voicechat.runtime.edge import closing
 from voicechat.testing.leftovers import Held, Watch, held, settled, watching
 
 TURNS = 10
-"""A cancellation passes through nested tasks a turn of the loop each; waiting for a timer, an answer or a thread takes
-longer than any number of turns."""
+"""A cancellation passes through nested tasks a turn of the loop each; waiting for a
+timer, an answer or a thread takes longer than any number of turns.
+"""
 ROUNDS = 12
 """Uses after which a leak of one thing a use is plain."""
 MOMENTS = (1, 2, 3, 5, 8, 13, 40)
@@ -23,12 +26,16 @@ Use: TypeAlias = Callable[[], AsyncIterator[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A provider as the checks see it: ways to use it, each giving the iterator of one use."""
+    """A provider as the checks see it: ways to use it, each giving the iterator of one
+    use.
+    """
 
     use: Use
     """An ordinary use that gives at least one item."""
     judge: Callable[[list[Any]], None]
-    """Raises AssertionError when the items of an ordinary use are not as they should be."""
+    """Raises AssertionError when the items of an ordinary use are not as they should
+    be.
+    """
     variants: Mapping[str, Use] = field(default_factory=dict)
     """Further ordinary uses."""
     waiting: Use | None = None
@@ -50,7 +57,9 @@ def require(condition: bool, problem: str) -> None:
 
 
 async def check_all(subject: Subject) -> None:
-    """Run every check, each within the subject's deadline. AssertionError begins with the name of the check."""
+    """Run every check, each within the subject's deadline. AssertionError begins with
+    the name of the check.
+    """
     for name, check in CHECKS.items():
         limit = asyncio.timeout(subject.deadline_s)
         try:
@@ -61,7 +70,9 @@ async def check_all(subject: Subject) -> None:
         except TimeoutError as error:
             if not limit.expired():
                 raise AssertionError(f"{name}: it raised TimeoutError") from error
-            raise AssertionError(f"{name}: it did not end within {subject.deadline_s:g} s") from None
+            raise AssertionError(
+                f"{name}: it did not end within {subject.deadline_s:g} s"
+            ) from None
         except Exception as error:
             raise AssertionError(f"{name}: it raised {type(error).__name__}: {error}") from error
 
@@ -99,11 +110,15 @@ async def raises_only_provider_error(subject: Subject) -> None:
         except ProviderError:
             continue
         except Exception as error:
-            raise AssertionError(f"{name}: it raised {type(error).__name__} instead of ProviderError") from error
+            raise AssertionError(
+                f"{name}: it raised {type(error).__name__} instead of ProviderError"
+            ) from error
 
 
 async def closes_at_once(subject: Subject) -> None:
-    """``aclose`` in the middle returns at once, and leaves no task; afterwards nothing comes any more."""
+    """``aclose`` in the middle returns at once, and leaves no task; afterwards nothing
+    comes any more.
+    """
     with watching() as watch:
         begun, go = asyncio.Event(), asyncio.Event()
         later: list[Any] = []
@@ -126,7 +141,9 @@ async def closes_at_once(subject: Subject) -> None:
 
 
 async def cancels_at_once(subject: Subject) -> None:
-    """A task that is cancelled anywhere in a use ends at once, as cancelled, and leaves no task."""
+    """A task that is cancelled anywhere in a use ends at once, as cancelled, and leaves
+    no task.
+    """
     for use in (subject.use, subject.waiting or subject.use):
         for turns in MOMENTS:
             with watching() as watch:
@@ -141,7 +158,9 @@ async def cancels_at_once(subject: Subject) -> None:
 
 
 async def serves_several_at_once(subject: Subject) -> None:
-    """Uses at the same time do not disturb each other, also when one of them is cancelled."""
+    """Uses at the same time do not disturb each other, also when one of them is
+    cancelled.
+    """
     async with asyncio.TaskGroup() as group:
         uses = [group.create_task(_outcome(subject.use)) for _ in range(subject.at_once)]
         if len(uses) > 1:
@@ -150,12 +169,16 @@ async def serves_several_at_once(subject: Subject) -> None:
     for use in uses:
         result = use.result()
         if isinstance(result, Exception):
-            raise AssertionError(f"of {subject.at_once} uses at once one raised {result!r}") from result
+            raise AssertionError(
+                f"of {subject.at_once} uses at once one raised {result!r}"
+            ) from result
         subject.judge(result)
 
 
 async def leaves_nothing(subject: Subject) -> None:
-    """Using it again and again, to the end and not, takes no more sockets, threads and processes."""
+    """Using it again and again, to the end and not, takes no more sockets, threads and
+    processes.
+    """
     before = held()
     for _ in range(ROUNDS):
         with watching() as watch:
@@ -167,7 +190,9 @@ async def leaves_nothing(subject: Subject) -> None:
 
 
 async def answers_its_probe(subject: Subject) -> None:
-    """A service that works says so, or its provider would be left alone for ever; asking leaves nothing, however."""
+    """A service that works says so, or its provider would be left alone for ever;
+    asking leaves nothing, however.
+    """
     if subject.probe is None:
         return
     await _probe_once(subject.probe)  # a connection may be kept warm
@@ -211,7 +236,10 @@ async def _probed(probe: Callable[[], Awaitable[None]]) -> None:
 
 async def _nothing_grew(before: Held, after_what: str) -> None:
     now = await settled(before, SETTLE_S)
-    grown = {"sockets": now.sockets - before.sockets, "child processes": now.children - before.children}
+    grown = {
+        "sockets": now.sockets - before.sockets,
+        "child processes": now.children - before.children,
+    }
     for kind, more in grown.items():
         require(more <= 0, f"after {after_what} {more} more {kind} are open")
     # A pool of threads may still have been growing.
@@ -262,7 +290,9 @@ async def _cancelled(task: "asyncio.Task[Any]", watch: Watch) -> None:
         task.result()
 
 
-async def _ends(task: "asyncio.Task[Any]", watch: Watch, how: str, *, cancelled: bool = False) -> None:
+async def _ends(
+    task: "asyncio.Task[Any]", watch: Watch, how: str, *, cancelled: bool = False
+) -> None:
     """Let it end within ``TURNS``, and nothing be left of it."""
     for _ in range(TURNS):
         if task.done() and not watch.left:
@@ -271,7 +301,9 @@ async def _ends(task: "asyncio.Task[Any]", watch: Watch, how: str, *, cancelled:
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
-        raise AssertionError(f"{how} waited for something: it had not ended after {TURNS} turns of the loop")
+        raise AssertionError(
+            f"{how} waited for something: it had not ended after {TURNS} turns of the loop"
+        )
     if not task.cancelled() and (error := task.exception()) is not None:
         raise AssertionError(f"{how}: it raised {type(error).__name__}: {error}") from error
     require(task.cancelled() or not cancelled, "it went on although it was cancelled")

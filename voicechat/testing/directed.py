@@ -1,7 +1,9 @@
-"""Providers that say exactly what they are told, when they are told; and golden transcripts played on a real runtime.
+"""Providers that say exactly what they are told, when they are told; and golden
+transcripts played on a real runtime.
 
-What a transcript puts into the mouths of recogniser, model and synthesiser reaches the session through the runtime's
-own streams, turns and outbox. Times are virtual (``VirtualTimeLoop``).
+What a transcript puts into the mouths of recogniser, model and synthesiser reaches the
+session through the runtime's own streams, turns and outbox. Times are virtual
+(``VirtualTimeLoop``).
 """
 
 import asyncio
@@ -54,14 +56,18 @@ async def _as_told(told: "_Told[T]") -> AsyncIterator[T]:
 
 
 class DirectedRecognizer:
-    """Stream N, counted from 1, gives what is put into ``told[N]``. ``opened`` is called with N when it begins."""
+    """Stream N, counted from 1, gives what is put into ``told[N]``. ``opened`` is
+    called with N when it begins.
+    """
 
     def __init__(self, opened: Callable[[int], None] = lambda stream: None) -> None:
         self.told: defaultdict[int, _Told[Transcript]] = defaultdict(asyncio.Queue)
         self._on_open = opened
         self._opened = 0
 
-    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         """See ``SpeechRecognizer``. The audio is left unread."""
         self._opened += 1
         self._on_open(self._opened)
@@ -69,7 +75,9 @@ class DirectedRecognizer:
 
 
 class DirectedModel:
-    """Reply N, counted from 1, gives what is put into ``told[N]``; asked with a tool's answer it goes on with N."""
+    """Reply N, counted from 1, gives what is put into ``told[N]``; asked with a tool's
+    answer it goes on with N.
+    """
 
     def __init__(self) -> None:
         self.told: defaultdict[int, _Told[ReplyPart]] = defaultdict(asyncio.Queue)
@@ -105,7 +113,9 @@ class DirectedSynthesizer:
 
 
 class BareSamples(EncodingThreads):
-    """Encodes nothing, so that a transcript's audio can be measured whatever format it asked for, without threads."""
+    """Encodes nothing, so that a transcript's audio can be measured whatever format it
+    asked for, without threads.
+    """
 
     async def open(self, audio_format: OutputFormat) -> Encoder:
         """Any encoder will do: it is never used."""
@@ -142,7 +152,9 @@ class DirectedDetector:
 
 
 async def play_on_runtime(golden: GoldenTranscript) -> list[Line]:
-    """Play what happens against a conversation of its own; return what followed, without times, audio joined."""
+    """Play what happens against a conversation of its own; return what followed,
+    without times, audio joined.
+    """
     player = _RuntimePlayer(golden)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(player.conversation.run())
@@ -219,13 +231,16 @@ class _RuntimePlayer:
 
     def _note_stream(self, stream: int) -> None:
         frame_began_ms = self._audio_ms - self._last_frame_ms
-        self._stream_began_ms[stream] = frame_began_ms if self._speech_from_ms is None else self._speech_from_ms
+        self._stream_began_ms[stream] = (
+            frame_began_ms if self._speech_from_ms is None else self._speech_from_ms
+        )
 
     def _hear(self, said: Mapping[str, Any]) -> None:
         told = self._recognizer.told[int(said["stream"])]
         event = recognition_event(said)
         if isinstance(event, Transcribed):
-            # A transcript tells the connection's times, a recogniser those of its own stream.
+            # A transcript tells the connection's times, a recogniser those of its own
+            # stream.
             told.put_nowait(shifted(event.transcript, -self._stream_began_ms.get(event.stream, 0)))
         else:
             told.put_nowait(_failure(said) if "failed" in said else None)
@@ -251,7 +266,8 @@ class _RuntimePlayer:
         elif said.get("ended"):
             told.put_nowait(None)
         elif said.get("done"):
-            # The runtime ends a reply's audio with its last sentence; a transcript names the two apart.
+            # The runtime ends a reply's audio with its last sentence; a transcript
+            # names the two apart.
             if sentence != self._last_done.get(reply):
                 told.put_nowait(None)
         else:
@@ -260,9 +276,11 @@ class _RuntimePlayer:
 
 
 def in_order(lines: list[Line]) -> list[Line]:
-    """Lines without their times and without the model's part, a reply's audio joined while nothing is in between.
+    """Lines without their times and without the model's part, a reply's audio joined
+    while nothing is in between.
 
-    But for the report of latency, which follows the first audio: how much of it that is, is the runtime's to say.
+    But for the report of latency, which follows the first audio: how much of it that
+    is, is the runtime's to say.
     """
     joined: list[Line] = []
     for line in lines:
@@ -270,11 +288,16 @@ def in_order(lines: list[Line]) -> list[Line]:
             continue
         timeless = {key: value for key, value in line.items() if key != "at_ms"}
         before = len(joined) - 1
-        if before > 0 and joined[before].get("server", {}).get("event_type") == "conversation.chat.latency":
+        if (
+            before > 0
+            and joined[before].get("server", {}).get("event_type") == "conversation.chat.latency"
+        ):
             before -= 1
         message, last = timeless.get("server"), joined[before].get("server") if joined else None
         if message and last and "audio_ms" in message and "audio_ms" in last:
-            joined[before] = {"server": {**last, "audio_ms": last["audio_ms"] + message["audio_ms"]}}
+            joined[before] = {
+                "server": {**last, "audio_ms": last["audio_ms"] + message["audio_ms"]}
+            }
         else:
             joined.append(timeless)
     return joined

@@ -19,7 +19,9 @@ _watched: ContextVar["Watch | None"] = ContextVar("watched", default=None)
 
 
 class Watch:
-    """Notes the tasks that are begun by what ``begin`` began, however deep. Others of the loop do not count."""
+    """Notes the tasks that are begun by what ``begin`` began, however deep. Others of
+    the loop do not count.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -72,7 +74,9 @@ def _name(task: "asyncio.Task[Any]") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the process holds of the system's. Sockets and children are known on Linux, and 0 elsewhere."""
+    """What the process holds of the system's. Sockets and children are known on Linux,
+    and 0 elsewhere.
+    """
 
     sockets: int
     threads: int
@@ -80,7 +84,10 @@ class Held:
 
     def beyond(self, before: "Held") -> str:
         """Say what is held now and was not ``before``; empty: nothing."""
-        more = {kind.name: getattr(self, kind.name) - getattr(before, kind.name) for kind in fields(self)}
+        more = {
+            kind.name: getattr(self, kind.name) - getattr(before, kind.name)
+            for kind in fields(self)
+        }
         return ", ".join(f"{count} {kind}" for kind, count in more.items() if count > 0)
 
 
@@ -90,7 +97,9 @@ def held() -> Held:
 
 
 async def settled(before: Held, within_s: float) -> Held:
-    """Wait until nothing is held beyond ``before``, for ``within_s`` at most; give what is held then."""
+    """Wait until nothing is held beyond ``before``, for ``within_s`` at most; give what
+    is held then.
+    """
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s
     while (now := held()).beyond(before) and loop.time() < until_s:  # noqa: ASYNC110 - the system tells nobody

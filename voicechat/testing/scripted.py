@@ -1,7 +1,8 @@
-"""A recogniser, a chat model and a synthesiser that do as they are told: with set delays, and failing where asked.
+"""A recogniser, a chat model and a synthesiser that do as they are told: with set
+delays, and failing where asked.
 
-They keep the providers' contract, record what was asked of them, and count what is still open, so that a test can
-assert that nothing was left behind.
+They keep the providers' contract, record what was asked of them, and count what is
+still open, so that a test can assert that nothing was left behind.
 """
 
 import asyncio
@@ -27,7 +28,9 @@ BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 @dataclass(slots=True)
 class Failure:
-    """Where a scripted provider fails, and how: as ``kind``, unless one of the later fields says otherwise."""
+    """Where a scripted provider fails, and how: as ``kind``, unless one of the later
+    fields says otherwise.
+    """
 
     after: int = 0
     """How many items (words, deltas, chunks) come first."""
@@ -55,7 +58,9 @@ class Failure:
             raise self.foreign
         if self.stops or self.garbage is not None:
             raise _EndsError
-        raise ProviderError("scripted", self.kind or FailureKind.BROKEN, "as told", retry_after_s=self.retry_after_s)
+        raise ProviderError(
+            "scripted", self.kind or FailureKind.BROKEN, "as told", retry_after_s=self.retry_after_s
+        )
 
     @property
     def rest(self) -> tuple[Any, ...]:
@@ -72,7 +77,9 @@ _NEVER = Failure(calls=0)
 
 @dataclass(slots=True)
 class ScriptedRecognizer:
-    """Understands ``texts``, one per stream in turn, a word for each ``word_ms`` of audio; the rest at the end."""
+    """Understands ``texts``, one per stream in turn, a word for each ``word_ms`` of
+    audio; the rest at the end.
+    """
 
     texts: Sequence[str] = ("hello",)
     word_ms: int = 300
@@ -84,7 +91,9 @@ class ScriptedRecognizer:
     open: int = 0
     """Streams that have not ended."""
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         """See ``SpeechRecognizer``."""
         number = len(self.heard_ms)
         words = self.texts[number % len(self.texts)].split() if self.texts else []
@@ -112,13 +121,17 @@ class ScriptedRecognizer:
             self.open -= 1
 
     def _result(self, words: Sequence[str], end_ms: int | None) -> Transcript:
-        timed = tuple(Word(w, i * self.word_ms, (i + 1) * self.word_ms) for i, w in enumerate(words))
+        timed = tuple(
+            Word(w, i * self.word_ms, (i + 1) * self.word_ms) for i, w in enumerate(words)
+        )
         return Transcript(" ".join(words), 0, end_ms, timed)
 
 
 @dataclass(slots=True)
 class ScriptedModel:
-    """Says ``replies``, one per request in turn, each a list of deltas; tool calls may stand among them."""
+    """Says ``replies``, one per request in turn, each a list of deltas; tool calls may
+    stand among them.
+    """
 
     replies: Sequence[Sequence[str | ToolCall]] = (("Hello there. ", "How are you?"),)
     first_ms: int = 0
@@ -151,7 +164,9 @@ class ScriptedModel:
 
 @dataclass(slots=True)
 class ScriptedSynthesizer:
-    """Speaks each text as ``ms_per_character`` of a steady wave, in chunks of ``chunk_ms``."""
+    """Speaks each text as ``ms_per_character`` of a steady wave, in chunks of
+    ``chunk_ms``.
+    """
 
     rate_hz: int = 16000
     ms_per_character: int = 50

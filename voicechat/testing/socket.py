@@ -19,7 +19,9 @@ class Sent:
 
 @dataclass(slots=True)
 class MemorySocket:
-    """See ``Socket``. ``stuck`` makes every send wait, as for a client that does not read."""
+    """See ``Socket``. ``stuck`` makes every send wait, as for a client that does not
+    read.
+    """
 
     sent: list[Sent] = field(default_factory=list)
     closed_with: tuple[int, str] | None = None
@@ -37,7 +39,13 @@ class MemorySocket:
 
     def say(self, frame: Frame | Ping) -> None:
         """The client sends a frame, or a ping."""
-        if self._take is not None and not self._up and frame and isinstance(frame, bytes) and self._take(frame):
+        if (
+            self._take is not None
+            and not self._up
+            and frame
+            and isinstance(frame, bytes)
+            and self._take(frame)
+        ):
             return
         self._up.append(frame)
         self._arrived.set()
@@ -85,7 +93,11 @@ class MemorySocket:
         self.sent.append(Sent(frame, asyncio.get_running_loop().time()))
 
     def _check(self) -> None:
-        if self.closed_with is not None or self.aborted or (self._up and self._up[-1] is Control.CLOSED):
+        if (
+            self.closed_with is not None
+            or self.aborted
+            or (self._up and self._up[-1] is Control.CLOSED)
+        ):
             raise ConnectionResetError("gone")
 
     async def ping(self) -> None:

@@ -1,6 +1,8 @@
-"""Golden transcripts: read them, and play them against the kernel and its dialect, to the millisecond.
+"""Golden transcripts: read them, and play them against the kernel and its dialect, to
+the millisecond.
 
-The form is described in ``protocol/README.md``. A missing, extra or mistimed message is a difference.
+The form is described in ``protocol/README.md``. A missing, extra or mistimed message is
+a difference.
 """
 
 import json
@@ -44,7 +46,9 @@ from voicechat.session.vocabulary import ToolCall, Transcript, Word
 
 AUDIO_RATE_HZ = 16000
 EXPECTED = ("server", "close", "model_asked")
-"""Keys of the lines that state what must follow; every other line is something that happens."""
+"""Keys of the lines that state what must follow; every other line is something that
+happens.
+"""
 _OF_THE_SESSION = ("strict_ping", "apology")
 """Settings of a transcript that are no limits."""
 _SESSION_ID = "transcript"
@@ -84,14 +88,21 @@ class GoldenTranscript:
 
 def read_transcript(path: Path) -> GoldenTranscript:
     """Read one ``.jsonl`` file. Raises ``ValueError`` when a line is no JSON object."""
-    head, *lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    head, *lines = [
+        json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()
+    ]
     return GoldenTranscript(
-        head["transcript"], head["dialect"], tuple(lines), head.get("query", {}), head.get("config", {})
+        head["transcript"],
+        head["dialect"],
+        tuple(lines),
+        head.get("query", {}),
+        head.get("config", {}),
     )
 
 
 def play_on_kernel(golden: GoldenTranscript) -> list[Line]:
-    """Play what happens against a kernel of its own; return what followed, in the form of ``expected``.
+    """Play what happens against a kernel of its own; return what followed, in the form
+    of ``expected``.
 
     The socket of this play takes every frame at once.
     """
@@ -144,7 +155,8 @@ class _KernelPlayer:
         return [ev.Disconnected()] if "disconnect" in line else []
 
     def post(self, event: ev.Event | ev.AudioReceived) -> None:
-        """Let the session take an event, note what it says, and acknowledge audio as a socket does.
+        """Let the session take an event, note what it says, and acknowledge audio as a
+        socket does.
 
         Audio of the client is told as the runtime's audio input would.
         """
@@ -185,7 +197,14 @@ class _KernelPlayer:
                 self._route = route
                 return []
             case StartReply(reply, messages) | ContinueReply(reply, messages):
-                return [{"model_asked": {"reply": reply, "messages": [dict(message) for message in messages]}}]
+                return [
+                    {
+                        "model_asked": {
+                            "reply": reply,
+                            "messages": [dict(message) for message in messages],
+                        }
+                    }
+                ]
             case _:
                 return []
 
@@ -204,7 +223,8 @@ class _KernelPlayer:
 
 
 def open_machine(golden: GoldenTranscript) -> tuple[Machine, Dialect]:
-    """The machine and the dialect that a server would open for the transcript's connection.
+    """The machine and the dialect that a server would open for the transcript's
+    connection.
 
     Raises ``ValueError`` for a dialect that has no transcripts.
     """
@@ -239,7 +259,9 @@ def _endpoint_of(golden: GoldenTranscript) -> Endpoint:
 def client_frame(line: Line) -> Frame | None:
     """The frame that the client sends, if the line is one of the client's."""
     if "client" in line:
-        return _REPLY.sub(rf"chatcmpl-{_SESSION_ID}-\1", json.dumps(line["client"], ensure_ascii=False))
+        return _REPLY.sub(
+            rf"chatcmpl-{_SESSION_ID}-\1", json.dumps(line["client"], ensure_ascii=False)
+        )
     if "client_text" in line:
         return str(line["client_text"])
     if "client_audio_ms" in line:
@@ -251,7 +273,9 @@ def recognition_event(said: Mapping[str, Any]) -> ev.Event:
     """What a line of the recogniser tells the session."""
     stream = int(said["stream"])
     if "failed" in said:
-        return ev.RecognitionFailed(stream, Status(said["failed"]).fault, "it failed", bool(said.get("retryable")))
+        return ev.RecognitionFailed(
+            stream, Status(said["failed"]).fault, "it failed", bool(said.get("retryable"))
+        )
     if said.get("ended"):
         return ev.RecognitionEnded(stream)
     words = tuple(Word(**word) for word in said.get("words", []))
@@ -281,7 +305,9 @@ def tool_call(said: Mapping[str, Any]) -> ToolCall:
 
 
 def normalised(frame: Frame) -> Line:
-    """A frame of the server as transcripts write it: audio by its length, ids by the reply's number, no stamps."""
+    """A frame of the server as transcripts write it: audio by its length, ids by the
+    reply's number, no stamps.
+    """
     message: Line = json.loads(frame)
     message.pop("created", None)
     if isinstance(message.get("audioFrame"), str):

@@ -1,4 +1,6 @@
-"""An event loop whose clock jumps to the next timer: an hour passes at once, and a deadlock fails at once."""
+"""An event loop whose clock jumps to the next timer: an hour passes at once, and a
+deadlock fails at once.
+"""
 
 import asyncio
 import selectors
@@ -14,7 +16,9 @@ class StalledError(RuntimeError):
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Selects without blocking; when nothing is ready, moves the clock instead of waiting."""
+    """Selects without blocking; when nothing is ready, moves the clock instead of
+    waiting.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,8 +29,11 @@ class _JumpingSelector(selectors.SelectSelector):
         if ready:
             return ready
         if timeout is None:
-            # Only the loop's own wake-up socket is left, and without threads nobody writes to it.
-            raise StalledError("every task is waiting and no timer is set (threads and sockets need a real-time test)")
+            # Only the loop's own wake-up socket is left, and without threads nobody
+            # writes to it.
+            raise StalledError(
+                "every task is waiting and no timer is set (threads and sockets need a real-time test)"
+            )
         self.now_s += max(timeout, 0.0)
         return []
 
@@ -34,8 +41,8 @@ class _JumpingSelector(selectors.SelectSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """For code that reads no clock but ``loop.time()`` and uses no sockets.
 
-    What is handed to a thread by ``run_in_executor`` is done at once and takes no time: a thread lives in real time,
-    and while it worked the clock would jump to any timer.
+    What is handed to a thread by ``run_in_executor`` is done at once and takes no time:
+    a thread lives in real time, and while it worked the clock would jump to any timer.
     """
 
     def __init__(self) -> None:

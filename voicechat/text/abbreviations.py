@@ -1,4 +1,6 @@
-"""Which words keep their full stop without ending a sentence. English, as only its dot needs telling apart."""
+"""Which words keep their full stop without ending a sentence. English, as only its dot
+needs telling apart.
+"""
 
 import re
 from enum import Enum
@@ -9,15 +11,83 @@ LONGEST = 12
 """No abbreviation is longer: as many characters before a dot are enough to judge it."""
 
 _NEVER_END = frozenset(
-    {"mr", "mrs", "ms", "mx", "dr", "prof", "st", "mt", "rev", "hon", "sen", "rep", "gov", "pres", "gen", "col", "maj"}
-    | {"capt", "cpt", "lt", "sgt", "cmdr", "messrs", "vs", "cf", "viz", "approx", "ca", "resp", "fig", "figs", "eq"}
+    {
+        "mr",
+        "mrs",
+        "ms",
+        "mx",
+        "dr",
+        "prof",
+        "st",
+        "mt",
+        "rev",
+        "hon",
+        "sen",
+        "rep",
+        "gov",
+        "pres",
+        "gen",
+        "col",
+        "maj",
+    }
+    | {
+        "capt",
+        "cpt",
+        "lt",
+        "sgt",
+        "cmdr",
+        "messrs",
+        "vs",
+        "cf",
+        "viz",
+        "approx",
+        "ca",
+        "resp",
+        "fig",
+        "figs",
+        "eq",
+    }
     | {"eqs", "vol", "eds", "al"}
 )
-"""Titles and introductions: a name, a number or the rest of the sentence always follows."""
+"""Titles and introductions: a name, a number or the rest of the sentence always
+follows.
+"""
 
 _MAY_END = frozenset(
-    {"etc", "inc", "ltd", "co", "corp", "bros", "jr", "sr", "esq", "ave", "blvd", "rd", "dept", "est", "ext", "ed"}
-    | {"a.m", "p.m", "b.c", "a.d", "ph.d", "m.d", "d.c", "no", "nos", "pp", "ch", "sec", "min", "max"}
+    {
+        "etc",
+        "inc",
+        "ltd",
+        "co",
+        "corp",
+        "bros",
+        "jr",
+        "sr",
+        "esq",
+        "ave",
+        "blvd",
+        "rd",
+        "dept",
+        "est",
+        "ext",
+        "ed",
+    }
+    | {
+        "a.m",
+        "p.m",
+        "b.c",
+        "a.d",
+        "ph.d",
+        "m.d",
+        "d.c",
+        "no",
+        "nos",
+        "pp",
+        "ch",
+        "sec",
+        "min",
+        "max",
+    }
     | {"jan", "feb", "mar", "apr", "jun", "jul", "aug", "sept", "sep", "oct", "nov", "dec"}
     | {"mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat", "sun"}
 )
@@ -40,9 +110,11 @@ class Dot(Enum):
 
 
 def judge_dot(before: str, line: str | None) -> Dot:
-    """Judge the full stop after ``before``, the last ``LONGEST`` characters or more of the text.
+    """Judge the full stop after ``before``, the last ``LONGEST`` characters or more of
+    the text.
 
-    ``line`` is the text of the dot's line before the dot; None when that is too long for a list number.
+    ``line`` is the text of the dot's line before the dot; None when that is too long
+    for a list number.
     """
     if line is not None and _LIST_NUMBER.fullmatch(line):
         return Dot.GOES_ON

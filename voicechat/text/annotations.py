@@ -10,11 +10,15 @@ _ALWAYS = re.compile(
     r"|(?<![\w*])\*{1,2}[^*\n]{1,100}\*{1,2}(?![\w*])"
     r"|[♩♪♫♬🎵🎶][^♩♪♫♬🎵🎶]{0,500}(?=[♩♪♫♬🎵🎶])|[♩♪♫♬🎵🎶]"
 )
-"""Tokens, tags, fillers, square and curly brackets, asterisks, what is sung between notes."""
+"""Tokens, tags, fillers, square and curly brackets, asterisks, what is sung between
+notes.
+"""
 _ROUND = re.compile(r"(?<![A-Za-z0-9_])[(（]([^()（）]{0,200})[)）]")
 """Round brackets also stand around what was said."""
 _OPENED = re.compile(r"(?<![A-Za-z0-9_])(?:[\[【{(（*♪♫]|<\|)([^\])】}）*♪♫]{0,200})\Z")
-"""The rest of a text is in brackets that are not closed: it is still coming, or was cut off."""
+"""The rest of a text is in brackets that are not closed: it is still coming, or was cut
+off.
+"""
 _SHORT_WORDS, _SHORT_HAN = 4, 6
 _BLANK = "\0"
 _GAP = re.compile(r"([^\0\s]?)\s*\0[\0\s]*([^\0\s]?)")
@@ -27,8 +31,9 @@ def find_annotations(text: str, *, complete: bool) -> list[tuple[int, int]]:
 
     ``complete``: no more of the text will come.
 
-    In round brackets up to four words, or six Chinese characters, are an annotation, and any number
-    if nothing stands beside them; digits never are, as in ``(555) 1234``.
+    In round brackets up to four words, or six Chinese characters, are an annotation,
+    and any number if nothing stands beside them; digits never are, as in ``(555)
+    1234``.
     """
     spans = [match.span() for match in _ALWAYS.finditer(text)]
     rest = _blanked(text, spans)
@@ -62,13 +67,17 @@ def _is_short(content: str) -> bool:
 
 
 def _joined(gap: re.Match[str]) -> str:
-    """Join what stands on both sides of an annotation, with a space where words need one."""
+    """Join what stands on both sides of an annotation, with a space where words need
+    one.
+    """
     left, right = gap[1], gap[2]
     return left + right if is_cjk(left or right) or is_cjk(right or left) else f"{left} {right}"
 
 
 def _blanked(text: str, spans: list[tuple[int, int]]) -> str:
-    """Put a blank in the place of each character of ``spans``: the rest keeps its place."""
+    """Put a blank in the place of each character of ``spans``: the rest keeps its
+    place.
+    """
     for begin, end in spans:
         text = text[:begin] + _BLANK * (end - begin) + text[end:]
     return text

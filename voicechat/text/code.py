@@ -1,4 +1,6 @@
-"""Knows of text that arrives in pieces whether it stands in a code block or a code span."""
+"""Knows of text that arrives in pieces whether it stands in a code block or a code
+span.
+"""
 
 import re
 
@@ -22,14 +24,18 @@ class CodeTracker:
 
     @property
     def in_block(self) -> bool:
-        """Whether the next character stands in a code block or on the line that opens one."""
+        """Whether the next character stands in a code block or on the line that opens
+        one.
+        """
         if not self._fence.inside:
             return opens_fence(self._line)
         return not self._fence.closed_by(self._line)
 
     @property
     def in_code(self) -> bool:
-        """Whether the next character stands in a code block or in a code span of its line."""
+        """Whether the next character stands in a code block or in a code span of its
+        line.
+        """
         return self._span or self.in_block
 
     def take(self, text: str) -> None:

@@ -1,4 +1,6 @@
-"""What the next character of a line stands in: a code block's fence, a code span, a link, a quotation."""
+"""What the next character of a line stands in: a code block's fence, a code span, a
+link, a quotation.
+"""
 
 from enum import Enum
 
@@ -18,7 +20,9 @@ _SPAN_MARKS = "`[]()"
 
 
 class LineContext:
-    """Follows a line character by character, in constant time and space; a line feed forgets everything."""
+    """Follows a line character by character, in constant time and space; a line feed
+    forgets everything.
+    """
 
     __slots__ = ("_depth", "_head", "_span", "quote_open")
 
@@ -35,7 +39,9 @@ class LineContext:
 
     @property
     def shielded(self) -> bool:
-        """Whether the next character stands in a code span or a link, which should not be cut."""
+        """Whether the next character stands in a code span or a link, which should not
+        be cut.
+        """
         return self._span is not _Span.NONE
 
     @property

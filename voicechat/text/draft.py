@@ -1,4 +1,6 @@
-"""The text that has come but has not been given out yet, and the places where it may be cut."""
+"""The text that has come but has not been given out yet, and the places where it may be
+cut.
+"""
 
 from typing import NamedTuple
 
@@ -6,7 +8,9 @@ from voicechat.text.characters import is_mark, is_wide, may_cut_between, stands_
 
 NARROW_WEIGHT = 3
 WIDE_WEIGHT = 8
-"""A wide character is spoken in about the time of 8/3 others: 4.8 Han or 13 to 15 Latin characters make a second."""
+"""A wide character is spoken in about the time of 8/3 others: 4.8 Han or 13 to 15 Latin
+characters make a second.
+"""
 
 ALONE_SUBSTANCE = 3
 WORD_SUBSTANCE = 4
@@ -14,7 +18,8 @@ WORD_SUBSTANCE = 4
 
 
 class Border(NamedTuple):
-    """A place between two characters: how much text there is before it, since the beginning.
+    """A place between two characters: how much text there is before it, since the
+    beginning.
 
     One is made for every character: a frozen dataclass would take twice as long.
     """
@@ -28,7 +33,8 @@ class Border(NamedTuple):
 
 
 class Draft:
-    """Characters that wait, with the last clause border and the last word border among them.
+    """Characters that wait, with the last clause border and the last word border among
+    them.
 
     Borders count from the beginning of the text, so that cutting moves none of them.
     """
@@ -58,12 +64,16 @@ class Draft:
 
     @property
     def clause(self) -> Border:
-        """The last clause border; without positive substance if it is not within the text held."""
+        """The last clause border; without positive substance if it is not within the
+        text held.
+        """
         return self._clause
 
     @property
     def word(self) -> Border:
-        """The last border between words, clauses included; without positive substance if it is not within the text."""
+        """The last border between words, clauses included; without positive substance
+        if it is not within the text.
+        """
         return self._word
 
     def weight(self, border: Border) -> int:
@@ -75,7 +85,9 @@ class Draft:
         return border.substance - self._origin.substance
 
     def meet(self, char: str) -> None:
-        """See what comes next: there is a border before it if letters of a script without spaces meet there."""
+        """See what comes next: there is a border before it if letters of a script
+        without spaces meet there.
+        """
         if may_cut_between(self._previous, char):
             self._word = self._end
 
@@ -102,16 +114,22 @@ class Draft:
             _, space, last = words.rpartition(" ")
             if space:
                 of_last = WORD_SUBSTANCE if last else 0
-                self._word = Border(at - len(last), weight - len(last) * NARROW_WEIGHT, substance - of_last)
+                self._word = Border(
+                    at - len(last), weight - len(last) * NARROW_WEIGHT, substance - of_last
+                )
         self._add(words, Border(at, weight, substance))
 
     def append_han(self, han: str, *, code: bool) -> None:
-        """Take Han characters, between any two of which may be cut: as ``meet`` and ``append``, one by one."""
+        """Take Han characters, between any two of which may be cut: as ``meet`` and
+        ``append``, one by one.
+        """
         at, weight, substance = self._end
         count = len(han)
         each = 0 if code else ALONE_SUBSTANCE
         if count > 1 and not code:
-            self._word = Border(at + count - 1, weight + (count - 1) * WIDE_WEIGHT, substance + (count - 1) * each)
+            self._word = Border(
+                at + count - 1, weight + (count - 1) * WIDE_WEIGHT, substance + (count - 1) * each
+            )
         self._add(han, Border(at + count, weight + count * WIDE_WEIGHT, substance + count * each))
 
     def _add(self, text: str, end: Border) -> None:
@@ -130,7 +148,9 @@ class Draft:
         return "".join(self._chars[-count:])
 
     def line(self, limit: int) -> str | None:
-        """The line in progress; None when it is longer than ``limit`` or its beginning has been given out."""
+        """The line in progress; None when it is longer than ``limit`` or its beginning
+        has been given out.
+        """
         held = self._end.at - self._line
         return self.tail(held) if 0 < held <= min(limit, len(self._chars)) else None
 
@@ -144,7 +164,9 @@ class Draft:
 
     def ends_at_word(self) -> bool:
         """Whether no half word stands at the end."""
-        return stands_alone(self._previous) or not (self._previous.isalnum() or is_mark(self._previous))
+        return stands_alone(self._previous) or not (
+            self._previous.isalnum() or is_mark(self._previous)
+        )
 
     def _substance_of(self, char: str) -> int:
         if stands_alone(char):

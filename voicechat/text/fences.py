@@ -1,9 +1,13 @@
-"""Fenced code blocks, as CommonMark 0.31 (section 4.5) has them, but indented as deep as chat models like."""
+"""Fenced code blocks, as CommonMark 0.31 (section 4.5) has them, but indented as deep
+as chat models like.
+"""
 
 import re
 
 FENCE_HEADS = ("```", "~~~")
-"""What the first three visible characters of a line must be for it to open or close a block."""
+"""What the first three visible characters of a line must be for it to open or close a
+block.
+"""
 
 _OPENING = re.compile(r"\s*(`{3,}(?=[^`]*\Z)|~{3,})")
 
@@ -27,7 +31,9 @@ class Fence:
         return bool(self._marker)
 
     def take_line(self, line: str) -> bool:
-        """Read the next line, with or without its end; True if it is code or one of the fences around it."""
+        """Read the next line, with or without its end; True if it is code or one of the
+        fences around it.
+        """
         if not self._marker:
             opening = _OPENING.match(line)
             self._marker = opening[1] if opening else ""
@@ -39,4 +45,8 @@ class Fence:
     def closed_by(self, line: str) -> bool:
         """Whether a block is open that ``line``, as far as it is known, closes."""
         bare = line.strip()
-        return bool(self._marker) and len(bare) >= len(self._marker) and not bare.strip(self._marker[0])
+        return (
+            bool(self._marker)
+            and len(bare) >= len(self._marker)
+            and not bare.strip(self._marker[0])
+        )

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterator
 
 LONGEST_SPOKEN = 160
-"""Characters of a formula's words: what is longer nobody follows by ear, and it is left out."""
+"""Characters of a formula's words: what is longer nobody follows by ear, and it is left
+out.
+"""
 _DEEPEST = 8
 
 _GREEK = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi
@@ -105,7 +107,9 @@ KNOWN_COMMANDS = frozenset(
 )
 """Commands that can be read aloud, without their backslash."""
 
-_TOKEN = re.compile(r"\\([A-Za-z]+|.)|(\d+(?:[.,]\d+)*)|([A-Za-z]+|[^\W\d_]+)|([{}^_])|\s+|(.)", re.DOTALL)
+_TOKEN = re.compile(
+    r"\\([A-Za-z]+|.)|(\d+(?:[.,]\d+)*)|([A-Za-z]+|[^\W\d_]+)|([{}^_])|\s+|(.)", re.DOTALL
+)
 _BESIDE_HAN = re.compile(r" (?=[\u3000-\u9fff\uff0c])|(?<=[\u3000-\u9fff\uff0c]) ")
 _BRACKETS = "()[].,;?。，"
 _POWERS = {"2": (" squared", "的平方"), "3": (" cubed", "的立方")}
@@ -116,7 +120,9 @@ class _UnreadableError(Exception):
 
 
 def read_formula(latex: str, *, chinese: bool) -> str:
-    """Return the words of a formula, in Chinese or English; "" when it cannot be read simply."""
+    """Return the words of a formula, in Chinese or English; "" when it cannot be read
+    simply.
+    """
     try:
         words = " ".join(_Reader(latex, chinese=chinese).read().split())
     except _UnreadableError:
@@ -126,7 +132,9 @@ def read_formula(latex: str, *, chinese: bool) -> str:
 
 
 class _Reader:
-    """Reads tokens from left to right; groups and arguments by recursion, to a depth of eight."""
+    """Reads tokens from left to right; groups and arguments by recursion, to a depth of
+    eight.
+    """
 
     def __init__(self, latex: str, *, chinese: bool) -> None:
         self._tokens = [match[0] for match in _TOKEN.finditer(latex) if not match[0].isspace()]

@@ -1,7 +1,8 @@
-"""Takes out of a reply what is no part of it: thoughts, calls written as text, special tokens.
+"""Takes out of a reply what is no part of it: thoughts, calls written as text, special
+tokens.
 
-A server leaves these in the text when it has no parser for the model's template. The names and
-marks are those of the templates of published models.
+A server leaves these in the text when it has no parser for the model's template. The
+names and marks are those of the templates of published models.
 """
 
 import re
@@ -22,12 +23,17 @@ CALLS = frozenset(
     function functions function_call function_calls function_response function_result
     function_results invoke action action_input observation use_mcp_tool""".split()
 )
-"""Names of tags around a call of a tool, or around its answer. Each is closed by its own."""
+"""Names of tags around a call of a tool, or around its answer. Each is closed by its
+own.
+"""
 _COMMON_WORDS = frozenset("tool tools function functions action action_input observation".split())
-"""Of these, the ones that also stand for something to be filled in: they hide only what looks like a call."""
+"""Of these, the ones that also stand for something to be filled in: they hide only what
+looks like a call.
+"""
 _CALL_FOLLOWS = re.compile(r"[ \t]*[\n{\[<]")
 _VENDOR_PREFIX = re.compile(r"[^\W_]+_(?=(?:think(?:ing)?|thoughts?|(?:tool|function)_calls?)\Z)")
-"""``longcat_think``, ``ant_thinking``. A prefix before a colon is taken off every name."""
+"""``longcat_think``, ``ant_thinking``. A prefix before a colon is taken off every name.
+"""
 
 _BODY = r"[^<>\s=(),;!?\"'，。！？；：、（）“”]"
 _MARK = re.compile(rf"<({_BODY}{{1,64}})(?:[\s=][^<>]{{0,256}})?>")
@@ -49,7 +55,9 @@ _HIDING_TOKEN = re.compile(
     r"think(?:ing)?|thoughts?|reasoning|python_tag|plugin|action|(?:tool|function)s?|"
     r"(?:tool|function)s?_(?:calls?|uses?|responses?|results?|outputs?|list)(?:_section)?"
 )
-"""What a special token opens, without ``begin``, ``start`` and ``of``, if it hides what follows."""
+"""What a special token opens, without ``begin``, ``start`` and ``of``, if it hides what
+follows.
+"""
 _OF_A_THOUGHT = re.compile(r"think|thought|reason|\Achannel\Z|\Astart\Z")
 _STOPS = r"<\|(?:im_end|eot_id|eom_id|eot|end|endoftext|end_of_text|end_of_turn|return)\|>"
 
@@ -62,9 +70,13 @@ _HEADER_ENDS = {
     "start_of_turn": re.compile(r"\n"),
     "turn": re.compile(r"\n"),
 }
-"""By the special token that opens a message, what ends the words about it: its role or channel."""
+"""By the special token that opens a message, what ends the words about it: its role or
+channel.
+"""
 _HEADER_CHARACTERS = 192
-_ROLES = frozenset({"user", "system", "human", "observation", "tool", "developer", "function", "ipython"})
+_ROLES = frozenset(
+    {"user", "system", "human", "observation", "tool", "developer", "function", "ipython"}
+)
 _AFTER_ROLE = re.compile(
     r"(?=<(?:\|(?:im_start|start_header_id|header_start|start|turn|assistant|model)\|?|start_of_turn)>)"
 )
@@ -74,7 +86,9 @@ _AFTER_CHANNEL = re.compile(r"<\|(?:end|return|call)\|>|<channel\|>|(?=<\|(?:sta
 _BRACKET = re.compile(r"\[(/?[A-Z][A-Z_]{2,31})\]")
 _BRACKET_BEGUN = re.compile(r"\[/?[A-Z_]{0,32}\Z")
 _NEVER = re.compile(r"(?!)")
-_THOUGHT_BRACKETS = {name: re.compile(rf"\[/{name}\]") for name in ("THINK", "THINKING", "THOUGHT", "REASONING")}
+_THOUGHT_BRACKETS = {
+    name: re.compile(rf"\[/{name}\]") for name in ("THINK", "THINKING", "THOUGHT", "REASONING")
+}
 _CALL_BRACKETS = {
     "TOOL_CALLS": _NEVER,
     "TOOL_CALL": re.compile(r"\[/TOOL_CALL\]"),
@@ -84,7 +98,9 @@ _CALL_BRACKETS = {
     "SYSTEM_PROMPT": re.compile(r"\[/SYSTEM_PROMPT\]"),
 }
 """By the word in square brackets that opens what is hidden, what closes it."""
-_LONE_BRACKETS = frozenset({"INST", "/INST", "BOS", "EOS", "PAD", "UNK", "ARGS", "CALL_ID", "END_TOOL_REQUEST"})
+_LONE_BRACKETS = frozenset(
+    {"INST", "/INST", "BOS", "EOS", "PAD", "UNK", "ARGS", "CALL_ID", "END_TOOL_REQUEST"}
+)
 
 _CALL_JSON = re.compile(
     r'(?:\[\s*)?\{\s*(?:"(?:id|type)"\s*:\s*"[^"\n]{0,64}"\s*,\s*){0,2}(?:'
@@ -92,9 +108,13 @@ _CALL_JSON = re.compile(
     r'\s*"(?:arguments|parameters|args|kwargs|tool_input)"\s*:'
     r'|"(?:tool|function)_calls?"\s*:)'
 )
-_CALL_JSON_BEGUN = re.compile(r'(?:\[\s*|(?:\[\s*)?\{\s*(?:"[^"\n]{0,64}"\s*(?:[:,]\s*)?){0,8}(?:"[^"\n]{0,64})?)\Z')
+_CALL_JSON_BEGUN = re.compile(
+    r'(?:\[\s*|(?:\[\s*)?\{\s*(?:"[^"\n]{0,64}"\s*(?:[:,]\s*)?){0,8}(?:"[^"\n]{0,64})?)\Z'
+)
 _CALL_PYTHON = re.compile(r"\[\s*[A-Za-z_][\w.]{1,63}\(\s*[A-Za-z_]\w{0,31}\s*=(?!=)")
-"""A list of calls as Python has them, with named arguments: ``[get_weather(city="Paris")]``."""
+"""A list of calls as Python has them, with named arguments:
+``[get_weather(city="Paris")]``.
+"""
 _CALL_PYTHON_BEGUN = re.compile(r"\[\s*[\w.]{0,64}(?:\(\s*\w{0,32}\s*=?)?\Z")
 
 _KIMI = re.compile(r"◁(/?)think▷")
@@ -108,19 +128,22 @@ _LEAD_CHARACTERS = 256
 class HiddenText(Scanner):
     """One reply's text, in any cut, without what is hidden.
 
-    Hidden are pairs of tags with all between them, wherever they stand (a pair that is never closed
-    hides the rest), special tokens such as ``<|im_end|>``, messages of other roles and channels,
-    and calls of tools in JSON. What stands in a code block, or right behind a quotation mark or a
-    backtick, is text about these and is kept.
+    Hidden are pairs of tags with all between them, wherever they stand (a pair that is
+    never closed hides the rest), special tokens such as ``<|im_end|>``, messages of
+    other roles and channels, and calls of tools in JSON. What stands in a code block,
+    or right behind a quotation mark or a backtick, is text about these and is kept.
     """
 
     triggers = re.compile(r"[<\[{◁]")
 
-    def __init__(self, tags: Iterable[str] = (), *, inside: bool = False, only_thoughts: bool = False) -> None:
+    def __init__(
+        self, tags: Iterable[str] = (), *, inside: bool = False, only_thoughts: bool = False
+    ) -> None:
         """``tags``: names of further tags whose contents are hidden, in any case.
 
-        ``inside``: the reply begins within a thought whose opening tag is not part of it.
-        ``only_thoughts``: calls, other roles and the tokens between messages are kept.
+        ``inside``: the reply begins within a thought whose opening tag is not part of
+        it. ``only_thoughts``: calls, other roles and the tokens between messages are
+        kept.
         """
         super().__init__()
         self._only_thoughts = only_thoughts
@@ -138,7 +161,9 @@ class HiddenText(Scanner):
         return "".join(map(self._tidy, self.scan(text)))
 
     def finish(self) -> str:
-        """The reply is complete: give what was undecided. An unfinished thought stays hidden."""
+        """The reply is complete: give what was undecided. An unfinished thought stays
+        hidden.
+        """
         rest = "".join(map(self._tidy, self.scan_rest()))
         rest, self._lead = self._lead + rest, ""
         return rest
@@ -160,7 +185,9 @@ class HiddenText(Scanner):
         return decided
 
     def _tidy(self, run: Run) -> str:
-        """Leave out white space that only what is hidden kept apart from other white space."""
+        """Leave out white space that only what is hidden kept apart from other white
+        space.
+        """
         if run.source != run.result:
             self._trim, self._lead = True, ""
             return ""
@@ -200,7 +227,9 @@ class HiddenText(Scanner):
             if body == "start_of_turn":
                 return self._hide(length, _Header(body))
             if body[-1] in _PIPES or _PLAIN_TOKEN.fullmatch(body.lower()):
-                return self._hide(length, Until(_PLAIN_PAIRS[body]) if body in _PLAIN_PAIRS else None)
+                return self._hide(
+                    length, Until(_PLAIN_PAIRS[body]) if body in _PLAIN_PAIRS else None
+                )
         names = self._hidden_by_tag(body)
         if not names or not _ATTRIBUTES.fullmatch(mark[0], 1 + len(body), length - 1):
             return 1, "<"
@@ -243,7 +272,9 @@ class HiddenText(Scanner):
         end = _THOUGHT_BRACKETS.get(word[1]) or _CALL_BRACKETS.get(word[1])
         if end is not None:
             return self._hide(word.end(), Until(end))
-        closes = word[1].startswith("/") and (word[1][1:] in _THOUGHT_BRACKETS or word[1][1:] in _CALL_BRACKETS)
+        closes = word[1].startswith("/") and (
+            word[1][1:] in _THOUGHT_BRACKETS or word[1][1:] in _CALL_BRACKETS
+        )
         return self._hide(word.end()) if closes or word[1] in _LONE_BRACKETS else (1, "[")
 
 
@@ -268,8 +299,13 @@ class _Header:
         """See `Skip`."""
         words = self._words.lower().split("<")[0].split()
         if self._token == "channel":
-            # In gpt-oss's "commentary" channel a call names its recipient; without one it is said to the user.
-            shown = not words or words[0].startswith("final") or (words[0] == "commentary" and len(words) == 1)
+            # In gpt-oss's "commentary" channel a call names its recipient; without one
+            # it is said to the user.
+            shown = (
+                not words
+                or words[0].startswith("final")
+                or (words[0] == "commentary" and len(words) == 1)
+            )
             return None if shown else Until(_AFTER_CHANNEL)
         foreign = bool(words) and (words[0] in _ROLES or words[0].startswith("functions."))
         return Until(_AFTER_ROLE) if foreign else None

@@ -1,7 +1,9 @@
-"""Takes Markdown off a line of text and keeps the words. Regular expressions, each linear in practice.
+"""Takes Markdown off a line of text and keeps the words. Regular expressions, each
+linear in practice.
 
-Not a parser: a reply arrives in pieces, so that half a construct is the usual case, and what is no markup (``2*3``,
-``snake_case``, ``C#``, ``a < b``) must come through unharmed.
+Not a parser: a reply arrives in pieces, so that half a construct is the usual case, and
+what is no markup (``2*3``, ``snake_case``, ``C#``, ``a < b``) must come through
+unharmed.
 """
 
 import re
@@ -23,7 +25,9 @@ _LINK_BEGUN = re.compile(r"!?\[(?=[^\[\]]*\Z)")
 _LINK_ENDED = re.compile(rf"\A([^\[\]]*)\]{_TARGET}")
 _FOOTNOTE = re.compile(r"\[\^[^\[\]\s]*\]:?")
 
-_ADDRESS = re.compile(r"<?(?<![A-Za-z0-9])(?:(?:https?|ftp|wss?)://|www\.(?=\w))([!-;=?-_a-z{-~]+)>?", re.IGNORECASE)
+_ADDRESS = re.compile(
+    r"<?(?<![A-Za-z0-9])(?:(?:https?|ftp|wss?)://|www\.(?=\w))([!-;=?-_a-z{-~]+)>?", re.IGNORECASE
+)
 _HOST = re.compile(r"(?:[^/?#@]*@)?(?:www\.)?([^/?#@:]*)", re.IGNORECASE)
 _AFTER_ADDRESS = ".,:;!?'\"()[]*_~|{}"
 _MAIL_ADDRESS = re.compile(r"<([^\s<>@]+@[^\s<>@]+)>")
@@ -37,11 +41,15 @@ _STRUCK = re.compile(r"~~(?=\S)|(?<=\S)~~")
 _ESCAPE = re.compile(r"\\([\\*_{}\[\]()#+.!|>~-])")
 
 _MARKUP = re.compile(r"[\[\]<*`~_\\]|://|www\.", re.IGNORECASE)
-"""Without any of these there is nothing for the patterns above to find: most lines have none."""
+"""Without any of these there is nothing for the patterns above to find: most lines have
+none.
+"""
 
 
 def strip_block(line: str) -> str:
-    """Take off what makes a line a heading, quotation, list item, table row or rule. ``line`` is whole at its start."""
+    """Take off what makes a line a heading, quotation, list item, table row or rule.
+    ``line`` is whole at its start.
+    """
     if _RULE.fullmatch(line) or ("|" in line and _TABLE_RULE.fullmatch(line)):
         return ""
     line = _QUOTE.sub("", line, count=1) if _QUOTE.match(line) else line
@@ -54,7 +62,9 @@ def strip_block(line: str) -> str:
 
 
 def strip_inline(line: str) -> str:
-    """Take off emphasis, code marks, links (the text stays), addresses (the host stays) and escapes."""
+    """Take off emphasis, code marks, links (the text stays), addresses (the host stays)
+    and escapes.
+    """
     if not _MARKUP.search(line):
         return line
     line = _FOOTNOTE.sub("", line)

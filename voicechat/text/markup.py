@@ -19,7 +19,9 @@ _TAGS = _INLINE_TAGS | frozenset(
     output p param picture pre progress section select source summary table tbody td textarea
     tfoot th thead time title tr track ul video""".split()
 )
-_WORDLESS_TAGS = frozenset({"script", "style", "svg", "math", "template", "object", "noscript", "canvas"})
+_WORDLESS_TAGS = frozenset(
+    {"script", "style", "svg", "math", "template", "object", "noscript", "canvas"}
+)
 """Tags whose contents are no words."""
 _FLAGS = "open|hidden|disabled|checked|selected|required|readonly|multiple|controls|autoplay|loop|muted|reversed"
 """Attributes that need no value."""
@@ -47,7 +49,8 @@ _FORMULA_CHARACTERS = 256
 _FORMULA = re.compile(r"\$(?=[^\s$])([^$\n]*[^\s$\\])\$")
 _DISPLAY_END = {"$$": re.compile(r"\$\$"), r"\[": re.compile(r"\\\]"), r"\(": re.compile(r"\\\)")}
 _ESCAPED_BRACKETS = (r"\[", r"\(")
-"""What opens a formula in LaTeX is an escaped bracket in Markdown: the content decides."""
+"""What opens a formula in LaTeX is an escaped bracket in Markdown: the content decides.
+"""
 _PARAGRAPH = re.compile(r"\n\s*\n|```")
 """No formula goes on behind it."""
 _FORMULA_ENVIRONMENT = re.compile(
@@ -57,7 +60,9 @@ _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{\w{1,16}\*?\}(?:\{[^{}\n]{0,16}\})?
 _SIGNS_OF_A_FORMULA = re.compile(r"[\\^_=+<>]|\d\s*[-*/]\s*\d|\A\s*[A-Za-z]\b")
 _PART = re.compile(r"\\[A-Za-z]+|\{[^{}]*\}?")
 _PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}|[A-Za-z\d][.!?;]\s|[\u2e80-\U0003fffd]")
-"""What no formula holds outside of its groups: two words, the end of a sentence, Chinese."""
+"""What no formula holds outside of its groups: two words, the end of a sentence,
+Chinese.
+"""
 _AMOUNT = re.compile(r"\$[\d.,]+(?!\s*(?:[-+*/=^_<>\\$\d.,]|\Z)|[A-Za-z(])")
 """A dollar sign before a number is money, unless a formula goes on behind it."""
 _COMMAND = re.compile(
@@ -88,9 +93,10 @@ _AFTER_CITATION = SENTENCE_MARKS | CLAUSE_MARKS | CLOSERS | {"\n", "[", "【", "
 class SpeechMarkup(Scanner):
     """A text in any cut, its markup replaced by what is said for it.
 
-    Tags are left out, those of HTML and whatever else looks like one; entities become their
-    characters; formulas are read when they are simple, in the language of the text before them, and
-    else left out; marks of citations are left out. In code only tags and entities count.
+    Tags are left out, those of HTML and whatever else looks like one; entities become
+    their characters; formulas are read when they are simple, in the language of the
+    text before them, and else left out; marks of citations are left out. In code only
+    tags and entities count.
     """
 
     triggers = re.compile(r"[<&$\\\[【:\ue200]")
@@ -126,7 +132,7 @@ class SpeechMarkup(Scanner):
                 self._chinese = is_han(char)
                 break
 
-    # --- tags -------------------------------------------------------------------------------------
+    # --- tags -------------------------------------------------------------------------
 
     def _decide_tag(self, text: str, *, final: bool) -> tuple[int, str] | None:
         if text.startswith("<!--"):
@@ -151,16 +157,20 @@ class SpeechMarkup(Scanner):
         return tag.end(), self._gap(follows)
 
     def _is_type(self, follows: str) -> bool:
-        """Whether an unknown tag is the parameter of a type, as in ``List<String> names``."""
+        """Whether an unknown tag is the parameter of a type, as in ``List<String>
+        names``.
+        """
         before = self.previous
         return before.isascii() and (before.isalnum() or before == "_") and not follows.isalnum()
 
     def _gap(self, follows: str) -> str:
         """Return the space that keeps two words apart between which a tag was."""
         ended = not self.previous or self.previous.isspace()
-        return "" if ended or not follows or follows.isspace() or follows in _AFTER_CITATION else " "
+        return (
+            "" if ended or not follows or follows.isspace() or follows in _AFTER_CITATION else " "
+        )
 
-    # --- formulas ---------------------------------------------------------------------------------
+    # --- formulas ---------------------------------------------------------------------
 
     def _decide_dollar(self, text: str, *, final: bool) -> tuple[int, str] | None:
         if text == "$":
@@ -172,8 +182,14 @@ class SpeechMarkup(Scanner):
         formula = _FORMULA.match(text)
         if formula is None:
             content = text[1:]
-            impossible = content[0].isspace() or "\n" in content or "$" in content or _is_prose(content)
-            return (1, "$") if impossible or _AMOUNT.match(text) or len(text) > _FORMULA_CHARACTERS else None
+            impossible = (
+                content[0].isspace() or "\n" in content or "$" in content or _is_prose(content)
+            )
+            return (
+                (1, "$")
+                if impossible or _AMOUNT.match(text) or len(text) > _FORMULA_CHARACTERS
+                else None
+            )
         if formula.end() == len(text) and not final:
             return None
         follows = text[formula.end() : formula.end() + 1]
@@ -182,7 +198,9 @@ class SpeechMarkup(Scanner):
         return formula.end(), self._say(formula[1], follows)
 
     def _decide_display(self, text: str, opener: str, *, final: bool) -> tuple[int, str] | None:
-        closer = _DISPLAY_END.get(opener) or re.compile(re.escape(opener.replace("begin", "end", 1)))
+        closer = _DISPLAY_END.get(opener) or re.compile(
+            re.escape(opener.replace("begin", "end", 1))
+        )
         end = closer.search(text, len(opener))
         paragraph = _PARAGRAPH.search(text)
         if end is None or (paragraph is not None and paragraph.start() < end.start()):
@@ -211,7 +229,11 @@ class SpeechMarkup(Scanner):
         begun = _COMMAND_BEGUN.match(text)
         if begun is not None and not final:
             name, arguments = begun[1], begun[0][1 + len(begun[1]) :]
-            possible = name in _COMMANDS or arguments[0] in "{[" if arguments else len(name) <= _NAME_CHARACTERS
+            possible = (
+                name in _COMMANDS or arguments[0] in "{["
+                if arguments
+                else len(name) <= _NAME_CHARACTERS
+            )
             return None if possible else (1, "\\")
         command = _COMMAND.match(text)
         if command is None or (command[1] not in KNOWN_COMMANDS and "{" not in command[0]):
@@ -224,11 +246,13 @@ class SpeechMarkup(Scanner):
         words = read_formula(latex, chinese=chinese)
         if not words:
             return self._gap(follows)
-        left = "" if not self.previous or not self.previous.isalnum() or is_cjk(self.previous) else " "
+        left = (
+            "" if not self.previous or not self.previous.isalnum() or is_cjk(self.previous) else " "
+        )
         right = " " if follows.isalnum() and not is_cjk(follows) else ""
         return left + words + right
 
-    # --- citations --------------------------------------------------------------------------------
+    # --- citations --------------------------------------------------------------------
 
     def _decide_citation(self, text: str, *, final: bool) -> tuple[int, str] | None:
         if text[0] == ":" and text[: len(_CONTENT_REFERENCE)] != _CONTENT_REFERENCE[: len(text)]:
@@ -244,7 +268,9 @@ class SpeechMarkup(Scanner):
         return (citation.end(), "") if self._cites(citation[0], follows) else (1, text[0])
 
     def _cites(self, mark: str, follows: str) -> bool:
-        """Whether a mark is a citation, not an index, a list of numbers or a link's text."""
+        """Whether a mark is a citation, not an index, a list of numbers or a link's
+        text.
+        """
         if mark[0] != "[" or mark[1] == "^":
             return True
         if follows and follows in "(:":

@@ -19,11 +19,12 @@ class Piece(NamedTuple):
 
 
 class SpeechPieces:
-    """Takes a reply's text in any cut, gives pieces. All their texts joined are the reply's text.
+    """Takes a reply's text in any cut, gives pieces. All their texts joined are the
+    reply's text.
 
-    Markup is replaced before sentences are cut, so that a formula's full stop or an entity's
-    semicolon ends none. The pieces do not depend on how the text was cut, unless ``force`` is
-    called.
+    Markup is replaced before sentences are cut, so that a formula's full stop or an
+    entity's semicolon ends none. The pieces do not depend on how the text was cut,
+    unless ``force`` is called.
     """
 
     __slots__ = ("_markup", "_runs", "_speakable", "_splitter")
@@ -37,7 +38,9 @@ class SpeechPieces:
         return self._take(self._markup.scan(text))
 
     def force(self) -> list[Piece]:
-        """The text has waited too long: return what can be spoken, cut at a clause or a word."""
+        """The text has waited too long: return what can be spoken, cut at a clause or a
+        word.
+        """
         return [self._piece(said) for said in self._splitter.force()]
 
     def finish(self) -> list[Piece]:

@@ -10,11 +10,15 @@ from voicechat.text.code import CodeTracker
 HELD_CHARACTERS = 1024
 """No construct is waited for longer than this: what is held back is then text."""
 _CLOSER_CHARACTERS = 96
-"""No closing mark is longer. So much of a skipped text is kept, because the mark may be cut."""
+"""No closing mark is longer. So much of a skipped text is kept, because the mark may be
+cut.
+"""
 
 
 class Run(NamedTuple):
-    """A part of the text and what stands for it in the result; plain text stands for itself."""
+    """A part of the text and what stands for it in the result; plain text stands for
+    itself.
+    """
 
     source: str
     result: str
@@ -24,11 +28,15 @@ class Skip(Protocol):
     """Knows where a part of the text ends that gives no result."""
 
     def find_end(self, text: str, at: int) -> int | None:
-        """Return where in ``text``, at or after ``at``, the part has ended; None: not yet."""
+        """Return where in ``text``, at or after ``at``, the part has ended; None: not
+        yet.
+        """
 
     @property
     def kept(self) -> int:
-        """How many characters at the end of the text it must see again when more has come."""
+        """How many characters at the end of the text it must see again when more has
+        come.
+        """
 
     def then(self) -> "Skip | None":
         """Return what is skipped after the end that was found."""
@@ -40,7 +48,9 @@ class Until:
     kept = _CLOSER_CHARACTERS
 
     def __init__(self, closer: re.Pattern[str]) -> None:
-        """``closer`` decides by at most 96 characters; what its look-ahead sees stays text."""
+        """``closer`` decides by at most 96 characters; what its look-ahead sees stays
+        text.
+        """
         self._closer = closer
 
     def find_end(self, text: str, at: int) -> int | None:
@@ -87,11 +97,12 @@ class UntilBalanced:
 
 
 class Scanner(ABC):
-    """Takes a text in pieces and gives it in runs: what is found in it, and the plain text between.
+    """Takes a text in pieces and gives it in runs: what is found in it, and the plain
+    text between.
 
-    The joined results do not depend on how the text was cut. At most ``HELD_CHARACTERS`` are held
-    back while it is not certain what they are. It takes any text and never raises; work is linear
-    in practice.
+    The joined results do not depend on how the text was cut. At most
+    ``HELD_CHARACTERS`` are held back while it is not certain what they are. It takes
+    any text and never raises; work is linear in practice.
     """
 
     triggers: re.Pattern[str]
@@ -108,9 +119,9 @@ class Scanner(ABC):
     def decide(self, text: str, *, final: bool) -> tuple[int, str] | None:
         """Say what ``text`` begins with, which is a trigger: its length and its result.
 
-        ``text`` is cut after ``HELD_CHARACTERS`` and one. None: more is needed; never when
-        ``final``. ``(1, text[0])``: this is no construct. ``(0, "")``: it is skipped from its first
-        character on.
+        ``text`` is cut after ``HELD_CHARACTERS`` and one. None: more is needed; never
+        when ``final``. ``(1, text[0])``: this is no construct. ``(0, "")``: it is
+        skipped from its first character on.
         """
 
     def plain(self, text: str) -> None:

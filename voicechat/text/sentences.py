@@ -1,4 +1,6 @@
-"""Cuts the text of a reply, while it arrives, into pieces to be spoken one after the other."""
+"""Cuts the text of a reply, while it arrives, into pieces to be spoken one after the
+other.
+"""
 
 import re
 from dataclasses import replace
@@ -11,29 +13,39 @@ from voicechat.text.fences import Fence
 from voicechat.text.stops import Mark, Stop, Verdict, mark_of
 
 LATIN_LIMIT = 160
-"""A sentence of more characters is cut: about 11 s of speech, past which a synthesiser's first audio comes late."""
+"""A sentence of more characters is cut: about 11 s of speech, past which a
+synthesiser's first audio comes late.
+"""
 PIECE_WEIGHT_LIMIT = LATIN_LIMIT * NARROW_WEIGHT
 """The same in units of speaking time; it makes 60 Han characters, 12 s."""
 FIRST_CLAUSE_SUBSTANCE = 4 * ALONE_SUBSTANCE
-"""A reply's first piece may be a clause of four Han characters or three words: about a second of speech, in which the
-rest of the sentence can be written and synthesised. A shorter clause would be followed by a gap."""
+"""A reply's first piece may be a clause of four Han characters or three words: about a
+second of speech, in which the rest of the sentence can be written and synthesised. A
+shorter clause would be followed by a gap.
+"""
 HARD_LIMIT_CHARACTERS = 1000
-"""What cannot be cut well (a link's address, a line of code) is cut anyhow when it is longer: the bound of memory."""
+"""What cannot be cut well (a link's address, a line of code) is cut anyhow when it is
+longer: the bound of memory.
+"""
 _LIST_NUMBER_CHARACTERS = 16
 _PLAIN = re.compile("[A-Za-z0-9 ]{1,64}|[\u4e00-\u9fff]{1,24}")
-"""Words, or common Han characters, which end nothing: most of a text is taken so, at once. Bounded, because near the
-limit of length it is looked for again and again."""
+"""Words, or common Han characters, which end nothing: most of a text is taken so, at
+once. Bounded, because near the limit of length it is looked for again and again.
+"""
 
 
 class SentenceSplitter:
-    """Takes deltas of text, gives pieces: one sentence each, but the first as early as it can be spoken.
+    """Takes deltas of text, gives pieces: one sentence each, but the first as early as
+    it can be spoken.
 
-    Nothing is lost, changed or moved: all pieces joined are all deltas joined. The pieces do not depend on how the
-    text was cut into deltas, unless ``force`` is called. A piece ends after its closing quotation marks, and takes
-    along the one white space character that showed its end.
+    Nothing is lost, changed or moved: all pieces joined are all deltas joined. The
+    pieces do not depend on how the text was cut into deltas, unless ``force`` is
+    called. A piece ends after its closing quotation marks, and takes along the one
+    white space character that showed its end.
 
-    The reply's first piece is given out at the first full stop, question mark or comma that cannot be misread (``，``),
-    without waiting for what follows; what belonged to it (``！！``) leads the next piece, where it is not spoken.
+    The reply's first piece is given out at the first full stop, question mark or comma
+    that cannot be misread (``，``), without waiting for what follows; what belonged to
+    it (``！！``) leads the next piece, where it is not spoken.
 
     Work is linear in the text, memory bounded by ``HARD_LIMIT_CHARACTERS``.
     """
@@ -58,7 +70,8 @@ class SentenceSplitter:
         return self._given()
 
     def force(self) -> list[str]:
-        """The text has waited too long: return what can be spoken of it, cut at a clause or a word.
+        """The text has waited too long: return what can be spoken of it, cut at a
+        clause or a word.
 
         Returns nothing when there is nothing but half a word or code.
         """
@@ -138,7 +151,9 @@ class SentenceSplitter:
             self._cut(border)
 
     def _end_line(self) -> None:
-        """A line feed ends a sentence; code is kept together up to about the length of a sentence."""
+        """A line feed ends a sentence; code is kept together up to about the length of
+        a sentence.
+        """
         was_code = self._fence.inside
         line = self._draft.line(HARD_LIMIT_CHARACTERS)
         if line is not None:
@@ -156,16 +171,27 @@ class SentenceSplitter:
         draft = self._draft
         previous = draft.previous
         mark = mark_of(char, previous)
-        dot = judge_dot(draft.tail(LONGEST), draft.line(_LIST_NUMBER_CHARACTERS)) if mark is Mark.DOT else Dot.ENDS
+        dot = (
+            judge_dot(draft.tail(LONGEST), draft.line(_LIST_NUMBER_CHARACTERS))
+            if mark is Mark.DOT
+            else Dot.ENDS
+        )
         self._append(char)
-        if mark is None or self._in_code or self._context.shielded or draft.substance(draft.end) == 0:
+        if (
+            mark is None
+            or self._in_code
+            or self._context.shielded
+            or draft.substance(draft.end) == 0
+        ):
             return
         self._stop = Stop(mark, draft.end, dot=dot, after_digit=previous.isdigit())
         if mark in (Mark.FULL, Mark.FULL_CLAUSE) and self._first and not self._context.enclosed:
             self._end_stop(self._stop)
 
     def _continue_stop(self, stop: Stop, char: str) -> bool:
-        """Judge the stop by ``char``; True if that was appended, as a part of what is judged."""
+        """Judge the stop by ``char``; True if that was appended, as a part of what is
+        judged.
+        """
         verdict = stop.judge(char, quote_open=self._context.quote_open)
         if verdict is Verdict.GOES_ON:
             self._stop = None
@@ -184,9 +210,13 @@ class SentenceSplitter:
         return True
 
     def _end_stop(self, stop: Stop) -> None:
-        """End the sentence; or the clause, if that is the reply's first piece and long enough."""
+        """End the sentence; or the clause, if that is the reply's first piece and long
+        enough.
+        """
         self._stop = None
-        if stop.mark.ends_sentence or (self._first and self._draft.substance(stop.border) >= FIRST_CLAUSE_SUBSTANCE):
+        if stop.mark.ends_sentence or (
+            self._first and self._draft.substance(stop.border) >= FIRST_CLAUSE_SUBSTANCE
+        ):
             self._cut(stop.border)
         else:
             self._draft.mark_clause(stop.border)

@@ -22,7 +22,9 @@ class Mark(Enum):
     FULL = "。"
     """Ends a sentence, whatever follows."""
     LOUD = "!"
-    """``!`` and ``?``: end a sentence before a space or another script, not in ``?a=1``."""
+    """``!`` and ``?``: end a sentence before a space or another script, not in
+    ``?a=1``.
+    """
     DOT = "."
     """A full stop, a decimal point, an abbreviation's dot."""
     ELLIPSIS = "…"
@@ -90,7 +92,9 @@ class Stop:
         return not numeric and (self.mark is not Mark.DOT or self.dot is Dot.ENDS)
 
     def judge(self, char: str, *, quote_open: bool) -> Verdict:
-        """Judge by the next character. ``quote_open``: a straight ``"`` here would be a closing one."""
+        """Judge by the next character. ``quote_open``: a straight ``"`` here would be a
+        closing one.
+        """
         if self.gap:
             return self._judge_after_gap(char)
         if self._joins(char, quote_open=quote_open):
@@ -107,15 +111,25 @@ class Stop:
         return Verdict.ENDS if foreign else Verdict.GOES_ON
 
     def joined(self, char: str, border: Border) -> "Stop":
-        """Return the stop with ``char``: ``?!`` is loud, ``...`` an ellipsis, ``。。。`` full."""
+        """Return the stop with ``char``: ``?!`` is loud, ``...`` an ellipsis, ``。。。``
+        full.
+        """
         mark = self.mark
         if mark.ends_sentence and char in SENTENCE_MARKS:
             marks = (mark, mark_of(char, ""))
-            mark = Mark.FULL if Mark.FULL in marks else Mark.LOUD if Mark.LOUD in marks else Mark.ELLIPSIS
+            mark = (
+                Mark.FULL
+                if Mark.FULL in marks
+                else Mark.LOUD
+                if Mark.LOUD in marks
+                else Mark.ELLIPSIS
+            )
         return replace(self, mark=mark, border=border)
 
     def waited(self, border: Border) -> "Stop":
-        """Return the stop with white space after it, the first of which belongs to the piece."""
+        """Return the stop with white space after it, the first of which belongs to the
+        piece.
+        """
         return self if self.gap else replace(self, border=border, gap=True)
 
     def _joins(self, char: str, *, quote_open: bool) -> bool:
@@ -133,7 +147,11 @@ class Stop:
         if self.mark is Mark.ELLIPSIS:
             return Verdict.WAITS
         if self.mark is Mark.DOT:
-            return {Dot.ENDS: Verdict.ENDS, Dot.GOES_ON: Verdict.GOES_ON, Dot.DEPENDS: Verdict.WAITS}[self.dot]
+            return {
+                Dot.ENDS: Verdict.ENDS,
+                Dot.GOES_ON: Verdict.GOES_ON,
+                Dot.DEPENDS: Verdict.WAITS,
+            }[self.dot]
         return Verdict.ENDS
 
     def _judge_after_gap(self, char: str) -> Verdict:

@@ -27,7 +27,9 @@ CLAUSE_PAUSE_MS = 150
 SENTENCE_PAUSE_MS = 300
 
 _INSIDE_WORD = frozenset("'’.,:-_@")
-"""Punctuation that joins letters or digits on both sides of it to one word: don't, 3.14, 12:30, well-known."""
+"""Punctuation that joins letters or digits on both sides of it to one word: don't,
+3.14, 12:30, well-known.
+"""
 
 
 def usage_characters(text: str) -> int:
@@ -36,12 +38,16 @@ def usage_characters(text: str) -> int:
 
 
 def count_words(text: str) -> int:
-    """Words of text; each character of a script without spaces (Han, kana, Thai) counts as one."""
+    """Words of text; each character of a script without spaces (Han, kana, Thai) counts
+    as one.
+    """
     return sum(1 for _ in _word_spans(text))
 
 
 def join(parts: Iterable[str]) -> str:
-    """Join recognised sentences: with a space, but none beside Chinese, Japanese or the like. Strips the parts."""
+    """Join recognised sentences: with a space, but none beside Chinese, Japanese or the
+    like. Strips the parts.
+    """
     joined: list[str] = []
     for part in filter(None, map(str.strip, parts)):
         if joined and not is_cjk(joined[-1][-1]) and not is_cjk(part[0]):
@@ -53,21 +59,25 @@ def join(parts: Iterable[str]) -> str:
 def speaking_ms(text: str) -> int:
     """Estimate how long it takes to say ``text``.
 
-    One Han character is one syllable. Readers make 5.18 syllables a second in Mandarin, 7.84 in Japanese, silences
-    left out (Pellegrino, Coupé and Marsico, "A cross-language perspective on speech information rate", Language 87:3,
-    2011); with the short breaks within a clause that is about 4.8 Han characters. English at 160 words a minute
-    (radio, in Tauroza and Allison, "Speech rates in British English", Applied Linguistics 11:1, 1990) with 5.6
-    characters to a word, the space included, is 15 characters a second. A digit is a word of its own. What a
-    pause, a digit and a syllable of Hangul take are our estimates.
+    One Han character is one syllable. Readers make 5.18 syllables a second in Mandarin,
+    7.84 in Japanese, silences left out (Pellegrino, Coupé and Marsico, "A
+    cross-language perspective on speech information rate", Language 87:3, 2011); with
+    the short breaks within a clause that is about 4.8 Han characters. English at 160
+    words a minute (radio, in Tauroza and Allison, "Speech rates in British English",
+    Applied Linguistics 11:1, 1990) with 5.6 characters to a word, the space included,
+    is 15 characters a second. A digit is a word of its own. What a pause, a digit and a
+    syllable of Hangul take are our estimates.
     """
     return sum(map(_character_ms, text))
 
 
 def cut_at_word(text: str, fraction: float) -> str:
-    """Return the beginning of ``text`` that was heard when ``fraction`` of its audio had been played.
+    """Return the beginning of ``text`` that was heard when ``fraction`` of its audio
+    had been played.
 
-    Rounded down to whole words, by estimated speaking time; the punctuation after the last word heard stays with it.
-    A fraction of 1 or more gives all the text; 0, less, or not a number gives "".
+    Rounded down to whole words, by estimated speaking time; the punctuation after the
+    last word heard stays with it. A fraction of 1 or more gives all the text; 0, less,
+    or not a number gives "".
     """
     if fraction >= 1:
         return text
@@ -93,7 +103,9 @@ class Script(Enum):
 
 
 def dominant_script(text: str) -> Script:
-    """Return the script of most words, the first of them if there are as many of another; OTHER without letters."""
+    """Return the script of most words, the first of them if there are as many of
+    another; OTHER without letters.
+    """
     scripts = Counter(filter(None, (_script_of(text[begin]) for begin, _ in _word_spans(text))))
     return scripts.most_common(1)[0][0] if scripts else Script.OTHER
 
@@ -101,7 +113,8 @@ def dominant_script(text: str) -> Script:
 def runs_by_script(text: str) -> list[tuple[Script, str]]:
     """Cut text where its script changes; joined, the runs are the text.
 
-    Digits, punctuation and white space belong to the run they stand in, those at the beginning to the first.
+    Digits, punctuation and white space belong to the run they stand in, those at the
+    beginning to the first.
     """
     runs: list[tuple[Script, str]] = []
     begin = 0
@@ -120,7 +133,9 @@ def runs_by_script(text: str) -> list[tuple[Script, str]]:
 
 
 def _script_of(char: str) -> Script | None:
-    """Return the script of a letter; None for anything else, which goes with its neighbours."""
+    """Return the script of a letter; None for anything else, which goes with its
+    neighbours.
+    """
     if is_han(char):
         return Script.HAN
     if not char.isalpha():
@@ -171,10 +186,14 @@ def _continues_word(text: str, index: int) -> bool:
 
 
 def _trails(char: str) -> bool:
-    """Whether a character after a word belongs to it: its punctuation, not what opens the next."""
+    """Whether a character after a word belongs to it: its punctuation, not what opens
+    the next.
+    """
     return not (char.isalnum() or char.isspace() or is_han(char) or char in OPENERS)
 
 
 def bare_words(text: str) -> str:
-    """Reduce ``text`` to its letters and digits, case aside: the same words written in two ways become equal."""
+    """Reduce ``text`` to its letters and digits, case aside: the same words written in
+    two ways become equal.
+    """
     return "".join(char for char in text.casefold() if char.isalnum())

@@ -6,7 +6,9 @@ from typing import TypeAlias
 from voicechat.voice.silero import FRAME_MS
 
 HYSTERESIS = 0.15
-"""Speech goes on until the probability falls this far below the threshold: Silero's own ``neg_threshold``."""
+"""Speech goes on until the probability falls this far below the threshold: Silero's own
+``neg_threshold``.
+"""
 LEAST_RELEASE = 0.05
 """With a low threshold there is still a probability that counts as silence."""
 
@@ -21,7 +23,8 @@ class ActivitySettings:
     min_speech_ms: int = 64
     """Shorter sounds are no speech: a click fills one frame."""
     min_silence_ms: int = 96
-    """Shorter gaps are part of the speech: a stop consonant is silent for up to 80 ms."""
+    """Shorter gaps are part of the speech: a stop consonant is silent for up to 80 ms.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,9 @@ class SpeechStarted:
     onset_ms: int
     """Where the first frame of speech begins."""
     audio_start_ms: int
-    """Where the audio to be kept begins: the onset less the padding, never before the end of the speech before."""
+    """Where the audio to be kept begins: the onset less the padding, never before the
+    end of the speech before.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +50,15 @@ Activity: TypeAlias = SpeechStarted | SpeechStopped
 
 
 class SpeechActivity:
-    """Finds speech in one stream. Events alternate, beginning with `SpeechStarted`, and their times never go back."""
+    """Finds speech in one stream. Events alternate, beginning with `SpeechStarted`, and
+    their times never go back.
+    """
 
     def __init__(self, settings: ActivitySettings | None = None) -> None:
         self._settings = settings or ActivitySettings()
-        self._release = min(self._settings.threshold, max(LEAST_RELEASE, self._settings.threshold - HYSTERESIS))
+        self._release = min(
+            self._settings.threshold, max(LEAST_RELEASE, self._settings.threshold - HYSTERESIS)
+        )
         self._changed_ms: int | None = None
         """Where the present run of frames that speak against the state began."""
         self._free_from_ms = 0
@@ -61,17 +70,23 @@ class SpeechActivity:
         return not self.speaking and self._changed_ms is None
 
     def push(self, audio_ms: int, probability: float) -> Activity | None:
-        """Take the frame that ends at ``audio_ms``. Where audio was lost, ``audio_ms`` jumps: what was goes on."""
+        """Take the frame that ends at ``audio_ms``. Where audio was lost, ``audio_ms``
+        jumps: what was goes on.
+        """
         if self.speaking:
             return self._judge_end(audio_ms, probability)
         return self._judge_onset(audio_ms, probability)
 
     def begin(self, audio_ms: int) -> None:
-        """Audio begins at ``audio_ms`` that does not continue what came before. Only while nobody speaks."""
+        """Audio begins at ``audio_ms`` that does not continue what came before. Only
+        while nobody speaks.
+        """
         self._free_from_ms, self._changed_ms = audio_ms, None
 
     def stop(self, audio_ms: int) -> SpeechStopped:
-        """End the speech at ``audio_ms``, because no more audio comes; where silence had begun before, there."""
+        """End the speech at ``audio_ms``, because no more audio comes; where silence
+        had begun before, there.
+        """
         ended_ms = audio_ms if self._changed_ms is None else self._changed_ms
         self.speaking, self._free_from_ms, self._changed_ms = False, ended_ms, None
         return SpeechStopped(ended_ms)
@@ -86,7 +101,9 @@ class SpeechActivity:
         if audio_ms - onset_ms < self._settings.min_speech_ms:
             return None
         self.speaking, self._changed_ms = True, None
-        return SpeechStarted(onset_ms, max(self._free_from_ms, onset_ms - self._settings.prefix_padding_ms))
+        return SpeechStarted(
+            onset_ms, max(self._free_from_ms, onset_ms - self._settings.prefix_padding_ms)
+        )
 
     def _judge_end(self, audio_ms: int, probability: float) -> SpeechStopped | None:
         if probability >= self._settings.threshold:

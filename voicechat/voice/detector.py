@@ -1,4 +1,6 @@
-"""Voice detection for every session of the process: audio in, probabilities out, all on the event loop."""
+"""Voice detection for every session of the process: audio in, probabilities out, all on
+the event loop.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -11,8 +13,10 @@ from voicechat.voice.silero import FRAME_BYTES, FRAME_MS, MOST_STREAMS, VoiceMod
 from voicechat.voice.turn_model import TurnJudge
 
 GATHER_MS = 5
-"""How long the first whole frame waits for those of other sessions: sessions share a model call, and a lonely one
-loses no more than this. With 10 ms a frame costs a twentieth less at 60 to 200 sessions; answers come 3 ms later."""
+"""How long the first whole frame waits for those of other sessions: sessions share a
+model call, and a lonely one loses no more than this. With 10 ms a frame costs a
+twentieth less at 60 to 200 sessions; answers come 3 ms later.
+"""
 MAX_PENDING_MS = 60_000
 """Audio of one stream that may wait. A caller who reads sockets stops reading before
 (`DetectorStream.pending_ms`)."""
@@ -20,14 +24,18 @@ _MAX_PENDING_BYTES = MAX_PENDING_MS * FRAME_BYTES // FRAME_MS
 
 
 class FrameScore(NamedTuple):
-    """The probability of speech in the 32 ms that end at ``audio_ms`` of the stream's audio."""
+    """The probability of speech in the 32 ms that end at ``audio_ms`` of the stream's
+    audio.
+    """
 
     audio_ms: int
     probability: float
 
 
 class Tick(NamedTuple):
-    """One round of work, for metrics. Overload shows as ``lag_ms`` that grows, then as ``lost_ms``."""
+    """One round of work, for metrics. Overload shows as ``lag_ms`` that grows, then as
+    ``lost_ms``.
+    """
 
     frames: int
     modelled: int
@@ -44,9 +52,20 @@ OnTick: TypeAlias = Callable[[Tick], None]
 
 
 class DetectorStream:
-    """One session's way in. Made by `VoiceDetector.open_stream`; used on the event loop only."""
+    """One session's way in. Made by `VoiceDetector.open_stream`; used on the event loop
+    only.
+    """
 
-    __slots__ = ("_audio_ms", "_begins_ms", "_closed", "_detector", "_gap", "_listener", "_on_score", "_pending")
+    __slots__ = (
+        "_audio_ms",
+        "_begins_ms",
+        "_closed",
+        "_detector",
+        "_gap",
+        "_listener",
+        "_on_score",
+        "_pending",
+    )
 
     def __init__(self, detector: "VoiceDetector", on_score: OnScore) -> None:
         self._detector = detector
@@ -65,7 +84,9 @@ class DetectorStream:
         return len(self._pending) * FRAME_MS // FRAME_BYTES
 
     def push(self, pcm: bytes) -> None:
-        """Take audio of any length, s16le mono 16 kHz. Past `MAX_PENDING_MS` the oldest is lost; its time passes."""
+        """Take audio of any length, s16le mono 16 kHz. Past `MAX_PENDING_MS` the oldest
+        is lost; its time passes.
+        """
         if self._closed:
             return
         self._pending += pcm
@@ -80,7 +101,8 @@ class DetectorStream:
             self._detector.wake(self)
 
     def note_gap(self, at_ms: int) -> None:
-        """Audio is missing: what follows begins at ``at_ms``, and does not continue what came before.
+        """Audio is missing: what follows begins at ``at_ms``, and does not continue
+        what came before.
 
         What has not been judged yet is not judged any more. Times never go back.
         """
@@ -116,16 +138,23 @@ class DetectorStream:
 
 
 class VoiceDetector:
-    """Judges the frames of all streams together: one model call for one frame of each stream that has one.
+    """Judges the frames of all streams together: one model call for one frame of each
+    stream that has one.
 
-    Results come in the order of the audio, on the event loop; a stream's callback that raises reaches the loop's
-    exception handler and harms no other stream.
+    Results come in the order of the audio, on the event loop; a stream's callback that
+    raises reaches the loop's exception handler and harms no other stream.
     """
 
     def __init__(
-        self, model: VoiceModel, on_tick: OnTick | None = None, *, turn_judge: TurnJudge | None = None
+        self,
+        model: VoiceModel,
+        on_tick: OnTick | None = None,
+        *,
+        turn_judge: TurnJudge | None = None,
     ) -> None:
-        """``on_tick`` is called on the event loop after each round; ``turn_judge`` is closed with the detector."""
+        """``on_tick`` is called on the event loop after each round; ``turn_judge`` is
+        closed with the detector.
+        """
         self.turn_judge = turn_judge
         self._model = model
         self._thread = ThreadPoolExecutor(1, "voice-detection") if model.in_thread else None
@@ -142,14 +171,17 @@ class VoiceDetector:
         self._lost_ms = 0
 
     def open_stream(self, on_score: OnScore) -> DetectorStream:
-        """Open a stream; ``on_score`` is called on the event loop for every 32 ms of its audio."""
+        """Open a stream; ``on_score`` is called on the event loop for every 32 ms of
+        its audio.
+        """
         return DetectorStream(self, on_score)
 
     async def run(self) -> None:
-        """Work until cancelled, which drops the results of the frames that are being judged.
+        """Work until cancelled, which drops the results of the frames that are being
+        judged.
 
-        A model that has a thread ends its call there, in a few milliseconds. Raises `ProviderError` when the model
-        fails: then no voice can be detected at all.
+        A model that has a thread ends its call there, in a few milliseconds. Raises
+        `ProviderError` when the model fails: then no voice can be detected at all.
         """
         self._loop = asyncio.get_running_loop()
         self._failed = self._loop.create_future()
@@ -248,8 +280,11 @@ class VoiceDetector:
         if self._on_tick is not None:
             lost_ms, self._lost_ms = self._lost_ms, 0
             duration_ms = (self._loop.time() - work.began_s) * 1000
-            self._on_tick(Tick(len(work.frames), work.modelled, duration_ms, work.lag_s * 1000, lost_ms))
-        # Frames that came during the round gather for the next; what one round could not take goes on at once.
+            self._on_tick(
+                Tick(len(work.frames), work.modelled, duration_ms, work.lag_s * 1000, lost_ms)
+            )
+        # Frames that came during the round gather for the next; what one round could
+        # not take goes on at once.
         if work.goes_on:
             self._next = self._loop.call_soon(self._begin_round)
         elif self._ready:

@@ -1,19 +1,22 @@
-"""How much of what the microphone hears is the reply itself, heard again through the loudspeaker.
+"""How much of what the microphone hears is the reply itself, heard again through the
+loudspeaker.
 
-The server knows the reply's samples and roughly when they are played; the microphone has them 50 to 400 ms later,
-softer and coloured by the room. Two steps, both at a rate of 4 kHz, which holds most of the power of speech and
-little noise:
+The server knows the reply's samples and roughly when they are played; the microphone
+has them 50 to 400 ms later, softer and coloured by the room. Two steps, both at a rate
+of 4 kHz, which holds most of the power of speech and little noise:
 
-- *Delay*: the peak of the cross-correlation (with phase transform, Knapp and Carter, "The generalized correlation
-  method for estimation of time delay", IEEE Trans. ASSP 24:4, 1976) of the last half second of the microphone with
-  what was played before it. It is believed when what was heard is then coherent with the reply: sounds that have
+- *Delay*: the peak of the cross-correlation (with phase transform, Knapp and Carter,
+  "The generalized correlation method for estimation of time delay", IEEE Trans. ASSP
+  24:4, 1976) of the last half second of the microphone with what was played before it.
+  It is believed when what was heard is then coherent with the reply: sounds that have
   nothing in common have a highest peak too.
-- *Share*: with the reply moved by that delay, the magnitude-squared coherence of both in each frequency, averaged over
-  about 200 ms; the coherent part of the microphone's power is echo ("coherent output power", Bendat and Piersol,
-  "Engineering Applications of Correlation and Spectral Analysis", 1980).
+- *Share*: with the reply moved by that delay, the magnitude-squared coherence of both
+  in each frequency, averaged over about 200 ms; the coherent part of the microphone's
+  power is echo ("coherent output power", Bendat and Piersol, "Engineering Applications
+  of Correlation and Spectral Analysis", 1980).
 
-A user who talks over the echo is louder than it (echo arrives 10 to 25 dB below the reply) and coherent with nothing,
-so the share falls with their first frames.
+A user who talks over the echo is louder than it (echo arrives 10 to 25 dB below the
+reply) and coherent with nothing, so the share falls with their first frames.
 """
 
 import math
@@ -34,30 +37,48 @@ _WINDOW = 2 * _FRAME
 _HEARD = 16 * _FRAME
 """Microphone samples that the delay is found from: 512 ms."""
 MAX_DELAY_MS = 480
-"""From the estimated time of play to the microphone: network, player's buffer, loudspeaker, air."""
+"""From the estimated time of play to the microphone: network, player's buffer,
+loudspeaker, air.
+"""
 _LAGS = MAX_DELAY_MS * _KHZ
 _PLAYED = 8_192 * _KHZ
-"""Reply samples that are kept, 8 s: what may wait ahead of playback and what the search looks back on."""
+"""Reply samples that are kept, 8 s: what may wait ahead of playback and what the search
+looks back on.
+"""
 _UNWRITTEN_BYTES = 32_000
-"""Of the reply, before it is thinned: 1 s. What is never asked for is thinned in few large pieces, which is cheap."""
+"""Of the reply, before it is thinned: 1 s. What is never asked for is thinned in few
+large pieces, which is cheap.
+"""
 _JITTER = 40 * _KHZ
-"""A gap in the estimated times that is shorter is an error of the estimate: players play without gaps."""
+"""A gap in the estimated times that is shorter is an error of the estimate: players
+play without gaps.
+"""
 _BINS = slice(8, 122)
-"""125 Hz to 1900 Hz in steps of 15.6 Hz: where speech has its power and small loudspeakers have theirs."""
+"""125 Hz to 1900 Hz in steps of 15.6 Hz: where speech has its power and small
+loudspeakers have theirs.
+"""
 _MEMORY = 0.75
 """Weight of the past in the spectra: of a steady sound, that averages 7 frames."""
 _LONELY = 0.99
 """When a single frame makes up so much of the average, nothing can be said of it."""
 _RECOUNTED = 14
-"""Frames of the past that a share begins with: all whose windows lie in the samples that are kept."""
+"""Frames of the past that a share begins with: all whose windows lie in the samples
+that are kept.
+"""
 _WEIGHTS = (_MEMORY ** np.arange(_RECOUNTED - 1, -1, -1)).astype(np.float32)
 _HANN = (np.hanning(_WINDOW) * _WINDOW).astype(np.float32)
-"""Makes up for transforms that are divided by their length: without that factor numpy computes them in float64."""
+"""Makes up for transforms that are divided by their length: without that factor numpy
+computes them in float64.
+"""
 _SEARCH_SIZE = 4_096
 _SEARCH_BINS = slice(128, 1_948)
-"""125 Hz to 1900 Hz in the search's spectra: beyond, whitening would raise what is only noise."""
+"""125 Hz to 1900 Hz in the search's spectra: beyond, whitening would raise what is only
+noise.
+"""
 _WHITENING = np.float32(0.8)
-"""1 is the phase transform, 0 plain correlation; between them, faint frequencies count less than loud ones."""
+"""1 is the phase transform, 0 plain correlation; between them, faint frequencies count
+less than loud ones.
+"""
 _CLEAR_PEAK = 6.0
 """A delay is tried when its correlation stands out so many standard deviations."""
 _BELIEVED = 0.5
@@ -67,17 +88,21 @@ _THINNED_BYTES = 8
 _MEAN = np.full(4, 1 / (4 * 32768), np.float32)
 _CHECKED_FIRST = 16
 _CHECKED_FRAMES = 64
-"""Frames of echo after which the delay is looked for again, and again after so many more (2 s): what was found from the
-first frames of a vowel may be wrong by a period of the voice, which half a second is not."""
+"""Frames of echo after which the delay is looked for again, and again after so many
+more (2 s): what was found from the first frames of a vowel may be wrong by a period of
+the voice, which half a second is not.
+"""
 _NOTHING = np.float32(1e-9)
 """Keeps silence from being divided by."""
 
 
 class EchoDetector:
-    """One session's echo: the reply's audio in, the microphone's frames in, the share of echo out.
+    """One session's echo: the reply's audio in, the microphone's frames in, the share
+    of echo out.
 
-    Nothing is computed before it is asked for. Remembers 8 s of the reply (128 KB) and half a second of the microphone.
-    Times are milliseconds of the session; what is played and what is heard must share the line to within ± 200 ms.
+    Nothing is computed before it is asked for. Remembers 8 s of the reply (128 KB) and
+    half a second of the microphone. Times are milliseconds of the session; what is
+    played and what is heard must share the line to within ± 200 ms.
     """
 
     def __init__(self) -> None:
@@ -98,10 +123,11 @@ class EchoDetector:
         """Frames of echo since the delay was found."""
 
     def played(self, pcm: bytes, at_ms: int) -> None:
-        """``pcm`` (s16le mono 16 kHz) is estimated to leave the loudspeaker from ``at_ms`` on.
+        """``pcm`` (s16le mono 16 kHz) is estimated to leave the loudspeaker from
+        ``at_ms`` on.
 
-        Calls come in the order of play. What overlaps the call before is played after it; a gap of more than 40 ms is
-        silence.
+        Calls come in the order of play. What overlaps the call before is played after
+        it; a gap of more than 40 ms is silence.
         """
         begin = at_ms * _KHZ
         if begin >= self._played_to + _JITTER:
@@ -121,7 +147,9 @@ class EchoDetector:
 
     @property
     def delay_ms(self) -> float | None:
-        """From the estimated time of play to the microphone; None as long as it is not known."""
+        """From the estimated time of play to the microphone; None as long as it is not
+        known.
+        """
         return None if self._delay is None else self._delay / _KHZ
 
     def heard(self, frame: bytes, end_ms: int) -> None:
@@ -139,7 +167,9 @@ class EchoDetector:
         self._heard_to = end
 
     def share(self) -> float:
-        """How much of the newest frame is echo, 0 to 1; 0 as long as the delay is not known."""
+        """How much of the newest frame is echo, 0 to 1; 0 as long as the delay is not
+        known.
+        """
         if self._delay is None:
             return 0.0
         self._catch_up()
@@ -155,7 +185,8 @@ class EchoDetector:
         return share
 
     def find(self) -> float:
-        """Look for a better delay; give the newest frame's share of echo with it, 0 if there is none. Takes 0.1 ms.
+        """Look for a better delay; give the newest frame's share of echo with it, 0 if
+        there is none. Takes 0.1 ms.
 
         Ask for the `share` with the known delay first.
         """
@@ -207,7 +238,11 @@ class EchoDetector:
         if beyond == 0 and at + length <= _PLAYED:
             return self._played[at : at + length]
         first = min(known, _PLAYED - at)
-        parts = (self._played[at : at + first], self._played[: known - first], np.zeros(beyond, np.float32))
+        parts = (
+            self._played[at : at + first],
+            self._played[: known - first],
+            np.zeros(beyond, np.float32),
+        )
         return np.concatenate(parts)
 
     def _likely_delay(self) -> int | None:
@@ -219,10 +254,12 @@ class EchoDetector:
         whitened = np.zeros(_SEARCH_SIZE // 2 + 1, np.complex64)
         whitened[_SEARCH_BINS] = cross
         correlation = np.fft.irfft(whitened, _SEARCH_SIZE)
-        # The microphone begins _LAGS samples after the reply does: a delay of d stands at d - _LAGS, which wraps.
+        # The microphone begins _LAGS samples after the reply does: a delay of d stands
+        # at d - _LAGS, which wraps.
         lags = np.concatenate((correlation[-_LAGS:], correlation[:1]))
         best = int(np.argmax(lags))
-        # Without what is below 125 Hz its mean is nothing, and its deviation the root of its power.
+        # Without what is below 125 Hz its mean is nothing, and its deviation the root
+        # of its power.
         deviation = math.sqrt(np.dot(lags, lags) / len(lags))
         return best if lags[best] > _CLEAR_PEAK * deviation else None
 
@@ -245,25 +282,34 @@ class _Spectra:
 
     def __init__(self) -> None:
         self._products: Spectrum = np.zeros((2, _BINS.stop - _BINS.start), np.complex64)
-        """The microphone and the reply, each times the reply mirrored: the cross spectrum, and the reply's power."""
+        """The microphone and the reply, each times the reply mirrored: the cross
+        spectrum, and the reply's power.
+        """
         self._power = 0.0
         self._squares = 0.0
         """Of the microphone's frames: their powers, and those squared."""
 
     def add(self, spectra: Spectrum) -> None:
-        """Average the next frames in, oldest first: spectra of the microphone and of the reply [2, frames, bins]."""
+        """Average the next frames in, oldest first: spectra of the microphone and of
+        the reply [2, frames, bins].
+        """
         frames = spectra.shape[1]
         weights = _WEIGHTS[-frames:]
         self._products *= _MEMORY**frames
         self._products += (spectra * (spectra[1].conj() * weights[:, np.newaxis])).sum(axis=1)
         powers = np.square(np.abs(spectra[0])).sum(axis=1)
         self._power = self._power * _MEMORY**frames + float(weights @ powers)
-        self._squares = self._squares * _MEMORY ** (2 * frames) + float(np.square(weights) @ np.square(powers))
+        self._squares = self._squares * _MEMORY ** (2 * frames) + float(
+            np.square(weights) @ np.square(powers)
+        )
 
     @property
     def share(self) -> float:
-        """The coherent part of the microphone's power, 0 to 1; 0 while a single frame makes up most of it."""
-        # Of n equal frames, unrelated sounds seem coherent to 1/n; frames count by their power.
+        """The coherent part of the microphone's power, 0 to 1; 0 while a single frame
+        makes up most of it.
+        """
+        # Of n equal frames, unrelated sounds seem coherent to 1/n; frames count by
+        # their power.
         bias = self._squares / self._power**2 if self._power else 1.0
         if bias > _LONELY:
             return 0.0
@@ -273,5 +319,7 @@ class _Spectra:
 
 
 def _thin(pcm: bytes) -> Floats:
-    """16 kHz s16le to 4 kHz floats. The mean of four samples is low-pass enough to compare speech with speech."""
+    """16 kHz s16le to 4 kHz floats. The mean of four samples is low-pass enough to
+    compare speech with speech.
+    """
     return np.frombuffer(pcm, "<i2").astype(np.float32).reshape(-1, _THINNED_BYTES // 2) @ _MEAN

@@ -1,7 +1,8 @@
-"""What an ONNX file holds, read without running it: what it says of itself, and its weights.
+"""What an ONNX file holds, read without running it: what it says of itself, and its
+weights.
 
-An ONNX file is a protobuf message ``ModelProto``; the numbers of the fields are those of onnx.proto. What is not wanted
-is skipped by its length.
+An ONNX file is a protobuf message ``ModelProto``; the numbers of the fields are those
+of onnx.proto. What is not wanted is skipped by its length.
 """
 
 import math
@@ -34,14 +35,18 @@ class NotOnnxError(ValueError):
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Read the model's own properties. Raises `NotOnnxError`, and `OSError` when the file cannot be read."""
+    """Read the model's own properties. Raises `NotOnnxError`, and `OSError` when the
+    file cannot be read.
+    """
     found: dict[str, str] = {}
     with path.open("rb") as file:
         for field, end in _fields(file, path.stat().st_size):
             if field != _METADATA:
                 continue
             if end - file.tell() > MAX_ENTRY_BYTES:
-                raise NotOnnxError(f"{path}: an entry of its metadata has {end - file.tell()} bytes")
+                raise NotOnnxError(
+                    f"{path}: an entry of its metadata has {end - file.tell()} bytes"
+                )
             entry = {_KEY: "", _VALUE: ""}
             for part, part_end in _fields(file, end):
                 entry[part] = file.read(part_end - file.tell()).decode("utf-8", "replace")
@@ -50,10 +55,12 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def read_weights(path: Path) -> list[Tensors]:
-    """Read the named tensors of 32-bit floats, those of each graph by themselves, the outermost graph last.
+    """Read the named tensors of 32-bit floats, those of each graph by themselves, the
+    outermost graph last.
 
-    A tensor counts that is an initialiser of its graph, or the constant that a node of the graph gives; what is kept as
-    anything but raw bytes does not. Raises as `read_metadata` does.
+    A tensor counts that is an initialiser of its graph, or the constant that a node of
+    the graph gives; what is kept as anything but raw bytes does not. Raises as
+    `read_metadata` does.
     """
     found: list[Tensors] = []
     with path.open("rb") as file:
@@ -104,7 +111,9 @@ def _read_tensor(file: BinaryIO, end: int, tensors: Tensors) -> None:
 
 
 def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
-    """Go through a message: each field's number and where it ends, with the file standing where its content begins."""
+    """Go through a message: each field's number and where it ends, with the file
+    standing where its content begins.
+    """
     while file.tell() < end:
         tag = _varint(file)
         begin = file.tell()

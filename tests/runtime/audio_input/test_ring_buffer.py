@@ -8,7 +8,9 @@ from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, SURPLUS_MS, 
 
 def counted(from_ms: int, length_ms: int) -> bytes:
     """Audio in which every sample is the millisecond it stands at."""
-    return np.repeat(np.arange(from_ms, from_ms + length_ms, dtype="<i2"), BYTES_PER_MS // 2).tobytes()
+    return np.repeat(
+        np.arange(from_ms, from_ms + length_ms, dtype="<i2"), BYTES_PER_MS // 2
+    ).tobytes()
 
 
 def test_the_audio_since_a_time_begins_there() -> None:

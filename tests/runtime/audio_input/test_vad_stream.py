@@ -76,11 +76,15 @@ class Room:
 
 def counted(from_ms: int, length_ms: int) -> bytes:
     """Audio in which every sample is the millisecond it stands at."""
-    return np.repeat(np.arange(from_ms, from_ms + length_ms, dtype="<i2"), RATE_HZ // 1000).tobytes()
+    return np.repeat(
+        np.arange(from_ms, from_ms + length_ms, dtype="<i2"), RATE_HZ // 1000
+    ).tobytes()
 
 
 async def test_times_are_those_of_the_connections_audio() -> None:
-    """What was received before anybody listened, and what was skipped in between, has taken its time."""
+    """What was received before anybody listened, and what was skipped in between, has
+    taken its time.
+    """
     room = Room()
     room.timeline.skip(5_000 * BYTES_PER_MS)
     room.vad.begin()
@@ -150,7 +154,9 @@ async def test_at_each_stop_the_turn_so_far_is_judged() -> None:
     hears(room, 0.95, 640)
     hears(room, 0.05, 192)
     [(first, _)] = judge.asked
-    assert len(first) == (100 + 640 + 96) * BYTES_PER_MS, "with its padding, and the silence in which it was noticed"
+    assert len(first) == (100 + 640 + 96) * BYTES_PER_MS, (
+        "with its padding, and the silence in which it was noticed"
+    )
     hears(room, 0.95, 640)
     hears(room, 0.05, 192)
     assert len(judge.asked[1][0]) == (100 + 640 + 192 + 640 + 96) * BYTES_PER_MS
@@ -191,7 +197,9 @@ async def test_a_judgement_is_not_told_once_speech_has_gone_on_or_the_session_en
 
 
 class Loudspeaker:
-    """Plays a reply that is sent 1.5 s ahead into the room's microphone, late, beside what else sounds there."""
+    """Plays a reply that is sent 1.5 s ahead into the room's microphone, late, beside
+    what else sounds there.
+    """
 
     def __init__(self, room: Room, *, delay_ms: int = 120, level_db: float = -12) -> None:
         self.room = room
@@ -202,8 +210,16 @@ class Loudspeaker:
         echo = np.concatenate((np.zeros(delay_ms * RATE_HZ // 1000), reply)) * 10 ** (level_db / 20)
         self.sound = echo + noise(60_000, -70)[: len(echo)]
 
-    def plays(self, from_ms: int, to_ms: int, probability: float | None = None, user: Samples | None = None) -> None:
-        """Record frame by frame; the detector says ``probability``, or takes every sound for speech."""
+    def plays(
+        self,
+        from_ms: int,
+        to_ms: int,
+        probability: float | None = None,
+        user: Samples | None = None,
+    ) -> None:
+        """Record frame by frame; the detector says ``probability``, or takes every
+        sound for speech.
+        """
         for at_ms in range(from_ms, to_ms, FRAME_MS):
             self.room.echo.reply_sent(1, at_ms + 1_500)
             sound = self.sound[at_ms * RATE_HZ // 1000 : (at_ms + FRAME_MS) * RATE_HZ // 1000]
@@ -272,7 +288,9 @@ async def test_what_the_detector_still_hears_after_the_echo_is_not_told() -> Non
 
 
 @pytest.mark.parametrize(("min_ms", "kept_ms"), [(0, 96), (128, 128), (200, 192), (1_000, 192)])
-async def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once(min_ms: int, kept_ms: int) -> None:
+async def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once(
+    min_ms: int, kept_ms: int
+) -> None:
     room = Room(min_interruption_ms=min_ms)
     loudspeaker = Loudspeaker(room, level_db=-200)
     loudspeaker.plays(0, 320, probability=0.0)
@@ -280,7 +298,9 @@ async def test_where_nothing_echoes_speech_is_kept_back_for_a_bounded_time_once(
     [started] = room.told
     assert isinstance(started, SpeechStarted)
     assert started.at_ms == 320 - 100
-    assert kept_ms <= started.ago_ms <= kept_ms + FRAME_MS, "no longer than the shortest speech that interrupts"
+    assert kept_ms <= started.ago_ms <= kept_ms + FRAME_MS, (
+        "no longer than the shortest speech that interrupts"
+    )
     loudspeaker.plays(960, 2_976, probability=0.0)
     loudspeaker.plays(2_976, 3_040, probability=0.95)
     assert isinstance(room.told[-1], SpeechStarted)

@@ -1,7 +1,16 @@
-from voicechat.runtime.fallback.breaker import ENOUGH, MAX_REST_S, TRIAL_S, WINDOW, Breaker, BreakerState
+from voicechat.runtime.fallback.breaker import (
+    ENOUGH,
+    MAX_REST_S,
+    TRIAL_S,
+    WINDOW,
+    Breaker,
+    BreakerState,
+)
 from voicechat.runtime.fallback.policy import ServicePolicy
 
-POLICY = ServicePolicy(breaker_failures=3, breaker_ratio=0.5, breaker_pause_s=2, breaker_max_pause_s=10)
+POLICY = ServicePolicy(
+    breaker_failures=3, breaker_ratio=0.5, breaker_pause_s=2, breaker_max_pause_s=10
+)
 
 
 def opened(probed: bool = False) -> Breaker:
@@ -61,7 +70,9 @@ def test_one_trial_at_a_time_decides() -> None:
     assert breaker.allows(2)
 
 
-def test_the_pause_doubles_with_every_trial_that_fails_up_to_a_bound_and_begins_anew_after_a_success() -> None:
+def test_the_pause_doubles_with_every_trial_that_fails_up_to_a_bound_and_begins_anew_after_a_success() -> (
+    None
+):
     breaker, now_s = opened(), 0.0
     pauses = []
     for _ in range(5):

@@ -1,4 +1,6 @@
-"""Chains of scripted services in virtual time: who is asked, for how long, and what comes out."""
+"""Chains of scripted services in virtual time: who is asked, for how long, and what
+comes out.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -39,7 +41,9 @@ ALWAYS = 10**9
 
 def chat(*models: ChatModel, policy: ServicePolicy | None = None, cold: bool = False) -> ChatChain:
     """``cold``: none has answered before."""
-    chain = ChatChain([ChainLink(f"llm.{n}", model, policy) for n, model in enumerate(models)], TIMEOUTS)
+    chain = ChatChain(
+        [ChainLink(f"llm.{n}", model, policy) for n, model in enumerate(models)], TIMEOUTS
+    )
     for link in chain.links:
         if not cold:
             link.note_use()
@@ -47,7 +51,9 @@ def chat(*models: ChatModel, policy: ServicePolicy | None = None, cold: bool = F
 
 
 def voices(*synthesizers: SpeechSynthesizer, policy: ServicePolicy | None = None) -> SpeechChain:
-    return SpeechChain([ChainLink(f"tts.{n}", voice, policy) for n, voice in enumerate(synthesizers)], TIMEOUTS)
+    return SpeechChain(
+        [ChainLink(f"tts.{n}", voice, policy) for n, voice in enumerate(synthesizers)], TIMEOUTS
+    )
 
 
 def saying(text: str, failure: Failure | None = None) -> ScriptedModel:
@@ -58,7 +64,9 @@ def hanging(after: int = 0) -> Failure:
     return Failure(after=after, kind=None, calls=ALWAYS)
 
 
-def broken(kind: FailureKind = FailureKind.CONNECTIVITY, after: int = 0, calls: int = ALWAYS) -> Failure:
+def broken(
+    kind: FailureKind = FailureKind.CONNECTIVITY, after: int = 0, calls: int = ALWAYS
+) -> Failure:
     return Failure(after=after, kind=kind, calls=calls)
 
 
@@ -74,7 +82,7 @@ def now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-# --- order -------------------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------
 
 
 def test_the_order_is_the_configured_one_with_each_name_once() -> None:
@@ -91,12 +99,14 @@ def test_the_order_is_the_configured_one_with_each_name_once() -> None:
         ({"a": ["x"], "b": []}, r"no service 'x' of this kind \(configured: a, b\)"),
     ],
 )
-def test_unknown_names_and_circles_are_told(fallbacks: dict[str, Sequence[str]], complaint: str) -> None:
+def test_unknown_names_and_circles_are_told(
+    fallbacks: dict[str, Sequence[str]], complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
         order_of("a", fallbacks)
 
 
-# --- chat models -------------------------------------------------------------------------------------------------
+# --- chat models ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -111,11 +121,15 @@ def test_unknown_names_and_circles_are_told(fallbacks: dict[str, Sequence[str]],
     ],
     ids=["lost", "rejected", "broken", "foreign", "garbage", "hangs"],
 )
-async def test_who_fails_before_saying_anything_is_replaced(failure: Failure, took_s: float) -> None:
+async def test_who_fails_before_saying_anything_is_replaced(
+    failure: Failure, took_s: float
+) -> None:
     first, second = saying("first", failure), saying("second")
     chain = chat(first, second)
     assert await text_of(chain) == "second"
-    assert now_s() == took_s, "a hanging service has half of the time, so that the other one still has its own"
+    assert now_s() == took_s, (
+        "a hanging service has half of the time, so that the other one still has its own"
+    )
     assert (first.open, second.open) == (0, 0)
     assert chain.stood_in == {"llm.1": 1}
     assert sum(chain.links[0].failures.values()) == 1
@@ -201,13 +215,17 @@ async def test_who_is_alone_is_waited_for_when_it_says_for_how_long_and_there_is
 
 async def test_who_asked_to_be_left_alone_is_busy_for_the_next_request_too() -> None:
     busy = Failure(kind=FailureKind.RATE_LIMIT, retry_after_s=50, calls=ALWAYS)
-    chain = chat(saying("never", busy), saying("nor", Failure(kind=FailureKind.RATE_LIMIT, retry_after_s=70)))
+    chain = chat(
+        saying("never", busy), saying("nor", Failure(kind=FailureKind.RATE_LIMIT, retry_after_s=70))
+    )
     for waited_s, left_s in ((0, 50), (20, 30)):
         await asyncio.sleep(waited_s)
         with pytest.raises(ProviderError) as told:
             await text_of(chain)
         assert told.value.kind is FailureKind.RATE_LIMIT
-        assert told.value.retry_after_s in (left_s, 70), "the first request is told what the last service said"
+        assert told.value.retry_after_s in (left_s, 70), (
+            "the first request is told what the last service said"
+        )
 
 
 async def test_attempt_s_says_how_long_the_first_may_take() -> None:
@@ -224,7 +242,7 @@ async def test_of_three_that_hang_each_has_its_share_and_the_last_failure_is_tol
     assert [len(model.requests) for model in models] == [1, 1, 1]
 
 
-# --- thoughts ----------------------------------------------------------------------------------------------------
+# --- thoughts -------------------------------------------------------------------------
 
 
 @dataclass
@@ -270,7 +288,7 @@ async def test_who_stops_in_the_middle_of_its_thoughts_is_replaced() -> None:
     assert now_s() == TIMEOUTS.between_s + 1 + TIMEOUTS.between_s
 
 
-# --- answers without a word ----------------------------------------------------------------------------------------
+# --- answers without a word -----------------------------------------------------------
 
 
 @dataclass
@@ -293,7 +311,9 @@ NOTHING: list[list[ReplyPart]] = [
 
 
 @pytest.mark.parametrize("parts", NOTHING)
-async def test_an_answer_without_a_word_is_a_failure_and_another_model_is_asked(parts: list[ReplyPart]) -> None:
+async def test_an_answer_without_a_word_is_a_failure_and_another_model_is_asked(
+    parts: list[ReplyPart],
+) -> None:
     chain = chat(Parts(parts), saying("second"))
     assert (await text_of(chain)).strip() == "second"
     assert chain.links[0].failures == {FailureKind.BROKEN: 1}
@@ -304,7 +324,10 @@ async def test_an_answer_without_a_word_is_a_failure_and_another_model_is_asked(
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 async def test_a_model_that_says_why_it_says_nothing_has_answered(reason: str) -> None:
     finished = ReplyFinished(reason)
-    parts = [part async for part in chat(Parts([ThoughtDelta("hm"), finished]), saying("second")).reply(ASKED)]
+    parts = [
+        part
+        async for part in chat(Parts([ThoughtDelta("hm"), finished]), saying("second")).reply(ASKED)
+    ]
     assert parts == [ThoughtDelta("hm"), finished]
 
 
@@ -336,7 +359,7 @@ async def test_what_stands_beside_an_answer_is_passed_on_and_is_no_sign_of_life(
     assert now_s() == TIMEOUTS.first_s
 
 
-# --- the first use ---------------------------------------------------------------------------------------------------
+# --- the first use --------------------------------------------------------------------
 
 
 @dataclass
@@ -414,12 +437,14 @@ async def test_a_voice_that_loads_its_model_may_take_longer_too() -> None:
     assert now_s() == 40
 
 
-# --- breakers and places -----------------------------------------------------------------------------------------
+# --- breakers and places --------------------------------------------------------------
 
 
 async def test_who_keeps_failing_is_not_asked_any_more_until_a_trial_succeeds() -> None:
     first = saying("first", broken(FailureKind.BROKEN, calls=3))
-    chain = chat(first, saying("second"), policy=ServicePolicy(breaker_failures=3, breaker_pause_s=30))
+    chain = chat(
+        first, saying("second"), policy=ServicePolicy(breaker_failures=3, breaker_pause_s=30)
+    )
     assert [await text_of(chain) for _ in range(5)] == ["second"] * 5
     assert len(first.requests) == 3
     assert state_of(chain) is BreakerState.OPEN
@@ -428,7 +453,9 @@ async def test_who_keeps_failing_is_not_asked_any_more_until_a_trial_succeeds() 
     assert state_of(chain) is BreakerState.CLOSED
 
 
-async def test_who_is_alone_and_left_alone_fails_at_once_but_is_waited_for_when_the_pause_is_short() -> None:
+async def test_who_is_alone_and_left_alone_fails_at_once_but_is_waited_for_when_the_pause_is_short() -> (
+    None
+):
     model = saying("x", broken(FailureKind.BROKEN, calls=1))
     chain = chat(model, policy=ServicePolicy(breaker_failures=1, breaker_pause_s=30))
     with pytest.raises(ProviderError, match="broken"):
@@ -488,7 +515,9 @@ class Probed(ScriptedModel):
 
 async def test_who_can_be_probed_is_tried_only_when_the_probe_is_answered() -> None:
     first = Probed(replies=[["first"]], failure=broken(FailureKind.BROKEN, calls=1))
-    chain = chat(first, saying("second"), policy=ServicePolicy(breaker_failures=1, breaker_pause_s=1))
+    chain = chat(
+        first, saying("second"), policy=ServicePolicy(breaker_failures=1, breaker_pause_s=1)
+    )
     assert await text_of(chain) == "second"
     await asyncio.sleep(10)
     assert first.probes == 3, "after 1, 3 and 7 s"
@@ -507,7 +536,9 @@ async def test_a_probe_that_is_told_when_to_come_again_does_not_come_before() ->
             raise ProviderError("probed", FailureKind.RATE_LIMIT, "not yet", retry_after_s=30)
 
     first = Busy(failure=broken(FailureKind.BROKEN))
-    chain = chat(first, saying("second"), policy=ServicePolicy(breaker_failures=1, breaker_pause_s=1))
+    chain = chat(
+        first, saying("second"), policy=ServicePolicy(breaker_failures=1, breaker_pause_s=1)
+    )
     assert await text_of(chain) == "second"
     await asyncio.sleep(30.9)
     assert first.probes == 1, "after 1 s"
@@ -518,7 +549,9 @@ async def test_a_probe_that_is_told_when_to_come_again_does_not_come_before() ->
 
 async def test_closing_a_link_ends_its_probing() -> None:
     before = asyncio.all_tasks()
-    chain = chat(Probed(failure=broken(FailureKind.BROKEN)), policy=ServicePolicy(breaker_failures=1))
+    chain = chat(
+        Probed(failure=broken(FailureKind.BROKEN)), policy=ServicePolicy(breaker_failures=1)
+    )
     with pytest.raises(ProviderError):
         await text_of(chain)
     assert asyncio.all_tasks() != before
@@ -526,11 +559,13 @@ async def test_closing_a_link_ends_its_probing() -> None:
     assert asyncio.all_tasks() == before
 
 
-# --- synthesisers ------------------------------------------------------------------------------------------------
+# --- synthesisers ---------------------------------------------------------------------
 
 
 def voice(rate_hz: int, failure: Failure | None = None) -> ScriptedSynthesizer:
-    return ScriptedSynthesizer(rate_hz=rate_hz, ms_per_character=100, failure=failure or Failure(calls=0))
+    return ScriptedSynthesizer(
+        rate_hz=rate_hz, ms_per_character=100, failure=failure or Failure(calls=0)
+    )
 
 
 async def spoken(speech: SpeechSynthesizer, text: str) -> list[AudioChunk]:
@@ -541,13 +576,17 @@ def rates(chunks: list[AudioChunk]) -> set[int]:
     return {chunk.rate_hz for chunk in chunks}
 
 
-async def test_a_sentence_that_fails_before_its_first_audio_is_spoken_by_the_next_voice_and_so_are_the_rest() -> None:
+async def test_a_sentence_that_fails_before_its_first_audio_is_spoken_by_the_next_voice_and_so_are_the_rest() -> (
+    None
+):
     first, second = voice(16_000, broken(calls=1)), voice(22_050)
     chain = voices(first, second)
     reply = chain.for_one_reply()
     assert [rates(await spoken(reply, text)) for text in ("One.", "Two.")] == [{22_050}, {22_050}]
     assert second.texts == ["One.", "Two."]
-    assert rates(await spoken(chain.for_one_reply(), "Three.")) == {16_000}, "the next reply begins anew"
+    assert rates(await spoken(chain.for_one_reply(), "Three.")) == {16_000}, (
+        "the next reply begins anew"
+    )
 
 
 async def test_after_a_sentence_that_breaks_off_the_next_one_is_spoken_by_the_next_voice() -> None:
@@ -626,7 +665,7 @@ async def test_prosody_is_only_asked_for_when_all_can_shape_it() -> None:
     assert not voices(Shaping(), ScriptedSynthesizer()).for_one_reply().shapes_prosody(1.2, 1)
 
 
-# --- chains are providers ----------------------------------------------------------------------------------------
+# --- chains are providers -------------------------------------------------------------
 
 
 async def test_chains_keep_the_providers_contract_themselves() -> None:
@@ -635,8 +674,13 @@ async def test_chains_keep_the_providers_contract_themselves() -> None:
     def mute(text: str) -> bool:
         return not any(map(str.isalnum, text))
 
-    await check_synthesizer(voices(voice(16_000, broken()), ScriptedSynthesizer(first_ms=50, silent=mute)))
+    await check_synthesizer(
+        voices(voice(16_000, broken()), ScriptedSynthesizer(first_ms=50, silent=mute))
+    )
 
 
 async def test_the_closing_word_is_passed_on() -> None:
-    assert [part async for part in chat(saying("x")).reply(ASKED)] == [TextDelta("x"), ReplyFinished("stop")]
+    assert [part async for part in chat(saying("x")).reply(ASKED)] == [
+        TextDelta("x"),
+        ReplyFinished("stop"),
+    ]

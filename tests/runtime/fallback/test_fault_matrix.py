@@ -1,7 +1,8 @@
-"""Every stage × every fault × alone or with a fallback, as ``docs/failures.md`` says: its table is the expectation.
+"""Every stage × every fault × alone or with a fallback, as ``docs/failures.md`` says:
+its table is the expectation.
 
-Faults are made at the seam of the providers, in virtual time. What sockets do to a provider is in
-``tests/providers/test_faulty_endpoint.py``.
+Faults are made at the seam of the providers, in virtual time. What sockets do to a
+provider is in ``tests/providers/test_faulty_endpoint.py``.
 """
 
 import asyncio
@@ -30,7 +31,12 @@ from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.session.apology import Apology
 from voicechat.session.vocabulary import Transcript
-from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+from voicechat.testing.scripted import (
+    Failure,
+    ScriptedModel,
+    ScriptedRecognizer,
+    ScriptedSynthesizer,
+)
 
 PAGE: Path = ROOT / "docs" / "failures.md"
 ALWAYS = 10**9
@@ -39,7 +45,11 @@ MIDDLE = {"asr": 1, "llm": 1, "tts": 2}
 SENTENCES = ("Hello there my friend.", "How are you today?")
 MS_PER_CHARACTER = 50
 WHOLE_MS = sum(map(len, SENTENCES)) * MS_PER_CHARACTER
-GARBAGE: Mapping[str, object] = {"asr": "go on", "llm": {"choices": []}, "tts": AudioChunk(b"odd", 16_000)}
+GARBAGE: Mapping[str, object] = {
+    "asr": "go on",
+    "llm": {"choices": []},
+    "tts": AudioChunk(b"odd", 16_000),
+}
 
 
 Faulty: TypeAlias = ScriptedRecognizer | ScriptedModel | ScriptedSynthesizer
@@ -60,27 +70,45 @@ FAULTS: Mapping[str, Callable[[str], Failure]] = {
     "is busy, come back in 30 s": busy(30),
     "hangs before its first word": lambda stage: Failure(kind=None, calls=ALWAYS),
     "hangs in the middle": lambda stage: Failure(MIDDLE[stage], kind=None, calls=ALWAYS),
-    "breaks off in the middle": lambda stage: Failure(MIDDLE[stage], kind=FailureKind.CONNECTIVITY, calls=ALWAYS),
-    "stops in the middle as if done": lambda stage: Failure(MIDDLE[stage], stops=True, calls=ALWAYS),
+    "breaks off in the middle": lambda stage: Failure(
+        MIDDLE[stage], kind=FailureKind.CONNECTIVITY, calls=ALWAYS
+    ),
+    "stops in the middle as if done": lambda stage: Failure(
+        MIDDLE[stage], stops=True, calls=ALWAYS
+    ),
     "gives garbage": lambda stage: Failure(garbage=GARBAGE[stage], calls=ALWAYS),
-    "gives garbage in the middle": lambda stage: Failure(MIDDLE[stage], garbage=GARBAGE[stage], calls=ALWAYS),
+    "gives garbage in the middle": lambda stage: Failure(
+        MIDDLE[stage], garbage=GARBAGE[stage], calls=ALWAYS
+    ),
     "raises what it must not": lambda stage: Failure(foreign=ValueError("x"), calls=ALWAYS),
 }
 
 
 @dataclass
 class FaultyStage(Stage):
-    """A conversation whose services are chains: one each, or one with a fallback that works."""
+    """A conversation whose services are chains: one each, or one with a fallback that
+    works.
+    """
 
-    recognizer: ScriptedRecognizer = field(default_factory=lambda: ScriptedRecognizer(texts=("go on please",)))
+    recognizer: ScriptedRecognizer = field(
+        default_factory=lambda: ScriptedRecognizer(texts=("go on please",))
+    )
     model: ScriptedModel = field(default_factory=lambda: saying(*SENTENCES))
     synthesizer: ScriptedSynthesizer = field(default_factory=lambda: ScriptedSynthesizer())
-    spare_recognizer: ScriptedRecognizer = field(default_factory=lambda: ScriptedRecognizer(texts=("go on please",)))
+    spare_recognizer: ScriptedRecognizer = field(
+        default_factory=lambda: ScriptedRecognizer(texts=("go on please",))
+    )
     spare_model: ScriptedModel = field(default_factory=lambda: saying(*SENTENCES))
-    spare_synthesizer: ScriptedSynthesizer = field(default_factory=lambda: ScriptedSynthesizer(rate_hz=22_050))
-    third_recognizer: ScriptedRecognizer = field(default_factory=lambda: ScriptedRecognizer(texts=("go on please",)))
+    spare_synthesizer: ScriptedSynthesizer = field(
+        default_factory=lambda: ScriptedSynthesizer(rate_hz=22_050)
+    )
+    third_recognizer: ScriptedRecognizer = field(
+        default_factory=lambda: ScriptedRecognizer(texts=("go on please",))
+    )
     third_model: ScriptedModel = field(default_factory=lambda: saying(*SENTENCES))
-    third_synthesizer: ScriptedSynthesizer = field(default_factory=lambda: ScriptedSynthesizer(rate_hz=24_000))
+    third_synthesizer: ScriptedSynthesizer = field(
+        default_factory=lambda: ScriptedSynthesizer(rate_hz=24_000)
+    )
     spared: bool = False
     spared_twice: bool = False
     """The fallback has one, too."""
@@ -124,7 +152,9 @@ class FaultyStage(Stage):
         return super().open_streams + spare + third
 
     async def take_turn(self, number: int) -> float:
-        """Speak for 900 ms and finish; give the seconds from then to the end of the turn."""
+        """Speak for 900 ms and finish; give the seconds from then to the end of the
+        turn.
+        """
         for _ in range(9):
             self.socket.say(SILENCE_100_MS)
             await asyncio.sleep(0.1)
@@ -141,8 +171,14 @@ class FaultyStage(Stage):
 
     @property
     def _said(self) -> str:
-        texts = [*self.synthesizer.texts, *self.spare_synthesizer.texts, *self.third_synthesizer.texts]
-        made_ms = sum(len(base64.b64decode(message["audioFrame"])) for message in self.of("audio")) // 32
+        texts = [
+            *self.synthesizer.texts,
+            *self.spare_synthesizer.texts,
+            *self.third_synthesizer.texts,
+        ]
+        made_ms = (
+            sum(len(base64.b64decode(message["audioFrame"])) for message in self.of("audio")) // 32
+        )
         if not made_ms:
             return "no reply"
         if texts == [Apology().en]:
@@ -154,19 +190,29 @@ class FaultyStage(Stage):
 
     @property
     def _third_used(self) -> bool:
-        used = [self.third_recognizer.heard_ms, self.third_model.requests, self.third_synthesizer.texts]
+        used = [
+            self.third_recognizer.heard_ms,
+            self.third_model.requests,
+            self.third_synthesizer.texts,
+        ]
         return any(used)
 
     @property
     def _spare_used(self) -> bool:
-        used = [self.spare_recognizer.heard_ms, self.spare_model.requests, self.spare_synthesizer.texts]
+        used = [
+            self.spare_recognizer.heard_ms,
+            self.spare_model.requests,
+            self.spare_synthesizer.texts,
+        ]
         return any(used)
 
 
 class DyingAtTheEnd(ScriptedRecognizer):
     """Takes all of the audio, and then breaks without a word."""
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         self.texts = ()
         async for result in super().recognize(audio, options):
             yield result
@@ -174,9 +220,13 @@ class DyingAtTheEnd(ScriptedRecognizer):
 
 
 class Loading(ScriptedRecognizer):
-    """Loads its model when it has been given the audio; then its results come one after the other."""
+    """Loads its model when it has been given the audio; then its results come one after
+    the other.
+    """
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         heard_bytes = 0
         async for pcm in audio:
             heard_bytes += len(pcm)
@@ -203,19 +253,31 @@ class Row:
 
 
 def rows() -> list[Row]:
-    lines = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith(("| asr", "| llm", "| tts"))]
+    lines = [
+        line
+        for line in PAGE.read_text("utf-8").splitlines()
+        if line.startswith(("| asr", "| llm", "| tts"))
+    ]
     return [Row(*(cell.strip() for cell in line.strip("|").split("|"))) for line in lines]
 
 
 def test_the_table_has_every_stage_and_every_fault() -> None:
-    assert [(row.stage, row.fault) for row in rows()] == [(stage, fault) for stage in MIDDLE for fault in FAULTS]
+    assert [(row.stage, row.fault) for row in rows()] == [
+        (stage, fault) for stage in MIDDLE for fault in FAULTS
+    ]
 
 
 @pytest.mark.parametrize("spared", [False, True], ids=["alone", "with-a-fallback"])
-@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.stage}-{row.fault.replace(' ', '-')}")
+@pytest.mark.parametrize(
+    "row", rows(), ids=lambda row: f"{row.stage}-{row.fault.replace(' ', '-')}"
+)
 async def test_each_fault_ends_as_the_table_says(row: Row, spared: bool) -> None:
     stage = FaultyStage(spared=spared)
-    services: dict[str, Faulty] = {"asr": stage.recognizer, "llm": stage.model, "tts": stage.synthesizer}
+    services: dict[str, Faulty] = {
+        "asr": stage.recognizer,
+        "llm": stage.model,
+        "tts": stage.synthesizer,
+    }
     faulty = services[row.stage]
     faulty.failure = FAULTS[row.fault](row.stage)
     async with stage.playing():
@@ -229,14 +291,18 @@ async def test_each_fault_ends_as_the_table_says(row: Row, spared: bool) -> None
         told = len(stage.messages)
         await stage.take_turn(2)
         second = stage.messages[told:]
-        assert not [message for message in second if message.get("event_type") == "error"], "the session goes on"
+        assert not [message for message in second if message.get("event_type") == "error"], (
+            "the session goes on"
+        )
         assert [message for message in second if message.get("audioFrame")]
     assert stage.open_streams == 0
 
 
 @dataclass(frozen=True)
 class TripleRow:
-    """A line of the table of three services of which the first two have the fault: outcome and seconds by stage."""
+    """A line of the table of three services of which the first two have the fault:
+    outcome and seconds by stage.
+    """
 
     fault: str
     cells: Mapping[str, tuple[str, str]]
@@ -258,7 +324,9 @@ def test_the_table_of_three_has_every_fault() -> None:
 
 @pytest.mark.parametrize("stage_name", MIDDLE)
 @pytest.mark.parametrize("row", triple_rows(), ids=lambda row: row.fault.replace(" ", "-"))
-async def test_two_of_three_fail_and_it_ends_as_the_table_says(row: TripleRow, stage_name: str) -> None:
+async def test_two_of_three_fail_and_it_ends_as_the_table_says(
+    row: TripleRow, stage_name: str
+) -> None:
     stage = FaultyStage(spared_twice=True)
     services: dict[str, tuple[Faulty, Faulty]] = {
         "asr": (stage.recognizer, stage.spare_recognizer),
@@ -275,10 +343,16 @@ async def test_two_of_three_fail_and_it_ends_as_the_table_says(row: TripleRow, s
 
 async def test_two_recognisers_that_die_at_the_end_of_the_turn_leave_it_to_the_third() -> None:
     """All three have taken the audio: nobody but the session can have it heard again."""
-    stage = FaultyStage(spared_twice=True, recognizer=DyingAtTheEnd(), spare_recognizer=DyingAtTheEnd())
+    stage = FaultyStage(
+        spared_twice=True, recognizer=DyingAtTheEnd(), spare_recognizer=DyingAtTheEnd()
+    )
     async with stage.playing():
         await stage.take_turn(1)
-    heard = [stage.recognizer.heard_ms, stage.spare_recognizer.heard_ms, stage.third_recognizer.heard_ms]
+    heard = [
+        stage.recognizer.heard_ms,
+        stage.spare_recognizer.heard_ms,
+        stage.third_recognizer.heard_ms,
+    ]
     assert heard == [[900], [900], [900]], "each once, and each everything"
     assert stage.outcome == "reply by the third"
 
@@ -295,7 +369,9 @@ async def test_recognisers_that_all_die_at_the_end_of_the_turn_are_asked_once_ea
 
 @pytest.mark.parametrize("cold", [True, False])
 async def test_services_that_have_to_load_their_models_answer_the_first_turn(cold: bool) -> None:
-    """Ears, model and voice are slower than any deadline allows that holds once they have answered."""
+    """Ears, model and voice are slower than any deadline allows that holds once they
+    have answered.
+    """
     stage = FaultyStage(cold=cold, recognizer=Loading())
     stage.model.first_ms, stage.synthesizer.first_ms = 25_000, 8_000
     async with stage.playing():
@@ -308,7 +384,9 @@ async def test_services_that_have_to_load_their_models_answer_the_first_turn(col
 
 
 async def test_a_recogniser_that_does_not_answer_has_its_longer_time_once() -> None:
-    stage = FaultyStage(cold=True, recognizer=ScriptedRecognizer(texts=("go on",), word_ms=10_000, final_ms=10**9))
+    stage = FaultyStage(
+        cold=True, recognizer=ScriptedRecognizer(texts=("go on",), word_ms=10_000, final_ms=10**9)
+    )
     async with stage.playing():
         assert [round(await stage.take_turn(number), 1) for number in (1, 2)] == [60.5, 10.0]
 
@@ -318,17 +396,23 @@ async def test_nobody_waits_longer_for_a_cold_service_that_another_one_stands_in
     stage.model.failure = FAULTS["hangs before its first word"]("llm")
     async with stage.playing():
         assert round(await stage.take_turn(1), 1) == 7.5
-        await asyncio.sleep(ServicePolicy().first_use_s)  # it is asked again in the background, so long at most
+        await asyncio.sleep(
+            ServicePolicy().first_use_s
+        )  # it is asked again in the background, so long at most
     assert stage.outcome == "reply by the fallback"
 
 
-async def test_a_sentence_that_nobody_has_heard_yet_is_begun_again_and_the_one_that_breaks_off_is_not() -> None:
+async def test_a_sentence_that_nobody_has_heard_yet_is_begun_again_and_the_one_that_breaks_off_is_not() -> (
+    None
+):
     stage = FaultyStage(spared=True)
     stage.synthesizer.failure = Failure(after=2, kind=None, calls=ALWAYS)
     async with stage.playing():
         await stage.take_turn(1)
     assert stage.synthesizer.texts == list(SENTENCES)
     assert stage.spare_synthesizer.texts == [SENTENCES[1]]
-    made_ms = sum(len(base64.b64decode(message["audioFrame"])) for message in stage.of("audio")) / 32
+    made_ms = (
+        sum(len(base64.b64decode(message["audioFrame"])) for message in stage.of("audio")) / 32
+    )
     assert made_ms == pytest.approx(200 + len(SENTENCES[1]) * MS_PER_CHARACTER, abs=20)
     assert not stage.of("error")

@@ -1,4 +1,6 @@
-"""Sessions in which anything fails at any time, by seed: every turn ends once, and nothing is left of it."""
+"""Sessions in which anything fails at any time, by seed: every turn ends once, and
+nothing is left of it.
+"""
 
 import asyncio
 import itertools
@@ -16,7 +18,9 @@ REACHED: set[str] = set()
 
 
 def a_failure(dice: random.Random, stage: str) -> Failure:
-    """One in two providers works; the others fail anywhere, once, a few times, or always."""
+    """One in two providers works; the others fail anywhere, once, a few times, or
+    always.
+    """
     if dice.random() < 0.5:
         return Failure(calls=0)
     how = dice.choice(["fails", "hangs", "stops", "garbage", "foreign", "busy"])
@@ -67,7 +71,9 @@ async def test_every_turn_ends_once_whatever_fails(seed: int) -> None:
         assert kinds.count("input_audio_buffer.completed") == TURNS
         for at, kind in enumerate(kinds):
             if kind == "conversation.chat.canceled":
-                until_next = itertools.takewhile(lambda kind: kind != "input_audio_buffer.completed", kinds[at:])
+                until_next = itertools.takewhile(
+                    lambda kind: kind != "input_audio_buffer.completed", kinds[at:]
+                )
                 assert not {"text", "text-end", "audio", "audio-end"} & set(until_next)
 
 
@@ -76,5 +82,11 @@ def test_the_seeds_reach_what_they_are_for() -> None:
     if not REACHED:
         pytest.skip("the seeds were not run")
     said = " / ".join(sorted(REACHED))
-    for outcome in ("reply by the fallback", "error 50201", "error 50202", "error 50203", "apology"):
+    for outcome in (
+        "reply by the fallback",
+        "error 50201",
+        "error 50202",
+        "error 50203",
+        "apology",
+    ):
         assert outcome in said

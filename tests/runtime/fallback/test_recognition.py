@@ -43,7 +43,9 @@ async def pieces(count: int = 10, every_s: float = 0.0) -> AsyncIterator[bytes]:
         await asyncio.sleep(every_s)
 
 
-async def understood(recognizer: SpeechRecognizer, audio: AsyncIterator[bytes], **options: int | bool) -> str:
+async def understood(
+    recognizer: SpeechRecognizer, audio: AsyncIterator[bytes], **options: int | bool
+) -> str:
     results = recognizer.recognize(audio, RecognitionOptions(**options))  # type: ignore[arg-type]
     return " ".join([result.text async for result in results if result.final])
 
@@ -63,7 +65,9 @@ def now_s() -> float:
     ],
     ids=["lost", "foreign", "garbage", "stops", "hangs"],
 )
-async def test_who_fails_before_taking_audio_is_replaced_at_once(failure: Failure, took_s: float) -> None:
+async def test_who_fails_before_taking_audio_is_replaced_at_once(
+    failure: Failure, took_s: float
+) -> None:
     first, second = hearing("first", failure=failure), hearing("second")
     assert await understood(chain(first, second), pieces()) == "second"
     assert now_s() == took_s
@@ -104,7 +108,9 @@ async def test_a_silent_speaker_is_waited_for() -> None:
 
 async def test_the_last_result_is_waited_for_half_of_the_time_and_of_a_recording_longer() -> None:
     def slow(last_s: float) -> RecognitionChain:
-        return chain(ScriptedRecognizer(texts=("first",), final_ms=int(last_s * 1000)), hearing("second"))
+        return chain(
+            ScriptedRecognizer(texts=("first",), final_ms=int(last_s * 1000)), hearing("second")
+        )
 
     with pytest.raises(ProviderError, match="timeout"):
         await understood(slow(LAST_RESULT_S / 2 + 1), pieces())
@@ -147,21 +153,29 @@ async def test_audio_that_breaks_the_recogniser_keeps_nobody_else_from_it() -> N
 async def test_a_chain_keeps_the_providers_contract_itself() -> None:
     first = hearing("x", failure=Failure(calls=ALWAYS))
     await check_recognizer(
-        chain(first, ScriptedRecognizer(texts=("one two",), final_ms=50)), SPEECH_100_MS * 10, silence_ms=0
+        chain(first, ScriptedRecognizer(texts=("one two",), final_ms=50)),
+        SPEECH_100_MS * 10,
+        silence_ms=0,
     )
 
 
-# --- with the audio input ----------------------------------------------------------------------------------------
+# --- with the audio input -------------------------------------------------------------
 
 
 class Listening:
-    """An audio input with a recogniser, fed with numbered samples so that what a stream hears can be told apart."""
+    """An audio input with a recogniser, fed with numbered samples so that what a stream
+    hears can be told apart.
+    """
 
     def __init__(self, recognizer: SpeechRecognizer) -> None:
         self.events: list[Event] = []
         self.tasks = SessionTasks(on_fault=lambda: None)
         self.audio = AudioInput(
-            recognizer, limits=SessionLimits(), now_ms=lambda: 0, post=self.events.append, tasks=self.tasks
+            recognizer,
+            limits=SessionLimits(),
+            now_ms=lambda: 0,
+            post=self.events.append,
+            tasks=self.tasks,
         )
         self.settings = InputSettings(format="pcm")
 
@@ -190,14 +204,18 @@ async def turns(count: int = 20) -> None:
 
 
 class Noting:
-    """Notes what each stream hears, and does as ``acts`` of its number says after each piece: give, or fail."""
+    """Notes what each stream hears, and does as ``acts`` of its number says after each
+    piece: give, or fail.
+    """
 
     def __init__(self, *acts: Callable[[int], Transcript | None]) -> None:
         self.heard: list[bytes] = []
         self.options: list[RecognitionOptions] = []
         self._acts = acts
 
-    async def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    async def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         number = len(self.heard)
         self.heard.append(b"")
         self.options.append(options)
@@ -208,7 +226,9 @@ class Noting:
                 yield result
 
 
-def fails_at(at_ms: int, final: Transcript | None = None, final_at_ms: int = 0) -> Callable[[int], Transcript | None]:
+def fails_at(
+    at_ms: int, final: Transcript | None = None, final_at_ms: int = 0
+) -> Callable[[int], Transcript | None]:
     finals = [] if final is None else [final]
 
     def act(ms: int) -> Transcript | None:
@@ -224,7 +244,9 @@ def listens(ms: int) -> Transcript | None:
 
 
 @pytest.mark.parametrize("piece_ms", [100, 70, 20, 500])
-async def test_a_replacement_hears_what_came_after_the_last_final_result_to_the_millisecond(piece_ms: int) -> None:
+async def test_a_replacement_hears_what_came_after_the_last_final_result_to_the_millisecond(
+    piece_ms: int,
+) -> None:
     final = Transcript("one", 0, 730)
     recognizer = Noting(fails_at(1_400, final, 900), listens)
     listening = Listening(recognizer)
@@ -236,7 +258,9 @@ async def test_a_replacement_hears_what_came_after_the_last_final_result_to_the_
     await listening.feed(2, 1_500, 1_700)
     listening.audio.finish(2)
     await turns()
-    assert heard_ms(recognizer.heard[1]) == list(range(730, 1_700)), "without loss, and nothing twice"
+    assert heard_ms(recognizer.heard[1]) == list(range(730, 1_700)), (
+        "without loss, and nothing twice"
+    )
     assert recognizer.options[1].earlier_failures == 1
     assert isinstance(listening.events[-1], RecognitionEnded)
 
@@ -251,7 +275,10 @@ async def test_the_times_of_a_replacement_stand_on_the_same_line() -> None:
     listening.open(2, replay_of=1)
     await turns()
     told = [event.transcript for event in listening.events if isinstance(event, Transcribed)]
-    assert [(found.text, found.begin_ms, found.end_ms) for found in told] == [("one", 0, 730), ("two", 830, 1_030)]
+    assert [(found.text, found.begin_ms, found.end_ms) for found in told] == [
+        ("one", 0, 730),
+        ("two", 830, 1_030),
+    ]
 
 
 async def test_the_replacement_is_another_recogniser() -> None:

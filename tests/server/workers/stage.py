@@ -61,7 +61,9 @@ class Fleet:
 
     def open_files(self, name: str) -> list[Path]:
         """Files of that name that the parent has open."""
-        files = {descriptor.resolve() for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir()}
+        files = {
+            descriptor.resolve() for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir()
+        }
         return [file for file in files if file.name == name]
 
     async def status(self, path: str) -> int:
@@ -73,7 +75,10 @@ class Fleet:
         async with ClientSession() as http, http.get(self.url + "/metrics") as answer:
             text = await answer.text()
         return {
-            sample.name + "".join(f" {name}={label}" for name, label in sorted(sample.labels.items())): sample.value
+            sample.name
+            + "".join(
+                f" {name}={label}" for name, label in sorted(sample.labels.items())
+            ): sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
@@ -82,7 +87,13 @@ class Fleet:
         """How many sessions each worker has."""
         samples = await self.metrics()
         prefix = "voicechat_worker_sessions worker="
-        return Counter({int(name[len(prefix) :]): int(n) for name, n in samples.items() if name.startswith(prefix)})
+        return Counter(
+            {
+                int(name[len(prefix) :]): int(n)
+                for name, n in samples.items()
+                if name.startswith(prefix)
+            }
+        )
 
     async def holds(self, sessions: int) -> bool:
         return (await self.metrics())["voicechat_sessions"] == sessions
@@ -111,7 +122,8 @@ async def fleet(
     port: int = 0,
     descriptors: int = 0,
 ) -> AsyncIterator[Fleet]:
-    """Start a server and wait for nothing. Leaving ends it; fails if anything of it is left.
+    """Start a server and wait for nothing. Leaving ends it; fails if anything of it is
+    left.
 
     ``descriptors``: how many each of its processes may have; 0: as many as this one.
     """
@@ -133,7 +145,11 @@ delta_ms = {delta_ms}
 provider = "worker_services:open_synthesizer"
 """
     )
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("VOICECHAT_", "OPENAI_"))}
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("VOICECHAT_", "OPENAI_"))
+    }
     environ["VOICECHAT_DATA_DIR"] = str(folder / "data")
     environ["PYTHONPATH"] = os.pathsep.join([str(PLUGINS), *sys.path])
     limited = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
@@ -166,11 +182,22 @@ provider = "worker_services:open_synthesizer"
 
 @asynccontextmanager
 async def ready_fleet(
-    folder: Path, *, workers: int = 2, server: str = "", delta_ms: int = 100, fault: str = "", descriptors: int = 0
+    folder: Path,
+    *,
+    workers: int = 2,
+    server: str = "",
+    delta_ms: int = 100,
+    fault: str = "",
+    descriptors: int = 0,
 ) -> AsyncIterator[Fleet]:
     """The same, waiting until it is ready."""
     async with fleet(
-        folder, workers=workers, server=server, delta_ms=delta_ms, fault=fault, descriptors=descriptors
+        folder,
+        workers=workers,
+        server=server,
+        delta_ms=delta_ms,
+        fault=fault,
+        descriptors=descriptors,
     ) as running:
         take_address(running, await running.said("ready after"))
         yield running

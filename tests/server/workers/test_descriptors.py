@@ -1,4 +1,6 @@
-"""Descriptors are a budget: what clients take comes back, and connections are accepted again."""
+"""Descriptors are a budget: what clients take comes back, and connections are accepted
+again.
+"""
 
 import asyncio
 import os
@@ -20,7 +22,9 @@ from voicechat.server.workers.worker import MAX_UNTAKEN, Worker
 
 pytestmark = [
     pytest.mark.real_time,
-    pytest.mark.skipif(sys.platform != "linux", reason="several workers need local packets in order"),
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="several workers need local packets in order"
+    ),
 ]
 
 
@@ -57,7 +61,9 @@ async def test_a_connection_that_arrives_without_its_descriptor_counts_as_taken(
     theirs.close()
 
 
-async def test_a_worker_is_given_only_so_many_connections_before_it_takes_one(tmp_path: Path) -> None:
+async def test_a_worker_is_given_only_so_many_connections_before_it_takes_one(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "none.toml").touch()
     worker = Worker(orders(0, tmp_path), lambda _worker, _packet: None)
     worker._link, theirs = open_links()
@@ -95,7 +101,9 @@ async def test_a_server_of_workers_outlives_a_flood_of_silent_connections(tmp_pa
         async with server.conversation() as newcomer:
             assert await lives(newcomer)
         assert not [line for line in server.errors if "Traceback" in line]
-        told = [line for line in server.errors if "connections without a request are dropped" in line]
+        told = [
+            line for line in server.errors if "connections without a request are dropped" in line
+        ]
         assert len(told) <= 2, "each worker tells once"
 
 

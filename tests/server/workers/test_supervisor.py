@@ -14,7 +14,15 @@ from voicechat.server.credentials import Credentials
 from voicechat.server.figures import Level
 from voicechat.server.workers import supervisor
 from voicechat.server.workers.door import opened_door
-from voicechat.server.workers.link import Kind, Link, LinkClosedError, Packet, Report, can_link, open_links
+from voicechat.server.workers.link import (
+    Kind,
+    Link,
+    LinkClosedError,
+    Packet,
+    Report,
+    can_link,
+    open_links,
+)
 from voicechat.server.workers.orders import Orders
 from voicechat.server.workers.supervisor import workers_of
 from voicechat.server.workers.worker import SILENT_S, Worker
@@ -25,7 +33,9 @@ pytestmark = pytest.mark.skipif(not can_link(), reason="this system has one work
 OTHERS = {"default": {"provider": "my_package:open_recognizer"}}
 
 
-def config(tmp_path: Path, workers: int | None = None, *, asr: Mapping[str, object] | None = None) -> Config:
+def config(
+    tmp_path: Path, workers: int | None = None, *, asr: Mapping[str, object] | None = None
+) -> Config:
     server = {} if workers is None else {"workers": workers}
     return load_config(tmp_path / "none.toml", {}, {"server": server, "asr": asr or {}})
 
@@ -36,7 +46,9 @@ def config_file(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("cores", "elsewhere", "here"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (16, 16, 2), (64, 64, 8)])
+@pytest.mark.parametrize(
+    ("cores", "elsewhere", "here"), [(1, 1, 1), (2, 2, 1), (8, 8, 1), (16, 16, 2), (64, 64, 8)]
+)
 def test_there_is_a_worker_for_each_core_unless_recognition_needs_them(
     cores: int, elsewhere: int, here: int, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,7 +58,9 @@ def test_there_is_a_worker_for_each_core_unless_recognition_needs_them(
     assert workers_of(config(config_file, 5)) == 5
 
 
-def test_where_sockets_cannot_be_handed_over_there_is_one(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_sockets_cannot_be_handed_over_there_is_one(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(supervisor, "can_link", lambda: False)
     assert workers_of(config(config_file, asr=OTHERS)) == 1
     assert workers_of(config(config_file, 1)) == 1
@@ -63,7 +77,11 @@ def test_a_link_carries_packets_and_connections() -> None:
         assert ours.send(Kind.CONNECTION, b"GET / HTTP/1.1\r\n\r\n", file.fileno())
     first, second = theirs.receive(), theirs.receive()
     assert first is not None
-    assert (first.kind, Report.decode(first.payload), first.fd) == (Kind.REPORT, Report(5, 3, 1), None)
+    assert (first.kind, Report.decode(first.payload), first.fd) == (
+        Kind.REPORT,
+        Report(5, 3, 1),
+        None,
+    )
     assert second is not None
     assert (second.kind, second.payload) == (Kind.CONNECTION, b"GET / HTTP/1.1\r\n\r\n")
     assert second.fd is not None
@@ -89,7 +107,9 @@ class Crew:
     """Workers that report what they are given, without processes."""
 
     def __init__(self, size: int, folder: Path) -> None:
-        self.workers = [Worker(orders(number, folder), lambda _worker, _packet: None) for number in range(size)]
+        self.workers = [
+            Worker(orders(number, folder), lambda _worker, _packet: None) for number in range(size)
+        ]
         self.given = [0] * size
         self.ends = []
         for worker in self.workers:
@@ -107,7 +127,9 @@ class Crew:
         return self.given
 
     def report(self, number: int, *, left: int = 0, level: Level = Level.CALM) -> None:
-        """Let a worker say that it has taken what it was given, and that ``left`` of these have ended."""
+        """Let a worker say that it has taken what it was given, and that ``left`` of
+        these have ended.
+        """
         taken = self.given[number]
         self.workers[number]._take(Packet(Kind.REPORT, Report(taken, taken - left, level).encode()))
 

@@ -16,7 +16,17 @@ from aiohttp import ClientSession, FormData
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_socket
 
-from tests.server.workers.stage import PATIENCE_S, Fleet, fleet, lives, ready_fleet, take_address, turn, until, wav_of
+from tests.server.workers.stage import (
+    PATIENCE_S,
+    Fleet,
+    fleet,
+    lives,
+    ready_fleet,
+    take_address,
+    turn,
+    until,
+    wav_of,
+)
 from voicechat.client import ConnectionLostError, Conversation, ReplyText, TurnCompleted
 from voicechat.errors import AdmissionError, Status
 from voicechat.store.access import Grant, Quota
@@ -24,7 +34,9 @@ from voicechat.store.keys import KeyStore
 
 pytestmark = [
     pytest.mark.real_time,
-    pytest.mark.skipif(sys.platform != "linux", reason="several workers need local packets in order"),
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="several workers need local packets in order"
+    ),
 ]
 
 
@@ -32,7 +44,8 @@ async def test_sessions_are_spread_and_the_metrics_are_those_of_all(tmp_path: Pa
     async with ready_fleet(tmp_path, workers=3) as server, AsyncExitStack() as open_ones:
         for _ in range(9):
             await open_ones.enter_async_context(server.conversation())
-        # One that was kept from its core for a second is passed over; what is exact is in the supervisor's tests.
+        # One that was kept from its core for a second is passed over; what is exact is
+        # in the supervisor's tests.
         held = await server.sessions()
         assert held.total() == 9
         assert min(held[number] for number in range(3)) >= 2
@@ -77,10 +90,13 @@ async def test_places_that_get_free_are_given_to_the_next(tmp_path: Path) -> Non
 
 async def test_a_killed_worker_costs_its_own_sessions_and_is_replaced(tmp_path: Path) -> None:
     async with ready_fleet(tmp_path) as server, AsyncExitStack() as open_ones:
-        conversations = [await open_ones.enter_async_context(server.conversation()) for _ in range(4)]
+        conversations = [
+            await open_ones.enter_async_context(server.conversation()) for _ in range(4)
+        ]
         before = (await server.metrics()).get("voicechat_turns_total outcome=spoken", 0.0)
         await asyncio.gather(*(turn(conversation) for conversation in conversations))
-        # Requests count as connections too while they last, so this may be three and one as well as two and two.
+        # Requests count as connections too while they last, so this may be three and
+        # one as well as two and two.
         held = await server.sessions()
         assert held.total() == 4
         assert min(held[0], held[1]) >= 1
@@ -146,17 +162,27 @@ async def test_the_server_is_ready_when_all_workers_are(tmp_path: Path) -> None:
 async def test_a_signal_drains_all_workers_and_lets_turns_end(tmp_path: Path) -> None:
     """Turns longer than the grace that an end at once gives."""
     async with ready_fleet(tmp_path, delta_ms=2_000) as server, AsyncExitStack() as open_ones:
-        conversations = [await open_ones.enter_async_context(server.conversation()) for _ in range(4)]
+        conversations = [
+            await open_ones.enter_async_context(server.conversation()) for _ in range(4)
+        ]
         busy = [asyncio.create_task(turn(conversation)) for conversation in conversations[:3]]
         await asyncio.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         for heard in await asyncio.gather(*busy):
             assert isinstance(heard[-1], TurnCompleted)
-            assert "".join(part.content for part in heard if isinstance(part, ReplyText)) == "One. Two. Three."
+            assert (
+                "".join(part.content for part in heard if isinstance(part, ReplyText))
+                == "One. Two. Three."
+            )
         with pytest.raises(ConnectionLostError):
             await lives(conversations[3])
         assert await server.ended() == 0
-        assert [line.split()[1].rstrip(":;") for line in server.lines] == ["warming", "ready", "draining", "stopped"]
+        assert [line.split()[1].rstrip(":;") for line in server.lines] == [
+            "warming",
+            "ready",
+            "draining",
+            "stopped",
+        ]
         assert not [line for line in server.errors if " ERROR " in line]
 
 
@@ -171,7 +197,8 @@ async def test_tokens_are_known_to_every_worker_and_accepted_once(tmp_path: Path
                     async with server.conversation(token):
                         raise AssertionError("must not be entered")
                 assert refused.value.status is Status.NOT_AUTHORISED
-        # Those that were refused may still count as connections when the next one comes: so no more than that is sure.
+        # Those that were refused may still count as connections when the next one
+        # comes: so no more than that is sure.
         sessions = await server.sessions()
         assert sessions.total() == 6
         assert min(sessions[0], sessions[1]) >= 1
@@ -187,7 +214,10 @@ async def token_of(server: Fleet) -> str:
 
 @pytest.mark.long
 async def test_the_server_s_places_are_those_of_all_workers(tmp_path: Path) -> None:
-    async with ready_fleet(tmp_path, server="max_sessions = 3") as server, AsyncExitStack() as open_ones:
+    async with (
+        ready_fleet(tmp_path, server="max_sessions = 3") as server,
+        AsyncExitStack() as open_ones,
+    ):
         for _ in range(3):
             await open_ones.enter_async_context(server.conversation())
         for _ in range(4):
@@ -203,7 +233,9 @@ async def test_a_key_s_quota_and_its_revocation_hold_in_every_worker(tmp_path: P
     record, limited = keys.create("limited", Grant(quota=Quota(max_sessions=3)))
     keys.create("free")
     async with ready_fleet(tmp_path) as server, AsyncExitStack() as open_ones:
-        conversations = [await open_ones.enter_async_context(server.conversation(limited)) for _ in range(3)]
+        conversations = [
+            await open_ones.enter_async_context(server.conversation(limited)) for _ in range(3)
+        ]
         for _ in range(4):
             with pytest.raises(AdmissionError, match="3 sessions at once"):
                 async with server.conversation(limited):
@@ -223,7 +255,9 @@ async def to_the_end(conversation: Conversation) -> None:
 
 @pytest.mark.long
 async def test_a_stream_is_found_again_from_any_worker(tmp_path: Path) -> None:
-    """Streams hang on the workers that their names say, and every connection is given to any."""
+    """Streams hang on the workers that their names say, and every connection is given
+    to any.
+    """
     async with ready_fleet(tmp_path, workers=3) as server:
         for name in ("first", "second", "third", "fourth"):
             for seconds in range(3):
@@ -284,7 +318,10 @@ async def test_tasks_are_done_once_whichever_worker_they_were_given_to(tmp_path:
 
 
 async def outcome(server: Fleet, url: str) -> str:
-    async with ClientSession(headers={"Authorization": f"Bearer {server.key}"}) as http, asyncio.timeout(PATIENCE_S):
+    async with (
+        ClientSession(headers={"Authorization": f"Bearer {server.key}"}) as http,
+        asyncio.timeout(PATIENCE_S),
+    ):
         while True:
             async with http.get(url) as answer:
                 status: str = (await answer.json())["status"]

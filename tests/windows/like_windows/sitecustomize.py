@@ -1,6 +1,7 @@
 """What Windows lacks and this server might use, taken away when Python starts.
 
-It is no Windows: paths, handles and the waiting of the event loop are those of the system at hand.
+It is no Windows: paths, handles and the waiting of the event loop are those of the
+system at hand.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""AAC in ADTS frames (ISO/IEC 13818-7, 6.2): each has a header with the rate, the channels and its length."""
+"""AAC in ADTS frames (ISO/IEC 13818-7, 6.2): each has a header with the rate, the
+channels and its length.
+"""
 
 from voicechat.audio.demux.framed import FrameDemuxer, FrameHead, Framing
 from voicechat.audio.demux.stream import StreamStart

@@ -1,4 +1,6 @@
-"""AMR as a file or stream with its magic (RFC 4867, section 5): narrow-band 8 kHz or wide-band 16 kHz, one channel."""
+"""AMR as a file or stream with its magic (RFC 4867, section 5): narrow-band 8 kHz or
+wide-band 16 kHz, one channel.
+"""
 
 from collections.abc import Iterator
 
@@ -8,7 +10,8 @@ from voicechat.audio.demux.stream import DemuxedItem, StreamStart, undecodable, 
 _MULTICHANNEL = b"#!AMR_MC1.0\n"
 _MULTICHANNEL_WIDE = b"#!AMR-WB_MC1.0\n"
 
-# Bytes of a frame by its type, the header byte included: tables 1 of 3GPP TS 26.101 and 26.201, section A.
+# Bytes of a frame by its type, the header byte included: tables 1 of 3GPP TS 26.101 and
+# 26.201, section A.
 _NARROW_BYTES = (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1)
 _WIDE_BYTES = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1)
 
@@ -59,6 +62,9 @@ class AmrDemuxer:
         for magic in (_MULTICHANNEL, _MULTICHANNEL_WIDE):
             if self._start.startswith(magic):
                 raise unsupported("amr", "several channels are not supported; send one")
-        if not any(magic.startswith(self._start) for magic in (*_STREAMS, _MULTICHANNEL, _MULTICHANNEL_WIDE)):
+        if not any(
+            magic.startswith(self._start)
+            for magic in (*_STREAMS, _MULTICHANNEL, _MULTICHANNEL_WIDE)
+        ):
             raise undecodable("amr", "the audio does not begin with '#!AMR' and a line feed")
         return None

@@ -1,4 +1,6 @@
-"""Compressed audio without any framing of its own: one Opus packet per frame, and G.722."""
+"""Compressed audio without any framing of its own: one Opus packet per frame, and
+G.722.
+"""
 
 from collections.abc import Iterator
 
@@ -19,7 +21,9 @@ class OpusPackets:
     def push(self, data: bytes) -> Iterator[DemuxedItem]:
         """See ``Demuxer.push``; here the cut is all the framing there is."""
         if len(data) > MAX_OPUS_PACKET_BYTES:
-            raise undecodable("opus_raw", f"a packet of {len(data)} bytes; allowed: {MAX_OPUS_PACKET_BYTES}")
+            raise undecodable(
+                "opus_raw", f"a packet of {len(data)} bytes; allowed: {MAX_OPUS_PACKET_BYTES}"
+            )
         if data[:4] in (b"OggS", b"RIFF"):
             raise undecodable("opus_raw", "the audio is in a container; declare opus or wav")
         if not self._started:

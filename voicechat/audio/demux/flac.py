@@ -1,7 +1,9 @@
-"""Native FLAC (RFC 9639): a header of metadata blocks, then frames that do not say how long they are.
+"""Native FLAC (RFC 9639): a header of metadata blocks, then frames that do not say how
+long they are.
 
-A frame ends where the next one's header stands, which its checksum and its number prove. So each frame is given when
-the header after it has come: one frame of delay that the format cannot avoid, unless the stream ends.
+A frame ends where the next one's header stands, which its checksum and its number
+prove. So each frame is given when the header after it has come: one frame of delay that
+the format cannot avoid, unless the stream ends.
 """
 
 from collections.abc import Iterator
@@ -62,7 +64,9 @@ class FlacDemuxer:
         yield from self._frames()
 
     def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``: the last frame needs no successor. One that is cut off here is lost."""
+        """See ``Demuxer.finish``: the last frame needs no successor. One that is cut
+        off here is lost.
+        """
         if self._started and _header(self._pending, 0):
             yield bytes(self._pending)
         self._pending.clear()
@@ -82,11 +86,15 @@ class FlacDemuxer:
                 return False
             if self._last_block:
                 return True
-            if len(self._pending) < 4 or (not self._streaminfo and len(self._pending) < 4 + _STREAMINFO_BYTES):
+            if len(self._pending) < 4 or (
+                not self._streaminfo and len(self._pending) < 4 + _STREAMINFO_BYTES
+            ):
                 return False
             kind, size_bytes = self._pending[0], int.from_bytes(self._pending[1:4], "big")
             if self._metadata_bytes + size_bytes > _MAX_METADATA_BYTES:
-                raise undecodable("flac", f"its metadata is longer than {_MAX_METADATA_BYTES} bytes")
+                raise undecodable(
+                    "flac", f"its metadata is longer than {_MAX_METADATA_BYTES} bytes"
+                )
             self._take(4)
             self._last_block = bool(kind & 0x80)
             if not self._streaminfo:
@@ -125,7 +133,9 @@ class FlacDemuxer:
         self._searched_bytes = 0
 
     def _next_header(self, first: tuple[int, int]) -> int | None:
-        """Where the frame after ``first``, which stands at 0, begins; None while that cannot be told."""
+        """Where the frame after ``first``, which stands at 0, begins; None while that
+        cannot be told.
+        """
         position = max(self._searched_bytes, 1)
         while (position := self._pending.find(0xFF, position)) >= 0:
             header = _header(self._pending, position)
@@ -139,7 +149,8 @@ class FlacDemuxer:
 
 
 def _header(data: bytearray, at: int) -> tuple[int, int] | tuple[()] | None:
-    """Understand a frame header: what all headers of a stream share, and the frame's number.
+    """Understand a frame header: what all headers of a stream share, and the frame's
+    number.
 
     Empty: none stands here. None: more bytes must come first.
     """
@@ -156,7 +167,12 @@ def _header(data: bytearray, at: int) -> tuple[int, int] | tuple[()] | None:
     if lead_ones == 1 or lead_ones == 8:
         return ()
     number_bytes = max(lead_ones, 1)
-    size_bytes = 4 + number_bytes + {_BLOCK_8_BITS: 1, _BLOCK_16_BITS: 2}.get(block, 0) + _RATE_BYTES.get(rate, 0)
+    size_bytes = (
+        4
+        + number_bytes
+        + {_BLOCK_8_BITS: 1, _BLOCK_16_BITS: 2}.get(block, 0)
+        + _RATE_BYTES.get(rate, 0)
+    )
     if len(head) <= size_bytes:
         return None
     crc = 0

@@ -1,7 +1,8 @@
 """Codecs whose frames say how long they are: MPEG layer III, AAC in ADTS, AMR.
 
-They share one search: a frame begins where its header is right and, when neither the stream began nor the last frame
-ended there, where another right header stands at the end of it.
+They share one search: a frame begins where its header is right and, when neither the
+stream began nor the last frame ended there, where another right header stands at the
+end of it.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +29,9 @@ class Framing:
 
 
 class FrameDemuxer:
-    """Finds frames one after the other. A frame is given as soon as its last byte has come."""
+    """Finds frames one after the other. A frame is given as soon as its last byte has
+    come.
+    """
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
@@ -53,7 +56,8 @@ class FrameDemuxer:
         position = 0
         while (size_bytes := self._frame_size(position, at_end)) is not None:
             if size_bytes == 0:
-                # To the next byte that can begin a header: all of these begin with a known one.
+                # To the next byte that can begin a header: all of these begin with a
+                # known one.
                 self._garbage.skip(1)
                 self._locked, self._in_place = None, False
                 position += 1
@@ -69,7 +73,9 @@ class FrameDemuxer:
         del self._pending[:position]
 
     def _frame_size(self, position: int, at_end: bool) -> int | None:
-        """The length of the frame at ``position``; 0: none begins here; None: more bytes must come first."""
+        """The length of the frame at ``position``; 0: none begins here; None: more
+        bytes must come first.
+        """
         head = self._head(position)
         if head is None:
             return None
@@ -89,7 +95,9 @@ class FrameDemuxer:
         return size_bytes
 
     def _head(self, position: int) -> FrameHead | None:
-        """What stands at ``position``; length 0: no header; None: more bytes must come first."""
+        """What stands at ``position``; length 0: no header; None: more bytes must come
+        first.
+        """
         head = bytes(self._pending[position : position + self._framing.head_bytes])
         if len(head) < self._framing.head_bytes:
             return None

@@ -1,8 +1,9 @@
-"""Fragmented MP4 as a browser's MediaRecorder sends it: AAC, Opus or FLAC (ISO/IEC 14496-12).
+"""Fragmented MP4 as a browser's MediaRecorder sends it: AAC, Opus or FLAC (ISO/IEC
+14496-12).
 
-A description of the tracks comes first, then fragments: each has an index of its packets and the
-packets themselves. A file that was recorded to its end has one index for all of it, often behind
-the packets; it cannot be heard while it arrives.
+A description of the tracks comes first, then fragments: each has an index of its
+packets and the packets themselves. A file that was recorded to its end has one index
+for all of it, often behind the packets; it cannot be heard while it arrives.
 """
 
 import struct
@@ -71,9 +72,11 @@ class _Run:
 
 
 class Mp4Demuxer:
-    """Gives the packets of the first sound track; a packet is given when its last byte has come.
+    """Gives the packets of the first sound track; a packet is given when its last byte
+    has come.
 
-    Where a fragment's time says that packets before it were left out, silence is given for them.
+    Where a fragment's time says that packets before it were left out, silence is given
+    for them.
     """
 
     def __init__(self) -> None:
@@ -81,7 +84,9 @@ class Mp4Demuxer:
         self._position = 0
         """Of the first pending byte in the stream."""
         self._box_end = 0
-        """Where the box ends whose content is being passed by; what stands before it is no head."""
+        """Where the box ends whose content is being passed by; what stands before it is
+        no head.
+        """
         self._track: _Track | None = None
         self._expected: deque[_Packet] = deque()
         self._clock = PacketClock()
@@ -103,7 +108,9 @@ class Mp4Demuxer:
         return iter(())
 
     def _next_box(self) -> Generator[DemuxedItem, None, bool]:
-        """Begin with the box that comes next; gives whether its head, or all that is read, is there."""
+        """Begin with the box that comes next; gives whether its head, or all that is
+        read, is there.
+        """
         if len(self._pending) < _HEAD_BYTES:
             return False
         size_bytes, kind = struct.unpack_from(">I4s", self._pending)
@@ -161,7 +168,7 @@ class Mp4Demuxer:
             yield content
         self._drop(min(len(self._pending), self._box_end - self._position))
 
-    # --- the description of the tracks ---------------------------------------------------------
+    # --- the description of the tracks ------------------------------------------------
 
     def _read_tracks(self, content: bytes) -> StreamStart:
         boxes = list(_boxes(content))
@@ -194,7 +201,7 @@ class Mp4Demuxer:
             if number == self._track.number:
                 self._track.packet_ticks, self._track.packet_bytes = ticks, size_bytes
 
-    # --- the index of a fragment ---------------------------------------------------------------
+    # --- the index of a fragment ------------------------------------------------------
 
     def _read_fragment(self, content: bytes) -> list[_Packet]:
         track = self._track
@@ -298,7 +305,9 @@ def _stream_start(descriptions: bytes) -> StreamStart:
 def _opus_head(box: bytes) -> bytes:
     """Write an ``OpusHead`` (RFC 7845, 5.1) with what a box ``dOps`` says."""
     _, channels, skip, rate_hz, gain, mapping = struct.unpack_from(">BBHIhB", box)
-    return b"OpusHead" + struct.pack("<BBHIhB", 1, channels, skip, rate_hz, gain, mapping) + box[11:]
+    return (
+        b"OpusHead" + struct.pack("<BBHIhB", 1, channels, skip, rate_hz, gain, mapping) + box[11:]
+    )
 
 
 def _mpeg4_start(descriptors: bytes) -> StreamStart:
@@ -312,7 +321,9 @@ def _mpeg4_start(descriptors: bytes) -> StreamStart:
     if config[0] in _MP3_OBJECTS:
         return StreamStart("mp3float")
     if config[0] not in _AAC_OBJECTS:
-        raise unsupported("mp4", f"it carries codec 0x{config[0]:02X}; supported: AAC, Opus and FLAC")
+        raise unsupported(
+            "mp4", f"it carries codec 0x{config[0]:02X}; supported: AAC, Opus and FLAC"
+        )
     return StreamStart("aac", extradata=_descriptor(config[13:], _DECODER_SPECIFIC))
 
 

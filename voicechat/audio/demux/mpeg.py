@@ -1,6 +1,8 @@
-"""MPEG audio layer III as it is streamed: frames, with ID3 tags before, between and after them.
+"""MPEG audio layer III as it is streamed: frames, with ID3 tags before, between and
+after them.
 
-Headers after ISO/IEC 11172-3 and 13818-3; tags after "ID3 tag version 2.4.0", section 3.1.
+Headers after ISO/IEC 11172-3 and 13818-3; tags after "ID3 tag version 2.4.0", section
+3.1.
 """
 
 from collections.abc import Iterator
@@ -25,7 +27,13 @@ def _read_head(head: bytes) -> FrameHead | None:
     bits = int.from_bytes(head, "big")
     version, layer = bits >> 19 & 3, bits >> 17 & 3
     bitrate_index, rate_index, padding = bits >> 12 & 15, bits >> 10 & 3, bits >> 9 & 1
-    if bits >> 21 != 0x7FF or version == 1 or layer != 1 or not 1 <= bitrate_index <= 14 or rate_index == 3:
+    if (
+        bits >> 21 != 0x7FF
+        or version == 1
+        or layer != 1
+        or not 1 <= bitrate_index <= 14
+        or rate_index == 3
+    ):
         return None
     bitrate_bps = _KBPS[3 if version == 3 else 2][bitrate_index - 1] * 1000
     rate_hz = _RATES_HZ[version][rate_index]
@@ -41,7 +49,9 @@ FRAMING = Framing("mp3", StreamStart("mp3float"), 4, _read_head, _is_audio)
 
 
 class Mp3Demuxer:
-    """Skips ID3v2 tags by their length, which must be small, and leaves the rest to the search for frames."""
+    """Skips ID3v2 tags by their length, which must be small, and leaves the rest to the
+    search for frames.
+    """
 
     def __init__(self) -> None:
         self._frames = FrameDemuxer(FRAMING)
@@ -51,7 +61,9 @@ class Mp3Demuxer:
         self._tag_bytes = 0
 
     def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``. Tags in the middle of a stream are garbage of a bounded length like any other."""
+        """See ``Demuxer.push``. Tags in the middle of a stream are garbage of a bounded
+        length like any other.
+        """
         while self._at_start:
             skipped = min(self._skip_bytes, len(data))
             self._skip_bytes -= skipped
@@ -66,7 +78,8 @@ class Mp3Demuxer:
             self._tag_bytes += tag_bytes
             if self._tag_bytes > MAX_TAG_BYTES:
                 raise RemoteProtocolError(
-                    Status.TOO_LARGE, f"mp3: {self._tag_bytes} bytes of ID3 tags; allowed: {MAX_TAG_BYTES}"
+                    Status.TOO_LARGE,
+                    f"mp3: {self._tag_bytes} bytes of ID3 tags; allowed: {MAX_TAG_BYTES}",
                 )
         yield from self._frames.push(data)
 
@@ -79,7 +92,9 @@ class Mp3Demuxer:
 
 
 def id3_tag_bytes(start: bytes) -> int:
-    """Bytes of the ID3v2 tag that begins here, its header and footer included; 0: there is none."""
+    """Bytes of the ID3v2 tag that begins here, its header and footer included; 0: there
+    is none.
+    """
     if len(start) < _ID3_HEAD_BYTES or start[:3] != b"ID3" or max(start[6:10]) > 127:
         return 0
     size_bytes = start[6] << 21 | start[7] << 14 | start[8] << 7 | start[9]

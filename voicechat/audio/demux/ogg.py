@@ -24,10 +24,12 @@ _OTHER_CODECS = {b"\x01vorbis": "Vorbis", b"\x7fFLAC": "FLAC", b"\x80theora": "T
 
 
 class OggDemuxer:
-    """Gives the packets of the first Opus or Speex stream; streams may follow each other, others beside it are skipped.
+    """Gives the packets of the first Opus or Speex stream; streams may follow each
+    other, others beside it are skipped.
 
-    A packet is given when its page is complete: a page's checksum covers it whole, and senders send it whole.
-    Where a page's position says that packets before it were left out, silence is given for them.
+    A packet is given when its page is complete: a page's checksum covers it whole, and
+    senders send it whole. Where a page's position says that packets before it were left
+    out, silence is given for them.
     """
 
     def __init__(self) -> None:
@@ -56,7 +58,9 @@ class OggDemuxer:
         return iter(())
 
     def _page_size(self) -> int | None:
-        """The length of the page that the pending bytes begin with; None while it is not all there."""
+        """The length of the page that the pending bytes begin with; None while it is
+        not all there.
+        """
         found = self._pending.find(_CAPTURE)
         if found < 0:  # keep what may be the beginning of the capture pattern
             self._drop(max(0, len(self._pending) - len(_CAPTURE) + 1))
@@ -96,7 +100,9 @@ class OggDemuxer:
         yield from packets
 
     def _silence_before(self, packets: list[bytes], position: int) -> Iterator[DemuxedItem]:
-        """Give what is missing before a page's packets; ``position`` is where the last one ends."""
+        """Give what is missing before a page's packets; ``position`` is where the last
+        one ends.
+        """
         length_s = sum(map(self._length, packets))
         if position < 0:
             self._clock.go_on(length_s)
@@ -149,7 +155,9 @@ def _timing(start: StreamStart) -> tuple[PacketLength, int]:
 
 
 def opus_start(head: bytes) -> StreamStart | None:
-    """Understand an ``OpusHead`` (RFC 7845, section 5.1); None if it is none, or of a version to come."""
+    """Understand an ``OpusHead`` (RFC 7845, section 5.1); None if it is none, or of a
+    version to come.
+    """
     if len(head) < 19 or head[:8] != b"OpusHead" or head[8] & 0xF0:
         return None
     channels = head[9]
@@ -159,7 +167,8 @@ def opus_start(head: bytes) -> StreamStart | None:
 
 
 def opus_source_rate_hz(head: bytes) -> int | None:
-    """Read the rate of the sound before it was encoded from an ``OpusHead``; None: it is not told, or not below 48 kHz.
+    """Read the rate of the sound before it was encoded from an ``OpusHead``; None: it
+    is not told, or not below 48 kHz.
 
     RFC 7845 has the field for information only: Opus always decodes to 48 kHz.
     """

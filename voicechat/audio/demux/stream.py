@@ -7,7 +7,9 @@ from typing import Protocol, TypeAlias
 from voicechat.errors import RemoteProtocolError, Status
 
 MAX_GARBAGE_BYTES = 64 * 1024
-"""So much in a row may be no audio: a tag, padding, damage. Past it the stream is given up."""
+"""So much in a row may be no audio: a tag, padding, damage. Past it the stream is given
+up.
+"""
 MAX_PACKET_BYTES = 256 * 1024
 """Longer than any codec's packet of speech; what a demuxer keeps is about this."""
 
@@ -21,14 +23,20 @@ class StreamStart:
     """None: the packets say it."""
     channels: int | None = None
     extradata: bytes = b""
-    """The codec's own header, as FFmpeg wants it; by it the decoder also drops what the encoder put in front."""
+    """The codec's own header, as FFmpeg wants it; by it the decoder also drops what the
+    encoder put in front.
+    """
     source_rate_hz: int | None = None
-    """Rate of the sound before it was encoded, where the codec always decodes to another one."""
+    """Rate of the sound before it was encoded, where the codec always decodes to
+    another one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Nothing was sent for this time: the container's times jump, because the sender left packets out."""
+    """Nothing was sent for this time: the container's times jump, because the sender
+    left packets out.
+    """
 
     length_s: float
 
@@ -43,13 +51,17 @@ MAX_SILENCE_S = 60.0
 
 
 class PacketClock:
-    """Compares the times of packets with the durations of the packets before them, all in seconds."""
+    """Compares the times of packets with the durations of the packets before them, all
+    in seconds.
+    """
 
     def __init__(self) -> None:
         self._next_s: float | None = None
 
     def silence_before(self, begin_s: float, length_s: float) -> Iterator[Silence]:
-        """Give what was left out before packets that begin then; notes that they last so long."""
+        """Give what was left out before packets that begin then; notes that they last
+        so long.
+        """
         missing_s = 0.0 if self._next_s is None else begin_s - self._next_s
         if MIN_SILENCE_S <= missing_s <= MAX_SILENCE_S:
             yield Silence(missing_s)
@@ -69,8 +81,8 @@ class Demuxer(Protocol):
     def push(self, data: bytes) -> Iterator[DemuxedItem]:
         """Give what is complete with these bytes. Exhaust it before the next call.
 
-        Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``, ``TOO_LARGE``): give the
-        stream up.
+        Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``,
+        ``TOO_LARGE``): give the stream up.
         """
 
     def finish(self) -> Iterator[DemuxedItem]:

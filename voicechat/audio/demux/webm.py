@@ -1,4 +1,6 @@
-"""Opus in WebM, as a browser's MediaRecorder sends it (RFC 8794 for EBML, RFC 9559 for Matroska)."""
+"""Opus in WebM, as a browser's MediaRecorder sends it (RFC 8794 for EBML, RFC 9559 for
+Matroska).
+"""
 
 from collections.abc import Iterator
 
@@ -19,7 +21,9 @@ _TRACKS, _TRACK_ENTRY, _SIMPLE_BLOCK, _BLOCK = 0x1654AE6B, 0xAE, 0xA3, 0xA1
 _TRACK_NUMBER, _CODEC_ID, _CODEC_PRIVATE = 0xD7, 0x86, 0x63A2
 _INFO, _TIMESTAMP_SCALE, _CLUSTER_TIMESTAMP = 0x1549A966, 0x2AD7B1, 0xE7
 _ENTERED = frozenset({_SEGMENT, _INFO, _CLUSTER, _BLOCK_GROUP, _TRACKS})
-"""Elements whose children are looked at. Where they end does not matter: no child means the same elsewhere."""
+"""Elements whose children are looked at. Where they end does not matter: no child means
+the same elsewhere.
+"""
 _READ = frozenset({_TRACK_ENTRY, _SIMPLE_BLOCK, _BLOCK, _TIMESTAMP_SCALE, _CLUSTER_TIMESTAMP})
 _LACING = 0x06
 _MAX_SKIPPED_BYTES = 16 * 1024 * 1024
@@ -27,9 +31,11 @@ _MAX_SKIPPED_BYTES = 16 * 1024 * 1024
 
 
 class WebmDemuxer:
-    """Gives the packets of the first Opus track; a packet is given when its block is complete.
+    """Gives the packets of the first Opus track; a packet is given when its block is
+    complete.
 
-    Where a block's time says that packets before it were left out, silence is given for them.
+    Where a block's time says that packets before it were left out, silence is given for
+    them.
     """
 
     def __init__(self) -> None:
@@ -66,7 +72,9 @@ class WebmDemuxer:
         return iter(())
 
     def _next_element(self) -> tuple[int, bytes] | None:
-        """Take the next element that is read whole, skipping others; None while it is not all there."""
+        """Take the next element that is read whole, skipping others; None while it is
+        not all there.
+        """
         while True:  # ends: each turn takes bytes
             head = _element_head(self._pending, 0)
             if head is None:
@@ -90,7 +98,9 @@ class WebmDemuxer:
             if self._skip_bytes:
                 return None
 
-    def _take_element(self, kind: int, head_bytes: int, size_bytes: int) -> tuple[int, bytes] | None:
+    def _take_element(
+        self, kind: int, head_bytes: int, size_bytes: int
+    ) -> tuple[int, bytes] | None:
         end = head_bytes + size_bytes
         if len(self._pending) < end:
             return None
@@ -121,7 +131,9 @@ class WebmDemuxer:
             raise unsupported("webm", "laced blocks are not supported")
         packet = block[head_bytes + 3 :]
         if packet:
-            ticks = self._cluster_ticks + int.from_bytes(block[head_bytes : head_bytes + 2], "big", signed=True)
+            ticks = self._cluster_ticks + int.from_bytes(
+                block[head_bytes : head_bytes + 2], "big", signed=True
+            )
             yield from self._clock.silence_before(ticks * self._tick_s, opus_packet_s(packet))
             yield packet
 
@@ -138,7 +150,9 @@ def _children(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _element_head(data: bytearray, at: int) -> tuple[int, int | None, int] | None:
-    """Identifier, size (None: unknown) and length of the head; None while it is not all there."""
+    """Identifier, size (None: unknown) and length of the head; None while it is not all
+    there.
+    """
     if at >= len(data):
         return None
     id_bytes = 9 - data[at].bit_length()
@@ -156,7 +170,9 @@ def _element_head(data: bytearray, at: int) -> tuple[int, int | None, int] | Non
 
 
 def _sized_number(data: bytes, at: int) -> tuple[int, int] | None:
-    """Read a variable-length number: its value and its length; None while it is not all there."""
+    """Read a variable-length number: its value and its length; None while it is not all
+    there.
+    """
     if at >= len(data):
         return None
     size_bytes = 9 - data[at].bit_length()

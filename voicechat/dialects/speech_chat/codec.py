@@ -1,7 +1,8 @@
-"""The frames of the conversation socket: what a client's text says, and how a session's notices are written.
+"""The frames of the conversation socket: what a client's text says, and how a session's
+notices are written.
 
-The messages down that have no ``event_type`` are told apart by a key each: ``is_sentence_end``
-(recognition), ``choices`` (text), ``audioFrame`` (speech).
+The messages down that have no ``event_type`` are told apart by a key each:
+``is_sentence_end`` (recognition), ``choices`` (text), ``audioFrame`` (speech).
 """
 
 import re
@@ -29,10 +30,13 @@ from voicechat.text.words import usage_characters
 MAX_CONTROL_BYTES = 256 * 1024
 """Largest text frame."""
 BINARY_HEADER = struct.Struct(">IIQ")
-"""Of an audio frame with ``downlink: binary``: reply number, sequence within the reply from 0, and the
-position in the reply, in milliseconds, of its first sample."""
+"""Of an audio frame with ``downlink: binary``: reply number, sequence within the reply
+from 0, and the position in the reply, in milliseconds, of its first sample.
+"""
 _MAX_NUMBER = 2**53 - 1
-"""Largest whole number that every JSON implementation keeps exact (RFC 8259, section 6)."""
+"""Largest whole number that every JSON implementation keeps exact (RFC 8259, section
+6).
+"""
 MAX_CALL_ID_CHARACTERS = 256
 """Longest id of a tool call that may be answered."""
 MAX_TOOL_ANSWER_BYTES = 64 * 1024
@@ -40,11 +44,13 @@ MAX_TOOL_ANSWER_BYTES = 64 * 1024
 _REPLY_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
 
 
-# --- up ------------------------------------------------------------------------------------------------
+# --- up -------------------------------------------------------------------------------
 
 
 def read_event(text: str) -> tuple[str, dict[str, object]]:
-    """Read one text frame: its ``event_type`` and the whole object. Raises ``RemoteProtocolError``."""
+    """Read one text frame: its ``event_type`` and the whole object. Raises
+    ``RemoteProtocolError``.
+    """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_CONTROL_BYTES:
         message = f"a text message is limited to {MAX_CONTROL_BYTES} bytes"
         raise RemoteProtocolError(Status.TOO_LARGE, message)
@@ -56,7 +62,9 @@ def read_event(text: str) -> tuple[str, dict[str, object]]:
 
 
 def read_role(event: Mapping[str, object]) -> tuple[str, str]:
-    """Read ``role`` and ``content`` of ``conversation.message.create``. Raises ``RemoteProtocolError``."""
+    """Read ``role`` and ``content`` of ``conversation.message.create``. Raises
+    ``RemoteProtocolError``.
+    """
     role, content = event.get("role"), event.get("content")
     if not isinstance(role, str) or not isinstance(content, str):
         message = "role, content: must be present and texts"
@@ -70,12 +78,16 @@ def read_role(event: Mapping[str, object]) -> tuple[str, str]:
 
 
 def read_call_id(event: Mapping[str, object], content: str) -> str:
-    """Read the id of a tool call that ``content`` answers. Raises ``RemoteProtocolError``."""
+    """Read the id of a tool call that ``content`` answers. Raises
+    ``RemoteProtocolError``.
+    """
     call_id = event.get("tool_call_id")
     if not isinstance(call_id, str):
         raise RemoteProtocolError(Status.MALFORMED, "tool_call_id: must be present and a text")
     if not 1 <= len(call_id) <= MAX_CALL_ID_CHARACTERS:
-        message = f"tool_call_id: {shown(call_id)} is not 1 to {MAX_CALL_ID_CHARACTERS} characters long"
+        message = (
+            f"tool_call_id: {shown(call_id)} is not 1 to {MAX_CALL_ID_CHARACTERS} characters long"
+        )
         raise RemoteProtocolError(Status.INVALID_PARAMETER, message)
     if len(content.encode()) > MAX_TOOL_ANSWER_BYTES:
         message = f"content: a tool's answer is limited to {MAX_TOOL_ANSWER_BYTES} bytes"
@@ -109,7 +121,7 @@ def _whole_number(event: Mapping[str, object], field: str) -> int:
     return value
 
 
-# --- down ----------------------------------------------------------------------------------------------
+# --- down -----------------------------------------------------------------------------
 
 
 def reply_id(session_id: str, reply: int | str) -> str:
@@ -117,14 +129,18 @@ def reply_id(session_id: str, reply: int | str) -> str:
     return f"chatcmpl-{session_id}-{reply}"
 
 
-def typed_text(event_type: str, status: Status = Status.OK, message: str = "", **more: object) -> str:
+def typed_text(
+    event_type: str, status: Status = Status.OK, message: str = "", **more: object
+) -> str:
     """Write a message that has an ``event_type``."""
     return write_json({"status": int(status), "message": message, "event_type": event_type, **more})
 
 
 def latency_text(session_id: str, measured: LatencyMeasured) -> str:
     """Write where the time of a reply went."""
-    stages_ms = {stage.value: length_ms for stage, length_ms in measured.waterfall.stages_ms.items()}
+    stages_ms = {
+        stage.value: length_ms for stage, length_ms in measured.waterfall.stages_ms.items()
+    }
     return typed_text(
         "conversation.chat.latency",
         id=reply_id(session_id, measured.reply),
@@ -134,10 +150,14 @@ def latency_text(session_id: str, measured: LatencyMeasured) -> str:
 
 
 class ReplyWriter:
-    """Writes replies as chat completion chunks and audio frames, one reply after the other."""
+    """Writes replies as chat completion chunks and audio frames, one reply after the
+    other.
+    """
 
     def __init__(self, session_id: str, epoch_s: float, model: str) -> None:
-        """``epoch_s`` is the Unix time of the session's millisecond 0, for the chunks' stamps."""
+        """``epoch_s`` is the Unix time of the session's millisecond 0, for the chunks'
+        stamps.
+        """
         self.model = model
         self.binary_audio = False
         self._session_id = session_id
@@ -192,8 +212,8 @@ class ReplyWriter:
         )
 
     def _audio_text(self, audio: ReplyAudio) -> str:
-        # Base64 needs no escaping, and this is the one message that is large and frequent: no serialiser
-        # runs over it.
+        # Base64 needs no escaping, and this is the one message that is large and
+        # frequent: no serialiser runs over it.
         frame = f'"{pybase64.b64encode_as_string(audio.payload)}"' if audio.payload else "null"
         own_id = write_json(reply_id(self._session_id, audio.reply))
         return f'{{"status":"accepting","usage":null,"audioFrame":{frame},"id":{own_id}}}'

@@ -1,4 +1,6 @@
-"""Where the conversation socket is served, who may call, and with what its sessions begin."""
+"""Where the conversation socket is served, who may call, and with what its sessions
+begin.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +28,9 @@ PATHS = (
     "/api/open-apis/projects/chat/speech-chat",
     "/api/open-apis/chat/speech-chat",
 )
-"""With the project and, as public clients do, without: then the key's default project serves."""
+"""With the project and, as public clients do, without: then the key's default project
+serves.
+"""
 
 
 class SpeechChatEndpoint(Endpoint):
@@ -62,7 +66,9 @@ class SpeechChatEndpoint(Endpoint):
         voice = DOCUMENT_SETTINGS.voice
         settings = replace(
             DOCUMENT_SETTINGS,
-            voice=replace(voice, voice=connection.pick_voice(connection.agent.voice or voice.voice)),
+            voice=replace(
+                voice, voice=connection.pick_voice(connection.agent.voice or voice.voice)
+            ),
         )
         dialect = SpeechChat(
             connection,
@@ -74,7 +80,8 @@ class SpeechChatEndpoint(Endpoint):
 
     @override
     def refuse(self, status: Status, message: str, *, restarting: bool) -> Refused:
-        # A browser cannot read what comes before the upgrade, so the refusal is told after it.
+        # A browser cannot read what comes before the upgrade, so the refusal is told
+        # after it.
         frames = (typed_text("chat.created", status, message),)
         if status is not Status.AT_CAPACITY:
             return Refused(frames, 1008)

@@ -1,8 +1,10 @@
-"""The rules of the conversation socket: what is allowed when, and that every request has one answer.
+"""The rules of the conversation socket: what is allowed when, and that every request
+has one answer.
 
-The session does not know them. ``chat.update`` is allowed before the first audio and the first typed turn
-only; ``complete`` and ``clear`` not before; a request that is not allowed is answered 40901 and changes
-nothing. A client that is silent for a minute is cut off, and so is one of whom nothing makes sense.
+The session does not know them. ``chat.update`` is allowed before the first audio and
+the first typed turn only; ``complete`` and ``clear`` not before; a request that is not
+allowed is answered 40901 and changes nothing. A client that is silent for a minute is
+cut off, and so is one of whom nothing makes sense.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,8 +32,9 @@ from voicechat.session import notices as nt
 from voicechat.session.events import AudioReceived
 
 UPDATED = "chat.updated"
-"""What answers ``chat.update`` unless a server is configured otherwise: the document's example says so,
-its table ``chat.update``."""
+"""What answers ``chat.update`` unless a server is configured otherwise: the document's
+example says so, its table ``chat.update``.
+"""
 COMPLETED = "input_audio_buffer.completed"
 CLEARED = "input_audio_buffer.cleared"
 FORGOTTEN = "conversation.cleared"
@@ -65,7 +68,9 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Unanswered:
-    """The cause of a command that is only told about when it is refused. ``field`` is what it is about."""
+    """The cause of a command that is only told about when it is refused. ``field`` is
+    what it is about.
+    """
 
     field: str
 
@@ -100,7 +105,7 @@ class SpeechChat(Dialect):
     def open(self, now_ms: int) -> Iterable[Reaction]:
         return [Tell(typed_text("chat.created", message=self._connection.note))]
 
-    # --- up ---------------------------------------------------------------------------------------------
+    # --- up ---------------------------------------------------------------------------
 
     @override
     def receive(self, frame: Frame, now_ms: int) -> Iterable[Reaction]:
@@ -182,7 +187,7 @@ class SpeechChat(Dialect):
         cause = _Unanswered("conversation.message.create")
         return [cmd.Begin(), cmd.CommitTurn(text=content, cause=cause)]
 
-    # --- down -------------------------------------------------------------------------------------------
+    # --- down -------------------------------------------------------------------------
 
     @override
     def notify(self, notice: nt.Notice, now_ms: int) -> Iterable[Reaction]:
@@ -193,7 +198,9 @@ class SpeechChat(Dialect):
         return (Tell(text),) if text else ()
 
     def _text_of(self, notice: nt.Notice) -> str:
-        """Write a notice that is none of a reply; empty: this protocol does not tell it."""
+        """Write a notice that is none of a reply; empty: this protocol does not tell
+        it.
+        """
         match notice:
             case nt.Recognised():
                 return result_text(notice.transcript)
@@ -251,11 +258,14 @@ _READERS: Mapping[str, _Reader] = {
     "conversation.message.create": SpeechChat._on_message,
     "ping": lambda _, __: [Tell(typed_text("pong"))],
 }
-"""What reads an event, by its type. Not kept by each dialect: it would refer to itself."""
+"""What reads an event, by its type. Not kept by each dialect: it would refer to itself.
+"""
 
 
 def _status_of(ended: nt.Ended) -> Status:
-    """The status of a session's end: the one that this dialect gave its client up with, or the fault's."""
+    """The status of a session's end: the one that this dialect gave its client up with,
+    or the fault's.
+    """
     if isinstance(ended.cause, Status):
         return ended.cause
     return Status.INTERNAL if ended.fault is None else Status.of(ended.fault)

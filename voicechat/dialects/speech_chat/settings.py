@@ -1,11 +1,18 @@
-"""``chat.update``: the document's nested configuration, checked and laid over the defaults."""
+"""``chat.update``: the document's nested configuration, checked and laid over the
+defaults.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
-from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format, parse_output_format
+from voicechat.audio.formats import (
+    HIGHEST_RATE_HZ,
+    LOWEST_RATE_HZ,
+    parse_input_format,
+    parse_output_format,
+)
 from voicechat.dialects.base import Connection, with_agent
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.names import DEFAULT
@@ -36,7 +43,9 @@ def _no_stream(value: object) -> str:
 
 
 class _RecognitionParam(Section):
-    sample_rate: Annotated[int, between(LOWEST_RATE_HZ, HIGHEST_RATE_HZ)] = _DEFAULTS.input.sample_rate_hz
+    sample_rate: Annotated[int, between(LOWEST_RATE_HZ, HIGHEST_RATE_HZ)] = (
+        _DEFAULTS.input.sample_rate_hz
+    )
     format: str = _DEFAULTS.input.format
 
 
@@ -45,7 +54,9 @@ class _Transcription(_RecognitionParam):
     speech_recognition_param: _RecognitionParam = _RecognitionParam()
 
     def named(self, field: str) -> tuple[str, str | int]:
-        """The path and the value of ``field``: the inner object's if it names one, else the one beside it."""
+        """The path and the value of ``field``: the inner object's if it names one, else
+        the one beside it.
+        """
         if field in self.speech_recognition_param.model_fields_set:
             return f"{_RECOGNITION_PATH}.speech_recognition_param.{field}", getattr(
                 self.speech_recognition_param, field
@@ -105,11 +116,17 @@ class _TurnDetection(Section):
     type: Annotated[str, one_of("server_vad")]
     threshold: Annotated[float, _bounded("threshold")] = _DETECTION.threshold
     prefix_padding_ms: Annotated[int, _bounded("prefix_padding_ms")] = _DETECTION.prefix_padding_ms
-    silence_duration_ms: Annotated[int, _bounded("silence_duration_ms")] = _DETECTION.silence_duration_ms
+    silence_duration_ms: Annotated[int, _bounded("silence_duration_ms")] = (
+        _DETECTION.silence_duration_ms
+    )
     create_response: bool = _DETECTION.create_response
     interrupt_response: bool = _DETECTION.interrupt_response
-    min_interruption_ms: Annotated[int, _bounded("min_interruption_ms")] = _DETECTION.min_interruption_ms
-    min_interruption_words: Annotated[int, _bounded("min_interruption_words")] = _DETECTION.min_interruption_words
+    min_interruption_ms: Annotated[int, _bounded("min_interruption_ms")] = (
+        _DETECTION.min_interruption_ms
+    )
+    min_interruption_words: Annotated[int, _bounded("min_interruption_words")] = (
+        _DETECTION.min_interruption_words
+    )
 
 
 class _ChatUpdate(Section):
@@ -133,14 +150,16 @@ class Update:
     report_latency: bool = False
     """True: tell, of each reply, where the time went until its first audio left."""
     note: str = ""
-    """Said in the answer although the update is granted: a name was mapped to another."""
+    """Said in the answer although the update is granted: a name was mapped to another.
+    """
 
 
 def read_chat_update(message: object, connection: Connection) -> Update:
     """Understand the ``message`` of a ``chat.update``: a JSON string, or an object.
 
-    Every update is complete in itself: unset fields take the defaults, never the previous update's values. What is
-    not acceptable raises ``RemoteProtocolError``, whose message begins with the path of the offending field.
+    Every update is complete in itself: unset fields take the defaults, never the
+    previous update's values. What is not acceptable raises ``RemoteProtocolError``,
+    whose message begins with the path of the offending field.
     """
     try:
         value = read_json(message) if isinstance(message, str) else message
@@ -168,7 +187,9 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
     if model:
         notes += [connection.models.resolve(f"{_COMPLETION_PATH}.model", model).note]
     if update.turn_detection is not None and not connection.hands_free:
-        raise _invalid("turn_detection: this server detects no voice; end turns with input_audio_buffer.complete")
+        raise _invalid(
+            "turn_detection: this server detects no voice; end turns with input_audio_buffer.complete"
+        )
     asked_voice = "voice" in synthesis.model_fields_set
     wished_voice = synthesis.voice if asked_voice else connection.agent.voice or synthesis.voice
     voice = connection.pick_voice(wished_voice)
@@ -194,7 +215,9 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
     )
     if asked_voice and voice != synthesis.voice:
         asked = shown(synthesis.voice)
-        notes += [f"{_SYNTHESIS_PATH}.voice: {asked} is not known here; {shown(voice)} speaks instead"]
+        notes += [
+            f"{_SYNTHESIS_PATH}.voice: {asked} is not known here; {shown(voice)} speaks instead"
+        ]
     return Update(
         with_agent(settings, connection.agent),
         binary_audio=update.downlink == "binary",
@@ -206,8 +229,8 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
 def _is_own(model: str, connection: Connection) -> bool:
     """Whether a ``model`` is what the connection has anyway.
 
-    Clients say in every update what they said when they connected, an agent's name among it; and
-    ``default``, with an agent, is what that agent has.
+    Clients say in every update what they said when they connected, an agent's name
+    among it; and ``default``, with an agent, is what that agent has.
     """
     named_agent = connection.agent.name != DEFAULT
     return model in ("", connection.model) or (model == DEFAULT and named_agent)
@@ -224,7 +247,9 @@ def _input_settings(transcription: _Transcription) -> InputSettings:
         parse_input_format(str(name), int(rate_hz))
     except RemoteProtocolError as exc:
         raise RemoteProtocolError(exc.status, f"{path}: {exc.message}") from exc
-    return InputSettings(format=str(name), sample_rate_hz=int(rate_hz), silence_allowed=transcription.heartbeat)
+    return InputSettings(
+        format=str(name), sample_rate_hz=int(rate_hz), silence_allowed=transcription.heartbeat
+    )
 
 
 def _output_format(name: str) -> str:

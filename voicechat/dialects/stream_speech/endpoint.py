@@ -1,4 +1,6 @@
-"""Where the recognition socket is served, who may call, and with what its sessions begin."""
+"""Where the recognition socket is served, who may call, and with what its sessions
+begin.
+"""
 
 from collections.abc import Sequence
 
@@ -26,7 +28,9 @@ PATHS = (
     "/api/open-apis/projects/easyllms/stream-speech",
     "/api/open-apis/easyllms/stream-speech",
 )
-"""With the project and, as public clients do, without: then the key's default project serves."""
+"""With the project and, as public clients do, without: then the key's default project
+serves.
+"""
 
 
 class StreamSpeechEndpoint(Endpoint):

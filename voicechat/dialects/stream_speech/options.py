@@ -29,18 +29,29 @@ class StreamOptions:
 
 
 def parse_query(query: Mapping[str, str]) -> StreamOptions:
-    """Read the query parameters; a missing or empty one takes its default, an unknown one is ignored.
+    """Read the query parameters; a missing or empty one takes its default, an unknown
+    one is ignored.
 
     Raises ``RemoteProtocolError``, whose message begins with the offending parameter.
     """
-    rate_hz = _integer(query, "sample_rate", default=_DEFAULTS.sample_rate_hz, low=LOWEST_RATE_HZ, high=HIGHEST_RATE_HZ)
+    rate_hz = _integer(
+        query,
+        "sample_rate",
+        default=_DEFAULTS.sample_rate_hz,
+        low=LOWEST_RATE_HZ,
+        high=HIGHEST_RATE_HZ,
+    )
     name = query.get("format") or _DEFAULTS.format
     parse_input_format(name, rate_hz)
     return StreamOptions(
-        input=InputSettings(format=name, sample_rate_hz=rate_hz, silence_allowed=_boolean(query, "heartbeat")),
+        input=InputSettings(
+            format=name, sample_rate_hz=rate_hz, silence_allowed=_boolean(query, "heartbeat")
+        ),
         word_objects=_word_objects(query),
         session=_session(query),
-        received=_integer(query, "received", default=0, low=0, high=_MAX_RECEIVED) if query.get("received") else None,
+        received=_integer(query, "received", default=0, low=0, high=_MAX_RECEIVED)
+        if query.get("received")
+        else None,
     )
 
 
@@ -55,7 +66,9 @@ def _session(query: Mapping[str, str]) -> str:
     session = query.get("session", "")
     if len(session) > MAX_SESSION_CHARS or not session.isprintable():
         allowed = f"up to {MAX_SESSION_CHARS} printable characters"
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"session: {shown(session)} is not {allowed}")
+        raise RemoteProtocolError(
+            Status.INVALID_PARAMETER, f"session: {shown(session)} is not {allowed}"
+        )
     return session
 
 
@@ -63,14 +76,19 @@ def _boolean(query: Mapping[str, str], name: str) -> bool:
     text = query.get(name, "")
     value = _BOOLEANS.get(text.lower())
     if value is None:
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{name}: {shown(text)} is not true or false")
+        raise RemoteProtocolError(
+            Status.INVALID_PARAMETER, f"{name}: {shown(text)} is not true or false"
+        )
     return value
 
 
 def _integer(query: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
     text = query.get(name) or str(default)
-    # Twelve digits hold every bound here; int() of more would be work that a client can ask for.
+    # Twelve digits hold every bound here; int() of more would be work that a client can
+    # ask for.
     digits = text.isascii() and text.isdecimal() and len(text) <= 12
     if not digits or not low <= int(text) <= high:
-        raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{name}: {shown(text)} is not between {low} and {high}")
+        raise RemoteProtocolError(
+            Status.INVALID_PARAMETER, f"{name}: {shown(text)} is not between {low} and {high}"
+        )
     return int(text)

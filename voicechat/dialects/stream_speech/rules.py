@@ -1,6 +1,7 @@
 """The recognition socket: binary audio up, results down, ``BYE`` to finish.
 
-Nothing but results and the ready message is ever sent: a failure is told by closing the connection.
+Nothing but results and the ready message is ever sent: a failure is told by closing the
+connection.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,8 +32,8 @@ CLOSE_CODES: Mapping[Ending, int] = {
 class StreamSpeech(Dialect):
     """One connection; see ``Dialect``.
 
-    In a resumable session results are numbered, and the server greets each connection in place of the
-    ready message.
+    In a resumable session results are numbered, and the server greets each connection
+    in place of the ready message.
     """
 
     bare_audio = True

@@ -20,12 +20,16 @@ from voicechat.session.effects import Route
 from voicechat.session.vocabulary import InputSettings
 
 _SAMPLE_BYTES = {InputContainer.PCM: 2, InputContainer.MU_LAW: 1, InputContainer.A_LAW: 1}
-"""Of input that may be joined; WAV clips and single packets are known by where a frame begins."""
+"""Of input that may be joined; WAV clips and single packets are known by where a frame
+begins.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What waits for a decoder that can read it. Without a ``frame`` it is the end of a stream."""
+    """What waits for a decoder that can read it. Without a ``frame`` it is the end of a
+    stream.
+    """
 
     settings: InputSettings
     frame: bytes | None
@@ -35,8 +39,9 @@ class _Held:
 class DecoderSwitch:
     """Gives frames to a decoder for their format, in their order.
 
-    When the format changes while the decoder still has work to do, what comes then waits, at most
-    until there is no room, and another decoder takes its place as soon as it has done.
+    When the format changes while the decoder still has work to do, what comes then
+    waits, at most until there is no room, and another decoder takes its place as soon
+    as it has done.
     """
 
     def __init__(
@@ -47,9 +52,11 @@ class DecoderSwitch:
         decoding: ForkServer | None,
         ready: Callable[[], Awaitable[object]],
     ) -> None:
-        """``decoding`` has the processes for compressed audio; without them it is refused.
+        """``decoding`` has the processes for compressed audio; without them it is
+        refused.
 
-        ``ready`` is awaited before a process's audio is taken out; ``tasks`` owns the tasks that do so.
+        ``ready`` is awaited before a process's audio is taken out; ``tasks`` owns the
+        tasks that do so.
         """
         self._sink = sink
         self._tasks = tasks
@@ -59,19 +66,24 @@ class DecoderSwitch:
         """How the audio is to be read that comes now."""
         self._decoder: InputDecoder = RefusingDecoder("", sink)
         self._decodes: InputSettings | None = None
-        """What it was made for; None: no format is known yet, and nothing is decoded."""
+        """What it was made for; None: no format is known yet, and nothing is decoded.
+        """
         self._retiring = False
         self._held: list[_Held] = []
         """What came since the decoder is retiring."""
         self._held_bytes = 0
         self.feed: Callable[[bytes, Destination], None] = self._drop
-        """Decode the client's next frame. Never waits. An attribute, because most frames go straight to a decoder."""
+        """Decode the client's next frame. Never waits. An attribute, because most
+        frames go straight to a decoder.
+        """
         self.bytes_per_s = 0
         """Of the client's audio; 0 where its frames may not be joined."""
 
     @property
     def has_room(self) -> bool:
-        """Whether little enough waits to be decoded. A change is told to ``Sink.settle_room``."""
+        """Whether little enough waits to be decoded. A change is told to
+        ``Sink.settle_room``.
+        """
         return self._decoder.has_room and self._held_bytes < WINDOW_BYTES
 
     @property
@@ -85,7 +97,8 @@ class DecoderSwitch:
         return self._decoder.source_rate_hz
 
     def configure(self, settings: InputSettings, last: Destination) -> None:
-        """Read what comes from now on as ``settings`` say; what came before is decoded as it was declared.
+        """Read what comes from now on as ``settings`` say; what came before is decoded
+        as it was declared.
 
         What the decoder holds back of it is for ``last``.
         """
@@ -102,7 +115,9 @@ class DecoderSwitch:
             self._decoder.finish(destination)
 
     def drained(self) -> None:
-        """The decoder has done its work: if it was to be replaced, that is done now. See ``Sink.drained``."""
+        """The decoder has done its work: if it was to be replaced, that is done now.
+        See ``Sink.drained``.
+        """
         if not self._retiring:
             return
         held, self._held, self._held_bytes = self._held, [], 0
@@ -137,7 +152,10 @@ class DecoderSwitch:
             return
         decodes = self._decodes
         if decodes is not None:
-            if (settings.format, settings.sample_rate_hz) == (decodes.format, decodes.sample_rate_hz):
+            if (settings.format, settings.sample_rate_hz) == (
+                decodes.format,
+                decodes.sample_rate_hz,
+            ):
                 return
             self._decoder.finish(last, ends=False)
             if not self._decoder.idle:
@@ -158,5 +176,7 @@ class DecoderSwitch:
         elif self._processes is None:
             self._decoder = RefusingDecoder(container.value, self._sink)
         else:
-            self._decoder = ProcessDecoder(self._processes, container, self._sink, tasks=self._tasks, ready=self._ready)
+            self._decoder = ProcessDecoder(
+                self._processes, container, self._sink, tasks=self._tasks, ready=self._ready
+            )
         self.feed = self._decoder.feed

@@ -1,7 +1,8 @@
-"""A session's audio input: where a client's frames are decoded, placed in time, listened to and recognised.
+"""A session's audio input: where a client's frames are decoded, placed in time,
+listened to and recognised.
 
-The session says where audio goes (``RouteAudio``) when that changes, and is told what is heard in it. No frame reaches
-it.
+The session says where audio goes (``RouteAudio``) when that changes, and is told what
+is heard in it. No frame reaches it.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ from voicechat.session.vocabulary import TurnDetection
 
 
 class AudioInput:
-    """Owns the decoder, the time line, voice detection, the echo and the recogniser streams of one session."""
+    """Owns the decoder, the time line, voice detection, the echo and the recogniser
+    streams of one session.
+    """
 
     def __init__(
         self,
@@ -37,9 +40,11 @@ class AudioInput:
         decoding: ForkServer | None = None,
         detector: Detector | None = None,
     ) -> None:
-        """``now_ms`` is the session's clock, ``post`` lets the session take an event, ``tasks`` owns all tasks.
+        """``now_ms`` is the session's clock, ``post`` lets the session take an event,
+        ``tasks`` owns all tasks.
 
-        Without ``decoding`` compressed audio is refused; without ``detector`` there is no ``LISTEN``.
+        Without ``decoding`` compressed audio is refused; without ``detector`` there is
+        no ``LISTEN``.
         """
         self._now_ms = now_ms
         self._post = post
@@ -54,7 +59,9 @@ class AudioInput:
             settle_room=self.settle_room,
             source_rate_hz=lambda: self._decoding.source_rate_hz,
         )
-        self._decoding = DecoderSwitch(self, tasks=tasks, decoding=decoding, ready=self.streams.room.wait)
+        self._decoding = DecoderSwitch(
+            self, tasks=tasks, decoding=decoding, ready=self.streams.room.wait
+        )
         self.echo: EchoGate | None = None
         """Hands-free: takes the far-end audio."""
         self._vad: VadStream | None = None
@@ -78,10 +85,12 @@ class AudioInput:
         """Set while it is not ``full``."""
         self._room.set()
 
-    # --- what the session says ---------------------------------------------------------------------------------
+    # --- what the session says --------------------------------------------------------
 
     def route(self, effect: RouteAudio) -> None:
-        """Let audio go elsewhere from now on; what came before still goes where it was to go."""
+        """Let audio go elsewhere from now on; what came before still goes where it was
+        to go.
+        """
         self.flush()
         if effect.route not in (Route.AWAIT, Route.DROP):
             self._decoding.configure(effect.settings, self._destination)
@@ -97,7 +106,9 @@ class AudioInput:
         self.streams.open(effect)
 
     def finish(self, number: int) -> None:
-        """No more audio is for stream ``number``: its recogniser is to give its last result."""
+        """No more audio is for stream ``number``: its recogniser is to give its last
+        result.
+        """
         self.flush()
         at_once = self.streams.ends_at_once(number)
         if at_once is None:
@@ -107,7 +118,7 @@ class AudioInput:
         else:
             self._decoding.finish(Destination(Route.RECOGNISE, number))
 
-    # --- what the client says ----------------------------------------------------------------------------------
+    # --- what the client says ---------------------------------------------------------
 
     def push(self, frame: bytes) -> None:
         """Take the client's next frame. Never waits, even while ``full``."""
@@ -133,18 +144,24 @@ class AudioInput:
             self._decoding.feed(frame, self._destination)
 
     def report(self) -> None:
-        """Let the session know that audio has come, before anything else happens that the client does."""
+        """Let the session know that audio has come, before anything else happens that
+        the client does.
+        """
         self.flush()
         if self._untold:
             self._untold = False
             self._post(AudioArrived(self._now_ms() - self._since_arrival_ms))
 
     async def room(self) -> None:
-        """Wait until the decoder and the recognisers have taken most of what was received."""
+        """Wait until the decoder and the recognisers have taken most of what was
+        received.
+        """
         await self._room.wait()
 
     def settle_room(self) -> None:
-        """Something was taken, or more waits: see whether it is too much. See ``Sink.settle_room``."""
+        """Something was taken, or more waits: see whether it is too much. See
+        ``Sink.settle_room``.
+        """
         self.full = self.streams.full or not self._decoding.has_room
         if self.full:
             self._room.clear()
@@ -157,11 +174,13 @@ class AudioInput:
             self._vad.close()
 
     def release(self) -> None:
-        """Let go of the parts, which refer to this object. To be called when the session's tasks have ended."""
+        """Let go of the parts, which refer to this object. To be called when the
+        session's tasks have ended.
+        """
         self._decoder = self._vad = self.echo = None
         del self.streams
 
-    # --- the far end -------------------------------------------------------------------------------------------
+    # --- the far end ------------------------------------------------------------------
 
     def reply_sent(self, event: AudioSent) -> None:
         """Speech of a reply was handed to the socket."""
@@ -175,7 +194,7 @@ class AudioInput:
         if self.echo is not None:
             self.echo.reply_stopped()
 
-    # --- what was decoded: see ``Sink`` ------------------------------------------------------------------------
+    # --- what was decoded: see ``Sink`` -----------------------------------------------
 
     def decoded(self, pcm: bytes, destination: Destination) -> None:
         """See ``Sink.decoded``."""
@@ -187,7 +206,9 @@ class AudioInput:
             self._timeline.push(pcm)
             if self._vad is not None:
                 self._vad.push(pcm)
-                self._wanted_bytes = self._vad.wanted_bytes * self._decoding.bytes_per_s // (PCM_RATE_HZ * 2)
+                self._wanted_bytes = (
+                    self._vad.wanted_bytes * self._decoding.bytes_per_s // (PCM_RATE_HZ * 2)
+                )
             if self.streams.listening:
                 self.streams.push_listening(pcm)
         elif route is Route.RECOGNISE:
@@ -213,7 +234,7 @@ class AudioInput:
         """See ``Sink.drained``."""
         self._decoding.drained()
 
-    # --- within ------------------------------------------------------------------------------------------------
+    # --- within -----------------------------------------------------------------------
 
     def _listen(self, detection: TurnDetection) -> None:
         assert self._detector is not None, "without voice detection hands-free mode is refused"
@@ -238,7 +259,9 @@ class AudioInput:
         )
 
     def _missing_ms(self) -> int:
-        """For how long no audio has come, although it was waited for and all that came was decoded."""
+        """For how long no audio has come, although it was waited for and all that came
+        was decoded.
+        """
         if self.full or not self._decoding.idle:
             return 0
         return self._since_arrival_ms
@@ -249,8 +272,12 @@ class AudioInput:
         return round((self._loop.time() - self._arrived_s) * 1000)
 
     def _count_wanted(self) -> None:
-        """Say how much audio completes what voice detection judges at once; 0: any audio counts."""
+        """Say how much audio completes what voice detection judges at once; 0: any
+        audio counts.
+        """
         if self._vad is None or self._destination.route is not Route.LISTEN:
             self._wanted_bytes = 0
         else:
-            self._wanted_bytes = self._vad.wanted_bytes * self._decoding.bytes_per_s // (PCM_RATE_HZ * 2)
+            self._wanted_bytes = (
+                self._vad.wanted_bytes * self._decoding.bytes_per_s // (PCM_RATE_HZ * 2)
+            )

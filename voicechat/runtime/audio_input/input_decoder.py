@@ -1,7 +1,8 @@
-"""Where a session's incoming audio is decoded: samples in place, compressed audio in a process of its own.
+"""Where a session's incoming audio is decoded: samples in place, compressed audio in a
+process of its own.
 
-Either way frames are decoded in the order they came, and each is given to the destination that the route had when it
-arrived.
+Either way frames are decoded in the order they came, and each is given to the
+destination that the route had when it arrived.
 """
 
 import asyncio
@@ -25,11 +26,15 @@ PIECE_BYTES = 4 * 1024
 WINDOW_BYTES = 256 * 1024
 """Compressed audio that waits to be decoded: past it the socket is not read."""
 MAX_AHEAD_MS = 900_000
-"""How far compressed audio may run ahead of real time: a whole turn of it, sent at once."""
+"""How far compressed audio may run ahead of real time: a whole turn of it, sent at
+once.
+"""
 SPARE_AHEAD_MS = 30_000
 SPARSEST_BYTES_PER_S = 300
-"""What runs ahead by more than ``SPARE_AHEAD_MS`` must have as many bytes as speech has in any codec (Speex at 2.15
-kbit/s has 270): silence may take next to nothing, but nobody sends silence faster than it passes."""
+"""What runs ahead by more than ``SPARE_AHEAD_MS`` must have as many bytes as speech has
+in any codec (Speex at 2.15 kbit/s has 270): silence may take next to nothing, but
+nobody sends silence faster than it passes.
+"""
 _BYTES_PER_MS = DECODED_RATE_HZ * 2 // 1000
 
 
@@ -52,7 +57,9 @@ class Sink(Protocol):
         """Take note that everything up to ``finish`` has been given."""
 
     def undecodable(self, error: RemoteProtocolError, destination: Destination) -> None:
-        """Take note that audio cannot be decoded. What follows of it is dropped or decoded anew."""
+        """Take note that audio cannot be decoded. What follows of it is dropped or
+        decoded anew.
+        """
 
     def drained(self) -> None:
         """Take note that nothing waits to be decoded any more."""
@@ -76,11 +83,15 @@ class InputDecoder(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether little enough waits to be decoded. A change is told to ``Sink.settle_room``."""
+        """Whether little enough waits to be decoded. A change is told to
+        ``Sink.settle_room``.
+        """
 
     @property
     def source_rate_hz(self) -> int | None:
-        """Rate of the audio as it was recorded, as it says itself; None: it has not told, or cannot."""
+        """Rate of the audio as it was recorded, as it says itself; None: it has not
+        told, or cannot.
+        """
 
     def close(self) -> None:
         """Decode nothing more."""
@@ -133,7 +144,9 @@ class RefusingDecoder:
     """See ``InputDecoder.source_rate_hz``."""
 
     def __init__(self, name: str, sink: Sink) -> None:
-        self._error = RemoteProtocolError(Status.UNSUPPORTED_FORMAT, f"{name}: this server decodes no compressed audio")
+        self._error = RemoteProtocolError(
+            Status.UNSUPPORTED_FORMAT, f"{name}: this server decodes no compressed audio"
+        )
         self._sink = sink
 
     def feed(self, payload: bytes, destination: Destination) -> None:
@@ -160,7 +173,9 @@ class _Step:
 
 
 class ProcessDecoder:
-    """Decodes in a forked process. If that dies, whoever's audio it was decoding fails, and another takes over."""
+    """Decodes in a forked process. If that dies, whoever's audio it was decoding fails,
+    and another takes over.
+    """
 
     def __init__(
         self,
@@ -171,7 +186,9 @@ class ProcessDecoder:
         tasks: SessionTasks,
         ready: Callable[[], Awaitable[object]],
     ) -> None:
-        """``tasks`` owns the task that works; ``ready`` is awaited before each piece of audio is taken out."""
+        """``tasks`` owns the task that works; ``ready`` is awaited before each piece of
+        audio is taken out.
+        """
         self._server = server
         self._container = container
         self._sink = sink
@@ -193,7 +210,9 @@ class ProcessDecoder:
     def feed(self, payload: bytes, destination: Destination) -> None:
         """See ``InputDecoder.feed``."""
         # A packet on its own must stay whole; anything else may be cut anywhere.
-        piece_bytes = max(len(payload), 1) if self._container is InputContainer.OPUS_RAW else PIECE_BYTES
+        piece_bytes = (
+            max(len(payload), 1) if self._container is InputContainer.OPUS_RAW else PIECE_BYTES
+        )
         for start in range(0, len(payload), piece_bytes):
             self._add(_Step(payload[start : start + piece_bytes], destination))
 
@@ -245,7 +264,9 @@ class ProcessDecoder:
             self._close()
 
     async def _work(self) -> None:
-        """Work with one process until it is lost, which raises. Without anything to do, wait."""
+        """Work with one process until it is lost, which raises. Without anything to do,
+        wait.
+        """
         await self._steps_to_do()
         self._stream = await decode_stream(self._server, self._container)
         for step in self._steps:
@@ -297,7 +318,9 @@ class ProcessDecoder:
         return RemoteProtocolError(Status.UNDECODABLE_AUDIO, f"{name}: its decoder failed")
 
     def _give_up(self, error: RemoteProtocolError) -> None:
-        """Fail whoever's step it was, drop what else was meant for the same, and let the rest begin anew."""
+        """Fail whoever's step it was, drop what else was meant for the same, and let
+        the rest begin anew.
+        """
         self._close()
         if not self._steps:
             return

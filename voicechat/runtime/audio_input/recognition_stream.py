@@ -1,4 +1,6 @@
-"""One recogniser stream: audio that waits for the recogniser, and audio it may have to hear again."""
+"""One recogniser stream: audio that waits for the recogniser, and audio it may have to
+hear again.
+"""
 
 import asyncio
 from collections import deque
@@ -8,21 +10,31 @@ from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS
 
 PIECE_BYTES = 64 * BYTES_PER_MS
-"""What a recogniser is woken for. Shorter frames wait for each other: a recogniser's task, and what it writes to a
-process or a socket, costs more than the samples, and 64 ms are less than any recogniser takes to find a word."""
+"""What a recogniser is woken for. Shorter frames wait for each other: a recogniser's
+task, and what it writes to a process or a socket, costs more than the samples, and 64
+ms are less than any recogniser takes to find a word.
+"""
 SILENT_REPLAY_MS = 10_000
-"""Of audio in which nothing has been recognised, so much is kept for a recogniser that must start again."""
+"""Of audio in which nothing has been recognised, so much is kept for a recogniser that
+must start again.
+"""
 
 
 class RecognitionStream:
     """Used on the event loop only; its audio is iterated once."""
 
-    def __init__(self, number: int, options: RecognitionOptions, count_unread: Callable[[int], None]) -> None:
-        """``count_unread`` is told by how many bytes the audio that waits grows and shrinks."""
+    def __init__(
+        self, number: int, options: RecognitionOptions, count_unread: Callable[[int], None]
+    ) -> None:
+        """``count_unread`` is told by how many bytes the audio that waits grows and
+        shrinks.
+        """
         self.number = number
         self.options = options
         self.offset_ms: int | None = None
-        """Where its first sample stands on the connection's time line; None: none has come."""
+        """Where its first sample stands on the connection's time line; None: none has
+        come.
+        """
         self.kept: deque[bytes] = deque()
         self.spoken = False
         """Something has been recognised."""
@@ -58,13 +70,18 @@ class RecognitionStream:
         self._count_unread(len(pcm))
         if self._fed_bytes > self._most_bytes:
             self.too_long = True
-        if not self.spoken and self._fed_bytes - self._forgotten_bytes > SILENT_REPLAY_MS * BYTES_PER_MS:
+        if (
+            not self.spoken
+            and self._fed_bytes - self._forgotten_bytes > SILENT_REPLAY_MS * BYTES_PER_MS
+        ):
             self.forget_before(self._fed_bytes // BYTES_PER_MS - SILENT_REPLAY_MS)
         if self._sleeping is not None and self._waiting_bytes >= PIECE_BYTES:
             self._wake()
 
     def begin_turn(self, from_ms: int, most_ms: int) -> None:
-        """The first word was recognised at ``from_ms`` of the stream; from there it may be given ``most_ms``."""
+        """The first word was recognised at ``from_ms`` of the stream; from there it may
+        be given ``most_ms``.
+        """
         self.spoken = True
         self._most_bytes = (from_ms + most_ms) * BYTES_PER_MS
 
@@ -80,7 +97,9 @@ class RecognitionStream:
         self._waiting_bytes = 0
 
     def forget_before(self, time_ms: int) -> None:
-        """To the millisecond: what a final result has told must not be heard, and told, once more."""
+        """To the millisecond: what a final result has told must not be heard, and told,
+        once more.
+        """
         surplus_bytes = time_ms * BYTES_PER_MS - self._forgotten_bytes
         while surplus_bytes > 0 and self.kept:
             piece = self.kept.popleft()
@@ -100,7 +119,8 @@ class RecognitionStream:
             await self._sleeping
 
     async def __anext__(self) -> bytes:
-        """The next audio for the recogniser: `PIECE_BYTES`, or more as it came, or less at the end.
+        """The next audio for the recogniser: `PIECE_BYTES`, or more as it came, or less
+        at the end.
 
         Cancelling loses nothing.
         """

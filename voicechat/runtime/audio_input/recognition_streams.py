@@ -4,7 +4,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from voicechat.errors import BrokenOffError, FailureKind, Fault, ProviderError, RemoteProtocolError, Status
+from voicechat.errors import (
+    BrokenOffError,
+    FailureKind,
+    Fault,
+    ProviderError,
+    RemoteProtocolError,
+    Status,
+)
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.providers.wrapping import as_recognizer
 from voicechat.runtime.audio_input.recognition_stream import RecognitionStream
@@ -12,13 +19,21 @@ from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.runtime.edge import closing, next_item
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition
-from voicechat.session.events import Event, RecognitionDelayed, RecognitionEnded, RecognitionFailed, Transcribed
+from voicechat.session.events import (
+    Event,
+    RecognitionDelayed,
+    RecognitionEnded,
+    RecognitionFailed,
+    Transcribed,
+)
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import Transcript, Word
 
 
 class RecognitionStreams:
-    """Used on the event loop only. Streams are known by the numbers that the session gives them."""
+    """Used on the event loop only. Streams are known by the numbers that the session
+    gives them.
+    """
 
     def __init__(
         self,
@@ -35,7 +50,8 @@ class RecognitionStreams:
 
         ``settle_room`` is told of each change of ``full``.
 
-        ``source_rate_hz`` says at what rate the audio was recorded, if the audio itself tells.
+        ``source_rate_hz`` says at what rate the audio was recorded, if the audio itself
+        tells.
         """
         self._recognizer = as_recognizer(recognizer)
         self._timeline = timeline
@@ -45,10 +61,12 @@ class RecognitionStreams:
         self._settle_room = settle_room
         self._source_rate_hz = source_rate_hz
         self._streams: dict[int, RecognitionStream] = {}
-        """A stream that was replaced is the one that replaced it: audio that is still being decoded for the old one is
-        meant for the new one."""
+        """A stream that was replaced is the one that replaced it: audio that is still
+        being decoded for the old one is meant for the new one.
+        """
         self.listening: list[RecognitionStream] = []
-        """Those that began at a time of the audio, and hear what voice detection hears."""
+        """Those that began at a time of the audio, and hear what voice detection hears.
+        """
         self._unread_bytes = 0
         self._most_unread_bytes = limits.unread_audio_ms * BYTES_PER_MS
         self.full = False
@@ -60,8 +78,8 @@ class RecognitionStreams:
     def open(self, effect: OpenRecognition) -> None:
         """Start a stream.
 
-        A replacement begins with what its predecessor heard since its last final result; one with ``from_ms`` with the
-        audio from there on, as far as it is kept.
+        A replacement begins with what its predecessor heard since its last final
+        result; one with ``from_ms`` with the audio from there on, as far as it is kept.
         """
         options = RecognitionOptions(source_rate_hz=effect.settings.sample_rate_hz)
         stream = RecognitionStream(effect.stream, options, self._count_unread)
@@ -86,7 +104,9 @@ class RecognitionStreams:
         stream.task = self._tasks.spawn(self._recognise(stream), f"stream-{stream.number}")
 
     def push(self, number: int, position_ms: int, pcm: bytes) -> None:
-        """Give ``pcm``, which begins at ``position_ms`` of the connection's audio, to a stream that is there."""
+        """Give ``pcm``, which begins at ``position_ms`` of the connection's audio, to a
+        stream that is there.
+        """
         stream = self._streams.get(number)
         if stream is None or not pcm:
             return
@@ -109,7 +129,8 @@ class RecognitionStreams:
     def ends_at_once(self, number: int) -> bool | None:
         """Note that no more frames are meant for a stream; say whether it ends now.
 
-        None: it ends already, or is gone. False: what is being decoded for it comes first.
+        None: it ends already, or is gone. False: what is being decoded for it comes
+        first.
         """
         stream = self._streams.get(number)
         if stream is None or stream.ending:
@@ -121,7 +142,9 @@ class RecognitionStreams:
         return True
 
     def end(self, number: int) -> None:
-        """All audio of a stream has been given: its recogniser is to give its last result."""
+        """All audio of a stream has been given: its recogniser is to give its last
+        result.
+        """
         stream = self._streams.get(number)
         if stream is not None:
             stream.end()
@@ -159,7 +182,9 @@ class RecognitionStreams:
         stream.clear()
 
     def _let_go(self, stream: RecognitionStream) -> None:
-        self._streams = {number: known for number, known in self._streams.items() if known is not stream}
+        self._streams = {
+            number: known for number, known in self._streams.items() if known is not stream
+        }
         if stream in self.listening:
             self.listening.remove(stream)
 
@@ -167,7 +192,9 @@ class RecognitionStreams:
         try:
             await stream.begun()
             source_rate_hz = self._source_rate_hz()
-            if source_rate_hz is not None:  # what the audio says of itself goes before what was declared
+            if (
+                source_rate_hz is not None
+            ):  # what the audio says of itself goes before what was declared
                 stream.options = replace(stream.options, source_rate_hz=source_rate_hz)
             grace_s = self._recognizer.first_use_grace_s
             if grace_s > 0:
@@ -176,11 +203,17 @@ class RecognitionStreams:
             async with closing(results):
                 while (transcript := await next_item(results)) is not None:
                     self._note(stream, transcript)
-                    self._post(Transcribed(stream.number, shifted(transcript, stream.offset_ms or 0)))
+                    self._post(
+                        Transcribed(stream.number, shifted(transcript, stream.offset_ms or 0))
+                    )
         except ProviderError as failure:
             message = f"speech recognition failed: {failure.kind.value}"
             others_left = isinstance(failure, BrokenOffError)
-            self._post(RecognitionFailed(stream.number, Fault.ASR_FAILED, message, failure.retryable, others_left))
+            self._post(
+                RecognitionFailed(
+                    stream.number, Fault.ASR_FAILED, message, failure.retryable, others_left
+                )
+            )
             return
         if not stream.finished:
             message = "speech recognition failed: the recogniser stopped"
@@ -215,7 +248,9 @@ def shifted(heard: Transcript, by_ms: int) -> Transcript:
         return heard
     words = tuple(
         [
-            Word(word.text, word.begin_ms + by_ms, word.end_ms + by_ms, word.punctuation, word.fixed)
+            Word(
+                word.text, word.begin_ms + by_ms, word.end_ms + by_ms, word.punctuation, word.fixed
+            )
             for word in heard.words
         ]
     )

@@ -1,4 +1,6 @@
-"""Hands-free: finds the user's speech in a session's microphone, on the time line of the connection's audio."""
+"""Hands-free: finds the user's speech in a session's microphone, on the time line of
+the connection's audio.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -17,14 +19,19 @@ from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
 from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
 
 KEPT_MS = 4_000
-"""Audio kept for a recogniser: the padding before speech, and what the detection and an overloaded tick may lag."""
+"""Audio kept for a recogniser: the padding before speech, and what the detection and an
+overloaded tick may lag.
+"""
 MISSING_MS = 1_000
-"""Speech is over when no audio has come for so long: a client that is muted may send none, and silence that is not
-sent cannot be detected. Networks hold audio up for less."""
+"""Speech is over when no audio has come for so long: a client that is muted may send
+none, and silence that is not sent cannot be detected. Networks hold audio up for less.
+"""
 
 
 class DetectorStream(Protocol):
-    """One session's way into the voice detection; see ``voicechat.voice.detector.DetectorStream``."""
+    """One session's way into the voice detection; see
+    ``voicechat.voice.detector.DetectorStream``.
+    """
 
     def push(self, pcm: bytes) -> None:
         """Take audio of any length, s16le mono 16 kHz."""
@@ -44,7 +51,9 @@ class Detector(Protocol):
         """What hears whether a turn is finished, if there is a model for it."""
 
     def open_stream(self, on_score: OnScore) -> DetectorStream:
-        """Open a stream; ``on_score`` is called on the event loop for each frame of its audio, in order."""
+        """Open a stream; ``on_score`` is called on the event loop for each frame of its
+        audio, in order.
+        """
 
 
 class VadStream:
@@ -62,13 +71,17 @@ class VadStream:
         missing_ms: Callable[[], int],
         flush: Callable[[], None] = lambda: None,
     ) -> None:
-        """``timeline`` has the audio that is pushed here already; ``now_ms`` is the session's clock.
+        """``timeline`` has the audio that is pushed here already; ``now_ms`` is the
+        session's clock.
 
-        ``post`` is told when speech starts and stops, and after a stop whether the turn sounds finished, where there
-        is a model for it. ``missing_ms`` says for how long no audio has come that could have. ``flush`` lets audio
-        that has come and was gathered be pushed.
+        ``post`` is told when speech starts and stops, and after a stop whether the turn
+        sounds finished, where there is a model for it. ``missing_ms`` says for how long
+        no audio has come that could have. ``flush`` lets audio that has come and was
+        gathered be pushed.
         """
-        settings = ActivitySettings(threshold=detection.threshold, prefix_padding_ms=detection.prefix_padding_ms)
+        settings = ActivitySettings(
+            threshold=detection.threshold, prefix_padding_ms=detection.prefix_padding_ms
+        )
         self._activity = SpeechActivity(settings)
         self._timeline = timeline
         self._echo = echo
@@ -99,14 +112,17 @@ class VadStream:
 
     def begin(self) -> None:
         """What comes next does not continue what came before, if anything did."""
-        # Frames begin at whole milliseconds, so that they can be found on the time line.
+        # Frames begin at whole milliseconds, so that they can be found on the time
+        # line.
         self._judged_ms = -(-self._timeline.end_bytes // BYTES_PER_MS)
         self._begins_bytes = self._judged_ms * BYTES_PER_MS
         self._activity.begin(self._judged_ms)
         self._stream.note_gap(self._judged_ms)
 
     def push(self, pcm: bytes) -> None:
-        """Hear the newest samples of the time line, s16le mono 16 kHz, which have just come."""
+        """Hear the newest samples of the time line, s16le mono 16 kHz, which have just
+        come.
+        """
         before_bytes = self._begins_bytes - (self._timeline.end_bytes - len(pcm))
         if before_bytes > 0:
             pcm = pcm[before_bytes:]
@@ -162,11 +178,13 @@ class VadStream:
             self._post(TurnJudged(probability))
 
     def _quiet_from(self, ended_ms: int) -> int:
-        """Where the speech ended by its loudness, of which the model heard the end at ``ended_ms``."""
+        """Where the speech ended by its loudness, of which the model heard the end at
+        ``ended_ms``.
+        """
         begins_ms, pcm = self._timeline.since(ended_ms - LOOK_BACK_MS)
         return ended_ms - trailing_quiet_ms(pcm[: max(0, ended_ms - begins_ms) * BYTES_PER_MS])
 
-    # --- audio that does not come ------------------------------------------------------------------------------
+    # --- audio that does not come -----------------------------------------------------
 
     def _look_after(self, wait_ms: int) -> None:
         self._stop_looking()
@@ -178,7 +196,9 @@ class VadStream:
             self._looking = None
 
     def _look(self) -> None:
-        """End the speech if no audio has come for `MISSING_MS`, and all that came has been judged."""
+        """End the speech if no audio has come for `MISSING_MS`, and all that came has
+        been judged.
+        """
         self._looking = None
         missing_ms = self._missing_ms()
         unjudged_ms = self._timeline.end_ms - self._judged_ms

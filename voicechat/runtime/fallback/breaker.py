@@ -1,6 +1,8 @@
-"""A circuit breaker: a service that keeps failing is left alone for a while, then tried with care. No I/O, no clock.
+"""A circuit breaker: a service that keeps failing is left alone for a while, then tried
+with care. No I/O, no clock.
 
-After M. Nygard, *Release It!*: closed until too much fails, open for a pause, then one trial decides.
+After M. Nygard, *Release It!*: closed until too much fails, open for a pause, then one
+trial decides.
 """
 
 from collections import deque
@@ -13,7 +15,9 @@ WINDOW = 20
 ENOUGH = 10
 """Of fewer uses no share is taken: the second failure of two says nothing."""
 TRIAL_S = 10.0
-"""A trial that has shown nothing for so long (a microphone in a silent room) does not keep others from being one."""
+"""A trial that has shown nothing for so long (a microphone in a silent room) does not
+keep others from being one.
+"""
 MAX_REST_S = 300.0
 """No service may ask to be left alone for longer."""
 
@@ -33,7 +37,9 @@ class Breaker:
     """The breaker of one service. ``now_s`` is any clock that only goes forward."""
 
     def __init__(self, policy: ServicePolicy, *, probed: bool = False) -> None:
-        """``probed``: somebody asks after the service while it is left alone, and says so by ``recovered``."""
+        """``probed``: somebody asks after the service while it is left alone, and says
+        so by ``recovered``.
+        """
         self._policy = policy
         self._probed = probed
         self._state = BreakerState.CLOSED
@@ -57,11 +63,15 @@ class Breaker:
 
     def allows(self, now_s: float) -> bool:
         """Whether the service may be asked now."""
-        awaits_word = self._state is BreakerState.OPEN and (self._probed or self._kept_out) and not self._well
+        awaits_word = (
+            self._state is BreakerState.OPEN and (self._probed or self._kept_out) and not self._well
+        )
         return now_s >= self.ready_at_s and not awaits_word
 
     def rests(self, now_s: float) -> bool:
-        """Whether the service works, and has asked to be left alone until ``ready_at_s``."""
+        """Whether the service works, and has asked to be left alone until
+        ``ready_at_s``.
+        """
         return self._state is BreakerState.CLOSED and now_s < self._ready_at_s
 
     def begin(self, now_s: float) -> bool:
@@ -81,7 +91,9 @@ class Breaker:
             self._outcomes.append(True)
 
     def failed(self, now_s: float, *, trial: bool) -> bool:
-        """A use has failed; give whether the breaker has opened for it. What began before it opened tells nothing."""
+        """A use has failed; give whether the breaker has opened for it. What began
+        before it opened tells nothing.
+        """
         if self._state is BreakerState.TRYING and trial:
             self.lengthen(now_s)
             return True
@@ -101,7 +113,9 @@ class Breaker:
             self._ready_at_s = now_s
 
     def rest(self, until_s: float, now_s: float) -> None:
-        """Leave the service alone until ``until_s``, ``MAX_REST_S`` at most, because it says so."""
+        """Leave the service alone until ``until_s``, ``MAX_REST_S`` at most, because it
+        says so.
+        """
         self._ready_at_s = max(self._ready_at_s, min(until_s, now_s + MAX_REST_S))
 
     def keep_out(self, now_s: float) -> None:
@@ -110,7 +124,9 @@ class Breaker:
         self._open(now_s)
 
     def recovered(self, now_s: float) -> None:
-        """A probe was answered, or it has started at last: the next use may be the trial."""
+        """A probe was answered, or it has started at last: the next use may be the
+        trial.
+        """
         self._well = True
         self._kept_out = False
         self._ready_at_s = now_s
@@ -123,7 +139,9 @@ class Breaker:
     @property
     def _fails_often(self) -> bool:
         failures = self._outcomes.count(False)
-        return len(self._outcomes) >= ENOUGH and failures >= self._policy.breaker_ratio * len(self._outcomes)
+        return len(self._outcomes) >= ENOUGH and failures >= self._policy.breaker_ratio * len(
+            self._outcomes
+        )
 
     def _open(self, now_s: float) -> None:
         self._state = BreakerState.OPEN

@@ -1,4 +1,6 @@
-"""From configured services to chains: each is one link; its chain is itself and those that stand in for it."""
+"""From configured services to chains: each is one link; its chain is itself and those
+that stand in for it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, TypeVar
@@ -17,14 +19,18 @@ Orders: TypeAlias = Mapping[str, Sequence[str]]
 """By the name of a service, the names of its chain."""
 
 MARGIN = 0.05
-"""A chain of recognisers gives up so much of its time before the session, which waits for the last result as well: only
-so it is a failure of the service, and not an interruption."""
+"""A chain of recognisers gives up so much of its time before the session, which waits
+for the last result as well: only so it is a failure of the service, and not an
+interruption.
+"""
 
 
 def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Give ``name`` and all that stand in for it, in the order in which they are asked, each once.
+    """Give ``name`` and all that stand in for it, in the order in which they are asked,
+    each once.
 
-    Raises ``ValueError`` whose text says which name is unknown, or who would stand in for itself.
+    Raises ``ValueError`` whose text says which name is unknown, or who would stand in
+    for itself.
     """
     order: list[str] = []
 
@@ -32,7 +38,9 @@ def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ..
         if name in path:
             raise ValueError(f"{name} would stand in for itself: {' -> '.join((*path, name))}")
         if name not in fallbacks:
-            raise ValueError(f"there is no service {name!r} of this kind (configured: {', '.join(sorted(fallbacks))})")
+            raise ValueError(
+                f"there is no service {name!r} of this kind (configured: {', '.join(sorted(fallbacks))})"
+            )
         if name not in order:
             order.append(name)
         for fallback in fallbacks[name]:
@@ -63,7 +71,10 @@ def recognition_chains(
 ) -> dict[str, SpeechRecognizer]:
     """Chain recognisers."""
     last_result_s = limits.transcript_ms / 1000 * (1 - MARGIN)
-    return {name: RecognitionChain(_linked(order, links), last_result_s) for name, order in orders.items()}
+    return {
+        name: RecognitionChain(_linked(order, links), last_result_s)
+        for name, order in orders.items()
+    }
 
 
 def _linked(order: Sequence[str], links: Mapping[str, ChainLink[P]]) -> tuple[ChainLink[P], ...]:

@@ -22,11 +22,15 @@ from voicechat.runtime.fallback.relay import IGNORED, Chain, ChainRequest, ItemV
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 UNFINISHED = ("length", "content_filter")
-"""Why a model may stop without a word: its tokens went into thoughts, or its answer was held back."""
+"""Why a model may stop without a word: its tokens went into thoughts, or its answer was
+held back.
+"""
 
 
 class ChatChain(Chain[ChatModel]):
-    """A ``ChatModel``: another one is asked only while nothing has been said; what was shown cannot be unshown."""
+    """A ``ChatModel``: another one is asked only while nothing has been said; what was
+    shown cannot be unshown.
+    """
 
     def __init__(self, links: Sequence[ChainLink[ChatModel]], timeouts: StageTimeouts) -> None:
         """``timeouts``: to the first text, and between two pieces of it."""
@@ -34,7 +38,9 @@ class ChatChain(Chain[ChatModel]):
         self._timeouts = timeouts
 
     def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See ``ChatModel``. Raises the last failure when nobody answers; an empty answer is a failure, too."""
+        """See ``ChatModel``. Raises the last failure when nobody answers; an empty
+        answer is a failure, too.
+        """
         until_s = asyncio.get_running_loop().time() + self._timeouts.first_s
         plan = Plan(self.links, until_s)
         return relay(self, plan, _ChatChainRequest(request, self._timeouts))
@@ -50,9 +56,12 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
         self._thinks_until_s = math.inf
         self._said = False
         last = request.messages[-1:]
-        self._may_be_silent = bool(last and last[0].get("role") == "tool") or bool(request.options.get("stop"))
-        """Whether an empty answer is one: what was to be said stood beside the tool calls, or would begin with what the
-        client wants the reply to end before."""
+        self._may_be_silent = bool(last and last[0].get("role") == "tool") or bool(
+            request.options.get("stop")
+        )
+        """Whether an empty answer is one: what was to be said stood beside the tool
+        calls, or would begin with what the client wants the reply to end before.
+        """
 
     def begin(self, provider: ChatModel) -> AsyncIterator[ReplyPart]:
         self._thinks_until_s = math.inf
@@ -61,8 +70,9 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
     def take(self, item: ReplyPart) -> ItemVerdict:
         """Judge a part of the reply.
 
-        Tools that the model carries out itself say how long they take; after them it thinks as at the beginning. An
-        empty piece of text is no sign of life, and neither is white space before the first word.
+        Tools that the model carries out itself say how long they take; after them it
+        thinks as at the beginning. An empty piece of text is no sign of life, and
+        neither is white space before the first word.
         """
         match item:
             case TextDelta():
@@ -78,7 +88,9 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
                 self._said = True
                 return self._answer
             case ToolsStarted():
-                return ItemVerdict(passes=True, answers=True, within_s=self._timeouts.first_s + item.within_s)
+                return ItemVerdict(
+                    passes=True, answers=True, within_s=self._timeouts.first_s + item.within_s
+                )
             case ToolExchange():
                 self._said = True
                 return ItemVerdict(passes=True, answers=True, within_s=self._timeouts.first_s)
@@ -91,12 +103,16 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
         self._require_answer("stop")
 
     def failed(self, plan: Plan[ChatModel]) -> None:
-        """What a model spent on thoughts is not taken from the time of those who stand in for it."""
+        """What a model spent on thoughts is not taken from the time of those who stand
+        in for it.
+        """
         if self._thinks_until_s < math.inf:
             plan.begin_anew(self._loop.time() + self._timeouts.first_s)
 
     def _require_answer(self, reason: str) -> None:
-        """An answer without a word or a call is a failure, unless the model says why there is none."""
+        """An answer without a word or a call is a failure, unless the model says why
+        there is none.
+        """
         if not (self._said or self._may_be_silent or reason in UNFINISHED):
             raise ProviderError("chat model", FailureKind.BROKEN, "answered without a word")
 

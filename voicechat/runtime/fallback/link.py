@@ -1,4 +1,6 @@
-"""One service of a chain: its provider, its places, its breaker, and what is counted of it."""
+"""One service of a chain: its provider, its places, its breaker, and what is counted of
+it.
+"""
 
 import asyncio
 import logging
@@ -24,10 +26,14 @@ logger = logging.getLogger(__name__)
 PROBE_S = 5.0
 """How long a probe may take."""
 START_S = 60.0
-"""How long a start that is tried again may take: a large model is loaded, perhaps from a slow disk."""
+"""How long a start that is tried again may take: a large model is loaded, perhaps from
+a slow disk.
+"""
 CLOSE_S = 1.0
 COLD_AFTER_S = 300.0
-"""A service that has given nothing for so long may have to load its model again: servers unload one that rests."""
+"""A service that has given nothing for so long may have to load its model again:
+servers unload one that rests.
+"""
 
 P_co = TypeVar("P_co", covariant=True)
 
@@ -35,11 +41,12 @@ P_co = TypeVar("P_co", covariant=True)
 class ChainLink(Provider, Generic[P_co]):
     """A provider under its configured name, as every chain that it belongs to knows it.
 
-    While the breaker is open, ``Provider.probe`` is called after each pause, and only when it has been answered the
-    service is tried again. Without a probe a user's own request is the trial.
+    While the breaker is open, ``Provider.probe`` is called after each pause, and only
+    when it has been answered the service is tried again. Without a probe a user's own
+    request is the trial.
 
-    One whose ``start`` failed is left alone in the same way: it is started anew after each pause, and used only when it
-    has started.
+    One whose ``start`` failed is left alone in the same way: it is started anew after
+    each pause, and used only when it has started.
     """
 
     def __init__(self, name: str, provider: P_co, policy: ServicePolicy | None = None) -> None:
@@ -71,7 +78,9 @@ class ChainLink(Provider, Generic[P_co]):
         await self._life.start()
 
     def leave_unstarted(self, failure: ProviderError) -> None:
-        """Its ``start`` failed, and others stand in: let them until it has started after all."""
+        """Its ``start`` failed, and others stand in: let them until it has started
+        after all.
+        """
         self.failures[failure.kind] += 1
         self._unstarted = True
         self.breaker.keep_out(loop_now_s())
@@ -79,10 +88,12 @@ class ChainLink(Provider, Generic[P_co]):
 
     @property
     def cold(self) -> bool:
-        """Whether this is the first use of the service, or the first one for ``COLD_AFTER_S``.
+        """Whether this is the first use of the service, or the first one for
+        ``COLD_AFTER_S``.
 
-        Its model may not be loaded, so it has longer: see ``ServicePolicy.first_use_s``. After a use that took too
-        long all the same, the usual time holds again.
+        Its model may not be loaded, so it has longer: see
+        ``ServicePolicy.first_use_s``. After a use that took too long all the same, the
+        usual time holds again.
         """
         return loop_now_s() >= self._warm_until_s
 
@@ -91,7 +102,8 @@ class ChainLink(Provider, Generic[P_co]):
         self._warm_until_s = loop_now_s() + COLD_AFTER_S
 
     def warm_up(self, ask: Callable[[], AsyncIterator[object]]) -> None:
-        """Ask the service in the background until it gives something, for ``first_use_s`` at most; one at a time.
+        """Ask the service in the background until it gives something, for
+        ``first_use_s`` at most; one at a time.
 
         Many servers stop loading a model when the request that asked for it goes away.
         """
@@ -119,10 +131,11 @@ class ChainLink(Provider, Generic[P_co]):
         return self._waiting + self._life.waiting_streams
 
     def asked(self, until_s: float) -> "Attempt":
-        """Hold a place among ``max_streams`` for one use, and note how it goes: a context.
+        """Hold a place among ``max_streams`` for one use, and note how it goes: a
+        context.
 
-        Entering raises ``ProviderError`` (RATE_LIMIT) when no place gets free within ``queue_s``, and by ``until_s``
-        (loop time); that is no failure of the service.
+        Entering raises ``ProviderError`` (RATE_LIMIT) when no place gets free within
+        ``queue_s``, and by ``until_s`` (loop time); that is no failure of the service.
         """
         return Attempt(self, until_s)
 
@@ -146,7 +159,8 @@ class ChainLink(Provider, Generic[P_co]):
             self._places.release()
 
     def note_failure(self, failure: ProviderError, *, trial: bool) -> None:
-        """Count a failure. One that is the request's own fault says nothing of the service but that it answers.
+        """Count a failure. One that is the request's own fault says nothing of the
+        service but that it answers.
 
         One that the input has caused says nothing at all.
         """
@@ -163,7 +177,9 @@ class ChainLink(Provider, Generic[P_co]):
             self.breaker.abandoned(now_s, trial=trial)
             self.breaker.rest(now_s + failure.retry_after_s, now_s)
         elif self.breaker.failed(now_s, trial=trial):
-            logger.warning("%s is left alone for %.1f s", self.name, self.breaker.ready_at_s - now_s)
+            logger.warning(
+                "%s is left alone for %.1f s", self.name, self.breaker.ready_at_s - now_s
+            )
             self._begin_probing()
 
     def _begin_probing(self) -> None:
@@ -184,7 +200,9 @@ class ChainLink(Provider, Generic[P_co]):
             except TimeoutError:
                 self.breaker.lengthen(loop_now_s())
             except Exception as error:  # noqa: BLE001 - a provider of somebody else; it must not end the probing
-                logger.error("probing %s raised %s at %s", self.name, type(error).__name__, where(error))
+                logger.error(
+                    "probing %s raised %s at %s", self.name, type(error).__name__, where(error)
+                )
                 self.breaker.lengthen(loop_now_s())
             else:
                 logger.warning("%s answers again", self.name)
@@ -202,7 +220,9 @@ class ChainLink(Provider, Generic[P_co]):
 
 
 class Attempt:
-    """One use of a link: see ``ChainLink.asked``. Leaving it otherwise than by ``ProviderError`` is no failure."""
+    """One use of a link: see ``ChainLink.asked``. Leaving it otherwise than by
+    ``ProviderError`` is no failure.
+    """
 
     def __init__(self, link: ChainLink[object], until_s: float) -> None:
         self._link = link
@@ -224,7 +244,10 @@ class Attempt:
         return self
 
     async def __aexit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
     ) -> None:
         self._link.leave_place()
         if isinstance(error, ProviderError):

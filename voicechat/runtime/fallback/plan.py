@@ -10,18 +10,24 @@ from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.loop_clock import loop_now_s
 
 AGAIN_S = 0.2
-"""A lost connection is tried once more after so long, when nobody else is left: the service may just have restarted."""
+"""A lost connection is tried once more after so long, when nobody else is left: the
+service may just have restarted.
+"""
 
 P = TypeVar("P")
 
 
 class Plan(Generic[P]):
-    """Every link is asked once, in order; then, if time is left, once more those for which that can help."""
+    """Every link is asked once, in order; then, if time is left, once more those for
+    which that can help.
+    """
 
     def __init__(self, links: Iterable[ChainLink[P]], until_s: float) -> None:
-        """``until_s``: when the first item must have come (loop time), whoever gives it.
+        """``until_s``: when the first item must have come (loop time), whoever gives
+        it.
 
-        Only the last link that is left has longer when it is cold: ``ServicePolicy.first_use_s``.
+        Only the last link that is left has longer when it is cold:
+        ``ServicePolicy.first_use_s``.
         """
         self._links = tuple(links)
         self._untried = list(self._links)
@@ -41,10 +47,11 @@ class Plan(Generic[P]):
         self._until_s = max(self._until_s, until_s)
 
     async def next_link(self) -> tuple[ChainLink[P], float]:
-        """Give the link to ask, and until when it may take to its first item (loop time).
+        """Give the link to ask, and until when it may take to its first item (loop
+        time).
 
-        May wait, for a service that said when to come again. Raises ``ProviderError`` when nothing is left: the last
-        failure, if there was one.
+        May wait, for a service that said when to come again. Raises ``ProviderError``
+        when nothing is left: the last failure, if there was one.
         """
         while self._untried:
             link = self._untried.pop(0)
@@ -63,7 +70,9 @@ class Plan(Generic[P]):
         raise self._failure or self._left_alone()
 
     def failed(self, link: ChainLink[P], failure: ProviderError) -> None:
-        """Note a failure. Of the first one of each link it is seen whether asking again may help."""
+        """Note a failure. Of the first one of each link it is seen whether asking again
+        may help.
+        """
         self._failure = failure
         if link in self._failed:
             return
@@ -74,24 +83,40 @@ class Plan(Generic[P]):
             self._again.append((loop_now_s() + failure.retry_after_s, link))
 
     def _left_alone(self) -> ProviderError:
-        """Nobody was asked. Services that asked to be left alone for a while are busy, and not broken."""
-        waits_s = [link.breaker.ready_at_s - loop_now_s() for link in self._links if link.breaker.rests(loop_now_s())]
+        """Nobody was asked. Services that asked to be left alone for a while are busy,
+        and not broken.
+        """
+        waits_s = [
+            link.breaker.ready_at_s - loop_now_s()
+            for link in self._links
+            if link.breaker.rests(loop_now_s())
+        ]
         if waits_s:
             message = "all wait as they were told to"
-            return ProviderError("services", FailureKind.RATE_LIMIT, message, retry_after_s=min(waits_s))
-        return ProviderError("services", FailureKind.CONNECTIVITY, "all are left alone after failures")
+            return ProviderError(
+                "services", FailureKind.RATE_LIMIT, message, retry_after_s=min(waits_s)
+            )
+        return ProviderError(
+            "services", FailureKind.CONNECTIVITY, "all are left alone after failures"
+        )
 
     def _share_of(self, link: ChainLink[P]) -> float:
-        """An even share of what is left of the time, or what the configuration says; nobody after it: everything."""
+        """An even share of what is left of the time, or what the configuration says;
+        nobody after it: everything.
+        """
         now_s = loop_now_s()
         after = sum(other.breaker.allows(now_s) for other in self._untried)
         if not after:
-            return max(self._until_s, now_s + link.policy.first_use_s) if link.cold else self._until_s
+            return (
+                max(self._until_s, now_s + link.policy.first_use_s) if link.cold else self._until_s
+            )
         share_s = (self._until_s - now_s) / (1 + after)
         return min(self._until_s, now_s + (link.policy.attempt_s or share_s))
 
 
 def _when(link: ChainLink[P]) -> float:
-    """When to look again whether a link may be asked. A trial of somebody else's may be over at any time."""
+    """When to look again whether a link may be asked. A trial of somebody else's may be
+    over at any time.
+    """
     trying = link.breaker.state is BreakerState.TRYING
     return max(loop_now_s() + AGAIN_S, 0.0 if trying else link.breaker.ready_at_s)

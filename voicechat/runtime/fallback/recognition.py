@@ -1,9 +1,10 @@
 """A recogniser with others that stand in for it.
 
-A stream that fails before it has taken audio is begun again with the next recogniser. One that fails later has
-swallowed audio, which only the caller still has: the failure then says that it can be retried, and the caller's next
-stream, with ``RecognitionOptions.earlier_failures`` counted up, begins with the next recogniser. It is a
-``BrokenOffError`` as long as somebody is left who has not been given this audio.
+A stream that fails before it has taken audio is begun again with the next recogniser.
+One that fails later has swallowed audio, which only the caller still has: the failure
+then says that it can be retried, and the caller's next stream, with
+``RecognitionOptions.earlier_failures`` counted up, begins with the next recogniser. It
+is a ``BrokenOffError`` as long as somebody is left who has not been given this audio.
 """
 
 import asyncio
@@ -29,13 +30,17 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
     """A ``SpeechRecognizer``."""
 
     def __init__(self, links: Sequence[ChainLink[SpeechRecognizer]], last_result_s: float) -> None:
-        """``last_result_s``: how long the last result may take from the end of the audio, all links together."""
+        """``last_result_s``: how long the last result may take from the end of the
+        audio, all links together.
+        """
         super().__init__(links)
         self._last_result_s = last_result_s
 
     @property
     def first_use_grace_s(self) -> float:
-        """See ``RecognizerProvider``. Nobody waits longer for a recogniser that another one can stand in for."""
+        """See ``RecognizerProvider``. Nobody waits longer for a recogniser that another
+        one can stand in for.
+        """
         link = self.links[0]
         if len(self.links) > 1 or not link.cold:
             return 0.0
@@ -44,10 +49,12 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """See ``SpeechRecognizer``. While another recogniser could be asked, one that stands still has failed.
+        """See ``SpeechRecognizer``. While another recogniser could be asked, one that
+        stands still has failed.
 
-        To stand still is neither to take the next audio nor to end, or to give no result after the end of the audio.
-        Notes on sounds that are no speech are left out of the results; see ``Unannotated``.
+        To stand still is neither to take the next audio nor to end, or to give no
+        result after the end of the audio. Notes on sounds that are no speech are left
+        out of the results; see ``Unannotated``.
         """
         begin_with = options.earlier_failures % len(self.links)
         links = (*self.links[begin_with:], *self.links[:begin_with])
@@ -67,7 +74,11 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
                             if (said := unannotated.take(result)) is not None:
                                 yield said
                     if not heard.finished:
-                        raise ProviderError(link.name, FailureKind.CONNECTIVITY, "stopped before the end of the audio")
+                        raise ProviderError(
+                            link.name,
+                            FailureKind.CONNECTIVITY,
+                            "stopped before the end of the audio",
+                        )
                 return
             except (GeneratorExit, asyncio.CancelledError):
                 if heard.thinks_for_s > self._last_result_s:
@@ -87,9 +98,11 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
         return any(link.breaker.allows(now_s) for link in self.links if link is not failed)
 
     def _retryable(self, failure: ProviderError, failures: int) -> ProviderError:
-        """Say that another stream may succeed, whatever went wrong here: another recogniser will hear it.
+        """Say that another stream may succeed, whatever went wrong here: another
+        recogniser will hear it.
 
-        ``failures``: of all streams on this audio. Each begins with another link, until all have had their turn.
+        ``failures``: of all streams on this audio. Each begins with another link, until
+        all have had their turn.
         """
         error = BrokenOffError if failures < len(self.links) else ProviderError
         return error(failure.provider, failure.kind, "others can stand in", retryable=True)
@@ -98,8 +111,8 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
 class _Heard:
     """The audio on its way to a recogniser, and what that does with it.
 
-    Between two pieces it may think for ``patience_s`` (None: for ever), and so at the end. Waiting for a speaker who is
-    silent is not its fault.
+    Between two pieces it may think for ``patience_s`` (None: for ever), and so at the
+    end. Waiting for a speaker who is silent is not its fault.
     """
 
     def __init__(self, audio: AsyncIterator[bytes], patience_s: float | None) -> None:
@@ -157,13 +170,19 @@ class _Heard:
             self._limit.reschedule(self._due_s)
 
 
-def _recognize(heard: _Heard, options: RecognitionOptions, recognizer: SpeechRecognizer) -> AsyncIterator[Transcript]:
+def _recognize(
+    heard: _Heard, options: RecognitionOptions, recognizer: SpeechRecognizer
+) -> AsyncIterator[Transcript]:
     return recognizer.recognize(heard, options)
 
 
 async def _next(results: AsyncIterator[Transcript], heard: _Heard) -> Transcript | None:
-    """Wait for the next result as long as the recogniser moves, or for ever if nobody else could be asked."""
-    result = await (next_item(results) if heard.patience_s is None else _next_in_time(results, heard))
+    """Wait for the next result as long as the recogniser moves, or for ever if nobody
+    else could be asked.
+    """
+    result = await (
+        next_item(results) if heard.patience_s is None else _next_in_time(results, heard)
+    )
     if result is not None and not isinstance(result, Transcript):
         raise ProviderError("recogniser", FailureKind.BROKEN, f"gave a {type(result).__name__}")
     return result

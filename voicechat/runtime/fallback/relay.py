@@ -1,4 +1,6 @@
-"""What all chains share: a request is handed from one service to the next until one answers."""
+"""What all chains share: a request is handed from one service to the next until one
+answers.
+"""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -18,13 +20,17 @@ T = TypeVar("T")
 
 
 class Chain(Generic[P]):
-    """A service and those that stand in for it, in order. Its links may belong to other chains, too."""
+    """A service and those that stand in for it, in order. Its links may belong to other
+    chains, too.
+    """
 
     def __init__(self, links: Sequence[ChainLink[P]]) -> None:
         """``links``: the service itself first."""
         self.links = tuple(links)
         self.stood_in: Counter[str] = Counter()
-        """Requests that another service than the first was asked to answer, by its name."""
+        """Requests that another service than the first was asked to answer, by its
+        name.
+        """
 
     @property
     def name(self) -> str:
@@ -46,14 +52,18 @@ class ItemVerdict:
     answers: bool
     """With it the service has answered, and nobody else is asked."""
     within_s: float | None
-    """How long the next item may take; None: as long as before, for this one is no sign of life."""
+    """How long the next item may take; None: as long as before, for this one is no sign
+    of life.
+    """
 
 
 IGNORED = ItemVerdict(passes=False, answers=False, within_s=None)
 
 
 class ChainRequest(ABC, Generic[P, T]):
-    """One request to a chain: how it is put to a service, and what is made of the items that the service gives."""
+    """One request to a chain: how it is put to a service, and what is made of the items
+    that the service gives.
+    """
 
     @abstractmethod
     def begin(self, provider: P) -> AsyncIterator[T]:
@@ -61,7 +71,9 @@ class ChainRequest(ABC, Generic[P, T]):
 
     @abstractmethod
     def take(self, item: T) -> ItemVerdict:
-        """Say what becomes of ``item``. Raises ``ProviderError`` when it is no item at all, or no answer."""
+        """Say what becomes of ``item``. Raises ``ProviderError`` when it is no item at
+        all, or no answer.
+        """
 
     def answered(self, link: ChainLink[P]) -> None:
         """It has given its first item."""
@@ -73,14 +85,19 @@ class ChainRequest(ABC, Generic[P, T]):
         """It has failed before its first item, and ``plan`` says who is asked next."""
 
     def broke_off(self, link: ChainLink[P], failure: ProviderError) -> None:
-        """It has failed after its first item. May raise another ``ProviderError`` than the failure."""
+        """It has failed after its first item. May raise another ``ProviderError`` than
+        the failure.
+        """
 
 
-async def relay(chain: Chain[P], plan: Plan[P], request: ChainRequest[P, T]) -> AsyncGenerator[T, None]:
+async def relay(
+    chain: Chain[P], plan: Plan[P], request: ChainRequest[P, T]
+) -> AsyncGenerator[T, None]:
     """Give the items of the first service that gives any.
 
-    Each item has its deadline, and nobody else times a service. Raises ``ProviderError``: before the first item when no
-    service is left, after it when the service fails. Cancelling cancels the service that is being asked.
+    Each item has its deadline, and nobody else times a service. Raises
+    ``ProviderError``: before the first item when no service is left, after it when the
+    service fails. Cancelling cancels the service that is being asked.
     """
     loop = asyncio.get_running_loop()
     while True:
@@ -112,7 +129,8 @@ async def relay(chain: Chain[P], plan: Plan[P], request: ChainRequest[P, T]) -> 
             plan.failed(link, failure)
             request.failed(plan)
             if cold and failure.kind is FailureKind.TIMEOUT and plan.has_more:
-                # It may be loading its model, and many servers stop that when the request goes away.
+                # It may be loading its model, and many servers stop that when the
+                # request goes away.
                 link.warm_up(partial(started, link, request.begin))
 
 
@@ -123,4 +141,6 @@ def started(link: ChainLink[P], begin: Callable[[P], AsyncIterator[T]]) -> Async
     except ProviderError:
         raise
     except Exception as error:
-        raise ProviderError(link.name, FailureKind.BROKEN, f"raised {type(error).__name__}") from error
+        raise ProviderError(
+            link.name, FailureKind.BROKEN, f"raised {type(error).__name__}"
+        ) from error

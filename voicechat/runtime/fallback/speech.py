@@ -4,7 +4,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
 from voicechat.errors import BrokenOffError, FailureKind, ProviderError
-from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, SynthesizerProvider, VoiceOptions
+from voicechat.providers.interfaces import (
+    AudioChunk,
+    SpeechSynthesizer,
+    SynthesizerProvider,
+    VoiceOptions,
+)
 from voicechat.providers.wrapping import as_synthesizer
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.plan import Plan
@@ -16,28 +21,41 @@ RATES_HZ = range(8_000, 192_001)
 
 
 class SpeechChain(Chain[SpeechSynthesizer], SynthesizerProvider):
-    """A ``SpeechSynthesizer``. A sentence that fails before its first audio is spoken by the next voice."""
+    """A ``SpeechSynthesizer``. A sentence that fails before its first audio is spoken
+    by the next voice.
+    """
 
-    def __init__(self, links: Sequence[ChainLink[SpeechSynthesizer]], timeouts: StageTimeouts) -> None:
+    def __init__(
+        self, links: Sequence[ChainLink[SpeechSynthesizer]], timeouts: StageTimeouts
+    ) -> None:
         """``timeouts``: to the first audio of a sentence, and between two pieces of it."""
         super().__init__(links)
         self.timeouts = timeouts
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Those of the service itself; who stands in speaks with a voice of that name, else with its default."""
+        """Those of the service itself; who stands in speaks with a voice of that name,
+        else with its default.
+        """
         return self.links[0].provider.voices
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See ``SpeechSynthesizer``: only what all of them can, because it is decided before anybody is asked."""
-        return all(as_synthesizer(link.provider).shapes_prosody(speech_rate, pitch_rate) for link in self.links)
+        """See ``SpeechSynthesizer``: only what all of them can, because it is decided
+        before anybody is asked.
+        """
+        return all(
+            as_synthesizer(link.provider).shapes_prosody(speech_rate, pitch_rate)
+            for link in self.links
+        )
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
         """See ``SpeechSynthesizer``: one sentence on its own."""
         return self.for_one_reply().synthesize(text, voice)
 
     def for_one_reply(self) -> "ReplySpeech":
-        """Give a synthesiser for the sentences of one reply: once it has changed the voice, it stays with that."""
+        """Give a synthesiser for the sentences of one reply: once it has changed the
+        voice, it stays with that.
+        """
         return ReplySpeech(self)
 
 
@@ -59,17 +77,25 @@ class ReplySpeech(SynthesizerProvider):
         return self._chain.shapes_prosody(speech_rate, pitch_rate)
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak a sentence. Raises `BrokenOffError` when one breaks off and another voice can go on.
+        """Speak a sentence. Raises `BrokenOffError` when one breaks off and another
+        voice can go on.
 
-        What is asked next, the same sentence or another one, is then spoken by that voice.
+        What is asked next, the same sentence or another one, is then spoken by that
+        voice.
         """
         chain, first = self._chain, self._first
         links = (*chain.links[first:], *chain.links[:first])
         plan = Plan(links, loop_now_s() + chain.timeouts.first_s)
-        return relay(chain, plan, _SentenceRequest(self, text, voice, first=first, between_s=chain.timeouts.between_s))
+        return relay(
+            chain,
+            plan,
+            _SentenceRequest(self, text, voice, first=first, between_s=chain.timeouts.between_s),
+        )
 
     def note(self, link: ChainLink[SpeechSynthesizer], first: int) -> None:
-        """Stay with who stands in; a sentence that began before the change of voice does not take it back."""
+        """Stay with who stands in; a sentence that began before the change of voice
+        does not take it back.
+        """
         position = self._chain.links.index(link)
         if position != first:
             self._first = position
@@ -84,8 +110,12 @@ class ReplySpeech(SynthesizerProvider):
 
 
 class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
-    def __init__(self, reply: ReplySpeech, text: str, voice: VoiceOptions, *, first: int, between_s: float) -> None:
-        """``first``: the link that is asked first; ``between_s``: how long a piece may take after the one before it."""
+    def __init__(
+        self, reply: ReplySpeech, text: str, voice: VoiceOptions, *, first: int, between_s: float
+    ) -> None:
+        """``first``: the link that is asked first; ``between_s``: how long a piece may
+        take after the one before it.
+        """
         self._reply = reply
         self._first = first
         self._audio = ItemVerdict(passes=True, answers=True, within_s=between_s)
@@ -95,7 +125,9 @@ class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
 
     def begin(self, provider: SpeechSynthesizer) -> AsyncIterator[AudioChunk]:
         known = self._voice.voice in provider.voices
-        return provider.synthesize(self._text, self._voice if known else replace(self._voice, voice=""))
+        return provider.synthesize(
+            self._text, self._voice if known else replace(self._voice, voice="")
+        )
 
     def take(self, item: AudioChunk) -> ItemVerdict:
         """An empty chunk is no sign of life."""
@@ -105,7 +137,9 @@ class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
         if not item.pcm:
             return IGNORED
         if self._rate_hz not in (0, item.rate_hz):
-            raise ProviderError("synthesiser", FailureKind.BROKEN, "changed the sample rate within a sentence")
+            raise ProviderError(
+                "synthesiser", FailureKind.BROKEN, "changed the sample rate within a sentence"
+            )
         self._rate_hz = item.rate_hz
         return self._audio
 
@@ -113,10 +147,14 @@ class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
         self._reply.note(link, self._first)
 
     def gave_nothing(self, plan: Plan[SpeechSynthesizer]) -> None:
-        """Of a text that has words that is a failure, as long as another voice can be asked."""
+        """Of a text that has words that is a failure, as long as another voice can be
+        asked.
+        """
         if plan.has_more and any(map(str.isalnum, self._text)):
             raise ProviderError("synthesiser", FailureKind.BROKEN, "made no audio")
 
     def broke_off(self, link: ChainLink[SpeechSynthesizer], failure: ProviderError) -> None:
         if self._reply.goes_on_without(link):
-            raise BrokenOffError(failure.provider, failure.kind, "another voice can go on") from None
+            raise BrokenOffError(
+                failure.provider, failure.kind, "another voice can go on"
+            ) from None

@@ -1,1 +1,3 @@
-"""The HTTP endpoints of the contract and their OpenAI aliases: one module for each family."""
+"""The HTTP endpoints of the contract and their OpenAI aliases: one module for each
+family.
+"""

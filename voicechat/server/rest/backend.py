@@ -26,14 +26,17 @@ from voicechat.store.ledger import Ledger
 from voicechat.store.places import Places
 
 RESERVED = 8
-"""One of so many places is kept for keys that have no request in this process: one client's slow
-requests must not keep the others out."""
+"""One of so many places is kept for keys that have no request in this process: one
+client's slow requests must not keep the others out.
+"""
 
 P = TypeVar("P")
 
 
 class Backend:
-    """Shared by the endpoints; counts, admits and drains their requests in one process of a server."""
+    """Shared by the endpoints; counts, admits and drains their requests in one process
+    of a server.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,9 @@ class Backend:
         pressure: Pressure | None = None,
         agents: Agents | None = None,
     ) -> None:
-        """``ledger``: where the processes of the server count together. Without ``pressure`` there never is any."""
+        """``ledger``: where the processes of the server count together. Without
+        ``pressure`` there never is any.
+        """
         self.services = services
         self.agents = replace(agents or Agents(), models=services.model_names)
         self.limits = limits
@@ -62,9 +67,11 @@ class Backend:
 
     @asynccontextmanager
     async def admitted(self, request: web.Request, endpoint: Endpoint) -> AsyncIterator[Principal]:
-        """Hold a place for a request to ``endpoint`` while the context lasts; it ends early if the client goes.
+        """Hold a place for a request to ``endpoint`` while the context lasts; it ends
+        early if the client goes.
 
-        Raises ``AdmissionError``: no valid key, its quota is used up, or no place; ``ClientGoneError``.
+        Raises ``AdmissionError``: no valid key, its quota is used up, or no place;
+        ``ClientGoneError``.
         """
         with ending_when_gone(request):
             principal = await self._authorise(request, endpoint)
@@ -75,16 +82,22 @@ class Backend:
                 finally:
                     self._leave(principal.key_id)
 
-    def talking_model(self, path: str, wanted: str, principal: Principal) -> tuple[ChatModel, tuple[Message, ...]]:
-        """Find the chat model that ``wanted`` means, and the instructions of the agent that it answers for.
+    def talking_model(
+        self, path: str, wanted: str, principal: Principal
+    ) -> tuple[ChatModel, tuple[Message, ...]]:
+        """Find the chat model that ``wanted`` means, and the instructions of the agent
+        that it answers for.
 
-        ``path`` is the parameter. Raises ``RemoteProtocolError`` (NOT_FOUND), which lists the names.
+        ``path`` is the parameter. Raises ``RemoteProtocolError`` (NOT_FOUND), which
+        lists the names.
         """
         arrival = Arrival(model=wanted, model_path=path, key_id=principal.key_id)
         chosen = self.agents.choose(arrival)
         note(chosen.note)
         agent = chosen.agent.filled(arrival.values(local_time()))
-        instructions = ({"role": "system", "content": agent.instructions},) if agent.instructions else ()
+        instructions = (
+            ({"role": "system", "content": agent.instructions},) if agent.instructions else ()
+        )
         return self.services.models[agent.llm], instructions
 
     def synthesizer(self, path: str, wanted: str) -> SpeechSynthesizer:
@@ -97,7 +110,9 @@ class Backend:
         return self._requests
 
     async def drain(self, deadline_s: float) -> None:
-        """Refuse new requests and wait for those in progress, for ``deadline_s`` at most."""
+        """Refuse new requests and wait for those in progress, for ``deadline_s`` at
+        most.
+        """
         self._draining = True
         try:
             async with asyncio.timeout(deadline_s):
@@ -115,8 +130,13 @@ class Backend:
         if self._pressure is not None:
             self._pressure.admit(own)
         if not self._places.take():
-            raise AtCapacityError(f"the server holds its {self._places.most} requests already", CAPACITY_RETRY_S)
-        if self._requests_of[key_id] and self._places.taken > self._places.most - self._places.most // RESERVED:
+            raise AtCapacityError(
+                f"the server holds its {self._places.most} requests already", CAPACITY_RETRY_S
+            )
+        if (
+            self._requests_of[key_id]
+            and self._places.taken > self._places.most - self._places.most // RESERVED
+        ):
             self._places.free()
             raise AtCapacityError("the last places are for other keys", CAPACITY_RETRY_S)
         self._requests_of[key_id] += 1

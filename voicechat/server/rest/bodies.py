@@ -1,4 +1,6 @@
-"""Request bodies: read within a size and a time, parsed strictly, checked against a model that names the field."""
+"""Request bodies: read within a size and a time, parsed strictly, checked against a
+model that names the field.
+"""
 
 import asyncio
 import codecs
@@ -21,17 +23,21 @@ MAX_BODY_BYTES = 256 * 1024
 LARGE_BYTES = 64 * 1024
 """What is larger is parsed in a thread."""
 _parser = ThreadPoolExecutor(1, thread_name_prefix="json")
-"""One thread: each parse holds the interpreter lock for some milliseconds, and several threads would
-hold it in turn while the event loop waits."""
+"""One thread: each parse holds the interpreter lock for some milliseconds, and several
+threads would hold it in turn while the event loop waits.
+"""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def read_body(request: web.Request, model: type[Model], limit_bytes: int = MAX_BODY_BYTES) -> Model:
+async def read_body(
+    request: web.Request, model: type[Model], limit_bytes: int = MAX_BODY_BYTES
+) -> Model:
     """Read a JSON object and check it.
 
-    Raises ``RemoteProtocolError``: ``TOO_LARGE``, ``MALFORMED``, or ``INVALID_PARAMETER`` whose message begins with
-    the path of the field; ``TIMEOUT`` when the body does not come within ``READ_S``.
+    Raises ``RemoteProtocolError``: ``TOO_LARGE``, ``MALFORMED``, or
+    ``INVALID_PARAMETER`` whose message begins with the path of the field; ``TIMEOUT``
+    when the body does not come within ``READ_S``.
     """
     content = await _read(request, limit_bytes)
     if len(content) <= LARGE_BYTES:
@@ -49,7 +55,9 @@ def _parsed(model: type[Model], content: bytes) -> Model:
 
 
 def checked(model: type[Model], fields: Mapping[str, object]) -> Model:
-    """Check what a request says. Raises ``RemoteProtocolError`` (INVALID_PARAMETER) that names the field."""
+    """Check what a request says. Raises ``RemoteProtocolError`` (INVALID_PARAMETER)
+    that names the field.
+    """
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -63,9 +71,15 @@ async def _read(request: web.Request, limit_bytes: int) -> bytes:
             async for piece in request.content.iter_any():
                 content += piece
                 if len(content) > limit_bytes:
-                    raise RemoteProtocolError(Status.TOO_LARGE, f"the body is limited to {limit_bytes} bytes")
+                    raise RemoteProtocolError(
+                        Status.TOO_LARGE, f"the body is limited to {limit_bytes} bytes"
+                    )
     except TimeoutError:
-        raise RemoteProtocolError(Status.TIMEOUT, f"the body did not come within {READ_S:g} s") from None
+        raise RemoteProtocolError(
+            Status.TIMEOUT, f"the body did not come within {READ_S:g} s"
+        ) from None
     except web.RequestPayloadError:
-        raise RemoteProtocolError(Status.MALFORMED, "the body is not encoded as its headers say") from None
+        raise RemoteProtocolError(
+            Status.MALFORMED, "the body is not encoded as its headers say"
+        ) from None
     return bytes(content)

@@ -1,4 +1,6 @@
-"""Chat completions, in OpenAI's form: whole or streamed, with tools, and the list of models."""
+"""Chat completions, in OpenAI's form: whole or streamed, with tools, and the list of
+models.
+"""
 
 import secrets
 from collections.abc import AsyncGenerator
@@ -32,7 +34,12 @@ from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import DONE, answer_with_events, in_openais_form
 from voicechat.server.rest.failures import ServiceFailedError, openai_failure, service_failed
 from voicechat.server.rest.operation import CHAT_ERRORS, JSON, Body, Operation, Shape
-from voicechat.server.rest.schemas import ChatCompletionAnswer, ChatCompletionChunk, ModelCard, ModelList
+from voicechat.server.rest.schemas import (
+    ChatCompletionAnswer,
+    ChatCompletionChunk,
+    ModelCard,
+    ModelList,
+)
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.store.access import Endpoint
@@ -48,7 +55,9 @@ MODEL_PATHS = ("/api/open-apis/v1/models", "/v1/models")
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for some images as data URLs."""
 DOCUMENTED_DEFAULTS: dict[str, object] = {"temperature": 1.0, "top_p": 1.0}
-"""What the document says holds where a client says nothing. OpenAI's addresses leave it to the model's server."""
+"""What the document says holds where a client says nothing. OpenAI's addresses leave it
+to the model's server.
+"""
 
 
 def _one_reply(value: object) -> str:
@@ -62,12 +71,16 @@ class StreamOptions(Section):
 
 
 class CompletionRequest(ChatCompletion):
-    """The document's table, and what OpenAI's SDKs send besides; other parameters pass through."""
+    """The document's table, and what OpenAI's SDKs send besides; other parameters pass
+    through.
+    """
 
     messages: Annotated[list[ChatMessage], Items(1, MAX_MESSAGES, "messages")]
     """The conversation so far."""
     model: str
-    """A configured chat model, or an agent: then its model answers, by its instructions."""
+    """A configured chat model, or an agent: then its model answers, by its
+    instructions.
+    """
     stream: bool = False
     """Whether the reply is sent while it is written."""
     stream_options: StreamOptions = StreamOptions()
@@ -81,7 +94,9 @@ class CompletionRequest(ChatCompletion):
     parallel_tool_calls: bool | None = None
 
     model_id: str = ""
-    """What the document's first client calls model. It reads every event as JSON: its streams end without [DONE]."""
+    """What the document's first client calls model. It reads every event as JSON: its
+    streams end without [DONE].
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -116,7 +131,9 @@ class Chat:
                 "back: log probabilities, references, thoughts.",
                 handle=self._complete,
                 body=CompletionRequest,
-                answers={200: (Body(JSON, ChatCompletionAnswer), Body(EVENTS, ChatCompletionChunk))},
+                answers={
+                    200: (Body(JSON, ChatCompletionAnswer), Body(EVENTS, ChatCompletionChunk))
+                },
                 errors=CHAT_ERRORS,
                 shape=Shape.OPENAI,
             ),
@@ -148,10 +165,15 @@ class Chat:
             model, instructions = self._backend.talking_model("model", asked.model, principal)
             by_document = not in_openais_form(request)
             completion = Completion(
-                f"chatcmpl-{secrets.token_hex(12)}", int(unix_s()), asked.model, with_nulls=by_document
+                f"chatcmpl-{secrets.token_hex(12)}",
+                int(unix_s()),
+                asked.model,
+                with_nulls=by_document,
             )
             options = (DOCUMENTED_DEFAULTS if by_document else {}) | asked.given()
-            parts = bounded_parts(model, ChatRequest(messages=instructions + asked.context(), options=options))
+            parts = bounded_parts(
+                model, ChatRequest(messages=instructions + asked.context(), options=options)
+            )
             if asked.stream:
                 events = _events(
                     parts,
@@ -160,7 +182,9 @@ class Chat:
                     done=not asked.model_id,
                 )
                 write_ms = self.limits.write_ms
-                return await answer_with_events(request, events, write_ms=write_ms, failed=_failure_text)
+                return await answer_with_events(
+                    request, events, write_ms=write_ms, failed=_failure_text
+                )
             async with closing(parts):
                 async for part in parts:
                     list(completion.add(part))
@@ -174,7 +198,9 @@ class Chat:
     async def _models(self, request: web.Request) -> web.Response:
         async with self._backend.admitted(request, Endpoint.CHAT):
             names = list(self._backend.agents.names)
-            return web.json_response(text=ModelList(data=list(map(self._card, names))).model_dump_json())
+            return web.json_response(
+                text=ModelList(data=list(map(self._card, names))).model_dump_json()
+            )
 
     async def _model(self, request: web.Request) -> web.Response:
         async with self._backend.admitted(request, Endpoint.CHAT):
@@ -187,7 +213,8 @@ class Chat:
 
 
 async def bounded_parts(model: ChatModel, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-    """Ask the model. A reply that is too long, or thinks for too long, ends as one that ran out of tokens.
+    """Ask the model. A reply that is too long, or thinks for too long, ends as one that
+    ran out of tokens.
 
     Raises ``ServiceFailedError``. Closing it cancels the model.
     """
@@ -214,7 +241,11 @@ async def bounded_parts(model: ChatModel, request: ChatRequest) -> AsyncGenerato
 
 
 async def _events(
-    parts: AsyncGenerator[ReplyPart, None], completion: Completion, *, include_usage: bool, done: bool
+    parts: AsyncGenerator[ReplyPart, None],
+    completion: Completion,
+    *,
+    include_usage: bool,
+    done: bool,
 ) -> AsyncGenerator[str, None]:
     async with closing(parts):
         async for part in parts:

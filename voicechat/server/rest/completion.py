@@ -1,8 +1,9 @@
-"""From the parts of a chat model's reply to OpenAI's answer, in one piece or in chunks. No I/O.
+"""From the parts of a chat model's reply to OpenAI's answer, in one piece or in chunks.
+No I/O.
 
-What is absent stays absent: only what clients of the original document expect to be null is null.
-What the model's server said besides (log probabilities, references, thoughts, fields of its own)
-stands where that server put it.
+What is absent stays absent: only what clients of the original document expect to be
+null is null. What the model's server said besides (log probabilities, references,
+thoughts, fields of its own) stands where that server put it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,9 @@ class Completion:
     """
 
     def __init__(self, completion_id: str, created_s: int, model: str, *, with_nulls: bool) -> None:
-        """``with_nulls``: pieces of text say ``role`` and ``content`` even when null, as in the document."""
+        """``with_nulls``: pieces of text say ``role`` and ``content`` even when null,
+        as in the document.
+        """
         self._id = completion_id
         self._created_s = created_s
         self._model = model
@@ -81,7 +84,9 @@ class Completion:
         None when the model does not count.
         """
         usage = self._usage()
-        return self._head("chat.completion.chunk") | {"choices": [], "usage": usage} if usage else None
+        return (
+            self._head("chat.completion.chunk") | {"choices": [], "usage": usage} if usage else None
+        )
 
     def answer(self) -> Json:
         """Give the whole reply."""
@@ -101,13 +106,21 @@ class Completion:
         delta: Json = {} if text is None and not self._with_nulls else {"content": text}
         return delta | {"role": None} if self._with_nulls and self._begun else delta
 
-    def _chunk(self, delta: Json, extras: Extras | None = None, finish_reason: str | None = None) -> Json:
+    def _chunk(
+        self, delta: Json, extras: Extras | None = None, finish_reason: str | None = None
+    ) -> Json:
         if not self._begun:
             delta["role"] = "assistant"
             self._begun = True
         extras = extras or _NOTHING
-        choice: Json = {"index": 0, "delta": delta | _new(extras.message, delta), "finish_reason": finish_reason}
-        chunk = self._head("chat.completion.chunk") | {"choices": [choice | _new(extras.choice, choice)]}
+        choice: Json = {
+            "index": 0,
+            "delta": delta | _new(extras.message, delta),
+            "finish_reason": finish_reason,
+        }
+        chunk = self._head("chat.completion.chunk") | {
+            "choices": [choice | _new(extras.choice, choice)]
+        }
         chunk |= _new({**self._waiting, **extras.answer}, chunk)
         self._waiting = {}
         return chunk
@@ -130,15 +143,19 @@ class Completion:
         if finished.prompt_tokens is None or finished.completion_tokens is None:
             return None
         total = finished.prompt_tokens + finished.completion_tokens
-        counted = {"prompt_tokens": finished.prompt_tokens, "completion_tokens": finished.completion_tokens}
+        counted = {
+            "prompt_tokens": finished.prompt_tokens,
+            "completion_tokens": finished.completion_tokens,
+        }
         return counted | {"total_tokens": total}
 
 
 class Besides:
-    """What a model's server says besides the text, gathered until a chunk leaves that it can stand in.
+    """What a model's server says besides the text, gathered until a chunk leaves that
+    it can stand in.
 
-    Texts and lists grow piece by piece. What comes with the end of the reply is for its last chunk;
-    its lists are whole (all references), and stand for the pieces.
+    Texts and lists grow piece by piece. What comes with the end of the reply is for its
+    last chunk; its lists are whole (all references), and stand for the pieces.
     """
 
     def __init__(self) -> None:
@@ -165,8 +182,8 @@ class Besides:
     def onto(self, answer: Json, said: str, *, last: bool) -> Json:
         """Give the answer with all that has been gathered.
 
-        ``said`` is ``message``, or ``delta`` in a chunk. ``last``: it is the whole answer, or the
-        last chunk. The next one begins with nothing.
+        ``said`` is ``message``, or ``delta`` in a chunk. ``last``: it is the whole
+        answer, or the last chunk. The next one begins with nothing.
         """
         if last:
             self._keep(self._at_the_end, grows=())
@@ -184,7 +201,9 @@ class Besides:
 
 
 def _call_piece(piece: ToolCall) -> Json:
-    """Say of a tool call what is new: an id and a name come once, and clients add the rest up."""
+    """Say of a tool call what is new: an id and a name come once, and clients add the
+    rest up.
+    """
     told: Json = {"index": piece.index}
     if piece.id is not None:
         told |= {"id": piece.id, "type": "function"}
@@ -193,15 +212,17 @@ def _call_piece(piece: ToolCall) -> Json:
 
 
 def _new(extras: Mapping[str, object], own: Json) -> Json:
-    """What a server said besides, without what is said already: it may not overwrite the reply."""
+    """What a server said besides, without what is said already: it may not overwrite
+    the reply.
+    """
     return {name: value for name, value in extras.items() if name not in own}
 
 
 def _gather(whole: Json, more: Mapping[str, object], grows: tuple[type, ...]) -> None:
     """Add what came with one piece to what came before.
 
-    Values of these types grow, all else is replaced. What lies in an object always grows if it is a
-    list: the log probabilities of all tokens.
+    Values of these types grow, all else is replaced. What lies in an object always
+    grows if it is a list: the log probabilities of all tokens.
     """
     for name, value in more.items():
         before = whole.get(name)

@@ -1,4 +1,6 @@
-"""How a failure is told: in the contract's form, or on the chat endpoints in OpenAI's, for its SDKs to raise."""
+"""How a failure is told: in the contract's form, or on the chat endpoints in OpenAI's,
+for its SDKs to raise.
+"""
 
 import functools
 import math
@@ -42,12 +44,18 @@ _SERVICES = {
 
 
 class ServiceFailedError(VoiceChatError):
-    """A chat model or synthesiser failed. ``message`` may be shown to the client: it quotes nobody."""
+    """A chat model or synthesiser failed. ``message`` may be shown to the client: it
+    quotes nobody.
+    """
 
-    def __init__(self, status: Status, message: str, *, code: str = "", retry_after_s: float | None = None) -> None:
-        """``code``: what the service calls the failure, for OpenAI's form; empty: as ``status`` says.
+    def __init__(
+        self, status: Status, message: str, *, code: str = "", retry_after_s: float | None = None
+    ) -> None:
+        """``code``: what the service calls the failure, for OpenAI's form; empty: as
+        ``status`` says.
 
-        ``retry_after_s``: seconds after which the service wants to be asked again, where it says so.
+        ``retry_after_s``: seconds after which the service wants to be asked again,
+        where it says so.
         """
         super().__init__(message)
         self.status = status
@@ -59,7 +67,8 @@ class ServiceFailedError(VoiceChatError):
 def service_failed(fault: Fault, error: ProviderError) -> ServiceFailedError:
     """Say of a service's failure what a client may know. ``fault`` names the service.
 
-    What the service says of the request keeps its meaning: a refusal is a 400 with its code, too many requests are a
+    What the service says of the request keeps its meaning: a refusal is a 400 with its
+    code, too many requests are a
     429. Everything else is the fault of the service or of its configuration, and a 502.
     """
     service, failed = _SERVICES[fault]
@@ -70,7 +79,9 @@ def service_failed(fault: Fault, error: ProviderError) -> ServiceFailedError:
     if error.kind is FailureKind.RATE_LIMIT:
         message = f"the {service} is asked too often{named}"
         code = error.code or "rate_limit_exceeded"
-        return ServiceFailedError(Status.QUOTA, message, code=code, retry_after_s=error.retry_after_s)
+        return ServiceFailedError(
+            Status.QUOTA, message, code=code, retry_after_s=error.retry_after_s
+        )
     return ServiceFailedError(Status.of(fault), f"{failed}: {error.kind.value}")
 
 
@@ -80,7 +91,9 @@ def openai_failure(error: ServiceFailedError) -> OpenAIError:
 
 
 def openai_error(status: Status, message: str, code: str = "") -> OpenAIError:
-    """Put a failure into OpenAI's form. ``param`` is the field, if the message begins with one."""
+    """Put a failure into OpenAI's form. ``param`` is the field, if the message begins
+    with one.
+    """
     http_status = status // 100
     field, colon, _ = message.partition(": ")
     named = colon and " " not in field and status in (Status.INVALID_PARAMETER, Status.NOT_FOUND)
@@ -94,7 +107,9 @@ def answering_as_openai(handler: Handler) -> Handler:
     """Turn what ``handler`` raises into an answer in OpenAI's form."""
 
     def answer(status: Status, message: str, code: str = "") -> web.Response:
-        return web.json_response(text=openai_error(status, message, code).model_dump_json(), status=status // 100)
+        return web.json_response(
+            text=openai_error(status, message, code).model_dump_json(), status=status // 100
+        )
 
     return _answering(handler, answer)
 
@@ -130,7 +145,9 @@ def _answering(handler: Handler, answer: _Answer) -> Handler:
 
 
 def _headers_about(error: Exception) -> dict[str, str]:
-    """Say when to try again, or whether another key is needed or one that opens more (RFC 6750, 3)."""
+    """Say when to try again, or whether another key is needed or one that opens more
+    (RFC 6750, 3).
+    """
     match error:
         case QuotaExceededError() | AtCapacityError():
             return {hdrs.RETRY_AFTER: str(error.retry_after_s)}

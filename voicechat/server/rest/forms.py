@@ -1,4 +1,6 @@
-"""Bodies that bring a recording: a form with fields and a file in any order, or the file alone."""
+"""Bodies that bring a recording: a form with fields and a file in any order, or the
+file alone.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,16 +43,20 @@ class Form:
 
 
 def read_field(form: Form, name: str, model: type[Model]) -> Model:
-    """Read a form's field that holds a JSON object. Raises ``RemoteProtocolError`` as ``read_body`` does."""
+    """Read a form's field that holds a JSON object. Raises ``RemoteProtocolError`` as
+    ``read_body`` does.
+    """
     if name not in form.fields:
         raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{name}: must be present")
     return checked(model, read_object(form.first(name)))
 
 
 async def receive_form(request: web.Request, upload: Upload) -> Form:
-    """Read a multipart body to its very end, its file into ``upload``, which is then durable.
+    """Read a multipart body to its very end, its file into ``upload``, which is then
+    durable.
 
-    Raises ``RemoteProtocolError``: ``MALFORMED``, ``TIMEOUT``, and what ``Upload.write`` raises.
+    Raises ``RemoteProtocolError``: ``MALFORMED``, ``TIMEOUT``, and what
+    ``Upload.write`` raises.
     """
     async with _reading(request, upload) as pace:
         reader = MultipartReader(request.headers.get(hdrs.CONTENT_TYPE, ""), pace.read)
@@ -64,7 +70,9 @@ async def receive_form(request: web.Request, upload: Upload) -> Form:
                 fields.setdefault(part.name, []).append(await _receive_text(part))
                 continue
             if has_file:
-                raise RemoteProtocolError(Status.INVALID_PARAMETER, f"{part.name}: there is more than one file")
+                raise RemoteProtocolError(
+                    Status.INVALID_PARAMETER, f"{part.name}: there is more than one file"
+                )
             has_file = True
             while piece := await part.read():
                 await upload.write(piece)
@@ -82,11 +90,15 @@ async def receive_file(request: web.Request, upload: Upload) -> None:
 
 @asynccontextmanager
 async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[Pace]:
-    """Keep the limits of the whole body, and say in our own words what is wrong with it."""
+    """Keep the limits of the whole body, and say in our own words what is wrong with
+    it.
+    """
     upload.expect(request.content_length or 0)
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         if request.content_length is None:
-            raise RemoteProtocolError(Status.MALFORMED, "Content-Encoding: an encoded body needs Content-Length")
+            raise RemoteProtocolError(
+                Status.MALFORMED, "Content-Encoding: an encoded body needs Content-Length"
+            )
         upload.most_bytes = min(upload.most_bytes, request.content_length * MOST_UNFOLDING)
     try:
         async with asyncio.timeout(TOTAL_S):
@@ -94,7 +106,9 @@ async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[Pace]:
     except (TimeoutError, TooSlowError):
         raise RemoteProtocolError(Status.TIMEOUT, "the body did not come in time") from None
     except web.RequestPayloadError:
-        raise RemoteProtocolError(Status.MALFORMED, "the body is not encoded as its headers say") from None
+        raise RemoteProtocolError(
+            Status.MALFORMED, "the body is not encoded as its headers say"
+        ) from None
 
 
 async def _receive_text(part: Part) -> str:
@@ -102,7 +116,9 @@ async def _receive_text(part: Part) -> str:
     while piece := await part.read():
         content += piece
         if len(content) > MAX_FIELD_BYTES:
-            raise RemoteProtocolError(Status.TOO_LARGE, f"a field is limited to {MAX_FIELD_BYTES} bytes")
+            raise RemoteProtocolError(
+                Status.TOO_LARGE, f"a field is limited to {MAX_FIELD_BYTES} bytes"
+            )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

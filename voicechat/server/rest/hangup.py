@@ -1,4 +1,6 @@
-"""A client that goes away ends its request: nobody would read the answer, and a model costs money by the token."""
+"""A client that goes away ends its request: nobody would read the answer, and a model
+costs money by the token.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,8 +11,9 @@ from aiohttp import web
 from voicechat.errors import VoiceChatError
 
 LOOK_S = 0.05
-"""How often the connection is looked at. aiohttp tells of its loss only by cancelling all handlers or none of an
-application, and the sockets here end in their own way."""
+"""How often the connection is looked at. aiohttp tells of its loss only by cancelling
+all handlers or none of an application, and the sockets here end in their own way.
+"""
 
 
 class ClientGoneError(VoiceChatError):
@@ -19,9 +22,11 @@ class ClientGoneError(VoiceChatError):
 
 @contextmanager
 def ending_when_gone(request: web.Request) -> Iterator[None]:
-    """Cancel the body of the context once the client has gone; it then ends with ``ClientGoneError``.
+    """Cancel the body of the context once the client has gone; it then ends with
+    ``ClientGoneError``.
 
-    Works as ``asyncio.timeout`` does, and as there a cancellation from elsewhere is left as it is.
+    Works as ``asyncio.timeout`` does, and as there a cancellation from elsewhere is
+    left as it is.
     """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None, "handlers run in tasks"

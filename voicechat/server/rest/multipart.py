@@ -1,7 +1,8 @@
 """Forms that are read while they arrive (RFC 7578, RFC 2046 section 5.1).
 
-Everything around the parts' contents is bounded, and each byte is searched once: however a client
-cuts and pads its form, the event loop is held for the search of one piece at a time.
+Everything around the parts' contents is bounded, and each byte is searched once:
+however a client cuts and pads its form, the event loop is held for the search of one
+piece at a time.
 """
 
 import re
@@ -26,14 +27,18 @@ Read: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
 class Part:
-    """One field of a form. Its content must be read to its end before the next part is asked for."""
+    """One field of a form. Its content must be read to its end before the next part is
+    asked for.
+    """
 
     def __init__(self, form: "MultipartReader", name: str) -> None:
         self.name = name
         self._form = form
 
     async def read(self) -> bytes:
-        """Give the next piece of the content; nothing at its end. Raises as ``next_part``."""
+        """Give the next piece of the content; nothing at its end. Raises as
+        ``next_part``.
+        """
         return await self._form.read_content()
 
 
@@ -41,7 +46,9 @@ class MultipartReader:
     """Gives the parts of one form."""
 
     def __init__(self, content_type: str, read: Read) -> None:
-        """Raises ``RemoteProtocolError`` (MALFORMED) for a content type without a usable boundary."""
+        """Raises ``RemoteProtocolError`` (MALFORMED) for a content type without a
+        usable boundary.
+        """
         boundary = parse_mimetype(content_type).parameters.get("boundary", "")
         if not 0 < len(boundary) <= MAX_BOUNDARY_CHARACTERS or not boundary.isascii():
             raise malformed(f"its boundary should have 1 to {MAX_BOUNDARY_CHARACTERS} characters")
@@ -50,11 +57,13 @@ class MultipartReader:
         self._delimiter = re.compile(delimiter + b"(?:(--)|" + padding + b")")
         self._longest_bytes = len(boundary) + _MAX_PADDING_BYTES + 6
         self._read = read
-        # The first delimiter may stand at the very beginning, where no line ends before it.
+        # The first delimiter may stand at the very beginning, where no line ends before
+        # it.
         self._buffer = bytearray(b"\n")
 
     async def next_part(self) -> Part | None:
-        """Give the next part; None after the last one, when the body has been read to its end.
+        """Give the next part; None after the last one, when the body has been read to
+        its end.
 
         Raises ``RemoteProtocolError`` (MALFORMED), and what reading raises.
         """
@@ -73,11 +82,16 @@ class MultipartReader:
         return Part(self, await self._read_name())
 
     async def read_content(self) -> bytes:
-        """Give what stands before the next delimiter, in pieces; nothing when that is reached."""
+        """Give what stands before the next delimiter, in pieces; nothing when that is
+        reached.
+        """
         while True:  # ends: every turn gives something or reads more
             found = self._delimiter.search(self._buffer)
-            # What is kept may be the beginning of a delimiter, whose line end is no content.
-            ready_bytes = len(self._buffer) - self._longest_bytes if found is None else found.start()
+            # What is kept may be the beginning of a delimiter, whose line end is no
+            # content.
+            ready_bytes = (
+                len(self._buffer) - self._longest_bytes if found is None else found.start()
+            )
             if ready_bytes > 0:
                 return self._take(ready_bytes)
             if found is not None:
@@ -85,7 +99,9 @@ class MultipartReader:
             await self._read_more()
 
     async def _read_name(self) -> str:
-        while (end := _HEAD_END.search(self._buffer)) is None and len(self._buffer) <= MAX_HEAD_BYTES:
+        while (end := _HEAD_END.search(self._buffer)) is None and len(
+            self._buffer
+        ) <= MAX_HEAD_BYTES:
             await self._read_more()
         if end is None or end.end() > MAX_HEAD_BYTES:
             raise malformed(f"the head of a part has more than {MAX_HEAD_BYTES} bytes")

@@ -1,4 +1,6 @@
-"""Recognition of a whole recording while the client waits: the contract's endpoint, and OpenAI's."""
+"""Recognition of a whole recording while the client waits: the contract's endpoint, and
+OpenAI's.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
@@ -43,7 +45,9 @@ from voicechat.text.words import join
 NON_STREAM_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/non-stream"
 OPENAI_PATHS = ("/v1/audio/transcriptions", "/api/open-apis/v1/audio/transcriptions")
 OPENAI_MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
-"""Asked for by clients that were only given another address: the default service listens."""
+"""Asked for by clients that were only given another address: the default service
+listens.
+"""
 OCTETS = "application/octet-stream"
 _LISTS = ("timestamp_granularities",)
 _LANGUAGES = {
@@ -61,7 +65,9 @@ _LANGUAGES = {
 
 
 class NonStream:
-    """The endpoints. The recording is on disk while it is recognised, and gone when it is answered."""
+    """The endpoints. The recording is on disk while it is recognised, and gone when it
+    is answered.
+    """
 
     def __init__(self, backend: Backend, transcriber: Transcriber) -> None:
         self._backend = backend
@@ -83,9 +89,18 @@ class NonStream:
                 body=NonStreamRequest,
                 forms=(Body(FORM, NonStreamForm), Body(OCTETS)),
                 parameters=(
-                    Parameter("query", "easyllm_id", f"The service, where the body is {OCTETS}.", {"type": "string"}),
-                    Parameter("query", "format", "Of samples without a header.", {"enum": [*BARE_FORMATS]}),
-                    Parameter("query", "sample_rate", "Of samples without a header.", {"type": "integer"}),
+                    Parameter(
+                        "query",
+                        "easyllm_id",
+                        f"The service, where the body is {OCTETS}.",
+                        {"type": "string"},
+                    ),
+                    Parameter(
+                        "query", "format", "Of samples without a header.", {"enum": [*BARE_FORMATS]}
+                    ),
+                    Parameter(
+                        "query", "sample_rate", "Of samples without a header.", {"type": "integer"}
+                    ),
                 ),
                 answers={200: (Body(JSON, NonStreamAnswer),)},
                 errors=SPEECH_ERRORS,
@@ -128,9 +143,15 @@ class NonStream:
             if not has_file:
                 await self._fetch(asked.audio_url, upload, principal)
             recognizer = self._transcriber.recognizer(asked.easyllm_id)
-            listening = Listening(principal.key_id, self._max_ms, bare=asked.speech_recognition_param.bare)
-            recognised = await self._transcriber.recognise(upload.path, recognizer, listening, principal.account)
-        answer = NonStreamAnswer(result=plain(recognised), audio_duration=recognised.length_ms / 1000)
+            listening = Listening(
+                principal.key_id, self._max_ms, bare=asked.speech_recognition_param.bare
+            )
+            recognised = await self._transcriber.recognise(
+                upload.path, recognizer, listening, principal.account
+            )
+        answer = NonStreamAnswer(
+            result=plain(recognised), audio_duration=recognised.length_ms / 1000
+        )
         return web.json_response(text=answer.model_dump_json())
 
     async def _openai(self, request: web.Request) -> web.StreamResponse:
@@ -197,12 +218,14 @@ def _openai_fields(form: Form) -> dict[str, object]:
 async def _events(
     recognise: Callable[[Callable[[Utterance], None]], Coroutine[object, object, Recognised]],
 ) -> AsyncGenerator[str, None]:
-    """Tell each sentence when it is final, then the whole text. Closing it ends the recognition.
+    """Tell each sentence when it is final, then the whole text. Closing it ends the
+    recognition.
 
     Raises ``ServiceFailedError``, and before the first event ``RemoteProtocolError``.
     """
     sentences: asyncio.Queue[Utterance | None] = asyncio.Queue()
-    # A TaskGroup may not be held over a yield (PEP 789); this task ends with the generator, below.
+    # A TaskGroup may not be held over a yield (PEP 789); this task ends with the
+    # generator, below.
     recognising = asyncio.get_running_loop().create_task(recognise(sentences.put_nowait))
     recognising.add_done_callback(lambda _: sentences.put_nowait(None))
     text = ""
@@ -242,7 +265,9 @@ def _openai_answer(asked: OpenAITranscriptionRequest, recognised: Recognised) ->
     return web.json_response(text=answer.model_dump_json(exclude_none=True))
 
 
-def _verbose(asked: OpenAITranscriptionRequest, recognised: Recognised) -> OpenAIVerboseTranscription:
+def _verbose(
+    asked: OpenAITranscriptionRequest, recognised: Recognised
+) -> OpenAIVerboseTranscription:
     segments = [
         OpenAISegment(
             id=number,

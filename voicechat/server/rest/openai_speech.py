@@ -36,9 +36,12 @@ FORMATS = {
     "wav": ("WAV_24000HZ_MONO_16BIT", "audio/wav"),
     "pcm": ("PCM_24000HZ_MONO_16BIT", "audio/pcm"),
 }
-"""24 kHz is what OpenAI's service gives, and what clients assume of headerless ``pcm``."""
+"""24 kHz is what OpenAI's service gives, and what clients assume of headerless ``pcm``.
+"""
 OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
-"""Asked for by clients that were only given another address: the default service speaks."""
+"""Asked for by clients that were only given another address: the default service
+speaks.
+"""
 
 
 def _not_empty(text: str) -> str:
@@ -70,7 +73,9 @@ class OpenAISpeechRequest(Section):
 
 
 class OpenAISpeech:
-    """The endpoint; a voice that the service does not have is replaced by its first one."""
+    """The endpoint; a voice that the service does not have is replaced by its first
+    one.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -104,7 +109,9 @@ class OpenAISpeech:
             if asked.stream_format == "sse":
                 events = _events(self._audio(asked, principal))
                 write_ms = self._backend.limits.write_ms
-                return await answer_with_events(request, events, write_ms=write_ms, failed=_failure_text)
+                return await answer_with_events(
+                    request, events, write_ms=write_ms, failed=_failure_text
+                )
             _, content_type = FORMATS[asked.response_format]
             response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type, **STREAMED})
             try:
@@ -119,7 +126,9 @@ class OpenAISpeech:
             await response.write_eof()
             return response
 
-    def _audio(self, asked: OpenAISpeechRequest, principal: Principal) -> AsyncGenerator[bytes, None]:
+    def _audio(
+        self, asked: OpenAISpeechRequest, principal: Principal
+    ) -> AsyncGenerator[bytes, None]:
         services = self._backend.services
         known = asked.model in services.synthesizer_names or asked.model not in OPENAI_MODELS
         synthesizer = self._backend.synthesizer("model", asked.model if known else DEFAULT)
@@ -140,7 +149,9 @@ class OpenAISpeech:
 async def _events(audio: AsyncGenerator[bytes, None]) -> AsyncGenerator[str, None]:
     async with aclosing(audio):
         async for piece in audio:
-            yield write_json({"type": "speech.audio.delta", "audio": pybase64.b64encode_as_string(piece)})
+            yield write_json(
+                {"type": "speech.audio.delta", "audio": pybase64.b64encode_as_string(piece)}
+            )
     # Nobody counts tokens here, and OpenAI's SDKs want the field.
     usage = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), 0)
     yield write_json({"type": "speech.audio.done", "usage": usage})

@@ -1,4 +1,6 @@
-"""The OpenAPI document, made from the same operations as the routes and the same models as the answers."""
+"""The OpenAPI document, made from the same operations as the routes and the same models
+as the answers.
+"""
 
 import re
 from collections.abc import Iterable
@@ -33,7 +35,12 @@ _HEADERS: dict[int, Tree] = {
             "description": "Whether the key is not valid (`invalid_token`) or opens too little (`insufficient_scope`)",
         }
     },
-    429: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds to wait"}},
+    429: {
+        "Retry-After": {
+            "schema": {"type": "integer", "minimum": 1},
+            "description": "Seconds to wait",
+        }
+    },
 }
 _PARAMETER = re.compile(r"{(\w+)}")
 
@@ -45,7 +52,9 @@ def build_document(operations: Iterable[Operation]) -> Tree:
     paths: Tree = {}
     for operation in operations:
         for number, path in enumerate(operation.all_paths):
-            paths.setdefault(path, {})[operation.method.lower()] = _describe(operation, path, alias=number > 0)
+            paths.setdefault(path, {})[operation.method.lower()] = _describe(
+                operation, path, alias=number > 0
+            )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,19 +67,29 @@ def build_document(operations: Iterable[Operation]) -> Tree:
         "components": {
             "schemas": definitions,
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "An API key, or a short-lived token."}
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, or a short-lived token.",
+                }
             },
         },
     }
 
 
 def _definitions(operations: list[Operation]) -> Tree:
-    """Collect the schemas of all models: of what is asked as it is read, of what is answered as it is written."""
+    """Collect the schemas of all models: of what is asked as it is read, of what is
+    answered as it is written.
+    """
     asked = {body.model for operation in operations for body in operation.bodies if body.model}
     answered: set[type[BaseModel]] = {operation.error_model for operation in operations}
     for operation in operations:
-        answered |= {body.model for bodies in operation.answers.values() for body in bodies if body.model}
-    modes = [(model, "validation") for model in asked] + [(model, "serialization") for model in answered]
+        answered |= {
+            body.model for bodies in operation.answers.values() for body in bodies if body.model
+        }
+    modes = [(model, "validation") for model in asked] + [
+        (model, "serialization") for model in answered
+    ]
     ordered = sorted(modes, key=lambda pair: pair[0].__name__)
     _, schema = models_json_schema(ordered, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     definitions: Tree = schema["$defs"]
@@ -97,11 +116,20 @@ def _describe(operation: Operation, path: str, *, alias: bool) -> Tree:
 
 
 def _in_path(name: str) -> Tree:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
+    }
 
 
 def _optional(parameter: Parameter) -> Tree:
-    described: Tree = {"name": parameter.name, "in": parameter.place, "description": parameter.description}
+    described: Tree = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "description": parameter.description,
+    }
     return described | {"schema": dict(parameter.schema)}
 
 
@@ -122,19 +150,25 @@ def _responses(operation: Operation) -> Tree:
 
 
 def _content(bodies: tuple[Body, ...]) -> Tree:
-    """One entry per media type; bytes have no schema (OpenAPI 3.1.0, "Considerations for File Uploads").
+    """One entry per media type; bytes have no schema (OpenAPI 3.1.0, "Considerations
+    for File Uploads").
 
-    Of an event stream each event is described, as OpenAPI 3.2 does in its ``itemSchema``.
+    Of an event stream each event is described, as OpenAPI 3.2 does in its
+    ``itemSchema``.
     """
     content: Tree = {}
     for content_type in dict.fromkeys(body.content_type for body in bodies):
         models = [body.model for body in bodies if body.content_type == content_type and body.model]
         references = [_reference(model) for model in models]
         content[content_type] = {"schema": _any_of(references)} if references else {}
-    events = [_reference(body.model) for body in bodies if body.content_type == _EVENTS and body.model]
+    events = [
+        _reference(body.model) for body in bodies if body.content_type == _EVENTS and body.model
+    ]
     if events:
         data = {"type": "string", "contentMediaType": JSON, "contentSchema": _any_of(events)}
-        content[_EVENTS] = {"schema": {"type": "object", "required": ["data"], "properties": {"data": data}}}
+        content[_EVENTS] = {
+            "schema": {"type": "object", "required": ["data"], "properties": {"data": data}}
+        }
     return content
 
 

@@ -1,4 +1,6 @@
-"""One endpoint, described once: the router and the OpenAPI document are both made from it."""
+"""One endpoint, described once: the router and the OpenAPI document are both made from
+it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,7 +32,9 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One form of a body; ``model`` None: bytes. Of an event stream it is the model of one event."""
+    """One form of a body; ``model`` None: bytes. Of an event stream it is the model of
+    one event.
+    """
 
     content_type: str
     model: type[BaseModel] | None = None
@@ -38,7 +42,9 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A header or a parameter of the query, which may be left out; ``schema`` is JSON Schema."""
+    """A header or a parameter of the query, which may be left out; ``schema`` is JSON
+    Schema.
+    """
 
     place: Literal["header", "query"]
     name: str
@@ -69,8 +75,14 @@ class Operation:
 
     @property
     def all_paths(self) -> tuple[str, ...]:
-        """Every path; those that name a project also without it, as clients write them: the key's own serves then."""
-        written = (path.replace(PROJECT, short) for path in self.paths for short in (PROJECT, "/projects", ""))
+        """Every path; those that name a project also without it, as clients write them:
+        the key's own serves then.
+        """
+        written = (
+            path.replace(PROJECT, short)
+            for path in self.paths
+            for short in (PROJECT, "/projects", "")
+        )
         return tuple(dict.fromkeys(written))
 
     @property
@@ -84,7 +96,9 @@ class Operation:
         return OpenAIError if self.shape is Shape.OPENAI else ContractError
 
     def routes(self) -> list[web.RouteDef]:
-        """One route per path. Errors that ``handle`` raises are answered in the operation's form."""
+        """One route per path. Errors that ``handle`` raises are answered in the
+        operation's form.
+        """
         if self.handle is None:
             return []
         answering = answering_as_openai if self.shape is Shape.OPENAI else answering_by_contract

@@ -7,7 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from voicechat.errors import RemoteProtocolError, Status
-from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, SpeechSynthesizer, TextDelta
+from voicechat.providers.interfaces import (
+    ChatRequest,
+    ReplyFinished,
+    ReplyPart,
+    SpeechSynthesizer,
+    TextDelta,
+)
 from voicechat.server.auth import Principal
 from voicechat.server.metering import MeteredSynthesizer
 from voicechat.server.rest.backend import Backend
@@ -45,7 +51,11 @@ def check_texts(texts: list[str]) -> list[str]:
 
 
 def recite(
-    backend: Backend, principal: Principal, texts: Sequence[str], synthesizer: SpeechSynthesizer, voice: VoiceSettings
+    backend: Backend,
+    principal: Principal,
+    texts: Sequence[str],
+    synthesizer: SpeechSynthesizer,
+    voice: VoiceSettings,
 ) -> AsyncGenerator[Notice, None]:
     """Speak ``texts``, sentence by sentence; see ``SpokenReply.messages``.
 
@@ -75,4 +85,6 @@ async def _spoken(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[Noti
 
 def nothing_to_speak() -> RemoteProtocolError:
     """What a client is told whose text cannot be spoken."""
-    return RemoteProtocolError(Status.INVALID_PARAMETER, "text: there is nothing in it that can be spoken")
+    return RemoteProtocolError(
+        Status.INVALID_PARAMETER, "text: there is nothing in it that can be spoken"
+    )

@@ -1,4 +1,6 @@
-"""A whole recording through a recogniser: one speaker per channel, or all together; merged by time."""
+"""A whole recording through a recogniser: one speaker per channel, or all together;
+merged by time.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -16,9 +18,13 @@ from voicechat.session.vocabulary import Transcript
 PIECE_MS = 200
 """Audio is handed over in pieces of this length."""
 STALL_S = 120.0
-"""How long a recogniser may neither take audio nor end. Of silence it rightly says nothing, so results do not count."""
+"""How long a recogniser may neither take audio nor end. Of silence it rightly says
+nothing, so results do not count.
+"""
 RETRY_S = (1.0, 5.0, 25.0)
-"""Waits before a recogniser that was busy or away, or a decoder that was lost, is tried again."""
+"""Waits before a recogniser that was busy or away, or a decoder that was lost, is tried
+again.
+"""
 MAX_SENTENCES = 100_000
 
 
@@ -37,12 +43,18 @@ class Utterance:
     @property
     def end_ms(self) -> int:
         """Where it ends."""
-        return self.transcript.end_ms if self.transcript.end_ms is not None else self.transcript.begin_ms
+        return (
+            self.transcript.end_ms
+            if self.transcript.end_ms is not None
+            else self.transcript.begin_ms
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """What was said in a recording, in the order of time, and how long the recording is."""
+    """What was said in a recording, in the order of time, and how long the recording
+    is.
+    """
 
     utterances: tuple[Utterance, ...]
     length_ms: int
@@ -61,7 +73,9 @@ class _Feed:
     failures: int = 0
     """Recognisers that have failed on it."""
     failure: RemoteProtocolError | None = None
-    """What ended the audio early. The recogniser sees only an end: its own errors shall stay apart."""
+    """What ended the audio early. The recogniser sees only an end: its own errors shall
+    stay apart.
+    """
     took_audio: Callable[[], None] = lambda: None
 
     @property
@@ -95,13 +109,15 @@ async def recognise(
     together: bool = False,
     told: Callable[[Utterance], None] = lambda _: None,
 ) -> Recognised:
-    """Recognise every speaker, one after the other: a recording takes one place of a recogniser.
+    """Recognise every speaker, one after the other: a recording takes one place of a
+    recogniser.
 
-    ``together``: all of them at once, as one text. ``told`` is given each sentence as soon as it is
-    final, once although recognition may be tried again.
+    ``together``: all of them at once, as one text. ``told`` is given each sentence as
+    soon as it is final, once although recognition may be tried again.
 
-    Raises ``RemoteProtocolError``: undecodable; ``ServiceFailedError``: the recogniser failed, also
-    when tried again. Cancelling stops the recogniser. Memory: the text and a second of audio.
+    Raises ``RemoteProtocolError``: undecodable; ``ServiceFailedError``: the recogniser
+    failed, also when tried again. Cancelling stops the recogniser. Memory: the text and
+    a second of audio.
     """
     utterances: list[Utterance] = []
     speakers = (None,) if together else recording.speakers
@@ -133,7 +149,9 @@ async def _recognise_speaker(feed: _Feed, recognizer: SpeechRecognizer) -> list[
             utterances = await _results(feed, recognizer)
     except TimeoutError:
         feed.failures += 1
-        raise ProviderError("recogniser", FailureKind.TIMEOUT, f"took no audio for {STALL_S:g} s") from None
+        raise ProviderError(
+            "recogniser", FailureKind.TIMEOUT, f"took no audio for {STALL_S:g} s"
+        ) from None
     except ProviderError:
         feed.failures += 1
         raise
@@ -156,5 +174,7 @@ async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]
                     feed.told_sentences = len(utterances)
                     feed.told(utterances[-1])
             if len(utterances) > MAX_SENTENCES:
-                raise RemoteProtocolError(Status.TOO_LARGE, f"the recording has more than {MAX_SENTENCES} sentences")
+                raise RemoteProtocolError(
+                    Status.TOO_LARGE, f"the recording has more than {MAX_SENTENCES} sentences"
+                )
     return utterances

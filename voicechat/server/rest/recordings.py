@@ -1,4 +1,6 @@
-"""Recordings as a recogniser takes them: decoded from a file of any size, one speaker at a time, never whole."""
+"""Recordings as a recogniser takes them: decoded from a file of any size, one speaker
+at a time, never whole.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -32,22 +34,26 @@ class Recording(Protocol):
         """Rate of the sound as it was recorded."""
 
     def pcm(self, speaker: int | None) -> AsyncIterator[bytes]:
-        """One of the speakers, None: all of them together, from the start: s16le mono 16 kHz.
+        """One of the speakers, None: all of them together, from the start: s16le mono
+        16 kHz.
 
         Raises ``RemoteProtocolError`` where it cannot be decoded.
         """
 
 
 OpenRecording: TypeAlias = Callable[[Path], Awaitable[Recording]]
-"""Raises ``RemoteProtocolError``: ``UNSUPPORTED_FORMAT``, ``UNDECODABLE_AUDIO`` or ``TOO_LARGE``. A recording that is
-open holds nothing open: each ``pcm`` does."""
+"""Raises ``RemoteProtocolError``: ``UNSUPPORTED_FORMAT``, ``UNDECODABLE_AUDIO`` or
+``TOO_LARGE``. A recording that is open holds nothing open: each ``pcm`` does.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedRecording:
-    """See ``Recording``: a file that a process of its own decodes, anew for every speaker.
+    """See ``Recording``: a file that a process of its own decodes, anew for every
+    speaker.
 
-    That costs about a second for ten minutes of audio, where recognising them takes a minute or more.
+    That costs about a second for ten minutes of audio, where recognising them takes a
+    minute or more.
     """
 
     server: ForkServer | None
@@ -73,14 +79,18 @@ class DecodedRecording:
                 yield mixed([piece.channels[channel] for channel in heard])
 
 
-def opening_with(server: ForkServer | None, max_ms: int, bare: InputFormat | None = None) -> OpenRecording:
+def opening_with(
+    server: ForkServer | None, max_ms: int, bare: InputFormat | None = None
+) -> OpenRecording:
     """Make an ``OpenRecording`` of files; none may be longer than ``max_ms``.
 
     ``bare`` says how a file without a header is to be read.
     """
 
     async def open_recording(path: Path) -> Recording:
-        """Decode it once, for nothing but to know: what is damaged or too long shall not reach a recogniser."""
+        """Decode it once, for nothing but to know: what is damaged or too long shall
+        not reach a recogniser.
+        """
         comparison, length_bytes, rate_hz = ChannelComparison(), 0, DECODED_RATE_HZ
         pieces = decode_file(server, path, bare)
         async with closing(pieces):
@@ -98,4 +108,6 @@ def opening_with(server: ForkServer | None, max_ms: int, bare: InputFormat | Non
 
 def too_long(max_ms: int) -> RemoteProtocolError:
     """Make the error for a recording over the limit."""
-    return RemoteProtocolError(Status.TOO_LARGE, f"the recording is longer than {max_ms // 60_000} minutes of audio")
+    return RemoteProtocolError(
+        Status.TOO_LARGE, f"the recording is longer than {max_ms // 60_000} minutes of audio"
+    )

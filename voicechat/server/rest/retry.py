@@ -1,4 +1,6 @@
-"""Trying again what may succeed the next time: a recogniser that is busy, a decoder whose process was lost."""
+"""Trying again what may succeed the next time: a recogniser that is busy, a decoder
+whose process was lost.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,7 +15,8 @@ T = TypeVar("T")
 async def with_retries(attempt: Callable[[], Awaitable[T]], waits_s: Sequence[float]) -> T:
     """Make an attempt, and another one after each wait.
 
-    Raises what the last attempt raises, at once if trying again cannot help. Cancelling stops attempt or wait.
+    Raises what the last attempt raises, at once if trying again cannot help. Cancelling
+    stops attempt or wait.
     """
     for wait_s in waits_s:
         try:

@@ -24,7 +24,9 @@ DOCUMENT_PATH = "/openapi.json"
 DOCS_PATH = "/docs"
 
 
-def rest_operations(backend: Backend, issue_token: IssueToken, transcriber: Transcriber) -> list[Operation]:
+def rest_operations(
+    backend: Backend, issue_token: IssueToken, transcriber: Transcriber
+) -> list[Operation]:
     """List the endpoints that need a key."""
     families = (
         Chat(backend),
@@ -46,7 +48,9 @@ def rest_routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
     page = render_page(document, protocol_folder()).encode()
 
     async def openapi(_: web.Request) -> web.Response:
-        return web.Response(body=content, headers={hdrs.CONTENT_TYPE: JSON, hdrs.CACHE_CONTROL: "no-cache"})
+        return web.Response(
+            body=content, headers={hdrs.CONTENT_TYPE: JSON, hdrs.CACHE_CONTROL: "no-cache"}
+        )
 
     async def docs(_: web.Request) -> web.Response:
         return web.Response(body=page, headers=docs_headers())
@@ -56,7 +60,9 @@ def rest_routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
 
 
 def document_of(operations: Iterable[Operation]) -> Tree:
-    """Build the OpenAPI document of the operations and of the routes that the server has besides."""
+    """Build the OpenAPI document of the operations and of the routes that the server
+    has besides.
+    """
     return build_document([*operations, *_without_key()])
 
 
@@ -83,5 +89,11 @@ def _without_key() -> list[Operation]:
 def _open(path: str, summary: str, body: Body, also: tuple[int, ...] = ()) -> Operation:
     answers = {status: (body,) for status in (200, *also)}
     return Operation(
-        method="GET", paths=(path,), tag="server", summary=summary, answers=answers, errors=(), needs_key=False
+        method="GET",
+        paths=(path,),
+        tag="server",
+        summary=summary,
+        answers=answers,
+        errors=(),
+        needs_key=False,
     )

@@ -1,4 +1,6 @@
-"""What the endpoints answer, as models: the answers are made from them, and the OpenAPI document shows them."""
+"""What the endpoints answer, as models: the answers are made from them, and the OpenAPI
+document shows them.
+"""
 
 from typing import Any, Literal
 
@@ -14,7 +16,9 @@ class Answer(BaseModel):
 
 
 class Open(BaseModel):
-    """Part of a chat model's answer, described: its server may have said more, and that is passed on."""
+    """Part of a chat model's answer, described: its server may have said more, and that
+    is passed on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
@@ -25,7 +29,9 @@ def _left_out() -> Any:
 
 
 class ContractError(Answer):
-    """The contract's form of an error; the first three digits of ``status`` are the HTTP status."""
+    """The contract's form of an error; the first three digits of ``status`` are the
+    HTTP status.
+    """
 
     status: int
     message: str
@@ -43,7 +49,9 @@ class OpenAIErrorBody(Answer):
 
 
 class OpenAIError(Answer):
-    """OpenAI's form of an error, and the message once more where the document's first client looks for it."""
+    """OpenAI's form of an error, and the message once more where the document's first
+    client looks for it.
+    """
 
     error: OpenAIErrorBody
     message: str
@@ -59,7 +67,9 @@ class Usage(Open):
 
 
 class FunctionCall(Answer):
-    """Which function is to be called, and with what: ``arguments`` is JSON as the model wrote it."""
+    """Which function is to be called, and with what: ``arguments`` is JSON as the model
+    wrote it.
+    """
 
     name: str
     arguments: str
@@ -85,7 +95,9 @@ class AssistantMessage(Open):
 
 
 class Choice(Open):
-    """The one reply; beside it what the model's server said of it, such as ``logprobs`` and ``refs``."""
+    """The one reply; beside it what the model's server said of it, such as ``logprobs``
+    and ``refs``.
+    """
 
     index: Literal[0]
     message: AssistantMessage
@@ -139,7 +151,8 @@ class ChunkChoice(Open):
 class ChatCompletionChunk(Open):
     """One event of a streamed reply.
 
-    With ``stream_options.include_usage`` a last one has the usage and no choice, when the model counts.
+    With ``stream_options.include_usage`` a last one has the usage and no choice, when
+    the model counts.
     """
 
     id: str
@@ -157,7 +170,9 @@ class SpeechUsage(Answer):
 
 
 class SpeechEvent(Answer):
-    """One event of streamed speech. All frames, base64 decoded and joined, are one audio stream."""
+    """One event of streamed speech. All frames, base64 decoded and joined, are one
+    audio stream.
+    """
 
     status: Literal["accepting", "finish"]
     usage: SpeechUsage | None

@@ -30,7 +30,9 @@ _FOLDER = "/api/open-apis/projects/{project}/easyllms/voice"
 STREAM_PATH = f"{_FOLDER}/synthesize-audio-stream"
 WHOLE_PATH = f"{_FOLDER}/synthesize-audio"
 HELD_BYTES = 4 * 1024 * 1024
-"""Of an answer in one piece, held until its length is known: some minutes of compressed speech."""
+"""Of an answer in one piece, held until its length is known: some minutes of compressed
+speech.
+"""
 SLICE_BYTES = 64 * 1024
 """Given to the network at once."""
 
@@ -87,7 +89,9 @@ class Speech:
             asked = await read_body(request, SpeechRequest)
             events = _events(self._speak(asked, principal), asked.easyllm_id)
             write_ms = self._backend.limits.write_ms
-            return await answer_with_events(request, events, write_ms=write_ms, failed=_failure_text)
+            return await answer_with_events(
+                request, events, write_ms=write_ms, failed=_failure_text
+            )
 
     async def _whole(self, request: web.Request) -> web.StreamResponse:
         async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
@@ -108,9 +112,10 @@ async def answer_with_audio(
 ) -> web.StreamResponse:
     """Send audio as the body of the answer.
 
-    Up to ``HELD_BYTES`` are held until all is made: then the answer has its length, a WAV header its true sizes, and a
-    failure its HTTP status. What is longer is sent while it is made, and a failure then cuts the connection. Raises
-    ``ClientGoneError`` when the client has gone or does not read for ``write_ms``. ``pieces`` is closed.
+    Up to ``HELD_BYTES`` are held until all is made: then the answer has its length, a
+    WAV header its true sizes, and a failure its HTTP status. What is longer is sent
+    while it is made, and a failure then cuts the connection. Raises ``ClientGoneError``
+    when the client has gone or does not read for ``write_ms``. ``pieces`` is closed.
     """
     headers = {hdrs.CONTENT_TYPE: content_type(format_name), **STREAMED}
     response = web.StreamResponse(headers=headers)
@@ -135,14 +140,20 @@ async def answer_with_audio(
     return response
 
 
-async def _send_in_slices(request: web.Request, response: web.StreamResponse, audio: bytearray, write_ms: int) -> None:
-    """Send so little at once that a client which reads slowly, but reads, is never cut off."""
+async def _send_in_slices(
+    request: web.Request, response: web.StreamResponse, audio: bytearray, write_ms: int
+) -> None:
+    """Send so little at once that a client which reads slowly, but reads, is never cut
+    off.
+    """
     for begin in range(0, len(audio), SLICE_BYTES):
         await send_piece(request, response, bytes(audio[begin : begin + SLICE_BYTES]), write_ms)
 
 
 async def audio_of(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[bytes, None]:
-    """Give the audio of a reply. Raises ``RemoteProtocolError`` when nothing of the text could be spoken."""
+    """Give the audio of a reply. Raises ``RemoteProtocolError`` when nothing of the
+    text could be spoken.
+    """
     silent = True
     async with aclosing(messages):
         async for message in messages:
@@ -154,7 +165,9 @@ async def audio_of(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[byt
 
 
 def content_type(format_name: str) -> str:
-    """Name the media type of an output format, as the document does: PCM is ``audio/L16``, but little-endian."""
+    """Name the media type of an output format, as the document does: PCM is
+    ``audio/L16``, but little-endian.
+    """
     wanted = parse_output_format(format_name)
     if wanted.container is Container.PCM:
         return f"audio/L16; rate={wanted.rate_hz}; channels=1"
@@ -162,7 +175,9 @@ def content_type(format_name: str) -> str:
 
 
 def with_wav_sizes(audio: bytearray, format_name: str) -> bytearray:
-    """Write the true sizes into a WAV header, which was begun before they were known; leave other formats alone."""
+    """Write the true sizes into a WAV header, which was begun before they were known;
+    leave other formats alone.
+    """
     wanted = parse_output_format(format_name)
     if wanted.container is not Container.WAV:
         return audio
@@ -170,7 +185,9 @@ def with_wav_sizes(audio: bytearray, format_name: str) -> bytearray:
     return audio
 
 
-async def _events(messages: AsyncGenerator[Notice, None], service: str) -> AsyncGenerator[str, None]:
+async def _events(
+    messages: AsyncGenerator[Notice, None], service: str
+) -> AsyncGenerator[str, None]:
     writer = reply_writer(service)
     async with aclosing(messages):
         async for message in messages:
@@ -179,5 +196,9 @@ async def _events(messages: AsyncGenerator[Notice, None], service: str) -> Async
 
 
 def _failure_text(failure: ServiceFailedError) -> str:
-    """Tell a failure in the middle in the contract's form; ``audioFrame`` is there for clients that just take it."""
-    return write_json({"status": int(failure.status), "message": failure.message, "audioFrame": None})
+    """Tell a failure in the middle in the contract's form; ``audioFrame`` is there for
+    clients that just take it.
+    """
+    return write_json(
+        {"status": int(failure.status), "message": failure.message, "audioFrame": None}
+    )

@@ -1,4 +1,6 @@
-"""One spoken reply without a conversation around it: the kernel's `Reply` and the runtime's `ReplyTask`."""
+"""One spoken reply without a conversation around it: the kernel's `Reply` and the
+runtime's `ReplyTask`.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -23,7 +25,9 @@ _Queued: TypeAlias = Notice | ServiceFailedError
 
 
 class SpokenReply:
-    """Makes one reply. What it says is what a conversation would say: same messages, same order, same sentences."""
+    """Makes one reply. What it says is what a conversation would say: same messages,
+    same order, same sentences.
+    """
 
     def __init__(
         self,
@@ -39,20 +43,26 @@ class SpokenReply:
         self._begun_s = self._loop.time()
         self._limits = limits
         self._reply = Reply(start.reply, begun_ms=0, lead_ms=None)
-        self._task = ReplyTask(start, model, synthesizer, threads=threads, post=self._post, room=self._room)
+        self._task = ReplyTask(
+            start, model, synthesizer, threads=threads, post=self._post, room=self._room
+        )
         # Bounded by the reply: its text in characters, its audio by `_room`.
         self._queue: asyncio.Queue[_Queued] = asyncio.Queue()
         self.unsent_bytes = 0
-        """Audio that is made and not taken yet; past ``ahead_bytes`` the synthesiser waits."""
+        """Audio that is made and not taken yet; past ``ahead_bytes`` the synthesiser
+        waits.
+        """
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def messages(self) -> AsyncGenerator[Notice, None]:
-        """Make the reply; the last message is ``ReplyAudioFinished``. To be called once.
+        """Make the reply; the last message is ``ReplyAudioFinished``. To be called
+        once.
 
-        A message counts as sent when the next one is asked for. Raises ``ServiceFailedError``. Closing it stops the
-        model and the synthesiser, within ``RELEASE_S``.
+        A message counts as sent when the next one is asked for. Raises
+        ``ServiceFailedError``. Closing it stops the model and the synthesiser, within
+        ``RELEASE_S``.
         """
         tasks = SessionTasks(on_fault=lambda: self._queue.put_nowait(_internal_error()))
         _ = tasks.spawn(self._task.run(), "spoken-reply")
@@ -97,7 +107,9 @@ class SpokenReply:
                     self._weigh(len(effect.notice.payload))
                 self._queue.put_nowait(effect.notice)
             else:
-                assert isinstance(effect, Speak | FinishSpeech), "a reply asks its task for nothing else"
+                assert isinstance(effect, Speak | FinishSpeech), (
+                    "a reply asks its task for nothing else"
+                )
                 self._task.perform(effect)
 
     def _set_timer(self) -> None:

@@ -1,4 +1,6 @@
-"""Short-lived tokens: what a page's own server fetches, so that no key stands in a page or an address."""
+"""Short-lived tokens: what a page's own server fetches, so that no key stands in a page
+or an address.
+"""
 
 import re
 from collections.abc import Callable
@@ -58,13 +60,16 @@ _ENDPOINTS = Check(_known_endpoints, {"items": {"enum": [endpoint.value for endp
 class TokenRequest(Section):
     """What the token is to be good for; everything may be left out."""
 
-    endpoints: Annotated[list[str], Items(0, MAX_ENDPOINTS, "endpoints"), _ENDPOINTS] = Field(default_factory=list)
+    endpoints: Annotated[list[str], Items(0, MAX_ENDPOINTS, "endpoints"), _ENDPOINTS] = Field(
+        default_factory=list
+    )
     """What the token opens; empty: all that its key opens."""
     origin: Annotated[str, Check(_origin_form, {"pattern": f"^{_ORIGIN.pattern}$"})] | None = None
     """The web origin that must send it, such as https://app.example."""
     user: Annotated[str, Check(_short, {"maxLength": MAX_USER_CHARACTERS})] | None = None
-    """Whom the page serves. Tokens of one user see the same tasks and may resume the same streams; without a user
-    nobody else sees what a token has made, but its key."""
+    """Whom the page serves. Tokens of one user see the same tasks and may resume the
+    same streams; without a user nobody else sees what a token has made, but its key.
+    """
     expires_in: Annotated[int, between(1, MAX_LIFE_S)] = DEFAULT_LIFE_S
     """Seconds."""
 
@@ -97,7 +102,12 @@ class Tokens:
         async with self._backend.admitted(request, Endpoint.TOKENS) as principal:
             asked = await read_body(request, TokenRequest)
             scope = Scope(projects=(principal.project,), endpoints=_granted(asked, principal))
-            grant = TokenGrant(key_id=principal.key_id, scope=scope, origin=asked.origin or "", user=asked.user or "")
+            grant = TokenGrant(
+                key_id=principal.key_id,
+                scope=scope,
+                origin=asked.origin or "",
+                user=asked.user or "",
+            )
             token = self._issue(grant, asked.expires_in)
             expires_at = int(unix_s()) + asked.expires_in
             answer = TokenAnswer(token=token, expires_in=asked.expires_in, expires_at=expires_at)
@@ -106,11 +116,15 @@ class Tokens:
 
 
 def _granted(asked: TokenRequest, principal: Principal) -> tuple[Endpoint, ...]:
-    """Settle what the token opens: never more than its key does. OutOfScopeError when more was asked for."""
+    """Settle what the token opens: never more than its key does. OutOfScopeError when
+    more was asked for.
+    """
     if not asked.endpoints:
         granted = tuple(endpoint for endpoint in OFFERED if principal.scope.opens(endpoint))
         if not granted:
-            raise RemoteProtocolError(Status.INVALID_PARAMETER, "endpoints: the key opens none that a token may")
+            raise RemoteProtocolError(
+                Status.INVALID_PARAMETER, "endpoints: the key opens none that a token may"
+            )
         return granted
     wanted = tuple(Endpoint(name) for name in asked.endpoints)
     for endpoint in wanted:

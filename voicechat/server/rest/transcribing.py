@@ -1,4 +1,6 @@
-"""What transcriptions stand on: recordings on disk, URLs that are fetched, recognisers, and the store of tasks."""
+"""What transcriptions stand on: recordings on disk, URLs that are fetched, recognisers,
+and the store of tasks.
+"""
 
 import asyncio
 import json
@@ -40,13 +42,17 @@ CLOCKS_S = 60.0
 TASK_RETRY_S = 3600
 """What a client is told to wait for tasks of its key to expire."""
 DECODER_RETRY_S = (0.2, 2.0)
-"""Waits before a recording is opened again whose decoder was lost. Short, because a client may be waiting."""
+"""Waits before a recording is opened again whose decoder was lost. Short, because a
+client may be waiting.
+"""
 
 logger = logging.getLogger(__name__)
 
 
 class Transcriber:
-    """Does tasks, and requests that wait for their result. Used between ``start`` and ``aclose``."""
+    """Does tasks, and requests that wait for their result. Used between ``start`` and
+    ``aclose``.
+    """
 
     def __init__(
         self,
@@ -72,16 +78,21 @@ class Transcriber:
         self._request_places = FairPlaces(settings.requests)
         self._tasks_of_key: Counter[str] = Counter()
         self._counted_since: dict[str, str] = {}
-        """Tasks that were handed in since the last sweep began, by id, with their keys."""
+        """Tasks that were handed in since the last sweep began, by id, with their keys.
+        """
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Go on with tasks that were left, and begin to clean up. Without a database that is done when there is one."""
+        """Go on with tasks that were left, and begin to clean up. Without a database
+        that is done when there is one.
+        """
         try:
             await self._store.start()
         except AdmissionError as error:
             logger.warning("no tasks for now: %s", error.message)
-        self._sweeping = asyncio.get_running_loop().create_task(self._sweep_for_ever(), name="sweep recordings")
+        self._sweeping = asyncio.get_running_loop().create_task(
+            self._sweep_for_ever(), name="sweep recordings"
+        )
 
     async def aclose(self) -> None:
         """Stop tasks in progress; they are done again after the next start."""
@@ -96,7 +107,9 @@ class Transcriber:
         return self._store
 
     def recognizer(self, name: str, parameter: str = "easyllm_id") -> SpeechRecognizer:
-        """The recogniser called so. Raises ``RemoteProtocolError`` (NOT_FOUND) that names the parameter."""
+        """The recogniser called so. Raises ``RemoteProtocolError`` (NOT_FOUND) that
+        names the parameter.
+        """
         return noted(self._services.recognizer(parameter, name))
 
     async def recognise(
@@ -108,10 +121,12 @@ class Transcriber:
         report: Callable[[float], None] = lambda _: None,
         told: Callable[[Utterance], None] = lambda _: None,
     ) -> Recognised:
-        """Recognise a recording on disk. Raises as ``recognising.recognise``; what cannot be opened too.
+        """Recognise a recording on disk. Raises as ``recognising.recognise``; what
+        cannot be opened too.
 
-        ``account`` pays when it has been opened, for all that is to be heard at once: what is tried
-        again is not paid twice. Waits for a place while too many recordings are recognised.
+        ``account`` pays when it has been opened, for all that is to be heard at once:
+        what is tried again is not paid twice. Waits for a place while too many
+        recordings are recognised.
         """
         places = self._task_places if listening.in_task else self._request_places
         async with places.place(listening.key_id):
@@ -119,10 +134,14 @@ class Transcriber:
             recording = await with_retries(partial(open_recording, path), DECODER_RETRY_S)
             times = 1 if listening.together else len(recording.speakers)
             account.use_audio(recording.length_ms * times)
-            return await recognise(recording, recognizer, report, together=listening.together, told=told)
+            return await recognise(
+                recording, recognizer, report, together=listening.together, told=told
+            )
 
     async def fetch(self, url: URL, upload: Upload, key_id: str) -> None:
-        """Fetch a recording for a key. Raises ``FetchError``, and what ``Upload.write`` raises."""
+        """Fetch a recording for a key. Raises ``FetchError``, and what ``Upload.write``
+        raises.
+        """
         await fetch(url, upload.write, self.settings.fetch, self._resolver_of(key_id))
         await upload.finish()
 
@@ -145,11 +164,15 @@ class Transcriber:
         self._counted_since.pop(task_id, None)
 
     async def sweep(self) -> None:
-        """Forget what has been kept long enough, and remove recordings that no task needs."""
+        """Forget what has been kept long enough, and remove recordings that no task
+        needs.
+        """
         await self.tasks.expire(unix_s() - self.settings.keep_s)
         self._counted_since.clear()
         stock = await self.tasks.stock("recording", unix_s() - CLOCKS_S)
-        missed = [key_id for task_id, key_id in self._counted_since.items() if task_id not in stock.recent]
+        missed = [
+            key_id for task_id, key_id in self._counted_since.items() if task_id not in stock.recent
+        ]
         self._tasks_of_key = Counter(missed)
         for owner, tasks in stock.tasks_of.items():
             self._tasks_of_key[owner_key_id(owner)] += tasks
@@ -164,7 +187,9 @@ class Transcriber:
             await asyncio.sleep(SWEEP_S)
 
     async def _do(self, task: Task, report: Report) -> str:
-        """Do a task: see ``Work``. Its failure is told as the wire contract's status and a sentence."""
+        """Do a task: see ``Work``. Its failure is told as the wire contract's status
+        and a sentence.
+        """
         try:
             recognizer = self.recognizer(str(task.payload["service"]))
             key_id = owner_key_id(task.owner)
@@ -177,7 +202,9 @@ class Transcriber:
         except FetchError as error:
             raise TaskFailedError(f"{int(error.status)}: audio_url: {error.reason}") from error
         except FileNotFoundError as error:
-            raise TaskFailedError(f"{int(Status.INTERNAL)}: the recording is not on this machine") from error
+            raise TaskFailedError(
+                f"{int(Status.INTERNAL)}: the recording is not on this machine"
+            ) from error
         return lines(recognised)
 
     @asynccontextmanager
@@ -213,7 +240,9 @@ def _bare(task: Task) -> InputFormat | None:
 
 
 def owner_of(project: str, key_id: str, holder: str = "") -> str:
-    """Name whose task it is: a key's in a project, or of it what one ``holder`` of its tokens made."""
+    """Name whose task it is: a key's in a project, or of it what one ``holder`` of its
+    tokens made.
+    """
     of_key = json.dumps([project, key_id])
     return f"{of_key}/{holder}" if holder else of_key
 

@@ -12,7 +12,9 @@ def plain(recognised: Recognised) -> str:
 
 
 def lines(recognised: Recognised) -> str:
-    r"""One line per sentence, as transcription tasks give them: ``[0:5.840,0:6.690,0] text\n``."""
+    r"""One line per sentence, as transcription tasks give them: ``[0:5.840,0:6.690,0]
+    text\n``.
+    """
     return "".join(
         f"[{_minutes(spoken.begin_ms)},{_minutes(spoken.end_ms)},{spoken.channel}] {one_line(spoken)}\n"
         for spoken in recognised.utterances
@@ -21,7 +23,9 @@ def lines(recognised: Recognised) -> str:
 
 def srt(recognised: Recognised) -> str:
     """SubRip."""
-    return "\n".join(f"{number}\n{cue}" for number, cue in enumerate(_cues(recognised.utterances, ","), 1))
+    return "\n".join(
+        f"{number}\n{cue}" for number, cue in enumerate(_cues(recognised.utterances, ","), 1)
+    )
 
 
 def vtt(recognised: Recognised) -> str:
@@ -48,4 +52,6 @@ def _minutes(time_ms: int) -> str:
 
 def _clock(time_ms: int, decimal: str) -> str:
     minutes, rest_ms = divmod(time_ms, 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest_ms // 1000:02d}{decimal}{rest_ms % 1000:03d}"
+    return (
+        f"{minutes // 60:02d}:{minutes % 60:02d}:{rest_ms // 1000:02d}{decimal}{rest_ms % 1000:03d}"
+    )

@@ -9,7 +9,9 @@ from voicechat.schema.checked import Check, Items, Section, between, one_of
 from voicechat.server.rest.schemas import Answer
 
 RecordingPart = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
-"""A form's file. It is streamed to disk, so nothing of it ever becomes part of a model: it is only described."""
+"""A form's file. It is streamed to disk, so nothing of it ever becomes part of a model:
+it is only described.
+"""
 
 
 BARE_FORMATS = ("pcm", "mulaw", "alaw", "g722")
@@ -17,25 +19,32 @@ BARE_FORMATS = ("pcm", "mulaw", "alaw", "g722")
 
 
 class RecognitionParam(Section):
-    """How a recording without a header is to be read; one that has a header says that itself."""
+    """How a recording without a header is to be read; one that has a header says that
+    itself.
+    """
 
     model: str = ""
     """Ignored."""
     sample_rate: Annotated[int, between(8000, 192_000)] = 16_000
     """Of samples without a header."""
     format: str = ""
-    """pcm, mulaw, alaw or g722 for samples without a header; anything else is ignored."""
+    """pcm, mulaw, alaw or g722 for samples without a header; anything else is ignored.
+    """
 
     @property
     def bare(self) -> InputFormat | None:
-        """How a recording is to be read if it has no header; None: then it is no recording."""
+        """How a recording is to be read if it has no header; None: then it is no
+        recording.
+        """
         if self.format not in BARE_FORMATS:
             return None
         return InputFormat(InputContainer(self.format), self.sample_rate)
 
 
 class TranscriptionRequest(Section):
-    """A task to be made; the same as the field ``data`` of a form, where ``audio_url`` is not needed."""
+    """A task to be made; the same as the field ``data`` of a form, where ``audio_url``
+    is not needed.
+    """
 
     easyllm_id: str
     """A configured recognition service."""
@@ -76,7 +85,9 @@ _GRANULARITIES = Check(_granularities, {"items": {"enum": ["word", "segment"]}})
 
 
 class OpenAITranscriptionRequest(Section):
-    """OpenAI's table without the file; ``prompt``, ``temperature`` and other keys are ignored."""
+    """OpenAI's table without the file; ``prompt``, ``temperature`` and other keys are
+    ignored.
+    """
 
     model: str
     """A configured recognition service, or one of OpenAI's names."""
@@ -84,14 +95,18 @@ class OpenAITranscriptionRequest(Section):
     """The form of the answer."""
     language: str = ""
     """Repeated in the answer; the service knows its own."""
-    timestamp_granularities: Annotated[list[str], Items(0, 16, "granularities"), _GRANULARITIES] = ["segment"]  # noqa: RUF012
+    timestamp_granularities: Annotated[list[str], Items(0, 16, "granularities"), _GRANULARITIES] = [
+        "segment"
+    ]  # noqa: RUF012
     """For verbose_json; `timestamp_granularities[]` is the same."""
     stream: Annotated[str, one_of("false", "true", "False", "True")] = "false"
     """Whether json and text are answered by events, a sentence each."""
 
     @property
     def streams(self) -> bool:
-        """Whether the answer is events. The other forms have none: they are answered as a whole."""
+        """Whether the answer is events. The other forms have none: they are answered as
+        a whole.
+        """
         return self.stream.lower() == "true" and self.response_format in ("json", "text")
 
 
@@ -102,7 +117,9 @@ class OpenAITranscriptionForm(OpenAITranscriptionRequest):
 
 
 class TaskCreated(Answer):
-    """A task that will be done whatever happens. Its id comes under both of the contract's names."""
+    """A task that will be done whatever happens. Its id comes under both of the
+    contract's names.
+    """
 
     taskId: str  # noqa: N815 - the contract's name
     task_id: str
@@ -125,7 +142,9 @@ class TaskState(Answer):
 
 
 class TaskAnswer(TaskState):
-    """A task with its result, one line per sentence: ``[m:ss.mmm,m:ss.mmm,speaker] text``."""
+    """A task with its result, one line per sentence: ``[m:ss.mmm,m:ss.mmm,speaker]
+    text``.
+    """
 
     result: str | None = None
 
@@ -169,7 +188,8 @@ class OpenAIWord(Answer):
 class OpenAISegment(Answer):
     """A sentence; times in seconds.
 
-    What only one kind of recogniser knows has a neutral value: clients' models demand these keys.
+    What only one kind of recogniser knows has a neutral value: clients' models demand
+    these keys.
     """
 
     id: int

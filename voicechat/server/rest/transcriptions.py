@@ -25,7 +25,13 @@ from voicechat.server.rest.transcription_schemas import (
     TranscriptionRequest,
 )
 from voicechat.store.access import Endpoint
-from voicechat.store.tasks.interface import IdempotencyConflictError, Payload, Submission, Task, TaskStatus
+from voicechat.store.tasks.interface import (
+    IdempotencyConflictError,
+    Payload,
+    Submission,
+    Task,
+    TaskStatus,
+)
 
 TASKS_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/transcriptions"
 TASK_PATH = TASKS_PATH + "/{taskId}"
@@ -47,7 +53,9 @@ _ERRORS = {
 
 
 class Transcriptions:
-    """The endpoints. A task belongs to its key and project: to others it does not exist."""
+    """The endpoints. A task belongs to its key and project: to others it does not
+    exist.
+    """
 
     def __init__(self, backend: Backend, transcriber: Transcriber) -> None:
         self._backend = backend
@@ -112,7 +120,9 @@ class Transcriptions:
                 task = await self._submit_form(request, principal, idempotency_key)
         return _json(TaskCreated(taskId=task.id, task_id=task.id, created=task.created_s))
 
-    async def _submit_form(self, request: web.Request, principal: Principal, idempotency_key: str) -> Task:
+    async def _submit_form(
+        self, request: web.Request, principal: Principal, idempotency_key: str
+    ) -> Task:
         transcriber = self._transcriber
         async with transcriber.recordings.receiving(principal.key_id) as upload:
             form = await receive_form(request, upload)
@@ -120,11 +130,14 @@ class Transcriptions:
             if not form.has_file:
                 return await self._submit_url(principal, asked, idempotency_key)
             if asked.audio_url:
-                raise RemoteProtocolError(Status.INVALID_PARAMETER, "audio_url: not together with audio_file")
+                raise RemoteProtocolError(
+                    Status.INVALID_PARAMETER, "audio_url: not together with audio_file"
+                )
             transcriber.recognizer(asked.easyllm_id)
             payload: Payload = _payload(asked) | {"recording": upload.name}
             submission = _submission(principal, payload, upload.sha256, idempotency_key)
-            # Kept from here on: whether a submission that is cut off was written down only the sweep can tell.
+            # Kept from here on: whether a submission that is cut off was written down
+            # only the sweep can tell.
             upload.kept = True
             try:
                 task, upload.kept = await transcriber.tasks.submit(submission)
@@ -135,7 +148,9 @@ class Transcriptions:
                 raise
             return task
 
-    async def _submit_url(self, principal: Principal, asked: TranscriptionRequest, idempotency_key: str) -> Task:
+    async def _submit_url(
+        self, principal: Principal, asked: TranscriptionRequest, idempotency_key: str
+    ) -> Task:
         check_url(asked.audio_url, self._transcriber.settings.fetch)
         self._transcriber.recognizer(asked.easyllm_id)
         payload: Payload = _payload(asked) | {"audio_url": asked.audio_url}
@@ -152,7 +167,9 @@ class Transcriptions:
 
     async def _look(self, request: web.Request) -> web.Response:
         async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
-            task = await self._transcriber.tasks.find(_owner(principal), request.match_info["taskId"])
+            task = await self._transcriber.tasks.find(
+                _owner(principal), request.match_info["taskId"]
+            )
         if task is None:
             raise _no_such_task()
         result = task.result if task.status is TaskStatus.SUCCESS else None
@@ -160,7 +177,9 @@ class Transcriptions:
 
     async def _delete(self, request: web.Request) -> web.Response:
         async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
-            task = await self._transcriber.tasks.delete(_owner(principal), request.match_info["taskId"])
+            task = await self._transcriber.tasks.delete(
+                _owner(principal), request.match_info["taskId"]
+            )
             if task is None:
                 raise _no_such_task()
             self._transcriber.discount_task(principal.key_id, task.id)
@@ -180,7 +199,9 @@ def _payload(asked: TranscriptionRequest) -> dict[str, str | int | float | bool 
     return payload
 
 
-def _submission(principal: Principal, payload: Payload, content: str, idempotency_key: str) -> Submission:
+def _submission(
+    principal: Principal, payload: Payload, content: str, idempotency_key: str
+) -> Submission:
     """``content`` names the recording by what is in it, or by where it is."""
     parts = [content, *(payload.get(name) for name in ("service", "format", "sample_rate"))]
     fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -197,7 +218,8 @@ def _idempotency_key(request: web.Request) -> str:
     key = request.headers.get("Idempotency-Key", "")
     if key and not _IDEMPOTENCY_KEY.fullmatch(key):
         raise RemoteProtocolError(
-            Status.INVALID_PARAMETER, "Idempotency-Key: should be 1 to 255 ASCII characters without spaces"
+            Status.INVALID_PARAMETER,
+            "Idempotency-Key: should be 1 to 255 ASCII characters without spaces",
         )
     return key
 

@@ -1,4 +1,6 @@
-"""Recordings on disk: received in pieces, counted against limits while they come, and gone unless they are kept."""
+"""Recordings on disk: received in pieces, counted against limits while they come, and
+gone unless they are kept.
+"""
 
 import asyncio
 import errno
@@ -20,15 +22,21 @@ from voicechat.runtime.wall_clock import unix_s
 from voicechat.store.quotas import QuotaExceededError
 
 WRITE_BYTES = 512 * 1024
-"""Written at once. Half a million bytes a hop to a thread: at 64 KiB the hops cost more than the disk."""
+"""Written at once. Half a million bytes a hop to a thread: at 64 KiB the hops cost more
+than the disk.
+"""
 FORM_BYTES = 1024 * 1024
 """What a form may have around its file."""
 DISK_RETRY_S = 3600
-"""What a client is told to wait for room: recordings go when they have been kept long enough."""
+"""What a client is told to wait for room: recordings go when they have been kept long
+enough.
+"""
 WRITE_RETRY_S = 60
 """The same where the disk fails otherwise."""
 ABANDONED_S = 7200.0
-"""After this a file that belongs to no task was left by a process that died; an upload may take half of it."""
+"""After this a file that belongs to no task was left by a process that died; an upload
+may take half of it.
+"""
 _OWNER_DIGITS = 16
 
 P = ParamSpec("P")
@@ -46,7 +54,9 @@ class DiskLimits:
 
 
 class Upload:
-    """One recording on its way to disk. Its name is ours: nothing that a client wrote becomes part of a path."""
+    """One recording on its way to disk. Its name is ours: nothing that a client wrote
+    becomes part of a path.
+    """
 
     def __init__(self, folder: "RecordingFolder", name: str) -> None:
         self.name = name
@@ -66,19 +76,24 @@ class Upload:
         return self._digest.hexdigest()
 
     def expect(self, body_bytes: int) -> None:
-        """Refuse a body of that size before it is read. Raises ``RemoteProtocolError(TOO_LARGE)``."""
+        """Refuse a body of that size before it is read. Raises
+        ``RemoteProtocolError(TOO_LARGE)``.
+        """
         if body_bytes > self._folder.limits.file_bytes + FORM_BYTES:
             raise self._too_large()
 
     def _too_large(self) -> RemoteProtocolError:
         most = min(self.most_bytes, self._folder.limits.file_bytes)
-        return RemoteProtocolError(Status.TOO_LARGE, f"audio_file: the recording may have {most} bytes here")
+        return RemoteProtocolError(
+            Status.TOO_LARGE, f"audio_file: the recording may have {most} bytes here"
+        )
 
     async def write(self, piece: bytes) -> None:
         """Append a piece.
 
-        Raises ``RemoteProtocolError``: ``TOO_LARGE``, or ``UNSUPPORTED_FORMAT`` for what begins as no recording does;
-        ``QuotaExceededError``: the disk's share is used up; ``AtCapacityError``: the disk cannot take it.
+        Raises ``RemoteProtocolError``: ``TOO_LARGE``, or ``UNSUPPORTED_FORMAT`` for
+        what begins as no recording does; ``QuotaExceededError``: the disk's share is
+        used up; ``AtCapacityError``: the disk cannot take it.
         """
         self.size_bytes += len(piece)
         if self.size_bytes > self.most_bytes:
@@ -88,7 +103,9 @@ class Upload:
             await self._flush()
 
     async def finish(self) -> None:
-        """Make the recording durable: it will outlive the process and the machine's power. Raises as ``write``."""
+        """Make the recording durable: it will outlive the process and the machine's
+        power. Raises as ``write``.
+        """
         await self._flush()
         if self._file is None:
             raise RemoteProtocolError(Status.INVALID_PARAMETER, "audio_file: is empty")
@@ -123,8 +140,9 @@ class Upload:
 class RecordingFolder:
     """The recordings of all owners in one folder, counted per owner and in all.
 
-    The counts are kept in memory, each change at the same small cost however many recordings there
-    are, and set right by every ``sweep``; other processes that share the folder are seen then.
+    The counts are kept in memory, each change at the same small cost however many
+    recordings there are, and set right by every ``sweep``; other processes that share
+    the folder are seen then.
     """
 
     def __init__(self, folder: Path, limits: DiskLimits | None = None) -> None:
@@ -133,7 +151,8 @@ class RecordingFolder:
         self._stock = _Stock()
         self._receiving: set[Upload] = set()
         self._changed_bytes: dict[str, int] | None = None
-        """During a sweep: sizes that changed since it began, and may have escaped it."""
+        """During a sweep: sizes that changed since it began, and may have escaped it.
+        """
 
     def path(self, name: str) -> Path:
         """Where a recording lies. ``name`` is one that this class gave."""
@@ -141,7 +160,9 @@ class RecordingFolder:
 
     @asynccontextmanager
     async def receiving(self, owner: str) -> AsyncIterator[Upload]:
-        """Receive a recording: it is removed at the end of the context, however that comes, unless ``kept`` is set."""
+        """Receive a recording: it is removed at the end of the context, however that
+        comes, unless ``kept`` is set.
+        """
         upload = Upload(self, f"{_owner_digest(owner)}-{secrets.token_hex(16)}")
         self._receiving.add(upload)
         try:
@@ -151,15 +172,20 @@ class RecordingFolder:
             if upload.kept:
                 self._count(upload.name, upload.size_bytes)
             else:
-                # Shielded: a client that goes cancels the handler, and the file must go all the same.
+                # Shielded: a client that goes cancels the handler, and the file must go
+                # all the same.
                 await asyncio.shield(upload.discard())
 
     def reserve(self, name: str, size_bytes: int) -> None:
-        """Count a recording as having that size, before it has. Raises as ``Upload.write``."""
+        """Count a recording as having that size, before it has. Raises as
+        ``Upload.write``.
+        """
         limits, stock = self.limits, self._stock
         more_bytes = size_bytes - stock.sizes_bytes.get(name, 0)
         if stock.owner_bytes[name[:_OWNER_DIGITS]] + more_bytes > limits.owner_bytes:
-            raise QuotaExceededError(f"the key may have {limits.owner_bytes} bytes of recordings here", DISK_RETRY_S)
+            raise QuotaExceededError(
+                f"the key may have {limits.owner_bytes} bytes of recordings here", DISK_RETRY_S
+            )
         if stock.total_bytes + more_bytes > limits.total_bytes:
             raise QuotaExceededError("there is no room for more recordings", DISK_RETRY_S)
         self._count(name, size_bytes)
@@ -170,7 +196,9 @@ class RecordingFolder:
         self._count(name, 0)
 
     async def sweep(self, needed: Collection[str]) -> None:
-        """Remove what is not ``needed`` and has not been written to for ``ABANDONED_S``; count what is there."""
+        """Remove what is not ``needed`` and has not been written to for
+        ``ABANDONED_S``; count what is there.
+        """
         changed = self._changed_bytes = {}
         try:
             stock = await asyncio.to_thread(_swept, self._folder, needed, unix_s() - ABANDONED_S)
@@ -225,7 +253,9 @@ def _append(file: FileIO, digest: "hashlib._Hash", content: bytes) -> None:
 
 
 def _make_durable(file: FileIO) -> None:
-    """Bring content and name to the disk itself (POSIX: the name is in the folder, which has a sync of its own)."""
+    """Bring content and name to the disk itself (POSIX: the name is in the folder,
+    which has a sync of its own).
+    """
     os.fsync(file.fileno())
     file.close()
     if os.name == "posix":
@@ -261,7 +291,9 @@ def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _Stock:
 
 
 async def _on_disk(work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
-    """Let a thread work on the disk. Raises ``AtCapacityError`` when the disk is full or broken."""
+    """Let a thread work on the disk. Raises ``AtCapacityError`` when the disk is full
+    or broken.
+    """
     try:
         return await asyncio.to_thread(work, *arguments, **more)
     except OSError as error:

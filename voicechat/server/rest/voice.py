@@ -15,14 +15,17 @@ _DEFAULTS = DOCUMENT_VOICE
 
 
 class SynthesisParam(Section):
-    """The document's table; a voice that the service does not have is replaced by its first one."""
+    """The document's table; a voice that the service does not have is replaced by its
+    first one.
+    """
 
     model: str = _DEFAULTS.model
     """The service's model; passed through."""
     voice: str = _DEFAULTS.voice
     """One of the service's voices."""
     format: str = _DEFAULTS.format
-    """Such as MP3_16000HZ_MONO_128KBPS, WAV_16000HZ_MONO_16BIT, PCM_16000HZ_MONO_16BIT."""
+    """Such as MP3_16000HZ_MONO_128KBPS, WAV_16000HZ_MONO_16BIT, PCM_16000HZ_MONO_16BIT.
+    """
     volume: Annotated[float, between(0, 100)] = _DEFAULTS.volume
     """Loudness."""
     speechRate: Annotated[float, between(0.5, 2)] = _DEFAULTS.speech_rate  # noqa: N815 - the document's name
@@ -31,14 +34,18 @@ class SynthesisParam(Section):
     """Pitch."""
 
     def settings(self, synthesizer: SpeechSynthesizer, path: str) -> VoiceSettings:
-        """Settle what depends on the service. Raises ``RemoteProtocolError`` whose message begins with ``path``."""
+        """Settle what depends on the service. Raises ``RemoteProtocolError`` whose
+        message begins with ``path``.
+        """
         try:
             parse_output_format(self.format)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(error.status, f"{path}.format: {error.message}") from error
         return VoiceSettings(
             model=self.model,
-            voice=known_voice(synthesizer, self.voice, f"{path}.voice" if "voice" in self.model_fields_set else ""),
+            voice=known_voice(
+                synthesizer, self.voice, f"{path}.voice" if "voice" in self.model_fields_set else ""
+            ),
             format=self.format,
             volume=self.volume,
             speech_rate=self.speechRate,
@@ -49,7 +56,8 @@ class SynthesisParam(Section):
 def known_voice(synthesizer: SpeechSynthesizer, wanted: str, path: str) -> str:
     """Give a voice that the service has: the wanted one, else its first.
 
-    ``path`` is the parameter that asked for it, and the answer says what speaks instead; empty: nobody asked.
+    ``path`` is the parameter that asked for it, and the answer says what speaks
+    instead; empty: nobody asked.
     """
     voices = synthesizer.voices
     if wanted in voices or not voices:

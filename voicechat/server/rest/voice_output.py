@@ -1,4 +1,6 @@
-"""Chat completions with voice output: one event stream with the text's chunks and the speech's frames."""
+"""Chat completions with voice output: one event stream with the text's chunks and the
+speech's frames.
+"""
 
 import secrets
 from collections.abc import AsyncGenerator
@@ -93,11 +95,17 @@ class VoiceOutput:
             asked = await read_body(request, VoiceOutputRequest, MAX_BODY_BYTES)
             events = self._events(asked, principal)
             write_ms = self._backend.limits.write_ms
-            return await answer_with_events(request, events, write_ms=write_ms, failed=_failure_text)
+            return await answer_with_events(
+                request, events, write_ms=write_ms, failed=_failure_text
+            )
 
-    async def _events(self, asked: VoiceOutputRequest, principal: Principal) -> AsyncGenerator[str, None]:
+    async def _events(
+        self, asked: VoiceOutputRequest, principal: Principal
+    ) -> AsyncGenerator[str, None]:
         backend, chat, speech = self._backend, asked.chat_completion_req, asked.speech_synthesis_req
-        model, instructions = backend.talking_model("chat_completion_req.model", chat.model, principal)
+        model, instructions = backend.talking_model(
+            "chat_completion_req.model", chat.model, principal
+        )
         synthesizer = backend.synthesizer("speech_synthesis_req.easyllm_id", speech.easyllm_id)
         start = StartReply(
             reply=FIRST_REPLY,
@@ -117,7 +125,8 @@ class VoiceOutput:
                     continue
                 if isinstance(message, ReplyText) and not begun:
                     begun = True
-                    # As in the document's sample: the first chunk has the role and no text.
+                    # As in the document's sample: the first chunk has the role and no
+                    # text.
                     yield str(writer.write(ReplyText(message.reply, "")))
                 frame = writer.write(message)
                 if frame is None:

@@ -1,4 +1,6 @@
-"""A worker's own side, with the argument ``DESCRIPTOR`` and its orders on standard input."""
+"""A worker's own side, with the argument ``DESCRIPTOR`` and its orders on standard
+input.
+"""
 
 import asyncio
 import logging
@@ -25,7 +27,8 @@ _log = logging.getLogger(__name__)
 
 def main() -> None:
     """Serve until the parent says otherwise, or ends."""
-    # A service manager may send them to every process: draining is the parent's to order.
+    # A service manager may send them to every process: draining is the parent's to
+    # order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     link = Link(socket.socket(fileno=int(sys.argv[1])))
@@ -46,13 +49,19 @@ async def _work(orders: Orders, link: Link) -> None:
     ledger.enrol(os.getpid())
     guests = Guests(link, orders.number, orders.workers, orders.port)
     seat = Seat(
-        ledger=ledger, listen=guests.listening, pass_on=guests.pass_on, on_level=guests.press, shared=orders.shared
+        ledger=ledger,
+        listen=guests.listening,
+        pass_on=guests.pass_on,
+        on_level=guests.press,
+        shared=orders.shared,
     )
     seat.health.others_ready = False
     parent = Parent(link, guests, seat)
     try:
         services = build_services(orders.config)
-        async with serving(orders.config, services, orders.credentials, _say_nothing, seat) as server:
+        async with serving(
+            orders.config, services, orders.credentials, _say_nothing, seat
+        ) as server:
             tune_garbage_collector()
             tune_threads()
             link.send(Kind.READY, b"demo" if server.has_demo else b"")

@@ -12,7 +12,9 @@ from voicechat.server.listener import bind
 
 ACCEPTS_IN_A_ROW = 64
 REST_S = 0.1
-"""After a connection that could not be accepted, for want of descriptors or memory, or given away."""
+"""After a connection that could not be accepted, for want of descriptors or memory, or
+given away.
+"""
 
 Give = Callable[[int], bool]
 """Give a connection away, with its descriptor; False when nobody can take it now."""
@@ -34,7 +36,9 @@ async def opened_door(host: str, port: int) -> AsyncIterator["Door"]:
 
 
 class Door:
-    """Accepts while it is open and somebody takes; what is not accepted the kernel keeps."""
+    """Accepts while it is open and somebody takes; what is not accepted the kernel
+    keeps.
+    """
 
     def __init__(self, listeners: list[socket.socket]) -> None:
         self._listeners = listeners

@@ -1,4 +1,6 @@
-"""A worker's connections: given by the parent, served like those of a listener, now and then passed on."""
+"""A worker's connections: given by the parent, served like those of a listener, now and
+then passed on.
+"""
 
 import asyncio
 import hashlib
@@ -20,7 +22,9 @@ from voicechat.server.workers.link import MAX_PACKET_BYTES, Kind, Link, Packet, 
 LOOK_S = 0.02
 """So long the parent takes a connection that has ended for open."""
 REPORT_LOOKS = 10
-"""After so many looks the parent is told although nothing has changed: that this process lives."""
+"""After so many looks the parent is told although nothing has changed: that this
+process lives.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +48,14 @@ class Guests:
 
     @asynccontextmanager
     async def listening(self, app: web.Application) -> AsyncIterator[int]:
-        """Serve what the parent gives while the context lasts; gives the parent's port. As `listener.listening`."""
+        """Serve what the parent gives while the context lasts; gives the parent's port.
+        As `listener.listening`.
+        """
         async with handling(app) as self._connections:
             self._link.send(Kind.LISTENING)
-            reporting = asyncio.get_running_loop().create_task(self._report_for_ever(), name="report to the parent")
+            reporting = asyncio.get_running_loop().create_task(
+                self._report_for_ever(), name="report to the parent"
+            )
             try:
                 yield self._port
             finally:
@@ -56,11 +64,13 @@ class Guests:
                 await asyncio.wait([reporting])
 
     def welcome(self, packet: Packet) -> None:
-        """Serve the connection that comes with a packet; begin with what has been read of it already."""
+        """Serve the connection that comes with a packet; begin with what has been read
+        of it already.
+        """
         self._taken += 1
         if packet.fd is None:
-            # The kernel passes no descriptor to a process that has none left. The parent closes its
-            # own when it hears that the connection has been taken.
+            # The kernel passes no descriptor to a process that has none left. The
+            # parent closes its own when it hears that the connection has been taken.
             self._tell_lost()
         elif self._connections is None:
             close_fd(packet.fd)
@@ -69,7 +79,8 @@ class Guests:
             task = asyncio.get_running_loop().create_task(welcome, name="welcome")
             self._welcoming.add(task)
             task.add_done_callback(self._welcoming.discard)
-        # At once: until then the parent would give the connection to another if this process died.
+        # At once: until then the parent would give the connection to another if this
+        # process died.
         self._report()
 
     def _tell_lost(self) -> None:
@@ -82,7 +93,9 @@ class Guests:
         connection = socket.socket(fileno=fd)
         connection.setblocking(False)
         try:
-            _, protocol = await asyncio.get_running_loop().connect_accepted_socket(connections, connection)
+            _, protocol = await asyncio.get_running_loop().connect_accepted_socket(
+                connections, connection
+            )
         except OSError:
             connection.close()  # gone before it was greeted
             return
@@ -94,12 +107,17 @@ class Guests:
         self._level = level
 
     def pass_on(self, request: web.Request, session: str) -> bool:
-        """Give a connection to the worker that serves the stream ``session``; see `voicechat.server.mount.PassOn`.
+        """Give a connection to the worker that serves the stream ``session``; see
+        `voicechat.server.mount.PassOn`.
 
-        The name alone says which worker that is: nobody keeps a list of streams, and two connections that open the same
-        one at once meet. Raises ``AtCapacityError`` when it cannot be passed on now.
+        The name alone says which worker that is: nobody keeps a list of streams, and
+        two connections that open the same one at once meet. Raises ``AtCapacityError``
+        when it cannot be passed on now.
         """
-        host = int.from_bytes(hashlib.blake2b(session.encode(), digest_size=8).digest()) % self._workers
+        host = (
+            int.from_bytes(hashlib.blake2b(session.encode(), digest_size=8).digest())
+            % self._workers
+        )
         if host == self._number:
             return False
         transport = request.transport
@@ -107,9 +125,12 @@ class Guests:
         if transport is None or connection is None:
             raise ConnectionResetError("the client has gone")
         payload = bytes([host]) + _head_of(request)
-        if len(payload) > MAX_PACKET_BYTES or not self._link.send(Kind.PASS_ON, payload, connection.fileno()):
+        if len(payload) > MAX_PACKET_BYTES or not self._link.send(
+            Kind.PASS_ON, payload, connection.fileno()
+        ):
             raise AtCapacityError("the stream cannot be reached now", CAPACITY_RETRY_S)
-        # Closes this process' descriptor without a word to the client: the parent has one of its own now.
+        # Closes this process' descriptor without a word to the client: the parent has
+        # one of its own now.
         transport.abort()
         return True
 
@@ -131,7 +152,9 @@ class Guests:
 
 
 def _head_of(request: web.Request) -> bytes:
-    """Write the request as it came, and what the client has sent after it without waiting for the answer."""
+    """Write the request as it came, and what the client has sent after it without
+    waiting for the answer.
+    """
     version = request.version
     lines = [f"{request.method} {request.raw_path} HTTP/{version.major}.{version.minor}".encode()]
     lines += [name + b": " + value for name, value in request.raw_headers]

@@ -1,4 +1,6 @@
-"""What the parent and a worker say to each other: packets over a socket pair, some with a connection attached."""
+"""What the parent and a worker say to each other: packets over a socket pair, some with
+a connection attached.
+"""
 
 import array
 import contextlib
@@ -12,7 +14,9 @@ import orjson
 from voicechat.errors import VoiceChatError
 
 MAX_PACKET_BYTES = 64 * 1024
-"""The longest payload is the head of a request whose connection is passed on; one that is longer is refused."""
+"""The longest payload is the head of a request whose connection is passed on; one that
+is longer is refused.
+"""
 _MAX_FDS = 1
 
 
@@ -65,7 +69,9 @@ class Report:
 
 
 def can_link() -> bool:
-    """Whether this system can do it: it needs local packets in order, which Windows and macOS lack."""
+    """Whether this system can do it: it needs local packets in order, which Windows and
+    macOS lack.
+    """
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except (AttributeError, OSError):
@@ -93,8 +99,12 @@ class Link:
         return self._sock.fileno()
 
     def send(self, kind: Kind, payload: bytes = b"", fd: int | None = None) -> bool:
-        """Say something; ``fd`` stays the caller's. False: the other side is gone, or has not listened for long."""
-        attached = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        """Say something; ``fd`` stays the caller's. False: the other side is gone, or
+        has not listened for long.
+        """
+        attached = (
+            [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        )
         try:
             self._sock.sendmsg([kind.value, payload], attached)
         except OSError:

@@ -9,7 +9,9 @@ from voicechat.server.credentials import Credentials
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """Everything that a worker needs to know. The workers of a server, later ones too, have the same configuration."""
+    """Everything that a worker needs to know. The workers of a server, later ones too,
+    have the same configuration.
+    """
 
     number: int
     """From 0."""

@@ -1,4 +1,6 @@
-"""The parent of the workers: keeps them alive, gives each connection to one, and ends them all in order."""
+"""The parent of the workers: keeps them alive, gives each connection to one, and ends
+them all in order.
+"""
 
 import asyncio
 import logging
@@ -27,10 +29,13 @@ from voicechat.server.workers.worker import EXIT_S, Worker
 from voicechat.store.ledger import Ledger
 
 CORES_PER_WORKER = 8
-"""Where models compute on this machine: PocketSphinx decodes four streams a core, and one process holds more
-conversations than eight cores decode."""
+"""Where models compute on this machine: PocketSphinx decodes four streams a core, and
+one process holds more conversations than eight cores decode.
+"""
 LOCAL_MODELS = frozenset({"pocketsphinx", "sherpa_onnx"})
-"""Providers whose models compute on this machine, and take memory for each process that opens them."""
+"""Providers whose models compute on this machine, and take memory for each process that
+opens them.
+"""
 MAX_AWAITING = 256
 """Connections that wait for a worker, which alone can serve them, to be replaced."""
 MAX_DEATHS = 5
@@ -47,28 +52,41 @@ class WorkersFailedError(VoiceChatError):
 
 
 def workers_of(config: Config) -> int:
-    """How many processes are to serve. Raises ConfigError: more than one, on a system that cannot."""
+    """How many processes are to serve. Raises ConfigError: more than one, on a system
+    that cannot.
+    """
     wished = config.server.workers
     if not can_link():
         if wished is not None and wished > 1:
-            raise ConfigError(f"server.workers: {wished} is not possible on this system, which has 1 at most")
+            raise ConfigError(
+                f"server.workers: {wished} is not possible on this system, which has 1 at most"
+            )
         return 1
     if wished is not None:
         return wished
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    computes_here = any(service.provider in LOCAL_MODELS for service in (*config.asr.values(), *config.tts.values()))
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    computes_here = any(
+        service.provider in LOCAL_MODELS for service in (*config.asr.values(), *config.tts.values())
+    )
     return max(1, cores // CORES_PER_WORKER) if computes_here else cores
 
 
-def ready_line(url: str, key: str | None, warm_up_s: float, *, has_demo: bool, workers: int = 1) -> str:
+def ready_line(
+    url: str, key: str | None, warm_up_s: float, *, has_demo: bool, workers: int = 1
+) -> str:
     """Say that the server takes sessions, and where."""
     address = f"{url}/#key={key}" if key else f"{url}/"
     crew = f" with {workers} workers" if workers > 1 else ""
-    return f"ready after {warm_up_s:.1f} s{crew}; {'open' if has_demo else 'listening on'} {address}"
+    return (
+        f"ready after {warm_up_s:.1f} s{crew}; {'open' if has_demo else 'listening on'} {address}"
+    )
 
 
 async def supervise(config: Config, workers: int, announce: Announce) -> None:
-    """Serve with so many workers until a signal, then drain. A second one, or one during the warm-up, stops at once.
+    """Serve with so many workers until a signal, then drain. A second one, or one
+    during the warm-up, stops at once.
 
     Raises ConfigError, and WorkersFailedError when they do not start or die too often.
     """
@@ -83,11 +101,15 @@ async def supervise(config: Config, workers: int, announce: Announce) -> None:
             async with Crew(config, admitted, workers, door, folder).at_work() as crew:
                 await crew.ready()
                 warm_up_s, has_demo = loop.time() - started_s, demo_folder() is not None
-                announce(ready_line(url, admitted.shown, warm_up_s, has_demo=has_demo, workers=workers))
+                announce(
+                    ready_line(url, admitted.shown, warm_up_s, has_demo=has_demo, workers=workers)
+                )
                 stop.may_drain = True
                 failure = await crew.failed_or(stop.requested)
                 drain_s = config.server.drain_s
-                announce(f"draining: turns in progress have {drain_s:g} s to end; once more to stop at once")
+                announce(
+                    f"draining: turns in progress have {drain_s:g} s to end; once more to stop at once"
+                )
                 await crew.drain(drain_s)
     announce("stopped")
     if failure:
@@ -96,16 +118,22 @@ async def supervise(config: Config, workers: int, announce: Announce) -> None:
 
 @contextmanager
 def _shared_folder() -> Iterator[Path]:
-    """A folder of this server's own, in memory where there is a RAM disk, for what the workers share."""
+    """A folder of this server's own, in memory where there is a RAM disk, for what the
+    workers share.
+    """
     where = RAM_DISK if os.access(RAM_DISK, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="voicechat-", dir=where, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="voicechat-", dir=where, ignore_cleanup_errors=True
+    ) as name:
         yield Path(name)
 
 
 class Crew:
     """The workers of one server."""
 
-    def __init__(self, config: Config, admitted: Credentials, size: int, door: Door, folder: Path) -> None:
+    def __init__(
+        self, config: Config, admitted: Credentials, size: int, door: Door, folder: Path
+    ) -> None:
         self._config = config
         self._admitted = admitted
         self._size = size
@@ -126,9 +154,14 @@ class Crew:
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["Crew"]:
-        """Keep the workers alive while the context lasts; leaving ends those that are left, at once."""
+        """Keep the workers alive while the context lasts; leaving ends those that are
+        left, at once.
+        """
         loop = asyncio.get_running_loop()
-        self._gone = [loop.create_task(self._keep(number), name=f"worker {number}") for number in range(self._size)]
+        self._gone = [
+            loop.create_task(self._keep(number), name=f"worker {number}")
+            for number in range(self._size)
+        ]
         for task in self._gone:
             task.add_done_callback(self._on_kept)
         self._door.open(self._give)
@@ -145,12 +178,16 @@ class Crew:
             self._ledger.close()
 
     async def ready(self) -> None:
-        """Return when all workers take sessions for the first time. Raises WorkersFailedError when they cannot."""
+        """Return when all workers take sessions for the first time. Raises
+        WorkersFailedError when they cannot.
+        """
         if failure := await self.failed_or(self._all_ready):
             raise WorkersFailedError(failure)
 
     async def failed_or(self, event: asyncio.Event) -> str:
-        """Wait for ``event``; gives why the crew cannot go on, or nothing when the event came first."""
+        """Wait for ``event``; gives why the crew cannot go on, or nothing when the
+        event came first.
+        """
         loop = asyncio.get_running_loop()
         waiting = [loop.create_task(event.wait()), loop.create_task(self._failed.wait())]
         try:
@@ -161,17 +198,24 @@ class Crew:
         return self._failure
 
     async def drain(self, deadline_s: float) -> None:
-        """Let the workers end the turns in progress, and themselves. Connections still find those that are left."""
+        """Let the workers end the turns in progress, and themselves. Connections still
+        find those that are left.
+        """
         self._ending = True
         for worker in self._workers.values():
             worker.say(Kind.DRAIN if worker.ready else Kind.STOP, str(deadline_s).encode())
         await asyncio.wait(self._gone, timeout=deadline_s + DRAIN_GRACE_S + EXIT_S)
 
-    # --- connections -------------------------------------------------------------------------------------------
+    # --- connections ------------------------------------------------------------------
 
     def _give(self, connection: int) -> bool:
-        """Give a connection to the worker with the fewest; False while there is none that could take it."""
-        takers = sorted((worker for worker in self._workers.values() if worker.listening), key=lambda taker: taker.rank)
+        """Give a connection to the worker with the fewest; False while there is none
+        that could take it.
+        """
+        takers = sorted(
+            (worker for worker in self._workers.values() if worker.listening),
+            key=lambda taker: taker.rank,
+        )
         return any(worker.give(connection) for worker in takers)
 
     def _pass_on(self, packet: Packet) -> None:
@@ -194,7 +238,7 @@ class Crew:
             if not worker.give(connection, head):
                 close_fd(connection)
 
-    # --- lives -------------------------------------------------------------------------------------------------
+    # --- lives ------------------------------------------------------------------------
 
     async def _keep(self, number: int) -> None:
         """Have a living worker of that number until the end."""
@@ -233,14 +277,20 @@ class Crew:
         """Log a death that nobody asked for, and give up if it is one too many."""
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         if not self._were_ready:
-            self._fail(worker.failure or f"a worker {how} before it was ready; its own words are above")
+            self._fail(
+                worker.failure or f"a worker {how} before it was ready; its own words are above"
+            )
             return
         why = f": {worker.failure}" if worker.failure else ""
-        _log.error("worker %d (process %s) %s%s; it is replaced", worker.number, worker.pid, how, why)
+        _log.error(
+            "worker %d (process %s) %s%s; it is replaced", worker.number, worker.pid, how, why
+        )
         now_s = asyncio.get_running_loop().time()
         self._deaths_s.append(now_s)
         if len(self._deaths_s) == MAX_DEATHS and now_s - self._deaths_s[0] < DEATHS_S:
-            self._fail(f"workers died {MAX_DEATHS} times within {DEATHS_S:g} s, the last one {how}{why}; giving up")
+            self._fail(
+                f"workers died {MAX_DEATHS} times within {DEATHS_S:g} s, the last one {how}{why}; giving up"
+            )
 
     def _fail(self, why: str) -> None:
         self._failure = self._failure or why
@@ -273,7 +323,9 @@ class Crew:
                 pass
 
     def _on_readiness(self, newcomer: Worker | None = None) -> None:
-        """Tell the workers whether all of them are ready, when that has changed or one is new."""
+        """Tell the workers whether all of them are ready, when that has changed or one
+        is new.
+        """
         were_ready = self._all_ready.is_set()
         if sum(worker.ready for worker in self._workers.values()) == self._size:
             self._all_ready.set()

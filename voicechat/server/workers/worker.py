@@ -8,17 +8,31 @@ from collections.abc import Callable
 
 from voicechat.processes import python
 from voicechat.server.figures import Level
-from voicechat.server.workers.link import Kind, Link, LinkClosedError, Packet, Report, close_fd, open_links
+from voicechat.server.workers.link import (
+    Kind,
+    Link,
+    LinkClosedError,
+    Packet,
+    Report,
+    close_fd,
+    open_links,
+)
 from voicechat.server.workers.orders import Orders
 
 HANG_S = 30.0
-"""A worker that has said nothing for so long hangs, and is killed: it says something ten times a second."""
+"""A worker that has said nothing for so long hangs, and is killed: it says something
+ten times a second.
+"""
 START_S = 120.0
-"""The same until it listens: it loads its libraries, on a machine that may have other things to do."""
+"""The same until it listens: it loads its libraries, on a machine that may have other
+things to do.
+"""
 SILENT_S = 1.0
 """From then on others are preferred."""
 MAX_UNTAKEN = 64
-"""Connections that are on their way to it: each is a descriptor of the parent's until it is taken."""
+"""Connections that are on their way to it: each is a descriptor of the parent's until
+it is taken.
+"""
 EXIT_S = 10.0
 """How long it may take to end at once; then it is killed."""
 
@@ -29,7 +43,9 @@ class Worker:
     """One process. `run` is its whole life; a new life is a new object."""
 
     def __init__(self, orders: Orders, on_packet: Callable[["Worker", Packet], None]) -> None:
-        """``on_packet`` is told of everything, of a report after it has been taken note of."""
+        """``on_packet`` is told of everything, of a report after it has been taken note
+        of.
+        """
         self.number = orders.number
         self._orders = orders
         self._on_packet = on_packet
@@ -62,7 +78,8 @@ class Worker:
         return self._report.open + self._sent - self._report.taken
 
     async def run(self) -> int:
-        """Start the process, hear what it says, and give its exit status when it has ended.
+        """Start the process, hear what it says, and give its exit status when it has
+        ended.
 
         Cancelling ends it: at once, and killed after ``EXIT_S``.
         """
@@ -81,7 +98,8 @@ class Worker:
         loop.add_reader(self._link.fileno(), self._hear, self._link)
         watching = loop.create_task(self._watch(process), name=f"watch worker {self.number}")
         try:
-            # What it was told to be; a process that ends before it has read all of it is told of below.
+            # What it was told to be; a process that ends before it has read all of it
+            # is told of below.
             await process.communicate(pickle.dumps(self._orders))
             return await process.wait()
         finally:
@@ -89,12 +107,16 @@ class Worker:
             await self._end(process)
 
     def say(self, kind: Kind, payload: bytes = b"") -> None:
-        """Tell it something. One that has not listened for so long that nothing more can be said is killed."""
+        """Tell it something. One that has not listened for so long that nothing more
+        can be said is killed.
+        """
         if self._link is not None and not self._link.send(kind, payload):
             self.kill()
 
     def give(self, connection: int, head: bytes = b"") -> bool:
-        """Let it serve a connection, whose descriptor this object takes over; False when it cannot take any more."""
+        """Let it serve a connection, whose descriptor this object takes over; False
+        when it cannot take any more.
+        """
         if self._link is None or len(self._untaken) >= MAX_UNTAKEN:
             return False
         if not self._link.send(Kind.CONNECTION, head, connection):
@@ -104,7 +126,8 @@ class Worker:
         return True
 
     def leave(self) -> list[int]:
-        """Give back, when it has ended, the connections that it has never begun to serve.
+        """Give back, when it has ended, the connections that it has never begun to
+        serve.
 
         Those that were passed on are closed: no other worker can serve them.
         """

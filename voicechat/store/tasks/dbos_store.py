@@ -1,10 +1,13 @@
-"""Tasks on DBOS Transact: one workflow each, in SQLite (one machine) or PostgreSQL (many).
+"""Tasks on DBOS Transact: one workflow each, in SQLite (one machine) or PostgreSQL
+(many).
 
-What DBOS gives: a row that is committed before a task is acknowledged, a queue that hands each task to one executor,
-and outcomes that only the execution that owns the task can write, so that a result is written once whoever is late.
-What it leaves to its paid service, and is done here: finding the tasks of executors that died (`liveness`).
+What DBOS gives: a row that is committed before a task is acknowledged, a queue that
+hands each task to one executor, and outcomes that only the execution that owns the task
+can write, so that a result is written once whoever is late. What it leaves to its paid
+service, and is done here: finding the tasks of executors that died (`liveness`).
 
-Importing this module costs 0.4 s and 45 MB; DBOS exists once per process, and so does an open store.
+Importing this module costs 0.4 s and 45 MB; DBOS exists once per process, and so does
+an open store.
 """
 
 import asyncio
@@ -37,12 +40,20 @@ from voicechat.store.tasks.interface import (
     may_see,
 )
 from voicechat.store.tasks.liveness import Liveness, LivenessUnknownError
-from voicechat.store.tasks.workflows import STATUS, as_task, attributes_of, payload_of, without_contents
+from voicechat.store.tasks.workflows import (
+    STATUS,
+    as_task,
+    attributes_of,
+    payload_of,
+    without_contents,
+)
 
 QUEUE = "voicechat-tasks"
 WORKFLOW = "voicechat-task"
 FORMAT_VERSION = "1"
-"""Of payloads and results, and DBOS' application version: executors take up only tasks of their own."""
+"""Of payloads and results, and DBOS' application version: executors take up only tasks
+of their own.
+"""
 ANSWER_S = 10.0
 """How long a caller waits for the database; DBOS itself would retry for ever."""
 RETRY_S = 1.0
@@ -89,7 +100,9 @@ class DbosTaskStore:
         self._dbos: DBOS | None = None
 
     async def open(self) -> None:
-        """Bring the database up to date and begin to work. Raises ``AdmissionError``: the database cannot be used."""
+        """Bring the database up to date and begin to work. Raises ``AdmissionError``:
+        the database cannot be used.
+        """
         global _open_store
         if _open_store is not None:
             raise RuntimeError("another task store is open in this process")
@@ -100,7 +113,9 @@ class DbosTaskStore:
         except BaseException:
             await self.aclose()
             raise
-        self._adopting = self._loop.create_task(self._adopt_for_ever(), name="adopt tasks of the dead")
+        self._adopting = self._loop.create_task(
+            self._adopt_for_ever(), name="adopt tasks of the dead"
+        )
 
     async def aclose(self) -> None:
         """See ``TaskStore.aclose``. Idempotent."""
@@ -113,7 +128,8 @@ class DbosTaskStore:
                 await asyncio.wait([self._adopting])
             await asyncio.to_thread(self._stop_dequeuing)
             with suppress(AdmissionError):
-                # An orderly end is no attempt: only what kills the process makes a task poison.
+                # An orderly end is no attempt: only what kills the process makes a task
+                # poison.
                 await self._call(self._take_attempts_back, timeout_s=CLOSE_S)
             await asyncio.to_thread(DBOS.destroy)
             await asyncio.to_thread(self._liveness.release)
@@ -121,7 +137,7 @@ class DbosTaskStore:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._loop = _open_store = None
 
-    # --- what clients ask ----------------------------------------------------------------------------------------
+    # --- what clients ask -------------------------------------------------------------
 
     async def submit(self, submission: Submission) -> tuple[Task, bool]:
         """See ``TaskStore.submit``."""
@@ -152,7 +168,9 @@ class DbosTaskStore:
     async def newest(self, owner: str, limit: int) -> list[Task]:
         """See ``TaskStore.newest``."""
         found = await self._call(
-            lambda: DBOS.list_workflows(user=owner, name=WORKFLOW, status=list(STATUS), sort_desc=True, limit=limit)
+            lambda: DBOS.list_workflows(
+                user=owner, name=WORKFLOW, status=list(STATUS), sort_desc=True, limit=limit
+            )
         )
         return [as_task(workflow) for workflow in found]
 
@@ -179,7 +197,9 @@ class DbosTaskStore:
         stock = Stock()
         offset = 0
         while page := await self._call(lambda offset=offset: _page(offset)):  # type: ignore[misc]
-            stock.values.update(str(payload_of(workflow)[key]) for workflow in page if key in payload_of(workflow))
+            stock.values.update(
+                str(payload_of(workflow)[key]) for workflow in page if key in payload_of(workflow)
+            )
             stock.tasks_of.update(workflow.authenticated_user or "" for workflow in page)
             recent = [workflow for workflow in page if (workflow.created_at or 0) >= since_s * 1000]
             stock.recent.update(workflow.workflow_id for workflow in recent)
@@ -195,18 +215,27 @@ class DbosTaskStore:
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-        except (TimeoutError, SQLAlchemyError, error.DBOSException, LivenessUnknownError) as failure:
+        except (
+            TimeoutError,
+            SQLAlchemyError,
+            error.DBOSException,
+            LivenessUnknownError,
+        ) as failure:
             logger.error("the task database does not answer: %s", type(failure).__name__)
-            raise AdmissionError(Status.AT_CAPACITY, "tasks cannot be reached now; try again") from failure
+            raise AdmissionError(
+                Status.AT_CAPACITY, "tasks cannot be reached now; try again"
+            ) from failure
 
     async def _call_until_answered(self, call: Callable[[], T]) -> T:
-        """For the work itself, which must not fail because the database is away. Ends when the task is cancelled."""
+        """For the work itself, which must not fail because the database is away. Ends
+        when the task is cancelled.
+        """
         while True:
             with suppress(AdmissionError):
                 return await self._call(call)
             await asyncio.sleep(RETRY_S)
 
-    # --- doing tasks ---------------------------------------------------------------------------------------------
+    # --- doing tasks ------------------------------------------------------------------
 
     def _launch(self) -> None:
         settings = self._settings
@@ -235,12 +264,15 @@ class DbosTaskStore:
         )
 
     def _stop_dequeuing(self) -> None:
-        """Let the threads of the queues end: one that handed a task to a stopped event loop would log an error."""
+        """Let the threads of the queues end: one that handed a task to a stopped event
+        loop would log an error.
+        """
         if self._dbos is not None:
             for event in self._dbos.background_thread_stop_events:
                 event.set()
         for thread in threading.enumerate():
-            # One that is enumerated but does not run yet will find the event set, and cannot be joined.
+            # One that is enumerated but does not run yet will find the event set, and
+            # cannot be joined.
             if thread.name.startswith("queue-worker-") and thread.is_alive():
                 thread.join(CLOSE_S)
 
@@ -249,16 +281,21 @@ class DbosTaskStore:
             DBOS.update_workflow_attributes(task_id, {"attempt": attempt - 1}, merge=True)
 
     async def perform(self, task_id: str) -> dict[str, str]:
-        """Do one task on this store's event loop, and give its outcome. Called on DBOS' own loop."""
+        """Do one task on this store's event loop, and give its outcome. Called on DBOS'
+        own loop.
+        """
         assert self._loop is not None
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._perform(task_id), self._loop))
+        return await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._perform(task_id), self._loop)
+        )
 
     async def _perform(self, task_id: str) -> dict[str, str]:
         workflow = await self._call_until_answered(lambda: DBOS.get_workflow_status(task_id))
         if workflow is None:
             raise asyncio.CancelledError
         task = as_task(workflow)
-        # Counted before the work begins: the next attempt must know of this one although it killed the process.
+        # Counted before the work begins: the next attempt must know of this one
+        # although it killed the process.
         attempt = task.attempt + 1
         if attempt > self._settings.max_attempts:
             return {"error": "attempts_exhausted"}
@@ -291,9 +328,11 @@ class DbosTaskStore:
             await asyncio.sleep(PROGRESS_S)
             attributes = {"progress": round(progress.done, 3)}
             with suppress(AdmissionError):  # The next second's writing may succeed.
-                await self._call(lambda: DBOS.update_workflow_attributes(task_id, attributes, merge=True))  # noqa: B023
+                await self._call(
+                    lambda: DBOS.update_workflow_attributes(task_id, attributes, merge=True)
+                )  # noqa: B023
 
-    # --- tasks of the dead ---------------------------------------------------------------------------------------
+    # --- tasks of the dead ------------------------------------------------------------
 
     async def _adopt_for_ever(self) -> None:
         while True:
@@ -309,8 +348,11 @@ class DbosTaskStore:
         executors = {workflow.executor_id or "" for workflow in _doing()}
         for executor_id in executors - {self._settings.executor_id}:
             with self._liveness.inherit(executor_id) as is_dead:
-                # Nobody else can inherit meanwhile: what is listed now cannot have been taken up again.
-                orphans = [workflow.workflow_id for workflow in _doing(executor_id)] if is_dead else []
+                # Nobody else can inherit meanwhile: what is listed now cannot have been
+                # taken up again.
+                orphans = (
+                    [workflow.workflow_id for workflow in _doing(executor_id)] if is_dead else []
+                )
                 if orphans:
                     logger.warning("taking over %d tasks of an executor that died", len(orphans))
                     DBOS.resume_workflows(orphans, queue_name=QUEUE)
@@ -351,14 +393,23 @@ def _enqueue(options: EnqueueOptions, payload: Payload) -> bool:
 
 def _doing(executor_id: str | None = None) -> list[WorkflowStatus]:
     return DBOS.list_workflows(
-        status="PENDING", name=WORKFLOW, executor_id=executor_id, load_input=False, load_output=False
+        status="PENDING",
+        name=WORKFLOW,
+        executor_id=executor_id,
+        load_input=False,
+        load_output=False,
     )
 
 
 def _finished_before(before: str) -> list[str]:
     ended = ["SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED"]
     found = DBOS.list_workflows(
-        status=ended, name=WORKFLOW, completed_before=before, limit=PAGE_TASKS, load_input=False, load_output=False
+        status=ended,
+        name=WORKFLOW,
+        completed_before=before,
+        limit=PAGE_TASKS,
+        load_input=False,
+        load_output=False,
     )
     return [workflow.workflow_id for workflow in found]
 
@@ -368,7 +419,9 @@ def _page(offset: int) -> list[WorkflowStatus]:
 
 
 def _task_id(submission: Submission) -> str:
-    """Make a random id; with an idempotency key the one that only this owner and key have."""
+    """Make a random id; with an idempotency key the one that only this owner and key
+    have.
+    """
     if not submission.idempotency_key:
         return secrets.token_hex(16)
     name = json.dumps([submission.owner, submission.idempotency_key])

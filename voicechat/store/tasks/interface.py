@@ -31,7 +31,9 @@ class TaskStatus(Enum):
 
 
 def may_see(owner: str, owned_by: str) -> bool:
-    """Whether ``owner`` may see a task of ``owned_by``: its own, and those of whom it vouches for."""
+    """Whether ``owner`` may see a task of ``owned_by``: its own, and those of whom it
+    vouches for.
+    """
     return owned_by == owner or owned_by.startswith(f"{owner}/")
 
 
@@ -40,7 +42,9 @@ class Submission:
     """A task as it is handed in."""
 
     owner: str
-    """Whose task it is: nobody else can see it, but an owner whose name and a slash it begins with."""
+    """Whose task it is: nobody else can see it, but an owner whose name and a slash it
+    begins with.
+    """
     share: str = ""
     """Whose share of the workers the task takes; empty: the owner's."""
     payload: Payload
@@ -52,7 +56,9 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task as its owner sees it. ``progress`` is 0 to 1; ``attempt`` counts from 1 once the work has begun."""
+    """A task as its owner sees it. ``progress`` is 0 to 1; ``attempt`` counts from 1
+    once the work has begun.
+    """
 
     id: str
     owner: str
@@ -80,7 +86,9 @@ class Stock:
 
 
 class TaskFailedError(VoiceChatError):
-    """The work cannot be done, however often it is tried. ``reason`` is shown to the owner."""
+    """The work cannot be done, however often it is tried. ``reason`` is shown to the
+    owner.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -95,25 +103,33 @@ class IdempotencyConflictError(AdmissionError):
 
 
 Report: TypeAlias = Callable[[float], None]
-"""Tells how far the work is, 0 to 1. Returns at once; what is told too often is thinned out."""
+"""Tells how far the work is, 0 to 1. Returns at once; what is told too often is thinned
+out.
+"""
 
 Work: TypeAlias = Callable[[Task, Report], Awaitable[str]]
-"""Does a task and gives its result. It may be done again from the start, when a process dies, and must then give the
-same. Raises ``TaskFailedError``; anything else is a bug and fails the task as ``internal``. It is cancelled when the
-task is deleted or the store closes."""
+"""Does a task and gives its result. It may be done again from the start, when a process
+dies, and must then give the same. Raises ``TaskFailedError``; anything else is a bug
+and fails the task as ``internal``. It is cancelled when the task is deleted or the
+store closes.
+"""
 
 
 class TaskStore(Protocol):
-    """Tasks that survive their processes. All methods raise ``AdmissionError`` (``AT_CAPACITY``) without a database.
+    """Tasks that survive their processes. All methods raise ``AdmissionError``
+    (``AT_CAPACITY``) without a database.
 
-    Every task that ``submit`` has returned ends in exactly one result, unless it is deleted before.
-    No share of the workers can keep the tasks of the others from being begun.
+    Every task that ``submit`` has returned ends in exactly one result, unless it is
+    deleted before. No share of the workers can keep the tasks of the others from being
+    begun.
     """
 
     async def submit(self, submission: Submission) -> tuple[Task, bool]:
-        """Write a task down, and return it when it is durable; the second is False when it was there already.
+        """Write a task down, and return it when it is durable; the second is False when
+        it was there already.
 
-        Raises ``IdempotencyConflictError``. Cancelling leaves open whether the task exists.
+        Raises ``IdempotencyConflictError``. Cancelling leaves open whether the task
+        exists.
         """
 
     async def find(self, owner: str, task_id: str) -> Task | None:
@@ -123,17 +139,22 @@ class TaskStore(Protocol):
         """Return the newest tasks of an owner itself, newest first."""
 
     async def delete(self, owner: str, task_id: str) -> Task | None:
-        """Delete a task, stopping its work, and return what it was; None: there is none."""
+        """Delete a task, stopping its work, and return what it was; None: there is
+        none.
+        """
 
     async def expire(self, finished_before_s: float) -> None:
         """Forget tasks that were finished, or deleted, before that Unix time."""
 
     async def stock(self, key: str, since_s: float = math.inf) -> "Stock":
-        """Look through all tasks that exist, and collect what their payloads hold under ``key``.
+        """Look through all tasks that exist, and collect what their payloads hold under
+        ``key``.
 
-        ``since_s`` is the Unix time from which on a task counts as recent. Tasks that come or go
-        meanwhile may be counted or not.
+        ``since_s`` is the Unix time from which on a task counts as recent. Tasks that
+        come or go meanwhile may be counted or not.
         """
 
     async def aclose(self) -> None:
-        """Stop the work in progress, which another process or the next start does again."""
+        """Stop the work in progress, which another process or the next start does
+        again.
+        """

@@ -1,8 +1,10 @@
-"""Which executors are alive: each holds a lock that the operating system or the database drops when it dies.
+"""Which executors are alive: each holds a lock that the operating system or the
+database drops when it dies.
 
-No clock is compared and no lease runs out: a process that is killed, or whose machine is lost, loses its lock, and one
-that merely stalls keeps it. The methods block for some milliseconds. ``hold`` and ``inherit`` are called by one thread
-at a time; ``release`` may meet a call that nobody waits for any more.
+No clock is compared and no lease runs out: a process that is killed, or whose machine
+is lost, loses its lock, and one that merely stalls keeps it. The methods block for some
+milliseconds. ``hold`` and ``inherit`` are called by one thread at a time; ``release``
+may meet a call that nobody waits for any more.
 """
 
 import hashlib
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S = 5
 _KEEPALIVE_IDLE_S = 10
 _KEEPALIVE_COUNT = 3
-"""With the idle time before it: a lost machine's lock is free after some 40 s, both ways."""
+"""With the idle time before it: a lost machine's lock is free after some 40 s, both
+ways.
+"""
 
 
 class LivenessUnknownError(VoiceChatError):
@@ -29,20 +33,26 @@ class LivenessUnknownError(VoiceChatError):
 
 
 class Liveness(Protocol):
-    """The lock of one executor, and a look at those of others. Raises ``LivenessUnknownError``."""
+    """The lock of one executor, and a look at those of others. Raises
+    ``LivenessUnknownError``.
+    """
 
     def hold(self) -> None:
         """Take this executor's lock, or take it again if it was lost."""
 
     def inherit(self, executor_id: str) -> AbstractContextManager[bool]:
-        """Hold another executor's lock while the context lasts; it gives False when that executor is alive."""
+        """Hold another executor's lock while the context lasts; it gives False when
+        that executor is alive.
+        """
 
     def release(self) -> None:
         """Give the lock back, for good: from now on this executor counts as dead."""
 
 
 class FileLiveness:
-    """For the processes of one machine: a file for each, exclusively locked through SQLite, which does so portably."""
+    """For the processes of one machine: a file for each, exclusively locked through
+    SQLite, which does so portably.
+    """
 
     def __init__(self, folder: Path, executor_id: str) -> None:
         self._folder = folder
@@ -82,7 +92,9 @@ class FileLiveness:
                 path.unlink()
 
     def release(self) -> None:
-        """See ``Liveness.release``. A ``hold`` that comes late must not bring this executor back to life."""
+        """See ``Liveness.release``. A ``hold`` that comes late must not bring this
+        executor back to life.
+        """
         with self._holding:
             self._released = True
             if self._held is not None:
@@ -95,7 +107,9 @@ class FileLiveness:
 def _locked(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = MEMORY")  # no second file: nothing is ever written
+        connection.execute(
+            "PRAGMA journal_mode = MEMORY"
+        )  # no second file: nothing is ever written
         connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error:
         connection.close()
@@ -104,9 +118,11 @@ def _locked(path: Path) -> sqlite3.Connection:
 
 
 class PostgresLiveness:
-    """For the processes of many machines: session-level advisory locks, dropped with their connection.
+    """For the processes of many machines: session-level advisory locks, dropped with
+    their connection.
 
-    The connection must be the database's own: behind a pooler that shares sessions the locks mean nothing.
+    The connection must be the database's own: behind a pooler that shares sessions the
+    locks mean nothing.
     """
 
     def __init__(self, url: str, executor_id: str) -> None:
@@ -153,11 +169,15 @@ class PostgresLiveness:
                 connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
 
     def release(self) -> None:
-        """See ``Liveness.release``. A ``hold`` that comes late must not bring this executor back to life."""
+        """See ``Liveness.release``. A ``hold`` that comes late must not bring this
+        executor back to life.
+        """
         with self._holding:
             self._released = True
             if self._connection is not None:
-                with suppress(self._psycopg.Error):  # Closing does it too, but only when the database comes to it.
+                with suppress(
+                    self._psycopg.Error
+                ):  # Closing does it too, but only when the database comes to it.
                     self._connection.execute("SELECT pg_advisory_unlock_all()")
             self._disconnect()
 

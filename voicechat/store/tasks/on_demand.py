@@ -1,4 +1,6 @@
-"""A task store that costs nothing until there is a task: DBOS is imported and its threads start with the first one."""
+"""A task store that costs nothing until there is a task: DBOS is imported and its
+threads start with the first one.
+"""
 
 import asyncio
 import importlib
@@ -27,7 +29,9 @@ class TaskSettings:
     database_url: str = ""
     """``postgresql://...`` for several machines; empty: SQLite in ``folder``."""
     workers: int = 2
-    """Tasks of one share that one process does at once; of all shares ``SHARES`` times as many."""
+    """Tasks of one share that one process does at once; of all shares ``SHARES`` times
+    as many.
+    """
     max_attempts: int = MAX_ATTEMPTS
     poll_s: float = 0.5
     adopt_s: float = 5.0
@@ -39,7 +43,9 @@ class TaskSettings:
 
 
 class OnDemandTaskStore:
-    """See ``TaskStore``. ``start`` opens the store if there may be tasks to go on with, else the first one does."""
+    """See ``TaskStore``. ``start`` opens the store if there may be tasks to go on with,
+    else the first one does.
+    """
 
     def __init__(self, settings: TaskSettings, work: Work) -> None:
         self._settings = settings
@@ -49,7 +55,9 @@ class OnDemandTaskStore:
         self._closed = False
 
     async def start(self) -> None:
-        """Go on with the tasks that there are. Raises ``AdmissionError``: the database cannot be used."""
+        """Go on with the tasks that there are. Raises ``AdmissionError``: the database
+        cannot be used.
+        """
         await self._opened_if_used()
 
     async def submit(self, submission: Submission) -> tuple[Task, bool]:
@@ -97,14 +105,17 @@ class OnDemandTaskStore:
             if self._closed:
                 raise RuntimeError("the task store is closed")
             if self._store is None:
-                # In a thread: importing takes 0.4 s, which the conversations of this process must not wait for.
+                # In a thread: importing takes 0.4 s, which the conversations of this
+                # process must not wait for.
                 await asyncio.to_thread(importlib.import_module, "voicechat.store.tasks.dbos_store")
                 self._store = await open_task_store(self._settings, self._work)
             return self._store
 
 
 async def open_task_store(settings: TaskSettings, work: Work) -> TaskStore:
-    """Open the store that the settings describe. Raises ``AdmissionError``: the database cannot be used."""
+    """Open the store that the settings describe. Raises ``AdmissionError``: the
+    database cannot be used.
+    """
     from voicechat.store.tasks.dbos_store import DbosTaskStore, StoreSettings
 
     # Never the same again: whatever was left under an old name belongs to the dead.
@@ -117,7 +128,9 @@ async def open_task_store(settings: TaskSettings, work: Work) -> TaskStore:
             await asyncio.to_thread(_make_private_file, settings.folder / DATABASE_FILE)
         except OSError as error:
             logger.error("the task database cannot be made: %s", error.strerror)
-            raise AdmissionError(Status.AT_CAPACITY, "tasks cannot be taken now; try again") from error
+            raise AdmissionError(
+                Status.AT_CAPACITY, "tasks cannot be taken now; try again"
+            ) from error
         database_url = f"sqlite:///{settings.folder / DATABASE_FILE}"
         liveness = FileLiveness(settings.folder / LOCK_FOLDER, executor_id)
     store = DbosTaskStore(

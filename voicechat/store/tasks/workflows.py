@@ -53,8 +53,12 @@ def attributes_of(workflow: WorkflowStatus) -> Mapping[str, Any]:
 
 
 def without_contents(record: logging.LogRecord) -> bool:
-    """Cut DBOS' log lines down to where and what: their texts may quote a task, and so what a person said."""
+    """Cut DBOS' log lines down to where and what: their texts may quote a task, and so
+    what a person said.
+    """
     kind = record.exc_info[0] if record.exc_info else None
     record.msg, record.args = f"{record.funcName}: {kind.__name__ if kind else 'error'}", ()
     record.exc_info = record.exc_text = None
-    return kind is not error.DBOSAwaitedWorkflowCancelledError  # a task was deleted while it was done
+    return (
+        kind is not error.DBOSAwaitedWorkflowCancelledError
+    )  # a task was deleted while it was done

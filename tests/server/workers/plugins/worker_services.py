@@ -1,4 +1,6 @@
-"""Services whose processes can be told apart, held up and killed, by a name in their configuration."""
+"""Services whose processes can be told apart, held up and killed, by a name in their
+configuration.
+"""
 
 import asyncio
 import os
@@ -12,7 +14,9 @@ from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, Script
 
 
 class Recognizer:
-    """Scripted; writes down where it is started and used. ``fault`` "late": the last worker waits for a file."""
+    """Scripted; writes down where it is started and used. ``fault`` "late": the last
+    worker waits for a file.
+    """
 
     def __init__(self, folder: str, fault: str) -> None:
         self._folder = Path(folder)
@@ -36,7 +40,9 @@ class Recognizer:
             case _:
                 pass
 
-    def recognize(self, audio: AsyncIterator[bytes], options: RecognitionOptions) -> AsyncIterator[Transcript]:
+    def recognize(
+        self, audio: AsyncIterator[bytes], options: RecognitionOptions
+    ) -> AsyncIterator[Transcript]:
         with (self._folder / "recognised").open("a") as file:
             file.write(f"{share().number}\n")
         return self._script.recognize(audio, options)

@@ -32,14 +32,18 @@ class Fields:
         self._asked = asked
 
     def list_of(self, schema: Schema, depth: int = 0) -> str:
-        """Write the fields of an object as a list, required ones first; "" for anything else."""
+        """Write the fields of an object as a list, required ones first; "" for anything
+        else.
+        """
         schema = self._resolved(schema)
         fields = schema.get("properties", {})
         if not fields or depth > _DEEPEST:
             return ""
         required = frozenset(schema.get("required", ()) if self._asked else ())
         ordered = sorted(fields.items(), key=lambda item: item[0] not in required)
-        rows = (self._field(name, about, depth, required=name in required) for name, about in ordered)
+        rows = (
+            self._field(name, about, depth, required=name in required) for name, about in ordered
+        )
         return f'<dl class="fields">{"".join(rows)}</dl>'
 
     def kind_of(self, schema: Schema) -> str:
@@ -55,12 +59,18 @@ class Fields:
         if "const" in schema:
             return f"<code>{escape(str(schema['const']))}</code>"
         if "enum" in schema:
-            return ", ".join(f"<code>{escape(str(value))}</code>" for value in schema["enum"][:_LONGEST_ENUM])
+            return ", ".join(
+                f"<code>{escape(str(value))}</code>" for value in schema["enum"][:_LONGEST_ENUM]
+            )
         kind = str(schema.get("type", "any"))
         if kind == "array":
             return f"array of {self.kind_of(schema.get('items', {}))}"
         signs = (("minimum", "≥"), ("maximum", "≤"))
-        bounds = (f"{sign} {schema[key]}" for key, sign in signs if abs(schema.get(key, _NO_BOUND)) < _NO_BOUND)
+        bounds = (
+            f"{sign} {schema[key]}"
+            for key, sign in signs
+            if abs(schema.get(key, _NO_BOUND)) < _NO_BOUND
+        )
         return " ".join(["file" if schema.get("format") == "binary" else escape(kind), *bounds])
 
     def object_in(self, schema: Schema) -> Schema | None:
@@ -69,8 +79,13 @@ class Fields:
         if "properties" in schema:
             content: Schema | None = schema["properties"].get("data", {}).get("contentSchema")
             return self._resolved(content) if content else schema
-        candidates = [*_options(schema), *([schema["items"]] if isinstance(schema.get("items"), dict) else [])]
-        return next((found for option in candidates if (found := self.object_in(option)) is not None), None)
+        candidates = [
+            *_options(schema),
+            *([schema["items"]] if isinstance(schema.get("items"), dict) else []),
+        ]
+        return next(
+            (found for option in candidates if (found := self.object_in(option)) is not None), None
+        )
 
     def _field(self, name: str, about: Schema, depth: int, *, required: bool) -> str:
         target = self._resolved(about)
@@ -90,7 +105,11 @@ class Fields:
     def _nested(self, about: Schema, depth: int) -> str:
         inner = self.object_in(about)
         listed = self.list_of(inner, depth + 1) if inner is not None else ""
-        return f"<details><summary>{word('fields', 'Fields')}</summary>{listed}</details>" if listed else ""
+        return (
+            f"<details><summary>{word('fields', 'Fields')}</summary>{listed}</details>"
+            if listed
+            else ""
+        )
 
     def _resolved(self, schema: Schema) -> Schema:
         for _ in range(_DEEPEST):
@@ -103,7 +122,9 @@ class Fields:
 def _options(schema: Schema) -> list[Schema]:
     """List what a value may be, without what stands for its absence."""
     options = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
-    return [option for option in options if option != STANDS_FOR_DEFAULT and not _means_absent(option)]
+    return [
+        option for option in options if option != STANDS_FOR_DEFAULT and not _means_absent(option)
+    ]
 
 
 def _means_absent(option: Schema) -> bool:

@@ -1,9 +1,13 @@
-"""The little Markdown that descriptions are written in, as HTML. Everything else is escaped."""
+"""The little Markdown that descriptions are written in, as HTML. Everything else is
+escaped.
+"""
 
 import re
 from html import escape
 
-_BLOCK = re.compile(r"```\w*\n(.*?)```|((?:^[*-] [^\n]+(?:\n {2,}[^\n]+)*\n?)+)", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"```\w*\n(.*?)```|((?:^[*-] [^\n]+(?:\n {2,}[^\n]+)*\n?)+)", re.DOTALL | re.MULTILINE
+)
 _ITEM = re.compile(r"^[*-] ", re.MULTILINE)
 _INLINE = re.compile(
     r"(?P<ticks>`{1,2})(?P<code>[^`]+)(?P=ticks)"
@@ -31,13 +35,25 @@ def render_markdown(text: str) -> str:
             parts.append(f"<pre><code>{escape(block[1])}</code></pre>")
         else:
             items = _ITEM.split(block[2])[1:]
-            parts.append("".join(["<ul>", *(f"<li>{render_inline(item.strip())}</li>" for item in items), "</ul>"]))
+            parts.append(
+                "".join(
+                    [
+                        "<ul>",
+                        *(f"<li>{render_inline(item.strip())}</li>" for item in items),
+                        "</ul>",
+                    ]
+                )
+            )
         at = block.end()
     return "".join([*parts, _paragraphs(text[at:])])
 
 
 def _paragraphs(text: str) -> str:
-    return "".join(f"<p>{render_inline(part.strip())}</p>" for part in re.split(r"\n\s*\n", text) if part.strip())
+    return "".join(
+        f"<p>{render_inline(part.strip())}</p>"
+        for part in re.split(r"\n\s*\n", text)
+        if part.strip()
+    )
 
 
 def _inline(found: re.Match[str]) -> str:

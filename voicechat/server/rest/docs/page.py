@@ -33,12 +33,16 @@ class _Endpoint:
 
 
 def docs_headers() -> dict[str, str]:
-    """Return the headers of the page: scripts and styles only from this server, nothing inline."""
+    """Return the headers of the page: scripts and styles only from this server, nothing
+    inline.
+    """
     return {**PAGE_HEADERS, "Content-Type": "text/html; charset=utf-8"}
 
 
 def render_page(document: dict[str, Any], protocol: Path | None = None) -> str:
-    """Write the page of an OpenAPI document and of the sockets described in ``protocol``."""
+    """Write the page of an OpenAPI document and of the sockets described in
+    ``protocol``.
+    """
     sockets = Sockets(protocol)
     groups: dict[str, list[_Endpoint]] = {}
     for endpoint in _endpoints(document):
@@ -76,7 +80,9 @@ def _contents(groups: dict[str, list[_Endpoint]], sockets: Sockets) -> Iterator[
     listed = {tag: [(each.operation["operationId"], each.operation["summary"]) for each in group]
               for tag, group in groups.items()}  # fmt: skip
     for tag, entries in {**listed, "sockets": sockets.contents()}.items():
-        items = "".join(f'<li><a href="#{escape(target)}">{escape(title)}</a></li>' for target, title in entries)
+        items = "".join(
+            f'<li><a href="#{escape(target)}">{escape(title)}</a></li>' for target, title in entries
+        )
         if items:
             yield f'<li><a class="group" href="#{escape(tag)}">{_tag(tag)}</a><ul>{items}</ul></li>'
 
@@ -110,7 +116,9 @@ def _parameters(fields: Fields, operation: Schema) -> str:
     if not parameters:
         return ""
     schema = {
-        "properties": {each["name"]: {**each["schema"], "description": _about(each)} for each in parameters},
+        "properties": {
+            each["name"]: {**each["schema"], "description": _about(each)} for each in parameters
+        },
         "required": [each["name"] for each in parameters if each.get("required")],
     }
     return f"<h4>{word('parameters', 'Parameters')}</h4>{fields.list_of(schema)}"
@@ -140,7 +148,11 @@ def _answers(fields: Fields, operation: Schema) -> str:
             inner = fields.object_in(content.get("schema", {}))
             listed = fields.list_of(inner) if inner is not None else ""
             label = f'<code>{status}</code> <span class="kind">{escape(content_type)}</span>'
-            granted += f"<details><summary>{label}</summary>{listed}</details>" if listed else f"<p>{label}</p>"
+            granted += (
+                f"<details><summary>{label}</summary>{listed}</details>"
+                if listed
+                else f"<p>{label}</p>"
+            )
     errors = (
         f'<details><summary>{word("errors", "Errors")}</summary><dl class="fields errors">{refused}</dl></details>'
         if refused

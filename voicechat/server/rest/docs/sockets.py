@@ -34,7 +34,8 @@ class Sockets:
         address = channel["address"].replace("{projectId}", "{project}")
         groups = (("up", "You send", "receive"), ("down", "You receive", "send"))
         messages = "".join(
-            f'<h4 class="way">{word(way, english)}</h4>' + "".join(self._messages(name, action, way))
+            f'<h4 class="way">{word(way, english)}</h4>'
+            + "".join(self._messages(name, action, way))
             for way, english, action in groups
         )
         return (
@@ -49,11 +50,16 @@ class Sockets:
     def _messages(self, channel: str, action: str, way: str) -> Iterator[str]:
         prefix = f"#/channels/{channel}/messages/"
         for operation in self._document["operations"].values():
-            if operation["action"] != action or operation["channel"]["$ref"] != f"#/channels/{channel}":
+            if (
+                operation["action"] != action
+                or operation["channel"]["$ref"] != f"#/channels/{channel}"
+            ):
                 continue
             for reference in operation["messages"]:
                 name = reference["$ref"].removeprefix(prefix)
-                yield self._message(channel, name, self._document["channels"][channel]["messages"][name], way)
+                yield self._message(
+                    channel, name, self._document["channels"][channel]["messages"][name], way
+                )
 
     def _message(self, channel: str, name: str, message: Schema, way: str) -> str:
         fields = Fields(self._resolve, asked=way == "up")
@@ -68,7 +74,9 @@ class Sockets:
         )
 
     def _resolve(self, reference: str) -> Schema:
-        """Find ``./schema/file.json#/$defs/name``, or ``#/$defs/name`` in whichever file has it."""
+        """Find ``./schema/file.json#/$defs/name``, or ``#/$defs/name`` in whichever
+        file has it.
+        """
         path, _, pointer = reference.partition("#")
         assert self._folder is not None
         files = [self._folder / path] if path else sorted((self._folder / "schema").glob("*.json"))
@@ -80,7 +88,9 @@ class Sockets:
 
     def _example(self, channel: str, name: str) -> str:
         assert self._folder is not None
-        dialect = {"speechChat": "speech_chat", "streamSpeech": "stream_speech"}.get(channel, channel)
+        dialect = {"speechChat": "speech_chat", "streamSpeech": "stream_speech"}.get(
+            channel, channel
+        )
         files = sorted((self._folder / "examples" / dialect / name).glob("*.json"))
         return json.dumps(_read(files[0]), ensure_ascii=False, indent=2) if files else ""
 
