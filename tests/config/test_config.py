@@ -327,7 +327,8 @@ def test_a_chain_is_opened_with_one_link_for_each_service() -> None:
     ],
 )
 def test_a_fallback_that_cannot_be_stops_the_start(fallback: str, complaint: str) -> None:
-    services = f'[llm.a]\nprovider = "builtin"\nfallback = {fallback}\n[llm.b]\nprovider = "builtin"\nfallback = ["a"]\n'
+    first = f'[llm.a]\nprovider = "builtin"\nfallback = {fallback}\n'
+    services = first + '[llm.b]\nprovider = "builtin"\nfallback = ["a"]\n'
     with pytest.raises(ConfigError, match=complaint):
         load(services)
 

@@ -48,7 +48,7 @@ PAUSE = silence(1_000)
 SOMEBODY = Attribution(name="somebody", url="https://example.org")
 
 
-def artifact(name: str, *, installed: bool = True) -> dict[str, object]:
+def artifact(name: str, *, installed: bool = True) -> dict[str, Any]:
     return {
         "name": name,
         "attribution": SOMEBODY,
@@ -61,15 +61,15 @@ def artifact(name: str, *, installed: bool = True) -> dict[str, object]:
 INFO = Info(
     asr=[
         AsrProgram(**artifact("whisper"), models=[AsrModel(**artifact("tiny"), languages=["en"])])
-    ],  # type: ignore[arg-type]
+    ],
     tts=[
         TtsProgram(
-            **artifact("piper"),  # type: ignore[arg-type]
+            **artifact("piper"),
             voices=[
-                TtsVoice(**artifact("far", installed=False), languages=["en"]),  # type: ignore[arg-type]
-                TtsVoice(**artifact("amy"), languages=["en"]),  # type: ignore[arg-type]
+                TtsVoice(**artifact("far", installed=False), languages=["en"]),
+                TtsVoice(**artifact("amy"), languages=["en"]),
                 TtsVoice(
-                    **artifact("crowd"),  # type: ignore[arg-type]
+                    **artifact("crowd"),
                     languages=["en"],
                     speakers=[TtsVoiceSpeaker("one"), TtsVoiceSpeaker("two")],
                 ),
@@ -300,7 +300,7 @@ async def test_the_services_voices() -> None:
 
 async def test_a_service_without_names_speaks_with_its_only_voice() -> None:
     async with serving() as (service, _, synthesizer):
-        service.info = Info(tts=[TtsProgram(**artifact("small"), voices=[])])  # type: ignore[arg-type]
+        service.info = Info(tts=[TtsProgram(**artifact("small"), voices=[])])
         await synthesizer.start()
         assert synthesizer.voices == ("default",)
         assert await speak(synthesizer, "hello") == spoken("hello")

@@ -228,7 +228,10 @@ def test_sound_that_the_browser_suspended_is_resumed(open_page: OpenPage, state_
 
 
 def test_a_browser_that_keeps_nothing_is_enough(open_page: OpenPage) -> None:
-    forbidden = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('', 'SecurityError'); } });"
+    forbidden = (
+        "Object.defineProperty(window, 'localStorage',"
+        " { get() { throw new DOMException('', 'SecurityError'); } });"
+    )
     page = open_page(script=forbidden)
     connected(page)
     page.click("#theme")

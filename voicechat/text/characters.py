@@ -3,7 +3,10 @@
 import re
 import unicodedata
 
-HAN_RANGES = "\u2e80-\u2fd5\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
+HAN_RANGES = (
+    "\u2e80-\u2fd5\u3005\u3007\u3021-\u3029\u3038-\u303b"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
+)
 """The Unicode script Han (with the gaps in its blocks), to stand between the brackets
 of a regular expression.
 """

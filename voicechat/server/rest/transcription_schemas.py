@@ -95,9 +95,9 @@ class OpenAITranscriptionRequest(Section):
     """The form of the answer."""
     language: str = ""
     """Repeated in the answer; the service knows its own."""
-    timestamp_granularities: Annotated[list[str], Items(0, 16, "granularities"), _GRANULARITIES] = [
+    timestamp_granularities: Annotated[list[str], Items(0, 16, "granularities"), _GRANULARITIES] = [  # noqa: RUF012
         "segment"
-    ]  # noqa: RUF012
+    ]
     """For verbose_json; `timestamp_granularities[]` is the same."""
     stream: Annotated[str, one_of("false", "true", "False", "True")] = "false"
     """Whether json and text are answered by events, a sentence each."""

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from dbos import DBOS, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus, error
@@ -328,9 +329,8 @@ class DbosTaskStore:
             await asyncio.sleep(PROGRESS_S)
             attributes = {"progress": round(progress.done, 3)}
             with suppress(AdmissionError):  # The next second's writing may succeed.
-                await self._call(
-                    lambda: DBOS.update_workflow_attributes(task_id, attributes, merge=True)
-                )  # noqa: B023
+                update = partial(DBOS.update_workflow_attributes, task_id, attributes, merge=True)
+                await self._call(update)
 
     # --- tasks of the dead ------------------------------------------------------------
 
