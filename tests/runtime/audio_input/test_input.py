@@ -11,16 +11,25 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voicechat.audio.decode import open_decoder
+from voicechat.audio.formats import parse_input_format
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.audio_input import AudioInput
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition, Route, RouteAudio
-from voicechat.session.events import AudioStarted, Event
+from voicechat.session.events import (
+    AudioStarted,
+    Event,
+    RecognitionFailed,
+    SpeechStarted,
+    SpeechStopped,
+    Transcribed,
+)
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings, Transcript, TurnDetection
 from voicechat.testing.virtual_time import VirtualTimeLoop
-from voicechat.voice.detector import OnScore
+from voicechat.voice.detector import FrameScore, OnScore
 
 BYTES_PER_MS = 32
 PCM = InputSettings(format="pcm", sample_rate_hz=16_000)
@@ -132,6 +141,7 @@ def test_each_sample_goes_where_the_route_led_when_it_arrived(steps: list[int | 
 async def any_routes(steps: list[int | str]) -> None:
     room, at, route, streams = Room(), 0, "await", 0
     expected: dict[int, bytes] = {}
+    begins_ms: dict[int, int] = {}
     gap = True
     vad_expected: list[bytes] = []
     for step in steps:
@@ -164,6 +174,7 @@ async def any_routes(steps: list[int | str]) -> None:
         room.input.push(pcm)
         at += step
         if route == "recognise":
+            begins_ms.setdefault(streams, 2 * (at - step) // BYTES_PER_MS)
             expected[streams] += pcm
         if route == "listen":
             if gap:
@@ -172,7 +183,6 @@ async def any_routes(steps: list[int | str]) -> None:
             else:
                 vad_expected[-1] += pcm
         gap = route != "listen"
-    room.input.flush()
     assert room.input._timeline.end_bytes == 2 * at
     for stream in expected:
         room.input.finish(stream)
@@ -186,5 +196,178 @@ async def any_routes(steps: list[int | str]) -> None:
     assert [pcm for pcm in heard if pcm] == [
         expected[stream] for stream in opened if expected[stream]
     ]
+    told = [
+        event for event in room.events if isinstance(event, Transcribed) and expected[event.stream]
+    ]
+    assert {event.stream: event.transcript.begin_ms for event in told} == begins_ms
     assert [bytes(pcm) for pcm in room.vad.values() if pcm] == [pcm for pcm in vad_expected if pcm]
+    await room.tasks.close(1)
+
+
+@given(
+    st.lists(st.integers(1, 3_000), min_size=1, max_size=25),
+    st.integers(1, 60_000),
+    st.integers(0, 3),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_a_replacement_hears_all_that_its_predecessor_was_given_and_what_comes_then(
+    pieces: list[int], fails_at_samples: int, replaced_after: int, listens: bool
+) -> None:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(a_replacement(pieces, fails_at_samples, replaced_after, listens=listens))
+
+
+async def a_replacement(
+    pieces: list[int], fails_at_samples: int, replaced_after: int, *, listens: bool
+) -> None:
+    """The recogniser fails at some time; the session lets another hear the audio a
+    while later, as sessions do.
+    """
+    room, at = Room(), 0
+    room.recorder.fails_at_bytes = 2 * fails_at_samples
+    if listens:
+        room.perform(LISTEN)
+        room.perform(OpenRecognition(1, PCM, from_ms=0))
+    else:
+        room.perform(OpenRecognition(1, PCM))
+        room.perform(recognise(1))
+    stream, pieces_since_failure = 1, 0
+
+    def replace() -> None:
+        room.perform(OpenRecognition(2, PCM, replay_of=1))
+        if not listens:
+            room.perform(recognise(2))
+
+    for samples in pieces:
+        room.input.push(numbered(samples, at))
+        at += samples
+        await asyncio.sleep(0.01)
+        if stream == 1 and any(isinstance(event, RecognitionFailed) for event in room.events):
+            pieces_since_failure += 1
+            if pieces_since_failure > replaced_after:
+                stream = 2
+                replace()
+    room.input.finish(stream)
+    await asyncio.sleep(1)
+    if stream == 1 and any(isinstance(event, RecognitionFailed) for event in room.events):
+        replace()
+        room.input.finish(2)
+        await asyncio.sleep(1)
+    assert len([event for event in room.events if isinstance(event, Transcribed)]) == 1
+    assert bytes(room.recorder.heard[room.recorder.streams]) == numbered(at, 0)
+    await room.tasks.close(1)
+
+
+@given(
+    st.lists(st.integers(1, 2_000), min_size=1, max_size=30),
+    st.integers(0, 400),
+    st.integers(0, 29),
+)
+@settings(deadline=None)
+def test_a_stream_that_is_opened_late_begins_with_the_sample_of_its_time(
+    pieces: list[int], from_ms: int, opened_after: int
+) -> None:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(opened_late(pieces, from_ms, opened_after))
+
+
+async def opened_late(pieces: list[int], from_ms: int, opened_after: int) -> None:
+    room, at = Room(), 0
+    room.perform(LISTEN)
+    everything = b""
+    begins_bytes = 0
+    for number, samples in enumerate(pieces):
+        room.input.push(numbered(samples, at))
+        everything += numbered(samples, at)
+        at += samples
+        if number == min(opened_after, len(pieces) - 1):
+            room.perform(OpenRecognition(1, PCM, from_ms=from_ms))
+            begins_bytes = min(from_ms * BYTES_PER_MS, len(everything))
+    room.input.finish(1)
+    await asyncio.sleep(1)
+    assert bytes(room.recorder.heard[1]) == everything[begins_bytes:]
+    told = [event.transcript for event in room.events if isinstance(event, Transcribed)]
+    assert [found.begin_ms for found in told] == [begins_bytes // BYTES_PER_MS]
+    await room.tasks.close(1)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([8_000, 16_000, 48_000]), st.integers(1, 4_000)),
+        min_size=1,
+        max_size=12,
+    )
+)
+@settings(deadline=None)
+def test_the_format_may_change_at_any_time_and_what_came_before_is_read_as_it_was_declared(
+    pieces: list[tuple[int, int]],
+) -> None:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(changes_format(pieces))
+
+
+async def changes_format(pieces: list[tuple[int, int]]) -> None:
+    room = Room()
+    room.perform(OpenRecognition(1, PCM))
+    expected, decoder, rate_hz = b"", None, 0
+    for number, (piece_hz, samples) in enumerate(pieces):
+        declared = InputSettings(format="pcm", sample_rate_hz=piece_hz)
+        room.perform(RouteAudio(Route.RECOGNISE, declared, 1))
+        if piece_hz != rate_hz:
+            expected += decoder.finish() if decoder is not None else b""
+            decoder, rate_hz = open_decoder(parse_input_format("pcm", piece_hz)), piece_hz
+        frame = numbered(samples, 1_000 * number)
+        assert decoder is not None
+        expected += decoder.decode(frame)
+        room.input.push(frame)
+    room.input.finish(1)
+    expected += decoder.finish() if decoder is not None else b""
+    await asyncio.sleep(1)
+    assert bytes(room.recorder.heard[1]) == expected
+    await room.tasks.close(1)
+
+
+async def test_leaving_the_microphone_ends_speech_at_once() -> None:
+    room = Room()
+    room.perform(LISTEN)
+    for number in range(4):
+        room.input.push(bytes(32 * BYTES_PER_MS))
+        room.on_score(FrameScore(32 * (number + 1), 0.9))
+    room.perform(SKIP)
+    room.input.push(bytes(500 * BYTES_PER_MS))
+    started, stopped = room.events
+    assert isinstance(started, SpeechStarted)
+    assert stopped == SpeechStopped(128, 0)
+    room.perform(LISTEN)
+    room.input.push(bytes(32 * BYTES_PER_MS))
+    assert list(room.vad)[-1] == 628, "the time that was skipped has passed"
+    room.input.close()
+    await room.tasks.close(1)
+
+
+async def test_while_too_much_waits_to_be_recognised_no_audio_is_missing() -> None:
+    """The socket is not read then, which is not the client's silence."""
+    room = Room()
+    room.perform(LISTEN)
+    room.perform(OpenRecognition(1, PCM, from_ms=0))
+    for number in range(4):
+        room.input.push(bytes(32 * BYTES_PER_MS))
+        room.on_score(FrameScore(32 * (number + 1), 0.9))
+    room.input.full = True
+    await asyncio.sleep(10)
+    assert [type(event) for event in room.events] == [SpeechStarted]
+    room.input.full = False
+    await asyncio.sleep(2)
+    assert [type(event) for event in room.events] == [SpeechStarted, SpeechStopped]
+    await room.tasks.close(1)
+
+
+async def test_audio_after_the_end_of_a_session_is_not_even_decoded() -> None:
+    room = Room()
+    room.perform(LISTEN)
+    room.perform(RouteAudio(Route.DROP, PCM))
+    room.input.push(bytes(320))
+    room.input.report()
+    assert room.events == []
     await room.tasks.close(1)

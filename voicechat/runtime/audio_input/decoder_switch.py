@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from voicechat.audio.decode import open_decoder
-from voicechat.audio.formats import InputContainer, parse_input_format
+from voicechat.audio.formats import parse_input_format
 from voicechat.processes.forked import ForkServer
 from voicechat.runtime.audio_input.input_decoder import (
     WINDOW_BYTES,
@@ -18,11 +18,6 @@ from voicechat.runtime.audio_input.input_decoder import (
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import Route
 from voicechat.session.vocabulary import InputSettings
-
-_SAMPLE_BYTES = {InputContainer.PCM: 2, InputContainer.MU_LAW: 1, InputContainer.A_LAW: 1}
-"""Of input that may be joined; WAV clips and single packets are known by where a frame
-begins.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +71,6 @@ class DecoderSwitch:
         """Decode the client's next frame. Never waits. An attribute, because most
         frames go straight to a decoder.
         """
-        self.bytes_per_s = 0
-        """Of the client's audio; 0 where its frames may not be joined."""
 
     @property
     def has_room(self) -> bool:
@@ -170,7 +163,6 @@ class DecoderSwitch:
         self._decodes = settings
         audio_format = parse_input_format(settings.format, settings.sample_rate_hz)
         container = audio_format.container
-        self.bytes_per_s = audio_format.rate_hz * _SAMPLE_BYTES.get(container, 0)
         if not container.compressed:
             self._decoder = InPlaceDecoder(open_decoder(audio_format), self._sink)
         elif self._processes is None:

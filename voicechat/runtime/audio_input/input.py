@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from voicechat.errors import RemoteProtocolError
 from voicechat.processes.forked import ForkServer
-from voicechat.providers.interfaces import PCM_RATE_HZ, SpeechRecognizer
+from voicechat.providers.interfaces import SpeechRecognizer
 from voicechat.runtime.audio_input.decoder_switch import DecoderSwitch
 from voicechat.runtime.audio_input.echo_gate import EchoGate
 from voicechat.runtime.audio_input.input_decoder import Destination
@@ -70,10 +70,6 @@ class AudioInput:
         self._gap = False
         """Audio has passed that voice detection has not heard."""
         self._destination = Destination(Route.AWAIT)
-        self._gathered = b""
-        """Audio that is too short to hear anything new in it."""
-        self._wanted_bytes = 0
-        """How much of it is enough."""
         self._loop = asyncio.get_running_loop()
         self._arrived_s = 0.0
         """When the newest audio came, by the loop's clock."""
@@ -91,7 +87,6 @@ class AudioInput:
         """Let audio go elsewhere from now on; what came before still goes where it was
         to go.
         """
-        self.flush()
         if effect.route not in (Route.AWAIT, Route.DROP):
             self._decoding.configure(effect.settings, self._destination)
         self._destination = Destination(effect.route, effect.stream)
@@ -99,7 +94,6 @@ class AudioInput:
             self._listen(effect.detection)
         elif self._vad is not None:
             self._vad.stop()
-        self._count_wanted()
 
     def open(self, effect: OpenRecognition) -> None:
         """Start a recogniser stream; see ``RecognitionStreams.open``."""
@@ -109,7 +103,6 @@ class AudioInput:
         """No more audio is for stream ``number``: its recogniser is to give its last
         result.
         """
-        self.flush()
         at_once = self.streams.ends_at_once(number)
         if at_once is None:
             return
@@ -130,24 +123,12 @@ class AudioInput:
             return
         else:
             self._untold = True
-        if len(self._gathered) + len(frame) < self._wanted_bytes:
-            self._gathered += frame
-            return
-        if self._gathered:
-            frame, self._gathered = self._gathered + frame, b""
         self._decoding.feed(frame, self._destination)
-
-    def flush(self) -> None:
-        """Let the audio that was gathered go its way."""
-        if self._gathered:
-            frame, self._gathered = self._gathered, b""
-            self._decoding.feed(frame, self._destination)
 
     def report(self) -> None:
         """Let the session know that audio has come, before anything else happens that
         the client does.
         """
-        self.flush()
         if self._untold:
             self._untold = False
             self._post(AudioArrived(self._now_ms() - self._since_arrival_ms))
@@ -206,9 +187,6 @@ class AudioInput:
             self._timeline.push(pcm)
             if self._vad is not None:
                 self._vad.push(pcm)
-                self._wanted_bytes = (
-                    self._vad.wanted_bytes * self._decoding.bytes_per_s // (PCM_RATE_HZ * 2)
-                )
             if self.streams.listening:
                 self.streams.push_listening(pcm)
         elif route is Route.RECOGNISE:
@@ -255,7 +233,6 @@ class AudioInput:
             post=self._post,
             now_ms=self._now_ms,
             missing_ms=self._missing_ms,
-            flush=self.flush,
         )
 
     def _missing_ms(self) -> int:
@@ -270,14 +247,3 @@ class AudioInput:
     def _since_arrival_ms(self) -> int:
         """How long ago the newest audio came."""
         return round((self._loop.time() - self._arrived_s) * 1000)
-
-    def _count_wanted(self) -> None:
-        """Say how much audio completes what voice detection judges at once; 0: any
-        audio counts.
-        """
-        if self._vad is None or self._destination.route is not Route.LISTEN:
-            self._wanted_bytes = 0
-        else:
-            self._wanted_bytes = (
-                self._vad.wanted_bytes * self._decoding.bytes_per_s // (PCM_RATE_HZ * 2)
-            )

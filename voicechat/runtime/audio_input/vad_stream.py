@@ -14,7 +14,7 @@ from voicechat.session.vocabulary import TurnDetection
 from voicechat.voice.activity import Activity, ActivitySettings, SpeechActivity
 from voicechat.voice.activity import SpeechStarted as Began
 from voicechat.voice.detector import FrameScore, OnScore
-from voicechat.voice.silero import FRAME_BYTES, FRAME_MS
+from voicechat.voice.silero import FRAME_MS
 from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
 from voicechat.voice.turn_model import LENGTH_MS, TurnJudge
 
@@ -69,15 +69,13 @@ class VadStream:
         post: Callable[[Event], None],
         now_ms: Callable[[], int],
         missing_ms: Callable[[], int],
-        flush: Callable[[], None] = lambda: None,
     ) -> None:
         """``timeline`` has the audio that is pushed here already; ``now_ms`` is the
         session's clock.
 
         ``post`` is told when speech starts and stops, and after a stop whether the turn
         sounds finished, where there is a model for it. ``missing_ms`` says for how long
-        no audio has come that could have. ``flush`` lets audio that has come and was
-        gathered be pushed.
+        no audio has come that could have.
         """
         settings = ActivitySettings(
             threshold=detection.threshold, prefix_padding_ms=detection.prefix_padding_ms
@@ -88,7 +86,6 @@ class VadStream:
         self._post = post
         self._now_ms = now_ms
         self._missing_ms = missing_ms
-        self._flush = flush
         self._stream: DetectorStream = detector.open_stream(self._on_score)
         self._judge = detector.turn_judge
         timeline.keep(KEPT_MS if self._judge is None else max(KEPT_MS, LENGTH_MS))
@@ -104,11 +101,6 @@ class VadStream:
         """How often speech has started or stopped."""
         self._closed = False
         self.begin()
-
-    @property
-    def wanted_bytes(self) -> int:
-        """How many samples' bytes complete what can be judged next."""
-        return FRAME_BYTES - (self._timeline.end_bytes - self._begins_bytes) % FRAME_BYTES
 
     def begin(self) -> None:
         """What comes next does not continue what came before, if anything did."""
@@ -153,7 +145,6 @@ class VadStream:
         for audio_ms, probability in self._echo.judge(score):
             activity = self._activity.push(audio_ms, probability)
             if activity is not None:
-                self._flush()
                 self._note(activity)
 
     def _note(self, activity: Activity, silent_ms: int = 0) -> None:
