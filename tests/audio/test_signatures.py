@@ -54,7 +54,14 @@ CONTAINERS = {
     "caf": b"caff\0\x01\0\0desc",
     "w64": bytes.fromhex("726966662e91cf11a5d628db04c10000"),
     "au": b".snd\0\0\0\x18",
-    "ts": b"G\x40\x11\x10" + bytes(184) + b"G",
+    "ts": 2 * (b"G\x40\x11\x10" + bytes(184)),
+    "avi": b"RIFF\x24\0\0\0AVI LIST",
+    "mpeg": b"\0\0\x01\xba\x21\0\x01",
+    "real media": b".RMF\0\0\0\x12\0\x01",
+    "sox": b".SoX\x1c\0\0\0",
+    "sphere": b"NIST_1A\n   1024\n",
+    "true audio": b"TTA1\x01\0",
+    "nut": b"nut/multimedia container\0",
     "nothing": b"",
     "silence": bytes(64),
     "loud samples": b"<\x01{\x02<\x03" * 20,
@@ -70,3 +77,14 @@ def test_everything_else_is_the_decoders_to_judge(name: str) -> None:
 def test_any_beginning_can_be_asked_about(start: bytes) -> None:
     known_container(start)
     is_refused(start)
+
+
+@pytest.mark.parametrize(
+    "name", ["ts", "avi", "mpeg", "real media", "sox", "sphere", "true audio", "nut"]
+)
+def test_containers_that_are_never_streamed_are_not_heard_as_samples(name: str) -> None:
+    assert known_container(CONTAINERS[name]) == ""
+
+
+def test_samples_that_look_like_one_transport_packet_are_samples() -> None:
+    assert known_container(b"G\x40\x11\x10" + bytes(400)) is None

@@ -3,7 +3,8 @@ decoder.
 """
 
 from voicechat.audio.demux import adts, mpeg
-from voicechat.audio.demux.framed import Framing
+from voicechat.audio.demux.framed import FrameHead, Framing
+from voicechat.audio.demux.stream import StreamStart
 from voicechat.audio.riff import SIGNATURE_BYTES as CLIP_BYTES
 from voicechat.audio.riff import may_be_clip
 from voicechat.errors import RemoteProtocolError, Status
@@ -32,11 +33,37 @@ _CONTAINERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"riff\x2e\x91\xcf\x11", ""),
     (0, b"Creative Voice File", ""),
     (0, b"RIFX", ""),
+    (8, b"AVI LIST", ""),
+    (0, b"\x00\x00\x01\xba", ""),
+    (0, b".RMF\x00\x00\x00", ""),
+    (0, b".SoX", ""),
+    (0, b"XoS.", ""),
+    (0, b"NIST_1A\n", ""),
+    (0, b"TTA1", ""),
+    (0, b"nut/multimedia container", ""),
     (0, b"wvpk", ""),
     (0, b"MAC ", ""),
 )
 """Offset, signature, and the names under which a stream of it may be declared."""
-_FRAMINGS: tuple[tuple[Framing, str], ...] = ((mpeg.FRAMING, "mp3"), (adts.FRAMING, "aac"))
+_TS_PACKET_BYTES = 188
+
+
+def _read_ts_head(head: bytes) -> FrameHead | None:
+    """Understand the head of an MPEG transport stream's packet: ISO/IEC 13818-1, 2.4.3.2.
+
+    Its packets are all of one length. One that is damaged, scrambled or holds nothing
+    does not begin a recording.
+    """
+    is_whole = head[0] == 0x47 and not head[1] & 0x80
+    holds_something = head[3] & 0x30 and not head[3] & 0xC0
+    return (_TS_PACKET_BYTES, None) if is_whole and holds_something else None
+
+
+_FRAMINGS: tuple[tuple[Framing, str], ...] = (
+    (mpeg.FRAMING, "mp3"),
+    (adts.FRAMING, "aac"),
+    (Framing("ts", StreamStart("ts"), 4, _read_ts_head), ""),
+)
 
 _PAGES = (
     *(b"<", b"{", b"[", b"#ext", b"ffconcat", b"v=0", b"%pdf"),
@@ -113,6 +140,8 @@ def is_refused(start: bytes) -> bool:
 
 def _is_framed(start: bytes, framing: Framing) -> bool:
     """Whether two frames of a codec stand one after the other: one alone may be chance."""
+    if len(start) < framing.head_bytes:
+        return False
     first = framing.read_head(start[: framing.head_bytes])
     if first is None:
         return False
