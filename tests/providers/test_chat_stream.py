@@ -147,7 +147,7 @@ def test_calls_without_an_index_and_with_arguments_that_are_no_text() -> None:
         None,
     )
     told = [(part.index, part.name) for part in parts if isinstance(part, ToolCall)]
-    assert told == [(0, "f"), (1, "g"), (1, None), (1, None)]
+    assert told == [(0, "f"), (1, "g"), (1, None), (1, None), (1, None)]
     assert isinstance(parts[0], ToolCall)
     assert json.loads(parts[0].arguments) == {"x": [10**30, "好"]}
 
@@ -267,7 +267,7 @@ def test_no_half_of_an_emoji_comes_out_anywhere() -> None:
     call = {"index": 0, "id": half, "function": {"name": half, "arguments": half}}
     choice = {"delta": {"content": half, "tool_calls": [call], "x": half}, "y": [{half: half}]}
     parts = read(json.dumps({"choices": [choice], "z": half}), chunk({}, "stop", w=half))
-    assert [type(part) for part in parts] == [Extras, ToolCall, ReplyFinished]
+    assert [type(part) for part in parts] == [Extras, ToolCall, ToolCall, ReplyFinished]
     assert not any("\\ud83d" in repr(part) for part in parts)
 
 
@@ -336,3 +336,114 @@ def test_any_data_is_read_or_an_error(data: str) -> None:
     with suppress(ProviderError):
         list(stream.push(data))
         list(stream.finish())
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        ("Hello ", "there."),
+        ("Hello ", "Hello there."),
+        ("Hello there.",),
+        ("Hello there.", "Hello there."),
+    ],
+)
+def test_whole_messages_in_place_of_deltas_are_pieces_or_repeat_what_came(
+    messages: tuple[str, ...],
+) -> None:
+    events = [
+        json.dumps({"choices": [{"index": 0, "message": {"content": text}}]}) for text in messages
+    ]
+    texts = [part.text for part in read(*events, "[DONE]") if isinstance(part, TextDelta)]
+    assert "".join(texts) == "Hello there."
+
+
+def test_a_whole_message_behind_deltas_repeats_them() -> None:
+    whole = json.dumps(
+        {"choices": [{"index": 0, "message": {"content": "Hello."}, "finish_reason": "stop"}]}
+    )
+    assert read(chunk({"content": " Hello."}), whole, "[DONE]") == [
+        TextDelta(" Hello."),
+        ReplyFinished(),
+    ]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"choices": [{"index": 0, "text": "yes"}]}',
+        '{"choices": [{"index": 0, "delta": {"content": null, "refusal": "yes"}}]}',
+        'data: {"choices": [{"index": 0, "delta": {"content": "yes"}}]}',
+        'data:data: {"choices": [{"index": 0, "delta": {"content": "yes"}}]}',
+    ],
+)
+def test_a_text_in_another_place_is_the_text(event: str) -> None:
+    texts = [part.text for part in read(event, "data: [DONE]") if isinstance(part, TextDelta)]
+    assert texts == ["yes"]
+
+
+def test_a_control_character_that_is_not_escaped_stays() -> None:
+    assert read(chunk({"content": "a"}), '{"choices": [{"delta": {"content": "\tb\n"}}]}')[
+        1
+    ] == TextDelta("\tb\n")
+
+
+@pytest.mark.parametrize("reason", ["", "null", "None", 0])
+def test_a_reason_that_says_nothing_ends_nothing(reason: object) -> None:
+    stream = ChatStream("test")
+    event = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": reason}]}
+    assert list(stream.push(json.dumps(event))) == [TextDelta("a")]
+    assert not stream.closing
+
+
+def test_a_call_without_arguments_has_an_empty_object() -> None:
+    blank = {"index": 0, "id": "call_1", "function": {"name": "f", "arguments": None}}
+    assert calls(blank) == [
+        ToolCall(0, "call_1", "f", ""),
+        ToolCall(0, None, None, "{}"),
+        ReplyFinished("tool_calls"),
+    ]
+
+
+def test_arguments_may_begin_with_an_empty_object_that_is_none_of_them() -> None:
+    first = {"index": 0, "id": "call_1", "function": {"name": "f", "arguments": "{}"}}
+    pieces = calls(first, {"index": 0, "function": {"arguments": '{"a":1}'}})
+    assert "".join(piece.arguments for piece in pieces if isinstance(piece, ToolCall)) == '{"a":1}'
+
+
+def test_a_whole_call_that_is_said_again_is_the_same_call() -> None:
+    call = {"index": 0, "id": "call_1", "function": {"name": "f", "arguments": '{"a":1}'}}
+    assert calls(call, call) == [ToolCall(0, "call_1", "f", '{"a":1}'), ReplyFinished("tool_calls")]
+
+
+def test_a_call_goes_on_though_each_piece_has_an_id_of_its_own_and_the_name() -> None:
+    pieces = [
+        {"index": 0, "id": f"call_{n}", "function": {"name": "f", "arguments": a}}
+        for n, a in enumerate("{}")
+    ]
+    assert calls(*pieces)[:-1] == [ToolCall(0, "call_0", "f", "{"), ToolCall(0, None, None, "}")]
+
+
+def test_indices_may_be_texts() -> None:
+    def piece(index: str, name: str | None, arguments: str) -> dict[str, object]:
+        return {"index": index, "function": {"name": name, "arguments": arguments}}
+
+    told = calls(
+        piece("0", "f", "{"), piece("1", "g", "{"), piece("0", None, "}"), piece("1", None, "}")
+    )
+    assert [piece.index for piece in told if isinstance(piece, ToolCall)] == [0, 1, 0, 1]
+
+
+def test_a_call_without_a_function_around_its_name_is_one() -> None:
+    assert calls({"index": 0, "id": "c", "name": "f", "arguments": "[]"})[0] == ToolCall(
+        0, "c", "f", "[]"
+    )
+
+
+def test_a_call_in_the_older_form_is_one() -> None:
+    begin, rest = (
+        {"function_call": call}
+        for call in ({"name": "f", "arguments": ""}, {"arguments": '{"a":1}'})
+    )
+    assert read(chunk(begin), chunk(rest), chunk({}, "function_call")) == [
+        ToolCall(0, None, "f", ""), ToolCall(0, None, None, '{"a":1}'), ReplyFinished("tool_calls"),
+    ]  # fmt: skip

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +58,7 @@ def test_events(body: bytes, events: list[str]) -> None:
 def test_what_a_body_ended_in_the_middle_of(body: bytes, rest: str | None) -> None:
     parser = SseParser()
     parser.push(body)
-    assert parser.finish() == rest
+    assert parser.finish() == ([rest] if rest else [])
 
 
 @given(
@@ -99,3 +101,16 @@ def test_an_event_without_end_is_refused() -> None:
         assert parser.push(line) == []
     with pytest.raises(SseError):
         parser.push(line)
+
+
+def test_events_without_an_empty_line_between_them_are_told_apart() -> None:
+    parser = SseParser()
+    assert parser.push(b'data: {"a": 1}\ndata: {"b": 2}\n') == ['{"a": 1}']
+    assert parser.push(b"data: [DONE]\n") == ['{"b": 2}']
+    assert parser.finish() == ["[DONE]"]
+
+
+def test_an_event_in_several_lines_is_one() -> None:
+    pretty = json.dumps({"a": [{"b": {}}, {"c": 1}]}, indent=1)
+    lines = "".join(f"data: {line}\n" for line in pretty.splitlines())
+    assert SseParser().push(f"{lines}\n".encode()) == [pretty]

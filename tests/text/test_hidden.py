@@ -76,7 +76,17 @@ TOKENS = [
 ]
 
 
-@pytest.mark.parametrize("reply", THOUGHTS + CALLS + TOKENS)
+GATEWAYS = [
+    '<details type="reasoning" done="true">\n<summary>Thought for 3 s</summary>\n> secret\n</details>\nHello',
+    '<details done="false" type="tool_calls" name="f">secret</details>\nHello',
+    '{"tool_uses": [{"recipient_name": "functions.f", "parameters": {"a": 1}}]}Hello',
+    "<|start_of_role|>assistant<|end_of_role|>Hello<|end_of_text|>",
+    "Hello<|end_of_text|><|start_of_role|>user<|end_of_role|>secret",
+    "[|assistant|]Hello[|endofturn|]",
+]
+
+
+@pytest.mark.parametrize("reply", THOUGHTS + CALLS + TOKENS + GATEWAYS)
 @pytest.mark.parametrize("cut", [1, 2, 3, 7, 1000])
 def test_what_is_no_part_of_a_reply_is_hidden(reply: str, cut: int) -> None:
     assert shown(reply, cut) == "Hello"
@@ -99,6 +109,8 @@ def test_a_later_thought_is_hidden_with_the_space_that_would_stand_twice(cut: in
         '{"a": 1} and {"name": "Ann", "age": 3}',
         "<answer>42</answer> <b>bold</b>",
         "<thinking aloud>",
+        '<details type="circle">x</details> <details open>y</details>',
+        "[|x] and [||] and [|A|]",
         "Take the <tool> and the <function>, <action>",
         "[A], [NOTE], [THIN",
         "  Hello",

@@ -53,7 +53,8 @@ class AnswerBody:
             text = self._json.decode("utf-8-sig", "replace")
             return [text] if read_json(text) is not None else text.splitlines()
         rest = self._events.finish()
-        if rest is None:
+        if not rest:
             return []
-        self.cut_off = rest.strip() != "[DONE]" and not isinstance(read_json(rest), dict)
-        return [] if self.cut_off else [rest]
+        last = rest[-1].strip()
+        self.cut_off = last != "[DONE]" and not isinstance(read_json(last), dict)
+        return rest[:-1] if self.cut_off else rest

@@ -1,7 +1,7 @@
 """OpenAI's chat completion stream: the data of each event → parts of a reply. No I/O.
 
 Compatible servers differ in everything but the core. So an event is read as a plain
-object, and taken of it are the first choice's ``delta`` or ``message``, its
+object, and taken of it are the first choice's ``delta``, ``message`` or ``text``, its
 ``finish_reason``, ``usage`` and a real ``error``. What is missing, null or of another
 type counts as absent. An event that is no JSON object is passed over. A reply fails
 only when nothing usable came, when the server reports an error, or when the body was
@@ -12,25 +12,28 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import Extras, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta
 from voicechat.providers.lenient_json import Halves, may_hold_halves, read_json, well_formed
 from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.reasoning import ThoughtFilter
-from voicechat.session.tool_calls import CallsGathered
+from voicechat.session.tool_calls import UNMADE, CallsGathered
 from voicechat.session.vocabulary import ToolCall
 
 DONE = "[DONE]"
 
 _ANSWER_FIELDS = frozenset(("id", "object", "created", "model", "choices", "usage", "error"))
-_CHOICE_FIELDS = frozenset(("index", "delta", "message", "finish_reason"))
+_CHOICE_FIELDS = frozenset(("index", "delta", "message", "text", "finish_reason"))
 _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 """How servers call what the model thinks: DeepSeek, vLLM and SGLang; OpenRouter and
 Ollama; others.
 """
-_MESSAGE_FIELDS = frozenset(("role", "content", "tool_calls", *_THOUGHT_FIELDS))
+_MESSAGE_FIELDS = frozenset(("role", "content", "tool_calls", "function_call", *_THOUGHT_FIELDS))
+
+_NO_REASON = ("", "null", "none")
+"""How some servers write that a reply goes on."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,14 @@ class ChatStream:
         self._halves: defaultdict[str | int, Halves] = defaultdict(Halves)
         """For the text, the thoughts, and the arguments of each call."""
         self._closing = _Closing()
+        self._told = ""
+        """The text of whole messages, where a server sends these in place of deltas."""
+        self._held: ToolCall | None = None
+        """The beginning of a call whose arguments are an empty object, perhaps only for
+        now.
+        """
+        self._bare: set[int] = set()
+        """Calls of which no arguments have come."""
         self._said = self._called = self._answered = False
         self._skipped = 0
         self.done = False
@@ -83,6 +94,8 @@ class ChatStream:
         error object says.
         """
         data = data.strip()
+        while data.startswith("data:"):
+            data = data.removeprefix("data:").lstrip()  # an event that was framed twice
         if not data:
             return  # a heartbeat
         if data == DONE:
@@ -126,7 +139,8 @@ class ChatStream:
             yield TextDelta(rest)
         closing = self._closing
         reason = closing.reason or "stop"
-        if reason == "stop" and self._called:
+        yield from self._tell_rest(reason)
+        if reason in ("stop", "function_call") and self._called:
             reason = "tool_calls"  # as OpenAI has it; some servers do not
         usage = closing.usage or {}
         extras = Extras(**closing.extras) if any(closing.extras.values()) else None
@@ -139,27 +153,20 @@ class ChatStream:
     def _read_choice(
         self, choice: dict[str, object], others: dict[str, object], *, halved: bool
     ) -> Iterator[ReplyPart]:
-        delta, message = choice.get("delta"), choice.get("message")
-        if (
-            not (isinstance(delta, dict) and delta)
-            and isinstance(message, dict)
-            and not (self._said or self._called)
-        ):
-            delta = message  # an answer in one piece; behind deltas it would repeat them
-        said: dict[str, object] = delta if isinstance(delta, dict) else {}
+        said = self._message_in(choice)
         extras = _extras(
             _others(said, _MESSAGE_FIELDS), _others(choice, _CHOICE_FIELDS), others, halved=halved
         )
         reason = choice.get("finish_reason")
         thought = self._whole("thought", _thought_of(said))
-        given = self._whole("text", _text_of(said.get("content")))
+        given = self._whole("text", _text_of(said.get("content")) or _text_of(said.get("refusal")))
         text = self._thoughts.push(given) if given else ""
         if thought or (given and not text):
             yield ThoughtDelta(thought, None if text else extras)
         if text:
             self._said = True
             yield TextDelta(text, extras)
-        closes = isinstance(reason, str) and bool(reason)
+        closes = isinstance(reason, str) and reason.lower() not in _NO_REASON
         if closes:
             self._closing.reason = str(reason)
         if extras is not None and not (thought or given):
@@ -167,42 +174,97 @@ class ChatStream:
                 self._closing.add(extras)
             else:
                 yield extras
-        yield from self._read_calls(said.get("tool_calls"))
+        yield from self._read_calls(said.get("tool_calls") or _older_call(said))
+
+    def _message_in(self, choice: dict[str, object]) -> dict[str, object]:
+        """Give what a choice adds to the message; of a whole one what is new.
+
+        Behind deltas a whole message repeats them. Several whole ones are pieces, or
+        each repeats what came before it.
+        """
+        delta, message = choice.get("delta"), choice.get("message")
+        if isinstance(delta, dict) and delta:
+            return delta
+        if not isinstance(message, dict):
+            return {"content": choice.get("text")}
+        if (self._said or self._called) and not self._told:
+            return {}
+        text = _text_of(message.get("content"))
+        new = text.removeprefix(self._told) if self._told else text
+        self._told = self._told + new
+        return {**message, "content": new} if new != text else message
 
     def _read_calls(self, calls: object) -> Iterator[ToolCall]:
-        for call in calls if isinstance(calls, list) else ():
-            if not isinstance(call, dict):
-                continue
-            function = call.get("function")
-            function = function if isinstance(function, dict) else {}
-            index, call_id, name = call.get("index"), call.get("id"), function.get("name")
-            if isinstance(index, int):
-                self._index = index  # a piece without one goes on with the call before it
-            piece = self._calls.take(
-                ToolCall(
-                    self._index,
-                    _mended_or_none(call_id),
-                    _mended_or_none(name),
-                    _arguments(function.get("arguments")),
-                )
-            )
-            if piece is not None:
+        for call in _list(calls):
+            if (
+                isinstance(call, dict)
+                and (piece := self._calls.take(self._piece_of(call))) is not None
+            ):
                 self._called = True
-                yield ToolCall(
-                    piece.index, piece.id, piece.name, self._whole(piece.index, piece.arguments)
+                yield from self._tell(
+                    replace(piece, arguments=self._whole(piece.index, piece.arguments))
                 )
+
+    def _piece_of(self, call: dict[str, object]) -> ToolCall:
+        function = call.get("function")
+        function = function if isinstance(function, dict) else call
+        index = call.get("index")
+        if isinstance(index, str) and index.isdecimal():
+            index = int(index)
+        if isinstance(index, int):
+            self._index = index  # a piece without one goes on with the call before it
+        return ToolCall(
+            self._index,
+            _mended_or_none(call.get("id")),
+            _mended_or_none(function.get("name")),
+            _arguments(function.get("arguments")),
+        )
+
+    def _tell(self, piece: ToolCall) -> Iterator[ToolCall]:
+        """Give a piece of a call, or keep it back: some servers begin all arguments
+        with ``{}``.
+        """
+        if piece.name and piece.arguments.strip() == "{}":
+            yield from self._tell_held()
+            self._held = piece
+            return
+        if self._held is not None and self._held.index == piece.index:
+            held, self._held = self._held, None
+            yield replace(held, arguments="" if piece.arguments.strip() else "{}")
+        else:
+            yield from self._tell_held()
+        if piece.name:
+            self._bare.add(piece.index)
+        if piece.arguments.strip():
+            self._bare.discard(piece.index)
+        yield piece
+
+    def _tell_held(self) -> Iterator[ToolCall]:
+        if self._held is not None:
+            yield self._held
+            self._held = None
+
+    def _tell_rest(self, reason: str) -> Iterator[ToolCall]:
+        """End the calls; one without arguments has none, which is an empty object."""
+        yield from self._tell_held()
+        if reason not in UNMADE:
+            yield from (ToolCall(place, None, None, "{}") for place in sorted(self._bare))
 
     def _whole(self, of: str | int, text: str) -> str:
         return self._halves[of].push(text) if text else ""
 
 
 def _first_choice(choices: object) -> dict[str, object] | None:
-    for choice in choices if isinstance(choices, list) else ():
+    for choice in _list(choices):
         if isinstance(choice, dict):
             index = choice.get("index")
             if index == 0 or not isinstance(index, int):
                 return choice
     return None
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _text_of(content: object) -> str:
@@ -223,6 +285,12 @@ def _thought_of(message: Mapping[str, object]) -> str:
     content = message.get("content")
     parts = content if isinstance(content, list) else ()
     return "".join(_text_of(part.get("thinking")) for part in parts if isinstance(part, dict))
+
+
+def _older_call(message: Mapping[str, object]) -> list[object]:
+    """Give a call in the form that OpenAI had before there could be several."""
+    function = message.get("function_call")
+    return [{"index": 0, "function": function}] if isinstance(function, dict) else []
 
 
 def _arguments(arguments: object) -> str:

@@ -5,7 +5,7 @@ I/O.
 import json
 import re
 
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -13,8 +13,8 @@ def read_json(data: str | bytes) -> object:
     """Read JSON; None for what is none. Numbers that JSON does not have (NaN, Infinity)
     are None.
 
-    Its texts are as they came: halves of a surrogate pair are left for `Halves`, or for
-    `well_formed`.
+    Its texts are as they came: control characters that are not escaped stay, and halves
+    of a surrogate pair are left for `Halves`, or for `well_formed`.
     """
     try:
         value: object = _DECODER.decode(data if isinstance(data, str) else data.decode("utf-8-sig"))

@@ -43,42 +43,56 @@ class SseParser:
             if len(self._line) > MAX_LINE_BYTES:
                 raise SseError(f"a line of more than {MAX_LINE_BYTES} bytes")
             if part.endswith(b"\n"):
-                event = self._take_line(bytes(self._line))
+                events += self._take_line(bytes(self._line))
                 self._line.clear()
-                if event is not None:
-                    events.append(event)
         return events
 
-    def finish(self) -> str | None:
+    def finish(self) -> list[str]:
         """End the body; give what it ended in the middle of: the data of an event, or a
         line that is no field.
 
         The standard drops it. It may be the last event of a server that leaves the
-        empty line out, or half an event of one that broke down. None: the body ended
+        empty line out, or half an event of one that broke down. Nothing: the body ended
         between two events.
         """
         line = bytes(self._line)
         name = line.partition(b":")[0]
         self._line.clear()
-        if line:
-            self._take_line(line)
+        events = self._take_line(line) if line else []
         if self._data:
-            return "\n".join(self._data)
-        return None if name in FIELDS else line.decode("utf-8", "replace").strip() or None
+            return [*events, *self._end_event()]
+        rest = "" if name in FIELDS else line.decode("utf-8", "replace").strip()
+        return [*events, rest] if rest else events
 
-    def _take_line(self, line: bytes) -> str | None:
+    def _take_line(self, line: bytes) -> list[str]:
         if self._first_line:
             self._first_line = False
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line:
-            event = "\n".join(self._data) if self._data else None
-            self._data = []
-            self._data_bytes = 0
-            return event
+            return self._end_event()
         name, _, value = line.partition(b":")
-        if name == b"data":
-            self._data_bytes += len(value)
-            if self._data_bytes > MAX_EVENT_BYTES:
-                raise SseError(f"an event of more than {MAX_EVENT_BYTES} bytes")
-            self._data.append(value.removeprefix(b" ").decode("utf-8", "replace"))
-        return None
+        if name != b"data":
+            return []
+        data = value.removeprefix(b" ").decode("utf-8", "replace")
+        events = self._end_event() if self._data and _begins_anew(self._data[-1], data) else []
+        self._data_bytes += len(value)
+        if self._data_bytes > MAX_EVENT_BYTES:
+            raise SseError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+        self._data.append(data)
+        return events
+
+    def _end_event(self) -> list[str]:
+        event = ["\n".join(self._data)] if self._data else []
+        self._data = []
+        self._data_bytes = 0
+        return event
+
+
+def _begins_anew(last: str, data: str) -> bool:
+    """Whether a line of data is another event's although no empty line stands between
+    them.
+
+    Some servers leave it out. Within one JSON text nothing that begins like this can
+    follow ``}``.
+    """
+    return last.rstrip().endswith("}") and data.lstrip().startswith(("{", "[DONE]", "data:"))

@@ -56,11 +56,16 @@ class CallsGathered:
         self._places: dict[int, int] = {}
 
     def take(self, piece: ToolCall) -> ToolCall | None:
-        """Add a piece; give it as it is to be told. None: there are too many calls."""
+        """Add a piece; give it as it is to be told.
+
+        None: there are too many calls, or it says a whole call once more.
+        """
         place = self._places.get(piece.index)
         if place is None or _begins(piece, self._calls[place]):
             return self._begin(piece)
         call = self._calls[place]
+        if piece.name and call.complete:
+            return None
         name = None if call.name else piece.name
         call.name = call.name or name
         call.arguments.append(piece.arguments)
@@ -99,16 +104,16 @@ class CallsGathered:
 def _begins(piece: ToolCall, call: _Gathered) -> bool:
     """Whether ``piece``, which has the index of ``call``, begins another call.
 
-    Some servers repeat the name with each piece. A repeated name then begins a call
-    when the ids differ or, where there are none, when the arguments before it are
-    complete.
+    Some servers repeat the name with each piece, and some make up an id for each. A
+    repeated name then begins a call when the arguments before it are complete, or have
+    not begun under another id, and the ids do not say that it is the same call.
     """
     if not piece.name or not call.name:
         return False
     if piece.name != call.name:
         return True
     if piece.id and call.given_id:
-        return piece.id != call.given_id
+        return piece.id != call.given_id and (call.complete or not any(call.arguments))
     return call.complete
 
 

@@ -35,6 +35,12 @@ _VENDOR_PREFIX = re.compile(r"[^\W_]+_(?=(?:think(?:ing)?|thoughts?|(?:tool|func
 """``longcat_think``, ``ant_thinking``. A prefix before a colon is taken off every name.
 """
 
+_DETAILS = re.compile(
+    r"<details\s(?:[^<>]*\s)?type=[\"']?(reasoning|tool_calls|code_interpreter)\b", re.IGNORECASE
+)
+_DETAILS_END = re.compile(r"</details\s*>", re.IGNORECASE)
+"""What Open WebUI makes of a model's thoughts and calls."""
+
 _BODY = r"[^<>\s=(),;!?\"'，。！？；：、（）“”]"
 _MARK = re.compile(rf"<({_BODY}{{1,64}})(?:[\s=][^<>]{{0,256}})?>")
 _MARK_BEGUN = re.compile(rf"<({_BODY}{{0,64}})([\s=][^<>]{{0,256}})?\Z")
@@ -66,6 +72,7 @@ _HEADER_ENDS = {
     "start": re.compile(r"(?=<)"),
     "im_start": re.compile(r"\n|<\|im_sep\|>"),
     "start_header_id": re.compile(r"<\|end_header_id\|>"),
+    "start_of_role": re.compile(r"<\|end_of_role\|>"),
     "header_start": re.compile(r"<\|header_end\|>"),
     "start_of_turn": re.compile(r"\n"),
     "turn": re.compile(r"\n"),
@@ -78,7 +85,7 @@ _ROLES = frozenset(
     {"user", "system", "human", "observation", "tool", "developer", "function", "ipython"}
 )
 _AFTER_ROLE = re.compile(
-    r"(?=<(?:\|(?:im_start|start_header_id|header_start|start|turn|assistant|model)\|?|start_of_turn)>)"
+    r"(?=<(?:\|(?:im_start|start_header_id|start_of_role|header_start|start|turn|assistant|model)\|?|start_of_turn)>)"
 )
 """Where a message of somebody else ends: with the next message."""
 _AFTER_CHANNEL = re.compile(r"<\|(?:end|return|call)\|>|<channel\|>|(?=<\|(?:start|channel)\|?>)")
@@ -98,6 +105,9 @@ _CALL_BRACKETS = {
     "SYSTEM_PROMPT": re.compile(r"\[/SYSTEM_PROMPT\]"),
 }
 """By the word in square brackets that opens what is hidden, what closes it."""
+_BRACKETED_TOKEN = re.compile(r"\[\|[a-z_]{1,24}\|\]")
+_BRACKETED_TOKEN_BEGUN = re.compile(r"\[\|[a-z_]{0,24}(?:\|\Z|\Z)")
+"""EXAONE's special tokens: ``[|endofturn|]``."""
 _LONE_BRACKETS = frozenset(
     {"INST", "/INST", "BOS", "EOS", "PAD", "UNK", "ARGS", "CALL_ID", "END_TOOL_REQUEST"}
 )
@@ -106,7 +116,7 @@ _CALL_JSON = re.compile(
     r'(?:\[\s*)?\{\s*(?:"(?:id|type)"\s*:\s*"[^"\n]{0,64}"\s*,\s*){0,2}(?:'
     r'"(?:name|function|function_name|tool|tool_name)"\s*:\s*"[\w.\-:/]{1,64}"\s*,'
     r'\s*"(?:arguments|parameters|args|kwargs|tool_input)"\s*:'
-    r'|"(?:tool|function)_calls?"\s*:)'
+    r'|"(?:tool|function)_(?:calls?|uses?)"\s*:)'
 )
 _CALL_JSON_BEGUN = re.compile(
     r'(?:\[\s*|(?:\[\s*)?\{\s*(?:"[^"\n]{0,64}"\s*(?:[:,]\s*)?){0,8}(?:"[^"\n]{0,64})?)\Z'
@@ -216,7 +226,9 @@ class HiddenText(Scanner):
         mark = _MARK.match(text)
         if mark is None:
             begun = _MARK_BEGUN.match(text)
-            undecided = begun is not None and (begun[2] is None or self._hidden_by_tag(begun[1]))
+            undecided = begun is not None and (
+                begun[2] is None or self._hidden_by_tag(begun[1]) or begun[1].lower() == "details"
+            )
             return None if undecided else (1, "<")
         body, length = mark[1], mark.end()
         if body[0] in _PIPES and not _DSML.match(body):
@@ -230,6 +242,9 @@ class HiddenText(Scanner):
                 return self._hide(
                     length, Until(_PLAIN_PAIRS[body]) if body in _PLAIN_PAIRS else None
                 )
+        details = _DETAILS.match(mark[0])
+        if details is not None and (details[1].lower() == "reasoning" or not self._only_thoughts):
+            return self._hide(length, Until(_DETAILS_END))
         names = self._hidden_by_tag(body)
         if not names or not _ATTRIBUTES.fullmatch(mark[0], 1 + len(body), length - 1):
             return 1, "<"
@@ -262,9 +277,11 @@ class HiddenText(Scanner):
         if not self._only_thoughts and (_CALL_JSON.match(text) or _CALL_PYTHON.match(text)):
             self.skip(UntilBalanced())
             return 0, ""
+        if not self._only_thoughts and (token := _BRACKETED_TOKEN.match(text)):
+            return self._hide(token.end())
         word = _BRACKET.match(text)
         if word is None:
-            begun = (_CALL_JSON_BEGUN, _CALL_PYTHON_BEGUN, _BRACKET_BEGUN)
+            begun = (_CALL_JSON_BEGUN, _CALL_PYTHON_BEGUN, _BRACKETED_TOKEN_BEGUN, _BRACKET_BEGUN)
             undecided = any(pattern.match(text) for pattern in begun)
             return None if undecided else (1, text[0])
         if self._only_thoughts and word[1].strip("/") not in _THOUGHT_BRACKETS:
