@@ -55,7 +55,7 @@ _SAMPLES: dict[type, list[nt.Notice]] = {
     nt.ReplyAudio: [nt.ReplyAudio(1, packets, 900, 0) for packets in ((b"mp3",), (b"", b"x"))],
     nt.ReplyAudioFinished: [nt.ReplyAudioFinished(1, ("Hi.",))],
     nt.ReplyCut: [nt.ReplyCut(1, "H")],
-    nt.ReplyEnded: [nt.ReplyEnded(1, outcome, Usage(1, 2)) for outcome in nt.Outcome],
+    nt.ReplyEnded: [nt.ReplyEnded(1, outcome, (), Usage(1, 2)) for outcome in nt.Outcome],
     nt.LatencyMeasured: [
         nt.LatencyMeasured(1, waterfall(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450}))
     ],

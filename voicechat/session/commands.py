@@ -103,8 +103,9 @@ class DeleteItem(Command):
 class TruncateReply(Command):
     """Of reply number ``reply`` only the first ``heard_ms`` of its audio were heard.
 
-    The history keeps the text of that. ``Rejected`` when the reply is not remembered
-    any more or is not that long.
+    The history keeps the text of that; told by ``ReplyCut``. ``Rejected`` when the
+    reply has no audio, is not remembered (any more, or while it is being made), or is
+    not that long.
     """
 
     reply: int

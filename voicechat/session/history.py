@@ -46,24 +46,38 @@ class History:
             del self._items[place]
         return place is not None
 
-    def say(self, reply: int, messages: Sequence[Message]) -> None:
+    @property
+    def last_id(self) -> str:
+        """The id of the last item; empty: there is none."""
+        return self._items[-1].id if self._items else ""
+
+    def say(
+        self, reply: int, messages: Sequence[Message], after: str | None = None
+    ) -> tuple[Item, ...]:
         """The assistant's reply number ``reply`` was ``messages``; said again, they
         replace the first ones.
+
+        They stand behind the item ``after``, as in ``add``; behind all others when that
+        is gone.
         """
         old = [place for place, item in enumerate(self._items) if item.reply == reply]
         ids = [self._items[place].id for place in old]
-        begin = old[0] if old else len(self._items)
+        begin = old[0] if old else self._place_behind(after if not after or after in self else None)
         self._items = [item for item in self._items if item.reply != reply]
         new = [
             Item(ids[number] if number < len(ids) else self._new_id(), message, reply)
             for number, message in enumerate(messages)
         ]
         self._items[begin:begin] = new
+        return tuple(new)
 
-    def cut(self, reply: int, heard: Sequence[Message]) -> None:
+    def cut(self, reply: int, heard: Sequence[Message]) -> tuple[Item, ...]:
         """Of reply number ``reply``, if it is remembered, only ``heard`` was heard."""
-        if any(item.reply == reply for item in self._items):
-            self.say(reply, heard)
+        return self.say(reply, heard) if self.holds(reply) else ()
+
+    def holds(self, reply: int) -> bool:
+        """Whether anything of reply number ``reply`` is remembered."""
+        return any(item.reply == reply for item in self._items)
 
     def forget(self, *, keep: str = "") -> None:
         """Forget everything but the item ``keep``."""

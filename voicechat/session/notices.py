@@ -203,6 +203,8 @@ class ReplyCut:
 
     reply: int
     heard: str
+    items: tuple[Item, ...] = ()
+    """What is remembered of it now; see ``ReplyEnded``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,10 @@ class ReplyEnded:
 
     reply: int
     outcome: Outcome
+    items: tuple[Item, ...] = ()
+    """What is remembered of it: its text and its tools. A later ``ReplyCut`` may tell
+    that less was heard.
+    """
     usage: Usage | None = None
     """None: the model reported none."""
     fault: Fault | None = None

@@ -41,6 +41,7 @@ from voicechat.session.notices import (
     Notice,
     Outcome,
     Rejected,
+    ReplyCut,
     TurnCommitted,
     TurnCompleted,
     Why,
@@ -312,9 +313,13 @@ class Session:
             case cmd.ClearHistory():
                 self._speaking.forget()
                 self._tell(Done(command.cause))
-            case cmd.AddItem() | cmd.DeleteItem() | cmd.TruncateReply():
-                refused = self._change_history(command)
-                self._tell(Done(command.cause) if refused is None else refused)
+            case cmd.AddItem() | cmd.DeleteItem():
+                self._tell(self._change_history(command))
+            case cmd.TruncateReply():
+                cut = self._speaking.truncate(command)
+                self._tell(cut)
+                if isinstance(cut, ReplyCut):
+                    self._tell(Done(command.cause))
             case cmd.Cancel():
                 self._on_cancel(command)
             case cmd.AnswerTool():
@@ -336,33 +341,26 @@ class Session:
             self._hands_free.configure(detection)
         self._tell(Done(command.cause))
 
-    def _change_history(
-        self, command: cmd.AddItem | cmd.DeleteItem | cmd.TruncateReply
-    ) -> Rejected | None:
+    def _change_history(self, command: cmd.AddItem | cmd.DeleteItem) -> Done | Rejected:
         """Change what is remembered; say why not, if it cannot be."""
         history = self._speaking.history
-        match command:
-            case cmd.AddItem():
-                if command.id in history:
-                    return _rejected(command, Why.ITEM_EXISTS, command.id)
-                if command.after and command.after not in history:
-                    return _rejected(command, Why.NO_ITEM, command.after)
-                history.add(command.message, command.id, command.after)
-                return None
-            case cmd.DeleteItem():
-                gone = history.delete(command.id)
-                return None if gone else _rejected(command, Why.NO_ITEM, command.id)
-            case cmd.TruncateReply():
-                return self._speaking.truncate(command)
-            case _:
-                assert_never(command)
+        if isinstance(command, cmd.DeleteItem):
+            gone = history.delete(command.id)
+            return Done(command.cause) if gone else _rejected(command, Why.NO_ITEM, command.id)
+        if command.id in history:
+            return _rejected(command, Why.ITEM_EXISTS, command.id)
+        if command.after and command.after not in history:
+            return _rejected(command, Why.NO_ITEM, command.after)
+        history.add(command.message, command.id, command.after)
+        return Done(command.cause)
 
     def _on_cancel(self, command: cmd.Cancel) -> None:
-        number, current = command.reply, self._speaking.current
+        number, speaking = command.reply, self._speaking
+        current = None if speaking.early else speaking.current
         if number is None or (current is not None and current.number == number):
             self._interrupt_turn(Done(command.cause))
             return
-        stopped = self._speaking.stop_apart(number)
+        stopped = speaking.stop_apart(self._now_ms, number)
         self._effects += stopped
         self._tell(
             Done(command.cause) if stopped else _rejected(command, Why.NO_REPLY, str(number))
@@ -629,7 +627,7 @@ class Session:
     def _on_reply_failed(self, event: ev.ReplyFailed) -> None:
         current = self._speaking.current
         if current is None or current.number != event.reply:
-            self._effects += self._speaking.fail_apart(event)
+            self._effects += self._speaking.fail_apart(event, self._now_ms)
         elif self._speaking.early:
             self._effects += self._speaking.drop_early()
         elif self._speaking.apologising:  # the turn's error has been told
@@ -707,7 +705,7 @@ class Session:
     def _give_everything_up(self) -> None:
         self._stop()
         self._effects += self._hearing.drop_awaited()
-        self._effects += self._speaking.stop_apart()
+        self._effects += self._speaking.stop_apart(self._now_ms)
         self._drop_gathering()
 
     def _end(self, ended: Ended) -> None:

@@ -44,6 +44,7 @@ from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED, options_aft
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
 from voicechat.session.vocabulary import (
     ChatSettings,
+    Item,
     Message,
     ReplyWishes,
     Settings,
@@ -81,6 +82,8 @@ class _Request:
     voiced: bool
     input: tuple[Message, ...] | None
     lead_ms: int | None
+    after: str = ""
+    """The item behind which the reply stands in the history; empty: it is the first."""
 
     def messages(self, remembered: tuple[Message, ...]) -> tuple[Message, ...]:
         """Put together what the model reads."""
@@ -304,9 +307,9 @@ class Speaking:
         if self.current is None or self._early is not None or not self.current.spoken:
             return []
         reply = self.current
-        self.history.say(reply.number, reply.tools.messages("" if reply.apologises else reply.text))
+        items = self._remember(reply, "" if reply.apologises else reply.text)
         outcome = Outcome.FAILED if reply.apologises else Outcome.SPOKEN
-        return [Send(ReplyEnded(reply.number, outcome, reply.usage))]
+        return [Send(ReplyEnded(reply.number, outcome, items, reply.usage))]
 
     def end_turn(self, *, spoken: bool) -> ReplyTimes:
         """The turn is over; say how far its reply came. Only a reply that was spoken is
@@ -320,7 +323,7 @@ class Speaking:
         if (
             self._forgotten
         ):  # the turn went on although the history was cleared: it is not remembered
-            self.history.forget()
+            self.history.delete(self._question)
         self._question = ""
         return ended.times if ended is not None else ReplyTimes()
 
@@ -338,17 +341,16 @@ class Speaking:
         apology = self._apology.to(self._asked)
         return self.current.apologise(apology) if apology else []
 
-    def fail_apart(self, event: ev.ReplyFailed) -> list[Effect]:
+    def fail_apart(self, event: ev.ReplyFailed, now_ms: int) -> list[Effect]:
         """The model or the synthesiser of a reply apart has failed."""
-        reply = self._apart[event.reply]
-        return [StopReply(reply.number), *self._end_apart(reply, Outcome.FAILED, event)]
+        return self._break_apart(self._apart[event.reply], Outcome.FAILED, now_ms, event)
 
-    def stop_apart(self, number: int | None = None) -> list[Effect]:
+    def stop_apart(self, now_ms: int, number: int | None = None) -> list[Effect]:
         """Stop the reply apart of that number; None: all of them."""
         stopped = [reply for reply in self._apart.values() if number in (None, reply.number)]
         effects: list[Effect] = []
         for reply in stopped:
-            effects += [StopReply(reply.number), *self._end_apart(reply, Outcome.CANCELED)]
+            effects += self._break_apart(reply, Outcome.CANCELED, now_ms)
         return effects
 
     # --- the client's tools -----------------------------------------------------------
@@ -431,12 +433,12 @@ class Speaking:
         reply = self.current
         given_up = self._give_up(reply, STOPPED, ToolOutcome.CANCELED, now_ms)
         heard = "" if reply.apologises else reply.heard(now_ms)
-        self.history.say(reply.number, reply.tools.messages(heard))
+        items = self._remember(reply, heard)
         outcome = Outcome.CANCELED if failed is None else Outcome.FAILED
         fault, message = (None, "") if failed is None else (failed.fault, failed.message)
-        ended = ReplyEnded(reply.number, outcome, reply.usage, fault, message)
+        ended = ReplyEnded(reply.number, outcome, items, reply.usage, fault, message)
         stopped = StopReply(reply.number)
-        return [stopped, *given_up, Send(ReplyCut(reply.number, heard)), Send(ended)]
+        return [stopped, *given_up, Send(ReplyCut(reply.number, heard, items)), Send(ended)]
 
     def silence(self, now_ms: int) -> list[Effect]:
         """Stop what is still heard of a reply that was made to its end; of it too,
@@ -446,22 +448,22 @@ class Speaking:
         if playing is None or not playing.audible(now_ms):
             return []
         heard = "" if playing.apologises else playing.heard(now_ms)
-        self.history.cut(playing.number, playing.tools.messages(heard))
-        return [StopReply(playing.number), Send(ReplyCut(playing.number, heard))]
+        items = self.history.cut(playing.number, playing.tools.messages(heard))
+        return [StopReply(playing.number), Send(ReplyCut(playing.number, heard, items))]
 
-    def truncate(self, command: TruncateReply) -> Rejected | None:
+    def truncate(self, command: TruncateReply) -> ReplyCut | Rejected:
         """Remember of a reply only what was heard by ``heard_ms`` of its audio; say why
         that cannot be.
         """
         reply = self._told.get(command.reply)
-        if reply is None or reply.apologises:
+        if reply is None or not reply.voiced or not self.history.holds(reply.number):
             return Rejected(command.cause, Why.NO_REPLY, Why.NO_REPLY.value)
         if command.heard_ms > reply.made_ms:
             message = f"it is {reply.made_ms} ms long, not {command.heard_ms}"
             return Rejected(command.cause, Why.TOO_LONG, message)
-        heard = reply.tools.messages(reply.heard_until(command.heard_ms))
-        self.history.cut(reply.number, heard)
-        return None
+        heard = reply.heard_until(command.heard_ms)
+        items = self.history.cut(reply.number, reply.tools.messages(heard))
+        return ReplyCut(reply.number, heard, items)
 
     def forget(self) -> None:
         """Forget the conversation, the running turn included."""
@@ -509,13 +511,20 @@ class Speaking:
             answers_tools=request.chat.answers_tools,
             voiced=request.voiced,
         )
-        self._requests[number] = request
+        self._requests[number] = replace(request, after=self.history.last_id)
         self._told[number] = reply
         while len(self._told) > REPLIES_KEPT:
             self._told.popitem(last=False)
         messages = request.messages((*self.history.messages, *unsaid))
         started = StartReply(number, messages, request.chat, request.voice, voiced=request.voiced)
         return reply, started
+
+    def _remember(self, reply: Reply, text: str) -> tuple[Item, ...]:
+        """Remember ``text`` of the current reply, and its tools, where the reply began."""
+        if self._forgotten:
+            return ()
+        messages = reply.tools.messages(text)
+        return self.history.say(reply.number, messages, self._requests[reply.number].after)
 
     def _begun_for(self, text: str) -> bool:
         """Whether there is an early reply to these words."""
@@ -525,6 +534,8 @@ class Speaking:
         assert self._early is not None
         assert self.current is not None
         early, self._early = self._early, None
+        request = self._requests[self.current.number]
+        self._requests[self.current.number] = replace(request, after=self.history.last_id)
         if self.current.tools.asked_ms is not None:
             self.current.tools.asked_ms = now_ms  # only now the client learns of it
         self.playing = self.current
@@ -540,10 +551,16 @@ class Speaking:
         self._early.withheld += [effect for effect in effects if isinstance(effect, Send)]
         return [effect for effect in effects if not isinstance(effect, Send)]
 
+    def _break_apart(
+        self, reply: Reply, outcome: Outcome, now_ms: int, failed: ev.ReplyFailed | None = None
+    ) -> list[Effect]:
+        given_up = self._give_up(reply, STOPPED, ToolOutcome.CANCELED, now_ms)
+        return [StopReply(reply.number), *given_up, *self._end_apart(reply, outcome, failed)]
+
     def _end_apart(
         self, reply: Reply, outcome: Outcome, failed: ev.ReplyFailed | None = None
     ) -> list[Effect]:
         del self._apart[reply.number]
         del self._requests[reply.number]
         fault, message = (None, "") if failed is None else (failed.fault, failed.message)
-        return [Send(ReplyEnded(reply.number, outcome, reply.usage, fault, message))]
+        return [Send(ReplyEnded(reply.number, outcome, (), reply.usage, fault, message))]

@@ -1,0 +1,79 @@
+"""Tools: every call that is told is answered or given up, once, and the model is asked
+again only then.
+"""
+
+from typing import Any
+
+from tests.session.promises.driver import LIMITS
+from tests.session.promises.promise import Promise
+from voicechat.session import effects as ef
+from voicechat.session import notices as nt
+from voicechat.session.tool_calls import NO_ANSWER_IN_TIME
+from voicechat.session.vocabulary import ToolOutcome
+
+
+class Tools(Promise):
+    corners = (
+        *(
+            f"tool {outcome.value}"
+            for outcome in (ToolOutcome.ANSWERED, ToolOutcome.TIMEOUT, ToolOutcome.CANCELED)
+        ),
+        *(f"tool round {number}" for number in range(1, LIMITS.tool_rounds + 1)),
+        "tools over the limit",
+        "tools of an early reply",
+        "server tools",
+        "late tool answer OTHER_CALL",
+        "late tool answer NO_CALL",
+        "forget while tools are awaited",
+        "a call ends the reply",
+        "tools of a reply apart",
+    )
+
+    def __init__(self, world: Any) -> None:
+        super().__init__(world)
+        self._ended = 0
+
+    def effect(self, effect: ef.Effect) -> None:
+        match effect:
+            case ef.ContinueReply():
+                self._go_on(effect)
+            case ef.Observe(ef.ToolEnded(_, outcome)):
+                self._ended += 1
+                self.world.reach(f"tool {outcome.value}")
+            case _:
+                pass
+
+    def _go_on(self, effect: ef.ContinueReply) -> None:
+        made = self.world.replies[effect.reply]
+        assert made.paused
+        assert not made.early
+        overdue = self.world.now >= made.asked_ms + LIMITS.tool_answer_ms
+        assert overdue or not made.awaited, "asked again before the answers were there"
+        wanted = [(call, made.answers.get(call, NO_ANSWER_IN_TIME)) for call in made.calls]
+        got = [(m["tool_call_id"], m["content"]) for m in effect.messages[-len(wanted) :]]
+        assert got == wanted, "every call has its own answer, in the order of the calls"
+        assert (effect.options.get("tool_choice") == "none") == (made.rounds >= LIMITS.tool_rounds)
+        self.world.reach(f"tool round {made.rounds}")
+        self.world.reach("tools of a reply apart", made.apart)
+
+    def notice(self, notice: nt.Notice) -> None:
+        match notice:
+            case nt.ReplyToolCall(reply, call):
+                made = self.world.replies[reply]
+                assert made.rounds < LIMITS.tool_rounds
+                assert call.id is None or call.id not in self.world.told_ids
+            case nt.ReplyTextFinished(reply, reason):
+                made = self.world.replies[reply]
+                assert (reason == "tool_calls") == bool(made.calls and reason != "length")
+                if made.calls and reason != "length" and not made.asked.chat.answers_tools:
+                    assert made.text_ended
+                    self.world.reach("a call ends the reply")
+            case _:
+                pass
+
+    def always(self) -> None:
+        if not self.world.gone:
+            awaited = sum(
+                len(made.awaited) for made in self.world.replies.values() if not made.stopped
+            )
+            assert self.world.calls_made - self._ended == awaited, "every call ends once"
