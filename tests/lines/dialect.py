@@ -1,8 +1,5 @@
-"""JSON lines over plain TCP, loaded by ``[dialects.NAME] dialect =
-"tests.lines.dialect:open_endpoint"``.
-
-Up: ``{"key", "agent"}`` first, then ``{"audio": base64 s16le 16 kHz}``, ``{"text"}``,
-``{"tool": id, "answer"}``.
+"""JSON lines over plain TCP. Up: ``{"key", "agent"}`` first, then ``{"audio": base64}`` (16 kHz
+s16le), ``{"text"}``, ``{"tool": id, "answer"}``.
 """
 
 import base64
@@ -77,9 +74,7 @@ class LinesEndpoint(base.Endpoint):
     def framing(self) -> base.Framing:
         return Lines()
 
-    def identify(
-        self, handshake: base.Handshake, frames: Sequence[base.Frame]
-    ) -> base.Caller | None:
+    def identify(self, handshake: object, frames: Sequence[base.Frame]) -> base.Caller | None:
         if not frames:
             return None
         try:
@@ -89,9 +84,8 @@ class LinesEndpoint(base.Endpoint):
             raise RemoteProtocolError(Status.MALFORMED, "name a key and an agent first") from None
 
     def open(self, connection: base.Connection) -> base.Opening:
-        return base.Opening(
-            dialect=LinesDialect(), settings=base.with_agent(SETTINGS, connection.agent)
-        )
+        settings = base.with_agent(SETTINGS, connection.agent)
+        return base.Opening(dialect=LinesDialect(), settings=settings)
 
     def refuse(self, status: Status, message: str, *, restarting: bool) -> base.Refused:
         return base.Refused((json.dumps({"refused": int(status), "why": message}),))
