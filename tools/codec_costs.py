@@ -53,7 +53,7 @@ def decode_all(name: str) -> int:
         for at in range(0, len(stream), size)
         for pcm in decoder.decode(stream[at : at + size])
     )
-    return out + sum(len(pcm) for pcm in decoder.finish())
+    return out + sum(len(pcm) for pcm in decoder.finish_turn())
 
 
 def frames_of(name: str) -> tuple[float, list[int]]:
@@ -66,13 +66,13 @@ def frames_of(name: str) -> tuple[float, list[int]]:
         ends = [
             at + 1
             for at in range(len(stream))
-            for item in demuxer.push(stream[at : at + 1])
+            for item in demuxer.push_bytes(stream[at : at + 1])
             if isinstance(item, bytes)
         ]
     else:
         sizes = [
             len(item)
-            for item in [*demuxer.push(stream), *demuxer.finish()]
+            for item in [*demuxer.push_bytes(stream), *demuxer.finish_stream()]
             if isinstance(item, bytes)
         ]
         ends = [len(stream) - sum(sizes) + end for end in accumulate(sizes)]
@@ -145,7 +145,7 @@ def output_rows(repeats: int) -> Iterator[str]:
                 len(encoder.encode(pcm[at : at + size], SYNTHESISER_RATE_HZ))
                 for at in range(0, len(pcm), size)
             )
-            return out + len(encoder.finish())
+            return out + len(encoder.finish_stream())
 
         held_ms = open_encoder(parse_output_format(name)).held_back_ms
         yield _row(f"`{name}`", cpu_ms_per_s(encode_all, repeats), None, str(held_ms))

@@ -23,7 +23,7 @@ from typing import Any
 
 import voicechat
 from voicechat.bench.recognising import synthesised
-from voicechat.client import Conversation, chat_settings, connect
+from voicechat.client import ClientConversation, chat_settings, connect
 from voicechat.config import build_services, load_config
 from voicechat.server.credentials import credentials
 from voicechat.server.serve import loop_factory, serving
@@ -97,7 +97,7 @@ async def _talk(url: str, key: str, frames: list[bytes], begun: threading.Event)
         reading.cancel()
 
 
-async def _read(conversation: Conversation) -> None:
+async def _read(conversation: ClientConversation) -> None:
     while True:
         await conversation.receive()
 

@@ -93,10 +93,10 @@ async def try_one(server: ForkServer, name: str, seed: int) -> tuple[str, float]
             size = chance.randint(1, 5000)
             stream.send(data[at : at + size])
             due, at = due + 1, at + size
-        stream.finish()
+        stream.finish_input()
         decoded_bytes = 0
         while due:
-            answer = await stream.receive()
+            answer = await stream.receive_frame()
             check(answer)
             decoded_bytes += len(answer.payload) if answer.kind is FrameKind.MESSAGE else 0
             due -= answer.kind is not FrameKind.MESSAGE

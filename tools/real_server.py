@@ -25,13 +25,13 @@ import aiohttp
 
 from tests.providers.relay import Relay, relaying
 from voicechat.client import (
-    Canceled,
-    Conversation,
-    Error,
-    Recognised,
-    ReplyAudio,
-    ReplyText,
-    TurnCompleted,
+    CanceledMessage,
+    ClientConversation,
+    ErrorMessage,
+    ReplyAudioMessage,
+    ReplyTextMessage,
+    TranscriptMessage,
+    TurnCompletedMessage,
     connect,
 )
 from voicechat.client.conversation import chat_settings
@@ -93,7 +93,7 @@ async def converse(url: str, key: str, relay: Relay) -> None:
         assert sum(passage.whole_answers for passage in relay.chats) == whole + 1
 
 
-async def hear_turn(conversation: Conversation, name: str) -> str:
+async def hear_turn(conversation: ClientConversation, name: str) -> str:
     """Hear a turn to its end: text in pieces, audio, completed. Gives what was
     recognised.
     """
@@ -101,16 +101,16 @@ async def hear_turn(conversation: Conversation, name: str) -> str:
     async with asyncio.timeout(TURN_S):
         async for message in conversation:
             match message:
-                case Recognised(text=text):
+                case TranscriptMessage(text=text):
                     heard = text
-                case ReplyText():
+                case ReplyTextMessage():
                     deltas += bool(message.content)
                     finish_reason = message.finish_reason or finish_reason
-                case ReplyAudio(payload=payload):
+                case ReplyAudioMessage(payload=payload):
                     audio_bytes += len(payload)
-                case Error():
+                case ErrorMessage():
                     raise AssertionError(message.message)
-                case TurnCompleted():
+                case TurnCompletedMessage():
                     break
                 case _:
                     pass
@@ -123,7 +123,7 @@ async def hear_turn(conversation: Conversation, name: str) -> str:
     return heard
 
 
-async def interrupt(conversation: Conversation, relay: Relay) -> None:
+async def interrupt(conversation: ClientConversation, relay: Relay) -> None:
     """Interrupt a long reply: its connection is closed in the middle, and nothing of
     the reply follows.
     """
@@ -132,8 +132,8 @@ async def interrupt(conversation: Conversation, relay: Relay) -> None:
     async with asyncio.timeout(TURN_S):
         while deltas < 10:
             message = await conversation.receive()
-            assert not isinstance(message, Error), message
-            deltas += isinstance(message, ReplyText) and bool(message.content)
+            assert not isinstance(message, ErrorMessage), message
+            deltas += isinstance(message, ReplyTextMessage) and bool(message.content)
         # The passage that carries the reply: the only one whose last answer is not
         # whole.
         (passage,) = [
@@ -144,13 +144,13 @@ async def interrupt(conversation: Conversation, relay: Relay) -> None:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         await conversation.cancel()
-        while not isinstance(await conversation.receive(), Canceled):
+        while not isinstance(await conversation.receive(), CanceledMessage):
             pass
         canceled_s = loop.time()
         await passage.closed.wait()
         closed_s = loop.time()
-        while not isinstance(message := await conversation.receive(), TurnCompleted):
-            assert not isinstance(message, ReplyText | ReplyAudio), message
+        while not isinstance(message := await conversation.receive(), TurnCompletedMessage):
+            assert not isinstance(message, ReplyTextMessage | ReplyAudioMessage), message
     assert passage.closed_by == "client", passage.closed_by
     assert passage.whole_answers < passage.requests
     print(

@@ -8,7 +8,7 @@ import { Settings } from "./settings.js";
 import { followTheme } from "./theme.js";
 import { LogView } from "./view/log-view.js";
 import { followSettings } from "./view/settings-view.js";
-import { Strip } from "./view/strip.js";
+import { LevelMeter } from "./view/level-meter.js";
 import { followTabs } from "./view/tabs.js";
 import { TalkButton } from "./view/talk-button.js";
 import { TranscriptView } from "./view/transcript-view.js";
@@ -26,7 +26,7 @@ const LOCAL_SETTINGS = new Set(["language", "theme", "microphone"]);
 // --- drawing -----------------------------------------------------------------------------------------------------
 
 const transcript = new TranscriptView({ list: byId("transcript"), scroller: byId("scroller"), announcer: byId("announcer") });
-const strip = new Strip(byId("strip"), () => engine.replyLevel);
+const levelMeter = new LevelMeter(byId("strip"), () => engine.replyLevel);
 const log = new LogView(() => engine.log, { rows: byId("log-rows"), scroller: byId("log"), filter: byId("log-filter"), pause: byId("log-pause"), save: byId("log-download") });
 let isDue = false;
 
@@ -77,7 +77,7 @@ const handler = (act) => told(act, tellFault);
 
 engine.addEventListener("change", changed);
 engine.addEventListener("wire", () => log.update());
-engine.addEventListener("level", ({ detail }) => (strip.user = detail));
+engine.addEventListener("level", ({ detail }) => (levelMeter.user = detail));
 engine.addEventListener("notice", ({ detail }) => {
   notice = detail;
   showNotice();

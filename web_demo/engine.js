@@ -8,7 +8,7 @@ import { Loudspeaker } from "./audio/loudspeaker.js";
 import { Conversation } from "./conversation.js";
 import { EventLog, lengthByFormat } from "./log.js";
 import { INTERRUPTED_SHOWN_MS, Session } from "./session.js";
-import { Wishes } from "./wishes.js";
+import { SessionConfig } from "./session-config.js";
 
 const MAX_WAITING_FRAMES = 300; // 12 s of speech while the connection is being made
 const MICROPHONE_KEPT_MS = 30_000;
@@ -20,7 +20,7 @@ export class Engine extends EventTarget {
   #opening = null; // a promise, while the user is being asked
   #loudspeaker;
   #waiting = []; // frames for a connection that is not ready yet
-  #wishes;
+  #sessionConfig;
   #findsTurns = false; // the server of this connection has agreed to find the ends of turns
   #audioClock = { sentMs: 0, atMs: 0 };
   #release = null;
@@ -30,7 +30,7 @@ export class Engine extends EventTarget {
   constructor(settings, credentials) {
     super();
     this.#settings = settings;
-    this.#wishes = new Wishes(settings);
+    this.#sessionConfig = new SessionConfig(settings);
     this.session = new Session();
     this.handsFree = false;
     this.talking = false;
@@ -76,7 +76,7 @@ export class Engine extends EventTarget {
 
   /** Settings have changed, or the network is back: a new connection, which is told what was said. */
   reconnect() {
-    this.#wishes.renew();
+    this.#sessionConfig.renew();
     this.cancel();
     this.#conversation.reopen();
   }
@@ -180,19 +180,19 @@ export class Engine extends EventTarget {
   }
 
   get #format() {
-    return this.#wishes.format;
+    return this.#sessionConfig.format;
   }
 
   // --- connection ----------------------------------------------------------------------------------------------
 
   #configure(refusal) {
     if (refusal) {
-      const field = this.#wishes.refused(refusal);
+      const field = this.#sessionConfig.refused(refusal);
       if (!field) return null;
       if (field === "turn_detection") this.#handsFreeRefused(refusal);
       else this.#notice("setting.refused", { message: refusal });
     }
-    const wished = this.#wishes.configuration({ history: this.session.history(), handsFree: this.handsFree });
+    const wished = this.#sessionConfig.configuration({ history: this.session.history(), handsFree: this.handsFree });
     this.#findsTurns = "turn_detection" in wished;
     return wished;
   }

@@ -1,6 +1,6 @@
 // What a conversation consists of: turns, each with what the user said and what was replied. Pure.
 
-import { spokenLength } from "./heard.js";
+import { spokenLength } from "./playback-transcript.js";
 
 const HAN = /\p{Script=Han}/u;
 

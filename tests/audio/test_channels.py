@@ -24,8 +24,8 @@ def pcm(signal: Signal) -> bytes:
 def compared(*channels: Signal, piece_samples: int = 80_000) -> tuple[tuple[int, int], ...]:
     comparison = ChannelComparison()
     for at in range(0, len(channels[0]), piece_samples):
-        comparison.push([pcm(channel[at : at + piece_samples]) for channel in channels])
-    return comparison.distinct()
+        comparison.push_audio([pcm(channel[at : at + piece_samples]) for channel in channels])
+    return comparison.distinct_channels()
 
 
 A, B = talk(1), talk(2)

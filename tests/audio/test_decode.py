@@ -52,7 +52,7 @@ def riff(*chunks: bytes) -> bytes:
 
 
 def decoded(decoder: Decoder, *frames: bytes) -> bytes:
-    return b"".join([decoder.decode(frame) for frame in frames]) + decoder.finish()
+    return b"".join([decoder.decode(frame) for frame in frames]) + decoder.finish_turn()
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:
@@ -296,7 +296,7 @@ def test_any_bytes_are_decoded_or_refused_and_never_anything_else(
         Status.UNSUPPORTED_FORMAT,
     }
     assert all(len(refused.message) < 300 for refused in refusals)
-    output += decoder.finish()
+    output += decoder.finish_turn()
     assert len(output) % 2 == 0
     assert len(output) <= 4 * sum(map(len, frames)) + 64
 
@@ -401,7 +401,7 @@ def test_what_is_no_samples_is_refused_and_not_heard(name: str, declared: str) -
         decoder.decode(content)
     assert refused.value.status is Status.UNDECODABLE_AUDIO
     assert decoder.decode(bytes(640)) == b""
-    assert decoder.finish() == b""
+    assert decoder.finish_turn() == b""
 
 
 def test_the_rate_of_a_stream_is_what_its_header_says_or_what_was_declared() -> None:

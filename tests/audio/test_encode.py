@@ -26,7 +26,7 @@ def encoded(encoder: Encoder, pcm: bytes, rate_hz: int, piece_ms: int = 40) -> b
         encoder.encode(pcm[start : start + piece_bytes], rate_hz)
         for start in range(0, len(pcm), piece_bytes)
     ]
-    return b"".join(pieces) + encoder.finish()
+    return b"".join(pieces) + encoder.finish_stream()
 
 
 def played(stream: bytes) -> tuple[int, NDArray[np.float64]]:
@@ -81,7 +81,7 @@ def test_no_audio_gives_no_bytes(kind: str) -> None:
     encoder = open_encoder(
         parse_output_format(f"{kind}_24000HZ_MONO_{'64KBPS' if kind == 'MP3' else '16BIT'}")
     )
-    assert encoder.encode(b"", 16000) + encoder.finish() == b""
+    assert encoder.encode(b"", 16000) + encoder.finish_stream() == b""
 
 
 def test_samples_of_another_rate_are_converted() -> None:

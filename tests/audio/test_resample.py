@@ -17,7 +17,7 @@ def sine(frequency_hz: float, rate_hz: int) -> bytes:
 
 def converted(pcm: bytes, in_rate_hz: int, out_rate_hz: int) -> NDArray[np.int16]:
     resampler = Resampler(in_rate_hz, out_rate_hz)
-    return np.frombuffer(resampler.push(pcm) + resampler.finish(), "<i2")
+    return np.frombuffer(resampler.push_audio(pcm) + resampler.finish_stream(), "<i2")
 
 
 def level_db(samples: NDArray[np.int16]) -> float:
@@ -43,9 +43,9 @@ def test_cutting_the_input_differently_never_changes_a_sample(
     resampler = Resampler(in_rate_hz, out_rate_hz)
     position, output = 0, b""
     for size in piece_bytes:
-        output += resampler.push(pcm[position : position + size])
+        output += resampler.push_audio(pcm[position : position + size])
         position += size
-    output += resampler.push(pcm[position:]) + resampler.finish()
+    output += resampler.push_audio(pcm[position:]) + resampler.finish_stream()
     assert output == converted(pcm, in_rate_hz, out_rate_hz).tobytes()
 
 
@@ -84,7 +84,7 @@ def test_no_more_than_the_promised_delay_is_held_back(in_rate_hz: int, out_rate_
     pcm = noise(in_rate_hz, in_rate_hz)
     got_bytes = 0
     for start in range(0, len(pcm), piece_bytes):
-        got_bytes += len(resampler.push(pcm[start : start + piece_bytes]))
+        got_bytes += len(resampler.push_audio(pcm[start : start + piece_bytes]))
         held_back_ms = 1000 * ((start + piece_bytes) / in_rate_hz - got_bytes / out_rate_hz) / 2
         assert held_back_ms <= resampler.delay_ms <= 5
 
@@ -92,17 +92,17 @@ def test_no_more_than_the_promised_delay_is_held_back(in_rate_hz: int, out_rate_
 def test_equal_rates_cost_nothing() -> None:
     resampler = Resampler(16000, 16000)
     pcm = noise(16000, 320)
-    assert resampler.push(pcm) is pcm
-    assert (resampler.delay_ms, resampler.finish()) == (0, b"")
+    assert resampler.push_audio(pcm) is pcm
+    assert (resampler.delay_ms, resampler.finish_stream()) == (0, b"")
 
 
 def test_an_odd_byte_is_carried_at_equal_rates_too() -> None:
     resampler = Resampler(16000, 16000)
     assert [
-        resampler.push(b"abc"),
-        resampler.push(b""),
-        resampler.push(b"d"),
-        resampler.push(b"ef"),
+        resampler.push_audio(b"abc"),
+        resampler.push_audio(b""),
+        resampler.push_audio(b"d"),
+        resampler.push_audio(b"ef"),
     ] == [
         *(b"ab", b"", b"cd", b"ef"),
     ]
@@ -118,22 +118,22 @@ def test_a_rate_outside_the_range_is_a_value_error(in_rate_hz: int, out_rate_hz:
 
 def test_nothing_in_gives_nothing_out() -> None:
     resampler = Resampler(8000, 16000)
-    assert resampler.push(b"") + resampler.finish() == b""
+    assert resampler.push_audio(b"") + resampler.finish_stream() == b""
 
 
 def test_a_change_of_rate_loses_no_audio() -> None:
     converter = RateConverter(16000)
     output = (
-        converter.push(noise(8000, 800), 8000)
-        + converter.push(noise(48000, 4800), 48000)
-        + converter.finish()
+        converter.push_audio(noise(8000, 800), 8000)
+        + converter.push_audio(noise(48000, 4800), 48000)
+        + converter.finish_stream()
     )
     assert len(output) // 2 == 1600 + 1600
 
 
 def test_a_rate_that_is_refused_leaves_the_stream_intact() -> None:
     converter = RateConverter(16000)
-    output = converter.push(noise(8000, 800), 8000)
+    output = converter.push_audio(noise(8000, 800), 8000)
     with pytest.raises(ValueError, match="sample rate 1 Hz"):
-        converter.push(b"\0\0", 1)
-    assert len(output + converter.finish()) // 2 == 1600
+        converter.push_audio(b"\0\0", 1)
+    assert len(output + converter.finish_stream()) // 2 == 1600

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from voicechat.bench.figures import Spread, spread
-from voicechat.bench.ledger import Ledger, Moment
+from voicechat.bench.resource_usage import usage_of
 from voicechat.bench.script import (
     DELAYS,
     FIRST_DELTAS,
@@ -17,8 +17,8 @@ from voicechat.bench.script import (
     words_of,
 )
 from voicechat.bench.services import open_chat_model, open_recognizer, open_synthesizer
-from voicechat.bench.stages import Answer, stages_of
-from voicechat.bench.usage import usage_of
+from voicechat.bench.stages import AnsweredTurn, stages_of
+from voicechat.bench.timestamps import Moment, TurnTimestamps
 from voicechat.providers.interfaces import ChatRequest, RecognitionOptions, TextDelta, VoiceOptions
 from voicechat.text.sentences import SentenceSplitter
 
@@ -50,7 +50,7 @@ def test_what_the_engine_adds_is_what_lies_between_the_services() -> None:
     """
     at_ms = [1, 102, 104, 345, 348, 449]
     moments = [ms * 1_000_000 + 5_000_000_000 for ms in at_ms]
-    (stages,) = stages_of([Answer(7, 5.0, 5.453)], {7: moments})
+    (stages,) = stages_of([AnsweredTurn(7, 5.0, 5.453)], {7: moments})
     assert [round(ms, 6) for ms in (stages.hear, stages.ask, stages.say, stages.send)] == [
         1,
         2,
@@ -58,14 +58,14 @@ def test_what_the_engine_adds_is_what_lies_between_the_services() -> None:
         4,
     ]
     assert stages.total == pytest.approx(10)
-    assert Answer(7, 5.0, 5.453).took_ms - DELAYS.first_audio_ms == pytest.approx(13)
+    assert AnsweredTurn(7, 5.0, 5.453).took_ms - DELAYS.first_audio_ms == pytest.approx(13)
     with pytest.raises(KeyError):
-        stages_of([Answer(8, 5.0, 5.453)], {7: moments})
+        stages_of([AnsweredTurn(8, 5.0, 5.453)], {7: moments})
 
 
 async def test_the_services_note_every_moment_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger()
-    monkeypatch.setattr("voicechat.bench.services.LEDGER", ledger)
+    timestamps = TurnTimestamps()
+    monkeypatch.setattr("voicechat.bench.services.TIMESTAMPS", timestamps)
 
     async def audio() -> AsyncIterator[bytes]:
         for frame in (first_frame(9), *[FRAME] * 9):
@@ -85,24 +85,24 @@ async def test_the_services_note_every_moment_of_a_turn(monkeypatch: pytest.Monk
     assert [
         chunk async for chunk in open_synthesizer().synthesize(said.split(". ")[0], VoiceOptions())
     ]
-    assert list(ledger.turns) == [9]
-    assert ledger.turns[9] == sorted(ledger.turns[9])
-    assert all(ledger.turns[9])
-    assert len(Moment) == len(ledger.turns[9])
+    assert list(timestamps.turns) == [9]
+    assert timestamps.turns[9] == sorted(timestamps.turns[9])
+    assert all(timestamps.turns[9])
+    assert len(Moment) == len(timestamps.turns[9])
 
 
-def test_the_ledgers_of_several_processes_are_put_together(
+def test_the_timestamps_of_several_processes_are_put_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids = iter(range(3))
     monkeypatch.setattr(os, "getpid", lambda: next(pids))
     turns: tuple[tuple[int, ...], ...] = ((1, 4), (2,), ())
     for noted in turns:
-        ledger = Ledger()
+        timestamps = TurnTimestamps()
         for turn in noted:
-            ledger.note(turn, Moment.ASKED)
-        ledger.write_to(tmp_path)
-    found = Ledger.read_from(tmp_path)
+            timestamps.mark(turn, Moment.ASKED)
+        timestamps.write_to(tmp_path)
+    found = TurnTimestamps.read_from(tmp_path)
     assert sorted(found) == [1, 2, 4]
     assert all(moments[Moment.ASKED] and not moments[Moment.TOLD] for moments in found.values())
 

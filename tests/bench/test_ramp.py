@@ -7,7 +7,7 @@ import pytest
 
 from voicechat.bench.conversations import ConversationFigures, Workload
 from voicechat.bench.figures import Spread
-from voicechat.bench.ramp import SIZES, Ramp, Step, bench_ramp
+from voicechat.bench.ramp import SIZES, Ramp, RampStep, bench_ramp
 from voicechat.bench.ramp_page import page_of, row_of
 from voicechat.bench.server import Cores
 
@@ -48,7 +48,7 @@ async def ramped(
 ) -> tuple[Ramp, list[int]]:
     """A ramp that finds what is listed for a size, in order, and else that all is well."""
     tried: list[int] = []
-    told: list[Step] = []
+    told: list[RampStep] = []
 
     async def measure(size: Workload) -> ConversationFigures:
         tried.append(size.sessions)

@@ -6,23 +6,23 @@ from collections.abc import Callable
 from voicechat.bench.script import DELAYS
 from voicechat.bench.talker import INTERRUPT_AT_FRAME, Talker, Tally
 from voicechat.client import (
-    Canceled,
-    Completed,
-    Pong,
-    ReplyAudio,
-    ReplyText,
+    CanceledMessage,
+    CompletedMessage,
+    PongMessage,
+    ReplyAudioMessage,
+    ReplyTextMessage,
     ServerMessage,
-    TurnCompleted,
+    TurnCompletedMessage,
 )
 from voicechat.client.connection import ConnectionLostError
-from voicechat.client.conversation import Conversation
+from voicechat.client.conversation import ClientConversation
 
 OUTPUT = "PCM_16000HZ_MONO_16BIT"
 ENGINE_MS = 7
 INTERRUPTION_MS = 3
 
 
-class ScriptedEngine(Conversation):
+class ScriptedEngine(ClientConversation):
     """Answers like a server whose overhead is ``ENGINE_MS``."""
 
     def __init__(
@@ -39,7 +39,7 @@ class ScriptedEngine(Conversation):
 
     async def complete(self) -> None:
         self.turns += 1
-        self._down.put_nowait(Completed(0, ""))
+        self._down.put_nowait(CompletedMessage(0, ""))
         if self.silent:
             return
         reply = f"reply-{self.turns}"
@@ -50,30 +50,30 @@ class ScriptedEngine(Conversation):
         later(INTERRUPTION_MS / 1000, lambda: self._stop(reply))
 
     async def ping(self) -> None:
-        self._down.put_nowait(Pong(0, ""))
+        self._down.put_nowait(PongMessage(0, ""))
 
     async def receive(self) -> ServerMessage:
         return await self._down.get()
 
     def _speak(self, reply: str) -> None:
-        self._down.put_nowait(ReplyText(reply, "text"))
+        self._down.put_nowait(ReplyTextMessage(reply, "text"))
         for _ in range(INTERRUPT_AT_FRAME):
-            self._down.put_nowait(ReplyAudio(reply, b"audio"))
+            self._down.put_nowait(ReplyAudioMessage(reply, b"audio"))
         if self.speaks_on and self.turns % 2:
-            self._down.put_nowait(TurnCompleted(0, ""))
+            self._down.put_nowait(TurnCompletedMessage(0, ""))
 
     def _stop(self, reply: str) -> None:
-        self._down.put_nowait(Canceled(0, ""))
+        self._down.put_nowait(CanceledMessage(0, ""))
         if self.stale:
-            self._down.put_nowait(ReplyAudio(reply, b"late"))
-        self._down.put_nowait(TurnCompleted(0, ""))
+            self._down.put_nowait(ReplyAudioMessage(reply, b"late"))
+        self._down.put_nowait(TurnCompletedMessage(0, ""))
 
 
 def later(delay_s: float, call: Callable[[], None]) -> None:
     asyncio.get_running_loop().call_later(delay_s, call)
 
 
-async def talked(engine: Conversation, seconds: float = 10) -> Tally:
+async def talked(engine: ClientConversation, seconds: float = 10) -> Tally:
     tally = Tally()
     await Talker(engine, tally, output=OUTPUT).talk_until(
         asyncio.get_running_loop().time() + seconds

@@ -12,21 +12,21 @@ from voicechat.cli import main
 from voicechat.cli.command import CommandError
 from voicechat.cli.hands_free import HandsFreeConversation, RecordedPerson
 from voicechat.client import (
-    Canceled,
-    Completed,
-    Conversation,
+    CanceledMessage,
+    ClientConversation,
+    CompletedMessage,
     PlaybackBuffer,
-    Recognised,
-    ReplyAudio,
-    ReplyText,
+    ReplyAudioMessage,
+    ReplyTextMessage,
     ServerMessage,
-    SpeechStarted,
-    TurnCompleted,
-    Updated,
+    SpeechStartedMessage,
+    TranscriptMessage,
+    TurnCompletedMessage,
+    UpdatedMessage,
 )
 
 
-class FakeConversation(Conversation):
+class FakeConversation(ClientConversation):
     """Says what the test puts in ``coming``, and keeps what it is sent."""
 
     def __init__(self) -> None:
@@ -63,10 +63,10 @@ class Devices:
 async def test_the_answer_is_played_and_silenced_when_the_server_says_so() -> None:
     conversation, playback, screen = FakeConversation(), PlaybackBuffer(16_000), list[str]()
     for message in (
-        Completed(0, "", "turn_detected"),
-        Recognised("hello", 0, 900),
-        ReplyText("c-1", "Hi there"),
-        ReplyAudio("1", bytes(32_000)),
+        CompletedMessage(0, "", "turn_detected"),
+        TranscriptMessage("hello", 0, 900),
+        ReplyTextMessage("c-1", "Hi there"),
+        ReplyAudioMessage("1", bytes(32_000)),
     ):
         conversation.coming.put_nowait(message)
     async with asyncio.TaskGroup() as tasks:
@@ -75,8 +75,8 @@ async def test_the_answer_is_played_and_silenced_when_the_server_says_so() -> No
         )
         await asyncio.sleep(1)
         assert playback.waiting_ms == 1_000
-        playback.take(3_200)
-        conversation.coming.put_nowait(Canceled(0, "", "turn_detected"))
+        playback.take_audio(3_200)
+        conversation.coming.put_nowait(CanceledMessage(0, "", "turn_detected"))
         await asyncio.sleep(0.5)
         assert playback.waiting_ms == 0
     assert conversation.reports == [("1", 100)]
@@ -86,7 +86,11 @@ async def test_the_answer_is_played_and_silenced_when_the_server_says_so() -> No
 
 async def test_without_a_loudspeaker_the_answer_is_shown() -> None:
     conversation, screen = FakeConversation(), list[str]()
-    for message in (ReplyText("c-1", "Hi"), ReplyAudio("1", bytes(3200)), TurnCompleted(0, "")):
+    for message in (
+        ReplyTextMessage("c-1", "Hi"),
+        ReplyAudioMessage("1", bytes(3200)),
+        TurnCompletedMessage(0, ""),
+    ):
         conversation.coming.put_nowait(message)
     await HandsFreeConversation(conversation, Devices(None, 1), screen.append).run({})
     assert "".join(screen) == "answer: Hi"
@@ -95,7 +99,9 @@ async def test_without_a_loudspeaker_the_answer_is_shown() -> None:
 
 async def test_a_server_that_refuses_ends_the_conversation_with_its_words() -> None:
     conversation = FakeConversation()
-    conversation.coming.put_nowait(Updated(40003, "turn_detection: this server detects no voice"))
+    conversation.coming.put_nowait(
+        UpdatedMessage(40003, "turn_detection: this server detects no voice")
+    )
     with pytest.raises(ExceptionGroup) as raised:
         await HandsFreeConversation(conversation, Devices(None, 60), lambda _: None).run({})
     assert raised.group_contains(CommandError, match="detects no voice")
@@ -113,7 +119,7 @@ async def test_a_recording_is_spoken_in_real_time_and_then_there_is_silence_unti
     async for block in person.record():
         blocks.append(block)
         if len(blocks) == 50:
-            person.playback.add(bytes(32_000), "1")
+            person.playback.add_audio(bytes(32_000), "1")
             answered = True
     assert b"".join(blocks)[:8_000] == b"\1\0" * 4_000
     assert {len(block) for block in blocks} == {3_200}
@@ -126,10 +132,10 @@ async def test_the_conversation_is_busy_from_the_first_word_to_the_end_of_the_an
     talk = HandsFreeConversation(conversation, Devices(None, 1), lambda _: None)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(talk.run({}))
-        conversation.coming.put_nowait(SpeechStarted(100))
+        conversation.coming.put_nowait(SpeechStartedMessage(100))
         await asyncio.sleep(0.3)
         assert talk.busy
-        conversation.coming.put_nowait(TurnCompleted(0, ""))
+        conversation.coming.put_nowait(TurnCompletedMessage(0, ""))
         await asyncio.sleep(0.3)
         assert not talk.busy
 

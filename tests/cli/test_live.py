@@ -24,8 +24,8 @@ class Loudspeaker(PlaybackBuffer):
         super().__init__(22050)
         self.given = asyncio.Event()
 
-    def add(self, pcm: bytes, reply_id: str = "") -> None:
-        super().add(pcm, reply_id)
+    def add_audio(self, pcm: bytes, reply_id: str = "") -> None:
+        super().add_audio(pcm, reply_id)
         self.given.set()
 
 

@@ -54,13 +54,13 @@ def test_subtitles_count_hours() -> None:
 
 def test_playback_is_in_order_and_silence_when_there_is_nothing() -> None:
     playback = PlaybackBuffer(16000)
-    playback.add(b"abc")
-    playback.add(b"def")
-    assert playback.take(4) == b"abcd"
-    assert playback.take(4) == b"ef\0\0"
-    playback.add(b"gh")
+    playback.add_audio(b"abc")
+    playback.add_audio(b"def")
+    assert playback.take_audio(4) == b"abcd"
+    assert playback.take_audio(4) == b"ef\0\0"
+    playback.add_audio(b"gh")
     playback.clear()
-    assert playback.take(2) == b"\0\0"
+    assert playback.take_audio(2) == b"\0\0"
 
 
 class FakeInput:

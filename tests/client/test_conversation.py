@@ -8,8 +8,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from voicechat.client import (
     ConnectionLostError,
-    ReplyText,
-    TurnCompleted,
+    ReplyTextMessage,
+    TurnCompletedMessage,
     chat_settings,
     connect,
     recognise_stream,
@@ -50,7 +50,7 @@ async def test_requests_arrive_in_the_contracts_form_with_the_key_in_a_header() 
         await conversation.send_audio(b"\1\2")
         await conversation.complete()
         await conversation.clear()
-        await conversation.forget()
+        await conversation.clear_history()
         await conversation.cancel()
         await conversation.ping()
         await conversation.send_text("hi")
@@ -91,8 +91,8 @@ async def test_messages_come_in_order_until_the_server_closes_normally() -> None
 
     async with server(handler) as url, connect(url, key="k") as conversation:
         assert [message async for message in conversation] == [
-            ReplyText("c", "Hi"),
-            TurnCompleted(0, ""),
+            ReplyTextMessage("c", "Hi"),
+            TurnCompletedMessage(0, ""),
         ]
 
 
@@ -183,7 +183,7 @@ async def test_a_stream_is_recognised_until_its_last_result() -> None:
         recognise_stream(url, key="k", sample_rate_hz=8000) as stream,
     ):
         await stream.send_audio(b"\1\2")
-        await stream.finish()
+        await stream.finish_audio()
         assert [(result.text, result.final) async for result in stream] == [
             ("go", False),
             ("go on", True),

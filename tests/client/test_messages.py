@@ -6,21 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicechat.client import (
-    Canceled,
+    CanceledMessage,
     ConnectionLostError,
-    Created,
-    Error,
-    Recognised,
-    ReplyAudio,
-    ReplyFinished,
-    ReplyText,
+    CreatedMessage,
+    ErrorMessage,
+    ReplyAudioMessage,
+    ReplyFinishedMessage,
+    ReplyTextMessage,
     ServerMessage,
-    SpeechStarted,
-    SpeechStopped,
+    SpeechStartedMessage,
+    SpeechStoppedMessage,
     ToolCallPiece,
-    ToolCallPieces,
-    TurnCompleted,
-    Updated,
+    ToolCallPiecesMessage,
+    TranscriptMessage,
+    TurnCompletedMessage,
+    UpdatedMessage,
     parse_message,
 )
 
@@ -28,65 +28,71 @@ from voicechat.client import (
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        ('{"status":0,"message":"","event_type":"chat.created"}', Created(0, "")),
+        ('{"status":0,"message":"","event_type":"chat.created"}', CreatedMessage(0, "")),
         (
             '{"status":40901,"message":"too late","event_type":"chat.updated"}',
-            Updated(40901, "too late"),
+            UpdatedMessage(40901, "too late"),
         ),
-        ('{"status":0,"message":"","event_type":"chat.update"}', Updated(0, "")),
-        ('{"status":0,"message":"","event_type":"conversation.chat.canceled"}', Canceled(0, "")),
+        ('{"status":0,"message":"","event_type":"chat.update"}', UpdatedMessage(0, "")),
+        (
+            '{"status":0,"message":"","event_type":"conversation.chat.canceled"}',
+            CanceledMessage(0, ""),
+        ),
         (
             '{"status":0,"message":"","event_type":"conversation.chat.completed"}',
-            TurnCompleted(0, ""),
+            TurnCompletedMessage(0, ""),
         ),
         (
             '{"status":50202,"message":"the model failed","event_type":"error"}',
-            Error(50202, "the model failed"),
+            ErrorMessage(50202, "the model failed"),
         ),
         (
             '{"text":"go","begin_time":10,"end_time":null,"words":[],"is_sentence_end":false}',
-            Recognised("go", 10, None),
+            TranscriptMessage("go", 10, None),
         ),
         (
             '{"text":"go on","begin_time":10,"end_time":900,"words":[],"is_sentence_end":true}',
-            Recognised("go on", 10, 900),
+            TranscriptMessage("go on", 10, 900),
         ),
         (
             '{"id":"c-1","choices":[{"delta":{"content":"Hi","role":"assistant"},"index":0}]}',
-            ReplyText("c-1", "Hi"),
+            ReplyTextMessage("c-1", "Hi"),
         ),
         (
             '{"id":"c-1","choices":[{"delta":{},"index":0,"finish_reason":"stop"}]}',
-            ReplyText("c-1", "", "stop"),
+            ReplyTextMessage("c-1", "", "stop"),
         ),
         (
             '{"id":"c-1","choices":[{"delta":{"content":null,"tool_calls":[{"index":1,"id":"a","type":"function",'
             '"function":{"name":"weather","arguments":""}}]},"index":0}]}',
-            ToolCallPieces("c-1", (ToolCallPiece(1, "a", "weather", ""),)),
+            ToolCallPiecesMessage("c-1", (ToolCallPiece(1, "a", "weather", ""),)),
         ),
         (
             '{"id":"c-1","choices":[{"delta":{"content":null,"tool_calls":[{"index":1,"function":{"arguments":"{"}}]},'
             '"index":0}]}',
-            ToolCallPieces("c-1", (ToolCallPiece(1, "", "", "{"),)),
+            ToolCallPiecesMessage("c-1", (ToolCallPiece(1, "", "", "{"),)),
         ),
         (
             '{"status":"accepting","usage":null,"audioFrame":"AAEC","id":"c-1"}',
-            ReplyAudio("c-1", b"\0\1\2"),
+            ReplyAudioMessage("c-1", b"\0\1\2"),
         ),
         (
             '{"status":0,"message":"","event_type":"conversation.chat.canceled","reason":"turn_detected"}',
-            Canceled(0, "", "turn_detected"),
+            CanceledMessage(0, "", "turn_detected"),
         ),
         (
             '{"status":0,"message":"","event_type":"input_audio_buffer.speech_started","audio_start_ms":120}',
-            SpeechStarted(120),
+            SpeechStartedMessage(120),
         ),
         (
             '{"status":0,"message":"","event_type":"input_audio_buffer.speech_stopped","audio_end_ms":900}',
-            SpeechStopped(900),
+            SpeechStoppedMessage(900),
         ),
-        (b"\0\0\0\3\0\0\0\1\0\0\0\0\0\0\1\0audio", ReplyAudio("3", b"audio", 256)),
-        ('{"status":"finish","usage":{"characters":26},"audioFrame":null}', ReplyFinished("", 26)),
+        (b"\0\0\0\3\0\0\0\1\0\0\0\0\0\0\1\0audio", ReplyAudioMessage("3", b"audio", 256)),
+        (
+            '{"status":"finish","usage":{"characters":26},"audioFrame":null}',
+            ReplyFinishedMessage("", 26),
+        ),
     ],
 )
 def test_every_message_of_the_contract_is_understood(
@@ -98,9 +104,11 @@ def test_every_message_of_the_contract_is_understood(
 
 
 def test_answers_of_different_kinds_differ() -> None:
-    assert parse_message('{"status":0,"message":"","event_type":"chat.created"}') != Updated(0, "")
-    assert Created(0, "").granted
-    assert not Updated(40003, "no").granted
+    assert parse_message('{"status":0,"message":"","event_type":"chat.created"}') != UpdatedMessage(
+        0, ""
+    )
+    assert CreatedMessage(0, "").granted
+    assert not UpdatedMessage(40003, "no").granted
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from voicechat.client import Api, ConnectionLostError, connect
-from voicechat.client.transcription import Transcriptions
+from voicechat.client.transcription import TranscriptionApi
 from voicechat.errors import VoiceChatError
 
 pytestmark = pytest.mark.real_time
@@ -30,9 +30,9 @@ async def test_every_connection_is_made_through_the_proxy(monkeypatch: pytest.Mo
     async with Api(f"http://{HOST}", key="k") as api:
         with pytest.raises(VoiceChatError):
             await api.models()
-    async with Transcriptions(f"http://{HOST}", key="k") as tasks:
+    async with TranscriptionApi(f"http://{HOST}", key="k") as tasks:
         with pytest.raises(VoiceChatError):
-            await tasks.look("t")
+            await tasks.task("t")
     with pytest.raises(ConnectionLostError):
         async with connect(f"http://{HOST}", key="k"):
             pass

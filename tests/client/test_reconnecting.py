@@ -14,17 +14,17 @@ from tests.client.cutting_proxy import cutting_proxy
 from tests.rest.live import KEY, serving_live
 from voicechat.client import (
     Backoff,
-    Completed,
+    CompletedMessage,
     ConnectionLostError,
     Reconnected,
-    TurnCompleted,
-    Updated,
+    TurnCompletedMessage,
+    UpdatedMessage,
     chat_settings,
     resuming,
     stay_connected,
     stay_recognising,
 )
-from voicechat.client.resuming import UnprovedAudio
+from voicechat.client.resuming import RetransmitBuffer
 from voicechat.errors import AdmissionError
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.session.vocabulary import Transcript
@@ -77,7 +77,7 @@ async def test_no_audio_and_no_result_is_lost_or_doubled_however_often_the_conne
                 await stream.send_audio(block[:cut])
                 await stream.send_audio(block[cut:])
                 await asyncio.sleep(0)
-            await stream.finish()
+            await stream.finish_audio()
 
         _ = tasks.create_task(speak())
         results: list[str] = []
@@ -116,14 +116,20 @@ async def test_a_stream_that_is_refused_is_not_tried_again(tmp_path: Path) -> No
 
 
 def test_unproved_audio_is_kept_by_the_piece_and_read_by_the_byte() -> None:
-    audio = UnprovedAudio()
+    audio = RetransmitBuffer()
     for piece in (b"abc", b"de", b"fgh"):
         audio.append(piece)
-    assert [audio.at(position) for position in (0, 2, 3, 7, 8)] == [b"abc", b"c", b"de", b"h", b""]
+    assert [audio.audio_from(position) for position in (0, 2, 3, 7, 8)] == [
+        b"abc",
+        b"c",
+        b"de",
+        b"h",
+        b"",
+    ]
     audio.drop_before(4)
-    assert (audio.start, audio.end, audio.at(4)) == (3, 8, b"e")
+    assert (audio.start, audio.end, audio.audio_from(4)) == (3, 8, b"e")
     audio.drop_before(8)
-    assert (audio.start, audio.at(8)) == (8, b"")
+    assert (audio.start, audio.audio_from(8)) == (8, b"")
 
 
 async def test_a_conversation_comes_back_configured_as_before(tmp_path: Path) -> None:
@@ -134,21 +140,21 @@ async def test_a_conversation_comes_back_configured_as_before(tmp_path: Path) ->
         stay_connected(proxy.url, key=KEY, backoff=QUICK) as conversation,
     ):
         await conversation.update(settings)
-        assert isinstance(await anext(conversation), Updated)
+        assert isinstance(await anext(conversation), UpdatedMessage)
         for _ in range(2):
             proxy.cut()
             assert await anext(conversation) == Reconnected()
             updated = await anext(conversation)
-            assert isinstance(updated, Updated)
+            assert isinstance(updated, UpdatedMessage)
             assert updated.granted
         await conversation.send_audio(bytes(6400))
         await conversation.complete()
         kinds = []
         async for message in conversation:
             kinds.append(type(message))
-            if isinstance(message, TurnCompleted):
+            if isinstance(message, TurnCompletedMessage):
                 break
-        assert Completed in kinds
+        assert CompletedMessage in kinds
         assert proxy.connections == 3
 
 

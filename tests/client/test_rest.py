@@ -13,10 +13,10 @@ from voicechat.client import (
     Api,
     ApiError,
     ConnectionLostError,
-    Pong,
-    ReplyAudio,
-    ReplyFinished,
-    ReplyText,
+    PongMessage,
+    ReplyAudioMessage,
+    ReplyFinishedMessage,
+    ReplyTextMessage,
     ToolRequest,
     connect,
 )
@@ -64,10 +64,10 @@ async def test_chat_whole_and_streamed(live: Live, api: Api) -> None:
 
 async def test_a_spoken_reply(api: Api) -> None:
     messages = [message async for message in api.chat_with_voice(HELLO, voice=PCM)]
-    text = "".join(message.content for message in messages if isinstance(message, ReplyText))
+    text = "".join(message.content for message in messages if isinstance(message, ReplyTextMessage))
     assert text == "Hello there. How are you?"
-    assert any(isinstance(message, ReplyAudio) for message in messages)
-    assert isinstance(messages[-1], ReplyFinished)
+    assert any(isinstance(message, ReplyAudioMessage) for message in messages)
+    assert isinstance(messages[-1], ReplyFinishedMessage)
 
 
 async def test_speech_whole_and_streamed_is_the_same(api: Api) -> None:
@@ -85,7 +85,7 @@ async def test_a_token_opens_a_socket(live: Live, api: Api) -> None:
     token = await api.create_token(endpoints=["conversation"])
     async with connect(live.url, key=token.token) as conversation:
         await conversation.ping()
-        assert isinstance(await conversation.receive(), Pong)
+        assert isinstance(await conversation.receive(), PongMessage)
 
 
 async def test_refusals_carry_the_contracts_status(live: Live, api: Api) -> None:

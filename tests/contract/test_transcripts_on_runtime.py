@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from voicechat.testing.directed import in_order, play_on_runtime
+from voicechat.testing.queued_fakes import in_order, play_on_runtime
 from voicechat.testing.transcripts import read_transcript
 
 FILES = sorted((Path(__file__).parents[2] / "protocol" / "transcripts").glob("*.jsonl"))

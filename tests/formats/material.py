@@ -36,8 +36,8 @@ def speech(voice: str = "en-us") -> bytes:
     resampler = Resampler(library.rate_hz, RATE_HZ)
     return (
         bytes(RATE_HZ // 2)
-        + resampler.push(b"".join(chunks))
-        + resampler.finish()
+        + resampler.push_audio(b"".join(chunks))
+        + resampler.finish_stream()
         + bytes(RATE_HZ // 2)
     )
 
@@ -81,7 +81,7 @@ def encoded(name: str) -> bytes:
         return (ASSETS / {"speex": "speech.spx", "amr-wb": "speech.awb"}[name]).read_bytes()
     if name == "opus-ours":
         encoder = open_encoder(parse_output_format("OGG_OPUS_16KHZ_MONO_32KBPS"))
-        return encoder.encode(speech(), RATE_HZ) + encoder.finish()
+        return encoder.encode(speech(), RATE_HZ) + encoder.finish_stream()
     codec, container, rate_hz, channels, bit_rate = _ENCODINGS[name]
     options = _MUXER_OPTIONS.get(container, {})
     return through_av(speech(), codec, container, rate_hz, channels, bit_rate, **options)
@@ -133,7 +133,7 @@ def decoded(container: InputContainer, stream: bytes, cuts: list[int] | None = N
         position += size
         if position >= len(stream):
             break
-    return b"".join([*out, *decoder.finish()])
+    return b"".join([*out, *decoder.finish_turn()])
 
 
 def samples(pcm: bytes) -> NDArray[np.float64]:

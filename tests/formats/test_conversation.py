@@ -60,13 +60,13 @@ async def hold(
     )
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         running = group.create_task(conversation.run())
-        socket.say(update(settings, "OGG_OPUS_24KHZ_MONO_32KBPS"))
+        socket.send_from_client(update(settings, "OGG_OPUS_24KHZ_MONO_32KBPS"))
         for at in range(0, len(audio), 700):
-            socket.say(audio[at : at + 700])
-        socket.say(json.dumps({"event_type": "input_audio_buffer.complete"}))
+            socket.send_from_client(audio[at : at + 700])
+        socket.send_from_client(json.dumps({"event_type": "input_audio_buffer.complete"}))
         while not any('"conversation.chat.completed"' in str(s.frame) for s in socket.sent):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
-        socket.vanish()
+        socket.disconnect()
         await running
     threads.close()
     return socket

@@ -20,10 +20,10 @@ from tests.formats.material import (
     through_av,
 )
 from tests.formats.words import words
+from voicechat.audio.bandwidth_extension import BandwidthExtension
 from voicechat.audio.compressed import SPARE_AUDIO_S, CompressedDecoder
 from voicechat.audio.formats import InputContainer
 from voicechat.audio.ogg_pages import OggWriter
-from voicechat.audio.telephone import BandExtension
 from voicechat.audio.wav import read_wav
 from voicechat.errors import RemoteProtocolError, Status
 
@@ -111,7 +111,7 @@ def test_a_recording_gives_the_words_that_pcm_gives(name: str, recordings: Path)
     stream = through_av(pcm, codecs.get(name, name), muxers.get(name, name), rate_hz, 1, bit_rate)
     heard = decoded(container_of(name), stream, random_cuts(len(stream), 3))
     assert (
-        words(BandExtension().push(heard) if rate_hz < RATE_HZ else heard)
+        words(BandwidthExtension().push_audio(heard) if rate_hz < RATE_HZ else heard)
         == words(pcm)
         == "go forward ten meters"
     )
@@ -121,10 +121,10 @@ def test_a_recording_gives_the_words_that_pcm_gives(name: str, recordings: Path)
 def test_the_next_turn_may_send_another_stream(name: str) -> None:
     container, stream = container_of(name), encoded(name)
     decoder = CompressedDecoder(container)
-    first = [*decoder.decode(stream), *decoder.finish()]
+    first = [*decoder.decode(stream), *decoder.finish_turn()]
     # This one is broken off in the middle of a packet, the next begins anew.
-    broken_off = [*decoder.decode(stream[: len(stream) // 2]), *decoder.finish()]
-    second = [*decoder.decode(stream), *decoder.finish()]
+    broken_off = [*decoder.decode(stream[: len(stream) // 2]), *decoder.finish_turn()]
+    second = [*decoder.decode(stream), *decoder.finish_turn()]
     assert 0 < len(b"".join(broken_off)) < len(b"".join(first))
     assert likeness(b"".join(second), b"".join(first)) > 0.99
 
@@ -136,9 +136,9 @@ def test_one_stream_may_go_on_over_several_turns(name: str) -> None:
     middle = len(stream) // 2
     parts = [
         *decoder.decode(stream[:middle]),
-        *decoder.finish(),
+        *decoder.finish_turn(),
         *decoder.decode(stream[middle:]),
-        *decoder.finish(),
+        *decoder.finish_turn(),
     ]
     assert likeness(b"".join(parts), decoded(container, stream)) > 0.95
 
@@ -204,7 +204,7 @@ def opus_packets() -> list[bytes]:
 def test_bare_opus_packets_are_heard_one_for_each_frame() -> None:
     decoder = CompressedDecoder(InputContainer.OPUS_RAW)
     pcm = b"".join(b"".join(decoder.decode(packet)) for packet in opus_packets()) + b"".join(
-        decoder.finish()
+        decoder.finish_turn()
     )
     assert likeness(pcm, speech()) > LOSSY_LIKENESS
 

@@ -15,7 +15,11 @@ from voicechat.audio.ogg_pages import OggWriter
 
 
 def packets(demuxer: Demuxer, stream: bytes) -> list[bytes]:
-    return [item for item in [*demuxer.push(stream), *demuxer.finish()] if isinstance(item, bytes)]
+    return [
+        item
+        for item in [*demuxer.push_bytes(stream), *demuxer.finish_stream()]
+        if isinstance(item, bytes)
+    ]
 
 
 def as_ffmpeg_has_them(stream: bytes) -> list[bytes]:
@@ -96,7 +100,7 @@ def test_a_stream_says_how_it_is_to_be_decoded_once() -> None:
         (WebmDemuxer(), "webm"),
         (FlacDemuxer(), "flac"),
     ):
-        items = list(demuxer.push(encoded(name)))
+        items = list(demuxer.push_bytes(encoded(name)))
         assert isinstance(items[0], StreamStart)
         assert not any(isinstance(item, StreamStart) for item in items[1:])
         assert items[0].rate_hz in (None, RATE_HZ, 48000)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.formats.material import RATE_HZ, samples, speech
-from voicechat.audio.loudness import Gain
+from voicechat.audio.gain import Gain
 from voicechat.audio.prosody import ProsodyFilter
 from voicechat.providers.espeak import VOICES, EspeakSynthesizer, open_synthesizer
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
@@ -103,8 +103,8 @@ async def test_a_reply_comes_at_the_volume_asked_for() -> None:
 
 def shaped(pcm: bytes, speech_rate: float, pitch_rate: float, piece_bytes: int = 3200) -> bytes:
     shaping = ProsodyFilter(RATE_HZ, speech_rate, pitch_rate)
-    out = [shaping.push(pcm[at : at + piece_bytes]) for at in range(0, len(pcm), piece_bytes)]
-    return b"".join([*out, shaping.finish()])
+    out = [shaping.push_audio(pcm[at : at + piece_bytes]) for at in range(0, len(pcm), piece_bytes)]
+    return b"".join([*out, shaping.finish_stream()])
 
 
 @pytest.mark.parametrize(

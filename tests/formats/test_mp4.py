@@ -67,7 +67,7 @@ def test_how_it_is_cut_changes_nothing(name: str, cuts: list[int]) -> None:
 
 def test_a_packet_is_given_when_its_last_byte_has_come() -> None:
     demuxer, stream = Mp4Demuxer(), STREAMS["aac"]
-    items = [item for byte in stream for item in demuxer.push(bytes([byte]))]
+    items = [item for byte in stream for item in demuxer.push_bytes(bytes([byte]))]
     packets = [item for item in items if isinstance(item, bytes)]
     with av.open(io.BytesIO(stream), "r") as container:
         expected = [bytes(packet) for packet in container.demux(container.streams.audio[0])]
@@ -77,7 +77,8 @@ def test_a_packet_is_given_when_its_last_byte_has_come() -> None:
 def test_the_next_turn_may_begin_another_recording() -> None:
     decoder = CompressedDecoder(InputContainer.MP4)
     turns = [
-        b"".join([*decoder.decode(STREAMS[name]), *decoder.finish()]) for name in ("aac", "opus")
+        b"".join([*decoder.decode(STREAMS[name]), *decoder.finish_turn()])
+        for name in ("aac", "opus")
     ]
     for pcm in turns:
         assert likeness(pcm, speech()) > 0.9

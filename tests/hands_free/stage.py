@@ -17,10 +17,10 @@ import numpy as np
 
 from tests.voice.sounds import RATE_HZ, Samples, in_a_room, speak, to_pcm
 from voicechat.client import (
-    Canceled,
+    CanceledMessage,
     PlaybackBuffer,
-    ReplyAudio,
-    ReplyText,
+    ReplyAudioMessage,
+    ReplyTextMessage,
     ServerMessage,
     parse_message,
 )
@@ -173,13 +173,13 @@ class Stage:
             limits=limits,
             observe=self.facts.append,
         )
-        self.socket.say(update(self.detection))
+        self.socket.send_from_client(update(self.detection))
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(conversation.run())
             card = tasks.create_task(self._sound_card())
             yield self
             card.cancel()
-            self.socket.vanish()
+            self.socket.disconnect()
             async with asyncio.timeout(2):
                 await serving
 
@@ -238,14 +238,14 @@ class Stage:
         loop = asyncio.get_running_loop()
         late_s = self._random.uniform(0, self.uplink_jitter_ms / 1000)
         self._arrives_s = max(self._arrives_s + 1e-6, loop.time() + late_s)
-        loop.call_at(self._arrives_s, self.socket.say, pcm)
+        loop.call_at(self._arrives_s, self.socket.send_from_client, pcm)
 
     def _play(self) -> None:
         if self._holds_ms > 0:
             self._holds_ms -= BLOCK_MS
             pcm = bytes(2 * BLOCK_SAMPLES)
         else:
-            pcm = self._speaker.take(2 * BLOCK_SAMPLES)
+            pcm = self._speaker.take_audio(2 * BLOCK_SAMPLES)
         self.played = np.concatenate((self.played, np.frombuffer(pcm, "<i2").astype(np.float64)))
 
     def _record(self, begin: int) -> Samples:
@@ -265,7 +265,7 @@ class Stage:
         played = self._speaker.played
         if played is not None:
             report = {"event_type": "conversation.audio.played", "reply": int(played.reply_id)}
-            self.socket.say(json.dumps({**report, "played_ms": played.played_ms}))
+            self.socket.send_from_client(json.dumps({**report, "played_ms": played.played_ms}))
 
     @property
     def heard_ms(self) -> int:
@@ -281,13 +281,13 @@ class Stage:
                 continue
             self.messages.append((sent.at_s, message))
             match message:
-                case ReplyAudio():
+                case ReplyAudioMessage():
                     if message.reply_id != self._playing_id:
                         self._playing_id = message.reply_id
                         low_ms, high_ms = self.jitter_ms
                         self._holds_ms = int(self._random.integers(low_ms, high_ms + 1))
-                    self._speaker.add(message.payload, message.reply_id)
-                case Canceled():
+                    self._speaker.add_audio(message.payload, message.reply_id)
+                case CanceledMessage():
                     self._speaker.clear()
                 case _:
                     pass
@@ -315,4 +315,4 @@ def update(detection: TurnDetection) -> str:
 
 
 def reply_text(stage: Stage) -> str:
-    return "".join(message.content for message in stage.of(ReplyText))
+    return "".join(message.content for message in stage.of(ReplyTextMessage))

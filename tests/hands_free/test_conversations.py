@@ -8,15 +8,15 @@ import pytest
 from tests.hands_free.stage import Echo, Stage
 from tests.voice.sounds import OBJECTION, RATE_HZ, REPLY, Samples, loudness, noise, silence, speak
 from voicechat.client import (
-    Canceled,
-    Completed,
-    Created,
-    Recognised,
-    ReplyAudio,
-    SpeechStarted,
-    SpeechStopped,
-    TurnCompleted,
-    Updated,
+    CanceledMessage,
+    CompletedMessage,
+    CreatedMessage,
+    ReplyAudioMessage,
+    SpeechStartedMessage,
+    SpeechStoppedMessage,
+    TranscriptMessage,
+    TurnCompletedMessage,
+    UpdatedMessage,
 )
 from voicechat.session.effects import EarlyReply
 from voicechat.session.vocabulary import TurnDetection
@@ -60,33 +60,33 @@ async def test_two_turns_without_a_button() -> None:
     async with stage.playing():
         for number in (1, 2):
             end_ms = stage.says(speak(QUESTION), stage.mic_ms + 500)
-            completed_ms = await stage.until(Completed, number)
+            completed_ms = await stage.until(CompletedMessage, number)
             assert 200 <= completed_ms - end_ms <= 700, "the turn ends by itself, after a pause"
-            await stage.until(TurnCompleted, number)
+            await stage.until(TurnCompletedMessage, number)
             await stage.at(stage.mic_ms + 2_500)
-    assert [message.reason for message in stage.of(Completed)] == ["turn_detected"] * 2
+    assert [message.reason for message in stage.of(CompletedMessage)] == ["turn_detected"] * 2
     assert [messages[-1] for messages in asked(stage)] == ["first question", "second question"]
-    assert stage.times(Canceled) == []
+    assert stage.times(CanceledMessage) == []
 
 
 async def test_speech_in_mid_reply_stops_it_and_becomes_the_next_turn() -> None:
     stage = a_long_reply()
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        onset_ms = await stage.until(ReplyAudio) + 3_000
+        onset_ms = await stage.until(ReplyAudioMessage) + 3_000
         stage.says(speak("no, and tomorrow"), onset_ms)
-        canceled_ms = await stage.until(Canceled)
-        sent = len(stage.of(ReplyAudio))
+        canceled_ms = await stage.until(CanceledMessage)
+        sent = len(stage.of(ReplyAudioMessage))
         assert canceled_ms - onset_ms <= 200 + DETECTION_MS + 20, "and a block of the sound card"
-        await stage.until(Completed, 2)
+        await stage.until(CompletedMessage, 2)
         # Of the interrupted reply nothing more; of the next one perhaps (2 if that was
         # begun early and kept, else 3).
-        assert {message.reply_id for message in stage.of(ReplyAudio)[sent:]} in (
+        assert {message.reply_id for message in stage.of(ReplyAudioMessage)[sent:]} in (
             set(),
             {"2"},
             {"3"},
         )
-        await stage.until(TurnCompleted, 2)
+        await stage.until(TurnCompletedMessage, 2)
         await stage.at(stage.mic_ms + 500)
     question, answer, more = asked(stage)[1]
     assert (question, more) == (QUESTION, "and tomorrow")
@@ -99,9 +99,9 @@ async def test_the_recogniser_hears_the_interrupting_speech_from_its_first_sylla
     stage = a_long_reply(recognizer=recognizer)
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        onset_ms = await stage.until(ReplyAudio) + 3_000
+        onset_ms = await stage.until(ReplyAudioMessage) + 3_000
         end_ms = stage.says(speak("no, and tomorrow"), onset_ms)
-        completed_ms = await stage.until(Completed, 2)
+        completed_ms = await stage.until(CompletedMessage, 2)
         heard_ms = recognizer.heard_ms[1]
         assert heard_ms >= completed_ms - onset_ms + 200, "and 200 ms of what came before"
         assert completed_ms > end_ms
@@ -114,10 +114,10 @@ async def test_a_noise_does_not_interrupt(sound: Samples) -> None:
     stage = a_long_reply()
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        stage.says(sound, await stage.until(ReplyAudio) + 2_000)
+        stage.says(sound, await stage.until(ReplyAudioMessage) + 2_000)
         await stage.at(stage.mic_ms + 5_000)
-    assert stage.times(Canceled) == []
-    assert len([message for message in stage.of(Recognised) if message.final]) == 1
+    assert stage.times(CanceledMessage) == []
+    assert len([message for message in stage.of(TranscriptMessage) if message.final]) == 1
 
 
 @pytest.mark.parametrize("level_db", [-10, -15, -25])
@@ -128,22 +128,24 @@ async def test_the_echo_of_the_reply_neither_interrupts_nor_enters_the_transcrip
     stage = a_long_reply(echo=Echo(level_db, delay_ms))
     async with stage.playing():
         end_ms = stage.says(speak(QUESTION), 500)
-        await stage.until(ReplyAudio)
+        await stage.until(ReplyAudioMessage)
         await stage.at(stage.mic_ms + 11_000)
         assert stage.heard_ms > 7_500, "the reply was heard to its end"
-    assert stage.times(Canceled) == []
-    assert [started_ms for started_ms in stage.times(SpeechStarted) if started_ms > end_ms] == []
-    assert all(QUESTION.startswith(message.text) for message in stage.of(Recognised))
-    assert len([message for message in stage.of(Recognised) if message.final]) == 1
+    assert stage.times(CanceledMessage) == []
+    assert [
+        started_ms for started_ms in stage.times(SpeechStartedMessage) if started_ms > end_ms
+    ] == []
+    assert all(QUESTION.startswith(message.text) for message in stage.of(TranscriptMessage))
+    assert len([message for message in stage.of(TranscriptMessage) if message.final]) == 1
 
 
 async def test_frames_that_the_network_delivers_unevenly_do_not_hide_the_echo() -> None:
     stage = a_long_reply(echo=Echo(-15, 150), uplink_jitter_ms=60)
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        await stage.until(ReplyAudio)
+        await stage.until(ReplyAudioMessage)
         await stage.at(stage.mic_ms + 9_000)
-    assert stage.times(Canceled) == []
+    assert stage.times(CanceledMessage) == []
 
 
 @pytest.mark.parametrize("level_db", [-10, -25])
@@ -156,9 +158,9 @@ async def test_the_user_who_talks_over_the_echo_interrupts(
     objection = speak(OBJECTION)
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        onset_ms = await stage.until(ReplyAudio) + after_ms
+        onset_ms = await stage.until(ReplyAudioMessage) + after_ms
         stage.says(objection * loudness(speak(REPLY)) / loudness(objection), onset_ms)
-        canceled_ms = await stage.until(Canceled)
+        canceled_ms = await stage.until(CanceledMessage)
     assert onset_ms < canceled_ms < onset_ms + 900
 
 
@@ -171,10 +173,10 @@ async def test_without_an_echo_the_first_reply_is_interrupted_as_soon_as_any_oth
     stage = a_long_reply(detection=TurnDetection(min_interruption_ms=min_ms))
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        begins_ms = await stage.until(ReplyAudio) + after_ms
+        begins_ms = await stage.until(ReplyAudioMessage) + after_ms
         stage.says(speak("tell me about tomorrow instead"), begins_ms)
-        canceled_ms = await stage.until(Canceled)
-    onset_ms = stage.of(SpeechStarted)[-1].audio_start_ms + stage.detection.prefix_padding_ms
+        canceled_ms = await stage.until(CanceledMessage)
+    onset_ms = stage.of(SpeechStartedMessage)[-1].audio_start_ms + stage.detection.prefix_padding_ms
     assert begins_ms - FRAME_MS <= onset_ms <= begins_ms + 300, "it begins softly"
     assert canceled_ms - onset_ms <= min_ms + 64
 
@@ -186,27 +188,35 @@ async def test_the_echo_of_a_reply_that_is_played_later_than_the_one_before_is_k
     stage = a_long_reply(echo=Echo(-15, 100), model=ScriptedModel(replies=((REPLY,), (REPLY,))))
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        await stage.until(ReplyAudio)
+        await stage.until(ReplyAudioMessage)
         await stage.at(stage.mic_ms + 10_500)
         stage.jitter_ms = (late_ms, late_ms)
         end_ms = stage.says(speak(QUESTION), stage.mic_ms + 100)
-        await stage.until(Completed, 2)
+        await stage.until(CompletedMessage, 2)
         await stage.at(end_ms + 10_500)
         assert stage.heard_ms > 7_500, "the second reply too was heard to its end"
-    assert stage.times(Canceled) == []
-    assert [started_ms for started_ms in stage.times(SpeechStarted) if started_ms > end_ms] == []
+    assert stage.times(CanceledMessage) == []
+    assert [
+        started_ms for started_ms in stage.times(SpeechStartedMessage) if started_ms > end_ms
+    ] == []
 
 
 async def test_after_a_cancel_what_the_loudspeaker_still_says_is_no_speech() -> None:
     stage = a_long_reply(echo=Echo(-10, 250))
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        onset_ms = await stage.until(ReplyAudio) + 3_000
+        onset_ms = await stage.until(ReplyAudioMessage) + 3_000
         end_ms = stage.says(speak("stop"), onset_ms)
-        await stage.until(Canceled)
+        await stage.until(CanceledMessage)
         await stage.at(end_ms + 3_000)
     assert (
-        len([started_ms for started_ms in stage.times(SpeechStarted) if started_ms > end_ms + 150])
+        len(
+            [
+                started_ms
+                for started_ms in stage.times(SpeechStartedMessage)
+                if started_ms > end_ms + 150
+            ]
+        )
         == 0
     )
 
@@ -215,8 +225,8 @@ async def test_a_reply_begun_early_saves_time_and_is_told_only_at_the_end_of_the
     stage = a_long_reply(model=ScriptedModel(replies=((REPLY,),), first_ms=100))
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        first_audio_ms = await stage.until(ReplyAudio)
-    assert first_audio_ms >= stage.times(Completed)[0]
+        first_audio_ms = await stage.until(ReplyAudioMessage)
+    assert first_audio_ms >= stage.times(CompletedMessage)[0]
     assert [fact.used for fact in stage.facts if isinstance(fact, EarlyReply)] == [True]
 
 
@@ -225,7 +235,7 @@ async def test_silence_is_nobodys_turn() -> None:
     async with stage.playing():
         stage.says(silence(1_000), 0)
         await stage.at(10_000)
-    assert [type(message) for _, message in stage.messages] == [Created, Updated]
+    assert [type(message) for _, message in stage.messages] == [CreatedMessage, UpdatedMessage]
 
 
 async def test_a_user_who_mutes_right_after_the_last_word_is_answered() -> None:
@@ -235,13 +245,13 @@ async def test_a_user_who_mutes_right_after_the_last_word_is_answered() -> None:
         end_ms = 500 + int(np.flatnonzero(np.abs(question) > 1_000)[-1]) * 1000 // RATE_HZ
         stage.says(question, 500)
         stage.muted_at_ms = end_ms // 20 * 20
-        replied_ms = await stage.until(ReplyAudio)
+        replied_ms = await stage.until(ReplyAudioMessage)
         assert replied_ms - end_ms <= 3_000
-        assert len(stage.times(SpeechStopped)) == 1
-        await stage.until(TurnCompleted)
+        assert len(stage.times(SpeechStoppedMessage)) == 1
+        await stage.until(TurnCompletedMessage)
         stage.muted_at_ms = None
         stage.says(speak(QUESTION), stage.mic_ms + 3_000)
-        await stage.until(TurnCompleted, 2)
+        await stage.until(TurnCompletedMessage, 2)
     assert [messages[-1] for messages in asked(stage)] == ["first question", "second question"]
 
 
@@ -250,11 +260,11 @@ async def test_a_user_who_interrupts_and_mutes_is_answered() -> None:
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
         objection = speak(OBJECTION)
-        at_ms = await stage.until(ReplyAudio) + 3_000
+        at_ms = await stage.until(ReplyAudioMessage) + 3_000
         stage.says(objection, at_ms)
         stage.muted_at_ms = at_ms + 1_500
-        await stage.until(Canceled)
-        await stage.until(TurnCompleted, 2)
+        await stage.until(CanceledMessage)
+        await stage.until(TurnCompletedMessage, 2)
     assert asked(stage)[1][-1] == "and tomorrow"
 
 
@@ -266,9 +276,9 @@ async def test_where_words_are_waited_for_a_cough_and_a_hum_let_the_reply_be_hea
     cough = np.tile(a_cough(), 2)[: RATE_HZ * 3 // 10]
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        began_ms = await stage.until(ReplyAudio)
+        began_ms = await stage.until(ReplyAudioMessage)
         stage.says(cough, began_ms + 1_500)
         stage.says(speak("mm hmm"), began_ms + 3_500)
         await stage.at(began_ms + 11_000)
         assert stage.heard_ms > 7_500, "the reply was heard to its end"
-    assert stage.times(Canceled) == []
+    assert stage.times(CanceledMessage) == []

@@ -12,11 +12,11 @@ import pytest
 
 from tests.voice.sounds import RATE_HZ
 from voicechat.client import (
-    Canceled,
-    Conversation,
-    Recognised,
-    ReplyAudio,
+    CanceledMessage,
+    ClientConversation,
+    ReplyAudioMessage,
     ServerMessage,
+    TranscriptMessage,
     chat_settings,
     connect,
 )
@@ -32,7 +32,7 @@ LONG = ("This goes on for quite some time. " * 6,)
 
 
 @asynccontextmanager
-async def conversation(folder: Path) -> AsyncIterator[Conversation]:
+async def conversation(folder: Path) -> AsyncIterator[ClientConversation]:
     """With the recogniser that comes with the server, and a long answer."""
     config = load_config(None, {"VOICECHAT_DATA_DIR": str(folder)}, {"server": {"port": 0}})
     own = build_services(config)
@@ -58,7 +58,7 @@ async def conversation(folder: Path) -> AsyncIterator[Conversation]:
 class Microphone:
     """Open all the time; says what it is given, in real time."""
 
-    def __init__(self, client: Conversation) -> None:
+    def __init__(self, client: ClientConversation) -> None:
         self._client = client
         self._waiting = b""
 
@@ -94,20 +94,24 @@ async def test_a_person_interrupts_and_every_word_of_the_interruption_is_underst
         with suppress(StopAsyncIteration):
             while len(finals(messages)) < 2:
                 messages.append(await anext(client))
-                if isinstance(messages[-1], ReplyAudio) and not any(
-                    isinstance(m, ReplyAudio) for m in messages[:-1]
+                if isinstance(messages[-1], ReplyAudioMessage) and not any(
+                    isinstance(m, ReplyAudioMessage) for m in messages[:-1]
                 ):
                     microphone.says(bytes(RATE_HZ * 2) + said[1])
         sending.cancel()
     assert finals(messages) == ["go somewhere and do something", "go forward ten meters"]
     [canceled] = [
-        number for number, message in enumerate(messages) if isinstance(message, Canceled)
+        number for number, message in enumerate(messages) if isinstance(message, CanceledMessage)
     ]
-    assert messages[canceled] == Canceled(0, "", "turn_detected")
-    assert not any(isinstance(m, ReplyAudio) and m.reply_id == "1" for m in messages[canceled:])
+    assert messages[canceled] == CanceledMessage(0, "", "turn_detected")
+    assert not any(
+        isinstance(m, ReplyAudioMessage) and m.reply_id == "1" for m in messages[canceled:]
+    )
 
 
 def finals(messages: list[ServerMessage]) -> list[str]:
     return [
-        message.text for message in messages if isinstance(message, Recognised) and message.final
+        message.text
+        for message in messages
+        if isinstance(message, TranscriptMessage) and message.final
     ]

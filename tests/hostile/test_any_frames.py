@@ -144,7 +144,7 @@ async def played(steps: list[tuple[str | bytes, int]]) -> list[dict[str, object]
     )
     async with stage.playing():
         for frame, wait_ms in steps:
-            stage.socket.say(frame)
+            stage.socket.send_from_client(frame)
             await asyncio.sleep(wait_ms / 1000)
         await asyncio.sleep(20)
         pongs = stage.kinds.count("pong")

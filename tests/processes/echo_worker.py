@@ -17,7 +17,7 @@ class EchoJob:
         self._options = options
         self._total_bytes = 0
 
-    def feed(self, payload: bytes) -> Iterator[bytes]:
+    def feed_payload(self, payload: bytes) -> Iterator[bytes]:
         self._total_bytes += len(payload)
         match payload:
             case b"crash":
@@ -43,7 +43,7 @@ class EchoJob:
                 pass
         yield self._options + payload
 
-    def finish(self) -> Iterable[bytes]:
+    def finish_input(self) -> Iterable[bytes]:
         return [f"{self._total_bytes} bytes".encode()]
 
     def close(self) -> None:

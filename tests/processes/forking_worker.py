@@ -21,7 +21,7 @@ class Job:
         self._options = options
         self._kept: list[bytearray] = []
 
-    def feed(self, payload: bytes) -> Iterator[bytes]:
+    def feed_payload(self, payload: bytes) -> Iterator[bytes]:
         match payload.decode().split():
             case ["echo", text]:
                 yield self._options
@@ -62,7 +62,7 @@ class Job:
             case other:
                 raise ValueError(other)
 
-    def finish(self) -> Iterator[bytes]:
+    def finish_input(self) -> Iterator[bytes]:
         yield b"rest"
 
 

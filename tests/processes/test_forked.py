@@ -39,7 +39,7 @@ async def ask(stream: ForkedStream, payload: str) -> list[bytes]:
     """Send a payload; give the answers to it."""
     stream.send(payload.encode())
     answers: list[bytes] = []
-    while (frame := await stream.receive()).kind is FrameKind.MESSAGE:
+    while (frame := await stream.receive_frame()).kind is FrameKind.MESSAGE:
         answers.append(frame.payload)
     assert frame.kind is FrameKind.CONSUMED
     return answers
@@ -57,9 +57,9 @@ async def test_a_job_answers_what_it_is_fed_in_a_process_of_its_own(server: Fork
 async def test_what_is_held_back_may_be_asked_for_more_than_once(server: ForkServer) -> None:
     stream = await server.fork(b"")
     for _ in range(2):
-        stream.finish()
-        assert await stream.receive() == Frame(FrameKind.MESSAGE, 0, b"rest")
-        assert (await stream.receive()).kind is FrameKind.ENDED
+        stream.finish_input()
+        assert await stream.receive_frame() == Frame(FrameKind.MESSAGE, 0, b"rest")
+        assert (await stream.receive_frame()).kind is FrameKind.ENDED
     stream.close()
 
 
@@ -72,7 +72,7 @@ async def test_a_crash_and_a_hang_cost_one_stream_and_little_time(
     guilty.send(misdeed.encode())
     began_s = loop.time()
     with pytest.raises(WorkerLostError):
-        await guilty.receive()
+        await guilty.receive_frame()
     assert loop.time() - began_s < 2  # 0.3 s of CPU, on a machine that may be busy
     assert await ask(innocent, "echo still") == [b"i", b"still"]
     for stream in (innocent, guilty):
@@ -91,7 +91,7 @@ async def fails(stream: ForkedStream) -> bool:
     even say so.
     """
     try:
-        return await stream.receive() == Frame(FrameKind.FAILED)
+        return await stream.receive_frame() == Frame(FrameKind.FAILED)
     except WorkerLostError:
         return True
 
@@ -101,7 +101,7 @@ async def test_no_file_can_be_written(server: ForkServer, tmp_path: Path) -> Non
     stream.send(f"write {tmp_path}/file".encode())
     # The kernel sends SIGXFSZ, or where that is ignored, as Python does, the write
     # fails.
-    assert await stream.receive() == Frame(FrameKind.FAILED)
+    assert await stream.receive_frame() == Frame(FrameKind.FAILED)
     assert size_bytes(tmp_path) == 0
     stream.close()
 
@@ -113,7 +113,7 @@ def size_bytes(folder: Path) -> int:
 async def test_a_refusal_says_why(server: ForkServer) -> None:
     stream = await server.fork(b"")
     stream.send(b"refuse")
-    assert await stream.receive() == Frame(FrameKind.FAILED, 0, b"40001 not this")
+    assert await stream.receive_frame() == Frame(FrameKind.FAILED, 0, b"40001 not this")
     stream.close()
 
 
@@ -124,7 +124,7 @@ async def test_a_refusal_is_heard_by_one_who_goes_on_sending(server: ForkServer)
         for _ in range(200):
             stream.send(bytes(4096))
             await asyncio.sleep(0)
-        assert await stream.receive() == Frame(FrameKind.FAILED, 0, b"40001 not this")
+        assert await stream.receive_frame() == Frame(FrameKind.FAILED, 0, b"40001 not this")
         stream.close()
 
 

@@ -12,7 +12,7 @@ import uvloop
 
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import JobFailedError, WorkerLostError, WorkersBusyError
-from voicechat.processes.pool import Backoff, WorkerPool
+from voicechat.processes.pool import RestartBackoff, WorkerPool
 from voicechat.processes.worker import WorkerLimits
 
 pytestmark = [
@@ -29,7 +29,9 @@ async def warm_pool(
     *, size: int = 1, channels: int = 2, answer_ms: int = 5_000
 ) -> AsyncIterator[WorkerPool]:
     limits = WorkerLimits(channels=channels, answer_ms=answer_ms, window_bytes=1000)
-    pool = WorkerPool(COMMAND, size=size, limits=limits, backoff=Backoff(first_ms=1, most_ms=10))
+    pool = WorkerPool(
+        COMMAND, size=size, limits=limits, backoff=RestartBackoff(first_ms=1, most_ms=10)
+    )
     async with asyncio.timeout(30):
         await pool.start()
     try:
@@ -57,13 +59,13 @@ async def ask(channel: Channel, *payloads: bytes) -> list[bytes]:
     async with asyncio.timeout(10):
         for payload in payloads:
             await channel.send(payload)
-        channel.finish()
+        channel.finish_input()
         return [message async for message in channel]
 
 
 async def test_answers_come_in_order_and_the_end_comes_last() -> None:
     async with warm_pool() as pool:
-        channel = await pool.open(b"> ", wait_ms=SOON_MS)
+        channel = await pool.open_channel(b"> ", wait_ms=SOON_MS)
         assert await ask(channel, b"one", b"two", b"three") == [
             b"> one",
             b"> two",
@@ -75,18 +77,27 @@ async def test_answers_come_in_order_and_the_end_comes_last() -> None:
 
 async def test_what_a_library_prints_does_not_disturb_the_conversation() -> None:
     async with warm_pool() as pool:
-        assert await ask(await pool.open(wait_ms=SOON_MS), b"print") == [b"print", b"5 bytes"]
+        assert await ask(await pool.open_channel(wait_ms=SOON_MS), b"print") == [
+            b"print",
+            b"5 bytes",
+        ]
 
 
 async def test_a_crash_fails_its_channels_and_the_child_is_replaced() -> None:
     async with warm_pool() as pool:
         (pid,) = pool.pids
-        crashing, bystander = await pool.open(wait_ms=SOON_MS), await pool.open(wait_ms=SOON_MS)
+        crashing, bystander = (
+            await pool.open_channel(wait_ms=SOON_MS),
+            await pool.open_channel(wait_ms=SOON_MS),
+        )
         with pytest.raises(WorkerLostError):
             await ask(crashing, b"crash")
         with pytest.raises(WorkerLostError):
             await ask(bystander, b"hello")
-        assert await ask(await pool.open(wait_ms=SOON_MS), b"again") == [b"again", b"5 bytes"]
+        assert await ask(await pool.open_channel(wait_ms=SOON_MS), b"again") == [
+            b"again",
+            b"5 bytes",
+        ]
         assert pool.pids != (pid,)
         assert not exists(pid)
 
@@ -95,15 +106,18 @@ async def test_a_child_that_does_not_answer_is_killed() -> None:
     async with warm_pool(answer_ms=200) as pool:
         (pid,) = pool.pids
         with pytest.raises(WorkerLostError):
-            await ask(await pool.open(wait_ms=SOON_MS), b"hang")
+            await ask(await pool.open_channel(wait_ms=SOON_MS), b"hang")
         await until(lambda: not exists(pid))
-        assert await ask(await pool.open(wait_ms=SOON_MS), b"again") == [b"again", b"5 bytes"]
+        assert await ask(await pool.open_channel(wait_ms=SOON_MS), b"again") == [
+            b"again",
+            b"5 bytes",
+        ]
 
 
 async def test_a_child_that_owes_nothing_may_be_silent() -> None:
     async with warm_pool(answer_ms=100) as pool:
         (pid,) = pool.pids
-        channel = await pool.open(wait_ms=SOON_MS)
+        channel = await pool.open_channel(wait_ms=SOON_MS)
         await channel.send(b"x")
         assert await anext(channel) == b"x"
         await asyncio.sleep(
@@ -116,7 +130,7 @@ async def test_a_child_that_owes_nothing_may_be_silent() -> None:
 async def test_old_silence_does_not_count_against_new_work() -> None:
     async with warm_pool(answer_ms=400) as pool:
         (pid,) = pool.pids
-        channel = await pool.open(wait_ms=SOON_MS)
+        channel = await pool.open_channel(wait_ms=SOON_MS)
         await channel.send(b"x")
         assert await anext(channel) == b"x"
         await asyncio.sleep(0.3)
@@ -126,7 +140,10 @@ async def test_old_silence_does_not_count_against_new_work() -> None:
 
 async def test_a_job_that_raises_fails_alone_and_its_message_stays_in_the_child() -> None:
     async with warm_pool() as pool:
-        failing, neighbour = await pool.open(wait_ms=SOON_MS), await pool.open(wait_ms=SOON_MS)
+        failing, neighbour = (
+            await pool.open_channel(wait_ms=SOON_MS),
+            await pool.open_channel(wait_ms=SOON_MS),
+        )
         with pytest.raises(JobFailedError, match="ValueError") as caught:
             await ask(failing, b"raise")
         assert "user" not in str(caught.value)
@@ -135,7 +152,7 @@ async def test_a_job_that_raises_fails_alone_and_its_message_stays_in_the_child(
 
 async def test_answers_before_a_failure_are_not_lost() -> None:
     async with warm_pool() as pool:
-        channel = await pool.open(wait_ms=SOON_MS)
+        channel = await pool.open_channel(wait_ms=SOON_MS)
         await channel.send(b"one")
         await channel.send(b"crash")
         await until(lambda: not pool.pids)
@@ -146,7 +163,7 @@ async def test_answers_before_a_failure_are_not_lost() -> None:
 
 async def test_a_sender_waits_while_the_child_is_behind() -> None:
     async with warm_pool() as pool:
-        channel = await pool.open(wait_ms=SOON_MS)
+        channel = await pool.open_channel(wait_ms=SOON_MS)
         await channel.send(b"sleep 0.2")
         await channel.send(bytes(900))
         blocked = asyncio.get_running_loop().create_task(channel.send(bytes(900)))
@@ -159,11 +176,11 @@ async def test_a_sender_waits_while_the_child_is_behind() -> None:
 
 async def test_closing_frees_the_place_at_once_and_ends_the_job() -> None:
     async with warm_pool(channels=1) as pool:
-        first = await pool.open(wait_ms=SOON_MS)
+        first = await pool.open_channel(wait_ms=SOON_MS)
         await first.send(b"one")
         first.close()
         assert pool.open_channels == 0
-        assert await ask(await pool.open(wait_ms=0), b"open jobs") == [
+        assert await ask(await pool.open_channel(wait_ms=0), b"open jobs") == [
             b"1",
             b"open jobs",
             b"9 bytes",
@@ -172,13 +189,13 @@ async def test_closing_frees_the_place_at_once_and_ends_the_job() -> None:
 
 async def test_closing_drops_what_waits_in_the_child() -> None:
     async with warm_pool(channels=1) as pool:
-        first = await pool.open(wait_ms=SOON_MS)
+        first = await pool.open_channel(wait_ms=SOON_MS)
         await first.send(b"sleep 0.05")
         for _ in range(50):
             await first.send(b"sleep 2")
         first.close()
         async with asyncio.timeout(1.5):
-            assert await ask(await pool.open(wait_ms=0), b"x") == [b"x", b"1 bytes"]
+            assert await ask(await pool.open_channel(wait_ms=0), b"x") == [b"x", b"1 bytes"]
 
 
 async def test_jobs_take_turns() -> None:
@@ -186,7 +203,7 @@ async def test_jobs_take_turns() -> None:
         ended: list[str] = []
 
         async def note(name: str, payloads: list[bytes]) -> None:
-            await ask(await pool.open(wait_ms=SOON_MS), *payloads)
+            await ask(await pool.open_channel(wait_ms=SOON_MS), *payloads)
             ended.append(name)
 
         async with asyncio.TaskGroup() as group:
@@ -197,9 +214,9 @@ async def test_jobs_take_turns() -> None:
 
 async def test_no_free_place_within_the_wait_is_busy() -> None:
     async with warm_pool(channels=1) as pool:
-        held = await pool.open(wait_ms=SOON_MS)
+        held = await pool.open_channel(wait_ms=SOON_MS)
         with pytest.raises(WorkersBusyError):
-            await pool.open(wait_ms=10)
+            await pool.open_channel(wait_ms=10)
         held.close()
 
 
@@ -208,11 +225,11 @@ async def test_places_are_given_in_the_order_they_were_asked_for() -> None:
         order: list[int] = []
 
         async def take(number: int) -> None:
-            channel = await pool.open(wait_ms=SOON_MS)
+            channel = await pool.open_channel(wait_ms=SOON_MS)
             order.append(number)
             channel.close()
 
-        held = await pool.open(wait_ms=SOON_MS)
+        held = await pool.open_channel(wait_ms=SOON_MS)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(take(number)) for number in range(5)]
             await asyncio.sleep(0)
@@ -223,9 +240,9 @@ async def test_places_are_given_in_the_order_they_were_asked_for() -> None:
 
 async def test_a_place_given_to_somebody_who_gives_up_goes_to_the_next() -> None:
     async with warm_pool(channels=1) as pool:
-        held = await pool.open(wait_ms=SOON_MS)
+        held = await pool.open_channel(wait_ms=SOON_MS)
         loop = asyncio.get_running_loop()
-        first, second = (loop.create_task(pool.open(wait_ms=SOON_MS)) for _ in range(2))
+        first, second = (loop.create_task(pool.open_channel(wait_ms=SOON_MS)) for _ in range(2))
         await asyncio.sleep(0)
         held.close()  # gives the place to the first ...
         first.cancel()  # ... who leaves in the same turn
@@ -235,18 +252,18 @@ async def test_a_place_given_to_somebody_who_gives_up_goes_to_the_next() -> None
 
 async def test_nobody_overtakes_those_who_wait() -> None:
     async with warm_pool(channels=1) as pool:
-        held = await pool.open(wait_ms=SOON_MS)
-        waiting = asyncio.get_running_loop().create_task(pool.open(wait_ms=SOON_MS))
+        held = await pool.open_channel(wait_ms=SOON_MS)
+        waiting = asyncio.get_running_loop().create_task(pool.open_channel(wait_ms=SOON_MS))
         await asyncio.sleep(0)
         held.close()
         with pytest.raises(WorkersBusyError):
-            await pool.open(wait_ms=0)
+            await pool.open_channel(wait_ms=0)
         (await waiting).close()
 
 
 async def test_work_goes_to_the_least_busy_child() -> None:
     async with warm_pool(size=2) as pool:
-        channels = [await pool.open(wait_ms=SOON_MS) for _ in range(2)]
+        channels = [await pool.open_channel(wait_ms=SOON_MS) for _ in range(2)]
         for channel in channels:
             await channel.send(b"open jobs")
         assert [await anext(channel) for channel in channels] == [b"1", b"1"]
@@ -261,7 +278,7 @@ async def test_progress_is_told_until_all_are_warm() -> None:
 
 
 async def test_children_that_never_get_ready_fail_the_start() -> None:
-    pool = WorkerPool([*COMMAND, "--never-ready"], size=1, backoff=Backoff(first_ms=1))
+    pool = WorkerPool([*COMMAND, "--never-ready"], size=1, backoff=RestartBackoff(first_ms=1))
     async with asyncio.timeout(30):
         with pytest.raises(WorkerLostError, match="in a row"):
             await pool.start()
@@ -274,7 +291,7 @@ async def test_children_that_never_get_ready_fail_the_start() -> None:
 async def test_a_start_that_failed_may_be_tried_again(tmp_path: Path, ready_before: bool) -> None:
     may_start = tmp_path / "may_start"
     command = ["/bin/sh", "-c", 'test -e "$0" && exec "$@"', str(may_start), *COMMAND]
-    pool = WorkerPool(command, size=1, backoff=Backoff(first_ms=1, most_ms=10))
+    pool = WorkerPool(command, size=1, backoff=RestartBackoff(first_ms=1, most_ms=10))
     async with asyncio.timeout(30):
         for _ in range(2):
             with pytest.raises(WorkerLostError, match="in a row"):
@@ -286,12 +303,12 @@ async def test_a_start_that_failed_may_be_tried_again(tmp_path: Path, ready_befo
             with suppress(WorkerLostError):  # of a child that was too early for the file
                 await pool.start()
         await pool.start()
-        assert await ask(await pool.open(wait_ms=SOON_MS), b"one") == [b"one", b"3 bytes"]
+        assert await ask(await pool.open_channel(wait_ms=SOON_MS), b"one") == [b"one", b"3 bytes"]
         await pool.aclose()
 
 
 async def test_a_command_that_does_not_exist_fails_the_start() -> None:
-    pool = WorkerPool(["/nonexistent/command"], size=1, backoff=Backoff(first_ms=1))
+    pool = WorkerPool(["/nonexistent/command"], size=1, backoff=RestartBackoff(first_ms=1))
     async with asyncio.timeout(30):
         with pytest.raises(WorkerLostError):
             await pool.start()
@@ -303,13 +320,13 @@ def test_closing_leaves_no_child_and_no_task(loop_name: str) -> None:
     async def body() -> None:
         async with warm_pool(size=2) as pool:
             pids = pool.pids
-            channel = await pool.open(wait_ms=SOON_MS)
+            channel = await pool.open_channel(wait_ms=SOON_MS)
             await channel.send(b"one")
             assert await anext(channel) == b"one"
         with pytest.raises(WorkerLostError):
             await anext(channel)
         with pytest.raises(WorkerLostError):
-            await pool.open(wait_ms=0)
+            await pool.open_channel(wait_ms=0)
         assert not any(map(exists, pids))
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -345,7 +362,7 @@ async def test_signals_for_stopping_are_the_parents_matter() -> None:
         (pid,) = pool.pids
         os.kill(pid, signal.SIGINT)
         os.kill(pid, signal.SIGTERM)
-        assert await ask(await pool.open(wait_ms=SOON_MS), b"x") == [b"x", b"1 bytes"]
+        assert await ask(await pool.open_channel(wait_ms=SOON_MS), b"x") == [b"x", b"1 bytes"]
         assert pool.pids == (pid,)
         assert os.getpgid(pid) != os.getpgid(0)
 
@@ -355,7 +372,7 @@ async def test_children_give_way_and_inherit_no_sockets() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         os.set_inheritable(server.fileno(), True)
         async with warm_pool() as pool:
-            answers = await ask(await pool.open(wait_ms=SOON_MS), b"inherited", b"nice")
+            answers = await ask(await pool.open_channel(wait_ms=SOON_MS), b"inherited", b"nice")
             # 0, 1, 2, the kept standard output, and the listing itself.
             assert len(answers[0].split(b",")) == 5
             assert answers[2] == b"3"
@@ -369,7 +386,7 @@ from voicechat.processes.pool import WorkerPool
 async def main():
     pool = WorkerPool({COMMAND!r}, size=1)
     await pool.start()
-    channel = await pool.open(wait_ms=1000)
+    channel = await pool.open_channel(wait_ms=1000)
     await channel.send(b"hold the lock")
     print(pool.pids[0], flush=True)
     await asyncio.sleep(60)

@@ -73,9 +73,9 @@ async def speech(text: str) -> bytes:
     synthesizer, converter = espeak.open_synthesizer(), RateConverter(16_000)
     pcm = b"".join(
         [
-            converter.push(chunk.pcm, chunk.rate_hz)
+            converter.push_audio(chunk.pcm, chunk.rate_hz)
             async for chunk in synthesizer.synthesize(text, VoiceOptions())
         ]
     )
     await synthesizer.aclose()
-    return pcm + converter.finish()
+    return pcm + converter.finish_stream()

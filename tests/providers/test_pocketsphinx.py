@@ -37,10 +37,10 @@ async def synthetic() -> bytes:
     pcm = b""
     for text in ("go forward", "hello world"):
         async for chunk in synthesizer.synthesize(text, VoiceOptions()):
-            pcm += resampler.push(chunk.pcm)
-        pcm += resampler.push(bytes(22050 * 2))
+            pcm += resampler.push_audio(chunk.pcm)
+        pcm += resampler.push_audio(bytes(22050 * 2))
     await synthesizer.aclose()
-    return pcm + resampler.finish()
+    return pcm + resampler.finish_stream()
 
 
 async def pieces(pcm: bytes, piece_bytes: int = 3200) -> AsyncIterator[bytes]:
@@ -84,8 +84,8 @@ async def test_a_command_over_the_telephone_is_recognised(
     recognizer: PocketSphinxRecognizer, recordings: Path
 ) -> None:
     down, up = Resampler(16000, 8000), Resampler(8000, 16000)
-    narrow = down.push(samples(recordings / "goforward.wav")) + down.finish()
-    pcm = up.push(narrow) + up.finish()
+    narrow = down.push_audio(samples(recordings / "goforward.wav")) + down.finish_stream()
+    pcm = up.push_audio(narrow) + up.finish_stream()
     telephone = RecognitionOptions(source_rate_hz=8000)
     assert texts(await transcribe(recognizer, pcm, options=telephone)) == ["go forward ten meters"]
     assert texts(await transcribe(recognizer, pcm)) != ["go forward ten meters"]

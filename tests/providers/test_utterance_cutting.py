@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.providers.humming import silence, voice
-from voicechat.audio.segment import PauseDetector, SpeechBegan
+from voicechat.audio.pause_detection import PauseDetector, SpeechBegan
 from voicechat.providers.utterance_cutting import Utterance, UtteranceCutter, quietest_place
 
 PAUSE_MS = 700
@@ -86,6 +86,6 @@ def test_the_quietest_place_is_found_after_the_given_time(gap_ms: int) -> None:
 
 
 def test_the_onset_is_the_detectors() -> None:
-    (began, *_) = PauseDetector(PAUSE_MS).push(DICTATION)
+    (began, *_) = PauseDetector(PAUSE_MS).push_audio(DICTATION)
     assert isinstance(began, SpeechBegan)
     assert utterances(DICTATION, [])[0].begin_ms == began.keep_from_ms

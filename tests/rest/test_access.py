@@ -14,8 +14,8 @@ import pytest
 
 from tests.rest.live import KEY, PROJECT, Answer, Live, serving_live
 from voicechat.audio.wav import wav_header
-from voicechat.client import ConnectionLostError, Conversation, connect, recognise_stream
-from voicechat.client.messages import Error, Pong
+from voicechat.client import ClientConversation, ConnectionLostError, connect, recognise_stream
+from voicechat.client.messages import ErrorMessage, PongMessage
 from voicechat.errors import AdmissionError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server import key_watch
@@ -123,9 +123,9 @@ async def test_an_expired_key_is_refused(live: Live) -> None:
     ).status == 401
 
 
-async def next_error(conversation: Conversation) -> Error:
+async def next_error(conversation: ClientConversation) -> ErrorMessage:
     async with asyncio.timeout(2):
-        while not isinstance(message := await conversation.receive(), Error):
+        while not isinstance(message := await conversation.receive(), ErrorMessage):
             pass
         return message
 
@@ -299,10 +299,10 @@ async def test_both_sockets_take_a_token(live: Live) -> None:
     token = (await make_token(live, project="default")).json["token"]
     async with connect(live.url, key=token) as conversation:
         await conversation.ping()
-        assert isinstance(await conversation.receive(), Pong)
+        assert isinstance(await conversation.receive(), PongMessage)
     token = (await make_token(live, project="default")).json["token"]
     async with recognise_stream(live.url, key=token) as stream:
-        await stream.finish()
+        await stream.finish_audio()
         assert [result async for result in stream] == [], (
             "nothing was said, and the stream ends in order"
         )

@@ -69,7 +69,7 @@ class Stage:
             await asyncio.sleep(0)
             yield self
         finally:
-            self.socket.vanish()
+            self.socket.disconnect()
             async with asyncio.timeout(2):
                 await running
         assert asyncio.all_tasks() == before, "no task outlives its session"
@@ -95,11 +95,11 @@ class Stage:
         return self.recognizer.open + self.model.open + self.synthesizer.open
 
     def say(self, event_type: str, **more: object) -> None:
-        self.socket.say(json.dumps({"event_type": event_type, **more}))
+        self.socket.send_from_client(json.dumps({"event_type": event_type, **more}))
 
     def speak(self, length_ms: int = 300) -> None:
         for _ in range(length_ms // 100):
-            self.socket.say(SILENCE_100_MS)
+            self.socket.send_from_client(SILENCE_100_MS)
 
     async def until(self, kind: str, count: int = 1) -> dict[str, Any]:
         """Wait until ``count`` messages of ``kind`` have been sent; give the last of

@@ -329,7 +329,7 @@ async def test_garbage_is_answered_and_the_session_goes_on() -> None:
             "\ud800",
             '"x"',
         ]:
-            stage.socket.say(frame)
+            stage.socket.send_from_client(frame)
         await stage.until("error", 8)
         await a_turn(stage)
     assert {e["status"] for e in stage.of("error")} == {40001, 40002}

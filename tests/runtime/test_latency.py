@@ -115,8 +115,8 @@ def test_an_encoder_that_expected_another_rate_makes_the_same() -> None:
     expected = encode.open_encoder(PCM, 48_000)
     plain = encode.open_encoder(PCM)
     assert (
-        expected.encode(tone, 22_050) + expected.finish()
-        == plain.encode(tone, 22_050) + plain.finish()
+        expected.encode(tone, 22_050) + expected.finish_stream()
+        == plain.encode(tone, 22_050) + plain.finish_stream()
     )
 
 

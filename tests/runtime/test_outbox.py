@@ -119,7 +119,7 @@ async def test_a_full_connection_is_not_filled_further_by_answers() -> None:
 
 async def test_an_answer_to_a_lost_connection_ends_the_session() -> None:
     async with Writing().running() as writing:
-        writing.socket.vanish()
+        writing.socket.disconnect()
         writing.outbox.put(**CANCELED)
         assert writing.events == [Disconnected()]
         assert writing.socket.aborted

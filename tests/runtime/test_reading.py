@@ -78,33 +78,33 @@ async def reading() -> AsyncIterator[Desk]:
     task = asyncio.get_running_loop().create_task(desk.reader.run())
     await asyncio.sleep(0.1)
     yield desk
-    desk.socket.vanish()
+    desk.socket.disconnect()
     await task
     assert isinstance(desk.events[-1], Disconnected)
 
 
 async def test_audio_needs_no_pass_of_the_loop() -> None:
     async with reading() as desk:
-        desk.socket.say(b"1234")
+        desk.socket.send_from_client(b"1234")
         assert desk.events == [b"1234"]
 
 
 async def test_audio_waits_behind_a_message_that_nobody_has_read_yet() -> None:
     async with reading() as desk:
-        desk.socket.say(b"1")
-        desk.socket.say(PING)
-        desk.socket.say(b"2")
+        desk.socket.send_from_client(b"1")
+        desk.socket.send_from_client(PING)
+        desk.socket.send_from_client(b"2")
         assert desk.kinds == "a"
         await asyncio.sleep(0.01)
         assert desk.kinds == "apa"
-        desk.socket.say(b"3")
+        desk.socket.send_from_client(b"3")
         assert desk.heard == b"123"
 
 
 async def test_audio_that_came_before_the_reader_is_read_by_it() -> None:
     desk = Desk()
-    desk.socket.say(b"1")
-    desk.socket.vanish()
+    desk.socket.send_from_client(b"1")
+    desk.socket.disconnect()
     await desk.reader.run()
     assert desk.kinds == "a."
 
@@ -113,7 +113,7 @@ async def test_a_client_that_sends_much_at_once_gets_only_so_much_of_one_pass() 
     async with reading() as desk:
         sent = [bytes([number]) for number in range(5 * FRAMES_IN_A_ROW)]
         for frame in sent:
-            desk.socket.say(frame)
+            desk.socket.send_from_client(frame)
         assert len(desk.events) == FRAMES_IN_A_ROW
         before = len(desk.events)
         passes = 0
@@ -125,7 +125,7 @@ async def test_a_client_that_sends_much_at_once_gets_only_so_much_of_one_pass() 
             assert passes < 100
         assert desk.heard == b"".join(sent)
         await asyncio.sleep(0.01)
-        desk.socket.say(b"!")
+        desk.socket.send_from_client(b"!")
         assert desk.heard.endswith(b"!"), "and afterwards audio is taken as it arrives again"
 
 
@@ -157,13 +157,13 @@ async def test_a_long_text_counts_as_several_frames() -> None:
 async def test_audio_waits_while_the_recognisers_have_no_room() -> None:
     async with reading() as desk:
         desk.audio.full = True
-        desk.socket.say(b"1")
-        desk.socket.say(b"2")
+        desk.socket.send_from_client(b"1")
+        desk.socket.send_from_client(b"2")
         assert desk.heard == b""
         await asyncio.sleep(1)
         assert desk.heard == b"1", "the reader sees that there is no room when it has taken a frame"
         desk.audio.full = False
-        desk.socket.say(b"3")
+        desk.socket.send_from_client(b"3")
         assert desk.heard == b"1", "nothing overtakes what waits"
         desk.audio.emptied.set()
         await asyncio.sleep(0.01)
@@ -173,11 +173,11 @@ async def test_audio_waits_while_the_recognisers_have_no_room() -> None:
 async def test_a_long_frame_is_taken_in_slices_with_others_in_between() -> None:
     async with reading() as desk:
         long = bytes(3 * SLICE_BYTES)
-        desk.socket.say(long)
+        desk.socket.send_from_client(long)
         assert desk.events == []
         while not desk.events:  # noqa: ASYNC110 - a pass of the loop is what is meant
             await asyncio.sleep(0)
-        desk.socket.say(b"!")
+        desk.socket.send_from_client(b"!")
         assert len(desk.heard) == SLICE_BYTES, "nothing overtakes the other slices"
         await asyncio.sleep(0.01)
         assert [len(event) for event in desk.events if isinstance(event, bytes)] == [

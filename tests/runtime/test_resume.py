@@ -58,7 +58,7 @@ async def connected(
         group.create_task(resumable.attach(socket, received))
         await asyncio.sleep(0.01)
         yield socket
-        socket.vanish()
+        socket.disconnect()
 
 
 def results(socket: MemorySocket) -> list[tuple[int, str]]:
@@ -77,7 +77,7 @@ async def test_a_client_that_returns_is_told_where_to_go_on_and_gets_what_it_mis
         async with connected(resumable) as socket:
             assert offset(socket) == 0
             for _ in range(6):
-                socket.say(AUDIO_100_MS)
+                socket.send_from_client(AUDIO_100_MS)
                 await asyncio.sleep(0.01)
             assert results(socket) == [(1, "one"), (2, "one two")]
         await asyncio.sleep(20)
@@ -85,9 +85,9 @@ async def test_a_client_that_returns_is_told_where_to_go_on_and_gets_what_it_mis
             assert offset(socket) == 6 * len(AUDIO_100_MS)
             assert results(socket) == [(2, "one two")]
             for _ in range(6):
-                socket.say(AUDIO_100_MS)
+                socket.send_from_client(AUDIO_100_MS)
                 await asyncio.sleep(0.01)
-            socket.say("BYE")
+            socket.send_from_client("BYE")
             await asyncio.sleep(1)
             assert results(socket)[1:] == [
                 (3, "one two three"),
@@ -100,8 +100,8 @@ async def test_a_client_that_returns_is_told_where_to_go_on_and_gets_what_it_mis
 async def test_results_made_while_nobody_was_connected_are_kept() -> None:
     async with dictation(ScriptedRecognizer(texts=("one two",), word_ms=300)) as resumable:
         async with connected(resumable) as socket:
-            socket.say(AUDIO_100_MS * 3)
-            socket.vanish()
+            socket.send_from_client(AUDIO_100_MS * 3)
+            socket.disconnect()
         await asyncio.sleep(1)
         async with connected(resumable) as socket:
             assert results(socket) == [(1, "one")]
@@ -118,7 +118,7 @@ async def test_the_newest_connection_wins() -> None:
         connected(resumable) as new,
     ):
         assert old.aborted
-        new.say(AUDIO_100_MS)
+        new.send_from_client(AUDIO_100_MS)
         await asyncio.sleep(0.1)
         assert results(new) == [(1, "one")]
 
@@ -133,7 +133,7 @@ async def test_a_client_that_returns_and_never_reads_gives_way_to_the_next_one()
         async with connected(resumable) as new:
             assert deaf[-1].aborted
             assert offset(new) == 0
-            new.say(AUDIO_100_MS)
+            new.send_from_client(AUDIO_100_MS)
             await asyncio.sleep(0.1)
             assert results(new) == [(1, "one")]
 
@@ -151,7 +151,7 @@ async def test_a_client_that_does_not_read_its_greeting_is_dropped_and_the_sessi
 async def test_a_ping_is_answered_on_the_connection_and_is_no_result() -> None:
     async with dictation(ScriptedRecognizer(texts=("one",), word_ms=100)) as resumable:
         async with connected(resumable) as socket:
-            socket.say(Ping(b"?"))
+            socket.send_from_client(Ping(b"?"))
             await asyncio.sleep(0.01)
             assert socket.pongs == [b"?"]
         async with connected(resumable) as socket:
@@ -163,7 +163,7 @@ async def test_a_session_waits_thirty_seconds(absent_s: float, alive: bool) -> N
     recognizer = ScriptedRecognizer()
     async with dictation(recognizer) as resumable:
         async with connected(resumable) as socket:
-            socket.say(AUDIO_100_MS)
+            socket.send_from_client(AUDIO_100_MS)
             await asyncio.sleep(0.1)
         await asyncio.sleep(absent_s)
         assert recognizer.open == alive

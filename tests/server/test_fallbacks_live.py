@@ -9,7 +9,14 @@ import pytest
 from aiohttp import ClientSession
 
 from tests.conftest import ROOT
-from voicechat.client import Error, ReplyAudio, ReplyText, ServerMessage, TurnCompleted, connect
+from voicechat.client import (
+    ErrorMessage,
+    ReplyAudioMessage,
+    ReplyTextMessage,
+    ServerMessage,
+    TurnCompletedMessage,
+    connect,
+)
 from voicechat.config import Config, build_services, load_config
 from voicechat.server.serve import credentials, serving
 
@@ -53,7 +60,7 @@ async def a_turn(config: Config) -> tuple[list[ServerMessage], str]:
             await conversation.send_text("hello")
             async for message in conversation:
                 said.append(message)
-                if isinstance(message, TurnCompleted):
+                if isinstance(message, TurnCompletedMessage):
                     break
         async with ClientSession() as session, session.get(f"{server.url}/metrics") as response:
             return said, await response.text()
@@ -66,9 +73,9 @@ def of(said: list[ServerMessage], *kinds: type) -> list[type]:
 async def test_somebody_stands_in(tmp_path: Path, toml: str) -> None:
     chain = 'fallback = ["spare"]\n[llm.spare]\nprovider = "scripted_services:open_chat_model"\nreply = ["Hi."]\n'
     said, metrics = await a_turn(configured(tmp_path, toml + chain))
-    assert not of(said, Error)
-    assert of(said, ReplyText)
-    assert of(said, ReplyAudio)
+    assert not of(said, ErrorMessage)
+    assert of(said, ReplyTextMessage)
+    assert of(said, ReplyAudioMessage)
     assert 'voicechat_fallbacks_total{by="llm.spare",service="llm.default"} 1.0' in metrics
     assert (
         'voicechat_service_failures_total{kind="connectivity",service="llm.default"} 1.0' in metrics
@@ -77,13 +84,16 @@ async def test_somebody_stands_in(tmp_path: Path, toml: str) -> None:
 
 async def test_nobody_stands_in_and_an_apology_is_heard(tmp_path: Path, toml: str) -> None:
     said, metrics = await a_turn(configured(tmp_path, toml))
-    kinds = of(said, Error, ReplyText, ReplyAudio, TurnCompleted)
-    assert kinds[0] is Error
-    assert set(kinds[1:-1]) == {ReplyAudio}
-    assert kinds[-1] is TurnCompleted
+    kinds = of(said, ErrorMessage, ReplyTextMessage, ReplyAudioMessage, TurnCompletedMessage)
+    assert kinds[0] is ErrorMessage
+    assert set(kinds[1:-1]) == {ReplyAudioMessage}
+    assert kinds[-1] is TurnCompletedMessage
     assert 'voicechat_turns_total{outcome="failed"} 1.0' in metrics
 
 
 async def test_the_apology_can_be_switched_off(tmp_path: Path, toml: str) -> None:
     said, _ = await a_turn(configured(tmp_path, toml + "[apology]\nenabled = false\n"))
-    assert of(said, Error, ReplyText, ReplyAudio, TurnCompleted) == [Error, TurnCompleted]
+    assert of(said, ErrorMessage, ReplyTextMessage, ReplyAudioMessage, TurnCompletedMessage) == [
+        ErrorMessage,
+        TurnCompletedMessage,
+    ]

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from voicechat.client import Created, ReplyAudio, ReplyText, ServerMessage, TurnCompleted, connect
+from voicechat.client import (
+    CreatedMessage,
+    ReplyAudioMessage,
+    ReplyTextMessage,
+    ServerMessage,
+    TurnCompletedMessage,
+    connect,
+)
 from voicechat.config import Config, load_config
 from voicechat.errors import AdmissionError, ConfigError, FailureKind, ProviderError, Status
 from voicechat.runtime.services import Services
@@ -114,11 +121,11 @@ async def test_a_conversation_is_held_and_counted(config: Config) -> None:
             text, audio = "", b""
             async for message in conversation:
                 match message:
-                    case ReplyText(content=content):
+                    case ReplyTextMessage(content=content):
                         text += content
-                    case ReplyAudio(payload=payload):
+                    case ReplyAudioMessage(payload=payload):
                         audio += payload
-                    case TurnCompleted():
+                    case TurnCompletedMessage():
                         break
                     case _:
                         pass
@@ -155,7 +162,7 @@ async def test_short_of_time_newcomers_are_refused_and_those_who_are_in_go_on(
             assert (response.status, response.headers["Retry-After"]) == (503, "5")
         await conversation.send_audio(SPEECH)
         await conversation.complete()
-        while not isinstance(await conversation.receive(), TurnCompleted):
+        while not isinstance(await conversation.receive(), TurnCompletedMessage):
             pass
         async with session.get(f"{server.url}/metrics") as response:
             metrics = await response.text()
@@ -239,11 +246,11 @@ async def test_a_signal_drains_lets_the_turn_end_and_stops(config: Config) -> No
             await conversation.receive()
             os.kill(os.getpid(), signal.SIGTERM)
             kinds: list[type[ServerMessage]] = []
-            while not kinds or kinds[-1] is not TurnCompleted:
+            while not kinds or kinds[-1] is not TurnCompletedMessage:
                 kinds.append(type(await conversation.receive()))
         await serving_task
-    assert ReplyAudio in kinds
-    assert Created not in kinds
+    assert ReplyAudioMessage in kinds
+    assert CreatedMessage not in kinds
     assert [line.split()[0].rstrip(":;") for line in lines] == [
         "warming",
         "ready",

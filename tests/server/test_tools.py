@@ -14,11 +14,11 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from voicechat.client import (
-    Conversation,
-    ReplyText,
-    ToolCalled,
-    TurnCompleted,
-    Updated,
+    ClientConversation,
+    ReplyTextMessage,
+    ToolCallMessage,
+    TurnCompletedMessage,
+    UpdatedMessage,
     chat_settings,
     connect,
 )
@@ -94,7 +94,7 @@ def called(index: int, call_id: str, name: str, arguments: str) -> dict[str, Any
 @asynccontextmanager
 async def serving_tools(
     tmp_path: Path, endpoint: Endpoint
-) -> AsyncIterator[tuple[Conversation, str]]:
+) -> AsyncIterator[tuple[ClientConversation, str]]:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", endpoint.complete)
     file = tmp_path / "voicechat.toml"
@@ -117,18 +117,18 @@ async def serving_tools(
 
 
 async def heard(
-    conversation: Conversation, answers: dict[str, str]
-) -> tuple[str, list[ToolCalled]]:
+    conversation: ClientConversation, answers: dict[str, str]
+) -> tuple[str, list[ToolCallMessage]]:
     """Take one turn; carry out the client's tools."""
     text, calls = "", []
     async for message in conversation:
         match message:
-            case ReplyText(content=content):
+            case ReplyTextMessage(content=content):
                 text += content
-            case ToolCalled():
+            case ToolCallMessage():
                 calls.append(message)
                 await conversation.answer_tool(message.id, answers[message.name])
-            case TurnCompleted():
+            case TurnCompletedMessage():
                 break
             case _:
                 pass
@@ -145,7 +145,7 @@ async def test_tools_of_both_sides_work_together(tmp_path: Path) -> None:
     )
     async with serving_tools(tmp_path, endpoint) as (conversation, url):
         await conversation.update(chat_settings(tools=(LAMP,)))
-        assert isinstance(await conversation.receive(), Updated)
+        assert isinstance(await conversation.receive(), UpdatedMessage)
         await conversation.send_text("What time is it in Paris? And switch the lamp on.")
         text, calls = await heard(conversation, {"lamp": "on"})
         await conversation.send_text("Thanks.")
@@ -173,7 +173,7 @@ async def test_an_interrupted_call_leaves_a_history_that_the_endpoint_accepts(
         await conversation.update(chat_settings(tools=(LAMP,)))
         await conversation.send_text("Switch the lamp on.")
         async for message in conversation:
-            if isinstance(message, ToolCalled):
+            if isinstance(message, ToolCallMessage):
                 break
         await conversation.cancel()
         await heard(conversation, {})

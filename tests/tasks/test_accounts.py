@@ -84,7 +84,7 @@ async def test_what_is_tried_again_is_not_paid_twice(
 async def test_a_decoder_that_is_killed_is_replaced(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive = ForkedStream.receive
+    receive = ForkedStream.receive_frame
     lost: list[ForkedStream] = []
 
     async def losing_one(self: ForkedStream) -> object:
@@ -93,7 +93,7 @@ async def test_a_decoder_that_is_killed_is_replaced(
             raise WorkerLostError("killed")
         return await receive(self)
 
-    monkeypatch.setattr(ForkedStream, "receive", losing_one)
+    monkeypatch.setattr(ForkedStream, "receive_frame", losing_one)
     status, answer = await server.ask("POST", NON_STREAM, data=form(data=DATA, audio_file=wav()))
     assert (status, answer["result"]) == (200, "hello there")
     assert lost

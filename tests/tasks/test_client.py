@@ -7,7 +7,7 @@ import pytest
 from tests.tasks.transcription_server import Rules, transcription_server, wav
 from voicechat.client.connection import ConnectionLostError
 from voicechat.client.rest import ApiError
-from voicechat.client.transcription import Transcription, Transcriptions
+from voicechat.client.transcription import Transcription, TranscriptionApi
 
 pytestmark = pytest.mark.real_time
 
@@ -19,27 +19,27 @@ async def test_a_client_hands_in_waits_lists_and_deletes(
     recording.write_bytes(wav(2.0))
     async with (
         transcription_server(tasks_folder, Rules()) as server,
-        Transcriptions(server.url, key="alice", project="a/b") as client,
+        TranscriptionApi(server.url, key="alice", project="a/b") as client,
     ):
-        task_id = await client.submit(recording, idempotency_key="k")
-        assert await client.submit(recording, idempotency_key="k") == task_id
-        task = await client.wait(task_id)
+        task_id = await client.submit_task(recording, idempotency_key="k")
+        assert await client.submit_task(recording, idempotency_key="k") == task_id
+        task = await client.wait_for_task(task_id)
         assert (task.status, task.result, task.progress) == (
             "success",
             "[0:0.000,0:2.000,0] hello there\n",
             1.0,
         )
-        assert [listed.id for listed in await client.tasks()] == [task_id]
-        await client.delete(task_id)
+        assert [listed.id for listed in await client.list_tasks()] == [task_id]
+        await client.delete_task(task_id)
         with pytest.raises(ApiError) as refused:
-            await client.look(task_id)
+            await client.task(task_id)
         assert refused.value.status == 40401
         assert await client.transcribe(recording) == Transcription("and you", 2.0)
         with pytest.raises(ApiError, match="audio_url"):
-            await client.submit("file:///etc/passwd")
+            await client.submit_task("file:///etc/passwd")
 
 
 async def test_a_server_that_is_not_there_is_a_lost_connection() -> None:
-    async with Transcriptions("http://127.0.0.1:9", key="alice") as client:
+    async with TranscriptionApi("http://127.0.0.1:9", key="alice") as client:
         with pytest.raises(ConnectionLostError):
-            await client.tasks()
+            await client.list_tasks()

@@ -47,7 +47,7 @@ def speak(text: str, voice: str = "en-us") -> Samples:
 
     library.speak(text, voice, Prosody(RATE_WPM), take)
     resampler = Resampler(library.rate_hz, RATE_HZ)
-    pcm = resampler.push(b"".join(chunks)) + resampler.finish()
+    pcm = resampler.push_audio(b"".join(chunks)) + resampler.finish_stream()
     samples = np.frombuffer(pcm, "<i2").astype(np.float64)
     samples.flags.writeable = False  # the next test gets the same array
     return samples

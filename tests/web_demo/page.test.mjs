@@ -6,12 +6,12 @@ import { test } from "node:test";
 import { Conversation, retryDelayMs } from "../../web_demo/conversation.js";
 import { Credentials, KeyRefused } from "../../web_demo/credentials.js";
 import { toSrt } from "../../web_demo/export.js";
-import { spokenLength } from "../../web_demo/heard.js";
+import { spokenLength } from "../../web_demo/playback-transcript.js";
 import { LANGUAGES } from "../../web_demo/i18n.js";
 import { EventLog, lengthByFormat } from "../../web_demo/log.js";
 import { configuration, readWord, request } from "../../web_demo/protocol.js";
 import { DEFAULTS, Settings } from "../../web_demo/settings.js";
-import { Wishes } from "../../web_demo/wishes.js";
+import { SessionConfig } from "../../web_demo/session-config.js";
 import { median, stagesOf, totalOf } from "../../web_demo/waterfall.js";
 
 class FakeClock {
@@ -176,22 +176,22 @@ test("an address that the browser may not connect to is not tried again", async 
 
 test("a format that the browser cannot play is not asked for", () => {
   const stored = { getItem: () => JSON.stringify({ format: "MP3_24000HZ_MONO_64KBPS" }), setItem: () => {} };
-  assert.equal(new Wishes(new Settings(stored), () => false).format, DEFAULTS.format);
+  assert.equal(new SessionConfig(new Settings(stored), () => false).format, DEFAULTS.format);
 });
 
 test("what a server refuses is left out, once", () => {
   const stored = { speechRate: 1.5, format: "OGG_OPUS_48KHZ_MONO_32KBPS", binaryDownlink: true };
-  const wishes = new Wishes(new Settings({ getItem: () => JSON.stringify(stored), setItem: () => {} }), () => true);
-  const before = wishes.configuration({ history: [], handsFree: true });
+  const sessionConfig = new SessionConfig(new Settings({ getItem: () => JSON.stringify(stored), setItem: () => {} }), () => true);
+  const before = sessionConfig.configuration({ history: [], handsFree: true });
   assert.equal(before.downlink, "binary");
   assert.equal(before.turn_detection.silence_duration_ms, 500);
   for (const [field, message] of [["speechRate", "a.synthesis_param.speechRate: 1.5 is not"], ["format", "x.format: no"], ["turn_detection", "turn_detection: no"], ["downlink", "downlink: no"]]) {
-    assert.equal(wishes.refused(message), field);
+    assert.equal(sessionConfig.refused(message), field);
   }
-  const after = wishes.configuration({ history: [], handsFree: true });
+  const after = sessionConfig.configuration({ history: [], handsFree: true });
   assert.deepEqual([after.downlink, after.turn_detection], [undefined, undefined]);
   assert.deepEqual(after.chat_completion_with_voice_output_req.speech_synthesis_req.synthesis_param, { format: DEFAULTS.format });
-  assert.equal(wishes.refused("downlink: no"), null, "or it would ask for ever");
+  assert.equal(sessionConfig.refused("downlink: no"), null, "or it would ask for ever");
 });
 
 test("a socket that was hung up is not listened to any more", async () => {

@@ -20,12 +20,12 @@ import uvloop
 from tests.hands_free.stage import Echo, Stage
 from tests.voice.sounds import RATE_HZ, Samples, speak, to_pcm
 from voicechat.client import (
-    Canceled,
-    Completed,
-    ReplyAudio,
+    CanceledMessage,
+    CompletedMessage,
+    ReplyAudioMessage,
     ServerMessage,
-    SpeechStarted,
-    TurnCompleted,
+    SpeechStartedMessage,
+    TurnCompletedMessage,
 )
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.session.effects import EarlyReply
@@ -164,13 +164,13 @@ async def decide(
     )
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        begins_ms = await stage.until(ReplyAudio) + after_ms
+        begins_ms = await stage.until(ReplyAudioMessage) + after_ms
         stage.says(clip, begins_ms)
         await stage.at(begins_ms + onset_ms(clip) + 2_000)
-    canceled = [at_ms for at_ms in stage.times(Canceled) if at_ms > begins_ms]
+    canceled = [at_ms for at_ms in stage.times(CanceledMessage) if at_ms > begins_ms]
     if not canceled:
         return None
-    started = zip(stage.times(SpeechStarted), stage.of(SpeechStarted), strict=True)
+    started = zip(stage.times(SpeechStartedMessage), stage.of(SpeechStartedMessage), strict=True)
     begun = [message.audio_start_ms for at_ms, message in started if at_ms <= canceled[0]]
     return canceled[0] - begins_ms - onset_ms(clip), canceled[0] - begun[
         -1
@@ -215,7 +215,7 @@ async def echoed(echo: Echo, uplink_jitter_ms: int, seed: int) -> tuple[list[int
     async with stage.playing():
         for turn in (1, 2):
             end_ms = stage.says(speak(QUESTION), stage.mic_ms + 500)
-            await stage.until(Completed, turn)
+            await stage.until(CompletedMessage, turn)
             await stage.at(end_ms + 20_000)
             nobody_speaks.append((end_ms + 200, stage.mic_ms))
 
@@ -227,7 +227,7 @@ async def echoed(echo: Echo, uplink_jitter_ms: int, seed: int) -> tuple[list[int
             if begin < at_ms < end
         ]
 
-    return among(SpeechStarted), len(among(Canceled))
+    return among(SpeechStartedMessage), len(among(CanceledMessage))
 
 
 def heard() -> None:
@@ -256,12 +256,14 @@ async def heard_error(seed: int, report_every_ms: int | None) -> int:
     )
     async with stage.playing():
         stage.says(speak(QUESTION), 500)
-        stage.says(speak("no, stop that"), await stage.until(ReplyAudio) + 1_500 + 230 * seed)
-        await stage.until(Canceled)
+        stage.says(
+            speak("no, stop that"), await stage.until(ReplyAudioMessage) + 1_500 + 230 * seed
+        )
+        await stage.until(CanceledMessage)
         played_ms = stage.heard_ms
         ends_ms = list(synthesizer.ends_ms)
-        await stage.until(Completed, 2)
-        await stage.until(TurnCompleted, 2)
+        await stage.until(CompletedMessage, 2)
+        await stage.until(TurnCompletedMessage, 2)
     remembered = [str(m["content"]) for m in model.requests[1].messages if m["role"] == "assistant"]
     begins_ms = [0, *ends_ms]
     played = sum(

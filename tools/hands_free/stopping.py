@@ -16,7 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.voice.sounds import RATE_HZ, silence, speak, to_pcm
-from voicechat.client import Canceled, Conversation, ReplyAudio, chat_settings, connect
+from voicechat.client import (
+    CanceledMessage,
+    ClientConversation,
+    ReplyAudioMessage,
+    chat_settings,
+    connect,
+)
 from voicechat.config import load_config
 from voicechat.dialects.base import Frame
 from voicechat.runtime import conversation
@@ -170,16 +176,16 @@ async def talk(url: str, key: str, number: int, of: int, interruptions: int) -> 
             reading.cancel()
 
 
-async def _check(talk: Conversation) -> None:
+async def _check(talk: ClientConversation) -> None:
     """Nothing of a reply may come after it was cancelled."""
     playing, canceled = "", set()
     async for message in talk:
         match message:
-            case ReplyAudio():
+            case ReplyAudioMessage():
                 playing = message.reply_id
                 if playing in canceled:
                     print(f"audio of reply {playing} came after its end", file=sys.stderr)
-            case Canceled():
+            case CanceledMessage():
                 canceled.add(playing)
             case _:
                 pass

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yarl
 
-from voicechat.bench.usage import usage_of
+from voicechat.bench.resource_usage import usage_of
 from voicechat.server.serve import Running
 
 _DESCRIPTORS = Path("/proc/self/fd")

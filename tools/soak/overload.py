@@ -20,10 +20,10 @@ from aiohttp import ClientSession
 from voicechat.bench.conversations import CLIENT_LAG_MS, LAG_PERIOD_S
 from voicechat.bench.figures import spread
 from voicechat.bench.ramp import OVERHEAD_P99_MS
+from voicechat.bench.resource_usage import usage_of
 from voicechat.bench.script import DELAYS
 from voicechat.bench.server import SCRIPTED, BenchServer, bench_server, running_on, separate_cores
 from voicechat.bench.talker import LATE_MS, Talker, Tally
-from voicechat.bench.usage import usage_of
 from voicechat.client import connect
 from voicechat.errors import AdmissionError, Status, VoiceChatError
 from voicechat.session.vocabulary import VoiceSettings

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from voicechat.bench.conversations import ConversationFigures, Workload, bench_conversations
-from voicechat.bench.ramp import Step
+from voicechat.bench.ramp import RampStep
 from voicechat.session.vocabulary import VoiceSettings
 
 WANTED = 1.8
@@ -39,7 +39,7 @@ def told(figures: ConversationFigures) -> str:
     work = figures.workload
     cost = f"{figures.cpu_s_per_session_minute:.3f} s of a core per session-minute"
     times = f"added {figures.overhead}; the users' lag {figures.client_lag}"
-    return f"{work.workers} x {work.sessions // work.workers} sessions: {cost}; {times}; {Step(figures).verdict}"
+    return f"{work.workers} x {work.sessions // work.workers} sessions: {cost}; {times}; {RampStep(figures).verdict}"
 
 
 def cheapest_s(figures: Sequence[ConversationFigures]) -> float:
@@ -53,7 +53,7 @@ def held(figures: Sequence[ConversationFigures]) -> bool:
     """Whether nothing was ever lost, and once all figures were good: what others do to
     a run is no fault of it.
     """
-    return all(run.sound for run in figures) and any(not Step(run).broken for run in figures)
+    return all(run.sound for run in figures) and any(not RampStep(run).broken for run in figures)
 
 
 def main() -> int:

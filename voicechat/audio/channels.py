@@ -31,7 +31,7 @@ class ChannelComparison:
         self._sums: NDArray[np.float64] = np.zeros(0)
         self._products: NDArray[np.float64] = np.zeros((0, 0))
 
-    def push(self, channels: Sequence[bytes]) -> None:
+    def push_audio(self, channels: Sequence[bytes]) -> None:
         """Take the next piece: s16le 16 kHz of equal lengths, always of as many
         channels.
         """
@@ -53,7 +53,7 @@ class ChannelComparison:
         self._sums += loudness.sum(axis=1)
         self._products += loudness @ loudness.T
 
-    def distinct(self) -> tuple[tuple[int, int], ...]:
+    def distinct_channels(self) -> tuple[tuple[int, int], ...]:
         """Give each sound once: the number of its first channel, and of the loudest one
         that has it.
         """

@@ -12,12 +12,12 @@ import av
 
 from voicechat.audio.demux import adts
 from voicechat.audio.demux.amr import AmrDemuxer
-from voicechat.audio.demux.bare import G722Bytes, OpusPackets
 from voicechat.audio.demux.flac import FlacDemuxer
 from voicechat.audio.demux.mp4 import MP4_STARTS, Mp4Demuxer
 from voicechat.audio.demux.mpeg import Mp3Demuxer
 from voicechat.audio.demux.ogg import OggDemuxer
 from voicechat.audio.demux.stream import DemuxedItem, Demuxer, Silence, StreamStart, undecodable
+from voicechat.audio.demux.unframed import G722Bytes, OpusPackets
 from voicechat.audio.demux.webm import EBML_MAGIC, WebmDemuxer
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, InputContainer
 from voicechat.audio.resample import RateConverter
@@ -114,9 +114,9 @@ class CompressedDecoder:
                 return iter(())
             data, self._start = self._start, None
             self._look_at_start(data)
-        return self._gathered(self._decode_all(self._demuxer.push(data)))
+        return self._gathered(self._decode_all(self._demuxer.push_bytes(data)))
 
-    def finish(self) -> Iterator[bytes]:
+    def finish_turn(self) -> Iterator[bytes]:
         """Give what is held back: the turn is over. More of the same stream, or another
         one, may follow.
         """
@@ -134,9 +134,9 @@ class CompressedDecoder:
 
     def _rest(self) -> Iterator[bytes]:
         if self._start:
-            yield from self._decode_all(self._demuxer.push(self._start))
-        yield from self._decode_all(self._demuxer.finish())
-        yield self._converter.finish()
+            yield from self._decode_all(self._demuxer.push_bytes(self._start))
+        yield from self._decode_all(self._demuxer.finish_stream())
+        yield self._converter.finish_stream()
 
     def _decode_all(self, items: Iterator[DemuxedItem]) -> Iterator[bytes]:
         for item in items:
@@ -150,7 +150,7 @@ class CompressedDecoder:
     def _converted(self, pieces: Iterator[tuple[bytes, int]]) -> Iterator[bytes]:
         for pcm, rate_hz in pieces:
             self._note_rate(rate_hz)
-            converted = self._converter.push(pcm, rate_hz)
+            converted = self._converter.push_audio(pcm, rate_hz)
             self._given_samples += len(converted) // 2
             allowed_s = SPARE_AUDIO_S + self._taken_bytes / SPARSEST_BYTES_PER_S
             if self._given_samples > allowed_s * DECODED_RATE_HZ:
@@ -167,7 +167,7 @@ class CompressedDecoder:
         while left > 0:
             pcm = bytes(2 * min(left, self._rate_hz // 2))
             left -= len(pcm) // 2
-            yield self._converter.push(pcm, self._rate_hz)
+            yield self._converter.push_audio(pcm, self._rate_hz)
 
     def _note_rate(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz

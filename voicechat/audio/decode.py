@@ -36,7 +36,7 @@ class Decoder(Protocol):
         on with the next frame.
         """
 
-    def finish(self) -> bytes:
+    def finish_turn(self) -> bytes:
         """Return what is still held back. Never raises."""
 
     @property
@@ -99,11 +99,11 @@ class PcmDecoder:
         self._untouched = self._untouched and len(frame) % 2 == 0
         # The converter carries the odd byte of 16-bit samples, which pass through here
         # untouched.
-        return self._converter.push(to_mono_s16(frame, self._layout), self.source_rate_hz)
+        return self._converter.push_audio(to_mono_s16(frame, self._layout), self.source_rate_hz)
 
-    def finish(self) -> bytes:
-        """See ``Decoder.finish``."""
-        return self._converter.finish() if self._clips is None else self._clips.finish()
+    def finish_turn(self) -> bytes:
+        """See ``Decoder.finish_turn``."""
+        return self._converter.finish_stream() if self._clips is None else self._clips.finish_turn()
 
     def _begin(self, frame: bytes) -> None:
         self._begun = bool(frame)
@@ -173,11 +173,11 @@ class WavDecoder:
             raise
         return self._flush()
 
-    def finish(self) -> bytes:
-        """See ``Decoder.finish``. A clip that ends within its header gives nothing."""
+    def finish_turn(self) -> bytes:
+        """See ``Decoder.finish_turn``. A clip that ends within its header gives nothing."""
         if self._take is WavDecoder._take_start and not self._trailing_bytes:
             self._take_samples(self._start)
-        self._decoded.append(self._converter.finish())
+        self._decoded.append(self._converter.finish_stream())
         return self._flush()
 
     def _flush(self) -> bytes:
@@ -231,7 +231,7 @@ class WavDecoder:
         return is_chunk_head(start[:CHUNK_HEAD_BYTES], self._trailing_bytes)
 
     def _take_header(self, data: bytes) -> bytes:
-        parsed = self._header.push(data)
+        parsed = self._header.push_bytes(data)
         if parsed is None:
             return b""
         header, rest = parsed
@@ -256,7 +256,7 @@ class WavDecoder:
         self._cut_sample = samples[whole_bytes:]
         if whole_bytes:
             mono = to_mono_s16(samples[:whole_bytes], self._layout)
-            self._decoded.append(self._converter.push(mono, self.source_rate_hz))
+            self._decoded.append(self._converter.push_audio(mono, self.source_rate_hz))
         if self._samples_left_bytes == 0:
             self._expect_start(self._trailing_bytes)
         return rest

@@ -60,7 +60,7 @@ class Encoder(Protocol):
         Raises ``ValueError`` for another rate.
         """
 
-    def finish(self) -> bytes:
+    def finish_stream(self) -> bytes:
         """Return the stream's end. The encoder is of no use afterwards."""
 
 
@@ -102,13 +102,13 @@ class SampleEncoder:
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
         """See ``Encoder.encode``."""
-        samples = self._converter.push(pcm, rate_hz)
+        samples = self._converter.push_audio(pcm, rate_hz)
         self.held_back_ms = self._converter.delay_ms
         return self._headed(samples)
 
-    def finish(self) -> bytes:
-        """See ``Encoder.finish``."""
-        return self._headed(self._converter.finish())
+    def finish_stream(self) -> bytes:
+        """See ``Encoder.finish_stream``."""
+        return self._headed(self._converter.finish_stream())
 
     def _headed(self, samples: bytes) -> bytes:
         if not self._header or not samples:
@@ -152,13 +152,13 @@ class Mp3Encoder:
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
         """See ``Encoder.encode``."""
         self._begun = self._begun or bool(pcm)
-        return self._encode_samples(self._converter.push(pcm, rate_hz))
+        return self._encode_samples(self._converter.push_audio(pcm, rate_hz))
 
-    def finish(self) -> bytes:
-        """See ``Encoder.finish``. Without any audio there are no frames either."""
+    def finish_stream(self) -> bytes:
+        """See ``Encoder.finish_stream``. Without any audio there are no frames either."""
         if not self._begun:
             return b""
-        return self._encode_samples(self._converter.finish()) + b"".join(
+        return self._encode_samples(self._converter.finish_stream()) + b"".join(
             map(bytes, self._codec.encode(None))
         )
 
@@ -207,11 +207,11 @@ class OggOpusEncoder:
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
         """See ``Encoder.encode``."""
-        return self._paged(self._packets(self._converter.push(pcm, rate_hz)))
+        return self._paged(self._packets(self._converter.push_audio(pcm, rate_hz)))
 
-    def finish(self) -> bytes:
-        """See ``Encoder.finish``. Without any audio there is no stream either."""
-        packets = self._packets(self._converter.finish())
+    def finish_stream(self) -> bytes:
+        """See ``Encoder.finish_stream``. Without any audio there is no stream either."""
+        packets = self._packets(self._converter.finish_stream())
         if not self._taken_samples:
             return b""
         packets += map(bytes, self._codec.encode(None))

@@ -90,7 +90,7 @@ class FileDecoder:
         self._check_size()
         self._bare = bare if bare is not None and not self._has_header() else None
         self._part = _Part(self._file, 0)
-        self._track = _Track(self._part, self._bare)
+        self._track = _AudioTrack(self._part, self._bare)
         self._clock = _Clock(self._track)
         self._channels: list[Resampler] = []
         self._layout: av.AudioLayout | None = None
@@ -104,7 +104,7 @@ class FileDecoder:
         """Rate of the sound as it was recorded; right from the first read on."""
         self._pieces = self._decode()
 
-    def read(self) -> tuple[bytes, ...]:
+    def read_channels(self) -> tuple[bytes, ...]:
         """Give the next few seconds of every channel; empty at the end. Raises as
         opening does.
         """
@@ -173,7 +173,7 @@ class FileDecoder:
             for frame in frames:
                 yield from self._converted(frame)
         if self._channels:
-            yield self._counted(tuple(channel.finish() for channel in self._channels))
+            yield self._counted(tuple(channel.finish_stream() for channel in self._channels))
 
     def _begin_next_link(self) -> bool:
         """Go on with the next logical stream of a chained Ogg file; whether there is
@@ -184,7 +184,7 @@ class FileDecoder:
             return False
         self._track.close()
         self._part = _Part(self._file, start)
-        self._track = _Track(self._part, None)
+        self._track = _AudioTrack(self._part, None)
         self._clock.go_on(self._track)
         return True
 
@@ -199,12 +199,14 @@ class FileDecoder:
         while left > 0:
             silence = bytes(2 * min(left, frame.sample_rate))
             left -= len(silence) // 2
-            yield self._counted(tuple(channel.push(silence) for channel in self._channels))
+            yield self._counted(tuple(channel.push_audio(silence) for channel in self._channels))
         assert self._planar is not None
         frame.pts = None
         parts = self._planar.resample(frame)
         channels = tuple(
-            channel.push(b"".join(bytes(part.planes[index])[: part.samples * 2] for part in parts))
+            channel.push_audio(
+                b"".join(bytes(part.planes[index])[: part.samples * 2] for part in parts)
+            )
             for index, channel in enumerate(self._channels)
         )
         yield self._counted(channels)
@@ -238,7 +240,7 @@ class FileDecoder:
         self._planar = av.AudioResampler("s16p", self._layout)
         if not self._channels or self._channels[0].in_rate_hz != rate_hz:
             if self._channels:
-                yield self._counted(tuple(channel.finish() for channel in self._channels))
+                yield self._counted(tuple(channel.finish_stream() for channel in self._channels))
             count = self._layout.nb_channels
             self._channels = [Resampler(rate_hz, FILE_RATE_HZ) for _ in range(count)]
 
@@ -264,7 +266,7 @@ class _Part:
         return self._file.tell() - self.start
 
 
-class _Track:
+class _AudioTrack:
     """The first audio track of an opened file."""
 
     def __init__(self, part: _Part, bare: InputFormat | None) -> None:
@@ -312,12 +314,12 @@ class _Track:
 class _Clock:
     """Compares the times of frames with how much audio came before them."""
 
-    def __init__(self, track: _Track) -> None:
+    def __init__(self, track: _AudioTrack) -> None:
         self._heard_s = 0.0
         self._zero_s: float | None = None
         self.go_on(track)
 
-    def go_on(self, track: _Track) -> None:
+    def go_on(self, track: _AudioTrack) -> None:
         """Take the times of the next frames from ``track``, which follows what has been
         heard.
         """
@@ -367,7 +369,7 @@ def _check_riff(start: bytes) -> None:
     if len(start) < SIGNATURE_BYTES or not may_be_clip(start):
         return
     try:
-        HeaderParser().push(start)
+        HeaderParser().push_bytes(start)
     except RemoteProtocolError as error:
         # What else is wrong with it FFmpeg may understand.
         if error.status is Status.TOO_LARGE:

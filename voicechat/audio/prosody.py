@@ -56,12 +56,12 @@ class ProsodyFilter:
         self._due_bytes = 0.0
         self._given_bytes = 0
 
-    def push(self, pcm: bytes) -> bytes:
+    def push_audio(self, pcm: bytes) -> bytes:
         """Change the next piece, of an even size; gives what is ready, perhaps nothing."""
         self._due_bytes += len(pcm) / self._speech_rate
         return self._filtered(pcm)
 
-    def finish(self) -> bytes:
+    def finish_stream(self) -> bytes:
         """Give what is still held back. The filter is of no use afterwards."""
         given_bytes = self._given_bytes
         # atempo swallows what does not fill its last window: silence is put there for

@@ -49,7 +49,7 @@ class Resampler:
         """
         return 0 if self._graph is None else resampling_delay_ms(self.in_rate_hz, self.out_rate_hz)
 
-    def push(self, pcm: bytes) -> bytes:
+    def push_audio(self, pcm: bytes) -> bytes:
         """Convert the next piece, of any size. Returns what is ready, perhaps nothing."""
         if self._odd_byte or len(pcm) % 2:
             pcm = self._odd_byte + pcm
@@ -63,7 +63,7 @@ class Resampler:
         self._graph.push(frame)
         return pulled_samples(self._graph)
 
-    def finish(self) -> bytes:
+    def finish_stream(self) -> bytes:
         """Return what is still held back. The resampler is of no use afterwards."""
         if self._graph is None:
             return b""
@@ -88,22 +88,22 @@ class RateConverter:
         """See ``Resampler.delay_ms``: at the rate that came last."""
         return 0 if self._resampler is None else self._resampler.delay_ms
 
-    def push(self, pcm: bytes, in_rate_hz: int) -> bytes:
+    def push_audio(self, pcm: bytes, in_rate_hz: int) -> bytes:
         """Convert the next piece. At a change of rate, what the old one held back goes
         first.
         """
         held_back = b""
         if self._resampler is None or self._resampler.in_rate_hz != in_rate_hz:
             successor = Resampler(in_rate_hz, self.out_rate_hz)
-            held_back = self.finish()
+            held_back = self.finish_stream()
             self._resampler = successor
-        converted = self._resampler.push(pcm)
+        converted = self._resampler.push_audio(pcm)
         return held_back + converted if held_back else converted
 
-    def finish(self) -> bytes:
+    def finish_stream(self) -> bytes:
         """Return what is still held back. The next piece begins a new stream."""
         resampler, self._resampler = self._resampler, None
-        return b"" if resampler is None else resampler.finish()
+        return b"" if resampler is None else resampler.finish_stream()
 
 
 def resampling_delay_ms(in_rate_hz: int, out_rate_hz: int) -> int:

@@ -103,7 +103,7 @@ class HeaderParser:
         self._long_sizes: tuple[int, int] | None = None
         """Bytes of the form and of the samples, where a 64-bit form names them."""
 
-    def push(self, data: bytes) -> tuple[ClipHeader, bytes] | None:
+    def push_bytes(self, data: bytes) -> tuple[ClipHeader, bytes] | None:
         """Take the next piece. Returns the header and what follows it, or None while
         the header goes on.
         """

@@ -3,7 +3,7 @@ decoder.
 """
 
 from voicechat.audio.demux import adts, mpeg
-from voicechat.audio.demux.framed import FrameHead, Framing
+from voicechat.audio.demux.framed import FrameHead, FrameFormat
 from voicechat.audio.demux.stream import StreamStart
 from voicechat.audio.riff import SIGNATURE_BYTES as CLIP_BYTES
 from voicechat.audio.riff import may_be_clip
@@ -59,10 +59,10 @@ def _read_ts_head(head: bytes) -> FrameHead | None:
     return (_TS_PACKET_BYTES, None) if is_whole and holds_something else None
 
 
-_FRAMINGS: tuple[tuple[Framing, str], ...] = (
+_FRAMINGS: tuple[tuple[FrameFormat, str], ...] = (
     (mpeg.FRAMING, "mp3"),
     (adts.FRAMING, "aac"),
-    (Framing("ts", StreamStart("ts"), 4, _read_ts_head), ""),
+    (FrameFormat("ts", StreamStart("ts"), 4, _read_ts_head), ""),
 )
 
 _PAGES = (
@@ -138,7 +138,7 @@ def is_refused(start: bytes) -> bool:
     return text.startswith(_PAGES) and not set(text[:_TEXT_BYTES]) & set(_NO_TEXT)
 
 
-def _is_framed(start: bytes, framing: Framing) -> bool:
+def _is_framed(start: bytes, framing: FrameFormat) -> bool:
     """Whether two frames of a codec stand one after the other: one alone may be chance."""
     if len(start) < framing.head_bytes:
         return False

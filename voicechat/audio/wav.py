@@ -34,4 +34,4 @@ def read_wav(data: bytes) -> bytes:
             Status.UNDECODABLE_AUDIO, "wav: the file does not begin with RIFF and WAVE"
         )
     decoder = open_decoder(InputFormat(InputContainer.WAV, rate_hz=16000))
-    return decoder.decode(data) + decoder.finish()
+    return decoder.decode(data) + decoder.finish_turn()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from voicechat.bench.figures import Spread, spread
 from voicechat.bench.hands_free import HandsFreeTalker
 from voicechat.bench.recognising import synthesised
+from voicechat.bench.resource_usage import ResourceUsage, usage_of
 from voicechat.bench.script import DELAYS, FRAME, REPLY_AUDIO_MS, SPEECH_MS
 from voicechat.bench.server import (
     SCRIPTED,
@@ -21,8 +22,7 @@ from voicechat.bench.server import (
 )
 from voicechat.bench.stages import Stages, stages_of
 from voicechat.bench.talker import TURN_S, Talker, Tally
-from voicechat.bench.usage import Usage, usage_of
-from voicechat.client import Conversation, Updated, chat_settings, connect
+from voicechat.client import ClientConversation, UpdatedMessage, chat_settings, connect
 from voicechat.errors import VoiceChatError
 
 _CYCLE_S = (SPEECH_MS + DELAYS.first_audio_ms + REPLY_AUDIO_MS) / 1000
@@ -154,7 +154,7 @@ async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> 
 
 
 def _added(tally: Tally, server: BenchServer) -> dict[str, Any]:
-    stages = stages_of(tally.answers, server.ledger)
+    stages = stages_of(tally.answers, server.timestamps)
     late_ms = [
         raw_ms - added.total for raw_ms, added in zip(tally.overheads_ms, stages, strict=True)
     ]
@@ -169,7 +169,7 @@ def _added(tally: Tally, server: BenchServer) -> dict[str, Any]:
 
 
 def _costs(
-    before: Usage | None, after: Usage | None, *, sessions: int, took_s: float
+    before: ResourceUsage | None, after: ResourceUsage | None, *, sessions: int, took_s: float
 ) -> dict[str, Any]:
     if before is None or after is None:
         return dict.fromkeys(
@@ -223,13 +223,13 @@ class _Crowd:
                     chat_settings(output_format=self._work.output, turn_detection=detection)
                 )
                 async with asyncio.timeout(TURN_S):
-                    while not isinstance(await conversation.receive(), Updated):
+                    while not isinstance(await conversation.receive(), UpdatedMessage):
                         pass
                 await self._user(conversation, number).talk_until(end_s)
         except (VoiceChatError, TimeoutError):
             self.tally.lost += 1
 
-    def _user(self, conversation: Conversation, number: int) -> _User:
+    def _user(self, conversation: ClientConversation, number: int) -> _User:
         if self._work.hands_free:
             return HandsFreeTalker(conversation, self.tally, self._speech, self._work.output)
         return Talker(

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from voicechat.bench.playout import Playout
 from voicechat.bench.script import FRAME, FRAME_MS, REPLY_AUDIO_MS
 from voicechat.bench.talker import TURN_S, Tally
-from voicechat.client import Conversation, Error, ReplyAudio, TurnCompleted
+from voicechat.client import (
+    ClientConversation,
+    ErrorMessage,
+    ReplyAudioMessage,
+    TurnCompletedMessage,
+)
 from voicechat.errors import VoiceChatError
 
 
@@ -17,7 +22,7 @@ class HandsFreeTalker:
     """Says ``speech`` (frames) again and again, and hears every answer to its end."""
 
     def __init__(
-        self, conversation: Conversation, tally: Tally, speech: Sequence[bytes], output: str
+        self, conversation: ClientConversation, tally: Tally, speech: Sequence[bytes], output: str
     ) -> None:
         self._conversation = conversation
         self._tally = tally
@@ -59,11 +64,11 @@ class HandsFreeTalker:
     async def _hear(self) -> float:
         """Wait for the answer and its end; return when its first audio came."""
         playout = Playout(self._output)
-        while not isinstance(message := await self._conversation.receive(), TurnCompleted):
-            if isinstance(message, Error):
+        while not isinstance(message := await self._conversation.receive(), TurnCompletedMessage):
+            if isinstance(message, ErrorMessage):
                 self._tally.lost += 1
-            elif isinstance(message, ReplyAudio):
-                playout.take(message.payload, self._loop.time())
+            elif isinstance(message, ReplyAudioMessage):
+                playout.add_audio(message.payload, self._loop.time())
         if playout.first_s is None:
             raise TimeoutError
         self._tally.waits_ms.append((playout.first_s - self._said_s) * 1000)

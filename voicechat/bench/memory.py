@@ -8,10 +8,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from voicechat.bench.conversations import Workload
+from voicechat.bench.resource_usage import usage_of
 from voicechat.bench.script import DELAYS, FRAME, FRAME_MS, SPEECH_MS
 from voicechat.bench.server import SCRIPTED, BenchServer, bench_server, running_on, separate_cores
-from voicechat.bench.usage import usage_of
-from voicechat.client import Conversation, TurnCompleted, Updated, chat_settings, connect
+from voicechat.client import (
+    ClientConversation,
+    TurnCompletedMessage,
+    UpdatedMessage,
+    chat_settings,
+    connect,
+)
 from voicechat.errors import VoiceChatError
 
 STEP_S = 60.0
@@ -89,7 +95,7 @@ async def bench_memory(work: Workload, on_step: Callable[[], None]) -> MemoryFig
 class _Steps:
     """All conversations do the same at the same time."""
 
-    def __init__(self, users: list[Conversation], group: asyncio.TaskGroup) -> None:
+    def __init__(self, users: list[ClientConversation], group: asyncio.TaskGroup) -> None:
         self._users = users
         self._group = group
         self._hearing: list[asyncio.Task[bool]] = []
@@ -121,16 +127,16 @@ class _Steps:
         await asyncio.sleep(SETTLE_S)
 
 
-async def _heard(user: Conversation) -> bool:
+async def _heard(user: ClientConversation) -> bool:
     try:
-        while not isinstance(await user.receive(), TurnCompleted):
+        while not isinstance(await user.receive(), TurnCompletedMessage):
             pass
     except VoiceChatError:
         return False
     return True
 
 
-async def _turn(user: Conversation) -> None:
+async def _turn(user: ClientConversation) -> None:
     await user.send_audio(FRAME)
     await user.complete()
     async with asyncio.timeout(STEP_S):
@@ -139,19 +145,19 @@ async def _turn(user: Conversation) -> None:
 
 async def _all_opened(
     stack: AsyncExitStack, server: BenchServer, work: Workload
-) -> list[Conversation]:
-    users: list[Conversation] = []
+) -> list[ClientConversation]:
+    users: list[ClientConversation] = []
     while len(users) < work.sessions:
         at_once = min(CONNECTING, work.sessions - len(users))
         users += await asyncio.gather(*(_opened(stack, server, work) for _ in range(at_once)))
     return users
 
 
-async def _opened(stack: AsyncExitStack, server: BenchServer, work: Workload) -> Conversation:
+async def _opened(stack: AsyncExitStack, server: BenchServer, work: Workload) -> ClientConversation:
     user = await stack.enter_async_context(connect(server.url, key=server.key))
     await user.update(chat_settings(output_format=work.output))
     async with asyncio.timeout(STEP_S):
-        while not isinstance(await user.receive(), Updated):
+        while not isinstance(await user.receive(), UpdatedMessage):
             pass
     return user
 

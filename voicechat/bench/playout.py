@@ -24,7 +24,7 @@ class Playout:
         self.late_ms = 0.0
         """The longest that the player had to wait for a piece."""
 
-    def take(self, payload: bytes, now_s: float) -> None:
+    def add_audio(self, payload: bytes, now_s: float) -> None:
         """The next piece has come."""
         if self.first_s is None:
             self.first_s = self._runs_out_s = now_s

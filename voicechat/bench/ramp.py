@@ -38,7 +38,7 @@ LATE_AUDIO_P99_MS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RampStep:
     """One size of the ramp."""
 
     figures: ConversationFigures
@@ -81,7 +81,7 @@ class Ramp:
     in it twice.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[RampStep, ...]
 
     @property
     def sound(self) -> bool:
@@ -113,7 +113,7 @@ class Ramp:
 async def bench_ramp(
     work: Workload,
     measure: Callable[[Workload], Awaitable[ConversationFigures]],
-    on_step: Callable[[Step], None],
+    on_step: Callable[[RampStep], None],
 ) -> Ramp:
     """``measure`` one size after the other, up to ``work.sessions``, each on a server
     of its own.
@@ -122,11 +122,11 @@ async def bench_ramp(
     ramp ends with the first step that is broken, and with the second size in a row that
     is void. Raises and cancels as ``measure``.
     """
-    steps: list[Step] = []
+    steps: list[RampStep] = []
     voids = 0
     for sessions in [size for size in SIZES if size < work.sessions] + [work.sessions]:
         for _ in range(TRIES):
-            step = Step(await measure(replace(work, sessions=sessions)))
+            step = RampStep(await measure(replace(work, sessions=sessions)))
             steps.append(step)
             on_step(step)
             voids = voids + 1 if step.void else 0

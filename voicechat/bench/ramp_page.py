@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from voicechat.bench.figures import Spread
-from voicechat.bench.ramp import LATE_AUDIO_P99_MS, OVERHEAD_P99_MS, Ramp, Step
+from voicechat.bench.ramp import LATE_AUDIO_P99_MS, OVERHEAD_P99_MS, Ramp, RampStep
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 240, 56, 32, 12
 _COLOURS = ("#1f5fa8", "#c0392b")
@@ -40,7 +40,7 @@ class _Line:
     points: tuple[tuple[float, float], ...]
 
 
-def row_of(step: Step) -> tuple[str, ...]:
+def row_of(step: RampStep) -> tuple[str, ...]:
     """The table's row; see ``COLUMNS``."""
     found = step.figures
     return (
@@ -70,7 +70,7 @@ def page_of(ramp: Ramp) -> str:
     )
 
 
-def _row(step: Step) -> str:
+def _row(step: RampStep) -> str:
     kind = "void" if step.void else "broken" if step.broken else "holds"
     return (
         f'<tr class="{kind}">'
@@ -152,7 +152,7 @@ def _drawn(line: _Line, colour: str, at: _Scale) -> str:
     return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}{name}'
 
 
-def _cores(step: Step) -> float | None:
+def _cores(step: RampStep) -> float | None:
     per_minute = step.figures.cpu_s_per_session_minute
     return None if per_minute is None else per_minute * step.figures.workload.sessions / 60
 

@@ -10,13 +10,13 @@ from itertools import cycle
 
 from voicechat.audio.resample import RateConverter
 from voicechat.bench.figures import Spread, spread
+from voicechat.bench.resource_usage import usage_of
 from voicechat.bench.script import FRAME_MS
 from voicechat.bench.server import EMBEDDED, BenchServer, bench_server
-from voicechat.bench.usage import usage_of
-from voicechat.client import Conversation, Pong, recognise_stream
+from voicechat.client import ClientConversation, PongMessage, recognise_stream
 from voicechat.client.connection import open_socket, socket_url
 from voicechat.client.conversation import CHAT_PATH
-from voicechat.client.recognition import RecognitionStream
+from voicechat.client.recognition import ClientRecognitionStream
 from voicechat.providers.espeak import open_synthesizer
 from voicechat.providers.interfaces import PCM_RATE_HZ, VoiceOptions
 
@@ -102,7 +102,8 @@ async def synthesised(text: str) -> bytes:
     finally:
         await synthesizer.aclose()
     return (
-        b"".join(converter.push(chunk.pcm, chunk.rate_hz) for chunk in chunks) + converter.finish()
+        b"".join(converter.push_audio(chunk.pcm, chunk.rate_hz) for chunk in chunks)
+        + converter.finish_stream()
     )
 
 
@@ -120,7 +121,7 @@ async def _stream(server: BenchServer, pcm: bytes, end_s: float) -> int:
     return sentences
 
 
-async def _say(stream: RecognitionStream, pcm: bytes, end_s: float) -> None:
+async def _say(stream: ClientRecognitionStream, pcm: bytes, end_s: float) -> None:
     loop = asyncio.get_running_loop()
     due_s = loop.time()
     for start in cycle(range(0, len(pcm), FRAME_BYTES)):
@@ -129,7 +130,7 @@ async def _say(stream: RecognitionStream, pcm: bytes, end_s: float) -> None:
         await stream.send_audio(pcm[start : start + FRAME_BYTES])
         due_s += FRAME_MS / 1000
         await asyncio.sleep(due_s - loop.time())
-    await stream.finish()
+    await stream.finish_audio()
 
 
 async def _ping(server: BenchServer, pings: _Pings, end_s: float) -> None:
@@ -140,14 +141,14 @@ async def _ping(server: BenchServer, pings: _Pings, end_s: float) -> None:
         dict.fromkeys(("model", "asr_easyllm_id", "tts_easyllm_id"), "default"),
     )
     async with open_socket(url, server.key) as socket, asyncio.TaskGroup() as tasks:
-        conversation = Conversation(socket)
+        conversation = ClientConversation(socket)
         answers = tasks.create_task(_take_pongs(conversation, pings))
         await _send_pings(conversation, pings, end_s)
         await asyncio.wait([answers], timeout=LAST_PONGS_S if pings.sent_s else 0)
         answers.cancel()
 
 
-async def _send_pings(conversation: Conversation, pings: _Pings, end_s: float) -> None:
+async def _send_pings(conversation: ClientConversation, pings: _Pings, end_s: float) -> None:
     loop = asyncio.get_running_loop()
     due_s = loop.time()
     for gap_ms in cycle(PING_GAPS_MS):
@@ -159,8 +160,8 @@ async def _send_pings(conversation: Conversation, pings: _Pings, end_s: float) -
         await asyncio.sleep(due_s - loop.time())
 
 
-async def _take_pongs(conversation: Conversation, pings: _Pings) -> None:
+async def _take_pongs(conversation: ClientConversation, pings: _Pings) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        if isinstance(await conversation.receive(), Pong):
+        if isinstance(await conversation.receive(), PongMessage):
             pings.took_ms.append((loop.time() - pings.sent_s.popleft()) * 1000)

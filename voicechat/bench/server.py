@@ -13,14 +13,14 @@ from pathlib import Path
 import orjson
 
 from voicechat.bench.child import READY
-from voicechat.bench.ledger import Ledger, Moments
+from voicechat.bench.timestamps import Moments, TurnTimestamps
 from voicechat.errors import VoiceChatError
 from voicechat.processes import python
 
 START_S = 60.0
 STOP_S = 15.0
 """Longer than a server takes that drains nothing; then it is killed."""
-LEDGERS = "@ledgers@"
+TIMESTAMPS_FOLDER = "@timestamps@"
 """In a configuration: the folder where the scripted services leave what they noted."""
 EXIT_S = 2.0
 """For a server that has said its last words."""
@@ -40,7 +40,7 @@ detection_lag_refuse_ms = 1e9
 waiting_streams_refuse = 1000000000
 [asr.default]
 provider = "voicechat.bench.services:open_recognizer"
-ledgers = "{LEDGERS}"
+timestamps = "{TIMESTAMPS_FOLDER}"
 [llm.default]
 provider = "voicechat.bench.services:open_chat_model"
 [tts.default]
@@ -69,7 +69,7 @@ class BenchServer:
     pid: int
     collector_pauses: int | None = None
     longest_pause_ms: float | None = None
-    ledger: dict[int, Moments] = field(default_factory=dict)
+    timestamps: dict[int, Moments] = field(default_factory=dict)
     """What the scripted services noted, by turn."""
 
 
@@ -119,9 +119,9 @@ async def bench_server(config: str, core: int | None) -> AsyncIterator[BenchServ
     """
     with tempfile.TemporaryDirectory(prefix="voicechat-bench-") as name:
         directory = Path(name)
-        ledgers = directory / "ledgers"
-        ledgers.mkdir()
-        (directory / "bench.toml").write_text(config.replace(LEDGERS, str(ledgers)))
+        timestamps = directory / "timestamps"
+        timestamps.mkdir()
+        (directory / "bench.toml").write_text(config.replace(TIMESTAMPS_FOLDER, str(timestamps)))
         options = [str(directory / "bench.toml"), str(directory / "data")]
         options += [] if core is None else [f"--core={core}"]
         process = await asyncio.create_subprocess_exec(
@@ -135,7 +135,7 @@ async def bench_server(config: str, core: int | None) -> AsyncIterator[BenchServ
             yield server
             process.send_signal(signal.SIGTERM)
             await _last_words(process.stdout, server)
-            server.ledger = Ledger.read_from(ledgers)
+            server.timestamps = TurnTimestamps.read_from(timestamps)
         finally:
             await _end(process)
 

@@ -8,7 +8,6 @@ served a whole bench would look like a leak of the server.
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from voicechat.bench.ledger import LEDGER, Moment
 from voicechat.bench.script import (
     CHUNK_MS,
     DELAYS,
@@ -20,6 +19,7 @@ from voicechat.bench.script import (
     turn_of,
     words_of,
 )
+from voicechat.bench.timestamps import TIMESTAMPS, Moment
 from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
@@ -36,13 +36,13 @@ from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, Script
 
 
 class _Recognizer:
-    def __init__(self, ledgers: str) -> None:
-        self._ledgers = ledgers
+    def __init__(self, timestamps: str) -> None:
+        self._folder = timestamps
 
     async def aclose(self) -> None:
         """Leave what all three services have noted."""
-        if self._ledgers:
-            LEDGER.write_to(Path(self._ledgers))
+        if self._folder:
+            TIMESTAMPS.write_to(Path(self._folder))
 
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
@@ -52,10 +52,10 @@ class _Recognizer:
         script = ScriptedRecognizer(
             texts=(words_of(turn),), word_ms=WORD_MS, final_ms=DELAYS.asr_final_ms
         )
-        results = script.recognize(LEDGER.noting_end(_with(first, audio), turn), options)
+        results = script.recognize(TIMESTAMPS.mark_end_of(_with(first, audio), turn), options)
         async with closing(results):
             async for result in results:
-                LEDGER.note(turn, Moment.UNDERSTOOD)
+                TIMESTAMPS.mark(turn, Moment.UNDERSTOOD)
                 yield result
 
 
@@ -72,7 +72,7 @@ class _Model:
         script = ScriptedModel(
             (reply_to(turn),), first_ms=DELAYS.first_token_ms, delta_ms=DELAYS.delta_ms
         )
-        return LEDGER.noting(
+        return TIMESTAMPS.mark_items(
             script.reply(request), turn, Moment.ASKED, Moment.SENTENCE, FIRST_DELTAS
         )
 
@@ -94,14 +94,18 @@ class _Synthesizer:
         )
         turn = turn_named_in(text)
         chunks = script.synthesize(text, voice)
-        return chunks if turn is None else LEDGER.noting(chunks, turn, Moment.SPEAK, Moment.SAMPLES)
+        return (
+            chunks
+            if turn is None
+            else TIMESTAMPS.mark_items(chunks, turn, Moment.SPEAK, Moment.SAMPLES)
+        )
 
 
-def open_recognizer(*, ledgers: str = "") -> SpeechRecognizer:
-    """Open the recogniser that always understands the same. ``ledgers``: the folder to
-    leave the ledger in.
+def open_recognizer(*, timestamps: str = "") -> SpeechRecognizer:
+    """Open the recogniser that always understands the same. ``timestamps``: the folder to
+    leave the timestamps in.
     """
-    return _Recognizer(ledgers)
+    return _Recognizer(timestamps)
 
 
 def open_chat_model() -> ChatModel:

@@ -5,11 +5,11 @@ together.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from voicechat.bench.ledger import Moment, Moments
+from voicechat.bench.timestamps import Moment, Moments
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnsweredTurn:
     """One turn as its user saw it, in seconds of the system's monotonic clock."""
 
     turn: int
@@ -47,14 +47,14 @@ class Stages:
         return self.hear + self.ask + self.say + self.send
 
 
-def stages_of(answers: Sequence[Answer], ledger: Mapping[int, Moments]) -> list[Stages]:
+def stages_of(answers: Sequence[AnsweredTurn], timestamps: Mapping[int, Moments]) -> list[Stages]:
     """Put together what both sides noted. An answered turn that the server did not note
     is a mistake: KeyError.
     """
-    return [_stages(answer, ledger[answer.turn]) for answer in answers]
+    return [_stages(answer, timestamps[answer.turn]) for answer in answers]
 
 
-def _stages(answer: Answer, moments: Moments) -> Stages:
+def _stages(answer: AnsweredTurn, moments: Moments) -> Stages:
     def between(begin: Moment, end: Moment) -> float:
         return (moments[end] - moments[begin]) / 1e6
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 from voicechat.bench.playout import Playout
 from voicechat.bench.script import DELAYS, FRAME, FRAME_MS, REPLY_AUDIO_MS, SPEECH_MS, first_frame
-from voicechat.bench.stages import Answer
+from voicechat.bench.stages import AnsweredTurn
 from voicechat.client import (
-    Canceled,
-    Conversation,
-    Error,
-    Pong,
-    ReplyAudio,
-    ReplyFinished,
-    ReplyText,
+    CanceledMessage,
+    ClientConversation,
+    ErrorMessage,
+    PongMessage,
+    ReplyAudioMessage,
+    ReplyFinishedMessage,
+    ReplyTextMessage,
     ServerMessage,
-    TurnCompleted,
+    TurnCompletedMessage,
 )
 from voicechat.errors import VoiceChatError
 
@@ -33,7 +33,7 @@ INTERRUPT_AT_FRAME = 5
 class Tally:
     """What all users of a bench saw."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[AnsweredTurn] = field(default_factory=list)
     interruptions_ms: list[float] = field(default_factory=list)
     """From ``cancel`` to ``canceled``."""
     waits_ms: list[float] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Talker:
 
     def __init__(
         self,
-        conversation: Conversation,
+        conversation: ClientConversation,
         tally: Tally,
         *,
         output: str,
@@ -149,29 +149,29 @@ class Talker:
         if turn.first_audio_s is None:
             self._tally.lost += 1
         else:
-            self._tally.answers.append(Answer(number, turn.begun_s, turn.first_audio_s))
+            self._tally.answers.append(AnsweredTurn(number, turn.begun_s, turn.first_audio_s))
             self._tally.late_audio_ms.append(turn.playout.late_ms)
         return turn
 
     async def _take(self, message: ServerMessage, turn: _Turn) -> None:
         self._count_stale(message)
         match message:
-            case ReplyAudio():
+            case ReplyAudioMessage():
                 await self._take_audio(message, turn)
-            case Canceled():
+            case CanceledMessage():
                 assert turn.cancel_s is not None
                 turn.canceled = True
                 self._canceled_ids.add(turn.reply_id)
                 self._tally.interruptions_ms.append((self._loop.time() - turn.cancel_s) * 1000)
-            case TurnCompleted():
+            case TurnCompletedMessage():
                 turn.completed = True
-            case Error():
+            case ErrorMessage():
                 self._tally.lost += 1
             case _:
                 pass  # Text, recognition results and answers: nothing of them is measured.
 
-    async def _take_audio(self, audio: ReplyAudio, turn: _Turn) -> None:
-        turn.playout.take(audio.payload, self._loop.time())
+    async def _take_audio(self, audio: ReplyAudioMessage, turn: _Turn) -> None:
+        turn.playout.add_audio(audio.payload, self._loop.time())
         turn.frames += 1
         if turn.interrupt and turn.frames == INTERRUPT_AT_FRAME:
             turn.reply_id = audio.reply_id
@@ -180,7 +180,7 @@ class Talker:
 
     def _count_stale(self, message: ServerMessage) -> None:
         if (
-            isinstance(message, ReplyAudio | ReplyText | ReplyFinished)
+            isinstance(message, ReplyAudioMessage | ReplyTextMessage | ReplyFinishedMessage)
             and message.reply_id in self._canceled_ids
         ):
             self._tally.stale += 1
@@ -198,5 +198,5 @@ class Talker:
         left behind.
         """
         await self._conversation.ping()
-        while not isinstance(message := await self._conversation.receive(), Pong):
+        while not isinstance(message := await self._conversation.receive(), PongMessage):
             self._count_stale(message)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import voicechat
 from voicechat.cli import bench, doctor, keys, models, say, serve, talk, transcribe
-from voicechat.cli.command import EXIT_FAILED, EXIT_USAGE, Command, CommandError
+from voicechat.cli.command import EXIT_FAILED, EXIT_USAGE, CliCommand, CommandError
 from voicechat.errors import VoiceChatError
 
-COMMANDS: Mapping[str, Command] = {
+COMMANDS: Mapping[str, CliCommand] = {
     "serve": serve.COMMAND,
     "talk": talk.COMMAND,
     "transcribe": transcribe.COMMAND,

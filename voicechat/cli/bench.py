@@ -18,7 +18,7 @@ from voicechat.bench.ramp_page import COLUMNS, page_of, row_of
 from voicechat.bench.recognising import RecognisingFigures, bench_recognising
 from voicechat.bench.script import DELAYS
 from voicechat.bench.talker import LATE_MS
-from voicechat.cli.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Command, CommandError
+from voicechat.cli.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, CliCommand, CommandError
 from voicechat.cli.progress import ProgressBar
 from voicechat.cli.recordings import read_recording
 from voicechat.errors import RemoteProtocolError
@@ -287,7 +287,7 @@ def _row(name: str, value: str) -> str:
     return f"{name:<22}{value}"
 
 
-COMMAND = Command(
+COMMAND = CliCommand(
     summary="measure how many conversations this machine holds, and how quick the engine is",
     example="  voicechat bench --sessions 50\n  voicechat bench --recognising 2\n  voicechat bench --ramp ramp.html",
     add_arguments=_add_arguments,

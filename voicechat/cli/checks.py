@@ -11,8 +11,8 @@ from voicechat.audio.encode import open_encoder
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.resample import RateConverter
 from voicechat.cli.command import CommandError
-from voicechat.cli.opened import NotStartedError, opened
 from voicechat.cli.recordings import in_pieces
+from voicechat.cli.started_service import NotStartedError, started_service
 from voicechat.config import Config, configured_tool
 from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import (
@@ -68,7 +68,9 @@ async def check_codecs() -> str:
     """Encode a tenth of a second in the format that clients get when they ask for none."""
     wished = parse_output_format(DOCUMENT_VOICE.format)
     encoder = open_encoder(wished)
-    encoded = encoder.encode(bytes(wished.rate_hz // 10 * 2), wished.rate_hz) + encoder.finish()
+    encoded = (
+        encoder.encode(bytes(wished.rate_hz // 10 * 2), wished.rate_hz) + encoder.finish_stream()
+    )
     if not encoded:
         raise CommandError("the MP3 encoder makes nothing; reinstall the package 'av'")
     return f"{wished.name} is made, {InputSettings().format} is read"
@@ -83,7 +85,7 @@ async def check_tool(config: Config, name: str) -> str:
 async def probe_synthesizer(config: Config, name: str) -> str:
     """Speak a sentence."""
     begun_s = _now_s()
-    async with opened("tts", name, config.tts) as service:
+    async with started_service("tts", name, config.tts) as service:
         pcm = await _speech(service)
         voices = len(service.voices)
     if not pcm:
@@ -97,11 +99,11 @@ async def probe_recognizer(config: Config, name: str) -> str:
     """
     begun_s = _now_s()
     try:
-        async with opened("tts", "default", config.tts) as synthesizer:
+        async with started_service("tts", "default", config.tts) as synthesizer:
             pcm = await _speech(synthesizer)
     except (ProviderError, NotStartedError) as error:
         raise CommandError(f"tts.default made no speech to try it with: {error}") from error
-    async with opened("asr", name, config.asr) as service:
+    async with started_service("asr", name, config.asr) as service:
         recognizer: SpeechRecognizer = service
         results = recognizer.recognize(in_pieces(pcm), RecognitionOptions())
         understood = join([result.text async for result in results if result.final])
@@ -114,7 +116,7 @@ async def probe_chat_model(config: Config, name: str) -> str:
     request = ChatRequest(
         messages=({"role": "user", "content": "Say hello."},), options={"max_tokens": 16}
     )
-    async with opened("llm", name, config.llm) as service:
+    async with started_service("llm", name, config.llm) as service:
         model: ChatModel = service
         characters = sum(
             [len(part.text) async for part in model.reply(request) if isinstance(part, TextDelta)]
@@ -130,7 +132,7 @@ async def check_agent(config: Config, name: str) -> str:
     services = f"llm.{agent.llm}, asr.{agent.asr}, tts.{agent.tts}"
     if not agent.voice:
         return f"{services}, its default voice"
-    async with opened("tts", agent.tts, config.tts) as service:
+    async with started_service("tts", agent.tts, config.tts) as service:
         voices: Sequence[str] = service.voices
     if voices and agent.voice not in voices:
         near = difflib.get_close_matches(agent.voice, voices, 3) or voices[:3]
@@ -152,7 +154,8 @@ async def _speech(synthesizer: SpeechSynthesizer) -> bytes:
     chunks = [chunk async for chunk in synthesizer.synthesize(PROBE_TEXT, VoiceOptions())]
     converter = RateConverter(PCM_RATE_HZ)
     return (
-        b"".join(converter.push(chunk.pcm, chunk.rate_hz) for chunk in chunks) + converter.finish()
+        b"".join(converter.push_audio(chunk.pcm, chunk.rate_hz) for chunk in chunks)
+        + converter.finish_stream()
     )
 
 

@@ -13,7 +13,7 @@ EXIT_USAGE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CliCommand:
     """One command: what ``--help`` says of it, its arguments, and what it does."""
 
     summary: str

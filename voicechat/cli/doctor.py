@@ -18,8 +18,8 @@ from voicechat.cli.checks import (
     check_port,
     check_tool,
 )
-from voicechat.cli.command import EXIT_FAILED, EXIT_OK, Command, add_config_argument
-from voicechat.cli.opened import NotStartedError
+from voicechat.cli.command import EXIT_FAILED, EXIT_OK, CliCommand, add_config_argument
+from voicechat.cli.started_service import NotStartedError
 from voicechat.config import Config, ServiceConfig, ServiceKind, fallback_orders, load_config
 from voicechat.errors import VoiceChatError
 from voicechat.session.agent import Agent
@@ -135,7 +135,7 @@ def _show(finding: Finding) -> None:
     print(f"{'ok  ' if finding.works else 'FAIL'} {finding.name}: {finding.detail}", flush=True)
 
 
-COMMAND = Command(
+COMMAND = CliCommand(
     summary="check configuration, providers, codecs and port, and say what is missing",
     example="  voicechat doctor\n  voicechat doctor --config voicechat.toml && voicechat serve --config voicechat.toml",
     add_arguments=_add_arguments,

@@ -7,15 +7,15 @@ from typing import TextIO
 from voicechat.cli.command import CommandError
 from voicechat.cli.recordings import in_pieces
 from voicechat.client import (
-    Completed,
-    Conversation,
-    Error,
-    Recognised,
-    ReplyAudio,
-    ReplyText,
+    ClientConversation,
+    CompletedMessage,
+    ErrorMessage,
+    ReplyAudioMessage,
+    ReplyTextMessage,
     ServerMessage,
-    TurnCompleted,
-    Updated,
+    TranscriptMessage,
+    TurnCompletedMessage,
+    UpdatedMessage,
 )
 
 
@@ -24,7 +24,7 @@ class Exchange:
     answers.
     """
 
-    def __init__(self, conversation: Conversation, output: TextIO) -> None:
+    def __init__(self, conversation: ClientConversation, output: TextIO) -> None:
         self.audio = bytearray()
         self._conversation = conversation
         self._output = output
@@ -37,7 +37,7 @@ class Exchange:
         when it refuses.
         """
         await self._conversation.update(settings)
-        while not isinstance(answer := await self._conversation.receive(), Updated):
+        while not isinstance(answer := await self._conversation.receive(), UpdatedMessage):
             pass
         if not answer.granted:
             raise CommandError(f"the server refuses the settings: {answer.message}")
@@ -68,9 +68,9 @@ class Exchange:
         heard = False
         async for message in self._conversation:
             heard = heard or (
-                isinstance(message, Recognised) and message.final and bool(message.text)
+                isinstance(message, TranscriptMessage) and message.final and bool(message.text)
             )
-            if isinstance(message, TurnCompleted):
+            if isinstance(message, TurnCompletedMessage):
                 self._write("\n" if self._first_text_ms is not None else "")
                 return heard
             self._take(message)
@@ -78,22 +78,22 @@ class Exchange:
 
     def _take(self, message: ServerMessage) -> None:
         match message:
-            case Completed(status=status, message=reason):
+            case CompletedMessage(status=status, message=reason):
                 if status:
                     raise CommandError(f"the server refuses the turn: {reason}")
                 self._completed_s = self._now_s()
-            case Recognised(text=text) if message.final:
+            case TranscriptMessage(text=text) if message.final:
                 self._write(f"you:    {text}\n")
-            case ReplyText(content=content):
+            case ReplyTextMessage(content=content):
                 if self._first_text_ms is None:
                     self._first_text_ms = self._since_completed_ms()
                     self._write("answer: ")
                 self._write(content)
-            case ReplyAudio(payload=payload):
+            case ReplyAudioMessage(payload=payload):
                 self.audio += payload
                 if self._first_audio_ms is None:
                     self._first_audio_ms = self._since_completed_ms()
-            case Error(message=reason):
+            case ErrorMessage(message=reason):
                 raise CommandError(f"the server reports: {reason}")
             case _:
                 pass  # The other messages answer requests that are not made here.

@@ -9,19 +9,19 @@ from voicechat.cli.command import CommandError
 from voicechat.cli.microphone import AudioDevices
 from voicechat.cli.recordings import PIECE_BYTES
 from voicechat.client import (
-    Canceled,
-    Completed,
-    Conversation,
-    Error,
+    CanceledMessage,
+    ClientConversation,
+    CompletedMessage,
+    ErrorMessage,
     PlaybackBuffer,
-    Recognised,
     ReplyPlayer,
-    ReplyText,
+    ReplyTextMessage,
     ServerMessage,
-    SpeechStarted,
-    SpeechStopped,
-    TurnCompleted,
-    Updated,
+    SpeechStartedMessage,
+    SpeechStoppedMessage,
+    TranscriptMessage,
+    TurnCompletedMessage,
+    UpdatedMessage,
 )
 from voicechat.providers.interfaces import PCM_RATE_HZ
 
@@ -41,7 +41,7 @@ class HandsFreeConversation:
 
     def __init__(
         self,
-        conversation: Conversation,
+        conversation: ClientConversation,
         devices: AudioDevices,
         write: Callable[[str], None],
         *,
@@ -71,7 +71,7 @@ class HandsFreeConversation:
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._receive())]
             if self._player is not None:
-                background.append(tasks.create_task(self._player.report()))
+                background.append(tasks.create_task(self._player.report_playback()))
             async for block in self._devices.record():
                 await self._conversation.send_audio(block)
             for task in background:
@@ -80,34 +80,34 @@ class HandsFreeConversation:
     async def _receive(self) -> None:
         async for message in self._conversation:
             if self._player is not None:
-                self._player.take(message)
+                self._player.handle_message(message)
             self._take(message)
         raise CommandError("the server ended the conversation")
 
     def _take(self, message: ServerMessage) -> None:
         match message:
-            case SpeechStarted():
+            case SpeechStartedMessage():
                 self.busy = True
                 self._note("you speak")
-            case SpeechStopped():
+            case SpeechStoppedMessage():
                 self._note("you pause")
-            case Completed() if message.granted:
+            case CompletedMessage() if message.granted:
                 self._note("your turn has ended")
-            case Recognised(text=text) if message.final and text:
+            case TranscriptMessage(text=text) if message.final and text:
                 self._line(f"you:    {text}")
-            case ReplyText(content=content) if content:
+            case ReplyTextMessage(content=content) if content:
                 if not self._answering:
                     self._answering = True
                     self._line("answer: ", end="")
                 self._write(content)
-            case Canceled():
+            case CanceledMessage():
                 self._line("(interrupted)")
-            case TurnCompleted():
+            case TurnCompletedMessage():
                 self.busy = False
                 self._note("the turn is over")
-            case Error(message=reason):
+            case ErrorMessage(message=reason):
                 self._line(f"(the server reports: {reason})")
-            case Updated(status=status, message=reason) if status:
+            case UpdatedMessage(status=status, message=reason) if status:
                 raise CommandError(f"the server refuses the settings: {reason}")
             case _:
                 pass  # The other messages answer requests that are not made here.
@@ -162,4 +162,4 @@ class RecordedPerson:
             if piece or self._playback.waiting_ms or not self.answered():
                 quiet_from_s = loop.time()
             if self._playback.waiting_ms:
-                self.heard += self._playback.take(round(PIECE_S * self._play_rate_hz) * 2)
+                self.heard += self._playback.take_audio(round(PIECE_S * self._play_rate_hz) * 2)

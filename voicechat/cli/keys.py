@@ -5,7 +5,7 @@ import re
 import sys
 from datetime import UTC, datetime
 
-from voicechat.cli.command import EXIT_OK, Command, CommandError, add_config_argument
+from voicechat.cli.command import EXIT_OK, CliCommand, CommandError, add_config_argument
 from voicechat.config import load_config
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.serve import KEY_FILE
@@ -155,7 +155,7 @@ def _date(unix_s: int) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d")
 
 
-COMMAND = Command(
+COMMAND = CliCommand(
     summary="make, list and revoke API keys",
     example="  voicechat keys create --name reception\n"
     "  voicechat keys create --project shop --endpoint tokens --endpoint conversation --expires 30d --max-sessions 20\n"

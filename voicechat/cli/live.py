@@ -12,15 +12,15 @@ from typing import TextIO
 from voicechat.cli.command import CommandError
 from voicechat.cli.microphone import AudioDevices
 from voicechat.client import (
-    Conversation,
-    Error,
+    ClientConversation,
+    ErrorMessage,
     PlaybackBuffer,
-    Recognised,
     ReplyPlayer,
-    ReplyText,
+    ReplyTextMessage,
     ServerMessage,
-    TurnCompleted,
-    Updated,
+    TranscriptMessage,
+    TurnCompletedMessage,
+    UpdatedMessage,
 )
 
 LIVE_RATE_HZ = 22050
@@ -34,7 +34,7 @@ class LiveConversation:
 
     def __init__(
         self,
-        conversation: Conversation,
+        conversation: ClientConversation,
         devices: AudioDevices,
         entered: Callable[[], Awaitable[None]],
         write: Callable[[str], None],
@@ -54,7 +54,7 @@ class LiveConversation:
         await self._conversation.update(settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive())
-            tasks.create_task(self._player.report())
+            tasks.create_task(self._player.report_playback())
             while True:
                 self._write("\n[Enter to speak] ")
                 await self._entered()
@@ -84,24 +84,24 @@ class LiveConversation:
         raise CommandError("the server ended the conversation")
 
     def _take(self, message: ServerMessage) -> None:
-        self._player.take(message)
+        self._player.handle_message(message)
         match message:
-            case Recognised(text=text) if message.final:
+            case TranscriptMessage(text=text) if message.final:
                 self._write(f"\nyou:    {text}\nanswer: ")
-            case ReplyText(content=content):
+            case ReplyTextMessage(content=content):
                 self._write(content)
-            case TurnCompleted():
+            case TurnCompletedMessage():
                 self._listening.set()
-            case Error(message=reason):
+            case ErrorMessage(message=reason):
                 self._write(f"\n(the server reports: {reason})\n")
-            case Updated(status=status, message=reason) if status:
+            case UpdatedMessage(status=status, message=reason) if status:
                 raise CommandError(f"the server refuses the settings: {reason}")
             case _:
                 pass  # The other messages answer requests whose outcome shows by itself.
 
 
 async def converse_live(
-    conversation: Conversation,
+    conversation: ClientConversation,
     settings: Mapping[str, object],
     devices: AudioDevices,
     keyboard: TextIO,

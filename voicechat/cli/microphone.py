@@ -85,7 +85,7 @@ def _loudspeaker(sound: Any, rate_hz: int) -> Iterator[PlaybackBuffer | None]:
     playback: PlaybackBuffer | None = None
 
     def wanted(out: Any, _frames: int, _time: object, _status: object) -> None:
-        out[:] = bytes(len(out)) if playback is None else playback.take(len(out))
+        out[:] = bytes(len(out)) if playback is None else playback.take_audio(len(out))
 
     try:
         stream = sound.RawOutputStream(

@@ -5,7 +5,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from voicechat.cli.command import EXIT_OK, EXIT_USAGE, Command, CommandError, add_config_argument
+from voicechat.cli.command import EXIT_OK, EXIT_USAGE, CliCommand, CommandError, add_config_argument
 from voicechat.cli.progress import ProgressBar
 from voicechat.config import load_config
 from voicechat.store.model_catalogue import MODELS_FOLDER, SHIPPED, Model, read_catalogue
@@ -96,7 +96,7 @@ def _report(model: Model, pulled: Pulled) -> None:
     print(f'to use it:\n[{section}.default]\nprovider = "sherpa_onnx"\nmodel = "{model.name}"')
 
 
-COMMAND = Command(
+COMMAND = CliCommand(
     summary="list and pull the models of the sherpa_onnx provider",
     example="  voicechat models list\n  voicechat models pull vits-piper-en_US-amy-low",
     add_arguments=_add_arguments,

@@ -73,8 +73,8 @@ async def _decode(path: Path) -> ReadRecording:
         pieces = [piece async for piece in decode_file(server, path)]
         comparison = ChannelComparison()
         for piece in pieces:
-            comparison.push(piece.channels)
-        heard = [channel for _, channel in comparison.distinct()]
+            comparison.push_audio(piece.channels)
+        heard = [channel for _, channel in comparison.distinct_channels()]
         pcm = b"".join(mixed([piece.channels[channel] for channel in heard]) for piece in pieces)
         return ReadRecording(pcm, pieces[0].source_rate_hz if pieces else PCM_RATE_HZ)
     finally:
@@ -117,7 +117,7 @@ class SpeechFile:
 
     def content(self) -> bytes:
         """Finish, and give the whole file."""
-        self._pieces.append(self._encoder.finish())
+        self._pieces.append(self._encoder.finish_stream())
         return with_wav_sizes(b"".join(self._pieces))
 
 

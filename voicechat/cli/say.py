@@ -4,9 +4,9 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from voicechat.cli.command import EXIT_OK, EXIT_USAGE, Command, CommandError, add_config_argument
-from voicechat.cli.opened import opened
+from voicechat.cli.command import EXIT_OK, EXIT_USAGE, CliCommand, CommandError, add_config_argument
 from voicechat.cli.recordings import SpeechFile, output_format
+from voicechat.cli.started_service import started_service
 from voicechat.config import load_config
 from voicechat.providers.interfaces import SpeechSynthesizer, VoiceOptions
 from voicechat.text.hidden import HiddenText
@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 async def _synthesize(arguments: argparse.Namespace, file: SpeechFile) -> None:
     config = load_config(arguments.config)
-    async with opened("tts", arguments.service, config.tts) as service:
+    async with started_service("tts", arguments.service, config.tts) as service:
         synthesizer: SpeechSynthesizer = service
         if arguments.voice and arguments.voice not in synthesizer.voices:
             raise CommandError(
@@ -68,7 +68,7 @@ def _sentences(text: str) -> list[str]:
     return [piece.spoken for piece in [*pieces.push(shown), *pieces.finish()] if piece.spoken]
 
 
-COMMAND = Command(
+COMMAND = CliCommand(
     summary="synthesise a text into a file",
     example='  voicechat say "Good morning." -o morning.mp3\n  voicechat say "早上好。" -o morning.wav --voice cmn',
     add_arguments=_add_arguments,

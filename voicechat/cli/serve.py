@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from voicechat.cli.command import EXIT_OK, Command, add_config_argument
+from voicechat.cli.command import EXIT_OK, CliCommand, add_config_argument
 from voicechat.config import load_config
 from voicechat.server.serve import run
 
@@ -35,7 +35,7 @@ def _announce(line: str) -> None:
     print(f"voicechat: {line}", flush=True)
 
 
-COMMAND = Command(
+COMMAND = CliCommand(
     summary="run the server: conversation and recognition sockets, web demo, health and metrics on one port",
     example="  voicechat serve --port 8000 --workers 4\n  voicechat serve --host 0.0.0.0 --config voicechat.toml",
     add_arguments=_add_arguments,

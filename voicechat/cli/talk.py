@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from voicechat.cli.command import EXIT_OK, EXIT_USAGE, Command, CommandError, add_config_argument
+from voicechat.cli.command import EXIT_OK, EXIT_USAGE, CliCommand, CommandError, add_config_argument
 from voicechat.cli.exchange import Exchange
 from voicechat.cli.hands_free import HandsFreeConversation, RecordedPerson
 from voicechat.cli.live import LIVE_FORMAT, LIVE_RATE_HZ, converse_live
 from voicechat.cli.microphone import open_audio_devices
 from voicechat.cli.recordings import SpeechFile, output_format, read_recording, with_wav_sizes
-from voicechat.client import Conversation, chat_settings, connect
+from voicechat.client import ClientConversation, chat_settings, connect
 from voicechat.config import Config, build_services, load_config
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.server.serve import KEY_FILE, Credentials, serving
@@ -137,7 +137,7 @@ _EPHEMERAL = {"host": "127.0.0.1", "port": 0}
 @asynccontextmanager
 async def _conversation(
     arguments: argparse.Namespace, config: Config
-) -> AsyncIterator[Conversation]:
+) -> AsyncIterator[ClientConversation]:
     """Open a conversation, and say if another model answers than the one that was asked
     for.
     """
@@ -168,7 +168,7 @@ def _announce(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-COMMAND = Command(
+COMMAND = CliCommand(
     summary="hold a conversation: with the microphone, or by sending a recording",
     example="  voicechat talk hello.wav -o answer.mp3\n  voicechat talk hello.wav --hands-free\n"
     "  voicechat talk --url https://voice.example --key vc_...",

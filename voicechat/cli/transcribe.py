@@ -6,10 +6,10 @@ import json
 import sys
 from collections.abc import AsyncIterator
 
-from voicechat.cli.command import EXIT_OK, Command, add_config_argument
-from voicechat.cli.opened import opened
+from voicechat.cli.command import EXIT_OK, CliCommand, add_config_argument
 from voicechat.cli.progress import ProgressBar
 from voicechat.cli.recordings import ReadRecording, in_pieces, read_recording
+from voicechat.cli.started_service import started_service
 from voicechat.cli.subtitles import srt
 from voicechat.config import load_config
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
@@ -39,7 +39,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 async def _transcribe_all(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
-    async with opened("asr", arguments.service, config.asr) as recognizer:
+    async with started_service("asr", arguments.service, config.asr) as recognizer:
         for name in arguments.files:
             recording = read_recording(name)
             progress = ProgressBar(name, len(recording.pcm), sys.stderr)
@@ -87,7 +87,7 @@ def _as_json(name: str, sentences: list[Transcript]) -> dict[str, object]:
     }
 
 
-COMMAND = Command(
+COMMAND = CliCommand(
     summary="recognise recordings",
     example="  voicechat transcribe interview.m4a\n  voicechat transcribe --srt talk.wav > talk.srt",
     add_arguments=_add_arguments,

@@ -1,5 +1,5 @@
 """The Python client: hold a conversation, recognise a stream, or use the HTTP endpoints
-(``Api``, ``Transcriptions``).
+(``Api``, ``TranscriptionApi``).
 
 ::
 
@@ -8,86 +8,86 @@
         await conversation.complete()
         async for message in conversation:
             match message:
-                case ReplyText(content=text):
+                case ReplyTextMessage(content=text):
                     print(text, end="")
-                case ReplyAudio(payload=mp3):
+                case ReplyAudioMessage(payload=mp3):
                     file.write(mp3)
-                case TurnCompleted():
+                case TurnCompletedMessage():
                     break
 """
 
 from voicechat.client.backoff import Backoff
 from voicechat.client.connection import ConnectionLostError
-from voicechat.client.conversation import Conversation, chat_settings, connect
+from voicechat.client.conversation import ClientConversation, chat_settings, connect
 from voicechat.client.messages import (
-    Answer,
-    Canceled,
-    Cleared,
-    Completed,
-    Created,
-    Error,
-    Forgotten,
-    Pong,
-    Recognised,
-    ReplyAudio,
-    ReplyFinished,
-    ReplyText,
+    CanceledMessage,
+    ClearedMessage,
+    CompletedMessage,
+    CreatedMessage,
+    ErrorMessage,
+    ForgottenMessage,
+    PongMessage,
+    ReplyAudioMessage,
+    ReplyFinishedMessage,
+    ReplyTextMessage,
     ServerMessage,
-    SpeechStarted,
-    SpeechStopped,
-    ToolCalled,
+    SpeechStartedMessage,
+    SpeechStoppedMessage,
+    StatusMessage,
+    ToolCallMessage,
     ToolCallPiece,
-    ToolCallPieces,
-    TurnCompleted,
-    Updated,
+    ToolCallPiecesMessage,
+    TranscriptMessage,
+    TurnCompletedMessage,
+    UpdatedMessage,
     parse_message,
 )
-from voicechat.client.playback import PlaybackBuffer, Played, ReplyPlayer
-from voicechat.client.recognition import RecognitionStream, recognise_stream
+from voicechat.client.playback import PlaybackBuffer, PlaybackPosition, ReplyPlayer
+from voicechat.client.recognition import ClientRecognitionStream, recognise_stream
 from voicechat.client.reconnecting import Reconnected, ReconnectingConversation, stay_connected
 from voicechat.client.rest import Api, ApiError, ChatReply, Token, ToolRequest
 from voicechat.client.resuming import ResumingRecognition, stay_recognising
-from voicechat.client.transcription import Transcription, Transcriptions, TranscriptionTask
+from voicechat.client.transcription import Transcription, TranscriptionApi, TranscriptionTask
 
 __all__ = [
-    "Answer",
     "Api",
     "ApiError",
     "Backoff",
-    "Canceled",
+    "CanceledMessage",
     "ChatReply",
-    "Cleared",
-    "Completed",
+    "ClearedMessage",
+    "ClientConversation",
+    "ClientRecognitionStream",
+    "CompletedMessage",
     "ConnectionLostError",
-    "Conversation",
-    "Created",
-    "Error",
-    "Forgotten",
+    "CreatedMessage",
+    "ErrorMessage",
+    "ForgottenMessage",
     "PlaybackBuffer",
-    "Played",
-    "Pong",
-    "Recognised",
-    "RecognitionStream",
+    "PlaybackPosition",
+    "PongMessage",
     "Reconnected",
     "ReconnectingConversation",
-    "ReplyAudio",
-    "ReplyFinished",
+    "ReplyAudioMessage",
+    "ReplyFinishedMessage",
     "ReplyPlayer",
-    "ReplyText",
+    "ReplyTextMessage",
     "ResumingRecognition",
     "ServerMessage",
-    "SpeechStarted",
-    "SpeechStopped",
+    "SpeechStartedMessage",
+    "SpeechStoppedMessage",
+    "StatusMessage",
     "Token",
+    "ToolCallMessage",
     "ToolCallPiece",
-    "ToolCallPieces",
-    "ToolCalled",
+    "ToolCallPiecesMessage",
     "ToolRequest",
+    "TranscriptMessage",
     "Transcription",
+    "TranscriptionApi",
     "TranscriptionTask",
-    "Transcriptions",
-    "TurnCompleted",
-    "Updated",
+    "TurnCompletedMessage",
+    "UpdatedMessage",
     "chat_settings",
     "connect",
     "parse_message",

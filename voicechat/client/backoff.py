@@ -30,7 +30,7 @@ class Backoff:
         return random.uniform(0.5, 1.0) * whole_s
 
 
-class Attempts:
+class ReconnectAttempts:
     """Counts attempts to connect. The first one is not repeated: an address or a key
     may be wrong.
     """
@@ -43,11 +43,11 @@ class Attempts:
         self._lost_s: float | None = None
         self.connected_before = False
 
-    def succeed(self) -> None:
+    def note_success(self) -> None:
         """Note that a connection stands."""
         self._failures, self._lost_s, self.connected_before = 0, None, True
 
-    async def pause(self, error: VoiceChatError) -> None:
+    async def wait_for_retry(self, error: VoiceChatError) -> None:
         """Wait until the next attempt is due. Raises ``error``, which ended the last
         one, when there is to be none.
         """

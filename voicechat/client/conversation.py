@@ -17,8 +17,8 @@ from voicechat.client.connection import (
     open_socket,
     socket_url,
 )
-from voicechat.client.messages import Created, ServerMessage, parse_message
-from voicechat.client.tool_calls import ToolCallsJoined
+from voicechat.client.messages import CreatedMessage, ServerMessage, parse_message
+from voicechat.client.tool_call_assembler import ToolCallAssembler
 from voicechat.errors import AdmissionError, Status
 
 CHAT_PATH = "/api/open-apis/projects/default/chat/speech-chat"
@@ -26,7 +26,7 @@ PING_S = 20.0
 """The contract closes a connection that is silent for 60 s."""
 
 
-class Conversation:
+class ClientConversation:
     """An open conversation. Iterate over it for what the server says; it ends when the
     server closes normally.
 
@@ -38,7 +38,7 @@ class Conversation:
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
-        self._tool_calls = ToolCallsJoined()
+        self._tool_calls = ToolCallAssembler()
         self._received: deque[ServerMessage] = deque()
         self.note = ""
         """What the server said when it opened the conversation: that another service
@@ -66,7 +66,7 @@ class Conversation:
         """Take back what was said since the last turn."""
         await self._send({"event_type": "input_audio_buffer.clear"})
 
-    async def forget(self) -> None:
+    async def clear_history(self) -> None:
         """Make the server forget the conversation so far."""
         await self._send({"event_type": "conversation.clear"})
 
@@ -107,7 +107,7 @@ class Conversation:
             except ConnectionClosed as error:
                 raise lost(error) from error
             if message is not None:
-                self._received += self._tool_calls.take(message)
+                self._received += self._tool_calls.add_message(message)
         return self._received.popleft()
 
     def __aiter__(self) -> Self:
@@ -152,7 +152,7 @@ def chat_settings(
     turn_detection: Mapping[str, object] | None = None,
     binary_audio: bool = False,
 ) -> dict[str, object]:
-    """Build the settings of ``Conversation.update``; what is left out keeps the
+    """Build the settings of ``ClientConversation.update``; what is left out keeps the
     contract's default.
 
     ``tools``: functions in OpenAI's form that the model may call: each call comes as a
@@ -191,7 +191,7 @@ async def connect(
     model: str = "default",
     recognizer: str = "default",
     synthesizer: str = "default",
-) -> AsyncIterator[Conversation]:
+) -> AsyncIterator[ClientConversation]:
     """Open a conversation; it is closed when the context ends, within two seconds.
 
     ``url`` is the server's address (http, https, ws or wss), with or without the
@@ -200,9 +200,9 @@ async def connect(
     """
     query = {"model": model, "asr_easyllm_id": recognizer, "tts_easyllm_id": synthesizer}
     async with open_socket(socket_url(url, CHAT_PATH, query), key) as socket:
-        conversation = Conversation(socket)
+        conversation = ClientConversation(socket)
         created = await _first_message(conversation)
-        if not isinstance(created, Created):
+        if not isinstance(created, CreatedMessage):
             raise ConnectionLostError(1002, "the server did not begin with chat.created")
         if not created.granted:
             raise AdmissionError(_status(created.status), created.message)
@@ -220,7 +220,7 @@ async def connect(
             raise failure
 
 
-async def _first_message(conversation: Conversation) -> ServerMessage:
+async def _first_message(conversation: ClientConversation) -> ServerMessage:
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             return await conversation.receive()

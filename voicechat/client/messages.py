@@ -18,7 +18,7 @@ _BINARY_HEADER = struct.Struct(">IIQ")
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _StatusMessage:
     status: int
     message: str
     reason: str = ""
@@ -32,19 +32,19 @@ class _Answer:
         return self.status == Status.OK
 
 
-class Created(_Answer):
+class CreatedMessage(_StatusMessage):
     """The conversation is open."""
 
     __slots__ = ()
 
 
-class Updated(_Answer):
+class UpdatedMessage(_StatusMessage):
     """The answer to ``update``. ``message`` may hold a remark although it is granted."""
 
     __slots__ = ()
 
 
-class Completed(_Answer):
+class CompletedMessage(_StatusMessage):
     """The answer to ``complete``: the user's turn is closed. Hands-free, the server
     says so by itself.
     """
@@ -52,19 +52,19 @@ class Completed(_Answer):
     __slots__ = ()
 
 
-class Cleared(_Answer):
+class ClearedMessage(_StatusMessage):
     """The answer to ``clear``."""
 
     __slots__ = ()
 
 
-class Forgotten(_Answer):
+class ForgottenMessage(_StatusMessage):
     """The answer to ``forget``."""
 
     __slots__ = ()
 
 
-class Canceled(_Answer):
+class CanceledMessage(_StatusMessage):
     """The answer to ``cancel``, or the user was heard to interrupt: nothing of the
     reply follows. Empty your buffer.
     """
@@ -72,40 +72,40 @@ class Canceled(_Answer):
     __slots__ = ()
 
 
-class Pong(_Answer):
+class PongMessage(_StatusMessage):
     """The answer to a ping, which the client sends by itself."""
 
     __slots__ = ()
 
 
-class TurnCompleted(_Answer):
+class TurnCompletedMessage(_StatusMessage):
     """The turn is over, however it ended; the server listens again."""
 
     __slots__ = ()
 
 
-class Error(_Answer):
+class ErrorMessage(_StatusMessage):
     """Anything wrong that is not the answer to a request."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStarted:
+class SpeechStartedMessage:
     """Hands-free: the user began to speak, at ``audio_start_ms`` of the audio sent."""
 
     audio_start_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStopped:
+class SpeechStoppedMessage:
     """Hands-free: the user fell silent, at ``audio_end_ms`` of the audio sent."""
 
     audio_end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
+class TranscriptMessage:
     """A recognition result. ``text`` replaces the sentence's earlier one; ``end_ms``
     None: the sentence goes on.
     """
@@ -121,7 +121,7 @@ class Recognised:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyText:
+class ReplyTextMessage:
     """A piece of the reply's text; the last one has a ``finish_reason`` and often no
     content.
     """
@@ -144,8 +144,8 @@ class ToolCallPiece:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCallPieces:
-    """Pieces of tool calls. A ``Conversation`` joins them, and gives a ``ToolCalled``
+class ToolCallPiecesMessage:
+    """Pieces of tool calls. A ``Conversation`` joins them, and gives a ``ToolCallMessage``
     for each call.
     """
 
@@ -154,7 +154,7 @@ class ToolCallPieces:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCalled:
+class ToolCallMessage:
     """The model calls a tool: carry it out and give ``Conversation.answer_tool`` its
     ``id`` and the answer.
 
@@ -168,7 +168,7 @@ class ToolCalled:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyAudio:
+class ReplyAudioMessage:
     """A piece of the reply's audio, in the format that was asked for; all pieces
     together are one stream.
 
@@ -183,7 +183,7 @@ class ReplyAudio:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyFinished:
+class ReplyFinishedMessage:
     """The last message of a reply that came to its natural end."""
 
     reply_id: str
@@ -191,7 +191,7 @@ class ReplyFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class LatencyMessage:
     """Where the time went from the user's last sound to the first audio that left, if
     ``update`` asked for it.
 
@@ -204,33 +204,41 @@ class Latency:
     stages_ms: Mapping[str, int]
 
 
-Answer: TypeAlias = (
-    Created | Updated | Completed | Cleared | Forgotten | Canceled | Pong | TurnCompleted | Error
+StatusMessage: TypeAlias = (
+    CreatedMessage
+    | UpdatedMessage
+    | CompletedMessage
+    | ClearedMessage
+    | ForgottenMessage
+    | CanceledMessage
+    | PongMessage
+    | TurnCompletedMessage
+    | ErrorMessage
 )
 ServerMessage: TypeAlias = (
-    Answer
-    | SpeechStarted
-    | SpeechStopped
-    | Recognised
-    | ReplyText
-    | ToolCallPieces
-    | ToolCalled
-    | ReplyAudio
-    | ReplyFinished
-    | Latency
+    StatusMessage
+    | SpeechStartedMessage
+    | SpeechStoppedMessage
+    | TranscriptMessage
+    | ReplyTextMessage
+    | ToolCallPiecesMessage
+    | ToolCallMessage
+    | ReplyAudioMessage
+    | ReplyFinishedMessage
+    | LatencyMessage
 )
 
-_ANSWERS: Mapping[str, type[Answer]] = {
-    "chat.created": Created,
-    "chat.updated": Updated,
-    "chat.update": Updated,
-    "input_audio_buffer.completed": Completed,
-    "input_audio_buffer.cleared": Cleared,
-    "conversation.cleared": Forgotten,
-    "conversation.chat.canceled": Canceled,
-    "conversation.chat.completed": TurnCompleted,
-    "pong": Pong,
-    "error": Error,
+_ANSWERS: Mapping[str, type[StatusMessage]] = {
+    "chat.created": CreatedMessage,
+    "chat.updated": UpdatedMessage,
+    "chat.update": UpdatedMessage,
+    "input_audio_buffer.completed": CompletedMessage,
+    "input_audio_buffer.cleared": ClearedMessage,
+    "conversation.cleared": ForgottenMessage,
+    "conversation.chat.canceled": CanceledMessage,
+    "conversation.chat.completed": TurnCompletedMessage,
+    "pong": PongMessage,
+    "error": ErrorMessage,
 }
 
 
@@ -251,11 +259,11 @@ def parse_message(frame: str | bytes) -> ServerMessage | None:
         ) from error
 
 
-def _parse_audio(frame: bytes) -> ReplyAudio | None:
+def _parse_audio(frame: bytes) -> ReplyAudioMessage | None:
     if len(frame) < _BINARY_HEADER.size:
         return None
     reply, _, position_ms = _BINARY_HEADER.unpack_from(frame)
-    return ReplyAudio(str(reply), frame[_BINARY_HEADER.size :], position_ms)
+    return ReplyAudioMessage(str(reply), frame[_BINARY_HEADER.size :], position_ms)
 
 
 def _parse(message: Mapping[str, Any]) -> ServerMessage | None:
@@ -266,25 +274,31 @@ def _parse(message: Mapping[str, Any]) -> ServerMessage | None:
     if "audioFrame" in message:
         reply_id = str(message.get("id", ""))
         if message["audioFrame"] is not None:
-            return ReplyAudio(reply_id, pybase64.b64decode(message["audioFrame"], validate=True))
+            return ReplyAudioMessage(
+                reply_id, pybase64.b64decode(message["audioFrame"], validate=True)
+            )
         return (
-            ReplyFinished(reply_id, int(message["usage"]["characters"]))
+            ReplyFinishedMessage(reply_id, int(message["usage"]["characters"]))
             if message.get("usage")
             else None
         )
     if "is_sentence_end" in message:
         end = message["end_time"] if message["is_sentence_end"] else None
-        return Recognised(
+        return TranscriptMessage(
             message["text"], int(message["begin_time"]), None if end is None else int(end)
         )
     return None
 
 
-def _parse_chunk(reply_id: str, choice: Mapping[str, Any]) -> ReplyText | ToolCallPieces:
+def _parse_chunk(
+    reply_id: str, choice: Mapping[str, Any]
+) -> ReplyTextMessage | ToolCallPiecesMessage:
     delta = choice["delta"]
     if delta.get("tool_calls"):
-        return ToolCallPieces(reply_id, tuple(_parse_call(piece) for piece in delta["tool_calls"]))
-    return ReplyText(reply_id, delta.get("content") or "", choice.get("finish_reason"))
+        return ToolCallPiecesMessage(
+            reply_id, tuple(_parse_call(piece) for piece in delta["tool_calls"])
+        )
+    return ReplyTextMessage(reply_id, delta.get("content") or "", choice.get("finish_reason"))
 
 
 def _parse_call(piece: Mapping[str, Any]) -> ToolCallPiece:
@@ -298,14 +312,14 @@ def _parse_call(piece: Mapping[str, Any]) -> ToolCallPiece:
 def _parse_event(message: Mapping[str, Any]) -> ServerMessage | None:
     match message["event_type"]:
         case "input_audio_buffer.speech_started":
-            return SpeechStarted(int(message["audio_start_ms"]))
+            return SpeechStartedMessage(int(message["audio_start_ms"]))
         case "input_audio_buffer.speech_stopped":
-            return SpeechStopped(int(message["audio_end_ms"]))
+            return SpeechStoppedMessage(int(message["audio_end_ms"]))
         case "conversation.chat.latency":
             stages_ms = {
                 str(stage): int(length_ms) for stage, length_ms in message["stages_ms"].items()
             }
-            return Latency(str(message["id"]), int(message["total_ms"]), stages_ms)
+            return LatencyMessage(str(message["id"]), int(message["total_ms"]), stages_ms)
         case event_type:
             kind = _ANSWERS.get(event_type)
             reason = str(message.get("reason", ""))

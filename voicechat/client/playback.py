@@ -8,8 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from voicechat.client.connection import ConnectionLostError
-from voicechat.client.conversation import Conversation
-from voicechat.client.messages import Canceled, ReplyAudio, ServerMessage
+from voicechat.client.conversation import ClientConversation
+from voicechat.client.messages import CanceledMessage, ReplyAudioMessage, ServerMessage
 
 REPORT_S = 0.2
 """How often a change is told. Between two reports the server's clock goes on by itself.
@@ -20,7 +20,7 @@ _BYTES_PER_SAMPLE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PlaybackPosition:
     """How much of a reply has been heard."""
 
     reply_id: str
@@ -48,7 +48,7 @@ class PlaybackBuffer:
         self._taken_bytes = 0
         self._lock = threading.Lock()
 
-    def add(self, pcm: bytes, reply_id: str = "") -> None:
+    def add_audio(self, pcm: bytes, reply_id: str = "") -> None:
         """Append speech of a reply."""
         with self._lock:
             room_bytes = MOST_S * self._rate_hz * _BYTES_PER_SAMPLE - self._waiting_bytes
@@ -63,7 +63,7 @@ class PlaybackBuffer:
             self._waiting.clear()
             self._waiting_bytes = 0
 
-    def take(self, n_bytes: int) -> bytes:
+    def take_audio(self, n_bytes: int) -> bytes:
         """Give the next ``n_bytes``, filled up with silence."""
         taken = bytearray()
         with self._lock:
@@ -86,7 +86,7 @@ class PlaybackBuffer:
         return self._waiting_bytes * 1000 // (self._rate_hz * _BYTES_PER_SAMPLE)
 
     @property
-    def played(self) -> Played | None:
+    def played(self) -> PlaybackPosition | None:
         """How much has been heard of the reply that was taken from last; None: nothing
         has been taken.
         """
@@ -94,7 +94,7 @@ class PlaybackBuffer:
             if self._reply_id is None:
                 return None
             taken_ms = self._taken_bytes * 1000 // (self._rate_hz * _BYTES_PER_SAMPLE)
-            return Played(self._reply_id, max(0, taken_ms - self._latency_ms))
+            return PlaybackPosition(self._reply_id, max(0, taken_ms - self._latency_ms))
 
 
 class ReplyPlayer:
@@ -102,19 +102,19 @@ class ReplyPlayer:
     what was heard of them.
     """
 
-    def __init__(self, conversation: Conversation, playback: PlaybackBuffer) -> None:
+    def __init__(self, conversation: ClientConversation, playback: PlaybackBuffer) -> None:
         self._conversation = conversation
         self._playback = playback
-        self._reported: Played | None = None
+        self._reported: PlaybackPosition | None = None
 
-    def take(self, message: ServerMessage) -> None:
-        """Play the audio among the messages; at ``Canceled`` fall silent. Give it every
+    def handle_message(self, message: ServerMessage) -> None:
+        """Play the audio among the messages; at ``CanceledMessage`` fall silent. Give it every
         message, at once.
         """
         match message:
-            case ReplyAudio():
-                self._playback.add(message.payload, message.reply_id)
-            case Canceled():
+            case ReplyAudioMessage():
+                self._playback.add_audio(message.payload, message.reply_id)
+            case CanceledMessage():
                 self._playback.clear()
             case _:
                 pass  # The other messages make no sound.
@@ -127,7 +127,7 @@ class ReplyPlayer:
         await self._report()
         await self._conversation.cancel()
 
-    async def report(self) -> None:
+    async def report_playback(self) -> None:
         """Tell the server what was heard, five times a second while it changes, until
         cancelled.
         """

@@ -15,12 +15,12 @@ from voicechat.client.connection import (
     open_socket,
     socket_url,
 )
-from voicechat.client.messages import Recognised, parse_message
+from voicechat.client.messages import TranscriptMessage, parse_message
 
 STREAM_PATH = "/api/open-apis/projects/default/easyllms/stream-speech"
 
 
-class RecognitionStream:
+class ClientRecognitionStream:
     """An open recognition stream. Iterate over it for results; it ends after ``finish``
     when all have come.
     """
@@ -32,7 +32,7 @@ class RecognitionStream:
         """Send the next piece of audio; waits while the server does not read."""
         await self._send(audio)
 
-    async def finish(self) -> None:
+    async def finish_audio(self) -> None:
         """Say that there is no more audio: the last results follow."""
         await self._send("BYE")
 
@@ -46,7 +46,7 @@ class RecognitionStream:
         """Iterate over the results."""
         return self
 
-    async def __anext__(self) -> Recognised:
+    async def __anext__(self) -> TranscriptMessage:
         """Wait for the next result; the iteration ends when the server closes normally."""
         while True:
             try:
@@ -55,7 +55,7 @@ class RecognitionStream:
                 raise StopAsyncIteration from None
             except ConnectionClosed as error:
                 raise lost(error) from error
-            if isinstance(message, Recognised):
+            if isinstance(message, TranscriptMessage):
                 return message
 
 
@@ -68,7 +68,7 @@ async def recognise_stream(
     sample_rate_hz: int = 16000,
     heartbeat: bool = False,
     recognizer: str = "default",
-) -> AsyncIterator[RecognitionStream]:
+) -> AsyncIterator[ClientRecognitionStream]:
     """Open a recognition stream; entered when the server is ready. Raises
     ConnectionLostError when it refuses.
     """
@@ -90,4 +90,4 @@ async def recognise_stream(
             ) from error
         if isinstance(ready, bytes) or '"ok"' not in ready:
             raise ConnectionLostError(1002, "the server did not begin with its status")
-        yield RecognitionStream(socket)
+        yield ClientRecognitionStream(socket)

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self, TypeAlias
 
-from voicechat.client.backoff import Attempts, Backoff, is_final
+from voicechat.client.backoff import Backoff, ReconnectAttempts, is_final
 from voicechat.client.connection import ConnectionLostError
-from voicechat.client.conversation import Conversation, connect
-from voicechat.client.inbox import Inbox, running
+from voicechat.client.conversation import ClientConversation, connect
 from voicechat.client.messages import ServerMessage
+from voicechat.client.receive_queue import ReceiveQueue, background_task
 from voicechat.errors import AdmissionError
 
-Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[Conversation]]
-Request: TypeAlias = Callable[[Conversation], Awaitable[None]]
+Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[ClientConversation]]
+Request: TypeAlias = Callable[[ClientConversation], Awaitable[None]]
 
 PATIENT = Backoff()
 
@@ -33,7 +33,7 @@ class Reconnected:
 
 
 class ReconnectingConversation:
-    """Like ``Conversation``; its iteration also gives ``Reconnected``.
+    """Like ``ClientConversation``; its iteration also gives ``Reconnected``.
 
     What is sent while there is no connection is dropped, as a microphone's audio must
     be: the turn that it belongs to is gone. Once no further attempt is made, every
@@ -43,10 +43,10 @@ class ReconnectingConversation:
 
     def __init__(self, open_one: Opening, backoff: Backoff) -> None:
         self._open_one = open_one
-        self._attempts = Attempts(backoff, is_final)
-        self._conversation: Conversation | None = None
+        self._attempts = ReconnectAttempts(backoff, is_final)
+        self._conversation: ClientConversation | None = None
         self._settings: Mapping[str, object] | None = None
-        self._inbox: Inbox[ServerMessage | Reconnected] = Inbox()
+        self._inbox: ReceiveQueue[ServerMessage | Reconnected] = ReceiveQueue()
         self._first = asyncio.Event()
 
     async def update(self, settings: Mapping[str, object]) -> None:
@@ -55,24 +55,24 @@ class ReconnectingConversation:
         await self._request(lambda conversation: conversation.update(settings))
 
     async def send_audio(self, audio: bytes) -> None:
-        """See ``Conversation``, as for all that follow."""
+        """See ``ClientConversation``, as for all that follow."""
         await self._request(lambda conversation: conversation.send_audio(audio))
 
     async def complete(self) -> None:
         """End the user's turn."""
-        await self._request(Conversation.complete)
+        await self._request(ClientConversation.complete)
 
     async def clear(self) -> None:
         """Take back what was said since the last turn."""
-        await self._request(Conversation.clear)
+        await self._request(ClientConversation.clear)
 
-    async def forget(self) -> None:
+    async def clear_history(self) -> None:
         """Make the server forget the conversation so far."""
-        await self._request(Conversation.forget)
+        await self._request(ClientConversation.clear_history)
 
     async def cancel(self) -> None:
         """Interrupt the reply."""
-        await self._request(Conversation.cancel)
+        await self._request(ClientConversation.cancel)
 
     async def send_text(self, content: str) -> None:
         """Add what the user typed, as a turn of its own."""
@@ -94,24 +94,24 @@ class ReconnectingConversation:
         """Wait for the next message; the iteration ends when the server closes
         normally.
         """
-        return await self._inbox.take()
+        return await self._inbox.get_item()
 
-    async def begun(self) -> None:
+    async def wait_connected(self) -> None:
         """Wait for the first connection. Raises what the first attempt raised."""
         await self._first.wait()
         if self._inbox.error is not None:
             raise self._inbox.error
 
-    async def keep(self) -> None:
+    async def keep_connected(self) -> None:
         """Connect, and connect again, until the server closes normally or trying again
         cannot help.
         """
         try:
             while not await self._hold():
                 pass
-            await self._inbox.end()
+            await self._inbox.close()
         except (ConnectionLostError, AdmissionError) as error:
-            await self._inbox.end(error)
+            await self._inbox.close(error)
         finally:
             self._first.set()
 
@@ -123,21 +123,21 @@ class ReconnectingConversation:
             async with self._open_one() as conversation:
                 await self._serve(conversation)
         except (ConnectionLostError, AdmissionError) as error:
-            await self._attempts.pause(error)
+            await self._attempts.wait_for_retry(error)
             return False
         return True
 
-    async def _serve(self, conversation: Conversation) -> None:
+    async def _serve(self, conversation: ClientConversation) -> None:
         if self._settings is not None:
             await conversation.update(self._settings)
         if self._attempts.connected_before:
-            await self._inbox.put(Reconnected())
-        self._attempts.succeed()
+            await self._inbox.put_item(Reconnected())
+        self._attempts.note_success()
         self._conversation = conversation
         self._first.set()
         try:
             async for message in conversation:
-                await self._inbox.put(message)
+                await self._inbox.put_item(message)
         finally:
             self._conversation = None
 
@@ -171,6 +171,6 @@ async def stay_connected(
         connect, url, key=key, model=model, recognizer=recognizer, synthesizer=synthesizer
     )
     conversation = ReconnectingConversation(opening, backoff)
-    async with running(conversation.keep()):
-        await conversation.begun()
+    async with background_task(conversation.keep_connected()):
+        await conversation.wait_connected()
         yield conversation

@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 
 from voicechat.client.connection import ConnectionLostError
-from voicechat.client.messages import ReplyAudio, ServerMessage, parse_message
+from voicechat.client.messages import ReplyAudioMessage, ServerMessage, parse_message
 from voicechat.errors import Status, VoiceChatError
 from voicechat.providers.sse import SseError, SseParser
 from voicechat.proxies import proxy_of
@@ -142,7 +142,7 @@ class Api:
         voice: Mapping[str, object] | None = None,
         **options: object,
     ) -> AsyncGenerator[ServerMessage, None]:
-        """Ask a chat model and hear it; gives ``ReplyText`` and ``ReplyAudio``, at the
+        """Ask a chat model and hear it; gives ``ReplyText`` and ``ReplyAudioMessage``, at the
         end a ``ReplyFinished``.
 
         ``voice`` is a ``synthesis_param``: ``format``, ``voice``, ``volume``,
@@ -185,7 +185,7 @@ class Api:
             async for data in events:
                 _checked(data)
                 message = parse_message(data)
-                if isinstance(message, ReplyAudio):
+                if isinstance(message, ReplyAudioMessage):
                     yield message.payload
 
     async def create_token(

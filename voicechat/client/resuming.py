@@ -20,7 +20,7 @@ import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
-from voicechat.client.backoff import Attempts, Backoff
+from voicechat.client.backoff import Backoff, ReconnectAttempts
 from voicechat.client.connection import (
     OPEN_TIMEOUT_S,
     ConnectionLostError,
@@ -28,8 +28,8 @@ from voicechat.client.connection import (
     open_socket,
     socket_url,
 )
-from voicechat.client.inbox import Inbox, running
-from voicechat.client.messages import Recognised, parse_message
+from voicechat.client.messages import TranscriptMessage, parse_message
+from voicechat.client.receive_queue import ReceiveQueue, background_task
 from voicechat.client.recognition import STREAM_PATH
 from voicechat.errors import VoiceChatError
 
@@ -46,7 +46,7 @@ WITHIN_RESUMPTION = Backoff(give_up_s=25.0)
 _ABNORMAL = 1006
 
 
-class UnprovedAudio:
+class RetransmitBuffer:
     """Audio from ``start`` on, in bytes of the whole stream; what lies before the
     server has taken.
     """
@@ -66,7 +66,7 @@ class UnprovedAudio:
         while self._pieces and self.start + len(self._pieces[0]) <= position:
             self.start += len(self._pieces.popleft())
 
-    def at(self, position: int) -> bytes:
+    def audio_from(self, position: int) -> bytes:
         """Give the piece at ``position``, from there on."""
         start = self.start
         for piece in self._pieces:
@@ -84,11 +84,11 @@ class ResumingRecognition:
     def __init__(self, url: str, key: str, query: Mapping[str, str], backoff: Backoff) -> None:
         self._url, self._key, self._query = url, key, dict(query)
         self._session = secrets.token_hex(16)
-        self._attempts = Attempts(backoff, _is_final)
-        self._audio = UnprovedAudio()
+        self._attempts = ReconnectAttempts(backoff, _is_final)
+        self._audio = RetransmitBuffer()
         self._finishing = False
         self._received = 0
-        self._inbox: Inbox[Recognised] = Inbox()
+        self._inbox: ReceiveQueue[TranscriptMessage] = ReceiveQueue()
         self._first = asyncio.Event()
         self._changed = asyncio.Event()
 
@@ -102,7 +102,7 @@ class ResumingRecognition:
             self._audio.append(audio[start : start + FRAME_BYTES])
             self._changed.set()
 
-    async def finish(self) -> None:
+    async def finish_audio(self) -> None:
         """Say that there is no more audio: the last results follow."""
         self._check()
         self._finishing = True
@@ -112,29 +112,29 @@ class ResumingRecognition:
         """Iterate over the results."""
         return self
 
-    async def __anext__(self) -> Recognised:
+    async def __anext__(self) -> TranscriptMessage:
         """Wait for the next result; the iteration ends when the server closes normally."""
-        return await self._inbox.take()
+        return await self._inbox.get_item()
 
     def _check(self) -> None:
         if self._inbox.error is not None:
             raise self._inbox.error
 
-    async def begun(self) -> None:
+    async def wait_connected(self) -> None:
         """Wait for the first connection. Raises what the first attempt raised."""
         await self._first.wait()
         self._check()
 
-    async def keep(self) -> None:
+    async def keep_connected(self) -> None:
         """Connect, and return to the session, until the server closes normally or
         trying again cannot help.
         """
         try:
             while not await self._hold():
                 pass
-            await self._inbox.end()
+            await self._inbox.close()
         except ConnectionLostError as error:
-            await self._inbox.end(error)
+            await self._inbox.close(error)
         finally:
             self._first.set()
             self._changed.set()
@@ -147,12 +147,12 @@ class ResumingRecognition:
         try:
             async with open_socket(socket_url(self._url, STREAM_PATH, query), self._key) as socket:
                 position = await self._greeted(socket)
-                self._attempts.succeed()
+                self._attempts.note_success()
                 self._first.set()
-                async with running(self._send(socket, position)):
+                async with background_task(self._send(socket, position)):
                     await self._receive(socket)
         except ConnectionLostError as error:
-            await self._attempts.pause(error)
+            await self._attempts.wait_for_retry(error)
             return False
         return True
 
@@ -184,7 +184,7 @@ class ResumingRecognition:
         try:
             while True:
                 await self._until(partial(self._is_due, position))
-                piece = self._audio.at(position)
+                piece = self._audio.audio_from(position)
                 if not piece:
                     await socket.send("BYE")
                     return
@@ -221,9 +221,9 @@ class ResumingRecognition:
                 raise lost(error) from error
             result = parse_message(frame)
             number = _object(frame).get("number")
-            if isinstance(result, Recognised) and isinstance(number, int):
+            if isinstance(result, TranscriptMessage) and isinstance(number, int):
                 self._received = number
-                await self._inbox.put(result)
+                await self._inbox.put_item(result)
 
 
 @asynccontextmanager
@@ -249,8 +249,8 @@ async def stay_recognising(
         "heartbeat": "true" if heartbeat else "false",
     }
     stream = ResumingRecognition(url, key, query, backoff)
-    async with running(stream.keep()):
-        await stream.begun()
+    async with background_task(stream.keep_connected()):
+        await stream.wait_connected()
         yield stream
 
 

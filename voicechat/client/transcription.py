@@ -51,7 +51,7 @@ class Transcription:
     length_s: float
 
 
-class Transcriptions:
+class TranscriptionApi:
     """The transcription endpoints of one server, with one key. Use it as a context.
 
     Every method raises ``ApiError`` when the server refuses or fails,
@@ -84,7 +84,7 @@ class Transcriptions:
         answer = await self._send("non-stream", recording, {})
         return Transcription(str(answer["result"]), float(answer["audio_duration"]))
 
-    async def submit(self, recording: Path | str, *, idempotency_key: str = "") -> str:
+    async def submit_task(self, recording: Path | str, *, idempotency_key: str = "") -> str:
         """Hand a recording in, and return the id of its task, which will be done
         whatever happens to the server.
 
@@ -94,23 +94,23 @@ class Transcriptions:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return str((await self._send("transcriptions", recording, headers))["taskId"])
 
-    async def look(self, task_id: str) -> TranscriptionTask:
+    async def task(self, task_id: str) -> TranscriptionTask:
         """Say where a task stands."""
         return _task(await self._ask("GET", f"transcriptions/{quote(task_id, safe='')}"))
 
-    async def wait(self, task_id: str) -> TranscriptionTask:
+    async def wait_for_task(self, task_id: str) -> TranscriptionTask:
         """Look until a task is finished. Cancelling leaves the task as it is."""
         looks = 0
-        while not (task := await self.look(task_id)).finished:
+        while not (task := await self.task(task_id)).finished:
             await asyncio.sleep(LOOK_S[min(looks, len(LOOK_S) - 1)])
             looks += 1
         return task
 
-    async def tasks(self) -> list[TranscriptionTask]:
+    async def list_tasks(self) -> list[TranscriptionTask]:
         """List the newest tasks, newest first, without results."""
         return [_task(state) for state in (await self._ask("GET", "transcriptions"))["tasks"]]
 
-    async def delete(self, task_id: str) -> None:
+    async def delete_task(self, task_id: str) -> None:
         """Delete a task, its result and its recording; stops it if it is being done."""
         await self._ask("DELETE", f"transcriptions/{quote(task_id, safe='')}")
 

@@ -1,9 +1,9 @@
-"""Child processes for work that would stop the event loop: recognition that holds the
-interpreter lock, and the like.
+"""Child processes for work that would block the event loop, such as recognition that
+holds the interpreter lock.
 
-A `WorkerPool` keeps some children warm and replaces the ones that die or hang. Each
-child carries several `Channel`s at once: bytes go in with back-pressure, bytes come
-out, in order. What a child does with them is a `Job` (`voicechat.processes.child`). The
-two sides exchange length-prefixed frames over the child's standard input and output
-(`voicechat.processes.frames`).
+A `WorkerPool` keeps a fixed number of children warm and replaces those that die or
+hang. Each child multiplexes several `Channel`s: bytes in, with backpressure, and bytes
+out, in order. A `ChildJob` (`voicechat.processes.child`) processes the bytes of one
+channel. Parent and child exchange length-prefixed frames over the child's standard
+input and output (`voicechat.processes.frames`).
 """

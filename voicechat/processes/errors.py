@@ -1,27 +1,22 @@
-"""What can go wrong with child processes. The provider that uses them maps these to its
-own errors.
-"""
+"""Errors of child processes. Providers map them to their own errors."""
 
 from voicechat.errors import VoiceChatError
 
 
 class WorkerError(VoiceChatError):
-    """Root of what this package raises."""
+    """Base class of the errors of this package."""
 
 
 class WorkerLostError(WorkerError):
-    """The child died, was killed because it did not answer, or the pool was closed: the
-    work may succeed elsewhere.
+    """The child died, was killed because it did not answer, or the pool was closed.
+
+    The same work may succeed on another child.
     """
 
 
 class JobFailedError(WorkerError):
-    """The job raised in the child; the child itself goes on. The same input fails
-    again.
-    """
+    """The job raised in the child, which keeps running. The same input will fail again."""
 
 
 class WorkersBusyError(WorkerError):
-    """Every channel of every child was taken for as long as the caller was willing to
-    wait.
-    """
+    """Every channel of every child stayed in use for the caller's whole ``wait_ms``."""

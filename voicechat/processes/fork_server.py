@@ -1,12 +1,12 @@
-"""The child's side of one process for each stream: a warm process that forks a copy of
-itself when asked to.
+"""A fork server: a warm process that forks a copy of itself for each job.
 
-A copy has the libraries loaded already and shares their memory, so that it costs a few
-milliseconds and a few MB. It carries one job over a socket of its own, in the frames of
-`voicechat.processes.frames`: OPEN with the job's options comes first, then DATA, each
+The copy inherits the loaded libraries copy-on-write, so it costs a few milliseconds and
+a few MB. It runs one job over a socket of its own, in the frames of
+`voicechat.processes.frames`: first OPEN with the job's options, then DATA, each
 answered by any number of MESSAGE and one CONSUMED, and FINISH, answered by MESSAGE and
-ENDED, after which DATA may go on. FAILED is the last frame of a job that raised. A copy
-that crashes, or is killed by one of its limits, just closes its socket.
+ENDED, after which DATA may continue. FAILED is the last frame of a job that raised. A
+copy that crashes, or that exceeds one of its limits and is killed, closes its socket
+without a frame.
 """
 
 import contextlib
@@ -21,8 +21,15 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from voicechat.processes import sandbox
-from voicechat.processes.fork_protocol import READY, REQUEST
-from voicechat.processes.frames import Frame, FrameKind, encode, encode_count, read_frame_blocking
+from voicechat.processes.frames import (
+    FORK_REQUEST,
+    FORK_SERVER_READY,
+    Frame,
+    FrameKind,
+    encode,
+    encode_count,
+    read_frame_blocking,
+)
 
 _DRAIN_BYTES = 1 << 16
 _PAGE_BYTES = resource.getpagesize()
@@ -30,48 +37,47 @@ _PAGE_BYTES = resource.getpagesize()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLimits:
-    """What the kernel allows one forked process, besides what
-    `voicechat.processes.sandbox` takes away.
+    """Resource limits (setrlimit) of one forked process.
 
-    It cannot write to files and keeps no core dump.
+    They complement `voicechat.processes.sandbox`. The process cannot write to files and
+    leaves no core dump.
     """
 
     step_cpu_ms: int = 500
-    """CPU time of the work on one payload; past it the process is killed."""
+    """CPU time for one payload. The kernel kills a process that exceeds it."""
     total_cpu_s: int = 3_600
     memory_bytes: int = 256 << 20
-    """Address space beyond what the process has when it begins."""
+    """Address space beyond what the process has when the limit is set."""
     open_files: int = 16
 
 
 class ForkedJob(Protocol):
-    """What a forked process does. What it needs to be open it opens when it is made:
-    later it cannot.
+    """The work of a forked process. The constructor opens all files that it needs: the
+    sandbox forbids opening any later.
     """
 
-    def feed(self, payload: bytes) -> Iterable[bytes]:
-        """Work off a payload; give the answers that are due."""
+    def feed_payload(self, payload: bytes) -> Iterable[bytes]:
+        """Process a payload and return the answers that are ready."""
 
-    def finish(self) -> Iterable[bytes]:
-        """Give what is held back. More may be fed afterwards."""
+    def finish_input(self) -> Iterable[bytes]:
+        """Return the output that is still buffered. More payloads may follow."""
 
 
 class JobRefusalError(Exception):
-    """Ends a job with a reason that the other side is to read; any other exception ends
-    it with its type alone.
+    """Ends a job and sends its message to the parent; of any other exception no text is
+    sent.
     """
 
 
 def serve(open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
-    """Fork a process for each socket that arrives on standard input, until the other
-    end of that closes.
+    """Fork a process for each socket received on standard input, until that is closed.
 
-    Everything the jobs need must be loaded before, without starting a thread: threads
+    Load everything the jobs need before this call, without starting a thread: threads
     do not survive a fork.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # The kernel forgets ended children by itself: nobody asks for their status.
+    # With SIG_IGN the kernel reaps ended children itself; their status is not needed.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, every page it shares
@@ -82,17 +88,17 @@ def serve(open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    control.sendall(READY)
+    control.sendall(FORK_SERVER_READY)
     while True:
-        request, fds, _, _ = socket.recv_fds(control, len(REQUEST), 1)
-        if request != REQUEST:
+        request, fds, _, _ = socket.recv_fds(control, len(FORK_REQUEST), 1)
+        if request != FORK_REQUEST:
             os._exit(0)
         for fd in fds:
             if os.fork() == 0:
                 try:
                     control.close()
                     _carry(socket.socket(fileno=fd), open_job, limits)
-                finally:  # whatever happened: this copy must never become a server itself
+                finally:  # the copy must never return into the server's loop
                     os._exit(0)
             os.close(fd)
 
@@ -100,8 +106,8 @@ def serve(open_job: Callable[[bytes], ForkedJob], limits: JobLimits) -> None:
 def _carry(
     stream: socket.socket, open_job: Callable[[bytes], ForkedJob], limits: JobLimits
 ) -> None:
-    """Carry one job to the end of its socket. What it raises is told, unless memory is
-    too short even for that.
+    """Run one job until its socket ends. Sends FAILED if it raises, unless out of
+    memory.
     """
     frames_in, frames_out = stream.makefile("rb"), stream.makefile("wb")
     try:
@@ -112,26 +118,28 @@ def _carry(
         confine(limits)
         _work(frames_in, frames_out, job, limits)
     except (BrokenPipeError, ConnectionResetError):
-        return  # nobody wants the answers any more
+        return  # the parent has closed the socket: the answers are not needed
     except JobRefusalError as refusal:
         _say(frames_out, FrameKind.FAILED, str(refusal).encode())
-        # Closed before the other side has stopped sending, the socket would be reset,
-        # and the reason lost.
+        # Read until the parent stops sending: closing with unread data would reset the
+        # socket and lose the reason.
         while frames_in.read(_DRAIN_BYTES):
             pass
-    except BaseException as error:  # noqa: BLE001 - whatever it is, this process ends and says so
+    except BaseException as error:  # noqa: BLE001 - any failure is reported, then the process ends
         _say(frames_out, FrameKind.FAILED)
         with contextlib.suppress(
             OSError
         ):  # standard error is a file, which this process may not write to
-            # The type only: a message may hold what a user said.
+            # Log the type only: a message may contain user speech.
             print(f"a forked job raised {type(error).__name__}", file=sys.stderr)  # noqa: T201 - the child's log
 
 
 def _work(frames_in: BinaryIO, frames_out: BinaryIO, job: ForkedJob, limits: JobLimits) -> None:
     while (frame := read_frame_blocking(frames_in)) is not None:
         signal.setitimer(signal.ITIMER_PROF, limits.step_cpu_ms / 1000)
-        answers = job.feed(frame.payload) if frame.kind is FrameKind.DATA else job.finish()
+        answers = (
+            job.feed_payload(frame.payload) if frame.kind is FrameKind.DATA else job.finish_input()
+        )
         for answer in answers:
             _say(frames_out, FrameKind.MESSAGE, answer)
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -142,9 +150,9 @@ def _work(frames_in: BinaryIO, frames_out: BinaryIO, job: ForkedJob, limits: Job
 
 
 def confine(limits: JobLimits) -> None:
-    """Put ``limits`` on this process, and close its sandbox, for ever.
+    """Apply ``limits`` to this process and enter the sandbox, irrevocably.
 
-    SIGPROF, which `JobLimits.step_cpu_ms` sends, then kills it.
+    From then on SIGPROF, the timer signal of `JobLimits.step_cpu_ms`, kills it.
     """
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for what, allowed in (
@@ -162,7 +170,7 @@ def _address_space_bytes() -> int:
     try:
         with open("/proc/self/statm", "rb") as statm:
             return int(statm.read().split()[0]) * _PAGE_BYTES
-    except OSError:  # not Linux: the library and the interpreter take about this
+    except OSError:  # not Linux: assume 1 GiB for the interpreter and the libraries
         return 1 << 30
 
 

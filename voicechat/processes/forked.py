@@ -1,6 +1,4 @@
-"""The parent's side of one process for each stream: see
-`voicechat.processes.fork_server`.
-"""
+"""The parent's side of `voicechat.processes.fork_server`: one process for each job."""
 
 import asyncio
 import contextlib
@@ -12,29 +10,35 @@ from collections.abc import Sequence
 from voicechat.errors import LocalProtocolError
 from voicechat.processes import python
 from voicechat.processes.errors import WorkerLostError
-from voicechat.processes.fork_protocol import READY, REQUEST
-from voicechat.processes.frames import Frame, FrameKind, encode, read_frame
+from voicechat.processes.frames import (
+    FORK_REQUEST,
+    FORK_SERVER_READY,
+    Frame,
+    FrameKind,
+    encode,
+    read_frame,
+)
 
 logger = logging.getLogger(__name__)
 
 READY_MS = 10_000
-"""How long the fork server may take to load."""
+"""Time for the fork server to load."""
 EXIT_MS = 1_000
-"""How long it may take to exit when asked to; then it is killed."""
+"""Time for the fork server to exit on request; then it is killed."""
 ANSWER_MS = 5_000
-"""How long a job may owe a frame. Its CPU time has a closer limit of its own; this one
-is for what the kernel does.
+"""Time for a job to answer a frame. ``JobLimits.step_cpu_ms`` bounds its CPU time more
+tightly; this limit covers time spent blocked.
 """
 
 
 def can_fork() -> bool:
-    """Whether this system has what `ForkServer` needs; Windows has not."""
+    """Whether this system supports `ForkServer`. Windows does not."""
     return hasattr(os, "fork") and hasattr(socket, "send_fds")
 
 
 class ForkServer:
-    """Keeps one fork server running from `start`, or the first `fork`, to `aclose`; a
-    lost one is replaced.
+    """Runs one fork server from `start`, or the first `fork`, until `aclose`. Replaces
+    it if it dies.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -46,8 +50,9 @@ class ForkServer:
         self._closed = False
 
     async def start(self) -> None:
-        """Start the server unless it runs. Raises `WorkerLostError` when it does not
-        get ready, or is closed.
+        """Start the server unless it is running.
+
+        Raises `WorkerLostError` if it is not ready within ``READY_MS``, or is closed.
         """
         async with self._starting:
             if self._closed:
@@ -57,9 +62,7 @@ class ForkServer:
             await self._start()
 
     async def fork(self, options: bytes) -> "ForkedStream":
-        """Start a process for one job. Raises `WorkerLostError` when there is no server
-        to fork it.
-        """
+        """Start a process for one job. Raises `WorkerLostError` if no server runs."""
         await self.start()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -73,7 +76,9 @@ class ForkServer:
         return ForkedStream(reader, writer, options)
 
     async def _hand_over(self, job: socket.socket) -> None:
-        """Ask the server to serve ``job``; one that died unnoticed is replaced once."""
+        """Pass the socket ``job`` to the server. If the server has died, restart it and
+        retry once.
+        """
         try:
             self._ask(job)
         except OSError:
@@ -87,11 +92,12 @@ class ForkServer:
     def _ask(self, job: socket.socket) -> None:
         if self._control is None:
             raise WorkerLostError("the fork server is closed")
-        socket.send_fds(self._control, [REQUEST], [job.fileno()])
+        socket.send_fds(self._control, [FORK_REQUEST], [job.fileno()])
 
     async def aclose(self) -> None:
-        """End the server; killed after ``EXIT_MS``. What it forked ends with its own
-        socket. Idempotent.
+        """Stop the server, killing it after ``EXIT_MS``. Idempotent.
+
+        Forked processes end when their own sockets close.
         """
         self._closed = True
         async with self._starting:
@@ -112,10 +118,10 @@ class ForkServer:
             )
         try:
             async with asyncio.timeout(READY_MS / 1000):
-                ready = await asyncio.get_running_loop().sock_recv(ours, len(READY))
+                ready = await asyncio.get_running_loop().sock_recv(ours, len(FORK_SERVER_READY))
         except (TimeoutError, ConnectionError):
             ready = b""
-        if ready != READY:
+        if ready != FORK_SERVER_READY:
             await self._stop()
             raise WorkerLostError(
                 "the fork server did not become ready; its own words are on stderr"
@@ -138,8 +144,8 @@ class ForkServer:
 
 
 class ForkedStream:
-    """One job in a process of its own. Sending never waits: whoever sends bounds what
-    has not been answered.
+    """One job in a process of its own. Sending never waits: the caller bounds the
+    unanswered payloads.
     """
 
     def __init__(
@@ -150,20 +156,20 @@ class ForkedStream:
         self._write(FrameKind.OPEN, options)
 
     def send(self, payload: bytes) -> None:
-        """Give the job bytes; dropped when the process is gone, as the next `receive`
-        says.
+        """Send bytes to the job. If the process is gone they are dropped, and the next
+        `receive_frame` raises.
         """
         self._write(FrameKind.DATA, payload)
 
-    def finish(self) -> None:
-        """Ask for what the job holds back."""
+    def finish_input(self) -> None:
+        """Request the output that the job still buffers."""
         self._write(FrameKind.FINISH)
 
-    async def receive(self) -> Frame:
-        """Give the next answer; call it only while one is due.
+    async def receive_frame(self) -> Frame:
+        """Return the next answer. Call it only while the job owes one.
 
-        Raises `WorkerLostError` when the process has died or says nothing for
-        ``ANSWER_MS``. After cancelling, only `close` may follow.
+        Raises `WorkerLostError` if the process has died or sends nothing for
+        ``ANSWER_MS``. After cancellation only `close` may be called.
         """
         try:
             async with asyncio.timeout(ANSWER_MS / 1000):
@@ -176,7 +182,7 @@ class ForkedStream:
             ) from None
 
     def close(self) -> None:
-        """Drop the job, at once; its process ends when it sees that."""
+        """Abort the connection. The process ends when it notices."""
         self._writer.transport.abort()
 
     def _write(self, kind: FrameKind, payload: bytes = b"") -> None:

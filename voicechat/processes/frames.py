@@ -1,4 +1,4 @@
-"""The frames between the pool and a child.
+"""The frames between a parent and a child process.
 
 Little-endian: ``payload length (u32) | kind (u8) | channel (u32) | payload``. To the
 child: OPEN (payload: the job's options), DATA, FINISH, CANCEL. From the child: READY
@@ -15,14 +15,21 @@ from typing import BinaryIO
 from voicechat.errors import LocalProtocolError
 
 MAX_PAYLOAD_BYTES = 1 << 24
-"""A longer frame is garbage: something else wrote to the pipe."""
+"""A longer frame is rejected: something else wrote to the pipe."""
+
+FORK_SERVER_READY = b"r"
+"""The fork server sends this once on its control socket: it accepts requests."""
+FORK_REQUEST = b"f"
+"""Asks the fork server for a process; the message carries one descriptor, the socket of
+the job.
+"""
 
 _HEADER = struct.Struct("<IBI")
 _COUNT = struct.Struct("<I")
 
 
 class FrameKind(IntEnum):
-    """What a frame says."""
+    """The type of a frame."""
 
     OPEN = 1
     DATA = 2
@@ -45,7 +52,7 @@ class Frame:
 
 
 def encode(frame: Frame) -> bytes:
-    """Give the frame's bytes. Raises `LocalProtocolError` when the payload is too long."""
+    """Encode a frame. Raises `LocalProtocolError` if the payload is too long."""
     if len(frame.payload) > MAX_PAYLOAD_BYTES:
         raise LocalProtocolError(
             f"a frame of {len(frame.payload)} bytes; at most {MAX_PAYLOAD_BYTES} are allowed"
@@ -54,12 +61,12 @@ def encode(frame: Frame) -> bytes:
 
 
 def encode_count(count: int) -> bytes:
-    """Give the payload of CONSUMED."""
+    """Encode the payload of CONSUMED."""
     return _COUNT.pack(count)
 
 
 def decode_count(payload: bytes) -> int:
-    """Read the payload of CONSUMED. Raises `LocalProtocolError` when it is none."""
+    """Decode the payload of CONSUMED. Raises `LocalProtocolError` if it is malformed."""
     if len(payload) != _COUNT.size:
         raise LocalProtocolError(f"a count of {len(payload)} bytes")
     count: int = _COUNT.unpack(payload)[0]
@@ -70,16 +77,17 @@ async def read_frame(stream: StreamReader) -> Frame:
     """Read the next frame.
 
     Raises `asyncio.IncompleteReadError` at the end of the stream and
-    `LocalProtocolError` for bytes that are no frame. Cancelling may lose the bytes read
-    so far: do not read on.
+    `LocalProtocolError` for a malformed frame. Cancelling may lose the bytes read so
+    far: do not read from the stream afterwards.
     """
     length, kind, channel = _parse_header(await stream.readexactly(_HEADER.size))
     return Frame(kind, channel, await stream.readexactly(length))
 
 
 def read_frame_blocking(stream: BinaryIO) -> Frame | None:
-    """Read the next frame, or None at the end of the stream. Raises
-    `LocalProtocolError` for what is no frame.
+    """Read the next frame; None at the end of the stream.
+
+    Raises `LocalProtocolError` for a malformed frame.
     """
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:

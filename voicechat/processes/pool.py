@@ -1,5 +1,5 @@
-"""A fixed number of warm children; the ones that die are replaced, and callers queue
-fairly for a place.
+"""A pool of warm child processes. Dead children are replaced; callers queue first in,
+first out.
 """
 
 import asyncio
@@ -10,17 +10,19 @@ from dataclasses import dataclass
 
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import WorkerLostError, WorkersBusyError
-from voicechat.processes.worker import Worker, WorkerLimits
+from voicechat.processes.worker import PoolWorker, WorkerLimits
 
 logger = logging.getLogger(__name__)
 
 MAX_STARTS = 3
-"""So many children in a row that never got ready make `WorkerPool.start` give up."""
+"""`WorkerPool.start` fails after this many consecutive children that never became
+ready.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """How long to wait before a dead child is replaced: doubling from ``first_ms`` to
+class RestartBackoff:
+    """The delay before a dead child is replaced: doubles from ``first_ms`` up to
     ``most_ms``.
     """
 
@@ -28,13 +30,13 @@ class Backoff:
     most_ms: int = 10_000
 
     def delay_ms(self, failures: int) -> int:
-        """The wait after ``failures`` (at least 1) deaths in a row."""
+        """The delay after ``failures`` (at least 1) consecutive deaths."""
         return min(self.first_ms << min(failures - 1, 30), self.most_ms)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiter:
-    """Somebody who waits for a place, and the channel that will be given."""
+    """A queued caller, and the future for its channel."""
 
     options: bytes
     channel: asyncio.Future[Channel]
@@ -49,12 +51,12 @@ class WorkerPool:
         *,
         size: int,
         limits: WorkerLimits | None = None,
-        backoff: Backoff | None = None,
+        backoff: RestartBackoff | None = None,
     ) -> None:
         self._command = tuple(command)
         self._limits = limits or WorkerLimits()
-        self._backoff = backoff or Backoff()
-        self._workers: list[Worker | None] = [None] * size
+        self._backoff = backoff or RestartBackoff()
+        self._workers: list[PoolWorker | None] = [None] * size
         self._waiters: deque[_Waiter] = deque()
         self._warm: asyncio.Future[None] | None = None
         self._root: asyncio.Task[None] | None = None
@@ -68,12 +70,12 @@ class WorkerPool:
 
     @property
     def open_channels(self) -> int:
-        """How many jobs the children carry."""
+        """How many jobs run in the children."""
         return sum(worker.open_channels for worker in self._workers if worker is not None)
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for a place."""
+        """How many callers wait for a free channel."""
         return len(self._waiters)
 
     @property
@@ -86,13 +88,13 @@ class WorkerPool:
         )
 
     async def start(self, on_progress: Callable[[int, int], None] | None = None) -> None:
-        """Start the children and return when all are warm; later calls wait for the
-        same moment.
+        """Start the children and return once all are ready. Later calls wait for the
+        same event.
 
-        ``on_progress(ready, size)`` is called for each child that gets ready. Raises
-        `WorkerLostError` when children do not get ready, or when the pool is closed
-        meanwhile; it may then be called again, since children that die are always
-        replaced. Cancelling stops the waiting, not the children.
+        ``on_progress(ready, size)`` is called whenever a child becomes ready. Raises
+        `WorkerLostError` if children fail to become ready or the pool is closed
+        meanwhile. It may be called again after a failure, because children that die are
+        always replaced. Cancelling stops the wait, not the children.
         """
         if self._closed:
             raise WorkerLostError("the pool is closed")
@@ -100,27 +102,26 @@ class WorkerPool:
             loop = asyncio.get_running_loop()
             self._on_progress = on_progress
             self._warm = loop.create_future()
-            # The children outlive this call and belong to no one call: this task is the
-            # root they hang on, and `aclose` awaits it.
+            # The children outlive this call. This task is the parent of their tasks;
+            # `aclose` cancels and awaits it.
             self._root = loop.create_task(self._keep_all(), name="worker pool")
         elif self._warm.done() and self._warm.exception() is not None:
             self._warm = asyncio.get_running_loop().create_future()
             self._on_change()  # meanwhile they may all have become ready
         await asyncio.shield(self._warm)
 
-    async def open(self, options: bytes = b"", *, wait_ms: int) -> Channel:
-        """Start a job in the least busy child. Places are given in the order they were
-        asked for.
+    async def open_channel(self, options: bytes = b"", *, wait_ms: int) -> Channel:
+        """Start a job in the least busy child. Callers are served first in, first out.
 
-        Raises `WorkersBusyError` when no place is free within ``wait_ms``, and
-        `WorkerLostError` when the pool cannot start or is closed. The first call starts
-        the pool, however long that takes.
+        Raises `WorkersBusyError` if no channel becomes free within ``wait_ms``, and
+        `WorkerLostError` if the pool cannot start or is closed. The first call also
+        starts the pool; that time is not part of ``wait_ms``.
         """
         await self.start()
         if self._closed:
             raise WorkerLostError("the pool is closed")
         if not self._waiters and (worker := self._least_busy()) is not None:
-            return worker.open(options)
+            return worker.open_channel(options)
         waiter = _Waiter(options, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         try:
@@ -130,7 +131,7 @@ class WorkerPool:
             raise WorkersBusyError(f"no worker was free within {wait_ms} ms") from None
 
     async def aclose(self) -> None:
-        """End all children (killed after ``exit_ms``) and fail what they carried.
+        """Stop all children, killing them after ``exit_ms``, and fail their jobs.
         Idempotent.
         """
         self._closed = True
@@ -144,17 +145,17 @@ class WorkerPool:
                 for index in range(len(self._workers)):
                     children.create_task(self._keep(index), name=f"worker {index}")
         finally:
-            # Whether closed or broken: nobody may wait for ever.
+            # The pool was closed or broke: fail every waiting caller.
             self._closed = True
             if self._warm is not None and not self._warm.done():
                 self._fail_start("the pool was closed while it started")
             self._serve_waiters()
 
     async def _keep(self, index: int) -> None:
-        """Have a living child at ``index`` for ever."""
+        """Run children at ``index``, one after the other, until cancelled."""
         failures = 0
         while True:
-            worker = Worker(self._command, self._limits, self._on_change)
+            worker = PoolWorker(self._command, self._limits, self._on_change)
             self._workers[index] = worker
             was_ready = await self._live(worker)
             failures = 1 if was_ready else failures + 1
@@ -164,8 +165,8 @@ class WorkerPool:
                 )
             await asyncio.sleep(self._backoff.delay_ms(failures) / 1000)
 
-    async def _live(self, worker: Worker) -> bool:
-        """Run one child to its end; tell whether it ever was ready."""
+    async def _live(self, worker: PoolWorker) -> bool:
+        """Run one child until it ends; return whether it ever became ready."""
         try:
             await worker.run()
         except OSError as error:
@@ -188,12 +189,13 @@ class WorkerPool:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             elif not waiter.channel.cancelled() and waiter.channel.exception() is None:
-                waiter.channel.result().close()  # given in the same turn: the next one gets the place
+                # The channel was assigned in the same loop iteration: pass it on.
+                waiter.channel.result().close()
             raise
 
     def _serve_waiters(self) -> None:
-        """Open the jobs of those who wait, in their order: nobody who comes later can
-        take the place.
+        """Assign free channels to waiting callers in order, so that a later caller
+        cannot overtake.
         """
         while self._waiters and (self._closed or self._least_busy() is not None):
             waiter = self._waiters.popleft()
@@ -203,13 +205,13 @@ class WorkerPool:
             if worker is None or self._closed:
                 waiter.channel.set_exception(WorkerLostError("the pool is closed"))
             else:
-                waiter.channel.set_result(worker.open(waiter.options))
+                waiter.channel.set_result(worker.open_channel(waiter.options))
 
-    def _least_busy(self) -> Worker | None:
+    def _least_busy(self) -> PoolWorker | None:
         free = [worker for worker in self._workers if worker is not None and worker.has_room]
         return min(free, key=lambda worker: worker.open_channels, default=None)
 
     def _fail_start(self, message: str) -> None:
         assert self._warm is not None
         self._warm.set_exception(WorkerLostError(message))
-        self._warm.exception()  # marked as seen: perhaps nobody waits for it
+        self._warm.exception()  # mark as retrieved, in case no caller awaits it

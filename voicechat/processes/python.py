@@ -1,10 +1,9 @@
-"""How a Python child is started: with this very package, and with nothing from the
-current folder.
+"""Command line and environment of Python children that run this package.
 
 ``python -m`` puts the current folder first on the import path, so a file called
-``orjson.py`` in the folder where somebody happens to stand would run in the child. A
-child started by `command` imports what is installed, what ``PYTHONPATH`` names, and the
-``voicechat`` package of its parent.
+``orjson.py`` in that folder would run in the child. A child started by `command`
+imports only installed packages, what ``PYTHONPATH`` names, and its parent's
+``voicechat`` package.
 """
 
 import importlib.util
@@ -23,8 +22,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
     Start it with `environment`.
     """
-    # -P: neither the current folder nor the one of this file is on the child's import
-    # path.
+    # -P keeps the current folder and this file's folder off the child's import path.
     return [sys.executable, "-P", str(_PACKAGE / "processes" / "python.py"), module, *arguments]
 
 
@@ -33,8 +31,8 @@ def environment(**variables: str) -> dict[str, str]:
     replaced.
 
     An empty part of ``PYTHONPATH`` means the current folder;
-    ``PYTHONPATH=$PYTHONPATH:/x`` makes one by accident. Empty parts are left out. A
-    folder that is named stays, ``.`` too.
+    ``PYTHONPATH=$PYTHONPATH:/x`` creates one by accident. Empty parts are removed;
+    named folders, including ``.``, are kept.
     """
     given = {**os.environ, **variables}
     if "PYTHONPATH" in given:
@@ -43,20 +41,19 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def bare_environment() -> dict[str, str]:
-    """Return what a child needs to find its code and libraries, and nothing else: no
-    secrets.
+    """Return only the variables that a child needs to find its code and libraries.
 
-    Mostly that is empty.
+    No secret is passed on. Usually the result is empty.
     """
     return {name: value for name, value in environment().items() if name in _FINDING}
 
 
 def main() -> None:
-    """Run the module that the first argument names, out of the package that this file
-    is in.
+    """Run the module named by the first argument, from the package that contains this
+    file.
 
-    Without this the child would look for ``voicechat`` on its own path, and might find
-    another installation of it, or none.
+    Otherwise the child would search its own path for ``voicechat`` and might find
+    another installation, or none.
     """
     name = _PACKAGE.name
     spec = importlib.util.spec_from_file_location(

@@ -1,12 +1,11 @@
-"""What a process gives up before it works on what strangers sent, for ever and as far
-as the kernel can.
+"""The sandbox of a process that handles untrusted input. Entering it is irrevocable.
 
-Where Linux has seccomp, on x86-64 and ARM64, only system calls that work on what is
-open already are left: memory, time, reading and writing. No file can be opened, changed
-or removed, no socket made, no program run, no process or thread begun, no signal sent.
-Where it has Landlock, the file system and TCP are closed by that as well. Either is
-enough; what the kernel lacks is left out, and `missing` says so. The limits of
-`voicechat.processes.fork_server` hold everywhere.
+With seccomp, on x86-64 and ARM64 Linux, only system calls that work on open descriptors
+remain, besides memory and time. The process cannot open, change or remove a file,
+create a socket, run a program, start a process or thread, or send a signal. With
+Landlock, access to the file system and TCP is denied as well. Either layer is enough; a
+layer that the kernel lacks is skipped, and `missing` reports it. The limits of
+`voicechat.processes.fork_server` apply everywhere.
 """
 
 import ctypes
@@ -43,20 +42,19 @@ _CALLS_ARM64 = {
     "munmap": 215, "mremap": 216, "madvise": 233, "getrandom": 278, "membarrier": 283, "rseq": 293,
 }  # fmt: skip
 _MAPPING_X86_64, _MAPPING_ARM64 = (9, 10), (222, 226)
-"""mmap and mprotect: allowed but for memory that can be executed."""
+"""mmap and mprotect: allowed except for executable memory."""
 _MACHINES = {
     "x86_64": (0xC000003E, _CALLS_X86_64, _MAPPING_X86_64),
     "aarch64": (0xC00000B7, _CALLS_ARM64, _MAPPING_ARM64),
 }
-"""By machine, its name for the kernel's audit, and its numbers of system calls."""
+"""For each machine: its AUDIT_ARCH value and its system call numbers."""
 
-# Instructions of the kernel's classic packet filter (linux/bpf_common.h), and what it
-# answers.
+# Instructions of classic BPF (linux/bpf_common.h) and the filter's return values.
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
 _AT_CALL, _AT_MACHINE, _AT_THIRD_ARGUMENT = 0, 4, 32
 _OTHER_CALLS = 0x40000000
-"""From here on x86-64 has the calls of another interface."""
+"""On x86-64, numbers from here on are x32 system calls."""
 _PROT_EXEC = 4
 
 
@@ -67,15 +65,13 @@ class _Program(ctypes.Structure):
 
 
 def missing() -> tuple[str, ...]:
-    """Name what this kernel, or what it runs in, cannot do of it."""
+    """Return the names of the layers that this kernel or container does not support."""
     layers = {"seccomp": _has_seccomp(), "Landlock": _landlock_version() > 0}
     return tuple(name for name, there in layers.items() if not there)
 
 
 def close_everything() -> None:
-    """Give all of it up, as far as the kernel can. Raises ``OSError`` when what it can
-    do fails.
-    """
+    """Enter the sandbox with all supported layers. Raises ``OSError`` if one fails."""
     if sys.platform != "linux":
         return
     _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -97,7 +93,7 @@ def _check(result: int) -> int:
 
 
 def _landlock_version() -> int:
-    """Version of Landlock's interface; 0: there is none, or it is switched off."""
+    """The version of Landlock's ABI; 0 if it is missing or disabled."""
     if sys.platform != "linux":
         return 0
     return max(
@@ -111,7 +107,7 @@ def _landlock_version() -> int:
 
 
 def _close_by_landlock(version: int) -> None:
-    """Handle every right there is, and allow none."""
+    """Handle every access right that the kernel knows, and allow none."""
     parts = [
         sum(rights for since, rights in table if since <= version)
         for table, since in ((_FILE_RIGHTS, 1), (_TCP_RIGHTS, 4), (_SCOPES, 6))
@@ -126,7 +122,8 @@ def _close_by_landlock(version: int) -> None:
 def _has_seccomp() -> bool:
     if sys.platform != "linux" or platform.machine() not in _MACHINES or sys.maxsize < 1 << 32:
         return False
-    # Without a program the kernel that knows filters says EFAULT, any other one EINVAL.
+    # With a null program, a kernel that supports filters fails with EFAULT, any other
+    # with EINVAL.
     refused = _libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None, 0, 0)
     return bool(refused < 0 and ctypes.get_errno() == errno.EFAULT)
 
@@ -138,8 +135,8 @@ def _close_by_seccomp() -> None:
 
 
 def _filter() -> bytes:
-    """Write the program that is asked for each system call: those that are not listed
-    fail.
+    """Build the BPF program that runs at each system call. Unlisted calls fail with
+    EPERM.
     """
     machine, calls, mapping = _MACHINES[platform.machine()]
     numbers = sorted(calls.values())

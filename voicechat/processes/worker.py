@@ -1,4 +1,4 @@
-"""One child process and the channels it carries, from its start to its end."""
+"""One child process of a pool and its channels, from start to exit."""
 
 import asyncio
 import logging
@@ -19,27 +19,27 @@ class WorkerLimits:
     """Bounds of one child."""
 
     channels: int = 4
-    """Jobs it carries at once."""
+    """Concurrent jobs."""
     window_bytes: int = 1 << 16
-    """Bytes of one job that may be under way to it."""
+    """Send window: bytes of one job in flight to the child."""
     ready_ms: int = 60_000
-    """How long it may take to become ready."""
+    """Time to become ready."""
     answer_ms: int = 10_000
-    """How long it may owe an answer without saying anything: then it hangs and is
-    killed.
-    """
+    """A child that owes an answer and sends nothing for this time is killed as hung."""
     exit_ms: int = 1_000
-    """How long it may take to exit when asked to; then it is killed."""
+    """Time to exit on request; then the child is killed."""
 
 
-class Worker:
-    """A child process. `run` is its whole life; a new life is a new object."""
+class PoolWorker:
+    """A child process. `run` starts it and returns when it has exited; an object is
+    used once.
+    """
 
     def __init__(
         self, command: Sequence[str], limits: WorkerLimits, on_change: Callable[[], None]
     ) -> None:
-        """``on_change`` is called when it becomes ready, loses a channel or dies: when
-        `has_room` may have changed.
+        """``on_change`` is called when `has_room` may have changed: when the child
+        becomes ready, frees a channel or dies.
         """
         self._command = command
         self._limits = limits
@@ -51,35 +51,35 @@ class Worker:
         self._watchdog: asyncio.TimerHandle | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.ready = False
-        """Whether it is warm and alive."""
+        """Whether the child has sent READY and is alive."""
         self.was_ready = False
-        """Whether it ever was."""
+        """Whether the child ever became ready."""
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, once it runs."""
+        """The child's process id; None before it was started."""
         return None if self._process is None else self._process.pid
 
     @property
     def open_channels(self) -> int:
-        """How many jobs it carries."""
+        """How many jobs are open."""
         return len(self._channels)
 
     @property
     def has_room(self) -> bool:
-        """Whether it can take another job now."""
+        """Whether another job can be opened now."""
         return self.ready and len(self._channels) < self._limits.channels
 
-    def open(self, options: bytes) -> Channel:
-        """Start a job; only while `has_room`."""
+    def open_channel(self, options: bytes) -> Channel:
+        """Start a job. Call it only while `has_room` is true."""
         self._last_number += 1
         channel = Channel(self._last_number, self, self._limits.window_bytes)
         self._channels[self._last_number] = channel
-        self.write(FrameKind.OPEN, self._last_number, options)
+        self.write_frame(FrameKind.OPEN, self._last_number, options)
         return channel
 
-    def write(self, kind: FrameKind, channel: int, payload: bytes = b"") -> None:
-        """Send a frame to the child, or drop it when the child is gone. Never waits."""
+    def write_frame(self, kind: FrameKind, channel: int, payload: bytes = b"") -> None:
+        """Send a frame to the child, or drop it if the child has exited. Never waits."""
         if not self.ready or self._stdin is None:
             return
         if not self._owes_answer():
@@ -88,19 +88,19 @@ class Worker:
         if self._watchdog is None:
             self._watch(self._limits.answer_ms / 1000)
 
-    def release(self, channel: int) -> None:
-        """Forget a channel: its place is free."""
+    def release_channel(self, channel: int) -> None:
+        """Free the channel's slot."""
         self._channels.pop(channel, None)
         self._on_change()
 
     async def run(self) -> None:
-        """Start the child, carry its channels, and return when it is gone; never raises
-        because of the child.
+        """Start the child, serve its channels, and return when it has exited. Never
+        raises because of the child.
 
-        Cancelling asks it to exit and kills it after ``exit_ms``; either way nothing of
-        it is left behind.
+        Cancelling asks the child to exit and kills it after ``exit_ms``. No process is
+        left behind in either case.
         """
-        # Its own session: Ctrl-C at the terminal is the parent's matter.
+        # A session of its own, so that Ctrl-C at the terminal reaches only the parent.
         process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
@@ -137,16 +137,16 @@ class Worker:
         self._heard_s = asyncio.get_running_loop().time()
         channel = self._channels.get(frame.channel)
         if channel is None:
-            return  # closed on this side while the frame was under way
+            return  # the parent closed the channel while the frame was in flight
         match frame.kind:
             case FrameKind.MESSAGE:
-                channel.deliver(frame.payload)
+                channel.deliver_message(frame.payload)
             case FrameKind.CONSUMED:
-                channel.acknowledge(decode_count(frame.payload))
+                channel.acknowledge_bytes(decode_count(frame.payload))
             case FrameKind.ENDED:
-                channel.end()
+                channel.mark_ended()
             case FrameKind.FAILED:
-                channel.end(
+                channel.mark_ended(
                     JobFailedError(f"the job raised {frame.payload.decode(errors='replace')}")
                 )
             case (
@@ -162,8 +162,8 @@ class Worker:
         self._watchdog = asyncio.get_running_loop().call_later(delay_s, self._check)
 
     def _check(self) -> None:
-        """Kill the child if it owes an answer and has been silent for too long. One
-        timer serves all frames.
+        """Kill the child if it owes an answer and has been silent for ``answer_ms``.
+        One timer covers all channels.
         """
         self._watchdog = None
         if not self._owes_answer():
@@ -192,7 +192,7 @@ class Worker:
             self._watchdog.cancel()
             self._watchdog = None
         for channel in list(self._channels.values()):
-            channel.end(WorkerLostError("the worker process is gone"))
+            channel.mark_ended(WorkerLostError("the worker process is gone"))
         self._on_change()
 
     async def _reap(self, process: asyncio.subprocess.Process) -> None:
@@ -213,7 +213,7 @@ async def _exit_of(process: asyncio.subprocess.Process) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()
-    # A pipe that nobody reads would keep the exit from being seen.
+    # asyncio reports the exit only after the output pipe was read to its end.
     while await process.stdout.read(1 << 16):
         pass
     await process.wait()

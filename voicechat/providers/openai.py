@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
-from voicechat.audio.segment import PAUSE_MS
+from voicechat.audio.pause_detection import PAUSE_MS
 from voicechat.providers.openai_chat import OpenAIChatModel
 from voicechat.providers.openai_http import CONNECT_MS, READ_TIMEOUT_MS, OpenAIEndpoint
 from voicechat.providers.openai_speech import RATE_HZ, VOICES, OpenAISynthesizer

@@ -156,7 +156,7 @@ class SpokenSamples:
     def _read(self, body: bytes) -> bytes:
         if self._header is not None:
             try:
-                parsed = self._header.push(body)
+                parsed = self._header.push_bytes(body)
             except RemoteProtocolError as error:
                 raise ProviderError(PROVIDER, FailureKind.BROKEN, error.message) from error
             if parsed is None:

@@ -12,14 +12,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from voicechat.audio.segment import PAUSE_MS
-from voicechat.audio.telephone import TELEPHONE_RATE_HZ
+from voicechat.audio.bandwidth_extension import TELEPHONE_RATE_HZ
+from voicechat.audio.pause_detection import PAUSE_MS
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.processes import python
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import JobFailedError, WorkerError, WorkersBusyError
+from voicechat.processes.machine_share import machine_share
 from voicechat.processes.pool import WorkerPool
-from voicechat.processes.share import share
 from voicechat.processes.worker import WorkerLimits
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
 from voicechat.providers.transcript_json import decode_transcript
@@ -84,7 +84,9 @@ class PocketSphinxRecognizer(RecognizerProvider):
         """
         try:
             telephone = options.source_rate_hz <= TELEPHONE_RATE_HZ
-            channel = await self._pool.open(TELEPHONE if telephone else b"", wait_ms=self._wait_ms)
+            channel = await self._pool.open_channel(
+                TELEPHONE if telephone else b"", wait_ms=self._wait_ms
+            )
         except WorkerError as error:
             raise _as_provider_error(error) from error
         # A TaskGroup may not be held over a yield (PEP 789); this task ends with the
@@ -110,7 +112,7 @@ async def _feed(channel: Channel, audio: AsyncIterator[bytes]) -> None:
     except BaseException:
         channel.close()  # ends the reader, which then sees this exception
         raise
-    channel.finish()
+    channel.finish_input()
 
 
 def _as_provider_error(error: WorkerError, *, of_service: bool = True) -> ProviderError:
@@ -153,10 +155,10 @@ def _share_of(workers: int, streams_per_worker: int) -> tuple[int, int]:
     With fewer decoding processes than that each has one, and of the decoders its part.
     Raises `ConfigError`.
     """
-    mine = share()
+    mine = machine_share()
     if workers >= mine.processes:
-        return mine.of(workers), streams_per_worker
-    decoders = mine.of(workers * streams_per_worker)
+        return mine.part_of(workers), streams_per_worker
+    decoders = mine.part_of(workers * streams_per_worker)
     if not decoders:
         raise ConfigError(
             f"workers: {workers} with streams_per_worker = {streams_per_worker} are {workers * streams_per_worker} "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from pocketsphinx import Decoder, NGramModel, get_model_path
 
-from voicechat.audio.telephone import BandExtension
+from voicechat.audio.bandwidth_extension import BandwidthExtension
 from voicechat.processes.child import serve
 from voicechat.providers.pocketsphinx import TELEPHONE
 from voicechat.providers.sentence_decoding import SentenceDecoding
@@ -84,18 +84,18 @@ class RecognitionJob:
     """One stream: PCM in, transcripts out, on a decoder borrowed from ``free``."""
 
     def __init__(self, free: list[SphinxDecoder], pause_ms: int, *, telephone: bool) -> None:
-        self._extension = BandExtension() if telephone else None
+        self._extension = BandwidthExtension() if telephone else None
         self._free = free
         self._decoder = free.pop()
         self._decoder.reset()
         self._decoding = SentenceDecoding(self._decoder, pause_ms)
 
-    def feed(self, payload: bytes) -> Iterator[bytes]:
+    def feed_payload(self, payload: bytes) -> Iterator[bytes]:
         """Decode the next samples."""
-        pcm = payload if self._extension is None else self._extension.push(payload)
+        pcm = payload if self._extension is None else self._extension.push_audio(payload)
         return map(encode_transcript, self._decoding.push(pcm))
 
-    def finish(self) -> Iterator[bytes]:
+    def finish_input(self) -> Iterator[bytes]:
         """Close the last sentence."""
         return map(encode_transcript, self._decoding.finish())
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from voicechat.audio.segment import (
+from voicechat.audio.pause_detection import (
     FRAME_BYTES,
     FRAME_MS,
     ONSET_WINDOW_MS,
@@ -108,7 +108,7 @@ class SentenceDecoding:
             self._decode(CATCH_UP_FRAMES)
         else:
             self._held = [*self._held[1 - _HELD_FRAMES :], frame]
-        for event in self._pauses.push(frame):
+        for event in self._pauses.push_audio(frame):
             match event:
                 case SpeechBegan(keep_from_ms=keep_from_ms):
                     self._open_sentence(keep_from_ms)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from voicechat.audio.segment import PAUSE_MS
+from voicechat.audio.pause_detection import PAUSE_MS
 from voicechat.errors import ConfigError, ProviderError
 from voicechat.providers.espeak_library import open_library
 from voicechat.providers.espeak_phonemes import sentences_of_phonemes

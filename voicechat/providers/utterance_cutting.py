@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from voicechat.audio.segment import (
+from voicechat.audio.pause_detection import (
     FRAME_BYTES,
     FRAME_MS,
     ONSET_WINDOW_MS,
@@ -83,7 +83,7 @@ class UtteranceCutter:
             self._held.append(frame)
         else:
             self._open.pcm += frame
-        events = self._pauses.push(frame)
+        events = self._pauses.push_audio(frame)
         if self._open is not None:
             self._open.voiced_ms = max(0, self._pauses.voiced_until_ms - self._open.begin_ms)
         for event in events:

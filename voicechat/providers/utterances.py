@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from voicechat.audio.segment import PAUSE_MS
+from voicechat.audio.pause_detection import PAUSE_MS
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.agreement import Agreement
 from voicechat.providers.interfaces import PCM_RATE_HZ

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from voicechat.audio.segment import PAUSE_MS
+from voicechat.audio.pause_detection import PAUSE_MS
 from voicechat.providers.utterances import Schedule
 from voicechat.providers.wyoming_link import WyomingService
 from voicechat.providers.wyoming_recognition import WyomingRecognizer

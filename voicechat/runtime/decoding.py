@@ -84,7 +84,7 @@ async def decode_file(
     try:
         while True:
             stream.send(b"more")
-            answer = await stream.receive()
+            answer = await stream.receive_frame()
             check(answer)
             if answer.kind is FrameKind.CONSUMED:
                 return
@@ -95,7 +95,7 @@ async def decode_file(
                 bytes(planes[at : at + size_bytes]) for at in range(0, len(planes), size_bytes)
             ]
             yield DecodedPiece(tuple(channels), rate_hz)
-            check(await stream.receive())
+            check(await stream.receive_frame())
     except _JobRaisedError as error:
         raise RemoteProtocolError(Status.UNDECODABLE_AUDIO, "file: its decoder failed") from error
     except WorkerError as error:
@@ -124,7 +124,7 @@ async def _samples_of(path: Path, bare: InputFormat | None) -> AsyncGenerator[De
                 if pcm := decoder.decode(data):
                     yield DecodedPiece((pcm,), decoder.source_rate_hz)
                 data = await asyncio.to_thread(file.read, SAMPLES_BYTES)
-            if pcm := decoder.finish():
+            if pcm := decoder.finish_turn():
                 yield DecodedPiece((pcm,), decoder.source_rate_hz)
     except OSError as error:
         raise RemoteProtocolError(

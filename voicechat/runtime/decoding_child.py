@@ -27,13 +27,13 @@ class StreamJob:
     def __init__(self, container: InputContainer) -> None:
         self._decoder = CompressedDecoder(container)
 
-    def feed(self, payload: bytes) -> Iterator[bytes]:
+    def feed_payload(self, payload: bytes) -> Iterator[bytes]:
         """Decode the next bytes."""
         return self._answers(self._decoder.decode(payload))
 
-    def finish(self) -> Iterator[bytes]:
+    def finish_input(self) -> Iterator[bytes]:
         """Give what is held back."""
-        return self._answers(self._decoder.finish())
+        return self._answers(self._decoder.finish_turn())
 
     def _answers(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for pcm in _refusing(pieces):
@@ -51,11 +51,11 @@ class FileJob:
         self._bare = bare
         self._decoder: FileDecoder | None = None
 
-    def feed(self, payload: bytes) -> Iterator[bytes]:
+    def feed_payload(self, payload: bytes) -> Iterator[bytes]:
         """Give the next few seconds; nothing at the end."""
         return _refusing(self._read())
 
-    def finish(self) -> Iterator[bytes]:
+    def finish_input(self) -> Iterator[bytes]:
         """Close the file."""
         if self._decoder is not None:
             self._decoder.close()
@@ -65,7 +65,7 @@ class FileJob:
     def _read(self) -> Iterator[bytes]:
         if self._decoder is None:
             self._decoder = FileDecoder(self._file, self._bare)
-        channels = self._decoder.read()
+        channels = self._decoder.read_channels()
         if channels:
             yield _with_rate(self._decoder.source_rate_hz, bytes([len(channels)]), *channels)
 
@@ -109,7 +109,7 @@ def main() -> None:
     for container in InputContainer:
         if container.compressed:
             StreamJob(container)
-    FileDecoder(io.BytesIO(wav_header(8000, None) + bytes(8000))).read()
+    FileDecoder(io.BytesIO(wav_header(8000, None) + bytes(8000))).read_channels()
     serve(open_job, JobLimits())
 
 

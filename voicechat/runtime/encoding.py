@@ -56,8 +56,8 @@ class EncodingThreads:
     async def finish(self, encoder: Encoder) -> bytes:
         """What the encoder still holds back."""
         if not encoder.heavy:
-            return encoder.finish()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, encoder.finish)
+            return encoder.finish_stream()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, encoder.finish_stream)
 
     async def run(self, work: Callable[[], bytes]) -> bytes:
         """Have other work on samples done in one of the threads."""

@@ -14,7 +14,7 @@ from typing import TypeAlias, assert_never
 
 from voicechat.audio.encode import Encoder
 from voicechat.audio.formats import parse_output_format
-from voicechat.audio.loudness import Gain
+from voicechat.audio.gain import Gain
 from voicechat.errors import BrokenOffError, FailureKind, Fault, ProviderError
 from voicechat.providers.interfaces import (
     AudioChunk,

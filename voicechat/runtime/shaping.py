@@ -50,6 +50,8 @@ class ShapedSpeech:
                     shaping = ProsodyFilter(
                         rate_hz, self._voice.speech_rate, self._voice.pitch_rate
                     )
-                yield AudioChunk(await self._threads.run(partial(shaping.push, chunk.pcm)), rate_hz)
+                yield AudioChunk(
+                    await self._threads.run(partial(shaping.push_audio, chunk.pcm)), rate_hz
+                )
             if shaping is not None:
-                yield AudioChunk(await self._threads.run(shaping.finish), rate_hz)
+                yield AudioChunk(await self._threads.run(shaping.finish_stream), rate_hz)

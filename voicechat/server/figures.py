@@ -11,7 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from voicechat.config import AdmissionConfig
-from voicechat.processes.share import share
+from voicechat.processes.machine_share import machine_share
 
 WINDOW_S = 1.0
 """The figures are of the last second; of what is waited, the worst of nine tenths of
@@ -95,7 +95,7 @@ def process_busy_s() -> float:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    return time.process_time() * share().processes / cores
+    return time.process_time() * machine_share().processes / cores
 
 
 def nine_tenths(values: Sequence[float]) -> float:

@@ -36,7 +36,7 @@ from voicechat.providers.wrapping import as_provider, as_synthesizer
 from voicechat.runtime.edge import closing
 from voicechat.session.vocabulary import Transcript
 from voicechat.testing.conformance_checks import Subject, check_all, require
-from voicechat.testing.leftovers import held, settled, watching
+from voicechat.testing.leak_check import held_resources, tracking_tasks, wait_for_release
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 DEADLINE_S = 60.0
@@ -245,8 +245,8 @@ async def check_fails(
             ) from error
         raise AssertionError("it did not fail")
 
-    with watching() as watch:
-        error = await watch.begin(use())
+    with tracking_tasks() as watch:
+        error = await watch.start_task(use())
         await asyncio.sleep(0)
         require(not watch.left, f"tasks are left after the failure: {watch.left}")
     require(kind is None or error.kind is kind, f"it failed as {error.kind}, not as {kind}")
@@ -270,12 +270,15 @@ async def leaving_nothing(settle_s: float = SETTLE_S) -> AsyncIterator[None]:
     """Open, use and close a provider within the context: no task, socket, thread or
     child process may be left.
     """
-    tasks, before = asyncio.all_tasks(), held()
+    tasks, before = asyncio.all_tasks(), held_resources()
     yield
-    now = await settled(before, settle_s)
+    now = await wait_for_release(before, settle_s)
     left = [task.get_name() for task in asyncio.all_tasks() - tasks]
     require(not left, f"leaving nothing: tasks are left after closing: {sorted(left)}")
-    require(not now.beyond(before), f"leaving nothing: left after closing: {now.beyond(before)}")
+    require(
+        not now.excess_over(before),
+        f"leaving nothing: left after closing: {now.excess_over(before)}",
+    )
 
 
 # --- what is well formed --------------------------------------------------------------

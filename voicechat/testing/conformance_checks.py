@@ -9,7 +9,13 @@ from typing import Any, TypeAlias
 
 from voicechat.errors import ProviderError
 from voicechat.runtime.edge import closing
-from voicechat.testing.leftovers import Held, Watch, held, settled, watching
+from voicechat.testing.leak_check import (
+    HeldResources,
+    TaskTracker,
+    held_resources,
+    tracking_tasks,
+    wait_for_release,
+)
 
 TURNS = 10
 """A cancellation passes through nested tasks a turn of the loop each; waiting for a
@@ -119,7 +125,7 @@ async def closes_at_once(subject: Subject) -> None:
     """``aclose`` in the middle returns at once, and leaves no task; afterwards nothing
     comes any more.
     """
-    with watching() as watch:
+    with tracking_tasks() as watch:
         begun, go = asyncio.Event(), asyncio.Event()
         later: list[Any] = []
 
@@ -133,7 +139,7 @@ async def closes_at_once(subject: Subject) -> None:
             await items.aclose()  # type: ignore[attr-defined]
             later.append(await anext(items, None))
 
-        task = watch.begin(use())
+        task = watch.start_task(use())
         await begun.wait()
         go.set()
         await _ends(task, watch, "closing")
@@ -146,13 +152,13 @@ async def cancels_at_once(subject: Subject) -> None:
     """
     for use in (subject.use, subject.waiting or subject.use):
         for turns in MOMENTS:
-            with watching() as watch:
-                using = watch.begin(used(use))
+            with tracking_tasks() as watch:
+                using = watch.start_task(used(use))
                 await _turns(turns)
                 await _cancelled(using, watch)
-    with watching() as watch:
+    with tracking_tasks() as watch:
         taken = asyncio.Event()
-        waiting = watch.begin(_waiting(subject.waiting or subject.use, taken))
+        waiting = watch.start_task(_waiting(subject.waiting or subject.use, taken))
         await taken.wait()
         await _cancelled(waiting, watch)
 
@@ -179,11 +185,11 @@ async def leaves_nothing(subject: Subject) -> None:
     """Using it again and again, to the end and not, takes no more sockets, threads and
     processes.
     """
-    before = held()
+    before = held_resources()
     for _ in range(ROUNDS):
-        with watching() as watch:
-            await watch.begin(_first(subject.use))
-            await watch.begin(used(subject.use))
+        with tracking_tasks() as watch:
+            await watch.start_task(_first(subject.use))
+            await watch.start_task(used(subject.use))
             await _turns(TURNS)
             require(not watch.left, f"tasks are left when a use has ended: {watch.left}")
     await _nothing_grew(before, f"{ROUNDS} uses")
@@ -196,12 +202,12 @@ async def answers_its_probe(subject: Subject) -> None:
     if subject.probe is None:
         return
     await _probe_once(subject.probe)  # a connection may be kept warm
-    before = held()
+    before = held_resources()
     for _ in range(ROUNDS):
         await _probe_once(subject.probe)
     for turns in MOMENTS:
-        with watching() as watch:
-            probing = watch.begin(_probed(subject.probe))
+        with tracking_tasks() as watch:
+            probing = watch.start_task(_probed(subject.probe))
             await _turns(turns)
             await _cancelled(probing, watch)
     await _nothing_grew(before, f"{ROUNDS + len(MOMENTS)} probes")
@@ -221,9 +227,9 @@ CHECKS: Mapping[str, Callable[[Subject], Awaitable[None]]] = {
 
 
 async def _probe_once(probe: Callable[[], Awaitable[None]]) -> None:
-    with watching() as watch:
+    with tracking_tasks() as watch:
         try:
-            await watch.begin(_probed(probe))
+            await watch.start_task(_probed(probe))
         except ProviderError as error:
             raise AssertionError(f"it failed although the service works: {error}") from error
         await _turns(TURNS)
@@ -234,8 +240,8 @@ async def _probed(probe: Callable[[], Awaitable[None]]) -> None:
     await probe()
 
 
-async def _nothing_grew(before: Held, after_what: str) -> None:
-    now = await settled(before, SETTLE_S)
+async def _nothing_grew(before: HeldResources, after_what: str) -> None:
+    now = await wait_for_release(before, SETTLE_S)
     grown = {
         "sockets": now.sockets - before.sockets,
         "child processes": now.children - before.children,
@@ -281,7 +287,7 @@ async def _outcome(use: Use) -> "list[Any] | Exception":
         return error
 
 
-async def _cancelled(task: "asyncio.Task[Any]", watch: Watch) -> None:
+async def _cancelled(task: "asyncio.Task[Any]", watch: TaskTracker) -> None:
     """Cancel ``task``, unless it has ended: it must end at once, and as cancelled."""
     if not task.done():
         task.cancel()
@@ -291,7 +297,7 @@ async def _cancelled(task: "asyncio.Task[Any]", watch: Watch) -> None:
 
 
 async def _ends(
-    task: "asyncio.Task[Any]", watch: Watch, how: str, *, cancelled: bool = False
+    task: "asyncio.Task[Any]", watch: TaskTracker, how: str, *, cancelled: bool = False
 ) -> None:
     """Let it end within ``TURNS``, and nothing be left of it."""
     for _ in range(TURNS):

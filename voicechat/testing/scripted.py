@@ -47,7 +47,7 @@ class Failure:
     stops: bool = False
     """It ends there, as if everything had been said."""
 
-    async def strike(self, given: int) -> None:
+    async def raise_if_due(self, given: int) -> None:
         """Fail if ``given`` items have been given."""
         if self.calls <= 0 or given < self.after:
             return
@@ -63,7 +63,7 @@ class Failure:
         )
 
     @property
-    def rest(self) -> tuple[Any, ...]:
+    def remaining_items(self) -> tuple[Any, ...]:
         """What is still given by a call that is to end."""
         return () if self.garbage is None else (self.garbage,)
 
@@ -101,7 +101,7 @@ class ScriptedRecognizer:
         self.open += 1
         try:
             said, heard_bytes = 0, 0
-            await self.failure.strike(said)
+            await self.failure.raise_if_due(said)
             async for pcm in audio:
                 heard_bytes += len(pcm)
                 self.heard_ms[number] = heard_bytes // BYTES_PER_MS
@@ -109,13 +109,13 @@ class ScriptedRecognizer:
                 if now_said > said:
                     said = now_said
                     yield self._result(words[:said], None)
-                await self.failure.strike(said)
+                await self.failure.raise_if_due(said)
             if self.final_ms:
                 await asyncio.sleep(self.final_ms / 1000)
             if words and heard_bytes:
                 yield self._result(words, max(self.heard_ms[number], 1))
         except _EndsError:
-            for item in self.failure.rest:
+            for item in self.failure.remaining_items:
                 yield item
         finally:
             self.open -= 1
@@ -147,16 +147,16 @@ class ScriptedModel:
         self.open += 1
         try:
             for number, delta in enumerate(deltas):
-                await self.failure.strike(number)
+                await self.failure.raise_if_due(number)
                 delay_ms = self.first_ms if number == 0 else self.delta_ms
                 if delay_ms:
                     await asyncio.sleep(delay_ms / 1000)
                 yield TextDelta(delta) if isinstance(delta, str) else delta
-            await self.failure.strike(len(deltas))
+            await self.failure.raise_if_due(len(deltas))
             calls = any(isinstance(delta, ToolCall) for delta in deltas)
             yield ReplyFinished("tool_calls" if calls else "stop")
         except _EndsError:
-            for item in self.failure.rest:
+            for item in self.failure.remaining_items:
                 yield item
         finally:
             self.open -= 1
@@ -194,16 +194,16 @@ class ScriptedSynthesizer:
             left_ms = 0 if self.silent(text) else len(text) * self.ms_per_character
             given = 0
             while left_ms > 0:
-                await self.failure.strike(given)
+                await self.failure.raise_if_due(given)
                 if given and self.chunk_delay_ms:
                     await asyncio.sleep(self.chunk_delay_ms / 1000)
                 length_ms = min(left_ms, self.chunk_ms)
                 yield AudioChunk(b"\x00\x10" * (self.rate_hz * length_ms // 1000), self.rate_hz)
                 left_ms -= length_ms
                 given += 1
-            await self.failure.strike(given)
+            await self.failure.raise_if_due(given)
         except _EndsError:
-            for item in self.failure.rest:
+            for item in self.failure.remaining_items:
                 yield item
         finally:
             self.open -= 1

@@ -37,7 +37,7 @@ class MemorySocket:
 
     _take: Callable[[bytes], bool] | None = None
 
-    def say(self, frame: Frame | Ping) -> None:
+    def send_from_client(self, frame: Frame | Ping) -> None:
         """The client sends a frame, or a ping."""
         if (
             self._take is not None
@@ -50,7 +50,7 @@ class MemorySocket:
         self._up.append(frame)
         self._arrived.set()
 
-    def vanish(self) -> None:
+    def disconnect(self) -> None:
         """The connection is gone."""
         self._up.append(Control.CLOSED)
         self._arrived.set()
@@ -112,11 +112,11 @@ class MemorySocket:
         if self.stuck is not None:
             await self.stuck.wait()
         self.closed_with = (code, reason)
-        self.vanish()
+        self.disconnect()
 
     def abort(self) -> None:
         """See ``Socket.abort``. Sends that wait fail."""
         self.aborted = True
         if self.stuck is not None:
             self.stuck.set()
-        self.vanish()
+        self.disconnect()

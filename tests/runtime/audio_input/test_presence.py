@@ -83,7 +83,7 @@ class Room:
         try:
             yield self
         finally:
-            self.socket.vanish()
+            self.socket.disconnect()
             await running
 
     async def speaks(self, *lengths_ms: int) -> bytes:
@@ -93,7 +93,7 @@ class Room:
         sent = b""
         for length_ms in lengths_ms:
             frame = bytes((len(sent) + at) % 251 for at in range(length_ms * BYTES_PER_MS))
-            self.socket.say(frame)
+            self.socket.send_from_client(frame)
             await asyncio.sleep(length_ms / 1000)
             sent += frame
         return sent
@@ -117,7 +117,7 @@ async def test_the_session_is_told_of_audio_once_and_then_before_whatever_else_h
             event for event in room.session.seen if isinstance(event, AudioStarted | AudioArrived)
         ]
         assert told == [AudioStarted()], "no frame reaches the session"
-        room.socket.say(json.dumps({"event_type": "ping"}))
+        room.socket.send_from_client(json.dumps({"event_type": "ping"}))
         await asyncio.sleep(0.001)
         assert room.session.seen[-2:] == [AudioArrived(980), Alive()]
         await asyncio.sleep(59)

@@ -156,7 +156,7 @@ class FaultyStage(Stage):
         turn.
         """
         for _ in range(9):
-            self.socket.say(SILENCE_100_MS)
+            self.socket.send_from_client(SILENCE_100_MS)
             await asyncio.sleep(0.1)
         begun_s = asyncio.get_running_loop().time()
         self.say("input_audio_buffer.complete")

@@ -17,7 +17,14 @@ from pathlib import Path
 from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
-from voicechat.client import Conversation, Pong, ReplyAudio, ServerMessage, TurnCompleted, connect
+from voicechat.client import (
+    ClientConversation,
+    PongMessage,
+    ReplyAudioMessage,
+    ServerMessage,
+    TurnCompletedMessage,
+    connect,
+)
 
 PATIENCE_S = 60.0
 """For a machine that has other things to do: only what never comes is a failure."""
@@ -106,7 +113,7 @@ class Fleet:
         return len(self.starts()) == 3 and await self.status("/readyz") == 200
 
     @asynccontextmanager
-    async def conversation(self, key: str = "") -> AsyncIterator[Conversation]:
+    async def conversation(self, key: str = "") -> AsyncIterator[ClientConversation]:
         async with connect(self.url, key=key or self.key) as conversation:
             yield conversation
 
@@ -250,22 +257,22 @@ def wav_of(pcm: bytes) -> bytes:
     return content.getvalue()
 
 
-async def turn(conversation: Conversation) -> list[ServerMessage]:
+async def turn(conversation: ClientConversation) -> list[ServerMessage]:
     """Say something, and hear the answer to its end."""
     await conversation.send_audio(bytes(32_000))
     await conversation.complete()
     heard: list[ServerMessage] = []
     async with asyncio.timeout(PATIENCE_S):
-        while not heard or not isinstance(heard[-1], TurnCompleted):
+        while not heard or not isinstance(heard[-1], TurnCompletedMessage):
             heard.append(await conversation.receive())
-    assert any(isinstance(message, ReplyAudio) for message in heard)
+    assert any(isinstance(message, ReplyAudioMessage) for message in heard)
     return heard
 
 
-async def lives(conversation: Conversation) -> bool:
+async def lives(conversation: ClientConversation) -> bool:
     """Whether somebody answers."""
     await conversation.ping()
     async with asyncio.timeout(PATIENCE_S):
-        while not isinstance(await conversation.receive(), Pong):
+        while not isinstance(await conversation.receive(), PongMessage):
             pass
     return True

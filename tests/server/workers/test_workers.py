@@ -27,7 +27,12 @@ from tests.server.workers.stage import (
     until,
     wav_of,
 )
-from voicechat.client import ConnectionLostError, Conversation, ReplyText, TurnCompleted
+from voicechat.client import (
+    ClientConversation,
+    ConnectionLostError,
+    ReplyTextMessage,
+    TurnCompletedMessage,
+)
 from voicechat.errors import AdmissionError, Status
 from voicechat.store.access import Grant, Quota
 from voicechat.store.keys import KeyStore
@@ -122,7 +127,7 @@ async def test_a_killed_worker_costs_its_own_sessions_and_is_replaced(tmp_path: 
         )
 
 
-async def turn_or_loss(conversation: Conversation) -> bool:
+async def turn_or_loss(conversation: ClientConversation) -> bool:
     try:
         await turn(conversation)
     except ConnectionLostError:
@@ -169,9 +174,9 @@ async def test_a_signal_drains_all_workers_and_lets_turns_end(tmp_path: Path) ->
         await asyncio.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         for heard in await asyncio.gather(*busy):
-            assert isinstance(heard[-1], TurnCompleted)
+            assert isinstance(heard[-1], TurnCompletedMessage)
             assert (
-                "".join(part.content for part in heard if isinstance(part, ReplyText))
+                "".join(part.content for part in heard if isinstance(part, ReplyTextMessage))
                 == "One. Two. Three."
             )
         with pytest.raises(ConnectionLostError):
@@ -247,7 +252,7 @@ async def test_a_key_s_quota_and_its_revocation_hold_in_every_worker(tmp_path: P
                 await to_the_end(conversation)
 
 
-async def to_the_end(conversation: Conversation) -> None:
+async def to_the_end(conversation: ClientConversation) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while True:
             await conversation.receive()

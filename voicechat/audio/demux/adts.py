@@ -2,7 +2,7 @@
 channels and its length.
 """
 
-from voicechat.audio.demux.framed import FrameDemuxer, FrameHead, Framing
+from voicechat.audio.demux.framed import FrameDemuxer, FrameFormat, FrameHead
 from voicechat.audio.demux.stream import StreamStart
 
 _SYNC = 0xFFF
@@ -19,7 +19,7 @@ def _read_head(head: bytes) -> FrameHead | None:
     return size_bytes, (profile, rate_index, channels)
 
 
-FRAMING = Framing("aac", StreamStart("aac"), 7, _read_head)
+FRAMING = FrameFormat("aac", StreamStart("aac"), 7, _read_head)
 
 
 def open_demuxer() -> FrameDemuxer:

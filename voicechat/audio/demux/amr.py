@@ -4,7 +4,7 @@ wide-band 16 kHz, one channel.
 
 from collections.abc import Iterator
 
-from voicechat.audio.demux.framed import FrameDemuxer, FrameHead, Framing
+from voicechat.audio.demux.framed import FrameDemuxer, FrameFormat, FrameHead
 from voicechat.audio.demux.stream import DemuxedItem, StreamStart, undecodable, unsupported
 
 _MULTICHANNEL = b"#!AMR_MC1.0\n"
@@ -16,13 +16,13 @@ _NARROW_BYTES = (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1)
 _WIDE_BYTES = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1)
 
 
-def _framing(codec: str, rate_hz: int, frame_bytes: tuple[int, ...]) -> Framing:
+def _framing(codec: str, rate_hz: int, frame_bytes: tuple[int, ...]) -> FrameFormat:
     def read_head(head: bytes) -> FrameHead | None:
         size_bytes = frame_bytes[head[0] >> 3 & 15]
         # The bits around the type and the quality are padding, and 0.
         return None if head[0] & 0x83 or not size_bytes else (size_bytes, codec)
 
-    return Framing("amr", StreamStart(codec, rate_hz, 1), 1, read_head)
+    return FrameFormat("amr", StreamStart(codec, rate_hz, 1), 1, read_head)
 
 
 _STREAMS = {
@@ -38,8 +38,8 @@ class AmrDemuxer:
         self._start = b""
         self._frames: FrameDemuxer | None = None
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``."""
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push_bytes``."""
         if self._frames is None:
             self._start += data
             magic = self._magic()
@@ -47,12 +47,12 @@ class AmrDemuxer:
                 return
             data, self._start = self._start[len(magic) :], b""
             self._frames = FrameDemuxer(_STREAMS[magic])
-        yield from self._frames.push(data)
+        yield from self._frames.push_bytes(data)
 
-    def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``."""
+    def finish_stream(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish_stream``."""
         if self._frames is not None:
-            yield from self._frames.finish()
+            yield from self._frames.finish_stream()
 
     def _magic(self) -> bytes | None:
         """The magic that the stream begins with; None while it may still become one."""

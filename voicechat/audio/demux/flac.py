@@ -53,8 +53,8 @@ class FlacDemuxer:
         self._searched_bytes = 0
         self._garbage = GarbageCounter("flac")
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``."""
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push_bytes``."""
         self._pending += data
         if not self._started:
             if not self._read_metadata():
@@ -63,8 +63,8 @@ class FlacDemuxer:
             yield StreamStart("flac", extradata=self._streaminfo)
         yield from self._frames()
 
-    def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``: the last frame needs no successor. One that is cut
+    def finish_stream(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish_stream``: the last frame needs no successor. One that is cut
         off here is lost.
         """
         if self._started and _header(self._pending, 0):
@@ -128,7 +128,7 @@ class FlacDemuxer:
         """Drop up to what may be the next header."""
         found = self._pending.find(0xFF, 1)
         drop_bytes = found if found > 0 else len(self._pending)
-        self._garbage.skip(min(drop_bytes, MAX_GARBAGE_BYTES + 1))
+        self._garbage.count_bytes(min(drop_bytes, MAX_GARBAGE_BYTES + 1))
         del self._pending[:drop_bytes]
         self._searched_bytes = 0
 

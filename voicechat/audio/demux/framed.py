@@ -15,7 +15,7 @@ FrameHead = tuple[int, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Framing:
+class FrameFormat:
     """How the frames of one codec are recognised."""
 
     name: str
@@ -33,7 +33,7 @@ class FrameDemuxer:
     come.
     """
 
-    def __init__(self, framing: Framing) -> None:
+    def __init__(self, framing: FrameFormat) -> None:
         self._framing = framing
         self._pending = bytearray()
         self._garbage = GarbageCounter(framing.name)
@@ -43,13 +43,13 @@ class FrameDemuxer:
         """Whether a frame is expected just here."""
         self._started = False
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``."""
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push_bytes``."""
         self._pending += data
         return self._frames(at_end=False)
 
-    def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``: the only frame of a stream needs no successor."""
+    def finish_stream(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish_stream``: the only frame of a stream needs no successor."""
         return self._frames(at_end=True)
 
     def _frames(self, at_end: bool) -> Iterator[DemuxedItem]:
@@ -58,7 +58,7 @@ class FrameDemuxer:
             if size_bytes == 0:
                 # To the next byte that can begin a header: all of these begin with a
                 # known one.
-                self._garbage.skip(1)
+                self._garbage.count_bytes(1)
                 self._locked, self._in_place = None, False
                 position += 1
                 continue

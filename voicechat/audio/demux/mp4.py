@@ -43,7 +43,7 @@ _RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_COMPOSITION = 0x100, 0x200, 0x400, 0x
 
 
 @dataclass(slots=True)
-class _Track:
+class _SoundTrack:
     """The track that is heard."""
 
     number: int
@@ -87,12 +87,12 @@ class Mp4Demuxer:
         """Where the box ends whose content is being passed by; what stands before it is
         no head.
         """
-        self._track: _Track | None = None
+        self._track: _SoundTrack | None = None
         self._expected: deque[_Packet] = deque()
         self._clock = PacketClock()
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``."""
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push_bytes``."""
         self._pending += data
         while self._pending:
             if self._position < self._box_end:
@@ -103,8 +103,8 @@ class Mp4Demuxer:
             if not (yield from self._next_box()):
                 return
 
-    def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``: a packet that is cut off gives nothing."""
+    def finish_stream(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish_stream``: a packet that is cut off gives nothing."""
         return iter(())
 
     def _next_box(self) -> Generator[DemuxedItem, None, bool]:
@@ -191,7 +191,7 @@ class Mp4Demuxer:
         (number,) = struct.unpack_from(">I", header, 20 if header[0] else 12)
         (ticks_per_s,) = struct.unpack_from(">I", times, 20 if times[0] else 12)
         descriptions = _only(_only(_only(media, b"minf"), b"stbl"), b"stsd")
-        self._track = _Track(number, max(1, ticks_per_s))
+        self._track = _SoundTrack(number, max(1, ticks_per_s))
         return _stream_start(descriptions[8:])
 
     def _read_defaults(self, defaults: list[bytes]) -> None:
@@ -213,7 +213,7 @@ class Mp4Demuxer:
                 self._read_track_fragment(fragment, track, run)
         return run.packets
 
-    def _read_track_fragment(self, content: bytes, track: _Track, run: _Run) -> None:
+    def _read_track_fragment(self, content: bytes, track: _SoundTrack, run: _Run) -> None:
         header = _only(content, b"tfhd")
         flags, number = struct.unpack_from(">II", header)
         if number != track.number:
@@ -233,13 +233,13 @@ class Mp4Demuxer:
             if name == b"tfdt":
                 (run.ticks,) = struct.unpack_from(">Q" if box[0] else ">I", box, 4)
             elif name == b"trun":
-                _read_run(box, base, _Track(number, track.ticks_per_s, ticks, size_bytes), run)
+                _read_run(box, base, _SoundTrack(number, track.ticks_per_s, ticks, size_bytes), run)
 
 
 _WHOLE = "the recording is not fragmented; send it as a whole recording, or record fragmented MP4"
 
 
-def _read_run(content: bytes, base: int, track: _Track, run: _Run) -> None:
+def _read_run(content: bytes, base: int, track: _SoundTrack, run: _Run) -> None:
     flags, count = struct.unpack_from(">II", content)
     if count + len(run.packets) > MAX_PACKETS:
         raise undecodable("mp4", f"a fragment has more than {MAX_PACKETS} packets")

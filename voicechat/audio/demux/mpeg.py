@@ -7,7 +7,7 @@ Headers after ISO/IEC 11172-3 and 13818-3; tags after "ID3 tag version 2.4.0", s
 
 from collections.abc import Iterator
 
-from voicechat.audio.demux.framed import FrameDemuxer, FrameHead, Framing
+from voicechat.audio.demux.framed import FrameDemuxer, FrameFormat, FrameHead
 from voicechat.audio.demux.stream import DemuxedItem, StreamStart
 from voicechat.errors import RemoteProtocolError, Status
 
@@ -45,7 +45,7 @@ def _is_audio(frame: bytes) -> bool:
     return not any(tag in frame[4:48] for tag in _INFO_TAGS)
 
 
-FRAMING = Framing("mp3", StreamStart("mp3float"), 4, _read_head, _is_audio)
+FRAMING = FrameFormat("mp3", StreamStart("mp3float"), 4, _read_head, _is_audio)
 
 
 class Mp3Demuxer:
@@ -60,8 +60,8 @@ class Mp3Demuxer:
         self._skip_bytes = 0
         self._tag_bytes = 0
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``. Tags in the middle of a stream are garbage of a bounded
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push_bytes``. Tags in the middle of a stream are garbage of a bounded
         length like any other.
         """
         while self._at_start:
@@ -81,14 +81,14 @@ class Mp3Demuxer:
                     Status.TOO_LARGE,
                     f"mp3: {self._tag_bytes} bytes of ID3 tags; allowed: {MAX_TAG_BYTES}",
                 )
-        yield from self._frames.push(data)
+        yield from self._frames.push_bytes(data)
 
-    def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``."""
+    def finish_stream(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish_stream``."""
         data, self._start = self._start, b""
         self._at_start = False
-        yield from self._frames.push(data)
-        yield from self._frames.finish()
+        yield from self._frames.push_bytes(data)
+        yield from self._frames.finish_stream()
 
 
 def id3_tag_bytes(start: bytes) -> int:

@@ -42,8 +42,8 @@ class OggDemuxer:
         self._length: PacketLength = opus_packet_s
         self._rate_hz = OPUS_RATE_HZ
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``."""
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push_bytes``."""
         self._pending += data
         while (size_bytes := self._page_size()) is not None:
             page = bytes(self._pending[:size_bytes])
@@ -53,8 +53,8 @@ class OggDemuxer:
             del self._pending[:size_bytes]
             yield from self._take(page)
 
-    def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``: a page that is cut off gives nothing."""
+    def finish_stream(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish_stream``: a page that is cut off gives nothing."""
         return iter(())
 
     def _page_size(self) -> int | None:
@@ -76,7 +76,7 @@ class OggDemuxer:
 
     def _drop(self, size_bytes: int) -> None:
         if size_bytes:
-            self._garbage.skip(size_bytes)
+            self._garbage.count_bytes(size_bytes)
             del self._pending[:size_bytes]
 
     def _take(self, page: bytes) -> Iterator[DemuxedItem]:
@@ -90,7 +90,7 @@ class OggDemuxer:
                 self._length, self._rate_hz = _timing(start)
                 yield start
         if serial != self._serial:
-            self._garbage.skip(len(page))
+            self._garbage.count_bytes(len(page))
             return
         self._garbage.reset()
         if not flags & _CONTINUED:
@@ -105,7 +105,7 @@ class OggDemuxer:
         """
         length_s = sum(map(self._length, packets))
         if position < 0:
-            self._clock.go_on(length_s)
+            self._clock.skip_untimed(length_s)
         elif packets:
             yield from self._clock.silence_before(position / self._rate_hz - length_s, length_s)
 

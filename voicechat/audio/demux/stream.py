@@ -69,7 +69,7 @@ class PacketClock:
             begin_s -= missing_s
         self._next_s = begin_s + length_s
 
-    def go_on(self, length_s: float) -> None:
+    def skip_untimed(self, length_s: float) -> None:
         """Note packets without a time: they follow the ones before."""
         if self._next_s is not None:
             self._next_s += length_s
@@ -78,14 +78,14 @@ class PacketClock:
 class Demuxer(Protocol):
     """Takes one stream of bytes apart."""
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
         """Give what is complete with these bytes. Exhaust it before the next call.
 
         Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``,
         ``TOO_LARGE``): give the stream up.
         """
 
-    def finish(self) -> Iterator[DemuxedItem]:
+    def finish_stream(self) -> Iterator[DemuxedItem]:
         """Give what is complete if nothing follows. More may be pushed afterwards."""
 
 
@@ -97,7 +97,7 @@ class GarbageCounter:
         self._name = name
         self._skipped_bytes = 0
 
-    def skip(self, size_bytes: int) -> None:
+    def count_bytes(self, size_bytes: int) -> None:
         """Note garbage. Raises ``RemoteProtocolError`` past ``MAX_GARBAGE_BYTES``."""
         self._skipped_bytes += size_bytes
         if self._skipped_bytes > MAX_GARBAGE_BYTES:

@@ -47,8 +47,8 @@ class WebmDemuxer:
         self._cluster_ticks = 0
         self._clock = PacketClock()
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``."""
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push_bytes``."""
         skipped = min(self._skip_bytes, len(data))
         self._skip_bytes -= skipped
         self._pending += data[skipped:]
@@ -67,8 +67,8 @@ class WebmDemuxer:
             elif kind == _CLUSTER_TIMESTAMP:
                 self._cluster_ticks = int.from_bytes(content, "big")
 
-    def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``: a block that is cut off gives nothing."""
+    def finish_stream(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish_stream``: a block that is cut off gives nothing."""
         return iter(())
 
     def _next_element(self) -> tuple[int, bytes] | None:

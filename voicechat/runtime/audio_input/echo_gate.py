@@ -118,7 +118,7 @@ class EchoGate:
             self._made.clear()
             self._made_bytes = 0
             self._unexplained_ms = 0
-        converted = self._converter.push(pcm, rate_hz)
+        converted = self._converter.push_audio(pcm, rate_hz)
         if self._made_bytes <= REPLY_KEPT_MS * BYTES_PER_MS:
             self._made.append((end_ms, converted))
             self._made_bytes += len(converted)

@@ -120,7 +120,7 @@ class InPlaceDecoder:
 
     def finish(self, destination: Destination, *, ends: bool = True) -> None:
         """See ``InputDecoder.finish``."""
-        self._sink.decoded(self._decoder.finish(), destination)
+        self._sink.decoded(self._decoder.finish_turn(), destination)
         if ends:
             self._sink.ended(destination)
 
@@ -248,7 +248,7 @@ class ProcessDecoder:
         if step.payload:
             stream.send(step.payload)
         else:
-            stream.finish()
+            stream.finish_input()
 
     async def _run(self) -> None:
         """Have the steps done, one after the other, for as long as the session lives."""
@@ -274,7 +274,7 @@ class ProcessDecoder:
         while True:
             await self._steps_to_do()
             await self._ready()
-            self._receive(await self._stream.receive())
+            self._receive(await self._stream.receive_frame())
 
     async def _steps_to_do(self) -> None:
         while not self._steps:

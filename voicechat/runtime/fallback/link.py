@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.processes.share import share
+from voicechat.processes.machine_share import machine_share
 from voicechat.providers.interfaces import Provider
 from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.edge import closing, next_item
@@ -59,7 +59,11 @@ class ChainLink(Provider, Generic[P_co]):
         self.failures: Counter[FailureKind] = Counter()
         """So far, by kind."""
         # The configuration's are the server's: each of its processes has its part.
-        places = max(1, share().of(self.policy.max_streams)) if self.policy.max_streams else None
+        places = (
+            max(1, machine_share().part_of(self.policy.max_streams))
+            if self.policy.max_streams
+            else None
+        )
         self._places = asyncio.Semaphore(places) if places else None
         self._waiting = 0
         self._tasks = SessionTasks(on_fault=lambda: None)

@@ -95,12 +95,12 @@ def opening_with(
         pieces = decode_file(server, path, bare)
         async with closing(pieces):
             async for piece in pieces:
-                comparison.push(piece.channels)
+                comparison.push_audio(piece.channels)
                 rate_hz = piece.source_rate_hz
                 length_bytes += len(piece.channels[0])
                 if length_bytes > max_ms * BYTES_PER_MS:
                     raise too_long(max_ms)
-        heard = dict(comparison.distinct())
+        heard = dict(comparison.distinct_channels())
         return DecodedRecording(server, path, bare, heard, length_bytes // BYTES_PER_MS, rate_hz)
 
     return open_recording

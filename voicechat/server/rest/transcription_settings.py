@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voicechat.config import Config
-from voicechat.processes.share import share
+from voicechat.processes.machine_share import machine_share
 from voicechat.server.fetch import FetchPolicy
 from voicechat.server.rest.uploads import DiskLimits
 from voicechat.store.tasks.on_demand import TaskSettings
@@ -41,7 +41,7 @@ def configured(config: Config) -> TranscriptionSettings:
         tasks=TaskSettings(
             folder=Path(section.folder) if section.folder else config.data_dir / TASK_FOLDER,
             database_url=section.database_url,
-            workers=max(1, share().of(section.workers)),
+            workers=max(1, machine_share().part_of(section.workers)),
             max_attempts=section.max_attempts,
         ),
         disk=DiskLimits(
@@ -57,6 +57,6 @@ def configured(config: Config) -> TranscriptionSettings:
         keep_s=section.keep_hours * HOUR_S,
         max_audio_ms=section.max_task_minutes * MINUTE_MS,
         max_synchronous_ms=section.max_request_minutes * MINUTE_MS,
-        requests=max(1, share().of(section.requests or 2 * (os.cpu_count() or 1))),
+        requests=max(1, machine_share().part_of(section.requests or 2 * (os.cpu_count() or 1))),
         key_tasks=section.max_key_tasks,
     )

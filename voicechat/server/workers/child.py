@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from voicechat.config import build_services
 from voicechat.errors import VoiceChatError
-from voicechat.processes.share import take_share
+from voicechat.processes.machine_share import set_machine_share
 from voicechat.server.seat import Seat
 from voicechat.server.serve import loop_factory, serving, tune_garbage_collector, tune_threads
 from voicechat.server.workers.guests import Guests
@@ -39,7 +39,7 @@ def main() -> None:
         format=f"%(asctime)s %(levelname)s worker {orders.number} %(name)s: %(message)s",
     )
     logging.getLogger("voicechat").setLevel(orders.engine_log_level)
-    take_share(orders.number, orders.workers)
+    set_machine_share(orders.number, orders.workers)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_work(orders, link))
 

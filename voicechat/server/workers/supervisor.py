@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from voicechat.config import Config
 from voicechat.errors import ConfigError, VoiceChatError
-from voicechat.processes.pool import Backoff
+from voicechat.processes.pool import RestartBackoff
 from voicechat.server.admission import DRAIN_GRACE_S
 from voicechat.server.credentials import Credentials, credentials
 from voicechat.server.listener import base_url
@@ -242,7 +242,7 @@ class Crew:
 
     async def _keep(self, number: int) -> None:
         """Have a living worker of that number until the end."""
-        backoff, deaths = Backoff(), 0
+        backoff, deaths = RestartBackoff(), 0
         while not self._ending and not self._failed.is_set():
             worker = self._workers[number] = Worker(self._orders(number), self._on_packet)
             try:

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from voicechat.processes.share import share
+from voicechat.processes.machine_share import machine_share
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.session.vocabulary import Transcript
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
@@ -24,7 +24,7 @@ class Recognizer:
         self._script = ScriptedRecognizer(texts=("hello there",), word_ms=100)
 
     async def start(self) -> None:
-        mine = share()
+        mine = machine_share()
         with (self._folder / "started").open("a") as file:
             file.write(f"{mine.number} {os.getpid()}\n")
         match self._fault:
@@ -44,7 +44,7 @@ class Recognizer:
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncIterator[Transcript]:
         with (self._folder / "recognised").open("a") as file:
-            file.write(f"{share().number}\n")
+            file.write(f"{machine_share().number}\n")
         return self._script.recognize(audio, options)
 
 

@@ -1,13 +1,13 @@
-// How much of a reply's text has been spoken when so much of its audio has been played. Pure.
+// Estimates how much of a reply's text the user has heard from how much of its audio has been played. Pure functions.
 //
 // The server does not send word times, so the text is measured by how long it takes to say: a Han character is a
-// syllable, and an average English word of five letters is about one and a half. Within a finished reply the share
-// is exact at both ends; before the end is known, the pace of what was said so far stands in.
+// syllable, and an average English word of five letters is about one and a half. For a finished reply the estimate is
+// exact at both ends. While audio is still arriving, the pace of the audio so far is used.
 
 const HAN = /\p{Script=Han}/u;
 const FIRST_GUESS_MS_PER_UNIT = 62; // a Latin letter at 170 words a minute
 
-/** The length of a character in units of a Latin letter. A stop is the pause behind it. */
+/** The time to say a character, in units of one Latin letter. Punctuation counts for the pause after it. */
 function spokenUnits(character) {
   if (HAN.test(character)) return 3.5;
   if (/[.!?。！？\n]/.test(character)) return 5;
@@ -23,9 +23,9 @@ export function totalUnits(text) {
 }
 
 /**
- * How many UTF-16 units of `text` have been spoken at `playedMs`, ended at a word.
+ * Return how many UTF-16 units of `text` have been spoken at `playedMs`, rounded down to a word.
  *
- * `totalMs` is the length of all the audio when `complete`, else of what has come so far (a lower bound).
+ * `totalMs` is the length of all audio if `complete`, else of the audio received so far (a lower bound).
  */
 export function spokenLength(text, { playedMs, totalMs, complete }) {
   if (playedMs <= 0) return 0;

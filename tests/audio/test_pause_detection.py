@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voicechat.audio.segment import (
+from voicechat.audio.pause_detection import (
     PRE_ROLL_MS,
     PauseDetector,
     SpeechBegan,
@@ -36,7 +36,7 @@ def silence(duration_ms: int) -> bytes:
 
 
 def heard(pcm: bytes, pause_ms: int = 700) -> list[SpeechEvent]:
-    return PauseDetector(pause_ms).push(pcm)
+    return PauseDetector(pause_ms).push_audio(pcm)
 
 
 SPEECH = silence(500) + voice(1000) + silence(1000) + voice(600) + silence(1000)
@@ -59,9 +59,9 @@ def test_speech_and_its_pauses_are_found_where_they_are() -> None:
 def test_any_cut_gives_the_same_events(sizes: list[int]) -> None:
     detector, position, events = PauseDetector(), 0, []
     for size in sizes:
-        events += detector.push(SPEECH[position : position + size])
+        events += detector.push_audio(SPEECH[position : position + size])
         position += size
-    assert events + detector.push(SPEECH[position:]) == heard(SPEECH)
+    assert events + detector.push_audio(SPEECH[position:]) == heard(SPEECH)
 
 
 def test_silence_is_not_speech() -> None:
@@ -118,7 +118,8 @@ def test_a_pause_is_reported_when_it_has_lasted_and_not_before(pause_ms: int) ->
         start // 32 + 20
         for start in range(0, len(audio), 640)
         if any(
-            isinstance(event, SpeechPaused) for event in detector.push(audio[start : start + 640])
+            isinstance(event, SpeechPaused)
+            for event in detector.push_audio(audio[start : start + 640])
         )
     ]
     assert 600 + pause_ms <= paused_at_ms <= 700 + pause_ms
@@ -135,7 +136,7 @@ def test_speaking_says_what_the_last_event_said() -> None:
     detector = PauseDetector()
     states = [detector.speaking]
     for piece in (voice(500), silence(1500)):
-        detector.push(piece)
+        detector.push_audio(piece)
         states.append(detector.speaking)
     assert states == [False, True, False]
 

@@ -43,7 +43,7 @@ _MIRROR = _mirror_filter()
 _DELAY_SAMPLES = (len(_MIRROR) - 1) // 2
 
 
-class BandExtension:
+class BandwidthExtension:
     """Fills the upper half of one stream of s16le mono 16 kHz; adds 2 ms of delay. The
     cut changes nothing.
     """
@@ -52,7 +52,7 @@ class BandExtension:
         self._past = np.zeros(len(_MIRROR) - 1)
         self._odd = False
 
-    def push(self, pcm: bytes) -> bytes:
+    def push_audio(self, pcm: bytes) -> bytes:
         """Change the next piece, of an even size; as much comes out."""
         if not pcm:
             return b""

@@ -1,31 +1,31 @@
-// What the page asks of the server, from the settings; without what this server has refused.
+// The session configuration that the page sends: built from its settings, less the fields that this server refused.
 
 import { FORMATS, isPlayable } from "./audio/decoders.js";
 import { configuration } from "./protocol.js";
 
-export class Wishes {
+export class SessionConfig {
   #settings;
   #canPlay;
   #refused = new Set();
 
-  /** `canPlay(format)`: whether this browser can. */
+  /** `canPlay(format)` returns whether this browser can decode the format. */
   constructor(settings, canPlay = isPlayable) {
     this.#settings = settings;
     this.#canPlay = canPlay;
   }
 
-  /** Ask for everything again: the settings have changed, or it may be another server. */
+  /** Request every field again. Call it when the settings change or the page connects anew. */
   renew() {
     this.#refused.clear();
   }
 
-  /** The format that replies come in. */
+  /** The audio format of replies. */
   get format() {
     const wished = this.#settings.get("format");
     return this.#refused.has("format") || !this.#canPlay(wished) ? FORMATS[0] : wished;
   }
 
-  /** Leave out what a refusal names by the last part of its path. Returns its name; null: there is nothing to leave out. */
+  /** Drop the field that a refusal names (the last part of its path). Returns the field's name, or null if there is none to drop. */
   refused(message) {
     const field = /(\w+):/.exec(message)?.[1];
     if (!field || this.#refused.has(field)) return null;
@@ -33,7 +33,7 @@ export class Wishes {
     return field;
   }
 
-  /** The configuration. `history`: what was said over the connection before. */
+  /** Build the configuration. `history` holds the messages of the previous connection. */
   configuration({ history, handsFree }) {
     const get = (name) => this.#settings.get(name);
     const unlessRefused = (field, value) => (this.#refused.has(field) ? undefined : value);

@@ -16,7 +16,7 @@ QUEUED_ITEMS = 256
 """Received and not yet taken; past it the server's messages wait in the network."""
 
 
-class Inbox(Generic[T]):
+class ReceiveQueue(Generic[T]):
     """A bounded queue that ends, normally or with an error; the error comes after
     everything that was put before.
     """
@@ -27,20 +27,20 @@ class Inbox(Generic[T]):
         self._ended = False
         self.error: VoiceChatError | None = None
 
-    async def put(self, item: T) -> None:
+    async def put_item(self, item: T) -> None:
         """Append; waits while the queue is full."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self._items) < QUEUED_ITEMS)
             self._items.append(item)
             self._changed.notify_all()
 
-    async def end(self, error: VoiceChatError | None = None) -> None:
+    async def close(self, error: VoiceChatError | None = None) -> None:
         """Say that nothing more comes."""
         async with self._changed:
             self._ended, self.error = True, error
             self._changed.notify_all()
 
-    async def take(self) -> T:
+    async def get_item(self) -> T:
         """Wait for the next item. At the end raises the error, or
         ``StopAsyncIteration``, as often as it is asked.
         """
@@ -53,7 +53,7 @@ class Inbox(Generic[T]):
 
 
 @asynccontextmanager
-async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def background_task(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run ``work`` while the context lasts, then cancel it. What the caller raises
     comes out as itself, no group.
     """

@@ -11,7 +11,7 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ResourceUsage:
     """A moment's account."""
 
     cpu_s: float
@@ -24,7 +24,7 @@ class Usage:
     """CPU time of everything that runs on the machine, so far."""
 
 
-def usage_of(pid: int) -> Usage | None:
+def usage_of(pid: int) -> ResourceUsage | None:
     """Account for ``pid`` and its descendants. None where there is no ``/proc``, or no
     such process.
     """
@@ -46,7 +46,7 @@ def usage_of(pid: int) -> Usage | None:
         return None
     user, nice, system, _idle, _iowait, irq, softirq, _steal = machine
     busy_ticks = user + nice + system + irq + softirq
-    return Usage(cpu_ticks / ticks_per_s, anonymous_bytes, busy_ticks / ticks_per_s)
+    return ResourceUsage(cpu_ticks / ticks_per_s, anonymous_bytes, busy_ticks / ticks_per_s)
 
 
 def _tree(pid: int) -> Iterator[int]:

@@ -15,10 +15,10 @@ T = TypeVar("T")
 _DESCRIPTORS = Path("/proc/self/fd")
 _TASKS = Path("/proc/self/task")
 _POLL_S = 0.01
-_watched: ContextVar["Watch | None"] = ContextVar("watched", default=None)
+_watched: ContextVar["TaskTracker | None"] = ContextVar("watched", default=None)
 
 
-class Watch:
+class TaskTracker:
     """Notes the tasks that are begun by what ``begin`` began, however deep. Others of
     the loop do not count.
     """
@@ -26,13 +26,13 @@ class Watch:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    def start_task(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run ``work`` as a task; it is noted itself, too."""
         context = copy_context()
         context.run(_watched.set, self)
         return asyncio.get_running_loop().create_task(work, context=context)
 
-    def note(self, task: "asyncio.Task[Any]") -> None:
+    def add_task(self, task: "asyncio.Task[Any]") -> None:
         """Count a task in."""
         self._tasks.add(task)
 
@@ -43,7 +43,7 @@ class Watch:
 
 
 @contextmanager
-def watching() -> Iterator[Watch]:
+def tracking_tasks() -> Iterator[TaskTracker]:
     """Watch the running loop's tasks. Not to be nested."""
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
@@ -54,12 +54,12 @@ def watching() -> Iterator[Watch]:
         context = how.get("context")
         watch = context.get(_watched) if context is not None else _watched.get()
         if watch is not None and isinstance(task, asyncio.Task):
-            watch.note(task)
+            watch.add_task(task)
         return task
 
     loop.set_task_factory(factory)
     try:
-        yield Watch()
+        yield TaskTracker()
     finally:
         loop.set_task_factory(before)
 
@@ -73,7 +73,7 @@ def _name(task: "asyncio.Task[Any]") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldResources:
     """What the process holds of the system's. Sockets and children are known on Linux,
     and 0 elsewhere.
     """
@@ -82,7 +82,7 @@ class Held:
     threads: int
     children: int
 
-    def beyond(self, before: "Held") -> str:
+    def excess_over(self, before: "HeldResources") -> str:
         """Say what is held now and was not ``before``; empty: nothing."""
         more = {
             kind.name: getattr(self, kind.name) - getattr(before, kind.name)
@@ -91,18 +91,18 @@ class Held:
         return ", ".join(f"{count} {kind}" for kind, count in more.items() if count > 0)
 
 
-def held() -> Held:
+def held_resources() -> HeldResources:
     """Count what the process holds."""
-    return Held(sockets=_sockets(), threads=threading.active_count(), children=_children())
+    return HeldResources(sockets=_sockets(), threads=threading.active_count(), children=_children())
 
 
-async def settled(before: Held, within_s: float) -> Held:
+async def wait_for_release(before: HeldResources, within_s: float) -> HeldResources:
     """Wait until nothing is held beyond ``before``, for ``within_s`` at most; give what
     is held then.
     """
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s
-    while (now := held()).beyond(before) and loop.time() < until_s:  # noqa: ASYNC110 - the system tells nobody
+    while (now := held_resources()).excess_over(before) and loop.time() < until_s:  # noqa: ASYNC110 - the system tells nobody
         await asyncio.sleep(_POLL_S)
     return now
 

@@ -1,15 +1,15 @@
-// The voice line: the last seconds of loudness, the user's above it and the assistant's below. An interruption is where they meet.
+// The level meter: the loudness of the last 6 s, the user's above the line and the assistant's below. Both overlap at an interruption.
 
 const SECONDS = 6;
 const COLUMN_PX = 3;
 const GAP_PX = 2;
 
-/** Loudness as the ear has it: 0 at -54 dB and below, 1 at full scale. */
+/** Map an RMS level to a height on a decibel scale: 0 at -54 dB and below, 1 at full scale. */
 function toHeight(rms) {
   return Math.max(0, Math.min(1, (20 * Math.log10(rms + 1e-6) + 54) / 54));
 }
 
-export class Strip {
+export class LevelMeter {
   #canvas;
   #levels = []; // [user, assistant], newest last
   #user = 0;
@@ -17,7 +17,7 @@ export class Strip {
   #colors = {};
   #still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  /** `assistant()` gives the loudness of what is played now. */
+  /** `assistant()` returns the RMS level of the audio that is playing. */
   constructor(canvas, assistant) {
     this.#canvas = canvas;
     this.#assistant = assistant;
@@ -26,12 +26,12 @@ export class Strip {
     setInterval(() => this.#step(), (SECONDS * 1000) / this.#columns);
   }
 
-  /** The loudness of the microphone; it stands until the next. */
+  /** Set the microphone's RMS level. It decays by 40 % a step until the next value. */
   set user(rms) {
     this.#user = rms;
   }
 
-  /** Read the colours again: the theme has changed. */
+  /** Read the colours from the style sheet, at the start and after the theme changed. */
   restyle() {
     const style = getComputedStyle(this.#canvas);
     this.#colors = { user: style.getPropertyValue("--ink"), assistant: style.getPropertyValue("--accent"), line: style.getPropertyValue("--rule") };
@@ -43,7 +43,7 @@ export class Strip {
 
   #step() {
     this.#levels.push([toHeight(this.#user), toHeight(this.#assistant())]);
-    this.#user *= 0.6; // a microphone that is closed fades away
+    this.#user *= 0.6; // decays after the microphone closes
     if (this.#levels.length > this.#columns) this.#levels.splice(0, this.#levels.length - this.#columns);
     if (!document.hidden) this.#draw();
   }
@@ -61,7 +61,7 @@ export class Strip {
     const middle = Math.round(height / 2);
     context.fillStyle = this.#colors.line;
     context.fillRect(0, middle, width, 1);
-    // Who asked for no motion sees the present loudness as two still bars instead of a moving line.
+    // With prefers-reduced-motion, draw two bars of the current level instead of a scrolling line.
     if (this.#still.matches) this.#drawBars(context, width, middle);
     else this.#levels.forEach((levels, index) => this.#drawColumn(context, width - (this.#levels.length - index) * (COLUMN_PX + GAP_PX), middle, levels, COLUMN_PX));
   }

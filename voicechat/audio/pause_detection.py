@@ -79,7 +79,7 @@ class PauseDetector:
         self.voiced_until_ms = 0
         """Where the last frame that was voiced ended, a click's among them."""
 
-    def push(self, pcm: bytes) -> list[SpeechEvent]:
+    def push_audio(self, pcm: bytes) -> list[SpeechEvent]:
         """Listen to the next piece, of any size; what is no whole frame yet waits for
         the next call.
         """

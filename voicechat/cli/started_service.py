@@ -14,7 +14,7 @@ class NotStartedError(CommandError):
 
 
 @asynccontextmanager
-async def opened(
+async def started_service(
     kind: ServiceKind, name: str, services: Mapping[str, ServiceConfig]
 ) -> AsyncIterator[Any]:
     """Start the service called ``name``, and close it afterwards.

@@ -18,8 +18,8 @@ class OpusPackets:
     def __init__(self) -> None:
         self._started = False
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``; here the cut is all the framing there is."""
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push_bytes``; here the cut is all the framing there is."""
         if len(data) > MAX_OPUS_PACKET_BYTES:
             raise undecodable(
                 "opus_raw", f"a packet of {len(data)} bytes; allowed: {MAX_OPUS_PACKET_BYTES}"
@@ -33,8 +33,8 @@ class OpusPackets:
         if data:
             yield data
 
-    def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``."""
+    def finish_stream(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish_stream``."""
         return iter(())
 
 
@@ -44,14 +44,14 @@ class G722Bytes:
     def __init__(self) -> None:
         self._started = False
 
-    def push(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push``."""
+    def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.push_bytes``."""
         if not self._started:
             self._started = True
             yield StreamStart("g722", G722_RATE_HZ, 1)
         if data:
             yield data
 
-    def finish(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish``."""
+    def finish_stream(self) -> Iterator[DemuxedItem]:
+        """See ``Demuxer.finish_stream``."""
         return iter(())

@@ -42,13 +42,13 @@ Moments: TypeAlias = list[int]
 """Indexed by ``Moment``; 0: it has not come to that."""
 
 
-class Ledger:
+class TurnTimestamps:
     """The moments of every turn, by its number."""
 
     def __init__(self) -> None:
         self.turns: defaultdict[int, Moments] = defaultdict(lambda: [0] * len(Moment))
 
-    def note(self, turn: int, moment: Moment) -> None:
+    def mark(self, turn: int, moment: Moment) -> None:
         """It is happening now."""
         self.turns[turn][moment] = time.monotonic_ns()
 
@@ -64,27 +64,27 @@ class Ledger:
         files = [orjson.loads(file.read_bytes()) for file in folder.glob("*.json")]
         return {int(turn): moments for turns in files for turn, moments in turns.items()}
 
-    async def noting_end(self, items: AsyncIterator[T], turn: int) -> AsyncIterator[T]:
+    async def mark_end_of(self, items: AsyncIterator[T], turn: int) -> AsyncIterator[T]:
         """Hand the recogniser's audio on; note when there is no more."""
         async for item in items:
             yield item
-        self.note(turn, Moment.TOLD)
+        self.mark(turn, Moment.TOLD)
 
-    async def noting(
+    async def mark_items(
         self, items: AsyncIterator[T], turn: int, asked: Moment, answered: Moment, answer: int = 1
     ) -> AsyncIterator[T]:
         """Hand a service's ``items`` on; note when the first is wanted, and when item
         number ``answer`` is there.
         """
-        self.note(turn, asked)
+        self.mark(turn, asked)
         given = 0
         async with closing(items):
             async for item in items:
                 given += 1
                 if given == answer:
-                    self.note(turn, answered)
+                    self.mark(turn, answered)
                 yield item
 
 
-LEDGER = Ledger()
+TIMESTAMPS = TurnTimestamps()
 """Of this process, which is a server or one of its workers."""

@@ -55,7 +55,7 @@ async def _as_told(told: "_Told[T]") -> AsyncIterator[T]:
         yield item
 
 
-class DirectedRecognizer:
+class QueuedRecognizer:
     """Stream N, counted from 1, gives what is put into ``told[N]``. ``opened`` is
     called with N when it begins.
     """
@@ -74,7 +74,7 @@ class DirectedRecognizer:
         return _as_told(self.told[self._opened])
 
 
-class DirectedModel:
+class QueuedModel:
     """Reply N, counted from 1, gives what is put into ``told[N]``; asked with a tool's
     answer it goes on with N.
     """
@@ -91,10 +91,10 @@ class DirectedModel:
         return _as_told(self.told[self.replies])
 
 
-class DirectedSynthesizer:
+class QueuedSynthesizer:
     """Sentence S of reply N gives what is put into ``told[N, S]``."""
 
-    def __init__(self, model: DirectedModel) -> None:
+    def __init__(self, model: QueuedModel) -> None:
         self.told: defaultdict[tuple[int, int], _Told[AudioChunk]] = defaultdict(asyncio.Queue)
         self._model = model
         self._sentences: defaultdict[int, int] = defaultdict(int)
@@ -112,7 +112,7 @@ class DirectedSynthesizer:
         return _as_told(self.told[reply, sentence])
 
 
-class BareSamples(EncodingThreads):
+class NoEncoding(EncodingThreads):
     """Encodes nothing, so that a transcript's audio can be measured whatever format it
     asked for, without threads.
     """
@@ -132,12 +132,12 @@ class BareSamples(EncodingThreads):
         return b""
 
 
-class DirectedDetector:
+class SilentDetector:
     """Hears nothing by itself: the transcript says when there is speech."""
 
     turn_judge = None
 
-    def open_stream(self, on_score: OnScore) -> "DirectedDetector":
+    def open_stream(self, on_score: OnScore) -> "SilentDetector":
         """See ``Detector.register``."""
         return self
 
@@ -162,7 +162,7 @@ async def play_on_runtime(golden: GoldenTranscript) -> list[Line]:
             await player.wait_until(int(line["at_ms"]))
             player.do(line)
             await asyncio.sleep(0)
-        player.socket.vanish()
+        player.socket.disconnect()
         await running
     return player.followed
 
@@ -171,14 +171,14 @@ class _RuntimePlayer:
     def __init__(self, golden: GoldenTranscript) -> None:
         machine, dialect = open_machine(golden)
         self.socket = MemorySocket(answers_pings=False)
-        self._recognizer, self._model = DirectedRecognizer(self._note_stream), DirectedModel()
-        self._synthesizer = DirectedSynthesizer(self._model)
+        self._recognizer, self._model = QueuedRecognizer(self._note_stream), QueuedModel()
+        self._synthesizer = QueuedSynthesizer(self._model)
         cast = Cast(
             recognizer=self._recognizer,
             models=lambda _: self._model,
             synthesizer=self._synthesizer,
-            threads=BareSamples(),
-            detector=DirectedDetector(),
+            threads=NoEncoding(),
+            detector=SilentDetector(),
         )
         self.conversation = Conversation(
             machine, dialect, self.socket, cast, limits=golden.limits, observe=lambda fact: None
@@ -212,7 +212,7 @@ class _RuntimePlayer:
         if frame is not None:
             self._last_frame_ms = int(line.get("client_audio_ms", 0)) or self._last_frame_ms
             self._audio_ms += int(line.get("client_audio_ms", 0))
-            self.socket.say(frame)
+            self.socket.send_from_client(frame)
         elif "asr" in line:
             self._hear(line["asr"])
         elif "voice" in line:
@@ -227,7 +227,7 @@ class _RuntimePlayer:
             deadline_ms = self.conversation.now_ms + int(line["server_drain_ms"])
             self.conversation.post(DrainRequested(deadline_ms))
         elif "disconnect" in line:
-            self.socket.vanish()
+            self.socket.disconnect()
 
     def _note_stream(self, stream: int) -> None:
         frame_began_ms = self._audio_ms - self._last_frame_ms

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 
 from voicechat.errors import ConfigError
-from voicechat.processes import share as shares
-from voicechat.processes.share import Share, share, take_share
+from voicechat.processes import machine_share as shares
+from voicechat.processes.machine_share import MachineShare, machine_share, set_machine_share
 from voicechat.providers.pocketsphinx import open_recognizer
 
 
@@ -18,17 +18,17 @@ def the_share_is_given_back() -> Iterator[None]:
 @pytest.mark.parametrize("processes", range(1, 9))
 def test_the_shares_add_up_and_differ_by_one_at_most(processes: int) -> None:
     for total in range(40):
-        parts = [Share(number, processes).of(total) for number in range(processes)]
+        parts = [MachineShare(number, processes).part_of(total) for number in range(processes)]
         assert sum(parts) == total
         assert max(parts) - min(parts) <= 1
 
 
 def test_alone_a_process_has_everything() -> None:
-    assert share().of(7) == 7
+    assert machine_share().part_of(7) == 7
 
 
 def decoders(number: int, processes: int, workers: int, streams: int) -> tuple[int, int]:
-    take_share(number, processes)
+    set_machine_share(number, processes)
     recognizer = open_recognizer(workers=workers, streams_per_worker=streams)
     (told,) = [word for word in recognizer.pool._command if word.startswith("--streams=")]
     assert recognizer.pool._workers[0] is None
@@ -51,7 +51,7 @@ def test_the_decoders_of_a_machine_do_not_multiply_with_the_workers() -> None:
 
 
 def test_fewer_decoders_than_workers_are_told_of() -> None:
-    take_share(3, 4)
+    set_machine_share(3, 4)
     with pytest.raises(
         ConfigError,
         match=r"1 with streams_per_worker = 3 are 3 decoders.*4 processes.*server\.workers",
