@@ -3,7 +3,7 @@ decoder.
 """
 
 from voicechat.audio.demux import adts, mpeg
-from voicechat.audio.demux.framed import FrameHead, FrameFormat
+from voicechat.audio.demux.framed import FrameFormat, FrameHead
 from voicechat.audio.demux.stream import StreamStart
 from voicechat.audio.riff import SIGNATURE_BYTES as CLIP_BYTES
 from voicechat.audio.riff import may_be_clip

@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class ChildJob(Protocol):
-    """Processes the payloads of one channel. An exception ends the job, not the child."""
+    """Processes the payloads of one channel. An exception ends only this job."""
 
     def feed_payload(self, payload: bytes) -> Iterable[bytes]:
         """Process a payload and return the answers that are ready."""

@@ -15,7 +15,7 @@ class WorkerLostError(WorkerError):
 
 
 class JobFailedError(WorkerError):
-    """The job raised in the child, which keeps running. The same input will fail again."""
+    """The job raised; the child keeps running. The same input will fail again."""
 
 
 class WorkersBusyError(WorkerError):

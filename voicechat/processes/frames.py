@@ -66,7 +66,7 @@ def encode_count(count: int) -> bytes:
 
 
 def decode_count(payload: bytes) -> int:
-    """Decode the payload of CONSUMED. Raises `LocalProtocolError` if it is malformed."""
+    """Decode the payload of CONSUMED. Raises `LocalProtocolError` if malformed."""
     if len(payload) != _COUNT.size:
         raise LocalProtocolError(f"a count of {len(payload)} bytes")
     count: int = _COUNT.unpack(payload)[0]

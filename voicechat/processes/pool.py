@@ -161,7 +161,7 @@ class WorkerPool:
             failures = 1 if was_ready else failures + 1
             if failures >= MAX_STARTS and self._warm is not None and not self._warm.done():
                 self._fail_start(
-                    f"{failures} workers in a row did not become ready; their own words are on stderr"
+                    f"{failures} workers in a row did not become ready; see their output on stderr"
                 )
             await asyncio.sleep(self._backoff.delay_ms(failures) / 1000)
 

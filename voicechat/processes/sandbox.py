@@ -30,7 +30,8 @@ _CALLS_X86_64 = {
     "recvfrom": 45, "shutdown": 48, "exit": 60, "gettimeofday": 96, "getrusage": 98, "times": 100,
     "sigaltstack": 131, "gettid": 186, "time": 201, "futex": 202, "sched_getaffinity": 204,
     "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230,
-    "exit_group": 231, "pselect6": 270, "ppoll": 271, "getrandom": 318, "membarrier": 324, "rseq": 334,
+    "exit_group": 231, "pselect6": 270, "ppoll": 271, "getrandom": 318, "membarrier": 324,
+    "rseq": 334,
 }  # fmt: skip
 _CALLS_ARM64 = {
     "close": 57, "lseek": 62, "read": 63, "write": 64, "readv": 65, "writev": 66, "pread64": 67,

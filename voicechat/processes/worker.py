@@ -79,7 +79,7 @@ class PoolWorker:
         return channel
 
     def write_frame(self, kind: FrameKind, channel: int, payload: bytes = b"") -> None:
-        """Send a frame to the child, or drop it if the child has exited. Never waits."""
+        """Send a frame, or drop it if the child has exited. Never waits."""
         if not self.ready or self._stdin is None:
             return
         if not self._owes_answer():

@@ -315,14 +315,14 @@ async def changes_format(pieces: list[tuple[int, int]]) -> None:
         declared = InputSettings(format="pcm", sample_rate_hz=piece_hz)
         room.perform(RouteAudio(Route.RECOGNISE, declared, 1))
         if piece_hz != rate_hz:
-            expected += decoder.finish() if decoder is not None else b""
+            expected += decoder.finish_turn() if decoder is not None else b""
             decoder, rate_hz = open_decoder(parse_input_format("pcm", piece_hz)), piece_hz
         frame = numbered(samples, 1_000 * number)
         assert decoder is not None
         expected += decoder.decode(frame)
         room.input.push(frame)
     room.input.finish(1)
-    expected += decoder.finish() if decoder is not None else b""
+    expected += decoder.finish_turn() if decoder is not None else b""
     await asyncio.sleep(1)
     assert bytes(room.recorder.heard[1]) == expected
     await room.tasks.close(1)
