@@ -128,6 +128,12 @@ class DecoderSwitch:
         self._fit(self._declared, last)
         self._sink.settle_room()
 
+    def release(self) -> None:
+        """Let go of ``feed``, which may refer to this object. Nothing may be fed
+        afterwards.
+        """
+        del self.feed
+
     def _drop(self, frame: bytes, destination: Destination) -> None:
         """Drop audio of which nobody has said how it is to be read."""
 

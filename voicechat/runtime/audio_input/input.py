@@ -158,8 +158,9 @@ class AudioInput:
         """Let go of the parts, which refer to this object. To be called when the
         session's tasks have ended.
         """
-        self._decoder = self._vad = self.echo = None
-        del self.streams
+        self._vad = self.echo = None
+        self._decoding.release()
+        del self.streams, self._decoding
 
     # --- the far end ------------------------------------------------------------------
 
