@@ -206,6 +206,8 @@ async def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
         ("GET /a HTTP/1.1\nX: é\n\n".encode(), "GET /a HTTP/1.1\nX: é\n\n".encode()),
         (b"a b c d\r\n", b"a b c d\r\n"),
         (b'{"a": "b c"}POST /d HTTP/1.1\r\n', b'{"a": "b c"}POST /d HTTP/1.1\r\n'),
+        (b"\xff\xfe\n", b"\xff\xfe\n"),
+        (b"\x16\x03\x01\xff HTTP/1.1\n", b"\x16\x03\x01\xff HTTP/1.1\n"),
         (b"", b""),
     ],
 )

@@ -36,3 +36,12 @@ def test_with_a_key_whoever_has_it_may_look_and_nobody_else() -> None:
     for other in (request("h", peer="127.0.0.1"), request("h", Authorization="Bearer wrong")):
         with pytest.raises(AdmissionError, match=r"server\.metrics_key"):
             require_metrics_key(other, KEY, Origins())
+
+
+@pytest.mark.parametrize(
+    "header", ["Forwarded", "Via", "X_Forwarded_Proto", "X_Forwarded_Host", "X_Real_IP"]
+)
+def test_whatever_a_proxy_calls_what_it_adds_it_is_not_this_machine(header: str) -> None:
+    brought = request("h", peer="127.0.0.1", **{header: "for=192.0.2.1"})
+    with pytest.raises(AdmissionError, match=r"server\.metrics_key"):
+        require_metrics_key(brought, "", Origins())

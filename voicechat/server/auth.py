@@ -18,7 +18,7 @@ from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.attempts import FailedAttempts
 from voicechat.server.listener import is_loopback
-from voicechat.server.origins import ALLOW_IT, FORWARDED_FOR, Origins, origin_of, same_origin
+from voicechat.server.origins import ALLOW_IT, Origins, origin_of, same_origin, was_brought
 from voicechat.store.access import EVERYTHING, Endpoint, Grant, Quota, Scope
 from voicechat.store.keys import MAX_KEY_CHARACTERS, KeyStore, digest
 from voicechat.store.ledger import Ledger
@@ -268,7 +268,7 @@ def require_metrics_key(request: web.Request, key: str, origins: Origins) -> Non
         raise AdmissionError(
             Status.NOT_AUTHORISED, "the metrics need the key of server.metrics_key"
         )
-    if FORWARDED_FOR in request.headers or not is_loopback(origins.client_address(request)):
+    if was_brought(request) or not is_loopback(origins.client_address(request)):
         message = "metrics are for this machine only, unless server.metrics_key is set"
         raise AdmissionError(Status.NOT_AUTHORISED, message)
 

@@ -313,10 +313,11 @@ def encode_target(data: bytes) -> bytes:
     line, newline, rest = data.partition(b"\n")
     if not newline or (line.count(b" ") <= 2 and line.isascii()):
         return data
-    method, *words, version = line.split(b" ")
     # The rest of a body that nobody waited for may come here, with the next request
-    # behind it.
+    # behind it; so may bytes that are no HTTP at all.
+    method, _, tail = line.partition(b" ")
+    words, _, version = tail.rpartition(b" ")
     if not words or not method.isalpha() or not version.startswith(b"HTTP/1."):
         return data
-    target = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], b"%20".join(words))
+    target = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], words.replace(b" ", b"%20"))
     return b" ".join([method, target, version]) + newline + rest

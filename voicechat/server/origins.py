@@ -28,6 +28,16 @@ _ORIGIN = re.compile(
 _HOST = re.compile(r"([^/?#@\s:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 FORWARDED_FOR = "X-Forwarded-For"
 FORWARDED_HOST = "X-Forwarded-Host"
+_OF_PROXIES = (
+    FORWARDED_FOR,
+    FORWARDED_HOST,
+    hdrs.FORWARDED,
+    hdrs.VIA,
+    hdrs.X_FORWARDED_PROTO,
+    "X-Real-IP",
+    "CF-Connecting-IP",
+)
+"""What proxies add to the requests that they bring; which of them, is their choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,11 @@ def read_origin(text: str) -> Origin | None:
         return None
     scheme = found[1].lower()
     return Origin(scheme, found[2].lower(), int(found[3]) if found[3] else _PORTS.get(scheme))
+
+
+def was_brought(request: web.Request) -> bool:
+    """Whether a proxy, trusted or not, says that it brings a request for somebody."""
+    return any(name in request.headers for name in _OF_PROXIES)
 
 
 def same_origin(one: str, other: str) -> bool:
