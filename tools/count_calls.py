@@ -36,7 +36,7 @@ SPEECH = (
     "How many conversations can a single machine hold at the same time, I wonder, and then what?"
 )
 PACKAGE = str(Path(voicechat.__file__).parent)
-WAY = ("/server/frames.py", "/runtime/reading.py", "/server/websocket.py")
+WAY = ("/server/frames.py", "/runtime/socket_reader.py", "/server/websocket.py")
 """Modules whose functions are the roots of a frame's way from the socket."""
 TO_RECOGNISER = ("/providers/pocketsphinx.py", "/runtime/")
 CONFIG = """

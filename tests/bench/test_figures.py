@@ -31,7 +31,7 @@ def test_a_percentile_is_a_value_that_occurred() -> None:
 
 def test_the_script_counts_the_deltas_that_the_first_sentence_needs() -> None:
     splitter = SentenceSplitter()
-    spoken_after = [bool(splitter.push(delta)) for delta in reply_to(17)]
+    spoken_after = [bool(splitter.push_text(delta)) for delta in reply_to(17)]
     assert spoken_after.index(True) == FIRST_DELTAS - 1
     assert DELAYS.first_audio_ms == 100 + (200 + 20 + 20) + 100
 

@@ -15,7 +15,7 @@ from voicechat.dialects.base import Connection
 from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import RecognitionOptions
-from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.limits import SessionLimits
@@ -46,7 +46,7 @@ async def hold(
     answered.
     """
     socket, threads = MemorySocket(), EncodingThreads()
-    cast = Cast(
+    cast = SessionProviders(
         recognizer=recognizer,
         models=lambda _: ScriptedModel([[REPLY]]),
         synthesizer=ScriptedSynthesizer(),

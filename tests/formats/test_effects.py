@@ -12,8 +12,8 @@ from voicechat.audio.prosody import ProsodyFilter
 from voicechat.providers.espeak import VOICES, EspeakSynthesizer, open_synthesizer
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.prosody import ProsodySynthesizer
 from voicechat.runtime.reply_task import ReplyTask
-from voicechat.runtime.shaping import ShapedSpeech
 from voicechat.session.effects import StartReply
 from voicechat.session.events import Event, SpeechSynthesized
 from voicechat.session.vocabulary import ChatSettings, VoiceSettings
@@ -207,8 +207,10 @@ async def test_what_the_synthesiser_cannot_do_is_done_for_it(
 ) -> None:
     synthesizer = Shaping() if able else Asked()
     threads = EncodingThreads()
-    speech_of = ShapedSpeech(synthesizer, VoiceSettings(voice="scripted", speech_rate=2), threads)
-    chunks = [chunk async for chunk in speech_of.of("ten letters"[:10])]
+    speech_of = ProsodySynthesizer(
+        synthesizer, VoiceSettings(voice="scripted", speech_rate=2), threads
+    )
+    chunks = [chunk async for chunk in speech_of.synthesize("ten letters"[:10])]
     threads.close()
     assert synthesizer.asked == VoiceOptions(voice="scripted", speech_rate=asked_rate)
     assert sum(len(chunk.pcm) for chunk in chunks) / 32 == pytest.approx(length_ms, rel=0.1)
@@ -223,8 +225,8 @@ async def test_what_espeak_cannot_reach_is_reached_all_the_same(
     threads = EncodingThreads()
 
     async def said(**wishes: float) -> tuple[NDArray[np.float64], int]:
-        speech = ShapedSpeech(espeak, VoiceSettings(voice="en-us", **wishes), threads)  # type: ignore[arg-type]
-        chunks = [chunk async for chunk in speech.of(SENTENCE)]
+        speech = ProsodySynthesizer(espeak, VoiceSettings(voice="en-us", **wishes), threads)  # type: ignore[arg-type]
+        chunks = [chunk async for chunk in speech.synthesize(SENTENCE)]
         return samples(b"".join(chunk.pcm for chunk in chunks)), chunks[0].rate_hz
 
     usual, rate_hz = await said()

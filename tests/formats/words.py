@@ -18,8 +18,8 @@ def words(pcm: bytes) -> str:
     """Recognise s16le mono 16 kHz."""
     recogniser = _recogniser()
     recogniser.reset()
-    recogniser.begin()
+    recogniser.begin_utterance()
     for at in range(0, len(pcm), 3200):
         recogniser.decode(pcm[at : at + 3200])
-    recogniser.end()
+    recogniser.end_utterance()
     return " ".join(word.text for word in recogniser.words())

@@ -33,7 +33,7 @@ from voicechat.providers.interfaces import (
     SpeechSynthesizer,
     VoiceOptions,
 )
-from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.effects import Fact
 from voicechat.session.limits import SessionLimits
@@ -163,7 +163,7 @@ class Stage:
             Session(Settings(), limits, interrupt_by_voice=self.interrupt_by_voice),
             SpeechChat(Connection(session_id="s")),
             self.socket,
-            Cast(
+            SessionProviders(
                 recognizer=self.recognizer,
                 models=lambda _: self.model,
                 synthesizer=self.synthesizer,

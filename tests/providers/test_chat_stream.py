@@ -19,7 +19,9 @@ def chunk(delta: object = None, finish_reason: str | None = None, **more: object
 
 def read(*events: str) -> list[ReplyPart]:
     stream = ChatStream("test")
-    return [part for event in events for part in stream.push(event)] + list(stream.finish())
+    return [part for event in events for part in stream.push_event(event)] + list(
+        stream.finish_reply()
+    )
 
 
 def test_text_then_the_closing_word_with_the_usage_that_follows_it() -> None:
@@ -173,9 +175,9 @@ def test_only_the_first_choice_is_spoken() -> None:
 
 def test_half_an_event_can_be_tried_again() -> None:
     stream = ChatStream("test")
-    list(stream.push(chunk({"content": "half"})))
+    list(stream.push_event(chunk({"content": "half"})))
     with pytest.raises(ProviderError) as caught:
-        list(stream.finish(cut_off=True))
+        list(stream.finish_reply(cut_off=True))
     assert caught.value.kind is FailureKind.CONNECTIVITY
 
 
@@ -334,8 +336,8 @@ JSON = st.recursive(
 def test_any_data_is_read_or_an_error(data: str) -> None:
     stream = ChatStream("test")
     with suppress(ProviderError):
-        list(stream.push(data))
-        list(stream.finish())
+        list(stream.push_event(data))
+        list(stream.finish_reply())
 
 
 @pytest.mark.parametrize(
@@ -391,7 +393,7 @@ def test_a_control_character_that_is_not_escaped_stays() -> None:
 def test_a_reason_that_says_nothing_ends_nothing(reason: object) -> None:
     stream = ChatStream("test")
     event = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": reason}]}
-    assert list(stream.push(json.dumps(event))) == [TextDelta("a")]
+    assert list(stream.push_event(json.dumps(event))) == [TextDelta("a")]
     assert not stream.closing
 
 

@@ -5,8 +5,8 @@ import pytest
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.funasr_protocol import (
     END_MESSAGE,
-    Ending,
-    SentenceReader,
+    FunASRTranscripts,
+    StreamProgress,
     begin_message,
     ending,
     read_message,
@@ -18,8 +18,8 @@ def message(**given: object) -> str:
     return json.dumps(given, ensure_ascii=False)
 
 
-def read(reader: SentenceReader, heard_ms: int, **given: object) -> Transcript | None:
-    return reader.read(read_message(message(**given)), heard_ms)
+def read(reader: FunASRTranscripts, heard_ms: int, **given: object) -> Transcript | None:
+    return reader.read_message(read_message(message(**given)), heard_ms)
 
 
 def times(transcript: Transcript | None) -> list[tuple[str, int, int]]:
@@ -45,7 +45,7 @@ def test_the_first_and_the_last_message() -> None:
 
 
 def test_the_first_pass_adds_and_the_second_replaces() -> None:
-    reader = SentenceReader()
+    reader = FunASRTranscripts()
     assert read(reader, 900, mode="2pass-online", text="正是") == Transcript("正是", 300)
     assert read(reader, 1500, mode="2pass-online", text="因位 hello") == Transcript(
         "正是因位 hello", 300
@@ -91,7 +91,7 @@ def test_clauses_match_words_and_times_by_themselves() -> None:
         },
     ]
     final = read(
-        SentenceReader(),
+        FunASRTranscripts(),
         2000,
         mode="2pass-offline",
         text="正是，speech lab。",
@@ -108,7 +108,7 @@ def test_clauses_match_words_and_times_by_themselves() -> None:
 
 def test_times_that_do_not_match_the_words_are_shared_out() -> None:
     final = read(
-        SentenceReader(),
+        FunASRTranscripts(),
         2000,
         mode="2pass-offline",
         text="一九四九",
@@ -118,7 +118,7 @@ def test_times_that_do_not_match_the_words_are_shared_out() -> None:
     assert (final.begin_ms, final.end_ms) == (100, 900)
     assert [word.begin_ms for word in final.words] == [100, 300, 500, 700]
     broken = read(
-        SentenceReader(), 2000, mode="2pass-offline", text="一二", timestamp="[[1,2]][[3,4]]"
+        FunASRTranscripts(), 2000, mode="2pass-offline", text="一二", timestamp="[[1,2]][[3,4]]"
     )
     assert broken is not None
     assert (broken.begin_ms, broken.end_ms) == (
@@ -128,7 +128,7 @@ def test_times_that_do_not_match_the_words_are_shared_out() -> None:
 
 
 def test_the_python_servers_times_begin_at_the_sentence() -> None:
-    reader = SentenceReader()
+    reader = FunASRTranscripts()
     stamps = [[50, 250], [250, 450]]
     read(reader, 1200, mode="2pass-online", text="你好")
     assert times(read(reader, 2400, mode="2pass-offline", text="你好。", timestamp=stamps)) == [
@@ -143,7 +143,7 @@ def test_the_python_servers_times_begin_at_the_sentence() -> None:
 
 
 def test_times_never_leave_the_audio_nor_go_back() -> None:
-    reader = SentenceReader()
+    reader = FunASRTranscripts()
     first = read(reader, 1000, mode="2pass-offline", text="一", timestamp="[[0,5000]]")
     assert first is not None
     assert (first.begin_ms, first.end_ms) == (0, 1000)
@@ -153,38 +153,40 @@ def test_times_never_leave_the_audio_nor_go_back() -> None:
 
 
 def test_a_shown_sentence_is_closed_even_if_the_second_pass_hears_nothing() -> None:
-    reader = SentenceReader()
+    reader = FunASRTranscripts()
     assert read(reader, 1000, mode="2pass-offline", text="") is None
     read(reader, 1000, mode="2pass-online", text="嗯")
     assert reader.in_sentence
     assert read(reader, 2000, mode="2pass-offline", text="") == Transcript("嗯", 400, 2000)
     assert not reader.in_sentence
     read(reader, 3000, mode="2pass-online", text="啊")
-    assert reader.finish(3500) == Transcript("啊", 2400, 3500)
-    assert reader.finish(3500) is None
+    assert reader.finish_sentence(3500) == Transcript("啊", 2400, 3500)
+    assert reader.finish_sentence(3500) is None
     assert read(reader, 4000, text="", is_final=True) is None
 
 
 @pytest.mark.parametrize(
     ("given", "outlook"),
     [
-        ({"mode": "2pass", "is_end": True, "is_final": True}, Ending.OVER),
-        ({"text": "", "timestamp": 1792000000000, "is_final": True}, Ending.OVER),
-        ({"text": "", "is_final": True}, Ending.OVER),  # the C++ server before 2026
+        ({"mode": "2pass", "is_end": True, "is_final": True}, StreamProgress.OVER),
+        ({"text": "", "timestamp": 1792000000000, "is_final": True}, StreamProgress.OVER),
+        ({"text": "", "is_final": True}, StreamProgress.OVER),  # the C++ server before 2026
         (
             {"mode": "2pass-offline", "text": "好", "timestamp": "[[1,2]]", "is_final": True},
-            Ending.OVER,
+            StreamProgress.OVER,
         ),
         (
             {"mode": "2pass-offline", "text": "好", "timestamp": "[[1,2]]", "is_final": False},
-            Ending.PERHAPS,
+            StreamProgress.PERHAPS,
         ),
-        ({"mode": "2pass-offline", "text": "好", "is_final": True}, Ending.PERHAPS),
-        ({"mode": "2pass-offline", "text": "", "is_final": False}, Ending.PERHAPS),
-        ({"mode": "2pass-online", "text": "好", "is_final": True}, Ending.OPEN),
+        ({"mode": "2pass-offline", "text": "好", "is_final": True}, StreamProgress.PERHAPS),
+        ({"mode": "2pass-offline", "text": "", "is_final": False}, StreamProgress.PERHAPS),
+        ({"mode": "2pass-online", "text": "好", "is_final": True}, StreamProgress.OPEN),
     ],
 )
-def test_what_says_that_nothing_more_comes(given: dict[str, object], outlook: Ending) -> None:
+def test_what_says_that_nothing_more_comes(
+    given: dict[str, object], outlook: StreamProgress
+) -> None:
     assert ending(read_message(message(**given))) is outlook
 
 

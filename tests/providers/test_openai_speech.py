@@ -202,9 +202,9 @@ OCTETS = "application/octet-stream"
 def read(body: bytes, cuts: list[int], content_type: str = OCTETS) -> tuple[bytes, int]:
     samples, pcm, position = SpokenSamples(24_000, content_type), b"", 0
     for size in cuts:
-        pcm += samples.push(body[position : position + size])
+        pcm += samples.push_bytes(body[position : position + size])
         position += size
-    return pcm + samples.push(body[position:]) + samples.finish(), samples.rate_hz
+    return pcm + samples.push_bytes(body[position:]) + samples.finish_audio(), samples.rate_hz
 
 
 CUTS = st.lists(st.integers(1, 60), max_size=30)

@@ -8,8 +8,8 @@ from voicechat.providers.reasoning import ThoughtFilter
 def spoken(text: str, cuts: int = 1 << 20) -> str:
     thoughts = ThoughtFilter()
     return (
-        "".join(thoughts.push(text[at : at + cuts]) for at in range(0, len(text), cuts))
-        + thoughts.finish()
+        "".join(thoughts.push_text(text[at : at + cuts]) for at in range(0, len(text), cuts))
+        + thoughts.finish_text()
     )
 
 
@@ -45,9 +45,9 @@ def test_the_cut_does_not_matter(text: str, cuts: int) -> None:
 def test_a_reply_may_begin_within_its_thought(text: str, rest: str) -> None:
     for cuts in (1, 1 << 20):
         thoughts = ThoughtFilter(inside=True)
-        pieces = [thoughts.push(text[at : at + cuts]) for at in range(0, len(text), cuts)]
-        assert "".join(pieces) + thoughts.finish() == rest
+        pieces = [thoughts.push_text(text[at : at + cuts]) for at in range(0, len(text), cuts)]
+        assert "".join(pieces) + thoughts.finish_text() == rest
 
 
 def test_text_that_cannot_be_a_thought_is_not_held_back() -> None:
-    assert ThoughtFilter().push("H") == "H"
+    assert ThoughtFilter().push_text("H") == "H"

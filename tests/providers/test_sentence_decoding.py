@@ -27,7 +27,7 @@ class CountingDecoder:
         self.total_ms = 0
         self.utterances = 0
 
-    def begin(self) -> None:
+    def begin_utterance(self) -> None:
         assert not self.is_open
         self.is_open = True
         self.utterances += 1
@@ -47,7 +47,7 @@ class CountingDecoder:
             Word(f"w{start // self.word_ms}", start, start + self.word_ms) for start in starts
         )
 
-    def end(self) -> None:
+    def end_utterance(self) -> None:
         assert self.is_open
         self.is_open = False
         self.mute = self.mute or self.forgets_at_end
@@ -78,8 +78,8 @@ def transcribe(
     decoding = SentenceDecoding(decoder or CountingDecoder(), PAUSE_MS)
     found: list[Transcript] = []
     for start in range(0, len(pcm), piece_bytes):
-        found += decoding.push(pcm[start : start + piece_bytes])
-    return [*found, *decoding.finish()]
+        found += decoding.push_audio(pcm[start : start + piece_bytes])
+    return [*found, *decoding.finish_audio()]
 
 
 def test_a_pause_ends_a_sentence_and_the_end_of_the_audio_ends_the_last() -> None:
@@ -200,9 +200,9 @@ def test_an_hour_without_a_pause_is_recognised() -> None:
     minute = voice(60_000)
     finals: list[Transcript] = []
     for _ in range(60):
-        finals += [found for found in decoding.push(minute) if found.final]
+        finals += [found for found in decoding.push_audio(minute) if found.final]
         assert len(decoding._late) + len(decoding._undecoded) <= 2 * MAX_SENTENCE_MS / 3 / 20
-    finals += decoding.finish()
+    finals += decoding.finish_audio()
     assert sum(len(final.words) for final in finals) > 3_300
     assert finals[-1].words[-1].end_ms == pytest.approx(3_600_000, abs=1_100)
 

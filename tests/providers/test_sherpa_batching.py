@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.sherpa_batching import Batching
+from voicechat.providers.sherpa_batching import BatchScheduler
 
 pytestmark = pytest.mark.real_time
 
@@ -61,19 +61,19 @@ async def begun(decoder: Decoder) -> None:
     assert await asyncio.get_running_loop().run_in_executor(None, decoder.began.acquire, True, 10)
 
 
-def opened(decoder: Decoder, max_batch: int = 8) -> Batching[Work]:
-    return Batching(decoder, max_batch=max_batch, name="decoding")
+def opened(decoder: Decoder, max_batch: int = 8) -> BatchScheduler[Work]:
+    return BatchScheduler(decoder, max_batch=max_batch, name="decoding")
 
 
 async def test_the_first_goes_alone_and_those_who_come_meanwhile_go_together() -> None:
     decoder = Decoder()
     batching = opened(decoder)
     works = [Work(name) for name in "abcd"]
-    batching.wake(works[0])
+    batching.wake_job(works[0])
     await begun(decoder)
     for work in works[1:]:
-        batching.wake(work)
-        batching.wake(work)
+        batching.wake_job(work)
+        batching.wake_job(work)
     decoder.gate.release(2)
     await asyncio.gather(*(work.over.wait() for work in works))
     await batching.aclose()
@@ -87,8 +87,8 @@ async def test_who_has_more_goes_again_behind_those_who_wait() -> None:
     decoder = Decoder()
     batching = opened(decoder, max_batch=1)
     long, short = Work("long", 2), Work("short")
-    batching.wake(long)
-    batching.wake(short)
+    batching.wake_job(long)
+    batching.wake_job(short)
     decoder.gate.release(3)
     await asyncio.gather(long.over.wait(), short.over.wait())
     await batching.aclose()
@@ -103,10 +103,10 @@ async def test_who_waits_for_the_last_word_goes_before_the_others() -> None:
         *(Work(f"partial {index}") for index in range(3)),
         Work("last word", urgent=True),
     ]
-    batching.wake(works[0])
+    batching.wake_job(works[0])
     await begun(decoder)
     for work in works[1:]:
-        batching.wake(work)
+        batching.wake_job(work)
     decoder.gate.release(3)
     await asyncio.gather(*(work.over.wait() for work in works))
     await batching.aclose()
@@ -117,10 +117,10 @@ async def test_who_is_forgotten_is_not_decoded_again() -> None:
     decoder = Decoder()
     batching = opened(decoder)
     gone, stays = Work("gone"), Work("stays")
-    batching.wake(stays)
+    batching.wake_job(stays)
     await begun(decoder)
-    batching.wake(gone)
-    batching.forget(gone)
+    batching.wake_job(gone)
+    batching.forget_job(gone)
     decoder.gate.release(2)
     await stays.over.wait()
     await batching.aclose()
@@ -132,15 +132,15 @@ async def test_alone_it_is_broken_and_among_others_it_may_have_been_them() -> No
     decoder = Decoder(spoil=lambda job: job.name == "bad")
     batching = opened(decoder)
     alone = Work("bad")
-    batching.wake(alone)
+    batching.wake_job(alone)
     await begun(decoder)
     together = [Work("bad"), Work("innocent")]
     for work in together:
-        batching.wake(work)
+        batching.wake_job(work)
     decoder.gate.release(2)
     await asyncio.gather(*(work.over.wait() for work in (alone, *together)))
     afterwards = Work("afterwards")
-    batching.wake(afterwards)
+    batching.wake_job(afterwards)
     decoder.gate.release()
     await afterwards.over.wait()
     await batching.aclose()
@@ -158,10 +158,10 @@ async def test_closing_waits_for_the_batch_fails_who_waits_and_ends_the_thread()
     decoder = Decoder()
     batching = opened(decoder)
     computed, waiting = Work("computed", 2), Work("waiting")
-    batching.wake(computed)
+    batching.wake_job(computed)
     while not decoder.batches:  # noqa: ASYNC110 - until the thread has begun
         await asyncio.sleep(0.001)
-    batching.wake(waiting)
+    batching.wake_job(waiting)
     closing = asyncio.get_running_loop().create_task(batching.aclose())
     await asyncio.sleep(0)
     assert not closing.done()
@@ -172,10 +172,10 @@ async def test_closing_waits_for_the_batch_fails_who_waits_and_ends_the_thread()
         assert work.error is not None
         assert work.error.kind is FailureKind.CONNECTIVITY
     late = Work("late")
-    batching.wake(late)
+    batching.wake_job(late)
     await asyncio.sleep(0)
     assert decoder.batches == [["computed"]]
     with pytest.raises(ProviderError):
-        await batching.call(lambda: None)
+        await batching.run_on_thread(lambda: None)
     await batching.aclose()
     assert set(threading.enumerate()) == before

@@ -145,7 +145,7 @@ async def test_leaving_forgets_what_waits(recognizer: SherpaWholeRecognizer) -> 
     await anext(results)
     await results.aclose()
     assert asyncio.all_tasks() - before <= {
-        task for task in asyncio.all_tasks() if "Batching" in repr(task)
+        task for task in asyncio.all_tasks() if "BatchScheduler" in repr(task)
     }
     assert await finals(recognizer, TWO_UTTERANCES) == await finals(recognizer, TWO_UTTERANCES)
 

@@ -12,7 +12,7 @@ def parse(body: bytes, cuts: int = 1 << 20) -> list[str]:
     return [
         event
         for start in range(0, len(body), cuts)
-        for event in parser.push(body[start : start + cuts])
+        for event in parser.push_bytes(body[start : start + cuts])
     ]
 
 
@@ -57,8 +57,8 @@ def test_events(body: bytes, events: list[str]) -> None:
 )
 def test_what_a_body_ended_in_the_middle_of(body: bytes, rest: str | None) -> None:
     parser = SseParser()
-    parser.push(body)
-    assert parser.finish() == ([rest] if rest else [])
+    parser.push_bytes(body)
+    assert parser.finish_body() == ([rest] if rest else [])
 
 
 @given(
@@ -81,36 +81,36 @@ def test_any_bytes_are_read(body: bytes) -> None:
 
 def test_an_event_is_given_as_soon_as_its_empty_line_is_there() -> None:
     parser = SseParser()
-    assert parser.push(b"data: x\r\n") == []
-    assert parser.push(b"\r") == ["x"]
-    assert parser.push(b"\ndata: y\n\n") == ["y"]
+    assert parser.push_bytes(b"data: x\r\n") == []
+    assert parser.push_bytes(b"\r") == ["x"]
+    assert parser.push_bytes(b"\ndata: y\n\n") == ["y"]
 
 
 def test_a_line_without_end_is_refused() -> None:
     parser = SseParser()
     for _ in range(MAX_LINE_BYTES // 1024):
-        assert parser.push(b"x" * 1024) == []
+        assert parser.push_bytes(b"x" * 1024) == []
     with pytest.raises(SseError):
-        parser.push(b"x")
+        parser.push_bytes(b"x")
 
 
 def test_an_event_without_end_is_refused() -> None:
     parser = SseParser()
     line = b"data: " + b"x" * (MAX_LINE_BYTES - 10) + b"\n"
     for _ in range(MAX_EVENT_BYTES // MAX_LINE_BYTES):
-        assert parser.push(line) == []
+        assert parser.push_bytes(line) == []
     with pytest.raises(SseError):
-        parser.push(line)
+        parser.push_bytes(line)
 
 
 def test_events_without_an_empty_line_between_them_are_told_apart() -> None:
     parser = SseParser()
-    assert parser.push(b'data: {"a": 1}\ndata: {"b": 2}\n') == ['{"a": 1}']
-    assert parser.push(b"data: [DONE]\n") == ['{"b": 2}']
-    assert parser.finish() == ["[DONE]"]
+    assert parser.push_bytes(b'data: {"a": 1}\ndata: {"b": 2}\n') == ['{"a": 1}']
+    assert parser.push_bytes(b"data: [DONE]\n") == ['{"b": 2}']
+    assert parser.finish_body() == ["[DONE]"]
 
 
 def test_an_event_in_several_lines_is_one() -> None:
     pretty = json.dumps({"a": [{"b": {}}, {"c": 1}]}, indent=1)
     lines = "".join(f"data: {line}\n" for line in pretty.splitlines())
-    assert SseParser().push(f"{lines}\n".encode()) == [pretty]
+    assert SseParser().push_bytes(f"{lines}\n".encode()) == [pretty]

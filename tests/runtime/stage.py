@@ -13,7 +13,7 @@ from tests.chained import chained_model, chained_voice
 from voicechat.dialects.base import Connection
 from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.providers.interfaces import ChatModel, SpeechSynthesizer
-from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.apology import Apology
 from voicechat.session.effects import Fact
@@ -75,14 +75,14 @@ class Stage:
         assert asyncio.all_tasks() == before, "no task outlives its session"
         assert self.open_streams == 0, "no stream outlives it"
 
-    def cast(self) -> Cast:
+    def cast(self) -> SessionProviders:
         """Who serves the conversation."""
         model: ChatModel = self.model
         synthesizer: SpeechSynthesizer = self.synthesizer
         if self.chained:
             model = chained_model(model, self.limits)
             synthesizer = chained_voice(synthesizer, self.limits)
-        return Cast(
+        return SessionProviders(
             recognizer=self.recognizer,
             models=lambda _: model,
             synthesizer=synthesizer,

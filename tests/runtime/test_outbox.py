@@ -53,18 +53,18 @@ class Writing:
 
 async def test_an_answer_leaves_without_a_turn_of_the_loop() -> None:
     async with Writing().running() as writing:
-        writing.outbox.put(**CANCELED)
+        writing.outbox.put_frames(**CANCELED)
         assert writing.sent == ["answer"]
 
 
 async def test_what_stands_before_the_answer_leaves_before_it() -> None:
     async with Writing().running() as writing:
-        writing.outbox.put(**text())
-        writing.outbox.put(**COMPLETED)
+        writing.outbox.put_frames(**text())
+        writing.outbox.put_frames(**COMPLETED)
         assert writing.sent == []
-        writing.outbox.put(**CANCELED)
+        writing.outbox.put_frames(**CANCELED)
         assert writing.sent == ["text", "completed", "answer"]
-        writing.outbox.put(**COMPLETED)
+        writing.outbox.put_frames(**COMPLETED)
         await asyncio.sleep(0.01)
         assert writing.sent == ["text", "completed", "answer", "completed"]
 
@@ -72,17 +72,17 @@ async def test_what_stands_before_the_answer_leaves_before_it() -> None:
 async def test_a_reply_that_is_stopped_takes_nothing_of_others_along() -> None:
     writing = Writing()
     for message in (text(), COMPLETED, text(2)):
-        writing.outbox.put(**message)
-    writing.outbox.flush(1)
+        writing.outbox.put_frames(**message)
+    writing.outbox.flush_reply(1)
     await asyncio.sleep(0.01)
     assert writing.sent == ["completed", "text"]
 
 
 async def test_the_first_audio_of_a_reply_leaves_without_a_turn_of_the_loop() -> None:
     async with Writing().running() as writing:
-        writing.outbox.put(**text())
+        writing.outbox.put_frames(**text())
         for reply in (1, 1, 2, 2):
-            writing.outbox.put(**audio(reply))
+            writing.outbox.put_frames(**audio(reply))
         assert writing.sent == ["text", "audio", "audio", "audio"], "what stood before went with it"
         assert writing.events == [AudioSent(1, 100), AudioSent(1, 100), AudioSent(2, 100)]
         await asyncio.sleep(0)
@@ -91,7 +91,7 @@ async def test_the_first_audio_of_a_reply_leaves_without_a_turn_of_the_loop() ->
 
 async def test_what_is_not_urgent_lets_others_go_first() -> None:
     async with Writing().running() as writing:
-        writing.outbox.put(**COMPLETED)
+        writing.outbox.put_frames(**COMPLETED)
         assert writing.sent == []
         await asyncio.sleep(0.01)
         assert writing.sent == ["completed"]
@@ -100,11 +100,11 @@ async def test_what_is_not_urgent_lets_others_go_first() -> None:
 async def test_an_answer_does_not_overtake_what_is_being_written() -> None:
     writing = Writing(MemorySocket(stuck=asyncio.Event()))
     async with writing.running():
-        writing.outbox.put(**audio())
+        writing.outbox.put_frames(**audio())
         await asyncio.sleep(0.01)
         assert writing.socket.stuck is not None
         writing.socket.stuck.set()  # the connection takes more, and the writer has not noticed yet
-        writing.outbox.put(**CANCELED)
+        writing.outbox.put_frames(**CANCELED)
         assert writing.sent == []
         await asyncio.sleep(0.01)
         assert writing.sent == ["audio", "answer"]
@@ -112,7 +112,7 @@ async def test_an_answer_does_not_overtake_what_is_being_written() -> None:
 
 async def test_a_full_connection_is_not_filled_further_by_answers() -> None:
     async with Writing(MemorySocket(stuck=asyncio.Event())).running() as writing:
-        writing.outbox.put(**CANCELED)
+        writing.outbox.put_frames(**CANCELED)
         await asyncio.sleep(0.01)
         assert writing.sent == []
 
@@ -120,7 +120,7 @@ async def test_a_full_connection_is_not_filled_further_by_answers() -> None:
 async def test_an_answer_to_a_lost_connection_ends_the_session() -> None:
     async with Writing().running() as writing:
         writing.socket.disconnect()
-        writing.outbox.put(**CANCELED)
+        writing.outbox.put_frames(**CANCELED)
         assert writing.events == [Disconnected()]
         assert writing.socket.aborted
 
@@ -135,9 +135,9 @@ class FullAfter(MemorySocket):
 
 async def test_what_is_put_together_leaves_together_without_the_writer() -> None:
     writing = Writing()
-    writing.outbox.put(**audio())
-    writing.outbox.put(**audio())
-    writing.outbox.put(**COMPLETED)
+    writing.outbox.put_frames(**audio())
+    writing.outbox.put_frames(**audio())
+    writing.outbox.put_frames(**COMPLETED)
     await asyncio.sleep(0)
     assert writing.sent == ["audio", "audio", "completed"]
     assert writing.events == [AudioSent(1, 100), AudioSent(1, 100)]
@@ -149,7 +149,7 @@ async def test_what_others_were_given_to_do_comes_before_text() -> None:
     async def service() -> None:
         seen.append(writing.sent)
 
-    writing.outbox.put(**text())
+    writing.outbox.put_frames(**text())
     await asyncio.get_running_loop().create_task(service())
     await asyncio.sleep(0)
     assert seen == [[]]
@@ -158,7 +158,7 @@ async def test_what_others_were_given_to_do_comes_before_text() -> None:
 
 async def test_a_client_that_does_not_read_the_last_message_is_noticed() -> None:
     async with Writing(FullAfter()).running() as writing:
-        writing.outbox.put(**audio())
+        writing.outbox.put_frames(**audio())
         await asyncio.sleep(SessionLimits().write_ms / 1000 - 1)
         assert writing.events == [AudioSent(1, 100)]
         await asyncio.sleep(2)
@@ -168,11 +168,11 @@ async def test_a_client_that_does_not_read_the_last_message_is_noticed() -> None
 async def test_what_waits_for_a_slow_client_can_still_be_taken_back() -> None:
     async with Writing(FullAfter()).running() as writing:
         for _ in range(2):
-            writing.outbox.put(**audio())
-        writing.outbox.put(**COMPLETED)
+            writing.outbox.put_frames(**audio())
+        writing.outbox.put_frames(**COMPLETED)
         await asyncio.sleep(0.01)
         assert writing.sent == ["audio"]
-        writing.outbox.flush(1)
+        writing.outbox.flush_reply(1)
         assert writing.socket.stuck is not None
         writing.socket.stuck.set()
         await asyncio.sleep(0.01)
@@ -182,12 +182,12 @@ async def test_what_waits_for_a_slow_client_can_still_be_taken_back() -> None:
 async def test_the_last_words_to_a_client_that_reads_again_are_written() -> None:
     writing = Writing(MemorySocket(stuck=asyncio.Event()))
     async with writing.running():
-        writing.outbox.put(**audio())
+        writing.outbox.put_frames(**audio())
         await asyncio.sleep(SessionLimits().write_ms / 1000 + 1)
         assert writing.events == [WriteStalled("the client did not read for 10 s")]
         assert writing.socket.stuck is not None
         writing.socket.stuck.set()
-        writing.outbox.put(**COMPLETED)
+        writing.outbox.put_frames(**COMPLETED)
         writing.outbox.close(1013, "bye")
         await asyncio.sleep(1)
         assert writing.sent == ["completed"]
@@ -204,7 +204,7 @@ class Broken(MemorySocket):
 async def test_a_bug_while_writing_fails_the_writer() -> None:
     outbox = Outbox(Broken(), SessionLimits(), list[Event]().append)
     running = asyncio.get_running_loop().create_task(outbox.run())
-    outbox.put(**text())
+    outbox.put_frames(**text())
     with pytest.raises(KeyError):
         await running
 
@@ -212,8 +212,8 @@ async def test_a_bug_while_writing_fails_the_writer() -> None:
 async def test_after_its_end_nothing_is_written() -> None:
     async with Writing().running() as writing:
         pass
-    writing.outbox.put(**audio())
-    writing.outbox.put(**CANCELED)
+    writing.outbox.put_frames(**audio())
+    writing.outbox.put_frames(**CANCELED)
     await asyncio.sleep(0.01)
     assert writing.sent == []
 

@@ -9,7 +9,7 @@ import pytest
 
 from voicechat.dialects.base import Connection, Handshake
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
-from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.resume import ResumableSocket
 from voicechat.runtime.socket import Ping
@@ -31,7 +31,7 @@ async def dictation(recognizer: ScriptedRecognizer) -> AsyncIterator[ResumableSo
         Dictation(InputSettings(format="pcm"), LIMITS),
         ENDPOINT.open(Connection(handshake=Handshake(query={"session": "s"}))).dialect,
         resumable,
-        Cast(
+        SessionProviders(
             recognizer=recognizer,
             models=lambda _: ScriptedModel(),
             synthesizer=ScriptedSynthesizer(),

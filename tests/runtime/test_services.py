@@ -9,8 +9,8 @@ import pytest
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.interfaces import ChatModel, ChatRequest, TextDelta
-from voicechat.runtime.fallback.breaker import BreakerState
 from voicechat.runtime.fallback.chat import ChatChain
+from voicechat.runtime.fallback.circuit_breaker import CircuitState
 from voicechat.runtime.fallback.link import START_S, ChainLink
 from voicechat.runtime.fallback.policy import ServicePolicy, StageTimeouts
 from voicechat.runtime.services import Services
@@ -108,7 +108,7 @@ async def test_it_is_started_again_before_it_is_used_again() -> None:
     await asyncio.sleep(0.2)
     assert default.starts == 4, "after 7 s"
     assert await answer(opened) == "first"
-    assert opened.links[0].breaker.state is BreakerState.CLOSED
+    assert opened.links[0].breaker.state is CircuitState.CLOSED
     await asyncio.sleep(100)
     assert default.starts == 4, "what has started is not started again"
     await opened.aclose()

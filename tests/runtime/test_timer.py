@@ -7,7 +7,7 @@ import uvloop
 
 from voicechat.dialects.base import Connection
 from voicechat.dialects.speech_chat.rules import SpeechChat
-from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.commands import Alive
 from voicechat.session.effects import Effect, Fact
@@ -68,7 +68,7 @@ async def tick(machine: DueMachine, *events: Event) -> list[Event]:
         machine,
         SpeechChat(Connection()),
         MemorySocket(),
-        Cast(
+        SessionProviders(
             recognizer=ScriptedRecognizer(),
             models=lambda _: model,
             synthesizer=synthesizer,

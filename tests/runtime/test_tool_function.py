@@ -78,12 +78,12 @@ def test_what_is_configured_comes_before_what_the_function_says() -> None:
 
 
 def test_arguments_are_read_by_their_annotations_and_may_have_any_name() -> None:
-    assert open_tool("w", f"{HERE}:weather").read('{"city": "Paris", "days": "3"}') == {
+    assert open_tool("w", f"{HERE}:weather").read_arguments('{"city": "Paris", "days": "3"}') == {
         "city": "Paris",
         "days": 3,
         "unit": "c",
     }
-    read = open_tool("c", f"{HERE}:copy").read('{"copy": true, "_list": [1]}')
+    read = open_tool("c", f"{HERE}:copy").read_arguments('{"copy": true, "_list": [1]}')
     assert read == {"copy": True, "_list": [1], "schema": 1.0}
 
 
@@ -101,7 +101,7 @@ def test_arguments_are_read_by_their_annotations_and_may_have_any_name() -> None
 )
 def test_wrong_arguments_are_named_to_the_model(arguments: str, named: str) -> None:
     with pytest.raises(ToolError, match=named):
-        open_tool("weather", f"{HERE}:weather").read(arguments)
+        open_tool("weather", f"{HERE}:weather").read_arguments(arguments)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,6 @@ def test_an_object_that_can_be_called_is_asynchronous_if_its_call_is() -> None:
 
 def test_a_filler_is_in_the_language_of_the_user() -> None:
     both = Filler(en="Let me look.", zh="我看看。")
-    assert both.to("巴黎天气怎么样?") == "我看看。"
-    assert both.to("Is it warm in Paris?") == "Let me look."
-    assert Filler(zh="我看看。").to("Is it warm?") == "我看看。"
+    assert both.text_for("巴黎天气怎么样?") == "我看看。"
+    assert both.text_for("Is it warm in Paris?") == "Let me look."
+    assert Filler(zh="我看看。").text_for("Is it warm?") == "我看看。"

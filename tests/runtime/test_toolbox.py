@@ -84,7 +84,7 @@ def toolbox(deadline_s: float = 10.0) -> Toolbox:
 
 
 async def answer(box: Toolbox, name: str, arguments: str = "{}") -> ToolAnswer:
-    return await box.begin(ToolCall(0, "c", name, arguments)).answer()
+    return await box.start_call(ToolCall(0, "c", name, arguments)).wait_answer()
 
 
 async def test_an_answer_says_what_it_was_and_how_long_it_took() -> None:
@@ -104,7 +104,7 @@ async def test_past_its_deadline_a_tool_is_cancelled_and_the_model_told_so() -> 
 
 async def test_a_cancelled_tool_learns_of_it_within_one_turn_of_the_loop() -> None:
     canceled_at_s.clear()
-    run = toolbox().begin(ToolCall(0, "c", "slow", '{"wait_s": 20}'))
+    run = toolbox().start_call(ToolCall(0, "c", "slow", '{"wait_s": 20}'))
     await asyncio.sleep(1)
     run.cancel()
     await asyncio.sleep(0)
@@ -166,8 +166,8 @@ async def test_a_function_that_is_not_asynchronous_runs_in_a_thread() -> None:
 async def test_threads_are_bounded_and_a_blocked_one_keeps_its_place() -> None:
     released.clear()
     box = toolbox(deadline_s=0.2)
-    blocked_runs = [box.begin(ToolCall(0, "c", "blocked", "{}")) for _ in range(THREADS + 3)]
-    late = await asyncio.gather(*(run.answer() for run in blocked_runs))
+    blocked_runs = [box.start_call(ToolCall(0, "c", "blocked", "{}")) for _ in range(THREADS + 3)]
+    late = await asyncio.gather(*(run.wait_answer() for run in blocked_runs))
     assert {done.outcome for done in late} == {ToolOutcome.TIMEOUT}
     assert sum(thread.name == "tool-blocked" for thread in threading.enumerate()) == THREADS
     assert (await answer(box, "in_a_thread", '{"city": "Rome"}')).outcome is ToolOutcome.TIMEOUT
@@ -187,7 +187,7 @@ def toolbox_of(box: Toolbox, deadline_s: float) -> Toolbox:
 async def test_closing_cancels_what_still_runs() -> None:
     canceled_at_s.clear()
     box = toolbox()
-    box.begin(ToolCall(0, "c", "slow", '{"wait_s": 20}'))
+    box.start_call(ToolCall(0, "c", "slow", '{"wait_s": 20}'))
     await asyncio.sleep(0)
     await box.aclose()
     assert len(canceled_at_s) == 1

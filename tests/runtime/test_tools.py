@@ -11,7 +11,7 @@ from tests.runtime.stage import Stage
 from voicechat.audio.encode import Encoder
 from voicechat.providers.interfaces import ChatRequest, ReplyPart, TextDelta
 from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.hiding import HidingModel
+from voicechat.runtime.hidden_text_filter import HiddenTextFilter
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.tool_function import Filler, open_tool
@@ -246,7 +246,7 @@ async def test_a_model_that_thinks_without_end_is_stopped() -> None:
                 yield TextDelta("<plan>" + "x" * 1_000)
 
     posted: list[Event] = []
-    await a_turn(HidingModel(Endless(), ("plan",)), posted).run()
+    await a_turn(HiddenTextFilter(Endless(), ("plan",)), posted).run()
     (ended,) = (event for event in posted if isinstance(event, ReplyTextEnded))
     assert ended.finish_reason == "length"
 

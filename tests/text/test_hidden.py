@@ -10,8 +10,8 @@ CALL = '{"name":"get_weather","arguments":{"city":"secret"}}'
 
 def shown(text: str, cut: int, tags: tuple[str, ...] = ()) -> str:
     hidden = HiddenText(tags)
-    pieces = [hidden.push(text[at : at + cut]) for at in range(0, len(text), cut)]
-    return "".join(pieces) + hidden.finish()
+    pieces = [hidden.push_text(text[at : at + cut]) for at in range(0, len(text), cut)]
+    return "".join(pieces) + hidden.finish_text()
 
 
 THOUGHTS = [
@@ -131,7 +131,10 @@ def test_a_thought_that_never_ends_hides_the_rest() -> None:
 
 def test_a_reply_may_begin_within_its_thought() -> None:
     hidden = HiddenText(inside=True)
-    assert hidden.push("secret</thi") + hidden.push("nk>\nYes") + hidden.finish() == "Yes"
+    assert (
+        hidden.push_text("secret</thi") + hidden.push_text("nk>\nYes") + hidden.finish_text()
+        == "Yes"
+    )
 
 
 def test_further_tags_can_be_named() -> None:
@@ -142,18 +145,18 @@ def test_further_tags_can_be_named() -> None:
 
 def test_text_that_cannot_be_a_tag_is_given_at_once() -> None:
     hidden = HiddenText()
-    assert hidden.push("Hello, a") == "Hello, a"
-    assert hidden.push(" < b and") == " < b and"
+    assert hidden.push_text("Hello, a") == "Hello, a"
+    assert hidden.push_text(" < b and") == " < b and"
 
 
 def test_what_is_held_back_is_bounded() -> None:
     hidden = HiddenText()
-    hidden.push("<think>")
+    hidden.push_text("<think>")
     for _ in range(1000):
-        hidden.push("x" * 100)
+        hidden.push_text("x" * 100)
         assert len(hidden._held) <= HELD_CHARACTERS
-    hidden.push("</think>")
-    given = sum(len(hidden.push("{" + ' "a" : ' * 10)) for _ in range(1000))
+    hidden.push_text("</think>")
+    given = sum(len(hidden.push_text("{" + ' "a" : ' * 10)) for _ in range(1000))
     assert given >= 1000 * 71 - 2 * HELD_CHARACTERS
 
 
@@ -171,6 +174,6 @@ def test_the_cut_does_not_matter(text: str, cuts: list[int]) -> None:
     out, at, turn = "", 0, 0
     while at < len(text):
         step = cuts[turn % len(cuts)]
-        out += hidden.push(text[at : at + step])
+        out += hidden.push_text(text[at : at + step])
         at, turn = at + step, turn + 1
-    assert out + hidden.finish() == shown(text, 10_000, ("plan",))
+    assert out + hidden.finish_text() == shown(text, 10_000, ("plan",))

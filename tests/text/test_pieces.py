@@ -10,9 +10,9 @@ from voicechat.text.pieces import Piece, SpeechPieces
 def pieces_of(text: str, cut: int) -> list[Piece]:
     speech = SpeechPieces()
     pieces = [
-        piece for at in range(0, len(text), cut) for piece in speech.push(text[at : at + cut])
+        piece for at in range(0, len(text), cut) for piece in speech.push_text(text[at : at + cut])
     ]
-    return pieces + speech.finish()
+    return pieces + speech.finish_text()
 
 
 def spoken(text: str, cut: int) -> str:
@@ -84,9 +84,11 @@ def test_a_piece_has_the_text_that_it_stands_for() -> None:
 
 def test_text_that_waits_too_long_is_cut_with_what_it_stands_for() -> None:
     speech = SpeechPieces()
-    assert speech.push("It&#8217;s <b>five") == []
-    assert speech.force() == [("It&#8217;s ", "It’s")]
-    assert speech.push("</b> now.") + speech.finish() == [("<b>five</b> now.", "five now.")]
+    assert speech.push_text("It&#8217;s <b>five") == []
+    assert speech.force_cut() == [("It&#8217;s ", "It’s")]
+    assert speech.push_text("</b> now.") + speech.finish_text() == [
+        ("<b>five</b> now.", "five now.")
+    ]
 
 
 def test_an_opened_formula_that_is_never_closed_is_spoken_in_the_end() -> None:
@@ -130,8 +132,8 @@ def test_the_cut_does_not_matter(text: str, cuts: list[int]) -> None:
     pieces, at, turn = [], 0, 0
     while at < len(text):
         step = cuts[turn % len(cuts)]
-        pieces += speech.push(text[at : at + step])
+        pieces += speech.push_text(text[at : at + step])
         at, turn = at + step, turn + 1
-    pieces += speech.finish()
+    pieces += speech.finish_text()
     assert pieces == pieces_of(text, 10_000)
     assert "".join(piece.text for piece in pieces) == text

@@ -62,7 +62,7 @@ def deltas(draw: st.DrawFn) -> list[str]:
 
 def split(parts: list[str]) -> list[str]:
     splitter = SentenceSplitter()
-    return [piece for part in parts for piece in splitter.push(part)] + splitter.finish()
+    return [piece for part in parts for piece in splitter.push_text(part)] + splitter.finish_text()
 
 
 @settings(max_examples=400)
@@ -110,10 +110,10 @@ def test_words_are_taken_at_once_as_they_are_letter_by_letter(text: str, forced:
     cuts = sorted({at for at in forced if at < len(text)})
     for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         at_once, by_letter = [
-            splitter.push(text[begin:end]) + splitter.force() for splitter in splitters
+            splitter.push_text(text[begin:end]) + splitter.force_cut() for splitter in splitters
         ]
         assert at_once == by_letter
-    at_once, by_letter = [splitter.finish() for splitter in splitters]
+    at_once, by_letter = [splitter.finish_text() for splitter in splitters]
     assert at_once == by_letter
 
 
@@ -123,10 +123,10 @@ def test_force_loses_nothing(parts: list[str], forced: list[bool]) -> None:
     splitter = SentenceSplitter()
     pieces: list[str] = []
     for part, force in zip(parts, forced, strict=False):
-        pieces += splitter.push(part)
+        pieces += splitter.push_text(part)
         if force:
-            pieces += splitter.force()
-    pieces += splitter.finish()
+            pieces += splitter.force_cut()
+    pieces += splitter.finish_text()
     assert "".join(pieces) == "".join(parts)
     assert all(pieces)
 

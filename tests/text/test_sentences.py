@@ -5,7 +5,7 @@ from voicechat.text.sentences import HARD_LIMIT_CHARACTERS, LATIN_LIMIT, Sentenc
 
 def split(text: str) -> list[str]:
     splitter = SentenceSplitter()
-    return splitter.push(text) + splitter.finish()
+    return splitter.push_text(text) + splitter.finish_text()
 
 
 SENTENCES = {
@@ -106,14 +106,14 @@ def test_only_the_first_piece_is_a_clause() -> None:
     ["你好。", "你好！", "你好!", "真的吗？", "今天天气不错，", "Hello there. ", "Hi! ", "Hi\n"],
 )
 def test_the_first_piece_waits_for_nothing_more(text: str) -> None:
-    assert SentenceSplitter().push(text) == [text]
+    assert SentenceSplitter().push_text(text) == [text]
 
 
 def test_an_open_quotation_makes_the_first_piece_wait_for_its_end() -> None:
     splitter = SentenceSplitter()
-    assert splitter.push("“你好。") == []
-    assert splitter.push("”") == []
-    assert splitter.push("他") == ["“你好。”"]
+    assert splitter.push_text("“你好。") == []
+    assert splitter.push_text("”") == []
+    assert splitter.push_text("他") == ["“你好。”"]
 
 
 def test_a_bracket_that_closes_nothing_hides_no_quotation() -> None:
@@ -127,10 +127,10 @@ def test_code_and_white_space_are_not_the_first_piece() -> None:
 
 def test_a_later_sentence_waits_for_its_closing_marks() -> None:
     splitter = SentenceSplitter()
-    splitter.push("好。")
-    assert splitter.push("真的吗？") == []
-    assert splitter.push("！") == []
-    assert splitter.push("我") == ["真的吗？！"]
+    splitter.push_text("好。")
+    assert splitter.push_text("真的吗？") == []
+    assert splitter.push_text("！") == []
+    assert splitter.push_text("我") == ["真的吗？！"]
 
 
 def test_a_code_block_is_one_piece() -> None:
@@ -228,32 +228,32 @@ FORCED = [
 @pytest.mark.parametrize(("deltas", "forced"), FORCED)
 def test_force_gives_what_can_be_spoken(deltas: list[str], forced: list[str]) -> None:
     splitter = SentenceSplitter()
-    given = [piece for delta in deltas for piece in splitter.push(delta)]
-    out = splitter.force()
+    given = [piece for delta in deltas for piece in splitter.push_text(delta)]
+    out = splitter.force_cut()
     assert out == forced
-    assert "".join(given + out + splitter.finish()) == "".join(deltas)
+    assert "".join(given + out + splitter.finish_text()) == "".join(deltas)
 
 
 def test_after_force_the_rest_of_the_sentence_follows() -> None:
     splitter = SentenceSplitter()
-    splitter.push("I went to the sho")
-    assert splitter.force() == ["I went to the "]
-    assert splitter.push("p, and back. Then") == ["shop, and back. "]
+    splitter.push_text("I went to the sho")
+    assert splitter.force_cut() == ["I went to the "]
+    assert splitter.push_text("p, and back. Then") == ["shop, and back. "]
 
 
 def test_after_force_a_full_stop_ends_nothing_twice() -> None:
     splitter = SentenceSplitter()
-    splitter.push("OK then. Well...")
-    assert splitter.force() == ["Well..."]
-    assert splitter.push(" Now. ") == [" Now. "]
-    splitter.push("No.  ")
-    assert splitter.force() == ["No.  "]
-    assert splitter.push("Yes. ") == ["Yes. "]
+    splitter.push_text("OK then. Well...")
+    assert splitter.force_cut() == ["Well..."]
+    assert splitter.push_text(" Now. ") == [" Now. "]
+    splitter.push_text("No.  ")
+    assert splitter.force_cut() == ["No.  "]
+    assert splitter.push_text("Yes. ") == ["Yes. "]
 
 
 def test_finish_makes_it_as_new() -> None:
     splitter = SentenceSplitter()
-    splitter.push('```\n"code')
-    assert splitter.finish() == ['```\n"code']
-    assert splitter.push("今天天气不错，") == ["今天天气不错，"]
-    assert splitter.finish() == []
+    splitter.push_text('```\n"code')
+    assert splitter.finish_text() == ['```\n"code']
+    assert splitter.push_text("今天天气不错，") == ["今天天气不错，"]
+    assert splitter.finish_text() == []

@@ -146,7 +146,7 @@ def test_a_reply_as_it_is_split_and_spoken() -> None:
         "See [docs](https://a.b/c). **Note:** it's $5."
     )
     splitter, speakable = SentenceSplitter(), Speakable()
-    pieces = splitter.push(reply) + splitter.finish()
+    pieces = splitter.push_text(reply) + splitter.finish_text()
     assert [text for text in map(speakable.clean, pieces) if text] == [
         "天气",
         "今天晴，最高25℃！！",

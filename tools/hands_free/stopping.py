@@ -68,7 +68,7 @@ class _ObservedOutbox(Outbox):
         self._stopped_reply = 0
         self._decided_s = self._decided_cpu_s = 0.0
 
-    def put(
+    def put_frames(
         self,
         frames: Sequence[Frame],
         *,
@@ -81,11 +81,11 @@ class _ObservedOutbox(Outbox):
             # and counts whole milliseconds.
             self._decided_s = time.perf_counter()
             self._decided_cpu_s = time.thread_time()
-        super().put(frames, reply=reply, audio_until_ms=audio_until_ms, urgent=urgent)
+        super().put_frames(frames, reply=reply, audio_until_ms=audio_until_ms, urgent=urgent)
 
-    def flush(self, reply: int) -> None:
+    def flush_reply(self, reply: int) -> None:
         self._stopped_reply = reply
-        super().flush(reply)
+        super().flush_reply(reply)
 
     def _take(self) -> Queued:
         queued = super()._take()

@@ -30,7 +30,7 @@ from voicechat.providers.interfaces import (
     SpeechSynthesizer,
     VoiceOptions,
 )
-from voicechat.runtime.edge import closing
+from voicechat.runtime.provider_deadlines import closing
 from voicechat.session.vocabulary import Transcript
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 

@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 
 import orjson
 
-from voicechat.runtime.edge import closing
+from voicechat.runtime.provider_deadlines import closing
 
 T = TypeVar("T")
 

@@ -64,8 +64,10 @@ async def _synthesize(arguments: argparse.Namespace, file: SpeechFile) -> None:
 
 def _sentences(text: str) -> list[str]:
     hidden, pieces = HiddenText(), SpeechPieces()
-    shown = hidden.push(text) + hidden.finish()
-    return [piece.spoken for piece in [*pieces.push(shown), *pieces.finish()] if piece.spoken]
+    shown = hidden.push_text(text) + hidden.finish_text()
+    return [
+        piece.spoken for piece in [*pieces.push_text(shown), *pieces.finish_text()] if piece.spoken
+    ]
 
 
 COMMAND = CliCommand(

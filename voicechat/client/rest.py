@@ -209,7 +209,7 @@ class Api:
         parser = SseParser()
         async with self._request("POST", path, body) as response:
             async for piece in response.content.iter_any():
-                for data in parser.push(piece):
+                for data in parser.push_bytes(piece):
                     yield data
 
     @asynccontextmanager

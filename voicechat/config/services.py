@@ -19,7 +19,7 @@ from voicechat.runtime.fallback.chains import (
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.services import Aliases, Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
-from voicechat.runtime.tool_function import Filler, Tool, open_tool
+from voicechat.runtime.tool_function import Filler, ServerTool, open_tool
 from voicechat.runtime.toolbox import Toolbox
 
 
@@ -105,7 +105,7 @@ def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:
     )
 
 
-def configured_tool(name: str, tool: ToolConfig) -> Tool:
+def configured_tool(name: str, tool: ToolConfig) -> ServerTool:
     """Load one tool, without calling it. Raises ConfigError naming the section."""
     filler = Filler(tool.filler.en, tool.filler.zh)
     try:

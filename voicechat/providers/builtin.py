@@ -65,7 +65,7 @@ class BuiltinChatModel(Provider):
         if not text:
             said = " ".join(map(_text_of, messages[-MAX_READ_MESSAGES:]))
             return self._silence.zh if _is_chinese(said) else self._silence.en
-        known = self._list.answer(text)
+        known = self._list.find_answer(text)
         if known is not None:
             return known
         fallback = self._fallback.zh if _is_chinese(text) else self._fallback.en

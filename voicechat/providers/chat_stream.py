@@ -16,7 +16,12 @@ from dataclasses import dataclass, field, replace
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import Extras, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta
-from voicechat.providers.lenient_json import Halves, may_hold_halves, read_json, well_formed
+from voicechat.providers.lenient_json import (
+    SurrogateJoiner,
+    may_hold_halves,
+    read_json,
+    well_formed,
+)
 from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.reasoning import ThoughtFilter
 from voicechat.session.tool_calls import UNMADE, CallsGathered
@@ -68,7 +73,7 @@ class ChatStream:
         self._calls = CallsGathered(None)
         self._index = 0
         """Of the last piece of a call."""
-        self._halves: defaultdict[str | int, Halves] = defaultdict(Halves)
+        self._halves: defaultdict[str | int, SurrogateJoiner] = defaultdict(SurrogateJoiner)
         """For the text, the thoughts, and the arguments of each call."""
         self._closing = _Closing()
         self._told = ""
@@ -89,7 +94,7 @@ class ChatStream:
         """Whether the reply itself is complete: at most its usage is still to come."""
         return self.done or bool(self._closing.reason)
 
-    def push(self, data: str) -> Iterator[ReplyPart]:
+    def push_event(self, data: str) -> Iterator[ReplyPart]:
         """Read one event, or a whole answer. Raises `ProviderError` as the server's
         error object says.
         """
@@ -119,7 +124,7 @@ class ChatStream:
         elif others:
             self._closing.add(_extras({}, {}, others, halved=halved) or Extras())
 
-    def finish(self, *, cut_off: bool = False) -> Iterator[ReplyPart]:
+    def finish_reply(self, *, cut_off: bool = False) -> Iterator[ReplyPart]:
         """End the reply. ``cut_off``: the body ended in the middle of an event.
 
         Raises `ProviderError`: CONNECTIVITY when it ended too early, BROKEN when
@@ -135,7 +140,7 @@ class ChatStream:
             raise ProviderError(
                 self._provider, FailureKind.BROKEN, "nothing of the answer was a chat completion"
             )
-        if rest := self._thoughts.finish():
+        if rest := self._thoughts.finish_text():
             yield TextDelta(rest)
         closing = self._closing
         reason = closing.reason or "stop"
@@ -160,7 +165,7 @@ class ChatStream:
         reason = choice.get("finish_reason")
         thought = self._whole("thought", _thought_of(said))
         given = self._whole("text", _text_of(said.get("content")) or _text_of(said.get("refusal")))
-        text = self._thoughts.push(given) if given else ""
+        text = self._thoughts.push_text(given) if given else ""
         if thought or (given and not text):
             yield ThoughtDelta(thought, None if text else extras)
         if text:
@@ -251,7 +256,7 @@ class ChatStream:
             yield from (ToolCall(place, None, None, "{}") for place in sorted(self._bare))
 
     def _whole(self, of: str | int, text: str) -> str:
-        return self._halves[of].push(text) if text else ""
+        return self._halves[of].push_text(text) if text else ""
 
 
 def _first_choice(choices: object) -> dict[str, object] | None:

@@ -13,10 +13,14 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.audio_pieces import BYTES_PER_MS, AudioPieces
-from voicechat.providers.dashscope_protocol import PROVIDER, Sentence, SentenceReader, TaskKind
-from voicechat.providers.dashscope_tasks import Endpoint, Task, TaskRunner
-from voicechat.providers.feeding import Feeding
+from voicechat.providers.audio_feed import AudioFeed
+from voicechat.providers.dashscope_protocol import (
+    PROVIDER,
+    DashScopeTranscripts,
+    Sentence,
+    TaskKind,
+)
+from voicechat.providers.dashscope_tasks import DashScopeEndpoint, DashScopeTask, TaskRunner
 from voicechat.providers.interfaces import (
     PCM_RATE_HZ,
     AudioChunk,
@@ -25,6 +29,7 @@ from voicechat.providers.interfaces import (
     SynthesizerProvider,
     VoiceOptions,
 )
+from voicechat.providers.lookahead_audio import BYTES_PER_MS, LookaheadAudio
 from voicechat.providers.websocket_link import LinkLostError, checked_url, tls_for
 from voicechat.session.vocabulary import Transcript
 
@@ -70,7 +75,7 @@ class DashScopeRecognizer(RecognizerProvider):
         protocol). What ``audio`` raises passes through. Cancelling drops the
         connection.
         """
-        pieces = AudioPieces(audio)
+        pieces = LookaheadAudio(audio)
         try:
             while not await pieces.ended():
                 async with aclosing(self._stretch(pieces)) as transcripts:
@@ -79,16 +84,16 @@ class DashScopeRecognizer(RecognizerProvider):
         finally:
             await pieces.aclose()
 
-    async def _stretch(self, pieces: AudioPieces) -> AsyncGenerator[Transcript, None]:
+    async def _stretch(self, pieces: LookaheadAudio) -> AsyncGenerator[Transcript, None]:
         """Recognise up to the audio's end, or its next long gap."""
-        sentences = SentenceReader(pieces.taken_ms)
-        task = await self._runner.begin(self._kind, self._parameters)
-        feeding = Feeding(_feed(task, pieces), task.drop)
+        sentences = DashScopeTranscripts(pieces.taken_ms)
+        task = await self._runner.start_task(self._kind, self._parameters)
+        feeding = AudioFeed(_feed(task, pieces), task.abort)
         try:
             while (output := await task.next_output()) is not None:
                 if not isinstance(output, Sentence):
                     raise ProviderError(PROVIDER, FailureKind.BROKEN, "audio in answer to audio")
-                if (transcript := sentences.read(output)) is not None:
+                if (transcript := sentences.read_sentence(output)) is not None:
                     yield transcript
             if (transcript := sentences.close(pieces.taken_ms)) is not None:
                 yield transcript
@@ -96,12 +101,12 @@ class DashScopeRecognizer(RecognizerProvider):
             feeding.raise_failure()
             raise
         finally:
-            self._runner.end(task)
+            self._runner.release_task(task)
             await feeding.stop()
 
 
-async def _feed(task: Task, pieces: AudioPieces) -> None:
-    while await pieces.ready(GAP_S) and (pcm := await pieces.take()) is not None:
+async def _feed(task: DashScopeTask, pieces: LookaheadAudio) -> None:
+    while await pieces.ready(GAP_S) and (pcm := await pieces.take_audio()) is not None:
         for start in range(0, len(pcm), MESSAGE_BYTES):
             await task.send_audio(pcm[start : start + MESSAGE_BYTES])
             await asyncio.sleep(0)  # audio that is there at once must not keep others waiting
@@ -157,7 +162,7 @@ class DashScopeSynthesizer(SynthesizerProvider):
         if not any(char.isalnum() for char in text):
             return
         spoken = {"voice": name, "rate": voice.speech_rate, "pitch": voice.pitch_rate}
-        task = await self._runner.begin(self._kind, self._parameters | spoken)
+        task = await self._runner.start_task(self._kind, self._parameters | spoken)
         try:
             for start in range(0, len(text), MAX_TEXT):
                 await task.send_text(text[start : start + MAX_TEXT])
@@ -171,7 +176,7 @@ class DashScopeSynthesizer(SynthesizerProvider):
                     if whole_bytes:
                         yield AudioChunk(pcm[:whole_bytes], self._rate_hz)
         finally:
-            self._runner.end(task)
+            self._runner.release_task(task)
 
 
 def open_recognizer(
@@ -234,5 +239,5 @@ def open_synthesizer(
 def _open_runner(base_url: str, api_key: str, connect_ms: int, read_timeout_ms: int) -> TaskRunner:
     url = checked_url("base_url", base_url)
     return TaskRunner(
-        Endpoint(url, api_key, tls_for(url), connect_ms / 1000, read_timeout_ms / 1000)
+        DashScopeEndpoint(url, api_key, tls_for(url), connect_ms / 1000, read_timeout_ms / 1000)
     )

@@ -102,7 +102,7 @@ class TaskFinished:
 Event: TypeAlias = TaskStarted | TaskFinished | Sentence
 
 
-class _Header(BaseModel):
+class _MessageHeader(BaseModel):
     event: str
     task_id: str = ""
     error_code: str | int | None = None
@@ -118,7 +118,7 @@ class _Payload(BaseModel):
 
 
 class _Message(BaseModel):
-    header: _Header
+    header: _MessageHeader
     payload: _Payload | None = None
 
 
@@ -169,7 +169,7 @@ def _failure(code: str, message: str) -> ProviderError:
     return ProviderError(PROVIDER, kind, f"task-failed: {code[:80]}")
 
 
-class SentenceReader:
+class DashScopeTranscripts:
     """The sentences of one task → transcripts, on the time line of the recogniser's
     stream.
     """
@@ -179,7 +179,7 @@ class SentenceReader:
         self._offset_ms = offset_ms
         self._open: Transcript | None = None
 
-    def read(self, sentence: Sentence) -> Transcript | None:
+    def read_sentence(self, sentence: Sentence) -> Transcript | None:
         """Give the transcript of a result, None if it says nothing new."""
         if sentence.heartbeat:
             return None

@@ -29,7 +29,7 @@ IDLE_S = 50.0
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class DashScopeEndpoint:
     """Where the service is, who asks, and how patient we are with it."""
 
     url: str
@@ -39,7 +39,7 @@ class Endpoint:
     silence_s: float
 
 
-class Task:
+class DashScopeTask:
     """One task that the service has started."""
 
     def __init__(self, link: WebSocketLink, kind: TaskKind, silence_s: float) -> None:
@@ -112,11 +112,11 @@ class Task:
                 case TaskStarted() | None:
                     pass
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Give the task up together with its connection: nothing else stops the service
         at once.
         """
-        self._link.drop()
+        self._link.abort()
 
     @property
     def link(self) -> WebSocketLink:
@@ -127,13 +127,13 @@ class Task:
 class TaskRunner:
     """Starts tasks; keeps the connections of finished ones for the next."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: DashScopeEndpoint) -> None:
         self._endpoint = endpoint
         self._idle: deque[tuple[WebSocketLink, asyncio.TimerHandle]] = deque()
         self._busy: set[WebSocketLink] = set()
         self._closed = False
 
-    async def begin(self, kind: TaskKind, parameters: Mapping[str, object]) -> Task:
+    async def start_task(self, kind: TaskKind, parameters: Mapping[str, object]) -> DashScopeTask:
         """Start a task on a warm connection, else on a new one; `end` must follow.
         Raises `ProviderError`.
         """
@@ -148,7 +148,7 @@ class TaskRunner:
         """Open a connection, and let it go: a handshake with the key is free. Raises
         `ProviderError`, as it fails.
         """
-        (await self._connect()).drop()
+        (await self._connect()).abort()
 
     async def _connect(self) -> WebSocketLink:
         if self._closed:
@@ -164,14 +164,14 @@ class TaskRunner:
             tls=endpoint.tls,
         )
 
-    def end(self, task: Task) -> None:
+    def release_task(self, task: DashScopeTask) -> None:
         """Keep the connection of a finished task; a task that failed or is not wanted
         any more loses its own.
         """
         link = task.link
         self._busy.discard(link)
         if not task.finished or self._closed or not link.is_open:
-            link.drop()
+            link.abort()
             return
         if len(self._idle) == MAX_IDLE:
             self._drop(*self._idle.popleft())
@@ -184,17 +184,17 @@ class TaskRunner:
         while self._idle:
             self._drop(*self._idle.popleft())
         for link in self._busy:
-            link.drop()
+            link.abort()
 
     async def _begin_on(
         self, link: WebSocketLink, kind: TaskKind, parameters: Mapping[str, object]
-    ) -> Task:
-        task = Task(link, kind, self._endpoint.silence_s)
+    ) -> DashScopeTask:
+        task = DashScopeTask(link, kind, self._endpoint.silence_s)
         self._busy.add(link)
         try:
             await task.start(parameters)
         except BaseException:
-            self.end(task)
+            self.release_task(task)
             raise
         return task
 
@@ -213,4 +213,4 @@ class TaskRunner:
 
     def _drop(self, link: WebSocketLink, expiry: asyncio.TimerHandle) -> None:
         expiry.cancel()
-        link.drop()
+        link.abort()

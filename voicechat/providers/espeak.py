@@ -16,7 +16,7 @@ from pydantic import Field
 from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.espeak_library import PROVIDER, EspeakLibrary, Prosody, open_library
 from voicechat.providers.interfaces import AudioChunk, SynthesizerProvider, VoiceOptions
-from voicechat.providers.speech_thread import Chunks, pieces, speaking
+from voicechat.providers.speech_thread import ChunkQueue, pieces, speaking
 from voicechat.text.words import Script, runs_by_script
 
 MAX_PIECE_CHARACTERS = 200
@@ -33,7 +33,7 @@ class ScriptVoices:
     latin: str
     han: str = "cmn"
 
-    def of(self, script: Script) -> str:
+    def voice_for(self, script: Script) -> str:
         """The voice for a run of this script."""
         return self.han if script is Script.HAN else self.latin
 
@@ -135,15 +135,15 @@ class EspeakSynthesizer(SynthesizerProvider):
         prosody = _prosody(self._rate_wpm, voice)
         for script, run in runs_by_script(text):
             for piece in pieces(run, MAX_PIECE_CHARACTERS):
-                submit = partial(self._submit, piece, VOICES[name].of(script), prosody)
+                submit = partial(self._submit, piece, VOICES[name].voice_for(script), prosody)
                 with speaking(PROVIDER, submit) as chunks:
-                    while (pcm := await chunks.next()) is not None:
+                    while (pcm := await chunks.next_chunk()) is not None:
                         yield AudioChunk(pcm, self._library.rate_hz)
 
-    def _submit(self, piece: str, voice: str, prosody: Prosody, chunks: Chunks) -> Future[None]:
+    def _submit(self, piece: str, voice: str, prosody: Prosody, chunks: ChunkQueue) -> Future[None]:
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
-        return self._thread.submit(self._library.speak, piece, voice, prosody, chunks.put)
+        return self._thread.submit(self._library.speak, piece, voice, prosody, chunks.put_chunk)
 
 
 def _prosody(rate_wpm: int, voice: VoiceOptions) -> Prosody:

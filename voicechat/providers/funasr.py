@@ -10,19 +10,19 @@ from typing import Annotated
 from pydantic import Field
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.audio_pieces import BYTES_PER_MS, AudioPieces
-from voicechat.providers.feeding import Feeding
+from voicechat.providers.audio_feed import AudioFeed
 from voicechat.providers.funasr_protocol import (
     END_MESSAGE,
     FRAME_MS,
     PROVIDER,
-    Ending,
-    SentenceReader,
+    FunASRTranscripts,
+    StreamProgress,
     begin_message,
     ending,
     read_message,
 )
 from voicechat.providers.interfaces import RecognitionOptions, RecognizerProvider
+from voicechat.providers.lookahead_audio import BYTES_PER_MS, LookaheadAudio
 from voicechat.providers.websocket_link import (
     LinkLostError,
     WebSocketLink,
@@ -69,13 +69,13 @@ class FunASRRecognizer(RecognizerProvider):
         """
         link = await self._open()
         self._links.discard(link)
-        link.drop()
+        link.abort()
 
     async def aclose(self) -> None:
         """Close all connections; streams in progress fail."""
         self._closed = True
         for link in self._links:
-            link.drop()
+            link.abort()
 
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
@@ -88,33 +88,33 @@ class FunASRRecognizer(RecognizerProvider):
         REJECTED (certificate), BROKEN (no such protocol). What ``audio`` raises passes
         through. Cancelling drops the connection.
         """
-        pieces = AudioPieces(audio)
+        pieces = LookaheadAudio(audio)
         try:
             if await pieces.ended():
                 return
             link = await self._open()
-            feeding = Feeding(self._feed(link, pieces), link.drop)
-            sentences = SentenceReader()
+            feeding = AudioFeed(self._feed(link, pieces), link.abort)
+            sentences = FunASRTranscripts()
             try:
                 while (text := await self._next(link, feeding, sentences)) is not None:
                     message = read_message(text)
-                    if (transcript := sentences.read(message, pieces.taken_ms)) is not None:
+                    if (transcript := sentences.read_message(message, pieces.taken_ms)) is not None:
                         yield transcript
                     if feeding.done:
                         outlook = ending(message)
-                        if outlook is Ending.OVER:
+                        if outlook is StreamProgress.OVER:
                             break
                         link.expect_within(
-                            LINGER_S if outlook is Ending.PERHAPS else self._silence_s
+                            LINGER_S if outlook is StreamProgress.PERHAPS else self._silence_s
                         )
-                if (transcript := sentences.finish(pieces.taken_ms)) is not None:
+                if (transcript := sentences.finish_sentence(pieces.taken_ms)) is not None:
                     yield transcript
             except LinkLostError:
                 feeding.raise_failure()
                 raise
             finally:
                 self._links.discard(link)
-                link.drop()
+                link.abort()
                 await feeding.stop()
         finally:
             await pieces.aclose()
@@ -134,10 +134,10 @@ class FunASRRecognizer(RecognizerProvider):
         self._links.add(link)
         return link
 
-    async def _feed(self, link: WebSocketLink, pieces: AudioPieces) -> None:
+    async def _feed(self, link: WebSocketLink, pieces: LookaheadAudio) -> None:
         await link.send(self._begin)
         held = b""
-        while (pcm := await pieces.take()) is not None:
+        while (pcm := await pieces.take_audio()) is not None:
             held += pcm
             whole_bytes = len(held) - len(held) % FRAME_BYTES
             for start in range(0, whole_bytes, FRAME_BYTES):
@@ -150,7 +150,7 @@ class FunASRRecognizer(RecognizerProvider):
         link.expect_within(self._silence_s)
 
     async def _next(
-        self, link: WebSocketLink, feeding: Feeding, sentences: SentenceReader
+        self, link: WebSocketLink, feeding: AudioFeed, sentences: FunASRTranscripts
     ) -> str | None:
         """Give the next message; None when the server has said all it will."""
         try:

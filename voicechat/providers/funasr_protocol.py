@@ -134,7 +134,7 @@ def read_message(text: str) -> Message:
     return message
 
 
-class Ending(Enum):
+class StreamProgress(Enum):
     """What a message that comes after the end of the audio says about more of them."""
 
     OVER = "over"
@@ -146,16 +146,16 @@ class Ending(Enum):
     """More must come."""
 
 
-def ending(message: Message) -> Ending:
+def ending(message: Message) -> StreamProgress:
     """Judge a message that comes after the end of the audio."""
     if message.is_end:
-        return Ending.OVER
+        return StreamProgress.OVER
     if message.is_final and (message.from_cpp or not message.mode):
-        return Ending.OVER  # the C++ server's
-    return Ending.PERHAPS if message.closes_sentence else Ending.OPEN
+        return StreamProgress.OVER  # the C++ server's
+    return StreamProgress.PERHAPS if message.closes_sentence else StreamProgress.OPEN
 
 
-class SentenceReader:
+class FunASRTranscripts:
     """The messages of one stream → transcripts."""
 
     def __init__(self) -> None:
@@ -167,7 +167,7 @@ class SentenceReader:
         """Whether something was shown that is not closed yet."""
         return self._shown is not None
 
-    def read(self, message: Message, heard_ms: int) -> Transcript | None:
+    def read_message(self, message: Message, heard_ms: int) -> Transcript | None:
         """Give the transcript of a message, if any; ``heard_ms``: how much audio the
         server was given.
         """
@@ -183,7 +183,7 @@ class SentenceReader:
         self._shown = Transcript(join([shown.text if shown else "", message.text]), begin_ms)
         return self._shown
 
-    def finish(self, heard_ms: int) -> Transcript | None:
+    def finish_sentence(self, heard_ms: int) -> Transcript | None:
         """Close the sentence that is still open."""
         return self._close(Message(), heard_ms)
 

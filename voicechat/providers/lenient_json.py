@@ -14,7 +14,7 @@ def read_json(data: str | bytes) -> object:
     are None.
 
     Its texts are as they came: control characters that are not escaped stay, and halves
-    of a surrogate pair are left for `Halves`, or for `well_formed`.
+    of a surrogate pair are left for `SurrogateJoiner`, or for `well_formed`.
     """
     try:
         value: object = _DECODER.decode(data if isinstance(data, str) else data.decode("utf-8-sig"))
@@ -45,7 +45,7 @@ def well_formed(value: object) -> object:
             return value
 
 
-class Halves:
+class SurrogateJoiner:
     """A text in pieces that may be cut between the two halves of a surrogate pair: the
     halves are joined.
     """
@@ -53,7 +53,7 @@ class Halves:
     def __init__(self) -> None:
         self._half = ""
 
-    def push(self, text: str) -> str:
+    def push_text(self, text: str) -> str:
         """Take the next piece; a first half at its end waits for the second, any other
         lone half becomes U+FFFD.
         """

@@ -9,8 +9,8 @@ import aiohttp
 import orjson
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.answer_body import AnswerBody
 from voicechat.providers.chat_stream import ChatStream
+from voicechat.providers.completion_body import CompletionBody
 from voicechat.providers.interfaces import ChatRequest, Provider, ReplyPart
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, reach_end
 from voicechat.providers.sse import SseError
@@ -68,18 +68,18 @@ class OpenAIChatModel(Provider):
         """
         asked = self._body(request)
         stream = ChatStream(PROVIDER, starts_thinking=self._starts_thinking)
-        body = AnswerBody()
+        body = CompletionBody()
         try:
             async with self._endpoint.post("chat/completions", asked, _HEADERS) as response:
                 pieces = _Pieces(response.content)
                 while not stream.done and (piece := await pieces.next(stream)):
-                    for data in body.push(piece):
-                        for part in stream.push(data):
+                    for data in body.push_bytes(piece):
+                        for part in stream.push_event(data):
                             yield part
-                for data in body.finish():
-                    for part in stream.push(data):
+                for data in body.finish_body():
+                    for part in stream.push_event(data):
                         yield part
-                for part in stream.finish(cut_off=body.cut_off):
+                for part in stream.finish_reply(cut_off=body.cut_off):
                     yield part
                 if not pieces.given_up:
                     await reach_end(response.content)

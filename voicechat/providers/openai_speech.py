@@ -96,9 +96,9 @@ class OpenAISynthesizer(SynthesizerProvider):
             await refuse_json(response, "audio")
             samples = SpokenSamples(self._rate_hz, response.content_type)
             async for piece in response.content.iter_any():
-                if pcm := samples.push(piece):
+                if pcm := samples.push_bytes(piece):
                     yield AudioChunk(pcm, samples.rate_hz)
-            if pcm := samples.finish():
+            if pcm := samples.finish_audio():
                 yield AudioChunk(pcm, samples.rate_hz)
 
 
@@ -121,7 +121,7 @@ class SpokenSamples:
         self._left_bytes: int | None = None
         self._cut_sample = b""
 
-    def push(self, body: bytes) -> bytes:
+    def push_bytes(self, body: bytes) -> bytes:
         """Take the next piece, of any size; gives whole samples, perhaps none."""
         if self._start is None:
             return self._read(body)
@@ -132,7 +132,7 @@ class SpokenSamples:
             return b""
         return self._begin(body, needed_bytes)
 
-    def finish(self) -> bytes:
+    def finish_audio(self) -> bytes:
         """Give what was too short to be certain of; half a sample at the end is
         dropped.
         """

@@ -48,10 +48,10 @@ class SphinxDecoder:
         """Forget the voice and noise of the last stream: one session's adaptation must
         not reach another's.
         """
-        self.end()
+        self.end_utterance()
         self._decoder.reinit_feat()
 
-    def begin(self) -> None:
+    def begin_utterance(self) -> None:
         """Open an utterance."""
         self._decoder.start_utt()
         self._open = True
@@ -60,7 +60,7 @@ class SphinxDecoder:
         """Take the next samples of the utterance."""
         self._decoder.process_raw(pcm, False, False)
 
-    def end(self) -> None:
+    def end_utterance(self) -> None:
         """Close the utterance, if one is open."""
         if self._open:
             self._open = False
@@ -93,11 +93,11 @@ class RecognitionJob:
     def feed_payload(self, payload: bytes) -> Iterator[bytes]:
         """Decode the next samples."""
         pcm = payload if self._extension is None else self._extension.push_audio(payload)
-        return map(encode_transcript, self._decoding.push(pcm))
+        return map(encode_transcript, self._decoding.push_audio(pcm))
 
     def finish_input(self) -> Iterator[bytes]:
         """Close the last sentence."""
-        return map(encode_transcript, self._decoding.finish())
+        return map(encode_transcript, self._decoding.finish_audio())
 
     def close(self) -> None:
         """Give the decoder back."""

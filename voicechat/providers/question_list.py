@@ -91,7 +91,7 @@ class QuestionList:
             _Question(tokens(text), entry.answer) for entry in entries for text in entry.questions
         ]
 
-    def answer(self, text: str) -> str | None:
+    def find_answer(self, text: str) -> str | None:
         """Give the answer to the most similar question, the first of equals; None if
         none is similar enough.
         """

@@ -10,7 +10,7 @@ class ThoughtFilter:
     thought.
 
     What follows may be text about these tags, and is passed on as it stands.
-    `HidingModel` takes out more, for replies that are spoken.
+    `HiddenTextFilter` takes out more, for replies that are spoken.
     """
 
     def __init__(self, *, inside: bool = False) -> None:
@@ -23,7 +23,7 @@ class ThoughtFilter:
         self._thought = inside
         self._answering = False
 
-    def push(self, delta: str) -> str:
+    def push_text(self, delta: str) -> str:
         """Take the next piece of the reply; give what of it is the answer."""
         if self._answering:
             return delta
@@ -41,7 +41,7 @@ class ThoughtFilter:
                     answer = begun if self._thought else text
         return answer + self._hidden.give_up() if self._answering else answer
 
-    def finish(self) -> str:
+    def finish_text(self) -> str:
         """End the reply; give what was still undecided. An unfinished thought is no
         answer.
         """

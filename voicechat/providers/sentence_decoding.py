@@ -16,7 +16,7 @@ from voicechat.audio.pause_detection import (
     SpeechBegan,
     SpeechPaused,
 )
-from voicechat.providers.utterance_cutting import quietest_place
+from voicechat.providers.utterance_segmentation import quietest_place
 from voicechat.session.vocabulary import Transcript, Word
 
 PARTIAL_EVERY_MS = 120
@@ -43,7 +43,7 @@ _FRAMES_PER_PARTIAL = PARTIAL_EVERY_MS // FRAME_MS
 class UtteranceDecoder(Protocol):
     """A recogniser of one utterance at a time."""
 
-    def begin(self) -> None:
+    def begin_utterance(self) -> None:
         """Open an utterance."""
 
     def decode(self, pcm: bytes) -> None:
@@ -52,7 +52,7 @@ class UtteranceDecoder(Protocol):
     def words(self) -> tuple[Word, ...]:
         """Give the best hypothesis so far; times count from `begin`."""
 
-    def end(self) -> None:
+    def end_utterance(self) -> None:
         """Close the utterance; `words` then gives the final hypothesis."""
 
 
@@ -87,7 +87,7 @@ class SentenceDecoding:
         """Whether the decoder's utterance is open."""
         return self._sentence_from_ms is not None
 
-    def push(self, pcm: bytes) -> Iterator[Transcript]:
+    def push_audio(self, pcm: bytes) -> Iterator[Transcript]:
         """Listen to the next piece, of any size."""
         audio = self._cut_frame + pcm
         whole_bytes = len(audio) - len(audio) % FRAME_BYTES
@@ -95,7 +95,7 @@ class SentenceDecoding:
         for start in range(0, whole_bytes, FRAME_BYTES):
             yield from self._take(audio[start : start + FRAME_BYTES])
 
-    def finish(self) -> Iterator[Transcript]:
+    def finish_audio(self) -> Iterator[Transcript]:
         """End the audio: an open sentence becomes final."""
         yield from self._close_sentence()
 
@@ -123,7 +123,7 @@ class SentenceDecoding:
         frames = self._held[len(self._held) - kept :]
         self._held = []
         self._sentence_from_ms = self._now_ms - len(frames) * FRAME_MS
-        self._decoder.begin()
+        self._decoder.begin_utterance()
         self._decoder.decode(b"".join(frames))
 
     def _decode(self, most_frames: int) -> None:
@@ -156,7 +156,7 @@ class SentenceDecoding:
         place = quietest_place(b"".join(late), 0) // FRAME_MS
         place_ms = late_from_ms + place * FRAME_MS
         self._undecoded.clear()
-        self._decoder.end()
+        self._decoder.end_utterance()
         said = self._hypothesis(until_ms=place_ms)
         if said is not None:
             self._last = None
@@ -164,14 +164,14 @@ class SentenceDecoding:
         self._sentence_from_ms = place_ms
         self._late.clear()
         self._undecoded.extend(late[place:])
-        self._decoder.begin()
+        self._decoder.begin_utterance()
 
     def _close_sentence(self) -> Iterator[Transcript]:
         if self._sentence_from_ms is None:
             return
         self._decode(len(self._undecoded))
         self._late.clear()
-        self._decoder.end()
+        self._decoder.end_utterance()
         # A sentence that was shown is also closed, even if the decoder thinks better of
         # it.
         best = self._hypothesis() or self._last

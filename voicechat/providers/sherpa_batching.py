@@ -16,7 +16,7 @@ from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.sherpa_loading import PROVIDER
 
 
-class Job(Protocol):
+class BatchJob(Protocol):
     """Something to be decoded together with others."""
 
     @property
@@ -41,10 +41,10 @@ def closed() -> ProviderError:
     return ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed while it listened")
 
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=BatchJob)
 
 
-class Batching(Generic[J]):
+class BatchScheduler(Generic[J]):
     """Runs ``decode(jobs)`` on one thread of its own, for all jobs that are ready,
     again and again.
 
@@ -76,7 +76,7 @@ class Batching(Generic[J]):
         """Whether nothing is decoded any more."""
         return self._closed
 
-    def wake(self, job: J) -> None:
+    def wake_job(self, job: J) -> None:
         """A job may be ready. Nothing happens when it is not, or when this is closed."""
         if self._closed or not job.ready:
             return
@@ -85,13 +85,13 @@ class Batching(Generic[J]):
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def forget(self, job: J) -> None:
+    def forget_job(self, job: J) -> None:
         """A job is not wanted any more; if it is in the batch being computed, it is not
         asked again.
         """
         self._waiting.pop(job, None)
 
-    async def call(self, work: Callable[[], None]) -> None:
+    async def run_on_thread(self, work: Callable[[], None]) -> None:
         """Have other work done on the thread, before or between batches: loading the
         model.
 

@@ -21,7 +21,7 @@ Punctuate: TypeAlias = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SherpaPlan:
     """One call of sherpa-onnx: ``OnlineRecognizer.method``,
     ``OfflineRecognizer.method`` or ``OfflineTts``.
     """
@@ -70,8 +70,8 @@ KINDS_WITH_HOTWORDS = frozenset({"streaming-transducer", "transducer"})
 KINDS_WITH_LANGUAGE = frozenset({"sense-voice", "whisper"})
 
 
-def plan_streaming(model: ModelFiles, options: RecognizerOptions) -> Plan:
-    """Plan a recogniser that decodes while the audio comes."""
+def plan_streaming(model: ModelFiles, options: RecognizerOptions) -> SherpaPlan:
+    """SherpaPlan a recogniser that decodes while the audio comes."""
     arguments: dict[str, Any] = dict(model.paths)
     arguments |= {
         "num_threads": options.threads,
@@ -83,11 +83,11 @@ def plan_streaming(model: ModelFiles, options: RecognizerOptions) -> Plan:
     }
     if model.kind in KINDS_WITH_HOTWORDS:
         arguments |= _hotwords(options)
-    return Plan("streaming", _STREAMING_METHODS[model.kind], arguments)
+    return SherpaPlan("streaming", _STREAMING_METHODS[model.kind], arguments)
 
 
-def plan_whole(model: ModelFiles, options: RecognizerOptions) -> Plan:
-    """Plan a recogniser that decodes an utterance when it is complete."""
+def plan_whole(model: ModelFiles, options: RecognizerOptions) -> SherpaPlan:
+    """SherpaPlan a recogniser that decodes an utterance when it is complete."""
     arguments: dict[str, Any] = dict(model.paths) | {"num_threads": options.threads}
     match model.kind:
         case "sense-voice":
@@ -103,7 +103,7 @@ def plan_whole(model: ModelFiles, options: RecognizerOptions) -> Plan:
             arguments["model_type"] = "nemo_transducer"
         case _:
             pass
-    return Plan("whole", _WHOLE_METHODS[model.kind], arguments)
+    return SherpaPlan("whole", _WHOLE_METHODS[model.kind], arguments)
 
 
 def reads_by_itself(model: ModelFiles) -> bool:
@@ -115,12 +115,12 @@ def reads_by_itself(model: ModelFiles) -> bool:
     return "data_dir" not in model.paths or "lexicon" in model.paths
 
 
-def plan_speech(model: ModelFiles, *, threads: int) -> Plan:
-    """Plan a synthesiser."""
+def plan_speech(model: ModelFiles, *, threads: int) -> SherpaPlan:
+    """SherpaPlan a synthesiser."""
     paths = dict(model.paths)
     paths.pop("data_dir", None)  # it tells what a model needs, and sherpa-onnx ignores it
     rules = {role: paths.pop(role) for role in ("rule_fsts", "rule_fars") if role in paths}
-    return Plan("speech", model.kind, {"files": paths, "threads": threads, "rules": rules})
+    return SherpaPlan("speech", model.kind, {"files": paths, "threads": threads, "rules": rules})
 
 
 def _hotwords(options: RecognizerOptions) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _hotwords(options: RecognizerOptions) -> dict[str, Any]:
     return {key: value for key, value in wanted.items() if value != ""}
 
 
-def load(plan: Plan) -> Any:
+def load(plan: SherpaPlan) -> Any:
     """Load the model; blocks, for seconds if it is large, with the interpreter lock
     released.
 
@@ -153,7 +153,7 @@ def load(plan: Plan) -> Any:
     return sherpa_onnx.OfflineTts(speech_config(plan))
 
 
-def speech_config(plan: Plan) -> Any:
+def speech_config(plan: SherpaPlan) -> Any:
     """Give sherpa-onnx's ``OfflineTtsConfig`` for a plan of a synthesiser."""
     import sherpa_onnx
 
@@ -181,7 +181,9 @@ def phoneme_settings(sentences: list[str], speaker: int, speed: float) -> Any:
     return settings
 
 
-def load_recognizer(plan: Plan, punctuate: Callable[[], Punctuate] | None) -> tuple[Any, Punctuate]:
+def load_recognizer(
+    plan: SherpaPlan, punctuate: Callable[[], Punctuate] | None
+) -> tuple[Any, Punctuate]:
     """Load a recogniser and its punctuation. Raises `ProviderError` (BROKEN)."""
     try:
         return load(plan), punctuate() if punctuate is not None else str
@@ -191,7 +193,7 @@ def load_recognizer(plan: Plan, punctuate: Callable[[], Punctuate] | None) -> tu
         ) from error
 
 
-def load_synthesizer(plan: Plan) -> Any:
+def load_synthesizer(plan: SherpaPlan) -> Any:
     """Load a synthesiser. Raises `ProviderError` (BROKEN)."""
     try:
         return load(plan)

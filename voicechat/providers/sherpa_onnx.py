@@ -28,7 +28,7 @@ from voicechat.providers.sherpa_loading import (
     plan_whole,
     reads_by_itself,
 )
-from voicechat.providers.sherpa_seats import Seats
+from voicechat.providers.sherpa_slots import ConcurrencySlots
 from voicechat.providers.sherpa_speech import SherpaSynthesizer
 from voicechat.providers.sherpa_streaming import SherpaStreamingRecognizer
 from voicechat.providers.sherpa_whole import SherpaWholeRecognizer
@@ -91,7 +91,7 @@ def open_recognizer(  # noqa: PLR0913 - one for each setting
         pause_ms=pause_ms, max_sentence_ms=MAX_SENTENCE_MS,
     )  # fmt: skip
     punctuate = _punctuation(punctuation, models_dir, threads)
-    seats = Seats(streams, wait_ms)
+    seats = ConcurrencySlots(streams, wait_ms)
     if KINDS[found.kind].task == "streaming":
         plan = plan_streaming(found, options)
         return SherpaStreamingRecognizer(

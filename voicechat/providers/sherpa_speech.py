@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, SynthesizerProvider, VoiceOptions
-from voicechat.providers.sherpa_loading import PROVIDER, Plan, load_synthesizer, phoneme_settings
+from voicechat.providers.sherpa_loading import (
+    PROVIDER,
+    SherpaPlan,
+    load_synthesizer,
+    phoneme_settings,
+)
 from voicechat.providers.sherpa_trial import try_plan
-from voicechat.providers.speech_thread import Chunks, pieces, speaking
+from voicechat.providers.speech_thread import ChunkQueue, pieces, speaking
 
 MAX_PIECE_CHARACTERS = 200
 """About 15 seconds of speech: sherpa-onnx can be stopped between the sentences that it
@@ -30,7 +35,7 @@ class SherpaSynthesizer(SynthesizerProvider):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: SherpaPlan,
         *,
         voices: Mapping[str, int],
         sentences: int,
@@ -97,20 +102,20 @@ class SherpaSynthesizer(SynthesizerProvider):
         for piece in pieces(writable, MAX_PIECE_CHARACTERS):
             submit = partial(self._submit, piece, self._speakers[name], voice.speech_rate)
             with speaking(PROVIDER, submit) as chunks:
-                while (pcm := await chunks.next()) is not None:
+                while (pcm := await chunks.next_chunk()) is not None:
                     yield AudioChunk(pcm, self._model.sample_rate)
 
-    def _submit(self, piece: str, speaker: int, speed: float, chunks: Chunks) -> Future[None]:
+    def _submit(self, piece: str, speaker: int, speed: float, chunks: ChunkQueue) -> Future[None]:
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
         return self._threads.submit(self._speak, piece, speaker, speed, chunks)
 
-    def _speak(self, piece: str, speaker: int, speed: float, chunks: Chunks) -> None:
+    def _speak(self, piece: str, speaker: int, speed: float, chunks: ChunkQueue) -> None:
         def take(samples: NDArray[np.float32], _progress: float) -> int:
             # 0 stops it (offline-tts.h; sherpa-onnx's Python documentation once said
             # the contrary).
             pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
-            return int(chunks.put(pcm) if pcm else True)
+            return int(chunks.put_chunk(pcm) if pcm else True)
 
         try:
             if self._phonemize is None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
-from voicechat.providers.sherpa_batching import Batching, closed
-from voicechat.providers.sherpa_loading import Plan, Punctuate, load_recognizer
-from voicechat.providers.sherpa_seats import Seats
+from voicechat.providers.sherpa_batching import BatchScheduler, closed
+from voicechat.providers.sherpa_loading import Punctuate, SherpaPlan, load_recognizer
+from voicechat.providers.sherpa_slots import ConcurrencySlots
 from voicechat.providers.sherpa_trial import try_plan
-from voicechat.providers.sherpa_words import Recognised, samples_of, words_of
+from voicechat.providers.sherpa_words import DecodedWords, samples_of, words_of
 from voicechat.session.vocabulary import Transcript
 
 PIECE_BYTES = PCM_RATE_HZ // 50 * 2
@@ -40,9 +40,9 @@ class SherpaStreamingRecognizer(RecognizerProvider):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: SherpaPlan,
         *,
-        seats: Seats,
+        seats: ConcurrencySlots,
         tail_ms: int,
         trial: bool,
         punctuate: Callable[[], Punctuate] | None = None,
@@ -58,8 +58,8 @@ class SherpaStreamingRecognizer(RecognizerProvider):
         self._punctuate: Punctuate = str
         self._recognizer: Any = None
         self._loading = asyncio.Lock()
-        self._streams: set[_Stream] = set()
-        self.batching: Batching[_Stream] = Batching(
+        self._streams: set[_StreamDecoding] = set()
+        self.batching: BatchScheduler[_StreamDecoding] = BatchScheduler(
             self._decode, max_batch=MAX_BATCH, name="sherpa-streaming"
         )
 
@@ -74,7 +74,7 @@ class SherpaStreamingRecognizer(RecognizerProvider):
             if self._recognizer is None:
                 if self._trial:
                     await try_plan(self._plan)
-                await self.batching.call(self._load)
+                await self.batching.run_on_thread(self._load)
 
     async def aclose(self) -> None:
         """Forget the model; streams that are still open fail."""
@@ -96,7 +96,7 @@ class SherpaStreamingRecognizer(RecognizerProvider):
         """
         async with self._seats.taken():
             await self.start()
-            stream = _Stream(self.batching)
+            stream = _StreamDecoding(self.batching)
             self._streams.add(stream)
             # A TaskGroup may not be held over a yield (PEP 789); this task ends with
             # the generator, below.
@@ -114,7 +114,7 @@ class SherpaStreamingRecognizer(RecognizerProvider):
     def _load(self) -> None:
         self._recognizer, self._punctuate = load_recognizer(self._plan, self._open_punctuate)
 
-    def _decode(self, streams: Sequence["_Stream"]) -> None:
+    def _decode(self, streams: Sequence["_StreamDecoding"]) -> None:
         """Do the next step of each stream; on the thread."""
         steps = [stream for stream in streams if stream.accept(self._recognizer)]
         if steps:
@@ -125,12 +125,12 @@ class SherpaStreamingRecognizer(RecognizerProvider):
             stream.look_ahead(self._recognizer, self._punctuate)
 
 
-class _Stream:
+class _StreamDecoding:
     """One stream. What the thread touches (between ``accept`` and ``look_ahead``) the
     event loop only reads.
     """
 
-    def __init__(self, batching: Batching["_Stream"]) -> None:
+    def __init__(self, batching: BatchScheduler["_StreamDecoding"]) -> None:
         self._batching = batching
         self.native: Any = None
         self._pending: deque[bytes] = deque()
@@ -151,13 +151,13 @@ class _Stream:
 
     @property
     def ready(self) -> bool:
-        """See `Job`."""
+        """See `BatchJob`."""
         work = bool(self._pending) or self._more or self._ended
         return work and not (self._done or self._closed) and len(self._results) < MAX_RESULTS
 
     @property
     def urgent(self) -> bool:
-        """See `Job`."""
+        """See `BatchJob`."""
         return self._ended
 
     async def feed(self, audio: AsyncIterator[bytes], tail: bytes) -> None:
@@ -177,7 +177,7 @@ class _Stream:
         # Half a sample, which nobody should send, would spoil the batch for the others.
         self._pending.append(self._cut_piece[: len(self._cut_piece) // 2 * 2])
         self._ended = True
-        self._batching.wake(self)
+        self._batching.wake_job(self)
 
     async def _push(self, pcm: bytes) -> None:
         audio = self._cut_piece + pcm
@@ -188,7 +188,7 @@ class _Stream:
                 self._room.clear()
                 await self._room.wait()
             self._pending.append(audio[start : start + PIECE_BYTES])
-            self._batching.wake(self)
+            self._batching.wake_job(self)
 
     async def next_result(self) -> Transcript | None:
         """Give the next transcript, None at the end. Raises what failed."""
@@ -200,11 +200,11 @@ class _Stream:
             self._told.clear()
             await self._told.wait()
         result = self._results.popleft()
-        self._batching.wake(self)
+        self._batching.wake_job(self)
         return result
 
     def deliver(self) -> None:
-        """See `Job`."""
+        """See `BatchJob`."""
         self._results += self._found
         self._found.clear()
         self._over = self._done
@@ -212,14 +212,14 @@ class _Stream:
         self._told.set()
 
     def fail(self, error: ProviderError) -> None:
-        """See `Job`."""
+        """See `BatchJob`."""
         self._end(error)
 
     def close(self) -> None:
         """Nobody reads any more."""
         self._closed = True
         self._pending.clear()
-        self._batching.forget(self)
+        self._batching.forget_job(self)
 
     def _end(self, error: BaseException) -> None:
         self._error = self._error or error
@@ -289,7 +289,7 @@ class _Stream:
     def _transcript(self, result: Any, text: str) -> Transcript:
         # Models without times do not say where the sentence begins either.
         from_ms = round(result.start_time * 1000) or self._sentence_from_ms
-        recognised = Recognised(text, result.tokens, result.timestamps)
+        recognised = DecodedWords(text, result.tokens, result.timestamps)
         words = tuple(
             replace(word, begin_ms=word.begin_ms + from_ms, end_ms=word.end_ms + from_ms)
             for word in words_of(recognised, max(self._heard_ms - from_ms, 0))

@@ -13,13 +13,13 @@ from dataclasses import asdict
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.processes import python
-from voicechat.providers.sherpa_loading import PROVIDER, Plan, load
+from voicechat.providers.sherpa_loading import PROVIDER, SherpaPlan, load
 
 DEADLINE_S = 120.0
 MAX_SHOWN_CHARACTERS = 300
 
 
-async def try_plan(plan: Plan) -> None:
+async def try_plan(plan: SherpaPlan) -> None:
     """Load the model in a child process. Raises `ProviderError`: BROKEN when that ends
     it, TIMEOUT when it hangs.
 
@@ -57,7 +57,7 @@ def _last_words(said: bytes) -> str:
 
 def main() -> None:
     """Load the plan on stdin; leave with 0 when that works."""
-    load(Plan(**json.load(sys.stdin)))
+    load(SherpaPlan(**json.load(sys.stdin)))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from typing import Any
 
 from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
-from voicechat.providers.sherpa_batching import Batching, closed
-from voicechat.providers.sherpa_loading import Plan, Punctuate, load_recognizer
-from voicechat.providers.sherpa_seats import Seats
+from voicechat.providers.sherpa_batching import BatchScheduler, closed
+from voicechat.providers.sherpa_loading import Punctuate, SherpaPlan, load_recognizer
+from voicechat.providers.sherpa_slots import ConcurrencySlots
 from voicechat.providers.sherpa_trial import try_plan
-from voicechat.providers.sherpa_words import Recognised, samples_of, words_of
+from voicechat.providers.sherpa_words import DecodedWords, samples_of, words_of
 from voicechat.providers.utterances import Schedule, recognize_utterances
 from voicechat.session.vocabulary import Transcript, Word
 
@@ -29,9 +29,9 @@ class SherpaWholeRecognizer(RecognizerProvider):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: SherpaPlan,
         *,
-        seats: Seats,
+        seats: ConcurrencySlots,
         schedule: Schedule,
         trial: bool,
         punctuate: Callable[[], Punctuate] | None = None,
@@ -45,7 +45,7 @@ class SherpaWholeRecognizer(RecognizerProvider):
         self._punctuate: Punctuate = str
         self._recognizer: Any = None
         self._loading = asyncio.Lock()
-        self.batching: Batching[_Utterance] = Batching(
+        self.batching: BatchScheduler[_Utterance] = BatchScheduler(
             self._decode, max_batch=MAX_BATCH, name="sherpa-whole"
         )
 
@@ -55,7 +55,7 @@ class SherpaWholeRecognizer(RecognizerProvider):
             if self._recognizer is None:
                 if self._trial:
                     await try_plan(self._plan)
-                await self.batching.call(self._load)
+                await self.batching.run_on_thread(self._load)
 
     async def aclose(self) -> None:
         """Forget the model; utterances that wait for it fail, and so do streams with
@@ -82,11 +82,11 @@ class SherpaWholeRecognizer(RecognizerProvider):
         if self.batching.closed:
             raise closed()
         utterance = _Utterance(pcm, complete)
-        self.batching.wake(utterance)
+        self.batching.wake_job(utterance)
         try:
             return await utterance.words
         finally:
-            self.batching.forget(utterance)
+            self.batching.forget_job(utterance)
 
     def _load(self) -> None:
         self._recognizer, self._punctuate = load_recognizer(self._plan, self._open_punctuate)
@@ -112,21 +112,21 @@ class _Utterance:
 
     @property
     def ready(self) -> bool:
-        """See `Job`."""
+        """See `BatchJob`."""
         return not self.words.done()
 
     @property
     def urgent(self) -> bool:
-        """See `Job`."""
+        """See `BatchJob`."""
         return self._complete
 
     def deliver(self) -> None:
-        """See `Job`."""
+        """See `BatchJob`."""
         if not self.words.done():
             self.words.set_result(self._found)
 
     def fail(self, error: ProviderError) -> None:
-        """See `Job`."""
+        """See `BatchJob`."""
         if not self.words.done():
             self.words.set_exception(error)
 
@@ -135,5 +135,5 @@ class _Utterance:
         text = result.text.strip()
         if text and self._complete:
             text = punctuate(text)
-        recognised = Recognised(text, result.tokens, result.timestamps)
+        recognised = DecodedWords(text, result.tokens, result.timestamps)
         self._found = words_of(recognised, len(self.pcm) // _BYTES_PER_MS)

@@ -18,7 +18,7 @@ and no longer than this.
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
+class DecodedWords:
     """One result of sherpa-onnx: the text, its tokens, and where each of them begins."""
 
     text: str
@@ -26,7 +26,7 @@ class Recognised:
     times_s: Sequence[float] = ()
 
 
-def words_of(result: Recognised, duration_ms: int) -> tuple[Word, ...]:
+def words_of(result: DecodedWords, duration_ms: int) -> tuple[Word, ...]:
     """Give the words with times within ``duration_ms``.
 
     Where a model tells no times, or its text was rewritten (numbers), `timed_words`

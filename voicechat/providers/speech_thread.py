@@ -31,8 +31,8 @@ def _if_speakable(piece: str) -> Iterator[str]:
         yield piece
 
 
-class Chunks:
-    """Chunks on their way from a thread to the event loop; bounded, because a piece of
+class ChunkQueue:
+    """ChunkQueue on their way from a thread to the event loop; bounded, because a piece of
     text is.
     """
 
@@ -41,11 +41,11 @@ class Chunks:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._wanted = True
 
-    def put(self, pcm: bytes) -> bool:
+    def put_chunk(self, pcm: bytes) -> bool:
         """Take a chunk (on the thread); False: nobody wants more."""
         return self._wanted and self._hand_over(pcm)
 
-    def end(self, _speaking: object) -> None:
+    def put_end(self, _speaking: object) -> None:
         """Take note of the end (on the thread)."""
         if self._wanted:
             self._hand_over(None)
@@ -54,7 +54,7 @@ class Chunks:
         """Want no more: the thread stops at its next chunk."""
         self._wanted = False
 
-    async def next(self) -> bytes | None:
+    async def next_chunk(self) -> bytes | None:
         """Give the next chunk, or None at the end."""
         return await self._queue.get()
 
@@ -67,16 +67,16 @@ class Chunks:
 
 
 @contextmanager
-def speaking(provider: str, submit: Callable[[Chunks], Future[None]]) -> Iterator[Chunks]:
+def speaking(provider: str, submit: Callable[[ChunkQueue], Future[None]]) -> Iterator[ChunkQueue]:
     """Let a thread speak while the context lasts: ``submit`` gives it the work, whose
     chunks come.
 
     Raises what the work raised once they have ended; `ProviderError` when its executor
     was closed.
     """
-    chunks = Chunks()
+    chunks = ChunkQueue()
     work = submit(chunks)
-    work.add_done_callback(chunks.end)
+    work.add_done_callback(chunks.put_end)
     try:
         yield chunks
         work.result()

@@ -28,7 +28,7 @@ class SseParser:
         self._skip_lf = False
         self._first_line = True
 
-    def push(self, body: bytes) -> list[str]:
+    def push_bytes(self, body: bytes) -> list[str]:
         """Read the next bytes; give the data of each event they complete. Raises
         `SseError`.
         """
@@ -47,7 +47,7 @@ class SseParser:
                 self._line.clear()
         return events
 
-    def finish(self) -> list[str]:
+    def finish_body(self) -> list[str]:
         """End the body; give what it ended in the middle of: the data of an event, or a
         line that is no field.
 

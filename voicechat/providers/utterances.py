@@ -2,7 +2,7 @@
 again while one goes on.
 
 While somebody speaks, the utterance so far is recognised from its beginning every
-second or so, and what two passes agree on is shown (`Agreement`). When the voice has
+second or so, and what two passes agree on is shown (`LocalAgreement`). When the voice has
 stopped for a moment it is recognised as if it were complete; if nothing more is said,
 that is the final result, and it is there as soon as the pause is long enough.
 """
@@ -14,10 +14,10 @@ from typing import TypeAlias
 
 from voicechat.audio.pause_detection import PAUSE_MS
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.agreement import Agreement
 from voicechat.providers.interfaces import PCM_RATE_HZ
+from voicechat.providers.local_agreement import LocalAgreement
 from voicechat.providers.timed_words import text_of
-from voicechat.providers.utterance_cutting import Utterance, UtteranceCutter
+from voicechat.providers.utterance_segmentation import SpeechSegment, UtteranceSegmenter
 from voicechat.session.vocabulary import Transcript, Word
 
 Decode: TypeAlias = Callable[[bytes, bool], Awaitable[Sequence[Word]]]
@@ -81,7 +81,7 @@ async def recognize_utterances(
     ``decode``. Holds no more than `WAITING_UTTERANCES`.
     """
     schedule = schedule or Schedule()
-    stream = _Stream(schedule)
+    stream = _AudioSegments(schedule)
     # A TaskGroup may not be held over a yield (PEP 789); this task ends with the
     # generator, below.
     listening = asyncio.get_running_loop().create_task(stream.listen(audio))
@@ -106,7 +106,7 @@ class _Passes:
     """The passes over one utterance."""
 
     def __init__(
-        self, stream: "_Stream", utterance: Utterance, decode: Decode, schedule: Schedule
+        self, stream: "_AudioSegments", utterance: SpeechSegment, decode: Decode, schedule: Schedule
     ) -> None:
         self._stream = stream
         self._utterance = utterance
@@ -117,7 +117,7 @@ class _Passes:
         self._early_ms = 0
         """How much audio the last pass that might have been the final one was given."""
         self._early: Sequence[Word] | None = None
-        self._agreement = Agreement()
+        self._agreement = LocalAgreement()
         self._agreed: Sequence[Word] = ()
         self._shown = 0
         self._began_s = asyncio.get_running_loop().time()
@@ -143,7 +143,7 @@ class _Passes:
             self._every_ms *= 2  # a partial result is a courtesy, and not worth the stream
             return True
         if words is not None:
-            self._agreed = self._agreement.push(words)
+            self._agreed = self._agreement.push_pass(words)
             if early:
                 self._early = words
         return True
@@ -189,7 +189,7 @@ class _Passes:
         return max(0.0, self._began_s + grown_ms / 2000 - asyncio.get_running_loop().time())
 
 
-def _transcript(utterance: Utterance, words: Sequence[Word]) -> Transcript | None:
+def _transcript(utterance: SpeechSegment, words: Sequence[Word]) -> Transcript | None:
     """Move words to the stream's time, within the utterance; None without words."""
     placed: list[Word] = []
     floor_ms, end_ms = utterance.begin_ms, utterance.begin_ms + utterance.heard_ms
@@ -200,11 +200,11 @@ def _transcript(utterance: Utterance, words: Sequence[Word]) -> Transcript | Non
     return Transcript(text_of(placed), placed[0].begin_ms, None, tuple(placed)) if placed else None
 
 
-class _Stream:
+class _AudioSegments:
     """What the listening task and the recognising one share."""
 
     def __init__(self, schedule: Schedule) -> None:
-        self._cutter = UtteranceCutter(schedule.pause_ms, schedule.max_utterance_ms)
+        self._cutter = UtteranceSegmenter(schedule.pause_ms, schedule.max_utterance_ms)
         self._over = False
         self._heard = asyncio.Event()
         self._room = asyncio.Event()
@@ -219,17 +219,17 @@ class _Stream:
                     while len(self._cutter.waiting) >= WAITING_UTTERANCES:
                         self._room.clear()
                         await self._room.wait()
-                    self._cutter.push(pcm[start : start + _PIECE_BYTES])
+                    self._cutter.push_audio(pcm[start : start + _PIECE_BYTES])
                     self._tell()
                     await asyncio.sleep(
                         0
                     )  # audio that is there at once must not keep others waiting
-            self._cutter.finish()
+            self._cutter.finish_audio()
         finally:
             self._over = True
             self._tell()
 
-    async def utterance(self) -> Utterance | None:
+    async def utterance(self) -> SpeechSegment | None:
         """Wait for the next utterance to begin; None when there is no more audio."""
         while not self._cutter.waiting:
             if self._over:
@@ -237,7 +237,9 @@ class _Stream:
             await self._more(None)
         return self._cutter.waiting[0]
 
-    async def wait_until(self, utterance: Utterance, wait_s: Callable[[], float | None]) -> bool:
+    async def wait_until(
+        self, utterance: SpeechSegment, wait_s: Callable[[], float | None]
+    ) -> bool:
         """Wait until ``wait_s``, asked again whenever more is heard, is 0; False when
         the utterance, or all, ends.
         """
@@ -248,14 +250,14 @@ class _Stream:
             await self._more(left_s)
         return False
 
-    async def completed(self, utterance: Utterance) -> bool:
+    async def completed(self, utterance: SpeechSegment) -> bool:
         """Wait until the utterance is closed; False when the audio failed before."""
         while not (utterance.closed or self._over):
             await self._more(None)
         return utterance.closed
 
     async def unless_outdated(
-        self, decode: Decode, utterance: Utterance, early: bool
+        self, decode: Decode, utterance: SpeechSegment, early: bool
     ) -> Sequence[Word] | None:
         """Make a pass over the open utterance; None when that ends first, unless the
         pass may then be the final one.
@@ -275,7 +277,7 @@ class _Stream:
             await asyncio.gather(self._pass, return_exceptions=True)
             self._pass = None
 
-    def drop(self, utterance: Utterance) -> None:
+    def drop(self, utterance: SpeechSegment) -> None:
         """The oldest utterance has been dealt with."""
         assert self._cutter.waiting[0] is utterance
         self._cutter.waiting.popleft()

@@ -105,7 +105,7 @@ class WebSocketLink:
             return False
         return True
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Let the connection go now: a closing handshake would keep the caller waiting
         for the peer.
         """

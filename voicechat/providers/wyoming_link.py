@@ -67,7 +67,7 @@ class WyomingLink:
         except UnicodeEncodeError as error:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, "the text is no Unicode") from error
 
-    async def answer(self, *kinds: type[Eventable]) -> Event:
+    async def receive_answer(self, *kinds: type[Eventable]) -> Event:
         """Wait for the next event of these kinds; others are passed over. Raises
         `ProviderError` as `receive` does.
         """
@@ -105,7 +105,7 @@ class WyomingLink:
             )
         return event
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Let the connection go now."""
         self._writer.transport.abort()
 
@@ -153,13 +153,13 @@ class WyomingService:
     def release(self, link: WyomingLink) -> None:
         """Let a connection go."""
         self._links.discard(link)
-        link.drop()
+        link.abort()
 
     def close(self) -> None:
         """Drop all connections; requests in progress fail."""
         self._closed = True
         for link in self._links:
-            link.drop()
+            link.abort()
 
 
 async def describe(service: WyomingService) -> Info:
@@ -169,7 +169,7 @@ async def describe(service: WyomingService) -> Info:
     link = await service.connect()
     try:
         await link.send(Describe())
-        return read_data(Info.from_event, await link.answer(Info))
+        return read_data(Info.from_event, await link.receive_answer(Info))
     finally:
         service.release(link)
 

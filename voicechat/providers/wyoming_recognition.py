@@ -11,8 +11,8 @@ from wyoming.asr import Transcript as WholeTranscript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.providers.audio_pieces import BYTES_PER_MS
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
+from voicechat.providers.lookahead_audio import BYTES_PER_MS
 from voicechat.providers.timed_words import timed_words
 from voicechat.providers.utterances import Schedule, recognize_utterances
 from voicechat.providers.wyoming_link import (
@@ -107,7 +107,7 @@ async def _transcript(link: WyomingLink) -> str:
     """Read the answer: whole, or in chunks and perhaps also whole."""
     chunks = ""
     while len(chunks) < MAX_CHARACTERS:
-        event = await link.answer(WholeTranscript, TranscriptChunk, TranscriptStop)
+        event = await link.receive_answer(WholeTranscript, TranscriptChunk, TranscriptStop)
         if WholeTranscript.is_type(event.type):
             return _text(read_data(WholeTranscript.from_event, event).text)
         if TranscriptStop.is_type(event.type):

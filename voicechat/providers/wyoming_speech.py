@@ -91,7 +91,9 @@ class WyomingSynthesizer(SynthesizerProvider):
         try:
             await link.send(Synthesize(text=text, voice=_wyoming_voice(name)))
             odd_byte, rate_hz = b"", 0
-            while not AudioStop.is_type((event := await link.answer(WyomingAudio, AudioStop)).type):
+            while not AudioStop.is_type(
+                (event := await link.receive_answer(WyomingAudio, AudioStop)).type
+            ):
                 chunk = read_data(WyomingAudio.from_event, event)
                 usable = (chunk.width, chunk.channels) == (
                     WIDTH_BYTES,

@@ -15,11 +15,11 @@ from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.runtime.audio_input import AudioInput, Detector
 from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.faults import where
+from voicechat.runtime.error_location import location_of
 from voicechat.runtime.outbox import Outbox
-from voicechat.runtime.reading import Reader
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.socket import Socket
+from voicechat.runtime.socket_reader import SocketReader
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
@@ -74,7 +74,7 @@ millisecond early, and set twice.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cast:
+class SessionProviders:
     """Who serves a conversation."""
 
     recognizer: SpeechRecognizer
@@ -96,7 +96,7 @@ class Conversation:
         machine: Machine,
         dialect: Dialect,
         socket: Socket,
-        services: Cast,
+        services: SessionProviders,
         *,
         limits: SessionLimits,
         observe: Callable[[Fact], None],
@@ -128,7 +128,7 @@ class Conversation:
             decoding=services.decoding,
             detector=services.detector,
         )
-        self._reader = Reader(
+        self._reader = SocketReader(
             socket,
             dialect,
             self._audio,
@@ -223,7 +223,7 @@ class Conversation:
                 "handling %s failed: %s at %s",
                 type(event).__name__,
                 type(error).__name__,
-                where(error),
+                location_of(error),
             )
             if self._faulted:
                 ended = Ended(Ending.FAULT, "internal error", Fault.INTERNAL)
@@ -252,7 +252,7 @@ class Conversation:
             case StopReply():
                 if effect.reply in self._replies:
                     self._replies[effect.reply][1].cancel()
-                self._outbox.flush(effect.reply)
+                self._outbox.flush_reply(effect.reply)
                 self._audio.reply_stopped()
             case Close():
                 ended = effect.ended
@@ -285,7 +285,7 @@ class Conversation:
         if self._over:
             return
         if isinstance(reaction, Tell):
-            self._outbox.put((reaction.frame,), urgent=True)
+            self._outbox.put_frames((reaction.frame,), urgent=True)
             self._set_timer()  # the dialect may want to be woken
         elif isinstance(reaction, AudioReceived):
             self._audio.push(reaction.payload)
@@ -305,7 +305,7 @@ class Conversation:
         audio_until_ms = notice.end_ms if isinstance(notice, ReplyAudio) else None
         if not frames and audio_until_ms is None:
             return
-        self._outbox.put(
+        self._outbox.put_frames(
             frames,
             reply=notice.reply if isinstance(notice, ReplyNotice) else 0,
             audio_until_ms=audio_until_ms,

@@ -53,7 +53,7 @@ class EncodingThreads:
         work = partial(_encoded, encoder, pieces, rate_hz)
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def finish(self, encoder: Encoder) -> bytes:
+    async def finish_encoder(self, encoder: Encoder) -> bytes:
         """What the encoder still holds back."""
         if not encoder.heavy:
             return encoder.finish_stream()

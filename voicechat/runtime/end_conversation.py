@@ -2,7 +2,7 @@
 been used.
 """
 
-from voicechat.runtime.tool_function import Tool, open_tool
+from voicechat.runtime.tool_function import ServerTool, open_tool
 from voicechat.session.agent_turns import END_CONVERSATION
 
 ENDING = "The conversation ends as soon as your words have been heard."
@@ -13,6 +13,6 @@ async def end_conversation() -> str:
     return ENDING
 
 
-def end_conversation_tool() -> Tool:
+def end_conversation_tool() -> ServerTool:
     """Open the tool."""
     return open_tool(END_CONVERSATION, f"{__name__}:end_conversation")

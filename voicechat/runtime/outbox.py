@@ -79,7 +79,7 @@ class Outbox:
         self._pong = Pong(payload)
         self._write_at_once()
 
-    def put(
+    def put_frames(
         self,
         frames: Sequence[Frame],
         *,
@@ -111,7 +111,7 @@ class Outbox:
             self._leaving = True
             self._loop.call_soon(self._begin_leaving)
 
-    def flush(self, reply: int) -> None:
+    def flush_reply(self, reply: int) -> None:
         """Forget what is queued of ``reply``. Frames of no reply stay, in their order."""
         self._queue = deque(queued for queued in self._queue if queued.reply != reply)
         self._lighten(self._backlog_bytes - sum(queued.size_bytes for queued in self._queue))

@@ -28,10 +28,10 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
-from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.delta_coalescer import DeltaCoalescer
 from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.shaping import ShapedSpeech
-from voicechat.runtime.text_on_its_way import TextOnItsWay
+from voicechat.runtime.prosody import ProsodySynthesizer
+from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.session.effects import AdoptReply, ContinueReply, FinishSpeech, Speak, StartReply
 from voicechat.session.events import (
     ReplyFailed,
@@ -170,7 +170,7 @@ class ReplyTask:
         self._start = start
         self._model = model
         self._synthesizer = synthesizer
-        self._speech = ShapedSpeech(synthesizer, start.voice, threads)
+        self._speech = ProsodySynthesizer(synthesizer, start.voice, threads)
         self._gain = Gain(start.voice.volume)
         self._threads = threads
         self._post = post
@@ -191,7 +191,7 @@ class ReplyTask:
         """
         self._requests: asyncio.Queue[ChatRequest | None] = asyncio.Queue()
         """Those after the first; None: no more will come."""
-        self._text = TextOnItsWay(lambda text: post(ReplyTextArrived(start.reply, text)))
+        self._text = DeltaCoalescer(lambda text: post(ReplyTextArrived(start.reply, text)))
         self._characters = 0
         self._answered = False
         """Whether the model has said anything that can be heard or seen, or called a
@@ -215,7 +215,7 @@ class ReplyTask:
             case AdoptReply():
                 self.adopt()
             case ContinueReply():
-                self.go_on(effect)
+                self.continue_reply(effect)
             case _:
                 assert_never(effect)
 
@@ -231,7 +231,7 @@ class ReplyTask:
         self._sentences.put_nowait(None)
         self._requests.put_nowait(None)
 
-    def go_on(self, effect: ContinueReply) -> None:
+    def continue_reply(self, effect: ContinueReply) -> None:
         """The client's tools have answered: ask the model again."""
         self._requests.put_nowait(ChatRequest(messages=effect.messages, options=effect.options))
 
@@ -284,14 +284,14 @@ class ReplyTask:
         async with closing(parts):
             while (part := await next_item(parts)) is not None:
                 if not isinstance(part, TextDelta):
-                    self._text.tell()
+                    self._text.flush()
                 match part:
                     case TextDelta(text=""):
                         pass
                     case TextDelta(text=text):
                         self._answered = self._answered or any(map(_is_said, text))
                         self._characters += len(text)
-                        await self._text.add(text, at_once=self._awaited)
+                        await self._text.add_text(text, at_once=self._awaited)
                     case ToolCall():
                         self._answered = True
                         self._characters += len(part.arguments) + len(part.name or "") + 1
@@ -310,7 +310,7 @@ class ReplyTask:
                 if self._characters > REPLY_CHARACTERS or thought > THOUGHT_CHARACTERS:
                     finish_reason = "length"
                     break
-        self._text.tell()
+        self._text.flush()
         if not self._answered:
             # Its tokens went into thoughts, its answer was held back, or it is a row of
             # dots: there is nothing to hear.
@@ -346,7 +346,7 @@ class ReplyTask:
         sentence.end()
 
     async def _take_chunks(self, sentence: _SentenceAudio) -> None:
-        chunks = self._speech.of(sentence.text)
+        chunks = self._speech.synthesize(sentence.text)
         async with closing(chunks):
             while (chunk := await next_item(chunks)) is not None:
                 await sentence.add(chunk)
@@ -369,7 +369,7 @@ class ReplyTask:
                 type(self._synthesizer).__name__, FailureKind.BROKEN, "made no audio at all"
             )
         if said:
-            self._give_out(last, await self._threads.finish(encoder))
+            self._give_out(last, await self._threads.finish_encoder(encoder))
         self._post(SpeechEnded(reply))
 
     async def _say(self, encoder: Encoder, sentence: _SentenceAudio) -> None:

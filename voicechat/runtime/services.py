@@ -12,12 +12,12 @@ from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.names import Resolved, ServiceNames
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.providers.wrapping import as_provider
+from voicechat.runtime.context_window import ContextWindow
 from voicechat.runtime.end_conversation import end_conversation_tool
+from voicechat.runtime.error_location import location_of
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.relay import Chain
-from voicechat.runtime.faults import where
-from voicechat.runtime.hiding import HidingModel
-from voicechat.runtime.history import FittingModel
+from voicechat.runtime.hidden_text_filter import HiddenTextFilter
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.toolbox import Toolbox
 from voicechat.session.agent import Agent
@@ -100,7 +100,7 @@ class Services:
         """A chat model whose text is spoken: without its thoughts and other hidden
         text.
         """
-        return HidingModel(model, self.hidden_tags)
+        return HiddenTextFilter(model, self.hidden_tags)
 
     def talking(self, model: ChatModel, agent: Agent | None = None) -> ChatModel:
         """A chat model as it serves one conversation: with a history that its server
@@ -108,7 +108,7 @@ class Services:
 
         An ``agent`` has only its own tools.
         """
-        spoken = self.spoken(FittingModel(model))
+        spoken = self.spoken(ContextWindow(model))
         toolbox = self._toolbox_of(agent or Agent())
         return spoken if toolbox is None else ToolCallingModel(spoken, toolbox)
 
@@ -237,5 +237,5 @@ def _as_provider_error(link: ChainLink[object], error: Exception) -> ProviderErr
     """What a ``start`` must not raise is a failure of the service, too."""
     if isinstance(error, ProviderError):
         return error
-    message = f"its start raised {type(error).__name__} at {where(error)}"
+    message = f"its start raised {type(error).__name__} at {location_of(error)}"
     return ProviderError(link.name, FailureKind.BROKEN, message)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceOptions
 from voicechat.providers.wrapping import WrappingSynthesizer
-from voicechat.runtime.edge import closing
+from voicechat.runtime.provider_deadlines import closing
 
 MAX_CHARACTERS = 200
 """Longer texts are hardly ever said twice."""

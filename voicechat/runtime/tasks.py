@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from voicechat.runtime.faults import where
+from voicechat.runtime.error_location import location_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,10 @@ class SessionTasks:
         error = task.exception()
         if error is not None:
             logger.error(
-                "task %s failed: %s at %s", task.get_name(), type(error).__name__, where(error)
+                "task %s failed: %s at %s",
+                task.get_name(),
+                type(error).__name__,
+                location_of(error),
             )
             self._on_fault()
 

@@ -16,8 +16,8 @@ from voicechat.providers.interfaces import (
     ToolsStarted,
 )
 from voicechat.providers.wrapping import WrappingModel
-from voicechat.runtime.edge import closing
-from voicechat.runtime.tool_function import Filler, Tool
+from voicechat.runtime.provider_deadlines import closing
+from voicechat.runtime.tool_function import Filler, ServerTool
 from voicechat.runtime.toolbox import NOT_THERE, Toolbox, ToolRun
 from voicechat.session.tool_calls import CallsGathered, exchange_messages, options_after_calls
 from voicechat.session.vocabulary import Message, ToolCall, ToolExchange
@@ -42,10 +42,10 @@ class ToolCallingModel(WrappingModel):
         """See `ChatModel`. Cancelling cancels the model and the tools."""
         theirs, own, options = self._offer(request.options)
         messages = request.messages
-        used = _Usage()
+        used = _UsageTotal()
         silent = True
         for rounds_left in range(ROUNDS, -1, -1):
-            answer = _Answer(theirs, f"call_own_{len(messages)}")
+            answer = _ModelAnswer(theirs, f"call_own_{len(messages)}")
             parts = self._inner.reply(ChatRequest(messages=messages, options=options))
             async with closing(parts):
                 async for part in parts:
@@ -66,12 +66,14 @@ class ToolCallingModel(WrappingModel):
                     default=0,
                 )
             )
-            runs = {str(call.id): self._toolbox.begin(call) for call in calls if call.name in own}
+            runs = {
+                str(call.id): self._toolbox.start_call(call) for call in calls if call.name in own
+            }
             try:
                 if silent and (filler := await _filler(runs.values())) is not None:
                     silent = False
-                    yield TextDelta(filler.to(last_user_text(messages)) + LINE_END)
-                answers = {call_id: await run.answer() for call_id, run in runs.items()}
+                    yield TextDelta(filler.text_for(last_user_text(messages)) + LINE_END)
+                answers = {call_id: await run.wait_answer() for call_id, run in runs.items()}
             finally:
                 for run in runs.values():
                     run.cancel()
@@ -87,7 +89,7 @@ class ToolCallingModel(WrappingModel):
 
     def _offer(
         self, options: Mapping[str, object]
-    ) -> tuple[Set[str], Mapping[str, Tool], dict[str, object]]:
+    ) -> tuple[Set[str], Mapping[str, ServerTool], dict[str, object]]:
         """The names of the client's tools, the server's own, and the model's options
         with both.
         """
@@ -120,7 +122,7 @@ def _messages(said: str, exchange: ToolExchange) -> list[Message]:
     )
 
 
-class _Answer:
+class _ModelAnswer:
     """One answer of the model: what is passed on at once, and which calls are the
     server's.
     """
@@ -169,7 +171,7 @@ class _Answer:
             yield told
 
 
-class _Usage:
+class _UsageTotal:
     """The tokens of all answers of one reply, as far as they are told."""
 
     def __init__(self) -> None:

@@ -30,14 +30,14 @@ class Filler:
     en: str = ""
     zh: str = ""
 
-    def to(self, user_text: str) -> str:
+    def text_for(self, user_text: str) -> str:
         """In the language of ``user_text``, else in the other."""
         chinese = dominant_script(user_text) is Script.HAN
         return (self.zh or self.en) if chinese else (self.en or self.zh)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+class ServerTool:
     """One function that the server carries out."""
 
     name: str
@@ -60,7 +60,7 @@ class Tool:
         }
         return {"type": "function", "function": function}
 
-    def read(self, arguments: str) -> dict[str, object]:
+    def read_arguments(self, arguments: str) -> dict[str, object]:
         """Read the arguments that the model gave as JSON. Raises ``ToolError`` with
         what is wrong with them.
         """
@@ -88,7 +88,7 @@ def open_tool(
     deadline_s: float = 10.0,
     filler: Filler | None = None,
     filler_after_ms: int = 1_000,
-) -> Tool:
+) -> ServerTool:
     """Load ``function``, ``"package.module:function"``, asynchronous or not.
 
     Without ``description`` its docstring is the description, without ``parameters`` its
@@ -101,7 +101,7 @@ def open_tool(
     if not told:
         raise ConfigError(f"description: {function!r} has no docstring, so say here what it does")
     arguments = _arguments_of(loaded, function)
-    return Tool(
+    return ServerTool(
         name=name,
         function=loaded,
         description=told,

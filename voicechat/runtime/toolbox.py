@@ -15,8 +15,8 @@ from contextlib import suppress
 from pydantic_core import PydanticSerializationError, to_json
 
 from voicechat.errors import ToolError
-from voicechat.runtime.faults import where
-from voicechat.runtime.tool_function import Tool, is_asynchronous
+from voicechat.runtime.error_location import location_of
+from voicechat.runtime.tool_function import ServerTool, is_asynchronous
 from voicechat.session.vocabulary import ToolAnswer, ToolCall, ToolOutcome
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ NOT_THERE = ToolAnswer("There is no tool of this name.", ToolOutcome.FAILED, 0, 
 class ToolRun:
     """One call that is being carried out."""
 
-    def __init__(self, tool: Tool, task: "asyncio.Task[str]") -> None:
+    def __init__(self, tool: ServerTool, task: "asyncio.Task[str]") -> None:
         self.tool = tool
         self.task = task
         self._loop = asyncio.get_running_loop()
@@ -51,7 +51,7 @@ class ToolRun:
         """
         self.task.cancel()
 
-    async def answer(self) -> ToolAnswer:
+    async def wait_answer(self) -> ToolAnswer:
         """Wait for the answer, until the tool's deadline. Cancelling stops waiting, and
         not the tool.
         """
@@ -79,7 +79,7 @@ class ToolRun:
             return ToolOutcome.FAILED, _bounded(str(error))
         # Its text may hold anything, and the model would pass it on.
         logger.warning(
-            "tool %s raised %s at %s", self.tool.name, type(error).__name__, where(error)
+            "tool %s raised %s at %s", self.tool.name, type(error).__name__, location_of(error)
         )
         return ToolOutcome.FAILED, FAILED
 
@@ -87,12 +87,12 @@ class ToolRun:
 class Toolbox:
     """The configured tools."""
 
-    def __init__(self, tools: Mapping[str, Tool]) -> None:
+    def __init__(self, tools: Mapping[str, ServerTool]) -> None:
         self.tools = tools
         self._slots = asyncio.Semaphore(THREADS)
         self._tasks: set[asyncio.Task[str]] = set()
 
-    def narrowed(self, names: Collection[str] | None, more: Mapping[str, Tool]) -> "Toolbox":
+    def narrowed(self, names: Collection[str] | None, more: Mapping[str, ServerTool]) -> "Toolbox":
         """Give a part of it, with ``more``: what runs in it counts here. ``names``:
         None stands for all.
         """
@@ -101,7 +101,7 @@ class Toolbox:
         part._slots, part._tasks = self._slots, self._tasks
         return part
 
-    def begin(self, call: ToolCall) -> ToolRun:
+    def start_call(self, call: ToolCall) -> ToolRun:
         """Begin to carry a call out; its ``name`` must be that of one of the ``tools``."""
         tool = self.tools[str(call.name)]
         task = asyncio.get_running_loop().create_task(
@@ -118,8 +118,8 @@ class Toolbox:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_S)
 
-    async def _carry_out(self, tool: Tool, given: str) -> str:
-        arguments = tool.read(given)
+    async def _carry_out(self, tool: ServerTool, given: str) -> str:
+        arguments = tool.read_arguments(given)
         if is_asynchronous(tool.function):
             return _text_of(await tool.function(**arguments))
         return await self._in_thread(

@@ -14,8 +14,8 @@ from voicechat.providers.interfaces import (
     VoiceOptions,
 )
 from voicechat.providers.wrapping import WrappingRecognizer, WrappingSynthesizer
-from voicechat.runtime.conversation import Cast
-from voicechat.runtime.edge import closing
+from voicechat.runtime.conversation import SessionProviders
+from voicechat.runtime.provider_deadlines import closing
 from voicechat.session.vocabulary import Transcript
 from voicechat.store.quotas import Account
 
@@ -26,7 +26,7 @@ fast as it can.
 PORTION_BYTES = PORTION_MS * PCM_RATE_HZ * 2 // 1000
 
 
-def metered(cast: Cast, account: Account) -> Cast:
+def metered(cast: SessionProviders, account: Account) -> SessionProviders:
     """Let ``account`` pay for what the cast hears and says."""
     return replace(
         cast,

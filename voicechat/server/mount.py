@@ -23,7 +23,7 @@ from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, S
 from voicechat.names import DEFAULT, notes
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
-from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.resume import ResumableSocket
 from voicechat.runtime.services import Found, Services
@@ -106,7 +106,7 @@ class _Served:
 
     machine: Machine
     dialect: Dialect
-    cast: Cast
+    cast: SessionProviders
 
 
 class Mount:
@@ -347,7 +347,7 @@ class Mount:
             agent=agent,
             interrupt_by_voice=conditions.interrupt_by_voice,
         )
-        cast = Cast(
+        cast = SessionProviders(
             recognizer=recognizer.provider,
             models=services.talking_models(model, agent),
             synthesizer=synthesizer.provider,
@@ -364,7 +364,7 @@ class Mount:
         recognizer = services.recognizer(caller.recognizer_path, caller.recognizer)
         connection = Connection(handshake=handshake, epoch_s=unix_s())
         opening = endpoint.open(connection)
-        cast = Cast(
+        cast = SessionProviders(
             recognizer=recognizer.provider,
             models=lambda _: services.models["default"],
             synthesizer=services.synthesizers["default"],

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from voicechat.runtime.fallback.breaker import BreakerState
+from voicechat.runtime.fallback.circuit_breaker import CircuitState
 from voicechat.runtime.services import Services
 
 
@@ -27,7 +27,7 @@ class ServiceMetrics(Collector):
         for link in self._services.links:
             for kind, count in link.failures.items():
                 failures.add_metric([link.name, kind.value], count)
-            for state in BreakerState:
+            for state in CircuitState:
                 states.add_metric([link.name, state.value], float(link.breaker.state is state))
         for chain in self._services.chains:
             for name, count in chain.stood_in.items():

@@ -134,7 +134,7 @@ class Reply:
         told: list[Effect] = [Send(ReplyText(self.number, text))]
         if not self.voiced:
             return told
-        spoken = self._speak(self._speech.push(text), now_ms)
+        spoken = self._speak(self._speech.push_text(text), now_ms)
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
         return told + spoken
@@ -178,7 +178,7 @@ class Reply:
         """Text has waited too long for the end of its sentence: speak what can be
         spoken.
         """
-        effects = self._speak(self._speech.force(), now_ms)
+        effects = self._speak(self._speech.force_cut(), now_ms)
         self._waiting_since_ms = now_ms
         return effects
 
@@ -200,7 +200,7 @@ class Reply:
         """An answer of the model is complete: speak the rest of it; the next one begins
         outside of any code.
         """
-        return self._speak(self._speech.finish(), now_ms) if self.voiced else []
+        return self._speak(self._speech.finish_text(), now_ms) if self.voiced else []
 
     @property
     def may_apologise(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from voicechat.errors import ProviderError
-from voicechat.runtime.edge import closing
+from voicechat.runtime.provider_deadlines import closing
 from voicechat.testing.leak_check import (
     HeldResources,
     TaskTracker,

@@ -24,7 +24,7 @@ from voicechat.providers.interfaces import (
     VoiceOptions,
 )
 from voicechat.runtime.audio_input import shifted
-from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.events import DrainRequested, Transcribed
 from voicechat.session.vocabulary import Transcript
@@ -173,7 +173,7 @@ class _RuntimePlayer:
         self.socket = MemorySocket(answers_pings=False)
         self._recognizer, self._model = QueuedRecognizer(self._note_stream), QueuedModel()
         self._synthesizer = QueuedSynthesizer(self._model)
-        cast = Cast(
+        cast = SessionProviders(
             recognizer=self._recognizer,
             models=lambda _: self._model,
             synthesizer=self._synthesizer,

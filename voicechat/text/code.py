@@ -38,7 +38,7 @@ class CodeTracker:
         """
         return self._span or self.in_block
 
-    def take(self, text: str) -> None:
+    def read_text(self, text: str) -> None:
         """Read the next text, of any length."""
         if "`" not in text and "\n" not in text:
             self._append(text)

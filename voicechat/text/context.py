@@ -49,7 +49,7 @@ class LineContext:
         """Whether a quotation or bracket is open, so that its closing mark may follow."""
         return self.quote_open or self._depth > 0
 
-    def take(self, char: str) -> None:
+    def read_char(self, char: str) -> None:
         """Read the next character."""
         if char == "\n":
             self._forget()
@@ -64,7 +64,7 @@ class LineContext:
             self._depth = max(0, self._depth - 1)
         self._span = self._next_span(char)
 
-    def take_plain(self, plain: str) -> None:
+    def read_plain(self, plain: str) -> None:
         """Read letters, digits and spaces: as ``take``, one by one."""
         if len(self._head) < len(FENCE_HEADS[0]):
             self._head = (self._head + plain.replace(" ", ""))[: len(FENCE_HEADS[0])]

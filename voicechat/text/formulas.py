@@ -124,14 +124,14 @@ def read_formula(latex: str, *, chinese: bool) -> str:
     simply.
     """
     try:
-        words = " ".join(_Reader(latex, chinese=chinese).read().split())
+        words = " ".join(_FormulaParser(latex, chinese=chinese).read().split())
     except _UnreadableError:
         return ""
     words = _BESIDE_HAN.sub("", words)
     return words if len(words) <= LONGEST_SPOKEN else ""
 
 
-class _Reader:
+class _FormulaParser:
     """Reads tokens from left to right; groups and arguments by recursion, to a depth of
     eight.
     """

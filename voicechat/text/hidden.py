@@ -166,11 +166,11 @@ class HiddenText(Scanner):
         if inside:
             self.skip(Until(_end_of_tag(THOUGHTS)))
 
-    def push(self, text: str) -> str:
+    def push_text(self, text: str) -> str:
         """Take the next piece of the reply; give what of it is shown, perhaps nothing."""
         return "".join(map(self._tidy, self.scan(text)))
 
-    def finish(self) -> str:
+    def finish_text(self) -> str:
         """The reply is complete: give what was undecided. An unfinished thought stays
         hidden.
         """
@@ -237,7 +237,7 @@ class HiddenText(Scanner):
             return (1, "<") if kept else self._hide(length, _after_token(name))
         if not self._only_thoughts or body == "unused94":
             if body == "start_of_turn":
-                return self._hide(length, _Header(body))
+                return self._hide(length, _HeaderSkip(body))
             if body[-1] in _PIPES or _PLAIN_TOKEN.fullmatch(body.lower()):
                 return self._hide(
                     length, Until(_PLAIN_PAIRS[body]) if body in _PLAIN_PAIRS else None
@@ -295,7 +295,7 @@ class HiddenText(Scanner):
         return self._hide(word.end()) if closes or word[1] in _LONE_BRACKETS else (1, "[")
 
 
-class _Header:
+class _HeaderSkip:
     """Skips the words about a message, and the message too if it is not for the user."""
 
     kept = _HEADER_CHARACTERS
@@ -331,7 +331,7 @@ class _Header:
 def _after_token(name: str) -> Skip | None:
     """What a special token hides besides itself."""
     if name in _HEADER_ENDS:
-        return _Header(name)
+        return _HeaderSkip(name)
     if name in _ROLES:
         return Until(_AFTER_ROLE)
     opening = _OPENING_TOKEN.fullmatch(name)

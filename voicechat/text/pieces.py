@@ -33,20 +33,20 @@ class SpeechPieces:
         self._splitter = SentenceSplitter()
         self._restart()
 
-    def push(self, text: str) -> list[Piece]:
+    def push_text(self, text: str) -> list[Piece]:
         """Take the next text; return the pieces that it completed."""
         return self._take(self._markup.scan(text))
 
-    def force(self) -> list[Piece]:
+    def force_cut(self) -> list[Piece]:
         """The text has waited too long: return what can be spoken, cut at a clause or a
         word.
         """
-        return [self._piece(said) for said in self._splitter.force()]
+        return [self._piece(said) for said in self._splitter.force_cut()]
 
-    def finish(self) -> list[Piece]:
+    def finish_text(self) -> list[Piece]:
         """The text is complete: return the rest. This object is then as new."""
         pieces = self._take(self._markup.scan_rest())
-        pieces += [self._piece(said) for said in self._splitter.finish()]
+        pieces += [self._piece(said) for said in self._splitter.finish_text()]
         if rest := "".join(run.source for run in self._runs):
             pieces.append(Piece(rest, ""))
         self._restart()
@@ -59,7 +59,7 @@ class SpeechPieces:
 
     def _take(self, runs: list[Run]) -> list[Piece]:
         self._runs += runs
-        return [self._piece(said) for run in runs for said in self._splitter.push(run.result)]
+        return [self._piece(said) for run in runs for said in self._splitter.push_text(run.result)]
 
     def _piece(self, said: str) -> Piece:
         """Find the text that ``said``, the next that the splitter gave out, stands for."""

@@ -126,7 +126,7 @@ class Scanner(ABC):
 
     def plain(self, text: str) -> None:
         """Take note of plain text, which is in the result as it stands."""
-        self.code.take(text)
+        self.code.read_text(text)
         self.previous = text[-1]
 
     def skip(self, to: Skip) -> None:

@@ -10,7 +10,7 @@ from voicechat.text.characters import is_wide
 from voicechat.text.context import LineContext
 from voicechat.text.draft import ALONE_SUBSTANCE, NARROW_WEIGHT, WIDE_WEIGHT, Border, Draft
 from voicechat.text.fences import Fence
-from voicechat.text.stops import Mark, Stop, Verdict, mark_of
+from voicechat.text.stops import Mark, Stop, StopVerdict, mark_of
 
 LATIN_LIMIT = 160
 """A sentence of more characters is cut: about 11 s of speech, past which a
@@ -56,7 +56,7 @@ class SentenceSplitter:
         self._pieces: list[str] = []
         self._restart()
 
-    def push(self, delta: str) -> list[str]:
+    def push_text(self, delta: str) -> list[str]:
         """Take the next text; return the pieces that it completed."""
         at = 0
         while at < len(delta):
@@ -69,7 +69,7 @@ class SentenceSplitter:
                 at += 1
         return self._given()
 
-    def force(self) -> list[str]:
+    def force_cut(self) -> list[str]:
         """The text has waited too long: return what can be spoken of it, cut at a
         clause or a word.
 
@@ -82,7 +82,7 @@ class SentenceSplitter:
                 self._cut(border)
         return self._given()
 
-    def finish(self) -> list[str]:
+    def finish_text(self) -> list[str]:
         """The text is complete: return the rest. The splitter is then as new."""
         if self._draft.length:
             self._cut(self._draft.end)
@@ -127,11 +127,11 @@ class SentenceSplitter:
             draft.append_words(plain, code=code)
         else:
             draft.append_han(plain, code=code)
-        self._context.take_plain(plain)
+        self._context.read_plain(plain)
 
     def _append(self, char: str) -> None:
         self._draft.append(char, code=self._in_code)
-        self._context.take(char)
+        self._context.read_char(char)
 
     def _bound(self, char: str) -> None:
         """Cut before ``char`` if the piece would become too long with it."""
@@ -193,19 +193,19 @@ class SentenceSplitter:
         judged.
         """
         verdict = stop.judge(char, quote_open=self._context.quote_open)
-        if verdict is Verdict.GOES_ON:
+        if verdict is StopVerdict.GOES_ON:
             self._stop = None
             return False
-        if verdict is Verdict.ENDS and not char.isspace():
+        if verdict is StopVerdict.ENDS and not char.isspace():
             self._end_stop(stop)
             return False
         self._append(char)
         match verdict:
-            case Verdict.JOINS:
+            case StopVerdict.JOINS:
                 self._stop = stop.joined(char, self._draft.end)
-            case Verdict.WAITS:
+            case StopVerdict.WAITS:
                 self._stop = stop.waited(self._draft.end)
-            case Verdict.ENDS:
+            case StopVerdict.ENDS:
                 self._end_stop(replace(stop, border=self._draft.end))
         return True
 

@@ -59,7 +59,7 @@ def mark_of(char: str, previous: str) -> Mark | None:
     return Mark.CLAUSE if char in CLAUSE_MARKS else None
 
 
-class Verdict(Enum):
+class StopVerdict(Enum):
     """What the character after a stop says about it."""
 
     ENDS = "ends"
@@ -91,24 +91,24 @@ class Stop:
         numeric = self.after_digit and self.mark in (Mark.DOT, Mark.CLAUSE)
         return not numeric and (self.mark is not Mark.DOT or self.dot is Dot.ENDS)
 
-    def judge(self, char: str, *, quote_open: bool) -> Verdict:
+    def judge(self, char: str, *, quote_open: bool) -> StopVerdict:
         """Judge by the next character. ``quote_open``: a straight ``"`` here would be a
         closing one.
         """
         if self.gap:
             return self._judge_after_gap(char)
         if self._joins(char, quote_open=quote_open):
-            return Verdict.JOINS
+            return StopVerdict.JOINS
         if char.isspace():
             return self._judge_space(char)
         if self.mark in (Mark.FULL, Mark.FULL_CLAUSE, Mark.DASH):
-            return Verdict.ENDS
+            return StopVerdict.ENDS
         if self.mark is Mark.ELLIPSIS and char in CLAUSE_MARKS:
-            return Verdict.GOES_ON
+            return StopVerdict.GOES_ON
         if self.mark is Mark.DOT and (self.after_digit or self.dot is Dot.GOES_ON):
-            return Verdict.GOES_ON
+            return StopVerdict.GOES_ON
         foreign = not char.isascii() and (stands_alone(char) or not char.isalpha())
-        return Verdict.ENDS if foreign else Verdict.GOES_ON
+        return StopVerdict.ENDS if foreign else StopVerdict.GOES_ON
 
     def joined(self, char: str, border: Border) -> "Stop":
         """Return the stop with ``char``: ``?!`` is loud, ``...`` an ellipsis, ``。。。``
@@ -141,22 +141,22 @@ class Stop:
             return char == "—"
         return char in SENTENCE_MARKS and self.mark.ends_sentence
 
-    def _judge_space(self, char: str) -> Verdict:
+    def _judge_space(self, char: str) -> StopVerdict:
         if char == "\n":
-            return Verdict.ENDS
+            return StopVerdict.ENDS
         if self.mark is Mark.ELLIPSIS:
-            return Verdict.WAITS
+            return StopVerdict.WAITS
         if self.mark is Mark.DOT:
             return {
-                Dot.ENDS: Verdict.ENDS,
-                Dot.GOES_ON: Verdict.GOES_ON,
-                Dot.DEPENDS: Verdict.WAITS,
+                Dot.ENDS: StopVerdict.ENDS,
+                Dot.GOES_ON: StopVerdict.GOES_ON,
+                Dot.DEPENDS: StopVerdict.WAITS,
             }[self.dot]
-        return Verdict.ENDS
+        return StopVerdict.ENDS
 
-    def _judge_after_gap(self, char: str) -> Verdict:
+    def _judge_after_gap(self, char: str) -> StopVerdict:
         if char == "\n":
-            return Verdict.ENDS
+            return StopVerdict.ENDS
         if char.isspace():
-            return Verdict.WAITS
-        return Verdict.GOES_ON if char.islower() or char.isdigit() else Verdict.ENDS
+            return StopVerdict.WAITS
+        return StopVerdict.GOES_ON if char.islower() or char.isdigit() else StopVerdict.ENDS

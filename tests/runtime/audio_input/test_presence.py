@@ -8,7 +8,7 @@ from typing import Any
 
 from voicechat.dialects.base import Connection
 from voicechat.dialects.speech_chat.rules import SpeechChat
-from voicechat.runtime.conversation import Cast, Conversation
+from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.commands import Alive
 from voicechat.session.effects import Effect, Fact
@@ -68,7 +68,7 @@ class Room:
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Room"]:
         model = ScriptedModel()
-        cast = Cast(
+        cast = SessionProviders(
             recognizer=ScriptedRecognizer(),
             models=lambda _: model,
             synthesizer=ScriptedSynthesizer(),

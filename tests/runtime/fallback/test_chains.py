@@ -23,9 +23,9 @@ from voicechat.providers.interfaces import (
     ToolsStarted,
     VoiceOptions,
 )
-from voicechat.runtime.fallback.breaker import BreakerState
 from voicechat.runtime.fallback.chains import order_of
 from voicechat.runtime.fallback.chat import ChatChain
+from voicechat.runtime.fallback.circuit_breaker import CircuitState
 from voicechat.runtime.fallback.link import COLD_AFTER_S, ChainLink
 from voicechat.runtime.fallback.policy import ServicePolicy, StageTimeouts
 from voicechat.runtime.fallback.speech import SpeechChain
@@ -74,7 +74,7 @@ async def text_of(chain: ChatChain) -> str:
     return "".join([part.text async for part in chain.reply(ASKED) if isinstance(part, TextDelta)])
 
 
-def state_of(chain: ChatChain) -> BreakerState:
+def state_of(chain: ChatChain) -> CircuitState:
     return chain.links[0].breaker.state
 
 
@@ -197,7 +197,7 @@ async def test_who_asks_to_be_asked_later_is_left_alone_until_then() -> None:
     chain = chat(first, second)
     assert [await text_of(chain), await text_of(chain)] == ["second", "second"]
     assert len(first.requests) == 1
-    assert state_of(chain) is BreakerState.CLOSED, "it is no fault to be popular"
+    assert state_of(chain) is CircuitState.CLOSED, "it is no fault to be popular"
     await asyncio.sleep(20)
     assert await text_of(chain) == "first"
 
@@ -447,10 +447,10 @@ async def test_who_keeps_failing_is_not_asked_any_more_until_a_trial_succeeds() 
     )
     assert [await text_of(chain) for _ in range(5)] == ["second"] * 5
     assert len(first.requests) == 3
-    assert state_of(chain) is BreakerState.OPEN
+    assert state_of(chain) is CircuitState.OPEN
     await asyncio.sleep(30)
     assert [await text_of(chain) for _ in range(2)] == ["first"] * 2
-    assert state_of(chain) is BreakerState.CLOSED
+    assert state_of(chain) is CircuitState.CLOSED
 
 
 async def test_who_is_alone_and_left_alone_fails_at_once_but_is_waited_for_when_the_pause_is_short() -> (
@@ -474,7 +474,7 @@ async def test_an_interruption_is_no_failure() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
                 await text_of(chain)
-    assert state_of(chain) is BreakerState.CLOSED
+    assert state_of(chain) is CircuitState.CLOSED
     assert chain.links[0].failures == {}
 
 

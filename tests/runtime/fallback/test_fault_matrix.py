@@ -24,7 +24,7 @@ from voicechat.providers.interfaces import (
     SpeechRecognizer,
     SpeechSynthesizer,
 )
-from voicechat.runtime.conversation import Cast
+from voicechat.runtime.conversation import SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.fallback.chains import chat_chains, recognition_chains, speech_chains
 from voicechat.runtime.fallback.link import ChainLink
@@ -116,7 +116,7 @@ class FaultyStage(Stage):
     """No service has answered before."""
     apology: Apology | None = field(default_factory=Apology)
 
-    def cast(self) -> Cast:
+    def cast(self) -> SessionProviders:
         asr: dict[str, ChainLink[SpeechRecognizer]] = {
             "default": ChainLink("asr.default", self.recognizer),
             "spare": ChainLink("asr.spare", self.spare_recognizer),
@@ -138,7 +138,7 @@ class FaultyStage(Stage):
             if not self.cold:
                 link.note_use()
         model = chat_chains(llm, orders, self.limits)["default"]
-        return Cast(
+        return SessionProviders(
             recognizer=recognition_chains(asr, orders, self.limits)["default"],
             models=lambda _: model,
             synthesizer=speech_chains(tts, orders, self.limits)["default"],

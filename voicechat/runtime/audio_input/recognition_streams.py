@@ -16,7 +16,7 @@ from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
 from voicechat.providers.wrapping import as_recognizer
 from voicechat.runtime.audio_input.recognition_stream import RecognitionStream
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
-from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition
 from voicechat.session.events import (

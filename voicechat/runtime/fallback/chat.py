@@ -16,7 +16,7 @@ from voicechat.providers.interfaces import (
     ToolsStarted,
 )
 from voicechat.runtime.fallback.link import ChainLink
-from voicechat.runtime.fallback.plan import Plan
+from voicechat.runtime.fallback.plan import AttemptPlan
 from voicechat.runtime.fallback.policy import StageTimeouts
 from voicechat.runtime.fallback.relay import IGNORED, Chain, ChainRequest, ItemVerdict, relay
 from voicechat.session.vocabulary import ToolCall, ToolExchange
@@ -42,7 +42,7 @@ class ChatChain(Chain[ChatModel]):
         answer is a failure, too.
         """
         until_s = asyncio.get_running_loop().time() + self._timeouts.first_s
-        plan = Plan(self.links, until_s)
+        plan = AttemptPlan(self.links, until_s)
         return relay(self, plan, _ChatChainRequest(request, self._timeouts))
 
 
@@ -63,11 +63,11 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
         calls, or would begin with what the client wants the reply to end before.
         """
 
-    def begin(self, provider: ChatModel) -> AsyncIterator[ReplyPart]:
+    def start_on(self, provider: ChatModel) -> AsyncIterator[ReplyPart]:
         self._thinks_until_s = math.inf
         return provider.reply(self._request)
 
-    def take(self, item: ReplyPart) -> ItemVerdict:
+    def judge_item(self, item: ReplyPart) -> ItemVerdict:
         """Judge a part of the reply.
 
         Tools that the model carries out itself say how long they take; after them it
@@ -99,15 +99,15 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
                 return ItemVerdict(passes=True, answers=True, within_s=self._timeouts.first_s)
         raise ProviderError("chat model", FailureKind.BROKEN, f"gave a {type(item).__name__}")
 
-    def gave_nothing(self, plan: Plan[ChatModel]) -> None:
+    def on_empty(self, plan: AttemptPlan[ChatModel]) -> None:
         self._require_answer("stop")
 
-    def failed(self, plan: Plan[ChatModel]) -> None:
+    def on_failure(self, plan: AttemptPlan[ChatModel]) -> None:
         """What a model spent on thoughts is not taken from the time of those who stand
         in for it.
         """
         if self._thinks_until_s < math.inf:
-            plan.begin_anew(self._loop.time() + self._timeouts.first_s)
+            plan.extend_deadline(self._loop.time() + self._timeouts.first_s)
 
     def _require_answer(self, reason: str) -> None:
         """An answer without a word or a call is a failure, unless the model says why

@@ -14,11 +14,11 @@ from voicechat.errors import FailureKind, ProviderError
 from voicechat.processes.machine_share import machine_share
 from voicechat.providers.interfaces import Provider
 from voicechat.providers.wrapping import as_provider
-from voicechat.runtime.edge import closing, next_item
-from voicechat.runtime.fallback.breaker import Breaker
+from voicechat.runtime.error_location import location_of
+from voicechat.runtime.fallback.circuit_breaker import CircuitBreaker
 from voicechat.runtime.fallback.policy import ServicePolicy
-from voicechat.runtime.faults import where
 from voicechat.runtime.loop_clock import loop_now_s
+from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.runtime.tasks import SessionTasks
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class ChainLink(Provider, Generic[P_co]):
         self.provider = provider
         self.policy = policy or ServicePolicy()
         self._life = as_provider(provider)
-        self.breaker = Breaker(self.policy, probed=self._life.has_probe)
+        self.breaker = CircuitBreaker(self.policy, probed=self._life.has_probe)
         self.failures: Counter[FailureKind] = Counter()
         """So far, by kind."""
         # The configuration's are the server's: each of its processes has its part.
@@ -174,13 +174,13 @@ class ChainLink(Provider, Generic[P_co]):
             self.note_use()
         logger.warning("%s failed: %s", self.name, failure)
         if failure.kind is FailureKind.REJECTED:
-            self.breaker.succeeded(trial=trial)
+            self.breaker.record_success(trial=trial)
         elif not failure.of_service:
-            self.breaker.abandoned(now_s, trial=trial)
+            self.breaker.record_abandoned(now_s, trial=trial)
         elif failure.retry_after_s is not None:
-            self.breaker.abandoned(now_s, trial=trial)
-            self.breaker.rest(now_s + failure.retry_after_s, now_s)
-        elif self.breaker.failed(now_s, trial=trial):
+            self.breaker.record_abandoned(now_s, trial=trial)
+            self.breaker.rest_until(now_s + failure.retry_after_s, now_s)
+        elif self.breaker.record_failure(now_s, trial=trial):
             logger.warning(
                 "%s is left alone for %.1f s", self.name, self.breaker.ready_at_s - now_s
             )
@@ -200,12 +200,15 @@ class ChainLink(Provider, Generic[P_co]):
                 now_s = loop_now_s()
                 self.breaker.lengthen(now_s)
                 if failure.retry_after_s is not None:
-                    self.breaker.rest(now_s + failure.retry_after_s, now_s)
+                    self.breaker.rest_until(now_s + failure.retry_after_s, now_s)
             except TimeoutError:
                 self.breaker.lengthen(loop_now_s())
             except Exception as error:  # noqa: BLE001 - a provider of somebody else; it must not end the probing
                 logger.error(
-                    "probing %s raised %s at %s", self.name, type(error).__name__, where(error)
+                    "probing %s raised %s at %s",
+                    self.name,
+                    type(error).__name__,
+                    location_of(error),
                 )
                 self.breaker.lengthen(loop_now_s())
             else:
@@ -239,12 +242,12 @@ class Attempt:
         self._worked = True
         self._link.note_use()
         if self._trial:
-            self._link.breaker.succeeded(trial=True)
+            self._link.breaker.record_success(trial=True)
             self._trial = False
 
     async def __aenter__(self) -> "Attempt":
         await self._link.take_place(self._until_s)
-        self._trial = self._link.breaker.begin(loop_now_s())
+        self._trial = self._link.breaker.begin_use(loop_now_s())
         return self
 
     async def __aexit__(
@@ -257,6 +260,6 @@ class Attempt:
         if isinstance(error, ProviderError):
             self._link.note_failure(error, trial=self._trial)
         elif error is None or self._worked:
-            self._link.breaker.succeeded(trial=self._trial)
+            self._link.breaker.record_success(trial=self._trial)
         else:
-            self._link.breaker.abandoned(loop_now_s(), trial=self._trial)
+            self._link.breaker.record_abandoned(loop_now_s(), trial=self._trial)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.runtime.fallback.breaker import BreakerState
+from voicechat.runtime.fallback.circuit_breaker import CircuitState
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.loop_clock import loop_now_s
 
@@ -17,7 +17,7 @@ service may just have restarted.
 P = TypeVar("P")
 
 
-class Plan(Generic[P]):
+class AttemptPlan(Generic[P]):
     """Every link is asked once, in order; then, if time is left, once more those for
     which that can help.
     """
@@ -42,7 +42,7 @@ class Plan(Generic[P]):
         now_s = loop_now_s()
         return now_s < self._until_s and any(link.breaker.allows(now_s) for link in self._untried)
 
-    def begin_anew(self, until_s: float) -> None:
+    def extend_deadline(self, until_s: float) -> None:
         """Whoever is asked next has until ``until_s`` (loop time), if that is later."""
         self._until_s = max(self._until_s, until_s)
 
@@ -69,7 +69,7 @@ class Plan(Generic[P]):
             self._again.append((_when(link), link))
         raise self._failure or self._left_alone()
 
-    def failed(self, link: ChainLink[P], failure: ProviderError) -> None:
+    def record_failure(self, link: ChainLink[P], failure: ProviderError) -> None:
         """Note a failure. Of the first one of each link it is seen whether asking again
         may help.
         """
@@ -118,5 +118,5 @@ def _when(link: ChainLink[P]) -> float:
     """When to look again whether a link may be asked. A trial of somebody else's may be
     over at any time.
     """
-    trying = link.breaker.state is BreakerState.TRYING
+    trying = link.breaker.state is CircuitState.TRYING
     return max(loop_now_s() + AGAIN_S, 0.0 if trying else link.breaker.ready_at_s)

@@ -14,12 +14,12 @@ from functools import partial
 
 from voicechat.errors import BrokenOffError, FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions, RecognizerProvider, SpeechRecognizer
-from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.annotation_filter import AnnotationFilter
 from voicechat.runtime.fallback.link import ChainLink
-from voicechat.runtime.fallback.plan import Plan
+from voicechat.runtime.fallback.plan import AttemptPlan
 from voicechat.runtime.fallback.relay import Chain, started
 from voicechat.runtime.loop_clock import loop_now_s
-from voicechat.runtime.unannotated import Unannotated
+from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.session.vocabulary import Transcript
 
 RECORDING_S = 60.0
@@ -54,24 +54,24 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
 
         To stand still is neither to take the next audio nor to end, or to give no
         result after the end of the audio. Notes on sounds that are no speech are left
-        out of the results; see ``Unannotated``.
+        out of the results; see ``AnnotationFilter``.
         """
         begin_with = options.earlier_failures % len(self.links)
         links = (*self.links[begin_with:], *self.links[:begin_with])
         patience_s = self._last_result_s if options.live else RECORDING_S * len(links)
-        plan = Plan(links, loop_now_s() + patience_s)
+        plan = AttemptPlan(links, loop_now_s() + patience_s)
         while True:
             link, until_s = await plan.next_link()
             self.note_asked(link)
             heard = _Heard(audio, until_s - loop_now_s() if plan.has_more else None)
-            unannotated = Unannotated()
+            unannotated = AnnotationFilter()
             try:
                 async with link.asked(until_s) as attempt:
                     results = started(link, partial(_recognize, heard, options))
                     async with closing(results):
                         while (result := await _next(results, heard)) is not None:
                             attempt.worked()
-                            if (said := unannotated.take(result)) is not None:
+                            if (said := unannotated.filter_transcript(result)) is not None:
                                 yield said
                     if not heard.finished:
                         raise ProviderError(
@@ -86,7 +86,7 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
                 raise
             except ProviderError as failure:
                 if heard.untouched:
-                    plan.failed(link, failure)
+                    plan.record_failure(link, failure)
                 elif self._others_than(link):
                     raise self._retryable(failure, options.earlier_failures + 1) from None
                 else:

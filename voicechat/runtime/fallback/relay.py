@@ -11,9 +11,9 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.runtime.edge import Timed
 from voicechat.runtime.fallback.link import ChainLink
-from voicechat.runtime.fallback.plan import Plan
+from voicechat.runtime.fallback.plan import AttemptPlan
+from voicechat.runtime.provider_deadlines import TimedItems
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -66,32 +66,32 @@ class ChainRequest(ABC, Generic[P, T]):
     """
 
     @abstractmethod
-    def begin(self, provider: P) -> AsyncIterator[T]:
+    def start_on(self, provider: P) -> AsyncIterator[T]:
         """Ask a service."""
 
     @abstractmethod
-    def take(self, item: T) -> ItemVerdict:
+    def judge_item(self, item: T) -> ItemVerdict:
         """Say what becomes of ``item``. Raises ``ProviderError`` when it is no item at
         all, or no answer.
         """
 
-    def answered(self, link: ChainLink[P]) -> None:
+    def on_first_item(self, link: ChainLink[P]) -> None:
         """It has given its first item."""
 
-    def gave_nothing(self, plan: Plan[P]) -> None:
+    def on_empty(self, plan: AttemptPlan[P]) -> None:
         """It has ended without one. May raise ``ProviderError``, if that is a failure."""
 
-    def failed(self, plan: Plan[P]) -> None:
+    def on_failure(self, plan: AttemptPlan[P]) -> None:
         """It has failed before its first item, and ``plan`` says who is asked next."""
 
-    def broke_off(self, link: ChainLink[P], failure: ProviderError) -> None:
+    def on_break_off(self, link: ChainLink[P], failure: ProviderError) -> None:
         """It has failed after its first item. May raise another ``ProviderError`` than
         the failure.
         """
 
 
 async def relay(
-    chain: Chain[P], plan: Plan[P], request: ChainRequest[P, T]
+    chain: Chain[P], plan: AttemptPlan[P], request: ChainRequest[P, T]
 ) -> AsyncGenerator[T, None]:
     """Give the items of the first service that gives any.
 
@@ -107,31 +107,31 @@ async def relay(
         try:
             async with (
                 link.asked(deadline_s) as attempt,
-                Timed(started(link, request.begin), "nothing came in time") as items,
+                TimedItems(started(link, request.start_on), "nothing came in time") as items,
             ):
-                while (item := await items.next(deadline_s)) is not None:
-                    verdict = request.take(item)
+                while (item := await items.next_item(deadline_s)) is not None:
+                    verdict = request.judge_item(item)
                     if verdict.answers and not begun:
                         begun = True
                         attempt.worked()
-                        request.answered(link)
+                        request.on_first_item(link)
                     if verdict.passes:
                         yield item
                     if verdict.within_s is not None:
                         deadline_s = loop.time() + verdict.within_s
                 if not begun:
-                    request.gave_nothing(plan)
+                    request.on_empty(plan)
             return
         except ProviderError as failure:
             if begun:
-                request.broke_off(link, failure)
+                request.on_break_off(link, failure)
                 raise
-            plan.failed(link, failure)
-            request.failed(plan)
+            plan.record_failure(link, failure)
+            request.on_failure(plan)
             if cold and failure.kind is FailureKind.TIMEOUT and plan.has_more:
                 # It may be loading its model, and many servers stop that when the
                 # request goes away.
-                link.warm_up(partial(started, link, request.begin))
+                link.warm_up(partial(started, link, request.start_on))
 
 
 def started(link: ChainLink[P], begin: Callable[[P], AsyncIterator[T]]) -> AsyncIterator[T]:

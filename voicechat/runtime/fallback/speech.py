@@ -12,7 +12,7 @@ from voicechat.providers.interfaces import (
 )
 from voicechat.providers.wrapping import as_synthesizer
 from voicechat.runtime.fallback.link import ChainLink
-from voicechat.runtime.fallback.plan import Plan
+from voicechat.runtime.fallback.plan import AttemptPlan
 from voicechat.runtime.fallback.policy import StageTimeouts
 from voicechat.runtime.fallback.relay import IGNORED, Chain, ChainRequest, ItemVerdict, relay
 from voicechat.runtime.loop_clock import loop_now_s
@@ -85,14 +85,14 @@ class ReplySpeech(SynthesizerProvider):
         """
         chain, first = self._chain, self._first
         links = (*chain.links[first:], *chain.links[:first])
-        plan = Plan(links, loop_now_s() + chain.timeouts.first_s)
+        plan = AttemptPlan(links, loop_now_s() + chain.timeouts.first_s)
         return relay(
             chain,
             plan,
             _SentenceRequest(self, text, voice, first=first, between_s=chain.timeouts.between_s),
         )
 
-    def note(self, link: ChainLink[SpeechSynthesizer], first: int) -> None:
+    def keep_voice(self, link: ChainLink[SpeechSynthesizer], first: int) -> None:
         """Stay with who stands in; a sentence that began before the change of voice
         does not take it back.
         """
@@ -123,13 +123,13 @@ class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
         self._voice = voice
         self._rate_hz = 0
 
-    def begin(self, provider: SpeechSynthesizer) -> AsyncIterator[AudioChunk]:
+    def start_on(self, provider: SpeechSynthesizer) -> AsyncIterator[AudioChunk]:
         known = self._voice.voice in provider.voices
         return provider.synthesize(
             self._text, self._voice if known else replace(self._voice, voice="")
         )
 
-    def take(self, item: AudioChunk) -> ItemVerdict:
+    def judge_item(self, item: AudioChunk) -> ItemVerdict:
         """An empty chunk is no sign of life."""
         given: object = item
         if not isinstance(given, AudioChunk) or len(given.pcm) % 2 or given.rate_hz not in RATES_HZ:
@@ -143,17 +143,17 @@ class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
         self._rate_hz = item.rate_hz
         return self._audio
 
-    def answered(self, link: ChainLink[SpeechSynthesizer]) -> None:
-        self._reply.note(link, self._first)
+    def on_first_item(self, link: ChainLink[SpeechSynthesizer]) -> None:
+        self._reply.keep_voice(link, self._first)
 
-    def gave_nothing(self, plan: Plan[SpeechSynthesizer]) -> None:
+    def on_empty(self, plan: AttemptPlan[SpeechSynthesizer]) -> None:
         """Of a text that has words that is a failure, as long as another voice can be
         asked.
         """
         if plan.has_more and any(map(str.isalnum, self._text)):
             raise ProviderError("synthesiser", FailureKind.BROKEN, "made no audio")
 
-    def broke_off(self, link: ChainLink[SpeechSynthesizer], failure: ProviderError) -> None:
+    def on_break_off(self, link: ChainLink[SpeechSynthesizer], failure: ProviderError) -> None:
         if self._reply.goes_on_without(link):
             raise BrokenOffError(
                 failure.provider, failure.kind, "another voice can go on"

@@ -20,7 +20,7 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
-from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.runtime.reply_task import REPLY_CHARACTERS, THOUGHT_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.chat_options import MAX_MESSAGES, ChatCompletion, ChatMessage

@@ -9,7 +9,7 @@ from functools import partial
 
 from voicechat.errors import FailureKind, Fault, ProviderError, RemoteProtocolError, Status
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
-from voicechat.runtime.edge import closing, next_item
+from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.server.rest.failures import service_failed
 from voicechat.server.rest.recordings import BYTES_PER_MS, Recording
 from voicechat.server.rest.retry import with_retries

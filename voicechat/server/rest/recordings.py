@@ -13,7 +13,7 @@ from voicechat.audio.formats import InputFormat
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes.forked import ForkServer
 from voicechat.runtime.decoding import decode_file
-from voicechat.runtime.edge import closing
+from voicechat.runtime.provider_deadlines import closing
 
 BYTES_PER_MS = DECODED_RATE_HZ * 2 // 1000
 

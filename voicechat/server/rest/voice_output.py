@@ -11,7 +11,7 @@ from aiohttp import web
 
 from voicechat.dialects.speech_chat.codec import ReplyWriter
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart
-from voicechat.runtime.edge import closing
+from voicechat.runtime.provider_deadlines import closing
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.checked import Section, only
 from voicechat.schema.json_text import read_object, shown, write_json

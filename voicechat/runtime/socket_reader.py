@@ -22,7 +22,7 @@ while it works.
 """
 
 
-class Reader:
+class SocketReader:
     """Reads one socket. Audio is taken as it arrives, in the same pass of the loop; the
     rest by the task of ``run``.
     """

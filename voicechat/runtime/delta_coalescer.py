@@ -13,7 +13,7 @@ second looks steady to a reader, and each time is a message with all its way.
 """
 
 
-class TextOnItsWay:
+class DeltaCoalescer:
     """Text goes in as the model gives it, and comes out in order. What waits when a
     reply is cut off is never told.
     """
@@ -25,14 +25,14 @@ class TextOnItsWay:
         self._gathered = ""
         self._timer: asyncio.TimerHandle | None = None
 
-    async def add(self, text: str, *, at_once: bool) -> None:
+    async def add_text(self, text: str, *, at_once: bool) -> None:
         """The model said ``text``. Unless it is wanted ``at_once`` it may be told up to
         ``GATHER_S`` later.
         """
         self._gathered += text
         if not at_once and len(self._gathered) <= TELL_CHARACTERS:
             if self._timer is None:
-                self._timer = self._loop.call_later(GATHER_S, self.tell)
+                self._timer = self._loop.call_later(GATHER_S, self.flush)
             return
         while len(self._gathered) > TELL_CHARACTERS:
             piece, self._gathered = (
@@ -41,9 +41,9 @@ class TextOnItsWay:
             )
             self._post(piece)
             await asyncio.sleep(0)
-        self.tell()
+        self.flush()
 
-    def tell(self) -> None:
+    def flush(self) -> None:
         """Post what was gathered. What else the model does comes after what it said
         before.
         """

@@ -10,8 +10,13 @@ import pytest
 from voicechat.dialects.base import Connection, Frame, Reaction
 from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.runtime.audio_input import AudioInput
-from voicechat.runtime.reading import FRAMES_IN_A_ROW, SLICE_BYTES, TEXT_PER_FRAME, Reader
 from voicechat.runtime.socket import Control, Ping
+from voicechat.runtime.socket_reader import (
+    FRAMES_IN_A_ROW,
+    SLICE_BYTES,
+    TEXT_PER_FRAME,
+    SocketReader,
+)
 from voicechat.session.commands import Alive
 from voicechat.session.events import Disconnected, Event
 from voicechat.testing.socket import MemorySocket
@@ -47,7 +52,7 @@ class Desk:
         dialect = SpeechChat(Connection())
         list(dialect.receive(b"\0", 0))  # from the first audio on it need not be shown any
         self.pinged: list[bytes] = []
-        self.reader = Reader(
+        self.reader = SocketReader(
             self.socket,
             dialect,
             self.audio,

@@ -4,9 +4,9 @@ import pytest
 
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.providers.timed_words import timed_words
+from voicechat.runtime.annotation_filter import AnnotationFilter
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.recognition import RecognitionChain
-from voicechat.runtime.unannotated import Unannotated
 from voicechat.session.vocabulary import Transcript, Word
 from voicechat.text.words import join
 
@@ -56,7 +56,7 @@ def texts(transcript: Transcript | None) -> tuple[str, str]:
 )
 @pytest.mark.parametrize("final", [True, False])
 def test_a_text_without_a_word_that_was_said_is_nothing(text: str, final: bool) -> None:
-    assert Unannotated().take(heard(text, final=final)) is None
+    assert AnnotationFilter().filter_transcript(heard(text, final=final)) is None
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_text_without_a_word_that_was_said_is_nothing(text: str, final: bool) 
     ],
 )
 def test_words_beside_an_annotation_stay_without_it(text: str, said: str) -> None:
-    assert texts(Unannotated().take(heard(text))) == (said, said)
+    assert texts(AnnotationFilter().filter_transcript(heard(text))) == (said, said)
 
 
 @pytest.mark.parametrize(
@@ -90,23 +90,23 @@ def test_words_beside_an_annotation_stay_without_it(text: str, said: str) -> Non
 )
 def test_what_may_have_been_said_stays(text: str) -> None:
     transcript = heard(text)
-    assert Unannotated().take(transcript) == transcript
+    assert AnnotationFilter().filter_transcript(transcript) == transcript
 
 
 def test_the_first_word_says_when_the_sentence_began() -> None:
     words = (Word("[Music", 0, 400, "]"), Word("Hello", 500, 900, "."))
-    said = Unannotated().take(Transcript("[Music] Hello.", 0, 900, words))
+    said = AnnotationFilter().filter_transcript(Transcript("[Music] Hello.", 0, 900, words))
     assert said == Transcript("Hello.", 500, 900, (Word("Hello", 500, 900, "."),))
 
 
 def test_a_sentence_that_was_shown_is_closed_although_only_a_note_is_left_of_it() -> None:
-    unannotated = Unannotated()
-    assert unannotated.take(heard("(cough", final=False)) is None
-    assert texts(unannotated.take(heard("Hello", final=False))) == ("Hello", "Hello")
-    final = unannotated.take(heard("[Music]"))
+    unannotated = AnnotationFilter()
+    assert unannotated.filter_transcript(heard("(cough", final=False)) is None
+    assert texts(unannotated.filter_transcript(heard("Hello", final=False))) == ("Hello", "Hello")
+    final = unannotated.filter_transcript(heard("[Music]"))
     assert final is not None
     assert (final.text, final.end_ms, final.words[0].fixed) == ("Hello", 1_000, True)
-    assert unannotated.take(heard("[Music]")) is None
+    assert unannotated.filter_transcript(heard("[Music]")) is None
 
 
 class Writing:

@@ -8,12 +8,12 @@ from functools import partial
 from voicechat.audio.prosody import ProsodyFilter
 from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceOptions
 from voicechat.providers.wrapping import as_synthesizer
-from voicechat.runtime.edge import closing
 from voicechat.runtime.encoding import EncodingThreads
+from voicechat.runtime.provider_deadlines import closing
 from voicechat.session.vocabulary import VoiceSettings
 
 
-class ShapedSpeech:
+class ProsodySynthesizer:
     """A synthesiser together with one reply's voice settings."""
 
     def __init__(
@@ -29,7 +29,7 @@ class ShapedSpeech:
         self._asks = wished and provider.shapes_prosody(voice.speech_rate, voice.pitch_rate)
         self._filters = wished and not self._asks
 
-    def of(self, text: str) -> AsyncIterator[AudioChunk]:
+    def synthesize(self, text: str) -> AsyncIterator[AudioChunk]:
         """Speak one sentence; as ``SpeechSynthesizer.synthesize``."""
         voice = VoiceOptions(
             voice=self._voice.voice,

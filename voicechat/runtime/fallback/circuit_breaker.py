@@ -22,7 +22,7 @@ MAX_REST_S = 300.0
 """No service may ask to be left alone for longer."""
 
 
-class BreakerState(Enum):
+class CircuitState(Enum):
     """Whether the service is asked."""
 
     CLOSED = "closed"
@@ -33,7 +33,7 @@ class BreakerState(Enum):
     """One use is let through, and decides."""
 
 
-class Breaker:
+class CircuitBreaker:
     """The breaker of one service. ``now_s`` is any clock that only goes forward."""
 
     def __init__(self, policy: ServicePolicy, *, probed: bool = False) -> None:
@@ -42,7 +42,7 @@ class Breaker:
         """
         self._policy = policy
         self._probed = probed
-        self._state = BreakerState.CLOSED
+        self._state = CircuitState.CLOSED
         self._outcomes: deque[bool] = deque(maxlen=WINDOW)
         self._in_a_row = 0
         self._pause_s = policy.breaker_pause_s
@@ -52,19 +52,19 @@ class Breaker:
         self._kept_out = False
 
     @property
-    def state(self) -> BreakerState:
+    def state(self) -> CircuitState:
         """Where it stands."""
         return self._state
 
     @property
     def ready_at_s(self) -> float:
         """Before this time the service is not asked."""
-        return self._trial_ends_s if self._state is BreakerState.TRYING else self._ready_at_s
+        return self._trial_ends_s if self._state is CircuitState.TRYING else self._ready_at_s
 
     def allows(self, now_s: float) -> bool:
         """Whether the service may be asked now."""
         awaits_word = (
-            self._state is BreakerState.OPEN and (self._probed or self._kept_out) and not self._well
+            self._state is CircuitState.OPEN and (self._probed or self._kept_out) and not self._well
         )
         return now_s >= self.ready_at_s and not awaits_word
 
@@ -72,32 +72,32 @@ class Breaker:
         """Whether the service works, and has asked to be left alone until
         ``ready_at_s``.
         """
-        return self._state is BreakerState.CLOSED and now_s < self._ready_at_s
+        return self._state is CircuitState.CLOSED and now_s < self._ready_at_s
 
-    def begin(self, now_s: float) -> bool:
+    def begin_use(self, now_s: float) -> bool:
         """A use begins; give whether it is a trial."""
-        if self._state is BreakerState.CLOSED:
+        if self._state is CircuitState.CLOSED:
             return False
-        self._state = BreakerState.TRYING
+        self._state = CircuitState.TRYING
         self._trial_ends_s = now_s + TRIAL_S
         return True
 
-    def succeeded(self, *, trial: bool) -> None:
+    def record_success(self, *, trial: bool) -> None:
         """A use has shown that the service works."""
-        if self._state is BreakerState.TRYING and trial:
+        if self._state is CircuitState.TRYING and trial:
             self._close()
-        elif self._state is BreakerState.CLOSED:
+        elif self._state is CircuitState.CLOSED:
             self._in_a_row = 0
             self._outcomes.append(True)
 
-    def failed(self, now_s: float, *, trial: bool) -> bool:
+    def record_failure(self, now_s: float, *, trial: bool) -> bool:
         """A use has failed; give whether the breaker has opened for it. What began
         before it opened tells nothing.
         """
-        if self._state is BreakerState.TRYING and trial:
+        if self._state is CircuitState.TRYING and trial:
             self.lengthen(now_s)
             return True
-        if self._state is not BreakerState.CLOSED:
+        if self._state is not CircuitState.CLOSED:
             return False
         self._in_a_row += 1
         self._outcomes.append(False)
@@ -106,13 +106,13 @@ class Breaker:
         self._open(now_s)
         return True
 
-    def abandoned(self, now_s: float, *, trial: bool) -> None:
+    def record_abandoned(self, now_s: float, *, trial: bool) -> None:
         """A use ended before it showed anything: a trial may be held again."""
-        if self._state is BreakerState.TRYING and trial:
-            self._state = BreakerState.OPEN
+        if self._state is CircuitState.TRYING and trial:
+            self._state = CircuitState.OPEN
             self._ready_at_s = now_s
 
-    def rest(self, until_s: float, now_s: float) -> None:
+    def rest_until(self, until_s: float, now_s: float) -> None:
         """Leave the service alone until ``until_s``, ``MAX_REST_S`` at most, because it
         says so.
         """
@@ -144,12 +144,12 @@ class Breaker:
         )
 
     def _open(self, now_s: float) -> None:
-        self._state = BreakerState.OPEN
+        self._state = CircuitState.OPEN
         self._ready_at_s = now_s + self._pause_s
         self._well = False
 
     def _close(self) -> None:
-        self._state = BreakerState.CLOSED
+        self._state = CircuitState.CLOSED
         self._pause_s = self._policy.breaker_pause_s
         self._in_a_row = 0
         self._outcomes.clear()

@@ -8,7 +8,7 @@ from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.sherpa_loading import PROVIDER
 
 
-class Seats:
+class ConcurrencySlots:
     """A number of places."""
 
     def __init__(self, count: int, wait_ms: int) -> None:

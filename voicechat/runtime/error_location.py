@@ -3,12 +3,14 @@ user said.
 """
 
 
-def where(error: BaseException) -> str:
+def location_of(error: BaseException) -> str:
     """Where ``error`` was raised, innermost last, as ``file:line``; of a group, of each
     member.
     """
     if isinstance(error, BaseExceptionGroup):
-        return "; ".join(f"{type(inner).__name__} at {where(inner)}" for inner in error.exceptions)
+        return "; ".join(
+            f"{type(inner).__name__} at {location_of(inner)}" for inner in error.exceptions
+        )
     places = []
     traceback = error.__traceback__
     while traceback is not None:

@@ -1,17 +1,17 @@
 import pytest
 
-from voicechat.providers.answer_body import MAX_JSON_BYTES, AnswerBody
+from voicechat.providers.completion_body import MAX_JSON_BYTES, CompletionBody
 from voicechat.providers.sse import SseError
 
 
 def read(body: bytes, cuts: int = 1 << 20) -> tuple[list[str], bool]:
-    answer = AnswerBody()
+    answer = CompletionBody()
     texts = [
         text
         for start in range(0, len(body), cuts)
-        for text in answer.push(body[start : start + cuts])
+        for text in answer.push_bytes(body[start : start + cuts])
     ]
-    return texts + answer.finish(), answer.cut_off
+    return texts + answer.finish_body(), answer.cut_off
 
 
 @pytest.mark.parametrize(

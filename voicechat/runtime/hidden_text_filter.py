@@ -13,7 +13,7 @@ from voicechat.providers.interfaces import (
     ToolsStarted,
 )
 from voicechat.providers.wrapping import WrappingModel
-from voicechat.runtime.edge import closing
+from voicechat.runtime.provider_deadlines import closing
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.text.hidden import HiddenText
 
@@ -21,7 +21,7 @@ _AFTER_TEXT = (ToolCall, ToolsStarted, ToolExchange, ReplyFinished)
 """What comes after the text that the model said before it."""
 
 
-class HidingModel(WrappingModel):
+class HiddenTextFilter(WrappingModel):
     """A `ChatModel` around another one, without what its text hides.
 
     Thoughts, calls written as text and special tokens are neither told to the client
@@ -42,11 +42,11 @@ class HidingModel(WrappingModel):
         async with closing(parts):
             async for part in parts:
                 if isinstance(part, TextDelta) and part.text:
-                    text = hidden.push(part.text)
+                    text = hidden.push_text(part.text)
                     yield replace(part, text=text) if text else ThoughtDelta(part.text, part.extras)
                     continue
-                if isinstance(part, _AFTER_TEXT) and (rest := hidden.finish()):
+                if isinstance(part, _AFTER_TEXT) and (rest := hidden.finish_text()):
                     yield TextDelta(rest)
                 yield part
-        if rest := hidden.finish():
+        if rest := hidden.finish_text():
             yield TextDelta(rest)

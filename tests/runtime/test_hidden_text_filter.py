@@ -8,7 +8,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
     ThoughtDelta,
 )
-from voicechat.runtime.hiding import HidingModel
+from voicechat.runtime.hidden_text_filter import HiddenTextFilter
 from voicechat.runtime.services import Services
 from voicechat.session.vocabulary import ToolCall
 from voicechat.testing.scripted import ScriptedModel
@@ -29,13 +29,13 @@ class Parts:
             self.closed = True
 
 
-async def parts_of(model: HidingModel) -> Sequence[ReplyPart]:
+async def parts_of(model: HiddenTextFilter) -> Sequence[ReplyPart]:
     return [part async for part in model.reply(ChatRequest(messages=()))]
 
 
 async def test_hidden_text_is_a_sign_of_life_and_nothing_more() -> None:
     texts = ("<thi", "nking>secret", "</thinking>Hi")
-    model = HidingModel(Parts(*map(TextDelta, texts), ReplyFinished()))
+    model = HiddenTextFilter(Parts(*map(TextDelta, texts), ReplyFinished()))
     assert await parts_of(model) == [
         ThoughtDelta("<thi"),
         ThoughtDelta("nking>secret"),
@@ -46,7 +46,7 @@ async def test_hidden_text_is_a_sign_of_life_and_nothing_more() -> None:
 
 async def test_what_was_undecided_comes_before_the_end_and_before_a_call() -> None:
     call = ToolCall(0, "c", "f", "{}")
-    model = HidingModel(Parts(TextDelta("a <"), call, TextDelta("b <th"), ReplyFinished()))
+    model = HiddenTextFilter(Parts(TextDelta("a <"), call, TextDelta("b <th"), ReplyFinished()))
     texts = [
         TextDelta("a "),
         TextDelta("<"),
@@ -59,7 +59,7 @@ async def test_what_was_undecided_comes_before_the_end_and_before_a_call() -> No
 
 
 async def test_what_stands_beside_the_text_does_not_end_a_thought() -> None:
-    model = HidingModel(
+    model = HiddenTextFilter(
         Parts(TextDelta("<think>a"), Extras(), ThoughtDelta("b"), TextDelta("c</think>Hi"))
     )
     assert await parts_of(model) == [
@@ -72,7 +72,7 @@ async def test_what_stands_beside_the_text_does_not_end_a_thought() -> None:
 
 async def test_closing_it_closes_the_model() -> None:
     inner = Parts(TextDelta("Hi"), TextDelta("there"))
-    reply = HidingModel(inner).reply(ChatRequest(messages=()))
+    reply = HiddenTextFilter(inner).reply(ChatRequest(messages=()))
     assert await anext(reply) == TextDelta("Hi")
     await reply.aclose()
     assert inner.closed

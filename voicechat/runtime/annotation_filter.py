@@ -7,7 +7,7 @@ from voicechat.text.annotations import find_annotations, has_words, without
 from voicechat.text.characters import is_cjk
 
 
-class Unannotated:
+class AnnotationFilter:
     """One stream's transcripts, in order, without annotations; what is only annotations
     is nothing.
 
@@ -20,7 +20,7 @@ class Unannotated:
         self._shown: Transcript | None = None
         """What was given last of a sentence that is not final."""
 
-    def take(self, transcript: Transcript) -> Transcript | None:
+    def filter_transcript(self, transcript: Transcript) -> Transcript | None:
         """Return the transcript with words only; None when there are none.
 
         A sentence of which words were given is also closed when its final transcript

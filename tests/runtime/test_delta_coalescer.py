@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.runtime.stage import Stage
-from voicechat.runtime.text_on_its_way import GATHER_S, TELL_CHARACTERS, TextOnItsWay
+from voicechat.runtime.delta_coalescer import GATHER_S, TELL_CHARACTERS, DeltaCoalescer
 from voicechat.session.vocabulary import ToolCall
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 from voicechat.testing.virtual_time import VirtualTimeLoop
@@ -97,11 +97,11 @@ async def test_nothing_is_told_after_an_interruption() -> None:
 def test_no_character_is_lost_or_moved(said: list[tuple[str, bool, float]]) -> None:
     async def play() -> list[str]:
         pieces: list[str] = []
-        way = TextOnItsWay(pieces.append)
+        way = DeltaCoalescer(pieces.append)
         for text, at_once, pause_s in said:
-            await way.add(text, at_once=at_once)
+            await way.add_text(text, at_once=at_once)
             await asyncio.sleep(pause_s)
-        way.tell()
+        way.flush()
         return pieces
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:

@@ -16,7 +16,7 @@ from itertools import chain
 from voicechat.errors import CONTEXT_TOO_LONG, RequestRefusedError
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart
 from voicechat.providers.wrapping import WrappingModel
-from voicechat.runtime.edge import closing
+from voicechat.runtime.provider_deadlines import closing
 from voicechat.session.vocabulary import Message
 
 OPENING = "(The conversation begins.)"
@@ -72,7 +72,7 @@ def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(ordered)
 
 
-class FittingModel(WrappingModel):
+class ContextWindow(WrappingModel):
     """A `ChatModel` around another one, for one conversation: it is shown a history
     that its server takes.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 
-class Feeding:
+class AudioFeed:
     """Owns the task; ``async with`` cannot, because its end would stand after a
     ``yield`` (PEP 789).
     """

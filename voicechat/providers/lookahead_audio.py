@@ -10,7 +10,7 @@ from voicechat.providers.interfaces import PCM_RATE_HZ
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 
-class AudioPieces:
+class LookaheadAudio:
     """Reads one piece ahead. What the iterator raises is raised by `take`."""
 
     def __init__(self, audio: AsyncIterator[bytes]) -> None:
@@ -32,7 +32,7 @@ class AudioPieces:
         done, _ = await asyncio.wait({self._coming}, timeout=within_s)
         return bool(done)
 
-    async def take(self) -> bytes | None:
+    async def take_audio(self) -> bytes | None:
         """Take the next piece; None at the end, from then on."""
         await self.ready()
         assert self._coming is not None, "`ready` made it"

@@ -12,7 +12,7 @@ _BLANK = b"\xef\xbb\xbf \t\r\n"
 """
 
 
-class AnswerBody:
+class CompletionBody:
     """One body, cut anywhere → texts that are JSON each, or ``[DONE]``.
 
     The first byte decides what it is, not its label: proxies and servers label events
@@ -27,7 +27,7 @@ class AnswerBody:
         self.cut_off = False
         """Whether the body ended in the middle of an event."""
 
-    def push(self, piece: bytes) -> list[str]:
+    def push_bytes(self, piece: bytes) -> list[str]:
         """Take the next piece. Raises `SseError` for a body without bounds."""
         if self._start is not None:
             piece = self._start + piece
@@ -39,20 +39,20 @@ class AnswerBody:
             if first in (b"{", b"["):
                 self._json = bytearray()
         if self._json is None:
-            return self._events.push(piece)
+            return self._events.push_bytes(piece)
         self._json += piece
         if len(self._json) > MAX_JSON_BYTES:
             raise SseError(f"an answer of more than {MAX_JSON_BYTES} bytes")
         return []
 
-    def finish(self) -> list[str]:
+    def finish_body(self) -> list[str]:
         """End the body; give what is left. JSON that is not one value is given line by
         line.
         """
         if self._json is not None:
             text = self._json.decode("utf-8-sig", "replace")
             return [text] if read_json(text) is not None else text.splitlines()
-        rest = self._events.finish()
+        rest = self._events.finish_body()
         if not rest:
             return []
         last = rest[-1].strip()

@@ -17,7 +17,7 @@ from voicechat.session.vocabulary import Word
 from voicechat.text.characters import is_mark
 
 
-class Agreement:
+class LocalAgreement:
     """The passes over one utterance, each from its beginning. What was shown stays:
     later words are only added.
 
@@ -30,7 +30,7 @@ class Agreement:
         self._shown: tuple[Word, ...] = ()
         self._before: Sequence[Word] = ()
 
-    def push(self, words: Sequence[Word]) -> tuple[Word, ...]:
+    def push_pass(self, words: Sequence[Word]) -> tuple[Word, ...]:
         """Take the next pass; give all the words that may be shown, those of the calls
         before among them.
 

@@ -5,19 +5,23 @@ from hypothesis import strategies as st
 
 from tests.providers.humming import silence, voice
 from voicechat.audio.pause_detection import PauseDetector, SpeechBegan
-from voicechat.providers.utterance_cutting import Utterance, UtteranceCutter, quietest_place
+from voicechat.providers.utterance_segmentation import (
+    SpeechSegment,
+    UtteranceSegmenter,
+    quietest_place,
+)
 
 PAUSE_MS = 700
 DICTATION = silence(600) + voice(1000) + silence(1200) + voice(800) + silence(300)
 
 
-def utterances(pcm: bytes, sizes: list[int], max_ms: int = 28_000) -> list[Utterance]:
-    cutter, position = UtteranceCutter(PAUSE_MS, max_ms), 0
+def utterances(pcm: bytes, sizes: list[int], max_ms: int = 28_000) -> list[SpeechSegment]:
+    cutter, position = UtteranceSegmenter(PAUSE_MS, max_ms), 0
     for size in sizes:
-        cutter.push(pcm[position : position + size])
+        cutter.push_audio(pcm[position : position + size])
         position += size
-    cutter.push(pcm[position:])
-    cutter.finish()
+    cutter.push_audio(pcm[position:])
+    cutter.finish_audio()
     return list(cutter.waiting)
 
 
@@ -44,14 +48,14 @@ def test_silence_makes_no_utterance() -> None:
 
 
 def test_an_utterance_goes_on_until_its_pause() -> None:
-    cutter = UtteranceCutter(PAUSE_MS, 28_000)
-    cutter.push(voice(1000))
+    cutter = UtteranceSegmenter(PAUSE_MS, 28_000)
+    cutter.push_audio(voice(1000))
     (utterance,) = cutter.waiting
     assert not utterance.closed
     heard_ms = utterance.heard_ms
-    cutter.push(voice(500))
+    cutter.push_audio(voice(500))
     assert utterance.heard_ms == heard_ms + 500
-    cutter.push(silence(1000))
+    cutter.push_audio(silence(1000))
     assert utterance.closed
 
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicechat.providers.agreement import Agreement
+from voicechat.providers.local_agreement import LocalAgreement
 from voicechat.providers.timed_words import TimedText, text_of, timed_words
 from voicechat.session.vocabulary import Word
 from voicechat.text.words import bare_words
@@ -15,8 +15,8 @@ def words(text: str, shift_ms: int = 0) -> tuple[Word, ...]:
 
 
 def shown(*passes: str) -> list[str]:
-    agreement = Agreement()
-    return [text_of(agreement.push(words(text))) for text in passes]
+    agreement = LocalAgreement()
+    return [text_of(agreement.push_pass(words(text))) for text in passes]
 
 
 def test_only_what_two_passes_agree_on_is_shown() -> None:
@@ -66,11 +66,11 @@ def test_a_pass_that_understands_nothing_must_be_confirmed_like_any_other() -> N
 
 
 def test_times_never_go_back_when_a_pass_moves_them() -> None:
-    agreement = Agreement()
-    agreement.push(words("one two", shift_ms=900))
-    agreement.push(words("one two", shift_ms=900))
-    agreement.push(words("one two three"))
-    times = [(word.begin_ms, word.end_ms) for word in agreement.push(words("one two three"))]
+    agreement = LocalAgreement()
+    agreement.push_pass(words("one two", shift_ms=900))
+    agreement.push_pass(words("one two", shift_ms=900))
+    agreement.push_pass(words("one two three"))
+    times = [(word.begin_ms, word.end_ms) for word in agreement.push_pass(words("one two three"))]
     assert len(times) == 3
     assert all(begin <= end for begin, end in times)
     assert all(before[1] <= after[0] for before, after in pairwise(times))
@@ -81,12 +81,12 @@ PASSES = st.lists(st.lists(st.sampled_from(["a", "b,", "B", "一", "。"]), max_
 
 @given(PASSES)
 def test_what_is_shown_only_grows_and_was_said_twice_in_a_row(passes: list[list[str]]) -> None:
-    agreement = Agreement()
+    agreement = LocalAgreement()
     before_shown: tuple[Word, ...] = ()
     before: tuple[Word, ...] = ()
     for said in passes:
         now = words(" ".join(said))
-        now_shown = agreement.push(now)
+        now_shown = agreement.push_pass(now)
         assert text_of(now_shown).startswith(text_of(before_shown))
         for place in range(len(before_shown), len(now_shown)):
             assert now_shown[place].text == now[place].text
@@ -99,8 +99,8 @@ def test_what_is_shown_only_grows_and_was_said_twice_in_a_row(passes: list[list[
 @given(st.lists(st.integers(0, 3), max_size=8))
 def test_passes_that_only_grow_are_shown_one_pass_late(growths: list[int]) -> None:
     spoken = "one two three four five six seven eight nine ten".split()
-    agreement, said, said_before = Agreement(), 0, 0
+    agreement, said, said_before = LocalAgreement(), 0, 0
     for growth in growths:
         said_before, said = said, min(said + growth, len(spoken))
-        given_out = agreement.push(words(" ".join(spoken[:said])))
+        given_out = agreement.push_pass(words(" ".join(spoken[:said])))
         assert [word.text for word in given_out] == spoken[:said_before]

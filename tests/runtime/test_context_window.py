@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from tests.runtime.stage import Stage
 from voicechat.errors import CONTEXT_TOO_LONG, FailureKind, ProviderError, RequestRefusedError
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, TextDelta
-from voicechat.runtime.conversation import Cast
-from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.history import (
+from voicechat.runtime.context_window import (
     ACKNOWLEDGED,
     ATTEMPTS,
     GO_ON,
     OPENING,
-    FittingModel,
+    ContextWindow,
     acceptable,
 )
+from voicechat.runtime.conversation import SessionProviders
+from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.services import Services
 from voicechat.session.vocabulary import Message, ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
@@ -205,7 +205,7 @@ async def answered(model: ChatModel, messages: Sequence[Message]) -> str:
 
 async def test_a_long_conversation_goes_on_without_its_oldest_turns() -> None:
     narrow = Narrow(8_000)
-    model, history = FittingModel(narrow), [SYSTEM]
+    model, history = ContextWindow(narrow), [SYSTEM]
     for number in range(60):
         history.append(user(f"question {number}"))
         history.append(assistant(await answered(model, history)))
@@ -224,13 +224,13 @@ async def test_a_model_with_a_much_smaller_window_is_asked_several_times() -> No
         message for number in range(40) for message in (user(f"q{number}"), assistant("x" * 400))
     ]
     narrow = Narrow(4_000)
-    assert await answered(FittingModel(narrow), [*history, user("last")])
+    assert await answered(ContextWindow(narrow), [*history, user("last")])
     assert narrow.refused == ATTEMPTS - 1
     assert narrow.asked[-1][-1] == user("last")
 
 
 async def test_one_turn_that_is_too_long_by_itself_is_refused_and_the_next_is_not() -> None:
-    model = FittingModel(Narrow(1_000))
+    model = ContextWindow(Narrow(1_000))
     with pytest.raises(RequestRefusedError):
         await answered(model, [SYSTEM, user("x" * 2_000)])
     assert await answered(model, [SYSTEM, user("x" * 2_000), user("short")][::2])
@@ -238,7 +238,7 @@ async def test_one_turn_that_is_too_long_by_itself_is_refused_and_the_next_is_no
 
 async def test_a_conversation_that_was_cleared_is_shown_whole() -> None:
     narrow = Narrow(2_000)
-    model = FittingModel(narrow)
+    model = ContextWindow(narrow)
     long = [
         message for number in range(9) for message in (user(f"q{number}"), assistant("x" * 400))
     ]
@@ -264,7 +264,7 @@ async def test_other_refusals_are_told_at_once(error: ProviderError) -> None:
             yield
 
     with pytest.raises(ProviderError):
-        await answered(FittingModel(Refusing()), [user("a"), assistant("b"), user("c")])
+        await answered(ContextWindow(Refusing()), [user("a"), assistant("b"), user("c")])
     assert Refusing.asked == 1
 
 
@@ -288,8 +288,8 @@ class StrictStage(Stage):
         async for part in self.model.reply(request):
             yield part
 
-    def cast(self) -> Cast:
-        return Cast(
+    def cast(self) -> SessionProviders:
+        return SessionProviders(
             recognizer=ScriptedRecognizer(),
             models=Services({}, {"default": self}, {}).talking_models(self),
             synthesizer=self.synthesizer,

@@ -29,7 +29,7 @@ shorter than the gap between words.
 
 
 @dataclass(slots=True)
-class Utterance:
+class SpeechSegment:
     """Speech between two pauses; its audio grows until it is closed."""
 
     begin_ms: int
@@ -46,7 +46,7 @@ class Utterance:
         return len(self.pcm) // _BYTES_PER_MS
 
 
-class UtteranceCutter:
+class UtteranceSegmenter:
     """One stream of audio → utterances, in ``waiting``: the last may be open. The same
     samples give the same ones.
     """
@@ -57,11 +57,11 @@ class UtteranceCutter:
         self._cut_frame = b""
         self._now_ms = 0
         self._held: deque[bytes] = deque(maxlen=_HELD_FRAMES)
-        self._open: Utterance | None = None
-        self.waiting: deque[Utterance] = deque()
+        self._open: SpeechSegment | None = None
+        self.waiting: deque[SpeechSegment] = deque()
         """Utterances in order. Whoever has dealt with a closed one takes it out."""
 
-    def push(self, pcm: bytes) -> None:
+    def push_audio(self, pcm: bytes) -> None:
         """Listen to the next piece, of any size."""
         audio = self._cut_frame + pcm
         whole_bytes = len(audio) - len(audio) % FRAME_BYTES
@@ -69,7 +69,7 @@ class UtteranceCutter:
         for start in range(0, whole_bytes, FRAME_BYTES):
             self._take(audio[start : start + FRAME_BYTES])
 
-    def finish(self) -> None:
+    def finish_audio(self) -> None:
         """End the audio: an open utterance is closed."""
         if self._open is not None:
             self._open.pcm += self._cut_frame
@@ -99,7 +99,7 @@ class UtteranceCutter:
 
     def _begin(self, pcm: bytes) -> None:
         begin_ms = self._now_ms - len(pcm) // _BYTES_PER_MS
-        self._open = Utterance(
+        self._open = SpeechSegment(
             begin_ms, bytearray(pcm), voiced_ms=max(0, self._pauses.voiced_until_ms - begin_ms)
         )
         self.waiting.append(self._open)
@@ -109,7 +109,7 @@ class UtteranceCutter:
             self._open.closed = True
             self._open = None
 
-    def _cut(self, utterance: Utterance) -> None:
+    def _cut(self, utterance: SpeechSegment) -> None:
         """Close an utterance that goes on and on, where it is quietest in its last
         third; the rest is the next one.
         """

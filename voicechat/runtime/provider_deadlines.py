@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar, cast
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.runtime.faults import where
+from voicechat.runtime.error_location import location_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def closing(items: AsyncIterator[T]) -> "aclosing[_Closable]":
     return aclosing(cast("_Closable", items))
 
 
-class Timed(Generic[T]):
+class TimedItems(Generic[T]):
     """A provider's items, each by its deadline: a context, which closes the iterator at
     its end.
 
@@ -51,7 +51,7 @@ class Timed(Generic[T]):
         """The task that waits for an item, which is due at ``_due_s``."""
         self._expired = False
 
-    async def __aenter__(self) -> "Timed[T]":
+    async def __aenter__(self) -> "TimedItems[T]":
         return self
 
     async def __aexit__(self, *_raised: object) -> None:
@@ -59,7 +59,7 @@ class Timed(Generic[T]):
             self._timer.cancel()
         await cast("_Closable", self._items).aclose()
 
-    async def next(self, deadline_s: float) -> T | None:
+    async def next_item(self, deadline_s: float) -> T | None:
         """The provider's next item; None at its end.
 
         Raises as ``next_item`` does, and past ``deadline_s`` (loop time). It may be
@@ -111,7 +111,7 @@ class Timed(Generic[T]):
 
 async def next_item(items: AsyncIterator[T]) -> T | None:
     """The provider's next item, however long it takes; None at its end. With deadlines,
-    see ``Timed``.
+    see ``TimedItems``.
 
     Raises ``ProviderError`` in place of any exception the provider should not have
     raised, which is logged by its type and place, not by its text.
@@ -125,5 +125,5 @@ async def next_item(items: AsyncIterator[T]) -> T | None:
 
 
 def _broken(error: Exception) -> ProviderError:
-    logger.error("a provider raised %s at %s", type(error).__name__, where(error))
+    logger.error("a provider raised %s at %s", type(error).__name__, location_of(error))
     return ProviderError("provider", FailureKind.BROKEN, f"raised {type(error).__name__}")
