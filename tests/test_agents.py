@@ -2,7 +2,7 @@ from datetime import datetime
 
 import pytest
 
-from voicechat.agents import Agents, Arrival, Chosen, plain
+from voicechat.agents import Agents, Arrival, ChosenAgent, normalized_name
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.names import ServiceNames
 from voicechat.session.agent import Agent
@@ -16,15 +16,15 @@ MANY = Agents(
 
 
 def chosen(agents: Agents, **arrival: str) -> tuple[str, str]:
-    agent = agents.choose(Arrival(**arrival)).agent  # type: ignore[arg-type]
+    agent = agents.choose_agent(Arrival(**arrival)).agent  # type: ignore[arg-type]
     return agent.name, agent.llm
 
 
 def test_without_agents_a_conversation_is_what_it_is() -> None:
-    assert NOBODY_ELSE.choose(Arrival()) == Chosen(Agent())
-    assert NOBODY_ELSE.choose(
+    assert NOBODY_ELSE.choose_agent(Arrival()) == ChosenAgent(Agent())
+    assert NOBODY_ELSE.choose_agent(
         Arrival(model="default", called="+1", device="x", key_id="k")
-    ) == Chosen(Agent())
+    ) == ChosenAgent(Agent())
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_an_agent_is_found_by_address_model_number_device_and_key(
 @pytest.mark.parametrize("arrival", [{"agent": "nobody"}, {"model": "nobody"}])
 def test_an_unknown_name_is_refused_where_there_is_a_choice(arrival: dict[str, str]) -> None:
     with pytest.raises(RemoteProtocolError, match=r'"nobody" is not one of .*hotel') as refused:
-        MANY.choose(Arrival(**arrival))  # type: ignore[arg-type]
+        MANY.choose_agent(Arrival(**arrival))  # type: ignore[arg-type]
     assert refused.value.status is Status.NOT_FOUND
 
 
 def test_where_there_is_none_any_name_is_the_default_and_the_client_is_told() -> None:
     for arrival in (Arrival(model="Qwen2.5"), Arrival(agent="Qwen2.5")):
-        found = NOBODY_ELSE.choose(arrival)
+        found = NOBODY_ELSE.choose_agent(arrival)
         assert found.agent == Agent()
         assert '"Qwen2.5" is not configured here; default serves' in found.note
 
@@ -74,15 +74,15 @@ def test_the_star_takes_who_asks_for_nobody_that_is_known() -> None:
     assert chosen(agents) == ("shop", "default")
     assert chosen(agents, model="default") == ("default", "default")
     assert chosen(agents, model="big") == ("default", "big")
-    assert not agents.choose(Arrival(model="Qwen2.5")).note
+    assert not agents.choose_agent(Arrival(model="Qwen2.5")).note
     models = Agents(models=ServiceNames(frozenset({"default", "big"}), {"*": "big"}))
     assert chosen(models, model="Qwen2.5") == ("default", "big")
 
 
 def test_numbers_are_compared_by_their_digits_and_devices_in_small_letters() -> None:
-    assert plain("+49 (0)30 / 12-34") == "+490301234"
-    assert plain("AA:BB:CC") == "aa:bb:cc"
-    assert plain("Qwen2.5") == "qwen2.5"
+    assert normalized_name("+49 (0)30 / 12-34") == "+490301234"
+    assert normalized_name("AA:BB:CC") == "aa:bb:cc"
+    assert normalized_name("Qwen2.5") == "qwen2.5"
 
 
 def test_an_arrivals_values_are_what_it_knows_and_when_it_came() -> None:

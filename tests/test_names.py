@@ -1,7 +1,7 @@
 import pytest
 
 from voicechat.errors import RemoteProtocolError, Status
-from voicechat.names import Resolved, ServiceNames, aliases_of, notes
+from voicechat.names import ResolvedName, ServiceNames, aliases_of, combined_notes
 
 
 def test_a_services_own_name_comes_first_then_an_alias_then_the_star() -> None:
@@ -18,7 +18,7 @@ def test_a_services_own_name_comes_first_then_an_alias_then_the_star() -> None:
 
 def test_the_only_service_serves_any_name_and_says_so() -> None:
     resolved = ServiceNames().resolve("model", "Qwen2.5")
-    assert resolved == Resolved(
+    assert resolved == ResolvedName(
         "default", 'model: "Qwen2.5" is not configured here; default serves instead'
     )
 
@@ -48,4 +48,6 @@ def test_an_alias_belongs_to_one_service() -> None:
 
 
 def test_what_a_client_is_told_about_several_names_is_one_text() -> None:
-    assert notes(Resolved("a"), Resolved("b", "x"), Resolved("c", "y")) == "x; y"
+    assert (
+        combined_notes(ResolvedName("a"), ResolvedName("b", "x"), ResolvedName("c", "y")) == "x; y"
+    )

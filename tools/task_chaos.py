@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from voicechat.store.tasks.interface import Report, Submission, Task, Work
+from voicechat.store.tasks.interface import ReportProgress, StoredTask, Submission, Work
 from voicechat.store.tasks.on_demand import TaskSettings, open_task_store
 
 WORK_S = 0.15
@@ -52,7 +52,7 @@ def settings(folder: Path, database_url: str) -> TaskSettings:
 def logged_work(folder: Path) -> Work:
     """Work that writes down that it began."""
 
-    async def work(task: Task, report: Report) -> str:
+    async def work(task: StoredTask, report: ReportProgress) -> str:
         number = task.payload["number"]
         with (folder / "begun.log").open("a") as log:
             log.write(f"{task.id} {number}\n")
@@ -77,7 +77,7 @@ async def work_until_killed(folder: Path, database_url: str) -> None:
             fingerprint=str(number),
             idempotency_key=str(number),
         )
-        task, _ = await store.submit(submission)
+        task, _ = await store.submit_task(submission)
         print(task.id, flush=True)
 
 
@@ -184,12 +184,14 @@ async def examine(folder: Path, database_url: str, tally: Tally) -> None:
     try:
         async with asyncio.timeout(LAST_RESULT_S):
             for task_id, number in tally.acknowledged.items():
-                while (task := await store.find(folder.name, task_id)) and not task.status.finished:  # noqa: ASYNC110
+                task = await store.find_task(folder.name, task_id)
+                while task is not None and not task.status.finished:
                     await asyncio.sleep(0.05)
+                    task = await store.find_task(folder.name, task_id)
                 tally.ended[task.status.value if task else "lost"] += 1
                 if task is None or task.result != f"result of {number}":
                     tally.wrong.append(f"{number}: {task.status.value if task else 'lost'}")
-        known = await store.newest(folder.name, 2 * len(tally.acknowledged))
+        known = await store.newest_tasks(folder.name, 2 * len(tally.acknowledged))
         if {task.id for task in known} != set(tally.acknowledged):
             tally.wrong.append(f"{len(known)} tasks in the store")
     finally:

@@ -55,13 +55,13 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenAgent:
     """Who answers."""
 
     agent: Agent
     note: str = ""
     """What the client is to be told because a name that it used is not known; see
-    ``names.Resolved``."""
+    ``names.ResolvedName``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Agents:
     models: ServiceNames = field(default_factory=ServiceNames)
     """The chat models, which may be asked for instead of an agent."""
 
-    def choose(self, arrival: Arrival) -> Chosen:
+    def choose_agent(self, arrival: Arrival) -> ChosenAgent:
         """Find who answers a connection: the first of these that is an agent.
 
         The address, the ``model``, the number called, the device, the key; then the
@@ -88,20 +88,20 @@ class Agents:
             resolved = ServiceNames(frozenset(self.agents), self.aliases).resolve(
                 "agent", arrival.agent
             )
-            return Chosen(self._with_model(resolved.name, arrival.model), resolved.note)
+            return ChosenAgent(self._with_model(resolved.name, arrival.model), resolved.note)
         if arrival.model != DEFAULT and (asked := self._called(arrival.model)) is not None:
-            return Chosen(self.agents[asked])
+            return ChosenAgent(self.agents[asked])
         for name in (arrival.called, arrival.device, arrival.key_id):
             if (bound := self._called(name)) is not None:
-                return Chosen(self._with_model(bound, arrival.model))
+                return ChosenAgent(self._with_model(bound, arrival.model))
         if arrival.model in self.models:
-            return Chosen(self._with_model(DEFAULT, arrival.model))
+            return ChosenAgent(self._with_model(DEFAULT, arrival.model))
         if not arrival.model:
-            return Chosen(self.agents[self.aliases.get(ANY, DEFAULT)])
+            return ChosenAgent(self.agents[self.aliases.get(ANY, DEFAULT)])
         resolved = self.names.resolve(arrival.model_path, arrival.model)
         if resolved.name in self.agents:
-            return Chosen(self.agents[resolved.name], resolved.note)
-        return Chosen(self._with_model(DEFAULT, resolved.name))
+            return ChosenAgent(self.agents[resolved.name], resolved.note)
+        return ChosenAgent(self._with_model(DEFAULT, resolved.name))
 
     @property
     def names(self) -> ServiceNames:
@@ -115,8 +115,8 @@ class Agents:
         """
         if not name or name == ANY:
             return None
-        found = (each for each in (name, plain(name)) if each in self.agents)
-        return next(found, self.aliases.get(name, self.aliases.get(plain(name))))
+        found = (each for each in (name, normalized_name(name)) if each in self.agents)
+        return next(found, self.aliases.get(name, self.aliases.get(normalized_name(name))))
 
     def _with_model(self, name: str, model: str) -> Agent:
         agent = self.agents[name]
@@ -125,7 +125,7 @@ class Agents:
         return replace(agent, llm=self.models.resolve("model", model).name)
 
 
-def plain(name: str) -> str:
+def normalized_name(name: str) -> str:
     """Write a number as its digits alone, and any other name in small letters."""
     digits = _NOT_IN_NUMBERS.sub("", name)
     return digits if _NUMBER.fullmatch(digits) else name.lower()

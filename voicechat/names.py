@@ -19,7 +19,7 @@ _LISTED_NAMES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class ResolvedName:
     """What a name means."""
 
     name: str
@@ -50,7 +50,7 @@ class ServiceNames:
         """
         return iter(sorted(self.names | self.aliases.keys() - {ANY}))
 
-    def resolve(self, path: str, wanted: str) -> Resolved:
+    def resolve(self, path: str, wanted: str) -> ResolvedName:
         """Find what ``wanted`` means. ``path`` is the parameter that holds it.
 
         Where nothing but ``default`` is configured every name means that: a stock
@@ -58,12 +58,12 @@ class ServiceNames:
         (NOT_FOUND) that lists the names when there is a choice.
         """
         if wanted in self.names:
-            return Resolved(wanted)
+            return ResolvedName(wanted)
         if (name := self.aliases.get(wanted, self.aliases.get(ANY))) is not None:
-            return Resolved(name)
+            return ResolvedName(name)
         if len(self.names) == 1:
             (name,) = self.names
-            return Resolved(
+            return ResolvedName(
                 name, f"{path}: {quoted(wanted)} is not configured here; {name} serves instead"
             )
         message = f"{path}: {quoted(wanted)} is not one of {_listed(self)}"
@@ -88,7 +88,7 @@ def aliases_of(services: Mapping[str, Iterable[str]]) -> dict[str, str]:
     return found
 
 
-def notes(*resolved: Resolved) -> str:
+def combined_notes(*resolved: ResolvedName) -> str:
     """Put together what a client is to be told about its names; empty when each was
     known.
     """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from voicechat.cli import main
-from voicechat.server.workers.link import can_link
+from voicechat.server.workers.ipc_channel import supports_channels
 
 pytestmark = pytest.mark.real_time
 
@@ -29,7 +29,7 @@ def test_conversations_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["collector_pauses"] is not None
 
 
-@pytest.mark.skipif(not can_link(), reason="this system has one worker at most")
+@pytest.mark.skipif(not supports_channels(), reason="this system has one worker at most")
 @pytest.mark.long
 def test_what_each_worker_adds_is_put_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--sessions", "4", "--seconds", "4", "--workers", "2", "--json"]) == 0

@@ -116,12 +116,15 @@ def test_tools_are_loaded_and_not_called(
 def test_agents_are_looked_at(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configure(
         directory,
-        '[agents.hotel]\nvoice = "scripted"\n[agents.shop]\nvoice = "nobody"\n[agents.plain]\n',
+        '[agents.hotel]\nvoice = "scripted"\n[agents.shop]\nvoice = "nobody"\n[agents.normalized_name]\n',
     )
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert "ok   agents.hotel: llm.default, asr.default, tts.default, voice scripted" in lines
-    assert "ok   agents.plain: llm.default, asr.default, tts.default, its default voice" in lines
+    assert (
+        "ok   agents.normalized_name: llm.default, asr.default, tts.default, its default voice"
+        in lines
+    )
     assert any(
         line.startswith("FAIL agents.shop: tts.default has no voice 'nobody', but scripted")
         for line in lines

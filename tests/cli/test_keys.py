@@ -4,7 +4,7 @@ import pytest
 
 from voicechat.cli import main
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.store.access import Endpoint, Grant, Quota, Scope
+from voicechat.store.access import ApiEndpoint, Grant, Quota, Scope
 from voicechat.store.keys import KeyStore
 
 
@@ -22,7 +22,7 @@ def test_a_key_is_made_shown_once_listed_without_it_and_revoked(
     key = capsys.readouterr().out.strip()
     store = KeyStore(data / "keys.sqlite3")
     store.refresh()
-    record = store.find(key, unix_s())
+    record = store.find_key(key, unix_s())
     assert record is not None
 
     assert main(["keys", "list"]) == 0
@@ -34,7 +34,7 @@ def test_a_key_is_made_shown_once_listed_without_it_and_revoked(
 
     assert main(["keys", "revoke", record.id]) == 0
     store.refresh()
-    assert store.find(key, unix_s()) is None
+    assert store.find_key(key, unix_s()) is None
     assert main(["keys", "revoke", record.id]) == 1
     assert main(["keys", "list"]) == 0
     assert "revoked" in capsys.readouterr().out
@@ -54,12 +54,14 @@ def test_scope_expiry_and_quotas_are_settled_and_listed(
     quotas = "--max-sessions 20 --requests-per-minute 600 --audio-seconds-per-day 7200"
     before_s = int(unix_s())
     assert main(["keys", "create", *options.split(), *quotas.split()]) == 0
-    [record] = KeyStore(data / "keys.sqlite3").list()
+    [record] = KeyStore(data / "keys.sqlite3").list_keys()
     expires_s = record.grant.expires_s
     assert expires_s is not None
     assert 30 * 86_400 <= expires_s - before_s <= 30 * 86_400 + 60
     assert record.grant == Grant(
-        scope=Scope(projects=("shop", "till"), endpoints=(Endpoint.CONVERSATION, Endpoint.TOKENS)),
+        scope=Scope(
+            projects=("shop", "till"), endpoints=(ApiEndpoint.CONVERSATION, ApiEndpoint.TOKENS)
+        ),
         quota=Quota(max_sessions=20, requests_per_minute=600, audio_seconds_per_day=7200),
         expires_s=expires_s,
     )

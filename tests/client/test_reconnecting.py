@@ -196,9 +196,9 @@ async def test_a_conversation_that_is_refused_is_not_tried_again(tmp_path: Path)
 
 async def test_a_key_that_was_revoked_meanwhile_ends_the_attempts(tmp_path: Path) -> None:
     async with serving_live(tmp_path) as live, cutting_proxy(live.url) as proxy:
-        record, key = live.store.create("a")
+        record, key = live.store.create_key("a")
         async with stay_connected(proxy.url, key=key, backoff=QUICK) as conversation:
-            live.store.revoke(record.id)
+            live.store.revoke_key(record.id)
             proxy.cut()
             with pytest.raises(AdmissionError, match="a valid key"):
                 await anext(conversation)

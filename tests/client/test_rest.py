@@ -99,7 +99,7 @@ async def test_refusals_carry_the_contracts_status(live: Live, api: Api) -> None
         await api.speech("x", volume=101)
     assert wrong.value.status == Status.INVALID_PARAMETER
     async with Api(
-        live.url, key=live.store.create("a", Grant(quota=Quota(requests_per_minute=1)))[1]
+        live.url, key=live.store.create_key("a", Grant(quota=Quota(requests_per_minute=1)))[1]
     ) as limited:
         await limited.models()
         with pytest.raises(ApiError) as too_many:

@@ -83,8 +83,8 @@ def test_an_agent_is_all_that_its_section_says() -> None:
         Arrival(device="aa:bb:cc:dd:ee:ff"),
         Arrival(model="gpt-realtime"),
     ):
-        assert agents.choose(arrival).agent.name == "hotel"
-    assert agents.choose(Arrival(model="gpt-4o")).agent == Agent(llm="big")
+        assert agents.choose_agent(arrival).agent.name == "hotel"
+    assert agents.choose_agent(Arrival(model="gpt-4o")).agent == Agent(llm="big")
 
 
 def test_each_idle_prompt_is_said_once_unless_told_otherwise() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import voicechat
 from voicechat.processes import python
-from voicechat.server.workers.link import can_link
+from voicechat.server.workers.ipc_channel import supports_channels
 
 PACKAGE = Path(voicechat.__file__).parent
 HOSTILE = "import os; open(os.path.join(os.path.dirname(__file__), {ran!r}), 'w').close(); raise SystemExit('hostile')"
@@ -75,7 +75,9 @@ CHILDREN = {
         WORKERS,
         marks=[
             pytest.mark.long,
-            pytest.mark.skipif(not can_link(), reason="this system has one worker at most"),
+            pytest.mark.skipif(
+                not supports_channels(), reason="this system has one worker at most"
+            ),
         ],
     ),
 }

@@ -20,7 +20,7 @@ from voicechat.errors import AdmissionError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server import key_watch
 from voicechat.store import keys
-from voicechat.store.access import Endpoint, Grant, Quota, Scope
+from voicechat.store.access import ApiEndpoint, Grant, Quota, Scope
 from voicechat.store.keys import KeyStore
 from voicechat.store.quotas import Accounts
 
@@ -33,7 +33,7 @@ SPEECH = {
     "synthesis_param": {"format": "PCM_16000HZ_MONO_16BIT"},
 }
 MODELS = "/v1/models"
-TOKENS = Grant(scope=Scope(endpoints=(Endpoint.TOKENS, Endpoint.SPEECH)))
+TOKENS = Grant(scope=Scope(endpoints=(ApiEndpoint.TOKENS, ApiEndpoint.SPEECH)))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 def make_key(live: Live, grant: Grant) -> str:
-    return live.store.create("test", grant)[1]
+    return live.store.create_key("test", grant)[1]
 
 
 async def make_token(live: Live, key: str = KEY, *, project: str = "p", **asked: object) -> Answer:
@@ -55,7 +55,7 @@ async def make_token(live: Live, key: str = KEY, *, project: str = "p", **asked:
 
 
 async def test_a_key_opens_its_endpoints_and_no_others(live: Live) -> None:
-    key = make_key(live, Grant(scope=Scope(endpoints=(Endpoint.CHAT,))))
+    key = make_key(live, Grant(scope=Scope(endpoints=(ApiEndpoint.CHAT,))))
     assert (await live.ask("/v1/chat/completions", CHAT, key=key)).status == 200
     assert (await live.ask(MODELS, key=key, method="GET")).status == 200
     refused = await live.ask(f"{PROJECT}/easyllms/voice/synthesize-audio", SPEECH, key=key)
@@ -131,13 +131,13 @@ async def next_error(conversation: ClientConversation) -> ErrorMessage:
 
 
 async def test_the_open_sockets_of_a_revoked_key_end_and_those_of_others_go_on(live: Live) -> None:
-    record, key = live.store.create("revoked")
+    record, key = live.store.create_key("revoked")
     async with connect(live.url, key=KEY) as staying:
         async with (
             connect(live.url, key=key) as ending,
             recognise_stream(live.url, key=key) as stream,
         ):
-            live.store.revoke(record.id)
+            live.store.revoke_key(record.id)
             assert (await next_error(ending)).status == Status.NOT_AUTHORISED
             async with asyncio.timeout(2):
                 with pytest.raises(ConnectionLostError):
@@ -154,10 +154,10 @@ async def test_open_sockets_go_on_while_the_keys_cannot_be_read(
     fault: str, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "_LOCK_TIMEOUT_S", 0.01)
-    record, key = live.store.create("stored")
+    record, key = live.store.create_key("stored")
     path = live.store._path
     async with connect(live.url, key=key) as conversation:
-        live.store.create("another")  # the file has to be read again
+        live.store.create_key("another")  # the file has to be read again
         changed = path.read_bytes()
         looked = asyncio.Event()
         with ExitStack() as until_then:
@@ -190,7 +190,7 @@ async def test_open_sockets_go_on_while_the_keys_cannot_be_read(
             path.rmdir()
         path.write_bytes(changed)
         monkeypatch.setattr(keys, "_LOCK_TIMEOUT_S", 5.0)
-        live.store.revoke(record.id)
+        live.store.revoke_key(record.id)
         assert (await next_error(conversation)).status == Status.NOT_AUTHORISED
 
 
@@ -206,14 +206,14 @@ async def test_the_watch_goes_on_after_a_look_that_failed(
         return used_up(accounts)
 
     monkeypatch.setattr(Accounts, "used_up", fail_first)
-    record, key = live.store.create("stored")
+    record, key = live.store.create_key("stored")
     async with connect(live.url, key=key) as conversation:
         async with asyncio.timeout(5):
             while failures:  # noqa: ASYNC110 - the watch tells nobody
                 await asyncio.sleep(0.01)
         await conversation.ping()
         assert (await conversation.receive()).status == Status.OK  # type: ignore[union-attr]
-        live.store.revoke(record.id)
+        live.store.revoke_key(record.id)
         assert (await next_error(conversation)).status == Status.NOT_AUTHORISED
 
 
@@ -325,22 +325,22 @@ async def test_a_token_is_bound_to_project_endpoints_and_origin(live: Live) -> N
 
 
 async def test_a_token_opens_no_more_than_its_key_and_makes_no_tokens(live: Live) -> None:
-    key = make_key(live, Grant(scope=Scope(endpoints=(Endpoint.TOKENS, Endpoint.SPEECH))))
+    key = make_key(live, Grant(scope=Scope(endpoints=(ApiEndpoint.TOKENS, ApiEndpoint.SPEECH))))
     assert (await make_token(live, key, endpoints=["chat"])).status == 401
     token = (await make_token(live, key)).json["token"]
     assert (await live.ask("/v1/chat/completions", CHAT, key=token)).status == 401
     token = (await make_token(live)).json["token"]
     assert (await make_token(live, token)).status == 401
-    alone = make_key(live, Grant(scope=Scope(endpoints=(Endpoint.TOKENS,))))
+    alone = make_key(live, Grant(scope=Scope(endpoints=(ApiEndpoint.TOKENS,))))
     assert (await make_token(live, alone)).status == 400
 
 
 async def test_a_token_dies_with_its_key_and_uses_its_keys_quota(live: Live) -> None:
-    record, key = live.store.create("a", Grant(quota=Quota(requests_per_minute=2)))
+    record, key = live.store.create_key("a", Grant(quota=Quota(requests_per_minute=2)))
     first, second = [(await make_token(live, key)).json["token"] for _ in range(2)]
     path = f"{PROJECT}/easyllms/voice/synthesize-audio"
     assert (await live.ask(path, SPEECH, key=first)).status == 429
-    live.store.revoke(record.id)
+    live.store.revoke_key(record.id)
     assert (await live.ask(path, SPEECH, key=second)).status == 401
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import ClientSession, web
 
-from voicechat.schema.checked import Section
+from voicechat.schema.checked import RequestModel
 from voicechat.schema.json_text import MAX_VALUES
 from voicechat.server.app import build_app
 from voicechat.server.listener import listening
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real_time
 LIMIT_BYTES = 8 * LARGE_BYTES
 
 
-class Noted(Section):
+class Noted(RequestModel):
     """Notes in which thread it is checked."""
 
     text: str

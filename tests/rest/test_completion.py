@@ -9,7 +9,7 @@ def test_calls_without_ids_have_one_in_the_stream_as_in_the_whole_answer() -> No
         ToolCall(0, "", None, ":1}"),
         ToolCall(0, "", "g", "{}"),
     ]
-    chunks = [chunk for piece in pieces for chunk in completion.add(piece)]
+    chunks = [chunk for piece in pieces for chunk in completion.add_part(piece)]
     told = [call for chunk in chunks for call in chunk["choices"][0]["delta"]["tool_calls"]]
     assert [(call["index"], call.get("id")) for call in told] == [
         (0, "call_c_0"),

@@ -38,7 +38,7 @@ async def fields(
     found = []
     while (part := await form.next_part()) is not None:
         content = b""
-        while piece := await part.read():
+        while piece := await part.read_piece():
             content += piece
         found.append((part.name, content))
     assert left == []

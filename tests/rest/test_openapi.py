@@ -16,7 +16,7 @@ from tests.rest.live import Live, serving_live
 from tools.write_openapi import COMMITTED, all_operations
 from voicechat.errors import RemoteProtocolError
 from voicechat.schema.chat_options import ChatMessage, ResponseFormat, Thinking
-from voicechat.schema.chat_tools import Tool
+from voicechat.schema.chat_tools import ChatCompletionTool
 from voicechat.schema.checked import STANDS_FOR_DEFAULT
 from voicechat.server.app import build_app
 from voicechat.server.health import Health
@@ -112,7 +112,7 @@ TRIED = [
     (OpenAISpeechRequest, {"model": "m", "input": "x"}, 4),
     (TokenRequest, {}, 2),
     (ChatMessage, {"role": "user", "content": "x"}, 1),
-    (Tool, {"type": "function", "function": {"name": "f"}}, 1),
+    (ChatCompletionTool, {"type": "function", "function": {"name": "f"}}, 1),
     (ResponseFormat, {"type": "text"}, 1),
     (Thinking, {"type": "enabled"}, 1),
     (RecognitionParam, {}, 1),

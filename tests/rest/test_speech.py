@@ -184,7 +184,7 @@ async def test_a_long_answer_in_one_piece_is_sent_while_it_is_made(
 
 async def test_an_answer_that_nobody_reads_is_cut_off_and_counts_until_then(tmp_path: Path) -> None:
     async with serving_live(tmp_path, limits={"write_ms": 1000}) as live:
-        key = live.store.create("a", Grant(quota=Quota(max_sessions=1)))[1]
+        key = live.store.create_key("a", Grant(quota=Quota(max_sessions=1)))[1]
         format_name = {"format": "WAV_48000HZ_MONO_16BIT"}
         body = json.dumps(
             asked(["A sentence of words. " * 900]) | {"synthesis_param": format_name}
@@ -392,7 +392,7 @@ async def test_speech_in_openais_events(live: Live) -> None:
 
 
 async def test_a_spoken_reply_is_there_for_a_project_too(live: Live) -> None:
-    key = live.store.create("a", Grant(scope=Scope(projects=("q",))))[1]
+    key = live.store.create_key("a", Grant(scope=Scope(projects=("q",))))[1]
     chat = {"model": "default", "messages": [{"role": "user", "content": "x"}]}
     body = {"chat_completion_req": chat, "speech_synthesis_req": {"easyllm_id": "default"}}
     for project, status in (("q", 200), ("p", 401)):

@@ -19,7 +19,7 @@ from voicechat.dialects.speech_chat.settings import read_chat_update
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema import json_text
 from voicechat.schema.chat_options import MAX_MESSAGES, ChatCompletion
-from voicechat.schema.checked import MAX_KEYS, Passage, Section, first_failure
+from voicechat.schema.checked import MAX_KEYS, PassThroughModel, RequestModel, first_failure
 from voicechat.schema.json_text import MAX_VALUES, read_json
 from voicechat.server.rest.chat import CompletionRequest
 
@@ -72,7 +72,7 @@ def _request_models() -> Iterator[type[BaseModel]]:
     for package in (voicechat.server.rest, voicechat.dialects):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    waiting: list[type[BaseModel]] = [Section, Passage]
+    waiting: list[type[BaseModel]] = [RequestModel, PassThroughModel]
     while waiting:
         model = waiting.pop()
         waiting += model.__subclasses__()

@@ -8,11 +8,11 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
-from voicechat.server.answers import answer_errors
 from voicechat.server.auth import Authoriser, request_keys
+from voicechat.server.error_responses import answer_errors
 from voicechat.server.listener import listening
 from voicechat.server.origins import Origins
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 from voicechat.store.keys import KeyStore
 
 pytestmark = pytest.mark.real_time
@@ -27,7 +27,7 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
     )
 
     async def who(request: web.Request) -> web.Response:
-        principal = await authorise(request, Endpoint.CHAT)
+        principal = await authorise(request, ApiEndpoint.CHAT)
         return web.Response(text=f"{principal.key_id} {principal.project}")
 
     app = web.Application(middlewares=[answer_errors])
@@ -101,22 +101,22 @@ async def test_the_path_names_the_project(port: int) -> None:
 
 
 async def test_a_stored_key_is_admitted_under_its_id(port: int, tmp_path: Path) -> None:
-    record, key = KeyStore(tmp_path / "keys").create("a")
+    record, key = KeyStore(tmp_path / "keys").create_key("a")
     assert await ask(port, f"/who?token={key}") == (200, f"{record.id} default")
 
 
 async def test_a_key_is_refused_from_its_revocation_on(port: int, tmp_path: Path) -> None:
     store = KeyStore(tmp_path / "keys")
-    record, key = store.create("a")
+    record, key = store.create_key("a")
     assert (await ask(port, f"/who?token={key}"))[0] == 200
-    store.revoke(record.id)
+    store.revoke_key(record.id)
     assert (await ask(port, f"/who?token={key}"))[0] == 401
 
 
 async def test_when_the_keys_cannot_be_read_nobody_is_let_in_by_them(
     port: int, tmp_path: Path
 ) -> None:
-    _, key = KeyStore(tmp_path / "keys").create("a")
+    _, key = KeyStore(tmp_path / "keys").create_key("a")
     assert (await ask(port, f"/who?token={key}"))[0] == 200
     (tmp_path / "keys").write_bytes(b"broken" * 100)
     status, body = await ask(port, f"/who?token={key}")
@@ -186,7 +186,7 @@ async def test_wrong_keys_are_counted_by_whom_a_trusted_proxy_names(
     authorise = Authoriser(KeyStore(tmp_path / "keys"), {}, Origins((), proxies))
 
     async def who(request: web.Request) -> web.Response:
-        await authorise(request, Endpoint.CHAT)
+        await authorise(request, ApiEndpoint.CHAT)
         return web.Response()
 
     app = web.Application(middlewares=[answer_errors])

@@ -22,7 +22,7 @@ from voicechat.server.connections import (
     SILENT_PER_ADDRESS,
     SWEEP_S,
     UNREAD_S,
-    Connection,
+    ClientConnection,
     Connections,
     encode_target,
 )
@@ -40,7 +40,7 @@ class Wire(asyncio.Transport):
         self.unread_bytes = 0
         self.gone = False
         self.reads = True
-        self.handler: Connection
+        self.handler: ClientConnection
 
     def pause_reading(self) -> None:
         self.reads = False

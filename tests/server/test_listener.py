@@ -7,7 +7,7 @@ from aiohttp import ClientSession, web
 
 from voicechat.errors import ConfigError
 from voicechat.server.app import build_app
-from voicechat.server.attempts import network_of
+from voicechat.server.auth_throttle import network_of
 from voicechat.server.listener import base_url, bind, is_loopback, listening
 
 

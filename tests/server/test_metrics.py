@@ -9,7 +9,7 @@ from voicechat.errors import Status
 from voicechat.providers.interfaces import VoiceOptions
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.app import build_app
-from voicechat.server.facts import ServerFact, SessionRefused
+from voicechat.server.metric_events import MetricEvent, SessionRefused
 from voicechat.server.metrics import CLIENT, LAG_PERIOD_S, LAG_WINDOW, Metrics
 from voicechat.session.effects import (
     EarlyReply,
@@ -48,7 +48,7 @@ def test_a_turn_is_counted_by_its_outcome_and_timed_as_far_as_it_came() -> None:
 
 
 def test_every_fact_is_counted() -> None:
-    facts: list[ServerFact] = [
+    facts: list[MetricEvent] = [
         LateDropped(LateKind.REPLY),
         LateDropped(LateKind.STREAM),
         *(TurnEnded(outcome, None, None, None) for outcome in Outcome),
@@ -60,7 +60,7 @@ def test_every_fact_is_counted() -> None:
         ToolEnded("weather", ToolOutcome.TIMEOUT, took_ms=10_000),
         ToolEnded("", ToolOutcome.ANSWERED, took_ms=250),
     ]
-    assert {type(fact) for fact in facts} == set(get_args(ServerFact))
+    assert {type(fact) for fact in facts} == set(get_args(MetricEvent))
     metrics = Metrics()
     for fact in facts:
         metrics.observe(fact)

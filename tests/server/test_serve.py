@@ -82,11 +82,11 @@ def test_on_loopback_without_a_key_one_is_made_and_shown(config: Config) -> None
 
 def test_a_stored_key_replaces_the_one_made_here(config: Config) -> None:
     credentials(config)
-    record, _ = KeyStore(config.data_dir / "keys.sqlite3").create("a")
+    record, _ = KeyStore(config.data_dir / "keys.sqlite3").create_key("a")
     configured = credentials(config)
     assert configured.shown is None
     assert configured.static_keys == {}
-    configured.store.revoke(record.id)
+    configured.store.revoke_key(record.id)
     assert credentials(config).shown
 
 

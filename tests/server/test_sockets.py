@@ -26,15 +26,15 @@ from voicechat.server import mount as mount_module
 from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Principal, request_keys
-from voicechat.server.facts import ServerFact, SessionRefused
-from voicechat.server.figures import Level, pressure_limits
 from voicechat.server.listener import listening
+from voicechat.server.load_shedding import LoadShedder
+from voicechat.server.load_signals import LoadLevel, load_limits
+from voicechat.server.metric_events import MetricEvent, SessionRefused
 from voicechat.server.mount import Conditions, Mount
-from voicechat.server.pressure import Pressure
 from voicechat.session.agent import Agent
 from voicechat.session.events import Event, PressureChanged
 from voicechat.session.limits import SessionLimits
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 pytestmark = pytest.mark.real_time
@@ -56,7 +56,7 @@ class Server:
         admission: Admission,
         mount: Mount,
         port: int,
-        facts: list[ServerFact],
+        facts: list[MetricEvent],
         recognizer: ScriptedRecognizer,
     ) -> None:
         self.admission, self.mount = admission, mount
@@ -73,11 +73,11 @@ class Server:
 class Doorkeeper:
     """Lets the key "k" in."""
 
-    async def __call__(self, request: aiohttp.web.Request, endpoint: Endpoint) -> Principal:
+    async def __call__(self, request: aiohttp.web.Request, endpoint: ApiEndpoint) -> Principal:
         key = "k" if "k" in request_keys(request) else ""
         return await self.admit_key(key, "", endpoint)
 
-    async def admit_key(self, key: str, address: str, endpoint: Endpoint) -> Principal:
+    async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
         if key != "k":
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
         return Principal("id")
@@ -89,11 +89,11 @@ async def server(
     limits: SessionLimits | None = None,
     recognizers: tuple[str, ...] = ("default",),
     aliases: Aliases = Aliases(),  # noqa: B008 - it is a value
-    pressure: Pressure | None = None,
+    load_shedder: LoadShedder | None = None,
     synthesizers: Mapping[str, ScriptedSynthesizer] | None = None,
     agents: Agents | None = None,
 ) -> AsyncIterator[Server]:
-    facts: list[ServerFact] = []
+    facts: list[MetricEvent] = []
     recognizer = ScriptedRecognizer(texts=("one two three",), word_ms=100)
     services = Services(
         dict.fromkeys(recognizers, recognizer),
@@ -101,7 +101,7 @@ async def server(
         synthesizers or {"default": ScriptedSynthesizer()},
         aliases=aliases,
     )
-    admission = Admission(max_sessions, pressure=pressure)
+    admission = Admission(max_sessions, load_shedder=load_shedder)
     mount = Mount(
         (SpeechChatEndpoint(), StreamSpeechEndpoint()),
         services,
@@ -311,18 +311,18 @@ async def test_a_conversation_learns_how_much_time_there_is_when_it_begins_and_w
                 heard.append((self, event))
             super().post(event)
 
-    limits = pressure_limits(AdmissionConfig())
+    limits = load_limits(AdmissionConfig())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mount_module, "Conversation", Overheard)
-        pressure = Pressure(limits)
-        async with server(pressure=pressure) as running, running.chat() as calm:
+        load_shedder = LoadShedder(limits)
+        async with server(load_shedder=load_shedder) as running, running.chat() as calm:
             await told(calm)
-            pressure.level = Level.SHEDDING
-            running.admission.press(pressure.level)
+            load_shedder.level = LoadLevel.SHEDDING
+            running.admission.set_load_level(load_shedder.level)
             async with running.chat() as pressed:
                 await told(pressed)
-                pressure.level = Level.CALM
-                running.admission.press(pressure.level)
+                load_shedder.level = LoadLevel.CALM
+                running.admission.set_load_level(load_shedder.level)
     first, second = dict.fromkeys(who for who, _ in heard)
     assert [event.short for who, event in heard if who is first] == [True, False]
     assert [event.short for who, event in heard if who is second] == [True, False]

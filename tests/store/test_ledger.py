@@ -14,8 +14,8 @@ import pytest
 
 from voicechat.store.access import Quota, Scope
 from voicechat.store.ledger import Ledger
-from voicechat.store.places import Places
 from voicechat.store.quotas import Account, Accounts, QuotaExceededError
+from voicechat.store.session_slots import SessionSlots
 from voicechat.store.tokens import TokenGrant, TokenStore
 
 
@@ -29,15 +29,15 @@ def noon() -> float:
 
 
 def test_places_are_those_of_all(two: tuple[Ledger, Ledger]) -> None:
-    first, second = (Places(ledger, "session", 3) for ledger in two)
-    assert first.take()
-    assert second.take()
-    assert second.take()
-    assert not first.take()
-    assert (first.taken, second.taken_by_worker) == (3, {0: 1, 1: 2})
-    second.free()
-    assert first.take()
-    assert Places(two[0], "request", 3).taken == 0
+    first, second = (SessionSlots(ledger, "session", 3) for ledger in two)
+    assert first.try_acquire_slot()
+    assert second.try_acquire_slot()
+    assert second.try_acquire_slot()
+    assert not first.try_acquire_slot()
+    assert (first.slots_in_use, second.slots_by_worker) == (3, {0: 1, 1: 2})
+    second.release_slot()
+    assert first.try_acquire_slot()
+    assert SessionSlots(two[0], "request", 3).slots_in_use == 0
 
 
 def test_what_a_dead_process_held_is_free_and_what_it_used_is_not(
@@ -47,16 +47,16 @@ def test_what_a_dead_process_held_is_free_and_what_it_used_is_not(
     quota = Quota(max_sessions=2, audio_seconds_per_day=10)
     account, lost = (Account(quota, noon, ledger, "k") for ledger in two)
     for _ in range(2):
-        assert Places(theirs, "session", 2).take()
+        assert SessionSlots(theirs, "session", 2).try_acquire_slot()
         lost.enter_session()
     lost.use_audio(9_000)
-    theirs.enrol(4711)
-    assert not Places(ours, "session", 2).take()
+    theirs.register_worker(4711)
+    assert not SessionSlots(ours, "session", 2).try_acquire_slot()
     with pytest.raises(QuotaExceededError, match="2 sessions"):
         account.enter_session()
-    ours.forget(1)
+    ours.remove_worker(1)
     assert ours.processes() == {}
-    assert Places(ours, "session", 2).take()
+    assert SessionSlots(ours, "session", 2).try_acquire_slot()
     account.enter_session()
     account.use_audio(1_000)
     assert account.audio_used_up
@@ -64,8 +64,8 @@ def test_what_a_dead_process_held_is_free_and_what_it_used_is_not(
 
 def test_sessions_audio_and_requests_of_a_key_are_those_of_all(two: tuple[Ledger, Ledger]) -> None:
     quota = Quota(max_sessions=2, requests_per_minute=3, audio_seconds_per_day=5)
-    first, second = (Accounts(noon, ledger).of("k", quota) for ledger in two)
-    other = Accounts(noon, two[0]).of("other", quota)
+    first, second = (Accounts(noon, ledger).account_of("k", quota) for ledger in two)
+    other = Accounts(noon, two[0]).account_of("other", quota)
     first.enter_session()
     second.enter_session()
     for account in (first, second):
@@ -90,17 +90,17 @@ def test_sessions_audio_and_requests_of_a_key_are_those_of_all(two: tuple[Ledger
 def test_a_token_is_accepted_once_by_whichever(two: tuple[Ledger, Ledger]) -> None:
     first, second = (TokenStore(ledger) for ledger in two)
     grant = TokenGrant(key_id="k", scope=Scope(projects=("p",)), origin="https://app.example")
-    token = first.issue(grant, 60, now_s=0)
-    assert second.redeem(token, now_s=1) == grant
-    assert first.redeem(token, now_s=1) is None
+    token = first.issue_token(grant, 60, now_s=0)
+    assert second.redeem_token(token, now_s=1) == grant
+    assert first.redeem_token(token, now_s=1) is None
 
 
 def _count_for_ever(path: Path, worker: int) -> None:
     ledger = Ledger(path, worker)
-    places = Places(ledger, "session", 10)
+    places = SessionSlots(ledger, "session", 10)
     while True:
-        places.take()
-        places.free()
+        places.try_acquire_slot()
+        places.release_slot()
         time.sleep(
             0.0005
         )  # without a pause SQLite lets nobody else in: whoever waits sleeps longer and longer
@@ -110,21 +110,21 @@ def _count_for_ever(path: Path, worker: int) -> None:
 def test_a_process_that_is_killed_in_the_middle_harms_nobody(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     ours = Ledger(path, 0)
-    places = Places(ours, "session", 10)
+    places = SessionSlots(ours, "session", 10)
     spawning = multiprocessing.get_context("spawn")
     for worker in range(1, 4):
         process = spawning.Process(target=_count_for_ever, args=(path, worker))
         process.start()
-        while worker not in places.taken_by_worker:
+        while worker not in places.slots_by_worker:
             pass
         for _ in range(200):
-            assert places.take()
-            places.free()
+            assert places.try_acquire_slot()
+            places.release_slot()
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        ours.forget(worker)
-        assert places.taken == 0
+        ours.remove_worker(worker)
+        assert places.slots_in_use == 0
     assert ours.number("PRAGMA integrity_check") == "ok"
 
 

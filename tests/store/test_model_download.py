@@ -11,7 +11,7 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from tests.store.file_server import FileServer, serving
-from voicechat.store.model_download import DownloadError, DownloadLimits, Part, download
+from voicechat.store.model_download import DownloadError, DownloadLimits, PartialDownload, download
 
 pytestmark = pytest.mark.real_time
 
@@ -26,12 +26,12 @@ async def server() -> AsyncIterator[FileServer]:
 
 
 @pytest.fixture
-def part(tmp_path: Path) -> Part:
-    return Part(tmp_path / "model.tar.bz2")
+def part(tmp_path: Path) -> PartialDownload:
+    return PartialDownload(tmp_path / "model.tar.bz2")
 
 
 async def fetch(
-    server: FileServer, part: Part, limits: DownloadLimits = QUICK
+    server: FileServer, part: PartialDownload, limits: DownloadLimits = QUICK
 ) -> list[tuple[int, int]]:
     told: list[tuple[int, int]] = []
     async with asyncio.timeout(30):
@@ -39,7 +39,9 @@ async def fetch(
     return told
 
 
-async def test_a_file_is_fetched_and_its_progress_told(server: FileServer, part: Part) -> None:
+async def test_a_file_is_fetched_and_its_progress_told(
+    server: FileServer, part: PartialDownload
+) -> None:
     told = await fetch(server, part)
     assert part.path.read_bytes() == CONTENT
     assert told[0] == (0, len(CONTENT))
@@ -47,16 +49,18 @@ async def test_a_file_is_fetched_and_its_progress_told(server: FileServer, part:
     assert told == sorted(told)
 
 
-async def test_what_is_whole_is_not_fetched_again(server: FileServer, part: Part) -> None:
+async def test_what_is_whole_is_not_fetched_again(
+    server: FileServer, part: PartialDownload
+) -> None:
     await fetch(server, part)
     await fetch(server, part)
     assert len(server.asked) == 1
-    part.forget()
+    part.discard_file()
     await fetch(server, part)
     assert len(server.asked) == 2
 
 
-async def test_a_cut_connection_is_gone_on_with(server: FileServer, part: Part) -> None:
+async def test_a_cut_connection_is_gone_on_with(server: FileServer, part: PartialDownload) -> None:
     server.cut_after = [300_000, 200_000]
     told = await fetch(server, part)
     assert part.path.read_bytes() == CONTENT
@@ -68,7 +72,9 @@ async def test_a_cut_connection_is_gone_on_with(server: FileServer, part: Part) 
     assert (begins[1], len(CONTENT)) in told
 
 
-async def test_a_later_run_goes_on_where_the_first_gave_up(server: FileServer, part: Part) -> None:
+async def test_a_later_run_goes_on_where_the_first_gave_up(
+    server: FileServer, part: PartialDownload
+) -> None:
     server.cut_after = [300_000]
     with pytest.raises(
         DownloadError,
@@ -84,7 +90,7 @@ async def test_a_later_run_goes_on_where_the_first_gave_up(server: FileServer, p
 
 @pytest.mark.parametrize("knows_ranges", [True, False])
 async def test_a_file_that_has_changed_is_fetched_from_its_beginning(
-    server: FileServer, part: Part, knows_ranges: bool
+    server: FileServer, part: PartialDownload, knows_ranges: bool
 ) -> None:
     server.cut_after = [900_000]
     with pytest.raises(DownloadError):
@@ -96,7 +102,9 @@ async def test_a_file_that_has_changed_is_fetched_from_its_beginning(
     assert part.path.read_bytes() == CONTENT[::-1][:700_000]
 
 
-async def test_a_server_without_ranges_sends_all_again(server: FileServer, part: Part) -> None:
+async def test_a_server_without_ranges_sends_all_again(
+    server: FileServer, part: PartialDownload
+) -> None:
     server.knows_ranges = False
     server.cut_after = [300_000]
     await fetch(server, part)
@@ -104,7 +112,7 @@ async def test_a_server_without_ranges_sends_all_again(server: FileServer, part:
     assert part.path.read_bytes() == CONTENT
 
 
-async def test_a_weak_etag_is_not_gone_on_with(server: FileServer, part: Part) -> None:
+async def test_a_weak_etag_is_not_gone_on_with(server: FileServer, part: PartialDownload) -> None:
     server.etag = 'W/"weak"'
     server.cut_after = [300_000]
     await fetch(server, part)
@@ -113,7 +121,7 @@ async def test_a_weak_etag_is_not_gone_on_with(server: FileServer, part: Part) -
 
 
 async def test_what_is_of_another_address_is_not_gone_on_with(
-    server: FileServer, part: Part
+    server: FileServer, part: PartialDownload
 ) -> None:
     server.cut_after = [300_000]
     with pytest.raises(DownloadError):
@@ -123,7 +131,9 @@ async def test_what_is_of_another_address_is_not_gone_on_with(
     assert server.asked == [None, None]
 
 
-async def test_more_than_the_file_has_is_thrown_away(server: FileServer, part: Part) -> None:
+async def test_more_than_the_file_has_is_thrown_away(
+    server: FileServer, part: PartialDownload
+) -> None:
     server.cut_after = [900_000]
     server.etag = '"same"'
     with pytest.raises(DownloadError):
@@ -134,12 +144,12 @@ async def test_more_than_the_file_has_is_thrown_away(server: FileServer, part: P
 
 
 async def test_a_busy_server_is_asked_again_and_a_refusal_is_final(
-    server: FileServer, part: Part
+    server: FileServer, part: PartialDownload
 ) -> None:
     server.statuses = [503, 429]
     await fetch(server, part)
     assert part.path.read_bytes() == CONTENT
-    part.forget()
+    part.discard_file()
     server.statuses = [404]
     server.asked.clear()
     with pytest.raises(DownloadError, match="HTTP status 404"):
@@ -147,7 +157,9 @@ async def test_a_busy_server_is_asked_again_and_a_refusal_is_final(
     assert len(server.asked) == 1
 
 
-async def test_a_length_that_is_not_told_is_no_hindrance(server: FileServer, part: Part) -> None:
+async def test_a_length_that_is_not_told_is_no_hindrance(
+    server: FileServer, part: PartialDownload
+) -> None:
     server.length_told = False
     told = await fetch(server, part)
     assert told[-1] == (len(CONTENT), 0)
@@ -156,7 +168,7 @@ async def test_a_length_that_is_not_told_is_no_hindrance(server: FileServer, par
 
 @pytest.mark.parametrize("length_told", [True, False])
 async def test_a_file_larger_than_the_bound_is_refused(
-    server: FileServer, part: Part, length_told: bool
+    server: FileServer, part: PartialDownload, length_told: bool
 ) -> None:
     server.length_told = length_told
     with pytest.raises(DownloadError, match=r"1048576 bytes; allowed|more than 1000000 bytes"):
@@ -164,14 +176,14 @@ async def test_a_file_larger_than_the_bound_is_refused(
     assert not part.path.exists() or part.path.stat().st_size <= 1_000_000 + 256 * 1024
 
 
-async def test_a_disk_without_room_is_named(server: FileServer, part: Part) -> None:
+async def test_a_disk_without_room_is_named(server: FileServer, part: PartialDownload) -> None:
     free_bytes = shutil.disk_usage(part.path.parent).free
     with pytest.raises(DownloadError, match=r"MB are free.*set VOICECHAT_DATA_DIR to another disk"):
         await fetch(server, part, DownloadLimits(spare_bytes=free_bytes))
     assert not part.path.exists()
 
 
-async def test_cancelling_keeps_what_has_come(server: FileServer, part: Part) -> None:
+async def test_cancelling_keeps_what_has_come(server: FileServer, part: PartialDownload) -> None:
     server.hold_after = 400_000
     task = asyncio.get_running_loop().create_task(fetch(server, part))
     await server.held.wait()
@@ -186,7 +198,7 @@ async def test_cancelling_keeps_what_has_come(server: FileServer, part: Part) ->
     assert part.path.read_bytes() == CONTENT
 
 
-async def test_nobody_there_is_told_in_a_line(part: Part) -> None:
+async def test_nobody_there_is_told_in_a_line(part: PartialDownload) -> None:
     server = FileServer(CONTENT)
     async with serving(server, "model.tar.bz2"):
         pass
@@ -196,7 +208,7 @@ async def test_nobody_there_is_told_in_a_line(part: Part) -> None:
 
 
 async def test_an_encrypted_address_may_not_lead_over_one_that_is_not(
-    server: FileServer, part: Part, monkeypatch: pytest.MonkeyPatch
+    server: FileServer, part: PartialDownload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even on the way: who listens there chooses where it goes on."""
 
@@ -217,7 +229,7 @@ async def test_an_encrypted_address_may_not_lead_over_one_that_is_not(
 
 
 async def test_the_proxy_of_the_environment_is_used(
-    server: FileServer, part: Part, monkeypatch: pytest.MonkeyPatch
+    server: FileServer, part: PartialDownload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # To a proxy the whole address is sent; this server answers any.
     monkeypatch.setenv("http_proxy", server.url.rpartition("/models")[0])

@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.store.file_server import FileServer, serving
 from voicechat.errors import ConfigError
 from voicechat.store.model_archive import ArchiveError
-from voicechat.store.model_catalogue import Model, read_catalogue
+from voicechat.store.model_catalogue import CatalogueModel, read_catalogue
 from voicechat.store.model_download import DownloadLimits, OnProgress
 from voicechat.store.models import ChecksumError, ModelFolder
 
@@ -44,9 +44,11 @@ def quiet(_name: str) -> OnProgress:
     return lambda have, total: None
 
 
-def model(server: FileServer, sha256: str | None = None, also: list[str] | None = None) -> Model:
+def model(
+    server: FileServer, sha256: str | None = None, also: list[str] | None = None
+) -> CatalogueModel:
     digests = {} if sha256 is None else {"tiny.tar.bz2": sha256}
-    return Model(name="tiny", kind="vits", url=server.url, sha256=digests, also=also or [])
+    return CatalogueModel(name="tiny", kind="vits", url=server.url, sha256=digests, also=also or [])
 
 
 def names(folder: ModelFolder) -> list[str]:
@@ -58,11 +60,11 @@ def names(folder: ModelFolder) -> list[str]:
 async def test_a_model_comes_under_its_name_and_what_came_unchecked_is_noted(
     server: FileServer, folder: ModelFolder
 ) -> None:
-    assert not folder.has("tiny")
-    pulled = await folder.pull(model(server), quiet, QUICK)
+    assert not folder.has_model("tiny")
+    pulled = await folder.pull_model(model(server), quiet, QUICK)
     assert pulled.folder == folder.folder / "tiny"
     assert pulled.unchecked == (server.url,)
-    assert folder.has("tiny")
+    assert folder.has_model("tiny")
     assert names(folder) == ["checksums.txt", "tiny/tokens"]
     digest = hashlib.sha256(server.content).hexdigest()
     assert (folder.folder / "checksums.txt").read_text() == f"{digest}  {server.url}\n"
@@ -71,18 +73,18 @@ async def test_a_model_comes_under_its_name_and_what_came_unchecked_is_noted(
 async def test_what_was_noted_is_expected_the_next_time(
     server: FileServer, folder: ModelFolder
 ) -> None:
-    await folder.pull(model(server), quiet, QUICK)
-    again = await folder.pull(model(server), quiet, QUICK)
+    await folder.pull_model(model(server), quiet, QUICK)
+    again = await folder.pull_model(model(server), quiet, QUICK)
     assert again.unchecked == ()
     server.content = archive(tokens=b"second")
     with pytest.raises(
         ChecksumError,
         match=r"has changed since it was pulled first.*remove its line from .*checksums",
     ):
-        await folder.pull(model(server), quiet, QUICK)
+        await folder.pull_model(model(server), quiet, QUICK)
     assert (folder.folder / "tiny" / "tokens").read_bytes() == b"first"
     (folder.folder / "checksums.txt").unlink()
-    await folder.pull(model(server), quiet, QUICK)
+    await folder.pull_model(model(server), quiet, QUICK)
     assert (folder.folder / "tiny" / "tokens").read_bytes() == b"second"
 
 
@@ -90,19 +92,19 @@ async def test_a_checksum_of_the_catalogue_is_expected(
     server: FileServer, folder: ModelFolder
 ) -> None:
     with pytest.raises(ChecksumError, match="is not the file of the catalogue: its sha256 is"):
-        await folder.pull(model(server, "0" * 64), quiet, QUICK)
+        await folder.pull_model(model(server, "0" * 64), quiet, QUICK)
     assert names(folder) == []
     right = hashlib.sha256(server.content).hexdigest()
-    pulled = await folder.pull(model(server, right), quiet, QUICK)
+    pulled = await folder.pull_model(model(server, right), quiet, QUICK)
     assert pulled.unchecked == ()
-    assert not folder.has("other")
+    assert not folder.has_model("other")
 
 
 async def test_files_that_belong_to_it_come_besides(
     server: FileServer, folder: ModelFolder
 ) -> None:
     vocoder = server.url.replace("tiny.tar.bz2", "vocos.onnx")
-    pulled = await folder.pull(model(server, also=[vocoder]), quiet, QUICK)
+    pulled = await folder.pull_model(model(server, also=[vocoder]), quiet, QUICK)
     assert pulled.unchecked == (server.url, vocoder)
     assert names(folder) == ["checksums.txt", "tiny/tokens", "tiny/vocos.onnx"]
 
@@ -113,21 +115,21 @@ async def test_a_damaged_archive_leaves_nothing_and_is_fetched_again(
     whole = server.content
     server.content = whole[: len(whole) // 2]
     with pytest.raises(ArchiveError):
-        await folder.pull(model(server), quiet, QUICK)
+        await folder.pull_model(model(server), quiet, QUICK)
     assert names(folder) == []
     server.content = whole
-    await folder.pull(model(server), quiet, QUICK)
-    assert folder.has("tiny")
+    await folder.pull_model(model(server), quiet, QUICK)
+    assert folder.has_model("tiny")
 
 
 async def test_an_archive_larger_than_the_bound_leaves_the_old_model(
     server: FileServer, folder: ModelFolder
 ) -> None:
-    await folder.pull(model(server), quiet, QUICK)
+    await folder.pull_model(model(server), quiet, QUICK)
     server.content = archive(tokens=bytes(5_000_000))
     (folder.folder / "checksums.txt").unlink()
     with pytest.raises(ArchiveError, match="unpacks to more than the bound"):
-        await folder.pull(model(server), quiet, QUICK, max_unpacked_bytes=1_000_000)
+        await folder.pull_model(model(server), quiet, QUICK, max_unpacked_bytes=1_000_000)
     assert names(folder) == ["tiny/tokens"]
     assert (folder.folder / "tiny" / "tokens").read_bytes() == b"first"
 

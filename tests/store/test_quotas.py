@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from voicechat.errors import Status
 from voicechat.store.access import Quota
 from voicechat.store.ledger import Ledger
-from voicechat.store.places import Places
 from voicechat.store.quotas import DAY_S, Account, Accounts, QuotaExceededError
+from voicechat.store.session_slots import SessionSlots
 
 
 class Wall:
@@ -102,20 +102,20 @@ def test_audio_is_counted_by_the_day_and_the_wait_lasts_until_midnight() -> None
 def test_a_book_keeps_one_account_per_key_and_forgets_keys_that_are_gone() -> None:
     book = Accounts(Wall())
     quota = Quota(audio_seconds_per_day=1)
-    first, second, idle = book.of("first", quota), book.of("second", quota), book.of("idle", quota)
-    assert book.of("first", quota) is first
+    first, second, idle = (book.account_of(name, quota) for name in ("first", "second", "idle"))
+    assert book.account_of("first", quota) is first
     first.enter_session()
     second.enter_session()
     first.use_audio(1000)
     idle.use_audio(1000)
     assert book.used_up() == {"first"}
     book.close_all_but({"second"})
-    assert book.of("first", quota) is first, "its session still goes on"
-    assert book.of("idle", quota) is not idle
+    assert book.account_of("first", quota) is first, "its session still goes on"
+    assert book.account_of("idle", quota) is not idle
     first.leave_session()
     book.close_all_but({"second"})
-    assert book.of("first", quota) is not first
-    assert book.of("second", quota) is second
+    assert book.account_of("first", quota) is not first
+    assert book.account_of("second", quota) is second
 
 
 class FailingLedger(Ledger):
@@ -132,20 +132,20 @@ class FailingLedger(Ledger):
 def test_what_cannot_be_written_down_is_written_later_and_nothing_ends_for_it() -> None:
     ledger = FailingLedger()
     used = Account(Quota(max_sessions=2, audio_seconds_per_day=10), Wall(), ledger, "key")
-    places = Places(ledger, "session", 2)
+    places = SessionSlots(ledger, "session", 2)
     for _ in range(2):
         used.enter_session()
-        assert places.take()
+        assert places.try_acquire_slot()
     ledger.failing = True
     used.use_audio(6_000)
     used.use_audio(3_000)
     used.leave_session()
-    places.free()
+    places.release_slot()
     assert used.sessions == 1
     ledger.failing = False
     used.enter_session()
-    assert places.take()
-    assert not places.take()
+    assert places.try_acquire_slot()
+    assert not places.try_acquire_slot()
     with pytest.raises(QuotaExceededError, match="2 sessions"):
         used.enter_session()
     used.use_audio(1_000)

@@ -1,4 +1,4 @@
-"""Task stores for the tests: in SQLite always, in PostgreSQL where there is one."""
+"""StoredTask stores for the tests: in SQLite always, in PostgreSQL where there is one."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from voicechat.store.tasks.interface import Report, Task
+from voicechat.store.tasks.interface import ReportProgress, StoredTask
 from voicechat.store.tasks.on_demand import DATABASE_FILE, TaskSettings, open_task_store
 
 PREPARED = "prepared"
@@ -73,7 +73,7 @@ def _prepare(settings: TaskSettings) -> None:
     task a second sooner.
     """
 
-    async def no_work(task: Task, report: Report) -> str:
+    async def no_work(task: StoredTask, report: ReportProgress) -> str:
         raise AssertionError("nothing is submitted")
 
     async def open_and_close() -> None:

@@ -46,7 +46,7 @@ async def test_recordings_draw_on_the_audio_of_their_key_once_and_every_channel_
         content = form(data=DATA, audio_file=wav(seconds, channels=2))
         return await server.ask("POST", TASKS, data=content, headers={"Idempotency-Key": name})
 
-    account = server.accounts.of("alice", Quota(audio_seconds_per_day=5))
+    account = server.accounts.account_of("alice", Quota(audio_seconds_per_day=5))
     for _ in range(2):  # the second is the same task, and costs nothing
         status, made = await submit(1.0, "one")
         assert status == 200
@@ -78,7 +78,7 @@ async def test_what_is_tried_again_is_not_paid_twice(
     assert (await server.ask("POST", NON_STREAM, data=form(data=DATA, audio_file=wav(2.0))))[
         0
     ] == 200
-    assert not server.accounts.of("alice", Quota(audio_seconds_per_day=3)).audio_used_up
+    assert not server.accounts.account_of("alice", Quota(audio_seconds_per_day=3)).audio_used_up
 
 
 async def test_a_decoder_that_is_killed_is_replaced(

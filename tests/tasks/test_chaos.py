@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools.task_chaos import torment
-from voicechat.store.tasks.interface import Report, Submission, Task, TaskStatus
+from voicechat.store.tasks.interface import ReportProgress, StoredTask, Submission, TaskStatus
 from voicechat.store.tasks.on_demand import TaskSettings, open_task_store
 
 pytestmark = pytest.mark.real_time
@@ -45,17 +45,17 @@ async def test_a_task_that_kills_its_process_fails_after_its_attempts(tmp_path: 
     settings = TaskSettings(folder=tmp_path, poll_s=0.02, adopt_s=0.1, max_attempts=2)
     begun = False
 
-    async def work_later(task: Task, report: Report) -> str:
+    async def work_later(task: StoredTask, report: ReportProgress) -> str:
         await asyncio.Event().wait()
         return ""
 
-    async def work(task: Task, report: Report) -> str:
+    async def work(task: StoredTask, report: ReportProgress) -> str:
         nonlocal begun
         begun = True
         return ""
 
     store = await open_task_store(settings, work_later)
-    task, _ = await store.submit(Submission(owner="a", payload={}, fingerprint="x"))
+    task, _ = await store.submit_task(Submission(owner="a", payload={}, fingerprint="x"))
     await store.aclose()
     for _ in range(2):
         child = await asyncio.create_subprocess_exec(
@@ -66,7 +66,7 @@ async def test_a_task_that_kills_its_process_fails_after_its_attempts(tmp_path: 
     store = await open_task_store(settings, work)
     try:
         async with asyncio.timeout(10):
-            while (found := await store.find("a", task.id)) and not found.status.finished:  # noqa: ASYNC110
+            while (found := await store.find_task("a", task.id)) and not found.status.finished:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     finally:
         await store.aclose()

@@ -383,7 +383,7 @@ async def test_names_that_are_never_answered_hold_up_only_whoever_named_them(
         async def write(piece: bytes) -> None:
             got.extend(piece)
 
-        await fetch(URL(f"http://{host}:{net.port}/"), write, net.policy, names.of(key))
+        await fetch(URL(f"http://{host}:{net.port}/"), write, net.policy, names.resolver_for(key))
         return bytes(got)
 
     loop = asyncio.get_running_loop()
@@ -411,7 +411,7 @@ async def drip(request: web.Request) -> web.StreamResponse:
 
 
 async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voicechat.server.pace.SPARE_S", 0.1)
+    monkeypatch.setattr("voicechat.server.min_data_rate.SPARE_S", 0.1)
     app = web.Application()
     app.router.add_get("/", drip)
     runner = web.AppRunner(app)

@@ -16,7 +16,12 @@ from voicechat.runtime.decoding import open_decoding
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.recognition import RecognitionChain
 from voicechat.server.rest.failures import ServiceFailedError
-from voicechat.server.rest.recognising import STALL_S, Recognised, Utterance, recognise
+from voicechat.server.rest.recognising import (
+    STALL_S,
+    RecordingResult,
+    RecordingUtterance,
+    recognise,
+)
 from voicechat.server.rest.recordings import opening_with
 from voicechat.server.rest.transcript_forms import lines, plain, srt, vtt
 from voicechat.session.vocabulary import Transcript
@@ -55,8 +60,8 @@ class Spoken:
 def nothing(_: float) -> None: ...
 
 
-def said(text: str, begin_ms: int, end_ms: int, channel: int = 0) -> Utterance:
-    return Utterance(Transcript(text, begin_ms, end_ms), channel)
+def said(text: str, begin_ms: int, end_ms: int, channel: int = 0) -> RecordingUtterance:
+    return RecordingUtterance(Transcript(text, begin_ms, end_ms), channel)
 
 
 class TimedRecognizer:
@@ -88,7 +93,7 @@ async def test_each_channel_is_a_speaker_and_time_orders_them() -> None:
 
 async def test_silence_is_no_sentence() -> None:
     recognised = await recognise(Spoken(), ScriptedRecognizer(texts=("",)), nothing)
-    assert recognised == Recognised((), 1000)
+    assert recognised == RecordingResult((), 1000)
 
 
 async def test_what_cannot_be_decoded_is_the_recordings_fault() -> None:
@@ -153,7 +158,7 @@ async def _virtual_sleep(delay_s: float) -> None:
     await asyncio.sleep(delay_s)
 
 
-RECOGNISED = Recognised(
+RECOGNISED = RecordingResult(
     (
         said("哎,张总。", 5840, 6690),
         said("a\n<b> & c", 60_000, 61_001, 1),

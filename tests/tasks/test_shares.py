@@ -94,7 +94,7 @@ async def test_a_body_may_not_unfold_without_a_bound(server: Server) -> None:
 async def test_an_upload_that_drips_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voicechat.server.pace.SPARE_S", 0.1)
+    monkeypatch.setattr("voicechat.server.min_data_rate.SPARE_S", 0.1)
 
     async def drops() -> AsyncIterator[bytes]:
         yield wav()[:44]
@@ -148,8 +148,8 @@ async def test_reserving_costs_the_same_however_many_recordings_there_are(tmp_pa
     folder = RecordingFolder(tmp_path)
     folder._stock.sizes_bytes = Untouched()
     async with folder.receiving("alice") as upload:
-        await upload.write(wav())
-        await upload.finish()
+        await upload.write_piece(wav())
+        await upload.finish_upload()
 
 
 class Patient:
@@ -251,15 +251,15 @@ async def test_a_sweep_forgets_no_recording_that_came_while_it_looked(
     nothing_yet = uploads._swept(tmp_path, (), 0.0)
     monkeypatch.setattr(uploads, "_swept", lambda *_: nothing_yet)
     async with folder.receiving("alice") as upload:
-        await upload.write(wav())
-        await upload.finish()
+        await upload.write_piece(wav())
+        await upload.finish_upload()
         await folder.sweep(())
     async with folder.receiving("alice") as kept:
-        await kept.write(wav())
-        await kept.finish()
+        await kept.write_piece(wav())
+        await kept.finish_upload()
         await folder.sweep(())
         kept.kept = True
     async with folder.receiving("alice") as another:
-        await another.write(wav())
+        await another.write_piece(wav())
         with pytest.raises(QuotaExceededError):
-            await another.finish()
+            await another.finish_upload()

@@ -15,9 +15,9 @@ from voicechat.errors import AdmissionError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.store.tasks.interface import (
     IdempotencyConflictError,
-    Report,
+    ReportProgress,
+    StoredTask,
     Submission,
-    Task,
     TaskFailedError,
     TaskStatus,
     TaskStore,
@@ -38,7 +38,7 @@ class Clerk:
     stopped: list[str] = field(default_factory=list)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def work(self, task: Task, report: Report) -> str:
+    async def work(self, task: StoredTask, report: ReportProgress) -> str:
         self.begun.append(task.id)
         what = task.payload["what"]
         report(0.5)
@@ -101,10 +101,10 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def ended(store: TaskStore, task: Task) -> Task:
+async def ended(store: TaskStore, task: StoredTask) -> StoredTask:
     async with asyncio.timeout(10):
         while True:
-            found = await store.find(task.owner, task.id)
+            found = await store.find_task(task.owner, task.id)
             assert found is not None
             if found.status.finished:
                 return found
@@ -114,7 +114,7 @@ async def ended(store: TaskStore, task: Task) -> Task:
 async def test_a_task_is_done_and_its_result_is_kept(office: Office) -> None:
     clerk = Clerk()
     async with office.opened(clerk.work) as store:
-        task, is_new = await store.submit(submission("this"))
+        task, is_new = await store.submit_task(submission("this"))
         # It may have been taken up while it was being written.
         assert task.status in (TaskStatus.WAITING, TaskStatus.DOING)
         assert (is_new, task.result) == (True, "")
@@ -128,7 +128,7 @@ async def test_a_task_is_done_and_its_result_is_kept(office: Office) -> None:
     )
     assert clerk.begun == [task.id]
     async with office.opened(Clerk().work) as store:
-        assert await store.find(ALICE, task.id) == done
+        assert await store.find_task(ALICE, task.id) == done
 
 
 async def test_a_task_that_fails_says_why_but_nothing_of_its_contents(
@@ -136,9 +136,9 @@ async def test_a_task_that_fails_says_why_but_nothing_of_its_contents(
 ) -> None:
     async with office.opened(Clerk().work) as store:
         for what, error in (("fail", "41502: it is broken"), ("bug", "internal")):
-            task, _ = await store.submit(submission(what))
+            task, _ = await store.submit_task(submission(what))
             done = await ended(store, task)
-            assert (await store.newest(ALICE, 1)) == [done]
+            assert (await store.newest_tasks(ALICE, 1)) == [done]
             assert (done.status, done.error, done.result) == (TaskStatus.FAILED, error, "")
     assert "confidence" not in caplog.text
 
@@ -146,13 +146,13 @@ async def test_a_task_that_fails_says_why_but_nothing_of_its_contents(
 async def test_a_task_belongs_to_its_owner(office: Office) -> None:
     owner, other = secrets.token_hex(4), secrets.token_hex(4)
     async with office.opened(Clerk().work) as store:
-        first, _ = await store.submit(submission("this", owner))
-        second, _ = await store.submit(submission("that", owner))
-        assert await store.find(other, first.id) is None
-        assert await store.newest(other, 10) == []
-        assert await store.delete(other, first.id) is None
-        assert [task.id for task in await store.newest(owner, 10)] == [second.id, first.id]
-        assert [task.id for task in await store.newest(owner, 1)] == [second.id]
+        first, _ = await store.submit_task(submission("this", owner))
+        second, _ = await store.submit_task(submission("that", owner))
+        assert await store.find_task(other, first.id) is None
+        assert await store.newest_tasks(other, 10) == []
+        assert await store.delete_task(other, first.id) is None
+        assert [task.id for task in await store.newest_tasks(owner, 10)] == [second.id, first.id]
+        assert [task.id for task in await store.newest_tasks(owner, 1)] == [second.id]
 
 
 async def test_one_idempotency_key_makes_one_task_however_many_ask_at_once(office: Office) -> None:
@@ -160,16 +160,16 @@ async def test_one_idempotency_key_makes_one_task_however_many_ask_at_once(offic
     clerk = Clerk()
     async with office.opened(clerk.work) as store:
         answers = await asyncio.gather(
-            *(store.submit(submission("this", idempotency_key=key)) for _ in range(8))
+            *(store.submit_task(submission("this", idempotency_key=key)) for _ in range(8))
         )
         (task_id,) = {task.id for task, _ in answers}
         assert sorted(is_new for _, is_new in answers) == [False] * 7 + [True]
         with pytest.raises(IdempotencyConflictError):
-            await store.submit(submission("that", idempotency_key=key))
-        elsewhere, _ = await store.submit(submission("that", BOB, idempotency_key=key))
+            await store.submit_task(submission("that", idempotency_key=key))
+        elsewhere, _ = await store.submit_task(submission("that", BOB, idempotency_key=key))
         assert elsewhere.id != task_id
         await ended(store, answers[0][0])
-        again, is_new = await store.submit(submission("this", idempotency_key=key))
+        again, is_new = await store.submit_task(submission("this", idempotency_key=key))
         assert (again.id, again.result, is_new) == (task_id, "did this", False)
     assert clerk.begun.count(task_id) == 1
 
@@ -181,7 +181,7 @@ async def test_a_store_that_closes_leaves_its_work_to_the_next_and_that_is_no_at
     for _ in range(3):  # more often than attempts are allowed
         clerk = Clerk()
         async with office.opened(clerk.work) as store:
-            task, _ = await store.submit(once)
+            task, _ = await store.submit_task(once)
             async with asyncio.timeout(10):
                 while not clerk.begun:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
@@ -189,7 +189,7 @@ async def test_a_store_that_closes_leaves_its_work_to_the_next_and_that_is_no_at
     clerk = Clerk()
     clerk.go_on.set()
     async with office.opened(clerk.work) as store:
-        task, _ = await store.submit(once)
+        task, _ = await store.submit_task(once)
         done = await ended(store, task)
     assert (done.status, done.attempt, clerk.begun) == (TaskStatus.SUCCESS, 1, [task.id])
 
@@ -201,14 +201,14 @@ async def _true(value: bool) -> bool:
 async def test_progress_shows_while_a_task_is_done(office: Office) -> None:
     clerk = Clerk()
     async with office.opened(clerk.work) as store:
-        task, _ = await store.submit(submission("wait"))
+        task, _ = await store.submit_task(submission("wait"))
 
         async def half_done() -> bool:
-            found = await store.find(ALICE, task.id)
+            found = await store.find_task(ALICE, task.id)
             return found is not None and found.progress == 0.5
 
         await until(half_done)
-        found = await store.find(ALICE, task.id)
+        found = await store.find_task(ALICE, task.id)
         assert found is not None
         assert (found.status, found.attempt) == (TaskStatus.DOING, 1)
         clerk.go_on.set()
@@ -218,41 +218,41 @@ async def test_progress_shows_while_a_task_is_done(office: Office) -> None:
 async def test_a_deleted_task_stops_and_is_gone(office: Office) -> None:
     clerk = Clerk()
     async with office.opened(clerk.work) as store:
-        task, _ = await store.submit(submission("wait"))
+        task, _ = await store.submit_task(submission("wait"))
         await until(lambda: _true(bool(clerk.begun)))
-        deleted = await store.delete(ALICE, task.id)
+        deleted = await store.delete_task(ALICE, task.id)
         assert deleted is not None
         assert deleted.payload == {"what": "wait"}
-        assert await store.find(ALICE, task.id) is None
-        assert task.id not in {other.id for other in await store.newest(ALICE, 10)}
-        assert await store.delete(ALICE, task.id) is None
+        assert await store.find_task(ALICE, task.id) is None
+        assert task.id not in {other.id for other in await store.newest_tasks(ALICE, 10)}
+        assert await store.delete_task(ALICE, task.id) is None
         await until(lambda: _true(clerk.stopped == [task.id]))
-        done, _ = await store.submit(submission("this"))
+        done, _ = await store.submit_task(submission("this"))
         await ended(store, done)
-        assert await store.delete(ALICE, done.id) is not None
-        assert await store.find(ALICE, done.id) is None
+        assert await store.delete_task(ALICE, done.id) is not None
+        assert await store.find_task(ALICE, done.id) is None
 
 
 async def test_what_was_finished_long_ago_is_forgotten(office: Office) -> None:
     clerk = Clerk()
     owner = secrets.token_hex(4)
     async with office.opened(clerk.work) as store:
-        old, _ = await store.submit(submission("old", owner))
+        old, _ = await store.submit_task(submission("old", owner))
         await ended(store, old)
-        waiting, _ = await store.submit(submission("wait", owner))
-        await store.expire(unix_s() - 100)
-        assert await store.find(owner, old.id) is not None
-        assert {"old", "wait"} <= (await store.stock("what")).values
-        await store.expire(unix_s() + 100)
-        assert await store.find(owner, old.id) is None
-        assert await store.find(owner, waiting.id) is not None
-        assert "old" not in (await store.stock("what")).values
+        waiting, _ = await store.submit_task(submission("wait", owner))
+        await store.expire_tasks(unix_s() - 100)
+        assert await store.find_task(owner, old.id) is not None
+        assert {"old", "wait"} <= (await store.count_tasks("what")).values
+        await store.expire_tasks(unix_s() + 100)
+        assert await store.find_task(owner, old.id) is None
+        assert await store.find_task(owner, waiting.id) is not None
+        assert "old" not in (await store.count_tasks("what")).values
 
 
 async def test_one_process_does_only_so_many_at_once(office: Office) -> None:
     clerk = Clerk()
     async with office.opened(clerk.work) as store:
-        tasks = [(await store.submit(submission("wait")))[0] for _ in range(4)]
+        tasks = [(await store.submit_task(submission("wait")))[0] for _ in range(4)]
         await until(lambda: _true(len(clerk.begun) == office.settings.workers))
         await asyncio.sleep(10 * office.settings.poll_s)
         assert len(clerk.begun) == office.settings.workers
@@ -274,15 +274,15 @@ async def test_nothing_is_opened_before_the_first_task(tmp_path: Path) -> None:
     settings = TaskSettings(folder=tmp_path / "tasks", poll_s=0.02)
     store = OnDemandTaskStore(settings, Clerk().work)
     await store.start()
-    assert await store.find(ALICE, "x") is None
-    assert await store.newest(ALICE, 10) == []
-    assert (await store.stock("what")).values == set()
+    assert await store.find_task(ALICE, "x") is None
+    assert await store.newest_tasks(ALICE, 10) == []
+    assert (await store.count_tasks("what")).values == set()
     assert not settings.folder.exists()
-    task, _ = await store.submit(submission("this"))
+    task, _ = await store.submit_task(submission("this"))
     await ended(store, task)
     await store.aclose()
     assert (settings.folder / "tasks.sqlite3").stat().st_mode & 0o077 == 0
     reopened = OnDemandTaskStore(settings, Clerk().work)
     await reopened.start()
-    assert await reopened.find(ALICE, task.id) is not None
+    assert await reopened.find_task(ALICE, task.id) is not None
     await reopened.aclose()

@@ -28,10 +28,10 @@ from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.non_stream import NonStream
 from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcription_settings import TranscriptionSettings
-from voicechat.server.rest.transcriptions import Transcriptions
+from voicechat.server.rest.transcriptions import TranscriptionOperations
 from voicechat.server.rest.uploads import DiskLimits
 from voicechat.session.limits import SessionLimits
-from voicechat.store.access import Endpoint, Quota
+from voicechat.store.access import ApiEndpoint, Quota
 from voicechat.store.quotas import Account, Accounts
 from voicechat.store.tasks.on_demand import TaskSettings
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
@@ -143,11 +143,11 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
     accounts = Accounts(unix_s)
 
     async def account_of(key_id: str) -> Account:
-        return accounts.of(key_id, rules.quota)
+        return accounts.account_of(key_id, rules.quota)
 
-    async def authorise(request: web.Request, endpoint: Endpoint) -> Principal:
+    async def authorise(request: web.Request, endpoint: ApiEndpoint) -> Principal:
         key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if key not in KEYS or endpoint is not Endpoint.TRANSCRIPTION:
+        if key not in KEYS or endpoint is not ApiEndpoint.TRANSCRIPTION:
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
         return Principal(
             key, request.match_info.get("project", "default"), account=await account_of(key)
@@ -158,7 +158,7 @@ async def transcription_server(folder: Path, rules: Rules) -> AsyncIterator[Serv
         services, limits=SessionLimits(), max_requests=rules.max_requests, authorise=authorise
     )
     operations = [
-        *Transcriptions(backend, transcriber).operations(),
+        *TranscriptionOperations(backend, transcriber).operations(),
         *NonStream(backend, transcriber).operations(),
     ]
     app = build_app([route for operation in operations for route in operation.routes()])

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from voicechat.config import load_config
-from voicechat.server.collector import watching_collector
+from voicechat.server.gc_tuning import measuring_gc_pauses
 from voicechat.server.serve import run
 
 READY = "ready"
@@ -30,11 +30,11 @@ def main() -> None:
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     config = load_config(options.config, {"VOICECHAT_DATA_DIR": options.data_dir})
-    with watching_collector() as pauses:
+    with measuring_gc_pauses() as pauses:
 
         def announce(line: str) -> None:
             if line.startswith(READY):
-                pauses.forget()  # the start's collections stop nobody
+                pauses.reset_totals()  # the start's collections stop nobody
             # Flushed: the bench waits for the line with the address.
             print(line, flush=True)  # noqa: T201 - a line of the protocol with the bench
 

@@ -9,7 +9,7 @@ from voicechat.cli.command import EXIT_OK, CliCommand, CommandError, add_config_
 from voicechat.config import load_config
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.serve import KEY_FILE
-from voicechat.store.access import Endpoint, Grant, Quota, Scope
+from voicechat.store.access import ApiEndpoint, Grant, Quota, Scope
 from voicechat.store.keys import ApiKey, KeyStore
 
 MAX_NAME_CHARACTERS = 100
@@ -37,7 +37,7 @@ def _run(arguments: argparse.Namespace) -> int:
         case "list":
             _list(store)
         case _:
-            if not store.revoke(arguments.id):
+            if not store.revoke_key(arguments.id):
                 raise CommandError(
                     f"no valid key has the id {arguments.id!r}; 'voicechat keys list' shows the ids"
                 )
@@ -51,8 +51,8 @@ def _add_grant_arguments(create: argparse.ArgumentParser) -> None:
         help="only this project, and may be repeated; the first one serves paths without a project",
     )  # fmt: skip
     create.add_argument(
-        "--endpoint", action="append", default=[], metavar="E", choices=[endpoint.value for endpoint in Endpoint],
-        help=f"only this endpoint, and may be repeated: {', '.join(endpoint.value for endpoint in Endpoint)}",
+        "--endpoint", action="append", default=[], metavar="E", choices=[endpoint.value for endpoint in ApiEndpoint],
+        help=f"only this endpoint, and may be repeated: {', '.join(endpoint.value for endpoint in ApiEndpoint)}",
     )  # fmt: skip
     create.add_argument(
         "--expires", type=_length_s, metavar="TIME", help="such as 90m, 12h or 30d (default: never)"
@@ -93,7 +93,7 @@ def _grant(arguments: argparse.Namespace) -> Grant:
             )
     return Grant(
         scope=Scope(
-            projects=tuple(arguments.project), endpoints=tuple(map(Endpoint, arguments.endpoint))
+            projects=tuple(arguments.project), endpoints=tuple(map(ApiEndpoint, arguments.endpoint))
         ),
         quota=Quota(
             max_sessions=arguments.max_sessions,
@@ -107,14 +107,14 @@ def _grant(arguments: argparse.Namespace) -> Grant:
 def _create(store: KeyStore, name: str, grant: Grant) -> None:
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
         raise CommandError(f"--name: at most {MAX_NAME_CHARACTERS} printable characters")
-    record, key = store.create(name, grant)
+    record, key = store.create_key(name, grant)
     # The key alone goes to stdout: KEY=$(voicechat keys create).
     print(f"key {record.id}; it is shown this once and stored as a hash:", file=sys.stderr)
     print(key)
 
 
 def _list(store: KeyStore) -> None:
-    for key in store.list():
+    for key in store.list_keys():
         words = [
             key.id,
             f"created {_date(key.created_s)}",

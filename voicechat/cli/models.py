@@ -8,7 +8,7 @@ from pathlib import Path
 from voicechat.cli.command import EXIT_OK, EXIT_USAGE, CliCommand, CommandError, add_config_argument
 from voicechat.cli.progress import ProgressBar
 from voicechat.config import load_config
-from voicechat.store.model_catalogue import MODELS_FOLDER, SHIPPED, Model, read_catalogue
+from voicechat.store.model_catalogue import MODELS_FOLDER, SHIPPED, CatalogueModel, read_catalogue
 from voicechat.store.model_download import OnProgress
 from voicechat.store.models import ModelFolder, Pulled
 
@@ -42,11 +42,11 @@ def _run(arguments: argparse.Namespace) -> int:
         raise CommandError(
             f"NAME: there is no model {arguments.name!r}; see 'voicechat models list'", EXIT_USAGE
         )
-    if folder.has(model.name) and not arguments.again:
+    if folder.has_model(model.name) and not arguments.again:
         print(f"{folder.folder / model.name} is here already; --again fetches it anew")
         return EXIT_OK
     try:
-        pulled = asyncio.run(folder.pull(model, _show))
+        pulled = asyncio.run(folder.pull_model(model, _show))
     except KeyboardInterrupt:
         print("\ninterrupted; the next pull goes on from here", file=sys.stderr)
         raise
@@ -54,10 +54,10 @@ def _run(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _list(models: dict[str, Model], folder: ModelFolder) -> None:
+def _list(models: dict[str, CatalogueModel], folder: ModelFolder) -> None:
     width = max(map(len, models), default=0)
     for model in models.values():
-        here = "here" if folder.has(model.name) else "    "
+        here = "here" if folder.has_model(model.name) else "    "
         print(f"{here}  {model.name:<{width}}  {model.kind:<24}  {model.languages}")
 
 
@@ -82,7 +82,7 @@ def _show(name: str) -> OnProgress:
     return on_progress
 
 
-def _report(model: Model, pulled: Pulled) -> None:
+def _report(model: CatalogueModel, pulled: Pulled) -> None:
     for url in pulled.unchecked:
         print(
             f"not checked: no checksum known of {url}; what came has been noted for the next time",

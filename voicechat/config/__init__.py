@@ -3,7 +3,7 @@ describes.
 """
 
 from voicechat.config.endpoints import endpoints_of
-from voicechat.config.reading import load_config
+from voicechat.config.loader import load_config
 from voicechat.config.sections import (
     AdmissionConfig,
     ApologyConfig,

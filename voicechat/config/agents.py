@@ -4,7 +4,7 @@ exists.
 
 from collections.abc import Iterable, Mapping
 
-from voicechat.agents import Agents, plain
+from voicechat.agents import Agents, normalized_name
 from voicechat.config.sections import AgentConfig
 from voicechat.errors import ConfigError
 from voicechat.names import ANY, DEFAULT, ServiceNames, aliases_of
@@ -83,4 +83,4 @@ def _aliases(agents: Mapping[str, AgentConfig], llm: ServiceNames) -> dict[str, 
             raise ConfigError(
                 f"agents.{agent}: {name!r} {what}, and a client's model may be either"
             )
-    return {**{plain(alias): agent for alias, agent in aliases.items()}, **aliases}
+    return {**{normalized_name(alias): agent for alias, agent in aliases.items()}, **aliases}

@@ -40,7 +40,7 @@ ServiceKind: TypeAlias = Literal["asr", "llm", "tts"]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A table with exactly these keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -72,7 +72,7 @@ def _secret(text: str) -> str:
     return text
 
 
-class ServerConfig(Section):
+class ServerConfig(ConfigSection):
     """``[server]``: the port and who may come in."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
@@ -110,7 +110,7 @@ class ServerConfig(Section):
     """
 
 
-class AdmissionConfig(Section):
+class AdmissionConfig(ConfigSection):
     """``[admission]``: from which figures on a process begins no reply early (sheds),
     and refuses newcomers.
     """
@@ -144,7 +144,7 @@ class AdmissionConfig(Section):
     """The same, for refusing."""
 
 
-class CompatConfig(Section):
+class CompatConfig(ConfigSection):
     """``[compat]``: behaviour that clients of the original service may rely on."""
 
     chat_update_reply: Literal["chat.updated", "chat.update"] = "chat.updated"
@@ -153,7 +153,7 @@ class CompatConfig(Section):
     """True: only ``ping`` shows that a client is alive."""
 
 
-class HandsFreeConfig(Section):
+class HandsFreeConfig(ConfigSection):
     """``[hands_free]``: how the server finds the end of a turn by itself."""
 
     voice_model: str = ""
@@ -172,7 +172,7 @@ class HandsFreeConfig(Section):
     """
 
 
-class RepliesConfig(Section):
+class RepliesConfig(ConfigSection):
     """``[replies]``: what of a chat model's text is the reply."""
 
     hidden_tags: Annotated[
@@ -184,7 +184,7 @@ class RepliesConfig(Section):
     """
 
 
-class ApologyConfig(Section):
+class ApologyConfig(ConfigSection):
     """``[apology]``: what is said aloud when no chat model answers. An empty text is
     not said.
     """
@@ -208,7 +208,7 @@ def _database_url(url: str) -> str:
     return url
 
 
-class TranscriptionConfig(Section):
+class TranscriptionConfig(ConfigSection):
     """``[transcription]``: tasks and the recordings that they are about."""
 
     folder: str = ""
@@ -253,7 +253,7 @@ class TranscriptionConfig(Section):
     """Ports that ``audio_url`` may name."""
 
 
-class FillerConfig(Section):
+class FillerConfig(ConfigSection):
     """``[tools.NAME.filler]``: what is said while a tool takes long, by the user's
     language; one alone serves both.
     """
@@ -270,7 +270,7 @@ def _in_both_languages(filler: object) -> object:
     return {"en": filler, "zh": filler} if isinstance(filler, str) else filler
 
 
-class ToolConfig(Section):
+class ToolConfig(ConfigSection):
     """``[tools.NAME]``: a Python function that the models may call in conversations."""
 
     function: Annotated[str, Field(min_length=1)]
@@ -353,7 +353,7 @@ def _detected(name: str) -> Any:
     return Field(ge=low, le=high)
 
 
-class TurnDetectionConfig(Section):
+class TurnDetectionConfig(ConfigSection):
     """``[agents.NAME.turn_detection]``: the server ends the user's turns; an empty
     table is enough.
     """
@@ -385,7 +385,7 @@ class TurnDetectionConfig(Section):
         return TurnDetection(**dict(self))
 
 
-class IdlePromptsConfig(Section):
+class IdlePromptsConfig(ConfigSection):
     """``[agents.NAME.idle_prompts]``: what is said to a user who stays silent; after
     the last one comes the goodbye.
     """
@@ -408,7 +408,7 @@ class IdlePromptsConfig(Section):
         return IdlePrompts(prompts=self.prompts, after_ms=round(self.after_s * 1000), times=times)
 
 
-class AgentConfig(Section):
+class AgentConfig(ConfigSection):
     """``[agents.NAME]``: who answers, where client or telephone cannot say. All texts
     may hold `{variables}`.
     """
@@ -500,7 +500,7 @@ _LIMIT_FIELDS: Any = {
     limit.name: (Annotated[int, Field(ge=0 if limit.name in _FROM_ZERO else 1)], limit.default)
     for limit in fields(SessionLimits)
 }
-LimitsSection = create_model("LimitsSection", __base__=Section, **_LIMIT_FIELDS)
+LimitsSection = create_model("LimitsSection", __base__=ConfigSection, **_LIMIT_FIELDS)
 
 
 class DialectConfig(BaseModel):
@@ -525,7 +525,7 @@ class DialectConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class File(Section):
+class File(ConfigSection):
     """What a configuration file may hold."""
 
     server: ServerConfig = ServerConfig()

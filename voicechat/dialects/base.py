@@ -158,7 +158,7 @@ class Connection:
     """The chat model or agent that the connection asked for, by the name that it used.
     """
     note: str = ""
-    """What the client is to be told about its names; see ``names.Resolved.note``."""
+    """What the client is to be told about its names; see ``names.ResolvedName.note``."""
     hands_free: bool = True
     """Whether the server can detect the ends of turns itself."""
     pick_voice: Callable[[str], str] = lambda name: name

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from voicechat.errors import ConfigError, FailureKind, ProviderError
-from voicechat.names import Resolved, ServiceNames
+from voicechat.names import ResolvedName, ServiceNames
 from voicechat.providers.interfaces import ChatModel, SpeechRecognizer, SpeechSynthesizer
 from voicechat.providers.wrapping import as_provider
 from voicechat.runtime.context_window import ContextWindow
@@ -35,7 +35,7 @@ class Found(Generic[P]):
     """The service that a client's name means."""
 
     provider: P
-    resolved: Resolved
+    resolved: ResolvedName
 
     @property
     def name(self) -> str:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
-from voicechat.schema.chat_tools import MAX_PASSED_TOOLS, Tool
-from voicechat.schema.checked import Check, Items, Passage, Section, between, one_of
+from voicechat.schema.chat_tools import MAX_PASSED_TOOLS, ChatCompletionTool
+from voicechat.schema.checked import Check, Items, PassThroughModel, RequestModel, between, one_of
 from voicechat.schema.json_text import shown
 from voicechat.session.vocabulary import Message
 
@@ -54,7 +54,7 @@ _STOP = Check(_check_stop, {"anyOf": [{"type": "string"}, _TEXTS, _NULL]})
 _AT_LEAST_ONE = Check(_at_least_one, {"minimum": 1})
 
 
-class ChatMessage(Passage):
+class ChatMessage(PassThroughModel):
     """One message of the context; names, tool calls and the like pass through."""
 
     role: Annotated[str, one_of(*ROLES)]
@@ -69,25 +69,25 @@ class ChatMessage(Passage):
         return self
 
 
-class ResponseFormat(Passage):
+class ResponseFormat(PassThroughModel):
     """The form of the model's answer."""
 
     type: Annotated[str, one_of("text", "json_object", "json_schema")]
 
 
-class Thinking(Passage):
+class Thinking(PassThroughModel):
     """Whether the model thinks before it answers, in GLM's form."""
 
     type: Annotated[str, one_of("enabled", "disabled")]
 
 
-class TemplateArguments(Passage):
+class TemplateArguments(PassThroughModel):
     """Arguments of the model's chat template."""
 
     enable_thinking: bool | None = None
 
 
-class ChatOptions(Section):
+class ChatOptions(RequestModel):
     """The parameters that pass through to the chat model by name; None: not given, the
     model decides.
 
@@ -116,7 +116,7 @@ class ChatOptions(Section):
     top_logprobs: Annotated[int, between(0, 20)] | None = None
     """Only with logprobs."""
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], Items(0, MAX_PASSED_TOOLS, "tools")] | None = None
+    tools: Annotated[list[ChatCompletionTool], Items(0, MAX_PASSED_TOOLS, "tools")] | None = None
     """Functions that the model may call."""
     enable_thinking: bool | None = None
     """Whether the model thinks before it answers."""

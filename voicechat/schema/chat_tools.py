@@ -4,7 +4,7 @@ conversation.
 
 from typing import Annotated
 
-from voicechat.schema.checked import Check, Passage, one_of
+from voicechat.schema.checked import Check, PassThroughModel, one_of
 from voicechat.schema.json_text import shown
 
 MAX_TOOLS = 64
@@ -35,7 +35,7 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_tools(tools: "list[Tool]") -> "list[Tool]":
+def _check_tools(tools: "list[ChatCompletionTool]") -> "list[ChatCompletionTool]":
     size_bytes = sum(len(tool.model_dump_json().encode()) for tool in tools)
     if size_bytes > MAX_TOOLS_BYTES:
         raise ValueError(f"{size_bytes} bytes of JSON are more than {MAX_TOOLS_BYTES}")
@@ -64,14 +64,14 @@ def _check_tool_choice(choice: object) -> object:
 
 _NAME = Check(_check_name, {"minLength": 1, "maxLength": MAX_NAME_CHARACTERS})
 BOUNDED_TOOLS = Check(_check_tools, {})
-"""Of a list of ``Tool``: small enough, with names that tell them apart."""
+"""Of a list of ``ChatCompletionTool``: small enough, with names that tell them apart."""
 TOOL_CHOICE = Check(
     _check_tool_choice, {"anyOf": [{"enum": list(TOOL_CHOICES)}, _NAMED_TOOL, _NULL]}
 )
 """Of any value: whether the model may call a tool, must, or must call the one named."""
 
 
-class ToolFunction(Passage):
+class ToolFunction(PassThroughModel):
     """The function of a tool; what its ``parameters`` say passes through."""
 
     name: Annotated[str, _NAME]
@@ -81,7 +81,7 @@ class ToolFunction(Passage):
     """JSON Schema of its arguments, an object."""
 
 
-class Tool(Passage):
+class ChatCompletionTool(PassThroughModel):
     """A tool the model may call: only functions exist."""
 
     type: Annotated[str, one_of("function")]

@@ -36,12 +36,12 @@ MAX_KEYS = 512
 """Keys of an object of a request, known ones and others."""
 
 STANDS_FOR_DEFAULT: Mapping[str, object] = {"enum": [None, ""]}
-"""How JSON Schema says of a field of a ``Section`` that null and "" mean the same as
+"""How JSON Schema says of a field of a ``RequestModel`` that null and "" mean the same as
 leaving it out.
 """
 
 
-class Section(BaseModel):
+class RequestModel(BaseModel):
     """An object of a request. Types are strict, unknown keys are ignored; null and ""
     stand for the default.
     """
@@ -75,7 +75,7 @@ class Section(BaseModel):
         return found
 
 
-class Passage(BaseModel):
+class PassThroughModel(BaseModel):
     """An object that is passed on to a chat model whole: known keys are checked,
     unknown ones kept.
     """

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from voicechat.errors import AdmissionError, AtCapacityError, Status
 from voicechat.runtime.conversation import Conversation
 from voicechat.server.auth import Principal
-from voicechat.server.figures import Level
-from voicechat.server.pressure import CAPACITY_RETRY_S, Pressure
+from voicechat.server.load_shedding import CAPACITY_RETRY_S, LoadShedder
+from voicechat.server.load_signals import LoadLevel
 from voicechat.session.events import AccessEnded, DrainRequested, PressureChanged
 from voicechat.store.ledger import Ledger
-from voicechat.store.places import Places
+from voicechat.store.session_slots import SessionSlots
 
-PLACES = "session"
+SLOTS = "session"
 DRAIN_GRACE_S = 3.0
 """After the drain's deadline: for the last messages and the closing handshakes."""
 
@@ -26,13 +26,16 @@ class Admission:
     """
 
     def __init__(
-        self, max_sessions: int, ledger: Ledger | None = None, pressure: Pressure | None = None
+        self,
+        max_sessions: int,
+        ledger: Ledger | None = None,
+        load_shedder: LoadShedder | None = None,
     ) -> None:
         """``ledger``: where the processes of the server count together. Without
-        ``pressure`` there never is any.
+        ``load_shedder`` there never is any.
         """
-        self._places = Places(ledger or Ledger(), PLACES, max_sessions)
-        self._pressure = pressure
+        self._slots = SessionSlots(ledger or Ledger(), SLOTS, max_sessions)
+        self._load_shedder = load_shedder
         self._conversations: dict[Conversation, Principal] = {}
         self._admitted = 0
         self._draining = False
@@ -47,7 +50,7 @@ class Admission:
     @property
     def all_sessions(self) -> int:
         """Sessions that are open in all processes of the server now."""
-        return self._places.taken
+        return self._slots.slots_in_use
 
     @property
     def draining(self) -> bool:
@@ -57,7 +60,7 @@ class Admission:
     @property
     def sessions_by_worker(self) -> dict[int, int]:
         """Sessions that are open in each process of the server."""
-        return self._places.taken_by_worker
+        return self._slots.slots_by_worker
 
     def keys_in_use(self) -> frozenset[str]:
         """Ids of the keys that sessions are open with."""
@@ -69,10 +72,10 @@ class Admission:
             if principal.key_id in key_ids:
                 conversation.post(why)
 
-    def press(self, level: Level) -> None:
+    def set_load_level(self, level: LoadLevel) -> None:
         """Tell the sessions how much time there is."""
         for conversation in list(self._conversations):
-            conversation.post(PressureChanged(level > Level.CALM))
+            conversation.post(PressureChanged(level > LoadLevel.CALM))
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions and end the open ones: idle ones now, others when their
@@ -88,10 +91,10 @@ class Admission:
             for conversation in list(self._conversations):
                 conversation.abort()
 
-    async def serve(self, conversation: Conversation, principal: Principal) -> None:
+    async def serve_conversation(self, conversation: Conversation, principal: Principal) -> None:
         """Run a conversation of an admitted session. Cancelling drops its connection."""
         self._conversations[conversation] = principal
-        if self._pressure is not None and self._pressure.level > Level.CALM:
+        if self._load_shedder is not None and self._load_shedder.level > LoadLevel.CALM:
             conversation.post(PressureChanged(True))
         try:
             await conversation.run()
@@ -103,33 +106,33 @@ class Admission:
         """One place among the sessions. Raises ``AdmissionError`` when there is none,
         or none for this key.
         """
-        self.admit(principal)
+        self.admit_session(principal)
         try:
             yield
         finally:
-            self.dismiss(principal)
+            self.release_session(principal)
 
-    def admit(self, principal: Principal) -> None:
-        """Take a place; see ``admitted``. To be given back with ``dismiss``."""
+    def admit_session(self, principal: Principal) -> None:
+        """Take a place; see ``admitted``. To be given back with ``release_session``."""
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; connect again")
-        if self._pressure is not None:
-            self._pressure.admit(principal.account.sessions)
-        if not self._places.take():
-            message = f"the server holds its {self._places.most} sessions already"
+        if self._load_shedder is not None:
+            self._load_shedder.admit_session(principal.account.sessions)
+        if not self._slots.try_acquire_slot():
+            message = f"the server holds its {self._slots.most} sessions already"
             raise AtCapacityError(message, CAPACITY_RETRY_S)
         try:
             principal.account.enter_session()
         except AdmissionError:
-            self._places.free()
+            self._slots.release_slot()
             raise
         self._admitted += 1
         self._empty.clear()
 
-    def dismiss(self, principal: Principal) -> None:
+    def release_session(self, principal: Principal) -> None:
         """Give a place back."""
         principal.account.leave_session()
-        self._places.free()
+        self._slots.release_slot()
         self._admitted -= 1
         if not self._admitted:
             self._empty.set()

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from voicechat.server.access_log import note_route
-from voicechat.server.answers import answer_errors
-from voicechat.server.connections import note_requests
+from voicechat.server.connections import track_requests
 from voicechat.server.cors import allow_pages
-from voicechat.server.notes import tell_notes
+from voicechat.server.error_responses import answer_errors
 from voicechat.server.origins import Origins
+from voicechat.server.response_notes import send_notes
 
 MAX_BODY_BYTES = 256 * 1024
 
@@ -20,9 +20,9 @@ def build_app(routes: Iterable[web.RouteDef], origins: Origins | None = None) ->
     Without ``origins`` no page of another origin may read what it answers.
     """
     app = web.Application(
-        middlewares=[note_requests, note_route, answer_errors], client_max_size=MAX_BODY_BYTES
+        middlewares=[track_requests, note_route, answer_errors], client_max_size=MAX_BODY_BYTES
     )
     allow_pages(app, origins or Origins())
-    tell_notes(app)
+    send_notes(app)
     app.add_routes(routes)
     return app

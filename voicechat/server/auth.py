@@ -16,10 +16,10 @@ from aiohttp import hdrs, web
 
 from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.server.attempts import FailedAttempts
+from voicechat.server.auth_throttle import AuthThrottle
 from voicechat.server.listener import is_loopback
 from voicechat.server.origins import ALLOW_IT, Origins, origin_of, same_origin, was_brought
-from voicechat.store.access import EVERYTHING, Endpoint, Grant, Quota, Scope
+from voicechat.store.access import EVERYTHING, ApiEndpoint, Grant, Quota, Scope
 from voicechat.store.keys import MAX_KEY_CHARACTERS, KeyStore, digest
 from voicechat.store.ledger import Ledger
 from voicechat.store.quotas import Account, Accounts
@@ -99,12 +99,12 @@ class Authoriser:
         self.origins = origins or Origins()
         ledger = ledger or Ledger()
         self._tokens = TokenStore(ledger)
-        self._attempts = FailedAttempts()
+        self._attempts = AuthThrottle()
         self._reading: asyncio.Future[None] | None = None
         self._readable = True
         self.accounts = Accounts(unix_s, ledger)
 
-    async def __call__(self, request: web.Request, endpoint: Endpoint) -> Principal:
+    async def __call__(self, request: web.Request, endpoint: ApiEndpoint) -> Principal:
         """Admit the request to ``endpoint``, and count it.
 
         Raises AdmissionError: NOT_AUTHORISED, late when its sender has failed often, or
@@ -120,16 +120,16 @@ class Authoriser:
         credential = await self._recognise_any(request_keys(request))
         if credential is None:
             _log.info("refused %s: no valid key", address)
-            await self._attempts.punish(address)
+            await self._attempts.delay_refusal(address)
             raise AdmissionError(Status.NOT_AUTHORISED, "token: a valid key is required")
         project = _project(request, credential, endpoint)
-        account = self.accounts.of(credential.key_id, credential.grant.quota)
+        account = self.accounts.account_of(credential.key_id, credential.grant.quota)
         account.begin_request(asyncio.get_running_loop().time())
         return Principal(
             credential.key_id, project, credential.grant.scope, credential.holder, account
         )
 
-    async def admit_key(self, key: str, address: str, endpoint: Endpoint) -> Principal:
+    async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
         """Admit who came from ``address`` with ``key`` in its first frames.
 
         As ``__call__``, but for no page.
@@ -137,12 +137,12 @@ class Authoriser:
         credential = await self._recognise(key) if key else None
         if credential is None or credential.origin:
             _log.info("refused %s: no valid key", address)
-            await self._attempts.punish(address)
+            await self._attempts.delay_refusal(address)
             raise AdmissionError(Status.NOT_AUTHORISED, "a valid key is required")
         scope = credential.grant.scope
         if not scope.opens(endpoint):
             raise OutOfScopeError(f"the key does not open the endpoint {endpoint.value!r}")
-        account = self.accounts.of(credential.key_id, credential.grant.quota)
+        account = self.accounts.account_of(credential.key_id, credential.grant.quota)
         account.begin_request(asyncio.get_running_loop().time())
         project = scope.projects[0] if scope.projects else DEFAULT_PROJECT
         return Principal(credential.key_id, project, scope, credential.holder, account)
@@ -152,7 +152,7 @@ class Authoriser:
 
         Raises AdmissionError: there are too many.
         """
-        return self._tokens.issue(grant, life_s, asyncio.get_running_loop().time())
+        return self._tokens.issue_token(grant, life_s, asyncio.get_running_loop().time())
 
     async def account_of(self, key_id: str) -> Account:
         """Give the account of a key.
@@ -163,8 +163,8 @@ class Authoriser:
         """
         with suppress(AdmissionError):  # which has been logged
             await self._refresh()
-        key = self._keys.valid(key_id, unix_s())
-        return self.accounts.of(key_id, key.grant.quota if key else Quota())
+        key = self._keys.valid_key(key_id, unix_s())
+        return self.accounts.account_of(key_id, key.grant.quota if key else Quota())
 
     async def invalid_of(self, key_ids: Collection[str]) -> frozenset[str]:
         """Which of these keys are no longer valid: revoked or expired.
@@ -174,7 +174,7 @@ class Authoriser:
         """
         with suppress(AdmissionError):  # which has been logged
             await self._refresh()
-        ended = self._keys.ended(key_ids, unix_s()) - self._static_digests.keys()
+        ended = self._keys.ended_keys(key_ids, unix_s()) - self._static_digests.keys()
         self.accounts.close_all_but(self._keys.valid_ids(unix_s()) | self._static_digests.keys())
         return ended
 
@@ -193,10 +193,10 @@ class Authoriser:
             if hmac.compare_digest(expected, offered):
                 return _Credential(key_id, EVERYTHING)
         await self._refresh()
-        token = self._tokens.redeem(key, asyncio.get_running_loop().time())
+        token = self._tokens.redeem_token(key, asyncio.get_running_loop().time())
         if token is not None:
             return self._credential_of(token, _holder(token, offered))
-        found = self._keys.find(key, unix_s())
+        found = self._keys.find_key(key, unix_s())
         return _Credential(found.id, found.grant) if found else None
 
     def _credential_of(self, token: TokenGrant, holder: str) -> _Credential | None:
@@ -206,7 +206,7 @@ class Authoriser:
         """
         if token.key_id in self._static_digests:
             return _Credential(token.key_id, Grant(scope=token.scope), token.origin, holder)
-        key = self._keys.valid(token.key_id, unix_s())
+        key = self._keys.valid_key(token.key_id, unix_s())
         if key is None:
             return None
         return _Credential(
@@ -273,7 +273,7 @@ def require_metrics_key(request: web.Request, key: str, origins: Origins) -> Non
         raise AdmissionError(Status.NOT_AUTHORISED, message)
 
 
-def _project(request: web.Request, credential: _Credential, endpoint: Endpoint) -> str:
+def _project(request: web.Request, credential: _Credential, endpoint: ApiEndpoint) -> str:
     """Settle the project: the path's, else the key's own.
 
     OutOfScopeError when the key does not open it.

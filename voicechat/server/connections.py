@@ -20,7 +20,7 @@ from aiohttp import web
 
 from voicechat.server import descriptors
 from voicechat.server.access_log import AccessLogger, silence_subprotocols, without_request_text
-from voicechat.server.attempts import network_of
+from voicechat.server.auth_throttle import network_of
 
 HEAD_S = 10.0
 """From the connection to the head of its first request."""
@@ -37,7 +37,7 @@ PIECE_BYTES = 16 * 1024
 """Parsed in one pass of the event loop: a body in chunks of one byte takes 0.4 us a
 byte.
 """
-TELL_S = 60.0
+LOG_INTERVAL_S = 60.0
 """A flood is told of once in so long."""
 MAX_LINE_BYTES = 8190
 """aiohttp's limit of a request line."""
@@ -58,7 +58,7 @@ HTTP_OPTIONS: dict[str, Any] = {
 """What aiohttp's handler of a connection is made with."""
 
 
-class Connection(web.RequestHandler):
+class ClientConnection(web.RequestHandler):
     """aiohttp's handler of one connection, which its ``Connections`` know of."""
 
     def __init__(self, connections: "Connections", server: web.Server) -> None:
@@ -83,7 +83,7 @@ class Connection(web.RequestHandler):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         peer = transport.get_extra_info("peername")
         self.address = network_of(peer[0]) if peer else ""
-        self._connections.enter(self)
+        self._connections.add_connection(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget it."""
@@ -93,7 +93,7 @@ class Connection(web.RequestHandler):
             # aiohttp would begin a request that has come just before, and fail.
             waiting.cancel()
         self._transport = None
-        self._connections.leave(self)
+        self._connections.remove_connection(self)
 
     def data_received(self, data: bytes) -> None:
         """Hand data to aiohttp; what is raw in a target is encoded before."""
@@ -106,7 +106,7 @@ class Connection(web.RequestHandler):
                 return
             self._line, self._has_line = b"", True
             data = encode_target(data)
-        elif data and self._connections.rests(self):
+        elif data and self._connections.is_idle(self):
             data = encode_target(data)
         if self._held and data:
             self._held += data
@@ -162,11 +162,11 @@ class Connection(web.RequestHandler):
         """What has come after an upgrade that is not answered yet."""
         return self._message_tail + self._held
 
-    def requesting(self) -> AbstractContextManager[None]:
+    def request_in_progress(self) -> AbstractContextManager[None]:
         """See ``Connections.requesting``."""
-        return self._connections.requesting(self)
+        return self._connections.request_in_progress(self)
 
-    def does_not_read(self, now_s: float) -> bool:
+    def is_write_stalled(self, now_s: float) -> bool:
         """Whether the client has read nothing for ``UNREAD_S`` of what waits for it."""
         if self._transport is None:
             return False
@@ -194,12 +194,12 @@ class Connections:
         """
         self._server = server
         self._most = descriptors.for_clients() if most is None else most
-        self._open: dict[Connection, None] = {}
-        self._resting: dict[Connection, None] = {}
+        self._open: dict[ClientConnection, None] = {}
+        self._idle: dict[ClientConnection, None] = {}
         """Those at which no request is in progress; the one that rests longest comes
         first.
         """
-        self._silent: defaultdict[str, dict[Connection, None]] = defaultdict(dict)
+        self._silent: defaultdict[str, dict[ClientConnection, None]] = defaultdict(dict)
         """By address, those that have never sent a request; the oldest comes first."""
         self._sweeping: asyncio.TimerHandle | None = None
         self._told_s: float | None = None
@@ -208,59 +208,59 @@ class Connections:
         """How many there are."""
         return len(self._open)
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> ClientConnection:
         """Make the handler of a connection."""
-        return Connection(self, self._server)
+        return ClientConnection(self, self._server)
 
-    def enter(self, connection: Connection) -> None:
+    def add_connection(self, connection: ClientConnection) -> None:
         """Count a new connection; one that asks for nothing may be dropped for it."""
         self._open[connection] = None
-        self._resting[connection] = None
+        self._idle[connection] = None
         silent = self._silent[connection.address]
         silent[connection] = None
         if len(silent) > SILENT_PER_ADDRESS:
             self._drop(next(iter(silent)), f"more than {SILENT_PER_ADDRESS} of an address wait")
         elif len(self._open) > self._most:
             # The newcomer itself, where all others are at a request.
-            self._drop(next(iter(self._resting)), f"there are more than {self._most}")
+            self._drop(next(iter(self._idle)), f"there are more than {self._most}")
         if self._sweeping is None:
             self._sweep_later()
 
-    def leave(self, connection: Connection) -> None:
+    def remove_connection(self, connection: ClientConnection) -> None:
         """Count a connection no longer. Idempotent."""
         self._open.pop(connection, None)
-        self._resting.pop(connection, None)
-        self._speaks(connection)
+        self._idle.pop(connection, None)
+        self._mark_active(connection)
 
-    def rests(self, connection: Connection) -> bool:
+    def is_idle(self, connection: ClientConnection) -> bool:
         """Whether no request is in progress at it."""
-        return connection in self._resting
+        return connection in self._idle
 
     @contextmanager
-    def requesting(self, connection: Connection) -> Iterator[None]:
+    def request_in_progress(self, connection: ClientConnection) -> Iterator[None]:
         """Note that a request is in progress while the context lasts."""
-        self._resting.pop(connection, None)
-        self._speaks(connection)
+        self._idle.pop(connection, None)
+        self._mark_active(connection)
         try:
             yield
         finally:
             if connection in self._open:
-                self._resting[connection] = None
+                self._idle[connection] = None
 
-    def _speaks(self, connection: Connection) -> None:
+    def _mark_active(self, connection: ClientConnection) -> None:
         silent = self._silent[connection.address]
         silent.pop(connection, None)
         if not silent:
             del self._silent[connection.address]
 
-    def _drop(self, connection: Connection, why: str) -> None:
-        self._tell(connection, why)
-        self.leave(connection)
+    def _drop(self, connection: ClientConnection, why: str) -> None:
+        self._log_drop(connection, why)
+        self.remove_connection(connection)
         connection.drop()
 
-    def _tell(self, connection: Connection, why: str) -> None:
+    def _log_drop(self, connection: ClientConnection, why: str) -> None:
         now_s = asyncio.get_running_loop().time()
-        if self._told_s is None or now_s - self._told_s >= TELL_S:
+        if self._told_s is None or now_s - self._told_s >= LOG_INTERVAL_S:
             self._told_s = now_s
             _log.warning(
                 "connections without a request are dropped: %s; the oldest comes from %s (%d open)",
@@ -280,25 +280,25 @@ class Connections:
             for connection in list(silent):
                 if now_s - connection.begun_s < HEAD_S:
                     break
-                self.leave(connection)
+                self.remove_connection(connection)
                 connection.drop()
         for connection in list(self._open):
-            if connection.does_not_read(now_s):
-                self.leave(connection)
+            if connection.is_write_stalled(now_s):
+                self.remove_connection(connection)
                 connection.drop()
         if self._open:
             self._sweep_later()
 
 
 @web.middleware
-async def note_requests(
+async def track_requests(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Let the connections know at which of them a request is in progress."""
     connection = request.protocol
-    if not isinstance(connection, Connection):
+    if not isinstance(connection, ClientConnection):
         return await handler(request)
-    with connection.requesting():
+    with connection.request_in_progress():
         return await handler(request)
 
 

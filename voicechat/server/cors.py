@@ -9,8 +9,8 @@ import re
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from voicechat.server.notes import HEADER as NOTE
 from voicechat.server.origins import Origins
+from voicechat.server.response_notes import HEADER as NOTE
 
 MAX_AGE_S = 600
 """How long a browser may remember what is allowed."""

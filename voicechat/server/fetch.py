@@ -34,8 +34,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from voicechat.errors import RemoteProtocolError, Status, VoiceChatError
-from voicechat.server.fair import FairPlaces
-from voicechat.server.pace import LEAST_BYTES_PER_S, Pace, TooSlowError
+from voicechat.server.fair_semaphore import FairSemaphore
+from voicechat.server.min_data_rate import LEAST_BYTES_PER_S, MinDataRateReader, TooSlowError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -162,7 +162,7 @@ async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractR
     Raises ``FetchError``; what has been written by then is the caller's to remove.
     Cancelling closes the connection.
     """
-    guard = _Guard(policy)
+    guard = _AddressGuard(policy)
     connector = TCPConnector(
         socket_factory=guard.open_socket,
         resolver=resolver,
@@ -214,8 +214,8 @@ async def _read(response: ClientResponse, write: Write, max_bytes: int) -> None:
     if (response.content_length or 0) > max_bytes:
         raise too_large
     read_bytes = 0
-    pace = Pace(lambda: response.content.read(PIECE_BYTES), IDLE_S)
-    while piece := await pace.read():
+    reader = MinDataRateReader(lambda: response.content.read(PIECE_BYTES), IDLE_S)
+    while piece := await reader.read_piece():
         read_bytes += len(piece)
         if read_bytes > max_bytes:
             raise too_large
@@ -226,18 +226,18 @@ class NameResolver:
     """Resolves the names that clients give, for all keys together."""
 
     def __init__(self) -> None:
-        self._places = FairPlaces(LOOKUPS, RESERVED_LOOKUPS)
+        self._slots = FairSemaphore(LOOKUPS, RESERVED_LOOKUPS)
 
-    def of(self, key: str) -> AbstractResolver:
+    def resolver_for(self, key: str) -> AbstractResolver:
         """Give the resolver for one key's fetches."""
-        return _KeyResolver(self._places, key)
+        return _KeyResolver(self._slots, key)
 
 
 class _KeyResolver(AbstractResolver):
     """See ``NameResolver``."""
 
-    def __init__(self, places: FairPlaces, key: str) -> None:
-        self._places = places
+    def __init__(self, slots: FairSemaphore, key: str) -> None:
+        self._slots = slots
         self._key = key
 
     async def resolve(
@@ -249,7 +249,7 @@ class _KeyResolver(AbstractResolver):
         loop = asyncio.get_running_loop()
         found: asyncio.Future[list[ResolveResult]] = loop.create_future()
         async with asyncio.timeout(RESOLVE_S):
-            await self._places.take(self._key)
+            await self._slots.acquire_slot(self._key)
             threading.Thread(
                 target=self._look_up,
                 args=(loop, found, host, port, family),
@@ -283,7 +283,7 @@ class _KeyResolver(AbstractResolver):
             failure = error if isinstance(error, OSError) else OSError("the name is none")
 
         def tell() -> None:
-            self._places.free(self._key)
+            self._slots.release_slot(self._key)
             if found.done():
                 return
             if failure is not None:
@@ -303,7 +303,7 @@ def _resolved(host: str, port: int, info: Dial) -> ResolveResult:
     )
 
 
-class _Guard:
+class _AddressGuard:
     """Opens the sockets of one fetch, or refuses to."""
 
     def __init__(self, policy: FetchPolicy) -> None:

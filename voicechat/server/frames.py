@@ -44,7 +44,7 @@ class MessageQueue:
     """Messages that wait to be received. aiohttp calls this the reader of a WebSocket."""
 
     def __init__(self) -> None:
-        self.take: Callable[[bytes], bool] = lambda _: False
+        self.take_audio: Callable[[bytes], bool] = lambda _: False
         """Is shown a binary message while nothing waits; True: the message is not
         queued.
         """
@@ -58,12 +58,12 @@ class MessageQueue:
         self._over = False
 
     def feed_data(self, message: WSMessage, size_bytes: int) -> None:
-        """Show a message to ``take``, or queue it."""
+        """Show a message to ``take_audio``, or queue it."""
         audio = message[1] if message[0] is WSMsgType.BINARY else b""
-        if not (audio and not self.waiting and self.take(audio)):
-            self.put(message, size_bytes)
+        if not (audio and not self.waiting and self.take_audio(audio)):
+            self.put_message(message, size_bytes)
 
-    def put(self, message: WSMessage, size_bytes: int) -> None:
+    def put_message(self, message: WSMessage, size_bytes: int) -> None:
         """Queue a message with a payload of so many bytes."""
         size_bytes += MESSAGE_OVERHEAD_BYTES
         self.waiting.append((message, size_bytes))
@@ -80,11 +80,11 @@ class MessageQueue:
         self._error = error
         self._wake()
 
-    def forget(self) -> None:
+    def release_references(self) -> None:
         """Forget what waits and who is told of it; nothing more comes."""
         self.waiting.clear()
         self._error = None
-        self.take = lambda _: False
+        self.take_audio = lambda _: False
         self.on_read = lambda: None
         self.feed_eof()
 
@@ -162,8 +162,8 @@ class FrameReader:
             payload = bytearray(data[_HEAD_126_BYTES:])
             websocket_mask(data[4:_HEAD_126_BYTES], payload)
             frame = bytes(payload)
-            if not self._queue.take(frame):
-                self._queue.put(WSMessage(WSMsgType.BINARY, frame, ""), len(frame))
+            if not self._queue.take_audio(frame):
+                self._queue.put_message(WSMessage(WSMsgType.BINARY, frame, ""), len(frame))
             return False, b""
         if self._done:
             return True, b""
@@ -344,14 +344,14 @@ class FramedWebSocket(web.WebSocketResponse):
         self._limit_bytes = limit_bytes
         self.queue = MessageQueue()
 
-    def forget(self) -> None:
+    def release_references(self) -> None:
         """Let go of what refers back to this object. To be called when nothing is
         received any more.
 
         Otherwise each connection would wait for a full collection of garbage, which is
         rare, with all that lies in its queue.
         """
-        self.queue.forget()
+        self.queue.release_references()
         self._exception = None  # its traceback holds the frames of this object's methods
 
     def _post_start(

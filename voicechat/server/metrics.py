@@ -29,9 +29,9 @@ from prometheus_client.registry import Collector
 
 from voicechat.runtime.services import Services
 from voicechat.runtime.speech_cache import CachingSynthesizer
-from voicechat.server.collector import CollectorPauses, watching_collector
-from voicechat.server.facts import ServerFact, SessionRefused
-from voicechat.server.figures import Level
+from voicechat.server.gc_tuning import GcPauses, measuring_gc_pauses
+from voicechat.server.load_signals import LoadLevel
+from voicechat.server.metric_events import MetricEvent, SessionRefused
 from voicechat.server.service_metrics import ServiceMetrics
 from voicechat.session.effects import (
     EarlyReply,
@@ -200,15 +200,15 @@ class Metrics:
         if self._shared is not None:
             self._asked.register(_Workers(processes, sessions))
 
-    def pressed(self, level: Level) -> None:
+    def set_load_level(self, level: LoadLevel) -> None:
         """Show the level of pressure; with several workers the highest is shown."""
         self._pressure.set(level)
 
-    def refused_by(self, figure: str) -> None:
+    def count_load_refusal(self, figure: str) -> None:
         """Count a client that was refused because of ``figure``."""
         self._busy.labels(figure).inc()
 
-    def observe(self, fact: ServerFact) -> None:
+    def observe(self, fact: MetricEvent) -> None:
         """Count what a session reports."""
         match fact:
             case TurnEnded(outcome, transcript_ms, first_text_ms, first_audio_ms):
@@ -240,7 +240,7 @@ class Metrics:
         """Show how often and how long Python's garbage collector stops everything,
         while the context lasts.
         """
-        with watching_collector() as pauses:
+        with measuring_gc_pauses() as pauses:
             shown = self._tell(_ShownPauses(pauses))
             try:
                 yield
@@ -369,7 +369,7 @@ class _ShownPauses(Collector):
     not take a metric's lock.
     """
 
-    def __init__(self, pauses: CollectorPauses) -> None:
+    def __init__(self, pauses: GcPauses) -> None:
         self._pauses = pauses
 
     def collect(self) -> Iterator[Metric]:

@@ -20,7 +20,7 @@ from aiohttp import hdrs, web
 from voicechat.agents import Agents
 from voicechat.dialects.base import Caller, Connection, Dialect, Endpoint, Frame, Handshake, Kind
 from voicechat.errors import AdmissionError, ConfigError, RemoteProtocolError, Status
-from voicechat.names import DEFAULT, notes
+from voicechat.names import DEFAULT, combined_notes
 from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.runtime.conversation import Conversation, SessionProviders
@@ -31,11 +31,11 @@ from voicechat.runtime.socket import Control, Ping, Pong, Socket
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.runtime.wall_clock import local_time, unix_s
 from voicechat.server.admission import DRAIN_GRACE_S, Admission
-from voicechat.server.attempts import network_of
 from voicechat.server.auth import SECRET_PARAMETERS, Principal
-from voicechat.server.facts import ServerFact, SessionRefused
+from voicechat.server.auth_throttle import network_of
 from voicechat.server.listener import why_not
 from voicechat.server.metering import metered
+from voicechat.server.metric_events import MetricEvent, SessionRefused
 from voicechat.server.tcp import TcpSocket
 from voicechat.server.websocket import AiohttpSocket
 from voicechat.session.apology import Apology
@@ -43,7 +43,7 @@ from voicechat.session.dictation import Dictation
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.session import Session
-from voicechat.store.access import Endpoint as AccessTo
+from voicechat.store.access import ApiEndpoint
 from voicechat.voice.detector import VoiceDetector
 
 T = TypeVar("T")
@@ -60,16 +60,16 @@ MOST_GREETING = 256
 GREETING_OF_ADDRESS = 32
 """Those of one address, so that nobody can take all places of the others."""
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
-_ACCESS = {Kind.CONVERSATION: AccessTo.CONVERSATION, Kind.RECOGNITION: AccessTo.RECOGNITION}
+_ACCESS = {Kind.CONVERSATION: ApiEndpoint.CONVERSATION, Kind.RECOGNITION: ApiEndpoint.RECOGNITION}
 
 
 class Authorise(Protocol):
     """Decides who may come in. Raises ``AdmissionError``."""
 
-    async def __call__(self, request: web.Request, endpoint: AccessTo) -> Principal:
+    async def __call__(self, request: web.Request, endpoint: ApiEndpoint) -> Principal:
         """Admit a request by what stands in it."""
 
-    async def admit_key(self, key: str, address: str, endpoint: AccessTo) -> Principal:
+    async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
         """Admit who came from ``address`` with a key in its first frames."""
 
 
@@ -78,7 +78,7 @@ class Conditions:
     """What holds for all sessions of a server."""
 
     limits: SessionLimits
-    observe: Callable[[ServerFact], None]
+    observe: Callable[[MetricEvent], None]
     """Told every session's facts; must not raise and not wait."""
     detector: VoiceDetector | None = None
     """Voice detection, which must be running; without it hands-free mode is refused."""
@@ -315,7 +315,7 @@ class Mount:
     ) -> _Served:
         services, conditions = self._services, self._conditions
         arrival = replace(caller.arrival, key_id=principal.key_id)
-        chosen = self._agents.choose(arrival)
+        chosen = self._agents.choose_agent(arrival)
         agent = chosen.agent.filled(arrival.values(local_time()))
         if conditions.detector is None:
             agent = replace(agent, turn_detection=None)
@@ -326,7 +326,7 @@ class Mount:
         synthesizer = services.synthesizer(
             caller.synthesizer_path, _wanted(caller.synthesizer, agent.tts)
         )
-        told = [chosen.note, notes(recognizer.resolved, synthesizer.resolved)]
+        told = [chosen.note, combined_notes(recognizer.resolved, synthesizer.resolved)]
         connection = Connection(
             handshake=handshake,
             epoch_s=unix_s(),
@@ -383,7 +383,7 @@ class Mount:
             limits=self._conditions.limits,
             observe=self._conditions.observe,
         )
-        await self._admission.serve(conversation, principal)
+        await self._admission.serve_conversation(conversation, principal)
 
     # --- sessions that outlive their connection ---------------------------------------
 
@@ -396,7 +396,7 @@ class Mount:
         name = (f"{principal.key_id}/{principal.holder}", principal.project, caller.resume)
         if name not in self._resumable:
             served = self._open(endpoint, handshake, caller, principal)
-            self._admission.admit(principal)
+            self._admission.admit_session(principal)
             socket = ResumableSocket(self._conditions.limits, endpoint.resumed)
             self._resumable[name] = socket
             serving = self._serve_resumable(principal, name, socket, served)
@@ -413,7 +413,7 @@ class Mount:
         try:
             await self._serve(served, socket, principal)
         finally:
-            self._admission.dismiss(principal)
+            self._admission.release_session(principal)
             del self._resumable[name]
             socket.abort()
 

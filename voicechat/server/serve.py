@@ -27,26 +27,26 @@ from voicechat.server.admission import Admission
 from voicechat.server.app import build_app
 from voicechat.server.auth import Authoriser, Principal, require_metrics_key
 from voicechat.server.credentials import KEY_FILE, Credentials, credentials
-from voicechat.server.facts import ServerFact
-from voicechat.server.figures import pressure_limits
 from voicechat.server.health import Health, Phase
 from voicechat.server.key_watch import watching_keys
 from voicechat.server.listener import base_url
+from voicechat.server.load_shedding import LoadShedder
+from voicechat.server.load_signals import load_limits
+from voicechat.server.metric_events import MetricEvent
 from voicechat.server.metrics import Metrics
 from voicechat.server.mount import Conditions, Mount
 from voicechat.server.origins import Origins
 from voicechat.server.pages import Pages, demo_folder
-from voicechat.server.pressure import Pressure
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.routes import rest_operations, rest_routes
 from voicechat.server.rest.transcribing import Transcriber
 from voicechat.server.rest.transcription_settings import configured
-from voicechat.server.seat import Seat, alone
 from voicechat.server.signals import stop_on_signals
 from voicechat.server.tracing import trace_turn
+from voicechat.server.worker_context import WorkerContext, single_process
 from voicechat.server.workers.supervisor import ready_line, supervise, workers_of
 from voicechat.session.effects import TurnTimed
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 from voicechat.voice.detector import OnTick, VoiceDetector
 from voicechat.voice.silero import find_model
 from voicechat.voice.silero_network import open_silero
@@ -106,18 +106,18 @@ async def serving(
     services: Services,
     admitted: Credentials,
     announce: Announce,
-    seat: Seat | None = None,
+    context: WorkerContext | None = None,
 ) -> AsyncIterator[Running]:
-    """Run a server, or one of its workers in its ``seat``, while the context lasts.
+    """Run a server, or one of its workers in its ``context``, while the context lasts.
     Entered when the services are warm.
 
     The port is opened first, so that ``/healthz`` answers and ``/readyz`` says
     "starting" while models load. Raises ConfigError and what ``Services.start`` raises.
     Leaving cuts the sessions that are left and stops the services.
     """
-    seat = seat or alone(config)
-    parts = _parts_of(config, services, admitted, seat)
-    health, mount, backend, detector = seat.health, parts.mount, parts.backend, parts.detector
+    context = context or single_process(config)
+    parts = _build_parts(config, services, admitted, context)
+    health, mount, backend, detector = context.health, parts.mount, parts.backend, parts.detector
     pages = Pages(demo_folder())
     rest = rest_routes(rest_operations(backend, parts.authorise.issue_token, parts.transcriber))
     routes = [
@@ -129,7 +129,7 @@ async def serving(
     ]
     app = build_app(routes, parts.authorise.origins)
     try:
-        async with seat.listen(app) as port:
+        async with context.listen(app) as port:
             url = base_url(config.server.host, port)
             announce(f"warming up; not ready yet: {url}")
             if parts.decoding is not None:
@@ -140,7 +140,7 @@ async def serving(
             with (
                 parts.metrics.measuring_loop_lag(),
                 parts.metrics.measuring_collector(),
-                parts.pressure.measuring(),
+                parts.load_shedder.measuring(),
             ):
                 try:
                     async with (
@@ -176,7 +176,7 @@ class _Parts:
     metrics: Metrics
     authorise: Authoriser
     may_scrape: Callable[[web.Request], None]
-    pressure: Pressure
+    load_shedder: LoadShedder
     detector: VoiceDetector
     decoding: ForkServer | None
     admission: Admission
@@ -185,28 +185,30 @@ class _Parts:
     transcriber: Transcriber
 
 
-def _parts_of(config: Config, services: Services, admitted: Credentials, seat: Seat) -> _Parts:
+def _build_parts(
+    config: Config, services: Services, admitted: Credentials, context: WorkerContext
+) -> _Parts:
     """Make the parts and let each know those it needs. Nothing is started. Raises
     ConfigError.
     """
-    metrics = Metrics(services, seat.shared, seat.ledger.worker)
+    metrics = Metrics(services, context.shared, context.ledger.worker)
     origins = Origins(config.server.allowed_origins, config.server.trusted_proxies)
-    authorise = Authoriser(admitted.store, admitted.static_keys, origins, seat.ledger)
+    authorise = Authoriser(admitted.store, admitted.static_keys, origins, context.ledger)
 
-    admit = _WhenStarted(authorise, seat.health)
-    pressure = Pressure(
-        pressure_limits(config.admission),
+    admit = _WhenStarted(authorise, context.health)
+    load_shedder = LoadShedder(
+        load_limits(config.admission),
         sessions=lambda: admission.sessions + backend.requests,
         sessions_by_key=authorise.accounts.in_progress,
         time_encoders=lambda report: mount.time_encoders(report),
         waiting_streams=partial(waiting_streams, services),
-        on_refused=metrics.refused_by,
+        on_refused=metrics.count_load_refusal,
     )
     detector, decoding = (
-        open_detector(config, pressure.detected),
+        open_detector(config, load_shedder.on_detection_batch),
         open_decoding() if can_fork() else None,
     )
-    admission = Admission(config.server.max_sessions, seat.ledger, pressure)
+    admission = Admission(config.server.max_sessions, context.ledger, load_shedder)
     mount = Mount(
         endpoints_of(config),
         services,
@@ -219,28 +221,28 @@ def _parts_of(config: Config, services: Services, admitted: Credentials, seat: S
             decoding=decoding,
             apology=config.apology.spoken,
             interrupt_by_voice=config.hands_free.interrupt_by == "voice",
-            several=seat.shared is not None,
+            several=context.shared is not None,
         ),
         agents=config.agents,
-        pass_on=seat.pass_on,
+        pass_on=context.pass_on,
     )
-    pressure.on_level = (admission.press, metrics.pressed, seat.on_level)
+    load_shedder.on_level = (admission.set_load_level, metrics.set_load_level, context.on_level)
     metrics.follow_sessions(lambda: admission.all_sessions)
-    metrics.follow_workers(seat.ledger.processes, lambda: admission.sessions_by_worker)
+    metrics.follow_workers(context.ledger.processes, lambda: admission.sessions_by_worker)
     backend = Backend(
         services,
         limits=config.limits,
         max_requests=config.server.max_sessions,
         authorise=admit,
-        ledger=seat.ledger,
-        pressure=pressure,
+        ledger=context.ledger,
+        load_shedder=load_shedder,
         agents=config.agents,
     )
     return _Parts(
         metrics=metrics,
         authorise=authorise,
         may_scrape=partial(require_metrics_key, key=config.server.metrics_key, origins=origins),
-        pressure=pressure,
+        load_shedder=load_shedder,
         detector=detector,
         decoding=decoding,
         admission=admission,
@@ -259,12 +261,12 @@ class _WhenStarted:
         self._authorise = authorise
         self._health = health
 
-    async def __call__(self, request: web.Request, endpoint: Endpoint) -> Principal:
+    async def __call__(self, request: web.Request, endpoint: ApiEndpoint) -> Principal:
         """See ``Authoriser``."""
         self._check()
         return await self._authorise(request, endpoint)
 
-    async def admit_key(self, key: str, address: str, endpoint: Endpoint) -> Principal:
+    async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
         """See ``Authoriser.admit_key``."""
         self._check()
         return await self._authorise.admit_key(key, address, endpoint)
@@ -274,10 +276,10 @@ class _WhenStarted:
             raise AdmissionError(Status.AT_CAPACITY, "the server is starting")
 
 
-def _observer(metrics: Metrics) -> Callable[[ServerFact], None]:
+def _observer(metrics: Metrics) -> Callable[[MetricEvent], None]:
     tracer = trace.get_tracer("voicechat", voicechat.__version__)
 
-    def observe(fact: ServerFact) -> None:
+    def observe(fact: MetricEvent) -> None:
         metrics.observe(fact)
         if isinstance(fact, TurnTimed):
             trace_turn(tracer, fact.waterfall)

@@ -68,7 +68,7 @@ class AiohttpSocket:
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
         """See ``Socket.offer``."""
-        self._ws.queue.take = take
+        self._ws.queue.take_audio = take
 
     async def send(self, frame: Frame | Pong) -> None:
         """See ``Socket.send``."""
@@ -120,6 +120,6 @@ class AiohttpSocket:
 
     def abort(self) -> None:
         """See ``Socket.abort``."""
-        self._ws.forget()
+        self._ws.release_references()
         if self._request is not None and self._request.transport is not None:
             self._request.transport.abort()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Endpoint(Enum):
+class ApiEndpoint(Enum):
     """A family of endpoints, as a key's scope names it."""
 
     CONVERSATION = "conversation"
@@ -23,7 +23,7 @@ class Endpoint(Enum):
     @property
     def uses_audio(self) -> bool:
         """Whether its requests draw on a quota of audio."""
-        return self not in (Endpoint.CHAT, Endpoint.TOKENS)
+        return self not in (ApiEndpoint.CHAT, ApiEndpoint.TOKENS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +32,9 @@ class Scope:
 
     projects: tuple[str, ...] = ()
     """The first one also serves requests that name no project."""
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[ApiEndpoint, ...] = ()
 
-    def opens(self, endpoint: Endpoint) -> bool:
+    def opens(self, endpoint: ApiEndpoint) -> bool:
         """Whether requests to ``endpoint`` are allowed."""
         return not self.endpoints or endpoint in self.endpoints
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from voicechat.errors import ConfigError
-from voicechat.store.access import EVERYTHING, Endpoint, Grant, Quota, Scope
+from voicechat.store.access import EVERYTHING, ApiEndpoint, Grant, Quota, Scope
 
 KEY_PREFIX = "vc_"
 ID_DIGITS = 8
@@ -75,11 +75,11 @@ def digest(key: str) -> bytes:
 
 
 class KeyStore:
-    """The key file, for the command line (``create``, ``list``, ``revoke``) and the
-    server (``find``).
+    """The key file, for the command line (``create_key``, ``list_keys``, ``revoke_key``) and the
+    server (``find_key``).
 
     Methods that open the database block for some milliseconds of disk, or up to two
-    seconds while another process writes. ``find`` and ``stale`` do not: a server asks
+    seconds while another process writes. ``find_key`` and ``stale`` do not: a server asks
     ``stale`` and calls ``refresh`` in a thread. The file appears with the first key.
     """
 
@@ -90,7 +90,7 @@ class KeyStore:
         """The same, but of the last time that there was a file."""
         self._read_version = _NO_FILE
 
-    def create(self, name: str, grant: Grant = EVERYTHING) -> tuple[ApiKey, str]:
+    def create_key(self, name: str, grant: Grant = EVERYTHING) -> tuple[ApiKey, str]:
         """Make a key; the second of the pair is the key itself, which is kept nowhere.
         ConfigError: disk or lock.
         """
@@ -118,7 +118,7 @@ class KeyStore:
             ).fetchone()
         return _api_key(made), key
 
-    def list(self) -> list[ApiKey]:
+    def list_keys(self) -> list[ApiKey]:
         """Every key ever made, oldest first."""
         if not self._path.exists():
             return []
@@ -130,7 +130,7 @@ class KeyStore:
                 )
             ]
 
-    def revoke(self, key_id: str) -> bool:
+    def revoke_key(self, key_id: str) -> bool:
         """Make a key invalid from now on. False when no valid key has that id."""
         if not self._path.exists():
             return False
@@ -142,7 +142,7 @@ class KeyStore:
             )
             return changed.rowcount == 1
 
-    def find(self, key: str, now_s: float) -> ApiKey | None:
+    def find_key(self, key: str, now_s: float) -> ApiKey | None:
         """Return the key that reads ``key`` and is valid at Unix time ``now_s``, as the
         file stood at ``refresh``.
 
@@ -153,9 +153,9 @@ class KeyStore:
             return None
         key_id = key[len(KEY_PREFIX) :][:ID_DIGITS]
         _, expected = self._unrevoked.get(key_id, (None, _NO_DIGEST))
-        return self.valid(key_id, now_s) if hmac.compare_digest(expected, digest(key)) else None
+        return self.valid_key(key_id, now_s) if hmac.compare_digest(expected, digest(key)) else None
 
-    def valid(self, key_id: str, now_s: float) -> ApiKey | None:
+    def valid_key(self, key_id: str, now_s: float) -> ApiKey | None:
         """Return the key with that id if it is valid at Unix time ``now_s``, as the
         file stood at ``refresh``.
         """
@@ -170,7 +170,7 @@ class KeyStore:
             key_id for key_id, (key, _) in self._unrevoked.items() if not key.expired(now_s)
         )
 
-    def ended(self, key_ids: Iterable[str], now_s: float) -> frozenset[str]:
+    def ended_keys(self, key_ids: Iterable[str], now_s: float) -> frozenset[str]:
         """Which of these keys are surely over at Unix time ``now_s``: revoked or
         expired, as ``refresh`` last saw.
 
@@ -289,7 +289,8 @@ def _api_key(row: tuple[Any, ...]) -> ApiKey:
         audio_s,
     ) = row
     scope = Scope(
-        projects=tuple(json.loads(projects)), endpoints=tuple(map(Endpoint, json.loads(endpoints)))
+        projects=tuple(json.loads(projects)),
+        endpoints=tuple(map(ApiEndpoint, json.loads(endpoints))),
     )
     quota = Quota(
         max_sessions=sessions, requests_per_minute=requests, audio_seconds_per_day=audio_s

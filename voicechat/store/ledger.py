@@ -57,7 +57,7 @@ class Ledger:
         # remembers each cursor for a while.
         self._cursor = self._database.cursor()
 
-    def enrol(self, pid: int) -> None:
+    def register_worker(self, pid: int) -> None:
         """Say which process this worker is."""
         self.write("INSERT OR REPLACE INTO process VALUES (?, ?)", self.worker, pid)
 
@@ -80,7 +80,7 @@ class Ledger:
         """Execute a statement; gives how many rows it has changed."""
         return self._cursor.execute(statement, values).rowcount
 
-    def row(self, query: str, *values: object) -> tuple[Any, ...] | None:
+    def fetch_row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         """Give the first row of a query, or of a statement's RETURNING."""
         rows: list[tuple[Any, ...]] = self._cursor.execute(query, values).fetchall()
         return rows[0] if rows else None
@@ -91,11 +91,11 @@ class Ledger:
 
     def number(self, query: str, *values: object) -> Any:
         """Give the one number that a query asks for."""
-        found = self.row(query, *values)
+        found = self.fetch_row(query, *values)
         assert found is not None
         return found[0]
 
-    def forget(self, worker: int) -> None:
+    def remove_worker(self, worker: int) -> None:
         """Take back what a process held that has ended. What its keys have used stays
         used.
         """

@@ -72,7 +72,7 @@ def unpack(
     opener = next(opener for suffix, opener in _OPENERS.items() if archive.name.endswith(suffix))
     try:
         with opener(archive) as stream:
-            reader = _Reader(stream)
+            reader = _ArchiveReader(stream)
             with tarfile.open(fileobj=reader, mode="r:") as tar:
                 _Unpacking(tar, reader, folder, room_bytes).run()
     except _TooLargeError as error:
@@ -92,7 +92,7 @@ def unpack(
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
-class _Reader(io.BufferedIOBase):
+class _ArchiveReader(io.BufferedIOBase):
     """The unpacked bytes of the archive, forwards only, and never more than
     ``allowed_bytes``.
     """
@@ -127,7 +127,7 @@ class _Unpacking:
     """One archive on its way into a folder."""
 
     def __init__(
-        self, tar: tarfile.TarFile, reader: _Reader, folder: Path, room_bytes: int
+        self, tar: tarfile.TarFile, reader: _ArchiveReader, folder: Path, room_bytes: int
     ) -> None:
         self._tar = tar
         self._reader = reader

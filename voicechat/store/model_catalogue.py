@@ -48,7 +48,7 @@ def _digests(digests: dict[str, str]) -> dict[str, str]:
     return digests
 
 
-class Model(BaseModel):
+class CatalogueModel(BaseModel):
     """One entry of the catalogue."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -74,10 +74,10 @@ class Model(BaseModel):
         return self.sha256.get(file_name(url))
 
 
-class _Catalogue(BaseModel):
+class _CatalogueFile(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    model: list[Model]
+    model: list[CatalogueModel]
 
 
 def file_name(url: str) -> str:
@@ -85,12 +85,12 @@ def file_name(url: str) -> str:
     return PurePosixPath(urlsplit(url).path).name
 
 
-def read_catalogue(path: Path = SHIPPED) -> dict[str, Model]:
+def read_catalogue(path: Path = SHIPPED) -> dict[str, CatalogueModel]:
     """Read a catalogue; models by name. Raises `ConfigError` naming the file and the
     key.
     """
     try:
-        entries = _Catalogue.model_validate(tomllib.loads(path.read_text("utf-8"))).model
+        entries = _CatalogueFile.model_validate(tomllib.loads(path.read_text("utf-8"))).model
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

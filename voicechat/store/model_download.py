@@ -47,14 +47,16 @@ class DownloadLimits:
     """Before the second attempt; it doubles with each."""
 
 
-async def download(url: str, part: "Part", limits: DownloadLimits, on_progress: OnProgress) -> None:
+async def download(
+    url: str, part: "PartialDownload", limits: DownloadLimits, on_progress: OnProgress
+) -> None:
     """Fetch ``url`` into ``part``, which may hold its beginning. Proxies of the
     environment are used.
 
     Raises `DownloadError`. What was fetched stays in ``part`` whatever happens,
     cancelling included, and the next call goes on from there.
     """
-    if part.is_whole(url):
+    if part.is_complete(url):
         return
     cause: Exception = DownloadError("no attempt")
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=IDLE_S)
@@ -79,7 +81,11 @@ async def download(url: str, part: "Part", limits: DownloadLimits, on_progress: 
 
 
 async def _attempt(
-    session: ClientSession, url: str, part: "Part", limits: DownloadLimits, on_progress: OnProgress
+    session: ClientSession,
+    url: str,
+    part: "PartialDownload",
+    limits: DownloadLimits,
+    on_progress: OnProgress,
 ) -> None:
     have_bytes, validator = part.state(url)
     wanted = {hdrs.RANGE: f"bytes={have_bytes}-", hdrs.IF_RANGE: validator} if have_bytes else {}
@@ -90,13 +96,13 @@ async def _attempt(
                 f"{url} leads to an address without encryption, which is not followed"
             )
         if response.status == 416 and have_bytes:
-            part.forget()
+            part.discard_file()
             raise _CutOffError("the server has less of it than was fetched")
         if response.status not in (200, 206):
             raise _refused(url, response.status)
         begin_bytes, total_bytes = _extent(response, have_bytes)
         _check_room(part.path, total_bytes, begin_bytes, limits)
-        part.begin(
+        part.write_begun(
             url,
             begin_bytes,
             response.headers.get(hdrs.ETAG),
@@ -111,7 +117,7 @@ async def _attempt(
                 on_progress(file.tell(), total_bytes)
             if total_bytes and file.tell() != total_bytes:
                 raise _CutOffError("the connection ended early")
-    part.complete(url)
+    part.write_completed(url)
 
 
 def _refused(url: str, status: int) -> Exception:
@@ -141,7 +147,7 @@ def _check_room(path: Path, total_bytes: int, begin_bytes: int, limits: Download
         )
 
 
-class Part:
+class PartialDownload:
     """What there is of a file, and beside it (in ``.json``) what file it is."""
 
     def __init__(self, path: Path) -> None:
@@ -157,11 +163,11 @@ class Part:
             return 0, ""
         return self.path.stat().st_size, validator
 
-    def is_whole(self, url: str) -> bool:
+    def is_complete(self, url: str) -> bool:
         """Whether all of it is there, from a call that could do no more with it."""
         return self._read(url).get("whole") is True and self.path.is_file()
 
-    def begin(self, url: str, begin_bytes: int, etag: str | None, date: str | None) -> None:
+    def write_begun(self, url: str, begin_bytes: int, etag: str | None, date: str | None) -> None:
         """Note what the bytes belong to. A weak ETag does not say that they are the
         same.
         """
@@ -169,11 +175,11 @@ class Part:
             strong = etag if etag and not etag.startswith("W/") else None
             self._write({"url": url, "validator": strong or date or ""})
 
-    def complete(self, url: str) -> None:
+    def write_completed(self, url: str) -> None:
         """All of it is there."""
         self._write({"url": url, "whole": True})
 
-    def forget(self) -> None:
+    def discard_file(self) -> None:
         """Nothing of it is of use any more."""
         self._label.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from voicechat.errors import VoiceChatError
 from voicechat.store.model_archive import MAX_UNPACKED_BYTES, ArchiveError, unpack
-from voicechat.store.model_catalogue import Model, file_name
-from voicechat.store.model_download import DownloadLimits, OnProgress, Part, download
+from voicechat.store.model_catalogue import CatalogueModel, file_name
+from voicechat.store.model_download import DownloadLimits, OnProgress, PartialDownload, download
 
 _PULLING = ".pulling"
 _NOTED = "checksums.txt"
@@ -40,13 +40,13 @@ class ModelFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def has(self, name: str) -> bool:
+    def has_model(self, name: str) -> bool:
         """Whether the model is there."""
         return (self.folder / name).is_dir()
 
-    async def pull(
+    async def pull_model(
         self,
-        model: Model,
+        model: CatalogueModel,
         on_progress: Callable[[str], OnProgress],
         limits: DownloadLimits | None = None,
         max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
@@ -62,7 +62,7 @@ class ModelFolder:
         pulling.mkdir(parents=True, exist_ok=True)
         digests: dict[str, str] = {}
         for url in model.urls:
-            part = Part(pulling / file_name(url))
+            part = PartialDownload(pulling / file_name(url))
             await download(url, part, limits or DownloadLimits(), on_progress(file_name(url)))
             digests[url] = _digest(part.path)
             self._check(model, url, digests[url], part)
@@ -72,15 +72,15 @@ class ModelFolder:
         )
         self._note({url: digests[url] for url in unchecked})
         for url in model.urls:
-            Part(pulling / file_name(url)).forget()
+            PartialDownload(pulling / file_name(url)).discard_file()
         return Pulled(self.folder / model.name, unchecked)
 
-    def _check(self, model: Model, url: str, digest: str, part: Part) -> None:
+    def _check(self, model: CatalogueModel, url: str, digest: str, part: PartialDownload) -> None:
         known, noted = model.digest(url), self._noted().get(url)
         expected = known or noted
         if expected is None or expected == digest:
             return
-        part.forget()
+        part.discard_file()
         if known:
             raise ChecksumError(
                 f"{url} is not the file of the catalogue: its sha256 is {digest}, expected is {known}"
@@ -90,7 +90,7 @@ class ModelFolder:
             f"if that is meant, remove its line from {self.folder / _NOTED}"
         )
 
-    def _put_in_place(self, model: Model, pulling: Path, max_unpacked_bytes: int) -> None:
+    def _put_in_place(self, model: CatalogueModel, pulling: Path, max_unpacked_bytes: int) -> None:
         unpacked = pulling / f".{model.name}.unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)
         try:
@@ -99,12 +99,14 @@ class ModelFolder:
                 shutil.copyfile(pulling / file_name(url), content / file_name(url))
             old = pulling / f".{model.name}.old"
             shutil.rmtree(old, ignore_errors=True)
-            if self.has(model.name):
+            if self.has_model(model.name):
                 (self.folder / model.name).rename(old)
             content.rename(self.folder / model.name)
             shutil.rmtree(old, ignore_errors=True)
         except ArchiveError:
-            Part(pulling / file_name(model.url)).forget()  # fetched again it may be whole
+            PartialDownload(
+                pulling / file_name(model.url)
+            ).discard_file()  # fetched again it may be whole
             raise
         finally:
             shutil.rmtree(unpacked, ignore_errors=True)

@@ -75,7 +75,9 @@ class Account:
         if allowed is None:
             return
         with self._ledger.transaction():
-            found = self._ledger.row("SELECT until_s FROM key_rate WHERE key_id = ?", self._key_id)
+            found = self._ledger.fetch_row(
+                "SELECT until_s FROM key_rate WHERE key_id = ?", self._key_id
+            )
             until_s = max(found[0] if found else now_s, now_s) + MINUTE_S / allowed
             if until_s > now_s + MINUTE_S:
                 # Without the rounding, floating point would now and then refuse the
@@ -194,7 +196,7 @@ class Accounts:
         self._ledger = ledger or Ledger()
         self._accounts: dict[str, Account] = {}
 
-    def of(self, key_id: str, quota: Quota) -> Account:
+    def account_of(self, key_id: str, quota: Quota) -> Account:
         """Open the account of a key, or return the open one."""
         account = self._accounts.get(key_id)
         if account is None:

@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 
 from voicechat.errors import AdmissionError, Status
-from voicechat.store.access import Endpoint, Scope
+from voicechat.store.access import ApiEndpoint, Scope
 from voicechat.store.ledger import Ledger
 from voicechat.store.quotas import QuotaExceededError
 
@@ -53,7 +53,7 @@ class TokenStore:
         """How many are kept, expired ones that nobody has met yet included."""
         return int(self._ledger.number("SELECT COUNT(*) FROM token"))
 
-    def issue(self, grant: TokenGrant, life_s: int, now_s: float) -> str:
+    def issue_token(self, grant: TokenGrant, life_s: int, now_s: float) -> str:
         """Make a token, which is kept nowhere. Raises ``AdmissionError``: the key, or
         the server, has too many.
         """
@@ -78,7 +78,7 @@ class TokenStore:
             )
         return token
 
-    def redeem(self, token: str, now_s: float) -> TokenGrant | None:
+    def redeem_token(self, token: str, now_s: float) -> TokenGrant | None:
         """Use a token up: the same text is never accepted again. None: there is none,
         or it has expired.
 
@@ -87,7 +87,7 @@ class TokenStore:
         if not token.startswith(TOKEN_PREFIX):
             return None
         query = "DELETE FROM token WHERE digest = ? RETURNING key_id, grant, expires_s"
-        found = self._ledger.row(query, _digest(token))
+        found = self._ledger.fetch_row(query, _digest(token))
         if found is None:
             return None
         key_id, written, expires_s = found
@@ -104,7 +104,7 @@ def _written(grant: TokenGrant) -> str:
 
 def _read(key_id: str, written: str) -> TokenGrant:
     projects, endpoints, origin, user = json.loads(written)
-    scope = Scope(projects=tuple(projects), endpoints=tuple(map(Endpoint, endpoints)))
+    scope = Scope(projects=tuple(projects), endpoints=tuple(map(ApiEndpoint, endpoints)))
     return TokenGrant(key_id=key_id, scope=scope, origin=origin, user=user)
 
 

@@ -15,10 +15,16 @@ import pytest
 
 from tests.hostile.clients import PING, frame
 from tests.server.workers.stage import PATIENCE_S, Fleet, lives, ready_fleet, until
-from tests.server.workers.test_supervisor import orders
-from voicechat.server.workers.guests import Guests
-from voicechat.server.workers.link import Kind, Link, Packet, Report, open_links
-from voicechat.server.workers.worker import MAX_UNTAKEN, Worker
+from tests.server.workers.test_supervisor import worker_config
+from voicechat.server.workers.ipc_channel import (
+    IpcChannel,
+    LoadReport,
+    Packet,
+    PacketKind,
+    open_channel,
+)
+from voicechat.server.workers.worker_connections import WorkerConnections
+from voicechat.server.workers.worker_handle import MAX_UNTAKEN, WorkerHandle
 
 pytestmark = [
     pytest.mark.real_time,
@@ -43,19 +49,21 @@ def no_descriptor_left() -> Iterator[None]:
 async def test_a_connection_that_arrives_without_its_descriptor_counts_as_taken(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ours, given = open_links()
-    theirs = Link(given)
-    guests = Guests(theirs, 0, 1, 0)
+    ours, given = open_channel()
+    theirs = IpcChannel(given)
+    guests = WorkerConnections(theirs, 0, 1, 0)
     with socket.socket() as connection:
         for _ in range(3):
-            assert ours.send(Kind.CONNECTION, b"", connection.fileno())
+            assert ours.send_packet(PacketKind.CONNECTION, b"", connection.fileno())
     with no_descriptor_left():
-        packets = [theirs.receive() for _ in range(3)]
+        packets = [theirs.receive_packet() for _ in range(3)]
     for packet in packets:
-        assert packet == Packet(Kind.CONNECTION, b"", None)
-        guests.welcome(packet)
-    reports = [packet for packet in iter(ours.receive, None) if packet.kind is Kind.REPORT]
-    assert Report.decode(reports[-1].payload) == Report(taken=3, open=0, level=0)
+        assert packet == Packet(PacketKind.CONNECTION, b"", None)
+        guests.adopt_connection(packet)
+    reports = [
+        packet for packet in iter(ours.receive_packet, None) if packet.kind is PacketKind.REPORT
+    ]
+    assert LoadReport.decode(reports[-1].payload) == LoadReport(taken=3, open=0, level=0)
     assert caplog.text.count("no descriptor left") == 1
     ours.close()
     theirs.close()
@@ -65,18 +73,18 @@ async def test_a_worker_is_given_only_so_many_connections_before_it_takes_one(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "none.toml").touch()
-    worker = Worker(orders(0, tmp_path), lambda _worker, _packet: None)
-    worker._link, theirs = open_links()
+    worker = WorkerHandle(worker_config(0, tmp_path), lambda _worker, _packet: None)
+    worker._channel, theirs = open_channel()
     before = descriptors()
     with theirs:
         for _ in range(MAX_UNTAKEN):
-            assert worker.give(os.open(os.devnull, os.O_RDONLY))
+            assert worker.send_connection(os.open(os.devnull, os.O_RDONLY))
         refused = os.open(os.devnull, os.O_RDONLY)
-        assert not worker.give(refused)
+        assert not worker.send_connection(refused)
         os.close(refused)
-        worker._take(Packet(Kind.REPORT, Report(MAX_UNTAKEN, 0, 0).encode()))
+        worker._handle_packet(Packet(PacketKind.REPORT, LoadReport(MAX_UNTAKEN, 0, 0).encode()))
         assert descriptors() == before
-        worker._link.close()
+        worker._channel.close()
 
 
 def descriptors(pid: int | str = "self") -> int:

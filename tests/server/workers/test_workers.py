@@ -235,8 +235,8 @@ async def test_the_server_s_places_are_those_of_all_workers(tmp_path: Path) -> N
 @pytest.mark.long
 async def test_a_key_s_quota_and_its_revocation_hold_in_every_worker(tmp_path: Path) -> None:
     keys = KeyStore(tmp_path / "data" / "keys.sqlite3")
-    record, limited = keys.create("limited", Grant(quota=Quota(max_sessions=3)))
-    keys.create("free")
+    record, limited = keys.create_key("limited", Grant(quota=Quota(max_sessions=3)))
+    keys.create_key("free")
     async with ready_fleet(tmp_path) as server, AsyncExitStack() as open_ones:
         conversations = [
             await open_ones.enter_async_context(server.conversation(limited)) for _ in range(3)
@@ -246,7 +246,7 @@ async def test_a_key_s_quota_and_its_revocation_hold_in_every_worker(tmp_path: P
                 async with server.conversation(limited):
                     raise AssertionError("must not be entered")
         assert (await server.sessions()).total() == 3
-        keys.revoke(record.id)
+        keys.revoke_key(record.id)
         for conversation in conversations:
             with pytest.raises(ConnectionLostError):
                 await to_the_end(conversation)

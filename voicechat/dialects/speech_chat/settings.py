@@ -17,8 +17,16 @@ from voicechat.dialects.base import Connection, with_agent
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.names import DEFAULT
 from voicechat.schema.chat_options import ChatCompletion
-from voicechat.schema.chat_tools import BOUNDED_TOOLS, MAX_TOOLS, TOOL_CHOICE, Tool
-from voicechat.schema.checked import Check, Items, Section, between, first_failure, one_of, only
+from voicechat.schema.chat_tools import BOUNDED_TOOLS, MAX_TOOLS, TOOL_CHOICE, ChatCompletionTool
+from voicechat.schema.checked import (
+    Check,
+    Items,
+    RequestModel,
+    between,
+    first_failure,
+    one_of,
+    only,
+)
 from voicechat.schema.document import DOCUMENT_SETTINGS
 from voicechat.schema.json_text import read_json, shown
 from voicechat.session.vocabulary import (
@@ -42,7 +50,7 @@ def _no_stream(value: object) -> str:
     return f"{shown(value)} is not possible here: replies are always streamed"
 
 
-class _RecognitionParam(Section):
+class _RecognitionParam(RequestModel):
     sample_rate: Annotated[int, between(LOWEST_RATE_HZ, HIGHEST_RATE_HZ)] = (
         _DEFAULTS.input.sample_rate_hz
     )
@@ -64,7 +72,7 @@ class _Transcription(_RecognitionParam):
         return f"{_RECOGNITION_PATH}.{field}", getattr(self, field)
 
 
-class _SynthesisParam(Section):
+class _SynthesisParam(RequestModel):
     model: str = _DEFAULTS.voice.model
     voice: str = _DEFAULTS.voice.voice
     format: str = _DEFAULTS.voice.format
@@ -77,14 +85,16 @@ class _SynthesisParam(Section):
     )
 
 
-class _Synthesis(Section):
+class _Synthesis(RequestModel):
     stream: Annotated[bool, only(True, _no_stream)] = True
     synthesis_param: _SynthesisParam = _SynthesisParam()
 
 
 class _Completion(ChatCompletion):
     stream: Annotated[bool, only(True, _no_stream)] = True
-    tools: Annotated[list[Tool], Items(0, MAX_TOOLS, "tools"), BOUNDED_TOOLS] | None = None
+    tools: (
+        Annotated[list[ChatCompletionTool], Items(0, MAX_TOOLS, "tools"), BOUNDED_TOOLS] | None
+    ) = None
     tool_choice: Annotated[object, TOOL_CHOICE] = None
     parallel_tool_calls: bool | None = None
 
@@ -99,12 +109,12 @@ class _Completion(ChatCompletion):
         return super().given() | self.model_dump(include=_ABOUT_TOOLS, exclude_unset=True)
 
 
-class _VoiceOutput(Section):
+class _VoiceOutput(RequestModel):
     chat_completion_req: _Completion
     speech_synthesis_req: _Synthesis
 
 
-class _Pacing(Section):
+class _Pacing(RequestModel):
     lead_ms: Annotated[int, between(200, 60_000)] | None = None
 
 
@@ -112,7 +122,7 @@ def _bounded(name: str) -> Check:
     return between(*DETECTION_BOUNDS[name])
 
 
-class _TurnDetection(Section):
+class _TurnDetection(RequestModel):
     type: Annotated[str, one_of("server_vad")]
     threshold: Annotated[float, _bounded("threshold")] = _DETECTION.threshold
     prefix_padding_ms: Annotated[int, _bounded("prefix_padding_ms")] = _DETECTION.prefix_padding_ms
@@ -129,7 +139,7 @@ class _TurnDetection(Section):
     )
 
 
-class _ChatUpdate(Section):
+class _ChatUpdate(RequestModel):
     create_transcription_task_req: _Transcription
     chat_completion_with_voice_output_req: _VoiceOutput
     asr_mode: Annotated[str, one_of("online", "refresh")] = "online"

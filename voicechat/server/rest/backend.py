@@ -16,14 +16,14 @@ from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.services import Found, Services
 from voicechat.runtime.wall_clock import local_time
 from voicechat.server.auth import Principal
-from voicechat.server.notes import note
-from voicechat.server.pressure import CAPACITY_RETRY_S, Pressure
-from voicechat.server.rest.hangup import ending_when_gone
+from voicechat.server.load_shedding import CAPACITY_RETRY_S, LoadShedder
+from voicechat.server.response_notes import add_note
+from voicechat.server.rest.cancel_on_disconnect import cancelling_on_disconnect
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import Message
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 from voicechat.store.ledger import Ledger
-from voicechat.store.places import Places
+from voicechat.store.session_slots import SessionSlots
 
 RESERVED = 8
 """One of so many places is kept for keys that have no request in this process: one
@@ -44,20 +44,20 @@ class Backend:
         *,
         limits: SessionLimits,
         max_requests: int,
-        authorise: Callable[[web.Request, Endpoint], Awaitable[Principal]],
+        authorise: Callable[[web.Request, ApiEndpoint], Awaitable[Principal]],
         ledger: Ledger | None = None,
-        pressure: Pressure | None = None,
+        load_shedder: LoadShedder | None = None,
         agents: Agents | None = None,
     ) -> None:
         """``ledger``: where the processes of the server count together. Without
-        ``pressure`` there never is any.
+        ``load_shedder`` there never is any.
         """
         self.services = services
         self.agents = replace(agents or Agents(), models=services.model_names)
         self.limits = limits
         self.threads = EncodingThreads()
-        self._places = Places(ledger or Ledger(), "request", max_requests)
-        self._pressure = pressure
+        self._slots = SessionSlots(ledger or Ledger(), "request", max_requests)
+        self._load_shedder = load_shedder
         self._authorise = authorise
         self._requests = 0
         self._requests_of: Counter[str] = Counter()
@@ -66,14 +66,16 @@ class Backend:
         self._empty.set()
 
     @asynccontextmanager
-    async def admitted(self, request: web.Request, endpoint: Endpoint) -> AsyncIterator[Principal]:
+    async def admitted(
+        self, request: web.Request, endpoint: ApiEndpoint
+    ) -> AsyncIterator[Principal]:
         """Hold a place for a request to ``endpoint`` while the context lasts; it ends
         early if the client goes.
 
         Raises ``AdmissionError``: no valid key, its quota is used up, or no place;
         ``ClientGoneError``.
         """
-        with ending_when_gone(request):
+        with cancelling_on_disconnect(request):
             principal = await self._authorise(request, endpoint)
             with principal.account.session(uses_audio=endpoint.uses_audio):
                 self._enter(principal.key_id, principal.account.sessions)
@@ -92,8 +94,8 @@ class Backend:
         lists the names.
         """
         arrival = Arrival(model=wanted, model_path=path, key_id=principal.key_id)
-        chosen = self.agents.choose(arrival)
-        note(chosen.note)
+        chosen = self.agents.choose_agent(arrival)
+        add_note(chosen.note)
         agent = chosen.agent.filled(arrival.values(local_time()))
         instructions = (
             ({"role": "system", "content": agent.instructions},) if agent.instructions else ()
@@ -127,24 +129,24 @@ class Backend:
     def _enter(self, key_id: str, own: int) -> None:
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; try again")
-        if self._pressure is not None:
-            self._pressure.admit(own)
-        if not self._places.take():
+        if self._load_shedder is not None:
+            self._load_shedder.admit_session(own)
+        if not self._slots.try_acquire_slot():
             raise AtCapacityError(
-                f"the server holds its {self._places.most} requests already", CAPACITY_RETRY_S
+                f"the server holds its {self._slots.most} requests already", CAPACITY_RETRY_S
             )
         if (
             self._requests_of[key_id]
-            and self._places.taken > self._places.most - self._places.most // RESERVED
+            and self._slots.slots_in_use > self._slots.most - self._slots.most // RESERVED
         ):
-            self._places.free()
+            self._slots.release_slot()
             raise AtCapacityError("the last places are for other keys", CAPACITY_RETRY_S)
         self._requests_of[key_id] += 1
         self._requests += 1
         self._empty.clear()
 
     def _leave(self, key_id: str) -> None:
-        self._places.free()
+        self._slots.release_slot()
         self._requests_of[key_id] -= 1
         if not self._requests_of[key_id]:
             del self._requests_of[key_id]
@@ -155,5 +157,5 @@ class Backend:
 
 def noted(found: Found[P]) -> P:
     """Give a service, and let the answer say if it is another one than was named."""
-    note(found.resolved.note)
+    add_note(found.resolved.note)
     return found.provider

@@ -24,9 +24,9 @@ from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.runtime.reply_task import REPLY_CHARACTERS, THOUGHT_CHARACTERS
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.schema.chat_options import MAX_MESSAGES, ChatCompletion, ChatMessage
-from voicechat.schema.checked import Items, Section, between, only
+from voicechat.schema.checked import Items, RequestModel, between, only
 from voicechat.schema.json_text import shown, write_json
-from voicechat.server.notes import note
+from voicechat.server.response_notes import add_note
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.completion import Completion
@@ -42,7 +42,7 @@ from voicechat.server.rest.schemas import (
 )
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import ToolCall, ToolExchange
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 
 COMPLETION_PATHS = (
     "/api/open-apis/v1/chat/completions",
@@ -64,7 +64,7 @@ def _one_reply(value: object) -> str:
     return f"{shown(value)} replies are not possible: only one"
 
 
-class StreamOptions(Section):
+class ChatCompletionStreamOptions(RequestModel):
     """Of a streamed reply."""
 
     include_usage: bool = False
@@ -83,7 +83,7 @@ class CompletionRequest(ChatCompletion):
     """
     stream: bool = False
     """Whether the reply is sent while it is written."""
-    stream_options: StreamOptions = StreamOptions()
+    stream_options: ChatCompletionStreamOptions = ChatCompletionStreamOptions()
     n: Annotated[int, only(1, _one_reply)] = 1
     """Only one reply is made."""
     max_completion_tokens: Annotated[int, between(1, 2**31 - 1)] | None = None
@@ -160,7 +160,7 @@ class Chat:
         ]
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        async with self._backend.admitted(request, Endpoint.CHAT) as principal:
+        async with self._backend.admitted(request, ApiEndpoint.CHAT) as principal:
             asked = await read_body(request, CompletionRequest, MAX_BODY_BYTES)
             model, instructions = self._backend.talking_model("model", asked.model, principal)
             by_document = not in_openais_form(request)
@@ -187,7 +187,7 @@ class Chat:
                 )
             async with closing(parts):
                 async for part in parts:
-                    list(completion.add(part))
+                    list(completion.add_part(part))
             return web.json_response(text=write_json(completion.answer()))
 
     @property
@@ -196,16 +196,16 @@ class Chat:
         return self._backend.limits
 
     async def _models(self, request: web.Request) -> web.Response:
-        async with self._backend.admitted(request, Endpoint.CHAT):
+        async with self._backend.admitted(request, ApiEndpoint.CHAT):
             names = list(self._backend.agents.names)
             return web.json_response(
                 text=ModelList(data=list(map(self._card, names))).model_dump_json()
             )
 
     async def _model(self, request: web.Request) -> web.Response:
-        async with self._backend.admitted(request, Endpoint.CHAT):
+        async with self._backend.admitted(request, ApiEndpoint.CHAT):
             name = request.match_info["model"]
-            note(self._backend.agents.names.resolve("model", name).note)
+            add_note(self._backend.agents.names.resolve("model", name).note)
             return web.json_response(text=self._card(name).model_dump_json())
 
     def _card(self, name: str) -> ModelCard:
@@ -249,7 +249,7 @@ async def _events(
 ) -> AsyncGenerator[str, None]:
     async with closing(parts):
         async for part in parts:
-            for chunk in completion.add(part):
+            for chunk in completion.add_part(part):
                 yield write_json(chunk)
     yield write_json(completion.last_chunk())
     if include_usage and (usage := completion.usage_chunk()) is not None:

@@ -28,7 +28,7 @@ _NOTHING = Extras()
 
 
 class Completion:
-    """One reply. Every part goes through ``add`` and comes out as its chunks.
+    """One reply. Every part goes through ``add_part`` and comes out as its chunks.
 
     ``answer`` is the sum of them.
     """
@@ -50,7 +50,7 @@ class Completion:
         self._begun = False
         self._finished = ReplyFinished("")
 
-    def add(self, part: ReplyPart) -> Iterator[Json]:
+    def add_part(self, part: ReplyPart) -> Iterator[Json]:
         """Take the next part of the reply."""
         self._besides.note(part)
         match part:

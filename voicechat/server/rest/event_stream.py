@@ -11,8 +11,8 @@ from contextlib import aclosing
 
 from aiohttp import hdrs, web
 
+from voicechat.server.rest.cancel_on_disconnect import ClientGoneError
 from voicechat.server.rest.failures import ServiceFailedError
-from voicechat.server.rest.hangup import ClientGoneError
 
 CONTENT_TYPE = "text/event-stream"
 DONE = "[DONE]"

@@ -19,9 +19,9 @@ from voicechat.errors import (
     Status,
     VoiceChatError,
 )
-from voicechat.server.answers import error_answer, is_answerable, told_of
 from voicechat.server.auth import OutOfScopeError
-from voicechat.server.rest.hangup import ClientGoneError
+from voicechat.server.error_responses import can_respond, client_error, error_response
+from voicechat.server.rest.cancel_on_disconnect import ClientGoneError
 from voicechat.server.rest.schemas import OpenAIError, OpenAIErrorBody
 from voicechat.store.quotas import QuotaExceededError
 
@@ -116,14 +116,14 @@ def answering_as_openai(handler: Handler) -> Handler:
 
 def answering_by_contract(handler: Handler) -> Handler:
     """Turn what ``handler`` raises into an answer in the contract's form."""
-    return _answering(handler, lambda status, message, code="": error_answer(status, message))
+    return _answering(handler, lambda status, message, code="": error_response(status, message))
 
 
-class _Answer(Protocol):
+class _ErrorResponder(Protocol):
     def __call__(self, status: Status, message: str, code: str = "") -> web.Response: ...
 
 
-def _answering(handler: Handler, answer: _Answer) -> Handler:
+def _answering(handler: Handler, answer: _ErrorResponder) -> Handler:
     @functools.wraps(handler)
     async def answered(request: web.Request) -> web.StreamResponse:
         try:
@@ -135,9 +135,9 @@ def _answering(handler: Handler, answer: _Answer) -> Handler:
             failure.headers.update(_headers_about(error))
             return failure
         except Exception as error:
-            if not is_answerable(request, error):
+            if not can_respond(request, error):
                 raise
-            refusal = answer(*told_of(error))
+            refusal = answer(*client_error(error))
             refusal.headers.update(_headers_about(error))
             return refusal
 

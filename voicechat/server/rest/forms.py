@@ -11,9 +11,9 @@ from aiohttp import hdrs, web
 
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import read_object
-from voicechat.server.pace import Pace, TooSlowError
+from voicechat.server.min_data_rate import MinDataRateReader, TooSlowError
 from voicechat.server.rest.bodies import Model, checked
-from voicechat.server.rest.multipart import MultipartReader, Part
+from voicechat.server.rest.multipart import FormPart, MultipartReader
 from voicechat.server.rest.uploads import Upload
 
 PIECE_BYTES = 64 * 1024
@@ -59,7 +59,7 @@ async def receive_form(request: web.Request, upload: Upload) -> Form:
     ``Upload.write`` raises.
     """
     async with _reading(request, upload) as pace:
-        reader = MultipartReader(request.headers.get(hdrs.CONTENT_TYPE, ""), pace.read)
+        reader = MultipartReader(request.headers.get(hdrs.CONTENT_TYPE, ""), pace.read_piece)
         fields: dict[str, list[str]] = {}
         has_file = False
         for _ in range(MAX_FIELDS + 1):
@@ -74,26 +74,26 @@ async def receive_form(request: web.Request, upload: Upload) -> Form:
                     Status.INVALID_PARAMETER, f"{part.name}: there is more than one file"
                 )
             has_file = True
-            while piece := await part.read():
-                await upload.write(piece)
-            await upload.finish()
+            while piece := await part.read_piece():
+                await upload.write_piece(piece)
+            await upload.finish_upload()
     raise RemoteProtocolError(Status.MALFORMED, f"the form has more than {MAX_FIELDS} fields")
 
 
 async def receive_file(request: web.Request, upload: Upload) -> None:
     """Read a body that is nothing but a recording. Raises as ``receive_form``."""
     async with _reading(request, upload) as pace:
-        while piece := await pace.read():
-            await upload.write(piece)
-        await upload.finish()
+        while piece := await pace.read_piece():
+            await upload.write_piece(piece)
+        await upload.finish_upload()
 
 
 @asynccontextmanager
-async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[Pace]:
+async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[MinDataRateReader]:
     """Keep the limits of the whole body, and say in our own words what is wrong with
     it.
     """
-    upload.expect(request.content_length or 0)
+    upload.reserve_bytes(request.content_length or 0)
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         if request.content_length is None:
             raise RemoteProtocolError(
@@ -102,7 +102,7 @@ async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[Pace]:
         upload.most_bytes = min(upload.most_bytes, request.content_length * MOST_UNFOLDING)
     try:
         async with asyncio.timeout(TOTAL_S):
-            yield Pace(lambda: request.content.read(PIECE_BYTES), IDLE_S)
+            yield MinDataRateReader(lambda: request.content.read(PIECE_BYTES), IDLE_S)
     except (TimeoutError, TooSlowError):
         raise RemoteProtocolError(Status.TIMEOUT, "the body did not come in time") from None
     except web.RequestPayloadError:
@@ -111,9 +111,9 @@ async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[Pace]:
         ) from None
 
 
-async def _receive_text(part: Part) -> str:
+async def _receive_text(part: FormPart) -> str:
     content = bytearray()
-    while piece := await part.read():
+    while piece := await part.read_piece():
         content += piece
         if len(content) > MAX_FIELD_BYTES:
             raise RemoteProtocolError(

@@ -26,7 +26,7 @@ Read: TypeAlias = Callable[[], Awaitable[bytes]]
 """Gives the next piece of the body; nothing at its end."""
 
 
-class Part:
+class FormPart:
     """One field of a form. Its content must be read to its end before the next part is
     asked for.
     """
@@ -35,7 +35,7 @@ class Part:
         self.name = name
         self._form = form
 
-    async def read(self) -> bytes:
+    async def read_piece(self) -> bytes:
         """Give the next piece of the content; nothing at its end. Raises as
         ``next_part``.
         """
@@ -61,7 +61,7 @@ class MultipartReader:
         # it.
         self._buffer = bytearray(b"\n")
 
-    async def next_part(self) -> Part | None:
+    async def next_part(self) -> FormPart | None:
         """Give the next part; None after the last one, when the body has been read to
         its end.
 
@@ -79,7 +79,7 @@ class MultipartReader:
         if last:
             await self._pass_epilogue()
             return None
-        return Part(self, await self._read_name())
+        return FormPart(self, await self._read_name())
 
     async def read_content(self) -> bytes:
         """Give what stands before the next delimiter, in pieces; nothing when that is

@@ -20,7 +20,7 @@ from voicechat.server.rest.event_stream import answer_with_events
 from voicechat.server.rest.failures import ServiceFailedError, openai_error
 from voicechat.server.rest.forms import FORM, Form, read_field, receive_file, receive_form
 from voicechat.server.rest.operation import JSON, SPEECH_ERRORS, Body, Operation, Parameter, Shape
-from voicechat.server.rest.recognising import Recognised, Utterance
+from voicechat.server.rest.recognising import RecordingResult, RecordingUtterance
 from voicechat.server.rest.transcribing import Listening, Transcriber
 from voicechat.server.rest.transcript_forms import one_line, plain, srt, vtt
 from voicechat.server.rest.transcription_schemas import (
@@ -39,7 +39,7 @@ from voicechat.server.rest.transcription_schemas import (
     OpenAIWord,
 )
 from voicechat.server.rest.uploads import Upload
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 from voicechat.text.words import join
 
 NON_STREAM_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/non-stream"
@@ -180,7 +180,7 @@ class NonStream:
     @asynccontextmanager
     async def _receiving(self, request: web.Request) -> AsyncIterator[tuple[Principal, Upload]]:
         async with (
-            self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal,
+            self._backend.admitted(request, ApiEndpoint.TRANSCRIPTION) as principal,
             self._transcriber.recordings.receiving(principal.key_id) as upload,
         ):
             yield principal, upload
@@ -216,14 +216,16 @@ def _openai_fields(form: Form) -> dict[str, object]:
 
 
 async def _events(
-    recognise: Callable[[Callable[[Utterance], None]], Coroutine[object, object, Recognised]],
+    recognise: Callable[
+        [Callable[[RecordingUtterance], None]], Coroutine[object, object, RecordingResult]
+    ],
 ) -> AsyncGenerator[str, None]:
     """Tell each sentence when it is final, then the whole text. Closing it ends the
     recognition.
 
     Raises ``ServiceFailedError``, and before the first event ``RemoteProtocolError``.
     """
-    sentences: asyncio.Queue[Utterance | None] = asyncio.Queue()
+    sentences: asyncio.Queue[RecordingUtterance | None] = asyncio.Queue()
     # A TaskGroup may not be held over a yield (PEP 789); this task ends with the
     # generator, below.
     recognising = asyncio.get_running_loop().create_task(recognise(sentences.put_nowait))
@@ -250,7 +252,7 @@ def _failure(error: ServiceFailedError) -> str:
     return openai_error(error.status, error.message).model_dump_json()
 
 
-def _openai_answer(asked: OpenAITranscriptionRequest, recognised: Recognised) -> web.Response:
+def _openai_answer(asked: OpenAITranscriptionRequest, recognised: RecordingResult) -> web.Response:
     match asked.response_format:
         case "text":
             return web.Response(text=plain(recognised) + "\n")
@@ -266,7 +268,7 @@ def _openai_answer(asked: OpenAITranscriptionRequest, recognised: Recognised) ->
 
 
 def _verbose(
-    asked: OpenAITranscriptionRequest, recognised: Recognised
+    asked: OpenAITranscriptionRequest, recognised: RecordingResult
 ) -> OpenAIVerboseTranscription:
     segments = [
         OpenAISegment(

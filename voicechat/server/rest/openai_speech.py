@@ -10,22 +10,22 @@ from aiohttp import hdrs, web
 from voicechat.audio.formats import parse_output_format
 from voicechat.errors import RemoteProtocolError
 from voicechat.names import DEFAULT
-from voicechat.schema.checked import Check, Section, between, one_of
+from voicechat.schema.checked import Check, RequestModel, between, one_of
 from voicechat.schema.json_text import write_json
 from voicechat.server.auth import Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
+from voicechat.server.rest.cancel_on_disconnect import ClientGoneError
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import STREAMED, answer_with_events, cut_off, send_piece
 from voicechat.server.rest.failures import ServiceFailedError, openai_failure
-from voicechat.server.rest.hangup import ClientGoneError
+from voicechat.server.rest.fixed_text_model import recite
 from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation, Shape
-from voicechat.server.rest.recital import recite
 from voicechat.server.rest.schemas import SpeechDelta, SpeechDone
 from voicechat.server.rest.speech import audio_of
 from voicechat.server.rest.voice import known_voice
 from voicechat.session.vocabulary import VoiceSettings
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 
 SPEECH_PATHS = ("/v1/audio/speech", "/api/open-apis/v1/audio/speech")
 MAX_INPUT_CHARACTERS = 4096
@@ -55,7 +55,7 @@ def _not_empty(text: str) -> str:
 _TEXT = Check(_not_empty, {"minLength": 1, "maxLength": MAX_INPUT_CHARACTERS})
 
 
-class OpenAISpeechRequest(Section):
+class OpenAISpeechRequest(RequestModel):
     """OpenAI's table; ``instructions`` and other keys are ignored."""
 
     model: str
@@ -104,7 +104,7 @@ class OpenAISpeech:
         ]
 
     async def _speak(self, request: web.Request) -> web.StreamResponse:
-        async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
+        async with self._backend.admitted(request, ApiEndpoint.SPEECH) as principal:
             asked = await read_body(request, OpenAISpeechRequest)
             if asked.stream_format == "sse":
                 events = _events(self._audio(asked, principal))

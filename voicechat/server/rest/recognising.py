@@ -29,7 +29,7 @@ MAX_SENTENCES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Utterance:
+class RecordingUtterance:
     """A sentence, and the channel that it was said on."""
 
     transcript: Transcript
@@ -51,12 +51,12 @@ class Utterance:
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
+class RecordingResult:
     """What was said in a recording, in the order of time, and how long the recording
     is.
     """
 
-    utterances: tuple[Utterance, ...]
+    utterances: tuple[RecordingUtterance, ...]
     length_ms: int
 
 
@@ -67,7 +67,7 @@ class _Feed:
     recording: Recording
     speaker: int | None
     progressed: Callable[[float], None]
-    told: Callable[[Utterance], None]
+    told: Callable[[RecordingUtterance], None]
     told_sentences: int = 0
     heard_bytes: int = 0
     failures: int = 0
@@ -107,8 +107,8 @@ async def recognise(
     report: Callable[[float], None],
     *,
     together: bool = False,
-    told: Callable[[Utterance], None] = lambda _: None,
-) -> Recognised:
+    told: Callable[[RecordingUtterance], None] = lambda _: None,
+) -> RecordingResult:
     """Recognise every speaker, one after the other: a recording takes one place of a
     recogniser.
 
@@ -119,7 +119,7 @@ async def recognise(
     failed, also when tried again. Cancelling stops the recogniser. Memory: the text and
     a second of audio.
     """
-    utterances: list[Utterance] = []
+    utterances: list[RecordingUtterance] = []
     speakers = (None,) if together else recording.speakers
     for number, speaker in enumerate(speakers):
 
@@ -132,10 +132,10 @@ async def recognise(
         except ProviderError as error:
             raise service_failed(Fault.ASR_FAILED, error) from error
     utterances.sort(key=lambda utterance: (utterance.begin_ms, utterance.channel))
-    return Recognised(tuple(utterances), recording.length_ms)
+    return RecordingResult(tuple(utterances), recording.length_ms)
 
 
-async def _recognise_speaker(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
+async def _recognise_speaker(feed: _Feed, recognizer: SpeechRecognizer) -> list[RecordingUtterance]:
     loop = asyncio.get_running_loop()
     feed.heard_bytes, feed.failure = 0, None
     try:
@@ -160,8 +160,8 @@ async def _recognise_speaker(feed: _Feed, recognizer: SpeechRecognizer) -> list[
     return utterances
 
 
-async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]:
-    utterances: list[Utterance] = []
+async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[RecordingUtterance]:
+    utterances: list[RecordingUtterance] = []
     options = RecognitionOptions(
         source_rate_hz=feed.recording.source_rate_hz, live=False, earlier_failures=feed.failures
     )
@@ -169,7 +169,7 @@ async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[Utterance]
     async with closing(results):
         while (transcript := await next_item(results)) is not None:
             if transcript.final and transcript.text.strip():
-                utterances.append(Utterance(transcript, feed.speaker or 0))
+                utterances.append(RecordingUtterance(transcript, feed.speaker or 0))
                 if len(utterances) > feed.told_sentences:
                     feed.told_sentences = len(utterances)
                     feed.told(utterances[-1])

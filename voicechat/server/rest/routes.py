@@ -17,7 +17,7 @@ from voicechat.server.rest.schemas import PhaseAnswer
 from voicechat.server.rest.speech import Speech
 from voicechat.server.rest.tokens import IssueToken, Tokens
 from voicechat.server.rest.transcribing import Transcriber
-from voicechat.server.rest.transcriptions import Transcriptions
+from voicechat.server.rest.transcriptions import TranscriptionOperations
 from voicechat.server.rest.voice_output import VoiceOutput
 
 DOCUMENT_PATH = "/openapi.json"
@@ -33,7 +33,7 @@ def rest_operations(
         VoiceOutput(backend),
         Speech(backend),
         OpenAISpeech(backend),
-        Transcriptions(backend, transcriber),
+        TranscriptionOperations(backend, transcriber),
         NonStream(backend, transcriber),
         Tokens(backend, issue_token),
     )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """Part of an answer."""
 
     model_config = ConfigDict(
@@ -15,7 +15,7 @@ class Answer(BaseModel):
     )
 
 
-class Open(BaseModel):
+class ExtensibleResponse(BaseModel):
     """Part of a chat model's answer, described: its server may have said more, and that
     is passed on.
     """
@@ -28,7 +28,7 @@ def _left_out() -> Any:
     return Field(default_factory=lambda: None)
 
 
-class ContractError(Answer):
+class ContractError(ResponseModel):
     """The contract's form of an error; the first three digits of ``status`` are the
     HTTP status.
     """
@@ -39,7 +39,7 @@ class ContractError(Answer):
     """Unix time in milliseconds."""
 
 
-class OpenAIErrorBody(Answer):
+class OpenAIErrorBody(ResponseModel):
     """What went wrong, and with which parameter."""
 
     message: str
@@ -48,7 +48,7 @@ class OpenAIErrorBody(Answer):
     code: str | None = None
 
 
-class OpenAIError(Answer):
+class OpenAIError(ResponseModel):
     """OpenAI's form of an error, and the message once more where the document's first
     client looks for it.
     """
@@ -58,7 +58,7 @@ class OpenAIError(Answer):
     """The same as in ``error``."""
 
 
-class Usage(Open):
+class CompletionUsage(ExtensibleResponse):
     """Tokens, as the chat model counted them."""
 
     prompt_tokens: int
@@ -66,7 +66,7 @@ class Usage(Open):
     total_tokens: int
 
 
-class FunctionCall(Answer):
+class FunctionCall(ResponseModel):
     """Which function is to be called, and with what: ``arguments`` is JSON as the model
     wrote it.
     """
@@ -75,7 +75,7 @@ class FunctionCall(Answer):
     arguments: str
 
 
-class ToolCallAnswer(Answer):
+class ToolCallAnswer(ResponseModel):
     """A tool that the client is to call."""
 
     id: str
@@ -83,7 +83,7 @@ class ToolCallAnswer(Answer):
     function: FunctionCall
 
 
-class AssistantMessage(Open):
+class AssistantMessage(ExtensibleResponse):
     """The model's whole reply."""
 
     role: Literal["assistant"]
@@ -94,7 +94,7 @@ class AssistantMessage(Open):
     """Only when there are some."""
 
 
-class Choice(Open):
+class Choice(ExtensibleResponse):
     """The one reply; beside it what the model's server said of it, such as ``logprobs``
     and ``refs``.
     """
@@ -104,7 +104,7 @@ class Choice(Open):
     finish_reason: str
 
 
-class ChatCompletionAnswer(Open):
+class ChatCompletionAnswer(ExtensibleResponse):
     """A reply in one piece; ``usage`` only when the chat model counts."""
 
     id: str
@@ -112,17 +112,17 @@ class ChatCompletionAnswer(Open):
     created: int
     model: str
     choices: list[Choice]
-    usage: Usage = _left_out()
+    usage: CompletionUsage = _left_out()
 
 
-class FunctionCallDelta(Open):
+class FunctionCallDelta(ExtensibleResponse):
     """The next piece of a function call; ``name`` comes with the first only."""
 
     name: str = _left_out()
     arguments: str
 
 
-class ToolCallDelta(Open):
+class ToolCallDelta(ExtensibleResponse):
     """The next piece of a tool call; ``id`` and ``type`` come with the first only."""
 
     index: int
@@ -131,7 +131,7 @@ class ToolCallDelta(Open):
     function: FunctionCallDelta
 
 
-class Delta(Open):
+class Delta(ExtensibleResponse):
     """The next piece of the reply; ``role`` comes with the first."""
 
     role: Literal["assistant"] | None = _left_out()
@@ -140,7 +140,7 @@ class Delta(Open):
     tool_calls: list[ToolCallDelta] = _left_out()
 
 
-class ChunkChoice(Open):
+class ChunkChoice(ExtensibleResponse):
     """The one reply's next piece; ``finish_reason`` comes with the last."""
 
     index: Literal[0]
@@ -148,7 +148,7 @@ class ChunkChoice(Open):
     finish_reason: str | None = _left_out()
 
 
-class ChatCompletionChunk(Open):
+class ChatCompletionChunk(ExtensibleResponse):
     """One event of a streamed reply.
 
     With ``stream_options.include_usage`` a last one has the usage and no choice, when
@@ -160,16 +160,16 @@ class ChatCompletionChunk(Open):
     created: int
     model: str
     choices: list[ChunkChoice]
-    usage: Usage = _left_out()
+    usage: CompletionUsage = _left_out()
 
 
-class SpeechUsage(Answer):
+class SpeechUsage(ResponseModel):
     """Characters spoken; a Han character counts 2, any other 1."""
 
     characters: int
 
 
-class SpeechEvent(Answer):
+class SpeechEvent(ResponseModel):
     """One event of streamed speech. All frames, base64 decoded and joined, are one
     audio stream.
     """
@@ -180,14 +180,14 @@ class SpeechEvent(Answer):
     id: str
 
 
-class SpeechDelta(Answer):
+class SpeechDelta(ResponseModel):
     """The next piece of speech, in OpenAI's form: base64."""
 
     type: Literal["speech.audio.delta"]
     audio: str
 
 
-class SpeechTokens(Answer):
+class SpeechTokens(ResponseModel):
     """Nobody counts them: all are 0."""
 
     input_tokens: int
@@ -195,14 +195,14 @@ class SpeechTokens(Answer):
     total_tokens: int
 
 
-class SpeechDone(Answer):
+class SpeechDone(ResponseModel):
     """The end of the speech."""
 
     type: Literal["speech.audio.done"]
     usage: SpeechTokens
 
 
-class ModelCard(Answer):
+class ModelCard(ResponseModel):
     """One chat model."""
 
     id: str
@@ -211,14 +211,14 @@ class ModelCard(Answer):
     owned_by: str
 
 
-class ModelList(Answer):
+class ModelList(ResponseModel):
     """The chat models that may be asked for."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
-class TokenAnswer(Answer):
+class TokenAnswer(ResponseModel):
     """A token, which is shown this once."""
 
     token: str
@@ -228,7 +228,7 @@ class TokenAnswer(Answer):
     """Unix time."""
 
 
-class PhaseAnswer(Answer):
+class PhaseAnswer(ResponseModel):
     """Where the server stands."""
 
     status: str

@@ -8,23 +8,23 @@ from aiohttp import hdrs, web
 
 from voicechat.audio.formats import Container, parse_output_format
 from voicechat.audio.wav import HEADER_BYTES, wav_header
-from voicechat.schema.checked import Check, Items, Section
+from voicechat.schema.checked import Check, Items, RequestModel
 from voicechat.schema.json_text import write_json
 from voicechat.server.auth import Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
+from voicechat.server.rest.cancel_on_disconnect import ClientGoneError
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import STREAMED, answer_with_events, cut_off, send_piece
 from voicechat.server.rest.failures import ServiceFailedError
-from voicechat.server.rest.hangup import ClientGoneError
+from voicechat.server.rest.fixed_text_model import check_texts, nothing_to_speak, recite
 from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation
-from voicechat.server.rest.recital import check_texts, nothing_to_speak, recite
 from voicechat.server.rest.schemas import SpeechEvent
 from voicechat.server.rest.voice import SynthesisParam
 from voicechat.server.rest.voice_output import reply_writer
 from voicechat.session.notices import Notice, ReplyAudio, ReplyAudioFinished
 from voicechat.session.vocabulary import VoiceSettings
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 
 _FOLDER = "/api/open-apis/projects/{project}/easyllms/voice"
 STREAM_PATH = f"{_FOLDER}/synthesize-audio-stream"
@@ -41,7 +41,7 @@ MAX_TEXTS = 20_000
 AUDIO_TYPES = ("audio/mpeg", "audio/wav", "audio/L16", "audio/ogg")
 
 
-class SpeechRequest(Section):
+class SpeechRequest(RequestModel):
     """The document's table."""
 
     easyllm_id: str
@@ -85,7 +85,7 @@ class Speech:
         ]
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
+        async with self._backend.admitted(request, ApiEndpoint.SPEECH) as principal:
             asked = await read_body(request, SpeechRequest)
             events = _events(self._speak(asked, principal), asked.easyllm_id)
             write_ms = self._backend.limits.write_ms
@@ -94,7 +94,7 @@ class Speech:
             )
 
     async def _whole(self, request: web.Request) -> web.StreamResponse:
-        async with self._backend.admitted(request, Endpoint.SPEECH) as principal:
+        async with self._backend.admitted(request, ApiEndpoint.SPEECH) as principal:
             asked = await read_body(request, SpeechRequest)
             name = asked.synthesis_param.format
             pieces = audio_of(self._speak(asked, principal))

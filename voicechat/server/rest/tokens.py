@@ -11,18 +11,18 @@ from pydantic import Field
 
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.schema.checked import Check, Items, Section, between
+from voicechat.schema.checked import Check, Items, RequestModel, between
 from voicechat.schema.json_text import shown
 from voicechat.server.auth import OutOfScopeError, Principal
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.operation import BODY_ERRORS, JSON, Body, Operation
 from voicechat.server.rest.schemas import TokenAnswer
-from voicechat.store.access import Endpoint, Scope
+from voicechat.store.access import ApiEndpoint, Scope
 from voicechat.store.tokens import DEFAULT_LIFE_S, MAX_LIFE_S, TokenGrant
 
 TOKEN_PATH = "/api/open-apis/projects/{project}/tokens"
-OFFERED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.TOKENS)
+OFFERED = tuple(endpoint for endpoint in ApiEndpoint if endpoint is not ApiEndpoint.TOKENS)
 """A token never makes tokens."""
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,255}")
 
@@ -57,7 +57,7 @@ def _short(user: str) -> str:
 _ENDPOINTS = Check(_known_endpoints, {"items": {"enum": [endpoint.value for endpoint in OFFERED]}})
 
 
-class TokenRequest(Section):
+class TokenRequest(RequestModel):
     """What the token is to be good for; everything may be left out."""
 
     endpoints: Annotated[list[str], Items(0, MAX_ENDPOINTS, "endpoints"), _ENDPOINTS] = Field(
@@ -99,7 +99,7 @@ class Tokens:
         ]
 
     async def _make(self, request: web.Request) -> web.Response:
-        async with self._backend.admitted(request, Endpoint.TOKENS) as principal:
+        async with self._backend.admitted(request, ApiEndpoint.TOKENS) as principal:
             asked = await read_body(request, TokenRequest)
             scope = Scope(projects=(principal.project,), endpoints=_granted(asked, principal))
             grant = TokenGrant(
@@ -115,7 +115,7 @@ class Tokens:
             return web.json_response(text=answer.model_dump_json(), status=201, headers=headers)
 
 
-def _granted(asked: TokenRequest, principal: Principal) -> tuple[Endpoint, ...]:
+def _granted(asked: TokenRequest, principal: Principal) -> tuple[ApiEndpoint, ...]:
     """Settle what the token opens: never more than its key does. OutOfScopeError when
     more was asked for.
     """
@@ -126,7 +126,7 @@ def _granted(asked: TokenRequest, principal: Principal) -> tuple[Endpoint, ...]:
                 Status.INVALID_PARAMETER, "endpoints: the key opens none that a token may"
             )
         return granted
-    wanted = tuple(Endpoint(name) for name in asked.endpoints)
+    wanted = tuple(ApiEndpoint(name) for name in asked.endpoints)
     for endpoint in wanted:
         if not principal.scope.opens(endpoint):
             raise OutOfScopeError(f"the key does not open the endpoint {endpoint.value!r}")

@@ -21,18 +21,18 @@ from voicechat.processes.forked import ForkServer
 from voicechat.providers.interfaces import SpeechRecognizer
 from voicechat.runtime.services import Services
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.server.fair import FairPlaces
+from voicechat.server.fair_semaphore import FairSemaphore
 from voicechat.server.fetch import FetchError, NameResolver, fetch
 from voicechat.server.rest.backend import noted
 from voicechat.server.rest.failures import ServiceFailedError
-from voicechat.server.rest.recognising import Recognised, Utterance, recognise
+from voicechat.server.rest.recognising import RecordingResult, RecordingUtterance, recognise
 from voicechat.server.rest.recordings import opening_with
 from voicechat.server.rest.retry import with_retries
 from voicechat.server.rest.transcript_forms import lines
 from voicechat.server.rest.transcription_settings import TranscriptionSettings
 from voicechat.server.rest.uploads import RecordingFolder, Upload
 from voicechat.store.quotas import Account, QuotaExceededError
-from voicechat.store.tasks.interface import Report, Task, TaskFailedError, TaskStore
+from voicechat.store.tasks.interface import ReportProgress, StoredTask, TaskFailedError, TaskStore
 from voicechat.store.tasks.on_demand import OnDemandTaskStore
 
 RECORDING_FOLDER = "recordings"
@@ -73,9 +73,9 @@ class Transcriber:
         self._services = services
         self._account_of = account_of
         self.decoding = decoding
-        self._resolver_of = resolver_of or NameResolver().of
-        self._task_places = FairPlaces(settings.tasks.workers)
-        self._request_places = FairPlaces(settings.requests)
+        self._resolver_of = resolver_of or NameResolver().resolver_for
+        self._task_places = FairSemaphore(settings.tasks.workers)
+        self._request_places = FairSemaphore(settings.requests)
         self._tasks_of_key: Counter[str] = Counter()
         self._counted_since: dict[str, str] = {}
         """Tasks that were handed in since the last sweep began, by id, with their keys.
@@ -119,8 +119,8 @@ class Transcriber:
         listening: "Listening",
         account: Account,
         report: Callable[[float], None] = lambda _: None,
-        told: Callable[[Utterance], None] = lambda _: None,
-    ) -> Recognised:
+        told: Callable[[RecordingUtterance], None] = lambda _: None,
+    ) -> RecordingResult:
         """Recognise a recording on disk. Raises as ``recognising.recognise``; what
         cannot be opened too.
 
@@ -129,7 +129,7 @@ class Transcriber:
         recordings are recognised.
         """
         places = self._task_places if listening.in_task else self._request_places
-        async with places.place(listening.key_id):
+        async with places.slot(listening.key_id):
             open_recording = opening_with(self.decoding, listening.max_ms, listening.bare)
             recording = await with_retries(partial(open_recording, path), DECODER_RETRY_S)
             times = 1 if listening.together else len(recording.speakers)
@@ -142,8 +142,8 @@ class Transcriber:
         """Fetch a recording for a key. Raises ``FetchError``, and what ``Upload.write``
         raises.
         """
-        await fetch(url, upload.write, self.settings.fetch, self._resolver_of(key_id))
-        await upload.finish()
+        await fetch(url, upload.write_piece, self.settings.fetch, self._resolver_of(key_id))
+        await upload.finish_upload()
 
     def check_room(self, key_id: str) -> None:
         """Raise ``QuotaExceededError`` when the key has as many tasks as it may."""
@@ -167,9 +167,9 @@ class Transcriber:
         """Forget what has been kept long enough, and remove recordings that no task
         needs.
         """
-        await self.tasks.expire(unix_s() - self.settings.keep_s)
+        await self.tasks.expire_tasks(unix_s() - self.settings.keep_s)
         self._counted_since.clear()
-        stock = await self.tasks.stock("recording", unix_s() - CLOCKS_S)
+        stock = await self.tasks.count_tasks("recording", unix_s() - CLOCKS_S)
         missed = [
             key_id for task_id, key_id in self._counted_since.items() if task_id not in stock.recent
         ]
@@ -186,7 +186,7 @@ class Transcriber:
                 logger.warning("old recordings could not be removed: %s", type(error).__name__)
             await asyncio.sleep(SWEEP_S)
 
-    async def _do(self, task: Task, report: Report) -> str:
+    async def _do(self, task: StoredTask, report: ReportProgress) -> str:
         """Do a task: see ``Work``. Its failure is told as the wire contract's status
         and a sentence.
         """
@@ -208,7 +208,7 @@ class Transcriber:
         return lines(recognised)
 
     @asynccontextmanager
-    async def _recording(self, task: Task) -> AsyncIterator[Path]:
+    async def _recording(self, task: StoredTask) -> AsyncIterator[Path]:
         if "recording" in task.payload:
             yield self.recordings.path(str(task.payload["recording"]))
             return
@@ -232,7 +232,7 @@ class Listening:
     """All channels at once, as one text."""
 
 
-def _bare(task: Task) -> InputFormat | None:
+def _bare(task: StoredTask) -> InputFormat | None:
     if "format" not in task.payload:
         return None
     container = InputContainer(str(task.payload["format"]))

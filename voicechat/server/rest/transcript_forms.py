@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable
 
-from voicechat.server.rest.recognising import Recognised, Utterance
+from voicechat.server.rest.recognising import RecordingResult, RecordingUtterance
 from voicechat.text.words import join
 
 
-def plain(recognised: Recognised) -> str:
+def plain(recognised: RecordingResult) -> str:
     """Join the sentences to one text."""
     return join(one_line(utterance) for utterance in recognised.utterances)
 
 
-def lines(recognised: Recognised) -> str:
+def lines(recognised: RecordingResult) -> str:
     r"""One line per sentence, as transcription tasks give them: ``[0:5.840,0:6.690,0]
     text\n``.
     """
@@ -21,26 +21,26 @@ def lines(recognised: Recognised) -> str:
     )
 
 
-def srt(recognised: Recognised) -> str:
+def srt(recognised: RecordingResult) -> str:
     """SubRip."""
     return "\n".join(
         f"{number}\n{cue}" for number, cue in enumerate(_cues(recognised.utterances, ","), 1)
     )
 
 
-def vtt(recognised: Recognised) -> str:
+def vtt(recognised: RecordingResult) -> str:
     """WebVTT (W3C, 4.1). What might be markup is escaped."""
     return "WEBVTT\n\n" + "\n".join(
         cue.replace("&", "&amp;").replace("<", "&lt;") for cue in _cues(recognised.utterances, ".")
     )
 
 
-def _cues(utterances: Iterable[Utterance], decimal: str) -> Iterable[str]:
+def _cues(utterances: Iterable[RecordingUtterance], decimal: str) -> Iterable[str]:
     for spoken in utterances:
         yield f"{_clock(spoken.begin_ms, decimal)} --> {_clock(spoken.end_ms, decimal)}\n{one_line(spoken)}\n"
 
 
-def one_line(spoken: Utterance) -> str:
+def one_line(spoken: RecordingUtterance) -> str:
     """Give a sentence without line breaks."""
     return " ".join(spoken.transcript.text.split())
 

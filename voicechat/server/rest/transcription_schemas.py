@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import WithJsonSchema
 
 from voicechat.audio.formats import InputContainer, InputFormat
-from voicechat.schema.checked import Check, Items, Section, between, one_of
-from voicechat.server.rest.schemas import Answer
+from voicechat.schema.checked import Check, Items, RequestModel, between, one_of
+from voicechat.server.rest.schemas import ResponseModel
 
 RecordingPart = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
 """A form's file. It is streamed to disk, so nothing of it ever becomes part of a model:
@@ -18,7 +18,7 @@ BARE_FORMATS = ("pcm", "mulaw", "alaw", "g722")
 """Formats of samples without a header."""
 
 
-class RecognitionParam(Section):
+class RecognitionParam(RequestModel):
     """How a recording without a header is to be read; one that has a header says that
     itself.
     """
@@ -41,7 +41,7 @@ class RecognitionParam(Section):
         return InputFormat(InputContainer(self.format), self.sample_rate)
 
 
-class TranscriptionRequest(Section):
+class TranscriptionRequest(RequestModel):
     """A task to be made; the same as the field ``data`` of a form, where ``audio_url``
     is not needed.
     """
@@ -53,7 +53,7 @@ class TranscriptionRequest(Section):
     speech_recognition_param: RecognitionParam = RecognitionParam()
 
 
-class TranscriptionForm(Section):
+class TranscriptionForm(RequestModel):
     """A task and its recording, in any order."""
 
     data: TranscriptionRequest
@@ -64,7 +64,7 @@ class NonStreamRequest(TranscriptionRequest):
     """A recording to be recognised at once."""
 
 
-class NonStreamForm(Section):
+class NonStreamForm(RequestModel):
     """The same and the recording, in any order."""
 
     data: NonStreamRequest
@@ -84,7 +84,7 @@ def _granularities(values: list[str]) -> list[str]:
 _GRANULARITIES = Check(_granularities, {"items": {"enum": ["word", "segment"]}})
 
 
-class OpenAITranscriptionRequest(Section):
+class OpenAITranscriptionRequest(RequestModel):
     """OpenAI's table without the file; ``prompt``, ``temperature`` and other keys are
     ignored.
     """
@@ -116,7 +116,7 @@ class OpenAITranscriptionForm(OpenAITranscriptionRequest):
     file: RecordingPart
 
 
-class TaskCreated(Answer):
+class TaskCreated(ResponseModel):
     """A task that will be done whatever happens. Its id comes under both of the
     contract's names.
     """
@@ -127,7 +127,7 @@ class TaskCreated(Answer):
     """Unix time."""
 
 
-class TaskState(Answer):
+class TaskState(ResponseModel):
     """Where a task stands."""
 
     taskId: str  # noqa: N815 - the contract's name
@@ -149,13 +149,13 @@ class TaskAnswer(TaskState):
     result: str | None = None
 
 
-class TaskList(Answer):
+class TaskList(ResponseModel):
     """The newest tasks of the key in this project, newest first."""
 
     tasks: list[TaskState]
 
 
-class TaskDeleted(Answer):
+class TaskDeleted(ResponseModel):
     """What was asked for is gone, and its recording with it."""
 
     taskId: str  # noqa: N815 - the contract's name
@@ -163,7 +163,7 @@ class TaskDeleted(Answer):
     deleted: Literal[True] = True
 
 
-class NonStreamAnswer(Answer):
+class NonStreamAnswer(ResponseModel):
     """What was said."""
 
     result: str
@@ -171,13 +171,13 @@ class NonStreamAnswer(Answer):
     """Seconds."""
 
 
-class OpenAITranscription(Answer):
+class OpenAITranscription(ResponseModel):
     """What was said, in OpenAI's form."""
 
     text: str
 
 
-class OpenAIWord(Answer):
+class OpenAIWord(ResponseModel):
     """A word; times in seconds."""
 
     word: str
@@ -185,7 +185,7 @@ class OpenAIWord(Answer):
     end: float
 
 
-class OpenAISegment(Answer):
+class OpenAISegment(ResponseModel):
     """A sentence; times in seconds.
 
     What only one kind of recogniser knows has a neutral value: clients' models demand
@@ -204,14 +204,14 @@ class OpenAISegment(Answer):
     no_speech_prob: float = 0.0
 
 
-class OpenAIDuration(Answer):
+class OpenAIDuration(ResponseModel):
     """What a transcription is counted by."""
 
     type: Literal["duration"] = "duration"
     seconds: float
 
 
-class OpenAIVerboseTranscription(Answer):
+class OpenAIVerboseTranscription(ResponseModel):
     """What was said and when.
 
     ``language`` is the one that was asked for, by its English name, or ``unknown``.
@@ -226,14 +226,14 @@ class OpenAIVerboseTranscription(Answer):
     usage: OpenAIDuration
 
 
-class OpenAITranscriptDelta(Answer):
+class OpenAITranscriptDelta(ResponseModel):
     """An event: a sentence more, with the blank before it."""
 
     type: Literal["transcript.text.delta"] = "transcript.text.delta"
     delta: str
 
 
-class OpenAITranscriptDone(Answer):
+class OpenAITranscriptDone(ResponseModel):
     """The last event: the whole text."""
 
     type: Literal["transcript.text.done"] = "transcript.text.done"

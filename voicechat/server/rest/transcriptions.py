@@ -24,12 +24,12 @@ from voicechat.server.rest.transcription_schemas import (
     TranscriptionForm,
     TranscriptionRequest,
 )
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 from voicechat.store.tasks.interface import (
     IdempotencyConflictError,
     Payload,
+    StoredTask,
     Submission,
-    Task,
     TaskStatus,
 )
 
@@ -52,7 +52,7 @@ _ERRORS = {
 """The store's own words."""
 
 
-class Transcriptions:
+class TranscriptionOperations:
     """The endpoints. A task belongs to its key and project: to others it does not
     exist.
     """
@@ -110,7 +110,7 @@ class Transcriptions:
         ]
 
     async def _submit(self, request: web.Request) -> web.Response:
-        async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
+        async with self._backend.admitted(request, ApiEndpoint.TRANSCRIPTION) as principal:
             idempotency_key = _idempotency_key(request)
             self._transcriber.check_room(principal.key_id)
             if request.content_type != FORM:
@@ -122,7 +122,7 @@ class Transcriptions:
 
     async def _submit_form(
         self, request: web.Request, principal: Principal, idempotency_key: str
-    ) -> Task:
+    ) -> StoredTask:
         transcriber = self._transcriber
         async with transcriber.recordings.receiving(principal.key_id) as upload:
             form = await receive_form(request, upload)
@@ -140,7 +140,7 @@ class Transcriptions:
             # only the sweep can tell.
             upload.kept = True
             try:
-                task, upload.kept = await transcriber.tasks.submit(submission)
+                task, upload.kept = await transcriber.tasks.submit_task(submission)
                 if upload.kept:
                     transcriber.count_task(principal.key_id, task.id)
             except IdempotencyConflictError:
@@ -150,24 +150,24 @@ class Transcriptions:
 
     async def _submit_url(
         self, principal: Principal, asked: TranscriptionRequest, idempotency_key: str
-    ) -> Task:
+    ) -> StoredTask:
         check_url(asked.audio_url, self._transcriber.settings.fetch)
         self._transcriber.recognizer(asked.easyllm_id)
         payload: Payload = _payload(asked) | {"audio_url": asked.audio_url}
         submission = _submission(principal, payload, asked.audio_url, idempotency_key)
-        task, is_new = await self._transcriber.tasks.submit(submission)
+        task, is_new = await self._transcriber.tasks.submit_task(submission)
         if is_new:
             self._transcriber.count_task(principal.key_id, task.id)
         return task
 
     async def _list(self, request: web.Request) -> web.Response:
-        async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
-            tasks = await self._transcriber.tasks.newest(_owner(principal), LISTED_TASKS)
+        async with self._backend.admitted(request, ApiEndpoint.TRANSCRIPTION) as principal:
+            tasks = await self._transcriber.tasks.newest_tasks(_owner(principal), LISTED_TASKS)
         return _json(TaskList(tasks=[TaskState.model_validate(_state(task)) for task in tasks]))
 
     async def _look(self, request: web.Request) -> web.Response:
-        async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
-            task = await self._transcriber.tasks.find(
+        async with self._backend.admitted(request, ApiEndpoint.TRANSCRIPTION) as principal:
+            task = await self._transcriber.tasks.find_task(
                 _owner(principal), request.match_info["taskId"]
             )
         if task is None:
@@ -176,8 +176,8 @@ class Transcriptions:
         return _json(TaskAnswer.model_validate(_state(task) | {"result": result}))
 
     async def _delete(self, request: web.Request) -> web.Response:
-        async with self._backend.admitted(request, Endpoint.TRANSCRIPTION) as principal:
-            task = await self._transcriber.tasks.delete(
+        async with self._backend.admitted(request, ApiEndpoint.TRANSCRIPTION) as principal:
+            task = await self._transcriber.tasks.delete_task(
                 _owner(principal), request.match_info["taskId"]
             )
             if task is None:
@@ -224,7 +224,7 @@ def _idempotency_key(request: web.Request) -> str:
     return key
 
 
-def _state(task: Task) -> dict[str, object]:
+def _state(task: StoredTask) -> dict[str, object]:
     return {
         "taskId": task.id,
         "task_id": task.id,

@@ -75,7 +75,7 @@ class Upload:
         """Of the content, once it is finished."""
         return self._digest.hexdigest()
 
-    def expect(self, body_bytes: int) -> None:
+    def reserve_bytes(self, body_bytes: int) -> None:
         """Refuse a body of that size before it is read. Raises
         ``RemoteProtocolError(TOO_LARGE)``.
         """
@@ -88,7 +88,7 @@ class Upload:
             Status.TOO_LARGE, f"audio_file: the recording may have {most} bytes here"
         )
 
-    async def write(self, piece: bytes) -> None:
+    async def write_piece(self, piece: bytes) -> None:
         """Append a piece.
 
         Raises ``RemoteProtocolError``: ``TOO_LARGE``, or ``UNSUPPORTED_FORMAT`` for
@@ -102,9 +102,9 @@ class Upload:
         if len(self._buffer) >= WRITE_BYTES:
             await self._flush()
 
-    async def finish(self) -> None:
+    async def finish_upload(self) -> None:
         """Make the recording durable: it will outlive the process and the machine's
-        power. Raises as ``write``.
+        power. Raises as ``write_piece``.
         """
         await self._flush()
         if self._file is None:
@@ -112,7 +112,7 @@ class Upload:
         await _on_disk(_make_durable, self._file)
         self._file = None
 
-    async def discard(self) -> None:
+    async def discard_upload(self) -> None:
         """Remove the recording."""
         if self._file is not None:
             with suppress(OSError):  # of what could not be written nothing is wanted any more
@@ -174,7 +174,7 @@ class RecordingFolder:
             else:
                 # Shielded: a client that goes cancels the handler, and the file must go
                 # all the same.
-                await asyncio.shield(upload.discard())
+                await asyncio.shield(upload.discard_upload())
 
     def reserve(self, name: str, size_bytes: int) -> None:
         """Count a recording as having that size, before it has. Raises as

@@ -6,15 +6,15 @@ from voicechat.audio.formats import parse_output_format
 from voicechat.errors import RemoteProtocolError
 from voicechat.names import quoted
 from voicechat.providers.interfaces import SpeechSynthesizer
-from voicechat.schema.checked import Section, between
+from voicechat.schema.checked import RequestModel, between
 from voicechat.schema.document import DOCUMENT_VOICE
-from voicechat.server.notes import note
+from voicechat.server.response_notes import add_note
 from voicechat.session.vocabulary import VoiceSettings
 
 _DEFAULTS = DOCUMENT_VOICE
 
 
-class SynthesisParam(Section):
+class SynthesisParam(RequestModel):
     """The document's table; a voice that the service does not have is replaced by its
     first one.
     """
@@ -63,5 +63,5 @@ def known_voice(synthesizer: SpeechSynthesizer, wanted: str, path: str) -> str:
     if wanted in voices or not voices:
         return wanted
     if path:
-        note(f"{path}: {quoted(wanted)} is not known here; {quoted(voices[0])} speaks instead")
+        add_note(f"{path}: {quoted(wanted)} is not known here; {quoted(voices[0])} speaks instead")
     return voices[0]

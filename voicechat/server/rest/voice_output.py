@@ -13,7 +13,7 @@ from voicechat.dialects.speech_chat.codec import ReplyWriter
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart
 from voicechat.runtime.provider_deadlines import closing
 from voicechat.runtime.wall_clock import unix_s
-from voicechat.schema.checked import Section, only
+from voicechat.schema.checked import RequestModel, only
 from voicechat.schema.json_text import read_object, shown, write_json
 from voicechat.server.auth import Principal
 from voicechat.server.metering import MeteredSynthesizer
@@ -31,7 +31,7 @@ from voicechat.server.rest.voice import SynthesisParam
 from voicechat.session.effects import StartReply
 from voicechat.session.notices import ReplyNotice, ReplyText, ReplyTextFinished, ReplyToolCall
 from voicechat.session.vocabulary import ChatSettings
-from voicechat.store.access import Endpoint
+from voicechat.store.access import ApiEndpoint
 
 VOICE_OUTPUT_PATH = "/api/open-apis/v1/chat/completions-with-voice-output"
 PROJECT_PATH = "/api/open-apis/projects/{project}/chat/completions-with-voice-output"
@@ -49,7 +49,7 @@ class SpokenCompletion(CompletionRequest):
     """Always streamed."""
 
 
-class SpeechPart(Section):
+class SpeechPart(RequestModel):
     """The speech part."""
 
     easyllm_id: str
@@ -59,7 +59,7 @@ class SpeechPart(Section):
     synthesis_param: SynthesisParam = SynthesisParam()
 
 
-class VoiceOutputRequest(Section):
+class VoiceOutputRequest(RequestModel):
     """Both parts."""
 
     chat_completion_req: SpokenCompletion
@@ -91,7 +91,7 @@ class VoiceOutput:
         ]
 
     async def _reply(self, request: web.Request) -> web.StreamResponse:
-        async with self._backend.admitted(request, Endpoint.CONVERSATION) as principal:
+        async with self._backend.admitted(request, ApiEndpoint.CONVERSATION) as principal:
             asked = await read_body(request, VoiceOutputRequest, MAX_BODY_BYTES)
             events = self._events(asked, principal)
             write_ms = self._backend.limits.write_ms

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from voicechat.config import build_services
 from voicechat.errors import VoiceChatError
 from voicechat.processes.machine_share import set_machine_share
-from voicechat.server.seat import Seat
 from voicechat.server.serve import loop_factory, serving, tune_garbage_collector, tune_threads
-from voicechat.server.workers.guests import Guests
-from voicechat.server.workers.link import Kind, Link, LinkClosedError, Packet
-from voicechat.server.workers.orders import Orders
+from voicechat.server.worker_context import WorkerContext
+from voicechat.server.workers.ipc_channel import ChannelClosedError, IpcChannel, Packet, PacketKind
+from voicechat.server.workers.worker_config import WorkerConfig
+from voicechat.server.workers.worker_connections import WorkerConnections
 from voicechat.store.ledger import Ledger
 
 _log = logging.getLogger(__name__)
@@ -31,56 +31,60 @@ def main() -> None:
     # order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    link = Link(socket.socket(fileno=int(sys.argv[1])))
-    orders: Orders = pickle.load(sys.stdin.buffer)
-    sys.path += [path for path in orders.import_path if path not in sys.path]
+    channel = IpcChannel(socket.socket(fileno=int(sys.argv[1])))
+    worker_config: WorkerConfig = pickle.load(sys.stdin.buffer)
+    sys.path += [path for path in worker_config.import_path if path not in sys.path]
     logging.basicConfig(
-        level=orders.log_level,
-        format=f"%(asctime)s %(levelname)s worker {orders.number} %(name)s: %(message)s",
+        level=worker_config.log_level,
+        format=f"%(asctime)s %(levelname)s worker {worker_config.number} %(name)s: %(message)s",
     )
-    logging.getLogger("voicechat").setLevel(orders.engine_log_level)
-    set_machine_share(orders.number, orders.workers)
+    logging.getLogger("voicechat").setLevel(worker_config.engine_log_level)
+    set_machine_share(worker_config.number, worker_config.workers)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_work(orders, link))
+        runner.run(_work(worker_config, channel))
 
 
-async def _work(orders: Orders, link: Link) -> None:
-    ledger = Ledger(orders.ledger, orders.number)
-    ledger.enrol(os.getpid())
-    guests = Guests(link, orders.number, orders.workers, orders.port)
-    seat = Seat(
-        ledger=ledger,
-        listen=guests.listening,
-        pass_on=guests.pass_on,
-        on_level=guests.press,
-        shared=orders.shared,
+async def _work(worker_config: WorkerConfig, channel: IpcChannel) -> None:
+    ledger = Ledger(worker_config.ledger, worker_config.number)
+    ledger.register_worker(os.getpid())
+    connections = WorkerConnections(
+        channel, worker_config.number, worker_config.workers, worker_config.port
     )
-    seat.health.others_ready = False
-    parent = Parent(link, guests, seat)
+    context = WorkerContext(
+        ledger=ledger,
+        listen=connections.listening,
+        pass_on=connections.pass_on,
+        on_level=connections.set_load_level,
+        shared=worker_config.shared,
+    )
+    context.health.others_ready = False
+    parent = ParentChannel(channel, connections, context)
     try:
-        services = build_services(orders.config)
+        services = build_services(worker_config.config)
         async with serving(
-            orders.config, services, orders.credentials, _say_nothing, seat
+            worker_config.config, services, worker_config.credentials, _announce_nothing, context
         ) as server:
             tune_garbage_collector()
             tune_threads()
-            link.send(Kind.READY, b"demo" if server.has_demo else b"")
+            channel.send_packet(PacketKind.READY, b"demo" if server.has_demo else b"")
             await server.drain(await parent.drain_s)
     except asyncio.CancelledError:
         if not parent.stopped:
             raise
     except Exception as error:
         _log.debug("the start failed", exc_info=error)
-        if not link.send(Kind.FAILED, "\n".join(_explanations(error)).encode()[:4096]):
+        if not channel.send_packet(
+            PacketKind.FAILED, "\n".join(_explanations(error)).encode()[:4096]
+        ):
             raise
     finally:
         parent.close()
         ledger.close()
         if parent.gone:  # it cannot tidy up any more
-            shutil.rmtree(orders.ledger.parent, ignore_errors=True)
+            shutil.rmtree(worker_config.ledger.parent, ignore_errors=True)
 
 
-def _say_nothing(_: str) -> None:
+def _announce_nothing(_: str) -> None:
     """The parent announces, once."""
 
 
@@ -94,42 +98,49 @@ def _explanations(error: BaseException) -> Iterator[str]:
         yield f"internal error: {type(error).__name__}: {error} (--debug shows where)"
 
 
-class Parent:
+class ParentChannel:
     """What the parent says, and what follows from it in this process."""
 
-    def __init__(self, link: Link, guests: Guests, seat: Seat) -> None:
+    def __init__(
+        self, channel: IpcChannel, connections: WorkerConnections, context: WorkerContext
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
-        self._link, self._guests, self._seat, self._task = link, guests, seat, task
+        self._channel, self._connections, self._context, self._task = (
+            channel,
+            connections,
+            context,
+            task,
+        )
         self.drain_s: asyncio.Future[float] = self._loop.create_future()
         """How long sessions in progress may take to end, once they are to."""
         self.stopped = False
         self.gone = False
-        self._loop.add_reader(link.fileno(), self._hear)
+        self._loop.add_reader(channel.fileno(), self._receive_packets)
 
     def close(self) -> None:
         """Listen no more."""
-        self._loop.remove_reader(self._link.fileno())
+        self._loop.remove_reader(self._channel.fileno())
 
-    def _hear(self) -> None:
+    def _receive_packets(self) -> None:
         try:
-            while (packet := self._link.receive()) is not None:
-                self._take(packet)
-        except LinkClosedError:
+            while (packet := self._channel.receive_packet()) is not None:
+                self._handle_packet(packet)
+        except ChannelClosedError:
             self.close()
             self.gone = True
             self._stop()  # nobody can reach this process any more
 
-    def _take(self, packet: Packet) -> None:
+    def _handle_packet(self, packet: Packet) -> None:
         match packet.kind:
-            case Kind.CONNECTION:
-                self._guests.welcome(packet)
-            case Kind.ALL_READY:
-                self._seat.health.others_ready = packet.payload == b"1"
-            case Kind.DRAIN if not self.drain_s.done():
+            case PacketKind.CONNECTION:
+                self._connections.adopt_connection(packet)
+            case PacketKind.ALL_READY:
+                self._context.health.others_ready = packet.payload == b"1"
+            case PacketKind.DRAIN if not self.drain_s.done():
                 self.drain_s.set_result(float(packet.payload))
-            case Kind.STOP:
+            case PacketKind.STOP:
                 self._stop()
             case _:
                 pass

@@ -22,10 +22,10 @@ from voicechat.server.credentials import Credentials, credentials
 from voicechat.server.listener import base_url
 from voicechat.server.pages import demo_folder
 from voicechat.server.signals import stop_on_signals
-from voicechat.server.workers.door import Door, opened_door
-from voicechat.server.workers.link import Kind, Packet, can_link, close_fd
-from voicechat.server.workers.orders import Orders
-from voicechat.server.workers.worker import EXIT_S, Worker
+from voicechat.server.workers.acceptor import Acceptor, open_acceptor
+from voicechat.server.workers.ipc_channel import Packet, PacketKind, close_fd, supports_channels
+from voicechat.server.workers.worker_config import WorkerConfig
+from voicechat.server.workers.worker_handle import EXIT_S, WorkerHandle
 from voicechat.store.ledger import Ledger
 
 CORES_PER_WORKER = 8
@@ -56,7 +56,7 @@ def workers_of(config: Config) -> int:
     that cannot.
     """
     wished = config.server.workers
-    if not can_link():
+    if not supports_channels():
         if wished is not None and wished > 1:
             raise ConfigError(
                 f"server.workers: {wished} is not possible on this system, which has 1 at most"
@@ -78,10 +78,8 @@ def ready_line(
 ) -> str:
     """Say that the server takes sessions, and where."""
     address = f"{url}/#key={key}" if key else f"{url}/"
-    crew = f" with {workers} workers" if workers > 1 else ""
-    return (
-        f"ready after {warm_up_s:.1f} s{crew}; {'open' if has_demo else 'listening on'} {address}"
-    )
+    with_workers = f" with {workers} workers" if workers > 1 else ""
+    return f"ready after {warm_up_s:.1f} s{with_workers}; {'open' if has_demo else 'listening on'} {address}"
 
 
 async def supervise(config: Config, workers: int, announce: Announce) -> None:
@@ -95,22 +93,24 @@ async def supervise(config: Config, workers: int, announce: Announce) -> None:
     failure = ""
     with stop_on_signals() as stop, _shared_folder() as folder:
         admitted = credentials(config)
-        async with opened_door(config.server.host, config.server.port) as door:
-            url = base_url(config.server.host, door.port)
+        async with open_acceptor(config.server.host, config.server.port) as acceptor:
+            url = base_url(config.server.host, acceptor.port)
             announce(f"warming up; not ready yet: {url}")
-            async with Crew(config, admitted, workers, door, folder).at_work() as crew:
-                await crew.ready()
+            async with ServerWorkers(
+                config, admitted, workers, acceptor, folder
+            ).running() as server_workers:
+                await server_workers.wait_until_ready()
                 warm_up_s, has_demo = loop.time() - started_s, demo_folder() is not None
                 announce(
                     ready_line(url, admitted.shown, warm_up_s, has_demo=has_demo, workers=workers)
                 )
                 stop.may_drain = True
-                failure = await crew.failed_or(stop.requested)
+                failure = await server_workers.wait_for_failure_or(stop.requested)
                 drain_s = config.server.drain_s
                 announce(
                     f"draining: turns in progress have {drain_s:g} s to end; once more to stop at once"
                 )
-                await crew.drain(drain_s)
+                await server_workers.drain(drain_s)
     announce("stopped")
     if failure:
         raise WorkersFailedError(failure)
@@ -128,63 +128,63 @@ def _shared_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-class Crew:
+class ServerWorkers:
     """The workers of one server."""
 
     def __init__(
-        self, config: Config, admitted: Credentials, size: int, door: Door, folder: Path
+        self, config: Config, admitted: Credentials, size: int, acceptor: Acceptor, folder: Path
     ) -> None:
         self._config = config
         self._admitted = admitted
         self._size = size
-        self._door = door
+        self._acceptor = acceptor
         self._metrics = folder / "metrics"
         self._metrics.mkdir()
         self._ledger_file = folder / "ledger.sqlite3"
         self._ledger = Ledger(self._ledger_file)
-        self._workers: dict[int, Worker] = {}
+        self._workers: dict[int, WorkerHandle] = {}
         self._deaths_s: deque[float] = deque(maxlen=MAX_DEATHS)
         self._were_ready = False
         self._all_ready = asyncio.Event()
         self._ending = False
         self._failed = asyncio.Event()
         self._failure = ""
-        self._awaiting: list[tuple[int, int, bytes]] = []
-        self._gone: list[asyncio.Task[None]] = []
+        self._waiting_connections: list[tuple[int, int, bytes]] = []
+        self._keepers: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncIterator["Crew"]:
+    async def running(self) -> AsyncIterator["ServerWorkers"]:
         """Keep the workers alive while the context lasts; leaving ends those that are
         left, at once.
         """
         loop = asyncio.get_running_loop()
-        self._gone = [
-            loop.create_task(self._keep(number), name=f"worker {number}")
+        self._keepers = [
+            loop.create_task(self._keep_alive(number), name=f"worker {number}")
             for number in range(self._size)
         ]
-        for task in self._gone:
+        for task in self._keepers:
             task.add_done_callback(self._on_kept)
-        self._door.open(self._give)
+        self._acceptor.start_accepting(self._send_to_least_loaded)
         try:
             yield self
         finally:
             self._ending = True
-            self._door.shut()
-            for task in self._gone:
+            self._acceptor.stop_accepting()
+            for task in self._keepers:
                 task.cancel()
-            await asyncio.wait(self._gone)
-            for _, connection, _ in self._awaiting:
+            await asyncio.wait(self._keepers)
+            for _, connection, _ in self._waiting_connections:
                 close_fd(connection)
             self._ledger.close()
 
-    async def ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Return when all workers take sessions for the first time. Raises
         WorkersFailedError when they cannot.
         """
-        if failure := await self.failed_or(self._all_ready):
+        if failure := await self.wait_for_failure_or(self._all_ready):
             raise WorkersFailedError(failure)
 
-    async def failed_or(self, event: asyncio.Event) -> str:
+    async def wait_for_failure_or(self, event: asyncio.Event) -> str:
         """Wait for ``event``; gives why the crew cannot go on, or nothing when the
         event came first.
         """
@@ -203,12 +203,14 @@ class Crew:
         """
         self._ending = True
         for worker in self._workers.values():
-            worker.say(Kind.DRAIN if worker.ready else Kind.STOP, str(deadline_s).encode())
-        await asyncio.wait(self._gone, timeout=deadline_s + DRAIN_GRACE_S + EXIT_S)
+            worker.send_packet(
+                PacketKind.DRAIN if worker.ready else PacketKind.STOP, str(deadline_s).encode()
+            )
+        await asyncio.wait(self._keepers, timeout=deadline_s + DRAIN_GRACE_S + EXIT_S)
 
     # --- connections ------------------------------------------------------------------
 
-    def _give(self, connection: int) -> bool:
+    def _send_to_least_loaded(self, connection: int) -> bool:
         """Give a connection to the worker with the fewest; False while there is none
         that could take it.
         """
@@ -216,7 +218,7 @@ class Crew:
             (worker for worker in self._workers.values() if worker.listening),
             key=lambda taker: taker.rank,
         )
-        return any(worker.give(connection) for worker in takers)
+        return any(worker.send_connection(connection) for worker in takers)
 
     def _pass_on(self, packet: Packet) -> None:
         if packet.fd is None:
@@ -224,38 +226,40 @@ class Crew:
             return
         number, head = packet.payload[0], packet.payload[1:]
         worker = self._workers[number]
-        if not worker.ready and len(self._awaiting) < MAX_AWAITING and not self._ending:
-            self._awaiting.append((number, packet.fd, head))
-        elif not worker.give(packet.fd, head):
+        if not worker.ready and len(self._waiting_connections) < MAX_AWAITING and not self._ending:
+            self._waiting_connections.append((number, packet.fd, head))
+        elif not worker.send_connection(packet.fd, head):
             close_fd(packet.fd)  # the client comes again
 
-    def _give_what_awaits(self, worker: Worker) -> None:
+    def _send_waiting_connections(self, worker: WorkerHandle) -> None:
         """Give a worker that is ready now what only it can serve."""
-        mine = [passed for passed in self._awaiting if passed[0] == worker.number]
+        mine = [passed for passed in self._waiting_connections if passed[0] == worker.number]
         for passed in mine:
-            self._awaiting.remove(passed)
+            self._waiting_connections.remove(passed)
             _, connection, head = passed
-            if not worker.give(connection, head):
+            if not worker.send_connection(connection, head):
                 close_fd(connection)
 
     # --- lives ------------------------------------------------------------------------
 
-    async def _keep(self, number: int) -> None:
+    async def _keep_alive(self, number: int) -> None:
         """Have a living worker of that number until the end."""
         backoff, deaths = RestartBackoff(), 0
         while not self._ending and not self._failed.is_set():
-            worker = self._workers[number] = Worker(self._orders(number), self._on_packet)
+            worker = self._workers[number] = WorkerHandle(
+                self._worker_config(number), self._on_packet
+            )
             try:
                 status = await worker.run()
             except OSError as error:
                 self._fail(f"a worker process cannot be started: {error.strerror}")
                 return
             finally:
-                self._bury(worker)
+                self._clean_up(worker)
             if self._ending:
                 return
             deaths = 1 if worker.was_ready else deaths + 1
-            self._mourn(worker, status)
+            self._on_death(worker, status)
             await asyncio.sleep(backoff.delay_ms(deaths) / 1000)
 
     def _on_kept(self, task: asyncio.Task[None]) -> None:
@@ -263,17 +267,17 @@ class Crew:
             _log.error("a bug: a worker is no longer looked after", exc_info=error)
             self._fail(f"internal error: {type(error).__name__}")
 
-    def _bury(self, worker: Worker) -> None:
+    def _clean_up(self, worker: WorkerHandle) -> None:
         """Take back what a dead worker held, and what it was given and never took."""
-        self._ledger.forget(worker.number)
-        for connection in worker.leave():
-            if self._ending or not self._give(connection):
+        self._ledger.remove_worker(worker.number)
+        for connection in worker.take_back_connections():
+            if self._ending or not self._send_to_least_loaded(connection):
                 close_fd(connection)
         if worker.pid is not None:
             mark_process_dead(worker.pid, str(self._metrics))  # type: ignore[no-untyped-call]
         self._on_readiness()
 
-    def _mourn(self, worker: Worker, status: int) -> None:
+    def _on_death(self, worker: WorkerHandle, status: int) -> None:
         """Log a death that nobody asked for, and give up if it is one too many."""
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         if not self._were_ready:
@@ -296,13 +300,13 @@ class Crew:
         self._failure = self._failure or why
         self._failed.set()
 
-    def _orders(self, number: int) -> Orders:
-        return Orders(
+    def _worker_config(self, number: int) -> WorkerConfig:
+        return WorkerConfig(
             number=number,
             workers=self._size,
             config=self._config,
             credentials=self._admitted,
-            port=self._door.port,
+            port=self._acceptor.port,
             ledger=self._ledger_file,
             shared=self._metrics,
             import_path=tuple(sys.path),
@@ -310,19 +314,19 @@ class Crew:
             engine_log_level=logging.getLogger("voicechat").level,
         )
 
-    def _on_packet(self, worker: Worker, packet: Packet) -> None:
+    def _on_packet(self, worker: WorkerHandle, packet: Packet) -> None:
         match packet.kind:
-            case Kind.PASS_ON:
+            case PacketKind.PASS_ON:
                 self._pass_on(packet)
-            case Kind.LISTENING | Kind.REPORT:
-                self._door.look()
-            case Kind.READY:
+            case PacketKind.LISTENING | PacketKind.REPORT:
+                self._acceptor.retry_accepting()
+            case PacketKind.READY:
                 self._on_readiness(worker)
-                self._give_what_awaits(worker)
+                self._send_waiting_connections(worker)
             case _:
                 pass
 
-    def _on_readiness(self, newcomer: Worker | None = None) -> None:
+    def _on_readiness(self, newcomer: WorkerHandle | None = None) -> None:
         """Tell the workers whether all of them are ready, when that has changed or one
         is new.
         """
@@ -336,4 +340,4 @@ class Crew:
         if are_ready != were_ready or newcomer is not None:
             for worker in self._workers.values():
                 if worker.listening:
-                    worker.say(Kind.ALL_READY, b"1" if are_ready else b"0")
+                    worker.send_packet(PacketKind.ALL_READY, b"1" if are_ready else b"0")

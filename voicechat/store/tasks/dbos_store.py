@@ -34,8 +34,8 @@ from voicechat.store.tasks.interface import (
     IdempotencyConflictError,
     Payload,
     Stock,
+    StoredTask,
     Submission,
-    Task,
     TaskFailedError,
     Work,
     may_see,
@@ -140,7 +140,7 @@ class DbosTaskStore:
 
     # --- what clients ask -------------------------------------------------------------
 
-    async def submit(self, submission: Submission) -> tuple[Task, bool]:
+    async def submit_task(self, submission: Submission) -> tuple[StoredTask, bool]:
         """See ``TaskStore.submit``."""
         task_id = _task_id(submission)
         options: EnqueueOptions = {
@@ -161,12 +161,12 @@ class DbosTaskStore:
             raise IdempotencyConflictError
         return as_task(workflow), is_new
 
-    async def find(self, owner: str, task_id: str) -> Task | None:
+    async def find_task(self, owner: str, task_id: str) -> StoredTask | None:
         """See ``TaskStore.find``."""
         found = await self._find(task_id, owner)
         return as_task(found[0]) if found and found[0].status != "CANCELLED" else None
 
-    async def newest(self, owner: str, limit: int) -> list[Task]:
+    async def newest_tasks(self, owner: str, limit: int) -> list[StoredTask]:
         """See ``TaskStore.newest``."""
         found = await self._call(
             lambda: DBOS.list_workflows(
@@ -175,9 +175,9 @@ class DbosTaskStore:
         )
         return [as_task(workflow) for workflow in found]
 
-    async def delete(self, owner: str, task_id: str) -> Task | None:
+    async def delete_task(self, owner: str, task_id: str) -> StoredTask | None:
         """See ``TaskStore.delete``."""
-        task = await self.find(owner, task_id)
+        task = await self.find_task(owner, task_id)
         if task is None:
             return None
         if task.status.finished:
@@ -187,13 +187,13 @@ class DbosTaskStore:
             await self._call(lambda: DBOS.cancel_workflow(task_id))
         return task
 
-    async def expire(self, finished_before_s: float) -> None:
+    async def expire_tasks(self, finished_before_s: float) -> None:
         """See ``TaskStore.expire``."""
         before = datetime.fromtimestamp(finished_before_s, UTC).isoformat()
         while ids := await self._call(lambda: _finished_before(before)):
             await self._call(lambda ids=ids: DBOS.delete_workflows(ids))  # type: ignore[misc]
 
-    async def stock(self, key: str, since_s: float = math.inf) -> Stock:
+    async def count_tasks(self, key: str, since_s: float = math.inf) -> Stock:
         """See ``TaskStore.stock``."""
         stock = Stock()
         offset = 0
@@ -314,7 +314,7 @@ class DbosTaskStore:
         finally:
             self._attempts.pop(task_id, None)
 
-    async def _outcome(self, task: Task, progress: "_Progress") -> dict[str, str]:
+    async def _outcome(self, task: StoredTask, progress: "_Progress") -> dict[str, str]:
         try:
             return {"result": await self._work(task, progress.report)}
         except TaskFailedError as failure:

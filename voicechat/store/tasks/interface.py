@@ -55,7 +55,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class StoredTask:
     """A task as its owner sees it. ``progress`` is 0 to 1; ``attempt`` counts from 1
     once the work has begun.
     """
@@ -102,12 +102,12 @@ class IdempotencyConflictError(AdmissionError):
         super().__init__(Status.NOT_ALLOWED_NOW, "Idempotency-Key: it was used for another request")
 
 
-Report: TypeAlias = Callable[[float], None]
+ReportProgress: TypeAlias = Callable[[float], None]
 """Tells how far the work is, 0 to 1. Returns at once; what is told too often is thinned
 out.
 """
 
-Work: TypeAlias = Callable[[Task, Report], Awaitable[str]]
+Work: TypeAlias = Callable[[StoredTask, ReportProgress], Awaitable[str]]
 """Does a task and gives its result. It may be done again from the start, when a process
 dies, and must then give the same. Raises ``TaskFailedError``; anything else is a bug
 and fails the task as ``internal``. It is cancelled when the task is deleted or the
@@ -119,12 +119,12 @@ class TaskStore(Protocol):
     """Tasks that survive their processes. All methods raise ``AdmissionError``
     (``AT_CAPACITY``) without a database.
 
-    Every task that ``submit`` has returned ends in exactly one result, unless it is
+    Every task that ``submit_task`` has returned ends in exactly one result, unless it is
     deleted before. No share of the workers can keep the tasks of the others from being
     begun.
     """
 
-    async def submit(self, submission: Submission) -> tuple[Task, bool]:
+    async def submit_task(self, submission: Submission) -> tuple[StoredTask, bool]:
         """Write a task down, and return it when it is durable; the second is False when
         it was there already.
 
@@ -132,21 +132,21 @@ class TaskStore(Protocol):
         exists.
         """
 
-    async def find(self, owner: str, task_id: str) -> Task | None:
+    async def find_task(self, owner: str, task_id: str) -> StoredTask | None:
         """Return one task that an owner may see; None also for what belongs to another."""
 
-    async def newest(self, owner: str, limit: int) -> list[Task]:
+    async def newest_tasks(self, owner: str, limit: int) -> list[StoredTask]:
         """Return the newest tasks of an owner itself, newest first."""
 
-    async def delete(self, owner: str, task_id: str) -> Task | None:
+    async def delete_task(self, owner: str, task_id: str) -> StoredTask | None:
         """Delete a task, stopping its work, and return what it was; None: there is
         none.
         """
 
-    async def expire(self, finished_before_s: float) -> None:
+    async def expire_tasks(self, finished_before_s: float) -> None:
         """Forget tasks that were finished, or deleted, before that Unix time."""
 
-    async def stock(self, key: str, since_s: float = math.inf) -> "Stock":
+    async def count_tasks(self, key: str, since_s: float = math.inf) -> "Stock":
         """Look through all tasks that exist, and collect what their payloads hold under
         ``key``.
 

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voicechat.errors import AdmissionError, Status
-from voicechat.store.tasks.interface import MAX_ATTEMPTS, Stock, Submission, Task, TaskStore, Work
+from voicechat.store.tasks.interface import (
+    MAX_ATTEMPTS,
+    Stock,
+    StoredTask,
+    Submission,
+    TaskStore,
+    Work,
+)
 from voicechat.store.tasks.liveness import FileLiveness, PostgresLiveness
 
 logger = logging.getLogger(__name__)
@@ -60,34 +67,34 @@ class OnDemandTaskStore:
         """
         await self._opened_if_used()
 
-    async def submit(self, submission: Submission) -> tuple[Task, bool]:
+    async def submit_task(self, submission: Submission) -> tuple[StoredTask, bool]:
         """See ``TaskStore.submit``. The first takes about a second longer."""
-        return await (await self._opened()).submit(submission)
+        return await (await self._opened()).submit_task(submission)
 
-    async def find(self, owner: str, task_id: str) -> Task | None:
+    async def find_task(self, owner: str, task_id: str) -> StoredTask | None:
         """See ``TaskStore.find``."""
         store = await self._opened_if_used()
-        return await store.find(owner, task_id) if store else None
+        return await store.find_task(owner, task_id) if store else None
 
-    async def newest(self, owner: str, limit: int) -> list[Task]:
+    async def newest_tasks(self, owner: str, limit: int) -> list[StoredTask]:
         """See ``TaskStore.newest``."""
         store = await self._opened_if_used()
-        return await store.newest(owner, limit) if store else []
+        return await store.newest_tasks(owner, limit) if store else []
 
-    async def delete(self, owner: str, task_id: str) -> Task | None:
+    async def delete_task(self, owner: str, task_id: str) -> StoredTask | None:
         """See ``TaskStore.delete``."""
         store = await self._opened_if_used()
-        return await store.delete(owner, task_id) if store else None
+        return await store.delete_task(owner, task_id) if store else None
 
-    async def expire(self, finished_before_s: float) -> None:
+    async def expire_tasks(self, finished_before_s: float) -> None:
         """See ``TaskStore.expire``."""
         if store := await self._opened_if_used():
-            await store.expire(finished_before_s)
+            await store.expire_tasks(finished_before_s)
 
-    async def stock(self, key: str, since_s: float = math.inf) -> Stock:
+    async def count_tasks(self, key: str, since_s: float = math.inf) -> Stock:
         """See ``TaskStore.stock``."""
         store = await self._opened_if_used()
-        return await store.stock(key, since_s) if store else Stock()
+        return await store.count_tasks(key, since_s) if store else Stock()
 
     async def aclose(self) -> None:
         """See ``TaskStore.aclose``."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from dbos import WorkflowStatus, error
 
-from voicechat.store.tasks.interface import Payload, Task, TaskStatus
+from voicechat.store.tasks.interface import Payload, StoredTask, TaskStatus
 
 STATUS = {
     "ENQUEUED": TaskStatus.WAITING,
@@ -19,14 +19,14 @@ STATUS = {
 """A cancelled workflow is a deleted task."""
 
 
-def as_task(workflow: WorkflowStatus) -> Task:
+def as_task(workflow: WorkflowStatus) -> StoredTask:
     """Read a workflow that is no deleted task."""
     outcome = workflow.output if isinstance(workflow.output, Mapping) else {}
     attributes = attributes_of(workflow)
     status = STATUS[workflow.status]
     error = str(outcome.get("error", "" if status is not TaskStatus.FAILED else "internal"))
     status = TaskStatus.FAILED if error else status
-    return Task(
+    return StoredTask(
         id=workflow.workflow_id,
         owner=workflow.authenticated_user or "",
         payload=payload_of(workflow),

@@ -25,7 +25,7 @@ _STATUS_OF_HTTP = {
 _log = logging.getLogger(__name__)
 
 
-def told_of(error: Exception) -> tuple[Status, str]:
+def client_error(error: Exception) -> tuple[Status, str]:
     """Say what a client may know of what a handler raised. Texts of foreign exceptions
     stay in the log.
     """
@@ -48,7 +48,7 @@ def told_of(error: Exception) -> tuple[Status, str]:
             return Status.INTERNAL, "internal error"
 
 
-def error_answer(status: Status, message: str) -> web.Response:
+def error_response(status: Status, message: str) -> web.Response:
     """Build an error answer; the status' first three digits are the HTTP status."""
     body = {"status": int(status), "message": message, "timestamp": int(unix_s() * 1000)}
     return web.json_response(text=write_json(body), status=status // 100)
@@ -62,15 +62,15 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except ConnectionError:
         return web.Response()  # The client has gone: nobody will read it.
     except Exception as error:
-        if not is_answerable(request, error):
+        if not can_respond(request, error):
             raise
-        answer = error_answer(*told_of(error))
+        answer = error_response(*client_error(error))
         if isinstance(error, web.HTTPMethodNotAllowed):
             answer.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
         return answer
 
 
-def is_answerable(request: web.Request, error: Exception) -> bool:
+def can_respond(request: web.Request, error: Exception) -> bool:
     """Whether ``error`` is no answer itself, and none is on its way to which nothing
     can be added.
     """

@@ -23,23 +23,23 @@ from statistics import fmean as mean
 from typing import TypeAlias
 
 from voicechat.errors import AtCapacityError
-from voicechat.server.figures import (
-    BUSY_RELIEF,
+from voicechat.server.load_signals import (
+    BUSY_HYSTERESIS,
     WINDOW_S,
-    Figure,
-    Level,
-    PressureLimits,
+    LoadLevel,
+    LoadLimits,
+    LoadSignal,
     process_busy_s,
     thread_busy_s,
 )
 from voicechat.voice.detector import Tick
 
-Report: TypeAlias = Callable[[float], None]
+ReportLag: TypeAlias = Callable[[float], None]
 
 _MEANINGS = {
-    Level.CALM: "there is time again (%s was the last figure that was high)",
-    Level.SHEDDING: "replies are not begun early now: %s is or was high",
-    Level.REFUSING: "newcomers are refused now: %s is high",
+    LoadLevel.CALM: "there is time again (%s was the last figure that was high)",
+    LoadLevel.SHEDDING: "replies are not begun early now: %s is or was high",
+    LoadLevel.REFUSING: "newcomers are refused now: %s is high",
 }
 _log = logging.getLogger(__name__)
 
@@ -68,17 +68,17 @@ peak hardly.
 """
 
 
-class Pressure:
+class LoadShedder:
     """The level of one process. `measuring` keeps it up to date."""
 
     def __init__(
         self,
-        limits: PressureLimits,
+        limits: LoadLimits,
         *,
         sessions: Callable[[], int] = lambda: 0,
         sessions_by_key: Callable[[], Sequence[int]] = lambda: (),
         waiting_streams: Callable[[], int] = lambda: 0,
-        time_encoders: Callable[[Report], None] = lambda _: None,
+        time_encoders: Callable[[ReportLag], None] = lambda _: None,
         on_refused: Callable[[str], None] = lambda _: None,
         busy_s: Sequence[Callable[[], float]] = (thread_busy_s, process_busy_s),
     ) -> None:
@@ -91,16 +91,18 @@ class Pressure:
         seconds. ``busy_s``: clocks that go only while somebody is busy; the busiest
         counts.
         """
-        self.on_level: Sequence[Callable[[Level], None]] = ()
+        self.on_level: Sequence[Callable[[LoadLevel], None]] = ()
         """Who is told each new level."""
-        self.level = Level.CALM
+        self.level = LoadLevel.CALM
         self._limits = limits
-        self._last_second = Figure("busy", limits.busy_percent, mean)
-        self._busy = Figure("busy", limits.busy_percent, relief=BUSY_RELIEF, window_s=BUSY_WINDOW_S)
-        self._loop_lag = Figure("loop_lag", limits.loop_lag_ms)
-        self._encoding = Figure("encoding_lag", limits.encoding_lag_ms)
-        self._detection = Figure("detection_lag", limits.detection_lag_ms)
-        self._waiting = Figure("waiting_streams", limits.waiting_streams)
+        self._last_second = LoadSignal("busy", limits.busy_percent, mean)
+        self._busy = LoadSignal(
+            "busy", limits.busy_percent, relief=BUSY_HYSTERESIS, window_s=BUSY_WINDOW_S
+        )
+        self._loop_lag = LoadSignal("loop_lag", limits.loop_lag_ms)
+        self._encoding = LoadSignal("encoding_lag", limits.encoding_lag_ms)
+        self._detection = LoadSignal("detection_lag", limits.detection_lag_ms)
+        self._waiting = LoadSignal("waiting_streams", limits.waiting_streams)
         self._newcomers_s: deque[float] = deque()
         self._sessions = sessions
         self._sessions_by_key = sessions_by_key
@@ -113,7 +115,7 @@ class Pressure:
         self._calm_since_s = 0.0
         self._worst = self._loop_lag
 
-    def admit(self, own: int = 0) -> None:
+    def admit_session(self, own: int = 0) -> None:
         """Let a newcomer pass whose key has ``own`` sessions already. Raises
         ``AtCapacityError``.
 
@@ -123,8 +125,8 @@ class Pressure:
         if self._sessions() < self._limits.unquestioned_sessions:
             return
         now_s = asyncio.get_running_loop().time()
-        refusing = self._worst if self.level is Level.REFUSING else None
-        if self._busy.thresholds.level(self._expected_busy(now_s)) is Level.REFUSING:
+        refusing = self._worst if self.level is LoadLevel.REFUSING else None
+        if self._busy.thresholds.level(self._expected_busy(now_s)) is LoadLevel.REFUSING:
             refusing = self._busy
         if refusing is not None and not self._is_of_others(own):
             self._on_refused(refusing.name)
@@ -137,9 +139,9 @@ class Pressure:
         most = max(by_key, default=0)
         return own < most and sum(by_key) - most < self._limits.unquestioned_sessions
 
-    def detected(self, tick: Tick) -> None:
+    def on_detection_batch(self, tick: Tick) -> None:
         """Take note of a round of voice detection."""
-        self._detection.add(
+        self._detection.add_sample(
             asyncio.get_running_loop().time(), math.inf if tick.lost_ms else tick.lag_ms
         )
 
@@ -156,15 +158,15 @@ class Pressure:
         def called(due_s: float) -> None:
             nonlocal judged_s, judged_busy_s, timer
             now_s = loop.time()
-            self._loop_lag.add(now_s, max(0.0, now_s - due_s) * 1000)
-            self._waiting.add(now_s, self._waiting_streams())
+            self._loop_lag.add_sample(now_s, max(0.0, now_s - due_s) * 1000)
+            self._waiting.add_sample(now_s, self._waiting_streams())
             if now_s - judged_s >= JUDGE_S and now_s - begun_s >= WINDOW_S:
                 busy_s = [busy_s() for busy_s in self._busy_s]
                 busiest_s = max(
                     now - before for now, before in zip(busy_s, judged_busy_s, strict=True)
                 )
-                self._last_second.add(now_s, 100 * busiest_s / (now_s - judged_s))
-                self._busy.add(now_s, self._last_second.value(now_s))
+                self._last_second.add_sample(now_s, 100 * busiest_s / (now_s - judged_s))
+                self._busy.add_sample(now_s, self._last_second.current_value(now_s))
                 judged_s, judged_busy_s = now_s, busy_s
                 self._ask_encoders(now_s)
                 self._judge(now_s)
@@ -178,36 +180,36 @@ class Pressure:
 
     def _ask_encoders(self, now_s: float) -> None:
         if self._encoders_timed_s is not None:
-            self._encoding.add(now_s, (now_s - self._encoders_timed_s) * 1000)
+            self._encoding.add_sample(now_s, (now_s - self._encoders_timed_s) * 1000)
             return
         self._encoders_timed_s = now_s
 
         def told(lag_s: float) -> None:
             self._encoders_timed_s = None
-            self._encoding.add(asyncio.get_running_loop().time(), lag_s * 1000)
+            self._encoding.add_sample(asyncio.get_running_loop().time(), lag_s * 1000)
 
         self._time_encoders(told)
 
     def _judge(self, now_s: float) -> None:
         figures = (self._busy, self._loop_lag, self._encoding, self._detection, self._waiting)
-        values = {figure: figure.value(now_s) for figure in figures}
+        values = {figure: figure.current_value(now_s) for figure in figures}
         if self._sessions() < FEW:
             values[self._busy] = 0.0
         found, worst = max(
             ((figure.thresholds.level(values[figure]), figure) for figure in figures),
             key=lambda pair: pair[0],
         )
-        if found is not Level.CALM:
+        if found is not LoadLevel.CALM:
             self._worst = worst
         if (
-            max(figure.thresholds.level(values[figure], figure.relief) for figure in figures)
+            max(figure.thresholds.level(values[figure], figure.hysteresis) for figure in figures)
             >= self.level
         ):
             self._calm_since_s = now_s
         if found > self.level:
             self._set(found, now_s)
         elif self.level and now_s - self._calm_since_s >= HOLD_S:
-            self._set(Level(self.level - 1), now_s)
+            self._set(LoadLevel(self.level - 1), now_s)
 
     def _expected_busy(self, now_s: float) -> float:
         """How busy the loop will be when the newcomers take as much as the others."""
@@ -216,11 +218,11 @@ class Pressure:
         sessions = self._sessions()
         if sessions < FEW:
             return 0.0
-        busy = self._busy.value(now_s)
+        busy = self._busy.current_value(now_s)
         settled = sessions - len(self._newcomers_s)
         return busy * sessions / settled if settled >= FEW else busy
 
-    def _set(self, level: Level, now_s: float) -> None:
+    def _set(self, level: LoadLevel, now_s: float) -> None:
         _log.log(
             logging.INFO if level < self.level else logging.WARNING,
             _MEANINGS[level],

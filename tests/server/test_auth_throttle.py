@@ -3,22 +3,22 @@ import asyncio
 import pytest
 
 from voicechat.errors import Status
-from voicechat.server import attempts
-from voicechat.server.attempts import FREE_FAILURES, LONGEST_DELAY_S, MAX_WAITING, FailedAttempts
+from voicechat.server import auth_throttle
+from voicechat.server.auth_throttle import FREE_FAILURES, LONGEST_DELAY_S, MAX_WAITING, AuthThrottle
 from voicechat.store.quotas import QuotaExceededError
 
 
-async def waited_s(failed: FailedAttempts, address: str) -> float:
+async def waited_s(failed: AuthThrottle, address: str) -> float:
     loop = asyncio.get_running_loop()
     before_s = loop.time()
-    await failed.punish(address)
+    await failed.delay_refusal(address)
     return loop.time() - before_s
 
 
 async def test_the_first_failures_cost_nothing_and_each_later_one_twice_as_much_up_to_a_bound() -> (
     None
 ):
-    failed = FailedAttempts()
+    failed = AuthThrottle()
     waits_s = [await waited_s(failed, "10.0.0.1") for _ in range(FREE_FAILURES + 10)]
     assert waits_s[:FREE_FAILURES] == [0.0] * FREE_FAILURES
     assert waits_s[FREE_FAILURES : FREE_FAILURES + 4] == pytest.approx(
@@ -28,40 +28,40 @@ async def test_the_first_failures_cost_nothing_and_each_later_one_twice_as_much_
 
 
 async def test_other_addresses_are_not_slowed_and_a_v6_network_is_one_address() -> None:
-    failed = FailedAttempts()
+    failed = AuthThrottle()
     for number in range(FREE_FAILURES):
-        await failed.punish(f"2001:db8::{number}")
+        await failed.delay_refusal(f"2001:db8::{number}")
     assert await waited_s(failed, "2001:db8::ffff") > 0
     assert await waited_s(failed, "2001:db8:0:1::1") == 0
     assert await waited_s(failed, "10.0.0.1") == 0
 
 
 async def test_an_address_that_was_quiet_is_as_new() -> None:
-    failed = FailedAttempts()
+    failed = AuthThrottle()
     for _ in range(FREE_FAILURES + 1):
-        await failed.punish("10.0.0.1")
-    await asyncio.sleep(attempts.FORGET_S + 1)
+        await failed.delay_refusal("10.0.0.1")
+    await asyncio.sleep(auth_throttle.FORGET_S + 1)
     assert await waited_s(failed, "10.0.0.1") == 0
 
 
 async def test_refusals_that_wait_are_bounded_for_each_address() -> None:
-    failed = FailedAttempts()
+    failed = AuthThrottle()
     for _ in range(FREE_FAILURES + 10):
-        await failed.punish("10.0.0.1")
+        await failed.delay_refusal("10.0.0.1")
     async with asyncio.TaskGroup() as tasks:
         for _ in range(MAX_WAITING):
-            tasks.create_task(failed.punish("10.0.0.1"))
+            tasks.create_task(failed.delay_refusal("10.0.0.1"))
         await asyncio.sleep(0)
         with pytest.raises(QuotaExceededError) as refused:
-            await failed.punish("10.0.0.1")
+            await failed.delay_refusal("10.0.0.1")
         assert await waited_s(failed, "10.0.0.2") == 0
     assert refused.value.status is Status.QUOTA
     assert await waited_s(failed, "10.0.0.1") > 0, "the places are free again"
 
 
 async def test_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "MAX_ADDRESSES", 3)
-    failed = FailedAttempts()
+    monkeypatch.setattr(auth_throttle, "MAX_ADDRESSES", 3)
+    failed = AuthThrottle()
     for number in range(10):
-        await failed.punish(f"10.0.0.{number}")
+        await failed.delay_refusal(f"10.0.0.{number}")
     assert len(failed) == 3

@@ -7,17 +7,17 @@ from collections import deque
 from collections.abc import Callable
 
 from voicechat.processes import python
-from voicechat.server.figures import Level
-from voicechat.server.workers.link import (
-    Kind,
-    Link,
-    LinkClosedError,
+from voicechat.server.load_signals import LoadLevel
+from voicechat.server.workers.ipc_channel import (
+    ChannelClosedError,
+    IpcChannel,
+    LoadReport,
     Packet,
-    Report,
+    PacketKind,
     close_fd,
-    open_links,
+    open_channel,
 )
-from voicechat.server.workers.orders import Orders
+from voicechat.server.workers.worker_config import WorkerConfig
 
 HANG_S = 30.0
 """A worker that has said nothing for so long hangs, and is killed: it says something
@@ -39,21 +39,23 @@ EXIT_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-class Worker:
+class WorkerHandle:
     """One process. `run` is its whole life; a new life is a new object."""
 
-    def __init__(self, orders: Orders, on_packet: Callable[["Worker", Packet], None]) -> None:
+    def __init__(
+        self, config: WorkerConfig, on_packet: Callable[["WorkerHandle", Packet], None]
+    ) -> None:
         """``on_packet`` is told of everything, of a report after it has been taken note
         of.
         """
-        self.number = orders.number
-        self._orders = orders
+        self.number = config.number
+        self._config = config
         self._on_packet = on_packet
-        self._link: Link | None = None
+        self._channel: IpcChannel | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._sent = 0
-        self._heard_s = 0.0
-        self._report = Report()
+        self._last_packet_s = 0.0
+        self._report = LoadReport()
         self._untaken: deque[tuple[int, bytes]] = deque()
         self.listening = False
         self.ready = False
@@ -69,8 +71,8 @@ class Worker:
     @property
     def rank(self) -> tuple[bool, bool, bool, int]:
         """The lower, the sooner it is to be given a connection."""
-        silent = asyncio.get_running_loop().time() - self._heard_s > SILENT_S
-        return not self.ready, silent, self._report.level >= Level.REFUSING, self.connections
+        silent = asyncio.get_running_loop().time() - self._last_packet_s > SILENT_S
+        return not self.ready, silent, self._report.level >= LoadLevel.REFUSING, self.connections
 
     @property
     def connections(self) -> int:
@@ -84,7 +86,7 @@ class Worker:
         Cancelling ends it: at once, and killed after ``EXIT_S``.
         """
         loop = asyncio.get_running_loop()
-        self._link, theirs = open_links()
+        self._channel, theirs = open_channel()
         with theirs:
             # A session of its own: Ctrl-C at the terminal is the parent's matter.
             self._process = process = await asyncio.create_subprocess_exec(
@@ -92,40 +94,40 @@ class Worker:
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                env=python.environment(PROMETHEUS_MULTIPROC_DIR=str(self._orders.shared)),
+                env=python.environment(PROMETHEUS_MULTIPROC_DIR=str(self._config.shared)),
             )
-        self._heard_s = loop.time()
-        loop.add_reader(self._link.fileno(), self._hear, self._link)
+        self._last_packet_s = loop.time()
+        loop.add_reader(self._channel.fileno(), self._receive_packets, self._channel)
         watching = loop.create_task(self._watch(process), name=f"watch worker {self.number}")
         try:
             # What it was told to be; a process that ends before it has read all of it
             # is told of below.
-            await process.communicate(pickle.dumps(self._orders))
+            await process.communicate(pickle.dumps(self._config))
             return await process.wait()
         finally:
             watching.cancel()
-            await self._end(process)
+            await self._stop_process(process)
 
-    def say(self, kind: Kind, payload: bytes = b"") -> None:
+    def send_packet(self, kind: PacketKind, payload: bytes = b"") -> None:
         """Tell it something. One that has not listened for so long that nothing more
         can be said is killed.
         """
-        if self._link is not None and not self._link.send(kind, payload):
+        if self._channel is not None and not self._channel.send_packet(kind, payload):
             self.kill()
 
-    def give(self, connection: int, head: bytes = b"") -> bool:
+    def send_connection(self, connection: int, head: bytes = b"") -> bool:
         """Let it serve a connection, whose descriptor this object takes over; False
         when it cannot take any more.
         """
-        if self._link is None or len(self._untaken) >= MAX_UNTAKEN:
+        if self._channel is None or len(self._untaken) >= MAX_UNTAKEN:
             return False
-        if not self._link.send(Kind.CONNECTION, head, connection):
+        if not self._channel.send_packet(PacketKind.CONNECTION, head, connection):
             return False
         self._sent += 1
         self._untaken.append((connection, head))
         return True
 
-    def leave(self) -> list[int]:
+    def take_back_connections(self) -> list[int]:
         """Give back, when it has ended, the connections that it has never begun to
         serve.
 
@@ -143,25 +145,25 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    def _hear(self, link: Link) -> None:
+    def _receive_packets(self, channel: IpcChannel) -> None:
         try:
-            while (packet := link.receive()) is not None:
-                self._take(packet)
-        except LinkClosedError:
-            asyncio.get_running_loop().remove_reader(link.fileno())
+            while (packet := channel.receive_packet()) is not None:
+                self._handle_packet(packet)
+        except ChannelClosedError:
+            asyncio.get_running_loop().remove_reader(channel.fileno())
 
-    def _take(self, packet: Packet) -> None:
-        self._heard_s = asyncio.get_running_loop().time()
+    def _handle_packet(self, packet: Packet) -> None:
+        self._last_packet_s = asyncio.get_running_loop().time()
         match packet.kind:
-            case Kind.REPORT:
-                self._report = Report.decode(packet.payload)
+            case PacketKind.REPORT:
+                self._report = LoadReport.decode(packet.payload)
                 while len(self._untaken) > self._sent - self._report.taken:
                     close_fd(self._untaken.popleft()[0])  # the worker has a descriptor of its own
-            case Kind.FAILED:
+            case PacketKind.FAILED:
                 self.failure = packet.payload.decode()
-            case Kind.LISTENING:
+            case PacketKind.LISTENING:
                 self.listening = True
-            case Kind.READY:
+            case PacketKind.READY:
                 self.ready = self.was_ready = True
             case _:
                 pass
@@ -171,21 +173,21 @@ class Worker:
         while True:
             await asyncio.sleep(SILENT_S)
             allowed_s = HANG_S if self.listening else START_S
-            if asyncio.get_running_loop().time() - self._heard_s > allowed_s:
+            if asyncio.get_running_loop().time() - self._last_packet_s > allowed_s:
                 _log.error("worker %d (process %d) hangs: killed", self.number, process.pid)
                 self.kill()
 
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
+    async def _stop_process(self, process: asyncio.subprocess.Process) -> None:
         self.listening = self.ready = False
-        assert self._link is not None
+        assert self._channel is not None
         try:
             if process.returncode is None:
-                self._link.send(Kind.STOP)
+                self._channel.send_packet(PacketKind.STOP)
                 async with asyncio.timeout(EXIT_S):
                     await process.wait()
         except TimeoutError:
             self.kill()
             await process.wait()
         finally:
-            asyncio.get_running_loop().remove_reader(self._link.fileno())
-            self._link.close()
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            self._channel.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from voicechat.server.fair import FairPlaces
+from voicechat.server.fair_semaphore import FairSemaphore
 
 
 async def settle() -> None:
@@ -14,7 +14,7 @@ async def settle() -> None:
 class Crowd:
     """Holders of places, each until it is told to leave."""
 
-    def __init__(self, places: FairPlaces) -> None:
+    def __init__(self, places: FairSemaphore) -> None:
         self.places = places
         self.inside: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -25,7 +25,7 @@ class Crowd:
             await settle()
 
     async def _hold(self, name: str) -> None:
-        async with self.places.place(name[0]):
+        async with self.places.slot(name[0]):
             self.inside.append(name)
             try:
                 await asyncio.Event().wait()
@@ -39,15 +39,15 @@ class Crowd:
 
 
 async def test_one_key_may_have_all_common_places_and_another_still_gets_one() -> None:
-    crowd = Crowd(FairPlaces(2))
+    crowd = Crowd(FairSemaphore(2))
     await crowd.come("a1", "a2", "a3", "b1", "b2", "c1")
     assert crowd.inside == ["a1", "a2", "b1"]
     await crowd.leave(*crowd.tasks)
-    assert crowd.places.taken == 0
+    assert crowd.places.slots_in_use == 0
 
 
 async def test_those_who_wait_are_served_a_key_after_the_other() -> None:
-    crowd = Crowd(FairPlaces(1, reserved=0))
+    crowd = Crowd(FairSemaphore(1, reserved=0))
     await crowd.come("a1", "a2", "a3", "b1", "b2")
     served = []
     for _ in range(5):
@@ -55,11 +55,11 @@ async def test_those_who_wait_are_served_a_key_after_the_other() -> None:
         served.append(name)
         await crowd.leave(name)
     assert served == ["a1", "a2", "b1", "a3", "b2"]
-    assert crowd.places.taken == 0
+    assert crowd.places.slots_in_use == 0
 
 
 async def test_who_gives_up_waiting_leaves_no_place_taken() -> None:
-    crowd = Crowd(FairPlaces(1, reserved=0))
+    crowd = Crowd(FairSemaphore(1, reserved=0))
     await crowd.come("a1", "a2", "b1")
     await crowd.leave("a2")
     await crowd.leave("a1")
@@ -69,7 +69,7 @@ async def test_who_gives_up_waiting_leaves_no_place_taken() -> None:
     crowd.tasks["b1"].cancel()
     crowd.tasks["a3"].cancel()
     await settle()
-    assert crowd.places.taken == 0
+    assert crowd.places.slots_in_use == 0
     await crowd.come("c1")
     assert crowd.inside == ["c1"]
     await crowd.leave("c1")

@@ -31,7 +31,7 @@ class _Record:
     waiting: int = 0
 
 
-class FailedAttempts:
+class AuthThrottle:
     """Failed attempts by remote address. Behind a proxy all clients share one address,
     and only wrong keys suffer.
     """
@@ -45,7 +45,7 @@ class FailedAttempts:
         """How many addresses are remembered."""
         return len(self._records)
 
-    async def punish(self, address: str | None) -> None:
+    async def delay_refusal(self, address: str | None) -> None:
         """Count a failure of ``address``, and return when it may be told so.
 
         Raises ``QuotaExceededError`` at once when too many of its refusals wait

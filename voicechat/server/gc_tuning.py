@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class CollectorPauses:
+class GcPauses:
     """Adds pauses up while it is one of ``gc.callbacks``.
 
     The clock is the system's: uvloop's own counts whole milliseconds and stands still
@@ -32,15 +32,15 @@ class CollectorPauses:
         self.total_us += took_us
         self.longest_us = max(self.longest_us, took_us)
 
-    def forget(self) -> None:
+    def reset_totals(self) -> None:
         """Begin anew."""
         self.pauses = self.total_us = self.longest_us = 0
 
 
 @contextmanager
-def watching_collector() -> Iterator[CollectorPauses]:
+def measuring_gc_pauses() -> Iterator[GcPauses]:
     """Watch this process's collector while the context lasts."""
-    pauses = CollectorPauses()
+    pauses = GcPauses()
     gc.callbacks.append(pauses)
     try:
         yield pauses

@@ -20,11 +20,11 @@ is longer is refused.
 _MAX_FDS = 1
 
 
-class LinkClosedError(VoiceChatError):
+class ChannelClosedError(VoiceChatError):
     """The other side has closed the link, or its process has ended."""
 
 
-class Kind(Enum):
+class PacketKind(Enum):
     """What a packet is about; the comment says who sends it."""
 
     CONNECTION = b"c"  # the parent: serve this; the payload is what has been read of it already
@@ -42,13 +42,13 @@ class Kind(Enum):
 class Packet:
     """One thing said. Whoever receives it owns the descriptor ``fd``."""
 
-    kind: Kind
+    kind: PacketKind
     payload: bytes = b""
     fd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LoadReport:
     """How much a worker has to do."""
 
     taken: int = 0
@@ -63,12 +63,12 @@ class Report:
         return orjson.dumps([self.taken, self.open, self.level])
 
     @classmethod
-    def decode(cls, payload: bytes) -> "Report":
+    def decode(cls, payload: bytes) -> "LoadReport":
         """Read what ``encode`` has written."""
         return cls(*orjson.loads(payload))
 
 
-def can_link() -> bool:
+def supports_channels() -> bool:
     """Whether this system can do it: it needs local packets in order, which Windows and
     macOS lack.
     """
@@ -81,13 +81,13 @@ def can_link() -> bool:
     return True
 
 
-def open_links() -> tuple["Link", socket.socket]:
+def open_channel() -> tuple["IpcChannel", socket.socket]:
     """Make a link: this process' end, and the one to give away."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    return Link(ours), theirs
+    return IpcChannel(ours), theirs
 
 
-class Link:
+class IpcChannel:
     """One end. Nothing here waits."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -98,7 +98,7 @@ class Link:
         """The descriptor, for an event loop that tells when something can be received."""
         return self._sock.fileno()
 
-    def send(self, kind: Kind, payload: bytes = b"", fd: int | None = None) -> bool:
+    def send_packet(self, kind: PacketKind, payload: bytes = b"", fd: int | None = None) -> bool:
         """Say something; ``fd`` stays the caller's. False: the other side is gone, or
         has not listened for long.
         """
@@ -111,8 +111,8 @@ class Link:
             return False
         return True
 
-    def receive(self) -> Packet | None:
-        """Take what has come; None when nothing has. Raises ``LinkClosedError``."""
+    def receive_packet(self) -> Packet | None:
+        """Take what has come; None when nothing has. Raises ``ChannelClosedError``."""
         try:
             said, fds, _, _ = socket.recv_fds(
                 self._sock, 1 + MAX_PACKET_BYTES, _MAX_FDS, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -120,10 +120,10 @@ class Link:
         except BlockingIOError:
             return None
         except OSError as error:
-            raise LinkClosedError("the link is broken") from error
+            raise ChannelClosedError("the link is broken") from error
         if not said:
-            raise LinkClosedError("the other side has closed the link")
-        return Packet(Kind(said[:1]), said[1:], fds[0] if fds else None)
+            raise ChannelClosedError("the other side has closed the link")
+        return Packet(PacketKind(said[:1]), said[1:], fds[0] if fds else None)
 
     def close(self) -> None:
         """Close this end. Idempotent."""

@@ -14,7 +14,7 @@ _notes: ContextVar[list[str] | None] = ContextVar("voicechat.notes", default=Non
 _NOTES = web.RequestKey("voicechat.notes", list)
 
 
-def note(text: str) -> None:
+def add_note(text: str) -> None:
     """Let the answer of the request that this task serves say ``text``, unless that is
     empty.
     """
@@ -23,7 +23,7 @@ def note(text: str) -> None:
         notes.append(text)
 
 
-def tell_notes(app: web.Application) -> None:
+def send_notes(app: web.Application) -> None:
     """Let every answer of ``app`` carry what was noted before its headers were sent."""
 
     async def tell(request: web.Request, response: web.StreamResponse) -> None:

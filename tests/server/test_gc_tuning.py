@@ -1,13 +1,13 @@
 import gc
 
-from voicechat.server.collector import watching_collector
+from voicechat.server.gc_tuning import measuring_gc_pauses
 from voicechat.server.metrics import Metrics
 
 
 def test_collections_are_counted_until_the_watch_ends() -> None:
-    with watching_collector() as pauses:
+    with measuring_gc_pauses() as pauses:
         gc.collect()
-        pauses.forget()
+        pauses.reset_totals()
         gc.collect()
         gc.collect()
     gc.collect()

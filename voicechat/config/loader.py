@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from voicechat.config.agents import build_agents
-from voicechat.config.complaints import Tree, explain, shown
+from voicechat.config.error_messages import Tree, explain, shown
 from voicechat.config.sections import Config, File, ServiceConfig, ServiceKind
 from voicechat.config.services import fallback_orders, service_aliases
 from voicechat.errors import ConfigError

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class FairPlaces:
+class FairSemaphore:
     """So many places at once, and some beyond them for keys that hold none.
 
     One key alone may have all of the common places. Whoever comes then still gets one,
@@ -22,23 +22,23 @@ class FairPlaces:
         """By key, those who wait; the key that is served next comes first."""
 
     @property
-    def taken(self) -> int:
+    def slots_in_use(self) -> int:
         """How many places are taken."""
         return self._held.total()
 
     @asynccontextmanager
-    async def place(self, key: str) -> AsyncIterator[None]:
+    async def slot(self, key: str) -> AsyncIterator[None]:
         """Wait for a place, and hold it while the context lasts. Cancelling gives up
         the waiting.
         """
-        await self.take(key)
+        await self.acquire_slot(key)
         try:
             yield
         finally:
-            self.free(key)
+            self.release_slot(key)
 
-    async def take(self, key: str) -> None:
-        """Wait for a place, which ``free`` gives back. Cancelling takes none."""
+    async def acquire_slot(self, key: str) -> None:
+        """Wait for a place, which ``release_slot`` gives back. Cancelling takes none."""
         if key not in self._waiting and self._may_have(key):
             self._held[key] += 1
             return
@@ -48,12 +48,12 @@ class FairPlaces:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.free(key)  # the place came at the same moment
+                self.release_slot(key)  # the place came at the same moment
             else:
                 self._leave(key, turn)
             raise
 
-    def free(self, key: str) -> None:
+    def release_slot(self, key: str) -> None:
         """Give a place back."""
         self._held[key] -= 1
         if not self._held[key]:
@@ -62,7 +62,7 @@ class FairPlaces:
 
     def _may_have(self, key: str) -> bool:
         most = self._common + (0 if self._held[key] else self._reserved)
-        return self.taken < most
+        return self.slots_in_use < most
 
     def _leave(self, key: str, turn: asyncio.Future[None]) -> None:
         self._waiting[key].remove(turn)

@@ -8,7 +8,7 @@ from voicechat.server.credentials import Credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class WorkerConfig:
     """Everything that a worker needs to know. The workers of a server, later ones too,
     have the same configuration.
     """

@@ -16,4 +16,4 @@ class SessionRefused:
     status: Status
 
 
-ServerFact: TypeAlias = Fact | SessionRefused
+MetricEvent: TypeAlias = Fact | SessionRefused

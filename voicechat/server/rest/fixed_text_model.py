@@ -27,7 +27,7 @@ MAX_TEXT_CHARACTERS = 20_000
 """About half an hour of speech, and within the characters at which a reply is cut."""
 
 
-class Recital:
+class FixedTextModel:
     """A `ChatModel` that says these texts, each as a paragraph of its own."""
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ def recite(
     """
     start = StartReply(reply=FIRST_REPLY, messages=(), chat=ChatSettings(), voice=voice)
     paid = MeteredSynthesizer(synthesizer, principal.account)
-    model = backend.services.spoken(Recital(texts))
+    model = backend.services.spoken(FixedTextModel(texts))
     reply = SpokenReply(start, model, paid, threads=backend.threads, limits=backend.limits)
     return _spoken(reply.messages())
 

@@ -13,15 +13,22 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from voicechat.errors import AtCapacityError
-from voicechat.server.connections import TELL_S, Connection, Connections
-from voicechat.server.figures import Level
+from voicechat.server.connections import LOG_INTERVAL_S, ClientConnection, Connections
 from voicechat.server.listener import handling
-from voicechat.server.pressure import CAPACITY_RETRY_S
-from voicechat.server.workers.link import MAX_PACKET_BYTES, Kind, Link, Packet, Report, close_fd
+from voicechat.server.load_shedding import CAPACITY_RETRY_S
+from voicechat.server.load_signals import LoadLevel
+from voicechat.server.workers.ipc_channel import (
+    MAX_PACKET_BYTES,
+    IpcChannel,
+    LoadReport,
+    Packet,
+    PacketKind,
+    close_fd,
+)
 
-LOOK_S = 0.02
+POLL_S = 0.02
 """So long the parent takes a connection that has ended for open."""
-REPORT_LOOKS = 10
+REPORT_POLLS = 10
 """After so many looks the parent is told although nothing has changed: that this
 process lives.
 """
@@ -29,22 +36,22 @@ process lives.
 _log = logging.getLogger(__name__)
 
 
-class Guests:
+class WorkerConnections:
     """The connections of worker ``number`` of ``workers``, counted from 0."""
 
-    def __init__(self, link: Link, number: int, workers: int, port: int) -> None:
+    def __init__(self, channel: IpcChannel, number: int, workers: int, port: int) -> None:
         """``port`` is where the parent listens."""
-        self._link = link
+        self._channel = channel
         self._number = number
         self._workers = workers
         self._port = port
         self._connections: Connections | None = None
         """None: none are taken now."""
-        self._told_s = -math.inf
-        self._taken = 0
-        self._welcoming: set[asyncio.Task[None]] = set()
-        self._level = Level.CALM
-        self._reported = Report()
+        self._logged_s = -math.inf
+        self._received = 0
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._level = LoadLevel.CALM
+        self._reported = LoadReport()
 
     @asynccontextmanager
     async def listening(self, app: web.Application) -> AsyncIterator[int]:
@@ -52,9 +59,9 @@ class Guests:
         As `listener.listening`.
         """
         async with handling(app) as self._connections:
-            self._link.send(Kind.LISTENING)
+            self._channel.send_packet(PacketKind.LISTENING)
             reporting = asyncio.get_running_loop().create_task(
-                self._report_for_ever(), name="report to the parent"
+                self._report_regularly(), name="report to the parent"
             )
             try:
                 yield self._port
@@ -63,30 +70,30 @@ class Guests:
                 reporting.cancel()
                 await asyncio.wait([reporting])
 
-    def welcome(self, packet: Packet) -> None:
+    def adopt_connection(self, packet: Packet) -> None:
         """Serve the connection that comes with a packet; begin with what has been read
         of it already.
         """
-        self._taken += 1
+        self._received += 1
         if packet.fd is None:
             # The kernel passes no descriptor to a process that has none left. The
             # parent closes its own when it hears that the connection has been taken.
-            self._tell_lost()
+            self._log_lost()
         elif self._connections is None:
             close_fd(packet.fd)
         else:
-            welcome = self._serve(self._connections, packet.fd, packet.payload)
-            task = asyncio.get_running_loop().create_task(welcome, name="welcome")
-            self._welcoming.add(task)
-            task.add_done_callback(self._welcoming.discard)
+            connecting = self._serve(self._connections, packet.fd, packet.payload)
+            task = asyncio.get_running_loop().create_task(connecting, name="welcome")
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
         # At once: until then the parent would give the connection to another if this
         # process died.
         self._report()
 
-    def _tell_lost(self) -> None:
+    def _log_lost(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._told_s >= TELL_S:
-            self._told_s = now_s
+        if now_s - self._logged_s >= LOG_INTERVAL_S:
+            self._logged_s = now_s
             _log.error("connections are lost: this process has no descriptor left for them")
 
     async def _serve(self, connections: Connections, fd: int, head: bytes) -> None:
@@ -102,7 +109,7 @@ class Guests:
         if head:
             protocol.data_received(head)
 
-    def press(self, level: Level) -> None:
+    def set_load_level(self, level: LoadLevel) -> None:
         """Let the parent know how much time there is here."""
         self._level = level
 
@@ -125,8 +132,8 @@ class Guests:
         if transport is None or connection is None:
             raise ConnectionResetError("the client has gone")
         payload = bytes([host]) + _head_of(request)
-        if len(payload) > MAX_PACKET_BYTES or not self._link.send(
-            Kind.PASS_ON, payload, connection.fileno()
+        if len(payload) > MAX_PACKET_BYTES or not self._channel.send_packet(
+            PacketKind.PASS_ON, payload, connection.fileno()
         ):
             raise AtCapacityError("the stream cannot be reached now", CAPACITY_RETRY_S)
         # Closes this process' descriptor without a word to the client: the parent has
@@ -134,21 +141,21 @@ class Guests:
         transport.abort()
         return True
 
-    async def _report_for_ever(self) -> None:
+    async def _report_regularly(self) -> None:
         while True:
             self._report()
-            for _ in range(REPORT_LOOKS):
-                await asyncio.sleep(LOOK_S)
+            for _ in range(REPORT_POLLS):
+                await asyncio.sleep(POLL_S)
                 if self._state() != self._reported:
                     break
 
     def _report(self) -> None:
         self._reported = self._state()
-        self._link.send(Kind.REPORT, self._reported.encode())
+        self._channel.send_packet(PacketKind.REPORT, self._reported.encode())
 
-    def _state(self) -> Report:
+    def _state(self) -> LoadReport:
         is_open = 0 if self._connections is None else len(self._connections)
-        return Report(self._taken, is_open + len(self._welcoming), self._level)
+        return LoadReport(self._received, is_open + len(self._connecting), self._level)
 
 
 def _head_of(request: web.Request) -> bytes:
@@ -158,5 +165,5 @@ def _head_of(request: web.Request) -> bytes:
     version = request.version
     lines = [f"{request.method} {request.raw_path} HTTP/{version.major}.{version.minor}".encode()]
     lines += [name + b": " + value for name, value in request.raw_headers]
-    early = request.protocol.unparsed if isinstance(request.protocol, Connection) else b""
+    early = request.protocol.unparsed if isinstance(request.protocol, ClientConnection) else b""
     return b"\r\n".join([*lines, b"", early])

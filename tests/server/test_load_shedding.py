@@ -12,8 +12,8 @@ import pytest
 
 from voicechat.config import AdmissionConfig
 from voicechat.errors import AtCapacityError, Status
-from voicechat.server.figures import Level, pressure_limits, thread_busy_s
-from voicechat.server.pressure import BUSY_WINDOW_S, HOLD_S, Pressure
+from voicechat.server.load_shedding import BUSY_WINDOW_S, HOLD_S, LoadShedder
+from voicechat.server.load_signals import LoadLevel, load_limits, thread_busy_s
 from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.voice.detector import Tick
 
@@ -25,19 +25,19 @@ TURN_S = 12.0
 
 @dataclass
 class Machine:
-    """An event loop on which computing takes time, and a `Pressure` that measures it."""
+    """An event loop on which computing takes time, and a `LoadShedder` that measures it."""
 
     busy_s: float = 0.0
     sessions: int = 0
     waiting: int = 0
     by_key: list[int] = field(default_factory=list)
     encoding_s: float = 0.0
-    levels: list[Level] = field(default_factory=list)
+    levels: list[LoadLevel] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.pressure = Pressure(
-            pressure_limits(AdmissionConfig()),
+        self.load_shedder = LoadShedder(
+            load_limits(AdmissionConfig()),
             sessions=lambda: self.sessions,
             sessions_by_key=lambda: self.by_key,
             waiting_streams=lambda: self.waiting,
@@ -45,7 +45,7 @@ class Machine:
             time_encoders=self.time_encoders,
             busy_s=(lambda: 0.0, lambda: self.busy_s),
         )
-        self.pressure.on_level = (self.levels.append,)
+        self.load_shedder.on_level = (self.levels.append,)
 
     def time_encoders(self, report: Callable[[float], None]) -> None:
         asyncio.get_running_loop().call_later(self.encoding_s, report, self.encoding_s)
@@ -101,7 +101,7 @@ class Machine:
 @contextmanager
 def measuring() -> Iterator[Machine]:
     machine = Machine()
-    with machine.pressure.measuring():
+    with machine.load_shedder.measuring():
         yield machine
 
 
@@ -113,14 +113,14 @@ async def test_a_ramp_past_the_limit_is_refused_and_those_who_are_in_do_not_suff
             for _ in range(200):
                 await asyncio.sleep(0.1)
                 with suppress(AtCapacityError):
-                    machine.pressure.admit()
+                    machine.load_shedder.admit_session()
                     sessions.create_task(machine.converse(60.0, late_s))
             admitted = machine.sessions
     assert 65 <= admitted <= 80
     assert len(machine.refusals) == 200 - admitted
     assert set(machine.refusals) == {"busy"}
     assert sorted(late_s)[len(late_s) * 99 // 100] < 0.020
-    assert machine.levels[0] is Level.SHEDDING, "before the first is refused"
+    assert machine.levels[0] is LoadLevel.SHEDDING, "before the first is refused"
 
 
 async def test_sessions_that_are_loud_in_turns_do_not_suffer_from_those_who_came_when_it_was_quiet() -> (
@@ -134,13 +134,13 @@ async def test_sessions_that_are_loud_in_turns_do_not_suffer_from_those_who_came
             for _ in range(320):
                 await asyncio.sleep(0.125)
                 with suppress(AtCapacityError):
-                    machine.pressure.admit()
+                    machine.load_shedder.admit_session()
                     sessions.create_task(machine.converse_in_turns(end_s, late_s))
             admitted, seen = machine.sessions, len(late_s)
     assert 130 <= admitted <= 170
     full_s = sorted(late_s[seen:])
     assert full_s[len(full_s) * 99 // 100] < 0.050
-    assert machine.levels == [Level.SHEDDING, Level.REFUSING], "which does not flicker"
+    assert machine.levels == [LoadLevel.SHEDDING, LoadLevel.REFUSING], "which does not flicker"
 
 
 async def test_without_admission_the_same_ramp_ruins_everybody() -> None:
@@ -168,12 +168,12 @@ async def test_lag_that_others_cause_sheds_and_then_refuses() -> None:
         await suffer(0.010, 2.0)
         assert machine.levels == []
         await suffer(0.015, 2.0)
-        assert machine.levels == [Level.SHEDDING]
-        machine.pressure.admit()
+        assert machine.levels == [LoadLevel.SHEDDING]
+        machine.load_shedder.admit_session()
         await suffer(0.150, 2.0)
-        assert machine.levels == [Level.SHEDDING, Level.REFUSING]
+        assert machine.levels == [LoadLevel.SHEDDING, LoadLevel.REFUSING]
         with pytest.raises(AtCapacityError, match="try again in 5 s") as refused:
-            machine.pressure.admit()
+            machine.load_shedder.admit_session()
         assert refused.value.status is Status.AT_CAPACITY
         assert machine.refusals == ["loop_lag"]
 
@@ -202,44 +202,46 @@ async def test_audio_that_waits_for_an_encoder_is_pressure() -> None:
         assert machine.levels == []
         machine.encoding_s = 0.04
         await asyncio.sleep(3)
-        assert machine.levels == [Level.SHEDDING]
+        assert machine.levels == [LoadLevel.SHEDDING]
         machine.encoding_s = 1e6
         await asyncio.sleep(3)
-        assert machine.levels == [Level.SHEDDING, Level.REFUSING], "before the answer has come"
+        assert machine.levels == [LoadLevel.SHEDDING, LoadLevel.REFUSING], (
+            "before the answer has come"
+        )
 
 
 async def test_audio_that_waits_for_voice_detection_is_pressure() -> None:
     with measuring() as machine:
         for lag_ms in [15.0] * 60 + [100.0] * 60 + [400.0] * 60:
-            machine.pressure.detected(
+            machine.load_shedder.on_detection_batch(
                 Tick(frames=50, modelled=50, duration_ms=40, lag_ms=lag_ms, lost_ms=0)
             )
             await asyncio.sleep(0.032)
-        assert machine.levels == [Level.SHEDDING, Level.REFUSING]
+        assert machine.levels == [LoadLevel.SHEDDING, LoadLevel.REFUSING]
 
 
 async def test_audio_that_is_lost_is_the_worst() -> None:
     with measuring() as machine:
         for _ in range(60):
-            machine.pressure.detected(
+            machine.load_shedder.on_detection_batch(
                 Tick(frames=50, modelled=50, duration_ms=40, lag_ms=0, lost_ms=64)
             )
             await asyncio.sleep(0.032)
-        assert machine.levels == [Level.REFUSING]
+        assert machine.levels == [LoadLevel.REFUSING]
 
 
 async def test_streams_that_wait_for_a_provider_are_pressure() -> None:
     with measuring() as machine:
         machine.waiting = 1
         await asyncio.sleep(2)
-        assert machine.levels == [Level.SHEDDING]
+        assert machine.levels == [LoadLevel.SHEDDING]
         machine.waiting = 2
         await asyncio.sleep(2)
         machine.sessions = 3
-        machine.pressure.admit()  # too few are in to gain by a refusal
+        machine.load_shedder.admit_session()  # too few are in to gain by a refusal
         machine.sessions = 4
         with pytest.raises(AtCapacityError):
-            machine.pressure.admit()
+            machine.load_shedder.admit_session()
         assert machine.refusals == ["waiting_streams"]
 
 
@@ -261,28 +263,28 @@ async def test_pressure_that_one_key_causes_is_that_key_s_matter(
 ) -> None:
     machine = Machine()
     machine.sessions, machine.by_key, machine.waiting = sum(by_key), by_key, 10
-    with machine.pressure.measuring():
+    with machine.load_shedder.measuring():
         await asyncio.sleep(3)
-        assert machine.pressure.level is Level.REFUSING
+        assert machine.load_shedder.level is LoadLevel.REFUSING
         if admitted:
-            machine.pressure.admit(own)
+            machine.load_shedder.admit_session(own)
         else:
             with pytest.raises(AtCapacityError):
-                machine.pressure.admit(own)
+                machine.load_shedder.admit_session(own)
 
 
 async def test_the_level_falls_step_by_step_and_not_while_it_is_near_the_threshold() -> None:
     with measuring() as machine:
         machine.waiting = 2
         await asyncio.sleep(2)
-        assert machine.levels == [Level.REFUSING]
+        assert machine.levels == [LoadLevel.REFUSING]
         machine.waiting = 0
         await asyncio.sleep(HOLD_S)
-        assert machine.levels == [Level.REFUSING]
+        assert machine.levels == [LoadLevel.REFUSING]
         await asyncio.sleep(2)
-        assert machine.levels == [Level.REFUSING, Level.SHEDDING]
+        assert machine.levels == [LoadLevel.REFUSING, LoadLevel.SHEDDING]
         await asyncio.sleep(HOLD_S + 1)
-        assert machine.levels == [Level.REFUSING, Level.SHEDDING, Level.CALM]
+        assert machine.levels == [LoadLevel.REFUSING, LoadLevel.SHEDDING, LoadLevel.CALM]
 
         machine.levels.clear()
         machine.sessions = 9
@@ -292,9 +294,9 @@ async def test_the_level_falls_step_by_step_and_not_while_it_is_near_the_thresho
         for _ in range(10):  # to and fro around the threshold
             await machine.work(0.77, 2)
             await machine.work(0.725, 2)
-        assert machine.levels == [Level.REFUSING]
+        assert machine.levels == [LoadLevel.REFUSING]
         await machine.work(0.3, BUSY_WINDOW_S + 3 * HOLD_S)
-        assert machine.pressure.level is Level.CALM
+        assert machine.load_shedder.level is LoadLevel.CALM
 
 
 async def test_half_a_second_of_computing_is_no_pressure_and_three_seconds_are() -> None:
@@ -305,7 +307,7 @@ async def test_half_a_second_of_computing_is_no_pressure_and_three_seconds_are()
         await machine.work(0.4, BUSY_WINDOW_S)
         assert machine.levels == []
         await machine.work(1.0, 3)
-        assert machine.levels[-1] is Level.REFUSING
+        assert machine.levels[-1] is LoadLevel.REFUSING
 
 
 async def test_nobody_is_let_in_while_those_who_are_loud_in_turns_are_quiet() -> None:
@@ -316,9 +318,9 @@ async def test_nobody_is_let_in_while_those_who_are_loud_in_turns_are_quiet() ->
             for _ in range(5):
                 await machine.work(0.4, 1)
                 with pytest.raises(AtCapacityError):
-                    machine.pressure.admit()
+                    machine.load_shedder.admit_session()
         await machine.work(0.4, BUSY_WINDOW_S + HOLD_S)
-        machine.pressure.admit()
+        machine.load_shedder.admit_session()
 
 
 async def test_newcomers_count_as_the_others_do_before_they_have_begun() -> None:
@@ -326,13 +328,13 @@ async def test_newcomers_count_as_the_others_do_before_they_have_begun() -> None
         late_s: list[float] = []
         async with asyncio.TaskGroup() as sessions:
             for _ in range(40):
-                machine.pressure.admit()
+                machine.load_shedder.admit_session()
                 sessions.create_task(machine.converse(20.0, late_s))
             await asyncio.sleep(10)
             assert machine.levels == []
             with suppress(AtCapacityError):
                 while True:  # all at once: nothing of them has been measured
-                    machine.pressure.admit()
+                    machine.load_shedder.admit_session()
                     machine.sessions += 1
             entered, machine.sessions = machine.sessions - 40, 40
     assert 30 <= entered <= 40

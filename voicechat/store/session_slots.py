@@ -8,7 +8,7 @@ from voicechat.store.ledger import Ledger
 _log = logging.getLogger(__name__)
 
 
-class Places:
+class SessionSlots:
     """The places of one kind. This process must free what it has taken; what a dead one
     held `Ledger.forget` frees.
     """
@@ -21,27 +21,27 @@ class Places:
         """Places that have been given back, and are not written down."""
 
     @property
-    def taken(self) -> int:
+    def slots_in_use(self) -> int:
         """How many are taken, by any process."""
         return int(self._ledger.number("SELECT TOTAL(taken) FROM place WHERE kind = ?", self._kind))
 
     @property
-    def taken_by_worker(self) -> dict[int, int]:
+    def slots_by_worker(self) -> dict[int, int]:
         """How many each process has taken; one that has never taken any may be missing."""
         return self._ledger.numbers(
             "SELECT worker, taken FROM place WHERE kind = ? ORDER BY worker", self._kind
         )
 
-    def take(self) -> bool:
+    def try_acquire_slot(self) -> bool:
         """Take a place; False when there is none."""
         with self._ledger.transaction():
-            if self.taken - self._owed >= self.most:
+            if self.slots_in_use - self._owed >= self.most:
                 return False
             self._add(1 - self._owed)
         self._owed = 0
         return True
 
-    def free(self) -> None:
+    def release_slot(self) -> None:
         """Give a place back. Raises nothing: while the ledger cannot be written, it is
         when it can.
         """

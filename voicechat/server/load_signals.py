@@ -17,8 +17,8 @@ WINDOW_S = 1.0
 """The figures are of the last second; of what is waited, the worst of nine tenths of
 it: one pause of the garbage collector is no pressure.
 """
-LAG_RELIEF = 0.7
-BUSY_RELIEF = 0.95
+LAG_HYSTERESIS = 0.7
+BUSY_HYSTERESIS = 0.95
 """A figure is good again below this part of its threshold. Else admission would open
 and shut with each session.
 """
@@ -26,7 +26,7 @@ and shut with each session.
 _SCHEDULED = Path("/proc/thread-self/schedstat")
 
 
-class Level(IntEnum):
+class LoadLevel(IntEnum):
     """What there is no time for."""
 
     CALM = 0
@@ -43,17 +43,17 @@ class Thresholds:
     shed: float
     refuse: float
 
-    def level(self, value: float, part: float = 1.0) -> Level:
+    def level(self, value: float, part: float = 1.0) -> LoadLevel:
         """The level that ``value`` means when the thresholds are multiplied with
         ``part``.
         """
         if value >= self.refuse * part:
-            return Level.REFUSING
-        return Level.SHEDDING if value >= self.shed * part else Level.CALM
+            return LoadLevel.REFUSING
+        return LoadLevel.SHEDDING if value >= self.shed * part else LoadLevel.CALM
 
 
 @dataclass(frozen=True, slots=True)
-class PressureLimits:
+class LoadLimits:
     """The thresholds of the figures."""
 
     unquestioned_sessions: int
@@ -64,9 +64,9 @@ class PressureLimits:
     waiting_streams: Thresholds
 
 
-def pressure_limits(config: AdmissionConfig) -> PressureLimits:
+def load_limits(config: AdmissionConfig) -> LoadLimits:
     """Read them from the configuration."""
-    return PressureLimits(
+    return LoadLimits(
         config.unquestioned_sessions,
         Thresholds(config.busy_shed_percent, config.busy_refuse_percent),
         Thresholds(config.loop_lag_shed_ms, config.loop_lag_refuse_ms),
@@ -98,20 +98,20 @@ def process_busy_s() -> float:
     return time.process_time() * machine_share().processes / cores
 
 
-def nine_tenths(values: Sequence[float]) -> float:
+def p90(values: Sequence[float]) -> float:
     """What nine tenths of the values do not exceed."""
     return sorted(values)[math.ceil(0.9 * len(values)) - 1]
 
 
-class Figure:
+class LoadSignal:
     """One figure: its samples of the last second, or of longer."""
 
     def __init__(
         self,
         name: str,
         thresholds: Thresholds,
-        of: Callable[[Sequence[float]], float] = nine_tenths,
-        relief: float = LAG_RELIEF,
+        of: Callable[[Sequence[float]], float] = p90,
+        relief: float = LAG_HYSTERESIS,
         window_s: float = WINDOW_S,
     ) -> None:
         """``of`` makes one number of the samples of ``window_s``, of which there is one
@@ -119,16 +119,16 @@ class Figure:
         """
         self.name = name
         self.thresholds = thresholds
-        self.relief = relief
+        self.hysteresis = relief
         self._of = of
         self._window_s = window_s
         self._samples: deque[tuple[float, float]] = deque()
 
-    def add(self, now_s: float, value: float) -> None:
+    def add_sample(self, now_s: float, value: float) -> None:
         """Take a sample."""
         self._samples.append((now_s, value))
 
-    def value(self, now_s: float) -> float:
+    def current_value(self, now_s: float) -> float:
         """The figure; 0 without samples."""
         while self._samples and self._samples[0][0] < now_s - self._window_s:
             self._samples.popleft()

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from voicechat.errors import VoiceChatError
 
-LOOK_S = 0.05
+POLL_S = 0.05
 """How often the connection is looked at. aiohttp tells of its loss only by cancelling
 all handlers or none of an application, and the sockets here end in their own way.
 """
@@ -21,7 +21,7 @@ class ClientGoneError(VoiceChatError):
 
 
 @contextmanager
-def ending_when_gone(request: web.Request) -> Iterator[None]:
+def cancelling_on_disconnect(request: web.Request) -> Iterator[None]:
     """Cancel the body of the context once the client has gone; it then ends with
     ``ClientGoneError``.
 
@@ -39,9 +39,9 @@ def ending_when_gone(request: web.Request) -> Iterator[None]:
             gone = True
             task.cancel()
         else:
-            timer = loop.call_later(LOOK_S, look)
+            timer = loop.call_later(POLL_S, look)
 
-    timer = loop.call_later(LOOK_S, look)
+    timer = loop.call_later(POLL_S, look)
     cancelling = task.cancelling()
     try:
         yield

@@ -13,7 +13,7 @@ class TooSlowError(Exception):
     """The sender gave nothing for too long, or too little on the average."""
 
 
-class Pace:
+class MinDataRateReader:
     """Reads pieces of one body and keeps both limits. Only the time of waiting for
     pieces counts.
     """
@@ -25,7 +25,7 @@ class Pace:
         self._waited_s = 0.0
         self._read_bytes = 0
 
-    async def read(self) -> bytes:
+    async def read_piece(self) -> bytes:
         """Give the next piece; nothing at the end. Raises ``TooSlowError``, and what
         reading raises.
         """
