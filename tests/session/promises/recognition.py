@@ -5,19 +5,42 @@ is.
 from typing import Any
 
 from tests.session.promises.promise import Promise
+from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
+from voicechat.session import events as ev
 from voicechat.session import notices as nt
 from voicechat.session.hearing import MAX_REPLACEMENTS
-from voicechat.session.states import TURN
+from voicechat.session.states import TURN, State
 
 
 class Recognition(Promise):
-    corners = ("replay", "replaced to the last", "refresh skips audio", "late stream")
+    corners = (
+        "replay",
+        "replaced to the last",
+        "refresh skips audio",
+        "late stream",
+        "a stream is dropped with its mode",
+    )
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
         self._replaced: dict[int, int] = {}
         """Of a stream whose last result is awaited, the how-manyth it is."""
+        self._hands_free = False
+        self._committed = False
+        """The event is a result of words that were committed."""
+
+    def event(self, event: ev.Event, before: State, effects: list[ef.Effect]) -> None:
+        stream = event.stream if isinstance(event, ev.Transcribed) else 0
+        self._committed = self.world.streams.get(stream) == "finished"
+        if isinstance(event, cmd.Configure):
+            hands_free = event.settings.turn_detection is not None
+            if hands_free != self._hands_free:
+                dropped = {e.stream for e in effects if isinstance(e, ef.DropRecognition)}
+                opened = self.world.streams_that_are("open")
+                assert set(opened) <= dropped, "how audio reaches a recogniser has changed"
+                self.world.reach("a stream is dropped with its mode", opened)
+            self._hands_free = hands_free
 
     def effect(self, effect: ef.Effect) -> None:
         match effect:
@@ -42,7 +65,7 @@ class Recognition(Promise):
     def notice(self, notice: nt.Notice) -> None:
         if isinstance(notice, nt.Recognised):
             speaking = (made for made in self.world.replies.values() if not made.apart)
-            assert not any(made.told and made.live for made in speaking)
+            assert self._committed or not any(made.told and made.live for made in speaking)
 
     def always(self) -> None:
         world = self.world
