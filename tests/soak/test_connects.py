@@ -16,6 +16,6 @@ async def test_clients_that_come_and_go_in_every_state_leave_nothing_behind(
     # pytest keeps every log record until the test's end, and with it the frames of its
     # traceback.
     monkeypatch.setattr(logging.getLogger("voicechat"), "propagate", False)
-    remembered = await soak(2 * ROUND, embedded=embedded, tell=print)
-    _, grown_objects = growth(remembered, 2 * ROUND)
+    remembered = await soak(4 * ROUND, embedded=embedded, tell=print)
+    _, grown_objects = growth(remembered, 4 * ROUND)
     assert grown_objects < FLAT_OBJECTS
