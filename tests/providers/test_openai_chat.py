@@ -232,6 +232,28 @@ async def test_a_conversation_that_is_too_long_is_told_by_its_code() -> None:
         assert "8 tokens" not in str(refused)
 
 
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (500, "the request exceeds the available context size"),
+        (500, "input length exceeds the context length"),
+        (400, "Your request exceeded model token limit: 8192"),
+        (400, "Total tokens of image and text exceed max message tokens"),
+        (413, "Request too large for model `m` on tokens per minute (TPM)"),
+        (422, "`inputs` tokens + `max_new_tokens` must be <= 4096"),
+        (400, "Prompt 超长"),
+        (400, "输入内容超出模型最大长度限制"),
+    ],
+)
+async def test_servers_say_in_many_ways_that_it_is_too_long(status: int, message: str) -> None:
+    async with talking() as (service, model):
+        body = json.dumps({"error": {"message": message, "code": status}}).encode()
+        service.answers = [saying(body, status=status, content_type="application/json")]
+        refused = await failure(model)
+        assert isinstance(refused, RequestRefusedError)
+        assert refused.code == CONTEXT_TOO_LONG
+
+
 async def test_a_connection_cut_in_the_middle_can_be_tried_again() -> None:
     async with talking() as (service, model):
         service.answers = [cut_off(FIRST)]

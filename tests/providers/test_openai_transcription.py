@@ -277,6 +277,17 @@ def test_what_whisper_takes_for_silence_is_nothing(
     assert (words({"text": "Thank you.", "segments": [segment]}) == []) is silent
 
 
+@pytest.mark.parametrize(
+    "text", ["Thank you for watching!", "谢谢观看。", "ご視聴ありがとうございました"]
+)
+@pytest.mark.parametrize(("no_speech", "silent"), [(0.3, True), (0.01, False)])
+def test_a_films_sign_off_is_nothing_unless_it_was_surely_said(
+    text: str, no_speech: float, silent: bool
+) -> None:
+    segment = {"text": text, "no_speech_prob": no_speech, "avg_logprob": -0.3}
+    assert (words({"text": text, "segments": [segment]}) == []) is silent
+
+
 def test_a_segment_that_is_silent_does_not_silence_the_others() -> None:
     silent = {"text": "Bye.", "no_speech_prob": 0.9, "avg_logprob": -2}
     assert len(words({"text": "Hello. Bye.", "segments": [{"text": "Hello."}, silent]})) == 2

@@ -51,12 +51,28 @@ def texts(transcript: Transcript | None) -> tuple[str, str]:
             "[MUSIC PLAYING] (door slams, a dog barks somewhere)",
             "[Music",
         ),
+        "< silence >",
         *("(speaking in a foreign language)", ".", "...", "", "。", "？"),
     ],
 )
 @pytest.mark.parametrize("final", [True, False])
 def test_a_text_without_a_word_that_was_said_is_nothing(text: str, final: bool) -> None:
     assert AnnotationFilter().filter_transcript(heard(text, final=final)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Subtitles by the Amara.org community",
+        " Untertitel der Amara.org-Community",
+        "Sous-titrage ST' 501",
+        "Субтитры сделал DimaTorzok",
+        "字幕志愿者 李宗盛",
+        "请不吝点赞 订阅 转发 打赏支持明镜与点点栏目",
+    ],
+)
+def test_the_credits_of_films_are_nothing(text: str) -> None:
+    assert Unannotated().take(heard(text)) is None
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ def complaint(messages: Sequence[Message]) -> str:
     for index, message in enumerate(messages):
         role, calls = str(message["role"]), message.get("tool_calls")
         if role == "system":
+            if index:
+                return f"System message must be at the beginning, not at {index}"
             continue
         if role not in expected:
             return f"unexpected role {role} at {index}, not one of {expected}"
@@ -91,18 +93,30 @@ def complaint(messages: Sequence[Message]) -> str:
             {**CALLING, "tool_calls": [{**CALL, "id": "d"}]},
             {**ANSWER, "tool_call_id": "d"},
         ],
-        [user("a"), SYSTEM, assistant("b"), user("c")],
     ],
 )
 def test_a_history_in_order_is_unchanged(messages: list[Message]) -> None:
     assert acceptable(messages) == tuple(messages)
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_instructions_are_one_message_in_front(role: str) -> None:
+    late: Message = {"role": role, "content": "In French."}
+    joined = {"role": "system", "content": "Be brief.\nIn French."}
+    for messages in (
+        [SYSTEM, late, user("a")],
+        [SYSTEM, user("a"), late],
+        [SYSTEM, user(" "), late, user("a")],
+    ):
+        assert acceptable(messages) == (joined, user("a"))
+    assert acceptable([late, user("a")]) == ({"role": "system", "content": "In French."}, user("a"))
+
+
 @pytest.mark.parametrize(
     ("messages", "shown"),
     [
         ([user("a"), user("b")], [user("a\nb")]),
-        ([user("a"), SYSTEM, user("b")], [user("a\nb"), SYSTEM]),
+        ([user("a"), SYSTEM, user("b")], [SYSTEM, user("a\nb")]),
         (
             [user("a"), CALLING, ANSWER, user("b")],
             [user("a"), CALLING, ANSWER, assistant(ACKNOWLEDGED), user("b")],

@@ -20,9 +20,11 @@ _REQUEST_AT_FAULT = (400, 413, 422)
 _CONTEXT_CODES = ("context_length_exceeded", "exceed_context_size_error", "string_above_max_length")
 _CONTEXT_SENTENCE = re.compile(
     r"maximum context length|context (length|window|size)|too many (input )?tokens"
-    r"|(prompt|input|conversation|history)( is| was)? too (long|large)|longer than the (model|maximum)"
-    r"|(exceeds?|exceeded) the (maximum|max) (number of |input )?(tokens|length)"
-    r"|(tokens|prompt)[^.]{0,60} too (large|long) for (the )?model|range of input length",
+    r"|(prompt|input|conversation|history|request)( is| was)? too (long|large)"
+    r"|longer than the (model|maximum)"
+    r"|(exceeds?|exceeded) (the )?(maximum|max|model('s)?) (number of |input |message )?(tokens?|length)"
+    r"|(tokens|prompt)[^.]{0,60} too (large|long) for (the )?model|range of input length"
+    r"|inputs`? tokens \+|(输入|prompt|上下文|内容|消息)[^。]{0,12}(过长|超长|超过|超出|太长)|最大长度",
     re.IGNORECASE,
 )
 """How servers say in words that the conversation is too long: vLLM, SGLang, llama.cpp,
@@ -99,7 +101,7 @@ def refusal(provider: str, status: int, body: bytes, headers: Mapping[str, str])
         )
     error = error or ErrorObject()
     said = f"HTTP status {status}{error.codes()}{HINTS.get(status, '')}"
-    if status in _REQUEST_AT_FAULT:
+    if status in _REQUEST_AT_FAULT or error.too_long:
         return RequestRefusedError(provider, said, code=error.name)
     return ProviderError(
         provider, kind_of_status(status), said, retry_after_s=_wait_s(headers), code=error.name

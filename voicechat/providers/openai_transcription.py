@@ -2,6 +2,7 @@
 utterances.
 """
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 import aiohttp
@@ -23,6 +24,18 @@ NO_SPEECH, UNSURE = 0.6, -1.0
 second is silence: Whisper's own ``no_speech_threshold`` and ``logprob_threshold``
 (openai/whisper, transcribe.py).
 """
+
+NO_SPEECH_OF_SIGN_OFF = 0.1
+"""The ``no_speech_prob`` above which a sign-off is silence. It is what Whisper learnt from
+films to write for silence; where somebody says it, the probability is near zero.
+"""
+_SIGN_OFF = re.compile(
+    r"\W*(?:(?:thanks|thank you)(?: (?:so|very) much)? for (?:watching|listening)(?: and .{0,40})?"
+    r"|(?:please )?(?:like and )?subscribe(?: to (?:my|our|the) channel)?"
+    r"|(?:感谢|感謝|谢谢|謝謝)(?:大家|您|你)?的?(?:观看|觀看|收看|收听)"
+    r"|ご視聴ありがとうございま(?:した|す)|시청해\s?주셔서 감사합니다)\W*",
+    re.IGNORECASE,
+)
 
 
 class OpenAIRecognizer(RecognizerProvider):
@@ -104,10 +117,11 @@ def read_answer(body: bytes, duration_ms: int) -> tuple[Word, ...]:
         message = "the server answered with no transcription in JSON"
         raise ProviderError(PROVIDER, FailureKind.BROKEN, message)
     segments = _objects(answer.get("segments"))
-    if segments and all(map(_is_silent, segments)):
+    text = answer.get("text")
+    signs_off = isinstance(text, str) and _SIGN_OFF.fullmatch(text) is not None
+    if segments and all(_is_silent(segment, signs_off=signs_off) for segment in segments):
         return ()
     pieces = _timed(_objects(answer.get("words")), "word") or _timed(segments, "text")
-    text = answer.get("text")
     if not isinstance(text, str):
         text = "".join(piece.text for piece in pieces)
     return timed_words(text, pieces, duration_ms)
@@ -128,12 +142,14 @@ def _timed(items: Sequence[Mapping[str, object]], key: str) -> list[TimedText]:
     ]
 
 
-def _is_silent(segment: Mapping[str, object]) -> bool:
-    """Whether Whisper itself would have thrown it away."""
-    return (
-        _number(segment.get("no_speech_prob")) > NO_SPEECH
-        and _number(segment.get("avg_logprob")) < UNSURE
-    )
+def _is_silent(segment: Mapping[str, object], *, signs_off: bool) -> bool:
+    """Whether Whisper itself would have thrown it away, or is not sure that it heard more
+    than the end of a film.
+    """
+    no_speech = _number(segment.get("no_speech_prob"))
+    if signs_off and no_speech > NO_SPEECH_OF_SIGN_OFF:
+        return True
+    return no_speech > NO_SPEECH and _number(segment.get("avg_logprob")) < UNSURE
 
 
 def _number(value: object) -> float:

@@ -35,41 +35,35 @@ def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Give the same conversation in an order that every server takes. What was in such
     an order is unchanged.
 
-    Instructions stay where they stood, and what stands on both sides of them counts as
-    neighbours. The user begins, neighbours of one role are joined, the answers of tools
-    stand behind their calls and an assistant's word behind those, and the last word is
-    the user's or a tool's. A call without an answer, an answer without a call, and an
-    assistant's message without content are left out. No two calls have the same id.
+    Instructions are one system message, the first of all. The user begins, neighbours
+    of one role are joined, the answers of tools stand behind their calls and an
+    assistant's word behind those, and the last word is the user's or a tool's. A call
+    without an answer, an answer without a call, and a message without content are left
+    out. No two calls have the same id.
     """
+    instructions: Message | None = None
     ordered: list[Message] = []
-    last_at: int | None = None
-    """Where the last message stands that is no instruction."""
     for message in _paired(messages):
         role = message.get("role")
         if role in _INSTRUCTIONS:
-            ordered.append(message)
+            more = message if role == "system" else {**message, "role": "system"}
+            instructions = more if instructions is None else _joined(instructions, more)
             continue
-        last = ordered[last_at] if last_at is not None else None
+        last = ordered[-1] if ordered else None
         last_role = last.get("role") if last is not None else None
-        if (
-            last_at is not None
-            and last is not None
-            and role == last_role != "tool"
-            and "tool_calls" not in last
-        ):
-            ordered[last_at] = _joined(last, message)
+        if last is not None and role == last_role != "tool" and "tool_calls" not in last:
+            ordered[-1] = _joined(last, message)
             continue
         if role == "assistant" and last is None:
             ordered.append({"role": "user", "content": OPENING})
         elif role == "user" and last_role == "tool":
             ordered.append({"role": "assistant", "content": ACKNOWLEDGED})
-        last_at = len(ordered)
         ordered.append(message)
-    if last_at is None:
+    if not ordered:
         ordered.append({"role": "user", "content": OPENING})
-    elif ordered[last_at].get("role") == "assistant":
+    elif ordered[-1].get("role") == "assistant":
         ordered.append({"role": "user", "content": GO_ON})
-    return tuple(ordered)
+    return (instructions, *ordered) if instructions is not None else tuple(ordered)
 
 
 class ContextWindow(WrappingModel):
@@ -173,7 +167,7 @@ def _paired(messages: Sequence[Message]) -> list[Message]:
         if message.get("role") == "tool":
             continue
         if message.get("role") != "assistant" or not calls:
-            if message.get("role") != "assistant" or _has_content(message):
+            if _has_content(message):
                 paired.append(message)
             continue
         answers = {

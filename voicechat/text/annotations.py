@@ -5,7 +5,7 @@ import re
 from voicechat.text.characters import is_cjk
 
 _ALWAYS = re.compile(
-    r"<\|[^|<>]{0,48}\|>|</?[A-Za-z][\w ]{0,24}>|\+\+\w{1,24}\+\+"
+    r"<\|[^|<>]{0,48}\|>|<[ /]?[A-Za-z][\w ]{0,24}>|\+\+\w{1,24}\+\+"
     r"|\[[^\[\]]{0,200}\]|【[^【】]{0,200}】|\{[^{}]{0,200}\}"
     r"|(?<![\w*])\*{1,2}[^*\n]{1,100}\*{1,2}(?![\w*])"
     r"|[♩♪♫♬🎵🎶][^♩♪♫♬🎵🎶]{0,500}(?=[♩♪♫♬🎵🎶])|[♩♪♫♬🎵🎶]"
@@ -19,6 +19,15 @@ _OPENED = re.compile(r"(?<![A-Za-z0-9_])(?:[\[【{(（*♪♫]|<\|)([^\])】}）
 """The rest of a text is in brackets that are not closed: it is still coming, or was cut
 off.
 """
+_CREDITS = re.compile(
+    r"\W*(?:.{0,60}\bamara\.org\b.{0,60}|(?:subtitles|captions) by\b.{0,60}"
+    r"|transcription by castingwords\W*|sous-titrage (?:st' ?501|société radio-canada|fr\b).{0,8}"
+    r"|untertitel (?:im auftrag des|von stephanie geiges).{0,40}"
+    r"|(?:субтитры (?:сделал|создавал|подогнал)|редактор субтитров)\b.{0,60}"
+    r"|(?:中文)?字幕(?:志愿者|志願者|提供|由|by).{0,40}|.{0,40}明[镜鏡][与與][点點][点點].{0,20})",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The credits of films, which are read and never said: Whisper writes them for silence."""
 _SHORT_WORDS, _SHORT_HAN = 4, 6
 _BLANK = "\0"
 _GAP = re.compile(r"([^\0\s]?)\s*\0[\0\s]*([^\0\s]?)")
@@ -35,6 +44,8 @@ def find_annotations(text: str, *, complete: bool) -> list[tuple[int, int]]:
     and any number if nothing stands beside them; digits never are, as in ``(555)
     1234``.
     """
+    if complete and _CREDITS.fullmatch(text):
+        return [(0, len(text))]
     spans = [match.span() for match in _ALWAYS.finditer(text)]
     rest = _blanked(text, spans)
     alone = not has_words(_blanked(rest, [match.span() for match in _ROUND.finditer(rest)]))
