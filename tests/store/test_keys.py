@@ -98,6 +98,9 @@ def test_only_what_a_file_says_ends_a_key(path: Path) -> None:
     assert found(store, key) is None, "nobody new comes in"
     assert store.ended_keys(both, NOW_S) == frozenset(), "and nobody is put out"
     assert store.ended_keys(both, NOW_S + 10) == {record.id}, "but whose time is over"
+    path.touch()
+    assert found(store, key) is None, "a file of no bytes says as little"
+    assert store.ended_keys(both, NOW_S) == frozenset()
     path.with_name("away").rename(path)
     KeyStore(path).revoke_key(other.id)
     store.refresh()

@@ -307,11 +307,16 @@ def _version(path: Path) -> tuple[int, int]:
     Unlike a modification time it tells two changes within one clock tick apart. It is
     kept in rollback-journal mode only, which is why the database must not be switched
     to WAL. Source: sqlite.org/fileformat2.html, 1.3.7.
+
+    A file of no bytes, as a full disk or an interrupted copy leaves, is as none at all.
     """
     try:
         with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_size == 0:
+                return _NO_FILE
             file.seek(24)
-            return os.fstat(file.fileno()).st_ino, int.from_bytes(file.read(4), "big")
+            return found.st_ino, int.from_bytes(file.read(4), "big")
     except FileNotFoundError:
         return _NO_FILE
     except OSError as error:
