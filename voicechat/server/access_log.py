@@ -1,6 +1,4 @@
-"""What is logged of HTTP: nothing that a client wrote. No query, no path text, no
-header, no malformed line.
-"""
+"""HTTP logging without client input: no query, path, header or malformed line."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -20,8 +18,8 @@ _METHODS = ("GET", "POST", "HEAD", "OPTIONS")
 async def note_route(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Remember for the log which route matched: a request that cannot be parsed never
-    has one.
+    """Remember the matched route for the access log. A request that cannot be parsed
+    has none.
     """
     resource = request.match_info.route.resource
     if resource is not None:
@@ -30,20 +28,20 @@ async def note_route(
 
 
 class AccessLogger(AbstractAccessLogger):
-    """Logs one line per request, with the route instead of the path: keys stand in
-    queries, and now and then in paths.
+    """Logs one line per request, with the route instead of the path, because queries
+    and sometimes paths hold keys.
 
-    A socket's line is written at its end.
+    The line of a socket is written when it closes.
     """
 
     @property
     def enabled(self) -> bool:
-        """Whether lines are wanted at all."""
+        """Whether the log level asks for these lines."""
         return self.logger.isEnabledFor(logging.INFO)
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the line. ``time`` is the seconds that the request took; a socket's
-        whole life.
+        """Write the line. ``time``: seconds that the request took, or a socket was
+        open.
         """
         route = request.get(_ROUTE, "(no route)")
         method = request.method if request.method in _METHODS else "(other)"
@@ -52,19 +50,18 @@ class AccessLogger(AbstractAccessLogger):
 
 
 def without_request_text(record: logging.LogRecord) -> bool:
-    """Keep a record of aiohttp's out of the log when it quotes a request that could not
-    be parsed.
+    """Log filter: reject aiohttp's records that quote a request that could not be
+    parsed.
 
-    Such a line may hold a key, and anybody can send any number of them; the access log
-    tells of each with status 400.
+    Such a line may hold a key, and anyone can cause any number of them. The access log
+    has a line with status 400 for each.
     """
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def silence_subprotocols() -> None:
-    """Keep the subprotocols that clients offer out of the log: some carry their keys in
-    them.
+    """Keep the subprotocols that clients offer out of the log: some carry a key.
 
-    aiohttp's logger of WebSockets says nothing else.
+    aiohttp's WebSocket logger logs nothing else.
     """
     ws_logger.addFilter(lambda _: False)

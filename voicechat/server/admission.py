@@ -1,5 +1,5 @@
-"""Who is let in: places, pressure, quotas; and how all sessions end when the server
-stops or a key does.
+"""Admission control of sessions: slots, load, quotas; and how sessions end when the
+server stops or their key is revoked.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from voicechat.store.session_slots import SessionSlots
 
 SLOTS = "session"
 DRAIN_GRACE_S = 3.0
-"""After the drain's deadline: for the last messages and the closing handshakes."""
+"""Added to the drain's deadline for the last messages and the closing handshakes."""
 
 
 class Admission:
-    """Counts, admits and drains the sessions of one process of a server, whatever
-    protocol they speak.
+    """Counts, admits and drains the sessions of one process, whatever protocol they
+    speak.
     """
 
     def __init__(
@@ -31,8 +31,8 @@ class Admission:
         ledger: Ledger | None = None,
         load_shedder: LoadShedder | None = None,
     ) -> None:
-        """``ledger``: where the processes of the server count together. Without
-        ``load_shedder`` there never is any.
+        """``ledger``: where the processes of the server count together. Without a
+        ``load_shedder`` no session is refused for load.
         """
         self._slots = SessionSlots(ledger or Ledger(), SLOTS, max_sessions)
         self._load_shedder = load_shedder
@@ -44,12 +44,12 @@ class Admission:
 
     @property
     def sessions(self) -> int:
-        """Sessions that are open in this process now."""
+        """Sessions that are open in this process."""
         return self._admitted
 
     @property
     def all_sessions(self) -> int:
-        """Sessions that are open in all processes of the server now."""
+        """Sessions that are open in all processes of the server."""
         return self._slots.slots_in_use
 
     @property
@@ -63,23 +63,23 @@ class Admission:
         return self._slots.slots_by_worker
 
     def keys_in_use(self) -> frozenset[str]:
-        """Ids of the keys that sessions are open with."""
+        """Return the ids of the keys that open sessions use."""
         return frozenset(principal.key_id for principal in self._conversations.values())
 
     def end_sessions_of(self, key_ids: Collection[str], why: AccessEnded) -> None:
-        """End the sessions of these keys now, in the middle of a turn too."""
+        """End the sessions of these keys now, even in the middle of a turn."""
         for conversation, principal in list(self._conversations.items()):
             if principal.key_id in key_ids:
                 conversation.post(why)
 
     def set_load_level(self, level: LoadLevel) -> None:
-        """Tell the sessions how much time there is."""
+        """Notify the open sessions of the load level."""
         for conversation in list(self._conversations):
             conversation.post(PressureChanged(level > LoadLevel.CALM))
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions and end the open ones: idle ones now, others when their
-        turn is over or time is up.
+        turn ends or the deadline passes.
         """
         self._draining = True
         for conversation in self._conversations:
@@ -92,7 +92,9 @@ class Admission:
                 conversation.abort()
 
     async def serve_conversation(self, conversation: Conversation, principal: Principal) -> None:
-        """Run a conversation of an admitted session. Cancelling drops its connection."""
+        """Run the conversation of an admitted session. Cancelling drops its
+        connection.
+        """
         self._conversations[conversation] = principal
         if self._load_shedder is not None and self._load_shedder.level > LoadLevel.CALM:
             conversation.post(PressureChanged(True))
@@ -103,8 +105,8 @@ class Admission:
 
     @contextmanager
     def admitted(self, principal: Principal) -> Iterator[None]:
-        """One place among the sessions. Raises ``AdmissionError`` when there is none,
-        or none for this key.
+        """Hold a session slot while the context lasts. Raises ``AdmissionError`` when
+        there is none, or none for this key.
         """
         self.admit_session(principal)
         try:
@@ -113,7 +115,9 @@ class Admission:
             self.release_session(principal)
 
     def admit_session(self, principal: Principal) -> None:
-        """Take a place; see ``admitted``. To be given back with ``release_session``."""
+        """Acquire a session slot, which ``release_session`` gives back; raises as
+        ``admitted``.
+        """
         if self._draining:
             raise AdmissionError(Status.AT_CAPACITY, "the server restarts; connect again")
         if self._load_shedder is not None:
@@ -130,7 +134,7 @@ class Admission:
         self._empty.clear()
 
     def release_session(self, principal: Principal) -> None:
-        """Give a place back."""
+        """Give a session slot back."""
         principal.account.leave_session()
         self._slots.release_slot()
         self._admitted -= 1

@@ -15,9 +15,9 @@ MAX_BODY_BYTES = 256 * 1024
 
 
 def build_app(routes: Iterable[web.RouteDef], origins: Origins | None = None) -> web.Application:
-    """Put routes into an application that answers every error as JSON.
+    """Build an application of ``routes`` that answers every error as JSON.
 
-    Without ``origins`` no page of another origin may read what it answers.
+    Without ``origins`` pages of other origins cannot read its responses.
     """
     app = web.Application(
         middlewares=[track_requests, note_route, answer_errors], client_max_size=MAX_BODY_BYTES

@@ -1,6 +1,4 @@
-"""Slows down whoever tries one wrong key after the other. Right keys are never slowed,
-whoever sends them.
-"""
+"""Throttles clients that guess keys. Requests with a valid key are never delayed."""
 
 import asyncio
 import ipaddress
@@ -11,17 +9,18 @@ from dataclasses import dataclass
 from voicechat.store.quotas import QuotaExceededError
 
 MAX_ADDRESSES = 4096
-"""Remembered; past it the one that failed longest ago is forgotten."""
+"""Addresses that are remembered; beyond it the one that failed longest ago is dropped.
+"""
 FREE_FAILURES = 5
-"""A person who mistypes a key is not made to wait."""
+"""A mistyped key is not delayed."""
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
 FORGET_S = 300.0
-"""So long after its last failure an address is as new."""
+"""An address' failures expire 300 s after the last one."""
 MAX_WAITING = 8
-"""Refusals that one address may have waiting at once: each holds a connection."""
+"""Refusals that may be delayed at once for one address: each holds a connection."""
 _V6_NETWORK_BITS = 64
-"""Whoever has one IPv6 address has a network of this size (RFC 6177)."""
+"""The holder of one IPv6 address has a /64 network (RFC 6177)."""
 
 
 @dataclass(slots=True)
@@ -32,8 +31,10 @@ class _Record:
 
 
 class AuthThrottle:
-    """Failed attempts by remote address. Behind a proxy all clients share one address,
-    and only wrong keys suffer.
+    """Failed authentications by remote address.
+
+    Behind a proxy all clients share one address; only those with wrong keys are
+    delayed.
     """
 
     def __init__(self, now_s: Callable[[], float] | None = None) -> None:
@@ -46,9 +47,9 @@ class AuthThrottle:
         return len(self._records)
 
     async def delay_refusal(self, address: str | None) -> None:
-        """Count a failure of ``address``, and return when it may be told so.
+        """Count a failure of ``address``, and return when the refusal may be sent.
 
-        Raises ``QuotaExceededError`` at once when too many of its refusals wait
+        Raises ``QuotaExceededError`` at once when too many of its refusals are delayed
         already. Cancelling stops waiting.
         """
         record = self._record(network_of(address or ""))
@@ -78,16 +79,15 @@ class AuthThrottle:
     @staticmethod
     def _delay_s(record: _Record) -> float:
         excess = record.failures - FREE_FAILURES
-        # The exponent is bounded before it is used: the count is whatever an attacker
-        # makes it.
+        # The exponent is bounded before use: an attacker controls the count.
         return (
             min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(excess - 1, 16)) if excess > 0 else 0.0
         )
 
 
 def network_of(address: str) -> str:
-    """What counts as one sender: an IPv4 address, or the network that an IPv6 address
-    is in.
+    """Return the address that failures are counted under: an IPv4 address, or the
+    network of an IPv6 address.
     """
     try:
         parsed = ipaddress.ip_address(address)
@@ -95,6 +95,6 @@ def network_of(address: str) -> str:
         return address
     if parsed.version == 4:
         return address
-    if parsed.ipv4_mapped is not None:  # an IPv4 client of a socket for both
+    if parsed.ipv4_mapped is not None:  # an IPv4 client of a dual-stack socket
         return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((parsed, _V6_NETWORK_BITS), strict=False))

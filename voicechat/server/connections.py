@@ -1,11 +1,10 @@
-"""The connections of one process: bounded while they ask for nothing, and dropped when
-they stall.
+"""The HTTP connections of one process: bounded while idle, and dropped when they stall.
 
-Anybody can open connections, without a key. So one that has not sent the head of a
-request has a deadline, and there are bounds for each address and for all together; past
-them the oldest that ask for nothing are dropped, since an honest client sends its
+Clients can open connections without a key. A connection that has not sent the head of a
+request has a deadline, and there are limits for each address and for all together.
+Beyond them the oldest idle connections are dropped, since an honest client sends its
 request as soon as it is connected. Sessions and requests in progress are never dropped
-for a newcomer.
+for a new connection.
 """
 
 import asyncio
@@ -23,22 +22,22 @@ from voicechat.server.access_log import AccessLogger, silence_subprotocols, with
 from voicechat.server.auth_throttle import network_of
 
 HEAD_S = 10.0
-"""From the connection to the head of its first request."""
+"""From the connection to the end of its first request's head."""
 KEEP_ALIVE_S = 75.0
-"""Between two requests: longer than the 60 s of usual reverse proxies, so that they
-close first.
+"""Between two requests: longer than the 60 s of common reverse proxies, so that the
+proxy closes first.
 """
 UNREAD_S = 20.0
-"""A client that reads nothing of its answer for so long is cut off."""
+"""A client that reads nothing of its response for 20 s is cut off."""
 SILENT_PER_ADDRESS = 64
-"""Connections of one address that have not sent a request yet."""
+"""Most connections of one address that have not sent a request yet."""
 SWEEP_S = 1.0
 PIECE_BYTES = 16 * 1024
-"""Parsed in one pass of the event loop: a body in chunks of one byte takes 0.4 us a
-byte.
+"""Most bytes parsed in one iteration of the event loop: a body in chunks of one byte
+takes 0.4 us a byte.
 """
 LOG_INTERVAL_S = 60.0
-"""A flood is told of once in so long."""
+"""Least time between two log lines about the same flood."""
 MAX_LINE_BYTES = 8190
 """aiohttp's limit of a request line."""
 
@@ -55,11 +54,11 @@ HTTP_OPTIONS: dict[str, Any] = {
     "logger": _http_log,
     "keepalive_timeout": KEEP_ALIVE_S,
 }
-"""What aiohttp's handler of a connection is made with."""
+"""The arguments of aiohttp's connection handler."""
 
 
 class ClientConnection(web.RequestHandler):
-    """aiohttp's handler of one connection, which its ``Connections`` know of."""
+    """aiohttp's handler of one connection, registered with its ``Connections``."""
 
     def __init__(self, connections: "Connections", server: web.Server) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **HTTP_OPTIONS)
@@ -71,36 +70,40 @@ class ClientConnection(web.RequestHandler):
         self._line = b""
         self._has_line = False
         self._held = b""
-        """Has been received, and is parsed in later passes of the event loop."""
+        """Received bytes that later iterations of the event loop will parse."""
         self._due = False
-        """``_go_on`` will be called in the next pass."""
+        """Whether ``_go_on`` is scheduled for the next iteration."""
         self._unread_bytes = 0
         self._unread_since_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless there are too many."""
+        """Register the connection, which may drop it or an older one."""
         super().connection_made(transport)
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        self._transport = cast(
+            asyncio.Transport, transport
+        )  # uvloop's transports are not a subclass of it
         peer = transport.get_extra_info("peername")
         self.address = network_of(peer[0]) if peer else ""
         self._connections.add_connection(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget it."""
+        """Unregister the connection."""
         waiting = None if self._request_in_progress else self._task_handler
         super().connection_lost(exc)
         if waiting is not None:
-            # aiohttp would begin a request that has come just before, and fail.
+            # aiohttp would begin a request that has arrived just before, and fail.
             waiting.cancel()
         self._transport = None
         self._connections.remove_connection(self)
 
     def data_received(self, data: bytes) -> None:
-        """Hand data to aiohttp; what is raw in a target is encoded before."""
+        """Pass data to aiohttp, with the raw characters of a request target
+        percent-encoded.
+        """
         if not self._has_line:
             data = self._line + data
-            # What begins with no method is no request (TLS, say): aiohttp says so at
-            # once.
+            # Data that does not begin with a method is not HTTP (TLS, for example):
+            # aiohttp reports it at once.
             if b"\n" not in data and len(data) <= MAX_LINE_BYTES and data[:1].isalpha():
                 self._line = data
                 return
@@ -112,14 +115,16 @@ class ClientConnection(web.RequestHandler):
             self._held += data
         elif len(data) > PIECE_BYTES:
             self._held = data
-            # What is received in the meantime could not be parsed before this.
+            # Stop reading: what arrives now cannot be parsed before the held bytes.
             self._pause_reading_for_buffer()
             self._go_on()
         else:
             super().data_received(data)
 
     def _go_on(self) -> None:
-        """Parse a piece of what is held, unless aiohttp has enough to do."""
+        """Parse the next piece of the held bytes, unless aiohttp's own queue is
+        full.
+        """
         self._due = False
         if self.transport is None or self._reading_paused:
             return
@@ -138,7 +143,7 @@ class ClientConnection(web.RequestHandler):
             self._loop.call_soon(self._go_on)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """See aiohttp: there is room for more of a body."""
+        """Go on with a body: aiohttp has room for more."""
         super().resume_reading(resume_parser)
         if self._held:
             self._go_on_soon()
@@ -150,7 +155,9 @@ class ClientConnection(web.RequestHandler):
             super()._resume_reading_for_buffer()
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
-        """See aiohttp: what comes now, and what has come, is no HTTP."""
+        """Switch to another parser: the bytes held and those to come are no longer
+        HTTP.
+        """
         super().set_parser(parser, data_received_cb)
         held, self._held = self._held, b""
         if held:
@@ -159,15 +166,17 @@ class ClientConnection(web.RequestHandler):
 
     @property
     def unparsed(self) -> bytes:
-        """What has come after an upgrade that is not answered yet."""
+        """What has arrived after an upgrade request that is not answered yet."""
         return self._message_tail + self._held
 
     def request_in_progress(self) -> AbstractContextManager[None]:
-        """See ``Connections.requesting``."""
+        """Mark a request as in progress; see ``Connections.request_in_progress``."""
         return self._connections.request_in_progress(self)
 
     def is_write_stalled(self, now_s: float) -> bool:
-        """Whether the client has read nothing for ``UNREAD_S`` of what waits for it."""
+        """Return whether the client has read nothing of its pending data for
+        ``UNREAD_S``.
+        """
         if self._transport is None:
             return False
         unread_bytes = self._transport.get_write_buffer_size()
@@ -177,43 +186,43 @@ class ClientConnection(web.RequestHandler):
         return unread_bytes > 0 and now_s - self._unread_since_s >= UNREAD_S
 
     def drop(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
 
 
 class Connections:
-    """All connections of a server in this process, and the bounds on them.
+    """All connections of a server in this process, and the limits on them.
 
-    It is the protocol factory that accepted sockets are connected with.
+    An instance is the protocol factory of the accepted sockets.
     """
 
     def __init__(self, server: web.Server, most: int | None = None) -> None:
-        """``most``: how many there may be; by default half of the process's
+        """``most``: the largest number of connections; by default half of the process'
         descriptors.
         """
         self._server = server
         self._most = descriptors.for_clients() if most is None else most
         self._open: dict[ClientConnection, None] = {}
         self._idle: dict[ClientConnection, None] = {}
-        """Those at which no request is in progress; the one that rests longest comes
-        first.
-        """
+        """Connections without a request in progress, the longest idle first."""
         self._silent: defaultdict[str, dict[ClientConnection, None]] = defaultdict(dict)
-        """By address, those that have never sent a request; the oldest comes first."""
+        """By address, connections that have never sent a request, the oldest first."""
         self._sweeping: asyncio.TimerHandle | None = None
         self._told_s: float | None = None
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of open connections."""
         return len(self._open)
 
     def __call__(self) -> ClientConnection:
-        """Make the handler of a connection."""
+        """Create the handler of a connection."""
         return ClientConnection(self, self._server)
 
     def add_connection(self, connection: ClientConnection) -> None:
-        """Count a new connection; one that asks for nothing may be dropped for it."""
+        """Register a new connection; beyond the limits the oldest idle one is
+        dropped.
+        """
         self._open[connection] = None
         self._idle[connection] = None
         silent = self._silent[connection.address]
@@ -221,24 +230,24 @@ class Connections:
         if len(silent) > SILENT_PER_ADDRESS:
             self._drop(next(iter(silent)), f"more than {SILENT_PER_ADDRESS} of an address wait")
         elif len(self._open) > self._most:
-            # The newcomer itself, where all others are at a request.
+            # Drop the newcomer itself if all others have a request in progress.
             self._drop(next(iter(self._idle)), f"there are more than {self._most}")
         if self._sweeping is None:
             self._sweep_later()
 
     def remove_connection(self, connection: ClientConnection) -> None:
-        """Count a connection no longer. Idempotent."""
+        """Unregister a connection. Idempotent."""
         self._open.pop(connection, None)
         self._idle.pop(connection, None)
         self._mark_active(connection)
 
     def is_idle(self, connection: ClientConnection) -> bool:
-        """Whether no request is in progress at it."""
+        """Return whether the connection has no request in progress."""
         return connection in self._idle
 
     @contextmanager
     def request_in_progress(self, connection: ClientConnection) -> Iterator[None]:
-        """Note that a request is in progress while the context lasts."""
+        """Mark a request as in progress while the context lasts."""
         self._idle.pop(connection, None)
         self._mark_active(connection)
         try:
@@ -273,7 +282,7 @@ class Connections:
         self._sweeping = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
-        """Drop the connections whose time is over."""
+        """Drop the connections whose deadline has passed."""
         self._sweeping = None
         now_s = asyncio.get_running_loop().time()
         for silent in list(self._silent.values()):
@@ -294,7 +303,7 @@ class Connections:
 async def track_requests(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Let the connections know at which of them a request is in progress."""
+    """Register each request with its connection while it is handled."""
     connection = request.protocol
     if not isinstance(connection, ClientConnection):
         return await handler(request)
@@ -303,18 +312,18 @@ async def track_requests(
 
 
 def encode_target(data: bytes) -> bytes:
-    """Encode what is raw in the target of the request line that ``data`` begins with,
-    if anything.
+    """Percent-encode the raw characters in the target of the request line that begins
+    ``data``.
 
-    Clients that build addresses by hand write ``?token=Bearer KEY`` or a project's
-    Chinese name as it stands. HTTP has no place for that (RFC 9112, 3.2), but what is
-    meant is certain.
+    Clients that build URLs by hand send ``?token=Bearer KEY`` or a Chinese project name
+    as it stands. HTTP does not allow it (RFC 9112, 3.2), but the meaning is
+    unambiguous.
     """
     line, newline, rest = data.partition(b"\n")
     if not newline or (line.count(b" ") <= 2 and line.isascii()):
         return data
-    # The rest of a body that nobody waited for may come here, with the next request
-    # behind it; so may bytes that are no HTTP at all.
+    # The rest of a body that was not read may arrive here, followed by the next
+    # request.
     method, _, tail = line.partition(b" ")
     words, _, version = tail.rpartition(b" ")
     if not words or not method.isalpha() or not version.startswith(b"HTTP/1."):

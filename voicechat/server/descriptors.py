@@ -1,5 +1,5 @@
-"""File descriptors as a budget: how many this process may have, and how many clients
-may take.
+"""The budget of file descriptors: the process' limit, and the part of it that clients
+may use.
 """
 
 from contextlib import suppress
@@ -10,16 +10,14 @@ except ImportError:  # Windows, which has no such limit for sockets.
     resource = None  # type: ignore[assignment]
 
 WANTED = 65_536
-"""More than any process here has use for; the limit is raised to it as far as that is
-allowed.
+"""The soft limit is raised to this, more than any process here needs, as far as the
+hard limit allows.
 """
 UNLIMITED = 1_000_000
 
 
 def raise_limit() -> None:
-    """Raise this process's soft limit, which its later children inherit, as far as it
-    may.
-    """
+    """Raise this process' soft limit, which its later children inherit."""
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -32,7 +30,7 @@ def raise_limit() -> None:
 
 
 def limit() -> int:
-    """How many descriptors this process may have."""
+    """Return how many descriptors this process may have."""
     if resource is None:
         return UNLIMITED
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -40,9 +38,9 @@ def limit() -> int:
 
 
 def for_clients() -> int:
-    """How many of them connections of clients may take.
+    """Return how many descriptors may be connections of clients: half of the limit.
 
-    The other half is for what serves them: each conversation may need connections to
-    its services, pipes to a decoder, and files.
+    The other half serves them: a conversation may need connections to its services,
+    pipes to a decoder, and files.
     """
     return max(1, limit() // 2)

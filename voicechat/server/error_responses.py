@@ -1,5 +1,5 @@
-"""The form of every HTTP error: ``{"status", "message", "timestamp"}``, its status one
-of the wire contract's.
+"""The form of HTTP errors: ``{"status", "message", "timestamp"}``, with a status of the
+wire contract.
 """
 
 import logging
@@ -26,8 +26,9 @@ _log = logging.getLogger(__name__)
 
 
 def client_error(error: Exception) -> tuple[Status, str]:
-    """Say what a client may know of what a handler raised. Texts of foreign exceptions
-    stay in the log.
+    """Return the status and message that a client may see of an exception.
+
+    The texts of foreign exceptions are only logged.
     """
     match error:
         case AdmissionError() | RemoteProtocolError():
@@ -49,14 +50,14 @@ def client_error(error: Exception) -> tuple[Status, str]:
 
 
 def error_response(status: Status, message: str) -> web.Response:
-    """Build an error answer; the status' first three digits are the HTTP status."""
+    """Build an error response; the status' first three digits are the HTTP status."""
     body = {"status": int(status), "message": message, "timestamp": int(unix_s() * 1000)}
     return web.json_response(text=write_json(body), status=status // 100)
 
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into an error answer."""
+    """Turn every exception of a handler into an error response."""
     try:
         return await handler(request)
     except ConnectionError:
@@ -71,8 +72,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def can_respond(request: web.Request, error: Exception) -> bool:
-    """Whether ``error`` is no answer itself, and none is on its way to which nothing
-    can be added.
+    """Return whether an error response can still be sent for ``error``: it is not a
+    response itself, and nothing has been sent.
     """
     is_answer = isinstance(error, web.HTTPException) and error.status < 400
     return not is_answer and not request.writer.output_size

@@ -1,4 +1,6 @@
-"""Places that are shared among keys: one client's waiting is one client's harm."""
+"""A semaphore that is fair among keys: a client with many waiting requests delays only
+itself.
+"""
 
 import asyncio
 from collections import Counter, deque
@@ -7,11 +9,10 @@ from contextlib import asynccontextmanager
 
 
 class FairSemaphore:
-    """So many places at once, and some beyond them for keys that hold none.
+    """``common`` slots for all, and ``reserved`` more for keys that hold none.
 
-    One key alone may have all of the common places. Whoever comes then still gets one,
-    and those who wait are served in turn, a place for each key. Used on the event loop
-    only.
+    One key alone may hold all common slots. The next key still gets a slot, and waiting
+    keys are served round-robin, one slot each. For use on the event loop only.
     """
 
     def __init__(self, common: int, reserved: int = 1) -> None:
@@ -19,17 +20,17 @@ class FairSemaphore:
         self._reserved = reserved
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        """By key, those who wait; the key that is served next comes first."""
+        """Waiters by key; the key that is served next comes first."""
 
     @property
     def slots_in_use(self) -> int:
-        """How many places are taken."""
+        """How many slots are held."""
         return self._held.total()
 
     @asynccontextmanager
     async def slot(self, key: str) -> AsyncIterator[None]:
-        """Wait for a place, and hold it while the context lasts. Cancelling gives up
-        the waiting.
+        """Wait for a slot, and hold it while the context lasts. Cancelling stops
+        waiting.
         """
         await self.acquire_slot(key)
         try:
@@ -38,7 +39,9 @@ class FairSemaphore:
             self.release_slot(key)
 
     async def acquire_slot(self, key: str) -> None:
-        """Wait for a place, which ``release_slot`` gives back. Cancelling takes none."""
+        """Wait for a slot, which ``release_slot`` gives back. Cancelling acquires
+        none.
+        """
         if key not in self._waiting and self._may_have(key):
             self._held[key] += 1
             return
@@ -48,13 +51,13 @@ class FairSemaphore:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.release_slot(key)  # the place came at the same moment
+                self.release_slot(key)  # the slot was assigned at the same moment
             else:
                 self._leave(key, turn)
             raise
 
     def release_slot(self, key: str) -> None:
-        """Give a place back."""
+        """Give a slot back."""
         self._held[key] -= 1
         if not self._held[key]:
             del self._held[key]
@@ -70,11 +73,11 @@ class FairSemaphore:
             del self._waiting[key]
 
     def _serve(self) -> None:
-        """Give free places to those who wait, a key after the other."""
+        """Assign free slots to waiters, one key after the other."""
         for key in list(self._waiting):
             if self._may_have(key):
                 turns = self._waiting.pop(key)
                 turns.popleft().set_result(None)
                 self._held[key] += 1
                 if turns:
-                    self._waiting[key] = turns  # behind the others
+                    self._waiting[key] = turns  # behind the other keys

@@ -1,4 +1,4 @@
-"""How often, and for how long, Python's garbage collector stops a process."""
+"""Measures how often, and for how long, Python's garbage collector pauses a process."""
 
 import gc
 import time
@@ -10,9 +10,9 @@ from typing import Any
 
 @dataclass(slots=True)
 class GcPauses:
-    """Adds pauses up while it is one of ``gc.callbacks``.
+    """Adds up the pauses while it is one of ``gc.callbacks``.
 
-    The clock is the system's: uvloop's own counts whole milliseconds and stands still
+    It reads the system's clock: uvloop's has a resolution of 1 ms and does not advance
     while a callback runs.
     """
 
@@ -22,7 +22,7 @@ class GcPauses:
     _begun_ns: int = 0
 
     def __call__(self, phase: str, _info: Mapping[str, Any]) -> None:
-        """Take note of the start or the end of a collection."""
+        """Record the start or the end of a collection."""
         now_ns = time.perf_counter_ns()
         if phase == "start":
             self._begun_ns = now_ns
@@ -33,13 +33,13 @@ class GcPauses:
         self.longest_us = max(self.longest_us, took_us)
 
     def reset_totals(self) -> None:
-        """Begin anew."""
+        """Set all totals to 0."""
         self.pauses = self.total_us = self.longest_us = 0
 
 
 @contextmanager
 def measuring_gc_pauses() -> Iterator[GcPauses]:
-    """Watch this process's collector while the context lasts."""
+    """Measure this process' garbage collector while the context lasts."""
     pauses = GcPauses()
     gc.callbacks.append(pauses)
     try:

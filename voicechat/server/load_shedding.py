@@ -1,15 +1,14 @@
-"""Admission from measurement: whether this process has time for more, and for work that
-may be in vain.
+"""Admission control and load shedding by measurement.
 
-Five figures tell, each before a listener can: how busy the event loop and the process
-are, how late the event loop is, how long audio waits for an encoder, and for voice
-detection, and how many streams wait for a place at a provider. At a first threshold
-replies are no longer begun early; at a second one newcomers are refused. Those who are
-in are left alone; and while they are few nobody is refused, since nobody would gain by
-it.
+Five signals show overload before a listener hears it: how busy the event loop and the
+process are, how late the event loop is, how long audio waits for an encoder and for
+voice detection, and how many streams wait for a slot of a provider. Above a first
+threshold replies are no longer begun early (preemptive generation is shed); above a
+second one new sessions are refused. Open sessions are never ended. While there are few
+sessions nobody is refused, because a refusal would help no one.
 
-Lag alone tells too late: a loop that is nearly always busy is hardly late until it has
-one session too many, and from then on it is later with every second, whoever is
+Lag alone is too late a signal: a loop that is nearly always busy is hardly late until
+it has one session too many, and from then on its lag grows every second, whoever is
 refused.
 """
 
@@ -46,30 +45,27 @@ _log = logging.getLogger(__name__)
 SAMPLE_S = 0.02
 JUDGE_S = 0.25
 BUSY_WINDOW_S = 10.0
-"""Of so long the worst second counts, but for a tenth. Conversations are quiet and loud
-in turns of about that length: who lets newcomers in while it is quiet has too many when
-it is loud.
+"""CPU load is the p90 of 1 s averages over 10 s. A conversation alternates between
+quiet and busy on that scale; admitting on a quiet second would overload the busy ones.
 """
 HOLD_S = 3.0
-"""The figures must have been good for so long before the level falls, one step at a
-time.
-"""
+"""The level falls by one step after the signals have been clear for 3 s."""
 SETTLE_S = 3.0
-"""So long a session is a newcomer: what it takes is not in the figures yet, so it
-counts as the others on average.
+"""A session counts as new for 3 s: the signals do not contain its load yet, so it is
+assumed to need as much as the average of the others.
 """
 FEW = 10
-"""Of fewer settled sessions there is no average; and if fewer keep the process busy, it
-is not they.
+"""Below 10 settled sessions there is no meaningful average; and so few sessions are not
+what keeps the process busy.
 """
 CAPACITY_RETRY_S = 5
-"""What a refused client is told to wait. Nobody knows; a conversation lasts longer, a
-peak hardly.
+"""Seconds that a refused client is asked to wait. An estimate: conversations last
+longer, load peaks rarely do.
 """
 
 
 class LoadShedder:
-    """The level of one process. `measuring` keeps it up to date."""
+    """The load level of one process. `measuring` keeps it up to date."""
 
     def __init__(
         self,
@@ -82,17 +78,17 @@ class LoadShedder:
         on_refused: Callable[[str], None] = lambda _: None,
         busy_s: Sequence[Callable[[], float]] = (thread_busy_s, process_busy_s),
     ) -> None:
-        """``sessions``: how many there are; ``sessions_by_key``: how many each key has,
-        in no order.
+        """``sessions``: the number of open sessions; ``sessions_by_key``: the number
+        for each key, in no order.
 
-        ``on_refused`` is told the figure that refused somebody.
+        ``on_refused`` is called with the name of the signal that refused a session.
 
-        ``time_encoders`` tells sooner or later how long work waits for an encoder, in
-        seconds. ``busy_s``: clocks that go only while somebody is busy; the busiest
-        counts.
+        ``time_encoders`` calls back, sooner or later, with the seconds that work waits
+        for an encoder. ``busy_s``: clocks that advance only while the CPU is used; the
+        busiest counts.
         """
         self.on_level: Sequence[Callable[[LoadLevel], None]] = ()
-        """Who is told each new level."""
+        """Callbacks for each new level."""
         self.level = LoadLevel.CALM
         self._limits = limits
         self._last_second = LoadSignal("busy", limits.busy_percent, mean)
@@ -109,18 +105,19 @@ class LoadShedder:
         self._busy_s = busy_s
         self._time_encoders = time_encoders
         self._encoders_timed_s: float | None = None
-        """Since when the encoders have owed an answer."""
+        """When the encoders were asked for their lag; None while no answer is pending.
+        """
         self._waiting_streams = waiting_streams
         self._on_refused = on_refused
         self._calm_since_s = 0.0
         self._worst = self._loop_lag
 
     def admit_session(self, own: int = 0) -> None:
-        """Let a newcomer pass whose key has ``own`` sessions already. Raises
+        """Admit a new session whose key has ``own`` sessions already. Raises
         ``AtCapacityError``.
 
-        While one key has nearly all the sessions, the pressure is that key's doing:
-        then others are let in, as many as are let in unquestioned.
+        If one key has nearly all the sessions, that key causes the load. Sessions of
+        other keys are then admitted, up to ``unquestioned_sessions``.
         """
         if self._sessions() < self._limits.unquestioned_sessions:
             return
@@ -134,21 +131,24 @@ class LoadShedder:
         self._newcomers_s.append(now_s)
 
     def _is_of_others(self, own: int) -> bool:
-        """Whether another key than the newcomer's has nearly all the sessions."""
+        """Return whether a key other than the newcomer's has nearly all the
+        sessions.
+        """
         by_key = self._sessions_by_key()
         most = max(by_key, default=0)
         return own < most and sum(by_key) - most < self._limits.unquestioned_sessions
 
     def on_detection_batch(self, tick: Tick) -> None:
-        """Take note of a round of voice detection."""
+        """Record the lag of a batch of voice detection."""
         self._detection.add_sample(
             asyncio.get_running_loop().time(), math.inf if tick.lost_ms else tick.lag_ms
         )
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Measure the running event loop while the context lasts; nothing is judged by
-        less than a whole window.
+        """Measure the running event loop while the context lasts.
+
+        No level is set before the first whole window has been measured.
         """
         loop = asyncio.get_running_loop()
         begun_s = judged_s = loop.time()
@@ -212,7 +212,9 @@ class LoadShedder:
             self._set(LoadLevel(self.level - 1), now_s)
 
     def _expected_busy(self, now_s: float) -> float:
-        """How busy the loop will be when the newcomers take as much as the others."""
+        """Return how busy the loop will be once the new sessions need as much as the
+        others.
+        """
         while self._newcomers_s and self._newcomers_s[0] < now_s - SETTLE_S:
             self._newcomers_s.popleft()
         sessions = self._sessions()

@@ -1,4 +1,4 @@
-"""The figures that admission goes by, and their thresholds."""
+"""The load signals of admission control, and their thresholds."""
 
 import math
 import os
@@ -14,37 +14,37 @@ from voicechat.config import AdmissionConfig
 from voicechat.processes.machine_share import machine_share
 
 WINDOW_S = 1.0
-"""The figures are of the last second; of what is waited, the worst of nine tenths of
-it: one pause of the garbage collector is no pressure.
+"""Signals cover the last second. Latencies use the 90th percentile so that one GC pause
+does not trip them.
 """
 LAG_HYSTERESIS = 0.7
 BUSY_HYSTERESIS = 0.95
-"""A figure is good again below this part of its threshold. Else admission would open
-and shut with each session.
+"""Hysteresis: a signal clears below this fraction of its threshold, so that admission
+does not flap with each session.
 """
 
 _SCHEDULED = Path("/proc/thread-self/schedstat")
 
 
 class LoadLevel(IntEnum):
-    """What there is no time for."""
+    """The load level of a process."""
 
     CALM = 0
     SHEDDING = 1
-    """For replies begun early."""
+    """Shed optional work: no reply is begun early."""
     REFUSING = 2
-    """For newcomers."""
+    """Refuse new sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From where on a figure means the second and the third level."""
+    """The values from which on a signal means SHEDDING and REFUSING."""
 
     shed: float
     refuse: float
 
     def level(self, value: float, part: float = 1.0) -> LoadLevel:
-        """The level that ``value`` means when the thresholds are multiplied with
+        """Return the level that ``value`` means when the thresholds are multiplied by
         ``part``.
         """
         if value >= self.refuse * part:
@@ -54,7 +54,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
-    """The thresholds of the figures."""
+    """The thresholds of all signals."""
 
     unquestioned_sessions: int
     busy_percent: Thresholds
@@ -65,7 +65,7 @@ class LoadLimits:
 
 
 def load_limits(config: AdmissionConfig) -> LoadLimits:
-    """Read them from the configuration."""
+    """Read the thresholds from the configuration."""
     return LoadLimits(
         config.unquestioned_sessions,
         Thresholds(config.busy_shed_percent, config.busy_refuse_percent),
@@ -77,8 +77,9 @@ def load_limits(config: AdmissionConfig) -> LoadLimits:
 
 
 def thread_busy_s() -> float:
-    """How long this thread has computed, or has wanted to while other programs had the
-    core (Linux; else computed).
+    """Return the CPU time of this thread in seconds.
+
+    On Linux the time that it waited for a core while other programs ran is included.
     """
     with suppress(OSError, ValueError):
         # proc(5): nanoseconds on a core, nanoseconds in the queue for one, turns.
@@ -89,8 +90,8 @@ def thread_busy_s() -> float:
 
 
 def process_busy_s() -> float:
-    """How long all threads of this process have computed so far, on one core if its
-    part of the machine were one.
+    """Return the CPU time of all threads of this process in seconds, divided by the
+    number of cores that are its share of the machine.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -99,12 +100,12 @@ def process_busy_s() -> float:
 
 
 def p90(values: Sequence[float]) -> float:
-    """What nine tenths of the values do not exceed."""
+    """Return the 90th percentile."""
     return sorted(values)[math.ceil(0.9 * len(values)) - 1]
 
 
 class LoadSignal:
-    """One figure: its samples of the last second, or of longer."""
+    """One load signal: its samples of the last ``window_s``."""
 
     def __init__(
         self,
@@ -114,8 +115,8 @@ class LoadSignal:
         relief: float = LAG_HYSTERESIS,
         window_s: float = WINDOW_S,
     ) -> None:
-        """``of`` makes one number of the samples of ``window_s``, of which there is one
-        at least.
+        """``of`` reduces the samples of the window, of which there is at least one, to
+        one number.
         """
         self.name = name
         self.thresholds = thresholds
@@ -125,11 +126,11 @@ class LoadSignal:
         self._samples: deque[tuple[float, float]] = deque()
 
     def add_sample(self, now_s: float, value: float) -> None:
-        """Take a sample."""
+        """Add a sample."""
         self._samples.append((now_s, value))
 
     def current_value(self, now_s: float) -> float:
-        """The figure; 0 without samples."""
+        """Return the signal's value; 0 without samples."""
         while self._samples and self._samples[0][0] < now_s - self._window_s:
             self._samples.popleft()
         return self._of([value for _, value in self._samples]) if self._samples else 0.0

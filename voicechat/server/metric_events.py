@@ -1,6 +1,4 @@
-"""What a server tells about its sessions: what the kernel observes, and whom it never
-saw.
-"""
+"""Metric events: what sessions report, and the clients that were never admitted."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +9,7 @@ from voicechat.session.effects import Fact
 
 @dataclass(frozen=True, slots=True)
 class SessionRefused:
-    """Fact: a client was not admitted."""
+    """A client was not admitted."""
 
     status: Status
 

@@ -1,32 +1,35 @@
-"""A least speed for what strangers send: whoever is slower holds a place for nothing."""
+"""A minimum data rate for request bodies: a slow sender must not hold a slot for
+nothing.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 SPARE_S = 30.0
-"""So long a sender may be as slow as it likes."""
+"""Grace period: the rate is enforced once 30 s have been spent waiting."""
 LEAST_BYTES_PER_S = 4000
-"""On the average: compressed speech takes this much."""
+"""The minimum average rate, about that of compressed speech."""
 
 
 class TooSlowError(Exception):
-    """The sender gave nothing for too long, or too little on the average."""
+    """The sender sent nothing for too long, or too little on average."""
 
 
 class MinDataRateReader:
-    """Reads pieces of one body and keeps both limits. Only the time of waiting for
-    pieces counts.
+    """Reads pieces of one body and enforces both limits.
+
+    Only the time spent waiting for pieces counts.
     """
 
     def __init__(self, read: Callable[[], Awaitable[bytes]], idle_s: float) -> None:
-        """``idle_s``: how long one piece may be waited for."""
+        """``idle_s``: how long one piece may take."""
         self._read = read
         self._idle_s = idle_s
         self._waited_s = 0.0
         self._read_bytes = 0
 
     async def read_piece(self) -> bytes:
-        """Give the next piece; nothing at the end. Raises ``TooSlowError``, and what
+        """Return the next piece; b"" at the end. Raises ``TooSlowError``, and what
         reading raises.
         """
         loop = asyncio.get_running_loop()

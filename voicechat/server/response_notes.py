@@ -1,6 +1,5 @@
-"""What a client is told beside its answer: that something else serves than it named.
-
-In a header of its own.
+"""Notes to the client in a response header: another service answers than the one it
+named.
 """
 
 from contextvars import ContextVar
@@ -9,14 +8,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 HEADER = "Voicechat-Note"
-"""ASCII; anything else stands in it as Python escapes it."""
+"""ASCII; other characters are escaped as in Python strings."""
 _notes: ContextVar[list[str] | None] = ContextVar("voicechat.notes", default=None)
 _NOTES = web.RequestKey("voicechat.notes", list)
 
 
 def add_note(text: str) -> None:
-    """Let the answer of the request that this task serves say ``text``, unless that is
-    empty.
+    """Add ``text``, unless it is empty, to the response of the request that this task
+    serves.
     """
     notes = _notes.get()
     if text and notes is not None:
@@ -24,7 +23,9 @@ def add_note(text: str) -> None:
 
 
 def send_notes(app: web.Application) -> None:
-    """Let every answer of ``app`` carry what was noted before its headers were sent."""
+    """Make every response of ``app`` carry the notes that were added before its headers
+    are sent.
+    """
 
     async def tell(request: web.Request, response: web.StreamResponse) -> None:
         if notes := request.get(_NOTES):

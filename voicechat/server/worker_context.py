@@ -1,5 +1,5 @@
-"""Where a process stands among those of its server: what it shares with them, and how
-connections reach it.
+"""What a process shares with the other processes of its server, and how connections
+reach it.
 """
 
 from collections.abc import Callable
@@ -20,23 +20,22 @@ from voicechat.store.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
-    """One process' place."""
+    """The context of one process."""
 
     ledger: Ledger
     listen: Callable[[web.Application], AbstractAsyncContextManager[int]]
-    """Serve an application while the context lasts; gives the port."""
+    """Serves an application while the context lasts; yields the port."""
     pass_on: PassOn = lambda _request, _session: False
     on_level: Callable[[LoadLevel], None] = lambda _: None
-    """Told each new level of pressure."""
+    """Called with each new load level."""
     shared: Path | None = None
-    """The folder that the metrics of several processes are collected in; None: there is
-    only this one.
+    """The folder where several processes collect their metrics; None with one process.
     """
     health: Health = field(default_factory=Health)
 
 
 def single_process(config: Config) -> WorkerContext:
-    """The place of a process that is the whole server."""
+    """Return the context of a process that is the whole server."""
     return WorkerContext(
         ledger=Ledger(), listen=partial(listening, host=config.server.host, port=config.server.port)
     )

@@ -1,4 +1,4 @@
-"""The parent's port: connections are accepted here and given away, unread."""
+"""The parent's listening sockets: accepts connections and passes them on, unread."""
 
 import asyncio
 import logging
@@ -12,19 +12,23 @@ from voicechat.server.listener import bind
 
 ACCEPTS_IN_A_ROW = 64
 BACKOFF_S = 0.1
-"""After a connection that could not be accepted, for want of descriptors or memory, or
-given away.
+"""Pause after ``accept`` failed for want of descriptors or memory, or after no worker
+could take a connection.
 """
 
 SendConnection = Callable[[int], bool]
-"""Give a connection away, with its descriptor; False when nobody can take it now."""
+"""Sends a connection, given by its descriptor, to a worker; False when no worker can
+take it now.
+"""
 
 _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def open_acceptor(host: str, port: int) -> AsyncIterator["Acceptor"]:
-    """Hold the port while the context lasts. ConfigError when it cannot be had."""
+    """Hold the port while the context lasts. Raises ConfigError when it cannot be
+    bound.
+    """
     sockets = await bind(host, port)
     try:
         for listener in sockets:
@@ -36,8 +40,9 @@ async def open_acceptor(host: str, port: int) -> AsyncIterator["Acceptor"]:
 
 
 class Acceptor:
-    """Accepts while it is open and somebody takes; what is not accepted the kernel
-    keeps.
+    """Accepts connections while a worker can take them.
+
+    When none can, accepting pauses and the kernel's backlog holds the clients.
     """
 
     def __init__(self, listeners: list[socket.socket]) -> None:
@@ -49,12 +54,12 @@ class Acceptor:
         self.port = int(listeners[0].getsockname()[1])
 
     def start_accepting(self, send_connection: SendConnection) -> None:
-        """Begin to accept."""
+        """Start accepting; each connection goes to ``send_connection``."""
         self._send_connection = send_connection
         self._watch()
 
     def stop_accepting(self) -> None:
-        """Accept no more. Idempotent."""
+        """Stop accepting. Idempotent."""
         self._send_connection = None
         self._unwatch()
         if self._retry_timer is not None:
@@ -65,7 +70,7 @@ class Acceptor:
             self._waiting = None
 
     def retry_accepting(self) -> None:
-        """Somebody may take connections now."""
+        """End the pause early: a worker may be able to take connections again."""
         if self._send_connection is None or self._retry_timer is None:
             return
         self._retry_timer.cancel()
@@ -89,7 +94,7 @@ class Acceptor:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_IN_A_ROW):
             if self._retry_timer is not None:
-                return  # the other listener has found that nobody takes
+                return  # the other listener has found that no worker takes connections
             try:
                 connection, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -110,7 +115,9 @@ class Acceptor:
         return True
 
     def _log_failure(self, error: OSError) -> None:
-        """Say why connections cannot be accepted, once in ``LOG_INTERVAL_S``."""
+        """Log why connections cannot be accepted, at most once in
+        ``LOG_INTERVAL_S``.
+        """
         now_s = asyncio.get_running_loop().time()
         if now_s - self._logged_s >= LOG_INTERVAL_S:
             self._logged_s = now_s

@@ -1,4 +1,6 @@
-"""A worker's own side, with the argument ``DESCRIPTOR`` and its orders on standard
+"""The program that a worker process runs.
+
+Its argument is the descriptor of the IPC channel; its configuration comes on standard
 input.
 """
 
@@ -26,9 +28,9 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Serve until the parent says otherwise, or ends."""
-    # A service manager may send them to every process: draining is the parent's to
-    # order.
+    """Serve until the parent orders the end, or until the parent has died."""
+    # A service manager may signal every process of the group. Only the parent reacts,
+    # by ordering a drain.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel = IpcChannel(socket.socket(fileno=int(sys.argv[1])))
@@ -80,12 +82,12 @@ async def _work(worker_config: WorkerConfig, channel: IpcChannel) -> None:
     finally:
         parent.close()
         ledger.close()
-        if parent.gone:  # it cannot tidy up any more
+        if parent.gone:  # the parent can no longer remove the shared folder
             shutil.rmtree(worker_config.ledger.parent, ignore_errors=True)
 
 
 def _announce_nothing(_: str) -> None:
-    """The parent announces, once."""
+    """Announce nothing: the parent announces once for all workers."""
 
 
 def _explanations(error: BaseException) -> Iterator[str]:
@@ -99,7 +101,7 @@ def _explanations(error: BaseException) -> Iterator[str]:
 
 
 class ParentChannel:
-    """What the parent says, and what follows from it in this process."""
+    """Receives the parent's packets and acts on them."""
 
     def __init__(
         self, channel: IpcChannel, connections: WorkerConnections, context: WorkerContext
@@ -114,13 +116,15 @@ class ParentChannel:
             task,
         )
         self.drain_s: asyncio.Future[float] = self._loop.create_future()
-        """How long sessions in progress may take to end, once they are to."""
+        """Resolves to the seconds that sessions in progress may take, when the parent
+        orders a drain.
+        """
         self.stopped = False
         self.gone = False
         self._loop.add_reader(channel.fileno(), self._receive_packets)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop receiving."""
         self._loop.remove_reader(self._channel.fileno())
 
     def _receive_packets(self) -> None:
@@ -130,7 +134,7 @@ class ParentChannel:
         except ChannelClosedError:
             self.close()
             self.gone = True
-            self._stop()  # nobody can reach this process any more
+            self._stop()  # no new connection can reach this process any more
 
     def _handle_packet(self, packet: Packet) -> None:
         match packet.kind:

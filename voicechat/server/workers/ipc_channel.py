@@ -1,5 +1,5 @@
-"""What the parent and a worker say to each other: packets over a socket pair, some with
-a connection attached.
+"""The protocol between the parent and a worker: packets over a socket pair, some with a
+connection attached.
 """
 
 import array
@@ -14,33 +14,35 @@ import orjson
 from voicechat.errors import VoiceChatError
 
 MAX_PACKET_BYTES = 64 * 1024
-"""The longest payload is the head of a request whose connection is passed on; one that
-is longer is refused.
+"""Largest payload. The longest one is the head of a request whose connection is passed
+on; a longer head is refused.
 """
 _MAX_FDS = 1
 
 
 class ChannelClosedError(VoiceChatError):
-    """The other side has closed the link, or its process has ended."""
+    """The other side has closed the channel, or its process has ended."""
 
 
 class PacketKind(Enum):
-    """What a packet is about; the comment says who sends it."""
+    """The kind of a packet; each comment names the sender."""
 
-    CONNECTION = b"c"  # the parent: serve this; the payload is what has been read of it already
-    ALL_READY = b"a"  # the parent: whether every worker is ready
-    DRAIN = b"d"  # the parent: end within so many seconds
-    STOP = b"s"  # the parent: end now
-    LISTENING = b"l"  # a worker: connections may come
-    READY = b"r"  # a worker: sessions may come
-    REPORT = b"o"  # a worker, again and again: how much it has to do
-    PASS_ON = b"p"  # a worker: give this connection to the worker whose number begins the payload
-    FAILED = b"f"  # a worker: why it cannot start
+    CONNECTION = (
+        b"c"  # parent: serve this connection; the payload is what has been read of it already
+    )
+    ALL_READY = b"a"  # parent: whether every worker is ready
+    DRAIN = b"d"  # parent: drain within the given seconds
+    STOP = b"s"  # parent: stop now
+    LISTENING = b"l"  # worker: connections may come
+    READY = b"r"  # worker: sessions may come
+    REPORT = b"o"  # worker, repeatedly: its load
+    PASS_ON = b"p"  # worker: send this connection to the worker whose number begins the payload
+    FAILED = b"f"  # worker: why it cannot start
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One thing said. Whoever receives it owns the descriptor ``fd``."""
+    """One packet. Its receiver owns the descriptor ``fd``."""
 
     kind: PacketKind
     payload: bytes = b""
@@ -49,28 +51,28 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """How much a worker has to do."""
+    """A worker's load."""
 
     taken: int = 0
-    """Connections that it was ever given."""
+    """Connections that the worker has received since its start."""
     open: int = 0
-    """Those of them that are still open."""
+    """Connections that are open."""
     level: int = 0
-    """Its `Level` of pressure."""
+    """The worker's `LoadLevel`."""
 
     def encode(self) -> bytes:
-        """Write it as a payload."""
+        """Serialise the report as a payload."""
         return orjson.dumps([self.taken, self.open, self.level])
 
     @classmethod
     def decode(cls, payload: bytes) -> "LoadReport":
-        """Read what ``encode`` has written."""
+        """Parse a payload that ``encode`` has made."""
         return cls(*orjson.loads(payload))
 
 
 def supports_channels() -> bool:
-    """Whether this system can do it: it needs local packets in order, which Windows and
-    macOS lack.
+    """Return whether this system has ordered local packet sockets; Windows and macOS do
+    not.
     """
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -82,25 +84,28 @@ def supports_channels() -> bool:
 
 
 def open_channel() -> tuple["IpcChannel", socket.socket]:
-    """Make a link: this process' end, and the one to give away."""
+    """Open a channel; returns this process' end, and the socket for the other
+    process.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return IpcChannel(ours), theirs
 
 
 class IpcChannel:
-    """One end. Nothing here waits."""
+    """One end of a channel. No method blocks."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
 
     def fileno(self) -> int:
-        """The descriptor, for an event loop that tells when something can be received."""
+        """Return the descriptor, for the event loop to watch."""
         return self._sock.fileno()
 
     def send_packet(self, kind: PacketKind, payload: bytes = b"", fd: int | None = None) -> bool:
-        """Say something; ``fd`` stays the caller's. False: the other side is gone, or
-        has not listened for long.
+        """Send a packet; ``fd`` stays the caller's.
+
+        Returns False when the other side is gone, or when its buffer is full.
         """
         attached = (
             [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
@@ -112,7 +117,9 @@ class IpcChannel:
         return True
 
     def receive_packet(self) -> Packet | None:
-        """Take what has come; None when nothing has. Raises ``ChannelClosedError``."""
+        """Receive a packet; None when none has arrived. Raises
+        ``ChannelClosedError``.
+        """
         try:
             said, fds, _, _ = socket.recv_fds(
                 self._sock, 1 + MAX_PACKET_BYTES, _MAX_FDS, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -131,6 +138,6 @@ class IpcChannel:
 
 
 def close_fd(fd: int) -> None:
-    """Close a descriptor that nobody took."""
+    """Close a descriptor that no worker has taken over."""
     with contextlib.suppress(OSError):
         os.close(fd)

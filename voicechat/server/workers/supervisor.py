@@ -1,5 +1,5 @@
-"""The parent of the workers: keeps them alive, gives each connection to one, and ends
-them all in order.
+"""The parent of the workers: starts and replaces them, sends each connection to one,
+and drains them.
 """
 
 import asyncio
@@ -29,18 +29,20 @@ from voicechat.server.workers.worker_handle import EXIT_S, WorkerHandle
 from voicechat.store.ledger import Ledger
 
 CORES_PER_WORKER = 8
-"""Where models compute on this machine: PocketSphinx decodes four streams a core, and
-one process holds more conversations than eight cores decode.
+"""Cores for each worker where models compute on this machine. PocketSphinx decodes four
+streams a core, so one process can hold more conversations than eight cores decode.
 """
 LOCAL_MODELS = frozenset({"pocketsphinx", "sherpa_onnx"})
-"""Providers whose models compute on this machine, and take memory for each process that
+"""Providers whose models compute on this machine, and take memory in each process that
 opens them.
 """
 MAX_AWAITING = 256
-"""Connections that wait for a worker, which alone can serve them, to be replaced."""
+"""Most connections that wait for one worker to be replaced: passed-on connections,
+which no other worker can serve.
+"""
 MAX_DEATHS = 5
 DEATHS_S = 60.0
-"""So many workers that died within so many seconds: they always will."""
+"""Crash loop: the server gives up after ``MAX_DEATHS`` deaths within this time."""
 RAM_DISK = Path("/dev/shm")
 
 Announce = Callable[[str], None]
@@ -48,12 +50,14 @@ _log = logging.getLogger(__name__)
 
 
 class WorkersFailedError(VoiceChatError):
-    """The workers do not start, or die again and again."""
+    """The workers do not start, or they die in a crash loop."""
 
 
 def workers_of(config: Config) -> int:
-    """How many processes are to serve. Raises ConfigError: more than one, on a system
-    that cannot.
+    """Return how many processes shall serve.
+
+    Raises ConfigError when the configuration wants more than one and this system cannot
+    pass connections between processes.
     """
     wished = config.server.workers
     if not supports_channels():
@@ -76,17 +80,17 @@ def workers_of(config: Config) -> int:
 def ready_line(
     url: str, key: str | None, warm_up_s: float, *, has_demo: bool, workers: int = 1
 ) -> str:
-    """Say that the server takes sessions, and where."""
+    """Compose the line that announces the server's address."""
     address = f"{url}/#key={key}" if key else f"{url}/"
     with_workers = f" with {workers} workers" if workers > 1 else ""
     return f"ready after {warm_up_s:.1f} s{with_workers}; {'open' if has_demo else 'listening on'} {address}"
 
 
 async def supervise(config: Config, workers: int, announce: Announce) -> None:
-    """Serve with so many workers until a signal, then drain. A second one, or one
-    during the warm-up, stops at once.
+    """Serve with ``workers`` processes until a signal, then drain.
 
-    Raises ConfigError, and WorkersFailedError when they do not start or die too often.
+    A second signal, or one during the warm-up, stops at once. Raises ConfigError, and
+    WorkersFailedError when the workers do not start or crash in a loop.
     """
     loop = asyncio.get_running_loop()
     started_s = loop.time()
@@ -118,8 +122,8 @@ async def supervise(config: Config, workers: int, announce: Announce) -> None:
 
 @contextmanager
 def _shared_folder() -> Iterator[Path]:
-    """A folder of this server's own, in memory where there is a RAM disk, for what the
-    workers share.
+    """Make a folder for the files that the workers share, on a RAM disk where there is
+    one.
     """
     where = RAM_DISK if os.access(RAM_DISK, os.W_OK) else None
     with tempfile.TemporaryDirectory(
@@ -154,8 +158,8 @@ class ServerWorkers:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["ServerWorkers"]:
-        """Keep the workers alive while the context lasts; leaving ends those that are
-        left, at once.
+        """Keep the workers alive while the context lasts; leaving stops the remaining
+        ones at once.
         """
         loop = asyncio.get_running_loop()
         self._keepers = [
@@ -178,14 +182,15 @@ class ServerWorkers:
             self._ledger.close()
 
     async def wait_until_ready(self) -> None:
-        """Return when all workers take sessions for the first time. Raises
-        WorkersFailedError when they cannot.
+        """Wait until all workers take sessions for the first time.
+
+        Raises WorkersFailedError when they cannot start.
         """
         if failure := await self.wait_for_failure_or(self._all_ready):
             raise WorkersFailedError(failure)
 
     async def wait_for_failure_or(self, event: asyncio.Event) -> str:
-        """Wait for ``event``; gives why the crew cannot go on, or nothing when the
+        """Wait for ``event``; returns why the workers cannot go on, or "" when the
         event came first.
         """
         loop = asyncio.get_running_loop()
@@ -198,8 +203,9 @@ class ServerWorkers:
         return self._failure
 
     async def drain(self, deadline_s: float) -> None:
-        """Let the workers end the turns in progress, and themselves. Connections still
-        find those that are left.
+        """Let the workers finish the turns in progress and exit.
+
+        Meanwhile new connections go to the workers that are left.
         """
         self._ending = True
         for worker in self._workers.values():
@@ -211,8 +217,8 @@ class ServerWorkers:
     # --- connections ------------------------------------------------------------------
 
     def _send_to_least_loaded(self, connection: int) -> bool:
-        """Give a connection to the worker with the fewest; False while there is none
-        that could take it.
+        """Send a connection to the worker with the fewest connections; False when no
+        worker can take it.
         """
         takers = sorted(
             (worker for worker in self._workers.values() if worker.listening),
@@ -229,10 +235,12 @@ class ServerWorkers:
         if not worker.ready and len(self._waiting_connections) < MAX_AWAITING and not self._ending:
             self._waiting_connections.append((number, packet.fd, head))
         elif not worker.send_connection(packet.fd, head):
-            close_fd(packet.fd)  # the client comes again
+            close_fd(packet.fd)  # the client will reconnect
 
     def _send_waiting_connections(self, worker: WorkerHandle) -> None:
-        """Give a worker that is ready now what only it can serve."""
+        """Send a worker that has become ready the connections that only it can
+        serve.
+        """
         mine = [passed for passed in self._waiting_connections if passed[0] == worker.number]
         for passed in mine:
             self._waiting_connections.remove(passed)
@@ -243,7 +251,9 @@ class ServerWorkers:
     # --- lives ------------------------------------------------------------------------
 
     async def _keep_alive(self, number: int) -> None:
-        """Have a living worker of that number until the end."""
+        """Run a worker with that number until the end, and replace it each time it
+        dies.
+        """
         backoff, deaths = RestartBackoff(), 0
         while not self._ending and not self._failed.is_set():
             worker = self._workers[number] = WorkerHandle(
@@ -268,7 +278,9 @@ class ServerWorkers:
             self._fail(f"internal error: {type(error).__name__}")
 
     def _clean_up(self, worker: WorkerHandle) -> None:
-        """Take back what a dead worker held, and what it was given and never took."""
+        """Free what a dead worker held, and redistribute the connections that it never
+        began to serve.
+        """
         self._ledger.remove_worker(worker.number)
         for connection in worker.take_back_connections():
             if self._ending or not self._send_to_least_loaded(connection):
@@ -278,7 +290,7 @@ class ServerWorkers:
         self._on_readiness()
 
     def _on_death(self, worker: WorkerHandle, status: int) -> None:
-        """Log a death that nobody asked for, and give up if it is one too many."""
+        """Log an unexpected death, and give up when the workers crash in a loop."""
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         if not self._were_ready:
             self._fail(
@@ -327,8 +339,8 @@ class ServerWorkers:
                 pass
 
     def _on_readiness(self, newcomer: WorkerHandle | None = None) -> None:
-        """Tell the workers whether all of them are ready, when that has changed or one
-        is new.
+        """Send the workers whether all of them are ready, if that has changed or one is
+        new.
         """
         were_ready = self._all_ready.is_set()
         if sum(worker.ready for worker in self._workers.values()) == self._size:

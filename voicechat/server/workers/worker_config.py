@@ -1,4 +1,4 @@
-"""What a worker is told to be."""
+"""What the parent sends a worker at its start."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +9,22 @@ from voicechat.server.credentials import Credentials
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """Everything that a worker needs to know. The workers of a server, later ones too,
-    have the same configuration.
+    """A worker's configuration. Every worker of a server has the same, replacements
+    included, but for its number.
     """
 
     number: int
-    """From 0."""
+    """Counted from 0."""
     workers: int
     config: Config
     credentials: Credentials
     port: int
     ledger: Path
     shared: Path
-    """The folder of the metrics."""
+    """The folder of the multiprocess metrics."""
     import_path: tuple[str, ...]
-    """Where the parent finds modules: a plug-in may lie beside its own program."""
+    """The parent's ``sys.path``: a plug-in may lie beside the program that started the
+    server.
+    """
     log_level: int
     engine_log_level: int

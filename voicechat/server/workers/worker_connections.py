@@ -1,5 +1,5 @@
-"""A worker's connections: given by the parent, served like those of a listener, now and
-then passed on.
+"""A worker's connections: received from the parent, served like accepted ones,
+sometimes passed on to another worker.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from voicechat.server.workers.ipc_channel import (
 )
 
 POLL_S = 0.02
-"""So long the parent takes a connection that has ended for open."""
-REPORT_POLLS = 10
-"""After so many looks the parent is told although nothing has changed: that this
-process lives.
+"""How often a change of load is looked for: the parent counts a connection that has
+ended as open for at most 20 ms.
 """
+REPORT_POLLS = 10
+"""After this many polls without a change a report is sent anyway, as a heartbeat."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class WorkerConnections:
         self._workers = workers
         self._port = port
         self._connections: Connections | None = None
-        """None: none are taken now."""
+        """None while no connections are served."""
         self._logged_s = -math.inf
         self._received = 0
         self._connecting: set[asyncio.Task[None]] = set()
@@ -55,8 +55,10 @@ class WorkerConnections:
 
     @asynccontextmanager
     async def listening(self, app: web.Application) -> AsyncIterator[int]:
-        """Serve what the parent gives while the context lasts; gives the parent's port.
-        As `listener.listening`.
+        """Serve the connections that the parent sends while the context lasts; yields
+        the parent's port.
+
+        The counterpart of `listener.listening`.
         """
         async with handling(app) as self._connections:
             self._channel.send_packet(PacketKind.LISTENING)
@@ -71,13 +73,14 @@ class WorkerConnections:
                 await asyncio.wait([reporting])
 
     def adopt_connection(self, packet: Packet) -> None:
-        """Serve the connection that comes with a packet; begin with what has been read
-        of it already.
+        """Serve the connection that comes with a packet, beginning with what has been
+        read of it already.
         """
         self._received += 1
         if packet.fd is None:
             # The kernel passes no descriptor to a process that has none left. The
-            # parent closes its own when it hears that the connection has been taken.
+            # parent closes its own copy when the report counts the connection as
+            # received.
             self._log_lost()
         elif self._connections is None:
             close_fd(packet.fd)
@@ -86,8 +89,8 @@ class WorkerConnections:
             task = asyncio.get_running_loop().create_task(connecting, name="welcome")
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
-        # At once: until then the parent would give the connection to another if this
-        # process died.
+        # Report at once: until then the parent would send the connection to another
+        # worker if this process died.
         self._report()
 
     def _log_lost(self) -> None:
@@ -104,22 +107,22 @@ class WorkerConnections:
                 connections, connection
             )
         except OSError:
-            connection.close()  # gone before it was greeted
+            connection.close()  # the client has gone already
             return
         if head:
             protocol.data_received(head)
 
     def set_load_level(self, level: LoadLevel) -> None:
-        """Let the parent know how much time there is here."""
+        """Set the level that the reports to the parent carry."""
         self._level = level
 
     def pass_on(self, request: web.Request, session: str) -> bool:
-        """Give a connection to the worker that serves the stream ``session``; see
+        """Pass a connection on to the worker that serves the stream ``session``; see
         `voicechat.server.mount.PassOn`.
 
-        The name alone says which worker that is: nobody keeps a list of streams, and
-        two connections that open the same one at once meet. Raises ``AtCapacityError``
-        when it cannot be passed on now.
+        The worker is a hash of the name. No list of streams is kept, and two
+        connections that open the same stream at once reach the same worker. Raises
+        ``AtCapacityError`` when the connection cannot be passed on now.
         """
         host = (
             int.from_bytes(hashlib.blake2b(session.encode(), digest_size=8).digest())
@@ -136,8 +139,8 @@ class WorkerConnections:
             PacketKind.PASS_ON, payload, connection.fileno()
         ):
             raise AtCapacityError("the stream cannot be reached now", CAPACITY_RETRY_S)
-        # Closes this process' descriptor without a word to the client: the parent has
-        # one of its own now.
+        # Closes this process' descriptor without sending anything: the parent has its
+        # own.
         transport.abort()
         return True
 
@@ -159,8 +162,8 @@ class WorkerConnections:
 
 
 def _head_of(request: web.Request) -> bytes:
-    """Write the request as it came, and what the client has sent after it without
-    waiting for the answer.
+    """Rebuild the request as it came, with the bytes that the client has sent after it
+    without waiting for the response.
     """
     version = request.version
     lines = [f"{request.method} {request.raw_path} HTTP/{version.major}.{version.minor}".encode()]

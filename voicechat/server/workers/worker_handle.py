@@ -1,4 +1,4 @@
-"""A worker as its parent sees it: a process, a link, and how much it has to do."""
+"""A worker process as its parent sees it: its channel, its life and its load."""
 
 import asyncio
 import logging
@@ -20,33 +20,35 @@ from voicechat.server.workers.ipc_channel import (
 from voicechat.server.workers.worker_config import WorkerConfig
 
 HANG_S = 30.0
-"""A worker that has said nothing for so long hangs, and is killed: it says something
-ten times a second.
+"""A worker that sends no packet for 30 s hangs and is killed. A healthy one sends at
+least five a second.
 """
 START_S = 120.0
-"""The same until it listens: it loads its libraries, on a machine that may have other
-things to do.
+"""The same limit until it listens: it loads its libraries, on a machine that may be
+busy.
 """
 SILENT_S = 1.0
-"""From then on others are preferred."""
-MAX_UNTAKEN = 64
-"""Connections that are on their way to it: each is a descriptor of the parent's until
-it is taken.
+"""A worker that has been silent for this long gets connections only if the others
+cannot.
 """
+MAX_UNTAKEN = 64
+"""Most connections in flight to a worker; the parent holds a descriptor for each."""
 EXIT_S = 10.0
-"""How long it may take to end at once; then it is killed."""
+"""How long a worker may take to stop at once; then it is killed."""
 
 _log = logging.getLogger(__name__)
 
 
 class WorkerHandle:
-    """One process. `run` is its whole life; a new life is a new object."""
+    """One worker process. `run` covers its whole life; a replacement is a new
+    object.
+    """
 
     def __init__(
         self, config: WorkerConfig, on_packet: Callable[["WorkerHandle", Packet], None]
     ) -> None:
-        """``on_packet`` is told of everything, of a report after it has been taken note
-        of.
+        """``on_packet`` is called with every packet, after this object has handled
+        it.
         """
         self.number = config.number
         self._config = config
@@ -61,7 +63,7 @@ class WorkerHandle:
         self.ready = False
         self.was_ready = False
         self.failure = ""
-        """What it said was wrong, before it ended."""
+        """The error that the worker has reported before it ended."""
 
     @property
     def pid(self) -> int | None:
@@ -70,25 +72,24 @@ class WorkerHandle:
 
     @property
     def rank(self) -> tuple[bool, bool, bool, int]:
-        """The lower, the sooner it is to be given a connection."""
+        """Sort key: the worker with the lowest rank gets the next connection."""
         silent = asyncio.get_running_loop().time() - self._last_packet_s > SILENT_S
         return not self.ready, silent, self._report.level >= LoadLevel.REFUSING, self.connections
 
     @property
     def connections(self) -> int:
-        """Those that are open, and those on their way."""
+        """Connections that are open or in flight."""
         return self._report.open + self._sent - self._report.taken
 
     async def run(self) -> int:
-        """Start the process, hear what it says, and give its exit status when it has
-        ended.
+        """Start the process, handle its packets, and return its exit status.
 
-        Cancelling ends it: at once, and killed after ``EXIT_S``.
+        Cancelling asks it to stop at once, and kills it after ``EXIT_S``.
         """
         loop = asyncio.get_running_loop()
         self._channel, theirs = open_channel()
         with theirs:
-            # A session of its own: Ctrl-C at the terminal is the parent's matter.
+            # A session of its own: Ctrl-C at the terminal reaches the parent only.
             self._process = process = await asyncio.create_subprocess_exec(
                 *python.command("voicechat.server.workers.child", str(theirs.fileno())),
                 stdin=asyncio.subprocess.PIPE,
@@ -100,8 +101,8 @@ class WorkerHandle:
         loop.add_reader(self._channel.fileno(), self._receive_packets, self._channel)
         watching = loop.create_task(self._watch(process), name=f"watch worker {self.number}")
         try:
-            # What it was told to be; a process that ends before it has read all of it
-            # is told of below.
+            # Send the configuration. A process that ends before it has read all of it
+            # is handled like any other death, below.
             await process.communicate(pickle.dumps(self._config))
             return await process.wait()
         finally:
@@ -109,15 +110,16 @@ class WorkerHandle:
             await self._stop_process(process)
 
     def send_packet(self, kind: PacketKind, payload: bytes = b"") -> None:
-        """Tell it something. One that has not listened for so long that nothing more
-        can be said is killed.
+        """Send a packet. A worker whose buffer is full has stopped reading, and is
+        killed.
         """
         if self._channel is not None and not self._channel.send_packet(kind, payload):
             self.kill()
 
     def send_connection(self, connection: int, head: bytes = b"") -> bool:
-        """Let it serve a connection, whose descriptor this object takes over; False
-        when it cannot take any more.
+        """Send a connection; on success this object owns the descriptor.
+
+        Returns False when the worker cannot take any more.
         """
         if self._channel is None or len(self._untaken) >= MAX_UNTAKEN:
             return False
@@ -128,10 +130,9 @@ class WorkerHandle:
         return True
 
     def take_back_connections(self) -> list[int]:
-        """Give back, when it has ended, the connections that it has never begun to
-        serve.
+        """Return the connections that an ended worker has never begun to serve.
 
-        Those that were passed on are closed: no other worker can serve them.
+        Passed-on connections are closed: no other worker can serve them.
         """
         left = [connection for connection, head in self._untaken if not head]
         for connection, head in self._untaken:
@@ -141,7 +142,7 @@ class WorkerHandle:
         return left
 
     def kill(self) -> None:
-        """End it without asking."""
+        """Kill the process."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
@@ -158,7 +159,7 @@ class WorkerHandle:
             case PacketKind.REPORT:
                 self._report = LoadReport.decode(packet.payload)
                 while len(self._untaken) > self._sent - self._report.taken:
-                    close_fd(self._untaken.popleft()[0])  # the worker has a descriptor of its own
+                    close_fd(self._untaken.popleft()[0])  # the worker has its own descriptor now
             case PacketKind.FAILED:
                 self.failure = packet.payload.decode()
             case PacketKind.LISTENING:
