@@ -1,7 +1,7 @@
-"""Who may come in, by the key of a request; which pages may is in ``origins``.
+"""Authentication and authorisation of requests by key or token; `origins` checks pages.
 
-A key may stand in the ``Authorization`` header or, since a browser's WebSocket cannot
-set one, in the query. It is never written to a log, not even in part.
+A key may be in the ``Authorization`` header or, since a browser's WebSocket cannot set
+one, in the query. Keys are never logged, not even in part.
 """
 
 import asyncio
@@ -26,14 +26,16 @@ from voicechat.store.quotas import Account, Accounts
 from voicechat.store.tokens import TokenGrant, TokenStore
 
 DEFAULT_PROJECT = "default"
-"""Serves requests whose path names no project, unless the key is bound to others."""
+"""The project of requests whose path names none, unless their key is bound to
+others.
+"""
 
 SECRET_PARAMETERS = ("token", "apikey")
 """Query parameters that hold a key: they must never reach a dialect or a log."""
 
 _HOLDER_DIGITS = 32
 MAX_CANDIDATES = 8
-"""Texts of one request that are tried as keys."""
+"""Most texts of one request that are tried as keys."""
 
 # "Bearer k" after URL decoding; "Bearer+k" when a client escaped the plus sign of an
 # already escaped space; "Bearerk" when it took the original document at its word.
@@ -44,25 +46,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request comes from, and for which project."""
+    """Who sent a request, and for which project."""
 
     key_id: str
     project: str = DEFAULT_PROJECT
     scope: Scope = EVERYTHING.scope
-    """What of the key's scope this request may hand on to a token."""
+    """The part of the key's scope that this request may pass on to a token."""
     holder: str = ""
-    """Who of those that the key's tokens were made for; empty: the key itself, which
-    may see what all have made.
+    """The user or token that the request is for, among all with this key; empty: the
+    key itself, which sees what all of them have made.
     """
     account: Account = field(default_factory=lambda: Account(Quota(), unix_s))
-    """What the key has used, to be added to: ``account.session()`` around whatever
-    takes time.
-    """
+    """The key's account; wrap whatever takes time in ``account.session()``."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Credential:
-    """A key or token that was recognised, before anybody asked what it opens."""
+    """A recognised key or token, before its scope is checked."""
 
     key_id: str
     grant: Grant
@@ -71,19 +71,21 @@ class _Credential:
 
 
 class OutOfScopeError(AdmissionError):
-    """The key or token is valid, but not for this: no other attempt with it will do."""
+    """The key or token is valid but does not open this: another attempt with it will
+    fail too.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(Status.NOT_AUTHORISED, f"token: {message}")
 
 
 class Authoriser:
-    """Decides for each request; one per process of the server.
+    """Authorises requests; one instance per process of the server.
 
-    ``static_keys`` are keys by id that are known in the clear: the environment's, or
-    the server's own on loopback. They open everything, without quota. What keys use and
-    which tokens wait is in the ``ledger``, which the processes share; failed attempts
-    are counted by each for itself.
+    ``static_keys`` are keys by id that are known in plain text: the environment's, or
+    the server's own on loopback. They open everything, without quota. Usage and unused
+    tokens are in the ``ledger``, which the processes share; failed attempts are counted
+    by each process for itself.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class Authoriser:
         origins: Origins | None = None,
         ledger: Ledger | None = None,
     ) -> None:
-        """Without ``origins`` pages of this host alone may connect."""
+        """Without ``origins`` only pages of this host may connect."""
         self._keys = keys
         self._static_digests = {key_id: digest(key) for key_id, key in static_keys.items()}
         self.origins = origins or Origins()
@@ -105,10 +107,10 @@ class Authoriser:
         self.accounts = Accounts(unix_s, ledger)
 
     async def __call__(self, request: web.Request, endpoint: ApiEndpoint) -> Principal:
-        """Admit the request to ``endpoint``, and count it.
+        """Authorise a request to ``endpoint``, and count it.
 
-        Raises AdmissionError: NOT_AUTHORISED, late when its sender has failed often, or
-        QUOTA.
+        Raises AdmissionError: NOT_AUTHORISED, delayed when its sender has failed often,
+        or QUOTA.
         """
         address = self.origins.client_address(request)
         if not self.origins.may_connect(request):
@@ -130,9 +132,9 @@ class Authoriser:
         )
 
     async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
-        """Admit who came from ``address`` with ``key`` in its first frames.
+        """Authorise a client at ``address`` that sent ``key`` in its first frames.
 
-        As ``__call__``, but for no page.
+        Like ``__call__``, but pages are refused.
         """
         credential = await self._recognise(key) if key else None
         if credential is None or credential.origin:
@@ -150,16 +152,15 @@ class Authoriser:
     def issue_token(self, grant: TokenGrant, life_s: int) -> str:
         """Make a token that this server will accept once.
 
-        Raises AdmissionError: there are too many.
+        Raises AdmissionError when there are too many.
         """
         return self._tokens.issue_token(grant, life_s, asyncio.get_running_loop().time())
 
     async def account_of(self, key_id: str) -> Account:
-        """Give the account of a key.
+        """Return the account of a key.
 
-        Of one that is gone an account of its own, which nothing limits.
-
-        While the keys cannot be read, what is known of them counts: a task goes on.
+        A key that no longer exists gets an unlimited account. While the key file cannot
+        be read, the keys read last count, so that a task can go on.
         """
         with suppress(AdmissionError):  # which has been logged
             await self._refresh()
@@ -167,10 +168,10 @@ class Authoriser:
         return self.accounts.account_of(key_id, key.grant.quota if key else Quota())
 
     async def invalid_of(self, key_ids: Collection[str]) -> frozenset[str]:
-        """Which of these keys are no longer valid: revoked or expired.
+        """Return those of the keys that are no longer valid: revoked or expired.
 
-        While the key file cannot be read, nobody can tell which have been revoked: then
-        those are given that were invalid before, or have expired. Raises nothing.
+        While the key file cannot be read, these are the keys that were invalid before
+        or have expired since. Raises nothing.
         """
         with suppress(AdmissionError):  # which has been logged
             await self._refresh()
@@ -179,7 +180,7 @@ class Authoriser:
         return ended
 
     async def _recognise_any(self, keys: Collection[str]) -> _Credential | None:
-        """Recognise the first of the texts that is a key or token."""
+        """Return the credential of the first text that is a key or token."""
         for key in keys:
             if (credential := await self._recognise(key)) is not None:
                 return credential
@@ -200,9 +201,9 @@ class Authoriser:
         return _Credential(found.id, found.grant) if found else None
 
     def _credential_of(self, token: TokenGrant, holder: str) -> _Credential | None:
-        """What a token is good for, by its own scope and its key's quota.
+        """Return what a token opens: its own scope, with its key's quota.
 
-        None when the key is not valid any more.
+        None when the key is no longer valid.
         """
         if token.key_id in self._static_digests:
             return _Credential(token.key_id, Grant(scope=token.scope), token.origin, holder)
@@ -214,20 +215,17 @@ class Authoriser:
         )
 
     async def _refresh(self) -> None:
-        """Read the keys if they have changed.
-
-        Whoever asks while they are read waits for the same reading.
-        """
+        """Read the key file if it has changed. Concurrent callers share one read."""
         try:
             if self._keys.stale:
                 if self._reading is None or self._reading.done():
                     self._reading = asyncio.get_running_loop().run_in_executor(
                         None, self._keys.refresh
                     )
-                    self._reading.add_done_callback(_look_at)  # all who wait may be gone by then
+                    self._reading.add_done_callback(_look_at)  # every waiter may be gone by then
                 await asyncio.shield(self._reading)
         except ConfigError as error:
-            # Nobody is let in on keys that may have been revoked.
+            # Refuse everybody: any key may have been revoked.
             if self._readable:
                 _log.error("%s", error)
             self._readable = False
@@ -240,9 +238,10 @@ class Authoriser:
 
 
 def _holder(token: TokenGrant, digest_of_token: bytes) -> str:
-    """Name whose what a token makes will be: its user's, else its own.
+    """Return a name for the owner of what a token makes: its user, else the token
+    itself.
 
-    The name has no separators in it.
+    The name contains no separators.
     """
     if token.user:
         return f"user-{digest(token.user).hex()[:_HOLDER_DIGITS]}"
@@ -255,11 +254,11 @@ def _look_at(reading: asyncio.Future[None]) -> None:
 
 
 def require_metrics_key(request: web.Request, key: str, origins: Origins) -> None:
-    """Let a request see the metrics: with ``key``, or where there is none from this
-    machine itself.
+    """Authorise a request for the metrics: with ``key``, or from this machine if no key
+    is configured.
 
-    What a proxy brings is not from this machine, whether the proxy is trusted or not.
-    Raises AdmissionError.
+    A request that came through a proxy is not from this machine, whether the proxy is
+    trusted or not. Raises AdmissionError.
     """
     if key:
         expected = digest(key)
@@ -274,9 +273,9 @@ def require_metrics_key(request: web.Request, key: str, origins: Origins) -> Non
 
 
 def _project(request: web.Request, credential: _Credential, endpoint: ApiEndpoint) -> str:
-    """Settle the project: the path's, else the key's own.
+    """Return the project: the path's, else the key's own.
 
-    OutOfScopeError when the key does not open it.
+    Raises OutOfScopeError when the key does not open it.
     """
     scope = credential.grant.scope
     if credential.origin and not same_origin(
@@ -293,13 +292,12 @@ def _project(request: web.Request, credential: _Credential, endpoint: ApiEndpoin
 
 
 def request_keys(request: web.Request) -> list[str]:
-    """Take everything that may be a key from a request: the headers' first, then the
-    query's.
+    """Return every text of a request that may be a key, each once, the headers' first.
 
-    Each once. A proxy with a sign-on of its own puts a key of its own into the header,
-    so none of them counts as the only one. Of a text with a scheme in front, ``Bearer
-    k``, ``Bearer+k`` or ``Bearerk``, the key is the rest; the whole text is tried too.
-    Another scheme, such as ``Basic``, is no key.
+    A proxy with its own sign-on adds its own ``Authorization`` header, so several are
+    tried. For a text with a scheme in front, ``Bearer k``, ``Bearer+k`` or ``Bearerk``,
+    the rest is a candidate, and the whole text too. Texts with another scheme, such as
+    ``Basic``, are skipped.
     """
     written = request.headers.getall(hdrs.AUTHORIZATION, [])
     written = [each for each in written if _SCHEME.match(each.strip()) or " " not in each.strip()]

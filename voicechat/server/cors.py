@@ -1,7 +1,7 @@
-"""What browsers ask before a page of another origin may use the server.
+"""CORS, and OPTIONS in general.
 
-CORS, and OPTIONS in general. Keys come in a header or in the query and never as a
-cookie, so credentials in the browser's sense are never allowed.
+Keys come in a header or in the query and never as a cookie, so responses never allow
+credentials in the browser's sense.
 """
 
 import re
@@ -13,17 +13,17 @@ from voicechat.server.origins import Origins
 from voicechat.server.response_notes import HEADER as NOTE
 
 MAX_AGE_S = 600
-"""How long a browser may remember what is allowed."""
+"""How long a browser may cache a preflight response."""
 EXPOSED = f"Retry-After, WWW-Authenticate, Content-Disposition, {NOTE}"
-"""Headers of an answer that a page may read besides the simple ones."""
+"""Response headers that a page may read besides the CORS-safelisted ones."""
 USUAL_HEADERS = "authorization, content-type, idempotency-key"
 _HEADERS = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, \-]{1,2000}")
 _PRIVATE_NETWORK = "Access-Control-Request-Private-Network"
 
 
 def allow_pages(app: web.Application, origins: Origins) -> None:
-    """Let pages of the allowed origins read the answers of ``app``, and answer OPTIONS
-    everywhere.
+    """Let pages of the allowed origins read the responses of ``app``, and answer
+    OPTIONS on every path.
     """
 
     async def mark(request: web.Request, response: web.StreamResponse) -> None:
@@ -42,7 +42,9 @@ def allow_pages(app: web.Application, origins: Origins) -> None:
 def _options_of(origins: Origins) -> Middleware:
     @web.middleware
     async def answer_options(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Say which methods a path has, and to a browser what its page may send there."""
+        """Return the methods of a path, and for a preflight request what the page may
+        send.
+        """
         found = request.match_info.http_exception
         if request.method != hdrs.METH_OPTIONS or not isinstance(found, web.HTTPMethodNotAllowed):
             return await handler(request)

@@ -1,4 +1,4 @@
-"""Whom a server lets in, by its configuration."""
+"""The keys that a server accepts, according to its configuration."""
 
 from dataclasses import dataclass
 
@@ -15,15 +15,15 @@ ENVIRONMENT_KEY_ID = "environment"
 
 
 LOCAL_KEY_CHARACTERS = 4
-"""Fewest of a key that the environment sets for a server on loopback."""
+"""Shortest key that the environment may set for a server on loopback."""
 OPEN_KEY_CHARACTERS = 8
-"""Fewest where other machines can try one key after the other."""
+"""Shortest key where other machines can guess it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Whom a server lets in. ``shown`` is the key that the printed address may carry;
-    None: no key is known.
+    """The accepted keys. ``shown`` is the key that the announced address may carry, or
+    None.
     """
 
     store: KeyStore
@@ -32,8 +32,10 @@ class Credentials:
 
 
 def credentials(config: Config) -> Credentials:
-    """Gather the configured keys; on loopback without any, make one. ConfigError:
-    beyond loopback without any.
+    """Return the configured keys; on loopback without any, make one.
+
+    Raises ConfigError: a key is too short, or the server is reachable from other
+    machines and has no key.
     """
     store = KeyStore(config.data_dir / KEY_FILE)
     if config.api_key:
@@ -51,7 +53,7 @@ def credentials(config: Config) -> Credentials:
 
 
 def _check_length(key: str, host: str) -> None:
-    """Refuse a key that is soon guessed. Raises ConfigError."""
+    """Refuse a key that is easily guessed. Raises ConfigError."""
     fewest = LOCAL_KEY_CHARACTERS if is_loopback(host) else OPEN_KEY_CHARACTERS
     if len(key) < fewest:
         raise ConfigError(

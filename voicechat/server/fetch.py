@@ -1,14 +1,14 @@
-"""Fetches what a client's URL names, and nothing inside our own network.
+"""Fetches a client's URL, with protection against server-side request forgery (SSRF).
 
-The check is made on the address that is about to be dialled, for every dial of every
-redirect: whatever a name resolves to, however often its answer changes and however an
-address is written, the socket is opened to a public address or to one that the
-configuration allows, or not at all. Names and URL texts are not trusted for that.
+The check is made on the address of every dial of every redirect. Whatever a name
+resolves to, however often the answer changes and however an address is written, the
+socket is opened to a public or an explicitly allowed address, or not at all. Names and
+URL texts are not trusted.
 
-No proxy of the environment is used: behind one the check would see only the proxy.
+Proxies of the environment are not used: behind one the check would see only the proxy.
 
-Names are resolved in threads of their own, shared fairly among keys: a name server that
-never answers holds up whoever named it.
+Names are resolved in separate threads, shared fairly among keys: a name server that
+never answers delays only the key that named it.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Dial: TypeAlias = tuple[
     int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]
 ]
-"""What aiohttp gives a socket factory: an entry of ``socket.getaddrinfo``."""
+"""The argument of aiohttp's socket factory: an entry of ``socket.getaddrinfo``."""
 Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 MAX_URL_CHARACTERS = 4096
@@ -50,18 +50,17 @@ MAX_REDIRECTS = 3
 CONNECT_S = 5.0
 RESOLVE_S = 5.0
 HEAD_S = 30.0
-"""For the head of one answer."""
+"""For the head of one response."""
 IDLE_S = 30.0
 TOTAL_S = 1800.0
 LOOKUPS = 12
-"""Threads that resolve names, and some more for keys that wait for none."""
+"""Threads for name resolution, plus ``RESERVED_LOOKUPS`` for keys that hold none."""
 RESERVED_LOOKUPS = 4
 PIECE_BYTES = 256 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 
-# Not all of these are "not global" to Python's ipaddress: they carry another address
-# inside, belong to a site, or are where clouds have put services for their own
-# machines.
+# Python's ipaddress counts some of these as global. They embed another address, belong
+# to a site, or are where clouds run services for their own machines.
 _NEVER_PUBLIC = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -91,8 +90,9 @@ logger = logging.getLogger(__name__)
 
 
 class FetchError(VoiceChatError):
-    """The recording could not be fetched. ``reason`` may be shown to the client: it
-    says nothing of our network.
+    """The recording could not be fetched.
+
+    ``reason`` may be shown to the client: it reveals nothing about our network.
     """
 
     def __init__(self, reason: str, status: Status = Status.INVALID_PARAMETER) -> None:
@@ -103,26 +103,26 @@ class FetchError(VoiceChatError):
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    """What may be fetched from where. The metadata services of clouds are refused like
-    all that is not public.
+    """What may be fetched. Cloud metadata services are refused like all private
+    addresses.
     """
 
     allowed_networks: tuple[Network, ...] = ()
-    """Besides the public ones, for those who keep recordings on a machine of their own.
-    """
+    """Networks allowed besides the public ones, for recordings on an own machine."""
     ports: frozenset[int] = frozenset({80, 443})
     max_bytes: int = 1024**3
 
     def allows(self, address: Address) -> bool:
-        """Whether a socket to ``address`` may be opened."""
+        """Return whether a socket to ``address`` may be opened."""
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return is_public(address) or any(address in network for network in self.allowed_networks)
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address (no IPv4-mapped one) is of the public internet, and leads
-    nowhere else.
+    """Return whether an address is on the public internet and embeds no other address.
+
+    ``address`` must not be IPv4-mapped.
     """
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
@@ -132,7 +132,7 @@ def is_public(address: Address) -> bool:
 
 
 def check_url(text: str, policy: FetchPolicy) -> URL:
-    """Refuse what no fetch should be begun for. Raises ``RemoteProtocolError`` naming
+    """Refuse a URL that is not worth fetching. Raises ``RemoteProtocolError`` naming
     ``audio_url``.
     """
     try:
@@ -157,10 +157,10 @@ def _check(url: URL, policy: FetchPolicy) -> None:
 
 
 async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractResolver) -> None:
-    """Give the content of ``url`` to ``write``, in pieces.
+    """Pass the content of ``url`` to ``write``, in pieces.
 
-    Raises ``FetchError``; what has been written by then is the caller's to remove.
-    Cancelling closes the connection.
+    Raises ``FetchError``; the caller removes what was written by then. Cancelling
+    closes the connection.
     """
     guard = _AddressGuard(policy)
     connector = TCPConnector(
@@ -186,7 +186,7 @@ async def fetch(url: URL, write: Write, policy: FetchPolicy, resolver: AbstractR
     except TooSlowError:
         raise FetchError(f"its server sends less than {LEAST_BYTES_PER_S} bytes a second") from None
     except (ClientError, OSError, ValueError) as error:
-        # ValueError: what yarl and the codecs say of a host or a Location that is none.
+        # ValueError: from yarl and the codecs, for an invalid host or Location.
         logger.info("a fetch failed: %s", type(error).__name__)
         refused = "it leads to an address that is not allowed"
         raise FetchError(refused if guard.refused else "it cannot be fetched") from None
@@ -223,18 +223,18 @@ async def _read(response: ClientResponse, write: Write, max_bytes: int) -> None:
 
 
 class NameResolver:
-    """Resolves the names that clients give, for all keys together."""
+    """Resolves the host names of clients' URLs, for all keys together."""
 
     def __init__(self) -> None:
         self._slots = FairSemaphore(LOOKUPS, RESERVED_LOOKUPS)
 
     def resolver_for(self, key: str) -> AbstractResolver:
-        """Give the resolver for one key's fetches."""
+        """Return the resolver for one key's fetches."""
         return _KeyResolver(self._slots, key)
 
 
 class _KeyResolver(AbstractResolver):
-    """See ``NameResolver``."""
+    """The resolver of one key; see ``NameResolver``."""
 
     def __init__(self, slots: FairSemaphore, key: str) -> None:
         self._slots = slots
@@ -243,8 +243,8 @@ class _KeyResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve a name as the system does. Raises ``OSError``, which ``TimeoutError``
-        is one of.
+        """Resolve a name with the system's resolver. Raises ``OSError`` or
+        ``TimeoutError``.
         """
         loop = asyncio.get_running_loop()
         found: asyncio.Future[list[ResolveResult]] = loop.create_future()
@@ -259,7 +259,7 @@ class _KeyResolver(AbstractResolver):
             return await found
 
     async def close(self) -> None:
-        """See ``AbstractResolver.close``: nothing is open."""
+        """Do nothing: nothing is open."""
 
     def _look_up(
         self,
@@ -269,8 +269,8 @@ class _KeyResolver(AbstractResolver):
         port: int,
         family: socket.AddressFamily,
     ) -> None:
-        """Ask, in a thread: it holds its place until the system has answered, whoever
-        still waits.
+        """Resolve, in a thread, and hold the slot until the system has answered, even
+        if nobody waits any more.
         """
         results: list[ResolveResult] = []
         failure: Exception | None = None
@@ -304,19 +304,20 @@ def _resolved(host: str, port: int, info: Dial) -> ResolveResult:
 
 
 class _AddressGuard:
-    """Opens the sockets of one fetch, or refuses to."""
+    """Opens the sockets of one fetch if the address is allowed."""
 
     def __init__(self, policy: FetchPolicy) -> None:
         self._policy = policy
         self.refused = False
 
     def open_socket(self, dial: Dial) -> socket.socket:
-        """Make the socket for an address that may be dialled; ``OSError`` else, and the
-        next address is tried.
+        """Open a socket for an allowed address.
+
+        Raises ``OSError`` for any other one; aiohttp then tries the next address.
         """
         family, kind, protocol, _, sockaddr = dial
-        # A scope, as in fe80::1%eth0, would have to be cut off; it only occurs where
-        # nothing is allowed anyway.
+        # A scoped address, as fe80::1%eth0, is not parsed; it is always link-local and
+        # so never allowed.
         address = ipaddress.ip_address(sockaddr[0])
         if not self._policy.allows(address):
             self.refused = True

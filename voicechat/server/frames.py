@@ -1,10 +1,11 @@
-"""Reads the frames of a WebSocket (RFC 6455) in the place of aiohttp's reader.
+"""A parser of WebSocket frames (RFC 6455) that replaces aiohttp's.
 
-aiohttp's reader parses whatever has arrived in one go, however many frames that is,
-accepts frames without a mask, and refuses a message of exactly the size limit. This
-reader counts every frame: one client's frames are parsed a few at a time, and the other
-sessions get their turn in between. It also shows audio to its user as it arrives, which
-saves a queue and a task switch per frame.
+aiohttp's parser handles everything that has arrived in one go, however many frames that
+is, accepts unmasked frames, and refuses a message of exactly the size limit. This one
+parses at most 32 frames of a client per iteration of the event loop, so that one
+client's flood does not delay the others. A client that sends 40,000 empty frames at
+once would otherwise stop every session. It also offers audio to its consumer as it
+arrives, which saves a queue and a task switch per frame.
 """
 
 import asyncio
@@ -18,13 +19,14 @@ from aiohttp.http import WebSocketWriter
 from aiohttp.streams import EofStream
 
 FRAMES_IN_A_PASS = 32
-"""Frames of one client that are parsed before the event loop goes on."""
+"""Frames of one client that are parsed in one iteration of the event loop."""
 BYTES_PER_FRAME = 16 * 1024
-"""A longer frame counts as several: copying and unmasking take time by the byte."""
+"""A longer frame counts as several: copying and unmasking take time per byte."""
 QUEUE_BYTES = 128 * 1024
-"""Messages that wait to be received; past it the connection is not read."""
+"""Backpressure: with more bytes of messages queued, the connection is not read."""
 MESSAGE_OVERHEAD_BYTES = 128
-"""What a message weighs besides its payload, so that empty ones cannot fill the memory.
+"""Added to the size of each queued message, so that empty messages cannot fill the
+memory.
 """
 
 _FIN = 0x80
@@ -34,54 +36,56 @@ _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0
 _OPCODES = frozenset({_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG})
 _MASK_BYTES = 4
 _HEAD_126_BYTES = 8
-"""Of a frame with 126 to 65,535 bytes: two, two of the length, and the mask."""
+"""The head of a frame with 126 to 65,535 bytes: 2 bytes, 2 of the length, 4 of the
+mask.
+"""
 _MAX_CONTROL_BYTES = 125
 _CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
-"""Codes that may stand in a close frame (RFC 6455, 7.4, and its registry)."""
+"""Codes that are valid in a close frame (RFC 6455, 7.4, and its registry)."""
 
 
 class MessageQueue:
-    """Messages that wait to be received. aiohttp calls this the reader of a WebSocket."""
+    """The received messages. aiohttp calls this the reader of a WebSocket."""
 
     def __init__(self) -> None:
         self.take_audio: Callable[[bytes], bool] = lambda _: False
-        """Is shown a binary message while nothing waits; True: the message is not
-        queued.
+        """Offered each binary message while the queue is empty; True: the message is
+        not queued.
         """
         self.on_read: Callable[[], None] = lambda: None
         """Called after a message has been received."""
         self.size_bytes = 0
         self.waiting: deque[tuple[WSMessage, int]] = deque()
-        """Messages, and what each weighs; none of them may be overtaken."""
+        """Messages and their sizes, in order."""
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._over = False
 
     def feed_data(self, message: WSMessage, size_bytes: int) -> None:
-        """Show a message to ``take_audio``, or queue it."""
+        """Offer a message to ``take_audio``, or queue it."""
         audio = message[1] if message[0] is WSMsgType.BINARY else b""
         if not (audio and not self.waiting and self.take_audio(audio)):
             self.put_message(message, size_bytes)
 
     def put_message(self, message: WSMessage, size_bytes: int) -> None:
-        """Queue a message with a payload of so many bytes."""
+        """Queue a message with a payload of ``size_bytes``."""
         size_bytes += MESSAGE_OVERHEAD_BYTES
         self.waiting.append((message, size_bytes))
         self.size_bytes += size_bytes
         self._wake()
 
     def feed_eof(self) -> None:
-        """Nothing more comes."""
+        """Note that no more messages will come."""
         self._over = True
         self._wake()
 
     def set_exception(self, error: Exception) -> None:
-        """Let ``read`` raise ``error`` once all messages before it have been received."""
+        """Make ``read`` raise ``error`` once all queued messages have been received."""
         self._error = error
         self._wake()
 
     def release_references(self) -> None:
-        """Forget what waits and who is told of it; nothing more comes."""
+        """Drop the queued messages and all callbacks, and end the queue."""
         self.waiting.clear()
         self._error = None
         self.take_audio = lambda _: False
@@ -91,7 +95,7 @@ class MessageQueue:
     async def read(self) -> WSMessage:
         """Receive a message. Raises ``WebSocketError``, or ``EofStream`` at the end.
 
-        Cancelling loses nothing.
+        Cancelling loses no message.
         """
         while not self.waiting:
             if self._error is not None:
@@ -114,43 +118,43 @@ class MessageQueue:
 
 
 class FrameReader:
-    """Parses what a client sends, and queues the messages. aiohttp calls this a parser."""
+    """Parses a client's bytes and queues the messages. aiohttp calls this a parser."""
 
     def __init__(self, protocol: BaseProtocol, queue: MessageQueue, limit_bytes: int) -> None:
-        """``limit_bytes`` bounds a message, of one frame or of several."""
+        """``limit_bytes`` bounds a message, whether of one frame or of several."""
         self._protocol = protocol
         self._queue = queue
         self._waiting = queue.waiting
         self._limit_bytes = limit_bytes
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
-        """Bytes that are not parsed yet: at most an incomplete frame and what is read
-        at once.
-        """
+        """Unparsed bytes: at most an incomplete frame and one read of the socket."""
         self._partial: bytearray | None = None
-        """The fragments of a message so far; None: no message has begun."""
+        """The fragments of a message so far; None between messages."""
         self._partial_opcode = _CONTINUATION
         self._pass_s = 0.0
         self._parsed = 0
-        """Frames parsed in this pass of the loop: the loop's clock stands still during
-        one.
+        """Frames parsed in this iteration of the loop; ``loop.time()`` tells iterations
+        apart.
         """
         self._due = False
-        """``_go_on`` will be called in the next pass."""
+        """Whether ``_go_on`` is scheduled for the next iteration."""
         self._paused = False
         self._eof = False
         self._done = False
-        """A close frame or a breach of the protocol has come: nothing after it is read.
+        """Whether a close frame or a protocol error has come: the bytes after it are
+        dropped.
         """
         queue.on_read = self._on_read
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Take what has arrived. Gives whether the connection is to be closed, and no
-        rest.
+        """Parse received bytes.
+
+        Returns whether the connection shall be closed, and b"" for the rest.
         """
-        # Most of a microphone's frames come alone: 126 to 65,535 bytes, and nothing
-        # else waits. They are shown at once, without the calls that any other frame
-        # takes.
+        # Fast path: most microphone frames have 126 to 65,535 bytes and arrive alone,
+        # with nothing queued. Offering them at once saves the calls of the general
+        # case.
         if (
             len(data) > _HEAD_126_BYTES
             and data[0] == _FIN | _BINARY
@@ -173,7 +177,9 @@ class FrameReader:
         return self._done, b""
 
     def feed_eof(self) -> None:
-        """The connection is gone. What has arrived before can still be received."""
+        """Note that the connection is gone. What arrived before can still be
+        received.
+        """
         self._eof = True
         if not self._paused:
             self._parse()
@@ -206,7 +212,7 @@ class FrameReader:
         self._settle(incomplete)
 
     def _settle(self, incomplete: bool) -> None:
-        """Read on, or parse the rest later."""
+        """Resume reading, or schedule the parsing of the rest."""
         if self._done:
             self._buffer.clear()
             self._pause(False)
@@ -238,7 +244,7 @@ class FrameReader:
             self._protocol.resume_reading()
 
     def _parse_frame(self, start: int) -> int:
-        """Parse the frame that begins at ``start``; gives its length, 0 while it is
+        """Parse the frame that begins at ``start``; returns its length, 0 while it is
         incomplete.
         """
         buffer = self._buffer
@@ -270,8 +276,8 @@ class FrameReader:
 
     @staticmethod
     def _check_head(first: int, second: int) -> None:
-        """Raise ``WebSocketError`` when the two first bytes of a frame are not RFC
-        6455's, 5.2.
+        """Raise ``WebSocketError`` unless the first two bytes of a frame are valid (RFC
+        6455, 5.2).
         """
         opcode = first & 0x0F
         if first & _RESERVED:
@@ -284,7 +290,9 @@ class FrameReader:
             raise _breach("a control frame is in fragments, or longer than 125 bytes")
 
     def _check_order(self, opcode: int) -> None:
-        """Raise ``WebSocketError`` when a data frame of that kind may not come now."""
+        """Raise ``WebSocketError`` if a data frame with that opcode may not come
+        now.
+        """
         if opcode == _CONTINUATION and self._partial is None:
             raise _breach("a continuation without a beginning")
         if opcode != _CONTINUATION and self._partial is not None:
@@ -319,7 +327,7 @@ class FrameReader:
 
 
 class FramedWebSocket(web.WebSocketResponse):
-    """aiohttp's WebSocket with the reader of this module."""
+    """aiohttp's WebSocket with this module's parser."""
 
     def __init__(
         self,
@@ -330,14 +338,14 @@ class FramedWebSocket(web.WebSocketResponse):
         protocols: Sequence[str] = (),
     ) -> None:
         """``close_s`` bounds the closing handshake; ``write_ahead_bytes`` is aiohttp's
-        limit.
+        ``writer_limit``.
 
-        ``protocols``: subprotocols that are spoken here, the dearest first.
+        ``protocols``: the supported subprotocols, the preferred one first.
         """
         super().__init__(
             protocols=protocols,
             autoping=False,
-            compress=False,  # costs 107 KiB a connection and gives nothing on audio
+            compress=False,  # deflate costs 107 KiB a connection and gains nothing on audio
             timeout=close_s,
             writer_limit=write_ahead_bytes,
         )
@@ -345,19 +353,19 @@ class FramedWebSocket(web.WebSocketResponse):
         self.queue = MessageQueue()
 
     def release_references(self) -> None:
-        """Let go of what refers back to this object. To be called when nothing is
-        received any more.
+        """Break the reference cycles through this object, once nothing is received any
+        more.
 
-        Otherwise each connection would wait for a full collection of garbage, which is
-        rare, with all that lies in its queue.
+        Otherwise each connection and its queued messages would wait for a full garbage
+        collection, which is rare.
         """
         self.queue.release_references()
-        self._exception = None  # its traceback holds the frames of this object's methods
+        self._exception = None  # its traceback references the frames of this object's methods
 
     def _post_start(
         self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter
     ) -> None:
-        # What aiohttp does here, with another queue and another parser.
+        # Like aiohttp's method, but with our queue and parser.
         self._ws_protocol = protocol
         self._writer = writer
         reader = FrameReader(request.protocol, self.queue, self._limit_bytes)
@@ -369,9 +377,7 @@ class FramedWebSocket(web.WebSocketResponse):
 
 
 class _Upgraded(asyncio.Protocol):
-    """What an upgraded connection is read by: frames need not pass through the HTTP
-    handler.
-    """
+    """The protocol of an upgraded connection: frames bypass the HTTP handler."""
 
     def __init__(self, handler: BaseProtocol, reader: FrameReader) -> None:
         self.pause_writing = handler.pause_writing  # type: ignore[method-assign]

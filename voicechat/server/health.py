@@ -6,7 +6,7 @@ from aiohttp import web
 
 
 class Phase(Enum):
-    """Where the server stands between its start and its end."""
+    """Phases of a server's life."""
 
     STARTING = "starting"
     READY = "ready"
@@ -14,17 +14,17 @@ class Phase(Enum):
 
 
 class Health:
-    """The phase of this process, for whoever asks over HTTP; it counts as starting
-    while other workers do.
+    """Serves the phase of this process over HTTP; it stays "starting" while another
+    worker starts.
     """
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
         self.others_ready = True
-        """Whether the server's other processes are ready, too."""
+        """Whether the server's other processes are ready."""
 
     def routes(self) -> list[web.RouteDef]:
-        """List the two routes. They need no key and tell nothing but the phase."""
+        """Return the two routes. They need no key and reveal only the phase."""
         return [web.get("/healthz", self._live), web.get("/readyz", self._ready)]
 
     async def _live(self, _: web.Request) -> web.Response:

@@ -1,6 +1,4 @@
-"""Ends the open sessions of keys that were revoked, have expired, or have had their
-audio of the day.
-"""
+"""Ends the open sessions of keys that are revoked, expired, or out of audio quota."""
 
 import asyncio
 import logging
@@ -14,8 +12,8 @@ from voicechat.server.auth import Authoriser
 from voicechat.session.events import AccessEnded
 
 WATCH_S = 1.0
-"""So long at most an open session outlives its key. New requests are judged when they
-come.
+"""An open session outlives its key by at most 1 s. New requests are checked on
+arrival.
 """
 _CLOSE_S = 1.0
 
@@ -24,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def watching_keys(authorise: Authoriser, admission: Admission) -> AsyncIterator[None]:
-    """Watch while the context lasts."""
+    """Check the keys in use, once a second, while the context lasts."""
     tasks = SessionTasks(
         on_fault=lambda: _log.error("open sessions now outlive their keys: restart the server")
     )
@@ -36,10 +34,9 @@ async def watching_keys(authorise: Authoriser, admission: Admission) -> AsyncIte
 
 
 async def _watch(authorise: Authoriser, admission: Admission) -> None:
-    """Look at the keys in use, again and again.
+    """Check the keys in use at every interval.
 
-    Only an answer ends a session: a look that fails is told of once, and the next one
-    is taken.
+    A failed check ends no session; it is logged once, and the next check runs as usual.
     """
     failed = False
     while True:

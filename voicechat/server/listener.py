@@ -1,4 +1,4 @@
-"""The listening socket: an aiohttp application on one address, set up for long-lived
+"""The listening socket: an aiohttp application on one address, tuned for long-lived
 WebSockets.
 """
 
@@ -15,16 +15,17 @@ from voicechat.errors import ConfigError
 from voicechat.server.connections import HTTP_OPTIONS, Connections
 
 BACKLOG = 1024
-"""Connections that the kernel keeps until they are accepted."""
+"""The kernel's backlog: connections not accepted yet."""
 CLOSE_S = 2.0
-"""For connections that are still open when the listener ends; sessions have been
-drained before.
+"""How long open connections may take to close when the listener ends; sessions have
+been drained before.
 """
 
 
 @asynccontextmanager
 async def handling(app: web.Application) -> AsyncIterator[Connections]:
-    """Run an application while the context lasts; gives the factory of its connections.
+    """Run an application while the context lasts; yields the factory of its
+    connections.
 
     Leaving closes every connection within ``CLOSE_S``.
     """
@@ -39,11 +40,11 @@ async def handling(app: web.Application) -> AsyncIterator[Connections]:
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Listen while the context lasts; gives the port, which matters when 0 was asked
+    """Listen while the context lasts; yields the port, which matters when 0 was asked
     for.
 
-    ConfigError when the address cannot be had. Leaving closes every connection within
-    ``CLOSE_S``.
+    Raises ConfigError when the address cannot be bound. Leaving closes every connection
+    within ``CLOSE_S``.
     """
     loop = asyncio.get_running_loop()
     async with handling(app) as connections:
@@ -61,8 +62,8 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
 async def bind(host: str, port: int) -> list[socket.socket]:
     """Bind a socket to each address of ``host``, all with the same port.
 
-    ``::`` is every address of the machine, IPv4 ones too, as elsewhere than in asyncio.
-    Raises ConfigError when an address cannot be had.
+    ``::`` means every address, IPv4 included, which asyncio alone would not do. Raises
+    ConfigError when an address cannot be bound.
     """
     try:
         if _is_any_ipv6(host) and socket.has_dualstack_ipv6():
@@ -90,7 +91,7 @@ async def _bind_each(host: str, port: int) -> list[socket.socket]:
             except OSError as error:
                 if error.errno != errno.EADDRNOTAVAIL:
                     raise
-                missing = error  # a name may have an address of a family that the machine lacks
+                missing = error  # a name may resolve to a family that the machine lacks
             else:
                 port = int(bound[-1].getsockname()[1])
         if not bound:
@@ -110,9 +111,9 @@ def _is_any_ipv6(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``.
+    """Return whether only this machine can reach ``host``.
 
-    A name counts when it is ``localhost``; no look-up is made.
+    Of the names only ``localhost`` counts; nothing is resolved.
     """
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -121,15 +122,13 @@ def is_loopback(host: str) -> bool:
 
 
 def base_url(host: str, port: int) -> str:
-    """Write the address as a person opens it: any-address hosts are reached through
-    loopback.
-    """
+    """Return the URL for a person to open, with loopback in place of an any-address."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
 
 
 def why_not(host: str, port: int, error: OSError) -> str:
-    """Say why the address cannot be listened on."""
+    """Return the message for an address that cannot be listened on."""
     match error.errno:
         case errno.EADDRINUSE:
             return f"server.port: {port} is in use on {host}; stop the other program or choose another port"

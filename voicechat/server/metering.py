@@ -1,6 +1,4 @@
-"""Counts the audio of a key as it passes: what a recogniser takes, and what a
-synthesiser gives.
-"""
+"""Counts a key's audio: what a recogniser receives, and what a synthesiser returns."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -20,14 +18,16 @@ from voicechat.session.vocabulary import Transcript
 from voicechat.store.quotas import Account
 
 PORTION_MS = 200
-"""Audio is counted in portions: a synthesiser may give it in pieces of 20 ms, and as
+"""Audio is counted in portions of 200 ms: a synthesiser may return pieces of 20 ms as
 fast as it can.
 """
 PORTION_BYTES = PORTION_MS * PCM_RATE_HZ * 2 // 1000
 
 
 def metered(cast: SessionProviders, account: Account) -> SessionProviders:
-    """Let ``account`` pay for what the cast hears and says."""
+    """Wrap the recogniser and the synthesiser of a session so that ``account`` is
+    charged.
+    """
     return replace(
         cast,
         recognizer=MeteredRecognizer(cast.recognizer, account),
@@ -36,7 +36,7 @@ def metered(cast: SessionProviders, account: Account) -> SessionProviders:
 
 
 class MeteredRecognizer(WrappingRecognizer):
-    """A `SpeechRecognizer` that does as another one does."""
+    """A `SpeechRecognizer` that charges an account for its input."""
 
     def __init__(self, recognizer: SpeechRecognizer, account: Account) -> None:
         super().__init__(recognizer)
@@ -45,12 +45,12 @@ class MeteredRecognizer(WrappingRecognizer):
     def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncIterator[Transcript]:
-        """See `SpeechRecognizer`."""
+        """Recognise, and charge for the audio that the recogniser takes."""
         return self._inner.recognize(_Counted(audio, self._account), options)
 
 
 class _Counted:
-    """Audio on its way to a recogniser."""
+    """An iterator over a recogniser's audio that counts what passes."""
 
     def __init__(self, audio: AsyncIterator[bytes], account: Account) -> None:
         self._audio = audio
@@ -65,7 +65,7 @@ class _Counted:
     async def __anext__(self) -> bytes:
         try:
             pcm = await anext(self._audio)
-        except BaseException:  # the end, or the recogniser is not wanted any more
+        except BaseException:  # the end of the audio, or the recogniser was stopped
             self._count()
             raise
         self._heard_bytes += len(pcm)
@@ -81,14 +81,14 @@ class _Counted:
 
 
 class MeteredSynthesizer(WrappingSynthesizer):
-    """A `SpeechSynthesizer` that does as another one does."""
+    """A `SpeechSynthesizer` that charges an account for its output."""
 
     def __init__(self, synthesizer: SpeechSynthesizer, account: Account) -> None:
         super().__init__(synthesizer)
         self._account = account
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        """See `SpeechSynthesizer`."""
+        """Synthesise, and charge for the audio that is yielded."""
         made_bytes, counted_ms, rate_hz = 0, 0, PCM_RATE_HZ
         chunks = self._inner.synthesize(text, voice)
         try:
@@ -105,7 +105,8 @@ class MeteredSynthesizer(WrappingSynthesizer):
 
 
 def _length_ms(size_bytes: int, rate_hz: int) -> int:
-    """Length of s16le mono audio. Counted over a whole stream, so that no rounding adds
-    up.
+    """Return the length of s16le mono audio.
+
+    It is computed for a whole stream, so that rounding errors do not add up.
     """
     return size_bytes * 1000 // (2 * rate_hz)

@@ -1,5 +1,5 @@
-"""What the server counts, for Prometheus. Times are seconds there, as its conventions
-want; ours are milliseconds.
+"""Prometheus metrics. They are in seconds, as Prometheus recommends; the code has
+milliseconds.
 """
 
 import asyncio
@@ -45,20 +45,20 @@ from voicechat.session.effects import (
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_PERIOD_S = 0.25
 LAG_WINDOW = 40
-"""The lag gauge shows the worst of so many measurements: 10 s, within which a scraper
-is expected to come by.
+"""The lag gauge is the maximum of this many measurements: 10 s, about a scrape
+interval.
 """
 TEXT_SHARE = 0.02
-"""Of the event loop's time, that may go into writing the metrics, however often they
-are asked for.
+"""Largest part of the event loop's time that writing the metrics may take, however
+often they are scraped.
 """
 CLIENT = "(client)"
-"""For all tools that clients carry out: a client may name its tools as it likes, so
-their names are no labels.
+"""The label of all client-side tools: clients choose their names, which would make
+unbounded labels.
 """
 
 Counts: TypeAlias = Callable[[], Mapping[int, int]]
-"""Asked for a number of each worker."""
+"""Returns a number for each worker."""
 
 _LATENCY_BUCKETS_S = (
     0.005,
@@ -80,25 +80,25 @@ _LATENCY_BUCKETS_S = (
 
 
 class Metrics:
-    """The counters of one server, in a registry of their own so that two servers in a
+    """The metrics of one server, in a registry of its own so that two servers in one
     process do not collide.
     """
 
     def __init__(
         self, services: Services | None = None, shared: Path | None = None, worker: int = 0
     ) -> None:
-        """``services``: whose failures, and whose kept speech, are to be shown, too.
+        """``services``: whose failures and speech caches are exported.
 
-        ``shared``: where the workers of a server count together, each in files that
-        outlive it; None: it has none. Then ``PROMETHEUS_MULTIPROC_DIR`` must have named
-        that folder when this process was started.
+        ``shared``: the folder where the workers of a server keep their metrics; None
+        with one process. ``PROMETHEUS_MULTIPROC_DIR`` must have named it when this
+        process was started.
         """
         registry = self.registry = CollectorRegistry()
         self._shared, self._worker = shared, worker
         self._written = b""
         self._text_until_s = 0.0
-        """When the text that was written last is no longer given again."""
-        # What is asked for when somebody looks, by whichever worker that is.
+        """Until when the text that was written last is served again."""
+        # Metrics that are computed on a scrape, by whichever worker serves it.
         self._asked = CollectorRegistry() if shared else registry
         if shared is None:
             ProcessCollector(registry=registry)
@@ -167,9 +167,7 @@ class Metrics:
         )
 
     def _tell(self, collector: Collector) -> Collector:
-        """Show what ``collector`` knows of this process; with several workers, as this
-        worker's.
-        """
+        """Export ``collector``; with several workers under this worker's label."""
         told = collector if self._shared is None else _OfWorker(collector, self._worker)
         self._asked.register(told)
         return told
@@ -181,35 +179,33 @@ class Metrics:
         )
 
     def follow_sessions(self, count: Callable[[], int]) -> None:
-        """Show as the number of open sessions what ``count`` says whenever somebody
-        asks.
-        """
+        """Export the return value of ``count`` as the number of open sessions."""
         self._sessions.set_function(count)
 
     def follow_speech_caches(self, services: Mapping[str, object]) -> None:
-        """Show of each service that keeps speech how often that was of use."""
+        """Export hits, misses and size of every service's speech cache."""
         caches = {
             name: each for name, each in services.items() if isinstance(each, CachingSynthesizer)
         }
         self._tell(_ShownCaches(caches))
 
     def follow_workers(self, processes: Counts, sessions: Counts) -> None:
-        """Tell, with several workers, what each of them has and uses: ``processes``
-        gives their process ids.
+        """With several workers, export the sessions and the resources of each;
+        ``processes`` returns their process ids.
         """
         if self._shared is not None:
             self._asked.register(_Workers(processes, sessions))
 
     def set_load_level(self, level: LoadLevel) -> None:
-        """Show the level of pressure; with several workers the highest is shown."""
+        """Export the load level; with several workers the highest one is shown."""
         self._pressure.set(level)
 
     def count_load_refusal(self, figure: str) -> None:
-        """Count a client that was refused because of ``figure``."""
+        """Count a client that was refused because of the signal ``figure``."""
         self._busy.labels(figure).inc()
 
     def observe(self, fact: MetricEvent) -> None:
-        """Count what a session reports."""
+        """Count a metric event."""
         match fact:
             case TurnEnded(outcome, transcript_ms, first_text_ms, first_audio_ms):
                 self._turns.labels(outcome.value).inc()
@@ -237,9 +233,7 @@ class Metrics:
 
     @contextmanager
     def measuring_collector(self) -> Iterator[None]:
-        """Show how often and how long Python's garbage collector stops everything,
-        while the context lasts.
-        """
+        """Export the pauses of Python's garbage collector while the context lasts."""
         with measuring_gc_pauses() as pauses:
             shown = self._tell(_ShownPauses(pauses))
             try:
@@ -272,8 +266,8 @@ class Metrics:
             timer.cancel()
 
     def routes(self, require: Callable[[web.Request], None] = lambda _: None) -> list[web.RouteDef]:
-        """List the route ``/metrics``. ``require`` raises AdmissionError for whoever
-        may not see it.
+        """Return the route ``/metrics``. ``require`` raises AdmissionError for requests
+        that may not see it.
         """
 
         async def scrape(request: web.Request) -> web.Response:
@@ -283,8 +277,10 @@ class Metrics:
         return [web.get("/metrics", scrape)]
 
     def text(self) -> bytes:
-        """Write all metrics; again only after so long that it takes ``TEXT_SHARE`` of
-        the event loop at most.
+        """Return all metrics as text.
+
+        The text is cached so that writing it takes at most ``TEXT_SHARE`` of the event
+        loop's time.
         """
         begun_s = _now_s()
         if begun_s >= self._text_until_s:
@@ -303,8 +299,8 @@ class Metrics:
 
 
 class _OfWorker(Collector):
-    """What another collector tells, with the worker's number as a label: it knows of
-    this process only.
+    """Adds the worker's number as a label to another collector, which knows only its
+    own process.
     """
 
     def __init__(self, collector: Collector, worker: int) -> None:
@@ -312,7 +308,7 @@ class _OfWorker(Collector):
         self._worker = str(worker)
 
     def collect(self) -> Iterable[Metric]:
-        """See ``Collector``."""
+        """Yield the collector's metrics with the label added."""
         for metric in self._collector.collect():
             labelled = Metric(metric.name, metric.documentation, metric.type)
             for sample in metric.samples:
@@ -323,14 +319,14 @@ class _OfWorker(Collector):
 
 
 class _Workers(Collector):
-    """What the workers have and use, each with its number as a label."""
+    """Sessions and resources of all workers, labelled with their numbers."""
 
     def __init__(self, processes: Counts, sessions: Counts) -> None:
         self._processes = processes
         self._sessions = sessions
 
     def collect(self) -> Iterable[Metric]:
-        """Read it from the ledger, and from ``/proc`` where there is one."""
+        """Read them from the ledger, and from ``/proc`` where there is one."""
         sessions = Metric("voicechat_worker_sessions", "Sessions that a worker has open", "gauge")
         for worker, count in self._sessions().items():
             sessions.add_sample(sessions.name, {"worker": str(worker)}, count)
@@ -350,7 +346,7 @@ class _ShownCaches(Collector):
         self._caches = caches
 
     def collect(self) -> Iterator[Metric]:
-        """See ``Collector``."""
+        """Yield hits, misses and bytes of each cache."""
         about = "Short texts to be spoken, by whether their speech was known"
         asked = CounterMetricFamily("voicechat_speech_cache", about, labels=["service", "result"])
         held = GaugeMetricFamily(
@@ -365,15 +361,15 @@ class _ShownCaches(Collector):
 
 
 class _ShownPauses(Collector):
-    """Read when somebody asks: a collection may begin anywhere, so counting one must
-    not take a metric's lock.
+    """Computed on a scrape: a collection may start anywhere, so counting it must not
+    take a metric's lock.
     """
 
     def __init__(self, pauses: GcPauses) -> None:
         self._pauses = pauses
 
     def collect(self) -> Iterator[Metric]:
-        """See ``Collector``."""
+        """Yield the number, the total and the maximum of the pauses."""
         pauses = self._pauses
         name, about = "voicechat_collector_pause_seconds", "Pauses of Python's garbage collector"
         yield SummaryMetricFamily(name, about, pauses.pauses, pauses.total_us / 1e6)

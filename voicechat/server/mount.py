@@ -1,9 +1,7 @@
-"""Endpoints of dialects on the server's ports: a connection comes, is admitted, and
-becomes a conversation.
+"""Mounts the endpoints of dialects on the server's ports: identifies, authorises and
+admits each connection, and runs its conversation.
 
-All protocols go the same way, a WebSocket or a plain TCP connection: who is calling,
-may they come in, which agent and services answer, and then the conversation, until it
-ends.
+WebSockets and plain TCP connections of all protocols take the same path.
 """
 
 import asyncio
@@ -49,52 +47,52 @@ from voicechat.voice.detector import VoiceDetector
 T = TypeVar("T")
 
 PassOn = Callable[[web.Request, str], bool]
-"""Hand a connection to the process that serves the resumable stream of that name; False
-when this process does.
+"""Passes a connection on to the process that serves the resumable stream of that name;
+False when this process does.
 """
 
 GREETING_S = 10.0
-"""How long a caller may take to say who it is."""
+"""How long a caller may take to identify itself."""
 MOST_GREETING = 256
-"""Connections that have not said yet who they are."""
+"""Most connections that have not identified themselves yet."""
 GREETING_OF_ADDRESS = 32
-"""Those of one address, so that nobody can take all places of the others."""
+"""Most of these from one address, so that it cannot use up the slots of the others."""
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 _ACCESS = {Kind.CONVERSATION: ApiEndpoint.CONVERSATION, Kind.RECOGNITION: ApiEndpoint.RECOGNITION}
 
 
 class Authorise(Protocol):
-    """Decides who may come in. Raises ``AdmissionError``."""
+    """Authorises callers. Raises ``AdmissionError``."""
 
     async def __call__(self, request: web.Request, endpoint: ApiEndpoint) -> Principal:
-        """Admit a request by what stands in it."""
+        """Authorise a request by the key in it."""
 
     async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
-        """Admit who came from ``address`` with a key in its first frames."""
+        """Authorise a caller at ``address`` by the key in its first frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What holds for all sessions of a server."""
+    """Settings that all sessions of a server share."""
 
     limits: SessionLimits
     observe: Callable[[MetricEvent], None]
-    """Told every session's facts; must not raise and not wait."""
+    """Called with every session's metric events; must neither raise nor block."""
     detector: VoiceDetector | None = None
-    """Voice detection, which must be running; without it hands-free mode is refused."""
+    """Voice detection, which must be running; None: hands-free mode is refused."""
     decoding: ForkServer | None = None
-    """Processes for compressed audio; without them it is refused."""
+    """Processes that decode compressed audio; None: compressed audio is refused."""
     apology: Apology | None = None
-    """What sessions say aloud when no chat model answers."""
+    """What sessions say when no chat model answers."""
     interrupt_by_voice: bool = False
-    """Hands-free: see ``[hands_free] interrupt_by``."""
+    """Hands-free mode: see ``[hands_free] interrupt_by``."""
     several: bool = False
     """Whether other processes of the server open the same TCP ports."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wrong:
-    """Why what a caller asks for is not acceptable."""
+    """Why a caller's request is not acceptable."""
 
     status: Status
     message: str
@@ -102,7 +100,7 @@ class _Wrong:
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """What a session is held with."""
+    """The parts of a session."""
 
     machine: Machine
     dialect: Dialect
@@ -134,10 +132,10 @@ class Mount:
         self._resumable: dict[tuple[str, str, str], ResumableSocket] = {}
         self._tasks = SessionTasks(on_fault=lambda: None)
         self._greeting: Counter[str] = Counter()
-        """By address, the connections that have not said yet who they are."""
+        """By address, the connections that have not identified themselves yet."""
 
     def routes(self) -> list[web.RouteDef]:
-        """The WebSocket routes."""
+        """Return the WebSocket routes."""
         return [
             web.get(path, partial(self._serve_request, endpoint))
             for endpoint in self._endpoints
@@ -146,10 +144,10 @@ class Mount:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[dict[str, int]]:
-        """Serve the endpoints with a TCP port of their own while the context lasts;
-        gives the ports.
+        """Serve the endpoints that have their own TCP port while the context lasts.
 
-        They stand under the endpoints' names. ConfigError when a port cannot be had.
+        Yields the ports by the endpoints' names. Raises ConfigError when a port cannot
+        be bound.
         """
         async with AsyncExitStack() as servers:
             ports = {}
@@ -170,16 +168,16 @@ class Mount:
             raise ConfigError(f"dialects.{endpoint.name}: {reason}") from error
 
     def time_encoders(self, report: Callable[[float], None]) -> None:
-        """See ``EncodingThreads.measure``."""
+        """Measure the encoders' lag; see ``EncodingThreads.measure``."""
         self._threads.measure(report)
 
     @property
     def resumable(self) -> int:
-        """Resumable sessions that are open."""
+        """The number of open resumable sessions."""
         return len(self._resumable)
 
     async def drain(self, deadline_s: float) -> None:
-        """Let the sessions end as ``Admission.drain`` does, then release what they
+        """Drain the sessions as ``Admission.drain`` does, then release what they
         shared.
         """
         await self._admission.drain(deadline_s)
@@ -194,14 +192,14 @@ class Mount:
         response: web.StreamResponse | None = None
         try:
             caller = _identify(endpoint, handshake, ())
-            # First of all: a token is accepted once, so only the process that serves
-            # the stream may look at it.
+            # Before the token is redeemed, which works only once: the process that
+            # serves the stream must do that.
             if (
                 isinstance(caller, Caller)
                 and caller.resume
                 and self._pass_on(request, caller.resume)
             ):
-                return web.Response()  # Nobody gets it: this process has let go of the connection.
+                return web.Response()  # not sent: this process has closed its descriptor
             if caller is None:
                 response = await socket.open(request)
                 await self._greet(endpoint, handshake, socket, request)
@@ -222,7 +220,7 @@ class Mount:
             if response is None:
                 if not web.WebSocketResponse().can_prepare(request):
                     self._conditions.observe(SessionRefused(refusal.status))
-                    raise  # A request that is no upgrade gets its answer as HTTP.
+                    raise  # not an upgrade request: the refusal is an HTTP response
                 response = await socket.open(request)
             await self._refuse(endpoint, socket, refusal)
         return response
@@ -246,7 +244,7 @@ class Mount:
         socket: Socket,
         request: web.Request | None,
     ) -> None:
-        """Let a caller say who it is on the open connection, then serve it."""
+        """Let a caller identify itself on the open connection, then serve it."""
         address = network_of(handshake.peer)
         if (
             self._greeting.total() >= MOST_GREETING
@@ -267,7 +265,7 @@ class Mount:
             if not self._greeting[address]:
                 del self._greeting[address]
         if caller is None:
-            return  # It has gone.
+            return  # the caller has gone
         access = _ACCESS[endpoint.kind]
         if endpoint.trusted:
             principal = Principal(f"dialects.{endpoint.name}")
@@ -280,8 +278,9 @@ class Mount:
             await self._serve(served, _Replayed(socket, frames), principal)
 
     async def _refuse(self, endpoint: Endpoint, socket: Socket, refusal: AdmissionError) -> None:
-        """Tell a refused client why, in the form it waits for. One that has gone
-        already is not an error.
+        """Send a refused client the reason in its protocol's form.
+
+        A client that has gone already is not an error.
         """
         self._conditions.observe(SessionRefused(refusal.status))
         refused = endpoint.refuse(
@@ -293,7 +292,7 @@ class Mount:
                     await socket.send(frame)
                 await socket.close(refused.code, refusal.message)
         except (ConnectionError, TimeoutError):
-            pass  # The client has gone, or does not read: nobody is left to be told.
+            pass  # the client has gone or does not read: no one is left to notify
         finally:
             socket.abort()
 
@@ -302,7 +301,7 @@ class Mount:
     def _open(
         self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
     ) -> _Served:
-        """Choose who answers, and open the session. Raises ``AdmissionError``."""
+        """Choose the agent and open the session. Raises ``AdmissionError``."""
         try:
             if endpoint.kind is Kind.RECOGNITION:
                 return self._open_recognition(endpoint, handshake, caller)
@@ -390,8 +389,9 @@ class Mount:
     def _resume(
         self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
     ) -> ResumableSocket:
-        """The session of that name; begun now if there is none. It lives on when its
-        connection is lost.
+        """Return the session of that name, which is opened if there is none.
+
+        It survives the loss of its connection.
         """
         name = (f"{principal.key_id}/{principal.holder}", principal.project, caller.resume)
         if name not in self._resumable:
@@ -419,9 +419,7 @@ class Mount:
 
 
 class _Replayed:
-    """See ``Socket``: one whose first frames have been received already, and are
-    received once more.
-    """
+    """A ``Socket`` whose first frames were received already, and are received again."""
 
     def __init__(self, socket: Socket, frames: Sequence[Frame]) -> None:
         self._socket = socket
@@ -434,39 +432,43 @@ class _Replayed:
         self.abort = socket.abort
 
     async def receive(self) -> Frame | Control | Ping:
-        """See ``Socket.receive``."""
+        """Receive the next of the first frames, then the socket's."""
         return self._frames.pop(0) if self._frames else await self._socket.receive()
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
-        """See ``Socket.offer``. Frames that come while some are still repeated would
-        overtake them.
+        """Offer the socket's frames to ``take``, once the first frames have been
+        received.
+
+        Earlier ones would overtake them.
         """
         self._socket.offer(lambda frame: not self._frames and take(frame))
 
     @property
     def has_room(self) -> bool:
-        """See ``Socket.has_room``."""
+        """Whether the socket has room for more."""
         return self._socket.has_room
 
 
 def _identify(
     endpoint: Endpoint, handshake: Handshake, frames: Sequence[Frame]
 ) -> "Caller | _Wrong | None":
-    """Who is calling, None for not known yet; or why what it asks for is not
+    """Return who is calling, None while that is not known, or why the request is not
     acceptable.
     """
     try:
         return endpoint.identify(handshake, frames)
     except RemoteProtocolError as error:
-        # Not the error itself: kept by a frame of its own traceback it would refer to
-        # itself.
+        # Not the error itself: kept in a frame of its own traceback it would be a
+        # reference cycle.
         return _Wrong(error.status, error.message)
 
 
 async def _first_words(
     endpoint: Endpoint, handshake: Handshake, socket: Socket
 ) -> tuple[Caller | None, list[Frame]]:
-    """Receive frames until it is known who is calling; None: the connection was lost."""
+    """Receive frames until the caller is identified; None when the connection is
+    lost.
+    """
     frames: list[Frame] = []
     while (caller := _identify(endpoint, handshake, frames)) is None:
         if len(frames) >= endpoint.greeting_frames:
@@ -485,7 +487,7 @@ async def _first_words(
 
 
 def _handshake_of(request: web.Request) -> Handshake:
-    """What the request says, without anything secret."""
+    """Return what the request says, without secrets."""
     offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "")
     return Handshake(
         variables=dict(request.match_info),
@@ -501,15 +503,16 @@ def _handshake_of(request: web.Request) -> Handshake:
 
 
 def _wanted(by_client: str, by_agent: str) -> str:
-    """Settle a service: ``default`` is what protocols make every client say, and means
-    the agent's own.
+    """Return the service to use.
+
+    ``default`` means the agent's own, because protocols make every client send it.
     """
     return by_agent if by_client in ("", DEFAULT) else by_client
 
 
 def _voice_picker(synthesizer: SpeechSynthesizer, own: str) -> Callable[[str], str]:
-    """Map a wished-for voice to one that there is: itself, the agent's ``own``, or the
-    first.
+    """Return a function that maps a requested voice to an existing one: itself, the
+    agent's ``own``, or the first.
     """
     voices = synthesizer.voices
     if not voices:

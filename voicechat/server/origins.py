@@ -20,7 +20,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ALLOW_IT = "add it to server.allowed_origins"
 NO_ORIGIN = "null"
-"""What a page sends that has no origin: of a file, or in a sandbox."""
+"""The Origin of a page that has none: of a file, or in a sandbox."""
 _PORTS = {"http": 80, "https": 443}
 _ORIGIN = re.compile(
     r"([a-z][a-z0-9+.\-]*)://([^/?#@\s:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE
@@ -42,19 +42,16 @@ _OF_PROXIES = (
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A page's origin in one spelling.
-
-    Small letters, and the port even where it is the scheme's own.
-    """
+    """A page's origin, normalised: lower case, with an explicit port."""
 
     scheme: str
     host: str
     port: int | None
-    """None: the scheme has no port of its own, and none is named."""
+    """None: the scheme has no default port, and the origin names none."""
 
 
 def read_origin(text: str) -> Origin | None:
-    """Understand an origin, ``https://app.example:8443``; None: it is none."""
+    """Parse an origin such as ``https://app.example:8443``; None if it is not one."""
     found = _ORIGIN.fullmatch(text)
     if found is None:
         return None
@@ -68,7 +65,7 @@ def was_brought(request: web.Request) -> bool:
 
 
 def same_origin(one: str, other: str) -> bool:
-    """Whether two texts name the same origin."""
+    """Return whether two texts name the same origin."""
     read = read_origin(one)
     return read == read_origin(other) if read is not None else one == other
 
@@ -79,13 +76,13 @@ def origin_of(request: web.Request) -> str:
 
 
 class Origins:
-    """The rules of one server."""
+    """The origin rules of one server."""
 
     def __init__(
         self, allowed: Collection[str] = (), trusted_proxies: Collection[Network] = ()
     ) -> None:
-        """``allowed`` are origins as ``read_origin`` takes them, ``null``, or ``*`` for
-        all.
+        """``allowed`` are origins as ``read_origin`` parses them, ``null``, or ``*``
+        for all.
         """
         self._any = ANY in allowed
         self._null = NO_ORIGIN in allowed
@@ -95,9 +92,10 @@ class Origins:
         self._proxies = tuple(trusted_proxies)
 
     def may_connect(self, request: web.Request) -> bool:
-        """Whether the page that sent a request may.
+        """Return whether the page that sent a request may connect.
 
-        No page at all, one of this very host, or one that is allowed.
+        Allowed are requests without a page, and pages of this host or of an allowed
+        origin.
         """
         origins = request.headers.getall(hdrs.ORIGIN, [])
         if not origins:
@@ -105,7 +103,7 @@ class Origins:
         return len(origins) == 1 and (self.allows(origins[0]) or self._is_own(request, origins[0]))
 
     def allows(self, origin: str) -> bool:
-        """Whether pages of ``origin`` are allowed by the configuration."""
+        """Return whether the configuration allows pages of ``origin``."""
         if self._any or (self._null and origin == NO_ORIGIN):
             return True
         read = read_origin(origin)
@@ -117,9 +115,8 @@ class Origins:
         return self._any
 
     def client_address(self, request: web.Request) -> str:
-        """Say whom a request comes from.
-
-        Its sender, or the last one before the proxies that are trusted.
+        """Return the client's address: the sender's, or the last one before the trusted
+        proxies.
         """
         address = plain_address(request.remote or "")
         forwarded = ",".join(request.headers.getall(FORWARDED_FOR, [])).split(",")
@@ -130,12 +127,12 @@ class Origins:
         return address
 
     def _is_own(self, request: web.Request, text: str) -> bool:
-        """Whether a page is one of this server's.
+        """Return whether a page is one of this server's.
 
-        Behind a proxy that ends TLS the server does not know its own scheme, so either
-        web scheme will do. Nor does it know its own port where the proxy leaves that
-        out of Host, which no browser does that comes directly: then only the host is
-        compared.
+        Behind a proxy that terminates TLS the server does not know its own scheme, so
+        http and https both match. It does not know its own port either where the proxy
+        leaves that out of Host. A browser that connects directly never leaves it out,
+        so then only the host is compared.
         """
         origin = read_origin(text)
         if origin is None or origin.scheme not in _PORTS:
@@ -166,20 +163,20 @@ class Origins:
 
 
 def _port(request: web.Request) -> int:
-    """The port at which the server itself was reached; 0: not known."""
+    """Return the port at which the server was reached; 0 if unknown."""
     name = request.transport.get_extra_info("sockname") if request.transport is not None else None
     return int(name[1]) if isinstance(name, tuple) else 0
 
 
 def _without_port(address: str) -> str:
-    """Give the address of ``1.2.3.4:80`` and ``[::1]:80``, as some proxies write."""
+    """Strip the port of ``1.2.3.4:80`` and ``[::1]:80``, which some proxies write."""
     found = _HOST.fullmatch(address.strip())
     return found[1].strip("[]") if found else address.strip()
 
 
 def plain_address(address: str) -> str:
-    """Write an IPv4 address as such that a socket for both families shows as an IPv6
-    one.
+    """Convert an IPv4-mapped IPv6 address, as a dual-stack socket reports it, to
+    IPv4.
     """
     try:
         mapped = ipaddress.IPv6Address(address).ipv4_mapped

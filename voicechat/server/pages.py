@@ -1,7 +1,7 @@
 """The web demo's files: read once at the start, then served from memory.
 
-A request's path is looked up as a name among the files that were found, so no path can
-lead anywhere else.
+A request's path is looked up among the names that were found, so path traversal is
+impossible.
 """
 
 import hashlib
@@ -40,14 +40,14 @@ class _File:
 
 
 def demo_folder() -> Path | None:
-    """Find the demo: inside an installed package, or beside it in a checkout. None when
-    there is none.
+    """Return the demo's folder: in an installed package, or beside it in a checkout.
+    None when there is none.
     """
     return _data_folder("web_demo", "index.html")
 
 
 def protocol_folder() -> Path | None:
-    """Find the description of the sockets, likewise."""
+    """Return the folder that describes the sockets, found in the same way."""
     return _data_folder("protocol", "asyncapi.json")
 
 
@@ -58,20 +58,22 @@ def _data_folder(name: str, file: str) -> Path | None:
 
 
 class Pages:
-    """Serves the files of one folder below ``/``; ``/`` itself is its ``index.html``."""
+    """Serves the files of one folder under ``/``; ``/`` itself is its
+    ``index.html``.
+    """
 
     def __init__(self, folder: Path | None) -> None:
-        """``folder`` None: there are no pages. Hidden files, links and files over 4 MiB
-        are left out.
+        """``folder`` None: no pages. Hidden files, links and files over 4 MiB are
+        skipped.
         """
         self._files = _read_files(folder) if folder else {}
 
     def __bool__(self) -> bool:
-        """Whether there is a first page."""
+        """Whether there is an ``index.html``."""
         return "index.html" in self._files
 
     def routes(self) -> list[web.RouteDef]:
-        """List one route per file."""
+        """Return one route per file."""
         routes = [web.get(f"/{name}", self._serve) for name in self._files]
         return [web.get("/", self._serve), *routes] if self else routes
 
@@ -106,8 +108,7 @@ def _read_files(folder: Path) -> dict[str, _File]:
 
 
 def _content_type(name: str) -> str:
-    # Not left to the machine's own tables, which on some systems call JavaScript
-    # text/plain.
+    # The machine's own table is not used: some systems map JavaScript to text/plain.
     known = {
         ".js": "text/javascript",
         ".mjs": "text/javascript",

@@ -78,9 +78,9 @@ class Running:
     """A server that takes sessions."""
 
     url: str
-    """``http://host:port``, without a slash at the end."""
+    """``http://host:port``, without a trailing slash."""
     key: str | None
-    """A key that is let in, when the server made one itself."""
+    """The key that the server has made itself; None when keys are configured."""
     has_demo: bool
     app: web.Application
     health: Health
@@ -88,13 +88,13 @@ class Running:
     mount: Mount
     backend: Backend
     ports: Mapping[str, int]
-    """The TCP ports of the endpoints that have one of their own, by the endpoint's
-    name.
-    """
+    """The ports of endpoints with their own TCP port, by the endpoint's name."""
 
     async def drain(self, deadline_s: float) -> None:
-        """Take no more sessions; let turns in progress end, for at most ``deadline_s``.
-        Cancelling it cuts them.
+        """Refuse new sessions and wait for turns in progress, for at most
+        ``deadline_s``.
+
+        Cancelling cuts them off.
         """
         self.health.phase = Phase.DRAINING
         await asyncio.gather(self.mount.drain(deadline_s), self.backend.drain(deadline_s))
@@ -109,11 +109,11 @@ async def serving(
     context: WorkerContext | None = None,
 ) -> AsyncIterator[Running]:
     """Run a server, or one of its workers in its ``context``, while the context lasts.
-    Entered when the services are warm.
 
     The port is opened first, so that ``/healthz`` answers and ``/readyz`` says
-    "starting" while models load. Raises ConfigError and what ``Services.start`` raises.
-    Leaving cuts the sessions that are left and stops the services.
+    "starting" while models load; the context is entered when the services are warm.
+    Raises ConfigError and what ``Services.start`` raises. Leaving cuts off the
+    remaining sessions and stops the services.
     """
     context = context or single_process(config)
     parts = _build_parts(config, services, admitted, context)
@@ -171,7 +171,7 @@ async def serving(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """What a server is made of, apart from the services."""
+    """The parts of a server, apart from the services."""
 
     metrics: Metrics
     authorise: Authoriser
@@ -188,9 +188,7 @@ class _Parts:
 def _build_parts(
     config: Config, services: Services, admitted: Credentials, context: WorkerContext
 ) -> _Parts:
-    """Make the parts and let each know those it needs. Nothing is started. Raises
-    ConfigError.
-    """
+    """Build the parts and connect them. Nothing is started. Raises ConfigError."""
     metrics = Metrics(services, context.shared, context.ledger.worker)
     origins = Origins(config.server.allowed_origins, config.server.trusted_proxies)
     authorise = Authoriser(admitted.store, admitted.static_keys, origins, context.ledger)
@@ -255,19 +253,19 @@ def _build_parts(
 
 
 class _WhenStarted:
-    """Lets nobody in while the services warm up."""
+    """Refuses everybody while the services warm up."""
 
     def __init__(self, authorise: Authoriser, health: Health) -> None:
         self._authorise = authorise
         self._health = health
 
     async def __call__(self, request: web.Request, endpoint: ApiEndpoint) -> Principal:
-        """See ``Authoriser``."""
+        """Authorise a request, once the server has started."""
         self._check()
         return await self._authorise(request, endpoint)
 
     async def admit_key(self, key: str, address: str, endpoint: ApiEndpoint) -> Principal:
-        """See ``Authoriser.admit_key``."""
+        """Authorise a key, once the server has started."""
         self._check()
         return await self._authorise.admit_key(key, address, endpoint)
 
@@ -288,8 +286,9 @@ def _observer(metrics: Metrics) -> Callable[[MetricEvent], None]:
 
 
 def open_detector(config: Config, on_tick: OnTick | None = None) -> VoiceDetector:
-    """Open the voice detection, with the configured models. Raises ConfigError naming
-    the key of one that is wrong.
+    """Open the voice detection with the configured models.
+
+    Raises ConfigError naming the key of a model that cannot be used.
     """
     voice, turn = config.hands_free.voice_model, config.hands_free.turn_model
     with _naming("voice_model"):
@@ -301,7 +300,9 @@ def open_detector(config: Config, on_tick: OnTick | None = None) -> VoiceDetecto
 
 @contextmanager
 def _naming(key: str) -> Iterator[None]:
-    """Name the key of ``[hands_free]`` that a ConfigError in the context is about."""
+    """Prefix a ConfigError in the context with the key of ``[hands_free]`` that it is
+    about.
+    """
     try:
         yield
     except ConfigError as error:
@@ -310,7 +311,7 @@ def _naming(key: str) -> Iterator[None]:
 
 @asynccontextmanager
 async def detecting(detector: VoiceDetector) -> AsyncIterator[None]:
-    """Detect voice while the context lasts."""
+    """Run the voice detection while the context lasts."""
     tasks = SessionTasks(
         on_fault=lambda: _log.error("voice detection failed: hands-free sessions hear nothing")
     )
@@ -322,13 +323,11 @@ async def detecting(detector: VoiceDetector) -> AsyncIterator[None]:
 
 
 def tune_garbage_collector() -> None:
-    """Take what the start has made out of the collector's sight, and let it look less
-    often.
+    """Freeze the objects made at the start, and make garbage collections rarer.
 
-    A full collection stops every session at once. Measured on a comparable engine with
-    50 sessions: p99 of the added latency 890 ms with the defaults, 168 ms so. Sessions
-    leave nothing for the collector, so that memory does not grow for want of
-    collections.
+    A full collection pauses every session. Measured on a comparable engine with 50
+    sessions: p99 of the added latency 890 ms with the defaults, 168 ms with this.
+    Sessions create no reference cycles, so memory does not grow with rarer collections.
     """
     gc.collect()
     gc.freeze()
@@ -336,25 +335,26 @@ def tune_garbage_collector() -> None:
 
 
 def tune_threads() -> None:
-    """Let the event loop have the interpreter back sooner from threads that compute,
-    and let numpy start none.
+    """Make computing threads yield the interpreter to the event loop sooner, and
+    disable numpy's thread pool.
 
-    Measured with 300 sessions speaking at once: with Python's 5 ms a thread that
-    detects voice fell seconds behind. The matrices of the voice model are small:
-    several threads of numpy's BLAS would spin on other cores and gain nothing.
+    Measured with 300 sessions speaking at once: with Python's switch interval of 5 ms
+    voice detection in a thread fell seconds behind. The matrices of the voice model are
+    small: more BLAS threads would spin on other cores and gain nothing.
     """
     sys.setswitchinterval(0.0005)
     threadpool_limits(limits=1, user_api="blas")
 
 
 def waiting_streams(services: Services) -> int:
-    """How many streams wait for a place at a provider."""
+    """Return how many streams wait for a slot of a provider."""
     return sum(as_provider(provider).waiting_streams for provider in services.distinct())
 
 
 def run(config: Config, announce: Announce) -> None:
-    """Serve until SIGTERM or SIGINT, with workers if there are to be any. Raises
-    ConfigError and ProviderError.
+    """Serve until SIGTERM or SIGINT, with workers if configured.
+
+    Raises ConfigError and ProviderError.
     """
     descriptors.raise_limit()
     workers = workers_of(config)
@@ -373,8 +373,9 @@ def run(config: Config, announce: Announce) -> None:
 
 
 async def serve_until_signal(config: Config, services: Services, announce: Announce) -> None:
-    """Serve until a signal, then drain. A second signal, or one during the warm-up,
-    stops at once.
+    """Serve until a signal, then drain.
+
+    A second signal, or one during the warm-up, stops at once.
     """
     loop = asyncio.get_running_loop()
     started_s = loop.time()
@@ -397,9 +398,9 @@ async def serve_until_signal(config: Config, services: Services, announce: Annou
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Give uvloop's where there is one."""
+    """Return uvloop's loop factory, or None without uvloop."""
     try:
         import uvloop
-    except ImportError:  # There is none for Windows.
+    except ImportError:  # not available on Windows
         return None
     return uvloop.new_event_loop

@@ -1,5 +1,5 @@
-"""What the services' chains count, as Prometheus reads it: by the names of the
-configuration, and of nothing said.
+"""The metrics of service chains: labelled with the configuration's names, without any
+content.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,17 +12,17 @@ from voicechat.runtime.services import Services
 
 
 class ServiceMetrics(Collector):
-    """Reads the counts whenever somebody asks."""
+    """Reads the counts on each scrape."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     def describe(self) -> Iterable[Metric]:
-        """Give the families without their samples."""
+        """Return the families without samples."""
         return self._families()
 
     def collect(self) -> Iterator[Metric]:
-        """Give the families with their samples."""
+        """Yield the families with samples."""
         failures, stood_in, states = self._families()
         for link in self._services.links:
             for kind, count in link.failures.items():

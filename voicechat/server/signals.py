@@ -1,5 +1,5 @@
-"""SIGTERM, SIGINT and Windows' SIGBREAK: the first asks the server to drain, the second
-to stop at once.
+"""SIGTERM, SIGINT and Windows' SIGBREAK: the first one starts a drain, the second stops
+at once.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ _SIGNALS = tuple(
 
 
 class StopSignals:
-    """What has been asked for so far. ``requested`` is set by the first signal, once
-    ``may_drain`` is true.
+    """What the signals have asked for so far.
+
+    ``requested`` is set by the first signal, once ``may_drain`` is true.
     """
 
     def __init__(self, task: "asyncio.Task[object]") -> None:
@@ -25,7 +26,7 @@ class StopSignals:
         self._task = task
 
     def received(self) -> None:
-        """Take a signal: ask for draining if that is possible and new, else cancel the
+        """Handle a signal: request a drain if that is possible and new, else cancel the
         task.
         """
         if self.may_drain and not self.requested.is_set():
@@ -74,8 +75,8 @@ def _handled_by(loop: asyncio.AbstractEventLoop, received: Callable[[], None]) -
 def _handled_by_python(
     loop: asyncio.AbstractEventLoop, received: Callable[[], None]
 ) -> Iterator[None]:
-    """Do the same for a loop that has no signal handlers, as on Windows; such a loop is
-    woken by signals.
+    """Do the same on a loop without signal handlers, as on Windows; signals wake such a
+    loop up.
     """
 
     def handle(_number: int, _frame: FrameType | None) -> None:

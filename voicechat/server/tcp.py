@@ -1,5 +1,5 @@
-"""A plain TCP connection as the ``Socket`` that conversations are held on: frames cut
-out of its bytes.
+"""A plain TCP connection as the ``Socket`` of a conversation: cuts its bytes into
+frames.
 """
 
 import asyncio
@@ -12,15 +12,17 @@ from voicechat.runtime.socket import Control, Ping, Pong
 from voicechat.session.limits import SessionLimits
 
 READ_BYTES = 16 * 1024
-"""Bytes that are read at once: half a second of 16 kHz samples."""
+"""Most bytes read at once: half a second of 16 kHz samples."""
 WRITE_AHEAD_BYTES = 32 * 1024
-"""What may lie in the process's own write buffer before a send waits: nothing there can
-be taken back.
+"""A send waits while the process' write buffer holds more: what is there cannot be
+taken back.
 """
 
 
 class TcpSocket:
-    """See ``Socket``. What cannot be a frame of the protocol ends the connection."""
+    """A ``Socket`` over TCP. Bytes that cannot be a frame of the protocol end the
+    connection.
+    """
 
     def __init__(
         self,
@@ -38,10 +40,10 @@ class TcpSocket:
         writer.transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
         peer = writer.get_extra_info("peername")
         self.peer = str(peer[0]) if peer else ""
-        """The address of the other side."""
+        """The address of the client."""
 
     async def receive(self) -> Frame | Control | Ping:
-        """See ``Socket.receive``."""
+        """Receive a frame; see ``Socket.receive``."""
         while not self._frames:
             if self._closed:
                 return Control.CLOSED
@@ -58,38 +60,38 @@ class TcpSocket:
         return self._frames.popleft()
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
-        """See ``Socket.offer``: nothing is offered."""
+        """Do nothing: frames of this socket are not offered."""
 
     async def send(self, frame: Frame | Pong) -> None:
-        """See ``Socket.send``."""
+        """Send a frame, and wait while the buffer is full."""
         self.send_now(frame)
         await self.drained()
 
     async def drained(self) -> None:
-        """See ``Socket.drained``."""
+        """Wait until the buffer has room."""
         await self._writer.drain()
 
     @property
     def has_room(self) -> bool:
-        """See ``Socket.has_room``."""
+        """Whether the buffer has room."""
         return self._writer.transport.get_write_buffer_size() <= WRITE_AHEAD_BYTES
 
     def send_now(self, frame: Frame | Pong) -> None:
-        """See ``Socket.send_now``."""
+        """Write a frame without waiting; see ``Socket.send_now``."""
         if self._writer.transport.is_closing():
             raise ConnectionResetError("the connection is closing")
         if not isinstance(frame, Pong):
             self._writer.write(self._framing.write(frame))
 
     async def ping(self) -> None:
-        """See ``Socket.ping``: TCP has none."""
+        """Do nothing: TCP has no ping."""
 
     async def close(self, code: int, reason: str) -> None:
-        """See ``Socket.close``: TCP has neither codes nor reasons."""
+        """Close the connection; TCP has neither codes nor reasons."""
         self._writer.close()
         await self._writer.wait_closed()
 
     def abort(self) -> None:
-        """See ``Socket.abort``."""
+        """Close the connection at once, dropping unsent data."""
         self._closed = True
         self._writer.transport.abort()

@@ -1,5 +1,5 @@
-"""Turns as OpenTelemetry spans: one span for the wait of the user, one below it for
-each stage that took time.
+"""Turns as OpenTelemetry spans: one for the user's wait, with a child for each stage
+that took time.
 
 Without OpenTelemetry's SDK the API does nothing. With it, its own variables
 (``OTEL_EXPORTER_OTLP_ENDPOINT`` and the like) say where the spans go; run the server
@@ -16,8 +16,9 @@ _NS_PER_MS = 1_000_000
 
 
 def trace_turn(tracer: trace.Tracer, waterfall: Waterfall) -> None:
-    """Record a turn whose first audio has left just now. Spans carry times alone: no
-    text and no identity.
+    """Record a turn whose first audio has just been sent.
+
+    Spans carry only times: no text and no identity.
     """
     end_ns = now_ns()
     start_ns = end_ns - waterfall.total_ms * _NS_PER_MS

@@ -1,4 +1,4 @@
-"""aiohttp's WebSocket as the ``Socket`` that conversations are held on."""
+"""aiohttp's WebSocket as the ``Socket`` of a conversation."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,25 +11,24 @@ from voicechat.server.frames import FramedWebSocket
 from voicechat.session.limits import SessionLimits
 
 WRITE_AHEAD_BYTES = 32 * 1024
-"""What may lie in the process's own write buffer before a send waits: nothing there can
-be taken back.
+"""A send waits while the process' write buffer holds more: what is there cannot be
+taken back.
 """
 _NEVER_DRAIN_BYTES = 2**62
-"""aiohttp's own waiting for the client to read cannot be given up: its future is shared
-with the closing handshake, and once cancelled cancels that too. So a full buffer is
-waited for here.
+"""Disables aiohttp's own drain, which cannot be cancelled: its future is shared with
+the closing handshake, which would be cancelled too. ``drained`` waits instead.
 """
 _LOOK_AGAIN_S = 0.005
-"""How often a full buffer is looked at."""
+"""How often a full buffer is polled."""
 _MAX_REASON_BYTES = 123
-"""RFC 6455, 5.5: a control frame holds 125 bytes, two of them the code."""
+"""RFC 6455, 5.5: a control frame holds 125 bytes, 2 of them the code."""
 
 
 class AiohttpSocket:
-    """See ``Socket``."""
+    """A ``Socket`` over aiohttp's WebSocket."""
 
     def __init__(self, limits: SessionLimits, protocols: Sequence[str] = ()) -> None:
-        """``protocols``: subprotocols that are spoken here, the dearest first."""
+        """``protocols``: the supported subprotocols, the preferred one first."""
         self._ws = FramedWebSocket(
             limit_bytes=limits.frame_bytes,
             close_s=limits.close_ms / 1000,
@@ -39,21 +38,25 @@ class AiohttpSocket:
         self._request: web.Request | None = None
 
     async def open(self, request: web.Request) -> web.WebSocketResponse:
-        """Answer the upgrade. Raises aiohttp's ``HTTPException`` when the request is
-        none.
+        """Answer the upgrade. Raises aiohttp's ``HTTPException`` if the request is not
+        one.
         """
         self._request = request
         await self._ws.prepare(request)
         return self._ws
 
     async def receive(self) -> Frame | Control | Ping:
-        """See ``Socket.receive``.
+        """Receive a frame; see ``Socket.receive``.
 
-        A message over the limit has been answered with close code 1009: ``CLOSED``.
+        A message over the limit is answered with close code 1009 and read as
+        ``CLOSED``.
         """
         try:
             message = await self._ws.receive()
-        except (RuntimeError, ConnectionError):  # aiohttp's, for a socket read again after its end
+        except (
+            RuntimeError,
+            ConnectionError,
+        ):  # raised by aiohttp when a closed socket is read again
             return Control.CLOSED
         match message.type:
             case WSMsgType.BINARY | WSMsgType.TEXT:
@@ -67,16 +70,16 @@ class AiohttpSocket:
                 return Control.CLOSED
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
-        """See ``Socket.offer``."""
+        """Offer each binary message to ``take`` as it arrives; see ``Socket.offer``."""
         self._ws.queue.take_audio = take
 
     async def send(self, frame: Frame | Pong) -> None:
-        """See ``Socket.send``."""
+        """Send a frame, and wait while the buffer is full."""
         self.send_now(frame)
         await self.drained()
 
     async def drained(self) -> None:
-        """See ``Socket.drained``."""
+        """Wait until the buffer has room."""
         while not self.has_room:
             transport = self._transport
             if transport is not None and transport.is_closing():
@@ -85,20 +88,20 @@ class AiohttpSocket:
 
     @property
     def has_room(self) -> bool:
-        """See ``Socket.has_room``."""
+        """Whether the buffer has room."""
         transport = self._transport
         return transport is None or transport.get_write_buffer_size() <= WRITE_AHEAD_BYTES
 
     def send_now(self, frame: Frame | Pong) -> None:
-        """See ``Socket.send_now``."""
+        """Write a frame without waiting; see ``Socket.send_now``."""
         if isinstance(frame, str):
             sending = self._ws.send_str(frame)
         elif isinstance(frame, bytes):
             sending = self._ws.send_bytes(frame)
         else:
             sending = self._ws.pong(frame.payload)
-        # The coroutine never waits: it would compress, or drain past its limit, and is
-        # told to do neither.
+        # The coroutine never suspends: compression and draining, for which it would,
+        # are both disabled.
         try:
             sending.send(None)
         except StopIteration:
@@ -110,16 +113,16 @@ class AiohttpSocket:
         return self._request.transport if self._request is not None else None
 
     async def ping(self) -> None:
-        """See ``Socket.ping``."""
+        """Send a ping."""
         await self._ws.ping()
 
     async def close(self, code: int, reason: str) -> None:
-        """See ``Socket.close``."""
+        """Close with a code and a reason, cut to what a control frame holds."""
         cut = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         await self._ws.close(code=code, message=cut.encode(), drain=False)
 
     def abort(self) -> None:
-        """See ``Socket.abort``."""
+        """Close the connection at once, dropping unsent data."""
         self._ws.release_references()
         if self._request is not None and self._request.transport is not None:
             self._request.transport.abort()

@@ -113,7 +113,9 @@ class SpokenReply:
                 self._task.perform(effect)
 
     def _set_timer(self) -> None:
-        """Text that waits too long for the end of its sentence is spoken as it stands."""
+        """Text that waits too long for the end of its sentence is spoken as it
+        stands.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,6 @@
-"""JSON Schemas as lists of fields, those of nested objects folded up below their field."""
+"""JSON Schemas as lists of fields, those of nested objects folded up below their
+field.
+"""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,6 @@
-"""``/docs``: all there is to read as HTML; scripts add examples with a key, and trying."""
+"""``/docs``: all there is to read as HTML; scripts add examples with a key, and
+trying.
+"""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +26,9 @@ _TAGS = {
 
 @dataclass
 class _Endpoint:
-    """An operation under its first path, and the other paths that it is served under."""
+    """An operation under its first path, and the other paths that it is served
+    under.
+    """
 
     method: str
     path: str
