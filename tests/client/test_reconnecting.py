@@ -60,7 +60,7 @@ class DigestRecognizer:
 async def test_no_audio_and_no_result_is_lost_or_doubled_however_often_the_connection_is_cut(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resuming, "PROVED_BYTES", 8_000)
+    monkeypatch.setattr(resuming, "PING_EVERY_BYTES", 8_000)
     monkeypatch.setattr(resuming, "KEPT_BYTES", 30_000)
     chance = random.Random(seed)
     blocks = [chance.randbytes(BLOCK_BYTES) for _ in range(120)]

@@ -17,12 +17,12 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class ConnectionLostError(VoiceChatError):
-    """The connection could not be opened, or ended before it should have. ``code``:
-    1006 when nobody said why.
+    """The connection could not be opened, or was lost. ``code`` is the close code, 1006
+    if the peer sent none.
     """
 
     def __init__(self, code: int, reason: str) -> None:
-        """``reason`` is the peer's, or ours when the network failed."""
+        """``reason`` is the peer's close reason, or describes the network error."""
         super().__init__(f"connection lost ({code}): {reason or 'no reason given'}")
         self.code = code
         self.reason = reason
@@ -30,7 +30,7 @@ class ConnectionLostError(VoiceChatError):
 
 @asynccontextmanager
 async def open_socket(url: str, key: str) -> AsyncIterator[ClientConnection]:
-    """Open the WebSocket. The key travels in a header: addresses end up in logs."""
+    """Open the WebSocket. The key is sent in a header, because addresses are logged."""
     try:
         socket = await websockets_connect(
             url,
@@ -49,8 +49,8 @@ async def open_socket(url: str, key: str) -> AsyncIterator[ClientConnection]:
 
 
 def socket_url(url: str, path: str, query: Mapping[str, str]) -> str:
-    """Complete a server's address: WebSocket scheme, endpoint path unless it is there
-    already, query.
+    """Build the WebSocket address: sets the scheme, and appends the endpoint's path
+    unless ``url`` already ends with it, and the query.
     """
     parts = urlsplit(url if "//" in url else f"//{url}")
     scheme = {"https": "wss", "wss": "wss"}.get(parts.scheme, "ws")
@@ -70,7 +70,7 @@ def socket_url(url: str, path: str, query: Mapping[str, str]) -> str:
 
 
 def lost(error: ConnectionClosed) -> ConnectionLostError:
-    """Say with the peer's code and reason that the connection has ended."""
+    """Convert the exception, keeping the peer's close code and reason."""
     return (
         ConnectionLostError(error.rcvd.code, error.rcvd.reason)
         if error.rcvd

@@ -1,4 +1,4 @@
-"""A conversation from the client's side."""
+"""The client of the conversation endpoint."""
 
 import asyncio
 import json
@@ -23,17 +23,17 @@ from voicechat.errors import AdmissionError, Status
 
 CHAT_PATH = "/api/open-apis/projects/default/chat/speech-chat"
 PING_S = 20.0
-"""The contract closes a connection that is silent for 60 s."""
+"""The server closes a connection on which it received nothing for 60 s (contract)."""
 
 
 class ClientConversation:
-    """An open conversation. Iterate over it for what the server says; it ends when the
-    server closes normally.
+    """An open conversation. Iterate over it to receive messages; the iteration ends
+    when the server closes normally.
 
-    Every method sends one request and returns when it is handed to the network: it
-    waits while the server does not read. The answers come through the iteration.
-    Cancelling any of them leaves the conversation usable. All raise ConnectionLostError
-    once the connection is gone.
+    Every method sends one request and returns once it was written to the network; it
+    waits while the server does not read. Answers arrive as messages. Cancelling a
+    method leaves the conversation usable. All methods raise ConnectionLostError once
+    the connection is lost.
     """
 
     def __init__(self, socket: ClientConnection) -> None:
@@ -41,13 +41,13 @@ class ClientConversation:
         self._tool_calls = ToolCallAssembler()
         self._received: deque[ServerMessage] = deque()
         self.note = ""
-        """What the server said when it opened the conversation: that another service
-        serves than was named.
+        """A remark of the server at the opening, for example that another service
+        serves than the requested one.
         """
 
     async def update(self, settings: Mapping[str, object]) -> None:
-        """Configure the conversation, before its first audio; see ``chat_settings`` for
-        the usual ones.
+        """Configure the conversation before its first audio. ``chat_settings`` builds
+        the usual settings.
         """
         await self._send({"event_type": "chat.update", "message": json.dumps(settings)})
 
@@ -59,15 +59,15 @@ class ClientConversation:
             raise lost(error) from error
 
     async def complete(self) -> None:
-        """End the user's turn: the reply follows."""
+        """End the user's turn. The reply follows."""
         await self._send({"event_type": "input_audio_buffer.complete"})
 
     async def clear(self) -> None:
-        """Take back what was said since the last turn."""
+        """Discard the audio since the last turn."""
         await self._send({"event_type": "input_audio_buffer.clear"})
 
     async def clear_history(self) -> None:
-        """Make the server forget the conversation so far."""
+        """Clear the conversation's history on the server."""
         await self._send({"event_type": "conversation.clear"})
 
     async def cancel(self) -> None:
@@ -75,32 +75,32 @@ class ClientConversation:
         await self._send({"event_type": "conversation.chat.cancel"})
 
     async def send_text(self, content: str) -> None:
-        """Add what the user typed, as a turn of its own."""
+        """Send typed text as a turn of its own."""
         await self._send(
             {"event_type": "conversation.message.create", "role": "user", "content": content}
         )
 
     async def answer_tool(self, call_id: str, content: str) -> None:
-        """Answer a ``ToolCalled``: after the last answer the reply goes on. An unknown
-        or late one earns an Error.
+        """Answer a ``ToolCallMessage``. The reply continues after the last answer. The
+        server answers an unknown or late ``call_id`` with an ErrorMessage.
         """
         answer = {"role": "tool", "tool_call_id": call_id, "content": content}
         await self._send({"event_type": "conversation.message.create", **answer})
 
     async def report_played(self, reply_id: str, played_ms: int) -> None:
-        """Tell how much of a reply has been heard, so that an interrupted one is
-        remembered as far as that.
+        """Report how much of a reply was played. The history keeps an interrupted reply
+        up to this position.
         """
         await self._send(
             {"event_type": "conversation.audio.played", "reply": reply_id, "played_ms": played_ms}
         )
 
     async def ping(self) -> None:
-        """Show that this side lives; done every 20 s by itself."""
+        """Send a ping. ``connect`` sends one every 20 s by itself."""
         await self._send({"event_type": "ping"})
 
     async def receive(self) -> ServerMessage:
-        """Wait for the next message that this client knows."""
+        """Wait for the next message of a known type; others are skipped."""
         while not self._received:
             try:
                 message = parse_message(await self._socket.recv())
@@ -132,13 +132,13 @@ class ClientConversation:
             raise lost(error) from error
 
     async def keep_alive(self) -> None:
-        """Ping until cancelled; ``connect`` runs it."""
+        """Ping every 20 s until cancelled. ``connect`` runs this."""
         while True:
             await asyncio.sleep(PING_S)
             try:
                 await self.ping()
             except ConnectionLostError:
-                return  # Whoever iterates or sends learns of it.
+                return  # The caller's next send or receive raises.
 
 
 def chat_settings(
@@ -152,13 +152,13 @@ def chat_settings(
     turn_detection: Mapping[str, object] | None = None,
     binary_audio: bool = False,
 ) -> dict[str, object]:
-    """Build the settings of ``ClientConversation.update``; what is left out keeps the
-    contract's default.
+    """Build the settings of ``ClientConversation.update``. Omitted settings keep the
+    contract's defaults.
 
-    ``tools``: functions in OpenAI's form that the model may call: each call comes as a
-    ``ToolCalled``, to be answered with ``answer_tool``. ``turn_detection`` asks for
-    hands-free mode: ``{}`` as the contract has it, or with other values for its fields.
-    ``binary_audio``: the reply's audio comes as binary messages, a quarter smaller.
+    ``tools`` are functions in OpenAI's form that the model may call. Each call arrives
+    as a ``ToolCallMessage``; answer it with ``answer_tool``. ``turn_detection`` enables
+    hands-free mode, with the contract's defaults (``{}``) or with the given fields.
+    ``binary_audio`` requests the reply's audio as binary messages, a quarter smaller.
     """
     completion: dict[str, object] = {"messages": list(messages), "stream": True}
     recognition = {"format": input_format, "sample_rate": sample_rate_hz}
@@ -192,11 +192,11 @@ async def connect(
     recognizer: str = "default",
     synthesizer: str = "default",
 ) -> AsyncIterator[ClientConversation]:
-    """Open a conversation; it is closed when the context ends, within two seconds.
+    """Open a conversation. It is closed when the context ends, within 2 s.
 
     ``url`` is the server's address (http, https, ws or wss), with or without the
-    endpoint's path. Raises AdmissionError when the server refuses, ConnectionLostError
-    when there is no server. Cancelling closes the socket.
+    endpoint's path. Raises AdmissionError if the server refuses, ConnectionLostError if
+    it cannot be reached. Cancelling closes the socket.
     """
     query = {"model": model, "asr_easyllm_id": recognizer, "tts_easyllm_id": synthesizer}
     async with open_socket(socket_url(url, CHAT_PATH, query), key) as socket:

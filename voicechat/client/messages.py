@@ -1,4 +1,4 @@
-"""What a server says, as values; and how a client reads it from a frame."""
+"""The messages of a server as values, and the parser of its frames."""
 
 import struct
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from voicechat.client.connection import ConnectionLostError
 from voicechat.errors import Status
 
 _BINARY_HEADER = struct.Struct(">IIQ")
-"""Of audio as a binary message: reply number, sequence, position in milliseconds
-(contract).
+"""Header of a binary audio message: reply number, sequence number, position in
+milliseconds (contract).
 """
 
 
@@ -22,13 +22,13 @@ class _StatusMessage:
     status: int
     message: str
     reason: str = ""
-    """Why the server did it unasked: ``turn_detected`` in hands-free mode. Empty: it
-    was asked to.
+    """Why the server acted by itself: ``turn_detected`` in hands-free mode. Empty if
+    the client requested it.
     """
 
     @property
     def granted(self) -> bool:
-        """Whether the request was granted; else ``message`` says why not."""
+        """Whether the request was granted. If not, ``message`` gives the reason."""
         return self.status == Status.OK
 
 
@@ -39,14 +39,14 @@ class CreatedMessage(_StatusMessage):
 
 
 class UpdatedMessage(_StatusMessage):
-    """The answer to ``update``. ``message`` may hold a remark although it is granted."""
+    """The answer to ``update``. ``message`` may be a remark even if it was granted."""
 
     __slots__ = ()
 
 
 class CompletedMessage(_StatusMessage):
-    """The answer to ``complete``: the user's turn is closed. Hands-free, the server
-    says so by itself.
+    """The answer to ``complete``: the user's turn has ended. In hands-free mode the
+    server sends it by itself.
     """
 
     __slots__ = ()
@@ -65,49 +65,51 @@ class ForgottenMessage(_StatusMessage):
 
 
 class CanceledMessage(_StatusMessage):
-    """The answer to ``cancel``, or the user was heard to interrupt: nothing of the
-    reply follows. Empty your buffer.
+    """The reply was cancelled, by ``cancel`` or because the user interrupted it.
+
+    No message of the reply follows. Clear the playback buffer.
     """
 
     __slots__ = ()
 
 
 class PongMessage(_StatusMessage):
-    """The answer to a ping, which the client sends by itself."""
+    """The answer to a ping."""
 
     __slots__ = ()
 
 
 class TurnCompletedMessage(_StatusMessage):
-    """The turn is over, however it ended; the server listens again."""
+    """The turn has ended, normally or not. The server listens again."""
 
     __slots__ = ()
 
 
 class ErrorMessage(_StatusMessage):
-    """Anything wrong that is not the answer to a request."""
+    """An error that does not answer a particular request."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStartedMessage:
-    """Hands-free: the user began to speak, at ``audio_start_ms`` of the audio sent."""
+    """Hands-free: the user began to speak at ``audio_start_ms`` of the sent audio."""
 
     audio_start_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStoppedMessage:
-    """Hands-free: the user fell silent, at ``audio_end_ms`` of the audio sent."""
+    """Hands-free: the user stopped speaking at ``audio_end_ms`` of the sent audio."""
 
     audio_end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptMessage:
-    """A recognition result. ``text`` replaces the sentence's earlier one; ``end_ms``
-    None: the sentence goes on.
+    """A recognition result. ``text`` replaces the previous text of the sentence.
+
+    ``end_ms`` is None while the sentence is not final.
     """
 
     text: str
@@ -116,13 +118,13 @@ class TranscriptMessage:
 
     @property
     def final(self) -> bool:
-        """Whether the sentence is finished."""
+        """Whether the text of the sentence is final."""
         return self.end_ms is not None
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyTextMessage:
-    """A piece of the reply's text; the last one has a ``finish_reason`` and often no
+    """A delta of the reply's text. The last one has a ``finish_reason`` and often no
     content.
     """
 
@@ -133,8 +135,8 @@ class ReplyTextMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPiece:
-    """A piece of one tool call: its first has the id and the name; all ``arguments``
-    joined are JSON.
+    """A delta of one tool call. The first has the id and the name; all ``arguments``
+    concatenated are JSON.
     """
 
     index: int
@@ -145,8 +147,8 @@ class ToolCallPiece:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPiecesMessage:
-    """Pieces of tool calls. A ``Conversation`` joins them, and gives a ``ToolCallMessage``
-    for each call.
+    """Deltas of tool calls. ``ClientConversation`` assembles them and yields one
+    ``ToolCallMessage`` for each call.
     """
 
     reply_id: str
@@ -155,10 +157,10 @@ class ToolCallPiecesMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallMessage:
-    """The model calls a tool: carry it out and give ``Conversation.answer_tool`` its
-    ``id`` and the answer.
+    """The model calls a tool. Run it, and pass ``id`` and the result to
+    ``ClientConversation.answer_tool``.
 
-    ``arguments`` is JSON as the model wrote it: check it as you would any stranger's.
+    ``arguments`` is JSON as the model wrote it: validate it like any untrusted input.
     """
 
     reply_id: str
@@ -169,12 +171,12 @@ class ToolCallMessage:
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudioMessage:
-    """A piece of the reply's audio, in the format that was asked for; all pieces
-    together are one stream.
+    """A piece of the reply's audio in the requested format. Concatenated, the pieces
+    form one stream.
 
-    ``reply_id`` is the one of the reply's text, or the reply's number where audio comes
-    as binary messages; the server takes either in ``report_played``. Those also tell
-    where in the reply the piece begins.
+    ``reply_id`` is the id of the reply's text. In a binary message it is the reply's
+    number; the server accepts either in ``report_played``. Only binary messages have a
+    ``position_ms``, the offset of the piece in the reply.
     """
 
     reply_id: str
@@ -184,7 +186,7 @@ class ReplyAudioMessage:
 
 @dataclass(frozen=True, slots=True)
 class ReplyFinishedMessage:
-    """The last message of a reply that came to its natural end."""
+    """The last message of a reply that was not cancelled and did not fail."""
 
     reply_id: str
     characters: int
@@ -192,11 +194,11 @@ class ReplyFinishedMessage:
 
 @dataclass(frozen=True, slots=True)
 class LatencyMessage:
-    """Where the time went from the user's last sound to the first audio that left, if
-    ``update`` asked for it.
+    """The latency breakdown from the end of the user's speech to the first audio sent,
+    if ``update`` requested it.
 
-    ``stages_ms`` adds up to ``total_ms``: decision, transcript, first_token,
-    first_sentence, first_audio, first_sent.
+    The values of ``stages_ms`` add up to ``total_ms``: decision, transcript,
+    first_token, first_sentence, first_audio, first_sent.
     """
 
     reply_id: str
@@ -243,10 +245,9 @@ _ANSWERS: Mapping[str, type[StatusMessage]] = {
 
 
 def parse_message(frame: str | bytes) -> ServerMessage | None:
-    """Understand one frame of the server. None: a message that this client does not
-    know, to be passed over.
+    """Parse one frame of the server. Returns None for a message of an unknown type.
 
-    Raises ConnectionLostError(1002) for what breaks the contract.
+    Raises ConnectionLostError(1002) for a malformed frame.
     """
     if isinstance(frame, bytes):
         return _parse_audio(frame)

@@ -1,5 +1,5 @@
-"""Plays replies as a hands-free client must: in order, silent at once when told, and
-telling how much was heard.
+"""Playback for hands-free clients: plays replies in order, stops at once when the user
+interrupts, and reports how much was played.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from voicechat.client.conversation import ClientConversation
 from voicechat.client.messages import CanceledMessage, ReplyAudioMessage, ServerMessage
 
 REPORT_S = 0.2
-"""How often a change is told. Between two reports the server's clock goes on by itself.
+"""Interval between reports. Between two reports the server extrapolates the position.
 """
 MOST_S = 900
-"""Speech that waits to be played; of more, the end is lost rather than memory."""
+"""Bound of the buffer in seconds of speech. Audio beyond it is dropped."""
 _BYTES_PER_SAMPLE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PlaybackPosition:
-    """How much of a reply has been heard."""
+    """How much of a reply was played."""
 
     reply_id: str
     played_ms: int
@@ -34,12 +34,12 @@ class _Waiting:
 
 
 class PlaybackBuffer:
-    """Speech, s16le mono, that waits for the loudspeaker. Any thread may call: sound
-    cards take it on their own.
+    """The playback buffer: s16le mono. Thread-safe, because sound cards read from their
+    own threads.
     """
 
     def __init__(self, rate_hz: int, latency_ms: int = 0) -> None:
-        """``latency_ms``: how long after it was taken a sample is heard."""
+        """``latency_ms``: the time from `take_audio` until a sample is audible."""
         self._rate_hz = rate_hz
         self._latency_ms = latency_ms
         self._waiting: deque[_Waiting] = deque()
@@ -49,7 +49,7 @@ class PlaybackBuffer:
         self._lock = threading.Lock()
 
     def add_audio(self, pcm: bytes, reply_id: str = "") -> None:
-        """Append speech of a reply."""
+        """Append audio of a reply."""
         with self._lock:
             room_bytes = MOST_S * self._rate_hz * _BYTES_PER_SAMPLE - self._waiting_bytes
             if not self._waiting or self._waiting[-1].reply_id != reply_id:
@@ -58,13 +58,13 @@ class PlaybackBuffer:
             self._waiting_bytes += len(pcm[:room_bytes])
 
     def clear(self) -> None:
-        """Forget what has not been taken."""
+        """Discard all audio that was not yet taken."""
         with self._lock:
             self._waiting.clear()
             self._waiting_bytes = 0
 
     def take_audio(self, n_bytes: int) -> bytes:
-        """Give the next ``n_bytes``, filled up with silence."""
+        """Return the next ``n_bytes``, padded with silence."""
         taken = bytearray()
         with self._lock:
             while self._waiting and len(taken) < n_bytes:
@@ -82,13 +82,13 @@ class PlaybackBuffer:
 
     @property
     def waiting_ms(self) -> int:
-        """Speech that has not been taken."""
+        """Milliseconds of buffered audio."""
         return self._waiting_bytes * 1000 // (self._rate_hz * _BYTES_PER_SAMPLE)
 
     @property
     def played(self) -> PlaybackPosition | None:
-        """How much has been heard of the reply that was taken from last; None: nothing
-        has been taken.
+        """The playback position of the reply that was taken from last; None before any
+        audio was taken.
         """
         with self._lock:
             if self._reply_id is None:
@@ -98,8 +98,8 @@ class PlaybackBuffer:
 
 
 class ReplyPlayer:
-    """Feeds a buffer from a conversation whose replies come as bare PCM, and reports
-    what was heard of them.
+    """Fills a buffer from a conversation whose replies are raw PCM, and reports the
+    playback position.
     """
 
     def __init__(self, conversation: ClientConversation, playback: PlaybackBuffer) -> None:
@@ -108,8 +108,8 @@ class ReplyPlayer:
         self._reported: PlaybackPosition | None = None
 
     def handle_message(self, message: ServerMessage) -> None:
-        """Play the audio among the messages; at ``CanceledMessage`` fall silent. Give it every
-        message, at once.
+        """Queue the audio of a message; clear the buffer at ``CanceledMessage``. Pass
+        every message without delay.
         """
         match message:
             case ReplyAudioMessage():
@@ -120,7 +120,8 @@ class ReplyPlayer:
                 pass  # The other messages make no sound.
 
     async def interrupt(self) -> None:
-        """Fall silent, and stop the reply: it is remembered as far as it was heard.
+        """Stop playback and cancel the reply. The history keeps what was played.
+
         Raises ConnectionLostError.
         """
         self._playback.clear()
@@ -128,15 +129,13 @@ class ReplyPlayer:
         await self._conversation.cancel()
 
     async def report_playback(self) -> None:
-        """Tell the server what was heard, five times a second while it changes, until
-        cancelled.
-        """
+        """Report the playback position every 200 ms on change, until cancelled."""
         while True:
             await asyncio.sleep(REPORT_S)
             try:
                 await self._report()
             except ConnectionLostError:
-                return  # Whoever iterates or sends learns of it.
+                return  # The caller's next send or receive raises.
 
     async def _report(self) -> None:
         played = self._playback.played

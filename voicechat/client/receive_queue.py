@@ -1,5 +1,5 @@
-"""Between the task that keeps a connection and the caller who iterates over what came
-through it.
+"""The queue between the task that owns a connection and the caller that iterates over
+its messages.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from voicechat.errors import VoiceChatError
 T = TypeVar("T")
 
 QUEUED_ITEMS = 256
-"""Received and not yet taken; past it the server's messages wait in the network."""
+"""Bound of the queue. When it is full the client stops reading from the network."""
 
 
 class ReceiveQueue(Generic[T]):
-    """A bounded queue that ends, normally or with an error; the error comes after
-    everything that was put before.
+    """A bounded queue that can be closed, normally or with an error. The error is
+    raised after all queued items.
     """
 
     def __init__(self) -> None:
@@ -28,21 +28,21 @@ class ReceiveQueue(Generic[T]):
         self.error: VoiceChatError | None = None
 
     async def put_item(self, item: T) -> None:
-        """Append; waits while the queue is full."""
+        """Append an item. Waits while the queue is full."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self._items) < QUEUED_ITEMS)
             self._items.append(item)
             self._changed.notify_all()
 
     async def close(self, error: VoiceChatError | None = None) -> None:
-        """Say that nothing more comes."""
+        """Mark the end of the queue. ``error`` is the reason of an abnormal end."""
         async with self._changed:
             self._ended, self.error = True, error
             self._changed.notify_all()
 
     async def get_item(self) -> T:
-        """Wait for the next item. At the end raises the error, or
-        ``StopAsyncIteration``, as often as it is asked.
+        """Wait for the next item. At the end every call raises the error, or
+        ``StopAsyncIteration``.
         """
         async with self._changed:
             await self._changed.wait_for(lambda: self._items or self._ended)
@@ -54,8 +54,8 @@ class ReceiveQueue(Generic[T]):
 
 @asynccontextmanager
 async def background_task(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run ``work`` while the context lasts, then cancel it. What the caller raises
-    comes out as itself, no group.
+    """Run ``work`` while the context lasts, then cancel it. An exception of the body
+    propagates unchanged, not as an ExceptionGroup.
     """
     failure: Exception | None = None
     async with asyncio.TaskGroup() as tasks:

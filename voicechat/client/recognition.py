@@ -1,4 +1,4 @@
-"""A recognition stream from the client's side."""
+"""The client of the recognition endpoint."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,19 +21,19 @@ STREAM_PATH = "/api/open-apis/projects/default/easyllms/stream-speech"
 
 
 class ClientRecognitionStream:
-    """An open recognition stream. Iterate over it for results; it ends after ``finish``
-    when all have come.
+    """An open recognition stream. Iterate over it for results. The iteration ends after
+    ``finish_audio`` once all results have arrived.
     """
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
 
     async def send_audio(self, audio: bytes) -> None:
-        """Send the next piece of audio; waits while the server does not read."""
+        """Send the next piece of audio. Waits while the server does not read."""
         await self._send(audio)
 
     async def finish_audio(self) -> None:
-        """Say that there is no more audio: the last results follow."""
+        """Signal the end of the audio. The last results follow."""
         await self._send("BYE")
 
     async def _send(self, frame: str | bytes) -> None:
@@ -47,7 +47,7 @@ class ClientRecognitionStream:
         return self
 
     async def __anext__(self) -> TranscriptMessage:
-        """Wait for the next result; the iteration ends when the server closes normally."""
+        """Wait for the next result; raises StopAsyncIteration on a normal close."""
         while True:
             try:
                 message = parse_message(await self._socket.recv())
@@ -69,8 +69,9 @@ async def recognise_stream(
     heartbeat: bool = False,
     recognizer: str = "default",
 ) -> AsyncIterator[ClientRecognitionStream]:
-    """Open a recognition stream; entered when the server is ready. Raises
-    ConnectionLostError when it refuses.
+    """Open a recognition stream. The context is entered once the server is ready.
+
+    Raises ConnectionLostError if the server refuses or does not answer within 10 s.
     """
     query = {
         "easyllm_id": recognizer,

@@ -1,8 +1,8 @@
-"""A conversation that outlives its connection: it is opened again, configured as
-before, and one is told.
+"""A conversation that reconnects: it is opened again with the same settings, and the
+caller is notified.
 
-What the server remembered and the turn in progress are gone with the connection. Of a
-recognition stream nothing is lost: see `voicechat.client.resuming`.
+The server's history and the turn in progress are lost with the connection. A
+recognition stream loses nothing: see `voicechat.client.resuming`.
 """
 
 import asyncio
@@ -27,18 +27,17 @@ PATIENT = Backoff()
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """The connection was lost and is back, with the settings of the last ``update``.
-    Begin the turn again.
+    """The conversation was reconnected with the settings of the last ``update``. Begin
+    the turn again.
     """
 
 
 class ReconnectingConversation:
-    """Like ``ClientConversation``; its iteration also gives ``Reconnected``.
+    """Like ``ClientConversation``; its iteration also yields ``Reconnected``.
 
-    What is sent while there is no connection is dropped, as a microphone's audio must
-    be: the turn that it belongs to is gone. Once no further attempt is made, every
-    method raises what ended the last one: ``ConnectionLostError`` or
-    ``AdmissionError``.
+    Requests and audio sent while disconnected are dropped, because their turn is lost.
+    Once no further attempt is made, every method raises the error of the last attempt:
+    ``ConnectionLostError`` or ``AdmissionError``.
     """
 
     def __init__(self, open_one: Opening, backoff: Backoff) -> None:
@@ -46,16 +45,16 @@ class ReconnectingConversation:
         self._attempts = ReconnectAttempts(backoff, is_final)
         self._conversation: ClientConversation | None = None
         self._settings: Mapping[str, object] | None = None
-        self._inbox: ReceiveQueue[ServerMessage | Reconnected] = ReceiveQueue()
+        self._queue: ReceiveQueue[ServerMessage | Reconnected] = ReceiveQueue()
         self._first = asyncio.Event()
 
     async def update(self, settings: Mapping[str, object]) -> None:
-        """Configure the conversation, and those that may have to follow it."""
+        """Configure the conversation, now and after each reconnection."""
         self._settings = settings
         await self._request(lambda conversation: conversation.update(settings))
 
     async def send_audio(self, audio: bytes) -> None:
-        """See ``ClientConversation``, as for all that follow."""
+        """Send the next piece of the user's speech; dropped while disconnected."""
         await self._request(lambda conversation: conversation.send_audio(audio))
 
     async def complete(self) -> None:
@@ -63,11 +62,11 @@ class ReconnectingConversation:
         await self._request(ClientConversation.complete)
 
     async def clear(self) -> None:
-        """Take back what was said since the last turn."""
+        """Discard the audio since the last turn."""
         await self._request(ClientConversation.clear)
 
     async def clear_history(self) -> None:
-        """Make the server forget the conversation so far."""
+        """Clear the conversation's history on the server."""
         await self._request(ClientConversation.clear_history)
 
     async def cancel(self) -> None:
@@ -75,15 +74,17 @@ class ReconnectingConversation:
         await self._request(ClientConversation.cancel)
 
     async def send_text(self, content: str) -> None:
-        """Add what the user typed, as a turn of its own."""
+        """Send typed text as a turn of its own."""
         await self._request(lambda conversation: conversation.send_text(content))
 
     async def answer_tool(self, call_id: str, content: str) -> None:
-        """Answer a ``ToolCalled``; one of a connection that was lost earns an Error."""
+        """Answer a ``ToolCallMessage``. The server answers a call of a lost connection
+        with an ErrorMessage.
+        """
         await self._request(lambda conversation: conversation.answer_tool(call_id, content))
 
     async def report_played(self, reply_id: str, played_ms: int) -> None:
-        """Tell how much of a reply has been heard."""
+        """Report how much of a reply was played."""
         await self._request(lambda conversation: conversation.report_played(reply_id, played_ms))
 
     def __aiter__(self) -> Self:
@@ -94,30 +95,30 @@ class ReconnectingConversation:
         """Wait for the next message; the iteration ends when the server closes
         normally.
         """
-        return await self._inbox.get_item()
+        return await self._queue.get_item()
 
     async def wait_connected(self) -> None:
-        """Wait for the first connection. Raises what the first attempt raised."""
+        """Wait for the first connection. Raises the error of the first attempt."""
         await self._first.wait()
-        if self._inbox.error is not None:
-            raise self._inbox.error
+        if self._queue.error is not None:
+            raise self._queue.error
 
     async def keep_connected(self) -> None:
-        """Connect, and connect again, until the server closes normally or trying again
-        cannot help.
+        """Connect and reconnect until the server closes normally or an error is
+        permanent.
         """
         try:
             while not await self._hold():
                 pass
-            await self._inbox.close()
+            await self._queue.close()
         except (ConnectionLostError, AdmissionError) as error:
-            await self._inbox.close(error)
+            await self._queue.close(error)
         finally:
             self._first.set()
 
     async def _hold(self) -> bool:
-        """Hold one connection; True when the server closed it normally, else when it is
-        time for the next one.
+        """Run one connection. Returns True if the server closed it normally; False once
+        the next attempt is due.
         """
         try:
             async with self._open_one() as conversation:
@@ -131,25 +132,25 @@ class ReconnectingConversation:
         if self._settings is not None:
             await conversation.update(self._settings)
         if self._attempts.connected_before:
-            await self._inbox.put_item(Reconnected())
+            await self._queue.put_item(Reconnected())
         self._attempts.note_success()
         self._conversation = conversation
         self._first.set()
         try:
             async for message in conversation:
-                await self._inbox.put_item(message)
+                await self._queue.put_item(message)
         finally:
             self._conversation = None
 
     async def _request(self, request: Request) -> None:
-        if self._inbox.error is not None:
-            raise self._inbox.error
+        if self._queue.error is not None:
+            raise self._queue.error
         if self._conversation is None:
             return
         try:
             await request(self._conversation)
         except ConnectionLostError:
-            return  # The iteration tells of it: by `Reconnected`, or by the error when there is no more to come.
+            return  # The iteration yields `Reconnected` or raises the error.
 
 
 @asynccontextmanager
@@ -162,10 +163,10 @@ async def stay_connected(
     synthesizer: str = "default",
     backoff: Backoff = PATIENT,
 ) -> AsyncIterator[ReconnectingConversation]:
-    """Open a conversation that is opened again whenever its connection is lost; see
+    """Open a conversation that reconnects whenever its connection is lost; see
     ``connect``.
 
-    Iterate all the time: messages that nobody takes hold up the connection.
+    Iterate continuously: the client stops reading after 256 unread messages.
     """
     opening = partial(
         connect, url, key=key, model=model, recognizer=recognizer, synthesizer=synthesizer

@@ -1,4 +1,4 @@
-"""The HTTP endpoints from the client's side."""
+"""The client of the HTTP endpoints."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -17,8 +17,8 @@ from voicechat.proxies import proxy_of
 
 CONNECT_S = 10.0
 SILENCE_S = 300.0
-"""Between two pieces of an answer: longer than a server lets its own services be
-silent.
+"""Read timeout between two pieces of an answer. A server gives up on its own services
+earlier.
 """
 
 Messages = Sequence[Mapping[str, object]]
@@ -26,14 +26,12 @@ JsonTree = dict[str, Any]
 
 
 class ApiError(VoiceChatError):
-    """The server refused or failed. ``status`` is the contract's where the server gave
-    one, else the HTTP status.
+    """The server refused or failed. ``status`` is the contract's status if the server
+    sent one, else the HTTP status.
     """
 
     def __init__(self, status: int, message: str, retry_after_s: int | None) -> None:
-        """``retry_after_s``: after which another attempt may succeed, where the server
-        knows.
-        """
+        """``retry_after_s`` is the value of ``Retry-After``; None if absent."""
         super().__init__(f"{status}: {message}")
         self.status = status
         self.message = message
@@ -42,7 +40,7 @@ class ApiError(VoiceChatError):
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """A tool that the model wants called; ``arguments`` is JSON as the model wrote it."""
+    """A tool call that the model requests. ``arguments`` is the model's JSON."""
 
     id: str
     name: str
@@ -51,7 +49,7 @@ class ToolRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """A chat model's whole reply. ``total_tokens`` None: the model does not count."""
+    """A chat model's whole reply. ``total_tokens`` is None if none was reported."""
 
     content: str
     finish_reason: str
@@ -61,7 +59,7 @@ class ChatReply:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A short-lived token, which a browser may use once in place of a key."""
+    """A short-lived token that a browser may use once instead of a key."""
 
     token: str
     expires_at: int
@@ -69,11 +67,12 @@ class Token:
 
 
 class Api:
-    """One server, one key. Use it as a context, or call ``aclose``.
+    """A client for one server with one key. Use it as a context manager, or call
+    ``aclose``.
 
-    Every method raises ``ApiError`` when the server refuses or fails, and
-    ``ConnectionLostError`` when it cannot be reached or the answer breaks off.
-    Cancelling one, or closing an iterator, makes the server stop its work.
+    Every method raises ``ApiError`` if the server refuses or fails, and
+    ``ConnectionLostError`` if it cannot be reached or the answer is cut off. Cancelling
+    a method, or closing an iterator, makes the server stop the work.
     """
 
     def __init__(self, url: str, *, key: str, project: str = "default") -> None:
@@ -82,7 +81,7 @@ class Api:
         scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
         self._base = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
         self._project = f"/api/open-apis/projects/{quote(project, safe='')}"
-        # The key travels in a header: addresses end up in logs.
+        # The key is sent in a header, because addresses are logged.
         self._headers = {"Authorization": f"Bearer {key}"}
         self._session: aiohttp.ClientSession | None = None
 
@@ -94,7 +93,7 @@ class Api:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; answers in progress break off."""
+        """Close the connections. Answers in progress are cut off."""
         if self._session is not None:
             await self._session.close()
 
@@ -106,8 +105,8 @@ class Api:
     async def chat(
         self, messages: Messages, *, model: str = "default", **options: object
     ) -> ChatReply:
-        """Ask a chat model. ``options`` are OpenAI's: ``temperature``, ``tools``,
-        ``max_tokens`` and the like.
+        """Request a chat completion. ``options`` are OpenAI's parameters, such as
+        ``temperature``, ``tools`` and ``max_tokens``.
         """
         answer = await self._json("POST", "/v1/chat/completions", _chat(messages, model, options))
         choice, usage = answer["choices"][0], answer.get("usage")
@@ -123,7 +122,7 @@ class Api:
     async def chat_stream(
         self, messages: Messages, *, model: str = "default", **options: object
     ) -> AsyncGenerator[str, None]:
-        """Ask a chat model; gives its text piece by piece."""
+        """Request a chat completion and yield its text deltas."""
         body = _chat(messages, model, options) | {"stream": True}
         async with aclosing(self._events("/v1/chat/completions", body)) as events:
             async for data in events:
@@ -142,8 +141,8 @@ class Api:
         voice: Mapping[str, object] | None = None,
         **options: object,
     ) -> AsyncGenerator[ServerMessage, None]:
-        """Ask a chat model and hear it; gives ``ReplyText`` and ``ReplyAudioMessage``, at the
-        end a ``ReplyFinished``.
+        """Request a chat completion with speech. Yields ``ReplyTextMessage`` and
+        ``ReplyAudioMessage``, and a ``ReplyFinishedMessage`` at the end.
 
         ``voice`` is a ``synthesis_param``: ``format``, ``voice``, ``volume``,
         ``speechRate``, ``pitchRate``.
@@ -163,7 +162,7 @@ class Api:
                     yield message
 
     async def speech(self, *texts: str, synthesizer: str = "default", **voice: object) -> bytes:
-        """Speak a text; gives the whole audio file. ``voice`` is as in
+        """Synthesise a text and return the whole audio file. ``voice`` is as in
         ``chat_with_voice``.
         """
         body = {"easyllm_id": synthesizer, "text": texts, "synthesis_param": voice}
@@ -175,8 +174,8 @@ class Api:
     async def speech_stream(
         self, *texts: str, synthesizer: str = "default", **voice: object
     ) -> AsyncGenerator[bytes, None]:
-        """Speak a text; gives the audio as it is made: joined, the pieces are one
-        stream.
+        """Synthesise a text and yield its audio as it is produced. Concatenated, the
+        pieces form one stream.
         """
         body = {"easyllm_id": synthesizer, "text": texts, "synthesis_param": voice}
         async with aclosing(
@@ -191,8 +190,8 @@ class Api:
     async def create_token(
         self, *, endpoints: Sequence[str] = (), origin: str = "", expires_in_s: int = 60
     ) -> Token:
-        """Make a token for a browser: accepted once, for ``endpoints`` (empty: all of
-        the key) from ``origin``.
+        """Create a token for a browser. It is accepted once, from ``origin``, for
+        ``endpoints`` (empty: all that the key allows).
         """
         body = {"endpoints": list(endpoints), "origin": origin or None, "expires_in": expires_in_s}
         answer = await self._json("POST", f"{self._project}/tokens", body)
@@ -205,7 +204,7 @@ class Api:
             return _object(await response.read())
 
     async def _events(self, path: str, body: object) -> AsyncGenerator[str, None]:
-        """Give the data of each event of an answer."""
+        """Yield the data of each server-sent event of an answer."""
         parser = SseParser()
         async with self._request("POST", path, body) as response:
             async for piece in response.content.iter_any():
@@ -216,8 +215,8 @@ class Api:
     async def _request(
         self, method: str, path: str, body: object = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; entered when the server has granted it. Failures of the
-        network are mapped here.
+        """Send a request. The context is entered if the status is below 400. Converts
+        network errors to ``ConnectionLostError``.
         """
         try:
             data = None if body is None else orjson.dumps(body)
@@ -237,7 +236,7 @@ class Api:
             raise ConnectionLostError(1002, str(error)) from error
 
     def _open_session(self) -> aiohttp.ClientSession:
-        # Made here because it belongs to the running loop.
+        # Created here because a session belongs to the running loop.
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=SILENCE_S)
             self._session = aiohttp.ClientSession(timeout=timeout, proxy=proxy_of(self._base))
@@ -259,7 +258,9 @@ def _object(content: bytes | str) -> JsonTree:
 
 
 def _checked(data: str) -> JsonTree:
-    """Read an event; one that tells of a failure in the middle of the answer is raised."""
+    """Parse an event. Raises ApiError if it reports a failure in the middle of the
+    answer.
+    """
     event = _object(data)
     error = event.get("error")
     if isinstance(error, dict):
@@ -286,7 +287,7 @@ def _api_error(response: aiohttp.ClientResponse, content: bytes) -> ApiError:
 
 
 def _status(code: object, otherwise: int) -> int:
-    """Give the contract's status for the code of an error in OpenAI's form."""
+    """Return the contract's status for an error code in OpenAI's form."""
     openai_codes = {"invalid_api_key": Status.NOT_AUTHORISED, "model_not_found": Status.NOT_FOUND}
     ours = {status.name.lower(): status for status in Status}
     return int((ours | openai_codes).get(str(code), otherwise))

@@ -1,10 +1,10 @@
-"""A recognition stream that outlives its connection: no audio and no result is lost,
-and none comes twice.
+"""A recognition stream that resumes after a lost connection. No audio and no result is
+lost or duplicated.
 
-The server names the byte of audio that it expects next whenever a client returns to its
-session. Audio is kept here until the server is known to have taken it, which the answer
-to a ping that was sent after it proves: WebSocket frames are handled in order (RFC
-6455, 5.4).
+When a client resumes its session, the server names the next byte of audio that it
+expects. The client keeps sent audio in a retransmit buffer until it is acknowledged. A
+pong acknowledges all audio sent before its ping, because WebSocket frames are processed
+in order (RFC 6455, 5.4).
 """
 
 import asyncio
@@ -34,22 +34,20 @@ from voicechat.client.recognition import STREAM_PATH
 from voicechat.errors import VoiceChatError
 
 KEPT_BYTES = 1024 * 1024
-"""Audio that the server may not have taken yet: half a minute of s16le at 16 kHz. Past
-it ``send_audio`` waits.
+"""Bound of the retransmit buffer: about 30 s of s16le at 16 kHz. ``send_audio`` waits
+when it is full.
 """
 FRAME_BYTES = 32 * 1024
-"""One WebSocket message: the server takes up to 1 MiB (contract)."""
-PROVED_BYTES = 64 * 1024
-"""After so much audio a ping asks whether it has been taken."""
+"""Size of one WebSocket message. The server accepts up to 1 MiB (contract)."""
+PING_EVERY_BYTES = 64 * 1024
+"""A ping is sent after this many bytes of audio."""
 WITHIN_RESUMPTION = Backoff(give_up_s=25.0)
 """The server keeps a session for 30 s (contract)."""
 _ABNORMAL = 1006
 
 
 class RetransmitBuffer:
-    """Audio from ``start`` on, in bytes of the whole stream; what lies before the
-    server has taken.
-    """
+    """The unacknowledged audio of a stream: the bytes from ``start`` to ``end``."""
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
@@ -62,12 +60,12 @@ class RetransmitBuffer:
         self.end += len(piece)
 
     def drop_before(self, position: int) -> None:
-        """Forget the pieces that lie wholly before ``position``."""
+        """Discard the pieces that end at or before ``position``."""
         while self._pieces and self.start + len(self._pieces[0]) <= position:
             self.start += len(self._pieces.popleft())
 
     def audio_from(self, position: int) -> bytes:
-        """Give the piece at ``position``, from there on."""
+        """Return the rest of the piece that contains ``position``; empty at the end."""
         start = self.start
         for piece in self._pieces:
             if position < start + len(piece):
@@ -77,8 +75,9 @@ class RetransmitBuffer:
 
 
 class ResumingRecognition:
-    """Like ``RecognitionStream``. Once no further attempt is made, every method raises
-    ``ConnectionLostError``.
+    """Like ``ClientRecognitionStream``, but resumes after a lost connection.
+
+    Once no further attempt is made, every method raises ``ConnectionLostError``.
     """
 
     def __init__(self, url: str, key: str, query: Mapping[str, str], backoff: Backoff) -> None:
@@ -88,22 +87,22 @@ class ResumingRecognition:
         self._audio = RetransmitBuffer()
         self._finishing = False
         self._received = 0
-        self._inbox: ReceiveQueue[TranscriptMessage] = ReceiveQueue()
+        self._queue: ReceiveQueue[TranscriptMessage] = ReceiveQueue()
         self._first = asyncio.Event()
         self._changed = asyncio.Event()
 
     async def send_audio(self, audio: bytes) -> None:
-        """Send the next piece of audio; waits while too much is on its way."""
+        """Send the next piece of audio. Waits while the retransmit buffer is full."""
         for start in range(0, len(audio), FRAME_BYTES):
             await self._until(
-                lambda: self._inbox.error or self._audio.end - self._audio.start < KEPT_BYTES
+                lambda: self._queue.error or self._audio.end - self._audio.start < KEPT_BYTES
             )
             self._check()
             self._audio.append(audio[start : start + FRAME_BYTES])
             self._changed.set()
 
     async def finish_audio(self) -> None:
-        """Say that there is no more audio: the last results follow."""
+        """Signal the end of the audio. The last results follow."""
         self._check()
         self._finishing = True
         self._changed.set()
@@ -113,40 +112,38 @@ class ResumingRecognition:
         return self
 
     async def __anext__(self) -> TranscriptMessage:
-        """Wait for the next result; the iteration ends when the server closes normally."""
-        return await self._inbox.get_item()
+        """Wait for the next result; raises StopAsyncIteration on a normal close."""
+        return await self._queue.get_item()
 
     def _check(self) -> None:
-        if self._inbox.error is not None:
-            raise self._inbox.error
+        if self._queue.error is not None:
+            raise self._queue.error
 
     async def wait_connected(self) -> None:
-        """Wait for the first connection. Raises what the first attempt raised."""
+        """Wait for the first connection. Raises the error of the first attempt."""
         await self._first.wait()
         self._check()
 
     async def keep_connected(self) -> None:
-        """Connect, and return to the session, until the server closes normally or
-        trying again cannot help.
-        """
+        """Connect and resume until the server closes normally or an error is final."""
         try:
             while not await self._hold():
                 pass
-            await self._inbox.close()
+            await self._queue.close()
         except ConnectionLostError as error:
-            await self._inbox.close(error)
+            await self._queue.close(error)
         finally:
             self._first.set()
             self._changed.set()
 
     async def _hold(self) -> bool:
-        """Hold one connection; True when the server closed it normally, else when it is
-        time for the next one.
+        """Run one connection. Returns True if the server closed it normally; False once
+        the next attempt is due.
         """
         query = self._query | {"session": self._session, "received": str(self._received)}
         try:
             async with open_socket(socket_url(self._url, STREAM_PATH, query), self._key) as socket:
-                position = await self._greeted(socket)
+                position = await self._read_greeting(socket)
                 self._attempts.note_success()
                 self._first.set()
                 async with background_task(self._send(socket, position)):
@@ -156,8 +153,8 @@ class ResumingRecognition:
             return False
         return True
 
-    async def _greeted(self, socket: ClientConnection) -> int:
-        """Give the byte of audio that the server expects next."""
+    async def _read_greeting(self, socket: ClientConnection) -> int:
+        """Return the position of the next byte of audio that the server expects."""
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 greeting = _object(await socket.recv())
@@ -177,10 +174,10 @@ class ResumingRecognition:
         return position
 
     async def _send(self, socket: ClientConnection, position: int) -> None:
-        """Send everything from ``position`` on, as it comes. The end of the connection
-        is the receiver's to tell.
+        """Send all audio from ``position`` on as it becomes available. ``_receive``
+        reports a lost connection.
         """
-        unproved_bytes = 0
+        unacknowledged_bytes = 0
         try:
             while True:
                 await self._until(partial(self._is_due, position))
@@ -190,18 +187,18 @@ class ResumingRecognition:
                     return
                 await socket.send(piece)
                 position += len(piece)
-                unproved_bytes += len(piece)
-                if unproved_bytes >= PROVED_BYTES:
-                    unproved_bytes = 0
-                    proof = await socket.ping()
-                    proof.add_done_callback(partial(self._prove, position))  # type: ignore[attr-defined]
+                unacknowledged_bytes += len(piece)
+                if unacknowledged_bytes >= PING_EVERY_BYTES:
+                    unacknowledged_bytes = 0
+                    pong = await socket.ping()
+                    pong.add_done_callback(partial(self._acknowledge, position))  # type: ignore[attr-defined]
         except ConnectionClosed:
             return
 
     def _is_due(self, position: int) -> bool:
         return position < self._audio.end or self._finishing
 
-    def _prove(self, position: int, pong: "Future[float]") -> None:
+    def _acknowledge(self, position: int, pong: "Future[float]") -> None:
         if not pong.cancelled() and pong.exception() is None:
             self._audio.drop_before(position)
             self._changed.set()
@@ -223,7 +220,7 @@ class ResumingRecognition:
             number = _object(frame).get("number")
             if isinstance(result, TranscriptMessage) and isinstance(number, int):
                 self._received = number
-                await self._inbox.put_item(result)
+                await self._queue.put_item(result)
 
 
 @asynccontextmanager
@@ -237,10 +234,10 @@ async def stay_recognising(
     recognizer: str = "default",
     backoff: Backoff = WITHIN_RESUMPTION,
 ) -> AsyncIterator[ResumingRecognition]:
-    """Open a recognition stream that returns whenever its connection is lost; see
+    """Open a recognition stream that resumes whenever its connection is lost; see
     ``recognise_stream``.
 
-    Iterate all the time: results that nobody takes hold up the connection.
+    Iterate continuously: the client stops reading after 256 unread results.
     """
     query = {
         "easyllm_id": recognizer,
@@ -255,9 +252,7 @@ async def stay_recognising(
 
 
 def _is_final(error: VoiceChatError) -> bool:
-    """Whether the server ended the session: a connection that is merely lost has no
-    close code of the server's.
-    """
+    """Whether the server ended the session. A lost connection has no close code."""
     return not isinstance(error, ConnectionLostError) or error.code != _ABNORMAL
 
 

@@ -1,4 +1,4 @@
-"""Joins the pieces of tool calls to whole calls."""
+"""Assembles the deltas of tool calls to whole calls."""
 
 from voicechat.client.messages import (
     CanceledMessage,
@@ -11,19 +11,17 @@ from voicechat.client.messages import (
 )
 
 MADE = "tool_calls"
-"""The finish reason at which calls are made; before it, or with another one, they are
-not (contract).
-"""
+"""Calls are made only if the reply ends with this finish reason (contract)."""
 
 
 class ToolCallAssembler:
-    """The calls of one reply at a time, which is how they come."""
+    """Assembles the calls of one reply at a time; replies do not interleave."""
 
     def __init__(self) -> None:
         self._calls: dict[int, list[ToolCallPiece]] = {}
 
     def add_message(self, message: ServerMessage) -> list[ServerMessage]:
-        """Give what the user of a conversation is told instead of ``message``."""
+        """Return the messages to deliver in place of ``message``."""
         match message:
             case ToolCallPiecesMessage():
                 for piece in message.pieces:

@@ -1,5 +1,5 @@
-"""Transcription from the client's side: tasks that survive a server's crash, and
-requests that wait.
+"""The client of the transcription endpoints: tasks that survive a crash of the server,
+and requests that wait for their result.
 """
 
 import asyncio
@@ -16,55 +16,59 @@ from voicechat.client.rest import CONNECT_S, ApiError
 from voicechat.proxies import proxy_of
 
 READ_S = 1800.0
-"""A recording is recognised while a waiting request says nothing."""
-LOOK_S = (0.5, 1.0, 2.0, 5.0)
-"""Waits between two looks at a task; the last one from then on."""
+"""Read timeout. The server sends nothing while it transcribes a recording."""
+POLL_S = (0.5, 1.0, 2.0, 5.0)
+"""Intervals between polls of a task; the last one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionTask:
-    """Where a task stands; ``status`` is waiting, doing, success or failed,
-    ``progress`` 0 to 1.
+    """The state of a task. ``status`` is waiting, doing, success or failed;
+    ``progress`` is 0 to 1.
     """
 
     id: str
     status: str
     progress: float
     result: str
-    """One line per sentence, ``[m:ss.mmm,m:ss.mmm,speaker] text``; empty until it
-    succeeded.
+    """One line per sentence, ``[m:ss.mmm,m:ss.mmm,speaker] text``; empty before
+    success.
     """
     error: str
-    """Why it failed: the contract's status and a sentence."""
+    """The reason of a failure: the contract's status and a sentence."""
 
     @property
     def finished(self) -> bool:
-        """Whether it will stay so."""
+        """Whether the task succeeded or failed."""
         return self.status in ("success", "failed")
 
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """What was said in a recording."""
+    """The transcript of a recording."""
 
     text: str
     length_s: float
 
 
 class TranscriptionApi:
-    """The transcription endpoints of one server, with one key. Use it as a context.
+    """A client for the transcription endpoints of one server. Use it as a context
+    manager.
 
-    Every method raises ``ApiError`` when the server refuses or fails,
-    ``ConnectionLostError`` when it cannot be reached or the answer breaks off. A
-    recording is a ``Path``, which is sent piece by piece, or an http(s) address.
+    Every method raises ``ApiError`` if the server refuses or fails, and
+    ``ConnectionLostError`` if it cannot be reached or the answer is cut off. A
+    recording is a ``Path``, which is streamed, or an http(s) address.
     """
 
     def __init__(
         self, url: str, *, key: str, project: str = "default", service: str = "default"
     ) -> None:
-        """``url`` is the server's address; ``service`` its recogniser's name."""
-        self._folder = f"{url.rstrip('/')}/api/open-apis/projects/{quote(project, safe='')}/easyllms/speechtotext"
-        # The key travels in a header: addresses end up in logs.
+        """``url`` is the server's address; ``service`` names one of its recognisers."""
+        self._folder = (
+            f"{url.rstrip('/')}/api/open-apis/projects/{quote(project, safe='')}"
+            "/easyllms/speechtotext"
+        )
+        # The key is sent in a header, because addresses are logged.
         self._headers = {"Authorization": f"Bearer {key}"}
         self._service = service
         self._session: aiohttp.ClientSession | None = None
@@ -78,31 +82,31 @@ class TranscriptionApi:
             await self._session.close()
 
     async def transcribe(self, recording: Path | str) -> Transcription:
-        """Transcribe a recording of minutes, waiting for it. Cancelling makes the
-        server stop.
+        """Transcribe a recording of a few minutes and wait for the result. Cancelling
+        stops the server's work.
         """
         answer = await self._send("non-stream", recording, {})
         return Transcription(str(answer["result"]), float(answer["audio_duration"]))
 
     async def submit_task(self, recording: Path | str, *, idempotency_key: str = "") -> str:
-        """Hand a recording in, and return the id of its task, which will be done
-        whatever happens to the server.
+        """Submit a recording and return the id of its task, which survives a crash of
+        the server.
 
-        With an ``idempotency_key`` it is safe to call again after any failure: the same
-        recording makes one task.
+        With an ``idempotency_key`` a retry after any failure is safe: the same
+        recording creates only one task.
         """
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return str((await self._send("transcriptions", recording, headers))["taskId"])
 
     async def task(self, task_id: str) -> TranscriptionTask:
-        """Say where a task stands."""
+        """Return the state of a task."""
         return _task(await self._ask("GET", f"transcriptions/{quote(task_id, safe='')}"))
 
     async def wait_for_task(self, task_id: str) -> TranscriptionTask:
-        """Look until a task is finished. Cancelling leaves the task as it is."""
+        """Poll a task until it is finished. Cancelling does not affect the task."""
         looks = 0
         while not (task := await self.task(task_id)).finished:
-            await asyncio.sleep(LOOK_S[min(looks, len(LOOK_S) - 1)])
+            await asyncio.sleep(POLL_S[min(looks, len(POLL_S) - 1)])
             looks += 1
         return task
 
@@ -111,7 +115,7 @@ class TranscriptionApi:
         return [_task(state) for state in (await self._ask("GET", "transcriptions"))["tasks"]]
 
     async def delete_task(self, task_id: str) -> None:
-        """Delete a task, its result and its recording; stops it if it is being done."""
+        """Delete a task, its result and its recording. Stops the task if it runs."""
         await self._ask("DELETE", f"transcriptions/{quote(task_id, safe='')}")
 
     async def _send(

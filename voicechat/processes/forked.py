@@ -123,9 +123,7 @@ class ForkServer:
             ready = b""
         if ready != FORK_SERVER_READY:
             await self._stop()
-            raise WorkerLostError(
-                "the fork server did not become ready; its own words are on stderr"
-            )
+            raise WorkerLostError("the fork server did not become ready; see its output on stderr")
 
     async def _stop(self) -> None:
         process, self._process = self._process, None

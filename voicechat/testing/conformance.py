@@ -1,14 +1,14 @@
-"""Does a provider keep the contract of `voicechat.providers.interfaces`? One call for
-each kind, for anybody's tests.
+"""Conformance tests for providers: one call for each kind checks the contract of
+`voicechat.providers.interfaces`.
 
     async def test_my_synthesizer() -> None:
         await check_synthesizer(my_synthesizer)
 
-Each raises ``AssertionError``: the name of the check that failed, and in plain words
-what was seen. They need an opened, started provider that works, and leave it open. What
-it does when its own service fails, only its own tests can bring about; there
-`check_fails` and `check_probe_fails` help. `leaving_nothing` goes around opening and
-closing it.
+Each check raises ``AssertionError`` with the name of the failed check and what was
+observed. Pass a started provider that works; it is left open. Failures of the
+provider's own service can only be simulated by its own tests, with `check_fails` and
+`check_probe_fails`. Open and close the provider within `leaving_nothing` to detect
+leaks.
 """
 
 import asyncio
@@ -40,11 +40,11 @@ from voicechat.testing.leak_check import held_resources, tracking_tasks, wait_fo
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 DEADLINE_S = 60.0
-"""For one check."""
+"""The timeout of one check."""
 SETTLE_S = 2.0
-"""Threads and child processes that were told to end may take so long."""
+"""Time for threads and child processes to end after they were asked to."""
 LATE_MS = 100
-"""A sentence may end so much after the audio: recognisers count in frames."""
+"""Tolerance for the end of a sentence beyond the audio: recognisers count in frames."""
 
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody knows why it should."
 _UNSPEAKABLE = {
@@ -64,10 +64,10 @@ _ASKED = ChatRequest(messages=({"role": "user", "content": "Say hello."},))
 
 
 class Probed(Protocol):
-    """A provider that can say whether its service works."""
+    """A provider that can check whether its service works."""
 
     async def probe(self) -> None:
-        """See `voicechat.providers.registry`."""
+        """Raise ``ProviderError`` unless the service works."""
 
 
 async def check_recognizer(
@@ -78,12 +78,12 @@ async def check_recognizer(
     silence_ms: int = 2_000,
     deadline_s: float = DEADLINE_S,
 ) -> None:
-    """Run every check. ``speech_pcm``: s16le mono 16 kHz in which the recogniser
-    understands something.
+    """Run every check. ``speech_pcm`` is s16le mono 16 kHz speech that the recogniser
+    understands.
 
-    ``at_once``: streams that it is configured to serve at the same time.
-    ``silence_ms``: of digital silence, in which nothing may be recognised; 0 leaves
-    that out.
+    ``at_once`` is the number of concurrent streams that it is configured for.
+    ``silence_ms`` is the length of digital silence in which nothing may be recognised;
+    0 skips that check.
     """
     options = RecognitionOptions()
     length_ms = len(speech_pcm) // BYTES_PER_MS
@@ -140,7 +140,7 @@ async def check_chat_model(
     at_once: int = 3,
     deadline_s: float = DEADLINE_S,
 ) -> None:
-    """Run every check. ``request``: one that is answered with text."""
+    """Run every check. ``request`` must be answered with text."""
 
     def judge(parts: list[ReplyPart]) -> None:
         _judge_reply(parts)
@@ -188,7 +188,7 @@ async def check_synthesizer(
     at_once: int = 3,
     deadline_s: float = DEADLINE_S,
 ) -> None:
-    """Run every check. ``text``: a sentence that the synthesiser can speak with its
+    """Run every check. ``text`` is a sentence that the synthesiser can speak with its
     default voice.
     """
     voices: object = synthesizer.voices
@@ -224,10 +224,10 @@ async def check_synthesizer(
 async def check_fails(
     items: AsyncIterator[object], kind: FailureKind | None = None, *, deadline_s: float = DEADLINE_S
 ) -> ProviderError:
-    """Use up ``items`` of a provider whose service is broken: it must raise
-    ``ProviderError`` (of ``kind``) in time.
+    """Consume ``items`` of a provider whose service is broken. It must raise
+    ``ProviderError`` (of ``kind``) within ``deadline_s`` and leave no task.
 
-    Gives the error; no task may be left.
+    Returns the error.
     """
 
     async def use() -> ProviderError:
@@ -256,7 +256,7 @@ async def check_fails(
 async def check_probe_fails(
     provider: Probed, kind: FailureKind | None = None, *, deadline_s: float = DEADLINE_S
 ) -> ProviderError:
-    """Probe a provider whose service is broken: see `check_fails`."""
+    """Probe a provider whose service is broken; otherwise like `check_fails`."""
 
     async def probing() -> AsyncIterator[None]:
         await provider.probe()
@@ -267,8 +267,8 @@ async def check_probe_fails(
 
 @asynccontextmanager
 async def leaving_nothing(settle_s: float = SETTLE_S) -> AsyncIterator[None]:
-    """Open, use and close a provider within the context: no task, socket, thread or
-    child process may be left.
+    """Check that the body leaves no task, socket, thread or child process behind. Open,
+    use and close a provider in it.
     """
     tasks, before = asyncio.all_tasks(), held_resources()
     yield
@@ -281,7 +281,7 @@ async def leaving_nothing(settle_s: float = SETTLE_S) -> AsyncIterator[None]:
     )
 
 
-# --- what is well formed --------------------------------------------------------------
+# --- the form of results --------------------------------------------------------------
 
 
 def _judge_transcripts(results: list[Transcript], length_ms: int) -> None:
@@ -353,7 +353,7 @@ async def _empty() -> AsyncIterator[bytes]:
 
 
 async def _endless(pcm: bytes) -> AsyncIterator[bytes]:
-    """Speech, and then a microphone that is open and gives nothing."""
+    """Yield speech, then wait without an end, like an open microphone without input."""
     async for piece in _pieces(pcm, 100 * BYTES_PER_MS):
         yield piece
     await asyncio.Event().wait()

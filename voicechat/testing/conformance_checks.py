@@ -1,6 +1,4 @@
-"""The checks that providers of every kind must pass: see
-`voicechat.testing.conformance`.
-"""
+"""The checks for providers of every kind, used by `voicechat.testing.conformance`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -18,13 +16,13 @@ from voicechat.testing.leak_check import (
 )
 
 TURNS = 10
-"""A cancellation passes through nested tasks a turn of the loop each; waiting for a
-timer, an answer or a thread takes longer than any number of turns.
+"""Loop iterations that a cancellation may take: one for each nested task. Waiting for a
+timer, an answer or a thread takes more.
 """
 ROUNDS = 12
-"""Uses after which a leak of one thing a use is plain."""
+"""Repetitions that make a leak of one resource per use detectable."""
 MOMENTS = (1, 2, 3, 5, 8, 13, 40)
-"""Turns of the loop after which a use is cancelled."""
+"""Loop iterations after which a use is cancelled."""
 SETTLE_S = 2.0
 
 Use: TypeAlias = Callable[[], AsyncIterator[Any]]
@@ -32,39 +30,37 @@ Use: TypeAlias = Callable[[], AsyncIterator[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A provider as the checks see it: ways to use it, each giving the iterator of one
-    use.
+    """The provider under test, as functions that each start one use and return its
+    iterator.
     """
 
     use: Use
-    """An ordinary use that gives at least one item."""
+    """An ordinary use that yields at least one item."""
     judge: Callable[[list[Any]], None]
-    """Raises AssertionError when the items of an ordinary use are not as they should
-    be.
-    """
+    """Raises AssertionError if the items of an ordinary use are malformed."""
     variants: Mapping[str, Use] = field(default_factory=dict)
     """Further ordinary uses."""
     waiting: Use | None = None
     """A use whose input does not end."""
     silent: Mapping[str, Use] = field(default_factory=dict)
-    """Uses that give nothing."""
+    """Uses that must yield nothing."""
     awkward: Mapping[str, Use] = field(default_factory=dict)
-    """Uses that may give anything or fail with ProviderError."""
+    """Uses that may yield anything or raise ProviderError."""
     probe: Callable[[], Awaitable[None]] | None = None
-    """Of a provider that has one: asks whether its service works."""
+    """The provider's probe; None if it has none."""
     at_once: int = 3
     deadline_s: float = 60.0
 
 
 def require(condition: bool, problem: str) -> None:
-    """Raise AssertionError unless ``condition``, with ``-O`` too."""
+    """Raise AssertionError unless ``condition``, also under ``python -O``."""
     if not condition:
         raise AssertionError(problem)
 
 
 async def check_all(subject: Subject) -> None:
-    """Run every check, each within the subject's deadline. AssertionError begins with
-    the name of the check.
+    """Run every check, each within the subject's deadline. The message of an
+    AssertionError begins with the name of the check.
     """
     for name, check in CHECKS.items():
         limit = asyncio.timeout(subject.deadline_s)
@@ -84,7 +80,7 @@ async def check_all(subject: Subject) -> None:
 
 
 async def used(use: Use) -> list[Any]:
-    """Use it to its end; give the items."""
+    """Consume one use and return its items."""
     items = use()
     require(hasattr(items, "aclose"), "the output iterator has no aclose: it cannot be cancelled")
     async with closing(items):
@@ -92,7 +88,7 @@ async def used(use: Use) -> list[Any]:
 
 
 async def is_well_formed(subject: Subject) -> None:
-    """What comes out has the form and the order that the interface asks for."""
+    """The items have the form and the order that the interface requires."""
     subject.judge(await used(subject.use))
     for name, use in subject.variants.items():
         try:
@@ -102,14 +98,14 @@ async def is_well_formed(subject: Subject) -> None:
 
 
 async def is_silent_on_nothing(subject: Subject) -> None:
-    """Of nothing comes nothing, and no error."""
+    """Empty input yields no item and raises no error."""
     for name, use in subject.silent.items():
         items = await used(use)
         require(not items, f"{name} gave {len(items)} items instead of none")
 
 
 async def raises_only_provider_error(subject: Subject) -> None:
-    """Whatever is asked, it is answered, or refused with ProviderError."""
+    """Any input is answered, or refused with ProviderError and no other error."""
     for name, use in subject.awkward.items():
         try:
             await used(use)
@@ -122,8 +118,8 @@ async def raises_only_provider_error(subject: Subject) -> None:
 
 
 async def closes_at_once(subject: Subject) -> None:
-    """``aclose`` in the middle returns at once, and leaves no task; afterwards nothing
-    comes any more.
+    """``aclose`` in the middle of a use returns at once and leaves no task. The
+    iterator yields nothing afterwards.
     """
     with tracking_tasks() as watch:
         begun, go = asyncio.Event(), asyncio.Event()
@@ -147,8 +143,8 @@ async def closes_at_once(subject: Subject) -> None:
 
 
 async def cancels_at_once(subject: Subject) -> None:
-    """A task that is cancelled anywhere in a use ends at once, as cancelled, and leaves
-    no task.
+    """A task that is cancelled at any point of a use ends at once, as cancelled, and
+    leaves no task.
     """
     for use in (subject.use, subject.waiting or subject.use):
         for turns in MOMENTS:
@@ -164,9 +160,7 @@ async def cancels_at_once(subject: Subject) -> None:
 
 
 async def serves_several_at_once(subject: Subject) -> None:
-    """Uses at the same time do not disturb each other, also when one of them is
-    cancelled.
-    """
+    """Concurrent uses do not affect each other, even if one is cancelled."""
     async with asyncio.TaskGroup() as group:
         uses = [group.create_task(_outcome(subject.use)) for _ in range(subject.at_once)]
         if len(uses) > 1:
@@ -182,7 +176,7 @@ async def serves_several_at_once(subject: Subject) -> None:
 
 
 async def leaves_nothing(subject: Subject) -> None:
-    """Using it again and again, to the end and not, takes no more sockets, threads and
+    """Repeated uses, complete and cut short, do not accumulate sockets, threads or
     processes.
     """
     before = held_resources()
@@ -196,8 +190,8 @@ async def leaves_nothing(subject: Subject) -> None:
 
 
 async def answers_its_probe(subject: Subject) -> None:
-    """A service that works says so, or its provider would be left alone for ever;
-    asking leaves nothing, however.
+    """The probe of a working service succeeds (otherwise the circuit breaker would
+    never close again) and leaves nothing behind.
     """
     if subject.probe is None:
         return
@@ -223,7 +217,7 @@ CHECKS: Mapping[str, Callable[[Subject], Awaitable[None]]] = {
     "leaves nothing": leaves_nothing,
     "answers its probe": answers_its_probe,
 }
-"""By the names that failures begin with, in the order in which they run."""
+"""The checks by name, in the order in which they run."""
 
 
 async def _probe_once(probe: Callable[[], Awaitable[None]]) -> None:
@@ -265,7 +259,7 @@ async def _first(use: Use) -> None:
 
 
 async def _waiting(use: Use, taken: asyncio.Event) -> None:
-    """Take one item, or find that none comes for a while; and wait for more."""
+    """Take one item, or give up after ``SETTLE_S``; then wait for more."""
     loop = asyncio.get_running_loop()
     patience = loop.call_later(SETTLE_S, taken.set)
     items = use()
@@ -280,7 +274,7 @@ async def _waiting(use: Use, taken: asyncio.Event) -> None:
 
 
 async def _outcome(use: Use) -> "list[Any] | Exception":
-    """Keep the failure of one use from cancelling the others."""
+    """Return an error instead of raising it, so that it does not cancel other uses."""
     try:
         return await used(use)
     except Exception as error:  # noqa: BLE001 - reported by the caller
@@ -288,7 +282,7 @@ async def _outcome(use: Use) -> "list[Any] | Exception":
 
 
 async def _cancelled(task: "asyncio.Task[Any]", watch: TaskTracker) -> None:
-    """Cancel ``task``, unless it has ended: it must end at once, and as cancelled."""
+    """Cancel ``task`` unless it is done. It must end at once, as cancelled."""
     if not task.done():
         task.cancel()
         await _ends(task, watch, "cancelling", cancelled=True)
@@ -299,7 +293,7 @@ async def _cancelled(task: "asyncio.Task[Any]", watch: TaskTracker) -> None:
 async def _ends(
     task: "asyncio.Task[Any]", watch: TaskTracker, how: str, *, cancelled: bool = False
 ) -> None:
-    """Let it end within ``TURNS``, and nothing be left of it."""
+    """Check that ``task`` ends within ``TURNS`` loop iterations and leaves no task."""
     for _ in range(TURNS):
         if task.done() and not watch.left:
             break

@@ -1,4 +1,4 @@
-"""What using something may leave behind: tasks, sockets, threads, child processes."""
+"""Leak checks: tasks, sockets, threads and child processes that code leaves behind."""
 
 import asyncio
 import os
@@ -19,32 +19,32 @@ _watched: ContextVar["TaskTracker | None"] = ContextVar("watched", default=None)
 
 
 class TaskTracker:
-    """Notes the tasks that are begun by what ``begin`` began, however deep. Others of
-    the loop do not count.
+    """Tracks the tasks started by ``start_task`` and by their descendants, and no other
+    tasks of the loop.
     """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start_task(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Run ``work`` as a task; it is noted itself, too."""
+        """Run ``work`` as a tracked task."""
         context = copy_context()
         context.run(_watched.set, self)
         return asyncio.get_running_loop().create_task(work, context=context)
 
     def add_task(self, task: "asyncio.Task[Any]") -> None:
-        """Count a task in."""
+        """Track a task."""
         self._tasks.add(task)
 
     @property
     def left(self) -> list[str]:
-        """What the tasks that have not ended do, by their coroutines' names."""
+        """The names of the coroutines of tracked tasks that have not ended."""
         return sorted(_name(task) for task in self._tasks if not task.done())
 
 
 @contextmanager
 def tracking_tasks() -> Iterator[TaskTracker]:
-    """Watch the running loop's tasks. Not to be nested."""
+    """Install a task factory that feeds the tracker. Cannot be nested."""
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
     create: Callable[..., asyncio.Future[Any]] = before or _plain_task
@@ -74,8 +74,8 @@ def _name(task: "asyncio.Task[Any]") -> str:
 
 @dataclass(frozen=True, slots=True)
 class HeldResources:
-    """What the process holds of the system's. Sockets and children are known on Linux,
-    and 0 elsewhere.
+    """Counts of the process's open resources. Sockets and children are counted on Linux
+    only, and 0 elsewhere.
     """
 
     sockets: int
@@ -83,7 +83,7 @@ class HeldResources:
     children: int
 
     def excess_over(self, before: "HeldResources") -> str:
-        """Say what is held now and was not ``before``; empty: nothing."""
+        """Describe the resources in excess of ``before``; empty if there are none."""
         more = {
             kind.name: getattr(self, kind.name) - getattr(before, kind.name)
             for kind in fields(self)
@@ -92,13 +92,13 @@ class HeldResources:
 
 
 def held_resources() -> HeldResources:
-    """Count what the process holds."""
+    """Count the open resources of the process."""
     return HeldResources(sockets=_sockets(), threads=threading.active_count(), children=_children())
 
 
 async def wait_for_release(before: HeldResources, within_s: float) -> HeldResources:
-    """Wait until nothing is held beyond ``before``, for ``within_s`` at most; give what
-    is held then.
+    """Wait at most ``within_s`` until nothing exceeds ``before``. Returns the counts
+    then.
     """
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s

@@ -1,8 +1,8 @@
-"""Providers that say exactly what they are told, when they are told; and golden
-transcripts played on a real runtime.
+"""Fake providers that yield what a test puts into their queues, and a player of golden
+transcripts on the real runtime.
 
-What a transcript puts into the mouths of recogniser, model and synthesiser reaches the
-session through the runtime's own streams, turns and outbox. Times are virtual
+The results that a transcript scripts for recogniser, model and synthesiser reach the
+session through the runtime's own streams, reply tasks and outbox. Times are virtual
 (``VirtualTimeLoop``).
 """
 
@@ -44,116 +44,116 @@ from voicechat.voice.detector import OnScore
 
 T = TypeVar("T")
 
-_Told = asyncio.Queue[T | ProviderError | None]
+_Items = asyncio.Queue[T | ProviderError | None]
 
 
-async def _as_told(told: "_Told[T]") -> AsyncIterator[T]:
-    """Give what comes out of the queue: None ends, an error is raised."""
-    while (item := await told.get()) is not None:
+async def _items_of(items: "_Items[T]") -> AsyncIterator[T]:
+    """Yield the items of the queue. None ends the iteration; an error is raised."""
+    while (item := await items.get()) is not None:
         if isinstance(item, ProviderError):
             raise item
         yield item
 
 
 class QueuedRecognizer:
-    """Stream N, counted from 1, gives what is put into ``told[N]``. ``opened`` is
-    called with N when it begins.
+    """Stream N, counted from 1, yields the items of ``items[N]``. ``opened`` is called
+    with N when the stream begins.
     """
 
     def __init__(self, opened: Callable[[int], None] = lambda stream: None) -> None:
-        self.told: defaultdict[int, _Told[Transcript]] = defaultdict(asyncio.Queue)
+        self.items: defaultdict[int, _Items[Transcript]] = defaultdict(asyncio.Queue)
         self._on_open = opened
         self._opened = 0
 
     def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncIterator[Transcript]:
-        """See ``SpeechRecognizer``. The audio is left unread."""
+        """Begin the next stream. The audio is not read."""
         self._opened += 1
         self._on_open(self._opened)
-        return _as_told(self.told[self._opened])
+        return _items_of(self.items[self._opened])
 
 
 class QueuedModel:
-    """Reply N, counted from 1, gives what is put into ``told[N]``; asked with a tool's
-    answer it goes on with N.
+    """Reply N, counted from 1, yields the items of ``items[N]``. A request that ends
+    with a tool's answer continues reply N.
     """
 
     def __init__(self) -> None:
-        self.told: defaultdict[int, _Told[ReplyPart]] = defaultdict(asyncio.Queue)
+        self.items: defaultdict[int, _Items[ReplyPart]] = defaultdict(asyncio.Queue)
         self.requests: list[ChatRequest] = []
         self.replies = 0
 
     def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
-        """See ``ChatModel``."""
+        """Begin the next reply, or continue the last one after a tool's answer."""
         self.requests.append(request)
         self.replies += request.messages[-1]["role"] != "tool"
-        return _as_told(self.told[self.replies])
+        return _items_of(self.items[self.replies])
 
 
 class QueuedSynthesizer:
-    """Sentence S of reply N gives what is put into ``told[N, S]``."""
+    """Sentence S of reply N yields the items of ``items[N, S]``."""
 
     def __init__(self, model: QueuedModel) -> None:
-        self.told: defaultdict[tuple[int, int], _Told[AudioChunk]] = defaultdict(asyncio.Queue)
+        self.items: defaultdict[tuple[int, int], _Items[AudioChunk]] = defaultdict(asyncio.Queue)
         self._model = model
         self._sentences: defaultdict[int, int] = defaultdict(int)
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """See ``SpeechSynthesizer``."""
+        """The only voice."""
         return ("directed",)
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        """See ``SpeechSynthesizer``."""
+        """Begin the next sentence of the current reply."""
         reply = self._model.replies
         sentence = self._sentences[reply]
         self._sentences[reply] += 1
-        return _as_told(self.told[reply, sentence])
+        return _items_of(self.items[reply, sentence])
 
 
 class NoEncoding(EncodingThreads):
-    """Encodes nothing, so that a transcript's audio can be measured whatever format it
-    asked for, without threads.
+    """Passes samples through unencoded, without threads, so that the length of the
+    audio is known in any requested format.
     """
 
     async def open(self, audio_format: OutputFormat) -> Encoder:
-        """Any encoder will do: it is never used."""
+        """Return any encoder: it is never used."""
         return open_encoder(parse_output_format("PCM_16000HZ_MONO_16BIT"))
 
     async def encode(
         self, encoder: Encoder, pieces: Sequence[bytes], rate_hz: int, *, at_once: bool = False
     ) -> list[bytes]:
-        """Give the samples back, but for the padding that only an encoder needs."""
+        """Return the samples, without the zero padding that only encoders need."""
         return [pcm if any(pcm) else b"" for pcm in pieces]
 
     async def finish(self, encoder: Encoder) -> bytes:
-        """Nothing is held back."""
+        """Return nothing: no samples are buffered."""
         return b""
 
 
 class SilentDetector:
-    """Hears nothing by itself: the transcript says when there is speech."""
+    """Detects no speech: the transcript scripts the speech events."""
 
     turn_judge = None
 
     def open_stream(self, on_score: OnScore) -> "SilentDetector":
-        """See ``Detector.register``."""
+        """Return this stream, which never reports."""
         return self
 
     def push(self, pcm: bytes) -> None:
-        """See ``Ear.push``."""
+        """Ignore the audio."""
 
     def note_gap(self, at_ms: int) -> None:
-        """See ``Ear.note_gap``."""
+        """Ignore the gap."""
 
     def close(self) -> None:
-        """See ``Ear.close``."""
+        """Do nothing."""
 
 
 async def play_on_runtime(golden: GoldenTranscript) -> list[Line]:
-    """Play what happens against a conversation of its own; return what followed,
-    without times, audio joined.
+    """Play the stimuli against a new conversation. Returns what the server sent, in the
+    form of ``in_order``.
     """
     player = _RuntimePlayer(golden)
     async with asyncio.TaskGroup() as group:
@@ -189,7 +189,7 @@ class _RuntimePlayer:
         self._last_frame_ms = 0
         self._stream_began_ms: dict[int, int] = {}
         self._speech_from_ms: int | None = None
-        """Hands-free: where the recogniser that is opened next begins to hear."""
+        """Hands-free: where the audio of the next recogniser stream begins."""
 
     @property
     def followed(self) -> list[Line]:
@@ -200,14 +200,14 @@ class _RuntimePlayer:
         return in_order(lines)
 
     async def wait_until(self, at_ms: int) -> None:
-        """Let virtual time pass, and a moment more for what happens at that very time."""
+        """Sleep until ``at_ms`` of virtual time, then run everything that is due."""
         delay_s = self._began_s + at_ms / 1000 - asyncio.get_running_loop().time()
         await asyncio.sleep(max(0.0, delay_s))
         for _ in range(20):
             await asyncio.sleep(0)
 
     def do(self, line: Line) -> None:
-        """Let one line happen."""
+        """Apply one stimulus."""
         frame = client_frame(line)
         if frame is not None:
             self._last_frame_ms = int(line.get("client_audio_ms", 0)) or self._last_frame_ms
@@ -236,51 +236,51 @@ class _RuntimePlayer:
         )
 
     def _hear(self, said: Mapping[str, Any]) -> None:
-        told = self._recognizer.told[int(said["stream"])]
+        items = self._recognizer.items[int(said["stream"])]
         event = recognition_event(said)
         if isinstance(event, Transcribed):
             # A transcript tells the connection's times, a recogniser those of its own
             # stream.
-            told.put_nowait(shifted(event.transcript, -self._stream_began_ms.get(event.stream, 0)))
+            items.put_nowait(shifted(event.transcript, -self._stream_began_ms.get(event.stream, 0)))
         else:
-            told.put_nowait(_failure(said) if "failed" in said else None)
+            items.put_nowait(_failure(said) if "failed" in said else None)
 
     def _think(self, said: Mapping[str, Any]) -> None:
-        told = self._model.told[int(said["reply"])]
+        items = self._model.items[int(said["reply"])]
         if "failed" in said:
-            told.put_nowait(_failure(said))
+            items.put_nowait(_failure(said))
         elif "finish" in said:
-            told.put_nowait(ReplyFinished(said["finish"]))
-            told.put_nowait(None)
+            items.put_nowait(ReplyFinished(said["finish"]))
+            items.put_nowait(None)
         elif "tool_call" in said:
-            told.put_nowait(tool_call(said["tool_call"]))
+            items.put_nowait(tool_call(said["tool_call"]))
         else:
-            told.put_nowait(TextDelta(said["text"]))
+            items.put_nowait(TextDelta(said["text"]))
 
     def _speak(self, said: Mapping[str, Any]) -> None:
         reply = int(said["reply"])
         sentence = int(said.get("sentence", self._last_done.get(reply, 0)))
-        told = self._synthesizer.told[reply, sentence]
+        items = self._synthesizer.items[reply, sentence]
         if "failed" in said:
-            told.put_nowait(_failure(said))
+            items.put_nowait(_failure(said))
         elif said.get("ended"):
-            told.put_nowait(None)
+            items.put_nowait(None)
         elif said.get("done"):
             # The runtime ends a reply's audio with its last sentence; a transcript
             # names the two apart.
             if sentence != self._last_done.get(reply):
-                told.put_nowait(None)
+                items.put_nowait(None)
         else:
             samples = int(said["audio_ms"]) * AUDIO_RATE_HZ // 1000
-            told.put_nowait(AudioChunk(b"\x01\x01" * samples, AUDIO_RATE_HZ))
+            items.put_nowait(AudioChunk(b"\x01\x01" * samples, AUDIO_RATE_HZ))
 
 
 def in_order(lines: list[Line]) -> list[Line]:
-    """Lines without their times and without the model's part, a reply's audio joined
-    while nothing is in between.
+    """Remove times and the model's requests from lines, and merge consecutive audio of
+    a reply.
 
-    But for the report of latency, which follows the first audio: how much of it that
-    is, is the runtime's to say.
+    A latency report does not separate audio: it follows the first audio, whose length
+    depends on the runtime.
     """
     joined: list[Line] = []
     for line in lines:
@@ -304,7 +304,7 @@ def in_order(lines: list[Line]) -> list[Line]:
 
 
 def _last_done(golden: GoldenTranscript) -> dict[int, int]:
-    """Per reply, its last sentence."""
+    """For each reply, the number of its last sentence."""
     said = [line["tts"] for line in golden.stimuli if "tts" in line]
     return {int(line["reply"]): int(line["sentence"]) for line in said if line.get("done")}
 

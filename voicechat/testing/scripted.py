@@ -1,8 +1,8 @@
-"""A recogniser, a chat model and a synthesiser that do as they are told: with set
-delays, and failing where asked.
+"""Scripted fakes: a recogniser, a chat model and a synthesiser with fixed results,
+delays and failures.
 
-They keep the providers' contract, record what was asked of them, and count what is
-still open, so that a test can assert that nothing was left behind.
+They keep the providers' contract, record their requests, and count open streams, so
+that a test can assert that nothing was left open.
 """
 
 import asyncio
@@ -28,27 +28,27 @@ BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 @dataclass(slots=True)
 class Failure:
-    """Where a scripted provider fails, and how: as ``kind``, unless one of the later
-    fields says otherwise.
+    """Where and how a scripted provider fails: with a ``ProviderError`` of ``kind``,
+    unless a later field overrides it.
     """
 
     after: int = 0
-    """How many items (words, deltas, chunks) come first."""
+    """Items (words, deltas, chunks) yielded before the failure."""
     kind: FailureKind | None = FailureKind.BROKEN
-    """None: it hangs there instead, until it is cancelled."""
+    """None: the call hangs until it is cancelled."""
     calls: int = 1
-    """How many calls fail before one succeeds. A call that hangs does not count."""
+    """Calls that fail before one succeeds. A call that hangs does not count."""
     retry_after_s: float | None = None
-    """Goes with the error."""
+    """The ``retry_after_s`` of the error."""
     foreign: Exception | None = None
-    """Is raised instead of a ``ProviderError``: the contract is broken."""
+    """Raised instead of a ``ProviderError``, which violates the contract."""
     garbage: object = None
-    """Is given instead of the next item; then it ends."""
+    """Yielded instead of the next item; then the call ends."""
     stops: bool = False
-    """It ends there, as if everything had been said."""
+    """The call ends at that point without an error."""
 
     async def raise_if_due(self, given: int) -> None:
-        """Fail if ``given`` items have been given."""
+        """Fail if ``given`` items have been yielded and the failure is due."""
         if self.calls <= 0 or given < self.after:
             return
         if self.kind is None:
@@ -64,12 +64,12 @@ class Failure:
 
     @property
     def remaining_items(self) -> tuple[Any, ...]:
-        """What is still given by a call that is to end."""
+        """The items to yield before the call ends."""
         return () if self.garbage is None else (self.garbage,)
 
 
 class _EndsError(Exception):
-    """The call is to end without an error."""
+    """Ends the call without an error."""
 
 
 _NEVER = Failure(calls=0)
@@ -77,24 +77,24 @@ _NEVER = Failure(calls=0)
 
 @dataclass(slots=True)
 class ScriptedRecognizer:
-    """Understands ``texts``, one per stream in turn, a word for each ``word_ms`` of
-    audio; the rest at the end.
+    """Recognises ``texts``, one for each stream in turn: one word for each ``word_ms``
+    of audio, and the remaining words at the end.
     """
 
     texts: Sequence[str] = ("hello",)
     word_ms: int = 300
     final_ms: int = 0
-    """From the end of the audio to the final result."""
+    """Delay from the end of the audio to the final result."""
     failure: Failure = field(default_factory=lambda: _NEVER)
     heard_ms: list[int] = field(default_factory=list)
-    """Per stream, how much audio it was given."""
+    """Milliseconds of audio received by each stream."""
     open: int = 0
     """Streams that have not ended."""
 
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncIterator[Transcript]:
-        """See ``SpeechRecognizer``."""
+        """Recognise the next of ``texts``."""
         number = len(self.heard_ms)
         words = self.texts[number % len(self.texts)].split() if self.texts else []
         self.heard_ms.append(0)
@@ -129,8 +129,8 @@ class ScriptedRecognizer:
 
 @dataclass(slots=True)
 class ScriptedModel:
-    """Says ``replies``, one per request in turn, each a list of deltas; tool calls may
-    stand among them.
+    """Yields ``replies``, one for each request in turn. A reply is a list of deltas,
+    which may include tool calls.
     """
 
     replies: Sequence[Sequence[str | ToolCall]] = (("Hello there. ", "How are you?"),)
@@ -141,7 +141,7 @@ class ScriptedModel:
     open: int = 0
 
     async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
-        """See ``ChatModel``."""
+        """Yield the next of ``replies``."""
         deltas = self.replies[len(self.requests) % len(self.replies)]
         self.requests.append(request)
         self.open += 1
@@ -164,7 +164,7 @@ class ScriptedModel:
 
 @dataclass(slots=True)
 class ScriptedSynthesizer:
-    """Speaks each text as ``ms_per_character`` of a steady wave, in chunks of
+    """Synthesises each text as a constant signal of ``ms_per_character``, in chunks of
     ``chunk_ms``.
     """
 
@@ -175,17 +175,17 @@ class ScriptedSynthesizer:
     chunk_ms: int = 100
     failure: Failure = field(default_factory=lambda: _NEVER)
     silent: Callable[[str], bool] = lambda text: False
-    """Texts that this synthesiser cannot speak: it gives no chunk for them."""
+    """Selects texts for which the synthesiser yields no chunk."""
     texts: list[str] = field(default_factory=list)
     open: int = 0
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """See ``SpeechSynthesizer``."""
+        """The only voice."""
         return ("scripted",)
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        """See ``SpeechSynthesizer``."""
+        """Synthesise a constant signal for the text."""
         self.texts.append(text)
         self.open += 1
         try:

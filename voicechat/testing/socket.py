@@ -1,4 +1,4 @@
-"""A connection in memory: the test is the client."""
+"""An in-memory connection whose client is the test."""
 
 import asyncio
 from collections import deque
@@ -11,7 +11,7 @@ from voicechat.runtime.socket import Control, Ping, Pong
 
 @dataclass(slots=True)
 class Sent:
-    """One frame that the server handed to the connection, and when (loop time)."""
+    """One frame that the server sent, with its time (loop time)."""
 
     frame: Frame
     at_s: float
@@ -19,7 +19,7 @@ class Sent:
 
 @dataclass(slots=True)
 class MemorySocket:
-    """See ``Socket``. ``stuck`` makes every send wait, as for a client that does not
+    """A ``Socket`` in memory. ``stuck`` makes every send wait, as if the client did not
     read.
     """
 
@@ -38,7 +38,7 @@ class MemorySocket:
     _take: Callable[[bytes], bool] | None = None
 
     def send_from_client(self, frame: Frame | Ping) -> None:
-        """The client sends a frame, or a ping."""
+        """Deliver a frame or a ping of the client."""
         if (
             self._take is not None
             and not self._up
@@ -51,12 +51,12 @@ class MemorySocket:
         self._arrived.set()
 
     def disconnect(self) -> None:
-        """The connection is gone."""
+        """Simulate the loss of the connection."""
         self._up.append(Control.CLOSED)
         self._arrived.set()
 
     async def receive(self) -> Frame | Control | Ping:
-        """See ``Socket.receive``."""
+        """Wait for the next frame, ping or control event."""
         while not self._up:
             self._arrived.clear()
             await self._arrived.wait()
@@ -65,27 +65,27 @@ class MemorySocket:
         return self._up.popleft()
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
-        """See ``Socket.offer``."""
+        """Pass each binary frame that need not wait to ``take`` first."""
         self._take = take
 
     async def send(self, frame: Frame | Pong) -> None:
-        """See ``Socket.send``."""
+        """Send a frame. Waits while the client does not read."""
         self._check()
         await self.drained()
         self.send_now(frame)
 
     async def drained(self) -> None:
-        """See ``Socket.drained``."""
+        """Wait while the client does not read."""
         if self.stuck is not None:
             await self.stuck.wait()
 
     @property
     def has_room(self) -> bool:
-        """See ``Socket.has_room``."""
+        """Whether `send` would not wait."""
         return self.stuck is None or self.stuck.is_set()
 
     def send_now(self, frame: Frame | Pong) -> None:
-        """See ``Socket.send_now``."""
+        """Send a frame without waiting."""
         self._check()
         if isinstance(frame, Pong):
             self.pongs.append(frame.payload)
@@ -101,21 +101,21 @@ class MemorySocket:
             raise ConnectionResetError("gone")
 
     async def ping(self) -> None:
-        """See ``Socket.ping``."""
+        """Count a ping, and answer it if ``answers_pings``."""
         self.pings += 1
         if self.answers_pings:
             self._up.append(Control.PONG)
             self._arrived.set()
 
     async def close(self, code: int, reason: str) -> None:
-        """See ``Socket.close``."""
+        """Close the connection and record code and reason."""
         if self.stuck is not None:
             await self.stuck.wait()
         self.closed_with = (code, reason)
         self.disconnect()
 
     def abort(self) -> None:
-        """See ``Socket.abort``. Sends that wait fail."""
+        """Drop the connection. Waiting sends fail."""
         self.aborted = True
         if self.stuck is not None:
             self.stuck.set()

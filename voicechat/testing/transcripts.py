@@ -1,8 +1,8 @@
-"""Golden transcripts: read them, and play them against the kernel and its dialect, to
+"""Reads golden transcripts and plays them against the kernel and its dialect, exact to
 the millisecond.
 
-The form is described in ``protocol/README.md``. A missing, extra or mistimed message is
-a difference.
+``protocol/README.md`` describes the form. A missing, extra or mistimed message is a
+difference.
 """
 
 import json
@@ -46,14 +46,12 @@ from voicechat.session.vocabulary import ToolCall, Transcript, Word
 
 AUDIO_RATE_HZ = 16000
 EXPECTED = ("server", "close", "model_asked")
-"""Keys of the lines that state what must follow; every other line is something that
-happens.
-"""
+"""Keys of the lines that state expected output. All other lines are stimuli."""
 _OF_THE_SESSION = ("strict_ping", "apology")
-"""Settings of a transcript that are no limits."""
+"""Settings of a transcript that are not limits."""
 _SESSION_ID = "transcript"
 _MODELS = ServiceNames(frozenset({"default", "other"}))
-"""More than one, so that a name that is not known is refused."""
+"""Two names, so that an unknown name is refused."""
 _REPLY = re.compile(r"<reply (\d+)>")
 
 Line = dict[str, Any]
@@ -61,7 +59,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class GoldenTranscript:
-    """One conversation: what happens, and what must follow."""
+    """One conversation: its stimuli and the expected output."""
 
     name: str
     dialect: str
@@ -71,23 +69,23 @@ class GoldenTranscript:
 
     @property
     def limits(self) -> SessionLimits:
-        """The limits it is played with."""
+        """The session limits of the transcript."""
         known = {name: value for name, value in self.config.items() if name not in _OF_THE_SESSION}
         return replace(SessionLimits(), **known)
 
     @property
     def expected(self) -> list[Line]:
-        """What must follow, in order."""
+        """The expected output, in order."""
         return [_comparable(line) for line in self.lines if any(key in line for key in EXPECTED)]
 
     @property
     def stimuli(self) -> list[Line]:
-        """What happens, in order; the end too, so that nothing may follow until then."""
+        """The stimuli in order. The end line is one: no output may follow before it."""
         return [line for line in self.lines if not any(key in line for key in EXPECTED)]
 
 
 def read_transcript(path: Path) -> GoldenTranscript:
-    """Read one ``.jsonl`` file. Raises ``ValueError`` when a line is no JSON object."""
+    """Read one ``.jsonl`` file. Raises ``ValueError`` if a line is not JSON."""
     head, *lines = [
         json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()
     ]
@@ -101,10 +99,10 @@ def read_transcript(path: Path) -> GoldenTranscript:
 
 
 def play_on_kernel(golden: GoldenTranscript) -> list[Line]:
-    """Play what happens against a kernel of its own; return what followed, in the form
-    of ``expected``.
+    """Play the stimuli against a new kernel. Returns the output in the form of
+    ``expected``.
 
-    The socket of this play takes every frame at once.
+    The simulated socket accepts every frame at once.
     """
     player = _KernelPlayer(golden)
     for line in golden.stimuli:
@@ -125,14 +123,14 @@ class _KernelPlayer:
         self.post(ev.Opened())
 
     def wait_until(self, at_ms: int) -> None:
-        """Let the time pass, waking the session at each deadline on the way."""
+        """Advance the time to ``at_ms``, waking the session at each deadline before."""
         while (deadline_ms := self._machine.deadline_ms()) is not None and deadline_ms <= at_ms:
             self._now_ms = max(self._now_ms, deadline_ms)
             self.post(ev.Ticked())
         self._now_ms = at_ms
 
     def do(self, line: Line) -> None:
-        """Let one line happen."""
+        """Apply one stimulus."""
         frame = client_frame(line)
         if frame is not None:
             self.react(self._dialect.receive(frame, self._now_ms))
@@ -141,7 +139,7 @@ class _KernelPlayer:
             self.post(event)
 
     def _events_of(self, line: Line) -> Iterable[ev.Event]:
-        """What the session is told of a line; no event for the end."""
+        """The session events of a stimulus; none for the end line."""
         if "asr" in line:
             return [recognition_event(line["asr"])]
         if "voice" in line:
@@ -155,10 +153,10 @@ class _KernelPlayer:
         return [ev.Disconnected()] if "disconnect" in line else []
 
     def post(self, event: ev.Event | ev.AudioReceived) -> None:
-        """Let the session take an event, note what it says, and acknowledge audio as a
-        socket does.
+        """Post an event to the session, record its output, and acknowledge sent audio
+        as a socket does.
 
-        Audio of the client is told as the runtime's audio input would.
+        The client's audio becomes the events that the runtime's audio input sends.
         """
         if isinstance(event, ev.AudioReceived):
             awaited = self._route is Route.AWAIT
@@ -179,7 +177,7 @@ class _KernelPlayer:
         self.react(follows)
 
     def react(self, reactions: "Iterable[Reaction | ev.Event]") -> None:
-        """Do what the dialect wants."""
+        """Carry out the reactions of the dialect."""
         for reaction in reactions:
             if isinstance(reaction, Tell):
                 self._say(reaction.frame)
@@ -223,8 +221,8 @@ class _KernelPlayer:
 
 
 def open_machine(golden: GoldenTranscript) -> tuple[Machine, Dialect]:
-    """The machine and the dialect that a server would open for the transcript's
-    connection.
+    """Open the machine and the dialect for the transcript's connection, as a server
+    does.
 
     Raises ``ValueError`` for a dialect that has no transcripts.
     """
@@ -257,7 +255,7 @@ def _endpoint_of(golden: GoldenTranscript) -> Endpoint:
 
 
 def client_frame(line: Line) -> Frame | None:
-    """The frame that the client sends, if the line is one of the client's."""
+    """Return the client's frame of a line; None if the line is not the client's."""
     if "client" in line:
         return _REPLY.sub(
             rf"chatcmpl-{_SESSION_ID}-\1", json.dumps(line["client"], ensure_ascii=False)
@@ -270,7 +268,7 @@ def client_frame(line: Line) -> Frame | None:
 
 
 def recognition_event(said: Mapping[str, Any]) -> ev.Event:
-    """What a line of the recogniser tells the session."""
+    """Return the session event of a recogniser line."""
     stream = int(said["stream"])
     if "failed" in said:
         return ev.RecognitionFailed(
@@ -283,7 +281,7 @@ def recognition_event(said: Mapping[str, Any]) -> ev.Event:
 
 
 def speech_event(said: Mapping[str, Any]) -> ev.SpeechStarted | ev.SpeechStopped:
-    """What a line of the voice detection tells the session."""
+    """Return the session event of a voice detection line."""
     event = ev.SpeechStarted if said["speech"] == "started" else ev.SpeechStopped
     return event(int(said["audio_ms"]), int(said["ago_ms"]))
 
@@ -300,13 +298,13 @@ def _model_event(said: Mapping[str, Any]) -> ev.Event:
 
 
 def tool_call(said: Mapping[str, Any]) -> ToolCall:
-    """A piece of a tool call, as a line of the chat model has it."""
+    """Return the tool call delta of a chat model line."""
     return ToolCall(int(said["index"]), said.get("id"), said.get("name"), said["arguments"])
 
 
 def normalised(frame: Frame) -> Line:
-    """A frame of the server as transcripts write it: audio by its length, ids by the
-    reply's number, no stamps.
+    """Convert a frame of the server to the form of transcripts: the length in place of
+    audio, the reply's number in place of its id, no timestamps.
     """
     message: Line = json.loads(frame)
     message.pop("created", None)
@@ -319,7 +317,7 @@ def normalised(frame: Frame) -> Line:
 
 
 def _comparable(line: Line) -> Line:
-    """Texts of errors are ours to word: any that is not empty is as good as another."""
+    """Replace the text of an error: transcripts only require that it is not empty."""
     message = line.get("server")
     if isinstance(message, dict) and message.get("status") and message.get("message"):
         return {**line, "server": {**message, "message": "<reason>"}}

@@ -1,5 +1,5 @@
-"""An event loop whose clock jumps to the next timer: an hour passes at once, and a
-deadlock fails at once.
+"""An event loop with virtual time: its clock jumps to the next timer, so that an hour
+passes at once and a deadlock fails at once.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class StalledError(RuntimeError):
-    """Every task waits and no timer is set: nothing can ever happen again."""
+    """Deadlock: every task waits and no timer is set."""
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Selects without blocking; when nothing is ready, moves the clock instead of
+    """Selects without blocking. If nothing is ready, it advances the clock instead of
     waiting.
     """
 
@@ -29,20 +29,21 @@ class _JumpingSelector(selectors.SelectSelector):
         if ready:
             return ready
         if timeout is None:
-            # Only the loop's own wake-up socket is left, and without threads nobody
+            # Only the loop's wake-up socket is registered, and without threads nothing
             # writes to it.
             raise StalledError(
-                "every task is waiting and no timer is set (threads and sockets need a real-time test)"
+                "every task is waiting and no timer is set "
+                "(threads and sockets need a real-time test)"
             )
         self.now_s += max(timeout, 0.0)
         return []
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """For code that reads no clock but ``loop.time()`` and uses no sockets.
+    """For code whose only clock is ``loop.time()`` and that uses no sockets.
 
-    What is handed to a thread by ``run_in_executor`` is done at once and takes no time:
-    a thread lives in real time, and while it worked the clock would jump to any timer.
+    ``run_in_executor`` calls the function at once, in no virtual time: a thread runs in
+    real time, and the clock would jump to the next timer meanwhile.
     """
 
     def __init__(self) -> None:
@@ -50,16 +51,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Return the virtual seconds since the loop was created."""
         return self._jumping.now_s
 
     def run_in_executor(
         self, executor: object, func: Callable[[*Arguments], T], *args: *Arguments
     ) -> asyncio.Future[T]:
-        """Do the work now."""
+        """Call ``func`` now and return a finished future."""
         done: asyncio.Future[T] = self.create_future()
         try:
             done.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - as an executor does: whoever awaits it is told
+        except Exception as error:  # noqa: BLE001 - like an executor: the future carries it
             done.set_exception(error)
         return done
