@@ -269,7 +269,7 @@ def test_no_half_of_an_emoji_comes_out_anywhere() -> None:
     call = {"index": 0, "id": half, "function": {"name": half, "arguments": half}}
     choice = {"delta": {"content": half, "tool_calls": [call], "x": half}, "y": [{half: half}]}
     parts = read(json.dumps({"choices": [choice], "z": half}), chunk({}, "stop", w=half))
-    assert [type(part) for part in parts] == [Extras, ToolCall, ToolCall, ReplyFinished]
+    assert [type(part) for part in parts] == [ThoughtDelta, ToolCall, ToolCall, ReplyFinished]
     assert not any("\\ud83d" in repr(part) for part in parts)
 
 
@@ -449,3 +449,12 @@ def test_a_call_in_the_older_form_is_one() -> None:
     assert read(chunk(begin), chunk(rest), chunk({}, "function_call")) == [
         ToolCall(0, None, "f", ""), ToolCall(0, None, None, '{"a":1}'), ReplyFinished("tool_calls"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["reasoning_details", "thought", "thinking_blocks"])
+def test_fields_that_nobody_knows_are_thoughts(name: str) -> None:
+    said = read(chunk({name: ["hm"], "content": ""}), chunk({"content": "Yes"}), "[DONE]")
+    assert said[0] == ThoughtDelta("", Extras(message={name: ["hm"]}))
+    assert read(chunk({name: [], "content": ""}), chunk({"content": "Yes"}), "[DONE]")[0] == Extras(
+        message={name: []}
+    )

@@ -268,7 +268,8 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(
-    ("container", "codec"), [*FORMATS, ("aiff", "pcm_s16be"), ("caf", "pcm_s16be")]
+    ("container", "codec"),
+    [*FORMATS, ("aiff", "pcm_s16be"), ("caf", "pcm_s16be"), ("mpegts", "aac")],
 )
 def test_compressed_audio_is_refused_whatever_its_label(container: str, codec: str) -> None:
     body = encoded(container, codec)

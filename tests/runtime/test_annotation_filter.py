@@ -72,7 +72,7 @@ def test_a_text_without_a_word_that_was_said_is_nothing(text: str, final: bool) 
     ],
 )
 def test_the_credits_of_films_are_nothing(text: str) -> None:
-    assert Unannotated().take(heard(text)) is None
+    assert AnnotationFilter().filter_transcript(heard(text)) is None
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ _CONTAINERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"ID3\x02", "mp3"),
     (0, b"ID3\x03", "mp3"),
     (0, b"ID3\x04", "mp3"),
+    (0, b"APETAGEX", "mp3"),
     (4, b"ftyp", "mp4"),
     (4, b"styp", "mp4"),
     (4, b"moov", "mp4"),
@@ -74,6 +75,7 @@ _TEXT_BYTES = 64
 _NO_TEXT = bytes(range(9)) + bytes(range(14, 32))
 """Control characters that texts do not have, and samples do."""
 _ARCHIVES: tuple[tuple[int, bytes], ...] = (
+    (0, b"%PDF-"),
     (0, b"PK\x03\x04"),
     (0, b"PK\x05\x06"),
     (0, b"\x1f\x8b\x08"),

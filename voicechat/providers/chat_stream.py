@@ -177,6 +177,8 @@ class ChatStream:
         if extras is not None and not (thought or given):
             if closes:
                 self._closing.add(extras)
+            elif any(extras.message.values()):
+                yield ThoughtDelta("", extras)  # what else would a server say beside the text?
             else:
                 yield extras
         yield from self._read_calls(said.get("tool_calls") or _older_call(said))

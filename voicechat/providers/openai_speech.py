@@ -184,9 +184,9 @@ class SpokenSamples:
 
 def _needed_bytes(start: bytes) -> int:
     """How much of an answer that begins so says what it is."""
-    # One frame of MPEG audio or AAC may be chance, because loud samples begin likewise;
-    # two are none.
-    framed = start[:1] == b"\xff" and start[1:2] >= b"\xe0"
+    # One frame of MPEG audio or AAC, or one packet of a transport stream, may be chance,
+    # because samples begin likewise; two are none.
+    framed = (start[:1] == b"\xff" and start[1:2] >= b"\xe0") or start[:1] == b"G"
     return CERTAIN_BYTES if framed else _TEXT_BYTES
 
 
