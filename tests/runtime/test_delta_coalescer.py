@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.runtime.stage import Stage
-from voicechat.runtime.delta_coalescer import GATHER_S, TELL_CHARACTERS, DeltaCoalescer
+from voicechat.runtime.delta_coalescer import COALESCE_S, MAX_DELTA_CHARACTERS, DeltaCoalescer
 from voicechat.session.vocabulary import ToolCall
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 from voicechat.testing.virtual_time import VirtualTimeLoop
@@ -36,7 +36,7 @@ async def test_words_are_told_one_by_one_until_they_are_heard_and_then_together(
     assert "".join(piece or "" for piece in pieces) == "".join(WORDS)
     assert pieces[:3] == list(WORDS[:3]), "the first sentence is told as it comes"
     together = [
-        piece for piece in pieces[4:-1] if piece and piece.count("word") >= GATHER_S * 100 - 1
+        piece for piece in pieces[4:-1] if piece and piece.count("word") >= COALESCE_S * 100 - 1
     ]
     assert together == pieces[4:-1], "then those of 50 ms at once"
 
@@ -49,7 +49,7 @@ async def test_the_end_of_the_text_does_not_wait() -> None:
         sent_s = {
             kind: sent.at_s for kind, sent in zip(played.kinds, played.socket.sent, strict=True)
         }
-    assert sent_s["text-end"] - sent_s["text"] < GATHER_S / 2
+    assert sent_s["text-end"] - sent_s["text"] < COALESCE_S / 2
 
 
 async def test_what_was_said_comes_before_a_tool_call() -> None:
@@ -90,7 +90,7 @@ async def test_nothing_is_told_after_an_interruption() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.text(max_size=3 * TELL_CHARACTERS), st.booleans(), st.floats(0, 0.2)),
+        st.tuples(st.text(max_size=3 * MAX_DELTA_CHARACTERS), st.booleans(), st.floats(0, 0.2)),
         max_size=8,
     )
 )
@@ -107,4 +107,4 @@ def test_no_character_is_lost_or_moved(said: list[tuple[str, bool, float]]) -> N
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         pieces = runner.run(play())
     assert "".join(pieces) == "".join(text for text, _, _ in said)
-    assert all(0 < len(piece) <= TELL_CHARACTERS for piece in pieces)
+    assert all(0 < len(piece) <= MAX_DELTA_CHARACTERS for piece in pieces)

@@ -1,4 +1,4 @@
-"""What a recogniser wrote, without its notes on what is no speech."""
+"""Filter a recogniser's notes on non-speech sounds out of its transcripts."""
 
 from dataclasses import replace
 
@@ -8,23 +8,23 @@ from voicechat.text.characters import is_cjk
 
 
 class AnnotationFilter:
-    """One stream's transcripts, in order, without annotations; what is only annotations
-    is nothing.
+    """Removes annotations from the transcripts of one stream, in order.
 
-    A recogniser writes ``[Music]`` or ``(coughing)`` where it hears a sound, and a lone
-    full stop where it hears nothing. Taken for words, these would begin turns and
-    interrupt replies.
+    A recogniser writes ``[Music]`` or ``(coughing)`` for a sound, and a lone full stop
+    for silence. If these counted as words, they would begin turns and interrupt
+    replies.
     """
 
     def __init__(self) -> None:
         self._shown: Transcript | None = None
-        """What was given last of a sentence that is not final."""
+        """The last partial transcript returned for the sentence that is still open."""
 
     def filter_transcript(self, transcript: Transcript) -> Transcript | None:
-        """Return the transcript with words only; None when there are none.
+        """Return the transcript with words only, or None if it has no words.
 
-        A sentence of which words were given is also closed when its final transcript
-        has none left.
+        If a partial result of a sentence was returned and its final transcript has no
+        words left, the partial result is returned again as final, so that the sentence
+        is closed.
         """
         said = _said(transcript)
         if transcript.final:
@@ -56,7 +56,9 @@ def _said(transcript: Transcript) -> Transcript | None:
 
 
 def _said_words(transcript: Transcript) -> tuple[Word, ...]:
-    """Leave the annotations out of the words, in which they may begin and end anywhere."""
+    """Remove the annotations from the words. An annotation may begin and end anywhere
+    within a word.
+    """
     written, places = "", []
     for word in transcript.words:
         if written and not (is_cjk(written[-1]) or is_cjk((word.text or " ")[0])):

@@ -1,10 +1,10 @@
-"""The history of a conversation as a chat model's server takes it.
+"""Prepare the history of a conversation for a chat model's server.
 
 The kernel remembers what happened: a turn that was never answered, a reply that was
-stopped while a tool worked, an assistant that spoke first. Many servers refuse such a
-history, because their model's template wants roles that alternate and begin with the
-user's, and all refuse one that is longer than the model can read. Both is mended here,
-just before the request, and nowhere else.
+stopped while a tool was running, an assistant that spoke first. Many servers refuse
+such a history, because their model's template requires roles that alternate and begin
+with the user, and all servers refuse a history that is longer than the model's context
+window. Both are corrected here, just before the request, and nowhere else.
 """
 
 import json
@@ -20,26 +20,26 @@ from voicechat.runtime.provider_deadlines import closing
 from voicechat.session.vocabulary import Message
 
 OPENING = "(The conversation begins.)"
-"""The user's part before an assistant who speaks first, or alone."""
+"""The user's message in front of an assistant message that has none before it."""
 ACKNOWLEDGED = "OK."
-"""The assistant's part after a tool's answer that it did not get to speak about."""
+"""The assistant's message between a tool's answer and the user's next message."""
 GO_ON = "(Please go on.)"
-"""The user's part when the assistant is to speak again."""
+"""The user's message after an assistant message that would otherwise be the last."""
 ATTEMPTS = 4
-"""How often one request is made, each time with half of the history."""
+"""How often one request is made; each retry has at most half of the refused history.
+"""
 
 _INSTRUCTIONS = ("system", "developer")
 
 
 def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Give the same conversation in an order that every server takes. What was in such
-    an order is unchanged.
+    """Return the same conversation in an order that every server accepts.
 
-    Instructions are one system message, the first of all. The user begins, neighbours
-    of one role are joined, the answers of tools stand behind their calls and an
-    assistant's word behind those, and the last word is the user's or a tool's. A call
-    without an answer, an answer without a call, and a message without content are left
-    out. No two calls have the same id.
+    Instructions are joined to one system message, which comes first. The user begins;
+    neighbours of one role are joined; the answers of tools follow their calls, and an
+    assistant's message follows those; the last message is the user's or a tool's. A
+    call without an answer, an answer without a call, and a message without content are
+    dropped. No two calls have the same id.
     """
     instructions: Message | None = None
     ordered: list[Message] = []
@@ -52,14 +52,19 @@ def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
         last = ordered[-1] if ordered else None
         last_role = last.get("role") if last is not None else None
         if last is not None and role == last_role != "tool" and "tool_calls" not in last:
+            # Two messages of one role. Answers of tools stay separate, and so does a
+            # call, because its answers follow it.
             ordered[-1] = _joined(last, message)
             continue
         if role == "assistant" and last is None:
+            # Templates require that the user begins.
             ordered.append({"role": "user", "content": OPENING})
         elif role == "user" and last_role == "tool":
+            # The reply was stopped before the model spoke about the tool's answer.
             ordered.append({"role": "assistant", "content": ACKNOWLEDGED})
         ordered.append(message)
     if not ordered:
+        # Instructions only, as for a greeting that the model generates.
         ordered.append({"role": "user", "content": OPENING})
     elif ordered[-1].get("role") == "assistant":
         ordered.append({"role": "user", "content": GO_ON})
@@ -67,25 +72,26 @@ def acceptable(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 class ContextWindow(WrappingModel):
-    """A `ChatModel` around another one, for one conversation: it is shown a history
-    that its server takes.
+    """A `ChatModel` around another one, for one conversation: it sends a history that
+    the server accepts.
 
     When the server says that the conversation is too long, the oldest whole turns are
-    left out and it is asked again. From then on the history stays well below the length
-    that was refused, so that the next turns are not refused, too; what it begins with
-    changes seldom, because servers keep what they have read already.
+    dropped and the request is repeated. Later requests stay below three quarters of the
+    length that was refused, so that the next turns are not refused as well. The
+    beginning of the history changes seldom, because servers cache the prefix of a
+    prompt.
     """
 
     def __init__(self, model: ChatModel) -> None:
         super().__init__(model)
         self._refused_characters: int | None = None
-        """The length of the shortest history that was too long."""
+        """The length of the shortest history that the server refused, in characters."""
         self._left_out = 0
-        """Turns that are left out in front."""
+        """How many of the oldest turns are dropped."""
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See `ChatModel`. Raises what the model raises when no turn is left that could
-        be left out.
+        """Stream the model's reply. Raises what the model raises when no turn is left
+        to drop.
         """
         history = _History(acceptable(request.messages))
         for attempts_left in reversed(range(ATTEMPTS)):
@@ -106,8 +112,8 @@ class ContextWindow(WrappingModel):
                 self._refused_characters = history.characters(self._left_out)
 
     def _fit(self, history: "_History") -> None:
-        """Leave out as few turns as possible, or when those of before no longer do,
-        half of what was refused.
+        """Keep the number of dropped turns if the history fits. Otherwise drop as few
+        turns as possible so that at most half of the refused length is left.
         """
         refused = self._refused_characters
         if refused is None or history.characters(0) * 4 <= refused * 3:
@@ -123,8 +129,8 @@ class ContextWindow(WrappingModel):
 
 
 class _History:
-    """Instructions, then turns: what the user said, with everything up to what the user
-    said next.
+    """Instructions, followed by turns. A turn is a message of the user and everything
+    up to the next one.
     """
 
     def __init__(self, messages: tuple[Message, ...]) -> None:
@@ -135,15 +141,17 @@ class _History:
 
     @property
     def most_left_out(self) -> int:
-        """All turns but the last."""
+        """The number of turns without the last one, which is never dropped."""
         return len(self._turns) - 1
 
     def without(self, turns: int) -> tuple[Message, ...]:
-        """Give the messages without the oldest ``turns``."""
+        """Return the messages without the oldest ``turns``."""
         return (*self._instructions, *chain.from_iterable(self._turns[turns:]))
 
     def characters(self, without: int) -> int:
-        """How long they are, as JSON, without the oldest ``without`` turns."""
+        """Return the length as JSON, in characters, without the oldest ``without``
+        turns.
+        """
         instructions, *turns = self._lengths
         return instructions + sum(turns[without:])
 
@@ -154,11 +162,11 @@ class _History:
 
 
 def _paired(messages: Sequence[Message]) -> list[Message]:
-    """Give the messages with each tool call before its answers; what has no other half
-    is left out.
+    """Return the messages with each tool call followed by its answers. Calls without an
+    answer and answers without a call are dropped.
 
-    A server may give calls of two turns the same id, and refuse a history that has it
-    twice: the second one is renamed.
+    A server may use the same id for calls of two turns, and refuse a history that
+    contains it twice; the second one is renamed.
     """
     paired: list[Message] = []
     ids: set[object] = set()
@@ -196,7 +204,7 @@ def _paired(messages: Sequence[Message]) -> list[Message]:
 
 
 def _unused(call_id: object, ids: Set[object]) -> object:
-    """Give the id, or one made of it that is not among ``ids``."""
+    """Return ``call_id``, or an id derived from it if it is in ``ids`` already."""
     free, number = call_id, 1
     while free in ids:
         number += 1
@@ -205,7 +213,9 @@ def _unused(call_id: object, ids: Set[object]) -> object:
 
 
 def _answers_behind(messages: Sequence[Message], index: int) -> list[Message]:
-    """Give the tools' answers between message ``index`` and the assistant's next calls."""
+    """Return the tools' answers between message ``index`` and the assistant's next
+    calls.
+    """
     answers: list[Message] = []
     for message in messages[index + 1 :]:
         if message.get("role") == "tool":
@@ -216,8 +226,8 @@ def _answers_behind(messages: Sequence[Message], index: int) -> list[Message]:
 
 
 def _joined(first: Message, second: Message) -> Message:
-    """Give two messages of one role as one; other keys are those of both, the second
-    one's before the first one's.
+    """Join two messages of one role. Where both have another key, the second one's
+    value is kept.
     """
     one, two = first.get("content"), second.get("content")
     content: object

@@ -1,4 +1,4 @@
-"""The fork server that decodes, and what its processes answer; see
+"""The client of the fork server that decodes compressed audio; the server is
 `voicechat.runtime.decoding_child`.
 """
 
@@ -17,9 +17,9 @@ from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
 
 SAMPLES_BYTES = 64 * 1024
-"""Samples that are decoded at once, on the event loop: less than a millisecond."""
+"""How much PCM is decoded at once on the event loop. It takes less than 1 ms."""
 RATE_BYTES = 4
-"""Of the sample rate that every answer of a decoding process begins with."""
+"""Size of the sample rate at the start of each answer of a decoding process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +27,26 @@ class DecodedPiece:
     """A few seconds of a recording."""
 
     channels: tuple[bytes, ...]
-    """s16le 16 kHz, of equal lengths."""
+    """s16le at 16 kHz, one per channel, all of the same length."""
     source_rate_hz: int
-    """Rate of the sound as it was recorded."""
+    """Sample rate of the recording, in Hz."""
 
 
 class DecoderLostError(RemoteProtocolError):
-    """The process that decodes could not be begun, died, or said nothing in time:
-    another one may do better.
+    """The decoding process did not start, died, or did not answer in time. A retry in
+    another process may succeed.
     """
 
 
 class _JobRaisedError(WorkerLostError):
-    """The process ended by an exception of its own: the same file ends the next one
-    too.
+    """The process raised an exception of its own. Retrying with the same file would
+    fail again.
     """
 
 
 def open_decoding() -> ForkServer:
-    """Make the server; nothing runs before it is started or used. Ask `can_fork`
-    before.
+    """Open the fork server. No process runs before it is started or used. Check
+    `can_fork` first.
     """
     return ForkServer(python.command("voicechat.runtime.decoding_child"))
 
@@ -61,15 +61,15 @@ async def decode_file(
 ) -> AsyncGenerator[DecodedPiece, None]:
     """Decode a recording of any known format, a few seconds at a time.
 
-    Without ``server`` only samples are decoded, WAV and what ``bare`` declares, and
-    their channels are mixed; anything else is ``UNSUPPORTED_FORMAT``.
+    Without ``server`` only PCM is decoded, that is WAV and the format that ``bare``
+    declares, with the channels mixed; other formats are ``UNSUPPORTED_FORMAT``.
 
-    ``bare`` says how to read it if it has no header. Only a piece is kept in memory at
-    a time. Raises ``RemoteProtocolError`` for a file that cannot be used
-    (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``, ``TOO_LARGE``; ``NOT_FOUND`` when it
-    cannot be read), ``DecoderLostError`` when that cannot be told: ``AT_CAPACITY``
-    without a process, ``UNDECODABLE_AUDIO`` when the file may have been its death.
-    Closing the generator ends the process.
+    ``bare`` is the format of a file without a header. Only one piece is in memory at a
+    time. Raises ``RemoteProtocolError`` for a file that cannot be used
+    (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``, ``TOO_LARGE``, or ``NOT_FOUND`` if
+    it cannot be read), and ``DecoderLostError`` if the process is at fault:
+    ``AT_CAPACITY`` if none could be started, ``UNDECODABLE_AUDIO`` if it died, perhaps
+    because of the file. Closing the generator ends the process.
     """
     if server is None:
         async for piece in _samples_of(path, bare):
@@ -105,7 +105,7 @@ async def decode_file(
 
 
 async def _samples_of(path: Path, bare: InputFormat | None) -> AsyncGenerator[DecodedPiece, None]:
-    """Decode a file of samples in this process."""
+    """Decode a PCM file in this process."""
     try:
         with await asyncio.to_thread(path.open, "rb") as file:
             data = await asyncio.to_thread(file.read, SIGNATURE_BYTES)
@@ -138,15 +138,15 @@ def _file_job(path: Path, bare: InputFormat | None) -> bytes:
 
 
 def split_rate(payload: bytes) -> tuple[int, memoryview]:
-    """Take an answer of a decoding process apart: into the rate of the sound, 0 where
-    it is not known, and the rest.
+    """Split an answer of a decoding process into the sample rate in Hz (0 if unknown)
+    and the payload.
     """
     return int.from_bytes(payload[:RATE_BYTES], "little"), memoryview(payload)[RATE_BYTES:]
 
 
 def check(answer: Frame) -> None:
-    """Raise what the process refused with, as the ``RemoteProtocolError`` that it was;
-    `WorkerLostError` without.
+    """Raise the ``RemoteProtocolError`` that the process refused with, or
+    `WorkerLostError` if it gave no reason.
     """
     if answer.kind is not FrameKind.FAILED:
         return

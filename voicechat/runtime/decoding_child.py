@@ -1,11 +1,11 @@
 """The processes that decode compressed audio; this module is their fork server.
 
-A job's options say what it decodes: ``stream <format>``, whose payloads are the
-client's bytes, or ``file <format>@<rate> <path>``, whose payloads only ask for more;
-format and rate say how to read a file that has no header, and may be missing. Every
-answer begins with the rate of the sound as it was recorded, four bytes, little-endian,
-0 while it is not known. In the first case s16le mono 16 kHz follows, in the second one
-byte, the number of channels, and then channel after channel.
+A job's options name its input: ``stream <format>``, whose payloads are the client's
+bytes, or ``file <format>@<rate> <path>``, whose payloads only request more output.
+Format and rate describe a file without a header, and may be missing. Every answer
+begins with the sample rate of the recording, in four bytes, little-endian, 0 while it
+is unknown. For a stream, s16le mono 16 kHz follows; for a file, one byte with the
+number of channels and then one channel after the other.
 """
 
 import io
@@ -22,7 +22,7 @@ from voicechat.runtime.decoding import RATE_BYTES
 
 
 class StreamJob:
-    """One client's audio."""
+    """Decodes the audio stream of one client."""
 
     def __init__(self, container: InputContainer) -> None:
         self._decoder = CompressedDecoder(container)
@@ -32,7 +32,7 @@ class StreamJob:
         return self._answers(self._decoder.decode(payload))
 
     def finish_input(self) -> Iterator[bytes]:
-        """Give what is held back."""
+        """Return the output that the decoder holds back."""
         return self._answers(self._decoder.finish_turn())
 
     def _answers(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -41,18 +41,18 @@ class StreamJob:
 
 
 class FileJob:
-    """One uploaded file; its container is opened with the first request, within that
-    one's limits.
+    """Decodes one uploaded file. The container is opened by the first request, within
+    the limits of that request.
     """
 
     def __init__(self, path: Path, bare: InputFormat | None) -> None:
-        """``bare`` says how to read it if it has no header."""
+        """``bare`` is the format of a file without a header."""
         self._file = path.open("rb")
         self._bare = bare
         self._decoder: FileDecoder | None = None
 
     def feed_payload(self, payload: bytes) -> Iterator[bytes]:
-        """Give the next few seconds; nothing at the end."""
+        """Decode the next few seconds. Returns nothing at the end."""
         return _refusing(self._read())
 
     def finish_input(self) -> Iterator[bytes]:
@@ -75,7 +75,7 @@ def _with_rate(rate_hz: int | None, *parts: bytes) -> bytes:
 
 
 def open_job(options: bytes) -> ForkedJob:
-    """Make the job that the options name. Raises ``JobRefusalError`` for a file that
+    """Create the job that the options name. Raises ``JobRefusalError`` for a file that
     cannot be read.
     """
     kind, _, what = options.decode().partition(" ")
@@ -103,9 +103,9 @@ def _refusing(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def main() -> None:
-    """Serve until the parent leaves."""
-    # A job's first packet must not pay for what loads late, forked processes share what
-    # is loaded here, and a job itself can load nothing: its sandbox opens no file.
+    """Serve until the parent closes the connection."""
+    # Load everything before the first fork. Forked processes share these pages, and a
+    # job cannot load a library itself: its sandbox opens no file.
     for container in InputContainer:
         if container.compressed:
             StreamJob(container)

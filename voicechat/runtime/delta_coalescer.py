@@ -1,59 +1,63 @@
-"""What the chat model says, on its way to the session."""
+"""Delta coalescing: the chat model's small pieces of text are joined before the session
+sees them.
+"""
 
 import asyncio
 from collections.abc import Callable
 
-TELL_CHARACTERS = 160
-"""Text that is split into sentences at once: a millisecond's work; a model that gives
-all in one piece has more.
+MAX_DELTA_CHARACTERS = 160
+"""Text is posted in pieces of at most this length. Splitting one into sentences takes
+about 1 ms, and a model may send its whole answer in one piece.
 """
-GATHER_S = 0.05
-"""How long text waits for more while the listener has enough to hear: twenty times a
-second looks steady to a reader, and each time is a message with all its way.
+COALESCE_S = 0.05
+"""How long text waits for more while the listener has enough audio. 20 updates a second
+look continuous to a reader, and each update costs a message to the client.
 """
 
 
 class DeltaCoalescer:
-    """Text goes in as the model gives it, and comes out in order. What waits when a
-    reply is cut off is never told.
+    """Joins the deltas of one reply and posts them in order. Text that is pending when
+    the reply is cut off is never posted.
     """
 
     def __init__(self, post: Callable[[str], None]) -> None:
-        """``post`` is given the text, at most ``TELL_CHARACTERS`` at once."""
+        """``post`` is called with at most ``MAX_DELTA_CHARACTERS`` of text."""
         self._post = post
         self._loop = asyncio.get_running_loop()
-        self._gathered = ""
+        self._pending = ""
         self._timer: asyncio.TimerHandle | None = None
 
     async def add_text(self, text: str, *, at_once: bool) -> None:
-        """The model said ``text``. Unless it is wanted ``at_once`` it may be told up to
-        ``GATHER_S`` later.
+        """Add text of the model. It is posted now if ``at_once``, else at most
+        ``COALESCE_S`` later.
+
+        Yields to the event loop between the pieces of a long text.
         """
-        self._gathered += text
-        if not at_once and len(self._gathered) <= TELL_CHARACTERS:
+        self._pending += text
+        if not at_once and len(self._pending) <= MAX_DELTA_CHARACTERS:
             if self._timer is None:
-                self._timer = self._loop.call_later(GATHER_S, self.flush)
+                self._timer = self._loop.call_later(COALESCE_S, self.flush)
             return
-        while len(self._gathered) > TELL_CHARACTERS:
-            piece, self._gathered = (
-                self._gathered[:TELL_CHARACTERS],
-                self._gathered[TELL_CHARACTERS:],
+        while len(self._pending) > MAX_DELTA_CHARACTERS:
+            piece, self._pending = (
+                self._pending[:MAX_DELTA_CHARACTERS],
+                self._pending[MAX_DELTA_CHARACTERS:],
             )
             self._post(piece)
             await asyncio.sleep(0)
         self.flush()
 
     def flush(self) -> None:
-        """Post what was gathered. What else the model does comes after what it said
-        before.
+        """Post the pending text. Call it before any other event of the model is posted,
+        so that events keep their order.
         """
         self.close()
-        if self._gathered:
-            text, self._gathered = self._gathered, ""
+        if self._pending:
+            text, self._pending = self._pending, ""
             self._post(text)
 
     def close(self) -> None:
-        """Nothing is told by itself any more."""
+        """Cancel the timer: nothing is posted by itself any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,11 +1,11 @@
-"""How a failure is written to the log: by its place, because its text may quote what a
-user said.
+"""How exceptions are logged: by the place that raised them, because their text may
+quote a user.
 """
 
 
 def location_of(error: BaseException) -> str:
-    """Where ``error`` was raised, innermost last, as ``file:line``; of a group, of each
-    member.
+    """Return where ``error`` was raised, as ``file:line``, innermost last; for a group,
+    the place of each member.
     """
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(

@@ -1,4 +1,4 @@
-"""A chat model whose text is only what it says to the user."""
+"""A chat model without the text that is not meant for the user, such as thoughts."""
 
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import replace
@@ -18,14 +18,16 @@ from voicechat.session.vocabulary import ToolCall, ToolExchange
 from voicechat.text.hidden import HiddenText
 
 _AFTER_TEXT = (ToolCall, ToolsStarted, ToolExchange, ReplyFinished)
-"""What comes after the text that the model said before it."""
+"""Parts that follow the text before them, so that text which is still undecided is
+flushed first.
+"""
 
 
 class HiddenTextFilter(WrappingModel):
-    """A `ChatModel` around another one, without what its text hides.
+    """A `ChatModel` around another one that removes hidden text.
 
-    Thoughts, calls written as text and special tokens are neither told to the client
-    nor spoken nor remembered; see `HiddenText`.
+    Thoughts, tool calls written as text and special tokens are neither sent to the
+    client nor spoken nor remembered; see `HiddenText`.
     """
 
     def __init__(self, model: ChatModel, tags: Iterable[str] = ()) -> None:
@@ -34,7 +36,7 @@ class HiddenTextFilter(WrappingModel):
         self._tags = tuple(tags)
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See `ChatModel`. A piece of text of which nothing is left becomes a
+        """Stream the model's reply. A piece of text that is hidden entirely becomes a
         ``ThoughtDelta``.
         """
         hidden = HiddenText(self._tags)

@@ -1,10 +1,8 @@
-"""The event loop's clock, which deadlines are kept by."""
+"""The event loop's clock. All deadlines use it."""
 
 import asyncio
 
 
 def loop_now_s() -> float:
-    """Give the running loop's time in seconds; it only goes forward, and in tests it is
-    virtual.
-    """
+    """Return the running loop's time in seconds. Monotonic; virtual in tests."""
     return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""What leaves a session: in order, bounded, and emptied of a reply the moment that
+"""The send queue of a session: ordered, bounded, and cleared of a reply as soon as that
 reply is stopped.
 """
 
@@ -13,28 +13,29 @@ from voicechat.session.events import AudioSent, Disconnected, Event, WriteStalle
 from voicechat.session.limits import SessionLimits
 
 _OVERHEAD_BYTES = 64
-"""About what a frame weighs besides its payload; the bound on the backlog need not be
-exact.
+"""Approximate memory of a frame besides its payload. The bound on the backlog need not
+be exact.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Frames that leave together."""
+    """Frames that are sent together."""
 
     frames: Sequence[Frame]
     size_bytes: int
     reply: int
-    """The reply that they tell of; 0: none."""
+    """The reply that they belong to; 0 if none."""
     audio_until_ms: int | None
-    """The media position after the reply's audio in them; None: there is none."""
+    """The media position at the end of the reply's audio in them; None without audio.
+    """
 
 
 class Outbox:
-    """A queue of frames.
+    """A queue of frames with backpressure.
 
-    While the connection has room, they leave when the event loop comes round; a task
-    waits only when it has none.
+    While the connection has room, frames are written when the event loop comes round.
+    The writer task waits only while the connection has no room.
     """
 
     def __init__(
@@ -43,8 +44,8 @@ class Outbox:
         limits: SessionLimits,
         post: Callable[[Event], None],
     ) -> None:
-        """``post`` is told of audio handed to the socket, of a client that does not
-        read, and of a lost connection.
+        """``post`` is called when audio was handed to the socket, when the client does
+        not read, and when the connection is lost.
         """
         self._socket = socket
         self._limits = limits
@@ -53,28 +54,28 @@ class Outbox:
         self._backlog_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._leaving = False
-        """``_leave`` is due."""
+        """A call of ``_leave`` is scheduled."""
         self._wake = asyncio.Event()
-        """The writer has something to do."""
+        """Set when the writer task has something to do."""
         self._lighter = asyncio.Event()
-        """Something has left since `room` looked."""
+        """Set when the backlog shrinks; `room` waits for it."""
         self._sounding = 0
-        """The reply whose audio came last."""
+        """The reply whose audio was queued last."""
         self._stalled = False
         self._writing = False
-        """The writer is at work: nobody else may write."""
+        """The writer task is writing; no other code may write."""
         self._over = False
         self._fault: Exception | None = None
         self._closing: tuple[int, str] | None = None
         self._pong: Pong | None = None
-        """What answers the client's last ping."""
+        """The pending answer to the client's latest ping."""
 
     def answer_ping(self, payload: bytes) -> None:
         """Answer a ping as soon as there is room.
 
         Only the latest of several unanswered pings is answered (RFC 6455, 5.5.3), so
-        pings cannot fill the memory. A client that does not read its pongs is one that
-        does not read.
+        pings cannot fill the memory. A client that does not read its pongs counts as
+        one that does not read.
         """
         self._pong = Pong(payload)
         self._write_at_once()
@@ -87,13 +88,13 @@ class Outbox:
         audio_until_ms: int | None = None,
         urgent: bool = False,
     ) -> None:
-        """Queue frames. Past the backlog's bound the session is told that its client
-        does not read.
+        """Queue frames. If the backlog exceeds ``backlog_bytes``, ``WriteStalled`` is
+        posted.
 
-        ``reply``: the reply that they tell of, so that ``flush`` can take them back.
-        ``audio_until_ms``: the media position after the audio in them; the session is
-        told when it has left. ``urgent``: somebody hears how late it is, as with the
-        answer to an interruption.
+        ``reply``: the reply that they belong to, so that ``flush_reply`` can remove
+        them. ``audio_until_ms``: the media position at the end of the audio in them;
+        ``AudioSent`` is posted once they are written. ``urgent``: the delay is audible,
+        as with the answer to an interruption.
         """
         size_bytes = sum(len(frame) for frame in frames) + _OVERHEAD_BYTES
         begins = audio_until_ms is not None and reply != self._sounding
@@ -104,21 +105,23 @@ class Outbox:
         if self._backlog_bytes > self._limits.backlog_bytes and not self._stalled:
             self._stall("the client does not read: too much is waiting for it")
         if urgent or begins:
-            # With a hundred sessions the end of this pass is milliseconds away, and
-            # whoever waits hears each.
+            # Write now: with 100 sessions the end of this loop iteration is several ms
+            # away, and the delay is audible.
             self._write_at_once()
         if self._queue and not self._leaving:
             self._leaving = True
             self._loop.call_soon(self._begin_leaving)
 
     def flush_reply(self, reply: int) -> None:
-        """Forget what is queued of ``reply``. Frames of no reply stay, in their order."""
+        """Remove the queued frames of ``reply``. Frames of no reply stay in their
+        order.
+        """
         self._queue = deque(queued for queued in self._queue if queued.reply != reply)
         self._lighten(self._backlog_bytes - sum(queued.size_bytes for queued in self._queue))
 
     def close(self, code: int, reason: str) -> None:
-        """Close the connection once the queue has left; of a client that does not read,
-        within ``close_ms``.
+        """Close the connection after the queue has been sent; if the client does not
+        read, within ``close_ms``.
         """
         self._closing = (code, reason)
         self._wake.set()
@@ -129,14 +132,16 @@ class Outbox:
         return self._closing is not None
 
     async def room(self) -> None:
-        """Wait until little enough audio is queued that making more is sensible."""
+        """Wait until the backlog is below ``ahead_bytes``: more audio before that would
+        only queue.
+        """
         while self._backlog_bytes >= self._limits.ahead_bytes:
             self._lighter.clear()
             await self._lighter.wait()
 
     async def run(self) -> None:
-        """Serve until ``close`` or until the connection is lost. Cancelling leaves the
-        queue unsent.
+        """Write until ``close`` is called or the connection is lost. Cancelling leaves
+        the queue unsent.
         """
         try:
             while self._queue or self._closing is None:
@@ -152,10 +157,10 @@ class Outbox:
             self._over = True
 
     def _begin_leaving(self) -> None:
-        """Let audio leave; text after one more pass of the loop.
+        """Write audio in this iteration of the loop, and text one iteration later.
 
-        Whoever was given work by the same event goes first: a service's being asked is
-        what the user waits for, and writing takes a tenth of a millisecond.
+        Work that the same event started goes first: the user waits for the request to a
+        service, and writing takes 0.1 ms.
         """
         if self._queue and self._queue[0].audio_until_ms is None:
             self._loop.call_soon(self._leave)
@@ -171,8 +176,8 @@ class Outbox:
             self._wake.set()
 
     def _write_at_once(self) -> None:
-        """Write what waits as far as the connection has room; past that it is the
-        writer's to wait.
+        """Write as much of the queue as the connection has room for; the writer task
+        sends the rest.
         """
         try:
             if self._pong is not None and self._may_write:
@@ -206,8 +211,8 @@ class Outbox:
         self._socket.abort()
 
     async def _catch_up(self) -> None:
-        """Write what waits, each frame as soon as the connection has room: what stays
-        here can be taken back.
+        """Write the queue, one frame at a time as the connection gets room. What is
+        still queued can be flushed.
         """
         self._writing = True
         await self._wait_for(self._socket.drained())
@@ -228,8 +233,8 @@ class Outbox:
             await self._socket.send(frame)
 
     async def _wait_for(self, writing: Awaitable[None]) -> bool:
-        """Whether the client read in time. If not, the session is told; the second time
-        the connection is lost.
+        """Return whether the client read in time. The first timeout posts
+        ``WriteStalled``; the second one raises ``ConnectionAbortedError``.
         """
         limit_ms = self._limits.close_ms if self._stalled else self._limits.write_ms
         try:
@@ -243,8 +248,8 @@ class Outbox:
         return True
 
     def _stall(self, reason: str) -> None:
-        """Give up on what is queued; what the session says about it is the last that is
-        attempted.
+        """Drop the queue and post ``WriteStalled``. Only frames that are queued after
+        it are still attempted.
         """
         self._stalled = True
         self._queue.clear()

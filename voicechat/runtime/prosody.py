@@ -1,5 +1,5 @@
-"""Speech as fast and as high as the client wishes: by the synthesiser where it can,
-else changed afterwards.
+"""Applies the client's speech rate and pitch: in the synthesiser if it supports them,
+else by a filter on its output.
 """
 
 from collections.abc import AsyncIterator
@@ -14,14 +14,14 @@ from voicechat.session.vocabulary import VoiceSettings
 
 
 class ProsodySynthesizer:
-    """A synthesiser together with one reply's voice settings."""
+    """A synthesiser with the voice settings of one reply."""
 
     def __init__(
         self, synthesizer: SpeechSynthesizer, voice: VoiceSettings, threads: EncodingThreads
     ) -> None:
-        """``threads`` change speech that the synthesiser cannot change."""
+        """``threads`` run the filter if the synthesiser cannot change the prosody."""
         provider = as_synthesizer(synthesizer)
-        # A synthesiser that others stand in for keeps to one voice for a reply.
+        # A chain of synthesisers keeps one voice for a whole reply.
         self._synthesizer = provider.for_one_reply()
         self._threads = threads
         self._voice = voice
@@ -30,7 +30,7 @@ class ProsodySynthesizer:
         self._filters = wished and not self._asks
 
     def synthesize(self, text: str) -> AsyncIterator[AudioChunk]:
-        """Speak one sentence; as ``SpeechSynthesizer.synthesize``."""
+        """Speak one sentence; raises as ``SpeechSynthesizer.synthesize``."""
         voice = VoiceOptions(
             voice=self._voice.voice,
             model=self._voice.model,

@@ -1,5 +1,5 @@
-"""Where a provider's code is called: deadlines are kept, and whatever it raises becomes
-a ``ProviderError``.
+"""The boundary to provider code: enforces deadlines and turns every exception into a
+``ProviderError``.
 """
 
 import asyncio
@@ -16,8 +16,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _CLOCK_STEP_S = 0.001
-"""Timers may fire so long before their time: uvloop's clock counts whole milliseconds.
-"""
+"""Timers may fire this much early: uvloop's clock counts whole milliseconds."""
 
 
 class _Closable(Protocol):
@@ -25,22 +24,23 @@ class _Closable(Protocol):
 
 
 def closing(items: AsyncIterator[T]) -> "aclosing[_Closable]":
-    """Close a provider's iterator at the end of the block: that is how it learns that
-    it is cancelled.
+    """Close a provider's iterator at the end of the block. A provider learns by this
+    that it is cancelled.
     """
     return aclosing(cast("_Closable", items))
 
 
 class TimedItems(Generic[T]):
-    """A provider's items, each by its deadline: a context, which closes the iterator at
-    its end.
+    """Iterates over a provider's items with a deadline for each. A context manager that
+    closes the iterator at its end.
 
-    One timer serves all items: to start one for each would take longer than most items
-    do. It never fires outside of ``next``, so a generator may yield within the context.
+    One timer serves all items, because starting a timer for each would take longer than
+    most items do. It fires only inside ``next_item``, so a generator may yield within
+    the context.
     """
 
     def __init__(self, items: AsyncIterator[T], late: str) -> None:
-        """``late`` says what is waited for."""
+        """``late`` is the message of the timeout error."""
         self._items = items
         self._late = late
         self._loop = asyncio.get_running_loop()
@@ -48,7 +48,7 @@ class TimedItems(Generic[T]):
         self._timer_s = math.inf
         self._due_s = math.inf
         self._waiting: asyncio.Task[object] | None = None
-        """The task that waits for an item, which is due at ``_due_s``."""
+        """The task that waits for an item until ``_due_s``."""
         self._expired = False
 
     async def __aenter__(self) -> "TimedItems[T]":
@@ -60,10 +60,10 @@ class TimedItems(Generic[T]):
         await cast("_Closable", self._items).aclose()
 
     async def next_item(self, deadline_s: float) -> T | None:
-        """The provider's next item; None at its end.
+        """Return the provider's next item, or None at its end.
 
-        Raises as ``next_item`` does, and past ``deadline_s`` (loop time). It may be
-        called again only if it did not.
+        Raises ``ProviderError``: as the function ``next_item`` does, and ``TIMEOUT``
+        after ``deadline_s`` (loop time). It may not be called again after that.
         """
         self._due_s, self._expired = deadline_s, False
         if deadline_s < self._timer_s:
@@ -110,11 +110,11 @@ class TimedItems(Generic[T]):
 
 
 async def next_item(items: AsyncIterator[T]) -> T | None:
-    """The provider's next item, however long it takes; None at its end. With deadlines,
-    see ``TimedItems``.
+    """Return the provider's next item, however long it takes, or None at its end. With
+    deadlines, use ``TimedItems``.
 
-    Raises ``ProviderError`` in place of any exception the provider should not have
-    raised, which is logged by its type and place, not by its text.
+    Any other exception of the provider is raised as ``ProviderError`` (BROKEN), and
+    logged by type and place without its text.
     """
     try:
         return await anext(items, None)

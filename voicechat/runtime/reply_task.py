@@ -1,9 +1,9 @@
-"""One reply: the chat model's text in, encoded speech out. It owns its tasks;
-cancelling it is the only way to stop.
+"""One reply: the chat model's text in, encoded speech out. Cancelling the task is the
+only way to stop it.
 
-The next sentence is synthesised while the last one is encoded and sent, and their audio
-is given out in order. How long the model and the synthesiser may take is for their
-chains to say (`voicechat.runtime.fallback`): nothing is timed here.
+The next sentence is synthesised while the previous one is encoded and sent; audio
+leaves in order. The chains (`voicechat.runtime.fallback`) enforce the deadlines of the
+model and the synthesiser: this module times nothing.
 """
 
 import asyncio
@@ -47,62 +47,60 @@ from voicechat.session.reply import ReplyMade
 from voicechat.session.vocabulary import ToolCall, ToolExchange, Usage
 
 SENTENCES_AHEAD = 2
-"""Sentences being synthesised or waiting to be sent: the one that is leaving, and the
+"""How many sentences are in synthesis or waiting to be sent: the current one and the
 next.
 """
 VOICES_TRIED = 4
-"""Voices that may break off in one sentence before it is left out."""
+"""How many voices may break off in one sentence before the sentence is skipped."""
 AHEAD_MS = 5_000
-"""Synthesised audio of a sentence that waits to be sent; past it the synthesiser waits
-too.
+"""Backpressure: the synthesiser waits once this much audio of a sentence is buffered.
 """
 PIECE_MS = 100
-"""Audio is given out in pieces of this length: what an interruption can be late by, and
-what pacing can measure.
+"""Length of the pieces in which audio is sent. It bounds how late an interruption takes
+effect, and is the resolution of pacing.
 """
 FIRST_PIECE_MS = 50
-"""A compressed reply begins with a shorter piece, or with what its codec needs to give
-anything: its encoding is waited for, and the rest is encoded while the first is on its
+"""Length of the first piece of a compressed reply (longer if the codec needs more input
+for its first packet). The listener waits for it; the rest is encoded while it is on its
 way.
 """
 IN_PLACE_MS = 80
-"""So much of the beginning, and the piece that it ends in, is encoded on the event
-loop: what is heard first is short, and must not wait for a thread to be followed.
+"""This much of the beginning, and the piece that it ends in, is encoded on the event
+loop. The first piece is short, so the next one must not wait for a thread.
 """
 IN_HAND_S = 0.3
-"""With so much to hear still, the listener does not notice that less than a piece waits
-for the rest of it. A synthesiser that gives 20 ms at a time would otherwise make five
-times as many messages.
+"""While the listener has this much audio left, only whole pieces are sent. A
+synthesiser that yields 20 ms at a time would otherwise cause five times as many
+messages.
 """
 PIECES_AT_ONCE = 5
-"""Pieces that are encoded in one go when so many wait: two milliseconds of LAME's time.
-A thread's waking costs half of what a piece does.
+"""Pieces encoded in one call if that many wait: 2 ms of LAME's time. Waking a thread
+costs half as much as encoding a piece.
 """
 REPLY_CHARACTERS = 100_000
-"""A model that never stops is stopped here, as one that ran out of tokens."""
+"""A model that sends more than this is stopped, as if it had run out of tokens."""
 THOUGHT_CHARACTERS = 1_000_000
-"""So is one that never stops thinking. Thoughts take no memory in a conversation, so
-they may be much longer.
+"""The same for thoughts. The conversation does not keep them, so the limit is higher.
 """
 
 
 ReplyEffect: TypeAlias = Speak | FinishSpeech | AdoptReply | ContinueReply
 OnSpeech: TypeAlias = Callable[[int, bytes, int, int], None]
-"""Reply, s16le mono samples, their rate in Hz, and the position in the reply after them
-in milliseconds.
+"""Called with the reply's number, s16le mono samples, their rate in Hz, and the
+position in the reply at their end in milliseconds.
 """
 
 
 class _SentenceAudio:
-    """A sentence on its way: its samples go in at one end while they leave at the
-    other.
+    """A bounded buffer for the audio of one sentence, between the synthesiser and the
+    encoder.
     """
 
     def __init__(self, number: int, text: str) -> None:
         self.number = number
         self.text = text
         self.leaving = False
-        """Its audio is on its way to the client: it cannot be begun again."""
+        """Some of its audio has been sent, so the sentence cannot be started over."""
         self._pcm = bytearray()
         self._rate_hz = 0
         self._ended = False
@@ -110,8 +108,8 @@ class _SentenceAudio:
         self._left = asyncio.Event()
 
     async def add(self, chunk: AudioChunk) -> None:
-        """Take what was synthesised; wait while there is too much of it. All chunks
-        have the same rate.
+        """Add synthesised audio; waits while ``AHEAD_MS`` or more is buffered. All
+        chunks have the same rate.
         """
         self._pcm += chunk.pcm
         self._rate_hz = chunk.rate_hz
@@ -121,18 +119,19 @@ class _SentenceAudio:
             await self._left.wait()
 
     def forget(self) -> None:
-        """It is begun again."""
+        """Discard the buffered audio, because the sentence is started over."""
         self._pcm.clear()
 
     def end(self) -> None:
-        """No more will come."""
+        """Mark the end: no more audio follows."""
         self._ended = True
         self._arrived.set()
 
     async def audio(self, *, at_once: bool) -> AudioChunk | None:
-        """The next audio, as much as there is and is encoded together; None at the end.
+        """Return the next audio, at most ``PIECES_AT_ONCE`` pieces; None at the end.
 
-        ``at_once``: as soon as there is any. Otherwise in whole pieces, until the end.
+        ``at_once``: return as soon as there is any audio. Otherwise wait for whole
+        pieces or for the end.
         """
         while not self._ended and len(self._pcm) < (
             1 if at_once else max(1, _piece_bytes(self._rate_hz))
@@ -150,7 +149,7 @@ class _SentenceAudio:
 
 
 class ReplyTask:
-    """Makes one reply and posts what it makes."""
+    """Makes one reply and posts the events of it."""
 
     def __init__(
         self,
@@ -164,8 +163,8 @@ class ReplyTask:
     ) -> None:
         """``start`` must name an audio format that ``parse_output_format`` accepts.
 
-        ``room`` is awaited before each piece of audio: it returns when the client has
-        taken enough.
+        ``room`` is awaited before each piece of audio; it returns when the send queue
+        is short enough.
         """
         self._start = start
         self._model = model
@@ -178,35 +177,33 @@ class ReplyTask:
         self._loop = asyncio.get_running_loop()
         self._group = asyncio.TaskGroup()
         self._sentences: asyncio.Queue[_SentenceAudio | None] = asyncio.Queue()
-        """In the order in which they are to be heard; None: no more will come."""
+        """Sentences in the order of playback; None marks the end."""
         self._waiting: deque[_SentenceAudio] = deque()
-        """Those whose synthesis has not begun."""
+        """Sentences whose synthesis has not started."""
         self._ahead = 0
         self._made_us = 0
         self._heard_from_s = 0.0
-        """When the first audio was given out."""
+        """Loop time at which the first audio was sent."""
         self._running = False
-        """Whether sentences may be synthesised: not before it begins, nor after the
-        voice has failed.
+        """Whether sentences may be synthesised: false before `run` and after the voice
+        has failed.
         """
         self._requests: asyncio.Queue[ChatRequest | None] = asyncio.Queue()
-        """Those after the first; None: no more will come."""
+        """Requests to the model after the first one; None marks the end."""
         self._text = DeltaCoalescer(lambda text: post(ReplyTextArrived(start.reply, text)))
         self._characters = 0
         self._answered = False
-        """Whether the model has said anything that can be heard or seen, or called a
-        tool.
-        """
+        """Whether the model has sent anything to hear or see, or called a tool."""
         self._adopted = asyncio.Event()
         if not start.early:
             self._adopted.set()
         self.on_speech: OnSpeech | None = None
-        """Told of each piece of speech before it is encoded; must not wait. For finding
-        its echo in the microphone.
+        """Called with each piece of speech before it is encoded, for the echo detector.
+        It must not block.
         """
 
     def perform(self, effect: ReplyEffect) -> None:
-        """Do what the kernel asks of a reply in progress. Never waits."""
+        """Carry out an effect of the kernel on this reply. Never waits."""
         match effect:
             case Speak():
                 self.speak(effect.sentence, effect.text)
@@ -220,30 +217,30 @@ class ReplyTask:
                 assert_never(effect)
 
     def speak(self, sentence: int, text: str) -> None:
-        """The next sentence to be spoken."""
+        """Queue the next sentence to be spoken."""
         item = _SentenceAudio(sentence, text)
         self._waiting.append(item)
-        self._synthesize_ahead()  # first, because who gives it out has nothing to do before it is made
+        self._synthesize_ahead()  # first, because nothing can be sent before it is synthesised
         self._sentences.put_nowait(item)
 
     def finish_speech(self) -> None:
-        """No more sentences will come."""
+        """Mark the end of the sentences and of the requests to the model."""
         self._sentences.put_nowait(None)
         self._requests.put_nowait(None)
 
     def continue_reply(self, effect: ContinueReply) -> None:
-        """The client's tools have answered: ask the model again."""
+        """Ask the model again, with the answers of the client's tools."""
         self._requests.put_nowait(ChatRequest(messages=effect.messages, options=effect.options))
 
     def adopt(self) -> None:
-        """The user had finished: a reply that was begun early may now do what cannot be
-        undone.
+        """Commit a preemptive reply: the user's turn has ended, so side effects such as
+        tool calls are allowed now.
         """
         self._adopted.set()
 
     async def run(self) -> None:
-        """Make the reply. A provider's failure is posted; cancelling releases the model
-        and the synthesiser.
+        """Make the reply. A provider's failure is posted as ``ReplyFailed``. Cancelling
+        releases the model and the synthesiser.
         """
         reply = self._start.reply
         try:
@@ -273,8 +270,7 @@ class ReplyTask:
                 await self._take_parts(self._model.reply(request))
                 request = await self._requests.get()
         except ProviderError as failure:
-            # The voice stays: the session stops the reply, or has something to say
-            # about it.
+            # Speech goes on: the session stops the reply, or speaks a fallback message.
             message = f"the chat model failed: {failure.kind.value}"
             self._post(ReplyFailed(self._start.reply, Fault.LLM_FAILED, message, failure))
 
@@ -304,7 +300,7 @@ class ReplyTask:
                     case ReplyFinished():
                         finish_reason, usage = part.finish_reason, _usage(part)
                     case ThoughtDelta():
-                        thought += len(part.text)  # neither spoken nor told
+                        thought += len(part.text)  # neither spoken nor sent
                     case Extras():
                         pass
                 if self._characters > REPLY_CHARACTERS or thought > THOUGHT_CHARACTERS:
@@ -312,16 +308,16 @@ class ReplyTask:
                     break
         self._text.flush()
         if not self._answered:
-            # Its tokens went into thoughts, its answer was held back, or it is a row of
-            # dots: there is nothing to hear.
+            # Nothing to hear: the model spent its tokens on thoughts, its answer was
+            # withheld, or it consists of punctuation.
             raise ProviderError("chat model", FailureKind.BROKEN, "answered without a word")
         self._post(ReplyTextEnded(reply, finish_reason, usage))
 
     # --- the voice --------------------------------------------------------------------
 
     def _synthesize_ahead(self) -> None:
-        """Begin the synthesis of sentences that wait, ``SENTENCES_AHEAD`` at once.
-        After a failure none begins.
+        """Start the synthesis of queued sentences, up to ``SENTENCES_AHEAD`` at once.
+        After a failure none is started.
         """
         while self._running and self._waiting and self._ahead < SENTENCES_AHEAD:
             self._ahead += 1
@@ -329,8 +325,8 @@ class ReplyTask:
             self._group.create_task(work, name=f"reply-{self._start.reply}-synthesize")
 
     async def _synthesize(self, sentence: _SentenceAudio) -> None:
-        """Synthesise a sentence. One that breaks off is begun again while nobody has
-        heard any of it, else it ends.
+        """Synthesise a sentence. If the voice breaks off before any of it was sent,
+        start it over, with at most ``VOICES_TRIED`` voices; else end it there.
         """
         for _ in range(VOICES_TRIED):
             try:
@@ -352,8 +348,8 @@ class ReplyTask:
                 await sentence.add(chunk)
 
     async def _talk(self) -> None:
-        """Give the audio of the sentences out in order, each piece as soon as it is
-        there.
+        """Encode and send the audio of the sentences in order, each piece as soon as it
+        is available.
         """
         reply = self._start.reply
         encoder = await self._threads.open(parse_output_format(self._start.voice.format))
@@ -383,13 +379,13 @@ class ReplyTask:
                 await self._encode(encoder, sentence.number, pieces[:count], rate_hz)
                 del pieces[:count]
         if rate_hz and encoder.held_back_ms:
-            # The end of a sentence must not stay in the encoder until the next sentence
-            # pushes it out.
+            # Push the end of the sentence out of the encoder. Otherwise it would stay
+            # there until the next sentence.
             silence = bytes(rate_hz * encoder.held_back_ms // 1000 * 2)
             await self._encode(encoder, sentence.number, [silence], rate_hz)
 
     def _cut(self, encoder: Encoder, chunk: AudioChunk) -> list[bytes]:
-        """The pieces in which audio is given out."""
+        """Split audio into the pieces in which it is sent."""
         pcm, piece_bytes = chunk.pcm, _piece_bytes(chunk.rate_hz)
         first_bytes = 0
         if encoder.heavy and not self._made_us:
@@ -401,7 +397,7 @@ class ReplyTask:
 
     @property
     def _begins(self) -> bool:
-        """Whether the listener is still waiting, or has been given next to nothing."""
+        """Whether less than ``IN_PLACE_MS`` of audio has been sent."""
         return self._made_us < IN_PLACE_MS * 1000
 
     async def _encode(
@@ -421,7 +417,7 @@ class ReplyTask:
 
     @property
     def _awaited(self) -> bool:
-        """Whether the listener may soon have nothing more to hear."""
+        """Whether the listener has less than ``IN_HAND_S`` of audio left."""
         heard_s = self._loop.time() - self._heard_from_s
         return self._made_us / 1_000_000 < heard_s + IN_HAND_S
 
@@ -435,15 +431,15 @@ def _piece_bytes(rate_hz: int, length_ms: int = PIECE_MS) -> int:
 
 
 def _usage(finished: ReplyFinished) -> Usage | None:
-    """What the model's server reported; None: nothing."""
+    """Return the token usage that the model's server reported, or None."""
     if finished.prompt_tokens is None and finished.completion_tokens is None:
         return None
     return Usage(finished.prompt_tokens or 0, finished.completion_tokens or 0)
 
 
 def _is_said(char: str) -> bool:
-    """Whether a character is said or seen: a letter, a digit, an emoji. Punctuation and
-    spaces alone say nothing.
+    """Return whether a character is spoken or shown: a letter, a digit or an emoji, but
+    not punctuation or space.
     """
     return char.isalnum() or unicodedata.category(char) == "So"
 

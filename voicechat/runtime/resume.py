@@ -1,4 +1,4 @@
-"""A connection that may be lost and come back: the session behind it sees one socket."""
+"""A connection that may be lost and resumed. The session behind it sees one socket."""
 
 import asyncio
 from collections import deque
@@ -10,8 +10,8 @@ from voicechat.runtime.socket import Control, Ping, Pong, Socket
 from voicechat.session.limits import SessionLimits
 
 RESULTS_KEPT = 1_000
-"""Results remembered for a client that did not get them: far more than any recogniser
-makes in ``resume_ms``.
+"""Results kept for a client that has not received them: far more than any recogniser
+makes within ``resume_ms``.
 """
 
 
@@ -22,23 +22,22 @@ class _Connection:
 
 
 class ResumableSocket:
-    """See ``Socket``. Frames sent are numbered from 1, and repeated to a returning
-    client that did not get them.
+    """A ``Socket`` over successive connections. It numbers sent frames from 1, and
+    repeats those that a returning client did not receive.
     """
 
     def __init__(self, limits: SessionLimits, greet: Callable[[int], Frame]) -> None:
-        """``greet`` makes the first frame of a connection from the bytes of audio
-        received so far.
+        """``greet`` makes the first frame of a connection from the number of audio
+        bytes received so far.
 
-        A client has ``resume_ms`` to return, and ``write_ms`` to read what it is
-        greeted with.
+        A client has ``resume_ms`` to return, and ``write_ms`` to read its first frames.
         """
         self._limits = limits
         self._greet = greet
         self._connection: _Connection | None = None
-        """Serves the session now."""
+        """The connection that serves the session now."""
         self._arriving: _Connection | None = None
-        """Has come, and is being told what it missed."""
+        """A new connection that is being sent the results it missed."""
         self._attached = asyncio.Event()
         self._sending = asyncio.Lock()
         self._results: deque[tuple[int, Frame]] = deque(maxlen=RESULTS_KEPT)
@@ -52,10 +51,10 @@ class ResumableSocket:
         ends.
 
         A newer connection supersedes one that serves and one that is still arriving, so
-        a session never has more than one. One that does not read its greeting within
-        ``write_ms`` is dropped. ``received`` is how many results the client says it
-        has; None: all that were handed to a connection. Cancelling counts as losing the
-        connection.
+        a session never has more than one. A connection that does not read its first
+        frames within ``write_ms`` is dropped. ``received`` is how many results the
+        client says it has; None means all that were handed to a connection. Cancelling
+        counts as losing the connection.
         """
         connection = _Connection(socket)
         for older in (self._connection, self._arriving):
@@ -85,7 +84,7 @@ class ResumableSocket:
                 self._attached.set()
 
     async def receive(self) -> Frame | Control | Ping:
-        """See ``Socket.receive``. ``CLOSED`` when nobody came back within
+        """Receive the next frame. Returns ``CLOSED`` if no connection comes back within
         ``resume_ms``.
         """
         while not self._ended:
@@ -99,7 +98,7 @@ class ResumableSocket:
                 continue
             frame = await connection.socket.receive()
             if connection is not self._connection:
-                continue  # superseded meanwhile: what came late over the old connection is sent again by the client
+                continue  # superseded meanwhile: the client sends it again on the new connection
             if frame is Control.CLOSED:
                 self._leave(connection)
                 continue
@@ -109,10 +108,10 @@ class ResumableSocket:
         return Control.CLOSED
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
-        """See ``Socket.offer``: nothing is offered, ``receive`` counts it all."""
+        """Ignore the request: ``receive`` must see every frame to count it."""
 
     async def send(self, frame: Frame | Pong) -> None:
-        """See ``Socket.send``. Without a connection the frame is kept for the next one."""
+        """Send a frame. Without a connection the frame is kept for the next one."""
         async with self._sending:
             if not isinstance(frame, Pong):
                 self._made += 1
@@ -128,34 +127,36 @@ class ResumableSocket:
                 self._leave(connection)
 
     async def drained(self) -> None:
-        """See ``Socket.drained``: ``send`` has waited."""
+        """Return at once: ``send`` waits by itself."""
 
     @property
     def has_room(self) -> bool:
-        """See ``Socket.has_room``: results are counted by ``send``, in its order."""
+        """Always false, so that every result goes through ``send``, which numbers them
+        in order.
+        """
         return False
 
     def send_now(self, frame: Frame | Pong) -> None:
-        """See ``Socket.send_now``: nothing is sent so here."""
+        """Always raise ``ConnectionError``; use ``send``, which numbers the frames."""
         raise ConnectionError("a resumable connection sends in order")
 
     async def ping(self) -> None:
-        """See ``Socket.ping``."""
+        """Send a ping on the current connection, if there is one."""
         if self._connection is not None:
             await self._connection.socket.ping()
 
     async def close(self, code: int, reason: str) -> None:
-        """See ``Socket.close``."""
+        """Close the current connection, if there is one, and end the session."""
         if self._connection is not None:
             await self._connection.socket.close(code, reason)
         self._end()
 
     def abort(self) -> None:
-        """See ``Socket.abort``: ends the session, not only the connection."""
+        """End the session, not only the connection."""
         self._end()
 
     def _leave(self, connection: _Connection | None) -> None:
-        """Have done with a connection; nothing happens to a newer one."""
+        """Drop a connection. A newer one is not affected."""
         if connection is None or connection.over.is_set():
             return
         connection.over.set()

@@ -1,4 +1,4 @@
-"""The configured services by name, and their common life: start before the first
+"""The configured services by name, and their life cycle: start before the first
 session, close after the last.
 """
 
@@ -27,12 +27,12 @@ P = TypeVar("P")
 logger = logging.getLogger(__name__)
 
 CLOSE_S = 5.0
-"""How long a provider may take to close before it is left behind."""
+"""How long a provider may take to close before the server stops waiting for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[P]):
-    """The service that a client's name means."""
+    """The service that a client's name resolves to."""
 
     provider: P
     resolved: ResolvedName
@@ -45,8 +45,8 @@ class Found(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class Aliases:
-    """Other names of the services: by alias, a configured name. ``names.ANY`` is every
-    other name.
+    """Alternative names of the services: alias to configured name. ``names.ANY``
+    matches every other name.
     """
 
     recognizers: Mapping[str, str] = field(default_factory=dict)
@@ -56,57 +56,57 @@ class Aliases:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a session may be opened with; the name ``default`` always exists in each."""
+    """The services that a session can be opened with. Each kind always has one called
+    ``default``.
+    """
 
     recognizers: Mapping[str, SpeechRecognizer]
     models: Mapping[str, ChatModel]
     synthesizers: Mapping[str, SpeechSynthesizer]
     toolbox: Toolbox | None = None
-    """What the models may have done on the server in a conversation; None: nothing."""
+    """The tools that the models may call on the server; None if there are none."""
     hidden_tags: tuple[str, ...] = ()
-    """Names of tags, besides the known ones, whose contents are no part of a spoken
-    reply.
-    """
+    """Names of tags, besides the known ones, whose contents are not spoken."""
     aliases: Aliases = Aliases()
 
     def recognizer(self, path: str, wanted: str) -> Found[SpeechRecognizer]:
-        """Find the recogniser that a client asks for by ``wanted``, in the parameter
+        """Return the recogniser that a client asks for by ``wanted``, in the parameter
         ``path``.
 
-        Raises ``RemoteProtocolError`` (NOT_FOUND) as ``ServiceNames.resolve``; the next
-        two as well.
+        Raises ``RemoteProtocolError`` (NOT_FOUND) as ``ServiceNames.resolve``; so do
+        `model` and `synthesizer`.
         """
         return _found(self.recognizers, self.aliases.recognizers, path, wanted)
 
     def model(self, path: str, wanted: str) -> Found[ChatModel]:
-        """Find the chat model that a client asks for."""
+        """Return the chat model that a client asks for."""
         return _found(self.models, self.aliases.models, path, wanted)
 
     def synthesizer(self, path: str, wanted: str) -> Found[SpeechSynthesizer]:
-        """Find the synthesiser that a client asks for."""
+        """Return the synthesiser that a client asks for."""
         return _found(self.synthesizers, self.aliases.synthesizers, path, wanted)
 
     @property
     def model_names(self) -> ServiceNames:
-        """What the chat models are called."""
+        """The names and aliases of the chat models."""
         return ServiceNames(frozenset(self.models), self.aliases.models)
 
     @property
     def synthesizer_names(self) -> ServiceNames:
-        """What the synthesisers are called."""
+        """The names and aliases of the synthesisers."""
         return ServiceNames(frozenset(self.synthesizers), self.aliases.synthesizers)
 
     def spoken(self, model: ChatModel) -> ChatModel:
-        """A chat model whose text is spoken: without its thoughts and other hidden
-        text.
+        """Wrap a chat model so that its text can be spoken: without thoughts and other
+        hidden text.
         """
         return HiddenTextFilter(model, self.hidden_tags)
 
     def talking(self, model: ChatModel, agent: Agent | None = None) -> ChatModel:
-        """A chat model as it serves one conversation: with a history that its server
-        takes, spoken, with the tools.
+        """Wrap a chat model for one conversation: with a history that fits its context
+        window, without hidden text, and with the server's tools.
 
-        An ``agent`` has only its own tools.
+        An ``agent`` has only the tools that it names.
         """
         spoken = self.spoken(ContextWindow(model))
         toolbox = self._toolbox_of(agent or Agent())
@@ -122,10 +122,11 @@ class Services:
     def talking_models(
         self, own: ChatModel, agent: Agent | None = None
     ) -> Callable[[str], ChatModel]:
-        """The chat models of one conversation, by name; the empty name is ``own``.
+        """Return a function from model name to the wrapped chat model of one
+        conversation; the empty name means ``own``.
 
-        Each is made once, because it remembers how much of the conversation its server
-        takes. Asked for an unknown name it raises as ``model`` does.
+        Each model is wrapped once, because the wrapper remembers how much history its
+        server accepts. The function raises as `model` does for an unknown name.
         """
         talking: dict[int, ChatModel] = {}
 
@@ -138,11 +139,11 @@ class Services:
         return named
 
     async def start(self) -> None:
-        """Warm every provider up, all at once.
+        """Start all providers concurrently.
 
-        A service that fails although its settings are right is left for later if
-        another one that stands in for it has started. Any other failure is raised, and
-        the rest stop.
+        If a service fails although its settings are right, and another one of its chain
+        has started, it is retried in the background. Any other failure is raised, and
+        the remaining starts are cancelled.
         """
         chains = {chain.links[0]: chain for chain in self.chains}
         failures: dict[ChainLink[object], ProviderError] = {}
@@ -176,8 +177,8 @@ class Services:
             link.leave_unstarted(failure)
 
     async def aclose(self) -> None:
-        """Close every provider; one that fails or hangs does not keep the others from
-        it.
+        """Close all providers concurrently. One that fails or hangs does not keep the
+        others from closing.
         """
         closing = [self._close(provider) for provider in self.distinct()]
         await asyncio.gather(*closing)
@@ -186,7 +187,7 @@ class Services:
         try:
             async with asyncio.timeout(CLOSE_S):
                 await as_provider(provider).aclose()
-        except Exception as error:  # noqa: BLE001 - a provider's failing farewell must not stop the others'
+        except Exception as error:  # noqa: BLE001 - one provider's failure must not keep the others from closing
             name = provider.name if isinstance(provider, ChainLink) else type(provider).__name__
             logger.warning("closing %s failed: %s", name, type(error).__name__)
 
@@ -205,8 +206,8 @@ class Services:
         return (*self.recognizers.values(), *self.models.values(), *self.synthesizers.values())
 
     def distinct(self) -> Iterator[object]:
-        """What is to be started and closed: of chains the links, which may belong to
-        several.
+        """Yield each provider that is to be started and closed, once. Chains yield
+        their links, which several chains may share.
         """
         seen: set[int] = set()
         for service in (*self._all, self.toolbox):
@@ -224,8 +225,8 @@ def _found(
 
 
 def _standing_in(chain: Chain[object], failures: Mapping[ChainLink[object], ProviderError]) -> str:
-    """Name who answers for a service that did not start. Raises its failure when nobody
-    of its chain has started.
+    """Return the name of the service that answers in place of one that did not start.
+    Raises the failure if no service of its chain has started.
     """
     for link in chain.links:
         if link not in failures:
@@ -234,7 +235,9 @@ def _standing_in(chain: Chain[object], failures: Mapping[ChainLink[object], Prov
 
 
 def _as_provider_error(link: ChainLink[object], error: Exception) -> ProviderError:
-    """What a ``start`` must not raise is a failure of the service, too."""
+    """Turn an exception that ``start`` must not raise into a ``ProviderError`` of the
+    service.
+    """
     if isinstance(error, ProviderError):
         return error
     message = f"its start raised {type(error).__name__} at {location_of(error)}"

@@ -1,4 +1,4 @@
-"""What a conversation needs of a connection."""
+"""The interface between a conversation and its connection."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from voicechat.dialects.base import Frame
 
 
 class Control(Enum):
-    """What arrives besides frames."""
+    """What a socket receives besides frames and pings."""
 
     PONG = "pong"
     CLOSED = "closed"
@@ -17,61 +17,62 @@ class Control(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A ping of the client, which is to be answered with a ``Pong`` of its payload."""
+    """A ping of the client. Answer it with a ``Pong`` of the same payload."""
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The answer to a ``Ping``; it is sent like a frame."""
+    """The answer to a ``Ping``. It is sent like a frame."""
 
     payload: bytes
 
 
 class Socket(Protocol):
-    """One message-oriented connection. ``receive`` and ``send`` are each called by one
-    task at a time.
+    """One message-oriented connection. Only one task at a time calls ``receive``, and
+    one ``send``.
     """
 
     async def receive(self) -> Frame | Control | Ping:
-        """The next message. ``CLOSED`` for ever once the connection is gone; never
-        raises. Cancelling loses nothing.
+        """Receive the next message. Returns ``CLOSED`` from then on once the connection
+        is gone; never raises. Cancelling loses no message.
         """
 
     def offer(self, take: Callable[[bytes], bool]) -> None:
-        """Show ``take`` binary frames as they arrive, while none waits to be received.
+        """Offer binary frames to ``take`` as they arrive, while no earlier message
+        waits for ``receive``.
 
-        Those it takes (True), ``receive`` does not give. It must not raise and not
-        wait. A connection need not do it.
+        ``receive`` does not return the frames that ``take`` accepts (True). ``take``
+        must not raise or block. A connection may ignore this.
         """
 
     async def send(self, frame: Frame | Pong) -> None:
         """Hand a frame over; returns when the connection can take another.
 
-        Raises ``ConnectionError`` when it is gone. Cancelled while waiting, the frame
-        may have been sent.
+        Raises ``ConnectionError`` when the connection is gone. If cancelled while
+        waiting, the frame may have been sent.
         """
 
     async def drained(self) -> None:
-        """Return when the connection can take another frame. Raises ``ConnectionError``
+        """Wait until the connection can take another frame. Raises ``ConnectionError``
         when it is gone.
         """
 
     @property
     def has_room(self) -> bool:
-        """Whether ``send`` would not wait."""
+        """Whether ``send`` would return without waiting."""
 
     def send_now(self, frame: Frame | Pong) -> None:
-        """Hand a frame over without waiting, while there is room. Raises
-        ``ConnectionError`` when it is gone.
+        """Hand a frame over without waiting; call it only while ``has_room``. Raises
+        ``ConnectionError`` when the connection is gone.
         """
 
     async def ping(self) -> None:
         """Send a ping. Raises ``ConnectionError`` when the connection is gone."""
 
     async def close(self, code: int, reason: str) -> None:
-        """The closing handshake; the caller bounds it."""
+        """Perform the closing handshake. The caller bounds how long it takes."""
 
     def abort(self) -> None:
-        """Drop the connection at once."""
+        """Drop the connection immediately."""

@@ -1,4 +1,4 @@
-"""What the client says, on its way from the socket to its session."""
+"""Reads a client's messages from its socket and passes them to the session."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -9,22 +9,23 @@ from voicechat.runtime.socket import Control, Ping, Socket
 from voicechat.session.events import AudioReceived, Disconnected, Event
 
 SLICE_BYTES = 64 * 1024
-"""Decoded in about a millisecond (8 kHz input, the dearest); a frame may be sixteen
-times as long.
+"""Audio decoded in one call: about 1 ms for 8 kHz input, the slowest kind. A frame may
+be 16 times as long.
 """
 FRAMES_IN_A_ROW = 8
-"""Frames of one client that are taken before the other sessions get their turn."""
+"""Frames of one client in a row before other sessions get their turn."""
 TEXT_PER_FRAME = 8 * 1024
-"""A longer text counts as several frames: the longest is checked in some 10 ms."""
+"""A text frame counts as one frame per 8 KiB: checking the longest takes about 10 ms.
+"""
 _ROW_S = 0.001
-"""Frames that arrive within so long are in a row: the loop's clock may stand still
-while it works.
+"""Frames received within 1 ms count as one burst. (loop.time() may not advance between
+callbacks of one iteration.)
 """
 
 
 class SocketReader:
-    """Reads one socket. Audio is taken as it arrives, in the same pass of the loop; the
-    rest by the task of ``run``.
+    """Reads one socket. Audio frames are taken as they arrive, in the loop iteration
+    that read them; all other messages by the task of ``run``.
     """
 
     def __init__(
@@ -37,11 +38,11 @@ class SocketReader:
         now_ms: Callable[[], int],
         answer_ping: Callable[[bytes], None],
     ) -> None:
-        """``audio`` takes the frames of audio, as long as it has room; ``post`` is told
-        of the end.
+        """``audio`` takes audio frames while it has room. ``post`` is called with
+        ``Disconnected`` at the end.
 
-        ``react`` is told what else the dialect wants. ``answer_ping`` is given the
-        payload of each ping.
+        ``react`` is called with all other reactions of the dialect, ``answer_ping``
+        with the payload of each ping.
         """
         self._socket = socket
         self._dialect = dialect
@@ -52,11 +53,13 @@ class SocketReader:
         self._answer_ping = answer_ping
         self._loop = asyncio.get_running_loop()
         self._offered = False
-        """Bare audio is taken as it arrives."""
+        """``_take`` is installed: audio frames without framing are taken as they
+        arrive.
+        """
         self._bare_audio_came = False
-        """Since the dialect was asked last."""
+        """An audio frame was taken since the dialect was last called."""
         self._waiting = False
-        """Everything that came before is done with."""
+        """All earlier messages have been handled, and ``run`` waits for the next."""
         self._row = 0
         self._row_began_s = 0.0
 
@@ -95,8 +98,8 @@ class SocketReader:
         return self._dialect.receive(frame, self._now_ms())
 
     def _offer(self) -> None:
-        """Once the dialect has no use for the frames of audio, take them as they
-        arrive.
+        """Take audio frames as they arrive, once the dialect no longer needs to see
+        them.
         """
         if self._dialect.bare_audio and not self._offered:
             self._offered = True
@@ -109,13 +112,16 @@ class SocketReader:
         return frame
 
     def _take(self, frame: bytes) -> bool:
-        """Take a frame as it arrives; False: it has to wait its turn. See
-        ``Socket.offer``.
+        """Take a frame as it arrives. Returns False if ``run`` has to receive it in its
+        turn.
         """
         now_s = self._loop.time()
         if now_s - self._row_began_s > _ROW_S:
             self._row, self._row_began_s = 0, now_s
         self._row += 1
+        # `run` receives the frame instead if an earlier message is still being handled
+        # (order), if this client has had its share of the iteration (fairness), or if
+        # decoding the frame or its place in the buffer would take too much.
         if (
             not self._waiting
             or self._row > FRAMES_IN_A_ROW
@@ -128,8 +134,8 @@ class SocketReader:
         return True
 
     async def _push(self, frame: bytes) -> None:
-        """Push a frame; a long one in slices, so that decoding it does not hold up the
-        other sessions.
+        """Push a frame. A long one is pushed in slices, so that decoding it does not
+        block the other sessions.
         """
         if len(frame) <= SLICE_BYTES:
             self._audio.push(frame)

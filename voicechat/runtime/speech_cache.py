@@ -1,9 +1,10 @@
-"""Speech that is wanted again and again, kept: greetings, apologies, confirmations.
+"""A cache of synthesised speech that recurs: greetings, fallback messages,
+confirmations.
 
-What is kept are the synthesiser's samples, not what was encoded of them: an encoded
-stream is one per reply and cannot be put together from pieces, while pacing, volume and
-echo need samples. Encoding a sentence's first tenth of a second again costs less than a
-millisecond; synthesising it costs a network's round trip, or a processor's time.
+It holds the synthesiser's samples, not encoded audio: an encoded stream belongs to one
+reply and cannot be put together from pieces, and pacing, volume and echo detection need
+samples. Encoding the first 100 ms of a sentence again takes less than 1 ms;
+synthesising it takes a network round trip or CPU time.
 """
 
 from collections import OrderedDict
@@ -14,18 +15,17 @@ from voicechat.providers.wrapping import WrappingSynthesizer
 from voicechat.runtime.provider_deadlines import closing
 
 MAX_CHARACTERS = 200
-"""Longer texts are hardly ever said twice."""
+"""Longer texts are not cached: they rarely recur."""
 SEEN_ONCE = 4_096
-"""Texts of which it is remembered, by a number each, that they have been said."""
+"""How many texts are remembered as spoken once, by hash."""
 
 
 class CachingSynthesizer(WrappingSynthesizer):
-    """A `SpeechSynthesizer` that asks another one only for what it does not know by
-    heart.
+    """A `SpeechSynthesizer` that calls another one only for speech that is not cached.
 
-    Kept is what was asked for a second time and was made to its end, in the order of
-    its last use, up to ``max_bytes`` of samples: what is said only once, as most of a
-    conversation is, is never kept. Failures are never kept.
+    Speech enters the cache when it is requested for the second time and completes, so
+    most of a conversation, which is said once, never does. Entries are evicted in LRU
+    order beyond ``max_bytes`` of samples. Failures are not cached.
     """
 
     def __init__(self, synthesizer: SpeechSynthesizer, max_bytes: int) -> None:
@@ -34,21 +34,19 @@ class CachingSynthesizer(WrappingSynthesizer):
         self._kept: OrderedDict[tuple[str, VoiceOptions], tuple[AudioChunk, ...]] = OrderedDict()
         self._seen: OrderedDict[int, None] = OrderedDict()
         self.held_bytes = 0
-        """Samples that are kept."""
+        """Bytes of samples in the cache."""
         self.hits = 0
         self.misses = 0
-        """Short texts that were known, and that were not."""
+        """Requests for short texts that were in the cache, and that were not."""
 
     async def aclose(self) -> None:
-        """Close the synthesiser, and forget everything."""
+        """Close the synthesiser, and empty the cache."""
         self._kept.clear()
         self.held_bytes = 0
         await super().aclose()
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        """See `SpeechSynthesizer`. What is known comes at once, in the pieces in which
-        it came at first.
-        """
+        """Speak a sentence. Cached speech comes at once, in its original chunks."""
         if len(text) > MAX_CHARACTERS:
             return self._inner.synthesize(text, voice)
         key = (text, voice)

@@ -1,4 +1,4 @@
-"""The tasks of one session: started here, and all stopped with it, in bounded time."""
+"""The tasks of one session: started here, and all cancelled with it in bounded time."""
 
 import asyncio
 import logging
@@ -11,30 +11,29 @@ logger = logging.getLogger(__name__)
 
 
 class SessionTasks:
-    """Owns tasks whose failures must not become each other's.
+    """Owns tasks that must not fail because another one does.
 
-    An ``asyncio.TaskGroup`` would wait without bound for a provider that does not react
-    to being cancelled; a session must be gone within a second whatever its providers
-    do.
+    An ``asyncio.TaskGroup`` would wait without bound for a provider that ignores
+    cancellation; a session must end within 1 s whatever its providers do.
     """
 
     def __init__(self, on_fault: Callable[[], None]) -> None:
-        """``on_fault`` is called when a task fails with an exception that nobody
-        foresaw: a bug.
+        """``on_fault`` is called when a task raises an unexpected exception, which is a
+        bug.
         """
         self._on_fault = on_fault
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Start ``work``; it is owned until it ends."""
+        """Start ``work`` as a task that is owned until it ends."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
         return task
 
     async def close(self, timeout_s: float) -> int:
-        """Cancel everything and wait for it, ``timeout_s`` at most; give how many tasks
-        would not end.
+        """Cancel all tasks and wait for them, at most ``timeout_s``. Returns how many
+        did not end.
         """
         for task in self._tasks:
             task.cancel()
@@ -64,11 +63,11 @@ class SessionTasks:
 
 
 def _forget_traceback(task: "asyncio.Task[None]") -> None:
-    """Take the exception of a cancelled task from it, and what the exception remembers.
+    """Clear the tracebacks of a cancelled task's exception and of its context.
 
-    Its traceback keeps the frames that it went through. Where one of them knows the
-    task or the exception, as that of a ``TaskGroup`` does, a cancelled task would keep
-    itself and all that its frames hold, until a full collection of garbage.
+    A traceback keeps its frames alive. If one of them refers to the task or the
+    exception, as a ``TaskGroup``'s does, the cancelled task would stay in a reference
+    cycle with all that its frames hold, until a full garbage collection.
     """
     try:
         task.exception()

@@ -1,5 +1,5 @@
-"""A chat model that carries the server's tools out by itself, and leaves the client's
-to the client.
+"""A chat model that runs the server's tools itself and passes calls of the client's
+tools on.
 """
 
 import asyncio
@@ -23,23 +23,27 @@ from voicechat.session.tool_calls import CallsGathered, exchange_messages, optio
 from voicechat.session.vocabulary import Message, ToolCall, ToolExchange
 
 ROUNDS = 8
-"""How often the model may call the server's tools in one reply; then it must answer
-without.
+"""How often the model may call the server's tools in one reply. After that it must
+answer without them.
 """
 LINE_END = "\n"
-"""Ends what is said before a tool works, so that it is spoken meanwhile."""
+"""Ends the text before a tool call, so that it is spoken while the tool runs."""
 
 
 class ToolCallingModel(WrappingModel):
-    """A `ChatModel` around another one."""
+    """A `ChatModel` around another one that runs the tools of a `Toolbox`."""
 
     def __init__(self, model: ChatModel, toolbox: Toolbox) -> None:
-        """A tool of the client with the name of one of ``toolbox`` takes its place."""
+        """If the client defines a tool with the name of one in ``toolbox``, the
+        client's is used.
+        """
         super().__init__(model)
         self._toolbox = toolbox
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See `ChatModel`. Cancelling cancels the model and the tools."""
+        """Stream the reply, including the rounds of tool calls. Cancelling cancels the
+        model and the tools.
+        """
         theirs, own, options = self._offer(request.options)
         messages = request.messages
         used = _UsageTotal()
@@ -90,8 +94,8 @@ class ToolCallingModel(WrappingModel):
     def _offer(
         self, options: Mapping[str, object]
     ) -> tuple[Set[str], Mapping[str, ServerTool], dict[str, object]]:
-        """The names of the client's tools, the server's own, and the model's options
-        with both.
+        """Return the names of the client's tools, the server's tools by name, and the
+        model's options with both.
         """
         given: Any = options.get("tools") or []
         theirs = frozenset(tool["function"]["name"] for tool in given)
@@ -104,8 +108,8 @@ class ToolCallingModel(WrappingModel):
 
 
 async def _filler(runs: Collection[ToolRun]) -> Filler | None:
-    """What is to be said while the tools work: nothing, if they are quick or have
-    nothing to say.
+    """Return what to say while the tools run, or None if they end within
+    ``filler_after_ms`` or have no filler.
     """
     fillers = [run.tool for run in runs if run.tool.filler != Filler()]
     if not fillers:
@@ -123,13 +127,13 @@ def _messages(said: str, exchange: ToolExchange) -> list[Message]:
 
 
 class _ModelAnswer:
-    """One answer of the model: what is passed on at once, and which calls are the
-    server's.
+    """One answer of the model, split into the parts that are passed on at once and the
+    calls of the server's tools.
     """
 
     def __init__(self, theirs: Set[str], prefix: str) -> None:
         """``theirs``: names of the client's tools. ``prefix`` begins the ids of calls
-        that have none.
+        without one.
         """
         self._theirs = theirs
         self._gathered = CallsGathered(prefix)
@@ -139,7 +143,7 @@ class _ModelAnswer:
         self.finished = ReplyFinished()
 
     def take(self, part: ReplyPart) -> Iterator[ReplyPart]:
-        """Take the next part, and give what is to be passed on."""
+        """Process the next part. Yields the parts that are passed on."""
         match part:
             case ReplyFinished():
                 self.finished = part
@@ -152,8 +156,8 @@ class _ModelAnswer:
                 yield part
 
     def calls(self) -> tuple[ToolCall, ...]:
-        """The whole calls that are not the client's: of the server's tools, and of
-        tools that there are not.
+        """Return the complete calls that are not the client's: of the server's tools,
+        and of tools that do not exist.
         """
         calls = self._gathered.finish(self.finished.finish_reason)
         return tuple(call for call in calls if call.name not in self._theirs)
@@ -172,19 +176,19 @@ class _ModelAnswer:
 
 
 class _UsageTotal:
-    """The tokens of all answers of one reply, as far as they are told."""
+    """The sum of the tokens that all answers of one reply report."""
 
     def __init__(self) -> None:
         self._prompt: int | None = None
         self._completion: int | None = None
 
     def add(self, finished: ReplyFinished) -> None:
-        """Add what one answer used."""
+        """Add the tokens of one answer."""
         if finished.prompt_tokens is not None:
             self._prompt = (self._prompt or 0) + finished.prompt_tokens
         if finished.completion_tokens is not None:
             self._completion = (self._completion or 0) + finished.completion_tokens
 
     def finish(self, reason: str) -> ReplyFinished:
-        """The closing word of the reply."""
+        """Return the end of the reply, with the total usage."""
         return ReplyFinished(reason, self._prompt, self._completion)

@@ -1,5 +1,5 @@
-"""A Python function as a tool: what the model is told of it, and how its arguments are
-read.
+"""A Python function as a tool: its definition for the model, and the parsing of its
+arguments.
 """
 
 import importlib
@@ -16,29 +16,29 @@ from voicechat.errors import ConfigError, ToolError
 from voicechat.text.words import Script, dominant_script
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What chat models accept as a function's name."""
+"""Function names that chat models accept."""
 MAX_COMPLAINTS = 5
-"""Wrong arguments that the model is told of at once."""
+"""How many wrong arguments are reported to the model at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filler:
-    """What is said while a tool takes long, in the language of the user; empty:
-    nothing.
-    """
+    """What is said while a tool takes long, by language. Empty texts are not spoken."""
 
     en: str = ""
     zh: str = ""
 
     def text_for(self, user_text: str) -> str:
-        """In the language of ``user_text``, else in the other."""
+        """Return the text in the language of ``user_text``, or the other one if that is
+        empty.
+        """
         chinese = dominant_script(user_text) is Script.HAN
         return (self.zh or self.en) if chinese else (self.en or self.zh)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTool:
-    """One function that the server carries out."""
+    """One function that the server runs for the model."""
 
     name: str
     function: Callable[..., object]
@@ -52,7 +52,7 @@ class ServerTool:
 
     @property
     def definition(self) -> Mapping[str, object]:
-        """The tool in the form of chat completions."""
+        """The tool's definition in the form of the chat completions API."""
         function = {
             "name": self.name,
             "description": self.description,
@@ -61,8 +61,8 @@ class ServerTool:
         return {"type": "function", "function": function}
 
     def read_arguments(self, arguments: str) -> dict[str, object]:
-        """Read the arguments that the model gave as JSON. Raises ``ToolError`` with
-        what is wrong with them.
+        """Parse the arguments that the model sent as JSON. Raises ``ToolError`` that
+        names what is wrong.
         """
         try:
             read = self.arguments.model_validate_json(arguments or "{}")
@@ -89,10 +89,11 @@ def open_tool(
     filler: Filler | None = None,
     filler_after_ms: int = 1_000,
 ) -> ServerTool:
-    """Load ``function``, ``"package.module:function"``, asynchronous or not.
+    """Load ``function`` (``"package.module:function"``), a coroutine function or a
+    plain one.
 
-    Without ``description`` its docstring is the description, without ``parameters`` its
-    annotations are the schema. Raises ``ConfigError`` that names the key.
+    Without ``description`` its docstring is used, without ``parameters`` its
+    annotations become the schema. Raises ``ConfigError`` that names the key.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name of a tool: letters, digits, _ and -, 64 at most")
@@ -114,10 +115,10 @@ def open_tool(
 
 
 def is_asynchronous(function: Callable[..., object]) -> TypeGuard[Callable[..., Awaitable[object]]]:
-    """Whether calling it gives something to be awaited: so do some objects that are no
-    functions.
+    """Return whether calling it returns an awaitable, as coroutine functions and some
+    callable objects do.
     """
-    call = getattr(function, "__call__", None)  # noqa: B004 - not whether there is one, but of which kind
+    call = getattr(function, "__call__", None)  # noqa: B004 - the attribute itself is inspected
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
@@ -135,8 +136,8 @@ def _load(path: str) -> Callable[..., object]:
 
 
 def _arguments_of(function: Callable[..., object], path: str) -> type[BaseModel]:
-    """A model of the function's parameters; they are aliases, because ``copy`` or
-    ``_x`` could be no field's name.
+    """Create a model of the function's parameters. Their names are aliases, because
+    ``copy`` or ``_x`` cannot be field names.
     """
     fields: dict[str, Any] = {}
     try:

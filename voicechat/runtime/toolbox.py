@@ -1,9 +1,8 @@
-"""Carries tools out: asynchronous functions as tasks, others in threads, each within
-its deadline.
+"""Runs tools: coroutine functions as tasks, others in threads, each with a deadline.
 
-A function that does not react to being cancelled is left behind: a task until it ends,
-a thread for as long as it takes. Neither holds up the reply; threads are bounded in
-number, so that functions that never return take no more.
+A function that does not react to cancellation is abandoned: its task or thread runs
+until it ends. It does not delay the reply. The number of threads is bounded, so
+functions that never return cannot exhaust them.
 """
 
 import asyncio
@@ -22,21 +21,22 @@ from voicechat.session.vocabulary import ToolAnswer, ToolCall, ToolOutcome
 logger = logging.getLogger(__name__)
 
 THREADS = 16
-"""Functions that are not asynchronous and run at once."""
+"""How many plain functions run at once."""
 MAX_ANSWER_CHARACTERS = 16_384
-"""Of one tool's answer: the model reads it in every later turn. What is longer is cut.
+"""Limit of one tool's answer, because the model reads it in every later turn. Longer
+answers are cut.
 """
 CLOSE_S = 1.0
-"""How long tasks that were cancelled may take to end when the server stops."""
+"""How long cancelled tasks may take to end when the server stops."""
 
 FAILED = "The tool failed."
 LATE = "The tool did not answer in time."
 NOT_THERE = ToolAnswer("There is no tool of this name.", ToolOutcome.FAILED, 0, "(unknown)")
-"""For a model that made a name up."""
+"""The answer to a call of a tool that does not exist."""
 
 
 class ToolRun:
-    """One call that is being carried out."""
+    """One call of a tool in progress."""
 
     def __init__(self, tool: ServerTool, task: "asyncio.Task[str]") -> None:
         self.tool = tool
@@ -46,13 +46,13 @@ class ToolRun:
         task.add_done_callback(self._note_end)
 
     def cancel(self) -> None:
-        """Stop it: an asynchronous function learns of it in the next turn of the event
-        loop.
+        """Cancel the call. A coroutine function sees it in the next iteration of the
+        event loop.
         """
         self.task.cancel()
 
     async def wait_answer(self) -> ToolAnswer:
-        """Wait for the answer, until the tool's deadline. Cancelling stops waiting, and
+        """Wait for the answer, until the tool's deadline. Cancelling stops the wait,
         not the tool.
         """
         left_s = self._began_s + self.tool.deadline_s - self._loop.time()
@@ -77,7 +77,7 @@ class ToolRun:
             return ToolOutcome.ANSWERED, self.task.result()
         if isinstance(error, ToolError):
             return ToolOutcome.FAILED, _bounded(str(error))
-        # Its text may hold anything, and the model would pass it on.
+        # Do not pass its text to the model, which might repeat it to the user.
         logger.warning(
             "tool %s raised %s at %s", self.tool.name, type(error).__name__, location_of(error)
         )
@@ -93,8 +93,8 @@ class Toolbox:
         self._tasks: set[asyncio.Task[str]] = set()
 
     def narrowed(self, names: Collection[str] | None, more: Mapping[str, ServerTool]) -> "Toolbox":
-        """Give a part of it, with ``more``: what runs in it counts here. ``names``:
-        None stands for all.
+        """Return a toolbox of the tools in ``names`` (None: all) and ``more``. It
+        shares this one's limits and tasks.
         """
         chosen = {name: tool for name, tool in self.tools.items() if names is None or name in names}
         part = Toolbox({**chosen, **more})
@@ -102,7 +102,7 @@ class Toolbox:
         return part
 
     def start_call(self, call: ToolCall) -> ToolRun:
-        """Begin to carry a call out; its ``name`` must be that of one of the ``tools``."""
+        """Start a call. Its ``name`` must be that of one of the ``tools``."""
         tool = self.tools[str(call.name)]
         task = asyncio.get_running_loop().create_task(
             self._carry_out(tool, call.arguments), name=f"tool-{tool.name}"
@@ -112,7 +112,7 @@ class Toolbox:
         return ToolRun(tool, task)
 
     async def aclose(self) -> None:
-        """Cancel what is still running, and wait for it for ``CLOSE_S``."""
+        """Cancel the running calls, and wait for them at most ``CLOSE_S``."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -127,8 +127,8 @@ class Toolbox:
         )
 
     async def _in_thread(self, work: Callable[[], str], name: str) -> str:
-        """Run ``work`` in a thread of its own. Unlike an executor's, it does not hold
-        up the end of the process.
+        """Run ``work`` in a daemon thread. Unlike an executor's, it does not delay the
+        exit of the process.
         """
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
@@ -141,7 +141,7 @@ class Toolbox:
 
         def run() -> None:
             outcome = _outcome_of(work)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: no one waits for the result
                 loop.call_soon_threadsafe(settle, outcome)
 
         threading.Thread(target=run, name=name, daemon=True).start()
@@ -150,14 +150,14 @@ class Toolbox:
     def _on_done(self, task: "asyncio.Task[str]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # of one that nobody waits for any more
+            task.exception()  # mark it as retrieved if the call was abandoned
 
 
 def _outcome_of(work: Callable[[], str]) -> Callable[[], str]:
-    """Call ``work``, and give what gives its result or raises its error."""
+    """Call ``work``. Returns a function that returns its result or raises its error."""
     try:
         result = work()
-    except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+    except Exception as error:  # noqa: BLE001 - raised again by the caller
         failure = error
 
         def fail() -> str:
@@ -168,8 +168,8 @@ def _outcome_of(work: Callable[[], str]) -> Callable[[], str]:
 
 
 def _text_of(result: object) -> str:
-    """What the model is told: a text as it is, anything else as JSON. Raises
-    ``ToolError`` when it is no JSON.
+    """Return the answer for the model: text unchanged, anything else as JSON. Raises
+    ``ToolError`` if it cannot be written as JSON.
     """
     if isinstance(result, str):
         return _bounded(result)

@@ -1,5 +1,5 @@
-"""The one place that reads the wall clock: for stamps that clients see. Everything else
-uses the loop's clock.
+"""The only module that reads the wall clock, for timestamps that clients see.
+Everything else uses the loop's clock.
 """
 
 import time
@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 
 def unix_s() -> float:
-    """Seconds since 1970."""
+    """Return the seconds since 1970."""
     return now_ns() / 1e9
 
 
 def local_time() -> datetime:
-    """The time where the server stands."""
+    """Return the local time of the server."""
     return datetime.fromtimestamp(unix_s(), tz=UTC).astimezone()
 
 
 def now_ns() -> int:
-    """Nanoseconds since 1970, as tracing wants them."""
+    """Return the nanoseconds since 1970, for tracing."""
     return time.time_ns()

@@ -1,3 +1,3 @@
-"""Text between a chat model and a synthesiser: pieces to speak, what of them is spoken,
-what was heard. Pure.
+"""Text between a chat model and a synthesiser: cutting it into pieces, what is spoken
+of them, what was heard. No I/O.
 """

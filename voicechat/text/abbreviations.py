@@ -1,5 +1,5 @@
-"""Which words keep their full stop without ending a sentence. English, as only its dot
-needs telling apart.
+"""Abbreviations whose full stop does not end a sentence. English only: other full stops
+are unambiguous.
 """
 
 import re
@@ -8,7 +8,9 @@ from enum import Enum
 from voicechat.text.characters import HAN_RANGES
 
 LONGEST = 12
-"""No abbreviation is longer: as many characters before a dot are enough to judge it."""
+"""The longest abbreviation, in characters: this many characters before a dot are enough
+to judge it.
+"""
 
 _NEVER_END = frozenset(
     {
@@ -91,7 +93,7 @@ _MAY_END = frozenset(
     | {"jan", "feb", "mar", "apr", "jun", "jul", "aug", "sept", "sep", "oct", "nov", "dec"}
     | {"mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat", "sun"}
 )
-"""Words that stand in a sentence as often as at its end: what follows decides."""
+"""Abbreviations within a sentence or at its end: the next character decides."""
 
 _WORD = re.compile(rf"(?:(?![{HAN_RANGES}\u3041-\u30ff])[\w.])*\Z")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
@@ -99,7 +101,7 @@ _LIST_NUMBER = re.compile(r"[\s>#*_+-]*\d{1,3}")
 
 
 class Dot(Enum):
-    """What a full stop followed by white space does."""
+    """What a full stop followed by white space means."""
 
     ENDS = "ends"
     """It ends the sentence."""
@@ -113,8 +115,8 @@ def judge_dot(before: str, line: str | None) -> Dot:
     """Judge the full stop after ``before``, the last ``LONGEST`` characters or more of
     the text.
 
-    ``line`` is the text of the dot's line before the dot; None when that is too long
-    for a list number.
+    ``line`` is the text of the line before the dot, or None if it is too long to be a
+    list number.
     """
     if line is not None and _LIST_NUMBER.fullmatch(line):
         return Dot.GOES_ON

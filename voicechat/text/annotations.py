@@ -1,4 +1,4 @@
-"""Finds in a recognised text the notes on sounds that nobody said: ``(coughing)``."""
+"""Finds annotations of non-speech sounds, such as ``(coughing)``, in a text."""
 
 import re
 
@@ -10,13 +10,13 @@ _ALWAYS = re.compile(
     r"|(?<![\w*])\*{1,2}[^*\n]{1,100}\*{1,2}(?![\w*])"
     r"|[♩♪♫♬🎵🎶][^♩♪♫♬🎵🎶]{0,500}(?=[♩♪♫♬🎵🎶])|[♩♪♫♬🎵🎶]"
 )
-"""Tokens, tags, fillers, square and curly brackets, asterisks, what is sung between
+"""Tokens, tags, fillers, square and curly brackets, asterisks, and lyrics between
 notes.
 """
 _ROUND = re.compile(r"(?<![A-Za-z0-9_])[(（]([^()（）]{0,200})[)）]")
-"""Round brackets also stand around what was said."""
+"""Round brackets, which may also contain spoken words."""
 _OPENED = re.compile(r"(?<![A-Za-z0-9_])(?:[\[【{(（*♪♫]|<\|)([^\])】}）*♪♫]{0,200})\Z")
-"""The rest of a text is in brackets that are not closed: it is still coming, or was cut
+"""An unclosed bracket and the rest of the text: the end is still to come, or was cut
 off.
 """
 _CREDITS = re.compile(
@@ -36,13 +36,12 @@ _LEFT_IN_FRONT = " \t\n-–—,.;:，。、；："
 
 
 def find_annotations(text: str, *, complete: bool) -> list[tuple[int, int]]:
-    """Return where the annotations in ``text`` begin and end, in order.
+    """Return the start and end of each annotation in ``text``, in order.
 
-    ``complete``: no more of the text will come.
+    ``complete``: no more text follows.
 
-    In round brackets up to four words, or six Chinese characters, are an annotation,
-    and any number if nothing stands beside them; digits never are, as in ``(555)
-    1234``.
+    Up to four words, or six Chinese characters, in round brackets are an annotation,
+    and any number if the text has nothing else. Digits never are, as in ``(555) 1234``.
     """
     if complete and _CREDITS.fullmatch(text):
         return [(0, len(text))]
@@ -60,13 +59,13 @@ def find_annotations(text: str, *, complete: bool) -> list[tuple[int, int]]:
 
 
 def without(text: str, spans: list[tuple[int, int]]) -> str:
-    """Leave out ``spans`` of ``text``, and what only stood between them."""
+    """Remove ``spans`` of ``text``, and punctuation that only separated them."""
     left = _GAP.sub(_joined, _blanked(text, spans)).lstrip(_LEFT_IN_FRONT).rstrip()
     return _SPACE_BEFORE_MARK.sub("", left)
 
 
 def has_words(text: str) -> bool:
-    """Whether a letter or a digit is in ``text``; without one nothing was said."""
+    """Return whether ``text`` has a letter or a digit; else nothing was said."""
     return any(map(str.isalnum, text))
 
 
@@ -78,16 +77,14 @@ def _is_short(content: str) -> bool:
 
 
 def _joined(gap: re.Match[str]) -> str:
-    """Join what stands on both sides of an annotation, with a space where words need
-    one.
-    """
+    """Join the text beside an annotation, with a space where words need one."""
     left, right = gap[1], gap[2]
     return left + right if is_cjk(left or right) or is_cjk(right or left) else f"{left} {right}"
 
 
 def _blanked(text: str, spans: list[tuple[int, int]]) -> str:
-    """Put a blank in the place of each character of ``spans``: the rest keeps its
-    place.
+    """Replace each character of ``spans`` by a blank, so that the other characters keep
+    their positions.
     """
     for begin, end in spans:
         text = text[:begin] + _BLANK * (end - begin) + text[end:]

@@ -1,4 +1,4 @@
-"""Classes of characters, by what they mean for cutting and counting text."""
+"""Character classes for cutting and counting text."""
 
 import re
 import unicodedata
@@ -7,8 +7,8 @@ HAN_RANGES = (
     "\u2e80-\u2fd5\u3005\u3007\u3021-\u3029\u3038-\u303b"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
 )
-"""The Unicode script Han (with the gaps in its blocks), to stand between the brackets
-of a regular expression.
+"""The Unicode script Han (including the gaps in its blocks), for use within the
+brackets of a regular expression.
 """
 
 _HAN = re.compile(f"[{HAN_RANGES}]")
@@ -21,18 +21,19 @@ _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff\uff21-\uff3a\
 SENTENCE_MARKS = frozenset(".!?。！？；…⋯｡।؟۔")
 """Punctuation that may end a sentence."""
 FULL_MARKS = frozenset("。！？；｡।؟۔")
-"""Those that end it whatever follows; the others need the next character to decide."""
+"""Punctuation that always ends a sentence. For the others, the next character decides.
+"""
 CLAUSE_MARKS = frozenset(",;:，、：،؛—")
 FULL_CLAUSE_MARKS = frozenset("，、：،؛—")
 OPENERS = frozenset("“‘「『（《〈【〔［([{«")
 CLOSERS = frozenset("”’」』）》〉】〕］)]}»")
-"""Brackets and quotation marks, opening and closing. The straight ``"`` is neither:
-only its context tells.
+"""Opening and closing brackets and quotation marks. The straight ``"`` is in neither
+set: only its context decides.
 """
 
 _NEVER_FIRST = frozenset("々ー゛゜ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶะาำๆฯ")
-"""Letters that belong to the one before them: iteration and length marks, small kana,
-Thai vowels that follow.
+"""Letters that attach to the one before: iteration and length marks, small kana, Thai
+vowels that follow their consonant.
 """
 _NEVER_LAST = frozenset("เแโใไ")
 """Thai vowels that are written before their consonant."""
@@ -43,16 +44,16 @@ _JOINERS = frozenset("\u200c\u200d")
 
 
 def is_han(char: str) -> bool:
-    """Whether this is a Chinese character (kanji and hanja included)."""
+    """Return whether this is a Chinese character (including kanji and hanja)."""
     return char >= "\u2e80" and _HAN.match(char) is not None
 
 
 def stands_alone(char: str) -> bool:
-    """Whether this letter is of a script written without spaces: Han, kana, Thai and
-    its like.
+    """Return whether this is a letter of a script written without spaces: Han, kana,
+    Thai and similar.
 
-    Such a letter counts as a word, for want of a dictionary. Hangul is written with
-    spaces and is not of them.
+    Without a dictionary, each such letter counts as a word. Hangul is written with
+    spaces, so it is not among them.
     """
     if char < "\u0e01":
         return False
@@ -62,36 +63,34 @@ def stands_alone(char: str) -> bool:
 
 
 def is_cjk(char: str) -> bool:
-    """Whether no space is written beside this character: a letter that stands alone, or
-    its punctuation.
+    """Return whether no space is written beside this character: a letter that stands
+    alone, or CJK punctuation.
     """
     return stands_alone(char) or "\u3000" <= char <= "\u303f" or "\uff00" <= char <= "\uffef"
 
 
 def is_latin(char: str) -> bool:
-    """Whether this is a letter of the Latin alphabet, with or without diacritics, of
-    any width.
-    """
+    """Return whether this is a Latin letter of any width, diacritics included."""
     return _LATIN.match(char) is not None
 
 
 def is_mark(char: str) -> bool:
-    """Whether this combines with the letter before it: accents, vowel signs, variation
-    selectors.
+    """Return whether this combines with the letter before it: accents, vowel signs,
+    variation selectors.
     """
     return char >= "\u0300" and unicodedata.category(char)[0] == "M"
 
 
 def is_wide(char: str) -> bool:
-    """Whether this takes two columns (Unicode Standard Annex 11): Han, kana, Hangul,
-    full-width forms, emoji.
+    """Return whether this takes two columns (Unicode Standard Annex 11): Han, kana,
+    Hangul, full-width forms, emoji.
     """
     return char >= "\u1100" and unicodedata.east_asian_width(char) in "WF"
 
 
 def may_cut_between(left: str, right: str) -> bool:
-    """Whether a line may be broken between two letters, of which at least one is of a
-    script without spaces.
+    """Return whether a line may break between two letters, at least one of which is of
+    a script without spaces.
     """
     if right in _NEVER_FIRST or left in _NEVER_LAST:
         return False
@@ -101,11 +100,11 @@ def may_cut_between(left: str, right: str) -> bool:
 
 
 def strip_unspeakable(text: str) -> str:
-    """Remove characters that only format text, control something or have no agreed
-    meaning; white space stays.
+    """Remove control and formatting characters and those without an agreed meaning.
+    White space stays.
 
-    The zero-width joiner and non-joiner stay beside letters of the scripts that are
-    spelled with them: Arabic, Syriac and those of India.
+    The zero-width joiner and non-joiner stay beside letters of the scripts whose
+    spelling needs them: Arabic, Syriac and those of India.
     """
     if text.isascii() and text.isprintable():
         return text

@@ -1,6 +1,4 @@
-"""Knows of text that arrives in pieces whether it stands in a code block or a code
-span.
-"""
+"""Tracks whether streamed text is within a code block or a code span."""
 
 import re
 
@@ -8,11 +6,11 @@ from voicechat.text.fences import Fence, opens_fence
 
 _MARKS = re.compile(r"\n|`+")
 _LINE_LIMIT = 200
-"""Characters of a line that are kept. A fence is shorter; a longer line is none."""
+"""Characters of a line that are kept. A longer line is not a fence."""
 
 
 class CodeTracker:
-    """Takes visible text in order. Memory is bounded by one line of 200 characters."""
+    """Reads visible text in order. Memory is bounded by one line of 200 characters."""
 
     __slots__ = ("_fence", "_last", "_line", "_span")
 
@@ -24,7 +22,7 @@ class CodeTracker:
 
     @property
     def in_block(self) -> bool:
-        """Whether the next character stands in a code block or on the line that opens
+        """Whether the next character is within a code block or on the line that opens
         one.
         """
         if not self._fence.inside:
@@ -33,7 +31,7 @@ class CodeTracker:
 
     @property
     def in_code(self) -> bool:
-        """Whether the next character stands in a code block or in a code span of its
+        """Whether the next character is within a code block or in a code span of its
         line.
         """
         return self._span or self.in_block

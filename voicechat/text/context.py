@@ -1,5 +1,5 @@
-"""What the next character of a line stands in: a code block's fence, a code span, a
-link, a quotation.
+"""The context of the next character in a line: a code fence, a code span, a link, a
+quotation.
 """
 
 from enum import Enum
@@ -20,8 +20,8 @@ _SPAN_MARKS = "`[]()"
 
 
 class LineContext:
-    """Follows a line character by character, in constant time and space; a line feed
-    forgets everything.
+    """Tracks a line character by character, in constant time and space. A line feed
+    resets it.
     """
 
     __slots__ = ("_depth", "_head", "_span", "quote_open")
@@ -39,14 +39,14 @@ class LineContext:
 
     @property
     def shielded(self) -> bool:
-        """Whether the next character stands in a code span or a link, which should not
-        be cut.
+        """Whether the next character is in a code span or a link, which should not be
+        cut.
         """
         return self._span is not _Span.NONE
 
     @property
     def enclosed(self) -> bool:
-        """Whether a quotation or bracket is open, so that its closing mark may follow."""
+        """Whether a quotation or bracket is open: its closing mark may follow."""
         return self.quote_open or self._depth > 0
 
     def read_char(self, char: str) -> None:
@@ -65,14 +65,14 @@ class LineContext:
         self._span = self._next_span(char)
 
     def read_plain(self, plain: str) -> None:
-        """Read letters, digits and spaces: as ``take``, one by one."""
+        """Read letters, digits and spaces. Same as ``read_char`` for each of them."""
         if len(self._head) < len(FENCE_HEADS[0]):
             self._head = (self._head + plain.replace(" ", ""))[: len(FENCE_HEADS[0])]
         if self._span is _Span.LINK_END:
             self._span = _Span.NONE
 
     def leave_span(self) -> None:
-        """The text was cut here: what was open is torn and protects nothing any more."""
+        """Reset open spans, because the text was cut within them."""
         self._span = _Span.NONE
 
     def _forget(self) -> None:

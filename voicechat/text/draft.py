@@ -1,4 +1,4 @@
-"""The text that has come but has not been given out yet, and the places where it may be
+"""The buffer of text that has not been returned yet, with the positions where it may be
 cut.
 """
 
@@ -8,20 +8,20 @@ from voicechat.text.characters import is_mark, is_wide, may_cut_between, stands_
 
 NARROW_WEIGHT = 3
 WIDE_WEIGHT = 8
-"""A wide character is spoken in about the time of 8/3 others: 4.8 Han or 13 to 15 Latin
-characters make a second.
+"""A wide character takes about 8/3 of the speaking time of others: 1 s is 4.8 Han or 13
+to 15 Latin characters.
 """
 
 ALONE_SUBSTANCE = 3
 WORD_SUBSTANCE = 4
-"""Four characters that stand alone say as much as three words."""
+"""Four characters that stand alone count as much as three words."""
 
 
 class Border(NamedTuple):
-    """A place between two characters: how much text there is before it, since the
+    """A position between two characters: the amount of text before it, from the
     beginning.
 
-    One is made for every character: a frozen dataclass would take twice as long.
+    One is created for every character; a frozen dataclass would take twice as long.
     """
 
     at: int = 0
@@ -29,14 +29,14 @@ class Border(NamedTuple):
     weight: int = 0
     """Length in units of speaking time."""
     substance: int = 0
-    """What is to be spoken: 0 in punctuation, white space and code."""
+    """Amount of speakable text: 0 for punctuation, white space and code."""
 
 
 class Draft:
-    """Characters that wait, with the last clause border and the last word border among
-    them.
+    """A buffer of characters that remembers its last clause border and its last word
+    border.
 
-    Borders count from the beginning of the text, so that cutting moves none of them.
+    Borders count from the beginning of the text, so a cut does not move them.
     """
 
     __slots__ = ("_chars", "_clause", "_end", "_line", "_origin", "_previous", "_word")
@@ -54,45 +54,45 @@ class Draft:
 
     @property
     def previous(self) -> str:
-        """The character before the end, given out or not."""
+        """The character before the end, even if it has been cut off already."""
         return self._previous
 
     @property
     def length(self) -> int:
-        """Characters held."""
+        """Number of characters held."""
         return len(self._chars)
 
     @property
     def clause(self) -> Border:
-        """The last clause border; without positive substance if it is not within the
+        """The last clause border. Its substance is not positive if it is outside of the
         text held.
         """
         return self._clause
 
     @property
     def word(self) -> Border:
-        """The last border between words, clauses included; without positive substance
-        if it is not within the text.
+        """The last border between words or clauses. Its substance is not positive if it
+        is outside of the text held.
         """
         return self._word
 
     def weight(self, border: Border) -> int:
-        """Weight of the text held up to ``border``."""
+        """Return the weight of the text held up to ``border``."""
         return border.weight - self._origin.weight
 
     def substance(self, border: Border) -> int:
-        """Substance of the text held up to ``border``."""
+        """Return the substance of the text held up to ``border``."""
         return border.substance - self._origin.substance
 
     def meet(self, char: str) -> None:
-        """See what comes next: there is a border before it if letters of a script
-        without spaces meet there.
+        """Look at the next character: there is a word border before it if one of the
+        letters on both sides is of a script without spaces.
         """
         if may_cut_between(self._previous, char):
             self._word = self._end
 
     def append(self, char: str, *, code: bool) -> None:
-        """Take one more character; ``code`` has no substance and no borders."""
+        """Append one character. ``code`` has no substance and no borders."""
         substance = 0 if code else self._substance_of(char)
         weight = WIDE_WEIGHT if is_wide(char) else NARROW_WEIGHT
         end = self._end
@@ -105,7 +105,7 @@ class Draft:
             self._word = self._end
 
     def append_words(self, words: str, *, code: bool) -> None:
-        """Take ASCII letters, digits and spaces: as ``append``, one by one."""
+        """Append ASCII letters, digits and spaces: same as ``append`` for each."""
         at, weight, substance = self._end
         at, weight = at + len(words), weight + len(words) * NARROW_WEIGHT
         if not code:
@@ -120,8 +120,8 @@ class Draft:
         self._add(words, Border(at, weight, substance))
 
     def append_han(self, han: str, *, code: bool) -> None:
-        """Take Han characters, between any two of which may be cut: as ``meet`` and
-        ``append``, one by one.
+        """Append Han characters, with a border between any two. Same as ``meet`` and
+        ``append`` for each of them.
         """
         at, weight, substance = self._end
         count = len(han)
@@ -144,18 +144,18 @@ class Draft:
             self._word = border
 
     def tail(self, count: int) -> str:
-        """The last ``count`` characters held, or fewer."""
+        """Return the last ``count`` characters held, or fewer."""
         return "".join(self._chars[-count:])
 
     def line(self, limit: int) -> str | None:
-        """The line in progress; None when it is longer than ``limit`` or its beginning
-        has been given out.
+        """Return the current line, or None if it is longer than ``limit`` or its
+        beginning has been cut off.
         """
         held = self._end.at - self._line
         return self.tail(held) if 0 < held <= min(limit, len(self._chars)) else None
 
     def cut(self, border: Border) -> str:
-        """Give out the text up to ``border``."""
+        """Remove and return the text up to ``border``."""
         count = border.at - self._origin.at
         piece = "".join(self._chars[:count])
         del self._chars[:count]
@@ -163,7 +163,7 @@ class Draft:
         return piece
 
     def ends_at_word(self) -> bool:
-        """Whether no half word stands at the end."""
+        """Whether the text does not end within a word."""
         return stands_alone(self._previous) or not (
             self._previous.isalnum() or is_mark(self._previous)
         )

@@ -1,4 +1,4 @@
-"""Takes emoji out of text. Signs that are read aloud or belong to writing (°, ©, ℃, №)
+"""Removes emoji from text. Signs that are read aloud or belong to writing (°, ©, ℃, №)
 stay.
 """
 
@@ -10,23 +10,23 @@ _PICTURES = (
     "\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\u3030\u303d\u3297\u3299"
     "\U0001f000-\U0001f0ff\U0001f170-\U0001f19a\U0001f1e6-\U0001f2ff\U0001f300-\U0001fbff"
 )
-"""Blocks of pictures: technical, geometric, dingbats, arrows and stars, and the emoji
-planes; flags are among them.
+"""Blocks of pictographs: technical, geometric, dingbats, arrows and stars, and the
+emoji planes, including flags.
 """
 _SELECTED = "[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u21aa\u24c2\u2934\u2935]\ufe0f"
-"""Characters of writing that variation selector 16 turns into emoji."""
+"""Text characters that variation selector 16 turns into emoji."""
 _KEYCAP = "[0-9#*]\ufe0f?\u20e3"
 _JOINERS = "\u200d\ufe0e\ufe0f\u20e3\U000e0020-\U000e007f"
 """Zero-width joiner, variation selectors, keycap, tags of regional flags. Skin tones
-are pictures themselves.
+are pictographs themselves.
 """
 
 _EMOJI = re.compile(rf"\s*(?:(?:{_KEYCAP}|{_SELECTED}|[{_PICTURES}])[{_JOINERS}]*\s*)+")
 
 
 def strip_emoji(line: str) -> str:
-    """Remove emoji with the white space around them, but keep words apart that they
-    kept apart.
+    """Remove emoji and the white space around them. Words that they separated stay
+    separated.
     """
     return _EMOJI.sub(_gap, line)
 

@@ -1,24 +1,22 @@
-"""Fenced code blocks, as CommonMark 0.31 (section 4.5) has them, but indented as deep
-as chat models like.
+"""Fenced code blocks as in CommonMark 0.31 (section 4.5), but with any indentation, as
+chat models write them.
 """
 
 import re
 
 FENCE_HEADS = ("```", "~~~")
-"""What the first three visible characters of a line must be for it to open or close a
-block.
-"""
+"""The first three visible characters of a line that opens or closes a block."""
 
 _OPENING = re.compile(r"\s*(`{3,}(?=[^`]*\Z)|~{3,})")
 
 
 def opens_fence(line: str) -> bool:
-    """Whether ``line``, as far as it is known, opens a code block."""
+    """Return whether ``line``, which may be incomplete, opens a code block."""
     return _OPENING.match(line) is not None
 
 
 class Fence:
-    """Follows a text line by line and knows which lines are code."""
+    """Reads a text line by line and tracks which lines are code."""
 
     __slots__ = ("_marker",)
 
@@ -31,8 +29,8 @@ class Fence:
         return bool(self._marker)
 
     def take_line(self, line: str) -> bool:
-        """Read the next line, with or without its end; True if it is code or one of the
-        fences around it.
+        """Read the next line, with or without its end. Returns True for code and for
+        the fences around it.
         """
         if not self._marker:
             opening = _OPENING.match(line)
@@ -43,7 +41,7 @@ class Fence:
         return True
 
     def closed_by(self, line: str) -> bool:
-        """Whether a block is open that ``line``, as far as it is known, closes."""
+        """Return whether ``line``, which may be incomplete, closes the open block."""
         bare = line.strip()
         return (
             bool(self._marker)

@@ -1,11 +1,11 @@
-"""Reads formulas in LaTeX as words, as far as they are simple."""
+"""Reads simple LaTeX formulas as words."""
 
 import re
 from collections.abc import Iterator
 
 LONGEST_SPOKEN = 160
-"""Characters of a formula's words: what is longer nobody follows by ear, and it is left
-out.
+"""Limit of a formula's words, in characters. A longer formula cannot be followed by ear
+and is dropped.
 """
 _DEEPEST = 8
 
@@ -14,7 +14,7 @@ rho sigma tau upsilon phi chi psi omega""".split()
 _FUNCTIONS = """sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp min max
 det gcd lim""".split()
 _OPERATORS = {
-    # what is written: in English, in Chinese
+    # LaTeX: (English, Chinese)
     "+": ("plus", "加"),
     "-": ("minus", "减"),
     "*": ("times", "乘"),
@@ -61,7 +61,7 @@ _OPERATORS = {
     "&": ("and", "和"),
 }
 _BOUNDED = frozenset(name for key in ("sum", "prod", "int") for name in _OPERATORS[key])
-"""What has a lower and an upper bound."""
+"""Operators with a lower and an upper bound."""
 _ALIASES = {
     "leq": "le",
     "leqslant": "le",
@@ -95,7 +95,7 @@ _WRAPPERS = frozenset(
     """text textbf textit textrm mathrm mathbf mathit mathsf mathcal mathbb mathfrak boxed
     boldsymbol operatorname vec hat ce bar overline underline tilde dot mbox bm emph""".split()
 )
-"""Commands whose argument is read as if they were not there."""
+"""Commands that are ignored; their argument is read."""
 _SILENT = frozenset(
     r"""left right middle big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits
     nolimits quad qquad not , ; : ! \ { }""".split()
@@ -116,12 +116,12 @@ _POWERS = {"2": (" squared", "的平方"), "3": (" cubed", "的立方")}
 
 
 class _UnreadableError(Exception):
-    """The formula has something that has no words here."""
+    """The formula contains something that cannot be read as words."""
 
 
 def read_formula(latex: str, *, chinese: bool) -> str:
-    """Return the words of a formula, in Chinese or English; "" when it cannot be read
-    simply.
+    """Return the words of a formula, in Chinese or English, or "" if it is not simple
+    enough.
     """
     try:
         words = " ".join(_FormulaParser(latex, chinese=chinese).read().split())
@@ -132,8 +132,8 @@ def read_formula(latex: str, *, chinese: bool) -> str:
 
 
 class _FormulaParser:
-    """Reads tokens from left to right; groups and arguments by recursion, to a depth of
-    eight.
+    """A recursive descent parser over tokens; groups and arguments nest at most eight
+    deep.
     """
 
     def __init__(self, latex: str, *, chinese: bool) -> None:
@@ -143,7 +143,7 @@ class _FormulaParser:
         self._chinese = int(chinese)
 
     def read(self) -> str:
-        """Read everything."""
+        """Return the words of the whole formula."""
         words = " ".join(self._items(closer=None))
         if self._at < len(self._tokens):
             raise _UnreadableError
@@ -158,7 +158,7 @@ class _FormulaParser:
         self._depth -= 1
 
     def _with_scripts(self) -> str:
-        """Read one item with what stands above and below it."""
+        """Return one item with its subscript and superscript."""
         base = self._item()
         below, above = "", ""
         while self._at < len(self._tokens) and self._tokens[self._at] in ("_", "^"):
@@ -226,7 +226,7 @@ class _FormulaParser:
         raise _UnreadableError
 
     def _argument(self) -> str:
-        """Read a group, or the next item, which is a single digit in ``frac12``."""
+        """Return a group, or else the next item, a single digit in ``frac12``."""
         if self._at < len(self._tokens):
             token = self._tokens[self._at]
             if token[0].isalnum() and len(token) > 1:

@@ -1,8 +1,8 @@
-"""Takes out of a reply what is no part of it: thoughts, calls written as text, special
-tokens.
+"""Removes from a reply the text that is not part of the answer: thoughts, calls written
+as text, special tokens.
 
-A server leaves these in the text when it has no parser for the model's template. The
-names and marks are those of the templates of published models.
+A server leaves these in the text if it has no parser for the model's template. The
+names and marks are those of published models' templates.
 """
 
 import re
@@ -16,30 +16,31 @@ THOUGHTS = frozenset(
     internal_monologue inner_thought inner_thoughts chain_of_thought cot
     思考 思考过程 思维 思维链 推理 推理过程""".split()
 )
-"""Names of tags around a model's thoughts. Any of them closes any other."""
+"""Names of tags around a model's thoughts. Any closing tag of them closes any opening
+one.
+"""
 CALLS = frozenset(
     """tool tools toolcall tool_call tool_calls tool_use tool_code tool_request tool_input
     tool_output tool_result tool_results tool_response tool_responses available_tools
     function functions function_call function_calls function_response function_result
     function_results invoke action action_input observation use_mcp_tool""".split()
 )
-"""Names of tags around a call of a tool, or around its answer. Each is closed by its
-own.
-"""
+"""Names of tags around a tool call or its answer. Each is closed by its own name."""
 _COMMON_WORDS = frozenset("tool tools function functions action action_input observation".split())
-"""Of these, the ones that also stand for something to be filled in: they hide only what
-looks like a call.
+"""Those of the above that are also common placeholders: they hide only what looks like
+a call.
 """
 _CALL_FOLLOWS = re.compile(r"[ \t]*[\n{\[<]")
 _VENDOR_PREFIX = re.compile(r"[^\W_]+_(?=(?:think(?:ing)?|thoughts?|(?:tool|function)_calls?)\Z)")
-"""``longcat_think``, ``ant_thinking``. A prefix before a colon is taken off every name.
+"""``longcat_think``, ``ant_thinking``. A prefix before a colon is removed from every
+name.
 """
 
 _DETAILS = re.compile(
     r"<details\s(?:[^<>]*\s)?type=[\"']?(reasoning|tool_calls|code_interpreter)\b", re.IGNORECASE
 )
 _DETAILS_END = re.compile(r"</details\s*>", re.IGNORECASE)
-"""What Open WebUI makes of a model's thoughts and calls."""
+"""Open WebUI wraps a model's thoughts and calls in such elements."""
 
 _BODY = r"[^<>\s=(),;!?\"'，。！？；：、（）“”]"
 _MARK = re.compile(rf"<({_BODY}{{1,64}})(?:[\s=][^<>]{{0,256}})?>")
@@ -61,8 +62,8 @@ _HIDING_TOKEN = re.compile(
     r"think(?:ing)?|thoughts?|reasoning|python_tag|plugin|action|(?:tool|function)s?|"
     r"(?:tool|function)s?_(?:calls?|uses?|responses?|results?|outputs?|list)(?:_section)?"
 )
-"""What a special token opens, without ``begin``, ``start`` and ``of``, if it hides what
-follows.
+"""Names of special tokens that hide the text after them, without ``begin``, ``start``
+and ``of``.
 """
 _OF_A_THOUGHT = re.compile(r"think|thought|reason|\Achannel\Z|\Astart\Z")
 _STOPS = r"<\|(?:im_end|eot_id|eom_id|eot|end|endoftext|end_of_text|end_of_turn|return)\|>"
@@ -77,7 +78,7 @@ _HEADER_ENDS = {
     "start_of_turn": re.compile(r"\n"),
     "turn": re.compile(r"\n"),
 }
-"""By the special token that opens a message, what ends the words about it: its role or
+"""Special tokens that open a message, and the pattern that ends its header: the role or
 channel.
 """
 _HEADER_CHARACTERS = 192
@@ -87,7 +88,7 @@ _ROLES = frozenset(
 _AFTER_ROLE = re.compile(
     r"(?=<(?:\|(?:im_start|start_header_id|start_of_role|header_start|start|turn|assistant|model)\|?|start_of_turn)>)"
 )
-"""Where a message of somebody else ends: with the next message."""
+"""The end of a message of another role: the next message."""
 _AFTER_CHANNEL = re.compile(r"<\|(?:end|return|call)\|>|<channel\|>|(?=<\|(?:start|channel)\|?>)")
 
 _BRACKET = re.compile(r"\[(/?[A-Z][A-Z_]{2,31})\]")
@@ -104,7 +105,8 @@ _CALL_BRACKETS = {
     "AVAILABLE_TOOLS": re.compile(r"\[/AVAILABLE_TOOLS\]"),
     "SYSTEM_PROMPT": re.compile(r"\[/SYSTEM_PROMPT\]"),
 }
-"""By the word in square brackets that opens what is hidden, what closes it."""
+"""The word in square brackets that opens a hidden part, and the pattern that closes it.
+"""
 _BRACKETED_TOKEN = re.compile(r"\[\|[a-z_]{1,24}\|\]")
 _BRACKETED_TOKEN_BEGUN = re.compile(r"\[\|[a-z_]{0,24}(?:\|\Z|\Z)")
 """EXAONE's special tokens: ``[|endofturn|]``."""
@@ -122,7 +124,7 @@ _CALL_JSON_BEGUN = re.compile(
     r'(?:\[\s*|(?:\[\s*)?\{\s*(?:"[^"\n]{0,64}"\s*(?:[:,]\s*)?){0,8}(?:"[^"\n]{0,64})?)\Z'
 )
 _CALL_PYTHON = re.compile(r"\[\s*[A-Za-z_][\w.]{1,63}\(\s*[A-Za-z_]\w{0,31}\s*=(?!=)")
-"""A list of calls as Python has them, with named arguments:
+"""A list of calls in Python syntax with named arguments:
 ``[get_weather(city="Paris")]``.
 """
 _CALL_PYTHON_BEGUN = re.compile(r"\[\s*[\w.]{0,64}(?:\(\s*\w{0,32}\s*=?)?\Z")
@@ -136,12 +138,12 @@ _LEAD_CHARACTERS = 256
 
 
 class HiddenText(Scanner):
-    """One reply's text, in any cut, without what is hidden.
+    """Filters the streamed text of one reply.
 
-    Hidden are pairs of tags with all between them, wherever they stand (a pair that is
+    Hidden are pairs of tags with all between them, wherever they are (a pair that is
     never closed hides the rest), special tokens such as ``<|im_end|>``, messages of
-    other roles and channels, and calls of tools in JSON. What stands in a code block,
-    or right behind a quotation mark or a backtick, is text about these and is kept.
+    other roles and channels, and tool calls in JSON. Text in a code block, or right
+    after a quotation mark or a backtick, talks about these and is kept.
     """
 
     triggers = re.compile(r"[<\[{◁]")
@@ -152,8 +154,8 @@ class HiddenText(Scanner):
         """``tags``: names of further tags whose contents are hidden, in any case.
 
         ``inside``: the reply begins within a thought whose opening tag is not part of
-        it. ``only_thoughts``: calls, other roles and the tokens between messages are
-        kept.
+        the text. ``only_thoughts``: calls, other roles and the tokens between messages
+        are kept.
         """
         super().__init__()
         self._only_thoughts = only_thoughts
@@ -161,25 +163,25 @@ class HiddenText(Scanner):
         self._shown = ""
         """The last character that was shown."""
         self._lead = ""
-        """White space at the beginning: it is dropped if something hidden follows."""
+        """White space at the beginning. It is dropped if something hidden follows."""
         self._trim = inside
         if inside:
             self.skip(Until(_end_of_tag(THOUGHTS)))
 
     def push_text(self, text: str) -> str:
-        """Take the next piece of the reply; give what of it is shown, perhaps nothing."""
+        """Filter the next piece of the reply. Returns the visible text, perhaps ""."""
         return "".join(map(self._tidy, self.scan(text)))
 
     def finish_text(self) -> str:
-        """The reply is complete: give what was undecided. An unfinished thought stays
-        hidden.
+        """End the reply. Returns the text that was undecided; an unfinished thought
+        stays hidden.
         """
         rest = "".join(map(self._tidy, self.scan_rest()))
         rest, self._lead = self._lead + rest, ""
         return rest
 
     def decide(self, text: str, *, final: bool) -> tuple[int, str] | None:
-        """See `Scanner`."""
+        """Decide which construct ``text`` begins with, as `Scanner.decide` says."""
         if self.code.in_block or self.previous in _QUOTES:
             return 1, text[0]
         decided: tuple[int, str] | None
@@ -195,9 +197,7 @@ class HiddenText(Scanner):
         return decided
 
     def _tidy(self, run: Run) -> str:
-        """Leave out white space that only what is hidden kept apart from other white
-        space.
-        """
+        """Remove white space that only hidden text separated from other white space."""
         if run.source != run.result:
             self._trim, self._lead = True, ""
             return ""
@@ -258,7 +258,9 @@ class HiddenText(Scanner):
         return self._hide(length, None if closed else Until(_end_of_tag(names)))
 
     def _hidden_by_tag(self, body: str) -> frozenset[str]:
-        """Return the names of which each closes the tag; empty if it hides nothing."""
+        """Return the names of tags that close this one, or an empty set if it hides
+        nothing.
+        """
         name = _DSML.sub(r"\1", body).strip("/").rpartition(":")[2].lower()
         if name in self._own:
             return frozenset({name})
@@ -296,7 +298,7 @@ class HiddenText(Scanner):
 
 
 class _HeaderSkip:
-    """Skips the words about a message, and the message too if it is not for the user."""
+    """Skips the header of a message, and the message if it is not for the user."""
 
     kept = _HEADER_CHARACTERS
 
@@ -305,7 +307,9 @@ class _HeaderSkip:
         self._words = ""
 
     def find_end(self, text: str, at: int) -> int | None:
-        """See `Skip`. A header that is too long is none."""
+        """Return the end of the header, as `Skip.find_end`. Text without an end is not
+        a header.
+        """
         end = _HEADER_ENDS[self._token].search(text, at, at + _HEADER_CHARACTERS)
         if end is not None:
             self._words = text[at : end.start()]
@@ -313,11 +317,11 @@ class _HeaderSkip:
         return at if len(text) - at >= _HEADER_CHARACTERS else None
 
     def then(self) -> Skip | None:
-        """See `Skip`."""
+        """Return how to skip the message, or None if it is for the user."""
         words = self._words.lower().split("<")[0].split()
         if self._token == "channel":
-            # In gpt-oss's "commentary" channel a call names its recipient; without one
-            # it is said to the user.
+            # In gpt-oss's "commentary" channel, a call names its recipient; a message
+            # without one is for the user.
             shown = (
                 not words
                 or words[0].startswith("final")
@@ -329,7 +333,7 @@ class _HeaderSkip:
 
 
 def _after_token(name: str) -> Skip | None:
-    """What a special token hides besides itself."""
+    """Return what a special token hides besides itself."""
     if name in _HEADER_ENDS:
         return _HeaderSkip(name)
     if name in _ROLES:

@@ -1,9 +1,9 @@
-"""Takes Markdown off a line of text and keeps the words. Regular expressions, each
+"""Removes Markdown from a line of text and keeps the words. Regular expressions, each
 linear in practice.
 
-Not a parser: a reply arrives in pieces, so that half a construct is the usual case, and
-what is no markup (``2*3``, ``snake_case``, ``C#``, ``a < b``) must come through
-unharmed.
+Not a parser: a reply arrives in pieces, so half a construct is the usual case, and text
+that only resembles markup (``2*3``, ``snake_case``, ``C#``, ``a < b``) must be
+unchanged.
 """
 
 import re
@@ -41,14 +41,12 @@ _STRUCK = re.compile(r"~~(?=\S)|(?<=\S)~~")
 _ESCAPE = re.compile(r"\\([\\*_{}\[\]()#+.!|>~-])")
 
 _MARKUP = re.compile(r"[\[\]<*`~_\\]|://|www\.", re.IGNORECASE)
-"""Without any of these there is nothing for the patterns above to find: most lines have
-none.
-"""
+"""Most lines contain none of these, and then no pattern above can match."""
 
 
 def strip_block(line: str) -> str:
-    """Take off what makes a line a heading, quotation, list item, table row or rule.
-    ``line`` is whole at its start.
+    """Remove the marks of a heading, quotation, list item, table row or rule. ``line``
+    must be complete at its start.
     """
     if _RULE.fullmatch(line) or ("|" in line and _TABLE_RULE.fullmatch(line)):
         return ""
@@ -62,13 +60,13 @@ def strip_block(line: str) -> str:
 
 
 def strip_inline(line: str) -> str:
-    """Take off emphasis, code marks, links (the text stays), addresses (the host stays)
-    and escapes.
+    """Remove emphasis, code marks, links (keeping the text), addresses (keeping the
+    host) and escapes.
     """
     if not _MARKUP.search(line):
         return line
     line = _FOOTNOTE.sub("", line)
-    line = _LINK.sub(r"\1", _LINK.sub(r"\1", line))  # twice, for a picture that is a link's text
+    line = _LINK.sub(r"\1", _LINK.sub(r"\1", line))  # twice, for an image within a link's text
     line = _LINK_BEGUN.sub("", _LINK_ENDED.sub(r"\1", line))
     line = _MAIL_ADDRESS.sub(r"\1", _ADDRESS.sub(_say_host, line))
     line = _STARS.sub(_drop_stars, _CODE_MARK.sub("", line))
@@ -78,7 +76,9 @@ def strip_inline(line: str) -> str:
 
 
 def _drop_stars(stars: re.Match[str]) -> str:
-    """Drop two stars or more, but not the power in ``2**3``, ``x**2`` and ``2 ** 3``."""
+    """Remove two stars or more, but not the power operator in ``2**3``, ``x**2`` and
+    ``2 ** 3``.
+    """
     left = stars.string[max(0, stars.start() - 1) : stars.start()]
     right = stars.string[stars.end() : stars.end() + 1]
     is_power = left.isalnum() and right.isalnum() and (left.isdigit() or right.isdigit())

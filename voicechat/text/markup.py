@@ -1,4 +1,6 @@
-"""Turns tags, entities, formulas and citations in a text into what is said for them."""
+"""Replaces tags, entities, formulas and citations in a text by the words that are
+spoken for them.
+"""
 
 import html
 import re
@@ -11,7 +13,7 @@ _INLINE_TAGS = frozenset(
     """a abbr acronym b bdi bdo big cite code del dfn em font i ins kbd mark nobr q rb rp rt ruby
     s samp small span strike strong sub sup tt u var wbr""".split()
 )
-"""HTML tags between which no space is meant."""
+"""HTML tags that imply no space."""
 _TAGS = _INLINE_TAGS | frozenset(
     """address article aside audio blockquote body br button caption center col colgroup dd
     details div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 head header
@@ -22,9 +24,12 @@ _TAGS = _INLINE_TAGS | frozenset(
 _WORDLESS_TAGS = frozenset(
     {"script", "style", "svg", "math", "template", "object", "noscript", "canvas"}
 )
-"""Tags whose contents are no words."""
-_FLAGS = "open|hidden|disabled|checked|selected|required|readonly|multiple|controls|autoplay|loop|muted|reversed"
-"""Attributes that need no value."""
+"""Tags whose contents are not words."""
+_FLAGS = (
+    "open|hidden|disabled|checked|selected|required|readonly|multiple|controls"
+    "|autoplay|loop|muted|reversed"
+)
+"""Attributes without a value."""
 _NAME = r"[^\W\d][\w.\-]{0,48}(?::[\w.\-]{1,48})?"
 _VALUE = r"\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>]+)"
 _ATTRIBUTES = rf"(?:=[^\s<>]+)?(?:\s+(?:[\w:.@\-]+{_VALUE}|(?:{_FLAGS})(?=[\s/>])))*"
@@ -43,16 +48,17 @@ _DECLARATION_BEGUN = re.compile(
 _ENTITY = re.compile(r"&(?:amp;)*(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _ENTITY_BEGUN = re.compile(r"&(?:amp;){0,8}#?[A-Za-z0-9]{0,32}\Z")
 _MOST_ESCAPES = 4
-"""How often an entity may have been escaped over again."""
+"""How many times an entity may have been escaped."""
 
 _FORMULA_CHARACTERS = 256
 _FORMULA = re.compile(r"\$(?=[^\s$])([^$\n]*[^\s$\\])\$")
 _DISPLAY_END = {"$$": re.compile(r"\$\$"), r"\[": re.compile(r"\\\]"), r"\(": re.compile(r"\\\)")}
 _ESCAPED_BRACKETS = (r"\[", r"\(")
-"""What opens a formula in LaTeX is an escaped bracket in Markdown: the content decides.
+"""These open a formula in LaTeX, and are escaped brackets in Markdown: the content
+decides.
 """
 _PARAGRAPH = re.compile(r"\n\s*\n|```")
-"""No formula goes on behind it."""
+"""A formula never continues past these."""
 _FORMULA_ENVIRONMENT = re.compile(
     r"\\begin\{((?:equation|align(?:ed|at)?|gather(?:ed)?|multline|eqnarray|math|displaymath|split|cases|array|[bpvBV]?matrix)\*?)\}"
 )
@@ -60,11 +66,10 @@ _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{\w{1,16}\*?\}(?:\{[^{}\n]{0,16}\})?
 _SIGNS_OF_A_FORMULA = re.compile(r"[\\^_=+<>]|\d\s*[-*/]\s*\d|\A\s*[A-Za-z]\b")
 _PART = re.compile(r"\\[A-Za-z]+|\{[^{}]*\}?")
 _PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}|[A-Za-z\d][.!?;]\s|[\u2e80-\U0003fffd]")
-"""What no formula holds outside of its groups: two words, the end of a sentence,
-Chinese.
+"""Never in a formula outside of its groups: two words, the end of a sentence, Chinese.
 """
 _AMOUNT = re.compile(r"\$[\d.,]+(?!\s*(?:[-+*/=^_<>\\$\d.,]|\Z)|[A-Za-z(])")
-"""A dollar sign before a number is money, unless a formula goes on behind it."""
+"""A dollar sign before a number is money, unless a formula continues after it."""
 _COMMAND = re.compile(
     r"\\([A-Za-z]+)(?:\[[^\[\]\n]{0,16}\])?(?:\{(?:[^{}\n]|\{[^{}\n]{0,64}\}){0,96}\}){0,2}"
     r"(?:[_^](?:\{[^{}\n]{0,64}\}|\w))*"
@@ -91,12 +96,11 @@ _AFTER_CITATION = SENTENCE_MARKS | CLAUSE_MARKS | CLOSERS | {"\n", "[", "【", "
 
 
 class SpeechMarkup(Scanner):
-    """A text in any cut, its markup replaced by what is said for it.
+    """Replaces the markup of streamed text by its words.
 
-    Tags are left out, those of HTML and whatever else looks like one; entities become
-    their characters; formulas are read when they are simple, in the language of the
-    text before them, and else left out; marks of citations are left out. In code only
-    tags and entities count.
+    Tags, HTML's and anything of their form, are removed; entities become their
+    characters; simple formulas are read in the language of the text before them, and
+    others removed; citation marks are removed. In code only tags and entities count.
     """
 
     triggers = re.compile(r"[<&$\\\[【:\ue200]")
@@ -104,10 +108,10 @@ class SpeechMarkup(Scanner):
     def __init__(self) -> None:
         super().__init__()
         self._chinese: bool | None = None
-        """Whether the last letters were Chinese; None before the first."""
+        """Whether the last letters were Chinese; None before the first letter."""
 
     def decide(self, text: str, *, final: bool) -> tuple[int, str] | None:
-        """See `Scanner`."""
+        """Decide which construct ``text`` begins with, as `Scanner.decide` says."""
         char = text[0]
         decided: tuple[int, str] | None = (1, char)
         if char == "&":
@@ -125,7 +129,7 @@ class SpeechMarkup(Scanner):
         return (1, char) if decided is None and final else decided
 
     def plain(self, text: str) -> None:
-        """See `Scanner`."""
+        """Note the language of the plain text."""
         super().plain(text)
         for char in reversed(text[-64:]):
             if char.isalpha():
@@ -157,14 +161,14 @@ class SpeechMarkup(Scanner):
         return tag.end(), self._gap(follows)
 
     def _is_type(self, follows: str) -> bool:
-        """Whether an unknown tag is the parameter of a type, as in ``List<String>
+        """Return whether an unknown tag is a type parameter, as in ``List<String>
         names``.
         """
         before = self.previous
         return before.isascii() and (before.isalnum() or before == "_") and not follows.isalnum()
 
     def _gap(self, follows: str) -> str:
-        """Return the space that keeps two words apart between which a tag was."""
+        """Return the space that keeps the words beside a removed tag apart."""
         ended = not self.previous or self.previous.isspace()
         return (
             "" if ended or not follows or follows.isspace() or follows in _AFTER_CITATION else " "
@@ -241,7 +245,7 @@ class SpeechMarkup(Scanner):
         return command.end(), self._say(command[0], text[command.end() : command.end() + 1])
 
     def _say(self, latex: str, follows: str) -> str:
-        """Read a formula, apart from the words beside it."""
+        """Return the words of a formula, separated from the words beside it."""
         chinese = is_cjk(follows) if self._chinese is None else self._chinese
         words = read_formula(latex, chinese=chinese)
         if not words:
@@ -268,8 +272,8 @@ class SpeechMarkup(Scanner):
         return (citation.end(), "") if self._cites(citation[0], follows) else (1, text[0])
 
     def _cites(self, mark: str, follows: str) -> bool:
-        """Whether a mark is a citation, not an index, a list of numbers or a link's
-        text.
+        """Return whether a mark is a citation, not an index, a list of numbers or a
+        link's text.
         """
         if mark[0] != "[" or mark[1] == "^":
             return True

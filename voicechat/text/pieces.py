@@ -1,4 +1,4 @@
-"""Cuts a reply into pieces to be spoken, each with the text that it stands for."""
+"""Cuts a reply into pieces to be spoken, each with the text that it comes from."""
 
 from collections import deque
 from typing import NamedTuple
@@ -10,21 +10,21 @@ from voicechat.text.spoken import Speakable
 
 
 class Piece(NamedTuple):
-    """A sentence, or what was cut as one."""
+    """A sentence, or a part of one."""
 
     text: str
-    """As the reply has it."""
+    """The text of the reply."""
     spoken: str
-    """What is said for it: one line; empty when nothing is."""
+    """The words that are spoken for it, on one line; empty if there are none."""
 
 
 class SpeechPieces:
-    """Takes a reply's text in any cut, gives pieces. All their texts joined are the
-    reply's text.
+    """Cuts streamed text into pieces. The joined ``text`` of all pieces is the reply's
+    text.
 
-    Markup is replaced before sentences are cut, so that a formula's full stop or an
-    entity's semicolon ends none. The pieces do not depend on how the text was cut,
-    unless ``force`` is called.
+    Markup is replaced before sentences are cut, so that a full stop in a formula or the
+    semicolon of an entity ends nothing. The pieces do not depend on how the text was
+    split, unless ``force_cut`` is called.
     """
 
     __slots__ = ("_markup", "_runs", "_speakable", "_splitter")
@@ -34,17 +34,17 @@ class SpeechPieces:
         self._restart()
 
     def push_text(self, text: str) -> list[Piece]:
-        """Take the next text; return the pieces that it completed."""
+        """Add text; returns the pieces that it completed."""
         return self._take(self._markup.scan(text))
 
     def force_cut(self) -> list[Piece]:
-        """The text has waited too long: return what can be spoken, cut at a clause or a
-        word.
+        """Return what can be spoken now, cut at a clause or a word, because the text
+        has waited too long.
         """
         return [self._piece(said) for said in self._splitter.force_cut()]
 
     def finish_text(self) -> list[Piece]:
-        """The text is complete: return the rest. This object is then as new."""
+        """End the text; returns the rest. Afterwards the object is reset."""
         pieces = self._take(self._markup.scan_rest())
         pieces += [self._piece(said) for said in self._splitter.finish_text()]
         if rest := "".join(run.source for run in self._runs):
@@ -62,7 +62,9 @@ class SpeechPieces:
         return [self._piece(said) for run in runs for said in self._splitter.push_text(run.result)]
 
     def _piece(self, said: str) -> Piece:
-        """Find the text that ``said``, the next that the splitter gave out, stands for."""
+        """Return the piece for ``said``, the splitter's next output, with its source
+        text.
+        """
         text, missing = "", len(said)
         while missing > 0:
             source, result = self._runs.popleft()

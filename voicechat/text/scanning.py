@@ -1,4 +1,4 @@
-"""Finds constructs in a text that arrives in pieces, wherever it is cut."""
+"""Finds constructs in streamed text, however it is split."""
 
 import re
 from abc import ABC, abstractmethod
@@ -8,38 +8,38 @@ from typing import NamedTuple, Protocol
 from voicechat.text.code import CodeTracker
 
 HELD_CHARACTERS = 1024
-"""No construct is waited for longer than this: what is held back is then text."""
+"""At most this much text is held back while a construct is incomplete; after that it is
+plain text.
+"""
 _CLOSER_CHARACTERS = 96
-"""No closing mark is longer. So much of a skipped text is kept, because the mark may be
-cut.
+"""No closing mark is longer. This much of a skipped text is kept, because the mark may
+be split.
 """
 
 
 class Run(NamedTuple):
-    """A part of the text and what stands for it in the result; plain text stands for
-    itself.
-    """
+    """A part of the text and its replacement; plain text is its own replacement."""
 
     source: str
     result: str
 
 
 class Skip(Protocol):
-    """Knows where a part of the text ends that gives no result."""
+    """Finds the end of a part of the text that is dropped."""
 
     def find_end(self, text: str, at: int) -> int | None:
-        """Return where in ``text``, at or after ``at``, the part has ended; None: not
-        yet.
+        """Return where in ``text``, at or after ``at``, the part ends, or None if the
+        end has not come.
         """
 
     @property
     def kept(self) -> int:
-        """How many characters at the end of the text it must see again when more has
-        come.
+        """How many characters at the end of the text it must see again with the next
+        text.
         """
 
     def then(self) -> "Skip | None":
-        """Return what is skipped after the end that was found."""
+        """Return what is skipped after that end."""
 
 
 class Until:
@@ -48,22 +48,20 @@ class Until:
     kept = _CLOSER_CHARACTERS
 
     def __init__(self, closer: re.Pattern[str]) -> None:
-        """``closer`` decides by at most 96 characters; what its look-ahead sees stays
-        text.
-        """
+        """``closer`` decides by 96 characters or fewer; look-ahead is not skipped."""
         self._closer = closer
 
     def find_end(self, text: str, at: int) -> int | None:
-        """See `Skip`."""
+        """Return the end of the match, as `Skip.find_end`."""
         match = self._closer.search(text, at)
         return match.end() if match else None
 
     def then(self) -> None:
-        """See `Skip`."""
+        """Skip nothing more."""
 
 
 class UntilBalanced:
-    """Skips a value of JSON, or of Python, to its last bracket."""
+    """Skips a JSON or Python value to its last bracket."""
 
     kept = 0
 
@@ -73,7 +71,7 @@ class UntilBalanced:
         self._escaped = False
 
     def find_end(self, text: str, at: int) -> int | None:
-        """See `Skip`."""
+        """Return the position after the last bracket, as `Skip.find_end`."""
         for index in range(at, len(text)):
             char = text[index]
             if self._escaped:
@@ -93,20 +91,20 @@ class UntilBalanced:
         return None
 
     def then(self) -> None:
-        """See `Skip`."""
+        """Skip nothing more."""
 
 
 class Scanner(ABC):
-    """Takes a text in pieces and gives it in runs: what is found in it, and the plain
-    text between.
+    """Splits streamed text into runs: the constructs that are found, and the plain text
+    between them.
 
-    The joined results do not depend on how the text was cut. At most
-    ``HELD_CHARACTERS`` are held back while it is not certain what they are. It takes
-    any text and never raises; work is linear in practice.
+    The joined results do not depend on how the text was split. At most
+    ``HELD_CHARACTERS`` are held back while they are undecided. It accepts any text and
+    never raises; the work is linear in practice.
     """
 
     triggers: re.Pattern[str]
-    """Finds each character with which a construct may begin."""
+    """Matches each character with which a construct may begin."""
 
     def __init__(self) -> None:
         self.code = CodeTracker()
@@ -117,37 +115,38 @@ class Scanner(ABC):
 
     @abstractmethod
     def decide(self, text: str, *, final: bool) -> tuple[int, str] | None:
-        """Say what ``text`` begins with, which is a trigger: its length and its result.
+        """Return the length and the result of the construct at the start of ``text``,
+        which is a trigger.
 
-        ``text`` is cut after ``HELD_CHARACTERS`` and one. None: more is needed; never
-        when ``final``. ``(1, text[0])``: this is no construct. ``(0, "")``: it is
+        ``text`` is cut after ``HELD_CHARACTERS`` + 1. None: more text is needed; never
+        when ``final``. ``(1, text[0])``: there is no construct. ``(0, "")``: it is
         skipped from its first character on.
         """
 
     def plain(self, text: str) -> None:
-        """Take note of plain text, which is in the result as it stands."""
+        """Notice plain text, which is unchanged in the result."""
         self.code.read_text(text)
         self.previous = text[-1]
 
     def skip(self, to: Skip) -> None:
-        """Drop the text that follows what is being decided."""
+        """Drop the text after the construct that is being decided."""
         self._skip = to
 
     def scan(self, text: str) -> list[Run]:
-        """Take the next text."""
+        """Scan the next text."""
         if not self._held and self._skip is None and text and self.triggers.search(text) is None:
             return [self._plain(text)]  # most of a text
         self._held += text
         return list(self._runs(final=False))
 
     def scan_rest(self) -> list[Run]:
-        """The text is complete: give what was held back. A skipped part gives nothing."""
+        """End the text: return what was held back. A skipped part gives nothing."""
         runs = list(self._runs(final=True))
         self._skip = None
         return runs
 
     def give_up(self) -> str:
-        """Look for nothing more: return what is held back as it stands."""
+        """Stop looking for constructs. Returns the text that is held back."""
         held, self._held, self._skip = self._held, "", None
         return held
 

@@ -1,6 +1,4 @@
-"""Cuts the text of a reply, while it arrives, into pieces to be spoken one after the
-other.
-"""
+"""Cuts the streamed text of a reply into sentences to be spoken."""
 
 import re
 from dataclasses import replace
@@ -13,41 +11,41 @@ from voicechat.text.fences import Fence
 from voicechat.text.stops import Mark, Stop, StopVerdict, mark_of
 
 LATIN_LIMIT = 160
-"""A sentence of more characters is cut: about 11 s of speech, past which a
-synthesiser's first audio comes late.
+"""A longer sentence is cut: 160 characters are about 11 s of speech, and a
+synthesiser's first audio of more would be late.
 """
 PIECE_WEIGHT_LIMIT = LATIN_LIMIT * NARROW_WEIGHT
-"""The same in units of speaking time; it makes 60 Han characters, 12 s."""
+"""The same in units of speaking time: 60 Han characters, about 12 s."""
 FIRST_CLAUSE_SUBSTANCE = 4 * ALONE_SUBSTANCE
-"""A reply's first piece may be a clause of four Han characters or three words: about a
-second of speech, in which the rest of the sentence can be written and synthesised. A
-shorter clause would be followed by a gap.
+"""The first piece of a reply may be a clause of at least four Han characters or three
+words. That is about 1 s of speech, in which the rest of the sentence can be generated
+and synthesised; after a shorter clause there would be a gap.
 """
 HARD_LIMIT_CHARACTERS = 1000
-"""What cannot be cut well (a link's address, a line of code) is cut anyhow when it is
-longer: the bound of memory.
+"""The bound of memory: text without a good border (a link's address, a line of code) is
+cut at this length.
 """
 _LIST_NUMBER_CHARACTERS = 16
 _PLAIN = re.compile("[A-Za-z0-9 ]{1,64}|[\u4e00-\u9fff]{1,24}")
-"""Words, or common Han characters, which end nothing: most of a text is taken so, at
-once. Bounded, because near the limit of length it is looked for again and again.
+"""Words, or common Han characters, which end nothing. Most of a text is processed in
+such runs. They are bounded, because near the length limit they are matched repeatedly.
 """
 
 
 class SentenceSplitter:
-    """Takes deltas of text, gives pieces: one sentence each, but the first as early as
-    it can be spoken.
+    """Splits deltas of text into sentences; the first piece is as short as can be
+    spoken.
 
-    Nothing is lost, changed or moved: all pieces joined are all deltas joined. The
-    pieces do not depend on how the text was cut into deltas, unless ``force`` is
-    called. A piece ends after its closing quotation marks, and takes along the one
-    white space character that showed its end.
+    The joined pieces equal the joined deltas. The pieces do not depend on how the text
+    was split into deltas, unless ``force_cut`` is called. A piece ends after its
+    closing quotation marks, and includes the one white space character that showed its
+    end.
 
-    The reply's first piece is given out at the first full stop, question mark or comma
-    that cannot be misread (``，``), without waiting for what follows; what belonged to
-    it (``！！``) leads the next piece, where it is not spoken.
+    The reply's first piece is returned at the first full stop, question mark or comma
+    that is unambiguous (``，``), without waiting for the next character; marks that
+    belong to it (``！！``) begin the next piece, where they are not spoken.
 
-    Work is linear in the text, memory bounded by ``HARD_LIMIT_CHARACTERS``.
+    The work is linear in the text; memory is bounded by ``HARD_LIMIT_CHARACTERS``.
     """
 
     __slots__ = ("_context", "_draft", "_fence", "_first", "_pieces", "_stop")
@@ -57,7 +55,7 @@ class SentenceSplitter:
         self._restart()
 
     def push_text(self, delta: str) -> list[str]:
-        """Take the next text; return the pieces that it completed."""
+        """Add text; returns the pieces that it completed."""
         at = 0
         while at < len(delta):
             plain = _PLAIN.match(delta, at) if self._stop is None else None
@@ -70,10 +68,10 @@ class SentenceSplitter:
         return self._given()
 
     def force_cut(self) -> list[str]:
-        """The text has waited too long: return what can be spoken of it, cut at a
-        clause or a word.
+        """Return what can be spoken now, cut at a clause or a word, because the text
+        has waited too long.
 
-        Returns nothing when there is nothing but half a word or code.
+        Returns nothing if there is only half a word or code.
         """
         draft = self._draft
         if not self._in_code:
@@ -83,7 +81,9 @@ class SentenceSplitter:
         return self._given()
 
     def finish_text(self) -> list[str]:
-        """The text is complete: return the rest. The splitter is then as new."""
+        """End the text; returns the rest. The splitter can then be used for another
+        text.
+        """
         if self._draft.length:
             self._cut(self._draft.end)
         pieces = self._given()
@@ -113,13 +113,13 @@ class SentenceSplitter:
             self._begin_stop(char)
 
     def _fits(self, plain: str) -> bool:
-        """Whether nothing is to be cut before ``plain`` or within it."""
+        """Return whether no cut is needed before ``plain`` or within it."""
         draft = self._draft
         each = NARROW_WEIGHT if plain.isascii() else WIDE_WEIGHT
         return draft.weight(draft.end) + len(plain) * each <= PIECE_WEIGHT_LIMIT
 
     def _take_plain(self, plain: str) -> None:
-        """Take words, or Han characters: as ``_take``, one by one."""
+        """Append words or Han characters. Same as ``_take`` for each character."""
         draft, code = self._draft, self._in_code
         if not code:
             draft.meet(plain[0])
@@ -134,7 +134,7 @@ class SentenceSplitter:
         self._context.read_char(char)
 
     def _bound(self, char: str) -> None:
-        """Cut before ``char`` if the piece would become too long with it."""
+        """Cut before ``char`` if the piece would exceed its limit with it."""
         draft = self._draft
         if draft.length >= HARD_LIMIT_CHARACTERS:
             self._cut(draft.end)
@@ -151,8 +151,8 @@ class SentenceSplitter:
             self._cut(border)
 
     def _end_line(self) -> None:
-        """A line feed ends a sentence; code is kept together up to about the length of
-        a sentence.
+        """End the sentence at a line feed. Lines of code are kept together up to about
+        the length of a sentence.
         """
         was_code = self._fence.inside
         line = self._draft.line(HARD_LIMIT_CHARACTERS)
@@ -167,7 +167,7 @@ class SentenceSplitter:
             self._cut(self._draft.end)
 
     def _begin_stop(self, char: str) -> None:
-        """Append ``char``, and look whether it may end the piece."""
+        """Append ``char``; it may end the piece."""
         draft = self._draft
         previous = draft.previous
         mark = mark_of(char, previous)
@@ -189,8 +189,8 @@ class SentenceSplitter:
             self._end_stop(self._stop)
 
     def _continue_stop(self, stop: Stop, char: str) -> bool:
-        """Judge the stop by ``char``; True if that was appended, as a part of what is
-        judged.
+        """Judge the stop by ``char``. Returns True if ``char`` was appended as a part
+        of the stop.
         """
         verdict = stop.judge(char, quote_open=self._context.quote_open)
         if verdict is StopVerdict.GOES_ON:
@@ -210,8 +210,8 @@ class SentenceSplitter:
         return True
 
     def _end_stop(self, stop: Stop) -> None:
-        """End the sentence; or the clause, if that is the reply's first piece and long
-        enough.
+        """End the sentence; or end the clause, if it is the reply's first piece and
+        long enough.
         """
         self._stop = None
         if stop.mark.ends_sentence or (
@@ -232,7 +232,7 @@ class SentenceSplitter:
         return draft.end if whole else draft.word
 
     def _cut(self, border: Border) -> None:
-        """Give out the text up to ``border``."""
+        """Emit the text up to ``border`` as a piece."""
         if self._draft.substance(border) > 0:
             self._first = False
         if self._stop is not None and self._stop.border.at <= border.at:

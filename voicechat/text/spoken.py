@@ -1,4 +1,4 @@
-"""What of a reply's text is spoken."""
+"""Which part of a reply's text is spoken."""
 
 import re
 
@@ -9,25 +9,25 @@ from voicechat.text.markdown import strip_block, strip_inline
 
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 _SPACES = re.compile(r"\s{2,}")
-"""Collapsed first: the patterns of markup begin with white space, and a long run of it
-would cost them its square.
+"""Collapsed first: patterns of markup begin with white space, and would take quadratic
+time on a long run of it.
 """
 _SPACE_BEFORE_MARK = re.compile(r"(?<=\w) (?=[,.;:!?，。；：！？、]+(?:\s|\Z))")
-"""Left where something was taken out before the end of a clause."""
+"""A space that is left before punctuation after something was removed."""
 _LEFT_OVER = re.compile(r"(?:[\s，。！？；：、…⋯—”’」』）》】]|[,.!?;:)\]](?!\w))+")
-"""Punctuation that belongs to the piece before: a splitter may give a sentence out
-before its second ``！`` arrives.
+"""Punctuation that belongs to the piece before: a splitter may emit a sentence before
+its second ``！`` arrives.
 """
 
 
 class Speakable:
-    """Turns the pieces of one reply, in order, into what is to be spoken of them.
+    """Turns the pieces of one reply, in order, into the text that is spoken.
 
-    Markdown, code blocks, emoji and characters without a sound are taken off; of a web
-    address the host is said. Letters, digits and Han are only ever left out, never
-    added, changed or moved. Other markup has been replaced before, by `SpeechMarkup`.
-    It remembers between pieces whether a code block is open and whether a line has
-    begun (``#`` begins a heading only there). It takes any text and never raises.
+    Removes Markdown, code blocks, emoji and characters without a sound; of a web
+    address the host is kept. Letters, digits and Han are only removed, never added,
+    changed or moved. `SpeechMarkup` has replaced other markup before. The state between
+    pieces is whether a code block is open and whether a line has begun (``#`` begins a
+    heading only there). It accepts any text and never raises.
     """
 
     __slots__ = ("_fence", "_in_line", "_line_is_code")
@@ -38,9 +38,7 @@ class Speakable:
         self._line_is_code = False
 
     def clean(self, piece: str) -> str:
-        """Return what is to be spoken of the next piece: one line, or "" when there is
-        no word in it.
-        """
+        """Return the spoken text of the next piece: one line, or "" without words."""
         lines = [self._clean_line(line) for line in _LINES.findall(piece)]
         text = _SPACE_BEFORE_MARK.sub("", " ".join(" ".join(lines).split()))
         left_over = _LEFT_OVER.match(text)

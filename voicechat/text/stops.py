@@ -1,4 +1,4 @@
-"""Whether a punctuation mark ends a piece of text, decided by what follows it."""
+"""Decides by the next character whether a punctuation mark ends a piece of text."""
 
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -17,33 +17,35 @@ from voicechat.text.draft import Border
 
 
 class Mark(Enum):
-    """Kinds of punctuation, by how much of what follows must be known."""
+    """Kinds of punctuation, by how many of the next characters decide."""
 
     FULL = "。"
     """Ends a sentence, whatever follows."""
     LOUD = "!"
-    """``!`` and ``?``: end a sentence before a space or another script, not in
+    """``!`` and ``?``: end a sentence before a space or another script, but not in
     ``?a=1``.
     """
     DOT = "."
     """A full stop, a decimal point, an abbreviation's dot."""
     ELLIPSIS = "…"
-    """Ends a sentence unless it goes on with a small letter."""
+    """Ends a sentence unless a small letter follows."""
     FULL_CLAUSE = "，"
     """Ends a clause, whatever follows."""
     DASH = "—"
     """Ends a clause, together with the dashes that follow."""
     CLAUSE = ","
-    """``,;:``: end a clause before a space or another script, not in 1,000 or 12:30."""
+    """``,;:``: end a clause before a space or another script, but not in 1,000 or
+    12:30.
+    """
 
     @property
     def ends_sentence(self) -> bool:
-        """Whether it is more than a clause that ends here."""
+        """Whether it ends a sentence, not only a clause."""
         return self in (Mark.FULL, Mark.LOUD, Mark.DOT, Mark.ELLIPSIS)
 
 
 def mark_of(char: str, previous: str) -> Mark | None:
-    """Classify ``char`` as it stands after ``previous``; None when it ends nothing."""
+    """Classify ``char`` after ``previous``; None if it ends nothing."""
     if char in FULL_MARKS:
         return Mark.FULL
     if char in "!?":
@@ -60,34 +62,35 @@ def mark_of(char: str, previous: str) -> Mark | None:
 
 
 class StopVerdict(Enum):
-    """What the character after a stop says about it."""
+    """What the character after a stop decides."""
 
     ENDS = "ends"
-    """The piece ends at the stop; white space that decided goes with it."""
+    """The piece ends at the stop. White space that decided is included."""
     GOES_ON = "goes on"
     """The stop ends nothing."""
     JOINS = "joins"
-    """The character belongs to the stop: another mark, a closing quotation mark."""
+    """The character belongs to the stop: another mark or a closing quotation mark."""
     WAITS = "waits"
-    """White space that decides nothing: what follows it will."""
+    """White space that does not decide; the next character will."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Punctuation that may end a piece, and what has been seen of it."""
+    """Punctuation that may end a piece, and what is known of it."""
 
     mark: Mark
     border: Border
-    """Where the piece would end: after the mark and all that belongs to it."""
+    """Where the piece would end: after the mark and the characters that belong to it.
+    """
     dot: Dot = Dot.ENDS
-    """What a single dot does before white space."""
+    """The meaning of a single dot before white space."""
     after_digit: bool = False
     gap: bool = False
     """White space has followed and did not decide."""
 
     @property
     def likely(self) -> bool:
-        """Whether it ends something if nothing more is known."""
+        """Whether it ends something if no more text follows."""
         numeric = self.after_digit and self.mark in (Mark.DOT, Mark.CLAUSE)
         return not numeric and (self.mark is not Mark.DOT or self.dot is Dot.ENDS)
 
@@ -111,8 +114,8 @@ class Stop:
         return StopVerdict.ENDS if foreign else StopVerdict.GOES_ON
 
     def joined(self, char: str, border: Border) -> "Stop":
-        """Return the stop with ``char``: ``?!`` is loud, ``...`` an ellipsis, ``。。。``
-        full.
+        """Return the stop extended by ``char``: ``?!`` is LOUD, ``...`` an ELLIPSIS,
+        ``。。。`` FULL.
         """
         mark = self.mark
         if mark.ends_sentence and char in SENTENCE_MARKS:
@@ -127,7 +130,7 @@ class Stop:
         return replace(self, mark=mark, border=border)
 
     def waited(self, border: Border) -> "Stop":
-        """Return the stop with white space after it, the first of which belongs to the
+        """Return the stop after white space, whose first character belongs to the
         piece.
         """
         return self if self.gap else replace(self, border=border, gap=True)

@@ -33,20 +33,20 @@ _INSIDE_WORD = frozenset("'’.,:-_@")
 
 
 def usage_characters(text: str) -> int:
-    """Characters as speech synthesis is billed: a Han character counts 2, any other 1."""
+    """Return the length as synthesis is billed: a Han character is 2, others 1."""
     return len(text) + sum(map(is_han, text))
 
 
 def count_words(text: str) -> int:
-    """Words of text; each character of a script without spaces (Han, kana, Thai) counts
-    as one.
+    """Count the words. Each character of a script without spaces (Han, kana, Thai) is
+    one.
     """
     return sum(1 for _ in _word_spans(text))
 
 
 def join(parts: Iterable[str]) -> str:
-    """Join recognised sentences: with a space, but none beside Chinese, Japanese or the
-    like. Strips the parts.
+    """Strip and join recognised sentences, with a space except beside Chinese, Japanese
+    or similar text.
     """
     joined: list[str] = []
     for part in filter(None, map(str.strip, parts)):
@@ -57,16 +57,16 @@ def join(parts: Iterable[str]) -> str:
 
 
 def speaking_ms(text: str) -> int:
-    """Estimate how long it takes to say ``text``.
+    """Estimate how long it takes to say ``text``, in milliseconds.
 
     One Han character is one syllable. Readers make 5.18 syllables a second in Mandarin,
-    7.84 in Japanese, silences left out (Pellegrino, Coupé and Marsico, "A
-    cross-language perspective on speech information rate", Language 87:3, 2011); with
-    the short breaks within a clause that is about 4.8 Han characters. English at 160
-    words a minute (radio, in Tauroza and Allison, "Speech rates in British English",
-    Applied Linguistics 11:1, 1990) with 5.6 characters to a word, the space included,
-    is 15 characters a second. A digit is a word of its own. What a pause, a digit and a
-    syllable of Hangul take are our estimates.
+    7.84 in Japanese, without silences (Pellegrino, Coupé and Marsico, "A cross-language
+    perspective on speech information rate", Language 87:3, 2011); with the short breaks
+    within a clause that is about 4.8 Han characters. English at 160 words a minute
+    (radio, in Tauroza and Allison, "Speech rates in British English", Applied
+    Linguistics 11:1, 1990) with 5.6 characters a word, including the space, is 15
+    characters a second. A digit counts as a word. The durations of a pause, a digit and
+    a syllable of Hangul are our estimates.
     """
     return sum(map(_character_ms, text))
 
@@ -95,7 +95,7 @@ def cut_at_word(text: str, fraction: float) -> str:
 
 
 class Script(Enum):
-    """Scripts that a synthesiser may need different voices for."""
+    """Scripts that may need different voices of a synthesiser."""
 
     HAN = "han"
     LATIN = "latin"
@@ -103,18 +103,18 @@ class Script(Enum):
 
 
 def dominant_script(text: str) -> Script:
-    """Return the script of most words, the first of them if there are as many of
-    another; OTHER without letters.
+    """Return the script of most words, the first one in a tie, or OTHER if there are no
+    letters.
     """
     scripts = Counter(filter(None, (_script_of(text[begin]) for begin, _ in _word_spans(text))))
     return scripts.most_common(1)[0][0] if scripts else Script.OTHER
 
 
 def runs_by_script(text: str) -> list[tuple[Script, str]]:
-    """Cut text where its script changes; joined, the runs are the text.
+    """Cut text where its script changes. The joined runs are the text.
 
-    Digits, punctuation and white space belong to the run they stand in, those at the
-    beginning to the first.
+    Digits, punctuation and white space belong to the run around them, those at the
+    beginning to the first run.
     """
     runs: list[tuple[Script, str]] = []
     begin = 0
@@ -133,8 +133,8 @@ def runs_by_script(text: str) -> list[tuple[Script, str]]:
 
 
 def _script_of(char: str) -> Script | None:
-    """Return the script of a letter; None for anything else, which goes with its
-    neighbours.
+    """Return the script of a letter; None for other characters, which belong to their
+    neighbours' run.
     """
     if is_han(char):
         return Script.HAN
@@ -158,7 +158,7 @@ def _character_ms(char: str) -> int:
 
 
 def _word_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where each word begins and ends."""
+    """Yield the start and end of each word."""
     index, length = 0, len(text)
     while index < length:
         begin = index
@@ -175,7 +175,7 @@ def _word_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _continues_word(text: str, index: int) -> bool:
-    """Whether the character at ``index`` goes on with the spaced word before it."""
+    """Return whether the character at ``index`` continues the spaced word before it."""
     char = text[index]
     if stands_alone(char):
         return False
@@ -186,14 +186,14 @@ def _continues_word(text: str, index: int) -> bool:
 
 
 def _trails(char: str) -> bool:
-    """Whether a character after a word belongs to it: its punctuation, not what opens
-    the next.
+    """Return whether a character after a word belongs to it, as its punctuation does,
+    but not what opens the next word.
     """
     return not (char.isalnum() or char.isspace() or is_han(char) or char in OPENERS)
 
 
 def bare_words(text: str) -> str:
-    """Reduce ``text`` to its letters and digits, case aside: the same words written in
-    two ways become equal.
+    """Reduce ``text`` to its letters and digits, ignoring case, so that different
+    spellings of the same words compare equal.
     """
     return "".join(char for char in text.casefold() if char.isalnum())

@@ -1,5 +1,5 @@
-"""From configured services to chains: each is one link; its chain is itself and those
-that stand in for it.
+"""Builds the chains: each configured service is a link, and its chain is the service
+followed by its fallbacks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from voicechat.session.limits import SessionLimits
 P = TypeVar("P")
 
 Orders: TypeAlias = Mapping[str, Sequence[str]]
-"""By the name of a service, the names of its chain."""
+"""Service name to the names of its chain, in order."""
 
 MARGIN = 0.05
-"""A chain of recognisers gives up so much of its time before the session, which waits
-for the last result as well: only so it is a failure of the service, and not an
-interruption.
+"""A chain of recognisers gives up this share of ``transcript_ms`` before the session
+does, which waits for the last result too. So the service's failure is reported, rather
+than the stream cancelled.
 """
 
 
 def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Give ``name`` and all that stand in for it, in the order in which they are asked,
-    each once.
+    """Return ``name`` and all its fallbacks, in the order in which they are asked, each
+    once.
 
-    Raises ``ValueError`` whose text says which name is unknown, or who would stand in
-    for itself.
+    Raises ``ValueError`` that names the unknown service, or the one that would be its
+    own fallback.
     """
     order: list[str] = []
 
@@ -38,8 +38,9 @@ def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ..
         if name in path:
             raise ValueError(f"{name} would stand in for itself: {' -> '.join((*path, name))}")
         if name not in fallbacks:
+            configured = ", ".join(sorted(fallbacks))
             raise ValueError(
-                f"there is no service {name!r} of this kind (configured: {', '.join(sorted(fallbacks))})"
+                f"there is no service {name!r} of this kind (configured: {configured})"
             )
         if name not in order:
             order.append(name)
@@ -53,7 +54,7 @@ def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ..
 def chat_chains(
     links: Mapping[str, ChainLink[ChatModel]], orders: Orders, limits: SessionLimits
 ) -> dict[str, ChatModel]:
-    """Chain chat models."""
+    """Build the chains of chat models."""
     timeouts = _timeouts(limits.first_token_ms, limits.between_tokens_ms, limits)
     return {name: ChatChain(_linked(order, links), timeouts) for name, order in orders.items()}
 
@@ -61,7 +62,7 @@ def chat_chains(
 def speech_chains(
     links: Mapping[str, ChainLink[SpeechSynthesizer]], orders: Orders, limits: SessionLimits
 ) -> dict[str, SpeechSynthesizer]:
-    """Chain synthesisers."""
+    """Build the chains of synthesisers."""
     timeouts = _timeouts(limits.first_audio_ms, limits.between_audio_ms, limits)
     return {name: SpeechChain(_linked(order, links), timeouts) for name, order in orders.items()}
 
@@ -69,7 +70,7 @@ def speech_chains(
 def recognition_chains(
     links: Mapping[str, ChainLink[SpeechRecognizer]], orders: Orders, limits: SessionLimits
 ) -> dict[str, SpeechRecognizer]:
-    """Chain recognisers."""
+    """Build the chains of recognisers."""
     last_result_s = limits.transcript_ms / 1000 * (1 - MARGIN)
     return {
         name: RecognitionChain(_linked(order, links), last_result_s)

@@ -1,4 +1,4 @@
-"""A chat model with others that stand in for it."""
+"""A chat model with fallbacks."""
 
 import asyncio
 import math
@@ -22,14 +22,14 @@ from voicechat.runtime.fallback.relay import IGNORED, Chain, ChainRequest, ItemV
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 UNFINISHED = ("length", "content_filter")
-"""Why a model may stop without a word: its tokens went into thoughts, or its answer was
-held back.
+"""Finish reasons that explain an empty answer: the tokens went into thoughts, or the
+answer was withheld.
 """
 
 
 class ChatChain(Chain[ChatModel]):
-    """A ``ChatModel``: another one is asked only while nothing has been said; what was
-    shown cannot be unshown.
+    """A ``ChatModel`` that asks the next model only while no text has been passed on,
+    because text that was shown cannot be withdrawn.
     """
 
     def __init__(self, links: Sequence[ChainLink[ChatModel]], timeouts: StageTimeouts) -> None:
@@ -38,8 +38,8 @@ class ChatChain(Chain[ChatModel]):
         self._timeouts = timeouts
 
     def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See ``ChatModel``. Raises the last failure when nobody answers; an empty
-        answer is a failure, too.
+        """Stream the reply. Raises the last failure when no model answers. An empty
+        answer is a failure.
         """
         until_s = asyncio.get_running_loop().time() + self._timeouts.first_s
         plan = AttemptPlan(self.links, until_s)
@@ -59,8 +59,8 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
         self._may_be_silent = bool(last and last[0].get("role") == "tool") or bool(
             request.options.get("stop")
         )
-        """Whether an empty answer is one: what was to be said stood beside the tool
-        calls, or would begin with what the client wants the reply to end before.
+        """Whether an empty answer is valid: the text may have been in the message with
+        the tool calls, or the answer would begin with a stop sequence of the client.
         """
 
     def start_on(self, provider: ChatModel) -> AsyncIterator[ReplyPart]:
@@ -70,9 +70,9 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
     def judge_item(self, item: ReplyPart) -> ItemVerdict:
         """Judge a part of the reply.
 
-        Tools that the model carries out itself say how long they take; after them it
-        thinks as at the beginning. An empty piece of text is no sign of life, and
-        neither is white space before the first word.
+        ``ToolsStarted`` says how long the tools take; after them the model has its
+        first-token deadline again. An empty piece of text does not extend the deadline,
+        and neither does white space before the first word.
         """
         match item:
             case TextDelta():
@@ -103,15 +103,13 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
         self._require_answer("stop")
 
     def on_failure(self, plan: AttemptPlan[ChatModel]) -> None:
-        """What a model spent on thoughts is not taken from the time of those who stand
-        in for it.
-        """
+        """If the model was thinking, give the next one the whole deadline again."""
         if self._thinks_until_s < math.inf:
             plan.extend_deadline(self._loop.time() + self._timeouts.first_s)
 
     def _require_answer(self, reason: str) -> None:
-        """An answer without a word or a call is a failure, unless the model says why
-        there is none.
+        """Raise if the answer has neither text nor calls, unless its finish reason
+        explains that.
         """
         if not (self._said or self._may_be_silent or reason in UNFINISHED):
             raise ProviderError("chat model", FailureKind.BROKEN, "answered without a word")

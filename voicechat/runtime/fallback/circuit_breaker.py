@@ -1,8 +1,8 @@
-"""A circuit breaker: a service that keeps failing is left alone for a while, then tried
-with care. No I/O, no clock.
+"""A circuit breaker: requests to a service that keeps failing are suspended for a
+pause. No I/O, no clock.
 
-After M. Nygard, *Release It!*: closed until too much fails, open for a pause, then one
-trial decides.
+After M. Nygard, *Release It!*: closed while the service works, open for a pause after
+too many failures, then half-open: one trial decides.
 """
 
 from collections import deque
@@ -11,34 +11,34 @@ from enum import Enum
 from voicechat.runtime.fallback.policy import ServicePolicy
 
 WINDOW = 20
-"""Uses of which the share of failures is counted."""
+"""The number of uses over which the failure ratio is computed."""
 ENOUGH = 10
-"""Of fewer uses no share is taken: the second failure of two says nothing."""
+"""The ratio is not computed for fewer uses: 2 failures of 2 prove nothing."""
 TRIAL_S = 10.0
-"""A trial that has shown nothing for so long (a microphone in a silent room) does not
-keep others from being one.
+"""A trial without a result for this long (a microphone in a silent room) no longer
+keeps other uses from being the trial.
 """
 MAX_REST_S = 300.0
-"""No service may ask to be left alone for longer."""
+"""Bound on how long a service may ask not to be called (``Retry-After``)."""
 
 
 class CircuitState(Enum):
-    """Whether the service is asked."""
+    """The states of a circuit breaker."""
 
     CLOSED = "closed"
-    """As if there were no breaker."""
+    """Requests pass."""
     OPEN = "open"
-    """It is left alone."""
+    """Requests are refused."""
     TRYING = "trying"
-    """One use is let through, and decides."""
+    """Half-open: one request passes as the trial, and decides."""
 
 
 class CircuitBreaker:
-    """The breaker of one service. ``now_s`` is any clock that only goes forward."""
+    """The breaker of one service. ``now_s`` is the time of any monotonic clock."""
 
     def __init__(self, policy: ServicePolicy, *, probed: bool = False) -> None:
-        """``probed``: somebody asks after the service while it is left alone, and says
-        so by ``recovered``.
+        """``probed``: the caller probes the service while the breaker is open, and
+        calls ``recovered`` when it answers.
         """
         self._policy = policy
         self._probed = probed
@@ -53,29 +53,29 @@ class CircuitBreaker:
 
     @property
     def state(self) -> CircuitState:
-        """Where it stands."""
+        """The current state."""
         return self._state
 
     @property
     def ready_at_s(self) -> float:
-        """Before this time the service is not asked."""
+        """The service is not asked before this time."""
         return self._trial_ends_s if self._state is CircuitState.TRYING else self._ready_at_s
 
     def allows(self, now_s: float) -> bool:
-        """Whether the service may be asked now."""
+        """Return whether the service may be asked now."""
         awaits_word = (
             self._state is CircuitState.OPEN and (self._probed or self._kept_out) and not self._well
         )
         return now_s >= self.ready_at_s and not awaits_word
 
     def rests(self, now_s: float) -> bool:
-        """Whether the service works, and has asked to be left alone until
+        """Return whether the service works but has asked not to be called until
         ``ready_at_s``.
         """
         return self._state is CircuitState.CLOSED and now_s < self._ready_at_s
 
     def begin_use(self, now_s: float) -> bool:
-        """A use begins; give whether it is a trial."""
+        """Record that a use begins. Returns whether it is the trial."""
         if self._state is CircuitState.CLOSED:
             return False
         self._state = CircuitState.TRYING
@@ -83,7 +83,7 @@ class CircuitBreaker:
         return True
 
     def record_success(self, *, trial: bool) -> None:
-        """A use has shown that the service works."""
+        """Record that a use has shown that the service works."""
         if self._state is CircuitState.TRYING and trial:
             self._close()
         elif self._state is CircuitState.CLOSED:
@@ -91,8 +91,9 @@ class CircuitBreaker:
             self._outcomes.append(True)
 
     def record_failure(self, now_s: float, *, trial: bool) -> bool:
-        """A use has failed; give whether the breaker has opened for it. What began
-        before it opened tells nothing.
+        """Record that a use failed. Returns whether this opened the breaker.
+
+        A failure of a use that began before the breaker opened does not count.
         """
         if self._state is CircuitState.TRYING and trial:
             self.lengthen(now_s)
@@ -107,32 +108,38 @@ class CircuitBreaker:
         return True
 
     def record_abandoned(self, now_s: float, *, trial: bool) -> None:
-        """A use ended before it showed anything: a trial may be held again."""
+        """Record that a use ended without a result. If it was the trial, the next use
+        may be one.
+        """
         if self._state is CircuitState.TRYING and trial:
             self._state = CircuitState.OPEN
             self._ready_at_s = now_s
 
     def rest_until(self, until_s: float, now_s: float) -> None:
-        """Leave the service alone until ``until_s``, ``MAX_REST_S`` at most, because it
-        says so.
+        """Do not call the service until ``until_s``, because it said so; at most for
+        ``MAX_REST_S``.
         """
         self._ready_at_s = max(self._ready_at_s, min(until_s, now_s + MAX_REST_S))
 
     def keep_out(self, now_s: float) -> None:
-        """It did not start: it is left alone until ``recovered``, also without a probe."""
+        """Open the breaker until ``recovered`` is called, because the service did not
+        start. This applies without a probe as well.
+        """
         self._kept_out = True
         self._open(now_s)
 
     def recovered(self, now_s: float) -> None:
-        """A probe was answered, or it has started at last: the next use may be the
-        trial.
+        """Record that a probe was answered, or that the service has started: the next
+        use may be the trial.
         """
         self._well = True
         self._kept_out = False
         self._ready_at_s = now_s
 
     def lengthen(self, now_s: float) -> None:
-        """A trial, a probe or a start has failed: the next pause is twice as long."""
+        """Open the breaker with twice the previous pause, because a trial, a probe or a
+        start failed.
+        """
         self._pause_s = min(self._pause_s * 2, self._policy.breaker_max_pause_s)
         self._open(now_s)
 

@@ -1,5 +1,5 @@
-"""One service of a chain: its provider, its places, its breaker, and what is counted of
-it.
+"""One service of a chain: its provider, its concurrency limit, its circuit breaker and
+its counters.
 """
 
 import asyncio
@@ -26,39 +26,37 @@ logger = logging.getLogger(__name__)
 PROBE_S = 5.0
 """How long a probe may take."""
 START_S = 60.0
-"""How long a start that is tried again may take: a large model is loaded, perhaps from
-a slow disk.
-"""
+"""How long a repeated start may take: it may load a large model from a slow disk."""
 CLOSE_S = 1.0
 COLD_AFTER_S = 300.0
-"""A service that has given nothing for so long may have to load its model again:
-servers unload one that rests.
+"""A service without a result for this long counts as cold: servers unload an idle
+model, and must load it again.
 """
 
 P_co = TypeVar("P_co", covariant=True)
 
 
 class ChainLink(Provider, Generic[P_co]):
-    """A provider under its configured name, as every chain that it belongs to knows it.
+    """A provider under its configured name, shared by all chains that it belongs to.
 
-    While the breaker is open, ``Provider.probe`` is called after each pause, and only
-    when it has been answered the service is tried again. Without a probe a user's own
-    request is the trial.
+    While the breaker is open, ``Provider.probe`` is called after each pause, and the
+    service is used again only after a probe has succeeded. Without a probe, a user's
+    own request is the trial.
 
-    One whose ``start`` failed is left alone in the same way: it is started anew after
-    each pause, and used only when it has started.
+    If ``start`` failed, it is called again after each pause, and the service is used
+    only after it has succeeded.
     """
 
     def __init__(self, name: str, provider: P_co, policy: ServicePolicy | None = None) -> None:
-        """``name``: ``llm.default`` and the like; it stands in metrics and logs."""
+        """``name`` (such as ``llm.default``) is used in metrics and logs."""
         self.name = name
         self.provider = provider
         self.policy = policy or ServicePolicy()
         self._life = as_provider(provider)
         self.breaker = CircuitBreaker(self.policy, probed=self._life.has_probe)
         self.failures: Counter[FailureKind] = Counter()
-        """So far, by kind."""
-        # The configuration's are the server's: each of its processes has its part.
+        """Failures so far, by kind."""
+        # ``max_streams`` applies to the server; each of its processes has its share.
         places = (
             max(1, machine_share().part_of(self.policy.max_streams))
             if self.policy.max_streams
@@ -78,12 +76,12 @@ class ChainLink(Provider, Generic[P_co]):
         await self._life.aclose()
 
     async def start(self) -> None:
-        """Warm the provider up."""
+        """Start the provider."""
         await self._life.start()
 
     def leave_unstarted(self, failure: ProviderError) -> None:
-        """Its ``start`` failed, and others stand in: let them until it has started
-        after all.
+        """Record that ``start`` failed. The service is retried in the background, and
+        its fallbacks answer until it has started.
         """
         self.failures[failure.kind] += 1
         self._unstarted = True
@@ -92,24 +90,22 @@ class ChainLink(Provider, Generic[P_co]):
 
     @property
     def cold(self) -> bool:
-        """Whether this is the first use of the service, or the first one for
-        ``COLD_AFTER_S``.
+        """Whether the service has given no result for ``COLD_AFTER_S``, or never.
 
-        Its model may not be loaded, so it has longer: see
-        ``ServicePolicy.first_use_s``. After a use that took too long all the same, the
-        usual time holds again.
+        Its model may have to be loaded, so it has ``ServicePolicy.first_use_s`` for its
+        first item. After a timeout the usual deadline applies again.
         """
         return loop_now_s() >= self._warm_until_s
 
     def note_use(self) -> None:
-        """It has given something, or has had its longer time."""
+        """Record that the service gave a result, or has used up its longer deadline."""
         self._warm_until_s = loop_now_s() + COLD_AFTER_S
 
     def warm_up(self, ask: Callable[[], AsyncIterator[object]]) -> None:
-        """Ask the service in the background until it gives something, for
-        ``first_use_s`` at most; one at a time.
+        """Ask the service in the background until it gives an item, at most for
+        ``first_use_s``. One such request runs at a time.
 
-        Many servers stop loading a model when the request that asked for it goes away.
+        Many servers stop loading a model when the request that caused it is cancelled.
         """
         if self.policy.first_use_s and (self._warming is None or self._warming.done()):
             self._warming = self._tasks.spawn(self._warm_up(ask), f"warm-up-{self.name}")
@@ -118,7 +114,7 @@ class ChainLink(Provider, Generic[P_co]):
         try:
             await self.take_place(loop_now_s())
         except ProviderError:
-            return  # all its places are in use: it is warm, or others wait for it to be
+            return  # all its places are in use: it is warm, or others are waiting for it
         try:
             async with asyncio.timeout(self.policy.first_use_s):
                 items = ask()
@@ -131,20 +127,21 @@ class ChainLink(Provider, Generic[P_co]):
 
     @property
     def waiting_streams(self) -> int:
-        """How many uses wait for a place, here or at the provider."""
+        """How many uses wait for a place, here or in the provider."""
         return self._waiting + self._life.waiting_streams
 
-    def asked(self, until_s: float) -> "Attempt":
-        """Hold a place among ``max_streams`` for one use, and note how it goes: a
-        context.
+    def attempt(self, until_s: float) -> "Attempt":
+        """Return a context manager for one use: it holds a place among ``max_streams``,
+        and records the outcome.
 
-        Entering raises ``ProviderError`` (RATE_LIMIT) when no place gets free within
-        ``queue_s``, and by ``until_s`` (loop time); that is no failure of the service.
+        Entering raises ``ProviderError`` (RATE_LIMIT) when no place is free within
+        ``queue_s`` and by ``until_s`` (loop time). The breaker does not count that as a
+        failure of the service.
         """
         return Attempt(self, until_s)
 
     async def take_place(self, until_s: float) -> None:
-        """See ``asked``."""
+        """Wait for a place among ``max_streams``; raises as ``attempt`` says."""
         if self._places is None:
             return
         self._waiting += 1
@@ -158,15 +155,15 @@ class ChainLink(Provider, Generic[P_co]):
             self._waiting -= 1
 
     def leave_place(self) -> None:
-        """See ``asked``."""
+        """Release the place."""
         if self._places is not None:
             self._places.release()
 
     def note_failure(self, failure: ProviderError, *, trial: bool) -> None:
-        """Count a failure. One that is the request's own fault says nothing of the
-        service but that it answers.
+        """Count a failure and update the breaker.
 
-        One that the input has caused says nothing at all.
+        REJECTED is the fault of the request and shows that the service works. A failure
+        that the input caused says nothing about the service.
         """
         now_s = loop_now_s()
         self.failures[failure.kind] += 1
@@ -203,7 +200,7 @@ class ChainLink(Provider, Generic[P_co]):
                     self.breaker.rest_until(now_s + failure.retry_after_s, now_s)
             except TimeoutError:
                 self.breaker.lengthen(loop_now_s())
-            except Exception as error:  # noqa: BLE001 - a provider of somebody else; it must not end the probing
+            except Exception as error:  # noqa: BLE001 - third-party code; it must not end the probing
                 logger.error(
                     "probing %s raised %s at %s",
                     self.name,
@@ -227,8 +224,8 @@ class ChainLink(Provider, Generic[P_co]):
 
 
 class Attempt:
-    """One use of a link: see ``ChainLink.asked``. Leaving it otherwise than by
-    ``ProviderError`` is no failure.
+    """One use of a link: see ``ChainLink.attempt``. Only a ``ProviderError`` is a
+    failure; cancelling, for example, is not.
     """
 
     def __init__(self, link: ChainLink[object], until_s: float) -> None:
@@ -238,7 +235,7 @@ class Attempt:
         self._worked = False
 
     def worked(self) -> None:
-        """The service has given something."""
+        """Record that the service has given a result."""
         self._worked = True
         self._link.note_use()
         if self._trial:

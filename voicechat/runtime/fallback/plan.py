@@ -1,4 +1,4 @@
-"""Which service of a chain is asked next, and how long it has: the plan of one request."""
+"""The plan of one request to a chain: which service is asked next, and for how long."""
 
 import asyncio
 from collections.abc import Iterable
@@ -10,24 +10,23 @@ from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.loop_clock import loop_now_s
 
 AGAIN_S = 0.2
-"""A lost connection is tried once more after so long, when nobody else is left: the
-service may just have restarted.
+"""Wait this long before a lost connection is tried once more, if no other service is
+left: the service may just have restarted.
 """
 
 P = TypeVar("P")
 
 
 class AttemptPlan(Generic[P]):
-    """Every link is asked once, in order; then, if time is left, once more those for
-    which that can help.
+    """Asks each link once, in order. If time is left, asks those again for which a
+    retry can help.
     """
 
     def __init__(self, links: Iterable[ChainLink[P]], until_s: float) -> None:
-        """``until_s``: when the first item must have come (loop time), whoever gives
-        it.
+        """``until_s``: the deadline of the first item, whichever link gives it (loop
+        time).
 
-        Only the last link that is left has longer when it is cold:
-        ``ServicePolicy.first_use_s``.
+        Only the last link has longer, while it is cold: ``ServicePolicy.first_use_s``.
         """
         self._links = tuple(links)
         self._untried = list(self._links)
@@ -43,15 +42,16 @@ class AttemptPlan(Generic[P]):
         return now_s < self._until_s and any(link.breaker.allows(now_s) for link in self._untried)
 
     def extend_deadline(self, until_s: float) -> None:
-        """Whoever is asked next has until ``until_s`` (loop time), if that is later."""
+        """Move the deadline of the links that are asked from now on to ``until_s``
+        (loop time), if that is later.
+        """
         self._until_s = max(self._until_s, until_s)
 
     async def next_link(self) -> tuple[ChainLink[P], float]:
-        """Give the link to ask, and until when it may take to its first item (loop
-        time).
+        """Return the next link and the deadline of its first item (loop time).
 
-        May wait, for a service that said when to come again. Raises ``ProviderError``
-        when nothing is left: the last failure, if there was one.
+        May wait for a service that said when to retry. Raises ``ProviderError`` when no
+        link is left: the last failure, if there was one.
         """
         while self._untried:
             link = self._untried.pop(0)
@@ -70,8 +70,8 @@ class AttemptPlan(Generic[P]):
         raise self._failure or self._left_alone()
 
     def record_failure(self, link: ChainLink[P], failure: ProviderError) -> None:
-        """Note a failure. Of the first one of each link it is seen whether asking again
-        may help.
+        """Record a failure. The first failure of each link decides whether it is
+        retried.
         """
         self._failure = failure
         if link in self._failed:
@@ -83,8 +83,8 @@ class AttemptPlan(Generic[P]):
             self._again.append((loop_now_s() + failure.retry_after_s, link))
 
     def _left_alone(self) -> ProviderError:
-        """Nobody was asked. Services that asked to be left alone for a while are busy,
-        and not broken.
+        """Return the error of a request that no service was asked for. Services that
+        asked to be called later are busy (RATE_LIMIT), not broken.
         """
         waits_s = [
             link.breaker.ready_at_s - loop_now_s()
@@ -101,8 +101,8 @@ class AttemptPlan(Generic[P]):
         )
 
     def _share_of(self, link: ChainLink[P]) -> float:
-        """An even share of what is left of the time, or what the configuration says;
-        nobody after it: everything.
+        """Return the deadline of a link: ``attempt_s``, or an even share of the time
+        that is left. The last link has all of it.
         """
         now_s = loop_now_s()
         after = sum(other.breaker.allows(now_s) for other in self._untried)
@@ -115,8 +115,8 @@ class AttemptPlan(Generic[P]):
 
 
 def _when(link: ChainLink[P]) -> float:
-    """When to look again whether a link may be asked. A trial of somebody else's may be
-    over at any time.
+    """Return when to check again whether a link may be asked. Another session's trial
+    may end at any time.
     """
     trying = link.breaker.state is CircuitState.TRYING
     return max(loop_now_s() + AGAIN_S, 0.0 if trying else link.breaker.ready_at_s)

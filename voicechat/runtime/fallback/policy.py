@@ -1,5 +1,5 @@
-"""How a configured service is treated: how much is asked of it, and what happens when
-it fails.
+"""The policy of a configured service: its concurrency limit, deadlines and circuit
+breaker.
 """
 
 from dataclasses import dataclass
@@ -7,40 +7,40 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePolicy:
-    """Of one service. Times are seconds."""
+    """The policy of one service. Times are in seconds."""
 
     max_streams: int | None = None
-    """Uses at the same time, all sessions and workers together; None: any number."""
+    """Concurrent uses by all sessions and workers together; None: unlimited."""
     queue_s: float = 2.0
-    """How long a use may wait for its place among ``max_streams``."""
+    """How long a use may wait for a place among ``max_streams``."""
     attempt_s: float | None = None
-    """How long the service may take to its first item while another could still be
-    asked. None: an even share of the stage's deadline.
+    """Deadline of the first item while another service could still be asked. None: an
+    even share of the stage's deadline.
     """
     first_use_s: float = 60.0
-    """How long it may take to its first item while it is cold (it has given nothing for
-    five minutes) and no other is left to ask, if that is longer than the stage's
-    deadline: it may have to load its model first.
+    """Deadline of the first item while the service is cold (no result for 5 minutes)
+    and no other is left to ask, if that is longer than the stage's deadline: it may
+    have to load its model.
     """
     breaker_failures: int = 5
-    """So many failures in a row, and the service is left alone for a pause."""
+    """This many failures in a row open the breaker."""
     breaker_ratio: float = 0.5
-    """So does this share of failures among its last 20 uses, of 10 at least
-    (``breaker.WINDOW``).
+    """So does this share of failures among the last 20 uses
+    (``circuit_breaker.WINDOW``), once there have been 10.
     """
     breaker_pause_s: float = 1.0
-    """The first pause; it doubles with every trial that fails."""
+    """The first pause. It doubles with every failed trial."""
     breaker_max_pause_s: float = 60.0
     """The longest pause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTimeouts:
-    """How long a stage may take, all services of its chain together. Seconds."""
+    """The deadlines of a stage, for all services of its chain together, in seconds."""
 
     first_s: float
     """To the first item."""
     between_s: float
     """Between two items."""
     thinking_s: float = 120.0
-    """Chat models: to the first text while thoughts show that the model is at work."""
+    """To the first text of a chat model while its thoughts show that it is working."""

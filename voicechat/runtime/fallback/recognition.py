@@ -1,10 +1,11 @@
-"""A recogniser with others that stand in for it.
+"""A recogniser with fallbacks.
 
-A stream that fails before it has taken audio is begun again with the next recogniser.
-One that fails later has swallowed audio, which only the caller still has: the failure
-then says that it can be retried, and the caller's next stream, with
-``RecognitionOptions.earlier_failures`` counted up, begins with the next recogniser. It
-is a ``BrokenOffError`` as long as somebody is left who has not been given this audio.
+A stream that fails before it has taken audio is restarted with the next recogniser. One
+that fails later has consumed audio that only the caller still has. The failure is then
+marked retryable; the caller opens a new stream with
+``RecognitionOptions.earlier_failures`` incremented, which begins with the next
+recogniser. The failure is a ``BrokenOffError`` while a recogniser is left that has not
+received this audio.
 """
 
 import asyncio
@@ -23,23 +24,23 @@ from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.session.vocabulary import Transcript
 
 RECORDING_S = 60.0
-"""How long a recogniser may think about a recording before another one is asked."""
+"""How long a recogniser may process a recording before the next one is asked."""
 
 
 class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
-    """A ``SpeechRecognizer``."""
+    """A ``SpeechRecognizer`` that asks its links in order."""
 
     def __init__(self, links: Sequence[ChainLink[SpeechRecognizer]], last_result_s: float) -> None:
-        """``last_result_s``: how long the last result may take from the end of the
-        audio, all links together.
+        """``last_result_s``: deadline of the last result after the end of the audio,
+        for all links together.
         """
         super().__init__(links)
         self._last_result_s = last_result_s
 
     @property
     def first_use_grace_s(self) -> float:
-        """See ``RecognizerProvider``. Nobody waits longer for a recogniser that another
-        one can stand in for.
+        """How much longer the first use may take. With a fallback there is no grace:
+        the fallback is asked instead.
         """
         link = self.links[0]
         if len(self.links) > 1 or not link.cold:
@@ -49,12 +50,12 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """See ``SpeechRecognizer``. While another recogniser could be asked, one that
-        stands still has failed.
+        """Recognise the audio. While another recogniser could be asked, one that stalls
+        has failed.
 
-        To stand still is neither to take the next audio nor to end, or to give no
-        result after the end of the audio. Notes on sounds that are no speech are left
-        out of the results; see ``AnnotationFilter``.
+        A recogniser stalls if it neither takes the next audio nor ends, or gives no
+        result after the end of the audio. Annotations of non-speech sounds are removed
+        from the results; see ``AnnotationFilter``.
         """
         begin_with = options.earlier_failures % len(self.links)
         links = (*self.links[begin_with:], *self.links[:begin_with])
@@ -62,11 +63,11 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
         plan = AttemptPlan(links, loop_now_s() + patience_s)
         while True:
             link, until_s = await plan.next_link()
-            self.note_asked(link)
-            heard = _Heard(audio, until_s - loop_now_s() if plan.has_more else None)
+            self.count_request(link)
+            heard = _WatchedAudio(audio, until_s - loop_now_s() if plan.has_more else None)
             unannotated = AnnotationFilter()
             try:
-                async with link.asked(until_s) as attempt:
+                async with link.attempt(until_s) as attempt:
                     results = started(link, partial(_recognize, heard, options))
                     async with closing(results):
                         while (result := await _next(results, heard)) is not None:
@@ -82,7 +83,8 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
                 return
             except (GeneratorExit, asyncio.CancelledError):
                 if heard.thinks_for_s > self._last_result_s:
-                    link.note_use()  # it was given up, after its longer time
+                    # The caller gave up after the longer deadline of a cold service.
+                    link.note_use()
                 raise
             except ProviderError as failure:
                 if heard.untouched:
@@ -93,42 +95,42 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
                     raise
 
     def _others_than(self, failed: ChainLink[SpeechRecognizer]) -> bool:
-        """Whether another recogniser can be asked now."""
+        """Return whether another recogniser can be asked now."""
         now_s = loop_now_s()
         return any(link.breaker.allows(now_s) for link in self.links if link is not failed)
 
     def _retryable(self, failure: ProviderError, failures: int) -> ProviderError:
-        """Say that another stream may succeed, whatever went wrong here: another
-        recogniser will hear it.
+        """Return the failure marked as retryable: a new stream begins with another
+        recogniser.
 
         ``failures``: of all streams on this audio. Each begins with another link, until
-        all have had their turn.
+        all have been asked.
         """
         error = BrokenOffError if failures < len(self.links) else ProviderError
         return error(failure.provider, failure.kind, "others can stand in", retryable=True)
 
 
-class _Heard:
-    """The audio on its way to a recogniser, and what that does with it.
+class _WatchedAudio:
+    """The audio on its way to a recogniser. Detects when the recogniser stalls.
 
-    Between two pieces it may think for ``patience_s`` (None: for ever), and so at the
-    end. Waiting for a speaker who is silent is not its fault.
+    The recogniser has ``patience_s`` (None: unlimited) between two pieces of audio, and
+    after the last one. The time in which it waits for audio does not count.
     """
 
     def __init__(self, audio: AsyncIterator[bytes], patience_s: float | None) -> None:
         self._audio = audio
         self.patience_s = patience_s
-        """How long it may think; None: for ever."""
+        """How long it may take between two pieces; None: unlimited."""
         self._due_s: float | None = None
         self._limit: asyncio.Timeout | None = None
         self._may_think(patience_s)
         self.untouched = True
-        """No audio has been asked for: another recogniser can be given all of it."""
+        """No audio has been requested, so another recogniser can receive all of it."""
         self.finished = False
-        """The audio has been taken to its end."""
+        """The recogniser has taken the audio to its end."""
         self._finished_s = math.inf
 
-    def __aiter__(self) -> "_Heard":
+    def __aiter__(self) -> "_WatchedAudio":
         return self
 
     async def __anext__(self) -> bytes:
@@ -148,16 +150,16 @@ class _Heard:
 
     @property
     def thinks_for_s(self) -> float:
-        """How long ago the audio has been taken to its end; negative: not yet."""
+        """Seconds since the end of the audio was taken; negative before."""
         return loop_now_s() - self._finished_s
 
     def begin_waiting(self, limit: asyncio.Timeout) -> None:
-        """A result is waited for within ``limit``."""
+        """Apply the deadline to ``limit`` while a result is awaited."""
         self._limit = limit
         limit.reschedule(self._due_s)
 
     def end_waiting(self) -> None:
-        """The result is there; the next one may take its time again."""
+        """Restart the deadline, because a result has come."""
         self._limit = None
         if self._due_s is not None:
             self._may_think(self.patience_s)
@@ -171,14 +173,14 @@ class _Heard:
 
 
 def _recognize(
-    heard: _Heard, options: RecognitionOptions, recognizer: SpeechRecognizer
+    heard: _WatchedAudio, options: RecognitionOptions, recognizer: SpeechRecognizer
 ) -> AsyncIterator[Transcript]:
     return recognizer.recognize(heard, options)
 
 
-async def _next(results: AsyncIterator[Transcript], heard: _Heard) -> Transcript | None:
-    """Wait for the next result as long as the recogniser moves, or for ever if nobody
-    else could be asked.
+async def _next(results: AsyncIterator[Transcript], heard: _WatchedAudio) -> Transcript | None:
+    """Wait for the next result: until the recogniser stalls, or without a limit if no
+    other could be asked.
     """
     result = await (
         next_item(results) if heard.patience_s is None else _next_in_time(results, heard)
@@ -188,7 +190,9 @@ async def _next(results: AsyncIterator[Transcript], heard: _Heard) -> Transcript
     return result
 
 
-async def _next_in_time(results: AsyncIterator[Transcript], heard: _Heard) -> Transcript | None:
+async def _next_in_time(
+    results: AsyncIterator[Transcript], heard: _WatchedAudio
+) -> Transcript | None:
     limit = asyncio.timeout(None)
     try:
         async with limit:

@@ -1,5 +1,5 @@
-"""What all chains share: a request is handed from one service to the next until one
-answers.
+"""The common part of all chains: a request is relayed to one service after the other
+until one answers.
 """
 
 import asyncio
@@ -20,40 +20,36 @@ T = TypeVar("T")
 
 
 class Chain(Generic[P]):
-    """A service and those that stand in for it, in order. Its links may belong to other
-    chains, too.
-    """
+    """A service followed by its fallbacks. Links may belong to several chains."""
 
     def __init__(self, links: Sequence[ChainLink[P]]) -> None:
-        """``links``: the service itself first."""
+        """``links``: the service itself comes first."""
         self.links = tuple(links)
         self.stood_in: Counter[str] = Counter()
-        """Requests that another service than the first was asked to answer, by its
-        name.
-        """
+        """Requests that a fallback was asked to answer, by its name."""
 
     @property
     def name(self) -> str:
         """The name of the service itself."""
         return self.links[0].name
 
-    def note_asked(self, link: ChainLink[P]) -> None:
-        """Count who stands in."""
+    def count_request(self, link: ChainLink[P]) -> None:
+        """Count a request to a fallback."""
         if link is not self.links[0]:
             self.stood_in[link.name] += 1
 
 
 @dataclass(frozen=True, slots=True)
 class ItemVerdict:
-    """What becomes of an item."""
+    """How an item of a service is treated."""
 
     passes: bool
-    """It is passed on."""
+    """Pass it on."""
     answers: bool
-    """With it the service has answered, and nobody else is asked."""
+    """The service has answered: no other one is asked from here on."""
     within_s: float | None
-    """How long the next item may take; None: as long as before, for this one is no sign
-    of life.
+    """Seconds until the next item is due; None: the deadline stays, because this item
+    does not show progress.
     """
 
 
@@ -61,9 +57,7 @@ IGNORED = ItemVerdict(passes=False, answers=False, within_s=None)
 
 
 class ChainRequest(ABC, Generic[P, T]):
-    """One request to a chain: how it is put to a service, and what is made of the items
-    that the service gives.
-    """
+    """One request to a chain: how a service is asked, and how its items are judged."""
 
     @abstractmethod
     def start_on(self, provider: P) -> AsyncIterator[T]:
@@ -71,42 +65,46 @@ class ChainRequest(ABC, Generic[P, T]):
 
     @abstractmethod
     def judge_item(self, item: T) -> ItemVerdict:
-        """Say what becomes of ``item``. Raises ``ProviderError`` when it is no item at
-        all, or no answer.
+        """Return how ``item`` is treated. Raises ``ProviderError`` if it is invalid or
+        not an answer.
         """
 
     def on_first_item(self, link: ChainLink[P]) -> None:
-        """It has given its first item."""
+        """The service has given its first answer."""
 
     def on_empty(self, plan: AttemptPlan[P]) -> None:
-        """It has ended without one. May raise ``ProviderError``, if that is a failure."""
+        """The service has ended without an answer. May raise ``ProviderError`` if that
+        is a failure.
+        """
 
     def on_failure(self, plan: AttemptPlan[P]) -> None:
-        """It has failed before its first item, and ``plan`` says who is asked next."""
+        """The service has failed before its first answer; ``plan`` chooses the next
+        one.
+        """
 
     def on_break_off(self, link: ChainLink[P], failure: ProviderError) -> None:
-        """It has failed after its first item. May raise another ``ProviderError`` than
-        the failure.
+        """The service has failed after its first answer. May raise another
+        ``ProviderError`` in place of the failure.
         """
 
 
 async def relay(
     chain: Chain[P], plan: AttemptPlan[P], request: ChainRequest[P, T]
 ) -> AsyncGenerator[T, None]:
-    """Give the items of the first service that gives any.
+    """Yield the items of the first service that answers.
 
-    Each item has its deadline, and nobody else times a service. Raises
-    ``ProviderError``: before the first item when no service is left, after it when the
-    service fails. Cancelling cancels the service that is being asked.
+    Each item has a deadline, which is enforced only here. Raises ``ProviderError``:
+    before the first answer when no service is left, after it when the service fails.
+    Cancelling cancels the service that is being asked.
     """
     loop = asyncio.get_running_loop()
     while True:
         link, deadline_s = await plan.next_link()
-        chain.note_asked(link)
+        chain.count_request(link)
         cold, begun = link.cold, False
         try:
             async with (
-                link.asked(deadline_s) as attempt,
+                link.attempt(deadline_s) as attempt,
                 TimedItems(started(link, request.start_on), "nothing came in time") as items,
             ):
                 while (item := await items.next_item(deadline_s)) is not None:
@@ -129,13 +127,15 @@ async def relay(
             plan.record_failure(link, failure)
             request.on_failure(plan)
             if cold and failure.kind is FailureKind.TIMEOUT and plan.has_more:
-                # It may be loading its model, and many servers stop that when the
-                # request goes away.
+                # The service may be loading its model, and many servers stop that when
+                # the request is cancelled.
                 link.warm_up(partial(started, link, request.start_on))
 
 
 def started(link: ChainLink[P], begin: Callable[[P], AsyncIterator[T]]) -> AsyncIterator[T]:
-    """Call the provider; what it must not raise becomes a ``ProviderError``."""
+    """Call the provider. Any other exception than ``ProviderError`` becomes one
+    (BROKEN).
+    """
     try:
         return begin(link.provider)
     except ProviderError:

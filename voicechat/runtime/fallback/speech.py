@@ -1,4 +1,4 @@
-"""A synthesiser with others that stand in for it."""
+"""A synthesiser with fallbacks."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
@@ -28,20 +28,20 @@ class SpeechChain(Chain[SpeechSynthesizer], SynthesizerProvider):
     def __init__(
         self, links: Sequence[ChainLink[SpeechSynthesizer]], timeouts: StageTimeouts
     ) -> None:
-        """``timeouts``: to the first audio of a sentence, and between two pieces of it."""
+        """``timeouts``: to the first audio of a sentence, and between two chunks."""
         super().__init__(links)
         self.timeouts = timeouts
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Those of the service itself; who stands in speaks with a voice of that name,
-        else with its default.
+        """The voices of the service itself. A fallback uses its voice of that name, or
+        else its default voice.
         """
         return self.links[0].provider.voices
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See ``SpeechSynthesizer``: only what all of them can, because it is decided
-        before anybody is asked.
+        """Whether all links support it, because this is decided before one of them is
+        chosen.
         """
         return all(
             as_synthesizer(link.provider).shapes_prosody(speech_rate, pitch_rate)
@@ -49,12 +49,12 @@ class SpeechChain(Chain[SpeechSynthesizer], SynthesizerProvider):
         )
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        """See ``SpeechSynthesizer``: one sentence on its own."""
+        """Speak one sentence on its own."""
         return self.for_one_reply().synthesize(text, voice)
 
     def for_one_reply(self) -> "ReplySpeech":
-        """Give a synthesiser for the sentences of one reply: once it has changed the
-        voice, it stays with that.
+        """Return a synthesiser for the sentences of one reply. Once it has switched to
+        a fallback, it keeps that voice.
         """
         return ReplySpeech(self)
 
@@ -65,23 +65,23 @@ class ReplySpeech(SynthesizerProvider):
     def __init__(self, chain: SpeechChain) -> None:
         self._chain = chain
         self._first = 0
-        """Of the chain, the link that is asked first."""
+        """Index of the link that is asked first."""
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """See ``SpeechSynthesizer``."""
+        """The voices of the chain."""
         return self._chain.voices
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See ``SpeechSynthesizer``."""
+        """Whether all links of the chain support it."""
         return self._chain.shapes_prosody(speech_rate, pitch_rate)
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak a sentence. Raises `BrokenOffError` when one breaks off and another
-        voice can go on.
+        """Speak a sentence. Raises `BrokenOffError` when it breaks off and another
+        voice can continue.
 
-        What is asked next, the same sentence or another one, is then spoken by that
-        voice.
+        That voice then speaks what is requested next, be it the same sentence or
+        another one.
         """
         chain, first = self._chain, self._first
         links = (*chain.links[first:], *chain.links[:first])
@@ -93,15 +93,17 @@ class ReplySpeech(SynthesizerProvider):
         )
 
     def keep_voice(self, link: ChainLink[SpeechSynthesizer], first: int) -> None:
-        """Stay with who stands in; a sentence that began before the change of voice
-        does not take it back.
+        """Keep the voice of ``link`` if it is a fallback. A sentence that began before
+        a change of voice does not undo the change.
         """
         position = self._chain.links.index(link)
         if position != first:
             self._first = position
 
     def goes_on_without(self, link: ChainLink[SpeechSynthesizer]) -> bool:
-        """Whether another voice can be asked now; it will be."""
+        """Return whether another voice can be asked now. If so, the next request begins
+        with it.
+        """
         links, now_s = self._chain.links, loop_now_s()
         if not any(other.breaker.allows(now_s) for other in links if other is not link):
             return False
@@ -113,8 +115,8 @@ class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
     def __init__(
         self, reply: ReplySpeech, text: str, voice: VoiceOptions, *, first: int, between_s: float
     ) -> None:
-        """``first``: the link that is asked first; ``between_s``: how long a piece may
-        take after the one before it.
+        """``first``: index of the link that is asked first. ``between_s``: limit
+        between two chunks.
         """
         self._reply = reply
         self._first = first
@@ -130,7 +132,7 @@ class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
         )
 
     def judge_item(self, item: AudioChunk) -> ItemVerdict:
-        """An empty chunk is no sign of life."""
+        """Judge a chunk. An empty one does not extend the deadline."""
         given: object = item
         if not isinstance(given, AudioChunk) or len(given.pcm) % 2 or given.rate_hz not in RATES_HZ:
             raise ProviderError("synthesiser", FailureKind.BROKEN, "gave what is no audio")
@@ -147,9 +149,7 @@ class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
         self._reply.keep_voice(link, self._first)
 
     def on_empty(self, plan: AttemptPlan[SpeechSynthesizer]) -> None:
-        """Of a text that has words that is a failure, as long as another voice can be
-        asked.
-        """
+        """Fail if the text has words and another voice can be asked."""
         if plan.has_more and any(map(str.isalnum, self._text)):
             raise ProviderError("synthesiser", FailureKind.BROKEN, "made no audio")
 
