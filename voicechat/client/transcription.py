@@ -133,15 +133,17 @@ class TranscriptionApi:
             form.add_field("audio_file", file, filename="recording")
             return await self._ask("POST", path, headers=headers, data=form)
 
-    async def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+    async def _ask(
+        self, method: str, path: str, headers: dict[str, str] | None = None, **request: Any
+    ) -> dict[str, Any]:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
-            self._session = aiohttp.ClientSession(
-                headers=self._headers, timeout=timeout, proxy=proxy_of(self._folder)
-            )
+            self._session = aiohttp.ClientSession(timeout=timeout, proxy=proxy_of(self._folder))
+        # Headers of the session would be shown to the proxy, too: the key in clear.
+        sent = self._headers | (headers or {})
         try:
             async with self._session.request(
-                method, f"{self._folder}/{path}", **request
+                method, f"{self._folder}/{path}", headers=sent, **request
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

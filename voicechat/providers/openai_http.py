@@ -136,6 +136,7 @@ class OpenAIEndpoint:
     async def _look_up_models(self) -> aiohttp.ClientResponse:
         async with self._opened().get(
             self._url("models"),
+            headers=self._headers,
             timeout=self._models_timeout,
             allow_redirects=False,
             proxy=self._proxy,
@@ -161,9 +162,11 @@ class OpenAIEndpoint:
     async def _post(
         self, client: aiohttp.ClientSession, url: str, body: Body, headers: dict[str, str]
     ) -> aiohttp.ClientResponse:
+        sent = self._headers.copy()
+        sent.update(headers)
         # A redirect could take the key to another host.
         return await client.post(
-            url, data=_payload(body), headers=headers, allow_redirects=False, proxy=self._proxy
+            url, data=_payload(body), headers=sent, allow_redirects=False, proxy=self._proxy
         )
 
     def _url(self, path: str) -> str:
@@ -177,9 +180,9 @@ class OpenAIEndpoint:
         # Made here because it belongs to the running loop.
         if self._client is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_WARM_S)
-            self._client = aiohttp.ClientSession(
-                connector=connector, timeout=self._timeout, headers=self._headers
-            )
+            # Headers of the session would be shown to the proxy, too: the key in clear,
+            # as its own.
+            self._client = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         return self._client
 
 
