@@ -1,4 +1,6 @@
-"""What all endpoints stand on: the services, who may use them, and how many at once."""
+"""What all REST endpoints share: the services, authorisation, and admission of
+requests.
+"""
 
 import asyncio
 from collections import Counter
@@ -26,16 +28,16 @@ from voicechat.store.ledger import Ledger
 from voicechat.store.session_slots import SessionSlots
 
 RESERVED = 8
-"""One of so many places is kept for keys that have no request in this process: one
-client's slow requests must not keep the others out.
+"""One slot of every 8 is reserved for keys without a request in this process, so that
+one client's slow requests do not keep the others out.
 """
 
 P = TypeVar("P")
 
 
 class Backend:
-    """Shared by the endpoints; counts, admits and drains their requests in one process
-    of a server.
+    """Shared by the endpoints; counts, admits and drains the requests of one
+    process.
     """
 
     def __init__(
@@ -49,8 +51,8 @@ class Backend:
         load_shedder: LoadShedder | None = None,
         agents: Agents | None = None,
     ) -> None:
-        """``ledger``: where the processes of the server count together. Without
-        ``load_shedder`` there never is any.
+        """``ledger``: where the processes of the server count together. Without a
+        ``load_shedder`` no request is refused for load.
         """
         self.services = services
         self.agents = replace(agents or Agents(), models=services.model_names)
@@ -69,11 +71,10 @@ class Backend:
     async def admitted(
         self, request: web.Request, endpoint: ApiEndpoint
     ) -> AsyncIterator[Principal]:
-        """Hold a place for a request to ``endpoint`` while the context lasts; it ends
-        early if the client goes.
+        """Hold a slot for a request to ``endpoint`` while the context lasts.
 
-        Raises ``AdmissionError``: no valid key, its quota is used up, or no place;
-        ``ClientGoneError``.
+        The body is cancelled if the client disconnects. Raises ``AdmissionError``: no
+        valid key, no quota or no slot is left; and ``ClientGoneError``.
         """
         with cancelling_on_disconnect(request):
             principal = await self._authorise(request, endpoint)
@@ -87,8 +88,8 @@ class Backend:
     def talking_model(
         self, path: str, wanted: str, principal: Principal
     ) -> tuple[ChatModel, tuple[Message, ...]]:
-        """Find the chat model that ``wanted`` means, and the instructions of the agent
-        that it answers for.
+        """Return the chat model that ``wanted`` means, and the instructions of its
+        agent.
 
         ``path`` is the parameter. Raises ``RemoteProtocolError`` (NOT_FOUND), which
         lists the names.
@@ -103,27 +104,27 @@ class Backend:
         return self.services.models[agent.llm], instructions
 
     def synthesizer(self, path: str, wanted: str) -> SpeechSynthesizer:
-        """Find the synthesiser that ``wanted`` means; raises as ``talking_model``."""
+        """Return the synthesiser that ``wanted`` means; raises as ``talking_model``."""
         return noted(self.services.synthesizer(path, wanted))
 
     @property
     def requests(self) -> int:
-        """Requests that this process is at."""
+        """Requests in progress in this process."""
         return self._requests
 
     async def drain(self, deadline_s: float) -> None:
-        """Refuse new requests and wait for those in progress, for ``deadline_s`` at
-        most.
+        """Refuse new requests and wait for those in progress, for at most
+        ``deadline_s``.
         """
         self._draining = True
         try:
             async with asyncio.timeout(deadline_s):
                 await self._empty.wait()
         except TimeoutError:
-            return  # The listener cuts the connections that are left, and with them their requests.
+            return  # the listener closes the connections of the remaining requests
 
     def close(self) -> None:
-        """End the encoding threads, after the last request."""
+        """Stop the encoding threads, after the last request."""
         self.threads.close()
 
     def _enter(self, key_id: str, own: int) -> None:
@@ -156,6 +157,8 @@ class Backend:
 
 
 def noted(found: Found[P]) -> P:
-    """Give a service, and let the answer say if it is another one than was named."""
+    """Return a service, and add a note to the response if it is not the one that was
+    named.
+    """
     add_note(found.resolved.note)
     return found.provider

@@ -1,5 +1,5 @@
-"""Request bodies: read within a size and a time, parsed strictly, checked against a
-model that names the field.
+"""Request bodies: read within a size and a time, and validated against a model; errors
+name the field.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from voicechat.schema.checked import first_failure
 from voicechat.schema.json_text import read_object
 
 READ_S = 30.0
-"""For a whole body: a client that sends slower than that holds a place for nothing."""
+"""For a whole body: a slower client would hold a slot for nothing."""
 MAX_BODY_BYTES = 256 * 1024
-"""Unless an endpoint says otherwise."""
+"""The limit unless an endpoint has its own."""
 
 LARGE_BYTES = 64 * 1024
-"""What is larger is parsed in a thread."""
+"""Larger bodies are parsed in a thread."""
 _parser = ThreadPoolExecutor(1, thread_name_prefix="json")
-"""One thread: each parse holds the interpreter lock for some milliseconds, and several
+"""One thread: a parse holds the interpreter lock for some milliseconds, and several
 threads would hold it in turn while the event loop waits.
 """
 
@@ -33,11 +33,11 @@ Model = TypeVar("Model", bound=BaseModel)
 async def read_body(
     request: web.Request, model: type[Model], limit_bytes: int = MAX_BODY_BYTES
 ) -> Model:
-    """Read a JSON object and check it.
+    """Read and validate a JSON object.
 
     Raises ``RemoteProtocolError``: ``TOO_LARGE``, ``MALFORMED``, or
     ``INVALID_PARAMETER`` whose message begins with the path of the field; ``TIMEOUT``
-    when the body does not come within ``READ_S``.
+    when the body does not arrive within ``READ_S``.
     """
     content = await _read(request, limit_bytes)
     if len(content) <= LARGE_BYTES:
@@ -55,7 +55,7 @@ def _parsed(model: type[Model], content: bytes) -> Model:
 
 
 def checked(model: type[Model], fields: Mapping[str, object]) -> Model:
-    """Check what a request says. Raises ``RemoteProtocolError`` (INVALID_PARAMETER)
+    """Validate a request's fields. Raises ``RemoteProtocolError`` (INVALID_PARAMETER)
     that names the field.
     """
     try:

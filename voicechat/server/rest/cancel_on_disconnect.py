@@ -1,5 +1,5 @@
-"""A client that goes away ends its request: nobody would read the answer, and a model
-costs money by the token.
+"""Cancels a request when its client disconnects: nobody would read the response, and a
+model costs money per token.
 """
 
 import asyncio
@@ -11,22 +11,21 @@ from aiohttp import web
 from voicechat.errors import VoiceChatError
 
 POLL_S = 0.05
-"""How often the connection is looked at. aiohttp tells of its loss only by cancelling
-all handlers or none of an application, and the sockets here end in their own way.
+"""How often the connection is polled. aiohttp can cancel the handlers of all routes of
+an application or of none, and sockets must end in their own way.
 """
 
 
 class ClientGoneError(VoiceChatError):
-    """The client closed the connection before it had its answer."""
+    """The client closed the connection before it had its response."""
 
 
 @contextmanager
 def cancelling_on_disconnect(request: web.Request) -> Iterator[None]:
-    """Cancel the body of the context once the client has gone; it then ends with
+    """Cancel the body of the context when the client disconnects; raises
     ``ClientGoneError``.
 
-    Works as ``asyncio.timeout`` does, and as there a cancellation from elsewhere is
-    left as it is.
+    Like ``asyncio.timeout``, it does not touch a cancellation from elsewhere.
     """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None, "handlers run in tasks"

@@ -1,4 +1,4 @@
-"""Chat completions, in OpenAI's form: whole or streamed, with tools, and the list of
+"""Chat completions in OpenAI's form: whole or streamed, with tools; and the list of
 models.
 """
 
@@ -50,14 +50,12 @@ COMPLETION_PATHS = (
     "/api/open-apis/projects/{project}/chat/completions",
     "/v1/chat/completions",
 )
-"""The document's, its first client's, which names a project, and OpenAI's."""
+"""The document's path, its first client's, one that names a project, and OpenAI's."""
 MODEL_PATHS = ("/api/open-apis/v1/models", "/v1/models")
 MAX_BODY_BYTES = 8 * 1024 * 1024
-"""Room for some images as data URLs."""
+"""Enough for some images as data URLs."""
 DOCUMENTED_DEFAULTS: dict[str, object] = {"temperature": 1.0, "top_p": 1.0}
-"""What the document says holds where a client says nothing. OpenAI's addresses leave it
-to the model's server.
-"""
+"""The document's defaults. On OpenAI's paths the model's server has its own."""
 
 
 def _one_reply(value: object) -> str:
@@ -65,7 +63,7 @@ def _one_reply(value: object) -> str:
 
 
 class ChatCompletionStreamOptions(RequestModel):
-    """Of a streamed reply."""
+    """Options of a streamed reply."""
 
     include_usage: bool = False
 
@@ -106,7 +104,9 @@ class CompletionRequest(ChatCompletion):
         return value
 
     def given(self) -> dict[str, object]:
-        """Return what is passed through to the model, as far as the client gave it."""
+        """Return the parameters that are passed through to the model, as far as the
+        client sent them.
+        """
         passed = {"max_completion_tokens", "seed", "tool_choice", "parallel_tool_calls"}
         return super().given() | self.model_dump(include=passed, exclude_unset=True)
 
@@ -192,7 +192,7 @@ class Chat:
 
     @property
     def limits(self) -> SessionLimits:
-        """The waits and bounds of a reply."""
+        """The timeouts and limits of a reply."""
         return self._backend.limits
 
     async def _models(self, request: web.Request) -> web.Response:
@@ -213,10 +213,10 @@ class Chat:
 
 
 async def bounded_parts(model: ChatModel, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-    """Ask the model. A reply that is too long, or thinks for too long, ends as one that
-    ran out of tokens.
+    """Ask the model, and end a reply that is too long, or thinks for too long, as
+    "length".
 
-    Raises ``ServiceFailedError``. Closing it cancels the model.
+    Raises ``ServiceFailedError``. Closing the generator cancels the model.
     """
     parts = model.reply(request)
     characters = thought = 0

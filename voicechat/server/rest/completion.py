@@ -1,9 +1,9 @@
-"""From the parts of a chat model's reply to OpenAI's answer, in one piece or in chunks.
-No I/O.
+"""Converts the parts of a chat model's reply to OpenAI's form, whole or in chunks. No
+I/O.
 
-What is absent stays absent: only what clients of the original document expect to be
-null is null. What the model's server said besides (log probabilities, references,
-thoughts, fields of its own) stands where that server put it.
+Absent fields stay absent, except those that clients of the original document expect to
+be null. Extra fields of the model's server (log probabilities, references, thoughts,
+its own) appear where that server put them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,21 +21,21 @@ from voicechat.session.tool_calls import CallsGathered
 from voicechat.session.vocabulary import ToolCall, ToolExchange
 
 Json: TypeAlias = dict[str, Any]
-"""A JSON object that is being made."""
+"""A JSON object under construction."""
 
 THOUGHTS = "reasoning_content"
 _NOTHING = Extras()
 
 
 class Completion:
-    """One reply. Every part goes through ``add_part`` and comes out as its chunks.
+    """One reply. Every part goes through ``add_part``, which yields its chunks.
 
-    ``answer`` is the sum of them.
+    ``answer`` returns the sum of them.
     """
 
     def __init__(self, completion_id: str, created_s: int, model: str, *, with_nulls: bool) -> None:
-        """``with_nulls``: pieces of text say ``role`` and ``content`` even when null,
-        as in the document.
+        """``with_nulls``: text chunks have ``role`` and ``content`` even when they are
+        null, as in the document.
         """
         self._id = completion_id
         self._created_s = created_s
@@ -46,12 +46,12 @@ class Completion:
         self._calls: dict[int, Json] = {}
         self._besides = Besides()
         self._waiting: Json = {}
-        """Fields beside ``choices`` that the next chunk is to have."""
+        """Fields beside ``choices`` for the next chunk."""
         self._begun = False
         self._finished = ReplyFinished("")
 
     def add_part(self, part: ReplyPart) -> Iterator[Json]:
-        """Take the next part of the reply."""
+        """Add the next part of the reply; yields its chunks."""
         self._besides.note(part)
         match part:
             case TextDelta():
@@ -61,7 +61,9 @@ class Completion:
                 if part.text or part.extras:
                     yield self._chunk({THOUGHTS: part.text} if part.text else {}, part.extras)
             case Extras() if not (part.message or part.choice):
-                self._waiting |= part.answer  # a chunk of its own would say nothing of the reply
+                self._waiting |= (
+                    part.answer
+                )  # the next chunk carries it; a chunk of its own would have no reply in it
             case Extras():
                 yield self._chunk({}, part)
             case ToolCall():
@@ -72,16 +74,15 @@ class Completion:
             case ReplyFinished():
                 self._finished = part
             case ToolsStarted() | ToolExchange():
-                pass  # the model's own affair
+                pass  # internal to the model
 
     def last_chunk(self) -> Json:
-        """Close the streamed reply with the reason why it ended."""
+        """Return the chunk that ends the streamed reply, with the finish reason."""
         return self._chunk(self._said(None), self._finished.extras, self._reason())
 
     def usage_chunk(self) -> Json | None:
-        """Tell the usage in a chunk of its own without a choice.
-
-        None when the model does not count.
+        """Return the usage as a chunk without a choice; None when the model does not
+        count.
         """
         usage = self._usage()
         return (
@@ -89,7 +90,7 @@ class Completion:
         )
 
     def answer(self) -> Json:
-        """Give the whole reply."""
+        """Return the whole reply."""
         message: Json = {"role": "assistant", "content": "".join(self._text)}
         if self._calls:
             message["tool_calls"] = [call for _, call in sorted(self._calls.items())]
@@ -151,11 +152,11 @@ class Completion:
 
 
 class Besides:
-    """What a model's server says besides the text, gathered until a chunk leaves that
-    it can stand in.
+    """Extra fields of the model's server, collected until a chunk leaves that can hold
+    them.
 
-    Texts and lists grow piece by piece. What comes with the end of the reply is for its
-    last chunk; its lists are whole (all references), and stand for the pieces.
+    Texts and lists are concatenated. Extra fields of the reply's end belong to the last
+    chunk; its lists are complete (all references) and replace the collected ones.
     """
 
     def __init__(self) -> None:
@@ -165,7 +166,7 @@ class Besides:
         self._at_the_end = _NOTHING
 
     def note(self, part: ReplyPart) -> None:
-        """Look at a part on its way."""
+        """Collect the extra fields of a part."""
         match part:
             case ReplyFinished():
                 self._at_the_end = part.extras or _NOTHING
@@ -180,10 +181,10 @@ class Besides:
                 pass
 
     def onto(self, answer: Json, said: str, *, last: bool) -> Json:
-        """Give the answer with all that has been gathered.
+        """Return the answer with all collected fields, and start anew.
 
         ``said`` is ``message``, or ``delta`` in a chunk. ``last``: it is the whole
-        answer, or the last chunk. The next one begins with nothing.
+        answer, or the last chunk.
         """
         if last:
             self._keep(self._at_the_end, grows=())
@@ -201,8 +202,8 @@ class Besides:
 
 
 def _call_piece(piece: ToolCall) -> Json:
-    """Say of a tool call what is new: an id and a name come once, and clients add the
-    rest up.
+    """Return the new fields of a tool call: id and name come once, and clients
+    concatenate the rest.
     """
     told: Json = {"index": piece.index}
     if piece.id is not None:
@@ -212,8 +213,8 @@ def _call_piece(piece: ToolCall) -> Json:
 
 
 def _new(extras: Mapping[str, object], own: Json) -> Json:
-    """What a server said besides, without what is said already: it may not overwrite
-    the reply.
+    """Return the extra fields whose names are not taken: they may not overwrite the
+    reply.
     """
     return {name: value for name, value in extras.items() if name not in own}
 
@@ -237,7 +238,7 @@ def _gather(whole: Json, more: Mapping[str, object], grows: tuple[type, ...]) ->
 
 
 def _own(value: object) -> object:
-    """Copy what may grow: the part that brought it is not ours."""
+    """Copy a value that may be extended later: the original belongs to its part."""
     if isinstance(value, Mapping):
         return {name: _own(item) for name, item in value.items()}
     return list(value) if isinstance(value, list) else value

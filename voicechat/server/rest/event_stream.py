@@ -1,8 +1,8 @@
 """Server-sent events: ``data:`` and JSON, then an empty line.
 
-The original document writes no space between, and its clients cut five characters off.
-OpenAI writes one, and some of its clients look for it: so do the addresses below
-``/v1``.
+The original document writes no space after the colon, and its clients cut off five
+characters. OpenAI writes one, and some of its clients expect it: paths under ``/v1``
+have it.
 """
 
 import asyncio
@@ -16,12 +16,13 @@ from voicechat.server.rest.failures import ServiceFailedError
 
 CONTENT_TYPE = "text/event-stream"
 DONE = "[DONE]"
-"""OpenAI's last event, everywhere with the space before it: no JSON begins so."""
-OPENAI_FOLDER = "/v1/"
-"""Below it everything has OpenAI's form to the letter."""
-STREAMED: Mapping[str, str] = {hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}
-"""Headers of every body that is made while it is sent, so that no proxy holds it back.
+"""OpenAI's last event, on every path with the space before it: no JSON begins like
+this.
 """
+OPENAI_FOLDER = "/v1/"
+"""Responses under this path have exactly OpenAI's form."""
+STREAMED: Mapping[str, str] = {hdrs.CACHE_CONTROL: "no-cache", "X-Accel-Buffering": "no"}
+"""Headers of every streamed body; they keep proxies from buffering it."""
 
 
 async def answer_with_events(
@@ -31,14 +32,14 @@ async def answer_with_events(
     write_ms: int,
     failed: Callable[[ServiceFailedError], str],
 ) -> web.StreamResponse:
-    """Send what ``events`` yields, each as the data of one event.
+    """Send each string of ``events`` as the data of one event.
 
-    A failure before the first event is raised: it can still be an HTTP status. A later
-    one is sent as the last event, written by ``failed``. Raises ``ClientGoneError``
-    when the client has gone or does not read for ``write_ms``. Whatever happens,
-    ``events`` is closed.
+    A failure before the first event is raised, so that it can be an HTTP status. A
+    later one is sent as the last event, formatted by ``failed``. Raises
+    ``ClientGoneError`` when the client disconnects or does not read for ``write_ms``.
+    ``events`` is always closed.
     """
-    # Without the charset some clients take the text for Latin-1.
+    # Without the charset some clients decode the text as Latin-1.
     headers = {hdrs.CONTENT_TYPE: f"{CONTENT_TYPE}; charset=utf-8", **STREAMED}
     response = web.StreamResponse(headers=headers)
     async with aclosing(events):
@@ -61,7 +62,7 @@ async def _write(
 
 
 def in_openais_form(request: web.Request) -> bool:
-    """Whether the address that was asked promises OpenAI's form, and not the
+    """Return whether the request's path promises OpenAI's form instead of the
     document's.
     """
     return request.path.startswith(OPENAI_FOLDER)
@@ -70,10 +71,10 @@ def in_openais_form(request: web.Request) -> bool:
 async def send_piece(
     request: web.Request, response: web.StreamResponse, piece: bytes, write_ms: int
 ) -> None:
-    """Send the next piece of a body, after the headers if it is the first.
+    """Send the next piece of a body, and the headers before the first one.
 
-    Raises ``ClientGoneError`` when the client has gone, or has not read for
-    ``write_ms``: it is then cut off.
+    Raises ``ClientGoneError`` when the client has disconnected, or has not read for
+    ``write_ms``; its connection is then aborted.
     """
     try:
         async with asyncio.timeout(write_ms / 1000):
@@ -88,8 +89,8 @@ async def send_piece(
 
 
 def cut_off(request: web.Request) -> None:
-    """Drop the connection, so that a client cannot take what it has for the whole
-    answer.
+    """Abort the connection, so that the client cannot take a partial response for a
+    complete one.
     """
     if request.transport is not None:
         request.transport.abort()

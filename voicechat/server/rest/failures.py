@@ -1,5 +1,5 @@
-"""How a failure is told: in the contract's form, or on the chat endpoints in OpenAI's,
-for its SDKs to raise.
+"""Error responses of REST: in the contract's form, or on the chat endpoints in
+OpenAI's, so that its SDKs raise their own exceptions.
 """
 
 import functools
@@ -28,9 +28,9 @@ from voicechat.store.quotas import QuotaExceededError
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 CLIENT_GONE = 499
-"""Never sent, but logged: nginx's number for it."""
+"""Logged, never sent: nginx's status for it."""
 
-# The types and codes that OpenAI's own service answers with.
+# The types and codes of OpenAI's own service.
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 _CODES = {Status.NOT_AUTHORISED: "invalid_api_key", Status.NOT_FOUND: "model_not_found"}
 
@@ -40,22 +40,23 @@ _SERVICES = {
     Fault.TTS_FAILED: ("speech service", "speech synthesis failed"),
     Fault.ASR_FAILED: ("recognition service", "recognition failed"),
 }
-"""What a service is called, and how its failure is told."""
+"""The name of a service, and the message of its failure."""
 
 
 class ServiceFailedError(VoiceChatError):
-    """A chat model or synthesiser failed. ``message`` may be shown to the client: it
-    quotes nobody.
+    """A chat model or synthesiser failed.
+
+    ``message`` may be shown to the client: it contains no text of the service.
     """
 
     def __init__(
         self, status: Status, message: str, *, code: str = "", retry_after_s: float | None = None
     ) -> None:
-        """``code``: what the service calls the failure, for OpenAI's form; empty: as
-        ``status`` says.
+        """``code``: the service's own code of the failure, for OpenAI's form; empty:
+        derived from ``status``.
 
-        ``retry_after_s``: seconds after which the service wants to be asked again,
-        where it says so.
+        ``retry_after_s``: seconds after which the service wants to be asked again, if
+        it says so.
         """
         super().__init__(message)
         self.status = status
@@ -65,11 +66,12 @@ class ServiceFailedError(VoiceChatError):
 
 
 def service_failed(fault: Fault, error: ProviderError) -> ServiceFailedError:
-    """Say of a service's failure what a client may know. ``fault`` names the service.
+    """Return what a client may know of a service's failure. ``fault`` names the
+    service.
 
-    What the service says of the request keeps its meaning: a refusal is a 400 with its
-    code, too many requests are a
-    429. Everything else is the fault of the service or of its configuration, and a 502.
+    What concerns the request keeps its meaning: a refusal becomes a 400 with the
+    service's code, a rate limit a 429. Everything else is the fault of the service or
+    its configuration, and becomes a 502.
     """
     service, failed = _SERVICES[fault]
     named = f": {error.code}" if error.code else ""
@@ -86,12 +88,12 @@ def service_failed(fault: Fault, error: ProviderError) -> ServiceFailedError:
 
 
 def openai_failure(error: ServiceFailedError) -> OpenAIError:
-    """Put the failure of a service into OpenAI's form."""
+    """Convert the failure of a service to OpenAI's form."""
     return openai_error(error.status, error.message, error.code)
 
 
 def openai_error(status: Status, message: str, code: str = "") -> OpenAIError:
-    """Put a failure into OpenAI's form. ``param`` is the field, if the message begins
+    """Convert an error to OpenAI's form. ``param`` is the field, if the message begins
     with one.
     """
     http_status = status // 100
@@ -104,7 +106,7 @@ def openai_error(status: Status, message: str, code: str = "") -> OpenAIError:
 
 
 def answering_as_openai(handler: Handler) -> Handler:
-    """Turn what ``handler`` raises into an answer in OpenAI's form."""
+    """Wrap ``handler``: its exceptions become responses in OpenAI's form."""
 
     def answer(status: Status, message: str, code: str = "") -> web.Response:
         return web.json_response(
@@ -115,7 +117,7 @@ def answering_as_openai(handler: Handler) -> Handler:
 
 
 def answering_by_contract(handler: Handler) -> Handler:
-    """Turn what ``handler`` raises into an answer in the contract's form."""
+    """Wrap ``handler``: its exceptions become responses in the contract's form."""
     return _answering(handler, lambda status, message, code="": error_response(status, message))
 
 
@@ -145,8 +147,8 @@ def _answering(handler: Handler, answer: _ErrorResponder) -> Handler:
 
 
 def _headers_about(error: Exception) -> dict[str, str]:
-    """Say when to try again, or whether another key is needed or one that opens more
-    (RFC 6750, 3).
+    """Return the headers about an error: when to retry, or whether the key is invalid
+    or its scope insufficient (RFC 6750, 3).
     """
     match error:
         case QuotaExceededError() | AtCapacityError():

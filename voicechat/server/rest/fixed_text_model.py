@@ -1,7 +1,4 @@
-"""A text that is there already, spoken as if a model were writing it.
-
-So every text goes the same way to speech.
-"""
+"""Speaks a given text through the same pipeline as a chat model's reply."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -24,24 +21,24 @@ from voicechat.session.notices import Notice
 from voicechat.session.vocabulary import ChatSettings, VoiceSettings
 
 MAX_TEXT_CHARACTERS = 20_000
-"""About half an hour of speech, and within the characters at which a reply is cut."""
+"""About half an hour of speech, and below the length at which a reply is cut."""
 
 
 class FixedTextModel:
-    """A `ChatModel` that says these texts, each as a paragraph of its own."""
+    """A `ChatModel` whose reply is the given texts, each as a paragraph."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
 
     async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
-        """See `ChatModel`."""
+        """Yield the texts, whatever is asked."""
         for text in self._texts:
             yield TextDelta(f"{text}\n")
         yield ReplyFinished()
 
 
 def check_texts(texts: list[str]) -> list[str]:
-    """Require something to say, and a bounded amount of it."""
+    """Check that there is something to say, within the limit."""
     characters = sum(map(len, texts))
     if characters > MAX_TEXT_CHARACTERS:
         raise ValueError(f"{characters} characters are more than {MAX_TEXT_CHARACTERS}")
@@ -57,9 +54,9 @@ def recite(
     synthesizer: SpeechSynthesizer,
     voice: VoiceSettings,
 ) -> AsyncGenerator[Notice, None]:
-    """Speak ``texts``, sentence by sentence; see ``SpokenReply.messages``.
+    """Speak ``texts`` sentence by sentence; see ``SpokenReply.messages``.
 
-    ``principal`` pays for the audio.
+    ``principal`` is charged for the audio.
     """
     start = StartReply(reply=FIRST_REPLY, messages=(), chat=ChatSettings(), voice=voice)
     paid = MeteredSynthesizer(synthesizer, principal.account)
@@ -69,9 +66,9 @@ def recite(
 
 
 async def _spoken(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[Notice, None]:
-    """Blame the text, and no model, when all of it is hidden.
+    """Report a text that is hidden entirely as an invalid parameter.
 
-    A model that says nothing has failed.
+    For a model an empty reply is a failure; here the text is to blame.
     """
     async with aclosing(messages):
         try:
@@ -84,7 +81,7 @@ async def _spoken(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[Noti
 
 
 def nothing_to_speak() -> RemoteProtocolError:
-    """What a client is told whose text cannot be spoken."""
+    """Return the error for a text that cannot be spoken."""
     return RemoteProtocolError(
         Status.INVALID_PARAMETER, "text: there is nothing in it that can be spoken"
     )

@@ -1,5 +1,5 @@
-"""Bodies that bring a recording: a form with fields and a file in any order, or the
-file alone.
+"""Bodies with a recording: a form with fields and a file in any order, or the file
+alone.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ MAX_FIELD_BYTES = 64 * 1024
 IDLE_S = 30.0
 """Between two pieces of a body."""
 TOTAL_S = 3600.0
-"""For a whole body: a gigabyte at 300 kB/s."""
+"""For a whole body: 1 GB at 300 kB/s."""
 MOST_UNFOLDING = 20
-"""So many times the size of an encoded body may be what it unfolds to."""
+"""Largest decompression ratio of a body with a Content-Encoding."""
 FORM = "multipart/form-data"
 FILE_NAMES = ("audio_file", "file")
 """The contract's name of the file field, and OpenAI's."""
@@ -32,18 +32,18 @@ FILE_NAMES = ("audio_file", "file")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The text fields of a form; a name that came more than once has all its values."""
+    """The text fields of a form; a repeated name has several values."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     has_file: bool = False
 
     def first(self, name: str) -> str:
-        """One field's value; empty: there is none."""
+        """Return a field's first value; "" without one."""
         return self.fields.get(name, [""])[0]
 
 
 def read_field(form: Form, name: str, model: type[Model]) -> Model:
-    """Read a form's field that holds a JSON object. Raises ``RemoteProtocolError`` as
+    """Read a form field that holds a JSON object. Raises ``RemoteProtocolError`` as
     ``read_body`` does.
     """
     if name not in form.fields:
@@ -52,11 +52,10 @@ def read_field(form: Form, name: str, model: type[Model]) -> Model:
 
 
 async def receive_form(request: web.Request, upload: Upload) -> Form:
-    """Read a multipart body to its very end, its file into ``upload``, which is then
-    durable.
+    """Read a whole multipart body; its file goes to ``upload``, which is then durable.
 
-    Raises ``RemoteProtocolError``: ``MALFORMED``, ``TIMEOUT``, and what
-    ``Upload.write`` raises.
+    Raises ``RemoteProtocolError``: ``MALFORMED``, ``TIMEOUT``; and what
+    ``Upload.write_piece`` raises.
     """
     async with _reading(request, upload) as pace:
         reader = MultipartReader(request.headers.get(hdrs.CONTENT_TYPE, ""), pace.read_piece)
@@ -81,7 +80,7 @@ async def receive_form(request: web.Request, upload: Upload) -> Form:
 
 
 async def receive_file(request: web.Request, upload: Upload) -> None:
-    """Read a body that is nothing but a recording. Raises as ``receive_form``."""
+    """Read a body that is only a recording. Raises as ``receive_form``."""
     async with _reading(request, upload) as pace:
         while piece := await pace.read_piece():
             await upload.write_piece(piece)
@@ -90,9 +89,7 @@ async def receive_file(request: web.Request, upload: Upload) -> None:
 
 @asynccontextmanager
 async def _reading(request: web.Request, upload: Upload) -> AsyncIterator[MinDataRateReader]:
-    """Keep the limits of the whole body, and say in our own words what is wrong with
-    it.
-    """
+    """Enforce the limits of a whole body, and raise our own errors."""
     upload.reserve_bytes(request.content_length or 0)
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         if request.content_length is None:

@@ -1,7 +1,7 @@
-"""Forms that are read while they arrive (RFC 7578, RFC 2046 section 5.1).
+"""Streaming multipart forms (RFC 7578, RFC 2046 section 5.1).
 
 Everything around the parts' contents is bounded, and each byte is searched once:
-however a client cuts and pads its form, the event loop is held for the search of one
+however a client splits and pads its form, the event loop is held for the search of one
 piece at a time.
 """
 
@@ -15,20 +15,20 @@ from aiohttp.multipart import parse_content_disposition
 from voicechat.errors import RemoteProtocolError, Status
 
 MAX_PREAMBLE_BYTES = 4096
-"""Before the first part, and after the last one. RFC 2046 lets both hold anything."""
+"""Before the first part and after the last one, where RFC 2046 allows anything."""
 MAX_HEAD_BYTES = 8192
-"""Of one part."""
+"""The head of one part."""
 MAX_BOUNDARY_CHARACTERS = 70
 _MAX_PADDING_BYTES = 64
 _HEAD_END = re.compile(rb"\A\r?\n|\r?\n\r?\n")
 
 Read: TypeAlias = Callable[[], Awaitable[bytes]]
-"""Gives the next piece of the body; nothing at its end."""
+"""Returns the next piece of the body; b"" at its end."""
 
 
 class FormPart:
-    """One field of a form. Its content must be read to its end before the next part is
-    asked for.
+    """One field of a form. Its content must be read to the end before the next part
+    is.
     """
 
     def __init__(self, form: "MultipartReader", name: str) -> None:
@@ -36,14 +36,14 @@ class FormPart:
         self._form = form
 
     async def read_piece(self) -> bytes:
-        """Give the next piece of the content; nothing at its end. Raises as
+        """Return the next piece of the content; b"" at its end. Raises as
         ``next_part``.
         """
         return await self._form.read_content()
 
 
 class MultipartReader:
-    """Gives the parts of one form."""
+    """Reads the parts of one form."""
 
     def __init__(self, content_type: str, read: Read) -> None:
         """Raises ``RemoteProtocolError`` (MALFORMED) for a content type without a
@@ -57,12 +57,11 @@ class MultipartReader:
         self._delimiter = re.compile(delimiter + b"(?:(--)|" + padding + b")")
         self._longest_bytes = len(boundary) + _MAX_PADDING_BYTES + 6
         self._read = read
-        # The first delimiter may stand at the very beginning, where no line ends before
-        # it.
+        # The first delimiter may begin the body, without a line break before it.
         self._buffer = bytearray(b"\n")
 
     async def next_part(self) -> FormPart | None:
-        """Give the next part; None after the last one, when the body has been read to
+        """Return the next part; None after the last one, when the body has been read to
         its end.
 
         Raises ``RemoteProtocolError`` (MALFORMED), and what reading raises.
@@ -82,13 +81,10 @@ class MultipartReader:
         return FormPart(self, await self._read_name())
 
     async def read_content(self) -> bytes:
-        """Give what stands before the next delimiter, in pieces; nothing when that is
-        reached.
-        """
-        while True:  # ends: every turn gives something or reads more
+        """Return the next piece before the next delimiter; b"" at the delimiter."""
+        while True:  # terminates: every iteration returns or reads more
             found = self._delimiter.search(self._buffer)
-            # What is kept may be the beginning of a delimiter, whose line end is no
-            # content.
+            # The last bytes may begin a delimiter, whose line break is not content.
             ready_bytes = (
                 len(self._buffer) - self._longest_bytes if found is None else found.start()
             )
@@ -135,5 +131,5 @@ class MultipartReader:
 
 
 def malformed(reason: str) -> RemoteProtocolError:
-    """Make the error for a form that breaks the rules."""
+    """Return the error for an invalid form."""
     return RemoteProtocolError(Status.MALFORMED, f"the form is broken: {reason}")

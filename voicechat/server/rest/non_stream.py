@@ -45,9 +45,7 @@ from voicechat.text.words import join
 NON_STREAM_PATH = "/api/open-apis/projects/{project}/easyllms/speechtotext/non-stream"
 OPENAI_PATHS = ("/v1/audio/transcriptions", "/api/open-apis/v1/audio/transcriptions")
 OPENAI_MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
-"""Asked for by clients that were only given another address: the default service
-listens.
-"""
+"""Models that clients of OpenAI's service ask for; they mean the default service."""
 OCTETS = "application/octet-stream"
 _LISTS = ("timestamp_granularities",)
 _LANGUAGES = {
@@ -65,8 +63,8 @@ _LANGUAGES = {
 
 
 class NonStream:
-    """The endpoints. The recording is on disk while it is recognised, and gone when it
-    is answered.
+    """The endpoints. The recording is on disk while it is recognised, and removed
+    afterwards.
     """
 
     def __init__(self, backend: Backend, transcriber: Transcriber) -> None:
@@ -198,7 +196,7 @@ class NonStream:
 
 
 def _query_fields(request: web.Request) -> dict[str, object]:
-    """The fields of a request whose body is nothing but the recording."""
+    """Return the fields of a request whose body is only the recording."""
     param: dict[str, object] = {"format": request.query.get("format", "")}
     if rate := request.query.get("sample_rate", ""):
         param["sample_rate"] = int(rate) if rate.isdecimal() and len(rate) < 10 else rate
@@ -220,14 +218,14 @@ async def _events(
         [Callable[[RecordingUtterance], None]], Coroutine[object, object, RecordingResult]
     ],
 ) -> AsyncGenerator[str, None]:
-    """Tell each sentence when it is final, then the whole text. Closing it ends the
-    recognition.
+    """Yield each sentence when it is final, then the whole text.
 
-    Raises ``ServiceFailedError``, and before the first event ``RemoteProtocolError``.
+    Closing it cancels the recognition. Raises ``ServiceFailedError``, and before the
+    first event ``RemoteProtocolError``.
     """
     sentences: asyncio.Queue[RecordingUtterance | None] = asyncio.Queue()
-    # A TaskGroup may not be held over a yield (PEP 789); this task ends with the
-    # generator, below.
+    # No TaskGroup, which must not be held over a yield (PEP 789): the finally clause
+    # below ends this task with the generator.
     recognising = asyncio.get_running_loop().create_task(recognise(sentences.put_nowait))
     recognising.add_done_callback(lambda _: sentences.put_nowait(None))
     text = ""
@@ -296,6 +294,8 @@ def _verbose(
 
 
 def _language_name(asked: str) -> str:
-    """Name a language as OpenAI's service does; other names are repeated."""
+    """Return a language's English name, as OpenAI's service does; unknown codes are
+    returned as they are.
+    """
     code = asked.strip().lower()
     return _LANGUAGES.get(code.partition("-")[0], code) or "unknown"

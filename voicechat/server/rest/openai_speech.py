@@ -1,4 +1,4 @@
-"""OpenAI's ``audio/speech`` over the same services, for its SDKs."""
+"""OpenAI's ``audio/speech`` with the same services, for its SDKs."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -36,12 +36,11 @@ FORMATS = {
     "wav": ("WAV_24000HZ_MONO_16BIT", "audio/wav"),
     "pcm": ("PCM_24000HZ_MONO_16BIT", "audio/pcm"),
 }
-"""24 kHz is what OpenAI's service gives, and what clients assume of headerless ``pcm``.
+"""24 kHz is the rate of OpenAI's service, and clients assume it for headerless
+``pcm``.
 """
 OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
-"""Asked for by clients that were only given another address: the default service
-speaks.
-"""
+"""Models that clients of OpenAI's service ask for; they mean the default service."""
 
 
 def _not_empty(text: str) -> str:
@@ -73,9 +72,7 @@ class OpenAISpeechRequest(RequestModel):
 
 
 class OpenAISpeech:
-    """The endpoint; a voice that the service does not have is replaced by its first
-    one.
-    """
+    """The endpoint. An unknown voice is replaced by the service's first one."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend

@@ -1,5 +1,5 @@
-"""The OpenAPI document, made from the same operations as the routes and the same models
-as the answers.
+"""The OpenAPI document, generated from the operations that make the routes and from the
+models of requests and responses.
 """
 
 import re
@@ -46,7 +46,7 @@ _PARAMETER = re.compile(r"{(\w+)}")
 
 
 def build_document(operations: Iterable[Operation]) -> Tree:
-    """Build the document, an OpenAPI 3.1 object that JSON can hold."""
+    """Build the OpenAPI 3.1 document as a JSON object."""
     operations = list(operations)
     definitions = _definitions(operations)
     paths: Tree = {}
@@ -78,8 +78,8 @@ def build_document(operations: Iterable[Operation]) -> Tree:
 
 
 def _definitions(operations: list[Operation]) -> Tree:
-    """Collect the schemas of all models: of what is asked as it is read, of what is
-    answered as it is written.
+    """Return the schemas of all models: of requests in validation mode, of responses in
+    serialization mode.
     """
     asked = {body.model for operation in operations for body in operation.bodies if body.model}
     answered: set[type[BaseModel]] = {operation.error_model for operation in operations}

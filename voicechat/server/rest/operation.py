@@ -1,5 +1,5 @@
-"""One endpoint, described once: the router and the OpenAPI document are both made from
-it.
+"""The description of one endpoint, from which its routes and its part of the OpenAPI
+document are made.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from voicechat.server.rest.schemas import ContractError, OpenAIError
 JSON = "application/json"
 PROJECT = "/projects/{project}"
 KEY_ERRORS = (401, 429, 500, 503)
-"""HTTP statuses that every endpoint with a key may answer."""
+"""HTTP error statuses of every endpoint with a key."""
 BODY_ERRORS = (400, 401, 408, 413, 429, 500, 503)
-"""And those of one that takes a body."""
+"""HTTP error statuses of an endpoint with a key and a body."""
 CHAT_ERRORS = (400, 401, 404, 408, 413, 429, 500, 502, 503)
 SPEECH_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 502, 503)
 
@@ -32,8 +32,9 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One form of a body; ``model`` None: bytes. Of an event stream it is the model of
-    one event.
+    """One form of a body.
+
+    ``model`` None: bytes. For an event stream it is the model of one event.
     """
 
     content_type: str
@@ -42,9 +43,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A header or a parameter of the query, which may be left out; ``schema`` is JSON
-    Schema.
-    """
+    """An optional header or query parameter; ``schema`` is JSON Schema."""
 
     place: Literal["header", "query"]
     name: str
@@ -62,11 +61,11 @@ class Operation:
     summary: str
     details: str = ""
     handle: Handler | None = None
-    """None: the route is made elsewhere, and only described here."""
+    """None: only described here, and routed elsewhere."""
     body: type[BaseModel] | None = None
-    """What a JSON body holds."""
+    """The model of a JSON body."""
     forms: tuple[Body, ...] = ()
-    """What the body may be besides, or instead."""
+    """Further forms of the body, or the only ones."""
     parameters: tuple[Parameter, ...] = ()
     answers: Mapping[int, tuple[Body, ...]]
     errors: tuple[int, ...] = field(default=KEY_ERRORS)
@@ -75,8 +74,8 @@ class Operation:
 
     @property
     def all_paths(self) -> tuple[str, ...]:
-        """Every path; those that name a project also without it, as clients write them:
-        the key's own serves then.
+        """Every path. Paths that name a project also exist without it, as clients write
+        them; the key's own project is used then.
         """
         written = (
             path.replace(PROJECT, short)
@@ -92,11 +91,11 @@ class Operation:
 
     @property
     def error_model(self) -> type[BaseModel]:
-        """What errors look like."""
+        """The model of the errors."""
         return OpenAIError if self.shape is Shape.OPENAI else ContractError
 
     def routes(self) -> list[web.RouteDef]:
-        """One route per path. Errors that ``handle`` raises are answered in the
+        """Return one route per path; exceptions of ``handle`` become errors in the
         operation's form.
         """
         if self.handle is None:

@@ -1,5 +1,5 @@
-"""A whole recording through a recogniser: one speaker per channel, or all together;
-merged by time.
+"""Recognises a whole recording, one speaker per channel or all together, merged by
+time.
 """
 
 import asyncio
@@ -16,15 +16,13 @@ from voicechat.server.rest.retry import with_retries
 from voicechat.session.vocabulary import Transcript
 
 PIECE_MS = 200
-"""Audio is handed over in pieces of this length."""
+"""Length of the pieces of audio that a recogniser gets."""
 STALL_S = 120.0
-"""How long a recogniser may neither take audio nor end. Of silence it rightly says
-nothing, so results do not count.
+"""A recogniser that neither takes audio for 120 s nor ends has failed. Missing results
+do not count: silence has none.
 """
 RETRY_S = (1.0, 5.0, 25.0)
-"""Waits before a recogniser that was busy or away, or a decoder that was lost, is tried
-again.
-"""
+"""Waits before the retries after a busy recogniser or a lost decoder."""
 MAX_SENTENCES = 100_000
 
 
@@ -52,9 +50,7 @@ class RecordingUtterance:
 
 @dataclass(frozen=True, slots=True)
 class RecordingResult:
-    """What was said in a recording, in the order of time, and how long the recording
-    is.
-    """
+    """The sentences of a recording, ordered by time, and the recording's length."""
 
     utterances: tuple[RecordingUtterance, ...]
     length_ms: int
@@ -62,7 +58,7 @@ class RecordingResult:
 
 @dataclass(slots=True)
 class _Feed:
-    """One speaker, None: all of them together, on the way to a recogniser."""
+    """The audio of one speaker, None: of all together, on its way to a recogniser."""
 
     recording: Recording
     speaker: int | None
@@ -71,10 +67,10 @@ class _Feed:
     told_sentences: int = 0
     heard_bytes: int = 0
     failures: int = 0
-    """Recognisers that have failed on it."""
+    """How many recognisers have failed on it."""
     failure: RemoteProtocolError | None = None
-    """What ended the audio early. The recogniser sees only an end: its own errors shall
-    stay apart.
+    """The error that ended the audio early. The recogniser only sees the end, so that
+    its own errors remain distinguishable.
     """
     took_audio: Callable[[], None] = lambda: None
 
@@ -109,15 +105,15 @@ async def recognise(
     together: bool = False,
     told: Callable[[RecordingUtterance], None] = lambda _: None,
 ) -> RecordingResult:
-    """Recognise every speaker, one after the other: a recording takes one place of a
-    recogniser.
+    """Recognise every speaker, one after the other, so that a recording takes one slot
+    of a recogniser.
 
-    ``together``: all of them at once, as one text. ``told`` is given each sentence as
-    soon as it is final, once although recognition may be tried again.
+    ``together``: all speakers at once, as one text. ``told`` is called with each
+    sentence when it is final, and only once even if recognition is retried.
 
     Raises ``RemoteProtocolError``: undecodable; ``ServiceFailedError``: the recogniser
-    failed, also when tried again. Cancelling stops the recogniser. Memory: the text and
-    a second of audio.
+    failed in every attempt. Cancelling stops the recogniser. Memory: the text and a
+    second of audio.
     """
     utterances: list[RecordingUtterance] = []
     speakers = (None,) if together else recording.speakers

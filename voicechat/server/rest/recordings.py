@@ -1,5 +1,5 @@
-"""Recordings as a recogniser takes them: decoded from a file of any size, one speaker
-at a time, never whole.
+"""Recordings decoded for a recogniser: of any size, one speaker at a time, never held
+whole in memory.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -27,30 +27,28 @@ class Recording(Protocol):
 
     @property
     def length_ms(self) -> int:
-        """How long it is."""
+        """The length in milliseconds."""
 
     @property
     def source_rate_hz(self) -> int:
-        """Rate of the sound as it was recorded."""
+        """Sample rate of the original recording."""
 
     def pcm(self, speaker: int | None) -> AsyncIterator[bytes]:
-        """One of the speakers, None: all of them together, from the start: s16le mono
-        16 kHz.
+        """Yield one speaker, None: all together, from the start, as s16le mono 16 kHz.
 
-        Raises ``RemoteProtocolError`` where it cannot be decoded.
+        Raises ``RemoteProtocolError`` where the recording cannot be decoded.
         """
 
 
 OpenRecording: TypeAlias = Callable[[Path], Awaitable[Recording]]
 """Raises ``RemoteProtocolError``: ``UNSUPPORTED_FORMAT``, ``UNDECODABLE_AUDIO`` or
-``TOO_LARGE``. A recording that is open holds nothing open: each ``pcm`` does.
+``TOO_LARGE``. An opened recording holds no resources; each ``pcm`` does.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedRecording:
-    """See ``Recording``: a file that a process of its own decodes, anew for every
-    speaker.
+    """A `Recording` in a file, decoded again for every speaker by a child process.
 
     That costs about a second for ten minutes of audio, where recognising them takes a
     minute or more.
@@ -59,19 +57,19 @@ class DecodedRecording:
     server: ForkServer | None
     path: Path
     bare: InputFormat | None
-    """How to read it if it has no header."""
+    """How to read it without a header."""
     heard: Mapping[int, int]
-    """By each speaker's number, the channel that is heard for it."""
+    """By speaker number, the channel to use."""
     length_ms: int
     source_rate_hz: int
 
     @property
     def speakers(self) -> tuple[int, ...]:
-        """See ``Recording.speakers``."""
+        """The numbers of the distinct channels."""
         return tuple(self.heard)
 
     async def pcm(self, speaker: int | None) -> AsyncGenerator[bytes, None]:
-        """See ``Recording.pcm``. Closing it ends the process."""
+        """Decode a speaker. Closing the generator ends the process."""
         heard = list(self.heard.values()) if speaker is None else [self.heard[speaker]]
         pieces = decode_file(self.server, self.path, self.bare)
         async with closing(pieces):
@@ -82,14 +80,14 @@ class DecodedRecording:
 def opening_with(
     server: ForkServer | None, max_ms: int, bare: InputFormat | None = None
 ) -> OpenRecording:
-    """Make an ``OpenRecording`` of files; none may be longer than ``max_ms``.
+    """Return an ``OpenRecording`` for files no longer than ``max_ms``.
 
-    ``bare`` says how a file without a header is to be read.
+    ``bare`` says how to read a file without a header.
     """
 
     async def open_recording(path: Path) -> Recording:
-        """Decode it once, for nothing but to know: what is damaged or too long shall
-        not reach a recogniser.
+        """Decode the file once to validate it: a damaged or too long one must not reach
+        a recogniser.
         """
         comparison, length_bytes, rate_hz = ChannelComparison(), 0, DECODED_RATE_HZ
         pieces = decode_file(server, path, bare)
@@ -107,7 +105,7 @@ def opening_with(
 
 
 def too_long(max_ms: int) -> RemoteProtocolError:
-    """Make the error for a recording over the limit."""
+    """Return the error for a recording over the limit."""
     return RemoteProtocolError(
         Status.TOO_LARGE, f"the recording is longer than {max_ms // 60_000} minutes of audio"
     )

@@ -1,5 +1,5 @@
-"""Trying again what may succeed the next time: a recogniser that is busy, a decoder
-whose process was lost.
+"""Retries of what may succeed the next time: a busy recogniser, a lost decoder
+process.
 """
 
 import asyncio
@@ -13,10 +13,9 @@ T = TypeVar("T")
 
 
 async def with_retries(attempt: Callable[[], Awaitable[T]], waits_s: Sequence[float]) -> T:
-    """Make an attempt, and another one after each wait.
+    """Call ``attempt``, and call it again after each wait while retrying can help.
 
-    Raises what the last attempt raises, at once if trying again cannot help. Cancelling
-    stops attempt or wait.
+    Raises what the last attempt raised. Cancelling stops attempt or wait.
     """
     for wait_s in waits_s:
         try:
@@ -25,6 +24,6 @@ async def with_retries(attempt: Callable[[], Awaitable[T]], waits_s: Sequence[fl
             if not error.retryable:
                 raise
         except DecoderLostError:
-            pass  # the next attempt has a process of its own
+            pass  # the next attempt has its own process
         await asyncio.sleep(wait_s)
     return await attempt()

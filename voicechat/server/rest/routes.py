@@ -1,4 +1,4 @@
-"""All endpoints of the HTTP side, and the documents about them."""
+"""All REST endpoints, and the documents about them."""
 
 import json
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def rest_operations(
 
 
 def rest_routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
-    """Make the routes of the operations, and of the two documents about them."""
+    """Return the routes of the operations, and of the two documents about them."""
     operations = list(operations)
     document = document_of(operations)
     content = json.dumps(document, ensure_ascii=False).encode()
@@ -60,14 +60,12 @@ def rest_routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
 
 
 def document_of(operations: Iterable[Operation]) -> Tree:
-    """Build the OpenAPI document of the operations and of the routes that the server
-    has besides.
-    """
+    """Build the OpenAPI document of the operations and of the server's other routes."""
     return build_document([*operations, *_without_key()])
 
 
 def _without_key() -> list[Operation]:
-    """Describe the routes that others serve and that need no key."""
+    """Describe the routes without a key, which are served elsewhere."""
     return [
         _open("/healthz", "Whether the process lives", Body(JSON, PhaseAnswer)),
         _open("/readyz", "Whether it takes new sessions", Body(JSON, PhaseAnswer), (503,)),

@@ -1,5 +1,5 @@
-"""What the endpoints answer, as models: the answers are made from them, and the OpenAPI
-document shows them.
+"""The models of responses, from which both the responses and the OpenAPI document are
+made.
 """
 
 from typing import Any, Literal
@@ -24,7 +24,9 @@ class ExtensibleResponse(BaseModel):
 
 
 def _left_out() -> Any:
-    """Of a field that is absent, and never null, where there is nothing to say."""
+    """Return the default of a field that is omitted, and never null, when it has no
+    value.
+    """
     return Field(default_factory=lambda: None)
 
 

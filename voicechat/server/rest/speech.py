@@ -30,11 +30,11 @@ _FOLDER = "/api/open-apis/projects/{project}/easyllms/voice"
 STREAM_PATH = f"{_FOLDER}/synthesize-audio-stream"
 WHOLE_PATH = f"{_FOLDER}/synthesize-audio"
 HELD_BYTES = 4 * 1024 * 1024
-"""Of an answer in one piece, held until its length is known: some minutes of compressed
-speech.
+"""A response up to this size, some minutes of compressed speech, is held until its
+length is known.
 """
 SLICE_BYTES = 64 * 1024
-"""Given to the network at once."""
+"""Bytes per write to the network."""
 
 MAX_TEXTS = 20_000
 """As many as they may have characters in all."""
@@ -110,12 +110,12 @@ class Speech:
 async def answer_with_audio(
     request: web.Request, pieces: AsyncGenerator[bytes, None], format_name: str, *, write_ms: int
 ) -> web.StreamResponse:
-    """Send audio as the body of the answer.
+    """Send audio as the body of the response.
 
-    Up to ``HELD_BYTES`` are held until all is made: then the answer has its length, a
-    WAV header its true sizes, and a failure its HTTP status. What is longer is sent
-    while it is made, and a failure then cuts the connection. Raises ``ClientGoneError``
-    when the client has gone or does not read for ``write_ms``. ``pieces`` is closed.
+    Up to ``HELD_BYTES`` are held until all is made: then the response has its length, a
+    WAV header its true sizes, and a failure its HTTP status. More is streamed, and a
+    failure then aborts the connection. Raises ``ClientGoneError`` when the client
+    disconnects or does not read for ``write_ms``. ``pieces`` is always closed.
     """
     headers = {hdrs.CONTENT_TYPE: content_type(format_name), **STREAMED}
     response = web.StreamResponse(headers=headers)
@@ -143,15 +143,13 @@ async def answer_with_audio(
 async def _send_in_slices(
     request: web.Request, response: web.StreamResponse, audio: bytearray, write_ms: int
 ) -> None:
-    """Send so little at once that a client which reads slowly, but reads, is never cut
-    off.
-    """
+    """Send in slices so small that a slow but reading client is never cut off."""
     for begin in range(0, len(audio), SLICE_BYTES):
         await send_piece(request, response, bytes(audio[begin : begin + SLICE_BYTES]), write_ms)
 
 
 async def audio_of(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[bytes, None]:
-    """Give the audio of a reply. Raises ``RemoteProtocolError`` when nothing of the
+    """Yield the audio of a reply. Raises ``RemoteProtocolError`` when nothing of the
     text could be spoken.
     """
     silent = True
@@ -165,7 +163,7 @@ async def audio_of(messages: AsyncGenerator[Notice, None]) -> AsyncGenerator[byt
 
 
 def content_type(format_name: str) -> str:
-    """Name the media type of an output format, as the document does: PCM is
+    """Return the media type of an output format, as the document names it: PCM is
     ``audio/L16``, but little-endian.
     """
     wanted = parse_output_format(format_name)
@@ -175,8 +173,8 @@ def content_type(format_name: str) -> str:
 
 
 def with_wav_sizes(audio: bytearray, format_name: str) -> bytearray:
-    """Write the true sizes into a WAV header, which was begun before they were known;
-    leave other formats alone.
+    """Write the true sizes into a WAV header; other formats are returned as they
+    are.
     """
     wanted = parse_output_format(format_name)
     if wanted.container is not Container.WAV:
@@ -196,8 +194,8 @@ async def _events(
 
 
 def _failure_text(failure: ServiceFailedError) -> str:
-    """Tell a failure in the middle in the contract's form; ``audioFrame`` is there for
-    clients that just take it.
+    """Return the event of a failure in the contract's form; ``audioFrame`` is there for
+    clients that read it unconditionally.
     """
     return write_json(
         {"status": int(failure.status), "message": failure.message, "audioFrame": None}

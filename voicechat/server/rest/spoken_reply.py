@@ -1,5 +1,5 @@
-"""One spoken reply without a conversation around it: the kernel's `Reply` and the
-runtime's `ReplyTask`.
+"""One spoken reply without a conversation: the kernel's `Reply` and the runtime's
+`ReplyTask`.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ _Queued: TypeAlias = Notice | ServiceFailedError
 
 
 class SpokenReply:
-    """Makes one reply. What it says is what a conversation would say: same messages,
-    same order, same sentences.
+    """Makes one reply with the same messages, order and sentences as in a
+    conversation.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class SpokenReply:
         # Bounded by the reply: its text in characters, its audio by `_room`.
         self._queue: asyncio.Queue[_Queued] = asyncio.Queue()
         self.unsent_bytes = 0
-        """Audio that is made and not taken yet; past ``ahead_bytes`` the synthesiser
-        waits.
+        """Audio that is made and not sent; above ``ahead_bytes`` the synthesiser waits
+        (backpressure).
         """
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -60,9 +60,9 @@ class SpokenReply:
         """Make the reply; the last message is ``ReplyAudioFinished``. To be called
         once.
 
-        A message counts as sent when the next one is asked for. Raises
-        ``ServiceFailedError``. Closing it stops the model and the synthesiser, within
-        ``RELEASE_S``.
+        A message counts as sent when the next one is requested. Raises
+        ``ServiceFailedError``. Closing the generator stops the model and the
+        synthesiser within ``RELEASE_S``.
         """
         tasks = SessionTasks(on_fault=lambda: self._queue.put_nowait(_internal_error()))
         _ = tasks.spawn(self._task.run(), "spoken-reply")
@@ -91,7 +91,7 @@ class SpokenReply:
         return queued
 
     def _post(self, event: ReplyMade | ReplyFailed) -> None:
-        """Let the reply take what its task has made."""
+        """Pass an event of the reply task to the reply."""
         if not isinstance(event, ReplyFailed):
             self._perform(self._reply.take(event, self._now_ms))
         elif event.cause is not None:
@@ -113,9 +113,7 @@ class SpokenReply:
                 self._task.perform(effect)
 
     def _set_timer(self) -> None:
-        """Text that waits too long for the end of its sentence is spoken as it
-        stands.
-        """
+        """Set the timer that speaks text whose sentence does not end in time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

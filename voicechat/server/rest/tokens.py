@@ -1,5 +1,5 @@
-"""Short-lived tokens: what a page's own server fetches, so that no key stands in a page
-or an address.
+"""Short-lived tokens: a page's own server fetches one, so that no key is in a page or a
+URL.
 """
 
 import re
@@ -116,8 +116,9 @@ class Tokens:
 
 
 def _granted(asked: TokenRequest, principal: Principal) -> tuple[ApiEndpoint, ...]:
-    """Settle what the token opens: never more than its key does. OutOfScopeError when
-    more was asked for.
+    """Return what the token opens, which is never more than its key does.
+
+    Raises OutOfScopeError when more was requested.
     """
     if not asked.endpoints:
         granted = tuple(endpoint for endpoint in OFFERED if principal.scope.opens(endpoint))

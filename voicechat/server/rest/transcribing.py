@@ -1,5 +1,5 @@
-"""What transcriptions stand on: recordings on disk, URLs that are fetched, recognisers,
-and the store of tasks.
+"""Transcription: recordings on disk, fetched URLs, recognisers, and the store of
+tasks.
 """
 
 import asyncio
@@ -38,20 +38,21 @@ from voicechat.store.tasks.on_demand import OnDemandTaskStore
 RECORDING_FOLDER = "recordings"
 SWEEP_S = 600.0
 CLOCKS_S = 60.0
-"""How far the clocks of the task database and of this machine may be apart."""
+"""How far the clocks of the task database and of this machine may differ."""
 TASK_RETRY_S = 3600
-"""What a client is told to wait for tasks of its key to expire."""
+"""Seconds that a client is asked to wait for tasks of its key to expire."""
 DECODER_RETRY_S = (0.2, 2.0)
-"""Waits before a recording is opened again whose decoder was lost. Short, because a
-client may be waiting.
+"""Waits before a recording is opened again after its decoder was lost. They are short,
+because a client may be waiting.
 """
 
 logger = logging.getLogger(__name__)
 
 
 class Transcriber:
-    """Does tasks, and requests that wait for their result. Used between ``start`` and
-    ``aclose``.
+    """Performs tasks, and requests that wait for their result.
+
+    Used between ``start`` and ``aclose``.
     """
 
     def __init__(
@@ -63,9 +64,9 @@ class Transcriber:
         account_of: Callable[[str], Awaitable[Account]],
         resolver_of: Callable[[str], AbstractResolver] | None = None,
     ) -> None:
-        """``account_of`` gives the account of a key, which pays for its tasks.
+        """``account_of`` returns the account of a key, which is charged for its tasks.
 
-        ``resolver_of`` gives what resolves names for a key; None: the system does.
+        ``resolver_of`` returns the name resolver of a key; None: the system's.
         """
         self.settings = settings
         self.recordings = RecordingFolder(settings.tasks.folder / RECORDING_FOLDER, settings.disk)
@@ -78,13 +79,13 @@ class Transcriber:
         self._request_places = FairSemaphore(settings.requests)
         self._tasks_of_key: Counter[str] = Counter()
         self._counted_since: dict[str, str] = {}
-        """Tasks that were handed in since the last sweep began, by id, with their keys.
-        """
+        """Tasks submitted since the last sweep began, by id, with their keys."""
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Go on with tasks that were left, and begin to clean up. Without a database
-        that is done when there is one.
+        """Resume unfinished tasks, and start sweeping.
+
+        Without a database tasks are resumed once there is one.
         """
         try:
             await self._store.start()
@@ -103,12 +104,12 @@ class Transcriber:
 
     @property
     def tasks(self) -> TaskStore:
-        """The tasks that this object does."""
+        """The store of this object's tasks."""
         return self._store
 
     def recognizer(self, name: str, parameter: str = "easyllm_id") -> SpeechRecognizer:
-        """The recogniser called so. Raises ``RemoteProtocolError`` (NOT_FOUND) that
-        names the parameter.
+        """Return the recogniser of that name. Raises ``RemoteProtocolError``
+        (NOT_FOUND) that names the parameter.
         """
         return noted(self._services.recognizer(parameter, name))
 
@@ -121,12 +122,12 @@ class Transcriber:
         report: Callable[[float], None] = lambda _: None,
         told: Callable[[RecordingUtterance], None] = lambda _: None,
     ) -> RecordingResult:
-        """Recognise a recording on disk. Raises as ``recognising.recognise``; what
-        cannot be opened too.
+        """Recognise a recording on disk. Raises as ``recognising.recognise``, and when
+        the file cannot be opened.
 
-        ``account`` pays when it has been opened, for all that is to be heard at once:
-        what is tried again is not paid twice. Waits for a place while too many
-        recordings are recognised.
+        ``account`` is charged once the recording is open, for all of its audio, so
+        retries are not charged twice. Waits for a slot while too many recordings are
+        being recognised.
         """
         places = self._task_places if listening.in_task else self._request_places
         async with places.slot(listening.key_id):
@@ -139,8 +140,8 @@ class Transcriber:
             )
 
     async def fetch(self, url: URL, upload: Upload, key_id: str) -> None:
-        """Fetch a recording for a key. Raises ``FetchError``, and what ``Upload.write``
-        raises.
+        """Fetch a recording for a key. Raises ``FetchError``, and what
+        ``Upload.write_piece`` raises.
         """
         await fetch(url, upload.write_piece, self.settings.fetch, self._resolver_of(key_id))
         await upload.finish_upload()
@@ -154,19 +155,17 @@ class Transcriber:
             )
 
     def count_task(self, key_id: str, task_id: str) -> None:
-        """Note that a key has a task more. Counts are set right by every ``sweep``."""
+        """Count a new task of a key. Every ``sweep`` corrects the counts."""
         self._tasks_of_key[key_id] += 1
         self._counted_since[task_id] = key_id
 
     def discount_task(self, key_id: str, task_id: str) -> None:
-        """Note that a key has a task less."""
+        """Count a task of a key as gone."""
         self._tasks_of_key[key_id] -= 1
         self._counted_since.pop(task_id, None)
 
     async def sweep(self) -> None:
-        """Forget what has been kept long enough, and remove recordings that no task
-        needs.
-        """
+        """Delete expired tasks, and recordings that no task needs."""
         await self.tasks.expire_tasks(unix_s() - self.settings.keep_s)
         self._counted_since.clear()
         stock = await self.tasks.count_tasks("recording", unix_s() - CLOCKS_S)
@@ -187,8 +186,8 @@ class Transcriber:
             await asyncio.sleep(SWEEP_S)
 
     async def _do(self, task: StoredTask, report: ReportProgress) -> str:
-        """Do a task: see ``Work``. Its failure is told as the wire contract's status
-        and a sentence.
+        """Perform a task; see ``Work``. Its failure is the wire contract's status and a
+        sentence.
         """
         try:
             recognizer = self.recognizer(str(task.payload["service"]))
@@ -219,15 +218,15 @@ class Transcriber:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """How a recording is to be heard."""
+    """How a recording is to be recognised."""
 
     key_id: str
-    """For whom: places are shared fairly among keys."""
+    """The key: slots are shared fairly among keys."""
     max_ms: int
     in_task: bool = False
     """False: a client waits."""
     bare: InputFormat | None = None
-    """How to read it if it has no header."""
+    """How to read it without a header."""
     together: bool = False
     """All channels at once, as one text."""
 
@@ -240,14 +239,14 @@ def _bare(task: StoredTask) -> InputFormat | None:
 
 
 def owner_of(project: str, key_id: str, holder: str = "") -> str:
-    """Name whose task it is: a key's in a project, or of it what one ``holder`` of its
-    tokens made.
+    """Return the owner of a task: a key in a project, or within it the ``holder`` of
+    one of its tokens.
     """
     of_key = json.dumps([project, key_id])
     return f"{of_key}/{holder}" if holder else of_key
 
 
 def owner_key_id(owner: str) -> str:
-    """Give the key of an owner that ``owner_of`` named."""
+    """Return the key of an owner that ``owner_of`` made."""
     of_key = owner[: owner.rindex("]") + 1]
     return str(json.loads(of_key)[1])

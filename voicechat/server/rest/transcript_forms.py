@@ -1,4 +1,4 @@
-"""What was recognised, in the forms that clients ask for."""
+"""Formats of a recognised recording."""
 
 from collections.abc import Iterable
 
@@ -12,9 +12,7 @@ def plain(recognised: RecordingResult) -> str:
 
 
 def lines(recognised: RecordingResult) -> str:
-    r"""One line per sentence, as transcription tasks give them: ``[0:5.840,0:6.690,0]
-    text\n``.
-    """
+    """Format one line per sentence, as transcription tasks return them."""
     return "".join(
         f"[{_minutes(spoken.begin_ms)},{_minutes(spoken.end_ms)},{spoken.channel}] {one_line(spoken)}\n"
         for spoken in recognised.utterances
@@ -22,14 +20,14 @@ def lines(recognised: RecordingResult) -> str:
 
 
 def srt(recognised: RecordingResult) -> str:
-    """SubRip."""
+    """Format as SubRip."""
     return "\n".join(
         f"{number}\n{cue}" for number, cue in enumerate(_cues(recognised.utterances, ","), 1)
     )
 
 
 def vtt(recognised: RecordingResult) -> str:
-    """WebVTT (W3C, 4.1). What might be markup is escaped."""
+    """Format as WebVTT (W3C, 4.1); markup characters are escaped."""
     return "WEBVTT\n\n" + "\n".join(
         cue.replace("&", "&amp;").replace("<", "&lt;") for cue in _cues(recognised.utterances, ".")
     )
@@ -41,7 +39,7 @@ def _cues(utterances: Iterable[RecordingUtterance], decimal: str) -> Iterable[st
 
 
 def one_line(spoken: RecordingUtterance) -> str:
-    """Give a sentence without line breaks."""
+    """Return a sentence without line breaks."""
     return " ".join(spoken.transcript.text.split())
 
 

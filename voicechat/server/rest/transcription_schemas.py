@@ -1,4 +1,4 @@
-"""What the transcription endpoints are asked and what they answer."""
+"""The models of the transcription endpoints' requests and responses."""
 
 from typing import Annotated, Literal
 
@@ -9,8 +9,8 @@ from voicechat.schema.checked import Check, Items, RequestModel, between, one_of
 from voicechat.server.rest.schemas import ResponseModel
 
 RecordingPart = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
-"""A form's file. It is streamed to disk, so nothing of it ever becomes part of a model:
-it is only described.
+"""A form's file. It is streamed to disk and never part of a model; this only describes
+it.
 """
 
 
@@ -33,9 +33,7 @@ class RecognitionParam(RequestModel):
 
     @property
     def bare(self) -> InputFormat | None:
-        """How a recording is to be read if it has no header; None: then it is no
-        recording.
-        """
+        """The format of a recording without a header; None: a header is required."""
         if self.format not in BARE_FORMATS:
             return None
         return InputFormat(InputContainer(self.format), self.sample_rate)
@@ -104,8 +102,8 @@ class OpenAITranscriptionRequest(RequestModel):
 
     @property
     def streams(self) -> bool:
-        """Whether the answer is events. The other forms have none: they are answered as
-        a whole.
+        """Whether the response is events. Only json and text can be; other formats are
+        sent whole.
         """
         return self.stream.lower() == "true" and self.response_format in ("json", "text")
 

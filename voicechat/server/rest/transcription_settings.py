@@ -1,4 +1,4 @@
-"""What transcription is told of limits and places."""
+"""The limits and folders of transcription."""
 
 import os
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptionSettings:
-    """Where tasks and recordings lie, and how much there may be of them."""
+    """Where tasks and recordings are stored, and how much may be stored."""
 
     tasks: TaskSettings
     disk: DiskLimits = field(default_factory=DiskLimits)
@@ -25,17 +25,17 @@ class TranscriptionSettings:
     keep_s: float = 24 * HOUR_S
     """How long a result is kept, and the recording with it."""
     max_audio_ms: int = 300 * MINUTE_MS
-    """Of a task."""
+    """Longest recording of a task."""
     max_synchronous_ms: int = 30 * MINUTE_MS
-    """Of a request that waits for its result."""
+    """Longest recording of a request that waits for its result."""
     requests: int = 4
     """Recordings of such requests that this process recognises at once."""
     key_tasks: int = 10_000
-    """Tasks that a key may have, those that are finished and kept included."""
+    """Most tasks of a key, finished ones that are kept included."""
 
 
 def configured(config: Config) -> TranscriptionSettings:
-    """Read them from the section ``[transcription]`` of the configuration."""
+    """Read the settings from the section ``[transcription]`` of the configuration."""
     section = config.transcription
     return TranscriptionSettings(
         tasks=TaskSettings(

@@ -1,4 +1,4 @@
-"""Transcription tasks: handed in, looked at, listed, deleted."""
+"""Transcription tasks: submitted, polled, listed, deleted."""
 
 import hashlib
 import json
@@ -49,11 +49,11 @@ _ERRORS = {
     "attempts_exhausted": f"{int(Status.INTERNAL)}: the work was begun too often without coming to an end",
     "internal": f"{int(Status.INTERNAL)}: internal error",
 }
-"""The store's own words."""
+"""The messages for the store's error codes."""
 
 
 class TranscriptionOperations:
-    """The endpoints. A task belongs to its key and project: to others it does not
+    """The endpoints. A task belongs to its key and project; for others it does not
     exist.
     """
 
@@ -136,8 +136,8 @@ class TranscriptionOperations:
             transcriber.recognizer(asked.easyllm_id)
             payload: Payload = _payload(asked) | {"recording": upload.name}
             submission = _submission(principal, payload, upload.sha256, idempotency_key)
-            # Kept from here on: whether a submission that is cut off was written down
-            # only the sweep can tell.
+            # Keep the file from here on: if this is cancelled, only the sweep can tell
+            # whether the submission was stored.
             upload.kept = True
             try:
                 task, upload.kept = await transcriber.tasks.submit_task(submission)
@@ -202,7 +202,9 @@ def _payload(asked: TranscriptionRequest) -> dict[str, str | int | float | bool 
 def _submission(
     principal: Principal, payload: Payload, content: str, idempotency_key: str
 ) -> Submission:
-    """``content`` names the recording by what is in it, or by where it is."""
+    """Make a submission. ``content`` identifies the recording by its content, or by its
+    URL.
+    """
     parts = [content, *(payload.get(name) for name in ("service", "format", "sample_rate"))]
     fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return Submission(

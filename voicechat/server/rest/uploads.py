@@ -1,5 +1,5 @@
-"""Recordings on disk: received in pieces, counted against limits while they come, and
-gone unless they are kept.
+"""Recordings on disk: received in pieces, counted against limits on the way, and
+removed unless they are kept.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ from voicechat.runtime.wall_clock import unix_s
 from voicechat.store.quotas import QuotaExceededError
 
 WRITE_BYTES = 512 * 1024
-"""Written at once. Half a million bytes a hop to a thread: at 64 KiB the hops cost more
-than the disk.
+"""Bytes per write. Each write hops to a thread: at 64 KiB the hops cost more than the
+disk.
 """
 FORM_BYTES = 1024 * 1024
-"""What a form may have around its file."""
+"""Room for a form's other fields."""
 DISK_RETRY_S = 3600
-"""What a client is told to wait for room: recordings go when they have been kept long
-enough.
+"""Seconds that a client is asked to wait for disk space: recordings are removed when
+they expire.
 """
 WRITE_RETRY_S = 60
-"""The same where the disk fails otherwise."""
+"""Seconds that a client is asked to wait after any other disk error."""
 ABANDONED_S = 7200.0
-"""After this a file that belongs to no task was left by a process that died; an upload
-may take half of it.
+"""After 2 hours a file that belongs to no task was left by a dead process; an upload
+may take 1 hour.
 """
 _OWNER_DIGITS = 16
 
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskLimits:
-    """How much may lie on disk."""
+    """Limits of disk usage."""
 
     file_bytes: int = 1024**3
     owner_bytes: int = 20 * 1024**3
@@ -54,8 +54,8 @@ class DiskLimits:
 
 
 class Upload:
-    """One recording on its way to disk. Its name is ours: nothing that a client wrote
-    becomes part of a path.
+    """One recording on its way to disk. Its name is ours: client input never becomes
+    part of a path.
     """
 
     def __init__(self, folder: "RecordingFolder", name: str) -> None:
@@ -63,7 +63,7 @@ class Upload:
         self.path = folder.path(name)
         self.size_bytes = 0
         self.most_bytes = folder.limits.file_bytes
-        """What it may become: a body that unfolds is allowed less."""
+        """Its largest size: less for a compressed body."""
         self.kept = False
         self._folder = folder
         self._digest = hashlib.sha256()
@@ -72,7 +72,7 @@ class Upload:
 
     @property
     def sha256(self) -> str:
-        """Of the content, once it is finished."""
+        """Digest of the content, once it is finished."""
         return self._digest.hexdigest()
 
     def reserve_bytes(self, body_bytes: int) -> None:
@@ -91,9 +91,9 @@ class Upload:
     async def write_piece(self, piece: bytes) -> None:
         """Append a piece.
 
-        Raises ``RemoteProtocolError``: ``TOO_LARGE``, or ``UNSUPPORTED_FORMAT`` for
-        what begins as no recording does; ``QuotaExceededError``: the disk's share is
-        used up; ``AtCapacityError``: the disk cannot take it.
+        Raises ``RemoteProtocolError``: ``TOO_LARGE``, or ``UNSUPPORTED_FORMAT`` for a
+        file that does not begin like a recording; ``QuotaExceededError``: the disk
+        quota is used up; ``AtCapacityError``: the disk is full or broken.
         """
         self.size_bytes += len(piece)
         if self.size_bytes > self.most_bytes:
@@ -103,8 +103,8 @@ class Upload:
             await self._flush()
 
     async def finish_upload(self) -> None:
-        """Make the recording durable: it will outlive the process and the machine's
-        power. Raises as ``write_piece``.
+        """Make the recording durable: it survives the process and a power failure.
+        Raises as ``write_piece``.
         """
         await self._flush()
         if self._file is None:
@@ -115,7 +115,7 @@ class Upload:
     async def discard_upload(self) -> None:
         """Remove the recording."""
         if self._file is not None:
-            with suppress(OSError):  # of what could not be written nothing is wanted any more
+            with suppress(OSError):  # the file is removed below
                 self._file.close()
             self._file = None
         await self._folder.remove(self.name)
@@ -132,17 +132,16 @@ class Upload:
                     "a picture or a program",
                 )
             self._file = await _on_disk(_create, self.path)
-        # To wait for the disk is also the back-pressure on the client.
+        # Waiting for the disk is also the backpressure on the client.
         await _on_disk(_append, self._file, self._digest, bytes(self._buffer))
         self._buffer.clear()
 
 
 class RecordingFolder:
-    """The recordings of all owners in one folder, counted per owner and in all.
+    """The recordings of all owners in one folder, counted per owner and in total.
 
-    The counts are kept in memory, each change at the same small cost however many
-    recordings there are, and set right by every ``sweep``; other processes that share
-    the folder are seen then.
+    The counts are in memory, and each update costs the same however many recordings
+    there are. Every ``sweep`` corrects them, and includes other processes' files.
     """
 
     def __init__(self, folder: Path, limits: DiskLimits | None = None) -> None:
@@ -151,17 +150,18 @@ class RecordingFolder:
         self._stock = _Stock()
         self._receiving: set[Upload] = set()
         self._changed_bytes: dict[str, int] | None = None
-        """During a sweep: sizes that changed since it began, and may have escaped it.
+        """During a sweep: sizes that have changed since it began, which it may have
+        missed.
         """
 
     def path(self, name: str) -> Path:
-        """Where a recording lies. ``name`` is one that this class gave."""
+        """Return the path of a recording. ``name`` must come from this class."""
         return self._folder / name
 
     @asynccontextmanager
     async def receiving(self, owner: str) -> AsyncIterator[Upload]:
-        """Receive a recording: it is removed at the end of the context, however that
-        comes, unless ``kept`` is set.
+        """Receive a recording, and remove it when the context ends unless ``kept`` is
+        set.
         """
         upload = Upload(self, f"{_owner_digest(owner)}-{secrets.token_hex(16)}")
         self._receiving.add(upload)
@@ -172,13 +172,13 @@ class RecordingFolder:
             if upload.kept:
                 self._count(upload.name, upload.size_bytes)
             else:
-                # Shielded: a client that goes cancels the handler, and the file must go
-                # all the same.
+                # Shielded: a disconnecting client cancels the handler, and the file
+                # must be removed even then.
                 await asyncio.shield(upload.discard_upload())
 
     def reserve(self, name: str, size_bytes: int) -> None:
-        """Count a recording as having that size, before it has. Raises as
-        ``Upload.write``.
+        """Count a recording with a size that it is about to have. Raises as
+        ``Upload.write_piece``.
         """
         limits, stock = self.limits, self._stock
         more_bytes = size_bytes - stock.sizes_bytes.get(name, 0)
@@ -191,13 +191,13 @@ class RecordingFolder:
         self._count(name, size_bytes)
 
     async def remove(self, name: str) -> None:
-        """Remove a recording, if it is there."""
+        """Remove a recording if it exists."""
         await asyncio.to_thread(_unlink, self.path(name))
         self._count(name, 0)
 
     async def sweep(self, needed: Collection[str]) -> None:
-        """Remove what is not ``needed`` and has not been written to for
-        ``ABANDONED_S``; count what is there.
+        """Remove files that are not ``needed`` and were not written to for
+        ``ABANDONED_S``; count the others.
         """
         changed = self._changed_bytes = {}
         try:
@@ -225,7 +225,7 @@ class _Stock:
         self.total_bytes = 0
 
     def set(self, name: str, size_bytes: int) -> None:
-        """Note the size of a recording; 0: there is none."""
+        """Set the size of a recording; 0 removes it."""
         more_bytes = size_bytes - self.sizes_bytes.pop(name, 0)
         if size_bytes:
             self.sizes_bytes[name] = size_bytes
@@ -247,14 +247,14 @@ def _create(path: Path) -> FileIO:
 
 def _append(file: FileIO, digest: "hashlib._Hash", content: bytes) -> None:
     view = memoryview(content)
-    while view:  # an unbuffered write may take less than it is given
+    while view:  # an unbuffered write may write less than it is given
         view = view[file.write(view) :]
     digest.update(content)
 
 
 def _make_durable(file: FileIO) -> None:
-    """Bring content and name to the disk itself (POSIX: the name is in the folder,
-    which has a sync of its own).
+    """Sync content and name to the disk (POSIX: the name is in the folder, which needs
+    its own sync).
     """
     os.fsync(file.fileno())
     file.close()
@@ -272,7 +272,7 @@ def _unlink(path: Path) -> None:
 
 
 def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _Stock:
-    """Remove recordings that are not ``needed`` and older; count the others."""
+    """Remove older recordings that are not ``needed``; count the others."""
     stock = _Stock()
     try:
         with os.scandir(folder) as entries:
@@ -291,8 +291,8 @@ def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _Stock:
 
 
 async def _on_disk(work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
-    """Let a thread work on the disk. Raises ``AtCapacityError`` when the disk is full
-    or broken.
+    """Run disk I/O in a thread. Raises ``AtCapacityError`` when the disk is full or
+    broken.
     """
     try:
         return await asyncio.to_thread(work, *arguments, **more)

@@ -1,4 +1,4 @@
-"""``synthesis_param``: how a text is to be spoken, checked field by field."""
+"""``synthesis_param``: the voice settings of a request, validated field by field."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ class SynthesisParam(RequestModel):
     """Pitch."""
 
     def settings(self, synthesizer: SpeechSynthesizer, path: str) -> VoiceSettings:
-        """Settle what depends on the service. Raises ``RemoteProtocolError`` whose
+        """Return the settings for a service. Raises ``RemoteProtocolError`` whose
         message begins with ``path``.
         """
         try:
@@ -54,10 +54,10 @@ class SynthesisParam(RequestModel):
 
 
 def known_voice(synthesizer: SpeechSynthesizer, wanted: str, path: str) -> str:
-    """Give a voice that the service has: the wanted one, else its first.
+    """Return a voice that the service has: the wanted one, else its first.
 
-    ``path`` is the parameter that asked for it, and the answer says what speaks
-    instead; empty: nobody asked.
+    ``path`` is the parameter that named the voice; a note in the response says which
+    one speaks instead. Empty: no voice was named.
     """
     voices = synthesizer.voices
     if wanted in voices or not voices:

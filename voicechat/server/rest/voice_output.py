@@ -67,7 +67,7 @@ class VoiceOutputRequest(RequestModel):
 
 
 class VoiceOutput:
-    """The endpoint, which answers as the conversation socket would."""
+    """The endpoint, which sends the same messages as the conversation socket."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -125,7 +125,7 @@ class VoiceOutput:
                     continue
                 if isinstance(message, ReplyText) and not begun:
                     begun = True
-                    # As in the document's sample: the first chunk has the role and no
+                    # As in the document's sample, the first chunk has the role and no
                     # text.
                     yield str(writer.write(ReplyText(message.reply, "")))
                 frame = writer.write(message)
@@ -138,14 +138,14 @@ class VoiceOutput:
 
 
 class _Noted:
-    """A chat model, whose parts are looked at on their way."""
+    """A chat model whose extra fields are collected on their way."""
 
     def __init__(self, model: ChatModel, besides: Besides) -> None:
         self._model = model
         self._besides = besides
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """See ``ChatModel``."""
+        """Yield the model's parts, and collect their extra fields."""
         parts = self._model.reply(request)
         async with closing(parts):
             async for part in parts:
@@ -154,7 +154,7 @@ class _Noted:
 
 
 def reply_writer(model: str) -> ReplyWriter:
-    """Write a reply as the conversation socket does, for one request."""
+    """Return a writer of one reply in the conversation socket's form."""
     return ReplyWriter(secrets.token_hex(8), unix_s(), model)
 
 

@@ -1,6 +1,4 @@
-"""JSON Schemas as lists of fields, those of nested objects folded up below their
-field.
-"""
+"""Renders JSON Schemas as lists of fields; nested objects are collapsed."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +10,7 @@ from voicechat.server.rest.docs.markdown import render_inline
 
 Schema: TypeAlias = dict[str, Any]
 Resolve: TypeAlias = Callable[[str], Schema]
-"""Finds the schema of a ``$ref``."""
+"""Returns the schema of a ``$ref``."""
 
 _DEEPEST = 5
 _LONGEST_ENUM = 40

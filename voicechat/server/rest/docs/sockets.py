@@ -20,12 +20,12 @@ class Sockets:
         self._document: _AsyncDocument = _read(folder / "asyncapi.json") if folder else {}
 
     def contents(self) -> list[tuple[str, str]]:
-        """List the channels: the id of each section, and its title."""
+        """Return the id and the title of each channel's section."""
         channels = self._document.get("channels", {})
         return [(f"socket-{name}", str(channel["title"])) for name, channel in channels.items()]
 
     def sections(self) -> Iterator[str]:
-        """Write a section for each channel."""
+        """Render a section for each channel."""
         for name, channel in self._document.get("channels", {}).items():
             yield self._section(name, channel)
 
@@ -74,9 +74,7 @@ class Sockets:
         )
 
     def _resolve(self, reference: str) -> Schema:
-        """Find ``./schema/file.json#/$defs/name``, or ``#/$defs/name`` in whichever
-        file has it.
-        """
+        """Resolve ``./schema/file.json#/$defs/name`` or ``#/$defs/name``."""
         path, _, pointer = reference.partition("#")
         assert self._folder is not None
         files = [self._folder / path] if path else sorted((self._folder / "schema").glob("*.json"))
