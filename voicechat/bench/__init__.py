@@ -1,3 +1,1 @@
-"""What this machine can hold: a server of its own, driven by real clients, and the
-figures that come of it.
-"""
+"""Benchmarks of this machine's capacity: a server process driven by real clients."""

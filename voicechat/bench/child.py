@@ -1,9 +1,9 @@
-"""The server under test, in a process of its own, with arguments ``CONFIG DATA_DIR
-[--core N]``.
+"""The server under test, as a child process with arguments ``CONFIG DATA_DIR [--core
+N]``.
 
-It is the server that ``voicechat serve`` runs, but no variable of the user's
-environment reaches it, and its last line says what its garbage collector did once it
-was ready.
+It runs the same server as ``voicechat serve``, without the user's environment
+variables. Its last line of output reports its garbage collector's pauses since it
+became ready.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from voicechat.server.gc_tuning import measuring_gc_pauses
 from voicechat.server.serve import run
 
 READY = "ready"
-"""How the line with the address begins."""
+"""Prefix of the line with the address."""
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
         def announce(line: str) -> None:
             if line.startswith(READY):
                 pauses.reset_totals()  # the start's collections stop nobody
-            # Flushed: the bench waits for the line with the address.
+                # Flushed, because the bench waits for the line with the address.
             print(line, flush=True)  # noqa: T201 - a line of the protocol with the bench
 
         run(config, announce)

@@ -1,5 +1,5 @@
-"""How many conversations does this machine hold? Scripted services, real sockets, real
-time.
+"""Measures how many conversations this machine holds, with scripted services, real
+sockets and real time.
 """
 
 import asyncio
@@ -26,54 +26,52 @@ from voicechat.client import ClientConversation, UpdatedMessage, chat_settings, 
 from voicechat.errors import VoiceChatError
 
 _CYCLE_S = (SPEECH_MS + DELAYS.first_audio_ms + REPLY_AUDIO_MS) / 1000
-"""One turn from end to end: the users begin spread over it, as people would."""
+"""The length of one turn. The users' starts are spread over it evenly."""
 HANDS_FREE_SPEECH = "How many conversations?"
 LAG_PERIOD_S = 0.05
 CLIENT_LAG_MS = 5.0
-"""A client whose event loop lags by more (p99) measures itself."""
+"""Lag (p99) of the clients' event loop above which the figures are unreliable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What the users of a bench do."""
+    """What the simulated users of a bench do."""
 
     sessions: int
     seconds: float
     output: str
-    """The format of the answers."""
+    """The audio format of replies."""
     hands_free: bool = False
-    """The microphone is always open; else users say when they have finished."""
+    """Whether the microphone is always open; else users complete their turns."""
     workers: int = 1
-    """Processes of the server."""
+    """Worker processes of the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationFigures:
-    """What a bench of conversations found. None: nothing happened to measure it on, or
-    this system does not tell.
+    """The results of a conversation bench. None: there was nothing to measure, or this
+    system does not report it.
     """
 
     workload: Workload
     cores: Cores
     turns: int
     overhead: Spread | None
-    """What the engine added to each turn: the sum of its ``stages``."""
+    """Latency that the engine added to each turn: the sum of its ``stages``."""
     stages: dict[str, Spread | None]
-    """Where it was added; see ``Stages``."""
+    """The overhead of each stage; see ``Stages``."""
     first_audio: Spread | None
-    """All that came on top of the scripted delays: ``overhead``, and how late the
-    script's own timers woke.
+    """Time to first audio less the scripted delays: ``overhead`` plus
+    ``script_late``.
     """
     script_late: Spread | None
-    """The difference, which no engine adds."""
+    """How late the timers of the scripted services fired."""
     wait: Spread | None
-    """Hands-free, in place of the four above: from the end of the user's voice to the
-    first audio, all included.
+    """Hands-free, in place of the four above: from the end of the user's speech to the
+    first audio, including the scripted delays.
     """
     late_audio: Spread | None
-    """Of each reply, the longest that a player without a buffer had to wait for a
-    piece.
-    """
+    """For each reply, the longest underrun of a player without a jitter buffer."""
     interruption: Spread | None
     stale: int
     lost: int
@@ -84,33 +82,29 @@ class ConversationFigures:
     collector_pauses: int | None
     longest_pause_ms: float | None
     client_lag: Spread | None
-    """How late the event loop of the bench's clients was: what it adds to every figure
-    above.
-    """
+    """Lag of the clients' event loop, which is part of every figure above."""
     others_cores: float | None
-    """CPU time per second that programs of no concern to the bench took, its own
-    clients included.
-    """
+    """CPU time per second of all other processes, including the clients."""
 
     @property
     def sound(self) -> bool:
-        """Whether every turn was answered, and nothing of an interrupted reply came
-        after its end.
+        """Whether every turn was answered, and no message of a cancelled reply arrived
+        after ``canceled``.
         """
         return not self.lost and not self.stale
 
     @property
     def client_lagged(self) -> bool:
-        """Whether the figures say more about the clients than about the server."""
+        """Whether the clients lagged too much for the figures to be about the server."""
         return self.client_lag is not None and self.client_lag.p99_ms > CLIENT_LAG_MS
 
 
 async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> ConversationFigures:
-    """Hold conversations and measure. ``on_second`` is called as the seconds pass.
+    """Run the workload and measure. ``on_second`` is called once a second.
 
-    With several ``workers`` everything may run on any core, and what their garbage
-    collectors do is not known. Raises BenchError when the server does not start or
-    stop. Cancelling stops the server.
+    With several ``workers`` no core is reserved, and garbage collector pauses are not
+    reported. Raises BenchError if the server does not start or stop. Cancelling stops
+    the server.
     """
     cores = separate_cores() if work.workers == 1 else Cores()
     config = SCRIPTED.replace("workers = 1", f"workers = {work.workers}")
@@ -125,13 +119,13 @@ async def bench_conversations(work: Workload, on_second: Callable[[], None]) -> 
                     tasks.create_task(crowd.watch_lag()),
                 ]
                 talking = tasks.create_task(crowd.talk(server))
-                # Before the conversations end: what they hold is still held.
+                # Measure while the conversations still hold their memory.
                 await asyncio.sleep(work.seconds)
                 after, took_s = usage_of(server.pid), loop.time() - begun_s
                 await talking
                 for task in ticking:
                     task.cancel()
-    if work.workers > 1:  # the server's account is its parent's, which holds no conversations
+    if work.workers > 1:  # the report is the parent's, which serves no conversations
         server.collector_pauses = server.longest_pause_ms = None
     tally = crowd.tally
     return ConversationFigures(
@@ -186,11 +180,11 @@ def _costs(
 
 class _User(Protocol):
     async def talk_until(self, end_s: float) -> None:
-        """Have turn after turn."""
+        """Take turns until ``end_s`` (loop time)."""
 
 
 class _Crowd:
-    """All users of a bench, and what they see."""
+    """All simulated users of a bench, and their results."""
 
     def __init__(self, work: Workload, speech: Sequence[bytes]) -> None:
         self.tally = Tally()
@@ -200,7 +194,7 @@ class _Crowd:
         self._loop = asyncio.get_running_loop()
 
     async def talk(self, server: BenchServer) -> None:
-        """Let the users come one after the other, and talk until the time is over."""
+        """Start the users one after the other and run them until the time is over."""
         work, end_s = self._work, self._loop.time() + self._work.seconds
         async with asyncio.TaskGroup() as users:
             for number in range(work.sessions):
@@ -208,7 +202,7 @@ class _Crowd:
                 users.create_task(self._visit(server, number, delay_s, end_s))
 
     async def watch_lag(self) -> None:
-        """Note how late this process's event loop is, until cancelled."""
+        """Record the lag of this process's event loop until cancelled."""
         while True:
             due_s = self._loop.time() + LAG_PERIOD_S
             await asyncio.sleep(LAG_PERIOD_S)

@@ -1,4 +1,4 @@
-"""Measurements in a few figures."""
+"""Summary statistics of measurements."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How measurements are spread, in milliseconds."""
+    """The distribution of measurements, in milliseconds."""
 
     count: int
     p50_ms: float
@@ -15,13 +15,13 @@ class Spread:
     max_ms: float
 
     def __str__(self) -> str:
-        """Say it for a report."""
+        """Format it for a report."""
         return f"p50 {self.p50_ms:6.1f} ms   p99 {self.p99_ms:6.1f} ms   max {self.max_ms:6.1f} ms"
 
 
 def spread(values_ms: Sequence[float]) -> Spread | None:
-    """Sum measurements up; None when there are none. Percentiles are nearest-rank: each
-    is a value that occurred.
+    """Summarise measurements; None if there are none. Percentiles are nearest-rank:
+    each is a measured value.
     """
     if not values_ms:
         return None

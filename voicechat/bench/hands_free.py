@@ -1,5 +1,5 @@
-"""One hands-free user of a bench: the microphone is always open, a turn ends by itself,
-no answer is interrupted.
+"""A simulated hands-free user: the microphone is always open, the server detects the
+end of turns, and no reply is interrupted.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from voicechat.errors import VoiceChatError
 
 
 class HandsFreeTalker:
-    """Says ``speech`` (frames) again and again, and hears every answer to its end."""
+    """Repeats ``speech`` (a list of frames), and listens to every reply to its end."""
 
     def __init__(
         self, conversation: ClientConversation, tally: Tally, speech: Sequence[bytes], output: str
@@ -33,7 +33,7 @@ class HandsFreeTalker:
         self._loop = asyncio.get_running_loop()
 
     async def talk_until(self, end_s: float) -> None:
-        """Have turn after turn; see ``Talker.talk_until``."""
+        """Take turns until ``end_s``; see ``Talker.talk_until``."""
         microphone = self._loop.create_task(self._send_frames())
         try:
             while self._loop.time() < end_s:
@@ -62,7 +62,7 @@ class HandsFreeTalker:
             await asyncio.sleep(due_s - self._loop.time())
 
     async def _hear(self) -> float:
-        """Wait for the answer and its end; return when its first audio came."""
+        """Wait for a whole reply. Returns the time of its first audio (loop time)."""
         playout = Playout(self._output)
         while not isinstance(message := await self._conversation.receive(), TurnCompletedMessage):
             if isinstance(message, ErrorMessage):

@@ -1,5 +1,5 @@
-"""What does a conversation weigh? Many of them in step: connected, listening, replying,
-and over.
+"""Measures the memory of a conversation, with many conversations in lockstep:
+connected, listening, replying, and over.
 """
 
 import asyncio
@@ -21,44 +21,44 @@ from voicechat.client import (
 from voicechat.errors import VoiceChatError
 
 STEP_S = 60.0
-"""What no step of all conversations together takes longer than."""
+"""The timeout of one step of all conversations."""
 SETTLE_S = 0.5
 CONNECTING = 20
-"""Conversations that are opened at once."""
+"""Conversations that are opened concurrently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFigures:
-    """What the bench found, in MiB of the server's own (anonymous) memory. None: this
-    system does not tell.
+    """The results of the bench, in MiB of the server's anonymous memory. None: this
+    system does not report it.
     """
 
     workload: Workload
     base_mib: float | None
-    """The server after one whole conversation: what is loaded at the first use is
-    shared by all.
+    """The server after one whole conversation, which loads everything that sessions
+    share.
     """
     connected_mib: float | None
-    """Per session from here on; each figure holds all that a session has by then."""
+    """Per session, like all figures below. Each is the total of a session by then."""
     listening_mib: float | None
-    """After a second of audio that a recogniser is hearing."""
+    """After 1 s of audio, while it is recognised."""
     replying_mib: float | None
-    """While its reply is synthesised, encoded and sent."""
+    """While the reply is synthesised, encoded and sent."""
     over_mib: float | None
-    """After the turn, connected still."""
+    """After the turn, still connected."""
     lost: int
 
     @property
     def sound(self) -> bool:
-        """Whether every conversation came as far as it should."""
+        """Whether every turn was answered."""
         return not self.lost
 
 
 async def bench_memory(work: Workload, on_step: Callable[[], None]) -> MemoryFigures:
-    """Take ``work.sessions`` conversations through one turn in step. ``on_step`` is
-    called after each of four.
+    """Take ``work.sessions`` conversations through one turn in lockstep. ``on_step`` is
+    called after each of the four steps.
 
-    Push to talk; ``seconds`` does not matter. Raises BenchError as
+    The turn is push to talk; ``work.seconds`` is ignored. Raises BenchError like
     ``bench_conversations``.
     """
     cores, lost = separate_cores(), 0
@@ -93,7 +93,7 @@ async def bench_memory(work: Workload, on_step: Callable[[], None]) -> MemoryFig
 
 
 class _Steps:
-    """All conversations do the same at the same time."""
+    """The steps, each taken by all conversations at the same time."""
 
     def __init__(self, users: list[ClientConversation], group: asyncio.TaskGroup) -> None:
         self._users = users

@@ -1,17 +1,15 @@
-"""Would a listener have heard a gap? A reply's audio against a player that begins with
-the first piece.
+"""Detects underruns: compares the arrival of a reply's audio with a player that starts
+at the first piece.
 """
 
 from voicechat.audio.formats import Container, parse_output_format
 
 
 class Playout:
-    """One reply, played without a buffer as its pieces come."""
+    """A simulated player of one reply without a jitter buffer."""
 
     def __init__(self, output: str) -> None:
-        """``output`` names the format; of one without a constant bit rate no lateness
-        is known: 0.
-        """
+        """``output`` names the format. ``late_ms`` stays 0 for variable bit rates."""
         wanted = parse_output_format(output)
         self._bytes_per_s = 0.0
         if wanted.container in (Container.PCM, Container.WAV):
@@ -20,12 +18,14 @@ class Playout:
             self._bytes_per_s = wanted.bitrate_bps / 8
         self._runs_out_s = 0.0
         self.first_s: float | None = None
-        """When the first piece came, on the clock of ``take``; None: none has."""
+        """Arrival time of the first piece, on the clock of ``add_audio``; None before
+        it.
+        """
         self.late_ms = 0.0
-        """The longest that the player had to wait for a piece."""
+        """The longest underrun so far."""
 
     def add_audio(self, payload: bytes, now_s: float) -> None:
-        """The next piece has come."""
+        """Record that the next piece arrived at ``now_s``."""
         if self.first_s is None:
             self.first_s = self._runs_out_s = now_s
         if not self._bytes_per_s:

@@ -1,5 +1,5 @@
-"""How many conversations does this machine hold? More and more of them, until the
-figures break.
+"""Measures how many conversations this machine holds: increases the load until a limit
+is exceeded.
 """
 
 from collections.abc import Awaitable, Callable
@@ -31,10 +31,10 @@ SIZES = (
     10_000,
 )
 OVERHEAD_P99_MS = 50.0
-"""What the engine may add to the first audio of all turns but one in a hundred."""
+"""Limit of the engine's overhead at p99."""
 TRIES = 2
 LATE_AUDIO_P99_MS = 20.0
-"""Past it a player needs a buffer to hide what the server lacks."""
+"""Limit of underruns at p99. Beyond it a player needs a jitter buffer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class RampStep:
 
     @property
     def void(self) -> bool:
-        """Whether the bench's own clients could not keep up: then the figures say
-        nothing about the server.
+        """Whether the bench's own clients lagged too much for the figures to describe
+        the server.
         """
         return self.figures.client_lagged
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """What is no longer as it should be."""
+        """Descriptions of the exceeded limits."""
         found = self.figures
         broken = []
         if found.overhead is not None and found.overhead.p99_ms > OVERHEAD_P99_MS:
@@ -69,7 +69,7 @@ class RampStep:
 
     @property
     def verdict(self) -> str:
-        """Say it for a report."""
+        """The step's result for a report."""
         if self.void:
             return f"void: the clients lagged by over {CLIENT_LAG_MS:g} ms (p99)"
         return ", ".join(self.broken) or "holds"
@@ -77,20 +77,18 @@ class RampStep:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """The steps in the order they were taken; one that was void and was tried again is
-    in it twice.
-    """
+    """All steps in order. A void step that was repeated appears twice."""
 
     steps: tuple[RampStep, ...]
 
     @property
     def sound(self) -> bool:
-        """Whether any number of sessions was held."""
+        """Whether at least one size was held."""
         return self.holds > 0
 
     @property
     def holds(self) -> int:
-        """The most sessions that were held."""
+        """The largest number of sessions that was held."""
         held = [
             step.figures.workload.sessions
             for step in self.steps
@@ -100,11 +98,14 @@ class Ramp:
 
     @property
     def ended(self) -> str:
-        """Why it went no further."""
+        """The reason why the ramp ended."""
         last = self.steps[-1]
         sessions = last.figures.workload.sessions
         if last.void:
-            return f"with {sessions} sessions the bench's clients need more than their core: the server may hold more"
+            return (
+                f"with {sessions} sessions the bench's clients need more than their core: "
+                "the server may hold more"
+            )
         if last.broken:
             return f"{sessions} sessions are too many: {last.verdict}"
         return f"{sessions} sessions are the most that were asked for"
@@ -115,12 +116,12 @@ async def bench_ramp(
     measure: Callable[[Workload], Awaitable[ConversationFigures]],
     on_step: Callable[[RampStep], None],
 ) -> Ramp:
-    """``measure`` one size after the other, up to ``work.sessions``, each on a server
-    of its own.
+    """Run ``measure`` for increasing sizes up to ``work.sessions``, each on a new
+    server.
 
-    A step that is void is tried once more: somebody else may have used the core. The
-    ramp ends with the first step that is broken, and with the second size in a row that
-    is void. Raises and cancels as ``measure``.
+    A void step is repeated once, since another process may have used the core. The ramp
+    ends at the first step that exceeds a limit, or at the second consecutive size that
+    is void. Errors and cancellation of ``measure`` propagate.
     """
     steps: list[RampStep] = []
     voids = 0

@@ -1,6 +1,4 @@
-"""A ramp as one HTML page: a table and three plots, with nothing to be loaded from
-anywhere.
-"""
+"""Renders a ramp as one self-contained HTML page: a table and three plots."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -14,8 +12,10 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 240, 56, 32, 12
 _COLOURS = ("#1f5fa8", "#c0392b")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; } th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ccc; }
-th:last-child, td:last-child { text-align: left; } tr.void td { color: #888; } tr.broken td { color: #a02020; }
+table { border-collapse: collapse; }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ccc; }
+th:last-child, td:last-child { text-align: left; }
+tr.void td { color: #888; } tr.broken td { color: #a02020; }
 svg { max-width: 100%; } svg text { font: 12px system-ui, sans-serif; fill: #444; }
 """
 COLUMNS = (
@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 _Scale: TypeAlias = Callable[[float, float], tuple[float, float]]
-"""From a chart's values to the places on it."""
+"""Maps a chart's values to its coordinates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class _Line:
 
 
 def row_of(step: RampStep) -> tuple[str, ...]:
-    """The table's row; see ``COLUMNS``."""
+    """Format a step as a row of the table; see ``COLUMNS``."""
     found = step.figures
     return (
         str(found.workload.sessions),
@@ -56,15 +56,17 @@ def row_of(step: RampStep) -> tuple[str, ...]:
 
 
 def page_of(ramp: Ramp) -> str:
-    """The whole page. Void steps are in the table and not in the plots."""
+    """Render the page. Void steps appear in the table but not in the plots."""
     work = ramp.steps[0].figures.workload
     how = "hands-free" if work.hands_free else "push to talk"
     title = f"voicechat holds {ramp.holds} conversations here"
     head = "".join(f"<th>{html.escape(name)}</th>" for name in COLUMNS)
     rows = "".join(_row(step) for step in ramp.steps)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><p>{html.escape(ramp.ended)}. {how}, {work.seconds:g} s each, {html.escape(work.output)}; "
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style>"
+        f"<h1>{title}</h1><p>{html.escape(ramp.ended)}. "
+        f"{how}, {work.seconds:g} s each, {html.escape(work.output)}; "
         f"{html.escape(str(ramp.steps[0].figures.cores))}.</p>"
         f"<table><tr>{head}</tr>{rows}</table>{''.join(_charts(ramp))}</html>\n"
     )
@@ -123,7 +125,8 @@ def _chart(title: str, lines: Sequence[_Line], limit: float | None) -> str:
         for line, colour in zip(lines, _COLOURS, strict=False)
         if line.points
     ]
-    return f'<h2>{html.escape(title)}</h2><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
+    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
+    return f"<h2>{html.escape(title)}</h2>{svg}"
 
 
 def _axis(at: _Scale, most_x: float, most_y: float) -> str:
@@ -135,10 +138,12 @@ def _axis(at: _Scale, most_x: float, most_y: float) -> str:
         _, y = at(0, most_y * share)
         x, _ = at(most_x * share, 0)
         marks.append(
-            f'<text x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{most_y * share:.3g}</text>'
+            f'<text x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{most_y * share:.3g}</text>"
         )
         marks.append(
-            f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{most_x * share:.4g}</text>'
+            f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">'
+            f"{most_x * share:.4g}</text>"
         )
     return "".join(marks)
 
@@ -148,8 +153,9 @@ def _drawn(line: _Line, colour: str, at: _Scale) -> str:
     path = "".join(f"{'L' if index else 'M'}{x:.1f} {y:.1f}" for index, (x, y) in enumerate(places))
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places)
     x, y = places[-1]
-    name = f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" style="fill:{colour}">{html.escape(line.name)}</text>'
-    return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}{name}'
+    start = f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" style="fill:{colour}">'
+    curve = f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    return f"{curve}{dots}{start}{html.escape(line.name)}</text>"
 
 
 def _cores(step: RampStep) -> float | None:

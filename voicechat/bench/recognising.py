@@ -1,5 +1,5 @@
-"""Does recognition keep other sessions waiting? The embedded services at work, and a
-conversation that pings.
+"""Measures whether recognition delays other sessions: the embedded recogniser under
+load, and a conversation that sends pings.
 """
 
 import asyncio
@@ -20,16 +20,19 @@ from voicechat.client.recognition import ClientRecognitionStream
 from voicechat.providers.espeak import open_synthesizer
 from voicechat.providers.interfaces import PCM_RATE_HZ, VoiceOptions
 
-SPEECH = "He was a gentleman of good fortune, and he had a great many friends in the county. Go forward ten meters."
+SPEECH = (
+    "He was a gentleman of good fortune, and he had a great many friends in the county. "
+    "Go forward ten meters."
+)
 FRAME_BYTES = PCM_RATE_HZ * 2 * FRAME_MS // 1000
 PING_GAPS_MS = (10, 17, 12, 20, 14, 11, 19, 13)
-"""Uneven on purpose: a steady beat could always miss what happens on another."""
+"""Uneven, because a constant interval could always miss periodic stalls."""
 LAST_PONGS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognisingFigures:
-    """What the bench found."""
+    """The results of the bench."""
 
     streams: int
     seconds: float
@@ -37,10 +40,10 @@ class RecognisingFigures:
     pings: int
     unanswered: int
     sentences: int
-    """Finished sentences of all streams: that recognition was really at work."""
+    """Final sentences of all streams, which prove that recognition took place."""
     server_cores: float | None
-    """CPU time per second of the server and its worker processes; None: this system
-    does not tell.
+    """CPU time per second of the server and its child processes; None if this system
+    does not report it.
     """
 
     @property
@@ -51,8 +54,8 @@ class RecognisingFigures:
 
 @dataclass(slots=True)
 class _Pings:
-    """Pings are sent on time whether or not the last one has been answered: a stall
-    delays every one within it.
+    """Pings are sent on schedule whether or not the last one was answered, so that a
+    stall delays every ping within it.
     """
 
     sent_s: deque[float] = field(default_factory=deque)
@@ -62,11 +65,11 @@ class _Pings:
 async def bench_recognising(
     streams: int, seconds: float, pcm: bytes | None, on_second: Callable[[], None]
 ) -> RecognisingFigures:
-    """Recognise ``streams`` streams of ``pcm`` (s16le mono 16 kHz; None: synthesised)
-    for ``seconds``.
+    """Recognise ``streams`` streams of ``pcm`` (s16le mono 16 kHz; synthesised speech
+    if None) for ``seconds``.
 
-    Raises BenchError when the server does not start or stop, ConnectionLostError when
-    it drops a connection.
+    Raises BenchError if the server does not start or stop, ConnectionLostError if it
+    drops a connection.
     """
     speech = pcm or await synthesised(SPEECH)
     pings, sentences = _Pings(), 0
@@ -94,7 +97,7 @@ async def bench_recognising(
 
 
 async def synthesised(text: str) -> bytes:
-    """Say ``text`` with the embedded synthesiser: s16le mono 16 kHz."""
+    """Synthesise ``text`` with the embedded synthesiser: s16le mono 16 kHz."""
     synthesizer = open_synthesizer()
     converter = RateConverter(PCM_RATE_HZ)
     try:
@@ -108,8 +111,8 @@ async def synthesised(text: str) -> bytes:
 
 
 async def _stream(server: BenchServer, pcm: bytes, end_s: float) -> int:
-    """Say the speech again and again, in real time; give how many sentences were
-    recognised.
+    """Stream the speech repeatedly in real time. Returns the number of recognised
+    sentences.
     """
     async with (
         recognise_stream(server.url, key=server.key, heartbeat=True) as stream,
@@ -134,7 +137,7 @@ async def _say(stream: ClientRecognitionStream, pcm: bytes, end_s: float) -> Non
 
 
 async def _ping(server: BenchServer, pings: _Pings, end_s: float) -> None:
-    # Without the client's own pings, whose pongs would be taken for answers to ours.
+    # Not `connect`: its keep-alive pings would be counted as well.
     url = socket_url(
         server.url,
         CHAT_PATH,

@@ -1,6 +1,4 @@
-"""What a process and its descendants use, as Linux tells it in ``/proc``. Elsewhere
-nothing is known: None.
-"""
+"""CPU time and memory of a process and its descendants, read from Linux's ``/proc``."""
 
 import os
 from collections.abc import Iterator
@@ -12,21 +10,19 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:
-    """A moment's account."""
+    """The resource usage at one moment."""
 
     cpu_s: float
-    """CPU time that the processes have used so far, user and system."""
+    """CPU time of the processes so far, user and system."""
     anonymous_bytes: int
-    """Memory that is theirs alone: without code and other files, which any number of
-    processes share.
-    """
+    """Anonymous memory: without code and other mapped files, which processes share."""
     machine_busy_s: float
-    """CPU time of everything that runs on the machine, so far."""
+    """CPU time of everything on the machine so far."""
 
 
 def usage_of(pid: int) -> ResourceUsage | None:
-    """Account for ``pid`` and its descendants. None where there is no ``/proc``, or no
-    such process.
+    """Return the usage of ``pid`` and its descendants. None without ``/proc``, or if
+    there is no such process.
     """
     if not (_PROC / "self" / "stat").is_file():
         return None
@@ -34,8 +30,8 @@ def usage_of(pid: int) -> ResourceUsage | None:
     cpu_ticks = anonymous_bytes = 0
     try:
         for process in _tree(pid):
-            # After the name, which is in brackets and may hold anything: fields 3 and
-            # on of proc(5).
+            # Fields 3 and later of proc(5). They follow the process name, which is in
+            # parentheses and may contain spaces.
             fields = (_PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
             cpu_ticks += int(fields[11]) + int(fields[12])
             anonymous_bytes += _anonymous_bytes(process)
@@ -58,5 +54,5 @@ def _tree(pid: int) -> Iterator[int]:
 
 def _anonymous_bytes(pid: int) -> int:
     lines = (_PROC / str(pid) / "status").read_text().splitlines()
-    # A process that has just ended has no such line.
+    # A process that has just exited has no such line.
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)

@@ -1,5 +1,5 @@
-"""What the scripted services of a bench do, and so how long a reply takes that an
-engine adds nothing to.
+"""The script of the bench's services, and the latency of a reply without any overhead
+of the engine.
 """
 
 import re
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from voicechat.providers.interfaces import PCM_RATE_HZ
 
 SPEECH_MS = 1_000
-"""What a user says in one turn."""
+"""The length of a user's speech in one turn."""
 FRAME_MS = 100
-"""One frame of it, as most clients send it."""
+"""The length of one audio frame, typical of clients."""
 FRAME = bytes(PCM_RATE_HZ * 2 * FRAME_MS // 1000)
 
 _MARK = struct.Struct("<4sI")
@@ -19,11 +19,11 @@ _MAGIC = b"turn"
 _NUMBER = re.compile(r"\d+")
 
 WORD_MS = 300
-"""Each word of the user."""
+"""The length of each word of the user."""
 
 FIRST_DELTAS = 3
-"""Of the model; in the last of them the first sentence is complete: it ends with a
-space, so no more is waited for.
+"""Deltas of the model's first sentence. The last one ends with a space, which completes
+the sentence without waiting for another delta.
 """
 LATER_SENTENCES = (
     "As many ",
@@ -40,8 +40,8 @@ CHUNK_MS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
-    """How long the scripted services take; the delay of a chunk makes speech five times
-    faster than it is heard.
+    """The delays of the scripted services. Synthesis is five times faster than real
+    time.
     """
 
     asr_final_ms: int = 100
@@ -52,13 +52,13 @@ class Delays:
 
     @property
     def sentence_ms(self) -> int:
-        """From the model's being asked to the end of its first sentence."""
+        """From the request to the model to the end of its first sentence."""
         return self.first_token_ms + self.delta_ms * (FIRST_DELTAS - 1)
 
     @property
     def first_audio_ms(self) -> int:
-        """From the user's ``complete`` to the first audio, were the engine infinitely
-        fast.
+        """From the user's ``complete`` to the first audio, without any overhead of the
+        engine.
         """
         return self.asr_final_ms + self.sentence_ms + self.tts_first_ms
 
@@ -67,12 +67,12 @@ DELAYS = Delays()
 
 
 def first_frame(turn: int) -> bytes:
-    """The frame that begins turn ``turn``: its number lies in the first samples."""
+    """Return the first frame of a turn, with the turn's number in its first samples."""
     return _MARK.pack(_MAGIC, turn) + FRAME[_MARK.size :]
 
 
 def turn_of(pcm: bytes) -> int:
-    """Which turn audio begins; 0: it is not marked."""
+    """Return the number of the turn that ``pcm`` begins; 0 if it is not marked."""
     if len(pcm) < _MARK.size:
         return 0
     magic, turn = _MARK.unpack_from(pcm)
@@ -80,24 +80,24 @@ def turn_of(pcm: bytes) -> int:
 
 
 def words_of(turn: int) -> str:
-    """What the recogniser understands."""
+    """Return the transcript of a turn."""
     return f"turn number {turn}"
 
 
 def reply_to(turn: int) -> tuple[str, ...]:
-    """The model's deltas. The first sentence names the turn, so that the synthesiser
-    knows it too.
+    """Return the model's deltas. The first sentence contains the turn's number for the
+    synthesiser.
     """
     return ("Let us ", "look at ", f"turn {turn} now. ", *LATER_SENTENCES)
 
 
 def turn_named_in(text: str) -> int | None:
-    """The number that the user's words and the reply's first sentence hold; None: it is
-    a later sentence.
+    """Return the turn's number in a transcript or a reply's first sentence; None for a
+    later sentence.
     """
     number = _NUMBER.search(text)
     return int(number[0]) if number else None
 
 
 REPLY_AUDIO_MS = len("".join(reply_to(1_000))) * MS_PER_CHARACTER
-"""About how long a listener hears the whole reply."""
+"""The approximate length of the whole reply."""

@@ -1,4 +1,4 @@
-"""The bench's own server as a child process: started, watched, ended."""
+"""Runs the bench's server as a child process."""
 
 import asyncio
 import os
@@ -19,11 +19,11 @@ from voicechat.processes import python
 
 START_S = 60.0
 STOP_S = 15.0
-"""Longer than a server takes that drains nothing; then it is killed."""
+"""Time for a server without sessions to stop; then it is killed."""
 TIMESTAMPS_FOLDER = "@timestamps@"
-"""In a configuration: the folder where the scripted services leave what they noted."""
+"""Placeholder in a configuration for the folder of the services' timestamps."""
 EXIT_S = 2.0
-"""For a server that has said its last words."""
+"""Time to exit for a server that has written its report."""
 
 SCRIPTED = f"""
 [server]
@@ -32,7 +32,7 @@ port = 0
 max_sessions = 10000
 drain_s = 0.0
 speech_cache_mib = 0
-[admission]  # what too many do to each other is to be seen
+[admission]  # the bench measures overload, so admission control is off
 busy_refuse_percent = 1e9
 encoding_lag_refuse_ms = 1e9
 loop_lag_refuse_ms = 1e9
@@ -57,12 +57,14 @@ _ADDRESS = re.compile(r"(https?://\S+)/#key=(\S+)")
 
 
 class BenchError(VoiceChatError):
-    """The bench cannot be carried out: its server does not start or does not stop."""
+    """The bench failed because its server did not start or stop."""
 
 
 @dataclass(slots=True)
 class BenchServer:
-    """A server that takes sessions. What it leaves behind is known when it has ended."""
+    """A running server. The fields from ``collector_pauses`` on are set once it has
+    stopped.
+    """
 
     url: str
     key: str
@@ -70,34 +72,32 @@ class BenchServer:
     collector_pauses: int | None = None
     longest_pause_ms: float | None = None
     timestamps: dict[int, Moments] = field(default_factory=dict)
-    """What the scripted services noted, by turn."""
+    """The timestamps of the scripted services, by turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Which core the server and the clients have to themselves; None: wherever the
-    system puts them.
-    """
+    """The cores reserved for the server and for the clients; None: any core."""
 
     server: int | None = None
     client: int | None = None
 
     def __str__(self) -> str:
-        """Say it for a report."""
+        """Format it for a report."""
         if self.server is None:
             return "server and clients on any core"
         return f"server on core {self.server}, clients on core {self.client}"
 
 
 def separate_cores() -> Cores:
-    """A core each, where the machine has two and the system lets us choose."""
+    """Reserve one core each if the machine has two and the system supports affinity."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return Cores(allowed[0], allowed[1]) if len(allowed) > 1 else Cores()
 
 
 @contextmanager
 def running_on(core: int | None) -> Iterator[None]:
-    """Keep this process on one core while the context lasts."""
+    """Pin this process to one core while the context lasts."""
     if core is None:
         yield
         return
@@ -111,11 +111,10 @@ def running_on(core: int | None) -> Iterator[None]:
 
 @asynccontextmanager
 async def bench_server(config: str, core: int | None) -> AsyncIterator[BenchServer]:
-    """Run a server of this configuration while the context lasts. Its warnings go to
+    """Run a server with this configuration while the context lasts. It logs warnings to
     stderr.
 
-    Raises BenchError when it is not ready within ``START_S`` or does not end within
-    ``STOP_S``.
+    Raises BenchError if it is not ready within 60 s or does not stop within 15 s.
     """
     with tempfile.TemporaryDirectory(prefix="voicechat-bench-") as name:
         directory = Path(name)
@@ -153,7 +152,7 @@ async def _ready(lines: asyncio.StreamReader, pid: int) -> BenchServer:
 
 
 async def _last_words(lines: asyncio.StreamReader, server: BenchServer) -> None:
-    """Read the server's own account, its last line."""
+    """Read the server's report, its last line of output."""
     last = b""
     try:
         async with asyncio.timeout(STOP_S):
@@ -169,10 +168,10 @@ async def _last_words(lines: asyncio.StreamReader, server: BenchServer) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Whatever happened, leave no process behind.
+    """Stop the process: wait 2 s, then terminate it, then kill it.
 
-    One that is about to exit is not signalled: Popen would take its exit status away
-    from the event loop.
+    A process that is about to exit must not be signalled: Popen would reap its exit
+    status before the event loop does.
     """
     for stop in (None, process.terminate, process.kill):
         if stop is not None:

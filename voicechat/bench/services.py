@@ -1,8 +1,8 @@
-"""The bench's services as plug-ins: ``provider =
+"""The bench's scripted services as plug-ins: ``provider =
 "voicechat.bench.services:open_recognizer"``.
 
-Each call gets a script of its own: a script records what it was asked, and one that
-served a whole bench would look like a leak of the server.
+Each call uses a new script: scripts record their requests, and one that served a whole
+bench would grow like a leak of the server.
 """
 
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ class _Recognizer:
         self._folder = timestamps
 
     async def aclose(self) -> None:
-        """Leave what all three services have noted."""
+        """Write the timestamps of all three services."""
         if self._folder:
             TIMESTAMPS.write_to(Path(self._folder))
 
@@ -78,7 +78,7 @@ class _Model:
 
 
 RATE_HZ = 22_050
-"""As the embedded synthesiser's, and the default output's: nothing needs resampling."""
+"""The rate of the embedded synthesiser and of the default output: no resampling."""
 
 
 class _Synthesizer:
@@ -102,17 +102,17 @@ class _Synthesizer:
 
 
 def open_recognizer(*, timestamps: str = "") -> SpeechRecognizer:
-    """Open the recogniser that always understands the same. ``timestamps``: the folder to
-    leave the timestamps in.
+    """Open the recogniser with the scripted transcript. ``timestamps`` is the folder
+    for the timestamps.
     """
     return _Recognizer(timestamps)
 
 
 def open_chat_model() -> ChatModel:
-    """Open the model that always answers the same."""
+    """Open the model with the scripted reply."""
     return _Model()
 
 
 def open_synthesizer() -> SpeechSynthesizer:
-    """Open the synthesiser of a steady tone."""
+    """Open the synthesiser of a constant signal."""
     return _Synthesizer()

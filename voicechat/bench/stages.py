@@ -1,6 +1,4 @@
-"""What the engine adds to a turn, and where: the client's moments and the server's put
-together.
-"""
+"""The engine's overhead by stage, from the timestamps of client and server."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,40 +8,40 @@ from voicechat.bench.timestamps import Moment, Moments
 
 @dataclass(frozen=True, slots=True)
 class AnsweredTurn:
-    """One turn as its user saw it, in seconds of the system's monotonic clock."""
+    """One turn as the client saw it, in seconds of the system's monotonic clock."""
 
     turn: int
     complete_s: float
-    """The client sent ``complete``."""
+    """When the client sent ``complete``."""
     first_audio_s: float
-    """The client had the reply's first audio."""
+    """When the client received the reply's first audio."""
 
     @property
     def took_ms(self) -> float:
-        """From one to the other."""
+        """From ``complete`` to the first audio."""
         return (self.first_audio_s - self.complete_s) * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The four intervals of one turn in which only the engine (and the network) is at
-    work, in milliseconds.
+    """The four intervals of a turn that only the engine and the network account for, in
+    milliseconds.
     """
 
     hear: float
-    """``complete`` sent, until the recogniser is told."""
+    """From ``complete`` sent until the recogniser receives the end of the audio."""
     ask: float
-    """The recogniser's final result, until the model is asked."""
+    """From the final transcript until the model receives the request."""
     say: float
-    """The end of the model's first sentence, until the synthesiser is asked."""
+    """From the end of the model's first sentence until the synthesiser receives it."""
     send: float
-    """The synthesiser's first samples, until the client has the first audio: encoded,
-    written, read.
+    """From the synthesiser's first samples until the client receives the first audio:
+    encoding, writing, reading.
     """
 
     @property
     def total(self) -> float:
-        """What the engine added to the turn."""
+        """The engine's overhead in the turn."""
         return self.hear + self.ask + self.say + self.send
 
 

@@ -1,5 +1,5 @@
-"""One user of a bench: speaks in real time, listens, and interrupts every second answer
-in the middle of its audio.
+"""A simulated user: speaks in real time, listens, and interrupts every second reply in
+the middle of its audio.
 """
 
 import asyncio
@@ -22,53 +22,51 @@ from voicechat.client import (
 from voicechat.errors import VoiceChatError
 
 TURN_S = 15.0
-"""A turn that is not over by then is lost."""
+"""Timeout of a turn; after it the turn counts as lost."""
 LATE_MS = 200
-"""Overhead from which a listener notices that the engine is slow."""
+"""Overhead that a listener notices."""
 INTERRUPT_AT_FRAME = 5
-"""The reply's frame that makes the user interrupt: about half a second of its audio."""
+"""The user interrupts at this frame of a reply, after about 0.5 s of audio."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What all users of a bench saw."""
+    """The results of all simulated users of a bench."""
 
     answers: list[AnsweredTurn] = field(default_factory=list)
     interruptions_ms: list[float] = field(default_factory=list)
     """From ``cancel`` to ``canceled``."""
     waits_ms: list[float] = field(default_factory=list)
-    """Hands-free: from the end of the user's voice to the first audio, by which the
-    turn's end was found too.
+    """Hands-free: from the end of the user's speech to the first audio, including
+    endpointing.
     """
     late_audio_ms: list[float] = field(default_factory=list)
-    """Of each reply, the longest that a player without a buffer had to wait for a
-    piece.
-    """
+    """For each reply, the longest underrun of a player without a jitter buffer."""
     lost: int = 0
     stale: int = 0
-    """Messages of an interrupted reply that came after ``canceled``."""
+    """Messages of a cancelled reply that arrived after ``canceled``."""
     begun: int = 0
-    """Turns that were begun: the number of the last one."""
+    """The number of turns begun, and of the last turn."""
 
     @property
     def turns(self) -> int:
-        """Turns that were answered."""
+        """The number of answered turns."""
         return len(self.answers) + len(self.waits_ms)
 
     @property
     def overheads_ms(self) -> list[float]:
-        """From ``complete`` to the first audio, without the scripted delays."""
+        """From ``complete`` to the first audio, less the scripted delays."""
         return [answer.took_ms - DELAYS.first_audio_ms for answer in self.answers]
 
     @property
     def late(self) -> int:
-        """Turns that were answered too late."""
+        """The number of turns whose overhead exceeds ``LATE_MS``."""
         return sum(overhead_ms > LATE_MS for overhead_ms in self.overheads_ms)
 
 
 @dataclass(slots=True)
 class _Turn:
-    """What has happened since ``complete``."""
+    """The state of a turn since ``complete``."""
 
     number: int
     begun_s: float
@@ -82,17 +80,17 @@ class _Turn:
 
     @property
     def first_audio_s(self) -> float | None:
-        """When the reply's first audio came."""
+        """Arrival time of the reply's first audio."""
         return self.playout.first_s
 
     @property
     def over(self) -> bool:
-        """Whether the turn has ended and every request of it has been answered."""
+        """Whether the turn has ended and all its requests were answered."""
         return self.completed and (self.cancel_s is None or self.canceled)
 
 
 class Talker:
-    """One user on one conversation; ``tally`` is shared by all."""
+    """One simulated user on one conversation. All users share the ``tally``."""
 
     def __init__(
         self,
@@ -102,10 +100,10 @@ class Talker:
         output: str,
         interrupts_first: bool = False,
     ) -> None:
-        """``output`` is the format of the answers.
+        """``output`` is the audio format of replies.
 
-        ``interrupts_first``: whether it is the first, third... answer that is
-        interrupted, or the second, fourth.
+        ``interrupts_first``: whether to interrupt the odd replies (first, third, ...)
+        or the even ones.
         """
         self._conversation = conversation
         self._tally = tally
@@ -115,10 +113,10 @@ class Talker:
         self._loop = asyncio.get_running_loop()
 
     async def talk_until(self, end_s: float) -> None:
-        """Have turn after turn; the last one begins before ``end_s`` (loop time).
+        """Take turns; the last one begins before ``end_s`` (loop time).
 
-        A turn that fails or takes longer than ``TURN_S`` is counted as lost, and ends
-        the talk.
+        A turn that fails or takes longer than 15 s counts as lost and ends the
+        conversation.
         """
         try:
             while self._loop.time() < end_s:
@@ -168,7 +166,7 @@ class Talker:
             case ErrorMessage():
                 self._tally.lost += 1
             case _:
-                pass  # Text, recognition results and answers: nothing of them is measured.
+                pass  # Text, recognition results and answers are not measured.
 
     async def _take_audio(self, audio: ReplyAudioMessage, turn: _Turn) -> None:
         turn.playout.add_audio(audio.payload, self._loop.time())
@@ -186,17 +184,15 @@ class Talker:
             self._tally.stale += 1
 
     async def _listen_on(self, turn: _Turn, end_s: float) -> None:
-        """Hear the answer to its end, as it was heard from its first frame on; an
-        interrupted one is over.
+        """Wait until the reply would have been played to its end, unless it was
+        cancelled.
         """
         if turn.first_audio_s is not None and not turn.canceled:
             heard_s = turn.first_audio_s + REPLY_AUDIO_MS / 1000
             await asyncio.sleep(min(heard_s, end_s) - self._loop.time())
 
     async def _see_what_is_left(self) -> None:
-        """Read everything that was under way: what an interrupted last turn may have
-        left behind.
-        """
+        """Read all messages in flight, to count those of a cancelled last reply."""
         await self._conversation.ping()
         while not isinstance(message := await self._conversation.receive(), PongMessage):
             self._count_stale(message)

@@ -1,9 +1,9 @@
-"""Who had a turn when: the server's half of a bench, kept by the scripted services.
+"""The timestamps that the scripted services of a bench record on the server.
 
-What lies between a service's being asked and its answer is the script's own: its delay,
-and how late its timers woke. What lies between an answer and the next service's being
-asked is the engine's. Moments are nanoseconds of the system's monotonic clock, which
-the client of the bench shares (uvloop's own counts whole milliseconds).
+The time between a request to a service and its answer belongs to the script: its delay,
+and how late its timers fired. The time between an answer and the request to the next
+service belongs to the engine. Timestamps are nanoseconds of the system's monotonic
+clock, which the bench's clients share. (uvloop's clock counts whole milliseconds.)
 """
 
 import os
@@ -22,50 +22,50 @@ T = TypeVar("T")
 
 
 class Moment(IntEnum):
-    """What is noted of a turn, in the order it happens."""
+    """The recorded events of a turn, in the order in which they happen."""
 
     TOLD = 0
-    """The recogniser learned that the user has finished."""
+    """The recogniser received the end of the audio."""
     UNDERSTOOD = 1
-    """The recogniser gave its final result."""
+    """The recogniser returned its final result."""
     ASKED = 2
-    """The model was asked."""
+    """The model received the request."""
     SENTENCE = 3
-    """The model gave the end of its first sentence."""
+    """The model returned the end of its first sentence."""
     SPEAK = 4
-    """The synthesiser was asked to say it."""
+    """The synthesiser received that sentence."""
     SAMPLES = 5
-    """The synthesiser gave the first samples."""
+    """The synthesiser returned the first samples."""
 
 
 Moments: TypeAlias = list[int]
-"""Indexed by ``Moment``; 0: it has not come to that."""
+"""Timestamps indexed by ``Moment``; 0 if the event did not happen."""
 
 
 class TurnTimestamps:
-    """The moments of every turn, by its number."""
+    """The timestamps of every turn, by its number."""
 
     def __init__(self) -> None:
         self.turns: defaultdict[int, Moments] = defaultdict(lambda: [0] * len(Moment))
 
     def mark(self, turn: int, moment: Moment) -> None:
-        """It is happening now."""
+        """Record the current time."""
         self.turns[turn][moment] = time.monotonic_ns()
 
     def write_to(self, folder: Path) -> None:
-        """Leave what has been noted in a file of this process' own, for ``read_from``."""
+        """Write the timestamps to a file of this process, for ``read_from``."""
         (folder / f"{os.getpid()}.json").write_bytes(
             orjson.dumps(self.turns, option=orjson.OPT_NON_STR_KEYS)
         )
 
     @staticmethod
     def read_from(folder: Path) -> dict[int, Moments]:
-        """Take what all processes of a server have left: a turn is had in one of them."""
+        """Merge the files of all processes of a server. Each turn is in one of them."""
         files = [orjson.loads(file.read_bytes()) for file in folder.glob("*.json")]
         return {int(turn): moments for turns in files for turn, moments in turns.items()}
 
     async def mark_end_of(self, items: AsyncIterator[T], turn: int) -> AsyncIterator[T]:
-        """Hand the recogniser's audio on; note when there is no more."""
+        """Pass the recogniser's audio through, and record when it ends."""
         async for item in items:
             yield item
         self.mark(turn, Moment.TOLD)
@@ -73,8 +73,8 @@ class TurnTimestamps:
     async def mark_items(
         self, items: AsyncIterator[T], turn: int, asked: Moment, answered: Moment, answer: int = 1
     ) -> AsyncIterator[T]:
-        """Hand a service's ``items`` on; note when the first is wanted, and when item
-        number ``answer`` is there.
+        """Pass a service's ``items`` through. Records when the first is requested, and
+        when item number ``answer`` arrives.
         """
         self.mark(turn, asked)
         given = 0
@@ -87,4 +87,4 @@ class TurnTimestamps:
 
 
 TIMESTAMPS = TurnTimestamps()
-"""Of this process, which is a server or one of its workers."""
+"""The timestamps of this process, which is a server or one of its workers."""
