@@ -84,7 +84,7 @@ class ConversationFigures:
     client_lag: Spread | None
     """Lag of the clients' event loop, which is part of every figure above."""
     others_cores: float | None
-    """CPU time per second of all other processes, including the clients."""
+    """CPU time per second of all other processes, clients included."""
 
     @property
     def sound(self) -> bool:
@@ -95,7 +95,7 @@ class ConversationFigures:
 
     @property
     def client_lagged(self) -> bool:
-        """Whether the clients lagged too much for the figures to be about the server."""
+        """Whether the clients lagged too much for the figures to be of use."""
         return self.client_lag is not None and self.client_lag.p99_ms > CLIENT_LAG_MS
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``voicechat <command>``, one file per command."""
+"""The command line: ``voicechat COMMAND``, with one module for each command."""
 
 import argparse
 import logging
@@ -36,10 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[arguments.command].run(arguments)
     except KeyboardInterrupt:
         return EXIT_FAILED
-    except (
-        BrokenPipeError
-    ):  # The reader of our output has gone, as in "voicechat transcribe ... | head".
-        sys.stdout = None  # Nothing is to be flushed at exit.
+    except BrokenPipeError:
+        # The reader of stdout exited, as in "voicechat transcribe ... | head".
+        sys.stdout = None  # Prevents another error from the flush at exit.
         return EXIT_FAILED
     except Exception as error:
         if arguments.debug:
@@ -74,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _failures(error: Exception) -> Iterator[Exception]:
-    """Take task groups' wrappings off."""
+    """Flatten exception groups, which task groups raise."""
     if isinstance(error, ExceptionGroup):
         for inner in error.exceptions:
             yield from _failures(inner)

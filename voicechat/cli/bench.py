@@ -1,4 +1,4 @@
-"""``voicechat bench``: measure what this machine holds."""
+"""``voicechat bench``: measure the capacity of this machine."""
 
 import argparse
 import asyncio
@@ -47,13 +47,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sessions",
         type=int,
         metavar="N",
-        help="conversations at once (default: 10; a ramp's most)",
+        help="concurrent conversations (default: 10); with --ramp, the maximum",
     )
     parser.add_argument(
         "--seconds", type=float, default=30, metavar="S", help="how long (default: 30)"
     )
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes that serve (default: 1)"
+        "--workers", type=int, default=1, metavar="N", help="server processes (default: 1)"
     )
     parser.add_argument(
         "--output", default=DOCUMENT_VOICE.format, metavar="FORMAT", help="of the answers"
@@ -67,18 +67,18 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recognising",
         type=int,
         metavar="N",
-        help="instead: how long do pings take while N streams are recognised?",
+        help="instead: measure the latency of pings while N streams are recognised",
     )
     parser.add_argument(
-        "--memory", action="store_true", help="instead: what a session weighs, step by step"
+        "--memory", action="store_true", help="instead: measure the memory of a session by step"
     )
     parser.add_argument(
         "--ramp",
         metavar="HTML",
-        help="instead: more and more sessions until the figures break; HTML gets the plots",
+        help="instead: add sessions until a limit is exceeded; writes plots to the file HTML",
     )
     parser.add_argument(
-        "--recording", metavar="WAV", help="what those streams say (default: synthesised speech)"
+        "--recording", metavar="WAV", help="the audio of those streams (default: synthesised)"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
@@ -240,7 +240,8 @@ def _turn_lines(figures: ConversationFigures) -> Iterator[str]:
     yield _row("both", f"{figures.first_audio or '-'}")
     yield _row(
         "",
-        f"complete to first audio as the client saw it, less {DELAYS.first_audio_ms} ms of the script",
+        "complete to first audio as the client saw it, "
+        f"less {DELAYS.first_audio_ms} ms of the script",
     )
     yield _row("interruption", f"{figures.interruption or 'no reply was interrupted'}")
     yield _row("", "cancel to canceled")
@@ -264,7 +265,10 @@ def _memory(mib_per_session: float | None, idle_mib: float | None) -> str:
 
 
 def _recognising_lines(figures: RecognisingFigures) -> Iterator[str]:
-    yield f"{figures.streams} streams recognised at once, {figures.seconds:g} s; a conversation pings meanwhile"
+    yield (
+        f"{figures.streams} streams recognised at once, {figures.seconds:g} s; "
+        "a conversation pings meanwhile"
+    )
     yield ""
     yield _row("ping to pong", f"{figures.ping or 'no ping was answered'}")
     yield _row("pings unanswered", f"{figures.unanswered} of {figures.pings}")
@@ -289,7 +293,9 @@ def _row(name: str, value: str) -> str:
 
 COMMAND = CliCommand(
     summary="measure how many conversations this machine holds, and how quick the engine is",
-    example="  voicechat bench --sessions 50\n  voicechat bench --recognising 2\n  voicechat bench --ramp ramp.html",
+    example="  voicechat bench --sessions 50\n"
+    "  voicechat bench --recognising 2\n"
+    "  voicechat bench --ramp ramp.html",
     add_arguments=_add_arguments,
     run=_run,
 )

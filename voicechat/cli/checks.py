@@ -1,5 +1,5 @@
-"""The single checks of ``voicechat doctor``. Each returns what it found, or raises an
-error that says what is wrong.
+"""The checks of ``voicechat doctor``. Each returns a description of what works, or
+raises an error that describes the problem.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ PROBE_TEXT = "Hello, this is a test."
 
 
 async def check_data_directory(config: Config) -> str:
-    """Write and remove a file."""
+    """Check that the data directory is writable, by creating and removing a file."""
     probe = config.data_dir / f".probe-{secrets.token_hex(4)}"
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -44,13 +44,14 @@ async def check_data_directory(config: Config) -> str:
         probe.unlink()
     except OSError as error:
         raise CommandError(
-            f"{config.data_dir} cannot be written ({error.strerror}); set VOICECHAT_DATA_DIR to a directory that can"
+            f"{config.data_dir} cannot be written ({error.strerror}); "
+            "set VOICECHAT_DATA_DIR to a directory that can"
         ) from error
     return f"{config.data_dir} can be written"
 
 
 async def check_keys(config: Config) -> str:
-    """Find out who will be let in."""
+    """Report where the API keys come from."""
     return (
         "made at the first start, for this machine alone"
         if credentials(config).shown
@@ -59,13 +60,13 @@ async def check_keys(config: Config) -> str:
 
 
 async def check_port(config: Config) -> str:
-    """Listen for a moment."""
+    """Check that the port is free, by listening on it briefly."""
     async with listening(build_app([]), config.server.host, config.server.port) as port:
         return f"{config.server.host}:{port} is free"
 
 
 async def check_codecs() -> str:
-    """Encode a tenth of a second in the format that clients get when they ask for none."""
+    """Check the default output format by encoding 100 ms of silence."""
     wished = parse_output_format(DOCUMENT_VOICE.format)
     encoder = open_encoder(wished)
     encoded = (
@@ -77,25 +78,26 @@ async def check_codecs() -> str:
 
 
 async def check_tool(config: Config, name: str) -> str:
-    """Load a tool's function; it is not called, because it may do something."""
+    """Load a tool's function. It is not called, because it may have side effects."""
     tool = configured_tool(name, config.tools[name])
     return f"loaded, with a deadline of {tool.deadline_s:g} s; it was not called"
 
 
 async def probe_synthesizer(config: Config, name: str) -> str:
-    """Speak a sentence."""
+    """Synthesise a sentence."""
     begun_s = _now_s()
     async with started_service("tts", name, config.tts) as service:
         pcm = await _speech(service)
         voices = len(service.voices)
     if not pcm:
         raise CommandError("it made no audio of a plain sentence")
-    return f"made {_seconds(pcm)} of speech in {_now_s() - begun_s:.1f} s, start included; {voices} voices"
+    took_s = _now_s() - begun_s
+    return f"made {_seconds(pcm)} of speech in {took_s:.1f} s, start included; {voices} voices"
 
 
 async def probe_recognizer(config: Config, name: str) -> str:
-    """Recognise synthesised speech. What counts is that it answers: synthetic voices
-    are not always understood.
+    """Recognise synthesised speech. Any transcript passes, because recognisers do not
+    always understand synthetic voices.
     """
     begun_s = _now_s()
     try:
@@ -111,7 +113,7 @@ async def probe_recognizer(config: Config, name: str) -> str:
 
 
 async def probe_chat_model(config: Config, name: str) -> str:
-    """Ask for a short reply."""
+    """Request a short reply."""
     begun_s = _now_s()
     request = ChatRequest(
         messages=({"role": "user", "content": "Say hello."},), options={"max_tokens": 16}
@@ -127,7 +129,7 @@ async def probe_chat_model(config: Config, name: str) -> str:
 
 
 async def check_agent(config: Config, name: str) -> str:
-    """Look whether an agent's voice exists; its services are probed by themselves."""
+    """Check that an agent's voice exists. Its services have checks of their own."""
     agent = config.agents.agents[name]
     services = f"llm.{agent.llm}, asr.{agent.asr}, tts.{agent.tts}"
     if not agent.voice:
@@ -137,7 +139,8 @@ async def check_agent(config: Config, name: str) -> str:
     if voices and agent.voice not in voices:
         near = difflib.get_close_matches(agent.voice, voices, 3) or voices[:3]
         raise CommandError(
-            f"tts.{agent.tts} has no voice {agent.voice!r}, but {', '.join(near)} ({len(voices)} in all)"
+            f"tts.{agent.tts} has no voice {agent.voice!r}, "
+            f"but {', '.join(near)} ({len(voices)} in all)"
         )
     return f"{services}, voice {agent.voice}"
 
@@ -150,7 +153,7 @@ PROBES: Mapping[str, Callable[[Config, str], Awaitable[str]]] = {
 
 
 async def _speech(synthesizer: SpeechSynthesizer) -> bytes:
-    """Speak the probe as s16le mono 16 kHz."""
+    """Synthesise the probe text as s16le mono 16 kHz."""
     chunks = [chunk async for chunk in synthesizer.synthesize(PROBE_TEXT, VoiceOptions())]
     converter = RateConverter(PCM_RATE_HZ)
     return (

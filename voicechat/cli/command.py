@@ -1,4 +1,4 @@
-"""What a command of the command line is made of."""
+"""The interface of a command of the command line."""
 
 import argparse
 from collections.abc import Callable
@@ -14,19 +14,19 @@ EXIT_USAGE = 2
 
 @dataclass(frozen=True, slots=True)
 class CliCommand:
-    """One command: what ``--help`` says of it, its arguments, and what it does."""
+    """One command: its help texts, its arguments and its function."""
 
     summary: str
     example: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-    """Returns the exit status. Raises VoiceChatError for a failure that is explained in
-    a line.
+    """Returns the exit status. Raises VoiceChatError for a failure with a one-line
+    explanation.
     """
 
 
 class CommandError(VoiceChatError):
-    """A command cannot do what it was asked to. The message is one line for a person."""
+    """A command failed. The message is one line for the user."""
 
     def __init__(self, message: str, exit_status: int = EXIT_FAILED) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class CommandError(VoiceChatError):
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--config``, which most commands take."""
+    """Add the option ``--config``."""
     parser.add_argument(
         "--config",
         type=Path,

@@ -1,6 +1,4 @@
-"""``voicechat doctor``: does everything that is configured work? Says in plain words
-what does not.
-"""
+"""``voicechat doctor``: checks everything that is configured and explains failures."""
 
 import argparse
 import asyncio
@@ -26,20 +24,20 @@ from voicechat.session.agent import Agent
 
 _KINDS: tuple[ServiceKind, ...] = ("tts", "asr", "llm")
 DEADLINE_S = 60.0
-"""For one check; loading a large model from a slow disk takes its time."""
+"""The timeout of one check. Loading a large model from a slow disk takes long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check. ``detail`` says what was found, or what is wrong and
-    what helps.
+    """The outcome of one check. ``detail`` describes what works, or the problem and its
+    remedy.
     """
 
     name: str
     works: bool
     detail: str
     starts: bool = True
-    """False: it is a service, and fails before it is asked for anything."""
+    """False for a service that fails to start."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +70,7 @@ async def _examine(path: Path | None) -> int:
 
 
 async def examine(config: Config) -> AsyncIterator[Finding]:
-    """Run every check, one after the other, each within ``DEADLINE_S``."""
+    """Run all checks one after the other, each within 60 s, and yield the findings."""
     yield await _find("data directory", partial(check_data_directory, config))
     yield await _find("keys", partial(check_keys, config))
     yield await _find("port", partial(check_port, config))
@@ -101,7 +99,7 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
 
 
 def _chain(kind: ServiceKind, order: Sequence[str], found: Mapping[str, Finding]) -> Finding:
-    """Say who answers for a service that has others to stand in for it."""
+    """Report which service of a fallback chain answers."""
     health = ", ".join(f"{name} {_health(found[name])}" for name in order)
     answering = next((name for name in order if found[name].works), None)
     verdict = f"{kind}.{answering} answers" if answering else "nobody answers"
@@ -125,7 +123,7 @@ async def _find(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
     except VoiceChatError as error:
         starts = not isinstance(error, NotStartedError)
         return Finding(name, False, str(error).removeprefix(f"{name.split()[0]}: "), starts)
-    except Exception as error:  # noqa: BLE001 - a provider of somebody else may raise anything: that is a finding
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything: report it
         return Finding(
             name, False, f"it failed in an unexpected way: {type(error).__name__}: {error}"
         )
@@ -137,7 +135,8 @@ def _show(finding: Finding) -> None:
 
 COMMAND = CliCommand(
     summary="check configuration, providers, codecs and port, and say what is missing",
-    example="  voicechat doctor\n  voicechat doctor --config voicechat.toml && voicechat serve --config voicechat.toml",
+    example="  voicechat doctor\n"
+    "  voicechat doctor --config voicechat.toml && voicechat serve --config voicechat.toml",
     add_arguments=_add_arguments,
     run=_run,
 )

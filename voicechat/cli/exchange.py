@@ -1,4 +1,4 @@
-"""One recorded turn over the socket: send the speech, show and gather the answer."""
+"""Recorded turns over the socket: send the speech, print and collect the reply."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,9 +20,7 @@ from voicechat.client import (
 
 
 class Exchange:
-    """A conversation of which every turn is a recording. ``audio`` gathers the encoded
-    answers.
-    """
+    """A conversation whose turns are recordings. ``audio`` collects the encoded replies."""
 
     def __init__(self, conversation: ClientConversation, output: TextIO) -> None:
         self.audio = bytearray()
@@ -33,8 +31,8 @@ class Exchange:
         self._first_audio_ms: int | None = None
 
     async def configure(self, settings: Mapping[str, object]) -> None:
-        """Apply settings before the first audio. CommandError with the server's reason
-        when it refuses.
+        """Apply settings before the first audio. Raises CommandError with the server's
+        reason if it refuses them.
         """
         await self._conversation.update(settings)
         while not isinstance(answer := await self._conversation.receive(), UpdatedMessage):
@@ -45,9 +43,9 @@ class Exchange:
     async def turn(self, pcm: bytes) -> None:
         """Send one turn and wait for its end.
 
-        CommandError (in a group) when nothing was understood or the server failed.
-        Speech is sent while answers are read: a server that is not read from stops
-        reading.
+        Raises CommandError, in a group, if nothing was recognised or the server failed.
+        Speech is sent while messages are read, because a server whose messages are not
+        read stops reading.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._send(pcm))
@@ -55,8 +53,11 @@ class Exchange:
                 raise CommandError("nothing was recognised in the recording")
 
     def latency(self) -> str:
-        """Say how long the answer took, from the end of the speech."""
-        return f"first text after {self._first_text_ms} ms, first audio after {self._first_audio_ms} ms"
+        """Describe the latency of the reply, counted from the end of the turn."""
+        return (
+            f"first text after {self._first_text_ms} ms, "
+            f"first audio after {self._first_audio_ms} ms"
+        )
 
     async def _send(self, pcm: bytes) -> None:
         async for piece in in_pieces(pcm):
@@ -64,7 +65,7 @@ class Exchange:
         await self._conversation.complete()
 
     async def _receive(self) -> bool:
-        """Show messages until the turn is over; whether anything was understood."""
+        """Print messages until the turn ends. Returns whether speech was recognised."""
         heard = False
         async for message in self._conversation:
             heard = heard or (
@@ -96,7 +97,7 @@ class Exchange:
             case ErrorMessage(message=reason):
                 raise CommandError(f"the server reports: {reason}")
             case _:
-                pass  # The other messages answer requests that are not made here.
+                pass  # Other messages answer requests that this class does not send.
 
     def _since_completed_ms(self) -> int | None:
         return (

@@ -1,6 +1,4 @@
-"""A conversation without a button: the microphone stays open, and the server knows
-whose turn it is.
-"""
+"""A hands-free conversation: the microphone stays open and the server detects turns."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -27,16 +25,16 @@ from voicechat.providers.interfaces import PCM_RATE_HZ
 
 PIECE_S = PIECE_BYTES / (PCM_RATE_HZ * 2)
 QUIET_S = 3.0
-"""A conversation with a recording is over when for so long after it nobody has said
-anything: the longest wait for the end of a turn is shorter.
+"""A conversation with a recording ends after this much silence, which is longer than
+endpointing ever waits.
 """
 MOST_ANSWER_S = 300.0
-"""An answer that is longer is not heard to its end."""
+"""Bound of the conversation after the recording. A longer reply is cut off."""
 
 
 class HandsFreeConversation:
-    """Listens all the time, speaks when it is answered, and falls silent when the
-    server says so.
+    """Sends the microphone's audio, plays replies, and stops playback when the server
+    cancels a reply.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class HandsFreeConversation:
         *,
         events: bool = False,
     ) -> None:
-        """``events``: also write what the server notices, and when."""
+        """``events``: also print turn detection events with their times."""
         self._conversation = conversation
         self._devices = devices
         self._player = (
@@ -58,13 +56,14 @@ class HandsFreeConversation:
         self._answering = False
         self._began_s = 0.0
         self.busy = False
-        """Whether a turn is in progress: the user is speaking, or is being answered."""
+        """Whether a turn is in progress: the user speaks, or the reply is not finished.
+        """
 
     async def run(self, settings: Mapping[str, object]) -> None:
         """Converse until the microphone ends.
 
-        Raises, in a group, CommandError when the server refuses or ends the
-        conversation, and ConnectionLostError. Cancelling closes the microphone.
+        Raises, in a group, CommandError if the server refuses the settings or ends the
+        conversation, or ConnectionLostError. Cancelling closes the microphone.
         """
         await self._conversation.update(settings)
         self._began_s = asyncio.get_running_loop().time()
@@ -110,14 +109,14 @@ class HandsFreeConversation:
             case UpdatedMessage(status=status, message=reason) if status:
                 raise CommandError(f"the server refuses the settings: {reason}")
             case _:
-                pass  # The other messages answer requests that are not made here.
+                pass  # Other messages answer requests that this class does not send.
 
     def _note(self, event: str) -> None:
         if self._events:
             self._line(f"({event})")
 
     def _line(self, text: str, end: str = "\n") -> None:
-        """Write a line; an answer that is being written is broken off."""
+        """Print a line, ending the line of a reply that is being printed."""
         begin = "\n" if self._answering and end else ""
         if end:
             self._answering = False
@@ -126,10 +125,10 @@ class HandsFreeConversation:
 
 
 class RecordedPerson:
-    """Devices made of a recording: it is spoken in real time, and then silence; a
-    loudspeaker plays to nobody.
+    """Simulated audio devices: the microphone plays a recording in real time, then
+    silence.
 
-    ``heard`` gathers what the loudspeaker has played.
+    ``heard`` collects the audio played by the simulated loudspeaker.
     """
 
     def __init__(self, pcm: bytes, play_rate_hz: int) -> None:
@@ -138,18 +137,15 @@ class RecordedPerson:
         self._playback = PlaybackBuffer(play_rate_hz)
         self.heard = bytearray()
         self.answered: Callable[[], bool] = lambda: True
-        """Whether nothing more is to be waited for; asked when the recording is over.
-        """
+        """Returns whether all turns were answered; called after the recording ends."""
 
     @property
     def playback(self) -> PlaybackBuffer:
-        """See ``AudioDevices``."""
+        """The buffer of the simulated loudspeaker."""
         return self._playback
 
     async def record(self) -> AsyncGenerator[bytes, None]:
-        """Yield 100 ms blocks until, after the recording, it has been quiet for
-        ``QUIET_S``.
-        """
+        """Yield 100 ms blocks until 3 s of silence after the recording."""
         loop = asyncio.get_running_loop()
         began_s = quiet_from_s = loop.time()
         end_s = began_s + len(self._pcm) / PIECE_BYTES * PIECE_S + MOST_ANSWER_S

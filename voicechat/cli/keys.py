@@ -1,4 +1,4 @@
-"""``voicechat keys``: make, list and revoke API keys."""
+"""``voicechat keys``: create, list and revoke API keys."""
 
 import argparse
 import re
@@ -46,14 +46,22 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _add_grant_arguments(create: argparse.ArgumentParser) -> None:
+    endpoints = [endpoint.value for endpoint in Endpoint]
     create.add_argument(
-        "--project", action="append", default=[], metavar="P",
+        "--project",
+        action="append",
+        default=[],
+        metavar="P",
         help="only this project, and may be repeated; the first one serves paths without a project",
-    )  # fmt: skip
+    )
     create.add_argument(
-        "--endpoint", action="append", default=[], metavar="E", choices=[endpoint.value for endpoint in ApiEndpoint],
-        help=f"only this endpoint, and may be repeated: {', '.join(endpoint.value for endpoint in ApiEndpoint)}",
-    )  # fmt: skip
+        "--endpoint",
+        action="append",
+        default=[],
+        metavar="E",
+        choices=endpoints,
+        help=f"only this endpoint, and may be repeated: {', '.join(endpoints)}",
+    )
     create.add_argument(
         "--expires", type=_length_s, metavar="TIME", help="such as 90m, 12h or 30d (default: never)"
     )
@@ -158,7 +166,8 @@ def _date(unix_s: int) -> str:
 COMMAND = CliCommand(
     summary="make, list and revoke API keys",
     example="  voicechat keys create --name reception\n"
-    "  voicechat keys create --project shop --endpoint tokens --endpoint conversation --expires 30d --max-sessions 20\n"
+    "  voicechat keys create --project shop --endpoint tokens --endpoint conversation "
+    "--expires 30d --max-sessions 20\n"
     "  voicechat keys revoke 3f9a01c2",
     add_arguments=_add_arguments,
     run=_run,

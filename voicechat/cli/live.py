@@ -1,5 +1,5 @@
-"""A live conversation at the terminal: Enter to speak, Enter to send, Enter again to
-interrupt the answer.
+"""A push-to-talk conversation at the terminal: Enter to speak, Enter to send, Enter
+again to interrupt the reply.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _MAX_LINES = 16
 
 
 class LiveConversation:
-    """Speaks and listens in turn. ``entered`` waits for the person's Enter key."""
+    """A push-to-talk conversation. ``entered`` waits for the Enter key."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class LiveConversation:
         self._listening.set()
 
     async def run(self, settings: Mapping[str, object]) -> None:
-        """Converse until cancelled or the server ends the conversation (CommandError,
-        ConnectionLostError).
+        """Converse until cancelled. Raises, in a group, CommandError or
+        ConnectionLostError if the server ends the conversation.
         """
         await self._conversation.update(settings)
         async with asyncio.TaskGroup() as tasks:
@@ -97,7 +97,7 @@ class LiveConversation:
             case UpdatedMessage(status=status, message=reason) if status:
                 raise CommandError(f"the server refuses the settings: {reason}")
             case _:
-                pass  # The other messages answer requests whose outcome shows by itself.
+                pass  # Other messages need no output.
 
 
 async def converse_live(
@@ -107,7 +107,7 @@ async def converse_live(
     keyboard: TextIO,
     screen: TextIO,
 ) -> None:
-    """Hold a live conversation at a terminal until it is interrupted from the keyboard."""
+    """Hold a push-to-talk conversation at a terminal until Ctrl-C."""
 
     def write(text: str) -> None:
         screen.write(text)
@@ -119,8 +119,8 @@ async def converse_live(
 
 @asynccontextmanager
 async def enter_key(keyboard: TextIO) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Give a function that waits for the next line; it raises CommandError when the
-    keyboard has been closed.
+    """Yield a function that waits for the next line. It raises CommandError at the end
+    of the input.
     """
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str] = asyncio.Queue(_MAX_LINES)
@@ -136,8 +136,8 @@ async def enter_key(keyboard: TextIO) -> AsyncIterator[Callable[[], Awaitable[No
         take(line)
 
     def read_all() -> None:
-        # A thread that waits for the keyboard cannot be stopped; the loop may be gone
-        # when a line comes.
+        # A thread that waits for input cannot be stopped. The loop may be closed by the
+        # time a line arrives.
         with contextlib.suppress(RuntimeError):
             while line := keyboard.readline():
                 loop.call_soon_threadsafe(take, line)

@@ -13,18 +13,18 @@ from voicechat.client import PlaybackBuffer
 
 _BLOCK_MS = 100
 _MAX_BLOCKS = 50
-"""Speech that waits to be sent: 5 s, then the oldest is lost rather than memory."""
+"""Bound of the recording queue: 5 s. When it is full the oldest block is dropped."""
 
 
 class AudioDevices(Protocol):
-    """A microphone, and a loudspeaker where there is one; both carry s16le mono."""
+    """A microphone and an optional loudspeaker. Both use s16le mono."""
 
     @property
     def playback(self) -> PlaybackBuffer | None:
-        """What the loudspeaker plays; None: there is none."""
+        """The loudspeaker's buffer; None without a loudspeaker."""
 
     def record(self) -> AsyncIterator[bytes]:
-        """Yield what is said, from now on, until closed."""
+        """Yield recorded audio from now on, until closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,13 @@ class SoundCard:
 
 @contextmanager
 def open_audio_devices(record_rate_hz: int, play_rate_hz: int) -> Iterator[AudioDevices]:
-    """Open the default devices. CommandError that says what to install or give instead
-    when there is no microphone.
+    """Open the default devices. Raises CommandError with the remedy if there is no
+    microphone.
     """
     try:
         import sounddevice
-    except (
-        ImportError,
-        OSError,
-    ) as error:  # OSError: the package is there, the PortAudio library is not.
+    except (ImportError, OSError) as error:
+        # OSError: the package is installed, but the PortAudio library is missing.
         raise _no_devices("the microphone needs an extra: pip install 'voicechat[mic]'") from error
     try:
         sounddevice.check_input_settings(samplerate=record_rate_hz, channels=1, dtype="int16")
@@ -91,7 +89,7 @@ def _loudspeaker(sound: Any, rate_hz: int) -> Iterator[PlaybackBuffer | None]:
         stream = sound.RawOutputStream(
             samplerate=rate_hz, channels=1, dtype="int16", callback=wanted
         )
-    except (sound.PortAudioError, ValueError):  # ValueError: there is no such device at all.
+    except (sound.PortAudioError, ValueError):  # ValueError: there is no output device
         yield None
         return
     playback = PlaybackBuffer(rate_hz, latency_ms=round(stream.latency * 1000))

@@ -1,4 +1,4 @@
-"""``voicechat models``: list the models that can be pulled, and pull them."""
+"""``voicechat models``: list and download models."""
 
 import argparse
 import asyncio
@@ -15,12 +15,10 @@ from voicechat.store.models import ModelFolder, Pulled
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|pull")
-    actions.add_parser("list", help="show the models of the catalogue, and which are here")
-    pull = actions.add_parser(
-        "pull", help="fetch a model; what was fetched of it before is not fetched again"
-    )
+    actions.add_parser("list", help="list the models of the catalogue, and which are installed")
+    pull = actions.add_parser("pull", help="download a model; an interrupted download is resumed")
     pull.add_argument("name", metavar="NAME", help="a name that 'voicechat models list' shows")
-    pull.add_argument("--again", action="store_true", help="fetch it although it is here")
+    pull.add_argument("--again", action="store_true", help="download it even if it is installed")
     parser.add_argument(
         "--catalogue",
         type=Path,
@@ -62,7 +60,7 @@ def _list(models: dict[str, CatalogueModel], folder: ModelFolder) -> None:
 
 
 def _show(name: str) -> OnProgress:
-    """Show the progress of one file; made anew when its length becomes known."""
+    """Show the progress of one file. A new bar is created when its length is known."""
     bars: dict[int, ProgressBar] = {}
     shown_bytes = 0
 
@@ -85,7 +83,7 @@ def _show(name: str) -> OnProgress:
 def _report(model: CatalogueModel, pulled: Pulled) -> None:
     for url in pulled.unchecked:
         print(
-            f"not checked: no checksum known of {url}; what came has been noted for the next time",
+            f"not checked: no checksum known of {url}; it is recorded for the next time",
             file=sys.stderr,
         )
     print(pulled.folder)

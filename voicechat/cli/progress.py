@@ -1,4 +1,4 @@
-"""A progress bar for a person at a terminal; nothing at all elsewhere."""
+"""A progress bar, shown only on a terminal."""
 
 from typing import TextIO
 
@@ -6,7 +6,7 @@ _WIDTH = 30
 
 
 class ProgressBar:
-    """One line that is written over as work advances."""
+    """A progress bar on one line."""
 
     def __init__(self, label: str, total: int, stream: TextIO) -> None:
         self._label = label
@@ -17,7 +17,7 @@ class ProgressBar:
         self._percent = -1
 
     def advance(self, amount: int) -> None:
-        """Add to what is done; redrawn when a percent is completed."""
+        """Add ``amount`` to the progress. Redraws at each whole percent."""
         self._done = min(self._done + amount, self._total)
         percent = 100 * self._done // self._total
         if self._shown and percent != self._percent:

@@ -1,4 +1,4 @@
-"""Recordings that commands read and speech files that they write."""
+"""Reading recordings and writing speech files for commands."""
 
 import asyncio
 import shutil
@@ -20,7 +20,7 @@ from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.runtime.decoding import decode_file, open_decoding
 
 PIECE_BYTES = PCM_RATE_HZ * 2 // 10
-"""100 ms, as most clients send it."""
+"""100 ms of audio, typical of clients."""
 
 _FORMAT_OF_SUFFIX = {
     ".mp3": "MP3_22050HZ_MONO_128KBPS",
@@ -41,15 +41,15 @@ class ReadRecording:
 
 
 def read_recording(name: str) -> ReadRecording:
-    """Read a recording of any known format, ``-`` for stdin; channels are mixed.
+    """Read a recording of any supported format, or stdin (``-``), mixed to mono.
 
-    Takes its time: about a second for ten minutes. Raises CommandError, in plain words,
-    and OSError.
+    Takes about 1 s for 10 minutes of audio. Raises CommandError for an unreadable
+    format, and OSError.
     """
     if name != "-":
-        with Path(name).open("rb"):  # so that what is missing is told as every command tells it
+        with Path(name).open("rb"):  # raises the usual OSError for a missing file
             return _decoded(name, Path(name))
-    # Closed before it is read: an open file cannot be opened again on Windows.
+    # Closed before it is read, because Windows cannot open a file twice.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stdin"
         with path.open("wb") as file:
@@ -58,8 +58,7 @@ def read_recording(name: str) -> ReadRecording:
 
 
 def _decoded(name: str, path: Path) -> ReadRecording:
-    # In a thread of its own, because some commands call this with their event loop
-    # running.
+    # In a thread, because some commands call this while their event loop runs.
     with ThreadPoolExecutor(1) as thread:
         try:
             return thread.submit(asyncio.run, _decode(path)).result()
@@ -83,14 +82,14 @@ async def _decode(path: Path) -> ReadRecording:
 
 
 async def in_pieces(pcm: bytes) -> AsyncIterator[bytes]:
-    """Hand a recording out as a recogniser takes it."""
+    """Yield a recording in pieces of 100 ms."""
     for start in range(0, len(pcm), PIECE_BYTES):
         yield pcm[start : start + PIECE_BYTES]
 
 
 def output_format(path: Path, wished: str | None) -> str:
-    """Name the wire contract's output format for a file: the wish, else by the file's
-    suffix.
+    """Return the wire contract's name of a file's output format: ``wished``, or by the
+    file's suffix.
     """
     try:
         return parse_output_format(wished or _FORMAT_OF_SUFFIX[path.suffix.lower()]).name
@@ -116,16 +115,16 @@ class SpeechFile:
         self._pieces.append(self._encoder.encode(pcm, rate_hz))
 
     def content(self) -> bytes:
-        """Finish, and give the whole file."""
+        """Finish the encoding and return the whole file."""
         self._pieces.append(self._encoder.finish_stream())
         return with_wav_sizes(b"".join(self._pieces))
 
 
 def with_wav_sizes(stream: bytes) -> bytes:
-    """Write the true sizes into the header of a WAV stream, which was begun before they
-    were known.
+    """Write the actual sizes into the header of a WAV stream, which was written before
+    they were known.
 
-    Anything else is returned as it is.
+    Returns any other stream unchanged.
     """
     if stream[:4] != b"RIFF":
         return stream

@@ -72,7 +72,8 @@ def _sentences(text: str) -> list[str]:
 
 COMMAND = CliCommand(
     summary="synthesise a text into a file",
-    example='  voicechat say "Good morning." -o morning.mp3\n  voicechat say "早上好。" -o morning.wav --voice cmn',
+    example='  voicechat say "Good morning." -o morning.mp3\n'
+    '  voicechat say "早上好。" -o morning.wav --voice cmn',
     add_arguments=_add_arguments,
     run=_run,
 )

@@ -1,4 +1,4 @@
-"""``voicechat serve``: everything on one port."""
+"""``voicechat serve``: run the server."""
 
 import argparse
 import logging
@@ -31,13 +31,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _announce(line: str) -> None:
-    # Flushed: whoever started us as a child waits for the line with the address.
+    # Flushed, because a parent process may wait for the line with the address.
     print(f"voicechat: {line}", flush=True)
 
 
 COMMAND = CliCommand(
-    summary="run the server: conversation and recognition sockets, web demo, health and metrics on one port",
-    example="  voicechat serve --port 8000 --workers 4\n  voicechat serve --host 0.0.0.0 --config voicechat.toml",
+    summary="run the server: conversation and recognition sockets, web demo, health and metrics "
+    "on one port",
+    example="  voicechat serve --port 8000 --workers 4\n"
+    "  voicechat serve --host 0.0.0.0 --config voicechat.toml",
     add_arguments=_add_arguments,
     run=_run,
 )

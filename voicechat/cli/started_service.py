@@ -1,4 +1,4 @@
-"""One configured service, started for the length of a command."""
+"""Runs one configured service for the duration of a command."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,17 +10,16 @@ from voicechat.errors import ProviderError
 
 
 class NotStartedError(CommandError):
-    """A service cannot be started."""
+    """A service failed to start."""
 
 
 @asynccontextmanager
 async def started_service(
     kind: ServiceKind, name: str, services: Mapping[str, ServiceConfig]
 ) -> AsyncIterator[Any]:
-    """Start the service called ``name``, and close it afterwards.
+    """Start the service ``name``, and close it when the context ends.
 
-    Raises CommandError when there is none of that name, NotStartedError when it does
-    not start.
+    Raises CommandError if it is not configured, NotStartedError if it fails to start.
     """
     if name not in services:
         raise CommandError(

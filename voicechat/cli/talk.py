@@ -33,7 +33,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     mode.add_argument(
         "--hands-free",
         action="store_true",
-        help="send FILE as an open microphone does, in real time, and show what happens (without FILE: the default)",
+        help="send FILE in real time, like an open microphone, and print turn detection events "
+        "(the default without FILE)",
     )
     mode.add_argument(
         "--push-to-talk",
@@ -64,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.config, overrides={} if arguments.url else {"server": _EPHEMERAL}
     )
     if arguments.file is None:
-        with suppress(KeyboardInterrupt):  # The way to end a live conversation.
+        with suppress(KeyboardInterrupt):  # Ctrl-C ends a live conversation.
             asyncio.run(_talk_live(arguments, config))
     elif arguments.hands_free:
         asyncio.run(_talk_recorded_hands_free(arguments, config))
@@ -138,8 +139,8 @@ _EPHEMERAL = {"host": "127.0.0.1", "port": 0}
 async def _conversation(
     arguments: argparse.Namespace, config: Config
 ) -> AsyncIterator[ClientConversation]:
-    """Open a conversation, and say if another model answers than the one that was asked
-    for.
+    """Open a conversation, and print the server's note if another model serves than the
+    requested one.
     """
     async with (
         _server(arguments, config) as (url, key),
@@ -152,8 +153,8 @@ async def _conversation(
 
 @asynccontextmanager
 async def _server(arguments: argparse.Namespace, config: Config) -> AsyncIterator[tuple[str, str]]:
-    """Give the address and key of the server to talk to: the one asked for, else one
-    started here.
+    """Yield address and key of the server at ``--url``, or of one started for this
+    conversation.
     """
     if arguments.url:
         yield arguments.url, arguments.key or config.api_key or local_key(config.data_dir)

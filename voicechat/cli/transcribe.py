@@ -89,7 +89,8 @@ def _as_json(name: str, sentences: list[Transcript]) -> dict[str, object]:
 
 COMMAND = CliCommand(
     summary="recognise recordings",
-    example="  voicechat transcribe interview.m4a\n  voicechat transcribe --srt talk.wav > talk.srt",
+    example="  voicechat transcribe interview.m4a\n"
+    "  voicechat transcribe --srt talk.wav > talk.srt",
     add_arguments=_add_arguments,
     run=_run,
 )
