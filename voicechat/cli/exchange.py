@@ -20,7 +20,7 @@ from voicechat.client import (
 
 
 class Exchange:
-    """A conversation whose turns are recordings. ``audio`` collects the encoded replies."""
+    """A conversation of recorded turns. ``audio`` collects the encoded replies."""
 
     def __init__(self, conversation: ClientConversation, output: TextIO) -> None:
         self.audio = bytearray()

@@ -46,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _add_grant_arguments(create: argparse.ArgumentParser) -> None:
-    endpoints = [endpoint.value for endpoint in Endpoint]
+    endpoints = [endpoint.value for endpoint in ApiEndpoint]
     create.add_argument(
         "--project",
         action="append",

@@ -6,7 +6,7 @@ from voicechat.session.vocabulary import Transcript
 
 
 def srt(sentences: Iterable[Transcript]) -> str:
-    """Format final sentences as numbered subtitles with times such as ``00:00:01,500``."""
+    """Format final sentences as numbered subtitles in SubRip form."""
     blocks = []
     for number, sentence in enumerate(sentences, 1):
         end_ms = sentence.end_ms if sentence.end_ms is not None else sentence.begin_ms
