@@ -14,11 +14,11 @@ from voicechat.errors import FailureKind
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.runtime.audio_input import shifted
 from voicechat.runtime.conversation import HELD_MS
-from voicechat.runtime.reply_task import AHEAD_MS, PIECE_MS, PIECES_AT_ONCE
+from voicechat.runtime.reply_task import AHEAD_MS, PIECES_AT_ONCE
 from voicechat.session.effects import TurnEnded
 from voicechat.session.limits import SessionLimits
 from voicechat.session.notices import Outcome
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.vocabulary import PIECE_MS, Transcript, Word
 from voicechat.testing.scripted import (
     Failure,
     ScriptedModel,

@@ -22,10 +22,10 @@ from voicechat.providers.interfaces import (
     VoiceOptions,
 )
 from voicechat.runtime.encoding import EncodingThreads
-from voicechat.runtime.reply_task import IN_HAND_S, PIECE_MS, PIECES_AT_ONCE, ReplyTask
+from voicechat.runtime.reply_task import IN_HAND_S, PIECES_AT_ONCE, ReplyTask
 from voicechat.session.effects import StartReply
 from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived
-from voicechat.session.vocabulary import ChatSettings, VoiceSettings
+from voicechat.session.vocabulary import PIECE_MS, ChatSettings, VoiceSettings
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
 MP3_NAME = "MP3_22050HZ_MONO_64KBPS"

@@ -55,10 +55,6 @@ VOICES_TRIED = 4
 AHEAD_MS = 5_000
 """Backpressure: the synthesiser waits once this much audio of a sentence is buffered.
 """
-PIECE_MS = 100
-"""Length of the pieces in which audio is sent. It bounds how late an interruption takes
-effect, and is the resolution of pacing.
-"""
 FIRST_PIECE_MS = 50
 """Length of the first piece of a compressed reply (longer if the codec needs more input
 for its first packet). The listener waits for it; the rest is encoded while it is on its
@@ -96,8 +92,9 @@ class _SentenceAudio:
     encoder.
     """
 
-    def __init__(self, number: int, text: str) -> None:
+    def __init__(self, number: int, text: str, piece_ms: int) -> None:
         self.number = number
+        self._piece_ms = piece_ms
         self.text = text
         self.leaving = False
         """Some of its audio has been sent, so the sentence cannot be started over."""
@@ -134,11 +131,11 @@ class _SentenceAudio:
         pieces or for the end.
         """
         while not self._ended and len(self._pcm) < (
-            1 if at_once else max(1, _piece_bytes(self._rate_hz))
+            1 if at_once else max(1, _piece_bytes(self._rate_hz, self._piece_ms))
         ):
             self._arrived.clear()
             await self._arrived.wait()
-        piece_bytes = _piece_bytes(self._rate_hz)
+        piece_bytes = _piece_bytes(self._rate_hz, self._piece_ms)
         size_bytes = min(len(self._pcm), piece_bytes * PIECES_AT_ONCE)
         if not (at_once or self._ended):
             size_bytes -= size_bytes % piece_bytes
@@ -218,7 +215,7 @@ class ReplyTask:
 
     def speak(self, sentence: int, text: str) -> None:
         """Queue the next sentence to be spoken."""
-        item = _SentenceAudio(sentence, text)
+        item = _SentenceAudio(sentence, text, self._start.voice.piece_ms)
         self._waiting.append(item)
         self._synthesize_ahead()  # first, because nothing can be sent before it is synthesised
         self._sentences.put_nowait(item)
@@ -386,7 +383,8 @@ class ReplyTask:
 
     def _cut(self, encoder: Encoder, chunk: AudioChunk) -> list[bytes]:
         """Split audio into the pieces in which it is sent."""
-        pcm, piece_bytes = chunk.pcm, _piece_bytes(chunk.rate_hz)
+        pcm = chunk.pcm
+        piece_bytes = _piece_bytes(chunk.rate_hz, self._start.voice.piece_ms)
         first_bytes = 0
         if encoder.heavy and not self._made_us:
             first_bytes = _piece_bytes(chunk.rate_hz, max(FIRST_PIECE_MS, encoder.first_ms))
@@ -426,7 +424,7 @@ class ReplyTask:
         self._post(SpeechSynthesized(self._start.reply, sentence, packets, self._made_us // 1000))
 
 
-def _piece_bytes(rate_hz: int, length_ms: int = PIECE_MS) -> int:
+def _piece_bytes(rate_hz: int, length_ms: int) -> int:
     return rate_hz * length_ms // 1000 * 2
 
 

@@ -264,8 +264,8 @@ class Speaking:
     def release(self, now_ms: int) -> list[Effect]:
         """Let go the paced audio whose time has come."""
         effects: list[Effect] = []
-        if self.current is not None:
-            effects += self._withhold(self.current.release(now_ms))
+        if self.current is not None and self._early is None:
+            effects += self.current.release(now_ms)
         for reply in list(self._apart.values()):
             effects += reply.release(now_ms)
             if reply.spoken:
@@ -291,8 +291,7 @@ class Speaking:
             if hurry_at_ms is not None and now_ms >= hurry_at_ms:
                 hurried = reply.hurry(now_ms)
                 effects += self._withhold(hurried) if reply is self.current else hurried
-        if self._early is None:
-            effects += self.release(now_ms)
+        effects += self.release(now_ms)
         for reply in list(self._in_progress()):
             due_ms = self._answers_due_ms(reply)
             if due_ms is not None and now_ms >= due_ms and not reply.spoken:

@@ -121,6 +121,8 @@ class Usage:
         )
 
 
+PIECE_MS = 100
+"""How long the pieces of a reply's audio are unless set."""
 HANDS_FREE_LEAD_MS = 1_500
 """How far ahead of playback audio leaves in hands-free mode unless set."""
 
@@ -145,8 +147,10 @@ class VoiceSettings:
     voice: str = ""
     format: str = "PCM_16000HZ_MONO_16BIT"
     """A name that ``parse_output_format`` accepts."""
-    piece_ms: int = 100
-    """Audio is given out in pieces of this length, but for a shorter first one."""
+    piece_ms: int = PIECE_MS
+    """Audio is given out in pieces of this length, but for a shorter first one: what an
+    interruption can be late by, and what pacing can measure. 20 at least.
+    """
     volume: float = 50
     """0 to 100; 50: as it comes."""
     speech_rate: float = 1

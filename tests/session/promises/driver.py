@@ -623,7 +623,7 @@ class Driver(RuleBasedStateMachine):
     @rule(side=SIDES)
     def speech_ends(self, side: str) -> None:
         made = self.newest(side)
-        if made is None or made.ended or not made.sentences_complete:
+        if made is None or made.ended or not made.sentences_complete or not made.asked.voiced:
             return
         if made.next_sentence == len(made.sentences):
             made.ended = True
@@ -663,9 +663,6 @@ class Driver(RuleBasedStateMachine):
         if finished:
             self.streams[finished[-1]] = "gone"
             self.feed(ev.RecognitionEnded(finished[-1]))
-        self.reach(
-            "words during a reply are remembered", opened and self.session.state is State.REPLYING
-        )
 
     @rule()
     def every_recogniser_dies_at_the_end(self) -> None:
@@ -727,6 +724,20 @@ class Driver(RuleBasedStateMachine):
         if len(self.awaited()) > 1:
             self.client_answers_a_call("turn", 0, "20")
             self.client_answers_what_nobody_asked(0)
+
+    @precondition(lambda self: not self.over)
+    @rule()
+    def a_reply_apart_is_stopped_while_it_waits_for_tools(self) -> None:
+        self.ask_for_a_reply_apart(WISHES[0])
+        self.model_calls_tools("apart", 1, named=True, index="own", reason="tool_calls")
+        self.reach("stopped apart while tools are awaited", self.awaited("apart"))
+        self.cancel_one_reply(0)
+
+    @precondition(lambda self: any(made.early and made.live for made in self.replies.values()))
+    @rule()
+    def client_cancels_a_reply_that_it_cannot_know(self) -> None:
+        self.cancel_one_reply(0)
+        self.reach("an early reply canceled by number")
 
     @precondition(lambda self: any(made.early and made.live for made in self.replies.values()))
     @rule()

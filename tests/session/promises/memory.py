@@ -30,6 +30,7 @@ class Memory(Promise):
         "forgotten in a reply",
         "tools remembered",
         "reads only its input",
+        "words during a reply are remembered",
     )
 
     def __init__(self, world: Any) -> None:
@@ -99,6 +100,7 @@ class Memory(Promise):
             case nt.UserSaid(item):
                 assert item.id not in self._ids
                 self._items.append(item)
+                self.world.reach("words during a reply are remembered", self._replying)
                 if not self._replying:
                     self._question = item.id
             case nt.ReplyBegun(reply) if not self.world.replies[reply].apart:

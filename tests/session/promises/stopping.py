@@ -12,6 +12,8 @@ from voicechat.session.states import TURN, State
 
 class Stopping(Promise):
     corners = (
+        "an early reply canceled by number",
+        "stopped apart while tools are awaited",
         "one reply canceled",
         "late reply",
         "playback of no reply",

@@ -20,7 +20,6 @@ class Turns(Promise):
         "early reply dropped",
         "SpeechStarted in REPLYING",
         "SpeechStarted in TRANSCRIBING",
-        "words during a reply are remembered",
         "second reply",
     )
 
