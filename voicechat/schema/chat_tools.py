@@ -58,7 +58,8 @@ def _check_tool_choice(choice: object) -> object:
         return choice
     allowed = ", ".join(TOOL_CHOICES)
     raise ValueError(
-        f'{shown(choice)} is not one of {allowed} or {{"type": "function", "function": {{"name": ...}}}}'
+        f"{shown(choice)} is not one of {allowed} or "
+        f'{{"type": "function", "function": {{"name": ...}}}}'
     )
 
 

@@ -45,8 +45,9 @@ def credentials(config: Config) -> Credentials:
         return Credentials(store, {}, None)
     if not is_loopback(config.server.host):
         raise ConfigError(
-            f"server.host: {config.server.host} can be reached from other machines, but there is no key: "
-            "make one with 'voicechat keys create', or set VOICECHAT_API_KEY, or listen on 127.0.0.1"
+            f"server.host: {config.server.host} can be reached from other machines, but there is "
+            "no key: make one with 'voicechat keys create', or set VOICECHAT_API_KEY, or listen "
+            "on 127.0.0.1"
         )
     key = local_key(config.data_dir)
     return Credentials(store, {LOCAL_KEY_ID: key}, key)
@@ -57,6 +58,6 @@ def _check_length(key: str, host: str) -> None:
     fewest = LOCAL_KEY_CHARACTERS if is_loopback(host) else OPEN_KEY_CHARACTERS
     if len(key) < fewest:
         raise ConfigError(
-            f"VOICECHAT_API_KEY: {len(key)} characters are soon guessed; use {fewest} at least on {host}, "
-            "or keys of 'voicechat keys create'"
+            f"VOICECHAT_API_KEY: {len(key)} characters are soon guessed; use {fewest} at least "
+            f"on {host}, or keys of 'voicechat keys create'"
         )

@@ -131,8 +131,15 @@ def why_not(host: str, port: int, error: OSError) -> str:
     """Return the message for an address that cannot be listened on."""
     match error.errno:
         case errno.EADDRINUSE:
-            return f"server.port: {port} is in use on {host}; stop the other program or choose another port"
+            return (
+                f"server.port: {port} is in use on {host}; "
+                "stop the other program or choose another port"
+            )
         case errno.EACCES:
-            return f"server.port: {port} needs privileges that this user does not have; choose one above 1023"
+            return (
+                f"server.port: {port} needs privileges that this user does not have; "
+                "choose one above 1023"
+            )
         case _:
-            return f"server.host: cannot listen on {host} port {port}: {error.strerror or 'no such address'}"
+            reason = error.strerror or "no such address"
+            return f"server.host: cannot listen on {host} port {port}: {reason}"

@@ -161,7 +161,10 @@ class Metrics:
             buckets=_LATENCY_BUCKETS_S,
             registry=registry,
         )
-        about = "From the user's last sound to the first audio sent: the sum of voicechat_turn_stage_seconds"
+        about = (
+            "From the user's last sound to the first audio sent: "
+            "the sum of voicechat_turn_stage_seconds"
+        )
         self._turn = Histogram(
             "voicechat_turn_seconds", about, buckets=_LATENCY_BUCKETS_S, registry=registry
         )

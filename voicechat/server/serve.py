@@ -360,7 +360,8 @@ def run(config: Config, announce: Announce) -> None:
     workers = workers_of(config)
     if config.server.max_sessions > descriptors.for_clients() * workers:
         _log.warning(
-            "server.max_sessions: %d is more than the %d connections that the limit of descriptors allows (ulimit -n)",
+            "server.max_sessions: %d is more than the %d connections that the limit of "
+            "descriptors allows (ulimit -n)",
             config.server.max_sessions,
             descriptors.for_clients() * workers,
         )
@@ -391,7 +392,8 @@ async def serve_until_signal(config: Config, services: Services, announce: Annou
             stop.may_drain = True
             await stop.requested.wait()
             announce(
-                f"draining: turns in progress have {config.server.drain_s:g} s to end; once more to stop at once"
+                f"draining: turns in progress have {config.server.drain_s:g} s to end; once more "
+                "to stop at once"
             )
             await server.drain(config.server.drain_s)
     announce("stopped")

@@ -32,9 +32,9 @@ _NO_FILE = (0, 0)
 _NO_DIGEST = bytes(hashlib.sha256().digest_size)
 _MIGRATIONS = (
     (
-        "CREATE TABLE IF NOT EXISTS api_key ("
-        "id TEXT PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL, "
-        "created_s INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER)), revoked_s INTEGER)",
+        "CREATE TABLE IF NOT EXISTS api_key (id TEXT PRIMARY KEY, name TEXT NOT NULL, digest "
+        "BLOB NOT NULL, created_s INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS "
+        "INTEGER)), revoked_s INTEGER)",
     ),
     (
         "ALTER TABLE api_key ADD COLUMN expires_s INTEGER",
@@ -112,8 +112,8 @@ class KeyStore:
         with self._database() as database:
             made = database.execute(
                 "INSERT INTO api_key (id, name, digest, expires_s, projects, endpoints, "
-                "max_sessions, requests_per_minute, audio_seconds_per_day) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                f"RETURNING {_COLUMNS}",
+                "max_sessions, requests_per_minute, audio_seconds_per_day) VALUES (?, ?, ?, ?, "
+                f"?, ?, ?, ?, ?) RETURNING {_COLUMNS}",
                 row,
             ).fetchone()
         return _api_key(made), key

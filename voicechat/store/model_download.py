@@ -142,8 +142,8 @@ def _check_room(path: Path, total_bytes: int, begin_bytes: int, limits: Download
     free_bytes, missing_bytes = shutil.disk_usage(path.parent).free, total_bytes - begin_bytes
     if missing_bytes + limits.spare_bytes > free_bytes:
         raise DownloadError(
-            f"{path.parent}: {free_bytes >> 20} MB are free, and {missing_bytes >> 20} MB are to be fetched; "
-            f"make room, or set VOICECHAT_DATA_DIR to another disk"
+            f"{path.parent}: {free_bytes >> 20} MB are free, and {missing_bytes >> 20} MB are to "
+            "be fetched; make room, or set VOICECHAT_DATA_DIR to another disk"
         )
 
 

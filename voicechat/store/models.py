@@ -83,11 +83,12 @@ class ModelFolder:
         part.discard_file()
         if known:
             raise ChecksumError(
-                f"{url} is not the file of the catalogue: its sha256 is {digest}, expected is {known}"
+                f"{url} is not the file of the catalogue: its sha256 is {digest}, expected is "
+                f"{known}"
             )
         raise ChecksumError(
-            f"{url} has changed since it was pulled first: its sha256 is {digest}, noted is {noted}; "
-            f"if that is meant, remove its line from {self.folder / _NOTED}"
+            f"{url} has changed since it was pulled first: its sha256 is {digest}, noted is "
+            f"{noted}; if that is meant, remove its line from {self.folder / _NOTED}"
         )
 
     def _put_in_place(self, model: CatalogueModel, pulling: Path, max_unpacked_bytes: int) -> None:

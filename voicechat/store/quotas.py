@@ -173,9 +173,10 @@ class Account:
     def _write(self, *, sessions: int = 0) -> None:
         self._begin_day()
         self._ledger.write(
-            "INSERT INTO key_use (worker, key_id, sessions, day, audio_ms) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET sessions = sessions + excluded.sessions, day = excluded.day, "
-            "audio_ms = excluded.audio_ms + CASE WHEN day = excluded.day THEN audio_ms ELSE 0 END",
+            "INSERT INTO key_use (worker, key_id, sessions, day, audio_ms) VALUES (?, ?, ?, ?, "
+            "?) ON CONFLICT DO UPDATE SET sessions = sessions + excluded.sessions, day = "
+            "excluded.day, audio_ms = excluded.audio_ms + CASE WHEN day = excluded.day THEN "
+            "audio_ms ELSE 0 END",
             self._ledger.worker,
             self._key_id,
             sessions + self._unwritten_sessions,

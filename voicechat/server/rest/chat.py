@@ -126,9 +126,10 @@ class Chat:
                 paths=COMPLETION_PATHS,
                 tag="chat",
                 summary="Ask a chat model",
-                details="With `stream` the answer is events, a chunk each, and `data: [DONE]` at the end. "
-                "Parameters that are not listed go to the model's server, and fields of its answer come "
-                "back: log probabilities, references, thoughts.",
+                details="With `stream` the answer is events, a chunk each, and `data: [DONE]` "
+                "at the end. Parameters that are not listed go to the model's server, "
+                "and fields of its answer come back: log probabilities, references, "
+                "thoughts.",
                 handle=self._complete,
                 body=CompletionRequest,
                 answers={

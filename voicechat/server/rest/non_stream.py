@@ -79,10 +79,12 @@ class NonStream:
                 paths=(NON_STREAM_PATH,),
                 tag="transcription",
                 summary="Transcribe a recording while the client waits",
-                details="A JSON body with `audio_url`; or a form (`multipart/form-data`) with `data`, which is that "
-                "object as text, and `audio_file`; or the recording itself as `application/octet-stream`, with "
-                "`easyllm_id` in the query. A recording's own header says how it is to be read; samples without "
-                "a header need `format` (pcm, mulaw, alaw or g722) and `sample_rate`.",
+                details="A JSON body with `audio_url`; or a form (`multipart/form-data`) with "
+                "`data`, which is that object as text, and `audio_file`; or the "
+                "recording itself as `application/octet-stream`, with `easyllm_id` in "
+                "the query. A recording's own header says how it is to be read; samples "
+                "without a header need `format` (pcm, mulaw, alaw or g722) and "
+                "`sample_rate`.",
                 handle=self._non_stream,
                 body=NonStreamRequest,
                 forms=(Body(FORM, NonStreamForm), Body(OCTETS)),
@@ -108,9 +110,10 @@ class NonStream:
                 paths=OPENAI_PATHS,
                 tag="transcription",
                 summary="Transcribe a recording, in OpenAI's form",
-                details="A form (`multipart/form-data`) with `file`, `model`, and if wished `response_format`, "
-                "`language` and `timestamp_granularities[]`. All channels are heard together. With `stream` "
-                "the forms json and text are answered by events, a sentence each.",
+                details="A form (`multipart/form-data`) with `file`, `model`, and if wished "
+                "`response_format`, `language` and `timestamp_granularities[]`. All "
+                "channels are heard together. With `stream` the forms json and text are "
+                "answered by events, a sentence each.",
                 handle=self._openai,
                 forms=(Body(FORM, OpenAITranscriptionForm),),
                 answers={

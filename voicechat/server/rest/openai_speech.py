@@ -85,7 +85,8 @@ class OpenAISpeech:
                 paths=SPEECH_PATHS,
                 tag="speech",
                 summary="Speak a text, in OpenAI's form",
-                details="The audio is sent while it is made: as it is, or with `stream_format` sse in events.",
+                details="The audio is sent while it is made: as it is, or with `stream_format` "
+                "sse in events.",
                 handle=self._speak,
                 body=OpenAISpeechRequest,
                 answers={

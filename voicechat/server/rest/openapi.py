@@ -32,7 +32,8 @@ _HEADERS: dict[int, Tree] = {
     401: {
         "WWW-Authenticate": {
             "schema": {"type": "string"},
-            "description": "Whether the key is not valid (`invalid_token`) or opens too little (`insufficient_scope`)",
+            "description": "Whether the key is not valid (`invalid_token`) or opens too little "
+            "(`insufficient_scope`)",
         }
     },
     429: {
@@ -60,7 +61,8 @@ def build_document(operations: Iterable[Operation]) -> Tree:
         "info": {
             "title": "voicechat",
             "version": voicechat.__version__,
-            "description": "The HTTP side of a realtime voice-conversation engine. The sockets are in asyncapi.json.",
+            "description": "The HTTP side of a realtime voice-conversation engine. The sockets "
+            "are in asyncapi.json.",
         },
         "security": [{"key": []}],
         "paths": paths,

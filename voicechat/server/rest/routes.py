@@ -74,7 +74,8 @@ def _without_key() -> list[Operation]:
             paths=("/metrics",),
             tag="server",
             summary="Counters for Prometheus",
-            details="For this machine itself; with the configuration's `server.metrics_key` for who has that key.",
+            details="For this machine itself; with the configuration's `server.metrics_key` for "
+            "who has that key.",
             answers={200: (Body("text/plain"),)},
             errors=(401,),
             needs_key=False,

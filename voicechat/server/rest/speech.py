@@ -65,7 +65,8 @@ class Speech:
                 paths=(STREAM_PATH,),
                 tag="speech",
                 summary="Speak a text, streamed",
-                details='Server-sent events with base64 audio in `audioFrame`; the last one has `"status":"finish"`.',
+                details="Server-sent events with base64 audio in `audioFrame`; the last one has "
+                '`"status":"finish"`.',
                 handle=self._stream,
                 body=SpeechRequest,
                 answers={200: (Body(EVENTS, SpeechEvent),)},

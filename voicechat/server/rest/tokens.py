@@ -89,8 +89,9 @@ class Tokens:
                 paths=(TOKEN_PATH,),
                 tag="tokens",
                 summary="Make a short-lived token for a browser",
-                details="The token stands where a key would: in the header, or in a socket's `token` parameter. It is "
-                "accepted once, for this project, for the named endpoints, from the named origin.",
+                details="The token stands where a key would: in the header, or in a socket's "
+                "`token` parameter. It is accepted once, for this project, for the "
+                "named endpoints, from the named origin.",
                 handle=self._make,
                 body=TokenRequest,
                 answers={201: (Body(JSON, TokenAnswer),)},

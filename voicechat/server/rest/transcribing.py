@@ -150,7 +150,8 @@ class Transcriber:
         """Raise ``QuotaExceededError`` when the key has as many tasks as it may."""
         if self._tasks_of_key[key_id] >= self.settings.key_tasks:
             raise QuotaExceededError(
-                f"the key may have {self.settings.key_tasks} tasks; delete some, or wait until they expire",
+                f"the key may have {self.settings.key_tasks} tasks; delete some, or wait until "
+                "they expire",
                 TASK_RETRY_S,
             )
 

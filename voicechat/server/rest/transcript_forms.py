@@ -14,7 +14,8 @@ def plain(recognised: RecordingResult) -> str:
 def lines(recognised: RecordingResult) -> str:
     """Format one line per sentence, as transcription tasks return them."""
     return "".join(
-        f"[{_minutes(spoken.begin_ms)},{_minutes(spoken.end_ms)},{spoken.channel}] {one_line(spoken)}\n"
+        f"[{_minutes(spoken.begin_ms)},{_minutes(spoken.end_ms)},{spoken.channel}] "
+        f"{one_line(spoken)}\n"
         for spoken in recognised.utterances
     )
 
@@ -35,7 +36,8 @@ def vtt(recognised: RecordingResult) -> str:
 
 def _cues(utterances: Iterable[RecordingUtterance], decimal: str) -> Iterable[str]:
     for spoken in utterances:
-        yield f"{_clock(spoken.begin_ms, decimal)} --> {_clock(spoken.end_ms, decimal)}\n{one_line(spoken)}\n"
+        begin, end = _clock(spoken.begin_ms, decimal), _clock(spoken.end_ms, decimal)
+        yield f"{begin} --> {end}\n{one_line(spoken)}\n"
 
 
 def one_line(spoken: RecordingUtterance) -> str:

@@ -42,11 +42,13 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 IDEMPOTENCY_KEY = Parameter(
     "header",
     "Idempotency-Key",
-    "A name of the client's for this request, which makes it safe to repeat: 1 to 255 ASCII characters without spaces.",
+    "A name of the client's for this request, which makes it safe to repeat: 1 to 255 ASCII "
+    "characters without spaces.",
     {"type": "string", "pattern": r"^[!-~]{1,255}$"},
 )
 _ERRORS = {
-    "attempts_exhausted": f"{int(Status.INTERNAL)}: the work was begun too often without coming to an end",
+    "attempts_exhausted": f"{int(Status.INTERNAL)}: the work was begun too often without coming "
+    "to an end",
     "internal": f"{int(Status.INTERNAL)}: internal error",
 }
 """The messages for the store's error codes."""
@@ -69,9 +71,10 @@ class TranscriptionOperations:
                 paths=(TASKS_PATH,),
                 tag="transcription",
                 summary="Transcribe a recording, as a task",
-                details="A JSON body with `audio_url`, or a form (`multipart/form-data`) with `data`, which is that "
-                "object as text, and `audio_file`. The task is durable when it is answered. A request repeated with "
-                "its `Idempotency-Key` gives the same task.",
+                details="A JSON body with `audio_url`, or a form (`multipart/form-data`) with "
+                "`data`, which is that object as text, and `audio_file`. The task is "
+                "durable when it is answered. A request repeated with its "
+                "`Idempotency-Key` gives the same task.",
                 handle=self._submit,
                 body=TranscriptionRequest,
                 forms=(Body(FORM, TranscriptionForm),),

@@ -128,8 +128,8 @@ class Upload:
             if is_refused(bytes(self._buffer[:SIGNATURE_BYTES])):
                 raise RemoteProtocolError(
                     Status.UNSUPPORTED_FORMAT,
-                    "audio_file: this is no known kind of recording, but a page, a playlist, an archive, "
-                    "a picture or a program",
+                    "audio_file: this is no known kind of recording, but a page, a playlist, an "
+                    "archive, a picture or a program",
                 )
             self._file = await _on_disk(_create, self.path)
         # Waiting for the disk is also the backpressure on the client.

@@ -80,8 +80,8 @@ class VoiceOutput:
                 paths=(VOICE_OUTPUT_PATH, PROJECT_PATH),
                 tag="chat",
                 summary="Ask a chat model, and hear its reply while it is written",
-                details="Server-sent events: chunks of text and frames of speech as they are made. The last event "
-                'has `"status":"finish"`.',
+                details="Server-sent events: chunks of text and frames of speech as they are "
+                'made. The last event has `"status":"finish"`.',
                 handle=self._reply,
                 body=VoiceOutputRequest,
                 answers={200: (Body(EVENTS, ChatCompletionChunk), Body(EVENTS, SpeechEvent))},

@@ -83,7 +83,8 @@ def ready_line(
     """Compose the line that announces the server's address."""
     address = f"{url}/#key={key}" if key else f"{url}/"
     with_workers = f" with {workers} workers" if workers > 1 else ""
-    return f"ready after {warm_up_s:.1f} s{with_workers}; {'open' if has_demo else 'listening on'} {address}"
+    verb = "open" if has_demo else "listening on"
+    return f"ready after {warm_up_s:.1f} s{with_workers}; {verb} {address}"
 
 
 async def supervise(config: Config, workers: int, announce: Announce) -> None:
@@ -112,7 +113,8 @@ async def supervise(config: Config, workers: int, announce: Announce) -> None:
                 failure = await server_workers.wait_for_failure_or(stop.requested)
                 drain_s = config.server.drain_s
                 announce(
-                    f"draining: turns in progress have {drain_s:g} s to end; once more to stop at once"
+                    f"draining: turns in progress have {drain_s:g} s to end; once more to stop "
+                    "at once"
                 )
                 await server_workers.drain(drain_s)
     announce("stopped")
@@ -305,7 +307,8 @@ class ServerWorkers:
         self._deaths_s.append(now_s)
         if len(self._deaths_s) == MAX_DEATHS and now_s - self._deaths_s[0] < DEATHS_S:
             self._fail(
-                f"workers died {MAX_DEATHS} times within {DEATHS_S:g} s, the last one {how}{why}; giving up"
+                f"workers died {MAX_DEATHS} times within {DEATHS_S:g} s, the last one "
+                f"{how}{why}; giving up"
             )
 
     def _fail(self, why: str) -> None:

@@ -97,9 +97,10 @@ class Fields:
             shown = default if isinstance(default, str) else json.dumps(default)
             told = f"{word('default', 'default')} <code>{escape(shown)}</code>"
         return (
-            f"<div><dt><code>{escape(name)}</code> <span class='kind'>{self.kind_of(about)}</span> "
-            f"<span class='must'>{must}</span></dt>"
-            f"<dd>{render_inline(text)} <span class='default'>{told}</span>{self._nested(about, depth)}</dd></div>"
+            f"<div><dt><code>{escape(name)}</code> "
+            f"<span class='kind'>{self.kind_of(about)}</span> "
+            f"<span class='must'>{must}</span></dt><dd>{render_inline(text)} "
+            f"<span class='default'>{told}</span>{self._nested(about, depth)}</dd></div>"
         )
 
     def _nested(self, about: Schema, depth: int) -> str:

@@ -54,7 +54,8 @@ def render_page(document: dict[str, Any], protocol: Path | None = None) -> str:
     info = document["info"]
     version = f"{info['title']} {info['version']}"
     sections = "".join(
-        f'<section><h2 id="{escape(tag)}">{_tag(tag)}</h2>{"".join(_operation(document, each) for each in group)}'
+        f'<section><h2 id="{escape(tag)}">{_tag(tag)}</h2>'
+        f"{''.join(_operation(document, each) for each in group)}"
         "</section>"
         for tag, group in groups.items()
     )
@@ -103,14 +104,20 @@ def _operation(document: dict[str, Any], endpoint: _Endpoint) -> str:
 
     asked, answered = Fields(resolve), Fields(resolve, asked=False)
     also = "".join(f"<li><code>{escape(path)}</code></li>" for path in endpoint.also)
-    aliases = f'<details class="also"><summary>{word("also", "Other paths")}</summary><ul>{also}</ul></details>'
+    aliases = (
+        f'<details class="also"><summary>{word("also", "Other paths")}</summary>'
+        f"<ul>{also}</ul></details>"
+    )
     return (
-        f'<article class="operation" id="{escape(operation["operationId"])}" data-method="{endpoint.method.upper()}" '
+        f'<article class="operation" id="{escape(operation["operationId"])}" '
+        f'data-method="{endpoint.method.upper()}" '
         f'data-path="{escape(endpoint.path)}"><div class="told">'
         f'<p class="route"><span class="method">{endpoint.method.upper()}</span>'
-        f'<code class="path">{escape(endpoint.path)}</code></p><h3>{escape(operation["summary"])}</h3>'
+        f'<code class="path">{escape(endpoint.path)}</code></p>'
+        f"<h3>{escape(operation['summary'])}</h3>"
         f"{render_markdown(operation.get('description', ''))}{aliases if also else ''}"
-        f"{_parameters(asked, operation)}{_request(asked, operation)}{_answers(answered, operation)}</div>"
+        f"{_parameters(asked, operation)}{_request(asked, operation)}"
+        f"{_answers(answered, operation)}</div>"
         f'<div class="tried"></div></article>'
     )
 
@@ -146,7 +153,8 @@ def _answers(fields: Fields, operation: Schema) -> str:
     granted, refused = "", ""
     for status, answer in operation["responses"].items():
         if status[0] != "2":
-            refused += f"<div><dt><code>{status}</code></dt><dd>{render_markdown(answer['description'])}</dd></div>"
+            reason = render_markdown(answer["description"])
+            refused += f"<div><dt><code>{status}</code></dt><dd>{reason}</dd></div>"
             continue
         for content_type, content in answer.get("content", {}).items():
             inner = fields.object_in(content.get("schema", {}))
@@ -158,7 +166,8 @@ def _answers(fields: Fields, operation: Schema) -> str:
                 else f"<p>{label}</p>"
             )
     errors = (
-        f'<details><summary>{word("errors", "Errors")}</summary><dl class="fields errors">{refused}</dl></details>'
+        f"<details><summary>{word('errors', 'Errors')}</summary>"
+        f'<dl class="fields errors">{refused}</dl></details>'
         if refused
         else ""
     )
@@ -203,7 +212,8 @@ _PAGE = """<!doctype html>
 <div class="lead-in">
 <h1>{title}</h1>
 <p data-i18n="docs.lead">What this server speaks, by HTTP and over WebSockets.</p>
-<p><span data-i18n="docs.machine">Machine readable:</span> <a href="openapi.json">openapi.json</a></p>
+<p><span data-i18n="docs.machine">Machine readable:</span>
+<a href="openapi.json">openapi.json</a></p>
 <noscript><p class="hint">Examples with your own key, and trying, need scripts.</p></noscript>
 <form id="access" class="access" hidden>
 <div><label for="key" data-i18n="docs.key">Your key</label>

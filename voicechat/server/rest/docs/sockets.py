@@ -39,11 +39,14 @@ class Sockets:
             for way, english, action in groups
         )
         return (
-            f'<article class="operation socket" id="socket-{escape(name)}" data-path="{escape(address)}" '
+            f'<article class="operation socket" id="socket-{escape(name)}" '
+            f'data-path="{escape(address)}" '
             f'data-socket="{escape(name)}"><div class="told">'
-            f'<p class="route"><span class="method">WS</span><code class="path">{escape(address)}</code></p>'
+            '<p class="route"><span class="method">WS</span>'
+            f'<code class="path">{escape(address)}</code></p>'
             f"<h3>{escape(channel['title'])}</h3>{render_markdown(channel.get('description', ''))}"
-            f"<h4>{word('parameters', 'Parameters')}</h4>{Fields(_nothing).list_of(query)}{messages}</div>"
+            f"<h4>{word('parameters', 'Parameters')}</h4>"
+            f"{Fields(_nothing).list_of(query)}{messages}</div>"
             f'<div class="tried"></div></article>'
         )
 
@@ -70,7 +73,8 @@ class Sockets:
         return (
             f'<details class="message" data-way="{way}" data-name="{escape(name)}">'
             f"<summary><code>{escape(message.get('title') or name)}</code></summary>"
-            f"{render_markdown(schema.get('description', ''))}{fields.list_of(schema)}{shown}</details>"
+            f"{render_markdown(schema.get('description', ''))}"
+            f"{fields.list_of(schema)}{shown}</details>"
         )
 
     def _resolve(self, reference: str) -> Schema:
