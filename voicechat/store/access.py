@@ -28,42 +28,42 @@ class ApiEndpoint(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Where a key or token is valid. An empty tuple means everywhere."""
+    """Where a key or token is valid; an empty tuple means everywhere."""
 
     projects: tuple[str, ...] = ()
-    """The first one also serves requests that name no project."""
+    """The first one is also used for requests that name no project."""
     endpoints: tuple[ApiEndpoint, ...] = ()
 
     def opens(self, endpoint: ApiEndpoint) -> bool:
-        """Whether requests to ``endpoint`` are allowed."""
+        """Return whether requests to ``endpoint`` are allowed."""
         return not self.endpoints or endpoint in self.endpoints
 
     def serves(self, project: str) -> bool:
-        """Whether requests for ``project`` are allowed."""
+        """Return whether requests for ``project`` are allowed."""
         return not self.projects or project in self.projects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """How much a key may use; None: as much as the server gives."""
+    """The limits of a key; None: unlimited."""
 
     max_sessions: int | None = None
-    """Sockets and requests in progress, together."""
+    """Most sockets and requests in progress, together."""
     requests_per_minute: int | None = None
-    """Requests that begin, the opening of a socket included."""
+    """Requests per minute, including the opening of sockets."""
     audio_seconds_per_day: int | None = None
-    """Audio recognised and audio spoken, together; a day begins at midnight UTC."""
+    """Audio recognised and spoken, together; a day begins at midnight UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Everything that is settled when a key is made."""
+    """The scope, quota and expiry of a key."""
 
     scope: Scope = Scope()
     quota: Quota = Quota()
     expires_s: int | None = None
-    """Unix time from which on the key is invalid; None: never."""
+    """Unix time at which the key expires; None: never."""
 
 
 EVERYTHING = Grant()
-"""Every endpoint and project, without quota, for ever."""
+"""Every endpoint and project, without quota or expiry."""

@@ -25,7 +25,7 @@ KEY_PREFIX = "vc_"
 ID_DIGITS = 8
 SECRET_BYTES = 32
 MAX_KEY_CHARACTERS = 512
-"""Longer tokens are refused before they are hashed."""
+"""Longer texts are rejected before they are hashed."""
 
 _LOCK_TIMEOUT_S = 2.0
 _NO_FILE = (0, 0)
@@ -45,7 +45,7 @@ _MIGRATIONS = (
         "ALTER TABLE api_key ADD COLUMN audio_seconds_per_day INTEGER",
     ),
 )
-"""The file's ``user_version`` counts how many of these it has been through."""
+"""The file's ``user_version`` counts how many of these have been applied."""
 _COLUMNS = (
     "id, name, created_s, revoked_s, expires_s, projects, endpoints, "
     "max_sessions, requests_per_minute, audio_seconds_per_day"
@@ -54,8 +54,9 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What may be shown of a key. Times are Unix seconds; ``revoked_s`` None: the key
-    is valid until it expires.
+    """The public part of a key.
+
+    Times are Unix seconds; ``revoked_s`` None: valid until it expires.
     """
 
     id: str
@@ -65,34 +66,36 @@ class ApiKey:
     grant: Grant = EVERYTHING
 
     def expired(self, now_s: float) -> bool:
-        """Whether its time is over at Unix time ``now_s``."""
+        """Return whether the key has expired at Unix time ``now_s``."""
         return self.grant.expires_s is not None and now_s >= self.grant.expires_s
 
 
 def digest(key: str) -> bytes:
-    """Hash a key with SHA-256, as it is stored and compared."""
+    """Return the SHA-256 of a key, as it is stored and compared."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 class KeyStore:
-    """The key file, for the command line (``create_key``, ``list_keys``, ``revoke_key``) and the
-    server (``find_key``).
+    """The key file, for the command line (``create_key``, ``list_keys``,
+    ``revoke_key``) and the server (``find_key``).
 
-    Methods that open the database block for some milliseconds of disk, or up to two
-    seconds while another process writes. ``find_key`` and ``stale`` do not: a server asks
-    ``stale`` and calls ``refresh`` in a thread. The file appears with the first key.
+     Methods that open the database block for some milliseconds of disk, or up to two
+    seconds while another process writes. ``find_key`` and ``stale`` do not: a server
+    asks ``stale`` and calls ``refresh`` in a thread. The file appears with the first
+    key.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._unrevoked: Mapping[str, tuple[ApiKey, bytes]] = {}
         self._in_file: Mapping[str, tuple[ApiKey, bytes]] = {}
-        """The same, but of the last time that there was a file."""
+        """Like ``_unrevoked``, but as of the last time that the file existed."""
         self._read_version = _NO_FILE
 
     def create_key(self, name: str, grant: Grant = EVERYTHING) -> tuple[ApiKey, str]:
-        """Make a key; the second of the pair is the key itself, which is kept nowhere.
-        ConfigError: disk or lock.
+        """Make a key; returns its public part and the key itself, which is not stored.
+
+        Raises ConfigError on a disk or lock error.
         """
         key_id = secrets.token_hex(ID_DIGITS // 2)
         key = f"{KEY_PREFIX}{key_id}{secrets.token_urlsafe(SECRET_BYTES)}"
@@ -119,7 +122,7 @@ class KeyStore:
         return _api_key(made), key
 
     def list_keys(self) -> list[ApiKey]:
-        """Every key ever made, oldest first."""
+        """Return every key ever made, the oldest first."""
         if not self._path.exists():
             return []
         with self._database() as database:
@@ -131,7 +134,7 @@ class KeyStore:
             ]
 
     def revoke_key(self, key_id: str) -> bool:
-        """Make a key invalid from now on. False when no valid key has that id."""
+        """Revoke a key now. False when no valid key has that id."""
         if not self._path.exists():
             return False
         with self._database() as database:
@@ -143,11 +146,10 @@ class KeyStore:
             return changed.rowcount == 1
 
     def find_key(self, key: str, now_s: float) -> ApiKey | None:
-        """Return the key that reads ``key`` and is valid at Unix time ``now_s``, as the
-        file stood at ``refresh``.
+        """Return the key whose text is ``key``, if it is valid at Unix time ``now_s``;
+        else None.
 
-        The comparison takes the same time wherever the first difference is. None: there
-        is no such key.
+        The state is that of the last ``refresh``. The comparison takes constant time.
         """
         if not key.startswith(KEY_PREFIX) or len(key) > MAX_KEY_CHARACTERS:
             return None
@@ -156,15 +158,15 @@ class KeyStore:
         return self.valid_key(key_id, now_s) if hmac.compare_digest(expected, digest(key)) else None
 
     def valid_key(self, key_id: str, now_s: float) -> ApiKey | None:
-        """Return the key with that id if it is valid at Unix time ``now_s``, as the
-        file stood at ``refresh``.
+        """Return the key with that id if it is valid at Unix time ``now_s``, as of the
+        last ``refresh``.
         """
         key, _ = self._unrevoked.get(key_id, (None, _NO_DIGEST))
         return key if key is not None and not key.expired(now_s) else None
 
     def valid_ids(self, now_s: float) -> frozenset[str]:
-        """Ids of the keys that are valid at Unix time ``now_s``, as the file stood at
-        the last ``refresh``.
+        """Return the ids of the keys that are valid at Unix time ``now_s``, as of the
+        last ``refresh``.
         """
         return frozenset(
             key_id for key_id, (key, _) in self._unrevoked.items() if not key.expired(now_s)
@@ -189,7 +191,7 @@ class KeyStore:
 
     @property
     def stale(self) -> bool:
-        """Whether the file has been changed since the last ``refresh``, by whomever."""
+        """Whether the file has changed since the last ``refresh``."""
         return _version(self._path) != self._read_version
 
     def refresh(self) -> None:

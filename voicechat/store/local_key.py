@@ -1,9 +1,9 @@
 """The key that a server on loopback makes for itself, so that one command is enough to
-talk to it.
+try it.
 
-It is kept readable, because the demo's address that is printed at every start carries
-it; hence the file is its owner's alone, and the server honours it only while it listens
-on loopback and no other key exists.
+It is stored in plain text, because the demo's address that is printed at every start
+contains it. Hence the file is readable by its owner only, and the server accepts the
+key only while it listens on loopback and no other key exists.
 """
 
 import os
@@ -19,8 +19,8 @@ _FORM = re.compile(r"local_[A-Za-z0-9_-]{43}")
 
 
 def local_key(data_dir: Path) -> str:
-    """Read the key, or make it at the first call. ConfigError when the data directory
-    cannot be used.
+    """Read the key, or make it on the first call. Raises ConfigError when the data
+    directory cannot be used.
     """
     path = data_dir / _FILE_NAME
     try:
@@ -35,8 +35,8 @@ def local_key(data_dir: Path) -> str:
 
 
 def _write_new(path: Path) -> str:
-    """Write a new key under another name first: a crash or a second server never leaves
-    or reads half a key.
+    """Write a new key to another file, then rename it: neither a crash nor a second
+    server leaves or reads half a key.
     """
     key = f"local_{secrets.token_urlsafe(SECRET_BYTES)}"
     draft = path.with_name(f"{_FILE_NAME}.{secrets.token_hex(4)}")

@@ -1,9 +1,10 @@
-"""Unpacks an archive of unknown origin into a fresh folder: plain files and folders,
-within bounds.
+"""Unpacks an untrusted archive into a new folder: plain files and folders, within
+limits.
 
-Python's own extraction is not used: its filters have had holes, and which holes are
-closed depends on the version of Python. Here every member is checked and written by
-this module, and no link is ever made on the disk, so that no name can lead through one.
+Python's own extraction is not used: its filters have had vulnerabilities, and which
+ones are fixed depends on the version of Python. Here every member is checked and
+written by this module, and links are never created on disk, so that no path can
+traverse one.
 """
 
 import bz2
@@ -21,11 +22,9 @@ from voicechat.errors import VoiceChatError
 MAX_MEMBERS = 50_000
 MAX_UNPACKED_BYTES = 16 * 1024**3
 SPARE_BYTES = 200 * 1024**2
-"""So much of the disk is left free."""
+"""This much of the disk stays free."""
 MAX_HEADER_BYTES = 1024**2
-"""What may stand before the content of one member. Long names and attributes are read
-into memory.
-"""
+"""Largest header of one member. Long names and attributes are read into memory."""
 
 _OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
     ".tar.bz2": bz2.BZ2File,
@@ -36,22 +35,21 @@ _OPENERS: dict[str, Callable[[Path], io.BufferedIOBase]] = {
 ARCHIVE_SUFFIXES = tuple(_OPENERS)
 
 _Place = tuple[str, ...]
-"""A name in the archive: the parts of a path below its root, without ``.`` and ``..``.
-"""
+"""A path in the archive: its parts below the root, without ``.`` and ``..``."""
 
 
 class ArchiveError(VoiceChatError):
-    """An archive is damaged, or holds what may not be unpacked. The message is one line
-    for a person.
+    """An archive is damaged or has forbidden content. The message is one line for a
+    person.
     """
 
 
 class _RefusedError(Exception):
-    """Something in the archive may not be unpacked; the message says what."""
+    """A member of the archive is forbidden; the message says which."""
 
 
 class _TooLargeError(Exception):
-    """The content is larger than there is room for."""
+    """The content is larger than the limit or the free disk space."""
 
 
 def unpack(
@@ -60,12 +58,11 @@ def unpack(
     """Unpack into ``folder``, which must not exist, at most ``max_bytes``.
 
     Returns the folder of the content: the only one in ``folder``, or ``folder`` itself.
-    A link to a file of the archive becomes a copy of it.
+    A link to a file of the archive becomes a copy of that file.
 
-    Raises `ArchiveError`; what was unpacked by then is the caller's to remove. Refused
-    are absolute names, ``..``, characters that mean something to some system, names
-    that occur twice, links to anything but a file of the archive, devices, pipes and
-    sparse files.
+    Raises `ArchiveError`; the caller removes what was unpacked by then. Forbidden are
+    absolute names, ``..``, characters that are special on some system, duplicate names,
+    links to anything but a file of the archive, devices, pipes and sparse files.
     """
     folder.mkdir(parents=True)
     room_bytes = min(max_bytes, shutil.disk_usage(folder).free - spare_bytes)
@@ -84,7 +81,7 @@ def unpack(
     except (tarfile.TarError, EOFError, ValueError, lzma.LZMAError, RecursionError) as error:
         raise ArchiveError(f"{archive.name} is damaged: {error}") from error
     except OSError as error:
-        # bz2 and gzip tell of damage this way, too.
+        # bz2 and gzip report damage as OSError.
         raise ArchiveError(
             f"{archive.name} cannot be unpacked: {error.strerror or error}"
         ) from error
@@ -93,7 +90,7 @@ def unpack(
 
 
 class _ArchiveReader(io.BufferedIOBase):
-    """The unpacked bytes of the archive, forwards only, and never more than
+    """The decompressed bytes of the archive, forward only, at most
     ``allowed_bytes``.
     """
 
@@ -102,14 +99,14 @@ class _ArchiveReader(io.BufferedIOBase):
         self.allowed_bytes = MAX_HEADER_BYTES
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read ``size`` bytes, fewer at the end. Raises `_RefusedError` when they are
-        too many.
+        """Read ``size`` bytes, fewer at the end. Raises `_RefusedError` above the
+        limit.
         """
         self._spend(-1 if size is None else size)
         return self._stream.read(size)
 
     def tell(self) -> int:
-        """Return the position in the unpacked bytes."""
+        """Return the position in the decompressed bytes."""
         return self._stream.tell()
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
@@ -124,7 +121,7 @@ class _ArchiveReader(io.BufferedIOBase):
 
 
 class _Unpacking:
-    """One archive on its way into a folder."""
+    """The unpacking of one archive."""
 
     def __init__(
         self, tar: tarfile.TarFile, reader: _ArchiveReader, folder: Path, room_bytes: int
@@ -134,7 +131,7 @@ class _Unpacking:
         self._folder = folder
         self._room_bytes = room_bytes
         self._files: dict[_Place, int] = {}
-        """The files that have been written, and their sizes."""
+        """The written files and their sizes."""
         self._links: dict[_Place, _Place] = {}
 
     def run(self) -> None:
@@ -168,13 +165,15 @@ class _Unpacking:
             raise _TooLargeError
         target = self._folder.joinpath(*place)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # "x": it must not exist, nor be a link.
+        # "x": the target must not exist, not even as a link.
         with target.open("xb") as file:
             shutil.copyfileobj(content, file)
         self._files[place] = size_bytes
 
     def _copy_links(self) -> None:
-        """Write what each link names in its place. A link may name another one."""
+        """Copy the target of each link to its place. A link may point to another
+        link.
+        """
         while self._links:
             ready = {
                 place: source for place, source in self._links.items() if source in self._files
@@ -190,11 +189,10 @@ class _Unpacking:
 
 
 def _place(name: str, folder: _Place = ()) -> _Place:
-    """Find where ``name`` leads, as seen from a folder of the archive. Raises
-    `_RefusedError` if that is outside.
+    """Resolve ``name`` relative to a folder of the archive.
 
-    Only the target of a link is seen from a folder, and may go up from there with
-    ``..``.
+    Raises `_RefusedError` if it leads outside. Only the target of a link is relative to
+    a folder, and may contain ``..``.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or any(character in '\\:"*?<>|' or character < " " for character in name):

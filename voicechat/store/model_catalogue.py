@@ -1,5 +1,5 @@
-"""The models that can be pulled: a TOML file with names, kinds and addresses, shipped
-or one's own.
+"""The catalogue of downloadable models: a TOML file with names, kinds and URLs, ours or
+the user's.
 """
 
 import re
@@ -15,7 +15,7 @@ from voicechat.store.model_archive import ARCHIVE_SUFFIXES
 
 SHIPPED = Path(__file__).with_name("models.toml")
 MODELS_FOLDER = "models"
-"""Where models are pulled to, in the data directory."""
+"""The folder of pulled models, in the data directory."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -55,22 +55,24 @@ class CatalogueModel(BaseModel):
 
     name: Annotated[str, AfterValidator(_name)]
     kind: str
-    """As the ``sherpa_onnx`` provider names it, or ``punctuation``."""
+    """The kind as the ``sherpa_onnx`` provider names it, or ``punctuation``."""
     languages: str = ""
     url: Annotated[str, AfterValidator(_url), AfterValidator(_archive)]
-    """An archive with the model's folder."""
+    """URL of an archive with the model's folder."""
     also: Annotated[list[Annotated[str, AfterValidator(_url)]], Field(default_factory=list)]
-    """Files that belong into the folder besides."""
+    """URLs of further files for the folder."""
     sha256: Annotated[dict[str, str], AfterValidator(_digests), Field(default_factory=dict)]
-    """By the file's name in its address, as far as they are known."""
+    """Known digests, by the name of the file in its URL."""
 
     @property
     def urls(self) -> list[str]:
-        """The archive's address and those of the other files."""
+        """The URLs of the archive and of the further files."""
         return [self.url, *self.also]
 
     def digest(self, url: str) -> str | None:
-        """What the file at ``url`` must have as its SHA-256; None: nobody has checked."""
+        """Return the expected SHA-256 of the file at ``url``; None if it is not
+        known.
+        """
         return self.sha256.get(file_name(url))
 
 
@@ -81,13 +83,13 @@ class _CatalogueFile(BaseModel):
 
 
 def file_name(url: str) -> str:
-    """Give the name of the file that an address ends in."""
+    """Return the name of the file that a URL ends in."""
     return PurePosixPath(urlsplit(url).path).name
 
 
 def read_catalogue(path: Path = SHIPPED) -> dict[str, CatalogueModel]:
-    """Read a catalogue; models by name. Raises `ConfigError` naming the file and the
-    key.
+    """Read a catalogue; returns models by name. Raises `ConfigError` naming the file
+    and the key.
     """
     try:
         entries = _CatalogueFile.model_validate(tomllib.loads(path.read_text("utf-8"))).model

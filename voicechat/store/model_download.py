@@ -1,9 +1,9 @@
-"""Fetches one large file over HTTP, and goes on where an earlier attempt, or an earlier
-run, was cut off.
+"""Downloads one large file over HTTP, and resumes after an earlier attempt or run was
+interrupted.
 
-Going on is safe only if the file has not changed meanwhile: its ETag, or else its date,
-is kept beside the part that was fetched and sent as If-Range (RFC 9110, 13.1.5); a
-server that has another file, or knows no ranges, sends all.
+Resuming is safe only if the file has not changed meanwhile: its ETag, or else its date,
+is stored beside the partial file and sent as If-Range (RFC 9110, 13.1.5). A server with
+another file, or without range support, sends all of it.
 """
 
 import asyncio
@@ -24,37 +24,37 @@ IDLE_S = 60.0
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 OnProgress = Callable[[int, int], None]
-"""Told how many bytes there are by now, and how many there will be (0: unknown)."""
+"""Called with the bytes downloaded so far, and the size of the file (0: unknown)."""
 
 
 class DownloadError(VoiceChatError):
-    """A file could not be fetched. The message is one line for a person."""
+    """A file could not be downloaded. The message is one line for a person."""
 
 
 class _CutOffError(Exception):
-    """The connection broke; trying again may help."""
+    """The connection broke; a retry may help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadLimits:
-    """How much, how often and how patiently."""
+    """Limits of size, disk space and retries."""
 
     max_bytes: int = 8 * 1024**3
     spare_bytes: int = 200 * 1024**2
-    """So much of the disk is left free."""
+    """This much of the disk stays free."""
     attempts: int = 6
     pause_s: float = 1.0
-    """Before the second attempt; it doubles with each."""
+    """The pause before the second attempt; it doubles with each."""
 
 
 async def download(
     url: str, part: "PartialDownload", limits: DownloadLimits, on_progress: OnProgress
 ) -> None:
-    """Fetch ``url`` into ``part``, which may hold its beginning. Proxies of the
-    environment are used.
+    """Download ``url`` into ``part``, which may hold its beginning.
 
-    Raises `DownloadError`. What was fetched stays in ``part`` whatever happens,
-    cancelling included, and the next call goes on from there.
+    Proxies of the environment are used. Raises `DownloadError`. What was downloaded
+    stays in ``part`` whatever happens, cancelling included, and the next call resumes
+    there.
     """
     if part.is_complete(url):
         return
@@ -127,7 +127,7 @@ def _refused(url: str, status: int) -> Exception:
 
 
 def _extent(response: ClientResponse, have_bytes: int) -> tuple[int, int]:
-    """Tell where the body begins in the file, and how long the file is (0: unknown)."""
+    """Return where the body begins in the file, and the file's size (0: unknown)."""
     if response.status == 200:
         return 0, response.content_length or 0
     given = _CONTENT_RANGE.fullmatch(response.headers.get(hdrs.CONTENT_RANGE, ""))
@@ -148,15 +148,17 @@ def _check_room(path: Path, total_bytes: int, begin_bytes: int, limits: Download
 
 
 class PartialDownload:
-    """What there is of a file, and beside it (in ``.json``) what file it is."""
+    """A partially downloaded file, and beside it (in ``.json``) the URL and version it
+    belongs to.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._label = path.with_name(path.name + ".json")
 
     def state(self, url: str) -> tuple[int, str]:
-        """How many bytes there are, and the validator for If-Range; 0 when it is not
-        known what they belong to.
+        """Return how many bytes there are, and the validator for If-Range; 0 when the
+        validator is unknown.
         """
         validator = self._read(url).get("validator")
         if not isinstance(validator, str) or not validator or not self.path.is_file():
@@ -164,23 +166,23 @@ class PartialDownload:
         return self.path.stat().st_size, validator
 
     def is_complete(self, url: str) -> bool:
-        """Whether all of it is there, from a call that could do no more with it."""
+        """Return whether the file is complete."""
         return self._read(url).get("whole") is True and self.path.is_file()
 
     def write_begun(self, url: str, begin_bytes: int, etag: str | None, date: str | None) -> None:
-        """Note what the bytes belong to. A weak ETag does not say that they are the
-        same.
+        """Store the URL and the validator of a download that begins. A weak ETag is not
+        used: it does not guarantee equal bytes.
         """
         if not begin_bytes:
             strong = etag if etag and not etag.startswith("W/") else None
             self._write({"url": url, "validator": strong or date or ""})
 
     def write_completed(self, url: str) -> None:
-        """All of it is there."""
+        """Store that the file is complete."""
         self._write({"url": url, "whole": True})
 
     def discard_file(self) -> None:
-        """Nothing of it is of use any more."""
+        """Delete the file."""
         self._label.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 

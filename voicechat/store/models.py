@@ -1,5 +1,5 @@
-"""The models of this machine: pulled into a folder of the data directory, complete or
-not at all.
+"""The models of this machine: pulled into a folder of the data directory,
+atomically.
 """
 
 import hashlib
@@ -20,28 +20,32 @@ _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 
 
 class ChecksumError(VoiceChatError):
-    """A file is not the one that was expected. The message is one line for a person."""
+    """A file does not have the expected checksum. The message is one line for a
+    person.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a pull has done."""
+    """The result of a pull."""
 
     folder: Path
     unchecked: tuple[str, ...]
-    """Addresses of files whose checksum nobody knew; what they have has been noted."""
+    """URLs of files without a known checksum; the checksums found have been
+    recorded.
+    """
 
 
 class ModelFolder:
-    """Where the models lie; ``NAME/`` each, and ``checksums.txt`` with what was pulled
-    unchecked.
+    """The folder of the models: ``NAME/`` for each, and ``checksums.txt`` with the
+    checksums recorded on the first pull.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def has_model(self, name: str) -> bool:
-        """Whether the model is there."""
+        """Return whether the model exists."""
         return (self.folder / name).is_dir()
 
     async def pull_model(
@@ -51,12 +55,12 @@ class ModelFolder:
         limits: DownloadLimits | None = None,
         max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
     ) -> Pulled:
-        """Fetch the model, in place of one that is there. ``on_progress`` gets each
-        file's name first.
+        """Download the model, replacing an existing one.
 
-        Raises `DownloadError`, `ChecksumError`, `ArchiveError` and `OSError`; whatever
-        happens, the model is there complete or as it was before. Cancelling keeps what
-        has been fetched for the next call.
+        ``on_progress`` is called with each file's name and returns its progress
+        callback. Raises `DownloadError`, `ChecksumError`, `ArchiveError` and `OSError`;
+        whatever happens, the model is complete or as it was before. Cancelling keeps
+        what was downloaded for the next call.
         """
         pulling = self.folder / _PULLING
         pulling.mkdir(parents=True, exist_ok=True)
@@ -107,7 +111,7 @@ class ModelFolder:
         except ArchiveError:
             PartialDownload(
                 pulling / file_name(model.url)
-            ).discard_file()  # fetched again it may be whole
+            ).discard_file()  # the next download may not be damaged
             raise
         finally:
             shutil.rmtree(unpacked, ignore_errors=True)

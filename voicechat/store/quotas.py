@@ -1,5 +1,6 @@
-"""What each key has used, held against its quota. Counted for all processes of the
-server: its restart begins anew.
+"""The usage of each key, checked against its quota.
+
+It is counted for all processes of the server, and starts at 0 when the server restarts.
 """
 
 import logging
@@ -17,16 +18,18 @@ _log = logging.getLogger(__name__)
 DAY_S = 86_400
 MINUTE_S = 60.0
 WRITE_DOWN_MS = 1000
-"""Audio is told to the other processes in such portions: it is counted many times a
+"""Audio is written to the ledger in portions of 1 s, because it is counted many times a
 second.
 """
 SESSION_RETRY_S = 5
-"""What a client is told to wait for a session of its own key to end: nobody knows."""
+"""Seconds that a client is asked to wait for a session of its own key to end: an
+estimate.
+"""
 
 
 class QuotaExceededError(AdmissionError):
-    """A quota is used up. ``retry_after_s``: whole seconds after which trying again may
-    help.
+    """A quota is used up. ``retry_after_s``: whole seconds after which a retry may
+    succeed.
     """
 
     def __init__(self, message: str, retry_after_s: int) -> None:
@@ -35,7 +38,7 @@ class QuotaExceededError(AdmissionError):
 
 
 class Account:
-    """What one key has used. ``unix_s`` gives the wall clock, which settles when a day
+    """The usage of one key. ``unix_s`` returns the wall clock, which decides when a day
     begins.
     """
 
@@ -46,7 +49,7 @@ class Account:
         ledger: Ledger | None = None,
         key_id: str = "",
     ) -> None:
-        """Without a ``ledger`` nobody else counts for the key."""
+        """Without a ``ledger`` only this object counts for the key."""
         self.quota = quota
         self._unix_s = unix_s
         self._ledger = ledger or Ledger()
@@ -56,7 +59,7 @@ class Account:
         self._unwritten_ms = 0
         self._unwritten_sessions = 0
         self._due_ms = WRITE_DOWN_MS
-        """When so much audio is not written down, it is time to."""
+        """Unwritten audio from which on the next write is tried."""
 
     @property
     def sessions(self) -> int:
@@ -64,12 +67,12 @@ class Account:
         return self._sessions
 
     def begin_request(self, now_s: float) -> None:
-        """Count a request that begins at ``now_s``, a time of the machine's clock.
-        Raises ``QuotaExceededError``.
+        """Count a request that begins at ``now_s``, on the machine's monotonic clock.
 
-        A generic cell rate algorithm (ITU-T I.371, annex A): a minute's requests may
-        come at once, then one comes free every 1/n minute. It needs a single number,
-        and tells exactly when the next request will be allowed.
+        Raises ``QuotaExceededError``. The rate limit is a generic cell rate algorithm
+        (ITU-T I.371, annex A): a minute's requests may come at once, then one more is
+        allowed every 1/n minute. It needs a single number, and yields exactly when the
+        next request will be allowed.
         """
         allowed = self.quota.requests_per_minute
         if allowed is None:
@@ -80,7 +83,7 @@ class Account:
             )
             until_s = max(found[0] if found else now_s, now_s) + MINUTE_S / allowed
             if until_s > now_s + MINUTE_S:
-                # Without the rounding, floating point would now and then refuse the
+                # Without rounding, floating point errors would sometimes refuse the
                 # last request of a full minute.
                 wait_s = math.ceil(round(until_s - MINUTE_S - now_s, 6))
                 if wait_s > 0:
@@ -93,7 +96,7 @@ class Account:
 
     @contextmanager
     def session(self, *, uses_audio: bool = True) -> Iterator[None]:
-        """Count something in progress while the context lasts; see ``enter_session``."""
+        """Count a session while the context lasts; see ``enter_session``."""
         self.enter_session(uses_audio=uses_audio)
         try:
             yield
@@ -103,8 +106,8 @@ class Account:
     def enter_session(self, *, uses_audio: bool = True) -> None:
         """Begin a session, which ``leave_session`` ends.
 
-        Raises ``QuotaExceededError``: there are too many, or, if it ``uses_audio``,
-        none of that is left.
+        Raises ``QuotaExceededError``: too many sessions, or, if it ``uses_audio``, no
+        audio is left today.
         """
         allowed = self.quota.max_sessions
         with self._ledger.transaction():
@@ -134,8 +137,9 @@ class Account:
 
     @property
     def audio_used_up(self) -> bool:
-        """Whether the key has had its audio of today, as far as the other processes
-        have written theirs down.
+        """Whether the key has used its audio of today.
+
+        Of other processes only what they have written to the ledger counts.
         """
         allowed_s = self.quota.audio_seconds_per_day
         if allowed_s is None:
@@ -160,8 +164,8 @@ class Account:
             self._unwritten_ms = 0
 
     def _try_to_write(self) -> None:
-        """Write down what is not; while the ledger cannot be written, later: no session
-        ends for it.
+        """Write the counts to the ledger. If that fails it is retried later: no session
+        ends because of it.
         """
         try:
             self._write()
@@ -187,18 +191,16 @@ class Account:
 
 
 class Accounts:
-    """The accounts of one server by key. As many as there are keys; those of keys that
-    are gone are dropped.
-    """
+    """The accounts of one server by key. Accounts of deleted keys are dropped."""
 
     def __init__(self, unix_s: Callable[[], float], ledger: Ledger | None = None) -> None:
-        """Without a ``ledger`` nobody else counts for the keys."""
+        """Without a ``ledger`` only this object counts for the keys."""
         self._unix_s = unix_s
         self._ledger = ledger or Ledger()
         self._accounts: dict[str, Account] = {}
 
     def account_of(self, key_id: str, quota: Quota) -> Account:
-        """Open the account of a key, or return the open one."""
+        """Return the account of a key, opening it if needed."""
         account = self._accounts.get(key_id)
         if account is None:
             account = self._accounts[key_id] = Account(quota, self._unix_s, self._ledger, key_id)
@@ -206,11 +208,11 @@ class Accounts:
         return account
 
     def in_progress(self) -> list[int]:
-        """How much each key has in progress in this process, in no order."""
+        """Return each key's number of sessions in this process, in no order."""
         return [account.sessions for account in self._accounts.values()]
 
     def used_up(self) -> frozenset[str]:
-        """Keys with something in progress in this process that have had their audio of
+        """Return the keys with sessions in this process that have used their audio of
         today.
         """
         accounts = self._accounts.items()
@@ -219,9 +221,7 @@ class Accounts:
         )
 
     def close_all_but(self, key_ids: Collection[str]) -> None:
-        """Forget the accounts of other keys, unless something of theirs is still in
-        progress.
-        """
+        """Drop the accounts of other keys, except those with open sessions."""
         gone = [
             key_id
             for key_id, account in self._accounts.items()

@@ -1,4 +1,6 @@
-"""How many may be in at once, over all processes of the server."""
+"""A counting semaphore over all processes of a server, for sessions and for
+requests.
+"""
 
 import logging
 import sqlite3
@@ -9,8 +11,10 @@ _log = logging.getLogger(__name__)
 
 
 class SessionSlots:
-    """The places of one kind. This process must free what it has taken; what a dead one
-    held `Ledger.forget` frees.
+    """The slots of one kind.
+
+    This process must release what it has acquired; `Ledger.remove_worker` frees the
+    slots of a dead one.
     """
 
     def __init__(self, ledger: Ledger, kind: str, most: int) -> None:
@@ -18,22 +22,24 @@ class SessionSlots:
         self._kind = kind
         self.most = most
         self._owed = 0
-        """Places that have been given back, and are not written down."""
+        """Released slots that are not written to the ledger yet."""
 
     @property
     def slots_in_use(self) -> int:
-        """How many are taken, by any process."""
+        """The number of slots in use by any process."""
         return int(self._ledger.number("SELECT TOTAL(taken) FROM place WHERE kind = ?", self._kind))
 
     @property
     def slots_by_worker(self) -> dict[int, int]:
-        """How many each process has taken; one that has never taken any may be missing."""
+        """The number of slots of each process; a process that never had any may be
+        missing.
+        """
         return self._ledger.numbers(
             "SELECT worker, taken FROM place WHERE kind = ? ORDER BY worker", self._kind
         )
 
     def try_acquire_slot(self) -> bool:
-        """Take a place; False when there is none."""
+        """Acquire a slot; False when none is free."""
         with self._ledger.transaction():
             if self.slots_in_use - self._owed >= self.most:
                 return False
@@ -42,8 +48,10 @@ class SessionSlots:
         return True
 
     def release_slot(self) -> None:
-        """Give a place back. Raises nothing: while the ledger cannot be written, it is
-        when it can.
+        """Release a slot.
+
+        Raises nothing: while the ledger cannot be written, the release is kept and
+        written with the next one.
         """
         self._owed += 1
         try:

@@ -1,8 +1,8 @@
-"""Short-lived tokens for browsers: single use, kept as hashes in the ledger, gone when
-they expire or the server ends.
+"""Short-lived tokens for browsers: single use, stored as hashes in the ledger, gone
+when they expire or the server ends.
 
-A page that held a key would show it to everybody who opens it. The page's own server,
-which has the key, asks for a token instead and hands that out.
+A page that held a key would show it to everyone who opens it. Instead the page's own
+server, which has the key, requests a token and passes it on.
 """
 
 import hashlib
@@ -21,41 +21,46 @@ DEFAULT_LIFE_S = 60
 MAX_LIFE_S = 600
 MAX_TOKENS = 10_000
 MAX_TOKENS_PER_KEY = 1_000
-"""Tokens of one key that wait to be used: no key can fill the whole table."""
+"""Unused tokens of one key: no key can fill the whole table."""
 _RETRY_S = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenGrant:
-    """What a token is good for."""
+    """What a token permits."""
 
     key_id: str
-    """The key it was made with: it pays, and the token dies with it."""
+    """The key it was made with: it is charged, and the token becomes invalid with
+    it.
+    """
     scope: Scope
     origin: str = ""
-    """The web origin that must send it; empty: anybody may."""
+    """The web origin that must send the token; empty: any."""
     user: str = ""
-    """Whom the page serves: what one token of a user has made, the next ones may see.
-    Empty: nobody else may.
+    """The user of the page: all tokens of a user see what one of them has made. Empty:
+    nobody else sees it.
     """
 
 
 class TokenStore:
-    """The tokens of one server, whichever of its processes made them. Times are seconds
-    of the machine's clock.
+    """The tokens of one server, whichever process made them.
+
+    Times are seconds of the machine's monotonic clock.
     """
 
     def __init__(self, ledger: Ledger | None = None) -> None:
-        """Without a ``ledger`` they are this object's alone."""
+        """Without a ``ledger`` the tokens belong to this object alone."""
         self._ledger = ledger or Ledger()
 
     def __len__(self) -> int:
-        """How many are kept, expired ones that nobody has met yet included."""
+        """The number of stored tokens, including expired ones that are not deleted
+        yet.
+        """
         return int(self._ledger.number("SELECT COUNT(*) FROM token"))
 
     def issue_token(self, grant: TokenGrant, life_s: int, now_s: float) -> str:
-        """Make a token, which is kept nowhere. Raises ``AdmissionError``: the key, or
-        the server, has too many.
+        """Make a token; only its hash is stored. Raises ``AdmissionError`` when the key
+        or the server has too many.
         """
         token = TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
         with self._ledger.transaction():
@@ -79,10 +84,11 @@ class TokenStore:
         return token
 
     def redeem_token(self, token: str, now_s: float) -> TokenGrant | None:
-        """Use a token up: the same text is never accepted again. None: there is none,
-        or it has expired.
+        """Redeem a token: it is never accepted again. None when it does not exist or
+        has expired.
 
-        Looked up by its hash: how long that takes tells nothing about other tokens.
+        It is looked up by its hash, so that the timing reveals nothing about other
+        tokens.
         """
         if not token.startswith(TOKEN_PREFIX):
             return None

@@ -1,7 +1,7 @@
-"""Durable tasks: work that is written down before it is acknowledged, and done although
-processes die.
+"""Durable tasks: stored before they are acknowledged, and performed even if processes
+die.
 
-`interface` is the seam; `dbos_store` keeps tasks with DBOS Transact in SQLite or
-PostgreSQL; `liveness` tells which processes are dead, so that their tasks are taken
-over; `on_demand` loads all of that when the first task comes.
+`interface` defines the store; `dbos_store` implements it with DBOS Transact on SQLite
+or PostgreSQL; `liveness` detects dead processes, so that their tasks are taken over;
+`on_demand` loads all of that when the first task is submitted.
 """

@@ -1,10 +1,11 @@
 """Tasks on DBOS Transact: one workflow each, in SQLite (one machine) or PostgreSQL
-(many).
+(several machines).
 
-What DBOS gives: a row that is committed before a task is acknowledged, a queue that
-hands each task to one executor, and outcomes that only the execution that owns the task
-can write, so that a result is written once whoever is late. What it leaves to its paid
-service, and is done here: finding the tasks of executors that died (`liveness`).
+DBOS provides: a row that is committed before a task is acknowledged, a queue that hands
+each task to one executor, and outcomes that only the execution which owns the task can
+write, so that a result is written once even if an execution is late. DBOS leaves one
+thing to its paid service, and this module does it: finding the tasks of executors that
+died (`liveness`).
 
 Importing this module costs 0.4 s and 45 MB; DBOS exists once per process, and so does
 an open store.
@@ -52,19 +53,19 @@ from voicechat.store.tasks.workflows import (
 QUEUE = "voicechat-tasks"
 WORKFLOW = "voicechat-task"
 FORMAT_VERSION = "1"
-"""Of payloads and results, and DBOS' application version: executors take up only tasks
-of their own.
+"""Version of payloads and results, and DBOS' application version: executors take only
+tasks of their own version.
 """
 ANSWER_S = 10.0
-"""How long a caller waits for the database; DBOS itself would retry for ever."""
+"""How long a caller waits for the database; DBOS itself would retry without limit."""
 RETRY_S = 1.0
 CLOSE_S = 2.0
 CALL_THREADS = 4
 PROGRESS_S = 1.0
-"""Progress is written down this often, not more."""
+"""Least time between two writes of progress."""
 PAGE_TASKS = 500
 SHARES = 4
-"""So many shares may have all their tasks begun at once."""
+"""Shares of the workers that can be fully busy at once."""
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -72,23 +73,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """Where tasks are kept, and how they are worked off."""
+    """Where tasks are stored, and how they are performed."""
 
     database_url: str
     """``sqlite:///PATH`` or ``postgresql://...``."""
     executor_id: str
-    """This process' own name, never used before."""
+    """This process' name, which must never have been used before."""
     workers: int = 2
-    """Tasks of one share that this process does at once."""
+    """Tasks of one share that this process performs at once."""
     max_attempts: int = MAX_ATTEMPTS
     poll_s: float = 0.5
-    """How often new tasks are looked for."""
+    """How often the queue is polled."""
     adopt_s: float = 5.0
     """How often the tasks of dead executors are looked for."""
 
 
 class DbosTaskStore:
-    """See ``TaskStore``. Between ``open`` and ``aclose`` it also does tasks."""
+    """A ``TaskStore``. Between ``open`` and ``aclose`` it also performs tasks."""
 
     def __init__(self, settings: StoreSettings, liveness: Liveness, work: Work) -> None:
         self._settings = settings
@@ -101,8 +102,9 @@ class DbosTaskStore:
         self._dbos: DBOS | None = None
 
     async def open(self) -> None:
-        """Bring the database up to date and begin to work. Raises ``AdmissionError``:
-        the database cannot be used.
+        """Migrate the database and start performing tasks.
+
+        Raises ``AdmissionError`` when the database cannot be used.
         """
         global _open_store
         if _open_store is not None:
@@ -119,7 +121,7 @@ class DbosTaskStore:
         )
 
     async def aclose(self) -> None:
-        """See ``TaskStore.aclose``. Idempotent."""
+        """Stop the work in progress; see ``TaskStore.aclose``. Idempotent."""
         global _open_store
         if self._loop is None:
             return
@@ -129,8 +131,8 @@ class DbosTaskStore:
                 await asyncio.wait([self._adopting])
             await asyncio.to_thread(self._stop_dequeuing)
             with suppress(AdmissionError):
-                # An orderly end is no attempt: only what kills the process makes a task
-                # poison.
+                # A clean shutdown is not a failed attempt: only a task that kills its
+                # process counts as poison.
                 await self._call(self._take_attempts_back, timeout_s=CLOSE_S)
             await asyncio.to_thread(DBOS.destroy)
             await asyncio.to_thread(self._liveness.release)
@@ -141,7 +143,7 @@ class DbosTaskStore:
     # --- what clients ask -------------------------------------------------------------
 
     async def submit_task(self, submission: Submission) -> tuple[StoredTask, bool]:
-        """See ``TaskStore.submit``."""
+        """Store a task; see ``TaskStore.submit_task``."""
         task_id = _task_id(submission)
         options: EnqueueOptions = {
             "workflow_name": WORKFLOW,
@@ -162,12 +164,12 @@ class DbosTaskStore:
         return as_task(workflow), is_new
 
     async def find_task(self, owner: str, task_id: str) -> StoredTask | None:
-        """See ``TaskStore.find``."""
+        """Return a task that an owner may see; see ``TaskStore.find_task``."""
         found = await self._find(task_id, owner)
         return as_task(found[0]) if found and found[0].status != "CANCELLED" else None
 
     async def newest_tasks(self, owner: str, limit: int) -> list[StoredTask]:
-        """See ``TaskStore.newest``."""
+        """Return an owner's newest tasks; see ``TaskStore.newest_tasks``."""
         found = await self._call(
             lambda: DBOS.list_workflows(
                 user=owner, name=WORKFLOW, status=list(STATUS), sort_desc=True, limit=limit
@@ -176,25 +178,26 @@ class DbosTaskStore:
         return [as_task(workflow) for workflow in found]
 
     async def delete_task(self, owner: str, task_id: str) -> StoredTask | None:
-        """See ``TaskStore.delete``."""
+        """Delete a task; see ``TaskStore.delete_task``."""
         task = await self.find_task(owner, task_id)
         if task is None:
             return None
         if task.status.finished:
             await self._call(lambda: DBOS.delete_workflow(task_id))
         else:
-            # The row stays for the executor to see, and until it expires.
+            # The row stays until it expires, so that the executor sees the
+            # cancellation.
             await self._call(lambda: DBOS.cancel_workflow(task_id))
         return task
 
     async def expire_tasks(self, finished_before_s: float) -> None:
-        """See ``TaskStore.expire``."""
+        """Delete old finished tasks; see ``TaskStore.expire_tasks``."""
         before = datetime.fromtimestamp(finished_before_s, UTC).isoformat()
         while ids := await self._call(lambda: _finished_before(before)):
             await self._call(lambda ids=ids: DBOS.delete_workflows(ids))  # type: ignore[misc]
 
     async def count_tasks(self, key: str, since_s: float = math.inf) -> Stock:
-        """See ``TaskStore.stock``."""
+        """Scan all tasks; see ``TaskStore.count_tasks``."""
         stock = Stock()
         offset = 0
         while page := await self._call(lambda offset=offset: _page(offset)):  # type: ignore[misc]
@@ -212,7 +215,9 @@ class DbosTaskStore:
         return [workflow for workflow in found if may_see(owner, workflow.authenticated_user or "")]
 
     async def _call(self, call: Callable[[], T], timeout_s: float = ANSWER_S) -> T:
-        """Let a thread ask the database. Cancelling leaves the call to end by itself."""
+        """Call the database in a thread. After a cancellation the call finishes by
+        itself.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -228,8 +233,9 @@ class DbosTaskStore:
             ) from failure
 
     async def _call_until_answered(self, call: Callable[[], T]) -> T:
-        """For the work itself, which must not fail because the database is away. Ends
-        when the task is cancelled.
+        """Retry until the database answers: the work must not fail because it is away.
+
+        Ends when the task is cancelled.
         """
         while True:
             with suppress(AdmissionError):
@@ -249,7 +255,8 @@ class DbosTaskStore:
                 "application_version": FORMAT_VERSION,
                 "serializer": DBOSPortableJSONSerializer(),
                 "log_level": "ERROR",
-                # Nobody listens: it is only how long closing takes.
+                # Notifications are not used; the interval only bounds how long closing
+                # takes.
                 "notification_listener_polling_interval_sec": 2 * settings.poll_s,
                 "max_executor_threads": SHARES * settings.workers + CALL_THREADS,
             }
@@ -265,15 +272,15 @@ class DbosTaskStore:
         )
 
     def _stop_dequeuing(self) -> None:
-        """Let the threads of the queues end: one that handed a task to a stopped event
-        loop would log an error.
+        """Stop the queue threads: one that handed a task to a stopped event loop would
+        log an error.
         """
         if self._dbos is not None:
             for event in self._dbos.background_thread_stop_events:
                 event.set()
         for thread in threading.enumerate():
-            # One that is enumerated but does not run yet will find the event set, and
-            # cannot be joined.
+            # A thread that is listed but not running yet cannot be joined, and will
+            # find the event set.
             if thread.name.startswith("queue-worker-") and thread.is_alive():
                 thread.join(CLOSE_S)
 
@@ -282,8 +289,9 @@ class DbosTaskStore:
             DBOS.update_workflow_attributes(task_id, {"attempt": attempt - 1}, merge=True)
 
     async def perform(self, task_id: str) -> dict[str, str]:
-        """Do one task on this store's event loop, and give its outcome. Called on DBOS'
-        own loop.
+        """Perform one task on this store's event loop, and return its outcome.
+
+        Called on DBOS' own loop.
         """
         assert self._loop is not None
         return await asyncio.wrap_future(
@@ -295,8 +303,8 @@ class DbosTaskStore:
         if workflow is None:
             raise asyncio.CancelledError
         task = as_task(workflow)
-        # Counted before the work begins: the next attempt must know of this one
-        # although it killed the process.
+        # Count the attempt before the work begins, so that it counts even if it kills
+        # the process.
         attempt = task.attempt + 1
         if attempt > self._settings.max_attempts:
             return {"error": "attempts_exhausted"}
@@ -320,7 +328,7 @@ class DbosTaskStore:
         except TaskFailedError as failure:
             return {"error": failure.reason}
         except Exception as failure:  # noqa: BLE001 - whatever it is, it is this task's alone
-            # Not its message, which may hold what a person said.
+            # Not the message, which may contain what a person said.
             logger.error("task %s failed: %s", task.id, type(failure).__name__)
             return {"error": "internal"}
 
@@ -328,7 +336,7 @@ class DbosTaskStore:
         while True:
             await asyncio.sleep(PROGRESS_S)
             attributes = {"progress": round(progress.done, 3)}
-            with suppress(AdmissionError):  # The next second's writing may succeed.
+            with suppress(AdmissionError):  # the next write may succeed
                 update = partial(DBOS.update_workflow_attributes, task_id, attributes, merge=True)
                 await self._call(update)
 
@@ -343,13 +351,13 @@ class DbosTaskStore:
             await asyncio.sleep(self._settings.adopt_s)
 
     def _adopt(self) -> None:
-        """Put back into the queue what executors were doing that have died."""
+        """Requeue the tasks of executors that have died."""
         self._liveness.hold()
         executors = {workflow.executor_id or "" for workflow in _doing()}
         for executor_id in executors - {self._settings.executor_id}:
             with self._liveness.inherit(executor_id) as is_dead:
-                # Nobody else can inherit meanwhile: what is listed now cannot have been
-                # taken up again.
+                # No one else can inherit meanwhile, so none of the tasks listed now can
+                # have been restarted.
                 orphans = (
                     [workflow.workflow_id for workflow in _doing(executor_id)] if is_dead else []
                 )
@@ -363,7 +371,7 @@ _open_store: DbosTaskStore | None = None
 
 @DBOS.step(name="work", preemptible=True)
 async def _step(task_id: str) -> dict[str, str]:
-    if _open_store is None:  # The process ends: another one will do it.
+    if _open_store is None:  # the process is ending: another one will perform it
         raise asyncio.CancelledError
     return await _open_store.perform(task_id)
 
@@ -419,9 +427,7 @@ def _page(offset: int) -> list[WorkflowStatus]:
 
 
 def _task_id(submission: Submission) -> str:
-    """Make a random id; with an idempotency key the one that only this owner and key
-    have.
-    """
+    """Return a random id; with an idempotency key, an id derived from owner and key."""
     if not submission.idempotency_key:
         return secrets.token_hex(16)
     name = json.dumps([submission.owner, submission.idempotency_key])

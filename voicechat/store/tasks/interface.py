@@ -1,4 +1,4 @@
-"""What a task is, and what a store of tasks must promise."""
+"""The interface of a task store."""
 
 import math
 from collections import Counter
@@ -10,14 +10,14 @@ from typing import Protocol, TypeAlias
 from voicechat.errors import AdmissionError, Status, VoiceChatError
 
 Payload: TypeAlias = Mapping[str, str | int | float | bool | None]
-"""What the work needs to know; kept as JSON."""
+"""The input of the work; stored as JSON."""
 
 MAX_ATTEMPTS = 5
 """Attempts that may die with their process before a task counts as poison."""
 
 
 class TaskStatus(Enum):
-    """Where a task stands, by the wire contract's names."""
+    """The state of a task, by the wire contract's names."""
 
     WAITING = "waiting"
     DOING = "doing"
@@ -26,38 +26,41 @@ class TaskStatus(Enum):
 
     @property
     def finished(self) -> bool:
-        """Whether it will stay so."""
+        """Whether the state is final."""
         return self in (TaskStatus.SUCCESS, TaskStatus.FAILED)
 
 
 def may_see(owner: str, owned_by: str) -> bool:
-    """Whether ``owner`` may see a task of ``owned_by``: its own, and those of whom it
-    vouches for.
+    """Return whether ``owner`` may see a task of ``owned_by``: its own, or one of its
+    sub-owners'.
     """
     return owned_by == owner or owned_by.startswith(f"{owner}/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A task as it is handed in."""
+    """A task as it is submitted."""
 
     owner: str
-    """Whose task it is: nobody else can see it, but an owner whose name and a slash it
-    begins with.
+    """The owner of the task. Only it can see the task, and the owner whose name plus a
+    slash its own name begins with.
     """
     share: str = ""
-    """Whose share of the workers the task takes; empty: the owner's."""
+    """The share of the workers that the task uses; empty: the owner's."""
     payload: Payload
     fingerprint: str
-    """A digest of the whole request: two of one idempotency key must agree in it."""
+    """A digest of the whole request: two requests with one idempotency key must have
+    the same.
+    """
     idempotency_key: str = ""
-    """Empty: the same request twice makes two tasks."""
+    """Empty: submitting the same request twice makes two tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTask:
-    """A task as its owner sees it. ``progress`` is 0 to 1; ``attempt`` counts from 1
-    once the work has begun.
+    """A task as its owner sees it.
+
+    ``progress`` is 0 to 1; ``attempt`` counts from 1 once the work has begun.
     """
 
     id: str
@@ -68,25 +71,25 @@ class StoredTask:
     progress: float = 0.0
     attempt: int = 0
     result: str = ""
-    """What the work gave; empty until then."""
+    """The result of the work; empty until it has succeeded."""
     error: str = ""
-    """Why it failed: one of our own words, such as ``undecodable``."""
+    """Why it failed: one of our own codes, such as ``undecodable``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What there is of tasks."""
+    """A summary of all stored tasks."""
 
     values: set[str] = field(default_factory=set)
-    """Of their payloads: whose files are still needed."""
+    """Values of their payloads, such as the files that are still needed."""
     tasks_of: Counter[str] = field(default_factory=Counter)
-    """How many each owner has."""
+    """The number of each owner's tasks."""
     recent: set[str] = field(default_factory=set)
-    """Ids of those that were handed in lately."""
+    """Ids of recently submitted tasks."""
 
 
 class TaskFailedError(VoiceChatError):
-    """The work cannot be done, however often it is tried. ``reason`` is shown to the
+    """The work cannot succeed, however often it is retried. ``reason`` is shown to the
     owner.
     """
 
@@ -103,58 +106,58 @@ class IdempotencyConflictError(AdmissionError):
 
 
 ReportProgress: TypeAlias = Callable[[float], None]
-"""Tells how far the work is, 0 to 1. Returns at once; what is told too often is thinned
-out.
-"""
+"""Reports progress from 0 to 1. Returns at once; frequent reports are thinned out."""
 
 Work: TypeAlias = Callable[[StoredTask, ReportProgress], Awaitable[str]]
-"""Does a task and gives its result. It may be done again from the start, when a process
-dies, and must then give the same. Raises ``TaskFailedError``; anything else is a bug
-and fails the task as ``internal``. It is cancelled when the task is deleted or the
-store closes.
+"""Performs a task and returns its result.
+
+It may be called again from the start when a process dies, and must then return the same
+result. Raises ``TaskFailedError``; any other exception is a bug and fails the task as
+``internal``. It is cancelled when the task is deleted or the store closes.
 """
 
 
 class TaskStore(Protocol):
-    """Tasks that survive their processes. All methods raise ``AdmissionError``
-    (``AT_CAPACITY``) without a database.
+    """Tasks that survive their processes. Without a database all methods raise
+    ``AdmissionError`` (``AT_CAPACITY``).
 
-    Every task that ``submit_task`` has returned ends in exactly one result, unless it is
-    deleted before. No share of the workers can keep the tasks of the others from being
-    begun.
+    Every task that ``submit_task`` has returned ends in exactly one result, unless it
+    is deleted before. No share of the workers can keep the tasks of other shares from
+    being started.
     """
 
     async def submit_task(self, submission: Submission) -> tuple[StoredTask, bool]:
-        """Write a task down, and return it when it is durable; the second is False when
-        it was there already.
+        """Store a task, and return it when it is durable, with False if it existed
+        already.
 
-        Raises ``IdempotencyConflictError``. Cancelling leaves open whether the task
-        exists.
+        Raises ``IdempotencyConflictError``. After a cancellation the task may or may
+        not exist.
         """
 
     async def find_task(self, owner: str, task_id: str) -> StoredTask | None:
-        """Return one task that an owner may see; None also for what belongs to another."""
+        """Return a task that an owner may see; None if it does not exist or belongs to
+        another.
+        """
 
     async def newest_tasks(self, owner: str, limit: int) -> list[StoredTask]:
-        """Return the newest tasks of an owner itself, newest first."""
+        """Return the newest tasks of exactly this owner, the newest first."""
 
     async def delete_task(self, owner: str, task_id: str) -> StoredTask | None:
-        """Delete a task, stopping its work, and return what it was; None: there is
-        none.
+        """Delete a task, stopping its work, and return it; None if it does not
+        exist.
         """
 
     async def expire_tasks(self, finished_before_s: float) -> None:
-        """Forget tasks that were finished, or deleted, before that Unix time."""
+        """Delete tasks that were finished, or deleted, before that Unix time."""
 
     async def count_tasks(self, key: str, since_s: float = math.inf) -> "Stock":
-        """Look through all tasks that exist, and collect what their payloads hold under
-        ``key``.
+        """Scan all tasks, and collect what their payloads hold under ``key``.
 
         ``since_s`` is the Unix time from which on a task counts as recent. Tasks that
-        come or go meanwhile may be counted or not.
+        appear or disappear meanwhile may or may not be counted.
         """
 
     async def aclose(self) -> None:
-        """Stop the work in progress, which another process or the next start does
-        again.
+        """Stop the work in progress, which another process or the next start
+        repeats.
         """

@@ -1,10 +1,10 @@
-"""Which executors are alive: each holds a lock that the operating system or the
-database drops when it dies.
+"""Detects dead executors: each holds a lock that the operating system or the database
+releases when it dies.
 
-No clock is compared and no lease runs out: a process that is killed, or whose machine
+No clocks are compared and no lease expires: a process that is killed, or whose machine
 is lost, loses its lock, and one that merely stalls keeps it. The methods block for some
 milliseconds. ``hold`` and ``inherit`` are called by one thread at a time; ``release``
-may meet a call that nobody waits for any more.
+may run during a call whose caller has given up.
 """
 
 import hashlib
@@ -23,35 +23,36 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S = 5
 _KEEPALIVE_IDLE_S = 10
 _KEEPALIVE_COUNT = 3
-"""With the idle time before it: a lost machine's lock is free after some 40 s, both
-ways.
+"""With the idle time before it, the lock of a lost machine is free after about 40 s, on
+either side.
 """
 
 
 class LivenessUnknownError(VoiceChatError):
-    """Nobody's life can be told now: no connection to the locks. Try again later."""
+    """Liveness is unknown: there is no connection to the locks. Retry later."""
 
 
 class Liveness(Protocol):
-    """The lock of one executor, and a look at those of others. Raises
-    ``LivenessUnknownError``.
+    """The lock of one executor, and checks of other executors' locks.
+
+    Methods raise ``LivenessUnknownError``.
     """
 
     def hold(self) -> None:
-        """Take this executor's lock, or take it again if it was lost."""
+        """Acquire this executor's lock, or acquire it again if it was lost."""
 
     def inherit(self, executor_id: str) -> AbstractContextManager[bool]:
-        """Hold another executor's lock while the context lasts; it gives False when
-        that executor is alive.
+        """Hold another executor's lock while the context lasts; yields False when that
+        executor is alive.
         """
 
     def release(self) -> None:
-        """Give the lock back, for good: from now on this executor counts as dead."""
+        """Release the lock permanently: from now on this executor counts as dead."""
 
 
 class FileLiveness:
-    """For the processes of one machine: a file for each, exclusively locked through
-    SQLite, which does so portably.
+    """Locks for the processes of one machine: a file for each, exclusively locked
+    through SQLite, which is portable.
     """
 
     def __init__(self, folder: Path, executor_id: str) -> None:
@@ -62,7 +63,7 @@ class FileLiveness:
         self._released = False
 
     def hold(self) -> None:
-        """See ``Liveness.hold``."""
+        """Acquire this executor's lock; see ``Liveness.hold``."""
         with self._holding:
             if self._released:
                 raise LivenessUnknownError("this executor has ended")
@@ -72,14 +73,16 @@ class FileLiveness:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 for path in self._folder.glob("*.lock"):
                     with self.inherit(path.stem):
-                        pass  # what it is for: files of the dead go
+                        pass  # inheriting removes the files of dead executors
                 self._held = _locked(self._path)
             except (OSError, sqlite3.Error) as error:
                 raise LivenessUnknownError(f"{self._path}: {error}") from error
 
     @contextmanager
     def inherit(self, executor_id: str) -> Iterator[bool]:
-        """See ``Liveness.inherit``. Leaving the context removes a dead executor's file."""
+        """Hold another executor's lock; leaving the context removes a dead executor's
+        file.
+        """
         path = self._folder / f"{executor_id}.lock"
         try:
             lock = _locked(path)
@@ -88,12 +91,12 @@ class FileLiveness:
             return
         with closing(lock):
             yield True
-            with suppress(OSError):  # One that stays is only clutter.
+            with suppress(OSError):  # a file that stays is harmless
                 path.unlink()
 
     def release(self) -> None:
-        """See ``Liveness.release``. A ``hold`` that comes late must not bring this
-        executor back to life.
+        """Release the lock. A late ``hold`` must not make this executor look alive
+        again.
         """
         with self._holding:
             self._released = True
@@ -118,15 +121,15 @@ def _locked(path: Path) -> sqlite3.Connection:
 
 
 class PostgresLiveness:
-    """For the processes of many machines: session-level advisory locks, dropped with
-    their connection.
+    """Locks for the processes of several machines: PostgreSQL's session-level advisory
+    locks, released with their connection.
 
-    The connection must be the database's own: behind a pooler that shares sessions the
-    locks mean nothing.
+    The connection must go to the database itself: behind a pooler that shares sessions
+    the locks are meaningless.
     """
 
     def __init__(self, url: str, executor_id: str) -> None:
-        # Loaded with the store only: it comes with DBOS and costs 40 ms.
+        # Imported only with the store: it comes with DBOS and costs 40 ms.
         import psycopg
 
         self._psycopg = psycopg
@@ -137,7 +140,7 @@ class PostgresLiveness:
         self._released = False
 
     def hold(self) -> None:
-        """See ``Liveness.hold``."""
+        """Acquire this executor's lock; see ``Liveness.hold``."""
         with self._holding:
             if self._released:
                 raise LivenessUnknownError("this executor has ended")
@@ -155,7 +158,7 @@ class PostgresLiveness:
 
     @contextmanager
     def inherit(self, executor_id: str) -> Iterator[bool]:
-        """See ``Liveness.inherit``."""
+        """Hold another executor's lock; see ``Liveness.inherit``."""
         key, connection = _lock_key(executor_id), self._connection
         if connection is None:
             raise LivenessUnknownError("no connection for the executors' locks")
@@ -165,19 +168,19 @@ class PostgresLiveness:
         try:
             yield True
         finally:
-            with suppress(self._psycopg.Error):  # Without the connection the lock is gone too.
+            with suppress(self._psycopg.Error):  # without the connection the lock is released too
                 connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
 
     def release(self) -> None:
-        """See ``Liveness.release``. A ``hold`` that comes late must not bring this
-        executor back to life.
+        """Release the lock. A late ``hold`` must not make this executor look alive
+        again.
         """
         with self._holding:
             self._released = True
             if self._connection is not None:
                 with suppress(
                     self._psycopg.Error
-                ):  # Closing does it too, but only when the database comes to it.
+                ):  # closing releases it too, but only when the database notices
                     self._connection.execute("SELECT pg_advisory_unlock_all()")
             self._disconnect()
 
@@ -210,6 +213,6 @@ class PostgresLiveness:
 
 
 def _lock_key(executor_id: str) -> int:
-    """Advisory locks are named by a signed 64-bit number."""
+    """Return the signed 64-bit number that names an executor's advisory lock."""
     digest = hashlib.sha256(f"voicechat task executor {executor_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

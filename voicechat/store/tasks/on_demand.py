@@ -29,15 +29,15 @@ LOCK_FOLDER = "executors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSettings:
-    """Where tasks are kept, and how many are done at once."""
+    """Where tasks are stored, and how many are performed at once."""
 
     folder: Path
-    """For the SQLite file and the executors' locks; readable by this user alone."""
+    """For the SQLite file and the executors' locks; readable by this user only."""
     database_url: str = ""
     """``postgresql://...`` for several machines; empty: SQLite in ``folder``."""
     workers: int = 2
-    """Tasks of one share that one process does at once; of all shares ``SHARES`` times
-    as many.
+    """Tasks of one share that one process performs at once; all shares together may
+    have ``SHARES`` times as many.
     """
     max_attempts: int = MAX_ATTEMPTS
     poll_s: float = 0.5
@@ -45,13 +45,13 @@ class TaskSettings:
 
     @property
     def used_before(self) -> bool:
-        """Whether there may be tasks already."""
+        """Whether there may be stored tasks."""
         return bool(self.database_url) or (self.folder / DATABASE_FILE).exists()
 
 
 class OnDemandTaskStore:
-    """See ``TaskStore``. ``start`` opens the store if there may be tasks to go on with,
-    else the first one does.
+    """A ``TaskStore`` that ``start`` opens if there may be stored tasks; otherwise the
+    first submission does.
     """
 
     def __init__(self, settings: TaskSettings, work: Work) -> None:
@@ -62,42 +62,44 @@ class OnDemandTaskStore:
         self._closed = False
 
     async def start(self) -> None:
-        """Go on with the tasks that there are. Raises ``AdmissionError``: the database
-        cannot be used.
+        """Resume stored tasks. Raises ``AdmissionError`` when the database cannot be
+        used.
         """
         await self._opened_if_used()
 
     async def submit_task(self, submission: Submission) -> tuple[StoredTask, bool]:
-        """See ``TaskStore.submit``. The first takes about a second longer."""
+        """Store a task; see ``TaskStore.submit_task``. The first one takes about 1 s
+        longer.
+        """
         return await (await self._opened()).submit_task(submission)
 
     async def find_task(self, owner: str, task_id: str) -> StoredTask | None:
-        """See ``TaskStore.find``."""
+        """Return a task that an owner may see; see ``TaskStore.find_task``."""
         store = await self._opened_if_used()
         return await store.find_task(owner, task_id) if store else None
 
     async def newest_tasks(self, owner: str, limit: int) -> list[StoredTask]:
-        """See ``TaskStore.newest``."""
+        """Return an owner's newest tasks; see ``TaskStore.newest_tasks``."""
         store = await self._opened_if_used()
         return await store.newest_tasks(owner, limit) if store else []
 
     async def delete_task(self, owner: str, task_id: str) -> StoredTask | None:
-        """See ``TaskStore.delete``."""
+        """Delete a task; see ``TaskStore.delete_task``."""
         store = await self._opened_if_used()
         return await store.delete_task(owner, task_id) if store else None
 
     async def expire_tasks(self, finished_before_s: float) -> None:
-        """See ``TaskStore.expire``."""
+        """Delete old finished tasks; see ``TaskStore.expire_tasks``."""
         if store := await self._opened_if_used():
             await store.expire_tasks(finished_before_s)
 
     async def count_tasks(self, key: str, since_s: float = math.inf) -> Stock:
-        """See ``TaskStore.stock``."""
+        """Scan all tasks; see ``TaskStore.count_tasks``."""
         store = await self._opened_if_used()
         return await store.count_tasks(key, since_s) if store else Stock()
 
     async def aclose(self) -> None:
-        """See ``TaskStore.aclose``."""
+        """Stop the work in progress; see ``TaskStore.aclose``."""
         self._closed = True
         async with self._opening:
             if self._store is not None:
@@ -112,20 +114,20 @@ class OnDemandTaskStore:
             if self._closed:
                 raise RuntimeError("the task store is closed")
             if self._store is None:
-                # In a thread: importing takes 0.4 s, which the conversations of this
-                # process must not wait for.
+                # Import in a thread: it takes 0.4 s, which would stall this process'
+                # conversations.
                 await asyncio.to_thread(importlib.import_module, "voicechat.store.tasks.dbos_store")
                 self._store = await open_task_store(self._settings, self._work)
             return self._store
 
 
 async def open_task_store(settings: TaskSettings, work: Work) -> TaskStore:
-    """Open the store that the settings describe. Raises ``AdmissionError``: the
+    """Open the store that the settings describe. Raises ``AdmissionError`` when the
     database cannot be used.
     """
     from voicechat.store.tasks.dbos_store import DbosTaskStore, StoreSettings
 
-    # Never the same again: whatever was left under an old name belongs to the dead.
+    # A new id for each start: whatever has an old id belongs to a dead executor.
     executor_id = secrets.token_hex(8)
     database_url = settings.database_url
     if database_url:
@@ -157,6 +159,8 @@ async def open_task_store(settings: TaskSettings, work: Work) -> TaskStore:
 
 
 def _make_private_file(path: Path) -> None:
-    """Results stand in it: it is this user's alone before SQLite writes to it."""
+    """Create the file before SQLite does: it will hold results, so only this user may
+    read it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""DBOS workflows read as tasks, and DBOS' log lines without what tasks hold."""
+"""Converts DBOS workflows to tasks, and strips task contents from DBOS' log lines."""
 
 import logging
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ STATUS = {
 
 
 def as_task(workflow: WorkflowStatus) -> StoredTask:
-    """Read a workflow that is no deleted task."""
+    """Convert a workflow, unless it is a deleted task's, to a task."""
     outcome = workflow.output if isinstance(workflow.output, Mapping) else {}
     attributes = attributes_of(workflow)
     status = STATUS[workflow.status]
@@ -40,7 +40,7 @@ def as_task(workflow: WorkflowStatus) -> StoredTask:
 
 
 def payload_of(workflow: WorkflowStatus) -> Payload:
-    """What the work needs to know."""
+    """Return the input of the work."""
     if not workflow.input or not workflow.input["args"]:
         return {}
     payload: Payload = workflow.input["args"][0]
@@ -48,17 +48,17 @@ def payload_of(workflow: WorkflowStatus) -> Payload:
 
 
 def attributes_of(workflow: WorkflowStatus) -> Mapping[str, Any]:
-    """What is noted about the task: ``fingerprint``, ``attempt``, ``progress``."""
+    """Return the task's attributes: ``fingerprint``, ``attempt``, ``progress``."""
     return workflow.attributes or {}
 
 
 def without_contents(record: logging.LogRecord) -> bool:
-    """Cut DBOS' log lines down to where and what: their texts may quote a task, and so
-    what a person said.
+    """Reduce DBOS' log lines to function and exception type: their texts may quote a
+    task, and so what a person said.
     """
     kind = record.exc_info[0] if record.exc_info else None
     record.msg, record.args = f"{record.funcName}: {kind.__name__ if kind else 'error'}", ()
     record.exc_info = record.exc_text = None
     return (
         kind is not error.DBOSAwaitedWorkflowCancelledError
-    )  # a task was deleted while it was done
+    )  # a task was deleted while it was performed
