@@ -113,3 +113,25 @@ def test_to_change_something_there_is_something_to_open() -> None:
             ]
             assert places, f"{wish}: {code}"
             folder = places[0].parent
+
+
+PROSE_COLUMNS = 88
+_UNBREAKABLE = re.compile(r"(?:`[^`]*`|\[[^\]]*\]\([^)]*\)|[^\s`\[]|[\[`])+")
+"""A word, with any code spans and links in it."""
+
+
+@pytest.mark.parametrize(
+    "document",
+    [document for document in DOCUMENTS if document != ARCHITECTURE],
+    ids=lambda document: str(document.relative_to(ROOT)),
+)
+def test_prose_is_wrapped(document: Path) -> None:
+    """Tables, code and lines of a single word may be longer."""
+    long, in_code = [], False
+    for number, line in enumerate(document.read_text("utf-8").splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            in_code = not in_code
+        is_prose = not in_code and not line.startswith(("|", "#", "<"))
+        if is_prose and len(line) > PROSE_COLUMNS and len(_UNBREAKABLE.findall(line)) > 1:
+            long.append(number)
+    assert long == []

@@ -4,6 +4,8 @@ tools.configuration_page``.
 
 import ast
 import inspect
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,21 +47,26 @@ HEADINGS: dict[type[BaseModel], str] = {
 INTRODUCTION = """\
 # Configuration
 
-One TOML file: what `--config` names, else `VOICECHAT_CONFIG`, else `./voicechat.toml`. All of it is optional. The
-environment is laid over it, and a command line over both. A wrong or unknown key stops the start with a line for each
-mistake: the key, its value, what is allowed.
+One TOML file: the one that `--config` names, else `VOICECHAT_CONFIG`, else
+`./voicechat.toml`. Every key is optional. Environment variables override the file, and
+the command line overrides both. A wrong or unknown key prevents the start; each mistake
+is reported on a line of its own with the key, its value and what is allowed.
 
 | variable | is |
 |---|---|
-| `VOICECHAT_SECTION__KEY` | any key: `VOICECHAT_SERVER__PORT=9000`; read as TOML, and what is not TOML is a text |
+| `VOICECHAT_SECTION__KEY` | any key: `VOICECHAT_SERVER__PORT=9000`; \
+read as TOML, else as a text |
 | `VOICECHAT_API_KEY` | a key for clients that may do everything |
-| `VOICECHAT_DATA_DIR` | where keys, tasks and models lie; unset: the user's data directory |
-| `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL` | the default chat model, where there is no `[llm.default]` |
+| `VOICECHAT_DATA_DIR` | the folder of keys, tasks and models; unset: the user's data directory |
+| `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL` | the default chat model, \
+if there is no `[llm.default]` |
 
-A secret need not stand in the file: `api_key_env = "NAME"` takes `api_key` from the variable `NAME`, and so does any
-key of a service, of `[server]` or of `[transcription]` that ends in `_env`.
+Secrets can stay out of the file: `api_key_env = "NAME"` reads `api_key` from the
+variable `NAME`, and so does any key of a service, of `[server]` or of `[transcription]`
+that ends in `_env`.
 
-This page is made from the code by `python -m tools.configuration_page`, and a test holds it to that.
+This page is generated from the code by `python -m tools.configuration_page`, and a test
+compares it with the code.
 """
 
 
@@ -73,14 +80,15 @@ def _section(model: type[BaseModel]) -> str:
     schema = model.model_json_schema()
     meanings = _meanings(model)
     rows = [
-        f"| `{key}` | {_default(field.default)} | {_allowed(schema['properties'][key])} | {meanings[key]} |"
+        f"| `{key}` | {_default(field.default)} | {_allowed(schema['properties'][key])} "
+        f"| {meanings[key]} |"
         for key, field in model.model_fields.items()
     ]
     about = _line(rest[:1].upper() + rest[1:])
     head = [
         f"## {_line(place)}",
         "",
-        about,
+        _wrapped(about),
         "",
         "| key | default | allowed | meaning |",
         "|---|---|---|---|",
@@ -112,6 +120,13 @@ def _docstrings(module: Any, name: str) -> Iterator[tuple[str, str]]:
 
 def _line(text: str) -> str:
     return " ".join(text.replace("``", "`").split()).replace("|", "\\|")
+
+
+def _wrapped(text: str) -> str:
+    """Wrap prose at 88 columns, keeping code spans on one line."""
+    unbroken = re.sub("`[^`]*`", lambda span: span[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(unbroken, 88, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def _default(default: Any) -> str:
