@@ -89,6 +89,9 @@ class InlineEar:
                 self._tell, FrameScore(self._audio_ms, probability)
             )
 
+    def prefer(self, for_s: float) -> None:
+        """See ``DetectorStream.prefer``."""
+
     def note_gap(self, at_ms: int) -> None:
         self._gap = True
 

@@ -3,6 +3,7 @@ has one.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -10,7 +11,15 @@ from functools import cache
 import pytest
 
 from tests.voice.sounds import OBJECTION, speak, to_pcm
-from voicechat.voice.detector import GATHER_MS, MAX_PENDING_MS, FrameScore, Tick, VoiceDetector
+from voicechat.voice.detector import (
+    GATHER_MS,
+    LATE_MS,
+    MAX_PENDING_MS,
+    SILENT_STREAMS,
+    FrameScore,
+    Tick,
+    VoiceDetector,
+)
 from voicechat.voice.listener import Listener, StreamFrame, score
 from voicechat.voice.silero import (
     FRAME_BYTES,
@@ -88,7 +97,9 @@ async def test_ears_share_the_model_calls() -> None:
     notes = [Notes(10) for _ in range(20)]
     async with running(ticks.append) as detector, asyncio.timeout(10):
         for note in notes:
-            detector.open_stream(note.take).push(speech()[: 10 * FRAME_BYTES])
+            stream = detector.open_stream(note.take)
+            stream.prefer(10)  # whatever else this machine does
+            stream.push(speech()[: 10 * FRAME_BYTES])
         await asyncio.gather(*(note.complete.wait() for note in notes))
     assert [tick.frames for tick in ticks] == [20] * 10
     assert all(tick.duration_ms > 0 and tick.lag_ms >= 0 and tick.lost_ms == 0 for tick in ticks)
@@ -185,3 +196,31 @@ async def test_a_flood_loses_its_oldest_audio_and_keeps_its_time() -> None:
         work.cancel()
     assert tick.lost_ms == 10 * FRAME_MS
     assert notes.heard[0].audio_ms == 11 * FRAME_MS
+
+
+async def test_when_there_is_too_much_turns_under_way_go_before_silent_streams() -> None:
+    """A process that was held up finds two seconds of everybody's audio."""
+    order: list[str] = []
+    frames, silent = 60, 40
+    in_turn, there = Notes(frames), Notes(1)
+    async with running() as detector, asyncio.timeout(20):
+
+        def note(name: str, notes: Notes) -> Callable[[FrameScore], None]:
+            def take(score: FrameScore) -> None:
+                order.append(name)
+                notes.take(score)
+
+            return take
+
+        for _ in range(silent):
+            stream = detector.open_stream(note("silent", there))
+            stream.push(speech()[: frames * FRAME_BYTES])
+        talker = detector.open_stream(note("turn", in_turn))
+        talker.prefer(10)
+        talker.push(speech()[: frames * FRAME_BYTES])
+        time.sleep(2 * LATE_MS / 1000)  # noqa: ASYNC251 - this is what holds it up
+        await in_turn.complete.wait()
+        before = order.count("silent")
+        while order.count("silent") < silent * frames:  # noqa: ASYNC110 - all are judged in the end
+            await asyncio.sleep(0.01)
+    assert frames <= before <= frames * (SILENT_STREAMS + 1)

@@ -144,6 +144,9 @@ class SilentDetector:
     def push(self, pcm: bytes) -> None:
         """Ignore the audio."""
 
+    def prefer(self, for_s: float) -> None:
+        """See ``DetectorStream.prefer``."""
+
     def note_gap(self, at_ms: int) -> None:
         """Ignore the gap."""
 

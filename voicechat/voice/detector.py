@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from voicechat.voice.listener import Listener, Scores, StreamFrame, score
@@ -21,6 +22,15 @@ MAX_PENDING_MS = 60_000
 """Audio of one stream that may wait. A caller who reads sockets stops reading before
 (`DetectorStream.pending_ms`)."""
 _MAX_PENDING_BYTES = MAX_PENDING_MS * FRAME_BYTES // FRAME_MS
+LATE_MS = 100
+"""When a frame has waited for this long, there is more to judge than can be: streams
+with a turn under way then go before those that have been silent.
+"""
+SILENT_STREAMS = 8
+"""So many of the silent ones are judged in each round then, in turn; 1
+while those with a turn are late themselves. Their audio is kept: their turns begin
+later, which costs less than that everybody's turn is late.
+"""
 
 
 class FrameScore(NamedTuple):
@@ -65,6 +75,7 @@ class DetectorStream:
         "_listener",
         "_on_score",
         "_pending",
+        "preferred_until_s",
     )
 
     def __init__(self, detector: "VoiceDetector", on_score: OnScore) -> None:
@@ -77,6 +88,14 @@ class DetectorStream:
         self._gap = False
         self._closed = False
         self._listener = Listener()
+        self.preferred_until_s = 0.0
+        """By the loop's clock; see ``prefer``."""
+
+    def prefer(self, for_s: float) -> None:
+        """For so long a turn is under way: its frames go before those of silent streams
+        when there are more than can be judged.
+        """
+        self.preferred_until_s = asyncio.get_running_loop().time() + for_s
 
     @property
     def pending_ms(self) -> int:
@@ -159,9 +178,8 @@ class VoiceDetector:
         self._model = model
         self._thread = ThreadPoolExecutor(1, "voice-detection") if model.in_thread else None
         self._on_tick = on_tick
-        self._ready: dict[DetectorStream, None] = {}
-        self._waiting_since_s = 0.0
-        """When the first of them had a whole frame."""
+        self._ready: dict[DetectorStream, float] = {}
+        """Streams that have a whole frame, and since when."""
         self._loop: asyncio.AbstractEventLoop | None = None
         """While it works."""
         self._failed: asyncio.Future[None] | None = None
@@ -200,11 +218,11 @@ class VoiceDetector:
 
     def wake(self, stream: DetectorStream) -> None:
         """A stream has a whole frame."""
-        if not self._ready:
-            self._waiting_since_s = asyncio.get_running_loop().time()
-            if self._round is None:
-                self._gather()
-        self._ready[stream] = None
+        if stream in self._ready:
+            return
+        if not self._ready and self._round is None:
+            self._gather()
+        self._ready[stream] = asyncio.get_running_loop().time()
 
     def forget(self, stream: DetectorStream) -> None:
         """A stream has left."""
@@ -225,10 +243,25 @@ class VoiceDetector:
         if not self._ready:  # whoever had a frame has left
             return
         began_s = self._loop.time()
-        self._round = _Round(list(self._ready), began_s, began_s - self._waiting_since_s)
-        self._ready = {stream: None for stream in self._round.streams if stream.has_frame}
-        self._round.goes_on = bool(self._ready)
+        lag_s = began_s - min(self._ready.values())
+        streams = list(self._ready) if lag_s < LATE_MS / 1000 else self._preferred(began_s)
+        self._round = _Round(streams, began_s, lag_s)
+        for stream in streams:
+            since_s = self._ready.pop(stream)
+            if stream.has_frame:  # it came a frame's length after the one before it
+                self._ready[stream] = min(since_s + FRAME_MS / 1000, began_s)
+                self._round.goes_on = True
         self._judge(self._round, 0)
+
+    def _preferred(self, now_s: float) -> list[DetectorStream]:
+        """The streams of a round when not all can be judged: those with a turn under way,
+        and a few of the others.
+        """
+        chosen = [stream for stream in self._ready if stream.preferred_until_s > now_s]
+        since_s = min((self._ready[stream] for stream in chosen), default=now_s)
+        late = now_s - since_s >= LATE_MS / 1000
+        silent = (stream for stream in self._ready if stream.preferred_until_s <= now_s)
+        return [*chosen, *islice(silent, 1 if late else SILENT_STREAMS)]
 
     def _judge(self, work: "_Round", first: int) -> None:
         """Judge the next frames of a round, as many as one model call takes."""

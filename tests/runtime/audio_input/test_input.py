@@ -108,6 +108,9 @@ class Room:
         self.on_score = on_score
         return self
 
+    def prefer(self, for_s: float) -> None:
+        """See ``DetectorStream.prefer``."""
+
     def note_gap(self, at_ms: int) -> None:
         self.vad[at_ms] = self.hearing = bytearray()
 

@@ -59,6 +59,9 @@ class Room:
     def pcm(self) -> bytes:
         return b"".join(self.pieces)
 
+    def prefer(self, for_s: float) -> None:
+        """See ``DetectorStream.prefer``."""
+
     def note_gap(self, at_ms: int) -> None:
         """See ``Ear.note_gap``."""
 

@@ -30,6 +30,9 @@ class ScriptedEar:
     def push(self, pcm: bytes) -> None:
         self.pcm += pcm
 
+    def prefer(self, for_s: float) -> None:
+        """See ``DetectorStream.prefer``."""
+
     def note_gap(self, at_ms: int) -> None:
         self.audio_ms = at_ms
 
@@ -347,4 +350,16 @@ async def test_audio_that_came_and_is_not_judged_yet_is_not_missing() -> None:
     room.ear.hears(0.95)
     await asyncio.sleep(MISSING_MS / 1000)
     assert isinstance(room.told[-1], SpeechStopped)
+    room.vad.close()
+
+
+async def test_a_process_that_was_held_up_reads_its_sockets_before_it_misses_audio() -> None:
+    room = Room()
+    await speaks_and_then(room, 640)
+    room.now_ms += 5 * MISSING_MS
+    await asyncio.sleep((64 + MISSING_MS - 640) / 1000 + 0.05)
+    room.records(bytes(FRAME_MS * BYTES_PER_MS))
+    room.ear.hears(0.95)
+    await asyncio.sleep(MISSING_MS / 2000)
+    assert [type(event) for event in room.told] == [SpeechStarted]
     room.vad.close()

@@ -22,6 +22,16 @@ KEPT_MS = 4_000
 """Audio kept for a recogniser: the padding before speech, and what the detection and an
 overloaded tick may lag.
 """
+CONFIRM_MS = 100
+"""Whoever seems to send nothing is given this long again: a process that was held up
+finds audio in its sockets that it has not read yet.
+"""
+TURN_S = 10.0
+"""For so long after speech its turn counts as under way: the recogniser, the chat model
+and the synthesiser take their time.
+"""
+HEARD_S = 5.0
+"""And for so long after each piece of the reply's audio, which may be interrupted."""
 MISSING_MS = 1_000
 """Speech is over when no audio has come for so long: a client that is muted may send
 none, and silence that is not sent cannot be detected. Networks hold audio up for less.
@@ -38,6 +48,9 @@ class DetectorStream(Protocol):
 
     def note_gap(self, at_ms: int) -> None:
         """Audio is missing: what follows begins at ``at_ms``."""
+
+    def prefer(self, for_s: float) -> None:
+        """For so long a turn is under way: others may wait for it."""
 
     def close(self) -> None:
         """Nothing is reported any more."""
@@ -97,6 +110,8 @@ class VadStream:
         """Where the first speech since the last reply began."""
         self._looking: asyncio.TimerHandle | None = None
         """While there is speech: looks whether audio still comes."""
+        self._missed = False
+        """No audio came when it was looked for last."""
         self._noticed = 0
         """How often speech has started or stopped."""
         self._closed = False
@@ -125,6 +140,7 @@ class VadStream:
     def replied(self) -> None:
         """The assistant is heard: what is said from now on is another turn."""
         self._turn_from_ms = None
+        self._stream.prefer(HEARD_S)
 
     def stop(self) -> None:
         """No more audio comes for now: speech is over."""
@@ -150,6 +166,7 @@ class VadStream:
     def _note(self, activity: Activity, silent_ms: int = 0) -> None:
         """Tell what happened ``silent_ms`` after the newest audio came."""
         self._noticed += 1
+        self._stream.prefer(TURN_S)
         end_ms = self._timeline.end_ms
         if isinstance(activity, Began):
             if self._turn_from_ms is None:
@@ -179,6 +196,7 @@ class VadStream:
 
     def _look_after(self, wait_ms: int) -> None:
         self._stop_looking()
+        self._missed = False
         self._looking = asyncio.get_running_loop().call_later(wait_ms / 1000, self._look)
 
     def _stop_looking(self) -> None:
@@ -194,9 +212,13 @@ class VadStream:
         missing_ms = self._missing_ms()
         unjudged_ms = self._timeline.end_ms - self._judged_ms
         if missing_ms < MISSING_MS:
+            self._stream.prefer(TURN_S)
             self._look_after(MISSING_MS - missing_ms)
         elif unjudged_ms >= FRAME_MS:
             self._look_after(MISSING_MS)
+        elif not self._missed:
+            self._look_after(CONFIRM_MS)
+            self._missed = True
         else:
             self._note(self._activity.stop(self._judged_ms), missing_ms)
             self.begin()
