@@ -321,6 +321,14 @@ async def test_an_answer_without_a_word_is_a_failure_and_another_model_is_asked(
         await text_of(chat(Parts(parts)))
 
 
+async def test_answers_without_a_word_close_the_model_to_nobody() -> None:
+    silent = chat(Parts([ReplyFinished()]), policy=ServicePolicy(breaker_failures=2))
+    for _ in range(4):
+        with pytest.raises(ProviderError, match="without a word"):
+            await text_of(silent)
+    assert silent.links[0].failures == {FailureKind.BROKEN: 4}
+
+
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 async def test_a_model_that_says_why_it_says_nothing_has_answered(reason: str) -> None:
     finished = ReplyFinished(reason)

@@ -112,7 +112,10 @@ class _ChatChainRequest(ChainRequest[ChatModel, ReplyPart]):
         explains that.
         """
         if not (self._said or self._may_be_silent or reason in UNFINISHED):
-            raise ProviderError("chat model", FailureKind.BROKEN, "answered without a word")
+            # One client's prompt can cause it, so it must not close the model to everybody.
+            raise ProviderError(
+                "chat model", FailureKind.BROKEN, "answered without a word", of_service=False
+            )
 
     def _for_thinking_s(self) -> float:
         now_s = self._loop.time()
