@@ -1,7 +1,7 @@
-"""Which configured agent answers a connection. No I/O.
+"""Chooses the configured agent that answers a connection. No I/O.
 
-Agents and chat models share the parameter ``model``: a client that can say nothing else
-can still choose.
+Agents and chat models share the parameter ``model``, so that a client that can set
+nothing else can still choose.
 """
 
 import re
@@ -18,19 +18,18 @@ _NUMBER = re.compile(r"\+?[0-9]{2,}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """What is known about a connection before anything was said on it.
-
-    What is not known is empty.
+    """What is known about a connection before its first message; unknown fields are
+    empty.
     """
 
     agent: str = ""
     """The agent that its address names."""
     model: str = ""
-    """The ``model`` that it asks for: an agent, or a chat model."""
+    """The requested ``model``: an agent, or a chat model."""
     model_path: str = "model"
-    """What the protocol calls that parameter; refusals begin with it."""
+    """The protocol's name of that parameter, for error messages."""
     key_id: str = ""
-    """The id of the key that it was opened with."""
+    """The id of its key."""
     called: str = ""
     """The number that was called."""
     caller: str = ""
@@ -38,11 +37,11 @@ class Arrival:
     device: str = ""
     """The device's id."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """What else the protocol lets it say, by name."""
+    """Further variables that the protocol provides, by name."""
 
     def values(self, now: datetime) -> dict[str, str]:
-        """Give the values of the agents' variables; ``now`` is the time where the
-        server stands.
+        """Return the values of the agents' variables; ``now`` is the server's local
+        time.
         """
         return {
             **self.variables,
@@ -56,12 +55,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class ChosenAgent:
-    """Who answers."""
+    """The agent that answers."""
 
     agent: Agent
     note: str = ""
-    """What the client is to be told because a name that it used is not known; see
-    ``names.ResolvedName``."""
+    """A note to the client when a name was unknown; see ``names.ResolvedName``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +68,20 @@ class Agents:
 
     agents: Mapping[str, Agent] = field(default_factory=lambda: {DEFAULT: Agent()})
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """By another name, the agent: of a model, a number, a device's or a key's id, or
-    ``names.ANY``."""
+    """Agents by alias: a model, a telephone number, the id of a device or key, or
+    ``names.ANY``.
+    """
     models: ServiceNames = field(default_factory=ServiceNames)
-    """The chat models, which may be asked for instead of an agent."""
+    """The chat models, which may be requested instead of an agent."""
 
     def choose_agent(self, arrival: Arrival) -> ChosenAgent:
-        """Find who answers a connection: the first of these that is an agent.
+        """Return the agent for a connection: the first of the following that exists.
 
         The address, the ``model``, the number called, the device, the key; then the
-        agent with the alias ``*`` where the ``model`` is absent or not known; then the
-        default agent. A ``model`` that is a chat model's name only changes which model
-        answers for the agent. Raises ``RemoteProtocolError`` (NOT_FOUND) when the
-        address or the ``model`` names nobody and there is a choice.
+        agent with the alias ``*`` where the ``model`` is absent or unknown; then the
+        default agent. The name of a chat model as ``model`` only changes which model
+        the agent uses. Raises ``RemoteProtocolError`` (NOT_FOUND) when the address or
+        the ``model`` is unknown and there is a choice.
         """
         if arrival.agent:
             resolved = ServiceNames(frozenset(self.agents), self.aliases).resolve(
@@ -105,13 +104,13 @@ class Agents:
 
     @property
     def names(self) -> ServiceNames:
-        """Everything that a ``model`` may be: agents and chat models."""
+        """Every valid ``model``: agents and chat models."""
         names = frozenset(self.agents) | self.models.names
         return ServiceNames(names, {**self.models.aliases, **self.aliases})
 
     def _called(self, name: str) -> str | None:
-        """Give the agent of that name or alias, but not the one of ``*``; None: there
-        is none.
+        """Return the agent with that name or alias, except the alias ``*``; None
+        without one.
         """
         if not name or name == ANY:
             return None
@@ -126,6 +125,6 @@ class Agents:
 
 
 def normalized_name(name: str) -> str:
-    """Write a number as its digits alone, and any other name in small letters."""
+    """Return a telephone number as digits only, and any other name in lower case."""
     digits = _NOT_IN_NUMBERS.sub("", name)
     return digits if _NUMBER.fullmatch(digits) else name.lower()

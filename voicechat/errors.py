@@ -1,16 +1,16 @@
-"""The exception tree and the status codes. An error says whose fault it is.
+"""The exception tree and the status codes. Each error says whose fault it is.
 
-Foreign exceptions (of aiohttp, PyAV, a recogniser) are mapped to one of these where
-they enter the engine. Their texts stay inside: a client is told a status code and one
-of our own sentences.
+Foreign exceptions (of aiohttp, PyAV, a recogniser) are converted where they enter the
+engine. Their texts stay inside: a client receives a status code and one of our own
+sentences.
 """
 
 from enum import Enum, IntEnum
 
 
 class Fault(Enum):
-    """What went wrong in a session, in the terms of no protocol: each dialect has its
-    own words for it.
+    """A failure in a session, independent of protocols: each dialect maps it to its own
+    codes.
     """
 
     ASR_FAILED = "recognition failed"
@@ -52,25 +52,21 @@ class Status(IntEnum):
 
     @classmethod
     def of(cls, fault: Fault) -> "Status":
-        """Give the code of a fault: they share their names."""
+        """Return the code of a fault, which has the same name."""
         return cls[fault.name]
 
     @property
     def fault(self) -> Fault:
-        """The fault that the code stands for; what is no fault of a session counts as
-        INTERNAL.
-        """
+        """The fault of the code; INTERNAL for codes that no session's fault has."""
         return Fault.__members__.get(self.name, Fault.INTERNAL)
 
 
 class VoiceChatError(Exception):
-    """Root of everything this package raises on purpose."""
+    """Base class of all exceptions that this package raises on purpose."""
 
 
 class ProtocolError(VoiceChatError):
-    """The contract of a connection was broken. Never raised itself: see the two
-    subclasses.
-    """
+    """The contract of a connection was broken. Only its two subclasses are raised."""
 
 
 class LocalProtocolError(ProtocolError):
@@ -78,7 +74,7 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer broke the contract: answer it with ``status``, and go on."""
+    """The peer broke the contract: answer it with ``status``, and continue."""
 
     def __init__(self, status: Status, message: str) -> None:
         """``message`` is sent to the client: it names the field, the value and what is
@@ -90,7 +86,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class FailureKind(Enum):
-    """What went wrong at a provider; decides whether trying again can help."""
+    """What went wrong at a provider; decides whether a retry can help."""
 
     TIMEOUT = "timeout"
     CONNECTIVITY = "connectivity"
@@ -105,14 +101,14 @@ class FailureKind(Enum):
 
 
 CONTEXT_TOO_LONG = "context_length_exceeded"
-"""The code of a `RequestRefusedError` for a conversation that the model cannot read as
-a whole (OpenAI's name).
+"""The code of a `RequestRefusedError` for a conversation longer than the model's
+context (OpenAI's name).
 """
 
 
 class ProviderError(VoiceChatError):
-    """A recogniser, chat model or synthesiser failed. The only exception a provider may
-    raise.
+    """A recogniser, chat model or synthesiser failed. The only exception that a
+    provider may raise.
     """
 
     def __init__(
@@ -126,17 +122,17 @@ class ProviderError(VoiceChatError):
         code: str = "",
         of_service: bool = True,
     ) -> None:
-        """``message`` goes to the server's log, never to a client; it must hold no
+        """``message`` goes to the server's log, never to a client; it must contain no
         transcript and no secret.
 
         ``retryable``: whether the same request may succeed later or elsewhere; by
-        default as the kind says. ``retry_after_s``: seconds before which the provider
-        does not want to be asked again, where it says so (``Retry-After`` of an HTTP
-        answer). ``code``: what the service calls the failure, an identifier such as
-        ``insufficient_quota`` and never a sentence; clients of the REST API are told
-        it. ``of_service``: False when one input has caused the failure, and the next
-        one will not meet it. Then no circuit breaker counts it, so that nobody else is
-        kept from the service.
+        default as ``kind`` says. ``retry_after_s``: seconds before which the provider
+        must not be asked again, if it says so (``Retry-After`` of an HTTP response).
+        ``code``: the service's code of the failure, an identifier such as
+        ``insufficient_quota`` and never a sentence; it is sent to clients of the REST
+        API. ``of_service``: False when one input caused the failure, which the next one
+        will not meet. Circuit breakers then do not count it, so that the service stays
+        available to others.
         """
         super().__init__(f"{provider}: {kind.value}: {message}")
         self.provider = provider
@@ -148,11 +144,11 @@ class ProviderError(VoiceChatError):
 
 
 class RequestRefusedError(ProviderError):
-    """The service works, and refuses what it is asked: too long a conversation, a value
-    out of its range.
+    """The service works but refuses the request, such as a conversation that is too
+    long or a value out of range.
 
-    The same request will be refused again, so the client is told, and not that the
-    service failed.
+    The same request will be refused again, so the client gets the reason, and not that
+    the service failed.
     """
 
     def __init__(self, provider: str, message: str, *, code: str = "") -> None:
@@ -163,14 +159,14 @@ class RequestRefusedError(ProviderError):
 
 
 class BrokenOffError(ProviderError):
-    """A provider failed in the middle, and another one can be asked: for what comes
-    next, or to hear it all again.
+    """A provider failed midway, and another one can be asked: for what comes next, or
+    to hear it all again.
     """
 
 
 class ToolError(VoiceChatError):
-    """Raised by a tool's function: it cannot do what it was asked. The message is told
-    to the chat model.
+    """Raised by a tool's function that cannot do what was requested. The message is
+    sent to the chat model.
     """
 
 
@@ -187,8 +183,8 @@ class AdmissionError(VoiceChatError):
 
 
 class AtCapacityError(AdmissionError):
-    """The server has no room now. ``retry_after_s``: whole seconds after which trying
-    again may help.
+    """The server is full. ``retry_after_s``: whole seconds after which a retry may
+    succeed.
     """
 
     def __init__(self, message: str, retry_after_s: int) -> None:

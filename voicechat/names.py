@@ -1,7 +1,8 @@
-"""Which configured service a client means by a name.
+"""Resolves the service names that clients use: configured names, aliases, or the only
+service.
 
-The service's own, an alias, or whatever there is. No I/O. Sockets, REST and
-``chat.update`` all ask here, so that a name means the same everywhere.
+No I/O. Sockets, REST and ``chat.update`` all use this module, so that a name means the
+same everywhere.
 """
 
 import json
@@ -11,51 +12,45 @@ from dataclasses import dataclass, field
 from voicechat.errors import RemoteProtocolError, Status
 
 DEFAULT = "default"
-"""The service that exists of every kind."""
+"""The name of a service that exists for every kind."""
 ANY = "*"
-"""As an alias: every name that nothing else is called."""
+"""As an alias: any name that is neither a name nor an alias."""
 _SHOWN_CHARACTERS = 60
 _LISTED_NAMES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedName:
-    """What a name means."""
+    """The meaning of a name."""
 
     name: str
     """The configured name."""
     note: str = ""
-    """What the client is to be told when its name was not known and something else
-    serves.
-    """
+    """A note to the client when its name was unknown and another service is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceNames:
-    """The names of one kind of service: those of the configuration, and the aliases of
-    each.
-    """
+    """The names of one kind of service, and their aliases."""
 
     names: frozenset[str] = frozenset({DEFAULT})
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """By alias, the name of the service; ``ANY`` may be one of them."""
+    """Service names by alias; ``ANY`` may be an alias."""
 
     def __contains__(self, name: object) -> bool:
-        """Whether something is called or nicknamed so."""
+        """Return whether a name or alias exists."""
         return name in self.names or name in self.aliases
 
     def __iter__(self) -> Iterator[str]:
-        """Everything that may be asked for by name, sorted: names and aliases, without
-        ``ANY``.
-        """
+        """Iterate over names and aliases, sorted, without ``ANY``."""
         return iter(sorted(self.names | self.aliases.keys() - {ANY}))
 
     def resolve(self, path: str, wanted: str) -> ResolvedName:
-        """Find what ``wanted`` means. ``path`` is the parameter that holds it.
+        """Return what ``wanted`` means. ``path`` is the parameter that holds it.
 
-        Where nothing but ``default`` is configured every name means that: a stock
-        client has its vendor's names compiled in. Raises ``RemoteProtocolError``
-        (NOT_FOUND) that lists the names when there is a choice.
+        If only ``default`` is configured, every name means that: a stock client has its
+        vendor's names compiled in. Raises ``RemoteProtocolError`` (NOT_FOUND) that
+        lists the names when there is a choice.
         """
         if wanted in self.names:
             return ResolvedName(wanted)
@@ -71,10 +66,9 @@ class ServiceNames:
 
 
 def aliases_of(services: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Turn each service's list of aliases round: by alias, the service.
+    """Invert each service's list of aliases; returns the services by alias.
 
-    Raises ``ValueError`` when an alias is also a service's name, or stands in two
-    lists.
+    Raises ``ValueError`` when an alias is also a service's name, or is in two lists.
     """
     found: dict[str, str] = {}
     for name, also in services.items():
@@ -89,14 +83,12 @@ def aliases_of(services: Mapping[str, Iterable[str]]) -> dict[str, str]:
 
 
 def combined_notes(*resolved: ResolvedName) -> str:
-    """Put together what a client is to be told about its names; empty when each was
-    known.
-    """
+    """Join the notes to the client; empty when every name was known."""
     return "; ".join(each.note for each in resolved if each.note)
 
 
 def quoted(name: str) -> str:
-    """Quote a client's text in a message, cut to a length that no client can inflate."""
+    """Quote a client's text for a message, cut to 60 characters."""
     text = json.dumps(name[:_SHOWN_CHARACTERS], ensure_ascii=False)
     return text if len(name) <= _SHOWN_CHARACTERS else f"{text}…"
 

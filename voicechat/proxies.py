@@ -1,8 +1,8 @@
-"""The proxy that the environment names for an address: ``HTTP_PROXY``, ``HTTPS_PROXY``,
-``ALL_PROXY``, ``NO_PROXY``.
+"""The environment's HTTP proxies: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``,
+``NO_PROXY``.
 
 aiohttp's own ``trust_env`` also reads ``~/.netrc``, and then refuses a request that has
-a key in its header. So the proxy is looked up here and handed over.
+a key in its header. So the proxy is looked up here and passed explicitly.
 """
 
 import ipaddress
@@ -14,11 +14,11 @@ logger = logging.getLogger(__name__)
 
 
 def proxy_of(url: str) -> str | None:
-    """Give the URL of the HTTP proxy for ``url``, which is http, https, ws or wss;
-    None: connect directly.
+    """Return the URL of the HTTP proxy for ``url`` (http, https, ws or wss); None:
+    connect directly.
 
-    This machine's own addresses are reached directly: no proxy could. A proxy of
-    another kind (``socks5://``) is passed over, and the log says so.
+    Addresses of this machine are reached directly, since no proxy could. A proxy of
+    another kind (``socks5://``) is ignored and logged.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -43,7 +43,7 @@ def proxy_of(url: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine by its own name for itself."""
+    """Return whether ``host`` is a loopback address or name."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

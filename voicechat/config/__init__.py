@@ -1,4 +1,4 @@
-"""The configuration: what a file may hold, how it is read, and the services that it
+"""The configuration: the sections of its file, the loader, and the services it
 describes.
 """
 

@@ -1,6 +1,4 @@
-"""Makes the agents that a configuration describes, and checks that what they name
-exists.
-"""
+"""Builds the configured agents, and checks that what they refer to exists."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,10 +17,10 @@ def build_agents(
     tts: Iterable[str],
     tools: Iterable[str],
 ) -> Agents:
-    """Make the agents; one called ``default`` is added unless it is configured.
+    """Build the agents; ``default`` is added unless it is configured.
 
-    Raises ConfigError naming the key of what an agent refers to and does not exist, and
-    of a name that would mean two things.
+    Raises ConfigError naming the key of a reference to something that does not exist,
+    or of a name with two meanings.
     """
     agents = {DEFAULT: AgentConfig(), **agents}
     for name, agent in agents.items():
@@ -69,9 +67,9 @@ def _agent(name: str, agent: AgentConfig) -> Agent:
 
 
 def _aliases(agents: Mapping[str, AgentConfig], llm: ServiceNames) -> dict[str, str]:
-    """By alias, the agent.
+    """Return the agents by alias.
 
-    A ``model`` may be an agent or a chat model, so no name may mean both.
+    A client's ``model`` may be an agent or a chat model, so no name may be both.
     """
     try:
         aliases = aliases_of({name: agent.also for name, agent in agents.items()})

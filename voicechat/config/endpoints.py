@@ -1,4 +1,4 @@
-"""The endpoints of all dialects: our own, and those that the configuration names."""
+"""The endpoints of all dialects: the built-in ones, and those of the configuration."""
 
 from voicechat.config.sections import Config, DialectConfig
 from voicechat.dialects.base import Endpoint
@@ -9,8 +9,8 @@ from voicechat.providers.registry import load_factory
 
 
 def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
-    """Open every endpoint; none listens before the server does. Raises ConfigError
-    naming the section.
+    """Create every endpoint; the server starts them later. Raises ConfigError naming
+    the section.
     """
     speech_chat = SpeechChatEndpoint(
         update_reply=config.compat.chat_update_reply,
@@ -23,7 +23,9 @@ def endpoints_of(config: Config) -> tuple[Endpoint, ...]:
 
 
 def open_endpoint(name: str, section: DialectConfig) -> Endpoint:
-    """Open the endpoint of ``[dialects.NAME]``. Raises ConfigError naming the section."""
+    """Create the endpoint of ``[dialects.NAME]``. Raises ConfigError naming the
+    section.
+    """
     try:
         endpoint = load_factory(section.dialect, "dialect")(**section.arguments)
     except ConfigError as error:
@@ -41,7 +43,7 @@ def open_endpoint(name: str, section: DialectConfig) -> Endpoint:
 
 
 def _distinct(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-    """Require that no two endpoints have the same path."""
+    """Check that no two endpoints have the same path."""
     owners: dict[str, Endpoint] = {}
     for endpoint in endpoints:
         for path in endpoint.paths:

@@ -1,5 +1,5 @@
-"""What a mistake in a configuration is answered: one line with the key's path, its
-value, what is allowed.
+"""Error messages for the configuration: one line with the key's path, its value, and
+what is allowed.
 """
 
 import difflib
@@ -13,11 +13,11 @@ from voicechat.config.sections import File
 _MAX_SHOWN_CHARACTERS = 60
 
 Tree: TypeAlias = dict[str, Any]
-"""Nested tables as TOML gives them."""
+"""Nested tables, as TOML has them."""
 
 
 def explain(detail: ErrorDetails, tree: Tree) -> str:
-    """Tell one mistake that was found in ``tree``."""
+    """Return the message for one validation error in ``tree``."""
     path = ".".join(str(step) for step in detail["loc"])
     if detail["type"] == "extra_forbidden":
         allowed = _keys_allowed_beside(detail["loc"])
@@ -32,7 +32,7 @@ def explain(detail: ErrorDetails, tree: Tree) -> str:
         .removeprefix("Input should be ")
         .removeprefix("a valid ")
     )
-    # An address of a database may hold its password.
+    # A database URL may contain its password.
     value = (
         "the value" if path.endswith(("_url", "_key")) else shown(_value_at(detail["loc"], tree))
     )
@@ -54,12 +54,12 @@ def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
             if get_origin(section) is dict
             else section.model_fields[step].annotation
         )
-        if isinstance(section, UnionType):  # a table that may be left out
+        if isinstance(section, UnionType):  # an optional table
             section = next(option for option in get_args(section) if option is not NoneType)
     return list(section.model_fields)
 
 
 def shown(value: object) -> str:
-    """Write a value as a line of text can hold it."""
+    """Return the repr of a value, shortened for a line of text."""
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "..."

@@ -1,9 +1,9 @@
-"""Reads a configuration: a TOML file, the environment over it, a command line over
-both.
+"""Loads the configuration: a TOML file, overridden by the environment, overridden by
+the command line.
 
-Nothing else of the package reads the environment. Everything is checked before anything
-starts: a wrong or unknown key is a ``ConfigError`` with one line for each mistake: the
-key's path, its value, what is allowed.
+No other module reads the environment. Everything is validated before anything starts: a
+wrong or unknown key is a ``ConfigError`` with one line for each mistake: the key's
+path, its value, what is allowed.
 """
 
 import os
@@ -26,13 +26,13 @@ from voicechat.session.limits import SessionLimits
 from voicechat.store.model_catalogue import MODELS_FOLDER
 
 Texts: TypeAlias = Mapping[tuple[str, ...], str]
-"""By the path of a key, what its variable says to the letter."""
+"""The raw text of environment variables, by the path of the key."""
 
 DEFAULT_FILE = Path("voicechat.toml")
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
 _PREFIX = "VOICECHAT_"
-# These look for models by name where "voicechat models pull" puts them.
+# Providers that look for models by name where "voicechat models pull" puts them.
 _MODELS_FOLDER_USERS = ("sherpa_onnx",)
 _EMBEDDED = {"llm": "builtin", "asr": "pocketsphinx", "tts": "espeak"}
 _MAX_FILE_BYTES = 1024 * 1024
@@ -43,12 +43,12 @@ def load_config(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Config:
-    """Read ``path``, else ``VOICECHAT_CONFIG``, else ``./voicechat.toml`` if it exists;
-    then the environment over it.
+    """Load ``path``, else ``VOICECHAT_CONFIG``, else ``./voicechat.toml`` if it exists,
+    with the environment over it.
 
-    Variables named ``VOICECHAT_<SECTION>__<KEY>`` set any key; their value is read as
-    TOML, and what is not TOML is a string. ``overrides`` come last: what a command line
-    says. Raises ConfigError.
+    Variables named ``VOICECHAT_<SECTION>__<KEY>`` set any key; their value is parsed as
+    TOML, or taken as a string if it is not TOML. ``overrides``, from the command line,
+    come last. Raises ConfigError.
     """
     file = path or (Path(environ[_PREFIX + "CONFIG"]) if environ.get(_PREFIX + "CONFIG") else None)
     if file is None and DEFAULT_FILE.is_file():
@@ -119,8 +119,8 @@ def _read_toml(path: Path) -> Tree:
 
 
 def _checked(tree: Tree, texts: Texts) -> File:
-    """Check the whole; a variable's value that should be a text is one, even if it
-    looks like a number.
+    """Validate the whole; where a string is required, a variable's raw text is used
+    even if it looks like a number.
     """
     try:
         checked = File.model_validate(tree)
@@ -152,11 +152,10 @@ def _set(tree: Tree, path: tuple[str, ...], value: str) -> None:
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[Tree, Texts]:
-    """Read the variables: values as TOML has them, and the text of each that is none in
-    TOML.
+    """Read the variables: their values, and the raw text of those that are not strings.
 
-    Names without ``__`` are left alone: Kubernetes sets ``VOICECHAT_PORT`` for a
-    service called voicechat.
+    Names without ``__`` are ignored: Kubernetes sets ``VOICECHAT_PORT`` for a service
+    called voicechat.
     """
     tree: Tree = {}
     texts: dict[tuple[str, ...], str] = {}
@@ -209,8 +208,8 @@ def _add_defaults(tree: Tree, environ: Mapping[str, str]) -> None:
 
 
 def _openai(environ: Mapping[str, str]) -> Tree:
-    """Describe the endpoint that the environment names as OpenAI's own clients read it;
-    empty when it names none.
+    """Return the endpoint that OpenAI's own environment variables describe; empty
+    without them.
     """
     key, base_url = environ.get("OPENAI_API_KEY", ""), environ.get("OPENAI_BASE_URL", "")
     if not key and not base_url:
@@ -225,8 +224,8 @@ def _openai(environ: Mapping[str, str]) -> Tree:
 
 
 def _resolve_named_secrets(tree: Tree, environ: Mapping[str, str]) -> None:
-    """``api_key_env = "NAME"`` becomes ``api_key`` = the value of that variable; so for
-    every key of that form.
+    """Replace ``api_key_env = "NAME"`` by ``api_key`` with the value of that variable,
+    and likewise every key that ends in ``_env``.
     """
     sections = {name: tree.get(name) for name in ("server", "transcription")}
     for kind in _EMBEDDED:

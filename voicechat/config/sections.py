@@ -1,5 +1,5 @@
-"""What a configuration may hold: its sections, their keys, defaults and bounds.
-``docs/configuration.md`` follows.
+"""The schema of the configuration: sections, keys, defaults and bounds. It generates
+``docs/configuration.md``.
 """
 
 import ipaddress
@@ -84,13 +84,11 @@ class ServerConfig(ConfigSection):
     compute on this machine.
     """
     max_sessions: Annotated[int, Field(ge=1)] = 500
-    """Further sessions are told that the server is at capacity."""
+    """Above this number, new sessions are refused with AT_CAPACITY."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """How long turns in progress may take to end after SIGTERM."""
     speech_cache_mib: Annotated[int, Field(ge=0, le=65536)] = 8
-    """Of each synthesiser, speech that is wanted again and again; 0: always synthesised
-    anew.
-    """
+    """Size of each synthesiser's cache of repeated speech; 0: no cache."""
     allowed_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_web_origin)], ...], BeforeValidator(_as_tuple)
     ] = ()
@@ -99,33 +97,33 @@ class ServerConfig(ConfigSection):
     all.
     """
     metrics_key: Annotated[str, AfterValidator(_secret), Field(repr=False)] = ""
-    """The key that `/metrics` needs, of 8 characters at least; none: only this machine
-    itself may look.
+    """The key that `/metrics` needs, of 8 characters at least; empty: only this machine
+    itself may read them.
     """
     trusted_proxies: Annotated[
         tuple[Annotated[Network, BeforeValidator(_network)], ...], BeforeValidator(_as_tuple)
     ] = ()
-    """Networks of the proxies in front: only they are believed in `X-Forwarded-For` and
-    `X-Forwarded-Host`.
+    """Networks of the reverse proxies: `X-Forwarded-For` and `X-Forwarded-Host` count
+    only from them.
     """
 
 
 class AdmissionConfig(ConfigSection):
-    """``[admission]``: from which figures on a process begins no reply early (sheds),
-    and refuses newcomers.
+    """``[admission]``: thresholds from which on a process sheds load (begins no reply
+    early), and refuses new sessions.
     """
 
     unquestioned_sessions: Annotated[int, Field(ge=0)] = 4
-    """So many a process lets in whatever the figures say."""
+    """Sessions that a process always admits, whatever its load."""
     busy_shed_percent: Annotated[float, Field(gt=0)] = 65.0
-    """Of all time, that in which the event loop computes or waits for a core; or what
-    the process computes, of the cores that are its part, if that is more. Past 100:
-    never.
+    """CPU load in percent: the time in which the event loop computes or waits for a
+    core, or the CPU time of the process on its share of the cores, whichever is more.
+    Above 100: never.
     """
     busy_refuse_percent: Annotated[float, Field(gt=0)] = 75.0
     """The same, for refusing."""
     loop_lag_shed_ms: Annotated[float, Field(gt=0)] = 20.0
-    """How late the event loop calls what is due."""
+    """How late the event loop runs its timers."""
     loop_lag_refuse_ms: Annotated[float, Field(gt=0)] = 50.0
     """The same, for refusing."""
     encoding_lag_shed_ms: Annotated[float, Field(gt=0)] = 30.0
@@ -133,13 +131,13 @@ class AdmissionConfig(ConfigSection):
     encoding_lag_refuse_ms: Annotated[float, Field(gt=0)] = 80.0
     """The same, for refusing."""
     detection_lag_shed_ms: Annotated[float, Field(gt=0)] = 60.0
-    """How long audio waits for voice detection. A frame is 32 ms, and 10 ms are waited
-    on purpose.
+    """How long audio waits for voice detection. A frame is 32 ms, and batches are
+    delayed by 10 ms on purpose.
     """
     detection_lag_refuse_ms: Annotated[float, Field(gt=0)] = 150.0
     """The same, for refusing."""
     waiting_streams_shed: Annotated[int, Field(ge=1)] = 1
-    """Streams that wait for a place at a provider."""
+    """Streams that wait for a slot of a provider."""
     waiting_streams_refuse: Annotated[int, Field(ge=1)] = 2
     """The same, for refusing."""
 
@@ -198,7 +196,7 @@ class ApologyConfig(ConfigSection):
 
     @property
     def spoken(self) -> Apology | None:
-        """As the session takes it."""
+        """The session's form of this section; None when disabled."""
         return Apology(zh=self.zh, en=self.en) if self.enabled else None
 
 
@@ -322,8 +320,8 @@ class ServiceConfig(BaseModel):
 
     @property
     def written(self) -> dict[str, str]:
-        """Of keyword arguments that came from variables and look like numbers or the
-        like: their text.
+        """Raw text of the keyword arguments that came from variables and are not
+        strings in TOML.
         """
         return self._written
 
@@ -334,7 +332,7 @@ class ServiceConfig(BaseModel):
 
     @property
     def policy(self) -> ServicePolicy:
-        """What happens when it fails; see ``ServicePolicy``."""
+        """The failure policy; see ``ServicePolicy``."""
         return ServicePolicy(
             **{limit.name: getattr(self, limit.name) for limit in fields(ServicePolicy)}
         )
@@ -348,7 +346,7 @@ _Texts = Annotated[tuple[_Text, ...], BeforeValidator(_as_tuple)]
 
 
 def _detected(name: str) -> Any:
-    """Bound a number of ``TurnDetection`` as every client's wish is bounded."""
+    """Return the bounds of a field of ``TurnDetection``, the same as for clients."""
     low, high = DETECTION_BOUNDS[name]
     return Field(ge=low, le=high)
 
@@ -367,9 +365,9 @@ class TurnDetectionConfig(ConfigSection):
     )
     """Silence that ends a turn."""
     create_response: bool = _DETECTION.create_response
-    """False: the end of a turn is told, and not answered."""
+    """False: the end of a turn is reported, and no reply is begun."""
     interrupt_response: bool = _DETECTION.interrupt_response
-    """False: a reply is heard to its end whatever the user says."""
+    """False: a reply is not interrupted, whatever the user says."""
     min_interruption_ms: Annotated[int, _detected("min_interruption_ms")] = (
         _DETECTION.min_interruption_ms
     )
@@ -381,7 +379,7 @@ class TurnDetectionConfig(ConfigSection):
 
     @property
     def detection(self) -> TurnDetection:
-        """As the session takes it."""
+        """The session's form of this section."""
         return TurnDetection(**dict(self))
 
 
@@ -391,19 +389,19 @@ class IdlePromptsConfig(ConfigSection):
     """
 
     prompts: Annotated[_Texts, Field(min_length=1)]
-    """One after the other; the last one again when there are to be more."""
+    """In order; the last one is repeated."""
     after_s: Annotated[float, Field(ge=1, le=3600)] = _IDLE.after_ms / 1000
     """Silence before each prompt, and before the goodbye, from the end of what was last
     heard.
     """
     times: Annotated[int, Field(ge=1, le=100)] | None = None
     """How many prompts before the goodbye; unset: each of them once. Speech of the user
-    begins anew.
+    restarts the count.
     """
 
     @property
     def idle_prompts(self) -> IdlePrompts:
-        """As the session takes it."""
+        """The session's form of this section."""
         times = self.times or len(self.prompts)
         return IdlePrompts(prompts=self.prompts, after_ms=round(self.after_s * 1000), times=times)
 
@@ -424,23 +422,23 @@ class AgentConfig(ConfigSection):
     instructions: str = ""
     """The system message, before all others."""
     greeting: str = ""
-    """Said first of all; it can be interrupted. Empty: the user speaks first."""
+    """Said first; it can be interrupted. Empty: the user speaks first."""
     greeting_prompt: str = ""
-    """In place of `greeting`: what the chat model is asked, so that it greets in words
-    of its own.
+    """Instead of `greeting`: a prompt for the chat model, which then greets in its own
+    words.
     """
     language: Annotated[str, Field(pattern=_LANGUAGE)] = ""
-    """Such as `en` or `zh-CN`: the language until the user has spoken. Empty: not
-    known.
+    """Such as `en` or `zh-CN`: the language until the user has spoken. Empty:
+    unknown.
     """
     tools: _Texts | None = None
     """The `[tools.NAME]` that the model may call; unset: all."""
     turn_detection: TurnDetectionConfig | None = None
-    """How the ends of the user's turns are found, the table below; unset: as the client
-    asks.
+    """How the ends of the user's turns are detected, the table below; unset: as the
+    client requests.
     """
     idle_prompts: IdlePromptsConfig | None = None
-    """What is said into silence, the table below; unset: nothing."""
+    """What is said when the user stays silent, the table below; unset: nothing."""
     goodbye: str = ""
     """Said before the server ends the conversation."""
     max_duration_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
@@ -450,8 +448,8 @@ class AgentConfig(ConfigSection):
     conversation after its last words.
     """
     variables: dict[str, str] = {}
-    """Variables that connections may bring besides `{called}`, `{caller}`, `{device}`,
-    `{date}`, `{time}` and `{language}`, with what they are otherwise.
+    """Variables that connections may set besides `{called}`, `{caller}`, `{device}`,
+    `{date}`, `{time}` and `{language}`, with their defaults.
     """
     also: _Texts = ()
     """Other names: a `model` that stock clients have compiled in, a number called, a
@@ -484,7 +482,7 @@ class AgentConfig(ConfigSection):
         return variables
 
     def texts(self) -> dict[str, str]:
-        """Everything that may hold variables, by its key."""
+        """Return all texts that may contain variables, by their key."""
         keys = ("instructions", "greeting", "greeting_prompt", "goodbye")
         found: dict[str, str] = {key: getattr(self, key) for key in keys}
         prompts = self.idle_prompts.prompts if self.idle_prompts else ()
@@ -495,7 +493,7 @@ class AgentConfig(ConfigSection):
 
 _FROM_ZERO = frozenset({"early_replies_wasted"})
 """Limits that may be 0."""
-# Built from the dataclass, so that a limit can never be missing here.
+# Generated from the dataclass, so that no limit can be missing.
 _LIMIT_FIELDS: Any = {
     limit.name: (Annotated[int, Field(ge=0 if limit.name in _FROM_ZERO else 1)], limit.default)
     for limit in fields(SessionLimits)
@@ -546,8 +544,9 @@ class File(ConfigSection):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A whole, checked configuration. In ``llm``, ``asr`` and ``tts`` the name
-    ``default`` always exists.
+    """A complete, validated configuration.
+
+    ``llm``, ``asr`` and ``tts`` always contain the name ``default``.
     """
 
     server: ServerConfig
@@ -562,12 +561,12 @@ class Config:
     tts: Mapping[str, ServiceConfig]
     tools: Mapping[str, ToolConfig]
     agents: Agents = field(default_factory=Agents)
-    """Who answers; the name ``default`` always exists."""
+    """The agents; the name ``default`` always exists."""
     dialects: Mapping[str, DialectConfig] = field(default_factory=dict)
-    """Protocols besides our own."""
+    """Protocols besides the built-in ones."""
     data_dir: Path
     hands_free: HandsFreeConfig = field(default_factory=HandsFreeConfig)
     api_key: str | None = field(default=None, repr=False)
-    """The key of the environment, which may do everything."""
+    """The key of the environment, which opens everything."""
     file: Path | None = None
-    """The file that was read; None: there was none."""
+    """The file that was read; None without one."""

@@ -1,6 +1,4 @@
-"""Opens what a configuration describes: services, the chains of those that stand in for
-them, tools.
-"""
+"""Opens what a configuration describes: services, their fallback chains, and tools."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +22,7 @@ from voicechat.runtime.toolbox import Toolbox
 
 
 def build_services(config: Config) -> Services:
-    """Open every configured service once, and chain it with those that stand in for it.
+    """Open every configured service once, and chain it with its fallbacks.
 
     Nothing runs before ``Services.start``. Raises ConfigError naming the section.
     """
@@ -49,8 +47,8 @@ def build_services(config: Config) -> Services:
 
 
 def service_aliases(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str, str]:
-    """By alias, the service that has it. Raises ConfigError naming the section when two
-    claim the same name.
+    """Return the services by alias. Raises ConfigError naming the section when two have
+    the same alias.
     """
     try:
         return aliases_of({name: service.also for name, service in services.items()})
@@ -61,7 +59,7 @@ def service_aliases(kind: ServiceKind, services: Mapping[str, ServiceConfig]) ->
 def fallback_orders(
     kind: ServiceKind, services: Mapping[str, ServiceConfig]
 ) -> dict[str, tuple[str, ...]]:
-    """For each service, its name and the names of those that stand in for it. Raises
+    """Return for each service its name and its fallbacks' names, in order. Raises
     ConfigError naming the section.
     """
     fallbacks = {name: service.fallback for name, service in services.items()}
@@ -82,8 +80,8 @@ def _links(kind: ServiceKind, services: Mapping[str, ServiceConfig]) -> dict[str
 
 
 def _voice_links(config: Config) -> dict[str, ChainLink[SpeechSynthesizer]]:
-    """Each voice keeps its own speech: what stands in for it in an outage must not be
-    heard afterwards.
+    """Open the synthesisers, each with its own cache: speech of a fallback must not be
+    heard after the outage.
     """
     cache_bytes = config.server.speech_cache_mib * 2**20
 
@@ -106,7 +104,7 @@ def _open_toolbox(tools: Mapping[str, ToolConfig]) -> Toolbox | None:
 
 
 def configured_tool(name: str, tool: ToolConfig) -> ServerTool:
-    """Load one tool, without calling it. Raises ConfigError naming the section."""
+    """Load one tool without calling it. Raises ConfigError naming the section."""
     filler = Filler(tool.filler.en, tool.filler.zh)
     try:
         return open_tool(name, **(dict(tool) | {"filler": filler}))
@@ -115,8 +113,8 @@ def configured_tool(name: str, tool: ToolConfig) -> ServerTool:
 
 
 def open_service(kind: ServiceKind, name: str, service: ServiceConfig) -> Any:
-    """Open one service; it does nothing before its ``start``. Raises ConfigError naming
-    the section.
+    """Open one service, inactive until its ``start``. Raises ConfigError naming the
+    section.
     """
     try:
         return find_factory(kind, service.provider, service.written)(**service.arguments)

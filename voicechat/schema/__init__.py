@@ -1,3 +1,3 @@
-"""What requests hold: models with checked fields, JSON read within bounds. Shared by
+"""Validation of requests: models with checked fields, and JSON within limits. Shared by
 dialects and REST.
 """

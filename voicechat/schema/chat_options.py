@@ -88,11 +88,11 @@ class TemplateArguments(PassThroughModel):
 
 
 class ChatOptions(RequestModel):
-    """The parameters that pass through to the chat model by name; None: not given, the
-    model decides.
+    """Parameters that are passed through to the chat model by name; None: not given,
+    the model's default.
 
-    Parameters that are not known here pass through unchecked: the model's server knows
-    more of them.
+    Unknown parameters are passed through unchecked, because the model's server may know
+    them.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -130,7 +130,7 @@ class ChatOptions(RequestModel):
         return self
 
     def given(self) -> dict[str, object]:
-        """Return the parameters that the client gave, by name."""
+        """Return the parameters that the client sent, by name."""
         known = self.model_dump(include=set(ChatOptions.model_fields), exclude_unset=True)
         return known | (self.model_extra or {})
 
@@ -146,5 +146,5 @@ class ChatCompletion(ChatOptions):
     """A configured chat model."""
 
     def context(self) -> tuple[Message, ...]:
-        """Return the configured messages in OpenAI's form, unknown keys included."""
+        """Return the messages in OpenAI's form, unknown keys included."""
         return tuple(message.model_dump(exclude_unset=True) for message in self.messages)

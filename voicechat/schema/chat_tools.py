@@ -1,4 +1,4 @@
-"""The tools of a chat completion, in OpenAI's form, and what bounds them in a
+"""The tools of a chat completion, in OpenAI's form, and their limits in a
 conversation.
 """
 
@@ -9,9 +9,9 @@ from voicechat.schema.json_text import shown
 
 MAX_TOOLS = 64
 MAX_PASSED_TOOLS = 1024
-"""Of a request that only passes them on; OpenAI allows 128."""
+"""Most tools of a request that only passes them on; OpenAI allows 128."""
 MAX_TOOLS_BYTES = 64 * 1024
-"""Of all tools together, as JSON: a model reads them before every answer."""
+"""All tools together, as JSON: a model reads them before every answer."""
 MAX_NAME_CHARACTERS = 64
 TOOL_CHOICES = ("none", "auto", "required")
 _NAMED_TOOL = {
@@ -65,15 +65,15 @@ def _check_tool_choice(choice: object) -> object:
 
 _NAME = Check(_check_name, {"minLength": 1, "maxLength": MAX_NAME_CHARACTERS})
 BOUNDED_TOOLS = Check(_check_tools, {})
-"""Of a list of ``ChatCompletionTool``: small enough, with names that tell them apart."""
+"""Checks a list of ``ChatCompletionTool``: its size, and that names are distinct."""
 TOOL_CHOICE = Check(
     _check_tool_choice, {"anyOf": [{"enum": list(TOOL_CHOICES)}, _NAMED_TOOL, _NULL]}
 )
-"""Of any value: whether the model may call a tool, must, or must call the one named."""
+"""Checks whether the model may call a tool, must, or must call a named one."""
 
 
 class ToolFunction(PassThroughModel):
-    """The function of a tool; what its ``parameters`` say passes through."""
+    """The function of a tool; ``parameters`` is passed through."""
 
     name: Annotated[str, _NAME]
     description: str | None = None
@@ -83,7 +83,7 @@ class ToolFunction(PassThroughModel):
 
 
 class ChatCompletionTool(PassThroughModel):
-    """A tool the model may call: only functions exist."""
+    """A tool that the model may call: only functions exist."""
 
     type: Annotated[str, one_of("function")]
     function: ToolFunction

@@ -1,5 +1,5 @@
-"""What the request models share: how a field is checked, and how its failure is told to
-a client.
+"""Validation shared by all request models: how fields are checked, and how errors are
+reported to a client.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,17 +33,17 @@ _WANTED = {
 
 
 MAX_KEYS = 512
-"""Keys of an object of a request, known ones and others."""
+"""Most keys of an object in a request, known and unknown ones."""
 
 STANDS_FOR_DEFAULT: Mapping[str, object] = {"enum": [None, ""]}
-"""How JSON Schema says of a field of a ``RequestModel`` that null and "" mean the same as
-leaving it out.
+"""JSON Schema for a field of a ``RequestModel``: null and "" mean the same as omitting
+it.
 """
 
 
 class RequestModel(BaseModel):
     """An object of a request. Types are strict, unknown keys are ignored; null and ""
-    stand for the default.
+    mean the default.
     """
 
     model_config = ConfigDict(
@@ -62,8 +62,8 @@ class RequestModel(BaseModel):
     def __get_pydantic_json_schema__(
         cls, checked: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Say what ``_empty_means_default`` does: which fields may be empty, and which
-        may not.
+        """Describe ``_empty_means_default``: which fields may be empty, and which may
+        not.
         """
         found = handler(checked)
         schema = handler.resolve_ref_schema(found)
@@ -76,8 +76,8 @@ class RequestModel(BaseModel):
 
 
 class PassThroughModel(BaseModel):
-    """An object that is passed on to a chat model whole: known keys are checked,
-    unknown ones kept.
+    """An object that is passed through to a chat model: known keys are checked, unknown
+    ones kept.
     """
 
     model_config = ConfigDict(
@@ -99,10 +99,9 @@ def _check_size(fields: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Check:
-    """What a field must be, to stand in its ``Annotated``, and the same in JSON
-    Schema's words.
+    """A check for the ``Annotated`` of a field, with its JSON Schema.
 
-    ``check`` gives the value or raises ``ValueError`` with a sentence for the client.
+    ``check`` returns the value or raises ``ValueError`` with a sentence for the client.
     ``schema`` may allow more than ``check`` does, never less.
     """
 
@@ -122,12 +121,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Items:
-    """Of an array, in its ``Annotated``: how many items it may have, and what they are
-    called.
+    """A check of an array's length, for its ``Annotated``; ``name`` says what the items
+    are.
 
-    The length is checked before the items, and the first item that is wrong ends the
-    check: otherwise a small body of many wrong items would cost seconds and gigabytes
-    of errors.
+    The length is checked before the items, and the first wrong item ends the check:
+    otherwise a small body of many wrong items would cost seconds and gigabytes of
+    errors.
     """
 
     low: int
@@ -135,9 +134,7 @@ class Items:
     name: str
 
     def check(self, value: object) -> object:
-        """Give the value, or raise ``ValueError`` when it is an array of another
-        length.
-        """
+        """Return the value, or raise ``ValueError`` for an array of another length."""
         if isinstance(value, list) and not self.low <= len(value) <= self.high:
             count = f"{len(value)} {self.name}"
             if not self.low:
@@ -162,7 +159,7 @@ class Items:
 
 
 def between(low: float, high: float) -> Check:
-    """Require a number from ``low`` to ``high``, both included."""
+    """Check for a number from ``low`` to ``high``, both included."""
 
     def check(value: float) -> float:
         if not low <= value <= high:
@@ -173,7 +170,7 @@ def between(low: float, high: float) -> Check:
 
 
 def one_of(*allowed: str) -> Check:
-    """Require one of a few texts."""
+    """Check for one of the given texts."""
 
     def check(value: str) -> str:
         if value not in allowed:
@@ -184,7 +181,9 @@ def one_of(*allowed: str) -> Check:
 
 
 def only(default: object, why_not: Callable[[object], str]) -> Check:
-    """Require the default: any other value is refused with a reason of its own."""
+    """Check for the default: any other value is refused with the reason of
+    ``why_not``.
+    """
 
     def check(value: object) -> object:
         if value != default:
@@ -195,8 +194,8 @@ def only(default: object, why_not: Callable[[object], str]) -> Check:
 
 
 def first_failure(error: ValidationError) -> str:
-    """Name the first offending field by its path and say what is allowed: ``a.b[0].c: 7
-    is not a text``.
+    """Return the path of the first invalid field and what is allowed: ``a.b[0].c: 7 is
+    not a text``.
     """
     detail = error.errors(include_url=False)[0]
     path = _path(detail["loc"])
@@ -204,11 +203,11 @@ def first_failure(error: ValidationError) -> str:
 
 
 _ABOUT = ("title", "description", "default")
-"""What JSON Schema says of a field as a whole, whatever its alternatives are."""
+"""Keywords of JSON Schema that describe a field as a whole."""
 
 
 def _or_default(schema: JsonSchemaValue) -> JsonSchemaValue:
-    """Let a field also be what stands for its default."""
+    """Allow null and "" in a field's schema."""
     about: JsonSchemaValue = {name: schema.pop(name) for name in _ABOUT if name in schema}
     options = [option for option in schema.get("anyOf", [schema]) if option != {"type": "null"}]
     return about if options == [{}] else about | {"anyOf": [*options, dict(STANDS_FOR_DEFAULT)]}

@@ -1,5 +1,5 @@
-"""The defaults of the original document, which its conversation socket and its REST
-endpoints share.
+"""Defaults of the original document, shared by its conversation socket and its REST
+endpoints.
 """
 
 from voicechat.session.vocabulary import InputSettings, Settings, VoiceSettings
@@ -8,4 +8,4 @@ DOCUMENT_VOICE = VoiceSettings(
     model="cosyvoice-v1", voice="longxiaochun", format="MP3_22050HZ_MONO_256KBPS"
 )
 DOCUMENT_SETTINGS = Settings(input=InputSettings(format="wav"), voice=DOCUMENT_VOICE)
-"""Of a conversation whose client has not said anything about it."""
+"""The settings of a conversation before its client has changed any."""

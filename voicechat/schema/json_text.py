@@ -1,5 +1,5 @@
-"""JSON as it stands on the wire: bounded reading that refuses everything doubtful, and
-writing that cannot fail.
+"""JSON on the wire: strict parsing within limits, and serialisation that cannot
+fail.
 """
 
 import json
@@ -11,14 +11,14 @@ import orjson
 from voicechat.errors import RemoteProtocolError, Status
 
 MAX_NESTING = 64
-"""Deepest nesting of a client's JSON. orjson reads 1024 levels but writes only 254, so
-what it read might not be passed on to a chat model; the deepest honest message, a
-tool's schema, has about 20.
+"""Deepest nesting of a client's JSON. orjson parses 1024 levels but serialises only
+254, so deeper values might not be passed on to a chat model; the deepest legitimate
+message, a tool's schema, has about 20.
 """
 
 MAX_VALUES = 50_000
-"""Values of a client's JSON: parsing that many takes 10 ms. The largest honest request,
-2,048 messages of a few parts and some hundred tools, has half as many.
+"""Most values in a client's JSON: parsing that many takes 10 ms. The largest legitimate
+request, 2,048 messages of a few parts and some hundred tools, has half as many.
 """
 
 _PIECE_BYTES = 64 * 1024
@@ -47,7 +47,7 @@ def read_json(text: str | bytes) -> object:
 
 
 def read_object(text: str | bytes) -> dict[str, object]:
-    """Parse one JSON object; as ``read_json``; any other value is MALFORMED too."""
+    """Parse one JSON object as ``read_json`` does; any other value is MALFORMED."""
     value = read_json(text)
     if not isinstance(value, dict):
         raise RemoteProtocolError(Status.MALFORMED, "not a JSON object")
@@ -55,9 +55,7 @@ def read_object(text: str | bytes) -> dict[str, object]:
 
 
 def write_json(value: object) -> str:
-    """Serialise what a message holds. A lone surrogate in a text becomes U+FFFD: no
-    socket can carry it.
-    """
+    """Serialise a message. A lone surrogate becomes U+FFFD: no socket can carry it."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
@@ -66,9 +64,7 @@ def write_json(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Quote a value in an error message: as JSON, cut to a length that no client can
-    inflate.
-    """
+    """Quote a value for an error message: as JSON, cut to 60 characters."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "an array"
     text = write_json(value[: _SHOWN_CHARS + 1] if isinstance(value, str) else value)
@@ -78,21 +74,20 @@ def shown(value: object) -> str:
 def _bound_values(content: bytes) -> None:
     """Raise ``RemoteProtocolError(MALFORMED)`` when there are more than ``MAX_VALUES``.
 
-    Parsing cannot be interrupted, so what would take too long is refused before it
-    begins. The values are counted piece by piece, so that in a thread this does not
-    hold the interpreter lock either.
+    Parsing cannot be interrupted, so the size is checked first. The values are counted
+    piece by piece, so that in a thread the interpreter lock is released in between.
     """
-    if len(content) <= MAX_VALUES:  # shorter than so many values are
+    if len(content) <= MAX_VALUES:  # shorter than the shortest JSON of that many values
         return
     values, in_text, cut = 1, False, b""
     for start in range(0, len(content), _PIECE_BYTES):
         piece = cut + content[start : start + _PIECE_BYTES]
         whole = piece.rstrip(b"\\")
-        # One backslash at the end escapes what the next piece begins with; pairs mean
-        # themselves.
+        # A single backslash at the end escapes the next piece's first character; pairs
+        # are literal.
         cut = b"\\" * ((len(piece) - len(whole)) % 2)
         texts = whole.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        # Every second part stands between quotation marks.
+        # Every second part is between quotation marks.
         outside = b"".join(texts[in_text::2])
         in_text ^= len(texts) % 2 == 0
         values += outside.count(b",") + outside.count(b"[") + outside.count(b"{")

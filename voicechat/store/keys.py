@@ -173,19 +173,17 @@ class KeyStore:
         )
 
     def ended_keys(self, key_ids: Iterable[str], now_s: float) -> frozenset[str]:
-        """Which of these keys are surely over at Unix time ``now_s``: revoked or
-        expired, as ``refresh`` last saw.
+        """Return those of the keys that are revoked or expired at Unix time ``now_s``,
+        as of the last ``refresh``.
 
-        A file that has vanished says nothing: its keys are as they were in it. Nobody
-        new is let in by them.
+        If the file has vanished, the keys count as they were in it; none of them
+        authorises new requests.
         """
         valid = (key_id for key_id, (key, _) in self._in_file.items() if not key.expired(now_s))
         return frozenset(key_ids) - frozenset(valid)
 
     def has_valid_keys(self, now_s: float) -> bool:
-        """Whether anybody can be let in at Unix time ``now_s`` by a key of this store.
-        Reads the file.
-        """
+        """Read the file, and return whether any key is valid at Unix time ``now_s``."""
         self.refresh()
         return bool(self.valid_ids(now_s))
 
@@ -195,15 +193,15 @@ class KeyStore:
         return _version(self._path) != self._read_version
 
     def refresh(self) -> None:
-        """Read the keys that are not revoked, if the file has changed; ConfigError when
-        it is broken.
+        """Read the unrevoked keys, if the file has changed. Raises ConfigError when it
+        is broken.
 
         May be called from any thread.
         """
         version = _version(self._path)
         if version != self._read_version:
-            # The version is older than what is read: a change in between is seen at the
-            # next call.
+            # The version was read before the keys, so a change in between is seen at
+            # the next call.
             if version == _NO_FILE:
                 self._unrevoked = {}
             else:
@@ -219,11 +217,11 @@ class KeyStore:
         return {row[0]: (_api_key(row[:-1]), row[-1]) for row in rows}
 
     def _read_only(self, query: str) -> Sequence[Any] | None:
-        """Look without any right to write: the disk may be full, or the folder somebody
-        else's.
+        """Query without write access: the disk may be full, or the folder another
+        user's.
 
-        None: something must be written first, to bring an older file up to date or
-        after a crash.
+        None if something must be written first: a migration, or the recovery after a
+        crash.
         """
         address = f"{self._path.absolute().as_uri()}?mode=ro"
         try:
@@ -241,8 +239,8 @@ class KeyStore:
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
-        """One transaction. The file is made readable by its owner alone before SQLite
-        writes to it.
+        """Run the body in a transaction. The file is made readable by its owner only
+        before SQLite writes to it.
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -262,9 +260,7 @@ def _is_current(database: sqlite3.Connection) -> bool:
 
 
 def _migrate(database: sqlite3.Connection) -> None:
-    """Bring an older file up to date; of two processes that try at once, the second
-    finds it done.
-    """
+    """Migrate an older file. Of two concurrent processes the second finds it done."""
     if _is_current(database):
         return
     database.execute("BEGIN IMMEDIATE")
@@ -277,7 +273,7 @@ def _migrate(database: sqlite3.Connection) -> None:
 
 
 def _api_key(row: tuple[Any, ...]) -> ApiKey:
-    """Read a row of ``_COLUMNS``."""
+    """Convert a row of ``_COLUMNS``."""
     (
         key_id,
         name,
