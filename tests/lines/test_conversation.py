@@ -12,12 +12,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from tests.lines.dialect import LinesEndpoint
 from voicechat.config import load_config
 from voicechat.runtime.services import Services
 from voicechat.server import mount
-from voicechat.server.serve import credentials, serving
+from voicechat.server.serve import Running, credentials, serving
 from voicechat.session.vocabulary import ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
@@ -70,10 +72,11 @@ class Caller:
 
 
 @asynccontextmanager
-async def lines_server(folder: Path, model: ScriptedModel) -> AsyncIterator[int]:
-    """Give the port."""
+async def lines_server(
+    folder: Path, model: ScriptedModel, toml: str = CONFIG
+) -> AsyncIterator[Running]:
     file = folder / "voicechat.toml"
-    file.write_text(CONFIG)
+    file.write_text(toml)
     environ = {"VOICECHAT_DATA_DIR": str(folder), "VOICECHAT_API_KEY": KEY}
     config = load_config(file, environ, {"server": {"port": 0}})
     services = Services(
@@ -82,7 +85,7 @@ async def lines_server(folder: Path, model: ScriptedModel) -> AsyncIterator[int]
         {"default": ScriptedSynthesizer()},
     )
     async with serving(config, services, credentials(config), lambda _: None) as server:
-        yield server.ports["lines"]
+        yield server
 
 
 @asynccontextmanager
@@ -103,8 +106,8 @@ async def test_a_hands_free_conversation_with_greeting_interruption_tools_and_he
     with wave.open(str(recordings / "something.wav")) as file:
         recording = file.readframes(file.getnframes())
     async with (
-        lines_server(tmp_path, model) as port,
-        calling(port) as caller,
+        lines_server(tmp_path, model) as server,
+        calling(server.ports["lines"]) as caller,
         asyncio.TaskGroup() as tasks,
     ):
         caller.say(key=KEY, agent="door")
@@ -140,13 +143,40 @@ async def test_a_hands_free_conversation_with_greeting_interruption_tools_and_he
 
 async def test_a_caller_with_a_wrong_key_is_told_so_and_not_served(tmp_path: Path) -> None:
     model = ScriptedModel()
-    async with lines_server(tmp_path, model) as port, calling(port) as caller:
+    async with lines_server(tmp_path, model) as server, calling(server.ports["lines"]) as caller:
         caller.say(key="wrong", agent="door")
         refused = await caller.until(lambda line: "refused" in line)
         assert "key" in refused["why"]
         with pytest.raises(EOFError):
             await caller.until(lambda line: True)
     assert not model.requests
+
+
+class OnAPath(LinesEndpoint):
+    """The same protocol on a WebSocket, whose first message says who is calling."""
+
+    paths = ("/lines/{room}",)
+    port = None
+
+
+def open_on_a_path() -> OnAPath:
+    return OnAPath()
+
+
+@pytest.mark.parametrize(("key", "answer"), [(KEY, "sentence"), ("wrong", "refused")])
+async def test_the_same_dialect_is_spoken_on_a_websocket(
+    tmp_path: Path, key: str, answer: str
+) -> None:
+    toml = CONFIG.replace("tests.lines.dialect:open_endpoint", f"{__name__}:open_on_a_path")
+    async with (
+        lines_server(tmp_path, ScriptedModel(), toml) as server,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{server.url}/lines/3") as socket,
+        asyncio.timeout(30),
+    ):
+        assert not server.ports
+        await socket.send_json({"key": key, "agent": "door"})
+        assert answer in await socket.receive_json()
 
 
 def test_a_dialect_is_one_short_file() -> None:
@@ -158,7 +188,8 @@ async def test_callers_who_say_nothing_take_no_places_of_other_addresses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mount, "GREETING_OF_ADDRESS", 2)
-    async with lines_server(tmp_path, ScriptedModel()) as port, AsyncExitStack() as silent:
+    async with lines_server(tmp_path, ScriptedModel()) as server, AsyncExitStack() as silent:
+        port = server.ports["lines"]
         for _ in range(2):
             await silent.enter_async_context(calling(port))
         async with calling(port) as third:
