@@ -254,3 +254,15 @@ async def test_a_recogniser_is_not_blamed_for_a_synthesiser(directory: Path) -> 
     assert found[1].detail.startswith(
         "tts.default made no speech to try it with: openai: connectivity: "
     )
+
+
+def test_dialects_are_looked_at(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(
+        directory,
+        '[dialects.lines]\ndialect = "tests.lines.dialect:open_endpoint"\n'
+        '[dialects.lost]\ndialect = "tests.lines.dialect:nothing"\n',
+    )
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "ok   dialects.lines: tcp 127.0.0.1:any" in lines
+    assert any(line.startswith("FAIL dialects.lost: ") and "'nothing'" in line for line in lines)

@@ -14,6 +14,7 @@ from voicechat.cli.command import CommandError
 from voicechat.cli.recordings import in_pieces
 from voicechat.cli.started_service import NotStartedError, started_service
 from voicechat.config import Config, configured_tool
+from voicechat.config.endpoints import open_endpoint
 from voicechat.errors import ProviderError
 from voicechat.providers.interfaces import (
     PCM_RATE_HZ,
@@ -143,6 +144,15 @@ async def check_agent(config: Config, name: str) -> str:
             f"but {', '.join(near)} ({len(voices)} in all)"
         )
     return f"{services}, voice {agent.voice}"
+
+
+async def check_dialect(config: Config, name: str) -> str:
+    """Check that the endpoint of a dialect can be opened, and return where it is."""
+    endpoint = open_endpoint(name, config.dialects[name])
+    places = [f"ws {path}" for path in endpoint.paths]
+    if endpoint.port is not None:
+        places.append(f"tcp {endpoint.host}:{endpoint.port or 'any'}")
+    return ", ".join(places)
 
 
 PROBES: Mapping[str, Callable[[Config, str], Awaitable[str]]] = {

@@ -12,6 +12,7 @@ from voicechat.cli.checks import (
     check_agent,
     check_codecs,
     check_data_directory,
+    check_dialect,
     check_keys,
     check_port,
     check_tool,
@@ -93,6 +94,8 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
                 yield _chain(kind, order, found)
     for name, tool in config.tools.items():
         yield await _find(f"tools.{name} ({tool.function})", partial(check_tool, config, name))
+    for name in config.dialects:
+        yield await _find(f"dialects.{name}", partial(check_dialect, config, name))
     for name, agent in config.agents.agents.items():
         if agent != Agent():
             yield await _find(f"agents.{name}", partial(check_agent, config, name))
