@@ -268,10 +268,11 @@ async def test_a_user_who_interrupts_and_mutes_is_answered() -> None:
     assert asked(stage)[1][-1] == "and tomorrow"
 
 
+@pytest.mark.parametrize("hum", ["mm-hm", "it you"])
 async def test_where_words_are_waited_for_a_cough_and_a_hum_let_the_reply_be_heard_to_its_end() -> (
     None
 ):
-    recognizer = ScriptedRecognizer(texts=(QUESTION, "mm-hm"))
+    recognizer = ScriptedRecognizer(texts=(QUESTION, hum, hum))
     stage = a_long_reply(interrupt_by_voice=False, recognizer=recognizer)
     cough = np.tile(a_cough(), 2)[: RATE_HZ * 3 // 10]
     async with stage.playing():

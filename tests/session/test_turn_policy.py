@@ -48,7 +48,20 @@ def test_how_a_text_ends(text: str, ending: Ending) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["mm-hmm", "Right.", "yeah, yeah", "I see", "嗯", "好的。", "对，对", "嗯 right"]
+    "text",
+    [
+        "mm-hmm",
+        "you",
+        "it you",
+        "oh",
+        "Right.",
+        "yeah, yeah",
+        "I see",
+        "嗯",
+        "好的。",
+        "对，对",
+        "嗯 right",
+    ],
 )
 def test_signs_of_listening(text: str) -> None:
     assert is_backchannel(text)

@@ -67,6 +67,10 @@ _BACKCHANNELS = frozenset(
     """mm hmm mhm mm-hm mm-hmm uh-huh uhuh huh uh um hm ah oh aha yeah yep yes yup ok okay right sure good
     great nice true exactly absolutely indeed alright wow cool fine see i got it totally really interesting""".split()
 )
+_HUMS = frozenset("you the a it i oh he".split())
+"""What recognisers write of a hum or a breath, beside the signs of listening. Nobody
+interrupts with these words alone.
+"""
 _BACKCHANNEL_HAN = frozenset(
     """嗯 嗯嗯 哦 噢 喔 啊 哈 哈哈 呵呵 对 对对 对对对 对的 对啊 好 好的 好啊 好好 好吧 是 是的 是啊 是吗
     行 没错 明白 明白了 知道了 懂了 可以 嗯对 嗯好 当然 真的 哇 原来如此 这样啊 哦这样 有道理""".split()
@@ -184,4 +188,4 @@ def _words(text: str) -> Sequence[str]:
 
 
 def _is_backchannel_word(word: str) -> bool:
-    return word in _BACKCHANNELS or word in _BACKCHANNEL_HAN
+    return word in _BACKCHANNELS or word in _BACKCHANNEL_HAN or word in _HUMS

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from voicechat.audio.decode import DECODED_RATE_HZ, Decoder
+from voicechat.audio.decode import Decoder
 from voicechat.audio.formats import InputContainer
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.processes.errors import WorkerError
 from voicechat.processes.forked import ForkedStream, ForkServer
 from voicechat.processes.frames import Frame, FrameKind
+from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS
 from voicechat.runtime.decoding import check, decode_stream, split_rate
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import Route
@@ -35,7 +36,6 @@ SPARSEST_BYTES_PER_S = 300
 in any codec (Speex at 2.15 kbit/s has 270): silence may take next to nothing, but
 nobody sends silence faster than it passes.
 """
-_BYTES_PER_MS = DECODED_RATE_HZ * 2 // 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,7 @@ class ProcessDecoder:
         self._decoded_bytes += decoded_bytes
         taken_bytes = self._taken_bytes + under_way_bytes
         real_ms = (self._loop.time() - self._began_s) * 1000
-        ahead_ms = self._decoded_bytes / _BYTES_PER_MS - real_ms
+        ahead_ms = self._decoded_bytes / BYTES_PER_MS - real_ms
         if ahead_ms > min(MAX_AHEAD_MS, SPARE_AHEAD_MS + taken_bytes * 1000 / SPARSEST_BYTES_PER_S):
             raise RemoteProtocolError(
                 Status.TOO_LARGE,
