@@ -174,7 +174,7 @@ class LateDropped:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """Fact: a turn is over. Times are milliseconds after the user's ``complete``; None:
+    """Fact: a turn is over. Times are milliseconds after the turn was committed; None:
     not reached.
     """
 

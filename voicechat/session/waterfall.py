@@ -12,7 +12,7 @@ class Stage(Enum):
     """
 
     DECISION = "decision"
-    """The turn is over: by ``complete``, or by a silence that was long enough."""
+    """The turn is over: by a command, or by a silence that was long enough."""
     TRANSCRIPT = "transcript"
     """The recogniser has said its last."""
     FIRST_TOKEN = "first_token"
