@@ -41,12 +41,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     whole = (
         config.args_source is not pytest.Config.ArgsSource.ARGS and options.markexpr == "not long"
     )
-    if (
-        whole
-        and not options.collectonly
-        and not options.usepdb
-        and getattr(options, "numprocesses", 1) is None
-    ):
+    may_share = getattr(options, "numprocesses", 1) is None and not hasattr(config, "workerinput")
+    if whole and may_share and not options.collectonly and not options.usepdb:
         options.numprocesses = PROCESSES
         options.dist = "loadfile"
 
