@@ -269,9 +269,7 @@ async def test_a_user_who_interrupts_and_mutes_is_answered() -> None:
 
 
 @pytest.mark.parametrize("hum", ["mm-hm", "it you"])
-async def test_where_words_are_waited_for_a_cough_and_a_hum_let_the_reply_be_heard_to_its_end() -> (
-    None
-):
+async def test_where_words_are_waited_for_a_hum_lets_the_reply_be_heard(hum: str) -> None:
     recognizer = ScriptedRecognizer(texts=(QUESTION, hum, hum))
     stage = a_long_reply(interrupt_by_voice=False, recognizer=recognizer)
     cough = np.tile(a_cough(), 2)[: RATE_HZ * 3 // 10]
