@@ -109,8 +109,8 @@ class ServerConfig(ConfigSection):
 
 
 class AdmissionConfig(ConfigSection):
-    """``[admission]``: thresholds from which on a process sheds load (begins no reply
-    early), and refuses new sessions.
+    """``[admission]``: at which load a process begins no reply early, and refuses new
+    sessions.
     """
 
     unquestioned_sessions: Annotated[int, Field(ge=0)] = 4
