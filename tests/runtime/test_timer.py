@@ -5,16 +5,10 @@ import asyncio
 import pytest
 import uvloop
 
-from voicechat.dialects.base import Connection
-from voicechat.dialects.speech_chat.rules import SpeechChat
-from voicechat.runtime.conversation import Conversation, SessionProviders
-from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.commands import Alive
-from voicechat.session.effects import Effect, Fact
+from voicechat.session.effects import Effect
 from voicechat.session.events import Event, Ticked
-from voicechat.session.limits import SessionLimits
-from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
-from voicechat.testing.socket import MemorySocket
+from voicechat.testing.harness import ConversationHarness
 
 
 class DueMachine:
@@ -61,22 +55,7 @@ class PacedMachine(DueMachine):
 
 
 async def tick(machine: DueMachine, *events: Event) -> list[Event]:
-    limits = SessionLimits()
-    model, synthesizer = ScriptedModel(), ScriptedSynthesizer()
-    facts: list[Fact] = []
-    conversation = Conversation(
-        machine,
-        SpeechChat(Connection()),
-        MemorySocket(),
-        SessionProviders(
-            recognizer=ScriptedRecognizer(),
-            models=lambda _: model,
-            synthesizer=synthesizer,
-            threads=EncodingThreads(),
-        ),
-        limits=limits,
-        observe=facts.append,
-    )
+    conversation = ConversationHarness(machine=machine).conversation
     for event in events:
         conversation.post(event)
     async with asyncio.timeout(5):
