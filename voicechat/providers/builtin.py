@@ -1,5 +1,5 @@
-"""The embedded chat model, honest about what it is: it answers from a list, or repeats
-what it understood.
+"""The embedded chat model. It answers from a list of questions, or repeats what it
+understood.
 """
 
 import json
@@ -21,22 +21,22 @@ from voicechat.text.words import Script, dominant_script
 SHIPPED_QUESTIONS = Path(__file__).with_name("faq.toml")
 
 MAX_HEARD_CHARACTERS = 200
-"""So much of what was understood is repeated."""
+"""At most this much of an unknown question is repeated."""
 
 MAX_READ_CHARACTERS = 2_000
-"""Of a message: no question of a list is as long, and comparing megabytes would hold up
-everybody.
+"""At most this much of a message is read: no question of a list is longer, and
+comparing megabytes would block the event loop.
 """
 MAX_READ_PARTS = 64
 MAX_READ_MESSAGES = 16
 _DELTA = re.compile(r"\s*[㐀-鿿]|\s*[^\s㐀-鿿]+|\s+")
-"""A word with the space before it, or a Han character; joined, the deltas are the text.
+"""A word with the space before it, or a Han character. The joined deltas are the text.
 """
 
 
 class BuiltinChatModel(Provider):
-    """A `ChatModel` without a model. ``max_tokens``, ``stop`` and JSON mode hold for it
-    as for any other.
+    """A `ChatModel` without a model. It respects ``max_tokens``, ``stop`` and JSON
+    mode.
     """
 
     def __init__(self, content: QuestionFile) -> None:
@@ -45,8 +45,8 @@ class BuiltinChatModel(Provider):
         self._list = QuestionList(content.entry)
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """Answer the last user message, word by word and without delay. Never raises,
-        whatever the messages are.
+        """Stream the answer to the last user message, word by word and without delay.
+        Never raises.
 
         A word, or a Han character, is a token. In JSON mode the answer is ``{"answer":
         "..."}``.
@@ -69,7 +69,7 @@ class BuiltinChatModel(Provider):
         if known is not None:
             return known
         fallback = self._fallback.zh if _is_chinese(text) else self._fallback.en
-        # Not str.format: the text is anybody's.
+        # Not str.format: the text may contain braces.
         return fallback.replace("{heard}", text[:MAX_HEARD_CHARACTERS].rstrip(".。 "))
 
 
@@ -79,7 +79,7 @@ def _wants_json(options: Mapping[str, object]) -> bool:
 
 
 def _before_stop(text: str, options: Mapping[str, object]) -> str:
-    """Give the text up to the first of the ``stop`` texts, which is itself not said."""
+    """Return the text before the first of the ``stop`` texts."""
     given = options.get("stop")
     stops = [given] if isinstance(given, str) else given if isinstance(given, Sequence) else ()
     places = [text.find(stop) for stop in stops if isinstance(stop, str) and stop in text and stop]
@@ -92,9 +92,7 @@ def _most_tokens(options: Mapping[str, object], count: int) -> int:
 
 
 def last_user_text(messages: Sequence[Message]) -> str:
-    """Give the text of the last user message, content parts joined; empty when there is
-    none.
-    """
+    """Return the text of the last user message with its parts joined, or ""."""
     for message in reversed(messages):
         if message.get("role") == "user":
             return _text_of(message).strip()
@@ -106,8 +104,8 @@ def _is_chinese(text: str) -> bool:
 
 
 def _text_of(message: Message) -> str:
-    """Give the beginning of a message's text, whose content is a string or OpenAI's
-    list of parts.
+    """Return the beginning of a message's text, whose content is a string or a list of
+    parts.
     """
     content = message.get("content")
     if isinstance(content, str):
@@ -120,7 +118,7 @@ def _text_of(message: Message) -> str:
 
 
 def open_chat_model(*, qa: str | Path | None = None) -> BuiltinChatModel:
-    """Configure the model. ``qa``: a file like the shipped ``faq.toml``. Raises
-    `ConfigError` for a bad one.
+    """Open the model. ``qa``: a file like the shipped ``faq.toml``. Raises
+    `ConfigError` for an invalid one.
     """
     return BuiltinChatModel(read_question_file(SHIPPED_QUESTIONS if qa is None else Path(qa)))

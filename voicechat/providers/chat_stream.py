@@ -1,11 +1,10 @@
-"""OpenAI's chat completion stream: the data of each event → parts of a reply. No I/O.
+"""Converts the events of an OpenAI chat completion stream to parts of a reply. No I/O.
 
-Compatible servers differ in everything but the core. So an event is read as a plain
-object, and taken of it are the first choice's ``delta``, ``message`` or ``text``, its
-``finish_reason``, ``usage`` and a real ``error``. What is missing, null or of another
-type counts as absent. An event that is no JSON object is passed over. A reply fails
-only when nothing usable came, when the server reports an error, or when the body was
-cut off.
+Compatible servers agree only on the core. An event is therefore read as a plain object,
+of which the first choice's ``delta``, ``message`` or ``text``, its ``finish_reason``,
+``usage`` and a real ``error`` are used. Values that are missing, null or of another
+type count as absent. An event that is not a JSON object is skipped. A reply fails only
+if it has nothing usable, if the server reports an error, or if the body was cut off.
 """
 
 import json
@@ -32,20 +31,20 @@ DONE = "[DONE]"
 _ANSWER_FIELDS = frozenset(("id", "object", "created", "model", "choices", "usage", "error"))
 _CHOICE_FIELDS = frozenset(("index", "delta", "message", "text", "finish_reason"))
 _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""How servers call what the model thinks: DeepSeek, vLLM and SGLang; OpenRouter and
-Ollama; others.
+"""The field of the model's thoughts: in DeepSeek, vLLM and SGLang; in OpenRouter and
+Ollama; in others.
 """
 _MESSAGE_FIELDS = frozenset(("role", "content", "tool_calls", "function_call", *_THOUGHT_FIELDS))
 
 _NO_REASON = ("", "null", "none")
-"""How some servers write that a reply goes on."""
+"""Finish reasons by which some servers say that the reply continues."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Closing:
-    """What the end of the reply says of it."""
+    """The end of a reply, as far as it is known."""
 
     reason: str = ""
     usage: Mapping[str, object] | None = None
@@ -60,43 +59,43 @@ class _Closing:
 
 
 class ChatStream:
-    """One reply. Its text is in order; the closing word waits for the usage, which
-    comes after the finish reason.
+    """Parses one reply. Text parts are in order; ``ReplyFinished`` waits for the usage,
+    which comes after the finish reason.
     """
 
     def __init__(self, provider: str, *, starts_thinking: bool = False) -> None:
-        """``starts_thinking``: the reply begins inside a thought, whose opening tag the
-        server's template has.
+        """``starts_thinking``: the reply begins within a thought, because the opening
+        tag is part of the server's template.
         """
         self._provider = provider
         self._thoughts = ThoughtFilter(inside=starts_thinking)
         self._calls = CallsGathered(None)
         self._index = 0
-        """Of the last piece of a call."""
+        """Index of the call that the last piece belonged to."""
         self._halves: defaultdict[str | int, SurrogateJoiner] = defaultdict(SurrogateJoiner)
-        """For the text, the thoughts, and the arguments of each call."""
+        """One each for the text, the thoughts, and the arguments of each call."""
         self._closing = _Closing()
         self._told = ""
-        """The text of whole messages, where a server sends these in place of deltas."""
+        """The text so far, if a server sends whole messages in place of deltas."""
         self._held: ToolCall | None = None
-        """The beginning of a call whose arguments are an empty object, perhaps only for
-        now.
+        """The start of a call whose arguments are ``{}`` so far; it is held back,
+        because some servers begin all arguments so.
         """
         self._bare: set[int] = set()
-        """Calls of which no arguments have come."""
+        """Calls without arguments so far."""
         self._said = self._called = self._answered = False
         self._skipped = 0
         self.done = False
-        """Whether the server said that nothing more comes."""
+        """Whether the server has sent ``[DONE]``."""
 
     @property
     def closing(self) -> bool:
-        """Whether the reply itself is complete: at most its usage is still to come."""
+        """Whether the reply is complete, so that at most its usage is missing."""
         return self.done or bool(self._closing.reason)
 
     def push_event(self, data: str) -> Iterator[ReplyPart]:
-        """Read one event, or a whole answer. Raises `ProviderError` as the server's
-        error object says.
+        """Parse one event, or a whole answer. Raises `ProviderError` for the server's
+        error object.
         """
         data = data.strip()
         while data.startswith("data:"):
@@ -125,10 +124,10 @@ class ChatStream:
             self._closing.add(_extras({}, {}, others, halved=halved) or Extras())
 
     def finish_reply(self, *, cut_off: bool = False) -> Iterator[ReplyPart]:
-        """End the reply. ``cut_off``: the body ended in the middle of an event.
+        """End the reply. ``cut_off``: the body ended within an event.
 
-        Raises `ProviderError`: CONNECTIVITY when it ended too early, BROKEN when
-        nothing of it was a reply.
+        Raises `ProviderError`: CONNECTIVITY if the body ended too early, BROKEN if it
+        contained no reply.
         """
         if self._skipped:
             logger.warning(
@@ -146,7 +145,7 @@ class ChatStream:
         reason = closing.reason or "stop"
         yield from self._tell_rest(reason)
         if reason in ("stop", "function_call") and self._called:
-            reason = "tool_calls"  # as OpenAI has it; some servers do not
+            reason = "tool_calls"  # as OpenAI does; some servers do not
         usage = closing.usage or {}
         extras = Extras(**closing.extras) if any(closing.extras.values()) else None
         prompt, completion = (
@@ -178,16 +177,17 @@ class ChatStream:
             if closes:
                 self._closing.add(extras)
             elif any(extras.message.values()):
-                yield ThoughtDelta("", extras)  # what else would a server say beside the text?
+                yield ThoughtDelta("", extras)  # an unknown field is most likely a thought
             else:
                 yield extras
         yield from self._read_calls(said.get("tool_calls") or _older_call(said))
 
     def _message_in(self, choice: dict[str, object]) -> dict[str, object]:
-        """Give what a choice adds to the message; of a whole one what is new.
+        """Return what a choice adds to the message; of a whole message, the part that
+        is new.
 
-        Behind deltas a whole message repeats them. Several whole ones are pieces, or
-        each repeats what came before it.
+        After deltas, a whole message repeats them. Several whole messages are pieces,
+        or each repeats the one before it.
         """
         delta, message = choice.get("delta"), choice.get("message")
         if isinstance(delta, dict) and delta:
@@ -219,7 +219,7 @@ class ChatStream:
         if isinstance(index, str) and index.isdecimal():
             index = int(index)
         if isinstance(index, int):
-            self._index = index  # a piece without one goes on with the call before it
+            self._index = index  # a piece without an index continues the call before it
         return ToolCall(
             self._index,
             _mended_or_none(call.get("id")),
@@ -228,7 +228,7 @@ class ChatStream:
         )
 
     def _tell(self, piece: ToolCall) -> Iterator[ToolCall]:
-        """Give a piece of a call, or keep it back: some servers begin all arguments
+        """Yield a piece of a call, or hold it back: some servers begin all arguments
         with ``{}``.
         """
         if piece.name and piece.arguments.strip() == "{}":
@@ -252,7 +252,7 @@ class ChatStream:
             self._held = None
 
     def _tell_rest(self, reason: str) -> Iterator[ToolCall]:
-        """End the calls; one without arguments has none, which is an empty object."""
+        """End the calls. A call without arguments gets an empty object."""
         yield from self._tell_held()
         if reason not in UNMADE:
             yield from (ToolCall(place, None, None, "{}") for place in sorted(self._bare))
@@ -275,8 +275,8 @@ def _list(value: object) -> list[object]:
 
 
 def _text_of(content: object) -> str:
-    """Give a content's text; of a list of parts, that of all text parts, thoughts left
-    out.
+    """Return a content's text; for a list of parts, that of the text parts without
+    thoughts.
     """
     if isinstance(content, list):
         return "".join(map(_text_of, content))
@@ -295,7 +295,7 @@ def _thought_of(message: Mapping[str, object]) -> str:
 
 
 def _older_call(message: Mapping[str, object]) -> list[object]:
-    """Give a call in the form that OpenAI had before there could be several."""
+    """Return a call in OpenAI's older form, ``function_call``, as a list of calls."""
     function = message.get("function_call")
     return [{"index": 0, "function": function}] if isinstance(function, dict) else []
 

@@ -1,34 +1,35 @@
-"""The body of a chat completion: events, or one JSON answer where a server does not
-stream. No I/O.
+"""The body of a chat completion: server-sent events, or one JSON answer of a server
+that does not stream. No I/O.
 """
 
 from voicechat.providers.lenient_json import read_json
 from voicechat.providers.sse import SseError, SseParser
 
 MAX_JSON_BYTES = 4 << 20
-"""Of an answer that is no event stream."""
+"""Limit of an answer that is not an event stream."""
 _BLANK = b"\xef\xbb\xbf \t\r\n"
-"""What may stand before the first byte that counts: a byte order mark and white space.
-"""
+"""A byte order mark and white space, which may precede the first significant byte."""
 
 
 class CompletionBody:
-    """One body, cut anywhere → texts that are JSON each, or ``[DONE]``.
+    """Splits one body, received in arbitrary pieces, into JSON texts and ``[DONE]``.
 
-    The first byte decides what it is, not its label: proxies and servers label events
-    as JSON and JSON as events.
+    The first byte decides whether it is events or JSON, not the content type: proxies
+    and servers mislabel both.
     """
 
     def __init__(self) -> None:
         self._events = SseParser()
         self._start: bytes | None = b""
-        """What came before it was known what the body is; None: it is known."""
+        """The bytes before the kind of body is known; None after that."""
         self._json: bytearray | None = None
         self.cut_off = False
-        """Whether the body ended in the middle of an event."""
+        """Whether the body ended within an event."""
 
     def push_bytes(self, piece: bytes) -> list[str]:
-        """Take the next piece. Raises `SseError` for a body without bounds."""
+        """Add bytes; returns the texts that they complete. Raises `SseError` if a limit
+        is exceeded.
+        """
         if self._start is not None:
             piece = self._start + piece
             first = piece.lstrip(_BLANK)[:1]
@@ -46,8 +47,8 @@ class CompletionBody:
         return []
 
     def finish_body(self) -> list[str]:
-        """End the body; give what is left. JSON that is not one value is given line by
-        line.
+        """End the body; returns the remaining texts. A body that is not one JSON value
+        is returned line by line.
         """
         if self._json is not None:
             text = self._json.decode("utf-8-sig", "replace")

@@ -1,5 +1,5 @@
 """Alibaba Cloud's DashScope (Model Studio): Paraformer recognition and CosyVoice
-synthesis over one kind of WebSocket.
+synthesis over WebSockets.
 
 The protocol is that of the public Python SDK; `voicechat.providers.dashscope_protocol`
 names its files.
@@ -36,19 +36,20 @@ from voicechat.session.vocabulary import Transcript
 BASE_URL = "wss://dashscope.aliyuncs.com/api-ws/v1/inference"
 
 GAP_S = 15.0
-"""A task that is given no audio for 23 s fails (the SDK's ``SILENCE_TIMEOUT_S``):
-before that it is finished, and the next piece of audio begins another.
+"""The service fails a task that gets no audio for 23 s (the SDK's
+``SILENCE_TIMEOUT_S``). The task is finished before that, and the next audio starts
+another one.
 """
 MESSAGE_BYTES = 200 * BYTES_PER_MS
-"""Of audio in one message."""
+"""Audio bytes in one message."""
 MAX_TEXT = 5_000
-"""Characters in one ``continue-task``; the service takes 20000."""
+"""Characters in one ``continue-task``. The service accepts 20000."""
 SLOWEST, FASTEST = 0.5, 2.0
 """The service's bounds of ``rate`` and ``pitch``."""
 
 
 class DashScopeRecognizer(RecognizerProvider):
-    """A `SpeechRecognizer`; each stretch of audio without long gaps is one task."""
+    """A `SpeechRecognizer`. Each stretch of audio without long gaps is one task."""
 
     def __init__(self, runner: TaskRunner, model: str, parameters: dict[str, object]) -> None:
         self._runner = runner
@@ -56,7 +57,7 @@ class DashScopeRecognizer(RecognizerProvider):
         self._parameters = parameters
 
     async def probe(self) -> None:
-        """Open a connection with the key, and let it go; see `TaskRunner.probe`."""
+        """Open and drop a connection to check the key, as `TaskRunner.probe`."""
         await self._runner.probe()
 
     async def aclose(self) -> None:
@@ -66,14 +67,12 @@ class DashScopeRecognizer(RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`. Without audio nothing is
-        connected.
+        """Recognise one stream. Connects when the first audio arrives.
 
         Raises `ProviderError`: TIMEOUT (connecting, silence after the end of the audio,
-        audio not taken), CONNECTIVITY (refused, closed, the service's own failures),
-        RATE_LIMIT (throttled), REJECTED (key, model, parameters), BROKEN (no such
-        protocol). What ``audio`` raises passes through. Cancelling drops the
-        connection.
+        audio not accepted), CONNECTIVITY (refused, closed, the service's own failures),
+        RATE_LIMIT (throttled), REJECTED (key, model, parameters), BROKEN (protocol
+        error). Exceptions of ``audio`` are passed on. Cancelling drops the connection.
         """
         pieces = LookaheadAudio(audio)
         try:
@@ -85,7 +84,7 @@ class DashScopeRecognizer(RecognizerProvider):
             await pieces.aclose()
 
     async def _stretch(self, pieces: LookaheadAudio) -> AsyncGenerator[Transcript, None]:
-        """Recognise up to the audio's end, or its next long gap."""
+        """Recognise the audio up to its end or its next long gap."""
         sentences = DashScopeTranscripts(pieces.taken_ms)
         task = await self._runner.start_task(self._kind, self._parameters)
         feeding = AudioFeed(_feed(task, pieces), task.abort)
@@ -109,12 +108,14 @@ async def _feed(task: DashScopeTask, pieces: LookaheadAudio) -> None:
     while await pieces.ready(GAP_S) and (pcm := await pieces.take_audio()) is not None:
         for start in range(0, len(pcm), MESSAGE_BYTES):
             await task.send_audio(pcm[start : start + MESSAGE_BYTES])
-            await asyncio.sleep(0)  # audio that is there at once must not keep others waiting
+            await asyncio.sleep(
+                0
+            )  # let other sessions run while audio is available without waiting
     await task.end_input()
 
 
 class DashScopeSynthesizer(SynthesizerProvider):
-    """A `SpeechSynthesizer`; each sentence is one task."""
+    """A `SpeechSynthesizer`. Each sentence is one task."""
 
     def __init__(
         self,
@@ -124,7 +125,7 @@ class DashScopeSynthesizer(SynthesizerProvider):
         rate_hz: int,
         parameters: dict[str, object],
     ) -> None:
-        """``voices``: the default first."""
+        """``voices``: the first is the default."""
         self._runner = runner
         self._kind = TaskKind("tts", "SpeechSynthesizer", model)
         self._voices = voices
@@ -133,15 +134,15 @@ class DashScopeSynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Names a client may ask for. The first is the default."""
+        """The names that a client may ask for. The first is the default."""
         return self._voices
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See `SpeechSynthesizer`: within the service's bounds."""
+        """Return whether both rates are within the service's bounds."""
         return SLOWEST <= speech_rate <= FASTEST and SLOWEST <= pitch_rate <= FASTEST
 
     async def probe(self) -> None:
-        """Open a connection with the key, and let it go; see `TaskRunner.probe`."""
+        """Open and drop a connection to check the key, as `TaskRunner.probe`."""
         await self._runner.probe()
 
     async def aclose(self) -> None:
@@ -149,12 +150,11 @@ class DashScopeSynthesizer(SynthesizerProvider):
         self._runner.close()
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk
-        and connects to nothing.
+        """Speak. Text without a letter or digit yields no chunk and opens no
+        connection.
 
-        Raises `ProviderError` as `DashScopeRecognizer.recognize` does, REJECTED also
-        for an unknown voice. Cancelling drops the connection, so that the service
-        stops.
+        Raises `ProviderError` as `DashScopeRecognizer.recognize`, and REJECTED for an
+        unknown voice. Cancelling drops the connection, so that the service stops.
         """
         name = voice.voice or self._voices[0]
         if name not in self._voices:
@@ -189,15 +189,15 @@ def open_recognizer(
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
     read_timeout_ms: Annotated[int, Field(ge=1)] = 10_000,
 ) -> DashScopeRecognizer:
-    """Configure the recogniser.
+    """Open the recogniser.
 
-    ``language_hints``: such as ``["zh", "en"]``; empty: the model finds out.
-    ``parameters``: whatever else the model knows (``vocabulary_id``,
+    ``language_hints``: such as ``["zh", "en"]``; empty: the model detects the language.
+    ``parameters``: further parameters of the model (``vocabulary_id``,
     ``disfluency_removal_enabled``). ``connect_ms``: limit for TCP, TLS and handshake.
-    ``read_timeout_ms``: limit for each answer that is due. Raises `ConfigError` for an
+    ``read_timeout_ms``: limit for each expected answer. Raises `ConfigError` for an
     unusable URL.
     """
-    # "heartbeat" keeps a task alive that hears nothing but silence for a minute.
+    # "heartbeat" keeps a task alive that receives only silence for a minute.
     sent: dict[str, object] = {
         "heartbeat": True,
         **(parameters or {}),
@@ -222,10 +222,10 @@ def open_synthesizer(
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
     read_timeout_ms: Annotated[int, Field(ge=1)] = 10_000,
 ) -> DashScopeSynthesizer:
-    """Configure the synthesiser.
+    """Open the synthesiser.
 
-    ``voices``: names that clients may ask for, the default first; they must fit the
-    model. ``parameters``: whatever else the model knows (``instruction``, ``seed``;
+    ``voices``: names that clients may ask for, the default first; the model must have
+    them. ``parameters``: further parameters of the model (``instruction``, ``seed``;
     ``volume``, 0 to 100, before the client's own). ``connect_ms`` and
     ``read_timeout_ms`` as for `open_recognizer`. Raises `ConfigError` for an unusable
     URL.

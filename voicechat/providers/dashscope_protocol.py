@@ -23,14 +23,14 @@ PROVIDER = "dashscope"
 
 @dataclass(frozen=True, slots=True)
 class TaskKind:
-    """What ``run-task`` asks for."""
+    """The kind of task that ``run-task`` starts."""
 
     task: Literal["asr", "tts"]
     function: Literal["recognition", "SpeechSynthesizer"]
     model: str
 
     def payload(self, given: Mapping[str, object]) -> dict[str, object]:
-        """The part of ``run-task`` and ``continue-task`` that says which task it is."""
+        """Return the part of ``run-task`` and ``continue-task`` that names the task."""
         return {
             "model": self.model,
             "task_group": "audio",
@@ -41,17 +41,19 @@ class TaskKind:
 
 
 def run_task(task_id: str, kind: TaskKind, parameters: Mapping[str, object]) -> str:
-    """Begin a task."""
+    """Return the message that starts a task."""
     return _command("run-task", task_id, kind.payload({"parameters": parameters, "input": {}}))
 
 
 def continue_task(task_id: str, kind: TaskKind, text: str) -> str:
-    """Give more text to speak. Raises `ProviderError` (REJECTED) for half a character."""
+    """Return the message with more text to speak. Raises `ProviderError` (REJECTED) for
+    a lone surrogate.
+    """
     return _command("continue-task", task_id, kind.payload({"input": {"text": text}}))
 
 
 def finish_task(task_id: str) -> str:
-    """Say that nothing more will be given."""
+    """Return the message that ends the input."""
     return _command("finish-task", task_id, {"input": {}})
 
 
@@ -64,7 +66,7 @@ def _command(action: str, task_id: str, payload: Mapping[str, object]) -> str:
 
 
 class SpokenWord(BaseModel):
-    """One word of a sentence; milliseconds of the task's audio."""
+    """One word of a sentence. Times are milliseconds of the task's audio."""
 
     text: str
     begin_time: int
@@ -74,7 +76,7 @@ class SpokenWord(BaseModel):
 
 
 class Sentence(BaseModel):
-    """What was understood of one sentence so far."""
+    """The result of one sentence so far."""
 
     text: str = ""
     begin_time: int | None = None
@@ -85,18 +87,20 @@ class Sentence(BaseModel):
 
     @property
     def final(self) -> bool:
-        """Old models say it by the end time alone, new ones with a field of its own."""
+        """Whether it is final. Old models mark that by an end time, new ones by a
+        field.
+        """
         return self.end_time is not None if self.sentence_end is None else self.sentence_end
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStarted:
-    """The service waits for the task's input."""
+    """The service is ready for the task's input."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFinished:
-    """All results were given; the connection may be used for another task."""
+    """All results have been sent; the connection may be used for another task."""
 
 
 Event: TypeAlias = TaskStarted | TaskFinished | Sentence
@@ -123,10 +127,10 @@ class _Message(BaseModel):
 
 
 def read_event(text: str, task_id: str) -> Event | None:
-    """Read a text message; None for what does not concern the task.
+    """Parse a text message; None if it does not concern the task.
 
-    Raises `ProviderError`: BROKEN for what is no event, and whatever ``task-failed``
-    means.
+    Raises `ProviderError`: BROKEN for an invalid event, and the failure that
+    ``task-failed`` reports.
     """
     try:
         message = _Message.model_validate_json(text)
@@ -135,7 +139,7 @@ def read_event(text: str, task_id: str) -> Event | None:
         raise ProviderError(PROVIDER, FailureKind.BROKEN, f"no event: {where}") from None
     header = message.header
     if header.task_id not in ("", task_id):
-        return None  # the last words of an earlier task on this connection
+        return None  # the last event of an earlier task on this connection
     match header.event:
         case "task-started":
             return TaskStarted()
@@ -152,8 +156,8 @@ def read_event(text: str, task_id: str) -> Event | None:
 
 
 def _failure(code: str, message: str) -> ProviderError:
-    """Say what an error code means; the message's own text may quote the input, so it
-    stays out of the log.
+    """Return the failure that an error code means. The message's text may quote the
+    input, so it is not kept.
     """
     lowered = code.lower()
     if "timeout" in lowered or "timeout" in message.lower():
@@ -170,23 +174,20 @@ def _failure(code: str, message: str) -> ProviderError:
 
 
 class DashScopeTranscripts:
-    """The sentences of one task → transcripts, on the time line of the recogniser's
-    stream.
-    """
+    """Converts the sentences of one task to transcripts with the stream's times."""
 
     def __init__(self, offset_ms: int) -> None:
-        """``offset_ms``: where the task's audio begins in the stream."""
+        """``offset_ms``: position of the task's audio in the stream."""
         self._offset_ms = offset_ms
         self._open: Transcript | None = None
 
     def read_sentence(self, sentence: Sentence) -> Transcript | None:
-        """Give the transcript of a result, None if it says nothing new."""
+        """Return the transcript of a result, or None if nothing has changed."""
         if sentence.heartbeat:
             return None
         shown = self._open
         if not sentence.text:
-            # A sentence that was shown is also closed, even if the service thinks
-            # better of it.
+            # A sentence that was shown is closed even if the service withdraws it.
             return self.close(shown.begin_ms) if shown is not None and sentence.final else None
         words = tuple(self._word(word, sentence.final) for word in sentence.words or ())
         begin_ms = self._begin_ms(sentence, words)
@@ -201,8 +202,8 @@ class DashScopeTranscripts:
         return Transcript(sentence.text, begin_ms, max(begin_ms, end_ms), words)
 
     def close(self, heard_ms: int) -> Transcript | None:
-        """Make the sentence final that is still open; ``heard_ms``: where the audio
-        ends if no word says it.
+        """Make the open sentence final. ``heard_ms``: end of the audio, used if no word
+        has a time.
         """
         shown, self._open = self._open, None
         if shown is None:

@@ -1,5 +1,5 @@
-"""DashScope's tasks and the connections they run on: one after the other on the same
-connection, while it is warm.
+"""DashScope's tasks and their connections. A connection is kept warm and runs one task
+after the other.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from voicechat.providers.websocket_link import LinkLostError, WebSocketLink, ope
 
 MAX_IDLE = 8
 IDLE_S = 50.0
-"""The service itself ends a connection that has had no task for 60 s."""
+"""The service closes a connection without a task after 60 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class DashScopeEndpoint:
-    """Where the service is, who asks, and how patient we are with it."""
+    """The service's address and key, and the limits for it."""
 
     url: str
     api_key: str = field(repr=False)
@@ -44,7 +44,7 @@ class DashScopeTask:
 
     def __init__(self, link: WebSocketLink, kind: TaskKind, silence_s: float) -> None:
         """``silence_s``: limit between two messages while the service is expected to
-        speak.
+        send.
         """
         self._link = link
         self._kind = kind
@@ -52,15 +52,15 @@ class DashScopeTask:
         self._id = uuid.uuid4().hex
         self.input_ended = False
         self.finished = False
-        """Whether the service has finished the task: then its connection may serve
-        another.
+        """Whether the service has finished the task, so that its connection can be
+        reused.
         """
 
     async def start(self, parameters: Mapping[str, object]) -> None:
-        """Run the task; returns when the service waits for its input."""
+        """Start the task; returns when the service is ready for its input."""
         self._link.expect_within(self._silence_s)
         await self._link.send(run_task(self._id, self._kind, parameters))
-        while True:  # ends: every message has its deadline, and an earlier task has no more of them
+        while True:  # ends: every message has a deadline, and an earlier task sends no more
             message = await self._link.receive()
             if isinstance(message, bytes):
                 raise ProviderError(
@@ -78,24 +78,24 @@ class DashScopeTask:
         self._link.expect_within(None)
 
     async def send_audio(self, pcm: bytes) -> None:
-        """Give the next samples."""
+        """Send the next samples."""
         await self._link.send(pcm)
 
     async def send_text(self, text: str) -> None:
-        """Give text to speak."""
+        """Send text to speak."""
         await self._link.send(continue_task(self._id, self._kind, text))
 
     async def end_input(self) -> None:
-        """Say that there is no more; from now on the service has to answer without long
-        silence.
-        """
+        """End the input. From now on each message has a deadline."""
         self.input_ended = True
         await self._link.send(finish_task(self._id))
         self._link.expect_within(self._silence_s)
 
     async def next_output(self) -> Sentence | bytes | None:
-        """Wait for a result; None when the task is finished. Raises `ProviderError`."""
-        while True:  # ends: every message has its deadline once the input has ended
+        """Wait for a result; returns None when the task is finished. Raises
+        `ProviderError`.
+        """
+        while True:  # ends: every message has a deadline once the input has ended
             message = await self._link.receive()
             if isinstance(message, bytes):
                 return message
@@ -113,19 +113,17 @@ class DashScopeTask:
                     pass
 
     def abort(self) -> None:
-        """Give the task up together with its connection: nothing else stops the service
-        at once.
-        """
+        """Drop the task's connection: nothing else stops the service immediately."""
         self._link.abort()
 
     @property
     def link(self) -> WebSocketLink:
-        """The connection that it runs on."""
+        """The connection of the task."""
         return self._link
 
 
 class TaskRunner:
-    """Starts tasks; keeps the connections of finished ones for the next."""
+    """Starts tasks, and reuses the connections of finished ones."""
 
     def __init__(self, endpoint: DashScopeEndpoint) -> None:
         self._endpoint = endpoint
@@ -134,19 +132,19 @@ class TaskRunner:
         self._closed = False
 
     async def start_task(self, kind: TaskKind, parameters: Mapping[str, object]) -> DashScopeTask:
-        """Start a task on a warm connection, else on a new one; `end` must follow.
-        Raises `ProviderError`.
+        """Start a task on a warm connection, or else on a new one. Call `release_task`
+        afterwards. Raises `ProviderError`.
         """
         while (link := self._take_idle()) is not None:
             try:
                 return await self._begin_on(link, kind, parameters)
             except LinkLostError:
-                pass  # it was closed while nobody looked; the task never ran
+                pass  # the service has closed it in the meantime; the task never ran
         return await self._begin_on(await self._connect(), kind, parameters)
 
     async def probe(self) -> None:
-        """Open a connection, and let it go: a handshake with the key is free. Raises
-        `ProviderError`, as it fails.
+        """Open and drop a connection, because a handshake with the key is free. Raises
+        `ProviderError`.
         """
         (await self._connect()).abort()
 
@@ -165,8 +163,8 @@ class TaskRunner:
         )
 
     def release_task(self, task: DashScopeTask) -> None:
-        """Keep the connection of a finished task; a task that failed or is not wanted
-        any more loses its own.
+        """Keep the connection of a finished task, and drop that of a failed or
+        cancelled one.
         """
         link = task.link
         self._busy.discard(link)
@@ -200,7 +198,7 @@ class TaskRunner:
 
     def _take_idle(self) -> WebSocketLink | None:
         while self._idle:
-            link, expiry = self._idle.pop()  # the warmest
+            link, expiry = self._idle.pop()  # the most recently used
             expiry.cancel()
             if link.is_open:
                 return link

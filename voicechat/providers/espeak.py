@@ -1,7 +1,7 @@
-"""The embedded synthesiser: espeak-ng (through its wheel, offline), English and Chinese
-by the text's script.
+"""The embedded synthesiser: espeak-ng (from its wheel, offline), English and Chinese by
+the script of the text.
 
-Speech of ten seconds takes about ten milliseconds, the first chunk less than one.
+10 s of speech takes about 10 ms; the first chunk takes less than 1 ms.
 """
 
 import math
@@ -21,20 +21,21 @@ from voicechat.text.words import Script, runs_by_script
 
 MAX_PIECE_CHARACTERS = 200
 """Text is synthesised in pieces of this length (about 15 s of speech, 20 ms of
-computing), so that a long text neither fills the memory nor keeps other sessions
-waiting.
+computing), which bounds memory and how long other sessions wait.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptVoices:
-    """The espeak voice for each script: espeak reads a foreign script letter by letter."""
+    """The espeak voice for each script. A voice spells out the letters of a foreign
+    script.
+    """
 
     latin: str
     han: str = "cmn"
 
     def voice_for(self, script: Script) -> str:
-        """The voice for a run of this script."""
+        """Return the voice for a run of ``script``."""
         return self.han if script is Script.HAN else self.latin
 
 
@@ -46,12 +47,12 @@ VOICES: dict[str, ScriptVoices] = {
     "auto": _MAN,
     "en-us": _MAN,
     "en-us+f3": _WOMAN,
-    # espeak's own name of British English is "en".
+    # espeak calls British English "en".
     "en-gb": ScriptVoices("en"),
     "en-gb+f3": ScriptVoices("en+f3", "cmn+f3"),
     "cmn": _MAN,
     "cmn+f3": _WOMAN,
-    # The names that the original document's clients ask for: women, men and a boy.
+    # The names that the original document's clients use: women, men and a boy.
     "longxiaochun": _WOMAN,
     "longxiaoxia": _WOMAN,
     "longxiaobai": _WOMAN,
@@ -68,8 +69,7 @@ VOICES: dict[str, ScriptVoices] = {
     "longshuo": _MAN,
     "longjielidou": _CHILD,
 }
-"""Names a client may ask for, and who speaks then; ``+f3`` is a woman's voice, ``+f5``
-a child's.
+"""Client-visible name to espeak voices; ``+f3`` is a woman's voice, ``+f5`` a child's.
 """
 
 SLOWEST_WPM, FASTEST_WPM = 80, 450
@@ -78,11 +78,11 @@ SLOWEST_WPM, FASTEST_WPM = 80, 450
 
 FAITHFUL_SPEECH_RATES = (0.7, 1.5)
 FAITHFUL_PITCH_RATES = (0.65, 1.6)
-"""Where what is measured is what was asked for, within a few percent."""
+"""Range in which the measured pitch is within a few percent of the requested one."""
 
 
 class EspeakSynthesizer(SynthesizerProvider):
-    """A `SpeechSynthesizer` on one thread; the C library releases the interpreter lock
+    """A `SpeechSynthesizer` on one thread. The C library releases the interpreter lock
     while it computes.
     """
 
@@ -95,8 +95,8 @@ class EspeakSynthesizer(SynthesizerProvider):
         self._closed = False
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See `SpeechSynthesizer`. Beyond its reach espeak's pitch stands still, and
-        its speed is a fifth off.
+        """Return whether espeak follows both rates. Beyond its range the pitch stays
+        the same, and the speed is 20 % off.
         """
         return (
             FAITHFUL_SPEECH_RATES[0] <= speech_rate <= FAITHFUL_SPEECH_RATES[1]
@@ -105,26 +105,23 @@ class EspeakSynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Names a client may ask for. The first is the default."""
+        """The names that a client may ask for. The first is the default."""
         return self._voices
 
     async def start(self) -> None:
-        """Load both languages, so that the first sentence of the first session is as
-        quick as any.
-        """
+        """Load both languages, so that the first sentence has no extra delay."""
         async for _ in self.synthesize("one 一", VoiceOptions()):
             pass
 
     async def aclose(self) -> None:
-        """End the thread and fail what waits for it; what is being spoken is at most
-        one piece (20 ms).
+        """End the thread and fail the queued sentences. Waits for the current piece, at
+        most 20 ms.
         """
         self._closed = True
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no
-        chunk.
+        """Speak. Text without a letter or digit yields no chunk.
 
         Raises `ProviderError`: REJECTED for an unknown voice, BROKEN when the library
         fails.
@@ -148,9 +145,9 @@ class EspeakSynthesizer(SynthesizerProvider):
 
 def _prosody(rate_wpm: int, voice: VoiceOptions) -> Prosody:
     wpm = min(max(round(rate_wpm * voice.speech_rate), SLOWEST_WPM), FASTEST_WPM)
-    # Measured: a part of the fundamental frequency follows neither setting, a fifth of
-    # it in ordinary speech. The rest must make up for it, which it can for rates of 0.6
-    # to 1.8; what is beyond comes out like these.
+    # Measured: about a fifth of the fundamental frequency follows neither setting in
+    # ordinary speech. The rest compensates for that, which works for rates of 0.6 to
+    # 1.8; rates beyond that are clipped.
     scale = min(max(voice.pitch_rate + (voice.pitch_rate - 1) * 0.25, 0.5), 2.0)
     return Prosody(wpm, round(50 + 50 * math.log2(scale)), round(50 * scale))
 
@@ -158,7 +155,7 @@ def _prosody(rate_wpm: int, voice: VoiceOptions) -> Prosody:
 def open_synthesizer(
     *, voice: str = "auto", rate_wpm: Annotated[int, Field(ge=SLOWEST_WPM, le=FASTEST_WPM)] = 175
 ) -> EspeakSynthesizer:
-    """Configure the synthesiser.
+    """Open the synthesiser.
 
     ``voice``: the default, one of `VOICES`. ``rate_wpm``: words a minute. Raises
     `ConfigError` for an unknown voice or when the package or its data is missing.

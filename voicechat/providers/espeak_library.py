@@ -1,9 +1,8 @@
-"""The espeak-ng C library, called through ctypes: text in, samples out, one caller at a
-time.
+"""The espeak-ng C library through ctypes: text in, samples out, one caller at a time.
 
-The library keeps its state in globals: one voice, one rate, one synthesis for the whole
-process. A lock serves the callers in turn; the interpreter lock is released while the
-library computes.
+The library keeps its state in globals: one voice, one rate, one synthesis per process.
+A lock serialises the callers; the library releases the interpreter lock while it
+computes.
 """
 
 import ctypes
@@ -27,8 +26,8 @@ _INITIALIZE_DONT_EXIT = 0x8000
 _OK = 0
 
 BUFFER_MS = 60
-"""Audio in one callback; small, because the first one makes the latency and each one is
-a chance to stop.
+"""Audio in one callback. Small, because the first one determines the latency, and
+synthesis can stop only at a callback.
 """
 
 _SynthCallback = ctypes.CFUNCTYPE(
@@ -36,27 +35,27 @@ _SynthCallback = ctypes.CFUNCTYPE(
 )
 
 OnSamples = Callable[[bytes], bool]
-"""Takes s16le mono samples as they are made; returns False to stop the synthesis."""
+"""Receives s16le mono samples as they are made. Returns False to stop the synthesis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prosody:
-    """How a text is to be spoken, in the library's own units."""
+    """How a text is spoken, in the library's units."""
 
     rate_wpm: int
     """Words a minute, 80 to 450."""
     pitch: int = 50
-    """0 to 100; the base of the melody doubles with every 50."""
+    """0 to 100. The base frequency doubles with every 50."""
     pitch_range: int = 50
     """0 to 100: how far the melody moves from its base."""
 
 
 class EspeakLibrary:
-    """The loaded library. Made once for each process: see `open_library`."""
+    """The loaded library. There is one per process: see `open_library`."""
 
     def __init__(self, library_path: str, data_path: str) -> None:
-        """Load library and voices: about 2 ms. Raises `ProviderError` (BROKEN) when
-        they are unusable.
+        """Load the library and its voices, in about 2 ms. Raises `ProviderError`
+        (BROKEN).
         """
         try:
             self._library = ctypes.CDLL(library_path)
@@ -65,8 +64,8 @@ class EspeakLibrary:
                 PROVIDER, FailureKind.BROKEN, f"the library cannot be loaded: {error}"
             ) from error
         self._library.espeak_Synth.argtypes = [
-            ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
-            ctypes.c_void_p, ctypes.c_void_p,
+            ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint,
+            ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
         self._library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
         self._library.espeak_TextToPhonemes.argtypes = [
@@ -87,8 +86,8 @@ class EspeakLibrary:
         self._library.espeak_SetSynthCallback(self._callback)
 
     def speak(self, text: str, voice: str, prosody: Prosody, on_samples: OnSamples) -> None:
-        """Synthesise; blocks the calling thread and calls ``on_samples`` on it. Any
-        text is safe.
+        """Synthesise; blocks the calling thread and calls ``on_samples`` on it. Accepts
+        any text.
 
         Raises `ProviderError`: REJECTED for a voice that does not exist, BROKEN when
         the library fails.
@@ -113,7 +112,8 @@ class EspeakLibrary:
             raise ProviderError(PROVIDER, FailureKind.BROKEN, f"espeak_Synth gave status {status}")
 
     def phonemes(self, text: str, voice: str) -> str:
-        """Give the pronunciation in IPA, a space between words. Any text is safe.
+        """Return the pronunciation in IPA, with a space between words. Accepts any
+        text.
 
         Raises `ProviderError` (REJECTED) for a voice that does not exist.
         """
@@ -154,12 +154,12 @@ _opened: list[EspeakLibrary] = []
 
 
 def open_library() -> EspeakLibrary:
-    """Give the process's one library, loading it the first time.
+    """Return the process's only instance; the first call loads it.
 
     Raises `ModuleNotFoundError` when ``espeakng-loader`` is not installed and
     `ProviderError` when it is unusable.
     """
-    # espeak-ng is GPL-3: it enters the process only when this provider is configured.
+    # espeak-ng is GPL-3: it is loaded only if this provider is configured.
     import espeakng_loader
 
     with _opening:

@@ -1,9 +1,8 @@
-"""How a text is pronounced, by espeak-ng, in the form that Piper's voices were trained
-on.
+"""Phonemes by espeak-ng, in the form that Piper's voices are trained on.
 
-Piper (phonemize.cpp of piper-phonemize) takes espeak's IPA clause by clause and keeps
+Piper (phonemize.cpp of piper-phonemize) uses espeak's IPA clause by clause and keeps
 the punctuation between; letters and their diacritics are separate characters (NFD), and
-espeak's remarks on language, "(en)", are left out.
+espeak's language marks, "(en)", are removed.
 """
 
 import re
@@ -12,17 +11,17 @@ import unicodedata
 from voicechat.providers.espeak_library import EspeakLibrary
 
 _CLAUSE = re.compile(r"(.+?)(?:([.!?,;:。！？，；：、…]+)(?=\s|$|[㐀-鿿])|$)\s*", re.DOTALL)
-"""Words, and the punctuation behind them unless it stands within a number or a name."""
+"""Words, and the punctuation after them unless it is within a number or a name."""
 _REMARK = re.compile(r"\([^)]*\)")
 _PLAIN = str.maketrans("。！？，；：、…", ".!?,;:,.")
 _SENTENCE_END = frozenset(".!?")
 
 
 def sentences_of_phonemes(library: EspeakLibrary, text: str, voice: str) -> list[str]:
-    """Give each sentence as phonemes with its punctuation. Text without anything to say
-    gives nothing.
+    """Return each sentence as phonemes with its punctuation; empty for a text without
+    words.
 
-    Blocks for about a millisecond a sentence. Raises `ProviderError` for a voice that
+    Blocks for about 1 ms per sentence. Raises `ProviderError` for a voice that
     espeak-ng does not have.
     """
     sentences: list[str] = []

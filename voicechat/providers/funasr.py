@@ -1,5 +1,5 @@
-"""A FunASR runtime of one's own: streaming Paraformer for what is shown, a second pass
-for what counts.
+"""A self-hosted FunASR runtime: streaming Paraformer for partial results, a second pass
+for final ones.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ from voicechat.session.vocabulary import Transcript
 
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 LINGER_S = 1.0
-"""An older Python server may have another sentence in work when it closes one after the
-end of the audio.
+"""An older Python server may still be working on another sentence when it closes one
+after the end of the audio.
 """
 PING_S = 1.0
 
 
 class FunASRRecognizer(RecognizerProvider):
-    """A `SpeechRecognizer`; each stream has a connection of its own."""
+    """A `SpeechRecognizer`. Each stream has its own connection."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class FunASRRecognizer(RecognizerProvider):
         tls: ssl.SSLContext | None,
     ) -> None:
         """``begin``: the message that opens a stream. ``silence_s``: limit between
-        messages after the audio's end.
+        messages after the end of the audio.
         """
         self._url = url
         self._begin = begin
@@ -64,8 +64,8 @@ class FunASRRecognizer(RecognizerProvider):
         self._closed = False
 
     async def probe(self) -> None:
-        """Open a connection, and let it go. Raises `ProviderError` as `recognize` does
-        for connecting.
+        """Open and drop a connection. Raises `ProviderError` as `recognize` for
+        connecting.
         """
         link = await self._open()
         self._links.discard(link)
@@ -80,13 +80,12 @@ class FunASRRecognizer(RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`. Without audio nothing is
-        connected.
+        """Recognise one stream. Connects when the first audio arrives.
 
         Raises `ProviderError`: TIMEOUT (connecting, silence after the end of the audio,
-        audio not taken), CONNECTIVITY (refused, closed, the server's own failures),
-        REJECTED (certificate), BROKEN (no such protocol). What ``audio`` raises passes
-        through. Cancelling drops the connection.
+        audio not accepted), CONNECTIVITY (refused, closed, the server's own failures),
+        REJECTED (certificate), BROKEN (protocol error). Exceptions of ``audio`` are
+        passed on. Cancelling drops the connection.
         """
         pieces = LookaheadAudio(audio)
         try:
@@ -142,7 +141,9 @@ class FunASRRecognizer(RecognizerProvider):
             whole_bytes = len(held) - len(held) % FRAME_BYTES
             for start in range(0, whole_bytes, FRAME_BYTES):
                 await link.send(held[start : start + FRAME_BYTES])
-                await asyncio.sleep(0)  # audio that is there at once must not keep others waiting
+                await asyncio.sleep(
+                    0
+                )  # let other sessions run while audio is available without waiting
             held = held[whole_bytes:]
         if held:
             await link.send(held)
@@ -152,7 +153,7 @@ class FunASRRecognizer(RecognizerProvider):
     async def _next(
         self, link: WebSocketLink, feeding: AudioFeed, sentences: FunASRTranscripts
     ) -> str | None:
-        """Give the next message; None when the server has said all it will."""
+        """Return the next message, or None when the server has sent the last one."""
         try:
             message = await link.receive()
         except ProviderError as error:
@@ -160,7 +161,7 @@ class FunASRRecognizer(RecognizerProvider):
                 error.kind is FailureKind.TIMEOUT and feeding.done and not sentences.in_sentence
             )
             if silent and await link.answers(PING_S):
-                return None  # it is alive: an older server says nothing of silence
+                return None  # it is alive: an older server sends nothing for silence
             raise
         if isinstance(message, bytes):
             raise ProviderError(PROVIDER, FailureKind.BROKEN, "binary data in answer to audio")
@@ -176,13 +177,13 @@ def open_recognizer(
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
     read_timeout_ms: Annotated[int, Field(ge=1)] = 10_000,
 ) -> FunASRRecognizer:
-    """Configure the recogniser.
+    """Open the recogniser.
 
-    ``hotwords``: as the server wants them: ``'{"阿里巴巴": 20}'`` for the C++ one, words
-    with commas for the Python one. ``itn``: write numbers as digits (C++).
-    ``verify_tls``: false for the certificate that FunASR signs itself. ``connect_ms``:
-    limit for TCP, TLS and handshake. ``read_timeout_ms``: limit for the last results.
-    Raises `ConfigError` for an unusable URL.
+    ``hotwords``: in the server's form: ``'{"阿里巴巴": 20}'`` for the C++ server,
+    comma-separated words for the Python one. ``itn``: write numbers as digits (C++).
+    ``verify_tls``: false for FunASR's self-signed certificate. ``connect_ms``: limit
+    for TCP, TLS and handshake. ``read_timeout_ms``: limit for the last results. Raises
+    `ConfigError` for an unusable URL.
     """
     return FunASRRecognizer(
         checked_url("url", url),

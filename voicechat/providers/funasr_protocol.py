@@ -1,14 +1,13 @@
 """The messages of FunASR's runtime in its two-pass mode: JSON both ways, audio in
 binary messages. No I/O.
 
-As in github.com/modelscope/FunASR, in its folder ``runtime``:
-``docs/websocket_protocol.md``, and what the servers do:
-``websocket/bin/websocket-server-2pass.cpp`` (the C++ one of the Docker images) and
-``python/websocket/funasr_wss_server.py``. They differ: the C++ server marks its last
-message with ``is_final``, and its times count from the beginning of the audio; the
-Python server marks every sentence so (until 2026 it marked them the other way round),
-since July 2026 answers ``is_end`` with ``is_end``, and its times count from the
-beginning of a sentence, which it does not tell.
+As in github.com/modelscope/FunASR, folder ``runtime``: ``docs/websocket_protocol.md``,
+and the behaviour of the servers: ``websocket/bin/websocket-server-2pass.cpp`` (the C++
+server of the Docker images) and ``python/websocket/funasr_wss_server.py``. They differ:
+the C++ server marks its last message with ``is_final``, and its times count from the
+beginning of the audio; the Python server marks every sentence with it (until 2026, with
+the opposite value), since July 2026 answers ``is_end`` with ``is_end``, and
+its times count from the beginning of a sentence, whose position it does not send.
 """
 
 from collections.abc import Sequence
@@ -30,16 +29,16 @@ PROVIDER = "funasr"
 FRAME_MS = 60
 CHUNK_FRAMES = 10
 """The Python server counts messages: ten of 60 ms are a chunk of the first pass, and it
-measures silence by them.
+measures silence in chunks.
 """
 FIRST_TEXT_MS = 600
-"""A sentence's first text comes a chunk after its beginning, at the earliest."""
+"""The first text of a sentence comes at least one chunk after its beginning."""
 
 Stamps = list[tuple[int, int]]
 
 
 def begin_message(hotwords: str, itn: bool) -> str:
-    """Open a stream."""
+    """Return the message that opens a stream."""
     return orjson.dumps(
         {
             "mode": "2pass",
@@ -58,12 +57,12 @@ def begin_message(hotwords: str, itn: bool) -> str:
 
 
 END_MESSAGE = orjson.dumps({"is_speaking": False, "is_end": True}).decode()
-"""There is no more audio."""
+"""The message that ends the audio."""
 
 
 def _stamps(value: object) -> object:
-    """Read times that came as text; what is none (the C++ server also puts the time of
-    day there) is left out.
+    """Parse timestamps sent as text. Other values (the C++ server also sends the time
+    of day) become None.
     """
     if isinstance(value, str):
         try:
@@ -74,8 +73,8 @@ def _stamps(value: object) -> object:
 
 
 class StampedClause(BaseModel):
-    """A part of a sentence up to a punctuation mark; ``text_seg``: its words, with
-    spaces between them.
+    """A part of a sentence up to a punctuation mark. ``text_seg`` has its words,
+    separated by spaces.
     """
 
     text_seg: str = ""
@@ -84,7 +83,9 @@ class StampedClause(BaseModel):
     ts_list: Stamps = []
 
     def pieces(self) -> list[TimedText]:
-        """Its words with their times, or, if their numbers differ, the whole."""
+        """Return its words with their times, or the whole clause if their numbers
+        differ.
+        """
         words = self.text_seg.split()
         if len(words) != len(self.ts_list):
             return [TimedText(self.text_seg, self.start, self.end)]
@@ -92,7 +93,7 @@ class StampedClause(BaseModel):
 
 
 class Message(BaseModel):
-    """Whatever a server says."""
+    """Any message of a server."""
 
     mode: str = ""
     text: str = ""
@@ -102,9 +103,7 @@ class Message(BaseModel):
     timestamp: Annotated[Stamps | None, BeforeValidator(_stamps)] = None
     stamp_sents: Annotated[list[StampedClause] | None, BeforeValidator(_stamps)] = None
     from_cpp: bool = False
-    """Whether the C++ server says it, as far as that shows: it writes times as text, or
-    the time of day.
-    """
+    """Whether the C++ server sent it, which sends times as text, or the time of day."""
 
     @model_validator(mode="before")
     @classmethod
@@ -122,8 +121,8 @@ class Message(BaseModel):
 
 
 def read_message(text: str) -> Message:
-    """Read a message. Raises `ProviderError`: BROKEN for what is none, CONNECTIVITY
-    when the server says it failed.
+    """Parse a message. Raises `ProviderError`: BROKEN for an invalid one, CONNECTIVITY
+    when the server reports a failure.
     """
     try:
         message = Message.model_validate_json(text)
@@ -135,28 +134,28 @@ def read_message(text: str) -> Message:
 
 
 class StreamProgress(Enum):
-    """What a message that comes after the end of the audio says about more of them."""
+    """Whether more messages follow one that comes after the end of the audio."""
 
     OVER = "over"
-    """It was the last."""
+    """It was the last message."""
     PERHAPS = "perhaps"
-    """It closed a sentence, but an older server does not say whether it was the last.
+    """It closed a sentence. An older server does not say whether it was the last one.
     """
     OPEN = "open"
-    """More must come."""
+    """More messages follow."""
 
 
 def ending(message: Message) -> StreamProgress:
-    """Judge a message that comes after the end of the audio."""
+    """Classify a message that comes after the end of the audio."""
     if message.is_end:
         return StreamProgress.OVER
     if message.is_final and (message.from_cpp or not message.mode):
-        return StreamProgress.OVER  # the C++ server's
+        return StreamProgress.OVER  # of the C++ server
     return StreamProgress.PERHAPS if message.closes_sentence else StreamProgress.OPEN
 
 
 class FunASRTranscripts:
-    """The messages of one stream → transcripts."""
+    """Converts the messages of one stream to transcripts."""
 
     def __init__(self) -> None:
         self._shown: Transcript | None = None
@@ -164,16 +163,16 @@ class FunASRTranscripts:
 
     @property
     def in_sentence(self) -> bool:
-        """Whether something was shown that is not closed yet."""
+        """Whether a partial result was returned that is not final yet."""
         return self._shown is not None
 
     def read_message(self, message: Message, heard_ms: int) -> Transcript | None:
-        """Give the transcript of a message, if any; ``heard_ms``: how much audio the
-        server was given.
+        """Return the transcript of a message, if any. ``heard_ms``: how much audio was
+        sent to the server.
         """
         if message.closes_sentence:
             return self._close(message, heard_ms)
-        # Each message of the first pass holds what is new in it.
+        # Each message of the first pass contains only new text.
         if not message.text.strip():
             return None
         shown = self._shown
@@ -184,15 +183,15 @@ class FunASRTranscripts:
         return self._shown
 
     def finish_sentence(self, heard_ms: int) -> Transcript | None:
-        """Close the sentence that is still open."""
+        """Make the open sentence final."""
         return self._close(Message(), heard_ms)
 
     def _close(self, message: Message, heard_ms: int) -> Transcript | None:
         shown, self._shown = self._shown, None
         text = message.text.strip()
         if not text:
-            # A sentence that was shown is also closed, even if the second pass
-            # understands nothing any more.
+            # A sentence that was shown is closed even if the second pass finds no
+            # words.
             if shown is None:
                 return None
             self._last_end_ms = max(heard_ms, shown.begin_ms)
@@ -213,9 +212,7 @@ class FunASRTranscripts:
     def _span(
         self, pieces: Sequence[TimedText], message: Message, shown: Transcript | None, heard_ms: int
     ) -> tuple[int, int]:
-        """Say from when to when a sentence was spoken: as told, else as near as it can
-        be known.
-        """
+        """Return the start and end of a sentence: as sent, or else an estimate."""
         latest_ms = max(heard_ms, self._last_end_ms)
         if not pieces:
             begin_ms = (
@@ -237,7 +234,7 @@ class FunASRTranscripts:
 
 
 def _pieces(text: str, message: Message) -> list[TimedText]:
-    """Match a sentence's times with its words; empty when there are none."""
+    """Return the words of a sentence with their times; empty if there are no times."""
     if pieces := [piece for clause in message.stamp_sents or () for piece in clause.pieces()]:
         return pieces
     stamps = message.timestamp

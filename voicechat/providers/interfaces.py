@@ -1,16 +1,16 @@
-"""What a recogniser, a chat model and a synthesiser must be. Outsiders implement these:
-they stay stable.
+"""The interfaces of recognisers, chat models and synthesisers. Third parties implement
+them: they are stable.
 
-One method each. What a service can do besides stands in the base classes `Provider`,
-`RecognizerProvider` and `SynthesizerProvider`, whose defaults say that it cannot. A
-class that has only the method works as well: what it lacks is taken to be as in the
-base class.
+Each has one method. The optional capabilities of a service are in the base classes
+`Provider`, `RecognizerProvider` and `SynthesizerProvider`, whose defaults say that it
+has none. A class that has only the one method works too; the defaults of the base class
+apply.
 
-The end of the input iterator means "finish"; closing the output iterator (``aclose``,
+The end of the input iterator means "finish". Closing the output iterator (``aclose``,
 or cancelling the task that awaits it) means "cancel": the provider then releases
-everything within one turn of the event loop. A provider raises ``ProviderError`` and
-nothing else. Do not ``yield`` inside an ``asyncio.TaskGroup`` or ``asyncio.timeout``
-(PEP 789).
+everything within one iteration of the event loop. A provider raises ``ProviderError``
+and nothing else. Do not ``yield`` inside an ``asyncio.TaskGroup`` or
+``asyncio.timeout`` (PEP 789).
 """
 
 from abc import ABC, abstractmethod
@@ -25,63 +25,61 @@ PCM_RATE_HZ = 16000
 
 
 class Provider:
-    """What every configured service has besides its own method. Derive from it, and
-    override what applies.
+    """The capabilities common to all services. Derive from it, and override what
+    applies.
     """
 
     __slots__ = ()
 
     async def start(self) -> None:
-        """Warm up: it is awaited before the server says that it is ready.
+        """Warm up. The server awaits it before it reports that it is ready.
 
-        Called again after a failure when others can stand in meanwhile. Raises
+        After a failure it is called again if a fallback can answer meanwhile. Raises
         ``ProviderError``, or ``ConfigError`` for wrong settings.
         """
 
     async def aclose(self) -> None:
-        """Release everything: it is awaited when the server stops."""
+        """Release everything. The server awaits it when it stops."""
 
     async def probe(self) -> None:
-        """Ask the service cheaply whether it works. Raises ``ProviderError`` while it
+        """Check cheaply whether the service works. Raises ``ProviderError`` while it
         does not.
 
-        It is called while the service is left alone after failures. A service that
-        cannot be asked does not override it, and is tried with a user's request.
+        It is called while the circuit breaker is open. A service that cannot be checked
+        does not override it; then a user's request is the trial.
         """
 
     @property
     def has_probe(self) -> bool:
-        """Whether ``probe`` says anything."""
+        """Whether ``probe`` is implemented."""
         return type(self).probe is not Provider.probe
 
     @property
     def waiting_streams(self) -> int:
-        """How many uses wait for a place in it. Admission control refuses newcomers
-        while there are any.
+        """How many uses wait inside the provider. Admission control refuses new
+        sessions while there are any.
         """
         return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognitionOptions:
-    """What a recogniser may want to know of the audio besides the samples."""
+    """What a recogniser may want to know about the audio."""
 
     source_rate_hz: int = PCM_RATE_HZ
-    """The client's own sample rate: 8000 means telephone bandwidth, although samples
-    arrive at 16 kHz.
+    """The client's own sample rate. 8000 means telephone bandwidth, although the
+    samples arrive at 16 kHz.
     """
     live: bool = True
-    """Somebody waits for each result. False: a recording, which comes as fast as it is
-    taken.
+    """A user is waiting for each result. False: a recording, which is read as fast as
+    it is consumed.
     """
     earlier_failures: int = 0
-    """So many streams have failed on this audio already: who has others to stand in
-    begins with another one.
-    """
+    """How many streams have failed on this audio: a chain begins with another link."""
 
 
 class SpeechRecognizer(Protocol):
-    """One configured recognition service; ``recognize`` is called once per stream,
+    """One configured recognition service. ``recognize`` is called once per stream,
     concurrently.
     """
 
@@ -90,27 +88,27 @@ class SpeechRecognizer(Protocol):
     ) -> AsyncIterator[Transcript]:
         """Recognise s16le mono 16 kHz audio, in pieces of any even size.
 
-        Yields transcripts: partial ones only when the text changed, each sentence
-        closed by a final one. When the audio ends, the last sentence is made final and
-        the iterator ends. Silence gives nothing.
+        Yields transcripts: partial ones only when the text has changed, and a final one
+        for each sentence. When the audio ends, the last sentence becomes final and the
+        iterator ends. Silence yields nothing.
         """
 
 
 class RecognizerProvider(Provider, ABC):
-    """A `SpeechRecognizer` with what it can do besides."""
+    """A `SpeechRecognizer` with its optional capabilities."""
 
     @abstractmethod
     def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncIterator[Transcript]:
-        """See `SpeechRecognizer`."""
+        """Recognise one stream, as `SpeechRecognizer.recognize`."""
 
     @property
     def first_use_grace_s(self) -> float:
-        """How much longer than usual, in seconds, a stream that begins now may take to
-        its last result.
+        """How much longer than usual the last result of a stream that begins now may
+        take, in seconds.
 
-        More than 0 while the service may have to load its model first. Chains say so; a
+        More than 0 while the service may have to load its model. Chains override it; a
         service need not.
         """
         return 0.0
@@ -118,10 +116,10 @@ class RecognizerProvider(Provider, ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """Fields of a server's answer that the engine itself does not use. Clients of the
-    REST API get them unchanged.
+    """Fields of a server's answer that the engine does not use. REST clients receive
+    them unchanged.
 
-    They are grouped by where they stood in OpenAI's form. A field that is null in the
+    They are grouped by their place in OpenAI's format. A field that is null in the
     answer is absent here.
     """
 
@@ -139,16 +137,15 @@ class TextDelta:
 
     text: str
     extras: Extras | None = None
-    """What stood beside this piece, such as its log probabilities."""
+    """Extra fields of this piece, such as its log probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtDelta:
-    """The next piece of what the model thinks before it answers
-    (``reasoning_content``).
+    """The next piece of the model's thoughts before the answer (``reasoning_content``).
 
-    It is never spoken and never remembered, but it shows that the model is at work.
-    Empty text: the model thinks and does not say what.
+    It is never spoken and never remembered, but it shows that the model is working.
+    Empty text: the model thinks without showing it.
     """
 
     text: str = ""
@@ -157,24 +154,22 @@ class ThoughtDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReplyFinished:
-    """The model's own closing word: why it stopped, and what it used."""
+    """The end of the model's answer: why it stopped, and its token usage."""
 
     finish_reason: str = "stop"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     usage: Mapping[str, object] | None = None
-    """The whole usage object as the server wrote it, details included; None: it wrote
-    none.
-    """
+    """The server's usage object, unchanged; None if it sent none."""
     extras: Extras | None = None
-    """What stood in the last events of the answer, such as all ``refs`` of it."""
+    """Extra fields of the last events, such as all ``refs`` of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolsStarted:
-    """The model carries tools out itself, as soon as the next part is asked for.
+    """The model runs tools itself, as soon as the next part is requested.
 
-    The engine does not ask before the user's turn has surely ended, and then waits
+    The engine requests it only once the user's turn has surely ended, and then waits
     ``within_s`` longer than for text.
     """
 
@@ -184,20 +179,20 @@ class ToolsStarted:
 ReplyPart: TypeAlias = (
     TextDelta | ThoughtDelta | Extras | ToolCall | ToolsStarted | ToolExchange | ReplyFinished
 )
-"""``ToolCall`` asks the client. Tools that the model carries out itself are
-``ToolsStarted``, then ``ToolExchange``, which is remembered; most models give neither.
-``Extras`` on its own: an event of the server that had nothing else.
+"""``ToolCall`` is for the client. Tools that the model runs itself are
+``ToolsStarted``, then ``ToolExchange``, which is remembered; most models yield neither.
+``Extras`` on its own: an event of the server without anything else.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """What a chat model is asked."""
+    """A request to a chat model."""
 
     messages: tuple[Message, ...]
     options: Mapping[str, object] = field(default_factory=dict)
-    """``temperature``, ``max_tokens``, ``tools``, ``tool_choice`` and the like by their
-    OpenAI names and in their OpenAI form; a model ignores what it does not know.
+    """``temperature``, ``max_tokens``, ``tools``, ``tool_choice`` and others, with
+    OpenAI's names and values. A model ignores options that it does not know.
     """
 
 
@@ -212,17 +207,17 @@ class ChatModel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceOptions:
-    """How a text is to be spoken."""
+    """How a text is spoken."""
 
     voice: str = ""
     """One of the synthesiser's ``voices``; empty: its default."""
     model: str = ""
     speech_rate: float = 1.0
-    """How many times as fast as usual, 0.5 to 2; other than 1 only if
-    ``shapes_prosody`` says so.
+    """Speech rate relative to normal, 0.5 to 2. Other than 1 only if ``shapes_prosody``
+    returned True.
     """
     pitch_rate: float = 1.0
-    """How many times the usual fundamental frequency, 0.5 to 2; other than 1 likewise.
+    """Fundamental frequency relative to normal, 0.5 to 2. Other than 1 only as above.
     """
 
 
@@ -237,43 +232,42 @@ class AudioChunk:
 
 
 class SpeechSynthesizer(Protocol):
-    """One configured synthesis service. `SynthesizerProvider` says which prosody it
-    carries out itself.
+    """One configured synthesis service. `SynthesizerProvider` adds which prosody it
+    supports.
     """
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Names a client may ask for. The first is the default."""
+        """The names that a client may ask for. The first is the default."""
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        """Speak one sentence. The first chunk comes as soon as it exists. Nothing
-        speakable gives no chunk.
+        """Speak one sentence. The first chunk comes as soon as it exists. A text
+        without words yields none.
         """
 
 
 class SynthesizerProvider(Provider, ABC):
-    """A `SpeechSynthesizer` with what it can do besides."""
+    """A `SpeechSynthesizer` with its optional capabilities."""
 
     @property
     @abstractmethod
     def voices(self) -> tuple[str, ...]:
-        """See `SpeechSynthesizer`."""
+        """The names that a client may ask for. The first is the default."""
 
     @abstractmethod
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        """See `SpeechSynthesizer`."""
+        """Speak one sentence, as `SpeechSynthesizer.synthesize`."""
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """Whether it carries out these ``speech_rate`` and ``pitch_rate`` of
-        ``VoiceOptions`` itself.
+        """Return whether the service applies these rates of ``VoiceOptions`` itself.
 
-        If not, the engine changes the finished speech. Volume is always the engine's
-        matter.
+        If not, the engine changes the finished speech. Volume is always applied by the
+        engine.
         """
         return False
 
     def for_one_reply(self) -> SpeechSynthesizer:
-        """Give a synthesiser for the sentences of one reply, which may keep something
-        from each to the next.
+        """Return a synthesiser for the sentences of one reply. It may keep state
+        between them.
         """
         return self

@@ -1,5 +1,5 @@
-"""JSON as compatible servers write it: whatever cannot be used counts as absent. No
-I/O.
+"""Lenient parsing of the JSON of compatible servers: unusable values count as absent.
+No I/O.
 """
 
 import json
@@ -10,11 +10,10 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(data: str | bytes) -> object:
-    """Read JSON; None for what is none. Numbers that JSON does not have (NaN, Infinity)
-    are None.
+    """Parse JSON; returns None if it is invalid. NaN and Infinity become None.
 
-    Its texts are as they came: control characters that are not escaped stay, and halves
-    of a surrogate pair are left for `SurrogateJoiner`, or for `well_formed`.
+    Texts are unchanged: unescaped control characters stay, and lone surrogates are left
+    for `SurrogateJoiner` or `well_formed`.
     """
     try:
         value: object = _DECODER.decode(data if isinstance(data, str) else data.decode("utf-8-sig"))
@@ -24,15 +23,15 @@ def read_json(data: str | bytes) -> object:
 
 
 def may_hold_halves(data: str) -> bool:
-    """Whether a JSON text may have half of a surrogate pair: the rest of the text need
-    not be looked through.
+    """Return whether a JSON text may contain a lone surrogate; if not, its values need
+    no check.
     """
     return _SURROGATE_ESCAPE.search(data) is not None
 
 
 def well_formed(value: object) -> object:
-    """Replace each lone half of a surrogate pair in the texts of ``value`` by U+FFFD;
-    no encoder takes one.
+    """Replace each lone surrogate in the texts of ``value`` by U+FFFD, because no
+    encoder accepts one.
     """
     match value:
         case str():
@@ -46,16 +45,14 @@ def well_formed(value: object) -> object:
 
 
 class SurrogateJoiner:
-    """A text in pieces that may be cut between the two halves of a surrogate pair: the
-    halves are joined.
-    """
+    """Joins surrogate pairs in a text that may be split within a pair."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def push_text(self, text: str) -> str:
-        """Take the next piece; a first half at its end waits for the second, any other
-        lone half becomes U+FFFD.
+        """Return the next piece. A high surrogate at its end waits for the next piece;
+        any other lone surrogate becomes U+FFFD.
         """
         if self._half:
             text, self._half = self._half + text, ""

@@ -1,11 +1,11 @@
-"""What may be shown while an utterance is still being recognised: only words on which
-two passes in a row agree.
+"""LocalAgreement: partial results of an utterance show only words on which two passes
+in a row agree.
 
-A recogniser of whole utterances can give partial results by being asked again and again
-about the growing audio; the last words of each pass are guesses that the next one takes
-back. LocalAgreement-2 shows the longest prefix that two consecutive passes have in
-common (Liu, Spanakis and Niehues, "Low-Latency Sequence-to-Sequence Speech Recognition
-and Translation by Partial Hypothesis Selection", Interspeech 2020; Macháček, Dabre and
+A recogniser of whole utterances can give partial results if it is called repeatedly
+with the growing audio; the last words of each pass are guesses that the next pass
+withdraws. LocalAgreement-2 shows the longest common prefix of two consecutive passes
+(Liu, Spanakis and Niehues, "Low-Latency Sequence-to-Sequence Speech Recognition and
+Translation by Partial Hypothesis Selection", Interspeech 2020; Macháček, Dabre and
 Bojar, "Turning Whisper into Real-Time Transcription System", IJCNLP-AACL 2023).
 """
 
@@ -18,12 +18,12 @@ from voicechat.text.characters import is_mark
 
 
 class LocalAgreement:
-    """The passes over one utterance, each from its beginning. What was shown stays:
-    later words are only added.
+    """The passes over one utterance, each from its beginning. Shown words stay: later
+    words are only added.
 
-    Words agree when they stand at the same place and have the same letters and digits.
-    What was shown keeps its place even if later passes think better of it; the final
-    result, which is not made here, puts it right.
+    Words agree if they have the same position and the same letters and digits. A shown
+    word keeps its place even if later passes differ; the final result, which is not
+    made here, corrects it.
     """
 
     def __init__(self) -> None:
@@ -31,11 +31,11 @@ class LocalAgreement:
         self._before: Sequence[Word] = ()
 
     def push_pass(self, words: Sequence[Word]) -> tuple[Word, ...]:
-        """Take the next pass; give all the words that may be shown, those of the calls
-        before among them.
+        """Add a pass; returns all words that may be shown, including those of earlier
+        calls.
 
-        The punctuation after the last of them is left out: what follows decides it.
-        Times never go back.
+        The last word has no punctuation, because the next word decides it. Times never
+        go back.
         """
         pairs = zip(self._before, words, strict=False)
         agreed = sum(
@@ -61,6 +61,8 @@ class LocalAgreement:
 
 
 def _letters(word: Word) -> str:
-    """Reduce a word to what must be equal; punctuation and case change with every pass."""
+    """Return the letters that must be equal: punctuation and case change with every
+    pass.
+    """
     kept = "".join(char for char in word.text.casefold() if char.isalnum() or is_mark(char))
     return kept or word.text

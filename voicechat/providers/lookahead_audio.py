@@ -1,5 +1,5 @@
-"""An audio stream whose next piece can be waited for with a limit, again and again,
-without losing any.
+"""An audio stream that can be waited on repeatedly with a timeout, without losing a
+piece.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 
 class LookaheadAudio:
-    """Reads one piece ahead. What the iterator raises is raised by `take`."""
+    """Reads one piece ahead. `take_audio` raises what the iterator raises."""
 
     def __init__(self, audio: AsyncIterator[bytes]) -> None:
         self._audio = audio
@@ -24,7 +24,7 @@ class LookaheadAudio:
         return self._taken_bytes // BYTES_PER_MS
 
     async def ready(self, within_s: float | None = None) -> bool:
-        """Wait until `take` need not wait; False when that has not come within
+        """Wait until `take_audio` returns at once; False if that takes longer than
         ``within_s``.
         """
         if self._coming is None:
@@ -33,7 +33,7 @@ class LookaheadAudio:
         return bool(done)
 
     async def take_audio(self) -> bytes | None:
-        """Take the next piece; None at the end, from then on."""
+        """Return the next piece; at the end None, and from then on."""
         await self.ready()
         assert self._coming is not None, "`ready` made it"
         pcm = self._coming.result()
@@ -43,7 +43,7 @@ class LookaheadAudio:
         return pcm
 
     async def ended(self) -> bool:
-        """Wait for the next piece; True if there is none."""
+        """Wait for the next piece; returns True if there is none."""
         await self.ready()
         assert self._coming is not None, "`ready` made it"
         return self._coming.result() is None

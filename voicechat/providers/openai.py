@@ -30,15 +30,15 @@ def open_chat_model(  # noqa: PLR0913 - the keys of a section
     starts_thinking: bool = False,
     thinking: ThinkingForm | None = None,
 ) -> OpenAIChatModel:
-    """Configure the model.
+    """Open the chat model.
 
-    ``model``: the endpoint's name of it. ``base_url`` may have a query, and ``headers``
+    ``model``: its name at the endpoint. ``base_url`` may have a query, and ``headers``
     are sent with every request. ``connect_ms``: limit for the TCP connection.
     ``read_timeout_ms``: limit between two pieces of a reply, a backstop behind the
     engine's own deadlines. ``include_usage``: false for old servers that refuse
     ``stream_options``. ``starts_thinking``: true for servers whose template opens the
     thought, so that a reply has only the closing ``</think>``. ``thinking``: the form
-    in which the server is told whether to think; unset: as the client wrote it. Raises
+    of the server's option for thinking; unset: as the client wrote it. Raises
     `ConfigError` for an unusable URL, key or header.
     """
     endpoint = OpenAIEndpoint(
@@ -67,12 +67,12 @@ def open_synthesizer(  # noqa: PLR0913 - the keys of a section
     instructions: str = "",
     obeys_speed: bool = True,
 ) -> OpenAISynthesizer:
-    """Configure the synthesiser.
+    """Open the synthesiser.
 
     ``base_url`` and ``headers`` as for the chat model. ``voices``: names a client may
     ask for, the default first. ``response_format``: ``wav`` for servers without
-    ``pcm``. ``rate_hz``: of ``pcm``; a WAV file says its own. ``instructions``: how to
-    speak, for models that take them. ``obeys_speed``: false for models that ignore
+    ``pcm``. ``rate_hz``: of ``pcm``; a WAV file contains its own. ``instructions``: how
+    to speak, for models that take them. ``obeys_speed``: false for models that ignore
     ``speed``; the engine then changes the finished speech. Raises `ConfigError` for an
     unusable URL or key.
     """
@@ -97,10 +97,10 @@ def open_recognizer(  # noqa: PLR0913 - the keys of a section
     partial_every_ms: Annotated[int, Field(ge=0, le=10_000)] = PARTIAL_EVERY_MS,
     max_utterance_ms: Annotated[int, Field(ge=3_000, le=30_000)] = MAX_UTTERANCE_MS,
 ) -> OpenAIRecognizer:
-    """Configure the recogniser.
+    """Open the recogniser.
 
     ``base_url`` and ``headers`` as for the chat model. ``language``: ISO 639-1, such as
-    ``zh``; empty: the model finds out. ``prompt``: names and words to expect.
+    ``zh``; empty: the model detects it. ``prompt``: names and words to expect.
     ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: speech after which
     a sentence is sent again for a partial result; 0: only when it is complete, which
     costs least. ``max_utterance_ms``: speech without a pause is cut here. Raises

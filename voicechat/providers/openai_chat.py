@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, streaming: vLLM, SGLang, Ollama, llama.cpp, LM Studio,
+"""OpenAI's streaming chat completions: vLLM, SGLang, Ollama, llama.cpp, LM Studio,
 DashScope, OpenAI itself.
 """
 
@@ -17,8 +17,7 @@ from voicechat.providers.sse import SseError
 from voicechat.providers.thinking import ThinkingForm, in_form
 
 CLOSING_S = 1.0
-"""How long the rest of a body may take once the reply is complete: the usage is worth
-that, and no more.
+"""How long to wait for the usage, and the rest of the body, once the reply is complete.
 """
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
@@ -36,8 +35,8 @@ class OpenAIChatModel(Provider):
         starts_thinking: bool,
         thinking: ThinkingForm | None,
     ) -> None:
-        """``thinking``: how the server is told whether to think; None: as the client
-        wrote it.
+        """``thinking``: the form of the server's option for thinking; None: as the
+        client wrote it.
         """
         self._endpoint = endpoint
         self._model = model
@@ -46,11 +45,11 @@ class OpenAIChatModel(Provider):
         self._thinking = thinking
 
     async def start(self) -> None:
-        """Warm a connection up; see `OpenAIEndpoint.start`."""
+        """Warm up a connection, as `OpenAIEndpoint.start`."""
         await self._endpoint.start()
 
     async def probe(self) -> None:
-        """Ask whether the service lives; see `OpenAIEndpoint.probe`."""
+        """Check whether the service answers, as `OpenAIEndpoint.probe`."""
         await self._endpoint.probe()
 
     async def aclose(self) -> None:
@@ -58,13 +57,14 @@ class OpenAIChatModel(Provider):
         await self._endpoint.aclose()
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
-        """Answer; see `ChatModel`. Cancelling closes the connection at once, so that
-        the server stops generating.
+        """Stream the answer. Cancelling closes the connection at once, so that the
+        server stops generating.
 
-        A reply is whole when the server says ``[DONE]``, ends its body between two
+        A reply is complete when the server sends ``[DONE]``, ends its body between two
         events, or keeps it open for ``CLOSING_S`` after a finish reason. Raises
         `ProviderError`, besides what `OpenAIEndpoint.post` and `ChatStream` raise:
-        REJECTED for a request that is no JSON, BROKEN for an answer without bounds.
+        REJECTED for a request that cannot be written as JSON, BROKEN for an answer that
+        exceeds a limit.
         """
         asked = self._body(request)
         stream = ChatStream(PROVIDER, starts_thinking=self._starts_thinking)
@@ -87,11 +87,11 @@ class OpenAIChatModel(Provider):
             raise ProviderError(PROVIDER, FailureKind.BROKEN, str(error)) from error
 
     def _body(self, request: ChatRequest) -> bytes:
-        """Give the request as JSON. Messages and options (``tools`` among them) have
+        """Return the request as JSON. Messages and options (including ``tools``) have
         OpenAI's form already.
 
-        Options that we do not know go out, too: it is for the model's server to know
-        them, or to refuse them.
+        Options that the engine does not know are sent too: the model's server decides
+        about them.
         """
         options = dict(request.options)
         body = options if self._thinking is None else in_form(self._thinking, options)
@@ -107,18 +107,18 @@ class OpenAIChatModel(Provider):
 
 
 class _Pieces:
-    """The pieces of a body. When the reply is complete, the rest is waited for only
-    shortly, and may be lost.
+    """The pieces of a body. After the reply is complete, the rest is awaited for
+    ``CLOSING_S`` and may be lost.
     """
 
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content
         self._until_s: float | None = None
         self.given_up = False
-        """Whether the end of the body was not waited for, or was lost."""
+        """Whether the end of the body was not awaited, or was lost."""
 
     async def next(self, stream: ChatStream) -> bytes:
-        """Give the next piece; empty at the end."""
+        """Return the next piece; empty at the end."""
         if not stream.closing:
             return await self._content.readany()
         if self._until_s is None:
@@ -132,7 +132,7 @@ class _Pieces:
 
 
 def _plain(value: object) -> object:
-    """Give a mapping of any type as the kind that orjson knows."""
+    """Convert a mapping of any type to a dict, the type that orjson supports."""
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(type(value).__name__)

@@ -1,7 +1,6 @@
-"""What OpenAI-compatible services say when they fail, by status or by error object. No
-I/O.
+"""The errors of OpenAI-compatible services, by HTTP status or error object. No I/O.
 
-An error's own sentence may quote the conversation: it is read, but only codes are kept.
+An error's message may quote the conversation: it is parsed, but only codes are kept.
 """
 
 import math
@@ -16,20 +15,21 @@ from voicechat.providers.lenient_json import read_json
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
 _REQUEST_AT_FAULT = (400, 413, 422)
-"""Statuses that speak of the request; 401, 403 and 404 speak of the configuration."""
+"""Statuses about the request; 401, 403 and 404 are about the configuration."""
 _CONTEXT_CODES = ("context_length_exceeded", "exceed_context_size_error", "string_above_max_length")
 _CONTEXT_SENTENCE = re.compile(
     r"maximum context length|context (length|window|size)|too many (input )?tokens"
     r"|(prompt|input|conversation|history|request)( is| was)? too (long|large)"
     r"|longer than the (model|maximum)"
-    r"|(exceeds?|exceeded) (the )?(maximum|max|model('s)?) (number of |input |message )?(tokens?|length)"
+    r"|(exceeds?|exceeded) (the )?(maximum|max|model('s)?) "
+    r"(number of |input |message )?(tokens?|length)"
     r"|(tokens|prompt)[^.]{0,60} too (large|long) for (the )?model|range of input length"
-    r"|inputs`? tokens \+|(输入|prompt|上下文|内容|消息)[^。]{0,12}(过长|超长|超过|超出|太长)|最大长度",
+    r"|inputs`? tokens \+"
+    r"|(输入|prompt|上下文|内容|消息)[^。]{0,12}(过长|超长|超过|超出|太长)|最大长度",
     re.IGNORECASE,
 )
-"""How servers say in words that the conversation is too long: vLLM, SGLang, llama.cpp,
-LM Studio, Mistral, Gemini, Anthropic and DashScope have no code for it, or one of their
-own.
+"""How messages say that the conversation is too long: vLLM, SGLang, llama.cpp, LM
+Studio, Mistral, Gemini, Anthropic and DashScope have no code for it, or their own.
 """
 
 HINTS = {
@@ -37,12 +37,14 @@ HINTS = {
     403: "; see api_key",
     404: "; see base_url, which usually ends with /v1, and model",
 }
-"""What in the configuration may be wrong, by status."""
+"""What may be wrong in the configuration, by status."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorObject:
-    """``{"error": {"message", "type", "code", "param"}}``, its inside; of any type."""
+    """The inner object of ``{"error": {"message", "type", "code", "param"}}``. Its
+    values may have any type.
+    """
 
     type: object = None
     code: object = None
@@ -50,7 +52,7 @@ class ErrorObject:
     message: object = None
 
     def codes(self) -> str:
-        """Name what is an identifier, and no sentence."""
+        """The values that are identifiers, not sentences."""
         named = {"type": self.type, "code": self.code, "param": self.param}
         return "".join(
             f", {key} {name}" for key, value in named.items() if (name := _identifier(value))
@@ -58,7 +60,7 @@ class ErrorObject:
 
     @property
     def name(self) -> str:
-        """The code by which a client may know the error; empty: it has none."""
+        """The error code that clients are shown; empty if there is none."""
         if self.too_long:
             return CONTEXT_TOO_LONG
         code = _identifier(self.code)
@@ -66,13 +68,13 @@ class ErrorObject:
 
     @property
     def too_long(self) -> bool:
-        """Whether it says that the conversation is longer than the model can read."""
+        """Whether the conversation exceeds the model's context window."""
         said = isinstance(self.message, str) and _CONTEXT_SENTENCE.search(self.message)
         return self.code in _CONTEXT_CODES or self.type in _CONTEXT_CODES or bool(said)
 
 
 def kind_of_status(status: int) -> FailureKind:
-    """Say what an HTTP status that is no success means for the request."""
+    """Return what an HTTP error status means for the request."""
     match status:
         case 408:
             return FailureKind.TIMEOUT
@@ -87,8 +89,8 @@ def kind_of_status(status: int) -> FailureKind:
 
 
 def refusal(provider: str, status: int, body: bytes, headers: Mapping[str, str]) -> ProviderError:
-    """Read an answer whose status is no success; ``headers`` find their names in any
-    case.
+    """Return the failure for an answer with an error status; ``headers`` must be
+    case-insensitive.
     """
     answer = read_json(body)
     error = error_in(answer)
@@ -109,7 +111,7 @@ def refusal(provider: str, status: int, body: bytes, headers: Mapping[str, str])
 
 
 def reported(provider: str, error: ErrorObject) -> ProviderError:
-    """Read an error object in an answer that began well."""
+    """Return the failure for an error object in an answer with status 200."""
     said = f"the server reported an error{error.codes()}"
     code, name = str(error.code or ""), f"{error.type} {error.code}".lower()
     status = int(code) if code.isdecimal() and len(code) == 3 else None
@@ -127,14 +129,13 @@ def reported(provider: str, error: ErrorObject) -> ProviderError:
 
 
 def reported_in(provider: str, body: bytes) -> ProviderError | None:
-    """Read a whole answer; None when it holds no error object."""
+    """Return the failure that a whole answer reports, or None."""
     error = error_in(read_json(body))
     return None if error is None else reported(provider, error)
 
 
 def error_in(answer: object) -> ErrorObject | None:
-    """Find the error object of an answer; None: there is none, or one that says
-    nothing.
+    """Return the error object of an answer, or None if there is none or it is empty.
 
     Besides OpenAI's form there are an ``error`` that is a text (Ollama), a list around
     the object (Gemini), and an object that is the error itself (``"object": "error"``:
@@ -162,14 +163,14 @@ def _identifier(value: object) -> str:
 
 
 def _wait_s(headers: Mapping[str, str]) -> float | None:
-    """Read ``Retry-After`` (RFC 9110, section 10.2.3), or ``retry-after-ms``, which
-    OpenAI and Azure add.
+    """Return the seconds of ``Retry-After`` (RFC 9110, section 10.2.3), or of
+    ``retry-after-ms``, which OpenAI and Azure add.
     """
     with suppress(KeyError, ValueError):
         return _seconds(float(headers["retry-after-ms"]) / 1000)
     with suppress(KeyError, ValueError):
         return _seconds(float(headers["Retry-After"]))
-    with suppress(KeyError, ValueError, TypeError):  # a date, by the clock of the server
+    with suppress(KeyError, ValueError, TypeError):  # a date, by the server's clock
         until, now = (parsedate_to_datetime(headers[name]) for name in ("Retry-After", "Date"))
         return _seconds((until - now).total_seconds())
     return None

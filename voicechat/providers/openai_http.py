@@ -1,5 +1,5 @@
-"""The HTTP side of OpenAI-compatible services: warm connections, and what their
-failures mean.
+"""The HTTP client for OpenAI-compatible services: warm connections, and the mapping of
+failures.
 """
 
 import asyncio
@@ -23,36 +23,36 @@ CONNECT_MS = 3_000
 READ_TIMEOUT_MS = 300_000
 """A backstop behind the engine's own deadlines."""
 KEEP_WARM_S = 300
-"""An idle connection is kept this long: a TLS handshake costs two round trips before
-the first token.
+"""How long an idle connection is kept: a TLS handshake costs two round trips before the
+first token.
 """
 END_MS = 50
-"""How long the end of the body may come after what was wanted; a server that holds it
-back loses its connection.
+"""How long the end of the body may take after the last useful piece. A server that
+delays it loses its connection.
 """
 AWAY = (429, 502, 503, 504)
-"""Statuses that say that nobody is asked now: too many requests, or a proxy in front of
-nothing.
+"""Statuses that make a probe fail: too many requests, or a proxy without a server
+behind it.
 """
 ANSWERED = (200, 201, 202, 203)
 """Statuses of an answer with a body."""
 MAX_ERROR_BYTES = 16 * 1024
 ERROR_BODY_MS = 1_000
-"""So much of an error's body is looked at, and so long it is waited for."""
+"""Bytes of an error's body that are read, and the time limit for reading them."""
 
 ENDPOINTS = ("chat/completions", "audio/speech", "audio/transcriptions")
-"""What is asked for under a base URL, besides ``models``."""
+"""The paths under a base URL, besides ``models``."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token (RFC 9110, 5.6.2)."""
 
 logger = logging.getLogger(__name__)
 
 Body: TypeAlias = bytes | Callable[[], aiohttp.FormData]
-"""JSON, or what makes the form: a form can be sent only once."""
+"""JSON, or a function that makes the form, because a form can be sent only once."""
 
 
 class OpenAIEndpoint:
-    """One base URL with its key. Connections are kept warm and reused by all sessions."""
+    """One base URL with its key. All sessions share its warm connections."""
 
     def __init__(
         self,
@@ -67,13 +67,12 @@ class OpenAIEndpoint:
         sent with every request.
 
         ``connect_ms``: limit for a TCP connection. ``read_timeout_ms``: limit between
-        two pieces of an answer. Raises `ConfigError` for what cannot be used.
+        two pieces of an answer. Raises `ConfigError` for unusable values.
         """
         self._base_url = _checked_url(base_url)
         if not (api_key.isascii() and api_key.isprintable()):
             raise ConfigError("api_key: has characters that no HTTP header can carry")
-        # A header that is configured takes the place of ours, whatever the case of its
-        # name.
+        # A configured header replaces ours, whatever the case of its name.
         self._headers = CIMultiDict({"Authorization": f"Bearer {api_key}"} if api_key else {})
         self._headers.update(_checked_headers(headers or {}))
         self._host = URL(self._base_url).authority.rpartition("@")[2]
@@ -87,9 +86,9 @@ class OpenAIEndpoint:
 
     async def start(self) -> None:
         """Open a connection, so that the first request finds it warm. An endpoint that
-        is down is no hindrance.
+        is down does not raise.
 
-        It may come up later; ``voicechat doctor`` says what is wrong with it.
+        It may come up later; ``voicechat doctor`` reports the reason.
         """
         try:
             await self._look_up_models()
@@ -97,12 +96,13 @@ class OpenAIEndpoint:
             logger.warning("openai: %s cannot be reached yet: %s", self._host, type(error).__name__)
 
     async def probe(self) -> None:
-        """Ask for the list of models, which costs nothing and loads no model. Whatever
-        answers, lives.
+        """Request the list of models, which costs nothing and loads no model. Any
+        answer counts as alive.
 
-        Also 401, 404 or 500: servers of one's own may have no such list, or not without
-        another key, and serve all the same. Raises `ProviderError`: for no answer as
-        `post` does (within ``connect_ms``), for one of ``AWAY`` as its status says.
+        That includes 401, 404 and 500: self-hosted servers may have no such list, or
+        require another key for it, and work all the same. Raises `ProviderError`:
+        without an answer as `post` does (within ``connect_ms``), and for a status in
+        ``AWAY``.
         """
         with _failures_mapped(self._host):
             response = await self._look_up_models()
@@ -119,10 +119,10 @@ class OpenAIEndpoint:
     async def post(
         self, path: str, body: Body, headers: dict[str, str]
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Send a request; gives the answer, whose status is one of ``ANSWERED``.
+        """Send a request; yields the answer, whose status is one of ``ANSWERED``.
 
         Leaving the context early closes the connection. Raises `ProviderError`, also
-        for what reading within the context raises: TIMEOUT (connecting, silence, 408),
+        for errors of reading within the context: TIMEOUT (connecting, silence, 408),
         RATE_LIMIT (429), REJECTED (other 4xx; 400, 413 and 422 as
         `RequestRefusedError`), CONNECTIVITY (refused, reset, 5xx), BROKEN (another
         status, no HTTP).
@@ -155,8 +155,8 @@ class OpenAIEndpoint:
         ) as error:
             if isinstance(error, aiohttp.ClientConnectorError):
                 raise
-            # The server closed an idle connection at that very moment: nothing was
-            # answered, so it is asked again.
+            # The server closed an idle connection at this moment, before any answer:
+            # send the request again.
             return await self._post(client, url, body, headers)
 
     async def _post(
@@ -164,31 +164,31 @@ class OpenAIEndpoint:
     ) -> aiohttp.ClientResponse:
         sent = self._headers.copy()
         sent.update(headers)
-        # A redirect could take the key to another host.
+        # A redirect could send the key to another host.
         return await client.post(
             url, data=_payload(body), headers=sent, allow_redirects=False, proxy=self._proxy
         )
 
     def _url(self, path: str) -> str:
-        """The address of an endpoint: ``path`` goes in front of the query."""
+        """Return the address of an endpoint: ``path`` goes in front of the query."""
         base, mark, query = self._base_url.partition("?")
         return f"{base.rstrip('/')}/{path}{mark}{query}"
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
-        # Made here because it belongs to the running loop.
+        # Created here because it belongs to the running loop.
         if self._client is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_WARM_S)
-            # Headers of the session would be shown to the proxy, too: the key in clear,
-            # as its own.
+            # Headers are passed per request: aiohttp would send those of the session to
+            # the proxy too, the key in clear.
             self._client = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         return self._client
 
 
 async def refuse_json(response: aiohttp.ClientResponse, wanted: str) -> None:
-    """Raise `ProviderError` for an answer that is JSON instead of a stream: as its
-    error object says, else BROKEN.
+    """Raise `ProviderError` for JSON in place of a stream: the failure of its error
+    object, else BROKEN.
     """
     if response.content_type == "application/json":
         body = await read_whole(response.content, MAX_ERROR_BYTES)
@@ -198,7 +198,7 @@ async def refuse_json(response: aiohttp.ClientResponse, wanted: str) -> None:
 
 
 async def read_whole(content: aiohttp.StreamReader, most_bytes: int) -> bytes:
-    """Read a body; of a longer one, only what came up to then."""
+    """Read a body, at most ``most_bytes`` of it."""
     body = b""
     while len(body) < most_bytes and (piece := await content.readany()):
         body += piece
@@ -206,8 +206,8 @@ async def read_whole(content: aiohttp.StreamReader, most_bytes: int) -> bytes:
 
 
 async def reach_end(content: aiohttp.StreamReader) -> None:
-    """Read the few bytes after what was wanted: only then the connection can be used
-    again.
+    """Read the few bytes after the last useful piece, so that the connection can be
+    reused.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(END_MS / 1000):
@@ -228,7 +228,10 @@ def _failures_mapped(host: str) -> Iterator[None]:
         )
         raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
     except aiohttp.ClientConnectorError as error:
-        message = f"{host} cannot be reached ({type(error).__name__}); does it run, and is base_url right?"
+        message = (
+            f"{host} cannot be reached ({type(error).__name__}); "
+            "does it run, and is base_url right?"
+        )
         raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, message) from error
     except aiohttp.ClientResponseError as error:
         message = f"{host} does not speak HTTP ({type(error).__name__})"

@@ -1,4 +1,4 @@
-"""OpenAI's speech endpoint: a sentence in, samples out while they are made."""
+"""OpenAI's speech endpoint: a sentence in, streamed samples out."""
 
 from collections.abc import AsyncGenerator, Sequence
 
@@ -13,7 +13,7 @@ from voicechat.providers.interfaces import AudioChunk, SynthesizerProvider, Voic
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, refuse_json
 
 VOICES = tuple("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
-"""What OpenAI's own models are called by."""
+"""The voices of OpenAI's own models."""
 RATE_HZ = 24_000
 """OpenAI's ``pcm``: 24 kHz, 16 bits, little-endian, no header ("Text to speech" guide,
 supported output formats).
@@ -26,9 +26,9 @@ _SAMPLE_TYPES = frozenset(
     """audio/pcm audio/x-pcm audio/l16 audio/raw audio/x-raw audio/wav audio/x-wav audio/wave
     audio/vnd.wave application/octet-stream binary/octet-stream""".split()
 )
-"""How servers call bare samples and WAV files."""
+"""Content types that servers use for raw samples and WAV files."""
 _TEXT_BYTES = 64
-"""Samples do not look like a text for so long."""
+"""The first samples are not mistaken for text within this many bytes."""
 _PRINTABLE = bytes((9, 10, 13, *range(32, 127)))
 
 
@@ -44,7 +44,7 @@ class OpenAISynthesizer(SynthesizerProvider):
         rate_hz: int,
         obeys_speed: bool,
     ) -> None:
-        """``fields`` are sent with every request: the model, the format and the like."""
+        """``fields`` are sent with every request, such as the model and the format."""
         self._endpoint = endpoint
         self._fields = fields
         self._voices = tuple(voices)
@@ -53,32 +53,31 @@ class OpenAISynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Names a client may ask for. The first is the default."""
+        """The names that a client may ask for. The first is the default."""
         return self._voices
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See `SpeechSynthesizer`. The endpoint knows no pitch."""
+        """Return whether the endpoint supports both rates; it has no pitch."""
         return self._obeys_speed and pitch_rate == 1 and SLOWEST <= speech_rate <= FASTEST
 
     async def start(self) -> None:
-        """Warm a connection up; see `OpenAIEndpoint.start`."""
+        """Warm up a connection, as `OpenAIEndpoint.start`."""
         await self._endpoint.start()
 
     async def probe(self) -> None:
-        """Ask whether the service lives; see `OpenAIEndpoint.probe`."""
+        """Check whether the service answers, as `OpenAIEndpoint.probe`."""
         await self._endpoint.probe()
 
     async def aclose(self) -> None:
-        """Close all connections; what is being spoken fails."""
+        """Close all connections; sentences in progress fail."""
         await self._endpoint.aclose()
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no
-        chunk.
+        """Speak. Text without a letter or digit yields no chunk.
 
         Cancelling closes the connection. Raises `ProviderError`, besides what
-        `OpenAIEndpoint.post` raises: REJECTED for an unknown voice and for text that is
-        no Unicode, BROKEN for an answer that is no audio.
+        `OpenAIEndpoint.post` raises: REJECTED for an unknown voice and for text with
+        lone surrogates, BROKEN for an answer that is not audio.
         """
         name = voice.voice or self._voices[0]
         if name not in self._voices:
@@ -103,16 +102,17 @@ class OpenAISynthesizer(SynthesizerProvider):
 
 
 class SpokenSamples:
-    """The body of an answer, cut anywhere → s16le mono. No I/O.
+    """Converts the body of an answer, received in arbitrary pieces, to s16le mono. No
+    I/O.
 
-    What begins like a WAV file is read as one, whatever was asked for; the rest is bare
-    samples. Raises `ProviderError` (BROKEN) for what is labelled as something else, or
-    begins like compressed audio or a page, because it would be a burst of noise, and
-    for a WAV header that cannot be used.
+    A body that begins like a WAV file is parsed as one, whatever format was requested;
+    any other is raw samples. Raises `ProviderError` (BROKEN) for another content type,
+    for a beginning like compressed audio or a page, because it would be a burst of
+    noise, and for an unusable WAV header.
     """
 
     def __init__(self, rate_hz: int, content_type: str = "application/octet-stream") -> None:
-        """``rate_hz`` of bare samples. ``content_type``: what the server calls them."""
+        """``rate_hz`` of raw samples. ``content_type``: the server's label."""
         self.rate_hz = rate_hz
         self._content_type = content_type
         self._start: bytes | None = b""
@@ -122,7 +122,7 @@ class SpokenSamples:
         self._cut_sample = b""
 
     def push_bytes(self, body: bytes) -> bytes:
-        """Take the next piece, of any size; gives whole samples, perhaps none."""
+        """Add bytes, of any number; returns whole samples, perhaps none."""
         if self._start is None:
             return self._read(body)
         body = self._start + body
@@ -133,13 +133,13 @@ class SpokenSamples:
         return self._begin(body, needed_bytes)
 
     def finish_audio(self) -> bytes:
-        """Give what was too short to be certain of; half a sample at the end is
-        dropped.
+        """End the body; returns what was too short to be identified. Half a sample at
+        the end is dropped.
         """
         return self._begin(self._start, len(self._start)) if self._start else b""
 
     def _begin(self, body: bytes, certain_bytes: int) -> bytes:
-        """Judge by the first ``certain_bytes`` what the answer is, and read it."""
+        """Identify the format by the first ``certain_bytes``, and parse them."""
         self._start, start = None, body[:certain_bytes]
         if len(start) >= SIGNATURE_BYTES and may_be_clip(start):
             self._header = HeaderParser()
@@ -163,8 +163,7 @@ class SpokenSamples:
                 return b""
             header, body = parsed
             self._header = None
-            # Who begins to speak before all is made cannot know the size, and some
-            # write 0.
+            # A server that streams cannot know the size yet; some write 0.
             self.rate_hz, self._layout, self._left_bytes = (
                 header.rate_hz,
                 header.layout,
@@ -174,7 +173,7 @@ class SpokenSamples:
 
     def _samples(self, data: bytes) -> bytes:
         if self._left_bytes is not None:
-            data = data[: self._left_bytes]  # other chunks may follow, such as tags
+            data = data[: self._left_bytes]  # other chunks, such as tags, may follow
             self._left_bytes -= len(data)
         data = self._cut_sample + data
         whole_bytes = len(data) - len(data) % self._layout.frame_bytes
@@ -183,9 +182,9 @@ class SpokenSamples:
 
 
 def _needed_bytes(start: bytes) -> int:
-    """How much of an answer that begins so says what it is."""
-    # One frame of MPEG audio or AAC, or one packet of a transport stream, may be chance,
-    # because samples begin likewise; two are none.
+    """Return how many bytes with this beginning identify the format."""
+    # Samples may look like one frame of MPEG audio or AAC, or one packet of a transport
+    # stream, by chance, but not like two.
     framed = (start[:1] == b"\xff" and start[1:2] >= b"\xe0") or start[:1] == b"G"
     return CERTAIN_BYTES if framed else _TEXT_BYTES
 

@@ -1,5 +1,5 @@
-"""OpenAI's transcription endpoint: Whisper and its like, which know only whole
-utterances.
+"""OpenAI's transcription endpoint: Whisper and similar models, which recognise only
+whole utterances.
 """
 
 import re
@@ -18,7 +18,7 @@ from voicechat.providers.utterances import Schedule, recognize_utterances
 from voicechat.session.vocabulary import Transcript, Word
 
 MAX_ANSWER_BYTES = 256 * 1024
-"""Half a minute of speech with times and tokens is some 20 KB."""
+"""30 s of speech with times and tokens is about 20 KB."""
 NO_SPEECH, UNSURE = 0.6, -1.0
 """A segment whose ``no_speech_prob`` is above the first and ``avg_logprob`` below the
 second is silence: Whisper's own ``no_speech_threshold`` and ``logprob_threshold``
@@ -26,8 +26,9 @@ second is silence: Whisper's own ``no_speech_threshold`` and ``logprob_threshold
 """
 
 NO_SPEECH_OF_SIGN_OFF = 0.1
-"""The ``no_speech_prob`` above which a sign-off is silence. It is what Whisper learnt from
-films to write for silence; where somebody says it, the probability is near zero.
+"""The ``no_speech_prob`` above which a sign-off ("thanks for watching") is silence.
+Whisper learned from films to write one for silence; for a spoken one the probability is
+near 0.
 """
 _SIGN_OFF = re.compile(
     r"\W*(?:(?:thanks|thank you)(?: (?:so|very) much)? for (?:watching|listening)(?: and .{0,40})?"
@@ -39,24 +40,24 @@ _SIGN_OFF = re.compile(
 
 
 class OpenAIRecognizer(RecognizerProvider):
-    """A `SpeechRecognizer` over HTTP; see `recognize_utterances` for how it hears."""
+    """A `SpeechRecognizer` over HTTP, by `recognize_utterances`."""
 
     def __init__(
         self, endpoint: OpenAIEndpoint, fields: dict[str, str], schedule: Schedule
     ) -> None:
-        """``fields`` are sent with every request: the model, the language and the like."""
+        """``fields``, such as model and language, are sent with every request."""
         self._endpoint = endpoint
         self._fields = fields
         self._schedule = schedule
         self._knows_times = True
-        """As long as the server has not refused to give times of words."""
+        """False once the server has refused to return word times."""
 
     async def start(self) -> None:
-        """Warm a connection up; see `OpenAIEndpoint.start`."""
+        """Warm up a connection, as `OpenAIEndpoint.start`."""
         await self._endpoint.start()
 
     async def probe(self) -> None:
-        """Ask whether the service lives; see `OpenAIEndpoint.probe`."""
+        """Check whether the service answers, as `OpenAIEndpoint.probe`."""
         await self._endpoint.probe()
 
     async def aclose(self) -> None:
@@ -66,11 +67,10 @@ class OpenAIRecognizer(RecognizerProvider):
     def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`. Cancelling closes the
-        connection.
+        """Recognise one stream. Cancelling closes the connection.
 
-        Raises `ProviderError`, besides what `OpenAIEndpoint.post` raises: BROKEN for
-        what is no transcription. What ``audio`` raises passes through.
+        Raises `ProviderError`, besides what `OpenAIEndpoint.post` raises: BROKEN for an
+        invalid transcription. Exceptions of ``audio`` are passed on.
         """
         return recognize_utterances(audio, self._decode, self._schedule)
 
@@ -81,7 +81,7 @@ class OpenAIRecognizer(RecognizerProvider):
             except ProviderError as error:
                 if error.kind is not FailureKind.REJECTED:
                     raise
-            # Perhaps it was only the times: OpenAI's own later models refuse them.
+            # Retry without word times: OpenAI's later models refuse them.
             words = await self._ask(pcm, times=False)
             self._knows_times = False
             return words
@@ -105,10 +105,10 @@ class OpenAIRecognizer(RecognizerProvider):
 
 
 def read_answer(body: bytes, duration_ms: int) -> tuple[Word, ...]:
-    """Read a transcription of ``duration_ms`` of audio.
+    """Parse a transcription of ``duration_ms`` of audio.
 
-    ``text`` is enough: words and segments of another form count as absent, and so does
-    a null. Raises `ProviderError`: BROKEN, or as an error object says.
+    ``text`` is enough: words and segments in another form, and null, count as absent.
+    Raises `ProviderError`: BROKEN, or the failure of an error object.
     """
     answer = well_formed(read_json(body))
     if (error := error_in(answer)) is not None:
@@ -132,8 +132,8 @@ def _objects(value: object) -> list[dict[str, object]]:
 
 
 def _timed(items: Sequence[Mapping[str, object]], key: str) -> list[TimedText]:
-    """Give what has a text under ``key``, with its times in milliseconds; a time that
-    is no number is 0.
+    """Return the items with a text under ``key`` and their times in milliseconds. An
+    invalid time is 0.
     """
     return [
         TimedText(text, _number(item.get("start")) * 1000, _number(item.get("end")) * 1000)
@@ -143,8 +143,8 @@ def _timed(items: Sequence[Mapping[str, object]], key: str) -> list[TimedText]:
 
 
 def _is_silent(segment: Mapping[str, object], *, signs_off: bool) -> bool:
-    """Whether Whisper itself would have thrown it away, or is not sure that it heard more
-    than the end of a film.
+    """Return whether Whisper itself would drop the segment, or is unsure and wrote only
+    a sign-off.
     """
     no_speech = _number(segment.get("no_speech_prob"))
     if signs_off and no_speech > NO_SPEECH_OF_SIGN_OFF:

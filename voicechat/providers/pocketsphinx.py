@@ -1,7 +1,7 @@
-"""The embedded recogniser: PocketSphinx (American English, in the wheel, offline) in
+"""The embedded recogniser: PocketSphinx (American English, from the wheel, offline) in
 child processes.
 
-Honest about what it is: on clean read prose about every third word is wrong; commands
+Its quality is limited: about every third word of clean read prose is wrong; commands
 and short phrases fare better.
 """
 
@@ -28,15 +28,13 @@ from voicechat.session.vocabulary import Transcript
 PROVIDER = "pocketsphinx"
 
 TELEPHONE = b"telephone"
-"""Tells the process that nothing is above 4 kHz."""
+"""Job option: the audio has no content above 4 kHz."""
 PIECE_BYTES = PCM_RATE_HZ // 10 * 2
-"""100 ms, about 12 ms of decoding: the longest that one stream keeps its neighbours in
-the process waiting.
+"""100 ms, about 12 ms of decoding: the longest that one stream blocks the others of its
+process.
 """
 WINDOW_BYTES = PCM_RATE_HZ * 2 * 2
-"""Two seconds of audio may be under way to the process; then the audio's source has to
-wait.
-"""
+"""Backpressure: at most 2 s of audio is on its way to the process."""
 
 
 class PocketSphinxRecognizer(RecognizerProvider):
@@ -48,17 +46,17 @@ class PocketSphinxRecognizer(RecognizerProvider):
 
     @property
     def pool(self) -> WorkerPool:
-        """The processes, for health checks and metrics."""
+        """The pool of processes, for health checks and metrics."""
         return self._pool
 
     @property
     def waiting_streams(self) -> int:
-        """How many streams wait for a decoder: admission looks at it."""
+        """How many streams wait for a decoder, for admission control."""
         return self._pool.waiting
 
     async def start(self) -> None:
         """Load the models; returns when all processes are warm. Raises `ProviderError`
-        when they do not start.
+        if they do not start.
         """
         try:
             await self._pool.start()
@@ -66,21 +64,21 @@ class PocketSphinxRecognizer(RecognizerProvider):
             raise _as_provider_error(error) from error
 
     async def aclose(self) -> None:
-        """End the processes; streams that are still open fail."""
+        """End the processes; open streams fail."""
         await self._pool.aclose()
 
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`.
+        """Recognise one stream.
 
-        The model knows wide-band speech only: telephone speech is extended to look like
-        it (half of the errors). Raises `ProviderError`: RATE_LIMIT when no decoder gets
-        free in time, CONNECTIVITY when the process is lost (the same audio may succeed
-        on a new stream), BROKEN when decoding itself fails. The last two are not
-        counted against the service: the audio may have caused them, and a process that
-        is lost is replaced. What ``audio`` raises passes through. Cancelling drops the
-        stream in the process, too, and does not wait for it.
+        The model is trained on wide-band speech: telephone speech is extended to
+        resemble it, which halves the errors. Raises `ProviderError`: RATE_LIMIT when no
+        decoder is free in time, CONNECTIVITY when the process is lost (the same audio
+        may succeed on a new stream), BROKEN when decoding itself fails. The last two do
+        not count against the service: the audio may have caused them, and a lost
+        process is replaced. Exceptions of ``audio`` are passed on. Cancelling drops the
+        stream in the process too, without waiting for it.
         """
         try:
             telephone = options.source_rate_hz <= TELEPHONE_RATE_HZ
@@ -133,13 +131,13 @@ def open_recognizer(
     wait_ms: Annotated[int, Field(ge=0, le=60_000)] = 3_000,
     niceness: Annotated[int, Field(ge=0, le=19)] = 5,
 ) -> PocketSphinxRecognizer:
-    """Configure the recogniser; its processes start with `start` or the first stream.
+    """Open the recogniser; its processes start with `start` or the first stream.
 
-    ``workers``: processes, by default one for each core, however many processes serve.
-    ``streams_per_worker``: decoders in each (50 to 60 MB each on top of 70).
+    ``workers``: processes in total for all of the server's processes, by default one
+    for each core. ``streams_per_worker``: decoders in each (50 to 60 MB each, plus 70).
     ``pause_ms``: silence that ends a sentence. ``wait_ms``: how long a stream waits for
-    a free decoder. ``niceness``: how far decoding gives way to the server's own
-    process.
+    a free decoder. ``niceness``: of the processes, so that decoding yields to the
+    server's own process.
     """
     processes, streams = _share_of(workers or os.cpu_count() or 1, streams_per_worker)
     options = (f"--streams={streams}", f"--pause-ms={pause_ms}", f"--niceness={niceness}")
@@ -149,11 +147,11 @@ def open_recognizer(
 
 
 def _share_of(workers: int, streams_per_worker: int) -> tuple[int, int]:
-    """Divide the machine's decoders among the server's processes: how many processes
-    here, and decoders in each.
+    """Divide the machine's decoders among the server's processes: returns the number of
+    processes here, and of decoders in each.
 
-    With fewer decoding processes than that each has one, and of the decoders its part.
-    Raises `ConfigError`.
+    If there are fewer decoding processes than server processes, each of those has one,
+    with its share of the decoders. Raises `ConfigError`.
     """
     mine = machine_share()
     if workers >= mine.processes:
@@ -161,8 +159,8 @@ def _share_of(workers: int, streams_per_worker: int) -> tuple[int, int]:
     decoders = mine.part_of(workers * streams_per_worker)
     if not decoders:
         raise ConfigError(
-            f"workers: {workers} with streams_per_worker = {streams_per_worker} are {workers * streams_per_worker} "
-            f"decoders, but each of the {mine.processes} processes of the server needs one: raise them, or lower "
-            "server.workers"
+            f"workers: {workers} with streams_per_worker = {streams_per_worker} are "
+            f"{workers * streams_per_worker} decoders, but each of the {mine.processes} "
+            "processes of the server needs one: raise them, or lower server.workers"
         )
     return 1, decoders

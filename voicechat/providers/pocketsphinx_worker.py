@@ -1,7 +1,7 @@
 """The child process of the ``pocketsphinx`` provider.
 
-PocketSphinx holds the interpreter lock while it decodes (stalls of 200 ms were
-measured), hence the process.
+A process, because PocketSphinx holds the interpreter lock while it decodes, with
+measured stalls of 200 ms.
 """
 
 import argparse
@@ -22,9 +22,9 @@ _MS_PER_FRAME = 1000 // FRAMES_PER_SECOND
 DECODER_OPTIONS: dict[str, object] = {
     "loglevel": "FATAL",
     "frate": FRAMES_PER_SECOND,
-    # The second and third pass begin only when the utterance ends: 155 ms to the final
-    # result instead of about 20 on sentences of 3 to 7 s, and the words are no better
-    # for it (71 words of prose, a third wrong either way).
+    # The second and third pass begin only when the utterance ends. They delay the final
+    # result to 155 ms instead of about 20 for sentences of 3 to 7 s, and do not improve
+    # the words (71 words of prose, a third wrong either way).
     "fwdflat": False,
     "bestpath": False,
     # The language model is loaded once and shared by all decoders of the process (32
@@ -34,8 +34,8 @@ DECODER_OPTIONS: dict[str, object] = {
 
 
 class SphinxDecoder:
-    """A PocketSphinx decoder of American English behind `UtteranceDecoder`; 50 to 60
-    MB, 0.3 s to make.
+    """An `UtteranceDecoder` of American English by PocketSphinx; 50 to 60 MB, 0.3 s to
+    create.
     """
 
     def __init__(self, language_model: Callable[[Decoder], NGramModel]) -> None:
@@ -45,8 +45,8 @@ class SphinxDecoder:
         self._open = False
 
     def reset(self) -> None:
-        """Forget the voice and noise of the last stream: one session's adaptation must
-        not reach another's.
+        """Reset the adaptation to voice and noise, so that none carries over to another
+        session.
         """
         self.end_utterance()
         self._decoder.reinit_feat()
@@ -57,7 +57,7 @@ class SphinxDecoder:
         self._open = True
 
     def decode(self, pcm: bytes) -> None:
-        """Take the next samples of the utterance."""
+        """Decode the next samples of the utterance."""
         self._decoder.process_raw(pcm, False, False)
 
     def end_utterance(self) -> None:
@@ -67,7 +67,7 @@ class SphinxDecoder:
             self._decoder.end_utt()
 
     def words(self) -> tuple[Word, ...]:
-        """Give the hypothesis without its fillers (``<sil>``, ``[NOISE]``, ``++UM++``)."""
+        """Return the hypothesis without fillers (``<sil>``, ``++UM++``)."""
         return tuple(
             Word(
                 # "read(2)" is the second pronunciation of "read".
@@ -81,7 +81,7 @@ class SphinxDecoder:
 
 
 class RecognitionJob:
-    """One stream: PCM in, transcripts out, on a decoder borrowed from ``free``."""
+    """One stream: PCM in, transcripts out, with a decoder borrowed from ``free``."""
 
     def __init__(self, free: list[SphinxDecoder], pause_ms: int, *, telephone: bool) -> None:
         self._extension = BandwidthExtension() if telephone else None
@@ -100,12 +100,12 @@ class RecognitionJob:
         return map(encode_transcript, self._decoding.finish_audio())
 
     def close(self) -> None:
-        """Give the decoder back."""
+        """Return the decoder to ``free``."""
         self._free.append(self._decoder)
 
 
 def main() -> None:
-    """Serve recognition until the parent leaves."""
+    """Serve recognition until the parent closes the connection."""
     parser = argparse.ArgumentParser(
         description="recognise streams for a voicechat server (frames on stdin and stdout)"
     )

@@ -1,4 +1,4 @@
-"""A list of questions and answers: read from TOML, searched by overlap of words."""
+"""A list of questions and answers, read from TOML and searched by word overlap."""
 
 import re
 import tomllib
@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from voicechat.errors import ConfigError
 
 MATCH_THRESHOLD = 0.7
-"""Part of the words (by Dice's coefficient) that two wordings must share. One misheard
-word in four still matches ("go forward ten years", 0.75); the price is that "what are
-you doing" is taken for "what are you" (0.86).
+"""Share of the words (Dice's coefficient) that two wordings must have in common. One
+misheard word in four still matches ("go forward ten years", 0.75); the price is that
+"what are you doing" matches "what are you" (0.86).
 """
 MAX_FILE_BYTES = 1 << 20
 
@@ -71,8 +71,8 @@ def read_question_file(path: Path) -> QuestionFile:
 
 
 def tokens(text: str) -> Counter[str]:
-    """Count the words of a text: case, width, punctuation and order do not matter; a
-    Han character is a word.
+    """Count the words of a text, ignoring case, width, punctuation and order. A Han
+    character is a word.
     """
     return Counter(_TOKEN.findall(unicodedata.normalize("NFKC", text).casefold()))
 
@@ -84,7 +84,7 @@ class _Question:
 
 
 class QuestionList:
-    """Finds the answer to a question that is worded nearly as one in the list."""
+    """Finds the answer to a question by similarity."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self._questions = [
@@ -92,8 +92,8 @@ class QuestionList:
         ]
 
     def find_answer(self, text: str) -> str | None:
-        """Give the answer to the most similar question, the first of equals; None if
-        none is similar enough.
+        """Return the answer to the most similar question, the first one in a tie; None
+        if none is similar enough.
         """
         asked = tokens(text)
         best = max(
@@ -105,6 +105,6 @@ class QuestionList:
 
 
 def _similarity(one: Counter[str], other: Counter[str]) -> float:
-    """Dice's coefficient: twice the shared words by all words, 0 to 1."""
+    """Return Dice's coefficient: twice the shared words by all words, 0 to 1."""
     total = one.total() + other.total()
     return 2 * (one & other).total() / total if total else 0.0

@@ -1,21 +1,21 @@
-"""Removal of the thoughts that a reply's text begins with, however a template writes
-them.
+"""Removes the thoughts at the beginning of a reply's text, in the forms of all known
+templates.
 """
 
 from voicechat.text.hidden import HiddenText
 
 
 class ThoughtFilter:
-    """One reply's text, in any cut. Only what stands before the answer is taken for a
+    """Filters the streamed text of one reply. Only text before the answer counts as a
     thought.
 
-    What follows may be text about these tags, and is passed on as it stands.
-    `HiddenTextFilter` takes out more, for replies that are spoken.
+    Later text may be about these tags, and is unchanged. `HiddenTextFilter` removes
+    more, for replies that are spoken.
     """
 
     def __init__(self, *, inside: bool = False) -> None:
         """``inside``: the reply begins within a thought whose opening tag is not part
-        of it.
+        of the text.
         """
         self._hidden = HiddenText(inside=inside, only_thoughts=True)
         self._lead = ""
@@ -24,7 +24,7 @@ class ThoughtFilter:
         self._answering = False
 
     def push_text(self, delta: str) -> str:
-        """Take the next piece of the reply; give what of it is the answer."""
+        """Add text; returns the part that belongs to the answer."""
         if self._answering:
             return delta
         answer = ""
@@ -42,8 +42,8 @@ class ThoughtFilter:
         return answer + self._hidden.give_up() if self._answering else answer
 
     def finish_text(self) -> str:
-        """End the reply; give what was still undecided. An unfinished thought is no
-        answer.
+        """End the reply; returns text that was undecided. An unfinished thought is not
+        an answer.
         """
         if self._answering:
             return ""

@@ -1,10 +1,11 @@
-"""From a name in the configuration to a provider's factory.
+"""Finds a provider's factory by its name in the configuration.
 
-``provider = "espeak"`` is ours: ``open_synthesizer`` of ``voicechat.providers.espeak``.
-``"package.module:factory"`` is anybody's. A factory takes the other keys of its section
-as keyword arguments, checked against its annotations, and returns what
-`voicechat.providers.interfaces` asks for: a class with the one method of its kind. It
-need not derive from `Provider`; whatever of that class's attributes it has is used.
+``provider = "espeak"`` is built in: ``open_synthesizer`` of
+``voicechat.providers.espeak``. ``"package.module:factory"`` is third-party. A factory
+takes the other keys of its section as keyword arguments, validated by its annotations,
+and returns an implementation of `voicechat.providers.interfaces`: a class with the one
+method of its kind. It need not derive from `Provider`; attributes that it lacks have
+the defaults of that class.
 """
 
 import importlib
@@ -21,7 +22,7 @@ from voicechat.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 RENAMED = {"silence_ms": "read_timeout_ms"}
-"""Keys of providers by their old names, which are accepted for one release."""
+"""Old key to new key. Old keys are accepted for one release."""
 
 Kind = Literal["asr", "llm", "tts"]
 
@@ -40,20 +41,21 @@ OURS: dict[Kind, tuple[str, ...]] = {
 def find_factory(
     kind: Kind, provider: str, written: Mapping[str, str] | None = None
 ) -> Callable[..., object]:
-    """Load a provider's factory; the provider itself is not yet opened.
+    """Load a provider's factory; does not open the provider.
 
-    ``written`` is what arguments look like as text that were read as something else; it
-    is taken where a text is wanted: a key of digits only is still a key.
+    ``written``: the original text of arguments that were parsed as another type. It is
+    used where the factory takes a text, so that a key of digits stays a text.
 
-    Raises `ConfigError`, as the factory does when called with a wrong key or value: the
-    message names the key.
+    Raises `ConfigError` that names the key; so does the factory, if called with a wrong
+    key or value.
     """
     reference = provider
     if ":" not in provider:
         if provider not in OURS[kind]:
             known = ", ".join(OURS[kind])
             raise ConfigError(
-                f"provider: {provider!r} is not one of {known}; your own is 'package.module:factory'"
+                f"provider: {provider!r} is not one of {known}; "
+                "your own is 'package.module:factory'"
             )
         reference = f"voicechat.providers.{provider}:{FACTORY_NAMES[kind]}"
     return load_factory(reference, "provider", written, called=provider)
@@ -62,10 +64,9 @@ def find_factory(
 def load_factory(
     reference: str, key: str, written: Mapping[str, str] | None = None, *, called: str = ""
 ) -> Callable[..., object]:
-    """Load ``package.module:factory``, which the ``key`` of a section names; see
-    ``find_factory``.
+    """Load ``package.module:factory``, the value of ``key``; see ``find_factory``.
 
-    ``called``: what messages call it, if not ``reference``.
+    ``called``: its name in messages, if not ``reference``.
     """
     module_name, _, factory_name = reference.partition(":")
     name = f"{key}: {(called or reference)!r}"
@@ -73,7 +74,8 @@ def load_factory(
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{name} needs the Python package {error.name!r}, which is not installed (pip install ...)"
+            f"{name} needs the Python package {error.name!r}, "
+            "which is not installed (pip install ...)"
         ) from error
     except (ImportError, ValueError) as error:
         raise ConfigError(f"{name} cannot be imported: {error}") from error
@@ -84,7 +86,7 @@ def load_factory(
 
 
 def _checked(factory: Callable[..., object], written: Mapping[str, str]) -> Callable[..., object]:
-    """Check the keyword arguments by the factory's annotations before calling it."""
+    """Validate the keyword arguments by the factory's annotations."""
     call = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(factory)
 
     keys = inspect.signature(factory).parameters
@@ -120,9 +122,7 @@ def _checked(factory: Callable[..., object], written: Mapping[str, str]) -> Call
 
 
 def _renamed(options: Mapping[str, object], keys: Container[str]) -> dict[str, object]:
-    """Give the options by their present names, as far as the factory knows those and
-    not the old ones.
-    """
+    """Rename old keys to new ones, where the factory has only the new key."""
     renamed = dict(options)
     for old, new in RENAMED.items():
         if old in options and new in keys and old not in keys:

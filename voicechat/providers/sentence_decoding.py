@@ -1,5 +1,5 @@
-"""Dictation cut into sentences at pauses: voice detection in front of a decoder that
-knows only single utterances.
+"""Cuts continuous speech into sentences at pauses: voice activity detection in front of
+a decoder of single utterances.
 """
 
 from collections import deque
@@ -20,20 +20,20 @@ from voicechat.providers.utterance_segmentation import quietest_place
 from voicechat.session.vocabulary import Transcript, Word
 
 PARTIAL_EVERY_MS = 120
-"""Audio between two looks at the partial result: six a second is what a reader can
-follow.
+"""Audio between two partial results; a reader cannot follow more than about six a
+second.
 """
 MAX_SENTENCE_MS = 30_000
-"""Speech without a pause is cut when it is as long, because a decoder's lattice grows
-with the utterance.
+"""Speech without a pause is cut at this length, because a decoder's lattice grows with
+the utterance.
 """
 CUT_FROM_MS = MAX_SENTENCE_MS * 2 // 3
-"""It is cut at the quietest place after this. What follows the place is decoded again,
-as a new utterance.
+"""The cut is at the quietest place after this. The audio after it is decoded again, as
+a new utterance.
 """
 CATCH_UP_FRAMES = 3
-"""Frames decoded for each that arrives, while there is something to decode again: a
-neighbour in the same process does not wait for all of it.
+"""Frames decoded per arriving frame while audio is decoded again. Bounded, so that
+other streams of the process do not wait for all of it.
 """
 
 _HELD_FRAMES = (ONSET_WINDOW_MS + PRE_ROLL_MS) // FRAME_MS + 1
@@ -47,21 +47,21 @@ class UtteranceDecoder(Protocol):
         """Open an utterance."""
 
     def decode(self, pcm: bytes) -> None:
-        """Take the next samples of the utterance (s16le mono 16 kHz)."""
+        """Decode the next samples of the utterance (s16le mono 16 kHz)."""
 
     def words(self) -> tuple[Word, ...]:
-        """Give the best hypothesis so far; times count from `begin`."""
+        """Return the best hypothesis so far; times count from `begin_utterance`."""
 
     def end_utterance(self) -> None:
-        """Close the utterance; `words` then gives the final hypothesis."""
+        """Close the utterance; `words` then returns the final hypothesis."""
 
 
 class SentenceDecoding:
-    """One stream of audio → transcripts. The same samples give the same transcripts,
-    however they are cut.
+    """Converts one stream of audio to transcripts. The result does not depend on how
+    the samples are split.
 
-    Only speech reaches the decoder: silence costs the voice detection alone. A sentence
-    in which no word was understood gives nothing.
+    Only speech reaches the decoder: silence costs only the voice activity detection. A
+    sentence without words yields nothing.
     """
 
     def __init__(self, decoder: UtteranceDecoder, pause_ms: int) -> None:
@@ -71,11 +71,9 @@ class SentenceDecoding:
         self._now_ms = 0
         self._held: list[
             bytes
-        ] = []  # the last frames of silence: speech is noticed only after its onset
-        self._late: deque[bytes] = deque()  # frames of the sentence that its last third begins with
-        self._undecoded: deque[bytes] = (
-            deque()
-        )  # frames of the sentence that the decoder has not been given
+        ] = []  # the last frames of silence: speech is detected only after its onset
+        self._late: deque[bytes] = deque()  # frames of the last third of the sentence
+        self._undecoded: deque[bytes] = deque()  # frames of the sentence that have not been decoded
         self._sentence_from_ms: int | None = (
             None  # where the decoder's utterance began; None: silence
         )
@@ -88,7 +86,7 @@ class SentenceDecoding:
         return self._sentence_from_ms is not None
 
     def push_audio(self, pcm: bytes) -> Iterator[Transcript]:
-        """Listen to the next piece, of any size."""
+        """Process the next audio, of any length."""
         audio = self._cut_frame + pcm
         whole_bytes = len(audio) - len(audio) % FRAME_BYTES
         self._cut_frame = audio[whole_bytes:]
@@ -118,7 +116,7 @@ class SentenceDecoding:
             yield from self._look()
 
     def _open_sentence(self, keep_from_ms: int) -> None:
-        # What is held begins after the last sentence, so sentences never overlap.
+        # The held frames begin after the last sentence, so sentences never overlap.
         kept = min((self._now_ms - keep_from_ms) // FRAME_MS, len(self._held))
         frames = self._held[len(self._held) - kept :]
         self._held = []
@@ -127,9 +125,7 @@ class SentenceDecoding:
         self._decoder.decode(b"".join(frames))
 
     def _decode(self, most_frames: int) -> None:
-        """Give the decoder frames that it has not had, one after the other as they
-        came.
-        """
+        """Decode pending frames in order, at most ``most_frames``."""
         count = min(most_frames, len(self._undecoded))
         if count:
             self._decoder.decode(b"".join(self._undecoded.popleft() for _ in range(count)))
@@ -148,8 +144,8 @@ class SentenceDecoding:
             yield partial
 
     def _cut_sentence(self) -> Iterator[Transcript]:
-        """End a sentence that goes on and on where its last third is quietest; the next
-        one begins there.
+        """End a long sentence at the quietest place of its last third; the next one
+        begins there.
         """
         late = list(self._late)
         late_from_ms = self._now_ms - len(late) * FRAME_MS
@@ -172,8 +168,7 @@ class SentenceDecoding:
         self._decode(len(self._undecoded))
         self._late.clear()
         self._decoder.end_utterance()
-        # A sentence that was shown is also closed, even if the decoder thinks better of
-        # it.
+        # A sentence that was shown is closed even if the decoder withdraws it.
         best = self._hypothesis() or self._last
         self._sentence_from_ms = self._last = None
         if best is not None:
@@ -185,8 +180,8 @@ class SentenceDecoding:
         return self._sentence_from_ms
 
     def _hypothesis(self, until_ms: int | None = None) -> Transcript | None:
-        """Give what was understood of the sentence; of words, those whose middle is
-        before ``until_ms``.
+        """Return the transcript of the sentence so far; with ``until_ms``, only words
+        whose middle is before it.
         """
         assert self._sentence_from_ms is not None
         words: list[Word] = []

@@ -1,10 +1,9 @@
-"""One thread that decodes the streams of all sessions together, and hands each its
-results on the event loop.
+"""Batched decoding: one thread decodes the streams of all sessions together, and
+results are delivered on the event loop.
 
 sherpa-onnx takes any number of streams in one call of the model and releases the
-interpreter lock meanwhile. Whoever is ready while a batch is computed is in the next
-one: a lonely stream never waits for company, and the busier the machine, the larger the
-batches.
+interpreter lock meanwhile. Streams that become ready while a batch is computed are in
+the next one: a single stream never waits for others, and batches grow with the load.
 """
 
 import asyncio
@@ -17,27 +16,29 @@ from voicechat.providers.sherpa_loading import PROVIDER
 
 
 class BatchJob(Protocol):
-    """Something to be decoded together with others."""
+    """A unit of work that is decoded together with others."""
 
     @property
     def ready(self) -> bool:
-        """Whether there is work for the thread; asked on the event loop."""
+        """Whether there is work for the thread. Called on the event loop."""
 
     @property
     def urgent(self) -> bool:
-        """Whether it goes before others: its speaker has finished and waits."""
+        """Whether it goes before others, because the user has finished speaking and
+        waits.
+        """
 
     def deliver(self) -> None:
-        """Hand over what the thread has found; called on the event loop, after every
-        batch that it was in.
+        """Deliver the results. Called on the event loop, after every batch that
+        contained the job.
         """
 
     def fail(self, error: ProviderError) -> None:
-        """The batch failed; called on the event loop."""
+        """Report that the batch failed. Called on the event loop."""
 
 
 def closed() -> ProviderError:
-    """Give what a stream fails with when the recogniser is closed."""
+    """Return the error of a stream whose recogniser was closed."""
     return ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed while it listened")
 
 
@@ -45,16 +46,15 @@ J = TypeVar("J", bound=BatchJob)
 
 
 class BatchScheduler(Generic[J]):
-    """Runs ``decode(jobs)`` on one thread of its own, for all jobs that are ready,
-    again and again.
+    """Runs ``decode(jobs)`` on its own thread, for all jobs that are ready, repeatedly.
 
-    Used on the event loop only. The thread and the task begin with the first `wake` or
-    `call`.
+    Use it on the event loop only. The thread and the task start with the first
+    `wake_job` or `run_on_thread`.
     """
 
     def __init__(self, decode: Callable[[Sequence[J]], None], *, max_batch: int, name: str) -> None:
-        """``decode`` may raise anything: then all jobs of the batch fail. At most
-        ``max_batch`` jobs are in one.
+        """``decode`` may raise anything: all jobs of the batch then fail. A batch has
+        at most ``max_batch`` jobs.
         """
         self._decode = decode
         self._max_batch = max_batch
@@ -67,17 +67,16 @@ class BatchScheduler(Generic[J]):
         self._closed = False
         self.batches = 0
         self.decoded = 0
-        """Batches computed, and jobs in all of them: their ratio says what batching
-        brings.
+        """Batches computed, and the jobs in them: their ratio is the mean batch size.
         """
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is decoded any more."""
+        """Whether `aclose` was called."""
         return self._closed
 
     def wake_job(self, job: J) -> None:
-        """A job may be ready. Nothing happens when it is not, or when this is closed."""
+        """Queue a job if it is ready. Does nothing if it is not, or after `aclose`."""
         if self._closed or not job.ready:
             return
         self._waiting[job] = None
@@ -86,16 +85,14 @@ class BatchScheduler(Generic[J]):
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def forget_job(self, job: J) -> None:
-        """A job is not wanted any more; if it is in the batch being computed, it is not
-        asked again.
-        """
+        """Remove a job. If it is in the current batch, it is not queued again."""
         self._waiting.pop(job, None)
 
     async def run_on_thread(self, work: Callable[[], None]) -> None:
-        """Have other work done on the thread, before or between batches: loading the
+        """Run other work on the thread, before or between batches, such as loading the
         model.
 
-        Raises what it raises, and `ProviderError` (CONNECTIVITY) when this is closed.
+        Raises what it raises, and `ProviderError` (CONNECTIVITY) after `aclose`.
         """
         if self._closed:
             raise closed()
@@ -136,14 +133,14 @@ class BatchScheduler(Generic[J]):
                 self._opened_thread(), self._decode, jobs
             )
         except Exception as error:  # noqa: BLE001 - sherpa-onnx raises what C++ and ONNX Runtime throw
-            # Of several, one spoiled it for the others, who may try again.
+            # One job has spoiled the batch; the others may be retried.
             kind = FailureKind.BROKEN if len(jobs) == 1 else FailureKind.CONNECTIVITY
             message = f"decoding failed: {type(error).__name__}"
             self._fail(jobs, ProviderError(PROVIDER, kind, message, of_service=False))
             return
         for job in jobs:
             job.deliver()
-            # Behind those that have waited meanwhile.
+            # Behind the jobs that have queued meanwhile.
             if job.ready:
                 self._waiting[job] = None
 

@@ -1,5 +1,5 @@
-"""The files of a sherpa-onnx model: which kind of model lies in a folder, and which
-file of it is which.
+"""Detects the kind of a sherpa-onnx model in a folder, and the role of each of its
+files.
 """
 
 import fnmatch
@@ -22,8 +22,8 @@ _MODEL = {"model": ("model*.onnx", "*.onnx"), **_TOKENS}
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
-    """A kind of model: its files by their role, each by patterns of which the first
-    that fits counts.
+    """A kind of model: for each role, patterns of file names of which the first match
+    is used.
     """
 
     task: str
@@ -31,14 +31,15 @@ class ModelKind:
     files: Mapping[str, tuple[str, ...]]
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     floats: frozenset[str] = frozenset()
-    """Roles of which the smaller file of 8-bit integers is not worth its errors."""
+    """Roles for which the 8-bit integer file makes too many errors."""
 
 
 _SPEECH_EXTRAS = {
     "data_dir": ("espeak-ng-data",),
     # A second English lexicon (lexicon-gb-en.txt) would contradict the first.
     "lexicon": ("lexicon.txt", "lexicon-us-en.txt", "lexicon-zh.txt"),
-    # In this order: a telephone number is no date, and a date no number.
+    # The order matters: a telephone number must not be read as a date, nor a date as a
+    # number.
     "rule_fsts": ("phone*.fst", "date*.fst", "number*.fst", "new_heteronym*.fst"),
     "rule_fars": ("*.far",),
 }
@@ -85,13 +86,13 @@ KINDS: dict[str, ModelKind] = {
     ),
 }
 SEVERAL = frozenset({"lexicon", "rule_fsts", "rule_fars"})
-"""Roles that several files may have; sherpa-onnx takes their names with commas between.
+"""Roles that several files may have. sherpa-onnx takes their names separated by commas.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model: its kind and its files by their role."""
+    """A model: its kind and its files by role."""
 
     kind: str
     paths: Mapping[str, str]
@@ -106,10 +107,11 @@ def find_model(
     tasks: frozenset[str],
     given: Mapping[str, str] | None = None,
 ) -> ModelFiles:
-    """Find the model called ``model``: a folder, or the name of one in ``models_dir``,
-    of one of ``tasks``.
+    """Find the model ``model`` of one of ``tasks``: a folder, or the name of one in
+    ``models_dir``.
 
-    ``kind``: None lets the files tell. ``given``: files that need not be in the folder.
+    ``kind``: None detects it from the files. ``given``: files that need not be in the
+    folder.
 
     Raises `ConfigError` naming the key, the value and what to do.
     """
@@ -120,7 +122,8 @@ def find_model(
         raise ConfigError(f"kind: {told!r} is not one of {_of(tasks)}")
     if KINDS[told].task not in tasks:
         raise ConfigError(
-            f"model: {folder} is of the kind {told!r}, which cannot be used here; allowed: {_of(tasks)}"
+            f"model: {folder} is of the kind {told!r}, which cannot be used here; "
+            f"allowed: {_of(tasks)}"
         )
     given = given or {}
     for role, path in given.items():
@@ -146,8 +149,8 @@ def _folder(model: str, models_dir: str) -> Path:
 
 
 def _told_kind(folder: Path, names: list[str]) -> str:
-    """Tell the kind by the names of the files and, where they are ambiguous, by what
-    the models say of themselves.
+    """Detect the kind by the names of the files and, if they are ambiguous, by the
+    models' metadata.
     """
     if fnmatch.filter(names, "preprocess*.onnx"):
         return "moonshine"
@@ -165,7 +168,8 @@ def _told_kind(folder: Path, names: list[str]) -> str:
     if told is None:
         kinds = ", ".join(KINDS)
         raise ConfigError(
-            f"kind: the files in {folder} do not tell what model they are; set kind to one of {kinds}"
+            f"kind: the files in {folder} do not tell what model they are; "
+            f"set kind to one of {kinds}"
         )
     return told
 
@@ -216,7 +220,8 @@ def _paths(
         fitting = next(filter(None, (fnmatch.filter(names, pattern) for pattern in patterns)), [])
         if not fitting:
             raise ConfigError(
-                f"model: {folder} lacks {' or '.join(patterns)}; fetch it again ('voicechat models pull NAME'), "
+                f"model: {folder} lacks {' or '.join(patterns)}; "
+                "fetch it again ('voicechat models pull NAME'), "
                 f"or set kind if it is a model of another kind"
             )
         paths[role] = str(folder / _preferred(folder, fitting, int8 and role not in kind.floats))
@@ -230,8 +235,8 @@ def _paths(
 
 
 def _preferred(folder: Path, names: list[str], int8: bool) -> str:
-    """Choose between a model and its variant of 8-bit integers; a person chooses among
-    more.
+    """Choose between a model and its 8-bit integer variant. If there are more files,
+    the user must choose.
     """
     wanted = [name for name in names if (".int8." in name or "-int8" in name) == int8] or names
     if len(wanted) > 1:

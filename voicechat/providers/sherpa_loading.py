@@ -1,9 +1,9 @@
-"""How sherpa-onnx is to load a model: the call for each kind, decided before anything
-is loaded.
+"""The call of sherpa-onnx that loads each kind of model, decided before anything is
+loaded.
 
-A plan is plain data, because it also goes to another process: given a file that it
-cannot use, sherpa-onnx ends the process it is in (``SHERPA_ONNX_EXIT`` in its
-macros.h). `sherpa_trial` tries a plan where that harms nobody.
+A plan is plain data, because it is also sent to another process: given a file that it
+cannot use, sherpa-onnx ends its process (``SHERPA_ONNX_EXIT`` in its macros.h).
+`sherpa_trial` tries a plan in a child process.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from voicechat.providers.sherpa_files import ModelFiles
 PROVIDER = "sherpa_onnx"
 
 Punctuate: TypeAlias = Callable[[str], str]
-"""Puts punctuation into a final text."""
+"""Adds punctuation to a final text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,9 @@ class SherpaPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognizerOptions:
-    """What a recogniser's settings say of loading; each kind takes of it what it knows."""
+    """The settings of a recogniser that affect loading. Each kind uses those that it
+    supports.
+    """
 
     threads: int = 1
     language: str = ""
@@ -43,7 +45,7 @@ class RecognizerOptions:
     modeling_unit: str = ""
     bpe_vocab: str = ""
     normalise: bool = True
-    """SenseVoice: punctuation and digits."""
+    """SenseVoice: write punctuation and digits."""
     pause_ms: int = 700
     max_sentence_ms: int = 30_000
 
@@ -71,13 +73,13 @@ KINDS_WITH_LANGUAGE = frozenset({"sense-voice", "whisper"})
 
 
 def plan_streaming(model: ModelFiles, options: RecognizerOptions) -> SherpaPlan:
-    """SherpaPlan a recogniser that decodes while the audio comes."""
+    """Plan a recogniser that decodes while the audio arrives."""
     arguments: dict[str, Any] = dict(model.paths)
     arguments |= {
         "num_threads": options.threads,
         "enable_endpoint_detection": True,
         "rule2_min_trailing_silence": options.pause_ms / 1000,
-        # Before anything is recognised an endpoint only renews the decoder's state.
+        # Before any word is recognised, an endpoint only resets the decoder's state.
         "rule1_min_trailing_silence": max(2.4, options.pause_ms / 1000),
         "rule3_min_utterance_length": options.max_sentence_ms / 1000,
     }
@@ -87,13 +89,13 @@ def plan_streaming(model: ModelFiles, options: RecognizerOptions) -> SherpaPlan:
 
 
 def plan_whole(model: ModelFiles, options: RecognizerOptions) -> SherpaPlan:
-    """SherpaPlan a recogniser that decodes an utterance when it is complete."""
+    """Plan a recogniser that decodes an utterance when it is complete."""
     arguments: dict[str, Any] = dict(model.paths) | {"num_threads": options.threads}
     match model.kind:
         case "sense-voice":
             arguments |= {"language": options.language, "use_itn": options.normalise}
         case "whisper":
-            # Empty: the model finds out.
+            # Empty: the model detects the language.
             arguments |= {"language": options.language, "enable_token_timestamps": False}
         case "paraformer":
             arguments["paraformer"] = arguments.pop("model")
@@ -107,18 +109,18 @@ def plan_whole(model: ModelFiles, options: RecognizerOptions) -> SherpaPlan:
 
 
 def reads_by_itself(model: ModelFiles) -> bool:
-    """Whether a synthesiser knows how to pronounce, by a lexicon or by its letters.
+    """Return whether a synthesiser can pronounce text, by a lexicon or by its letters.
 
     sherpa-onnx itself has no espeak-ng since 2.0: voices trained on its phonemes
-    (Piper's) have to be given them.
+    (Piper's) must be given them.
     """
     return "data_dir" not in model.paths or "lexicon" in model.paths
 
 
 def plan_speech(model: ModelFiles, *, threads: int) -> SherpaPlan:
-    """SherpaPlan a synthesiser."""
+    """Plan a synthesiser."""
     paths = dict(model.paths)
-    paths.pop("data_dir", None)  # it tells what a model needs, and sherpa-onnx ignores it
+    paths.pop("data_dir", None)  # it says what a model needs, and sherpa-onnx ignores it
     rules = {role: paths.pop(role) for role in ("rule_fsts", "rule_fars") if role in paths}
     return SherpaPlan("speech", model.kind, {"files": paths, "threads": threads, "rules": rules})
 
@@ -129,7 +131,7 @@ def _hotwords(options: RecognizerOptions) -> dict[str, Any]:
     wanted = {
         "hotwords_file": options.hotwords_file,
         "hotwords_score": options.hotwords_score,
-        # Greedy search knows no hotwords.
+        # Greedy search does not support hotwords.
         "decoding_method": "modified_beam_search",
         "modeling_unit": options.modeling_unit,
         "bpe_vocab": options.bpe_vocab,
@@ -141,7 +143,7 @@ def load(plan: SherpaPlan) -> Any:
     """Load the model; blocks, for seconds if it is large, with the interpreter lock
     released.
 
-    Gives sherpa-onnx's ``OnlineRecognizer``, ``OfflineRecognizer`` or ``OfflineTts``.
+    Returns sherpa-onnx's ``OnlineRecognizer``, ``OfflineRecognizer`` or ``OfflineTts``.
     Raises what sherpa-onnx raises.
     """
     import sherpa_onnx
@@ -154,7 +156,7 @@ def load(plan: SherpaPlan) -> Any:
 
 
 def speech_config(plan: SherpaPlan) -> Any:
-    """Give sherpa-onnx's ``OfflineTtsConfig`` for a plan of a synthesiser."""
+    """Return sherpa-onnx's ``OfflineTtsConfig`` for a plan of a synthesiser."""
     import sherpa_onnx
 
     of_kind = {
@@ -166,13 +168,12 @@ def speech_config(plan: SherpaPlan) -> Any:
     model = sherpa_onnx.OfflineTtsModelConfig(
         **{plan.method: of_kind}, num_threads=plan.arguments["threads"]
     )
-    # One sentence at a time: each is handed over, and the work may stop, when it is
-    # made.
+    # One sentence per callback, so that it is sent, and the work can stop, after each.
     return sherpa_onnx.OfflineTtsConfig(model=model, max_num_sentences=1, **plan.arguments["rules"])
 
 
 def phoneme_settings(sentences: list[str], speaker: int, speed: float) -> Any:
-    """Give sherpa-onnx's ``GenerationConfig`` for sentences of phonemes."""
+    """Return sherpa-onnx's ``GenerationConfig`` for sentences of phonemes."""
     import sherpa_onnx
 
     settings = sherpa_onnx.GenerationConfig()
@@ -204,8 +205,8 @@ def load_synthesizer(plan: SherpaPlan) -> Any:
 
 
 def plan_punctuation(folder: Path, threads: int) -> Callable[[], Punctuate]:
-    """Find the punctuation model in ``folder``; gives what loads it. Raises
-    `ConfigError`.
+    """Find the punctuation model in ``folder``; returns a function that loads it.
+    Raises `ConfigError`.
 
     Two kinds: one for Chinese and English (CT-transformer), and one for English with
     capital letters (CNN-BiLSTM).
@@ -213,7 +214,8 @@ def plan_punctuation(folder: Path, threads: int) -> Callable[[], Punctuate]:
     models = sorted(folder.glob("model*.onnx"), key=lambda path: ".int8." not in path.name)
     if not models:
         raise ConfigError(
-            f"punctuation: {folder} holds no model*.onnx; 'voicechat models list' shows what can be pulled"
+            f"punctuation: {folder} holds no model*.onnx; "
+            "'voicechat models list' shows what can be pulled"
         )
     model, vocabulary = str(models[0]), folder / "bpe.vocab"
 

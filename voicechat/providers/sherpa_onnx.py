@@ -1,8 +1,8 @@
-"""Local models by sherpa-onnx: recognition (streaming, or of whole utterances) and
-synthesis, on the CPU.
+"""Local models by sherpa-onnx on the CPU: recognition (streaming, or of whole
+utterances) and synthesis.
 
-The package is an extra: ``pip install 'voicechat[sherpa]'``. The models are pulled by
-``voicechat models pull NAME``.
+The package is an extra: ``pip install 'voicechat[sherpa]'``. ``voicechat models pull
+NAME`` fetches models.
 """
 
 import importlib.util
@@ -36,9 +36,9 @@ from voicechat.providers.utterances import PARTIAL_EVERY_MS, Schedule
 from voicechat.voice.onnx_file import read_metadata
 
 TAIL_MS = 660
-"""What the streaming zipformers look ahead is below this."""
+"""The look-ahead of the streaming zipformers is below this."""
 MAX_SENTENCE_MS = 28_000
-"""Whisper and its like hear 30 seconds at once."""
+"""Whisper and similar models take at most 30 s of audio."""
 
 _RECOGNITION = frozenset({"streaming", "whole"})
 _SPEECH = frozenset({"speech"})
@@ -65,20 +65,20 @@ def open_recognizer(  # noqa: PLR0913 - one for each setting
     wait_ms: Annotated[int, Field(ge=0, le=60_000)] = 3_000,
     trial: bool = True,
 ) -> SherpaStreamingRecognizer | SherpaWholeRecognizer:
-    """Configure a recogniser; its model is loaded by `start` or by the first stream.
+    """Open a recogniser; `start` or the first stream loads its model.
 
-    ``model``: a folder, or what ``voicechat models pull`` fetched into ``models_dir``.
-    ``kind``: what the folder holds, if its files do not tell. ``int8``: prefer the
-    smaller files. ``threads``: for one call of the model. ``language``: for SenseVoice
-    and Whisper; empty: they find out. ``hotwords``: a file of phrases to expect, one a
-    line, for transducers, with ``hotwords_score``, ``modeling_unit`` and ``bpe_vocab``
-    as sherpa-onnx explains them. ``normalise``: SenseVoice writes digits and
-    punctuation. ``punctuation``: a punctuation model, as ``model``, for final texts.
-    ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: how often a model
-    of whole utterances looks at one that goes on; 0: never. ``tail_ms``: silence that a
-    streaming model hears at the end, to look ahead. ``streams``: at once; one more
-    waits for ``wait_ms``. ``trial``: try the model in another process first, because a
-    file that it cannot use makes sherpa-onnx end the process.
+    ``model``: a folder, or a name that ``voicechat models pull`` fetched into
+    ``models_dir``. ``kind``: of the model, if its files are ambiguous. ``int8``: prefer
+    the smaller files. ``threads``: for one call of the model. ``language``: for
+    SenseVoice and Whisper; empty: they detect it. ``hotwords``: a file of phrases to
+    expect, one a line, for transducers, with ``hotwords_score``, ``modeling_unit`` and
+    ``bpe_vocab`` as sherpa-onnx explains them. ``normalise``: SenseVoice writes digits
+    and punctuation. ``punctuation``: a punctuation model, as ``model``, for final
+    texts. ``pause_ms``: silence that ends a sentence. ``partial_every_ms``: how often
+    an open utterance is recognised by a model of whole ones; 0: never. ``tail_ms``:
+    silence that a streaming model gets at the end, for its look-ahead. ``streams``: at
+    once; one more waits for ``wait_ms``. ``trial``: try the model in another process
+    first, because an unusable file makes sherpa-onnx end its process.
 
     Raises `ConfigError` naming the key, the value and what to do.
     """
@@ -119,13 +119,13 @@ def open_synthesizer(  # noqa: PLR0913 - one for each setting
     sentences: Annotated[int, Field(ge=1, le=64)] = 2,
     trial: bool = True,
 ) -> SherpaSynthesizer:
-    """Configure a synthesiser; its model is loaded by `start` or by the first sentence.
+    """Open a synthesiser; `start` or the first sentence loads its model.
 
     ``model``, ``kind``, ``models_dir``, ``int8``, ``trial``: as for a recogniser.
-    ``vocoder``: a Matcha model's second half (``vocos-22khz-univ.onnx``), if it does
-    not lie in the model's folder. ``voice``: the default, a name or number of the
-    model's speakers. ``voices``: more names for speakers, by their numbers.
-    ``threads``: for one sentence. ``sentences``: spoken at once; others wait.
+    ``vocoder``: a Matcha model's second half (``vocos-22khz-univ.onnx``), if it is not
+    in the model's folder. ``voice``: the default, a name or number of the model's
+    speakers. ``voices``: more names for speakers, by their numbers. ``threads``: for
+    one sentence. ``sentences``: spoken at once; others wait.
 
     Raises `ConfigError` naming the key, the value and what to do.
     """
@@ -171,7 +171,8 @@ def _punctuation(punctuation: str, models_dir: str, threads: int) -> Callable[[]
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is None:
         raise ConfigError(
-            f"punctuation: there is no folder {punctuation!r}; 'voicechat models list' shows what can be pulled"
+            f"punctuation: there is no folder {punctuation!r}; "
+            "'voicechat models list' shows what can be pulled"
         )
     return plan_punctuation(folder, threads)
 
@@ -188,7 +189,7 @@ def _phonemizer(voice: str) -> Callable[[str], list[str]]:
 
 
 def _voices(said: Mapping[str, str], voice: str, extra: Mapping[str, int]) -> dict[str, int]:
-    """Name the speakers: as the model names them (``speaker2id``), or by their numbers."""
+    """Name the speakers: by the model's names (``speaker2id``), or else by number."""
     count = max(int(said.get("n_speakers", "1")), 1)
     pairs = [pair.partition("->") for pair in said.get("speaker2id", "").split(",") if "->" in pair]
     names = {name.strip(): int(number) for name, _, number in pairs} or {

@@ -1,4 +1,6 @@
-"""How many streams or sentences a model serves at once, and how long one more may wait."""
+"""Limits how many streams or sentences a model serves at once, and how long others
+wait.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,7 +11,7 @@ from voicechat.providers.sherpa_loading import PROVIDER
 
 
 class ConcurrencySlots:
-    """A number of places."""
+    """A number of slots."""
 
     def __init__(self, count: int, wait_ms: int) -> None:
         self._free = asyncio.Semaphore(count)
@@ -17,9 +19,7 @@ class ConcurrencySlots:
 
     @asynccontextmanager
     async def taken(self) -> AsyncGenerator[None, None]:
-        """Hold a place. Raises `ProviderError` (RATE_LIMIT) when none gets free in
-        time.
-        """
+        """Hold a slot. Raises `ProviderError` (RATE_LIMIT) if none is free in time."""
         try:
             async with asyncio.timeout(self._wait_ms / 1000):
                 await self._free.acquire()

@@ -1,4 +1,4 @@
-"""Synthesis by a model of sherpa-onnx (VITS, Kokoro, Kitten, Matcha), in threads, a
+"""Synthesis by a sherpa-onnx model (VITS, Kokoro, Kitten, Matcha), in threads, one
 sentence at a time.
 """
 
@@ -23,13 +23,13 @@ from voicechat.providers.sherpa_trial import try_plan
 from voicechat.providers.speech_thread import ChunkQueue, pieces, speaking
 
 MAX_PIECE_CHARACTERS = 200
-"""About 15 seconds of speech: sherpa-onnx can be stopped between the sentences that it
-finds, and not within one.
+"""About 15 s of speech. sherpa-onnx can be stopped between the sentences that it
+detects, but not within one.
 """
 
 
 class SherpaSynthesizer(SynthesizerProvider):
-    """A `SpeechSynthesizer` on one model; the interpreter lock is released while it
+    """A `SpeechSynthesizer` on one model. The interpreter lock is released while it
     computes.
     """
 
@@ -43,10 +43,10 @@ class SherpaSynthesizer(SynthesizerProvider):
         phonemize: Callable[[str], list[str]] | None = None,
     ) -> None:
         """``voices``: the model's speakers by name, the default first. ``sentences``:
-        spoken at once, a thread each.
+        spoken at once, one thread each.
 
-        ``phonemize`` gives the sentences of a text as phonemes, for models that cannot
-        read.
+        ``phonemize`` returns the sentences of a text as phonemes, for models that
+        cannot pronounce text.
         """
         self._plan = plan
         self._speakers = voices
@@ -59,11 +59,11 @@ class SherpaSynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Names a client may ask for. The first is the default."""
+        """The names that a client may ask for. The first is the default."""
         return tuple(self._speakers)
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See `SpeechSynthesizer`: the models know speed, and no pitch."""
+        """Return whether both are supported: rates of 0.5 to 2, and no pitch."""
         return pitch_rate == 1 and 0.5 <= speech_rate <= 2
 
     async def start(self) -> None:
@@ -78,26 +78,25 @@ class SherpaSynthesizer(SynthesizerProvider):
                 )
 
     async def aclose(self) -> None:
-        """Fail what waits; what is being spoken goes on to the end of its sentence, in
-        its thread, for nobody.
+        """Fail the queued sentences. The current one is computed to its end in its
+        thread, and discarded.
         """
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no
-        chunk.
+        """Speak. Text without a letter or digit yields no chunk.
 
         Raises `ProviderError`: REJECTED for an unknown voice, BROKEN when the model
-        fails, CONNECTIVITY when this is closed. Cancelling stops before the next
-        sentence is begun; the thread is busy until then.
+        fails, CONNECTIVITY after `aclose`. Cancelling stops before the next sentence
+        begins; the thread is busy until then.
         """
         name = voice.voice or self.voices[0]
         if name not in self._speakers:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, f"no voice {name!r}")
         if not self._closed:
             await self.start()
-        # Half a surrogate pair is no text to C++.
+        # C++ does not accept a lone surrogate.
         writable = text.encode("utf-8", "replace").decode()
         for piece in pieces(writable, MAX_PIECE_CHARACTERS):
             submit = partial(self._submit, piece, self._speakers[name], voice.speech_rate)

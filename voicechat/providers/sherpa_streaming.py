@@ -1,5 +1,5 @@
-"""Recognition by a streaming model of sherpa-onnx: results while the audio comes, all
-sessions decoded together.
+"""Recognition by a streaming sherpa-onnx model: results while the audio arrives, all
+sessions decoded in batches.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ from voicechat.providers.sherpa_words import DecodedWords, samples_of, words_of
 from voicechat.session.vocabulary import Transcript
 
 PIECE_BYTES = PCM_RATE_HZ // 50 * 2
-"""20 ms, so that the same samples give the same results however they are cut.
-sherpa-onnx takes samples as Python numbers, which holds the interpreter lock: for 10
-microseconds of such a piece.
+"""20 ms, so that the result does not depend on how the samples are split. sherpa-onnx
+takes samples as Python numbers, which holds the interpreter lock: for 10 microseconds
+per piece.
 """
 WINDOW_BYTES = PCM_RATE_HZ * 2 * 2
-"""Two seconds of a stream may wait to be decoded; then the audio's source has to wait.
-"""
+"""Backpressure: at most 2 s of a stream wait to be decoded."""
 MAX_RESULTS = 64
-"""Results that may wait for their reader; then the stream is not decoded any further.
+"""Results that may wait for their reader; beyond that the stream is not decoded
+further.
 """
 MAX_BATCH = 64
-"""Streams in one call of the model: a batch's results come together, when the last of
-it is computed.
+"""Streams in one call of the model. The results of a batch come together, when its last
+stream is computed.
 """
 _BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
@@ -47,9 +47,7 @@ class SherpaStreamingRecognizer(RecognizerProvider):
         trial: bool,
         punctuate: Callable[[], Punctuate] | None = None,
     ) -> None:
-        """``tail_ms``: silence behind the end of the audio, for what the model looks
-        ahead.
-        """
+        """``tail_ms``: silence after the audio, for the model's look-ahead."""
         self._plan = plan
         self._seats = seats
         self._tail = bytes(tail_ms * _BYTES_PER_MS)
@@ -77,7 +75,7 @@ class SherpaStreamingRecognizer(RecognizerProvider):
                 await self.batching.run_on_thread(self._load)
 
     async def aclose(self) -> None:
-        """Forget the model; streams that are still open fail."""
+        """Release the model; open streams fail."""
         await self.batching.aclose()
         for stream in self._streams:
             stream.fail(closed())
@@ -86,13 +84,13 @@ class SherpaStreamingRecognizer(RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`.
+        """Recognise one stream.
 
-        Raises `ProviderError`: RATE_LIMIT when no place gets free in time, CONNECTIVITY
+        Raises `ProviderError`: RATE_LIMIT when no slot is free in time, CONNECTIVITY
         when the batch that it shared with others failed (the same audio may succeed on
-        a new stream) or this is closed, BROKEN when decoding itself fails. What
-        ``audio`` raises passes through. Cancelling drops the stream; a batch that it is
-        in goes on.
+        a new stream) or after `aclose`, BROKEN when decoding itself fails. Exceptions
+        of ``audio`` are passed on. Cancelling drops the stream; a batch that contains
+        it continues.
         """
         async with self._seats.taken():
             await self.start()
@@ -115,7 +113,7 @@ class SherpaStreamingRecognizer(RecognizerProvider):
         self._recognizer, self._punctuate = load_recognizer(self._plan, self._open_punctuate)
 
     def _decode(self, streams: Sequence["_StreamDecoding"]) -> None:
-        """Do the next step of each stream; on the thread."""
+        """Compute the next step of each stream, on the thread."""
         steps = [stream for stream in streams if stream.accept(self._recognizer)]
         if steps:
             self._recognizer.decode_streams([stream.native for stream in steps])
@@ -126,8 +124,8 @@ class SherpaStreamingRecognizer(RecognizerProvider):
 
 
 class _StreamDecoding:
-    """One stream. What the thread touches (between ``accept`` and ``look_ahead``) the
-    event loop only reads.
+    """One stream. Attributes that the thread changes (between ``accept`` and
+    ``look_ahead``) are read-only for the event loop.
     """
 
     def __init__(self, batching: BatchScheduler["_StreamDecoding"]) -> None:
@@ -136,7 +134,7 @@ class _StreamDecoding:
         self._pending: deque[bytes] = deque()
         self._cut_piece = b""
         self._room = asyncio.Event()
-        self._audio_ms: int | None = None  # known when the audio has ended
+        self._audio_ms: int | None = None  # known once the audio has ended
         self._ended = self._flushed = self._more = self._done = False
         self._over = self._closed = False
         self._heard_bytes = 0
@@ -151,18 +149,18 @@ class _StreamDecoding:
 
     @property
     def ready(self) -> bool:
-        """See `BatchJob`."""
+        """Whether a step can be computed, as `BatchJob.ready`."""
         work = bool(self._pending) or self._more or self._ended
         return work and not (self._done or self._closed) and len(self._results) < MAX_RESULTS
 
     @property
     def urgent(self) -> bool:
-        """See `BatchJob`."""
+        """Whether the audio has ended, as `BatchJob.urgent`."""
         return self._ended
 
     async def feed(self, audio: AsyncIterator[bytes], tail: bytes) -> None:
-        """Take the audio to its end, no faster than it is decoded. What it raises
-        reaches the reader of the results.
+        """Read the audio to its end, no faster than it is decoded. Its exceptions are
+        raised by ``next_result``.
         """
         fed_bytes = 0
         try:
@@ -174,7 +172,7 @@ class _StreamDecoding:
             raise
         self._audio_ms = fed_bytes // _BYTES_PER_MS
         await self._push(tail)
-        # Half a sample, which nobody should send, would spoil the batch for the others.
+        # An odd number of bytes would spoil the batch for the other streams.
         self._pending.append(self._cut_piece[: len(self._cut_piece) // 2 * 2])
         self._ended = True
         self._batching.wake_job(self)
@@ -191,7 +189,7 @@ class _StreamDecoding:
             self._batching.wake_job(self)
 
     async def next_result(self) -> Transcript | None:
-        """Give the next transcript, None at the end. Raises what failed."""
+        """Return the next transcript, or None at the end; raises its failure."""
         while not self._results:
             if self._error is not None:
                 raise self._error
@@ -204,7 +202,7 @@ class _StreamDecoding:
         return result
 
     def deliver(self) -> None:
-        """See `BatchJob`."""
+        """Pass new results to the reader, as `BatchJob.deliver`."""
         self._results += self._found
         self._found.clear()
         self._over = self._done
@@ -212,11 +210,11 @@ class _StreamDecoding:
         self._told.set()
 
     def fail(self, error: ProviderError) -> None:
-        """See `BatchJob`."""
+        """End the stream with the error, as `BatchJob.fail`."""
         self._end(error)
 
     def close(self) -> None:
-        """Nobody reads any more."""
+        """Drop the stream, because its reader has left."""
         self._closed = True
         self._pending.clear()
         self._batching.forget_job(self)
@@ -229,13 +227,13 @@ class _StreamDecoding:
     # --- on the thread ----------------------------------------------------------------
 
     def accept(self, recognizer: Any) -> bool:
-        """Give the model the next audio, no more than one step of it. True: there is
-        enough for a step.
+        """Pass audio to the model, at most one step of it. Returns True if a step can
+        be computed.
         """
         if self.native is None:
             self.native = recognizer.create_stream()
         while not recognizer.is_ready(self.native):
-            ended = self._ended  # before looking for audio, which stands in front of the end
+            ended = self._ended  # read before the audio, which precedes the end
             try:
                 piece = self._pending.popleft()
             except IndexError:
@@ -249,9 +247,7 @@ class _StreamDecoding:
         return True
 
     def look(self, recognizer: Any, punctuate: Punctuate) -> None:
-        """See what the step has changed; close the sentence where its speaker has
-        paused.
-        """
+        """Read the result of the step; close the sentence at an endpoint."""
         result = recognizer.get_result_all(self.native)
         if result.text.strip() and (self._shown is None or result.text.strip() != self._shown.text):
             self._shown = self._transcript(result, result.text.strip())
@@ -262,8 +258,8 @@ class _StreamDecoding:
             self._sentence_from_ms = self._heard_ms
 
     def look_ahead(self, recognizer: Any, punctuate: Punctuate) -> None:
-        """See whether another step can be done, and if none ever will, close the last
-        sentence.
+        """Check whether another step can be computed. If the audio has ended, close the
+        last sentence.
         """
         self._more = recognizer.is_ready(self.native)
         if self._flushed and not self._more:
@@ -276,7 +272,7 @@ class _StreamDecoding:
         return heard_ms if self._audio_ms is None else min(heard_ms, self._audio_ms)
 
     def _close_sentence(self, recognizer: Any, punctuate: Punctuate) -> None:
-        # A sentence that was shown is also closed, even if nothing is left of it.
+        # A sentence that was shown is closed even if nothing is left of it.
         result = recognizer.get_result_all(self.native)
         text = result.text.strip()
         best = self._transcript(result, punctuate(text)) if text else self._shown

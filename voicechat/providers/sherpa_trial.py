@@ -1,9 +1,9 @@
-"""Loads a model once in another process, which gets the plan as JSON on its standard
+"""Loads a model once in a child process, which reads the plan as JSON from its standard
 input.
 
-sherpa-onnx does not raise when a file is not what it needs: it writes a line and ends
-its process, which would be the server. Here it is the child that ends, and its last
-words explain the error.
+sherpa-onnx does not raise for an unusable file: it prints a line and ends its process,
+which would be the server. Here only the child ends, and its last line explains the
+error.
 """
 
 import asyncio
@@ -20,15 +20,18 @@ MAX_SHOWN_CHARACTERS = 300
 
 
 async def try_plan(plan: SherpaPlan) -> None:
-    """Load the model in a child process. Raises `ProviderError`: BROKEN when that ends
-    it, TIMEOUT when it hangs.
+    """Load the model in a child process. Raises `ProviderError`: BROKEN if that ends
+    the child, TIMEOUT if it hangs.
 
     Cancelling ends the child.
     """
     child = await asyncio.create_subprocess_exec(
-        *python.command("voicechat.providers.sherpa_trial"), env=python.environment(),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        *python.command("voicechat.providers.sherpa_trial"),
+        env=python.environment(),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
     try:
         async with asyncio.timeout(DEADLINE_S):
             _, said = await child.communicate(json.dumps(asdict(plan)).encode())
@@ -56,7 +59,7 @@ def _last_words(said: bytes) -> str:
 
 
 def main() -> None:
-    """Load the plan on stdin; leave with 0 when that works."""
+    """Load the plan from stdin; exit with 0 on success."""
     load(SherpaPlan(**json.load(sys.stdin)))
 
 

@@ -1,6 +1,4 @@
-"""Recognition by a model of sherpa-onnx that knows whole utterances only: all that wait
-are decoded together.
-"""
+"""Recognition by a sherpa-onnx model of whole utterances, decoded in batches."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -18,14 +16,16 @@ from voicechat.providers.utterances import Schedule, recognize_utterances
 from voicechat.session.vocabulary import Transcript, Word
 
 MAX_BATCH = 8
-"""Utterances in one call of the model: shorter ones are padded to the length of the
+"""Utterances in one call of the model. Shorter ones are padded to the length of the
 longest.
 """
 _BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 
 
 class SherpaWholeRecognizer(RecognizerProvider):
-    """A `SpeechRecognizer` on one model that all streams share, behind voice detection."""
+    """A `SpeechRecognizer` on one model that all streams share, behind voice activity
+    detection.
+    """
 
     def __init__(
         self,
@@ -36,7 +36,9 @@ class SherpaWholeRecognizer(RecognizerProvider):
         trial: bool,
         punctuate: Callable[[], Punctuate] | None = None,
     ) -> None:
-        """``punctuate`` loads what is applied to the text of complete utterances."""
+        """``punctuate`` loads the punctuation model, which is applied to complete
+        utterances.
+        """
         self._plan = plan
         self._seats = seats
         self._schedule = schedule
@@ -58,8 +60,8 @@ class SherpaWholeRecognizer(RecognizerProvider):
                 await self.batching.run_on_thread(self._load)
 
     async def aclose(self) -> None:
-        """Forget the model; utterances that wait for it fail, and so do streams with
-        their next one.
+        """Release the model. Queued utterances fail, and streams fail with their next
+        one.
         """
         await self.batching.aclose()
         self._recognizer = None
@@ -67,8 +69,8 @@ class SherpaWholeRecognizer(RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`, `recognize_utterances` and
-        `SherpaStreamingRecognizer`.
+        """Recognise one stream, by `recognize_utterances`. Raises as
+        `SherpaStreamingRecognizer.recognize`.
         """
         async with self._seats.taken():
             await self.start()
@@ -92,7 +94,7 @@ class SherpaWholeRecognizer(RecognizerProvider):
         self._recognizer, self._punctuate = load_recognizer(self._plan, self._open_punctuate)
 
     def _decode(self, utterances: Sequence["_Utterance"]) -> None:
-        """Recognise utterances; on the thread."""
+        """Recognise a batch of utterances, on the thread."""
         streams = [self._recognizer.create_stream() for _ in utterances]
         for stream, utterance in zip(streams, utterances, strict=True):
             stream.accept_waveform(PCM_RATE_HZ, samples_of(utterance.pcm))
@@ -102,7 +104,7 @@ class SherpaWholeRecognizer(RecognizerProvider):
 
 
 class _Utterance:
-    """One call of the model, for a complete utterance or for what there is of one."""
+    """One call of the model, for a complete utterance or for the audio so far."""
 
     def __init__(self, pcm: bytes, complete: bool) -> None:
         self.pcm = pcm
@@ -112,26 +114,26 @@ class _Utterance:
 
     @property
     def ready(self) -> bool:
-        """See `BatchJob`."""
+        """Whether the result is still missing, as `BatchJob.ready`."""
         return not self.words.done()
 
     @property
     def urgent(self) -> bool:
-        """See `BatchJob`."""
+        """Whether the utterance is complete, as `BatchJob.urgent`."""
         return self._complete
 
     def deliver(self) -> None:
-        """See `BatchJob`."""
+        """Return the words to the caller, as `BatchJob.deliver`."""
         if not self.words.done():
             self.words.set_result(self._found)
 
     def fail(self, error: ProviderError) -> None:
-        """See `BatchJob`."""
+        """Raise the error in the caller, as `BatchJob.fail`."""
         if not self.words.done():
             self.words.set_exception(error)
 
     def understand(self, result: Any, punctuate: Punctuate) -> None:
-        """Take the result; on the thread."""
+        """Store the result, on the thread."""
         text = result.text.strip()
         if text and self._complete:
             text = punctuate(text)

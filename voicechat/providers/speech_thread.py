@@ -1,5 +1,5 @@
-"""What synthesisers share that compute in threads: short pieces of text in, chunks of
-speech out.
+"""Shared by synthesisers that compute in threads: text is cut into short pieces, and
+chunks are passed to the event loop.
 """
 
 import asyncio
@@ -14,7 +14,9 @@ _BREAK = re.compile(r"[^.!?,;:。！？，；：、\s]*[.!?,;:。！？，；：
 
 
 def pieces(text: str, max_characters: int) -> Iterator[str]:
-    """Cut at punctuation or space into pieces that are short and have something to say."""
+    """Cut at punctuation or space into pieces of at most ``max_characters`` that
+    contain words.
+    """
     piece = ""
     for word in _BREAK.findall(text):
         for start in range(0, len(word), max_characters):
@@ -32,8 +34,8 @@ def _if_speakable(piece: str) -> Iterator[str]:
 
 
 class ChunkQueue:
-    """ChunkQueue on their way from a thread to the event loop; bounded, because a piece of
-    text is.
+    """Passes chunks from a thread to the event loop. Bounded by the length of a piece
+    of text.
     """
 
     def __init__(self) -> None:
@@ -42,20 +44,20 @@ class ChunkQueue:
         self._wanted = True
 
     def put_chunk(self, pcm: bytes) -> bool:
-        """Take a chunk (on the thread); False: nobody wants more."""
+        """Queue a chunk, from the thread. Returns False if no more are wanted."""
         return self._wanted and self._hand_over(pcm)
 
     def put_end(self, _speaking: object) -> None:
-        """Take note of the end (on the thread)."""
+        """Queue the end, from the thread."""
         if self._wanted:
             self._hand_over(None)
 
     def stop(self) -> None:
-        """Want no more: the thread stops at its next chunk."""
+        """Make the thread stop at its next chunk."""
         self._wanted = False
 
     async def next_chunk(self) -> bytes | None:
-        """Give the next chunk, or None at the end."""
+        """Return the next chunk, or None at the end."""
         return await self._queue.get()
 
     def _hand_over(self, pcm: bytes | None) -> bool:
@@ -68,11 +70,11 @@ class ChunkQueue:
 
 @contextmanager
 def speaking(provider: str, submit: Callable[[ChunkQueue], Future[None]]) -> Iterator[ChunkQueue]:
-    """Let a thread speak while the context lasts: ``submit`` gives it the work, whose
-    chunks come.
+    """Run the synthesis in a thread while the context lasts: ``submit`` starts it with
+    the queue for its chunks.
 
-    Raises what the work raised once they have ended; `ProviderError` when its executor
-    was closed.
+    Raises the error of the work after the last chunk, and `ProviderError` if its
+    executor was closed.
     """
     chunks = ChunkQueue()
     work = submit(chunks)

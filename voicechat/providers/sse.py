@@ -1,24 +1,23 @@
-"""Server-sent events, incrementally: bytes in any cut → the data of each event.
+"""An incremental parser of server-sent events.
 
 After
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation;
-only ``data`` matters here, the other fields and comments (keep-alives) are read and
-dropped.
+only ``data`` is used. Other fields and comments (keep-alives) are ignored.
 """
 
 MAX_LINE_BYTES = 1 << 20
 MAX_EVENT_BYTES = 4 << 20
 FIELDS = (b"", b"event", b"id", b"retry")
-"""Besides ``data``; the empty name is that of a comment."""
+"""The fields besides ``data``; the empty name is that of a comment."""
 
 
 class SseError(Exception):
-    """The stream is no event stream, or one without bounds."""
+    """The body is not an event stream, or exceeds a limit."""
 
 
 class SseParser:
-    """One response body. Lines end with LF, CR or CRLF; UTF-8 is decoded line by line,
-    so it may be cut anywhere.
+    """Parses one response body. Lines end with LF, CR or CRLF. UTF-8 is decoded by
+    line, so the body may be split anywhere.
     """
 
     def __init__(self) -> None:
@@ -29,13 +28,13 @@ class SseParser:
         self._first_line = True
 
     def push_bytes(self, body: bytes) -> list[str]:
-        """Read the next bytes; give the data of each event they complete. Raises
+        """Add bytes; returns the data of the events that they complete. Raises
         `SseError`.
         """
         if not body:
             return []
         events: list[str] = []
-        if self._skip_lf:  # the LF of a CRLF that was cut in two
+        if self._skip_lf:  # the LF of a CRLF that was split
             body = body.removeprefix(b"\n")
         self._skip_lf = body.endswith(b"\r")
         for part in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").splitlines(keepends=True):
@@ -48,11 +47,11 @@ class SseParser:
         return events
 
     def finish_body(self) -> list[str]:
-        """End the body; give what it ended in the middle of: the data of an event, or a
-        line that is no field.
+        """End the body; returns the data of an unfinished event, or a line that is not
+        a field.
 
-        The standard drops it. It may be the last event of a server that leaves the
-        empty line out, or half an event of one that broke down. Nothing: the body ended
+        The standard drops these. They may be the last event of a server that omits the
+        empty line, or half an event of a server that failed. Empty if the body ended
         between two events.
         """
         line = bytes(self._line)
@@ -89,10 +88,10 @@ class SseParser:
 
 
 def _begins_anew(last: str, data: str) -> bool:
-    """Whether a line of data is another event's although no empty line stands between
-    them.
+    """Return whether a line of data begins another event although no empty line
+    separates them.
 
-    Some servers leave it out. Within one JSON text nothing that begins like this can
-    follow ``}``.
+    Some servers omit it. Within one JSON text, nothing that begins like this can follow
+    ``}``.
     """
     return last.rstrip().endswith("}") and data.lstrip().startswith(("{", "[DONE]", "data:"))

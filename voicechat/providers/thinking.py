@@ -1,5 +1,5 @@
-"""Whether a model is to think before it answers: servers are told in four ways, which
-mean the same. No I/O.
+"""The option whether a model thinks before it answers. Servers have four forms of it
+with the same meaning. No I/O.
 """
 
 from collections.abc import Mapping
@@ -8,21 +8,20 @@ from typing import Literal, TypeAlias
 ThinkingForm: TypeAlias = Literal[
     "chat_template_kwargs", "enable_thinking", "thinking", "reasoning_effort"
 ]
-"""The form that a server knows.
+"""The form that a server supports.
 
 ``chat_template_kwargs``: ``{"enable_thinking": true}`` for the model's template (vLLM,
 SGLang, llama.cpp). ``enable_thinking``: true or false (DashScope, SiliconFlow).
 ``thinking``: ``{"type": "enabled"}`` (GLM, Doubao, DeepSeek). ``reasoning_effort``:
-``none`` or ``medium`` (OpenAI, Ollama); an effort that was asked for stays.
+``none`` or ``medium`` (OpenAI, Ollama); an effort that the client set is kept.
 """
 
 
 def in_form(form: ThinkingForm, options: Mapping[str, object]) -> dict[str, object]:
-    """Give a request's options with the wish to think, or not to, in ``form``, and in
-    no other one.
+    """Return the options with the client's choice in ``form`` only.
 
-    Options without such a wish come back as they are. Where the client wrote several
-    that differ, ``enable_thinking`` counts before ``thinking``, and that before
+    Options without a choice are unchanged. If the client sent several that differ,
+    ``enable_thinking`` takes precedence over ``thinking``, and that over
     ``chat_template_kwargs``.
     """
     wish = wished(options)
@@ -52,7 +51,7 @@ def in_form(form: ThinkingForm, options: Mapping[str, object]) -> dict[str, obje
 
 
 def wished(options: Mapping[str, object]) -> bool | None:
-    """Say whether the model is to think; None: the options do not say."""
+    """Return whether the model should think; None if the options do not say."""
     if isinstance(wish := options.get("enable_thinking"), bool):
         return wish
     kind = _mapping(options.get("thinking")).get("type")

@@ -1,10 +1,9 @@
-"""From a recognised text to words with times, for recognisers that give a text and,
-perhaps apart from it, times.
+"""Aligns a recognised text with times that are given separately, to words with times.
 
-Services disagree: some give times of words without the text's punctuation, some of
-sentences, some none at all; what they call a word is sometimes half of one, and in
-Chinese several characters. So the letters of the timed pieces are laid along the
-letters of the text, and each word takes its times from its own letters.
+Services differ: some give times of words without the text's punctuation, some of
+sentences, some none; their words are sometimes half a word, and in Chinese several
+characters. So the letters of the timed pieces are aligned with the letters of the text,
+and each word takes its times from its own letters.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from voicechat.text.words import join, speaking_ms
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
-    """A piece of the text, of any length, and when it was said."""
+    """A piece of the text, of any length, and its times."""
 
     text: str
     begin_ms: float
@@ -26,12 +25,12 @@ class TimedText:
 
 
 def timed_words(text: str, pieces: Sequence[TimedText], duration_ms: int) -> tuple[Word, ...]:
-    """Cut ``text`` into words; a letter of a script without spaces (Han, kana, Thai) is
-    one by itself.
+    """Cut ``text`` into words. A letter of a script without spaces (Han, kana, Thai) is
+    a word.
 
-    ``pieces`` in the order of the text. When their letters are not the text's (numbers
-    written in two ways), or there are none, the words share ``duration_ms`` by how long
-    they take to say. Times are within 0 to ``duration_ms`` and never go back.
+    ``pieces`` are in the order of the text. If their letters differ from the text's
+    (numbers written in two ways), or there are none, ``duration_ms`` is divided by
+    estimated speaking time. Times are within 0 to ``duration_ms`` and never go back.
     """
     units = list(_units(text))
     letters = [_letters(unit) for unit, _ in units]
@@ -41,8 +40,7 @@ def timed_words(text: str, pieces: Sequence[TimedText], duration_ms: int) -> tup
     words: list[Word] = []
     floor_ms = place = 0
     for (unit, punctuation), own in zip(units, letters, strict=True):
-        # The bound comes first: of a time that is no number, Python's `max` then gives
-        # the bound.
+        # The bound comes first: for NaN, Python's `max` then returns the bound.
         begin_ms = round(min(duration_ms, max(floor_ms, times[place][0])))
         place += len(own)
         floor_ms = round(min(duration_ms, max(begin_ms, times[place - 1][1])))
@@ -51,20 +49,20 @@ def timed_words(text: str, pieces: Sequence[TimedText], duration_ms: int) -> tup
 
 
 def text_of(words: Iterable[Word]) -> str:
-    """Put words together again."""
+    """Join words to a text."""
     return join(word.text + word.punctuation for word in words)
 
 
 def _units(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each word with the punctuation after it; what stands before its first
-    letter belongs to the word.
+    """Yield each word with the punctuation after it. Characters before its first letter
+    belong to the word.
     """
     held, before = "", ""
     for chunk in text.split():
         for begin, end in _cuts(chunk):
             part = chunk[begin:end]
             if not _letters(part):
-                # A dash or a note between words goes with the word before it.
+                # A dash or a note between words belongs to the word before it.
                 held, before = (f"{held} {part}", before) if held else ("", before + part)
                 continue
             if held:
@@ -75,7 +73,7 @@ def _units(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _cuts(chunk: str) -> Iterator[tuple[int, int]]:
-    """Yield where the words of text without white space begin and end."""
+    """Yield the start and end of each word in text without white space."""
     begin = 0
     lettered = alone = False
     for index, char in enumerate(chunk):
@@ -83,7 +81,7 @@ def _cuts(chunk: str) -> Iterator[tuple[int, int]]:
             continue
         if lettered and (alone or stands_alone(char)):
             # Opening brackets and quotation marks stay behind here: in Chinese they are
-            # rare, and no space shows it.
+            # rare, and no space marks them.
             yield begin, index
             begin = index
         lettered, alone = True, stands_alone(char)

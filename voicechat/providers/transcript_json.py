@@ -1,4 +1,4 @@
-"""Transcripts as bytes, for the way between processes."""
+"""Transcripts as JSON, for messages between processes."""
 
 import orjson
 
@@ -6,12 +6,12 @@ from voicechat.session.vocabulary import Transcript, Word
 
 
 def encode_transcript(transcript: Transcript) -> bytes:
-    """Give the transcript as JSON."""
+    """Return the transcript as JSON."""
     return orjson.dumps(transcript)
 
 
 def decode_transcript(message: bytes) -> Transcript:
-    """Read what `encode_transcript` gave."""
+    """Parse the output of `encode_transcript`."""
     fields = orjson.loads(message)
     words = tuple(Word(**word) for word in fields.pop("words"))
     return Transcript(**fields, words=words)

@@ -1,8 +1,7 @@
-"""Where one utterance ends and the next begins, for recognisers that know only whole
-ones. No I/O.
+"""Cuts audio into utterances, for recognisers of whole ones. No I/O.
 
-Voice detection keeps silence from the recogniser. Speech without a pause is cut where
-it is quietest.
+Voice activity detection keeps silence from the recogniser. Speech without a pause is
+cut at its quietest place.
 """
 
 from collections import deque
@@ -23,21 +22,21 @@ from voicechat.audio.pause_detection import (
 _BYTES_PER_MS = FRAME_BYTES // FRAME_MS
 _HELD_FRAMES = (ONSET_WINDOW_MS + PRE_ROLL_MS) // FRAME_MS + 1
 _QUIET_WINDOW_FRAMES = 10
-"""A place to cut at is the quietest 200 ms: longer than the stop of a consonant,
-shorter than the gap between words.
+"""A cut is in the middle of the quietest 200 ms: longer than the closure of a stop
+consonant, shorter than the gap between words.
 """
 
 
 @dataclass(slots=True)
 class SpeechSegment:
-    """Speech between two pauses; its audio grows until it is closed."""
+    """Speech between two pauses. Its audio grows until it is closed."""
 
     begin_ms: int
     pcm: bytearray = field(default_factory=bytearray)
     closed: bool = False
     voiced_ms: int = 0
-    """Where its last voice, or click, ended; in one that was cut, perhaps behind its
-    end.
+    """End of the last voiced sound or click. If the utterance was cut, it may be after
+    its end.
     """
 
     @property
@@ -47,8 +46,8 @@ class SpeechSegment:
 
 
 class UtteranceSegmenter:
-    """One stream of audio → utterances, in ``waiting``: the last may be open. The same
-    samples give the same ones.
+    """Converts one stream of audio to utterances, in ``waiting``; the last may be open.
+    The result does not depend on how the samples are split.
     """
 
     def __init__(self, pause_ms: int, max_utterance_ms: int) -> None:
@@ -59,10 +58,12 @@ class UtteranceSegmenter:
         self._held: deque[bytes] = deque(maxlen=_HELD_FRAMES)
         self._open: SpeechSegment | None = None
         self.waiting: deque[SpeechSegment] = deque()
-        """Utterances in order. Whoever has dealt with a closed one takes it out."""
+        """Utterances in order. The consumer removes a closed one when it is done with
+        it.
+        """
 
     def push_audio(self, pcm: bytes) -> None:
-        """Listen to the next piece, of any size."""
+        """Process the next audio, of any length."""
         audio = self._cut_frame + pcm
         whole_bytes = len(audio) - len(audio) % FRAME_BYTES
         self._cut_frame = audio[whole_bytes:]
@@ -78,8 +79,8 @@ class UtteranceSegmenter:
     def _take(self, frame: bytes) -> None:
         self._now_ms += FRAME_MS
         if self._open is None:
-            # Speech is noticed only after its onset. What is held begins after the last
-            # utterance.
+            # Speech is detected only after its onset. The held frames begin after the
+            # last utterance.
             self._held.append(frame)
         else:
             self._open.pcm += frame
@@ -110,8 +111,8 @@ class UtteranceSegmenter:
             self._open = None
 
     def _cut(self, utterance: SpeechSegment) -> None:
-        """Close an utterance that goes on and on, where it is quietest in its last
-        third; the rest is the next one.
+        """Close a long utterance at the quietest place of its last third. The rest
+        begins the next one.
         """
         place_bytes = (
             quietest_place(bytes(utterance.pcm), utterance.heard_ms * 2 // 3) * _BYTES_PER_MS
@@ -123,7 +124,7 @@ class UtteranceSegmenter:
 
 
 def quietest_place(pcm: bytes, from_ms: int) -> int:
-    """Give the middle of the quietest 200 ms after ``from_ms``, in milliseconds;
+    """Return the middle of the quietest 200 ms after ``from_ms``, in milliseconds.
     ``pcm`` must be longer than that.
     """
     start = from_ms // FRAME_MS

@@ -1,10 +1,10 @@
-"""Dictation for recognisers that know only whole utterances: cut at pauses, and asked
-again while one goes on.
+"""Continuous recognition with models of whole utterances: audio is cut at pauses, and
+an open utterance is recognised repeatedly.
 
-While somebody speaks, the utterance so far is recognised from its beginning every
-second or so, and what two passes agree on is shown (`LocalAgreement`). When the voice has
-stopped for a moment it is recognised as if it were complete; if nothing more is said,
-that is the final result, and it is there as soon as the pause is long enough.
+During speech, the utterance so far is recognised from its beginning about every second,
+and the words on which two passes agree are shown (`LocalAgreement`). After a short
+silence it is recognised as if it were complete. If no more speech follows, that is the
+final result, available as soon as the pause is long enough.
 """
 
 import asyncio
@@ -21,50 +21,50 @@ from voicechat.providers.utterance_segmentation import SpeechSegment, UtteranceS
 from voicechat.session.vocabulary import Transcript, Word
 
 Decode: TypeAlias = Callable[[bytes, bool], Awaitable[Sequence[Word]]]
-"""Recognises one utterance (s16le mono 16 kHz): words with times from its beginning,
-none when nothing was understood.
+"""Recognises one utterance (s16le mono 16 kHz): returns words with times from its
+beginning, none if nothing was understood.
 
-The flag says that the utterance is complete, as far as can be known: the result may
-become final. A call is cancelled as soon as its result is not wanted any more. There is
-one at a time for each stream. Raises `ProviderError`.
+The flag says that the utterance is complete, as far as is known: the result may become
+final. A call is cancelled as soon as its result is no longer wanted. Each stream has
+one call at a time. Raises `ProviderError`.
 """
 
 PARTIAL_EVERY_MS = 1_000
 MAX_UTTERANCE_MS = 28_000
-"""Speech without a pause is cut here: Whisper and its like hear 30 seconds at once."""
+"""Speech without a pause is cut here: Whisper and similar models take at most 30 s."""
 SLOWING = 8
-"""A partial pass waits for new audio of an eighth of the utterance at least, so that
-all of them together hear no more than nine times the audio (a geometric series),
-however long it is.
+"""A partial pass waits for new audio of at least 1/8 of the utterance, so that all
+passes together process at most nine times the audio (a geometric series), however long
+it is.
 """
 EARLY_QUIET_MS = 200
-"""Silence after which an utterance may be complete; longer than the stop of a consonant
-(below 150 ms).
+"""Silence after which an utterance may be complete; longer than the closure of a stop
+consonant (below 150 ms).
 """
 EARLY_PASSES = 4
-"""Of one utterance: so many times its speaker may hesitate; then the pause is waited
-for.
+"""Passes of one utterance after hesitations. After this many, only the full pause
+starts one.
 """
 WAITING_UTTERANCES = 3
-"""The one that is being recognised, one behind it and the one that goes on: more audio
-has to wait.
+"""Backpressure: the utterance that is being recognised, the next one and the open one.
+More audio waits.
 """
 
 _PIECE_BYTES = PCM_RATE_HZ // 5 * 2
-"""200 ms: listened to at a stretch, less than 0.2 ms on the event loop (0.5 where an
+"""200 ms, processed at once in less than 0.2 ms on the event loop (0.5 ms if an
 utterance is cut).
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When utterances end and how often they are looked at."""
+    """When utterances end, and how often they are recognised."""
 
     pause_ms: int = PAUSE_MS
     """Silence that ends an utterance."""
     partial_every_ms: int = PARTIAL_EVERY_MS
-    """New audio after which an utterance is recognised again; 0: only when it is
-    complete.
+    """New audio after which an open utterance is recognised again; 0: only complete
+    ones are.
     """
     max_utterance_ms: int = MAX_UTTERANCE_MS
 
@@ -72,13 +72,12 @@ class Schedule:
 async def recognize_utterances(
     audio: AsyncIterator[bytes], decode: Decode, schedule: Schedule | None = None
 ) -> AsyncGenerator[Transcript, None]:
-    """Recognise a stream of s16le mono 16 kHz audio; see
-    ``SpeechRecognizer.recognize``.
+    """Recognise a stream of s16le mono 16 kHz audio, as ``SpeechRecognizer.recognize``.
 
-    A partial text is always the beginning of the next one; the final one may differ
-    from it. Raises what ``decode`` and ``audio`` raise, but a pass before the last that
-    is refused for its rate (RATE_LIMIT) is only tried again later. Cancelling cancels
-    ``decode``. Holds no more than `WAITING_UTTERANCES`.
+    A partial text is always a prefix of the next one; the final one may differ. Raises
+    what ``decode`` and ``audio`` raise, except that a partial pass that is refused
+    (RATE_LIMIT) is retried later. Cancelling cancels ``decode``. Holds at most
+    `WAITING_UTTERANCES`.
     """
     schedule = schedule or Schedule()
     stream = _AudioSegments(schedule)
@@ -92,7 +91,7 @@ async def recognize_utterances(
                 if (partial := passes.news()) is not None:
                     yield partial
             if not await stream.completed(utterance):
-                break  # the audio failed: what listens raises it
+                break  # the audio failed: the listening task raises it
             if (final := await passes.final()) is not None:
                 yield final
             stream.drop(utterance)
@@ -115,7 +114,7 @@ class _Passes:
         self._due_ms = schedule.partial_every_ms
         self._early_left = EARLY_PASSES
         self._early_ms = 0
-        """How much audio the last pass that might have been the final one was given."""
+        """How much audio the last early pass received."""
         self._early: Sequence[Word] | None = None
         self._agreement = LocalAgreement()
         self._agreed: Sequence[Word] = ()
@@ -124,7 +123,7 @@ class _Passes:
         self._began_ms = utterance.heard_ms
 
     async def make_next(self) -> bool:
-        """Wait for a reason to look at the utterance, and do; False when it, or the
+        """Wait until a pass is due, and make it. Returns False if the utterance, or the
         audio, ends before.
         """
         if not self._every_ms or not await self._stream.wait_until(self._utterance, self._wait_s):
@@ -140,7 +139,7 @@ class _Passes:
         except ProviderError as error:
             if error.kind is not FailureKind.RATE_LIMIT:
                 raise
-            self._every_ms *= 2  # a partial result is a courtesy, and not worth the stream
+            self._every_ms *= 2  # a partial result is optional, and not worth the stream
             return True
         if words is not None:
             self._agreed = self._agreement.push_pass(words)
@@ -149,20 +148,19 @@ class _Passes:
         return True
 
     def news(self) -> Transcript | None:
-        """Give what may be shown, if it is more than before."""
+        """Return the partial transcript, if it has grown."""
         if len(self._agreed) == self._shown:
             return None
         self._shown = len(self._agreed)
         return _transcript(self._utterance, self._agreed)
 
     async def final(self) -> Transcript | None:
-        """Give the result of the closed utterance; None when nothing was understood.
+        """Return the result of the closed utterance; None if nothing was understood.
 
-        An utterance that was shown is also closed, even if the last pass understands
-        nothing any more.
+        An utterance that was shown is closed even if the last pass finds no words.
         """
         utterance, words = self._utterance, self._early
-        # A cut may have taken off what an early pass has heard.
+        # A cut may have removed audio that an early pass included.
         if words is None or not utterance.voiced_ms <= self._early_ms <= utterance.heard_ms:
             words = await self._decode(bytes(utterance.pcm), True)
         best = _transcript(utterance, words) or _transcript(utterance, self._agreed[: self._shown])
@@ -178,10 +176,10 @@ class _Passes:
         return quiet and voiced_ms > self._early_ms and self._early_left > 0
 
     def _wait_s(self) -> float | None:
-        """How long to wait for the next pass; None: for more audio.
+        """Return how long to wait for the next pass; None: until more audio arrives.
 
-        Nobody wants partial results of a recording that comes more than twice as fast
-        as it was spoken.
+        A recording that arrives more than twice as fast as real time needs no partial
+        results.
         """
         if self._utterance.heard_ms < self._due_ms and not self._may_be_complete:
             return None
@@ -201,7 +199,7 @@ def _transcript(utterance: SpeechSegment, words: Sequence[Word]) -> Transcript |
 
 
 class _AudioSegments:
-    """What the listening task and the recognising one share."""
+    """The state that the listening task and the recognising one share."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._cutter = UtteranceSegmenter(schedule.pause_ms, schedule.max_utterance_ms)
@@ -212,7 +210,7 @@ class _AudioSegments:
         self._outdated: Callable[[], bool] = lambda: False
 
     async def listen(self, audio: AsyncIterator[bytes]) -> None:
-        """Cut the audio into utterances, as long as there is room for them."""
+        """Cut the audio into utterances, while there is room for them."""
         try:
             async for pcm in audio:
                 for start in range(0, len(pcm), _PIECE_BYTES):
@@ -223,14 +221,14 @@ class _AudioSegments:
                     self._tell()
                     await asyncio.sleep(
                         0
-                    )  # audio that is there at once must not keep others waiting
+                    )  # let other sessions run while audio is available without waiting
             self._cutter.finish_audio()
         finally:
             self._over = True
             self._tell()
 
     async def utterance(self) -> SpeechSegment | None:
-        """Wait for the next utterance to begin; None when there is no more audio."""
+        """Wait for the next utterance to begin; None at the end of the audio."""
         while not self._cutter.waiting:
             if self._over:
                 return None
@@ -240,8 +238,8 @@ class _AudioSegments:
     async def wait_until(
         self, utterance: SpeechSegment, wait_s: Callable[[], float | None]
     ) -> bool:
-        """Wait until ``wait_s``, asked again whenever more is heard, is 0; False when
-        the utterance, or all, ends.
+        """Wait until ``wait_s``, which is called again for new audio, returns 0.
+        Returns False if the utterance, or the audio, ends before.
         """
         while not (utterance.closed or self._over):
             left_s = wait_s()
@@ -251,7 +249,7 @@ class _AudioSegments:
         return False
 
     async def completed(self, utterance: SpeechSegment) -> bool:
-        """Wait until the utterance is closed; False when the audio failed before."""
+        """Wait until the utterance is closed; False if the audio failed before."""
         while not (utterance.closed or self._over):
             await self._more(None)
         return utterance.closed
@@ -259,8 +257,8 @@ class _AudioSegments:
     async def unless_outdated(
         self, decode: Decode, utterance: SpeechSegment, early: bool
     ) -> Sequence[Word] | None:
-        """Make a pass over the open utterance; None when that ends first, unless the
-        pass may then be the final one.
+        """Make a pass over the open utterance. Returns None if the utterance ends
+        first, unless the pass may be the final one.
         """
         heard_ms = utterance.heard_ms
         self._outdated = lambda: (
@@ -278,7 +276,7 @@ class _AudioSegments:
             self._pass = None
 
     def drop(self, utterance: SpeechSegment) -> None:
-        """The oldest utterance has been dealt with."""
+        """Remove the oldest utterance."""
         assert self._cutter.waiting[0] is utterance
         self._cutter.waiting.popleft()
         self._room.set()
@@ -291,11 +289,10 @@ class _AudioSegments:
         self._heard.set()
 
     async def _more(self, wait_s: float | None) -> None:
-        """Wait until something was heard, or for ``wait_s``."""
+        """Wait for more audio, at most ``wait_s``."""
         self._heard.clear()
         loop = asyncio.get_running_loop()
-        # A timer may fire a moment early, by the resolution of the clock: then it is
-        # set again.
+        # A timer may fire early by the resolution of the clock; then it is set again.
         waking = None if wait_s is None else loop.call_later(wait_s, self._heard.set)
         try:
             await self._heard.wait()

@@ -1,5 +1,5 @@
-"""A WebSocket to a provider's service: its failures are `ProviderError`, and it is let
-go of without a farewell.
+"""A WebSocket client connection to a service. Failures are `ProviderError`, and closing
+never waits.
 """
 
 import asyncio
@@ -25,18 +25,17 @@ from voicechat.providers.openai_errors import kind_of_status
 from voicechat.proxies import is_loopback
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Of one incoming message; of these at most 16 wait, then reading from the network
-pauses.
+"""Limit of one incoming message. At most 16 messages are queued, then reading from the
+network pauses.
 """
 
 UNREADABLE = (1002, 1007, 1009)
-"""Close codes with which our side ends a connection whose data is no WebSocket, no
-UTF-8 or too much.
+"""Close codes that our side sends for data that is no WebSocket, no UTF-8 or too large.
 """
 
 
 class LinkLostError(ProviderError):
-    """The service closed the connection, or the network did."""
+    """The service or the network closed the connection."""
 
 
 class WebSocketLink:
@@ -52,7 +51,7 @@ class WebSocketLink:
 
     @property
     def is_open(self) -> bool:
-        """False once either side began to close it, as far as is known."""
+        """False once either side has begun to close it, as far as is known."""
         return self._connection.state is State.OPEN
 
     async def send(self, message: str | bytes) -> None:
@@ -70,9 +69,7 @@ class WebSocketLink:
             raise self._lost(error) from error
 
     def expect_within(self, seconds: float | None) -> None:
-        """From now on each message must come within so long of the one before, or of
-        this call; None: any time.
-        """
+        """Set the limit between two messages, from this call on; None: no limit."""
         self._patience_s = seconds
         if self._waiting is not None and not self._waiting.expired():
             self._waiting.reschedule(
@@ -80,8 +77,8 @@ class WebSocketLink:
             )
 
     async def receive(self) -> str | bytes:
-        """Wait for the next message. Raises `ProviderError`: TIMEOUT, BROKEN for what
-        is none, or `LinkLostError`.
+        """Wait for the next message. Raises `ProviderError`: TIMEOUT, BROKEN for an
+        invalid one, or `LinkLostError`.
         """
         limit = self._waiting = asyncio.timeout(self._patience_s)
         try:
@@ -97,7 +94,7 @@ class WebSocketLink:
             self._waiting = None
 
     async def answers(self, within_s: float) -> bool:
-        """Ping the service; False: nothing came back."""
+        """Ping the service. Returns False if no pong comes within ``within_s``."""
         try:
             async with asyncio.timeout(within_s):
                 await (await self._connection.ping())
@@ -106,13 +103,11 @@ class WebSocketLink:
         return True
 
     def abort(self) -> None:
-        """Let the connection go now: a closing handshake would keep the caller waiting
-        for the peer.
-        """
+        """Drop the connection now. A closing handshake would wait for the peer."""
         self._connection.transport.abort()
 
     def _lost(self, error: ConnectionClosed) -> ProviderError:
-        # The peer's reason is left out: it may quote what was said.
+        # The peer's reason is not kept: it may quote the conversation.
         if error.sent is not None and error.sent.code in UNREADABLE and not error.rcvd_then_sent:
             return ProviderError(
                 self._provider,
@@ -126,10 +121,12 @@ class WebSocketLink:
 
 
 class _DirectConnect(connect):
-    """Follows no redirect: it could take the key to another host."""
+    """A client that follows no redirect, because that could send the key to another
+    host.
+    """
 
     def process_redirect(self, exc: Exception) -> Exception:
-        """Give the redirect back as the failure it is."""
+        """Return the redirect as the failure."""
         return exc
 
 
@@ -147,7 +144,7 @@ async def open_link(
     `tls_for`.
 
     Raises `ProviderError`: TIMEOUT, CONNECTIVITY (refused, no such host, 5xx), REJECTED
-    (401 and the like, a certificate that is not trusted), RATE_LIMIT (429), BROKEN (no
+    (401 and similar, an untrusted certificate), RATE_LIMIT (429), BROKEN (no
     WebSocket).
     """
     where = urlsplit(url).hostname
@@ -158,7 +155,7 @@ async def open_link(
             subprotocols=[Subprotocol(name) for name in subprotocols] or None,
             open_timeout=connect_s,
             max_size=MAX_MESSAGE_BYTES,
-            compression=None,  # audio does not get smaller
+            compression=None,  # audio does not compress
             ping_interval=None,  # every wait has its own deadline
             ssl=tls,
             proxy=None if is_loopback(where or "") else True,  # True: as the environment says
@@ -201,7 +198,7 @@ async def open_link(
 
 
 def checked_url(key: str, url: str) -> str:
-    """Return ``url``; raises `ConfigError` that names ``key`` when it is no WebSocket's
+    """Return ``url``. Raises `ConfigError` that names ``key`` if it is not a WebSocket
     address.
     """
     try:
@@ -214,8 +211,8 @@ def checked_url(key: str, url: str) -> str:
 
 
 def tls_for(url: str, *, verify: bool = True) -> ssl.SSLContext | None:
-    """What a ``wss://`` address needs, None for others. Reads the machine's
-    certificates (20 ms): once, not later.
+    """Return the TLS context of a ``wss://`` address, None for others. Reads the
+    machine's certificates (20 ms), so call it once.
     """
     if not url.startswith("wss://"):
         return None
@@ -227,6 +224,8 @@ def tls_for(url: str, *, verify: bool = True) -> ssl.SSLContext | None:
 
 
 def _kind_of_no_answer(error: InvalidMessage) -> FailureKind:
-    """Tell a connection that ended before the answer from an answer that is no HTTP."""
+    """Distinguish a connection that ended before the answer from an answer that is no
+    HTTP.
+    """
     ended = isinstance(error.__cause__, EOFError | ConnectionError)
     return FailureKind.CONNECTIVITY if ended else FailureKind.BROKEN

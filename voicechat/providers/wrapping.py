@@ -1,4 +1,6 @@
-"""Providers around providers, and services that were not derived from `Provider`."""
+"""Wrappers around providers, and adapters for services that do not derive from
+`Provider`.
+"""
 
 from collections.abc import AsyncIterator
 from copy import copy
@@ -23,51 +25,49 @@ S_co = TypeVar("S_co", covariant=True)
 
 
 def as_provider(service: object) -> Provider:
-    """Give a service as a `Provider`: itself if it is one, else with the defaults for
-    what it lacks.
+    """Return the service itself if it is a `Provider`, or else an adapter with the
+    defaults for what it lacks.
     """
     return service if isinstance(service, Provider) else _Foreign(service)
 
 
 def as_recognizer(service: SpeechRecognizer) -> RecognizerProvider:
-    """Give a recogniser as a `RecognizerProvider`, likewise."""
+    """Return a recogniser as a `RecognizerProvider`, by an adapter if necessary."""
     return service if isinstance(service, RecognizerProvider) else _ForeignRecognizer(service)
 
 
 def as_synthesizer(service: SpeechSynthesizer) -> SynthesizerProvider:
-    """Give a synthesiser as a `SynthesizerProvider`, likewise."""
+    """Return a synthesiser as a `SynthesizerProvider`, by an adapter if necessary."""
     return service if isinstance(service, SynthesizerProvider) else _ForeignSynthesizer(service)
 
 
 class Wrapping(Provider, Generic[S_co]):
-    """A provider around another one: in everything that it does not override it is the
-    inner one.
-    """
+    """A provider around another one. It delegates what it does not override."""
 
     def __init__(self, inner: S_co) -> None:
         self._inner = inner
         self._life = as_provider(inner)
 
     async def start(self) -> None:
-        """See `Provider`."""
+        """Start the inner provider."""
         await self._life.start()
 
     async def aclose(self) -> None:
-        """See `Provider`."""
+        """Close the inner provider."""
         await self._life.aclose()
 
     async def probe(self) -> None:
-        """See `Provider`."""
+        """Probe the inner provider."""
         await self._life.probe()
 
     @property
     def has_probe(self) -> bool:
-        """See `Provider`."""
+        """Whether the inner provider has a probe."""
         return self._life.has_probe
 
     @property
     def waiting_streams(self) -> int:
-        """See `Provider`."""
+        """How many uses wait in the inner provider."""
         return self._life.waiting_streams
 
 
@@ -75,7 +75,7 @@ class WrappingModel(Wrapping[ChatModel]):
     """A `ChatModel` around another one."""
 
     def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
-        """See `ChatModel`."""
+        """Delegate to the inner model."""
         return self._inner.reply(request)
 
 
@@ -88,12 +88,12 @@ class WrappingRecognizer(Wrapping[RecognizerProvider], RecognizerProvider):
     def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncIterator[Transcript]:
-        """See `SpeechRecognizer`."""
+        """Delegate to the inner recogniser."""
         return self._inner.recognize(audio, options)
 
     @property
     def first_use_grace_s(self) -> float:
-        """See `RecognizerProvider`."""
+        """The grace of the inner recogniser."""
         return self._inner.first_use_grace_s
 
 
@@ -105,20 +105,20 @@ class WrappingSynthesizer(Wrapping[SynthesizerProvider], SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """See `SpeechSynthesizer`."""
+        """The voices of the inner synthesiser."""
         return self._inner.voices
 
     def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        """See `SpeechSynthesizer`."""
+        """Delegate to the inner synthesiser."""
         return self._inner.synthesize(text, voice)
 
     def shapes_prosody(self, speech_rate: float, pitch_rate: float) -> bool:
-        """See `SynthesizerProvider`."""
+        """Return whether the inner synthesiser supports these rates."""
         return self._inner.shapes_prosody(speech_rate, pitch_rate)
 
     def for_one_reply(self) -> SpeechSynthesizer:
-        """See `SynthesizerProvider`: a copy around the inner one for one reply, which
-        shares all else with this one.
+        """Return a copy of this wrapper around the inner synthesiser for one reply. It
+        shares all other state.
         """
         inner = self._inner.for_one_reply()
         if inner is self._inner:
@@ -129,7 +129,7 @@ class WrappingSynthesizer(Wrapping[SynthesizerProvider], SynthesizerProvider):
 
 
 class _Foreign(Provider):
-    """A service that has some of a provider's attributes, and need not have any."""
+    """An adapter for a service that has some of a provider's attributes, or none."""
 
     def __init__(self, service: object) -> None:
         self._service: Any = service

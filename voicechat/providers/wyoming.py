@@ -1,5 +1,5 @@
-"""Recognition and synthesis services of the Home Assistant world: faster-whisper,
-Piper, and whatever speaks Wyoming.
+"""Recognition and synthesis services of Home Assistant: faster-whisper, Piper, and all
+others that speak Wyoming.
 
 Protocol: github.com/OHF-Voice/wyoming, with the ``wyoming`` package (``pip install
 'voicechat[wyoming]'``).
@@ -26,13 +26,13 @@ def open_recognizer(
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
     read_timeout_ms: Annotated[int, Field(ge=1)] = 15_000,
 ) -> WyomingRecognizer:
-    """Configure the recogniser.
+    """Open the recogniser.
 
-    ``model``, ``language``: as the service names them; empty: its own choice.
-    ``pause_ms``: silence that ends an utterance. ``partial_every_ms``: an utterance
-    that goes on is recognised again so often, for partial results; 0: never, since a
-    pass is not free. ``connect_ms``: limit for the TCP connection. ``read_timeout_ms``:
-    limit for an answer. Raises `ConfigError` for an unusable address.
+    ``model``, ``language``: by the service's names; empty: its own choice.
+    ``pause_ms``: silence that ends an utterance. ``partial_every_ms``: how often an
+    open utterance is recognised for partial results; 0: never, since each pass costs
+    computing. ``connect_ms``: limit for the TCP connection. ``read_timeout_ms``: limit
+    for an answer. Raises `ConfigError` for an unusable address.
     """
     service = WyomingService(uri, connect_s=connect_ms / 1000, silence_s=read_timeout_ms / 1000)
     schedule = Schedule(pause_ms=pause_ms, partial_every_ms=partial_every_ms)
@@ -46,7 +46,7 @@ def open_synthesizer(
     connect_ms: Annotated[int, Field(ge=1)] = 3_000,
     read_timeout_ms: Annotated[int, Field(ge=1)] = 15_000,
 ) -> WyomingSynthesizer:
-    """Configure the synthesiser.
+    """Open the synthesiser.
 
     ``voice``: the default; empty: the first that the service has installed.
     ``connect_ms``, ``read_timeout_ms`` as for `open_recognizer`. Raises `ConfigError`

@@ -1,8 +1,8 @@
 """A connection to a Wyoming service: events in both directions, failures as
 `ProviderError`.
 
-How an event is written and read is the ``wyoming`` package's matter; this bounds what
-it reads, and its waits.
+The ``wyoming`` package reads and writes events; this module bounds what it reads, and
+its waits.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ T = TypeVar("T")
 PROVIDER = "wyoming"
 
 MAX_BYTES = 4 * 1024 * 1024
-"""Of an event's header, its data and its payload each; the list of all of Piper's
-voices has half of one.
+"""Limit of an event's header, its data and its payload each. The list of all of Piper's
+voices takes half of it.
 """
 
 MAX_OTHERS = 100
-"""Events in a row that are no answer."""
+"""Events in a row that are not the expected answer."""
 
 
 class _BoundedReader(asyncio.StreamReader):
-    """Refuses to read as much as the peer says it has."""
+    """A reader that refuses lengths above ``MAX_BYTES``."""
 
     async def readexactly(self, n: int) -> bytes:
         if n > MAX_BYTES:
@@ -53,7 +53,7 @@ class WyomingLink:
 
     async def send(self, event: Eventable) -> None:
         """Send an event. Raises `ProviderError`: TIMEOUT, CONNECTIVITY, REJECTED for
-        text that is no Unicode.
+        text with lone surrogates.
         """
         try:
             async with asyncio.timeout(self._silence_s):
@@ -68,8 +68,8 @@ class WyomingLink:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, "the text is no Unicode") from error
 
     async def receive_answer(self, *kinds: type[Eventable]) -> Event:
-        """Wait for the next event of these kinds; others are passed over. Raises
-        `ProviderError` as `receive` does.
+        """Wait for the next event of these kinds and skip others. Raises
+        `ProviderError` as `receive`.
         """
         for _ in range(MAX_OTHERS):
             event = await self.receive()
@@ -83,7 +83,7 @@ class WyomingLink:
         """Wait for the next event.
 
         Raises `ProviderError`: TIMEOUT, CONNECTIVITY when the connection ends, BROKEN
-        for what is no event or for the service's own error event.
+        for an invalid event or for the service's own error event.
         """
         try:
             async with asyncio.timeout(self._silence_s):
@@ -95,24 +95,24 @@ class WyomingLink:
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ProviderError(PROVIDER, FailureKind.BROKEN, "no event") from error
         if event is None:
-            # The package says the same of an end and of what it cannot read.
+            # The package does not distinguish the end from unreadable data.
             kind = FailureKind.CONNECTIVITY if self._reader.at_eof() else FailureKind.BROKEN
             raise ProviderError(PROVIDER, kind, "the connection was closed, or no event came")
         if Error.is_type(event.type):
-            # Its text stays out: it may quote the input.
+            # Its text is not kept: it may quote the input.
             raise ProviderError(
                 PROVIDER, FailureKind.BROKEN, f"the service reported an error: {_code(event.data)}"
             )
         return event
 
     def abort(self) -> None:
-        """Let the connection go now."""
+        """Drop the connection now."""
         self._writer.transport.abort()
 
 
 class WyomingService:
-    """Where a service is, and the connections to it: one for each request, as Home
-    Assistant does it.
+    """A service's address, and its connections: one per request, as Home Assistant does
+    it.
     """
 
     def __init__(self, uri: str, *, connect_s: float, silence_s: float) -> None:
@@ -126,8 +126,8 @@ class WyomingService:
         self._closed = False
 
     async def connect(self) -> WyomingLink:
-        """Open a connection; `release` must follow. Raises `ProviderError`: TIMEOUT,
-        CONNECTIVITY.
+        """Open a connection; call `release` afterwards. Raises `ProviderError`:
+        TIMEOUT, CONNECTIVITY.
         """
         if self._closed:
             raise ProviderError(PROVIDER, FailureKind.CONNECTIVITY, "closed")
@@ -151,7 +151,7 @@ class WyomingService:
         return link
 
     def release(self, link: WyomingLink) -> None:
-        """Let a connection go."""
+        """Drop a connection."""
         self._links.discard(link)
         link.abort()
 
@@ -163,8 +163,8 @@ class WyomingService:
 
 
 async def describe(service: WyomingService) -> Info:
-    """Ask a service what it can do. Raises `ProviderError` as `WyomingService.connect`
-    and `WyomingLink` do.
+    """Request the service's description. Raises `ProviderError` as
+    `WyomingService.connect` and `WyomingLink`.
     """
     link = await service.connect()
     try:
@@ -175,8 +175,8 @@ async def describe(service: WyomingService) -> Info:
 
 
 async def unless_away(asking: Awaitable[None]) -> None:
-    """Let a service be away that may come up; ``voicechat doctor`` says what is wrong
-    with it.
+    """Ignore that a service is away, because it may come up later; ``voicechat doctor``
+    reports the reason.
     """
     try:
         await asking
@@ -187,7 +187,7 @@ async def unless_away(asking: Awaitable[None]) -> None:
 
 
 def read_data(read: Callable[[Event], T], event: Event) -> T:
-    """Read an event's data, which may be of any form. Raises `ProviderError` (BROKEN)."""
+    """Parse an event's data. Raises `ProviderError` (BROKEN) if it is invalid."""
     try:
         return read(event)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -206,5 +206,5 @@ def _address(uri: str) -> tuple[str, int]:
         if parts.scheme == "tcp" and parts.hostname and parts.port:
             return parts.hostname, parts.port
     except ValueError:
-        pass  # a port that is no number: told below
+        pass  # an invalid port: reported below
     raise ConfigError(f"uri: {uri!r} is not of the form tcp://host:port")

@@ -28,7 +28,7 @@ from voicechat.session.vocabulary import Transcript, Word
 PIECE_BYTES = 200 * BYTES_PER_MS
 WIDTH_BYTES = 2
 MAX_CHARACTERS = 100_000
-"""Of an utterance's transcript."""
+"""Limit of an utterance's transcript."""
 
 
 class WyomingRecognizer(RecognizerProvider):
@@ -44,8 +44,8 @@ class WyomingRecognizer(RecognizerProvider):
         self._schedule = schedule
 
     async def start(self) -> None:
-        """Ask what the service can do: REJECTED when it cannot recognise with the
-        model. It may come up later.
+        """Check what the service can do: REJECTED if it has no such model. It may come
+        up later.
         """
         await unless_away(self._check())
 
@@ -61,8 +61,8 @@ class WyomingRecognizer(RecognizerProvider):
             raise ProviderError(PROVIDER, FailureKind.REJECTED, message)
 
     async def probe(self) -> None:
-        """Ask the service what it can do, as at the start. Raises `ProviderError` as
-        `describe` does.
+        """Request the service's description, as in `start`. Raises `ProviderError` as
+        `describe`.
         """
         await describe(self._service)
 
@@ -73,14 +73,13 @@ class WyomingRecognizer(RecognizerProvider):
     async def recognize(
         self, audio: AsyncIterator[bytes], options: RecognitionOptions
     ) -> AsyncGenerator[Transcript, None]:
-        """Recognise one stream; see `SpeechRecognizer`. Without speech nothing is
-        connected.
+        """Recognise one stream. Connects only when there is speech.
 
         Raises `ProviderError`: TIMEOUT (connecting, no answer in time, audio not
-        taken), CONNECTIVITY (refused, closed), BROKEN (no such protocol, the service's
-        own error). What ``audio`` raises passes through. Cancelling drops the
-        connection. The times of words are estimates within their utterance: services
-        give none.
+        accepted), CONNECTIVITY (refused, closed), BROKEN (protocol error, the service's
+        own error). Exceptions of ``audio`` are passed on. Cancelling drops the
+        connection. Times of words are estimates within their utterance: services give
+        none.
         """
         async with aclosing(
             recognize_utterances(audio, self._decode, self._schedule)
@@ -96,7 +95,7 @@ class WyomingRecognizer(RecognizerProvider):
             await link.send(AudioStart(**form))
             for start in range(0, len(pcm), PIECE_BYTES):
                 await link.send(AudioChunk(audio=pcm[start : start + PIECE_BYTES], **form))
-                await asyncio.sleep(0)  # half a minute takes 10 ms, in which others want their turn
+                await asyncio.sleep(0)  # 30 s of audio takes 10 ms; let other sessions run
             await link.send(AudioStop())
             return timed_words(await _transcript(link), [], len(pcm) // BYTES_PER_MS)
         finally:
@@ -104,7 +103,7 @@ class WyomingRecognizer(RecognizerProvider):
 
 
 async def _transcript(link: WyomingLink) -> str:
-    """Read the answer: whole, or in chunks and perhaps also whole."""
+    """Read the answer: a whole transcript, or chunks, which a whole one may follow."""
     chunks = ""
     while len(chunks) < MAX_CHARACTERS:
         event = await link.receive_answer(WholeTranscript, TranscriptChunk, TranscriptStop)

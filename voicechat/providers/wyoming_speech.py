@@ -1,4 +1,4 @@
-"""Speech by a Wyoming service."""
+"""Synthesis by a Wyoming service."""
 
 from collections.abc import AsyncGenerator, Iterable
 
@@ -21,13 +21,13 @@ from voicechat.providers.wyoming_link import (
 WIDTH_BYTES = 2
 RATES_HZ = range(LOWEST_RATE_HZ, HIGHEST_RATE_HZ + 1)
 SPEAKER_MARK = "#"
-"""``name#speaker``: one of the speakers of a voice that has several."""
+"""Separates a voice and one of its speakers: ``name#speaker``."""
 UNNAMED = "default"
-"""The voice of a service that names none."""
+"""The voice of a service that has no names for voices."""
 
 
 class WyomingSynthesizer(SynthesizerProvider):
-    """A `SpeechSynthesizer`; each sentence is a request of its own."""
+    """A `SpeechSynthesizer`. Each sentence is one request."""
 
     def __init__(self, service: WyomingService, voice: str) -> None:
         self._service = service
@@ -37,14 +37,15 @@ class WyomingSynthesizer(SynthesizerProvider):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Names a client may ask for, known after `start`. The first is the default."""
+        """The names that a client may ask for, known after `start`. The first is the
+        default.
+        """
         return self._voices
 
     async def start(self) -> None:
-        """Ask for the service's voices: REJECTED when it has not the one that is
-        configured.
+        """Request the service's voices: REJECTED if it lacks the configured one.
 
-        A service may come up later: it is asked before the first sentence then.
+        If the service is away, it is asked again before the first sentence.
         """
         await unless_away(self._learn_voices())
 
@@ -53,7 +54,7 @@ class WyomingSynthesizer(SynthesizerProvider):
         if not info.tts:
             raise ProviderError(PROVIDER, FailureKind.REJECTED, "the service offers no synthesis")
         voices = [voice for program in info.tts for voice in program.voices]
-        # A client is not to make the service download what it has not got.
+        # Only installed voices: a client must not make the service download one.
         offered = _names(voice for voice in voices if voice.installed)
         known = offered + _names(voice for voice in voices if not voice.installed)
         if self._voice and known and self._voice not in known:
@@ -64,8 +65,8 @@ class WyomingSynthesizer(SynthesizerProvider):
         self._asked = True
 
     async def probe(self) -> None:
-        """Ask the service what it can do, as at the start. Raises `ProviderError` as
-        `describe` does.
+        """Request the service's description, as in `start`. Raises `ProviderError` as
+        `describe`.
         """
         await describe(self._service)
 
@@ -74,10 +75,10 @@ class WyomingSynthesizer(SynthesizerProvider):
         self._service.close()
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncGenerator[AudioChunk, None]:
-        """Speak; see `SpeechSynthesizer`. Text without a letter or digit gives no chunk
-        and connects to nothing.
+        """Speak. Text without a letter or digit yields no chunk and opens no
+        connection.
 
-        Raises `ProviderError` as `WyomingRecognizer.recognize` does, REJECTED for an
+        Raises `ProviderError` as `WyomingRecognizer.recognize`, and REJECTED for an
         unknown voice. Cancelling drops the connection.
         """
         if not any(char.isalnum() for char in text):

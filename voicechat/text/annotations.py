@@ -27,7 +27,7 @@ _CREDITS = re.compile(
     r"|(?:中文)?字幕(?:志愿者|志願者|提供|由|by).{0,40}|.{0,40}明[镜鏡][与與][点點][点點].{0,20})",
     re.IGNORECASE | re.DOTALL,
 )
-"""The credits of films, which are read and never said: Whisper writes them for silence."""
+"""Film credits, which nobody says: Whisper writes them for silence."""
 _SHORT_WORDS, _SHORT_HAN = 4, 6
 _BLANK = "\0"
 _GAP = re.compile(r"([^\0\s]?)\s*\0[\0\s]*([^\0\s]?)")
