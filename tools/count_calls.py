@@ -36,9 +36,10 @@ SPEECH = (
     "How many conversations can a single machine hold at the same time, I wonder, and then what?"
 )
 PACKAGE = str(Path(voicechat.__file__).parent)
-WAY = ("/server/frames.py", "/runtime/socket_reader.py", "/server/websocket.py")
-"""Modules whose functions are the roots of a frame's way from the socket."""
-TO_RECOGNISER = ("/providers/pocketsphinx.py", "/runtime/")
+WAY = ("server/frames.py", "runtime/socket_reader.py")
+"""Whose functions are the roots of a frame's way from the socket to whoever hears it."""
+TO_RECOGNISER = "providers/pocketsphinx.py"
+"""Whose functions take it from there to the recogniser's process."""
 CONFIG = """
 [server]
 workers = 1
@@ -137,6 +138,8 @@ def _report(title: str, counter: CallCounter, *, verbose: bool) -> None:
             inner = [(n, c) for (r, n), c in counter.calls.items() if r == root]
             for name, calls in sorted(inner, key=lambda entry: -entry[1]):
                 print(f"          {calls / COUNTED_FRAMES:6.2f}  {name}")
+    way = sum(count for root, count in roots.items() if root.startswith((*WAY, TO_RECOGNISER)))
+    print(f"  {way / COUNTED_FRAMES:6.2f}  from the socket to the recogniser's process")
     print(f"  {sum(roots.values()) / COUNTED_FRAMES:6.2f}  in all")
     print(f"  {counter.others / COUNTED_FRAMES:6.2f}  of libraries")
 
