@@ -1,8 +1,8 @@
-"""Which channels of a recording are the same sound, and how several become one.
+"""Finds the channels of a recording that carry the same sound, and mixes channels.
 
-Two people on a telephone line are one to a channel, and each channel has words of its
-own. Music recorders and converters write the same sound to both channels, louder, later
-or turned around in one of them: its words must not be told twice.
+In a telephone recording each channel holds one speaker, and is transcribed separately.
+Recorders and converters often write the same sound to both channels, with another
+level, delay or polarity. That sound must be transcribed only once.
 """
 
 from collections.abc import Sequence
@@ -13,27 +13,29 @@ from numpy.typing import NDArray
 RATE_HZ = 16000
 _FRAME_BYTES = 2 * RATE_HZ // 10
 _SAME_SOUND = 0.85
-"""Correlation of loudness over time. People who take turns are below 0, two who speak
-at once around 0.3; the same sound through two microphones or a lossy codec is above
-0.9.
+"""Threshold of the correlation of loudness over time. Speakers who take turns are below
+0, simultaneous speakers around 0.3, the same sound through two microphones or a lossy
+codec above 0.9.
 """
 _STEADY = 1e-6
-"""Of the squared mean: a channel whose loudness varies less has no speech in it."""
+"""A channel whose loudness varies by less than this part of its squared mean has no
+speech.
+"""
 
 
 class ChannelComparison:
-    """Compares the channels of one recording by their loudness, ten times a second."""
+    """Compares the channels of one recording by their loudness in frames of 100 ms."""
 
     def __init__(self) -> None:
         self._frames = 0
         self._rest: list[bytes] = []
-        """Of each channel, what does not make a frame yet."""
+        """For each channel, the samples that do not fill a frame yet."""
         self._sums: NDArray[np.float64] = np.zeros(0)
         self._products: NDArray[np.float64] = np.zeros((0, 0))
 
     def push_audio(self, channels: Sequence[bytes]) -> None:
-        """Take the next piece: s16le 16 kHz of equal lengths, always of as many
-        channels.
+        """Add the next piece: s16le 16 kHz, of equal length for each channel. The
+        number of channels must not change.
         """
         if not self._rest:
             self._rest = [b""] * len(channels)
@@ -54,8 +56,8 @@ class ChannelComparison:
         self._products += loudness @ loudness.T
 
     def distinct_channels(self) -> tuple[tuple[int, int], ...]:
-        """Give each sound once: the number of its first channel, and of the loudest one
-        that has it.
+        """Return one pair for each distinct sound: its first channel and its loudest
+        channel.
         """
         groups: list[list[int]] = []
         for channel in range(len(self._sums)):
@@ -80,7 +82,7 @@ class ChannelComparison:
 
 
 def mixed(channels: Sequence[bytes]) -> bytes:
-    """Average channels, s16le of equal lengths, to one."""
+    """Average channels, s16le of equal length, to mono."""
     if len(channels) == 1:
         return channels[0]
     total = np.sum([np.frombuffer(pcm, "<i2") for pcm in channels], axis=0, dtype=np.int32)

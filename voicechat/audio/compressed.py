@@ -1,8 +1,7 @@
-"""From compressed audio to s16le mono 16 kHz. Runs in a process of its own: codecs are
-not trusted with the server.
+"""Decodes compressed audio to s16le mono 16 kHz, in a sandboxed process of its own.
 
-What comes in is bounded by the demuxers, what goes out in the loop here: a codec may be
-made to give hours of sound for a few bytes.
+The demuxers bound the input and this module bounds the output, because a few bytes can
+make a codec produce hours of audio.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,11 +26,11 @@ from voicechat.errors import RemoteProtocolError, Status
 DECODED_RATE_HZ = 16000
 MAX_CHANNELS = 8
 MAX_BAD_PACKETS = 50
-"""In a row. Fewer are damage, which is passed over."""
+"""Consecutive damaged packets after which decoding fails. Fewer are skipped."""
 SPARE_AUDIO_S = 30
 SPARSEST_BYTES_PER_S = 16
-"""Of any audio. Silence in Opus and FLAC takes 17 and more; a stream has
-``SPARE_AUDIO_S`` before this counts.
+"""The lowest accepted bit rate, which applies after ``SPARE_AUDIO_S``. Silence in Opus
+and FLAC takes at least 17 bytes/s.
 """
 _OUTPUT_BYTES = 32 * 1024
 _START_BYTES = 8
@@ -39,13 +38,11 @@ _START_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How one container is opened, and how its beginning looks."""
+    """How one container is opened and recognised."""
 
     open: Callable[[], Demuxer]
     begins: Callable[[bytes], bool] = lambda start: False
-    """Whether ``_START_BYTES`` that follow the end of a turn are the beginning of
-    another stream.
-    """
+    """Whether the ``_START_BYTES`` after the end of a turn begin a new stream."""
 
 
 def _ogg_begins(start: bytes) -> bool:
@@ -76,13 +73,13 @@ def open_demuxer(container: InputContainer) -> Demuxer:
 
 
 class CompressedDecoder:
-    """Decodes one client's audio: perhaps several streams, one after the other, with
-    pauses between turns.
+    """Decodes one client's audio, which may consist of several consecutive streams and
+    turns.
 
-    Damage is passed over; a stream that is something else, or that breaks a bound,
-    raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``,
-    ``TOO_LARGE``), after which the decoder is of no use. Samples do not depend on how
-    the input is cut.
+    Damaged packets are skipped. Audio of another format, or beyond a bound, raises
+    ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``,
+    ``TOO_LARGE``), after which the decoder must not be used. The output does not depend
+    on how the input is split.
     """
 
     def __init__(self, container: InputContainer) -> None:
@@ -92,21 +89,21 @@ class CompressedDecoder:
         self._codec: _Codec | None = None
         self._converter = RateConverter(DECODED_RATE_HZ)
         self._rate_hz = DECODED_RATE_HZ
-        """Of what was decoded last."""
+        """The rate of the last decoded packet."""
         self._start: bytes | None = b""
-        """What has come since the last turn, while it may still be the beginning of
-        something.
+        """The bytes since the end of the last turn, while fewer than ``_START_BYTES``;
+        None afterwards.
         """
         self._first = True
         self.source_rate_hz: int | None = None
-        """Rate of the sound as it was recorded; None: the stream has not told it, or
-        never does (``opus_raw``).
+        """Sample rate of the recording; None before the stream has declared it, and for
+        ``opus_raw`` always.
         """
         self._taken_bytes = 0
         self._given_samples = 0
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """Decode the next bytes; gives pieces of some 32 KiB at most."""
+        """Decode the next bytes. Yields pieces of about 32 KiB at most."""
         self._taken_bytes += len(data)
         if self._container is not InputContainer.OPUS_RAW and self._start is not None:
             self._start += data
@@ -117,15 +114,15 @@ class CompressedDecoder:
         return self._gathered(self._decode_all(self._demuxer.push_bytes(data)))
 
     def finish_turn(self) -> Iterator[bytes]:
-        """Give what is held back: the turn is over. More of the same stream, or another
-        one, may follow.
+        """End the turn: yield the samples still buffered. The same stream or a new one
+        may follow.
         """
         yield from self._gathered(self._rest())
         self._start = b""
 
     def _look_at_start(self, data: bytes) -> None:
         if self._container is InputContainer.AAC and data[4:8] in MP4_STARTS:
-            self._demuxer = Mp4Demuxer()  # a browser that is asked for AAC records it so
+            self._demuxer = Mp4Demuxer()  # browsers record AAC in MP4
         elif self._first:
             check_start(self._container.value, data)
         elif self._kind.begins(data):
@@ -162,7 +159,7 @@ class CompressedDecoder:
             yield converted
 
     def _silence(self, length_s: float) -> Iterator[bytes]:
-        """Silence that the sender left out. It is no sound that bytes were unfolded to."""
+        """Yield silence for omitted packets. It is not decompressed audio."""
         left = round(length_s * self._rate_hz)
         while left > 0:
             pcm = bytes(2 * min(left, self._rate_hz // 2))
@@ -187,12 +184,12 @@ class CompressedDecoder:
 
 
 class _Codec:
-    """One stream's codec: packets in, s16le mono at the stream's own rate out. None of
-    ours holds a packet back.
+    """Decodes the packets of one stream to s16le mono at the stream's own rate, without
+    a delay.
     """
 
     def __init__(self, start: StreamStart, name: str) -> None:
-        """``name`` is the format that was declared, for errors."""
+        """``name`` is the declared format, for errors."""
         self._name = name
         self.source_rate_hz = start.source_rate_hz
         self._bad_packets = 0
@@ -211,7 +208,7 @@ class _Codec:
         self._codec = codec
 
     def decode(self, packet: bytes) -> Iterator[tuple[bytes, int]]:
-        """Decode one packet; a damaged one gives nothing."""
+        """Decode one packet. A damaged packet yields nothing."""
         try:
             frames = self._codec.decode(av.Packet(packet))
         except (av.FFmpegError, ValueError) as error:
@@ -235,7 +232,7 @@ class _Codec:
                 raise undecodable(
                     self._name, f"{frame.layout.nb_channels} channels; allowed: 1 to {MAX_CHANNELS}"
                 )
-            # It keeps the rate, and so nothing is held back in it.
+            # The rate does not change, so this resampler adds no delay.
             self._mono = av.AudioResampler("s16", "mono")
             self._shape = shape
         frame.pts = None

@@ -1,7 +1,7 @@
-"""From a client's audio frames to what recognisers are given: s16le mono 16 kHz.
+"""Decodes a client's uncompressed audio to s16le mono 16 kHz for recognisers.
 
-Decoders do no I/O and may be fed frames cut anywhere. For any bytes whatever they raise
-``RemoteProtocolError`` or nothing, and they keep no more than a header's worth of them.
+Decoders do no I/O. Frames may be split anywhere. For any input they raise at most
+``RemoteProtocolError``, and buffer at most one header.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,14 @@ from voicechat.errors import LocalProtocolError, RemoteProtocolError, Status
 DECODED_RATE_HZ = 16000
 CHUNK_HEAD_BYTES = 8
 MAX_PADDING_BYTES = 64 * 1024
-"""So much after a clip's samples is skipped unseen, if the clip's size covers it."""
+"""Up to this many bytes after a clip's samples are skipped without inspection, if the
+clip's size includes them.
+"""
 MAX_CLIPS_PER_FRAME = 16
-"""A frame made of headers must not occupy the event loop."""
+"""Prevents a frame of many headers from blocking the event loop."""
 MAX_RATE_CHANGES = 16
-"""Of one stream. Each opens a resampler: less than a millisecond at the usual rates, 13
-at the worst (191999 Hz).
+"""Rate changes in one stream. Each opens a resampler, which takes < 1 ms at the usual
+rates and 13 ms at the worst (191999 Hz).
 """
 
 
@@ -30,25 +32,26 @@ class Decoder(Protocol):
     """One stream of a client's audio."""
 
     def decode(self, frame: bytes) -> bytes:
-        """Decode the next frame to s16le mono 16 kHz; perhaps nothing yet.
+        """Decode the next frame to s16le mono 16 kHz. May return nothing yet.
 
-        Raises ``RemoteProtocolError`` for audio that cannot be decoded; decoding may go
-        on with the next frame.
+        Raises ``RemoteProtocolError`` for audio that cannot be decoded. Decoding may
+        continue with the next frame.
         """
 
     def finish_turn(self) -> bytes:
-        """Return what is still held back. Never raises."""
+        """Return the samples still buffered. Never raises."""
 
     @property
     def source_rate_hz(self) -> int:
-        """Rate of the audio as it was recorded: the header's, where there is one, else
-        the declared rate.
+        """Sample rate of the recording: the header's if there is one, else the declared
+        rate.
         """
 
 
 def open_decoder(audio_format: InputFormat) -> Decoder:
-    """Make the decoder for samples as a client declared them; compressed audio is
-    ``CompressedDecoder``'s matter.
+    """Create the decoder for uncompressed audio of the declared format.
+
+    Raises ``LocalProtocolError`` for compressed formats: use ``CompressedDecoder``.
     """
     match audio_format.container:
         case InputContainer.PCM:
@@ -64,30 +67,29 @@ def open_decoder(audio_format: InputFormat) -> Decoder:
 
 
 class PcmDecoder:
-    """Bare mono samples of one or two bytes; an odd byte is carried into the next
-    frame.
+    """Raw mono samples of one or two bytes. An odd byte is carried into the next frame.
 
-    A stream that begins as a WAV clip is read as one. Whatever else begins as a known
-    container is refused, because its bytes would be heard as noise.
+    A stream that begins with a WAV header is decoded as WAV. One that begins like any
+    other known container is refused, because it would decode to noise.
     """
 
     def __init__(
         self, rate_hz: int, encoding: SampleEncoding = SampleEncoding.S16, name: str = "pcm"
     ) -> None:
-        """``name`` is the format that was declared, for errors."""
+        """``name`` is the declared format, for errors."""
         self._name = name
         self._begun = False
         self._refused = False
         self._clips: WavDecoder | None = None
         self._layout = SampleLayout(encoding, 1)
         self.source_rate_hz = rate_hz
-        """See ``Decoder.source_rate_hz``."""
+        """Sample rate of the recording; see ``Decoder.source_rate_hz``."""
         self._converter = RateConverter(DECODED_RATE_HZ)
         self._untouched = encoding is SampleEncoding.S16 and rate_hz == DECODED_RATE_HZ
-        """Samples pass as they are, while no byte of one is missing."""
+        """Whether samples need no conversion and no byte is being carried over."""
 
     def decode(self, frame: bytes) -> bytes:
-        """See ``Decoder.decode``. After an error everything is dropped."""
+        """Decode the next frame. After an error all further frames are dropped."""
         if self._untouched and self._begun and len(frame) % 2 == 0:
             return frame
         if not self._begun:
@@ -97,12 +99,11 @@ class PcmDecoder:
         if self._refused:
             return b""
         self._untouched = self._untouched and len(frame) % 2 == 0
-        # The converter carries the odd byte of 16-bit samples, which pass through here
-        # untouched.
+        # The converter carries an odd byte of 16-bit samples into the next frame.
         return self._converter.push_audio(to_mono_s16(frame, self._layout), self.source_rate_hz)
 
     def finish_turn(self) -> bytes:
-        """See ``Decoder.finish_turn``."""
+        """Return the samples still buffered."""
         return self._converter.finish_stream() if self._clips is None else self._clips.finish_turn()
 
     def _begin(self, frame: bytes) -> None:
@@ -124,24 +125,23 @@ class PcmDecoder:
 
 
 class WavDecoder:
-    """WAV clips one after the other, or, as stock clients send under this name, bare
-    samples.
+    """Consecutive WAV clips, or raw samples, which stock clients also send as WAV.
 
-    What begins with ``RIFF....WAVE`` is a clip, looked for in three places: at the
-    start, where a clip's declared size ends, and at the start of every frame (a clip
-    whose header promised more than came). What is no clip at the start is s16le mono at
-    the declared rate. What follows a clip without being one goes on in that clip's own
-    encoding (a header that promised less than came, or a size of 0), apart from the
-    chunks that the clip's RIFF size covers, which are skipped.
+    A clip begins with ``RIFF....WAVE``. The decoder looks for it in three places: at
+    the start, where a clip's declared size ends, and at the start of every frame (for a
+    clip shorter than its header declares). A stream that does not begin with a clip is
+    s16le mono at the declared rate. Data after a clip that is not another clip is in
+    that clip's encoding (the header declared less than was sent, or 0), except for
+    chunks within the clip's RIFF size, which are skipped.
 
-    After a header that cannot be used everything up to the next clip is dropped: one
-    error for each bad clip.
+    After an unusable header everything up to the next clip is dropped, with one error
+    for each bad clip.
     """
 
     def __init__(self, rate_hz: int) -> None:
-        """``rate_hz`` holds until a clip names its own."""
+        """``rate_hz`` applies until a clip's header declares its own."""
         self.source_rate_hz = rate_hz
-        """See ``Decoder.source_rate_hz``."""
+        """Sample rate of the recording; see ``Decoder.source_rate_hz``."""
         self._layout = SampleLayout(SampleEncoding.S16, 1)
         self._converter = RateConverter(DECODED_RATE_HZ)
         self._decoded: list[bytes] = []
@@ -154,11 +154,13 @@ class WavDecoder:
         self._cut_sample = b""
         self._clips_begun = 0
         self._clips_seen = False
-        """Whether anything has been taken: what is no clip after that is samples."""
+        """Whether any data was decoded. From then on, data that is not a clip is
+        samples.
+        """
         self._rate_changes = 0
 
     def decode(self, frame: bytes) -> bytes:
-        """See ``Decoder.decode``. Samples decoded before an error are returned by the
+        """Decode the next frame. Samples decoded before an error are returned by the
         next call.
         """
         self._clips_begun = 0
@@ -166,7 +168,7 @@ class WavDecoder:
             self._expect_start(trailing_bytes=0)
         rest = frame
         try:
-            while rest:  # each part takes some of it, or all
+            while rest:  # each state consumes data or hands it to the next state
                 rest = self._take(self, rest)
         except RemoteProtocolError:
             self._take = WavDecoder._drop
@@ -174,7 +176,7 @@ class WavDecoder:
         return self._flush()
 
     def finish_turn(self) -> bytes:
-        """See ``Decoder.finish_turn``. A clip that ends within its header gives nothing."""
+        """Return the samples still buffered. A clip cut off in its header has none."""
         if self._take is WavDecoder._take_start and not self._trailing_bytes:
             self._take_samples(self._start)
         self._decoded.append(self._converter.finish_stream())
@@ -190,7 +192,7 @@ class WavDecoder:
         self._trailing_bytes = trailing_bytes
         self._samples_left_bytes = None
 
-    # Each of these takes some of what has come, and returns the rest for its successor.
+    # The states of the parser. Each consumes a part of the data and returns the rest.
 
     def _take_start(self, data: bytes) -> bytes:
         start = self._start + data
@@ -221,10 +223,10 @@ class WavDecoder:
         return start
 
     def _trailing_is_plausible(self, start: bytes) -> bool:
-        """Whether what follows a clip's samples are other chunks, as its sizes say.
+        """Whether the data after a clip's samples are further chunks, as its sizes say.
 
-        A form that promises more than its chunks hold may have been written before the
-        samples.
+        If not, the RIFF size was probably written before the number of samples was
+        known.
         """
         if self._trailing_bytes <= MAX_PADDING_BYTES:
             return True

@@ -1,4 +1,4 @@
-"""From a synthesiser's samples to one continuous encoded stream per reply."""
+"""Encodes a synthesiser's samples as one continuous stream for each reply."""
 
 import math
 import struct
@@ -11,12 +11,12 @@ from voicechat.audio.ogg_pages import OggWriter
 from voicechat.audio.resample import RateConverter, resampling_delay_ms
 from voicechat.audio.wav import wav_header
 
-# What lies between a sample going into LAME and coming out of a decoder: LAME's 576 and
-# the decoder's 529 (LAME's "Technical FAQ", encoder and decoder delay).
+# The delay from LAME's input to a decoder's output: 576 samples of the encoder and 529
+# of the decoder (LAME's "Technical FAQ", encoder and decoder delay).
 _MP3_DELAY_SAMPLES = 576 + 529
 _SILENT_SAMPLE = bytes(2)
-"""What cuts samples into codec frames is set up by the first of them, in a quarter of a
-millisecond: a sample that nobody can hear has it done before anybody waits.
+"""PyAV sets up its frame buffer at the first sample, in 0.25 ms. An inaudible sample
+does this in advance, off the critical path.
 """
 _OPUS_FRAME_MS = 20
 OPUS_RATE_HZ = 48000
@@ -30,45 +30,43 @@ _OPUS_TAGS = (
 
 
 class Encoder(Protocol):
-    """One reply's audio. Calls must not overlap, but may come from different threads."""
+    """Encodes one reply. Calls must not overlap, but may come from any thread."""
 
     @property
     def heavy(self) -> bool:
-        """Whether ``encode`` and ``finish`` compute for milliseconds. Then call them in
-        a thread: they free the GIL.
+        """Whether ``encode`` and ``finish_stream`` take milliseconds of CPU. Then call
+        them in a thread; they release the GIL.
         """
 
     @property
     def held_back_ms(self) -> int:
-        """How much audio at most waits inside until more comes; before the first audio,
-        whatever its rate may be.
+        """The maximum length of buffered audio. Before the first audio, the maximum
+        over all input rates.
 
-        Whoever wants a sentence's end out before the next sentence exists pads it with
-        that much silence.
+        To flush the end of a sentence before the next one exists, pad it with this much
+        silence.
         """
 
     @property
     def first_ms(self) -> int:
-        """How much audio must be given before the first output comes, at the rate that
-        was expected; 0: any.
+        """The length of audio needed for the first output, at the expected rate; 0 if
+        any length is enough.
         """
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
-        """Encode the next s16le mono samples, at any rate from 8000 to 192000 Hz;
-        perhaps nothing is ready yet.
+        """Encode the next s16le mono samples. May return nothing yet.
 
-        Raises ``ValueError`` for another rate.
+        Raises ``ValueError`` for a rate outside 8000 to 192000 Hz.
         """
 
     def finish_stream(self) -> bytes:
-        """Return the stream's end. The encoder is of no use afterwards."""
+        """Return the end of the stream. The encoder must not be used afterwards."""
 
 
 def open_encoder(audio_format: OutputFormat, usual_hz: int | None = None) -> Encoder:
-    """Make the encoder of one reply; takes a millisecond or two.
+    """Create the encoder of one reply, in 1 to 2 ms.
 
-    ``usual_hz`` is the rate at which its audio will most likely come: what is needed to
-    convert that is opened now.
+    ``usual_hz`` is the expected rate of the input. The resampler for it is opened now.
     """
     rates_hz = (audio_format.rate_hz, usual_hz or audio_format.rate_hz)
     match audio_format.container:
@@ -87,13 +85,11 @@ def open_encoder(audio_format: OutputFormat, usual_hz: int | None = None) -> Enc
 
 
 class SampleEncoder:
-    """Bare samples, after ``header`` if there is one; nothing at all when no audio
-    comes.
-    """
+    """Raw samples after an optional ``header``. No output without audio."""
 
     heavy = False
     first_ms = 0
-    """See ``Encoder.first_ms``."""
+    """Any length of audio is enough; see ``Encoder.first_ms``."""
 
     def __init__(self, rate_hz: int, usual_hz: int, header: bytes = b"") -> None:
         self.held_back_ms = _conversion_delay_ms(rate_hz)
@@ -101,13 +97,13 @@ class SampleEncoder:
         self._header = header
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
-        """See ``Encoder.encode``."""
+        """Encode the next samples."""
         samples = self._converter.push_audio(pcm, rate_hz)
         self.held_back_ms = self._converter.delay_ms
         return self._headed(samples)
 
     def finish_stream(self) -> bytes:
-        """See ``Encoder.finish_stream``."""
+        """Return the end of the stream."""
         return self._headed(self._converter.finish_stream())
 
     def _headed(self, samples: bytes) -> bytes:
@@ -150,12 +146,12 @@ class Mp3Encoder:
         self._encode_samples(_SILENT_SAMPLE)
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
-        """See ``Encoder.encode``."""
+        """Encode the next samples."""
         self._begun = self._begun or bool(pcm)
         return self._encode_samples(self._converter.push_audio(pcm, rate_hz))
 
     def finish_stream(self) -> bytes:
-        """See ``Encoder.finish_stream``. Without any audio there are no frames either."""
+        """Return the last frames; none if there was no audio."""
         if not self._begun:
             return b""
         return self._encode_samples(self._converter.finish_stream()) + b"".join(
@@ -172,11 +168,10 @@ class Mp3Encoder:
 
 
 class OggOpusEncoder:
-    """Opus in Ogg (RFC 7845): one logical stream, and a page of its own for what each
-    call makes.
+    """Opus in Ogg (RFC 7845): one logical stream. Each call returns whole pages.
 
-    The header pages come with the first audio. The last page says how many samples
-    there really are, so that a player drops the encoder's padding at either end.
+    The header pages precede the first audio. The last page gives the actual number of
+    samples, so that players drop the encoder's padding at both ends.
 
     Measured at 16 kHz: 5 to 7 ms of CPU per second of audio.
     """
@@ -199,18 +194,18 @@ class OggOpusEncoder:
         self._codec = codec
         self._rate_hz = rate_hz
         self._converter = RateConverter(rate_hz, usual_hz)
-        # Nobody mixes this stream with others: any serial number serves.
+        # The stream is not multiplexed, so any serial number will do.
         self._ogg = OggWriter(serial=1)
         self._taken_samples = 0
         self._packed_samples = 0
         self.first_ms = self._converter.delay_ms + _OPUS_FRAME_MS
 
     def encode(self, pcm: bytes, rate_hz: int) -> bytes:
-        """See ``Encoder.encode``."""
+        """Encode the next samples."""
         return self._paged(self._packets(self._converter.push_audio(pcm, rate_hz)))
 
     def finish_stream(self) -> bytes:
-        """See ``Encoder.finish_stream``. Without any audio there is no stream either."""
+        """Return the last pages; nothing if there was no audio."""
         packets = self._packets(self._converter.finish_stream())
         if not self._taken_samples:
             return b""
@@ -240,8 +235,7 @@ class OggOpusEncoder:
 
 
 def _conversion_delay_ms(rate_hz: int) -> int:
-    # The synthesiser's rate is not known yet: the slowest input and the fastest are the
-    # two worst.
+    # The input rate is not known yet. The delay is largest at one of the two extremes.
     return max(
         resampling_delay_ms(LOWEST_RATE_HZ, rate_hz), resampling_delay_ms(HIGHEST_RATE_HZ, rate_hz)
     )

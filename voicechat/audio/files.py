@@ -1,8 +1,8 @@
-"""Recordings of any common format, decoded to s16le 16 kHz, each channel by itself.
+"""Decodes recordings of any common format to s16le 16 kHz, each channel separately.
 
-Runs in a process of its own, as ``voicechat.audio.compressed`` does. FFmpeg reads the
-containers here, because a file can be read at any place. The containers are listed:
-some of the others open further files.
+Runs in a sandboxed process, like ``voicechat.audio.compressed``. FFmpeg reads the
+containers, because files are seekable. Containers are allowed by a list, because some
+others open further files.
 """
 
 import io
@@ -28,19 +28,18 @@ MAX_AUDIO_S = 5 * 3600
 MAX_CHANNELS = 8
 MAX_TAG_BYTES = 16 * 1024 * 1024
 MAX_BAD_PACKETS = 50
-"""In a row."""
+"""Consecutive damaged packets after which decoding fails."""
 SPARE_AUDIO_S = 60
 SPARSEST_BYTES_PER_S = 100
-"""Compressed audio has at least this many bytes on the average, once there is more than
-``SPARE_AUDIO_S`` of it; speech takes six times as much."""
-PIECE_S = 5
-"""One read gives about this much at most."""
-MIN_GAP_S = 0.1
-"""A shorter difference between a packet's time and the audio before it is rounding or
-drift.
+"""The lowest accepted average bit rate, which applies after ``SPARE_AUDIO_S``. Speech
+takes six times as much.
 """
+PIECE_S = 5
+"""The approximate maximum length of one read."""
+MIN_GAP_S = 0.1
+"""A smaller gap before a packet is rounding or drift."""
 MAX_GAP_S = 3600.0
-"""A longer difference means that the clock was set, not that nothing was recorded."""
+"""A larger gap means that the clock was changed, not that recording paused."""
 
 # Names of libavformat's demuxers, each of which reads one file and opens no other.
 _DEMUXERS = (
@@ -51,11 +50,9 @@ _DEMUXERS = (
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none", "probesize": "1000000"}
 
 _TIMED = frozenset({"ogg", "flv", "asf", "mpegts", "mpeg", "nut", "rm", "matroska", "mov"})
-"""Containers whose packets have times of their own, by the first of FFmpeg's names."""
+"""Containers whose packets have timestamps, by the first of FFmpeg's names."""
 _TIMED_FROM_ZERO = frozenset({"matroska", "mov"})
-"""Of these, the ones whose time line begins at 0. The others begin wherever the clock
-stood.
-"""
+"""The timed containers whose time line begins at 0. The others begin at any time."""
 
 _BARE = {
     InputContainer.PCM: "s16le",
@@ -65,26 +62,27 @@ _BARE = {
 }
 _OGG_HEAD_BYTES = 5
 _OGG_FIRST_PAGE = re.compile(rb"OggS\0[\x02\x06]")
-"""A page that begins a logical stream."""
+"""The start of a page that begins a logical stream."""
 _OGG_LATER_PAGE = re.compile(rb"OggS\0[^\x02\x06]", re.DOTALL)
 _SEARCH_BYTES = 1 << 20
 
 
 class FileDecoder:
-    """Reads one file from its beginning to its end. Video and further audio tracks are
+    """Decodes one file from beginning to end. Video and further audio tracks are
     ignored.
 
-    Where the container's times say that nothing was recorded (a track that begins late,
-    packets left out during silence), silence is given. A file whose channels change
-    keeps the channels that it began with.
+    Gaps in the container's time line (a track that begins late, packets omitted during
+    silence) become silence. If the channel layout changes, audio is remixed to the
+    initial layout.
     """
 
     def __init__(self, file: BinaryIO, bare: InputFormat | None = None) -> None:
-        """Open the file's container; ``bare`` says how to read it if it has none.
+        """Open the file. ``bare`` is the format of a file without a container.
 
-        Raises ``RemoteProtocolError``: ``UNDECODABLE_AUDIO`` when it is no recording,
-        ``UNSUPPORTED_FORMAT`` when its codec is not known, ``TOO_LARGE`` when it is
-        longer than allowed or says that it is; ``OSError`` when it cannot be read.
+        Raises ``RemoteProtocolError`` with ``UNDECODABLE_AUDIO`` if it is not a
+        recording, ``UNSUPPORTED_FORMAT`` if its codec is unknown, or ``TOO_LARGE`` if
+        it exceeds or declares more than the maximum length. Raises ``OSError`` if it
+        cannot be read.
         """
         self._file = file
         self._check_size()
@@ -101,12 +99,12 @@ class FileDecoder:
         self._given_samples = 0
         self._silent_s = 0.0
         self.source_rate_hz = FILE_RATE_HZ
-        """Rate of the sound as it was recorded; right from the first read on."""
+        """Sample rate of the recording, known after the first read."""
         self._pieces = self._decode()
 
     def read_channels(self) -> tuple[bytes, ...]:
-        """Give the next few seconds of every channel; empty at the end. Raises as
-        opening does.
+        """Return the next seconds of every channel; empty at the end. Raises the same
+        errors as the constructor.
         """
         pieces: list[bytearray] = []
         for channels in self._pieces:
@@ -121,7 +119,7 @@ class FileDecoder:
         return tuple(map(bytes, pieces)) if pieces and pieces[0] else ()
 
     def close(self) -> None:
-        """Close the container, and leave the file open."""
+        """Close the container. The file stays open."""
         self._track.close()
 
     def _check_size(self) -> None:
@@ -131,7 +129,7 @@ class FileDecoder:
                 Status.TOO_LARGE, f"the file has {size_bytes} bytes; allowed: {MAX_FILE_BYTES}"
             )
         tags_bytes = 0
-        while True:  # ends: every turn goes on in the file
+        while True:  # terminates: each iteration advances in the file
             self._file.seek(tags_bytes)
             tag_bytes = id3_tag_bytes(self._file.read(10))
             tags_bytes += tag_bytes
@@ -150,7 +148,7 @@ class FileDecoder:
         return known_container(self._file.read(START_BYTES)) is not None
 
     def _decode(self) -> Iterator[tuple[bytes, ...]]:
-        while True:  # ends: every turn takes a packet, or begins a later part of the file
+        while True:  # terminates: each iteration reads a packet or opens the next link
             try:
                 packet = next(self._track.packets)
                 self._taken_bytes += packet.size
@@ -176,7 +174,7 @@ class FileDecoder:
             yield self._counted(tuple(channel.finish_stream() for channel in self._channels))
 
     def _begin_next_link(self) -> bool:
-        """Go on with the next logical stream of a chained Ogg file; whether there is
+        """Open the next logical stream of a chained Ogg file. Returns whether there is
         one.
         """
         start = _next_link(self._file, self._part.start)
@@ -224,8 +222,8 @@ class FileDecoder:
         return channels
 
     def _take_shape(self, frame: av.AudioFrame) -> Iterator[tuple[bytes, ...]]:
-        """Make ready for frames like this one; gives what the resamplers before held
-        back.
+        """Prepare the resamplers for frames like this one. Yields the samples that the
+        previous resamplers had buffered.
         """
         rate_hz, count = frame.sample_rate, frame.layout.nb_channels
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
@@ -236,7 +234,7 @@ class FileDecoder:
         if self._layout is None:
             self._layout = frame.layout
             self.source_rate_hz = self._track.source_rate_hz or rate_hz
-        # It keeps the rate, and so holds nothing back.
+        # The rate does not change, so this resampler adds no delay.
         self._planar = av.AudioResampler("s16p", self._layout)
         if not self._channels or self._channels[0].in_rate_hz != rate_hz:
             if self._channels:
@@ -246,9 +244,9 @@ class FileDecoder:
 
 
 class _Part:
-    """A file from ``start`` on, as FFmpeg reads it.
+    """A view of a file from ``start`` on, for FFmpeg.
 
-    It has no name: no demuxer is chosen by it, and nothing beside the file is opened.
+    It has no name, so FFmpeg cannot choose a demuxer by it or open neighbouring files.
     """
 
     def __init__(self, file: BinaryIO, start: int) -> None:
@@ -298,9 +296,7 @@ class _AudioTrack:
 
     @property
     def timed_from_s(self) -> float | None:
-        """Where the time line begins; None: packets have no times that could be
-        trusted.
-        """
+        """The start of the time line; None if packets have no reliable timestamps."""
         name = self._container.format.name.partition(",")[0]
         if name not in _TIMED:
             return None
@@ -312,7 +308,7 @@ class _AudioTrack:
 
 
 class _Clock:
-    """Compares the times of frames with how much audio came before them."""
+    """Compares the timestamps of frames with the length of the audio before them."""
 
     def __init__(self, track: _AudioTrack) -> None:
         self._heard_s = 0.0
@@ -320,20 +316,17 @@ class _Clock:
         self.go_on(track)
 
     def go_on(self, track: _AudioTrack) -> None:
-        """Take the times of the next frames from ``track``, which follows what has been
-        heard.
-        """
+        """Continue with the time line of ``track``, which follows the audio so far."""
         zero_s = track.timed_from_s
         self._zero_s = None if zero_s is None else zero_s - self._heard_s
 
     def gap_before(self, frame: av.AudioFrame) -> float:
-        """Seconds in which nothing was recorded before ``frame``; notes the frame as
-        heard.
-        """
+        """Return the gap before ``frame`` in seconds, and advance by the frame."""
         gap_s = 0.0
         if self._zero_s is not None and frame.time is not None:
             gap_s = frame.time - self._zero_s - self._heard_s
-            if not -MIN_GAP_S < gap_s < MAX_GAP_S:  # the clock was set: times go on from here
+            # Outside these bounds the recorder's clock was changed: restart from here.
+            if not -MIN_GAP_S < gap_s < MAX_GAP_S:
                 self._zero_s += gap_s
             if not MIN_GAP_S <= gap_s < MAX_GAP_S:
                 gap_s = 0.0
@@ -342,11 +335,10 @@ class _Clock:
 
 
 def _next_link(file: BinaryIO, start: int) -> int | None:
-    """Find where the next link of a chained Ogg file begins; the present one begins at
-    ``start``.
+    """Find the next link of a chained Ogg file; the current one begins at ``start``.
 
-    A link begins with the first pages of its streams; the next one's come after other
-    pages.
+    A link begins with the first pages of its streams. So the next link begins at the
+    first such page after any other page.
     """
     later = _find(file, start, _OGG_LATER_PAGE)
     return None if later is None else _find(file, later, _OGG_FIRST_PAGE)
@@ -359,7 +351,7 @@ def _find(file: BinaryIO, start: int, pattern: re.Pattern[bytes]) -> int | None:
         buffer += piece
         if found := pattern.search(buffer):
             return position + found.start()
-        kept = buffer[-_OGG_HEAD_BYTES:]  # the pattern may be cut in two
+        kept = buffer[-_OGG_HEAD_BYTES:]  # the pattern may span two reads
         position += len(buffer) - len(kept)
         buffer = kept
     return None
@@ -371,7 +363,7 @@ def _check_riff(start: bytes) -> None:
     try:
         HeaderParser().push_bytes(start)
     except RemoteProtocolError as error:
-        # What else is wrong with it FFmpeg may understand.
+        # FFmpeg may be able to read a header with any other problem.
         if error.status is Status.TOO_LARGE:
             raise
 
@@ -380,5 +372,6 @@ def _check_length(length_s: float, verb: str) -> None:
     if length_s > MAX_AUDIO_S:
         raise RemoteProtocolError(
             Status.TOO_LARGE,
-            f"the recording {verb} {length_s / 3600:.1f} hours long; allowed: {MAX_AUDIO_S // 3600}",
+            f"the recording {verb} {length_s / 3600:.1f} hours long; "
+            f"allowed: {MAX_AUDIO_S // 3600}",
         )

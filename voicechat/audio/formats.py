@@ -1,8 +1,7 @@
-"""The audio formats of the wire contract, by name: what a client may send and what it
-may ask for.
+"""The audio formats of the wire contract, by name: the input and output formats.
 
-Parsing a name costs nothing and touches no codec, so that a bad name is refused before
-any audio flows.
+Parsing a name opens no codec, so that an invalid name is refused before any audio is
+sent.
 """
 
 import re
@@ -22,7 +21,8 @@ OPUS_RATES_HZ = (8000, 16000, 24000, 48000)
 _OUTPUT_GRAMMAR = (
     "WAV_<rate>HZ_MONO_16BIT, PCM_<rate>HZ_MONO_16BIT or MP3_<rate>HZ_MONO_<n>KBPS, "
     f"rate one of {', '.join(map(str, OUTPUT_RATES_HZ))}; "
-    f"OGG_OPUS_<rate>KHZ_MONO_<n>KBPS, rate one of {', '.join(str(rate // 1000) for rate in OPUS_RATES_HZ)}"
+    "OGG_OPUS_<rate>KHZ_MONO_<n>KBPS, rate one of "
+    f"{', '.join(str(rate // 1000) for rate in OPUS_RATES_HZ)}"
 )
 
 # The bit rates, in kbit/s, of layer III: ISO/IEC 11172-3 (MPEG-1, rates from 32 kHz),
@@ -33,12 +33,13 @@ _MPEG2_KBPS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _MPEG25_KBPS = (8, 16, 24, 32, 40, 48, 56, 64)
 _MPEG2_SUBSTITUTE_KBPS = 128
 _OPUS_KBPS = (6, 256)
-"""RFC 6716, section 2.1.1, for one channel: a wish outside is moved to the nearer end.
+"""The range of bit rates for one channel (RFC 6716, section 2.1.1). A requested rate
+outside is clamped.
 """
 
 
 class Container(Enum):
-    """How encoded speech is wrapped."""
+    """The container of encoded speech."""
 
     WAV = "wav"
     PCM = "pcm"
@@ -47,7 +48,7 @@ class Container(Enum):
 
     @property
     def compressed(self) -> bool:
-        """Whether making it takes an encoder that computes for milliseconds."""
+        """Whether a codec compresses the samples, which takes milliseconds."""
         return self in (Container.MP3, Container.OGG_OPUS)
 
 
@@ -61,8 +62,8 @@ _CONTENT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """What a reply's audio is encoded to: always mono; ``bitrate_bps`` is None for
-    16-bit samples.
+    """The format of a reply's audio, always mono. ``bitrate_bps`` is None for 16-bit
+    samples.
     """
 
     name: str
@@ -72,21 +73,21 @@ class OutputFormat:
 
     @property
     def content_type(self) -> str:
-        """The media type for an HTTP answer."""
+        """The media type for HTTP."""
         return _CONTENT_TYPES[self.container]
 
 
 class InputContainer(Enum):
-    """How a client's audio is coded and wrapped; the value is its name on the wire."""
+    """The codec and container of a client's audio. The value is the wire name."""
 
     PCM = "pcm"
-    """Bare 16-bit samples."""
+    """Raw 16-bit samples."""
     WAV = "wav"
     MU_LAW = "mulaw"
-    """Bare G.711, as telephones have it."""
+    """Raw G.711 mu-law."""
     A_LAW = "alaw"
     G722 = "g722"
-    """Bare G.722 at 64 kbit/s."""
+    """Raw G.722 at 64 kbit/s."""
     MP3 = "mp3"
     OPUS = "opus"
     """In Ogg."""
@@ -97,7 +98,7 @@ class InputContainer(Enum):
     AAC = "aac"
     """In ADTS."""
     AMR = "amr"
-    """Narrow-band or wide-band, as its magic says."""
+    """Narrow-band or wide-band, according to its magic number."""
     FLAC = "flac"
     WEBM = "webm"
     """Opus in WebM."""
@@ -106,8 +107,8 @@ class InputContainer(Enum):
 
     @property
     def compressed(self) -> bool:
-        """Whether a codec decodes it: then rate and channels are its own matter, and it
-        is decoded apart.
+        """Whether it needs a codec. Then the stream itself declares rate and channels,
+        and it is decoded in a separate process.
         """
         return self not in _SAMPLES
 
@@ -120,8 +121,8 @@ _SAMPLES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class InputFormat:
-    """What a client declares its audio to be; ``rate_hz`` holds for samples that no
-    header describes.
+    """The declared format of a client's audio. ``rate_hz`` applies to samples without a
+    header.
     """
 
     container: InputContainer
@@ -129,7 +130,7 @@ class InputFormat:
 
 
 def parse_output_format(name: str) -> OutputFormat:
-    """Understand an output format name such as ``MP3_22050HZ_MONO_256KBPS``.
+    """Parse the name of an output format such as ``MP3_22050HZ_MONO_256KBPS``.
 
     A bit rate that layer III does not have at the sample rate is replaced by the
     nearest it has (of two equally near, the lower), except that above MPEG-2's limit of
@@ -166,8 +167,8 @@ def parse_output_format(name: str) -> OutputFormat:
 
 
 def parse_input_format(name: str, sample_rate_hz: int) -> InputFormat:
-    """Understand what a client declares its audio to be; an empty name means ``wav``,
-    m4a is mp4.
+    """Parse the declared format of a client's audio. An empty name means ``wav``,
+    ``m4a`` means ``mp4``.
 
     Raises ``RemoteProtocolError`` (``INVALID_PARAMETER``) for an unknown name or a
     sample rate outside 8000 to 192000 Hz.
@@ -182,7 +183,8 @@ def parse_input_format(name: str, sample_rate_hz: int) -> InputFormat:
     if not LOWEST_RATE_HZ <= sample_rate_hz <= HIGHEST_RATE_HZ:
         raise RemoteProtocolError(
             Status.INVALID_PARAMETER,
-            f"sample_rate {sample_rate_hz} is not allowed; allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}",
+            f"sample_rate {sample_rate_hz} is not allowed; "
+            f"allowed: {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}",
         )
     return InputFormat(container, sample_rate_hz)
 
@@ -207,5 +209,5 @@ def _unknown_output(name: str) -> RemoteProtocolError:
 
 
 def _quoted(name: str) -> str:
-    # A message goes back over the wire: a hostile name must not make it long.
+    # The message is sent to the client: a hostile name must not make it long.
     return repr(name if len(name) <= 60 else name[:60] + "...")

@@ -1,6 +1,6 @@
-"""The volume of a reply: 0 to 100, where 50 is as it comes.
+"""The volume of a reply: 0 to 100, where 50 leaves the level unchanged.
 
-The law is linear in amplitude: ``20 log10(volume / 50)`` dB. So 100 is +6 dB, 25 is -6
+Volume is linear in amplitude: ``20 log10(volume / 50)`` dB. So 100 is +6 dB, 25 is -6
 dB, and 0 is silence.
 """
 
@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 UNCHANGED = 50.0
 _FULL_SCALE = 32767.0
 _KNEE = 0.8
-"""Part of full scale above which peaks are bent, so that what is made louder does not
-crackle.
-"""
+"""The part of full scale above which amplified peaks are soft-clipped."""
 
 
 class Gain:
-    """Changes the level of s16le mono speech; each sample by itself, so that pieces
-    join without a click.
+    """Changes the level of s16le mono speech. Each sample is processed independently,
+    so that consecutive pieces join without a click.
     """
 
     def __init__(self, volume: float) -> None:
@@ -25,7 +23,7 @@ class Gain:
         self._factor = volume / UNCHANGED
 
     def apply(self, pcm: bytes) -> bytes:
-        """Give the samples at the new level; peaks near full scale are rounded off."""
+        """Return the samples at the new level. Peaks are soft-clipped."""
         if self._factor == 1:
             return pcm
         samples = np.frombuffer(pcm, "<i2") * (self._factor / _FULL_SCALE)
@@ -35,8 +33,8 @@ class Gain:
 
 
 def _bent(samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Leave what is below the knee, and lead the rest smoothly towards full scale (a
-    hyperbolic tangent).
+    """Soft-clip: samples below the knee are unchanged, larger ones approach full scale
+    by a hyperbolic tangent.
     """
     excess = (np.abs(samples) - _KNEE) / (1 - _KNEE)
     return np.where(excess > 0, np.sign(samples) * (_KNEE + (1 - _KNEE) * np.tanh(excess)), samples)

@@ -1,4 +1,4 @@
-"""Writing Ogg: packets in, pages out (RFC 3533, section 6)."""
+"""Writes Ogg pages from packets (RFC 3533, section 6)."""
 
 import struct
 import zlib
@@ -12,19 +12,19 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class OggWriter:
-    """One logical stream. Every page is complete in itself: it can be sent at once."""
+    """Writes one logical stream. Every page is complete and can be sent at once."""
 
     def __init__(self, serial: int) -> None:
         self._serial = serial
         self._pages = 0
 
     def pages(self, packets: Sequence[bytes], position: int, *, last: bool = False) -> bytes:
-        """Put whole packets into as few pages as hold them; without any, make an empty
-        page.
+        """Write whole packets into as few pages as possible; an empty page if there are
+        none.
 
-        ``position``: of the last sample of the last packet. All pages carry it, which
-        only a seeking reader of pages that were filled to the brim could notice. Raises
-        ``ValueError`` for a packet that no page can hold.
+        ``position`` is the granule position after the last packet. If several pages are
+        needed, all carry it, which only affects seeking. Raises ``ValueError`` for a
+        packet that does not fit into a page.
         """
         made: list[bytes] = []
         lacing, body = bytearray(), bytearray()
@@ -53,10 +53,10 @@ class OggWriter:
 
 
 def page_checksum(page: bytes) -> bytes:
-    """Compute a page's checksum as it stands in it.
+    """Compute a page's checksum in its byte order.
 
-    It is zlib's polynomial with the bits the other way round, from 0 and without zlib's
-    inversions.
+    It uses zlib's polynomial with reversed bits, the initial value 0 and no final
+    inversion.
     """
     without = page[:CHECKSUM_AT] + bytes(4) + page[CHECKSUM_AT + 4 :]
     inverted = zlib.crc32(without.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF

@@ -1,8 +1,9 @@
-"""Where speech begins and pauses in a stream, so that recognisers can end sentences.
+"""Detects the onset of speech and pauses in a stream, so that recognisers can end
+sentences.
 
-WebRTC's voice detector judges 20 ms at a time (0.12 ms of CPU per second of audio) and
-errs on single frames; what is reported is steadied over windows. Pure: the same samples
-give the same events, however they are cut.
+WebRTC's VAD classifies frames of 20 ms (0.12 ms of CPU per second of audio). Its errors
+on single frames are smoothed over windows. Deterministic: the same samples give the
+same events, however they are split.
 """
 
 from collections import deque
@@ -16,32 +17,32 @@ FRAME_MS = 20
 FRAME_BYTES = RATE_HZ * FRAME_MS // 1000 * 2
 
 AGGRESSIVENESS = 2
-"""Of 0 to 3. On read speech 3 cuts soft word ends off, 2 does not; both call silence
-silence.
+"""The VAD's mode, 0 to 3. On read speech mode 3 cuts off soft word ends, mode 2 does
+not. Both classify silence correctly.
 """
 ONSET_WINDOW_MS = 200
 ONSET_VOICED = 0.9
-"""Part of the window that must be voiced for speech to begin. The detector goes on for
-60 to 80 ms after a sound, so this is 100 ms of sound: less than a short "yes", more
+"""The part of the window that must be voiced for an onset. The VAD stays active for 60
+to 80 ms after a sound, so this is 100 ms of sound: shorter than a short "yes", longer
 than a click.
 """
 PAUSE_MS = 700
 PAUSE_VOICED = 0.2
-"""Part of a pause that may be voiced: a click or a breath does not make it speech."""
+"""The part of a pause that may be voiced, which tolerates a click or a breath."""
 PRE_ROLL_MS = 300
-"""A first consonant is often unvoiced: this much audio before the onset belongs to the
-sentence.
+"""Audio before the onset that belongs to the sentence: a first consonant is often
+unvoiced.
 """
 _STEADY_FRAMES = 7
-"""Voiced frames in a row that move the end of speech; fewer are a click and what the
-detector makes of it.
+"""Consecutive voiced frames that extend the speech. Fewer are a click and the VAD's
+hangover.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechBegan:
-    """Speech began at ``at_ms`` of the stream; keep the audio from ``keep_from_ms`` on
-    for its first syllable.
+    """Speech began at ``at_ms`` of the stream. Keep the audio from ``keep_from_ms`` on,
+    which includes the pre-roll.
     """
 
     at_ms: int
@@ -50,7 +51,7 @@ class SpeechBegan:
 
 @dataclass(frozen=True, slots=True)
 class SpeechPaused:
-    """The person has been silent since ``at_ms`` of the stream."""
+    """Speech paused: silence since ``at_ms`` of the stream."""
 
     at_ms: int
 
@@ -59,9 +60,9 @@ SpeechEvent: TypeAlias = SpeechBegan | SpeechPaused
 
 
 class PauseDetector:
-    """Finds speech and the pauses that end it in one stream of s16le mono 16 kHz audio.
+    """Detects speech and pauses in one stream of s16le mono 16 kHz audio.
 
-    Events alternate, beginning with ``SpeechBegan``; their times never go backwards.
+    Events alternate, beginning with ``SpeechBegan``. Their times never decrease.
     ``SpeechBegan`` is reported 180 to 200 ms after the onset, ``SpeechPaused`` about
     ``pause_ms`` after the end.
     """
@@ -77,11 +78,11 @@ class PauseDetector:
         self._quiet_since_ms = 0
         self.speaking = False
         self.voiced_until_ms = 0
-        """Where the last frame that was voiced ended, a click's among them."""
+        """The end of the last voiced frame, including clicks."""
 
     def push_audio(self, pcm: bytes) -> list[SpeechEvent]:
-        """Listen to the next piece, of any size; what is no whole frame yet waits for
-        the next call.
+        """Process the next piece, of any size. An incomplete frame is buffered for the
+        next call.
         """
         audio = self._cut_frame + pcm
         whole_bytes = len(audio) - len(audio) % FRAME_BYTES

@@ -1,10 +1,9 @@
-"""Finished speech made faster or slower, higher or lower, for synthesisers that cannot
-do it themselves.
+"""Changes the speech rate and the pitch of synthesised speech, for synthesisers that
+cannot.
 
-Speed is FFmpeg's ``atempo`` (overlapping windows put closer together). Pitch is
-resampling, which changes length and pitch together, and ``atempo`` to give the length
-back; it moves the whole spectrum, so that a voice sounds smaller or larger, as well as
-higher or lower.
+The rate is changed by FFmpeg's ``atempo`` (overlap-add time stretching). The pitch is
+changed by resampling, which also changes the length, and ``atempo`` to restore the
+length. This shifts the formants too, so that the speaker sounds smaller or larger.
 """
 
 import av
@@ -12,21 +11,21 @@ import av
 from voicechat.audio.resample import pulled_samples
 
 _LOWEST_TEMPO, _HIGHEST_TEMPO = 0.5, 2.0
-"""Of one ``atempo``; past 2 it would skip samples, and so several are put in a row."""
+"""The range of one ``atempo``. Above 2 it would skip samples: chain several."""
 
 _FLUSH_MS = 300
 
 
 class ProsodyFilter:
-    """Changes one stretch of s16le mono speech.
+    """Changes the prosody of one stretch of s16le mono speech.
 
-    Measured: 0.5 to 2.5 ms of CPU per second of audio; 50 ms held back at twice the
-    speed, 180 ms at half, and up to 340 ms where the pitch is doubled as well. Use it
-    in a thread: it frees the interpreter lock.
+    Measured: 0.5 to 2.5 ms of CPU per second of audio. The delay is 50 ms at twice the
+    speed, 180 ms at half, and up to 340 ms if the pitch is doubled as well. Use it in a
+    thread; it releases the interpreter lock.
     """
 
     def __init__(self, rate_hz: int, speech_rate: float, pitch_rate: float) -> None:
-        """Both rates 0.5 to 2; ``rate_hz`` 8000 to 192000, and the same comes out."""
+        """Both rates are 0.5 to 2. ``rate_hz`` is that of input and output."""
         self._rate_hz = rate_hz
         graph = av.filter.Graph()
         steps = [
@@ -57,15 +56,14 @@ class ProsodyFilter:
         self._given_bytes = 0
 
     def push_audio(self, pcm: bytes) -> bytes:
-        """Change the next piece, of an even size; gives what is ready, perhaps nothing."""
+        """Process the next piece, of an even size. May return nothing yet."""
         self._due_bytes += len(pcm) / self._speech_rate
         return self._filtered(pcm)
 
     def finish_stream(self) -> bytes:
-        """Give what is still held back. The filter is of no use afterwards."""
+        """Return the samples still buffered. The filter must not be used afterwards."""
         given_bytes = self._given_bytes
-        # atempo swallows what does not fill its last window: silence is put there for
-        # it to swallow.
+        # atempo drops an incomplete last window: pad with silence that may be dropped.
         rest = self._filtered(bytes(self._rate_hz * _FLUSH_MS // 1000 * 2))
         self._graph.push(None)
         rest += pulled_samples(self._graph)
@@ -84,7 +82,7 @@ class ProsodyFilter:
 
 
 def _tempos(tempo: float) -> list[float]:
-    """Split a change of tempo into ones that ``atempo`` does well."""
+    """Split a tempo into factors within the range of ``atempo``."""
     tempos: list[float] = []
     while tempo > _HIGHEST_TEMPO:
         tempos.append(_HIGHEST_TEMPO)

@@ -1,7 +1,7 @@
 """Streaming resampling of s16le mono audio with libswresample.
 
-Measured on 20 ms pieces: 0.6 to 0.8 ms of CPU per second of audio, most of it the calls
-themselves. Delay: 1 to 2 ms when the lower rate is 16 kHz or more, up to 4 ms at 8 kHz.
+Measured with 20 ms pieces: 0.6 to 0.8 ms of CPU per second of audio, most of it call
+overhead. Delay: 1 to 2 ms when the lower rate is 16 kHz or more, up to 4 ms at 8 kHz.
 Opening takes 0.2 to 0.9 ms at the usual rates, and 13 ms at the worst (191999 Hz to 16
 kHz: 1024 phases of a long filter).
 """
@@ -23,12 +23,12 @@ _UP_TAPS, _UP_CUTOFF = 32, 0.97
 
 
 class Resampler:
-    """Converts one stream from ``in_rate_hz`` to ``out_rate_hz``; equal rates pass
-    through untouched.
+    """Resamples one stream from ``in_rate_hz`` to ``out_rate_hz``. Equal rates pass
+    through unchanged.
 
-    How the input is cut never changes the output's samples; an odd byte is carried into
-    the next piece. A whole stream that is shorter than the filter (a few milliseconds)
-    may give nothing. Raises ``ValueError`` for a rate outside 8000 to 192000 Hz.
+    The output does not depend on how the input is split; an odd byte is carried into
+    the next piece. A stream shorter than the filter (a few milliseconds) may produce no
+    output. Raises ``ValueError`` for a rate outside 8000 to 192000 Hz.
     """
 
     def __init__(self, in_rate_hz: int, out_rate_hz: int) -> None:
@@ -44,13 +44,11 @@ class Resampler:
 
     @property
     def delay_ms(self) -> int:
-        """Upper bound of the audio held back until more comes or the stream is
-        finished: half the filter.
-        """
+        """Upper bound of the buffered audio: half the length of the filter."""
         return 0 if self._graph is None else resampling_delay_ms(self.in_rate_hz, self.out_rate_hz)
 
     def push_audio(self, pcm: bytes) -> bytes:
-        """Convert the next piece, of any size. Returns what is ready, perhaps nothing."""
+        """Resample the next piece, of any size. May return nothing yet."""
         if self._odd_byte or len(pcm) % 2:
             pcm = self._odd_byte + pcm
             whole_bytes = len(pcm) & ~1
@@ -64,7 +62,7 @@ class Resampler:
         return pulled_samples(self._graph)
 
     def finish_stream(self) -> bytes:
-        """Return what is still held back. The resampler is of no use afterwards."""
+        """Return the samples still buffered. Do not use the resampler afterwards."""
         if self._graph is None:
             return b""
         self._graph.push(None)
@@ -72,25 +70,27 @@ class Resampler:
 
 
 class RateConverter:
-    """Converts a stream whose rate may change between pieces to one rate; opens a
-    resampler when it first needs one.
+    """Resamples a stream whose rate may change between pieces. Opens a resampler when
+    it is first needed.
     """
 
     def __init__(self, out_rate_hz: int, usual_hz: int | None = None) -> None:
-        """``usual_hz``: the rate that is expected; its resampler, which takes a
-        millisecond, is opened at once.
+        """``usual_hz`` is the expected rate. Its resampler is opened at once, in about
+        1 ms.
         """
         self.out_rate_hz = out_rate_hz
         self._resampler = None if usual_hz is None else Resampler(usual_hz, out_rate_hz)
 
     @property
     def delay_ms(self) -> int:
-        """See ``Resampler.delay_ms``: at the rate that came last."""
+        """Upper bound of the buffered audio at the last rate; see
+        ``Resampler.delay_ms``.
+        """
         return 0 if self._resampler is None else self._resampler.delay_ms
 
     def push_audio(self, pcm: bytes, in_rate_hz: int) -> bytes:
-        """Convert the next piece. At a change of rate, what the old one held back goes
-        first.
+        """Resample the next piece. At a change of rate, the samples still buffered are
+        returned first.
         """
         held_back = b""
         if self._resampler is None or self._resampler.in_rate_hz != in_rate_hz:
@@ -101,14 +101,14 @@ class RateConverter:
         return held_back + converted if held_back else converted
 
     def finish_stream(self) -> bytes:
-        """Return what is still held back. The next piece begins a new stream."""
+        """Return the samples still buffered. The next piece begins a new stream."""
         resampler, self._resampler = self._resampler, None
         return b"" if resampler is None else resampler.finish_stream()
 
 
 def resampling_delay_ms(in_rate_hz: int, out_rate_hz: int) -> int:
-    """Milliseconds of audio that conversion between two different rates holds back,
-    rounded up.
+    """Return the delay of resampling between two different rates, rounded up to
+    milliseconds.
     """
     taps, cutoff = _filter(in_rate_hz, out_rate_hz)
     return math.ceil(1000 * taps / 2 / (min(in_rate_hz, out_rate_hz) * cutoff))
@@ -139,11 +139,11 @@ def _open_graph(in_rate_hz: int, out_rate_hz: int) -> av.filter.Graph:
 
 
 def pulled_samples(graph: av.filter.Graph) -> bytes:
-    """Take all s16 mono samples that a filter graph has ready."""
+    """Return all s16 mono samples that are ready in a filter graph."""
     pieces: list[bytes] = []
-    while True:  # ends: each pull takes a frame of what was pushed before
+    while True:  # terminates: each pull removes a frame from the graph
         try:
             frame = cast(av.AudioFrame, graph.pull())
-        except (BlockingIOError, EOFError):  # wants more input; has given all
+        except (BlockingIOError, EOFError):  # needs more input; is exhausted
             return b"".join(pieces)
         pieces.append(bytes(frame.planes[0])[: frame.samples * 2])

@@ -1,7 +1,7 @@
-"""The header of a RIFF/WAVE clip, understood while it arrives.
+"""An incremental parser for the header of a RIFF/WAVE clip.
 
-Layout after Microsoft's "Multimedia Programming Interface and Data Specifications 1.0"
-and, for ``WAVE_FORMAT_EXTENSIBLE``, the Windows driver kit's ``mmreg.h``.
+The layout follows Microsoft's "Multimedia Programming Interface and Data Specifications
+1.0" and, for ``WAVE_FORMAT_EXTENSIBLE``, the Windows driver kit's ``mmreg.h``.
 """
 
 import struct
@@ -12,21 +12,21 @@ from voicechat.audio.samples import SampleEncoding, SampleLayout
 from voicechat.errors import RemoteProtocolError, Status
 
 MAX_FORMAT_BYTES = 64 * 1024
-"""Bound of the chunk that describes the samples. Other chunks are skipped, whatever
-their size.
-"""
+"""Maximum size of the ``fmt`` chunk. Other chunks are skipped."""
 MAX_CHANNELS = 8
 MAX_CHUNKS = 1000
-"""Before the samples: a frame made of empty ones must not occupy the event loop."""
+"""Maximum number of chunks before the samples. Prevents a frame of empty chunks from
+blocking the event loop.
+"""
 SIGNATURE_BYTES = 12
 UNKNOWN_SIZE = 0xFFFFFFFF
 MAX_DATA_BYTES = 1 << 30
-"""What a header may promise: more than nine hours at 16 kHz. Other chunks may be as
-long.
+"""Maximum declared size of the samples: more than 9 h at 16 kHz. The maximum applies to
+other chunks too.
 """
 _UNKNOWN_SIZES = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000))
-"""What recorders write that cannot know: the largest number they dared to, less a
-header or two.
+"""Sizes that recorders write if the size is unknown: the largest number, less the size
+of one or two headers.
 """
 
 _FORMS = (b"RIFF", b"RF64", b"BW64")
@@ -34,8 +34,8 @@ _FORMS = (b"RIFF", b"RF64", b"BW64")
 3306.
 """
 _SIZES_BYTES = 24
-"""Of the sizes that the chunk 'ds64' begins with: of the form, of the samples, number
-of samples.
+"""Length of the first fields of the 'ds64' chunk: the sizes of the form and of the
+samples, and the number of samples.
 """
 _EXTENSIBLE = 0xFFFE
 _EXTENSIBLE_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
@@ -53,20 +53,18 @@ _ENCODINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ClipHeader:
-    """What a header says of its samples."""
+    """The description of a clip's samples."""
 
     rate_hz: int
     layout: SampleLayout
     data_bytes: int | None
-    """Bytes of samples; None: the writer could not know, they go on until another clip
-    begins.
-    """
+    """Bytes of samples; None if unknown: they continue until the next clip."""
     trailing_bytes: int
-    """Bytes of the clip after its samples: other chunks, such as tags."""
+    """Bytes of chunks after the samples, such as tags."""
 
 
 def may_be_clip(start: bytes) -> bool:
-    """Whether a stream that begins like this may be a clip; certain from
+    """Whether a stream with this beginning may be a clip. The answer is certain from
     ``SIGNATURE_BYTES`` on.
     """
     if not b"WAVE".startswith(start[8:SIGNATURE_BYTES]):
@@ -75,21 +73,21 @@ def may_be_clip(start: bytes) -> bool:
 
 
 def is_chunk_head(head: bytes, most_bytes: int) -> bool:
-    """Whether 8 bytes name a chunk that is no longer than ``most_bytes`` with its name
-    and size.
+    """Whether 8 bytes are the head of a chunk of at most ``most_bytes``, including the
+    head.
     """
     printable = all(0x20 <= byte < 0x7F for byte in head[:4])
     return printable and 8 + int.from_bytes(head[4:8], "little") <= most_bytes
 
 
 class HeaderParser:
-    """Reads one clip from its ``RIFF`` on, in pieces of any size, up to the first byte
-    of its samples.
+    """Parses one clip from its ``RIFF`` up to the first byte of its samples, in pieces
+    of any size.
 
-    Raises ``RemoteProtocolError`` for a header that cannot be used:
+    Raises ``RemoteProtocolError`` for an unusable header:
     ``UNSUPPORTED_FORMAT`` for an encoding, ``TOO_LARGE`` for more than
     ``MAX_DATA_BYTES`` of samples, ``UNDECODABLE_AUDIO`` for the rest. ``nBlockAlign``
-    and ``nAvgBytesPerSec`` follow from other fields, and are not read: writers get them
+    and ``nAvgBytesPerSec`` are ignored: they follow from other fields, and are often
     wrong.
     """
 
@@ -101,18 +99,18 @@ class HeaderParser:
         self._chunks = 0
         self._format: tuple[int, SampleLayout] | None = None
         self._long_sizes: tuple[int, int] | None = None
-        """Bytes of the form and of the samples, where a 64-bit form names them."""
+        """The sizes of the form and of the samples from a 64-bit form."""
 
     def push_bytes(self, data: bytes) -> tuple[ClipHeader, bytes] | None:
-        """Take the next piece. Returns the header and what follows it, or None while
-        the header goes on.
+        """Parse the next piece. Returns the header and the bytes after it, or None
+        while the header is incomplete.
         """
         self._pending += data
         if self._offset_bytes == 0:
             if len(self._pending) < SIGNATURE_BYTES:
                 return None
             self._riff_bytes = int.from_bytes(self._take(SIGNATURE_BYTES)[4:8], "little")
-        while True:  # ends: each turn takes bytes
+        while True:  # terminates: each iteration consumes bytes
             skipped = self._take(min(self._skip_bytes, len(self._pending)))
             self._skip_bytes -= len(skipped)
             if self._skip_bytes or len(self._pending) < 8:
@@ -165,8 +163,8 @@ class HeaderParser:
             )
         trailing_bytes = 8 + self._riff_bytes - (self._offset_bytes + data_bytes)
         if data_bytes == 0 or not 0 <= trailing_bytes <= MAX_DATA_BYTES:
-            # Sizes that were never filled in, or that contradict each other: what
-            # follows may be samples.
+            # The sizes were never filled in, or contradict each other. Treat the data
+            # that follows as samples.
             trailing_bytes = 0
         return ClipHeader(rate_hz, layout, data_bytes, trailing_bytes)
 

@@ -1,4 +1,4 @@
-"""Samples of any common encoding and channel count, turned into 16-bit mono."""
+"""Converts samples of any common encoding and channel count to 16-bit mono."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -13,8 +13,8 @@ Samples: TypeAlias = NDArray[np.int16]
 
 
 class SampleEncoding(Enum):
-    """How one sample is written, all little-endian; the value is its width in bytes and
-    its kind.
+    """The encoding of a sample, little-endian. The value is its width in bytes and its
+    kind.
     """
 
     U8 = (1, "unsigned")
@@ -34,7 +34,7 @@ class SampleEncoding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SampleLayout:
-    """How a stream of interleaved samples is to be read."""
+    """The layout of a stream of interleaved samples."""
 
     encoding: SampleEncoding
     channels: int
@@ -49,8 +49,8 @@ def to_mono_s16(data: bytes, layout: SampleLayout) -> bytes:
     """Convert whole frames (``len(data)`` a multiple of ``layout.frame_bytes``) to
     s16le mono.
 
-    Channels are averaged. Wider integers lose their low bits; floats beyond full scale
-    are clipped, NaN is silence.
+    Channels are averaged. Wider integers are truncated to 16 bits. Floats are clipped
+    at full scale; NaN becomes 0.
     """
     if layout.encoding is SampleEncoding.S16 and layout.channels == 1:
         return data

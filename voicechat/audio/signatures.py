@@ -1,4 +1,4 @@
-"""How the beginnings of audio containers look, and those of what must never reach a
+"""Recognises audio containers by their first bytes, and content that must never reach a
 decoder.
 """
 
@@ -10,8 +10,7 @@ from voicechat.audio.riff import may_be_clip
 from voicechat.errors import RemoteProtocolError, Status
 
 SIGNATURE_BYTES = 4096
-"""A beginning of this length is enough for every question here; a shorter one may do.
-"""
+"""The number of first bytes that suffices for every check; fewer may suffice."""
 
 _CONTAINERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"OggS", "opus or speex"),
@@ -50,10 +49,10 @@ _TS_PACKET_BYTES = 188
 
 
 def _read_ts_head(head: bytes) -> FrameHead | None:
-    """Understand the head of an MPEG transport stream's packet: ISO/IEC 13818-1, 2.4.3.2.
+    """Parse the head of an MPEG transport stream packet (ISO/IEC 13818-1, 2.4.3.2).
 
-    Its packets are all of one length. One that is damaged, scrambled or holds nothing
-    does not begin a recording.
+    All packets have the same length. A damaged, scrambled or empty packet does not
+    begin a recording.
     """
     is_whole = head[0] == 0x47 and not head[1] & 0x80
     holds_something = head[3] & 0x30 and not head[3] & 0xC0
@@ -70,10 +69,10 @@ _PAGES = (
     *(b"<", b"{", b"[", b"#ext", b"ffconcat", b"v=0", b"%pdf"),
     *(b"http:", b"https:", b"file:", b"rtsp:"),
 )
-"""Pages, data, playlists and lists of addresses, in lower case."""
+"""Starts of web pages, data, playlists and lists of addresses, in lower case."""
 _TEXT_BYTES = 64
 _NO_TEXT = bytes(range(9)) + bytes(range(14, 32))
-"""Control characters that texts do not have, and samples do."""
+"""Control characters that occur in samples but not in texts."""
 _ARCHIVES: tuple[tuple[int, bytes], ...] = (
     (0, b"%PDF-"),
     (0, b"PK\x03\x04"),
@@ -97,10 +96,10 @@ _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-1
 
 
 def known_container(start: bytes) -> str | None:
-    """Recognise a container by how it begins; None: it may be bare samples.
+    """Recognise a container by its first bytes; None if they may be raw samples.
 
-    The answer is the name or names under which a stream of it may be declared, empty
-    where it can only be sent as a whole recording.
+    Returns the format names under which a stream of it may be declared, or an empty
+    string if it is only supported as a whole recording.
     """
     if len(start) >= CLIP_BYTES and may_be_clip(start):
         return "wav"
@@ -114,9 +113,9 @@ def known_container(start: bytes) -> str | None:
 
 
 def check_start(name: str, start: bytes) -> None:
-    """Refuse a stream that was declared as ``name`` and begins as another container.
+    """Check that a stream declared as ``name`` does not begin like another container.
 
-    Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``) with the name to declare.
+    Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``) with the correct name.
     """
     found = known_container(start)
     if found is None or name in found.split(" or "):
@@ -128,11 +127,11 @@ def check_start(name: str, start: bytes) -> None:
 
 
 def is_refused(start: bytes) -> bool:
-    """Whether a file that begins so is a page, an archive, a playlist, a picture or a
-    program.
+    """Whether a file with these first bytes is a page, an archive, a playlist, an image
+    or a program.
 
-    A playlist would make a decoder fetch other addresses. Whatever else it is the
-    decoder judges.
+    A playlist would make a decoder fetch other addresses. The decoder decides about all
+    other content.
     """
     if any(start.startswith(magic, offset) for offset, magic in _ARCHIVES):
         return True
@@ -141,7 +140,7 @@ def is_refused(start: bytes) -> bool:
 
 
 def _is_framed(start: bytes, framing: FrameFormat) -> bool:
-    """Whether two frames of a codec stand one after the other: one alone may be chance."""
+    """Whether two consecutive frames of a codec match. One alone may be chance."""
     if len(start) < framing.head_bytes:
         return False
     first = framing.read_head(start[: framing.head_bytes])

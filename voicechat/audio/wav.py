@@ -11,8 +11,8 @@ HEADER_BYTES = 44
 
 
 def wav_header(rate_hz: int, data_bytes: int | None) -> bytes:
-    """Give the 44 bytes that stand before s16le mono samples; None for a size that is
-    not known yet.
+    """Return the 44-byte header of s16le mono samples. ``data_bytes`` is None if the
+    size is unknown.
     """
     riff_bytes = UNKNOWN_SIZE if data_bytes is None else HEADER_BYTES - 8 + data_bytes
     return struct.pack(
@@ -26,8 +26,8 @@ def wav_header(rate_hz: int, data_bytes: int | None) -> bytes:
 def read_wav(data: bytes) -> bytes:
     """Decode a whole WAV file to s16le mono 16 kHz.
 
-    Raises ``RemoteProtocolError`` (``UNDECODABLE_AUDIO``, ``UNSUPPORTED_FORMAT``) when
-    it is none, or none of ours.
+    Raises ``RemoteProtocolError``: ``UNDECODABLE_AUDIO`` if it is not a WAV file,
+    ``UNSUPPORTED_FORMAT`` if its encoding is not supported.
     """
     if len(data) < SIGNATURE_BYTES or not may_be_clip(data):
         raise RemoteProtocolError(

@@ -1,7 +1,5 @@
-"""Containers and framings of compressed audio, taken apart as they arrive: bytes in any
-cut, whole packets out.
+"""Streaming demuxers of compressed audio: bytes in, whole packets out.
 
-Pure Python, without libraries in C: what comes from outside is bounded and checked
-here, and a codec is given whole packets only. How the bytes are cut never changes the
-packets.
+They are pure Python, so that untrusted input is checked and bounded without C code;
+codecs receive whole packets only. The packets do not depend on how the bytes are split.
 """

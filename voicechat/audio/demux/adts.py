@@ -23,5 +23,5 @@ FRAMING = FrameFormat("aac", StreamStart("aac"), 7, _read_head)
 
 
 def open_demuxer() -> FrameDemuxer:
-    """Make the demuxer of one stream."""
+    """Create the demuxer of one stream."""
     return FrameDemuxer(FRAMING)

@@ -1,5 +1,5 @@
-"""AMR as a file or stream with its magic (RFC 4867, section 5): narrow-band 8 kHz or
-wide-band 16 kHz, one channel.
+"""AMR with its magic number (RFC 4867, section 5): narrow-band 8 kHz or wide-band 16
+kHz, one channel.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _WIDE_BYTES = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1)
 def _framing(codec: str, rate_hz: int, frame_bytes: tuple[int, ...]) -> FrameFormat:
     def read_head(head: bytes) -> FrameHead | None:
         size_bytes = frame_bytes[head[0] >> 3 & 15]
-        # The bits around the type and the quality are padding, and 0.
+        # The padding bits around the type and the quality bit must be 0.
         return None if head[0] & 0x83 or not size_bytes else (size_bytes, codec)
 
     return FrameFormat("amr", StreamStart(codec, rate_hz, 1), 1, read_head)
@@ -39,7 +39,7 @@ class AmrDemuxer:
         self._frames: FrameDemuxer | None = None
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push_bytes``."""
+        """Yield the items that these bytes complete."""
         if self._frames is None:
             self._start += data
             magic = self._magic()
@@ -50,12 +50,12 @@ class AmrDemuxer:
         yield from self._frames.push_bytes(data)
 
     def finish_stream(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish_stream``."""
+        """Yield the items that the end of input completes."""
         if self._frames is not None:
             yield from self._frames.finish_stream()
 
     def _magic(self) -> bytes | None:
-        """The magic that the stream begins with; None while it may still become one."""
+        """Return the magic number of the stream; None while it is incomplete."""
         for magic in _STREAMS:
             if self._start.startswith(magic):
                 return magic

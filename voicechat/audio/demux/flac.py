@@ -1,9 +1,9 @@
-"""Native FLAC (RFC 9639): a header of metadata blocks, then frames that do not say how
-long they are.
+"""Native FLAC (RFC 9639): metadata blocks, then frames that do not declare their
+length.
 
-A frame ends where the next one's header stands, which its checksum and its number
-prove. So each frame is given when the header after it has come: one frame of delay that
-the format cannot avoid, unless the stream ends.
+A frame ends at the next frame header, which is verified by its checksum and its frame
+number. So each frame is yielded once the following header has arrived. This delay of
+one frame is inherent in the format.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ _CRC8 = _crc8_table()
 
 
 class FlacDemuxer:
-    """Reads the metadata, of which only STREAMINFO counts, then cuts at frame headers."""
+    """Reads STREAMINFO, skips other metadata, and splits frames at their headers."""
 
     def __init__(self) -> None:
         self._pending = bytearray()
@@ -54,7 +54,7 @@ class FlacDemuxer:
         self._garbage = GarbageCounter("flac")
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push_bytes``."""
+        """Yield the items that these bytes complete."""
         self._pending += data
         if not self._started:
             if not self._read_metadata():
@@ -64,23 +64,21 @@ class FlacDemuxer:
         yield from self._frames()
 
     def finish_stream(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish_stream``: the last frame needs no successor. One that is cut
-        off here is lost.
-        """
+        """Yield the last frame, which has no successor. A cut off frame is lost."""
         if self._started and _header(self._pending, 0):
             yield bytes(self._pending)
         self._pending.clear()
         self._searched_bytes = 0
 
     def _read_metadata(self) -> bool:
-        """Take metadata blocks; whether the frames begin."""
+        """Consume metadata blocks. Returns whether frames follow."""
         if self._metadata_bytes == 0:
             if not _MAGIC.startswith(self._pending[:4]):
                 raise undecodable("flac", "the audio does not begin with 'fLaC'")
             if len(self._pending) < len(_MAGIC):
                 return False
             self._take(len(_MAGIC))
-        while True:  # ends: each turn takes bytes, of which there is a bounded number
+        while True:  # terminates: each iteration consumes metadata, which is bounded
             self._skip_bytes -= self._take(min(self._skip_bytes, len(self._pending)))
             if self._skip_bytes:
                 return False
@@ -125,7 +123,7 @@ class FlacDemuxer:
             yield frame
 
     def _resync(self) -> None:
-        """Drop up to what may be the next header."""
+        """Drop bytes up to the next possible header."""
         found = self._pending.find(0xFF, 1)
         drop_bytes = found if found > 0 else len(self._pending)
         self._garbage.count_bytes(min(drop_bytes, MAX_GARBAGE_BYTES + 1))
@@ -133,8 +131,8 @@ class FlacDemuxer:
         self._searched_bytes = 0
 
     def _next_header(self, first: tuple[int, int]) -> int | None:
-        """Where the frame after ``first``, which stands at 0, begins; None while that
-        cannot be told.
+        """Return the position of the header after ``first``, which is at 0; None until
+        it has arrived.
         """
         position = max(self._searched_bytes, 1)
         while (position := self._pending.find(0xFF, position)) >= 0:
@@ -149,10 +147,11 @@ class FlacDemuxer:
 
 
 def _header(data: bytearray, at: int) -> tuple[int, int] | tuple[()] | None:
-    """Understand a frame header: what all headers of a stream share, and the frame's
-    number.
+    """Parse a frame header. Returns the fields shared by all headers of a stream, and
+    the frame number.
 
-    Empty: none stands here. None: more bytes must come first.
+    Returns an empty tuple if there is no header here, and None if more bytes are
+    needed.
     """
     head = bytes(data[at : at + _MAX_HEADER_BYTES])
     if len(head) < 5:
@@ -162,7 +161,7 @@ def _header(data: bytearray, at: int) -> tuple[int, int] | tuple[()] | None:
         return ()
     if head[3] >> 4 > _LAST_ASSIGNMENT or head[3] & 1 or head[3] >> 1 & 7 == 3:
         return ()
-    # The number is coded as UTF-8 codes a character, up to 36 bits in 7 bytes.
+    # The number is encoded like a UTF-8 character, with up to 36 bits in 7 bytes.
     lead_ones = 8 - (head[4] ^ 0xFF).bit_length()
     if lead_ones == 1 or lead_ones == 8:
         return ()
@@ -178,7 +177,7 @@ def _header(data: bytearray, at: int) -> tuple[int, int] | tuple[()] | None:
     crc = 0
     for byte in head[: size_bytes + 1]:
         crc = _CRC8[crc ^ byte]
-    if crc:  # of the header and its checksum together it is 0
+    if crc:  # the CRC of a header followed by its checksum is 0
         return ()
     number = head[4] & (0xFF >> (lead_ones + 1) if lead_ones else 0x7F)
     for byte in head[5 : 4 + number_bytes]:

@@ -1,8 +1,7 @@
-"""Codecs whose frames say how long they are: MPEG layer III, AAC in ADTS, AMR.
+"""Codecs whose frames declare their length: MPEG layer III, AAC in ADTS, AMR.
 
-They share one search: a frame begins where its header is right and, when neither the
-stream began nor the last frame ended there, where another right header stands at the
-end of it.
+They share one search for frames. At the start of the stream and after a frame, a valid
+header is enough. Elsewhere a second valid header must follow at the end of the frame.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,53 +10,50 @@ from dataclasses import dataclass
 from voicechat.audio.demux.stream import DemuxedItem, GarbageCounter, StreamStart
 
 FrameHead = tuple[int, object]
-"""Length of the whole frame in bytes, and what must be equal in neighbouring frames."""
+"""Length of the frame in bytes, and the fields that are equal in consecutive frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFormat:
-    """How the frames of one codec are recognised."""
+    """The frame format of one codec."""
 
     name: str
     start: StreamStart
     head_bytes: int
-    """What ``read_head`` must be given."""
+    """The number of bytes that ``read_head`` needs."""
     read_head: Callable[[bytes], FrameHead | None]
-    """Understand a header; None if it is none."""
+    """Parses a header; returns None if it is invalid."""
     is_audio: Callable[[bytes], bool] = lambda frame: True
-    """False: the frame is about the stream, and is no audio."""
+    """Whether a frame holds audio, and not information about the stream."""
 
 
 class FrameDemuxer:
-    """Finds frames one after the other. A frame is given as soon as its last byte has
-    come.
-    """
+    """Finds consecutive frames. A frame is yielded as soon as it is complete."""
 
     def __init__(self, framing: FrameFormat) -> None:
         self._framing = framing
         self._pending = bytearray()
         self._garbage = GarbageCounter(framing.name)
         self._locked: object = None
-        """What the frames have in common; None: it is not known yet, or no more."""
+        """The fields shared by all frames; None while out of sync."""
         self._in_place = True
-        """Whether a frame is expected just here."""
+        """Whether a frame is expected at the current position."""
         self._started = False
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push_bytes``."""
+        """Yield the items that these bytes complete."""
         self._pending += data
         return self._frames(at_end=False)
 
     def finish_stream(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish_stream``: the only frame of a stream needs no successor."""
+        """Yield the last frames, which need no successor."""
         return self._frames(at_end=True)
 
     def _frames(self, at_end: bool) -> Iterator[DemuxedItem]:
         position = 0
         while (size_bytes := self._frame_size(position, at_end)) is not None:
             if size_bytes == 0:
-                # To the next byte that can begin a header: all of these begin with a
-                # known one.
+                # No frame begins here: resynchronise at the next byte.
                 self._garbage.count_bytes(1)
                 self._locked, self._in_place = None, False
                 position += 1
@@ -73,8 +69,8 @@ class FrameDemuxer:
         del self._pending[:position]
 
     def _frame_size(self, position: int, at_end: bool) -> int | None:
-        """The length of the frame at ``position``; 0: none begins here; None: more
-        bytes must come first.
+        """Return the length of the frame at ``position``; 0 if there is none; None if
+        more bytes are needed.
         """
         head = self._head(position)
         if head is None:
@@ -95,8 +91,8 @@ class FrameDemuxer:
         return size_bytes
 
     def _head(self, position: int) -> FrameHead | None:
-        """What stands at ``position``; length 0: no header; None: more bytes must come
-        first.
+        """Parse the header at ``position``. The length is 0 if it is invalid. None if
+        more bytes are needed.
         """
         head = bytes(self._pending[position : position + self._framing.head_bytes])
         if len(head) < self._framing.head_bytes:

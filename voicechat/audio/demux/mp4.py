@@ -1,9 +1,9 @@
-"""Fragmented MP4 as a browser's MediaRecorder sends it: AAC, Opus or FLAC (ISO/IEC
+"""Fragmented MP4 as sent by a browser's MediaRecorder: AAC, Opus or FLAC (ISO/IEC
 14496-12).
 
-A description of the tracks comes first, then fragments: each has an index of its
-packets and the packets themselves. A file that was recorded to its end has one index
-for all of it, often behind the packets; it cannot be heard while it arrives.
+The description of the tracks comes first, then fragments, each with an index of its
+packets and the packets. An ordinary MP4 file has one index for the whole file, often
+after the packets, so it cannot be decoded as a stream.
 """
 
 import struct
@@ -22,13 +22,13 @@ from voicechat.audio.demux.stream import (
 )
 
 MAX_INDEX_BYTES = 1 << 20
-"""Of the description of the tracks, or of one fragment's index."""
+"""Maximum size of the track description, and of one fragment's index."""
 MAX_SKIPPED_BYTES = 64 << 20
-"""Of one box that is of no interest: a fragment of pictures may be long."""
+"""Maximum size of a skipped box: a fragment of video may be large."""
 MAX_PACKETS = 50_000
-"""Of one fragment."""
+"""Maximum number of packets in one fragment."""
 MP4_STARTS = (b"ftyp", b"styp", b"moov")
-"""Names of the boxes that a stream may begin with."""
+"""The types of box that a stream may begin with."""
 _HEAD_BYTES = 8
 _LONG_HEAD_BYTES = 16
 _SOUND = b"soun"
@@ -44,7 +44,7 @@ _RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_COMPOSITION = 0x100, 0x200, 0x400, 0x
 
 @dataclass(slots=True)
 class _SoundTrack:
-    """The track that is heard."""
+    """The audio track that is decoded."""
 
     number: int
     ticks_per_s: int
@@ -54,7 +54,7 @@ class _SoundTrack:
 
 @dataclass(frozen=True, slots=True)
 class _Packet:
-    """Where a packet stands in the stream, and in time."""
+    """The position of a packet in the stream and in time."""
 
     begin: int
     size_bytes: int
@@ -64,7 +64,7 @@ class _Packet:
 
 @dataclass(slots=True)
 class _Run:
-    """Where the next packet of a fragment stands, while its index is read."""
+    """The position of the next packet while a fragment's index is parsed."""
 
     position: int
     ticks: int
@@ -72,27 +72,24 @@ class _Run:
 
 
 class Mp4Demuxer:
-    """Gives the packets of the first sound track; a packet is given when its last byte
-    has come.
+    """Yields the packets of the first audio track, each when it is complete.
 
-    Where a fragment's time says that packets before it were left out, silence is given
-    for them.
+    If a fragment's timestamp shows that packets were omitted before it, ``Silence`` is
+    yielded for them.
     """
 
     def __init__(self) -> None:
         self._pending = bytearray()
         self._position = 0
-        """Of the first pending byte in the stream."""
+        """The position of the first pending byte in the stream."""
         self._box_end = 0
-        """Where the box ends whose content is being passed by; what stands before it is
-        no head.
-        """
+        """The end of the box whose content is being read or skipped."""
         self._track: _SoundTrack | None = None
         self._expected: deque[_Packet] = deque()
         self._clock = PacketClock()
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push_bytes``."""
+        """Yield the items that these bytes complete."""
         self._pending += data
         while self._pending:
             if self._position < self._box_end:
@@ -104,13 +101,11 @@ class Mp4Demuxer:
                 return
 
     def finish_stream(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish_stream``: a packet that is cut off gives nothing."""
+        """Yield nothing: a packet that is cut off is dropped."""
         return iter(())
 
     def _next_box(self) -> Generator[DemuxedItem, None, bool]:
-        """Begin with the box that comes next; gives whether its head, or all that is
-        read, is there.
-        """
+        """Parse the next box. Returns False if more bytes are needed."""
         if len(self._pending) < _HEAD_BYTES:
             return False
         size_bytes, kind = struct.unpack_from(">I4s", self._pending)
@@ -150,10 +145,10 @@ class Mp4Demuxer:
         self._position += size_bytes
 
     def _packets(self) -> Iterator[DemuxedItem]:
-        """Give what is complete of the present box, and pass the rest of it by."""
+        """Yield the complete packets of the current box, and skip its other bytes."""
         while self._expected:
             packet = self._expected[0]
-            if packet.begin < self._position:  # it is not where the index says
+            if packet.begin < self._position:  # the index is wrong: skip the packet
                 self._expected.popleft()
                 continue
             if packet.begin >= self._box_end:

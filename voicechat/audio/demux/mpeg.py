@@ -1,5 +1,4 @@
-"""MPEG audio layer III as it is streamed: frames, with ID3 tags before, between and
-after them.
+"""Streamed MPEG audio layer III: frames, with ID3 tags before, between and after them.
 
 Headers after ISO/IEC 11172-3 and 13818-3; tags after "ID3 tag version 2.4.0", section
 3.1.
@@ -12,7 +11,7 @@ from voicechat.audio.demux.stream import DemuxedItem, StreamStart
 from voicechat.errors import RemoteProtocolError, Status
 
 MAX_TAG_BYTES = 2 * 1024 * 1024
-"""Of all tags of a stream together: a large picture."""
+"""Maximum size of all tags of a stream: a large picture."""
 
 _ID3_HEAD_BYTES = 10
 _KBPS = {
@@ -41,7 +40,7 @@ def _read_head(head: bytes) -> FrameHead | None:
 
 
 def _is_audio(frame: bytes) -> bool:
-    # Writers put the length of the whole in a first frame whose own audio is silence.
+    # Encoders store the length of the stream in a silent first frame.
     return not any(tag in frame[4:48] for tag in _INFO_TAGS)
 
 
@@ -49,8 +48,8 @@ FRAMING = FrameFormat("mp3", StreamStart("mp3float"), 4, _read_head, _is_audio)
 
 
 class Mp3Demuxer:
-    """Skips ID3v2 tags by their length, which must be small, and leaves the rest to the
-    search for frames.
+    """Skips ID3v2 tags at the start by their length, which is bounded, and then
+    searches for frames.
     """
 
     def __init__(self) -> None:
@@ -61,8 +60,8 @@ class Mp3Demuxer:
         self._tag_bytes = 0
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push_bytes``. Tags in the middle of a stream are garbage of a bounded
-        length like any other.
+        """Yield the frames that these bytes complete. Tags in the middle of a stream
+        count as garbage, whose length is bounded.
         """
         while self._at_start:
             skipped = min(self._skip_bytes, len(data))
@@ -84,7 +83,7 @@ class Mp3Demuxer:
         yield from self._frames.push_bytes(data)
 
     def finish_stream(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish_stream``."""
+        """Yield the items that the end of input completes."""
         data, self._start = self._start, b""
         self._at_start = False
         yield from self._frames.push_bytes(data)

@@ -24,12 +24,12 @@ _OTHER_CODECS = {b"\x01vorbis": "Vorbis", b"\x7fFLAC": "FLAC", b"\x80theora": "T
 
 
 class OggDemuxer:
-    """Gives the packets of the first Opus or Speex stream; streams may follow each
-    other, others beside it are skipped.
+    """Yields the packets of Opus or Speex streams. Chained streams are supported;
+    multiplexed other streams are skipped.
 
-    A packet is given when its page is complete: a page's checksum covers it whole, and
-    senders send it whole. Where a page's position says that packets before it were left
-    out, silence is given for them.
+    A packet is yielded when its page is complete, because the checksum covers the whole
+    page. If a page's granule position shows that packets were omitted before it,
+    ``Silence`` is yielded for them.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class OggDemuxer:
         self._rate_hz = OPUS_RATE_HZ
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push_bytes``."""
+        """Yield the items that these bytes complete."""
         self._pending += data
         while (size_bytes := self._page_size()) is not None:
             page = bytes(self._pending[:size_bytes])
@@ -54,15 +54,15 @@ class OggDemuxer:
             yield from self._take(page)
 
     def finish_stream(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish_stream``: a page that is cut off gives nothing."""
+        """Yield nothing: a page that is cut off is dropped."""
         return iter(())
 
     def _page_size(self) -> int | None:
-        """The length of the page that the pending bytes begin with; None while it is
-        not all there.
+        """Return the length of the page at the start of the pending bytes; None while
+        it is incomplete.
         """
         found = self._pending.find(_CAPTURE)
-        if found < 0:  # keep what may be the beginning of the capture pattern
+        if found < 0:  # keep a possible beginning of the capture pattern
             self._drop(max(0, len(self._pending) - len(_CAPTURE) + 1))
             return None
         self._drop(found)
@@ -85,7 +85,7 @@ class OggDemuxer:
             start = _stream_start(page[_HEAD_BYTES + page[26] :])
             if start is not None:
                 self._serial, self._partial = serial, b""
-                self._header_packets_left = 2  # the one on this page, and the comments
+                self._header_packets_left = 2  # this page's packet and the comments
                 self._clock = PacketClock()
                 self._length, self._rate_hz = _timing(start)
                 yield start
@@ -94,14 +94,14 @@ class OggDemuxer:
             return
         self._garbage.reset()
         if not flags & _CONTINUED:
-            self._partial = b""  # the rest of it was lost
+            self._partial = b""  # the rest of the packet was lost
         packets = list(self._packets(page))
         yield from self._silence_before(packets, int.from_bytes(page[6:14], "little", signed=True))
         yield from packets
 
     def _silence_before(self, packets: list[bytes], position: int) -> Iterator[DemuxedItem]:
-        """Give what is missing before a page's packets; ``position`` is where the last
-        one ends.
+        """Yield the gap before a page's packets. ``position`` is the end of the last
+        packet.
         """
         length_s = sum(map(self._length, packets))
         if position < 0:
@@ -126,11 +126,11 @@ class OggDemuxer:
 
 
 PacketLength: TypeAlias = Callable[[bytes], float]
-"""Says how many seconds of sound a packet holds."""
+"""Returns the duration of a packet in seconds."""
 
 
 def opus_packet_s(packet: bytes) -> float:
-    """Read the length of an Opus packet from its first bytes (RFC 6716, section 3.1)."""
+    """Return the duration of an Opus packet in seconds (RFC 6716, section 3.1)."""
     config, code = packet[0] >> 3, packet[0] & 3
     if config < 12:
         frame_ms: float = (10, 20, 40, 60)[config & 3]
@@ -143,7 +143,7 @@ def opus_packet_s(packet: bytes) -> float:
 
 
 def _timing(start: StreamStart) -> tuple[PacketLength, int]:
-    """How long packets of a stream are, and the rate that positions are counted at."""
+    """Return the duration function and the granule rate of a stream."""
     if start.codec != "speex":
         return opus_packet_s, OPUS_RATE_HZ
     rate_hz = start.rate_hz or 0
@@ -155,8 +155,8 @@ def _timing(start: StreamStart) -> tuple[PacketLength, int]:
 
 
 def opus_start(head: bytes) -> StreamStart | None:
-    """Understand an ``OpusHead`` (RFC 7845, section 5.1); None if it is none, or of a
-    version to come.
+    """Parse an ``OpusHead`` (RFC 7845, section 5.1). None if it is invalid or of an
+    unsupported version.
     """
     if len(head) < 19 or head[:8] != b"OpusHead" or head[8] & 0xF0:
         return None
@@ -167,17 +167,17 @@ def opus_start(head: bytes) -> StreamStart | None:
 
 
 def opus_source_rate_hz(head: bytes) -> int | None:
-    """Read the rate of the sound before it was encoded from an ``OpusHead``; None: it
-    is not told, or not below 48 kHz.
+    """Return the original sample rate from an ``OpusHead``; None if it is unknown or
+    not below 48 kHz.
 
-    RFC 7845 has the field for information only: Opus always decodes to 48 kHz.
+    The field is informative (RFC 7845): Opus always decodes to 48 kHz.
     """
     rate_hz = int.from_bytes(head[12:16], "little")
     return rate_hz if LOWEST_RATE_HZ <= rate_hz < OPUS_RATE_HZ else None
 
 
 def _stream_start(packet: bytes) -> StreamStart | None:
-    """Understand the first packet of a stream; None: it is no audio."""
+    """Parse the first packet of a stream; None if it is not audio."""
     if packet.startswith(b"Speex   ") and len(packet) >= 80:
         rate_hz, _, _, channels = struct.unpack_from("<4i", packet, 36)
         if channels not in (1, 2):

@@ -1,6 +1,4 @@
-"""Compressed audio without any framing of its own: one Opus packet per frame, and
-G.722.
-"""
+"""Compressed audio without framing: one Opus packet per message, and G.722."""
 
 from collections.abc import Iterator
 
@@ -13,13 +11,13 @@ G722_RATE_HZ = 16000
 
 
 class OpusPackets:
-    """Each push is one Opus packet (``opus_raw``), as devices send them."""
+    """Each call of ``push_bytes`` passes one Opus packet (``opus_raw``)."""
 
     def __init__(self) -> None:
         self._started = False
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push_bytes``; here the cut is all the framing there is."""
+        """Yield ``data`` as one packet."""
         if len(data) > MAX_OPUS_PACKET_BYTES:
             raise undecodable(
                 "opus_raw", f"a packet of {len(data)} bytes; allowed: {MAX_OPUS_PACKET_BYTES}"
@@ -28,13 +26,13 @@ class OpusPackets:
             raise undecodable("opus_raw", "the audio is in a container; declare opus or wav")
         if not self._started:
             self._started = True
-            # Two channels hold one as well: a packet says for itself which it has.
+            # Each packet declares its own channel count; a stereo decoder accepts both.
             yield StreamStart("libopus", OPUS_RATE_HZ, 2)
         if data:
             yield data
 
     def finish_stream(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish_stream``."""
+        """Yield the items that the end of input completes."""
         return iter(())
 
 
@@ -45,7 +43,7 @@ class G722Bytes:
         self._started = False
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push_bytes``."""
+        """Yield the items that these bytes complete."""
         if not self._started:
             self._started = True
             yield StreamStart("g722", G722_RATE_HZ, 1)
@@ -53,5 +51,5 @@ class G722Bytes:
             yield data
 
     def finish_stream(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish_stream``."""
+        """Yield the items that the end of input completes."""
         return iter(())

@@ -1,4 +1,4 @@
-"""Opus in WebM, as a browser's MediaRecorder sends it (RFC 8794 for EBML, RFC 9559 for
+"""Opus in WebM, as sent by a browser's MediaRecorder (RFC 8794 for EBML, RFC 9559 for
 Matroska).
 """
 
@@ -21,21 +21,20 @@ _TRACKS, _TRACK_ENTRY, _SIMPLE_BLOCK, _BLOCK = 0x1654AE6B, 0xAE, 0xA3, 0xA1
 _TRACK_NUMBER, _CODEC_ID, _CODEC_PRIVATE = 0xD7, 0x86, 0x63A2
 _INFO, _TIMESTAMP_SCALE, _CLUSTER_TIMESTAMP = 0x1549A966, 0x2AD7B1, 0xE7
 _ENTERED = frozenset({_SEGMENT, _INFO, _CLUSTER, _BLOCK_GROUP, _TRACKS})
-"""Elements whose children are looked at. Where they end does not matter: no child means
-the same elsewhere.
+"""Elements whose children are parsed. Their ends are ignored, because each child's
+meaning does not depend on its parent.
 """
 _READ = frozenset({_TRACK_ENTRY, _SIMPLE_BLOCK, _BLOCK, _TIMESTAMP_SCALE, _CLUSTER_TIMESTAMP})
 _LACING = 0x06
 _MAX_SKIPPED_BYTES = 16 * 1024 * 1024
-"""Of one element that is of no interest: the blocks of a video track may be long."""
+"""Maximum size of a skipped element: blocks of a video track may be large."""
 
 
 class WebmDemuxer:
-    """Gives the packets of the first Opus track; a packet is given when its block is
-    complete.
+    """Yields the packets of the first Opus track, each when its block is complete.
 
-    Where a block's time says that packets before it were left out, silence is given for
-    them.
+    If a block's timestamp shows that packets were omitted before it, ``Silence`` is
+    yielded for them.
     """
 
     def __init__(self) -> None:
@@ -48,7 +47,7 @@ class WebmDemuxer:
         self._clock = PacketClock()
 
     def push_bytes(self, data: bytes) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.push_bytes``."""
+        """Yield the items that these bytes complete."""
         skipped = min(self._skip_bytes, len(data))
         self._skip_bytes -= skipped
         self._pending += data[skipped:]
@@ -68,14 +67,14 @@ class WebmDemuxer:
                 self._cluster_ticks = int.from_bytes(content, "big")
 
     def finish_stream(self) -> Iterator[DemuxedItem]:
-        """See ``Demuxer.finish_stream``: a block that is cut off gives nothing."""
+        """Yield nothing: a block that is cut off is dropped."""
         return iter(())
 
     def _next_element(self) -> tuple[int, bytes] | None:
-        """Take the next element that is read whole, skipping others; None while it is
-        not all there.
+        """Return the next element of interest, skipping others; None while it is
+        incomplete.
         """
-        while True:  # ends: each turn takes bytes
+        while True:  # terminates: each iteration consumes bytes
             head = _element_head(self._pending, 0)
             if head is None:
                 return None
@@ -150,8 +149,8 @@ def _children(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _element_head(data: bytearray, at: int) -> tuple[int, int | None, int] | None:
-    """Identifier, size (None: unknown) and length of the head; None while it is not all
-    there.
+    """Parse identifier, size (None if unknown) and length of the head. None while it is
+    incomplete.
     """
     if at >= len(data):
         return None
