@@ -44,6 +44,6 @@ for module, names in _FUNCTIONS.items():
     for name in names.split():
         if hasattr(module, name):
             delattr(module, name)
-for name in ("signal_handler", "reader", "writer"):
-    for verb in ("add", "remove"):
-        setattr(asyncio.SelectorEventLoop, f"{verb}_{name}", _not_implemented)
+# The loop takes its own readers and writers away by the public names: those stay.
+for name in ("add_signal_handler", "remove_signal_handler", "add_reader", "add_writer"):
+    setattr(asyncio.SelectorEventLoop, name, _not_implemented)
