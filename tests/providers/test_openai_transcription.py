@@ -173,7 +173,7 @@ async def test_an_answer_without_end_is_no_transcription() -> None:
 
 
 @pytest.mark.real_time
-async def test_while_a_sentence_goes_on_it_is_sent_again_and_what_two_passes_agree_on_is_given() -> (
+async def test_an_open_sentence_is_sent_again_and_words_that_two_passes_agree_on_are_given() -> (
     None
 ):
     texts = ("one", "one two tea", "one two three", "one two three four")

@@ -305,7 +305,7 @@ class StrictStage(Stage):
     def cast(self) -> SessionProviders:
         return SessionProviders(
             recognizer=ScriptedRecognizer(),
-            models=Services({}, {"default": self}, {}).talking_models(self),
+            models=Services({}, {"default": self}, {}).conversation_models(self),
             synthesizer=self.synthesizer,
             threads=EncodingThreads(),
         )
@@ -363,7 +363,7 @@ async def test_a_reply_that_was_stopped_while_a_tool_worked_does_not_spoil_the_n
 
 async def test_a_conversation_keeps_what_it_learned_of_each_of_its_models() -> None:
     one, two = Narrow(1_000), Narrow(1_000)
-    models = Services({}, {"default": one, "two": two}, {}).talking_models(one)
+    models = Services({}, {"default": one, "two": two}, {}).conversation_models(one)
     history = [
         message for number in range(4) for message in (user(f"q{number}"), assistant("x" * 400))
     ]

@@ -80,7 +80,9 @@ async def test_closing_it_closes_the_model() -> None:
 
 async def test_conversations_hide_the_configured_tags_too() -> None:
     services = Services({}, {}, {}, hidden_tags=("plan",))
-    model = services.talking(ScriptedModel(replies=["<plan>secret</plan><think>secret</think>Hi"]))
+    model = services.for_conversation(
+        ScriptedModel(replies=["<plan>secret</plan><think>secret</think>Hi"])
+    )
     said = [
         part.text
         async for part in model.reply(ChatRequest(messages=()))

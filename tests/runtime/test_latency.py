@@ -206,9 +206,7 @@ async def pieces_of(synthesizer: ScriptedSynthesizer) -> list[tuple[float, float
     ]
 
 
-async def test_speech_that_comes_in_small_chunks_leaves_in_pieces_once_there_is_enough_to_hear() -> (
-    None
-):
+async def test_small_chunks_of_speech_leave_in_pieces_once_there_is_enough_to_hear() -> None:
     pieces = await pieces_of(
         ScriptedSynthesizer(chunk_ms=20, chunk_delay_ms=4, ms_per_character=100)
     )

@@ -90,7 +90,7 @@ async def test_with_a_fallback_the_server_starts_and_says_who_stands_in(
     opened = services(default=default, spare=spare)
     await opened.start()
     assert warnings(caplog) == [
-        "llm.default did not start; llm.spare stands in until it does: starting: broken: no model file"
+        "llm.default did not start; llm.spare answers until it does: starting: broken: no model file"
     ]
     assert await answer(opened) == "second"
     assert not default.requests, "what has not started is not asked"
@@ -231,7 +231,7 @@ TOOLBOX = Toolbox({name: open_tool(name, f"{__name__}:{name}") for name in ("boo
 async def test_a_model_has_the_tools_of_its_agent(agent: Agent, names: list[str]) -> None:
     model = ScriptedModel()
     services = Services({}, {"default": model}, {}, toolbox=TOOLBOX)
-    talking = services.talking_models(model, agent)("")
+    talking = services.conversation_models(model, agent)("")
     async for _ in talking.reply(ChatRequest(messages=({"role": "user", "content": "hi"},))):
         pass
     offered: Any = model.requests[0].options.get("tools", ())
@@ -242,7 +242,7 @@ async def test_a_model_that_ends_the_conversation_is_answered_and_says_its_last_
     call = ToolCall(0, "c", "end_conversation", "{}")
     model = ScriptedModel(((call,), ("Goodbye!",)))
     services = Services({}, {"default": model}, {})
-    talking = services.talking_models(model, Agent(end_conversation=True))("")
+    talking = services.conversation_models(model, Agent(end_conversation=True))("")
     parts = [
         part
         async for part in talking.reply(ChatRequest(messages=({"role": "user", "content": "bye"},)))

@@ -75,7 +75,7 @@ class ChatStream:
         self._halves: defaultdict[str | int, SurrogateJoiner] = defaultdict(SurrogateJoiner)
         """One each for the text, the thoughts, and the arguments of each call."""
         self._closing = _Closing()
-        self._told = ""
+        self._whole_text = ""
         """The text so far, if a server sends whole messages in place of deltas."""
         self._held: ToolCall | None = None
         """The start of a call whose arguments are ``{}`` so far; it is held back,
@@ -143,7 +143,7 @@ class ChatStream:
             yield TextDelta(rest)
         closing = self._closing
         reason = closing.reason or "stop"
-        yield from self._tell_rest(reason)
+        yield from self._end_calls(reason)
         if reason in ("stop", "function_call") and self._called:
             reason = "tool_calls"  # as OpenAI does; some servers do not
         usage = closing.usage or {}
@@ -194,11 +194,11 @@ class ChatStream:
             return delta
         if not isinstance(message, dict):
             return {"content": choice.get("text")}
-        if (self._said or self._called) and not self._told:
+        if (self._said or self._called) and not self._whole_text:
             return {}
         text = _text_of(message.get("content"))
-        new = text.removeprefix(self._told) if self._told else text
-        self._told = self._told + new
+        new = text.removeprefix(self._whole_text) if self._whole_text else text
+        self._whole_text = self._whole_text + new
         return {**message, "content": new} if new != text else message
 
     def _read_calls(self, calls: object) -> Iterator[ToolCall]:
@@ -208,7 +208,7 @@ class ChatStream:
                 and (piece := self._calls.take(self._piece_of(call))) is not None
             ):
                 self._called = True
-                yield from self._tell(
+                yield from self._pass_call(
                     replace(piece, arguments=self._whole(piece.index, piece.arguments))
                 )
 
@@ -227,33 +227,33 @@ class ChatStream:
             _arguments(function.get("arguments")),
         )
 
-    def _tell(self, piece: ToolCall) -> Iterator[ToolCall]:
+    def _pass_call(self, piece: ToolCall) -> Iterator[ToolCall]:
         """Yield a piece of a call, or hold it back: some servers begin all arguments
         with ``{}``.
         """
         if piece.name and piece.arguments.strip() == "{}":
-            yield from self._tell_held()
+            yield from self._release_held()
             self._held = piece
             return
         if self._held is not None and self._held.index == piece.index:
             held, self._held = self._held, None
             yield replace(held, arguments="" if piece.arguments.strip() else "{}")
         else:
-            yield from self._tell_held()
+            yield from self._release_held()
         if piece.name:
             self._bare.add(piece.index)
         if piece.arguments.strip():
             self._bare.discard(piece.index)
         yield piece
 
-    def _tell_held(self) -> Iterator[ToolCall]:
+    def _release_held(self) -> Iterator[ToolCall]:
         if self._held is not None:
             yield self._held
             self._held = None
 
-    def _tell_rest(self, reason: str) -> Iterator[ToolCall]:
+    def _end_calls(self, reason: str) -> Iterator[ToolCall]:
         """End the calls. A call without arguments gets an empty object."""
-        yield from self._tell_held()
+        yield from self._release_held()
         if reason not in UNMADE:
             yield from (ToolCall(place, None, None, "{}") for place in sorted(self._bare))
 

@@ -117,21 +117,23 @@ def find_model(
     """
     folder = _folder(model, models_dir)
     names = sorted(path.name for path in folder.iterdir())
-    told = kind or _told_kind(folder, names)
-    if told not in KINDS:
-        raise ConfigError(f"kind: {told!r} is not one of {_of(tasks)}")
-    if KINDS[told].task not in tasks:
+    detected = kind or _detect_kind(folder, names)
+    if detected not in KINDS:
+        raise ConfigError(f"kind: {detected!r} is not one of {_of(tasks)}")
+    if KINDS[detected].task not in tasks:
         raise ConfigError(
-            f"model: {folder} is of the kind {told!r}, which cannot be used here; "
+            f"model: {folder} is of the kind {detected!r}, which cannot be used here; "
             f"allowed: {_of(tasks)}"
         )
     given = given or {}
     for role, path in given.items():
-        if role not in KINDS[told].files:
-            raise ConfigError(f"{role}: a model of the kind {told!r} has none; leave the key out")
+        if role not in KINDS[detected].files:
+            raise ConfigError(
+                f"{role}: a model of the kind {detected!r} has none; leave the key out"
+            )
         if not Path(path).is_file():
             raise ConfigError(f"{role}: there is no file {path!r}")
-    return ModelFiles(told, _paths(folder, names, KINDS[told], int8, given))
+    return ModelFiles(detected, _paths(folder, names, KINDS[detected], int8, given))
 
 
 def _folder(model: str, models_dir: str) -> Path:
@@ -148,7 +150,7 @@ def _folder(model: str, models_dir: str) -> Path:
     )
 
 
-def _told_kind(folder: Path, names: list[str]) -> str:
+def _detect_kind(folder: Path, names: list[str]) -> str:
     """Detect the kind by the names of the files and, if they are ambiguous, by the
     models' metadata.
     """
@@ -163,24 +165,24 @@ def _told_kind(folder: Path, names: list[str]) -> str:
     if fnmatch.filter(names, "voices*.bin"):
         return "kitten" if model_type.startswith("kitten") else "kokoro"
     if fnmatch.filter(names, "joiner*.onnx"):
-        return _told_transducer(said, model_type)
-    told = _told_by_type(said, model_type, cut_in_two=bool(encoders))
-    if told is None:
+        return _transducer_kind(said, model_type)
+    detected = _kind_of_type(said, model_type, cut_in_two=bool(encoders))
+    if detected is None:
         kinds = ", ".join(KINDS)
         raise ConfigError(
             f"kind: the files in {folder} do not tell what model they are; "
             f"set kind to one of {kinds}"
         )
-    return told
+    return detected
 
 
-def _told_transducer(said: Mapping[str, str], model_type: str) -> str:
+def _transducer_kind(said: Mapping[str, str], model_type: str) -> str:
     if "decode_chunk_len" in said or "chunk_shift" in said or model_type == "lstm":
         return "streaming-transducer"
     return "nemo-transducer" if model_type.startswith("EncDec") else "transducer"
 
 
-def _told_by_type(said: Mapping[str, str], model_type: str, *, cut_in_two: bool) -> str | None:
+def _kind_of_type(said: Mapping[str, str], model_type: str, *, cut_in_two: bool) -> str | None:
     streaming = "decode_chunk_len" in said or "chunk_shift" in said
     if model_type.startswith("whisper"):
         return "whisper"

@@ -143,7 +143,7 @@ class _StreamDecoding:
         self._found: list[Transcript] = []
         self._results: deque[Transcript] = deque()
         self._error: BaseException | None = None
-        self._told = asyncio.Event()
+        self._result_event = asyncio.Event()
 
     # --- on the event loop ------------------------------------------------------------
 
@@ -195,8 +195,8 @@ class _StreamDecoding:
                 raise self._error
             if self._over:
                 return None
-            self._told.clear()
-            await self._told.wait()
+            self._result_event.clear()
+            await self._result_event.wait()
         result = self._results.popleft()
         self._batching.wake_job(self)
         return result
@@ -207,7 +207,7 @@ class _StreamDecoding:
         self._found.clear()
         self._over = self._done
         self._room.set()
-        self._told.set()
+        self._result_event.set()
 
     def fail(self, error: ProviderError) -> None:
         """End the stream with the error, as `BatchJob.fail`."""
@@ -222,7 +222,7 @@ class _StreamDecoding:
     def _end(self, error: BaseException) -> None:
         self._error = self._error or error
         self.close()
-        self._told.set()
+        self._result_event.set()
 
     # --- on the thread ----------------------------------------------------------------
 

@@ -218,14 +218,14 @@ class _AudioSegments:
                         self._room.clear()
                         await self._room.wait()
                     self._cutter.push_audio(pcm[start : start + _PIECE_BYTES])
-                    self._tell()
+                    self._notify()
                     await asyncio.sleep(
                         0
                     )  # let other sessions run while audio is available without waiting
             self._cutter.finish_audio()
         finally:
             self._over = True
-            self._tell()
+            self._notify()
 
     async def utterance(self) -> SpeechSegment | None:
         """Wait for the next utterance to begin; None at the end of the audio."""
@@ -281,7 +281,7 @@ class _AudioSegments:
         self._cutter.waiting.popleft()
         self._room.set()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self._pass is not None and (
             self._outdated() if self._cutter.waiting[0].closed else self._over
         ):

@@ -96,19 +96,19 @@ class Services:
         """The names and aliases of the synthesisers."""
         return ServiceNames(frozenset(self.synthesizers), self.aliases.synthesizers)
 
-    def spoken(self, model: ChatModel) -> ChatModel:
+    def for_speech(self, model: ChatModel) -> ChatModel:
         """Wrap a chat model so that its text can be spoken: without thoughts and other
         hidden text.
         """
         return HiddenTextFilter(model, self.hidden_tags)
 
-    def talking(self, model: ChatModel, agent: Agent | None = None) -> ChatModel:
+    def for_conversation(self, model: ChatModel, agent: Agent | None = None) -> ChatModel:
         """Wrap a chat model for one conversation: with a history that fits its context
         window, without hidden text, and with the server's tools.
 
         An ``agent`` has only the tools that it names.
         """
-        spoken = self.spoken(ContextWindow(model))
+        spoken = self.for_speech(ContextWindow(model))
         toolbox = self._toolbox_of(agent or Agent())
         return spoken if toolbox is None else ToolCallingModel(spoken, toolbox)
 
@@ -119,7 +119,7 @@ class Services:
         chosen = toolbox.narrowed(agent.tools, more)
         return chosen if chosen.tools else None
 
-    def talking_models(
+    def conversation_models(
         self, own: ChatModel, agent: Agent | None = None
     ) -> Callable[[str], ChatModel]:
         """Return a function from model name to the wrapped chat model of one
@@ -133,7 +133,7 @@ class Services:
         def named(wanted: str) -> ChatModel:
             model = self.model("model", wanted).provider if wanted else own
             if id(model) not in talking:
-                talking[id(model)] = self.talking(model, agent)
+                talking[id(model)] = self.for_conversation(model, agent)
             return talking[id(model)]
 
         return named
@@ -166,12 +166,12 @@ class Services:
                     else as_provider(provider).start()
                 )
                 group.create_task(starting)
-        standing_in = {link: _standing_in(chains[link], failures) for link in failures}
+        fallbacks = {link: _fallback_of(chains[link], failures) for link in failures}
         for link, failure in failures.items():
             logger.warning(
-                "%s did not start; %s stands in until it does: %s",
+                "%s did not start; %s answers until it does: %s",
                 link.name,
-                standing_in[link],
+                fallbacks[link],
                 failure,
             )
             link.leave_unstarted(failure)
@@ -224,7 +224,7 @@ def _found(
     return Found(services[resolved.name], resolved)
 
 
-def _standing_in(chain: Chain[object], failures: Mapping[ChainLink[object], ProviderError]) -> str:
+def _fallback_of(chain: Chain[object], failures: Mapping[ChainLink[object], ProviderError]) -> str:
     """Return the name of the service that answers in place of one that did not start.
     Raises the failure if no service of its chain has started.
     """

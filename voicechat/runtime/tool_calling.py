@@ -163,16 +163,16 @@ class _ModelAnswer:
         return tuple(call for call in calls if call.name not in self._theirs)
 
     def _take_call(self, piece: ToolCall) -> Iterator[ToolCall]:
-        told = self._gathered.take(piece)
-        if told is None:
+        call = self._gathered.take(piece)
+        if call is None:
             return
-        name = self._gathered.name_of(told.index)
+        name = self._gathered.name_of(call.index)
         if not name:  # some servers give it with a later piece
-            self._unnamed.setdefault(told.index, []).append(told)
+            self._unnamed.setdefault(call.index, []).append(call)
         elif name in self._theirs:
             self.asks_client = True
-            yield from self._unnamed.pop(told.index, [])
-            yield told
+            yield from self._unnamed.pop(call.index, [])
+            yield call
 
 
 class _UsageTotal:

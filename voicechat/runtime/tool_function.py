@@ -98,14 +98,14 @@ def open_tool(
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name of a tool: letters, digits, _ and -, 64 at most")
     loaded = _load(function)
-    told = description or inspect.getdoc(loaded) or ""
-    if not told:
+    text = description or inspect.getdoc(loaded) or ""
+    if not text:
         raise ConfigError(f"description: {function!r} has no docstring, so say here what it does")
     arguments = _arguments_of(loaded, function)
     return ServerTool(
         name=name,
         function=loaded,
-        description=told,
+        description=text,
         parameters=parameters if parameters is not None else _schema_of(arguments),
         arguments=arguments,
         deadline_s=deadline_s,

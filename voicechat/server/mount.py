@@ -348,7 +348,7 @@ class Mount:
         )
         cast = SessionProviders(
             recognizer=recognizer.provider,
-            models=services.talking_models(model, agent),
+            models=services.conversation_models(model, agent),
             synthesizer=synthesizer.provider,
             threads=self._threads,
             decoding=conditions.decoding,

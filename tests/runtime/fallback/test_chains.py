@@ -94,8 +94,8 @@ def test_the_order_is_the_configured_one_with_each_name_once() -> None:
 @pytest.mark.parametrize(
     ("fallbacks", "complaint"),
     [
-        ({"a": ["a"]}, "a would stand in for itself: a -> a"),
-        ({"a": ["b"], "b": ["c"], "c": ["b"]}, "b would stand in for itself: a -> b -> c -> b"),
+        ({"a": ["a"]}, "a would be its own fallback: a -> a"),
+        ({"a": ["b"], "b": ["c"], "c": ["b"]}, "b would be its own fallback: a -> b -> c -> b"),
         ({"a": ["x"], "b": []}, r"no service 'x' of this kind \(configured: a, b\)"),
     ],
 )
@@ -461,14 +461,12 @@ async def test_who_keeps_failing_is_not_asked_any_more_until_a_trial_succeeds() 
     assert state_of(chain) is CircuitState.CLOSED
 
 
-async def test_who_is_alone_and_left_alone_fails_at_once_but_is_waited_for_when_the_pause_is_short() -> (
-    None
-):
+async def test_a_suspended_service_without_fallback_is_waited_for_if_its_pause_is_short() -> None:
     model = saying("x", broken(FailureKind.BROKEN, calls=1))
     chain = chat(model, policy=ServicePolicy(breaker_failures=1, breaker_pause_s=30))
     with pytest.raises(ProviderError, match="broken"):
         await text_of(chain)
-    with pytest.raises(ProviderError, match="all are left alone"):
+    with pytest.raises(ProviderError, match="all are suspended"):
         await text_of(chain)
     assert (len(model.requests), now_s()) == (1, 0)
     await asyncio.sleep(20)
@@ -584,9 +582,7 @@ def rates(chunks: list[AudioChunk]) -> set[int]:
     return {chunk.rate_hz for chunk in chunks}
 
 
-async def test_a_sentence_that_fails_before_its_first_audio_is_spoken_by_the_next_voice_and_so_are_the_rest() -> (
-    None
-):
+async def test_a_sentence_that_fails_before_its_audio_and_the_rest_have_the_next_voice() -> None:
     first, second = voice(16_000, broken(calls=1)), voice(22_050)
     chain = voices(first, second)
     reply = chain.for_one_reply()

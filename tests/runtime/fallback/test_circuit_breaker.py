@@ -74,9 +74,7 @@ def test_one_trial_at_a_time_decides() -> None:
     assert breaker.allows(2)
 
 
-def test_the_pause_doubles_with_every_trial_that_fails_up_to_a_bound_and_begins_anew_after_a_success() -> (
-    None
-):
+def test_the_pause_doubles_with_every_failed_trial_up_to_a_bound_until_a_success() -> None:
     breaker, now_s = opened(), 0.0
     pauses = []
     for _ in range(5):

@@ -402,9 +402,7 @@ async def test_nobody_waits_longer_for_a_cold_service_that_another_one_stands_in
     assert stage.outcome == "reply by the fallback"
 
 
-async def test_a_sentence_that_nobody_has_heard_yet_is_begun_again_and_the_one_that_breaks_off_is_not() -> (
-    None
-):
+async def test_an_unheard_sentence_is_started_over_and_one_that_breaks_off_is_not() -> None:
     stage = FaultyStage(spared=True)
     stage.synthesizer.failure = Failure(after=2, kind=None, calls=ALWAYS)
     async with stage.playing():

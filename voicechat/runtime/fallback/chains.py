@@ -36,7 +36,7 @@ def order_of(name: str, fallbacks: Mapping[str, Sequence[str]]) -> tuple[str, ..
 
     def add(name: str, path: tuple[str, ...]) -> None:
         if name in path:
-            raise ValueError(f"{name} would stand in for itself: {' -> '.join((*path, name))}")
+            raise ValueError(f"{name} would be its own fallback: {' -> '.join((*path, name))}")
         if name not in fallbacks:
             configured = ", ".join(sorted(fallbacks))
             raise ValueError(

@@ -178,9 +178,7 @@ class ChainLink(Provider, Generic[P_co]):
             self.breaker.record_abandoned(now_s, trial=trial)
             self.breaker.rest_until(now_s + failure.retry_after_s, now_s)
         elif self.breaker.record_failure(now_s, trial=trial):
-            logger.warning(
-                "%s is left alone for %.1f s", self.name, self.breaker.ready_at_s - now_s
-            )
+            logger.warning("%s is suspended for %.1f s", self.name, self.breaker.ready_at_s - now_s)
             self._begin_probing()
 
     def _begin_probing(self) -> None:

@@ -92,12 +92,12 @@ class AttemptPlan(Generic[P]):
             if link.breaker.rests(loop_now_s())
         ]
         if waits_s:
-            message = "all wait as they were told to"
+            message = "all have asked for a pause"
             return ProviderError(
                 "services", FailureKind.RATE_LIMIT, message, retry_after_s=min(waits_s)
             )
         return ProviderError(
-            "services", FailureKind.CONNECTIVITY, "all are left alone after failures"
+            "services", FailureKind.CONNECTIVITY, "all are suspended after failures"
         )
 
     def _share_of(self, link: ChainLink[P]) -> float:

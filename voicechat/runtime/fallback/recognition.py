@@ -107,7 +107,7 @@ class RecognitionChain(Chain[SpeechRecognizer], RecognizerProvider):
         all have been asked.
         """
         error = BrokenOffError if failures < len(self.links) else ProviderError
-        return error(failure.provider, failure.kind, "others can stand in", retryable=True)
+        return error(failure.provider, failure.kind, "a fallback can be asked", retryable=True)
 
 
 class _WatchedAudio:

@@ -135,7 +135,7 @@ class _SentenceRequest(ChainRequest[SpeechSynthesizer, AudioChunk]):
         """Judge a chunk. An empty one does not extend the deadline."""
         given: object = item
         if not isinstance(given, AudioChunk) or len(given.pcm) % 2 or given.rate_hz not in RATES_HZ:
-            raise ProviderError("synthesiser", FailureKind.BROKEN, "gave what is no audio")
+            raise ProviderError("synthesiser", FailureKind.BROKEN, "gave invalid audio")
         if not item.pcm:
             return IGNORED
         if self._rate_hz not in (0, item.rate_hz):

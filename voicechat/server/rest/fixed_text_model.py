@@ -60,7 +60,7 @@ def recite(
     """
     start = StartReply(reply=FIRST_REPLY, messages=(), chat=ChatSettings(), voice=voice)
     paid = MeteredSynthesizer(synthesizer, principal.account)
-    model = backend.services.spoken(FixedTextModel(texts))
+    model = backend.services.for_speech(FixedTextModel(texts))
     reply = SpokenReply(start, model, paid, threads=backend.threads, limits=backend.limits)
     return _spoken(reply.messages())
 

@@ -115,7 +115,7 @@ class VoiceOutput:
         )
         paid = MeteredSynthesizer(synthesizer, principal.account)
         besides = Besides()
-        spoken = backend.services.spoken(_Noted(model, besides))
+        spoken = backend.services.for_speech(_Noted(model, besides))
         reply = SpokenReply(start, spoken, paid, threads=backend.threads, limits=backend.limits)
         writer = reply_writer(chat.model)
         begun = False
