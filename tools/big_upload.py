@@ -34,7 +34,10 @@ class Outcome:
     """On disk, after the answer."""
 
     def line(self) -> str:
-        return f"HTTP {self.status}, grown by {self.grown_bytes / 1e6:.1f} MB, {self.left_bytes} bytes on disk"
+        return (
+            f"HTTP {self.status}, grown by {self.grown_bytes / 1e6:.1f} MB, {self.left_bytes} "
+            "bytes on disk"
+        )
 
 
 async def serve(folder: Path) -> None:

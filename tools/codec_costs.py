@@ -166,7 +166,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     print(
-        "| input | CPU, ms per second of audio | frame, ms | held back beyond it, ms |\n|---|---|---|---|"
+        "| input | CPU, ms per second of audio | frame, ms | held back beyond it, ms "
+        "|\n|---|---|---|---|"
     )
     print("\n".join([*sample_rows(repeats), *input_rows(repeats)]))
     print("\n| output | CPU, ms per second of audio | held back at most, ms |\n|---|---|---|")

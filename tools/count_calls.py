@@ -37,7 +37,8 @@ SPEECH = (
 )
 PACKAGE = str(Path(voicechat.__file__).parent)
 WAY = ("server/frames.py", "runtime/socket_reader.py")
-"""Whose functions are the roots of a frame's way from the socket to whoever hears it."""
+"""Whose functions are the roots of a frame's way from the socket to whoever hears it.
+"""
 TO_RECOGNISER = "providers/pocketsphinx.py"
 """Whose functions take it from there to the recogniser's process."""
 CONFIG = """

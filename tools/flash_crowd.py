@@ -1,15 +1,15 @@
 """A flash crowd: ``python tools/flash_crowd.py --sessions N``.
 
-So many sessions connect and stay silent; then all of them begin to speak within a second, each
-for one turn, and hear the answer. Say twice as many as the machine holds (``voicechat bench
---ramp`` tells). It is done twice: with a server that judges everybody's voice alike, and with one
-as it is, which lets silent sessions wait for turns under way. Services are scripted, sockets and
-time are real.
+So many sessions connect and stay silent; then all of them begin to speak within a
+second, each for one turn, and hear the answer. Say twice as many as the machine holds
+(``voicechat bench --ramp`` tells). It is done twice: with a server that judges
+everybody's voice alike, and with one as it is, which lets silent sessions wait for
+turns under way. Services are scripted, sockets and time are real.
 
-A turn is *under way* when the server has told that it hears speech. Its added latency is the time
-from then, or from the end of what the user said if that is later, to the answer's first audio,
-less what the script and the silence that ends a turn take anyway. What was not noticed at once is
-the *wait*: from the first sound to ``speech_started``.
+A turn is *under way* when the server has told that it hears speech. Its added latency
+is the time from then, or from the end of what the user said if that is later, to the
+answer's first audio, less what the script and the silence that ends a turn take anyway.
+What was not noticed at once is the *wait*: from the first sound to ``speech_started``.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """A conversation through an OpenAI-compatible server that is not ours: `transformers
 serve`, on the CPU.
 
-    python3 -m venv /tmp/serving && /tmp/serving/bin/pip install torch 'transformers[serving,audio]' python-multipart
+    python3 -m venv /tmp/serving
+    /tmp/serving/bin/pip install torch 'transformers[serving,audio]' python-multipart
     python -m tools.real_server --python /tmp/serving/bin/python
 
 The models, a Llama and a Whisper, are made on the spot, tiny and random. What they say
@@ -118,7 +119,8 @@ async def hear_turn(conversation: ClientConversation, name: str) -> str:
     assert finish_reason == "length", finish_reason
     assert audio_bytes > RATE_HZ, audio_bytes
     print(
-        f"{name}: heard {heard!r}, {deltas} pieces of text, {audio_bytes / RATE_HZ / 2:.1f} s of speech, completed"
+        f"{name}: heard {heard!r}, {deltas} pieces of text, {audio_bytes / RATE_HZ / 2:.1f} s of "
+        "speech, completed"
     )
     return heard
 
@@ -154,8 +156,10 @@ async def interrupt(conversation: ClientConversation, relay: Relay) -> None:
     assert passage.closed_by == "client", passage.closed_by
     assert passage.whole_answers < passage.requests
     print(
-        f"interrupted after {deltas} pieces of text: canceled after {1000 * (canceled_s - began_s):.1f} ms, "
-        f"the connection was closed after {1000 * (closed_s - began_s):.1f} ms at most, in the middle of the answer"
+        f"interrupted after {deltas} pieces of text: canceled after "
+        f"{1000 * (canceled_s - began_s):.1f} ms, "
+        f"the connection was closed after {1000 * (closed_s - began_s):.1f} ms at most, in the "
+        "middle of the answer"
     )
 
 

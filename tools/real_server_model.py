@@ -27,7 +27,10 @@ SENTENCES = (
     "Would you like some more tea? There is honey, too.",
     "The weather is mild today, and tomorrow will be sunny.",
 )
-TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant: "
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor "
+    "%}assistant: "
+)
 END, START, NO_TIMES = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
 
 

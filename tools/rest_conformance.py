@@ -18,9 +18,13 @@ from tests.rest.live import KEY, serving_live
 from voicechat.testing.scripted import ScriptedModel
 
 CHECKS = (
-    "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance",
-    "response_headers_conformance", "negative_data_rejection",
-)  # fmt: skip
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "response_headers_conformance",
+    "negative_data_rejection",
+)
 EXAMPLES = "100"
 FORMATS = [
     "MP3_16000HZ_MONO_128KBPS",
@@ -34,9 +38,12 @@ def with_known_names(document: Any) -> Any:
     """Narrow fields that name a service or a format to names that exist."""
     schemas = document["components"]["schemas"]
     for name, field in (
-        ("CompletionRequest", "model"), ("SpokenCompletion", "model"), ("OpenAISpeechRequest", "model"),
-        ("SpeechRequest", "easyllm_id"), ("SpeechPart", "easyllm_id"),
-    ):  # fmt: skip
+        ("CompletionRequest", "model"),
+        ("SpokenCompletion", "model"),
+        ("OpenAISpeechRequest", "model"),
+        ("SpeechRequest", "easyllm_id"),
+        ("SpeechPart", "easyllm_id"),
+    ):
         schemas[name]["properties"][field]["enum"] = ["default"]
     schemas["SynthesisParam"]["properties"]["format"] = {"enum": FORMATS}
     return document
@@ -54,10 +61,21 @@ async def main(command: str) -> int:
                 json.dumps(with_known_names((await live.ask("/openapi.json", method="GET")).json))
             )
             process = await asyncio.create_subprocess_exec(
-                command, "run", str(document), "--url", live.url, "--header", f"Authorization: Bearer {KEY}",
-                "--checks", ",".join(CHECKS), "--phases", "coverage,fuzzing", "--max-examples", EXAMPLES,
+                command,
+                "run",
+                str(document),
+                "--url",
+                live.url,
+                "--header",
+                f"Authorization: Bearer {KEY}",
+                "--checks",
+                ",".join(CHECKS),
+                "--phases",
+                "coverage,fuzzing",
+                "--max-examples",
+                EXAMPLES,
                 cwd=folder,
-            )  # fmt: skip
+            )
             return await process.wait()
 
 

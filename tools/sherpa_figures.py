@@ -117,7 +117,8 @@ async def main() -> None:
         for streams in (1, 4, 16, 50):
             alone_ms, together_ms = gain(folder, streams)
             print(
-                f"{streams:3} streams, 160 ms each: one by one {alone_ms:6.1f} ms, together {together_ms:6.1f} ms, "
+                f"{streams:3} streams, 160 ms each: one by one {alone_ms:6.1f} ms, together "
+                f"{together_ms:6.1f} ms, "
                 f"{alone_ms / together_ms:.1f} times as fast"
             )
         recognizer = open_recognizer(model=str(folder), trial=False)
@@ -132,9 +133,11 @@ async def main() -> None:
             with beside:
                 late_ms, per_batch = await live(recognizer, streams)
             p50, p99 = np.percentile(late_ms, (50, 99))
+            load = "" if isinstance(beside, nullcontext) else ", a thread that burns a core"
             print(
-                f"{streams:3} live streams{'' if isinstance(beside, nullcontext) else ', a thread that burns a core'}: "
-                f"the loop's timers are late by {p50:.2f} ms (p50), {p99:.2f} ms (p99), {max(late_ms):.1f} ms (most); "
+                f"{streams:3} live streams{load}: "
+                f"the loop's timers are late by {p50:.2f} ms (p50), {p99:.2f} ms (p99), "
+                f"{max(late_ms):.1f} ms (most); "
                 f"{per_batch:.1f} streams in a batch"
             )
         await recognizer.aclose()

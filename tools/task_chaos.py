@@ -38,8 +38,10 @@ class Tally:
 
     def line(self) -> str:
         return (
-            f"{len(self.acknowledged)} acknowledged, {self.unacknowledged} requests cut, {self.kills} kills, "
-            f"{self.reruns} attempts repeated; ended {dict(self.ended)}; wrong: {self.wrong or 'none'}"
+            f"{len(self.acknowledged)} acknowledged, {self.unacknowledged} requests cut, "
+            f"{self.kills} kills, "
+            f"{self.reruns} attempts repeated; ended {dict(self.ended)}; wrong: "
+            f"{self.wrong or 'none'}"
         )
 
 
@@ -179,7 +181,9 @@ async def torment(folder: Path, database_url: str, tasks: int, workers: int, see
 
 
 async def examine(folder: Path, database_url: str, tally: Tally) -> None:
-    """Finish what is left, and hold what the store says against what was acknowledged."""
+    """Finish what is left, and hold what the store says against what was
+    acknowledged.
+    """
     store = await open_task_store(settings(folder, database_url), logged_work(folder))
     try:
         async with asyncio.timeout(LAST_RESULT_S):

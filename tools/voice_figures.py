@@ -43,7 +43,8 @@ def batches(model: VoiceModel) -> None:
         spent_ms = (time.thread_time() - began_s) * 1000
         audio_s = len(frames) * FRAME_MS / 1000 * streams
         print(
-            f"{streams:4} streams of speech: {spent_ms / audio_s:5.2f} ms/s, {spent_ms / len(frames):6.2f} ms a call"
+            f"{streams:4} streams of speech: {spent_ms / audio_s:5.2f} ms/s, "
+            f"{spent_ms / len(frames):6.2f} ms a call"
         )
 
 
@@ -64,7 +65,8 @@ def gate(model: VoiceModel) -> None:
         spent_ms = (time.thread_time() - began_s) * 1000
         share = modelled / len(frames)
         print(
-            f"{name:22}: the model runs on {share:4.0%}, {spent_ms / (len(frames) * FRAME_MS / 1000):5.2f} ms/s alone"
+            f"{name:22}: the model runs on {share:4.0%}, "
+            f"{spent_ms / (len(frames) * FRAME_MS / 1000):5.2f} ms/s alone"
         )
 
 
@@ -122,7 +124,8 @@ def onset(model: VoiceModel) -> None:
                 late_ms.append(index * FRAME_MS - lead_ms - sounding)
                 break
     print(
-        f"speech reported after its first sound: median {statistics.median(late_ms):.0f}, worst {max(late_ms)} ms"
+        f"speech reported after its first sound: median {statistics.median(late_ms):.0f}, worst "
+        f"{max(late_ms)} ms"
     )
 
 

@@ -1,4 +1,6 @@
-"""What a file begins with: containers that are known, and what never reaches a decoder."""
+"""What a file begins with: containers that are known, and what never reaches a
+decoder.
+"""
 
 import pytest
 from hypothesis import given

@@ -46,7 +46,9 @@ LAGGED = replace(GOOD, client_lag=all_at(6))
 async def ramped(
     found: dict[int, list[ConversationFigures]], work: Workload = WORK
 ) -> tuple[Ramp, list[int]]:
-    """A ramp that finds what is listed for a size, in order, and else that all is well."""
+    """A ramp that finds what is listed for a size, in order, and else that all is
+    well.
+    """
     tried: list[int] = []
     told: list[RampStep] = []
 

@@ -1,4 +1,6 @@
-"""The user of the bench against a conversation in memory: what is counted, and as what."""
+"""The user of the bench against a conversation in memory: what is counted, and as
+what.
+"""
 
 import asyncio
 from collections.abc import Callable

@@ -89,10 +89,13 @@ def test_what_does_not_start_is_told_and_whether_the_server_does(
     told = "it does not start: scripted: broken: no model file"
     assert f"FAIL llm.late (scripted_services:open_unstartable): {told}" in lines
     assert (
-        f"FAIL llm.never (scripted_services:open_unstartable): {told}; nor does the server, without a fallback"
-        in lines
+        f"FAIL llm.never (scripted_services:open_unstartable): {told}; nor does the server, "
+        "without a fallback" in lines
     )
-    stands_in = "llm.default answers, the server starts without llm.late (late does not start, default works)"
+    stands_in = (
+        "llm.default answers, the server starts without llm.late (late does not start, default "
+        "works)"
+    )
     assert f"ok   llm: late -> default: {stands_in}" in lines
 
 
@@ -108,15 +111,16 @@ def test_tools_are_loaded_and_not_called(
         in output
     )
     assert (
-        "FAIL tools.bell (scripted_services:ring): function: 'scripted_services' has no function 'ring'"
-        in output
+        "FAIL tools.bell (scripted_services:ring): function: 'scripted_services' has no function "
+        "'ring'" in output
     )
 
 
 def test_agents_are_looked_at(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configure(
         directory,
-        '[agents.hotel]\nvoice = "scripted"\n[agents.shop]\nvoice = "nobody"\n[agents.normalized_name]\n',
+        '[agents.hotel]\nvoice = "scripted"\n[agents.shop]\nvoice = '
+        '"nobody"\n[agents.normalized_name]\n',
     )
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -155,7 +159,8 @@ def test_a_port_in_use_is_found(directory: Path, capsys: pytest.CaptureFixture[s
         path.write_text(path.read_text().replace("port = 0", f"port = {port}"))
         assert main(["doctor"]) == 1
     assert failures(capsys) == [
-        f"FAIL port: server.port: {port} is in use on 127.0.0.1; stop the other program or choose another port"
+        f"FAIL port: server.port: {port} is in use on 127.0.0.1; stop the other program or choose "
+        "another port"
     ]
 
 
@@ -220,7 +225,8 @@ async def test_services_behind_an_address_are_tried_each(directory: Path) -> Non
             saying(bytes(48_000)),
             saying(b'{"text": "Hello, this is a test."}'),
             saying(
-                b'data: {"choices": [{"delta": {"content": "Hello."}, "finish_reason": "stop"}]}\n\n'
+                b'data: {"choices": [{"delta": {"content": "Hello."}, "finish_reason": '
+                b'"stop"}]}\n\n'
             ),
         ]
         spoken, heard, answered = await findings_of_openai(directory, service.base_url)

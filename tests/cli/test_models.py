@@ -24,7 +24,9 @@ pytestmark = pytest.mark.real_time
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[FileServer]:
-    """A server in a thread of its own: the command has the event loop of the process."""
+    """A server in a thread of its own: the command has the event loop of the
+    process.
+    """
     server = FileServer(os.urandom(3_000_000))
     ready, over = threading.Event(), threading.Event()
 
@@ -46,7 +48,10 @@ def server(tmp_path: Path) -> Iterator[FileServer]:
 def catalogue(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VOICECHAT_DATA_DIR", str(tmp_path / "data"))
-    entry = f'[[model]]\nname = "tiny"\nkind = "streaming-zipformer2-ctc"\nlanguages = "en"\nurl = "{server.url}"\n'
+    entry = (
+        '[[model]]\nname = "tiny"\nkind = "streaming-zipformer2-ctc"\nlanguages = "en"\nurl = '
+        f'"{server.url}"\n'
+    )
     (tmp_path / "catalogue.toml").write_text(entry)
     return "--catalogue=catalogue.toml"
 

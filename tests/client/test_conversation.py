@@ -99,7 +99,8 @@ async def test_messages_come_in_order_until_the_server_closes_normally() -> None
 async def test_a_refusal_is_an_admission_error_with_the_servers_words() -> None:
     async def handler(socket: ServerConnection) -> None:
         await socket.send(
-            '{"status":40101,"message":"token: a valid key is required","event_type":"chat.created"}'
+            '{"status":40101,"message":"token: a valid key is '
+            'required","event_type":"chat.created"}'
         )
         await socket.close(1008)
 

@@ -335,7 +335,8 @@ def test_a_fallback_that_cannot_be_stops_the_start(fallback: str, complaint: str
 
 def test_services_have_other_names() -> None:
     config = load(
-        '[llm.default]\nalso = ["Qwen2.5-32B-Instruct"]\n[tts.a]\nprovider = "espeak"\nalso = ["*"]\n'
+        '[llm.default]\nalso = ["Qwen2.5-32B-Instruct"]\n[tts.a]\nprovider = "espeak"\nalso = '
+        '["*"]\n'
     )
     services = build_services(config)
     assert services.model("model", "Qwen2.5-32B-Instruct").name == "default"
@@ -352,7 +353,8 @@ def test_services_have_other_names() -> None:
             'llm.a.also: "default" is the name of a service',
         ),
         (
-            '[tts.a]\nprovider = "espeak"\nalso = ["*"]\n[tts.b]\nprovider = "espeak"\nalso = ["x", "*"]\n',
+            '[tts.a]\nprovider = "espeak"\nalso = ["*"]\n[tts.b]\nprovider = "espeak"\nalso = '
+            '["x", "*"]\n',
             'tts.b.also: "*" is an alias of a already',
         ),
         ('[asr.default]\nalso = [""]\n', "asr.default.also.0: "),

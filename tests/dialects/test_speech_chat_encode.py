@@ -168,7 +168,8 @@ def test_a_partial_result_reads_as_in_the_document() -> None:
     assert wire(Recognised(Transcript("这是模型。", 660, None, words))) == (
         '{"text":"这是模型。","begin_time":660,"end_time":null,"words":['
         '"Word(beginTime=660, endTime=1148, text=这是, punctuation=, fixed=false)",'
-        '"Word(beginTime=1148, endTime=1636, text=模型, punctuation=。, fixed=false)"],"is_sentence_end":false}'
+        '"Word(beginTime=1148, endTime=1636, text=模型, punctuation=。, '
+        'fixed=false)"],"is_sentence_end":false}'
     )
 
 

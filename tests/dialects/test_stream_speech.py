@@ -124,7 +124,8 @@ def test_ready_and_results_are_all_that_is_sent() -> None:
     assert list(dialect.notify(FINAL, 0)) == [
         Tell(
             '{"text":"go","begin_time":0,"end_time":300,'
-            '"words":["Word(beginTime=0, endTime=300, text=go, punctuation=., fixed=false)"],"is_sentence_end":true}'
+            '"words":["Word(beginTime=0, endTime=300, text=go, punctuation=., '
+            'fixed=false)"],"is_sentence_end":true}'
         )
     ]
     silent: list[Notice] = [

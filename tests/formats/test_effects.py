@@ -21,7 +21,8 @@ from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer
 
 SENTENCE = "The rain in Spain stays mainly in the plain, they say again and again, all day long."
 SEED_VOICES = (
-    "longwan longcheng longhua longxiaochun longxiaoxia longxiaocheng longxiaobai longlaotie longshu longshuo longjing "
+    "longwan longcheng longhua longxiaochun longxiaoxia longxiaocheng longxiaobai longlaotie "
+    "longshu longshuo longjing "
     "longyue loongstella loongbella"
 ).split()
 

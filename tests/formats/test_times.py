@@ -1,4 +1,6 @@
-"""Where sound stands in time when its container says so: late tracks, packets left out."""
+"""Where sound stands in time when its container says so: late tracks, packets left
+out.
+"""
 
 import io
 import os

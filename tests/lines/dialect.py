@@ -1,5 +1,5 @@
-"""JSON lines over plain TCP. Up: ``{"key", "agent"}`` first, then ``{"audio": base64}`` (16 kHz
-s16le), ``{"text"}``, ``{"tool": id, "answer"}``.
+"""JSON lines over plain TCP. Up: ``{"key", "agent"}`` first, then ``{"audio": base64}``
+(16 kHz s16le), ``{"text"}``, ``{"tool": id, "answer"}``.
 """
 
 import base64

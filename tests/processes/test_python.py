@@ -14,7 +14,10 @@ from voicechat.processes import python
 from voicechat.server.workers.ipc_channel import supports_channels
 
 PACKAGE = Path(voicechat.__file__).parent
-HOSTILE = "import os; open(os.path.join(os.path.dirname(__file__), {ran!r}), 'w').close(); raise SystemExit('hostile')"
+HOSTILE = (
+    "import os; open(os.path.join(os.path.dirname(__file__), {ran!r}), 'w').close(); raise "
+    "SystemExit('hostile')"
+)
 FILES = ("orjson", "pydantic", "aiohttp", "pathlib", "asyncio", "json", "typing", "sitecustomize")
 FOLDERS = ("voicechat", "numpy", "av", "pocketsphinx", "sherpa_onnx")
 

@@ -19,7 +19,9 @@ async def websocket_service(
     subprotocols: Sequence[str] = (),
     refuse: Callable[[ServerConnection, Request], Response | None] | None = None,
 ) -> AsyncIterator[str]:
-    """Serve; give the address. ``refuse`` may answer the handshake with something else."""
+    """Serve; give the address. ``refuse`` may answer the handshake with something
+    else.
+    """
     offered = [Subprotocol(name) for name in subprotocols] or None
     async with serve(
         handle,
@@ -37,7 +39,9 @@ async def websocket_service(
 async def raw_service(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[int]:
-    """Serve bytes; give the port. Connections are cut after ``answer``, and at the end."""
+    """Serve bytes; give the port. Connections are cut after ``answer``, and at the
+    end.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -13,7 +13,9 @@ Answer = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 @dataclass
 class Asked:
-    """One request; ``fields`` of a form are texts, and its file the bytes of ``file``."""
+    """One request; ``fields`` of a form are texts, and its file the bytes of
+    ``file``.
+    """
 
     path: str
     authorization: str | None

@@ -19,7 +19,9 @@ class Passage:
 
     @property
     def whole_answers(self) -> int:
-        """Answers that came to their end: here all are chunked (RFC 9112, section 7.1)."""
+        """Answers that came to their end: here all are chunked (RFC 9112, section
+        7.1).
+        """
         return self.answered.count(b"\r\n0\r\n\r\n")
 
 

@@ -219,8 +219,10 @@ def test_wrong_types_count_as_absent() -> None:
     assert read(
         '{"choices": {"delta": {"content": "no"}}}',
         '{"choices": [null, 7, {"index": "0", "delta": "x", "finish_reason": 3}]}',
-        '{"choices": [{"delta": {"content": 7, "tool_calls": {"index": 0}, "reasoning": []}}], "usage": "none"}',
-        '{"choices": [{"delta": {"content": "yes"}}], "usage": {"prompt_tokens": "3", "completion_tokens": true}}',
+        '{"choices": [{"delta": {"content": 7, "tool_calls": {"index": 0}, "reasoning": []}}], '
+        '"usage": "none"}',
+        '{"choices": [{"delta": {"content": "yes"}}], "usage": {"prompt_tokens": "3", '
+        '"completion_tokens": true}}',
         '{"choices": [{"finish_reason": ""}], "error": {}}',
         '{"choices": [{"finish_reason": "length"}], "error": null}',
     ) == [
@@ -293,7 +295,8 @@ def test_what_the_engine_does_not_use_is_passed_on_where_it_stood() -> None:
 
 def test_numbers_that_json_does_not_have_are_null() -> None:
     parts = read(
-        '{"choices": [{"delta": {"content": "a"}, "logprobs": {"content": [{"logprob": -Infinity}]}}]}'
+        '{"choices": [{"delta": {"content": "a"}, "logprobs": {"content": [{"logprob": '
+        "-Infinity}]}}]}"
     )
     assert parts[0] == TextDelta("a", Extras(choice={"logprobs": {"content": [{"logprob": None}]}}))
 

@@ -405,7 +405,10 @@ async def no_utf8(socket: ServerConnection, task_id: str) -> None:
     await hang(socket, task_id)
 
 
-HALF = '{"header": {"event": "result-generated", "task_id": "TASK"}, "payload": {"output": {"sentence": {"text": 5}}}}'
+HALF = (
+    '{"header": {"event": "result-generated", "task_id": "TASK"}, "payload": {"output": '
+    '{"sentence": {"text": 5}}}}'
+)
 FINISHED = '{"header": {"event": "task-finished", "task_id": "TASK"}, "payload": {}}'
 
 

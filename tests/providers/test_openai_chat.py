@@ -224,7 +224,10 @@ async def test_the_server_is_told_in_its_own_form_not_to_think() -> None:
 
 async def test_a_conversation_that_is_too_long_is_told_by_its_code() -> None:
     async with talking() as (service, model):
-        body = b'{"object": "error", "message": "This model\'s maximum context length is 8 tokens.", "code": 400}'
+        body = (
+            b'{"object": "error", "message": "This model\'s maximum context length is 8 tokens.", '
+            b'"code": 400}'
+        )
         service.answers = [saying(body, status=400, content_type="application/json")]
         refused = await failure(model)
         assert isinstance(refused, RequestRefusedError)

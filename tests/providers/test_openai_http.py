@@ -68,7 +68,10 @@ async def test_statuses(status: int, kind: FailureKind) -> None:
 
 
 async def test_the_codes_of_an_error_are_told_and_its_sentence_is_not() -> None:
-    body = b'{"error": {"message": "no model my secret", "type": "x y z", "code": "model_not_found", "param": null}}'
+    body = (
+        b'{"error": {"message": "no model my secret", "type": "x y z", "code": "model_not_found", '
+        b'"param": null}}'
+    )
     async with connected() as (service, endpoint):
         service.answers = [saying(body, status=404)]
         told = str(await failure(endpoint))

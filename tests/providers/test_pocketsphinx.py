@@ -22,7 +22,9 @@ OPTIONS = RecognitionOptions()
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def recognizer() -> AsyncIterator[PocketSphinxRecognizer]:
-    """One warm process with two decoders for the whole module: loading takes a second."""
+    """One warm process with two decoders for the whole module: loading takes a
+    second.
+    """
     opened = open_recognizer(workers=1, streams_per_worker=2, wait_ms=50)
     await opened.start()
     yield opened

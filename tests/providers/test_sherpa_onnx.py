@@ -215,7 +215,8 @@ def test_a_pulled_model_is_found_by_its_name(tmp_path: Path) -> None:
         (
             make_vits,
             {},
-            "model: .* is of the kind 'vits', which cannot be used here; allowed: streaming-transducer",
+            "model: .* is of the kind 'vits', which cannot be used here; allowed: "
+            "streaming-transducer",
         ),
         (
             make_zipformer_ctc,

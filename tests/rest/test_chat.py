@@ -354,7 +354,10 @@ async def test_a_client_that_decodes_by_the_label_reads_chinese(live: Live) -> N
 
 
 async def test_an_agents_model_answers_by_its_instructions(tmp_path: Path) -> None:
-    config = '[agents.hotel]\ninstructions = "You are {device}the hotel."\nllm = "default"\nalso = ["gpt-hotel"]\n'
+    config = (
+        '[agents.hotel]\ninstructions = "You are {device}the hotel."\nllm = "default"\nalso = '
+        '["gpt-hotel"]\n'
+    )
     async with serving_live(tmp_path, config=config) as live:
         for name in ("hotel", "gpt-hotel"):
             await live.ask(PATH, {"model": name, "messages": ONE})

@@ -122,7 +122,8 @@ def test_inline_markdown(text: str, shown: str) -> None:
 
 def test_blocks_of_markdown() -> None:
     assert render_markdown("One\ntwo.\n\n- a\n- `b`\n\n```py\nx < 1\n```\nEnd") == (
-        "<p>One\ntwo.</p><ul><li>a</li><li><code>b</code></li></ul><pre><code>x &lt; 1\n</code></pre><p>End</p>"
+        "<p>One\ntwo.</p><ul><li>a</li><li><code>b</code></li></ul><pre><code>x &lt; "
+        "1\n</code></pre><p>End</p>"
     )
 
 

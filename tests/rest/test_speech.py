@@ -189,7 +189,10 @@ async def test_an_answer_that_nobody_reads_is_cut_off_and_counts_until_then(tmp_
         body = json.dumps(
             asked(["A sentence of words. " * 900]) | {"synthesis_param": format_name}
         ).encode()
-        head = f"POST {WHOLE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST {WHOLE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: "
+            f"{len(body)}\r\n\r\n"
+        )
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", urlsplit(live.url).port, limit=1024
         )

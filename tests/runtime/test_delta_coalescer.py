@@ -21,7 +21,9 @@ def told(played: Stage) -> list[str | None]:
 
 
 def stage() -> Stage:
-    """A model that says a word each 10 ms, and a voice that needs much longer for each."""
+    """A model that says a word each 10 ms, and a voice that needs much longer for
+    each.
+    """
     return Stage(
         model=ScriptedModel(replies=(WORDS,), delta_ms=10), synthesizer=ScriptedSynthesizer()
     )

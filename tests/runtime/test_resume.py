@@ -1,4 +1,6 @@
-"""A recognition stream whose connection is lost: nothing is lost, nothing comes twice."""
+"""A recognition stream whose connection is lost: nothing is lost, nothing comes
+twice.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,6 @@
-"""What a client's JSON may cost: bounded before it is parsed, and before it is checked."""
+"""What a client's JSON may cost: bounded before it is parsed, and before it is
+checked.
+"""
 
 import importlib
 import json

@@ -1,4 +1,6 @@
-"""Connections that ask for nothing are bounded, and never cost anybody else anything."""
+"""Connections that ask for nothing are bounded, and never cost anybody else
+anything.
+"""
 
 import asyncio
 import gc

@@ -71,7 +71,10 @@ def of(said: list[ServerMessage], *kinds: type) -> list[type]:
 
 
 async def test_somebody_stands_in(tmp_path: Path, toml: str) -> None:
-    chain = 'fallback = ["spare"]\n[llm.spare]\nprovider = "scripted_services:open_chat_model"\nreply = ["Hi."]\n'
+    chain = (
+        'fallback = ["spare"]\n[llm.spare]\nprovider = "scripted_services:open_chat_model"\nreply '
+        '= ["Hi."]\n'
+    )
     said, metrics = await a_turn(configured(tmp_path, toml + chain))
     assert not of(said, ErrorMessage)
     assert of(said, ReplyTextMessage)

@@ -25,7 +25,9 @@ TURN_S = 12.0
 
 @dataclass
 class Machine:
-    """An event loop on which computing takes time, and a `LoadShedder` that measures it."""
+    """An event loop on which computing takes time, and a `LoadShedder` that measures
+    it.
+    """
 
     busy_s: float = 0.0
     sessions: int = 0

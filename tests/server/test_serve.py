@@ -264,8 +264,10 @@ async def test_a_signal_drains_lets_the_turn_end_and_stops(config: Config) -> No
 def test_a_server_keeps_numpy_to_one_thread() -> None:
     """Asked of the library that computes its matrices, which begins with two here."""
     script = (
-        "import numpy, sys; from threadpoolctl import threadpool_info; from voicechat.server.serve import tune_threads;"
-        "tune_threads(); sys.exit(max((pool['num_threads'] for pool in threadpool_info()), default=1) != 1)"
+        "import numpy, sys; from threadpoolctl import threadpool_info; from "
+        "voicechat.server.serve import tune_threads;"
+        "tune_threads(); sys.exit(max((pool['num_threads'] for pool in threadpool_info()), "
+        "default=1) != 1)"
     )
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
     assert (

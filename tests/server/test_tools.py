@@ -42,7 +42,9 @@ def clock(city: str) -> dict[str, str]:
 
 @dataclass
 class Endpoint:
-    """A chat endpoint that answers by a script, and accepts only what OpenAI accepts."""
+    """A chat endpoint that answers by a script, and accepts only what OpenAI
+    accepts.
+    """
 
     script: list[list[dict[str, Any]]]
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -101,7 +103,8 @@ async def serving_tools(
     async with TestServer(app) as chat:
         file.write_text(
             "[server]\nport = 0\n"
-            f'[llm.default]\nprovider = "openai"\nmodel = "m"\nbase_url = "{chat.make_url("/v1")}"\n'
+            '[llm.default]\nprovider = "openai"\nmodel = "m"\nbase_url = '
+            f'"{chat.make_url("/v1")}"\n'
             '[tools.clock]\nfunction = "tests.server.test_tools:clock"\n'
         )
         config = load_config(file, {"VOICECHAT_DATA_DIR": str(tmp_path / "data")})

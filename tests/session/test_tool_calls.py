@@ -151,7 +151,9 @@ def spoken(session: Session, sentence: int, from_ms: int, to_ms: int, at_ms: int
 
 
 def a_reply_around_a_tool() -> Session:
-    """One second before the tool's answer and four after it, all of it sent at 100 ms."""
+    """One second before the tool's answer and four after it, all of it sent at 100
+    ms.
+    """
     session = Session(ANSWERS)
     asks(session, "What time is it?", 0)
     session.receive(ev.ReplyTextArrived(1, "Let me look.\n"), 100)

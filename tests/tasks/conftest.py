@@ -1,4 +1,6 @@
-"""StoredTask stores for the tests: in SQLite always, in PostgreSQL where there is one."""
+"""StoredTask stores for the tests: in SQLite always, in PostgreSQL where there is
+one.
+"""
 
 import asyncio
 import os

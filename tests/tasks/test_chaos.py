@@ -1,4 +1,6 @@
-"""Processes that are killed, in short; `python -m tools.task_chaos` is the long form."""
+"""Processes that are killed, in short; `python -m tools.task_chaos` is the long
+form.
+"""
 
 import asyncio
 import signal

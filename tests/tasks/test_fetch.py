@@ -347,7 +347,9 @@ def test_addresses_of_clouds_and_of_no_host_are_never_public(address: str) -> No
 
 
 class DeadNameServer:
-    """Stands for the system's resolver: names of ``dead.example`` are never answered."""
+    """Stands for the system's resolver: names of ``dead.example`` are never
+    answered.
+    """
 
     def __init__(self) -> None:
         self.asked = threading.Semaphore(0)

@@ -94,7 +94,8 @@ def test_a_lost_connection_is_a_lost_lock_which_is_taken_again(postgres_url: str
     two.hold()
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         ended = connection.execute(
-            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE pid <> "
+            "pg_backend_pid() "
             "AND query LIKE 'SELECT pg_advisory_lock%'"
         ).fetchone()
     assert ended == (2,)

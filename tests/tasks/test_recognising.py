@@ -1,4 +1,6 @@
-"""A recording through a recogniser: channels, time, limits, and recognisers that fail."""
+"""A recording through a recogniser: channels, time, limits, and recognisers that
+fail.
+"""
 
 import asyncio
 import wave

@@ -41,7 +41,8 @@ CALLS = [
     "Hello<function=get_weather><parameter=city>secret</parameter></function>",
     f"Hello<tool_calls>[{CALL}]</tool_calls>",
     "Hello<minimax:tool_call>secret</minimax:tool_call>",
-    'Hello<｜DSML｜function_calls><｜DSML｜invoke name="x">secret</｜DSML｜invoke></｜DSML｜function_calls>',
+    "Hello<｜DSML｜function_calls><｜DSML｜invoke "
+    'name="x">secret</｜DSML｜invoke></｜DSML｜function_calls>',
     f"Hello<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{CALL}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
     f"Hello<|tool_calls_section_begin|>{CALL}<|tool_calls_section_end|>",
     "Hello<|tool_call_start|>[get(city='secret')]<|tool_call_end|>",
@@ -57,7 +58,8 @@ CALLS = [
     f"[{CALL}, {CALL}]Hello",
     'Hello{"type": "function", "name": "f", "parameters": {"a": "} secret"}}',
     'Hello{"tool_calls": [{"secret": 1}]}',
-    f"Hello<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{CALL}<|call|>",
+    "Hello<|channel|>commentary to=functions.get_weather "
+    f"<|constrain|>json<|message|>{CALL}<|call|>",
     f"Hello<tool_call>{CALL}",
 ]
 TOKENS = [
@@ -77,7 +79,8 @@ TOKENS = [
 
 
 GATEWAYS = [
-    '<details type="reasoning" done="true">\n<summary>Thought for 3 s</summary>\n> secret\n</details>\nHello',
+    '<details type="reasoning" done="true">\n<summary>Thought for 3 s</summary>\n> '
+    "secret\n</details>\nHello",
     '<details done="false" type="tool_calls" name="f">secret</details>\nHello',
     '{"tool_uses": [{"recipient_name": "functions.f", "parameters": {"a": 1}}]}Hello',
     "<|start_of_role|>assistant<|end_of_role|>Hello<|end_of_text|>",

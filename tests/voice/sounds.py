@@ -19,7 +19,8 @@ RATE_WPM = 175
 Samples: TypeAlias = NDArray[np.float64]
 
 REPLY = (
-    "The weather today is mostly sunny, with a light wind from the west. In the evening it will be cooler, so take a "
+    "The weather today is mostly sunny, with a light wind from the west. In the evening it will "
+    "be cooler, so take a "
     "jacket with you. Tomorrow brings rain in the morning."
 )
 OBJECTION = "wait, that is not at all what I asked you about"

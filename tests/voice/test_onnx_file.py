@@ -91,7 +91,9 @@ def test_the_weights_of_each_graph_are_read_by_themselves(tmp_path: Path) -> Non
 
 
 def test_a_shape_that_is_packed_is_read(tmp_path: Path) -> None:
-    """As other writers of protobuf do it: the numbers of a repeated field in one piece."""
+    """As other writers of protobuf do it: the numbers of a repeated field in one
+    piece.
+    """
     tensor = (
         b"\x0a\x02\x02\x03"
         + b"\x10\x01"

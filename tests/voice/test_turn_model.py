@@ -36,7 +36,9 @@ def tensor(name: str, *shape: int) -> bytes:
 
 
 def tiny_model(path: Path, input_name: str = "input_features") -> Path:
-    """ONNX (IR 8, opset 13): the sigmoid of the mean of [1, 80, 800] features, [1, 1]."""
+    """ONNX (IR 8, opset 13): the sigmoid of the mean of [1, 80, 800] features, [1,
+    1].
+    """
     axes = field(1, "axes") + field(8, 1) + field(8, 2) + field(20, 7)
     keep = field(1, "keepdims") + field(3, 0) + field(20, 2)
     mean = (

@@ -44,7 +44,8 @@ def speak_a_turn(page: Any, turn: int) -> None:
     words = page.locator("[data-role=user]").nth(turn)
     words.wait_for(timeout=20_000)
     page.wait_for_function(
-        "turn => document.querySelectorAll('[data-role=user]')[turn].textContent.split(' ').length >= 3",
+        "turn => document.querySelectorAll('[data-role=user]')[turn].textContent.split(' "
+        "').length >= 3",
         arg=turn,
     )
     page.click("#talk")
@@ -73,7 +74,8 @@ def test_a_cancel_silences_the_reply_and_cuts_its_text(open_page: OpenPage) -> N
     heard(page)
     page.wait_for_function("() => document.querySelector('.heard').textContent.length > 10")
     page.evaluate(
-        "addEventListener('click', () => (window.stoppedAtMs = performance.now()), { capture: true, once: true })"
+        "addEventListener('click', () => (window.stoppedAtMs = performance.now()), { capture: "
+        "true, once: true })"
     )
     page.click("#stop")
     state(page, "interrupted")

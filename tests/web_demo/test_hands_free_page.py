@@ -50,7 +50,9 @@ def tone(length_ms: int) -> str:
 
 
 class ScriptedServer:
-    """Answers the opening, notes what the page sends, and says what a test tells it to."""
+    """Answers the opening, notes what the page sends, and says what a test tells it
+    to.
+    """
 
     def __init__(self, page: Any, refuse: str = "") -> None:
         self.refuse = refuse

@@ -107,11 +107,13 @@ def report(comparison: Comparison) -> str:
         ("interruption delay, ms", ours.reactions_ms, plain.reactions_ms),
     ):
         lines.append(
-            f"{name:24}{statistics.median(mine_ms):8.0f}{statistics.median(theirs_ms):8.0f}   median;"
+            f"{name:24}{statistics.median(mine_ms):8.0f}{statistics.median(theirs_ms):8.0f}   "
+            "median;"
             f" p90 {_p90(mine_ms)} against {_p90(theirs_ms)}"
         )
     lines.append(
-        f"plain: {comparison.plain_silence_ms} ms of silence, {comparison.plain_speech_ms} ms of speech"
+        f"plain: {comparison.plain_silence_ms} ms of silence, {comparison.plain_speech_ms} ms of "
+        "speech"
     )
     return "\n".join(lines)
 

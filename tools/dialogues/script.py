@@ -39,7 +39,9 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """A time in which the reply is played, and where in it the user really interrupts."""
+    """A time in which the reply is played, and where in it the user really
+    interrupts.
+    """
 
     begin_ms: int
     end_ms: int

@@ -26,7 +26,9 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What the recogniser adds or, with ``replaces``, makes of the last sound's words."""
+    """What the recogniser adds or, with ``replaces``, makes of the last sound's
+    words.
+    """
 
     at_ms: int
     sound: int

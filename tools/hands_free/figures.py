@@ -38,9 +38,12 @@ T = TypeVar("T")
 RECORDINGS = Path(__file__).parents[2] / "tests" / "recordings"
 QUESTION = "what is the weather like today"
 STORY = (
-    "Once upon a time there was a small village at the foot of a mountain. Every morning the people went up to the "
-    "spring and carried the water home. One day the spring was dry, and nobody knew what they should do about it. "
-    "An old woman said that she had seen this before, when she was a child and the winter had been too warm."
+    "Once upon a time there was a small village at the foot of a mountain. Every morning the "
+    "people went up to the "
+    "spring and carried the water home. One day the spring was dry, and nobody knew what they "
+    "should do about it. "
+    "An old woman said that she had seen this before, when she was a child and the winter had "
+    "been too warm."
 )
 FIRST_PARTIAL_MS = 300
 """From the onset to the first words of the scripted recogniser."""
@@ -93,7 +96,8 @@ def stop() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         result = runner.run(measure_stops(sessions=100, interruptions=3))
     print(
-        f"stop: {len(result.delays_ms)} interruptions by voice of 100 sessions, clients in another process"
+        f"stop: {len(result.delays_ms)} interruptions by voice of 100 sessions, clients in "
+        "another process"
     )
     print(f"  decision to canceled handed to the socket: {spread(result.delays_ms)} ms")
     print(f"  of it, computed by the event loop's thread: {spread(result.cpu_ms)} ms")
@@ -114,7 +118,8 @@ def onset() -> None:
     """From the onset of speech to the decision."""
     clips = voices()
     print(
-        f"onset: {len(clips)} voices at {OFFSETS} offsets; by level: first 10 ms above {ONSET_DB} dB of the loudest;"
+        f"onset: {len(clips)} voices at {OFFSETS} offsets; by level: first 10 ms above {ONSET_DB} "
+        "dB of the loudest;"
     )
     print("  by the detector: the beginning of the first frame that it took for speech")
     filtered = TurnDetection(min_interruption_words=1)
@@ -146,7 +151,8 @@ def onset() -> None:
         for count, delays in zip(("level", "detector"), zip(*decided, strict=True), strict=True):
             within = sum(delay <= detection.min_interruption_ms + 64 for delay in delays)
             print(
-                f"    onset by {count}: {spread(delays)} ms; {within} within min_interruption_ms + 64"
+                f"    onset by {count}: {spread(delays)} ms; {within} within min_interruption_ms "
+                "+ 64"
             )
 
 
@@ -189,13 +195,16 @@ def echo() -> None:
         told += early_ms
         canceled += stops
     print(
-        f"echo: {len(rooms)} conversations of two replies, -10 to -25 dB, 50 to 250 ms, with and without a room,"
+        f"echo: {len(rooms)} conversations of two replies, -10 to -25 dB, 50 to 250 ms, with and "
+        "without a room,"
     )
     print(
-        "  the loudspeaker 0 to 100 ms late anew for each reply, half with 60 ms of jitter on the way up:"
+        "  the loudspeaker 0 to 100 ms late anew for each reply, half with 60 ms of jitter on the "
+        "way up:"
     )
     print(
-        f"  interrupted {canceled} times; speech told although nobody spoke: {len(told)} times {told}"
+        f"  interrupted {canceled} times; speech told although nobody spoke: {len(told)} times "
+        f"{told}"
     )
 
 
@@ -236,7 +245,8 @@ def heard() -> None:
         errors = [virtual(heard_error(seed, report_every_ms)) for seed in range(40)]
         good = sum(abs(error) <= 1 for error in errors)
         print(
-            f"heard: {name}, a loudspeaker 0 to 200 ms late: off by at most one word in {good} of {len(errors)}; "
+            f"heard: {name}, a loudspeaker 0 to 200 ms late: off by at most one word in {good} of "
+            f"{len(errors)}; "
             f"mean {np.mean(errors):+.2f}, worst {max(errors, key=abs):+d} words"
         )
 
@@ -279,7 +289,8 @@ def early() -> None:
     saved = [fact.saved_ms for fact in facts if fact.used]
     wasted = len(facts) - len(saved)
     print(
-        f"early: {len(pauses_ms)} turns, half with a pause of 160 to 730 ms; {len(saved)} early replies were used"
+        f"early: {len(pauses_ms)} turns, half with a pause of 160 to 730 ms; {len(saved)} early "
+        "replies were used"
     )
     print(f"  and saved {spread(saved)} ms; {wasted} were begun in vain")
 

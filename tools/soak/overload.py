@@ -64,11 +64,17 @@ class Seen:
 
     def lines(self) -> Iterator[str]:
         tally = self.tally
-        yield f"{self.name}: {self.inside} in, {tally.turns} turns; the server took {self.busy_cores:.2f} cores"
+        yield (
+            f"{self.name}: {self.inside} in, {tally.turns} turns; the server took "
+            f"{self.busy_cores:.2f} cores"
+        )
         overheads = f"{spread(tally.overheads_ms)}; {tally.late} over {LATE_MS} ms"
         yield f"  overhead over {DELAYS.first_audio_ms} ms of the script: {overheads}"
         yield f"  cancel to canceled: {spread(tally.interruptions_ms)}"
-        yield f"  the users' own timers were late by {spread(self.own_lags_ms)}{': void' if self.void else ''}"
+        yield (
+            "  the users' own timers were late by "
+            f"{spread(self.own_lags_ms)}{': void' if self.void else ''}"
+        )
 
 
 class Crowd:
@@ -183,7 +189,8 @@ def main() -> int:
     for seen in crowd.parts:
         print("\n".join(seen.lines()))
     print(
-        f"{crowd.came} came, {crowd.inside} got in; lost {crowd.tally.lost}, stale {crowd.tally.stale}"
+        f"{crowd.came} came, {crowd.inside} got in; lost {crowd.tally.lost}, stale "
+        f"{crowd.tally.stale}"
     )
     print(told)
     knocked = crowd.parts[-1]

@@ -66,7 +66,7 @@ class Visit:
             socket_url(self.url, path, query),
             additional_headers={"Authorization": f"Bearer {self.key}"},
             compression=None,
-            close_timeout=0.5,  # who is cut off in the middle of a frame hears no answer to its close
+            close_timeout=0.5,  # a client cut off within a frame gets no close frame
         )
         self.sockets.append(connection)
         return connection
@@ -115,7 +115,8 @@ async def half_a_request(visit: Visit) -> None:
 async def before_created(visit: Visit) -> None:
     query = f"token={visit.key}&model=default&asr_easyllm_id=default&tts_easyllm_id=default"
     await visit.knock(
-        f"GET {CHAT_PATH}?{query} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {CHAT_PATH}?{query} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: "
+        "Upgrade\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
 

@@ -39,7 +39,10 @@ def told(figures: ConversationFigures) -> str:
     work = figures.workload
     cost = f"{figures.cpu_s_per_session_minute:.3f} s of a core per session-minute"
     times = f"added {figures.overhead}; the users' lag {figures.client_lag}"
-    return f"{work.workers} x {work.sessions // work.workers} sessions: {cost}; {times}; {RampStep(figures).verdict}"
+    return (
+        f"{work.workers} x {work.sessions // work.workers} sessions: {cost}; {times}; "
+        f"{RampStep(figures).verdict}"
+    )
 
 
 def cheapest_s(figures: Sequence[ConversationFigures]) -> float:

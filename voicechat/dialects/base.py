@@ -59,7 +59,9 @@ class Dialect(ABC):
 
     @abstractmethod
     def receive(self, frame: Frame, now_ms: int) -> Iterable[Reaction]:
-        """The client said ``frame``. Never raises for anything that a client may say."""
+        """The client said ``frame``. Never raises for anything that a client may
+        say.
+        """
 
     @abstractmethod
     def notify(self, notice: Notice, now_ms: int) -> Iterable[Reaction]:
@@ -90,7 +92,9 @@ class Dialect(ABC):
 
 
 class Framing(ABC):
-    """How frames are cut out of a plain byte stream. One object serves one connection."""
+    """How frames are cut out of a plain byte stream. One object serves one
+    connection.
+    """
 
     @abstractmethod
     def push(self, data: bytes) -> Sequence[Frame]:
@@ -158,7 +162,8 @@ class Connection:
     """The chat model or agent that the connection asked for, by the name that it used.
     """
     note: str = ""
-    """What the client is to be told about its names; see ``names.ResolvedName.note``."""
+    """What the client is to be told about its names; see ``names.ResolvedName.note``.
+    """
     hands_free: bool = True
     """Whether the server can detect the ends of turns itself."""
     pick_voice: Callable[[str], str] = lambda name: name

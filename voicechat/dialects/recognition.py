@@ -1,4 +1,6 @@
-"""The recognition result, which both of the document's dialects send in the same form."""
+"""The recognition result, which both of the document's dialects send in the same
+form.
+"""
 
 from voicechat.schema.json_text import write_json
 from voicechat.session.vocabulary import Transcript, Word

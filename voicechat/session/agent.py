@@ -39,7 +39,9 @@ class IdlePrompts:
     """How many prompts before the goodbye. Speech of the user begins anew."""
 
     def prompt(self, number: int) -> str | None:
-        """The prompt of that number, counted from 0; None: it is time for the goodbye."""
+        """The prompt of that number, counted from 0; None: it is time for the
+        goodbye.
+        """
         return self.prompts[min(number, len(self.prompts) - 1)] if number < self.times else None
 
 

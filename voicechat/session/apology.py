@@ -9,7 +9,9 @@ from voicechat.text.words import Script, dominant_script
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apology:
-    """A short sentence in the language of the user's words; an empty one is not said."""
+    """A short sentence in the language of the user's words; an empty one is not
+    said.
+    """
 
     zh: str = "抱歉，我现在回答不了，请稍后再试。"
     en: str = "Sorry, I can't answer right now. Please try again in a moment."

@@ -241,7 +241,9 @@ class PressureChanged:
 
 @dataclass(frozen=True, slots=True)
 class AccessEnded:
-    """The client may no longer be served: its key was revoked, or its quota is used up."""
+    """The client may no longer be served: its key was revoked, or its quota is used
+    up.
+    """
 
     fault: Fault
     message: str

@@ -136,7 +136,9 @@ class HandsFree:
         return self._floor is not None and self._floor.sounding
 
     def go_on(self, settings: InputSettings, now_ms: int) -> Sequence[Effect]:
-        """The turn ended although its sound goes on: listen for words in what follows."""
+        """The turn ended although its sound goes on: listen for words in what
+        follows.
+        """
         if self._floor is None:
             return ()
         self._floor.go_on(now_ms, contested=self._may_interrupt)

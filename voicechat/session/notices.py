@@ -154,7 +154,9 @@ class ReplyToolCall(ReplyNotice):
 
 @dataclass(frozen=True, slots=True)
 class ReplyTextFinished(ReplyNotice):
-    """An answer of the model is complete. When it waits for tools, another one follows."""
+    """An answer of the model is complete. When it waits for tools, another one
+    follows.
+    """
 
     finish_reason: str
 

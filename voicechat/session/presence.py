@@ -35,7 +35,9 @@ class Presence:
         return min(silent_ms, self._speech_due_ms(heard_ms)) if must_speak else silent_ms
 
     def absent(self, now_ms: int, *, must_speak: bool, heard_ms: int = 0) -> str:
-        """Why the client counts as gone; empty while it does not. See ``deadline_ms``."""
+        """Why the client counts as gone; empty while it does not. See
+        ``deadline_ms``.
+        """
         limits = self._limits
         if now_ms >= self._last_alive_ms + limits.idle_ms:
             return f"no message for {limits.idle_ms // 1000} s"

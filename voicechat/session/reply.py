@@ -273,7 +273,9 @@ class Reply:
         return self.release(now_ms)
 
     def release(self, now_ms: int) -> list[Effect]:
-        """Let the audio go that may go now; behind the last of it, the finish message."""
+        """Let the audio go that may go now; behind the last of it, the finish
+        message.
+        """
         effects: list[Effect] = []
         while self._paced and self._may_leave(self._paced[0], now_ms):
             audio = self._paced.popleft()

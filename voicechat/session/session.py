@@ -442,7 +442,9 @@ class Session:
         self._hands_free.end_turn()
 
     def _understand(self, text: str, respond: cmd.Respond | None, *, insists: bool = False) -> None:
-        """All words of the turn are known: answer them, if there is anything to answer."""
+        """All words of the turn are known: answer them, if there is anything to
+        answer.
+        """
         self._awaited = None
         self._times.understood_ms = self._now_ms
         if respond is not None and (text or insists):

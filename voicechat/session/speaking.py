@@ -113,7 +113,9 @@ class Speaking:
     """Numbers the replies, and knows what has been heard of them."""
 
     def __init__(self, limits: SessionLimits, apology: Apology | None = None) -> None:
-        """``apology`` is said aloud when the chat model fails before anything was said."""
+        """``apology`` is said aloud when the chat model fails before anything was
+        said.
+        """
         self.current: Reply | None = None
         """The reply that is being made, or whose paced audio is leaving."""
         self.playing: Reply | None = None
@@ -144,7 +146,9 @@ class Speaking:
         return self._wasted
 
     def in_progress(self, number: int) -> Reply | None:
-        """The reply of that number, if it is being made: the current one, or one apart."""
+        """The reply of that number, if it is being made: the current one, or one
+        apart.
+        """
         if self.current is not None and self.current.number == number:
             return self.current
         return self._apart.get(number)
@@ -355,7 +359,9 @@ class Speaking:
     # --- the client's tools -----------------------------------------------------------
 
     def _awaited_calls(self, reply: Reply) -> tuple[str, ...]:
-        """The ids of the tool calls that the client has been told and has not answered."""
+        """The ids of the tool calls that the client has been told and has not
+        answered.
+        """
         return () if reply is self.current and self._early is not None else reply.tools.awaited
 
     def _answers_due_ms(self, reply: Reply) -> int | None:
@@ -519,7 +525,9 @@ class Speaking:
         return reply, started
 
     def _remember(self, reply: Reply, text: str) -> tuple[Item, ...]:
-        """Remember ``text`` of the current reply, and its tools, where the reply began."""
+        """Remember ``text`` of the current reply, and its tools, where the reply
+        began.
+        """
         if self._forgotten:
             return ()
         messages = reply.tools.messages(text)
@@ -544,7 +552,9 @@ class Speaking:
         return [AdoptReply(self.current.number), used, begun, *early.withheld]
 
     def _withhold(self, effects: list[Effect]) -> list[Effect]:
-        """Keep back what an early reply would tell; what it needs to be made goes on."""
+        """Keep back what an early reply would tell; what it needs to be made goes
+        on.
+        """
         if self._early is None:
             return effects
         self._early.withheld += [effect for effect in effects if isinstance(effect, Send)]

@@ -160,7 +160,9 @@ class ReplyTools:
         self.asked_ms = now_ms
 
     def record(self, exchange: ToolExchange, position: int) -> None:
-        """The server itself carried out calls, ``position`` characters into the text."""
+        """The server itself carried out calls, ``position`` characters into the
+        text.
+        """
         answers = zip(exchange.calls, exchange.answers, strict=True)
         self._exchanges.append(
             _Exchange(

@@ -173,7 +173,9 @@ class TurnEnd:
         return not self._text or self._text != self._text_before
 
     def _doubt_until_ms(self) -> int:
-        """Until when the sound after the last speech may still turn out to be speech."""
+        """Until when the sound after the last speech may still turn out to be
+        speech.
+        """
         assert self._sound_from_ms is not None
         if self._sound_to_ms is not None:
             return self._sound_to_ms + self._limits.words_wait_ms

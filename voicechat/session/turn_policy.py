@@ -1,4 +1,6 @@
-"""Endpointing: how much silence ends the user's turn. Pure; a policy remembers nothing."""
+"""Endpointing: how much silence ends the user's turn. Pure; a policy remembers
+nothing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -36,18 +36,18 @@ dictated.
 
 _HESITATIONS = frozenset("um uh er erm hmm hm like umm uhh ah eh".split())
 _OPEN_WORDS = frozenset(
-    """and but or so because since although though if when while unless until whether than as which whose where
-    the a an my your his her its our their every each
-    is are was were i'm you're we're they're it's that's can could will would shall should may might must don't
-    i we he she they gonna plus maybe very really""".split()
+    """and but or so because since although though if when while unless until whether
+    than as which whose where the a an my your his her its our their every each is are
+    was were i'm you're we're they're it's that's can could will would shall should may
+    might must don't i we he she they gonna plus maybe very really""".split()
 )
 _STRANDED_WORDS = frozenset(
     "to of in on at by for from with about into between before after over under near".split()
 )
 """Words that leave a statement open and may end a question: "what is it for"."""
 _QUESTION_WORDS = frozenset(
-    """what which who whom how where when why can could would will should do does did is are was were have has may
-    shall what's where's who's how's""".split()
+    """what which who whom how where when why can could would will should do does did is
+    are was were have has may shall what's where's who's how's""".split()
 )
 _QUESTION_REACH = 8
 """How many words before the end a question may begin."""
@@ -55,25 +55,26 @@ _CLOSING_WORDS = frozenset(
     "please thanks thank you today tomorrow tonight now okay right goodbye bye done yes".split()
 )
 
-_HAN_OPEN = """
-    和 跟 与 或 或者 还有 而且 并且 但是 但 可是 不过 然后 因为 所以 如果 要是 虽然 除了 以及
-    的话 比如 比如说 就是 就是说 那个 这个 那 嗯 呃 额
-    啊 想 要 想要 我 我们 你 在 从 把 被 给 对于 关于 的时候 是 有 去 到 为了 一个 先 再 帮我 请""".split()
+_HAN_OPEN = """和 跟 与 或 或者 还有 而且 并且 但是 但 可是 不过 然后 因为 所以 如果 要是 虽然
+    除了 以及 的话 比如 比如说 就是 就是说 那个 这个 那 嗯 呃 额 啊 想 要 想要 我 我们
+    你 在 从 把 被 给 对于 关于 的时候 是 有 去 到 为了 一个 先 再 帮我 请""".split()
 _HAN_CLOSED = (
     "吗 呢 吧 了 谢谢 好的 可以 多少 什么 怎么办 怎么样 哪里 没有 就这样 再见 行 一下".split()
 )
 
 _BACKCHANNELS = frozenset(
-    """mm hmm mhm mm-hm mm-hmm uh-huh uhuh huh uh um hm ah oh aha yeah yep yes yup ok okay right sure good
-    great nice true exactly absolutely indeed alright wow cool fine see i got it totally really interesting""".split()
+    """mm hmm mhm mm-hm mm-hmm uh-huh uhuh huh uh um hm ah oh aha yeah yep yes yup ok
+    okay right sure good great nice true exactly absolutely indeed alright wow cool fine
+    see i got it totally really interesting""".split()
 )
 _HUMS = frozenset("you the a it i oh he".split())
 """What recognisers write of a hum or a breath, beside the signs of listening. Nobody
 interrupts with these words alone.
 """
 _BACKCHANNEL_HAN = frozenset(
-    """嗯 嗯嗯 哦 噢 喔 啊 哈 哈哈 呵呵 对 对对 对对对 对的 对啊 好 好的 好啊 好好 好吧 是 是的 是啊 是吗
-    行 没错 明白 明白了 知道了 懂了 可以 嗯对 嗯好 当然 真的 哇 原来如此 这样啊 哦这样 有道理""".split()
+    """嗯 嗯嗯 哦 噢 喔 啊 哈 哈哈 呵呵 对 对对 对对对 对的 对啊 好 好的 好啊 好好 好吧
+    是 是的 是啊 是吗 行 没错 明白 明白了 知道了 懂了 可以 嗯对 嗯好 当然 真的 哇
+    原来如此 这样啊 哦这样 有道理""".split()
 )
 _FLOOR_WORDS = frozenset("stop wait no hold quiet pause enough cancel hey shut excuse".split())
 _FLOOR_HAN = (
@@ -94,7 +95,9 @@ _FLOOR_HAN = (
 
 
 def ending_of(text: str) -> Ending:
-    """Classify how ``text``, a turn so far, ends. What stands at its very end decides."""
+    """Classify how ``text``, a turn so far, ends. What stands at its very end
+    decides.
+    """
     stripped = text.rstrip()
     if not stripped:
         return Ending.PLAIN
@@ -132,8 +135,8 @@ def words_of_substance(text: str) -> int:
 def _ending_of_words(body: str) -> Ending:
     if body and is_han(body[-1]):
         run = _last_han_run(body)
-        # "对吗" is complete and "然后" open whatever stands before; the longer match knows
-        # more.
+        # "对吗" is complete and "然后" open whatever stands before; the longer match
+        # knows more.
         closed, opened = _longest_suffix(run, _HAN_CLOSED), _longest_suffix(run, _HAN_OPEN)
         if max(closed, opened) == 0:
             return Ending.PLAIN

@@ -276,7 +276,9 @@ class ConversationHarness:
         return [notice for notice in self.notices if isinstance(notice, kind)]
 
     def times_s(self, kind: type[Any]) -> list[float]:
-        """Return when each notice of a kind was sent, in seconds of the loop's clock."""
+        """Return when each notice of a kind was sent, in seconds of the loop's
+        clock.
+        """
         return [
             sent.at_s
             for sent in self.socket.sent

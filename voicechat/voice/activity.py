@@ -1,4 +1,6 @@
-"""From probabilities to stretches of speech. Pure; every time is milliseconds of audio."""
+"""From probabilities to stretches of speech. Pure; every time is milliseconds of
+audio.
+"""
 
 from dataclasses import dataclass
 from typing import TypeAlias

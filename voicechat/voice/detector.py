@@ -138,7 +138,9 @@ class DetectorStream:
         self._on_score = lambda _: None  # it would keep whom it told
 
     def take_frame(self) -> tuple[StreamFrame, int]:
-        """Give the oldest whole frame up to be judged, and the time at which it ends."""
+        """Give the oldest whole frame up to be judged, and the time at which it
+        ends.
+        """
         frame = bytes(self._pending[:FRAME_BYTES])
         del self._pending[:FRAME_BYTES]
         gap, self._gap = self._gap, False
@@ -254,8 +256,8 @@ class VoiceDetector:
         self._judge(self._round, 0)
 
     def _preferred(self, now_s: float) -> list[DetectorStream]:
-        """The streams of a round when not all can be judged: those with a turn under way,
-        and a few of the others.
+        """The streams of a round when not all can be judged: those with a turn under
+        way, and a few of the others.
         """
         chosen = [stream for stream in self._ready if stream.preferred_until_s > now_s]
         since_s = min((self._ready[stream] for stream in chosen), default=now_s)
@@ -292,7 +294,9 @@ class VoiceDetector:
             self._failed.set_exception(error)
 
     def _report(self, work: "_Round", first: int, scores: Scores) -> None:
-        """Tell the sessions, and go on after the rest of the process has had its turn."""
+        """Tell the sessions, and go on after the rest of the process has had its
+        turn.
+        """
         assert self._loop is not None
         work.modelled += scores.modelled
         for number, probability in enumerate(scores.probabilities, first):

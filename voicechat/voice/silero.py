@@ -94,7 +94,8 @@ class SileroModel:
         inputs = {entry.name for entry in self._session.get_inputs()}
         if inputs != {"input", "state", "sr"}:
             raise ConfigError(
-                f"{str(path)!r} is no Silero voice model of version 5: its inputs are {sorted(inputs)}"
+                f"{str(path)!r} is no Silero voice model of version 5: its inputs are "
+                f"{sorted(inputs)}"
             )
         self._rate = np.array(RATE_HZ, dtype=np.int64)
 

@@ -94,7 +94,8 @@ def open_silero(path: Path) -> VoiceModel:
     if difference <= TOLERANCE:
         return network
     logger.warning(
-        "the voice model is computed by onnxruntime, at four times the cost: %s gives other results, by %.2g",
+        "the voice model is computed by onnxruntime, at four times the cost: %s gives other "
+        "results, by %.2g",
         path,
         difference,
     )

@@ -1,4 +1,6 @@
-"""A plug-in as somebody outside would write it: factories that a configuration names."""
+"""A plug-in as somebody outside would write it: factories that a configuration
+names.
+"""
 
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer

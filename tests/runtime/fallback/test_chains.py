@@ -372,7 +372,9 @@ async def test_what_stands_beside_an_answer_is_passed_on_and_is_no_sign_of_life(
 
 @dataclass
 class Loading:
-    """Loads its model at the first request, which takes so long; being left stops that."""
+    """Loads its model at the first request, which takes so long; being left stops
+    that.
+    """
 
     load_s: float
     loaded: bool = False

@@ -342,7 +342,9 @@ async def test_two_of_three_fail_and_it_ends_as_the_table_says(
 
 
 async def test_two_recognisers_that_die_at_the_end_of_the_turn_leave_it_to_the_third() -> None:
-    """All three have taken the audio: nobody but the session can have it heard again."""
+    """All three have taken the audio: nobody but the session can have it heard
+    again.
+    """
     stage = FaultyStage(
         spared_twice=True, recognizer=DyingAtTheEnd(), spare_recognizer=DyingAtTheEnd()
     )

@@ -1,4 +1,6 @@
-"""Chained recognisers: alone, and with the audio input that keeps the audio for them."""
+"""Chained recognisers: alone, and with the audio input that keeps the audio for
+them.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -129,7 +129,8 @@ async def test_a_raw_space_and_early_frames_are_understood_by_every_worker(tmp_p
         for name in range(4):
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write(
-                f"GET /api/open-apis/easyllms/stream-speech?session={name}&apikey=Bearer {server.key}"
+                f"GET /api/open-apis/easyllms/stream-speech?session={name}&apikey=Bearer "
+                f"{server.key}"
                 " HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
                 + frame(PING, b"early")

@@ -53,7 +53,8 @@ CLOSE_CODES: Mapping[nt.Ending, int] = {
     nt.Ending.NOT_READING: 1013,
 }
 NO_AUDIO = {
-    COMPLETED: "input_audio_buffer.complete: no audio has been sent yet, or a turn is still in progress",
+    COMPLETED: "input_audio_buffer.complete: no audio has been sent yet, "
+    "or a turn is still in progress",
     CLEARED: "input_audio_buffer.clear: no audio has been sent yet",
 }
 

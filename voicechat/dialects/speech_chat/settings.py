@@ -198,7 +198,8 @@ def _settled(update: _ChatUpdate, connection: Connection) -> Update:
         notes += [connection.models.resolve(f"{_COMPLETION_PATH}.model", model).note]
     if update.turn_detection is not None and not connection.hands_free:
         raise _invalid(
-            "turn_detection: this server detects no voice; end turns with input_audio_buffer.complete"
+            "turn_detection: this server detects no voice; end turns with "
+            "input_audio_buffer.complete"
         )
     asked_voice = "voice" in synthesis.model_fields_set
     wished_voice = synthesis.voice if asked_voice else connection.agent.voice or synthesis.voice

@@ -251,7 +251,9 @@ class ProcessDecoder:
             stream.finish_input()
 
     async def _run(self) -> None:
-        """Have the steps done, one after the other, for as long as the session lives."""
+        """Have the steps done, one after the other, for as long as the session
+        lives.
+        """
         try:
             while True:
                 try:
@@ -308,7 +310,8 @@ class ProcessDecoder:
         if ahead_ms > min(MAX_AHEAD_MS, SPARE_AHEAD_MS + taken_bytes * 1000 / SPARSEST_BYTES_PER_S):
             raise RemoteProtocolError(
                 Status.TOO_LARGE,
-                f"{self._container.value}: {taken_bytes} bytes run {ahead_ms / 1000:.0f} s ahead of real time",
+                f"{self._container.value}: {taken_bytes} bytes run {ahead_ms / 1000:.0f} s ahead "
+                "of real time",
             )
 
     def _lost(self) -> RemoteProtocolError:

@@ -30,7 +30,9 @@ class RingBuffer:
         return self.end_bytes // BYTES_PER_MS
 
     def keep(self, length_ms: int) -> None:
-        """From now on keep the last ``length_ms`` of what is pushed; 0 keeps nothing."""
+        """From now on keep the last ``length_ms`` of what is pushed; 0 keeps
+        nothing.
+        """
         self._kept_ms = length_ms
         self._most_bytes = (length_ms + SURPLUS_MS) * BYTES_PER_MS if length_ms else 0
         if not length_ms:
