@@ -33,12 +33,9 @@ from voicechat.providers.interfaces import (
     SpeechSynthesizer,
     VoiceOptions,
 )
-from voicechat.runtime.conversation import Conversation, SessionProviders
-from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.effects import Fact
-from voicechat.session.limits import SessionLimits
-from voicechat.session.session import Session
-from voicechat.session.vocabulary import Settings, TurnDetection
+from voicechat.session.vocabulary import TurnDetection
+from voicechat.testing.harness import ConversationHarness
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 from voicechat.testing.socket import MemorySocket, Sent
 from voicechat.voice.detector import FrameScore, OnScore
@@ -160,31 +157,21 @@ class Stage:
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator["Stage"]:
-        limits = SessionLimits()
-        detector: Any = InlineDetector()
-        conversation = Conversation(
-            Session(Settings(), limits, interrupt_by_voice=self.interrupt_by_voice),
-            SpeechChat(Connection(session_id="s")),
-            self.socket,
-            SessionProviders(
-                recognizer=self.recognizer,
-                models=lambda _: self.model,
-                synthesizer=self.synthesizer,
-                threads=EncodingThreads(),
-                detector=detector,
-            ),
-            limits=limits,
-            observe=self.facts.append,
+        harness = ConversationHarness(
+            recognizer=self.recognizer,
+            model=self.model,
+            synthesizer=self.synthesizer,
+            detector=InlineDetector(),
+            interrupt_by_voice=self.interrupt_by_voice,
+            dialect=SpeechChat(Connection(session_id="s")),
+            socket=self.socket,
+            facts=self.facts,
         )
-        self.socket.send_from_client(update(self.detection))
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(conversation.run())
+        harness.send_frame(update(self.detection))
+        async with harness, asyncio.TaskGroup() as tasks:
             card = tasks.create_task(self._sound_card())
             yield self
             card.cancel()
-            self.socket.disconnect()
-            async with asyncio.timeout(2):
-                await serving
 
     # --- what the person does ---------------------------------------------------------
 

@@ -11,14 +11,13 @@ import pytest
 
 from voicechat.dialects.base import Connection, Handshake
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
-from voicechat.runtime.conversation import Conversation, SessionProviders
-from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.resume import ResumableSocket
 from voicechat.runtime.socket import Ping
 from voicechat.session.dictation import Dictation
 from voicechat.session.limits import SessionLimits
 from voicechat.session.vocabulary import InputSettings
-from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
+from voicechat.testing.harness import ConversationHarness
+from voicechat.testing.scripted import ScriptedRecognizer
 from voicechat.testing.socket import MemorySocket
 
 ENDPOINT = StreamSpeechEndpoint()
@@ -29,26 +28,15 @@ AUDIO_100_MS = bytes(3200)
 @asynccontextmanager
 async def dictation(recognizer: ScriptedRecognizer) -> AsyncIterator[ResumableSocket]:
     resumable = ResumableSocket(LIMITS, ENDPOINT.resumed)
-    conversation = Conversation(
-        Dictation(InputSettings(format="pcm"), LIMITS),
-        ENDPOINT.open(Connection(handshake=Handshake(query={"session": "s"}))).dialect,
-        resumable,
-        SessionProviders(
-            recognizer=recognizer,
-            models=lambda _: ScriptedModel(),
-            synthesizer=ScriptedSynthesizer(),
-            threads=EncodingThreads(),
-        ),
+    connection = Connection(handshake=Handshake(query={"session": "s"}))
+    async with ConversationHarness(
+        recognizer=recognizer,
+        machine=Dictation(InputSettings(format="pcm"), LIMITS),
+        dialect=ENDPOINT.open(connection).dialect,
+        carrier=resumable,
         limits=LIMITS,
-        observe=lambda fact: None,
-    )
-    before = asyncio.all_tasks()
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(conversation.run())
+    ):
         yield resumable
-        resumable.abort()
-        await running
-    assert asyncio.all_tasks() == before
 
 
 @asynccontextmanager

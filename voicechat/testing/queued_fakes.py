@@ -24,10 +24,10 @@ from voicechat.providers.interfaces import (
     VoiceOptions,
 )
 from voicechat.runtime.audio_input import shifted
-from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.events import DrainRequested, Transcribed
 from voicechat.session.vocabulary import Transcript
+from voicechat.testing.harness import ConversationHarness
 from voicechat.testing.socket import MemorySocket
 from voicechat.testing.transcripts import (
     AUDIO_RATE_HZ,
@@ -159,32 +159,29 @@ async def play_on_runtime(golden: GoldenTranscript) -> list[Line]:
     form of ``in_order``.
     """
     player = _RuntimePlayer(golden)
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(player.conversation.run())
+    async with player.harness:
         for line in golden.stimuli:
             await player.wait_until(int(line["at_ms"]))
             player.do(line)
             await asyncio.sleep(0)
-        player.socket.disconnect()
-        await running
     return player.followed
 
 
 class _RuntimePlayer:
     def __init__(self, golden: GoldenTranscript) -> None:
         machine, dialect = open_machine(golden)
-        self.socket = MemorySocket(answers_pings=False)
         self._recognizer, self._model = QueuedRecognizer(self._note_stream), QueuedModel()
         self._synthesizer = QueuedSynthesizer(self._model)
-        cast = SessionProviders(
+        self.harness = ConversationHarness(
             recognizer=self._recognizer,
-            models=lambda _: self._model,
+            model=self._model,
             synthesizer=self._synthesizer,
             threads=NoEncoding(),
             detector=SilentDetector(),
-        )
-        self.conversation = Conversation(
-            machine, dialect, self.socket, cast, limits=golden.limits, observe=lambda fact: None
+            machine=machine,
+            dialect=dialect,
+            limits=golden.limits,
+            socket=MemorySocket(answers_pings=False),
         )
         self._last_done = _last_done(golden)
         self._began_s = asyncio.get_running_loop().time()
@@ -197,9 +194,11 @@ class _RuntimePlayer:
     @property
     def followed(self) -> list[Line]:
         """What the server sent, in the form of ``in_order``."""
-        lines: list[Line] = [{"server": normalised(sent.frame)} for sent in self.socket.sent]
-        if self.socket.closed_with is not None:
-            lines.append({"close": self.socket.closed_with[0]})
+        lines: list[Line] = [
+            {"server": normalised(sent.frame)} for sent in self.harness.socket.sent
+        ]
+        if self.harness.socket.closed_with is not None:
+            lines.append({"close": self.harness.socket.closed_with[0]})
         return in_order(lines)
 
     async def wait_until(self, at_ms: int) -> None:
@@ -215,22 +214,22 @@ class _RuntimePlayer:
         if frame is not None:
             self._last_frame_ms = int(line.get("client_audio_ms", 0)) or self._last_frame_ms
             self._audio_ms += int(line.get("client_audio_ms", 0))
-            self.socket.send_from_client(frame)
+            self.harness.socket.send_from_client(frame)
         elif "asr" in line:
             self._hear(line["asr"])
         elif "voice" in line:
             event = speech_event(line["voice"])
             self._speech_from_ms = event.at_ms
-            self.conversation.post(event)
+            self.harness.conversation.post(event)
         elif "llm" in line:
             self._think(line["llm"])
         elif "tts" in line:
             self._speak(line["tts"])
         elif "server_drain_ms" in line:
-            deadline_ms = self.conversation.now_ms + int(line["server_drain_ms"])
-            self.conversation.post(DrainRequested(deadline_ms))
+            deadline_ms = self.harness.conversation.now_ms + int(line["server_drain_ms"])
+            self.harness.conversation.post(DrainRequested(deadline_ms))
         elif "disconnect" in line:
-            self.socket.disconnect()
+            self.harness.socket.disconnect()
 
     def _note_stream(self, stream: int) -> None:
         frame_began_ms = self._audio_ms - self._last_frame_ms

@@ -1,23 +1,15 @@
 """No frame of audio reaches the session, and yet it knows that its client is there."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Self
 
-from voicechat.dialects.base import Connection
-from voicechat.dialects.speech_chat.rules import SpeechChat
-from voicechat.runtime.conversation import Conversation, SessionProviders
-from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.commands import Alive
-from voicechat.session.effects import Effect, Fact
+from voicechat.session.effects import Effect
 from voicechat.session.events import AudioArrived, AudioStarted, Event, SpeechStarted
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.vocabulary import InputSettings, Settings, TurnDetection
-from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
-from voicechat.testing.socket import MemorySocket
+from voicechat.testing.harness import ConversationHarness
 from voicechat.voice.detector import FrameScore, OnScore
 
 BYTES_PER_MS = 32
@@ -35,59 +27,40 @@ class Noting(Session):
         return super().receive(event, now_ms)
 
 
-class Room:
-    """A conversation with a detector that says what the test says."""
+class ToldDetector:
+    """Says what the test says, and keeps the audio that it is given."""
 
     turn_judge = None
 
-    def __init__(self, container: str = "pcm", limits: SessionLimits | None = None) -> None:
-        self.limits = limits or SessionLimits()
-        recorded = InputSettings(format=container, sample_rate_hz=16_000, silence_allowed=True)
-        self.session = Noting(Settings(input=recorded, turn_detection=TurnDetection()), self.limits)
-        self.socket = MemorySocket()
-        self.pieces: list[bytes] = []
-        self.facts: list[Fact] = []
+    def __init__(self) -> None:
+        self.pcm = b""
 
-    def open_stream(self, on_score: OnScore) -> Any:
+    def open_stream(self, on_score: OnScore) -> Self:
         self.hear = on_score
         return self
 
     def push(self, pcm: bytes) -> None:
-        self.pieces.append(pcm)
-
-    @property
-    def pcm(self) -> bytes:
-        return b"".join(self.pieces)
+        self.pcm += pcm
 
     def prefer(self, for_s: float) -> None:
         """See ``DetectorStream.prefer``."""
 
     def note_gap(self, at_ms: int) -> None:
-        """See ``Ear.note_gap``."""
+        """See ``DetectorStream.note_gap``."""
 
     def close(self) -> None:
-        """See ``Ear.close``."""
+        """See ``DetectorStream.close``."""
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator["Room"]:
-        model = ScriptedModel()
-        cast = SessionProviders(
-            recognizer=ScriptedRecognizer(),
-            models=lambda _: model,
-            synthesizer=ScriptedSynthesizer(),
-            threads=EncodingThreads(),
-            detector=self,
-        )
-        dialect = SpeechChat(Connection(session_id="s"))
-        conversation = Conversation(
-            self.session, dialect, self.socket, cast, limits=self.limits, observe=self.facts.append
-        )
-        running = asyncio.get_running_loop().create_task(conversation.run())
-        try:
-            yield self
-        finally:
-            self.socket.disconnect()
-            await running
+
+class Room(ConversationHarness):
+    """A hands-free conversation with a ``ToldDetector``."""
+
+    def __init__(self, limits: SessionLimits | None = None) -> None:
+        recorded = InputSettings(format="pcm", sample_rate_hz=16_000, silence_allowed=True)
+        limits = limits or SessionLimits()
+        self.session = Noting(Settings(input=recorded, turn_detection=TurnDetection()), limits)
+        self.ear = ToldDetector()
+        super().__init__(machine=self.session, limits=limits, detector=self.ear)
 
     async def speaks(self, *lengths_ms: int) -> bytes:
         """Send frames as long as these, of which no two bytes in a row are the same;
@@ -96,31 +69,31 @@ class Room:
         sent = b""
         for length_ms in lengths_ms:
             frame = bytes((len(sent) + at) % 251 for at in range(length_ms * BYTES_PER_MS))
-            self.socket.send_from_client(frame)
+            self.send_frame(frame)
             await asyncio.sleep(length_ms / 1000)
             sent += frame
         return sent
 
 
 async def test_speech_is_as_long_ago_as_all_the_audio_says() -> None:
-    async with Room().open() as room:
+    async with Room() as room:
         await asyncio.sleep(1)
         sent = await room.speaks(40, 40, 10)
         for end_ms in (32, 64):
-            room.hear(FrameScore(end_ms, 1.0))
+            room.ear.hear(FrameScore(end_ms, 1.0))
         (started,) = [event for event in room.session.seen if isinstance(event, SpeechStarted)]
         assert started.ago_ms == 90
-        assert room.pcm == sent
+        assert room.ear.pcm == sent
 
 
 async def test_the_session_is_told_of_audio_once_and_then_before_whatever_else_happens() -> None:
-    async with Room().open() as room:
+    async with Room() as room:
         await room.speaks(*[20] * 50)
         told = [
             event for event in room.session.seen if isinstance(event, AudioStarted | AudioArrived)
         ]
         assert told == [AudioStarted()], "no frame reaches the session"
-        room.socket.send_from_client(json.dumps({"event_type": "ping"}))
+        room.send(Alive())
         await asyncio.sleep(0.001)
         assert room.session.seen[-2:] == [AudioArrived(980), Alive()]
         await asyncio.sleep(59)
@@ -131,7 +104,7 @@ async def test_the_session_is_told_of_audio_once_and_then_before_whatever_else_h
 async def test_a_client_that_sends_nothing_but_audio_is_there_until_a_minute_after_its_last_frame() -> (
     None
 ):
-    async with Room(limits=SessionLimits(ping_ms=3_600_000)).open() as room:
+    async with Room(limits=SessionLimits(ping_ms=3_600_000)) as room:
         for _ in range(5):
             await room.speaks(100)
             await asyncio.sleep(50)
