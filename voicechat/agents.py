@@ -83,13 +83,16 @@ class Agents:
         the agent uses. Raises ``RemoteProtocolError`` (NOT_FOUND) when the address or
         the ``model`` is unknown and there is a choice.
         """
+        # The address names the agent, and ``model`` may change its LLM.
         if arrival.agent:
             resolved = ServiceNames(frozenset(self.agents), self.aliases).resolve(
                 "agent", arrival.agent
             )
             return ChosenAgent(self._with_model(resolved.name, arrival.model), resolved.note)
+        # ``default`` is what protocols make every client send, so it chooses nothing.
         if arrival.model != DEFAULT and (asked := self._called(arrival.model)) is not None:
             return ChosenAgent(self.agents[asked])
+        # A bound number, device or key chooses the agent; ``model`` may change its LLM.
         for name in (arrival.called, arrival.device, arrival.key_id):
             if (bound := self._called(name)) is not None:
                 return ChosenAgent(self._with_model(bound, arrival.model))
@@ -97,6 +100,7 @@ class Agents:
             return ChosenAgent(self._with_model(DEFAULT, arrival.model))
         if not arrival.model:
             return ChosenAgent(self.agents[self.aliases.get(ANY, DEFAULT)])
+        # The ``*`` alias, the only agent and model there is, or an error.
         resolved = self.names.resolve(arrival.model_path, arrival.model)
         if resolved.name in self.agents:
             return ChosenAgent(self.agents[resolved.name], resolved.note)

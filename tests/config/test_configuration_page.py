@@ -5,7 +5,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from tools.configuration_page import ORDER, PAGE, page
-from voicechat.config.sections import File
+from voicechat.config.sections import ConfigFile
 
 
 def test_the_page_is_what_the_code_says() -> None:
@@ -16,7 +16,7 @@ def test_the_page_is_what_the_code_says() -> None:
 
 
 def test_the_page_has_every_section() -> None:
-    assert set(tables_of(File)) - {File} == set(ORDER)
+    assert set(tables_of(ConfigFile)) - {ConfigFile} == set(ORDER)
 
 
 def tables_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -125,7 +125,7 @@ def test_a_process_that_is_killed_in_the_middle_harms_nobody(tmp_path: Path) -> 
         process.join()
         ours.remove_worker(worker)
         assert places.slots_in_use == 0
-    assert ours.number("PRAGMA integrity_check") == "ok"
+    assert ours.fetch_value("PRAGMA integrity_check") == "ok"
 
 
 def test_a_ledger_that_is_let_go_in_another_thread_is_closed() -> None:

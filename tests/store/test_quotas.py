@@ -123,10 +123,10 @@ class FailingLedger(Ledger):
 
     failing = False
 
-    def write(self, statement: str, *values: object) -> int:
+    def execute(self, statement: str, *values: object) -> int:
         if self.failing:
             raise sqlite3.OperationalError("database or disk is full")
-        return super().write(statement, *values)
+        return super().execute(statement, *values)
 
 
 def test_what_cannot_be_written_down_is_written_later_and_nothing_ends_for_it() -> None:

@@ -146,7 +146,7 @@ class Untouched(dict[str, int]):
 
 async def test_reserving_costs_the_same_however_many_recordings_there_are(tmp_path: Path) -> None:
     folder = RecordingFolder(tmp_path)
-    folder._stock.sizes_bytes = Untouched()
+    folder._sizes.sizes_bytes = Untouched()
     async with folder.receiving("alice") as upload:
         await upload.write_piece(wav())
         await upload.finish_upload()

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
-from voicechat.config.sections import File
+from voicechat.config.sections import ConfigFile
 
 _MAX_SHOWN_CHARACTERS = 60
 
@@ -47,7 +47,7 @@ def _value_at(path: tuple[int | str, ...], tree: Tree) -> object:
 
 
 def _keys_allowed_beside(path: tuple[int | str, ...]) -> list[str]:
-    section: Any = File
+    section: Any = ConfigFile
     for step in path[:-1]:
         section = (
             get_args(section)[1]

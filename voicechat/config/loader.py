@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from voicechat.config.agents import build_agents
 from voicechat.config.error_messages import Tree, explain, shown
-from voicechat.config.sections import Config, File, ServiceConfig, ServiceKind
+from voicechat.config.sections import Config, ConfigFile, ServiceConfig, ServiceKind
 from voicechat.config.services import fallback_orders, service_aliases
 from voicechat.errors import ConfigError
 from voicechat.names import ServiceNames
@@ -53,6 +53,7 @@ def load_config(
     file = path or (Path(environ[_PREFIX + "CONFIG"]) if environ.get(_PREFIX + "CONFIG") else None)
     if file is None and DEFAULT_FILE.is_file():
         file = DEFAULT_FILE
+    # Precedence: file, then environment, then command line; defaults fill the gaps.
     tree = _read_toml(file) if file else {}
     variables, texts = _from_environment(environ)
     _lay_over(tree, variables)
@@ -65,6 +66,7 @@ def load_config(
     )
     _tell_models_folder(tree, data_dir / MODELS_FOLDER)
     checked = _checked(tree, texts)
+    # References between services are checked here, so that a mistake stops the start.
     kinds: dict[ServiceKind, Mapping[str, ServiceConfig]] = {
         "asr": checked.asr,
         "llm": checked.llm,
@@ -118,12 +120,12 @@ def _read_toml(path: Path) -> Tree:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
-def _checked(tree: Tree, texts: Texts) -> File:
+def _checked(tree: Tree, texts: Texts) -> ConfigFile:
     """Validate the whole; where a string is required, a variable's raw text is used
     even if it looks like a number.
     """
     try:
-        checked = File.model_validate(tree)
+        checked = ConfigFile.model_validate(tree)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
         wanted = [path for path in _paths_of_texts(details) if path in texts]

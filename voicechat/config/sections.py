@@ -76,7 +76,7 @@ class ServerConfig(ConfigSection):
     """``[server]``: the port and who may come in."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """Where to listen; beyond this machine only with keys."""
+    """The address to listen on; addresses that other machines can reach need a key."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0: any free port."""
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -183,8 +183,8 @@ class RepliesConfig(ConfigSection):
 
 
 class ApologyConfig(ConfigSection):
-    """``[apology]``: what is said aloud when no chat model answers. An empty text is
-    not said.
+    """``[apology]``: what is said when no chat model answers. An empty text is not
+    said.
     """
 
     enabled: bool = True
@@ -278,11 +278,11 @@ class ToolConfig(ConfigSection):
     parameters: dict[str, Any] | None = None
     """JSON Schema of the arguments; none: from the function's annotations."""
     deadline_s: Annotated[float, Field(gt=0, le=300)] = 10.0
-    """Past it the model is told that there is no answer."""
+    """After this time the model is told that the tool has not answered."""
     filler: Annotated[FillerConfig, BeforeValidator(_in_both_languages)] = FillerConfig()
-    """What is said meanwhile: a text, or the table below."""
+    """What is said while the tool runs: a text, or the table below."""
     filler_after_ms: Annotated[int, Field(ge=0, le=60_000)] = 1_000
-    """How long the tool may take before it is said."""
+    """How long the tool may run before the filler is said."""
 
 
 class ServiceConfig(BaseModel):
@@ -295,8 +295,8 @@ class ServiceConfig(BaseModel):
     provider: Annotated[str, Field(min_length=1)]
     """A provider's name, or ``package.module:factory`` of your own."""
     fallback: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
-    """Names of services of the same kind that stand in for this one when it fails, in
-    order.
+    """Names of fallback services of the same kind, tried in order when this one
+    fails.
     """
     also: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)
@@ -523,8 +523,8 @@ class DialectConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class File(ConfigSection):
-    """What a configuration file may hold."""
+class ConfigFile(ConfigSection):
+    """The sections of a configuration file."""
 
     server: ServerConfig = ServerConfig()
     limits: LimitsSection = LimitsSection()  # type: ignore[valid-type]

@@ -18,7 +18,7 @@ from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth_throttle import AuthThrottle
 from voicechat.server.listener import is_loopback
-from voicechat.server.origins import ALLOW_IT, Origins, origin_of, same_origin, was_brought
+from voicechat.server.origins import ALLOW_IT, Origins, origin_of, same_origin, came_through_proxy
 from voicechat.store.access import EVERYTHING, ApiEndpoint, Grant, Quota, Scope
 from voicechat.store.keys import MAX_KEY_CHARACTERS, KeyStore, digest
 from voicechat.store.ledger import Ledger
@@ -267,7 +267,7 @@ def require_metrics_key(request: web.Request, key: str, origins: Origins) -> Non
         raise AdmissionError(
             Status.NOT_AUTHORISED, "the metrics need the key of server.metrics_key"
         )
-    if was_brought(request) or not is_loopback(origins.client_address(request)):
+    if came_through_proxy(request) or not is_loopback(origins.client_address(request)):
         message = "metrics are for this machine only, unless server.metrics_key is set"
         raise AdmissionError(Status.NOT_AUTHORISED, message)
 

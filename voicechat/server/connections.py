@@ -185,7 +185,7 @@ class ClientConnection(web.RequestHandler):
         self._unread_bytes = unread_bytes
         return unread_bytes > 0 and now_s - self._unread_since_s >= UNREAD_S
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
@@ -209,7 +209,7 @@ class Connections:
         self._silent: defaultdict[str, dict[ClientConnection, None]] = defaultdict(dict)
         """By address, connections that have never sent a request, the oldest first."""
         self._sweeping: asyncio.TimerHandle | None = None
-        self._told_s: float | None = None
+        self._logged_s: float | None = None
 
     def __len__(self) -> int:
         """The number of open connections."""
@@ -265,12 +265,12 @@ class Connections:
     def _drop(self, connection: ClientConnection, why: str) -> None:
         self._log_drop(connection, why)
         self.remove_connection(connection)
-        connection.drop()
+        connection.abort()
 
     def _log_drop(self, connection: ClientConnection, why: str) -> None:
         now_s = asyncio.get_running_loop().time()
-        if self._told_s is None or now_s - self._told_s >= LOG_INTERVAL_S:
-            self._told_s = now_s
+        if self._logged_s is None or now_s - self._logged_s >= LOG_INTERVAL_S:
+            self._logged_s = now_s
             _log.warning(
                 "connections without a request are dropped: %s; the oldest comes from %s (%d open)",
                 why,
@@ -290,11 +290,11 @@ class Connections:
                 if now_s - connection.begun_s < HEAD_S:
                     break
                 self.remove_connection(connection)
-                connection.drop()
+                connection.abort()
         for connection in list(self._open):
             if connection.is_write_stalled(now_s):
                 self.remove_connection(connection)
-                connection.drop()
+                connection.abort()
         if self._open:
             self._sweep_later()
 

@@ -282,7 +282,7 @@ class _KeyResolver(AbstractResolver):
         except (OSError, UnicodeError) as error:
             failure = error if isinstance(error, OSError) else OSError("the name is none")
 
-        def tell() -> None:
+        def deliver() -> None:
             self._slots.release_slot(self._key)
             if found.done():
                 return
@@ -292,7 +292,7 @@ class _KeyResolver(AbstractResolver):
                 found.set_result(results)
 
         with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell)
+            loop.call_soon_threadsafe(deliver)
 
 
 def _resolved(host: str, port: int, info: Dial) -> ResolveResult:

@@ -250,18 +250,19 @@ class FrameReader:
         buffer = self._buffer
         available = len(buffer) - start
         if available < 2:
-            return 0
+            return 0  # opcode and length have not arrived
         first, second = buffer[start], buffer[start + 1]
         opcode, length = first & 0x0F, second & 0x7F
         self._check_head(first, second)
         header_bytes = 2
-        if length > _MAX_CONTROL_BYTES:
+        if length > _MAX_CONTROL_BYTES:  # 126 or 127: an extended length follows
             length_bytes = 2 if length == 126 else 8
             header_bytes += length_bytes
             if available < header_bytes:
                 return 0
             length = int.from_bytes(buffer[start + 2 : start + header_bytes], "big")
         if opcode < _CLOSE:
+            # Check the limit before the payload arrives, so that it is never buffered.
             self._check_order(opcode)
             if length + len(self._partial or b"") > self._limit_bytes:
                 message = f"the message exceeds {self._limit_bytes} bytes"

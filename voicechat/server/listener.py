@@ -90,9 +90,10 @@ async def _bind_each(host: str, port: int) -> list[socket.socket]:
                 bound.append(socket.create_server(given, family=family, backlog=BACKLOG))
             except OSError as error:
                 if error.errno != errno.EADDRNOTAVAIL:
-                    raise
+                    raise  # in use, or not permitted: do not serve half of the addresses
                 missing = error  # a name may resolve to a family that the machine lacks
             else:
+                # With port 0 the kernel chooses for the first socket; the rest follow.
                 port = int(bound[-1].getsockname()[1])
         if not bound:
             raise missing or OSError(errno.EADDRNOTAVAIL, "no such address")

@@ -184,25 +184,25 @@ class LoadShedder:
             return
         self._encoders_timed_s = now_s
 
-        def told(lag_s: float) -> None:
+        def on_measured(lag_s: float) -> None:
             self._encoders_timed_s = None
             self._encoding.add_sample(asyncio.get_running_loop().time(), lag_s * 1000)
 
-        self._time_encoders(told)
+        self._time_encoders(on_measured)
 
     def _judge(self, now_s: float) -> None:
-        figures = (self._busy, self._loop_lag, self._encoding, self._detection, self._waiting)
-        values = {figure: figure.current_value(now_s) for figure in figures}
+        signals = (self._busy, self._loop_lag, self._encoding, self._detection, self._waiting)
+        values = {signal: signal.current_value(now_s) for signal in signals}
         if self._sessions() < FEW:
             values[self._busy] = 0.0
         found, worst = max(
-            ((figure.thresholds.level(values[figure]), figure) for figure in figures),
+            ((signal.thresholds.level(values[signal]), signal) for signal in signals),
             key=lambda pair: pair[0],
         )
         if found is not LoadLevel.CALM:
             self._worst = worst
         if (
-            max(figure.thresholds.level(values[figure], figure.hysteresis) for figure in figures)
+            max(signal.thresholds.level(values[signal], signal.hysteresis) for signal in signals)
             >= self.level
         ):
             self._calm_since_s = now_s
@@ -232,5 +232,5 @@ class LoadShedder:
         )
         self.level = level
         self._calm_since_s = now_s
-        for tell in self.on_level:
-            tell(level)
+        for notify in self.on_level:
+            notify(level)

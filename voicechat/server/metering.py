@@ -24,14 +24,14 @@ fast as it can.
 PORTION_BYTES = PORTION_MS * PCM_RATE_HZ * 2 // 1000
 
 
-def metered(cast: SessionProviders, account: Account) -> SessionProviders:
+def metered(providers: SessionProviders, account: Account) -> SessionProviders:
     """Wrap the recogniser and the synthesiser of a session so that ``account`` is
     charged.
     """
     return replace(
-        cast,
-        recognizer=MeteredRecognizer(cast.recognizer, account),
-        synthesizer=MeteredSynthesizer(cast.synthesizer, account),
+        providers,
+        recognizer=MeteredRecognizer(providers.recognizer, account),
+        synthesizer=MeteredSynthesizer(providers.synthesizer, account),
     )
 
 

@@ -103,7 +103,7 @@ class Metrics:
         if shared is None:
             ProcessCollector(registry=registry)
         if services is not None:
-            self._tell(ServiceMetrics(services))
+            self._register(ServiceMetrics(services))
             self.follow_speech_caches({link.name: link.provider for link in services.links})
         self._sessions = Gauge("voicechat_sessions", "Sessions that are open", registry=self._asked)
         self._turns = Counter(
@@ -169,11 +169,11 @@ class Metrics:
             "voicechat_turn_seconds", about, buckets=_LATENCY_BUCKETS_S, registry=registry
         )
 
-    def _tell(self, collector: Collector) -> Collector:
+    def _register(self, collector: Collector) -> Collector:
         """Export ``collector``; with several workers under this worker's label."""
-        told = collector if self._shared is None else _OfWorker(collector, self._worker)
-        self._asked.register(told)
-        return told
+        exported = collector if self._shared is None else _OfWorker(collector, self._worker)
+        self._asked.register(exported)
+        return exported
 
     def _latency(self, name: str, meaning: str) -> Histogram:
         about = f"From the user's complete to the {meaning}"
@@ -190,7 +190,7 @@ class Metrics:
         caches = {
             name: each for name, each in services.items() if isinstance(each, CachingSynthesizer)
         }
-        self._tell(_ShownCaches(caches))
+        self._register(_ShownCaches(caches))
 
     def follow_workers(self, processes: Counts, sessions: Counts) -> None:
         """With several workers, export the sessions and the resources of each;
@@ -225,7 +225,7 @@ class Metrics:
                 self._closed.labels(ending.name.lower()).inc()
             case SessionRefused(status):
                 self._refused.labels(str(int(status))).inc()
-            case EarlyReply(used, saved_ms):
+            case EarlyReply(used, saved_ms):  # preemptive generation
                 self._early.labels("used" if used else "wasted").inc()
                 self._early_saved.inc(saved_ms / 1000)
             case ToolEnded(tool, outcome, took_ms):
@@ -238,7 +238,7 @@ class Metrics:
     def measuring_collector(self) -> Iterator[None]:
         """Export the pauses of Python's garbage collector while the context lasts."""
         with measuring_gc_pauses() as pauses:
-            shown = self._tell(_ShownPauses(pauses))
+            shown = self._register(_ShownPauses(pauses))
             try:
                 yield
             finally:

@@ -91,7 +91,7 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wrong:
+class _RejectedCaller:
     """Why a caller's request is not acceptable."""
 
     status: Status
@@ -99,12 +99,12 @@ class _Wrong:
 
 
 @dataclass(frozen=True, slots=True)
-class _Served:
+class _SessionParts:
     """The parts of a session."""
 
     machine: Machine
     dialect: Dialect
-    cast: SessionProviders
+    providers: SessionProviders
 
 
 class Mount:
@@ -200,12 +200,13 @@ class Mount:
                 and self._pass_on(request, caller.resume)
             ):
                 return web.Response()  # not sent: this process has closed its descriptor
+            # The protocol identifies its callers in the first frames.
             if caller is None:
                 response = await socket.open(request)
                 await self._greet(endpoint, handshake, socket, request)
                 return response
             principal = await self._authorise(request, _ACCESS[endpoint.kind])
-            if isinstance(caller, _Wrong):
+            if isinstance(caller, _RejectedCaller):
                 raise AdmissionError(caller.status, caller.message)
             if caller.resume:
                 resumable = self._resume(endpoint, handshake, caller, principal)
@@ -213,9 +214,9 @@ class Mount:
                 await resumable.attach(socket, caller.received)
             else:
                 with self._admission.admitted(principal):
-                    served = self._open(endpoint, handshake, caller, principal)
+                    parts = self._open(endpoint, handshake, caller, principal)
                     response = await socket.open(request)
-                    await self._serve(served, socket, principal)
+                    await self._serve(parts, socket, principal)
         except AdmissionError as refusal:
             if response is None:
                 if not web.WebSocketResponse().can_prepare(request):
@@ -274,8 +275,8 @@ class Mount:
         else:
             principal = await self._authorise(request, access)
         with self._admission.admitted(principal):
-            served = self._open(endpoint, handshake, caller, principal)
-            await self._serve(served, _Replayed(socket, frames), principal)
+            parts = self._open(endpoint, handshake, caller, principal)
+            await self._serve(parts, _Replayed(socket, frames), principal)
 
     async def _refuse(self, endpoint: Endpoint, socket: Socket, refusal: AdmissionError) -> None:
         """Send a refused client the reason in its protocol's form.
@@ -300,7 +301,7 @@ class Mount:
 
     def _open(
         self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
-    ) -> _Served:
+    ) -> _SessionParts:
         """Choose the agent and open the session. Raises ``AdmissionError``."""
         try:
             if endpoint.kind is Kind.RECOGNITION:
@@ -311,7 +312,7 @@ class Mount:
 
     def _open_conversation(
         self, endpoint: Endpoint, handshake: Handshake, caller: Caller, principal: Principal
-    ) -> _Served:
+    ) -> _SessionParts:
         services, conditions = self._services, self._conditions
         arrival = replace(caller.arrival, key_id=principal.key_id)
         chosen = self._agents.choose_agent(arrival)
@@ -320,19 +321,19 @@ class Mount:
             agent = replace(agent, turn_detection=None)
         model = services.models[agent.llm]
         recognizer: Found = services.recognizer(  # type: ignore[type-arg]
-            caller.recognizer_path, _wanted(caller.recognizer, agent.asr)
+            caller.recognizer_path, _service_name(caller.recognizer, agent.asr)
         )
         synthesizer = services.synthesizer(
-            caller.synthesizer_path, _wanted(caller.synthesizer, agent.tts)
+            caller.synthesizer_path, _service_name(caller.synthesizer, agent.tts)
         )
-        told = [chosen.note, combined_notes(recognizer.resolved, synthesizer.resolved)]
+        notes = [chosen.note, combined_notes(recognizer.resolved, synthesizer.resolved)]
         connection = Connection(
             handshake=handshake,
             epoch_s=unix_s(),
             session_id=secrets.token_hex(8),
             models=services.model_names,
             model=arrival.model or agent.name,
-            note="; ".join(note for note in told if note),
+            note="; ".join(note for note in notes if note),
             hands_free=conditions.detector is not None,
             pick_voice=_voice_picker(synthesizer.provider, agent.voice),
             agent=agent,
@@ -346,7 +347,7 @@ class Mount:
             agent=agent,
             interrupt_by_voice=conditions.interrupt_by_voice,
         )
-        cast = SessionProviders(
+        providers = SessionProviders(
             recognizer=recognizer.provider,
             models=services.conversation_models(model, agent),
             synthesizer=synthesizer.provider,
@@ -354,16 +355,16 @@ class Mount:
             decoding=conditions.decoding,
             detector=conditions.detector,
         )
-        return _Served(machine, opening.dialect, cast)
+        return _SessionParts(machine, opening.dialect, providers)
 
     def _open_recognition(
         self, endpoint: Endpoint, handshake: Handshake, caller: Caller
-    ) -> _Served:
+    ) -> _SessionParts:
         services = self._services
         recognizer = services.recognizer(caller.recognizer_path, caller.recognizer)
         connection = Connection(handshake=handshake, epoch_s=unix_s())
         opening = endpoint.open(connection)
-        cast = SessionProviders(
+        providers = SessionProviders(
             recognizer=recognizer.provider,
             models=lambda _: services.models["default"],
             synthesizer=services.synthesizers["default"],
@@ -371,14 +372,14 @@ class Mount:
             decoding=self._conditions.decoding,
         )
         machine = Dictation(opening.settings.input, self._conditions.limits)
-        return _Served(machine, opening.dialect, cast)
+        return _SessionParts(machine, opening.dialect, providers)
 
-    async def _serve(self, served: _Served, socket: Socket, principal: Principal) -> None:
+    async def _serve(self, parts: _SessionParts, socket: Socket, principal: Principal) -> None:
         conversation = Conversation(
-            served.machine,
-            served.dialect,
+            parts.machine,
+            parts.dialect,
             socket,
-            metered(served.cast, principal.account),
+            metered(parts.providers, principal.account),
             limits=self._conditions.limits,
             observe=self._conditions.observe,
         )
@@ -395,11 +396,11 @@ class Mount:
         """
         name = (f"{principal.key_id}/{principal.holder}", principal.project, caller.resume)
         if name not in self._resumable:
-            served = self._open(endpoint, handshake, caller, principal)
+            parts = self._open(endpoint, handshake, caller, principal)
             self._admission.admit_session(principal)
             socket = ResumableSocket(self._conditions.limits, endpoint.resumed)
             self._resumable[name] = socket
-            serving = self._serve_resumable(principal, name, socket, served)
+            serving = self._serve_resumable(principal, name, socket, parts)
             _ = self._tasks.spawn(serving, "resumable-session")
         return self._resumable[name]
 
@@ -408,10 +409,10 @@ class Mount:
         principal: Principal,
         name: tuple[str, str, str],
         socket: ResumableSocket,
-        served: _Served,
+        parts: _SessionParts,
     ) -> None:
         try:
-            await self._serve(served, socket, principal)
+            await self._serve(parts, socket, principal)
         finally:
             self._admission.release_session(principal)
             del self._resumable[name]
@@ -451,7 +452,7 @@ class _Replayed:
 
 def _identify(
     endpoint: Endpoint, handshake: Handshake, frames: Sequence[Frame]
-) -> "Caller | _Wrong | None":
+) -> "Caller | _RejectedCaller | None":
     """Return who is calling, None while that is not known, or why the request is not
     acceptable.
     """
@@ -460,7 +461,7 @@ def _identify(
     except RemoteProtocolError as error:
         # Not the error itself: kept in a frame of its own traceback it would be a
         # reference cycle.
-        return _Wrong(error.status, error.message)
+        return _RejectedCaller(error.status, error.message)
 
 
 async def _first_words(
@@ -481,7 +482,7 @@ async def _first_words(
             await socket.send(Pong(frame.payload))
         elif not isinstance(frame, Control):
             frames.append(frame)
-    if isinstance(caller, _Wrong):
+    if isinstance(caller, _RejectedCaller):
         raise AdmissionError(caller.status, caller.message)
     return caller, frames
 
@@ -502,7 +503,7 @@ def _handshake_of(request: web.Request) -> Handshake:
     )
 
 
-def _wanted(by_client: str, by_agent: str) -> str:
+def _service_name(by_client: str, by_agent: str) -> str:
     """Return the service to use.
 
     ``default`` means the agent's own, because protocols make every client send it.

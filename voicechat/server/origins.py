@@ -1,8 +1,7 @@
-"""Which web pages may use the server, and who a request comes from when a proxy brings
-it.
+"""Which web pages may use the server, and the client's address behind a proxy.
 
-Only browsers send an Origin, and no page can forge it. What a proxy adds
-(``X-Forwarded-*``) anybody can write, so it counts only from the addresses in
+Only browsers send an Origin, and no page can forge it. Anyone can send the headers of
+proxies (``X-Forwarded-*``), so they count only from the addresses in
 ``server.trusted_proxies``.
 """
 
@@ -37,7 +36,7 @@ _OF_PROXIES = (
     "X-Real-IP",
     "CF-Connecting-IP",
 )
-"""What proxies add to the requests that they bring; which of them, is their choice."""
+"""Headers that proxies add; each proxy adds some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,8 @@ def read_origin(text: str) -> Origin | None:
     return Origin(scheme, found[2].lower(), int(found[3]) if found[3] else _PORTS.get(scheme))
 
 
-def was_brought(request: web.Request) -> bool:
-    """Whether a proxy, trusted or not, says that it brings a request for somebody."""
+def came_through_proxy(request: web.Request) -> bool:
+    """Return whether the request came through a proxy, trusted or not."""
     return any(name in request.headers for name in _OF_PROXIES)
 
 
@@ -142,7 +141,7 @@ class Origins:
             if found is None or found[1].lower() != origin.host:
                 continue
             if origin.port == int(found[2] or 0):
-                return True
+                return True  # Host names the port, and it is the page's
             if not found[2] and (
                 origin.port in _PORTS.values() or _port(request) not in _PORTS.values()
             ):

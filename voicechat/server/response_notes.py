@@ -27,17 +27,17 @@ def send_notes(app: web.Application) -> None:
     are sent.
     """
 
-    async def tell(request: web.Request, response: web.StreamResponse) -> None:
+    async def add_header(request: web.Request, response: web.StreamResponse) -> None:
         if notes := request.get(_NOTES):
             response.headers[HEADER] = "; ".join(notes).encode("ascii", "backslashreplace").decode()
 
-    app.on_response_prepare.append(tell)
-    app.middlewares.append(_gathering())
+    app.on_response_prepare.append(add_header)
+    app.middlewares.append(_collecting())
 
 
-def _gathering() -> Middleware:
+def _collecting() -> Middleware:
     @web.middleware
-    async def gather(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def collect(request: web.Request, handler: Handler) -> web.StreamResponse:
         notes: list[str] = []
         request[_NOTES] = notes
         token = _notes.set(notes)
@@ -46,4 +46,4 @@ def _gathering() -> Middleware:
         finally:
             _notes.reset(token)
 
-    return gather
+    return collect

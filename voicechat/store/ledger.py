@@ -58,11 +58,11 @@ class Ledger:
 
     def register_worker(self, pid: int) -> None:
         """Record this worker's process id."""
-        self.write("INSERT OR REPLACE INTO process VALUES (?, ?)", self.worker, pid)
+        self.execute("INSERT OR REPLACE INTO process VALUES (?, ?)", self.worker, pid)
 
     def processes(self) -> dict[int, int]:
         """Return the process ids of the registered workers."""
-        return self.numbers("SELECT worker, pid FROM process ORDER BY worker")
+        return self.fetch_mapping("SELECT worker, pid FROM process ORDER BY worker")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -77,7 +77,7 @@ class Ledger:
             raise
         self._cursor.execute("COMMIT")
 
-    def write(self, statement: str, *values: object) -> int:
+    def execute(self, statement: str, *values: object) -> int:
         """Execute a statement; returns how many rows it has changed."""
         return self._cursor.execute(statement, values).rowcount
 
@@ -88,11 +88,11 @@ class Ledger:
         rows: list[tuple[Any, ...]] = self._cursor.execute(query, values).fetchall()
         return rows[0] if rows else None
 
-    def numbers(self, query: str, *values: object) -> dict[int, int]:
+    def fetch_mapping(self, query: str, *values: object) -> dict[int, int]:
         """Return the two columns of a query as a mapping."""
         return dict(self._cursor.execute(query, values).fetchall())
 
-    def number(self, query: str, *values: object) -> Any:
+    def fetch_value(self, query: str, *values: object) -> Any:
         """Return the single value of a query."""
         found = self.fetch_row(query, *values)
         assert found is not None
@@ -103,9 +103,9 @@ class Ledger:
         counted.
         """
         with self.transaction():
-            self.write("DELETE FROM process WHERE worker = ?", worker)
-            self.write("DELETE FROM place WHERE worker = ?", worker)
-            self.write("UPDATE key_use SET sessions = 0 WHERE worker = ?", worker)
+            self.execute("DELETE FROM process WHERE worker = ?", worker)
+            self.execute("DELETE FROM place WHERE worker = ?", worker)
+            self.execute("UPDATE key_use SET sessions = 0 WHERE worker = ?", worker)
 
     def close(self) -> None:
         """Close the database. Idempotent."""

@@ -137,7 +137,7 @@ class _Unpacking:
     def run(self) -> None:
         for count, member in enumerate(self._tar):
             if count >= MAX_MEMBERS:
-                raise _TooLargeError
+                raise _TooLargeError  # a bomb of many empty files
             self._take(member, _place(member.name))
             self._reader.allowed_bytes = MAX_HEADER_BYTES
         self._copy_links()

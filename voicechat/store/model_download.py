@@ -90,12 +90,14 @@ async def _attempt(
     have_bytes, validator = part.state(url)
     wanted = {hdrs.RANGE: f"bytes={have_bytes}-", hdrs.IF_RANGE: validator} if have_bytes else {}
     async with session.get(url, headers=wanted) as response:
+        # A redirect must not downgrade https to plain http.
         ways = [answer.url.scheme for answer in (*response.history, response)]
         if url.startswith("https:") and "http" in ways:
             raise DownloadError(
                 f"{url} leads to an address without encryption, which is not followed"
             )
         if response.status == 416 and have_bytes:
+            # Range not satisfiable: what was downloaded belongs to another file.
             part.discard_file()
             raise _CutOffError("the server has less of it than was fetched")
         if response.status not in (200, 206):
@@ -115,6 +117,7 @@ async def _attempt(
                 if file.tell() > limits.max_bytes:
                     raise DownloadError(f"{url} has more than {limits.max_bytes} bytes")
                 on_progress(file.tell(), total_bytes)
+            # Without a known size an early end cannot be told from the real one.
             if total_bytes and file.tell() != total_bytes:
                 raise _CutOffError("the connection ended early")
     part.write_completed(url)

@@ -90,7 +90,7 @@ class Account:
                     raise QuotaExceededError(
                         f"the key may make {allowed} requests a minute", wait_s
                     )
-            self._ledger.write(
+            self._ledger.execute(
                 "INSERT OR REPLACE INTO key_rate VALUES (?, ?)", self._key_id, until_s
             )
 
@@ -146,13 +146,13 @@ class Account:
             return False
         self._begin_day()
         query = "SELECT TOTAL(audio_ms) FROM key_use WHERE key_id = ? AND day = ?"
-        used_ms = self._ledger.number(query, self._key_id, self._day) + self._unwritten_ms
+        used_ms = self._ledger.fetch_value(query, self._key_id, self._day) + self._unwritten_ms
         return bool(used_ms >= allowed_s * 1000)
 
     @property
     def _total_sessions(self) -> int:
         return int(
-            self._ledger.number(
+            self._ledger.fetch_value(
                 "SELECT TOTAL(sessions) FROM key_use WHERE key_id = ?", self._key_id
             )
         )
@@ -176,7 +176,7 @@ class Account:
 
     def _write(self, *, sessions: int = 0) -> None:
         self._begin_day()
-        self._ledger.write(
+        self._ledger.execute(
             "INSERT INTO key_use (worker, key_id, sessions, day, audio_ms) VALUES (?, ?, ?, ?, "
             "?) ON CONFLICT DO UPDATE SET sessions = sessions + excluded.sessions, day = "
             "excluded.day, audio_ms = excluded.audio_ms + CASE WHEN day = excluded.day THEN "
@@ -229,7 +229,7 @@ class Accounts:
         ]
         for key_id in gone:
             del self._accounts[key_id]
-            self._ledger.write(
+            self._ledger.execute(
                 "DELETE FROM key_use WHERE key_id = ? AND worker = ?", key_id, self._ledger.worker
             )
-            self._ledger.write("DELETE FROM key_rate WHERE key_id = ?", key_id)
+            self._ledger.execute("DELETE FROM key_rate WHERE key_id = ?", key_id)

@@ -27,14 +27,16 @@ class SessionSlots:
     @property
     def slots_in_use(self) -> int:
         """The number of slots in use by any process."""
-        return int(self._ledger.number("SELECT TOTAL(taken) FROM place WHERE kind = ?", self._kind))
+        return int(
+            self._ledger.fetch_value("SELECT TOTAL(taken) FROM place WHERE kind = ?", self._kind)
+        )
 
     @property
     def slots_by_worker(self) -> dict[int, int]:
         """The number of slots of each process; a process that never had any may be
         missing.
         """
-        return self._ledger.numbers(
+        return self._ledger.fetch_mapping(
             "SELECT worker, taken FROM place WHERE kind = ? ORDER BY worker", self._kind
         )
 
@@ -64,7 +66,7 @@ class SessionSlots:
         self._owed = 0
 
     def _add(self, change: int) -> None:
-        self._ledger.write(
+        self._ledger.execute(
             "INSERT INTO place (worker, kind, taken) VALUES (?, ?, ?) "
             "ON CONFLICT DO UPDATE SET taken = taken + excluded.taken",
             self._ledger.worker,

@@ -56,7 +56,7 @@ class TokenStore:
         """The number of stored tokens, including expired ones that are not deleted
         yet.
         """
-        return int(self._ledger.number("SELECT COUNT(*) FROM token"))
+        return int(self._ledger.fetch_value("SELECT COUNT(*) FROM token"))
 
     def issue_token(self, grant: TokenGrant, life_s: int, now_s: float) -> str:
         """Make a token; only its hash is stored. Raises ``AdmissionError`` when the key
@@ -65,7 +65,7 @@ class TokenStore:
         token = TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
         with self._ledger.transaction():
             if len(self) >= MAX_TOKENS or self._waiting(grant.key_id) >= MAX_TOKENS_PER_KEY:
-                self._ledger.write("DELETE FROM token WHERE expires_s <= ?", now_s)
+                self._ledger.execute("DELETE FROM token WHERE expires_s <= ?", now_s)
             if self._waiting(grant.key_id) >= MAX_TOKENS_PER_KEY:
                 raise QuotaExceededError(
                     f"the key may have {MAX_TOKENS_PER_KEY} unused tokens", _RETRY_S
@@ -74,7 +74,7 @@ class TokenStore:
                 raise AdmissionError(
                     Status.AT_CAPACITY, "the server holds as many unused tokens as it can"
                 )
-            self._ledger.write(
+            self._ledger.execute(
                 "INSERT INTO token (digest, key_id, grant, expires_s) VALUES (?, ?, ?, ?)",
                 _digest(token),
                 grant.key_id,
@@ -100,7 +100,7 @@ class TokenStore:
         return _read(key_id, written) if now_s < expires_s else None
 
     def _waiting(self, key_id: str) -> int:
-        return int(self._ledger.number("SELECT COUNT(*) FROM token WHERE key_id = ?", key_id))
+        return int(self._ledger.fetch_value("SELECT COUNT(*) FROM token WHERE key_id = ?", key_id))
 
 
 def _written(grant: TokenGrant) -> str:

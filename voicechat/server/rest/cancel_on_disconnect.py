@@ -32,15 +32,15 @@ def cancelling_on_disconnect(request: web.Request) -> Iterator[None]:
     timer: asyncio.TimerHandle
     gone = False
 
-    def look() -> None:
+    def poll() -> None:
         nonlocal timer, gone
         if request.transport is None or request.transport.is_closing():
             gone = True
             task.cancel()
         else:
-            timer = loop.call_later(POLL_S, look)
+            timer = loop.call_later(POLL_S, poll)
 
-    timer = loop.call_later(POLL_S, look)
+    timer = loop.call_later(POLL_S, poll)
     cancelling = task.cancelling()
     try:
         yield

@@ -232,7 +232,7 @@ async def bounded_parts(model: ChatModel, request: ChatRequest) -> AsyncGenerato
                     case ToolCall():
                         characters += len(part.arguments)
                     case Extras() | ReplyFinished() | ToolsStarted() | ToolExchange():
-                        pass
+                        pass  # no text of the model
                 yield part
                 if characters > REPLY_CHARACTERS or thought > THOUGHT_CHARACTERS:
                     yield ReplyFinished("length")

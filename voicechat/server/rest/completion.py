@@ -44,7 +44,7 @@ class Completion:
         self._text: list[str] = []
         self._gathered = CallsGathered(f"call_{completion_id}")
         self._calls: dict[int, Json] = {}
-        self._besides = Besides()
+        self._extra_fields = ExtraFields()
         self._waiting: Json = {}
         """Fields beside ``choices`` for the next chunk."""
         self._begun = False
@@ -52,7 +52,7 @@ class Completion:
 
     def add_part(self, part: ReplyPart) -> Iterator[Json]:
         """Add the next part of the reply; yields its chunks."""
-        self._besides.note(part)
+        self._extra_fields.collect_part(part)
         match part:
             case TextDelta():
                 self._text.append(part.text)
@@ -98,7 +98,7 @@ class Completion:
         answer = self._head("chat.completion") | {"choices": [choice]}
         if usage := self._usage():
             answer["usage"] = usage
-        return self._besides.onto(answer, "message", last=True)
+        return self._extra_fields.merge_into(answer, "message", last=True)
 
     def _head(self, kind: str) -> Json:
         return {"id": self._id, "object": kind, "created": self._created_s, "model": self._model}
@@ -151,7 +151,7 @@ class Completion:
         return counted | {"total_tokens": total}
 
 
-class Besides:
+class ExtraFields:
     """Extra fields of the model's server, collected until a chunk leaves that can hold
     them.
 
@@ -165,12 +165,14 @@ class Besides:
         self._answer: Json = {}
         self._at_the_end = _NOTHING
 
-    def note(self, part: ReplyPart) -> None:
+    def collect_part(self, part: ReplyPart) -> None:
         """Collect the extra fields of a part."""
         match part:
             case ReplyFinished():
+                # Held back: they belong to the last chunk only.
                 self._at_the_end = part.extras or _NOTHING
             case ThoughtDelta():
+                # Thoughts are text, so pieces are concatenated.
                 _gather(self._message, {THOUGHTS: part.text} if part.text else {}, (str,))
                 self._keep(part.extras or _NOTHING)
             case TextDelta():
@@ -180,7 +182,7 @@ class Besides:
             case _:
                 pass
 
-    def onto(self, answer: Json, said: str, *, last: bool) -> Json:
+    def merge_into(self, answer: Json, said: str, *, last: bool) -> Json:
         """Return the answer with all collected fields, and start anew.
 
         ``said`` is ``message``, or ``delta`` in a chunk. ``last``: it is the whole

@@ -47,7 +47,7 @@ def check_texts(texts: list[str]) -> list[str]:
     return texts
 
 
-def recite(
+def speak_texts(
     backend: Backend,
     principal: Principal,
     texts: Sequence[str],

@@ -95,6 +95,7 @@ class MultipartReader:
             await self._read_more()
 
     async def _read_name(self) -> str:
+        # Read until the head is complete, or longer than a head may be.
         while (end := _HEAD_END.search(self._buffer)) is None and len(
             self._buffer
         ) <= MAX_HEAD_BYTES:

@@ -21,7 +21,7 @@ from voicechat.server.rest.failures import ServiceFailedError, openai_error
 from voicechat.server.rest.forms import FORM, Form, read_field, receive_file, receive_form
 from voicechat.server.rest.operation import JSON, SPEECH_ERRORS, Body, Operation, Parameter, Shape
 from voicechat.server.rest.recognising import RecordingResult, RecordingUtterance
-from voicechat.server.rest.transcribing import Listening, Transcriber
+from voicechat.server.rest.transcribing import RecordingOptions, Transcriber
 from voicechat.server.rest.transcript_forms import one_line, plain, srt, vtt
 from voicechat.server.rest.transcription_schemas import (
     BARE_FORMATS,
@@ -144,11 +144,11 @@ class NonStream:
             if not has_file:
                 await self._fetch(asked.audio_url, upload, principal)
             recognizer = self._transcriber.recognizer(asked.easyllm_id)
-            listening = Listening(
+            options = RecordingOptions(
                 principal.key_id, self._max_ms, bare=asked.speech_recognition_param.bare
             )
             recognised = await self._transcriber.recognise(
-                upload.path, recognizer, listening, principal.account
+                upload.path, recognizer, options, principal.account
             )
         answer = NonStreamAnswer(
             result=plain(recognised), audio_duration=recognised.length_ms / 1000
@@ -169,13 +169,13 @@ class NonStream:
                 self._transcriber.recognise,
                 upload.path,
                 recognizer,
-                Listening(principal.key_id, self._max_ms, together=True),
+                RecordingOptions(principal.key_id, self._max_ms, together=True),
                 principal.account,
             )
             if not asked.streams:
                 return _openai_answer(asked, await recognise())
             write_ms = self._backend.limits.write_ms
-            events = _events(lambda told: recognise(told=told))
+            events = _events(lambda on_sentence: recognise(on_sentence=on_sentence))
             return await answer_with_events(request, events, write_ms=write_ms, failed=_failure)
 
     @asynccontextmanager

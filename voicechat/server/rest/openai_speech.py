@@ -19,7 +19,7 @@ from voicechat.server.rest.cancel_on_disconnect import ClientGoneError
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import STREAMED, answer_with_events, cut_off, send_piece
 from voicechat.server.rest.failures import ServiceFailedError, openai_failure
-from voicechat.server.rest.fixed_text_model import recite
+from voicechat.server.rest.fixed_text_model import speak_texts
 from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation, Shape
 from voicechat.server.rest.schemas import SpeechDelta, SpeechDone
 from voicechat.server.rest.speech import audio_of
@@ -141,7 +141,7 @@ class OpenAISpeech:
             format=format_name,
             speech_rate=asked.speed,
         )
-        return audio_of(recite(self._backend, principal, [asked.input], synthesizer, voice))
+        return audio_of(speak_texts(self._backend, principal, [asked.input], synthesizer, voice))
 
 
 async def _events(audio: AsyncGenerator[bytes, None]) -> AsyncGenerator[str, None]:

@@ -62,9 +62,9 @@ class _Feed:
 
     recording: Recording
     speaker: int | None
-    progressed: Callable[[float], None]
-    told: Callable[[RecordingUtterance], None]
-    told_sentences: int = 0
+    on_progress: Callable[[float], None]
+    on_sentence: Callable[[RecordingUtterance], None]
+    reported_sentences: int = 0
     heard_bytes: int = 0
     failures: int = 0
     """How many recognisers have failed on it."""
@@ -72,7 +72,7 @@ class _Feed:
     """The error that ended the audio early. The recogniser only sees the end, so that
     its own errors remain distinguishable.
     """
-    took_audio: Callable[[], None] = lambda: None
+    on_audio_taken: Callable[[], None] = lambda: None
 
     @property
     def heard_ms(self) -> int:
@@ -93,8 +93,8 @@ class _Feed:
     def _count(self, size_bytes: int) -> None:
         self.heard_bytes += size_bytes
         if self.recording.length_ms:
-            self.progressed(min(1.0, self.heard_ms / self.recording.length_ms))
-        self.took_audio()
+            self.on_progress(min(1.0, self.heard_ms / self.recording.length_ms))
+        self.on_audio_taken()
 
 
 async def recognise(
@@ -103,12 +103,12 @@ async def recognise(
     report: Callable[[float], None],
     *,
     together: bool = False,
-    told: Callable[[RecordingUtterance], None] = lambda _: None,
+    on_sentence: Callable[[RecordingUtterance], None] = lambda _: None,
 ) -> RecordingResult:
     """Recognise every speaker, one after the other, so that a recording takes one slot
     of a recogniser.
 
-    ``together``: all speakers at once, as one text. ``told`` is called with each
+    ``together``: all speakers at once, as one text. ``on_sentence`` is called with each
     sentence when it is final, and only once even if recognition is retried.
 
     Raises ``RemoteProtocolError``: undecodable; ``ServiceFailedError``: the recogniser
@@ -119,10 +119,10 @@ async def recognise(
     speakers = (None,) if together else recording.speakers
     for number, speaker in enumerate(speakers):
 
-        def progressed(done: float, number: int = number) -> None:
+        def on_progress(done: float, number: int = number) -> None:
             report((number + done) / len(speakers))
 
-        feed = _Feed(recording, speaker, progressed, told)
+        feed = _Feed(recording, speaker, on_progress, on_sentence)
         try:
             utterances += await with_retries(partial(_recognise_speaker, feed, recognizer), RETRY_S)
         except ProviderError as error:
@@ -137,11 +137,11 @@ async def _recognise_speaker(feed: _Feed, recognizer: SpeechRecognizer) -> list[
     try:
         async with asyncio.timeout(STALL_S) as limit:
 
-            def took_audio() -> None:
+            def on_audio_taken() -> None:
                 if not limit.expired():
                     limit.reschedule(loop.time() + STALL_S)
 
-            feed.took_audio = took_audio
+            feed.on_audio_taken = on_audio_taken
             utterances = await _results(feed, recognizer)
     except TimeoutError:
         feed.failures += 1
@@ -166,9 +166,9 @@ async def _results(feed: _Feed, recognizer: SpeechRecognizer) -> list[RecordingU
         while (transcript := await next_item(results)) is not None:
             if transcript.final and transcript.text.strip():
                 utterances.append(RecordingUtterance(transcript, feed.speaker or 0))
-                if len(utterances) > feed.told_sentences:
-                    feed.told_sentences = len(utterances)
-                    feed.told(utterances[-1])
+                if len(utterances) > feed.reported_sentences:
+                    feed.reported_sentences = len(utterances)
+                    feed.on_sentence(utterances[-1])
             if len(utterances) > MAX_SENTENCES:
                 raise RemoteProtocolError(
                     Status.TOO_LARGE, f"the recording has more than {MAX_SENTENCES} sentences"

@@ -69,9 +69,7 @@ class CompletionUsage(ExtensibleResponse):
 
 
 class FunctionCall(ResponseModel):
-    """Which function is to be called, and with what: ``arguments`` is JSON as the model
-    wrote it.
-    """
+    """The function to call, and its arguments: JSON as the model wrote it."""
 
     name: str
     arguments: str
@@ -91,7 +89,7 @@ class AssistantMessage(ExtensibleResponse):
     role: Literal["assistant"]
     content: str
     reasoning_content: str = _left_out()
-    """What the model thought before, where its server tells."""
+    """The model's thoughts before the reply, if its server sends them."""
     tool_calls: list[ToolCallAnswer] = _left_out()
     """Only when there are some."""
 
@@ -231,6 +229,6 @@ class TokenAnswer(ResponseModel):
 
 
 class PhaseAnswer(ResponseModel):
-    """Where the server stands."""
+    """The server's phase."""
 
     status: str

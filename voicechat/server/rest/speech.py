@@ -17,7 +17,7 @@ from voicechat.server.rest.cancel_on_disconnect import ClientGoneError
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import STREAMED, answer_with_events, cut_off, send_piece
 from voicechat.server.rest.failures import ServiceFailedError
-from voicechat.server.rest.fixed_text_model import check_texts, nothing_to_speak, recite
+from voicechat.server.rest.fixed_text_model import check_texts, nothing_to_speak, speak_texts
 from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation
 from voicechat.server.rest.schemas import SpeechEvent
 from voicechat.server.rest.voice import SynthesisParam
@@ -105,7 +105,7 @@ class Speech:
     def _speak(self, asked: SpeechRequest, principal: Principal) -> AsyncGenerator[Notice, None]:
         synthesizer = self._backend.synthesizer("easyllm_id", asked.easyllm_id)
         voice: VoiceSettings = asked.synthesis_param.settings(synthesizer, "synthesis_param")
-        return recite(self._backend, principal, asked.text, synthesizer, voice)
+        return speak_texts(self._backend, principal, asked.text, synthesizer, voice)
 
 
 async def answer_with_audio(

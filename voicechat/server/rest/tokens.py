@@ -58,17 +58,17 @@ _ENDPOINTS = Check(_known_endpoints, {"items": {"enum": [endpoint.value for endp
 
 
 class TokenRequest(RequestModel):
-    """What the token is to be good for; everything may be left out."""
+    """What the token permits; every field may be omitted."""
 
     endpoints: Annotated[list[str], Items(0, MAX_ENDPOINTS, "endpoints"), _ENDPOINTS] = Field(
         default_factory=list
     )
-    """What the token opens; empty: all that its key opens."""
+    """The endpoints that the token opens; empty: all that its key opens."""
     origin: Annotated[str, Check(_origin_form, {"pattern": f"^{_ORIGIN.pattern}$"})] | None = None
     """The web origin that must send it, such as https://app.example."""
     user: Annotated[str, Check(_short, {"maxLength": MAX_USER_CHARACTERS})] | None = None
-    """Whom the page serves. Tokens of one user see the same tasks and may resume the
-    same streams; without a user nobody else sees what a token has made, but its key.
+    """The page's user. Tokens of one user see the same tasks and may resume the same
+    streams; without a user only the token's key sees what the token has made.
     """
     expires_in: Annotated[int, between(1, MAX_LIFE_S)] = DEFAULT_LIFE_S
     """Seconds."""

@@ -75,8 +75,8 @@ class Transcriber:
         self._account_of = account_of
         self.decoding = decoding
         self._resolver_of = resolver_of or NameResolver().resolver_for
-        self._task_places = FairSemaphore(settings.tasks.workers)
-        self._request_places = FairSemaphore(settings.requests)
+        self._task_slots = FairSemaphore(settings.tasks.workers)
+        self._request_slots = FairSemaphore(settings.requests)
         self._tasks_of_key: Counter[str] = Counter()
         self._counted_since: dict[str, str] = {}
         """Tasks submitted since the last sweep began, by id, with their keys."""
@@ -92,7 +92,7 @@ class Transcriber:
         except AdmissionError as error:
             logger.warning("no tasks for now: %s", error.message)
         self._sweeping = asyncio.get_running_loop().create_task(
-            self._sweep_for_ever(), name="sweep recordings"
+            self._sweep_regularly(), name="sweep recordings"
         )
 
     async def aclose(self) -> None:
@@ -117,10 +117,10 @@ class Transcriber:
         self,
         path: Path,
         recognizer: SpeechRecognizer,
-        listening: "Listening",
+        options: "RecordingOptions",
         account: Account,
         report: Callable[[float], None] = lambda _: None,
-        told: Callable[[RecordingUtterance], None] = lambda _: None,
+        on_sentence: Callable[[RecordingUtterance], None] = lambda _: None,
     ) -> RecordingResult:
         """Recognise a recording on disk. Raises as ``recognising.recognise``, and when
         the file cannot be opened.
@@ -129,14 +129,14 @@ class Transcriber:
         retries are not charged twice. Waits for a slot while too many recordings are
         being recognised.
         """
-        places = self._task_places if listening.in_task else self._request_places
-        async with places.slot(listening.key_id):
-            open_recording = opening_with(self.decoding, listening.max_ms, listening.bare)
+        slots = self._task_slots if options.in_task else self._request_slots
+        async with slots.slot(options.key_id):
+            open_recording = opening_with(self.decoding, options.max_ms, options.bare)
             recording = await with_retries(partial(open_recording, path), DECODER_RETRY_S)
-            times = 1 if listening.together else len(recording.speakers)
+            times = 1 if options.together else len(recording.speakers)
             account.use_audio(recording.length_ms * times)
             return await recognise(
-                recording, recognizer, report, together=listening.together, told=told
+                recording, recognizer, report, together=options.together, on_sentence=on_sentence
             )
 
     async def fetch(self, url: URL, upload: Upload, key_id: str) -> None:
@@ -169,16 +169,18 @@ class Transcriber:
         """Delete expired tasks, and recordings that no task needs."""
         await self.tasks.expire_tasks(unix_s() - self.settings.keep_s)
         self._counted_since.clear()
-        stock = await self.tasks.count_tasks("recording", unix_s() - CLOCKS_S)
+        summary = await self.tasks.count_tasks("recording", unix_s() - CLOCKS_S)
         missed = [
-            key_id for task_id, key_id in self._counted_since.items() if task_id not in stock.recent
+            key_id
+            for task_id, key_id in self._counted_since.items()
+            if task_id not in summary.recent
         ]
         self._tasks_of_key = Counter(missed)
-        for owner, tasks in stock.tasks_of.items():
+        for owner, tasks in summary.tasks_of.items():
             self._tasks_of_key[owner_key_id(owner)] += tasks
-        await self.recordings.sweep(stock.values)
+        await self.recordings.sweep(summary.values)
 
-    async def _sweep_for_ever(self) -> None:
+    async def _sweep_regularly(self) -> None:
         while True:
             try:
                 await self.sweep()
@@ -194,9 +196,9 @@ class Transcriber:
             recognizer = self.recognizer(str(task.payload["service"]))
             key_id = owner_key_id(task.owner)
             account = await self._account_of(key_id)
-            listening = Listening(key_id, self.settings.max_audio_ms, True, _bare(task))
+            options = RecordingOptions(key_id, self.settings.max_audio_ms, True, _bare(task))
             async with self._recording(task) as path:
-                recognised = await self.recognise(path, recognizer, listening, account, report)
+                recognised = await self.recognise(path, recognizer, options, account, report)
         except (RemoteProtocolError, ServiceFailedError, QuotaExceededError) as error:
             raise TaskFailedError(f"{int(error.status)}: {error.message}") from error
         except FetchError as error:
@@ -218,7 +220,7 @@ class Transcriber:
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class RecordingOptions:
     """How a recording is to be recognised."""
 
     key_id: str

@@ -19,9 +19,7 @@ BARE_FORMATS = ("pcm", "mulaw", "alaw", "g722")
 
 
 class RecognitionParam(RequestModel):
-    """How a recording without a header is to be read; one that has a header says that
-    itself.
-    """
+    """How to read a recording without a header; a header takes precedence."""
 
     model: str = ""
     """Ignored."""
@@ -47,7 +45,7 @@ class TranscriptionRequest(RequestModel):
     easyllm_id: str
     """A configured recognition service."""
     audio_url: str = ""
-    """Where the recording is to be fetched: http or https, a public address."""
+    """The URL of the recording: http or https, a public address."""
     speech_recognition_param: RecognitionParam = RecognitionParam()
 
 
@@ -126,7 +124,7 @@ class TaskCreated(ResponseModel):
 
 
 class TaskState(ResponseModel):
-    """Where a task stands."""
+    """The state of a task."""
 
     taskId: str  # noqa: N815 - the contract's name
     task_id: str
@@ -154,7 +152,7 @@ class TaskList(ResponseModel):
 
 
 class TaskDeleted(ResponseModel):
-    """What was asked for is gone, and its recording with it."""
+    """The task is deleted, and its recording with it."""
 
     taskId: str  # noqa: N815 - the contract's name
     task_id: str
@@ -162,7 +160,7 @@ class TaskDeleted(ResponseModel):
 
 
 class NonStreamAnswer(ResponseModel):
-    """What was said."""
+    """The transcript."""
 
     result: str
     audio_duration: float
@@ -170,7 +168,7 @@ class NonStreamAnswer(ResponseModel):
 
 
 class OpenAITranscription(ResponseModel):
-    """What was said, in OpenAI's form."""
+    """The transcript, in OpenAI's form."""
 
     text: str
 
@@ -203,16 +201,16 @@ class OpenAISegment(ResponseModel):
 
 
 class OpenAIDuration(ResponseModel):
-    """What a transcription is counted by."""
+    """The measure of a transcription: its duration."""
 
     type: Literal["duration"] = "duration"
     seconds: float
 
 
 class OpenAIVerboseTranscription(ResponseModel):
-    """What was said and when.
+    """The transcript with times.
 
-    ``language`` is the one that was asked for, by its English name, or ``unknown``.
+    ``language`` is the requested one, by its English name, or ``unknown``.
     """
 
     task: Literal["transcribe"] = "transcribe"

@@ -147,7 +147,7 @@ class RecordingFolder:
     def __init__(self, folder: Path, limits: DiskLimits | None = None) -> None:
         self._folder = folder
         self.limits = limits or DiskLimits()
-        self._stock = _Stock()
+        self._sizes = _FolderSizes()
         self._receiving: set[Upload] = set()
         self._changed_bytes: dict[str, int] | None = None
         """During a sweep: sizes that have changed since it began, which it may have
@@ -180,13 +180,13 @@ class RecordingFolder:
         """Count a recording with a size that it is about to have. Raises as
         ``Upload.write_piece``.
         """
-        limits, stock = self.limits, self._stock
-        more_bytes = size_bytes - stock.sizes_bytes.get(name, 0)
-        if stock.owner_bytes[name[:_OWNER_DIGITS]] + more_bytes > limits.owner_bytes:
+        limits, sizes = self.limits, self._sizes
+        more_bytes = size_bytes - sizes.sizes_bytes.get(name, 0)
+        if sizes.owner_bytes[name[:_OWNER_DIGITS]] + more_bytes > limits.owner_bytes:
             raise QuotaExceededError(
                 f"the key may have {limits.owner_bytes} bytes of recordings here", DISK_RETRY_S
             )
-        if stock.total_bytes + more_bytes > limits.total_bytes:
+        if sizes.total_bytes + more_bytes > limits.total_bytes:
             raise QuotaExceededError("there is no room for more recordings", DISK_RETRY_S)
         self._count(name, size_bytes)
 
@@ -201,22 +201,22 @@ class RecordingFolder:
         """
         changed = self._changed_bytes = {}
         try:
-            stock = await asyncio.to_thread(_swept, self._folder, needed, unix_s() - ABANDONED_S)
+            sizes = await asyncio.to_thread(_swept, self._folder, needed, unix_s() - ABANDONED_S)
         finally:
             self._changed_bytes = None
         for upload in self._receiving:
             changed[upload.name] = upload.size_bytes
         for name, size_bytes in changed.items():
-            stock.set(name, size_bytes)
-        self._stock = stock
+            sizes.set_size(name, size_bytes)
+        self._sizes = sizes
 
     def _count(self, name: str, size_bytes: int) -> None:
-        self._stock.set(name, size_bytes)
+        self._sizes.set_size(name, size_bytes)
         if self._changed_bytes is not None:
             self._changed_bytes[name] = size_bytes
 
 
-class _Stock:
+class _FolderSizes:
     """The sizes of the recordings in a folder, and their sums."""
 
     def __init__(self) -> None:
@@ -224,7 +224,7 @@ class _Stock:
         self.owner_bytes: Counter[str] = Counter()
         self.total_bytes = 0
 
-    def set(self, name: str, size_bytes: int) -> None:
+    def set_size(self, name: str, size_bytes: int) -> None:
         """Set the size of a recording; 0 removes it."""
         more_bytes = size_bytes - self.sizes_bytes.pop(name, 0)
         if size_bytes:
@@ -271,9 +271,9 @@ def _unlink(path: Path) -> None:
         path.unlink()
 
 
-def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _Stock:
+def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _FolderSizes:
     """Remove older recordings that are not ``needed``; count the others."""
-    stock = _Stock()
+    sizes = _FolderSizes()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -284,10 +284,10 @@ def _swept(folder: Path, needed: Collection[str], oldest_s: float) -> _Stock:
                     if entry.name not in needed and stat.st_mtime < oldest_s:
                         _unlink(Path(entry.path))
                     else:
-                        stock.set(entry.name, stat.st_size)
+                        sizes.set_size(entry.name, stat.st_size)
     except FileNotFoundError:
-        return stock
-    return stock
+        return sizes
+    return sizes
 
 
 async def _on_disk(work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:

@@ -20,7 +20,7 @@ from voicechat.server.metering import MeteredSynthesizer
 from voicechat.server.rest.backend import Backend
 from voicechat.server.rest.bodies import read_body
 from voicechat.server.rest.chat import DOCUMENTED_DEFAULTS, MAX_BODY_BYTES, CompletionRequest
-from voicechat.server.rest.completion import Besides
+from voicechat.server.rest.completion import ExtraFields
 from voicechat.server.rest.event_stream import CONTENT_TYPE as EVENTS
 from voicechat.server.rest.event_stream import answer_with_events
 from voicechat.server.rest.failures import ServiceFailedError, openai_failure
@@ -114,8 +114,8 @@ class VoiceOutput:
             voice=speech.synthesis_param.settings(synthesizer, _VOICE_FIELD),
         )
         paid = MeteredSynthesizer(synthesizer, principal.account)
-        besides = Besides()
-        spoken = backend.services.for_speech(_Noted(model, besides))
+        extra_fields = ExtraFields()
+        spoken = backend.services.for_speech(_CollectingModel(model, extra_fields))
         reply = SpokenReply(start, spoken, paid, threads=backend.threads, limits=backend.limits)
         writer = reply_writer(chat.model)
         begun = False
@@ -133,23 +133,25 @@ class VoiceOutput:
                     continue
                 if isinstance(message, (ReplyText, ReplyTextFinished, ReplyToolCall)):
                     last = isinstance(message, ReplyTextFinished)
-                    frame = write_json(besides.onto(read_object(str(frame)), "delta", last=last))
+                    frame = write_json(
+                        extra_fields.merge_into(read_object(str(frame)), "delta", last=last)
+                    )
                 yield str(frame)
 
 
-class _Noted:
+class _CollectingModel:
     """A chat model whose extra fields are collected on their way."""
 
-    def __init__(self, model: ChatModel, besides: Besides) -> None:
+    def __init__(self, model: ChatModel, extra_fields: ExtraFields) -> None:
         self._model = model
-        self._besides = besides
+        self._extra_fields = extra_fields
 
     async def reply(self, request: ChatRequest) -> AsyncGenerator[ReplyPart, None]:
         """Yield the model's parts, and collect their extra fields."""
         parts = self._model.reply(request)
         async with closing(parts):
             async for part in parts:
-                self._besides.note(part)
+                self._extra_fields.collect_part(part)
                 yield part
 
 

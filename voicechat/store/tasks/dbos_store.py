@@ -34,10 +34,10 @@ from voicechat.store.tasks.interface import (
     MAX_ATTEMPTS,
     IdempotencyConflictError,
     Payload,
-    Stock,
     StoredTask,
     Submission,
     TaskFailedError,
+    TaskSummary,
     Work,
     may_see,
 )
@@ -117,7 +117,7 @@ class DbosTaskStore:
             await self.aclose()
             raise
         self._adopting = self._loop.create_task(
-            self._adopt_for_ever(), name="adopt tasks of the dead"
+            self._adopt_regularly(), name="adopt tasks of the dead"
         )
 
     async def aclose(self) -> None:
@@ -196,19 +196,19 @@ class DbosTaskStore:
         while ids := await self._call(lambda: _finished_before(before)):
             await self._call(lambda ids=ids: DBOS.delete_workflows(ids))  # type: ignore[misc]
 
-    async def count_tasks(self, key: str, since_s: float = math.inf) -> Stock:
+    async def count_tasks(self, key: str, since_s: float = math.inf) -> TaskSummary:
         """Scan all tasks; see ``TaskStore.count_tasks``."""
-        stock = Stock()
+        summary = TaskSummary()
         offset = 0
         while page := await self._call(lambda offset=offset: _page(offset)):  # type: ignore[misc]
-            stock.values.update(
+            summary.values.update(
                 str(payload_of(workflow)[key]) for workflow in page if key in payload_of(workflow)
             )
-            stock.tasks_of.update(workflow.authenticated_user or "" for workflow in page)
+            summary.tasks_of.update(workflow.authenticated_user or "" for workflow in page)
             recent = [workflow for workflow in page if (workflow.created_at or 0) >= since_s * 1000]
-            stock.recent.update(workflow.workflow_id for workflow in recent)
+            summary.recent.update(workflow.workflow_id for workflow in recent)
             offset += len(page)
-        return stock
+        return summary
 
     async def _find(self, task_id: str, owner: str) -> list[WorkflowStatus]:
         found = await self._call(lambda: DBOS.list_workflows(workflow_ids=[task_id], name=WORKFLOW))
@@ -342,7 +342,7 @@ class DbosTaskStore:
 
     # --- tasks of the dead ------------------------------------------------------------
 
-    async def _adopt_for_ever(self) -> None:
+    async def _adopt_regularly(self) -> None:
         while True:
             try:
                 await self._call(self._adopt)

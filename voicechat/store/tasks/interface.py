@@ -77,7 +77,7 @@ class StoredTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class TaskSummary:
     """A summary of all stored tasks."""
 
     values: set[str] = field(default_factory=set)
@@ -150,7 +150,7 @@ class TaskStore(Protocol):
     async def expire_tasks(self, finished_before_s: float) -> None:
         """Delete tasks that were finished, or deleted, before that Unix time."""
 
-    async def count_tasks(self, key: str, since_s: float = math.inf) -> "Stock":
+    async def count_tasks(self, key: str, since_s: float = math.inf) -> "TaskSummary":
         """Scan all tasks, and collect what their payloads hold under ``key``.
 
         ``since_s`` is the Unix time from which on a task counts as recent. Tasks that

@@ -13,10 +13,10 @@ from pathlib import Path
 from voicechat.errors import AdmissionError, Status
 from voicechat.store.tasks.interface import (
     MAX_ATTEMPTS,
-    Stock,
     StoredTask,
     Submission,
     TaskStore,
+    TaskSummary,
     Work,
 )
 from voicechat.store.tasks.liveness import FileLiveness, PostgresLiveness
@@ -93,10 +93,10 @@ class OnDemandTaskStore:
         if store := await self._opened_if_used():
             await store.expire_tasks(finished_before_s)
 
-    async def count_tasks(self, key: str, since_s: float = math.inf) -> Stock:
+    async def count_tasks(self, key: str, since_s: float = math.inf) -> TaskSummary:
         """Scan all tasks; see ``TaskStore.count_tasks``."""
         store = await self._opened_if_used()
-        return await store.count_tasks(key, since_s) if store else Stock()
+        return await store.count_tasks(key, since_s) if store else TaskSummary()
 
     async def aclose(self) -> None:
         """Stop the work in progress; see ``TaskStore.aclose``."""

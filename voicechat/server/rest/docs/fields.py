@@ -121,7 +121,7 @@ class Fields:
 
 
 def _options(schema: Schema) -> list[Schema]:
-    """List what a value may be, without what stands for its absence."""
+    """Return the alternatives of a schema, without the ones that mean absence."""
     options = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
     return [
         option for option in options if option != STANDS_FOR_DEFAULT and not _means_absent(option)
