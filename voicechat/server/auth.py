@@ -18,7 +18,7 @@ from voicechat.errors import AdmissionError, ConfigError, Status
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.auth_throttle import AuthThrottle
 from voicechat.server.listener import is_loopback
-from voicechat.server.origins import ALLOW_IT, Origins, origin_of, same_origin, came_through_proxy
+from voicechat.server.origins import ALLOW_IT, Origins, came_through_proxy, origin_of, same_origin
 from voicechat.store.access import EVERYTHING, ApiEndpoint, Grant, Quota, Scope
 from voicechat.store.keys import MAX_KEY_CHARACTERS, KeyStore, digest
 from voicechat.store.ledger import Ledger
