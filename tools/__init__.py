@@ -1,10 +1,11 @@
-"""What people run by hand: ``python -m tools.NAME``, each with ``--help`` or a word at
+"""Programs to run by hand: ``python -m tools.NAME``, each with ``--help`` or a word at
 its top.
 
-Pages and documents are written anew from the code by ``configuration_page`` and
-``write_openapi``. ``hands_free.figures``, ``dialogues.evaluate``, ``voice_figures``,
-``codec_costs``, ``sherpa_figures`` and ``count_calls`` measure. ``soak.connects``,
-``soak.overload``, ``soak.workers``, ``task_chaos``, ``big_upload``, ``fuzz_decoders``
-and ``rest_conformance`` wear the server out. ``real_server`` tries a language model
-that really runs, and ``peers`` is our side of a bench of several engines.
+``configuration_page`` and ``write_openapi`` regenerate documents from the code.
+``hands_free.figures``, ``dialogues.evaluate``, ``voice_figures``, ``codec_costs``,
+``sherpa_figures``, ``count_calls`` and ``flash_crowd`` are benchmarks.
+``soak.connects``, ``soak.overload``, ``soak.workers``, ``task_chaos``, ``big_upload``,
+``fuzz_decoders`` and ``rest_conformance`` are soak, stress and fuzz tests.
+``real_server`` tests against a real server of language models, and ``peers`` connects
+this engine to a benchmark of several engines.
 """

@@ -1,4 +1,4 @@
-"""Upload a recording to a server in a process of its own, and see how much memory that
+"""Uploads a recording to a server in a child process, and measures how much memory that
 takes.
 
     python -m tools.big_upload --bytes 1000000000

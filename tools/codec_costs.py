@@ -1,5 +1,5 @@
-"""What each format costs, as a table for ``docs/audio-formats.md``: ``python -m
-tools.codec_costs``.
+"""Measures the CPU cost of each format, as a table for ``docs/audio-formats.md``:
+``python -m tools.codec_costs``.
 
 CPU is process time for a second of audio, everything from bytes to s16le mono 16 kHz
 (or back) included, in frames of about 100 ms. A codec's frame must be there as a whole

@@ -39,7 +39,7 @@ ELSEWHERE: dict[type[BaseModel], tuple[Any, str]] = {
     sections.LimitsSection: (limits, "SessionLimits"),
     sections.ServiceConfig: (policy, "ServicePolicy"),
 }
-"""The keys of these come from dataclasses, and so does what they mean."""
+"""Sections whose keys and their descriptions come from dataclasses."""
 HEADINGS: dict[type[BaseModel], str] = {
     sections.LimitsSection: "``[limits]``: bounds and deadlines of one session."
 }
@@ -71,7 +71,7 @@ compares it with the code.
 
 
 def page() -> str:
-    """The whole page."""
+    """Render the whole page."""
     return "\n".join([INTRODUCTION, *(_section(model) for model in ORDER)])
 
 
@@ -104,7 +104,7 @@ def _meanings(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _docstrings(module: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Give the text below each attribute of a class."""
+    """Yield name and docstring of each attribute of a class."""
     for node in ast.parse(inspect.getsource(module)).body:
         if not (isinstance(node, ast.ClassDef) and node.name == name):
             continue

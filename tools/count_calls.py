@@ -1,4 +1,4 @@
-"""Count the Python calls that a microphone's frame costs: ``python -m
+"""Counts the Python calls for each microphone frame: ``python -m
 tools.count_calls``.
 
 A whole server with its embedded services runs in this thread, and one hands-free client

@@ -1,4 +1,4 @@
-"""Decoders fed with real streams that were damaged on purpose: ``python -m
+"""Fuzzes the decoders with mutated real streams: ``python -m
 tools.fuzz_decoders --inputs 20000``.
 
 Each input goes to a decoding process of its own, as a client's audio does. Whatever
@@ -27,7 +27,7 @@ MAX_INPUT_S = 1.0
 MAX_GROWTH_BYTES = 32 << 20
 AT_ONCE = 4
 HURTFUL = Path(__file__).with_suffix(".txt")
-"""Seeds of inputs that once crashed or stopped something, one in a line: ``<name>
+"""Seeds of inputs that once caused a crash or a hang, one per line: ``<name>
 <seed>  <what it did>``.
 """
 

@@ -1,4 +1,4 @@
-"""Lets schemathesis loose on a live server: ``python -m tools.rest_conformance
+"""Runs schemathesis against a live server: ``python -m tools.rest_conformance
 [schemathesis command]``.
 
 A command of its own, because schemathesis is no dependency of the tests and takes
@@ -50,9 +50,9 @@ def with_known_names(document: Any) -> Any:
 
 
 async def main(command: str) -> int:
-    """Run it; give schemathesis' exit status."""
+    """Run schemathesis and return its exit status."""
     with tempfile.TemporaryDirectory() as folder:
-        # Two of each, so that a name which is not known is refused.
+        # Two services of each kind, so that an unknown name is refused.
         async with serving_live(
             Path(folder), {"other": ScriptedModel()}, services=("other",)
         ) as live:

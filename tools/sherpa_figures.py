@@ -1,4 +1,4 @@
-"""Measures what batching brings and what it costs the event loop: ``python -m
+"""Measures the gain of batching and its cost for the event loop: ``python -m
 tools.sherpa_figures``.
 
 The model is `make_zipformer_ctc` with two matrices of random numbers in it, which make

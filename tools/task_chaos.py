@@ -1,4 +1,4 @@
-"""Kill the processes that do tasks at random moments, and see that every acknowledged
+"""Kills task workers at random moments, and checks that every acknowledged
 task ends in one result.
 
     python -m tools.task_chaos --tasks 200 [--seed N] [--database postgresql://...]

@@ -1,5 +1,5 @@
-"""Clients come and go, half of them without a word, in every state: ``python -m
-tools.soak.connects --count 1000``.
+"""Soak test: clients connect and disconnect, half of them abruptly, in every state:
+``python -m tools.soak.connects --count 1000``.
 
 The server runs in this process, so that what it holds can be compared exactly with what
 it held before.

@@ -1,4 +1,5 @@
-"""Twice as many want in as the server holds: ``python -m tools.soak.overload``.
+"""Overload test with twice as many clients as the server holds: ``python -m
+tools.soak.overload``.
 
 Users come one after the other and talk without end, until the server is full; then
 nobody comes for a while; then they come again, until twice as many have come as it

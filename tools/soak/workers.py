@@ -1,5 +1,5 @@
-"""Do two workers hold 1.8 times what one holds? ``python -m tools.soak.workers``, on a
-machine of two cores.
+"""Measures whether two workers hold 1.8 times what one holds: ``python -m
+tools.soak.workers``, on a machine of two cores.
 
 The users need a core as well, so two full workers cannot be had there, and what they
 would hold is reckoned from what a session costs them. One worker has N sessions and two

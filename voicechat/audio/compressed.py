@@ -68,7 +68,7 @@ _KINDS: Mapping[InputContainer, _Kind] = {
 
 
 def open_demuxer(container: InputContainer) -> Demuxer:
-    """Make the demuxer for one stream of compressed audio."""
+    """Create the demuxer for one stream of compressed audio."""
     return _KINDS[container].open()
 
 

@@ -34,7 +34,7 @@ def main() -> None:
 
         def announce(line: str) -> None:
             if line.startswith(READY):
-                pauses.reset_totals()  # the start's collections stop nobody
+                pauses.reset_totals()  # collections before readiness delay no session
                 # Flushed, because the bench waits for the line with the address.
             print(line, flush=True)  # noqa: T201 - a line of the protocol with the bench
 

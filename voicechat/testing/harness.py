@@ -136,7 +136,7 @@ class ConversationHarness:
     close_s: float = 2.0
     """How long the conversation may take to release everything, in seconds."""
     facts: list[Fact] = field(default_factory=list)
-    """What the session told for metrics."""
+    """The metric events of the session."""
 
     _conversation: Conversation | None = field(default=None, init=False, repr=False)
     _running: asyncio.Task[None] | None = field(default=None, init=False, repr=False)
@@ -257,7 +257,7 @@ class ConversationHarness:
         for start in range(0, len(pcm), FRAME_BYTES):
             self.send_frame(pcm[start : start + FRAME_BYTES])
 
-    # --- what the client is told ------------------------------------------------------
+    # --- the client's messages --------------------------------------------------------
 
     @property
     def frames(self) -> list[Frame]:

@@ -102,7 +102,7 @@ async def wait_for_release(before: HeldResources, within_s: float) -> HeldResour
     """
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s
-    while (now := held_resources()).excess_over(before) and loop.time() < until_s:  # noqa: ASYNC110 - the system tells nobody
+    while (now := held_resources()).excess_over(before) and loop.time() < until_s:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(_POLL_S)
     return now
 

@@ -241,7 +241,7 @@ class _RuntimePlayer:
         items = self._recognizer.items[int(said["stream"])]
         event = recognition_event(said)
         if isinstance(event, Transcribed):
-            # A transcript tells the connection's times, a recogniser those of its own
+            # A transcript has times of the connection, a recogniser those of its
             # stream.
             items.put_nowait(shifted(event.transcript, -self._stream_began_ms.get(event.stream, 0)))
         else:

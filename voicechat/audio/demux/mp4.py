@@ -263,7 +263,7 @@ def _read_run(content: bytes, base: int, track: _SoundTrack, run: _Run) -> None:
 
 
 def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give the boxes that a box holds, by name, without their heads."""
+    """Yield type and content of the boxes within a box."""
     at = 0
     while at + _HEAD_BYTES <= len(content):
         size_bytes, name = struct.unpack_from(">I4s", content, at)
@@ -281,7 +281,7 @@ def _only(content: bytes, wanted: bytes) -> bytes:
 
 
 def _stream_start(descriptions: bytes) -> StreamStart:
-    """Understand how the packets of a track are coded."""
+    """Parse the sample description of a track; return its codec."""
     for name, entry in _boxes(descriptions):
         # Versions 1 and 2 are QuickTime's, with more fields before the boxes.
         more = entry[28 + {0: 0, 1: 16, 2: 36}.get(int.from_bytes(entry[8:10], "big"), 0) :]
@@ -298,7 +298,7 @@ def _stream_start(descriptions: bytes) -> StreamStart:
 
 
 def _opus_head(box: bytes) -> bytes:
-    """Write an ``OpusHead`` (RFC 7845, 5.1) with what a box ``dOps`` says."""
+    """Build an ``OpusHead`` (RFC 7845, 5.1) from a ``dOps`` box."""
     _, channels, skip, rate_hz, gain, mapping = struct.unpack_from(">BBHIhB", box)
     return (
         b"OpusHead" + struct.pack("<BBHIhB", 1, channels, skip, rate_hz, gain, mapping) + box[11:]
@@ -306,7 +306,7 @@ def _opus_head(box: bytes) -> bytes:
 
 
 def _mpeg4_start(descriptors: bytes) -> StreamStart:
-    """Understand an elementary stream's descriptor (ISO/IEC 14496-1, 7.2.6.5)."""
+    """Parse the descriptor of an elementary stream (ISO/IEC 14496-1, 7.2.6.5)."""
     stream = _descriptor(descriptors, _ES)
     flags = stream[2]
     at = 3 + 2 * bool(flags & 0x80) + 2 * bool(flags & 0x20)
@@ -323,11 +323,11 @@ def _mpeg4_start(descriptors: bytes) -> StreamStart:
 
 
 def _descriptor(content: bytes, tag: int) -> bytes:
-    """Take the descriptor that comes next, which must have this tag."""
+    """Parse the next descriptor, which must have this tag."""
     if content[0] != tag:
         raise undecodable("mp4", f"descriptor {tag} of its sound track is missing")
     size_bytes, at = 0, 1
-    while True:  # ends: each turn goes on by a byte
+    while True:  # terminates: each iteration consumes a byte
         byte = content[at]
         at += 1
         size_bytes = size_bytes << 7 | byte & 0x7F

@@ -91,8 +91,8 @@ class Mp3Demuxer:
 
 
 def id3_tag_bytes(start: bytes) -> int:
-    """Bytes of the ID3v2 tag that begins here, its header and footer included; 0: there
-    is none.
+    """Return the length of the ID3v2 tag that begins here, with header and footer; 0 if
+    there is none.
     """
     if len(start) < _ID3_HEAD_BYTES or start[:3] != b"ID3" or max(start[6:10]) > 127:
         return 0
