@@ -28,7 +28,8 @@ from voicechat.dialects.base import Frame
 from voicechat.runtime import conversation
 from voicechat.runtime.outbox import Outbox, Queued
 from voicechat.runtime.services import Services
-from voicechat.server.serve import credentials, serving, tune_garbage_collector, tune_threads
+from voicechat.server.gc_tuning import tune_garbage_collector
+from voicechat.server.serve import credentials, serving, tune_threads
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 BLOCK_MS = 100

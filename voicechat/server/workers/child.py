@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from voicechat.config import build_services
 from voicechat.errors import VoiceChatError
 from voicechat.processes.machine_share import set_machine_share
-from voicechat.server.serve import loop_factory, serving, tune_garbage_collector, tune_threads
+from voicechat.server.gc_tuning import tune_garbage_collector
+from voicechat.server.serve import loop_factory, serving, tune_threads
 from voicechat.server.worker_context import WorkerContext
 from voicechat.server.workers.ipc_channel import ChannelClosedError, IpcChannel, Packet, PacketKind
 from voicechat.server.workers.worker_config import WorkerConfig
