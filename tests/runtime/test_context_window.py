@@ -5,13 +5,12 @@ no longer than it reads.
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.runtime.stage import Stage
 from voicechat.errors import CONTEXT_TOO_LONG, FailureKind, ProviderError, RequestRefusedError
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart, TextDelta
 from voicechat.runtime.context_window import (
@@ -23,10 +22,12 @@ from voicechat.runtime.context_window import (
     acceptable,
 )
 from voicechat.runtime.conversation import SessionProviders
-from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.services import Services
-from voicechat.session.vocabulary import Message, ToolCall
-from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
+from voicechat.session.commands import Cancel, CommitTurn
+from voicechat.session.notices import Done, Failed, ReplyTextFinished, TurnCompleted
+from voicechat.session.vocabulary import ChatSettings, Message, Settings, ToolCall
+from voicechat.testing.harness import ScriptedHarness
+from voicechat.testing.scripted import ScriptedModel
 
 SYSTEM: Message = {"role": "system", "content": "Be brief."}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -285,8 +286,8 @@ async def test_other_refusals_are_told_at_once(error: ProviderError) -> None:
 # --- in a conversation ----------------------------------------------------------------
 
 
-@dataclass
-class StrictStage(Stage):
+@dataclass(kw_only=True)
+class StrictHarness(ScriptedHarness):
     """A conversation with a server whose template is strict."""
 
     asked: list[tuple[Message, ...]] = field(default_factory=list)
@@ -302,29 +303,25 @@ class StrictStage(Stage):
         async for part in self.model.reply(request):
             yield part
 
-    def cast(self) -> SessionProviders:
-        return SessionProviders(
-            recognizer=ScriptedRecognizer(),
-            models=Services({}, {"default": self}, {}).conversation_models(self),
-            synthesizer=self.synthesizer,
-            threads=EncodingThreads(),
-        )
+    def providers(self) -> SessionProviders:
+        models = Services({}, {"default": self}, {}).conversation_models(self)
+        return replace(super().providers(), models=models)
 
     async def turn(self, text: str, number: int) -> None:
-        self.say("conversation.message.create", role="user", content=text)
-        await self.until("conversation.chat.completed", number)
+        self.send(CommitTurn(text))
+        await self.notice(TurnCompleted, number)
 
 
 async def test_a_turn_that_was_cancelled_before_a_word_does_not_spoil_the_next() -> None:
-    stage = StrictStage(model=ScriptedModel(first_ms=2_000))
-    async with stage.playing():
-        stage.say("conversation.message.create", role="user", content="one")
+    stage = StrictHarness(model=ScriptedModel(first_ms=2_000))
+    async with stage:
+        stage.send(CommitTurn("one"))
         await asyncio.sleep(0.5)
-        stage.say("conversation.chat.cancel")
-        await stage.until("conversation.chat.canceled")
+        stage.send(Cancel())
+        await stage.notice(Done)
         await stage.turn("two", 2)
         await stage.turn("three", 3)
-    assert not stage.of("error")
+    assert not stage.of(Failed)
     assert stage.asked[1] == (user("one\ntwo"),)
 
 
@@ -332,26 +329,29 @@ async def test_a_turn_that_was_cancelled_before_a_word_does_not_spoil_the_next()
     "replies", [(("Hello.",),), ((), ("Hello.",), ("Hello.",))], ids=["failed", "empty"]
 )
 async def test_a_turn_that_failed_does_not_spoil_the_next(replies: Sequence[Sequence[str]]) -> None:
-    stage = StrictStage(model=ScriptedModel(replies=replies), fails=len(replies) == 1)
-    async with stage.playing():
+    stage = StrictHarness(model=ScriptedModel(replies=replies), fails=len(replies) == 1)
+    async with stage:
         await stage.turn("one", 1)
-        assert len(stage.of("error")) == 1, "an empty answer is a failure, too"
+        assert len(stage.of(Failed)) == 1, "an empty answer is a failure, too"
         await stage.turn("two", 2)
         await stage.turn("three", 3)
-    assert len(stage.of("error")) == 1
+    assert len(stage.of(Failed)) == 1
     assert stage.asked[1] == (user("one\ntwo"),)
 
 
 async def test_a_reply_that_was_stopped_while_a_tool_worked_does_not_spoil_the_next() -> None:
+    clients_tools = Settings(chat=ChatSettings(answers_tools=True))
     calling = (ToolCall(0, "c", "f", "{}"),)
-    stage = StrictStage(model=ScriptedModel(replies=(calling, ("Hello.",))), answers_tools=True)
-    async with stage.playing():
-        stage.say("conversation.message.create", role="user", content="one")
-        await stage.until("text-end")
-        stage.say("conversation.chat.cancel")
-        await stage.until("conversation.chat.canceled")
+    stage = StrictHarness(
+        model=ScriptedModel(replies=(calling, ("Hello.",))), settings=clients_tools
+    )
+    async with stage:
+        stage.send(CommitTurn("one"))
+        await stage.notice(ReplyTextFinished)
+        stage.send(Cancel())
+        await stage.notice(Done)
         await stage.turn("two", 2)
-    assert not stage.of("error")
+    assert not stage.of(Failed)
     assert [message["role"] for message in stage.asked[1]] == [
         "user",
         "assistant",

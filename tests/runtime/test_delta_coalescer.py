@@ -7,35 +7,37 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.runtime.stage import Stage
 from voicechat.runtime.delta_coalescer import COALESCE_S, MAX_DELTA_CHARACTERS, DeltaCoalescer
+from voicechat.session.commands import Cancel, CommitTurn
+from voicechat.session.notices import Done, ReplyText, ReplyTextFinished
 from voicechat.session.vocabulary import ToolCall
+from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
 WORDS = ("Here ", "is ", "one. ", *(f"word{number} " for number in range(20)), "end.")
 
 
-def told(played: Stage) -> list[str | None]:
-    return [message["choices"][0]["delta"]["content"] for message in played.of("text")]
+def told(played: ScriptedHarness) -> list[str]:
+    return [notice.text for notice in played.of(ReplyText)]
 
 
-def stage() -> Stage:
+def stage() -> ScriptedHarness:
     """A model that says a word each 10 ms, and a voice that needs much longer for
     each.
     """
-    return Stage(
+    return ScriptedHarness(
         model=ScriptedModel(replies=(WORDS,), delta_ms=10), synthesizer=ScriptedSynthesizer()
     )
 
 
 async def test_words_are_told_one_by_one_until_they_are_heard_and_then_together() -> None:
-    async with stage().playing() as played:
-        played.speak()
-        played.say("input_audio_buffer.complete")
-        _ = await played.until("text-end")
+    async with stage() as played:
+        played.send_audio(bytes(300 * 32))
+        played.send(CommitTurn())
+        await played.notice(ReplyTextFinished)
         pieces = told(played)
-    assert "".join(piece or "" for piece in pieces) == "".join(WORDS)
+    assert "".join(pieces) == "".join(WORDS)
     assert pieces[:3] == list(WORDS[:3]), "the first sentence is told as it comes"
     together = [
         piece for piece in pieces[4:-1] if piece and piece.count("word") >= COALESCE_S * 100 - 1
@@ -44,26 +46,25 @@ async def test_words_are_told_one_by_one_until_they_are_heard_and_then_together(
 
 
 async def test_the_end_of_the_text_does_not_wait() -> None:
-    async with stage().playing() as played:
-        played.speak()
-        played.say("input_audio_buffer.complete")
-        _ = await played.until("text-end")
-        sent_s = {
-            kind: sent.at_s for kind, sent in zip(played.kinds, played.socket.sent, strict=True)
-        }
-    assert sent_s["text-end"] - sent_s["text"] < COALESCE_S / 2
+    async with stage() as played:
+        played.send_audio(bytes(300 * 32))
+        played.send(CommitTurn())
+        await played.notice(ReplyTextFinished)
+        finished_s = played.times_s(ReplyTextFinished)[0]
+        last_text_s = played.times_s(ReplyText)[-1]
+    assert finished_s - last_text_s < COALESCE_S / 2
 
 
 async def test_what_was_said_comes_before_a_tool_call() -> None:
     said = ("Here ", "is ", "one. ", "And ", "two ", "more ")
     call = ToolCall(index=0, id="c", name="look", arguments="{}")
     model = ScriptedModel(replies=((*said, call),), delta_ms=10)
-    async with Stage(model=model, synthesizer=ScriptedSynthesizer()).playing() as played:
-        played.speak()
-        played.say("input_audio_buffer.complete")
-        _ = await played.until("text-end")
+    async with ScriptedHarness(model=model, synthesizer=ScriptedSynthesizer()) as played:
+        played.send_audio(bytes(300 * 32))
+        played.send(CommitTurn())
+        await played.notice(ReplyTextFinished)
         pieces = told(played)
-    assert pieces == ["Here ", "is ", "one. ", "And two more ", None]
+    assert pieces == ["Here ", "is ", "one. ", "And two more "]
 
 
 async def test_a_model_that_just_stops_has_everything_told() -> None:
@@ -71,23 +72,23 @@ async def test_a_model_that_just_stops_has_everything_told() -> None:
     model = ScriptedModel(
         replies=(said,), delta_ms=10, failure=Failure(after=len(said), stops=True)
     )
-    async with Stage(model=model, synthesizer=ScriptedSynthesizer()).playing() as played:
-        played.speak()
-        played.say("input_audio_buffer.complete")
-        _ = await played.until("text-end")
+    async with ScriptedHarness(model=model, synthesizer=ScriptedSynthesizer()) as played:
+        played.send_audio(bytes(300 * 32))
+        played.send(CommitTurn())
+        await played.notice(ReplyTextFinished)
         assert told(played)[-1] == "And two more "
 
 
 async def test_nothing_is_told_after_an_interruption() -> None:
-    async with stage().playing() as played:
-        played.speak()
-        played.say("input_audio_buffer.complete")
-        _ = await played.until("text", 5)
-        played.say("conversation.chat.cancel")
-        _ = await played.until("conversation.chat.canceled")
-        before = len(played.messages)
+    async with stage() as played:
+        played.send_audio(bytes(300 * 32))
+        played.send(CommitTurn())
+        await played.notice(ReplyText, 5)
+        played.send(Cancel())
+        await played.notice(Done)
+        before = len(played.of(ReplyText))
         await asyncio.sleep(1)
-        assert not [message for message in played.messages[before:] if "choices" in message]
+        assert len(played.of(ReplyText)) == before
 
 
 @given(

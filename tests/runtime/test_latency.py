@@ -3,14 +3,11 @@ takes.
 """
 
 import asyncio
-import json
 import threading
-from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from tests.runtime.stage import Stage
 from voicechat.audio import encode
 from voicechat.audio.formats import parse_output_format
 from voicechat.audio.resample import Resampler
@@ -23,9 +20,12 @@ from voicechat.providers.interfaces import (
 )
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.reply_task import IN_HAND_S, PIECES_AT_ONCE, ReplyTask
+from voicechat.session.commands import CommitTurn
 from voicechat.session.effects import StartReply
 from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived
-from voicechat.session.vocabulary import PIECE_MS, ChatSettings, VoiceSettings
+from voicechat.session.notices import Notice, ReplyAudio, ReplyText, TurnCompleted, UserSaid
+from voicechat.session.vocabulary import PIECE_MS, ChatSettings, Settings, VoiceSettings
+from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
 MP3_NAME = "MP3_22050HZ_MONO_64KBPS"
@@ -37,11 +37,11 @@ PIECE = bytes(22_050 // 10 * 2)
 class Answers(ScriptedModel):
     """Notes what had been written when it was asked."""
 
-    written: list[str]
-    stage: Stage
+    written: list[Notice]
+    stage: ScriptedHarness
 
     async def reply(self, request: ChatRequest) -> AsyncIterator[ReplyPart]:
-        self.written = self.stage.kinds
+        self.written = self.stage.notices
         async for part in super().reply(request):
             yield part
 
@@ -49,25 +49,26 @@ class Answers(ScriptedModel):
 class Speaks(ScriptedSynthesizer):
     """Notes what had been written when it was asked."""
 
-    written: list[str]
-    stage: Stage
+    written: list[Notice]
+    stage: ScriptedHarness
 
     async def synthesize(self, text: str, voice: VoiceOptions) -> AsyncIterator[AudioChunk]:
-        self.written = self.stage.kinds
+        self.written = self.stage.notices
         async for chunk in super().synthesize(text, voice):
             yield chunk
 
 
 async def test_services_are_asked_before_the_client_is_told_what_they_are_asked() -> None:
     model, synthesizer = Answers([["Hello there. "]], first_ms=10), Speaks(first_ms=10)
-    stage = model.stage = synthesizer.stage = Stage(model=model, synthesizer=synthesizer)
-    async with stage.playing():
-        stage.speak()
-        stage.say("input_audio_buffer.complete")
-        await stage.until("conversation.chat.completed")
-    assert "asr-final" not in model.written
-    assert "text" not in synthesizer.written
-    assert stage.kinds.index("asr-final") < stage.kinds.index("text") < stage.kinds.index("audio")
+    stage = model.stage = synthesizer.stage = ScriptedHarness(model=model, synthesizer=synthesizer)
+    async with stage:
+        stage.send_audio(bytes(300 * 32))
+        stage.send(CommitTurn())
+        await stage.notice(TurnCompleted)
+    assert not [told for told in model.written if isinstance(told, UserSaid)]
+    assert not [told for told in synthesizer.written if isinstance(told, ReplyText)]
+    kinds = [type(told) for told in stage.notices]
+    assert kinds.index(UserSaid) < kinds.index(ReplyText) < kinds.index(ReplyAudio)
 
 
 @pytest.mark.real_time
@@ -142,11 +143,11 @@ async def test_what_waits_is_encoded_together_but_for_the_first_piece(
 
     monkeypatch.setattr(EncodingThreads, "encode", noting)
     synthesizer = ScriptedSynthesizer(chunk_ms=60, ms_per_character=100)
-    stage = Stage(model=ScriptedModel([["Sixteen letters. "]]), synthesizer=synthesizer)
-    async with stage.playing():
-        stage.speak()
-        stage.say("input_audio_buffer.complete")
-        await stage.until("conversation.chat.completed")
+    stage = ScriptedHarness(model=ScriptedModel([["Sixteen letters. "]]), synthesizer=synthesizer)
+    async with stage:
+        stage.send_audio(bytes(300 * 32))
+        stage.send(CommitTurn())
+        await stage.notice(TurnCompleted)
     assert calls[0] == [100]
     assert max(len(call) for call in calls) == PIECES_AT_ONCE
     assert sum(sum(call) for call in calls) == 1_600
@@ -160,8 +161,9 @@ async def test_a_compressed_reply_begins_with_what_its_codec_needs_and_the_rest_
     the first has left before that.
     """
     calls: list[tuple[int, bool, int]] = []
-    stage = Stage(
-        synthesizer=ScriptedSynthesizer(rate_hz=22_050, chunk_delay_ms=20), output=MP3_NAME
+    stage = ScriptedHarness(
+        synthesizer=ScriptedSynthesizer(rate_hz=22_050, chunk_delay_ms=20),
+        settings=Settings(voice=VoiceSettings(format=MP3_NAME)),
     )
 
     async def noting(
@@ -172,14 +174,14 @@ async def test_a_compressed_reply_begins_with_what_its_codec_needs_and_the_rest_
         *,
         at_once: bool = False,
     ) -> list[bytes]:
-        calls.append((len(pieces[0]) * 1000 // 44_100, at_once, stage.kinds.count("audio")))
+        calls.append((len(pieces[0]) * 1000 // 44_100, at_once, len(stage.of(ReplyAudio))))
         return [encoder.encode(pcm, rate_hz) for pcm in pieces]
 
     monkeypatch.setattr(EncodingThreads, "encode", noting)
-    async with stage.playing():
-        stage.speak()
-        stage.say("input_audio_buffer.complete")
-        await stage.until("conversation.chat.completed")
+    async with stage:
+        stage.send_audio(bytes(300 * 32))
+        stage.send(CommitTurn())
+        await stage.notice(TurnCompleted)
     assert encode.open_encoder(MP3).first_ms == 53
     assert calls[:3] == [(52, True, 0), (47, True, 1), (100, False, 2)]
 
@@ -188,21 +190,18 @@ async def pieces_of(synthesizer: ScriptedSynthesizer) -> list[tuple[float, float
     """When each piece of a reply of 2 s leaves, in seconds since the first, and how
     long it is in milliseconds.
     """
-    stage = Stage(model=ScriptedModel([["Twenty letters long. "]]), synthesizer=synthesizer)
-    async with stage.playing():
-        stage.speak()
-        stage.say("input_audio_buffer.complete")
-        await stage.until("conversation.chat.completed")
-        audio = [
-            sent
-            for sent, kind in zip(stage.socket.sent, stage.kinds, strict=True)
-            if kind == "audio"
-        ]
-    lengths_ms = [len(b64decode(json.loads(sent.frame)["audioFrame"])) / 32 for sent in audio]
+    stage = ScriptedHarness(
+        model=ScriptedModel([["Twenty letters long. "]]), synthesizer=synthesizer
+    )
+    async with stage:
+        stage.send_audio(bytes(300 * 32))
+        stage.send(CommitTurn())
+        await stage.notice(TurnCompleted)
+    times_s = stage.times_s(ReplyAudio)
+    lengths_ms = [len(told.payload) / 32 for told in stage.of(ReplyAudio)]
     assert sum(lengths_ms) == 2_000
     return [
-        (sent.at_s - audio[0].at_s, length_ms)
-        for sent, length_ms in zip(audio, lengths_ms, strict=True)
+        (at_s - times_s[0], length_ms) for at_s, length_ms in zip(times_s, lengths_ms, strict=True)
     ]
 
 

@@ -7,11 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from tests.runtime.stage import Stage
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.speech_cache import MAX_CHARACTERS, SEEN_ONCE, CachingSynthesizer
+from voicechat.session.commands import CommitTurn
+from voicechat.session.notices import ReplyAudio, TurnCompleted
+from voicechat.session.vocabulary import Settings
+from voicechat.testing.harness import ConversationHarness
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
 BYTES_PER_CHARACTER = 50 * 32
@@ -150,25 +153,25 @@ async def test_it_is_started_and_closed_with_what_it_speaks_for() -> None:
 
 
 async def test_a_conversation_hears_the_same_from_memory() -> None:
-    """Third turn: no synthesis, and yet the same messages, pacing included."""
+    """Third turn: no synthesis, and yet the same audio, pacing included."""
     synthesizer = ScriptedSynthesizer(first_ms=300, ms_per_character=100)
-    stage = Stage(model=ScriptedModel([["Good morning. "]]), synthesizer=synthesizer, lead_ms=500)
-    stage.synthesizer = cast(Any, CachingSynthesizer(synthesizer, 10_000_000))
-    stage.synthesizer.open = 0
-    turns: list[list[tuple[str, float]]] = []
-    async with stage.playing():
+    harness = ConversationHarness(
+        model=ScriptedModel([["Good morning. "]]),
+        synthesizer=CachingSynthesizer(synthesizer, 10_000_000),
+        settings=Settings(lead_ms=500),
+    )
+    turns: list[list[tuple[bytes, float]]] = []
+    async with harness:
         for number in range(1, 4):
-            begun = len(stage.socket.sent)
-            stage.speak()
-            stage.say("input_audio_buffer.complete")
-            await stage.until("conversation.chat.completed", number)
-            audio = [
-                sent for sent in stage.socket.sent[begun:] if '"audioFrame":"' in str(sent.frame)
-            ]
+            begun = len(harness.of(ReplyAudio))
+            harness.send(CommitTurn("hello"))
+            await harness.notice(TurnCompleted, number)
+            times_s = harness.times_s(ReplyAudio)[begun:]
+            pieces = harness.of(ReplyAudio)[begun:]
             turns.append(
                 [
-                    (str(sent.frame).split(",")[2], round(sent.at_s - audio[0].at_s, 2))
-                    for sent in audio
+                    (piece.payload, round(at_s - times_s[0], 2))
+                    for piece, at_s in zip(pieces, times_s, strict=True)
                 ]
             )
     assert len(synthesizer.texts) == 2

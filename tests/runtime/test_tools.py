@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.stage import Stage
 from voicechat.audio.encode import Encoder
 from voicechat.providers.interfaces import ChatRequest, ReplyPart, TextDelta
 from voicechat.runtime.encoding import EncodingThreads
@@ -16,15 +15,35 @@ from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.tool_calling import ToolCallingModel
 from voicechat.runtime.tool_function import Filler, open_tool
 from voicechat.runtime.toolbox import LATE, Toolbox
+from voicechat.session.commands import AnswerTool, Cancel, CommitTurn
 from voicechat.session.effects import StartReply, ToolEnded, TurnEnded
 from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived, ReplyTextEnded, ToolsUsed
-from voicechat.session.notices import Outcome
+from voicechat.session.notices import (
+    Failed,
+    Outcome,
+    Rejected,
+    ReplyAudio,
+    ReplyAudioFinished,
+    ReplyText,
+    ReplyTextFinished,
+    ReplyToolCall,
+    TurnCompleted,
+    Why,
+)
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME
-from voicechat.session.vocabulary import ChatSettings, ToolCall, ToolOutcome, VoiceSettings
+from voicechat.session.vocabulary import (
+    ChatSettings,
+    Settings,
+    ToolCall,
+    ToolOutcome,
+    VoiceSettings,
+)
+from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer
 
 HERE = "tests.runtime.test_tools"
 CALL = ToolCall(0, "c0", "weather", '{"city": "Paris"}')
+CLIENTS_TOOLS = Settings(chat=ChatSettings(answers_tools=True))
 begun: list[str] = []
 
 
@@ -45,26 +64,26 @@ def with_tools(model: ScriptedModel, deadline_s: float = 60, filler: Filler | No
     return outer
 
 
-def answers(stage: Stage, call_id: str, content: str) -> None:
-    stage.say("conversation.message.create", role="tool", tool_call_id=call_id, content=content)
+def answers(stage: ScriptedHarness, call_id: str, content: str) -> None:
+    stage.send(AnswerTool(call_id, content))
 
 
-def asks(stage: Stage, text: str = "Is it warm in Paris?") -> None:
-    stage.say("conversation.message.create", role="user", content=text)
+def asks(stage: ScriptedHarness, text: str = "Is it warm in Paris?") -> None:
+    stage.send(CommitTurn(text))
 
 
 async def test_the_clients_answer_is_spoken_in_the_same_stream_of_audio() -> None:
     model = ScriptedModel(replies=[("Let me look", CALL), ("It is 20 degrees.",)])
-    async with Stage(model=model, answers_tools=True).playing() as stage:
+    async with ScriptedHarness(model=model, settings=CLIENTS_TOOLS) as stage:
         asks(stage)
-        called = await stage.until("text-end")
-        assert called["choices"][0]["finish_reason"] == "tool_calls"
-        await stage.until("audio")
+        called = await stage.notice(ReplyTextFinished)
+        assert called.finish_reason == "tool_calls"
+        await stage.notice(ReplyAudio)
         answers(stage, "c0", "20")
-        await stage.until("conversation.chat.completed")
+        await stage.notice(TurnCompleted)
     assert stage.synthesizer.texts == ["Let me look", "It is 20 degrees."]
-    assert stage.kinds.count("audio-end") == stage.kinds.count("conversation.chat.completed") == 1
-    assert {m["id"] for m in stage.of("audio")} == {called["id"]}
+    assert len(stage.of(ReplyAudioFinished)) == len(stage.of(TurnCompleted)) == 1
+    assert {told.reply for told in stage.of(ReplyAudio)} == {called.reply}
     assert stage.model.requests[1].messages[-1] == {
         "role": "tool",
         "tool_call_id": "c0",
@@ -77,22 +96,24 @@ async def test_the_model_is_asked_at_once_although_the_audio_before_it_is_still_
 ):
     model = ScriptedModel(replies=[("Let me look at that for you.", CALL), ("It is 20 degrees.",)])
     synthesizer = ScriptedSynthesizer(first_ms=2_000)
-    async with Stage(model=model, answers_tools=True, synthesizer=synthesizer).playing() as stage:
+    async with ScriptedHarness(
+        model=model, settings=CLIENTS_TOOLS, synthesizer=synthesizer
+    ) as stage:
         asks(stage)
-        await stage.until("text-end")
+        await stage.notice(ReplyTextFinished)
         answers(stage, "c0", "20")
-        await stage.until("text-end", 2)
-        assert stage.of("audio") == []
-        await stage.until("conversation.chat.completed")
+        await stage.notice(ReplyTextFinished, 2)
+        assert stage.of(ReplyAudio) == []
+        await stage.notice(TurnCompleted)
 
 
 async def test_a_client_that_does_not_answer_gets_a_reply_all_the_same() -> None:
     model = ScriptedModel(replies=[(CALL,), ("I cannot say.",)])
-    async with Stage(model=model, answers_tools=True).playing() as stage:
+    async with ScriptedHarness(model=model, settings=CLIENTS_TOOLS) as stage:
         begun_s = asyncio.get_running_loop().time()
         asks(stage)
         await asyncio.sleep(29)
-        await stage.until("conversation.chat.completed")
+        await stage.notice(TurnCompleted)
         assert 30 <= asyncio.get_running_loop().time() - begun_s < 32
     assert stage.model.requests[1].messages[-1]["content"] == NO_ANSWER_IN_TIME
     assert [fact.outcome for fact in stage.facts if isinstance(fact, ToolEnded)] == [
@@ -102,34 +123,31 @@ async def test_a_client_that_does_not_answer_gets_a_reply_all_the_same() -> None
 
 async def test_waiting_for_the_client_holds_no_request_open_and_can_be_cancelled() -> None:
     model = ScriptedModel(replies=[(CALL,), ("All right.",)])
-    async with Stage(model=model, answers_tools=True).playing() as stage:
+    async with ScriptedHarness(model=model, settings=CLIENTS_TOOLS) as stage:
         asks(stage)
-        await stage.until("text-end")
+        await stage.notice(ReplyTextFinished)
         await asyncio.sleep(20)
         assert stage.model.open == 0
-        stage.say("conversation.chat.cancel")
-        await stage.until("conversation.chat.completed")
+        stage.send(Cancel())
+        await stage.notice(TurnCompleted)
         answers(stage, "c0", "20")
-        refused = await stage.until("error")
-        assert refused["status"] == 40901
-        assert "'c0'" in refused["message"]
+        refused = await stage.notice(Rejected)
+        assert refused.why is Why.NO_CALL
+        assert "'c0'" in refused.message
         asks(stage, "Never mind.")
-        await stage.until("conversation.chat.completed", 2)
+        await stage.notice(TurnCompleted, 2)
     assert len(stage.model.requests) == 2, "the late answer asked for nothing"
 
 
 async def test_the_servers_tool_is_not_told_to_the_client_and_is_remembered() -> None:
     inner = ScriptedModel(replies=[("Let me look", CALL), ("It is warm.",), ("You are welcome.",)])
-    async with Stage(model=with_tools(inner)).playing() as stage:
+    async with ScriptedHarness(model=with_tools(inner)) as stage:
         asks(stage)
-        await stage.until("conversation.chat.completed")
+        await stage.notice(TurnCompleted)
         asks(stage, "Thanks.")
-        await stage.until("conversation.chat.completed", 2)
-    assert not any("tool_calls" in m["choices"][0]["delta"] for m in stage.of("text"))
-    assert (
-        "".join(m["choices"][0]["delta"]["content"] for m in stage.of("text")[:3])
-        == "Let me look\nIt is warm."
-    )
+        await stage.notice(TurnCompleted, 2)
+    assert not stage.of(ReplyToolCall)
+    assert "".join(told.text for told in stage.of(ReplyText)[:3]) == "Let me look\nIt is warm."
     assert stage.synthesizer.texts[:2] == ["Let me look", "It is warm."]
     said = [(m["role"], m["content"]) for m in inner.requests[2].messages]
     assert said == [
@@ -145,36 +163,36 @@ async def test_the_servers_tool_is_not_told_to_the_client_and_is_remembered() ->
 async def test_a_slow_tool_does_not_make_the_model_late_and_a_filler_is_heard_meanwhile() -> None:
     slow = replace(CALL, arguments='{"city": "Paris", "wait_s": 40}')
     inner = ScriptedModel(replies=[(slow,), ("It is warm.",)])
-    async with Stage(model=with_tools(inner, filler=Filler(en="Let me look."))).playing() as stage:
+    async with ScriptedHarness(model=with_tools(inner, filler=Filler(en="Let me look."))) as stage:
         asks(stage)
         await asyncio.sleep(3)
         assert stage.synthesizer.texts == ["Let me look."]
-        assert stage.of("audio")
+        assert stage.of(ReplyAudio)
         await asyncio.sleep(36)
-        await stage.until("conversation.chat.completed")
-    assert stage.of("error") == []
+        await stage.notice(TurnCompleted)
+    assert stage.of(Failed) == []
     assert [fact.outcome for fact in stage.facts if isinstance(fact, TurnEnded)] == [Outcome.SPOKEN]
 
 
 async def test_a_tool_past_its_own_deadline_is_told_to_the_model_and_the_reply_goes_on() -> None:
     slow = replace(CALL, arguments='{"city": "Paris", "wait_s": 40}')
     inner = ScriptedModel(replies=[(slow,), ("I cannot say.",)])
-    async with Stage(model=with_tools(inner, deadline_s=25)).playing() as stage:
+    async with ScriptedHarness(model=with_tools(inner, deadline_s=25)) as stage:
         asks(stage)
         await asyncio.sleep(24)
-        await stage.until("conversation.chat.completed")
+        await stage.notice(TurnCompleted)
     assert inner.requests[1].messages[-1]["content"] == LATE
     assert ToolEnded("weather", ToolOutcome.TIMEOUT, 25_000) in stage.facts
 
 
 async def test_interrupting_a_reply_stops_its_tool() -> None:
     slow = replace(CALL, arguments='{"city": "Paris", "wait_s": 40}')
-    async with Stage(model=with_tools(ScriptedModel(replies=[(slow,)]))).playing() as stage:
+    async with ScriptedHarness(model=with_tools(ScriptedModel(replies=[(slow,)]))) as stage:
         asks(stage)
         await asyncio.sleep(2)
         assert "tool-weather" in {task.get_name() for task in asyncio.all_tasks()}
-        stage.say("conversation.chat.cancel")
-        await stage.until("conversation.chat.completed")
+        stage.send(Cancel())
+        await stage.notice(TurnCompleted)
         assert "tool-weather" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
