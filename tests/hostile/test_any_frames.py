@@ -9,12 +9,15 @@ import asyncio
 import json
 import logging
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.runtime.stage import Stage, kind_of
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.rules import SpeechChat
+from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
@@ -133,27 +136,42 @@ async def test_the_examples_reach_what_matters(
     assert reached <= {*kinds(await played(steps))}
 
 
-async def played(steps: list[tuple[str | bytes, int]]) -> list[dict[str, object]]:
+async def played(steps: list[tuple[str | bytes, int]]) -> list[dict[str, Any]]:
     """What the server said; at the end a ping, which is answered when all before it has
     been.
     """
-    stage = Stage(
+    harness = ScriptedHarness(
         recognizer=ScriptedRecognizer(final_ms=20),
         model=ScriptedModel(first_ms=30, delta_ms=10),
         synthesizer=ScriptedSynthesizer(first_ms=20, chunk_delay_ms=10),
+        dialect=SpeechChat(Connection(session_id="s")),
     )
-    async with stage.playing():
+
+    def messages() -> list[dict[str, Any]]:
+        return [json.loads(frame) for frame in harness.frames]
+
+    async with harness:
         for frame, wait_ms in steps:
-            stage.socket.send_from_client(frame)
+            harness.send_frame(frame)
             await asyncio.sleep(wait_ms / 1000)
         await asyncio.sleep(20)
-        pongs = stage.kinds.count("pong")
-        stage.say("ping")
-        await stage.until("pong", pongs + 1)
-        return stage.messages
+        pongs = kinds(messages()).count("pong")
+        harness.send_frame(json.dumps({"event_type": "ping"}))
+        await harness.until(lambda: kinds(messages()).count("pong") > pongs)
+        return messages()
 
 
-def kinds(told: list[dict[str, object]]) -> list[str]:
+def kind_of(message: dict[str, Any]) -> str:
+    if "event_type" in message:
+        return str(message["event_type"])
+    if "is_sentence_end" in message:
+        return "asr-final" if message["is_sentence_end"] else "asr"
+    if "choices" in message:
+        return "text-end" if message["choices"][0].get("finish_reason") else "text"
+    return "audio" if message["status"] == "accepting" else "audio-end"
+
+
+def kinds(told: list[dict[str, Any]]) -> list[str]:
     return [kind_of(message) for message in told]
 
 

@@ -32,7 +32,7 @@ from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.socket import Socket
 from voicechat.session.agent import Agent
 from voicechat.session.apology import Apology
-from voicechat.session.commands import AnyCommand, Leave
+from voicechat.session.commands import Alive, AnyCommand, Leave
 from voicechat.session.effects import Fact
 from voicechat.session.events import AudioReceived
 from voicechat.session.limits import SessionLimits
@@ -96,6 +96,10 @@ class DirectDialect(Dialect):
     def notify(self, notice: Notice, now_ms: int) -> Iterable[Reaction]:
         """Send the notice as it is."""
         return (Tell(NoticeFrame(notice)),)
+
+    def pong(self, now_ms: int) -> Iterable[Reaction]:
+        """An answered ping shows that the client is there."""
+        return (Alive(),)
 
 
 @dataclass(kw_only=True)

@@ -6,17 +6,15 @@ provider is in ``tests/providers/test_faulty_endpoint.py``.
 """
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.runtime.stage import SILENCE_100_MS, Stage
-from voicechat.errors import FailureKind, ProviderError
+from voicechat.errors import FailureKind, ProviderError, Status
 from voicechat.providers.interfaces import (
     AudioChunk,
     ChatModel,
@@ -25,12 +23,14 @@ from voicechat.providers.interfaces import (
     SpeechSynthesizer,
 )
 from voicechat.runtime.conversation import SessionProviders
-from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.fallback.chains import chat_chains, recognition_chains, speech_chains
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.session.apology import Apology
+from voicechat.session.commands import CommitTurn
+from voicechat.session.notices import Failed, ReplyAudio, TurnCompleted
 from voicechat.session.vocabulary import Transcript
+from voicechat.testing.harness import FRAME_BYTES, ScriptedHarness
 from voicechat.testing.scripted import (
     Failure,
     ScriptedModel,
@@ -84,8 +84,8 @@ FAULTS: Mapping[str, Callable[[str], Failure]] = {
 }
 
 
-@dataclass
-class FaultyStage(Stage):
+@dataclass(kw_only=True)
+class FaultyHarness(ScriptedHarness):
     """A conversation whose services are chains: one each, or one with a fallback that
     works.
     """
@@ -116,7 +116,7 @@ class FaultyStage(Stage):
     """No service has answered before."""
     apology: Apology | None = field(default_factory=Apology)
 
-    def cast(self) -> SessionProviders:
+    def providers(self) -> SessionProviders:
         asr: dict[str, ChainLink[SpeechRecognizer]] = {
             "default": ChainLink("asr.default", self.recognizer),
             "spare": ChainLink("asr.spare", self.spare_recognizer),
@@ -138,11 +138,11 @@ class FaultyStage(Stage):
             if not self.cold:
                 link.note_use()
         model = chat_chains(llm, orders, self.limits)["default"]
-        return SessionProviders(
+        return replace(
+            super().providers(),
             recognizer=recognition_chains(asr, orders, self.limits)["default"],
             models=lambda _: model,
             synthesizer=speech_chains(tts, orders, self.limits)["default"],
-            threads=EncodingThreads(),
         )
 
     @property
@@ -156,17 +156,17 @@ class FaultyStage(Stage):
         turn.
         """
         for _ in range(9):
-            self.socket.send_from_client(SILENCE_100_MS)
+            self.send_audio(bytes(FRAME_BYTES))
             await asyncio.sleep(0.1)
         begun_s = asyncio.get_running_loop().time()
-        self.say("input_audio_buffer.complete")
-        await self.until("conversation.chat.completed", number)
+        self.send(CommitTurn())
+        await self.notice(TurnCompleted, number)
         return asyncio.get_running_loop().time() - begun_s
 
     @property
     def outcome(self) -> str:
         """What the first turn came to, in the words of the table."""
-        errors = dict.fromkeys(f"error {message['status']}" for message in self.of("error"))
+        errors = dict.fromkeys(f"error {Status.of(told.fault)}" for told in self.of(Failed))
         return ", ".join([*errors, self._said])
 
     @property
@@ -176,9 +176,7 @@ class FaultyStage(Stage):
             *self.spare_synthesizer.texts,
             *self.third_synthesizer.texts,
         ]
-        made_ms = (
-            sum(len(base64.b64decode(message["audioFrame"])) for message in self.of("audio")) // 32
-        )
+        made_ms = sum(len(told.payload) for told in self.of(ReplyAudio)) // 32
         if not made_ms:
             return "no reply"
         if texts == [Apology().en]:
@@ -272,7 +270,7 @@ def test_the_table_has_every_stage_and_every_fault() -> None:
     "row", rows(), ids=lambda row: f"{row.stage}-{row.fault.replace(' ', '-')}"
 )
 async def test_each_fault_ends_as_the_table_says(row: Row, spared: bool) -> None:
-    stage = FaultyStage(spared=spared)
+    stage = FaultyHarness(spared=spared)
     services: dict[str, Faulty] = {
         "asr": stage.recognizer,
         "llm": stage.model,
@@ -280,21 +278,19 @@ async def test_each_fault_ends_as_the_table_says(row: Row, spared: bool) -> None
     }
     faulty = services[row.stage]
     faulty.failure = FAULTS[row.fault](row.stage)
-    async with stage.playing():
+    async with stage:
         took_s = await stage.take_turn(1)
         outcome = (stage.outcome, f"{took_s:.1f}")
         assert outcome == ((row.spared, row.spared_s) if spared else (row.alone, row.alone_s))
-        assert stage.kinds[-1] == "conversation.chat.completed"
+        assert isinstance(stage.notices[-1], TurnCompleted)
         await asyncio.sleep(40)  # breakers and rests are over
-        assert stage.kinds.count("conversation.chat.completed") == 1
+        assert len(stage.of(TurnCompleted)) == 1
         faulty.failure = Failure(calls=0)
-        told = len(stage.messages)
+        told = len(stage.notices)
         await stage.take_turn(2)
-        second = stage.messages[told:]
-        assert not [message for message in second if message.get("event_type") == "error"], (
-            "the session goes on"
-        )
-        assert [message for message in second if message.get("audioFrame")]
+        second = {type(notice) for notice in stage.notices[told:]}
+        assert Failed not in second, "the session goes on"
+        assert ReplyAudio in second
     assert stage.open_streams == 0
 
 
@@ -327,7 +323,7 @@ def test_the_table_of_three_has_every_fault() -> None:
 async def test_two_of_three_fail_and_it_ends_as_the_table_says(
     row: TripleRow, stage_name: str
 ) -> None:
-    stage = FaultyStage(spared_twice=True)
+    stage = FaultyHarness(spared_twice=True)
     services: dict[str, tuple[Faulty, Faulty]] = {
         "asr": (stage.recognizer, stage.spare_recognizer),
         "llm": (stage.model, stage.spare_model),
@@ -335,20 +331,20 @@ async def test_two_of_three_fail_and_it_ends_as_the_table_says(
     }
     for faulty in services[stage_name]:
         faulty.failure = FAULTS[row.fault](stage_name)
-    async with stage.playing():
+    async with stage:
         took_s = await stage.take_turn(1)
         assert (stage.outcome, f"{took_s:.1f}") == row.cells[stage_name]
-        assert stage.kinds[-1] == "conversation.chat.completed"
+        assert isinstance(stage.notices[-1], TurnCompleted)
 
 
 async def test_two_recognisers_that_die_at_the_end_of_the_turn_leave_it_to_the_third() -> None:
     """All three have taken the audio: nobody but the session can have it heard
     again.
     """
-    stage = FaultyStage(
+    stage = FaultyHarness(
         spared_twice=True, recognizer=DyingAtTheEnd(), spare_recognizer=DyingAtTheEnd()
     )
-    async with stage.playing():
+    async with stage:
         await stage.take_turn(1)
     heard = [
         stage.recognizer.heard_ms,
@@ -361,9 +357,9 @@ async def test_two_recognisers_that_die_at_the_end_of_the_turn_leave_it_to_the_t
 
 async def test_recognisers_that_all_die_at_the_end_of_the_turn_are_asked_once_each() -> None:
     dying = [DyingAtTheEnd(), DyingAtTheEnd(), DyingAtTheEnd()]
-    stage = FaultyStage(spared_twice=True)
+    stage = FaultyHarness(spared_twice=True)
     stage.recognizer, stage.spare_recognizer, stage.third_recognizer = dying
-    async with stage.playing():
+    async with stage:
         await stage.take_turn(1)
     assert [recognizer.heard_ms for recognizer in dying] == [[900], [900], [900]]
     assert stage.outcome == "error 50201, no reply"
@@ -374,9 +370,9 @@ async def test_services_that_have_to_load_their_models_answer_the_first_turn(col
     """Ears, model and voice are slower than any deadline allows that holds once they
     have answered.
     """
-    stage = FaultyStage(cold=cold, recognizer=Loading())
+    stage = FaultyHarness(cold=cold, recognizer=Loading())
     stage.model.first_ms, stage.synthesizer.first_ms = 25_000, 8_000
-    async with stage.playing():
+    async with stage:
         took_s = await stage.take_turn(1)
         if cold:
             assert stage.outcome == "reply"
@@ -386,17 +382,17 @@ async def test_services_that_have_to_load_their_models_answer_the_first_turn(col
 
 
 async def test_a_recogniser_that_does_not_answer_has_its_longer_time_once() -> None:
-    stage = FaultyStage(
+    stage = FaultyHarness(
         cold=True, recognizer=ScriptedRecognizer(texts=("go on",), word_ms=10_000, final_ms=10**9)
     )
-    async with stage.playing():
+    async with stage:
         assert [round(await stage.take_turn(number), 1) for number in (1, 2)] == [60.5, 10.0]
 
 
 async def test_nobody_waits_longer_for_a_cold_service_that_another_one_stands_in_for() -> None:
-    stage = FaultyStage(cold=True, spared=True)
+    stage = FaultyHarness(cold=True, spared=True)
     stage.model.failure = FAULTS["hangs before its first word"]("llm")
-    async with stage.playing():
+    async with stage:
         assert round(await stage.take_turn(1), 1) == 7.5
         await asyncio.sleep(
             ServicePolicy().first_use_s
@@ -405,14 +401,12 @@ async def test_nobody_waits_longer_for_a_cold_service_that_another_one_stands_in
 
 
 async def test_an_unheard_sentence_is_started_over_and_one_that_breaks_off_is_not() -> None:
-    stage = FaultyStage(spared=True)
+    stage = FaultyHarness(spared=True)
     stage.synthesizer.failure = Failure(after=2, kind=None, calls=ALWAYS)
-    async with stage.playing():
+    async with stage:
         await stage.take_turn(1)
     assert stage.synthesizer.texts == list(SENTENCES)
     assert stage.spare_synthesizer.texts == [SENTENCES[1]]
-    made_ms = (
-        sum(len(base64.b64decode(message["audioFrame"])) for message in stage.of("audio")) / 32
-    )
+    made_ms = sum(len(told.payload) for told in stage.of(ReplyAudio)) / 32
     assert made_ms == pytest.approx(200 + len(SENTENCES[1]) * MS_PER_CHARACTER, abs=20)
-    assert not stage.of("error")
+    assert not stage.of(Failed)

@@ -8,8 +8,10 @@ import random
 
 import pytest
 
-from tests.runtime.fallback.test_fault_matrix import ALWAYS, GARBAGE, MIDDLE, FaultyStage
+from tests.runtime.fallback.test_fault_matrix import ALWAYS, GARBAGE, MIDDLE, FaultyHarness
 from voicechat.errors import FailureKind
+from voicechat.session.commands import Cancel
+from voicechat.session.notices import Done, ReplyNotice, TurnCommitted, TurnCompleted
 from voicechat.testing.scripted import Failure
 
 TURNS = 4
@@ -35,8 +37,8 @@ def a_failure(dice: random.Random, stage: str) -> Failure:
     )
 
 
-def faulty(dice: random.Random) -> FaultyStage:
-    stage = FaultyStage(spared=dice.random() < 0.7, poll_s=0.05)
+def faulty(dice: random.Random) -> FaultyHarness:
+    stage = FaultyHarness(spared=dice.random() < 0.7, poll_s=0.05)
     for recognizer in (stage.recognizer, stage.spare_recognizer):
         recognizer.failure = a_failure(dice, "asr")
     for model in (stage.model, stage.spare_model):
@@ -48,12 +50,12 @@ def faulty(dice: random.Random) -> FaultyStage:
     return stage
 
 
-async def a_turn(stage: FaultyStage, dice: random.Random, number: int) -> None:
+async def a_turn(stage: FaultyHarness, dice: random.Random, number: int) -> None:
     """Take a turn; in one of three the user interrupts."""
     turn = asyncio.get_running_loop().create_task(stage.take_turn(number))
     if dice.random() < 0.33:
         await asyncio.sleep(0.9 + dice.choice([0.01, 0.2, 1.0, 4.0]))
-        stage.say("conversation.chat.cancel")
+        stage.send(Cancel())
     await turn
     await asyncio.sleep(dice.choice([0.0, 1.0, 15.0]))
 
@@ -62,19 +64,17 @@ async def a_turn(stage: FaultyStage, dice: random.Random, number: int) -> None:
 async def test_every_turn_ends_once_whatever_fails(seed: int) -> None:
     dice = random.Random(seed)
     stage = faulty(dice)
-    async with stage.playing():
+    async with stage:
         for number in range(1, TURNS + 1):
             await a_turn(stage, dice, number)
             REACHED.add(stage.outcome)
-        kinds = stage.kinds
-        assert kinds.count("conversation.chat.completed") == TURNS
-        assert kinds.count("input_audio_buffer.completed") == TURNS
+        kinds = [type(notice) for notice in stage.notices]
+        assert kinds.count(TurnCompleted) == TURNS
+        assert kinds.count(TurnCommitted) == TURNS
         for at, kind in enumerate(kinds):
-            if kind == "conversation.chat.canceled":
-                until_next = itertools.takewhile(
-                    lambda kind: kind != "input_audio_buffer.completed", kinds[at:]
-                )
-                assert not {"text", "text-end", "audio", "audio-end"} & set(until_next)
+            if kind is Done:
+                until_next = itertools.takewhile(lambda kind: kind is not TurnCommitted, kinds[at:])
+                assert not [kind for kind in until_next if issubclass(kind, ReplyNotice)]
 
 
 def test_the_seeds_reach_what_they_are_for() -> None:
