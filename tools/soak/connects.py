@@ -50,7 +50,7 @@ class Scene:
     def provider_streams(self) -> int:
         return sum(service.open for service in self.scripted or ())
 
-    def forget(self) -> None:
+    def reset_scripts(self) -> None:
         """Scripted services remember all that they were asked; that is no leak of the
         server's.
         """
@@ -140,7 +140,7 @@ async def soak(count: int, *, embedded: bool, tell: Callable[[str], None]) -> li
         for begin in range(0, count, ROUND):
             await visits(stage.server, range(ROUND + begin, ROUND + min(begin + ROUND, count)))
             await returns_to(stage, before)
-            stage.forget()
+            stage.reset_scripts()
             remembered.append(memory())
             tell(f"{min(begin + ROUND, count):5d} connects: {remembered[-1]}")
         return remembered

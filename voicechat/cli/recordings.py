@@ -110,7 +110,7 @@ class SpeechFile:
         self._encoder = open_encoder(self._format)
         self._pieces: list[bytes] = []
 
-    def add(self, pcm: bytes, rate_hz: int) -> None:
+    def add_audio(self, pcm: bytes, rate_hz: int) -> None:
         """Append s16le mono speech."""
         self._pieces.append(self._encoder.encode(pcm, rate_hz))
 

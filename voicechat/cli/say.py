@@ -56,7 +56,7 @@ async def _synthesize(arguments: argparse.Namespace, file: SpeechFile) -> None:
             async for chunk in synthesizer.synthesize(
                 sentence, VoiceOptions(voice=arguments.voice)
             ):
-                file.add(chunk.pcm, chunk.rate_hz)
+                file.add_audio(chunk.pcm, chunk.rate_hz)
                 silent = False
         if silent:
             raise CommandError("TEXT: there is nothing in it that can be spoken")

@@ -99,7 +99,7 @@ async def _talk_recorded_hands_free(arguments: argparse.Namespace, config: Confi
         person.answered = lambda: not talk.busy
         await talk.run(_live_settings(hands_free=True))
     if file is not None and person.heard:
-        file.add(bytes(person.heard), LIVE_RATE_HZ)
+        file.add_audio(bytes(person.heard), LIVE_RATE_HZ)
         arguments.output.write_bytes(file.content())
         print(f"what was heard of the answers is in {arguments.output}")
 
