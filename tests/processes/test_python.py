@@ -45,10 +45,10 @@ asyncio.run(main())
 """
 TRIAL = """
 from voicechat.errors import ProviderError
-from voicechat.providers.sherpa_loading import Plan
+from voicechat.providers.sherpa_loading import SherpaPlan
 from voicechat.providers.sherpa_trial import try_plan
 try:
-    asyncio.run(try_plan(Plan("whole", "no_such_kind", {})))
+    asyncio.run(try_plan(SherpaPlan("whole", "no_such_kind", {})))
 except ProviderError as error:
     assert "no_such_kind" in str(error), error
 else:
