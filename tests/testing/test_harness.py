@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from voicechat.dialects.base import Connection
+from voicechat.dialects.speech_chat.rules import SpeechChat
 from voicechat.providers.interfaces import AudioChunk, ChatRequest, ReplyPart, VoiceOptions
 from voicechat.session.commands import Cancel, CommitTurn
 from voicechat.session.events import Opened
@@ -102,3 +104,32 @@ async def test_events_can_be_posted_without_running_the_conversation() -> None:
     harness.conversation.post(Opened())
     assert harness.conversation is harness.conversation
     assert harness.frames == []
+
+
+async def test_a_dialect_of_a_protocol_takes_frames_and_no_commands() -> None:
+    dialect = SpeechChat(Connection(session_id="s"))
+    async with ConversationHarness(dialect=dialect) as harness:
+        with pytest.raises(TypeError, match="SpeechChat takes no commands"):
+            harness.send(Cancel())
+        harness.send_frame('{"event_type":"ping"}')
+        await harness.until(lambda: '"pong"' in str(harness.frames[-1:]))
+    assert harness.notices == []
+
+
+async def test_a_harness_is_entered_once() -> None:
+    async with ConversationHarness() as harness:
+        pass
+    with pytest.raises(RuntimeError, match="make another"):
+        await harness.__aenter__()
+
+
+async def test_a_stream_that_outlives_its_conversation_fails_the_test() -> None:
+    model = ScriptedModel()
+    harness = ConversationHarness(model=model)
+
+    async def leave_a_stream_open() -> None:
+        async with harness:
+            model.open += 1
+
+    with pytest.raises(AssertionError, match="1 streams outlive"):
+        await leave_a_stream_open()

@@ -209,7 +209,9 @@ class ConversationHarness:
         )
 
     async def __aenter__(self) -> Self:
-        """Start the conversation."""
+        """Start the conversation. Raises ``RuntimeError`` the second time."""
+        if self._running is not None:
+            raise RuntimeError("a harness serves one conversation: make another one")
         self._tasks_before = asyncio.all_tasks()
         self._running = asyncio.get_running_loop().create_task(self.conversation.run())
         await asyncio.sleep(0)
@@ -225,8 +227,10 @@ class ConversationHarness:
         await self.close()
         if error is None:
             left = asyncio.all_tasks() - self._tasks_before
-            assert not left, f"tasks outlive their conversation: {left}"
-            assert self.open_streams == 0, "streams outlive their conversation"
+            if left:
+                raise AssertionError(f"tasks outlive their conversation: {left}")
+            if self.open_streams:
+                raise AssertionError(f"{self.open_streams} streams outlive their conversation")
 
     async def close(self) -> None:
         """Disconnect the client and wait until the conversation has ended.
@@ -249,7 +253,13 @@ class ConversationHarness:
     # --- what the client does ---------------------------------------------------------
 
     def send(self, command: AnyCommand) -> None:
-        """Send a command. Only ``DirectDialect`` understands it."""
+        """Send a command.
+
+        Raises ``TypeError`` unless the dialect is a ``DirectDialect``.
+        """
+        if not isinstance(self.dialect, DirectDialect):
+            name = type(self.dialect).__name__
+            raise TypeError(f"{name} takes no commands: send its protocol's frames, send_frame")
         self.send_frame(CommandFrame(command))
 
     def send_frame(self, frame: Frame) -> None:
