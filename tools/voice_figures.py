@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.voice.sounds import OBJECTION, REPLY, Samples, in_a_room, noise, silence, speak, to_pcm
 from voicechat.server.serve import tune_threads
-from voicechat.voice.activity import SpeechActivity, SpeechStarted
+from voicechat.voice.activity import SpeechActivity, SpeechOnset
 from voicechat.voice.detector import Tick, VoiceDetector
 from voicechat.voice.echo import EchoDetector
 from voicechat.voice.listener import Listener, StreamFrame, score
@@ -120,7 +120,7 @@ def onset(model: VoiceModel) -> None:
             frames_of(np.concatenate((silence(lead_ms), spoken))), start=1
         ):
             probability = score(model, [StreamFrame(listener, frame)]).probabilities[0]
-            if isinstance(activity.push(index * FRAME_MS, probability), SpeechStarted):
+            if isinstance(activity.push(index * FRAME_MS, probability), SpeechOnset):
                 late_ms.append(index * FRAME_MS - lead_ms - sounding)
                 break
     print(

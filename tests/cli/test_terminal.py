@@ -14,7 +14,7 @@ from voicechat.cli.microphone import SoundCard
 from voicechat.cli.progress import ProgressBar
 from voicechat.cli.subtitles import srt
 from voicechat.client import PlaybackBuffer
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 
 class Terminal(io.StringIO):

@@ -27,7 +27,7 @@ from voicechat.client import (
 from voicechat.client.resuming import RetransmitBuffer
 from voicechat.errors import AdmissionError
 from voicechat.providers.interfaces import RecognitionOptions
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 pytestmark = pytest.mark.real_time
 

@@ -23,7 +23,7 @@ from voicechat.client import (
 from voicechat.errors import Status
 from voicechat.providers.interfaces import ReplyFinished as ModelFinished
 from voicechat.server.listener import listening
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 from voicechat.store.access import Grant, Quota
 from voicechat.testing.scripted import Failure, ScriptedModel
 

@@ -7,7 +7,7 @@ from voicechat.agents import Arrival
 from voicechat.config import Config, load_config
 from voicechat.errors import ConfigError
 from voicechat.session.agent import Agent, IdlePrompts
-from voicechat.session.vocabulary import TurnDetection
+from voicechat.session.types import TurnDetection
 
 HOTEL = """
 [llm.big]

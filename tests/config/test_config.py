@@ -12,7 +12,7 @@ from voicechat.runtime.fallback.chat import ChatChain
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.runtime.speech_cache import CachingSynthesizer
 from voicechat.server.rest.transcription_settings import TranscriptionSettings, configured
-from voicechat.session.apology import Apology
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.store.tasks.on_demand import TaskSettings
 
@@ -367,8 +367,8 @@ def test_a_name_means_one_service(toml: str, complaint: str) -> None:
 
 
 def test_the_apology_can_be_worded_and_switched_off() -> None:
-    assert load().apology.spoken == Apology()
-    assert load('[apology]\nen = "Sorry."\n').apology.spoken == Apology(en="Sorry.")
+    assert load().apology.spoken == FallbackMessage()
+    assert load('[apology]\nen = "Sorry."\n').apology.spoken == FallbackMessage(en="Sorry.")
     assert load("[apology]\nenabled = false\n").apology.spoken is None
     with pytest.raises(ConfigError, match=r"apology\.fr: no such key"):
         load('[apology]\nfr = "Pardon."\n')

@@ -16,7 +16,7 @@ from voicechat.names import ServiceNames
 from voicechat.schema.document import DOCUMENT_SETTINGS
 from voicechat.session.agent import Agent
 from voicechat.session.commands import Configure
-from voicechat.session.vocabulary import (
+from voicechat.session.types import (
     ChatSettings,
     InputSettings,
     Settings,

@@ -16,8 +16,8 @@ from voicechat.errors import Fault, Status
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
 from voicechat.session.events import AudioReceived
-from voicechat.session.vocabulary import Item, ToolCall, Transcript, Usage, Word
-from voicechat.session.waterfall import Stage, waterfall
+from voicechat.session.latency_breakdown import Stage, break_down_latency
+from voicechat.session.types import Item, ToolCall, Transcript, Usage, Word
 
 CONNECTION = Connection(session_id="s", epoch_s=1749037853.0)
 
@@ -57,7 +57,7 @@ _SAMPLES: dict[type, list[nt.Notice]] = {
     nt.ReplyCut: [nt.ReplyCut(1, "H")],
     nt.ReplyEnded: [nt.ReplyEnded(1, outcome, (), Usage(1, 2)) for outcome in nt.Outcome],
     nt.LatencyMeasured: [
-        nt.LatencyMeasured(1, waterfall(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450}))
+        nt.LatencyMeasured(1, break_down_latency(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450}))
     ],
     nt.Failed: [nt.Failed(fault, "it failed") for fault in Fault],
     nt.Ended: [

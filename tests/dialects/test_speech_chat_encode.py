@@ -33,7 +33,7 @@ from voicechat.session.notices import (
     TurnCompleted,
     Why,
 )
-from voicechat.session.vocabulary import ToolCall, Transcript, Word
+from voicechat.session.types import ToolCall, Transcript, Word
 
 MODELS = ServiceNames(frozenset({"default", "qwen3"}))
 CONNECTION = Connection(session_id="xyz", epoch_s=1749037853.9, model="qwen3", models=MODELS)

@@ -23,7 +23,7 @@ from voicechat.session.notices import (
     Recognised,
     TurnCompleted,
 )
-from voicechat.session.vocabulary import InputSettings, Transcript, Word
+from voicechat.session.types import InputSettings, Transcript, Word
 
 FINAL = Recognised(Transcript("go", 0, 300, (Word("go", 0, 300, ".", fixed=True),)))
 

@@ -13,7 +13,7 @@ from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.decoding import open_decoding
 from voicechat.session.commands import CommitTurn
 from voicechat.session.notices import ReplyAudio, TurnCompleted
-from voicechat.session.vocabulary import InputSettings, Settings, Transcript, VoiceSettings
+from voicechat.session.types import InputSettings, Settings, Transcript, VoiceSettings
 from voicechat.testing.harness import ConversationHarness
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 

@@ -16,7 +16,7 @@ from voicechat.runtime.prosody import ProsodySynthesizer
 from voicechat.runtime.reply_task import ReplyTask
 from voicechat.session.effects import StartReply
 from voicechat.session.events import Event, SpeechSynthesized
-from voicechat.session.vocabulary import ChatSettings, VoiceSettings
+from voicechat.session.types import ChatSettings, VoiceSettings
 from voicechat.testing.scripted import ScriptedModel, ScriptedSynthesizer
 
 SENTENCE = "The rain in Spain stays mainly in the plain, they say again and again, all day long."

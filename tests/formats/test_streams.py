@@ -24,7 +24,7 @@ from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.events import Event, RecognitionEnded, RecognitionFailed, Transcribed
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings, Transcript
+from voicechat.session.types import InputSettings, Transcript
 
 pytestmark = [
     pytest.mark.real_time,

@@ -33,8 +33,8 @@ from voicechat.providers.interfaces import (
     SpeechSynthesizer,
     VoiceOptions,
 )
-from voicechat.session.effects import Fact
-from voicechat.session.vocabulary import TurnDetection
+from voicechat.session.effects import SessionMetric
+from voicechat.session.types import TurnDetection
 from voicechat.testing.harness import ConversationHarness
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 from voicechat.testing.socket import MemorySocket, Sent
@@ -141,7 +141,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.socket = MemorySocket()
-        self.facts: list[Fact] = []
+        self.facts: list[SessionMetric] = []
         self.mic_ms = 0
         self.played = np.zeros(0)
         self._random = np.random.default_rng(self.seed)

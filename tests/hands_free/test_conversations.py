@@ -18,8 +18,8 @@ from voicechat.client import (
     TurnCompletedMessage,
     UpdatedMessage,
 )
-from voicechat.session.effects import EarlyReply
-from voicechat.session.vocabulary import TurnDetection
+from voicechat.session.effects import PreemptiveReplyEnded
+from voicechat.session.types import TurnDetection
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 from voicechat.voice.silero import FRAME_MS
 
@@ -227,7 +227,7 @@ async def test_a_reply_begun_early_saves_time_and_is_told_only_at_the_end_of_the
         stage.says(speak(QUESTION), 500)
         first_audio_ms = await stage.until(ReplyAudioMessage)
     assert first_audio_ms >= stage.times(CompletedMessage)[0]
-    assert [fact.used for fact in stage.facts if isinstance(fact, EarlyReply)] == [True]
+    assert [fact.used for fact in stage.facts if isinstance(fact, PreemptiveReplyEnded)] == [True]
 
 
 async def test_silence_is_nobodys_turn() -> None:

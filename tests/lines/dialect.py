@@ -13,7 +13,7 @@ from voicechat.errors import RemoteProtocolError, Status
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
 from voicechat.session.events import AudioReceived
-from voicechat.session.vocabulary import ChatSettings, InputSettings, Settings
+from voicechat.session.types import ChatSettings, InputSettings, Settings
 
 LAMP = {"type": "function", "function": {"name": "lamp", "parameters": {"type": "object"}}}
 CHAT = ChatSettings(options={"tools": [LAMP]}, answers_tools=True)

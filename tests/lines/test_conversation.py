@@ -20,7 +20,7 @@ from voicechat.config import load_config
 from voicechat.runtime.services import Services
 from voicechat.server import mount
 from voicechat.server.serve import Running, credentials, serving
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 pytestmark = pytest.mark.real_time

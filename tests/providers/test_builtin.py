@@ -15,7 +15,7 @@ from voicechat.providers.builtin import (
 )
 from voicechat.providers.interfaces import ChatRequest, ReplyFinished, ReplyPart, TextDelta
 from voicechat.providers.question_list import read_question_file
-from voicechat.session.vocabulary import Message
+from voicechat.session.types import Message
 
 HEADER = '[fallback]\nen = "no: {heard}"\nzh = "不：{heard}"\n[silence]\nen = "mute"\nzh = "无声"\n'
 

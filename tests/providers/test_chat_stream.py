@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.chat_stream import ChatStream
 from voicechat.providers.interfaces import Extras, ReplyFinished, ReplyPart, TextDelta, ThoughtDelta
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 
 
 def chunk(delta: object = None, finish_reason: str | None = None, **more: object) -> str:

@@ -21,7 +21,7 @@ from voicechat.providers import dashscope as provider
 from voicechat.providers import dashscope_tasks
 from voicechat.providers.dashscope import DashScopeRecognizer, DashScopeSynthesizer
 from voicechat.providers.interfaces import AudioChunk, RecognitionOptions, VoiceOptions
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 from voicechat.testing.conformance import (
     check_fails,
     check_probe_fails,

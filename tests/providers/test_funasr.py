@@ -20,7 +20,7 @@ from voicechat.errors import ConfigError, FailureKind
 from voicechat.providers import funasr as provider
 from voicechat.providers.funasr import FunASRRecognizer
 from voicechat.providers.interfaces import RecognitionOptions
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.testing.conformance import (
     check_fails,
     check_probe_fails,

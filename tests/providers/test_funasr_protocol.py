@@ -11,7 +11,7 @@ from voicechat.providers.funasr_protocol import (
     ending,
     read_message,
 )
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 
 def message(**given: object) -> str:

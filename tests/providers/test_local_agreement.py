@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from voicechat.providers.local_agreement import LocalAgreement
 from voicechat.providers.timed_words import TimedText, text_of, timed_words
-from voicechat.session.vocabulary import Word
+from voicechat.session.types import Word
 from voicechat.text.words import bare_words
 
 

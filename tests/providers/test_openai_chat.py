@@ -18,7 +18,7 @@ from voicechat.providers.interfaces import (
 )
 from voicechat.providers.openai import open_chat_model
 from voicechat.providers.openai_chat import OpenAIChatModel
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 
 pytestmark = pytest.mark.real_time
 

@@ -15,7 +15,7 @@ from voicechat.errors import ConfigError, FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.providers.openai_transcription import OpenAIRecognizer, read_answer
 from voicechat.providers.registry import find_factory
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 SPEECH = silence(500) + voice(1500) + silence(1000)
 ANSWER = {

@@ -14,7 +14,7 @@ from voicechat.processes.pool import WorkerPool
 from voicechat.providers.espeak import open_synthesizer
 from voicechat.providers.interfaces import RecognitionOptions, VoiceOptions
 from voicechat.providers.pocketsphinx import PocketSphinxRecognizer, open_recognizer
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 pytestmark = [pytest.mark.real_time, pytest.mark.asyncio(loop_scope="module")]
 OPTIONS = RecognitionOptions()

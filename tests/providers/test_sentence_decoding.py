@@ -10,7 +10,7 @@ from voicechat.providers.sentence_decoding import (
     PARTIAL_EVERY_MS,
     SentenceDecoding,
 )
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 PAUSE_MS = 700
 

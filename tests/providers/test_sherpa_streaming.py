@@ -32,7 +32,7 @@ from voicechat.providers.sherpa_streaming import (
     WINDOW_BYTES,
     SherpaStreamingRecognizer,
 )
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 pytestmark = [pytest.mark.real_time, pytest.mark.asyncio(loop_scope="module")]
 

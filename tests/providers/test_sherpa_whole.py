@@ -24,7 +24,7 @@ from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.providers.sherpa_onnx import open_recognizer
 from voicechat.providers.sherpa_whole import SherpaWholeRecognizer
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 pytestmark = [pytest.mark.real_time, pytest.mark.asyncio(loop_scope="module")]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.providers.humming import silence, voice
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.utterances import EARLY_PASSES, SLOWING, Schedule, recognize_utterances
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
 PIECE_BYTES = 3200

@@ -32,7 +32,7 @@ from voicechat.providers import wyoming as provider
 from voicechat.providers.interfaces import AudioChunk, RecognitionOptions, VoiceOptions
 from voicechat.providers.wyoming_recognition import WyomingRecognizer
 from voicechat.providers.wyoming_speech import WyomingSynthesizer
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.testing.conformance import (
     check_fails,
     check_probe_fails,

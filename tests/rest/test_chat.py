@@ -13,7 +13,7 @@ from tests.rest.live import KEY, Live, PartsModel, serving_live
 from voicechat.errors import FailureKind
 from voicechat.providers.interfaces import ChatModel, Extras, ReplyFinished, TextDelta, ThoughtDelta
 from voicechat.server.rest.chat import COMPLETION_PATHS
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import Failure, ScriptedModel
 
 pytestmark = pytest.mark.real_time

@@ -1,5 +1,5 @@
 from voicechat.server.rest.completion import Completion
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 
 
 def test_calls_without_ids_have_one_in_the_stream_as_in_the_whole_answer() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.rest.live import KEY, Live, PartsModel, serving_live
 from voicechat.providers.interfaces import ReplyFinished, TextDelta
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 
 pytestmark = pytest.mark.real_time
 

@@ -22,7 +22,7 @@ from voicechat.session.notices import (
     ReplyText,
     ReplyTextFinished,
 )
-from voicechat.session.vocabulary import ChatSettings, VoiceSettings
+from voicechat.session.types import ChatSettings, VoiceSettings
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 
 PCM = VoiceSettings(format="PCM_16000HZ_MONO_16BIT")

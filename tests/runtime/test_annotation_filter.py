@@ -7,7 +7,7 @@ from voicechat.providers.timed_words import timed_words
 from voicechat.runtime.annotation_filter import AnnotationFilter
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.recognition import RecognitionChain
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 from voicechat.text.words import join
 
 

@@ -3,7 +3,7 @@
 from voicechat.session import commands as cmd
 from voicechat.session import notices as nt
 from voicechat.session.agent import Agent
-from voicechat.session.vocabulary import ReplyWishes, Settings, VoiceSettings
+from voicechat.session.types import ReplyOverrides, Settings, VoiceSettings
 from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import ScriptedModel
 
@@ -13,7 +13,7 @@ ASKED = {"role": "user", "content": "Name the speaker's mood."}
 async def test_a_reply_in_text_only_is_never_synthesised() -> None:
     async with ScriptedHarness() as played:
         played.send(cmd.CommitTurn("hi", respond=False))
-        played.send(cmd.Respond(ReplyWishes(spoken=False), cause="r"))
+        played.send(cmd.Respond(ReplyOverrides(spoken=False), cause="r"))
         await played.notice(nt.TurnCompleted, 2)
     assert [notice.cause for notice in played.of(nt.ReplyBegun)] == ["r"]
     assert "".join(notice.text for notice in played.of(nt.ReplyText)) == "Hello there. How are you?"
@@ -30,7 +30,7 @@ async def test_a_reply_apart_is_made_while_another_is_spoken_and_leaves_it_alone
     async with ScriptedHarness(model=model, settings=Settings(lead_ms=500)) as played:
         played.send(cmd.CommitTurn("count"))
         await played.notice(nt.ReplyAudio)
-        wishes = ReplyWishes(input=(ASKED,), spoken=False, apart=True)
+        wishes = ReplyOverrides(input=(ASKED,), spoken=False, out_of_band=True)
         played.send(cmd.Respond(wishes, cause="mood"))
         await played.notice(nt.ReplyEnded)
         assert not played.of(nt.TurnCompleted), "the turn's reply is still spoken"
@@ -47,9 +47,9 @@ async def test_a_reply_apart_is_made_while_another_is_spoken_and_leaves_it_alone
 
 async def test_wishes_hold_for_one_reply() -> None:
     async with ScriptedHarness() as played:
-        wishes = ReplyWishes(instructions="In verse.", options={"temperature": 0})
+        wishes = ReplyOverrides(instructions="In verse.", options={"temperature": 0})
         played.send(cmd.AddItem({"role": "user", "content": "hi"}, "mine"))
-        for number, wished in enumerate((wishes, ReplyWishes()), 1):
+        for number, wished in enumerate((wishes, ReplyOverrides()), 1):
             played.send(cmd.Respond(wished))
             await played.notice(nt.TurnCompleted, number)
     first, second = played.model.requests

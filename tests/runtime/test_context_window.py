@@ -25,7 +25,7 @@ from voicechat.runtime.conversation import SessionProviders
 from voicechat.runtime.services import Services
 from voicechat.session.commands import Cancel, CommitTurn
 from voicechat.session.notices import Done, Failed, ReplyTextFinished, TurnCompleted
-from voicechat.session.vocabulary import ChatSettings, Message, Settings, ToolCall
+from voicechat.session.types import ChatSettings, Message, Settings, ToolCall
 from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import ScriptedModel
 

@@ -37,7 +37,7 @@ from voicechat.session.notices import (
     TurnCompleted,
     UserSaid,
 )
-from voicechat.session.vocabulary import PIECE_MS, InputSettings, Settings, Transcript, Word
+from voicechat.session.types import PIECE_MS, InputSettings, Settings, Transcript, Word
 from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import (
     Failure,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from voicechat.runtime.delta_coalescer import COALESCE_S, MAX_DELTA_CHARACTERS, DeltaCoalescer
 from voicechat.session.commands import Cancel, CommitTurn
 from voicechat.session.notices import Done, ReplyText, ReplyTextFinished
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 from voicechat.testing.virtual_time import VirtualTimeLoop

@@ -10,7 +10,7 @@ from voicechat.providers.interfaces import (
 )
 from voicechat.runtime.hidden_text_filter import HiddenTextFilter
 from voicechat.runtime.services import Services
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 from voicechat.testing.scripted import ScriptedModel
 
 

@@ -24,7 +24,7 @@ from voicechat.session.commands import CommitTurn
 from voicechat.session.effects import StartReply
 from voicechat.session.events import Event, ReplyFailed, ReplyTextArrived
 from voicechat.session.notices import Notice, ReplyAudio, ReplyText, TurnCompleted, UserSaid
-from voicechat.session.vocabulary import PIECE_MS, ChatSettings, Settings, VoiceSettings
+from voicechat.session.types import PIECE_MS, ChatSettings, Settings, VoiceSettings
 from voicechat.testing.harness import ScriptedHarness
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 

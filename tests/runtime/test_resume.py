@@ -13,9 +13,9 @@ from voicechat.dialects.base import Connection, Handshake
 from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
 from voicechat.runtime.resume import ResumableSocket
 from voicechat.runtime.socket import Ping
-from voicechat.session.dictation import Dictation
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings
+from voicechat.session.transcription_session import TranscriptionSession
+from voicechat.session.types import InputSettings
 from voicechat.testing.harness import ConversationHarness
 from voicechat.testing.scripted import ScriptedRecognizer
 from voicechat.testing.socket import MemorySocket
@@ -31,7 +31,7 @@ async def dictation(recognizer: ScriptedRecognizer) -> AsyncIterator[ResumableSo
     connection = Connection(handshake=Handshake(query={"session": "s"}))
     async with ConversationHarness(
         recognizer=recognizer,
-        machine=Dictation(InputSettings(format="pcm"), LIMITS),
+        machine=TranscriptionSession(InputSettings(format="pcm"), LIMITS),
         dialect=ENDPOINT.open(connection).dialect,
         carrier=resumable,
         limits=LIMITS,

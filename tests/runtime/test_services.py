@@ -17,7 +17,7 @@ from voicechat.runtime.services import Services
 from voicechat.runtime.tool_function import open_tool
 from voicechat.runtime.toolbox import Toolbox
 from voicechat.session.agent import Agent
-from voicechat.session.vocabulary import ToolCall, ToolExchange
+from voicechat.session.types import ToolCall, ToolExchange
 from voicechat.testing.scripted import ScriptedModel
 
 NO_FILE = ProviderError("starting", FailureKind.BROKEN, "no model file")

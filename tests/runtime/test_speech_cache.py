@@ -13,7 +13,7 @@ from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.speech_cache import MAX_CHARACTERS, SEEN_ONCE, CachingSynthesizer
 from voicechat.session.commands import CommitTurn
 from voicechat.session.notices import ReplyAudio, TurnCompleted
-from voicechat.session.vocabulary import Settings
+from voicechat.session.types import Settings
 from voicechat.testing.harness import ConversationHarness
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 

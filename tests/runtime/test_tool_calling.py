@@ -15,7 +15,7 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.tool_calling import ROUNDS, ToolCallingModel
 from voicechat.runtime.tool_function import Filler, open_tool
 from voicechat.runtime.toolbox import Toolbox
-from voicechat.session.vocabulary import ToolCall, ToolExchange, ToolOutcome
+from voicechat.session.types import ToolCall, ToolExchange, ToolOutcome
 from voicechat.testing.scripted import Failure, ScriptedModel
 
 HERE = "tests.runtime.test_tool_calling"

@@ -8,7 +8,7 @@ from voicechat.errors import ToolError
 from voicechat.runtime import toolbox as module
 from voicechat.runtime.tool_function import open_tool
 from voicechat.runtime.toolbox import FAILED, LATE, MAX_ANSWER_CHARACTERS, THREADS, Toolbox
-from voicechat.session.vocabulary import ToolAnswer, ToolCall, ToolOutcome
+from voicechat.session.types import ToolAnswer, ToolCall, ToolOutcome
 
 HERE = "tests.runtime.test_toolbox"
 SECRET = "a secret that no client may hear"

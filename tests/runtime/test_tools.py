@@ -31,7 +31,7 @@ from voicechat.session.notices import (
     Why,
 )
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME
-from voicechat.session.vocabulary import (
+from voicechat.session.types import (
     ChatSettings,
     Settings,
     ToolCall,
@@ -203,13 +203,13 @@ class BareSamples(EncodingThreads):
         return list(pieces)
 
 
-def a_turn(model: Any, posted: list[Event], *, early: bool = False) -> ReplyTask:
+def a_turn(model: Any, posted: list[Event], *, preemptive: bool = False) -> ReplyTask:
     start = StartReply(
         1,
         ({"role": "user", "content": "Is it warm?"},),
         ChatSettings(),
         VoiceSettings(format="PCM_16000HZ_MONO_16BIT"),
-        early=early,
+        preemptive=preemptive,
     )
 
     def post(event: Event) -> None:
@@ -230,7 +230,7 @@ async def test_tools_of_a_reply_begun_early_wait_until_it_is_adopted() -> None:
     begun.clear()
     posted: list[Event] = []
     turn = a_turn(
-        with_tools(ScriptedModel(replies=[(CALL,), ("It is warm.",)])), posted, early=True
+        with_tools(ScriptedModel(replies=[(CALL,), ("It is warm.",)])), posted, preemptive=True
     )
     running = asyncio.get_running_loop().create_task(turn.run())
     await asyncio.sleep(60)

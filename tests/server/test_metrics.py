@@ -12,17 +12,17 @@ from voicechat.server.app import build_app
 from voicechat.server.metric_events import MetricEvent, SessionRefused
 from voicechat.server.metrics import CLIENT, LAG_PERIOD_S, LAG_WINDOW, Metrics
 from voicechat.session.effects import (
-    EarlyReply,
-    LateDropped,
-    LateKind,
+    PreemptiveReplyEnded,
     SessionClosed,
+    StaleDropped,
+    StaleKind,
     ToolEnded,
     TurnEnded,
     TurnTimed,
 )
+from voicechat.session.latency_breakdown import Stage, break_down_latency
 from voicechat.session.notices import Ending, Outcome
-from voicechat.session.vocabulary import ToolOutcome
-from voicechat.session.waterfall import Stage, waterfall
+from voicechat.session.types import ToolOutcome
 from voicechat.testing.scripted import ScriptedSynthesizer
 from voicechat.testing.virtual_time import VirtualTimeLoop
 
@@ -49,12 +49,12 @@ def test_a_turn_is_counted_by_its_outcome_and_timed_as_far_as_it_came() -> None:
 
 def test_every_fact_is_counted() -> None:
     facts: list[MetricEvent] = [
-        LateDropped(LateKind.REPLY),
-        LateDropped(LateKind.STREAM),
+        StaleDropped(StaleKind.REPLY),
+        StaleDropped(StaleKind.STREAM),
         *(TurnEnded(outcome, None, None, None) for outcome in Outcome),
-        EarlyReply(used=True, saved_ms=250),
-        EarlyReply(used=False, saved_ms=0),
-        TurnTimed(waterfall(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450})),
+        PreemptiveReplyEnded(used=True, saved_ms=250),
+        PreemptiveReplyEnded(used=False, saved_ms=0),
+        TurnTimed(break_down_latency(0, {Stage.DECISION: 200, Stage.FIRST_SENT: 450})),
         SessionClosed(Ending.NOT_READING),
         SessionRefused(Status.AT_CAPACITY),
         ToolEnded("weather", ToolOutcome.TIMEOUT, took_ms=10_000),

@@ -3,7 +3,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from voicechat.server.tracing import TURN, trace_turn
-from voicechat.session.waterfall import Stage, waterfall
+from voicechat.session.latency_breakdown import Stage, break_down_latency
 
 
 def test_a_turn_becomes_a_tree_whose_branches_follow_one_another_without_a_gap() -> None:
@@ -16,7 +16,7 @@ def test_a_turn_becomes_a_tree_whose_branches_follow_one_another_without_a_gap()
         Stage.FIRST_TOKEN: 700,
         Stage.FIRST_SENT: 910,
     }
-    trace_turn(provider.get_tracer("test"), waterfall(0, dict(ends_ms)))
+    trace_turn(provider.get_tracer("test"), break_down_latency(0, dict(ends_ms)))
     *stages, turn = exporter.get_finished_spans()
     assert turn.name == TURN
     assert turn.parent is None

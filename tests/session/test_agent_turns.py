@@ -11,7 +11,7 @@ from voicechat.session.agent_turns import END_CONVERSATION
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.vocabulary import (
+from voicechat.session.types import (
     InputSettings,
     Settings,
     ToolAnswer,

@@ -22,7 +22,7 @@ def test_by_voice_alone_speech_of_the_least_length_interrupts() -> None:
 )
 def test_a_click_does_not_interrupt(settings: BargeInSettings, decided_ms: int) -> None:
     sound = BargeIn(settings, 0)
-    sound.stopped(120)
+    sound.speech_stopped(120)
     assert sound.decide(130) is Verdict.UNDECIDED
     assert sound.deadline_ms() == decided_ms
     assert sound.decide(decided_ms) is Verdict.NONE
@@ -31,7 +31,7 @@ def test_a_click_does_not_interrupt(settings: BargeInSettings, decided_ms: int) 
 def test_a_cough_that_brings_no_word_does_not_interrupt() -> None:
     sound = BargeIn(FILTERED, 0)
     assert sound.decide(350) is Verdict.UNDECIDED
-    sound.stopped(350)
+    sound.speech_stopped(350)
     assert sound.decide(750) is Verdict.UNDECIDED, "its first word may still come"
     assert sound.decide(1_850) is Verdict.NONE
 
@@ -40,13 +40,13 @@ def test_a_cough_that_brings_no_word_does_not_interrupt() -> None:
 def test_a_recogniser_that_takes_a_second_is_waited_for(settings: BargeInSettings) -> None:
     sound = BargeIn(settings, 0)
     assert sound.decide(700) is Verdict.UNDECIDED
-    sound.stopped(700)
-    sound.transcribed("mm-hm", 1_700)
+    sound.speech_stopped(700)
+    sound.note_transcript("mm-hm", 1_700)
     assert sound.decide(1_700) is not Verdict.INTERRUPTION
     assert sound.decide(2_200) is Verdict.NONE
     sound = BargeIn(settings, 0)
-    sound.stopped(700)
-    sound.transcribed("and tomorrow", 1_700)
+    sound.speech_stopped(700)
+    sound.note_transcript("and tomorrow", 1_700)
     assert sound.decide(1_700) is Verdict.INTERRUPTION
 
 
@@ -54,16 +54,16 @@ def test_a_recogniser_that_takes_a_second_is_waited_for(settings: BargeInSetting
 def test_two_coughs_are_not_one_long_sound(settings: BargeInSettings) -> None:
     sound = BargeIn(settings, 0)
     for at_ms in (0, 500, 1_000, 1_500):
-        sound.resumed(at_ms)
+        sound.speech_resumed(at_ms)
         assert sound.decide(at_ms + 100) is Verdict.UNDECIDED
-        sound.stopped(at_ms + 100)
+        sound.speech_stopped(at_ms + 100)
     assert sound.decide(1_500 + 100 + 1_500) is Verdict.NONE
 
 
 def test_a_gap_in_a_word_does_not_count_as_speech() -> None:
     sound = BargeIn(BY_VOICE, 0)
-    sound.stopped(100)
-    sound.resumed(250)
+    sound.speech_stopped(100)
+    sound.speech_resumed(250)
     assert sound.deadline_ms() == 350
     assert sound.decide(350) is Verdict.INTERRUPTION
 
@@ -71,33 +71,33 @@ def test_a_gap_in_a_word_does_not_count_as_speech() -> None:
 @pytest.mark.parametrize("text", ["", "mm-hm", "nice"])
 def test_where_a_word_is_needed_no_sound_interrupts_without_one(text: str) -> None:
     sound = BargeIn(BY_WORDS, 0)
-    sound.transcribed(text, 400)
+    sound.note_transcript(text, 400)
     assert sound.deadline_ms() is None
     assert sound.decide(60_000) is Verdict.UNDECIDED
-    sound.transcribed("nice but why", 60_000)
+    sound.note_transcript("nice but why", 60_000)
     assert sound.decide(60_000) is Verdict.INTERRUPTION
 
 
 @pytest.mark.parametrize("text", ["mm-hmm", "right", "嗯", "好的"])
 def test_a_sign_of_listening_does_not_interrupt(text: str) -> None:
     sound = BargeIn(FILTERED, 0)
-    sound.transcribed(text, 350)
-    sound.stopped(400)
+    sound.note_transcript(text, 350)
+    sound.speech_stopped(400)
     assert sound.decide(799) is Verdict.UNDECIDED
     assert sound.decide(800) is Verdict.NONE
 
 
 def test_what_follows_a_sign_of_listening_interrupts() -> None:
     sound = BargeIn(FILTERED, 0)
-    sound.transcribed("right", 350)
+    sound.note_transcript("right", 350)
     assert sound.decide(350) is Verdict.UNDECIDED
-    sound.transcribed("right but when", 700)
+    sound.note_transcript("right but when", 700)
     assert sound.decide(700) is Verdict.INTERRUPTION
 
 
 def test_words_before_the_least_length_are_decided_at_it() -> None:
     sound = BargeIn(FILTERED, 0)
-    sound.transcribed("how much", 150)
+    sound.note_transcript("how much", 150)
     assert sound.decide(150) is Verdict.UNDECIDED
     assert sound.deadline_ms() == 200
     assert sound.decide(200) is Verdict.INTERRUPTION
@@ -108,15 +108,15 @@ def test_words_before_the_least_length_are_decided_at_it() -> None:
 )
 def test_a_han_character_is_a_word(text: str, verdict: Verdict) -> None:
     sound = BargeIn(BargeInSettings(min_words=3), 0)
-    sound.transcribed(text, 300)
+    sound.note_transcript(text, 300)
     assert sound.decide(300) is verdict
 
 
 @pytest.mark.parametrize("text", ["stop", "停", "等一下"])
 def test_who_asks_for_the_floor_gets_it_however_short(text: str) -> None:
     sound = BargeIn(BargeInSettings(min_words=5), 0)
-    sound.stopped(150)
-    sound.transcribed(text, 400)
+    sound.speech_stopped(150)
+    sound.note_transcript(text, 400)
     assert sound.decide(400) is Verdict.INTERRUPTION
 
 
@@ -129,9 +129,9 @@ def test_a_recogniser_that_stays_silent_does_not_delay_for_long() -> None:
 
 def test_a_verdict_does_not_change() -> None:
     sound = BargeIn(FILTERED, 0)
-    sound.stopped(100)
+    sound.speech_stopped(100)
     assert sound.decide(1_600) is Verdict.NONE
-    sound.transcribed("stop", 1_700)
+    sound.note_transcript("stop", 1_700)
     assert sound.decide(1_700) is Verdict.NONE
 
 
@@ -151,9 +151,9 @@ def test_every_sound_is_decided_at_its_deadlines(
     sound, now_ms = BargeIn(settings, 0), 0
     for wait_ms, text in partials:
         now_ms += wait_ms
-        sound.transcribed(text, now_ms)
+        sound.note_transcript(text, now_ms)
         sound.decide(now_ms)
-    sound.stopped(now_ms)
+    sound.speech_stopped(now_ms)
     for _ in range(3):
         deadline_ms = sound.deadline_ms()
         if deadline_ms is None:

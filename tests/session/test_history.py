@@ -1,7 +1,7 @@
 import pytest
 
 from voicechat.session.history import History
-from voicechat.session.vocabulary import Message
+from voicechat.session.types import Message
 
 
 def user(text: str) -> Message:
@@ -19,10 +19,10 @@ def said(history: History) -> list[object]:
 def test_a_reply_is_cut_to_what_was_heard_and_keeps_its_place_and_id() -> None:
     history = History(200)
     history.add(user("hello"))
-    history.say(1, spoken("One two three."))
+    history.set_reply(1, spoken("One two three."))
     history.add(user("and?"))
     ids = [item.id for item in history.items]
-    history.cut(1, spoken("One two"))
+    history.truncate_reply(1, spoken("One two"))
     assert said(history) == ["hello", "One two", "and?"]
     assert [item.id for item in history.items] == ids
 
@@ -30,15 +30,15 @@ def test_a_reply_is_cut_to_what_was_heard_and_keeps_its_place_and_id() -> None:
 def test_a_reply_of_which_nothing_was_heard_is_not_remembered() -> None:
     history = History(200)
     history.add(user("hello"))
-    history.say(1, spoken("One two three."))
-    history.cut(1, spoken(""))
+    history.set_reply(1, spoken("One two three."))
+    history.truncate_reply(1, spoken(""))
     assert said(history) == ["hello"]
 
 
 def test_a_reply_that_is_not_remembered_cannot_be_cut() -> None:
     history = History(200)
     history.add(user("hello"))
-    history.cut(1, spoken("One"))
+    history.truncate_reply(1, spoken("One"))
     assert said(history) == ["hello"]
 
 
@@ -46,7 +46,7 @@ def test_it_is_bounded_and_never_begins_with_an_answer() -> None:
     history = History(5)
     for turn in range(1, 21):
         history.add(user(f"question {turn}"))
-        history.say(turn, spoken(f"answer {turn}"))
+        history.set_reply(turn, spoken(f"answer {turn}"))
     assert len(history.messages) <= 6
     assert history.messages[0]["role"] == "user"
     assert history.messages[-1]["content"] == "answer 20"
@@ -62,11 +62,11 @@ def test_what_was_just_added_is_never_forgotten() -> None:
 def test_forgotten_is_forgotten_but_for_the_question_that_is_being_answered() -> None:
     history = History(5)
     question = history.add(user("hello"))
-    history.say(1, spoken("One."))
-    history.forget(keep=question.id)
-    history.cut(1, spoken("O"))
+    history.set_reply(1, spoken("One."))
+    history.clear(keep=question.id)
+    history.truncate_reply(1, spoken("O"))
     assert said(history) == ["hello"]
-    history.forget()
+    history.clear()
     assert history.messages == ()
 
 

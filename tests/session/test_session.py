@@ -10,7 +10,7 @@ from voicechat.session import notices as nt
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.vocabulary import InputSettings, Message, Settings, Transcript
+from voicechat.session.types import InputSettings, Message, Settings, Transcript
 
 AUDIO = ev.AudioStarted()
 

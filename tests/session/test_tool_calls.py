@@ -4,18 +4,18 @@ from typing import Any, cast
 
 import pytest
 
-from tests.session.test_hands_free import Talk
+from tests.session.test_turn_detector import Talk
 from voicechat.errors import Fault
 from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session import notices as nt
-from voicechat.session.apology import Apology
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.tool_calls import MOST_CALLS, NOT_TOLD, STOPPED, CallsGathered
-from voicechat.session.vocabulary import (
+from voicechat.session.tool_calls import MOST_CALLS, NOT_TOLD, STOPPED, ToolCallAssembler
+from voicechat.session.types import (
     ChatSettings,
     Message,
     Settings,
@@ -47,8 +47,8 @@ def roles(messages: tuple[Message, ...]) -> list[tuple[object, object]]:
 
 
 def gathered(*pieces: ToolCall) -> tuple[list[ToolCall | None], tuple[ToolCall, ...]]:
-    calls = CallsGathered("made_up")
-    return [calls.take(piece) for piece in pieces], calls.finish("tool_calls")
+    calls = ToolCallAssembler("made_up")
+    return [calls.add_piece(piece) for piece in pieces], calls.finish_calls("tool_calls")
 
 
 def test_the_pieces_of_calls_that_come_mixed_are_joined() -> None:
@@ -274,7 +274,9 @@ def test_the_tools_of_a_reply_begun_early_are_asked_for_once_it_is_adopted() -> 
     talk = Talk(chat=ANSWERS.chat)
     talk.says("is it warm in Paris")
     talk.wait(260)
-    assert [effect.early for effect in talk.effects if isinstance(effect, ef.StartReply)] == [True]
+    assert [effect.preemptive for effect in talk.effects if isinstance(effect, ef.StartReply)] == [
+        True
+    ]
     talk.post(ev.ToolCalled(1, call(0, "a")))
     talk.post(ev.ReplyTextEnded(1, "tool_calls"))
     assert not any(isinstance(message, nt.ReplyToolCall) for message in talk.told)
@@ -294,7 +296,7 @@ def test_the_tools_of_a_reply_begun_early_are_asked_for_once_it_is_adopted() -> 
 
 
 def test_tools_that_worked_before_the_model_failed_are_remembered_beside_an_apology() -> None:
-    session = Session(apology=Apology(en="Sorry.", zh="抱歉。"))
+    session = Session(fallback_message=FallbackMessage(en="Sorry.", zh="抱歉。"))
     asks(session, "What time is it?", 0)
     session.receive(ev.ToolsUsed(1, EXCHANGE), 10)
     effects = session.receive(ev.ReplyFailed(1, Fault.LLM_FAILED, "the chat model failed"), 20)
@@ -312,10 +314,10 @@ def test_tools_that_worked_before_the_model_failed_are_remembered_beside_an_apol
 
 
 def joined(*pieces: ToolCall) -> list[tuple[str | None, str]]:
-    calls = CallsGathered("c")
+    calls = ToolCallAssembler("c")
     for piece in pieces:
-        calls.take(piece)
-    return [(call.name, call.arguments) for call in calls.finish("tool_calls")]
+        calls.add_piece(piece)
+    return [(call.name, call.arguments) for call in calls.finish_calls("tool_calls")]
 
 
 def test_a_new_name_begins_a_call_although_index_and_id_are_the_same() -> None:

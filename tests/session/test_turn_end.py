@@ -13,7 +13,7 @@ def always(silence_ms: int) -> AdaptiveSilence:
 def said(turn: TurnEnd, from_ms: int, to_ms: int, text: str) -> None:
     """Speech whose words are known when it ends."""
     turn.speech_started(from_ms)
-    turn.transcribed(text, to_ms)
+    turn.note_transcript(text, to_ms)
     turn.speech_stopped(to_ms)
 
 
@@ -30,10 +30,10 @@ def test_the_words_move_the_deadline_when_they_come() -> None:
     turn = TurnEnd(AdaptiveSilence(silence_ms=500))
     turn.speech_started(0)
     turn.speech_stopped(1_000)
-    turn.transcribed("i was there and", 0)
+    turn.note_transcript("i was there and", 0)
     assert turn.deadline_ms() == 2_500
-    turn.transcribed("i was there and.", 0)
-    turn.transcribed("I was there in London.", 0)
+    turn.note_transcript("i was there and.", 0)
+    turn.note_transcript("I was there in London.", 0)
     assert turn.deadline_ms() == 1_300
 
 
@@ -41,7 +41,7 @@ def test_speech_that_goes_on_keeps_the_turn_open_and_teaches_the_pause() -> None
     turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "one")
     turn.speech_started(1_300)
-    turn.transcribed("one two", 1_700)
+    turn.note_transcript("one two", 1_700)
     assert turn.deadline_ms() == 1_700 + SoundLimits().unchanged_ms + 500
     turn.speech_stopped(1_800)
     assert turn.deadline_ms() == 2_300
@@ -69,7 +69,7 @@ def test_a_late_word_makes_the_cough_speech() -> None:
     said(turn, 0, 1_000, "that is all")
     turn.speech_started(1_200)
     turn.speech_stopped(1_400)
-    turn.transcribed("that is all folks", 0)
+    turn.note_transcript("that is all folks", 0)
     assert turn.deadline_ms() == 1_900
     assert turn.pauses_ms == (200,)
 
@@ -93,11 +93,11 @@ def test_words_that_stay_the_same_end_the_turn_although_the_sound_goes_on() -> N
     """A television after the user's last word, without a gap between them."""
     turn = TurnEnd(always(500))
     turn.speech_started(0)
-    turn.transcribed("what time", 600)
-    turn.transcribed("what time is it", 900)
-    turn.transcribed("what time is it", 3_000)
+    turn.note_transcript("what time", 600)
+    turn.note_transcript("what time is it", 900)
+    turn.note_transcript("what time is it", 3_000)
     assert turn.deadline_ms() == 900 + SoundLimits().unchanged_ms + 500
-    turn.transcribed("what time is it now", 3_500)
+    turn.note_transcript("what time is it now", 3_500)
     assert turn.deadline_ms() == 3_500 + SoundLimits().unchanged_ms + 500
 
 
@@ -125,7 +125,7 @@ def test_a_turn_that_ended_in_a_sound_says_nothing_about_pauses() -> None:
     turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "that is all")
     turn.speech_started(1_200)
-    turn.end()
+    turn.end_turn()
     turn.speech_started(2_400)
     assert turn.pauses_ms == ()
 
@@ -133,7 +133,7 @@ def test_a_turn_that_ended_in_a_sound_says_nothing_about_pauses() -> None:
 def test_speech_right_after_an_end_shows_a_pause_of_this_speaker() -> None:
     turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "the thing is")
-    turn.end()
+    turn.end_turn()
     assert turn.deadline_ms() is None
     turn.speech_started(1_800)
     assert turn.pauses_ms == (800,)
@@ -142,7 +142,7 @@ def test_speech_right_after_an_end_shows_a_pause_of_this_speaker() -> None:
 def test_speech_long_after_an_end_is_no_pause() -> None:
     turn = TurnEnd(always(500))
     said(turn, 0, 1_000, "good")
-    turn.end()
+    turn.end_turn()
     turn.speech_started(9_000)
     assert turn.pauses_ms == ()
 
@@ -150,7 +150,7 @@ def test_speech_long_after_an_end_is_no_pause() -> None:
 def test_a_learned_model_is_asked_anew_after_each_stretch_of_speech() -> None:
     turn = TurnEnd(AdaptiveSilence(silence_ms=500))
     said(turn, 0, 1_000, "the printer")
-    turn.completed(0.0)
+    turn.note_completion(0.0)
     assert turn.deadline_ms() == 2_500
     said(turn, 1_200, 2_000, "the printer upstairs")
     assert turn.deadline_ms() == 2_500
@@ -179,9 +179,9 @@ def test_whoever_falls_silent_is_answered(steps: list[tuple[int, str]]) -> None:
                 sounding = False
             case "word" if spoke:
                 text += " word"
-                turn.transcribed(text, now_ms)
+                turn.note_transcript(text, now_ms)
             case "end" if not sounding:
-                turn.end()
+                turn.end_turn()
                 spoke, text = False, ""
     deadline_ms = turn.deadline_ms()
     if spoke and not sounding:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from voicechat.session.turn_policy import AdaptiveSilence, usual_pause_ms
 from voicechat.session.turn_words import (
-    Ending,
+    TextEnding,
     asks_for_the_floor,
     ending_of,
     is_backchannel,
@@ -17,33 +17,33 @@ from voicechat.session.turn_words import (
 @pytest.mark.parametrize(
     ("text", "ending"),
     [
-        ("", Ending.PLAIN),
-        ("the printer upstairs", Ending.PLAIN),
-        ("I would like two tickets.", Ending.COMPLETE),
-        ("where is it?", Ending.COMPLETE),
-        ("for two people please", Ending.COMPLETE),
-        ("what are you looking at", Ending.PLAIN),
-        ("i am looking for", Ending.UNFINISHED),
-        ("I want to fly to Paris and.", Ending.UNFINISHED),
-        ("it does not work because", Ending.UNFINISHED),
-        ("could you tell me um", Ending.UNFINISHED),
-        ("on the one hand,", Ending.UNFINISHED),
-        ("i was thinking...", Ending.UNFINISHED),
-        ("my number is zero two zero", Ending.DICTATING),
-        ("it is 0 2 0.", Ending.DICTATING),
-        ("code 4711", Ending.DICTATING),
-        ("i have two", Ending.PLAIN),
-        ("我想订一张票", Ending.PLAIN),
-        ("你能帮我看看吗", Ending.COMPLETE),
-        ("明天出发。", Ending.COMPLETE),
-        ("我想去北京然后", Ending.UNFINISHED),
-        ("请问那个", Ending.UNFINISHED),
-        ("这个坏了，", Ending.UNFINISHED),
-        ("我的电话是一三八", Ending.DICTATING),
-        ("我要三个", Ending.PLAIN),
+        ("", TextEnding.PLAIN),
+        ("the printer upstairs", TextEnding.PLAIN),
+        ("I would like two tickets.", TextEnding.COMPLETE),
+        ("where is it?", TextEnding.COMPLETE),
+        ("for two people please", TextEnding.COMPLETE),
+        ("what are you looking at", TextEnding.PLAIN),
+        ("i am looking for", TextEnding.UNFINISHED),
+        ("I want to fly to Paris and.", TextEnding.UNFINISHED),
+        ("it does not work because", TextEnding.UNFINISHED),
+        ("could you tell me um", TextEnding.UNFINISHED),
+        ("on the one hand,", TextEnding.UNFINISHED),
+        ("i was thinking...", TextEnding.UNFINISHED),
+        ("my number is zero two zero", TextEnding.DICTATING),
+        ("it is 0 2 0.", TextEnding.DICTATING),
+        ("code 4711", TextEnding.DICTATING),
+        ("i have two", TextEnding.PLAIN),
+        ("我想订一张票", TextEnding.PLAIN),
+        ("你能帮我看看吗", TextEnding.COMPLETE),
+        ("明天出发。", TextEnding.COMPLETE),
+        ("我想去北京然后", TextEnding.UNFINISHED),
+        ("请问那个", TextEnding.UNFINISHED),
+        ("这个坏了，", TextEnding.UNFINISHED),
+        ("我的电话是一三八", TextEnding.DICTATING),
+        ("我要三个", TextEnding.PLAIN),
     ],
 )
-def test_how_a_text_ends(text: str, ending: Ending) -> None:
+def test_how_a_text_ends(text: str, ending: TextEnding) -> None:
     assert ending_of(text) is ending
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tools.soak.connects import Scene, scene
 from tools.soak.visits import ANSWER_S, STATES, Visit, say, until
-from voicechat.session.vocabulary import TurnDetection
+from voicechat.session.types import TurnDetection
 
 pytestmark = pytest.mark.real_time
 

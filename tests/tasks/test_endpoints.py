@@ -26,7 +26,7 @@ from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.runtime.wall_clock import unix_s
 from voicechat.server.rest import forms
 from voicechat.server.rest.uploads import DiskLimits
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 pytestmark = pytest.mark.real_time
 

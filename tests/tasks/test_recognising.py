@@ -26,7 +26,7 @@ from voicechat.server.rest.recognising import (
 )
 from voicechat.server.rest.recordings import opening_with
 from voicechat.server.rest.transcript_forms import lines, plain, srt, vtt
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.testing.scripted import Failure, ScriptedRecognizer
 from voicechat.testing.virtual_time import VirtualTimeLoop
 

@@ -23,7 +23,7 @@ from tests.tasks.transcription_server import (
 from voicechat.providers.interfaces import RecognitionOptions
 from voicechat.server.rest import uploads
 from voicechat.server.rest.uploads import DiskLimits, RecordingFolder
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.store.quotas import QuotaExceededError
 
 pytestmark = pytest.mark.real_time

@@ -24,7 +24,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
     VoiceOptions,
 )
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 from voicechat.testing.conformance import (
     check_chat_model,
     check_fails,

@@ -6,8 +6,8 @@ from voicechat.voice.activity import (
     Activity,
     ActivitySettings,
     SpeechActivity,
-    SpeechStarted,
-    SpeechStopped,
+    SpeechOffset,
+    SpeechOnset,
 )
 from voicechat.voice.silero import FRAME_MS
 
@@ -22,7 +22,7 @@ def run(probabilities: list[float], settings: ActivitySettings | None = None) ->
 
 def test_speech_begins_at_its_first_frame_and_ends_after_its_last() -> None:
     events = run([0.0] * 20 + [0.9] * 10 + [0.0] * 10)
-    assert events == [SpeechStarted(640, 340), SpeechStopped(960)]
+    assert events == [SpeechOnset(640, 340), SpeechOffset(960)]
 
 
 def test_a_single_frame_is_no_speech() -> None:
@@ -31,26 +31,24 @@ def test_a_single_frame_is_no_speech() -> None:
 
 def test_a_short_gap_is_part_of_the_speech() -> None:
     events = run([0.9] * 5 + [0.0] * 2 + [0.9] * 5 + [0.0] * 5)
-    assert events == [SpeechStarted(0, 0), SpeechStopped(384)]
+    assert events == [SpeechOnset(0, 0), SpeechOffset(384)]
 
 
 @pytest.mark.parametrize(("between", "ends"), [(0.4, False), (0.3, True)])
 def test_speech_goes_on_until_well_below_the_threshold(between: float, ends: bool) -> None:
-    assert (
-        any(isinstance(event, SpeechStopped) for event in run([0.9] * 5 + [between] * 20)) is ends
-    )
+    assert any(isinstance(event, SpeechOffset) for event in run([0.9] * 5 + [between] * 20)) is ends
 
 
 def test_the_padding_does_not_reach_into_the_speech_before() -> None:
     events = run([0.9] * 5 + [0.0] * 4 + [0.9] * 5)
-    assert events == [SpeechStarted(0, 0), SpeechStopped(160), SpeechStarted(288, 160)]
+    assert events == [SpeechOnset(0, 0), SpeechOffset(160), SpeechOnset(288, 160)]
 
 
 def test_a_threshold_of_zero_point_one_still_knows_silence() -> None:
     settings = ActivitySettings(threshold=0.1)
     assert [type(event) for event in run([0.2] * 5 + [0.01] * 5, settings)] == [
-        SpeechStarted,
-        SpeechStopped,
+        SpeechOnset,
+        SpeechOffset,
     ]
 
 
@@ -61,10 +59,10 @@ def test_events_alternate_and_their_times_never_go_back(
     events = run(probabilities, ActivitySettings(threshold=threshold))
     last_ms = 0
     for index, event in enumerate(events):
-        assert isinstance(event, SpeechStarted if index % 2 == 0 else SpeechStopped)
+        assert isinstance(event, SpeechOnset if index % 2 == 0 else SpeechOffset)
         times = (
             [event.audio_start_ms, event.onset_ms]
-            if isinstance(event, SpeechStarted)
+            if isinstance(event, SpeechOnset)
             else [event.audio_end_ms]
         )
         for time_ms in times:

@@ -44,23 +44,23 @@ class Ours:
         elif self._barge_in is None or self._barge_in.decide(now_ms) is not Verdict.UNDECIDED:
             self._barge_in = BargeIn(self._settings, onset_ms)
         else:
-            self._barge_in.resumed(onset_ms)
+            self._barge_in.speech_resumed(onset_ms)
 
     def stopped(self, at_ms: int) -> None:
         self._turn.speech_stopped(at_ms)
         if self._barge_in is not None:
-            self._barge_in.stopped(at_ms)
+            self._barge_in.speech_stopped(at_ms)
 
     def transcribed(self, turn_text: str, sound_text: str, now_ms: int) -> None:
         if self._barge_in is not None:
-            self._barge_in.transcribed(sound_text, now_ms)
-        self._turn.transcribed(turn_text, now_ms)
+            self._barge_in.note_transcript(sound_text, now_ms)
+        self._turn.note_transcript(turn_text, now_ms)
 
     def turn_ended(self, now_ms: int) -> bool:
         deadline_ms = self._turn.deadline_ms()
         if deadline_ms is None or now_ms < deadline_ms:
             return False
-        self._turn.end()
+        self._turn.end_turn()
         return True
 
     def interrupted(self, now_ms: int) -> bool:

@@ -6,7 +6,7 @@ from tools.dialogues.listeners import Listener
 from tools.dialogues.script import Dialogue, Overlap
 from tools.dialogues.senses import Senses, text_of
 from voicechat.runtime.audio_input.echo_gate import PREVAILS
-from voicechat.voice.activity import SpeechActivity, SpeechStarted, SpeechStopped
+from voicechat.voice.activity import SpeechActivity, SpeechOffset, SpeechOnset
 
 MISSED_END_MS = 2_000
 """An answer that comes later than this after the turn is no answer."""
@@ -91,10 +91,10 @@ def _listen(dialogue: Dialogue, senses: Senses, listener: Listener) -> tuple[lis
         is_echo = listener.knows_echo and frame.echo_share > PREVAILS
         event = activity.push(now_ms, 0.0 if is_echo else frame.probability)
         match event:
-            case SpeechStarted():
+            case SpeechOnset():
                 sound_texts = {}
                 listener.started(event.onset_ms, now_ms, replying=replying)
-            case SpeechStopped():
+            case SpeechOffset():
                 listener.stopped(event.audio_end_ms)
             case None:
                 pass

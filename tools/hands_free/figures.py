@@ -28,8 +28,8 @@ from voicechat.client import (
     TurnCompletedMessage,
 )
 from voicechat.providers.interfaces import AudioChunk, VoiceOptions
-from voicechat.session.effects import EarlyReply
-from voicechat.session.vocabulary import TurnDetection
+from voicechat.session.effects import PreemptiveReplyEnded
+from voicechat.session.types import TurnDetection
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer
 from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.text.words import count_words
@@ -191,8 +191,10 @@ def echo() -> None:
     told: list[int] = []
     canceled = 0
     for number, (level_db, delay_ms, room, seed) in enumerate(rooms):
-        early_ms, stops = virtual(echoed(Echo(level_db, delay_ms, room), (0, 60)[number % 2], seed))
-        told += early_ms
+        preemptive_ms, stops = virtual(
+            echoed(Echo(level_db, delay_ms, room), (0, 60)[number % 2], seed)
+        )
+        told += preemptive_ms
         canceled += stops
     print(
         f"echo: {len(rooms)} conversations of two replies, -10 to -25 dB, 50 to 250 ms, with and "
@@ -295,7 +297,7 @@ def early() -> None:
     print(f"  and saved {spread(saved)} ms; {wasted} were begun in vain")
 
 
-async def one_turn(pause_ms: int) -> list[EarlyReply]:
+async def one_turn(pause_ms: int) -> list[PreemptiveReplyEnded]:
     """A question, or one that goes on after a pause."""
     begin, rest = "tell me the way to the station", "if you would be so kind"
     texts = (f"{begin} {rest}", rest) if pause_ms else (begin, "")
@@ -308,7 +310,7 @@ async def one_turn(pause_ms: int) -> list[EarlyReply]:
         if pause_ms:
             end_ms = stage.says(speak(rest), end_ms + pause_ms)
         await stage.at(end_ms + 4_000)
-    return [fact for fact in stage.facts if isinstance(fact, EarlyReply)]
+    return [fact for fact in stage.facts if isinstance(fact, PreemptiveReplyEnded)]
 
 
 def voices() -> list[Samples]:

@@ -23,7 +23,7 @@ from voicechat.runtime.audio_input.ring_buffer import RingBuffer
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings, Transcript
+from voicechat.session.types import InputSettings, Transcript
 from voicechat.voice.activity import SpeechActivity
 from voicechat.voice.detector import FrameScore
 from voicechat.voice.gate import Gate

@@ -19,7 +19,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
     VoiceOptions,
 )
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 delays: Any = importlib.import_module("delays")
 TOKENS: tuple[str, ...] = tuple(delays.tokens())

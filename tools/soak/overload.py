@@ -27,7 +27,7 @@ from voicechat.bench.server import SCRIPTED, BenchServer, bench_server, running_
 from voicechat.bench.talker import LATE_MS, Talker, Tally
 from voicechat.client import connect
 from voicechat.errors import AdmissionError, Status, VoiceChatError
-from voicechat.session.vocabulary import VoiceSettings
+from voicechat.session.types import VoiceSettings
 
 UNTIL_ADMISSION = "[admission]"
 FOREVER_S = 1e9

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from voicechat.bench.conversations import ConversationFigures, Workload, bench_conversations
 from voicechat.bench.ramp import RampStep
-from voicechat.session.vocabulary import VoiceSettings
+from voicechat.session.types import VoiceSettings
 
 WANTED = 1.8
 

@@ -31,7 +31,7 @@ from voicechat.providers.interfaces import (
     VoiceOptions,
 )
 from voicechat.runtime.provider_deadlines import closing
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 

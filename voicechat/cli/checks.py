@@ -30,7 +30,7 @@ from voicechat.schema.document import DOCUMENT_VOICE
 from voicechat.server.app import build_app
 from voicechat.server.listener import listening
 from voicechat.server.serve import credentials
-from voicechat.session.vocabulary import InputSettings
+from voicechat.session.types import InputSettings
 from voicechat.text.words import join
 
 PROBE_TEXT = "Hello, this is a test."

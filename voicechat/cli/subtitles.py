@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 
 def srt(sentences: Iterable[Transcript]) -> str:

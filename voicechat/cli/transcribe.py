@@ -13,7 +13,7 @@ from voicechat.cli.started_service import started_service
 from voicechat.cli.subtitles import srt
 from voicechat.config import load_config
 from voicechat.providers.interfaces import RecognitionOptions, SpeechRecognizer
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.text.words import join
 
 

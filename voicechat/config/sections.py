@@ -26,12 +26,12 @@ from voicechat.agents import Agents
 from voicechat.names import ANY, DEFAULT
 from voicechat.runtime.fallback.policy import ServicePolicy
 from voicechat.session.agent import VARIABLE_NAME, VARIABLES, IdlePrompts, references
-from voicechat.session.apology import Apology
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import DETECTION_BOUNDS, TurnDetection
+from voicechat.session.types import DETECTION_BOUNDS, TurnDetection
 
 _POLICY = ServicePolicy()
-_APOLOGY = Apology()
+_APOLOGY = FallbackMessage()
 _GIB = 1024**3
 SHORTEST_SECRET = 8
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#@\s]+", re.IGNORECASE)
@@ -195,9 +195,9 @@ class ApologyConfig(ConfigSection):
     """To any other."""
 
     @property
-    def spoken(self) -> Apology | None:
+    def spoken(self) -> FallbackMessage | None:
         """The session's form of this section; None when disabled."""
-        return Apology(zh=self.zh, en=self.en) if self.enabled else None
+        return FallbackMessage(zh=self.zh, en=self.en) if self.enabled else None
 
 
 def _database_url(url: str) -> str:

@@ -21,7 +21,7 @@ from voicechat.session.agent import Agent
 from voicechat.session.commands import AnyCommand
 from voicechat.session.events import AudioReceived
 from voicechat.session.notices import Ended, Notice
-from voicechat.session.vocabulary import Settings
+from voicechat.session.types import Settings
 
 Frame: TypeAlias = str | bytes
 """One message of a connection: text or binary."""

@@ -3,7 +3,7 @@ form.
 """
 
 from voicechat.schema.json_text import write_json
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 
 def result_text(

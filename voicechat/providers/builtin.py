@@ -15,7 +15,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
 )
 from voicechat.providers.question_list import QuestionFile, QuestionList, read_question_file
-from voicechat.session.vocabulary import Message
+from voicechat.session.types import Message
 from voicechat.text.words import Script, dominant_script
 
 SHIPPED_QUESTIONS = Path(__file__).with_name("faq.toml")

@@ -23,8 +23,8 @@ from voicechat.providers.lenient_json import (
 )
 from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.reasoning import ThoughtFilter
-from voicechat.session.tool_calls import UNMADE, CallsGathered
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.tool_calls import UNMADE, ToolCallAssembler
+from voicechat.session.types import ToolCall
 
 DONE = "[DONE]"
 
@@ -69,7 +69,7 @@ class ChatStream:
         """
         self._provider = provider
         self._thoughts = ThoughtFilter(inside=starts_thinking)
-        self._calls = CallsGathered(None)
+        self._calls = ToolCallAssembler(None)
         self._index = 0
         """Index of the call that the last piece belonged to."""
         self._halves: defaultdict[str | int, SurrogateJoiner] = defaultdict(SurrogateJoiner)
@@ -205,7 +205,7 @@ class ChatStream:
         for call in _list(calls):
             if (
                 isinstance(call, dict)
-                and (piece := self._calls.take(self._piece_of(call))) is not None
+                and (piece := self._calls.add_piece(self._piece_of(call))) is not None
             ):
                 self._called = True
                 yield from self._pass_call(

@@ -31,7 +31,7 @@ from voicechat.providers.interfaces import (
 )
 from voicechat.providers.lookahead_audio import BYTES_PER_MS, LookaheadAudio
 from voicechat.providers.websocket_link import LinkLostError, checked_url, tls_for
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 BASE_URL = "wss://dashscope.aliyuncs.com/api-ws/v1/inference"
 

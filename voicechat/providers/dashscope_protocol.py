@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from voicechat.errors import FailureKind, ProviderError
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 PROVIDER = "dashscope"
 

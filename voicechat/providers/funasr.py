@@ -30,7 +30,7 @@ from voicechat.providers.websocket_link import (
     open_link,
     tls_for,
 )
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 LINGER_S = 1.0

@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError, model_validato
 from voicechat.errors import FailureKind, ProviderError
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.providers.timed_words import TimedText, timed_words
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 from voicechat.text.words import join, speaking_ms
 
 PROVIDER = "funasr"

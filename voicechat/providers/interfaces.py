@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from voicechat.session.vocabulary import Message, ToolCall, ToolExchange, Transcript
+from voicechat.session.types import Message, ToolCall, ToolExchange, Transcript
 
 PCM_RATE_HZ = 16000
 """Sample rate of the audio that a recogniser is given: s16le mono."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from voicechat.session.vocabulary import Word
+from voicechat.session.types import Word
 from voicechat.text.characters import is_mark
 
 

@@ -15,7 +15,7 @@ from voicechat.providers.openai_errors import error_in, reported
 from voicechat.providers.openai_http import PROVIDER, OpenAIEndpoint, read_whole
 from voicechat.providers.timed_words import TimedText, timed_words
 from voicechat.providers.utterances import Schedule, recognize_utterances
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 MAX_ANSWER_BYTES = 256 * 1024
 """30 s of speech with times and tokens is about 20 KB."""

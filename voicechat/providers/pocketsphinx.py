@@ -23,7 +23,7 @@ from voicechat.processes.pool import WorkerPool
 from voicechat.processes.worker import WorkerLimits
 from voicechat.providers.interfaces import PCM_RATE_HZ, RecognitionOptions, RecognizerProvider
 from voicechat.providers.transcript_json import decode_transcript
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 PROVIDER = "pocketsphinx"
 

@@ -14,7 +14,7 @@ from voicechat.processes.child import serve
 from voicechat.providers.pocketsphinx import TELEPHONE
 from voicechat.providers.sentence_decoding import SentenceDecoding
 from voicechat.providers.transcript_json import encode_transcript
-from voicechat.session.vocabulary import Word
+from voicechat.session.types import Word
 
 FRAMES_PER_SECOND = 100
 _MS_PER_FRAME = 1000 // FRAMES_PER_SECOND

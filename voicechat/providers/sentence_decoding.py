@@ -17,7 +17,7 @@ from voicechat.audio.pause_detection import (
     SpeechPaused,
 )
 from voicechat.providers.utterance_segmentation import quietest_place
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 PARTIAL_EVERY_MS = 120
 """Audio between two partial results; a reader cannot follow more than about six a

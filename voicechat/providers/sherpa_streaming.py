@@ -15,7 +15,7 @@ from voicechat.providers.sherpa_loading import Punctuate, SherpaPlan, load_recog
 from voicechat.providers.sherpa_slots import ConcurrencySlots
 from voicechat.providers.sherpa_trial import try_plan
 from voicechat.providers.sherpa_words import DecodedWords, samples_of, words_of
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 PIECE_BYTES = PCM_RATE_HZ // 50 * 2
 """20 ms, so that the result does not depend on how the samples are split. sherpa-onnx

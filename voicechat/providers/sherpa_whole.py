@@ -13,7 +13,7 @@ from voicechat.providers.sherpa_slots import ConcurrencySlots
 from voicechat.providers.sherpa_trial import try_plan
 from voicechat.providers.sherpa_words import DecodedWords, samples_of, words_of
 from voicechat.providers.utterances import Schedule, recognize_utterances
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 MAX_BATCH = 8
 """Utterances in one call of the model. Shorter ones are padded to the length of the

@@ -9,7 +9,7 @@ import numpy as np
 
 from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.providers.timed_words import TimedText, timed_words
-from voicechat.session.vocabulary import Word
+from voicechat.session.types import Word
 
 TOKEN_MS = 240
 """sherpa-onnx gives the start of a token, not its end. It lasts to the next one, but no

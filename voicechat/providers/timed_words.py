@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from voicechat.session.vocabulary import Word
+from voicechat.session.types import Word
 from voicechat.text.characters import is_mark, stands_alone
 from voicechat.text.words import join, speaking_ms
 

@@ -2,7 +2,7 @@
 
 import orjson
 
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 
 def encode_transcript(transcript: Transcript) -> bytes:

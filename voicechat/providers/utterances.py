@@ -18,7 +18,7 @@ from voicechat.providers.interfaces import PCM_RATE_HZ
 from voicechat.providers.local_agreement import LocalAgreement
 from voicechat.providers.timed_words import text_of
 from voicechat.providers.utterance_segmentation import SpeechSegment, UtteranceSegmenter
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 Decode: TypeAlias = Callable[[bytes, bool], Awaitable[Sequence[Word]]]
 """Recognises one utterance (s16le mono 16 kHz): returns words with times from its

@@ -19,7 +19,7 @@ from voicechat.providers.interfaces import (
     SynthesizerProvider,
     VoiceOptions,
 )
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 S_co = TypeVar("S_co", covariant=True)
 

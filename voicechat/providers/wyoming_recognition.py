@@ -23,7 +23,7 @@ from voicechat.providers.wyoming_link import (
     read_data,
     unless_away,
 )
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 PIECE_BYTES = 200 * BYTES_PER_MS
 WIDTH_BYTES = 2

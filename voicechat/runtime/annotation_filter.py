@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 from voicechat.text.annotations import find_annotations, has_words, without
 from voicechat.text.characters import is_cjk
 

@@ -17,7 +17,7 @@ from voicechat.errors import CONTEXT_TOO_LONG, RequestRefusedError
 from voicechat.providers.interfaces import ChatModel, ChatRequest, ReplyPart
 from voicechat.providers.wrapping import WrappingModel
 from voicechat.runtime.provider_deadlines import closing
-from voicechat.session.vocabulary import Message
+from voicechat.session.types import Message
 
 OPENING = "(The conversation begins.)"
 """The user's message in front of an assistant message that has none before it."""

@@ -21,20 +21,19 @@ from voicechat.runtime.reply_task import ReplyTask
 from voicechat.runtime.socket import Socket
 from voicechat.runtime.socket_reader import SocketReader
 from voicechat.runtime.tasks import SessionTasks
-from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
     AdoptReply,
     Close,
     ContinueReply,
     DropRecognition,
     Effect,
-    Fact,
     FinishRecognition,
     FinishSpeech,
-    Observe,
     OpenRecognition,
+    RecordMetric,
     RouteAudio,
     Send,
+    SessionMetric,
     Speak,
     StartReply,
     StopReply,
@@ -48,7 +47,7 @@ from voicechat.session.events import (
     Opened,
     Ticked,
 )
-from voicechat.session.limits import SessionLimits
+from voicechat.session.limits import SessionLimits, earliest_ms
 from voicechat.session.machine import Machine
 from voicechat.session.notices import (
     Done,
@@ -99,7 +98,7 @@ class Conversation:
         services: SessionProviders,
         *,
         limits: SessionLimits,
-        observe: Callable[[Fact], None],
+        observe: Callable[[SessionMetric], None],
     ) -> None:
         """``observe`` is told facts for metrics; it must not raise and not wait."""
         self._machine = machine
@@ -257,8 +256,8 @@ class Conversation:
             case Close():
                 ended = effect.ended
                 self._outbox.close(self._dialect.close_code(ended), ended.message)
-            case Observe():
-                self._observe(effect.fact)
+            case RecordMetric():
+                self._observe(effect.metric)
             case _:
                 assert_never(effect)
 

@@ -14,7 +14,7 @@ from voicechat.providers.interfaces import (
 )
 from voicechat.providers.wrapping import WrappingModel
 from voicechat.runtime.provider_deadlines import closing
-from voicechat.session.vocabulary import ToolCall, ToolExchange
+from voicechat.session.types import ToolCall, ToolExchange
 from voicechat.text.hidden import HiddenText
 
 _AFTER_TEXT = (ToolCall, ToolsStarted, ToolExchange, ReplyFinished)

@@ -10,7 +10,7 @@ from voicechat.providers.interfaces import AudioChunk, SpeechSynthesizer, VoiceO
 from voicechat.providers.wrapping import as_synthesizer
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.provider_deadlines import closing
-from voicechat.session.vocabulary import VoiceSettings
+from voicechat.session.types import VoiceSettings
 
 
 class ProsodySynthesizer:

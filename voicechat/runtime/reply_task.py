@@ -44,7 +44,7 @@ from voicechat.session.events import (
     ToolsUsed,
 )
 from voicechat.session.reply import ReplyMade
-from voicechat.session.vocabulary import ToolCall, ToolExchange, Usage
+from voicechat.session.types import ToolCall, ToolExchange, Usage
 
 SENTENCES_AHEAD = 2
 """How many sentences are in synthesis or waiting to be sent: the current one and the
@@ -192,7 +192,7 @@ class ReplyTask:
         self._answered = False
         """Whether the model has sent anything to hear or see, or called a tool."""
         self._adopted = asyncio.Event()
-        if not start.early:
+        if not start.preemptive:
             self._adopted.set()
         self.on_speech: OnSpeech | None = None
         """Called with each piece of speech before it is encoded, for the echo detector.

@@ -19,8 +19,8 @@ from voicechat.providers.wrapping import WrappingModel
 from voicechat.runtime.provider_deadlines import closing
 from voicechat.runtime.tool_function import Filler, ServerTool
 from voicechat.runtime.toolbox import NOT_THERE, Toolbox, ToolRun
-from voicechat.session.tool_calls import CallsGathered, exchange_messages, options_after_calls
-from voicechat.session.vocabulary import Message, ToolCall, ToolExchange
+from voicechat.session.tool_calls import ToolCallAssembler, exchange_messages, options_after_calls
+from voicechat.session.types import Message, ToolCall, ToolExchange
 
 ROUNDS = 8
 """How often the model may call the server's tools in one reply. After that it must
@@ -136,7 +136,7 @@ class _ModelAnswer:
         without one.
         """
         self._theirs = theirs
-        self._gathered = CallsGathered(prefix)
+        self._gathered = ToolCallAssembler(prefix)
         self._unnamed: dict[int, list[ToolCall]] = {}
         self.said = ""
         self.asks_client = False
@@ -159,11 +159,11 @@ class _ModelAnswer:
         """Return the complete calls that are not the client's: of the server's tools,
         and of tools that do not exist.
         """
-        calls = self._gathered.finish(self.finished.finish_reason)
+        calls = self._gathered.finish_calls(self.finished.finish_reason)
         return tuple(call for call in calls if call.name not in self._theirs)
 
     def _take_call(self, piece: ToolCall) -> Iterator[ToolCall]:
-        call = self._gathered.take(piece)
+        call = self._gathered.add_piece(piece)
         if call is None:
             return
         name = self._gathered.name_of(call.index)

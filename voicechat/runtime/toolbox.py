@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from voicechat.errors import ToolError
 from voicechat.runtime.error_location import location_of
 from voicechat.runtime.tool_function import ServerTool, is_asynchronous
-from voicechat.session.vocabulary import ToolAnswer, ToolCall, ToolOutcome
+from voicechat.session.types import ToolAnswer, ToolCall, ToolOutcome
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from voicechat.schema.chat_tools import MAX_PASSED_TOOLS, ChatCompletionTool
 from voicechat.schema.checked import Check, Items, PassThroughModel, RequestModel, between, one_of
 from voicechat.schema.json_text import shown
-from voicechat.session.vocabulary import Message
+from voicechat.session.types import Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_STOPS = 4

@@ -2,7 +2,7 @@
 endpoints.
 """
 
-from voicechat.session.vocabulary import InputSettings, Settings, VoiceSettings
+from voicechat.session.types import InputSettings, Settings, VoiceSettings
 
 DOCUMENT_VOICE = VoiceSettings(
     model="cosyvoice-v1", voice="longxiaochun", format="MP3_22050HZ_MONO_256KBPS"

@@ -14,7 +14,7 @@ from voicechat.providers.interfaces import (
 from voicechat.providers.wrapping import WrappingRecognizer, WrappingSynthesizer
 from voicechat.runtime.conversation import SessionProviders
 from voicechat.runtime.provider_deadlines import closing
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.store.quotas import Account
 
 PORTION_MS = 200

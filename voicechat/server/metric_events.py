@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from voicechat.errors import Status
-from voicechat.session.effects import Fact
+from voicechat.session.effects import SessionMetric
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,4 +14,4 @@ class SessionRefused:
     status: Status
 
 
-MetricEvent: TypeAlias = Fact | SessionRefused
+MetricEvent: TypeAlias = SessionMetric | SessionRefused

@@ -34,9 +34,9 @@ from voicechat.server.load_signals import LoadLevel
 from voicechat.server.metric_events import MetricEvent, SessionRefused
 from voicechat.server.service_metrics import ServiceMetrics
 from voicechat.session.effects import (
-    EarlyReply,
-    LateDropped,
+    PreemptiveReplyEnded,
     SessionClosed,
+    StaleDropped,
     ToolEnded,
     TurnEnded,
     TurnTimed,
@@ -215,17 +215,17 @@ class Metrics:
                 _observe_ms(self._transcript, transcript_ms)
                 _observe_ms(self._first_text, first_text_ms)
                 _observe_ms(self._first_audio, first_audio_ms)
-            case TurnTimed(waterfall):
-                self._turn.observe(waterfall.total_ms / 1000)
-                for stage, length_ms in waterfall.stages_ms.items():
+            case TurnTimed(breakdown):
+                self._turn.observe(breakdown.total_ms / 1000)
+                for stage, length_ms in breakdown.stages_ms.items():
                     self._stages.labels(stage.value).observe(length_ms / 1000)
-            case LateDropped(kind):
+            case StaleDropped(kind):
                 self._late.labels(kind.value).inc()
             case SessionClosed(ending):
                 self._closed.labels(ending.name.lower()).inc()
             case SessionRefused(status):
                 self._refused.labels(str(int(status))).inc()
-            case EarlyReply(used, saved_ms):  # preemptive generation
+            case PreemptiveReplyEnded(used, saved_ms):  # preemptive generation
                 self._early.labels("used" if used else "wasted").inc()
                 self._early_saved.inc(saved_ms / 1000)
             case ToolEnded(tool, outcome, took_ms):

@@ -36,11 +36,11 @@ from voicechat.server.metering import metered
 from voicechat.server.metric_events import MetricEvent, SessionRefused
 from voicechat.server.tcp import TcpSocket
 from voicechat.server.websocket import AiohttpSocket
-from voicechat.session.apology import Apology
-from voicechat.session.dictation import Dictation
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.session import Session
+from voicechat.session.transcription_session import TranscriptionSession
 from voicechat.store.access import ApiEndpoint
 from voicechat.voice.detector import VoiceDetector
 
@@ -82,7 +82,7 @@ class Conditions:
     """Voice detection, which must be running; None: hands-free mode is refused."""
     decoding: ForkServer | None = None
     """Processes that decode compressed audio; None: compressed audio is refused."""
-    apology: Apology | None = None
+    apology: FallbackMessage | None = None
     """What sessions say when no chat model answers."""
     interrupt_by_voice: bool = False
     """Hands-free mode: see ``[hands_free] interrupt_by``."""
@@ -343,7 +343,7 @@ class Mount:
             opening.settings,
             conditions.limits,
             audio_shows_life=opening.dialect.audio_shows_life,
-            apology=conditions.apology,
+            fallback_message=conditions.apology,
             agent=agent,
             interrupt_by_voice=conditions.interrupt_by_voice,
         )
@@ -371,7 +371,7 @@ class Mount:
             threads=self._threads,
             decoding=self._conditions.decoding,
         )
-        machine = Dictation(opening.settings.input, self._conditions.limits)
+        machine = TranscriptionSession(opening.settings.input, self._conditions.limits)
         return _SessionParts(machine, opening.dialect, providers)
 
     async def _serve(self, parts: _SessionParts, socket: Socket, principal: Principal) -> None:

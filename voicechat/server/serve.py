@@ -279,7 +279,7 @@ def _observer(metrics: Metrics) -> Callable[[MetricEvent], None]:
     def observe(fact: MetricEvent) -> None:
         metrics.observe(fact)
         if isinstance(fact, TurnTimed):
-            trace_turn(tracer, fact.waterfall)
+            trace_turn(tracer, fact.breakdown)
 
     return observe
 

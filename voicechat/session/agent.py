@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from voicechat.names import DEFAULT
-from voicechat.session.vocabulary import TurnDetection
+from voicechat.session.types import TurnDetection
 
 VARIABLES = ("called", "caller", "device", "date", "time", "language")
 """What every connection brings: the number that was called and the one that calls, the

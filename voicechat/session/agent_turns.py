@@ -8,8 +8,8 @@ told to say.
 from dataclasses import dataclass
 
 from voicechat.session.agent import Agent
-from voicechat.session.deadlines import earliest_ms
-from voicechat.session.vocabulary import ToolExchange
+from voicechat.session.limits import earliest_ms
+from voicechat.session.types import ToolExchange
 
 END_CONVERSATION = "end_conversation"
 """The tool with which the model ends the conversation after its last words."""

@@ -79,11 +79,11 @@ class BargeIn:
         self._text = ""
         self._verdict = Verdict.UNDECIDED
 
-    def stopped(self, at_ms: int) -> None:
+    def speech_stopped(self, at_ms: int) -> None:
         """The speech ended at ``at_ms``."""
         self._ended_ms = at_ms
 
-    def resumed(self, at_ms: int) -> None:
+    def speech_resumed(self, at_ms: int) -> None:
         """Before there was a verdict, speech began again at ``at_ms``."""
         if self._ended_ms is None:
             return
@@ -91,7 +91,7 @@ class BargeIn:
         self._began_ms = at_ms if gap_ms > BREAK_MS else self._began_ms + gap_ms
         self._ended_ms = None
 
-    def transcribed(self, text: str, now_ms: int) -> None:
+    def note_transcript(self, text: str, now_ms: int) -> None:
         """``text`` is all that was recognised since the speech began."""
         if text != self._text:
             self._text, self._words_ms = text, now_ms

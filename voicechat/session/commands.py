@@ -8,7 +8,7 @@ at it.
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from voicechat.session.vocabulary import Message, ReplyWishes, Settings
+from voicechat.session.types import Message, ReplyOverrides, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Respond(Command):
     are known.
     """
 
-    wishes: ReplyWishes = field(default_factory=ReplyWishes)
+    overrides: ReplyOverrides = field(default_factory=ReplyOverrides)
 
 
 @dataclass(frozen=True, slots=True)

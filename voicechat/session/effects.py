@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from voicechat.session.latency_breakdown import LatencyBreakdown
 from voicechat.session.notices import Ended, Ending, Notice, Outcome
-from voicechat.session.vocabulary import (
+from voicechat.session.types import (
     ChatSettings,
     InputSettings,
     Message,
@@ -16,7 +17,6 @@ from voicechat.session.vocabulary import (
     TurnDetection,
     VoiceSettings,
 )
-from voicechat.session.waterfall import Waterfall
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class StartReply:
     messages: tuple[Message, ...]
     chat: ChatSettings
     voice: VoiceSettings
-    early: bool = False
+    preemptive: bool = False
     voiced: bool = True
     """False: the reply is text, and nothing of it is synthesised."""
     scripted: bool = False
@@ -158,7 +158,7 @@ class Close:
     ended: Ended
 
 
-class LateKind(Enum):
+class StaleKind(Enum):
     """What arrived after its reply or stream was over."""
 
     REPLY = "reply"
@@ -166,16 +166,16 @@ class LateKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class LateDropped:
-    """Fact: something of an older reply or stream arrived and was dropped."""
+class StaleDropped:
+    """Something of an older reply or stream arrived and was dropped."""
 
-    kind: LateKind
+    kind: StaleKind
 
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """Fact: a turn is over. Times are milliseconds after the turn was committed; None:
-    not reached.
+    """A turn is over. Times are milliseconds after the turn was committed; None: the
+    stage was not reached.
     """
 
     outcome: Outcome
@@ -186,16 +186,14 @@ class TurnEnded:
 
 @dataclass(frozen=True, slots=True)
 class SessionClosed:
-    """Fact: a session ended by itself, its connection being open."""
+    """The kernel ended a session whose connection was still open."""
 
     ending: Ending
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyReply:
-    """Fact: a reply that was begun before the turn had surely ended was ``used``, or
-    dropped.
-    """
+class PreemptiveReplyEnded:
+    """A preemptive reply was ``used`` as the answer, or was dropped."""
 
     used: bool
     saved_ms: int
@@ -204,8 +202,8 @@ class EarlyReply:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """Fact: a tool call ended. ``tool`` is a configured tool's name; empty: the client
-    carried it out, or did not.
+    """A tool call ended. ``tool`` is a configured tool's name; empty: the call was the
+    client's to carry out.
     """
 
     tool: str
@@ -215,19 +213,21 @@ class ToolEnded:
 
 @dataclass(frozen=True, slots=True)
 class TurnTimed:
-    """Fact: the first audio of a reply has just left, after this."""
+    """The first audio of a reply was handed to the socket after these latencies."""
 
-    waterfall: Waterfall
+    breakdown: LatencyBreakdown
 
 
-Fact: TypeAlias = EarlyReply | LateDropped | TurnEnded | TurnTimed | SessionClosed | ToolEnded
+SessionMetric: TypeAlias = (
+    PreemptiveReplyEnded | StaleDropped | TurnEnded | TurnTimed | SessionClosed | ToolEnded
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Observe:
-    """Tell the observers (metrics, log) a fact. Facts hold no text and no audio."""
+class RecordMetric:
+    """Pass a metric event to metrics and tracing. It holds no text and no audio."""
 
-    fact: Fact
+    metric: SessionMetric
 
 
 Effect: TypeAlias = (
@@ -243,5 +243,5 @@ Effect: TypeAlias = (
     | FinishSpeech
     | StopReply
     | Close
-    | Observe
+    | RecordMetric
 )

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from voicechat.errors import Fault, ProviderError
 from voicechat.session.commands import AnyCommand
-from voicechat.session.vocabulary import ToolCall, ToolExchange, Transcript, Usage
+from voicechat.session.types import ToolCall, ToolExchange, Transcript, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ heard.
 
 from collections.abc import Sequence
 
-from voicechat.session.vocabulary import Item, Message
+from voicechat.session.types import Item, Message
 
 
 class History:
@@ -51,7 +51,7 @@ class History:
         """The id of the last item; empty: there is none."""
         return self._items[-1].id if self._items else ""
 
-    def say(
+    def set_reply(
         self, reply: int, messages: Sequence[Message], after: str | None = None
     ) -> tuple[Item, ...]:
         """The assistant's reply number ``reply`` was ``messages``; said again, they
@@ -71,15 +71,15 @@ class History:
         self._items[begin:begin] = new
         return tuple(new)
 
-    def cut(self, reply: int, heard: Sequence[Message]) -> tuple[Item, ...]:
+    def truncate_reply(self, reply: int, heard: Sequence[Message]) -> tuple[Item, ...]:
         """Of reply number ``reply``, if it is remembered, only ``heard`` was heard."""
-        return self.say(reply, heard) if self.holds(reply) else ()
+        return self.set_reply(reply, heard) if self.holds_reply(reply) else ()
 
-    def holds(self, reply: int) -> bool:
+    def holds_reply(self, reply: int) -> bool:
         """Whether anything of reply number ``reply`` is remembered."""
         return any(item.reply == reply for item in self._items)
 
-    def forget(self, *, keep: str = "") -> None:
+    def clear(self, *, keep: str = "") -> None:
         """Forget everything but the item ``keep``."""
         self._items = [item for item in self._items if item.id == keep]
 

@@ -56,8 +56,8 @@ class SessionLimits:
     between_audio_ms: int = 5_000
     """Between two pieces of audio of a sentence."""
     early_replies_wasted: int = 5
-    """Hands-free: after so many more early replies dropped than used, a session begins
-    none until the balance is better. 0: never begin early.
+    """Hands-free: while this many more preemptive replies were dropped than used, a
+    session begins no further one. 0: never begin a reply early.
     """
     write_ms: int = 10_000
     """A client that does not read for this long is cut off (promised)."""
@@ -83,3 +83,12 @@ class SessionLimits:
     """How long a resumable recognition stream waits for its client to return
     (promised).
     """
+
+
+def earliest_ms(*deadlines_ms: int | None) -> int | None:
+    """Return the earliest; None stands for no deadline."""
+    earliest: int | None = None
+    for deadline_ms in deadlines_ms:
+        if deadline_ms is not None and (earliest is None or deadline_ms < earliest):
+            earliest = deadline_ms
+    return earliest

@@ -1,5 +1,5 @@
 """What the runtime drives: a sans-I/O state machine. ``Session`` converses,
-``Dictation`` only recognises.
+``TranscriptionSession`` only recognises.
 """
 
 from typing import Protocol

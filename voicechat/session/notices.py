@@ -9,8 +9,8 @@ from enum import Enum
 from typing import TypeAlias
 
 from voicechat.errors import Fault
-from voicechat.session.vocabulary import Item, ToolCall, Transcript, Usage
-from voicechat.session.waterfall import Waterfall
+from voicechat.session.latency_breakdown import LatencyBreakdown
+from voicechat.session.types import Item, ToolCall, Transcript, Usage
 
 
 class Why(Enum):
@@ -231,7 +231,7 @@ class LatencyMeasured:
     """Where the time went until the reply's first audio left."""
 
     reply: int
-    waterfall: Waterfall
+    breakdown: LatencyBreakdown
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,12 @@ class PlaybackClock:
         """The estimated media position at ``now_ms``."""
         return min(self.sent_ms, self._position_ms + now_ms - self._as_of_ms)
 
-    def sent(self, end_ms: int, now_ms: int) -> None:
+    def note_sent(self, end_ms: int, now_ms: int) -> None:
         """Audio up to ``end_ms`` has been handed to the socket."""
         self._settle(self.position_ms(now_ms), now_ms)
         self.sent_ms = max(self.sent_ms, end_ms)
 
-    def played(self, played_ms: int, now_ms: int) -> None:
+    def note_played(self, played_ms: int, now_ms: int) -> None:
         """The client says that it has played up to ``played_ms``; never more than was
         sent.
         """

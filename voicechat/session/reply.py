@@ -6,6 +6,7 @@ from typing import TypeAlias, assert_never
 
 from voicechat.session import events as ev
 from voicechat.session.effects import Effect, FinishSpeech, Send, Speak
+from voicechat.session.latency_breakdown import LatencyBreakdown
 from voicechat.session.notices import (
     ReplyAudio,
     ReplyAudioFinished,
@@ -17,8 +18,7 @@ from voicechat.session.notices import (
 from voicechat.session.playback import PlaybackClock
 from voicechat.session.tool_calls import NOT_TOLD, ReplyTools
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
-from voicechat.session.vocabulary import ToolCall, ToolExchange, Usage
-from voicechat.session.waterfall import Waterfall
+from voicechat.session.types import ToolCall, ToolExchange, Usage
 from voicechat.text.pieces import Piece, SpeechPieces
 from voicechat.text.words import cut_at_word, speaking_ms
 
@@ -98,11 +98,11 @@ class Reply:
         self._sentences_begun = 0
         self._paced: deque[ev.SpeechSynthesized] = deque()
         self._all_made = False
-        self.apologises = False
+        self.is_fallback = False
         """Its audio is no answer: the model failed before anything of one was spoken.
         """
 
-    def take(self, event: ReplyMade, now_ms: int) -> list[Effect]:
+    def handle_event(self, event: ReplyMade, now_ms: int) -> list[Effect]:
         """Take what the model or the synthesiser made."""
         match event:
             case ev.ReplyTextArrived():
@@ -113,7 +113,7 @@ class Reply:
                 self.finish_sentence(event.sentence)
                 return []
             case ev.ReplyTextEnded():
-                self.used(event.usage)
+                self.add_usage(event.usage)
                 return self.pause_text(event.finish_reason, now_ms)
             case ev.SpeechEnded():
                 return self.finish_audio(now_ms)
@@ -141,7 +141,7 @@ class Reply:
 
     def call_tool(self, call: ToolCall, now_ms: int) -> list[Effect]:
         """The model said a piece of a tool call."""
-        piece = self.tools.take(call)
+        piece = self.tools.add_piece(call)
         if piece is None:
             return []
         if self.times.first_text_ms is None:
@@ -150,17 +150,17 @@ class Reply:
 
     def use_tools(self, exchange: ToolExchange, now_ms: int) -> list[Effect]:
         """The model had tools carried out on the server, and goes on."""
-        self.tools.record(exchange, len(self.text))
+        self.tools.record_exchange(exchange, len(self.text))
         return self._speak_rest(now_ms)
 
     def pause_text(self, reason: str, now_ms: int) -> list[Effect]:
         """The model has finished. If it called tools and the client answers them, it is
         to be asked again.
         """
-        if not self.tools.finish(reason, len(self.text)):
+        if not self.tools.finish_answer(reason, len(self.text)):
             return self.finish_text("stop" if reason == TOOL_CALLS else reason, now_ms)
         if not self._answers_tools:
-            self.tools.give_up(NOT_TOLD)
+            self.tools.abandon_calls(NOT_TOLD)
             return self.finish_text(TOOL_CALLS, now_ms)
         self.tools.await_answers(now_ms)
         told = Send(ReplyTextFinished(self.number, TOOL_CALLS))
@@ -174,7 +174,7 @@ class Reply:
             self._all_made = True
         return [told, *self._speak_rest(now_ms), FinishSpeech(self.number)]
 
-    def hurry(self, now_ms: int) -> list[Effect]:
+    def cut_unfinished(self, now_ms: int) -> list[Effect]:
         """Text has waited too long for the end of its sentence: speak what can be
         spoken.
         """
@@ -182,7 +182,7 @@ class Reply:
         self._waiting_since_ms = now_ms
         return effects
 
-    def hurry_at_ms(self, wait_ms: int) -> int | None:
+    def cut_unfinished_at_ms(self, wait_ms: int) -> int | None:
         """When ``hurry`` is due: text has waited for ``wait_ms``, and what was spoken
         before is about to run out.
         """
@@ -191,7 +191,7 @@ class Reply:
         runs_out_ms = self.clock.reaches_ms(self._made_ms)
         return max(self._waiting_since_ms + wait_ms, runs_out_ms - RUN_OUT_MARGIN_MS)
 
-    def used(self, usage: Usage | None) -> None:
+    def add_usage(self, usage: Usage | None) -> None:
         """The model reported what it used for one of its answers."""
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage + usage
@@ -203,17 +203,17 @@ class Reply:
         return self._speak(self._speech.finish_text(), now_ms) if self.voiced else []
 
     @property
-    def may_apologise(self) -> bool:
+    def may_fall_back(self) -> bool:
         """Whether the model still owes an answer, and nothing has been given to the
         voice.
         """
         return self.voiced and not self._sentences and not self._text_finished
 
-    def apologise(self, apology: str) -> list[Effect]:
+    def start_fallback(self, apology: str) -> list[Effect]:
         """Speak ``apology`` and end. It is no part of the reply's text: it is neither
         told nor remembered.
         """
-        self.apologises = self._text_finished = True
+        self.is_fallback = self._text_finished = True
         self.turn_times = None
         self._give_to_voice(_Piece("", apology))
         return [Speak(self.number, 0, apology), FinishSpeech(self.number)]
@@ -248,13 +248,13 @@ class Reply:
         if audio.packets and self.times.first_audio_ms is None:
             self.times.first_audio_ms = now_ms
         self._paced.append(audio)
-        return self.release(now_ms)
+        return self.release_audio(now_ms)
 
-    def audio_sent(self, end_ms: int, now_ms: int) -> Waterfall | None:
+    def audio_sent(self, end_ms: int, now_ms: int) -> LatencyBreakdown | None:
         """Audio up to ``end_ms`` was handed to the socket; for the first of it, tell
         where the time went.
         """
-        self.clock.sent(end_ms, now_ms)
+        self.clock.note_sent(end_ms, now_ms)
         times, self.turn_times = self.turn_times, None
         return times.answered(self.times, now_ms) if times is not None else None
 
@@ -270,9 +270,9 @@ class Reply:
     def finish_audio(self, now_ms: int) -> list[Effect]:
         """All audio of the reply was made."""
         self._all_made = True
-        return self.release(now_ms)
+        return self.release_audio(now_ms)
 
-    def release(self, now_ms: int) -> list[Effect]:
+    def release_audio(self, now_ms: int) -> list[Effect]:
         """Let the audio go that may go now; behind the last of it, the finish
         message.
         """
@@ -326,13 +326,13 @@ class Reply:
 
     # --- what was heard ---------------------------------------------------------------
 
-    def heard(self, now_ms: int) -> str:
+    def heard_text(self, now_ms: int) -> str:
         """The text whose audio has been played by ``now_ms``, cut at a word; without
         audio, all that was told.
         """
-        return self.heard_until(self.clock.position_ms(now_ms)) if self.voiced else self.text
+        return self.heard_text_until(self.clock.position_ms(now_ms)) if self.voiced else self.text
 
-    def heard_until(self, position_ms: int) -> str:
+    def heard_text_until(self, position_ms: int) -> str:
         """The text of the audio up to ``position_ms``, cut at a word."""
         heard, unsure = "", ""
         for piece in self._pieces:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from voicechat.session.vocabulary import Message, ToolCall, ToolExchange
+from voicechat.session.types import Message, ToolCall, ToolExchange
 
 MOST_CALLS = 64
 """Calls of one answer of the model; further ones are passed over."""
@@ -38,7 +38,7 @@ class _Gathered:
         return is_json_object("".join(self.arguments))
 
 
-class CallsGathered:
+class ToolCallAssembler:
     """The calls of one answer of the model, while they come in pieces.
 
     Servers differ: some give no id, some give every call the index 0, some give each
@@ -55,7 +55,7 @@ class CallsGathered:
         self._calls: list[_Gathered] = []
         self._places: dict[int, int] = {}
 
-    def take(self, piece: ToolCall) -> ToolCall | None:
+    def add_piece(self, piece: ToolCall) -> ToolCall | None:
         """Add a piece; give it as it is to be told.
 
         None: there are too many calls, or it says a whole call once more.
@@ -71,7 +71,7 @@ class CallsGathered:
         call.arguments.append(piece.arguments)
         return ToolCall(place, None, name, piece.arguments)
 
-    def finish(self, reason: str) -> tuple[ToolCall, ...]:
+    def finish_calls(self, reason: str) -> tuple[ToolCall, ...]:
         """Give the whole calls; none when the model stopped for a ``reason`` that
         leaves them unfinished.
         """
@@ -137,17 +137,17 @@ class ReplyTools:
         """Since when the client's answers are awaited; None: they are not."""
         self._gathered = self._new()
 
-    def take(self, piece: ToolCall) -> ToolCall | None:
+    def add_piece(self, piece: ToolCall) -> ToolCall | None:
         """The model said a piece of a call; give it as the client is to be told, if it
         is.
         """
-        return self._gathered.take(piece)
+        return self._gathered.add_piece(piece)
 
-    def finish(self, reason: str, position: int) -> bool:
+    def finish_answer(self, reason: str, position: int) -> bool:
         """The model stopped for ``reason``, ``position`` characters into the text:
         whether it called tools.
         """
-        calls = self._gathered.finish(reason)
+        calls = self._gathered.finish_calls(reason)
         if not calls:
             return False
         self.rounds += 1
@@ -159,7 +159,7 @@ class ReplyTools:
         """The client is to answer the calls that were just finished."""
         self.asked_ms = now_ms
 
-    def record(self, exchange: ToolExchange, position: int) -> None:
+    def record_exchange(self, exchange: ToolExchange, position: int) -> None:
         """The server itself carried out calls, ``position`` characters into the
         text.
         """
@@ -177,17 +177,17 @@ class ReplyTools:
             return ()
         return self._unanswered()
 
-    def answer(self, call_id: str, content: str) -> None:
+    def answer_call(self, call_id: str, content: str) -> None:
         """The client carried out an awaited call."""
         self._exchanges[-1].answers[call_id] = content
 
-    def give_up(self, why: str) -> int:
+    def abandon_calls(self, why: str) -> int:
         """Every call of the last answer that has no answer yet gets ``why``; give how
         many.
         """
         unanswered = self._unanswered()
         for call_id in unanswered:
-            self.answer(call_id, why)
+            self.answer_call(call_id, why)
         return len(unanswered)
 
     def _unanswered(self) -> tuple[str, ...]:
@@ -210,8 +210,8 @@ class ReplyTools:
             messages.append({"role": "assistant", "content": text[begin:]})
         return messages
 
-    def _new(self) -> CallsGathered:
-        return CallsGathered(f"call_{self._reply}_{self.rounds}")
+    def _new(self) -> ToolCallAssembler:
+        return ToolCallAssembler(f"call_{self._reply}_{self.rounds}")
 
 
 def options_after_calls(options: Mapping[str, object], *, may_call: bool) -> dict[str, object]:

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from voicechat.session.turn_policy import AdaptiveSilence
-from voicechat.session.turn_words import Ending, ending_of
+from voicechat.session.turn_words import TextEnding, ending_of
 
 REMEMBERED_PAUSES = 12
 RESUMED_WITHIN_MS = 2_000
@@ -104,7 +104,7 @@ class TurnEnd:
         if self._quiet_from_ms is None or self._is_speech:
             self._adopt()
 
-    def transcribed(self, text: str, now_ms: int) -> None:
+    def note_transcript(self, text: str, now_ms: int) -> None:
         """``text`` is all that was recognised of the turn so far, at ``now_ms``.
 
         New words make a doubtful sound speech.
@@ -116,7 +116,7 @@ class TurnEnd:
         if self._sound_to_ms is not None:
             self._adopt()
 
-    def completed(self, probability: float) -> None:
+    def note_completion(self, probability: float) -> None:
         """A learned model's judgement of the silence that lasts now."""
         self._completion = probability
         self._delay_ms = None
@@ -133,13 +133,13 @@ class TurnEnd:
             due_ms = max(due_ms, self._doubt_until_ms())
         return min(due_ms, latest_ms)
 
-    def answered(self) -> None:
+    def note_reply_audible(self) -> None:
         """The answer to the last turn is being heard: what is said after it is no
         continuation of that turn.
         """
         self._ended_ms = None
 
-    def end(self) -> None:
+    def end_turn(self) -> None:
         """The turn is over: forget it, keep the speaker's pauses."""
         self._ended_ms = None if self.sounding else self._quiet_from_ms
         self._text = self._text_before = ""
@@ -190,7 +190,7 @@ class TurnEnd:
             return
         if self._quiet_from_ms is not None and self._sound_from_ms > self._quiet_from_ms:
             # A pause that the words announce says nothing about those that they do not.
-            if ending_of(self._text_before) in (Ending.PLAIN, Ending.COMPLETE):
+            if ending_of(self._text_before) in (TextEnding.PLAIN, TextEnding.COMPLETE):
                 self._pauses_ms.append(self._sound_from_ms - self._quiet_from_ms)
             self._delay_ms = None
         self._quiet_from_ms = self._sound_to_ms

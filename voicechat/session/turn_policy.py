@@ -5,7 +5,7 @@ nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voicechat.session.turn_words import Ending, ending_of
+from voicechat.session.turn_words import TextEnding, ending_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +59,15 @@ class AdaptiveSilence:
         habitual_ms = min(factor, 1.0) * self.habit * usual_pause_ms(pauses_ms)
         return min(round(max(factor * self.silence_ms, habitual_ms)), self.most_ms)
 
-    def _factor(self, ending: Ending) -> float:
+    def _factor(self, ending: TextEnding) -> float:
         match ending:
-            case Ending.COMPLETE:
+            case TextEnding.COMPLETE:
                 return self.complete
-            case Ending.PLAIN:
+            case TextEnding.PLAIN:
                 return 1.0
-            case Ending.UNFINISHED:
+            case TextEnding.UNFINISHED:
                 return self.unfinished
-            case Ending.DICTATING:
+            case TextEnding.DICTATING:
                 return self.dictating
 
 

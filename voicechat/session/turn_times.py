@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from voicechat.session.effects import TurnEnded
+from voicechat.session.latency_breakdown import LatencyBreakdown, Stage, break_down_latency
 from voicechat.session.notices import Outcome
-from voicechat.session.waterfall import Stage, Waterfall, waterfall
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class TurnTimes:
     decided_ms: int
     understood_ms: int | None = None
 
-    def answered(self, reply: ReplyTimes, sent_ms: int) -> Waterfall:
+    def answered(self, reply: ReplyTimes, sent_ms: int) -> LatencyBreakdown:
         """Where the time went, when the first audio of the reply was handed to the
         socket.
         """
@@ -37,7 +37,7 @@ class TurnTimes:
             Stage.FIRST_AUDIO: reply.first_audio_ms,
             Stage.FIRST_SENT: sent_ms,
         }
-        return waterfall(self.spoken_ms, ends_ms)
+        return break_down_latency(self.spoken_ms, ends_ms)
 
     def ended(self, outcome: Outcome, reply: ReplyTimes) -> TurnEnded:
         """The turn is over: how long after its beginning each stage ended."""

@@ -12,7 +12,7 @@ from voicechat.text.characters import is_han
 from voicechat.text.words import count_words
 
 
-class Ending(Enum):
+class TextEnding(Enum):
     """How a text ends."""
 
     COMPLETE = "complete"
@@ -94,23 +94,23 @@ _FLOOR_HAN = (
 )
 
 
-def ending_of(text: str) -> Ending:
+def ending_of(text: str) -> TextEnding:
     """Classify how ``text``, a turn so far, ends. What stands at its very end
     decides.
     """
     stripped = text.rstrip()
     if not stripped:
-        return Ending.PLAIN
+        return TextEnding.PLAIN
     body = stripped.rstrip(".。!！?？…")
     if _trailing_digits(body) >= _DIGITS_OF_A_DICTATION:
-        return Ending.DICTATING
+        return TextEnding.DICTATING
     if stripped[-1] in ",，、;；:：-—…" or stripped.endswith("..."):
-        return Ending.UNFINISHED
+        return TextEnding.UNFINISHED
     if stripped[-1] in "?？":
-        return Ending.COMPLETE
+        return TextEnding.COMPLETE
     ending = _ending_of_words(body)
-    if stripped[-1] in ".。!！" and ending is Ending.PLAIN:
-        return Ending.COMPLETE
+    if stripped[-1] in ".。!！" and ending is TextEnding.PLAIN:
+        return TextEnding.COMPLETE
     return ending
 
 
@@ -132,24 +132,24 @@ def words_of_substance(text: str) -> int:
     return sum(count_words(word) for word in _words(text) if not _is_backchannel_word(word))
 
 
-def _ending_of_words(body: str) -> Ending:
+def _ending_of_words(body: str) -> TextEnding:
     if body and is_han(body[-1]):
         run = _last_han_run(body)
         # "对吗" is complete and "然后" open whatever stands before; the longer match
         # knows more.
         closed, opened = _longest_suffix(run, _HAN_CLOSED), _longest_suffix(run, _HAN_OPEN)
         if max(closed, opened) == 0:
-            return Ending.PLAIN
-        return Ending.COMPLETE if closed >= opened else Ending.UNFINISHED
+            return TextEnding.PLAIN
+        return TextEnding.COMPLETE if closed >= opened else TextEnding.UNFINISHED
     words = _WORD.findall(body.lower())
     if not words:
-        return Ending.PLAIN
+        return TextEnding.PLAIN
     last, before = words[-1], words[-1 - _QUESTION_REACH : -1]
     if last in _HESITATIONS or last in _OPEN_WORDS:
-        return Ending.UNFINISHED
+        return TextEnding.UNFINISHED
     if last in _STRANDED_WORDS and _QUESTION_WORDS.isdisjoint(before):
-        return Ending.UNFINISHED
-    return Ending.COMPLETE if words[-1] in _CLOSING_WORDS else Ending.PLAIN
+        return TextEnding.UNFINISHED
+    return TextEnding.COMPLETE if words[-1] in _CLOSING_WORDS else TextEnding.PLAIN
 
 
 def _trailing_digits(body: str) -> int:

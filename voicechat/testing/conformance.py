@@ -34,7 +34,7 @@ from voicechat.providers.interfaces import (
 )
 from voicechat.providers.wrapping import as_provider, as_synthesizer
 from voicechat.runtime.provider_deadlines import closing
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.testing.conformance_checks import Subject, check_all, require
 from voicechat.testing.leak_check import held_resources, tracking_tasks, wait_for_release
 

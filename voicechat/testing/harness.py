@@ -31,15 +31,15 @@ from voicechat.runtime.conversation import Conversation, SessionProviders
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.runtime.socket import Socket
 from voicechat.session.agent import Agent
-from voicechat.session.apology import Apology
 from voicechat.session.commands import Alive, AnyCommand, Leave
-from voicechat.session.effects import Fact
+from voicechat.session.effects import SessionMetric
 from voicechat.session.events import AudioReceived
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.notices import Notice, ReplyAudio
 from voicechat.session.session import Session
-from voicechat.session.vocabulary import Settings
+from voicechat.session.types import Settings
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 from voicechat.testing.socket import MemorySocket
 
@@ -125,7 +125,7 @@ class ConversationHarness:
     settings: Settings = field(default_factory=Settings)
     limits: SessionLimits = field(default_factory=SessionLimits)
     agent: Agent = field(default_factory=Agent)
-    apology: Apology | None = None
+    apology: FallbackMessage | None = None
     interrupt_by_voice: bool = True
     machine: Machine | None = None
     """None: a ``Session`` of the settings, limits and agent above."""
@@ -139,7 +139,7 @@ class ConversationHarness:
     """How often ``until`` looks, in seconds."""
     close_s: float = 2.0
     """How long the conversation may take to release everything, in seconds."""
-    facts: list[Fact] = field(default_factory=list)
+    facts: list[SessionMetric] = field(default_factory=list)
     """The metric events of the session."""
 
     _conversation: Conversation | None = field(default=None, init=False, repr=False)
@@ -172,7 +172,7 @@ class ConversationHarness:
             self.settings,
             self.limits,
             audio_shows_life=self.dialect.audio_shows_life,
-            apology=self.apology,
+            fallback_message=self.apology,
             agent=self.agent,
             interrupt_by_voice=self.interrupt_by_voice,
         )

@@ -26,7 +26,7 @@ from voicechat.providers.interfaces import (
 from voicechat.runtime.audio_input import shifted
 from voicechat.runtime.encoding import EncodingThreads
 from voicechat.session.events import DrainRequested, Transcribed
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.testing.harness import ConversationHarness
 from voicechat.testing.socket import MemorySocket
 from voicechat.testing.transcripts import (

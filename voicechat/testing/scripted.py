@@ -21,7 +21,7 @@ from voicechat.providers.interfaces import (
     TextDelta,
     VoiceOptions,
 )
-from voicechat.session.vocabulary import ToolCall, Transcript, Word
+from voicechat.session.types import ToolCall, Transcript, Word
 
 BYTES_PER_MS = PCM_RATE_HZ * 2 // 1000
 

@@ -27,8 +27,6 @@ from voicechat.dialects.stream_speech.endpoint import StreamSpeechEndpoint
 from voicechat.errors import Status
 from voicechat.names import ServiceNames
 from voicechat.session import events as ev
-from voicechat.session.apology import Apology
-from voicechat.session.dictation import Dictation
 from voicechat.session.effects import (
     Close,
     ContinueReply,
@@ -38,11 +36,13 @@ from voicechat.session.effects import (
     Send,
     StartReply,
 )
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.machine import Machine
 from voicechat.session.notices import ReplyAudio
 from voicechat.session.session import Session
-from voicechat.session.vocabulary import ToolCall, Transcript, Word
+from voicechat.session.transcription_session import TranscriptionSession
+from voicechat.session.types import ToolCall, Transcript, Word
 
 AUDIO_RATE_HZ = 16000
 EXPECTED = ("server", "close", "model_asked")
@@ -231,12 +231,12 @@ def open_machine(golden: GoldenTranscript) -> tuple[Machine, Dialect]:
     connection = Connection(handshake=handshake, session_id=_SESSION_ID, models=_MODELS)
     opening = endpoint.open(connection)
     if endpoint.kind is Kind.RECOGNITION:
-        return Dictation(opening.settings.input, golden.limits), opening.dialect
+        return TranscriptionSession(opening.settings.input, golden.limits), opening.dialect
     session = Session(
         opening.settings,
         golden.limits,
         audio_shows_life=opening.dialect.audio_shows_life,
-        apology=Apology() if golden.config.get("apology") else None,
+        fallback_message=FallbackMessage() if golden.config.get("apology") else None,
     )
     return session, opening.dialect
 

@@ -30,7 +30,7 @@ class ActivitySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStarted:
+class SpeechOnset:
     """Someone began to speak."""
 
     onset_ms: int
@@ -42,17 +42,17 @@ class SpeechStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStopped:
+class SpeechOffset:
     """Nobody has spoken since ``audio_end_ms``."""
 
     audio_end_ms: int
 
 
-Activity: TypeAlias = SpeechStarted | SpeechStopped
+Activity: TypeAlias = SpeechOnset | SpeechOffset
 
 
 class SpeechActivity:
-    """Finds speech in one stream. Events alternate, beginning with `SpeechStarted`, and
+    """Finds speech in one stream. Events alternate, beginning with `SpeechOnset`, and
     their times never go back.
     """
 
@@ -85,15 +85,15 @@ class SpeechActivity:
         """
         self._free_from_ms, self._changed_ms = audio_ms, None
 
-    def stop(self, audio_ms: int) -> SpeechStopped:
+    def stop(self, audio_ms: int) -> SpeechOffset:
         """End the speech at ``audio_ms``, because no more audio comes; where silence
         had begun before, there.
         """
         ended_ms = audio_ms if self._changed_ms is None else self._changed_ms
         self.speaking, self._free_from_ms, self._changed_ms = False, ended_ms, None
-        return SpeechStopped(ended_ms)
+        return SpeechOffset(ended_ms)
 
-    def _judge_onset(self, audio_ms: int, probability: float) -> SpeechStarted | None:
+    def _judge_onset(self, audio_ms: int, probability: float) -> SpeechOnset | None:
         if probability < (self._settings.threshold if self._changed_ms is None else self._release):
             self._changed_ms = None
             return None
@@ -103,11 +103,11 @@ class SpeechActivity:
         if audio_ms - onset_ms < self._settings.min_speech_ms:
             return None
         self.speaking, self._changed_ms = True, None
-        return SpeechStarted(
+        return SpeechOnset(
             onset_ms, max(self._free_from_ms, onset_ms - self._settings.prefix_padding_ms)
         )
 
-    def _judge_end(self, audio_ms: int, probability: float) -> SpeechStopped | None:
+    def _judge_end(self, audio_ms: int, probability: float) -> SpeechOffset | None:
         if probability >= self._settings.threshold:
             self._changed_ms = None
             return None

@@ -27,7 +27,7 @@ from voicechat.session.events import (
     Transcribed,
 )
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings, Transcript, TurnDetection
+from voicechat.session.types import InputSettings, Transcript, TurnDetection
 from voicechat.testing.virtual_time import VirtualTimeLoop
 from voicechat.voice.detector import FrameScore, OnScore
 

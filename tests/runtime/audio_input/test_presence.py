@@ -8,7 +8,7 @@ from voicechat.session.effects import Effect
 from voicechat.session.events import AudioArrived, AudioStarted, Event, SpeechStarted
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
-from voicechat.session.vocabulary import InputSettings, Settings, TurnDetection
+from voicechat.session.types import InputSettings, Settings, TurnDetection
 from voicechat.testing.harness import ConversationHarness
 from voicechat.voice.detector import FrameScore, OnScore
 

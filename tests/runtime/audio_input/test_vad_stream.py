@@ -11,7 +11,7 @@ from voicechat.runtime.audio_input.echo_gate import EchoGate
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.runtime.audio_input.vad_stream import MISSING_MS, VadStream
 from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
-from voicechat.session.vocabulary import TurnDetection
+from voicechat.session.types import TurnDetection
 from voicechat.voice.detector import FrameScore, OnScore
 from voicechat.voice.turn_model import TurnJudge
 

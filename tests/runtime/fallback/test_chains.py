@@ -29,7 +29,7 @@ from voicechat.runtime.fallback.circuit_breaker import CircuitState
 from voicechat.runtime.fallback.link import COLD_AFTER_S, ChainLink
 from voicechat.runtime.fallback.policy import ServicePolicy, StageTimeouts
 from voicechat.runtime.fallback.speech import SpeechChain
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 from voicechat.testing.conformance import check_chat_model, check_synthesizer
 from voicechat.testing.scripted import Failure, ScriptedModel, ScriptedSynthesizer
 

@@ -26,10 +26,10 @@ from voicechat.runtime.conversation import SessionProviders
 from voicechat.runtime.fallback.chains import chat_chains, recognition_chains, speech_chains
 from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.policy import ServicePolicy
-from voicechat.session.apology import Apology
 from voicechat.session.commands import CommitTurn
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.notices import Failed, ReplyAudio, TurnCompleted
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.testing.harness import FRAME_BYTES, ScriptedHarness
 from voicechat.testing.scripted import (
     Failure,
@@ -114,7 +114,7 @@ class FaultyHarness(ScriptedHarness):
     """The fallback has one, too."""
     cold: bool = False
     """No service has answered before."""
-    apology: Apology | None = field(default_factory=Apology)
+    apology: FallbackMessage | None = field(default_factory=FallbackMessage)
 
     def providers(self) -> SessionProviders:
         asr: dict[str, ChainLink[SpeechRecognizer]] = {
@@ -179,7 +179,7 @@ class FaultyHarness(ScriptedHarness):
         made_ms = sum(len(told.payload) for told in self.of(ReplyAudio)) // 32
         if not made_ms:
             return "no reply"
-        if texts == [Apology().en]:
+        if texts == [FallbackMessage().en]:
             return "apology"
         by = " by the third" if self._third_used else " by the fallback" if self._spare_used else ""
         if made_ms > 0.98 * WHOLE_MS:

@@ -17,7 +17,7 @@ from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.events import Event, RecognitionEnded, RecognitionFailed, Transcribed
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings, Transcript
+from voicechat.session.types import InputSettings, Transcript
 from voicechat.testing.conformance import check_recognizer
 from voicechat.testing.scripted import Failure, ScriptedRecognizer
 

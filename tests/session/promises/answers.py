@@ -58,7 +58,7 @@ class Answers(Promise):
                 assert bool(committed) == (before not in TURN or aside)
             case cmd.Respond():
                 assert len(answers) <= 1
-                if event.wishes.apart:
+                if event.overrides.out_of_band:
                     assert len(answers) + self._begun[event.cause] == 1
                 else:
                     assert not answers or before in TURN

@@ -1,4 +1,4 @@
-"""A reply is made with the settings that hold when it begins and its own wishes,
+"""A reply is made with the settings that hold when it begins and its own overrides,
 whatever is set meanwhile.
 """
 
@@ -9,7 +9,7 @@ from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session.states import State
-from voicechat.session.vocabulary import ReplyWishes
+from voicechat.session.types import ReplyOverrides
 
 
 class Configuring(Promise):
@@ -22,18 +22,18 @@ class Configuring(Promise):
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
-        self._wishes: list[ReplyWishes] = []
+        self._wishes: list[ReplyOverrides] = []
 
     def event(self, event: ev.Event, before: State, effects: list[ef.Effect]) -> None:
         assert self.world.session.settings == self.world.settings
         if isinstance(event, cmd.Respond):
-            self._wishes.append(event.wishes)
+            self._wishes.append(event.overrides)
 
     def effect(self, effect: ef.Effect) -> None:
         match effect:
             case ef.StartReply():
-                options = [ReplyWishes(), *self._wishes[-2:]]
-                assert any(self._as_wished(effect, wishes) for wishes in options)
+                options = [ReplyOverrides(), *self._wishes[-2:]]
+                assert any(self._as_wished(effect, overrides) for overrides in options)
                 self.world.reach("wished otherwise", not self._as_wished(effect, options[0]))
                 earlier = [made.asked.chat for made in self.world.replies.values()]
                 self.world.reach(
@@ -46,14 +46,14 @@ class Configuring(Promise):
             case _:
                 pass
 
-    def _as_wished(self, asked: ef.StartReply, wishes: ReplyWishes) -> bool:
+    def _as_wished(self, asked: ef.StartReply, overrides: ReplyOverrides) -> bool:
         settings = self.world.settings
         chat = settings.chat
         return (
-            asked.voiced == (settings.spoken if wishes.spoken is None else wishes.spoken)
+            asked.voiced == (settings.spoken if overrides.spoken is None else overrides.spoken)
             and asked.voice == settings.voice
-            and asked.chat.instructions == (wishes.instructions or chat.instructions)
-            and asked.chat.options == {**chat.options, **(wishes.options or {})}
+            and asked.chat.instructions == (overrides.instructions or chat.instructions)
+            and asked.chat.options == {**chat.options, **(overrides.options or {})}
             and asked.chat.answers_tools
-            == (chat.answers_tools if wishes.answers_tools is None else False)
+            == (chat.answers_tools if overrides.answers_tools is None else False)
         )

@@ -16,16 +16,16 @@ from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session import notices as nt
-from voicechat.session.apology import Apology
-from voicechat.session.hearing import MAX_REPLACEMENTS
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import TURN, State
-from voicechat.session.vocabulary import (
+from voicechat.session.transcription_state import MAX_REPLACEMENTS
+from voicechat.session.types import (
     ChatSettings,
     InputSettings,
     Message,
-    ReplyWishes,
+    ReplyOverrides,
     Settings,
     ToolAnswer,
     ToolCall,
@@ -36,11 +36,11 @@ from voicechat.session.vocabulary import (
     Usage,
 )
 
-APOLOGY = Apology()
+APOLOGY = FallbackMessage()
 LIMITS = SessionLimits(tool_rounds=2)
 LISTENER = TurnDetection(create_response=False)
 DETECTIONS = (None, TurnDetection(), TurnDetection(min_interruption_words=2), LISTENER)
-SIDES = st.sampled_from(["turn", "turn", "turn", "apart"])
+SIDES = st.sampled_from(["turn", "turn", "turn", "out of band"])
 """Of which reply something happens: the one of the turn, or one that is no part of the
 conversation.
 """
@@ -57,10 +57,10 @@ TEXTS = (
 )
 ASKED: Message = {"role": "user", "content": "Only this."}
 WISHES = (
-    ReplyWishes(),
-    ReplyWishes(spoken=False),
-    ReplyWishes(instructions="Be brief.", options={"temperature": 0}),
-    ReplyWishes(input=(ASKED,), answers_tools=False),
+    ReplyOverrides(),
+    ReplyOverrides(spoken=False),
+    ReplyOverrides(instructions="Be brief.", options={"temperature": 0}),
+    ReplyOverrides(input=(ASKED,), answers_tools=False),
 )
 
 
@@ -70,8 +70,8 @@ class MadeReply:
 
     number: int
     asked: ef.StartReply
-    apart: bool
-    early: bool
+    out_of_band: bool
+    preemptive: bool
     text: str = ""
     text_told: str = ""
     begun: bool = False
@@ -134,7 +134,7 @@ class Driver(RuleBasedStateMachine):
         self.item_ids: list[str] = []
         """Of all items that were ever told or added."""
         self._causes = 0
-        self._apart = False
+        self._out_of_band = False
         self._watching = [promise(self) for promise in self.promises]
 
     @initialize(
@@ -142,7 +142,7 @@ class Driver(RuleBasedStateMachine):
         silence_allowed=st.booleans(),
         lead_ms=st.sampled_from([None, 500]),
         detection=st.sampled_from(DETECTIONS),
-        apology=st.sampled_from([None, APOLOGY]),
+        fallback_message=st.sampled_from([None, APOLOGY]),
         answers_tools=st.sampled_from([True, True, False]),
     )
     def connect(
@@ -151,10 +151,10 @@ class Driver(RuleBasedStateMachine):
         silence_allowed: bool,
         lead_ms: int | None,
         detection: TurnDetection | None,
-        apology: Apology | None,
+        fallback_message: FallbackMessage | None,
         answers_tools: bool,
     ) -> None:
-        self.session = Session(limits=LIMITS, apology=apology)
+        self.session = Session(limits=LIMITS, fallback_message=fallback_message)
         self.feed(ev.Opened())
         self.configure_to(
             Settings(
@@ -176,9 +176,9 @@ class Driver(RuleBasedStateMachine):
 
     def newest(self, side: str = "turn") -> MadeReply | None:
         """The last reply of that side, whatever has become of it."""
-        wanted = side == "apart"
+        wanted = side == "out of band"
         return next(
-            (made for made in reversed(self.replies.values()) if made.apart == wanted), None
+            (made for made in reversed(self.replies.values()) if made.out_of_band == wanted), None
         )
 
     # --- the session does something ---------------------------------------------------
@@ -219,10 +219,10 @@ class Driver(RuleBasedStateMachine):
             case ef.DropRecognition(stream):
                 self.streams[stream] = "gone"
             case ef.StartReply(reply):
-                self.replies[reply] = MadeReply(reply, effect, self._apart, effect.early)
+                self.replies[reply] = MadeReply(reply, effect, self._out_of_band, effect.preemptive)
                 self.replies[reply].text_ended = effect.scripted
             case ef.AdoptReply(reply):
-                self.replies[reply].early = False
+                self.replies[reply].preemptive = False
             case ef.ContinueReply(reply):
                 made = self.replies[reply]
                 made.paused, made.calls = False, []
@@ -320,15 +320,15 @@ class Driver(RuleBasedStateMachine):
     def type_message(self) -> None:
         self.feed(cmd.CommitTurn("typed", cause=self.cause()))
 
-    @rule(wishes=st.sampled_from(WISHES))
-    def ask_for_a_reply(self, wishes: ReplyWishes) -> None:
-        self.feed(cmd.Respond(wishes, cause=self.cause()))
+    @rule(overrides=st.sampled_from(WISHES))
+    def ask_for_a_reply(self, overrides: ReplyOverrides) -> None:
+        self.feed(cmd.Respond(overrides, cause=self.cause()))
 
-    @rule(wishes=st.sampled_from(WISHES))
-    def ask_for_a_reply_apart(self, wishes: ReplyWishes) -> None:
-        self._apart = True
-        self.feed(cmd.Respond(replace(wishes, apart=True), cause=self.cause()))
-        self._apart = False
+    @rule(overrides=st.sampled_from(WISHES))
+    def ask_for_an_out_of_band_reply(self, overrides: ReplyOverrides) -> None:
+        self._out_of_band = True
+        self.feed(cmd.Respond(replace(overrides, out_of_band=True), cause=self.cause()))
+        self._out_of_band = False
 
     @rule()
     def clear(self) -> None:
@@ -553,14 +553,14 @@ class Driver(RuleBasedStateMachine):
         elif reason != "length":
             made.paused = not made.stopped and made.asked.chat.answers_tools
         made.text_ended = not made.paused
-        self.reach("tools of an early reply", made.early and not made.stopped)
+        self.reach("tools of a preemptive reply", made.preemptive and not made.stopped)
         self.end_text(made, reason, used=True)
 
     @precondition(lambda self: self.replies)
     @rule(side=SIDES)
     def server_uses_a_tool(self, side: str) -> None:
         made = self.newest(side)
-        if made is None or made.text_ended or made.paused or made.early:
+        if made is None or made.text_ended or made.paused or made.preemptive:
             return
         live = made.live and not self.over
         own_id = f"own_{self.cause()}"
@@ -587,14 +587,14 @@ class Driver(RuleBasedStateMachine):
             ev.ReplyFailed(old, Fault.LLM_FAILED, "stale"),
         ]
         effects = self.feed(late[kind])
-        assert all(isinstance(effect, ef.Observe) for effect in effects)
+        assert all(isinstance(effect, ef.RecordMetric) for effect in effects)
 
     @rule(audio=st.booleans())
     def playback_of_a_reply_that_never_was(self, audio: bool) -> None:
         number = len(self.replies) + 1
         effects = self.feed(ev.AudioSent(number, 100) if audio else cmd.Played(number, 100))
         if self.session.state is not State.CLOSED:
-            assert effects == [ef.Observe(ef.LateDropped(ef.LateKind.REPLY))]
+            assert effects == [ef.RecordMetric(ef.StaleDropped(ef.StaleKind.REPLY))]
         self.reach("playback of no reply", self.session.state is State.REPLYING)
 
     @precondition(lambda self: self.replies)
@@ -702,13 +702,13 @@ class Driver(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.over)
     @rule()
-    def a_reply_apart_uses_tools_and_is_spoken(self) -> None:
+    def an_out_of_band_reply_uses_tools_and_is_spoken(self) -> None:
         if not self.settings.chat.answers_tools:
             return
-        self.ask_for_a_reply_apart(WISHES[0])
-        self.model_calls_tools("apart", 1, named=True, index="own", reason="tool_calls")
-        self.client_answers_every_call("apart")
-        self.reply_completes("apart", 99)
+        self.ask_for_an_out_of_band_reply(WISHES[0])
+        self.model_calls_tools("out of band", 1, named=True, index="own", reason="tool_calls")
+        self.client_answers_every_call("out of band")
+        self.reply_completes("out of band", 99)
 
     @precondition(lambda self: self.session.state is State.REPLYING and not self.over)
     @rule(side=SIDES)
@@ -727,19 +727,19 @@ class Driver(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.over)
     @rule()
-    def a_reply_apart_is_stopped_while_it_waits_for_tools(self) -> None:
-        self.ask_for_a_reply_apart(WISHES[0])
-        self.model_calls_tools("apart", 1, named=True, index="own", reason="tool_calls")
-        self.reach("stopped apart while tools are awaited", self.awaited("apart"))
+    def an_out_of_band_reply_is_stopped_while_it_waits_for_tools(self) -> None:
+        self.ask_for_an_out_of_band_reply(WISHES[0])
+        self.model_calls_tools("out of band", 1, named=True, index="own", reason="tool_calls")
+        self.reach("out-of-band reply stopped while tools are awaited", self.awaited("out of band"))
         self.cancel_one_reply(0)
 
-    @precondition(lambda self: any(made.early and made.live for made in self.replies.values()))
+    @precondition(lambda self: any(made.preemptive and made.live for made in self.replies.values()))
     @rule()
     def client_cancels_a_reply_that_it_cannot_know(self) -> None:
         self.cancel_one_reply(0)
-        self.reach("an early reply canceled by number")
+        self.reach("a preemptive reply canceled by number")
 
-    @precondition(lambda self: any(made.early and made.live for made in self.replies.values()))
+    @precondition(lambda self: any(made.preemptive and made.live for made in self.replies.values()))
     @rule()
     def model_calls_tools_early(self) -> None:
         self.model_calls_tools("turn", 1, named=True, index="own", reason="tool_calls")
@@ -749,7 +749,7 @@ class Driver(RuleBasedStateMachine):
     def client_forgets_while_tools_are_awaited(self) -> None:
         self.forget()
 
-    @precondition(lambda self: self.awaited() or self.awaited("apart"))
+    @precondition(lambda self: self.awaited() or self.awaited("out of band"))
     @rule()
     def client_is_too_late(self) -> None:
         self.time_passes(31_000)
@@ -781,9 +781,9 @@ class Driver(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.over)
     @rule()
-    def a_reply_apart_beside_another(self) -> None:
-        self.ask_for_a_reply_apart(WISHES[0])
-        self.reply_speaks("apart")
+    def an_out_of_band_reply_beside_another(self) -> None:
+        self.ask_for_an_out_of_band_reply(WISHES[0])
+        self.reply_speaks("out of band")
         self.reply_speaks("turn")
 
     # --- the outbox, the clock, the server --------------------------------------------

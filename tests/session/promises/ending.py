@@ -3,7 +3,7 @@
 from tests.session.promises.promise import Promise
 
 
-class Ending(Promise):
+class SessionEnd(Promise):
     corners = (
         "DrainRequested in REPLYING",
         "Disconnected in REPLYING",

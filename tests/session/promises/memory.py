@@ -10,7 +10,7 @@ from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session import notices as nt
 from voicechat.session.states import State
-from voicechat.session.vocabulary import Item, Message
+from voicechat.session.types import Item, Message
 
 
 def bare(text: object) -> str:
@@ -69,9 +69,9 @@ class Memory(Promise):
 
     def effect(self, effect: ef.Effect) -> None:
         match effect:
-            case ef.StartReply(messages=messages, early=early):
-                self._check_request(effect, messages[: len(messages) - early])
-                assert not early or messages[-1]["role"] == "user"
+            case ef.StartReply(messages=messages, preemptive=preemptive):
+                self._check_request(effect, messages[: len(messages) - preemptive])
+                assert not preemptive or messages[-1]["role"] == "user"
             case ef.ContinueReply(reply, messages):
                 made = self.world.replies[reply]
                 said = next((n for n, m in enumerate(messages) if m.get("tool_calls")), None)
@@ -103,10 +103,10 @@ class Memory(Promise):
                 self.world.reach("words during a reply are remembered", self._replying)
                 if not self._replying:
                     self._question = item.id
-            case nt.ReplyBegun(reply) if not self.world.replies[reply].apart:
+            case nt.ReplyBegun(reply) if not self.world.replies[reply].out_of_band:
                 self._began_after[reply] = self._items[-1].id if self._items else ""
-            case nt.ReplyEnded(reply, _, items) if self.world.replies[reply].apart:
-                assert not items, "nothing of a reply apart is remembered"
+            case nt.ReplyEnded(reply, _, items) if self.world.replies[reply].out_of_band:
+                assert not items, "nothing of an out-of-band reply is remembered"
             case nt.ReplyEnded(reply, outcome, items):
                 assert not (items and self._forgotten)
                 after: str | None = self._began_after[reply]
@@ -162,7 +162,7 @@ class Memory(Promise):
     def always(self) -> None:
         if not self.world.over:
             assert len(set(self._ids)) == len(self._ids)
-            assert list(self.world.session._speaking.history.items) == self._items
+            assert list(self.world.session._replies.history.items) == self._items
 
 
 def said_in(items: tuple[Item, ...]) -> str:

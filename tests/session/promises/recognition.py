@@ -9,8 +9,8 @@ from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session import notices as nt
-from voicechat.session.hearing import MAX_REPLACEMENTS
 from voicechat.session.states import TURN, State
+from voicechat.session.transcription_state import MAX_REPLACEMENTS
 
 
 class Recognition(Promise):
@@ -64,7 +64,7 @@ class Recognition(Promise):
 
     def notice(self, notice: nt.Notice) -> None:
         if isinstance(notice, nt.Recognised):
-            speaking = (made for made in self.world.replies.values() if not made.apart)
+            speaking = (made for made in self.world.replies.values() if not made.out_of_band)
             assert self._committed or not any(made.told and made.live for made in speaking)
 
     def always(self) -> None:

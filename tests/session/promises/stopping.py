@@ -12,8 +12,8 @@ from voicechat.session.states import TURN, State
 
 class Stopping(Promise):
     corners = (
-        "an early reply canceled by number",
-        "stopped apart while tools are awaited",
+        "a preemptive reply canceled by number",
+        "out-of-band reply stopped while tools are awaited",
         "one reply canceled",
         "late reply",
         "playback of no reply",
@@ -52,7 +52,7 @@ class Stopping(Promise):
                 | ef.AdoptReply(reply)
             ):
                 assert self.world.replies[reply].live
-            case ef.Observe(ef.LateDropped(kind)):
+            case ef.RecordMetric(ef.StaleDropped(kind)):
                 self.world.reach(f"late {kind.value}")
             case _:
                 pass

@@ -4,11 +4,11 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.session.promises.answers import Answers
-from tests.session.promises.apart import Apart
 from tests.session.promises.configuring import Configuring
 from tests.session.promises.driver import Driver
-from tests.session.promises.ending import Ending
+from tests.session.promises.ending import SessionEnd
 from tests.session.promises.memory import Memory
+from tests.session.promises.out_of_band import OutOfBand
 from tests.session.promises.recognition import Recognition
 from tests.session.promises.speech import Speech
 from tests.session.promises.stopping import Stopping
@@ -26,8 +26,8 @@ class World(Driver):
         Memory,
         Tools,
         Configuring,
-        Apart,
-        Ending,
+        OutOfBand,
+        SessionEnd,
     )
 
 

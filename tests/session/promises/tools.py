@@ -9,7 +9,7 @@ from tests.session.promises.promise import Promise
 from voicechat.session import effects as ef
 from voicechat.session import notices as nt
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME
-from voicechat.session.vocabulary import ToolOutcome
+from voicechat.session.types import ToolOutcome
 
 
 class Tools(Promise):
@@ -20,13 +20,13 @@ class Tools(Promise):
         ),
         *(f"tool round {number}" for number in range(1, LIMITS.tool_rounds + 1)),
         "tools over the limit",
-        "tools of an early reply",
+        "tools of a preemptive reply",
         "server tools",
         "late tool answer OTHER_CALL",
         "late tool answer NO_CALL",
         "forget while tools are awaited",
         "a call ends the reply",
-        "tools of a reply apart",
+        "tools of an out-of-band reply",
     )
 
     def __init__(self, world: Any) -> None:
@@ -37,7 +37,7 @@ class Tools(Promise):
         match effect:
             case ef.ContinueReply():
                 self._go_on(effect)
-            case ef.Observe(ef.ToolEnded(_, outcome)):
+            case ef.RecordMetric(ef.ToolEnded(_, outcome)):
                 self._ended += 1
                 self.world.reach(f"tool {outcome.value}")
             case _:
@@ -46,7 +46,7 @@ class Tools(Promise):
     def _go_on(self, effect: ef.ContinueReply) -> None:
         made = self.world.replies[effect.reply]
         assert made.paused
-        assert not made.early
+        assert not made.preemptive
         overdue = self.world.now >= made.asked_ms + LIMITS.tool_answer_ms
         assert overdue or not made.awaited, "asked again before the answers were there"
         wanted = [(call, made.answers.get(call, NO_ANSWER_IN_TIME)) for call in made.calls]
@@ -54,7 +54,7 @@ class Tools(Promise):
         assert got == wanted, "every call has its own answer, in the order of the calls"
         assert (effect.options.get("tool_choice") == "none") == (made.rounds >= LIMITS.tool_rounds)
         self.world.reach(f"tool round {made.rounds}")
-        self.world.reach("tools of a reply apart", made.apart)
+        self.world.reach("tools of an out-of-band reply", made.out_of_band)
 
     def notice(self, notice: nt.Notice) -> None:
         match notice:

@@ -16,8 +16,8 @@ class Turns(Promise):
         *(f"turn {outcome.value}" for outcome in nt.Outcome),
         "a turn ends by itself",
         "an interruption by itself",
-        "early reply used",
-        "early reply dropped",
+        "preemptive reply used",
+        "preemptive reply dropped",
         "SpeechStarted in REPLYING",
         "SpeechStarted in TRANSCRIBING",
         "second reply",
@@ -35,7 +35,7 @@ class Turns(Promise):
         assert self.world.hands_free or not (detected or interrupted)
         self.world.reach("a turn ends by itself", detected)
         self.world.reach("an interruption by itself", interrupted)
-        asks = isinstance(event, cmd.Respond) and not event.wishes.apart
+        asks = isinstance(event, cmd.Respond) and not event.overrides.out_of_band
         if asks and not any(isinstance(n, nt.Rejected) for n in told):
             self._open = True
 
@@ -47,11 +47,11 @@ class Turns(Promise):
                 )
                 self.world.reach("second reply", reply == 2)
             case ef.AdoptReply(reply):
-                assert self.world.replies[reply].early
+                assert self.world.replies[reply].preemptive
                 assert self.world.replies[reply].live
-            case ef.Observe(ef.EarlyReply(used)):
-                self.world.reach(f"early reply {'used' if used else 'dropped'}")
-            case ef.Observe(ef.TurnEnded(outcome)):
+            case ef.RecordMetric(ef.PreemptiveReplyEnded(used)):
+                self.world.reach(f"preemptive reply {'used' if used else 'dropped'}")
+            case ef.RecordMetric(ef.TurnEnded(outcome)):
                 self.world.reach(f"turn {outcome.value}")
             case _:
                 pass
@@ -65,8 +65,8 @@ class Turns(Promise):
                 self._open = False
             case nt.ReplyNotice(reply):
                 made = self.world.replies[reply]
-                assert made.apart or self._open, "a held-back reply never leaks"
-                assert not made.early
+                assert made.out_of_band or self._open, "a held-back reply never leaks"
+                assert not made.preemptive
                 assert made.begun != isinstance(notice, nt.ReplyBegun), (
                     "a reply begins before it is told"
                 )
@@ -83,4 +83,4 @@ class Turns(Promise):
         if not self.world.gone:
             assert self._open == (self.world.session.state in TURN)
             current = [made for made in self.world.replies.values() if made.begun and not made.over]
-            assert sum(not made.apart for made in current) <= 1, "one reply at a time"
+            assert sum(not made.out_of_band for made in current) <= 1, "one reply at a time"

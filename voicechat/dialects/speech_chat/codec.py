@@ -24,7 +24,7 @@ from voicechat.session.notices import (
     ReplyTextFinished,
     ReplyToolCall,
 )
-from voicechat.session.vocabulary import ToolCall
+from voicechat.session.types import ToolCall
 from voicechat.text.words import usage_characters
 
 MAX_CONTROL_BYTES = 256 * 1024
@@ -139,12 +139,12 @@ def typed_text(
 def latency_text(session_id: str, measured: LatencyMeasured) -> str:
     """Write where the time of a reply went."""
     stages_ms = {
-        stage.value: length_ms for stage, length_ms in measured.waterfall.stages_ms.items()
+        stage.value: length_ms for stage, length_ms in measured.breakdown.stages_ms.items()
     }
     return typed_text(
         "conversation.chat.latency",
         id=reply_id(session_id, measured.reply),
-        total_ms=measured.waterfall.total_ms,
+        total_ms=measured.breakdown.total_ms,
         stages_ms=stages_ms,
     )
 

@@ -29,7 +29,7 @@ from voicechat.schema.checked import (
 )
 from voicechat.schema.document import DOCUMENT_SETTINGS
 from voicechat.schema.json_text import read_json, shown
-from voicechat.session.vocabulary import (
+from voicechat.session.types import (
     DETECTION_BOUNDS,
     ChatSettings,
     InputSettings,

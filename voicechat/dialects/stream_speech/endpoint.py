@@ -21,7 +21,7 @@ from voicechat.dialects.stream_speech.rules import StreamSpeech
 from voicechat.errors import Status
 from voicechat.names import DEFAULT
 from voicechat.schema.json_text import write_json
-from voicechat.session.vocabulary import Settings
+from voicechat.session.types import Settings
 
 PATHS = (
     "/api/open-apis/projects/{project}/easyllms/stream-speech",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from voicechat.audio.formats import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, parse_input_format
 from voicechat.errors import RemoteProtocolError, Status
 from voicechat.schema.json_text import shown
-from voicechat.session.vocabulary import InputSettings
+from voicechat.session.types import InputSettings
 
 MAX_SESSION_CHARS = 128
 """Longest name of a resumable session."""

@@ -17,7 +17,7 @@ from voicechat.runtime.audio_input.input_decoder import (
 )
 from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import Route
-from voicechat.session.vocabulary import InputSettings
+from voicechat.session.types import InputSettings
 
 
 @dataclass(frozen=True, slots=True)

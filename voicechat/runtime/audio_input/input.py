@@ -21,7 +21,7 @@ from voicechat.runtime.tasks import SessionTasks
 from voicechat.session.effects import OpenRecognition, Route, RouteAudio
 from voicechat.session.events import AudioArrived, AudioSent, AudioStarted, Event
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import TurnDetection
+from voicechat.session.types import TurnDetection
 
 
 class AudioInput:

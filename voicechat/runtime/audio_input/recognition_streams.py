@@ -27,7 +27,7 @@ from voicechat.session.events import (
     Transcribed,
 )
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import Transcript, Word
+from voicechat.session.types import Transcript, Word
 
 
 class RecognitionStreams:

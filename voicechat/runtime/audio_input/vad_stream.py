@@ -10,9 +10,8 @@ from typing import Protocol
 from voicechat.runtime.audio_input.echo_gate import EchoGate
 from voicechat.runtime.audio_input.ring_buffer import BYTES_PER_MS, RingBuffer
 from voicechat.session.events import Event, SpeechStarted, SpeechStopped, TurnJudged
-from voicechat.session.vocabulary import TurnDetection
-from voicechat.voice.activity import Activity, ActivitySettings, SpeechActivity
-from voicechat.voice.activity import SpeechStarted as Began
+from voicechat.session.types import TurnDetection
+from voicechat.voice.activity import Activity, ActivitySettings, SpeechActivity, SpeechOnset
 from voicechat.voice.detector import FrameScore, OnScore
 from voicechat.voice.silero import FRAME_MS
 from voicechat.voice.trailing import LOOK_BACK_MS, trailing_quiet_ms
@@ -168,7 +167,7 @@ class VadStream:
         self._noticed += 1
         self._stream.prefer(TURN_S)
         end_ms = self._timeline.end_ms
-        if isinstance(activity, Began):
+        if isinstance(activity, SpeechOnset):
             if self._turn_from_ms is None:
                 self._turn_from_ms = activity.audio_start_ms
             self._look_after(MISSING_MS)

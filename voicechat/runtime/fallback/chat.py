@@ -19,7 +19,7 @@ from voicechat.runtime.fallback.link import ChainLink
 from voicechat.runtime.fallback.plan import AttemptPlan
 from voicechat.runtime.fallback.policy import StageTimeouts
 from voicechat.runtime.fallback.relay import IGNORED, Chain, ChainRequest, ItemVerdict, relay
-from voicechat.session.vocabulary import ToolCall, ToolExchange
+from voicechat.session.types import ToolCall, ToolExchange
 
 UNFINISHED = ("length", "content_filter")
 """Finish reasons that explain an empty answer: the tokens went into thoughts, or the

@@ -21,7 +21,7 @@ from voicechat.runtime.fallback.plan import AttemptPlan
 from voicechat.runtime.fallback.relay import Chain, started
 from voicechat.runtime.loop_clock import loop_now_s
 from voicechat.runtime.provider_deadlines import closing, next_item
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 RECORDING_S = 60.0
 """How long a recogniser may process a recording before the next one is asked."""

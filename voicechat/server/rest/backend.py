@@ -22,7 +22,7 @@ from voicechat.server.load_shedding import CAPACITY_RETRY_S, LoadShedder
 from voicechat.server.response_notes import add_note
 from voicechat.server.rest.cancel_on_disconnect import cancelling_on_disconnect
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import Message
+from voicechat.session.types import Message
 from voicechat.store.access import ApiEndpoint
 from voicechat.store.ledger import Ledger
 from voicechat.store.session_slots import SessionSlots

@@ -41,7 +41,7 @@ from voicechat.server.rest.schemas import (
     ModelList,
 )
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import ToolCall, ToolExchange
+from voicechat.session.types import ToolCall, ToolExchange
 from voicechat.store.access import ApiEndpoint
 
 COMPLETION_PATHS = (

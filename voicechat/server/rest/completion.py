@@ -17,8 +17,8 @@ from voicechat.providers.interfaces import (
     ThoughtDelta,
     ToolsStarted,
 )
-from voicechat.session.tool_calls import CallsGathered
-from voicechat.session.vocabulary import ToolCall, ToolExchange
+from voicechat.session.tool_calls import ToolCallAssembler
+from voicechat.session.types import ToolCall, ToolExchange
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object under construction."""
@@ -42,7 +42,7 @@ class Completion:
         self._model = model
         self._with_nulls = with_nulls
         self._text: list[str] = []
-        self._gathered = CallsGathered(f"call_{completion_id}")
+        self._gathered = ToolCallAssembler(f"call_{completion_id}")
         self._calls: dict[int, Json] = {}
         self._extra_fields = ExtraFields()
         self._waiting: Json = {}
@@ -67,7 +67,7 @@ class Completion:
             case Extras():
                 yield self._chunk({}, part)
             case ToolCall():
-                piece = self._gathered.take(part)
+                piece = self._gathered.add_piece(part)
                 if piece is not None:
                     self._add_call(piece)
                     yield self._chunk({"tool_calls": [_call_piece(piece)]})

@@ -18,7 +18,7 @@ from voicechat.server.rest.failures import ServiceFailedError
 from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
 from voicechat.session.effects import StartReply
 from voicechat.session.notices import Notice
-from voicechat.session.vocabulary import ChatSettings, VoiceSettings
+from voicechat.session.types import ChatSettings, VoiceSettings
 
 MAX_TEXT_CHARACTERS = 20_000
 """About half an hour of speech, and below the length at which a reply is cut."""

@@ -24,7 +24,7 @@ from voicechat.server.rest.operation import SPEECH_ERRORS, Body, Operation, Shap
 from voicechat.server.rest.schemas import SpeechDelta, SpeechDone
 from voicechat.server.rest.speech import audio_of
 from voicechat.server.rest.voice import known_voice
-from voicechat.session.vocabulary import VoiceSettings
+from voicechat.session.types import VoiceSettings
 from voicechat.store.access import ApiEndpoint
 
 SPEECH_PATHS = ("/v1/audio/speech", "/api/open-apis/v1/audio/speech")

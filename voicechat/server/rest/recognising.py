@@ -13,7 +13,7 @@ from voicechat.runtime.provider_deadlines import closing, next_item
 from voicechat.server.rest.failures import service_failed
 from voicechat.server.rest.recordings import BYTES_PER_MS, Recording
 from voicechat.server.rest.retry import with_retries
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 PIECE_MS = 200
 """Length of the pieces of audio that a recogniser gets."""

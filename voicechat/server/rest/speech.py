@@ -23,7 +23,7 @@ from voicechat.server.rest.schemas import SpeechEvent
 from voicechat.server.rest.voice import SynthesisParam
 from voicechat.server.rest.voice_output import reply_writer
 from voicechat.session.notices import Notice, ReplyAudio, ReplyAudioFinished
-from voicechat.session.vocabulary import VoiceSettings
+from voicechat.session.types import VoiceSettings
 from voicechat.store.access import ApiEndpoint
 
 _FOLDER = "/api/open-apis/projects/{project}/easyllms/voice"

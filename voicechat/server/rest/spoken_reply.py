@@ -72,7 +72,7 @@ class SpokenReply:
                 message = await self._next()
                 yield message
                 if isinstance(message, ReplyAudio):
-                    self._reply.clock.sent(message.end_ms, self._now_ms)
+                    self._reply.clock.note_sent(message.end_ms, self._now_ms)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -93,7 +93,7 @@ class SpokenReply:
     def _post(self, event: ReplyMade | ReplyFailed) -> None:
         """Pass an event of the reply task to the reply."""
         if not isinstance(event, ReplyFailed):
-            self._perform(self._reply.take(event, self._now_ms))
+            self._perform(self._reply.handle_event(event, self._now_ms))
         elif event.cause is not None:
             self._queue.put_nowait(service_failed(event.fault, event.cause))
         else:
@@ -117,12 +117,12 @@ class SpokenReply:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due_ms = self._reply.hurry_at_ms(self._limits.speakable_wait_ms)
+        due_ms = self._reply.cut_unfinished_at_ms(self._limits.speakable_wait_ms)
         if due_ms is not None:
             self._timer = self._loop.call_at(self._begun_s + (due_ms + 1) / 1000, self._hurry)
 
     def _hurry(self) -> None:
-        self._perform(self._reply.hurry(self._now_ms))
+        self._perform(self._reply.cut_unfinished(self._now_ms))
         self._set_timer()
 
     async def _room(self) -> None:

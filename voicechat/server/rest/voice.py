@@ -9,7 +9,7 @@ from voicechat.providers.interfaces import SpeechSynthesizer
 from voicechat.schema.checked import RequestModel, between
 from voicechat.schema.document import DOCUMENT_VOICE
 from voicechat.server.response_notes import add_note
-from voicechat.session.vocabulary import VoiceSettings
+from voicechat.session.types import VoiceSettings
 
 _DEFAULTS = DOCUMENT_VOICE
 

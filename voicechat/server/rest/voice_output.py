@@ -30,7 +30,7 @@ from voicechat.server.rest.spoken_reply import FIRST_REPLY, SpokenReply
 from voicechat.server.rest.voice import SynthesisParam
 from voicechat.session.effects import StartReply
 from voicechat.session.notices import ReplyNotice, ReplyText, ReplyTextFinished, ReplyToolCall
-from voicechat.session.vocabulary import ChatSettings
+from voicechat.session.types import ChatSettings
 from voicechat.store.access import ApiEndpoint
 
 VOICE_OUTPUT_PATH = "/api/open-apis/v1/chat/completions-with-voice-output"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from voicechat.processes.machine_share import machine_share
 from voicechat.providers.interfaces import RecognitionOptions
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 from voicechat.testing.scripted import ScriptedModel, ScriptedRecognizer, ScriptedSynthesizer
 
 

@@ -1,7 +1,7 @@
 """Hands-free: the floor, together with what is heard, what is said and what the client
 allows.
 
-``Floor`` knows sounds and words. Whether the assistant is heard meanwhile, and so
+``TurnTaking`` knows sounds and words. Whether the assistant is heard meanwhile, and so
 whether a sound is contested and a turn may end, is known here. Without turn detection
 nothing here decides anything.
 """
@@ -9,16 +9,15 @@ nothing here decides anything.
 from collections.abc import Sequence
 
 from voicechat.session import events as ev
-from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import Effect, Send
-from voicechat.session.floor import Decision, Floor
-from voicechat.session.hearing import Hearing
-from voicechat.session.limits import SessionLimits
+from voicechat.session.idle_timeout import IdleTimeout
+from voicechat.session.limits import SessionLimits, earliest_ms
 from voicechat.session.notices import SpeechNoticed
-from voicechat.session.presence import Presence
-from voicechat.session.speaking import Speaking
+from voicechat.session.reply_state import ReplyState
 from voicechat.session.states import TURN, State
-from voicechat.session.vocabulary import InputSettings, TurnDetection
+from voicechat.session.transcription_state import TranscriptionState
+from voicechat.session.turn_taking import Decision, TurnTaking
+from voicechat.session.types import InputSettings, TurnDetection
 
 FROM_NOW_MS = 2**62
 """A time of the connection's audio that is later than any: recognition begins with the
@@ -26,16 +25,16 @@ next sample.
 """
 
 
-class HandsFree:
+class TurnDetector:
     """Who may speak: the session asks ``decide`` after every event, and carries the
     decision out.
     """
 
     def __init__(
         self,
-        presence: Presence,
-        hearing: Hearing,
-        speaking: Speaking,
+        presence: IdleTimeout,
+        hearing: TranscriptionState,
+        speaking: ReplyState,
         limits: SessionLimits,
         *,
         by_voice: bool = True,
@@ -43,39 +42,41 @@ class HandsFree:
         """``by_voice``: where no words are asked for, any speech interrupts, signs of
         listening too.
         """
-        self.short_of_time = False
+        self.overloaded = False
         """The process is busy: no reply is begun early."""
-        self._presence = presence
-        self._hearing = hearing
-        self._speaking = speaking
+        self._idle_timeout = presence
+        self._transcription = hearing
+        self._replies = speaking
         self._limits = limits
         self._by_voice = by_voice
         self._detection: TurnDetection | None = None
-        self._floor: Floor | None = None
+        self._turn_taking: TurnTaking | None = None
 
     def configure(self, detection: TurnDetection | None) -> None:
         """Begin anew with ``detection``; None: turns end when the client says so."""
         self._detection = detection
-        self._floor = Floor(detection, by_voice=self._by_voice) if detection is not None else None
+        self._turn_taking = (
+            TurnTaking(detection, by_voice=self._by_voice) if detection is not None else None
+        )
 
     @property
     def silent_since_ms(self) -> int | None:
         """When the user fell silent; None while they speak, or where nobody listens for
         it.
         """
-        return self._floor.silent_since_ms if self._floor is not None else None
+        return self._turn_taking.silent_since_ms if self._turn_taking is not None else None
 
     @property
     def contested(self) -> bool:
         """Whether a sound is being judged while the assistant has the floor."""
-        return self._floor is not None and self._floor.contested
+        return self._turn_taking is not None and self._turn_taking.contested
 
     @property
     def undecided(self) -> bool:
         """Whether `decide` can say anything: the user has been heard, and has not been
         answered yet.
         """
-        return self._floor is not None and self._floor.undecided
+        return self._turn_taking is not None and self._turn_taking.undecided
 
     @property
     def answers(self) -> bool:
@@ -86,7 +87,7 @@ class HandsFree:
 
     # --- what happened ----------------------------------------------------------------
 
-    def hear(
+    def handle_event(
         self,
         event: ev.SpeechStarted | ev.SpeechStopped | ev.TurnJudged,
         settings: InputSettings,
@@ -96,88 +97,90 @@ class HandsFree:
         """Voice detection noticed that speech began or ended, or a learned model judged
         its end.
         """
-        floor = self._floor
-        if floor is None or state is State.OPENED:
+        turn_taking = self._turn_taking
+        if turn_taking is None or state is State.OPENED:
             return ()
         if isinstance(event, ev.TurnJudged):
-            floor.judged(event.probability)
+            turn_taking.note_completion(event.probability)
             return ()
         noticed = Send(SpeechNoticed(isinstance(event, ev.SpeechStarted), event.at_ms))
         # Audio may be sent faster than it was spoken; nothing was said before the
         # connection was opened.
         at_ms = max(0, now_ms - event.ago_ms)
         if isinstance(event, ev.SpeechStopped):
-            floor.speech_stopped(at_ms)
+            turn_taking.speech_stopped(at_ms)
             return (noticed,)
-        self._presence.spoke(now_ms)
+        self._idle_timeout.note_speech(now_ms)
         contested = self._assistant_heard(state, now_ms) and self._may_interrupt
-        floor.speech_started(at_ms, contested=contested)
-        dropped = [] if contested else self._speaking.drop_early()
-        return [noticed, *dropped, *self._hearing.open_from(settings, event.at_ms)]
+        turn_taking.speech_started(at_ms, contested=contested)
+        dropped = [] if contested else self._replies.drop_preemptive()
+        return [noticed, *dropped, *self._transcription.open_stream_from(settings, event.at_ms)]
 
-    def transcribed(self, now_ms: int) -> None:
+    def note_transcript(self, now_ms: int) -> None:
         """The recogniser understood more of what the user is saying."""
-        if self._floor is not None:
-            self._floor.transcribed(self._hearing.gathering.text, now_ms)
+        if self._turn_taking is not None:
+            self._turn_taking.note_transcript(self._transcription.gathering.text, now_ms)
 
-    def answered(self) -> None:
+    def note_reply_audible(self) -> None:
         """The reply is being heard."""
-        if self._floor is not None:
-            self._floor.answered()
+        if self._turn_taking is not None:
+            self._turn_taking.note_reply_audible()
 
     def end_turn(self) -> None:
         """The user's turn is over."""
-        if self._floor is not None:
-            self._floor.end_turn()
+        if self._turn_taking is not None:
+            self._turn_taking.end_turn()
 
     @property
     def sounding(self) -> bool:
         """Whether a sound of the user's turn goes on."""
-        return self._floor is not None and self._floor.sounding
+        return self._turn_taking is not None and self._turn_taking.sounding
 
-    def go_on(self, settings: InputSettings, now_ms: int) -> Sequence[Effect]:
+    def continue_sound(self, settings: InputSettings, now_ms: int) -> Sequence[Effect]:
         """The turn ended although its sound goes on: listen for words in what
         follows.
         """
-        if self._floor is None:
+        if self._turn_taking is None:
             return ()
-        self._floor.go_on(now_ms, contested=self._may_interrupt)
-        return self._hearing.open_from(settings, FROM_NOW_MS)
+        self._turn_taking.continue_sound(now_ms, contested=self._may_interrupt)
+        return self._transcription.open_stream_from(settings, FROM_NOW_MS)
 
-    def take_floor(self, now_ms: int) -> Sequence[Effect]:
+    def accept_sound(self, now_ms: int) -> Sequence[Effect]:
         """The contested sound is the beginning of the user's turn: tell what was
         understood of it.
         """
-        if self._floor is None:
+        if self._turn_taking is None:
             return ()
-        self._floor.take(now_ms)
-        return self._hearing.release()
+        self._turn_taking.accept_sound(now_ms)
+        return self._transcription.release_held()
 
-    def dismiss(self) -> Sequence[Effect]:
+    def dismiss_sound(self) -> Sequence[Effect]:
         """The contested sound was nothing: forget what was heard of it."""
-        if self._floor is not None:
-            self._floor.forget()
-        return self._hearing.drop_gathering()
+        if self._turn_taking is not None:
+            self._turn_taking.reset()
+        return self._transcription.drop_gathering()
 
-    def forget(self) -> Sequence[Effect]:
+    def reset(self) -> Sequence[Effect]:
         """What was heard does not count, and no reply to it either."""
-        if self._floor is None:
+        if self._turn_taking is None:
             return ()
-        self._floor.forget()
-        return self._speaking.drop_early()
+        self._turn_taking.reset()
+        return self._replies.drop_preemptive()
 
     # --- decisions --------------------------------------------------------------------
 
     def deadline_ms(self, state: State, now_ms: int) -> int | None:
         """When ``decide`` is to be asked although nothing happens."""
-        floor = self._floor
-        if floor is None or not floor.undecided:
+        turn_taking = self._turn_taking
+        if turn_taking is None or not turn_taking.undecided:
             return None
-        turn_at_ms = floor.deadline_ms(may_end=self._turn_may_end(state, now_ms))
+        turn_at_ms = turn_taking.deadline_ms(may_end=self._turn_may_end(state, now_ms))
         if state is not State.LISTENING:
             return turn_at_ms
-        early_at_ms = floor.early_at_ms() if self._may_begin_early(state, now_ms) else None
-        return earliest_ms(turn_at_ms, self._speaking.silent_at_ms(now_ms), early_at_ms)
+        preemptive_at_ms = (
+            turn_taking.preemptive_at_ms() if self._may_begin_preemptively(state, now_ms) else None
+        )
+        return earliest_ms(turn_at_ms, self._replies.silent_at_ms(now_ms), preemptive_at_ms)
 
     def uncontested(self, state: State, now_ms: int) -> bool:
         """Whether the reply has been heard that a sound was contesting: nothing is left
@@ -187,10 +190,12 @@ class HandsFree:
 
     def decide(self, state: State, now_ms: int) -> Decision | None:
         """What the session is to do now, if anything."""
-        if self._floor is None:
+        if self._turn_taking is None:
             return None
-        decision = self._floor.decide(now_ms, may_end=self._turn_may_end(state, now_ms))
-        if decision is Decision.BEGIN_EARLY and not self._may_begin_early(state, now_ms):
+        decision = self._turn_taking.decide(now_ms, may_end=self._turn_may_end(state, now_ms))
+        if decision is Decision.BEGIN_PREEMPTIVELY and not self._may_begin_preemptively(
+            state, now_ms
+        ):
             return None
         return decision
 
@@ -198,7 +203,7 @@ class HandsFree:
         """Whether the assistant has the floor: a turn is in progress, or its reply is
         still heard.
         """
-        return state in TURN or self._speaking.audible(now_ms)
+        return state in TURN or self._replies.audible(now_ms)
 
     @property
     def _may_interrupt(self) -> bool:
@@ -212,12 +217,12 @@ class HandsFree:
             self._may_interrupt or not self._assistant_heard(state, now_ms)
         )
 
-    def _may_begin_early(self, state: State, now_ms: int) -> bool:
-        wasted = self._speaking.wasted >= self._limits.early_replies_wasted
-        unwise = wasted or self.short_of_time
+    def _may_begin_preemptively(self, state: State, now_ms: int) -> bool:
+        wasted = self._replies.wasted >= self._limits.early_replies_wasted
+        unwise = wasted or self.overloaded
         return (
             self._turn_may_end(state, now_ms)
             and self.answers
-            and not self._speaking.early
+            and not self._replies.preemptive
             and not unwise
         )

@@ -180,7 +180,7 @@ class ChatSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyWishes:
+class ReplyOverrides:
     """What is different in one reply; None: as the settings say."""
 
     instructions: str | None = None
@@ -192,7 +192,7 @@ class ReplyWishes:
     answers_tools: bool | None = None
     input: tuple[Message, ...] | None = None
     """What the model reads in place of the configured messages and the history."""
-    apart: bool = False
+    out_of_band: bool = False
     """True: the reply is no part of the conversation. It may be made while another one
     is spoken, and neither it nor its ``input`` is remembered.
     """

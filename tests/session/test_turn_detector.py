@@ -13,7 +13,7 @@ from voicechat.session import notices as nt
 from voicechat.session.limits import SessionLimits
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.vocabulary import ChatSettings, Message, Settings, Transcript, TurnDetection
+from voicechat.session.types import ChatSettings, Message, Settings, Transcript, TurnDetection
 
 AUDIO = ev.AudioStarted()
 
@@ -339,8 +339,8 @@ def test_a_reply_begun_early_is_told_only_when_the_turn_has_ended() -> None:
     assert len(talk.asked) == 1, "the same words: the reply that was begun is used"
     texts = [message.text for message in talk.told if isinstance(message, nt.ReplyText)]
     assert texts == ["It is noon. "]
-    facts = [effect.fact for effect in talk.effects if isinstance(effect, ef.Observe)]
-    assert [fact.used for fact in facts if isinstance(fact, ef.EarlyReply)] == [True]
+    facts = [effect.metric for effect in talk.effects if isinstance(effect, ef.RecordMetric)]
+    assert [fact.used for fact in facts if isinstance(fact, ef.PreemptiveReplyEnded)] == [True]
 
 
 def test_a_reply_begun_early_leaves_no_trace_when_the_user_goes_on() -> None:
@@ -379,7 +379,9 @@ def test_early_replies_stop_when_too_many_are_wasted() -> None:
         talk.stops()
         talk.wait(280)
     wasted = [
-        e for e in talk.effects if isinstance(e, ef.Observe) and isinstance(e.fact, ef.EarlyReply)
+        e
+        for e in talk.effects
+        if isinstance(e, ef.RecordMetric) and isinstance(e.metric, ef.PreemptiveReplyEnded)
     ]
     assert 1 <= len(wasted) <= 6
 
@@ -400,9 +402,9 @@ def test_whether_replies_are_begun_early_at_all_is_a_matter_of_configuration(
 def test_a_server_short_of_time_begins_no_reply_early_and_goes_on_with_those_begun() -> None:
     def early(talk: Talk) -> list[bool]:
         return [
-            e.fact.used
+            e.metric.used
             for e in talk.effects
-            if isinstance(e, ef.Observe) and isinstance(e.fact, ef.EarlyReply)
+            if isinstance(e, ef.RecordMetric) and isinstance(e.metric, ef.PreemptiveReplyEnded)
         ]
 
     talk = Talk()

@@ -10,19 +10,19 @@ from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session import notices as nt
-from voicechat.session.apology import Apology
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.session import Session
 from voicechat.session.states import State
-from voicechat.session.vocabulary import Transcript
+from voicechat.session.types import Transcript
 
 FAILED = ev.ReplyFailed(1, Fault.LLM_FAILED, "the chat model failed: timeout")
-APOLOGY = Apology(zh="抱歉。", en="Sorry.")
+APOLOGY = FallbackMessage(zh="抱歉。", en="Sorry.")
 
 
 def failed(
-    apology: Apology | None = APOLOGY, text: str = "go on"
+    apology: FallbackMessage | None = APOLOGY, text: str = "go on"
 ) -> tuple[Session, list[ef.Effect]]:
-    session = Session(apology=apology)
+    session = Session(fallback_message=apology)
     session.receive(AUDIO, 0)
     session.receive(ev.Transcribed(1, Transcript(text, 0, 100)), 0)
     session.receive(cmd.CommitTurn(), 0)
@@ -32,9 +32,9 @@ def failed(
 
 def outcomes(effects: list[ef.Effect]) -> list[nt.Outcome]:
     return [
-        effect.fact.outcome
+        effect.metric.outcome
         for effect in effects
-        if isinstance(effect, ef.Observe) and isinstance(effect.fact, ef.TurnEnded)
+        if isinstance(effect, ef.RecordMetric) and isinstance(effect.metric, ef.TurnEnded)
     ]
 
 
@@ -69,7 +69,7 @@ def test_the_apology_is_the_replys_audio_and_comes_before_completed_and_is_not_r
 
 
 def test_what_was_already_told_of_the_text_is_not_remembered_either() -> None:
-    session = Session(apology=APOLOGY)
+    session = Session(fallback_message=APOLOGY)
     session.receive(cmd.CommitTurn("hello"), 0)
     session.receive(ev.ReplyTextArrived(1, "Well, I"), 0)
     session.receive(FAILED, 10)
@@ -101,8 +101,8 @@ def test_an_apology_can_be_interrupted() -> None:
     assert told(effects)[-2:] == [nt.Done(None), nt.TurnCompleted(nt.Outcome.CANCELED)]
 
 
-@pytest.mark.parametrize("apology", [None, Apology(en="", zh="抱歉。")])
-def test_without_an_apology_the_turn_ends_at_once(apology: Apology | None) -> None:
+@pytest.mark.parametrize("apology", [None, FallbackMessage(en="", zh="抱歉。")])
+def test_without_an_apology_the_turn_ends_at_once(apology: FallbackMessage | None) -> None:
     session, effects = failed(apology)
     assert [type(message) for message in told(effects)][-2:] == [nt.Failed, nt.TurnCompleted]
     assert ef.StopReply(1) in effects
@@ -110,7 +110,7 @@ def test_without_an_apology_the_turn_ends_at_once(apology: Apology | None) -> No
 
 
 def test_when_something_has_been_said_the_turn_ends_at_once() -> None:
-    session = Session(apology=APOLOGY)
+    session = Session(fallback_message=APOLOGY)
     session.receive(cmd.CommitTurn("hello"), 0)
     session.receive(ev.ReplyTextArrived(1, "Hello there. "), 0)
     effects = session.receive(FAILED, 10)
@@ -118,7 +118,7 @@ def test_when_something_has_been_said_the_turn_ends_at_once() -> None:
 
 
 def test_for_the_voices_own_failure_nobody_apologises() -> None:
-    session = Session(apology=APOLOGY)
+    session = Session(fallback_message=APOLOGY)
     session.receive(cmd.CommitTurn("hello"), 0)
     effects = session.receive(
         ev.ReplyFailed(1, Fault.TTS_FAILED, "speech synthesis failed: broken"), 10

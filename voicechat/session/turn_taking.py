@@ -13,10 +13,10 @@ from enum import Enum, auto
 from voicechat.session.barge_in import BargeIn, BargeInSettings, Verdict
 from voicechat.session.turn_end import TurnEnd
 from voicechat.session.turn_policy import AdaptiveSilence
-from voicechat.session.turn_words import Ending, ending_of
-from voicechat.session.vocabulary import TurnDetection
+from voicechat.session.turn_words import TextEnding, ending_of
+from voicechat.session.types import TurnDetection
 
-EARLY_PART = 0.5
+PREEMPTIVE_PART = 0.5
 """Part of the silence after which a reply may be begun early: before it most pauses are
 over.
 """
@@ -27,7 +27,7 @@ class Decision(Enum):
 
     END_TURN = auto()
     """The user has finished: answer."""
-    BEGIN_EARLY = auto()
+    BEGIN_PREEMPTIVELY = auto()
     """The user has probably finished: begin the answer, and keep it back."""
     INTERRUPT = auto()
     """The user wants the floor: stop the reply."""
@@ -35,7 +35,7 @@ class Decision(Enum):
     """A sound during the reply was nothing: forget what was heard of it."""
 
 
-class Floor:
+class TurnTaking:
     """One session's hands-free state."""
 
     def __init__(self, detection: TurnDetection, *, by_voice: bool = True) -> None:
@@ -79,7 +79,7 @@ class Floor:
         """
         self._stopped_ms = None
         if self._sound is not None:
-            self._sound.resumed(at_ms)
+            self._sound.speech_resumed(at_ms)
             self._sound_ended_ms = None
         elif contested:
             self._contest(at_ms, self._barge_in)
@@ -90,27 +90,27 @@ class Floor:
         """The user has been silent since ``at_ms``."""
         self._stopped_ms = at_ms
         if self._sound is not None:
-            self._sound.stopped(at_ms)
+            self._sound.speech_stopped(at_ms)
             self._sound_ended_ms = at_ms
         else:
             self._turn_end.speech_stopped(at_ms)
 
-    def judged(self, probability: float) -> None:
+    def note_completion(self, probability: float) -> None:
         """A learned model has heard the turn up to its last silence; of a contested
         sound it says nothing.
         """
         if self._sound is None:
-            self._turn_end.completed(probability)
+            self._turn_end.note_completion(probability)
 
-    def transcribed(self, text: str, now_ms: int) -> None:
+    def note_transcript(self, text: str, now_ms: int) -> None:
         """``text`` is all that was understood of what the user is saying."""
         self._text = text
         if self._sound is not None:
-            self._sound.transcribed(text, now_ms)
+            self._sound.note_transcript(text, now_ms)
         else:
-            self._turn_end.transcribed(text, now_ms)
+            self._turn_end.note_transcript(text, now_ms)
 
-    def take(self, now_ms: int) -> None:
+    def accept_sound(self, now_ms: int) -> None:
         """The contested sound is the beginning of the user's turn: it interrupted, or
         the reply has been heard.
         """
@@ -119,17 +119,17 @@ class Floor:
         self._sound = None
         self._turn_end.speech_started(self._sound_began_ms, now_ms)
         if self._text:
-            self._turn_end.transcribed(self._text, now_ms)
+            self._turn_end.note_transcript(self._text, now_ms)
         if self._sound_ended_ms is not None:
             self._turn_end.speech_stopped(self._sound_ended_ms)
 
-    def answered(self) -> None:
+    def note_reply_audible(self) -> None:
         """The reply is being heard."""
-        self._turn_end.answered()
+        self._turn_end.note_reply_audible()
 
     def end_turn(self) -> None:
         """The user's turn is over, by a decision or because the client said so."""
-        self._turn_end.end()
+        self._turn_end.end_turn()
         self._text = ""
         self._stopped_ms = None
 
@@ -138,7 +138,7 @@ class Floor:
         """Whether a sound of the user's turn goes on."""
         return self._turn_end.sounding
 
-    def go_on(self, now_ms: int, *, contested: bool) -> None:
+    def continue_sound(self, now_ms: int, *, contested: bool) -> None:
         """The turn ended although its sound goes on: only what is said from now on
         counts.
         """
@@ -149,7 +149,7 @@ class Floor:
         else:
             self._turn_end.speech_started(now_ms)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """What was heard does not count."""
         self._sound = None
         self.end_turn()
@@ -170,16 +170,16 @@ class Floor:
             return self._sound.deadline_ms()
         return self._turn_end.deadline_ms() if may_end else None
 
-    def early_at_ms(self) -> int | None:
+    def preemptive_at_ms(self) -> int | None:
         """When a reply may be begun early: within a silence after words that do not ask
         for more.
         """
         end_ms = self._turn_end.deadline_ms()
         if self._sound is not None or end_ms is None or self._stopped_ms is None or not self._text:
             return None
-        if ending_of(self._text) in (Ending.UNFINISHED, Ending.DICTATING):
+        if ending_of(self._text) in (TextEnding.UNFINISHED, TextEnding.DICTATING):
             return None
-        return self._stopped_ms + int((end_ms - self._stopped_ms) * EARLY_PART)
+        return self._stopped_ms + int((end_ms - self._stopped_ms) * PREEMPTIVE_PART)
 
     def decide(self, now_ms: int, *, may_end: bool) -> Decision | None:
         """What is to be done now, if anything; tell the floor with ``take``, ``forget``
@@ -198,5 +198,9 @@ class Floor:
             return None
         if now_ms >= end_ms:
             return Decision.END_TURN
-        early_ms = self.early_at_ms()
-        return Decision.BEGIN_EARLY if early_ms is not None and now_ms >= early_ms else None
+        preemptive_ms = self.preemptive_at_ms()
+        return (
+            Decision.BEGIN_PREEMPTIVELY
+            if preemptive_ms is not None and now_ms >= preemptive_ms
+            else None
+        )

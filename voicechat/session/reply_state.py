@@ -3,8 +3,8 @@ what is remembered.
 
 A reply may be begun *early*, while it is not yet certain that the user has finished.
 Until it is adopted nothing of it is told, nothing of it is remembered, and dropping it
-leaves no trace. A reply *apart* is no part of the conversation: it is made beside the
-current one, and nothing of it is remembered either.
+leaves no trace. An *out-of-band* reply is no part of the conversation: it is made
+beside the current one, and nothing of it is remembered either.
 """
 
 from collections import OrderedDict
@@ -12,23 +12,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from voicechat.session import events as ev
-from voicechat.session.apology import Apology
 from voicechat.session.commands import AnswerTool, Played, Respond, TruncateReply
-from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
     AdoptReply,
     ContinueReply,
-    EarlyReply,
     Effect,
-    Observe,
+    PreemptiveReplyEnded,
+    RecordMetric,
     Send,
     StartReply,
     StopReply,
     ToolEnded,
     TurnTimed,
 )
+from voicechat.session.fallback_message import FallbackMessage
 from voicechat.session.history import History
-from voicechat.session.limits import SessionLimits
+from voicechat.session.limits import SessionLimits, earliest_ms
 from voicechat.session.notices import (
     LatencyMeasured,
     Outcome,
@@ -42,11 +41,11 @@ from voicechat.session.notices import (
 from voicechat.session.reply import Reply, ReplyMade
 from voicechat.session.tool_calls import NO_ANSWER_IN_TIME, STOPPED, options_after_calls
 from voicechat.session.turn_times import ReplyTimes, TurnTimes
-from voicechat.session.vocabulary import (
+from voicechat.session.types import (
     ChatSettings,
     Item,
     Message,
-    ReplyWishes,
+    ReplyOverrides,
     Settings,
     ToolOutcome,
     VoiceSettings,
@@ -57,12 +56,12 @@ REPLIES_KEPT = 8
 """Replies whose timing is kept, so that it can still be said later how much of them was
 heard.
 """
-MOST_APART = 4
-"""Replies apart that may be in progress at once."""
+MAX_OUT_OF_BAND = 4
+"""Out-of-band replies that may be in progress at once."""
 
 
 @dataclass(slots=True)
-class _Early:
+class _Uncommitted:
     """A reply that has not been adopted."""
 
     text: str
@@ -72,9 +71,9 @@ class _Early:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
-    """What the chat model of one reply is asked: the settings with the reply's wishes
-    laid over them.
+class _ReplyRequest:
+    """What the chat model is asked for one reply: the settings with the reply's
+    overrides applied.
     """
 
     chat: ChatSettings
@@ -96,25 +95,27 @@ class _Request:
         return (*system, *self.chat.messages, *remembered)
 
 
-def _request(settings: Settings, wishes: ReplyWishes) -> _Request:
+def _request(settings: Settings, overrides: ReplyOverrides) -> _ReplyRequest:
     chat = settings.chat
-    if wishes.instructions is not None:
-        chat = replace(chat, instructions=wishes.instructions)
-    if wishes.options is not None:
-        chat = replace(chat, options={**chat.options, **wishes.options})
-    if wishes.answers_tools is not None:
-        chat = replace(chat, answers_tools=wishes.answers_tools)
-    voiced = settings.spoken if wishes.spoken is None else wishes.spoken
-    voice = settings.voice if wishes.voice is None else wishes.voice
-    return _Request(chat, voice, voiced, wishes.input, settings.effective_lead_ms)
+    if overrides.instructions is not None:
+        chat = replace(chat, instructions=overrides.instructions)
+    if overrides.options is not None:
+        chat = replace(chat, options={**chat.options, **overrides.options})
+    if overrides.answers_tools is not None:
+        chat = replace(chat, answers_tools=overrides.answers_tools)
+    voiced = settings.spoken if overrides.spoken is None else overrides.spoken
+    voice = settings.voice if overrides.voice is None else overrides.voice
+    return _ReplyRequest(chat, voice, voiced, overrides.input, settings.effective_lead_ms)
 
 
-class Speaking:
+class ReplyState:
     """Numbers the replies, and knows what has been heard of them."""
 
-    def __init__(self, limits: SessionLimits, apology: Apology | None = None) -> None:
-        """``apology`` is said aloud when the chat model fails before anything was
-        said.
+    def __init__(
+        self, limits: SessionLimits, fallback_message: FallbackMessage | None = None
+    ) -> None:
+        """``fallback_message`` is spoken when the chat model fails before any of its
+        reply was.
         """
         self.current: Reply | None = None
         """The reply that is being made, or whose paced audio is leaving."""
@@ -122,27 +123,27 @@ class Speaking:
         """The reply whose audio the listener may still be hearing."""
         self.history = History(limits.history_messages)
         self._limits = limits
-        self._apology = apology
+        self._fallback_message = fallback_message
         self._asked = ""
         self._question = ""
         """The item that the turn answers, so that forgetting the rest leaves it."""
-        self._requests: dict[int, _Request] = {}
+        self._requests: dict[int, _ReplyRequest] = {}
         """Of the replies in progress."""
-        self._apart: dict[int, Reply] = {}
+        self._out_of_band: dict[int, Reply] = {}
         self._told: OrderedDict[int, Reply] = OrderedDict()
         self._replies = 0
         self._forgotten = False
-        self._early: _Early | None = None
+        self._preemptive: _Uncommitted | None = None
         self._wasted = 0
 
     @property
-    def early(self) -> bool:
+    def preemptive(self) -> bool:
         """Whether the current reply was begun early and is not adopted."""
-        return self._early is not None
+        return self._preemptive is not None
 
     @property
     def wasted(self) -> int:
-        """How many more early replies were dropped than adopted."""
+        """How many more preemptive replies were dropped than adopted."""
         return self._wasted
 
     def in_progress(self, number: int) -> Reply | None:
@@ -151,7 +152,7 @@ class Speaking:
         """
         if self.current is not None and self.current.number == number:
             return self.current
-        return self._apart.get(number)
+        return self._out_of_band.get(number)
 
     # --- a reply's life ---------------------------------------------------------------
 
@@ -162,126 +163,126 @@ class Speaking:
         self._forgotten = False
         self._question = ""
 
-    def hear_user(self, text: str) -> list[Effect]:
+    def add_user_message(self, text: str) -> list[Effect]:
         """The user's turn was ``text``: remember it."""
         item = self.history.add({"role": "user", "content": text})
         self._asked, self._question = text, item.id
         return [Send(UserSaid(item))]
 
-    def hear_aside(self, text: str) -> list[Effect]:
+    def add_unanswered_message(self, text: str) -> list[Effect]:
         """The user said ``text`` while a reply was made, which goes on: remember it."""
         return [Send(UserSaid(self.history.add({"role": "user", "content": text})))]
 
-    def start(
+    def answer_user(
         self, text: str, settings: Settings, asked: Respond, times: TurnTimes, now_ms: int
     ) -> list[Effect]:
-        """Remember what the user said and answer it; an early reply to the same words
-        is adopted instead.
+        """Remember what the user said and answer it; a preemptive reply to the same
+        words becomes the answer.
         """
-        adopts = asked.wishes == ReplyWishes() and self._begun_for(text)
-        dropped = [] if adopts else self.drop_early()
-        heard = self.hear_user(text)
+        adopts = asked.overrides == ReplyOverrides() and self._begun_for(text)
+        dropped = [] if adopts else self.drop_preemptive()
+        heard = self.add_user_message(text)
         if adopts:
             effects = [*heard, *self._adopt(now_ms)]
         else:
-            effects = [*dropped, *heard, *self.respond(settings, asked, times, now_ms)]
+            effects = [*dropped, *heard, *self.start_reply(settings, asked, times, now_ms)]
         if self.current is not None:
             self.current.turn_times = times
         return effects
 
-    def respond(
+    def start_reply(
         self, settings: Settings, asked: Respond, times: TurnTimes | None, now_ms: int
     ) -> list[Effect]:
         """Ask for the reply to what is remembered."""
-        effects = self.drop_early()
-        request = _request(settings, asked.wishes)
+        effects = self.drop_preemptive()
+        request = _request(settings, asked.overrides)
         reply, started = self._begin(request, now_ms)
         self.current = self.playing = reply
         reply.turn_times = times
         return [*effects, started, Send(ReplyBegun(reply.number, now_ms, asked.cause))]
 
-    def respond_apart(self, settings: Settings, asked: Respond, now_ms: int) -> list[Effect]:
+    def start_out_of_band(self, settings: Settings, asked: Respond, now_ms: int) -> list[Effect]:
         """Ask for a reply that is no part of the conversation."""
-        if len(self._apart) >= MOST_APART:
-            message = f"{MOST_APART} replies apart are in progress already"
+        if len(self._out_of_band) >= MAX_OUT_OF_BAND:
+            message = f"{MAX_OUT_OF_BAND} out-of-band replies are in progress already"
             return [Send(Rejected(asked.cause, Why.TOO_MANY, message))]
-        reply, started = self._begin(_request(settings, asked.wishes), now_ms)
-        self._apart[reply.number] = reply
+        reply, started = self._begin(_request(settings, asked.overrides), now_ms)
+        self._out_of_band[reply.number] = reply
         return [started, Send(ReplyBegun(reply.number, now_ms, asked.cause))]
 
-    def say(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
+    def say_text(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
         """Say ``text``, which nobody was asked for: a greeting, a question after
         silence, a goodbye.
         """
-        effects = self.drop_early()
-        request = _request(settings, ReplyWishes(input=()))
+        effects = self.drop_preemptive()
+        request = _request(settings, ReplyOverrides(input=()))
         reply, started = self._begin(request, now_ms)
         self.current = self.playing = reply
         scripted = replace(started, scripted=True)
         said = [*reply.add_text(text, now_ms), *reply.finish_text("stop", now_ms)]
         return [*effects, scripted, Send(ReplyBegun(reply.number, now_ms)), *said]
 
-    def start_early(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
+    def start_preemptive(self, text: str, settings: Settings, now_ms: int) -> list[Effect]:
         """Begin a reply to ``text``, in case that was all; the one begun before for
         other words is dropped.
         """
         if self._begun_for(text):
             return []
-        effects = self.drop_early()
+        effects = self.drop_preemptive()
         question: Message = {"role": "user", "content": text}
-        reply, started = self._begin(_request(settings, ReplyWishes()), now_ms, (question,))
+        reply, started = self._begin(_request(settings, ReplyOverrides()), now_ms, (question,))
         self.current = reply
-        self._early = _Early(text, now_ms)
-        return [*effects, replace(started, early=True)]
+        self._preemptive = _Uncommitted(text, now_ms)
+        return [*effects, replace(started, preemptive=True)]
 
-    def drop_early(self) -> list[Effect]:
-        """The user goes on: forget the early reply, if there is one."""
-        if self._early is None or self.current is None:
+    def drop_preemptive(self) -> list[Effect]:
+        """The user goes on: forget the preemptive reply, if there is one."""
+        if self._preemptive is None or self.current is None:
             return []
         stopped: list[Effect] = [
             StopReply(self.current.number),
-            Observe(EarlyReply(used=False, saved_ms=0)),
+            RecordMetric(PreemptiveReplyEnded(used=False, saved_ms=0)),
         ]
         del self._requests[self.current.number]
-        self._early = self.current = None
+        self._preemptive = self.current = None
         self._wasted += 1
         return stopped
 
-    def take(self, event: ReplyMade, now_ms: int) -> list[Effect]:
+    def handle_event(self, event: ReplyMade, now_ms: int) -> list[Effect]:
         """Take what the model or the synthesiser made for a reply in progress."""
         reply = self.in_progress(event.reply)
         assert reply is not None
         if isinstance(event, ev.ToolCalled) and reply.tools.rounds >= self._limits.tool_rounds:
             return []
-        effects = reply.take(event, now_ms)
+        effects = reply.handle_event(event, now_ms)
         if isinstance(event, ev.ToolsUsed):
             answers = event.exchange.answers
             effects += [
-                Observe(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers
+                RecordMetric(ToolEnded(done.tool, done.outcome, done.took_ms)) for done in answers
             ]
         if reply is self.current:
             return self._withhold(effects)
         if reply.spoken:
-            effects += self._end_apart(reply, Outcome.SPOKEN)
+            effects += self._end_out_of_band(reply, Outcome.SPOKEN)
         return effects
 
-    def release(self, now_ms: int) -> list[Effect]:
+    def release_audio(self, now_ms: int) -> list[Effect]:
         """Let go the paced audio whose time has come."""
         effects: list[Effect] = []
-        if self.current is not None and self._early is None:
-            effects += self.current.release(now_ms)
-        for reply in list(self._apart.values()):
-            effects += reply.release(now_ms)
+        if self.current is not None and self._preemptive is None:
+            effects += self.current.release_audio(now_ms)
+        for reply in list(self._out_of_band.values()):
+            effects += reply.release_audio(now_ms)
             if reply.spoken:
-                effects += self._end_apart(reply, Outcome.SPOKEN)
+                effects += self._end_out_of_band(reply, Outcome.SPOKEN)
         return effects
 
     def deadline_ms(self) -> int | None:
         """When ``tick`` is due."""
         due_ms: list[int | None] = []
         for reply in self._in_progress():
-            due_ms.append(reply.hurry_at_ms(self._limits.speakable_wait_ms))
-            if reply is not self.current or self._early is None:
+            due_ms.append(reply.cut_unfinished_at_ms(self._limits.speakable_wait_ms))
+            if reply is not self.current or self._preemptive is None:
                 due_ms += [reply.release_at_ms(), self._answers_due_ms(reply)]
         return earliest_ms(*due_ms)
 
@@ -291,11 +292,11 @@ class Speaking:
         """
         effects: list[Effect] = []
         for reply in list(self._in_progress()):
-            hurry_at_ms = reply.hurry_at_ms(self._limits.speakable_wait_ms)
+            hurry_at_ms = reply.cut_unfinished_at_ms(self._limits.speakable_wait_ms)
             if hurry_at_ms is not None and now_ms >= hurry_at_ms:
-                hurried = reply.hurry(now_ms)
+                hurried = reply.cut_unfinished(now_ms)
                 effects += self._withhold(hurried) if reply is self.current else hurried
-        effects += self.release(now_ms)
+        effects += self.release_audio(now_ms)
         for reply in list(self._in_progress()):
             due_ms = self._answers_due_ms(reply)
             if due_ms is not None and now_ms >= due_ms and not reply.spoken:
@@ -303,15 +304,15 @@ class Speaking:
                 effects += self._go_on(reply)
         return effects
 
-    def finish(self) -> list[Effect]:
+    def finish_spoken(self) -> list[Effect]:
         """If the current reply has just been spoken to its end, remember it whole; else
         empty.
         """
-        if self.current is None or self._early is not None or not self.current.spoken:
+        if self.current is None or self._preemptive is not None or not self.current.spoken:
             return []
         reply = self.current
-        items = self._remember(reply, "" if reply.apologises else reply.text)
-        outcome = Outcome.FAILED if reply.apologises else Outcome.SPOKEN
+        items = self._remember(reply, "" if reply.is_fallback else reply.text)
+        outcome = Outcome.FAILED if reply.is_fallback else Outcome.SPOKEN
         return [Send(ReplyEnded(reply.number, outcome, items, reply.usage))]
 
     def end_turn(self, *, spoken: bool) -> ReplyTimes:
@@ -331,29 +332,31 @@ class Speaking:
         return ended.times if ended is not None else ReplyTimes()
 
     @property
-    def apologising(self) -> bool:
+    def speaking_fallback(self) -> bool:
         """Whether the current reply has come to nothing but an apology."""
-        return self.current is not None and self.current.apologises
+        return self.current is not None and self.current.is_fallback
 
-    def apologise(self) -> list[Effect]:
+    def start_fallback_message(self) -> list[Effect]:
         """The model has failed: say the apology, if nothing has been said. Empty:
         nothing is to be said.
         """
-        if self._apology is None or self.current is None or not self.current.may_apologise:
+        if self._fallback_message is None or self.current is None or not self.current.may_fall_back:
             return []
-        apology = self._apology.to(self._asked)
-        return self.current.apologise(apology) if apology else []
+        apology = self._fallback_message.to(self._asked)
+        return self.current.start_fallback(apology) if apology else []
 
-    def fail_apart(self, event: ev.ReplyFailed, now_ms: int) -> list[Effect]:
-        """The model or the synthesiser of a reply apart has failed."""
-        return self._break_apart(self._apart[event.reply], Outcome.FAILED, now_ms, event)
+    def fail_out_of_band(self, event: ev.ReplyFailed, now_ms: int) -> list[Effect]:
+        """The model or the synthesiser of an out-of-band reply has failed."""
+        return self._break_out_of_band(
+            self._out_of_band[event.reply], Outcome.FAILED, now_ms, event
+        )
 
-    def stop_apart(self, now_ms: int, number: int | None = None) -> list[Effect]:
-        """Stop the reply apart of that number; None: all of them."""
-        stopped = [reply for reply in self._apart.values() if number in (None, reply.number)]
+    def stop_out_of_band(self, now_ms: int, number: int | None = None) -> list[Effect]:
+        """Stop the out-of-band reply of that number; None: all of them."""
+        stopped = [reply for reply in self._out_of_band.values() if number in (None, reply.number)]
         effects: list[Effect] = []
         for reply in stopped:
-            effects += self._break_apart(reply, Outcome.CANCELED, now_ms)
+            effects += self._break_out_of_band(reply, Outcome.CANCELED, now_ms)
         return effects
 
     # --- the client's tools -----------------------------------------------------------
@@ -362,7 +365,7 @@ class Speaking:
         """The ids of the tool calls that the client has been told and has not
         answered.
         """
-        return () if reply is self.current and self._early is not None else reply.tools.awaited
+        return () if reply is self.current and self._preemptive is not None else reply.tools.awaited
 
     def _answers_due_ms(self, reply: Reply) -> int | None:
         """When the client must have answered."""
@@ -380,8 +383,8 @@ class Speaking:
             asked_ms = reply.tools.asked_ms
             if asked_ms is None or command.call_id not in self._awaited_calls(reply):
                 continue
-            reply.tools.answer(command.call_id, command.content)
-            ended = Observe(ToolEnded("", ToolOutcome.ANSWERED, now_ms - asked_ms))
+            reply.tools.answer_call(command.call_id, command.content)
+            ended = RecordMetric(ToolEnded("", ToolOutcome.ANSWERED, now_ms - asked_ms))
             return [ended, *self._go_on(reply)]
         why = Why.OTHER_CALL if waiting else Why.NO_CALL
         return [Send(Rejected(command.cause, why, f"{command.call_id!r}: {why.value}"))]
@@ -390,7 +393,9 @@ class Speaking:
         since_ms = reply.tools.asked_ms
         if since_ms is None:
             return []
-        return [Observe(ToolEnded("", outcome, now_ms - since_ms))] * reply.tools.give_up(why)
+        return [
+            RecordMetric(ToolEnded("", outcome, now_ms - since_ms))
+        ] * reply.tools.abandon_calls(why)
 
     def _go_on(self, reply: Reply) -> list[Effect]:
         if reply.tools.awaited:
@@ -404,40 +409,40 @@ class Speaking:
 
     # --- playback ---------------------------------------------------------------------
 
-    def plays(self, number: int) -> bool:
+    def is_playing(self, number: int) -> bool:
         """Whether the listener may be hearing the reply of that number."""
         playing = self.playing is not None and self.playing.number == number
-        return playing or number in self._apart
+        return playing or number in self._out_of_band
 
-    def play(self, event: ev.AudioSent | Played, now_ms: int) -> list[Effect]:
+    def handle_playback(self, event: ev.AudioSent | Played, now_ms: int) -> list[Effect]:
         """Audio left, or was played: let go what may leave now, and tell how long the
         first of it took.
         """
-        playing = self._apart.get(event.reply, self.playing)
+        playing = self._out_of_band.get(event.reply, self.playing)
         assert playing is not None
         effects: list[Effect] = []
         if isinstance(event, ev.AudioSent):
-            waterfall = playing.audio_sent(event.end_ms, now_ms)
-            if waterfall is not None:
-                effects.append(Observe(TurnTimed(waterfall)))
-                effects.append(Send(LatencyMeasured(playing.number, waterfall)))
+            breakdown = playing.audio_sent(event.end_ms, now_ms)
+            if breakdown is not None:
+                effects.append(RecordMetric(TurnTimed(breakdown)))
+                effects.append(Send(LatencyMeasured(playing.number, breakdown)))
         else:
-            playing.clock.played(event.played_ms, now_ms)
-        return effects + self.release(now_ms)
+            playing.clock.note_played(event.played_ms, now_ms)
+        return effects + self.release_audio(now_ms)
 
     # --- stopping, and what was heard -------------------------------------------------
 
-    def stop(self, now_ms: int, failed: ev.ReplyFailed | None = None) -> list[Effect]:
+    def stop_current(self, now_ms: int, failed: ev.ReplyFailed | None = None) -> list[Effect]:
         """Stop the current reply; remember what was heard of it. ``failed``: why,
         unless it was canceled.
         """
-        if self._early is not None:
-            return self.drop_early()
+        if self._preemptive is not None:
+            return self.drop_preemptive()
         if self.current is None:
             return []
         reply = self.current
         given_up = self._give_up(reply, STOPPED, ToolOutcome.CANCELED, now_ms)
-        heard = "" if reply.apologises else reply.heard(now_ms)
+        heard = "" if reply.is_fallback else reply.heard_text(now_ms)
         items = self._remember(reply, heard)
         outcome = Outcome.CANCELED if failed is None else Outcome.FAILED
         fault, message = (None, "") if failed is None else (failed.fault, failed.message)
@@ -445,39 +450,39 @@ class Speaking:
         stopped = StopReply(reply.number)
         return [stopped, *given_up, Send(ReplyCut(reply.number, heard, items)), Send(ended)]
 
-    def silence(self, now_ms: int) -> list[Effect]:
+    def stop_playback(self, now_ms: int) -> list[Effect]:
         """Stop what is still heard of a reply that was made to its end; of it too,
         remember what was heard.
         """
         playing, self.playing = self.playing, None
         if playing is None or not playing.audible(now_ms):
             return []
-        heard = "" if playing.apologises else playing.heard(now_ms)
-        items = self.history.cut(playing.number, playing.tools.messages(heard))
+        heard = "" if playing.is_fallback else playing.heard_text(now_ms)
+        items = self.history.truncate_reply(playing.number, playing.tools.messages(heard))
         return [StopReply(playing.number), Send(ReplyCut(playing.number, heard, items))]
 
-    def truncate(self, command: TruncateReply) -> ReplyCut | Rejected:
+    def truncate_reply(self, command: TruncateReply) -> ReplyCut | Rejected:
         """Remember of a reply only what was heard by ``heard_ms`` of its audio; say why
         that cannot be.
         """
         reply = self._told.get(command.reply)
-        if reply is None or not reply.voiced or not self.history.holds(reply.number):
+        if reply is None or not reply.voiced or not self.history.holds_reply(reply.number):
             return Rejected(command.cause, Why.NO_REPLY, Why.NO_REPLY.value)
         if command.heard_ms > reply.made_ms:
             message = f"it is {reply.made_ms} ms long, not {command.heard_ms}"
             return Rejected(command.cause, Why.TOO_LONG, message)
-        heard = reply.heard_until(command.heard_ms)
-        items = self.history.cut(reply.number, reply.tools.messages(heard))
+        heard = reply.heard_text_until(command.heard_ms)
+        items = self.history.truncate_reply(reply.number, reply.tools.messages(heard))
         return ReplyCut(reply.number, heard, items)
 
-    def forget(self) -> None:
+    def clear_history(self) -> None:
         """Forget the conversation, the running turn included."""
-        self.history.forget(keep=self._question if self._answering else "")
+        self.history.clear(keep=self._question if self._answering else "")
         self._forgotten = True
 
     @property
     def _answering(self) -> bool:
-        return self.current is not None and self._early is None
+        return self.current is not None and self._preemptive is None
 
     def audible(self, now_ms: int) -> bool:
         """Whether the last reply is still heard."""
@@ -502,10 +507,10 @@ class Speaking:
     def _in_progress(self) -> Iterator[Reply]:
         if self.current is not None:
             yield self.current
-        yield from self._apart.values()
+        yield from self._out_of_band.values()
 
     def _begin(
-        self, request: _Request, now_ms: int, unsaid: tuple[Message, ...] = ()
+        self, request: _ReplyRequest, now_ms: int, unsaid: tuple[Message, ...] = ()
     ) -> tuple[Reply, StartReply]:
         self._replies += 1
         number = self._replies
@@ -531,45 +536,47 @@ class Speaking:
         if self._forgotten:
             return ()
         messages = reply.tools.messages(text)
-        return self.history.say(reply.number, messages, self._requests[reply.number].after)
+        return self.history.set_reply(reply.number, messages, self._requests[reply.number].after)
 
     def _begun_for(self, text: str) -> bool:
-        """Whether there is an early reply to these words."""
-        return self._early is not None and bare_words(self._early.text) == bare_words(text)
+        """Whether there is a preemptive reply to these words."""
+        return self._preemptive is not None and bare_words(self._preemptive.text) == bare_words(
+            text
+        )
 
     def _adopt(self, now_ms: int) -> list[Effect]:
-        assert self._early is not None
+        assert self._preemptive is not None
         assert self.current is not None
-        early, self._early = self._early, None
+        uncommitted, self._preemptive = self._preemptive, None
         request = self._requests[self.current.number]
         self._requests[self.current.number] = replace(request, after=self.history.last_id)
         if self.current.tools.asked_ms is not None:
             self.current.tools.asked_ms = now_ms  # only now the client learns of it
         self.playing = self.current
         self._wasted -= 1
-        used = Observe(EarlyReply(used=True, saved_ms=now_ms - early.began_ms))
+        used = RecordMetric(PreemptiveReplyEnded(used=True, saved_ms=now_ms - uncommitted.began_ms))
         begun = Send(ReplyBegun(self.current.number, self.current.begun_ms))
-        return [AdoptReply(self.current.number), used, begun, *early.withheld]
+        return [AdoptReply(self.current.number), used, begun, *uncommitted.withheld]
 
     def _withhold(self, effects: list[Effect]) -> list[Effect]:
-        """Keep back what an early reply would tell; what it needs to be made goes
+        """Keep back what a preemptive reply would tell; what it needs to be made goes
         on.
         """
-        if self._early is None:
+        if self._preemptive is None:
             return effects
-        self._early.withheld += [effect for effect in effects if isinstance(effect, Send)]
+        self._preemptive.withheld += [effect for effect in effects if isinstance(effect, Send)]
         return [effect for effect in effects if not isinstance(effect, Send)]
 
-    def _break_apart(
+    def _break_out_of_band(
         self, reply: Reply, outcome: Outcome, now_ms: int, failed: ev.ReplyFailed | None = None
     ) -> list[Effect]:
         given_up = self._give_up(reply, STOPPED, ToolOutcome.CANCELED, now_ms)
-        return [StopReply(reply.number), *given_up, *self._end_apart(reply, outcome, failed)]
+        return [StopReply(reply.number), *given_up, *self._end_out_of_band(reply, outcome, failed)]
 
-    def _end_apart(
+    def _end_out_of_band(
         self, reply: Reply, outcome: Outcome, failed: ev.ReplyFailed | None = None
     ) -> list[Effect]:
-        del self._apart[reply.number]
+        del self._out_of_band[reply.number]
         del self._requests[reply.number]
         fault, message = (None, "") if failed is None else (failed.fault, failed.message)
         return [Send(ReplyEnded(reply.number, outcome, (), reply.usage, fault, message))]

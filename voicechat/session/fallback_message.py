@@ -8,7 +8,7 @@ from voicechat.text.words import Script, dominant_script
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Apology:
+class FallbackMessage:
     """A short sentence in the language of the user's words; an empty one is not
     said.
     """

@@ -3,9 +3,9 @@ from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session import notices as nt
-from voicechat.session.dictation import Dictation
 from voicechat.session.limits import SessionLimits
-from voicechat.session.vocabulary import InputSettings, Transcript
+from voicechat.session.transcription_session import TranscriptionSession
+from voicechat.session.types import InputSettings, Transcript
 
 AUDIO = ev.AudioStarted()
 
@@ -22,7 +22,7 @@ def closed(effects: list[ef.Effect]) -> list[nt.Ending]:
 
 
 def test_finishing_brings_the_last_result_and_then_the_end() -> None:
-    dictation = Dictation()
+    dictation = TranscriptionSession()
     dictation.receive(ev.Opened(), 0)
     dictation.receive(AUDIO, 0)
     assert dictation.receive(cmd.Finish(), 10) == [ef.FinishRecognition(1), routed(ef.Route.DROP)]
@@ -34,11 +34,11 @@ def test_finishing_brings_the_last_result_and_then_the_end() -> None:
 
 
 def test_finishing_without_audio_closes_at_once() -> None:
-    assert closed(Dictation().receive(cmd.Finish(), 0)) == [nt.Ending.FINISHED]
+    assert closed(TranscriptionSession().receive(cmd.Finish(), 0)) == [nt.Ending.FINISHED]
 
 
 def test_a_recogniser_that_never_finishes_is_not_waited_for() -> None:
-    dictation = Dictation()
+    dictation = TranscriptionSession()
     dictation.receive(AUDIO, 0)
     dictation.receive(cmd.Finish(), 0)
     due_ms = dictation.deadline_ms()
@@ -53,7 +53,7 @@ def test_a_recogniser_that_never_finishes_is_not_waited_for() -> None:
 
 def test_silence_ends_it_unless_it_is_allowed() -> None:
     for allowed in (False, True):
-        dictation = Dictation(InputSettings(silence_allowed=allowed))
+        dictation = TranscriptionSession(InputSettings(silence_allowed=allowed))
         dictation.receive(ev.Opened(), 0)
         now_ms = 0
         endings: list[nt.Ending] = []
@@ -67,7 +67,7 @@ def test_silence_ends_it_unless_it_is_allowed() -> None:
 
 
 def test_a_failed_recogniser_is_replaced_and_told_to_finish_when_the_client_has() -> None:
-    dictation = Dictation()
+    dictation = TranscriptionSession()
     dictation.receive(AUDIO, 0)
     again = dictation.receive(ev.RecognitionFailed(1, Fault.ASR_FAILED, "it failed", True), 1)
     assert again == [ef.OpenRecognition(2, InputSettings(), 1), routed(ef.Route.RECOGNISE, 2)]
@@ -79,7 +79,7 @@ def test_a_failed_recogniser_is_replaced_and_told_to_finish_when_the_client_has(
 
 
 def test_undecodable_audio_is_the_clients_fault() -> None:
-    dictation = Dictation()
+    dictation = TranscriptionSession()
     dictation.receive(AUDIO, 0)
     effects = dictation.receive(
         ev.RecognitionFailed(1, Fault.UNDECODABLE_AUDIO, "wav: no audio"), 1
@@ -88,15 +88,15 @@ def test_undecodable_audio_is_the_clients_fault() -> None:
 
 
 def test_late_results_are_dropped_and_counted() -> None:
-    dictation = Dictation()
+    dictation = TranscriptionSession()
     dictation.receive(AUDIO, 0)
     assert dictation.receive(ev.Transcribed(9, FINAL), 0) == [
-        ef.Observe(ef.LateDropped(ef.LateKind.STREAM))
+        ef.RecordMetric(ef.StaleDropped(ef.StaleKind.STREAM))
     ]
 
 
 def test_pressure_ends_nothing_and_is_no_message_of_the_client() -> None:
-    dictation = Dictation(InputSettings(silence_allowed=True))
+    dictation = TranscriptionSession(InputSettings(silence_allowed=True))
     dictation.receive(AUDIO, 0)
     deadline_ms = dictation.deadline_ms()
     assert dictation.receive(ev.PressureChanged(True), 5_000) == []
@@ -112,7 +112,7 @@ def test_everything_that_ends_it_drops_its_stream() -> None:
         (ev.Disconnected(), []),
     ]
     for event, ending in ends:
-        dictation = Dictation()
+        dictation = TranscriptionSession()
         dictation.receive(AUDIO, 0)
         effects = dictation.receive(event, 1)
         assert ef.DropRecognition(1) in effects

@@ -26,7 +26,7 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Waterfall:
+class LatencyBreakdown:
     """How long each stage of one answer took. They add up to the whole."""
 
     stages_ms: dict[Stage, int]
@@ -37,7 +37,7 @@ class Waterfall:
         return sum(self.stages_ms.values())
 
 
-def waterfall(began_ms: int, ends_ms: dict[Stage, int | None]) -> Waterfall:
+def break_down_latency(began_ms: int, ends_ms: dict[Stage, int | None]) -> LatencyBreakdown:
     """Turn the times at which stages ended into their lengths.
 
     A stage that ended before the one before it, as the first token of a reply that was
@@ -50,4 +50,4 @@ def waterfall(began_ms: int, ends_ms: dict[Stage, int | None]) -> Waterfall:
         end_ms = ends_ms.get(stage)
         stages_ms[stage] = max(0, end_ms - reached_ms) if end_ms is not None else 0
         reached_ms += stages_ms[stage]
-    return Waterfall(stages_ms)
+    return LatencyBreakdown(stages_ms)

@@ -5,28 +5,27 @@ the client has finished.
 from voicechat.errors import Fault
 from voicechat.session import commands as cmd
 from voicechat.session import events as ev
-from voicechat.session.deadlines import earliest_ms
 from voicechat.session.effects import (
     Close,
     Effect,
-    LateDropped,
-    LateKind,
-    Observe,
+    RecordMetric,
     Route,
     RouteAudio,
     Send,
     SessionClosed,
+    StaleDropped,
+    StaleKind,
 )
-from voicechat.session.hearing import Hearing
-from voicechat.session.limits import SessionLimits
+from voicechat.session.idle_timeout import IdleTimeout
+from voicechat.session.limits import SessionLimits, earliest_ms
 from voicechat.session.notices import Ended, Ending
-from voicechat.session.presence import Presence
-from voicechat.session.vocabulary import InputSettings
+from voicechat.session.transcription_state import TranscriptionState
+from voicechat.session.types import InputSettings
 
 _CLIENTS_FAULT = frozenset({Fault.UNDECODABLE_AUDIO, Fault.UNSUPPORTED_FORMAT, Fault.TOO_LARGE})
 
 
-class Dictation:
+class TranscriptionSession:
     """One recognition stream of a client: see ``Machine``.
 
     A recogniser that fails is replaced, as in a conversation; when no replacement
@@ -40,10 +39,10 @@ class Dictation:
         """``settings`` do not change."""
         self._settings = settings or InputSettings()
         self._limits = limits or SessionLimits()
-        self._hearing = Hearing()
+        self._transcription = TranscriptionState()
         self._closed = False
         self._finishing_since_ms: int | None = None
-        self._presence = Presence(self._limits)
+        self._idle_timeout = IdleTimeout(self._limits)
         self._now_ms = 0
         self._routed = (Route.AWAIT, self._settings, 0)
 
@@ -61,7 +60,7 @@ class Dictation:
 
     def _settle_route(self, now_ms: int) -> list[Effect]:
         over = self._closed or self._finishing_since_ms is not None
-        route, stream = (Route.DROP, 0) if over else self._hearing.route(now_ms)
+        route, stream = (Route.DROP, 0) if over else self._transcription.route_audio(now_ms)
         wanted = (route, self._settings, stream)
         if wanted == self._routed:
             return []
@@ -71,26 +70,26 @@ class Dictation:
     def _take(self, event: ev.Event, now_ms: int) -> list[Effect]:
         match event:
             case ev.AudioStarted():
-                self._presence.alive(now_ms)
+                self._idle_timeout.note_message(now_ms)
                 if self._finishing_since_ms is not None:
                     return []
-                return self._hearing.open(self._settings, now_ms)
+                return self._transcription.open_stream(self._settings, now_ms)
             case ev.AudioArrived():
-                self._presence.alive(event.at_ms)
+                self._idle_timeout.note_message(event.at_ms)
                 return []
             case ev.Transcribed() | ev.RecognitionEnded() | ev.RecognitionFailed():
-                if not self._hearing.is_current(event.stream):
-                    return [Observe(LateDropped(LateKind.STREAM))]
+                if not self._transcription.is_current(event.stream):
+                    return [RecordMetric(StaleDropped(StaleKind.STREAM))]
                 return self._on_recognition(event, now_ms)
             case ev.RecognitionDelayed():
-                self._hearing.delay(event.stream, event.by_ms)
+                self._transcription.extend_deadline(event.stream, event.by_ms)
                 return []
             case ev.Opened():
-                self._presence.alive(now_ms)
-                self._presence.spoke(now_ms)
+                self._idle_timeout.note_message(now_ms)
+                self._idle_timeout.note_speech(now_ms)
                 return []
             case cmd.Alive():
-                self._presence.alive(now_ms)
+                self._idle_timeout.note_message(now_ms)
                 return []
             case cmd.Finish():
                 return self._finish(now_ms)
@@ -98,7 +97,7 @@ class Dictation:
                 return self._on_tick(now_ms)
             case ev.Disconnected():
                 self._closed = True
-                return [*self._hearing.drop_awaited(), *self._hearing.drop_gathering()]
+                return [*self._transcription.drop_awaited(), *self._transcription.drop_gathering()]
             case cmd.Leave():
                 return self._end(Ended(Ending.VIOLATION, event.message, cause=event.cause))
             case ev.WriteStalled():
@@ -117,13 +116,15 @@ class Dictation:
         """See ``Machine.deadline_ms``."""
         if self._closed:
             return None
-        deadline_ms = self._presence.deadline_ms(must_speak=self._must_speak)
+        deadline_ms = self._idle_timeout.deadline_ms(must_speak=self._must_speak)
         if self._finishing_since_ms is not None:
             return min(
                 deadline_ms,
-                self._finishing_since_ms + self._limits.transcript_ms + self._hearing.grace_ms,
+                self._finishing_since_ms
+                + self._limits.transcript_ms
+                + self._transcription.grace_ms,
             )
-        return earliest_ms(deadline_ms, self._hearing.deadline_ms(self._now_ms))
+        return earliest_ms(deadline_ms, self._transcription.deadline_ms(self._now_ms))
 
     @property
     def _must_speak(self) -> bool:
@@ -133,36 +134,36 @@ class Dictation:
         if self._finishing_since_ms is not None:
             return []
         self._finishing_since_ms = now_ms
-        return self._hearing.finish() or self._end(Ended(Ending.FINISHED))
+        return self._transcription.finish_utterance() or self._end(Ended(Ending.FINISHED))
 
     def _on_recognition(
         self, event: ev.Transcribed | ev.RecognitionEnded | ev.RecognitionFailed, now_ms: int
     ) -> list[Effect]:
-        awaited = self._hearing.is_awaited(event.stream)
+        awaited = self._transcription.is_awaited(event.stream)
         if isinstance(event, ev.Transcribed):
             if event.transcript.text.strip():
-                self._presence.spoke(now_ms)
-            return self._hearing.take(event.stream, event.transcript, hold=False)
+                self._idle_timeout.note_speech(now_ms)
+            return self._transcription.add_result(event.stream, event.transcript, hold=False)
         if isinstance(event, ev.RecognitionEnded):
-            self._hearing.end(event.stream)
+            self._transcription.end_stream(event.stream)
             return self._end(Ended(Ending.FINISHED)) if awaited else []
         if awaited:
-            again = self._hearing.replace_awaited(event, self._settings)
+            again = self._transcription.replace_awaited(event, self._settings)
         elif event.retryable:
-            again = self._hearing.replace_gathering(event, self._settings, now_ms)
+            again = self._transcription.replace_gathering(event, self._settings, now_ms)
         else:
             again = []
-        if again and self._hearing.alive:
+        if again and self._transcription.alive:
             return again
         ending = Ending.AUDIO if event.fault in _CLIENTS_FAULT else Ending.FAULT
         return [*again, *self._end(Ended(ending, event.message, event.fault))]
 
     def _on_tick(self, now_ms: int) -> list[Effect]:
-        absent = self._presence.absent(now_ms, must_speak=self._must_speak)
+        absent = self._idle_timeout.expired_reason(now_ms, must_speak=self._must_speak)
         if absent:
             return self._end(Ended(Ending.ABSENT, absent, Fault.TIMEOUT))
         finishing_ms = self._finishing_since_ms
-        patience_ms = self._limits.transcript_ms + self._hearing.grace_ms
+        patience_ms = self._limits.transcript_ms + self._transcription.grace_ms
         if finishing_ms is not None and now_ms >= finishing_ms + patience_ms:
             message = "the recogniser did not answer in time"
             return self._end(Ended(Ending.FAULT, message, Fault.ASR_FAILED))
@@ -170,5 +171,5 @@ class Dictation:
 
     def _end(self, ended: Ended) -> list[Effect]:
         self._closed = True
-        dropped = [*self._hearing.drop_awaited(), *self._hearing.drop_gathering()]
-        return [*dropped, Send(ended), Close(ended), Observe(SessionClosed(ended.ending))]
+        dropped = [*self._transcription.drop_awaited(), *self._transcription.drop_gathering()]
+        return [*dropped, Send(ended), Close(ended), RecordMetric(SessionClosed(ended.ending))]

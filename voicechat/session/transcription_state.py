@@ -20,7 +20,7 @@ from voicechat.session.effects import (
 )
 from voicechat.session.events import RecognitionFailed
 from voicechat.session.notices import Recognised
-from voicechat.session.vocabulary import InputSettings, Transcript
+from voicechat.session.types import InputSettings, Transcript
 from voicechat.text.words import join
 
 FAILURES_IN_A_ROW = 3
@@ -57,7 +57,7 @@ class Utterance:
         """Everything understood so far."""
         return join([*self.finals, self.partial])
 
-    def take(self, transcript: Transcript) -> None:
+    def add_result(self, transcript: Transcript) -> None:
         """Add one result of the recogniser."""
         if transcript.final:
             if transcript.text.strip():
@@ -67,7 +67,7 @@ class Utterance:
             self.partial = transcript.text
 
 
-class Hearing:
+class TranscriptionState:
     """Numbers the recogniser streams and keeps their results apart."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Hearing:
             self.awaited is not None and self.awaited.stream is not None
         )
 
-    def route(self, now_ms: int) -> tuple[Route, int]:
+    def route_audio(self, now_ms: int) -> tuple[Route, int]:
         """Where audio goes that the user is to be understood from, and to which stream.
 
         A stream is opened when there is audio for it; while the recogniser is left
@@ -112,7 +112,7 @@ class Hearing:
         left_alone = self.gathering.stream is None and now_ms < self._retry_at_ms
         return self._retry_at_ms if left_alone else None
 
-    def open(self, settings: InputSettings, now_ms: int) -> list[Effect]:
+    def open_stream(self, settings: InputSettings, now_ms: int) -> list[Effect]:
         """Audio comes: open a stream, unless one is at work or the recogniser is left
         alone.
         """
@@ -120,7 +120,7 @@ class Hearing:
             return []
         return [self._open(self.gathering, settings, None)]
 
-    def open_from(self, settings: InputSettings, from_ms: int) -> list[Effect]:
+    def open_stream_from(self, settings: InputSettings, from_ms: int) -> list[Effect]:
         """Hands-free: recognise from ``from_ms`` of the connection's audio on; a stream
         at work goes on.
         """
@@ -128,7 +128,7 @@ class Hearing:
             return []
         return [replace(self._open(self.gathering, settings, None), from_ms=from_ms)]
 
-    def take_back(self) -> list[Effect]:
+    def reclaim_awaited(self) -> list[Effect]:
         """The awaited utterance was not the end of the user's turn: what it said
         belongs to what is gathered now.
         """
@@ -138,15 +138,15 @@ class Hearing:
         self.gathering.finals = [text for text in before if text.strip()] + self.gathering.finals
         return self.drop_awaited()
 
-    def take(self, stream: int, transcript: Transcript, *, hold: bool) -> list[Effect]:
+    def add_result(self, stream: int, transcript: Transcript, *, hold: bool) -> list[Effect]:
         """Take a result; ``hold`` keeps what the next turn gathers until the running
         turn is over.
         """
         self._failures = 0
         if self.awaited is not None and self.is_awaited(stream):
-            self.awaited.take(transcript)
+            self.awaited.add_result(transcript)
             return [Send(Recognised(transcript))]
-        self.gathering.take(transcript)
+        self.gathering.add_result(transcript)
         if not hold:
             return [Send(Recognised(transcript))]
         if self._held and not self._held[-1].final:
@@ -154,7 +154,7 @@ class Hearing:
         self._held.append(transcript)
         return []
 
-    def delay(self, stream: int, by_ms: int) -> None:
+    def extend_deadline(self, stream: int, by_ms: int) -> None:
         """The recogniser of ``stream`` may take ``by_ms`` longer to its last result."""
         for utterance in (self.gathering, self.awaited):
             if utterance is not None and utterance.stream == stream:
@@ -165,7 +165,7 @@ class Hearing:
         """How much longer than usual the awaited result may take."""
         return self.awaited.grace_ms if self.awaited is not None else 0
 
-    def release(self) -> list[Effect]:
+    def release_held(self) -> list[Effect]:
         """The turn is over: tell what was held. Of each sentence only the newest result
         was kept.
         """
@@ -173,7 +173,7 @@ class Hearing:
         self._held.clear()
         return effects
 
-    def finish(self) -> list[Effect]:
+    def finish_utterance(self) -> list[Effect]:
         """The user's turn ends: what was gathered is awaited. Without a stream nothing
         more will come.
         """
@@ -182,13 +182,13 @@ class Hearing:
             return []
         return [FinishRecognition(self.awaited.stream)]
 
-    def end(self, stream: int) -> None:
+    def end_stream(self, stream: int) -> None:
         """The recogniser of ``stream`` has said everything."""
         for utterance in (self.gathering, self.awaited):
             if utterance is not None and utterance.stream == stream:
                 utterance.stream = None
 
-    def settle(self) -> str:
+    def take_awaited_text(self) -> str:
         """The awaited utterance is complete: give its text and forget it."""
         text = self.awaited.text if self.awaited is not None else ""
         self.awaited = None

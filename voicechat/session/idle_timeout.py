@@ -3,7 +3,7 @@
 from voicechat.session.limits import SessionLimits
 
 
-class Presence:
+class IdleTimeout:
     """When the client was heard from last, and when its user last spoke."""
 
     def __init__(self, limits: SessionLimits) -> None:
@@ -11,7 +11,7 @@ class Presence:
         self._last_alive_ms = 0
         self._last_speech_ms = 0
 
-    def alive(self, now_ms: int) -> None:
+    def note_message(self, now_ms: int) -> None:
         """The client has shown that it is there."""
         self._last_alive_ms = max(self._last_alive_ms, now_ms)
 
@@ -20,7 +20,7 @@ class Presence:
         """When the user last spoke, or could last be expected to."""
         return self._last_speech_ms
 
-    def spoke(self, now_ms: int) -> None:
+    def note_speech(self, now_ms: int) -> None:
         """The user was heard to speak, or only now may be expected to."""
         self._last_speech_ms = now_ms
 
@@ -34,7 +34,7 @@ class Presence:
         silent_ms = self._last_alive_ms + self._limits.idle_ms
         return min(silent_ms, self._speech_due_ms(heard_ms)) if must_speak else silent_ms
 
-    def absent(self, now_ms: int, *, must_speak: bool, heard_ms: int = 0) -> str:
+    def expired_reason(self, now_ms: int, *, must_speak: bool, heard_ms: int = 0) -> str:
         """Why the client counts as gone; empty while it does not. See
         ``deadline_ms``.
         """

@@ -9,9 +9,9 @@ from voicechat.session import commands as cmd
 from voicechat.session import effects as ef
 from voicechat.session import events as ev
 from voicechat.session import notices as nt
+from voicechat.session.latency_breakdown import LatencyBreakdown, Stage, break_down_latency
 from voicechat.session.session import Session
-from voicechat.session.vocabulary import Settings, Transcript, TurnDetection
-from voicechat.session.waterfall import Stage, Waterfall, waterfall
+from voicechat.session.types import Settings, Transcript, TurnDetection
 
 TIMES = st.none() | st.integers(0, 10_000)
 
@@ -21,15 +21,15 @@ def test_the_stages_add_up_to_the_whole_whatever_their_order(
     began_ms: int, ends_ms: dict[Stage, int | None]
 ) -> None:
     known_ms = [end_ms for end_ms in ends_ms.values() if end_ms is not None]
-    made = waterfall(began_ms, ends_ms)
+    made = break_down_latency(began_ms, ends_ms)
     assert list(made.stages_ms) == list(Stage)
     assert all(length_ms >= 0 for length_ms in made.stages_ms.values())
     assert made.total_ms == max([began_ms, *known_ms]) - began_ms
 
 
-def timed(effects: list[ef.Effect]) -> list[Waterfall]:
-    facts = [effect.fact for effect in effects if isinstance(effect, ef.Observe)]
-    return [fact.waterfall for fact in facts if isinstance(fact, ef.TurnTimed)]
+def timed(effects: list[ef.Effect]) -> list[LatencyBreakdown]:
+    facts = [effect.metric for effect in effects if isinstance(effect, ef.RecordMetric)]
+    return [fact.breakdown for fact in facts if isinstance(fact, ef.TurnTimed)]
 
 
 class Talk:
@@ -73,7 +73,7 @@ def test_the_latency_of_a_reply_is_told_with_its_first_audio() -> None:
     effects = a_spoken_turn(Settings()).effects
     told = [effect.notice for effect in effects if isinstance(effect, ef.Send)]
     latencies = [notice for notice in told if isinstance(notice, nt.LatencyMeasured)]
-    assert [(notice.reply, notice.waterfall.total_ms) for notice in latencies] == [(1, 243)]
+    assert [(notice.reply, notice.breakdown.total_ms) for notice in latencies] == [(1, 243)]
 
 
 def test_hands_free_the_wait_begins_where_the_speech_ended() -> None:
