@@ -13,7 +13,7 @@ import uvloop
 from voicechat.processes.channel import Channel
 from voicechat.processes.errors import JobFailedError, WorkerLostError, WorkersBusyError
 from voicechat.processes.pool import RestartBackoff, WorkerPool
-from voicechat.processes.worker import WorkerLimits
+from voicechat.processes.worker import PoolWorker, WorkerLimits
 
 pytestmark = [
     pytest.mark.real_time,
@@ -196,6 +196,21 @@ async def test_closing_drops_what_waits_in_the_child() -> None:
         first.close()
         async with asyncio.timeout(1.5):
             assert await ask(await pool.open_channel(wait_ms=0), b"x") == [b"x", b"1 bytes"]
+
+
+async def test_a_child_that_is_given_up_while_it_exits_is_gone() -> None:
+    command = [sys.executable, "-c", "import os, time; os.close(1); time.sleep(60)"]
+    worker = PoolWorker(command, WorkerLimits(exit_ms=60_000), lambda: None)
+    running = asyncio.get_running_loop().create_task(worker.run())
+    await until(lambda: worker.pid is not None)
+    process = worker._process
+    assert process is not None
+    assert process.stdout is not None
+    await until(process.stdout.at_eof)
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    assert process.returncode == -signal.SIGKILL
 
 
 async def test_jobs_take_turns() -> None:

@@ -199,13 +199,14 @@ class PoolWorker:
         try:
             async with asyncio.timeout(self._limits.exit_ms / 1000):
                 await _exit_of(process)
-        except TimeoutError:
-            process.kill()
-            await _exit_of(process)
-        finally:
-            # Reached with a living child only when this wait was itself cancelled.
+        except (TimeoutError, asyncio.CancelledError) as error:
             if process.returncode is None:
                 process.kill()
+            # Waited for even when cancelled: what is killed exits at once, and until
+            # the loop has noticed, its transport is open.
+            await _exit_of(process)
+            if isinstance(error, asyncio.CancelledError):
+                raise
 
 
 async def _exit_of(process: asyncio.subprocess.Process) -> None:
